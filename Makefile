@@ -1,10 +1,10 @@
-# Everything a developer, a user or CI runs. `make help` lists it.
+# Commands for developers, users and CI. `make help` lists the targets.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 E2E_WORKERS ?= 6
-# kind where Docker or Podman answers; `local` makes namespaces and a link as root, so it has to be named.
+# Default: kind, if Docker or Podman is running. `local` creates namespaces and a network link as root, so you must select it.
 PROVIDER ?=
 CLUSTER ?= ebbtide
 ASSETS := platform/ebbtide/web/static/vendor
@@ -13,8 +13,8 @@ VECTORS := tools/vectors/bin/vectors
 VALE := tools/vale/bin/vale
 PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
 GO ?= go
-# One version of each library and one set of flags for judge, vectors and the cluster's programs: what one of them has
-# compiled, the others need not.
+# One version of each library and one set of flags for the judge, the vectors and the cluster's programs, so that they reuse
+# each other's compiled packages.
 WORKSPACE := e2e/modules/go.work
 GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(WORKSPACE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose prose-lower judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
 
 $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say which: make PYTHON=python3.12")'
@@ -53,7 +53,7 @@ $(VENV)/.release: $(VENV)/.runtime requirements/release.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/release.txt
 	@touch $@
 
-# What the page takes from others: npm checks the lock file's hashes, and runs none of their scripts.
+# Third-party libraries of the web page. npm verifies the hashes of the lock file and runs no scripts of the packages.
 $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
 	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
 	mkdir -p $(ASSETS)
@@ -61,33 +61,33 @@ $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
 	  $(CURDIR)/$(ASSETS) && cp htmx.org/LICENSE $(CURDIR)/$(ASSETS)/htmx.txt && cp uplot/LICENSE $(CURDIR)/$(ASSETS)/uPlot.txt
 	@touch $@
 
-setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide
+setup: $(VENV)/.runtime ## Create .venv with the runtime from the lock files: provides .venv/bin/ebbtide
 
-setup-simulate: $(VENV)/.simulate ## Add what simulate and tune need
+setup-simulate: $(VENV)/.simulate ## Install the dependencies of simulate and tune
 
-setup-serve: $(VENV)/.serve ## Add what serve, slo and the commands for a cluster need (npm brings the page's libraries)
+setup-serve: $(VENV)/.serve ## Install the dependencies of serve, slo and the cluster commands (npm downloads the page's libraries)
 
-assets: $(ASSETS)/.made ## Fetch the page's libraries, at pinned versions (needs npm)
+assets: $(ASSETS)/.made ## Download the page's libraries at pinned versions (needs npm)
 
-setup-test: $(VENV)/.test ## Add what tests and linters need
+setup-test: $(VENV)/.test ## Install the dependencies of tests and linters
 
-demo: setup ## Translate the examples: manifests, and why
+demo: setup ## Print the manifests of the examples, and explain one of them
 	@bash tools/demo.sh
 
-demo-ui: setup-serve $(if $(filter local kind,$(CLUSTER)),$(VENV)/.e2e) ## Open the page (extra demo), on a simulated cluster; CLUSTER=local or kind: on a real one
+demo-ui: setup-serve $(if $(filter local kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the web page on a simulated cluster; CLUSTER=local or kind: on a real one
 	@bash tools/demo-ui.sh $(filter local kind,$(CLUSTER))
 
-test: setup-test ## Run the tests (upstream's judge takes part where it is built: make judge)
+test: setup-test ## Run the tests (including those with upstream's code if it is built: make judge)
 	$(BIN)/pytest -q -n auto
 
-accept: setup-test ## Write what the golden cases make as what they expect; read the difference
+accept: setup-test ## Write the output of the golden cases as their expected output; read the difference
 	$(BIN)/pytest -q tests/test_golden.py --accept
 	git --no-pager diff --stat -- tests/golden examples
 
-fuzz: setup-test judge ## Hold reader and writer against Go's, at length
+fuzz: setup-test judge ## Compare reader and writer with Go's by fuzzing
 	EBBTIDE_FUZZ=long $(BIN)/pytest -q tests/fuzz
 
-lint: setup-test $(VALE) ## Format, lint, layers, prose (needs Go and a C compiler)
+lint: setup-test $(VALE) ## Check format, lint rules, layers and prose (needs Go and a C compiler)
 	$(BIN)/ruff format --check platform tests tools e2e
 	$(BIN)/ruff check platform tests tools e2e
 	$(BIN)/lint-imports
@@ -124,10 +124,10 @@ $(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go
 	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores, and seconds after the judge"
 	cd tools/vectors && $(GO_SHARED) build -ldflags "-s -w" -o bin/vectors .
 
-vectors: $(VECTORS) ## Write tests/vectors anew: what upstream's autoscalers decide (needs Go)
+vectors: $(VECTORS) ## Write tests/vectors, the decisions of upstream's autoscalers (needs Go)
 	@$(VECTORS) -out tests/vectors 2>tools/vectors/bin/log || { cat tools/vectors/bin/log; exit 1; }
 
-check-vectors: $(VECTORS) setup-test ## Fail where upstream decides otherwise than the vectors, or the port does (needs Go)
+check-vectors: $(VECTORS) setup-test ## Fail if upstream or the port makes other decisions than the vectors (needs Go)
 	$(BIN)/pytest -q -n auto tests/test_autoscaler_vectors.py
 
 generate: setup ## Write all generated files: the compiled schema, the reference, the overlays' manifests
@@ -135,39 +135,39 @@ generate: setup ## Write all generated files: the compiled schema, the reference
 	$(BIN)/python tools/docs/generate.py
 	$(BIN)/python tools/dashboard/generate.py
 
-check-generated: setup-test ## Fail where a generated file is not what would be made now
+check-generated: setup-test ## Fail if a generated file is outdated
 	$(BIN)/python tools/compile_schema.py --check
 	$(BIN)/python tools/docs/generate.py --check
 	$(BIN)/python tools/dashboard/generate.py --check
 
 PYDANTIC ?= pydantic==2.14.0
-check-pydantic: setup-test ## Hold the compiled schema against another pydantic, by default the lowest that is allowed: PYDANTIC='pydantic<3'
+check-pydantic: setup-test ## Check the compiled schema with another pydantic, by default the lowest allowed version: PYDANTIC='pydantic<3'
 	rm -rf build/pydantic
 	$(BIN)/pip install --quiet --target build/pydantic '$(PYDANTIC)'
 	PYTHONPATH=build/pydantic $(BIN)/python -c 'import pydantic, pydantic_core as core; print(pydantic.VERSION, core.__version__)'
 	PYTHONPATH=build/pydantic $(BIN)/pytest -q -n auto tests/test_compiled.py --deselect tests/test_compiled.py::test_the_file_is_what_the_models_give
 
-schemas: setup-test ## Reduce upstream's schemas to structure (needs Go)
+schemas: setup-test ## Reduce upstream's schemas to their structure (needs Go)
 	$(BIN)/python tools/schemas/generate.py
 
-check-schemas: setup-test ## Fail where the schemas are not upstream's (needs Go)
+check-schemas: setup-test ## Fail if the schemas differ from upstream's (needs Go)
 	$(BIN)/python tools/schemas/generate.py --check
 
 E2E := $(BIN)/python -m e2e
-# A case that hangs ends with what it had seen; pytest's 5 says that a choice holds no case.
+# A case that hangs is stopped and prints its observations. pytest's exit code 5 means that CASE selects no case.
 E2E_PYTEST := $(BIN)/pytest -q --timeout=900 -o timeout_func_only=true
 ON_CLUSTER := EBBTIDE_E2E_PROVIDER=$(PROVIDER) EBBTIDE_E2E_CLUSTER=$(CLUSTER)
 
-cluster-up: $(VENV)/.e2e ## Make a real cluster with Knative, KServe and Prometheus: PROVIDER=kind|local|existing
+cluster-up: $(VENV)/.e2e ## Create a real cluster with Knative, KServe and Prometheus: PROVIDER=kind, local or existing
 	@$(E2E) up --provider=$(PROVIDER) --name=$(CLUSTER)
 
-cluster-status: $(VENV)/.e2e ## Say whether it runs, and where its kubeconfig lies
+cluster-status: $(VENV)/.e2e ## Show whether the cluster is running, and the path of its kubeconfig
 	@$(E2E) status --provider=$(PROVIDER) --name=$(CLUSTER)
 
-cluster-down: $(VENV)/.e2e ## Remove it and all that it made
+cluster-down: $(VENV)/.e2e ## Remove the cluster and everything that it created
 	@$(E2E) down --provider=$(PROVIDER) --name=$(CLUSTER)
 
-e2e: $(VENV)/.e2e ## Run the cases on it, or one: CASE=01-concurrency
+e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one of them: CASE=01-concurrency
 	rm -rf .cluster/figures .cluster/failures
 	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) e2e/cases/$(CASE) || failed=$$?; \
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
@@ -175,29 +175,29 @@ e2e: $(VENV)/.e2e ## Run the cases on it, or one: CASE=01-concurrency
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
 RUNS ?= 1
-fidelity: $(VENV)/.e2e ## Hold the simulator against the cluster: requests replayed at real speed, a quarter of an hour a run: RUNS=3
+fidelity: $(VENV)/.e2e ## Compare the simulator with the cluster by replaying requests at real speed, 15 minutes per run: RUNS=3
 	@$(E2E).fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
 
-overlays: setup ## Render each overlay without kustomize's plugins, to build/overlays
+overlays: setup ## Render each overlay without kustomize plugins to build/overlays
 	@bash tools/overlays.sh
 
-bench: setup-test ## Time render beside helm and kustomize (needs Go, or both on the PATH)
+bench: setup-test ## Measure render and compare it with helm and kustomize (needs Go, or both on the PATH)
 	$(BIN)/python tools/bench/bench.py
 
-bench-simulate: $(VENV)/.simulate ## Time the simulator: requests a second, and 250 settings on all processors
+bench-simulate: $(VENV)/.simulate ## Measure the simulator: requests per second, and 250 settings on all processors
 	$(BIN)/python tools/bench/simulate.py
 
-lock: ## Write the lock files anew (needs uv)
+lock: ## Update Python's lock files (needs uv)
 	for part in build runtime simulate test serve serve-test release e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
-	# For the image's Python alone, whatever runs this.
+	# For the Python of the image, regardless of the local version.
 	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all: --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
 	  e2e/servers/model/requirements.in -o e2e/servers/model/requirements.txt
 
-package: $(VENV)/.release assets ## Build the sdist, and the wheel from it, into dist; try both, and write the bill of materials
+package: $(VENV)/.release assets ## Build the sdist and the wheel in dist, test both, and write the bill of materials
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python tools/try_package.py dist
@@ -205,16 +205,16 @@ package: $(VENV)/.release assets ## Build the sdist, and the wheel from it, into
 changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, for the version in ebbtide/__init__.py
 	$(BIN)/towncrier build --yes
 
-coverage: setup-test ## Tests with branch coverage; the pure core must have all of it
+coverage: setup-test ## Run the tests with branch coverage; the pure core must have full coverage
 	$(BIN)/pytest -q -n auto --cov --cov-report=
 	$(BIN)/python tools/core_coverage.py
 
-kustomize: ## Build kustomize at its pinned version, where none is on the PATH (needs Go)
+kustomize: ## Build kustomize at its pinned version if none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-ci: lint types judge kustomize check-generated check-pydantic check-schemas check-vectors coverage package ## What CI runs
+ci: lint types judge kustomize check-generated check-pydantic check-schemas check-vectors coverage package ## Run everything that CI runs
 	cd tools/judge && $(GO_SHARED) vet . && $(GO_SHARED) test -count=1 .
 	cd tools/vectors && $(GO_SHARED) vet .
 
-clean: ## Remove what was built
+clean: ## Remove build results
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin

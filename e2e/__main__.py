@@ -1,4 +1,4 @@
-"""`python -m e2e up|status|down`: the cluster by hand; `make cluster-up` calls it."""
+"""`python -m e2e up|status|down`: commands for the test cluster. `make cluster-up` calls them."""
 
 import argparse
 import sys

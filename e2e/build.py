@@ -17,9 +17,9 @@ from e2e.components import COMPONENTS, Component
 from e2e.paths import CACHE, MODULES
 
 WORKSPACE: Final = MODULES / "go.work"
-"""What can share its libraries, the judge and the vectors among it: what one has compiled, the others need not."""
+"""The flavor that shares compiled libraries among programs, the judge and the vectors included."""
 SOURCE: Final = "source"
-"""Where the copy of a module lies that is built with less in it."""
+"""The folder with the trimmed copy of a module."""
 
 
 class BuildError(Exception):
@@ -57,7 +57,7 @@ def built(component: Component) -> bool:
 
 
 def build(component: Component) -> Path:
-    """Build what is not built yet and return the folder; two at once don't do it twice.
+    """Build what is missing and return the folder. Two processes do not build it twice.
 
     Raises:
         BuildError: the compiler, or the download of a module, failed.
@@ -160,7 +160,7 @@ def run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = 
 
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
-    """Hold the making of one cached file or folder: two at once don't do it twice."""
+    """Lock the making of one cached file or folder, so that two processes do not make it twice."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_name(f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""What the cluster is made of: each component with its module, its version and its programs. One row, one component."""
+"""Components of the cluster, one row each: module, version, programs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,18 +18,18 @@ class Component:
     name: str
     """The folder under `e2e/modules`."""
     version: str
-    """As people name the release; the module's own number stands in its go.mod."""
+    """The release's usual name; the module's own version is in its go.mod."""
     programs: Mapping[str, str]
-    """The name that we give a program → the name that Go gives it, the last part of its package."""
+    """Ebbtide's name of a program → Go's name, the last part of its package."""
     shared: bool = True
-    """Whether it is built in the workspace `modules/go.work`, with one version of each library; else with its own."""
+    """True: built in the workspace `modules/go.work`, with one version of each library; False: with its own versions."""
     tags: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables that the release sets when it is linked."""
     module: str = ""
     """The module that `trim` is for."""
     trim: Callable[[Path], None] | None = None
-    """What is taken out of a copy of the module before it is built."""
+    """The function that removes unused parts from a copy of the module before the build."""
 
 
 KUBERNETES: Final = "v1.34.4"
@@ -82,7 +82,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
                     "helloworld",
                 )
             },
-            # With the OpenTelemetry that KServe brings it ends at once: two packages of that name different schemas.
+            # With KServe's OpenTelemetry it exits immediately: two of its packages name different schemas.
             shared=False,
         ),
         Component("coredns", "v1.12.4", {"coredns": "coredns"}),

@@ -21,11 +21,11 @@ FAILURES = paths.CLUSTERS / "failures"
 LOCKS = paths.CLUSTERS / "locks"
 FIGURES = paths.CLUSTERS / "figures"
 WHOLE = {"gpu-shared": {"11-shares", "12-priority", "13-quota"}, "policies": {"16-policies", "17-dry-run"}}
-"""What some cases need as a whole: all shares of the node's GPU, and what the API server admits."""
+"""Resources that some cases need exclusively: all shares of the node's GPU, and the API server's admission."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks: cases that are `alone` disturb whatever runs beside them, so `make e2e` runs them last."""
+    """Register the markers: cases marked `alone` disturb all others, so `make e2e` runs them last."""
     config.addinivalue_line("markers", "alone: kills parts of the cluster, or loads all of it")
 
 
@@ -63,7 +63,7 @@ def provider() -> Provider:
 
 @pytest.fixture
 def _exclusive(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Wait for whoever holds what this case needs as a whole, in whatever process."""
+    """Lock the resources that this case needs exclusively, against all processes."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         if name := whole(str(request.path)):

@@ -11,7 +11,7 @@ from e2e.stage import Stage
 def held(stage: Stage, file: str, choice: str = "", **variables: str) -> str:
     """Run a file under `tests/`, or what `choice` names of it, and return pytest's last line ("32 passed in 60.00s").
 
-    `variables` are told as EBBTIDE_E2E_…: PROMETHEUS="http://10.0.0.1:9090".
+    `variables` are set as EBBTIDE_E2E_…: PROMETHEUS="http://10.0.0.1:9090".
 
     Raises:
         AssertionError: a test failed or was left out; the message is pytest's.

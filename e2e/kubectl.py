@@ -11,7 +11,7 @@ Manifest = Mapping[str, Any]
 
 
 class KubectlError(Exception):
-    """kubectl said no; the message is what it said."""
+    """Raised if kubectl fails; the message is its stderr."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Load on one service: so many requests in flight, or so many a second, for so long. Bounded in count and time."""
+"""Load on one service: N requests in flight, or N per second, for a duration. Bounded in count and time."""
 
 import asyncio
 import statistics
@@ -17,7 +17,7 @@ LIMIT = 20_000
 
 @dataclass
 class Load:
-    """What came back so far; safe to read while the load runs."""
+    """Responses so far; safe to read while the load runs."""
 
     latencies: list[float] = field(default_factory=list)
     """Of the answered requests, in seconds."""

@@ -1,4 +1,4 @@
-"""Reads of the API server over connections that stay: a kubectl for each look costs a tenth of a second of a processor.
+"""Reads of the API server over persistent connections: a kubectl process per read costs a tenth of a CPU second.
 
 Not by the product's own client: the cases judge that one, and it takes a kind that is not served for an empty list, with
 which "nothing is left" would hold where nothing was seen.

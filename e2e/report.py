@@ -21,7 +21,7 @@ def main() -> int:
             f"{record['seconds']:.0f}",
             ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in seen.items()),
         )
-    # A file has no width of its own.
+    # A file has no width.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return 0
 

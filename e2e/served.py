@@ -1,4 +1,4 @@
-"""`ebbtide serve` as a user starts it beside the cluster: on loopback, with the suite's kubeconfig and profile."""
+"""`ebbtide serve` as a user starts it for a cluster: on loopback, with the suite's kubeconfig and profile."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ BEGIN: Final = 120.0
 
 @contextmanager
 def served(stage: Stage) -> Iterator[str]:
-    """Run the command, wait until it has read the cluster, and yield its address; whoever comes is the kubeconfig's user."""
+    """Run the command, wait until it has read the cluster, and yield its address; every caller acts as the kubeconfig's user."""
     words = ["serve", "--port", "0", "--kubeconfig", str(stage.kubectl.kubeconfig), *stage.profile()]
     told: list[str] = []
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What a case does: render its spec with the command that users have, apply what comes out untouched, ask, wait, look."""
+"""Steps of a case: render its spec with the users' command, apply the output unchanged, send requests, wait, read."""
 
 import json
 import subprocess
@@ -33,11 +33,11 @@ class UnmetError(AssertionError):
 
 @dataclass(frozen=True)
 class Rendered:
-    """What one `ebbtide render` said."""
+    """Output of one `ebbtide render`."""
 
     manifests: Sequence[Manifest]
     problems: str
-    """As a user reads them."""
+    """Problems in the form for users."""
     status: int
 
     def one(self, kind: str, name: str | None = None) -> Manifest:
@@ -57,10 +57,10 @@ class Stage:
     folder: Path
     project: str
     figures: dict[str, object] = field(default_factory=dict)
-    """What was measured, for the report; nothing of it is asserted."""
+    """Measurements for the report; none is asserted."""
     _applied: list[Manifest] = field(default_factory=list)
     _ending: set[str] = field(default_factory=set)
-    """Pods that were on their way out at the last look."""
+    """Pods that were terminating at the last read."""
 
     @property
     def namespace(self) -> str:
@@ -163,7 +163,7 @@ class Stage:
         return reader(self.kubectl.kubeconfig).list(kind, self.namespace, selector)
 
     def pods(self, service: str | None = None, *, ready: bool = False) -> list[Any]:
-        """Return the pods of a Knative service that are not on their way out, or all of the namespace."""
+        """Return the pods of a Knative service that are not terminating, or all of the namespace."""
         selector = f"serving.knative.dev/service={service}" if service else ""
         here = [pod for pod in self.listed("pods", selector) if "deletionTimestamp" not in pod["metadata"]]
         alive = [pod for pod in here if pod["status"]["phase"] in {"Pending", "Running"}]
@@ -306,14 +306,14 @@ class Stage:
         pods = self.listed("pods")
         if not pods and not self.listed(OWNERS):
             return True
-        # All of it and again: Kubernetes' garbage collector may be minutes behind after the API server was away, and until it
-        # has come to a revision or a ReplicaSet, those make anew what was deleted, faster than it can look at it all.
+        # Delete everything repeatedly: Kubernetes' garbage collector may be minutes behind after an outage of the API server, and
+        # until it collects a revision or a ReplicaSet, those recreate deleted objects faster than it collects them.
         self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--wait=false")
         self._end([pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]], 1)
-        # A pod on its way out stays for queue-proxy's half a minute of drain: no shorter grace period interrupts the hook that
-        # waits for it. By force it is gone, and its processes end by themselves; nobody asks them any more. The kubelet has to
-        # know first that it is on its way out: one without control groups of its own for pods, as the local node's, crashes
-        # where a pod goes that it is still starting (doPodResizeAction of 1.34, kubernetes#137999).
+        # A terminating pod stays for queue-proxy's half a minute of drain: no shorter grace period interrupts the hook that
+        # waits for it. A forced deletion removes it, and its processes end later, without requests. The kubelet must see the
+        # termination first: without control groups for pods, as on the local node, it crashes when a pod is removed that it
+        # is still starting (doPodResizeAction of 1.34, kubernetes#137999).
         ending = {pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]}
         self._end(sorted(ending & self._ending), 0)
         self._ending = ending
@@ -356,7 +356,7 @@ class Stage:
 
 
 OWNERS: Final = "isvc,ksvc,configurations,revisions,podautoscalers,deployments,replicasets,jobs"
-"""What would make pods again, from the top down."""
+"""Kinds whose controllers would recreate pods, from the top down."""
 OBJECTS: Final = "ksvc,revisions,podautoscalers,serverlessservices,inferenceservices,deployments,pods,hpa,resourcequota"
 
 DUMPS: Final[dict[str, list[str]]] = {

@@ -1,11 +1,11 @@
-"""What is taken out of a component before it is built: no case uses it, and it takes longer to compile than the rest."""
+"""Parts that are removed from a component before the build: no case uses them, and they take longest to compile."""
 
 import re
 from pathlib import Path
 from typing import Final
 
 SCALERS: Final = {"cpu", "memory", "prometheus"}
-"""What our own ScaledObjects name, and KServe's."""
+"""Scalers that Ebbtide's and KServe's ScaledObjects name."""
 FILES: Final = {"cpu_memory_scaler.go", "prometheus_scaler.go", "azure_queue_scaler.go"}
 """The last for a constant that the others read from it."""
 CASE: Final = re.compile(r'\tcase "(?P<name>[^"]+)":\n\t\treturn scalers\.New[^\n]*\n')

@@ -1,4 +1,4 @@
-"""A Prometheus server on loopback with recorded responses, or with any other response that a server may send."""
+"""A fake Prometheus on loopback that returns recorded responses, or anything else that a server may send."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ class Answer(NamedTuple):
 
 
 def profile(**metrics: Any) -> Profile:
-    values = {"gatewayLatency": "envoy_cluster_upstream_rq_time", **metrics}
+    metrics_spec = {"gatewayLatency": "envoy_cluster_upstream_rq_time", **metrics}
     document = {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Profile",
         "metadata": {"name": "recorded"},
-        "spec": {"knative": {"version": "1.21"}, "metrics": {name: value for name, value in values.items() if value}},
+        "spec": {
+            "knative": {"version": "1.21"},
+            "metrics": {name: value for name, value in metrics_spec.items() if value},
+        },
     }
     validated, problems = profiles.validate(document)
     assert validated is not None, problems
@@ -46,12 +49,12 @@ def profile(**metrics: Any) -> Profile:
 
 
 def fine(result: list[Any], kind: str = "vector") -> Answer:
-    body = {"status": "success", "data": {"resultType": kind, "result": result}}
-    return Answer(200, json.dumps(body).encode())
+    payload = {"status": "success", "data": {"resultType": kind, "result": result}}
+    return Answer(200, json.dumps(payload).encode())
 
 
 def figures(refs: list[Ref], window: int) -> dict[str, str]:
-    """Return the query of each recorded response by name."""
+    """Return the queries of the recorded responses, by name."""
     timer = queries.timer(profile())
     return {
         "buckets": queries.buckets(timer, refs, window),
@@ -68,22 +71,22 @@ def figures(refs: list[Ref], window: int) -> dict[str, str]:
 def recorded(
     changes: Callable[[str, list[Any]], list[Any]] = lambda _, result: result,
 ) -> Callable[[str, dict[str, str]], Answer]:
-    """Return a function that answers only the recorded queries, with results that ``changes`` can modify."""
+    """Return a handler for the recorded queries; ``changes`` may change each result. Other queries have empty results."""
     answers = {}
     for refs in ([CHAT, DEAD], [CHAT], [DEAD]):
         for name, query in figures(refs, RECORDED["window"]).items():
             answers[query] = (name, RECORDED["instant"][name])
-    # Invented in the format of the autoscaler's series: the autoscaler was not scraped during the recording.
+    # Invented, in the format of the autoscaler's series: where the rest was recorded, it was not scraped.
     load = {"metric": {"k8s_namespace_name": CHAT.namespace, "kn_service_name": CHAT.name}, "value": [END, "0.5"]}
     for refs in ([CHAT, DEAD], [CHAT], [Ref("no-such-namespace", "nobody"), CHAT]):
         answers[queries.loads(queries.AUTOSCALER, refs)] = ("loads", [load])
     ranges = queries.series(queries.timer(profile()), profile(), CHAT, STEP)
     answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
 
-    def answer(path: str, parameters: dict[str, str]) -> Answer:
-        if parameters["query"] == queries.NOW:
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        if query["query"] == queries.NOW:
             return fine(changes("now", [{"metric": {}, "value": [END, str(END)]}]))
-        name, result = answers.get(parameters["query"], ("", []))
+        name, result = answers.get(query["query"], ("", []))
         return fine(changes(name, result), "matrix" if path.endswith("_range") else "vector")
 
     return answer
@@ -91,7 +94,7 @@ def recorded(
 
 @contextmanager
 def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
-    """Serve responses on loopback, and yield the URL."""
+    """Serve a handler on loopback, and yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -118,7 +121,7 @@ def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
 
 
 def numbers(value: Any) -> list[float]:
-    """Return all numbers in dataclasses, tuples and mappings."""
+    """Return every number in dataclasses, tuples and mappings."""
     if isinstance(value, bool | str) or value is None:
         return []
     if isinstance(value, int | float):

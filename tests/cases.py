@@ -1,4 +1,4 @@
-"""The golden cases: folders under tests/golden and examples, each a spec and what becomes of it."""
+"""The golden cases: folders under tests/golden and examples, each with a spec and the expected result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
-#: The file of a spec: YAML in any shape, or Run:ai's REST body.
+#: The names of a spec's file: YAML in any format, or a REST body of Run:ai.
 SPECS = ("spec.yaml", "spec.json")
 FOLDERS = sorted(
     folder
@@ -31,7 +31,7 @@ FOLDERS = sorted(
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a case."""
+    """The result of translating a case."""
 
     documents: list[Loaded]
     objects: list[Object]
@@ -50,7 +50,7 @@ def profile_data(folder: Path) -> dict[str, Any]:
 
 
 def profile_name(folder: Path) -> str:
-    """A case's own profile, or the one that its file ``profile.txt`` names, or the built-in one."""
+    """Return the case's profile, else the one that its file ``profile.txt`` names, else the built-in one."""
     if (folder / "profile.yaml").exists():
         return str(folder / "profile.yaml")
     if (folder / "profile.txt").exists():
@@ -60,9 +60,9 @@ def profile_name(folder: Path) -> str:
 
 @cache
 def profile(folder: Path) -> Profile:
-    found, _ = profiles.validate(profile_data(folder))
-    assert found is not None
-    return found
+    result, _ = profiles.validate(profile_data(folder))
+    assert result is not None
+    return result
 
 
 @cache
@@ -74,9 +74,9 @@ def make(folder: Path) -> Made:
     for document in manifests.read(file.read_bytes(), file.name):
         loaded = load(document.data, batch.profile, name=document.name, line=document.line, problems=document.problems)
         documents.append(loaded)
-        of_document, _, found = batch.add(loaded)
+        of_document, _, further_problems = batch.add(loaded)
         objects += of_document
-        problems += found
+        problems += further_problems
     problems += batch.finish()
     if any(problem.severity == "error" for problem in problems):
         objects = []

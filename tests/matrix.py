@@ -1,7 +1,7 @@
-"""Every path of the API, and how to ask it about a place: for the matrix of who may see and do what.
+"""Every path of the API with a request about a place, for the matrix of permissions.
 
-The paths come from the routers themselves. A path that writes and of which no body is known here is an error: a new one
-cannot be forgotten. The simulated cluster's tests and the real one's share this.
+The paths come from the routers. A path that writes raises an error if its body is not defined here, so a new path cannot be
+forgotten. The tests with the simulated cluster and with a real one share this module.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ ROUTES: Final = [
     if isinstance(route, APIRoute)
     for method in sorted(route.methods or ())
 ]
-#: What a read needs besides its path.
+#: The query of a read, if it needs more than its path.
 QUERIES: Final = {
     "metrics": {"metricType": "LATENCY", "start": "2027-01-15T07:00:00Z", "end": "2027-01-15T08:00:00Z"},
     "history": {"start": "2027-01-15T07:00:00Z", "end": "2027-01-15T08:00:00Z"},
     "events": {"once": "true"},
 }
-#: Paths with a body that only translate: everybody who is known may, and they know nothing of the cluster.
+#: Paths with a body that only translate: every authenticated user may call them, and they read nothing from the cluster.
 PURE: Final = {"render", "check", "explain", "simulate", "tune"}
-#: Paths that ask what would happen: a reader is told that they may not, as a part of the answer.
+#: Paths of a dry run: for a reader, the response contains the denial.
 ASKS: Final = {"plan", "diff", "doctor"}
-#: Paths that are about no project: what they answer must hold nothing of one.
+#: Paths that concern no project: their response must not contain data of one.
 OPEN: Final = {"/api/v1/token"}
 USERS: Final = ("owner", "reader", "root")
 
 
 class Place(NamedTuple):
-    """One project's namespace, workload and ids."""
+    """The namespace, workload and ids of one project."""
 
     project: str
     namespace: str
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 
 def nowhere(like: Place) -> Place:
-    """Return a place of the same form that does not exist."""
+    """Return a place with the same structure that does not exist."""
     return Place(
         "nowhere",
         like.namespace.replace(like.project, "nowhere"),
@@ -66,7 +66,7 @@ def nowhere(like: Place) -> Place:
 
 
 def body_of(path: str, place: Place, cluster_id: str) -> dict[str, Any] | None:
-    """Return the body that a path takes, about a place; None where it takes none. A path that is not known fails."""
+    """Return a path's request body about a place, None if it takes none. An unknown path raises an error."""
     written = serving.document(place.name, place.project, image="ghcr.io/acme/other:9")
     bodies: dict[str, dict[str, Any] | None] = {
         "/api/v1/token": {"grantType": "app_token", "AppId": "team-beta/robot", "AppSecret": "nobody's"},
@@ -89,7 +89,7 @@ def body_of(path: str, place: Place, cluster_id: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Asker:
-    """A server, and each user's token."""
+    """A client of a server, with the token of each user."""
 
     client: httpx.Client
     tokens: Mapping[str, str]
@@ -113,12 +113,12 @@ class Asker:
 
 
 def secrets_of(place: Place) -> list[str]:
-    """Return what is known only to who may see a place."""
+    """Return the texts that only a user with access to a place may see."""
     return [place.uid, place.revision, place.pod, f"ghcr.io/{place.namespace}/{place.name}", f"{place.name}-00001"]
 
 
 def said_of(text: str, place: Place) -> str:
-    """Return an answer without what names a place, and without times."""
+    """Return a response's text without the names of a place and without times."""
     for field, value in place._asdict().items():
         text = text.replace(value, f"<{field}>")
     return re.sub(r'(expiresIn"|"age": ?)[^,}]*', r"\1", text)

@@ -1,7 +1,7 @@
-"""The rest of Knative's measuring and queueing, readable: what the oracle's engine is made of beside the product's own.
+"""Readable implementation of Knative's metric collection and queueing, for the oracle's engine.
 
-Windows, collector, samples, load balancing and breaker as classes and on lists. Upstream's recorded decisions hold them,
-and the engine, which has the same on its flat state, is held against the oracle's engine.
+Windows, collector, samples, load balancing and breaker are classes and functions on lists. They are compared with upstream's
+recorded decisions; the product's engine, which works on flat state, is compared with the oracle's engine.
 
 Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/{aggregation,metrics}, pkg/activator/net and pkg/queue/breaker.go.
 """
@@ -30,75 +30,73 @@ if TYPE_CHECKING:
 
 #: Seconds in one bucket of a window.
 BUCKET_SIZE: Final = 1.0
-#: Requests that may wait in an activator for a revision before one is refused with 503. In a pod's queue-proxy it is ten
-#: times its containerConcurrency (pkg/queue/sharedmain/main.go).
+#: Requests that may wait in an activator for a revision before further requests fail with 503. In a pod's queue-proxy, the
+#: limit is ten times its containerConcurrency (pkg/queue/sharedmain/main.go).
 BREAKER_QUEUE_DEPTH: Final = 10_000
 
 
 class TimedBuckets:
-    """A window whose average weighs all buckets alike; upstream's TimedFloat64Buckets.
-
+    """A window that weights all buckets equally; upstream's TimedFloat64Buckets.
     ``window`` and ``granularity`` are seconds. Raises ValueError as ``bucket_count`` does.
     """
 
     __slots__ = ("_buckets", "_marks")
 
     def __init__(self, window: float, granularity: float = 1.0) -> None:
-        """Start with nothing recorded."""
+        """Initialize an empty instance."""
         self._buckets, self._marks = new_buckets(window, granularity)
 
     def is_empty(self, t: float) -> bool:
-        """Say whether nothing was recorded within a window before ``t``."""
+        """Return whether the window that ends at ``t`` has no records."""
         return is_empty(self._marks, nanoseconds(t))
 
     def record(self, t: float, value: float) -> None:
-        """Add ``value`` to the bucket of ``t``; what is a window older than the latest record is dropped."""
+        """Add ``value`` to the bucket of ``t``, unless it is older than the latest record by a window."""
         record(self._buckets, self._marks, nanoseconds(t), value)
 
     def window_average(self, t: float) -> float:
-        """Return the mean of the buckets that count at ``t``, rounded to a millionth; 0 when none does."""
+        """Return the mean of the buckets at ``t``, rounded to a millionth; 0 if there are none."""
         return timed_average(self._buckets, self._marks, nanoseconds(t))
 
     def resize_window(self, window: float, t: float) -> None:
-        """Change the window's length at time ``t``; the latest buckets are kept."""
+        """Change the length of the window at time ``t``, keeping the latest buckets."""
         resize(self._buckets, self._marks, window, nanoseconds(t))
 
 
 class WeightedBuckets(TimedBuckets):
-    """A window in which younger buckets weigh more; upstream's WeightedFloat64Buckets.
-
+    """A window with higher weights for more recent buckets; upstream's WeightedFloat64Buckets.
     ``window`` and ``granularity`` are seconds. Raises ValueError as ``bucket_count`` does.
     """
 
     __slots__ = ()
 
     def window_average(self, t: float) -> float:
-        """Return the weighted sum of the buckets at ``t``, weights adding up to almost 1; not rounded."""
+        """Return the weighted sum of the buckets at ``t``, not rounded; the weights add up to almost 1."""
         decay = smoothing_coefficient(len(self._buckets) - 1)
         return weighted_average(self._buckets, self._marks, decay, nanoseconds(t))
 
 
 class MaxWindow:
-    """The maximum of whole numbers over a window; upstream's max.TimeWindow, which delays scaling down.
+    """The maximum of integers over a window; upstream's max.TimeWindow, which implements the scale-down delay.
 
-    ``window`` and ``granularity`` are seconds; times of ``record`` never go back. Raises ValueError as ``bucket_count``
+    ``window`` and ``granularity`` are seconds; times of ``record`` never decrease. Raises ValueError as ``bucket_count``
     does.
     """
 
     __slots__ = ("_maxima",)
 
     def __init__(self, window: float, granularity: float = 2.0) -> None:
-        """Start with nothing recorded."""
+        """Initialize an empty instance."""
         bucket_count(window, granularity)
         self._maxima = new_maxima(window, granularity)
 
     def record(self, t: float, value: int) -> int:
-        """Add ``value`` at ``t`` and return the maximum of the window that ends there."""
+        """Add ``value`` at ``t`` and return the maximum of the window that ends at ``t``."""
         return record_maximum(self._maxima, nanoseconds(t), value)
 
 
 class Stat(NamedTuple):
-    """One report, of a pod or of an activator: means over a second, and requests/s.
+    """A report of a pod or an activator: means over a second, and requests/s.
 
     ``proxied_*`` is the part of a pod's numbers that came through an activator. Upstream: metrics.Stat.
     """
@@ -113,10 +111,10 @@ EMPTY: Final = Stat()
 
 
 def choose(old: Sequence[int], young: Sequence[int], shuffle: Callable[[list[int]], None]) -> list[int]:
-    """Return the pods to ask, in order: those up for a stable window first, young ones only where they are too few.
+    """Return the pods to sample, in order: first those older than a stable window, then young ones if there are too few.
 
-    Pods are any numbers; ``shuffle`` puts a list in random order in place. Pods after the first
-    ``population_mean_sample_size`` stand by for those that do not answer.
+    Pods are arbitrary numbers; ``shuffle`` randomizes the order of a list in place. Pods after the first
+    ``population_mean_sample_size`` replace those that do not respond.
     """
     size = population_mean_sample_size(len(old) + len(young))
     first, second = list(old), list(young)
@@ -125,23 +123,22 @@ def choose(old: Sequence[int], young: Sequence[int], shuffle: Callable[[list[int
 
 
 def compute_averages(stats: Sequence[Stat], total: float) -> Stat:
-    """Return what ``stats`` of some pods say of all ``total`` pods together.
-
+    """Return the totals of ``total`` pods, estimated from the ``stats`` of some of them.
     Raises ZeroDivisionError without stats.
     """
     sums = [0.0, 0.0, 0.0, 0.0]
     for stat in stats:
         for i, value in enumerate(stat):
             sums[i] += value
-    # Divided first, then multiplied: upstream's order, and so its rounding.
+    # Division before multiplication, as in upstream, for the same rounding.
     return Stat(*(value / len(stats) * total for value in sums))
 
 
 class Collector:
     """The windows of one revision: concurrency and requests/s, each averaged over the stable and the panic window.
 
-    Windows are seconds; ``weighted`` chooses the weighted-exponential aggregation. ``scraped`` is false where the burst
-    capacity is -1: only activators report then, and silence means no load. Raises ValueError as ``TimedBuckets`` does.
+    Windows are in seconds; ``weighted`` selects the weighted-exponential aggregation. ``scraped`` is false if the burst
+    capacity is -1: then only activators report, and no report means no load. Raises ValueError as ``TimedBuckets`` does.
     Upstream: metrics.MetricCollector, for one revision.
     """
 
@@ -150,7 +147,7 @@ class Collector:
     def __init__(
         self, stable_window: float = 60.0, panic_window: float = 6.0, *, weighted: bool = False, scraped: bool = True
     ) -> None:
-        """Start with nothing recorded."""
+        """Initialize an empty instance."""
         buckets = WeightedBuckets if weighted else TimedBuckets
         self._concurrency = buckets(stable_window, BUCKET_SIZE)
         self._concurrency_panic = buckets(panic_window, BUCKET_SIZE)
@@ -159,7 +156,7 @@ class Collector:
         self._scraped = scraped
 
     def record(self, now: float, stat: Stat) -> None:
-        """Add one report at ``now`` (seconds)."""
+        """Add a report at ``now`` (seconds)."""
         concurrency = stat.average_concurrent_requests - stat.average_proxied_concurrent_requests
         self._concurrency.record(now, concurrency)
         self._concurrency_panic.record(now, concurrency)
@@ -176,11 +173,11 @@ class Collector:
         self._scraped = scraped
 
     def stable_and_panic_concurrency(self, now: float) -> tuple[float, float] | tuple[None, None]:
-        """Return both averages of requests in flight at ``now``, or None twice without data."""
+        """Return the stable and panic averages of requests in flight at ``now``, or (None, None) without data."""
         return self._averages(self._concurrency, self._concurrency_panic, now)
 
     def stable_and_panic_rps(self, now: float) -> tuple[float, float] | tuple[None, None]:
-        """Return both averages of requests/s at ``now``, or None twice without data."""
+        """Return the stable and panic averages of requests/s at ``now``, or (None, None) without data."""
         return self._averages(self._rps, self._rps_panic, now)
 
     def _averages(
@@ -192,38 +189,38 @@ class Collector:
 
 
 def assign_slice(pods: int, index: int, activators: int) -> list[int]:
-    """Return which of ``pods``, sorted by address, activator ``index`` of ``activators`` sends to.
+    """Return the pods, sorted by address, to which activator ``index`` of ``activators`` forwards requests.
 
-    An ``index`` of -1 is an activator that is not in the path yet: it may use all. Upstream: assignSlice.
+    An ``index`` of -1 is an activator that is not in the path yet; it may use all pods. Upstream: assignSlice.
     """
     if index == -1 or pods <= 1 or activators == 1:
         return list(range(pods))
     if activators > pods:
         return [index % pods]
     size, rest = divmod(pods, activators)
-    own = list(range(index * size, (index + 1) * size))
-    return [*own, pods - rest + index] if index < rest else own
+    assigned = list(range(index * size, (index + 1) * size))
+    return [*assigned, pods - rest + index] if index < rest else assigned
 
 
 def first_available(room: Sequence[int]) -> int | None:
-    """Return the first pod with room, by its place; upstream's policy for a containerConcurrency of 1 to 3."""
+    """Return the index of the first pod with free capacity; upstream's policy for a containerConcurrency of 1 to 3."""
     return next((pod for pod, free in enumerate(room) if free > 0), None)
 
 
 def round_robin(room: Sequence[int], start: int) -> int | None:
-    """Return the next pod with room from ``start`` on, by its place; upstream's policy for more than 3 at a time.
+    """Return the index of the next pod with free capacity; upstream's policy for a containerConcurrency above 3.
 
-    The next ``start`` is one further than the pod returned.
+    The search starts at ``start``; the next ``start`` is the returned index plus 1.
     """
     start = start if start < len(room) else 0
     return next((pod for pod in (*range(start, len(room)), *range(start)) if room[pod] > 0), None)
 
 
 def random_choice_2(in_flight: Sequence[int], first: int, second: int, *, coin: bool) -> int:
-    """Return the less busy of two pods, by place; upstream's policy for pods without a limit.
+    """Return the index of the pod with fewer requests of two; upstream's policy for pods without a limit.
 
-    ``first`` is drawn from all places and ``second`` from all but one, those from ``first`` on moved up by one; ``coin``
-    decides between equals. One pod alone is drawn as 0 and 0.
+    ``first`` is a random index, ``second`` a random index among the remaining pods; ``coin`` decides between equals. For a
+    single pod both are 0.
     """
     if len(in_flight) == 1:
         return 0
@@ -234,25 +231,28 @@ def random_choice_2(in_flight: Sequence[int], first: int, second: int, *, coin: 
 
 
 class Breaker:
-    """Counts requests inside and waiting; upstream's queue.Breaker, without the goroutines.
+    """Counter of active and waiting requests; upstream's queue.Breaker, without the goroutines.
 
-    At most ``capacity`` requests are inside, and ``queue_depth + max_concurrency`` inside or waiting. The caller keeps
-    the waiting requests themselves: upstream wakes them in no promised order.
+    At most ``capacity`` requests are active, and ``queue_depth + max_concurrency`` active or waiting. The caller stores the
+    waiting requests, which upstream resumes in no guaranteed order.
     """
 
     __slots__ = ("capacity", "in_flight", "inside", "total_slots")
 
     def __init__(self, queue_depth: int, max_concurrency: int, initial_capacity: int) -> None:
-        """Raise ValueError where upstream panics: no queue, or a capacity outside 0..max_concurrency."""
+        """Initialize an idle breaker.
+
+        Raises ValueError where upstream panics: without a queue, or for a capacity outside 0..max_concurrency.
+        """
         if queue_depth <= 0 or not 0 <= initial_capacity <= max_concurrency:
-            raise ValueError(f"a breaker of {queue_depth}, {max_concurrency}, {initial_capacity}")
+            raise ValueError(f"invalid breaker: {queue_depth}, {max_concurrency}, {initial_capacity}")
         self.total_slots = queue_depth + max_concurrency
         self.capacity = initial_capacity
         self.in_flight = 0
         self.inside = 0
 
     def enqueue(self) -> bool:
-        """Take a place in the queue; False where it is full and the request is refused."""
+        """Add a waiting request; return False if the queue is full and the request is rejected."""
         if self.in_flight == self.total_slots:
             return False
         self.in_flight += 1
@@ -260,32 +260,32 @@ class Breaker:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
+        """Number of waiting requests."""
         return self.in_flight - self.inside
 
     def enter(self) -> bool:
-        """Let one waiting request in; False while there is no room."""
+        """Make a waiting request active; return False if there is no free capacity."""
         if self.inside >= self.capacity:
             return False
         self.inside += 1
         return True
 
     def reserve(self) -> bool:
-        """Take a place and enter at once, or do neither; upstream's Reserve, which load balancing asks."""
+        """Add an active request; return False if there is no free capacity. Upstream's Reserve, used by load balancing."""
         if self.inside >= self.capacity or not self.enqueue():
             return False
         self.inside += 1
         return True
 
     def release(self) -> None:
-        """Let one request inside go."""
+        """Remove an active request."""
         self.inside -= 1
         self.in_flight -= 1
 
     def abandon(self) -> None:
-        """Let one waiting request go."""
+        """Remove a waiting request."""
         self.in_flight -= 1
 
     def update_concurrency(self, size: int) -> None:
-        """Set the capacity; requests inside stay, even above it."""
+        """Set the capacity; active requests are kept, even above it."""
         self.capacity = size

@@ -1,22 +1,22 @@
-"""A workload, its traffic and its autoscaler in made-up time: requests one by one, decisions by ``ebbtide.autoscaler``.
+"""Oracle for the simulation engine: a discrete-event simulation of a workload, its traffic and its autoscaler.
 
-A request comes to the gateway and goes to a pod in turn, or through the activator where Knative has it in the path or
-no pod is ready; it waits there, then in queue-proxy for a place under ``containerConcurrency``, then for one of the
-server's slots. Pods report each second, the autoscaler asks a sample of them each second and decides every two, and
-pods start, drain and end as Kubernetes does it.
+A request arrives at the gateway and goes to the pods in turn, or through the activator if it is in the path or no pod is
+ready. It waits there, then in queue-proxy within ``containerConcurrency``, then for a slot of the server. Pods report
+every second; the autoscaler scrapes a sample of them every second and decides every 2 s, with ``ebbtide.autoscaler``.
+Pods start, drain and end as in Kubernetes.
 
-Time is whole nanoseconds, so that equal things happen at equal times, and what happens at one time is ordered
-(``Rank``). Everything drawn is drawn before the start or is a function of the seed and a number, so that the same input
+Time is in whole nanoseconds, so that simultaneous events have equal times; events at the same time have a fixed order
+(``Rank``). All random values are drawn before the start or are a function of the seed and a number, so the same input
 gives the same result.
 
-This is the oracle: the product's engine, which has its state in flat lists, must give the same to the last bit.
+The product's engine, whose state is in flat lists, must give bit-identical results.
 
 Upstream: knative.dev/serving v0.48.1: cmd/autoscaler (stats are recorded, then the scaler is poked),
 pkg/activator/handler/concurrency_reporter.go, pkg/activator/net (probing every 200 ms, load balancing),
-pkg/queue/{breaker,handler}.go and sharedmain (reports each second, ten times the limit may queue, 30 s of drain),
+pkg/queue/{breaker,handler}.go and sharedmain (a report every second, a queue of ten times the limit, 30 s of drain),
 pkg/autoscaler/{metrics,scaling} and pkg/reconciler/autoscaling/kpa. Kubernetes: pkg/controller/controller_utils.go
-(ActivePodsWithRanks: pods that are not ready go first, then those ready for the shortest time). Envoy: round robin is
-the default of a cluster's load balancing, which Kourier and Contour keep.
+(ActivePodsWithRanks: pods that are not ready first, then those ready for the shortest time). Envoy: a cluster's load
+balancing defaults to round robin, which Kourier and Contour keep.
 """
 
 from __future__ import annotations
@@ -49,30 +49,30 @@ if TYPE_CHECKING:
     from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
 
-#: The activator asks pods that it does not know every 200 ms; it sees a new one at the next multiple.
+#: Probe interval of the activator, 200 ms: it detects a new pod at the next multiple.
 PROBE: Final = SECOND // 5
-#: How long after its decider a revision's collection begins, by an object that the API server has to bring: both go on
-#: in whole seconds from then.
+#: Delay between a revision's decider and its metric collection, which waits for an object from the API server. Both then
+#: run at intervals of whole seconds.
 COLLECTED: Final = SECOND // 20
-#: How long a pod that is taken away stays, at least.
+#: Minimum time until a deleted pod ends.
 DRAIN: Final = 30 * SECOND
-#: The soonest that a reconciliation follows another one which asked for it.
+#: Minimum delay of a reconciliation that a previous one requests.
 SOON: Final = SECOND // 1000
-#: Requests that may wait in a pod's queue-proxy for each that its container may work on.
+#: Maximum number of requests waiting in queue-proxy per request that the container may process.
 QUEUE_DEPTH: Final = 10
-#: A pod that will not be ready before something is done about it.
+#: Time of a pod that is held back from becoming ready.
 NEVER: Final = 1 << 62
-#: Parts of one in which a server's speed is counted.
+#: Resolution of a server's speed: the value of speed 1.
 SPEED: Final = 4096
-#: Start-up times drawn ahead; pods take them in turn.
+#: Number of start-up times drawn in advance; pods use them in turn.
 _DRAWN: Final = 1024
-#: How often metrics-server and Prometheus ask pods, and how far back a rate looks (their defaults, and ours).
+#: Scrape interval of metrics-server and Prometheus, and the range of rates (their defaults and Ebbtide's).
 METRICS_EVERY: Final = 15 * SECOND
 RATE_WINDOW: Final = 60 * SECOND
-#: The percentile that latency is scaled on.
+#: Latency percentile that the autoscaler uses.
 _PERCENTILE: Final = 0.95
 TICK: Final = nanoseconds(kpa.TICK_INTERVAL)
-#: What set the number of replicas, by code.
+#: Causes of scaling decisions, by code.
 BOUND: Final = (
     "no data",
     "stable",
@@ -91,7 +91,7 @@ _NO_DATA, _STABLE, _PANIC, _MAX, _MIN, _ACTIVATION, _UP, _DOWN, _DELAY, _GRACE, 
 
 
 class Rank(IntEnum):
-    """What happens first of things at one time."""
+    """Order of events at the same time."""
 
     LIFE = 0
     SEEN = 1
@@ -104,12 +104,12 @@ class Rank(IntEnum):
     RECONCILE = 8
 
 
-#: Plain numbers, since an enumeration's members are slow to look up.
+#: Ranks as integers, because enumeration members are slow to look up.
 _LIFE, _SEEN, _DEPARTURE, _EXPIRY, _ARRIVAL, _REPORT, _SCRAPE, _TICK, _RECONCILE = map(int, Rank)
 
 
 class Stream(IntEnum):
-    """What is drawn, each from its own sequence."""
+    """Random streams, each with a separate sequence."""
 
     TICK = 0
     SCRAPE = 1
@@ -123,7 +123,7 @@ _MASK: Final = (1 << 64) - 1
 
 
 def draw(seed: int, stream: int, number: int, below: int) -> int:
-    """Return a whole number from 0 to ``below`` (at most 2**32), as good as random: splitmix64 of the arguments."""
+    """Return a pseudorandom integer of at least 0 and less than ``below`` (at most 2**32): splitmix64 of the arguments."""
     x = (seed * 0x9E3779B97F4A7C15 + stream * 0xD1B54A32D192ED03 + number * 0x8CB92BA72F3D8DD7) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -133,43 +133,43 @@ def draw(seed: int, stream: int, number: int, below: int) -> int:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both engines start from: times are nanoseconds from the start of the lead-in."""
+    """Input of both engines; times are in nanoseconds since the start of the lead-in."""
 
     lead: int
-    """The traffic's start: before it, the windows fill with silence."""
+    """Start of the traffic; before it, the windows fill with zeros."""
     end: int
-    """The traffic's end."""
+    """End of the traffic."""
     arrivals: NDArray[np.int64]
     work: NDArray[np.int64]
-    """How long each request takes alone in a pod."""
+    """Service time of each request without concurrent requests."""
     start_ups: NDArray[np.int64]
-    """How long a pod takes to become ready, by its number modulo their length."""
+    """Time until a pod is ready, by its number modulo the length."""
     answers: NDArray[np.int64]
-    """How long it takes to answer an activator, which asks it itself and does not wait for Kubernetes' word."""
+    """Time until a pod answers the activator, which probes it without waiting for Kubernetes' readiness."""
     begins: NDArray[np.int64]
-    """How long until its containers run: from then on it drains when it is taken away, ready or not."""
+    """Time until a pod's containers run; from then on, a deleted pod drains, even if it is not ready."""
     speeds: NDArray[np.int64]
-    """Parts of ``SPEED`` in a nanosecond, by requests at once; the last holds for more."""
+    """Speed in units of 1/``SPEED``, by number of concurrent requests; the last value also applies to higher numbers."""
     busy: NDArray[np.int64]
-    """Percent of a pod's utilization by requests at once; the last holds for more."""
+    """Pod utilization in percent, by number of concurrent requests; the last value also applies to higher numbers."""
     timeout: int
     limit: int
-    """Requests at once in a container that queue-proxy lets through; 0 is no limit."""
+    """Maximum number of concurrent requests that queue-proxy forwards to a container; 0 means no limit."""
     slots: int
-    """Requests that a pod works on at once; 0 is no limit."""
+    """Maximum number of requests that a pod processes concurrently; 0 means no limit."""
     seed: int
     tick: int
     scrape: int
     report: int
-    """When each of the three happens first."""
+    """Time of the first tick, scrape and report."""
     startable: bool
-    """Whether a request can wait for a start and be answered in time."""
+    """True if a request can wait for a pod to start without timing out."""
 
 
 def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp, seed: int) -> Inputs:
-    """Draw what is drawn ahead, and bring everything to nanoseconds.
+    """Draw the random values that are needed in advance, and convert times to nanoseconds.
 
-    Raises ValueError for traffic that is not sorted or begins before 0.
+    Raises ValueError for traffic that is not sorted or starts before 0.
     """
     times = np.asarray(traffic.times, np.float64)
     if len(times) and (times[0] < 0 or (np.diff(times) < 0).any() or not np.isfinite(times[-1])):
@@ -190,7 +190,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         start_ups=np.rint(whole * SECOND).astype(np.int64),
         answers=np.rint(whole * (1 - early) * SECOND).astype(np.int64),
         begins=np.rint(whole * placed * SECOND).astype(np.int64),
-        # Number 0 is never asked.
+        # Index 0 is never used.
         speeds=np.concatenate([[SPEED], np.maximum(np.rint(SPEED / slow_down), 1)]).astype(np.int64),
         busy=np.rint(np.asarray(server.utilization) * 100).astype(np.int64),
         timeout=nanoseconds(setting.timeout),
@@ -205,10 +205,10 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
 
 
 def simulate(setting: Setting, traffic: Traffic, server: Server, startup: StartUp, seed: int = 0) -> Result:
-    """Run ``traffic`` against the workload and return what came of it.
+    """Simulate ``traffic`` on the workload and return the result.
 
-    The workload has been there for long and idle: it starts at its least number of replicas, which are ready. The
-    simulation ends with the traffic's time, or with the last reply after it.
+    The workload has been idle for a long time and starts with its minimum replicas, which are ready. The simulation ends
+    with the traffic, or with the last reply after it.
     """
     inputs = prepare(setting, traffic, server, startup, seed)
     return (Knative if setting.hpa is None else Horizontal)(setting, inputs).run()
@@ -216,7 +216,7 @@ def simulate(setting: Setting, traffic: Traffic, server: Server, startup: StartU
 
 @dataclass
 class Sums:
-    """Integrals over time since the traffic's start, in nanoseconds times what is counted."""
+    """Integrals over time since the start of the traffic, in nanoseconds times the quantity."""
 
     in_pods: int = 0
     queued: int = 0
@@ -224,26 +224,26 @@ class Sums:
     ready: int = 0
     working: int = 0
     utilization: int = 0
-    """In percent."""
+    """Utilization in percent."""
     up: int = 0
 
 
 @dataclass
 class Ticks:
-    """What was seen at each tick since the traffic's start."""
+    """State at each tick since the start of the traffic."""
 
     times: list[int] = field(default_factory=list)
     desired: list[int] = field(default_factory=list)
     ready: list[int] = field(default_factory=list)
     starting: list[int] = field(default_factory=list)
     in_pods: list[int] = field(default_factory=list)
-    """The integral so far; so is ``queued``."""
+    """Integral so far, like ``queued``."""
     queued: list[int] = field(default_factory=list)
     bound: list[int] = field(default_factory=list)
 
 
 def spent(inputs: Inputs, sums: Sums, now: int, cold_starts: int) -> Spent:
-    """Bring the sums at a moment to seconds."""
+    """Convert the integrals at a point in time to seconds."""
     return Spent(
         replica_seconds=sums.pods / SECOND,
         ready_seconds=sums.ready / SECOND,
@@ -264,10 +264,10 @@ def result(
     whole: Spent,
     at_end: Spent,
 ) -> Result:
-    """Bring an engine's whole numbers to seconds.
+    """Return the result in seconds of an engine's integers.
 
-    ``finished`` is when each reply ended, or the negative of when the request was lost; ``began`` when a container began
-    on it, -1 for never. ``whole`` is what was spent on everything, ``at_end`` by the traffic's end.
+    ``finished`` is the time when each reply ended, or the negated time when the request was lost; ``began`` is the time
+    when a container started to process it, or -1. ``whole`` is the total usage, ``at_end`` that at the end of the traffic.
     """
     lost = finished < 0
     times = np.asarray(ticks.times, np.int64)
@@ -297,7 +297,7 @@ def result(
 
 
 class Pod:
-    """A pod with its queue-proxy and its server."""
+    """Pod with its queue-proxy and its server."""
 
     __slots__ = (
         "answers",
@@ -327,18 +327,18 @@ class Pod:
     )
 
     def __init__(self, number: int, born: int, life: int) -> None:
-        """Start at ``born``, to be ready at ``life``."""
+        """Create a pod at ``born`` that is ready at ``life``."""
         self.number = number
         self.born = born
-        # When its containers run, when it answers, and when it is ready, or was taken away and may end.
+        # Times when its containers run, when it answers, and when it is ready or, if deleted, may end.
         self.begins = self.answers = life
         self.life = life
         self.ready = self.seen = self.deleted = self.drained = self.ended = False
-        # Requests: all inside, those that an activator sent, those worked on and those that wait for it.
+        # Requests: all in the pod, those from the activator, those in process and those waiting.
         self.inside = self.proxied = 0
         self.running: dict[int, int] = {}
         self.waiting: deque[int] = deque()
-        # Work done on each request since the pod was last idle, in parts of a nanosecond; when that was reckoned.
+        # Work done on each request since the pod was last idle, in units of 1/SPEED ns, and the time of its last update.
         self.virtual = self.virtual_at = 0
         self.version = 0
         # queue-proxy's statistics since its last report, and that report.
@@ -347,7 +347,7 @@ class Pod:
         self.report = Stat()
 
     def account(self, now: int) -> None:
-        """Bring queue-proxy's statistics to ``now``, with the reports that fell due before."""
+        """Update queue-proxy's statistics to ``now``, including the reports due until then."""
         while self.next_report <= now:
             self._flow(self.next_report)
             self.report = Stat(
@@ -363,75 +363,75 @@ class Pod:
         self.cut = now
 
     def speed(self, speeds: Sequence[int]) -> int:
-        """Return the parts of ``SPEED`` that each request advances in a nanosecond."""
+        """Return the speed of each request in units of 1/``SPEED``."""
         return _by_count(speeds, len(self.running))
 
     def work(self, now: int, speeds: Sequence[int]) -> None:
-        """Bring the work done to ``now``."""
+        """Update the completed work to ``now``."""
         self.virtual = self.virtual + (now - self.virtual_at) * self.speed(speeds) if self.running else 0
         self.virtual_at = now
 
     def next_departure(self, speeds: Sequence[int]) -> tuple[int, int]:
-        """Return when the next request will be done, and which."""
+        """Return the time when the next request is done, and the request."""
         due, request = min((due, request) for request, due in self.running.items())
         return self.virtual_at - min(0, (self.virtual - due) // self.speed(speeds)), request
 
 
 def _by_count(values: Sequence[int], count: int) -> int:
-    """Return what holds for so many requests at once; the last value holds for more."""
+    """Return the value for ``count`` concurrent requests; the last value also applies to higher numbers."""
     return values[count] if count < len(values) else values[-1]
 
 
 class Closed(NamedTuple):
-    """What became of a request; ``began`` is when a container began on it, -1 for never."""
+    """Outcome of a request; ``began`` is the time when a container started to process it, or -1."""
 
     arrived: int
     began: int
     ended: int
     cold: bool
     lost: bool
-    #: The pod that it was in, by number; -1 for none.
+    #: Number of the request's pod, or -1.
     pod: int
 
 
 class Observer(Protocol):
-    """Who follows a simulation that goes on and on; each is told at the simulation's ``now``."""
+    """Observer of a simulation without an end; each method is called at the simulation's ``now``."""
 
     def attached(self, simulation: Simulation) -> None:
-        """Note which simulation it is, before its first pod."""
+        """Record the simulation; called before its first pod."""
 
     def request_closed(self, closed: Closed) -> None:
-        """Note that a request has its reply, or is lost."""
+        """Record that a request was answered or lost."""
 
     def ticked(self, bound: int) -> None:
-        """Note a tick; ``bound`` is the code of what set the number of replicas."""
+        """Record a tick; ``bound`` is the code of the decision's cause."""
 
     def pod_made(self, pod: Pod) -> None:
-        """Note a new pod; ``hold`` keeps it from becoming ready."""
+        """Record a new pod; ``hold`` keeps it from becoming ready."""
 
     def pod_ready(self, pod: Pod) -> None:
-        """Note that a pod became ready."""
+        """Record that a pod became ready."""
 
     def pod_deleted(self, pod: Pod) -> None:
-        """Note that a pod was taken away."""
+        """Record that a pod was deleted."""
 
     def pod_ended(self, pod: Pod) -> None:
-        """Note that a pod is gone."""
+        """Record that a pod has ended."""
 
 
 class Simulation:
-    """Requests and pods in made-up time; what routes and scales them is a subclass's.
+    """Requests and pods in simulated time; subclasses implement routing and autoscaling.
 
-    It has two ways to run. ``run`` takes all of its inputs' requests and returns a result. With an observer it begins
-    without requests, takes them from ``feed``, does what is due up to a time in ``step``, and forgets a request and a pod
-    with its end; the order of things is the same.
+    It runs in two ways. ``run`` processes all requests of its inputs and returns a result. With an observer, it starts
+    without requests; ``feed`` adds requests, ``step`` processes all events up to a time, and requests and pods are dropped
+    when they end. The order of events is the same.
     """
 
     def __init__(self, setting: Setting, inputs: Inputs, observer: Observer | None = None) -> None:
-        """Start at time 0 with nothing there."""
+        """Start at time 0 without pods."""
         self.setting = setting
         self.inputs = inputs
-        # Lists, since an array's elements are slow one by one.
+        # Lists, because access to single elements of an array is slow.
         self.speeds: list[int] = inputs.speeds.tolist()
         self.busy: list[int] = inputs.busy.tolist()
         self.start_ups: list[int] = inputs.start_ups.tolist()
@@ -440,7 +440,7 @@ class Simulation:
         self.observer = observer
         self.now = 0
         self.events: list[tuple[int, int, int, int]] = []
-        # By request: when it came, what it takes alone, when a container began on it, whether no pod was ready.
+        # By request: arrival, service time, start of processing, and whether no pod was ready.
         self.arrived: NDArray[np.int64] | MutableMapping[int, int]
         self.work: NDArray[np.int64] | MutableMapping[int, int]
         self.began: NDArray[np.int64] | MutableMapping[int, int]
@@ -454,7 +454,7 @@ class Simulation:
         else:
             self.arrived, self.work, self.began, self.cold = {}, {}, {}, {}
         self.finished = np.zeros(self.expected, np.int64)
-        # Requests that came and have no end yet, and whether the next one's arrival is put down.
+        # Open requests, and whether the next arrival is scheduled.
         self.open: set[int] = set()
         self.came = 0
         self.awaited = False
@@ -463,7 +463,7 @@ class Simulation:
         self.pods: dict[int, Pod] = {}
         self.at: dict[int, Pod] = {}
         self.ready: list[Pod] = []
-        # Pods that are asked for: not taken away.
+        # Desired pods: those that are not deleted.
         self.replicas = 0
         self.alive = self.alive_ready = 0
         self.inside = self.queued = self.working = self.utilization = 0
@@ -474,30 +474,30 @@ class Simulation:
         if observer is not None:
             observer.attached(self)
 
-    # What a subclass decides.
+    # Methods that subclasses override.
 
     def arrive(self, request: int) -> None:
-        """Send a request on its way."""
+        """Route a request."""
         raise NotImplementedError
 
     def gave_up(self, request: int) -> None:
-        """Take a request that is in no pod out of the queue that it waits in."""
+        """Remove a request that is not in a pod from its queue."""
 
     def pods_changed(self) -> None:
-        """Note that a pod became ready."""
+        """Record that a pod became ready."""
 
     def handle(self, rank: int, number: int) -> None:
-        """Do what is due besides requests and pods."""
+        """Process an event of the autoscaler."""
         raise NotImplementedError
 
     # Time.
 
     def push(self, at: int, rank: Rank, number: int = 0, version: int = 0) -> None:
-        """Put down what will be due."""
+        """Schedule an event."""
         heapq.heappush(self.events, (at, int(rank), number, version))
 
     def run(self) -> Result:
-        """Do everything in its order, and return what came of it."""
+        """Process all events in order and return the result."""
         inputs = self.inputs
         while self.events[0][0] <= inputs.end:
             self._next()
@@ -513,21 +513,21 @@ class Simulation:
         return result(inputs, self.finished, self.began, self.cold, self.sums, self.ticks, whole, at_end)
 
     def step(self, until: int) -> None:
-        """Do what is due up to ``until``, and let time be that."""
+        """Process the events up to ``until`` and set the time to it."""
         while self.events and self.events[0][0] <= until:
             self._next()
         self._reckon(until)
         self.now = max(self.now, until)
 
     def feed(self, arrivals: Sequence[int], work: Sequence[int]) -> None:
-        """Let requests come: sorted, after ``now`` and after all that came before."""
+        """Add requests, sorted, which arrive after ``now`` and after all earlier ones."""
         self.arrived.update(enumerate(arrivals, self.expected))  # type: ignore[union-attr] # with an observer it is a dict
         self.work.update(enumerate(work, self.expected))  # type: ignore[union-attr] # as above
         self.expected += len(arrivals)
         self._await()
 
     def _next(self) -> None:
-        """Do what is next."""
+        """Process the next event."""
         at, rank, number, version = heapq.heappop(self.events)
         self._reckon(at)
         self.now = at
@@ -546,13 +546,13 @@ class Simulation:
             self.handle(rank, number)
 
     def _await(self) -> None:
-        """Put down the next request's arrival, unless it is."""
+        """Schedule the next request's arrival unless it is scheduled."""
         if not self.awaited and self.came < self.expected:
             self.awaited = True
             self.push(int(self.arrived[self.came]), Rank.ARRIVAL, self.came)
 
     def _reckon(self, now: int) -> None:
-        """Bring the integrals to ``now``."""
+        """Update the integrals to ``now``."""
         passed = now - self._reckoned
         if passed <= 0:
             return
@@ -572,7 +572,7 @@ class Simulation:
             sums.up += passed
 
     def record_tick(self, bound: int) -> None:
-        """Keep what is seen at a tick, from the traffic's start on."""
+        """Record the state at a tick, from the start of the traffic on."""
         if self.observer is not None:
             self.observer.ticked(bound)
             return
@@ -607,7 +607,7 @@ class Simulation:
             self.gave_up(request)
 
     def lose(self, request: int) -> None:
-        """Give a request up."""
+        """End a request without a reply."""
         self._close(request, lost=True, pod=-1)
 
     def _close(self, request: int, *, lost: bool, pod: int) -> None:
@@ -629,7 +629,7 @@ class Simulation:
         )
 
     def enter(self, pod: Pod, request: int, *, proxied: bool = False) -> bool:
-        """Bring a request to a pod's queue-proxy; False where its queue is full, and the request lost."""
+        """Send a request to a pod's queue-proxy; False if its queue is full and the request is lost."""
         limit = self.inputs.limit
         if limit and pod.inside >= limit * (1 + QUEUE_DEPTH):
             self.lose(request)
@@ -658,19 +658,19 @@ class Simulation:
         self.began[request] = self.now
 
     def _load(self, pod: Pod, sign: int) -> None:
-        """Count a pod's work in or out of what all pods do."""
+        """Add or subtract a pod's work to or from the totals of all pods."""
         self.working += sign * bool(pod.running)
         self.utilization += sign * _by_count(self.busy, len(pod.running))
 
     def _schedule(self, pod: Pod) -> None:
-        """Put down when the pod's next request is done; what was put down before is void."""
+        """Schedule the end of the pod's next request; an earlier schedule becomes void."""
         pod.version += 1
         if pod.running:
             at, request = pod.next_departure(self.speeds)
             self.push(at, Rank.DEPARTURE, request, pod.version)
 
     def finish(self, request: int, *, lost: bool = False) -> None:
-        """Take a request out of its pod, with its reply or without, and let the next one in."""
+        """Remove a request from its pod, with or without a reply, and admit the next one."""
         pod = self.at.pop(request)
         self._close(request, lost=lost, pod=pod.number)
         proxied = self.is_proxied(request)
@@ -693,28 +693,28 @@ class Simulation:
         if pod.drained and not pod.inside:
             self._end(pod)
 
-    def is_proxied(self, request: int) -> bool:  # noqa: ARG002 - a subclass knows
-        """Say whether a request came to its pod through an activator."""
+    def is_proxied(self, request: int) -> bool:  # noqa: ARG002 - for subclasses
+        """Return whether a request reached its pod through an activator."""
         return False
 
     # Pods.
 
     def set_replicas(self, wanted: int) -> None:
-        """Create pods, or take away those that are not ready, then those ready for the shortest time."""
+        """Create pods, or delete pods that are not ready first, then those ready for the shortest time."""
         for _ in range(self.replicas, wanted):
             place = self.made % len(self.start_ups)
             begins, answers, life = self.begins[place], self.answers[place], self.start_ups[place]
             self.add_pod(self.now + begins, self.now + answers, self.now + life)
         if wanted < self.replicas:
             kept = [pod for pod in self.pods.values() if not pod.deleted]
-            # A pod's `life` is when it became ready, or will.
+            # ``life`` is the time when a pod became or becomes ready.
             kept.sort(key=lambda pod: (pod.ready, -pod.life, -pod.number))
             for pod in kept[: self.replicas - wanted]:
                 self._delete(pod)
         self.replicas = wanted
 
     def add_pod(self, begins: int, answers: int, life: int) -> Pod:
-        """Create a pod whose containers run from ``begins`` on, that answers from ``answers`` on, and is ready at ``life``."""
+        """Create a pod whose containers run at ``begins``, that answers at ``answers``, and is ready at ``life``."""
         if not self.replicas and not self.ready and self.now:
             self.cold_starts += 1
         pod = Pod(self.made, self.now, life)
@@ -729,14 +729,14 @@ class Simulation:
         return pod
 
     def _starts(self, pod: Pod, begins: int, answers: int) -> None:
-        """Put down when an activator sees a pod, which reports from when it answers."""
+        """Schedule when the activator detects a pod; the pod reports from its first answer on."""
         pod.begins, pod.answers = begins, answers
         pod.cut = answers
         pod.next_report = answers + 1 + draw(self.inputs.seed, Stream.POD, pod.number, SECOND)
         self.push(-(-answers // PROBE) * PROBE, Rank.SEEN, pod.number)
 
     def hold(self, number: int) -> None:
-        """Keep a pod from becoming ready, and from answering if it does not yet, until it is released."""
+        """Keep a pod from becoming ready, and from answering if it does not answer yet, until ``release``."""
         pod = self.pods.get(number)
         if pod is not None and not pod.ready and not pod.deleted:
             pod.life = NEVER
@@ -744,7 +744,7 @@ class Simulation:
                 pod.begins = pod.answers = NEVER
 
     def release(self, number: int, life: int) -> None:
-        """Let a pod that was held become ready at ``life``."""
+        """Make a held pod become ready at ``life``."""
         pod = self.pods.get(number)
         if pod is not None and not pod.ready and not pod.deleted:
             pod.life = life
@@ -755,7 +755,7 @@ class Simulation:
                 self._starts(pod, wanted + self.begins[place], max(wanted + self.answers[place], self.now))
 
     def replace(self, number: int) -> None:
-        """Take a pod away, as an eviction does, and make another in its place."""
+        """Delete a pod, as an eviction does, and create another in its place."""
         pod = self.pods.get(number)
         if pod is None or pod.deleted:
             return
@@ -787,10 +787,10 @@ class Simulation:
             self.observer.pod_ended(pod)
 
     def see(self, pod: Pod) -> None:
-        """Let the activator use a pod."""
+        """Make a pod available to the activator."""
 
     def unsee(self, pod: Pod) -> None:
-        """Let the activator use a pod no more."""
+        """Make a pod unavailable to the activator."""
 
     def _life(self, pod: Pod) -> None:
         if pod.life != self.now or pod.ended:
@@ -809,12 +809,12 @@ class Simulation:
 
 
 class Knative(Simulation):
-    """Knative's way: an activator in front, and its pod autoscaler."""
+    """Simulation of a workload with Knative's activator and pod autoscaler."""
 
     def __init__(
         self, setting: Setting, inputs: Inputs, observer: Observer | None = None, *, new: bool = False
     ) -> None:
-        """Start as a workload that has been idle for long, or as a new revision with pods that start."""
+        """Start as a workload that has been idle for a long time, or as a new revision whose pods are starting."""
         super().__init__(setting, inputs, observer)
         revision, config = setting.revision, setting.config
         self.spec = targets.make_decider(revision, config)
@@ -824,7 +824,7 @@ class Knative(Simulation):
             self.window, targets.panic_window(revision, config), weighted=setting.weighted, scraped=self.scraped
         )
         self.scaler = kpa.Autoscaler(self.spec)
-        # The activator: pods that it may use, requests that wait there, and its statistics since the last report.
+        # Activator: available pods, waiting requests, and statistics since the last report.
         self.seen: list[Pod] = []
         self.held: deque[int] = deque()
         self.proxied: set[int] = set()
@@ -832,12 +832,12 @@ class Knative(Simulation):
         self.known = False
         self.first = 0
         self.since = self.cut = self.flow = self.count = 0
-        # The decider's last word and the reconciler's memory.
+        # Last decision of the decider, and state of the reconciler.
         least, _ = bounds(setting)
         if not least and not config.enable_scale_to_zero:
             least = 1
         self.desired = least
-        # Over the stable and the panic window, as the scaler saw them last.
+        # Averages over the stable and the panic window at the scaler's last decision.
         self.averages: tuple[float | None, float | None] = (None, None)
         self.excess = kpa.excess_burst_capacity(kpa.numbers(self.spec), least, 0.0)
         self.decided = _STABLE
@@ -862,7 +862,7 @@ class Knative(Simulation):
             self.push(inputs.scrape, Rank.SCRAPE)
 
     def handle(self, rank: int, number: int) -> None:
-        """Do what is due."""
+        """Process an event."""
         if rank == _REPORT:
             self.push(self.now + SECOND, Rank.REPORT)
             self._report()
@@ -880,13 +880,13 @@ class Knative(Simulation):
             self._reconcile()
 
     def _first(self) -> int:
-        """Return the replicas that a new revision's Deployment is made with. Upstream: MakeDeployment."""
+        """Return the initial replicas of a new revision's Deployment. Upstream: MakeDeployment."""
         least, most = bounds(self.setting)
         first = max(targets.initial_scale(self.setting.revision, self.setting.config), least)
         return min(first, most) if most else first
 
     def reconfigure(self, setting: Setting) -> None:
-        """Go by other annotations from now on, as after an edit of a revision or of its route."""
+        """Apply other annotations from now on, as after an edit of a revision or of its route."""
         revision, config = setting.revision, setting.config
         self.setting = setting
         self.spec = targets.make_decider(revision, config)
@@ -898,7 +898,7 @@ class Knative(Simulation):
         )
         self._reconcile()
 
-    # The path of requests.
+    # Request path.
 
     def arrive(self, request: int) -> None:
         """Send a request to the pods in turn, or to the activator."""
@@ -920,7 +920,7 @@ class Knative(Simulation):
         self._let_through()
 
     def _let_through(self) -> None:
-        """Send on what waits in the activator, while its pods have room."""
+        """Send waiting requests from the activator to pods while these have capacity."""
         limit = self.setting.container_concurrency
         room = activator.capacity(limit, len(self.seen), len(self.seen), 1)
         while self.held and len(self.proxied) - len(self.held) < room:
@@ -958,11 +958,11 @@ class Knative(Simulation):
         return draw(self.inputs.seed, Stream.PICK, self.picks, below)
 
     def is_proxied(self, request: int) -> bool:
-        """Say whether a request came through the activator."""
+        """Return whether a request came through the activator."""
         return request in self.proxied
 
     def finish(self, request: int, *, lost: bool = False) -> None:
-        """Take a request out of its pod, and out of the activator's hands."""
+        """Remove a request from its pod and from the activator's open requests."""
         super().finish(request, lost=lost)
         if request in self.proxied:
             self._flow()
@@ -970,14 +970,14 @@ class Knative(Simulation):
             self._let_through()
 
     def gave_up(self, request: int) -> None:
-        """Take a request out of the activator's queue."""
+        """Remove a request from the activator's queue."""
         self._flow()
         self.proxied.remove(request)
         self.held.remove(request)
         self.queued -= 1
 
     def see(self, pod: Pod) -> None:
-        """Let the activator use a pod, and send it what waits."""
+        """Let the activator use a pod, and send it waiting requests."""
         if pod.deleted or pod.seen or pod.answers > self.now:
             return
         pod.seen = True
@@ -985,19 +985,19 @@ class Knative(Simulation):
         self._let_through()
 
     def unsee(self, pod: Pod) -> None:
-        """Let the activator use a pod no more."""
+        """Make a pod unavailable to the activator."""
         if pod.seen:
             self.seen.remove(pod)
 
-    # Measuring.
+    # Measurements.
 
     def _flow(self) -> None:
-        """Bring the activator's statistics to now."""
+        """Update the activator's statistics to now."""
         self.flow += len(self.proxied) * (self.now - self.cut)
         self.cut = self.now
 
     def _report(self) -> None:
-        """Send the activator's report, and forget a revision that had no requests."""
+        """Send the activator's report, and drop a revision without requests."""
         if not self.known:
             return
         self._flow()
@@ -1010,17 +1010,17 @@ class Knative(Simulation):
         self._send(stat)
 
     def _send(self, stat: Stat) -> None:
-        """Record an activator's report, and wake the scaler of a revision at zero."""
+        """Record a report of the activator, and let the scaler of a revision at zero decide immediately."""
         self.collector.record(self.now / SECOND, stat)
         if self.desired == 0 and stat.average_concurrent_requests != 0:
             self._tick()
 
     def _scrape(self) -> None:
-        """Ask a sample of the ready pods."""
+        """Scrape a sample of the ready pods."""
         if not self.ready:
             return
         if len(self.ready) == 1:
-            # Of one pod nothing is drawn, and its report is the average.
+            # For one pod, no random sample is needed, and its report is the average.
             self.ready[0].account(self.now)
             self.collector.record(self.now / SECOND, self.ready[0].report)
             return
@@ -1042,10 +1042,10 @@ class Knative(Simulation):
             other = draw(self.inputs.seed, Stream.SAMPLE, self.samples, last + 1)
             places[last], places[other] = places[other], places[last]
 
-    # Deciding.
+    # Decisions.
 
     def _tick(self) -> bool:
-        """Ask the scaler, and reconcile where its word or the sign of the excess changed."""
+        """Let the scaler decide, and reconcile if the decision or the sign of the excess changed."""
         now, ready = self.now / SECOND, len(self.ready)
         read = (
             self.collector.stable_and_panic_rps
@@ -1065,12 +1065,12 @@ class Knative(Simulation):
         return True
 
     def pods_changed(self) -> None:
-        """Reconcile: the reconciler watches the pods."""
+        """Reconcile, because the reconciler watches the pods."""
         if self.now:
             self._reconcile()
 
     def _reconcile(self) -> None:
-        """Reconcile, and again while that changes what the reconciler watches."""
+        """Reconcile until the objects that the reconciler watches no longer change."""
         while True:
             observed = reconciler.Observed(
                 desired_scale=self.desired,
@@ -1096,7 +1096,7 @@ class Knative(Simulation):
                 return
 
     def _bound(self, *, valid: bool) -> int:
-        """Return the code of what set the number of replicas at a tick."""
+        """Return the code of the cause of the number of replicas at a tick."""
         least, most = bounds(self.setting)
         if not self.replicas:
             return _ZERO
@@ -1116,7 +1116,7 @@ class Knative(Simulation):
 
 
 def decided_by(spec: kpa.DeciderSpec, stable: float, ready: int, desired: int, *, panicking: bool) -> int:
-    """Return the code of what led the scaler to ``desired`` pods."""
+    """Return the code of the cause of the scaler's decision for ``desired`` pods."""
     pods = max(1, ready)
     upper = math.ceil(spec.max_scale_up_rate * pods)
     lower = math.floor(pods / spec.max_scale_down_rate)
@@ -1132,29 +1132,29 @@ def decided_by(spec: kpa.DeciderSpec, stable: float, ready: int, desired: int, *
 
 @dataclass
 class Seen:
-    """What the metrics pipeline has of one pod: utilization, and the counts of its histogram at each scrape."""
+    """Metrics of one pod: utilization, and the histogram counts of each scrape."""
 
     busy: int = 0
-    """Nanoseconds times percent so far; ``reckoned`` is when."""
+    """Nanoseconds times percent until ``reckoned``."""
     reckoned: int = 0
     counts: list[int] = field(default_factory=list)
     scrapes: deque[tuple[int, int, tuple[int, ...]]] = field(default_factory=deque)
-    """Time, ``busy`` and ``counts`` of each, as far back as is asked for."""
+    """Time, ``busy`` and ``counts`` of each scrape, as far back as needed."""
 
 
 class Horizontal(Simulation):
-    """A workload that an HPA scales: no activator in the path, metrics that come late, a look every 15 s.
+    """Simulation of a workload with an HPA: no activator in the path, delayed metrics, a decision every 15 s.
 
-    A pod that is not ready counts as pending. Utilization is the server's own, of the GPU or of the CPU request. Latency
-    is queue-proxy's histogram: the 95th percentile over the last minute's requests, in ms, 0 where there were none (as
-    prometheus-adapter makes of NaN). Upstream: kubernetes-sigs/metrics-server (--metric-resolution 15s) and
+    A pod that is not ready counts as pending. Utilization is that of the server's GPU or CPU request. Latency comes from
+    queue-proxy's histogram: the 95th percentile of the requests of the last minute, in ms, 0 without requests (as
+    prometheus-adapter converts NaN). Upstream: kubernetes-sigs/metrics-server (--metric-resolution 15s) and
     kubernetes-sigs/prometheus-adapter pkg/custom-provider/provider.go.
     """
 
     def __init__(
         self, setting: Setting, inputs: Inputs, observer: Observer | None = None, *, new: bool = False
     ) -> None:
-        """Start as a workload that has been idle for long, or as a new revision with pods that start."""
+        """Start as a workload that has been idle for a long time, or as a new revision whose pods are starting."""
         super().__init__(setting, inputs, observer)
         assert setting.hpa is not None
         self.scaler = hpa.Autoscaler(setting.hpa)
@@ -1163,9 +1163,9 @@ class Horizontal(Simulation):
         self.measured: dict[int, Seen] = {}
         self.edges = [edge / 1000 for edge in histogram(setting.version).bounds]
         self.bound = _STABLE
-        # Requests that no pod is ready for: without one, the activator's addresses stand in for the pods'.
+        # Requests without a ready pod: without one, the activator's addresses replace those of the pods.
         self.held: deque[int] = deque()
-        # The metric as the HPA saw it last, in thousandths and averaged over pods.
+        # Metric at the HPA's last decision, in thousandths, averaged over pods.
         self.average: int | None = None
         if new:
             self.set_replicas(setting.hpa.min_replicas)
@@ -1177,7 +1177,7 @@ class Horizontal(Simulation):
         self.push(inputs.tick, Rank.TICK)
 
     def handle(self, rank: int, number: int) -> None:  # noqa: ARG002 - no pod is asked by an activator
-        """Do what is due."""
+        """Process an event."""
         match rank:
             case Rank.SCRAPE:
                 self.push(self.now + METRICS_EVERY, Rank.SCRAPE)
@@ -1200,18 +1200,18 @@ class Horizontal(Simulation):
         self.enter(pod, request)
 
     def pods_changed(self) -> None:
-        """Send on what waited for a pod."""
+        """Send waiting requests to the pods."""
         while self.held and self.ready:
             self.queued -= 1
             self.arrive(self.held.popleft())
 
     def gave_up(self, request: int) -> None:
-        """Take a request out of the queue."""
+        """Remove a request from the queue."""
         self.held.remove(request)
         self.queued -= 1
 
     def reconfigure(self, setting: Setting) -> None:
-        """Go by other annotations from now on: they make another HPA, without its memory."""
+        """Apply other annotations from now on with a new HPA, which has no history."""
         assert setting.hpa is not None
         self.setting = setting
         self.scaler = hpa.Autoscaler(setting.hpa)
@@ -1219,7 +1219,7 @@ class Horizontal(Simulation):
         self.set_replicas(min(max(self.replicas, low), high))
 
     def finish(self, request: int, *, lost: bool = False) -> None:
-        """Take a request out of its pod, and count how long it was there."""
+        """Remove a request from its pod, and record its latency."""
         counts = self._seen(self.at[request]).counts
         lasted = (self.now - int(self.arrived[request])) / SECOND
         counts[bisect_left(self.edges, lasted)] += 1
@@ -1246,7 +1246,7 @@ class Horizontal(Simulation):
         return seen
 
     def _scrape(self) -> None:
-        """Ask all ready pods for their metrics."""
+        """Scrape the metrics of all ready pods."""
         for pod in self.ready:
             seen = self._reckon_busy(pod)
             seen.scrapes.append((self.now, seen.busy, tuple(seen.counts)))
@@ -1254,25 +1254,25 @@ class Horizontal(Simulation):
                 seen.scrapes.popleft()
 
     def _sample(self, pod: Pod) -> hpa.Sample | None:
-        """Return what the metrics API says of a pod in thousandths, None while it was asked less than twice."""
+        """Return a pod's value in the metrics API in thousandths, or None before the second scrape."""
         scrapes = self._seen(pod).scrapes
         if len(scrapes) < 2:
             return None
         at, busy, counts = scrapes[-1]
         window = METRICS_EVERY / SECOND
         if self.setting.metric == "latency":
-            # The rate looks back from now: older scrapes count no more.
+            # The range of the rate ends now, so older scrapes are ignored.
             first = next(each for each in scrapes if each[0] > self.now - RATE_WINDOW)
             added = [late - early for late, early in zip(counts, first[2], strict=True)]
             return hpa.Sample(int(quantile(_PERCENTILE, self.edges, added) * 1000 * 1000), at / SECOND, window)
         before, was_busy, _ = scrapes[-2]
         percent = (busy - was_busy) / (at - before)
-        # Of a CPU request of one core a percent is ten thousandths; a percentage itself is a thousand.
+        # One percent of a CPU request of one core is 10 thousandths; one percent as a metric value is 1000.
         scale = 10 if self.setting.metric == "cpu" else 1000
         return hpa.Sample(int(percent * scale), at / SECOND, window)
 
     def _sync(self) -> None:
-        """Let the HPA decide, and carry it out."""
+        """Let the HPA decide, and apply its decision."""
         pods, samples = {}, {}
         for pod in self.pods.values():
             if pod.deleted:
@@ -1297,7 +1297,7 @@ class Horizontal(Simulation):
             self.set_replicas(made.replicas)
 
 
-#: What limited an HPA, by the reason of its condition.
+#: Cause of an HPA's decision, by the reason of its condition.
 _LIMITED: Final = {
     "TooManyReplicas": _MAX,
     "TooFewReplicas": _MIN,
@@ -1310,7 +1310,7 @@ _LIMITED: Final = {
 def quantile(share: float, edges: Sequence[float], counts: Sequence[int]) -> float:
     """Return a quantile of a histogram, 0 without counts; the last of ``counts`` is above all edges.
 
-    Between two edges values are taken to lie evenly, above the last they are the last. Upstream: Prometheus,
+    Values between two edges are interpolated linearly; values above the last edge equal it. Upstream: Prometheus,
     promql/quantile.go.
     """
     total = sum(counts)

@@ -1,4 +1,4 @@
-"""The server as it is in tests: on loopback, on a simulated cluster of two projects, for three users and nobody."""
+"""A test server on loopback, with a simulated cluster of two projects and three users."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from ebbtide.sandbox.simulated import Simulated
     from ebbtide.slo.source import Ref
 
-#: As in the local cluster's profile: namespaces are made by whoever runs the cluster.
+#: The cluster's administrator creates the namespaces, as in the local cluster's profile.
 MADE: Final[dict[str, Any]] = copy.deepcopy(PROFILE)
 MADE["spec"]["projects"] |= {"manage": False, "quota": "none"}
 PROJECTS: Final = ("alpha", "beta")
 NAMESPACES: Final = tuple(f"team-{name}" for name in PROJECTS)
-#: One workload a project, each with a name that stands nowhere else.
+#: One workload per project, each with a name that appears nowhere else.
 WORKLOADS: Final = {"team-alpha": "aardvark", "team-beta": "bandicoot"}
 ALL: Final = frozenset({"*"})
 READ: Final = frozenset({"get", "list", "watch"})
 
 
 def token(name: str, expires: float = 4_000_000_000.0) -> str:
-    """Return a token in the form of a JWT, as service accounts have."""
+    """Return a token in JWT format, like those of service accounts."""
 
     def part(value: dict[str, Any]) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
@@ -67,7 +67,7 @@ RULES: Final = (
 
 @dataclass(slots=True)
 class Counts:
-    """A source that knows the same of every workload, and whose it was asked for."""
+    """A metrics source with the same measurements for every workload; ``asked`` records the requested workloads."""
 
     asked: list[Ref] = field(default_factory=list)
 
@@ -101,20 +101,22 @@ class Counts:
 
 
 def cluster(**settings: Any) -> Simulated:
-    """Return a simulated cluster with both projects, and a workload in each that serves."""
-    made = simulated(**settings)
+    """Return a simulated cluster with the namespaces of both projects."""
+    simulated_cluster = simulated(**settings)
     for project, namespace in zip(PROJECTS, NAMESPACES, strict=True):
         labels = {keys.PROJECT: project}
-        made.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
-    return made
+        simulated_cluster.put(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
+        )
+    return simulated_cluster
 
 
-def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
-    """Return a backend for the three users on such a cluster; nobody comes without a token unless ``own`` says so."""
-    chosen = cluster() if made is None else made
+def backend(existing: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
+    """Return a cluster and a backend for the three users, by default without an anonymous caller."""
+    chosen = cluster() if existing is None else existing
     profile, problems = profiles.validate(MADE)
     assert profile is not None, problems
-    found = of_simulated(
+    server_backend = of_simulated(
         chosen,
         profile,
         MADE,
@@ -122,12 +124,12 @@ def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, 
         **{
             "tokens": {caller.token: caller for caller in CALLERS.values()},
             "rules": RULES,
-            "own": None,
+            "anonymous_caller": None,
             "source": Counts(),
             **settings,
         },
     )
-    return chosen, found
+    return chosen, server_backend
 
 
 def document(name: str, project: str = "alpha", **fields: Any) -> str:
@@ -136,20 +138,23 @@ def document(name: str, project: str = "alpha", **fields: Any) -> str:
 
 
 def inhabited(**settings: Any) -> tuple[Simulated, Backend]:
-    """Return a backend whose projects have a workload each."""
-    made, found = backend(**settings)
+    """Return a cluster and a backend whose projects have one workload each."""
+    simulated_cluster, server_backend = backend(**settings)
     for (namespace, name), project in zip(WORKLOADS.items(), PROJECTS, strict=True):
-        found.submit(CALLERS["root"], found.documents(document(name, project, image=f"ghcr.io/{namespace}/{name}:1")))
-        made.clock.sleep(20)
-    return made, found
+        server_backend.submit(
+            CALLERS["root"],
+            server_backend.documents(document(name, project, image=f"ghcr.io/{namespace}/{name}:1")),
+        )
+        simulated_cluster.clock.sleep(20)
+    return simulated_cluster, server_backend
 
 
 def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, Any]:
-    """Return Run:ai's request to create an inference."""
-    told = {
+    """Return the body of Run:ai's request to create an inference."""
+    body_spec = {
         name: value for name, value in spec(name, autoscaling=SCALING, **fields)["spec"].items() if name != "project"
     }
-    return {"name": name, "projectId": project, "clusterId": cluster_id, "spec": told}
+    return {"name": name, "projectId": project, "clusterId": cluster_id, "spec": body_spec}
 
 
 @contextmanager
@@ -177,5 +182,5 @@ def served(
 
 
 def bearer(who: str) -> dict[str, str]:
-    """Return the header that says who asks."""
+    """Return the header that authenticates a user."""
     return {"Authorization": f"Bearer {CALLERS[who].token}"}

@@ -1,8 +1,8 @@
-"""Inputs made by chance: Run:ai's REST bodies, native documents, profiles, and data of any shape.
+"""Random inputs: Run:ai's REST bodies, native documents, profiles, and data of any shape.
 
-Everything is drawn from a ``random.Random``, so that a test can name a seed and Hypothesis can drive the same
-code and shrink what it finds. ``random_rest`` is lawful by construction most of the time; ``random_any`` is
-whatever the models take, which is much more than what translates.
+All values come from a ``random.Random``, so that a test can name a seed, and Hypothesis can use the same code and shrink
+failing examples. ``random_rest`` mostly returns valid bodies; ``random_any`` returns any data that the models accept, much of
+which cannot be translated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Data = dict[str, Any]
 
-#: How often a body gets one touch that Run:ai or the cluster would refuse.
+#: Probability that a body gets a change that Run:ai or the cluster rejects.
 UNLAWFUL: Final = 0.25
 PROJECTS: Final = ("team-a", "team-b", "research", "5f1c9a")
 IMAGES: Final = (
@@ -35,7 +35,7 @@ IMAGES: Final = (
     "server@sha256:" + "0" * 64,
     "nginx",
 )
-#: What stands for a text where a model names no pattern: some lawful in some field, some odd.
+#: Values of strings without a pattern in the model: some are valid in some fields, others are odd.
 TEXTS: Final = (
     "a",
     "chat-1",
@@ -76,7 +76,7 @@ TEXTS: Final = (
     "1g.10gb",
     "3g.71gb",
 )
-#: Lawful texts of every pattern in the models; a new pattern needs a row here.
+#: Valid strings for every pattern in the models; a new pattern needs a row here.
 FORMS: Final[dict[str, tuple[str, ...]]] = {
     r"^[+]?[0-9.]+(?:[eE][-+]?[0-9]+|[numkKMGTPE]i?)?$": (
         "16Gi",
@@ -109,12 +109,12 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def dice(seed: int) -> random.Random:
-    """Return the dice of a seed."""
+    """Return the random generator of a seed."""
     return random.Random(seed)  # noqa: S311 - dice, not secrets
 
 
 def random_rest(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
-    """Return a body for Run:ai's ``POST /api/v1/workloads/inferences``, every block of it by chance."""
+    """Return a body for Run:ai's ``POST /api/v1/workloads/inferences`` with random blocks."""
     port = rng.choice((8000, 8080, 5000, 65535))
     spec: Data = {"image": rng.choice(IMAGES), "servingPort": {"container": port}}
     if maybe(rng):
@@ -393,7 +393,7 @@ def storage(rng: random.Random) -> Data:
 
 
 def _put(*path: str, value: Any) -> Callable[[Data], None]:
-    """Return a touch that sets one field."""
+    """Return a change that sets one field."""
 
     def touch(body: Data) -> None:
         place = body
@@ -404,7 +404,7 @@ def _put(*path: str, value: Any) -> Callable[[Data], None]:
     return touch
 
 
-#: What Run:ai or this cluster refuses, or what a hand gets wrong.
+#: Changes that Run:ai or this cluster rejects, or that are common mistakes.
 TOUCHES: Final[tuple[Callable[[Data], None], ...]] = (
     _put("spec", "autoscaling", value={"minReplicas": 5, "maxReplicas": 2}),
     _put("spec", "autoscaling", value={"minReplicas": 1, "maxReplicas": 2}),
@@ -464,14 +464,14 @@ def native_of(body: Data) -> Data:
 
 
 def without_nulls(value: Any) -> Any:
-    """Return data without what is null: in a REST body that is not there, in a native document it is an error."""
+    """Return data without null values, which a REST body omits and a native document does not allow."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def classic_of(body: Data) -> Data:
-    """Return a REST body in Run:ai's classic YAML, as far as that has words; the rest is left out."""
+    """Return a REST body in Run:ai's classic YAML, without the fields that it does not have."""
     spec = body["spec"] if isinstance(body.get("spec"), dict) else {}
     auto, asked, port = (
         part if isinstance(part := spec.get(name), dict) else {} for name in ("autoscaling", "compute", "servingPort")
@@ -507,7 +507,7 @@ def classic_of(body: Data) -> Data:
 
 
 def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
-    """Return a native document: a REST body's fields and, sometimes, ours."""
+    """Return a native document with the fields of a REST body and, sometimes, Ebbtide's extensions."""
     found = native_of(random_rest(rng, unlawful=unlawful))
     spec = found["spec"]
     if not isinstance(spec, dict):
@@ -537,7 +537,7 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
 
 
 def random_profile(rng: random.Random) -> Data:
-    """Return a profile that validates: any backend, versions old and new, flags on and off, any adapter."""
+    """Return a valid profile: any backend, old and new versions, flags on and off, any adapter."""
     found = copy.deepcopy(BUILT_IN)
     spec = found["spec"]
     spec["kubernetes"] = {"version": rng.choice(("1.31", "1.34", "1.36.1")), "dra": maybe(rng, 0.7)}
@@ -631,7 +631,7 @@ def pool(rng: random.Random, number: int) -> Data:
     return found
 
 
-# Whatever the models take.
+# Any data that the models accept.
 
 
 @cache
@@ -643,14 +643,14 @@ def schema_of(model: type[BaseModel]) -> Data:
 
 
 def random_any(rng: random.Random, model: type[BaseModel] = Inference) -> Data:
-    """Return a document of a model's shape, its values by chance: it validates, and rarely makes sense."""
+    """Return a document of a model's shape with random values: it is valid, but rarely meaningful."""
     schema = schema_of(model)
     found: Data = value_of(rng, schema, schema["$defs"], 0.25)
     return found
 
 
 def value_of(rng: random.Random, schema: Data, defs: Data, chance: float) -> Any:
-    """Return a value that a schema takes; an optional field is given by ``chance``."""
+    """Return a value that a schema accepts; an optional field is set with probability ``chance``."""
     if "$ref" in schema:
         return value_of(rng, defs[schema["$ref"].rpartition("/")[2]], defs, chance)
     if "anyOf" in schema:
@@ -707,7 +707,7 @@ def _number(rng: random.Random, schema: Data) -> float | int:
 
 
 def random_hostile(rng: random.Random) -> Data:
-    """Return a lawful document in which a few parts are whatever the models take."""
+    """Return a valid document in which a few parts are any data that the models accept."""
     found = random_native(rng, unlawful=0)
     other = random_any(rng)
     names = sorted(other["spec"])
@@ -719,7 +719,7 @@ def random_hostile(rng: random.Random) -> Data:
 
 
 def mutated(rng: random.Random, data: Any) -> Any:
-    """Return data with one to three values somewhere in it replaced, removed or added."""
+    """Return data with one to three values replaced, removed or added at random places."""
     data = copy.deepcopy(data)
     for _ in range(rng.randint(1, 3)):
         places = list(_places(data))
@@ -736,7 +736,7 @@ def mutated(rng: random.Random, data: Any) -> Any:
     return data
 
 
-#: Values of every type, near the bounds that models name.
+#: Values of every type, near the bounds of the models.
 ODD: Final[tuple[Any, ...]] = (
     None,
     True,
@@ -792,7 +792,7 @@ natives = st.builds(random_native, _DICE)
 lawful = st.builds(lambda rng: random_native(rng, unlawful=0), _DICE)
 profiles = st.builds(random_profile, _DICE)
 hostile = st.builds(random_hostile, _DICE)
-#: What JSON and YAML can hold.
+#: Data that JSON and YAML can represent.
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(TEXTS)
 _KEYS = st.text(max_size=8) | st.sampled_from(
     (
@@ -821,7 +821,7 @@ json_like = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=5),
     max_leaves=25,
 )
-#: Documents that some reader recognises, with anything in them.
+#: Documents that some reader recognizes, with any content.
 _HEADS = (
     ("ebbtide.dev/v1alpha1", "Inference"),
     ("run.ai/v1alpha1", "InferenceWorkload"),

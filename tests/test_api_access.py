@@ -1,4 +1,4 @@
-"""Who calls and what they may: kept for half a minute, and over an outage for who is known."""
+"""Cached access reviews: valid for 30 seconds, and longer during an outage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JANE = Caller("jane", ("team",), token="jane's")
 
 @dataclass
 class Reviews:
-    """A reviewer that counts, and that may be away."""
+    """A reviewer that records its questions, and can be unreachable."""
 
     away: bool = False
     allowed: bool = True
@@ -32,10 +32,10 @@ class Reviews:
         assert caller == JANE
         return self.allowed
 
-    def _ask(self, what: Any) -> None:
+    def _ask(self, question: Any) -> None:
         if self.away:
-            raise UnreachableError("nobody answers")
-        self.asked.append(what)
+            raise UnreachableError("no answer")
+        self.asked.append(question)
 
 
 @dataclass
@@ -51,7 +51,7 @@ def made() -> tuple[Access, Reviews, Ticks]:
     return Access(reviews, ticks), reviews, ticks
 
 
-def test_an_answer_is_asked_for_once_in_half_a_minute() -> None:
+def test_a_review_is_cached_for_30_seconds() -> None:
     decided, reviews, ticks = made()
     question = ask("list", KNATIVE, "team-a")
     for _ in range(3):
@@ -65,7 +65,7 @@ def test_an_answer_is_asked_for_once_in_half_a_minute() -> None:
     assert not decided.may(JANE, question)
 
 
-def test_in_an_outage_only_what_is_known_is_answered_and_not_for_ever() -> None:
+def test_in_an_outage_cached_reviews_stay_valid_for_a_limited_time() -> None:
     decided, reviews, ticks = made()
     decided.caller_of(JANE.token)
     decided.may(JANE, ask("list", KNATIVE, "team-a"))
@@ -82,8 +82,8 @@ def test_in_an_outage_only_what_is_known_is_answered_and_not_for_ever() -> None:
         decided.may(JANE, ask("list", KNATIVE, "team-a"))
 
 
-def test_made_up_tokens_are_refused_without_asking_again_and_push_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "REFUSED", 10)
+def test_invalid_tokens_are_rejected_from_the_cache_and_evict_no_valid_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MAX_REJECTED", 10)
     decided, reviews, _ = made()
     decided.caller_of(JANE.token)
     for _ in range(2):
@@ -93,20 +93,20 @@ def test_made_up_tokens_are_refused_without_asking_again_and_push_nobody_out(mon
     for number in range(100):
         with pytest.raises(UnauthorizedError):
             decided.caller_of(f"made-up {number}")
-    asked = len(reviews.asked)
+    count = len(reviews.asked)
     assert decided.caller_of(JANE.token) == JANE
-    assert len(reviews.asked) == asked
+    assert len(reviews.asked) == count
 
 
-def test_what_is_kept_is_bounded_and_the_eldest_goes_first() -> None:
+def test_the_cache_is_bounded_and_evicts_the_oldest_entry() -> None:
     ticks = Ticks()
-    kept: Kept[int, int] = Kept(3, ticks)
+    cache: Kept[int, int] = Kept(3, ticks)
     for number in range(5):
-        kept.put(number, number)
-    assert [kept.fresh(number) for number in range(5)] == [None, None, (2,), (3,), (4,)]
+        cache.put(number, number)
+    assert [cache.fresh(number) for number in range(5)] == [None, None, (2,), (3,), (4,)]
 
 
-def test_two_callers_of_one_name_are_two() -> None:
+def test_callers_with_the_same_name_and_different_tokens_are_distinct() -> None:
     decided, reviews, _ = made()
     decided.may(JANE, ask("list", NODE))
     other = Caller("jane", ("admins",), token="another")
@@ -129,9 +129,9 @@ def test_a_cluster_wide_kind_has_no_namespace() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a.b", "a.!!!.c", "a.bnVsbA.c", "a.W10.c"])
-def test_what_is_no_jwt_says_nothing_of_itself(token: str) -> None:
+def test_an_invalid_jwt_has_no_claims(token: str) -> None:
     assert claims(token) == {}
 
 
-def test_a_jwt_says_when_it_ends() -> None:
+def test_a_jwt_has_an_expiry() -> None:
     assert claims(serving.token("owner", 5.0))["exp"] == 5.0

@@ -1,4 +1,4 @@
-"""The cache by watch: it holds what the cluster holds, over gaps and outages, and says how old it is."""
+"""The watch cache: its content equals the cluster's across gaps and outages, and it reports the age of its data."""
 
 from __future__ import annotations
 
@@ -42,31 +42,31 @@ def applied(cluster: Simulated, *names: str, **fields: Any) -> None:
 
 
 def cache(cluster: Any) -> Cache:
-    made = Cache(cluster, cluster.clock, threads=False)
-    made.start()
-    return made
+    watch_cache = Cache(cluster, cluster.clock, threads=False)
+    watch_cache.start()
+    return watch_cache
 
 
 @pytest.mark.parametrize("fields", [{}, {"serving": "kserve"}, {"image": "ghcr.io/acme/missing:1"}])
-def test_it_says_of_each_workload_what_a_survey_of_the_cluster_says(fields: dict[str, Any]) -> None:
+def test_cached_statuses_match_a_survey_of_the_cluster(fields: dict[str, Any]) -> None:
     cluster = simulated(missing_images={"ghcr.io/acme/missing:1"})
     applied(cluster, "chat", "chat-two", "other", **fields)
-    kept = cache(cluster)
+    watch_cache = cache(cluster)
     now = cluster.clock.now()
-    found = inventory.survey(cluster, "", now, events=True)
-    assert len(found) == 3
-    assert kept.statuses(None, wide=True, kinds=lambda _: True) == [status(item) for item in found]
-    for item in found:
+    statuses = inventory.survey(cluster, "", now, events=True)
+    assert len(statuses) == 3
+    assert watch_cache.statuses(None, wide=True, kinds=lambda _: True) == [status(item) for item in statuses]
+    for item in statuses:
         top = Top(item.namespace, item.name, item.top["kind"])
-        read = kept.live(top, wide=True)
+        read = watch_cache.live(top, wide=True)
         assert status(read) == status(item)
         assert [event["reason"] for event in read.events] == [event["reason"] for event in item.events]
-        assert kept.by_id(item.top["metadata"]["uid"]) == top
+        assert watch_cache.by_id(item.top["metadata"]["uid"]) == top
 
 
 @pytest.mark.parametrize("name", ["rank-autoscaler", "keda-hpa-rank-autoscaler"])
-def test_an_hpa_beside_a_standard_deployment_is_the_workload_s_by_its_name(name: str) -> None:
-    """KEDA gives the one that it makes of a ScaledObject a name of its own, and labels of its own."""
+def test_the_hpa_of_a_standard_deployment_is_matched_by_name(name: str) -> None:
+    """KEDA names and labels the HPA of a ScaledObject differently."""
     cluster = simulated()
     applied(cluster, "rank", serving="kserve-standard")
     target = {"type": "AverageValue", "averageValue": "3"}
@@ -79,110 +79,114 @@ def test_an_hpa_beside_a_standard_deployment_is_the_workload_s_by_its_name(name:
             "spec": {"minReplicas": 1, "maxReplicas": 3, "metrics": [metric]},
         }
     )
-    kept = cache(cluster)
+    watch_cache = cache(cluster)
     top = Top("team-shop", "rank", "InferenceService")
-    assert str(kept.status(top, wide=True).metric) == "s0-prometheus -/3"
-    assert kept.status(top, wide=True) == status(inventory.find(cluster, "rank", "team-shop", cluster.clock.now()))
+    assert str(watch_cache.status(top, wide=True).metric) == "s0-prometheus -/3"
+    assert watch_cache.status(top, wide=True) == status(
+        inventory.find(cluster, "rank", "team-shop", cluster.clock.now())
+    )
 
 
 def test_a_status_follows_its_objects_and_time() -> None:
     cluster = simulated()
     applied(cluster, "chat")
-    kept = cache(cluster)
-    first = kept.status(CHAT, wide=True)
-    assert kept.status(CHAT, wide=True) is first
+    watch_cache = cache(cluster)
+    first = watch_cache.status(CHAT, wide=True)
+    assert watch_cache.status(CHAT, wide=True) is first
     cluster.clock.sleep(1000)
-    later = kept.status(CHAT, wide=True)
+    later = watch_cache.status(CHAT, wide=True)
     assert later == aged(first, 1000)
     assert later == status(inventory.find(cluster, "chat", "team-shop", cluster.clock.now()))
     cluster.scale("team-shop", "chat-00001", 2)
-    assert kept.status(CHAT, wide=True).replicas.wanted == 1
+    assert watch_cache.status(CHAT, wide=True).replicas.wanted == 1
     applied(cluster, "chat", autoscaling={"minReplicas": 2, "maxReplicas": 2})
-    assert kept.status(CHAT, wide=True).replicas.wanted == 2
+    assert watch_cache.status(CHAT, wide=True).replicas.wanted == 2
     cluster.delete(KNATIVE, "chat", "team-shop")
     with pytest.raises(MissingError):
-        kept.status(CHAT, wide=True)
-    assert kept.statuses(None, wide=True, kinds=lambda _: True) == []
+        watch_cache.status(CHAT, wide=True)
+    assert watch_cache.statuses(None, wide=True, kinds=lambda _: True) == []
 
 
-def test_what_has_just_been_made_has_a_status() -> None:
-    """Before any controller has looked at it: no condition, no revision, no pod."""
+def test_a_new_object_has_a_status() -> None:
+    """Before any controller has acted on it, it has no condition, no revision and no pod."""
     cluster = simulated()
     cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
     metadata = {"name": "chat", "namespace": "team-shop"}
     cluster.put({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}})
-    kept = cache(cluster)
-    assert kept.status(CHAT, wide=True).phase == "Creating"
-    assert kept.status(CHAT, wide=True) == status(inventory.find(cluster, "chat", "team-shop", cluster.clock.now()))
+    watch_cache = cache(cluster)
+    assert watch_cache.status(CHAT, wide=True).phase == "Creating"
+    assert watch_cache.status(CHAT, wide=True) == status(
+        inventory.find(cluster, "chat", "team-shop", cluster.clock.now())
+    )
 
 
-def test_who_waits_for_a_gpu_is_told_anew_when_others_let_go() -> None:
+def test_the_status_of_a_pod_that_waits_for_a_gpu_follows_the_holders() -> None:
     cluster = simulated()
     portion = {"compute": {"gpuDevicesRequest": 1, "gpuPortionRequest": 0.25}}
     applied(cluster, "big", **portion, autoscaling={"minReplicas": 4, "maxReplicas": 4})
     applied(cluster, "late", **portion, autoscaling={"minReplicas": 1, "maxReplicas": 1})
-    kept = cache(cluster)
+    watch_cache = cache(cluster)
     late = Top("team-shop", "late", "Service")
-    assert "4 of 4 used by big" in kept.status(late, wide=True).why
-    assert "big" not in kept.status(late, wide=False).why
+    assert "4 of 4 used by big" in watch_cache.status(late, wide=True).why
+    assert "big" not in watch_cache.status(late, wide=False).why
     cluster.delete(KNATIVE, "big", "team-shop")
     cluster.clock.sleep(20)
-    assert kept.status(late, wide=True).phase == "Running"
+    assert watch_cache.status(late, wide=True).phase == "Running"
 
 
-def test_what_went_in_a_gap_is_gone_and_what_came_is_there() -> None:
+def test_a_relist_removes_deleted_objects_and_adds_new_ones() -> None:
     cluster = simulated()
     applied(cluster, "chat", "other")
-    kept = cache(cluster)
-    # As after a version that is too old: everything is listed anew.
-    kept._versions.clear()  # noqa: SLF001 - the gap
+    watch_cache = cache(cluster)
+    # A version that is too old causes a relist.
+    watch_cache._versions.clear()  # noqa: SLF001 - the gap
     cluster.delete(KNATIVE, "chat", "team-shop")
     applied(cluster, "third")
-    names = [row.name for row in kept.statuses(None, wide=True, kinds=lambda _: True)]
+    names = [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)]
     assert names == ["other", "third"]
     with pytest.raises(MissingError):
-        kept.find("team-shop", "chat")
+        watch_cache.find("team-shop", "chat")
 
 
-def test_changes_are_counted_and_remembered_for_who_resumes() -> None:
+def test_changes_are_counted_and_stored_for_resuming_streams() -> None:
     cluster = simulated()
     applied(cluster, "chat")
-    kept = cache(cluster)
-    number, places = kept.moves(-1)
+    watch_cache = cache(cluster)
+    number, places = watch_cache.moves(-1)
     assert places is None
-    assert kept.moves(number) == (number, [])
+    assert watch_cache.moves(number) == (number, [])
     applied(cluster, "other")
-    later, places = kept.moves(number)
+    later, places = watch_cache.moves(number)
     assert later > number
     assert places is not None
     assert places == [Top("team-shop", "other", "Service")]
-    assert kept.moves(later + 1)[1] is None
-    assert kept.wait(later, 0.0) == later
-    assert cache(cluster).word != kept.word
+    assert watch_cache.moves(later + 1)[1] is None
+    assert watch_cache.wait(later, 0.0) == later
+    assert cache(cluster).word != watch_cache.word
 
 
-def test_of_what_ended_only_workloads_are_remembered() -> None:
+def test_only_workloads_are_reported_as_gone() -> None:
     cluster = simulated()
     applied(cluster, "chat")
     applied(cluster, "rank", serving="kserve")
-    kept = cache(cluster)
-    number = kept.number()
+    watch_cache = cache(cluster)
+    number = watch_cache.number()
     cluster.delete(KSERVE, "rank", "team-shop")
     cluster.clock.sleep(20)
-    assert kept.moves(number)[1] == [Top("team-shop", "rank", "InferenceService")]
-    number = kept.number()
-    # Somebody says that the Service is another's part.
+    assert watch_cache.moves(number)[1] == [Top("team-shop", "rank", "InferenceService")]
+    number = watch_cache.number()
+    # The Service now belongs to an InferenceService.
     owners = [
         {"apiVersion": KSERVE.api_version, "kind": "InferenceService", "name": "x", "uid": "y", "controller": True}
     ]
     cluster.patch(KNATIVE, "chat", "team-shop", {"metadata": {"ownerReferences": owners}})
-    assert kept.moves(number)[1] == [CHAT]
-    number = kept.number()
+    assert watch_cache.moves(number)[1] == [CHAT]
+    number = watch_cache.number()
     cluster.delete(KNATIVE, "chat", "team-shop")
-    assert kept.moves(number)[1] == []
+    assert watch_cache.moves(number)[1] == []
 
 
-def test_what_nobody_reads_is_not_kept() -> None:
+def test_unused_fields_are_not_stored() -> None:
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -194,14 +198,14 @@ def test_what_nobody_reads_is_not_kept() -> None:
         "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "SECRET", "value": "hunter2"}]}]},
         "status": {"phase": "Running"},
     }
-    kept = stripped(POD, pod)
-    assert kept["metadata"] == {"name": "p", "annotations": {"gpu-fraction": "0.5"}}
-    assert kept["spec"]["containers"] == [{"name": "c", "image": "i"}]
+    watch_cache = stripped(POD, pod)
+    assert watch_cache["metadata"] == {"name": "p", "annotations": {"gpu-fraction": "0.5"}}
+    assert watch_cache["spec"]["containers"] == [{"name": "c", "image": "i"}]
     assert "managedFields" in pod["metadata"]
 
 
 class Ticks:
-    """A clock that is set."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -211,7 +215,7 @@ class Ticks:
 
 
 class Wire:
-    """A cluster behind a connection that a test cuts: what is sent comes to who follows, errors end the connection."""
+    """A cluster behind a connection that a test can cut: changes reach the watcher, errors end the connection."""
 
     namespace = "default"
 
@@ -237,10 +241,10 @@ class Wire:
             self.lists.append(kind)
         yield from self.cluster.follow(kind, since=since)
         while True:
-            told = self.sent[kind].get()
-            if isinstance(told, Exception):
-                raise told
-            yield told
+            changes = self.sent[kind].get()
+            if isinstance(changes, Exception):
+                raise changes
+            yield changes
 
     def pass_on(self, kind: Kind, error: Exception) -> None:
         self.sent[kind].put(error)
@@ -251,96 +255,96 @@ def wired() -> Iterator[tuple[Wire, Cache, Ticks]]:
     cluster = simulated()
     applied(cluster, "chat")
     wire, ticks = Wire(cluster), Ticks()
-    kept = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # what a cache asks of one
-    kept.start()
-    assert kept.wait_synced(30)
-    yield wire, kept, ticks
+    watch_cache = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # has a cache's methods
+    watch_cache.start()
+    assert watch_cache.wait_synced(30)
+    yield wire, watch_cache, ticks
     wire.away = True
-    kept.stop()
+    watch_cache.stop()
     for kind in KINDS:
         wire.pass_on(kind, UnreachableError("the end"))
 
 
-def until(kept: Cache, holds: Any) -> None:
-    """Wait for a condition, by the cache's own signal of change."""
-    with kept._moved:  # noqa: SLF001 - the signal is not for others
-        assert kept._moved.wait_for(holds, 30)  # noqa: SLF001 - as above
+def until(watch_cache: Cache, holds: Any) -> None:
+    """Wait for a condition, checked at each change of the cache."""
+    with watch_cache._moved:  # noqa: SLF001 - the signal is private
+        assert watch_cache._moved.wait_for(holds, 30)  # noqa: SLF001 - as above
 
 
-def test_it_is_current_while_it_is_connected_and_a_missing_kind_is_empty(wired: Any) -> None:
-    _, kept, ticks = wired
+def test_the_cache_is_current_while_connected_and_a_missing_kind_is_empty(wired: Any) -> None:
+    _, watch_cache, ticks = wired
     ticks.now += 10
-    assert kept.age() == 0
-    assert [row.name for row in kept.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
+    assert watch_cache.age() == 0
+    assert [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
 
 
-def test_while_the_api_server_is_away_reads_go_on_and_say_how_old_they_are(wired: Any) -> None:
-    wire, kept, ticks = wired
+def test_during_an_outage_reads_return_cached_data_with_its_age(wired: Any) -> None:
+    wire, watch_cache, ticks = wired
     wire.away = True
     wire.pass_on(POD, UnreachableError("reset by peer"))
-    until(kept, lambda: POD in kept._lost)  # noqa: SLF001 - what its age is made of
+    until(watch_cache, lambda: POD in watch_cache._lost)  # noqa: SLF001 - the age depends on it
     ticks.now += 42
-    assert kept.age() >= 42
-    assert [row.name for row in kept.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
+    assert watch_cache.age() >= 42
+    assert [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
     wire.away = False
-    kept.ask()
-    until(kept, lambda: kept.age() == 0)
+    watch_cache.ask()
+    until(watch_cache, lambda: watch_cache.age() == 0)
 
 
-def test_silence_is_age_even_where_no_connection_broke(wired: Any) -> None:
-    wire, kept, ticks = wired
+def test_a_silent_connection_ages_the_data(wired: Any) -> None:
+    wire, watch_cache, ticks = wired
     ticks.now += 100
-    assert kept.age() == 100
-    kept.ask()
-    assert kept.age() == 0
+    assert watch_cache.age() == 100
+    watch_cache.ask()
+    assert watch_cache.age() == 0
     wire.away = True
     ticks.now += 60
-    kept.ask()
-    assert kept.age() == 60
+    watch_cache.ask()
+    assert watch_cache.age() == 60
 
 
-def test_after_a_compacted_version_everything_is_listed_anew(wired: Any) -> None:
-    wire, kept, _ = wired
+def test_a_compacted_version_causes_a_relist(wired: Any) -> None:
+    wire, watch_cache, _ = wired
     wire.cluster.delete(KNATIVE, "chat", "team-shop")
     wire.lists.clear()
     wire.pass_on(KNATIVE, GoneError("too old"))
-    until(kept, lambda: CHAT not in kept._tops)  # noqa: SLF001 - what is known
+    until(watch_cache, lambda: CHAT not in watch_cache._tops)  # noqa: SLF001 - the known workloads
     assert wire.lists == [KNATIVE]
 
 
-def test_an_object_that_nobody_foresaw_ends_no_watch(wired: Any) -> None:
-    wire, kept, ticks = wired
+def test_an_object_of_unexpected_shape_does_not_end_the_watch(wired: Any) -> None:
+    wire, watch_cache, ticks = wired
     wire.sent[NODE].put(Seen("ADDED", {"metadata": None}))
     wire.sent[NODE].put(Mark("999999"))
     ticks.now += 1
     applied(wire.cluster, "other")
     for kind in KINDS:
         wire.pass_on(kind, GoneError("begin anew"))
-    until(kept, lambda: Top("team-shop", "other", "Service") in kept._tops)  # noqa: SLF001 - as above
+    until(watch_cache, lambda: Top("team-shop", "other", "Service") in watch_cache._tops)  # noqa: SLF001 - as above
 
 
-def test_a_write_is_seen_by_the_read_that_follows(wired: Any) -> None:
-    wire, kept, ticks = wired
+def test_a_read_after_a_write_includes_it(wired: Any) -> None:
+    wire, watch_cache, ticks = wired
     top = wire.cluster.get(KNATIVE, "chat", "team-shop")
-    kept.wait_seen(top, ticks.now + 1)
+    watch_cache.wait_seen(top, ticks.now + 1)
     top["metadata"]["labels"]["seen"] = "yes"
     top["metadata"]["resourceVersion"] = "1000000"
     wire.sent[KNATIVE].put(Seen("MODIFIED", top))
-    kept.wait_seen(top, ticks.now + 30)
-    assert kept.live(CHAT, wide=True).top["metadata"]["labels"]["seen"] == "yes"
+    watch_cache.wait_seen(top, ticks.now + 30)
+    assert watch_cache.live(CHAT, wide=True).top["metadata"]["labels"]["seen"] == "yes"
     wire.sent[KNATIVE].put(Seen("DELETED", top))
-    kept.wait_gone(top, ticks.now + 30)
+    watch_cache.wait_gone(top, ticks.now + 30)
     with pytest.raises(MissingError):
-        kept.live(CHAT, wide=True)
+        watch_cache.live(CHAT, wide=True)
     wire.sent[KNATIVE].put(Seen("ADDED", {**top, "metadata": {**top["metadata"], "uid": "another"}}))
-    until(kept, lambda: CHAT in kept._tops)  # noqa: SLF001 - what is known
-    # One of the name that was made anew is not what was deleted.
-    kept.wait_gone(top, ticks.now + 30)
+    until(watch_cache, lambda: CHAT in watch_cache._tops)  # noqa: SLF001 - the known workloads
+    # A recreated object of the same name is not the deleted one.
+    watch_cache.wait_gone(top, ticks.now + 30)
 
 
-def test_a_backend_that_has_not_read_says_so() -> None:
+def test_a_backend_reports_that_the_cluster_has_not_been_read() -> None:
     from ebbtide.api.backend import NothingReadError  # noqa: PLC0415 - only here
 
-    _, found = serving.backend()
+    _, backend = serving.backend()
     with pytest.raises(NothingReadError):
-        found.workloads(serving.CALLERS["root"])
+        backend.workloads(serving.CALLERS["root"])

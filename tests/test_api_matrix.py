@@ -1,4 +1,4 @@
-"""Who may see and do what: every path that the application has, for three users, nobody, and two projects."""
+"""Authorization of every path of the application: three users and anonymous requests, on two projects."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 class World:
     """The server with two projects, on a simulated cluster."""
 
-    def __init__(self, made: Any, found: Any, client: httpx.Client) -> None:
-        self.made, self.found, self.client = made, found, client
+    def __init__(self, cluster: Any, backend: Any, client: httpx.Client) -> None:
+        self.cluster, self.backend, self.client = cluster, backend, client
         tokens = {name: caller.token for name, caller in serving.CALLERS.items()}
         clusters = client.get("/api/v1/clusters", headers=serving.bearer("root")).json()
         self.ask = Asker(client, tokens, clusters[0]["uuid"]).ask
         self.places = {}
         for (namespace, name), project in zip(serving.WORKLOADS.items(), serving.PROJECTS, strict=True):
-            uid = made.get(KNATIVE, name, namespace)["metadata"]["uid"]
-            revision = made.get(REVISION, f"{name}-00001", namespace)["metadata"]["uid"]
-            pod = made.list(POD, namespace).items[0]["metadata"]["name"]
+            uid = cluster.get(KNATIVE, name, namespace)["metadata"]["uid"]
+            revision = cluster.get(REVISION, f"{name}-00001", namespace)["metadata"]["uid"]
+            pod = cluster.list(POD, namespace).items[0]["metadata"]["name"]
             self.places[project] = Place(project, namespace, name, uid, revision, pod)
 
     def state(self, namespace: str) -> str:
-        """Return what a namespace holds, for comparing."""
+        """Return the objects of a namespace as text, to compare."""
         kinds = (KNATIVE, REVISION, POD)
-        return json.dumps([self.made.list(kind, namespace).items for kind in kinds], sort_keys=True)
+        return json.dumps([self.cluster.list(kind, namespace).items for kind in kinds], sort_keys=True)
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    made, found = serving.inhabited()
-    with serving.served(found) as client:
-        yield World(made, found, client)
+    cluster, backend = serving.inhabited()
+    with serving.served(backend) as client:
+        yield World(cluster, backend, client)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_nobody_gets_in(world: World, method: str, path: str) -> None:
+def test_a_request_without_a_token_is_rejected(world: World, method: str, path: str) -> None:
     answer = world.ask(None, method, path, world.places["beta"])
     if path in OPEN:
         assert answer.status_code in {400, 401}
@@ -61,15 +61,17 @@ def test_nobody_gets_in(world: World, method: str, path: str) -> None:
 
 @pytest.mark.parametrize("user", ["owner", "reader"])
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_another_project_is_as_if_it_were_not_there(world: World, method: str, path: str, user: str) -> None:
-    """Nothing of it is told or changed, and an answer about it is that about one that does not exist."""
+def test_an_invisible_project_is_indistinguishable_from_a_missing_one(
+    world: World, method: str, path: str, user: str
+) -> None:
+    """Responses reveal and change nothing of the project, and equal those for a project that does not exist."""
     beta = world.places["beta"]
     other = nowhere(beta)
     before = world.state(beta.namespace)
     answer = world.ask(user, method, path, beta)
     for name in ("uid", "revision", "pod"):
         secret = getattr(beta, name)
-        # A client may be told what it sent itself.
+        # A response may repeat what the client sent.
         if secret not in str(answer.request.url):
             assert secret not in answer.text, path
     assert f"ghcr.io/{beta.namespace}/{beta.name}" not in answer.text
@@ -83,7 +85,7 @@ def test_another_project_is_as_if_it_were_not_there(world: World, method: str, p
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_reader_changes_nothing(world: World, method: str, path: str) -> None:
+def test_a_reader_cannot_change_anything(world: World, method: str, path: str) -> None:
     alpha = world.places["alpha"]
     before = world.state(alpha.namespace)
     answer = world.ask("reader", method, path, alpha)
@@ -91,7 +93,7 @@ def test_a_reader_changes_nothing(world: World, method: str, path: str) -> None:
     last = path.rpartition("/")[2]
     writes = method not in {"GET", "HEAD"} and last not in PURE | ASKS and path not in OPEN
     if writes and "{name}" in path and path.endswith(("suspend", "resume", "rollback")):
-        # What makes no sense for a Knative Service is said before it is asked for.
+        # An operation that a Knative Service does not support is rejected before permissions are checked.
         assert answer.status_code in {403, 422}
     elif writes:
         assert answer.status_code == 403, answer.text
@@ -104,8 +106,8 @@ def test_a_reader_changes_nothing(world: World, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [row for row in ROUTES if row[0] == "GET"])
-def test_who_may_see_a_project_sees_it(world: World, method: str, path: str) -> None:
-    """So that the tests above do not pass because nothing is told to anybody."""
+def test_a_caller_with_access_sees_the_project(world: World, method: str, path: str) -> None:
+    """Ensures that the tests above do not pass because every response is empty."""
     alpha = world.places["alpha"]
     answer = world.ask("owner", method, path, alpha)
     wide = world.ask("root", method, path, alpha)
@@ -117,42 +119,42 @@ def test_who_may_see_a_project_sees_it(world: World, method: str, path: str) -> 
         assert any(value in answer.text for value in (alpha.name, alpha.uid, "measurements", "count"))
 
 
-def test_a_token_of_nobody_is_nobodys(world: World) -> None:
+def test_an_invalid_token_is_rejected(world: World) -> None:
     for header in ("Bearer made-up", "Bearer", "Basic cm9vdDpyb290", "Bearer made-up extra", serving.token("root")):
         answer = world.client.get("/api/ebbtide/v1/whoami", headers={"Authorization": header})
         assert answer.status_code == 401
         assert "made-up" not in answer.text
 
 
-def test_a_count_is_asked_only_for_what_one_may_see(world: World) -> None:
-    counts = world.found.source
+def test_measurements_are_requested_only_for_visible_workloads(world: World) -> None:
+    counts = world.backend.source
     counts.asked.clear()
     answer = world.client.get("/api/ebbtide/v1/slo", headers=serving.bearer("owner"))
     assert answer.status_code == 200
     assert {ref.namespace for ref in counts.asked} == {"team-alpha"}
 
 
-def test_nodes_do_not_tell_whose_a_share_is_to_who_may_not_see_it() -> None:
-    """Nodes are everybody's to see here, pods are not; nor does a status say who holds what it waits for."""
+def test_nodes_hide_the_holders_of_gpus_in_invisible_namespaces() -> None:
+    """The caller can list nodes and not pods; a status does not name the holders of missing resources either."""
     watcher = Caller("wanda", ("watchers",), token=serving.token("watcher"))
     rules = (
         *serving.RULES,
         Rule("watchers", serving.READ, serving.ALL, frozenset({"team-alpha"})),
         Rule("watchers", serving.READ, frozenset({"nodes"}), serving.ALL),
     )
-    made, found = serving.inhabited(rules=rules)
-    found.submit(serving.CALLERS["root"], found.documents(serving.document("gannet", "beta", **_gpus(4))))
-    made.clock.sleep(20)
-    found.submit(serving.CALLERS["root"], found.documents(serving.document("wombat", "alpha", **_gpus(1))))
-    made.clock.sleep(20)
-    told = json.dumps(serialize(found.nodes(watcher).value))
-    assert "nvidia.com/gpu.shared" in told
-    assert "gannet" not in told
-    narrow = found.status(watcher, "team-alpha", "wombat").value
+    cluster, backend = serving.inhabited(rules=rules)
+    backend.submit(serving.CALLERS["root"], backend.documents(serving.document("gannet", "beta", **_gpus(4))))
+    cluster.clock.sleep(20)
+    backend.submit(serving.CALLERS["root"], backend.documents(serving.document("wombat", "alpha", **_gpus(1))))
+    cluster.clock.sleep(20)
+    nodes_text = json.dumps(serialize(backend.nodes(watcher).value))
+    assert "nvidia.com/gpu.shared" in nodes_text
+    assert "gannet" not in nodes_text
+    narrow = backend.status(watcher, "team-alpha", "wombat").value
     assert narrow.phase == "Pending"
     assert "gannet" not in json.dumps(serialize(narrow))
-    assert "gannet" not in json.dumps(serialize(found.why(watcher, "team-alpha", "wombat").value))
-    assert "gannet" in found.status(serving.CALLERS["root"], "team-alpha", "wombat").value.why
+    assert "gannet" not in json.dumps(serialize(backend.why(watcher, "team-alpha", "wombat").value))
+    assert "gannet" in backend.status(serving.CALLERS["root"], "team-alpha", "wombat").value.why
 
 
 def _gpus(portion: int) -> dict[str, Any]:
@@ -162,12 +164,12 @@ def _gpus(portion: int) -> dict[str, Any]:
     }
 
 
-def test_pods_and_events_need_a_right_of_their_own() -> None:
+def test_pods_and_events_need_separate_permissions() -> None:
     narrow = Caller("nina", ("narrow",), token=serving.token("narrow"))
     rule = Rule("narrow", serving.READ, frozenset({KNATIVE.plural}), frozenset({"team-alpha"}))
-    _, found = serving.inhabited(rules=(*serving.RULES, rule))
-    live = found.workload(narrow, "team-alpha", "aardvark").value
+    _, backend = serving.inhabited(rules=(*serving.RULES, rule))
+    live = backend.workload(narrow, "team-alpha", "aardvark").value
     assert (live.pods, live.events, live.quotas) == ((), (), ())
-    status = found.status(narrow, "team-alpha", "aardvark").value
+    status = backend.status(narrow, "team-alpha", "aardvark").value
     assert (status.phase, status.replicas.ready, status.pods) == ("Running", 1, ())
-    assert not found.allowed(narrow, "list", EVENT, "team-alpha")
+    assert not backend.allowed(narrow, "list", EVENT, "team-alpha")

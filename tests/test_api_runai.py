@@ -1,4 +1,4 @@
-"""Run:ai's API: NVIDIA's own client works on it unchanged, and what it has beside that client."""
+"""Run:ai's API, with NVIDIA's own client and with requests that this client does not send."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 
 import serving
 from ebbtide import manifests
-from ebbtide.api import backend, runai_bodies
-from ebbtide.api.backend import ATTEMPTS, InputError
+from ebbtide.api import backend as api_backend
+from ebbtide.api import runai_bodies
+from ebbtide.api.backend import MAX_UPDATE_ATTEMPTS, InputError
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.write import apply as applying
@@ -46,9 +47,9 @@ START, END = "2027-01-15T07:00:00Z", "2027-01-15T08:00:00Z"
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[tuple[Any, Any, httpx.Client]]:
-    made, found = serving.inhabited()
-    with serving.served(found) as client:
-        yield made, found, client
+    cluster, backend = serving.inhabited()
+    with serving.served(backend) as client:
+        yield cluster, backend, client
 
 
 def runapy(client: httpx.Client, who: str = "owner", name: str = serving.ACCOUNT) -> RunaiClient:
@@ -68,7 +69,7 @@ def refused(call: Any, *given: Any, **named: Any) -> tuple[int, dict[str, Any]]:
 
 
 def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> None:
-    made, _, client = world
+    cluster, _, client = world
     session = runapy(client)
     project = session.organizations.projects.get_projects(filter_by=["name==alpha"]).data["projects"][0]
     assert (project["id"], project["status"]["namespace"]) == ("alpha", "team-alpha")
@@ -91,10 +92,10 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     answer = inferences.create_inference1(inference_creation_request=request)
     assert answer.status_code == 202
     uid = answer.data["workloadId"]
-    assert uid == made.get(KNATIVE, "llm-chat", "team-alpha")["metadata"]["uid"]
+    assert uid == cluster.get(KNATIVE, "llm-chat", "team-alpha")["metadata"]["uid"]
     models.Inference1(**answer.data)
 
-    made.clock.sleep(20)
+    cluster.clock.sleep(20)
     listed = session.workloads.workloads.get_workloads(
         filter_by=["name==llm-chat", "phase==Running"], sort_by="name", sort_order="desc", limit=10, offset=0
     ).data["workloads"]
@@ -102,11 +103,11 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     models.Workload(**listed[0])
     assert session.workloads.workloads.count_workloads(search="llm").data == {"count": 1}
 
-    got = inferences.get_inference(uid).data
-    models.Inference1(**got)
-    assert got["spec"]["autoscaling"]["maxReplicas"] == 2
-    assert got["spec"]["command"] == "serve --port 8080"
-    assert got["actualPhase"] == "Running"
+    inference = inferences.get_inference(uid).data
+    models.Inference1(**inference)
+    assert inference["spec"]["autoscaling"]["maxReplicas"] == 2
+    assert inference["spec"]["command"] == "serve --port 8080"
+    assert inference["actualPhase"] == "Running"
 
     measured = inferences.get_inference_workload_metrics(
         uid,
@@ -118,7 +119,7 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     assert measured.status_code == 200
     models.MetricsResponse(**measured.data)
     by_type = {row["type"]: [value["value"] for value in row["values"]] for row in measured.data["measurements"]}
-    # Every second mean is not known, and is left out rather than NaN.
+    # Every second mean is unknown, and is omitted instead of NaN.
     assert by_type == {"THROUGHPUT": ["5"] * 5, "LATENCY": ["200"] * 3}
 
     pods = session.workloads.pods.get_workload_pods(uid).data["pods"]
@@ -133,26 +134,26 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     )
     answer = inferences.update_inference_spec(uid, inference_update_request=update)
     assert answer.status_code == 202
-    made.clock.sleep(20)
+    cluster.clock.sleep(20)
     spec = inferences.get_inference(uid).data["spec"]
     assert (spec["image"], spec["autoscaling"]["maxReplicas"]) == ("ghcr.io/acme/chat:2", 3)
     assert (spec["autoscaling"]["metricThreshold"], spec["servingPort"]["container"]) == (4, 8080)
     assert len(session.workloads.revisions.get_inference_workload_revisions(uid).data["revisions"]) == 2
 
-    status, told = refused(inferences.create_inference1, inference_creation_request=request)
+    status, request_spec = refused(inferences.create_inference1, inference_creation_request=request)
     assert status == 409
-    assert told["code"] == 409
-    assert "llm-chat" in told["message"]
+    assert request_spec["code"] == 409
+    assert "llm-chat" in request_spec["message"]
 
     answer = inferences.delete_inference(uid)
     assert (answer.status_code, answer.data) == (202, {"code": 202, "message": "Request has been accepted."})
-    made.clock.sleep(20)
+    cluster.clock.sleep(20)
     assert refused(inferences.get_inference, uid)[0] == 404
     models.Error(**refused(inferences.get_inference, uid)[1])
 
 
-def test_the_official_example_is_refused_with_the_field_and_the_way_out(world: Any) -> None:
-    """Its metric is misspelt, and its portion is no portion: nothing catches that on the client's side."""
+def test_the_official_example_is_rejected_with_fields_and_fixes(world: Any) -> None:
+    """Its metric is misspelled and its GPU portion is invalid, and the client checks neither."""
     session = runapy(world[2])
     cluster = session.organizations.clusters.get_clusters().data[0]
     models.DisplayedCluster(**cluster)
@@ -167,10 +168,10 @@ def test_the_official_example_is_refused_with_the_field_and_the_way_out(world: A
             servingPort=models.ServingPort(container=3000),
         ),
     )
-    status, told = refused(session.workloads.inferences.create_inference1, inference_creation_request=request)
+    status, error = refused(session.workloads.inferences.create_inference1, inference_creation_request=request)
     assert status == 400
-    assert "gpuPortionRequest" in told["message"]
-    assert "throughput" in told["details"]
+    assert "gpuPortionRequest" in error["message"]
+    assert "throughput" in error["details"]
 
 
 @pytest.mark.parametrize("name", ["team-alpha/robot", "team-alpha:robot", serving.ACCOUNT])
@@ -202,7 +203,7 @@ def test_a_service_account_gets_its_own_token(world: Any, name: str, form: dict[
         ({"grantType": "app_token", "AppId": "team-alpha/robot", "AppSecret": ["hunter2"]}, 400),
     ],
 )
-def test_a_token_that_is_not_given_says_why_and_never_repeats_a_secret(
+def test_a_rejected_token_request_states_the_reason_and_no_secret(
     world: Any, sent: dict[str, Any], status: int
 ) -> None:
     secret = serving.CALLERS["owner"].token
@@ -214,7 +215,7 @@ def test_a_token_that_is_not_given_says_why_and_never_repeats_a_secret(
     assert "hunter2" not in answer.text
 
 
-def test_ids_are_the_profiles_or_made_of_its_name() -> None:
+def test_ids_come_from_the_profile_or_are_derived_from_its_name() -> None:
     profile, _ = validate(serving.MADE)
     assert profile is not None
     assert runai_bodies.cluster_id(profile) == runai_bodies.cluster_id(profile)
@@ -254,7 +255,7 @@ def test_ids_are_the_profiles_or_made_of_its_name() -> None:
         ("?filterBy=type==Training", []),
     ],
 )
-def test_the_list_is_filtered_sorted_and_cut(world: Any, query: str, names: list[str]) -> None:
+def test_the_list_is_filtered_sorted_and_paged(world: Any, query: str, names: list[str]) -> None:
     answer = world[2].get(f"/api/v1/workloads{query}", headers=serving.bearer("root"))
     assert answer.status_code == 200
     assert [row["name"] for row in answer.json()["workloads"]] == names
@@ -264,34 +265,34 @@ def test_the_list_is_filtered_sorted_and_cut(world: Any, query: str, names: list
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("?filterBy=name", "no condition"),
+        ("?filterBy=name", "invalid condition"),
         ("?filterBy=submittedBy==jane", "control plane"),
-        ("?filterBy=nonsense==1", "no such field"),
-        ("?sortBy=nonsense", "no such field"),
-        ("?sortOrder=up", "no order"),
+        ("?filterBy=nonsense==1", "unknown field"),
+        ("?sortBy=nonsense", "unknown field"),
+        ("?sortOrder=up", "invalid sort order"),
         ("?limit=0", "greater than or equal to 1"),
         ("?limit=501", "less than or equal to 500"),
         ("?offset=-1", "greater than or equal to 0"),
-        ("?filterBy=createdAt>=yesterday", "no time"),
+        ("?filterBy=createdAt>=yesterday", "invalid time"),
     ],
 )
-def test_what_a_list_cannot_do_is_a_bad_request_in_words(world: Any, query: str, words: str) -> None:
+def test_an_unsupported_list_query_is_a_400_with_a_message(world: Any, query: str, words: str) -> None:
     answer = world[2].get(f"/api/v1/workloads{query}", headers=serving.bearer("root"))
     assert answer.status_code == 400
     assert answer.json()["code"] == 400
     assert words in answer.json()["message"]
 
 
-def test_metrics_that_nobody_counts_are_empty_and_the_answer_says_so(world: Any) -> None:
-    _, found, client = world
-    uid = found.id_of(found.workloads(serving.CALLERS["root"], "team-alpha").value[0])
-    asked = {"start": START, "end": END, "numberOfSamples": 3}
+def test_unmeasured_metrics_are_empty_and_the_status_is_207(world: Any) -> None:
+    _, backend, client = world
+    uid = backend.id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    query = {"start": START, "end": END, "numberOfSamples": 3}
     path = f"/api/v1/workloads/{uid}/metrics"
-    answer = client.get(path, params={**asked, "metricType": "LATENCY_P95,REPLICAS"}, headers=serving.bearer("root"))
+    answer = client.get(path, params={**query, "metricType": "LATENCY_P95,REPLICAS"}, headers=serving.bearer("root"))
     assert answer.status_code == 200
     assert [row["values"][0]["value"] for row in answer.json()["measurements"]] == ["400", "2"]
     answer = client.get(
-        path, params={**asked, "metricType": "RUNNING_POD_COUNT,GPU_ALLOCATION"}, headers=serving.bearer("root")
+        path, params={**query, "metricType": "RUNNING_POD_COUNT,GPU_ALLOCATION"}, headers=serving.bearer("root")
     )
     assert answer.status_code == 207
     assert [bool(row["values"]) for row in answer.json()["measurements"]] == [True, False]
@@ -300,12 +301,12 @@ def test_metrics_that_nobody_counts_are_empty_and_the_answer_says_so(world: Any)
         {"metricType": "LATENCY", "start": END, "end": START},
         {"metricType": ""},
     ):
-        assert client.get(path, params={**asked, **wrong}, headers=serving.bearer("root")).status_code == 400
+        assert client.get(path, params={**query, **wrong}, headers=serving.bearer("root")).status_code == 400
 
 
-def test_an_update_changes_only_what_may_be_changed(world: Any) -> None:
-    _, found, client = world
-    uid = found.id_of(found.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+def test_an_update_changes_only_changeable_fields(world: Any) -> None:
+    _, backend, client = world
+    uid = backend.id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     path = f"/api/v1/workloads/inferences/{uid}"
     answer = client.patch(path, json={"spec": {"storage": {}}}, headers=serving.bearer("owner"))
     assert answer.status_code == 400
@@ -321,23 +322,23 @@ INFERENCES = "/api/v1/workloads/inferences"
 
 
 def counted(patched: pytest.MonkeyPatch, counts: Counter[str], function: Any) -> None:
-    """Count the calls of a function, by whatever name a module knows it."""
+    """Count the calls of a function, under every name that a module imports it as."""
 
     def counting(*given: Any, **named: Any) -> Any:
         counts[function.__name__] += 1
         return function(*given, **named)
 
-    for module in [found for name, found in sys.modules.items() if name.startswith("ebbtide")]:
+    for module in [loaded_module for name, loaded_module in sys.modules.items() if name.startswith("ebbtide")]:
         for name in [name for name, value in vars(module).items() if value is function]:
             patched.setattr(module, name, counting)
 
 
 @pytest.mark.parametrize("path", [INFERENCES, "/api/ebbtide/v1/apply"])
 def test_a_post_is_validated_once_and_translated_once(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, found = serving.inhabited()
+    _, backend = serving.inhabited()
     counts: Counter[str] = Counter()
-    with serving.served(found) as client:
-        sent = serving.body("heron", "alpha", runai_bodies.cluster_id(found.profile))
+    with serving.served(backend) as client:
+        sent = serving.body("heron", "alpha", runai_bodies.cluster_id(backend.profile))
         if path != INFERENCES:
             sent = {"spec": serving.document("heron")}
         for function in (translate.translate, translate.make_plan, shapes.validate, manifests.read):
@@ -348,15 +349,15 @@ def test_a_post_is_validated_once_and_translated_once(path: str, monkeypatch: py
     assert counts == {"translate": 1, "make_plan": 1, "validate": 1, **({} if path == INFERENCES else {"read": 1})}
 
 
-def test_the_answer_of_a_post_has_the_spec_as_it_is_read_back(world: Any) -> None:
-    _, found, client = world
-    sent = serving.body("egret", "alpha", runai_bodies.cluster_id(found.profile), description=None)
-    made = client.post(INFERENCES, json=sent, headers=serving.bearer("owner"))
-    read = client.get(f"{INFERENCES}/{made.json()['workloadId']}", headers=serving.bearer("owner"))
+def test_the_response_to_a_post_has_the_spec_as_stored(world: Any) -> None:
+    _, backend, client = world
+    sent = serving.body("egret", "alpha", runai_bodies.cluster_id(backend.profile), description=None)
+    created = client.post(INFERENCES, json=sent, headers=serving.bearer("owner"))
+    read = client.get(f"{INFERENCES}/{created.json()['workloadId']}", headers=serving.bearer("owner"))
 
-    assert made.status_code == 202, made.text
-    assert json.dumps(made.json()["spec"]) == json.dumps(read.json()["spec"])
-    client.delete(f"{INFERENCES}/{made.json()['workloadId']}", headers=serving.bearer("owner"))
+    assert created.status_code == 202, created.text
+    assert json.dumps(created.json()["spec"]) == json.dumps(read.json()["spec"])
+    client.delete(f"{INFERENCES}/{created.json()['workloadId']}", headers=serving.bearer("owner"))
 
 
 def nested(depth: int) -> Any:
@@ -372,9 +373,9 @@ def nested(depth: int) -> Any:
         (nested(70), "levels of mappings and lists"),
     ],
 )
-def test_what_no_reader_of_a_text_keeps_is_refused_in_a_body_too(world: Any, workdir: Any, words: str) -> None:
-    _, found, client = world
-    sent = serving.body("egret", "alpha", runai_bodies.cluster_id(found.profile), workingDir=workdir)
+def test_a_body_is_limited_like_a_text(world: Any, workdir: Any, words: str) -> None:
+    _, backend, client = world
+    sent = serving.body("egret", "alpha", runai_bodies.cluster_id(backend.profile), workingDir=workdir)
     headers = {**serving.bearer("owner"), "Content-Type": "application/json"}
     answer = client.post(INFERENCES, content=json.dumps(sent), headers=headers)
 
@@ -385,167 +386,171 @@ def test_what_no_reader_of_a_text_keeps_is_refused_in_a_body_too(world: Any, wor
 applied, carried_out = Guarded.apply, applying.carry_out
 
 
-def envs(made: Any, name: str, namespace: str = "team-beta") -> dict[str, str]:
-    rows = made.get(KNATIVE, name, namespace)["spec"]["template"]["spec"]["containers"][0].get("env", [])
+def envs(cluster: Any, name: str, namespace: str = "team-beta") -> dict[str, str]:
+    rows = cluster.get(KNATIVE, name, namespace)["spec"]["template"]["spec"]["containers"][0].get("env", [])
     return {row["name"]: row["value"] for row in rows}
 
 
-def most(made: Any, name: str, namespace: str = "team-beta") -> str:
-    found: str = made.get(KNATIVE, name, namespace)["spec"]["template"]["metadata"]["annotations"][keys.MAX_SCALE]
-    return found
+def most(cluster: Any, name: str, namespace: str = "team-beta") -> str:
+    max_scale: str = cluster.get(KNATIVE, name, namespace)["spec"]["template"]["metadata"]["annotations"][
+        keys.MAX_SCALE
+    ]
+    return max_scale
 
 
-def test_of_two_updates_at_once_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, found = serving.inhabited()
-    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+def test_of_two_concurrent_updates_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, backend = serving.inhabited()
+    uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     once: list[Any] = []
 
-    def late(cluster: Guarded, item: Any, **named: Any) -> Any:
-        # Between what the first has read and what it writes, the second comes and is done.
+    def late(guarded: Guarded, item: Any, **named: Any) -> Any:
+        # The second update runs completely between the read and the write of the first.
         if is_top(item) and not named.get("dry_run") and not once:
             once.append(item)
             sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
             assert client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root")).status_code == 202
-        return applied(cluster, item, **named)
+        return applied(guarded, item, **named)
 
     monkeypatch.setattr(Guarded, "apply", late)
-    with serving.served(found) as client:
+    with serving.served(backend) as client:
         sent = {"spec": {"environmentVariables": [{"name": "K", "value": "1"}]}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
 
     assert (answer.status_code, once != []) == (202, True)
-    assert envs(made, "bandicoot") == {"K": "1"}
-    assert most(made, "bandicoot") == "7"
+    assert envs(cluster, "bandicoot") == {"K": "1"}
+    assert most(cluster, "bandicoot") == "7"
     assert answer.json()["spec"]["autoscaling"]["maxReplicas"] == 7
 
 
-def test_of_many_updates_at_once_each_is_there() -> None:
-    made, found = serving.inhabited()
-    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+def test_of_many_concurrent_updates_none_is_lost() -> None:
+    cluster, backend = serving.inhabited()
+    uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     sent: list[dict[str, Any]] = [
         {"environmentVariables": [{"name": "K", "value": "1"}]},
         {"autoscaling": {"maxReplicas": 7}},
         {"servingConfiguration": {"requestTimeoutSeconds": 77}},
     ]
-    with serving.served(found) as client, ThreadPoolExecutor(3) as threads:
+    with serving.served(backend) as client, ThreadPoolExecutor(3) as threads:
         answers = threads.map(
             lambda spec: client.patch(f"{INFERENCES}/{uid}", json={"spec": spec}, headers=serving.bearer("root")), sent
         )
         assert [answer.status_code for answer in answers] == [202, 202, 202]
 
-    assert envs(made, "bandicoot") == {"K": "1"}
-    assert most(made, "bandicoot") == "7"
-    assert made.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["timeoutSeconds"] == 77
+    assert envs(cluster, "bandicoot") == {"K": "1"}
+    assert most(cluster, "bandicoot") == "7"
+    assert cluster.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["timeoutSeconds"] == 77
 
 
-def test_an_update_that_another_kind_of_object_would_serve_is_refused_at_once() -> None:
-    made, found = serving.inhabited()
-    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
-    asked: list[Any] = []
+def test_an_update_that_needs_another_kind_is_rejected() -> None:
+    cluster, backend = serving.inhabited()
+    uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    requested: list[Any] = []
 
     def edit(top: Any) -> Loaded:
-        asked.append(top)
-        return found.documents(serving.document("bandicoot", "beta", serving="kserve"))[0]
+        requested.append(top)
+        return backend.documents(serving.document("bandicoot", "beta", serving="kserve"))[0]
 
     with pytest.raises(InputError) as caught:
-        found.update(serving.CALLERS["root"], uid, edit)
+        backend.update(serving.CALLERS["root"], uid, edit)
 
     (problem,) = [one for one in caught.value.problems if one.severity == "error"]
-    assert problem.message == "this change is served by an InferenceService, and the workload is a Service"
-    assert len(asked) == 1
-    assert made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] == uid
+    assert problem.message == "the changed spec needs kind InferenceService, and the workload is of kind Service"
+    assert len(requested) == 1
+    assert cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] == uid
     with pytest.raises(MissingError):
-        made.get(KSERVE, "bandicoot", "team-beta")
+        cluster.get(KSERVE, "bandicoot", "team-beta")
 
 
-def test_an_update_goes_by_what_the_cluster_has_and_not_by_what_was_seen_of_it() -> None:
-    made, found = serving.inhabited()
-    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
-    with serving.served(found) as client:
-        # From here on the server hears nothing more of the cluster.
-        found.cache.look = lambda: None  # type: ignore[method-assign] # as above
+def test_an_update_reads_the_cluster_and_not_the_cache() -> None:
+    cluster, backend = serving.inhabited()
+    uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    with serving.served(backend) as client:
+        # From here on, the cache receives no changes of the cluster.
+        backend.cache.look = lambda: None  # type: ignore[method-assign] # as above
         newer = serving.document("bandicoot", "beta", image="ghcr.io/team-beta/bandicoot:2")
-        found.submit(serving.CALLERS["root"], found.documents(newer))
+        backend.submit(serving.CALLERS["root"], backend.documents(newer))
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
 
     assert answer.status_code == 202
-    assert made.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["containers"][0]["image"].endswith(
-        ":2"
-    )
+    assert cluster.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["containers"][0][
+        "image"
+    ].endswith(":2")
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_an_update_that_is_overtaken_each_time_is_a_conflict(before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, found = serving.inhabited()
-    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+def test_an_update_that_is_overtaken_in_every_attempt_is_a_conflict(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, backend = serving.inhabited()
+    uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     count = itertools.count()
 
-    def late(cluster: Guarded, item: Any, **named: Any) -> Any:
+    def late(guarded: Guarded, item: Any, **named: Any) -> Any:
         if is_top(item) and not named.get("dry_run") and not named.get("force"):
             noted = {"metadata": {"annotations": {"acme.example/count": str(next(count))}}}
-            made.patch(KNATIVE, "bandicoot", "team-beta", noted)
-        return applied(cluster, item, **named)
+            cluster.patch(KNATIVE, "bandicoot", "team-beta", noted)
+        return applied(guarded, item, **named)
 
-    def first(cluster: Any, item: Any, *given: Any, **named: Any) -> Any:
-        # As if something before the workload's own object had been written.
+    def first(target: Any, item: Any, *given: Any, **named: Any) -> Any:
+        # Reports a write that precedes the workload's main object.
         named["done"](item.steps[0])
-        return carried_out(cluster, item, *given, **named)
+        return carried_out(target, item, *given, **named)
 
     monkeypatch.setattr(Guarded, "apply", late)
     if before:
         monkeypatch.setattr(applying, "carry_out", first)
-    with serving.served(found) as client:
+    with serving.served(backend) as client:
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
 
     assert answer.status_code == 409
     assert "has been modified" in answer.json()["message"]
-    assert next(count) == ATTEMPTS
+    assert next(count) == MAX_UPDATE_ATTEMPTS
 
 
-def test_an_update_of_what_went_makes_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, found = serving.inhabited()
-    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+def test_an_update_of_a_deleted_workload_recreates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, backend = serving.inhabited()
+    uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
 
-    def late(cluster: Guarded, item: Any, **named: Any) -> Any:
+    def late(guarded: Guarded, item: Any, **named: Any) -> Any:
         if is_top(item) and not named.get("dry_run"):
-            made.delete(KNATIVE, "bandicoot", "team-beta")
-        return applied(cluster, item, **named)
+            cluster.delete(KNATIVE, "bandicoot", "team-beta")
+        return applied(guarded, item, **named)
 
     monkeypatch.setattr(Guarded, "apply", late)
-    with serving.served(found) as client:
+    with serving.served(backend) as client:
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
 
     assert answer.status_code == 404
     with pytest.raises(MissingError):
-        made.get(KNATIVE, "bandicoot", "team-beta")
+        cluster.get(KNATIVE, "bandicoot", "team-beta")
 
 
-def test_an_update_ends_a_rollback_and_goes_by_its_own_write() -> None:
-    made, found = serving.inhabited()
+def test_an_update_ends_a_rollback_and_retries_on_its_own_write() -> None:
+    cluster, backend = serving.inhabited()
     root = serving.CALLERS["root"]
-    found.submit(root, found.documents(serving.document("caracal", "beta", serving="kserve")))
-    made.clock.sleep(30)
-    pinned = made.patch(KSERVE, "caracal", "team-beta", {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
+    backend.submit(root, backend.documents(serving.document("caracal", "beta", serving="kserve")))
+    cluster.clock.sleep(30)
+    pinned = cluster.patch(KSERVE, "caracal", "team-beta", {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
 
     def edit(_: Any) -> Loaded:
         newer = serving.document("caracal", "beta", serving="kserve", image="ghcr.io/team-beta/caracal:3")
-        return found.documents(newer)[0]
+        return backend.documents(newer)[0]
 
-    found.update(root, pinned["metadata"]["uid"], edit)
+    backend.update(root, pinned["metadata"]["uid"], edit)
 
-    predictor = made.get(KSERVE, "caracal", "team-beta")["spec"]["predictor"]
+    predictor = cluster.get(KSERVE, "caracal", "team-beta")["spec"]["predictor"]
     assert "canaryTrafficPercent" not in predictor
     assert json.dumps(predictor).count("caracal:3") == 1
 
 
 def twins() -> tuple[Any, Any, str, str]:
-    """A Knative Service and an InferenceService of one name in one namespace, and their UIDs."""
-    made, found = serving.inhabited()
+    """Return a cluster and a backend with a Knative Service and an InferenceService of the same name, and their UIDs."""
+    cluster, backend = serving.inhabited()
     predictor = {"minReplicas": 1, "containers": [{"name": "kserve-container", "image": "x:1"}]}
-    made.apply(
+    cluster.apply(
         {
             "apiVersion": KSERVE.api_version,
             "kind": KSERVE.name,
@@ -553,34 +558,34 @@ def twins() -> tuple[Any, Any, str, str]:
             "spec": {"predictor": predictor},
         }
     )
-    made.clock.sleep(20)
-    knative, kserve = (made.get(kind, "bandicoot", "team-beta")["metadata"]["uid"] for kind in (KNATIVE, KSERVE))
-    return made, found, knative, kserve
+    cluster.clock.sleep(20)
+    knative, kserve = (cluster.get(kind, "bandicoot", "team-beta")["metadata"]["uid"] for kind in (KNATIVE, KSERVE))
+    return cluster, backend, knative, kserve
 
 
-def test_a_deletion_by_id_takes_no_other_of_its_name() -> None:
-    made, found, knative, kserve = twins()
-    with serving.served(found) as client:
+def test_a_deletion_by_id_keeps_another_object_of_the_same_name() -> None:
+    cluster, backend, knative, kserve = twins()
+    with serving.served(backend) as client:
         assert client.delete(f"{INFERENCES}/{knative}", headers=serving.bearer("root")).status_code == 202
         assert client.delete(f"{INFERENCES}/{knative}", headers=serving.bearer("root")).status_code == 404
 
-        assert made.get(KSERVE, "bandicoot", "team-beta")["metadata"]["uid"] == kserve
+        assert cluster.get(KSERVE, "bandicoot", "team-beta")["metadata"]["uid"] == kserve
         with pytest.raises(MissingError):
-            made.get(KNATIVE, "bandicoot", "team-beta")
+            cluster.get(KNATIVE, "bandicoot", "team-beta")
         assert client.delete(f"{INFERENCES}/{kserve}", headers=serving.bearer("root")).status_code == 202
     with pytest.raises(MissingError):
-        made.get(KSERVE, "bandicoot", "team-beta")
+        cluster.get(KSERVE, "bandicoot", "team-beta")
 
 
 @pytest.mark.parametrize("planned", [False, True])
-def test_what_was_made_anew_under_the_name_is_not_deleted(planned: bool) -> None:
-    made, found = serving.inhabited()
-    before = made.get(KNATIVE, "bandicoot", "team-beta")
+def test_a_recreated_object_of_the_same_name_is_not_deleted(planned: bool) -> None:
+    cluster, backend = serving.inhabited()
+    before = cluster.get(KNATIVE, "bandicoot", "team-beta")
     anew = {part: before["metadata"][part] for part in ("name", "namespace", "labels", "annotations")}
 
     def replaced() -> None:
-        made.delete(KNATIVE, "bandicoot", "team-beta")
-        made.apply({**before, "metadata": anew})
+        cluster.delete(KNATIVE, "bandicoot", "team-beta")
+        cluster.apply({**before, "metadata": anew})
 
     real = removal.removal
 
@@ -592,19 +597,19 @@ def test_what_was_made_anew_under_the_name_is_not_deleted(planned: bool) -> None
         replaced()
         return real(*given, **named)
 
-    with serving.served(found) as client, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(backend, "removal", late)
+    with serving.served(backend) as client, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(api_backend, "removal", late)
         answer = client.delete(f"{INFERENCES}/{before['metadata']['uid']}", headers=serving.bearer("root"))
 
     assert answer.status_code == (202 if planned else 404)
-    assert made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] != before["metadata"]["uid"]
+    assert cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] != before["metadata"]["uid"]
 
 
-def test_what_is_read_by_id_is_of_one_object_alone() -> None:
-    made, found, knative, kserve = twins()
-    made.patch(KSERVE, "bandicoot", "team-beta", {"metadata": {"annotations": {keys.STOP: "true"}}})
-    made.clock.sleep(60)
-    with serving.served(found) as client:
+def test_a_read_by_id_returns_only_that_object() -> None:
+    cluster, backend, knative, kserve = twins()
+    cluster.patch(KSERVE, "bandicoot", "team-beta", {"metadata": {"annotations": {keys.STOP: "true"}}})
+    cluster.clock.sleep(60)
+    with serving.served(backend) as client:
         who = serving.bearer("root")
         phases = [client.get(f"{INFERENCES}/{uid}", headers=who).json()["actualPhase"] for uid in (knative, kserve)]
         rows = [client.get(f"/api/v1/workloads/{uid}", headers=who).json() for uid in (knative, kserve)]
@@ -615,41 +620,41 @@ def test_what_is_read_by_id_is_of_one_object_alone() -> None:
     assert {pod["workloadId"] for pod in pods if pod["workloadName"] == "bandicoot"} == {knative}
 
 
-def test_what_is_made_anew_while_it_is_read_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, found = serving.inhabited()
+def test_an_object_recreated_during_a_read_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, backend = serving.inhabited()
     root = serving.CALLERS["root"]
-    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
-    by_id = found.cache.by_id
+    uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    by_id = backend.cache.by_id
     place = by_id(uid)
-    made.delete(KNATIVE, "bandicoot", "team-beta")
-    found.submit(root, found.documents(serving.document("bandicoot", "beta")))
-    monkeypatch.setattr(found.cache, "by_id", lambda _: place)
+    cluster.delete(KNATIVE, "bandicoot", "team-beta")
+    backend.submit(root, backend.documents(serving.document("bandicoot", "beta")))
+    monkeypatch.setattr(backend.cache, "by_id", lambda _: place)
 
-    for read in (found.by_id, found.status_by_id):
+    for read in (backend.by_id, backend.status_by_id):
         with pytest.raises(MissingError, match=uid):
             read(root, uid)
     with pytest.raises(MissingError, match=uid):
-        found.update(root, uid, lambda _: found.documents("")[0])
+        backend.update(root, uid, lambda _: backend.documents("")[0])
 
 
-def test_the_pods_of_all_are_told_though_one_workload_goes_meanwhile() -> None:
-    made, found = serving.inhabited()
-    real = found.by_id
+def test_all_pods_are_listed_although_a_workload_is_deleted_during_the_read() -> None:
+    cluster, backend = serving.inhabited()
+    real = backend.by_id
 
     def racy(caller: Any, uid: str) -> Any:
-        made.delete(KNATIVE, "bandicoot", "team-beta")
+        cluster.delete(KNATIVE, "bandicoot", "team-beta")
         return real(caller, uid)
 
-    found.by_id = racy  # type: ignore[method-assign] # somebody deletes it now
-    with serving.served(found) as client:
+    backend.by_id = racy  # type: ignore[method-assign] # deletes it during the read
+    with serving.served(backend) as client:
         answer = client.get("/api/v1/workloads/pods", headers=serving.bearer("root"))
 
     assert answer.status_code == 200
     assert {pod["workloadName"] for pod in answer.json()["pods"]} == {"aardvark"}
 
 
-def test_a_request_for_another_cluster_is_refused(world: Any) -> None:
+def test_a_request_for_another_cluster_is_rejected(world: Any) -> None:
     sent = serving.body("stray", "alpha", "71f69d83-ba66-4822-adf5-55ce55efd210")
     answer = world[2].post("/api/v1/workloads/inferences", json=sent, headers=serving.bearer("owner"))
     assert answer.status_code == 400
-    assert "another cluster" in answer.json()["message"]
+    assert "clusterId does not match" in answer.json()["message"]

@@ -1,7 +1,7 @@
-"""The API as its own description has it: every answer is one that is described, and none is a defect.
+"""The API against its own OpenAPI description: every response is described, and none is an internal error.
 
-schemathesis makes requests from the description, right ones and wrong ones. The runs are the same each time; with
-EBBTIDE_FUZZ=long they are others, and many more.
+schemathesis generates valid and invalid requests from the description. The requests are the same in each run; with
+EBBTIDE_FUZZ=long they are random, and many more.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def address() -> Iterator[str]:
     database=None,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-def test_every_answer_is_described_and_none_is_a_defect(case: schemathesis.Case[Any], address: str) -> None:
+def test_every_response_is_described_and_none_is_an_internal_error(case: schemathesis.Case[Any], address: str) -> None:
     if case.path.endswith("/events") and "{" not in case.path:
-        # A stream goes on for ever.
+        # Without ``once``, a stream never ends.
         case.query = {**(case.query or {}), "once": "true"}
     answer = case.call(base_url=address, headers=serving.bearer("root"), timeout=60)
     assert answer.status_code != 500, answer.text
@@ -68,7 +68,7 @@ def test_every_answer_is_described_and_none_is_a_defect(case: schemathesis.Case[
     )
 
 
-def test_the_description_that_is_served_is_of_every_path(address: str) -> None:
+def test_the_served_description_covers_every_path(address: str) -> None:
     import httpx  # noqa: PLC0415 - only here
 
     served = httpx.get(f"{address}/api/ebbtide/v1/openapi.json").json()

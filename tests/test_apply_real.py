@@ -113,7 +113,7 @@ def test_an_applied_spec_has_no_difference(
     ran = run("apply", "-y", "-q", "--wait", "4m", "--profile", profile, file)
     assert ran.code == 0, ran.out + ran.err
 
-    assert run("diff", "--profile", profile, file) == Ran(0, f"op-drift-{project}/{name} is as the spec says\n", "")
+    assert run("diff", "--profile", profile, file) == Ran(0, f"op-drift-{project}/{name} is up to date\n", "")
     found = json.loads(run("describe", name, "-p", project, "-o", "json").out)
     assert found["phase"] == "Running", found
     assert found["url"]
@@ -147,7 +147,7 @@ def test_an_edit_of_another_manager_is_a_difference_and_a_conflict(
     ran = run("diff", "--profile", profile, file)
     assert ran.code == 4
     assert 'part-of]: "somebody-else" -> ' in ran.out.replace("app.kubernetes.io/", "")
-    assert "! kubectl-edit owns metadata.labels.app.kubernetes.io/part-of: --force takes it over" in ran.out
+    assert "owns metadata.labels.app.kubernetes.io/part-of; --force takes the fields over" in ran.out
     assert "timeoutSeconds" not in ran.out, "the spec does not set it, so it is not reset"
     assert run("apply", "-y", "-q", "--profile", profile, file).code == 3
     assert run("apply", "-y", "-q", "--wait", "4m", "--force", "--profile", profile, file).code == 0

@@ -1,7 +1,7 @@
-"""The port decides as upstream's own code does: equal to the last bit, not close.
+"""The port makes the same decisions as upstream's code, equal to the last bit.
 
-``tests/vectors`` is written by ``tools/vectors``, which calls upstream. JSON's numbers are the shortest that read back as
-the same bits, so that ``==`` on what is read compares bits (a zero's sign aside).
+``tools/vectors`` calls upstream and writes ``tests/vectors``. Its JSON numbers are the shortest that read back as the same
+bits, so ``==`` on the values read compares bits (except the sign of zero).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def lines(name: str) -> Iterator[tuple[int, Any]]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_upstream_decides_what_is_written_here(name: str, tmp_path: Path) -> None:
+def test_upstream_still_makes_the_recorded_decisions(name: str, tmp_path: Path) -> None:
     if not UPSTREAM.exists():
         pytest.skip("upstream's autoscalers not built: make check-vectors")
     subprocess.run([UPSTREAM, "-out", tmp_path, "-only", name], check=True, capture_output=True)
 
-    # Files are compared line by line, so that a failure shows one.
+    # Files are compared line by line, so that a failure shows a single line.
     found = (tmp_path / f"{name}.jsonl").read_text().splitlines()
     assert found == (VECTORS / f"{name}.jsonl").read_text().splitlines(), "make vectors"
 

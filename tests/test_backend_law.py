@@ -1,7 +1,7 @@
-"""Every GPU backend answers all of its consumers alike, also one that only this test registers.
+"""Every GPU backend gives consistent answers to all of its consumers, including one that only this test registers.
 
-The law holds for the registry, for a copy of time-slicing under another name, and for the backend that
-docs/add-a-gpu-backend.md shows: it is read from that page.
+The tests run for the registered backends, a copy of time-slicing under another name, and the backend in
+docs/add-a-gpu-backend.md, which is read from that page.
 """
 
 from __future__ import annotations
@@ -44,33 +44,33 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
 PAGE = ROOT / "docs" / "add-a-gpu-backend.md"
-#: The parts of a GPU, and the GPUs of a node.
+#: The shares per GPU, and the GPUs per node.
 PARTS, DEVICES = 4, 2
-#: Requests of which each backend takes at least one.
+#: Requests of which each backend accepts at least one.
 REQUESTS: tuple[dict[str, Any], ...] = (
     {"gpuPortionRequest": 1 / PARTS},
     {"gpuMemoryRequest": "20Gi"},
     {"migProfile": "2g.20gb"},
     {"gpuDevicesRequest": 1},
 )
-#: A pool's fields that a backend may need, with a value for each.
+#: Fields of a node pool that a backend may need, with a value for each.
 FIELDS = {"replicas": PARTS, "product": "NVIDIA-A100-SXM4-80GB", "gpu_memory_mebibytes": 81920}
 COPY = make_backend(
-    about="A copy of time-slicing under a name of its own.",
+    about="A copy of time-slicing under another name.",
     name="copied",
     title="Copied",
     memory="not isolated",
     compute="in turns",
     isolates_memory=False,
-    surprise="nothing is isolated",
+    isolation_warning="nothing is isolated",
     fix="use another pool",
 )
-#: Backends that are in no registry.
+#: Backends that are not in the registry.
 UNREGISTERED = ("copied", "documented")
 
 
 def documented(folder: Path) -> Backend:
-    """The backend that the page shows, read as the module that a contributor would write."""
+    """Return the backend that the page shows, imported as the module that a contributor would write."""
     blocks = [match["body"] for match in FENCE.finditer(PAGE.read_text()) if match["info"] == "python"]
     file = folder / "vgpu.py"
     file.write_text(blocks[0])
@@ -85,7 +85,7 @@ def documented(folder: Path) -> Backend:
 
 @dataclass(frozen=True)
 class Case:
-    """A backend with a cluster whose one pool it shares, and a spec that it takes."""
+    """A backend, a cluster with one node pool of that backend, and a spec that the backend accepts."""
 
     backend: Backend
     data: dict[str, Any]
@@ -104,7 +104,7 @@ class Case:
 
     @property
     def service(self) -> Object:
-        return next(item for item in self.objects if item["kind"] == "Service")
+        return next(obj for obj in self.objects if obj["kind"] == "Service")
 
     @property
     def pod(self) -> Object:
@@ -176,13 +176,13 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture
 def taken(backend: Backend) -> list[Case]:
-    """A case for each request that the backend takes."""
-    found = [*cases(backend)]
-    assert found, f"{backend.name} takes none of {REQUESTS}"
-    return found
+    """Return a case for each request that the backend accepts."""
+    accepted = [*cases(backend)]
+    assert accepted, f"{backend.name} takes none of {REQUESTS}"
+    return accepted
 
 
-def test_a_profile_may_name_it_and_must_say_what_it_needs(backend: Backend) -> None:
+def test_a_profile_can_use_it_and_must_set_the_fields_that_it_needs(backend: Backend) -> None:
     data = profile_data(backend)
     (entry,) = (row for name, row in json_schema(Profile)["$defs"].items() if name == "NodePool")
 
@@ -196,36 +196,34 @@ def test_a_profile_may_name_it_and_must_say_what_it_needs(backend: Backend) -> N
         assert [problem.message for problem in problems if backend.name in problem.message], problems
 
 
-def test_it_writes_what_pods_and_nodes_count(taken: list[Case]) -> None:
-    """Nodes list nothing of a backend that hands out devices by claim."""
+def test_it_renders_the_resources_that_pods_and_nodes_count(taken: list[Case]) -> None:
+    """A backend that allocates devices by claim has no resources on nodes."""
     for case in taken:
         advertised = case.backend.advertises(case.ask.pool)
         assert all(name.startswith(case.backend.resources) and count > 0 for name, count in advertised.items())
         assert all(gpu.is_gpu(name) for name in advertised)
-        held = of_pod.gpus(case.pod)
-        assert held
-        by_resource = held.keys() - gpu.annotated(case.pod["metadata"].get("annotations", {})).keys()
+        counted = of_pod.gpus(case.pod)
+        assert counted
+        by_resource = counted.keys() - gpu.annotated(case.pod["metadata"].get("annotations", {})).keys()
         assert by_resource <= advertised.keys() or case.backend.claims is not None
 
 
-def test_a_quota_counts_what_pods_ask_for(taken: list[Case]) -> None:
-    """As many replicas as fit on the GPUs of a quota, and no more, are within it."""
+def test_a_quota_counts_the_requests_of_pods(taken: list[Case]) -> None:
+    """The quota allows exactly as many replicas as fit on its GPUs."""
     for case in taken:
-        quotas = [item for item in case.objects if item["kind"] == "ResourceQuota"]
+        quotas = [obj for obj in case.objects if obj["kind"] == "ResourceQuota"]
         (limits,) = (row.get("resources", {}).get("limits", {}) for row in case.pod["spec"]["containers"])
-        asked = {name: int(amount) for name, amount in limits.items() if "/" in name}
-        hard = {
-            name.removeprefix("requests."): value for item in quotas for name, value in item["spec"]["hard"].items()
-        }
-        admitted = {(quantities.whole(hard[name]) or 0) // amount for name, amount in asked.items() if name in hard}
+        requested = {name: int(amount) for name, amount in limits.items() if "/" in name}
+        hard = {name.removeprefix("requests."): value for obj in quotas for name, value in obj["spec"]["hard"].items()}
+        admitted = {(quantities.whole(hard[name]) or 0) // amount for name, amount in requested.items() if name in hard}
         by_claim = case.backend.claims is not None
-        if asked and not by_claim:
-            assert min(admitted) == DEVICES * case.backend.fits(case.ask), (hard, asked)
+        if requested and not by_claim:
+            assert min(admitted) == DEVICES * case.backend.fits(case.ask), (hard, requested)
         assert gpu.per_replica(case.plan) == pytest.approx(case.ask.request.devices * case.backend.share(case.ask))
-        assert by_claim == any(item["metadata"]["name"] == project.QUOTAS[1] for item in quotas)
+        assert by_claim == any(obj["metadata"]["name"] == project.QUOTAS[1] for obj in quotas)
 
 
-def test_a_metric_of_the_device_is_refused_where_pods_share_it(taken: list[Case]) -> None:
+def test_a_device_metric_is_refused_if_pods_share_the_device(taken: list[Case]) -> None:
     scaling = {"minReplicas": 1, "maxReplicas": 4, "metric": "gpu-utilization", "metricThreshold": 60}
     for case in taken:
         _, _, codes = planned(case.profile, native(case.compute, autoscaling=scaling))
@@ -235,14 +233,14 @@ def test_a_metric_of_the_device_is_refused_where_pods_share_it(taken: list[Case]
             assert case.backend.shared or case.backend.partitioned or case.backend.claims is not None
 
 
-def test_a_live_object_is_read_back(taken: list[Case]) -> None:
+def test_a_live_object_is_imported(taken: list[Case]) -> None:
     for case in taken:
         live = json.loads(json.dumps(case.service))
         live["metadata"].pop("annotations", None)
-        found = import_object(live, case.profile)
-        again = load(found.native, case.profile)
+        imported = import_object(live, case.profile)
+        again = load(imported.native, case.profile)
 
-        assert not found.patch
+        assert not imported.patch
         assert again.inference is not None, again.problems
         again_planned, _ = make_plan(again.inference, case.profile)
         assert again_planned is not None
@@ -250,14 +248,16 @@ def test_a_live_object_is_read_back(taken: list[Case]) -> None:
         assert translate(again.inference, case.profile, "{}").objects[-1]["spec"] == case.service["spec"]
 
 
-def test_doctor_finds_its_nodes_and_misses_them(taken: list[Case]) -> None:
+def test_doctor_finds_its_nodes_and_reports_missing_ones(taken: list[Case]) -> None:
     case = taken[0]
     cluster = furnished(case)
     assert not pool_findings(cluster, case.profile)
-    seen = [row for row in doctor.observed_profile(cluster)["spec"]["nodePools"] if row["backend"] == case.backend.name]
+    pools = [
+        row for row in doctor.observed_profile(cluster)["spec"]["nodePools"] if row["backend"] == case.backend.name
+    ]
     written = case.data["spec"]["nodePools"][0]
     assert all(
-        row.items() <= {**row, **written, "name": row["name"]}.items() for row in seen if "migProfiles" not in row
+        row.items() <= {**row, **written, "name": row["name"]}.items() for row in pools if "migProfiles" not in row
     )
     node = cluster.get(NODE, "node-1")
     node["status"]["allocatable"] = {"cpu": "64", "memory": "256Gi"}
@@ -272,8 +272,8 @@ def furnished(case: Case) -> Simulated:
 
 
 def pool_findings(cluster: Simulated, profile: Profile) -> list[str]:
-    found = doctor.examine(cluster, profile)
-    return [finding.what for finding in found if finding.code in {"DOC014", "DOC015"}]
+    findings = doctor.examine(cluster, profile)
+    return [finding.what for finding in findings if finding.code in {"DOC014", "DOC015"}]
 
 
 def test_explain_names_it(taken: list[Case]) -> None:
@@ -291,7 +291,7 @@ def test_explain_names_it(taken: list[Case]) -> None:
 
 
 def test_the_sandbox_runs_its_pods(taken: list[Case]) -> None:
-    """Its nodes list whole devices for what is handed out by claim."""
+    """For devices that are allocated by claim, the nodes list whole devices."""
     for case in taken:
         if case.backend.claims is not None and case.ask.request.kind != "devices":
             continue
@@ -325,16 +325,16 @@ def test_the_page_shows_a_case_that_renders(monkeypatch: pytest.MonkeyPatch, tmp
     assert service["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {"example.com/vgpu": "1"}
 
 
-def test_a_backend_that_is_not_registered_is_refused_with_those_that_are() -> None:
+def test_the_refusal_of_an_unknown_backend_lists_the_registered_ones() -> None:
     data = profile_data(COPY)
     data["spec"]["nodePools"][0] |= {"nodes": "1", "replicas": 1}
     profile, problems = profiles.validate(data)
 
     assert profile is None
     assert [(problem.code, problem.field[-1], problem.message) for problem in problems] == [
-        ("SPEC002", "nodes", "nodes is '1', but should be a whole number"),
-        ("SPEC004", "backend", f"backend is 'copied'; it takes {', '.join(gpu.BACKENDS)}"),
-        ("SPEC004", "replicas", "replicas is 1; it must be at least 2"),
+        ("SPEC002", "nodes", "nodes is '1' but must be a whole number"),
+        ("SPEC004", "backend", f"backend is 'copied' but must be one of {', '.join(gpu.BACKENDS)}"),
+        ("SPEC004", "replicas", "replicas is 1 but must be at least 2"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Bodies: what is written is what is declared, and what is described is the same."""
+"""Bodies are written as they are declared, and their schemas describe the written data."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_keys_are_names_in_camel_case_in_their_order() -> None:
     ]
 
 
-def test_what_is_optional_is_left_out_where_it_is_none() -> None:
+def test_an_optional_attribute_is_omitted_if_it_is_none() -> None:
     assert "note" not in serialize(INNER)
 
 
@@ -121,7 +121,7 @@ def test_a_schema_has_the_keys_that_are_written(value: Any) -> None:
     assert schema["required"] == [*serialize(value)]
 
 
-def test_a_schema_is_of_what_is_written_and_not_of_what_is_kept() -> None:
+def test_a_schema_describes_the_written_data_and_not_the_attributes() -> None:
     schema = TypeAdapter[Any](Span).json_schema(mode="serialization")
     assert schema["properties"]["high"]["type"] == "integer"
 

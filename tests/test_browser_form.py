@@ -1,4 +1,4 @@
-"""New inference, simulate and tune as a person uses them, in a real browser on a simulated cluster."""
+"""Tests of the inference form, the simulation, and tuning in a real browser on a simulated cluster."""
 
 from __future__ import annotations
 
@@ -22,41 +22,43 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
 HELLO = examples()["hello"].text
-#: Milliseconds for what a busy machine does late.
+#: Timeout in milliseconds, long enough for a busy machine.
 PATIENCE = 120_000
-#: A question that a newer one replaces is one that htmx complains of.
+#: htmx logs an error when a newer request replaces an older one.
 REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    # Twenty seconds of the cluster pass in a second.
-    found = cluster(Real(rate=20.0), real=True)
-    with Site(backend_of(found, found.clock, demo=True)) as made:
-        yield made
+    # The cluster runs 20 times faster than real time.
+    simulated = cluster(Real(rate=20.0), real=True)
+    with Site(backend_of(simulated, simulated.clock, demo=True)) as opened:
+        yield opened
 
 
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
-    """A page that fails its test if the browser complains: of a script, or of what the policy forbids."""
+    """Yield a page that fails its test on a script error or a violation of the content security policy."""
     context = browser.new_context(base_url=site.address, viewport=WIDE)  # type: ignore[arg-type] # it is one
     context.add_init_script(WATCH)
-    made = context.new_page()
-    made.set_default_timeout(PATIENCE)
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     wrong: list[str] = []
-    made.on("pageerror", lambda error: wrong.append(str(error)))
-    made.on(
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
         "console",
-        lambda told: wrong.append(told.text) if told.type == "error" and not REPLACED.match(told.text) else None,
+        lambda message: (
+            wrong.append(message.text) if message.type == "error" and not REPLACED.match(message.text) else None
+        ),
     )
-    yield made
-    wrong += made.evaluate("violations")
+    yield opened
+    wrong += opened.evaluate("violations")
     context.close()
     assert wrong == []
 
 
-def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
+def test_a_form_edit_updates_the_yaml(page: Page) -> None:
     page.goto("/new")
     page.get_by_label("Image", exact=True).fill("ghcr.io/acme/other:2")
     expect(page.locator("#yaml")).to_have_value(re.compile("image: ghcr.io/acme/other:2"))
@@ -66,7 +68,7 @@ def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
     expect(page.locator("#f-spec-autoscaling-metric")).to_be_visible()
     expect(page.locator("#f-spec-autoscaling-metric")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#f-spec-autoscaling-metric-told")).to_contain_text("AUT002")
-    page.get_by_role("button", name="concurrency, 10 requests in flight per replica").click()
+    page.get_by_role("button", name="Use concurrency, 10 requests in flight per replica").click()
 
     expect(page.locator("#f-spec-autoscaling-metricThreshold")).to_have_value("10")
     expect(page.locator("#yaml")).to_have_value(re.compile(r"metric: concurrency\n    metricThreshold: 10\n"))
@@ -74,16 +76,16 @@ def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
     assert page.locator("#yaml").input_value().startswith(HELLO.partition("\n")[0])
 
 
-def test_writing_the_yaml_fills_in_the_form(page: Page) -> None:
+def test_a_yaml_edit_updates_the_form(page: Page) -> None:
     page.goto("/new")
-    page.get_by_label("Memory", exact=True).fill("1Gi")
+    page.get_by_label("CPU memory request", exact=True).fill("1Gi")
     expect(page.locator("#yaml")).to_have_value(re.compile("cpuMemoryRequest: 1Gi"))
 
     page.locator("#yaml").fill(
         HELLO.replace("512Mi", "3Gi") + "  nodeType: big\n  priorityClass: high\n  preemptibility: preemptible\n"
     )
 
-    expect(page.get_by_label("Memory", exact=True)).to_have_value("3Gi")
+    expect(page.get_by_label("CPU memory request", exact=True)).to_have_value("3Gi")
     expect(page.locator("#f-spec-priorityClass")).to_have_value("high")
     expect(page.locator("#group-priority")).to_have_attribute("open", "")
     expect(page.locator("#beside")).to_contain_text("spec.nodeType")
@@ -92,11 +94,11 @@ def test_writing_the_yaml_fills_in_the_form(page: Page) -> None:
     expect(page.locator("#fields")).to_have_attribute("disabled", "")
     expect(page.locator("#lines .error")).to_have_count(1)
     page.locator("#yaml").fill(HELLO)
-    expect(page.get_by_label("Memory", exact=True)).to_have_value("512Mi")
-    expect(page.get_by_label("Memory", exact=True)).to_be_enabled()
+    expect(page.get_by_label("CPU memory request", exact=True)).to_have_value("512Mi")
+    expect(page.get_by_label("CPU memory request", exact=True)).to_be_enabled()
 
 
-def test_what_is_typed_while_the_server_answers_stays(page: Page) -> None:
+def test_typing_during_a_request_is_kept(page: Page) -> None:
     page.goto("/new")
     image = page.get_by_label("Image", exact=True)
     image.fill("")
@@ -131,27 +133,27 @@ def test_an_example_fills_form_and_yaml(page: Page) -> None:
     expect(page.get_by_label("Image", exact=True)).to_have_value("")
 
 
-def test_from_the_form_over_the_plan_to_a_running_service(page: Page) -> None:
+def test_from_the_form_to_a_running_service(page: Page) -> None:
     page.goto("/new")
     page.get_by_label("Project", exact=True).fill("team-a")
     page.get_by_label("Name", exact=True).fill("flow")
     expect(page.locator("#yaml")).to_have_value(re.compile("project: team-a"))
     page.get_by_text("Manifests").click()
     expect(page.locator("#view-manifests")).to_contain_text("serving.knative.dev/v1")
-    page.get_by_role("button", name="See the plan").click()
+    page.get_by_role("button", name="Review plan").click()
 
-    expect(page.get_by_role("heading", name="What will be done")).to_be_visible()
+    expect(page.get_by_role("heading", name="Review plan")).to_be_visible()
     expect(page.locator(".steps")).to_contain_text("Service runai-team-a/flow")
     page.get_by_role("button", name="Apply").click()
 
     expect(page.locator(".phases")).to_contain_text("Initializing")
-    expect(page.get_by_role("heading", name="It serves")).to_be_visible()
+    expect(page.get_by_role("heading", name="Ready for requests")).to_be_visible()
     expect(page.locator("#progress")).to_contain_text("curl http")
-    page.get_by_role("link", name="To the workload").click()
+    page.get_by_role("link", name="View workload").click()
     expect(page.get_by_role("heading", name="flow")).to_be_visible()
 
 
-def test_the_form_is_used_with_the_keyboard_alone(page: Page) -> None:
+def test_the_form_works_with_the_keyboard_alone(page: Page) -> None:
     page.goto("/new")
     page.get_by_label("Name", exact=True).focus()
     page.keyboard.press("Control+A")
@@ -165,7 +167,7 @@ def test_the_form_is_used_with_the_keyboard_alone(page: Page) -> None:
     assert page.url.endswith("/new")
 
 
-def test_at_a_phones_width_nothing_is_wider_than_the_page(page: Page) -> None:
+def test_on_a_phone_nothing_is_wider_than_the_page(page: Page) -> None:
     page.set_viewport_size(PHONE)  # type: ignore[arg-type] # it is one
     for address in ("/new?example=chat", "/simulate"):
         page.goto(address)
@@ -176,7 +178,7 @@ def test_at_a_phones_width_nothing_is_wider_than_the_page(page: Page) -> None:
         assert width <= PHONE["width"], address
 
 
-def test_without_a_script_form_and_yaml_follow_the_check(browser: Browser, site: Site) -> None:
+def test_without_javascript_check_updates_form_and_yaml(browser: Browser, site: Site) -> None:
     context = browser.new_context(base_url=site.address, java_script_enabled=False)
     page = context.new_page()
     page.goto("/new")
@@ -185,12 +187,12 @@ def test_without_a_script_form_and_yaml_follow_the_check(browser: Browser, site:
 
     expect(page.locator("#yaml")).to_have_value(re.compile("metricThreshold: 5"))
     expect(page.locator("#f-spec-autoscaling-metricThreshold-told")).to_contain_text("AUT021")
-    page.get_by_role("button", name="remove metricThreshold").click()
+    page.get_by_role("button", name="Remove metricThreshold").click()
     expect(page.locator("#yaml")).to_have_value(HELLO)
     context.close()
 
 
-def test_a_slider_changes_the_numbers_and_the_plan_has_them(page: Page) -> None:
+def test_a_slider_changes_the_result_and_the_plan(page: Page) -> None:
     page.goto("/simulate?example=chat")
     expect(page.locator("#outcome .figures")).to_be_visible()
     page.get_by_label("Shape").select_option("diurnal")
@@ -204,47 +206,49 @@ def test_a_slider_changes_the_numbers_and_the_plan_has_them(page: Page) -> None:
     page.locator('[data-for="s-maxReplicas"]').fill("9")
     expect(page.locator("#s-maxReplicas")).to_have_value("9")
     expect(page.locator(".changed-settings p").first).to_contain_text("maxReplicas")
-    page.locator(".changed-settings").get_by_role("button", name="See the plan").click()
+    page.locator(".changed-settings").get_by_role("button", name="Review plan").click()
     expect(page.locator(".steps")).to_contain_text("Service default/chat")
-    page.get_by_role("button", name="Back to the form").click()
+    page.get_by_role("button", name="Back to form").click()
     expect(page.locator("#yaml")).to_have_value(re.compile(r"maxReplicas: 9\n.*metricThreshold: 4 ", re.DOTALL))
 
 
-def test_a_log_that_is_none_is_told_where_it_was_chosen_and_a_good_one_follows(page: Page, tmp_path: Path) -> None:
+def test_an_invalid_log_is_reported_at_its_field_and_can_be_replaced(page: Page, tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "large.csv").write_text("time\n" + "1.25\n" * 1_700_000)
-    # Larger than any other body that the server takes.
+    # Larger than any other request body that the server accepts.
     (tmp_path / "good.csv").write_text("time,of\n" + "".join(f"{second},{'x' * 5_000}\n" for second in range(300)))
     page.goto("/simulate?example=chat")
     expect(page.locator("#outcome .figures")).to_be_visible()
     page.get_by_label("Shape").select_option("log")
 
     page.locator("#file").set_input_files(tmp_path / "empty.csv")
-    expect(page.locator("#log")).to_contain_text("There is no log.")
+    expect(page.locator("#log")).to_contain_text("The log is empty.")
     page.locator("#file").set_input_files(tmp_path / "large.csv")
     expect(page.locator("#log")).to_contain_text("The log is too large.")
     page.locator("#file").set_input_files(tmp_path / "good.csv")
-    expect(page.locator("#log")).to_contain_text("A log of 301 lines is used.")
+    expect(page.locator("#log")).to_contain_text("Using an uploaded log of 301 lines.")
     expect(page.locator("#outcome .figures")).to_contain_text("of 300")
 
 
-def test_a_server_that_is_chosen_takes_the_place_of_the_words(page: Page) -> None:
+def test_selecting_a_server_model_clears_the_override(page: Page) -> None:
     page.goto("/simulate?example=chat")
     page.locator("#words").fill("fixed:1234ms,max=4")
     expect(page.locator("#outcome")).to_contain_text("server fixed:1234ms,max=4")
 
-    page.get_by_label("How long a request takes").select_option("fixed:200ms,max=8")
+    page.get_by_label("Response time model").select_option("fixed:200ms,max=8")
 
     expect(page.locator("#words")).to_have_value("")
     expect(page.locator("#outcome")).to_contain_text("server fixed:200ms,max=8")
 
 
-def test_the_way_out_of_the_editor_is_told_with_it(page: Page) -> None:
+def test_the_editor_describes_how_to_leave_it(page: Page) -> None:
     page.goto("/new")
     page.locator("#yaml").focus()
     page.keyboard.press("Tab")
     expect(page.locator("#yaml")).to_be_focused()
-    expect(page.locator("#yaml")).to_have_accessible_description(re.compile("Escape and then Tab leaves the text"))
+    expect(page.locator("#yaml")).to_have_accessible_description(
+        re.compile("Press Escape, then Tab to leave the editor")
+    )
     page.keyboard.press("Escape")
     page.keyboard.press("Tab")
     expect(page.locator("#yaml")).not_to_be_focused()
@@ -258,5 +262,5 @@ def test_tune_and_apply(page: Page) -> None:
 
     expect(page.locator("#tuned .scatter")).to_be_visible(timeout=120_000)
     expect(page.locator("#tuned")).to_contain_text("recommended")
-    page.get_by_role("button", name="Apply the tuned spec").click()
-    expect(page.get_by_role("heading", name="What will be done")).to_be_visible()
+    page.get_by_role("button", name="Review plan for the tuned spec").click()
+    expect(page.get_by_role("heading", name="Review plan")).to_be_visible()

@@ -1,4 +1,4 @@
-"""A simulation's page as a person uses it, in a real browser: on a phone, and with a mouse."""
+"""Tests of a simulation report's HTML page in a real browser, on a phone and with a mouse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
-#: One word as long as servers get.
+#: As long as server models get, without a place to wrap.
 SERVER = "llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200,slow=8:1.2/16:1.6"
 
 
@@ -32,7 +32,7 @@ def page_text() -> str:
 
 
 @pytest.mark.parametrize("width", [PHONE["width"], 320])
-def test_on_a_phone_no_word_makes_the_page_wider(browser: Browser, page_text: str, width: int) -> None:
+def test_on_a_phone_no_word_is_wider_than_the_page(browser: Browser, page_text: str, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": PHONE["height"]})
     page.set_content(page_text)
 
@@ -40,7 +40,7 @@ def test_on_a_phone_no_word_makes_the_page_wider(browser: Browser, page_text: st
     page.close()
 
 
-def test_a_finger_on_a_chart_scrolls_the_page(browser: Browser, page_text: str) -> None:
+def test_a_swipe_on_a_chart_scrolls_the_page(browser: Browser, page_text: str) -> None:
     context = browser.new_context(viewport=PHONE, has_touch=True)  # type: ignore[arg-type] # it is one
     page = context.new_page()
     page.set_content(page_text)
@@ -63,7 +63,7 @@ def test_a_finger_on_a_chart_scrolls_the_page(browser: Browser, page_text: str) 
     context.close()
 
 
-def test_a_mouse_drags_a_stretch_and_shows_all_again(browser: Browser, page_text: str) -> None:
+def test_a_mouse_drag_zooms_and_a_double_click_resets(browser: Browser, page_text: str) -> None:
     page = browser.new_page(viewport=WIDE)  # type: ignore[arg-type] # it is one
     page.set_content(page_text)
     chart = page.locator("#charts svg[role=img]").first

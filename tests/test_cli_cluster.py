@@ -1,4 +1,4 @@
-"""The commands for a live cluster: what they print and where, their exit codes, what they ask; on the simulated one."""
+"""Commands for a live cluster, tested on the simulated one: output, exit codes and confirmation prompts."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_apply_writes_nothing_on_a_dry_run(cluster: Simulated, run: Any, profile
     assert cluster.list(KNATIVE).items == []
 
 
-def test_apply_asks_where_somebody_can_answer(
+def test_apply_asks_for_confirmation_on_a_terminal(
     cluster: Simulated, run: Any, profile: Path, chat: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for answer, code, count in (("n\n", 2, 0), ("\n", 2, 0), ("y\n", 0, 1)):
@@ -119,19 +119,19 @@ def test_apply_asks_where_somebody_can_answer(
         assert len(cluster.list(KNATIVE).items) == count
 
 
-def test_apply_without_a_terminal_wants_yes(
+def test_apply_without_a_terminal_requires_yes(
     cluster: Simulated, run: Any, profile: Path, chat: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, _, err = run("apply", "--profile", profile, chat)
 
     assert code == 2
-    assert "say -y" in err
+    assert "Use --yes to confirm." in err
     assert cluster.list(KNATIVE).items == []
 
 
 @pytest.mark.usefixtures("cluster")
-def test_apply_of_a_wrong_spec_is_a_problem_and_no_cluster_is_asked(
+def test_apply_of_an_invalid_spec_does_not_contact_the_cluster(
     run: Any, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "connect", lambda *_: pytest.fail("asked"))
@@ -142,16 +142,19 @@ def test_apply_of_a_wrong_spec_is_a_problem_and_no_cluster_is_asked(
     assert "AUT001" in err
 
 
-def test_apply_tells_a_failure_and_its_reason(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
+def test_apply_reports_a_failure_and_its_reason(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
     cluster.missing_images.add("ghcr.io/acme/chat:1")
     code, out, err = run("apply", "-y", "--wait", "30s", "--profile", profile, chat)
 
     assert code == 3
     assert "cannot pull image ghcr.io/acme/chat:1: not found" in out
-    assert "chat is not ready after 30 s; it goes on: ebbtide describe chat -n team-shop" in err
+    assert (
+        "chat is not ready after 30 s. It continues to start; for its status, run ebbtide describe chat -n team-shop"
+        in err
+    )
 
 
-def test_apply_does_not_wait_for_nothing(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
+def test_apply_does_not_wait_with_wait_0(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
     now = cluster.clock.now()
     code, out, _ = run("apply", "-y", "--wait", "0", "--profile", profile, chat)
 
@@ -160,12 +163,12 @@ def test_apply_does_not_wait_for_nothing(cluster: Simulated, run: Any, profile: 
 
 
 @pytest.mark.usefixtures("cluster")
-def test_apply_refuses_a_time_that_is_none(run: Any, profile: Path, chat: Path) -> None:
+def test_apply_rejects_an_invalid_wait(run: Any, profile: Path, chat: Path) -> None:
     assert run("apply", "-y", "--wait", "soon", "--profile", profile, chat).code == 2
 
 
 @pytest.mark.usefixtures("cluster")
-def test_apply_of_several_tells_whose_progress_it_is(run: Any, profile: Path, tmp_path: Path) -> None:
+def test_apply_of_several_workloads_labels_their_progress(run: Any, profile: Path, tmp_path: Path) -> None:
     one = written(tmp_path / "one.yaml", name="one")
     two = written(tmp_path / "two.yaml", name="two")
     code, out, _ = run("apply", "-y", "-q", "--profile", profile, one, two)
@@ -196,7 +199,7 @@ def test_as_json_without_a_wait_has_the_plan_and_no_status(run: Any, profile: Pa
     assert (found["plan"]["name"], found["status"]) == ("embed", None)
 
 
-def test_apply_of_somebody_else_s_object_names_him(
+def test_apply_reports_a_field_ownership_conflict(
     applied: Simulated, run: Any, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = applied.apply
@@ -210,11 +213,11 @@ def test_apply_of_somebody_else_s_object_names_him(
     second = written(tmp_path / "second.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
     code, out, _ = run("apply", "-y", "--profile", profile, second)
     assert code == 3
-    assert "! argocd owns spec.template: --force takes it over" in out
+    assert "! field ownership conflict: argocd owns spec.template; --force takes the fields over" in out
     assert run("apply", "-y", "--force", "--profile", profile, second).code == 0
 
 
-def test_ctrl_c_while_waiting_says_what_stays(
+def test_ctrl_c_while_waiting_reports_the_applied_objects(
     cluster: Simulated, run: Any, profile: Path, chat: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(seconds: float) -> None:
@@ -224,7 +227,7 @@ def test_ctrl_c_while_waiting_says_what_stays(
     code, _, err = run("apply", "-y", "-q", "--profile", profile, chat)
 
     assert code == 130
-    assert "what is applied stays" in err
+    assert "The applied objects stay in the cluster." in err
 
 
 # submit
@@ -239,7 +242,7 @@ def test_submit_applies(cluster: Simulated, run: Any, profile: Path) -> None:
     assert len(cluster.list(KNATIVE).items) == 1
 
 
-def test_submit_answers_by_name(cluster: Simulated, run: Any, profile: Path) -> None:
+def test_submit_prints_the_name(cluster: Simulated, run: Any, profile: Path) -> None:
     words = ("embed", "--profile", profile, "-p", "shop", "-i", "ghcr.io/acme/embed:2", "-y")
 
     assert run("submit", *words, "-o", "yaml").code == 2
@@ -247,7 +250,7 @@ def test_submit_answers_by_name(cluster: Simulated, run: Any, profile: Path) -> 
     assert run("submit", *words, "-o", "name").out == "team-shop/embed\n"
 
 
-def test_submit_of_a_name_that_is_taken_changes_nothing(cluster: Simulated, run: Any, profile: Path) -> None:
+def test_submit_of_an_existing_name_changes_nothing(cluster: Simulated, run: Any, profile: Path) -> None:
     words = ("-p", "shop", "--serving-port", "8000", "-y", "-i")
     assert run("submit", "embed", "--profile", profile, *words, "ghcr.io/acme/embed:2").code == 0
     before = cluster.get(KNATIVE, "embed", "team-shop")
@@ -255,11 +258,13 @@ def test_submit_of_a_name_that_is_taken_changes_nothing(cluster: Simulated, run:
 
     assert code == 3
     assert "! workload embed already exists" in out
-    assert "nothing is written" in err
+    assert "Nothing was written." in err
     assert cluster.get(KNATIVE, "embed", "team-shop") == before
 
 
-def test_ctrl_c_while_writing_says_what_is_written(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
+def test_ctrl_c_while_writing_reports_the_written_objects(
+    cluster: Simulated, run: Any, profile: Path, chat: Path
+) -> None:
     def interrupt(item: Any) -> None:
         if item["kind"] == "Service":
             raise KeyboardInterrupt
@@ -268,7 +273,7 @@ def test_ctrl_c_while_writing_says_what_is_written(cluster: Simulated, run: Any,
     code, _, err = run("apply", "-y", "-q", "--profile", profile, chat)
 
     assert code == 130
-    assert "stopped: 1 of 2 objects are written and stay" in err
+    assert "Interrupted: 1 of 2 objects written." in err
 
 
 def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, profile: Path) -> None:
@@ -288,18 +293,18 @@ def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, prof
 
 def test_diff_is_4_before_0_after_and_4_after_an_edit(applied: Simulated, run: Any, profile: Path, chat: Path) -> None:
     code, out, _ = run("diff", "--profile", profile, chat)
-    assert (code, out) == (0, "team-shop/chat is as the spec says\n")
+    assert (code, out) == (0, "team-shop/chat is up to date\n")
 
     image = {"image": "ghcr.io/acme/chat:edited", "name": "user-container"}
     applied.patch(KNATIVE, "chat", "team-shop", {"spec": {"template": {"spec": {"containers": [image]}}}})
     code, out, _ = run("diff", "--profile", profile, chat)
     assert code == 4
-    assert "~ change  Service team-shop/chat, which makes a new revision" in out
+    assert "~ change  Service team-shop/chat (creates a new revision)" in out
     assert '.image: "ghcr.io/acme/chat:edited" -> "ghcr.io/acme/chat:1"' in out
 
 
 @pytest.mark.usefixtures("cluster")
-def test_diff_against_nothing_is_a_creation(run: Any, profile: Path, chat: Path) -> None:
+def test_diff_of_a_missing_workload_is_a_creation(run: Any, profile: Path, chat: Path) -> None:
     code, out, _ = run("diff", "-o", "json", "--profile", profile, chat)
 
     assert code == 4
@@ -310,7 +315,7 @@ def test_diff_against_nothing_is_a_creation(run: Any, profile: Path, chat: Path)
 
 
 @pytest.mark.usefixtures("applied")
-def test_list_has_one_row_a_workload(run: Any) -> None:
+def test_list_has_one_row_per_workload(run: Any) -> None:
     code, out, _ = run("list", *PLACE)
     head, row = out.splitlines()
 
@@ -323,7 +328,7 @@ def test_list_has_one_row_a_workload(run: Any) -> None:
 
 
 @pytest.mark.usefixtures("applied")
-def test_list_in_other_forms(run: Any) -> None:
+def test_list_in_other_formats(run: Any) -> None:
     assert run("list", "-A", "-o", "name").out == "team-shop/chat\n"
     (found,) = json.loads(run("list", "-A", "-o", "json").out)
     assert (found["name"], found["phase"], found["replicas"]["ready"]) == ("chat", "Running", 1)
@@ -331,22 +336,22 @@ def test_list_in_other_forms(run: Any) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_list_of_nothing_says_so(run: Any) -> None:
+def test_an_empty_list_is_reported(run: Any) -> None:
     code, out, err = run("list", "-n", "nowhere")
 
     assert (code, out) == (0, "")
-    assert "no workload in namespace nowhere" in err
+    assert "No workloads found in namespace nowhere" in err
 
 
 def watched(
-    monkeypatch: pytest.MonkeyPatch, cluster: Simulated, change: Callable[[], object], *, looks: int = 4
+    monkeypatch: pytest.MonkeyPatch, cluster: Simulated, change: Callable[[], object], *, polls: int = 4
 ) -> None:
-    """Let a command look so often and then be interrupted, with a change after its second look."""
-    numbers = iter(range(looks))
+    """Interrupt a command after ``polls`` polls, and make a change after its second poll."""
+    numbers = iter(range(polls))
 
     def sleep(_: object, seconds: float) -> None:
         number = next(numbers)
-        if number == looks - 1:
+        if number == polls - 1:
             raise KeyboardInterrupt(seconds)
         if number == 1:
             change()
@@ -360,7 +365,7 @@ def scaled(cluster: Simulated, low: str) -> object:
 
 
 def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    watched(monkeypatch, applied, lambda: scaled(applied, "2"), looks=3)
+    watched(monkeypatch, applied, lambda: scaled(applied, "2"), polls=3)
     code, out, _ = run("list", *PLACE, "-w")
 
     assert code == 130
@@ -371,13 +376,13 @@ def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("form", "last"),
     [
-        ("table", "\nteam-shop/chat is gone\n"),
+        ("table", "\nteam-shop/chat deleted\n"),
         ("name", "team-shop/chat\n"),
         ("json", '"gone": true\n  }\n]\n'),
         ("yaml", "\n---\nkind: Knative Service\nnamespace: team-shop\nname: chat\ngone: true\n"),
     ],
 )
-def test_list_watches_a_workload_go(
+def test_list_reports_the_deletion_of_a_watched_workload(
     applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch, form: str, last: str
 ) -> None:
     watched(monkeypatch, applied, lambda: applied.delete(KNATIVE, "chat", "team-shop"))
@@ -385,17 +390,17 @@ def test_list_watches_a_workload_go(
 
     assert code == 130
     assert out.endswith(last)
-    assert out.count("gone") == (0 if form == "name" else 1)
+    assert out.count("gone") + out.count("deleted") == (0 if form == "name" else 1)
 
 
 @pytest.mark.usefixtures("applied")
-def test_describe_says_everything(run: Any) -> None:
+def test_describe_shows_all_details(run: Any) -> None:
     code, out, _ = run("describe", "chat", *PLACE)
 
     assert code == 0
     assert out.startswith("team-shop/chat   Knative Service   Running   ")
     for part in (
-        "  replicas   1 ready, 1 wanted, between 1 and 4\n",
+        "  replicas   1 ready, 1 desired, minimum 1, maximum 4\n",
         "  metric     concurrency -/10\n",
         "  call       curl http://chat.team-shop.example.com/\n",
         "\nconditions\n",
@@ -415,7 +420,7 @@ def test_describe_watches(applied: Simulated, run: Any, monkeypatch: pytest.Monk
     assert out.count("team-shop/chat   Knative Service") == 2, "once as it was, and once as it is"
 
 
-def test_what_is_watched_as_yaml_is_one_document_a_look(
+def test_watching_as_yaml_prints_one_document_per_poll(
     applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for low, command in (("2", ("list",)), ("3", ("describe", "chat"))):
@@ -425,11 +430,11 @@ def test_what_is_watched_as_yaml_is_one_document_a_look(
         assert [document["name"] for document in documents] == ["chat", "chat"]
 
 
-# The load, by a Prometheus on loopback.
+# Metric values from a Prometheus on loopback.
 
 
 def load_is(value: str) -> AbstractContextManager[str]:
-    """A Prometheus that has one load for chat, over time as well, and nothing else."""
+    """Run a Prometheus that has one metric value for chat, as an instant and as a range, and no other data."""
 
     def answer(path: str, asked: dict[str, str]) -> Answer:
         labels = {"k8s_namespace_name": "team-shop", "kn_service_name": "chat"}
@@ -444,21 +449,21 @@ def load_is(value: str) -> AbstractContextManager[str]:
 
 
 @pytest.mark.usefixtures("applied")
-def test_list_and_describe_show_the_load_now(run: Any) -> None:
+def test_list_and_describe_show_the_current_metric(run: Any) -> None:
     with load_is("12.345") as url:
         assert "concurrency 12.35/10" in run("list", *PLACE, "--prometheus", url).out
         assert "concurrency 12.35/10" in run("describe", "chat", *PLACE, "--prometheus", url).out
     code, out, err = run("list", *PLACE, "--prometheus", url)
     assert code == 0
     assert "concurrency -/10" in out
-    assert "the load is not shown: Prometheus at 127.0.0.1" in err
+    assert "Metric values are unavailable: Prometheus at 127.0.0.1" in err
     code, _, err = run("list", *PLACE, "--prometheus", "nowhere")
     assert code == 3
     assert "invalid Prometheus address nowhere" in err
 
 
 @pytest.mark.usefixtures("applied")
-def test_why_says_it_in_words_and_as_data(run: Any) -> None:
+def test_why_prints_text_and_data(run: Any) -> None:
     code, out, _ = run("why", "chat", *PLACE)
     assert code == 0
     assert out.startswith(
@@ -487,14 +492,14 @@ def test_describe_as_data(applied: Simulated, run: Any) -> None:
 
 @pytest.mark.parametrize("command", ["describe", "why", "logs", "delete", "rollback", "suspend", "resume"])
 @pytest.mark.usefixtures("cluster")
-def test_what_is_not_there_is_exit_code_3(run: Any, command: str) -> None:
+def test_a_missing_workload_is_exit_code_3(run: Any, command: str) -> None:
     code, out, err = run(command, "nothing", "-n", "default")
 
     assert (code, out) == (3, "")
     assert "workload nothing not found in namespace default" in err
 
 
-def test_text_of_a_cluster_moves_no_cursor(applied: Simulated, run: Any) -> None:
+def test_cluster_text_cannot_move_the_cursor(applied: Simulated, run: Any) -> None:
     pod = applied.list(POD).items[0]
     event = {
         "apiVersion": "v1",
@@ -516,7 +521,7 @@ def test_text_of_a_cluster_moves_no_cursor(applied: Simulated, run: Any) -> None
 # logs, exec, port-forward
 
 
-def test_logs_are_the_server_s(applied: Simulated, run: Any) -> None:
+def test_logs_are_those_of_the_server(applied: Simulated, run: Any) -> None:
     pod = applied.list(POD).items[0]["metadata"]["name"]
     for line in ("one", "two", "three"):
         applied.say("team-shop", pod, "user-container", line)
@@ -527,18 +532,18 @@ def test_logs_are_the_server_s(applied: Simulated, run: Any) -> None:
     assert run("logs", "chat", *PLACE, "-c", "queue-proxy").out == ""
     code, _, err = run("logs", "chat", *PLACE, "--pod", "other")
     assert code == 3
-    assert f"chat has no pod other; it has {pod}" in err
+    assert f"pod other of workload chat not found; its pods: {pod}" in err
 
 
 @pytest.fixture
 def three(applied: Simulated, run: Any) -> list[str]:
-    """The names of three replicas."""
+    """Return the pod names of three replicas."""
     assert run("scale", "chat", *PLACE, "--min", "3").code == 0
     applied.clock.sleep(20)
     return [item["metadata"]["name"] for item in applied.list(POD).items]
 
 
-def test_logs_of_every_replica_go_on_where_one_still_starts(
+def test_logs_of_all_replicas_continue_while_one_is_starting(
     applied: Simulated, run: Any, three: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starting = {three[0]}
@@ -561,7 +566,7 @@ def test_logs_of_every_replica_go_on_where_one_still_starts(
     assert err.startswith("error: container")
 
 
-def test_logs_of_every_replica_are_followed_together(
+def test_logs_of_all_replicas_are_followed_concurrently(
     applied: Simulated, run: Any, three: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_read = Barrier(3)
@@ -580,7 +585,7 @@ def test_logs_of_every_replica_are_followed_together(
     assert {f"{pod} first" for pod in three} <= set(out.splitlines())
 
 
-def test_logs_of_what_rests_say_so(applied: Simulated, run: Any) -> None:
+def test_logs_of_a_workload_at_zero_report_it(applied: Simulated, run: Any) -> None:
     revision = applied.get(REVISION, "chat-00001", "team-shop")
     name = revision["metadata"]["name"]
     applied.patch(REVISION, name, "team-shop", {"metadata": {"annotations": {keys.MIN_SCALE: "0"}}})
@@ -589,11 +594,11 @@ def test_logs_of_what_rests_say_so(applied: Simulated, run: Any) -> None:
     code, _, err = run("logs", "chat", *PLACE)
 
     assert code == 3
-    assert "chat has no pod now: scaled to zero; the next request starts a replica" in err
+    assert "workload chat has no pods: scaled to zero; the next request starts a replica" in err
 
 
 @pytest.mark.usefixtures("applied")
-def test_exec_and_port_forward_say_that_a_simulated_pod_has_nothing_inside(run: Any) -> None:
+def test_exec_and_port_forward_reject_a_simulated_pod(run: Any) -> None:
     assert "simulated" in run("exec", "chat", *PLACE, "--", "ls").err
     assert "simulated" in run("port-forward", "chat", "0:8080", *PLACE).err
 
@@ -601,38 +606,42 @@ def test_exec_and_port_forward_say_that_a_simulated_pod_has_nothing_inside(run: 
 @pytest.mark.parametrize(
     "port", ["http", "99999", "8080:99999", "99999:8080", "0", "9000:0", "-1", "\u00b2", "\u0663", ":80", "80:", ""]
 )
-def test_what_is_no_port_is_told_before_a_cluster_is_asked(run: Any, port: str) -> None:
+def test_an_invalid_port_is_rejected_before_connecting(run: Any, port: str) -> None:
     code, out, err = run("port-forward", *PLACE, "--", "chat", port)
 
     assert (code, out) == (2, "")
-    assert err == f"{port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to 65535\n"
+    usage = "use PORT or LOCAL:PORT, as in 8080 or 9000:8080, with ports from 1 to 65535; LOCAL may be 0"
+    assert err == f"invalid port {port}: {usage}\n"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("scale", "chat", "--target", "nan"), "--target: 'nan' is no number above 0 and up to 2147483647"),
-        (("scale", "chat", "--target", "inf"), "--target: 'inf' is no number"),
-        (("scale", "chat", "--target", "0"), "--target: '0' is no number"),
-        (("scale", "chat", "--target", "1e300"), "--target: '1e300' is no number"),
-        (("scale", "chat", "--target", "ten"), "--target: 'ten' is no number"),
-        (("scale", "chat", "--max", "9" * 20), "is no whole number from 0 to 2147483647"),
-        (("scale", "chat", "--max", "9" * 5000), "is no whole number from 0 to 2147483647"),
-        (("scale", "chat", "--min", "-1"), "--min: '-1' is no whole number"),
-        (("scale", "chat", "--min", "\u00b2"), "--min: '\u00b2' is no whole number"),
-        (("logs", "chat", "--tail", "-3"), "--tail: '-3' is no whole number"),
+        (
+            ("scale", "chat", "--target", "nan"),
+            "--target: invalid value 'nan': must be a number above 0 and at most 2147483647",
+        ),
+        (("scale", "chat", "--target", "inf"), "--target: invalid value 'inf': must be a number"),
+        (("scale", "chat", "--target", "0"), "--target: invalid value '0': must be a number"),
+        (("scale", "chat", "--target", "1e300"), "--target: invalid value '1e300': must be a number"),
+        (("scale", "chat", "--target", "ten"), "--target: invalid value 'ten': must be a number"),
+        (("scale", "chat", "--max", "9" * 20), "must be a whole number from 0 to 2147483647"),
+        (("scale", "chat", "--max", "9" * 5000), "must be a whole number from 0 to 2147483647"),
+        (("scale", "chat", "--min", "-1"), "--min: invalid value '-1': must be a whole number"),
+        (("scale", "chat", "--min", "\u00b2"), "--min: invalid value '\u00b2': must be a whole number"),
+        (("logs", "chat", "--tail", "-3"), "--tail: invalid value '-3': must be a whole number"),
         (("list", "-A", "-n", "nowhere"), "-n/--namespace: not allowed with argument -A/--all"),
         (("list", "-p", "shop", "-A"), "-A/--all: not allowed with argument -p/--project"),
     ],
 )
-def test_what_makes_no_sense_is_told_before_a_cluster_is_asked(run: Any, words: tuple[str, ...], said: str) -> None:
+def test_invalid_options_are_rejected_before_connecting(run: Any, words: tuple[str, ...], said: str) -> None:
     code, out, err = run(*words)
 
     assert (code, out) == (2, "")
     assert said in err
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with streams.listening(0) as taken, pytest.raises(UnreachableError, match="is unavailable"):
         streams.listening(taken.getsockname()[1])
 
@@ -644,7 +653,7 @@ def test_a_port_that_is_taken_is_told() -> None:
         ('{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}', 7),
     ],
 )
-def test_the_exit_code_of_a_command_is_its_own(said: str, code: int) -> None:
+def test_exec_returns_the_exit_code_of_the_command(said: str, code: int) -> None:
     assert streams.exit_code(said) == code
 
 
@@ -659,12 +668,12 @@ def test_the_exit_code_of_a_command_is_its_own(said: str, code: int) -> None:
         ('{"status": "Failure", "details": {"causes": [{"message": "it broke"}]}}', "it broke"),
     ],
 )
-def test_a_command_that_did_not_begin_is_the_cluster_s_error(said: str, words: str) -> None:
+def test_a_command_that_did_not_start_is_a_cluster_error(said: str, words: str) -> None:
     with pytest.raises(ClusterError, match=f"did not start: {words}$"):
         streams.exit_code(said)
 
 
-def test_a_command_that_said_nothing_has_not_succeeded() -> None:
+def test_a_command_without_a_status_has_not_succeeded() -> None:
     with pytest.raises(ClusterError, match="closed before the command reported its exit status"):
         streams.exit_code("")
 
@@ -672,24 +681,22 @@ def test_a_command_that_said_nothing_has_not_succeeded() -> None:
 # scale, rollback, suspend, delete
 
 
-def test_scale_moves_replicas_live_and_diff_tells(applied: Simulated, run: Any, profile: Path, chat: Path) -> None:
+def test_scale_sets_replicas_live_and_diff_reports_it(applied: Simulated, run: Any, profile: Path, chat: Path) -> None:
     code, out, _ = run("scale", "chat", *PLACE, "--min", "2", "--target", "20")
     applied.clock.sleep(10)
 
     assert code == 0
-    assert "chat-00001: minReplicas 2, metricThreshold 20; no new revision" in out
+    assert "chat-00001: minReplicas 2, metricThreshold 20. No new revision was created." in out
     assert "2/2 (2..4)" in run("list", *PLACE).out
     ran = run("diff", "--profile", profile, chat)
     assert ran.code == 0
     assert "manual override minReplicas 2 is kept (the spec has 1)" in ran.out
-    assert "by hand    minReplicas 2 set by ebbtide scale (the spec has 1)" in run("describe", "chat", *PLACE).out
+    assert "override   minReplicas 2 set by ebbtide scale (the spec has 1)" in run("describe", "chat", *PLACE).out
     assert run("scale", "chat", *PLACE, "--reset").code == 0
-    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is as the spec says\n"
+    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is up to date\n"
 
 
-def test_a_scale_that_is_cut_short_says_what_is_written_and_is_seen(
-    applied: Simulated, run: Any, profile: Path, chat: Path
-) -> None:
+def test_an_interrupted_scale_is_reported_and_visible(applied: Simulated, run: Any, profile: Path, chat: Path) -> None:
     def fail(item: Any) -> None:
         if keys.SCALE not in item["metadata"]["annotations"]:
             raise UnreachableError("the cluster does not answer")
@@ -702,11 +709,11 @@ def test_a_scale_that_is_cut_short_says_what_is_written_and_is_seen(
     assert "already done: changed Service team-shop/chat" in err
     assert "manual override minReplicas 2" in run("diff", "--profile", profile, chat).out
     assert run("scale", "chat", *PLACE, "--reset").code == 0
-    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is as the spec says\n"
+    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is up to date\n"
 
 
 @pytest.mark.usefixtures("applied")
-def test_scale_refuses_what_cannot_be(run: Any) -> None:
+def test_scale_rejects_invalid_bounds(run: Any) -> None:
     assert run("scale", "chat", *PLACE).code == 2
     assert run("scale", "chat", *PLACE, "--min", "1", "--reset").code == 2
     code, _, err = run("scale", "chat", *PLACE, "--min", "9")
@@ -721,7 +728,7 @@ def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profil
     code, out, _ = run("rollback", "chat", *PLACE, "-y")
 
     assert code == 0
-    assert "all traffic of team-shop/chat goes to chat-00001 until the next apply" in out
+    assert "all traffic of team-shop/chat is routed to chat-00001 until the next apply" in out
     applied.clock.sleep(5)
     assert "pinned to chat-00001" in run("describe", "chat", *PLACE).out
     assert run("diff", "--profile", profile, second).code == 4
@@ -730,7 +737,7 @@ def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profil
 
 
 @pytest.mark.usefixtures("applied")
-def test_suspend_is_kserve_s_and_says_why_not(run: Any, profile: Path, tmp_path: Path) -> None:
+def test_suspend_works_for_kserve_only(run: Any, profile: Path, tmp_path: Path) -> None:
     code, _, err = run("suspend", "chat", *PLACE)
     assert code == 1
     assert "Knative Services do not support it" in err
@@ -740,12 +747,12 @@ def test_suspend_is_kserve_s_and_says_why_not(run: Any, profile: Path, tmp_path:
     assert run("scale", "other", *PLACE, "--max", "3").code == 0
     code, _, err = run("suspend", "other", *PLACE)
     assert code == 0
-    assert "the scale that was set by hand ends" in err
+    assert "The manual scaling override is removed." in err
     assert "Stopping" in run("list", *PLACE).out
     assert run("resume", "other", *PLACE).code == 0
 
 
-def test_what_changes_a_workload_waits_and_answers_by_name_or_as_data(
+def test_changing_commands_wait_and_print_name_or_data(
     applied: Simulated, run: Any, profile: Path, tmp_path: Path
 ) -> None:
     other = written(tmp_path / "other.yaml", name="other", serving="kserve", autoscaling=SCALING)
@@ -774,7 +781,7 @@ def test_what_changes_a_workload_waits_and_answers_by_name_or_as_data(
     assert run("delete", "chat", *PLACE, "-y", "-o", "name").out == "team-shop/chat\n"
 
 
-def test_what_does_not_settle_in_its_time_is_told(applied: Simulated, run: Any) -> None:
+def test_a_wait_timeout_is_reported(applied: Simulated, run: Any) -> None:
     applied.missing_images.add("ghcr.io/acme/chat:1")
     code, _, err = run("scale", "chat", *PLACE, "--min", "3", "--wait", "30s")
 
@@ -782,7 +789,7 @@ def test_what_does_not_settle_in_its_time_is_told(applied: Simulated, run: Any) 
     assert "cannot pull image" in err
 
 
-def test_ctrl_c_while_waiting_after_a_change_says_what_goes_on(
+def test_ctrl_c_while_waiting_after_a_change_reports_that_it_continues(
     applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(seconds: float) -> None:
@@ -792,13 +799,13 @@ def test_ctrl_c_while_waiting_after_a_change_says_what_goes_on(
     monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: interrupt(seconds))
     code, _, err = run("scale", "chat", *PLACE, "--min", "2", "--wait", "30s")
     assert code == 130
-    assert "what was begun goes on: ebbtide describe chat -n team-shop" in err
+    assert "The operation continues. For its status, run ebbtide describe chat -n team-shop" in err
     code, _, err = run("delete", "chat", *PLACE, "-y", "--wait", "30s")
     assert code == 130
-    assert "what is deleted goes on ending" in err
+    assert "The deletion of chat continues." in err
 
 
-def test_delete_takes_companions_and_leaves_data(applied: Simulated, run: Any) -> None:
+def test_delete_removes_companions_and_keeps_data(applied: Simulated, run: Any) -> None:
     labels = {keys.APP_NAME: "chat", keys.APP_MANAGED_BY: "ebbtide"}
     for version, kind, name in (("v1", "ServiceAccount", "chat-storage"), ("v1", "PersistentVolumeClaim", "chat-data")):
         metadata = {"name": name, "namespace": "team-shop", "labels": labels}
@@ -807,12 +814,12 @@ def test_delete_takes_companions_and_leaves_data(applied: Simulated, run: Any) -
 
     assert code == 0
     assert out == "deleted ServiceAccount team-shop/chat-storage\ndeleted Service team-shop/chat\n"
-    assert "kept with their data: chat-data" in err
+    assert "Kept with their data: chat-data." in err
     assert applied.list(POD).items == applied.list(DEPLOYMENT).items == []
     assert run("list", *PLACE).out == ""
 
 
-def test_delete_takes_what_the_workload_owns_and_nothing_of_others(applied: Simulated, run: Any) -> None:
+def test_delete_removes_only_objects_of_the_workload(applied: Simulated, run: Any) -> None:
     labels = {keys.APP_NAME: "chat", keys.APP_MANAGED_BY: "ebbtide"}
     (top,) = applied.list(KNATIVE).items
     for name, uid in (("ours", top["metadata"]["uid"]), ("theirs", "11111111-0000-4000-8000-000000000000")):
@@ -826,14 +833,14 @@ def test_delete_takes_what_the_workload_owns_and_nothing_of_others(applied: Simu
     assert [item["metadata"]["name"] for item in applied.list(HPA).items] == ["theirs"]
 
 
-def test_delete_asks(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_asks_for_confirmation(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
 
     assert run("delete", "chat", *PLACE).code == 2
     assert len(applied.list(KNATIVE).items) == 1
 
 
-# The cluster away.
+# Unreachable cluster.
 
 
 @pytest.mark.parametrize(
@@ -859,7 +866,7 @@ def test_a_cluster_that_does_not_answer_is_exit_code_3(
     assert err == "error: the cluster does not answer: refused\n"
 
 
-def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_reported(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("kubernetes", reason="the client is not installed")
     code, _, err = run("list", "--kubeconfig", tmp_path / "none")
 
@@ -867,7 +874,7 @@ def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> Non
     assert "cannot load a cluster from the kubeconfig" in err
 
 
-def test_without_the_client_its_package_is_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_client_is_reported_with_its_package(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ebbtide.cluster.client.kubernetes", None)
     code, _, err = run("list")
 
@@ -875,7 +882,7 @@ def test_without_the_client_its_package_is_named(run: Any, monkeypatch: pytest.M
     assert "pip install 'ebbtide[cluster]'" in err
 
 
-# Small parts.
+# Helpers.
 
 
 @pytest.mark.parametrize(
@@ -891,7 +898,7 @@ def test_durations(told: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("told", ["", "m", "-1", "5 m", "5d", "1e3"])
-def test_what_is_no_duration(told: str) -> None:
+def test_invalid_durations(told: str) -> None:
     with pytest.raises(ValueError, match=f"^{told}$"):
         connection.parse_duration(told)
 
@@ -901,10 +908,10 @@ def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(
 ) -> None:
     assert at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
     assert "chat" in run("list", "-p", "shop").out
-    assert "no workload in namespace runai-other" in run("list", "-p", "other").err
-    assert "no workload in namespace team-other" in run("list", "-p", "other", "--profile", profile).err
+    assert "No workloads found in namespace runai-other" in run("list", "-p", "other").err
+    assert "No workloads found in namespace team-other" in run("list", "-p", "other", "--profile", profile).err
     assert applied.list(KSERVE).items == []
 
 
-def test_errors_are_the_cluster_s_own_kind() -> None:
+def test_errors_are_cluster_errors() -> None:
     assert issubclass(ConflictError, ClusterError)

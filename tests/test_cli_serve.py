@@ -1,4 +1,4 @@
-"""``ebbtide serve``: what it refuses to begin with, and how it begins and ends."""
+"""``ebbtide serve``: rejected options, start and shutdown."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--host", "0.0.0.0"], "would send tokens in the clear"),  # noqa: S104 - it is refused
-        (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "go together"),
-        (["--tls-key", "a.key"], "go together"),
-        (["--demo", "--context", "x"], "a cluster of its own"),
-        (["--demo", "--profile", "x.yaml"], "a profile of its own"),
-        (["--demo", "--prometheus", "http://127.0.0.1:9090"], "counts its requests itself"),
-        (["--demo", "--port", "99999"], "'99999' is no whole number from 0 to 65535"),
-        (["--port", "-1"], "'-1' is no whole number from 0 to 65535"),
-        (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "for this machine alone"),
+        (["--host", "0.0.0.0"], "would send tokens unencrypted"),  # noqa: S104 - the command rejects it
+        (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "must be set together"),
+        (["--tls-key", "a.key"], "must be set together"),
+        (["--demo", "--context", "x"], "uses a simulated cluster"),
+        (["--demo", "--profile", "x.yaml"], "uses a built-in profile"),
+        (["--demo", "--prometheus", "http://127.0.0.1:9090"], "uses simulated metrics"),
+        (["--demo", "--port", "99999"], "invalid value '99999': must be a whole number from 0 to 65535"),
+        (["--port", "-1"], "invalid value '-1': must be a whole number from 0 to 65535"),
+        (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "use a loopback address"),
     ],
 )
-def test_what_would_be_unsafe_or_makes_no_sense_is_refused(run: Any, words: list[str], told: str) -> None:
+def test_unsafe_and_contradictory_options_are_rejected(run: Any, words: list[str], told: str) -> None:
     code, _, err = run("serve", *words)
     assert code == 2
     assert told in err
 
 
-def test_what_the_environment_says_of_real_clusters_is_no_contradiction(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_do_not_contradict_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(connection.PROMETHEUS, "http://127.0.0.1:9090")
     asked = parser("serve").parse_args(["serve", "--demo"])
-    assert serve._contradiction(asked) == ""  # noqa: SLF001 - the part that decides
+    assert serve._contradiction(asked) == ""  # noqa: SLF001 - the function under test
 
 
-def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_reported(run: Any, tmp_path: Path) -> None:
     code, _, err = run("serve", "--kubeconfig", str(tmp_path / "none"))
     assert code == 3
     assert "cannot load a cluster from the kubeconfig" in err
@@ -65,15 +65,15 @@ def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> Non
     ("missing", "words", "extra"),
     [("uvicorn", [], "serve"), ("uvicorn", ["--demo"], "demo"), ("numpy", ["--demo"], "demo")],
 )
-def test_what_is_not_installed_is_told_with_the_extra_that_has_it(
+def test_missing_packages_are_reported_with_their_extra(
     run: Any, monkeypatch: pytest.MonkeyPatch, missing: str, words: list[str], extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     code, _, err = run("serve", *words)
     assert code == 2
     assert err == (
-        f"error: what serves is not installed (import of {missing} halted; None in sys.modules): "
-        f"pip install 'ebbtide[{extra}]'\n"
+        f"error: the server's packages are not installed (import of {missing} halted; None in sys.modules); "
+        f"run pip install 'ebbtide[{extra}]'\n"
     )
 
 
@@ -83,16 +83,16 @@ def options(**given: Any) -> Namespace:
     )
 
 
-def test_it_is_called_by_its_names_only() -> None:
+def test_only_configured_host_names_are_accepted() -> None:
     assert serve.settings(options()).hosts == {"127.0.0.1", "localhost", "::1"}
     assert "ebbtide.example.com" in serve.settings(options(allow_host=["Ebbtide.example.com"])).hosts
-    # Behind a proxy names are the proxy's to check, unless they are said.
+    # Behind a proxy, the proxy checks host names, unless --allow-host lists them.
     assert serve.settings(options(behind_proxy=True)).hosts == frozenset()
     assert serve.settings(options(host="192.0.2.1", tls_cert="a")).tls
 
 
-def test_only_loopback_with_a_kubeconfig_has_a_user_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebbtide.api import make  # noqa: PLC0415 - only here
+def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ebbtide.api import make  # noqa: PLC0415 - only needed here
     from ebbtide.api.access import Caller  # noqa: PLC0415 - as above
 
     made: list[Any] = []
@@ -100,22 +100,22 @@ def test_only_loopback_with_a_kubeconfig_has_a_user_of_its_own(monkeypatch: pyte
     class Found:
         api = None
 
-    monkeypatch.delenv(make.HOST, raising=False)
+    monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     monkeypatch.setattr(make, "of_kubeconfig", lambda *_: (Found(), Caller("jane")))
-    monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["own"]))
+    monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["anonymous_caller"]))
     monkeypatch.setattr(serve, "_source", lambda *_: None)
     monkeypatch.setattr(serve, "_serve", lambda *_: 0)
     told = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
     for given in ({}, {"behind_proxy": True}, {"host": "192.0.2.1", "tls_cert": "a"}):
-        assert serve._real(options(**told, **given)) == 0  # noqa: SLF001 - the part that decides
+        assert serve._real(options(**told, **given)) == 0  # noqa: SLF001 - the function under test
     assert made == [Caller("jane"), None, None]
 
 
-def test_a_callers_client_has_nothing_of_the_servers_own() -> None:
-    import kubernetes.client  # noqa: PLC0415 - slow to load
+def test_a_callers_client_has_no_credentials_of_the_server() -> None:
+    import kubernetes.client  # noqa: PLC0415 - slow to import
 
-    from ebbtide.api.access import Caller  # noqa: PLC0415 - only here
-    from ebbtide.api.make import CONNECTIONS, Connections  # noqa: PLC0415 - as above
+    from ebbtide.api.access import Caller  # noqa: PLC0415 - only needed here
+    from ebbtide.api.make import MAX_CLIENTS, Connections  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
     own = kubernetes.client.Configuration()
@@ -134,7 +134,7 @@ def test_a_callers_client_has_nothing_of_the_servers_own() -> None:
     assert headers["authorization"] == "Bearer jane's"
     assert connections.of(Caller("jane", token="jane's")) is made
     assert connections.of(Caller("own")) is server
-    for number in range(CONNECTIONS):
+    for number in range(MAX_CLIENTS):
         connections.of(Caller("other", token=f"other {number}"))
     assert connections.of(Caller("jane", token="jane's")) is not made
 
@@ -144,18 +144,18 @@ def _without_files(config: Any) -> Any:
     return config
 
 
-def test_a_process_that_is_no_pod_has_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebbtide.api import make  # noqa: PLC0415 - only here
+def test_a_process_outside_a_pod_has_no_service_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ebbtide.api import make  # noqa: PLC0415 - only needed here
 
-    monkeypatch.delenv(make.HOST, raising=False)
+    monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     assert not make.in_cluster()
-    with pytest.raises(UnreachableError, match="no pod"):
+    with pytest.raises(UnreachableError, match="not running in a pod"):
         make.own_cluster()
 
 
 @contextmanager
 def begun(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the command for an API server at whose address nobody is, and yield the process and where it serves."""
+    """Run the command with the address of an API server that does not answer; yield the process and its URL."""
     config = tmp_path / "config"
     config.write_text(
         yaml.safe_dump(
@@ -177,7 +177,7 @@ def begun(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], 
 
 @contextmanager
 def serving(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a command that serves, and yield its process and where it does."""
+    """Run a command that serves; yield its process and URL."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
         watchdog = threading.Timer(120, server.kill)
@@ -192,8 +192,8 @@ def serving(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
             server.kill()
 
 
-def test_it_serves_an_api_server_that_is_away_and_ends_when_it_is_told(tmp_path: Path) -> None:
-    """It begins, says that it has read nothing, and ends in order."""
+def test_it_serves_without_an_api_server_and_shuts_down_on_a_signal(tmp_path: Path) -> None:
+    """The server starts, reports that it has no data, and shuts down cleanly."""
     with begun(tmp_path) as (server, address):
         with httpx.Client(base_url=address, timeout=60, transport=httpx.HTTPTransport(retries=10)) as client:
             assert client.get("healthz").status_code == 200
@@ -203,15 +203,15 @@ def test_it_serves_an_api_server_that_is_away_and_ends_when_it_is_told(tmp_path:
         server.send_signal(signal.SIGTERM)
         assert server.stderr is not None
         rest = server.stderr.read()
-        # uvicorn ends in order, and then by the signal itself.
+        # uvicorn shuts down cleanly, and then raises the signal again.
         assert server.wait() == -signal.SIGTERM
     assert "hunter2" not in rest
     assert "Traceback" not in rest
     assert "GET /api/ebbtide/v1/workloads 503" in rest
 
 
-def test_the_demo_needs_no_client_of_a_cluster_or_prometheus_and_no_compiler() -> None:
-    """What the extra ``serve`` has beyond ``demo`` cannot be imported here."""
+def test_the_demo_needs_no_cluster_client_no_prometheus_client_and_no_numba() -> None:
+    """Packages of the extra ``serve`` that ``demo`` does not have cannot be imported."""
     absent = ("kubernetes", "urllib3", "requests", "websocket", "prometheus_api_client", "numba")
     program = (
         f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nfrom ebbtide.cli import main\n"
@@ -226,8 +226,8 @@ def test_the_demo_needs_no_client_of_a_cluster_or_prometheus_and_no_compiler() -
             assert client.get(page).status_code == 200
 
 
-def test_with_a_certificate_it_is_reached_by_tls_alone(tmp_path: Path) -> None:
-    """Who trusts the certificate's root is answered, and told to come by TLS from then on; nobody else is."""
+def test_with_a_certificate_only_tls_connections_are_accepted(tmp_path: Path) -> None:
+    """A client that trusts the certificate's root gets an answer with HSTS; other clients get none."""
     root = trustme.CA()
     issued = root.issue_cert("127.0.0.1")
     certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
@@ -254,7 +254,7 @@ def test_with_a_certificate_it_is_reached_by_tls_alone(tmp_path: Path) -> None:
             httpx.get(f"{address}healthz", timeout=60, verify=old)
 
 
-# What brings it into a cluster.
+# Manifests for running it in a cluster.
 
 
 def manifests() -> dict[str, Any]:
@@ -266,8 +266,8 @@ def manifests() -> dict[str, Any]:
     return found
 
 
-def test_its_role_is_what_the_cache_reads_and_the_reviews_and_nothing_else() -> None:
-    from ebbtide.api.cache import KINDS  # noqa: PLC0415 - only here
+def test_its_role_has_only_the_cache_s_reads_and_the_reviews() -> None:
+    from ebbtide.api.cache import KINDS  # noqa: PLC0415 - only needed here
 
     rules = manifests()["ClusterRole"]["rules"]
     read = {
@@ -286,7 +286,7 @@ def test_its_role_is_what_the_cache_reads_and_the_reviews_and_nothing_else() -> 
     assert len(rules) == len(others) + sum(rule["verbs"] == ["get", "list", "watch"] for rule in rules)
 
 
-def test_its_pod_is_restricted_and_its_arguments_are_its_own() -> None:
+def test_its_pod_is_restricted_and_its_arguments_are_valid() -> None:
     found = manifests()
     pod = found["Deployment"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -300,10 +300,10 @@ def test_its_pod_is_restricted_and_its_arguments_are_its_own() -> None:
     assert {"requests", "limits"} == {*container["resources"]}
     assert {"readinessProbe", "livenessProbe"} <= {*container}
     assert found["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    from ebbtide.cli import parser  # noqa: PLC0415 - only here
+    from ebbtide.cli import parser  # noqa: PLC0415 - only needed here
 
     read = parser("serve").parse_args(container["args"])
-    assert serve._contradiction(read) == ""  # noqa: SLF001 - what would keep it from beginning
+    assert serve._contradiction(read) == ""  # noqa: SLF001 - the function under test
     labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
     for selector in (
         found["Service"]["spec"]["selector"],

@@ -1,4 +1,4 @@
-"""``ebbtide simulate`` and ``ebbtide tune``: what they print, what they refuse, what they write."""
+"""``ebbtide simulate`` and ``ebbtide tune``: output, rejected input and written files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ spec:
     gpuRequestType: portion
     gpuPortionRequest: 0.25
   autoscaling:
-    minReplicas: 1   # one is always there
+    minReplicas: 1   # keep one replica
     maxReplicas: 6
     metric: concurrency
     metricThreshold: 50
@@ -62,7 +62,7 @@ def tune(run: Any, spec: Path, *words: str | Path, traffic: str = TRAFFIC) -> Ra
 # simulate
 
 
-def test_the_text_has_the_table_the_charts_and_what_bound(run: Any, spec: Path) -> None:
+def test_the_text_has_the_table_the_charts_and_the_causes(run: Any, spec: Path) -> None:
     code, out, err = simulate(run, spec, "--cost", "gpu-hour=2.5")
 
     assert (code, err) == (0, "")
@@ -109,14 +109,14 @@ def test_a_file_of_traffic(run: Any, spec: Path, tmp_path: Path) -> None:
 
     assert code == 0
     assert "60 requests in 59s from log.csv; server llm:max=16" in out
-    assert "the server is a guess" in out
+    assert "is a guess: measure your server" in out
 
 
 def test_without_tokens_another_server_is_guessed(run: Any, spec: Path) -> None:
     assert "server lognormal:" in run("simulate", spec, "--traffic", "constant:1rps,30s").out
 
 
-def test_bad_rows_are_told_with_their_lines(run: Any, spec: Path, tmp_path: Path) -> None:
+def test_invalid_rows_are_reported_with_their_lines(run: Any, spec: Path, tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("time\n1\nsoon\n")
     code, out, err = run("simulate", spec, "--traffic", log)
@@ -125,12 +125,12 @@ def test_bad_rows_are_told_with_their_lines(run: Any, spec: Path, tmp_path: Path
     assert "error TRF002 log.csv:3 time" in err
 
 
-def test_traffic_that_is_not_there_is_told_what_shapes_there_are(run: Any, spec: Path) -> None:
+def test_missing_traffic_is_reported_with_the_available_shapes(run: Any, spec: Path) -> None:
     code, _, err = run("simulate", spec, "--traffic", "sine:5rps,1m")
 
     assert code == 1
     assert "FIL001" in err
-    assert "or give a shape: constant, poisson, ramp" in err
+    assert "or use a shape: constant, poisson, ramp" in err
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_parts_of_a_start_up(run: Any, spec: Path) -> None:
     assert "start-up 6s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
 
 
-def test_a_metric_of_one_s_own_is_not_simulated(run: Any, spec: Path) -> None:
+def test_a_custom_metric_is_not_simulated(run: Any, spec: Path) -> None:
     spec.write_text(SPEC.replace("metric: concurrency", "metric: my_queue_length"))
     code, _, err = simulate(run, spec)
 
@@ -174,7 +174,7 @@ def test_a_metric_of_one_s_own_is_not_simulated(run: Any, spec: Path) -> None:
     assert "SIM001" in err
 
 
-def test_a_server_by_tokens_wants_tokens(run: Any, spec: Path) -> None:
+def test_a_token_based_server_requires_tokens(run: Any, spec: Path) -> None:
     code, _, err = run("simulate", spec, "--traffic", TRAFFIC, "--server", "llm:max=4")
 
     assert code == 1
@@ -189,7 +189,7 @@ def test_one_spec_at_a_time(run: Any, spec: Path) -> None:
     assert "SIM003" in err
 
 
-def test_a_spec_with_an_error_is_told_it(run: Any, spec: Path) -> None:
+def test_an_invalid_spec_is_reported(run: Any, spec: Path) -> None:
     spec.write_text(SPEC.replace("maxReplicas: 6", "maxReplicas: 0"))
     code, _, err = simulate(run, spec)
 
@@ -197,13 +197,15 @@ def test_a_spec_with_an_error_is_told_it(run: Any, spec: Path) -> None:
     assert "maxReplicas" in err
 
 
-def test_without_the_extra_it_says_how_to_get_it(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported_with_its_installation(
+    run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr("ebbtide.cli.simulate.find_spec", lambda name: None if name == "numpy" else find(name))
     code, _, err = simulate(run, spec)
 
     assert code == 2
-    assert err == "ebbtide simulate: error: numpy is not installed: pip install 'ebbtide[simulate]'\n"
+    assert err == "ebbtide simulate: error: numpy is not installed; run pip install 'ebbtide[simulate]'\n"
 
 
 @pytest.mark.parametrize("module", ["render", "simulate", "tune"])
@@ -216,16 +218,16 @@ def test_no_command_s_options_load_numpy(module: str) -> None:
 # tune
 
 
-def test_a_search_recommends_and_says_why(run: Any, spec: Path) -> None:
+def test_a_search_recommends_with_reasons(run: Any, spec: Path) -> None:
     code, out, err = tune(run, spec)
 
     assert (code, err) == (0, "")
     assert "\nRecommended: " in out
-    assert "Against the spec as it is, which keeps only" in out
-    assert "The front, the cheapest first" in out
+    assert "Compared with the current spec, which attains only" in out
+    assert "Pareto front, cheapest first" in out
 
 
-def test_a_search_as_json_keeps_the_promise(run: Any, spec: Path) -> None:
+def test_a_search_as_json_meets_the_slo(run: Any, spec: Path) -> None:
     data = json.loads(tune(run, spec, "-o", "json").out)
 
     assert data["feasible"]
@@ -234,7 +236,7 @@ def test_a_search_as_json_keeps_the_promise(run: Any, spec: Path) -> None:
     assert data["evaluations"] <= 60
 
 
-def test_what_was_found_is_scored_on_the_rest(run: Any, spec: Path) -> None:
+def test_the_result_is_evaluated_on_the_rest(run: Any, spec: Path) -> None:
     data = json.loads(tune(run, spec, "--part", "0.5", "-o", "json").out)
 
     assert data["searchedSeconds"] == 120.0
@@ -246,9 +248,9 @@ def test_write_changes_the_spec_and_keeps_its_comments(run: Any, spec: Path) -> 
     code, _, err = tune(run, spec, "--write")
     text = spec.read_text()
 
-    assert (code, err) == (0, f"{spec} written\n")
+    assert (code, err) == (0, f"Wrote the recommended settings to {spec}.\n")
     assert text != SPEC
-    assert "# one is always there" in text
+    assert "# keep one replica" in text
     for name, value in data.items():
         assert value is None or f"    {name}: {value}" in text
     assert run("check", spec).code == 0
@@ -277,15 +279,15 @@ def test_fields_to_keep_are_kept(run: Any, spec: Path) -> None:
     assert {row["changes"].get("minReplicas", 1) for row in data["front"]} == {1}
 
 
-def test_where_nothing_holds_the_limit_is_named(run: Any, spec: Path) -> None:
+def test_without_a_feasible_setting_the_limit_is_named(run: Any, spec: Path) -> None:
     code, out, _ = tune(run, spec, "--slo", "p95=500ms")
 
     assert code == 1
-    assert "Infeasible: no setting tried keeps p95=500ms." in out
-    assert "What binds is the server" in out
+    assert "Infeasible: no simulated setting meets p95=500ms." in out
+    assert "The limit is the server" in out
 
 
-def test_a_start_up_that_is_too_long_is_named_with_the_ways_out(run: Any, spec: Path) -> None:
+def test_a_start_up_that_is_too_long_is_named_with_fixes(run: Any, spec: Path) -> None:
     words = ("--start-up", "90s", "--slo", "p95=2s", "--keep", "minReplicas", "-o", "json")
     code, out, _ = tune(run, spec, *words)
     data = json.loads(out)
@@ -295,9 +297,9 @@ def test_a_start_up_that_is_too_long_is_named_with_the_ways_out(run: Any, spec: 
     assert {relief["limit"] for relief in data["reliefs"]} == {"minReplicas", "start-up"}
 
 
-def test_a_service_that_rests_at_zero(run: Any, spec: Path) -> None:
+def test_a_service_that_scales_to_zero(run: Any, spec: Path) -> None:
     zero = "minReplicas: 0\n    scaleToZeroRetentionSeconds: 60\n    activationReplicas: 2"
-    spec.write_text(SPEC.replace("minReplicas: 1   # one is always there", zero))
+    spec.write_text(SPEC.replace("minReplicas: 1   # keep one replica", zero))
     code, out, _ = tune(run, spec, "-o", "json", "--slo", "p90=4s", traffic="on-off:2rps,1m,3m,8m")
     data = json.loads(out)
 
@@ -306,7 +308,7 @@ def test_a_service_that_rests_at_zero(run: Any, spec: Path) -> None:
         assert not point["changes"].get("minReplicas") or point["changes"].get("scaleToZeroRetentionSeconds", 0) is None
 
 
-def test_without_a_promise_there_is_nothing_to_tune_for(run: Any, spec: Path) -> None:
+def test_tune_requires_an_slo(run: Any, spec: Path) -> None:
     spec.write_text(SPEC[: SPEC.index("  slo:")])
     code, _, err = tune(run, spec)
 
@@ -322,7 +324,7 @@ def test_a_wrong_option_is_a_usage_error(run: Any, spec: Path, words: tuple[str,
     assert "ebbtide tune: error: " in err
 
 
-def test_what_is_no_file_of_ours_is_not_written(run: Any, tmp_path: Path) -> None:
+def test_other_files_are_not_written(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "body.json"
     body = {
         "name": "chat",
@@ -342,7 +344,7 @@ def test_what_is_no_file_of_ours_is_not_written(run: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["\ufeff" + SPEC, SPEC + "---\n# notes\n"])
-def test_what_could_not_be_written_is_told_before_the_search(
+def test_an_uneditable_file_is_reported_before_the_search(
     run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setattr("ebbtide.simulate.tune.tune", lambda *_, **__: pytest.fail("it searched"))
@@ -351,11 +353,11 @@ def test_what_could_not_be_written_is_told_before_the_search(
 
     assert (code, out) == (1, "")
     assert "error TUN002" in err
-    assert "it cannot be written: the layout is one that is not edited" in err
+    assert "cannot write the settings: the layout of the file is not supported" in err
     assert spec.read_text(encoding="utf-8") == text
 
 
-def test_a_disk_that_is_full_is_told_with_what_to_write(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_the_settings(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: Path, data: bytes) -> int:
         raise OSError(28, f"No space left on device for {len(data)} bytes of {path.name}")
 
@@ -363,12 +365,12 @@ def test_a_disk_that_is_full_is_told_with_what_to_write(run: Any, spec: Path, mo
     code, _, err = tune(run, spec, "--write")
 
     assert code == 1
-    assert "it cannot be written: no space left on device" in err
-    assert "fix: write it yourself: metricThreshold: " in err
+    assert "cannot write the settings: no space left on device" in err
+    assert "fix: edit the file manually: metricThreshold: " in err
 
 
-def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebbtide.simulate.case import Case  # noqa: PLC0415 - it needs numpy
+def test_an_interrupt_prints_the_results_so_far(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ebbtide.simulate.case import Case  # noqa: PLC0415 - requires numpy
 
     evaluate, calls = Case.evaluate, []
 
@@ -383,14 +385,14 @@ def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: py
 
     assert code == 130
     assert "then interrupted" in out
-    assert err == f"interrupted: {spec} stays as it is\n"
+    assert err == f"Interrupted: {spec} is unchanged.\n"
     assert spec.read_text() == SPEC
 
 
-def test_an_interrupt_in_the_search_of_the_cluster_s_settings_is_one_too(
+def test_an_interrupt_during_the_cluster_search_is_reported(
     run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ebbtide.simulate.case import Case  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.case import Case  # noqa: PLC0415 - requires numpy
 
     evaluate = Case.evaluate
 
@@ -405,19 +407,17 @@ def test_an_interrupt_in_the_search_of_the_cluster_s_settings_is_one_too(
     assert code == 130
     assert "then interrupted" in out
     assert "Recommended: " in out
-    assert err == f"interrupted: {spec} stays as it is\n"
+    assert err == f"Interrupted: {spec} is unchanged.\n"
     assert spec.read_text() == SPEC
 
 
-def test_a_threshold_that_no_grid_has_stays_where_others_save_nothing(run: Any, spec: Path) -> None:
+def test_a_threshold_outside_the_grid_is_kept_if_others_save_nothing(run: Any, spec: Path) -> None:
     text = SPEC.replace("metric: concurrency", "metric: throughput").replace("Threshold: 50", "Threshold: 11")
     spec.write_text(text)
     words = ("--server", "fixed:300ms,max=4", "--write")
     code, out, err = tune(run, spec, *words, traffic="poisson:3rps,2m")
 
     assert code == 0
-    assert (
-        "\nRecommended: the spec as it is. Nothing tried that keeps the promise takes 1 % fewer replica-hours.\n" in out
-    )
-    assert err == f"{spec} stays as it is\n"
+    assert "\nRecommended: no change. No simulated setting that meets the SLO saves 1% of the replica-hours.\n" in out
+    assert err == f"{spec} is unchanged.\n"
     assert spec.read_text() == text

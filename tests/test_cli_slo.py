@@ -1,4 +1,4 @@
-"""``ebbtide slo`` on the simulated cluster, with a Prometheus that answers as it was recorded."""
+"""``ebbtide slo`` on the simulated cluster, with a Prometheus that replays recorded answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLO = {"meanLatencyMilliseconds": 200, "p95LatencyMilliseconds": 100, "uptimePer
 
 
 class Now:
-    """The moment at which the answers were recorded."""
+    """Return the time at which the answers were recorded."""
 
     def now(self) -> float:
         return END
@@ -63,13 +63,13 @@ def url() -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_one_workload_in_words(run: Any, profile: Path, url: str) -> None:
+def test_one_workload_as_text(run: Any, profile: Path, url: str) -> None:
     code, out, err = run("slo", "chat", "-n", "e2e-slo", "--since", "3m", "--profile", profile, "--prometheus", url)
 
     assert (code, err) == (0, "")
     assert out.startswith("chat   slo   2026-11-24 ")
     assert "mean within 200 ms: met; measured 136 to 151 ms" in out
-    # 59 of 66 were within 110 ms, of which up to 5 failed.
+    # 59 of 66 requests were within 110 ms; up to 5 of those failed.
     assert "p95 within 100 ms: VIOLATED; 81.81% to 89.39% of requests were within the limit, 95% required" in out
     assert "uptime 99%: unknown; too few minutes with requests (1)" in out
     assert "  cold starts     1, affecting at least 1.51% of requests" in out
@@ -102,7 +102,7 @@ def test_pages(run: Any, profile: Path, url: str, form: str, start: str) -> None
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_goes_wrong_is_said_and_is_exit_code_3(run: Any, profile: Path) -> None:
+def test_errors_are_reported_with_exit_code_3(run: Any, profile: Path) -> None:
     with answering(lambda *_: Answer(503, b'{"error":"query timed out"}')) as address:
         ran = run("slo", "chat", "-n", "e2e-slo", "--profile", profile, "--prometheus", address)
     assert (ran.code, ran.out, ran.err) == (3, "", "error: Prometheus rejected the query: query timed out\n")
@@ -111,19 +111,19 @@ def test_what_goes_wrong_is_said_and_is_exit_code_3(run: Any, profile: Path) -> 
     ran = run("slo", "chat", "-n", "e2e-slo", "--profile", profile)
     assert (ran.code, ran.err) == (
         3,
-        "error: this cluster has no API server to reach Prometheus through: say --prometheus\n",
+        "error: this cluster has no API server to reach Prometheus through; set --prometheus\n",
     )
     ran = run("slo", "-n", "empty", "--profile", profile)
-    assert (ran.code, ran.out, ran.err) == (0, "", "there is no workload in namespace empty\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", "No workloads found in namespace empty.\n")
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_report_on_nothing_is_whole_and_empty(run: Any, profile: Path) -> None:
+def test_a_report_without_workloads_is_complete_and_empty(run: Any, profile: Path) -> None:
     where = ("slo", "-n", "empty", "--since", "3m", "--profile", profile, "-o")
     code, out, err = run(*where, "json")
     told = json.loads(out)
 
-    assert (code, err) == (0, "there is no workload in namespace empty\n")
+    assert (code, err) == (0, "No workloads found in namespace empty.\n")
     assert (told["workloads"], told["total"]["requests"]) == ([], 0)
     assert (told["start"], told["end"]) == (END - 180, END)
     for form, start in (("html", "<!DOCTYPE html>"), ("md", "# SLO report")):
@@ -154,7 +154,7 @@ def test_a_report_on_nothing_is_whole_and_empty(run: Any, profile: Path) -> None
         ("--cost", "gpu-hour=nan"),
     ],
 )
-def test_a_command_line_that_makes_no_sense_is_refused(run: Any, words: tuple[str, ...]) -> None:
+def test_contradictory_options_are_rejected(run: Any, words: tuple[str, ...]) -> None:
     ran = run("slo", *words)
 
     assert ran.code == 2
@@ -171,7 +171,7 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
     ran = rules(run, tmp_path, profile, spec("chat", slo=SLO), spec("rank"))
 
     assert ran.code == 0
-    assert "rank: nothing is promised (slo), so there is nothing to watch" in ran.err
+    assert "rank: the spec has no slo, so there are no rules" in ran.err
     (rule,) = (document.data for document in manifests.read(ran.out.encode(), "out"))
     assert rule["kind"] == "PrometheusRule"
     assert rule["metadata"] == {
@@ -181,7 +181,7 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
     }
     (group,) = rule["spec"]["groups"]
     alerts = [row for row in group["rules"] if "alert" in row]
-    # Each but the mean at four windows, and one for pods that are not ready.
+    # One per objective except the mean at four windows, and one for pods that are not ready.
     assert len(alerts) == 1 + 4 + 4 + 1
     assert all(
         row["labels"]["workload"] == "chat" and "ebbtide slo chat" in row["annotations"]["description"]
@@ -195,7 +195,7 @@ def test_rules_as_json_are_one_list(run: Any, tmp_path: Path, profile: Path) -> 
     assert (told["kind"], [item["kind"] for item in told["items"]]) == ("List", ["PrometheusRule"])
 
 
-def test_rules_have_the_labels_by_which_a_prometheus_selects_them(run: Any, tmp_path: Path, profile: Path) -> None:
+def test_rules_have_the_requested_labels(run: Any, tmp_path: Path, profile: Path) -> None:
     more = ("--label", "release=prometheus", "--label", "example.com/team=")
     ran = rules(run, tmp_path, profile, spec("chat", slo=SLO), words=more)
 
@@ -209,7 +209,7 @@ def test_rules_have_the_labels_by_which_a_prometheus_selects_them(run: Any, tmp_
     }
 
 
-def test_rules_say_what_they_cannot_watch(run: Any, tmp_path: Path, profile: Path) -> None:
+def test_rules_report_what_they_cannot_monitor(run: Any, tmp_path: Path, profile: Path) -> None:
     ran = rules(
         run,
         tmp_path,
@@ -227,8 +227,8 @@ def test_rules_say_what_they_cannot_watch(run: Any, tmp_path: Path, profile: Pat
     assert "always: uptime 100% leaves no error budget" in ran.err
 
 
-def test_rules_say_that_pods_do_not_count_an_outage(run: Any, tmp_path: Path, profile: Path) -> None:
-    """A gateway does, and latencies are another matter."""
+def test_rules_report_that_pods_do_not_count_an_outage(run: Any, tmp_path: Path, profile: Path) -> None:
+    """A gateway counts an outage, and latency objectives do not depend on it."""
     at_pods = tmp_path / "at-pods.yaml"
     at_pods.write_text(profile.read_text().replace("gatewayLatency: envoy_cluster_upstream_rq_time", "adapter: none"))
     promised = (spec("chat", slo={"uptimePercent": 99}), spec("rank", slo={"meanLatencyMilliseconds": 100}))

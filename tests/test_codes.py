@@ -1,4 +1,4 @@
-"""Every problem code is documented once, used, and shown by a golden case or by a named test."""
+"""Every problem code is documented once, used, and covered by a golden case or by a named test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cli import main
-from ebbtide.documents import profiles
+from ebbtide.documents import load, profiles
 from ebbtide.documents.check import MANY_SERVICES, Batch
 from ebbtide.documents.explain import explain
 from ebbtide.documents.problem_texts import read_problem_texts
@@ -23,7 +23,7 @@ PACKAGE = ROOT / "platform" / "ebbtide"
 PAGE = ROOT / "docs" / "reference" / "problems.md"
 CODES = read_problem_texts()
 QUOTED = re.compile(r'"([A-Z]{3,5}[0-9]{3})"')
-#: Codes that no spec beside its profile can show, and the file of tests that shows each.
+#: Codes that no spec and profile can cause, and the test file that covers each.
 ELSEWHERE = {
     "FIL001": "test_codes.py",
     "IGN001": "test_codes.py",
@@ -67,20 +67,20 @@ def used_in(files: Iterable[Path]) -> set[str]:
     return {code for file in files for code in QUOTED.findall(file.read_text())}
 
 
-def test_every_code_of_the_package_is_on_the_page_and_the_other_way_round() -> None:
+def test_the_package_and_the_page_have_the_same_codes() -> None:
     used = used_in(PACKAGE.rglob("*.py"))
 
     assert sorted(used - set(CODES)) == []
     assert sorted(set(CODES) - used) == []
 
 
-def test_every_section_of_the_page_is_read_and_no_code_stands_there_twice() -> None:
+def test_every_section_of_the_page_is_parsed_and_no_code_occurs_twice() -> None:
     headings = re.findall(r"^###.*$", PAGE.read_text(), re.MULTILINE)
 
     assert sorted(headings) == [f"### {code}" for code in sorted(CODES)]
 
 
-def test_each_family_of_codes_stands_under_one_heading() -> None:
+def test_each_family_of_codes_has_one_heading() -> None:
     parts = PAGE.read_text().split("\n## ")
     families = [family for part in parts for family in set(re.findall(r"^### ([A-Z]+)[0-9]{3}$", part, re.MULTILINE))]
 
@@ -88,12 +88,12 @@ def test_each_family_of_codes_stands_under_one_heading() -> None:
     assert len(families) == len(set(families))
 
 
-def test_a_text_is_read_without_the_escapes_of_markdown() -> None:
+def test_a_text_is_parsed_without_markdown_escapes() -> None:
     assert "the pattern [a-zA-Z_:][a-zA-Z0-9_:]*, which" in CODES["AUT008"].meaning
     assert "a revision <name>-00001 and" in CODES["NAM002"].meaning
 
 
-def test_the_page_stands_once_in_the_tree() -> None:
+def test_the_tree_has_one_copy_of_the_page() -> None:
     carried = PACKAGE / "base" / "problems.md"
 
     assert carried.is_symlink()
@@ -101,14 +101,14 @@ def test_the_page_stands_once_in_the_tree() -> None:
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=lambda code: code.code)
-def test_a_code_says_what_it_means_and_how_to_mend_it(code: Any) -> None:
+def test_a_code_has_a_title_an_explanation_and_a_fix(code: Any) -> None:
     assert code.title
     assert not code.title.endswith(".")
     assert code.meaning.endswith(".")
     assert code.fix.endswith(".")
 
 
-def test_every_code_appears_in_a_golden_case_or_in_a_test_that_is_named_here() -> None:
+def test_every_code_is_covered_by_a_golden_case_or_a_listed_test() -> None:
     homes = (ROOT / "tests" / "golden", ROOT / "examples")
     shown = {
         code
@@ -117,13 +117,13 @@ def test_every_code_appears_in_a_golden_case_or_in_a_test_that_is_named_here() -
         for code in re.findall(r"code: (\S+)$", file.read_text(), re.MULTILINE)
     }
 
-    assert sorted(set(CODES) - shown - set(ELSEWHERE)) == [], "these want a golden case"
-    assert sorted(shown & set(ELSEWHERE)) == [], "these have a golden case: take them off the list"
+    assert sorted(set(CODES) - shown - set(ELSEWHERE)) == [], "these need a golden case"
+    assert sorted(shown & set(ELSEWHERE)) == [], "these have a golden case: remove them from the list"
     assert sorted(set(ELSEWHERE) - set(CODES)) == []
 
 
 @pytest.mark.parametrize(("code", "file"), ELSEWHERE.items())
-def test_a_test_that_is_named_here_shows_its_code(code: str, file: str) -> None:
+def test_a_listed_test_file_contains_its_code(code: str, file: str) -> None:
     path = ROOT / "tests" / file
 
     assert path.exists()
@@ -138,14 +138,14 @@ def codes_of(problems: Iterable[Any]) -> list[str]:
     return [problem.code for problem in problems]
 
 
-def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["check", str(tmp_path / "gone.yaml")])
 
     assert code == 1
     assert "FIL001" in capsys.readouterr().out
 
 
-def test_a_profile_that_is_not_there_or_is_none(tmp_path: Path) -> None:
+def test_a_missing_or_empty_profile_is_reported(tmp_path: Path) -> None:
     empty = tmp_path / "profile.yaml"
     empty.write_text("")
 
@@ -153,7 +153,7 @@ def test_a_profile_that_is_not_there_or_is_none(tmp_path: Path) -> None:
     assert codes_of(profiles.read(str(empty))[1]) == ["PRF001"]
 
 
-def test_a_setting_of_a_configmap_that_is_none() -> None:
+def test_an_invalid_configmap_setting_is_reported() -> None:
     _, problems = profiles.validate(
         profile_with(
             knative={
@@ -169,32 +169,32 @@ def test_a_setting_of_a_configmap_that_is_none() -> None:
     assert sorted(codes_of(problems)) == ["PRF002", "PRF002", "PRF003"]
 
 
-def test_a_node_pool_that_lacks_what_its_backend_needs() -> None:
+def test_a_node_pool_without_a_required_setting_is_reported() -> None:
     _, problems = profiles.validate(profile_with(nodePools=[{"name": "a", "backend": "time-slicing"}]))
 
     assert "PRF004" in codes_of(problems)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "reason"),
     [
-        ({"max-scale-limit": "20"}, "here there is none"),
-        ({"max-scale-limit": "20", "max-scale": "30"}, "here it is 30"),
+        ({"max-scale-limit": "20"}, "max-scale is not set"),
+        ({"max-scale-limit": "20", "max-scale": "30"}, "max-scale is 30"),
     ],
 )
-def test_a_limit_on_replicas_that_knatives_webhook_refuses(settings: dict[str, str], said: str) -> None:
+def test_a_replica_limit_that_knatives_webhook_rejects_is_reported(settings: dict[str, str], reason: str) -> None:
     _, problems = profiles.validate(profile_with(knative={"autoscaler": settings}))
 
     assert codes_of(problems) == ["PRF004"]
-    assert said in problems[0].message
+    assert reason in problems[0].message
 
 
-def test_a_limit_on_replicas_that_knatives_webhook_takes() -> None:
+def test_a_replica_limit_that_knatives_webhook_accepts_is_valid() -> None:
     for settings in ({"max-scale-limit": "20", "max-scale": "20"}, {"max-scale-limit": "0"}, {"max-scale": "30"}):
         assert not profiles.validate(profile_with(knative={"autoscaler": settings}))[1]
 
 
-def test_resources_of_kserve_that_are_no_amounts() -> None:
+def test_invalid_kserve_resources_are_reported() -> None:
     _, problems = profiles.validate(
         profile_with(
             kserve={
@@ -210,21 +210,35 @@ def test_resources_of_kserve_that_are_no_amounts() -> None:
     ]
 
 
-def test_more_services_than_knatives_control_plane_takes() -> None:
+def test_too_many_services_for_knatives_control_plane_are_reported() -> None:
     batch = Batch(profiles.built_in())
     batch.services = MANY_SERVICES + 1
 
     assert codes_of(batch.finish()) == ["SRV020"]
 
 
-def test_a_field_that_is_set_in_vain() -> None:
-    # Without canaryPercent a stable revision is not written anywhere.
+def test_an_amount_of_one_above_the_quota_is_singular() -> None:
+    cluster, problems = profiles.validate(profile_with(projects={"known": {"team-a": {"gpus": 0.5, "cpu": 0.5}}}))
+    assert cluster is not None, problems
+    compute = {"gpuDevicesRequest": 1, "cpuCoreRequest": 0.975}
+    document = {**SPEC, "spec": {**SPEC["spec"], "project": "team-a", "compute": compute}}
+    batch = Batch(cluster)
+    batch.add(load(document, cluster))
+
+    assert [problem.message.partition(" at ")[0] for problem in batch.finish()] == [
+        "the workloads of project team-a need 1 GPU",
+        "the workloads of project team-a need 1 CPU core (including sidecars)",
+    ]
+
+
+def test_a_field_without_effect_is_reported() -> None:
+    # Without canaryPercent, the stable revision is not rendered.
     document = {**SPEC, "spec": {**SPEC["spec"], "traffic": {"stableRevision": "chat-00001"}}}
 
     assert "IGN001" in codes_of(explain(document, BUILT_IN).idle)
 
 
-def test_what_runai_has_no_word_for_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fields_that_runai_cannot_express_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "chat.yaml"
     file.write_text(
         "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\n"
@@ -232,6 +246,6 @@ def test_what_runai_has_no_word_for_is_told(tmp_path: Path, capsys: pytest.Captu
     )
 
     assert main(["convert", "--to", "rest", str(file)]) == 0
-    told = capsys.readouterr().err
-    assert "CNV001" in told
-    assert "CNV002" in told
+    error_output = capsys.readouterr().err
+    assert "CNV001" in error_output
+    assert "CNV002" in error_output

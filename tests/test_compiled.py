@@ -1,4 +1,4 @@
-"""The compiled schema validates exactly as the models do: the same verdicts, errors and values."""
+"""The compiled schema validates exactly as the models do, with the same errors and values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NATIVE: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    """The validators are kept for a process's life; here they are made anew."""
+    """Clear the cached validators before and after each test."""
     clear()
     yield
     clear()
@@ -49,7 +49,7 @@ def clear() -> None:
 
 
 def plain(value: Any) -> Any:
-    """A validated value as nested data: models by their class's name and attributes, lists apart from tuples."""
+    """Return a validated value as nested data: models with class name and attributes, lists distinct from tuples."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return type(value).__name__, value
     if isinstance(value, (list, tuple)):
@@ -60,9 +60,9 @@ def plain(value: Any) -> Any:
 
 
 def verdict(validator: Any, data: Any) -> Any:
-    """What a validator says: the value, or its errors by type, place and bounds.
+    """Return the result of a validator: the value, or its errors with type, location and bounds.
 
-    pydantic's words for a model's class are its own; ``shapes`` has others and never shows them.
+    The class names in pydantic's errors are ignored, because ``shapes`` does not show them.
     """
     try:
         return plain(validator.validate_python(data))
@@ -76,7 +76,7 @@ def bounds(context: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def differences(name: str, make: Callable[[random.Random], Any], seeds: range) -> tuple[list[int], int]:
-    """The seeds where the two disagree, and how many documents were taken."""
+    """Return the seeds with different results, and the number of accepted documents."""
     ours, theirs = compiled.compiled(name), compiled.by_pydantic(name)
     different, taken = [], 0
     for seed in seeds:
@@ -89,7 +89,7 @@ def differences(name: str, make: Callable[[random.Random], Any], seeds: range) -
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
-def test_mutated_specs_get_the_same_answer(seeds: range) -> None:
+def test_mutated_specs_get_the_same_result(seeds: range) -> None:
     def make(rng: random.Random) -> Any:
         whole = strategies.random_any(rng) if rng.random() < 0.4 else strategies.random_native(rng)
         return whole if rng.random() < 0.2 else strategies.mutated(rng, whole)
@@ -101,7 +101,7 @@ def test_mutated_specs_get_the_same_answer(seeds: range) -> None:
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
-def test_mutated_profiles_get_the_same_answer(seeds: range) -> None:
+def test_mutated_profiles_get_the_same_result(seeds: range) -> None:
     def make(rng: random.Random) -> Any:
         whole = strategies.random_any(rng, Profile) if rng.random() < 0.4 else strategies.random_profile(rng)
         return whole if rng.random() < 0.2 else strategies.mutated(rng, whole)
@@ -114,7 +114,7 @@ def test_mutated_profiles_get_the_same_answer(seeds: range) -> None:
 
 @pytest.mark.parametrize("data", [None, [], 3, "text", {}, {"spec": None}, {1: 2}], ids=repr)
 @pytest.mark.parametrize("name", ["Inference", "Profile"])
-def test_what_is_no_document_gets_the_same_answer(name: str, data: Any) -> None:
+def test_invalid_documents_get_the_same_result(name: str, data: Any) -> None:
     mine = verdict(compiled.compiled(name), data)
 
     assert isinstance(mine, list), "an error"
@@ -133,20 +133,20 @@ def test_the_file_is_what_the_models_give() -> None:
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
-def test_the_installed_core_reads_the_compiled_schema_as_it_is_meant() -> None:
-    """Where this fails, every command is slower, and nothing says so: `make generate` writes what the new one makes of it."""
+def test_the_installed_core_fits_the_compiled_schema() -> None:
+    """If this fails, every command is slower, without a warning. `make generate` records the behavior of the new core."""
     assert compatibility.behavior() == _compiled.BEHAVIOR
     assert compiled.fits()
 
 
-def test_every_word_of_the_compiled_schema_is_tried() -> None:
+def test_every_key_of_the_compiled_schema_has_a_trial() -> None:
     def class_of(name: str) -> type:
         return type(name, (), {})
 
-    written = compile_schema.words(_compiled.schemas(class_of, lambda *_, **__: None))
+    written = compile_schema.schema_keys(_compiled.schemas(class_of, lambda *_, **__: None))
 
     assert ("str", "pattern") in written
-    assert written <= compile_schema.words(compatibility.schema())
+    assert written <= compile_schema.schema_keys(compatibility.schema())
 
 
 @pytest.mark.parametrize("number", range(len(compatibility.TRIALS)))
@@ -165,7 +165,7 @@ def test_a_core_that_does_not_know_a_type_does_not_fit(kind: Any) -> None:
     assert compatibility.behavior((*compatibility.TRIALS[:-1], ({"type": kind}, "a"))) != _compiled.BEHAVIOR
 
 
-def test_where_it_fits_no_pydantic_class_is_made() -> None:
+def test_no_pydantic_class_is_built_if_the_core_fits() -> None:
     inference, problems = shapes.validate(NATIVE)
 
     assert problems == []
@@ -173,7 +173,7 @@ def test_where_it_fits_no_pydantic_class_is_made() -> None:
     assert type(inference).__name__ == "Inference"
 
 
-def test_with_a_core_that_reads_it_otherwise_pydantic_itself_validates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pydantic_validates_if_the_core_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     before, _ = shapes.validate(NATIVE)
     clear()
     monkeypatch.setattr(_compiled, "CORE", "another")
@@ -192,7 +192,7 @@ def test_with_a_core_that_reads_it_otherwise_pydantic_itself_validates(monkeypat
 
 
 def test_an_instance_is_as_frozen_in_use_as_a_model() -> None:
-    """The compiled classes carry what pydantic_core sets on an instance, and no more."""
+    """Instances of the compiled classes have only the attributes that pydantic_core sets."""
     inference, _ = shapes.validate(NATIVE)
 
     assert inference is not None

@@ -1,4 +1,4 @@
-"""Corners of the core that no golden case reaches: API use, guards, long names, conflicts."""
+"""Tests of the core without a golden case: API use, guards, long names, conflicts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ask(profile: Profile, kind: Any, serving: Any = "knative", **request: Any) -
     )
 
 
-def test_the_public_verbs_work_on_plain_data() -> None:
+def test_the_public_functions_accept_plain_data() -> None:
     profile = profiles.built_in()
     loaded = ebbtide.load(native({}), profile)
     assert loaded.inference is not None
@@ -77,20 +77,18 @@ def test_a_long_derived_name_is_cut_with_a_hash_and_two_long_names_stay_apart() 
         ({"scheduler_name": "x"}, {"scheduler_name": "y"}, "scheduler_name"),
     ],
 )
-def test_two_features_that_disagree_are_a_conflict_that_names_both(
-    one: dict[str, Any], other: dict[str, Any], what: str
-) -> None:
+def test_a_conflict_of_two_features_names_both(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
     with pytest.raises(pods.Conflict, match=f"first and second both set {what}"):
         pods.merge([pods.PodPatch(by="second", **other), pods.PodPatch(by="first", **one)])
 
 
-def test_kai_on_another_scheduler_is_refused_even_where_the_profile_was_not_checked() -> None:
+def test_kai_on_another_scheduler_is_rejected_without_a_check_of_the_profile() -> None:
     found = list(gpu.BACKENDS["kai"].check(ask(cluster(pool(backend="kai")), "devices")))
 
     assert [problem.code for problem in found] == ["GPU018"]
 
 
-def test_shares_without_a_number_are_refused_even_where_the_profile_was_not_checked() -> None:
+def test_shares_without_a_number_are_rejected_without_a_check_of_the_profile() -> None:
     found = list(gpu.BACKENDS["mps"].check(ask(cluster(pool(backend="mps")), "portion", portion=0.5)))
 
     assert "GPU007" in [problem.code for problem in found]
@@ -108,7 +106,7 @@ def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     assert not found["devices"].possible
 
 
-def test_a_quota_counts_what_a_pool_is_cut_into() -> None:
+def test_a_quota_counts_the_partitions_of_a_pool() -> None:
     profile = cluster(
         pool(backend="mig", migProfiles=["1g.10gb+me", "2g.20gb", "9g.9gb"]),
         projects={"quota": "resourcequota", "known": {"team-a": {"gpus": 2}}},
@@ -164,7 +162,7 @@ def test_the_json_schema_has_our_texts_and_refuses_unknown_fields() -> None:
     auto = schema["$defs"]["Autoscaling"]
 
     assert auto["additionalProperties"] is False
-    assert auto["properties"]["minReplicas"]["description"].startswith("Fewest replicas")
+    assert auto["properties"]["minReplicas"]["description"].startswith("Minimum replicas")
     assert "default" not in schema["$defs"]["InferenceSpec"]["properties"]["nodePools"]
 
 
@@ -175,7 +173,7 @@ def test_the_json_schema_has_our_texts_and_refuses_unknown_fields() -> None:
         ({"autoscaling": {"MINREPLICAS": 1}}, "spec.autoscaling.MINREPLICAS", "did you mean minReplicas?"),
     ],
 )
-def test_an_odd_value_or_name_is_told_at_its_place(spec: dict[str, Any], field: str, words: str) -> None:
+def test_an_invalid_value_or_name_is_reported_with_its_path(spec: dict[str, Any], field: str, words: str) -> None:
     found = load(native(spec), profiles.built_in()).problems
 
     assert [problem.path for problem in found] == [field]
@@ -198,7 +196,7 @@ def test_an_odd_value_or_name_is_told_at_its_place(spec: dict[str, Any], field: 
         ("", False),
     ],
 )
-def test_an_image_is_lawful_where_knative_can_parse_it(image: str, lawful: bool, judge: Any) -> None:
+def test_an_image_is_valid_if_knative_can_parse_it(image: str, lawful: bool, judge: Any) -> None:
     service = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
@@ -225,7 +223,7 @@ def test_an_image_is_lawful_where_knative_can_parse_it(image: str, lawful: bool,
         ),
     ],
 )
-def test_what_upstream_cannot_take_is_refused(spec: dict[str, Any], code: str) -> None:
+def test_values_that_upstream_rejects_are_rejected(spec: dict[str, Any], code: str) -> None:
     document = native(spec)
     document["spec"] = {name: value for name, value in document["spec"].items() if value is not None}
     profile = profiles.built_in()
@@ -236,7 +234,7 @@ def test_what_upstream_cannot_take_is_refused(spec: dict[str, Any], code: str) -
 
 
 @pytest.mark.parametrize(("version", "codes"), [("0.17", []), ("0.18", ["ENV002"])])
-def test_a_path_for_python_is_kserves_to_refuse_since_0_18(version: str, codes: list[str]) -> None:
+def test_kserve_rejects_pythonpath_since_0_18(version: str, codes: list[str]) -> None:
     profile = cluster(kserve={"version": version})
     loaded = load(
         native({"serving": "kserve", "environmentVariables": [{"name": "PYTHONPATH", "value": "/app"}]}), profile
@@ -260,11 +258,11 @@ def test_a_path_for_python_is_kserves_to_refuse_since_0_18(version: str, codes: 
         ("vllm:num_requests_waiting", None),
     ],
 )
-def test_a_slip_is_one_of_letters_and_not_of_words(asked: str, right: str | None) -> None:
+def test_a_misspelling_differs_in_letters_and_not_in_words(asked: str, right: str | None) -> None:
     assert metrics.near(asked) == right
 
 
-def test_a_slip_that_could_be_no_metric_of_ones_own_has_no_second_way_out() -> None:
+def test_an_invalid_custom_metric_name_has_one_fix_only() -> None:
     loaded = load(native({"autoscaling": {"maxReplicas": 2, "metric": "late-ncy", "metricThreshold": 9}}), cluster())
     assert loaded.inference is not None
 
@@ -283,7 +281,7 @@ def test_a_spec_that_is_too_long_for_an_annotation_is_refused(length: int, codes
     assert bool(made.objects) is not bool(codes)
 
 
-def test_a_bound_is_told_as_a_whole_number() -> None:
+def test_a_bound_is_reported_as_a_whole_number() -> None:
     loaded = load(native({"autoscaling": {"maxReplicas": 99999999999}}), cluster())
 
     assert [problem.fix for problem in loaded.problems] == ["use at most 2147483647"]

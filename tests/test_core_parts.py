@@ -1,4 +1,4 @@
-"""Parts of the core that commands use, asked directly."""
+"""Direct tests of core functions that commands use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_replica_holds_its_part_of_the_gpus(compute: dict[str, Any], held: flo
     assert gpu.per_replica(plan) == held
 
 
-def test_what_run_ai_has_no_word_for_is_told_on_the_way_back() -> None:
+def test_fields_that_run_ai_does_not_have_are_reported_on_conversion() -> None:
     told = native(
         slo={"p95LatencyMilliseconds": 500},
         command=["serve", "a b"],
@@ -62,12 +62,12 @@ def test_what_run_ai_has_no_word_for_is_told_on_the_way_back() -> None:
 
 
 def lost_of(**spec: Any) -> tuple[dict[str, Any], list[str]]:
-    """A spec's REST body, and the fields that are told to be lost of it."""
+    """Return the REST body of a spec, and the fields that are reported as lost."""
     body, lost = rest.write(native(**spec), profiles.built_in())
     return body["spec"], [problem.path for problem in lost if problem.code == "CNV001"]
 
 
-def test_a_custom_metrics_name_is_the_metric_of_run_ai() -> None:
+def test_the_name_of_a_custom_metric_becomes_the_metric_of_run_ai() -> None:
     auto = {"maxReplicas": 3, "metric": "custom", "metricName": "vllm_queue", "metricThreshold": 5.0}
 
     spec, lost = lost_of(autoscaling=auto)
@@ -78,7 +78,7 @@ def test_a_custom_metrics_name_is_the_metric_of_run_ai() -> None:
 
 
 @pytest.mark.parametrize("name", ["cpu_utilization", "throughputs"])
-def test_a_custom_metric_that_would_be_read_as_a_built_in_one_or_its_slip_is_lost_and_told(name: str) -> None:
+def test_a_custom_metric_that_looks_like_a_built_in_one_is_reported_as_lost(name: str) -> None:
     auto = {"maxReplicas": 3, "metric": "custom", "metricName": name, "metricThreshold": 5}
 
     spec, lost = lost_of(autoscaling=auto)
@@ -87,7 +87,7 @@ def test_a_custom_metric_that_would_be_read_as_a_built_in_one_or_its_slip_is_los
     assert lost == ["spec.autoscaling.metricName"]
 
 
-def test_a_name_beside_another_metric_is_lost_and_told() -> None:
+def test_a_name_with_another_metric_is_reported_as_lost() -> None:
     spec, lost = lost_of(autoscaling={"metric": "latency", "metricName": "a", "metricThreshold": 5})
 
     assert spec["autoscaling"] == {"metric": "latency", "metricThreshold": 5}
@@ -95,7 +95,7 @@ def test_a_name_beside_another_metric_is_lost_and_told() -> None:
 
 
 @pytest.mark.parametrize("way", ["tcpSocket", "grpc"])
-def test_a_probe_that_run_ai_has_not_is_lost_and_told(way: str) -> None:
+def test_a_probe_that_run_ai_does_not_have_is_reported_as_lost(way: str) -> None:
     spec, lost = lost_of(probes={"readiness": {"handler": {way: {"port": 8080}}}})
 
     assert "probes" not in spec
@@ -116,7 +116,7 @@ def test_a_mig_profile_and_its_type_are_lost_together() -> None:
 
 
 @pytest.mark.parametrize(("asked", "kept"), [("train", False), ("high", True)])
-def test_a_class_that_is_no_level_of_run_ai_is_lost_and_told(asked: str, *, kept: bool) -> None:
+def test_a_class_that_is_not_a_level_of_run_ai_is_reported_as_lost(asked: str, *, kept: bool) -> None:
     spec, lost = lost_of(priorityClass=asked)
 
     assert spec.get("priorityClass") == (asked if kept else None)
@@ -124,16 +124,16 @@ def test_a_class_that_is_no_level_of_run_ai_is_lost_and_told(asked: str, *, kept
 
 
 def first(folder: Path) -> Loaded:
-    """The first document of a case that is a workload."""
+    """Return the first document of a case that is a workload."""
     return next(loaded for loaded in cases.make(folder).documents if loaded.inference is not None)
 
 
 @pytest.mark.parametrize("folder", cases.RENDERED, ids=lambda folder: folder.name)
-def test_what_run_ai_is_told_can_be_read_again(folder: Path) -> None:
+def test_a_converted_body_can_be_read_back(folder: Path) -> None:
     profile = cases.profile(folder)
     body, lost = rest.write(first(folder).reading.native, profile)
     if {problem.path for problem in lost} & {"spec.model", "spec.serving", "spec.compute.migProfile"}:
-        # What is left is another workload, which may be none.
+        # The remaining object is another workload, if any.
         return
     loaded = load({**body, "projectId": body["projectId"] or "team-a"}, profile)
     assert loaded.inference is not None, loaded.problems
@@ -142,7 +142,7 @@ def test_what_run_ai_is_told_can_be_read_again(folder: Path) -> None:
     assert [problem for problem in found if problem.severity == "error"] == []
 
 
-def test_what_nvidias_client_leaves_empty_is_not_there() -> None:
+def test_fields_that_nvidias_client_leaves_empty_are_ignored() -> None:
     empty = {
         "name": "chat",
         "projectId": "team-a",
@@ -174,19 +174,19 @@ def test_what_nvidias_client_leaves_empty_is_not_there() -> None:
     }
 
 
-def test_a_body_whose_spec_is_no_mapping_is_refused() -> None:
+def test_a_body_whose_spec_is_not_a_mapping_is_rejected() -> None:
     loaded = load({"name": "chat", "projectId": "team-a", "spec": [None]}, profiles.built_in())
 
     assert [(problem.code, problem.path) for problem in loaded.problems] == [("SPEC002", "spec")]
 
 
 @pytest.mark.parametrize("prefix", [[], {}, "yes", 2])
-def test_a_prefix_that_is_neither_true_nor_false_is_refused(prefix: Any) -> None:
+def test_a_prefix_that_is_not_a_boolean_is_rejected(prefix: Any) -> None:
     loaded = load({"name": "chat", "projectId": "team-a", "useGivenNameAsPrefix": prefix}, profiles.built_in())
     assert ("SPEC002", "useGivenNameAsPrefix") in {(problem.code, problem.path) for problem in loaded.problems}
 
 
-def test_the_clusters_id_is_the_profiles() -> None:
+def test_the_cluster_id_comes_from_the_profile() -> None:
     told = copy.deepcopy(BUILT_IN)
     told["spec"]["clusterId"] = "9f1c"
     profile, problems = profiles.validate(told)
@@ -195,7 +195,7 @@ def test_the_clusters_id_is_the_profiles() -> None:
     assert body["clusterId"] == "9f1c"
 
 
-def test_a_body_of_run_ai_has_the_project_and_no_autoscaling_of_its_own() -> None:
+def test_a_body_of_run_ai_has_the_project_and_no_default_autoscaling() -> None:
     told = native(project="team-a")
     told["spec"]["autoscaling"] = None
     body, _ = rest.write(told, profiles.built_in())
@@ -207,7 +207,7 @@ def test_an_age_is_written_as_kubectl_writes_it(seconds: float, shown: str) -> N
     assert age(seconds) == shown
 
 
-def test_an_annotation_that_is_no_number_asks_for_no_gpu() -> None:
+def test_an_annotation_that_is_not_a_number_requests_no_gpu() -> None:
     assert gpu.annotated({"gpu-fraction": "half"}) == {}
     assert gpu.annotated({"gpu-fraction": "0.5", "gpu-fraction-num-devices": "two"}) == {}
 
@@ -222,7 +222,7 @@ def test_mig_with_strategy_single_lists_and_counts_plain_gpus() -> None:
         assert count(gpu._copy(pool, **values)) == {"nvidia.com/gpu": 1}  # noqa: SLF001 - a pool of the compiled schema has no copy method
 
 
-def test_a_node_type_that_the_pool_s_nodes_do_not_have_is_refused() -> None:
+def test_a_node_type_other_than_that_of_the_pool_is_rejected() -> None:
     data = copy.deepcopy(BUILT_IN)
     data["spec"]["nodePools"][0]["selector"] = {"run.ai/type": "dgx"}
     profile, problems = profiles.validate(data)
@@ -234,7 +234,7 @@ def test_a_node_type_that_the_pool_s_nodes_do_not_have_is_refused() -> None:
     assert [problem.field for problem in found] == [("spec", "nodeType")]
 
 
-def test_a_label_that_would_hold_a_list_of_names_is_refused() -> None:
+def test_a_label_with_a_list_of_names_is_rejected() -> None:
     data = copy.deepcopy(BUILT_IN)
     data["spec"]["access"] = {"enforces": {"authorizedUsers": {"labels": {"users": "{users}"}}}}
     profile, problems = profiles.validate(data)

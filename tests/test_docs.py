@@ -1,8 +1,8 @@
-"""What the documents say is true: specs translate, commands print what is shown, links lead on.
+"""Tests of the documents: specs translate, commands print the documented output, links have a target.
 
-In a ``console`` block each line after ``$`` is a command; those of ``ebbtide`` are run, and what follows is
-compared. A line of three dots stands for any lines, and ``…`` at the end of a line for its rest.
-``pytest tests/test_docs.py --accept`` writes the output of blocks without such marks anew.
+In a ``console`` block, each line after ``$`` is a command. Commands of ``ebbtide`` run, and their output is compared with
+the following lines. A line of three dots stands for any lines, and ``…`` at the end of a line for its rest.
+``pytest tests/test_docs.py --accept`` rewrites the output of blocks without such marks.
 """
 
 from __future__ import annotations
@@ -78,41 +78,41 @@ def test_a_spec_translates_or_is_marked_as_refused(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", CONSOLES, ids=lambda block: block.name)
-def test_a_command_prints_what_the_page_shows(block: Block, *, accept: bool) -> None:
-    now = ""
+def test_a_command_prints_the_documented_output(block: Block, *, accept: bool) -> None:
+    shown = ""
     for command, expected in steps(block.body):
-        now += f"$ {command}\n"
+        shown += f"$ {command}\n"
         if not command.startswith("ebbtide "):
-            now += expected
+            shown += expected
             continue
         output = run(command)
         if accept and not matches(expected, output) and not marked(expected):
-            now += output
+            shown += output
             continue
-        now += expected
+        shown += expected
 
         assert matches(expected, output), f"{block.name}: $ {command}\nprints now:\n{output}"
-    if accept and now != block.body:
+    if accept and shown != block.body:
         text = block.page.read_text()
-        block.page.write_text(text.replace(block.body, now))
+        block.page.write_text(text.replace(block.body, shown))
 
 
 def steps(body: str) -> Iterator[tuple[str, str]]:
-    """The commands of a block with what each prints."""
+    """Yield each command of a block with its expected output."""
     for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
         command, _, output = part.partition("\n")
         while command.endswith("\\"):
-            more, _, output = output.partition("\n")
-            command = f"{command}\n{more}"
+            continuation, _, output = output.partition("\n")
+            command = f"{command}\n{continuation}"
         yield command, output
 
 
 def run(command: str) -> str:
-    """What a command prints, errors included, without colours and paths of this machine."""
+    """Return the output of a command including errors, without colors and local paths."""
     script = f'ebbtide() {{ "{sys.executable}" -m ebbtide "$@"; }}\nset -o pipefail\n{command}\n'
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     environment["PYTHONUTF8"] = "1"
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", script],
         cwd=ROOT,
         env=environment,
@@ -121,7 +121,7 @@ def run(command: str) -> str:
         timeout=60,
         check=False,
     )
-    return done.stdout.decode()
+    return process.stdout.decode()
 
 
 def marked(expected: str) -> bool:
@@ -129,7 +129,7 @@ def marked(expected: str) -> bool:
 
 
 def matches(expected: str, output: str) -> bool:
-    """Whether an output is what is shown, with the marks for what is left out."""
+    """Return whether an output matches the documented one, in which marks stand for omitted text."""
     pattern = ""
     for line in expected.splitlines():
         if line == ELISION:
@@ -141,8 +141,8 @@ def matches(expected: str, output: str) -> bool:
     return re.fullmatch(pattern, output) is not None
 
 
-def test_the_reference_is_what_the_code_says() -> None:
-    done = subprocess.run(
+def test_the_reference_is_up_to_date() -> None:
+    process = subprocess.run(
         [sys.executable, ROOT / "tools" / "docs" / "generate.py", "--check"],
         capture_output=True,
         text=True,
@@ -150,33 +150,33 @@ def test_the_reference_is_what_the_code_says() -> None:
         check=False,
     )
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
-    lost = []
+def test_the_links_of_a_page_have_a_target(page: Path) -> None:
+    broken = []
     for match in LINK.finditer(CODE.sub("", FENCE.sub("", page.read_text()))):
         target, _, anchor = match["target"].partition("#")
         if target.startswith(("https://", "http://", "mailto:")):
             continue
         file = (page.parent / target).resolve() if target else page
         if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
-            lost.append(match["target"])
+            broken.append(match["target"])
 
-    assert lost == []
+    assert broken == []
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
-    found = set()
+    """Return the anchors of a page's headings in GitHub's format."""
+    slugs = set()
     for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE):
         text = re.sub(r"[^\w\- ]", "", heading.strip().lower())
-        found.add(text.replace(" ", "-"))
-    return found
+        slugs.add(text.replace(" ", "-"))
+    return slugs
 
 
-def test_the_specs_that_pages_show_are_those_of_the_files_they_name() -> None:
+def test_a_spec_on_a_page_equals_the_file_that_it_names() -> None:
     for block in SPECS:
         named = [word for word in block.info if word.endswith(".yaml")]
         for name in named:
@@ -184,11 +184,11 @@ def test_the_specs_that_pages_show_are_those_of_the_files_they_name() -> None:
 
 
 def section(title: str) -> str:
-    """A section of CONTRIBUTING.md."""
+    """Return a section of CONTRIBUTING.md."""
     return (ROOT / "CONTRIBUTING.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
-def test_the_lists_of_files_to_change_are_of_files_that_are_there() -> None:
+def test_the_recipes_list_existing_files() -> None:
     titles = ("Add a GPU backend", "Add a metric", "Add a spec field", "Add a command", "Add a page")
     for title in titles:
         paths = re.findall(r"`((?:platform|tests|kustomize|docs)/[\w./-]+)`", section(title))
@@ -196,7 +196,7 @@ def test_the_lists_of_files_to_change_are_of_files_that_are_there() -> None:
         assert [path for path in paths if not (ROOT / path).exists()] == [], title
 
 
-def test_the_list_for_a_spec_field_has_every_module_that_names_one() -> None:
+def test_the_recipe_for_a_spec_field_lists_every_module_that_names_one() -> None:
     listed = set(re.findall(r"`(platform/[\w./-]+\.py)`", section("Add a spec field")))
     named = {
         str(file.relative_to(ROOT))
@@ -207,13 +207,13 @@ def test_the_list_for_a_spec_field_has_every_module_that_names_one() -> None:
     assert listed == named
 
 
-def test_the_pages_name_no_path_of_a_machine() -> None:
+def test_the_pages_contain_no_local_path() -> None:
     for page in PAGES:
-        for word in ("/home/", "/work/", "/tmp/", "/root/"):  # noqa: S108 - words to look for
+        for word in ("/home/", "/work/", "/tmp/", "/root/"):  # noqa: S108 - words to search for
             assert word not in page.read_text(), f"{page.relative_to(ROOT)} has {word}"
 
 
-def test_security_says_of_every_command_what_it_connects_to() -> None:
+def test_security_lists_the_connections_of_every_command() -> None:
     rows = re.findall(r"^\| (`.*`) \| (.*) \| .* \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
     connected = {word: where for words, where in rows for word in re.findall(r"`([\w-]+)[^`]*`", words)}
     alone = {

@@ -625,9 +625,7 @@ def test_the_command_prints_a_summary(run: Any, file: Path) -> None:
     code, out, err = run("doctor", "--profile", file)
 
     assert (code, err) == (0, "")
-    assert out == (
-        "Kubernetes 1.34.0, Knative 1.21.0, KServe 0.20.0, 1 node; against profile simulated: nothing to complain of\n"
-    )
+    assert out == "Kubernetes 1.34.0, Knative 1.21.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n"
 
 
 def test_the_command_reports_fixes_after_confirmation_and_checks_again(
@@ -641,13 +639,13 @@ def test_the_command_reports_fixes_after_confirmation_and_checks_again(
 
     code, _, err = run("doctor", "--profile", file, "--fix")
     assert code == 2
-    assert "Apply this patch to the cluster? Nobody can be asked here: say -y." in err
+    assert "Apply this patch to the cluster? Cannot prompt for confirmation" in err
     assert cluster.get(CONFIG_MAP, "config-features", SERVING)["data"][PRIORITY] == "disabled"
 
     code, out, err = run("doctor", "--profile", file, "--fix", "-y")
     assert code == 0
     assert "patched ConfigMap knative-serving/config-features" in err
-    assert out.endswith("against profile simulated: nothing to complain of\n")
+    assert out.endswith("; profile simulated: no problems found\n")
     obj = cluster.get(CONFIG_MAP, "config-features", SERVING)
     assert obj["data"][PRIORITY] == "enabled"
     assert obj["data"][CLAIM] == "enabled"
@@ -686,7 +684,7 @@ def test_a_finding_without_a_patch_is_reported_by_fix(cluster: Simulated, run: A
     code, _, err = run("doctor", "--profile", file, "--fix", "-y")
 
     assert code == 1
-    assert "there is nothing that a patch would mend" in err
+    assert "No finding can be fixed with a patch." in err
 
 
 def test_a_profile_is_written_and_read_back(cluster: Simulated, run: Any, tmp_path: Path) -> None:
@@ -701,7 +699,8 @@ def test_a_profile_is_written_and_read_back(cluster: Simulated, run: Any, tmp_pa
     assert run("doctor", "--write-profile", "-").out == written.read_text()
     code, _, err = run("doctor", "--write-profile", tmp_path / "none" / "seen.yaml")
     assert code == 2
-    assert "cannot be written: no such file or directory" in err
+    assert "error: cannot write " in err
+    assert "no such file or directory" in err
 
 
 @pytest.mark.usefixtures("cluster")

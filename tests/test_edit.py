@@ -1,4 +1,4 @@
-"""Edits of a document's text: what was asked for, and not a byte more."""
+"""Edits of a document's text change the requested values and no other byte."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def test_an_edit_changes_its_lines_and_no_other() -> None:
     ).replace("metricThreshold: 10\n", "metricThreshold: 2.5\n    scaleDownDelaySeconds: 60\n")
 
 
-def test_a_field_is_taken_out_with_its_line() -> None:
+def test_a_field_is_removed_with_its_line() -> None:
     assert edited(COMMENTED, scaling(metricThreshold=None)) == COMMENTED.replace("    metricThreshold: 10\n", "")
 
 
-def test_what_is_new_stands_where_the_order_has_it() -> None:
+def test_a_new_entry_is_inserted_in_the_given_order() -> None:
     found = edited(COMMENTED, {("spec", "project"): "team-a", **scaling(maxReplicas=4)}, names_at)
 
     assert found == COMMENTED.replace("spec:\n", "spec:\n  project: team-a\n").replace(
@@ -100,7 +100,7 @@ def test_lists_and_mappings_in_either_style(change: dict[Path, Any], before: str
     assert edited(LISTED, change, names_at) == LISTED.replace(before, after)
 
 
-def test_several_items_go_from_the_last_on() -> None:
+def test_several_items_are_removed_from_the_last_on() -> None:
     found = edited(
         LISTED, {("spec", "environmentVariables", 1): None, ("spec", "environmentVariables", 0): None}, names_at
     )
@@ -124,12 +124,12 @@ def test_several_items_go_from_the_last_on() -> None:
         ("kind: x\n", "kind: x\nspec:\n  autoscaling:\n    minReplicas: 3\n    metric: throughput\n"),
     ],
 )  # fmt: skip
-def test_every_layout_is_kept(before: str, after: str) -> None:
+def test_every_layout_is_preserved(before: str, after: str) -> None:
     assert edited(before, scaling(minReplicas=3, metric="throughput", metricThreshold=None)) == after
 
 
 @pytest.mark.parametrize("text", ["a: 1\n---\nb: 2\n", "- 1\n", "spec: [\n", "spec: 3\n", ""])
-def test_what_cannot_be_edited_is_left_alone(text: str) -> None:
+def test_an_unsupported_layout_is_not_changed(text: str) -> None:
     with pytest.raises(NotEdited):
         edited(text, scaling(minReplicas=3))
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_edited_is_left_alone(text: str) -> None:
     ),
     st.booleans(),
 )
-def test_what_is_written_reads_back(block: dict[str, int], changes: dict[str, Any], flow: bool) -> None:
+def test_an_inserted_value_is_read_back(block: dict[str, int], changes: dict[str, Any], flow: bool) -> None:
     inside = "{" + ", ".join(f"{name}: {value}" for name, value in block.items()) + "}"
     lines = "".join(f"\n    {name}: {value}  # c" for name, value in block.items()) or " {}"
     text = f"{HEAD}spec:\n  autoscaling:{f' {inside}' if flow else lines}\n  image: a\n"
@@ -155,7 +155,7 @@ def test_what_is_written_reads_back(block: dict[str, int], changes: dict[str, An
     assert document.data["spec"]["image"] == "a"
 
 
-# Laws, over every spec that the project has.
+# Properties that hold for every spec in the repository.
 
 
 def leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -177,13 +177,13 @@ VALUES = st.sampled_from(
 )
 
 
-def test_there_are_many_specs_to_hold_the_laws() -> None:
+def test_there_are_many_specs_to_test() -> None:
     assert len(SPECS) > 200
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_a_value_set_and_set_back_leaves_the_text_as_it_was(data: st.DataObject) -> None:
+def test_setting_a_value_and_setting_it_back_restores_the_text(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
     path, before = data.draw(st.sampled_from(list(leaves(whole))))
     value = data.draw(VALUES)
@@ -203,7 +203,7 @@ def test_a_value_set_and_set_back_leaves_the_text_as_it_was(data: st.DataObject)
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_what_is_put_in_and_taken_out_again_leaves_the_text_as_it_was(data: st.DataObject) -> None:
+def test_inserting_and_removing_an_entry_restores_the_text(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
     homes = [()] + [path[:length] for path, _ in leaves(whole) for length in range(1, len(path))]
     home = data.draw(st.sampled_from(sorted(set(homes), key=str)))
@@ -223,7 +223,7 @@ def test_what_is_put_in_and_taken_out_again_leaves_the_text_as_it_was(data: st.D
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_what_is_taken_out_takes_whole_lines_or_its_part_of_one(data: st.DataObject) -> None:
+def test_removing_an_entry_removes_whole_lines_or_its_part_of_a_line(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
     places = [path[:length] for path, _ in leaves(whole) for length in range(1, len(path) + 1)]
     path = data.draw(st.sampled_from(sorted(set(places), key=str)))

@@ -1,4 +1,4 @@
-"""``explain`` says the truth: every leaf has its cause or a reason to have none, and no field is dead."""
+"""``explain`` is complete: every leaf has a cause or a reason to have none, and every field has an effect."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ebbtide.documents.explain import Explained, Explanation
 
 ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
-#: At most so many leaves may have no cause.
+#: Maximum fraction of leaves without a cause.
 MOST_CONSTANTS = 0.15
-#: Leaves that no field moves: object kinds, path, and why that is right.
+#: Leaves that no field changes: object kinds, path, and the reason.
 CONSTANTS: tuple[tuple[str, str, str], ...] = (
-    (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "says who made the object"),
+    (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "names the tool that rendered the object"),
     (
         "Service|InferenceService",
         r".*\.securityContext\.(allowPrivilegeEscalation|capabilities\.drop\[\]|seccompProfile\.type)",
@@ -38,17 +38,17 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("InferenceService", r"spec\.predictor\.resourceClaims\[\]\.name", "the claim's name in the pod"),
     ("ResourceQuota|LimitRange", r"metadata\.name", "one of its kind in a project's namespace"),
     ("ResourceQuota", r"spec\.scopeSelector\..*\.(scopeName|operator)", "how a quota counts one class"),
-    ("LimitRange", r"spec\.limits\[\]\..*", "what keeps queue-proxy within a quota"),
+    ("LimitRange", r"spec\.limits\[\]\..*", "the namespace defaults that keep queue-proxy within a quota"),
     ("ResourceClaimTemplate", r"spec\.spec\.devices\.requests\[\]\.name", "the request's name in the claim"),
     ("ResourceClaimTemplate", r"spec\.spec\.devices\.requests\[\]\.exactly\.count", "a part is of one device"),
     (
         "ResourceClaimTemplate",
         r"spec\.spec\.devices\.requests\[\]\.exactly\.deviceClassName",
-        "MIG devices have a class of their own",
+        "MIG devices have a separate class",
     ),
-    ("HorizontalPodAutoscaler", r"spec\.scaleTargetRef\.(apiVersion|kind)", "KServe makes a Deployment"),
+    ("HorizontalPodAutoscaler", r"spec\.scaleTargetRef\.(apiVersion|kind)", "KServe creates a Deployment"),
     ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\..*type", "a metric of pods is an average"),
-    ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\.resource\.name", "under KEDA nothing but CPU is an HPA's"),
+    ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\.resource\.name", "with KEDA, an HPA has the CPU metric only"),
     ("ScaledObject", r"spec\.triggers\[\]\.(type|metricType)", "KEDA asks Prometheus for a value"),
     ("DomainMapping", r"spec\.ref\.(apiVersion|kind)", "a host is mapped to a Knative Service"),
     ("PersistentVolumeClaim", "apiVersion|kind", "the patch wants the claim"),
@@ -60,7 +60,7 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
         "only this product has the MIG profile that the spec names",
     ),
 )
-#: Fields that are refused whatever they say, with the code.
+#: Fields that are rejected with any value, with the code.
 REFUSED: dict[str, str] = {
     "spec.environmentVariables.userCredential": "ENV003",
     "spec.storage.hostPath": "STO001",
@@ -69,13 +69,13 @@ REFUSED: dict[str, str] = {
     "spec.storage.dataVolume": "STO004",
     "spec.ports": "SRV012",
 }
-#: Names for people, which Ebbtide's own names stand in for.
+#: Display names, which Ebbtide replaces with its own names.
 NAMES = re.compile(
     r"spec\.(tolerations|exposedUrls|ports|storage\.(configMapVolume|secretVolume|emptyDirVolume|pvc))\.name"
 )
 PROBE: dict[str, Any] = {"handler": {"httpGet": {"path": "/"}}}
-#: Fields that no golden case's neighbour moves, since their samples do not fit there: two specs and a profile.
-BY_HAND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+#: Fields without effect in all variants of the golden cases, since no sample fits: two specs and a profile.
+MANUAL_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "spec.probes.liveness.handler.httpGet.host": (
         {"probes": {"liveness": PROBE}},
         {"probes": {"liveness": {"handler": {"httpGet": {"path": "/", "host": "a.example.com"}}}}},
@@ -159,7 +159,7 @@ def native(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
-    """Every leaf field of the models, by path."""
+    """Yield the path of every leaf field of the models."""
     for info in model.model_fields.values():
         inner = next(models_in(info.annotation), None)
         here = f"{path}.{info.alias}".removeprefix(".")
@@ -176,12 +176,12 @@ def reviewed(leaf: Explained) -> bool:
 
 @pytest.mark.parametrize("name", ONE_DOCUMENT)
 def test_every_leaf_of_the_output_is_explained_or_a_reviewed_constant(name: str) -> None:
-    found = explained(name)
-    made = cases.make(ONE_DOCUMENT[name]).objects
+    explanation = explained(name)
+    objects = cases.make(ONE_DOCUMENT[name]).objects
 
-    assert found.leaves
-    assert {leaf.kind for leaf in found.leaves} == {item["kind"] for item in made}
-    assert [(leaf.kind, leaf.path, leaf.value) for leaf in found.constants if not reviewed(leaf)] == []
+    assert explanation.leaves
+    assert {leaf.kind for leaf in explanation.leaves} == {obj["kind"] for obj in objects}
+    assert [(leaf.kind, leaf.path, leaf.value) for leaf in explanation.constants if not reviewed(leaf)] == []
 
 
 def test_few_leaves_have_no_cause() -> None:
@@ -191,22 +191,22 @@ def test_few_leaves_have_no_cause() -> None:
     assert len(constants) <= MOST_CONSTANTS * len(leaves), f"{len(constants)} of {len(leaves)}"
 
 
-def test_each_reviewed_constant_is_one_somewhere() -> None:
-    """A row that no case needs any more is removed."""
-    found = {
+def test_each_reviewed_constant_occurs_in_a_case() -> None:
+    """A row that no case needs must be removed."""
+    constants = {
         (leaf.kind, re.sub(r"\[\d+\]", "[]", leaf.path)) for name in ONE_DOCUMENT for leaf in explained(name).constants
     }
     idle = [
         (kind, path)
         for kind, path, _ in CONSTANTS
-        if not any(re.fullmatch(kind, row[0]) and re.fullmatch(path, row[1]) for row in found)
+        if not any(re.fullmatch(kind, row[0]) and re.fullmatch(path, row[1]) for row in constants)
     ]
 
     assert idle == []
 
 
-def test_no_field_of_the_spec_is_dead() -> None:
-    """Each field moves an output leaf or is named by a refusal, in some golden case or by hand below."""
+def test_every_field_of_the_spec_has_an_effect() -> None:
+    """Each field changes an output leaf or is named by an error, in a golden case or in ``MANUAL_CASES``."""
     alive = {plain(cause) for name in ONE_DOCUMENT for leaf in explained(name).leaves for cause in leaf.causes}
     refused = {
         plain(problem.path)
@@ -222,16 +222,16 @@ def test_no_field_of_the_spec_is_dead() -> None:
         and not {*field.split(".")}.intersection(INTENT + DISCRIMINATORS)
         and not any(f"{field}.".startswith(f"{above}.") for above in REFUSED)
         and not NAMES.fullmatch(field)
-        and field not in BY_HAND
+        and field not in MANUAL_CASES
     ]
 
     assert dead == []
     assert set(REFUSED.values()) <= codes
 
 
-@pytest.mark.parametrize("field", BY_HAND)
-def test_a_field_that_no_case_moves_changes_the_output_or_is_refused(field: str) -> None:
-    before, after, profile = BY_HAND[field]
+@pytest.mark.parametrize("field", MANUAL_CASES)
+def test_a_field_without_effect_in_any_case_changes_the_output_or_is_rejected(field: str) -> None:
+    before, after, profile = MANUAL_CASES[field]
     where = str(cases.ROOT / "tests" / "profiles" / profile) if profile else BUILT_IN_NAME
     cluster, _ = profiles.read(where)
     assert cluster is not None
@@ -244,12 +244,12 @@ def test_a_field_that_no_case_moves_changes_the_output_or_is_refused(field: str)
         ]
         outcomes.append((stripped, [problem.code for problem in problems if problem.severity == "error"]))
 
-    assert outcomes[0][0], "the first of the two renders"
+    assert outcomes[0][0], "the first spec renders"
     assert outcomes[0] != outcomes[1]
 
 
 @pytest.mark.parametrize("above", REFUSED)
-def test_what_only_runai_s_control_plane_or_the_node_has_is_refused_whatever_it_says(above: str) -> None:
+def test_fields_that_need_runais_control_plane_or_the_node_are_always_rejected(above: str) -> None:
     values: dict[str, dict[str, Any]] = {
         "spec.environmentVariables.userCredential": {
             "environmentVariables": [{"name": "A", "userCredential": {"name": "a", "key": "b"}}]
@@ -272,7 +272,7 @@ TEMPLATE = "spec.template."
 SCALE = TEMPLATE + "metadata.annotations.autoscaling.knative.dev/"
 POD = TEMPLATE + "spec."
 CONTAINER = POD + "containers[0]."
-#: Case, kind, leaf, and causes that a person expects among those that are named.
+#: Case, kind, path of the leaf, and causes that must be listed.
 EXPECTED: tuple[tuple[str, str, str, set[str]], ...] = (
     ("llm-on-a-fraction", "Service", SCALE + "min-scale", {"spec.autoscaling.minReplicas"}),
     ("llm-on-a-fraction", "Service", SCALE + "max-scale", {"spec.autoscaling.maxReplicas"}),
@@ -347,13 +347,13 @@ EXPECTED: tuple[tuple[str, str, str, set[str]], ...] = (
 @pytest.mark.parametrize(
     ("name", "kind", "path", "causes"), EXPECTED, ids=[f"{row[0]}-{row[1]}-{row[2]}" for row in EXPECTED]
 )
-def test_a_leaf_names_the_causes_that_a_person_expects(name: str, kind: str, path: str, causes: set[str]) -> None:
+def test_a_leaf_lists_the_expected_causes(name: str, kind: str, path: str, causes: set[str]) -> None:
     (leaf,) = (leaf for leaf in explained(name).leaves if (leaf.kind, leaf.path) == (kind, path))
 
     assert causes <= set(leaf.causes)
 
 
-def test_a_leaf_does_not_name_what_has_nothing_to_do_with_it() -> None:
+def test_a_leaf_does_not_list_unrelated_fields() -> None:
     by_path = {leaf.path: leaf for leaf in explained("llm-on-a-fraction").leaves}
 
     assert by_path[CONTAINER + "image"].causes == ("spec.image",)
@@ -361,7 +361,7 @@ def test_a_leaf_does_not_name_what_has_nothing_to_do_with_it() -> None:
     assert not [cause for cause in by_path[SCALE + "min-scale"].causes if "compute" in cause]
 
 
-def test_a_leaf_carries_the_choices_behind_it() -> None:
+def test_a_leaf_lists_the_decisions_behind_it() -> None:
     leaves = explained("llm-on-a-fraction").leaves
     (leaf,) = (leaf for leaf in leaves if leaf.path == SCALE + "class")
 
@@ -381,11 +381,11 @@ IDLE: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 @pytest.mark.parametrize(("path", "spec"), IDLE, ids=[row[0] for row in IDLE])
-def test_a_field_that_changes_nothing_is_told(path: str, spec: dict[str, Any]) -> None:
-    found = explain(native(spec), BUILT_IN)
+def test_a_field_without_effect_is_reported(path: str, spec: dict[str, Any]) -> None:
+    explanation = explain(native(spec), BUILT_IN)
 
-    assert found.leaves
-    assert [(problem.code, problem.severity) for problem in found.idle if problem.path == path] == [
+    assert explanation.leaves
+    assert [(problem.code, problem.severity) for problem in explanation.idle if problem.path == path] == [
         ("IGN001", "warning")
     ]
 
@@ -411,13 +411,13 @@ USED: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 @pytest.mark.parametrize(("path", "spec"), USED, ids=[f"{number}-{row[0]}" for number, row in enumerate(USED)])
-def test_a_field_that_counts_is_not_told_to_change_nothing(path: str, spec: dict[str, Any]) -> None:
-    found = explain(native(spec), BUILT_IN)
+def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any]) -> None:
+    explanation = explain(native(spec), BUILT_IN)
 
-    assert found.leaves
-    assert path not in [problem.path for problem in found.idle]
+    assert explanation.leaves
+    assert path not in [problem.path for problem in explanation.idle]
 
 
 @pytest.mark.parametrize("spec", [{"image": ""}, {"autoscaling": {"minReplicas": 5, "maxReplicas": 1}}])
-def test_a_spec_that_is_refused_has_no_explanation(spec: dict[str, Any]) -> None:
+def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
     assert explain(native(spec), BUILT_IN).leaves == []

@@ -1,4 +1,4 @@
-"""What holds the simulator against a cluster, held itself against records that the simulator makes."""
+"""Comparison of the simulator with a cluster, tested with records that the simulator produces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STARTS = tuple(Start(0.1, None, seconds) for seconds in (1.8, 2.0, 2.2))
 
 
 class Watched(oracle.Knative):
-    """The engine, telling of its pods what a watch would."""
+    """Observer of the engine that records its pods as a watch would."""
 
     def __init__(self, setting: Any, inputs: Any) -> None:
         self.changes: list[PodChange] = []
@@ -68,7 +68,7 @@ class Watched(oracle.Knative):
 
 
 def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
-    """Return the record that a cluster would give which is just as the simulator has it."""
+    """Return the record of a cluster that behaves exactly like the simulator."""
     replay = next(each for each in REPLAYS if each.kind == kind)
     traffic, work = requests_of(replay)
     head = Head(
@@ -101,7 +101,7 @@ def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
 
 
 @pytest.mark.parametrize("kind", [replay.kind for replay in REPLAYS])
-def test_a_cluster_that_is_as_the_simulator_has_it_is_not_apart(kind: str) -> None:
+def test_a_cluster_that_matches_the_simulator_does_not_diverge(kind: str) -> None:
     found = compare(made(kind), seeds=1)
     (same,) = found.predicted
     (verdict,) = verdicts([found])
@@ -124,7 +124,7 @@ def test_each_replay_scales_up_three_times_and_down(kind: str) -> None:
 # Records.
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_record_round_trips(tmp_path: Path) -> None:
     record = made("hard-limit", began="2026-01-01T00:00:00+00:00")
     record.write(tmp_path / "one.jsonl")
     again = read(tmp_path / "one.jsonl")
@@ -132,7 +132,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert compare(again, seeds=1).percent == pytest.approx(0, abs=1e-3)
 
 
-def test_the_first_part_of_a_record_is_one_too() -> None:
+def test_the_first_part_of_a_record_is_a_record() -> None:
     part = made().until(200.0)
     assert part.head.seconds == 200.0
     assert len(part.requests) == len(part.head.work)
@@ -169,7 +169,7 @@ HEAD = {
         (json.dumps({"head": HEAD | {"cup": 1}}), "is no record"),
     ],
 )
-def test_what_is_no_record_says_so(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_record_is_rejected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "file").write_text(text)
     with pytest.raises(RecordError, match=message):
         read(tmp_path / "file")
@@ -181,7 +181,7 @@ def test_a_record_without_requests_is_not_compared(tmp_path: Path) -> None:
         compare(read(tmp_path / "file"))
 
 
-# What is read out of it.
+# Evaluation of records.
 
 
 def pods(*changes_: tuple[float, str, What]) -> Record:
@@ -189,7 +189,7 @@ def pods(*changes_: tuple[float, str, What]) -> Record:
     return Record(head, pods=[PodChange(*change) for change in changes_])
 
 
-def test_pods_are_counted_until_they_are_gone() -> None:
+def test_pods_are_counted_until_they_end() -> None:
     record = pods(
         (-50.0, "old", "made"),
         (-48.0, "old", "ready"),
@@ -209,7 +209,7 @@ def test_pods_are_counted_until_they_are_gone() -> None:
     assert integral(changes(record, "ready"), 10.0) == 10.0 + 0.5 + 1.0
 
 
-def test_a_start_counts_from_when_it_was_wanted() -> None:
+def test_a_start_counts_from_the_scaling_decision() -> None:
     record = pods((1.2, "a", "made"), (2.5, "a", "ready"), (1.3, "b", "made"), (4.0, "b", "ready"), (5.0, "c", "made"))
     levels = [Level(0.0, "wanted", 0), Level(1.0, "wanted", 2), Level(1.1, "mode", "Proxy"), Level(4.5, "wanted", 3)]
     requests = [
@@ -221,23 +221,23 @@ def test_a_start_counts_from_when_it_was_wanted() -> None:
     assert found == [Start(pytest.approx(0.2), pytest.approx(1.0), 1.5), Start(pytest.approx(0.3), None, 3.0)]  # type: ignore[arg-type]
 
 
-def test_a_start_up_is_the_median_with_its_parts() -> None:
+def test_a_start_up_is_the_median_with_its_phases() -> None:
     found = fitted([Start(0.1, None, 1.0), Start(0.2, 1.5, 2.0), Start(0.3, 3.2, 4.0)])
     assert found.schedule == 0.2
     assert found.ready == pytest.approx(0.65)
     assert found.seconds == pytest.approx(2.0)
     assert found.spread == pytest.approx(np.log(2.0) / 1.349)
     assert fitted([Start(0.1, None, 1.0)]).spread == 0.0
-    # One start in a bad moment changes neither.
+    # A single slow start changes neither.
     usual = [Start(0.1, None, seconds) for seconds in (1.9, 1.95, 2.0, 2.05, 2.1)]
     assert fitted([*usual, Start(60.0, None, 90.0)]).seconds == pytest.approx(fitted(usual).seconds, rel=0.02)
     assert fitted([*usual, Start(60.0, None, 90.0)]).spread < 0.1
 
 
-# What is shown.
+# Output.
 
 
-def test_what_is_apart_is_said_and_seen() -> None:
+def test_a_divergence_is_reported_and_plotted() -> None:
     record = made()
     slower = [dataclasses.replace(each, took=each.took + 0.5) for each in record.requests]
     fewer = [change for change in record.pods if change.pod in {"0", "1"}]
@@ -253,7 +253,7 @@ def test_what_is_apart_is_said_and_seen() -> None:
     assert f"| concurrency | {found.real.measured.attainment * 100:.1f} % |" in show.markdown([found])
 
 
-def test_runs_of_a_kind_are_judged_together() -> None:
+def test_runs_of_a_kind_are_evaluated_together() -> None:
     record = made()
     more = [dataclasses.replace(change, at=change.at - 20 * (change.what == "made")) for change in record.pods]
     found = [compare(record, seeds=1), compare(dataclasses.replace(record, pods=more), seeds=1)]
@@ -263,7 +263,7 @@ def test_runs_of_a_kind_are_judged_together() -> None:
     assert verdict.percent > 5
 
 
-def test_both_courses_are_in_the_plot() -> None:
+def test_both_curves_are_in_the_plot() -> None:
     same = compare(made(), seeds=1)
     shown = show.plot(same).partition("\n")[2]
     assert show.BOTH in shown

@@ -1,4 +1,4 @@
-"""The replay against what it will meet: the real load server on loopback, and a cluster's watch."""
+"""Replay against the real load server on loopback, and against a cluster's watch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROFILE: dict[str, Any] = yaml.safe_load((HERE / "profile.yaml").read_text())
 
 @pytest.fixture
 def gateway() -> Iterator[str]:
-    """Run the server that the replayed services have."""
+    """Run the server of the replayed services."""
     if shutil.which("go") is None:
         pytest.skip("the server is built with Go")
     program = images.program("load", CACHE, lambda _: None)
@@ -51,10 +51,10 @@ def service(times: list[float], work: tuple[float, ...]) -> replay.Service:
     return replay.Service(REPLAYS[0], document(REPLAYS[0].kind), "chat.example", 0, traffic, work, overhead=0.01)
 
 
-def test_each_request_is_sent_in_its_time_and_takes_what_it_asks(gateway: str) -> None:
+def test_each_request_is_sent_on_time_and_takes_its_duration(gateway: str) -> None:
     times, work = [0.0, 0.1, 0.1, 0.4], (0.3, 0.05, 0.2, 0.1)
     (record,) = asyncio.run(
-        replay._replayed([service(times, work)], gateway, replay.Watched(), [Start(0.1, None, 2.0)], PROFILE)  # noqa: SLF001 - what a run does, without a cluster
+        replay._replayed([service(times, work)], gateway, replay.Watched(), [Start(0.1, None, 2.0)], PROFILE)  # noqa: SLF001 - a run without a cluster
     )
     assert [request.due for request in record.requests] == times
     assert [request.status for request in record.requests] == ["200"] * 4
@@ -67,8 +67,8 @@ def test_each_request_is_sent_in_its_time_and_takes_what_it_asks(gateway: str) -
     assert compare(record, seeds=1).real.measured.requests == 4
 
 
-def test_a_request_that_fails_says_how() -> None:
-    """Nobody listens on a port that was free a moment ago."""
+def test_a_failed_request_reports_its_error() -> None:
+    """No server listens on a port that was free a moment ago."""
     found = asyncio.run(_asked("127.0.0.1:1"))
     assert found.status == "ConnectError"
     assert not found.answered
@@ -79,11 +79,11 @@ async def _asked(gateway: str) -> Any:
         return await replay._ask(client, "chat.example", 0.1, 0.0, 0.0)  # noqa: SLF001 - as above
 
 
-# What a watch brings.
+# Events of a watch.
 
 
 def watched(cluster: Simulated, namespace: str, seconds: float) -> replay.Watched:
-    """Watch a simulated cluster, whose clock goes on by being watched."""
+    """Watch a simulated cluster, whose clock advances with the watch."""
     found = replay.Watched()
     start = cluster.clock.now()
     notes = {POD: found.pod, DEPLOYMENT: found.deployment}
@@ -97,7 +97,7 @@ def watched(cluster: Simulated, namespace: str, seconds: float) -> replay.Watche
     return found
 
 
-def test_pods_and_what_is_wanted_are_noted() -> None:
+def test_pods_and_desired_replicas_are_recorded() -> None:
     cluster = live_cluster.simulated()
     workload = live_cluster.workload(project="shop", autoscaling={**live_cluster.SCALING, "minReplicas": 2})
     for item in workload.objects:
@@ -117,7 +117,7 @@ def pod(*, ready: bool = False, going: bool = False) -> dict[str, Any]:
     return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": str(ready)}]}}
 
 
-def test_a_pods_life_is_noted_once_and_in_order() -> None:
+def test_pod_events_are_recorded_once_and_in_order() -> None:
     found = replay.Watched()
     life = [pod(), pod(), pod(ready=True), pod(ready=True), pod(), pod(ready=True), pod(ready=True, going=True)]
     for at, item in enumerate(life):
@@ -133,7 +133,7 @@ def test_a_pods_life_is_noted_once_and_in_order() -> None:
     ]
 
 
-def test_levels_are_noted_where_they_change() -> None:
+def test_levels_are_recorded_when_they_change() -> None:
     found = replay.Watched()
     for at, replicas in enumerate((0, 0, 3, 3, 1)):
         found.deployment(Seen("MODIFIED", {"metadata": LABELS, "spec": {"replicas": replicas}}), at)
@@ -148,7 +148,7 @@ def test_levels_are_noted_where_they_change() -> None:
     assert starts(found.pods.get("chat", ()), found.levels["chat"], ()) == []
 
 
-def test_what_is_there_when_the_watch_begins_is_noted_too() -> None:
+def test_pods_that_exist_before_the_watch_are_recorded() -> None:
     cluster = live_cluster.simulated()
     for item in live_cluster.workload(project="shop").objects:
         cluster.apply(item)

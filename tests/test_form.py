@@ -1,4 +1,4 @@
-"""The form and the text of a spec in step: laws over every spec that the project has, and the table of fields."""
+"""Tests of the form and its YAML: properties that hold for every spec in the project, and the table of fields."""
 
 from __future__ import annotations
 
@@ -46,34 +46,34 @@ SPEC = f"""\
 
 
 def texts() -> dict[str, str]:
-    """Every spec of the project that a form can change."""
-    found = {}
+    """Return every spec in the project that the form can edit."""
+    specs = {}
     for folder in cases.FOLDERS:
         text = cases.spec_file(folder).read_text()
-        seen = look(text, cases.profile(folder))
-        if not seen.closed and not any(problem.code.startswith("YML") for problem in seen.problems):
-            found[folder.name] = text
-    return found
+        spec = look(text, cases.profile(folder))
+        if not spec.closed and not any(problem.code.startswith("YML") for problem in spec.problems):
+            specs[folder.name] = text
+    return specs
 
 
 TEXTS = texts()
 
 
 def filled(text: str) -> dict[str, str]:
-    """What a browser sends of the form that shows a text, with nothing changed."""
-    sent = {}
+    """Return the fields that a browser submits if nothing in the form was changed."""
+    values = {}
     for group in form(data_of(text), [])[0]:
         for block in group.blocks:
-            for one in (*block.fields, *(field for row in block.items for field in row)):
-                if one.text is not None:
-                    sent[one.name] = one.text.replace("\n", "\r\n")
-    return sent
+            for shown_field in (*block.fields, *(field for row in block.items for field in row)):
+                if shown_field.text is not None:
+                    values[shown_field.name] = shown_field.text.replace("\n", "\r\n")
+    return values
 
 
-# The table.
+# The table of fields.
 
 
-def test_each_row_names_a_field_of_the_spec_and_no_field_twice() -> None:
+def test_each_row_names_a_unique_field_of_the_spec() -> None:
     names = [control.name for control in controls()]
 
     assert len(names) == len(set(names)) == len(ROWS)
@@ -83,38 +83,38 @@ def test_each_row_names_a_field_of_the_spec_and_no_field_twice() -> None:
     assert {block.listed for group in groups() for block in group.blocks if block.listed} == set(LISTS)
 
 
-def test_what_a_field_takes_is_what_its_model_says() -> None:
-    known = {control.name: control for control in controls()}
+def test_field_kinds_and_choices_come_from_the_model() -> None:
+    by_name = {control.name: control for control in controls()}
 
-    assert known["spec.image"].kind == "text"
-    assert known["spec.autoscaling.minReplicas"].kind == "integer"
-    assert known["spec.autoscaling.metricThreshold"].kind == "number"
-    assert known["spec.compute.cpuMemoryRequest"].kind == "amount"
-    assert known["spec.compute.largeShmRequest"].kind == "flag"
-    assert known["spec.security.runAsNonRoot"].kind == "truth"
-    assert known["spec.nodePools"].kind == "list"
-    assert known["spec.imagePullPolicy"].choices == ("Always", "Never", "IfNotPresent")
-    assert "Default 8080" in known["spec.servingPort.container"].help
-    assert "(ours" not in " ".join(control.help for control in known.values())
+    assert by_name["spec.image"].kind == "text"
+    assert by_name["spec.autoscaling.minReplicas"].kind == "integer"
+    assert by_name["spec.autoscaling.metricThreshold"].kind == "number"
+    assert by_name["spec.compute.cpuMemoryRequest"].kind == "amount"
+    assert by_name["spec.compute.largeShmRequest"].kind == "flag"
+    assert by_name["spec.security.runAsNonRoot"].kind == "truth"
+    assert by_name["spec.nodePools"].kind == "list"
+    assert by_name["spec.imagePullPolicy"].choices == ("Always", "Never", "IfNotPresent")
+    assert "Default: 8080" in by_name["spec.servingPort.container"].help
+    assert "Ebbtide extension" not in " ".join(control.help for control in by_name.values())
 
 
-def test_the_order_is_that_of_run_ai() -> None:
+def test_the_groups_are_in_run_ai_order() -> None:
     assert [group.title.split()[0] for group in groups()][:7] == [
-        "Project", "Image", "Or", "Endpoint", "Compute", "Replicas", "Advanced",
+        "Project", "Image", "Model", "Serving", "Compute", "Replica", "Advanced",
     ]  # fmt: skip
 
 
-def test_every_example_is_fine_and_says_what_it_is() -> None:
+def test_every_example_is_valid_and_has_a_title() -> None:
     for example in new.examples().values():
-        seen = look(example.text, PROFILE)
+        spec = look(example.text, PROFILE)
 
-        assert seen.objects
-        assert not seen.closed
+        assert spec.objects
+        assert not spec.closed
         assert example.title.endswith(".")
-        assert not beside(seen.data)
+        assert not beside(spec.data)
 
 
-# One value.
+# Single values.
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_every_example_is_fine_and_says_what_it_is() -> None:
         ("amount", 2, "2"), ("choice", None, ""),
     ],
 )  # fmt: skip
-def test_a_value_is_shown_as_it_is_or_not_at_all(kind: Any, value: Any, text: str | None) -> None:
+def test_a_value_is_shown_unchanged_or_not_at_all(kind: Any, value: Any, text: str | None) -> None:
     assert shown(kind, value) == text
 
 
@@ -142,31 +142,31 @@ def test_a_value_is_shown_as_it_is_or_not_at_all(kind: Any, value: Any, text: st
         ("flag", "on", True), ("flag", "", None), ("zero", "on", 0), ("zero", "", 1), ("lines", "a b\n", "a b"),
     ],
 )  # fmt: skip
-def test_a_text_means_what_a_person_means(kind: Any, text: str, value: Any) -> None:
-    found = meant(kind, text)
+def test_field_text_is_parsed_by_kind(kind: Any, text: str, value: Any) -> None:
+    parsed = meant(kind, text)
 
-    assert found == value
-    assert type(found) is type(value)
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @given(st.sampled_from(["text", "integer", "number", "amount", "list", "truth", "choice", "lines"]), st.text())
-def test_what_is_shown_of_a_meaning_means_the_same(kind: Any, text: str) -> None:
+def test_showing_and_parsing_a_value_round_trips(kind: Any, text: str) -> None:
     value = meant(kind, text)
-    again = shown(kind, value)
+    shown_text = shown(kind, value)
 
-    if again is not None and value is not None:
-        assert meant(kind, again) == value
-
-
-# Form to text.
+    if shown_text is not None and value is not None:
+        assert meant(kind, shown_text) == value
 
 
-def test_there_are_many_texts_to_hold_the_laws() -> None:
+# From the form to the YAML.
+
+
+def test_the_properties_are_checked_on_many_specs() -> None:
     assert len(TEXTS) > 150
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
-def test_a_form_that_comes_back_as_it_went_changes_nothing(name: str) -> None:
+def test_an_unchanged_form_changes_nothing(name: str) -> None:
     text = TEXTS[name]
 
     assert changes_of(data_of(text), filled(text)) == {}
@@ -190,156 +190,169 @@ VALUES = {
 
 @settings(max_examples=250, deadline=None)
 @given(st.data())
-def test_an_edit_in_the_form_is_that_change_in_the_text_and_no_other(data: st.DataObject) -> None:
+def test_a_form_edit_changes_only_its_value_in_the_yaml(data: st.DataObject) -> None:
     text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
     before = data_of(text)
-    sent = filled(text)
-    name = data.draw(st.sampled_from(sorted(sent)))
+    values = filled(text)
+    name = data.draw(st.sampled_from(sorted(values)))
     control = next(
-        one
-        for one in controls()
-        if one.name == name or (one.column and any(one.name.format(number) == name for number in range(20)))
+        candidate
+        for candidate in controls()
+        if candidate.name == name
+        or (candidate.column and any(candidate.name.format(number) == name for number in range(20)))
     )
     new_text = data.draw(st.sampled_from([*VALUES[control.kind], ""]))
     whole = copy.deepcopy(before)
 
-    found = merged(text, text, {**sent, name: new_text})
+    result = merged(text, text, {**values, name: new_text})
 
     assert before == whole
-    assert not found.refused
-    after = data_of(found.text)
-    wanted = before
-    for path, value in changes_of(before, {**sent, name: new_text}).items():
-        wanted = changed(wanted, path, value)
-    assert after == wanted
-    here, there = text.splitlines(), found.text.splitlines()
-    least = min(len(here), len(there))
-    first = next((place for place in range(least) if here[place] != there[place]), least)
-    last = next((place for place in range(least - first) if here[-1 - place] != there[-1 - place]), least - first)
-    # What lies before and after the place of the change is the same, and lines are neither lost nor made elsewhere.
-    assert here[:first] == there[:first]
-    assert here[len(here) - last :] == there[len(there) - last :]
-    # The form now shows what was written.
-    again = filled(found.text).get(name)
-    if again is not None and new_text and control.kind not in {"flag", "zero"}:
-        assert meant(control.kind, again.replace("\r\n", "\n")) == meant(control.kind, new_text.replace("\r\n", "\n"))
+    assert not result.refused
+    after = data_of(result.text)
+    expected = before
+    for path, value in changes_of(before, {**values, name: new_text}).items():
+        expected = changed(expected, path, value)
+    assert after == expected
+    lines_before, lines_after = text.splitlines(), result.text.splitlines()
+    shortest = min(len(lines_before), len(lines_after))
+    first = next((index for index in range(shortest) if lines_before[index] != lines_after[index]), shortest)
+    last = next(
+        (index for index in range(shortest - first) if lines_before[-1 - index] != lines_after[-1 - index]),
+        shortest - first,
+    )
+    # The lines before and after the change are the same, and no line is lost or added elsewhere.
+    assert lines_before[:first] == lines_after[:first]
+    assert lines_before[len(lines_before) - last :] == lines_after[len(lines_after) - last :]
+    # The form now shows the new value.
+    shown_text = filled(result.text).get(name)
+    if shown_text is not None and new_text and control.kind not in {"flag", "zero"}:
+        assert meant(control.kind, shown_text.replace("\r\n", "\n")) == meant(
+            control.kind, new_text.replace("\r\n", "\n")
+        )
 
 
-def test_an_edit_keeps_comments_and_what_the_form_does_not_know() -> None:
-    found = merged(SPEC, SPEC, {"spec.image": "a/b:2", "spec.autoscaling.maxReplicas": "8"})
+def test_an_edit_keeps_comments_and_unknown_fields() -> None:
+    result = merged(SPEC, SPEC, {"spec.image": "a/b:2", "spec.autoscaling.maxReplicas": "8"})
 
-    assert found.text == SPEC.replace("a/b:1", "a/b:2").replace("maxReplicas: 4", "maxReplicas: 8")
-    assert found.made == 2
+    assert result.text == SPEC.replace("a/b:1", "a/b:2").replace("maxReplicas: 4", "maxReplicas: 8")
+    assert result.changed_count == 2
     assert beside(data_of(SPEC)) == ["spec.environmentVariables[1].description", "spec.tolerations"]
 
 
-def test_an_edit_in_the_text_and_one_in_the_form_are_both_made() -> None:
+def test_edits_in_the_yaml_and_the_form_are_merged() -> None:
     text = SPEC.replace("minReplicas: 1", "minReplicas: 2")
 
-    found = merged(SPEC, text, {**filled(SPEC), "spec.image": "a/b:2"})
+    result = merged(SPEC, text, {**filled(SPEC), "spec.image": "a/b:2"})
 
-    assert found.text == text.replace("a/b:1", "a/b:2")
+    assert result.text == text.replace("a/b:1", "a/b:2")
 
 
-def test_the_box_sets_the_fewest_to_zero_and_back() -> None:
+def test_the_scale_to_zero_checkbox_sets_and_resets_the_minimum() -> None:
     resting = merged(SPEC, SPEC, {**filled(SPEC), "to-zero": "on"}).text
 
     assert resting == SPEC.replace("minReplicas: 1", "minReplicas: 0")
     assert merged(resting, resting, {**filled(resting), "to-zero": ""}).text == SPEC
 
 
-def test_a_new_item_is_appended_and_a_blank_one_is_not() -> None:
+def test_a_new_item_is_appended_unless_it_is_empty() -> None:
     fresh = {f"spec.environmentVariables.2.{name}": "" for name in ("name", "value", "secret.name", "secret.key")}
 
     assert merged(SPEC, SPEC, {**filled(SPEC), **fresh}).text == SPEC
-    found = merged(SPEC, SPEC, {**filled(SPEC), **fresh, "spec.environmentVariables.2.name": "C"})
-    assert data_of(found.text)["spec"]["environmentVariables"][2] == {"name": "C"}
-    assert found.text.startswith(SPEC[: SPEC.index("  autoscaling")])
+    result = merged(SPEC, SPEC, {**filled(SPEC), **fresh, "spec.environmentVariables.2.name": "C"})
+    assert data_of(result.text)["spec"]["environmentVariables"][2] == {"name": "C"}
+    assert result.text.startswith(SPEC[: SPEC.index("  autoscaling")])
 
 
-def test_an_item_stays_in_its_place_while_it_is_written_anew() -> None:
+def test_a_cleared_item_stays_in_place() -> None:
     names = ("name", "value")
-    found = merged(SPEC, SPEC, {**filled(SPEC), **{f"spec.environmentVariables.0.{name}": "" for name in names}})
+    result = merged(SPEC, SPEC, {**filled(SPEC), **{f"spec.environmentVariables.0.{name}": "" for name in names}})
 
-    assert [item["name"] for item in data_of(found.text)["spec"]["environmentVariables"]] == ["", "B"]
+    assert [item["name"] for item in data_of(result.text)["spec"]["environmentVariables"]] == ["", "B"]
 
 
 def test_an_empty_text_is_filled_by_the_form() -> None:
-    found = merged("", "", {"metadata.name": "chat", "spec.image": "a/b:1"})
+    result = merged("", "", {"metadata.name": "chat", "spec.image": "a/b:1"})
 
-    assert data_of(found.text) == {**data_of(EMPTY), "metadata": {"name": "chat"}, "spec": {"image": "a/b:1"}}
-    assert "{}" not in found.text
+    assert data_of(result.text) == {**data_of(EMPTY), "metadata": {"name": "chat"}, "spec": {"image": "a/b:1"}}
+    assert "{}" not in result.text
 
 
-def test_what_cannot_be_edited_is_named_and_the_rest_is_done() -> None:
+def test_impossible_edits_are_reported_and_the_others_are_made() -> None:
     text = f"{HEAD}  image: a/b:1\n  args: x\n  args: z\n"
 
-    found = merged(text, text, {"spec.args": "y", "spec.image": "c"})
+    result = merged(text, text, {"spec.args": "y", "spec.image": "c"})
 
-    assert found.refused == ("spec.args",)
-    assert "image: c\n" in found.text
+    assert result.refused == ("spec.args",)
+    assert "image: c\n" in result.text
 
 
-# Text to form.
+# From the YAML to the form.
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("a: [\n", "cannot be read"),
         (f"{SPEC}---\n{SPEC.replace('chat', 'other')}", "2 documents"),
-        ('{"name": "x", "projectId": "team-a", "clusterId": "c", "spec": {"image": {"image": "a"}}}', "own words"),
+        ('{"name": "x", "projectId": "team-a", "clusterId": "c", "spec": {"image": {"image": "a"}}}', "native format"),
     ],
 )
-def test_a_text_that_the_form_cannot_change_says_why(text: str, told: str) -> None:
-    assert told in look(text, PROFILE).closed
+def test_a_read_only_form_shows_the_reason(text: str, reason: str) -> None:
+    assert reason in look(text, PROFILE).closed
 
 
-def test_a_text_in_other_words_can_be_turned_into_ours() -> None:
+def test_a_foreign_document_can_be_converted() -> None:
     folder = next(folder for folder in cases.FOLDERS if folder.name == "rest-body")
-    seen = look(cases.spec_file(folder).read_text(), cases.profile(folder))
+    spec = look(cases.spec_file(folder).read_text(), cases.profile(folder))
 
-    assert seen.foreign
-    turned = look(manifests.write_one(seen.data), cases.profile(folder))
-    assert not turned.closed
-    assert [item["metadata"]["name"] for item in turned.objects] == [item["metadata"]["name"] for item in seen.objects]
+    assert spec.foreign
+    converted = look(manifests.write_one(spec.data), cases.profile(folder))
+    assert not converted.closed
+    assert [item["metadata"]["name"] for item in converted.objects] == [
+        item["metadata"]["name"] for item in spec.objects
+    ]
 
 
 def test_a_live_workload_is_read_back_in_the_order_of_the_reference() -> None:
-    seen = look(SPEC, PROFILE)
-    text = text_of(seen.objects[-1], PROFILE)
+    spec = look(SPEC, PROFILE)
+    text = text_of(spec.objects[-1], PROFILE)
 
-    assert data_of(text) == seen.data
+    assert data_of(text) == spec.data
     assert [*data_of(text)["spec"]] == ["image", "environmentVariables", "autoscaling", "tolerations"]
     assert [*data_of(text)["spec"]["autoscaling"]] == ["minReplicas", "maxReplicas", "metric", "metricThreshold"]
     assert ordered({"b": 1, "kind": {"x": 1}, "apiVersion": []}) == {"b": 1, "kind": {"x": 1}, "apiVersion": []}
 
 
-def test_problems_stand_at_their_fields() -> None:
+def test_problems_are_placed_at_their_fields() -> None:
     text = SPEC.replace("metricThreshold: 10", "metricThreshold: ten").replace("name: A", 'name: "1 x"')
-    seen = look(text, PROFILE)
-    shown_groups, left = form(seen.data, seen.problems)
+    spec = look(text, PROFILE)
+    shown_groups, unplaced = form(spec.data, spec.problems)
     wrong = {
-        one.name
+        shown_field.name
         for group in shown_groups
         for block in group.blocks
-        for one in (*block.fields, *(field for row in block.items for field in row))
-        if one.wrong
+        for shown_field in (*block.fields, *(field for row in block.items for field in row))
+        if shown_field.wrong
     }
 
     assert wrong == {"spec.autoscaling.metricThreshold"}
-    assert not [problem for problem in left if problem.severity == "error"]
-    named = look(SPEC.replace("name: A", 'name: "1 x"'), PROFILE)
-    placed = form(named.data, named.problems)[0]
+    assert not [problem for problem in unplaced if problem.severity == "error"]
+    renamed = look(SPEC.replace("name: A", 'name: "1 x"'), PROFILE)
+    placed = form(renamed.data, renamed.problems)[0]
     assert "spec.environmentVariables.0.name" in {
-        one.name for group in placed for block in group.blocks for row in block.items for one in row if one.wrong
+        shown_field.name
+        for group in placed
+        for block in group.blocks
+        for row in block.items
+        for shown_field in row
+        if shown_field.wrong
     }
 
 
-def test_what_is_of_no_use_is_off_until_it_says_something() -> None:
+def test_conditional_fields_are_hidden_until_they_have_a_value() -> None:
     def off(text: str) -> set[str]:
-        seen = look(text, PROFILE)
-        blocks = [block for group in form(seen.data, seen.problems)[0] for block in group.blocks]
+        spec = look(text, PROFILE)
+        blocks = [block for group in form(spec.data, spec.problems)[0] for block in group.blocks]
         return {block.when for block in blocks if not block.on}
 
     fixed = f"{HEAD}  image: a/b:1\n"
@@ -349,8 +362,8 @@ def test_what_is_of_no_use_is_off_until_it_says_something() -> None:
     assert "moves" not in off(f"{fixed}  autoscaling:\n    metricThreshold: 3\n")
 
 
-def test_no_field_of_the_spec_is_lost_between_form_and_list() -> None:
-    # A document that says everything: what has no field is listed.
+def test_every_field_is_in_the_form_or_listed() -> None:
+    # Fields without a control are listed.
     data = {
         "metadata": {"name": "x", "annotations": {"a": "b"}},
         "spec": {"category": "c", "image": "i", "slo": {"uptimePercent": 99}},
@@ -374,7 +387,7 @@ ODD = st.recursive(
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
+def test_no_input_raises_an_error(data: st.DataObject) -> None:
     text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
     whole = data_of(text)
     for control in data.draw(st.lists(st.sampled_from(controls()), max_size=3)):
@@ -390,51 +403,51 @@ def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
         st.sampled_from([manifests.write_one(whole) if whole else "", data.draw(st.text(max_size=40)), text[:200]])
     )
 
-    seen = look(odd, PROFILE)
-    form(seen.data, seen.problems)
-    beside(seen.data)
-    remedies(seen, PROFILE)
+    spec = look(odd, PROFILE)
+    form(spec.data, spec.problems)
+    beside(spec.data)
+    remedies(spec, PROFILE)
     names = st.sampled_from([control.name.format(0) for control in controls()])
-    found = merged(odd, odd, data.draw(st.dictionaries(names, st.text(max_size=6), max_size=3)))
-    look(found.text, PROFILE)
+    result = merged(odd, odd, data.draw(st.dictionaries(names, st.text(max_size=6), max_size=3)))
+    look(result.text, PROFILE)
 
 
-# Ways out.
+# Fixes.
 
 
 @pytest.mark.parametrize(
     ("line", "label", "after"),
     [
-        ("minReplicas: 9\n    maxReplicas: 4", "minReplicas: 4", "minReplicas: 4\n    maxReplicas: 4"),
-        ("minReplica: 1", "rename it to minReplicas", "minReplicas: 1"),
-        ('minReplicas: "1"', "write 1 without quotes", "minReplicas: 1"),
-        ("minReplicas: 1\n    maxReplicas: 3", "concurrency, 10 requests in flight per replica",
+        ("minReplicas: 9\n    maxReplicas: 4", "Set minReplicas to 4", "minReplicas: 4\n    maxReplicas: 4"),
+        ("minReplica: 1", "Rename to minReplicas", "minReplicas: 1"),
+        ('minReplicas: "1"', "Remove the quotes: 1", "minReplicas: 1"),
+        ("minReplicas: 1\n    maxReplicas: 3", "Use concurrency, 10 requests in flight per replica",
          "minReplicas: 1\n    maxReplicas: 3\n    metric: concurrency\n    metricThreshold: 10"),
-        ("minReplicas: 1\n    frobnicate: 2", "remove frobnicate", "minReplicas: 1"),
+        ("minReplicas: 1\n    frobnicate: 2", "Remove frobnicate", "minReplicas: 1"),
     ],
 )  # fmt: skip
-def test_a_way_out_is_one_click(line: str, label: str, after: str) -> None:
+def test_a_fix_is_one_click(line: str, label: str, after: str) -> None:
     text = f"{HEAD}  image: a/b:1\n  autoscaling:\n    {line}\n"
-    seen = look(text, PROFILE)
-    found = {one.label: one for offered in remedies(seen, PROFILE).values() for one in offered}
+    spec = look(text, PROFILE)
+    fixes = {fix.label: fix for offered in remedies(spec, PROFILE).values() for fix in offered}
 
-    assert label in found
-    assert found[label].text == f"{HEAD}  image: a/b:1\n  autoscaling:\n    {after}\n"
-    assert applied(seen, PROFILE, found[label].key) == found[label].text
-    assert applied(seen, PROFILE, "no such way") == text
+    assert label in fixes
+    assert fixes[label].text == f"{HEAD}  image: a/b:1\n  autoscaling:\n    {after}\n"
+    assert applied(spec, PROFILE, fixes[label].key) == fixes[label].text
+    assert applied(spec, PROFILE, "no such way") == text
 
 
-def test_ways_out_help_and_make_nothing_worse() -> None:
+def test_fixes_solve_their_problem_and_cause_no_new_error() -> None:
     offered = 0
     for folder in cases.FOLDERS:
         profile = cases.profile(folder)
-        seen = look(cases.spec_file(folder).read_text(), profile)
-        before = {(problem.code, problem.path) for problem in seen.errors}
-        for number, found in remedies(seen, profile).items():
-            for one in found:
-                after = look(one.text, profile)
-                named = {(problem.code, problem.path) for problem in after.problems}
-                assert (seen.problems[number].code, seen.problems[number].path) not in named
+        spec = look(cases.spec_file(folder).read_text(), profile)
+        before = {(problem.code, problem.path) for problem in spec.errors}
+        for number, fixes in remedies(spec, profile).items():
+            for fix in fixes:
+                after = look(fix.text, profile)
+                remaining = {(problem.code, problem.path) for problem in after.problems}
+                assert (spec.problems[number].code, spec.problems[number].path) not in remaining
                 assert {(problem.code, problem.path) for problem in after.errors} <= before
                 offered += 1
 

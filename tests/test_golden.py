@@ -1,6 +1,6 @@
-"""Each golden case is a folder: a spec goes in, the expected manifests or problems come out.
+"""Each golden case is a folder with a spec and the expected manifests or problems.
 
-``make accept`` writes what is made as what is expected; read the difference before you commit it.
+``make accept`` replaces the expected files with the current output. Read the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def shown(problems: list[Any]) -> str:
-    """The problems as a golden file has them."""
+    """Return the problems in the format of a golden file."""
     rows = [
         {
             "code": problem.code,
@@ -35,11 +35,11 @@ def shown(problems: list[Any]) -> str:
 
 
 @pytest.mark.parametrize("folder", cases.FOLDERS, ids=lambda folder: folder.name)
-def test_a_case_gives_what_its_folder_expects(folder: Path, *, accept: bool) -> None:
-    made = cases.make(folder)
-    found = {"expected.yaml": "".join(manifests.write(made.objects)), "problems.yaml": shown(made.problems)}
+def test_the_output_of_a_case_matches_its_folder(folder: Path, *, accept: bool) -> None:
+    case = cases.make(folder)
+    outputs = {"expected.yaml": "".join(manifests.write(case.objects)), "problems.yaml": shown(case.problems)}
 
-    for name, text in found.items():
+    for name, text in outputs.items():
         file = folder / name
         expected = file.read_text() if file.exists() else ""
         if accept and text != expected:
@@ -59,7 +59,7 @@ def test_a_case_gives_what_its_folder_expects(folder: Path, *, accept: bool) -> 
         assert not difference, f"{difference}\nif this is right: make accept, and read the difference"
 
 
-def test_every_case_makes_something_or_says_why_not() -> None:
+def test_every_case_renders_objects_or_has_an_error() -> None:
     assert cases.FOLDERS
     silent = [
         folder.name for folder in cases.FOLDERS if not cases.make(folder).objects and not cases.make(folder).problems

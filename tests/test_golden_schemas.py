@@ -1,4 +1,4 @@
-"""Every golden output has the structure that upstream's schemas want: no unknown field, no wrong type."""
+"""Every golden output is valid by upstream's schemas: no unknown field, no wrong type."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("folder", cases.RENDERED, ids=lambda folder: folder.name)
-def test_each_object_of_a_case_has_its_kind_s_structure(folder: Path) -> None:
-    made = cases.make(folder).objects
+def test_each_object_of_a_case_matches_the_schema_of_its_kind(folder: Path) -> None:
+    objects = cases.make(folder).objects
 
-    assert made, "the folder has an expected.yaml, so objects are made"
-    assert {item["kind"]: found for item in made if (found := validate(item))} == {}
+    assert objects, "the folder has an expected.yaml, so objects are made"
+    assert {obj["kind"]: errors for obj in objects if (errors := validate(obj))} == {}
 
 
-def test_every_kind_that_is_made_has_a_schema() -> None:
-    kinds = {(item["apiVersion"], item["kind"]) for folder in cases.RENDERED for item in cases.make(folder).objects}
+def test_every_rendered_kind_has_a_schema() -> None:
+    kinds = {(obj["apiVersion"], obj["kind"]) for folder in cases.RENDERED for obj in cases.make(folder).objects}
 
     assert kinds
     assert kinds <= validators().keys()

@@ -1,4 +1,4 @@
-"""Live objects become specs again: rendering an import gives the object back, nothing is dropped unsaid."""
+"""The import of live objects: rendering an imported spec reproduces the object, and every loss is reported."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ TOPS = {("serving.knative.dev/v1", "Service"), ("serving.kserve.io/v1beta1", "In
 
 
 def profile(**changes: Any) -> Any:
-    """The built-in profile with parts of its spec merged over."""
-    found, problems = profiles.validate(merge_patch(profiles_data(), {"spec": changes}))
-    assert found is not None, problems
-    return found
+    """Return the built-in profile with changes merged into its spec."""
+    result, problems = profiles.validate(merge_patch(profiles_data(), {"spec": changes}))
+    assert result is not None, problems
+    return result
 
 
 def profiles_data() -> dict[str, Any]:
@@ -87,11 +87,11 @@ PROFILES: dict[str, dict[str, Any]] = {
 MODEL = {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"}
 IMAGE = {"image": "ghcr.io/acme/chat:1.0"}
 SCALED = {"minReplicas": 1, "maxReplicas": 4}
-#: Why a patch is needed for an object of our own.
-HPA = "what moves the replicas is an HPA or ScaledObject beside the object"
-CLAIMS = "how much GPU a claim asks for stands in a ResourceClaimTemplate beside the object"
-ACCOUNT = "the Secret stands in the ServiceAccount beside the object"
-#: Name, profile, spec, and why a patch is needed if one is.
+#: Reasons why an object that Ebbtide rendered needs a patch.
+HPA = "a separate HPA or ScaledObject scales the replicas"
+CLAIMS = "the size of a GPU claim is in a separate ResourceClaimTemplate"
+ACCOUNT = "the Secret is in a separate ServiceAccount"
+#: Name, profile, spec, and the reason for a patch, empty if none is needed.
 CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("least", "built-in", {}, ""),
     ("project", "built-in", {"project": "team-a"}, ""),
@@ -208,7 +208,7 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "",
     ),
     (
-        "custom with a word for none",
+        "custom named none",
         "built-in",
         {"autoscaling": {**SCALED, "metric": "custom", "metricName": "none", "metricThreshold": 5}},
         "",
@@ -402,7 +402,7 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
 
 
 def rendered(spec: dict[str, Any], cluster: Any, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The top object of a spec."""
+    """Return the top object of a spec."""
     native = {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Inference",
@@ -411,41 +411,41 @@ def rendered(spec: dict[str, Any], cluster: Any, metadata: dict[str, Any] | None
     }
     loaded = load(native, cluster)
     assert loaded.inference is not None, loaded.problems
-    made = translate(loaded.inference, cluster, loaded.canonical)
-    assert made.objects, made.problems
-    return top_of(made.objects)
+    translation = translate(loaded.inference, cluster, loaded.canonical)
+    assert translation.objects, translation.problems
+    return top_of(translation.objects)
 
 
 def top_of(objects: Any) -> dict[str, Any]:
-    (found,) = [item for item in objects if (item["apiVersion"], item["kind"]) in TOPS]
-    assert isinstance(found, dict)
-    return found
+    (top,) = [obj for obj in objects if (obj["apiVersion"], obj["kind"]) in TOPS]
+    assert isinstance(top, dict)
+    return top
 
 
 def stripped(value: Any) -> Any:
-    """A manifest without labels and annotations of Ebbtide's own, at any depth."""
+    """Return a manifest without Ebbtide's labels and annotations, at any depth."""
     if isinstance(value, list):
         return [stripped(item) for item in value]
     if not isinstance(value, dict):
         return value
-    found = {}
+    result = {}
     for key, item in value.items():
         if key in {"labels", "annotations"} and isinstance(item, dict):
-            kept = {name: text for name, text in item.items() if not name.startswith("ebbtide.dev/")}
-            if kept or not item:
-                found[key] = kept
+            rest = {name: text for name, text in item.items() if not name.startswith("ebbtide.dev/")}
+            if rest or not item:
+                result[key] = rest
         else:
-            found[key] = stripped(item)
-    return found
+            result[key] = stripped(item)
+    return result
 
 
 def again(imported: Import, cluster: Any) -> dict[str, Any]:
-    """What an import renders to."""
+    """Return the top object that an import renders."""
     loaded = load(imported.native, cluster)
     assert loaded.inference is not None, loaded.problems
-    made = translate(loaded.inference, cluster, loaded.canonical)
-    assert made.objects, made.problems
-    return top_of(made.objects)
+    translation = translate(loaded.inference, cluster, loaded.canonical)
+    assert translation.objects, translation.problems
+    return top_of(translation.objects)
 
 
 def codes(imported: Import) -> set[str]:
@@ -455,7 +455,7 @@ def codes(imported: Import) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "of", "spec", "why"), CASES, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_our_own_objects_come_back_whole(name: str, of: str, spec: dict[str, Any], why: str) -> None:
+def test_rendered_objects_are_reproduced_by_their_import(name: str, of: str, spec: dict[str, Any], why: str) -> None:
     cluster = profile(**PROFILES[of])
     live = stripped(rendered(spec, cluster, {"labels": {"own": name.replace(" ", "-").replace(",", "")}}))
 
@@ -470,7 +470,7 @@ def test_our_own_objects_come_back_whole(name: str, of: str, spec: dict[str, Any
 @pytest.mark.parametrize(
     ("name", "of", "spec", "why"), CASES, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_a_kept_spec_is_read_back_as_it_was(name: str, of: str, spec: dict[str, Any], why: str) -> None:
+def test_a_stored_spec_is_returned_unchanged(name: str, of: str, spec: dict[str, Any], why: str) -> None:
     del name, why
     cluster = profile(**PROFILES[of])
     live = rendered(spec, cluster)
@@ -482,7 +482,7 @@ def test_a_kept_spec_is_read_back_as_it_was(name: str, of: str, spec: dict[str, 
     assert again(imported, cluster) == live
 
 
-def test_a_kept_spec_that_is_out_of_date_is_not_believed() -> None:
+def test_an_outdated_stored_spec_is_not_used() -> None:
     cluster = profile()
     live = rendered({"slo": {"uptimePercent": 99}}, cluster)
     live["spec"]["template"]["spec"]["containers"][0]["image"] = "ghcr.io/acme/chat:2.0"
@@ -495,30 +495,30 @@ def test_a_kept_spec_that_is_out_of_date_is_not_believed() -> None:
 
 
 def golden() -> list[Any]:
-    """Every top object of every golden case and example."""
-    found = []
+    """Return every top object of every golden case and example."""
+    parameters = []
     for home in (ROOT / "tests" / "golden", ROOT / "examples"):
         for file in sorted(home.glob("*/expected.yaml")):
             for number, read in enumerate(manifests.read(file.read_bytes(), file.name)):
                 data = read.data
                 if isinstance(data, dict) and (data.get("apiVersion"), data.get("kind")) in TOPS:
-                    found.append(pytest.param(file.parent, data, id=f"{file.parent.name}-{number}"))
-    return found
+                    parameters.append(pytest.param(file.parent, data, id=f"{file.parent.name}-{number}"))
+    return parameters
 
 
 def kept_patches(live: dict[str, Any]) -> bool:
-    kept = live["metadata"].get("annotations", {}).get("ebbtide.dev/spec", "{}")
-    return bool(json.loads(kept).get("patches"))
+    stored = live["metadata"].get("annotations", {}).get("ebbtide.dev/spec", "{}")
+    return bool(json.loads(stored).get("patches"))
 
 
 def pod_of(live: dict[str, Any]) -> dict[str, Any]:
     spec = live["spec"]
-    found = spec["predictor"] if live["kind"] == "InferenceService" else spec["template"]["spec"]
-    assert isinstance(found, dict)
-    return found
+    pod = spec["predictor"] if live["kind"] == "InferenceService" else spec["template"]["spec"]
+    assert isinstance(pod, dict)
+    return pod
 
 
-#: Why one of our own objects needs a patch, and how that shows.
+#: Reasons why an object that Ebbtide rendered needs a patch, and how the object shows each.
 NEEDED: tuple[tuple[str, Callable[[dict[str, Any]], bool]], ...] = (
     (
         HPA,
@@ -528,15 +528,15 @@ NEEDED: tuple[tuple[str, Callable[[dict[str, Any]], bool]], ...] = (
     (ACCOUNT, lambda live: pod_of(live).get("serviceAccountName") == f"{live['metadata']['name']}-storage"),
     ("its spec had patches", kept_patches),
 )
-#: The same for cases in which it does not show.
+#: The reasons in cases whose object does not show it.
 NEEDED_BY = {
-    "gpu-utilization-per-container-one-device": "a portion of one device is written as one without a number of "
-    "devices, and the translator chooses the metric by that number",
+    "gpu-utilization-per-container-one-device": "a portion of one device is rendered like a portion without a "
+    "number of devices, but the metric depends on that number",
 }
 
 
 @pytest.mark.parametrize(("folder", "live"), golden())
-def test_golden_objects_come_back_whole(folder: Path, live: dict[str, Any]) -> None:
+def test_golden_objects_are_reproduced_by_their_import(folder: Path, live: dict[str, Any]) -> None:
     own, named = folder / "profile.yaml", folder / "profile.txt"
     where = str(own) if own.exists() else BUILT_IN_NAME
     if named.exists():
@@ -555,7 +555,7 @@ def test_golden_objects_come_back_whole(folder: Path, live: dict[str, Any]) -> N
     assert imported.patch == {} or needed
 
 
-# Objects as people have them.
+# Objects that users wrote without Ebbtide.
 
 KN = {
     "apiVersion": "serving.knative.dev/v1",
@@ -616,17 +616,17 @@ ISVC = {
 
 
 def changed(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    found = merge_patch(copy.deepcopy(base), patch)
-    assert isinstance(found, dict)
-    return found
+    result = merge_patch(copy.deepcopy(base), patch)
+    assert isinstance(result, dict)
+    return result
 
 
 def with_pod(patch: dict[str, Any], container: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The ksvc with its pod and its container changed."""
-    found = changed(KN, {"spec": {"template": {"spec": patch}}})
+    """Return the ksvc with changes in its pod and its container."""
+    result = changed(KN, {"spec": {"template": {"spec": patch}}})
     if container is not None:
-        found["spec"]["template"]["spec"]["containers"][0].update(container)
-    return found
+        result["spec"]["template"]["spec"]["containers"][0].update(container)
+    return result
 
 
 FOREIGN: dict[str, dict[str, Any]] = {
@@ -680,11 +680,11 @@ FOREIGN: dict[str, dict[str, Any]] = {
             }
         },
     ),
-    "class of its own": changed(
+    "unknown autoscaler class": changed(
         KN,
         {"spec": {"template": {"metadata": {"annotations": {"autoscaling.knative.dev/class": "x.example.com"}}}}},
     ),
-    "too long a time-out": with_pod({"timeoutSeconds": 7200}),
+    "timeout above the maximum": with_pod({"timeoutSeconds": 7200}),
     "account and more": with_pod(
         {
             "serviceAccountName": "robot",
@@ -787,7 +787,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 @pytest.mark.parametrize("of", ["built-in", "devices", "strict"])
-def test_what_people_have_comes_back_whole(name: str, of: str) -> None:
+def test_foreign_objects_are_reproduced_by_their_import(name: str, of: str) -> None:
     cluster = profile(**PROFILES[of])
     live = copy.deepcopy(FOREIGN[name])
 
@@ -799,8 +799,8 @@ def test_what_people_have_comes_back_whole(name: str, of: str) -> None:
     assert {problem.severity for problem in imported.losses} == {"warning"}
 
 
-def test_defaults_of_the_webhook_are_no_losses() -> None:
-    """The same service as its author wrote it, and as the cluster shows it."""
+def test_defaults_of_the_webhook_are_not_reported_as_losses() -> None:
+    """Compare one service as its author wrote it and as the cluster returns it."""
     cluster = profile()
     written = {
         "apiVersion": "serving.knative.dev/v1",
@@ -825,8 +825,8 @@ def test_defaults_of_the_webhook_are_no_losses() -> None:
     assert import_object(KN, cluster) == import_object(written, cluster)
 
 
-#: What a foreign object's spec must say, and the loss that must be told: name, path, value, code, place.
-TOLD: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
+#: The expected field in the spec of a foreign object, and the expected loss: name, path, value, code, place.
+EXPECTED: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
     ("kn", ("environmentVariables",), [{"name": "TARGET", "value": "World"}], "IMP004", ""),
     (
         "host path",
@@ -864,7 +864,7 @@ TOLD: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
         "spec.template.metadata.annotations.autoscaling.knative.dev/metric",
     ),
     (
-        "too long a time-out",
+        "timeout above the maximum",
         ("image",),
         "ghcr.io/knative/helloworld-go:latest",
         "IMP002",
@@ -885,26 +885,26 @@ TOLD: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("name", "path", "value", "code", "place"), TOLD)
-def test_the_spec_says_what_it_can_and_the_rest_is_told(
+@pytest.mark.parametrize(("name", "path", "value", "code", "place"), EXPECTED)
+def test_the_spec_expresses_what_it_can_and_the_rest_is_reported(
     name: str, path: tuple[str, ...], value: Any, code: str, place: str
 ) -> None:
     imported = import_object(FOREIGN[name], profile())
 
-    found = imported.native["spec"]
+    field = imported.native["spec"]
     for part in path:
-        found = found[part]
-    assert found == value
+        field = field[part]
+    assert field == value
     assert (code, place) in {(problem.code, problem.path) for problem in imported.losses}
 
 
-def test_what_no_object_holds_is_said_once() -> None:
+def test_fields_that_no_object_contains_are_reported_once() -> None:
     (lost,) = [problem for problem in import_object(ISVC, profile()).losses if problem.code == "IMP004"]
 
     assert "slo, relatedUrls, exposedUrls, category" in lost.message
 
 
-def test_a_name_that_no_spec_can_have_is_an_error() -> None:
+def test_an_object_name_that_is_invalid_in_a_spec_is_an_error() -> None:
     live = changed(KN, {"metadata": {"name": "Not.A.Name"}})
 
     imported = import_object(live, profile())
@@ -914,16 +914,16 @@ def test_a_name_that_no_spec_can_have_is_an_error() -> None:
     ]
 
 
-def test_both_readers_take_their_own_kind_only() -> None:
-    assert knative.recognise(KN)
-    assert kserve.recognise(ISVC)
-    assert not knative.recognise(ISVC)
-    assert not kserve.recognise(KN)
-    assert not knative.recognise({"apiVersion": "v1", "kind": "Service"})
+def test_each_reader_recognizes_only_its_own_kind() -> None:
+    assert knative.recognize(KN)
+    assert kserve.recognize(ISVC)
+    assert not knative.recognize(ISVC)
+    assert not kserve.recognize(KN)
+    assert not knative.recognize({"apiVersion": "v1", "kind": "Service"})
 
 
 @pytest.mark.parametrize("live", [KN, ISVC], ids=["ksvc", "isvc"])
-def test_loading_an_object_gives_its_spec_with_warnings(live: dict[str, Any]) -> None:
+def test_loading_an_object_returns_its_spec_with_warnings(live: dict[str, Any]) -> None:
     loaded = load(live, profile(), name="live.yaml")
 
     assert loaded.inference is not None, loaded.problems
@@ -931,7 +931,7 @@ def test_loading_an_object_gives_its_spec_with_warnings(live: dict[str, Any]) ->
     assert {problem.code for problem in loaded.problems} >= {"IMP001", "IMP004"}
 
 
-# Anything at all.
+# Arbitrary objects.
 
 SCALARS = st.one_of(
     st.none(),
@@ -955,49 +955,47 @@ VALUES = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
+    paths = [path] if path else []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        found += places(item, (*path, key))
-    return found
+        paths += places(item, (*path, key))
+    return paths
 
 
 @cache
 def bases() -> list[dict[str, Any]]:
-    """Objects of people, and our own with and without the spec kept on them."""
+    """Return objects that users wrote, and Ebbtide's objects with and without the spec stored on them."""
     own = [rendered(spec, profile(**PROFILES[of])) for _, of, spec, _ in CASES if of == "built-in"]
     return [*FOREIGN.values(), *own, *(stripped(live) for live in own)]
 
 
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
-    """A live object with some of its parts changed into anything, removed or added to."""
-    found: dict[str, Any] = copy.deepcopy(draw(st.sampled_from(bases())))
+    """Draw a live object in which some parts are replaced by arbitrary values, removed or extended."""
+    obj: dict[str, Any] = copy.deepcopy(draw(st.sampled_from(bases())))
     for _ in range(draw(st.integers(1, 4))):
-        open_places = [place for place in places(found) if place[0] not in {"apiVersion", "kind"}]
+        open_places = [place for place in places(obj) if place[0] not in {"apiVersion", "kind"}]
         if not open_places:
             break
-        # Most parts are deep down; without this, most objects would only lose their name.
+        # Most parts are deeply nested. Without this, most objects would only lose their name.
         deep = [place for place in open_places if len(place) > 3] or open_places
-        where = draw(st.sampled_from(draw(st.sampled_from([deep, deep, deep, open_places]))))
-        holder: Any = found
-        for part in where[:-1]:
+        path = draw(st.sampled_from(draw(st.sampled_from([deep, deep, deep, open_places]))))
+        holder: Any = obj
+        for part in path[:-1]:
             holder = holder[part]
         what = draw(st.sampled_from(["set", "remove", "add"]))
         if what == "remove":
-            del holder[where[-1]]
-        elif what == "add" and isinstance(holder[where[-1]], dict):
-            holder[where[-1]][draw(st.sampled_from(["x", "name", "priorityClassName", "exec", "limits"]))] = draw(
-                VALUES
-            )
+            del holder[path[-1]]
+        elif what == "add" and isinstance(holder[path[-1]], dict):
+            holder[path[-1]][draw(st.sampled_from(["x", "name", "priorityClassName", "exec", "limits"]))] = draw(VALUES)
         else:
-            holder[where[-1]] = draw(VALUES)
-    return found
+            holder[path[-1]] = draw(VALUES)
+    return obj
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(live=mutated(), of=st.sampled_from(["built-in", "devices", "pools", "strict"]))
-def test_any_object_comes_back_whole_or_is_refused_with_a_reason(live: dict[str, Any], of: str) -> None:
+def test_any_object_is_reproduced_or_refused_with_a_reason(live: dict[str, Any], of: str) -> None:
     cluster = profile(**PROFILES[of])
     before = json.dumps(live, sort_keys=True)
 
@@ -1009,7 +1007,7 @@ def test_any_object_comes_back_whole_or_is_refused_with_a_reason(live: dict[str,
         assert {problem.code for problem in refused} == {"IMP005"}
         assert all(problem.message for problem in refused)
     else:
-        # The marks of a server are not in what is rendered, so whether its defaults count must be said.
+        # A rendered object has no marks of a server, so `marked` must be passed.
         marked = "status" in live or any(
             isinstance(live.get("metadata"), dict) and live["metadata"].get(mark) is not None
             for mark in ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")

@@ -1,4 +1,4 @@
-"""Corners of the readers: values that no spec can say, and faults that must be told instead of lost."""
+"""Edge cases of the readers: values that a spec cannot express, and failures that must be reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ISVC: dict[str, Any] = {
 
 
 def stock(backend: str, **projects: Any) -> Profile:
-    """A cluster without KAI, with one pool."""
+    """Return a profile without KAI and with one pool."""
     pool = {"product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920, "devices": 8}
     return profile(
         scheduling={"scheduler": "default-scheduler", "classesOwner": "ebbtide"},
@@ -51,18 +51,18 @@ def stock(backend: str, **projects: Any) -> Profile:
 
 
 def profile(**changes: Any) -> Profile:
-    """The built-in profile with parts of its spec merged over."""
+    """Return the built-in profile with ``changes`` merged into its spec."""
     _, data, _ = profiles.read_with_data(BUILT_IN_NAME)
-    found, problems = profiles.validate(merge_patch(data, {"spec": changes}))
-    assert found is not None, problems
-    return found
+    cluster, problems = profiles.validate(merge_patch(data, {"spec": changes}))
+    assert cluster is not None, problems
+    return cluster
 
 
 def changed(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a live object with a merge patch laid over it."""
-    found = merge_patch(copy.deepcopy(base), patch)
-    assert isinstance(found, dict)
-    return found
+    """Return a copy of a live object with a merge patch applied."""
+    patched = merge_patch(copy.deepcopy(base), patch)
+    assert isinstance(patched, dict)
+    return patched
 
 
 def with_metadata(**metadata: Any) -> dict[str, Any]:
@@ -70,54 +70,54 @@ def with_metadata(**metadata: Any) -> dict[str, Any]:
 
 
 def with_revision(**annotations: str) -> dict[str, Any]:
-    """The Knative Service with annotations of scaling on its pods."""
-    own = {f"autoscaling.knative.dev/{name.replace('_', '-')}": text for name, text in annotations.items()}
-    return changed(KSVC, {"spec": {"template": {"metadata": {"annotations": own}}}})
+    """Return the Knative Service with autoscaling annotations on its pods."""
+    scaling = {f"autoscaling.knative.dev/{name.replace('_', '-')}": text for name, text in annotations.items()}
+    return changed(KSVC, {"spec": {"template": {"metadata": {"annotations": scaling}}}})
 
 
 def with_container(pod: dict[str, Any] | None = None, **container: Any) -> dict[str, Any]:
-    """The Knative Service with fields of its pod and its container."""
-    found = changed(KSVC, {"spec": {"template": {"spec": pod or {}}}})
-    found["spec"]["template"]["spec"]["containers"][0].update(container)
-    return found
+    """Return the Knative Service with fields added to its pod and its container."""
+    service = changed(KSVC, {"spec": {"template": {"spec": pod or {}}}})
+    service["spec"]["template"]["spec"]["containers"][0].update(container)
+    return service
 
 
 def imported(obj: dict[str, Any], cluster: Profile = PROFILE) -> Import:
-    """The import of an object, once what it renders to is seen to be that object."""
-    found = import_object(copy.deepcopy(obj), cluster)
-    assert told(found, "IMP005") == []
-    assert clean(rendered(found.native, cluster), cluster, marked=touched(obj)) == clean(obj, cluster)
-    return found
+    """Return the import of an object, after checking that it renders to that object."""
+    result = import_object(copy.deepcopy(obj), cluster)
+    assert problems_of(result, "IMP005") == []
+    assert clean(rendered(result.native, cluster), cluster, marked=touched(obj)) == clean(obj, cluster)
+    return result
 
 
 def rendered(native: dict[str, Any], cluster: Profile) -> dict[str, Any]:
-    """The top object of a native document."""
+    """Return the workload object that a native document renders to."""
     loaded = load(native, cluster)
     assert loaded.inference is not None, loaded.problems
-    made = translate(loaded.inference, cluster, loaded.canonical)
-    (top,) = [item for item in made.objects if item["apiVersion"].startswith("serving.")]
+    translation = translate(loaded.inference, cluster, loaded.canonical)
+    (top,) = [obj for obj in translation.objects if obj["apiVersion"].startswith("serving.")]
     return top
 
 
-def told(found: Import, code: str) -> list[Problem]:
-    return [problem for problem in found.losses if problem.code == code]
+def problems_of(result: Import, code: str) -> list[Problem]:
+    return [problem for problem in result.losses if problem.code == code]
 
 
-def places(found: Import, code: str) -> list[str]:
-    return [problem.path for problem in told(found, code)]
+def places(result: Import, code: str) -> list[str]:
+    return [problem.path for problem in problems_of(result, code)]
 
 
-def pod_patch(found: Import) -> dict[str, Any]:
-    patch = found.patch["spec"]["template"]["spec"]
+def pod_patch(result: Import) -> dict[str, Any]:
+    patch = result.patch["spec"]["template"]["spec"]
     assert isinstance(patch, dict)
     return patch
 
 
-# A classic workload.
+# Classic workloads.
 
 
 def workload(metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **fields: Any) -> Loaded:
-    """The smallest classic workload with more fields in its spec, read."""
+    """Return the smallest classic workload with ``fields`` added to its spec, loaded."""
     data = {
         "apiVersion": "run.ai/v2alpha1",
         "kind": "InferenceWorkload",
@@ -133,70 +133,72 @@ def workload(metadata: dict[str, Any] | None = None, status: dict[str, Any] | No
     return load(data, PROFILE)
 
 
-def test_commas_at_the_ends_of_a_list_in_one_text_name_nothing() -> None:
-    found = workload(capabilities={"value": ",NET_ADMIN, SYS_TIME,"})
+def test_leading_and_trailing_commas_in_a_list_are_ignored() -> None:
+    result = workload(capabilities={"value": ",NET_ADMIN, SYS_TIME,"})
 
-    assert found.reading.native["spec"]["security"]["capabilities"] == ["NET_ADMIN", "SYS_TIME"]
+    assert result.reading.native["spec"]["security"]["capabilities"] == ["NET_ADMIN", "SYS_TIME"]
 
 
-def test_a_list_in_one_text_that_is_a_number_is_refused_at_its_place() -> None:
-    found = workload(capabilities={"value": 5})
+def test_a_number_instead_of_a_list_is_rejected_at_its_path() -> None:
+    result = workload(capabilities={"value": 5})
 
-    assert [(item.code, item.path, item.message) for item in found.problems if item.severity == "error"] == [
-        ("SPEC002", "spec.capabilities.value", "5 is no list")
+    assert [
+        (problem.code, problem.path, problem.message) for problem in result.problems if problem.severity == "error"
+    ] == [("SPEC002", "spec.capabilities.value", "5 is not a valid list")]
+    assert result.inference is None
+
+
+def test_a_metadata_field_without_a_value_is_ignored() -> None:
+    assert [problem.path for problem in workload({"generateName": None}).problems] == [
+        problem.path for problem in workload().problems
     ]
-    assert found.inference is None
+    assert "metadata.generateName" in [problem.path for problem in workload({"generateName": "x-"}).problems]
 
 
-def test_a_field_of_metadata_without_a_value_is_as_if_it_was_not_there() -> None:
-    assert [item.path for item in workload({"generateName": None}).problems] == [
-        item.path for item in workload().problems
+def test_an_empty_status_causes_no_problem() -> None:
+    assert [problem.path for problem in workload(status={}).problems] == [
+        problem.path for problem in workload().problems
     ]
-    assert "metadata.generateName" in [item.path for item in workload({"generateName": "x-"}).problems]
+    assert "status" in [problem.path for problem in workload(status={"phase": "Running"}).problems]
 
 
-def test_an_empty_status_is_nothing_to_be_told() -> None:
-    assert [item.path for item in workload(status={}).problems] == [item.path for item in workload().problems]
-    assert "status" in [item.path for item in workload(status={"phase": "Running"}).problems]
+# Command lines.
 
 
-# A command line.
-
-
-def test_a_new_claim_with_an_unknown_part_makes_no_claim() -> None:
+def test_a_new_claim_with_an_unknown_key_is_not_added() -> None:
     reading = flags.read_flags(["chat", "-i", IMAGE, "--new-pvc", "size=1G,path=/data,colour=red"], PROFILE)
 
-    assert [(item.code, item.path) for item in reading.problems] == [("SPEC001", "--new-pvc")]
+    assert [(problem.code, problem.path) for problem in reading.problems] == [("SPEC001", "--new-pvc")]
     assert "storage" not in reading.native["spec"]
 
 
-def test_an_address_with_an_unknown_part_is_no_address() -> None:
+def test_an_external_url_with_an_unknown_key_is_not_added() -> None:
     reading = flags.read_flags(
         ["chat", "-i", IMAGE, "--external-url", "container=80,url=chat.example.com,colour=red"], PROFILE
     )
 
-    assert [(item.code, item.path) for item in reading.problems] == [("SPEC001", "--external-url")]
+    assert [(problem.code, problem.path) for problem in reading.problems] == [("SPEC001", "--external-url")]
     assert "exposedUrls" not in reading.native["spec"]
 
 
-# What the webhooks add.
+# Defaults that the webhooks add.
 
 
-def test_numbers_that_knative_adds_to_a_timed_readiness_probe_are_no_losses() -> None:
+def test_knatives_defaults_of_a_periodic_readiness_probe_are_not_reported_as_lost() -> None:
     probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 5}
     lived = with_container(readinessProbe={**probe, "failureThreshold": 3, "timeoutSeconds": 1, "successThreshold": 1})
     lived["metadata"]["uid"] = "1"
 
-    found = imported(lived)
+    result = imported(lived)
 
-    assert found.native["spec"]["probes"]["readiness"] == {
+    assert result.native["spec"]["probes"]["readiness"] == {
         "handler": {"httpGet": {"path": "/ready"}},
         "periodSeconds": 5,
     }
     assert clean(lived, PROFILE) == clean(with_container(readinessProbe=probe), PROFILE)
 
 
-def test_other_numbers_of_a_timed_readiness_probe_stay() -> None:
+def test_other_values_of_a_periodic_readiness_probe_are_kept() -> None:
     lived = with_container(
         readinessProbe={"tcpSocket": {}, "periodSeconds": 5, "failureThreshold": 4, "timeoutSeconds": 1}
     )
@@ -209,7 +211,7 @@ def test_other_numbers_of_a_timed_readiness_probe_stay() -> None:
     }
 
 
-def test_a_readiness_probe_without_a_period_gets_no_numbers_from_knative() -> None:
+def test_knative_sets_no_defaults_in_a_readiness_probe_without_a_period() -> None:
     lived = with_container(readinessProbe={"tcpSocket": {}, "failureThreshold": 3, "timeoutSeconds": 1})
     lived["metadata"]["uid"] = "1"
 
@@ -220,7 +222,7 @@ def test_a_readiness_probe_without_a_period_gets_no_numbers_from_knative() -> No
     }
 
 
-def test_an_older_predictor_gets_the_protocol_that_the_webhook_would_give_it() -> None:
+def test_an_older_predictor_gets_the_default_protocol_of_the_webhook() -> None:
     older = changed(ISVC, {"spec": {"predictor": {"model": None, "onnx": {"storageUri": "gs://models/iris"}}}})
 
     assert imported(older).native["spec"]["model"] == {
@@ -230,19 +232,19 @@ def test_an_older_predictor_gets_the_protocol_that_the_webhook_would_give_it() -
     }
 
 
-def test_a_predictor_that_is_no_mapping_is_refused() -> None:
-    (problem,) = told(import_object(changed(ISVC, {"spec": {"predictor": "sklearn"}}), PROFILE), "IMP005")
+def test_a_predictor_that_is_not_a_mapping_is_rejected() -> None:
+    (problem,) = problems_of(import_object(changed(ISVC, {"spec": {"predictor": "sklearn"}}), PROFILE), "IMP005")
 
     assert problem.severity == "error"
-    assert "no spec gives this object" in problem.message
+    assert "no spec renders this object" in problem.message
 
 
-def test_an_object_without_a_mode_is_standard_where_the_cluster_has_no_knative_mode() -> None:
+def test_an_object_without_a_mode_is_standard_if_the_cluster_has_no_knative_mode() -> None:
     assert imported(ISVC, profile(kserve={"modes": ["Standard"]})).native["spec"]["serving"] == "kserve-standard"
     assert "serving" not in imported(ISVC).native["spec"]
 
 
-def test_an_object_of_another_kind_loses_only_what_every_server_adds() -> None:
+def test_cleaning_another_kind_removes_only_what_every_api_server_adds() -> None:
     other = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -259,194 +261,196 @@ def test_an_object_of_another_kind_loses_only_what_every_server_adds() -> None:
     }
 
 
-# Fields that a spec has no word for.
+# Fields that a spec cannot express.
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_namespace_is_a_project_in_a_closed_cluster_only_if_the_profile_knows_it(*, known: bool) -> None:
+def test_in_a_closed_cluster_only_a_listed_namespace_is_a_project(*, known: bool) -> None:
     cluster = stock("devices", closed=True, known={"team-a": {}} if known else {})
 
-    found = imported(with_metadata(namespace="runai-team-a"), cluster)
+    result = imported(with_metadata(namespace="runai-team-a"), cluster)
 
-    assert found.native["spec"].get("project") == ("team-a" if known else None)
-    assert found.native["metadata"].get("namespace") == (None if known else "runai-team-a")
-
-
-def test_a_time_out_of_zero_is_no_word_of_a_spec_and_stays_in_the_object() -> None:
-    found = imported(with_container({"timeoutSeconds": 0}))
-
-    assert "servingConfiguration" not in found.native["spec"]
-    assert pod_patch(found)["timeoutSeconds"] == 0
-    assert "spec.template.spec.timeoutSeconds" in places(found, "IMP001")
+    assert result.native["spec"].get("project") == ("team-a" if known else None)
+    assert result.native["metadata"].get("namespace") == (None if known else "runai-team-a")
 
 
-def test_amounts_that_are_no_quantities_stay_as_they_are() -> None:
+def test_a_timeout_of_zero_is_kept_in_a_patch() -> None:
+    result = imported(with_container({"timeoutSeconds": 0}))
+
+    assert "servingConfiguration" not in result.native["spec"]
+    assert pod_patch(result)["timeoutSeconds"] == 0
+    assert "spec.template.spec.timeoutSeconds" in places(result, "IMP001")
+
+
+def test_invalid_quantities_are_kept_in_a_patch() -> None:
     odd = {"limits": {"cpu": True, "memory": ["1Gi"]}}
 
-    found = imported(with_container(resources=odd))
+    result = imported(with_container(resources=odd))
 
-    assert "compute" not in found.native["spec"]
-    assert pod_patch(found)["containers"][0]["resources"] == odd
+    assert "compute" not in result.native["spec"]
+    assert pod_patch(result)["containers"][0]["resources"] == odd
 
 
-def test_resources_that_are_no_mapping_stay_as_they_are() -> None:
+def test_resources_that_are_not_a_mapping_are_kept_in_a_patch() -> None:
     assert pod_patch(imported(with_container(resources="1 GPU")))["containers"][0]["resources"] == "1 GPU"
 
 
-def test_a_volume_that_is_mounted_nowhere_stays_in_a_patch() -> None:
-    found = imported(with_container({"volumes": [{"name": "idle", "emptyDir": {}}]}))
+def test_a_volume_without_a_mount_is_kept_in_a_patch() -> None:
+    result = imported(with_container({"volumes": [{"name": "idle", "emptyDir": {}}]}))
 
-    assert "storage" not in found.native["spec"]
-    assert pod_patch(found)["volumes"] == [{"name": "idle", "emptyDir": {}}]
+    assert "storage" not in result.native["spec"]
+    assert pod_patch(result)["volumes"] == [{"name": "idle", "emptyDir": {}}]
 
 
-def test_variables_that_no_spec_can_say_keep_the_whole_list_in_a_patch() -> None:
+def test_an_unsupported_variable_keeps_the_whole_list_in_a_patch() -> None:
     field = {"name": "CORES", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}
-    found = imported(with_container(env=["odd", field, {"name": "A", "value": "1"}]))
+    result = imported(with_container(env=["odd", field, {"name": "A", "value": "1"}]))
 
-    assert found.native["spec"]["environmentVariables"] == [{"name": "A", "value": "1"}]
-    assert found.origins["spec", "environmentVariables", 0][-2:] == ("env", 2)
-    assert pod_patch(found)["containers"][0]["env"] == ["odd", field, {"name": "A", "value": "1"}]
+    assert result.native["spec"]["environmentVariables"] == [{"name": "A", "value": "1"}]
+    assert result.origins["spec", "environmentVariables", 0][-2:] == ("env", 2)
+    assert pod_patch(result)["containers"][0]["env"] == ["odd", field, {"name": "A", "value": "1"}]
 
 
-def test_a_metric_that_the_class_does_not_have_stays_an_annotation() -> None:
-    found = imported(with_revision(metric="memory", target="50", min_scale="1", max_scale="3"))
+def test_a_metric_that_the_class_does_not_support_is_kept_as_an_annotation() -> None:
+    result = imported(with_revision(metric="memory", target="50", min_scale="1", max_scale="3"))
 
-    assert found.native["spec"]["autoscaling"] == {"minReplicas": 1}
-    annotations = found.patch["spec"]["template"]["metadata"]["annotations"]
+    assert result.native["spec"]["autoscaling"] == {"minReplicas": 1}
+    annotations = result.patch["spec"]["template"]["metadata"]["annotations"]
     assert annotations["autoscaling.knative.dev/metric"] == "memory"
-    assert "spec.template.metadata.annotations.autoscaling.knative.dev/metric" in places(found, "IMP001")
+    assert "spec.template.metadata.annotations.autoscaling.knative.dev/metric" in places(result, "IMP001")
 
 
 @pytest.mark.parametrize("metric", ["concurrency", "not a name"])
-def test_a_metric_that_no_pod_autoscaler_can_be_asked_for_stays_an_annotation(metric: str) -> None:
+def test_a_metric_that_no_spec_can_express_is_kept_as_an_annotation(metric: str) -> None:
     lived = with_revision(**{"class": "hpa.autoscaling.knative.dev"}, metric=metric, min_scale="1", max_scale="3")
 
-    found = imported(lived)
+    result = imported(lived)
 
-    assert found.native["spec"]["autoscaling"] == {"minReplicas": 1}
-    annotations = found.patch["spec"]["template"]["metadata"]["annotations"]
+    assert result.native["spec"]["autoscaling"] == {"minReplicas": 1}
+    annotations = result.patch["spec"]["template"]["metadata"]["annotations"]
     assert annotations["autoscaling.knative.dev/metric"] == metric
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_priority_class_is_one_of_the_spec_only_if_the_profile_has_it(*, known: bool) -> None:
+def test_a_priority_class_is_set_in_the_spec_only_if_the_profile_has_it(*, known: bool) -> None:
     cluster = profile(scheduling={"classes": {"urgent": 900, "inference": 125}}) if known else PROFILE
 
-    found = imported(with_container({"priorityClassName": "urgent"}), cluster)
+    result = imported(with_container({"priorityClassName": "urgent"}), cluster)
 
-    assert found.native["spec"].get("priorityClass") == ("urgent" if known else None)
-    assert pod_patch(found).get("priorityClassName") == (None if known else "urgent")
-
-
-def test_devices_that_hami_would_limit_and_the_object_does_not_are_extended_resources() -> None:
-    found = imported(with_container(resources={"limits": {"nvidia.com/gpu": "2"}}), stock("hami"))
-
-    assert found.native["spec"]["compute"] == {"extendedResources": [{"resource": "nvidia.com/gpu", "quantity": "2"}]}
-    assert pod_patch(found)["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
+    assert result.native["spec"].get("priorityClass") == ("urgent" if known else None)
+    assert pod_patch(result).get("priorityClassName") == (None if known else "urgent")
 
 
-def test_a_pod_without_gpus_asks_hami_for_none() -> None:
-    found = imported(with_container(resources={"limits": {"nvidia.com/gpumem": "100"}}), stock("hami"))
+def test_devices_without_hamis_limit_are_extended_resources() -> None:
+    result = imported(with_container(resources={"limits": {"nvidia.com/gpu": "2"}}), stock("hami"))
 
-    assert found.native["spec"]["compute"] == {
+    assert result.native["spec"]["compute"] == {"extendedResources": [{"resource": "nvidia.com/gpu", "quantity": "2"}]}
+    assert pod_patch(result)["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
+
+
+def test_a_pod_without_gpus_requests_none_from_hami() -> None:
+    result = imported(with_container(resources={"limits": {"nvidia.com/gpumem": "100"}}), stock("hami"))
+
+    assert result.native["spec"]["compute"] == {
         "extendedResources": [{"resource": "nvidia.com/gpumem", "quantity": "100"}]
     }
 
 
-def test_an_nfs_share_is_read_with_its_server() -> None:
+def test_an_nfs_share_is_imported_with_its_server() -> None:
     nfs = {"server": "nfs.example.com", "path": "/export"}
     lived = with_container(
         {"volumes": [{"name": "share", "nfs": nfs}]}, volumeMounts=[{"name": "share", "mountPath": "/data"}]
     )
 
-    draft = derive(knative.view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive(knative.make_view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
 
     assert draft.spec["storage"]["nfs"] == [{**nfs, "mountPath": "/data"}]
     assert pod_patch(imported(lived))["volumes"] == [{"name": "share", "nfs": nfs}]
 
 
-# Faults.
+# Failures.
 
 
 @pytest.mark.parametrize("fault", [Conflict("two features both set limits cpu"), OverflowError("two big")])
-def test_a_fault_of_the_translation_is_told_and_not_raised(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_the_translation_is_reported_and_not_raised(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> Any:
         raise fault
 
     monkeypatch.setattr(attempt, "translate", broken)
 
-    (problem,) = told(import_object(KSVC, PROFILE), "IMP005")
+    (problem,) = problems_of(import_object(KSVC, PROFILE), "IMP005")
 
     assert problem.severity == "error"
     assert str(fault) in problem.message
 
 
-def test_an_object_that_needs_more_repairs_than_are_tried_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_needs_too_many_repairs_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     lived = with_container(imagePullPolicy="Sometimes")
     assert imported(lived).native["spec"].get("imagePullPolicy") is None
 
     monkeypatch.setattr(attempt, "ROUNDS", 1)
 
-    (problem,) = told(import_object(lived, PROFILE), "IMP005")
+    (problem,) = problems_of(import_object(lived, PROFILE), "IMP005")
     assert "imagePullPolicy" in problem.message
 
 
-def test_a_model_whose_place_is_refused_however_it_is_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_with_an_unsupported_uri_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ebbtide.translation.serving.SCHEMES", {"gs"})
 
-    (problem,) = told(
+    (problem,) = problems_of(
         import_object(changed(ISVC, {"spec": {"predictor": {"model": {"storageUri": "s3://b/m"}}}}), PROFILE), "IMP005"
     )
 
     assert "SRV019" in problem.message
 
 
-def test_a_field_whose_name_is_no_text_cannot_stand_in_a_patch() -> None:
-    (problem,) = told(import_object({**copy.deepcopy(KSVC), 7: "x"}, PROFILE), "IMP005")  # type: ignore[dict-item]
+def test_a_field_whose_name_is_not_a_string_cannot_be_patched() -> None:
+    (problem,) = problems_of(import_object({**copy.deepcopy(KSVC), 7: "x"}, PROFILE), "IMP005")  # type: ignore[dict-item]
 
     assert problem.severity == "error"
 
 
-def test_a_refusal_of_a_whole_list_stands_at_the_list_and_takes_it_out_of_the_spec() -> None:
+def test_a_rejected_list_is_reported_and_removed_from_the_spec() -> None:
     cluster = profile(knative={"features": {"kubernetes.podspec-volumes-emptydir": "disabled"}})
     lived = with_container(
         {"volumes": [{"name": "tmp", "emptyDir": {}}]}, volumeMounts=[{"name": "tmp", "mountPath": "/work"}]
     )
 
-    found = imported(lived, cluster)
+    result = imported(lived, cluster)
 
-    assert "storage" not in found.native["spec"]
-    assert pod_patch(found)["volumes"] == [{"name": "tmp", "emptyDir": {}}]
-    assert places(found, "IMP002") == ["spec.storage.emptyDirVolume"]
-
-
-# What the object carries.
+    assert "storage" not in result.native["spec"]
+    assert pod_patch(result)["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+    assert places(result, "IMP002") == ["spec.storage.emptyDirVolume"]
 
 
-def test_a_category_on_the_object_is_the_spec_s_and_not_missing() -> None:
-    found = imported(with_metadata(labels={"ebbtide.dev/category": "demo"}))
-
-    assert found.native["spec"]["category"] == "demo"
-    (lost,) = told(found, "IMP004")
-    assert lost.message == "not in the object: slo, relatedUrls, exposedUrls"
+# Metadata of the object.
 
 
-def test_an_owner_of_the_object_is_told() -> None:
-    (lost,) = told(imported(with_metadata(ownerReferences=[{"kind": "App", "name": "x"}])), "IMP004")
+def test_the_category_is_imported_from_the_object() -> None:
+    result = imported(with_metadata(labels={"ebbtide.dev/category": "demo"}))
+
+    assert result.native["spec"]["category"] == "demo"
+    (lost,) = problems_of(result, "IMP004")
+    assert lost.message == "not part of the object, so not imported: slo, relatedUrls, exposedUrls"
+
+
+def test_an_owner_of_the_object_is_reported() -> None:
+    (lost,) = problems_of(imported(with_metadata(ownerReferences=[{"kind": "App", "name": "x"}])), "IMP004")
 
     assert "metadata.ownerReferences" in lost.message
 
 
 @pytest.mark.parametrize("kept", ["{", "[" * 100_000, "[]", "7"], ids=["cut off", "too deep", "list", "number"])
-def test_a_kept_spec_that_is_no_mapping_is_not_believed(kept: str) -> None:
-    found = imported(with_metadata(annotations={"ebbtide.dev/spec": kept}))
+def test_a_stored_spec_that_is_not_a_mapping_is_ignored(kept: str) -> None:
+    result = imported(with_metadata(annotations={"ebbtide.dev/spec": kept}))
 
-    assert places(found, "IMP003") == ["metadata.annotations.ebbtide.dev/spec"]
-    assert found.native["spec"]["image"] == IMAGE
+    assert places(result, "IMP003") == ["metadata.annotations.ebbtide.dev/spec"]
+    assert result.native["spec"]["image"] == IMAGE
 
 
-def test_a_kept_spec_without_a_project_keeps_the_namespace_it_was_rendered_into() -> None:
+def test_a_stored_spec_without_a_project_keeps_its_namespace() -> None:
     cluster = stock("devices")
     native = {
         "apiVersion": "ebbtide.dev/v1alpha1",
@@ -455,8 +459,8 @@ def test_a_kept_spec_without_a_project_keeps_the_namespace_it_was_rendered_into(
         "spec": {"image": IMAGE},
     }
 
-    found = import_object(rendered(native, cluster), cluster)
+    result = import_object(rendered(native, cluster), cluster)
 
-    assert found.losses == []
-    assert found.native["metadata"]["namespace"] == "runai-team-a"
-    assert found.native["spec"] == {"image": IMAGE}
+    assert result.losses == []
+    assert result.native["metadata"]["namespace"] == "runai-team-a"
+    assert result.native["spec"] == {"image": IMAGE}

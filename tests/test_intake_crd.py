@@ -1,4 +1,4 @@
-"""What becomes of each field of Run:ai's classic InferenceWorkload."""
+"""Conversion of each field of Run:ai's classic InferenceWorkload to the native document."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORKLOAD: dict[str, Any] = {
 
 
 def workload(**fields: Any) -> dict[str, Any]:
-    """Return the smallest workload with more fields in its spec; None takes one away."""
+    """Return the smallest workload with ``fields`` added to its spec; None removes a field."""
     data = copy.deepcopy(WORKLOAD)
     data["spec"] = {name: value for name, value in {**data["spec"], **fields}.items() if value is not None}
     return data
@@ -43,8 +43,8 @@ def loaded(**fields: Any) -> Loaded:
     return load(workload(**fields), PROFILE)
 
 
-def found(item: Loaded) -> list[tuple[str, str]]:
-    """Return code and place of each problem."""
+def found_problems(item: Loaded) -> list[tuple[str, str]]:
+    """Return the code and path of each problem."""
     return [(problem.code, problem.path) for problem in item.problems]
 
 
@@ -61,8 +61,8 @@ def items(**entries: Any) -> dict[str, Any]:
     return {"items": {key: {"value": value} for key, value in entries.items()}}
 
 
-#: field: (what is written, where it lands, what stands there).
-HONOURED: list[tuple[str, Any, str, Any]] = [
+#: Field, its value in the classic resource, native path, native value.
+SUPPORTED: list[tuple[str, Any, str, Any]] = [
     ("name", {"value": "chat"}, "metadata.name", "chat"),
     ("labels", items(team="a"), "spec.labels", [{"name": "team", "value": "a"}]),
     ("annotations", items(note="hello"), "spec.annotations", [{"name": "note", "value": "hello"}]),
@@ -181,7 +181,7 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
         },
     ),
 ]
-#: field: (what is written, the code, where it stands).
+#: Field, its value in the classic resource, code of the error, path of the error.
 REFUSED: list[tuple[str, Any, str, str]] = [
     ("namePrefix", {"value": "chat"}, "RUN002", "spec.namePrefix.value"),
     ("baseWorkload", "template", "RUN001", "spec.baseWorkload"),
@@ -239,7 +239,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("environment", items(A=1), "SPEC002", "spec.environment.items.A.value"),
     ("labels", items(a=1), "SPEC002", "spec.labels.items.a.value"),
 ]
-#: field: (what is written, the code of the warning, where it stands).
+#: Field, its value in the classic resource, code of the warning, path of the warning.
 WARNED: list[tuple[str, Any, str, str]] = [
     ("username", {"value": "ann"}, "CRD001", "spec.username.value"),
     ("nodePool", {"value": "default"}, "CRD005", "spec.nodePool.value"),
@@ -247,7 +247,7 @@ WARNED: list[tuple[str, Any, str, str]] = [
     ("runAsGid", {"value": 1000}, "CRD007", "spec.runAsGid.value"),
     ("environment", {"items": {"A": {"exclude": True}}}, "RUN004", "spec.environment.items.A.exclude"),
 ]
-#: What is written as Run:ai's default, and changes nothing.
+#: Field, and a value that is Run:ai's default and changes nothing.
 FINE: list[tuple[str, Any]] = [
     ("usage", "Submit"),
     ("stdin", {"value": False}),
@@ -264,43 +264,41 @@ FINE: list[tuple[str, Any]] = [
 
 
 def test_every_field_of_the_table_has_a_case() -> None:
-    cases = {row[0] for table in (HONOURED, REFUSED, WARNED, FINE) for row in table}
+    cases = {row[0] for table in (SUPPORTED, REFUSED, WARNED, FINE) for row in table}
     assert cases == set(crd.FIELDS)
 
 
-@pytest.mark.parametrize(("field", "written", "path", "expected"), HONOURED)
-def test_a_field_lands_in_the_native_document(field: str, written: Any, path: str, expected: Any) -> None:
+@pytest.mark.parametrize(("field", "written", "path", "expected"), SUPPORTED)
+def test_a_supported_field_is_set_in_the_native_document(field: str, written: Any, path: str, expected: Any) -> None:
     item = loaded(**{field: written})
     assert at(item, path) == expected
     assert errors(item.problems) == []
 
 
 @pytest.mark.parametrize(("field", "written", "code", "place"), REFUSED)
-def test_a_field_that_cannot_be_honoured_is_refused_where_it_stands(
-    field: str, written: Any, code: str, place: str
-) -> None:
+def test_an_unsupported_field_is_rejected_at_its_path(field: str, written: Any, code: str, place: str) -> None:
     item = loaded(**{field: written})
     assert item.inference is None
-    assert (code, place or "spec.extendedResources.items.nic.value.count") in found(item)
+    assert (code, place or "spec.extendedResources.items.nic.value.count") in found_problems(item)
     assert all(problem.fix for problem in item.problems)
 
 
 @pytest.mark.parametrize(("field", "written", "code", "place"), WARNED)
-def test_a_field_that_changes_nothing_is_warned_of(field: str, written: Any, code: str, place: str) -> None:
+def test_a_field_without_effect_causes_a_warning(field: str, written: Any, code: str, place: str) -> None:
     item = loaded(**{field: written})
     assert item.inference is not None
-    assert found(item) == [(code, place)]
+    assert found_problems(item) == [(code, place)]
 
 
 @pytest.mark.parametrize(("field", "written"), FINE)
-def test_a_default_that_is_written_out_is_fine(field: str, written: Any) -> None:
+def test_an_explicit_default_causes_no_problem(field: str, written: Any) -> None:
     assert loaded(**{field: written}).canonical == loaded().canonical
-    assert found(loaded(**{field: written})) == []
+    assert found_problems(loaded(**{field: written})) == []
 
 
 @pytest.mark.parametrize("name", [name for name, row in crd.FIELDS.items() if row.kind == "value"])
 @pytest.mark.parametrize("bare", ["chat", 1, ["chat"]])
-def test_a_bare_value_is_told_its_wrapped_form(name: str, bare: Any) -> None:
+def test_the_fix_for_an_unwrapped_value_shows_the_wrapper(name: str, bare: Any) -> None:
     item = loaded(**{name: bare})
     problem = next(problem for problem in item.problems if problem.path == f"spec.{name}")
     assert problem.code == "SPEC002"
@@ -309,21 +307,21 @@ def test_a_bare_value_is_told_its_wrapped_form(name: str, bare: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name, row in crd.FIELDS.items() if row.kind == "items"])
 @pytest.mark.parametrize("bare", ["chat", ["chat"], {"value": "chat"}, {"items": ["chat"]}])
-def test_a_bare_list_is_told_its_wrapped_form(name: str, bare: Any) -> None:
+def test_the_fix_for_an_unwrapped_list_shows_the_wrapper(name: str, bare: Any) -> None:
     item = loaded(**{name: bare})
     problem = next(problem for problem in item.problems if problem.path == f"spec.{name}")
     assert problem.code == "SPEC002"
     assert f"{name}: {{items: {{<key>: {{value: " in problem.fix
 
 
-def test_an_item_without_value_is_refused() -> None:
-    assert ("SPEC002", "spec.labels.items.team") in found(loaded(labels={"items": {"team": "a"}}))
+def test_an_item_without_a_value_is_rejected() -> None:
+    assert ("SPEC002", "spec.labels.items.team") in found_problems(loaded(labels={"items": {"team": "a"}}))
 
 
-def test_a_wrapper_takes_nothing_beside_the_value() -> None:
-    assert found(loaded(gpu={"value": "1", "canEdit": False})) == [("SPEC001", "spec.gpu.canEdit")]
-    assert found(loaded(gpu={})) == [("SPEC003", "spec.gpu")]
-    assert found(loaded(labels={"items": {}, "locked": []})) == [("SPEC001", "spec.labels.locked")]
+def test_a_wrapper_has_no_other_keys() -> None:
+    assert found_problems(loaded(gpu={"value": "1", "canEdit": False})) == [("SPEC001", "spec.gpu.canEdit")]
+    assert found_problems(loaded(gpu={})) == [("SPEC003", "spec.gpu")]
+    assert found_problems(loaded(labels={"items": {}, "locked": []})) == [("SPEC001", "spec.labels.locked")]
 
 
 @pytest.mark.parametrize(
@@ -337,13 +335,13 @@ def test_a_wrapper_takes_nothing_beside_the_value() -> None:
         ("node_pools", "did you mean nodePools?"),
     ],
 )
-def test_an_unknown_field_is_refused_with_the_right_name(written: str, meant: str) -> None:
+def test_an_unknown_field_is_rejected_with_a_suggestion(written: str, meant: str) -> None:
     item = loaded(**{written: {"value": 1}})
-    assert found(item) == [("SPEC001", f"spec.{written}")]
+    assert found_problems(item) == [("SPEC001", f"spec.{written}")]
     assert item.problems[0].fix == meant
 
 
-def test_the_example_of_run_ai_is_read() -> None:
+def test_the_example_of_runai_is_supported() -> None:
     item = loaded(
         gpu={"value": "0.5"},
         minScale={"value": 1},
@@ -351,7 +349,7 @@ def test_the_example_of_run_ai_is_read() -> None:
         metric={"value": "concurrency"},
         target={"value": 80},
     )
-    assert found(item) == []
+    assert found_problems(item) == []
     assert at(item, "spec.project") == "team-a"
     assert at(item, "spec.autoscaling") == {
         "minReplicas": 1,
@@ -362,13 +360,13 @@ def test_the_example_of_run_ai_is_read() -> None:
 
 
 @pytest.mark.parametrize("version", crd.VERSIONS)
-def test_both_versions_are_read(version: str) -> None:
-    assert found(load({**workload(), "apiVersion": version}, PROFILE)) == []
+def test_both_versions_are_supported(version: str) -> None:
+    assert found_problems(load({**workload(), "apiVersion": version}, PROFILE)) == []
 
 
 @pytest.mark.parametrize("version", ["run.ai/v1", "", None, 2])
-def test_another_version_is_recognised_and_refused(version: Any) -> None:
-    assert found(load({**workload(), "apiVersion": version}, PROFILE)) == [("SPEC006", "apiVersion")]
+def test_an_unknown_version_is_recognized_and_rejected(version: Any) -> None:
+    assert found_problems(load({**workload(), "apiVersion": version}, PROFILE)) == [("SPEC006", "apiVersion")]
 
 
 @pytest.mark.parametrize(
@@ -379,16 +377,18 @@ def test_another_version_is_recognised_and_refused(version: Any) -> None:
         ("runai-", "metadata.namespace", "runai-"),
     ],
 )
-def test_a_namespace_of_the_profile_s_pattern_is_a_project(namespace: str, path: str, expected: str) -> None:
+def test_a_namespace_that_matches_the_profiles_pattern_sets_the_project(
+    namespace: str, path: str, expected: str
+) -> None:
     data = workload()
     data["metadata"]["namespace"] = namespace
     assert at(load(data, PROFILE), path) == expected
 
 
-def test_another_pattern_of_the_profile_counts() -> None:
-    own = copy.deepcopy(BUILT_IN)
-    own["spec"]["projects"] = {"namespace": "p-{project}-x"}
-    profile = Profile.model_validate(own)
+def test_the_pattern_of_a_custom_profile_is_used() -> None:
+    custom = copy.deepcopy(BUILT_IN)
+    custom["spec"]["projects"] = {"namespace": "p-{project}-x"}
+    profile = Profile.model_validate(custom)
     data = workload()
     data["metadata"]["namespace"] = "p-team-x"
     assert at(load(data, profile), "spec.project") == "team"
@@ -396,7 +396,7 @@ def test_another_pattern_of_the_profile_counts() -> None:
     assert at(load(data, profile), "metadata.namespace") == "runai-team-a"
 
 
-def test_labels_of_the_resource_itself_stay_the_object_s() -> None:
+def test_labels_of_the_resource_are_kept_in_metadata() -> None:
     data = workload()
     data["metadata"] |= {
         "labels": {"team": "a"},
@@ -408,8 +408,8 @@ def test_labels_of_the_resource_itself_stay_the_object_s() -> None:
     item = load(data, PROFILE)
     assert at(item, "metadata.labels") == {"team": "a"}
     assert at(item, "metadata.annotations") == {"note": "b"}
-    assert {code for code, _ in found(item)} == {"CRD001"}
-    assert {"status", "metadata.uid"} < {place for _, place in found(item)}
+    assert {code for code, _ in found_problems(item)} == {"CRD001"}
+    assert {"status", "metadata.uid"} < {place for _, place in found_problems(item)}
 
 
 @pytest.mark.parametrize(
@@ -425,31 +425,31 @@ def test_labels_of_the_resource_itself_stay_the_object_s() -> None:
         ({"spec": []}, ("SPEC002", "spec")),
     ],
 )
-def test_what_stands_around_the_spec_is_read_too(more: dict[str, Any], expected: tuple[str, str]) -> None:
-    assert expected in found(load({**workload(), **more}, PROFILE))
+def test_fields_outside_the_spec_are_validated(more: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert expected in found_problems(load({**workload(), **more}, PROFILE))
 
 
 @pytest.mark.parametrize("nothing", [None, {"value": None}])
-def test_a_workload_needs_a_name_of_its_own(nothing: Any) -> None:
+def test_a_workload_needs_a_name_in_its_spec(nothing: Any) -> None:
     data = workload()
     data["spec"]["name"] = nothing
-    assert found(load(data, PROFILE)) == [("SPEC003", "spec.name")]
+    assert found_problems(load(data, PROFILE)) == [("SPEC003", "spec.name")]
 
 
 def test_a_port_is_mandatory() -> None:
-    assert found(loaded(ports=None)) == [("CRD008", "spec.ports")]
-    assert ("CRD008", "spec.ports") in found(loaded(ports={"items": {"a": {"exclude": True}}}))
+    assert found_problems(loaded(ports=None)) == [("CRD008", "spec.ports")]
+    assert ("CRD008", "spec.ports") in found_problems(loaded(ports={"items": {"a": {"exclude": True}}}))
 
 
-def test_a_metric_s_exact_name_overrides_the_metric() -> None:
+def test_the_metric_name_overrides_the_metric() -> None:
     item = loaded(metric={"value": "latency"}, metricName={"value": "queue_depth"})
     assert at(item, "spec.autoscaling") == {"metric": "custom", "metricName": "queue_depth"}
-    assert found(item) == [("CRD006", "spec.metric.value")]
-    assert found(loaded(metric={"value": "custom"}, metricName={"value": "queue_depth"})) == []
+    assert found_problems(item) == [("CRD006", "spec.metric.value")]
+    assert found_problems(loaded(metric={"value": "custom"}, metricName={"value": "queue_depth"})) == []
 
 
 @pytest.mark.parametrize(
-    ("metric", "own"),
+    ("metric", "required"),
     [
         ("concurrency", "kpa"),
         ("throughput", "kpa"),
@@ -458,18 +458,18 @@ def test_a_metric_s_exact_name_overrides_the_metric() -> None:
         ("my_metric", "hpa"),
     ],
 )
-def test_the_autoscaler_class_must_be_the_metric_s_own(metric: str, own: str) -> None:
-    other = "hpa" if own == "kpa" else "kpa"
-    assert found(loaded(metric={"value": metric}, **{"class": {"value": crd.CLASSES[own]}})) == []
+def test_the_autoscaler_class_must_match_the_metric(metric: str, required: str) -> None:
+    other = "hpa" if required == "kpa" else "kpa"
+    assert found_problems(loaded(metric={"value": metric}, **{"class": {"value": crd.CLASSES[required]}})) == []
     refused = loaded(metric={"value": metric}, **{"class": {"value": crd.CLASSES[other]}})
-    assert found(refused) == [("CRD003", "spec.class.value")]
-    assert crd.CLASSES[own] in refused.problems[0].fix
+    assert found_problems(refused) == [("CRD003", "spec.class.value")]
+    assert crd.CLASSES[required] in refused.problems[0].fix
 
 
-def test_ids_are_taken_with_run_as_user() -> None:
+def test_ids_are_set_with_run_as_user() -> None:
     item = loaded(runAsUser={"value": True}, runAsUid={"value": 1000}, runAsGid={"value": 100})
     assert at(item, "spec.security") == {"runAsUid": 1000, "runAsGid": 100}
-    assert found(item) == []
+    assert found_problems(item) == []
 
 
 def test_old_and_new_node_pools_exclude_each_other() -> None:
@@ -484,19 +484,19 @@ def test_old_and_new_node_pools_exclude_each_other() -> None:
         ({"authorizedGroups": ["ml"]}, "authorizedGroups"),
     ],
 )
-def test_a_url_for_some_is_never_open_to_all(more: dict[str, Any], kind: str) -> None:
+def test_a_url_with_users_or_groups_is_never_public(more: dict[str, Any], kind: str) -> None:
     item = loaded(exposedUrls=items(u={"url": "https://chat.example.com", **more}))
     assert at(item, "spec.exposedUrls.0.authorizationType") == kind
 
 
-def test_problems_stand_on_their_lines() -> None:
+def test_problems_have_lines() -> None:
     item = load(workload(minScale={"value": "1"}), PROFILE, line=len)
     assert [(problem.path, problem.line) for problem in item.problems] == [("spec.minScale.value", 3)]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     item = loaded(gpu={"value": "1.5"}, tty={"value": True}, minScale={"value": "1"}, colour={"value": 1})
-    assert {code for code, _ in found(item)} == {"GPU002", "CRD002", "SPEC002", "SPEC001"}
+    assert {code for code, _ in found_problems(item)} == {"GPU002", "CRD002", "SPEC002", "SPEC001"}
 
 
 ANYTHING = st.recursive(
@@ -525,7 +525,7 @@ SPECS = st.dictionaries(
     version=st.sampled_from(crd.VERSIONS) | ANYTHING,
     more=st.dictionaries(st.text(max_size=6), ANYTHING, max_size=2),
 )
-def test_no_workload_raises_and_none_is_lost_without_a_word(
+def test_every_workload_is_converted_or_has_an_error(
     spec: Any, metadata: Any, version: Any, more: dict[str, Any]
 ) -> None:
     data = {**more, "apiVersion": version, "kind": crd.KIND, "metadata": metadata, "spec": spec}
@@ -534,5 +534,5 @@ def test_no_workload_raises_and_none_is_lost_without_a_word(
 
 
 @given(data=st.dictionaries(st.text(max_size=8), ANYTHING, max_size=4))
-def test_only_its_own_kind_is_recognised(data: dict[str, Any]) -> None:
+def test_only_the_classic_kind_is_recognized(data: dict[str, Any]) -> None:
     assert crd.recognise(data) is (data.get("kind") == "InferenceWorkload")

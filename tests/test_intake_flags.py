@@ -1,4 +1,4 @@
-"""What becomes of each flag of ``runai inference submit``."""
+"""Conversion of each flag of ``runai inference submit`` to the native document."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ FULL_PORT = (
 
 
 def read(*argv: str) -> Reading:
-    """Return the reading of a command line with a name and an image before it."""
+    """Return the reading of a command line that starts with a name and an image."""
     return flags.read_flags(["chat", "-i", "nginx", *argv], PROFILE)
 
 
 def problems(reading: Reading) -> list[tuple[str, str]]:
-    """Return code and flag of the reader's problems and the models'."""
-    found = [(problem.code, problem.path) for problem in reading.problems]
+    """Return the code and flag of each problem, of the reader and of the models."""
+    of_reader = [(problem.code, problem.path) for problem in reading.problems]
     _, of_shape = shapes.validate(reading.native)
-    return found + [(problem.code, str(reading.origin(problem.field)[0])) for problem in of_shape]
+    return of_reader + [(problem.code, str(reading.origin(problem.field)[0])) for problem in of_shape]
 
 
 def at(reading: Reading, path: str) -> Any:
@@ -49,8 +49,8 @@ def at(reading: Reading, path: str) -> Any:
     return value
 
 
-#: flag: (the words, where they land, what stands there).
-HONOURED: list[tuple[str, list[str], str, Any]] = [
+#: Flag, arguments, native path, native value.
+SUPPORTED: list[tuple[str, list[str], str, Any]] = [
     ("--project", ["--project", "team-a"], "spec.project", "team-a"),
     ("--label", ["--label", "team=a", "--label", "x="], "spec.labels.1", {"name": "x", "value": ""}),
     ("--annotation", ["--annotation", "n=a=b"], "spec.annotations", [{"name": "n", "value": "a=b"}]),
@@ -316,7 +316,7 @@ HONOURED: list[tuple[str, list[str], str, Any]] = [
         ["KILL", "SYS_TIME"],
     ),
 ]
-#: flag: (the words, the code).
+#: Flag, arguments, code of the error.
 REFUSED: list[tuple[str, list[str], str]] = [
     ("--name-prefix", ["--name-prefix", "chat"], "RUN002"),
     ("--environment", ["--environment", "pytorch"], "RUN001"),
@@ -361,7 +361,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("--priority", ["--priority", ""], "FLAGS002"),
     ("--supplemental-groups", ["--supplemental-groups", "staff"], "SPEC004"),
 ]
-#: Flags of Run:ai's client: they change nothing.
+#: Flags of Run:ai's client, which have no effect.
 CLIENT: list[tuple[str, list[str]]] = [
     ("--pod-running-timeout", ["--pod-running-timeout", "5s"]),
     ("--wait-for-submit", ["--wait-for-submit", "1m"]),
@@ -374,12 +374,12 @@ CLIENT: list[tuple[str, list[str]]] = [
 
 
 def test_every_flag_of_the_table_has_a_case() -> None:
-    cases = {row[0] for row in HONOURED} | {row[0] for row in REFUSED} | {row[0] for row in CLIENT}
+    cases = {row[0] for row in SUPPORTED} | {row[0] for row in REFUSED} | {row[0] for row in CLIENT}
     assert cases == {flag.name for flag in flags.FLAGS} - {"--help"}
 
 
-@pytest.mark.parametrize(("flag", "words", "path", "expected"), HONOURED)
-def test_a_flag_lands_in_the_native_document(flag: str, words: list[str], path: str, expected: Any) -> None:
+@pytest.mark.parametrize(("flag", "words", "path", "expected"), SUPPORTED)
+def test_a_supported_flag_is_set_in_the_native_document(flag: str, words: list[str], path: str, expected: Any) -> None:
     reading = read(*words)
     assert at(reading, path) == expected
     assert errors(reading.problems) == []
@@ -388,14 +388,14 @@ def test_a_flag_lands_in_the_native_document(flag: str, words: list[str], path: 
 
 
 @pytest.mark.parametrize(("flag", "words", "code"), REFUSED)
-def test_a_flag_that_cannot_be_honoured_is_refused(flag: str, words: list[str], code: str) -> None:
+def test_an_unsupported_flag_is_rejected(flag: str, words: list[str], code: str) -> None:
     reading = read(*words)
     assert (code, flag) in problems(reading)
     assert all(problem.fix for problem in reading.problems)
 
 
 @pytest.mark.parametrize(("flag", "words"), CLIENT)
-def test_a_flag_of_the_client_is_warned_of(flag: str, words: list[str]) -> None:
+def test_a_flag_of_the_client_causes_a_warning(flag: str, words: list[str]) -> None:
     reading = read(*words)
     assert problems(reading) == [("FLAGS005", flag)]
     assert errors(reading.problems) == []
@@ -403,21 +403,21 @@ def test_a_flag_of_the_client_is_warned_of(flag: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind == "switch"], ids=NAMED)
-def test_a_switch_that_is_off_asks_for_nothing(flag: flags.Flag) -> None:
+def test_a_boolean_flag_set_to_false_has_no_effect(flag: flags.Flag) -> None:
     reading = read(f"{flag.name}=false")
     assert errors(reading.problems) == []
     assert at(reading, "spec.image") == "nginx"
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind != "switch"], ids=NAMED)
-def test_a_flag_without_its_value_is_refused(flag: flags.Flag) -> None:
+def test_a_flag_without_a_value_is_rejected(flag: flags.Flag) -> None:
     reading = read(flag.name)
     assert [(problem.code, problem.path) for problem in reading.problems] == [("FLAGS002", flag.name)]
     assert reading.problems[0].fix.startswith(f"write {flag.name} ")
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.choices], ids=NAMED)
-def test_each_choice_of_a_flag_is_one_that_the_models_take(flag: flags.Flag) -> None:
+def test_the_models_accept_each_choice_of_a_flag(flag: flags.Flag) -> None:
     for choice in flag.choices:
         assert problems(read(flag.name, choice)) == []
 
@@ -425,17 +425,17 @@ def test_each_choice_of_a_flag_is_one_that_the_models_take(flag: flags.Flag) -> 
 @pytest.mark.parametrize(
     "words", [["-g", "2"], ["-g2"], ["-g=2"], ["--gpu-devices-request=2"], ["--gpu-devices-request", "2"]]
 )
-def test_a_value_may_stand_in_each_of_pflag_s_forms(words: list[str]) -> None:
+def test_every_syntax_of_pflag_is_supported(words: list[str]) -> None:
     assert at(read(*words), "spec.compute") == {"gpuDevicesRequest": 2}
 
 
-def test_short_switches_may_stand_in_a_row() -> None:
+def test_short_boolean_flags_can_be_combined() -> None:
     assert problems(read("-qd")) == [("FLAGS005", "--quiet"), ("FLAGS005", "--debug")]
     assert at(read("-cg2", "--", "sh"), "spec.compute.gpuDevicesRequest") == 2
     assert at(read("-cg2", "--", "sh"), "spec.command") == ["sh"]
 
 
-def test_words_behind_the_dashes_are_arguments_unless_they_are_the_command() -> None:
+def test_arguments_after_two_dashes_are_the_containers_arguments_or_command() -> None:
     assert at(read("--", "--model", "a"), "spec.args") == ["--model", "a"]
     assert at(read("-c", "--", "sh", "--", "x"), "spec.command") == ["sh", "--", "x"]
     assert at(read("--command=false", "--", "sh"), "spec.args") == ["sh"]
@@ -452,7 +452,7 @@ def test_words_behind_the_dashes_are_arguments_unless_they_are_the_command() -> 
         ("-z", "see the list of flags with --help"),
     ],
 )
-def test_an_unknown_flag_is_refused_with_the_right_name(written: str, meant: str) -> None:
+def test_an_unknown_flag_is_rejected_with_a_suggestion(written: str, meant: str) -> None:
     for words in ([written, "1"], [f"{written}=1"] if written.startswith("--") else [written + "1"]):
         reading = read(*words)
         assert [(problem.code, problem.field, problem.fix) for problem in reading.problems[:1]] == [
@@ -460,33 +460,33 @@ def test_an_unknown_flag_is_refused_with_the_right_name(written: str, meant: str
         ]
 
 
-def test_an_unknown_flag_s_value_is_no_second_name() -> None:
+def test_the_value_of_an_unknown_flag_is_not_a_second_name() -> None:
     assert problems(read("--min-scale", "1")) == [("FLAGS001", "--min-scale")]
 
 
-def test_every_habit_leads_to_a_flag() -> None:
+def test_every_suggestion_is_a_flag() -> None:
     assert set(flags.HABITS.values()) <= set(flags.BY_NAME)
     assert set(flags.HABITS).isdisjoint(flags.BY_NAME)
 
 
-def test_a_name_comes_first_and_alone() -> None:
+def test_exactly_one_name_is_required() -> None:
     missing = flags.read_flags(["--image", "nginx"], PROFILE)
     assert problems(missing) == [("SPEC003", "NAME")]
     many = read("web", "--large-shm", "true")
     assert problems(many) == [("FLAGS003", "NAME"), ("FLAGS003", "NAME")]
-    assert many.problems[1].fix == "a switch takes its value behind =: --large-shm=true"
+    assert many.problems[1].fix == "set the value of a boolean flag with an equals sign: --large-shm=true"
     prefix = flags.read_flags(["--name-prefix", "chat"], PROFILE)
     assert problems(prefix) == [("RUN002", "--name-prefix")]
 
 
 @pytest.mark.parametrize("front", [[], ["runai", "inference", "submit"], ["runai", "inference", "standard", "submit"]])
-def test_a_copied_command_line_is_read(front: list[str]) -> None:
+def test_a_copied_command_line_is_supported(front: list[str]) -> None:
     reading = flags.read_flags([*front, "submit", "-i", "nginx"], PROFILE)
     assert at(reading, "metadata.name") == "submit"
     assert problems(reading) == []
 
 
-def test_the_last_of_two_values_counts_with_a_warning() -> None:
+def test_the_last_of_two_values_is_used_with_a_warning() -> None:
     reading = read("-g", "1", "-g", "2")
     assert at(reading, "spec.compute.gpuDevicesRequest") == 2
     assert problems(reading) == [("FLAGS004", "--gpu-devices-request")]
@@ -498,30 +498,30 @@ def test_required_and_preferred_topology_exclude_each_other() -> None:
     assert [problem.code for problem in errors(reading.problems)] == ["FLAGS004"]
 
 
-def test_problems_of_the_rules_stand_at_their_flags() -> None:
+def test_problems_of_the_rules_name_their_flags() -> None:
     reading = read("--min-replicas", "3", "--max-replicas", "2", "--nfs", "path=/a,server=b,mountpath=/c")
     inference, _ = shapes.validate(reading.native)
     assert inference is not None
-    found = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
-    assert found == {("AUT001", ("--min-replicas",)), ("STO002", ("--nfs",))}
+    reported = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
+    assert reported == {("AUT001", ("--min-replicas",)), ("STO002", ("--nfs",))}
 
 
-def test_what_is_missing_is_named_by_its_flag() -> None:
+def test_a_missing_field_is_reported_by_its_flag() -> None:
     reading = flags.read_flags(["chat", "--min-replicas", "1", "--max-replicas", "2"], PROFILE)
     inference, _ = shapes.validate(reading.native)
     assert inference is not None
-    found = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
-    assert found == {("SRV001", ("--image",)), ("AUT002", ("--metric",))}
+    reported = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
+    assert reported == {("SRV001", ("--image",)), ("AUT002", ("--metric",))}
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     reading = flags.read_flags(["--min-replicas", "x", "--tepmlate", "--attach", "-g"], PROFILE)
     assert {code for code, _ in problems(reading)} == {"SPEC002", "FLAGS001", "CRD002", "FLAGS002", "SPEC003"}
 
 
 def test_usage_has_a_line_for_every_flag() -> None:
     lines = flags.usage().splitlines()
-    assert lines[0] == "NAME [flags] [-- words]"
+    assert lines[0] == "NAME [flags] [-- ARGUMENTS]"
     for flag, line in zip(flags.FLAGS, lines[2:], strict=True):
         assert flag.name in line.split()
         assert flag.help in line
@@ -545,7 +545,7 @@ WORDS = (
 
 
 @given(argv=st.lists(WORDS, max_size=12))
-def test_no_command_line_raises_and_none_is_lost_without_a_word(argv: list[str]) -> None:
+def test_every_command_line_is_converted_or_has_a_problem(argv: list[str]) -> None:
     reading = flags.read_flags(argv, PROFILE)
     inference, of_shape = shapes.validate(reading.native)
     assert (inference is None) == bool(of_shape)

@@ -1,7 +1,7 @@
-"""Upstream's own code accepts every golden output, and makes of it what we claim.
+"""Upstream's code accepts every golden output and derives the expected objects from it.
 
-The judge links Knative's and KServe's webhooks and controllers and the API server's validation; it knows
-nothing of Ebbtide.
+The judge links the webhooks and controllers of Knative and KServe and the API server's validation, and
+contains no code of Ebbtide.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ BUILT_IN_KINDS = {
     "ResourceQuota",
     "ServiceAccount",
 }
-#: Kinds whose only upstream check here is their structure (tests/test_schemas.py).
+#: Kinds that are checked against upstream's schemas only (tests/test_schemas.py).
 STRUCTURE_ONLY = {"DomainMapping", "Queue", "ScaledObject"}
-#: The runtime that models in the cases are served by; formats are matched by name.
+#: The serving runtime of the models in the cases. KServe matches formats by name.
 RUNTIME = {
     "apiVersion": "serving.kserve.io/v1alpha1",
     "kind": "ClusterServingRuntime",
@@ -58,7 +58,7 @@ RUNTIME = {
 
 
 def config(folder: Path) -> dict[str, Any]:
-    """The cluster's ConfigMaps as the profile has them."""
+    """Return the cluster's ConfigMaps with the values of the profile."""
     spec = cases.profile(folder).spec
     knative = spec.knative
     return {
@@ -76,23 +76,23 @@ def runtimes(item: Object) -> list[Object]:
     model = item["spec"]["predictor"].get("model")
     if model is None:
         return []
-    found = [RUNTIME]
+    result = [RUNTIME]
     if "runtime" in model:
-        found.append({**RUNTIME, "metadata": {"name": model["runtime"]}})
-    return found
+        result.append({**RUNTIME, "metadata": {"name": model["runtime"]}})
+    return result
 
 
 def objects(*kinds: str) -> list[Any]:
     return [
-        pytest.param(folder, item, id=f"{folder.name}-{item['kind']}-{item['metadata']['name']}")
+        pytest.param(folder, obj, id=f"{folder.name}-{obj['kind']}-{obj['metadata']['name']}")
         for folder in cases.RENDERED
-        for item in cases.make(folder).objects
-        if item["kind"] in kinds
+        for obj in cases.make(folder).objects
+        if obj["kind"] in kinds
     ]
 
 
 @pytest.mark.parametrize(("folder", "item"), objects("Service"))
-def test_knative_takes_the_service_and_scales_it_as_we_claim(folder: Path, item: Object, judge: Any) -> None:
+def test_knative_accepts_the_service_and_scales_it_as_rendered(folder: Path, item: Object, judge: Any) -> None:
     answer = judge.ask("knative", object=item, config=config(folder))
 
     assert answer.get("errors") == [], answer
@@ -101,14 +101,14 @@ def test_knative_takes_the_service_and_scales_it_as_we_claim(folder: Path, item:
 
 
 def assert_scaled(annotations: dict[str, str], revision: dict[str, Any]) -> None:
-    """The decider or HPA that Knative makes has the numbers of our annotations."""
+    """Assert that Knative's decider or HPA has the values of the rendered annotations."""
     assert revision["class"] == annotations[keys.CLASS]
     target = annotations.get(keys.TARGET)
     if revision["class"] == keys.CLASS_HPA:
-        made = revision["hpa"]["object"]["spec"]
-        assert str(made["minReplicas"]) == annotations[keys.MIN_SCALE]
-        assert str(made["maxReplicas"]) == annotations[keys.MAX_SCALE]
-        (metric,) = made["metrics"]
+        hpa = revision["hpa"]["object"]["spec"]
+        assert str(hpa["minReplicas"]) == annotations[keys.MIN_SCALE]
+        assert str(hpa["maxReplicas"]) == annotations[keys.MAX_SCALE]
+        (metric,) = hpa["metrics"]
         if annotations[keys.METRIC] == "cpu":
             assert metric["resource"] == {
                 "name": "cpu",
@@ -126,13 +126,15 @@ def assert_scaled(annotations: dict[str, str], revision: dict[str, Any]) -> None
 
 
 def canonical(target: str | None) -> str:
-    """Kubernetes writes thousands with a suffix: 2000 is 2k."""
+    """Return a quantity in Kubernetes' canonical format, which writes thousands with a suffix: 2k for 2000."""
     text = target or ""
     return text[:-3] + "k" if text.endswith("000") else text
 
 
 @pytest.mark.parametrize(("folder", "item"), objects("InferenceService"))
-def test_kserve_takes_the_service_and_knative_what_kserve_makes(folder: Path, item: Object, judge: Any) -> None:
+def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
+    folder: Path, item: Object, judge: Any
+) -> None:
     spec = cases.profile(folder).spec
     disallowed = list(spec.kserve.annotation_disallow_list)
     mode = {"RawDeployment": "Standard", "Serverless": "Knative"}.get(
@@ -163,7 +165,7 @@ def test_kserve_takes_the_service_and_knative_what_kserve_makes(folder: Path, it
         assert not [key for key in template["metadata"]["annotations"] if key.startswith(keys.EBBTIDE)]
         assert_scaled(template["metadata"]["annotations"], answer["knative"]["revisions"][0])
     else:
-        # Ours alone may move the replicas; KServe keeps out, or holds a fixed number.
+        # Only Ebbtide's autoscaler may change the replicas. KServe leaves them alone, or keeps a fixed number.
         assert (
             answer["hpa"] is None
             or item["spec"]["predictor"]["minReplicas"] == item["spec"]["predictor"]["maxReplicas"]
@@ -171,7 +173,7 @@ def test_kserve_takes_the_service_and_knative_what_kserve_makes(folder: Path, it
 
 
 @pytest.mark.parametrize("row", reserved.VARIABLES, ids=lambda row: row.name)
-def test_a_reserved_variable_is_refused_just_where_it_is_reserved(row: reserved.Reserved, judge: Any) -> None:
+def test_a_reserved_variable_is_refused_only_where_it_is_reserved(row: reserved.Reserved, judge: Any) -> None:
     container = {"image": "ghcr.io/acme/chat:1", "env": [{"name": row.name, "value": "a"}]}
     plain = {
         "apiVersion": "serving.knative.dev/v1",
@@ -192,18 +194,18 @@ def test_a_reserved_variable_is_refused_just_where_it_is_reserved(row: reserved.
 
     assert judge.ask("knative", object=plain, config={})["ok"] is ("knative" not in row.by)
     if row.name != "STORAGE_URI":
-        # KServe takes that one, for its own ends.
+        # KServe accepts it and interprets it itself.
         assert judge.ask("kserve", object=by_kserve, config={})["ok"] is ("kserve-standard" not in row.by)
 
 
 @pytest.mark.parametrize(("folder", "item"), objects(*BUILT_IN_KINDS))
-def test_the_api_server_takes_every_built_in_object(folder: Path, item: Object, judge: Any) -> None:
+def test_the_api_server_accepts_every_built_in_object(folder: Path, item: Object, judge: Any) -> None:
     answer = judge.ask("object", object=item)
 
     assert answer.get("ok"), (folder.name, answer)
 
 
-def test_every_kind_has_a_judge() -> None:
+def test_every_kind_is_checked_by_the_judge_or_by_a_schema() -> None:
     kinds = {item["kind"] for folder in cases.RENDERED for item in cases.make(folder).objects}
 
     assert kinds - BUILT_IN_KINDS - STRUCTURE_ONLY == {"Service", "InferenceService"}

@@ -1,4 +1,4 @@
-"""``ebbtide-krm``, the function that kustomize calls: a ResourceList in, a ResourceList out."""
+"""``ebbtide-krm``, the KRM function that kustomize calls with a ResourceList and that returns one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CONFIG_MAP: dict[str, Any] = {
     "metadata": {"name": "settings", "annotations": {"config.kubernetes.io/index": "0"}},
     "data": {"yes": "no"},
 }
-#: kustomize's own marks on an item.
+#: Annotations that kustomize adds to an item.
 MARKED = {
     "internal.config.kubernetes.io/index": "1",
     "config.kubernetes.io/path": "chat.yaml",
@@ -63,7 +63,7 @@ def rendered(native: dict[str, Any], profile: dict[str, Any]) -> list[Object]:
     return Batch(cluster).add(load(native, cluster))[0]
 
 
-def test_an_inference_is_replaced_by_its_objects_where_it_stood() -> None:
+def test_an_inference_is_replaced_in_place_by_its_objects() -> None:
     other = {**CONFIG_MAP, "metadata": {"name": "after"}}
 
     answer, code = transform(resource_list(CONFIG_MAP, CHAT, other))
@@ -83,7 +83,7 @@ def test_a_list_without_an_inference_passes_through_untouched() -> None:
     assert answer["results"] == []
 
 
-def test_the_marks_of_kustomize_do_not_reach_the_objects() -> None:
+def test_kustomize_annotations_do_not_reach_the_objects() -> None:
     marked = copy.deepcopy(CHAT)
     marked["metadata"]["annotations"] = {**MARKED, "example.com/kept": "yes"}
     kept = copy.deepcopy(CHAT)
@@ -111,7 +111,7 @@ def test_the_function_s_config_is_the_profile() -> None:
     assert answer["items"] == rendered(CHAT, profile)
 
 
-def test_a_bad_profile_is_told_and_stops() -> None:
+def test_an_invalid_profile_is_reported_and_stops() -> None:
     answer, code = transform(resource_list(CHAT, functionConfig={"kind": "Profile", "spec": {"x": 1}}))
 
     assert code == 1
@@ -119,7 +119,7 @@ def test_a_bad_profile_is_told_and_stops() -> None:
     assert {"spec.x", "apiVersion", "metadata"} <= {result["field"]["path"] for result in answer["results"]}
 
 
-def test_problems_are_results_with_their_place_and_an_error_stops() -> None:
+def test_problems_are_results_with_their_path_and_an_error_stops() -> None:
     wrong = copy.deepcopy(CHAT)
     wrong["spec"]["autoscaling"] = {"minReplicas": 5, "maxReplicas": 2}
 
@@ -140,7 +140,7 @@ def test_warnings_are_results_and_do_not_stop() -> None:
     assert {result["severity"] for result in answer["results"]} == {"warning"}
 
 
-def test_a_namespace_that_two_need_is_made_once() -> None:
+def test_a_shared_namespace_is_generated_once() -> None:
     two = [copy.deepcopy(CHAT), copy.deepcopy(CHAT)]
     for number, item in enumerate(two):
         item["metadata"]["name"] = f"chat-{number}"
@@ -154,14 +154,14 @@ def test_a_namespace_that_two_need_is_made_once() -> None:
     assert kinds.count("Service") == 2
 
 
-def test_the_same_name_twice_is_refused() -> None:
+def test_the_same_name_twice_is_rejected() -> None:
     answer, code = transform(resource_list(CHAT, CHAT))
 
     assert code == 1
     assert "NAM004" in {result["message"].partition(":")[0] for result in answer["results"]}
 
 
-#: What the built-in profile's spec needs beside its service.
+#: Object that a spec needs with the built-in profile, in addition to its service.
 HIGH: dict[str, Any] = {**CHAT, "spec": {**CHAT["spec"], "priorityClass": "high"}}
 
 
@@ -171,7 +171,7 @@ def high_class() -> Object:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_what_is_among_the_resources_already_is_not_made_again(first: bool) -> None:
+def test_an_identical_resource_is_not_generated(first: bool) -> None:
     there = high_class()
     there["metadata"]["annotations"] = dict(MARKED)
     items = [there, HIGH] if first else [HIGH, there]
@@ -183,14 +183,14 @@ def test_what_is_among_the_resources_already_is_not_made_again(first: bool) -> N
     assert len(answer["items"]) == len(rendered(HIGH, BUILT_IN))
 
 
-def test_what_is_among_the_resources_already_but_otherwise_stops() -> None:
+def test_a_resource_that_differs_stops() -> None:
     there = {**high_class(), "value": 7}
 
     answer, code = transform(resource_list(there, HIGH))
 
     assert code == 1
     (error,) = (result for result in answer["results"] if result["severity"] == "error")
-    assert error["message"].startswith("NAM005: PriorityClass ebbtide-high is among the resources already")
+    assert error["message"].startswith("NAM005: PriorityClass ebbtide-high is already among the resources")
     assert error["resourceRef"] == {"name": "chat"}
     assert answer["items"].count(there) == 1
 
@@ -205,7 +205,7 @@ def test_what_is_among_the_resources_already_but_otherwise_stops() -> None:
         {"metadata": {"name": "ebbtide-low"}},
     ],
 )
-def test_what_is_another_object_is_made_nevertheless(other: dict[str, Any]) -> None:
+def test_a_different_resource_is_still_generated(other: dict[str, Any]) -> None:
     there = {**high_class(), **other}
 
     answer, code = transform(resource_list(there, HIGH))
@@ -215,7 +215,7 @@ def test_what_is_another_object_is_made_nevertheless(other: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(("value", "objects"), [("true", 0), ("", 0), ("false", 1)])
-def test_nothing_comes_of_what_is_for_kustomize_alone(value: str, objects: int) -> None:
+def test_local_config_is_not_in_the_output(value: str, objects: int) -> None:
     local = copy.deepcopy(CHAT)
     local["metadata"]["annotations"] = {"config.kubernetes.io/local-config": value}
 
@@ -226,12 +226,12 @@ def test_nothing_comes_of_what_is_for_kustomize_alone(value: str, objects: int) 
 
 
 @pytest.mark.parametrize("kind", ["List", "Inference", None])
-def test_what_is_no_resource_list_is_refused(kind: str | None) -> None:
+def test_input_other_than_a_resource_list_is_rejected(kind: str | None) -> None:
     answer, code = transform(manifests.write_one({"apiVersion": "v1", "kind": kind, "items": []}).encode())
 
     assert code == 1
     (error,) = answer["results"]
-    assert error["message"].startswith("SPEC005: stdin holds no ResourceList")
+    assert error["message"].startswith("SPEC005: stdin does not contain a ResourceList")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_what_is_no_resource_list_is_refused(kind: str | None) -> None:
         b"kind: ResourceList\nitems: [{kind: Inference, metadata: {name: 3, annotations: [1]}}]\n",
     ],
 )
-def test_garbage_makes_no_traceback(text: bytes) -> None:
+def test_invalid_bytes_cause_no_traceback(text: bytes) -> None:
     answer, code = transform(text)
 
     assert code in {0, 1}
@@ -268,7 +268,7 @@ def test_garbage_makes_no_traceback(text: bytes) -> None:
     st.lists(strategies.natives | strategies.documents, max_size=3),
     st.none() | strategies.profiles | strategies.json_like,
 )
-def test_no_list_makes_a_traceback(items: list[Any], config: Any) -> None:
+def test_no_list_causes_a_traceback(items: list[Any], config: Any) -> None:
     document = dataclasses.replace(
         next(manifests.read(b"a: 1", "x")), data={"kind": "ResourceList", "items": items, "functionConfig": config}
     )
@@ -298,7 +298,7 @@ def test_the_program_reads_stdin_and_writes_stdout() -> None:
     assert document.data["items"] == [CONFIG_MAP, *rendered(CHAT, BUILT_IN)]
 
 
-def test_the_program_tells_errors_on_stderr_since_kustomize_shows_no_results() -> None:
+def test_the_program_prints_errors_on_stderr() -> None:
     wrong = {**CHAT, "metadata": {"name": "Not_A_Name"}}
 
     ran = subprocess.run(

@@ -1,7 +1,7 @@
-"""KServe's own Python SDK takes every InferenceService that is made, and gives the same back.
+"""KServe's Python SDK parses every rendered InferenceService and serializes it unchanged.
 
-Its models are classes with tables of types and names; those of Kubernetes in them come from the Kubernetes
-client. What a model does not know raises (KServe's) or is lost (Kubernetes'), so both would be noticed.
+Its models are classes with tables of types and names; the Kubernetes models in them come from the Kubernetes
+client. An unknown field raises an error (KServe's models) or is lost (Kubernetes' models), and the tests detect both.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PLAIN: dict[str, type] = {"str": str, "int": int, "bool": bool, "float": float}
 
 @dataclass(frozen=True)
 class Sdk:
-    """KServe's models and the Kubernetes client's."""
+    """The models of KServe and of the Kubernetes client."""
 
     kserve: ModuleType
     kubernetes: ModuleType
 
     def read(self, data: Any, kind: str) -> Any:
-        """Make the SDK's model of data; ``kind`` is a type as its tables write it."""
+        """Return the SDK's model of data. ``kind`` is a type in the notation of the SDK's tables."""
         if kind.startswith("list["):
             assert isinstance(data, list), (data, kind)
             return [self.read(item, kind[5:-1]) for item in data]
@@ -55,7 +55,7 @@ class Sdk:
         )
 
     def write(self, value: Any) -> Any:
-        """Return a model as data, without what is not set."""
+        """Return a model as data, without unset fields."""
         if isinstance(value, list):
             return [self.write(item) for item in value]
         if isinstance(value, dict):
@@ -74,7 +74,7 @@ class Sdk:
 
 
 def with_probe_ports(value: Any) -> Any:
-    """Fill in the ports of HTTP probes: KServe's own CRD leaves them to Knative, the client's model wants them."""
+    """Return the value with ports for HTTP probes: the client's model requires them, but KServe's CRD leaves them to Knative."""
     if isinstance(value, list):
         return [with_probe_ports(item) for item in value]
     if not isinstance(value, dict):
@@ -88,7 +88,7 @@ def with_probe_ports(value: Any) -> Any:
 @pytest.fixture(scope="module")
 def sdk() -> Sdk:
     with warnings.catch_warnings():
-        # What the SDK and its dependencies warn of at import is theirs to mend.
+        # Warnings at the import of the SDK and its dependencies are not Ebbtide's.
         warnings.simplefilter("ignore")
         kserve = pytest.importorskip("kserve", reason="the SDK's metadata stops at Python 3.12")
         client = pytest.importorskip("kubernetes.client", reason="comes with the SDK")
@@ -96,7 +96,7 @@ def sdk() -> Sdk:
 
 
 @pytest.mark.parametrize("item", CASES)
-def test_the_sdk_takes_what_is_made_and_gives_it_back(sdk: Sdk, item: Object) -> None:
+def test_the_sdk_parses_and_serializes_every_rendered_service_unchanged(sdk: Sdk, item: Object) -> None:
     item = with_probe_ports(item)
 
     model = sdk.read(item, "V1beta1InferenceService")
@@ -105,7 +105,7 @@ def test_the_sdk_takes_what_is_made_and_gives_it_back(sdk: Sdk, item: Object) ->
     assert sdk.write(model) == item
 
 
-def test_the_sdk_notices_a_field_that_it_does_not_know(sdk: Sdk) -> None:
+def test_the_sdk_refuses_an_unknown_field(sdk: Sdk) -> None:
     (item,) = CASES[0].values
     assert isinstance(item, dict)
     spec = item["spec"]

@@ -1,6 +1,6 @@
-"""The kustomize components say what the package says, and the overlays give the same with kustomize as without.
+"""Tests that the kustomize components match the package, and that overlays render equally with and without kustomize.
 
-kustomize itself is looked for in EBBTIDE_KUSTOMIZE, on PATH and where the bench puts it.
+The tests look for kustomize in EBBTIDE_KUSTOMIZE, on the PATH, and in the folder of the benchmark.
 """
 
 from __future__ import annotations
@@ -38,41 +38,41 @@ KUSTOMIZE = ROOT / "kustomize"
 CLASSES = KUSTOMIZE / "priority-classes"
 OVERLAYS = sorted(path.parent for path in (ROOT / "overlays").glob("*/profile.yaml"))
 ADAPTERS = sorted((KUSTOMIZE / "metrics").glob("knative-*"))
-#: ConfigMaps of Knative as the built-in profile has them, and what a profile has no part for.
+#: Knative's ConfigMaps in the built-in profile, and those that a profile does not contain.
 CONFIG_MAPS = ("features", "autoscaler", "defaults", "deployment", "observability")
-NO_PART = {"network"}
-TELLERS = (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
-MADE = (
-    "# Made from ebbtide.translation.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
+NOT_IN_PROFILE = {"network"}
+AUTOSCALER_SERIES = (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
+CLASSES_HEADER = (
+    "# Generated from ebbtide.translation.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
     "# class has to be deleted first.\n"
 )
-ROLES_MADE = "# Made from ebbtide.cluster by `pytest tests/test_kustomize.py --accept`.\n"
+ROLES_HEADER = "# Generated from ebbtide.cluster by `pytest tests/test_kustomize.py --accept`.\n"
 YAML_FILES = sorted(path for home in ("kustomize", "overlays", "policies") for path in (ROOT / home).rglob("*.yaml"))
 
 
 def find_kustomize() -> str | None:
-    given = os.environ.get("EBBTIDE_KUSTOMIZE") or shutil.which("kustomize")
+    configured = os.environ.get("EBBTIDE_KUSTOMIZE") or shutil.which("kustomize")
     built = [*(ROOT / ".cache" / "bin").glob("*/kustomize"), ROOT / ".tools" / "kustomize"]
-    return given or next((str(path) for path in built if path.exists()), None)
+    return configured or next((str(path) for path in built if path.exists()), None)
 
 
 @pytest.fixture(scope="session")
 def kustomize() -> str:
-    found = find_kustomize()
-    if found is None:
+    path = find_kustomize()
+    if path is None:
         pytest.skip("no kustomize: set EBBTIDE_KUSTOMIZE, or run the bench once, which builds it")
-    return found
+    return path
 
 
 @dataclass
-class Ran:
+class BuildResult:
     code: int
     out: list[Object]
     err: str
 
 
-def build(kustomize: str, folder: Path, *options: str) -> Ran:
-    """Build with our own programs on PATH, from a folder that is not the overlay's."""
+def build(kustomize: str, folder: Path, *options: str) -> BuildResult:
+    """Build with the project's programs on the PATH, from another folder than the overlay's."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     run = subprocess.run(
         [kustomize, "build", *options, str(folder)],
@@ -82,7 +82,7 @@ def build(kustomize: str, folder: Path, *options: str) -> Ran:
         cwd=ROOT,
         env={**os.environ, "PATH": path},
     )
-    return Ran(run.returncode, parsed(run.stdout, "kustomize"), run.stderr)
+    return BuildResult(run.returncode, parsed(run.stdout, "kustomize"), run.stderr)
 
 
 def parsed(text: str | bytes, name: str) -> list[Object]:
@@ -96,13 +96,13 @@ def read(path: Path) -> list[Object]:
 
 
 def by_name(items: list[Object]) -> dict[tuple[str, str, str], Object]:
-    found = {(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item for item in items}
-    assert len(found) == len(items)
-    return found
+    objects = {(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item for item in items}
+    assert len(objects) == len(items)
+    return objects
 
 
 @pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_file_is_read_by_the_strict_reader(path: Path) -> None:
+def test_the_strict_reader_accepts_every_file(path: Path) -> None:
     assert read(path)
 
 
@@ -110,24 +110,24 @@ def test_every_file_is_read_by_the_strict_reader(path: Path) -> None:
 
 
 def config_map(part: str) -> Object:
-    (found,) = read(KUSTOMIZE / "knative" / f"config-{part}.yaml")
-    assert found["metadata"] == {"name": f"config-{part}", "namespace": "knative-serving"}
-    return found
+    (config_map_object,) = read(KUSTOMIZE / "knative" / f"config-{part}.yaml")
+    assert config_map_object["metadata"] == {"name": f"config-{part}", "namespace": "knative-serving"}
+    return config_map_object
 
 
-def test_knative_s_config_maps_are_the_built_in_profile_s() -> None:
+def test_knatives_config_maps_match_the_built_in_profile() -> None:
     said = {part: config_map(part)["data"] for part in CONFIG_MAPS}
     built_in = {part: values for part, values in BUILT_IN["spec"]["knative"].items() if part in CONFIG_MAPS}
     assert said == built_in
     assert said["features"] == FEATURES
     files = {path.stem.removeprefix("config-") for path in (KUSTOMIZE / "knative").glob("config-*.yaml")}
-    assert files == {*CONFIG_MAPS, *NO_PART}
+    assert files == {*CONFIG_MAPS, *NOT_IN_PROFILE}
 
 
 @pytest.mark.parametrize(("file", "role"), [("project-member", member_role()), ("observer", observer_role())])
-def test_roles_are_what_the_commands_need(file: str, role: Object, *, accept: bool) -> None:
+def test_roles_contain_what_the_commands_need(file: str, role: Object, *, accept: bool) -> None:
     path = KUSTOMIZE / "roles" / f"{file}.yaml"
-    text = ROLES_MADE + manifests.write_one(role)
+    text = ROLES_HEADER + manifests.write_one(role)
     if accept:
         path.write_text(text)
     assert path.read_text() == text
@@ -135,20 +135,20 @@ def test_roles_are_what_the_commands_need(file: str, role: Object, *, accept: bo
     assert path.name in kustomization["resources"]
 
 
-def test_no_role_of_ours_reads_secrets_or_all_config_maps() -> None:
+def test_no_role_reads_secrets_or_all_config_maps() -> None:
     for rule in (*member_role()["rules"], *observer_role()["rules"]):
         assert "secrets" not in rule["resources"]
         assert "configmaps" not in rule["resources"] or rule["resourceNames"]
         assert "*" not in (*rule["resources"], *rule["verbs"], *rule["apiGroups"])
 
 
-def test_kserve_s_config_is_the_built_in_profile_s() -> None:
-    (found,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
-    values = {key: json.loads(text) for key, text in found["data"].items()}
+def test_kserves_config_matches_the_built_in_profile() -> None:
+    (config_map_object,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
+    values = {key: json.loads(text) for key, text in config_map_object["data"].items()}
     kserve = BUILT_IN["spec"]["kserve"]
     assert values["inferenceService"]["serviceAnnotationDisallowedList"] == kserve["annotationDisallowList"]
     assert keys.SPEC in kserve["annotationDisallowList"]
-    # The name that every version takes: before 0.16 none but the older one.
+    # The older name, which every version accepts. Versions before 0.16 accept only this one.
     newer, older = MODES["kserve"]
     assert newer in kserve["modes"]
     assert values["deploy"]["defaultDeploymentMode"] == older
@@ -156,7 +156,7 @@ def test_kserve_s_config_is_the_built_in_profile_s() -> None:
 
 @pytest.mark.parametrize("named", [{keys.DEPLOYMENT_MODE: "Knative"}, {}], ids=["mode named", "default mode"])
 def test_kserve_starts_and_serves_with_its_config(judge: Judge, named: dict[str, str]) -> None:
-    (found,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
+    (config_map_object,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
     note = '{"image":"ghcr.io/acme/chat:1"}'
     answer = judge.ask(
         "kserve",
@@ -166,13 +166,13 @@ def test_kserve_starts_and_serves_with_its_config(judge: Judge, named: dict[str,
             "metadata": {"name": "chat", "annotations": {keys.SPEC: note, **named}},
             "spec": {"predictor": {"containers": [{"name": "kserve-container", "image": "ghcr.io/acme/chat:1"}]}},
         },
-        config={"inferenceservice": found["data"]},
+        config={"inferenceservice": config_map_object["data"]},
     )
     assert answer["errors"] == []
     assert answer["works"]
     template = answer["ksvc"]["spec"]["template"]
     assert keys.SPEC not in template["metadata"]["annotations"]
-    # Upstream's `resource` would limit every container that names no limit.
+    # Upstream's `resource` would limit every container without limits.
     assert template["spec"]["containers"][0].get("resources", {}) == {}
 
 
@@ -184,59 +184,59 @@ def four() -> list[Priority]:
 
 
 @pytest.mark.parametrize(("part", "classes"), [("four", four()), ("levels", priority.every_class())])
-def test_the_priority_classes_are_the_package_s(
+def test_the_priority_classes_match_the_package(
     part: str, classes: list[Priority], judge: Judge, *, accept: bool
 ) -> None:
     path = CLASSES / part / "priority-classes.yaml"
     expected = [priority.make_class(row) for row in classes]
-    text = MADE + "".join(manifests.write(expected))
+    text = CLASSES_HEADER + "".join(manifests.write(expected))
     if accept:
         path.write_text(text)
-    assert path.read_text() == text, "make it again with --accept"
+    assert path.read_text() == text, "regenerate it with --accept"
     for item in expected:
         assert judge.ask("object", object=item)["ok"]
 
 
-def test_the_four_are_those_of_kai() -> None:
+def test_the_four_classes_match_kai() -> None:
     values = {item["metadata"]["name"]: item["value"] for item in read(CLASSES / "four" / "priority-classes.yaml")}
     assert values == {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
 
 
 def rules(folder: Path) -> dict[str, list[dict[str, Any]]]:
     (config,) = read(folder / "config.yaml")
-    found: dict[str, list[dict[str, Any]]] = {}
+    rules_by_name: dict[str, list[dict[str, Any]]] = {}
     for rule in config["rules"]:
-        found.setdefault(rule["name"]["as"], []).append(rule)
-    return found
+        rules_by_name.setdefault(rule["name"]["as"], []).append(rule)
+    return rules_by_name
 
 
 @pytest.mark.parametrize("folder", ADAPTERS, ids=lambda folder: folder.name)
-def test_the_adapter_serves_what_the_profile_names(folder: Path) -> None:
-    names, found = MetricNames(), rules(folder)
+def test_the_adapter_serves_the_metrics_of_the_profile(folder: Path) -> None:
+    names, served = MetricNames(), rules(folder)
     histogram = metrics.histogram(folder.name.removeprefix("knative-"))
-    (latency,) = found[names.latency]
+    (latency,) = served[names.latency]
     assert latency["seriesQuery"].startswith(f"{histogram.series}_bucket{{")
     quantile = f"histogram_quantile(0.95, sum(rate({histogram.series}_bucket{{<<.LabelMatchers>>}}[1m])) by (le, <<.GroupBy>>))"
     factor = "" if histogram.milliseconds == 1 else f"{histogram.milliseconds} * "
     assert latency["metricsQuery"] == factor + quantile
-    # Of two rules for one name the adapter keeps the later: the one for exported labels, if those are there.
-    plain, exported = found[names.gpu_utilization]
+    # If two rules define one name, the adapter uses the later one, for exported labels.
+    plain, exported = served[names.gpu_utilization]
     assert set(plain["resources"]["overrides"]) == {"namespace", "pod"}
     assert set(exported["resources"]["overrides"]) == {"exported_namespace", "exported_pod"}
     assert plain["metricsQuery"] == exported["metricsQuery"]
 
 
-def test_the_adapters_differ_in_latency_alone() -> None:
+def test_the_adapters_differ_only_in_latency() -> None:
     assert {folder.name for folder in ADAPTERS} == {"knative-1.21", "knative-1.19", "knative-1.18"}
     others = []
     for folder in ADAPTERS:
-        found = rules(folder)
-        del found[MetricNames().latency]
-        others.append(found)
-    assert all(found == others[0] for found in others)
+        other_rules = rules(folder)
+        del other_rules[MetricNames().latency]
+        others.append(other_rules)
+    assert all(other_rules == others[0] for other_rules in others)
 
 
-def test_the_monitors_scrape_queue_proxy_and_trust_dcgm_alone() -> None:
+def test_only_the_dcgm_monitors_honor_labels() -> None:
     (pods,) = read(KUSTOMIZE / "metrics" / "monitors" / "queue-proxy.yaml")
     (endpoint,) = pods["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == "http-usermetric"
@@ -246,37 +246,37 @@ def test_the_monitors_scrape_queue_proxy_and_trust_dcgm_alone() -> None:
 
 
 @pytest.mark.parametrize("monitor", ["kourier", "autoscaler"])
-def test_a_monitor_keeps_every_series_that_a_report_asks_for(monitor: str) -> None:
-    """What it drops would be missed in no test but on a cluster."""
-    (found,) = read(KUSTOMIZE / "metrics" / "monitors" / f"{monitor}.yaml")
-    (endpoint,) = found["spec"]["podMetricsEndpoints"]
-    kept = next(row["regex"] for row in endpoint["metricRelabelings"] if row["sourceLabels"] == ["__name__"])
+def test_a_monitor_keeps_every_series_that_a_report_queries(monitor: str) -> None:
+    """A missing series would otherwise be noticed only on a cluster."""
+    (pod_monitor,) = read(KUSTOMIZE / "metrics" / "monitors" / f"{monitor}.yaml")
+    (endpoint,) = pod_monitor["spec"]["podMetricsEndpoints"]
+    keep = next(row["regex"] for row in endpoint["metricRelabelings"] if row["sourceLabels"] == ["__name__"])
     kourier = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
-    asked = {
+    queried = {
         "kourier": [*(f"{kourier.series}_{part}" for part in ("bucket", "sum", "count")), kourier.counter],
         "autoscaler": [
-            *(getattr(pods, name) for pods in TELLERS for name in ("wanted", "ready", "others")),
+            *(getattr(pods, name) for pods in AUTOSCALER_SERIES for name in ("wanted", "ready", "others")),
             "kn_revision_rps_target_per_second",
             "autoscaler_stable_request_concurrency",
         ],
     }[monitor]
 
-    assert all(re.fullmatch(kept, series) for series in asked)
-    assert not re.fullmatch(kept, "envoy_cluster_upstream_cx_total")
+    assert all(re.fullmatch(keep, series) for series in queried)
+    assert not re.fullmatch(keep, "envoy_cluster_upstream_cx_total")
     assert "honorLabels" not in endpoint
-    # The adapter takes whatever has the label `workload` for a metric of a server.
+    # The adapter treats every series with the label `workload` as a metric of a server.
     assert not any(row.get("targetLabel") == "workload" for row in endpoint.get("relabelings", ()))
 
 
-def test_the_dashboard_is_what_the_queries_say() -> None:
+def test_the_dashboard_is_up_to_date() -> None:
     program = [sys.executable, str(ROOT / "tools" / "dashboard" / "generate.py"), "--check"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    told = json.loads((KUSTOMIZE / "metrics" / "dashboard" / "ebbtide.json").read_text())
-    charts = [panel for panel in told["panels"] if panel["type"] != "row"]
-    assert len({panel["id"] for panel in told["panels"]}) == len(told["panels"])
-    # Every chart asks about the workload that was chosen, and no two lie on each other.
+    dashboard = json.loads((KUSTOMIZE / "metrics" / "dashboard" / "ebbtide.json").read_text())
+    charts = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    # Each chart queries the selected workload, and no charts overlap.
     assert all(
         "$namespace" in target["expr"] and "$workload" in target["expr"]
         for panel in charts
@@ -285,8 +285,8 @@ def test_the_dashboard_is_what_the_queries_say() -> None:
     assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in charts}) == len(charts)
 
 
-def whole(folder: Path, components: list[str], resources: list[Object]) -> None:
-    """Write a kustomization as a user would: own resources, our components."""
+def write_kustomization(folder: Path, components: list[str], resources: list[Object]) -> None:
+    """Write a kustomization with a user's resources and the project's components."""
     (folder / "base.yaml").write_text("".join(manifests.write(resources)))
     lines = [
         "apiVersion: kustomize.config.k8s.io/v1beta1",
@@ -309,7 +309,7 @@ def upstream_config(name: str, namespace: str) -> Object:
 
 @pytest.mark.parametrize("folder", ADAPTERS, ids=lambda folder: folder.name)
 def test_the_components_build_together(kustomize: str, tmp_path: Path, folder: Path) -> None:
-    parts = [*CONFIG_MAPS, *sorted(NO_PART)]
+    parts = [*CONFIG_MAPS, *sorted(NOT_IN_PROFILE)]
     base = [upstream_config(f"config-{part}", "knative-serving") for part in parts]
     base.append(upstream_config("inferenceservice-config", "kserve"))
     base.append(
@@ -328,37 +328,37 @@ def test_the_components_build_together(kustomize: str, tmp_path: Path, folder: P
             "spec": {"container": {"name": "storage-initializer", "image": "kserve/storage-initializer:v0.20.0"}},
         }
     )
-    whole(tmp_path, ["knative", "kserve", "priority-classes", f"metrics/{folder.name}"], base)
-    ran = build(kustomize, tmp_path)
-    assert ran.code == 0, ran.err
-    found = by_name(ran.out)
+    write_kustomization(tmp_path, ["knative", "kserve", "priority-classes", f"metrics/{folder.name}"], base)
+    result = build(kustomize, tmp_path)
+    assert result.code == 0, result.err
+    objects = by_name(result.out)
     for part in parts:
-        data = found["ConfigMap", "knative-serving", f"config-{part}"]["data"]
+        data = objects["ConfigMap", "knative-serving", f"config-{part}"]["data"]
         assert data.pop("_example")
         assert data.pop("kept")
         assert data == config_map(part)["data"]
-    assert found["ConfigMap", "kserve", "inferenceservice-config"]["data"]["kept"]
-    download = found["ClusterStorageContainer", "", "default"]["spec"]["container"]
+    assert objects["ConfigMap", "kserve", "inferenceservice-config"]["data"]["kept"]
+    download = objects["ClusterStorageContainer", "", "default"]["spec"]["container"]
     assert download["image"]
     assert download["securityContext"]["runAsNonRoot"] is True
     assert download["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    activator = found["Deployment", "knative-serving", "activator"]
+    activator = objects["Deployment", "knative-serving", "activator"]
     longest = BUILT_IN["spec"]["knative"]["defaults"]["max-revision-timeout-seconds"]
     assert str(activator["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]) == longest
-    assert len([key for key in found if key[0] == "PriorityClass"]) == 18
-    rules_made = found["ConfigMap", "monitoring", "ebbtide-adapter-rules"]["data"]["config.yaml"]
+    assert len([key for key in objects if key[0] == "PriorityClass"]) == 18
+    rules_made = objects["ConfigMap", "monitoring", "ebbtide-adapter-rules"]["data"]["config.yaml"]
     assert rules_made == (folder / "config.yaml").read_text()
-    assert {key[0] for key in found} >= {"PodMonitor", "ServiceMonitor"}
+    assert {key[0] for key in objects} >= {"PodMonitor", "ServiceMonitor"}
 
 
-def test_knative_s_component_says_so_when_a_config_map_is_missing(kustomize: str, tmp_path: Path) -> None:
-    whole(tmp_path, ["knative"], [upstream_config("config-features", "knative-serving")])
-    ran = build(kustomize, tmp_path)
-    assert ran.code != 0
-    assert "config-autoscaler" in ran.err
+def test_knatives_component_reports_a_missing_config_map(kustomize: str, tmp_path: Path) -> None:
+    write_kustomization(tmp_path, ["knative"], [upstream_config("config-features", "knative-serving")])
+    result = build(kustomize, tmp_path)
+    assert result.code != 0
+    assert "config-autoscaler" in result.err
 
 
-def test_a_project_s_objects_are_those_that_render_makes(kustomize: str, tmp_path: Path) -> None:
+def test_the_objects_of_a_project_match_those_of_render(kustomize: str, tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\n"
         "kind: Kustomization\n"
@@ -368,8 +368,8 @@ def test_a_project_s_objects_are_those_that_render_makes(kustomize: str, tmp_pat
         "    literals: [name=team-a, gpus=4, cpu=64, memory=256Gi]\n"
         '    options: {disableNameSuffixHash: true, annotations: {config.kubernetes.io/local-config: "true"}}\n'
     )
-    ran = build(kustomize, tmp_path)
-    assert ran.code == 0, ran.err
+    result = build(kustomize, tmp_path)
+    assert result.code == 0, result.err
     profile = Profile.model_validate(
         {
             **BUILT_IN,
@@ -379,13 +379,13 @@ def test_a_project_s_objects_are_those_that_render_makes(kustomize: str, tmp_pat
             },
         }
     )
-    assert by_name(ran.out) == by_name(project.make_objects("team-a", "runai-team-a", profile))
+    assert by_name(result.out) == by_name(project.make_objects("team-a", "runai-team-a", profile))
 
 
 def test_the_policies_build(kustomize: str) -> None:
-    ran = build(kustomize, ROOT / "policies")
-    assert ran.code == 0, ran.err
-    kinds = [item["kind"] for item in ran.out]
+    result = build(kustomize, ROOT / "policies")
+    assert result.code == 0, result.err
+    kinds = [item["kind"] for item in result.out]
     assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 8
 
 
@@ -408,7 +408,7 @@ EXEC = ("--enable-alpha-plugins", "--enable-exec")
 
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
-def test_an_overlay_s_profile_is_valid(folder: Path) -> None:
+def test_the_profile_of_an_overlay_is_valid(folder: Path) -> None:
     profile, problems = profiles.read(str(folder / "profile.yaml"))
     assert problems == []
     assert profile is not None
@@ -417,27 +417,27 @@ def test_an_overlay_s_profile_is_valid(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
-def test_an_overlay_s_own_specs_render_without_kustomize(folder: Path) -> None:
+def test_the_specs_of_an_overlay_render_without_kustomize(folder: Path) -> None:
     files = [str(path) for path in sorted((folder / "specs").glob("*.yaml")) if path.name != "kustomization.yaml"]
-    made = render(folder / "profile.yaml", *files)
-    assert len([item for item in made if item["kind"] in {"Service", "InferenceService"}]) == len(files)
+    objects = render(folder / "profile.yaml", *files)
+    assert len([item for item in objects if item["kind"] in {"Service", "InferenceService"}]) == len(files)
 
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
-def test_kustomize_and_render_make_the_same_of_an_overlay(kustomize: str, folder: Path) -> None:
+def test_kustomize_and_render_produce_the_same_objects_for_an_overlay(kustomize: str, folder: Path) -> None:
     specs = subprocess.run(
         [kustomize, "build", str(folder / "specs")], capture_output=True, text=True, check=True
     ).stdout
-    ran = build(kustomize, folder, *EXEC)
-    assert ran.code == 0, ran.err
-    assert by_name(ran.out) == by_name(render(folder / "profile.yaml", "-", stdin=specs))
-    assert not [item for item in ran.out if item["apiVersion"].startswith("ebbtide.dev/")]
-    # Nothing of kustomize's own book-keeping is left, on the object or in the spec that is kept on it.
-    assert "config.kubernetes.io" not in json.dumps(ran.out)
+    result = build(kustomize, folder, *EXEC)
+    assert result.code == 0, result.err
+    assert by_name(result.out) == by_name(render(folder / "profile.yaml", "-", stdin=specs))
+    assert not [item for item in result.out if item["apiVersion"].startswith("ebbtide.dev/")]
+    # kustomize's internal annotations appear neither on the objects nor in the stored spec.
+    assert "config.kubernetes.io" not in json.dumps(result.out)
 
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
-def test_upstream_takes_what_an_overlay_makes(kustomize: str, folder: Path, judge: Judge) -> None:
+def test_upstream_accepts_the_objects_of_an_overlay(kustomize: str, folder: Path, judge: Judge) -> None:
     knative = profiles.read(str(folder / "profile.yaml"))[0]
     assert knative is not None
     config = {part: dict(getattr(knative.spec.knative, part)) for part in CONFIG_MAPS}
@@ -448,7 +448,7 @@ def test_upstream_takes_what_an_overlay_makes(kustomize: str, folder: Path, judg
             assert answer["works"]
 
 
-def test_a_wrong_spec_stops_kustomize_and_is_explained(kustomize: str, tmp_path: Path) -> None:
+def test_an_invalid_spec_stops_kustomize_with_an_explanation(kustomize: str, tmp_path: Path) -> None:
     (tmp_path / "profile.yaml").write_text((ROOT / "overlays" / "dev" / "profile.yaml").read_text())
     (tmp_path / "chat.yaml").write_text(
         (ROOT / "overlays" / "base" / "chat.yaml").read_text().replace("metric: concurrency", "metric: cpu-utilization")
@@ -457,23 +457,23 @@ def test_a_wrong_spec_stops_kustomize_and_is_explained(kustomize: str, tmp_path:
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
         "resources: [chat.yaml]\ntransformers: [profile.yaml]\n"
     )
-    ran = build(kustomize, tmp_path, *EXEC)
-    assert ran.code != 0
-    assert ran.out == []
-    assert "chat" in ran.err
-    assert "spec.autoscaling" in ran.err
+    result = build(kustomize, tmp_path, *EXEC)
+    assert result.code != 0
+    assert result.out == []
+    assert "chat" in result.err
+    assert "spec.autoscaling" in result.err
 
 
-def told(page: str, first: str) -> Object:
-    """Return the kustomization that a page of the docs shows, by a word that only it has."""
+def kustomization_on(page: str, first: str) -> Object:
+    """Return the kustomization on a page of the docs that contains a unique text."""
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-    (found,) = [text for text in blocks if first in text]
-    (document,) = manifests.read(found.encode(), page)
+    (block,) = [text for text in blocks if first in text]
+    (document,) = manifests.read(block.encode(), page)
     return dict(document.data)
 
 
-def overlay(folder: Path, base: str, shown: Object) -> None:
-    """Write an overlay of ours with the patches that a page shows."""
+def write_overlay(folder: Path, base: str, shown: Object) -> None:
+    """Write an overlay of a base with the patches of a page."""
     resources = [os.path.relpath(ROOT / base, folder.resolve())]
     kind = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
     (folder / "kustomization.yaml").write_text(
@@ -481,34 +481,34 @@ def overlay(folder: Path, base: str, shown: Object) -> None:
     )
 
 
-def test_the_policies_lists_are_patched_as_the_docs_say(kustomize: str, tmp_path: Path) -> None:
-    shown = told("kustomize.md", "ebbtide-very-high")
+def test_the_lists_of_the_policies_can_be_patched_as_documented(kustomize: str, tmp_path: Path) -> None:
+    shown = kustomization_on("kustomize.md", "ebbtide-very-high")
     assert shown["resources"] == ["../../policies"]
-    overlay(tmp_path, "policies", shown)
-    ran = build(kustomize, tmp_path)
-    assert ran.code == 0, ran.err
-    found = by_name(ran.out)
-    classes = found["ConfigMap", "ebbtide-system", "ebbtide-priority-class"]["data"]
+    write_overlay(tmp_path, "policies", shown)
+    result = build(kustomize, tmp_path)
+    assert result.code == 0, result.err
+    objects = by_name(result.out)
+    classes = objects["ConfigMap", "ebbtide-system", "ebbtide-priority-class"]["data"]
     assert classes["ebbtide-very-high"] == "team-a team-b"
     assert classes["ebbtide-high"] == classes["acme-batch"] == "*"
     assert "build" not in classes
-    assert "ghcr.io/acme" in found["ConfigMap", "ebbtide-system", "ebbtide-images"]["data"]["registries"].split()
+    assert "ghcr.io/acme" in objects["ConfigMap", "ebbtide-system", "ebbtide-images"]["data"]["registries"].split()
 
 
-def test_the_server_s_way_out_is_widened_as_the_docs_say(kustomize: str, tmp_path: Path) -> None:
-    overlay(tmp_path, "kustomize/ebbtide", told("serve.md", "/spec/egress/-"))
-    ran = build(kustomize, tmp_path)
-    assert ran.code == 0, ran.err
-    egress = by_name(ran.out)["NetworkPolicy", "ebbtide", "ebbtide"]["spec"]["egress"]
+def test_the_egress_of_the_server_can_be_extended_as_documented(kustomize: str, tmp_path: Path) -> None:
+    write_overlay(tmp_path, "kustomize/ebbtide", kustomization_on("serve.md", "/spec/egress/-"))
+    result = build(kustomize, tmp_path)
+    assert result.code == 0, result.err
+    egress = by_name(result.out)["NetworkPolicy", "ebbtide", "ebbtide"]["spec"]["egress"]
     ports = [(port["port"], port.get("protocol", "TCP")) for rule in egress for port in rule["ports"]]
     assert ports[:5] == [(53, "UDP"), (53, "TCP"), (443, "TCP"), (6443, "TCP"), (9090, "TCP")]
     assert ports[5:] == [(8443, "TCP"), (5353, "UDP"), (5353, "TCP")]
 
 
-def rendering(folder: Path, resources: list[Object], components: list[str]) -> None:
-    """Write an overlay with the profile of one of ours."""
+def write_rendering_overlay(folder: Path, resources: list[Object], components: list[str]) -> None:
+    """Write an overlay with the profile of the dev overlay."""
     (folder / "profile.yaml").write_text((ROOT / "overlays" / "dev" / "profile.yaml").read_text())
-    whole(folder, components, resources)
+    write_kustomization(folder, components, resources)
     with (folder / "kustomization.yaml").open("a") as file:
         file.write("transformers: [profile.yaml]\n")
 
@@ -516,32 +516,32 @@ def rendering(folder: Path, resources: list[Object], components: list[str]) -> N
 CHAT = ROOT / "overlays" / "base" / "chat.yaml"
 
 
-def test_the_classes_of_the_component_are_not_made_again_beside_specs(kustomize: str, tmp_path: Path) -> None:
+def test_classes_of_the_component_are_not_rendered_twice(kustomize: str, tmp_path: Path) -> None:
     (chat,) = read(CHAT)
     chat["spec"]["priorityClass"] = "high"
-    rendering(tmp_path, [chat], ["priority-classes/levels"])
-    ran = build(kustomize, tmp_path, *EXEC)
-    assert ran.code == 0, ran.err
-    made = by_name(render(tmp_path / "profile.yaml", "-", stdin=manifests.write_one(chat)))
-    classes = [item for item in ran.out if item["kind"] == "PriorityClass"]
+    write_rendering_overlay(tmp_path, [chat], ["priority-classes/levels"])
+    result = build(kustomize, tmp_path, *EXEC)
+    assert result.code == 0, result.err
+    rendered = by_name(render(tmp_path / "profile.yaml", "-", stdin=manifests.write_one(chat)))
+    classes = [item for item in result.out if item["kind"] == "PriorityClass"]
     assert len(classes) == len(priority.every_class())
-    assert ("PriorityClass", "", "ebbtide-high") in made
-    assert by_name(ran.out) == {**by_name(classes), **made}
+    assert ("PriorityClass", "", "ebbtide-high") in rendered
+    assert by_name(result.out) == {**by_name(classes), **rendered}
 
 
-def test_what_is_for_kustomize_alone_is_in_neither_way_s_output(kustomize: str, tmp_path: Path) -> None:
+def test_resources_local_to_kustomize_appear_in_no_output(kustomize: str, tmp_path: Path) -> None:
     (local,) = read(CHAT)
     local["metadata"] |= {"name": "local", "annotations": {"config.kubernetes.io/local-config": "true"}}
     for name, transformers in (("with", True), ("without", False)):
         folder = tmp_path / name
         folder.mkdir()
         if transformers:
-            rendering(folder, [*read(CHAT), local], [])
+            write_rendering_overlay(folder, [*read(CHAT), local], [])
         else:
-            whole(folder, [], [*read(CHAT), local])
+            write_kustomization(folder, [], [*read(CHAT), local])
     piped = "".join(manifests.write(build(kustomize, tmp_path / "without").out))
-    made = render(tmp_path / "with" / "profile.yaml", "-", stdin=piped)
-    ran = build(kustomize, tmp_path / "with", *EXEC)
-    assert ran.code == 0, ran.err
-    assert by_name(ran.out) == by_name(made)
-    assert not [item for item in made if item["metadata"]["name"] == "local"]
+    rendered = render(tmp_path / "with" / "profile.yaml", "-", stdin=piped)
+    result = build(kustomize, tmp_path / "with", *EXEC)
+    assert result.code == 0, result.err
+    assert by_name(result.out) == by_name(rendered)
+    assert not [item for item in rendered if item["metadata"]["name"] == "local"]

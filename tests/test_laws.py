@@ -1,4 +1,4 @@
-"""What holds for every input: no traceback, the same bytes, lawful names, bounds that survive."""
+"""Properties of every input: no traceback, deterministic bytes, valid names, minimum and maximum replicas preserved."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ settings.register_profile(
 )
 LAWS = settings.get_profile("laws")
 MANY = settings(LAWS, max_examples=150)
-#: Where most of what is drawn is refused, and so not asked about.
+#: For tests in which most drawn inputs are refused and skipped.
 FEW = settings(LAWS, max_examples=25)
-#: Names that are domains: a DomainMapping's is the host itself.
+#: Kinds whose name is a domain: a DomainMapping has the name of its host.
 DOMAINS = {"DomainMapping"}
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-#: A problem of the text itself says all in its message.
+#: Problems of the text itself, whose message is sufficient without a fix.
 SELF_EVIDENT = {"YML001"}
 
 
 def translated(native: Any, profile: Any) -> Translation:
-    """The translation of a native document that the models take; other documents are not asked about."""
+    """Return the translation of a native document. A document that the models refuse is skipped."""
     cluster, problems = profiles.validate(profile)
     assert cluster is not None, problems
     loaded = load(native, cluster)
@@ -67,30 +67,30 @@ def translated(native: Any, profile: Any) -> Translation:
 
 
 def everything(value: Any) -> Any:
-    """Every value in data, itself included."""
+    """Yield every value in data, including the data itself."""
     yield value
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from everything(item)
 
 
 def scale_of(item: dict[str, Any]) -> dict[str, str]:
-    """The autoscaler's annotations of a ksvc's or InferenceService's pods."""
+    """Return the autoscaling annotations of a ksvc's or InferenceService's pods."""
     spec = item["spec"]
     of_pod = spec["template"]["metadata"] if item["kind"] == "Service" else spec["predictor"]
-    found: dict[str, str] = of_pod.get("annotations", {})
-    return found
+    annotations: dict[str, str] = of_pod.get("annotations", {})
+    return annotations
 
 
 @MANY
 @given(made.hostile, made.profiles)
-def test_nothing_that_the_models_take_makes_a_traceback(native: Any, profile: Any) -> None:
+def test_no_valid_document_raises(native: Any, profile: Any) -> None:
     made_of = translated(native, profile)
 
     assert made_of.objects or [problem for problem in made_of.problems if problem.severity == "error"]
 
 
 @pytest.mark.parametrize("seed", range(0, 3000, 250))
-def test_no_document_of_the_models_shape_makes_a_traceback(seed: int) -> None:
+def test_no_random_document_of_the_models_raises(seed: int) -> None:
     for number in range(seed, seed + 250):
         rng = made.dice(number)
         native = made.random_any(rng)
@@ -106,7 +106,7 @@ def test_no_document_of_the_models_shape_makes_a_traceback(seed: int) -> None:
 
 @pytest.mark.parametrize("portion", [5e-324, 1e-300, 1e-9])
 @pytest.mark.parametrize("backend", [*gpu.BACKENDS])
-def test_the_smallest_portions_make_no_traceback(portion: float, backend: str) -> None:
+def test_the_smallest_portions_do_not_raise(portion: float, backend: str) -> None:
     profile = made.random_profile(made.dice(1))
     profile["spec"]["nodePools"] = [
         {"name": "default", "backend": backend, "product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920}
@@ -125,7 +125,7 @@ def test_the_smallest_portions_make_no_traceback(portion: float, backend: str) -
 @MANY
 @example({"kind": []})
 @given(made.json_like | made.documents)
-def test_no_data_makes_the_readers_raise(data: Any) -> None:
+def test_the_readers_do_not_raise_for_any_data(data: Any) -> None:
     loaded = load(data, profiles.built_in())
 
     assert loaded.problems or loaded.inference is not None
@@ -133,7 +133,7 @@ def test_no_data_makes_the_readers_raise(data: Any) -> None:
 
 @MANY
 @given(st.binary(max_size=200) | st.text(max_size=120).map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_no_bytes_make_the_reader_raise(raw: bytes) -> None:
+def test_the_reader_does_not_raise_for_any_bytes(raw: bytes) -> None:
     for document in manifests.read(raw, "any"):
         assert document.problems or json.dumps(document.data) is not None
         assert document.line(("spec", 0, "x")) >= 0
@@ -169,21 +169,21 @@ def test_no_bytes_make_the_reader_raise(raw: bytes) -> None:
         max_size=40,
     )
 )
-def test_no_yaml_like_text_makes_the_reader_raise(words: list[str]) -> None:
+def test_the_reader_does_not_raise_for_any_yaml_like_text(words: list[str]) -> None:
     for document in manifests.read(" ".join(words), "any"):
         assert document.problems or json.dumps(document.data) is not None
 
 
 @LAWS
 @given(made.natives, made.profiles)
-def test_the_same_spec_gives_the_same_bytes(native: Any, profile: Any) -> None:
+def test_the_same_spec_renders_the_same_bytes(native: Any, profile: Any) -> None:
     first, second = translated(native, profile), translated(json.loads(json.dumps(native)), profile)
 
     assert "".join(manifests.write(first.objects)) == "".join(manifests.write(second.objects))
     assert first.problems == second.problems
 
 
-def test_another_process_gives_the_same_bytes_whatever_its_hash_seed() -> None:
+def test_another_process_renders_the_same_bytes_for_any_hash_seed() -> None:
     program = (
         "import sys; sys.path[:0] = ['tests']\n"
         "import strategies\nfrom ebbtide import manifests\nfrom ebbtide.documents import load, profiles\n"
@@ -213,50 +213,50 @@ def test_another_process_gives_the_same_bytes_whatever_its_hash_seed() -> None:
 
 @MANY
 @given(made.natives, made.profiles)
-def test_every_name_that_is_made_is_one_that_kubernetes_takes(native: Any, profile: Any) -> None:
-    for item in translated(native, profile).objects:
-        name = item["metadata"]["name"]
-        if item["kind"] in DOMAINS:
+def test_every_rendered_name_is_valid_in_kubernetes(native: Any, profile: Any) -> None:
+    for obj in translated(native, profile).objects:
+        name = obj["metadata"]["name"]
+        if obj["kind"] in DOMAINS:
             assert SUBDOMAIN.fullmatch(name), name
             assert len(name) <= 253
         else:
-            assert names.LABEL.fullmatch(name), (item["kind"], name)
+            assert names.LABEL.fullmatch(name), (obj["kind"], name)
             assert len(name) <= names.LONGEST
-        namespace = item["metadata"].get("namespace", "default")
+        namespace = obj["metadata"].get("namespace", "default")
         assert names.LABEL.fullmatch(namespace)
         assert len(namespace) <= names.LONGEST
 
 
 @FEW
 @given(made.lawful, made.profiles)
-def test_min_and_max_survive_and_stay_in_order(native: Any, profile: Any) -> None:
+def test_minimum_and_maximum_replicas_are_preserved_and_in_order(native: Any, profile: Any) -> None:
     result = translated(native, profile)
     assume(result.objects)
     assert result.plan is not None
     given_bounds = native["spec"].get("autoscaling", {})
-    low = given_bounds.get("minReplicas", 1)
-    high = given_bounds.get("maxReplicas", max(low, 1))
-    assert (result.plan.scaling.minimum, result.plan.scaling.maximum) == (low, high)
+    minimum = given_bounds.get("minReplicas", 1)
+    maximum = given_bounds.get("maxReplicas", max(minimum, 1))
+    assert (result.plan.scaling.minimum, result.plan.scaling.maximum) == (minimum, maximum)
     bounds = []
-    for item in result.objects:
-        if item["kind"] == "Service":
-            found = scale_of(item)
-            bounds.append((int(found[keys.MIN_SCALE]), int(found[keys.MAX_SCALE])))
-        elif item["kind"] == "HorizontalPodAutoscaler":
-            bounds.append((item["spec"]["minReplicas"], item["spec"]["maxReplicas"]))
-        elif item["kind"] == "ScaledObject":
-            bounds.append((item["spec"]["minReplicaCount"], item["spec"]["maxReplicaCount"]))
-        elif item["kind"] == "InferenceService" and result.plan.scaling.scaler not in {"own-hpa", "keda"}:
-            predictor = item["spec"]["predictor"]
+    for obj in result.objects:
+        if obj["kind"] == "Service":
+            annotations = scale_of(obj)
+            bounds.append((int(annotations[keys.MIN_SCALE]), int(annotations[keys.MAX_SCALE])))
+        elif obj["kind"] == "HorizontalPodAutoscaler":
+            bounds.append((obj["spec"]["minReplicas"], obj["spec"]["maxReplicas"]))
+        elif obj["kind"] == "ScaledObject":
+            bounds.append((obj["spec"]["minReplicaCount"], obj["spec"]["maxReplicaCount"]))
+        elif obj["kind"] == "InferenceService" and result.plan.scaling.scaler not in {"own-hpa", "keda"}:
+            predictor = obj["spec"]["predictor"]
             bounds.append((predictor["minReplicas"], predictor["maxReplicas"]))
 
     assert bounds
-    assert set(bounds) == {(low, high)}
+    assert set(bounds) == {(minimum, maximum)}
 
 
 @LAWS
 @given(made.lawful, made.profiles, st.randoms(use_true_random=False))
-def test_the_order_of_a_pod_s_features_changes_nothing(native: Any, profile: Any, rng: random.Random) -> None:
+def test_the_order_of_pod_patches_does_not_change_the_pod(native: Any, profile: Any, rng: random.Random) -> None:
     cluster, _ = profiles.validate(profile)
     assert cluster is not None
     inference, _ = shapes.validate(native)
@@ -272,21 +272,20 @@ def test_the_order_of_a_pod_s_features_changes_nothing(native: Any, profile: Any
 
 @LAWS
 @given(made.natives, made.profiles)
-def test_objects_come_in_the_order_to_apply_them(native: Any, profile: Any) -> None:
-    kinds = [item["kind"] for item in translated(native, profile).objects]
+def test_objects_are_in_apply_order(native: Any, profile: Any) -> None:
+    kinds = [obj["kind"] for obj in translated(native, profile).objects]
 
     assert [objects.ORDER[kind] for kind in kinds] == sorted(objects.ORDER[kind] for kind in kinds)
 
 
 @MANY
 @given(made.lawful, made.profiles)
-def test_no_object_holds_a_null_and_each_is_made_once(native: Any, profile: Any) -> None:
-    found = translated(native, profile).objects
+def test_no_object_contains_null_and_each_is_rendered_once(native: Any, profile: Any) -> None:
+    objects = translated(native, profile).objects
 
-    assert [value for item in found for value in everything(item) if value is None] == []
+    assert [value for obj in objects for value in everything(obj) if value is None] == []
     identities = [
-        (item["apiVersion"], item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
-        for item in found
+        (obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace"), obj["metadata"]["name"]) for obj in objects
     ]
     assert len(set(identities)) == len(identities)
 
@@ -300,7 +299,7 @@ without_nulls = st.recursive(
 
 @MANY
 @given(without_nulls, without_nulls)
-def test_a_difference_merged_in_gives_the_other(old: Any, new: Any) -> None:
+def test_merging_a_difference_returns_the_other_value(old: Any, new: Any) -> None:
     assume(isinstance(old, dict) or not isinstance(new, dict))
     before = json.dumps(old)
 
@@ -310,7 +309,7 @@ def test_a_difference_merged_in_gives_the_other(old: Any, new: Any) -> None:
 
 
 def at(data: Any, path: Place) -> bool:
-    """Whether there is something at ``path``."""
+    """Return whether there is a value at ``path``."""
     for part in path:
         there = (
             part in data
@@ -324,7 +323,7 @@ def at(data: Any, path: Place) -> bool:
 
 
 def assert_told(problem: Problem, document: Any) -> None:
-    """A problem has a known code, says what is wrong and what to do, and stands in the document."""
+    """Assert that a problem has a known code, a message, a fix, and a field in the document."""
     assert problem.code in CODES, problem
     assert problem.message
     assert problem.fix or problem.code in SELF_EVIDENT, problem
@@ -332,7 +331,7 @@ def assert_told(problem: Problem, document: Any) -> None:
 
 
 def _placeable(document: Any, path: Place) -> bool:
-    """Whether an author finds the place: its block is there, or a whole chain of fields that could be."""
+    """Return whether an author can find the field: its block exists, or all missing parts are fields of the schema."""
     above = path[:-1]
     while above and not at(document, above):
         if isinstance(above[-1], int):
@@ -347,9 +346,9 @@ def test_every_problem_of_a_rest_body_has_a_code_a_fix_and_a_place_in_it(body: A
     cluster, _ = profiles.validate(profile)
     assert cluster is not None
     batch = Batch(cluster)
-    _, _, found = batch.add(load(body, cluster, name="chat.json"))
+    _, _, problems = batch.add(load(body, cluster, name="chat.json"))
 
-    for problem in found:
+    for problem in problems:
         assert_told(problem, body)
         assert problem.document == "chat.json"
     for problem in batch.finish():
@@ -369,9 +368,9 @@ def test_every_problem_of_a_native_document_has_a_code_a_fix_and_a_place_in_it(n
 @given(st.builds(made.classic_of, made.rest_bodies))
 def test_every_problem_of_a_classic_workload_has_a_code_a_fix_and_a_place_in_it(body: Any) -> None:
     cluster = profiles.built_in()
-    _, _, found = Batch(cluster).add(load(body, cluster, name="chat.yaml"))
+    _, _, problems = Batch(cluster).add(load(body, cluster, name="chat.yaml"))
 
-    for problem in found:
+    for problem in problems:
         assert_told(problem, body)
 
 
@@ -379,9 +378,9 @@ def test_every_problem_of_a_classic_workload_has_a_code_a_fix_and_a_place_in_it(
 @given(made.documents)
 def test_every_problem_of_any_document_has_a_code_and_a_message(data: Any) -> None:
     cluster = profiles.built_in()
-    _, _, found = Batch(cluster).add(load(data, cluster, name="any"))
+    _, _, problems = Batch(cluster).add(load(data, cluster, name="any"))
 
-    for problem in found:
+    for problem in problems:
         assert problem.code in CODES, problem
         assert problem.message
         assert problem.fix or problem.code in SELF_EVIDENT, problem
@@ -389,7 +388,7 @@ def test_every_problem_of_any_document_has_a_code_and_a_message(data: Any) -> No
 
 
 @pytest.mark.parametrize("backend", [*gpu.BACKENDS])
-def test_more_devices_never_give_lower_limits(backend: str) -> None:
+def test_more_devices_never_lower_the_limits(backend: str) -> None:
     profile = {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Profile",
@@ -442,7 +441,7 @@ def test_canonical_json_round_trips(data: Any) -> None:
 
 @LAWS
 @given(made.lawful)
-def test_the_annotation_holds_the_whole_spec(native: Any) -> None:
+def test_the_annotation_contains_the_whole_spec(native: Any) -> None:
     cluster = profiles.built_in()
     for item in translated(native, BUILT_IN).objects:
         text = item["metadata"].get("annotations", {}).get(keys.SPEC)

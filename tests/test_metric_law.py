@@ -1,6 +1,6 @@
-"""Every metric answers all of its consumers alike, also one that only this test registers.
+"""Every metric works with all of its consumers, including one that only this test registers.
 
-The law holds for the table and for the metric that CONTRIBUTING.md shows: its row is read from that page.
+The tests cover the metrics of the table and the metric in CONTRIBUTING.md, whose row is read from that page.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from ebbtide.translation.translate import Translation
 
 PAGE = ROOT / "CONTRIBUTING.md"
-#: A GPU and a CPU request, without which some metrics are refused.
+#: A GPU and a CPU request, which some metrics require.
 COMPUTE = {"gpuDevicesRequest": 1, "cpuCoreRequest": 1}
-#: A threshold that every metric takes, and is a bound of every histogram of latency.
+#: A threshold that is valid for every metric, and a bound of every latency histogram.
 THRESHOLD = 100
 GATEWAY = {"standardLatency": "gate_ms", "standardConcurrency": "gate_inflight", "standardThroughput": "gate_rate"}
 
 
 def documented() -> metrics.Metric:
-    """The row that the page shows."""
+    """Return the row that the page shows."""
     (block,) = (
         match["body"]
         for match in FENCE.finditer(PAGE.read_text())
@@ -124,12 +124,12 @@ def test_a_threshold_has_the_form_and_the_bounds_of_the_row(row: metrics.Metric)
     assert ("AUT004" in codes(native(row, minReplicas=0), cluster)) != row.to_zero
 
 
-def test_a_name_that_means_something_else_is_refused_with_the_right_one(row: metrics.Metric) -> None:
+def test_an_ambiguous_name_is_rejected_with_the_correct_one(row: metrics.Metric) -> None:
     assert set(row.aliases) <= metrics.misleading().keys()
     for alias in row.aliases:
         made = translated({**native(row), "spec": {**native(row)["spec"], "autoscaling": alias_of(alias)}}, profile())
         (found,) = (problem for problem in made.problems if problem.code == "AUT007")
-        assert found.fix == f"say {row.name}"
+        assert found.fix == f"use {row.name}"
 
 
 def alias_of(alias: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def test_knative_reads_it_under_the_name_that_the_cluster_serves(row: metrics.Me
     assert made.plan.scaling.metric is row
 
 
-def test_a_shared_gpu_has_a_name_of_its_own_or_none(row: metrics.Metric) -> None:
+def test_a_shared_gpu_has_a_separate_name_or_none(row: metrics.Metric) -> None:
     portion = {"gpuPortionRequest": 0.25, "cpuCoreRequest": 1}
     if row.source != "gpu-exporter":
         assert template_annotations(translated(native(row, portion), profile("time-slicing")))
@@ -161,8 +161,8 @@ def test_a_shared_gpu_has_a_name_of_its_own_or_none(row: metrics.Metric) -> None
 
 
 @pytest.mark.parametrize("adapter", ["prometheus-adapter", "keda"])
-def test_kserve_standard_reads_it_by_an_autoscaler_of_ours(row: metrics.Metric, adapter: str) -> None:
-    """Where only queue-proxy measures it, a gateway must."""
+def test_kserve_standard_uses_an_autoscaler_that_ebbtide_renders(row: metrics.Metric, adapter: str) -> None:
+    """A gateway must measure a metric that otherwise only queue-proxy measures."""
     document = native(row, serving="kserve-standard")
     by_queue_proxy = row.source in {"queue-proxy", "histogram"}
     assert ("AUT024" in codes(document, profile(adapter=adapter))) == by_queue_proxy
@@ -225,7 +225,7 @@ def test_the_sandbox_serves_what_an_hpa_reads_and_doctor_finds_it(row: metrics.M
     assert not missing
 
 
-def test_the_page_offers_it_and_calls_it_by_its_label(row: metrics.Metric) -> None:
+def test_the_page_offers_it_with_its_label(row: metrics.Metric) -> None:
     names = profile().spec.metrics.names
     (control,) = (fields.control(field) for field in fields.ROWS if field.path == "spec.autoscaling.metric")
 
@@ -247,7 +247,7 @@ def test_explain_names_the_metric_as_the_cause(row: metrics.Metric) -> None:
 
 
 def test_no_other_module_branches_on_the_name_of_a_metric() -> None:
-    """``custom`` is a word of the spec; simulate and autoscaler know signals and Knative's own names."""
+    """``custom`` is a value in the spec; simulate and autoscaler use signals and Knative's metric names."""
     own = {name for row in metrics.ROWS.values() for name in (row.name, row.knative)} - {"custom", None}
     for file in (ROOT / "platform").rglob("*.py"):
         if file.parent.name in {"simulate", "autoscaler", "sandbox"}:

@@ -1,6 +1,6 @@
-"""A render by several processes is the render by one, byte for byte, whatever the input.
+"""Rendering with several processes gives the same bytes as with one process, for any input.
 
-Most tests make the parts one after another in this process; the last ones fork.
+Most tests render the parts sequentially in this process; the last ones fork.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ metadata: {name: NAME}
 spec:
   image: registry.example.com/chat:1
 """
-#: Documents whose joints matter; NAME becomes a name of its own.
+#: Documents whose boundaries matter; NAME is replaced with a unique name.
 BLOCKS = (
     FINE,
     FINE.replace(b"\n", b"\r\n"),
@@ -73,45 +73,45 @@ BLOCKS = (
     b'{"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": "NAME"},\n "spec": {"image": "a"}}',
 )  # fmt: skip
 JOINTS = (b"---\n", b"--- # next\n", b"---\r\n", b"---  \n", b"---x\n", b"", b"...\n---\n")
-#: What the projects of the blocks have.
+#: Quotas of the projects in the blocks.
 KNOWN = {"team-a": {"gpus": 1, "cpu": 0.2, "memory": "5Gi"}, "team-b": {"gpus": 2}}
 
 
 def in_turn(groups: list[list[Source]], profile: Profile) -> list[parts.Part] | None:
-    """Make the parts without processes, each through what would be the pipe."""
-    found = []
+    """Render the parts without processes, and pass each through the pipe's encoding."""
+    results = []
     for group in groups:
-        part = parts.part(group, profile)
-        if part is None:
+        result = parts.part(group, profile)
+        if result is None:
             return None
-        found.append(parts.Part(*marshal.loads(marshal.dumps(tuple(part)))))  # noqa: S302 - our own
-    return found
+        results.append(parts.Part(*marshal.loads(marshal.dumps(tuple(result)))))  # noqa: S302 - our own data
+    return results
 
 
 def printed(chunks: list[str], problems: list[Problem]) -> tuple[str, str, bool]:
-    """What render prints, and whether it fails."""
-    told = io.StringIO()
-    show(problems, told)
-    return "".join(chunks), told.getvalue(), failed(problems)
+    """Return what render prints on stdout and stderr, and whether it fails."""
+    stderr = io.StringIO()
+    show(problems, stderr)
+    return "".join(chunks), stderr.getvalue(), failed(problems)
 
 
-def by_one(found: list[Source], profile: Profile) -> tuple[str, str, bool]:
-    return printed(*rendered(found, profile, as_json=False, large=NEVER))
+def by_one(sources: list[Source], profile: Profile) -> tuple[str, str, bool]:
+    return printed(*rendered(sources, profile, as_json=False, large=NEVER))
 
 
-def by_parts(found: list[Source], profile: Profile, count: int) -> tuple[str, str, bool] | None:
-    """What the joined parts print, or None where one process must do it."""
-    made = in_turn(parts.cut(found, count), profile)
-    both = None if made is None else parts.joined(made, profile, found)
-    return None if both is None else printed(*both)
+def by_parts(sources: list[Source], profile: Profile, count: int) -> tuple[str, str, bool] | None:
+    """Return the output of the joined parts, or None if one process must render the input."""
+    results = in_turn(parts.cut(sources, count), profile)
+    joined = None if results is None else parts.joined(results, profile, sources)
+    return None if joined is None else printed(*joined)
 
 
 def projects() -> Profile:
     """Return the built-in profile with quotas."""
     spec = {**BUILT_IN["spec"], "projects": {**BUILT_IN["spec"].get("projects", {}), "known": KNOWN}}
-    found, problems = profiles.validate({**BUILT_IN, "spec": spec})
-    assert found is not None, problems
-    return found
+    profile, problems = profiles.validate({**BUILT_IN, "spec": spec})
+    assert profile is not None, problems
+    return profile
 
 
 def named(block: bytes, number: int) -> bytes:
@@ -130,7 +130,7 @@ def texts(draw: st.DrawFn) -> bytes:
 
 @MANY
 @given(texts(), st.integers(2, 4), st.booleans())
-def test_one_file_in_parts_gives_what_it_gives_whole(text: bytes, count: int, few: bool) -> None:
+def test_one_file_in_parts_renders_like_the_whole(text: bytes, count: int, few: bool) -> None:
     profile = projects() if few else profiles.built_in()
     found = [Source("specs.yaml", text)]
 
@@ -141,7 +141,7 @@ def test_one_file_in_parts_gives_what_it_gives_whole(text: bytes, count: int, fe
 
 @MANY
 @given(st.lists(texts(), min_size=2, max_size=5), st.integers(2, 4), st.booleans())
-def test_several_files_in_parts_give_what_they_give_whole(read: list[bytes], count: int, strictly: bool) -> None:
+def test_several_files_in_parts_render_like_the_whole(read: list[bytes], count: int, strictly: bool) -> None:
     found = [Source(f"{number % 3}.yaml", text, strictly) for number, text in enumerate(read)]
 
     assert by_parts(found, projects(), count) in {None, by_one(found, projects())}
@@ -149,8 +149,8 @@ def test_several_files_in_parts_give_what_they_give_whole(read: list[bytes], cou
 
 @MANY
 @given(st.lists(st.sampled_from(BLOCKS[:6] + BLOCKS[17:24]), min_size=4, max_size=30), st.integers(2, 4))
-def test_what_is_fine_is_joined(blocks: list[bytes], count: int) -> None:
-    """Were every input left to one process, the other tests would find nothing."""
+def test_valid_parts_are_joined(blocks: list[bytes], count: int) -> None:
+    """Valid input is rendered in parts; otherwise the other tests would compare one process with itself."""
     profile = profiles.built_in()
     fine = [block for block in blocks if b"%" not in block and b"Profile" not in block]
     found = [Source("f", b"---\n".join(named(block, number) for number, block in enumerate(fine)))]
@@ -161,13 +161,13 @@ def test_what_is_fine_is_joined(blocks: list[bytes], count: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_golden_cases_in_parts_give_what_they_give_whole(seed: int) -> None:
+def test_golden_cases_in_parts_render_like_the_whole(seed: int) -> None:
     import random  # noqa: PLC0415 - the seed names the case
 
     chance = random.Random(seed)  # noqa: S311 - not for secrets
     profile = projects() if seed % 2 else profiles.built_in()
     folders = chance.sample(cases.FOLDERS, 30)
-    # Half of the rounds take only what translates, under names of its own.
+    # Half of the rounds use only specs that translate, under unique names.
     fine = seed % 4 < 2
     read: list[bytes] = []
     for folder in folders:
@@ -220,7 +220,7 @@ def test_one_service_of_workloads_in_two_parts_is_left_to_one_process() -> None:
     assert "NAM004" in by_one(found, profiles.built_in())[1]
 
 
-def test_a_shared_object_made_otherwise_in_another_part_is_left_to_one_process() -> None:
+def test_a_shared_object_that_differs_between_parts_is_left_to_one_process() -> None:
     plain, patched = BLOCKS[2], BLOCKS[14]
     found = [Source("f", named(plain, 1) + b"---\n" + named(patched, 2))]
 
@@ -228,7 +228,7 @@ def test_a_shared_object_made_otherwise_in_another_part_is_left_to_one_process()
     assert "NAM005" in by_one(found, projects())[1]
 
 
-def test_a_warning_of_a_later_part_stands_at_its_document_and_line() -> None:
+def test_a_warning_of_a_later_part_has_its_document_and_line() -> None:
     found = [Source("f", named(FINE, 1) + b"---\n---\n" + named(FINE, 2) + b"---\n" + named(BLOCKS[18], 3))]
 
     joined = by_parts(found, profiles.built_in(), 2)
@@ -238,7 +238,7 @@ def test_a_warning_of_a_later_part_stands_at_its_document_and_line() -> None:
     assert "IMP007 f#3:15 kind" in joined[1]
 
 
-def test_only_cuts_between_documents() -> None:
+def test_cuts_are_only_between_documents() -> None:
     text = b"".join(b"---\n" + named(FINE, number) for number in range(9))
 
     groups = parts.cut([Source("f", text)], 4)
@@ -252,7 +252,7 @@ def test_only_cuts_between_documents() -> None:
     assert len(parts.cut([Source("f", FINE)], 4)) == 1
 
 
-def test_files_are_dealt_out_by_size() -> None:
+def test_files_are_distributed_by_size() -> None:
     found = [Source(str(number), b"#" * size) for number, size in enumerate((10, 10, 70, 10, 0))]
 
     groups = parts.cut(found, 2)
@@ -261,13 +261,13 @@ def test_files_are_dealt_out_by_size() -> None:
     assert [len(group) for group in groups] == [3, 2]
 
 
-def test_what_cannot_be_read_is_left_to_one_process(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_left_to_one_process(tmp_path: Path) -> None:
     found = [Source("f", FINE), *sources([str(tmp_path / "none.yaml")])]
 
     assert by_parts(found, profiles.built_in(), 2) is None
 
 
-def test_threads_or_another_system_mean_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_or_other_systems_use_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "THREADS", str(ROOT))
     assert parts.processors() == 1
     monkeypatch.setattr(parts, "THREADS", str(ROOT / "there-is-no-such-folder"))
@@ -298,7 +298,7 @@ def forked(script: str) -> str:
     return ran.stdout
 
 
-def test_children_give_what_one_process_gives() -> None:
+def test_children_render_like_one_process() -> None:
     answer = forked("""
 made = parts.rendered(found, profile, 1)
 assert made is not None
@@ -322,7 +322,7 @@ except ChildProcessError:
         "os.write(4, b'('), os._exit(0)",
     ],
 )
-def test_a_lost_child_costs_time_and_nothing_else(fate: str) -> None:
+def test_a_lost_child_only_costs_time(fate: str) -> None:
     answer = forked(f"""
 parent, make = os.getpid(), parts.part
 def part(group, profile):
@@ -341,7 +341,7 @@ except ChildProcessError:
     assert answer == "none left\n"
 
 
-def test_without_processes_or_pipes_one_process_does_it() -> None:
+def test_without_processes_or_pipes_one_process_renders() -> None:
     forked("""
 def refuse():
     raise BlockingIOError("no more processes")
@@ -351,7 +351,7 @@ assert "".join(made[0]) == "".join(whole[0]) and made[1] == whole[1]
 """)
 
 
-def test_the_command_prints_the_same_by_several_processes(tmp_path: Path) -> None:
+def test_the_command_prints_the_same_with_several_processes(tmp_path: Path) -> None:
     text = b"---\n".join(named(BLOCKS[number % 6], number) for number in range(2500))
     assert len(text) > 200_000
     file = tmp_path / "many.yaml"

@@ -1,6 +1,6 @@
-"""Each policy passes its good examples and every golden output, and refuses its bad ones with the right words.
+"""Tests that each policy admits its good examples and all golden outputs, and rejects its bad examples with the expected message.
 
-The judge is the API server's own admission code with its CEL, so what passes here passes there.
+The judge runs the API server's admission code with its CEL, so both decide equally.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 POLICIES = sorted(path.parent for path in (ROOT / "policies").glob("*/policy.yaml"))
 EXPECT = "ebbtide.dev/expect"
 PROJECT = "ebbtide.dev/project"
-#: Variables that stand in several policies, since one policy cannot use another's.
+#: Variables that several policies define, because a policy cannot use the variables of another.
 SHARED = (
     "main",
     "worker",
@@ -40,7 +40,7 @@ SHARED = (
     "labels",
     "project",
 )
-#: What a policy can be about, of all that Ebbtide makes.
+#: Kinds of Ebbtide's output that policies check.
 JUDGED = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject"}
 
 
@@ -53,7 +53,7 @@ def read(path: Path) -> list[Object]:
 
 @dataclass
 class Example:
-    """A request to the API server: the object, what was there before, its namespace, and the policy's list."""
+    """A request to the API server: the object, the old object, its namespace, and the parameters of the policy."""
 
     expect: str
     item: Object
@@ -63,21 +63,21 @@ class Example:
 
 
 def example(path: Path) -> Example:
-    """Return the example in a file: a Namespace, at times a ConfigMap, an object or an old and a new one."""
-    found = copy.deepcopy(read(path))
-    namespace = next((item for item in found if item["kind"] == "Namespace"), None)
-    params = next((item for item in found if item["kind"] == "ConfigMap"), None)
-    items = [item for item in found if item["kind"] not in {"Namespace", "ConfigMap"}]
+    """Return the example in a file: a Namespace, an optional ConfigMap, and an object or an old and a new object."""
+    documents = copy.deepcopy(read(path))
+    namespace = next((item for item in documents if item["kind"] == "Namespace"), None)
+    params = next((item for item in documents if item["kind"] == "ConfigMap"), None)
+    items = [item for item in documents if item["kind"] not in {"Namespace", "ConfigMap"}]
     item = items[-1]
     expect = item["metadata"].get("annotations", {}).pop(EXPECT, "")
-    # An annotation that only the test knows must not be what makes an update a change.
+    # The annotation of the test must not count as a change of the object.
     if item["metadata"].get("annotations") == {}:
         del item["metadata"]["annotations"]
     return Example(expect, item, items[0] if len(items) > 1 else None, namespace, params)
 
 
 def ask(judge: Judge, folder: Path, request: Example) -> dict[str, Any]:
-    """Return the verdict of one policy, by its own binding and list."""
+    """Return the verdict of one policy with its binding and parameters."""
     policy, binding = read(folder / "policy.yaml")
     params = [request.params] if request.params is not None else []
     if not params and (folder / "params.yaml").exists():
@@ -116,18 +116,18 @@ def test_a_good_example_passes(judge: Judge, folder: Path, path: Path) -> None:
 
 
 @pytest.mark.parametrize(("folder", "path"), examples("bad"))
-def test_a_bad_example_is_refused_and_told_why(judge: Judge, folder: Path, path: Path) -> None:
+def test_a_bad_example_is_rejected_with_the_expected_message(judge: Judge, folder: Path, path: Path) -> None:
     request = example(path)
     assert request.expect
     verdict = ask(judge, folder, request)
     assert verdict["matched"]
     assert not verdict["allowed"]
-    said = [entry["message"] for entry in (*verdict["denials"], *verdict["errors"])]
-    assert any(request.expect in message for message in said), said
-    # What a policy says must be its own words, not those of an expression that broke.
+    messages = [entry["message"] for entry in (*verdict["denials"], *verdict["errors"])]
+    assert any(request.expect in message for message in messages), messages
+    # The message must come from the policy, not from a failed expression.
     if verdict["denials"]:
         assert verdict["errors"] == []
-        assert not [message for message in said if "failed expression" in message or "resulted in error" in message]
+        assert not [message for message in messages if "failed expression" in message or "resulted in error" in message]
 
 
 @pytest.mark.parametrize("folder", POLICIES, ids=lambda folder: folder.name)
@@ -143,7 +143,7 @@ def test_a_policy_is_valid_and_complete(judge: Judge, folder: Path) -> None:
         assert rule["operations"] == ["CREATE", "UPDATE"]
     for validation in policy["spec"]["validations"]:
         assert {"message", "messageExpression"} & set(validation), validation["expression"]
-    # What the API server would write into the policy's status: expressions that don't fit the types.
+    # Type errors of expressions, which the API server would write to the status of the policy.
     some = example(min((folder / "good").glob("*.yaml")))
     verdict = ask(judge, folder, some)
     assert verdict["errors"] == []
@@ -152,14 +152,16 @@ def test_a_policy_is_valid_and_complete(judge: Judge, folder: Path) -> None:
 
 
 def test_shared_variables_are_the_same_everywhere() -> None:
-    seen: dict[str, str] = {}
+    expressions: dict[str, str] = {}
     for folder in POLICIES:
         policy = read(folder / "policy.yaml")[0]
         for variable in policy["spec"].get("variables", []):
             if variable["name"] in SHARED:
-                assert seen.setdefault(variable["name"], variable["expression"]) == variable["expression"], folder.name
+                assert expressions.setdefault(variable["name"], variable["expression"]) == variable["expression"], (
+                    folder.name
+                )
     conditions = [read(folder / "policy.yaml")[0]["spec"]["matchConditions"][:2] for folder in POLICIES]
-    assert all(found == conditions[0] for found in conditions)
+    assert all(pair == conditions[0] for pair in conditions)
 
 
 def test_every_policy_is_in_the_kustomization() -> None:
@@ -169,7 +171,7 @@ def test_every_policy_is_in_the_kustomization() -> None:
     assert set(document["resources"]) == expected | {"namespace.yaml"}
 
 
-def test_the_list_of_classes_is_the_package_s() -> None:
+def test_the_list_of_classes_matches_the_package() -> None:
     (params,) = read(ROOT / "policies" / "priority-class" / "params.yaml")
     expected = [*Scheduling().classes, *(row.name for row in priority.every_class())]
     assert params["data"] == dict.fromkeys(expected, "*")
@@ -179,18 +181,22 @@ def rendered() -> list[Any]:
     return [pytest.param(folder, id=folder.name) for folder in cases.RENDERED]
 
 
-def space_of(item: Object, **labels: str) -> Object:
-    """Return the namespace of an object that Ebbtide made, with a cap so high that only its absence hurts."""
+def namespace_of(item: Object, **labels: str) -> Object:
+    """Return the namespace of an Ebbtide object, with a cap that is too high to reject any number of replicas."""
     project = item["metadata"]["labels"].get(PROJECT)
-    own = {PROJECT: project} if project else {"ebbtide.dev/projects": "none"}
+    project_labels = {PROJECT: project} if project else {"ebbtide.dev/projects": "none"}
     name = item["metadata"].get("namespace", "default")
     return {
-        "metadata": {"name": name, "labels": {**own, **labels}, "annotations": {"ebbtide.dev/max-replicas": "1000"}}
+        "metadata": {
+            "name": name,
+            "labels": {**project_labels, **labels},
+            "annotations": {"ebbtide.dev/max-replicas": "1000"},
+        }
     }
 
 
-def listed(*names: str) -> Object:
-    """Return the list of classes with a cluster's own, which whoever made them would add."""
+def class_list(*names: str) -> Object:
+    """Return the list of classes with additional classes, which a cluster administrator would add."""
     (params,) = read(ROOT / "policies" / "priority-class" / "params.yaml")
     return {**params, "data": {**params["data"], **dict.fromkeys(names, "*")}}
 
@@ -205,33 +211,33 @@ def assert_passes(judge: Judge, item: Object, space: Object, classes: Object) ->
 
 @pytest.mark.parametrize("folder", rendered())
 def test_every_golden_output_passes(judge: Judge, folder: Path) -> None:
-    classes = listed(*cases.profile(folder).spec.scheduling.classes)
+    classes = class_list(*cases.profile(folder).spec.scheduling.classes)
     for item in read(folder / "expected.yaml"):
         if item["kind"] in JUDGED:
-            assert_passes(judge, item, space_of(item), classes)
+            assert_passes(judge, item, namespace_of(item), classes)
 
 
 @pytest.mark.parametrize("folder", rendered())
-def test_what_knative_makes_of_it_passes_too(judge: Judge, folder: Path) -> None:
+def test_the_objects_that_knative_creates_pass(judge: Judge, folder: Path) -> None:
     spec = cases.profile(folder).spec
     config = {part: dict(getattr(spec.knative, part)) for part in ("features", "autoscaler", "defaults", "deployment")}
-    classes = listed(*spec.scheduling.classes)
+    classes = class_list(*spec.scheduling.classes)
     for item in read(folder / "expected.yaml"):
         if item["kind"] != "Service":
             continue
         answer = judge.ask("knative", object=item, config=config)
         assert answer["errors"] == []
-        assert_passes(judge, answer["object"], space_of(item), classes)
+        assert_passes(judge, answer["object"], namespace_of(item), classes)
         for revision in answer["revisions"]:
             template = revision["deployment"]["object"]["spec"]["template"]
             metadata = {**template["metadata"], "name": "one", "namespace": item["metadata"]["namespace"]}
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
-            assert_passes(judge, pod, space_of(item), classes)
+            assert_passes(judge, pod, namespace_of(item), classes)
 
 
 @pytest.mark.parametrize("kind", ["Service", "Deployment"])
-def test_what_kserve_makes_of_it_passes_too(judge: Judge, kind: str) -> None:
-    """KServe makes the Knative Service itself, so its admission must not fail on what a user cannot set there."""
+def test_the_objects_that_kserve_creates_pass(judge: Judge, kind: str) -> None:
+    """KServe creates the Knative Service, so its admission must not fail because of fields that a user cannot set."""
     mode = "Knative" if kind == "Service" else "Standard"
     item = example(ROOT / "policies" / "restricted" / "good" / "model.yaml").item
     container = {"name": "kserve-container", "image": "registry.example.com/acme/llama:1"}
@@ -244,9 +250,9 @@ def test_what_kserve_makes_of_it_passes_too(judge: Judge, kind: str) -> None:
     item["spec"]["predictor"] = {"maxReplicas": 3, "containers": [{**container, "securityContext": context}]}
     answer = judge.ask("kserve", object=item)
     assert answer["errors"] == []
-    assert_passes(judge, answer["object"], space_of(item), listed())
+    assert_passes(judge, answer["object"], namespace_of(item), class_list())
     if mode == "Knative":
-        assert_passes(judge, answer["ksvc"], space_of(item), listed())
+        assert_passes(judge, answer["ksvc"], namespace_of(item), class_list())
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "production"])
@@ -258,8 +264,8 @@ def test_every_overlay_passes_in_its_environment(judge: Judge, environment: str)
         capture_output=True,
         check=True,
     )
-    made = [document.data for document in manifests.read(run.stdout, environment)]
-    served = [item for item in made if item["kind"] in JUDGED]
-    assert served
-    for item in served:
-        assert_passes(judge, item, space_of(item, **{"ebbtide.dev/environment": environment}), listed())
+    objects = [document.data for document in manifests.read(run.stdout, environment)]
+    workloads = [item for item in objects if item["kind"] in JUDGED]
+    assert workloads
+    for item in workloads:
+        assert_passes(judge, item, namespace_of(item, **{"ebbtide.dev/environment": environment}), class_list())

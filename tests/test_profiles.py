@@ -1,4 +1,4 @@
-"""Profiles: where they are found, what is wrong with one and on which line, and the built-in one."""
+"""Profiles: lookup, problems with their lines, and the built-in profile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POOL = ("spec", "nodePools", 0)
 
 
 def changed(*path: str | int, value: Any) -> dict[str, Any]:
-    """The built-in profile with one value changed."""
+    """Return the built-in profile with one value changed."""
     data = copy.deepcopy(BUILT_IN)
     place: Any = data
     for part in path[:-1]:
@@ -39,7 +39,7 @@ def only(problems: list[Problem]) -> Problem:
     return problem
 
 
-def test_the_built_in_profile_has_no_problem_and_is_what_its_data_says() -> None:
+def test_the_built_in_profile_has_no_problem_and_equals_its_data() -> None:
     profile, problems = profiles.validate(BUILT_IN)
 
     assert problems == []
@@ -60,7 +60,7 @@ def test_the_built_in_profile_is_found_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
-def test_every_profile_in_the_tree_is_fine_and_reads_as_pydantic_reads_it(file: Path) -> None:
+def test_every_profile_in_the_repository_is_valid_and_read_as_by_pydantic(file: Path) -> None:
     profile, data, problems = profiles.read_with_data(str(file))
 
     assert [problem for problem in problems if problem.severity == "error"] == []
@@ -70,7 +70,7 @@ def test_every_profile_in_the_tree_is_fine_and_reads_as_pydantic_reads_it(file: 
 
 
 @pytest.mark.parametrize("overlay", ["dev", "staging", "production"])
-def test_an_overlay_s_folder_stands_for_its_profile(overlay: str) -> None:
+def test_the_folder_of_an_overlay_selects_its_profile(overlay: str) -> None:
     folder = ROOT / "overlays" / overlay
 
     assert profiles.read_with_data(str(folder))[1] == profiles.read_with_data(str(folder / "profile.yaml"))[1]
@@ -96,7 +96,7 @@ def test_a_folder_without_a_profile_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[1]\n", "text\n"])
-def test_a_file_that_holds_no_profile_is_a_problem(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_profile_is_a_problem(tmp_path: Path, text: str) -> None:
     file = tmp_path / "profile.yaml"
     file.write_text(text)
 
@@ -108,7 +108,7 @@ def test_a_file_that_holds_no_profile_is_a_problem(tmp_path: Path, text: str) ->
     assert only(problems).fix
 
 
-def test_broken_yaml_is_told_with_its_line(tmp_path: Path) -> None:
+def test_invalid_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "profile.yaml"
     file.write_text("kind: Profile\nspec: {a: [1\n")
 
@@ -188,7 +188,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, tuple[str | int, ...]]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_makes_no_sense_is_refused_at_its_place(name: str) -> None:
+def test_an_inconsistent_setting_is_reported_with_its_path(name: str) -> None:
     data, code, where = WRONG[name]
 
     profile, problems = profiles.validate(data)
@@ -200,7 +200,7 @@ def test_what_makes_no_sense_is_refused_at_its_place(name: str) -> None:
     assert found.fix
 
 
-def test_an_unknown_flag_is_warned_of_and_taken() -> None:
+def test_an_unknown_flag_is_accepted_with_a_warning() -> None:
     data = changed("spec", "knative", "features", value={**FEATURES, "kubernetes.podspec-teleport": "enabled"})
 
     profile, problems = profiles.validate(data)
@@ -211,7 +211,7 @@ def test_an_unknown_flag_is_warned_of_and_taken() -> None:
 
 
 @pytest.mark.parametrize("flag", [*sorted(OTHER_FLAGS), "secure-pod-defaults", "multi-container"])
-def test_a_flag_that_only_others_use_is_no_problem(flag: str) -> None:
+def test_a_flag_that_only_other_tools_use_is_accepted(flag: str) -> None:
     value = "AllowRootBounded" if flag == "secure-pod-defaults" else "enabled"
 
     profile, problems = profiles.validate(changed("spec", "knative", "features", value={**FEATURES, flag: value}))
@@ -220,7 +220,7 @@ def test_a_flag_that_only_others_use_is_no_problem(flag: str) -> None:
     assert problems == []
 
 
-def test_problems_of_a_file_have_the_lines_they_stand_on(tmp_path: Path) -> None:
+def test_problems_of_a_file_have_their_lines(tmp_path: Path) -> None:
     file = tmp_path / "profile.yaml"
     file.write_text(
         "apiVersion: ebbtide.dev/v1alpha1\n"
@@ -252,7 +252,7 @@ def test_problems_of_a_file_have_the_lines_they_stand_on(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "data", [BUILT_IN["spec"], None, [], 3, "text"], ids=["spec-alone", "null", "list", "number", "text"]
 )
-def test_what_is_no_profile_at_all_has_a_problem_not_a_traceback(data: Any) -> None:
+def test_an_invalid_profile_is_a_problem_not_a_traceback(data: Any) -> None:
     profile, problems = profiles.validate(data)
 
     assert profile is None
@@ -261,7 +261,7 @@ def test_what_is_no_profile_at_all_has_a_problem_not_a_traceback(data: Any) -> N
 
 
 @pytest.mark.parametrize("seed", range(0, 600, 100))
-def test_no_mutated_profile_makes_a_traceback(seed: int) -> None:
+def test_no_mutated_profile_causes_a_traceback(seed: int) -> None:
     refused = 0
     for number in range(seed, seed + 100):
         rng = strategies.dice(number)
@@ -276,13 +276,13 @@ def test_no_mutated_profile_makes_a_traceback(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(0, 400, 100))
-def test_every_random_profile_is_one(seed: int) -> None:
+def test_every_random_profile_is_valid(seed: int) -> None:
     for number in range(seed, seed + 100):
         profile, problems = profiles.validate(strategies.random_profile(strategies.dice(number)))
         assert profile is not None, (number, problems)
 
 
-def test_each_code_of_profiles_is_seen_here() -> None:
+def test_each_code_of_profiles_is_tested_here() -> None:
     """A new PRF code needs a row above."""
     source = Path(__file__).read_text()
     codes = {code for code in CODES if code.startswith("PRF")}

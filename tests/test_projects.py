@@ -294,7 +294,7 @@ def test_create_shows_a_plan_asks_and_reports(cluster: Simulated, called: Any, m
     code, out, err = called(*words)
     assert (code, cluster.list(QUOTA).items) == (2, [])
     assert out.startswith("project shop\n  + create  Namespace team-shop\n  + create  ResourceQuota team-shop/")
-    assert "Apply 4 objects? Nobody can be asked here: say -y." in err
+    assert "Apply 4 objects? Cannot prompt for confirmation" in err
 
     stdin = io.StringIO("y\n")
     stdin.isatty = lambda: True  # type: ignore[method-assign] # a terminal
@@ -302,7 +302,7 @@ def test_create_shows_a_plan_asks_and_reports(cluster: Simulated, called: Any, m
     code, out, err = called(*words)
     assert code == 0
     assert "created ResourceQuota team-shop/ebbtide-guaranteed\n" in out
-    assert "set projects.known.shop: {gpus: 1} in it" in err
+    assert "Set projects.known.shop: {gpus: 1} in the profile" in err
     assert called(*words, "--dry-run").out.count("= keep") == 3
 
 
@@ -323,7 +323,7 @@ def test_json_output_has_the_steps_and_the_deleted_project(cluster: Simulated, c
 
 
 def test_list_and_describe(cluster: Simulated, called: Any) -> None:
-    assert "there is no project" in called("list").err
+    assert "No projects found." in called("list").err
     called("create", "shop", "--gpus", "1", "--member", "jane", "--member", "group:ml", "-y")
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
     apply.carry_out(cluster, apply.plan(cluster, chat), cluster.clock)
@@ -367,9 +367,9 @@ def test_delete_refuses_lists_the_objects_and_asks(cluster: Simulated, called: A
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("create",), "say which: ebbtide project create NAME"),
+        (("create",), "missing project name: ebbtide project create NAME"),
         (("list", "shop"), "list takes no name"),
-        (("create", "Shop!"), "is no project's name"),
+        (("create", "Shop!"), "invalid project name 'Shop!'"),
         (("create", "shop", "--gpus", "-1"), "--gpus -1"),
         (("create", "shop", "--memory", "much"), "--memory much"),
         (("create", "shop", "--member", "robot:x"), "invalid member"),

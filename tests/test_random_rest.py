@@ -1,6 +1,6 @@
-"""Three hundred random REST bodies: what renders is accepted by upstream's own code, what is refused says why.
+"""Three hundred random REST bodies: upstream's own code accepts the rendered objects, and rejected bodies state the reason.
 
-The bodies are seeded, so that a failure names the number to run again.
+The bodies are seeded, so that a failure names the seed to reproduce it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CODES = read_problem_texts()
 NUMBER = 300
 CHUNK = 25
-#: Kinds that the judge knows only by structure.
+#: Kinds whose structure is all that the judge can check.
 STRUCTURE_ONLY = {"DomainMapping", "Queue", "ScaledObject"}
 CHUNKS = [range(start, start + CHUNK) for start in range(0, NUMBER, CHUNK)]
 
@@ -65,15 +65,15 @@ def config() -> dict[str, Any]:
     }
 
 
-def test_most_lawful_looking_bodies_render() -> None:
+def test_many_valid_looking_bodies_render() -> None:
     rendered = sum(bool(make(seed).objects) for seed in range(NUMBER))
     why = Counter(problem.code for seed in range(NUMBER) for problem in make(seed).errors)
 
     assert rendered / NUMBER >= 0.45, f"{rendered / NUMBER:.0%} of {NUMBER} render; errors: {why.most_common()}"
-    assert rendered < NUMBER, "nothing was refused, so no refusal is tested"
+    assert rendered < NUMBER, "no body was rejected, so no rejection is tested"
 
 
-def test_every_refused_body_has_an_error_with_a_known_code_and_a_way_out() -> None:
+def test_every_rejected_body_has_an_error_with_a_known_code_and_a_fix() -> None:
     for seed in range(NUMBER):
         made = make(seed)
         assert bool(made.objects) != bool(made.errors), seed
@@ -84,7 +84,7 @@ def test_every_refused_body_has_an_error_with_a_known_code_and_a_way_out() -> No
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
-def test_upstream_takes_what_is_rendered(seeds: range, judge: Any) -> None:
+def test_upstream_accepts_rendered_objects(seeds: range, judge: Any) -> None:
     for seed in seeds:
         for item in make(seed).objects:
             if item["kind"] == "Service":
@@ -97,7 +97,7 @@ def test_upstream_takes_what_is_rendered(seeds: range, judge: Any) -> None:
                 assert answer.get("ok"), (seed, item["kind"], answer)
 
 
-def test_what_is_rendered_has_the_structure_that_upstream_s_schemas_want() -> None:
+def test_rendered_objects_match_upstream_schemas() -> None:
     wrong = {seed: found for seed in range(NUMBER) for item in make(seed).objects if (found := validate(item))}
 
     assert wrong == {}
@@ -114,7 +114,7 @@ def test_a_body_and_its_native_form_give_the_same_objects() -> None:
             assert objects == made.objects, (seed, problems)
 
 
-def test_the_command_line_takes_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:
+def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:
     """One call over a folder: no traceback, and each document is either counted as translated or has an error."""
     profile = profiles.built_in()
     expected = 0

@@ -1,4 +1,4 @@
-"""What the strict reader takes, what it refuses, and where it says the fault is."""
+"""Values that the strict reader accepts and rejects, and the location of its problems."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def faults(text: str | bytes) -> list[tuple[str, str, int]]:
         ("|\n  two\n  lines", "two\nlines\n"),
     ],
 )
-def test_a_value_that_all_parsers_agree_on_is_taken(written: str, value: Any) -> None:
+def test_a_value_on_which_all_parsers_agree_is_accepted(written: str, value: Any) -> None:
     document = one(f"a: {written}\n")
     assert document.problems == []
     assert document.data == {"a": value}
@@ -78,16 +78,14 @@ def test_a_value_that_all_parsers_agree_on_is_taken(written: str, value: Any) ->
         ("1_000", "kubectl and YAML 1.1 read 1000, YAML 1.2 reads text"),
         ("12:30", "kubectl and YAML 1.2 read text, YAML 1.1 reads 750"),
         ("2001-01-01", "kubectl and YAML 1.2 read text, YAML 1.1 reads a date"),
-        (".inf", "kubectl reads nothing (an error), YAML 1.1 and YAML 1.2 read no finite number"),
+        (".inf", "kubectl reads nothing (an error), YAML 1.1 and YAML 1.2 read a number that is not finite"),
         ("=", "kubectl and YAML 1.2 read text, YAML 1.1 reads nothing (an error)"),
         ("-_7", "kubectl reads -7, YAML 1.1 and YAML 1.2 read text"),
         ("0_o3", "kubectl reads 3, YAML 1.1 and YAML 1.2 read text"),
         ("0b-1", "kubectl reads -1, YAML 1.1 and YAML 1.2 read text"),
     ],
 )
-def test_a_value_that_parsers_differ_on_is_refused_with_the_readings_and_the_remedy(
-    written: str, readings: str
-) -> None:
+def test_a_value_on_which_parsers_differ_is_rejected_with_the_readings_and_a_fix(written: str, readings: str) -> None:
     document = one(f"# first\na:\n- {written}\n")
     (problem,) = document.problems
     assert (problem.code, problem.path, problem.line) == ("YML002", "a[0]", 3)
@@ -100,7 +98,7 @@ def test_a_value_that_parsers_differ_on_is_refused_with_the_readings_and_the_rem
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        # Not YAML, or not the same YAML to everyone.
+        # Invalid YAML, or YAML that parsers read differently.
         ("a: [1\n", [("YML001", "", 1)]),
         ("a: 1\n  b: 2\n", [("YML001", "", 2)]),
         ("a: b: c\n", [("YML001", "", 1)]),
@@ -128,7 +126,7 @@ def test_a_value_that_parsers_differ_on_is_refused_with_the_readings_and_the_rem
         ("y: x\n", [("YML005", "y", 1)]),
         ("a: 1\n?\n: x\n", [("YML005", "", 2)]),
         ("a:\n  [b]: c\n  {d: e}: f\n", [("YML005", "a", 2), ("YML005", "a", 3)]),
-        # What YAML has and manifests have no use for.
+        # YAML features that manifests do not need.
         ("a: &x 1\nb: *x\n", [("YML004", "a", 1), ("YML004", "b", 2)]),
         ("a: &x {b: 1}\nc: {<<: *x}\n", [("YML004", "a", 1), ("YML004", "c", 2), ("YML004", "c.<<", 2)]),
         ("&x a: 1\n*x : 2\n", [("YML004", "", 1), ("YML004", "", 2)]),
@@ -150,17 +148,17 @@ def test_a_value_that_parsers_differ_on_is_refused_with_the_readings_and_the_rem
         ('{"a":' * 100_000, [("YML006", ".".join("a" * 64), 1)]),
     ],
 )
-def test_a_fault_is_named_with_its_field_and_line(text: str | bytes, expected: list[tuple[str, str, int]]) -> None:
+def test_a_problem_has_its_field_and_line(text: str | bytes, expected: list[tuple[str, str, int]]) -> None:
     assert faults(text) == expected
 
 
 def test_a_duplicate_key_names_both_lines() -> None:
     (problem,) = one("\n---\n# c\na: 1\nb: 2\na: 3\n").problems
-    assert problem.message == 'the key "a" is here a second time, first on line 4'
+    assert problem.message == 'duplicate key "a", first used on line 4'
     assert problem.line == 6
 
 
-def test_all_problems_are_found_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     text = "a: yes\na: 2\n1: x\n---\nb: [\n---\nc: 0o7\nd: &x 1\n"
     assert faults(text) == [
         ("YML002", "a", 1),
@@ -172,13 +170,13 @@ def test_all_problems_are_found_at_once() -> None:
     ]
 
 
-def test_what_was_found_before_a_syntax_error_is_kept() -> None:
+def test_problems_before_a_syntax_error_are_kept() -> None:
     document = one("a: yes\nb: [1\nc: no\n")
     assert [problem.code for problem in document.problems] == ["YML002", "YML001"]
     assert document.data is None
 
 
-def test_a_broken_document_does_not_hide_its_neighbours() -> None:
+def test_an_invalid_document_does_not_hide_the_others() -> None:
     documents = list(read("a: 1\n---\nb: [\n---\nc: 3\n", "x.yaml"))
     assert [document.data for document in documents] == [{"a": 1}, None, {"c": 3}]
     assert [document.name for document in documents] == ["x.yaml", "x.yaml#2", "x.yaml#3"]
@@ -187,7 +185,7 @@ def test_a_broken_document_does_not_hide_its_neighbours() -> None:
 @pytest.mark.parametrize(
     "text", ["", "\n", "# only a comment\n", "---\n", "---\n---\n# c\n---", "\ufeff", "null\n", "--- # c\n"]
 )
-def test_nothing_yields_nothing(text: str) -> None:
+def test_an_empty_text_has_no_documents(text: str) -> None:
     assert list(read(text, "x")) == []
     assert list(read(text.encode(), "x")) == []
 
@@ -234,7 +232,7 @@ def test_strict_json_is_read_as_json(text: str) -> None:
         '{"a": 01}',
     ],
 )
-def test_loose_json_is_refused(text: str) -> None:
+def test_loose_json_is_rejected(text: str) -> None:
     assert faults(text) != []
 
 
@@ -250,7 +248,7 @@ def test_a_line_is_found_for_a_path_or_its_deepest_part() -> None:
     assert document.line(("nowhere",)) == 5
 
 
-def test_a_line_is_unknown_where_nothing_was_read() -> None:
+def test_a_line_is_unknown_if_nothing_could_be_read() -> None:
     assert one(b"\xff").line(("a",)) == 0
 
 
@@ -258,7 +256,7 @@ def test_a_line_is_found_before_a_syntax_error() -> None:
     assert one("a: 1\nb: 2\nc: [\n").line(("b",)) == 2
 
 
-def test_a_line_is_found_above_what_is_too_deep() -> None:
+def test_a_line_is_found_above_the_maximum_depth() -> None:
     document = one("a: 1\nb:\n" + "- " * 80 + "x\n")
     assert document.data is None
     assert document.line(("b",)) == 2
@@ -279,7 +277,7 @@ def test_reading_is_lazy() -> None:
 @example(b"!")
 @example(b"? ")
 @example(b"%")
-def test_no_bytes_make_the_reader_fail(raw: bytes) -> None:
+def test_the_reader_never_fails_on_bytes(raw: bytes) -> None:
     for document in read(raw, "x"):
         assert document.data is not None or document.problems
         assert document.line(("a", 0)) >= 0
@@ -307,7 +305,7 @@ yaml_like = st.lists(
 
 
 @given(yaml_like)
-def test_no_text_makes_the_reader_fail_and_every_problem_is_complete(text: str) -> None:
+def test_the_reader_never_fails_on_text_and_every_problem_is_complete(text: str) -> None:
     last = text.count("\n") + 1
     for document in read(text, "x"):
         assert document.data is not None or document.problems
@@ -339,7 +337,9 @@ def test_a_line_is_where_its_key_is_written(data: dict[str, Any]) -> None:
     st.sampled_from([None, 2, "\t"]),
     st.booleans(),
 )
-def test_json_means_what_json_says(data: dict[str, Any], indent: int | str | None, ascii_only: bool) -> None:
+def test_json_is_read_as_a_json_parser_reads_it(
+    data: dict[str, Any], indent: int | str | None, ascii_only: bool
+) -> None:
     document = one(json.dumps(data, indent=indent, ensure_ascii=ascii_only))
     assert document.problems == []
     assert document.data == data

@@ -1,4 +1,4 @@
-"""The tables of the readers: every row names fields that the spec has."""
+"""Every row in the tables of the readers names an existing native field."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def has(path: Path) -> bool:
 
 
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=[f"{table}-{row.to}-{row.name}" for table, row in ROWS])
-def test_a_row_names_native_fields_that_there_are(table: str, row: FieldRow) -> None:
+def test_a_row_names_existing_native_fields(table: str, row: FieldRow) -> None:
     assert has(row.native)
     assert all(has(path_of(to)) for to in row.implies)
     if (table, row.name) != ("classic resource", "ports"):
         assert all(has((*row.native, *path_of(part.to))) for part in row.parts.values())
 
 
-def test_a_table_has_one_row_for_a_name() -> None:
+def test_a_table_has_one_row_per_name() -> None:
     for table, rows in TABLES.items():
         assert len({(row.name, row.kind) for row in rows}) == len(rows), table

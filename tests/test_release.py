@@ -22,7 +22,7 @@ TYPES: Final = ("added", "changed", "deprecated", "removed", "fixed", "security"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """What towncrier reads of the project, without the fragments of today."""
+    """Return a copy of the files that towncrier reads, without the current fragments."""
     for name in ("pyproject.toml", "CHANGELOG.md"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "platform" / "ebbtide").mkdir(parents=True)

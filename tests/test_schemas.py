@@ -176,7 +176,7 @@ POD = ("spec", "template", "spec")
 CONTAINER = (*POD, "containers", 0)
 PREDICTOR = ("spec", "predictor")
 
-# Where a value is put, the value, and how the one line begins.
+# Path of a value, the value, and the start of the expected error line.
 WRONG: list[tuple[dict[str, Any], tuple[str | int, ...], Any, str]] = [
     (SERVICE, (*POD, "containerConcurency"), 1, "spec.template.spec.containerConcurency: unknown field"),
     (SERVICE, (*POD, "containerConcurrency"), "1", "spec.template.spec.containerConcurrency: "),
@@ -251,7 +251,7 @@ def put(obj: dict[str, Any], path: tuple[str | int, ...], value: Any) -> dict[st
 
 
 @pytest.mark.parametrize("obj", RIGHT, ids=kind)
-def test_a_right_object_has_nothing_wrong(obj: dict[str, Any]) -> None:
+def test_a_valid_object_has_no_errors(obj: dict[str, Any]) -> None:
     assert validate(obj) == []
 
 
@@ -264,7 +264,7 @@ def test_a_wrong_field_is_named_by_its_path(
     assert line.startswith(beginning)
 
 
-def test_every_mistake_has_its_line() -> None:
+def test_every_error_has_its_line() -> None:
     wrong = put(put(SERVICE, (*POD, "b"), 1), (*POD, "a"), 1)
 
     assert validate(wrong) == ["spec.template.spec.a: unknown field", "spec.template.spec.b: unknown field"]
@@ -286,7 +286,7 @@ def test_an_unknown_kind_is_an_error_not_a_pass(obj: dict[str, Any]) -> None:
     assert line.startswith("kind: no schema for ")
 
 
-def test_what_is_no_object_is_said_to_be_none() -> None:
+def test_a_value_that_is_not_an_object_is_rejected() -> None:
     assert validate(["x"]) == ["expected an object, not list"]
 
 
@@ -298,7 +298,7 @@ def test_every_schema_has_its_source_and_every_source_its_schema() -> None:
 
 
 def test_schemas_hold_no_prose() -> None:
-    """`description` is left only as the name of a field, so what it holds is a schema."""
+    """`description` remains only as the name of a field, so its value is a schema."""
 
     def prose(node: Any) -> bool:
         if isinstance(node, dict):
@@ -311,8 +311,8 @@ def test_schemas_hold_no_prose() -> None:
     assert [path.name for path in SCHEMAS.glob("*.json") if prose(json.loads(path.read_bytes()))] == []
 
 
-def test_handmade_sources_are_those_that_were_read() -> None:
-    """Without the network only our own sources can be compared; `generate.py --check` compares the rest."""
+def test_manual_sources_are_unchanged() -> None:
+    """Without network access only manual sources can be compared; `generate.py --check` compares the others."""
     handmade = [entry for entry in SOURCES["schema"] if "handmade" in entry]
 
     for entry in handmade:

@@ -1,4 +1,4 @@
-"""The simulation's laws, and small cases reckoned by hand."""
+"""Invariants of the simulation, and small cases with manually calculated results."""
 
 from __future__ import annotations
 
@@ -70,31 +70,31 @@ def simulated(chosen: Setting, came: Traffic, kind: str = "fixed:1s", start: Sta
     return engine.simulate(chosen, came, server(kind), start, seed)
 
 
-# By hand.
+# Manually calculated cases.
 
 
-def test_a_cold_start_takes_the_start_and_the_service() -> None:
-    """The first request wakes the scaler at once; the activator asks pods at multiples of 200 ms."""
+def test_a_cold_start_takes_start_up_and_service_time() -> None:
+    """The first request triggers a scaling decision immediately; the activator probes pods at multiples of 200 ms."""
     found = simulated(setting(), traffic(7.0, seconds=20))
-    # Wanted at 7, ready at 12, and 12 is a multiple of 200 ms.
+    # Created at 7, ready at 12, and 12 is a multiple of 200 ms.
     assert found.latency.tolist() == [5.0 + 1.0]
     assert found.wait.tolist() == [5.0]
     assert found.cold.tolist() == [True]
     assert found.cold_starts == 1
     late = simulated(setting(), traffic(7.05, seconds=20))
-    # Ready at 12.05, seen at 12.2, done at 13.2.
+    # Ready at 12.05, detected at 12.2, done at 13.2.
     assert late.latency[0] == pytest.approx(13.2 - 7.05)
 
 
-def test_the_activator_does_not_wait_for_kubernetes_word() -> None:
-    """A pod that answers gets requests; it counts as ready, and for the autoscaler, when Kubernetes says so."""
+def test_the_activator_does_not_wait_for_kubernetes_readiness() -> None:
+    """A pod that answers gets requests; for the autoscaler it counts as ready when Kubernetes reports it."""
     start = StartUp(schedule=1.0, pull=0.0, load=3.0, ready=1.5)
     found = simulated(setting(), traffic(7.0, 11.05, 12.6, seconds=20), start=start)
-    # Wanted at 7, answering at 11, ready at 12.5.
+    # Created at 7, answers at 11, ready at 12.5.
     assert found.wait.tolist() == [4.0, 0.0, 0.0]
     assert found.cold.tolist() == [True, True, False]
     assert found.ready_seconds == 20.0 - 12.5
-    # A probe that only the kubelet can do is waited for; 12.5 is seen at 12.6.
+    # The activator waits for a probe that only the kubelet can run; readiness at 12.5 is detected at 12.6.
     found = simulated(dataclasses.replace(setting(), probed=False), traffic(7.0, seconds=20), start=start)
     assert found.wait.tolist() == [pytest.approx(5.6)]
 
@@ -132,13 +132,13 @@ def test_more_than_the_limit_wait_in_order() -> None:
     assert found.wait.tolist() == [0.0, 0.0, 1.0, 1.0, 2.0]
 
 
-def test_the_queue_proxy_refuses_beyond_ten_times_its_limit() -> None:
-    """Without an activator in the path, one works and ten wait."""
+def test_the_queue_proxy_rejects_beyond_ten_times_its_limit() -> None:
+    """Without an activator in the path, one request is processed and ten wait."""
     chosen = setting(1, min_scale=1, max_scale=1, target_burst_capacity=0)
     found = simulated(chosen, at(14, 0.0, start=5.0))
     assert found.lost.tolist() == [False] * 11 + [True] * 3
     assert found.latency[:11].tolist() == [float(place) for place in range(1, 12)]
-    # In front, the activator takes them all.
+    # In the path, the activator accepts all of them.
     assert not simulated(setting(1, min_scale=1, max_scale=1), at(14, 0.0, start=5.0)).lost.any()
 
 
@@ -147,9 +147,9 @@ def test_requests_that_wait_too_long_are_lost() -> None:
     assert found.lost.tolist() == [False, False, True, True, True]
     assert found.latency[:2].tolist() == [1.0, 2.0]
     assert np.isnan(found.latency[2:]).all()
-    # The third was begun on, and given up.
+    # The third was started and timed out.
     assert found.wait.tolist() == [0.0, 1.0, 2.0, 2.5, 2.5]
-    # A start that takes longer than a request may wait answers nobody.
+    # If the start-up takes longer than the timeout, no request is answered.
     cold = simulated(setting(timeout=4.0), traffic(5.0, seconds=100))
     assert cold.lost.tolist() == [True]
     assert cold.up_seconds == pytest.approx(cold.ready_seconds, abs=31)
@@ -157,16 +157,16 @@ def test_requests_that_wait_too_long_are_lost() -> None:
 
 
 def test_slots_and_slow_down() -> None:
-    # Two at once take 1.5 times as long; the third waits for a slot.
+    # Two concurrent requests take 1.5 times as long; the third waits for a slot.
     found = simulated(setting(min_scale=1), traffic(1.0, 1.0, 1.0), "fixed:1s,max=2,slow=2:1.5")
     assert found.latency.tolist() == pytest.approx([1.5, 1.5, 2.5], abs=1e-3)
-    # Half done alone, the other half beside another one that then has the rest alone.
+    # The first half runs alone, the second half concurrently with another request, which then finishes alone.
     found = simulated(setting(min_scale=1), traffic(1.0, 1.5), "fixed:1s,slow=2:2")
     assert found.latency.tolist() == pytest.approx([1.5, 1.5], abs=1e-3)
 
 
 def test_concurrency_sets_the_replicas() -> None:
-    """Ten at once on average, at 2 x 70 % a pod: ceil(10 / 1.4) = 8."""
+    """Ten concurrent requests on average, with a target of 2 x 70% per pod: ceil(10 / 1.4) = 8."""
     found = simulated(setting(min_scale=1, target=2.0), at(2400, 0.1, seconds=240.0), "fixed:1s")
     assert found.timeline.desired[-20:].tolist() == [8] * 20
     assert found.timeline.bound[-1] == "stable"
@@ -174,14 +174,14 @@ def test_concurrency_sets_the_replicas() -> None:
 
 
 def test_rps_sets_the_replicas() -> None:
-    """Ten a second at 4 x 70 % a pod: ceil(10 / 2.8) = 4, however long each takes."""
+    """Ten requests per second, with a target of 4 x 70% per pod: ceil(10 / 2.8) = 4, for any duration."""
     for kind in ("fixed:10ms", "fixed:2s"):
         found = simulated(setting(metric="rps", min_scale=1, target=4.0), at(2400, 0.1, seconds=240.0), kind)
         assert found.timeline.desired[-20:].tolist() == [4] * 20
 
 
 def test_queued_requests_count() -> None:
-    """Four at once for one pod that takes one: the other three wait in the activator and are seen there."""
+    """Of four concurrent requests to a pod that takes one, three wait in the activator and are counted there."""
     found = simulated(
         setting(1, min_scale=1, target_utilization_percentage=100.0), at(400, 0.25, seconds=100.0), "fixed:1s"
     )
@@ -192,16 +192,16 @@ def test_to_zero_after_window_and_grace() -> None:
     found = simulated(setting(scale_to_zero_pod_retention_period=20.0), traffic(5.0, seconds=200))
     seen = list(zip(found.timeline.times, found.timeline.ready, found.timeline.bound, strict=True))
     gone = next(time for time, ready, _ in seen if time > 20 and not ready)
-    # Active from 10, on; the last second with a request leaves the window of 60 s a minute later; then 20 s of retention.
+    # Active from 10 on; the last second with a request leaves the 60 s window a minute later; then 20 s of retention.
     assert 85 <= gone <= 95
     assert "retention" in {bound for _, _, bound in seen}
     assert seen[0][2] == seen[-1][2] == "zero"
-    # The pod drains for 30 s beyond.
+    # The pod drains for another 30 s.
     assert found.replica_seconds == pytest.approx(gone - 5 + 30, abs=3)
 
 
 def test_the_grace_counts_from_the_activator_in_the_path() -> None:
-    """With no burst capacity the activator comes into the path only when the revision falls asleep."""
+    """Without burst capacity, the activator enters the path only when the revision scales to zero."""
     chosen = setting(target_burst_capacity=0.0)
     found = simulated(chosen, traffic(5.0, seconds=200))
     assert "grace" in set(found.timeline.bound)
@@ -229,8 +229,8 @@ def test_rates_and_delay() -> None:
     assert held.ready.sum() > falls.ready.sum()
 
 
-def test_the_rest_of_the_traffic_takes_what_the_first_part_s_last_replies_take() -> None:
-    """Two pods need 15 s for what comes in the first second; the first part of 5 s has spent 10 of their seconds."""
+def test_late_replies_of_the_first_part_count_toward_the_rest() -> None:
+    """Two pods need 15 pod-seconds for the first second's requests; the first part of 5 s has used 10 of them."""
     two, came = setting(limit=1, min_scale=2, max_scale=2), at(30, 0.01, seconds=60.0)
     first = simulated(two, between(came, 0.0, 5.0))
     whole = simulated(two, came)
@@ -244,7 +244,7 @@ def test_the_rest_of_the_traffic_takes_what_the_first_part_s_last_replies_take()
     assert whole.at_end.replica_seconds == whole.replica_seconds
 
 
-def test_without_scale_to_zero_one_stays() -> None:
+def test_without_scale_to_zero_one_replica_remains() -> None:
     found = simulated(setting(config=Config(enable_scale_to_zero=False)), traffic(5.0, seconds=300))
     assert found.timeline.ready.min() == 1
     assert not found.cold.any()
@@ -258,13 +258,13 @@ def test_no_traffic_costs_nothing() -> None:
     assert len(found.latency) == 0
 
 
-def test_traffic_out_of_order_is_refused() -> None:
+def test_unsorted_traffic_is_rejected() -> None:
     for times in ([2.0, 1.0], [-1.0], [0.0, math.nan]):
-        with pytest.raises(ValueError, match="not sorted"):
+        with pytest.raises(ValueError, match="must be sorted"):
             simulated(setting(), Traffic("wrong", np.asarray(times)))
 
 
-# Laws.
+# Invariants.
 
 
 @st.composite
@@ -287,7 +287,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, int]:
 
 
 class Watched(oracle.Knative):
-    """Notes, at each tick, what must never be."""
+    """Collector of violated invariants at each tick."""
 
     def record_tick(self, bound: int) -> None:
         least, most = bounds(self.setting)
@@ -298,7 +298,7 @@ class Watched(oracle.Knative):
         assert self.inside + held + self.done == np.searchsorted(self.inputs.arrivals, self.now, side="right")
         assert self.queued == held + sum(len(pod.waiting) for pod in self.pods.values())
         if not self.replicas and self.now > self.inputs.lead:
-            # Zero only when idle: what is left drains, and what came within a tick has woken it.
+            # Zero only when idle: remaining requests drain, and a request within a tick starts a pod.
             assert all(pod.deleted for pod in self.pods.values())
             assert not held
         super().record_tick(bound)
@@ -312,7 +312,7 @@ class Watched(oracle.Knative):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
-def test_laws(case: tuple[Setting, Traffic, str, int]) -> None:
+def test_invariants(case: tuple[Setting, Traffic, str, int]) -> None:
     chosen, came, kind, seed = case
     inputs = oracle.prepare(chosen, came, server(kind), START, seed)
     found = Watched(chosen, inputs).run()
@@ -333,8 +333,8 @@ def test_laws(case: tuple[Setting, Traffic, str, int]) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1])
-def test_a_longer_start_helps_nobody(limit: int) -> None:
-    """One pod from zero, requests that come in order: the longer it takes to start, the fewer are in time."""
+def test_a_longer_start_up_never_helps(limit: int) -> None:
+    """One pod from zero and sorted requests: the longer the start-up, the fewer requests are in time."""
     came = at(60, 0.5, start=3.0, seconds=60.0)
     shares = []
     for load in (0.0, 1.0, 5.0, 20.0, 60.0):
@@ -344,7 +344,7 @@ def test_a_longer_start_helps_nobody(limit: int) -> None:
     assert shares[0] > shares[-1]
 
 
-def test_the_seed_matters_and_decides() -> None:
+def test_the_seed_determines_the_result() -> None:
     came = at(200, 0.2)
     chosen, kind = setting(min_scale=1, target=1.0), "lognormal:median=1s"
     first, second, other = (simulated(chosen, came, kind, START, seed) for seed in (1, 1, 2))
@@ -371,38 +371,38 @@ def test_servers_from_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("quick:1s", "no server 'quick'"),
-        ("fixed:", "is no duration"),
-        ("fixed:1h", "is no duration"),
-        ("fixed:0s", "use more than 0"),
-        ("fixed:1s,max=x", "no whole number"),
-        ("fixed:1s,sigma=2", "fixed has no sigma"),
-        ("fixed:1s,max", "write name=value"),
-        ("fixed:1s,slow=4", "a colon and a value"),
+        ("quick:1s", "unknown server model 'quick'"),
+        ("fixed:", "invalid duration"),
+        ("fixed:1h", "invalid duration '1h'"),
+        ("fixed:0s", "must be above 0"),
+        ("fixed:1s,max=x", "must be a whole number"),
+        ("fixed:1s,sigma=2", "unknown options of fixed: sigma"),
+        ("fixed:1s,max", "must be NAME=VALUE"),
+        ("fixed:1s,slow=4", "must be REQUESTS:VALUE"),
         ("fixed:1s,slow=4:0", "above 0"),
-        ("fixed:1s,slow=1000000000:2", "1,000,000,000 requests at once are more than the 1,000,000"),
-        ("fixed:1s,max=1000001", "use 1 to 1,000,000, or 0 for no limit"),
+        ("fixed:1s,slow=1000000000:2", "invalid number of requests 1,000,000,000: must be at most 1,000,000"),
+        ("fixed:1s,max=1000001", "must be from 1 to 1,000,000, or 0 for no limit"),
         ("fixed:1s,util=1:2", "from 0 to 1"),
-        ("lognormal:median=1s,sigma=-1", "use 0 or more"),
-        ("lognormal:median=1s,sigma=x", "is no number"),
+        ("lognormal:median=1s,sigma=-1", "must be at least 0"),
+        ("lognormal:median=1s,sigma=x", "must be a number"),
         ("empirical:/nowhere/at/all", "No such file"),
-        ("llm:tokens=5", "write prompt/output"),
-        ("llm:base=0s,prompt=0s,output=0s", "must take time"),
+        ("llm:tokens=5", "must be PROMPT/OUTPUT"),
+        ("llm:base=0s,prompt=0s,output=0s", "at least one must be above 0"),
     ],
 )
-def test_servers_that_cannot_be(text: str, message: str) -> None:
+def test_invalid_servers(text: str, message: str) -> None:
     with pytest.raises(ServerError, match=message):
         server(text)
 
 
 def test_tokens_are_needed() -> None:
-    with pytest.raises(ServerError, match="says nothing of prompt tokens"):
+    with pytest.raises(ServerError, match="has no prompt token counts"):
         simulated(setting(), traffic(1.0), "llm:max=4")
     found = simulated(setting(min_scale=1), traffic(1.0), "llm:tokens=1000/100")
     assert found.latency[0] == pytest.approx(0.15 + 0.05 + 2.0)
 
 
-def test_calibration_finds_what_was_measured() -> None:
+def test_calibration_fits_the_measurements() -> None:
     rows = [(1, 0.2), (1, 0.2), (4, 0.3), (8, 0.5)]
     assert Fixed.calibrated(rows).seconds == 0.2
     assert Fixed.calibrated(rows).slow_down[3] == pytest.approx(1.5)
@@ -422,15 +422,15 @@ def test_calibration_finds_what_was_measured() -> None:
     model = LanguageModel.calibrated(made, max_batch=8)
     assert (model.base, model.prompt, model.output) == pytest.approx((0.1, 40e-6, 0.015))
     assert model.slow_down[7] == pytest.approx(1.4)
-    # A part that would be negative is left out.
+    # A negative time is set to 0.
     falling = [(1, 2.0 - 0.001 * prompt, prompt, 10) for prompt in (10, 500, 1000)]
     assert LanguageModel.calibrated(falling).prompt == 0.0
     for wrong in ([], [(1, 2)]):
-        with pytest.raises(ServerError, match="rows are"):
+        with pytest.raises(ServerError, match="invalid rows"):
             LanguageModel.calibrated(wrong)
     with pytest.raises(ServerError, match="at least one row"):
         Fixed.calibrated([])
-    with pytest.raises(ServerError, match="use 1 or more"):
+    with pytest.raises(ServerError, match="must be at least 1"):
         Fixed.calibrated([(0, 1.0)])
 
 
@@ -468,7 +468,7 @@ def cluster(**knative: Any) -> ProfileSpec:
     return ProfileSpec(knative=Knative(**knative))
 
 
-def test_a_spec_says_it_all() -> None:
+def test_a_spec_gives_the_whole_setting() -> None:
     chosen = of(
         spec(
             minReplicas=0,
@@ -545,27 +545,30 @@ def test_annotations_and_the_clusters_config() -> None:
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        ({keys.CLASS: "keda.example.com"}, "someone else"),
-        ({keys.METRIC: "cpu"}, "the KPA knows no cpu"),
-        ({keys.TARGET: "many"}, "no number"),
-        ({keys.MIN_SCALE: "-1"}, "no whole number"),
-        ({keys.SCALE_DOWN_DELAY: "soon"}, "no duration"),
-        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "queue_length", keys.TARGET: "3"}, "is not known"),
+        ({keys.CLASS: "keda.example.com"}, "autoscaler class keda.example.com is not supported"),
+        ({keys.METRIC: "cpu"}, "the KPA does not support metric cpu"),
+        ({keys.TARGET: "many"}, "must be a number"),
+        ({keys.MIN_SCALE: "-1"}, "must be a whole number"),
+        ({keys.SCALE_DOWN_DELAY: "soon"}, "invalid duration"),
+        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "queue_length", keys.TARGET: "3"}, "its meaning is unknown"),
         ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent"}, "without a target"),
-        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent", keys.TARGET: "0.5"}, "cuts 0.5 to 0"),
+        (
+            {keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent", keys.TARGET: "0.5"},
+            "truncates 0.5 to 0",
+        ),
     ],
 )
-def test_what_cannot_be_simulated_says_why(annotations: dict[str, str], message: str) -> None:
+def test_unsupported_settings_are_reported(annotations: dict[str, str], message: str) -> None:
     with pytest.raises(NotSimulated, match=message):
         from_annotations(annotations, cluster())
 
 
 def test_cpu_needs_a_request() -> None:
-    with pytest.raises(NotSimulated, match="request some CPU"):
+    with pytest.raises(NotSimulated, match="set a CPU request"):
         from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster(), cpu_request=False)
 
 
-def test_a_spec_that_does_not_render_is_refused() -> None:
+def test_a_spec_that_does_not_render_is_rejected() -> None:
     with pytest.raises(NotSimulated, match=r"cannot be rendered: spec\.autoscaling"):
         of(spec(minReplicas=3, maxReplicas=1), built_in())
 
@@ -616,7 +619,7 @@ def test_kserve_in_both_modes() -> None:
     with pytest.raises(NotSimulated, match="neither"):
         from_objects([], cluster())
     target["pods"]["target"]["averageValue"] = "0"
-    with pytest.raises(NotSimulated, match="no number above 0"):
+    with pytest.raises(NotSimulated, match="must be a number above 0"):
         from_objects([standard, own], cluster())
 
 
@@ -631,14 +634,14 @@ def horizontal(metric: Literal["cpu", "gpu-utilization", "latency"], target: hpa
     ("metric", "target"),
     [("cpu", hpa.Resource(average_utilization=60)), ("gpu-utilization", hpa.Pods(average_value=60_000))],
 )
-def test_an_hpa_holds_a_utilization(metric: Literal["cpu", "gpu-utilization"], target: hpa.Metric) -> None:
-    """Ten at once in all; a pod with n at once is n tenths busy, so a pod at 60 % has 6: two pods."""
+def test_an_hpa_maintains_a_utilization(metric: Literal["cpu", "gpu-utilization"], target: hpa.Metric) -> None:
+    """Ten concurrent requests in total; n of them make a pod n tenths busy, so a pod at 60% has 6: two pods."""
     kind = "fixed:1s,util=10:1"
     found = simulated(horizontal(metric, target), at(9000, 0.1), kind)
     assert found.timeline.desired[-10:].tolist() == [2] * 10
     assert not found.lost.any()
     assert found.notes["utilization"] == pytest.approx(0.5, abs=0.06)
-    # It is late: a sample every 15 s, two of them, and a look every 15 s.
+    # The decision is delayed by two samples, one every 15 s, and by a sync interval of 15 s.
     late = found.timeline.times[found.timeline.desired >= 2][0]
     assert 10 <= late <= 50
 
@@ -649,12 +652,12 @@ def test_an_hpa_on_latency() -> None:
     found = simulated(horizontal("latency", target, 4), burst, "fixed:400ms,max=1")
     assert found.timeline.desired.max() == 4
     assert "max" in found.timeline.bound
-    # Five minutes after the last long request it goes back to one.
+    # Five minutes after the last long request, the HPA scales down to one.
     assert found.timeline.desired[-1] == 1
     assert {"scale-down delay", "min"} <= set(found.timeline.bound)
 
 
-def test_an_hpas_fixed_number_stays() -> None:
+def test_an_hpa_with_equal_bounds_keeps_the_number() -> None:
     found = simulated(Setting(metric="cpu", hpa=hpa.Spec(min_replicas=2, max_replicas=2)), at(600, 0.1), "fixed:2s")
     assert set(found.timeline.ready.tolist()) == {2}
 
@@ -673,7 +676,7 @@ def test_class_hpa_from_annotations() -> None:
     chosen = from_annotations(given, cluster())
     assert chosen.metric == "cpu"
     assert chosen.hpa == hpa.Spec(max_replicas=6, metrics=(hpa.Resource(average_utilization=63),))
-    # Without a limit, and with a window, which is for both directions.
+    # Without a limit, and with a window, which applies to both directions.
     given = {
         keys.CLASS: keys.CLASS_HPA,
         keys.METRIC: "request_latency_p95_milliseconds",
@@ -700,13 +703,13 @@ def test_empirical_times_are_those_measured() -> None:
         Fixed(seconds=1.0, max_batch=-1)
 
 
-def test_even_numbers_of_times_have_a_median() -> None:
+def test_an_even_number_of_times_has_a_median() -> None:
     assert Fixed.calibrated([(1, 0.2), (1, 0.4)]).seconds == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("limit", [0, 2, 5])
-def test_the_activator_spreads_what_it_lets_through(limit: int) -> None:
-    """Behind the activator, whichever way it chooses by the limit, three pods share what one could not take."""
+def test_the_activator_distributes_requests(limit: int) -> None:
+    """Behind the activator, with each of its policies, three pods share a load that exceeds one pod."""
     found = simulated(setting(limit, min_scale=3, max_scale=3), at(300, 0.2), "fixed:1s,slow=2:1/9:9")
     assert found.latency[~found.lost].max() <= 2.5
     assert found.notes["utilization"] > 0.8

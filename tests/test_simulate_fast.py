@@ -1,4 +1,4 @@
-"""The engine, plain and compiled, gives what the oracle gives, to the last bit, and its arithmetic what upstream's gives."""
+"""The plain and the compiled engine give the oracle's results bit for bit, and their arithmetic gives upstream's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def lines(name: str) -> Iterator[tuple[int, Any]]:
 
 
 def differing(left: Any, right: Any) -> list[str]:
-    """Name the fields in which two results differ."""
+    """Return the names of the fields in which two results differ."""
     found = []
     for one in dataclasses.fields(left):
         a, b = getattr(left, one.name), getattr(right, one.name)
@@ -54,7 +54,7 @@ def differing(left: Any, right: Any) -> list[str]:
 
 
 def held(setting: Setting, traffic: Traffic, text: str, startup: StartUp, seed: int) -> Result:
-    """Simulate with the oracle and with the engine, plain and compiled, which must agree."""
+    """Simulate with the oracle, the plain and the compiled engine, and assert that they agree."""
     slow = oracle.simulate(setting, traffic, server(text), startup, seed)
     plain = engine.simulate(setting, traffic, server(text), startup, seed)
     quick = engine.simulate(setting, traffic, server(text), startup, seed, fast=True)
@@ -66,13 +66,13 @@ def held(setting: Setting, traffic: Traffic, text: str, startup: StartUp, seed: 
 # Upstream's decisions.
 
 
-def test_compiled_decisions_are_upstreams() -> None:
+def test_compiled_decisions_match_upstream() -> None:
     decisions = 0
     for number, line in lines("kpa"):
         spec = kpa.DeciderSpec(**line["spec"])
         now = line["created"] / 1000
         memory = np.array([nanoseconds(now) if line["ready"] > 1 else -1, line["ready"]], np.int64)
-        # A delay that the spec gains later has no effect: the window is made once.
+        # A delay that is added to the spec later has no effect, because the window is created once.
         maxima = np.array(windows.new_maxima(spec.scale_down_delay, 2.0), np.int64)
         for place, step in enumerate(line["steps"]):
             if isinstance(step, dict):
@@ -96,7 +96,7 @@ def test_compiled_decisions_are_upstreams() -> None:
     assert decisions > 15_000
 
 
-def test_compiled_windows_are_upstreams() -> None:
+def test_compiled_windows_match_upstream() -> None:
     averages = 0
     for number, line in lines("windows"):
         made = windows.new_buckets(line["window"], line["granularity"])
@@ -121,13 +121,13 @@ def test_compiled_windows_are_upstreams() -> None:
                     averages += 1
                     assert fast.record_maximum(maxima, now, rest[0]) == rest[1], (number, place)
                 case "w":
-                    # A window that changes its length is the plain engine's, and no compiled simulation has one.
+                    # Only the plain engine resizes windows; a compiled simulation never does.
                     break
     assert averages > 2_000
 
 
 @pytest.mark.parametrize("number", range(1, 60))
-def test_as_many_pods_are_asked(number: int) -> None:
+def test_the_sample_size_matches_upstream(number: int) -> None:
     assert fast.population_mean_sample_size(float(number)) == metrics.population_mean_sample_size(number)
 
 
@@ -155,9 +155,9 @@ SERVERS = (
 
 @st.composite
 def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
-    """Draw small cases that reach panic, zero, delays, limits, time-outs and the activator in all its ways."""
+    """Draw small cases that cover panic, zero, delays, limits, timeouts and all policies of the activator."""
     count = draws(st.integers(0, 150))
-    # Whole tenths, and bursts at one instant, make things fall together.
+    # Times in whole tenths and simultaneous bursts make events coincide.
     gaps = draws(
         st.lists(st.sampled_from([0.0, 0.0, 0.05, 0.1, 0.3, 1.0, 2.0, 40.0, 150.0]), min_size=count, max_size=count)
     )
@@ -221,7 +221,7 @@ def test_the_engine_and_the_oracle_agree(case: tuple[Setting, Traffic, str, Star
 
 
 def test_the_engine_and_the_oracle_agree_on_a_busy_hour() -> None:
-    """Enough pods for samples, rises and falls, and every bound that the timeline can name of these."""
+    """The hour has enough pods for sampling, scales up and down, and covers every possible cause of a decision."""
     draws = np.random.default_rng(5)
     rate = 30 + 29 * np.sin(np.arange(0, 1200) / 90)
     times = np.repeat(np.arange(0, 1200.0), draws.poisson(rate)) + 0.0
@@ -233,7 +233,7 @@ def test_the_engine_and_the_oracle_agree_on_a_busy_hour() -> None:
     assert {"panic", "stable", "max", "scale-down delay"} <= set(found.timeline.bound)
 
 
-def test_the_pods_array_grows() -> None:
+def test_the_pod_array_grows() -> None:
     times = np.repeat(np.arange(0.0, 120.0, 20.0), 1500)
     setting = Setting(revision=Revision(target=1.0, target_utilization_percentage=100.0, window=6.0, min_scale=1))
     found = held(setting, Traffic("bursts", times, seconds=300.0), "fixed:4s", StartUp(), 0)
@@ -268,7 +268,7 @@ def test_the_engine_and_the_oracle_agree_on_an_hpa(
     held(dataclasses.replace(setting, metric=metric, hpa=spec), traffic, text, startup, seed)
 
 
-def test_without_numba_it_is_the_same() -> None:
+def test_the_result_is_the_same_without_numba() -> None:
     code = """
 import sys
 sys.modules["numba"] = None
@@ -290,7 +290,7 @@ print(engine.simulate(setting, traffic, server("fixed:1s"), StartUp(), 7, fast=T
 
 
 def test_times_are_exact() -> None:
-    """Nanoseconds to seconds and back is the same number, for as long as any traffic lasts."""
+    """Converting nanoseconds to seconds and back is exact for the duration of any traffic."""
     for exponent in range(1, 51):
         for number in (2**exponent - 1, 2**exponent, 2**exponent + 1):
             assert nanoseconds(number / SECOND) == number

@@ -1,4 +1,4 @@
-"""Traffic: every format gives the requests it means, and every bad row is named with its line."""
+"""Traffic: every format gives its requests, and every invalid row is reported with its line."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_times_in_every_form(text: str, columns: dict[str, str]) -> None:
     assert traffic(text, columns=columns).times.tolist() == [0.0, 2.5]
 
 
-def test_a_request_without_tokens_has_none() -> None:
+def test_a_request_without_tokens_has_0() -> None:
     found = traffic("time,prompt_tokens\n1,\n2,7\n")
 
     assert found.prompt_tokens is not None
@@ -110,7 +110,7 @@ def test_a_request_without_tokens_has_none() -> None:
     assert found.output_tokens is None
 
 
-def test_bad_rows_are_all_named_with_their_lines() -> None:
+def test_all_invalid_rows_are_reported_with_their_lines() -> None:
     text = "time,prompt_tokens\n1,5\nsoon,5\n3\n,5\n5,many\n6,-1\n7,1.5\nnan,1\n"
 
     assert told(problems(text)) == [
@@ -122,17 +122,17 @@ def test_bad_rows_are_all_named_with_their_lines() -> None:
         ("TRF003", 8),
         ("TRF002", 9),
     ]
-    assert "'soon' is no time" in [problem.message for problem in problems(text)]
+    assert "invalid time 'soon'" in [problem.message for problem in problems(text)]
 
 
-def test_after_twenty_bad_rows_the_rest_is_counted() -> None:
+def test_after_twenty_invalid_rows_the_rest_is_counted() -> None:
     found = problems("time\n" + "never\n" * 50)
 
     assert len(found) == 21
     assert found[-1].message == "30 more rows cannot be read"
 
 
-def test_bad_lines_of_json_are_named() -> None:
+def test_invalid_lines_of_json_are_reported() -> None:
     assert told(problems('{"time": 1}\nnot json\n{"time": null}\n[1]\n')) == [
         ("TRF002", 2),
         ("TRF002", 3),
@@ -158,12 +158,12 @@ def test_bad_lines_of_json_are_named() -> None:
         ('{"status": "success", "data": 3}', "TRF005"),
     ],
 )
-def test_what_is_no_traffic_has_its_code(text: str, code: str) -> None:
+def test_invalid_traffic_has_its_code(text: str, code: str) -> None:
     assert [problem.code for problem in problems(text)] == [code]
 
 
-def test_a_line_of_json_ends_where_a_line_ends() -> None:
-    """U+2028 and its like are ends of lines to Python, and letters of a string to JSON."""
+def test_a_json_line_ends_only_at_a_newline() -> None:
+    """Python treats U+2028 and similar characters as line ends; JSON allows them in strings."""
     texts = ("one\u2028two", "one\x85two", "plain")
     lines = [json.dumps({"time": place, "text": text}, ensure_ascii=False) for place, text in enumerate(texts)]
 
@@ -173,7 +173,7 @@ def test_a_line_of_json_ends_where_a_line_ends() -> None:
     assert found.times.tolist() == [0, 1, 2]
 
 
-def test_a_cell_may_hold_a_long_prompt() -> None:
+def test_a_cell_may_contain_a_long_prompt() -> None:
     found = load.read(f"time,text\n1,{'word ' * 30_000}\n2,short\n".encode(), "log")
 
     assert found.problems == []
@@ -181,32 +181,32 @@ def test_a_cell_may_hold_a_long_prompt() -> None:
     assert len(found.traffic.times) == 2
 
 
-def test_an_answer_of_prometheus_has_no_columns() -> None:
+def test_a_prometheus_result_has_no_columns() -> None:
     text = '{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "2"]]}]}}'
     (found,) = problems(text, columns={"time": "when"})
 
-    assert (found.code, found.message) == ("TRF005", "an answer of Prometheus has no columns to name")
+    assert (found.code, found.message) == ("TRF005", "a Prometheus result has no columns")
 
 
-def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_a_missing_column_is_reported_with_the_existing_ones() -> None:
     (found,) = problems("a,b\n1,2\n", columns={"time": "c"})
 
-    assert (found.message, found.fix) == ("the file has no column 'c'", "it has a, b")
+    assert (found.message, found.fix) == ("column 'c' not found in the file", "use one of its columns: a, b")
 
 
-def test_bytes_that_are_no_text_are_named_by_line() -> None:
+def test_invalid_utf_8_is_reported_with_its_line() -> None:
     assert told(load.read(b"time\n1\n\xff\n", "log").problems) == [("TRF001", 3)]
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_make_an_exception(data: bytes) -> None:
+def test_no_bytes_cause_an_exception(data: bytes) -> None:
     found = load.read(data, "log")
 
     assert (found.traffic is None) == bool(found.problems)
 
 
 @given(st.lists(st.text(alphabet='time,{}[]":0123456789e.-+\n ', max_size=30), max_size=8))
-def test_no_text_makes_an_exception(lines: list[str]) -> None:
+def test_no_text_causes_an_exception(lines: list[str]) -> None:
     found = load.read(("time,count\n" + "\n".join(lines)).encode(), "log")
 
     assert (found.traffic is None) == bool(found.problems)
@@ -223,7 +223,7 @@ def test_counts_are_spread_over_their_interval() -> None:
     assert (np.diff(found.times) >= 0).all()
 
 
-def test_rates_are_drawn_around_themselves() -> None:
+def test_requests_of_rates_are_random() -> None:
     found = traffic("time,rps\n" + "".join(f"{minute * 60},5\n" for minute in range(60)))
 
     assert len(found.times) == pytest.approx(18_000, rel=0.03)
@@ -251,14 +251,14 @@ def test_rates_of_several_series_add_up() -> None:
     assert found.seconds == 600.0
 
 
-def test_a_counter_is_differences_and_may_start_again() -> None:
+def test_a_counter_gives_differences_and_may_be_reset() -> None:
     values = [[0, "100"], [60, "700"], [120, "60"], [180, "660"]]
     found = traffic(matrix({"metric": {"__name__": "revision_request_count"}, "values": values}))
 
     assert np.histogram(found.times, bins=(0, 60, 120, 180))[0].tolist() == [600, 60, 600]
 
 
-def test_no_data_is_no_requests() -> None:
+def test_nan_means_no_requests() -> None:
     found = traffic(matrix({"metric": {}, "values": [[0, "NaN"], [60, "1"]]}))
 
     assert found.times.min() >= 0.0
@@ -290,12 +290,12 @@ def test_a_shape_has_its_requests_and_its_length(words: str, requests: int, seco
     assert 0 <= found.times[0] <= found.times[-1] <= seconds
 
 
-def test_a_constant_shape_comes_evenly_and_others_do_not() -> None:
+def test_only_a_constant_shape_has_equal_intervals() -> None:
     assert np.ptp(np.diff(shaped("constant:4rps,1m").times)) == pytest.approx(0, abs=1e-9)
     assert np.diff(shaped("poisson:4rps,10m").times).std() == pytest.approx(0.25, rel=0.1)
 
 
-def test_an_on_off_shape_is_silent_when_off() -> None:
+def test_an_on_off_shape_has_no_requests_when_off() -> None:
     times = shaped("on-off:10rps,2m,8m,1h").times
 
     assert (times % 600 <= 120).all()
@@ -338,11 +338,11 @@ def test_a_shape_with_tokens() -> None:
         "diurnal:1rps..2rps,100d,1s",
     ],
 )
-def test_a_shape_that_is_none_says_how_it_is_written(words: str) -> None:
+def test_an_invalid_shape_is_reported_with_its_syntax(words: str) -> None:
     (found,) = load.shape(words).problems
 
     assert found.code == "TRF006"
-    assert found.fix == f"write {load.FORMS[words.partition(':')[0]]}"
+    assert found.fix == f"use {load.FORMS[words.partition(':')[0]]}"
 
 
 def test_a_shape_without_or_with_too_many_requests() -> None:
@@ -350,12 +350,12 @@ def test_a_shape_without_or_with_too_many_requests() -> None:
     assert [problem.code for problem in load.shape("constant:1000000rps,1d").problems] == ["TRF007"]
 
 
-def test_a_shape_that_turns_too_often_or_lasts_too_long_says_so() -> None:
+def test_a_shape_with_too_many_cycles_or_too_long_is_reported() -> None:
     (often,) = load.shape("on-off:1rps,1ms,1ms,1d").problems
     (long,) = load.shape("steps:1rps,60d,2rps,60d").problems
 
-    assert often.message == "its 43,200,000 turns are more than the 500,000 that are made"
-    assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 days, and one simulation takes 100 days")
+    assert often.message == "the shape has 43,200,000 cycles, and the maximum is 500,000"
+    assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 days, and the maximum is 100 days")
 
 
 def test_an_on_off_shape_may_end_before_it_is_off() -> None:
@@ -370,12 +370,12 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "45", "s", "4 5s", "45s!", "-3s"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+def test_invalid_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid duration"):
         load.duration(text)
 
 
-def test_a_part_of_the_traffic_has_its_own_clock() -> None:
+def test_a_part_of_the_traffic_has_relative_times() -> None:
     whole = shaped("constant:1rps,1m,prompt=3,output=4")
     part = load.between(whole, 30.0, 60.0)
 

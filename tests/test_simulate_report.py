@@ -1,4 +1,4 @@
-"""The promise and the report: numbers by hand, the text as it is printed, a page that holds itself."""
+"""SLO bounds and reports: calculated values, the printed text, and a self-contained page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNT = 100
 
 
 def made(latency: list[float], **changes: Any) -> Result:
-    """A result of twenty ticks in which one pod serves and a second comes for the second half."""
+    """Return a result of twenty ticks with one pod, and a second pod in the second half."""
     ticks = 20
     half = np.repeat(np.array([1, 2], np.int32), ticks // 2)
     values: dict[str, Any] = {
@@ -51,10 +51,10 @@ def held(result: Result, text: str) -> slo.Held:
     return one
 
 
-# The promise
+# SLO bounds
 
 
-def test_bounds_are_read() -> None:
+def test_bounds_are_parsed() -> None:
     assert slo.parse("p95=2s,mean=800ms,uptime=99.9,wait-p99=1s,p99.9=1m") == (
         Bound("latency", 2.0, 0.95),
         Bound("mean", 0.8),
@@ -65,19 +65,19 @@ def test_bounds_are_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["p95=2s", "mean=800ms", "uptime=99.9", "wait-p99=1s", "p99.9=1m30s"])
-def test_a_bound_has_the_name_that_it_was_given(text: str) -> None:
+def test_a_bound_has_the_name_of_its_text(text: str) -> None:
     assert slo.parse(text)[0].name == text
 
 
 @pytest.mark.parametrize(
     "text", ["", "p95", "p95=2", "p0=2s", "p100=2s", "p95=0s", "uptime=0", "uptime=101", "uptime=a", "best=1s"]
 )
-def test_what_is_no_bound(text: str) -> None:
+def test_invalid_bounds(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         slo.parse(text)
 
 
-def test_a_p95_holds_with_exactly_95_of_100_within() -> None:
+def test_a_p95_is_met_with_exactly_95_of_100_within() -> None:
     edge = held(made([1.0] * 95 + [3.0] * 5), "p95=2s")
     below = held(made([1.0] * 94 + [3.0] * 6), "p95=2s")
 
@@ -90,7 +90,7 @@ def test_a_request_at_the_bound_is_within() -> None:
     assert held(made([2.0] * COUNT), "p95=2s").value == 1.0
 
 
-def test_cold_starts_count_and_a_lost_request_is_within_none() -> None:
+def test_cold_starts_count_and_a_lost_request_is_within_no_limit() -> None:
     lost = np.zeros(COUNT, bool)
     lost[:6] = True
     latency = [math.nan] * 6 + [1.0] * 94
@@ -102,7 +102,7 @@ def test_cold_starts_count_and_a_lost_request_is_within_none() -> None:
     assert measured.p95 == math.inf
 
 
-def test_a_percentile_is_the_least_time_that_so_many_are_within() -> None:
+def test_a_percentile_is_the_lowest_time_that_covers_the_share() -> None:
     measured = slo.measure(made([float(number) for number in range(1, 101)]))
 
     assert (measured.p50, measured.p95, measured.p99) == (50.0, 95.0, 99.0)
@@ -115,13 +115,13 @@ def test_uptime_is_the_share_of_time() -> None:
     assert held(made([1.0], up_seconds=39.0), "uptime=100").used == math.inf
 
 
-def test_what_it_costs() -> None:
+def test_cost() -> None:
     measured = slo.measure(made([1.0]), gpus=0.25, gpu_hour=2.5)
 
     assert measured.replica_hours == pytest.approx(60 / 3600)
     assert measured.gpu_hours == pytest.approx(60 / 3600 / 4)
     assert measured.cost == pytest.approx(60 / 3600 / 4 * 2.5)
-    assert measured.utilisation == 0.75
+    assert measured.utilization == 0.75
 
 
 def test_the_attainment_is_that_of_the_worst_percentile() -> None:
@@ -129,7 +129,7 @@ def test_the_attainment_is_that_of_the_worst_percentile() -> None:
     assert slo.measure(made([1.0] * 100), slo.parse("mean=500ms")).attainment == 0.5
 
 
-def test_nothing_came() -> None:
+def test_no_requests() -> None:
     measured = slo.measure(made([]), slo.parse("p95=2s"))
 
     assert (measured.requests, measured.p95, measured.holds) == (0, 0.0, True)
@@ -147,11 +147,11 @@ def test_nothing_came() -> None:
         (math.inf, "never"),
     ],
 )
-def test_times_for_people(seconds: float, text: str) -> None:
+def test_formatted_durations(seconds: float, text: str) -> None:
     assert slo.span(seconds) == text
 
 
-# The report
+# Report
 
 
 def reported(name: str = "day.csv") -> report.Report:
@@ -170,33 +170,33 @@ chat: 100 requests in 40s from day.csv; server fixed:1s; start-up 45s; seed 0
 
   note: the server is a guess
 
-                                      this spec  Knative's defaults
-  p95=2s                          100.0 % holds         0.0 % FAILS
-  mean                                       1s                  3s
-  p50                                        1s                  3s
-  p95                                        1s                  3s
-  p99                                        1s                  3s
-  wait, p95                               500ms                1.5s
-  wait, p99                               500ms                1.5s
-  lost requests                               0                   0
-  requests that met a cold start              0                   0
-  cold starts                                 0                   0
-  uptime                                100.0 %             100.0 %
-  replica-hours                            0.02                0.02
-  ready pods at work                     75.0 %              75.0 %
-  GPU-hours                                0.02                0.02
-  cost                                     0.03                0.03
+                        this spec  Knative's defaults
+  p95=2s               100.0% met       0.0% VIOLATED
+  mean latency                 1s                  3s
+  p50 latency                  1s                  3s
+  p95 latency                  1s                  3s
+  p99 latency                  1s                  3s
+  p95 wait time             500ms                1.5s
+  p99 wait time             500ms                1.5s
+  lost requests                 0                   0
+  cold-start requests           0                   0
+  cold starts                   0                   0
+  uptime                   100.0%              100.0%
+  replica-hours              0.02                0.02
+  pod utilization           75.0%               75.0%
+  GPU-hours                  0.02                0.02
+  cost                       0.03                0.03
 """
 
 
-def test_the_text_for_a_terminal() -> None:
+def test_the_text_report() -> None:
     text = report.text(reported())
 
     assert text.startswith(TEXT)
-    assert text.endswith("as a share of the time:\n  stable  75.0 %  75.0 %\n  panic   25.0 %  25.0 %\n")
+    assert text.endswith("as a share of time:\n  stable  75.0%  75.0%\n  panic   25.0%  25.0%\n")
 
 
-def test_a_chart_has_its_edges_and_shows_anything_above_nothing() -> None:
+def test_a_chart_has_labels_and_shows_any_value_above_0() -> None:
     values = np.array([0.0, 0.001, 5.0, 10.0])
 
     assert report.chart("things", values, 60.0) == (
@@ -204,12 +204,12 @@ def test_a_chart_has_its_edges_and_shows_anything_above_nothing() -> None:
     )
 
 
-def test_a_chart_of_nothing() -> None:
+def test_an_empty_chart() -> None:
     assert "█" not in report.chart("things", np.zeros(10), 60.0)
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(1.0, "100.0 %"), (0.99996, "99.996 %"), (0.9949, "99.49 %"), (0.951, "95.1 %"), (0.0, "0.0 %")]
+    ("share", "text"), [(1.0, "100.0%"), (0.99996, "99.996%"), (0.9949, "99.49%"), (0.951, "95.1%"), (0.0, "0.0%")]
 )
 def test_a_share_is_not_rounded_up(share: float, text: str) -> None:
     assert report.percent(share) == text
@@ -231,13 +231,13 @@ def test_the_json_has_these_keys_and_no_other() -> None:
     assert {len(values) for values in data["runs"][0]["timeline"].values()} == {20}
 
 
-def test_what_never_came_is_null_in_json() -> None:
+def test_an_infinite_value_is_null_in_json() -> None:
     lost = made([math.nan], lost=np.array([True]))
 
     assert report.measured_json(slo.measure(lost))["latencySeconds"]["p95"] is None
 
 
-def test_the_page_asks_no_network_and_holds_its_data() -> None:
+def test_the_page_is_self_contained() -> None:
     page = report.page(reported())
     found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
 
@@ -246,8 +246,8 @@ def test_the_page_asks_no_network_and_holds_its_data() -> None:
     assert [chart["title"] for chart in data["charts"]] == [
         "Requests per second",
         "Ready replicas",
-        "Requests that wait",
-        "Response time, 95th percentile",
+        "Queued requests",
+        "Latency, 95th percentile",
     ]
     assert data["bound"] == [[0.0, 30.0, "stable"], [30.0, 40.0, "panic"]]
     assert "default-src 'none'" in page

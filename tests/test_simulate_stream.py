@@ -1,4 +1,4 @@
-"""A simulation that goes on without an end does what the oracle's does, whatever is done to its pods."""
+"""A simulation without an end matches the oracle's, for any operations on its pods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SILENCE = Traffic("none", np.zeros(0))
 
 
 class Log:
-    """An observer that keeps what it is told, and holds each third pod."""
+    """Observer that records all events, and holds every third pod."""
 
     def __init__(self) -> None:
         self.rows: list[Any] = []
@@ -84,7 +84,7 @@ STEPS = st.one_of(
 
 
 def followed(kind: Any, chosen: Setting, text: str, steps: list[tuple[str, Any]], *, new: bool) -> list[Any]:
-    """Run a simulation of one of the engines through steps, and return what its observer was told, and its sums."""
+    """Run a simulation of one engine through steps, and return its observer's events and its integrals."""
     inputs = (oracle if kind.__module__ == oracle.__name__ else engine).prepare(
         chosen, SILENCE, server(text), StartUp(schedule=1.0, pull=1.0, load=3.0, ready=1.0, spread=0.2), 5
     )
@@ -97,7 +97,7 @@ def followed(kind: Any, chosen: Setting, text: str, steps: list[tuple[str, Any]]
                 now += value * SECOND
                 running.step(now)
             case "feed":
-                # Within the next second, some at once.
+                # Within the next second, some simultaneously.
                 running.feed([now + 1 + place // 3 * SECOND // 20 for place in range(value)], [SECOND // 3] * value)
                 now += SECOND
                 running.step(now)
@@ -126,7 +126,7 @@ def followed(kind: Any, chosen: Setting, text: str, steps: list[tuple[str, Any]]
     st.booleans(),
     st.sampled_from(["knative", "latency", "cpu"]),
 )
-def test_it_does_what_the_oracle_does(
+def test_it_matches_the_oracle(
     revision: Revision, text: str, steps: list[tuple[str, Any]], new: bool, metric: Any
 ) -> None:
     chosen = Setting(revision=revision, container_concurrency=2, timeout=20.0)

@@ -1,4 +1,4 @@
-"""The search on a function that is known, what it says, and the changes that it writes."""
+"""Search on a known function, its advice, and the changes that it writes."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def measured(used: float, hours: float) -> Measured:
     share = 1 - used * 0.01
     return Measured(
         requests=100, lost=0, met_cold=0, cold_starts=0, mean=1, p50=1, p95=1, p99=1, wait_p95=0, wait_p99=0, uptime=1,
-        replica_hours=hours, ready_hours=hours, utilisation=0.5, hours=1, gpu_hours=hours, cost=None,
+        replica_hours=hours, ready_hours=hours, utilization=0.5, hours=1, gpu_hours=hours, cost=None,
         held=(Held(BOUND, share, used),),
     )  # fmt: skip
 
 
 def toy(values: Values) -> Measured:
-    """More pressure is cheaper and worse, a delay and a minimum are dearer and better, the window has a best length."""
+    """More load per replica costs less and is slower, a delay and a minimum cost more and are faster, the window has an optimum."""
     threshold, least = values[tune.THRESHOLD], values["minReplicas"]
     delay, window = values["scaleDownDelaySeconds"] or 0, values["stable-window"]
     hours = max(40 / threshold, least) * (1 + delay / 900) + 0.2 * least
@@ -62,11 +62,11 @@ def grid() -> list[Point]:
     return [tune.Point(one, toy(one)) for one in values]
 
 
-# The search
+# Search
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_tenth_of_the_grid_s_evaluations_come_within_a_tenth_of_its_optimum(seed: int) -> None:
+def test_a_tenth_of_the_evaluations_gets_within_a_tenth_of_the_optimum(seed: int) -> None:
     points = grid()
     best = min(point.cost for point in points if point.holds)
     found = searched(toy, len(points) // 10, seed)
@@ -91,13 +91,13 @@ def test_nothing_is_evaluated_twice() -> None:
     assert len(tried) == len(set(tried))
 
 
-def test_a_search_ends_when_no_line_is_left() -> None:
+def test_a_search_ends_when_all_lines_are_searched() -> None:
     found = tune.Search(KNOBS[:1], toy, base=BASE).run(1000)
 
     assert found.evaluations <= len(KNOBS[0].values)
 
 
-def test_no_point_of_the_front_is_beaten_by_any() -> None:
+def test_no_point_of_the_front_is_dominated() -> None:
     found = searched(toy, 150)
 
     assert len(found.front) > 2
@@ -111,7 +111,7 @@ def test_no_point_of_the_front_is_beaten_by_any() -> None:
         ]
 
 
-def test_an_interrupt_gives_what_is_known() -> None:
+def test_an_interrupt_returns_the_results_so_far() -> None:
     calls = []
 
     def interrupted(values: Values) -> Measured:
@@ -126,7 +126,7 @@ def test_an_interrupt_gives_what_is_known() -> None:
     assert (found.evaluations, len(found.points)) == (9, 9)
 
 
-def test_what_is_not_valid_is_not_evaluated() -> None:
+def test_invalid_values_are_not_evaluated() -> None:
     found = searched(toy, 100, valid=lambda values: values["minReplicas"] > 1)
 
     assert {point.values["minReplicas"] for point in found.points} <= {2, 3, 4, 6, 8}
@@ -138,7 +138,7 @@ def test_what_is_not_valid_is_not_evaluated() -> None:
         st.tuples(*(st.integers(0, 2),) * 3), st.tuples(st.floats(0, 3), st.floats(0.1, 9)), min_size=27, max_size=27
     )
 )
-def test_on_no_function_does_a_search_fail(table: dict[tuple[int, ...], tuple[float, float]]) -> None:
+def test_a_search_never_fails(table: dict[tuple[int, ...], tuple[float, float]]) -> None:
     knobs = (tune.Knob(tune.THRESHOLD, (0, 1, 2)), tune.Knob("a", (0, 1, 2)), tune.Knob("b", (0, 1, 2)))
 
     def evaluate(values: Values) -> Measured:
@@ -149,7 +149,7 @@ def test_on_no_function_does_a_search_fail(table: dict[tuple[int, ...], tuple[fl
     assert found.evaluations == len(found.points) <= 27
 
 
-def test_changes_that_save_nothing_are_taken_back() -> None:
+def test_changes_that_save_nothing_are_reverted() -> None:
     own = {"minReplicas": 1, "scaleDownDelaySeconds": None, "metric": "concurrency", tune.THRESHOLD: 32}
 
     def evaluate(values: Values) -> Measured:
@@ -165,7 +165,7 @@ def test_changes_that_save_nothing_are_taken_back() -> None:
     assert found.evaluations == len(found.points) - 1
 
 
-def test_the_spec_as_it_is_stays_where_no_change_saves_anything() -> None:
+def test_the_current_spec_is_kept_if_no_change_saves() -> None:
     def flat(threshold: int, used: float, hours: float) -> Point:
         values = {"metric": "concurrency", tune.THRESHOLD: threshold}
         return tune.Point(values, measured(used, hours), values)
@@ -179,8 +179,8 @@ def test_the_spec_as_it_is_stays_where_no_change_saves_anything() -> None:
     assert [taken(own) for own in (alike, dear, failing)] == [alike, lowered, lowered]
 
 
-def test_what_is_taken_back_is_in_flight_again() -> None:
-    """The spec's threshold is by the second, a search's is of requests in flight."""
+def test_a_reverted_threshold_is_in_requests_in_flight() -> None:
+    """The spec's threshold is in requests per second, the search's in requests in flight."""
     own = tune.Point(
         {"minReplicas": 1, "metric": "throughput", tune.THRESHOLD: 50},
         measured(5.0, 1.0),
@@ -215,7 +215,7 @@ SPECS = st.fixed_dictionaries(
     st.sampled_from(("constant:1rps,30s", "steps:1rps,20s,8rps,20s", "poisson:3rps,40s")),
     st.sampled_from((0.5, 1.0)),
 )
-def test_of_no_spec_is_a_dearer_one_recommended(scaling: dict[str, Any], words: str, part: float) -> None:
+def test_no_recommendation_costs_more_than_the_spec(scaling: dict[str, Any], words: str, part: float) -> None:
     block = dict(scaling)
     metric = block.pop("scaling", None)
     if metric is not None:
@@ -252,7 +252,7 @@ def case_of(block: dict[str, Any], words: str) -> Case:
 
 
 def plan_of(case: Case) -> Plan | None:
-    """Return what is rendered; None where the values do not go together."""
+    """Return the rendered objects, or None if the values are invalid in combination."""
     loaded = documents.load(case.document, case.profile)
     return None if loaded.inference is None else translate(loaded.inference, case.profile, loaded.canonical).plan
 
@@ -272,12 +272,12 @@ def test_knobs_by_metric_and_minimum() -> None:
     assert names(tune.knobs_of({}, "latency", 1, 4)) == ["metricThreshold", "minReplicas"]
 
 
-def test_zero_is_tried_only_where_the_spec_has_it() -> None:
+def test_zero_is_tried_only_if_the_spec_allows_it() -> None:
     assert tune.knobs_of({}, "concurrency", 0, 3)[1].values == (0, 1, 2, 3)
     assert tune.knobs_of({}, "concurrency", 2, 3)[1].values == (1, 2, 3)
 
 
-def test_a_value_of_the_spec_is_among_those_tried() -> None:
+def test_the_spec_value_is_among_those_tried() -> None:
     assert tune.knobs_of({"scaleDownDelaySeconds": 45}, "concurrency", 1, 3)[3].values == (
         None,
         30,
@@ -290,14 +290,14 @@ def test_a_value_of_the_spec_is_among_those_tried() -> None:
     )
 
 
-def test_requests_per_second_of_the_same_pressure() -> None:
+def test_requests_per_second_of_an_equivalent_load() -> None:
     raw = {"metric": "throughput", "metricThreshold": 10, "minReplicas": 1}
 
     assert tune.per_second(raw, 4.0)["metricThreshold"] == 2.5
     assert tune.per_second({**raw, "metric": "concurrency"}, 4.0)["metricThreshold"] == 10
 
 
-def test_what_changes_nothing_is_left_out() -> None:
+def test_fields_without_effect_are_omitted() -> None:
     values = {
         "minReplicas": 2,
         "maxReplicas": 2,
@@ -322,7 +322,7 @@ def test_a_hard_limit_below_the_threshold_does_not_fit() -> None:
     assert tune.fits({"concurrencyHardLimit": 4, "metricThreshold": 6, "metric": "throughput"})
 
 
-def test_the_edge_of_what_holds() -> None:
+def test_the_boundary_of_a_condition() -> None:
     assert tune.least(2, 40, lambda count: count >= 17) == 17
     assert tune.least(2, 40, lambda count: count > 40) is None
     assert tune.least(5, 4, lambda count: count > 0) is None
@@ -330,7 +330,7 @@ def test_the_edge_of_what_holds() -> None:
     assert tune.most(1.0, 120.0, lambda seconds: seconds < 1) is None
 
 
-# What is said
+# Advice
 
 
 def tuned(points: list[tune.Point], **changes: Any) -> tune.Tuned:
@@ -361,48 +361,55 @@ def test_the_recommendation_is_explained() -> None:
     assert advice.sentences(tuned([GOOD, SAFE, CHEAP], lowered=lowered)) == [
         "Recommended: metricThreshold 12, minReplicas 2.",
         (
-            "It keeps 99.10 % within; the next cheaper one takes 25 % fewer replica-hours and keeps 98.0 % within, the next "
-            "safer one takes 50 % more and keeps 99.90 % within."
+            "The recommended setting attains 99.10%; the next cheaper setting saves 25% of the replica-hours and attains 98.0%, "
+            "the next safer setting takes 50% more and attains 99.90%."
         ),
-        "Against the spec as it is, which keeps only 80.0 % within: 100 % more replica-hours.",
-        "Against Knative's defaults, which keep only 80.0 % within: 100 % more replica-hours.",
-        "Against only the threshold changed, which holds too: 67 % fewer replica-hours.",
+        "Compared with the current spec, which attains only 80.0%: 100% more replica-hours.",
+        "Compared with Knative's defaults, which attain only 80.0%: 100% more replica-hours.",
+        (
+            "Compared with the current spec with only the threshold changed, which also meets the SLO: 67% fewer "
+            "replica-hours."
+        ),
     ]
 
 
-def test_what_only_the_cluster_can_do_is_said_apart() -> None:
+def test_cluster_settings_are_suggested_separately() -> None:
     cluster = tune.Point({**GOOD.values, "stable-window": 30.0, "panic-window-percentage": 10.0}, measured(0.9, 1.6))
 
     assert advice.sentences(tuned([GOOD], cluster=cluster))[-1] == (
-        "Only the cluster can do more: stable-window 30s in config-autoscaler, for all its services, with metricThreshold "
-        "12, minReplicas 2 here, would take 20 % fewer replica-hours still."
+        "Cluster settings can save more: stable-window 30s in config-autoscaler, which applies to all services, with "
+        "metricThreshold 12, minReplicas 2 in this spec, would save another 20% of the replica-hours."
     )
 
 
-def test_a_choice_that_fails_on_the_rest_is_said_to() -> None:
+def test_a_violation_on_the_rest_is_reported() -> None:
     rest = {"own": measured(20, 1), "default": measured(20, 1), "chosen": measured(1.5, 2)}
 
-    assert advice.sentences(tuned([GOOD], rest=rest))[-1].startswith("On the rest of the traffic it does not hold")
+    assert advice.sentences(tuned([GOOD], rest=rest))[-1].startswith("On the rest of the traffic, the recommended")
 
 
-def test_where_nothing_holds_the_limit_that_binds_is_named() -> None:
+def test_without_a_feasible_point_the_limit_is_named() -> None:
     reliefs = (tune.Relief("minReplicas", 1, 2), tune.Relief("start-up", 120.0, 40.0))
 
     assert advice.sentences(tuned([CHEAP], reliefs=reliefs)) == [
-        "Infeasible: no setting tried keeps wait-p99=1s. The nearest keeps 98.0 % within at 1.50 replica-hours: metricThreshold 24.".replace(
-            "wait-p99", "p99"
+        (
+            "Infeasible: no simulated setting meets p99=1s. The closest setting attains 98.0% with 1.50 replica-hours: "
+            "metricThreshold 24."
         ),
-        "What binds is the start-up of 2m: raise minReplicas from 1 to 2, or get it to 40s or less. Each way was simulated, alone, from the nearest setting on.",
+        (
+            "The limit is the start-up time of 2m: raise minReplicas from 1 to 2, or reduce the start-up time to 40s or "
+            "less. Each change was simulated separately, based on the closest setting."
+        ),
     ]
     assert (
-        "What binds is the number of replicas: raise minReplicas and maxReplicas from 3 to 9. "
+        "The limit is the number of replicas: raise minReplicas and maxReplicas from 3 to 9. "
         in advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("both", 3, 9),)))[-1]
     )
     assert advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("server", 0.9, 0.95),)))[-1] == (
-        "What binds is the server: of requests that never wait, 90.0 % are within, and 95.0 % are promised. "
-        "Make it faster, or promise less."
+        "The limit is the server: 90.0% of requests that never wait are within the bound, but the SLO requires 95.0%. "
+        "Use a faster server or a less strict SLO."
     )
-    assert advice.sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up of a second nor")
+    assert advice.sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up time of 1 s nor")
 
 
 def test_the_json_of_a_search() -> None:

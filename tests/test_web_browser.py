@@ -1,4 +1,4 @@
-"""The web page in a real browser: what only a browser can tell. Skipped where there is no Chromium."""
+"""Tests of the web pages that need a real browser; skipped if Chromium is missing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from website import (
     RULES,
     WATCH,
     WIDE,
-    Counting,
+    FixedCluster,
+    FixedMetrics,
     Site,
-    Told,
+    apply_specs,
     backend_of,
     cluster,
-    furnish,
-    poisoned,
+    with_markup,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
-#: Milliseconds for what a busy machine does late.
+#: Timeout in milliseconds, long enough for a busy machine.
 PATIENCE = 60_000
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
@@ -44,18 +44,18 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    # Two minutes of the cluster pass in a second.
-    found = cluster(Real(rate=120.0), real=True)
-    with Site(backend_of(found, found.clock, source=Counting(), demo=True)) as made:
-        furnish(made, "chat", "embed")
-        furnish(made, "rank", project="vision")
-        furnish(made, "none", image="example.com/none:v1")
-        yield made
+    # The cluster runs 120 times faster than real time.
+    simulated = cluster(Real(rate=120.0), real=True)
+    with Site(backend_of(simulated, simulated.clock, source=FixedMetrics(), demo=True)) as opened:
+        apply_specs(opened, "chat", "embed")
+        apply_specs(opened, "rank", project="vision")
+        apply_specs(opened, "none", image="example.com/none:v1")
+        yield opened
 
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a page as a visitor with a browser of their own; what goes wrong in it fails the test at its end."""
+    """Return a function that opens a page in a separate browser context; script errors fail the test at its end."""
     wrong: list[str] = []
     opened: list[tuple[BrowserContext, Page]] = []
 
@@ -65,7 +65,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page = made.new_page()
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
-        page.on("console", lambda told: wrong.append(told.text) if is_wrong(told) else None)
+        page.on("console", lambda message: wrong.append(message.text) if is_wrong(message) else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(f"a script of the cluster's ran: {dialog.message}"))
         page.goto(path)
@@ -80,10 +80,10 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     assert not wrong
 
 
-def is_wrong(told: ConsoleMessage) -> bool:
-    """Whether the console tells of a mistake: that a form was refused, or an update given up for what was pressed, is none."""
+def is_wrong(message: ConsoleMessage) -> bool:
+    """Return True if a console message is an error; a rejected form (422) and an aborted update are not."""
     usual = ("status of 422", "htmx:sendAbort", "htmx:afterRequest")
-    return told.type in {"error", "warning"} and not any(words in told.text for words in usual)
+    return message.type in {"error", "warning"} and not any(words in message.text for words in usual)
 
 
 def names(page: Page) -> list[str]:
@@ -91,15 +91,13 @@ def names(page: Page) -> list[str]:
 
 
 def ready(page: Page) -> None:
-    """Wait until the page listens for changes: from then on none is missed."""
+    """Wait until the page listens for changes, so that none is missed."""
     page.locator("body[data-heard]").wait_for()
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_stands_at_both_widths(
-    site: Site, visit: Callable[..., Page], size: dict[str, int], scheme: str
-) -> None:
+def test_every_page_fits_both_widths(site: Site, visit: Callable[..., Page], size: dict[str, int], scheme: str) -> None:
     page = visit(site, "/", viewport=size, color_scheme=scheme)
     expect(page).to_have_url(f"{site.address}/workloads")
     addresses = ["/workloads", BASE, *(f"{BASE}/{tab}" for tab in TABS if tab != "overview"), f"{BASE}/do/scale"]
@@ -112,7 +110,7 @@ def test_every_page_stands_at_both_widths(
         assert page.evaluate("violations") == [], path
 
 
-def test_the_navigation_leads_everywhere_and_says_where_one_is(site: Site, visit: Callable[..., Page]) -> None:
+def test_the_navigation_links_to_all_pages_and_marks_the_current_one(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads")
     for label in ("Projects", "Cluster", "Workloads"):
         page.get_by_role("navigation", name="Main").get_by_role("link", name=label).click()
@@ -124,9 +122,9 @@ def test_the_navigation_leads_everywhere_and_says_where_one_is(site: Site, visit
         expect(page.locator(".tabs a[aria-current=page]")).to_have_text(label)
 
 
-def test_the_filter_works_while_typing_and_stays_in_the_address(site: Site, visit: Callable[..., Page]) -> None:
+def test_the_filter_applies_while_typing_and_is_in_the_url(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads")
-    field = page.get_by_label("Find by name, project or URL")
+    field = page.get_by_label("Find by name, project, or URL")
     field.press_sequentially("embe")
     expect(page.locator("a.name")).to_have_text(["embed"])
     expect(field).to_be_focused()
@@ -143,7 +141,7 @@ def test_the_filter_works_while_typing_and_stays_in_the_address(site: Site, visi
     expect(page.locator("a.name")).to_have_text(["chat", "embed", "rank"])
 
 
-def test_the_grid_sorts_and_keeps_the_focus_on_what_was_pressed(site: Site, visit: Callable[..., Page]) -> None:
+def test_sorting_the_grid_keeps_the_focus(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads")
     expect(page.locator("a.name")).to_have_text(["chat", "embed", "none", "rank"])
     head = page.locator("#sort-name")
@@ -167,14 +165,14 @@ def test_a_row_changes_in_place(site: Site, visit: Callable[..., Page]) -> None:
     assert page.evaluate("[document.querySelector('a.name').marked, scrollY]") == [True, 60]
 
 
-def test_a_new_state_is_read_aloud_and_a_new_row_comes_by_itself(site: Site, visit: Callable[..., Page]) -> None:
+def test_a_status_change_is_announced_and_a_new_row_appears(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads")
     ready(page)
     site.backend.delete(site.backend.caller_of(""), "runai-team-a", "embed")
     expect(page.locator("a.name")).to_have_text(["chat", "none", "rank"])
-    furnish(site, "later")
+    apply_specs(site, "later")
     expect(page.locator("a.name")).to_have_text(["chat", "later", "none", "rank"])
-    furnish(site, "chat", image="example.com/none:v1")
+    apply_specs(site, "chat", image="example.com/none:v1")
     site.backend.clock.sleep(700)
     expect(page.locator("#say")).to_contain_text("chat is Degraded")
 
@@ -187,7 +185,7 @@ def test_scale_by_keyboard_alone(site: Site, visit: Callable[..., Page]) -> None
         if page.evaluate("document.activeElement.id") == "do-scale":
             break
     page.keyboard.press("Enter")
-    field = page.get_by_label("Fewest replicas")
+    field = page.get_by_label("Minimum replicas")
     expect(field).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_be_hidden()
@@ -203,24 +201,26 @@ def test_scale_by_keyboard_alone(site: Site, visit: Callable[..., Page]) -> None
     expect(button).to_be_focused()
     expect(page.locator("dialog")).to_contain_text("minReplicas")
     page.keyboard.press("Enter")
-    expect(page.locator("main")).to_contain_text("The scale is set")
+    expect(page.locator("main")).to_contain_text("Scale updated")
     expect(page.locator("main")).to_contain_text("minReplicas 2 set by ebbtide scale")
 
 
 def test_roll_back_and_delete(site: Site, visit: Callable[..., Page]) -> None:
-    furnish(site, "chat", image="example.com/chat:v2")
+    apply_specs(site, "chat", image="example.com/chat:v2")
     page = visit(site, f"{BASE}/revisions")
     ready(page)
     page.get_by_role("link", name="Send all requests here").click()
-    expect(page.locator("dialog")).to_contain_text("All requests go to chat-00001 instead of chat-00002")
+    expect(page.locator("dialog")).to_contain_text("Routes all requests to chat-00001 instead of chat-00002")
     page.locator("dialog").get_by_role("button", name="Roll back").click()
-    expect(page.locator("main")).to_contain_text("All requests go to the other revision until the next apply")
+    expect(page.locator("main")).to_contain_text(
+        "All requests are routed to the selected revision until the next apply"
+    )
     page.get_by_role("link", name="Revisions").click()
     ready(page)
     site.backend.clock.sleep(10)
-    expect(page.locator("#revision-chat-00001")).to_contain_text("100 %")
+    expect(page.locator("#revision-chat-00001")).to_contain_text("100%")
     page.get_by_role("link", name="Delete").click()
-    page.get_by_label("Write chat to delete it").fill("chat")
+    page.get_by_label("Type chat to confirm").fill("chat")
     page.locator("dialog").get_by_role("button", name="Delete").click()
     expect(page).to_have_url(re.compile(r"/workloads\?told=deleted"))
     site.backend.clock.sleep(10)
@@ -228,22 +228,22 @@ def test_roll_back_and_delete(site: Site, visit: Callable[..., Page]) -> None:
 
 
 def held(page: Page, address: re.Pattern[str]) -> None:
-    """Begin a live update whose answer does not come."""
+    """Start a live update whose response never arrives."""
     page.route(address, lambda _: None)
     with page.expect_request(address):
         page.evaluate("document.body.dispatchEvent(new Event('changed'))")
 
 
-def test_what_is_pressed_while_an_update_is_under_way_is_done(site: Site, visit: Callable[..., Page]) -> None:
-    furnish(site, "chat", image="example.com/chat:v2")
+def test_clicks_during_an_update_take_effect(site: Site, visit: Callable[..., Page]) -> None:
+    apply_specs(site, "chat", image="example.com/chat:v2")
     page = visit(site, f"{BASE}/revisions")
     ready(page)
     held(page, re.compile(r"/revisions$"))
     page.get_by_role("link", name="Delete").click()
-    expect(page.get_by_label("Write chat to delete it")).to_be_visible()
+    expect(page.get_by_label("Type chat to confirm")).to_be_visible()
     page.keyboard.press("Escape")
     page.get_by_role("link", name="Send all requests here").click()
-    expect(page.locator("dialog")).to_contain_text("All requests go to chat-00001 instead of chat-00002")
+    expect(page.locator("dialog")).to_contain_text("Routes all requests to chat-00001 instead of chat-00002")
 
     page = visit(site, "/workloads")
     ready(page)
@@ -254,19 +254,21 @@ def test_what_is_pressed_while_an_update_is_under_way_is_done(site: Site, visit:
     expect(page.locator("a.name")).to_have_text(["rank", "embed", "chat"])
 
 
-def test_a_page_of_what_goes_says_so(site: Site, visit: Callable[..., Page]) -> None:
+def test_the_page_of_a_deleted_workload_says_so(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, f"{BASE}/pods")
     ready(page)
     site.backend.delete(site.backend.caller_of(""), "runai-team-a", "chat")
     site.backend.clock.sleep(10)
-    expect(page.locator("#workload")).to_contain_text("chat is gone")
+    expect(page.locator("#workload")).to_contain_text("chat is no longer available")
 
 
 def test_signing_in_and_out(visit: Callable[..., Page]) -> None:
-    found = cluster()
-    with Site(backend_of(found, found.clock)) as open_to_all:
-        furnish(open_to_all, "chat")
-    with Site(backend_of(found, found.clock, tokens={READER.token: READER}, rules=RULES, own=None)) as site:
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock)) as open_to_all:
+        apply_specs(open_to_all, "chat")
+    with Site(
+        backend_of(simulated, simulated.clock, tokens={READER.token: READER}, rules=RULES, anonymous_caller=None)
+    ) as site:
         page = visit(site, BASE)
         expect(page.get_by_label("Token")).to_be_focused()
         page.keyboard.type(READER.token)
@@ -278,14 +280,14 @@ def test_signing_in_and_out(visit: Callable[..., Page]) -> None:
         page.goto("about:blank")
 
 
-def test_charts_are_drawn_once_and_answer_the_keyboard(site: Site, visit: Callable[..., Page]) -> None:
+def test_charts_are_drawn_once_and_react_to_the_keyboard(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, f"{BASE}/metrics?range=15m")
     expect(page.locator("figure.chart canvas")).to_have_count(4)
     plot = page.locator("#throughput .plot")
     plot.focus()
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#throughput .when")).not_to_be_empty()
-    # One cursor for all.
+    # The charts share one cursor.
     expect(page.locator("#latency .when")).not_to_be_empty()
     for _ in range(3):
         page.evaluate("ebbtide.charts.refresh()")
@@ -295,7 +297,7 @@ def test_charts_are_drawn_once_and_answer_the_keyboard(site: Site, visit: Callab
     expect(page.locator(".choices [aria-current]")).to_have_text("6h")
 
 
-def test_a_log_grows_is_held_and_goes_on(site: Site, visit: Callable[..., Page]) -> None:
+def test_a_log_can_be_followed_paused_and_resumed(site: Site, visit: Callable[..., Page]) -> None:
     simulated = site.cluster
     pod = site.backend.workload(site.backend.caller_of(""), "runai-team-a", "chat").value.pods[0]["metadata"]["name"]
     simulated.say("runai-team-a", pod, "user-container", "the first line")
@@ -311,7 +313,7 @@ def test_a_log_grows_is_held_and_goes_on(site: Site, visit: Callable[..., Page])
     expect(page.locator("#log")).to_contain_text("the third")
 
 
-def test_the_colours_are_chosen_and_kept(site: Site, visit: Callable[..., Page]) -> None:
+def test_the_theme_is_applied_and_stored(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads", color_scheme="light")
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="dark").click()
@@ -320,7 +322,7 @@ def test_the_colours_are_chosen_and_kept(site: Site, visit: Callable[..., Page])
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
 
 
-def test_a_lost_connection_is_said_and_found_again(site: Site, browser: Browser) -> None:
+def test_a_lost_connection_is_shown_and_restored(site: Site, browser: Browser) -> None:
     with browser.new_context(base_url=site.address) as context:
         page = context.new_page()
         page.goto("/workloads")
@@ -330,28 +332,28 @@ def test_a_lost_connection_is_said_and_found_again(site: Site, browser: Browser)
         expect(page.locator("#lost")).to_be_visible(timeout=PATIENCE)
         context.set_offline(False)
         expect(page.locator("#lost")).to_be_hidden(timeout=2 * PATIENCE)
-        furnish(site, "later")
+        apply_specs(site, "later")
         expect(page.locator("a.name")).to_have_text(["chat", "embed", "later", "none", "rank"], timeout=PATIENCE)
 
 
-def test_everything_can_be_read_and_done_without_a_script(site: Site, browser: Browser) -> None:
+def test_everything_works_without_javascript(site: Site, browser: Browser) -> None:
     with browser.new_context(base_url=site.address, java_script_enabled=False) as context:
         page = context.new_page()
         page.goto("/workloads")
-        page.get_by_label("Find by name, project or URL").fill("chat")
+        page.get_by_label("Find by name, project, or URL").fill("chat")
         page.get_by_role("button", name="Find").click()
         assert names(page) == ["chat"]
         page.get_by_role("link", name="chat", exact=True).click()
         page.get_by_role("link", name="Metrics", exact=True).click()
         assert page.locator("figure.chart svg path").count() >= 4
         page.get_by_role("link", name="Scale", exact=True).click()
-        page.get_by_label("Fewest replicas").fill("2")
+        page.get_by_label("Minimum replicas").fill("2")
         page.get_by_role("button", name="Review").click()
         page.get_by_role("button", name="Scale").click()
-        expect(page.locator("main")).to_contain_text("The scale is set")
+        expect(page.locator("main")).to_contain_text("Scale updated")
 
 
-def test_a_page_that_stays_open_keeps_no_more_than_it_shows(site: Site, visit: Callable[..., Page]) -> None:
+def test_an_open_page_does_not_leak_nodes_or_listeners(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads")
     ready(page)
     session = page.context.new_cdp_session(page)
@@ -382,18 +384,18 @@ def test_a_page_that_stays_open_keeps_no_more_than_it_shows(site: Site, visit: C
 
 
 @pytest.mark.parametrize("name", ["update-failed", "gpu-waiting", "image-unknown"])
-def test_no_script_of_a_cluster_runs(visit: Callable[..., Page], name: str) -> None:
-    found = poisoned(situations.data(name), ATTACK)
-    told = Told(lines=(ATTACK,))
-    told.hold(deepcopy(found))
-    metadata = found["top"]["metadata"]
+def test_scripts_from_a_cluster_do_not_run(visit: Callable[..., Page], name: str) -> None:
+    situation = with_markup(situations.data(name), ATTACK)
+    fixed = FixedCluster(lines=(ATTACK,))
+    fixed.hold(deepcopy(situation))
+    metadata = situation["top"]["metadata"]
     base = f"/workloads/{metadata['namespace']}/{metadata['name']}"
-    with Site(backend_of(told, Standing(found["now"]), source=Counting())) as site:
+    with Site(backend_of(fixed, Standing(situation["now"]), source=FixedMetrics())) as site:
         page = visit(site, "/workloads")
         for path in ("/workloads", *(f"{base}/{tab}" for tab in TABS), "/projects", "/cluster"):
             page.goto(path)
             assert page.locator("main img, main script:not([type='application/json']), main [onload]").count() == 0
-        if found.get("pods"):
+        if situation.get("pods"):
             page.goto(f"{base}/logs")
             expect(page.locator("#log")).to_contain_text("<script>alert(2)</script>")
         page.goto("about:blank")

@@ -1,4 +1,4 @@
-"""The pages of new inference and of the simulation through HTTP: without a script, and part by part as htmx asks."""
+"""Tests of the inference form and the simulation over HTTP: without JavaScript, and in parts as htmx requests them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TEXTAREA = re.compile(r'<textarea[^>]*\bname="(\w+)"[^>]*>\n?(.*?)</textarea>', 
 MARKUP = "<script>alert(1)</script>"
 
 
-class Counted:
-    """Who counted one request a second."""
+class SteadyMetrics:
+    """A metrics source that reports one request per second."""
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
         raise NotImplementedError(refs, start, end)
@@ -43,17 +43,17 @@ class Counted:
 
 
 def cluster() -> Simulated:
-    found = Simulated(Standing(), gpus={keys.GPU_SHARED: 4})
+    simulated = Simulated(Standing(), gpus={keys.GPU_SHARED: 4})
     metadata = {"name": "runai-team-a", "labels": {keys.PROJECT: "team-a"}}
-    found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    return found
+    simulated.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return simulated
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    found = cluster()
-    with Site(backend_of(found, found.clock)) as made:
-        yield made
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock)) as opened:
+        yield opened
 
 
 def texts(page: str) -> dict[str, str]:
@@ -61,21 +61,21 @@ def texts(page: str) -> dict[str, str]:
 
 
 def fields(page: str) -> dict[str, str]:
-    """What a browser would send of the form on a page."""
+    """Return the fields that a browser would submit with the form on a page."""
     parsed = Parsed(page)
-    sent = {}
+    values = {}
     for item in parsed.all("input"):
-        given = item.attributes
-        if "name" in given and (given.get("type") not in {"checkbox", "radio"} or "checked" in given):
-            sent[given["name"]] = given.get("value", "")
+        attributes = item.attributes
+        if "name" in attributes and (attributes.get("type") not in {"checkbox", "radio"} or "checked" in attributes):
+            values[attributes["name"]] = attributes.get("value", "")
     select = ""
     for item in parsed.elements:
         if item.tag == "select":
             select = item.attributes.get("name", "")
-            sent.setdefault(select, "")
+            values.setdefault(select, "")
         elif item.tag == "option" and "selected" in item.attributes and select:
-            sent[select] = item.attributes.get("value", "")
-    return {**sent, **texts(page)}
+            values[select] = item.attributes.get("value", "")
+    return {**values, **texts(page)}
 
 
 def post(site: Site, path: str, data: dict[str, str], *, part: bool = False) -> httpx.Response:
@@ -85,7 +85,7 @@ def post(site: Site, path: str, data: dict[str, str], *, part: bool = False) -> 
     return site.visitor.post(path, data={**data, "csrf": token[1]}, headers=headers, timeout=180)
 
 
-def test_the_form_begins_with_an_example_and_says_what_it_shows(site: Site) -> None:
+def test_the_form_starts_with_an_example(site: Site) -> None:
     page = site.get("/new?example=chat").text
 
     assert texts(page)["yaml"] == texts(page)["base"] == examples()["chat"].text
@@ -94,11 +94,11 @@ def test_the_form_begins_with_an_example_and_says_what_it_shows(site: Site) -> N
     assert site.get("/new?example=none").status_code == 404
 
 
-def test_a_change_in_a_field_is_one_in_the_yaml(site: Site) -> None:
-    sent = fields(site.get("/new").text)
+def test_a_change_in_a_field_changes_the_yaml(site: Site) -> None:
+    values = fields(site.get("/new").text)
 
-    part = post(site, "/new/check", {**sent, "spec.compute.cpuCoreRequest": "2"}, part=True).text
-    whole = post(site, "/new/check", {**sent, "spec.compute.cpuCoreRequest": "2"}).text
+    part = post(site, "/new/check", {**values, "spec.compute.cpuCoreRequest": "2"}, part=True).text
+    whole = post(site, "/new/check", {**values, "spec.compute.cpuCoreRequest": "2"}).text
 
     assert part.lstrip().startswith("<form")
     assert whole.lstrip().startswith("<!DOCTYPE html>")
@@ -106,35 +106,35 @@ def test_a_change_in_a_field_is_one_in_the_yaml(site: Site) -> None:
         assert texts(page)["yaml"] == texts(page)["base"] == HELLO.replace("cpuCoreRequest: 0.5", "cpuCoreRequest: 2")
 
 
-def test_a_change_in_the_yaml_is_one_in_the_fields(site: Site) -> None:
-    sent = fields(site.get("/new").text)
+def test_a_change_in_the_yaml_changes_the_fields(site: Site) -> None:
+    values = fields(site.get("/new").text)
     text = HELLO.replace("hello:1.0", "hello:2.0") + "  tolerations:\n  - operator: Exists\n"
 
-    page = post(site, "/new/check", {**sent, "yaml": text.replace("\n", "\r\n")}, part=True).text
+    page = post(site, "/new/check", {**values, "yaml": text.replace("\n", "\r\n")}, part=True).text
 
     assert fields(page)["spec.image"] == "ghcr.io/acme/hello:2.0"
     assert texts(page)["yaml"] == text
-    assert "Also in the YAML, and kept: <code>spec.tolerations</code>" in page
+    assert "Kept in the YAML but not shown in the form: <code>spec.tolerations</code>" in page
 
 
-def test_problems_stand_at_their_field_and_at_their_line_with_a_way_out(site: Site) -> None:
-    sent = fields(site.get("/new").text)
+def test_problems_are_shown_at_their_field_and_line_with_a_fix(site: Site) -> None:
+    values = fields(site.get("/new").text)
 
-    page = post(site, "/new/check", {**sent, "spec.autoscaling.maxReplicas": "3"}, part=True).text
+    page = post(site, "/new/check", {**values, "spec.autoscaling.maxReplicas": "3"}, part=True).text
     wrong = Parsed(page).all("select", aria_invalid="true")
-    ways = [item.attributes["value"] for item in Parsed(page).all("button", name="fix")]
+    fixes = [item.attributes["value"] for item in Parsed(page).all("button", name="fix")]
 
     assert [item.attributes["name"] for item in wrong] == ["spec.autoscaling.metric"]
     assert "AUT002" in page
     assert Parsed(page).all("i", class_="error")
-    mended = post(
-        site, "/new/check", {**fields(page), "fix": next(way for way in ways if "concurrency" in way)}, part=True
+    fixed = post(
+        site, "/new/check", {**fields(page), "fix": next(fix for fix in fixes if "concurrency" in fix)}, part=True
     ).text
-    assert not Parsed(mended).all("select", aria_invalid="true")
-    assert "metric: concurrency\n    metricThreshold: 10\n" in texts(mended)["yaml"]
+    assert not Parsed(fixed).all("select", aria_invalid="true")
+    assert "metric: concurrency\n    metricThreshold: 10\n" in texts(fixed)["yaml"]
 
 
-def test_an_item_is_taken_out_by_its_button(site: Site) -> None:
+def test_a_button_removes_a_list_item(site: Site) -> None:
     text = HELLO + "  environmentVariables:\n  - name: A\n    value: a\n  - name: B # b\n    value: b\n"
     page = post(site, "/new/check", {"base": text, "yaml": text}, part=True).text
 
@@ -144,39 +144,39 @@ def test_an_item_is_taken_out_by_its_button(site: Site) -> None:
     assert fields(after)["spec.environmentVariables.0.name"] == "B"
 
 
-def test_a_text_that_cannot_be_read_leaves_the_form_as_it_was_and_closed(site: Site) -> None:
+def test_unreadable_yaml_keeps_the_form_and_makes_it_read_only(site: Site) -> None:
     page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO + "  broken: [\n"}, part=True).text
 
     assert fields(page)["spec.image"] == "ghcr.io/acme/hello:1.0"
     assert texts(page)["base"] == HELLO
     assert "disabled" in Parsed(page).all("fieldset", id="fields")[0].attributes
-    assert "The text cannot be read as it is" in page
+    assert "The YAML cannot be read" in page
 
 
-def test_a_body_of_run_ai_is_shown_and_turned_into_our_words(site: Site) -> None:
+def test_a_run_ai_request_is_shown_and_converted(site: Site) -> None:
     body = '{"name": "x", "projectId": "team-a", "clusterId": "c", "spec": {"image": {"image": "a/b:1"}}}'
     body = body.replace('{"image": {"image": "a/b:1"}}', '{"image": "a/b:1", "servingPort": {"container": 8080}}')
     page = post(site, "/new/check", {"base": HELLO, "yaml": body}, part=True).text
 
     assert fields(page)["spec.image"] == "a/b:1"
-    assert "Turn it into kind: Inference" in page
+    assert "Convert to kind: Inference" in page
     turned = post(site, "/new/check", {**fields(page), "do": "convert"}, part=True).text
     assert "kind: Inference" in texts(turned)["yaml"]
     assert "disabled" not in Parsed(turned).all("fieldset", id="fields")[0].attributes
 
 
 @pytest.mark.parametrize(
-    ("tab", "told"), [("manifests", "serving.knative.dev/v1"), ("explanation", "each field and its cause")]
+    ("tab", "expected"), [("manifests", "serving.knative.dev/v1"), ("explanation", "fields and their sources")]
 )
-def test_beside_the_form_stand_manifests_and_their_explanation(site: Site, tab: str, told: str) -> None:
+def test_preview_tabs_show_manifests_and_their_explanation(site: Site, tab: str, expected: str) -> None:
     page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO, "tab": tab}, part=True).text
     broken = post(site, "/new/check", {"base": HELLO, "yaml": HELLO.replace("image", "imagine"), "tab": tab}, part=True)
 
-    assert told in page
-    assert "while there are errors" in broken.text
+    assert expected in page
+    assert "The spec has errors" in broken.text
 
 
-def test_markup_in_a_spec_stays_text(site: Site) -> None:
+def test_markup_in_a_spec_is_escaped(site: Site) -> None:
     text = HELLO.replace("hello:1.0", f'"{MARKUP}"') + f"  labels:\n  - name: x\n    value: '{MARKUP}'\n"
     for tab in ("yaml", "manifests", "explanation"):
         page = post(site, "/new/check", {"base": text, "yaml": text, "tab": tab, "remove": MARKUP}).text
@@ -185,36 +185,36 @@ def test_markup_in_a_spec_stays_text(site: Site) -> None:
         assert "&lt;script&gt;" in page
 
 
-def test_errors_are_not_planned(site: Site) -> None:
+def test_a_spec_with_errors_has_no_plan(site: Site) -> None:
     answer = post(site, "/new/plan", {"base": "", "yaml": HELLO.replace("image", "imagine")})
 
     assert answer.status_code == 422
-    assert "Mend what is marked first" in answer.text
+    assert "Fix the highlighted errors" in answer.text
     assert post(site, "/new/submit", {"base": "", "yaml": "a: 1"}).status_code == 422
 
 
-def test_a_plan_a_submit_and_its_progress(site: Site) -> None:
+def test_plan_submit_and_progress(site: Site) -> None:
     text = HELLO.replace("spec:\n", "spec:\n  project: team-a\n")
     plan = post(site, "/new/plan", {"base": text, "yaml": text})
 
     assert plan.status_code == 200
     assert "Service runai-team-a/hello" in plan.text
     assert not site.get("/workloads/runai-team-a/hello").is_success
-    gone = post(site, "/new/submit", fields(plan.text))
-    assert gone.status_code == 303
-    place = gone.headers["location"]
-    first = site.get(place).text
+    response = post(site, "/new/submit", fields(plan.text))
+    assert response.status_code == 303
+    location = response.headers["location"]
+    first = site.get(location).text
     assert "Initializing" in first or "Creating" in first
     site.backend.clock.sleep(60)
-    query = "&".join(f"seen={one.attributes['value']}" for one in Parsed(first).all("input", name="seen"))
-    done = site.get(f"{place}&{query}", part=True).text
-    assert "It serves" in done
-    assert "curl http" in done
-    assert "hx-trigger" not in done
-    assert re.findall(r'class="state (\w+)"', done)[-1] == "good"
+    query = "&".join(f"seen={hidden.attributes['value']}" for hidden in Parsed(first).all("input", name="seen"))
+    finished = site.get(f"{location}&{query}", part=True).text
+    assert "Ready for requests" in finished
+    assert "curl http" in finished
+    assert "hx-trigger" not in finished
+    assert re.findall(r'class="state (\w+)"', finished)[-1] == "good"
 
 
-def test_a_second_plan_says_what_changes_and_whether_it_makes_a_revision(site: Site) -> None:
+def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
     site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
     site.backend.clock.sleep(60)
     page = site.get("/workloads/default/hello/edit").text
@@ -225,30 +225,30 @@ def test_a_second_plan_says_what_changes_and_whether_it_makes_a_revision(site: S
     same = post(site, "/new/plan", {"base": text, "yaml": text, "of": "default/hello"}).text
     other = post(site, "/new/plan", {**fields(page), "spec.image": "ghcr.io/acme/hello:2.0"}).text
     renamed = post(site, "/new/plan", {**fields(page), "metadata.name": "else"}).text
-    assert "Nothing would change" in same
-    assert "makes a new revision" in other
+    assert "No changes" in same
+    assert "creates a new revision" in other
     assert "ghcr.io/acme/hello:1.0&#34; -&gt; &#34;ghcr.io/acme/hello:2.0" in other
-    assert "makes a new workload beside hello" in renamed
+    assert "Applying this plan creates a new workload. hello in namespace default" in renamed
     assert site.get("/workloads/default/none/edit").status_code == 404
 
 
-def test_what_somebody_else_owns_is_taken_over_only_when_said() -> None:
-    found = cluster()
+def test_fields_of_other_managers_are_taken_over_only_on_request() -> None:
+    simulated = cluster()
     text = HELLO.replace("hello:1.0", "hello:2.0")
-    with Site(backend_of(found, found.clock)) as site:
+    with Site(backend_of(simulated, simulated.clock)) as site:
         site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
-        held = found.store.find(KNATIVE, "default", "hello")  # another manager's edit
-        assert held is not None
+        stored = simulated.store.find(KNATIVE, "default", "hello")  # another manager's edit
+        assert stored is not None
         leaf = ("spec", "template", "spec", "containers")
-        held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
+        stored.owned = {"kubectl-edit": {leaf}, **{manager: owned - {leaf} for manager, owned in stored.owned.items()}}
         plan = post(site, "/new/plan", {"base": text, "yaml": text}).text
         refused = post(site, "/new/submit", {"base": text, "yaml": text})
         taken = post(site, "/new/submit", {"base": text, "yaml": text, "force": "on"})
 
     assert "kubectl-edit owns spec.template.spec.containers" in plan
-    assert "Take over the fields that others own" in plan
+    assert "Take ownership of fields owned by other managers" in plan
     assert refused.status_code == 422
-    assert "others own what would be changed" in refused.text
+    assert "field ownership conflict" in refused.text.lower()
     assert taken.status_code == 303
 
 
@@ -265,7 +265,7 @@ ASK = {
 }
 
 
-def test_the_simulation_shows_settings_beside_knatives_defaults(site: Site) -> None:
+def test_the_simulation_compares_settings_with_knatives_defaults(site: Site) -> None:
     page = site.get("/simulate?example=chat").text
     first = post(site, "/simulate/run", ASK, part=True).text
     moved = post(site, "/simulate/run", {**ASK, "minReplicas": "2", "stable-window": "120"}, part=True).text
@@ -273,21 +273,21 @@ def test_the_simulation_shows_settings_beside_knatives_defaults(site: Site) -> N
     assert fields(page)["metricThreshold"] == "16"
     assert "Knative&#39;s defaults" in first
     assert first.count('<figure class="chart"') == 4
-    assert "See the plan" not in first
+    assert "Review plan" not in first
     assert "<code>minReplicas</code> <del>0</del> <ins>2</ins>" in moved
-    assert "the spec as it is" in moved
+    assert "current spec" in moved
     assert "config-autoscaler" in moved
     text = texts(moved)["yaml"]
-    # What only a service that rests at zero has goes with its rest.
+    # Raising the minimum above zero also removes the scale-to-zero fields.
     assert "<code>scaleToZeroRetentionSeconds</code> <del>300</del> <ins>unset</ins>" in moved
-    wanted = (
+    expected = (
         ASK["yaml"].replace("minReplicas: 0", "minReplicas: 2").replace("    scaleToZeroRetentionSeconds: 300\n", "")
     )
-    assert text == wanted
+    assert text == expected
     assert "Service default/chat" in post(site, "/new/plan", {"base": text, "yaml": text}).text
 
 
-def test_tune_begins_with_the_settings_that_were_moved(site: Site) -> None:
+def test_tune_starts_from_the_changed_settings(site: Site) -> None:
     page = post(site, "/simulate/tune", {**ASK, "minutes": "5", "maxReplicas": "2", "minReplicas": "1"}, part=True).text
     name = Parsed(page).all("section", id="tuned")[0].attributes["hx-get"]
     for _ in range(600):
@@ -301,25 +301,25 @@ def test_tune_begins_with_the_settings_that_were_moved(site: Site) -> None:
     assert "minReplicas: 1" in text
 
 
-def test_all_of_the_requests_met_a_cold_start(site: Site) -> None:
+def test_a_cold_start_can_delay_all_requests(site: Site) -> None:
     cold = {**ASK, "shape": "constant", "rate": "2", "minutes": "1", "start-up": "90"}
     figures = post(site, "/simulate/run", cold, part=True).text
 
-    assert "<dt>Met a cold start</dt><dd>100 % <small>of 120</small></dd>" in figures
+    assert "<dt>Delayed by a cold start</dt><dd>100% <small>of 120 requests</small></dd>" in figures
 
 
 @pytest.mark.parametrize(
     ("change", "where"),
     [({"start-up": "abc"}, "start_up"), ({"slo": "p95=abc"}, "slo"), ({"words": "fixed"}, "server")],
 )
-def test_what_is_no_duration_is_told_with_its_field(site: Site, change: dict[str, str], where: str) -> None:
+def test_an_invalid_duration_is_reported_with_its_field(site: Site, change: dict[str, str], where: str) -> None:
     page = post(site, "/simulate/run", {**ASK, **change}, part=True).text
 
     assert f"<code>{where}</code>" in page
     assert "--help" not in page
 
 
-def test_without_a_script_the_simulation_is_a_whole_page(site: Site) -> None:
+def test_without_javascript_the_simulation_is_a_whole_page(site: Site) -> None:
     page = post(site, "/simulate/run", ASK).text
 
     assert page.lstrip().startswith("<!DOCTYPE html>")
@@ -327,68 +327,68 @@ def test_without_a_script_the_simulation_is_a_whole_page(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"rate": "many"}, "Requests a second is &#39;many&#39;"),
-        ({"minutes": "0"}, "no length of time"),
+        ({"rate": "many"}, "invalid request rate &#39;many&#39;"),
+        ({"minutes": "0"}, "must be longer than 0s"),
         ({"rate": "100000"}, "TRF007"),
-        ({"shape": "log"}, "there is no log"),
-        ({"shape": "spiral"}, "there is no such shape"),
+        ({"shape": "log"}, "no log uploaded"),
+        ({"shape": "spiral"}, "invalid traffic shape"),
         ({"words": "empirical:/etc/passwd"}, "read from a file"),
-        ({"words": "fixed:soon"}, "no duration"),
-        ({"slo": "p95"}, "no bound"),
+        ({"words": "fixed:soon"}, "invalid duration"),
+        ({"slo": "p95"}, "invalid SLO bound"),
         ({"minReplicas": "9"}, "minReplicas 9 is above maxReplicas 4"),
         ({"yaml": "a: ["}, "YML001"),
         ({"metricThreshold": MARKUP}, "metricThreshold"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_simulated_says_why(site: Site, change: dict[str, str], told: str) -> None:
+def test_an_invalid_simulation_shows_the_reason(site: Site, change: dict[str, str], message: str) -> None:
     page = post(site, "/simulate/run", {**ASK, **change}, part=True)
 
     assert page.status_code == 200
-    assert told in page.text
+    assert message in page.text
     assert MARKUP not in page.text
 
 
-def test_a_log_is_sent_once_and_replayed_and_its_bad_rows_are_named(site: Site) -> None:
+def test_an_uploaded_log_is_replayed_and_invalid_rows_are_reported(site: Site) -> None:
     good = "time,prompt_tokens,output_tokens\n" + "".join(f"{second},100,20\n" for second in range(300))
     bad = good + "soon,1,1\n"
-    for text, told in ((good, "Replica-hours"), (bad, "line 302")):
+    for text, expected in ((good, "Replica-hours"), (bad, "line 302")):
         token = CSRF.search(site.get("/new").text)
         assert token is not None
-        kept = site.visitor.post(
+        upload = site.visitor.post(
             "/simulate/upload",
             data={"csrf": token[1], "yaml": ASK["yaml"]},
             files={"file": ("log.csv", text)},
             headers={"Origin": site.address, "HX-Request": "true"},
         ).text
-        log = Parsed(kept).all("input", name="log")[0].attributes["value"]
+        log = Parsed(upload).all("input", name="log")[0].attributes["value"]
         page = post(
             site, "/simulate/run", {**ASK, "shape": "log", "log": log, "server": simulate.SERVERS[3][0]}, part=True
         ).text
 
-        assert told in page
+        assert expected in page
     with Site(site.backend) as other:
         stolen = post(other, "/simulate/run", {**ASK, "shape": "log", "log": log}, part=True).text
-    assert "there is no log" in stolen
+    assert "no log uploaded" in stolen
 
 
-def test_a_workload_is_simulated_with_its_own_traffic() -> None:
-    found = cluster()
-    with Site(backend_of(found, found.clock, source=Counted())) as site:
+def test_a_workload_is_simulated_with_its_recorded_traffic() -> None:
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock, source=SteadyMetrics())) as site:
         site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
-        found.clock.sleep(7 * 3600)
+        simulated.clock.sleep(7 * 3600)
         page = site.get("/simulate?namespace=default&name=hello").text
-        sent = fields(page)
+        values = fields(page)
 
-        assert "Its own traffic of the last six hours is replayed." in page
-        assert sent["shape"] == "log"
-        answer = post(site, "/simulate/run", {**sent, "server": "fixed:100ms,max=8"}, part=True).text
+        assert "Replays the workload&#39;s traffic of the last six hours." in page
+        assert values["shape"] == "log"
+        answer = post(site, "/simulate/run", {**values, "server": "fixed:100ms,max=8"}, part=True).text
         assert "21," in Parsed(answer).text
         assert site.get("/simulate?namespace=default&name=none").status_code == 404
 
 
-def test_a_server_is_taken_to_be_as_its_answers_were() -> None:
+def test_a_server_model_matches_recorded_response_times() -> None:
     def history(**values: float) -> History:
         return History(Ref("a", "b"), {name: (Point(0.0, value), Point(1.0, None)) for name, value in values.items()})
 
@@ -406,37 +406,37 @@ def test_a_server_is_taken_to_be_as_its_answers_were() -> None:
         ("meanLatencyMilliseconds: soon", "p95=3s"),
     ],
 )
-def test_a_promise_is_said_in_the_simulators_words(slo: str, words: str) -> None:
-    assert simulate.first(f"{HELLO}  slo:\n    {slo}\n").given["slo"] == words
+def test_an_slo_is_written_in_the_simulators_syntax(slo: str, words: str) -> None:
+    assert simulate.first(f"{HELLO}  slo:\n    {slo}\n").fields["slo"] == words
 
 
-def test_a_search_tells_how_far_it_is_and_leads_to_a_plan(site: Site) -> None:
+def test_a_search_shows_progress_and_ends_with_a_plan(site: Site) -> None:
     part = post(site, "/simulate/tune", {**ASK, "minutes": "5"}, part=True).text
-    place = re.search(r'hx-get="(/simulate/tune/[\w-]+)"', part)
-    assert place is not None
+    progress_url = re.search(r'hx-get="(/simulate/tune/[\w-]+)"', part)
+    assert progress_url is not None
     for _ in range(600):
-        page = site.get(place[1], part=True).text
+        page = site.get(progress_url[1], part=True).text
         if "hx-trigger" not in page:
             break
         time.sleep(0.1)
 
     assert "Recommended" in page or "cheapest" in page or "no change" in page
     assert "<svg" in page
-    assert "Apply the tuned spec" in page
+    assert "Review plan for the tuned spec" in page
     text = texts(page)["yaml"]
-    assert "# The model must fit the portion" in text
+    assert "# The model must fit in the requested fraction" in text
     assert post(site, "/new/plan", {"base": text, "yaml": text}).status_code == 200
     with Site(site.backend) as other:
-        assert other.get(place[1]).status_code == 404
+        assert other.get(progress_url[1]).status_code == 404
 
 
-def test_a_search_is_stopped(site: Site) -> None:
+def test_a_search_can_be_stopped(site: Site) -> None:
     part = post(site, "/simulate/tune", {**ASK, "rate": "60", "minutes": "50"}, part=True).text
-    place = re.search(r'hx-get="(/simulate/tune/[\w-]+)"', part)
-    assert place is not None
-    post(site, f"{place[1]}/stop", {}, part=True)
+    progress_url = re.search(r'hx-get="(/simulate/tune/[\w-]+)"', part)
+    assert progress_url is not None
+    post(site, f"{progress_url[1]}/stop", {}, part=True)
     for _ in range(600):
-        page = site.get(place[1], part=True).text
+        page = site.get(progress_url[1], part=True).text
         if "hx-trigger" not in page:
             break
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The world's laws: it does what a simulation foretells, again and again the same, loses nothing, and stays small."""
+"""The world's laws: it matches a simulation, is reproducible and consistent, and its memory is bounded."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ START = StartUp(schedule=1.0, pull=2.0, load=5.0, ready=0.0)
 
 
 def profiled() -> Profile:
-    """The profile of other tests, with the response times that an HPA may read."""
+    """Return the profile of other tests, with request metrics that an HPA can read."""
     document = copy.deepcopy(PROFILE)
     document["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
-    found, problems = profiles.validate(document)
-    assert found is not None, problems
-    return found
+    validated, problems = profiles.validate(document)
+    assert validated is not None, problems
+    return validated
 
 
 def node(name: str = "gpu-1", gpus: int = 8, cpu: str = "64") -> dict[str, Any]:
@@ -72,23 +72,23 @@ def node(name: str = "gpu-1", gpus: int = 8, cpu: str = "64") -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"allocatable": allocatable}}
 
 
-def world(behaviour: Behaviour | None = None, *, gpus: int = 8, seed: int = 0, cpu: str = "64") -> World:
-    """An empty cluster with one node, at the clock's present."""
-    made = World(Standing(), profiled(), seed=seed, behaviours={CHAT: behaviour or Behaviour("none", start_up=START)})
-    made.cluster.put(node(gpus=gpus, cpu=cpu))
-    return made
+def world(behavior: Behaviour | None = None, *, gpus: int = 8, seed: int = 0, cpu: str = "64") -> World:
+    """Return an empty cluster with one node, at the clock's present."""
+    sandbox = World(Standing(), profiled(), seed=seed, behaviors={CHAT: behavior or Behaviour("none", start_up=START)})
+    sandbox.cluster.put(node(gpus=gpus, cpu=cpu))
+    return sandbox
 
 
-def replicas(made: World, name: str = "chat") -> Replicas:
-    (found,) = made.workloads["team-shop", name].revisions.values()
-    return found
+def replicas(sandbox: World, name: str = "chat") -> Replicas:
+    (revision_replicas,) = sandbox.workloads["team-shop", name].revisions.values()
+    return revision_replicas
 
 
-def named(made: World, name: str = "chat") -> status.Status:
-    return status.status(inventory.find(made.cluster, name, "team-shop", made.clock.now()))
+def named(sandbox: World, name: str = "chat") -> status.Status:
+    return status.status(inventory.find(sandbox.cluster, name, "team-shop", sandbox.clock.now()))
 
 
-# What a simulation foretells.
+# Comparison with a simulation.
 
 CASES = {
     "concurrency to zero": (
@@ -127,129 +127,136 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("step", [1.0, 37.0])
-def test_replicas_are_what_a_simulation_foretells(case: str, step: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tick by tick, and request by request: to the last bit, however time is cut."""
-    autoscaling, behaviour = CASES[case]
-    made = world(behaviour)
-    made.apply(spec(autoscaling=autoscaling), settled=True)
-    own = replicas(made)
-    running, lead = own.engine, own.engine.inputs.lead
+def test_replicas_match_a_simulation(case: str, step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tick and every request is bit-identical, in any time steps."""
+    autoscaling, behavior = CASES[case]
+    sandbox = world(behavior)
+    sandbox.apply(spec(autoscaling=autoscaling), settled=True)
+    revision_replicas = replicas(sandbox)
+    running, lead = revision_replicas.engine, revision_replicas.engine.inputs.lead
     ticks: list[tuple[float, int, int, str]] = []
     closed: list[engine.Closed] = []
 
     def ticked(bound: int) -> None:
         if running.now >= lead:
-            seen = (running.now - lead) / 1e9, running.replicas, running.ready, engine.BOUND[bound]
-            ticks.append(seen)
+            tick = (running.now - lead) / 1e9, running.replicas, running.ready, engine.BOUND[bound]
+            ticks.append(tick)
 
-    def request_closed(one: engine.Closed) -> None:
-        closed.append(one)
-        counted(one)
+    def request_closed(closed_request: engine.Closed) -> None:
+        closed.append(closed_request)
+        counted(closed_request)
 
-    counted = own.request_closed
-    monkeypatch.setattr(own, "ticked", ticked)
-    monkeypatch.setattr(own, "request_closed", request_closed)
-    traffic = shaped(behaviour.traffic, made.seed_of(CHAT))
-    end = made.origin + traffic.seconds + lead / 1e9
-    while made.clock.now() + step < end:
-        made.run_until(made.clock.now() + step)
+    counted = revision_replicas.request_closed
+    monkeypatch.setattr(revision_replicas, "ticked", ticked)
+    monkeypatch.setattr(revision_replicas, "request_closed", request_closed)
+    traffic = shaped(behavior.traffic, sandbox.seed_of(CHAT))
+    end = sandbox.origin + traffic.seconds + lead / 1e9
+    while sandbox.clock.now() + step < end:
+        sandbox.run_until(sandbox.clock.now() + step)
 
-    expected = engine.simulate(own.setting, traffic, server(behaviour.server), behaviour.start_up, made.seed_of(CHAT))
+    expected = engine.simulate(
+        revision_replicas.setting, traffic, server(behavior.server), behavior.start_up, sandbox.seed_of(CHAT)
+    )
     line = expected.timeline
-    told = [*zip(line.times.tolist(), line.desired.tolist(), line.ready.tolist(), line.bound, strict=True)]
+    expected_ticks = [*zip(line.times.tolist(), line.desired.tolist(), line.ready.tolist(), line.bound, strict=True)]
     assert len(ticks) > 500
-    assert ticks == told[: len(ticks)]
+    assert ticks == expected_ticks[: len(ticks)]
     assert max(row[1] for row in ticks) > 1, "nothing was scaled"
     latency = dict(zip(np.rint(traffic.times * 1e9).astype(np.int64).tolist(), expected.latency.tolist(), strict=True))
     assert len(closed) > 400
-    for one in closed:
-        assert (one.ended - one.arrived) / 1e9 == latency[one.arrived - lead] or one.lost
-    pods = [pod for pod in made.cluster.list(POD).items if "deletionTimestamp" not in pod["metadata"]]
+    for closed_request in closed:
+        assert (closed_request.ended - closed_request.arrived) / 1e9 == latency[
+            closed_request.arrived - lead
+        ] or closed_request.lost
+    pods = [pod for pod in sandbox.cluster.list(POD).items if "deletionTimestamp" not in pod["metadata"]]
     assert len(pods) == running.replicas
-    assert made.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")["status"]["desiredScale"] == running.replicas
+    assert sandbox.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")["status"]["desiredScale"] == running.replicas
 
 
-def test_what_was_counted_is_what_a_simulation_counts() -> None:
-    behaviour = Behaviour("diurnal:0rps..4rps,20m,10m", "lognormal:median=1s,sigma=0.4", START)
-    made = world(behaviour)
-    made.apply(spec(autoscaling=CASES["concurrency to zero"][0]), settled=True)
-    own = replicas(made)
-    lead = own.engine.inputs.lead / 1e9
-    seed = made.seed_of(CHAT)
-    traffic = shaped(behaviour.traffic, seed)
-    expected = engine.simulate(own.setting, traffic, server(behaviour.server), START, seed)
-    # Until the next turn of the shape begins, all that came has its reply: it ends in a trough.
-    made.run_until(made.origin + lead + 1200)
-    start = made.origin
-    found = made.source.measure([CHAT], start, made.clock.now())[CHAT]
+def test_counts_match_a_simulation() -> None:
+    behavior = Behaviour("diurnal:0rps..4rps,20m,10m", "lognormal:median=1s,sigma=0.4", START)
+    sandbox = world(behavior)
+    sandbox.apply(spec(autoscaling=CASES["concurrency to zero"][0]), settled=True)
+    revision_replicas = replicas(sandbox)
+    lead = revision_replicas.engine.inputs.lead / 1e9
+    seed = sandbox.seed_of(CHAT)
+    traffic = shaped(behavior.traffic, seed)
+    expected = engine.simulate(revision_replicas.setting, traffic, server(behavior.server), START, seed)
+    # The shape's period ends in a trough, so all requests are answered before the next one begins.
+    sandbox.run_until(sandbox.origin + lead + 1200)
+    start = sandbox.origin
+    measured = sandbox.source.measure([CHAT], start, sandbox.clock.now())[CHAT]
 
     done = expected.latency[np.rint(traffic.times * 1e9) / 1e9 + expected.latency <= 1200]
-    assert found.requests == len(done) > 1000
-    assert found.total_seconds == pytest.approx(done.sum())
-    assert found.failed == expected.lost.sum() == 0
-    for bucket in found.buckets:
+    assert measured.requests == len(done) > 1000
+    assert measured.total_seconds == pytest.approx(done.sum())
+    assert measured.failed == expected.lost.sum() == 0
+    for bucket in measured.buckets:
         assert bucket.count == (done <= bucket.bound).sum()
-    assert found.cold_starts == expected.cold_starts
-    assert found.replica_seconds == pytest.approx(expected.replica_seconds, abs=31)
-    assert found.seconds_known == pytest.approx(lead + 1200, abs=1)
-    assert 0 < found.seconds_at_rest < found.seconds_up < found.seconds_known
-    assert found.minutes_answered == found.minutes_asked <= 22
+    assert measured.cold_starts == expected.cold_starts
+    assert measured.replica_seconds == pytest.approx(expected.replica_seconds, abs=31)
+    assert measured.seconds_known == pytest.approx(lead + 1200, abs=1)
+    assert 0 < measured.seconds_at_rest < measured.seconds_up < measured.seconds_known
+    assert measured.minutes_answered == measured.minutes_asked <= 22
 
 
 def test_a_new_revision_starts_at_its_initial_scale_and_goes_to_zero() -> None:
-    made = world()
-    made.apply(spec(autoscaling={"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}))
-    assert named(made).phase in {"Creating", "Initializing"}
-    made.run_until(made.origin + 8 + 2)
-    assert (named(made).phase, named(made).replicas.ready) == ("Running", 1)
-    # A window, then the grace period, with nobody calling.
-    made.run_until(made.origin + 8 + 60 + 30 + 6)
-    assert (named(made).replicas.wanted, named(made).why) == (0, "scaled to zero; the next request starts a replica")
-    scaler = made.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")
+    sandbox = world()
+    sandbox.apply(spec(autoscaling={"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}))
+    assert named(sandbox).phase in {"Creating", "Initializing"}
+    sandbox.run_until(sandbox.origin + 8 + 2)
+    assert (named(sandbox).phase, named(sandbox).replicas.ready) == ("Running", 1)
+    # The stable window, then the grace period, without requests.
+    sandbox.run_until(sandbox.origin + 8 + 60 + 30 + 6)
+    assert (named(sandbox).replicas.wanted, named(sandbox).why) == (
+        0,
+        "scaled to zero; the next request starts a replica",
+    )
+    scaler = sandbox.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")
     assert [(row["type"], row["status"], row.get("reason")) for row in scaler["status"]["conditions"]] == [
         ("Active", "False", "NoTraffic"),
         ("Ready", "False", "NoTraffic"),
     ]
 
 
-def test_a_burst_wakes_what_rests_and_is_counted_with_its_cold_start() -> None:
-    made = world(Behaviour("none", "fixed:100ms", START))
+def test_a_burst_scales_from_zero_and_counts_a_cold_start() -> None:
+    sandbox = world(Behaviour("none", "fixed:100ms", START))
     scaling = {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
-    made.apply(spec(autoscaling=scaling), settled=True)
-    made.run_until(made.origin + 100)
-    sent = made.send(CHAT, rate=2, seconds=60)
-    made.run_until(made.origin + 180)
+    sandbox.apply(spec(autoscaling=scaling), settled=True)
+    sandbox.run_until(sandbox.origin + 100)
+    sent = sandbox.send(CHAT, rate=2, seconds=60)
+    sandbox.run_until(sandbox.origin + 180)
 
-    assert replicas(made).engine.ready
-    found = made.source.measure([CHAT], made.origin, made.clock.now())[CHAT]
-    assert found.requests == sent > 80
-    assert found.cold_starts == 1
-    slow = next(bucket.count for bucket in reversed(found.buckets) if bucket.bound <= 5.0)
+    assert replicas(sandbox).engine.ready
+    measured = sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT]
+    assert measured.requests == sent > 80
+    assert measured.cold_starts == 1
+    slow = next(bucket.count for bucket in reversed(measured.buckets) if bucket.bound <= 5.0)
     assert slow < sent, "the first requests waited for the start"
-    history = made.source.history(CHAT, made.origin, made.clock.now(), 30)
+    history = sandbox.source.history(CHAT, sandbox.origin, sandbox.clock.now(), 30)
     assert max(point.value or 0 for point in history.series["rate"]) > 1
     assert [point.value for point in history.series["ready"] if point.value is not None][-1] >= 1
 
 
-def test_to_send_to_nobody_is_refused() -> None:
-    with pytest.raises(MissingError, match="nobody in namespace team-shop"):
+def test_a_burst_for_an_unknown_workload_is_rejected() -> None:
+    with pytest.raises(MissingError, match="workload nobody not found in namespace team-shop"):
         world().send(Ref("team-shop", "nobody"), 1, 1)
     for rate, seconds in ((1e6, 1.0), (100.0, 1e5), (0.0, 1.0), (-1.0, -1.0)):
         with pytest.raises(ValueError, match="at most 200"):
             world().send(CHAT, rate, seconds)
 
 
-# The same again.
+# Reproducibility.
 
 
-def essence(made: World) -> list[Any]:
-    objects = [held for kind in KINDS.values() for held in made.cluster.list(kind).items]
+def essence(sandbox: World) -> list[Any]:
+    objects = [held for kind in KINDS.values() for held in sandbox.cluster.list(kind).items]
     refs = [Ref(service.project, service.name) for service in SERVICES]
-    measured = made.source.measure(refs, made.origin, made.clock.now())
+    measured = sandbox.source.measure(refs, sandbox.origin, sandbox.clock.now())
     return [*objects, *(measured[ref] for ref in refs)]
 
 
-def test_the_same_seed_gives_the_same_history_however_time_is_cut() -> None:
+def test_the_same_seed_gives_the_same_history_in_any_time_steps() -> None:
     first, again = (demo_world(Standing(), seed=3, hours=0.2) for _ in range(2))
     end = first.clock.now() + 120
     first.run_until(end)
@@ -261,27 +268,27 @@ def test_the_same_seed_gives_the_same_history_however_time_is_cut() -> None:
     assert essence(demo_world(Standing(), seed=4, hours=0.2)) != one
 
 
-def test_time_that_stands_or_goes_back_changes_nothing() -> None:
+def test_a_clock_that_stops_or_goes_back_changes_nothing() -> None:
     clock = Standing()
-    made = demo_world(clock, hours=0.1)
-    before = essence(made)
-    assert essence(made) == before
+    sandbox = demo_world(clock, hours=0.1)
+    before = essence(sandbox)
+    assert essence(sandbox) == before
     now = clock.time
     clock.time = now - 500
-    made.cluster.settle()
+    sandbox.cluster.settle()
     clock.time = now
-    assert essence(made) == before
+    assert essence(sandbox) == before
     clock.time = now + 30
-    made.cluster.settle()
-    assert essence(made) != before
+    sandbox.cluster.settle()
+    assert essence(sandbox) != before
 
 
-# Nothing is lost.
+# Consistency.
 
 
-def consistent(made: World, *, exceeded: bool = False) -> None:
-    """Hold the cluster's objects against each other and against the engines; a quota may be lowered below its use."""
-    cluster = made.cluster
+def consistent(sandbox: World, *, exceeded: bool = False) -> None:
+    """Check the cluster's objects against each other and the engines; ``exceeded`` allows a quota below its usage."""
+    cluster = sandbox.cluster
     deployments = {(d["metadata"]["namespace"], d["metadata"]["name"]): d for d in cluster.list(DEPLOYMENT).items}
     owners: dict[tuple[str, str], int] = {}
     on: dict[str, dict[str, float]] = {}
@@ -294,18 +301,18 @@ def consistent(made: World, *, exceeded: bool = False) -> None:
         if place is not None:
             shares = float(at(pod, "spec", "containers", 0, "resources", "limits", keys.GPU_SHARED, default=0))
             on.setdefault(place, {})[keys.GPU_SHARED] = on.setdefault(place, {}).get(keys.GPU_SHARED, 0.0) + shares
-    for item in cluster.list(NODE).items:
-        have = float(at(item, "status", "allocatable", keys.GPU_SHARED, default=0))
-        assert on.get(item["metadata"]["name"], {}).get(keys.GPU_SHARED, 0.0) <= have, "more shares than there are"
-    for (namespace, service), found in made.workloads.items():
+    for node_obj in cluster.list(NODE).items:
+        have = float(at(node_obj, "status", "allocatable", keys.GPU_SHARED, default=0))
+        assert on.get(node_obj["metadata"]["name"], {}).get(keys.GPU_SHARED, 0.0) <= have, "more shares than there are"
+    for (namespace, service), simulated_workload in sandbox.workloads.items():
         cluster.get(KNATIVE, service, namespace)
-        for name, own in found.revisions.items():
+        for name, revision_replicas in simulated_workload.revisions.items():
             cluster.get(REVISION, name, namespace)
             key = (namespace, f"{name}-deployment")
-            assert deployments[key]["spec"]["replicas"] == own.engine.replicas
-            refused = sum(cluster.is_refused(namespace, pod) for pod in own.pods.values())
-            assert owners.get(key, 0) + refused == own.engine.replicas
-            assert {pod for pod in own.pods.values() if not cluster.is_refused(namespace, pod)} == {
+            assert deployments[key]["spec"]["replicas"] == revision_replicas.engine.replicas
+            refused = sum(cluster.is_refused(namespace, pod) for pod in revision_replicas.pods.values())
+            assert owners.get(key, 0) + refused == revision_replicas.engine.replicas
+            assert {pod for pod in revision_replicas.pods.values() if not cluster.is_refused(namespace, pod)} == {
                 pod["metadata"]["name"]
                 for pod in cluster.list(POD, namespace, labels=f"{keys.KNATIVE_REVISION}={name}").items
             }
@@ -315,38 +322,40 @@ def consistent(made: World, *, exceeded: bool = False) -> None:
                 assert float(used) <= float(quota["spec"]["hard"][resource])
 
 
-def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
+def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
     clock = Standing()
-    made = demo_world(clock, hours=0.4)
-    seen: dict[str, set[str]] = {}
+    sandbox = demo_world(clock, hours=0.4)
+    phases: dict[str, set[str]] = {}
     for _ in range(20):
-        consistent(made)
-        for one in inventory.survey(made.cluster, "", clock.now(), events=True):
-            told = status.status(one)
-            seen.setdefault(told.name, set()).add(told.phase)
+        consistent(sandbox)
+        for live in inventory.survey(sandbox.cluster, "", clock.now(), events=True):
+            workload_status = status.status(live)
+            phases.setdefault(workload_status.name, set()).add(workload_status.phase)
         clock.sleep(61)
-    assert set(seen) == {service.name for service in SERVICES}
-    assert "Stopped" in seen["ocr"]
-    assert "Failed" in seen["translate"]
-    assert "Pending" in seen["nightly"]
-    waiting = named_in(made, "research", "nightly")
+    assert set(phases) == {service.name for service in SERVICES}
+    assert "Stopped" in phases["ocr"]
+    assert "Failed" in phases["translate"]
+    assert "Pending" in phases["nightly"]
+    waiting = named_in(sandbox, "research", "nightly")
     assert waiting.phase == "Running" or "used by" in waiting.why
-    assert "Running" in seen["chat"] & seen["rank"] & seen["iris"] & seen["vision"]
-    split = {row.name: row.traffic_percent for row in named_in(made, "team-b", "search").revisions}
+    assert "Running" in phases["chat"] & phases["rank"] & phases["iris"] & phases["vision"]
+    split = {row.name: row.traffic_percent for row in named_in(sandbox, "team-b", "search").revisions}
     assert split == {"search-00001": 80, "search-00002": 20}
-    reasons = {event["reason"] for event in made.cluster.events("research")}
+    reasons = {event["reason"] for event in sandbox.cluster.events("research")}
     assert {"Preempted", "FailedScheduling", "Failed"} <= reasons
-    members = {row.name: [str(who) for who in row.members] for row in projects.projects(made.cluster, made.profile)}
+    members = {
+        row.name: [str(who) for who in row.members] for row in projects.projects(sandbox.cluster, sandbox.profile)
+    }
     assert members["team-b"] == ["chris", "group:vision"]
-    assert doctor.examine(made.cluster, made.profile, None) == ()
-    autoscaler = made.cluster.get(HPA, "rank-00001", "team-a")
+    assert doctor.examine(sandbox.cluster, sandbox.profile, None) == ()
+    autoscaler = sandbox.cluster.get(HPA, "rank-00001", "team-a")
     assert at(autoscaler, "status", "currentMetrics", 0, "pods", "current", "averageValue")
-    pod = next(p for p in made.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
-    lines = [*made.cluster.logs("team-a", pod["metadata"]["name"], "user-container", tail=5)]
+    pod = next(p for p in sandbox.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
+    lines = [*sandbox.cluster.logs("team-a", pod["metadata"]["name"], "user-container", tail=5)]
     assert all("POST /v1/chat/completions 200" in line for line in lines)
 
 
-#: What may happen to services of two names, with what is drawn for it.
+#: Actions on two services, with random arguments.
 ACTS = st.one_of(
     st.tuples(st.just("apply"), st.integers(0, 1), st.integers(0, 3), st.integers(1, 3), st.booleans()),
     st.tuples(st.just("delete"), st.integers(0, 1)),
@@ -360,15 +369,15 @@ ACTS = st.one_of(
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ACTS, min_size=3, max_size=10))
-def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, ...]]) -> None:
-    made = world(Behaviour("poisson:1rps,10m", "fixed:400ms", START), gpus=4)
+def test_objects_pods_and_engines_agree_after_any_actions(acts: list[tuple[Any, ...]]) -> None:
+    sandbox = world(Behaviour("poisson:1rps,10m", "fixed:400ms", START), gpus=4)
     for name, value in (("train", 50), ("inference", 125)):
-        made.cluster.put(
+        sandbox.cluster.put(
             {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value}
         )
-    made.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
+    sandbox.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
     container = {"name": "trainer", "image": "t", "resources": {"limits": {keys.GPU_SHARED: "1"}}}
-    made.train("research", "pretrain", 2, {"priorityClassName": "train", "containers": [container]})
+    sandbox.train("research", "pretrain", 2, {"priorityClassName": "train", "containers": [container]})
     for act, *drawn in acts:
         name = f"thing-{drawn[0]}"
         match act:
@@ -376,24 +385,24 @@ def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, .
                 _, low, more, new = drawn
                 scaling = {"minReplicas": low, "maxReplicas": low + more, "metric": "concurrency", "metricThreshold": 1}
                 image = f"ghcr.io/acme/chat:{1 + new}"
-                made.apply(spec(name, autoscaling=scaling, compute={"gpuPortionRequest": 0.25}, image=image))
+                sandbox.apply(spec(name, autoscaling=scaling, compute={"gpuPortionRequest": 0.25}, image=image))
             case "delete":
-                made.cluster.delete(KNATIVE, name, "team-shop")
+                sandbox.cluster.delete(KNATIVE, name, "team-shop")
             case "kill":
-                pods = made.cluster.list(POD).items
+                pods = sandbox.cluster.list(POD).items
                 if pods:
                     pod = pods[drawn[0] % len(pods)]["metadata"]
-                    made.cluster.delete(POD, pod["name"], pod["namespace"])
+                    sandbox.cluster.delete(POD, pod["name"], pod["namespace"])
             case "scale":
-                for revision in made.cluster.list(REVISION, labels=f"{keys.KNATIVE_SERVICE}={name}").items:
+                for revision in sandbox.cluster.list(REVISION, labels=f"{keys.KNATIVE_SERVICE}={name}").items:
                     patch = {"metadata": {"annotations": {keys.MIN_SCALE: str(drawn[1]), keys.MAX_SCALE: "4"}}}
-                    made.cluster.patch(REVISION, revision["metadata"]["name"], "team-shop", patch)
+                    sandbox.cluster.patch(REVISION, revision["metadata"]["name"], "team-shop", patch)
             case "burst":
                 with contextlib.suppress(MissingError):
-                    made.send(Ref("team-shop", name), drawn[1], 20)
+                    sandbox.send(Ref("team-shop", name), drawn[1], 20)
             case "quota":
-                made.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
-                made.cluster.apply(
+                sandbox.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
+                sandbox.cluster.apply(
                     {
                         "apiVersion": "v1",
                         "kind": "ResourceQuota",
@@ -402,42 +411,42 @@ def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, .
                     }
                 )
             case _:
-                made.run_until(made.clock.now() + drawn[0])
-        made.run_until(math.floor(made.clock.now()) + 2.0)
-        consistent(made, exceeded=True)
-    made.run_until(made.clock.now() + 200)
-    consistent(made, exceeded=True)
-    running = [pod for pod in made.cluster.list(POD, "research").items if pod["status"]["phase"] == "Running"]
+                sandbox.run_until(sandbox.clock.now() + drawn[0])
+        sandbox.run_until(math.floor(sandbox.clock.now()) + 2.0)
+        consistent(sandbox, exceeded=True)
+    sandbox.run_until(sandbox.clock.now() + 200)
+    consistent(sandbox, exceeded=True)
+    running = [pod for pod in sandbox.cluster.list(POD, "research").items if pod["status"]["phase"] == "Running"]
     waiting = [
         pod
-        for pod in made.cluster.list(POD, "team-shop").items
+        for pod in sandbox.cluster.list(POD, "team-shop").items
         if not at(pod, "spec", "nodeName")
-        and inventory.seconds(pod["metadata"]["creationTimestamp"]) < made.clock.now() - 60
+        and inventory.seconds(pod["metadata"]["creationTimestamp"]) < sandbox.clock.now() - 60
     ]
     assert not (running and waiting), "a training sits where a service could"
     for _ in range(2):
         for name in ("thing-0", "thing-1"):
-            made.cluster.delete(KNATIVE, name, "team-shop")
-        made.run_until(made.clock.now() + 60)
-    assert len([*made.cluster.pods.requests]) == len(made.cluster.list(POD).items) == 2
-    assert not made.owners
-    assert not made.cluster.pods.refused
+            sandbox.cluster.delete(KNATIVE, name, "team-shop")
+        sandbox.run_until(sandbox.clock.now() + 60)
+    assert len([*sandbox.cluster.pods.requests]) == len(sandbox.cluster.list(POD).items) == 2
+    assert not sandbox.owners
+    assert not sandbox.cluster.pods.refused
 
 
-def named_in(made: World, namespace: str, name: str) -> status.Status:
-    return status.status(inventory.find(made.cluster, name, namespace, made.clock.now()))
+def named_in(sandbox: World, namespace: str, name: str) -> status.Status:
+    return status.status(inventory.find(sandbox.cluster, name, namespace, sandbox.clock.now()))
 
 
 def test_the_canary_gets_its_share_of_requests() -> None:
-    made = world(Behaviour("poisson:4rps,1h", "fixed:50ms", START))
+    sandbox = world(Behaviour("poisson:4rps,1h", "fixed:50ms", START))
     scaling = {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
-    made.apply(spec(autoscaling=scaling), settled=True)
+    sandbox.apply(spec(autoscaling=scaling), settled=True)
     traffic = {"canaryPercent": 25, "stableRevision": "chat-00001"}
-    made.apply(spec(autoscaling=scaling, image="ghcr.io/acme/chat:2", traffic=traffic))
-    made.run_until(made.origin + 120)
-    stable, canary = (made.workloads["team-shop", "chat"].revisions[f"chat-0000{n}"] for n in (1, 2))
+    sandbox.apply(spec(autoscaling=scaling, image="ghcr.io/acme/chat:2", traffic=traffic))
+    sandbox.run_until(sandbox.origin + 120)
+    stable, canary = (sandbox.workloads["team-shop", "chat"].revisions[f"chat-0000{n}"] for n in (1, 2))
     before = stable.engine.done, canary.engine.done
-    made.run_until(made.origin + 720)
+    sandbox.run_until(sandbox.origin + 720)
     old, new = stable.engine.done - before[0], canary.engine.done - before[1]
 
     assert old + new > 2000
@@ -445,181 +454,181 @@ def test_the_canary_gets_its_share_of_requests() -> None:
 
 
 def test_a_rollout_moves_requests_and_retires_the_old_revision() -> None:
-    made = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
+    sandbox = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
     scaling = {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
-    made.apply(spec(autoscaling=scaling), settled=True)
-    made.run_until(made.origin + 100)
-    made.apply(spec(autoscaling=scaling, image="ghcr.io/acme/chat:2"))
-    made.run_until(made.origin + 400)
-    old, new = (made.workloads["team-shop", "chat"].revisions[f"chat-0000{n}"].engine for n in (1, 2))
+    sandbox.apply(spec(autoscaling=scaling), settled=True)
+    sandbox.run_until(sandbox.origin + 100)
+    sandbox.apply(spec(autoscaling=scaling, image="ghcr.io/acme/chat:2"))
+    sandbox.run_until(sandbox.origin + 400)
+    old, new = (sandbox.workloads["team-shop", "chat"].revisions[f"chat-0000{n}"].engine for n in (1, 2))
 
     assert (old.replicas, new.replicas) == (0, 1)
     assert new.done > 400
-    assert named(made).phase == "Running"
-    found = made.source.measure([CHAT], made.origin, made.clock.now())[CHAT]
-    assert found.failed == 0, "no request is lost in a rollout"
-    consistent(made)
+    assert named(sandbox).phase == "Running"
+    measured = sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT]
+    assert measured.failed == 0, "no request is lost in a rollout"
+    consistent(sandbox)
 
 
-def test_a_scale_set_live_is_gone_by() -> None:
-    made = world()
+def test_a_manual_override_of_the_scale_takes_effect() -> None:
+    sandbox = world()
     scaling = {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
-    made.apply(spec(autoscaling=scaling), settled=True)
+    sandbox.apply(spec(autoscaling=scaling), settled=True)
     patch = {"metadata": {"annotations": {keys.MIN_SCALE: "3"}}}
-    made.cluster.patch(REVISION, "chat-00001", "team-shop", patch)
-    made.run_until(made.origin + 20)
+    sandbox.cluster.patch(REVISION, "chat-00001", "team-shop", patch)
+    sandbox.run_until(sandbox.origin + 20)
 
-    assert (named(made).replicas.ready, named(made).replicas.wanted) == (3, 3)
+    assert (named(sandbox).replicas.ready, named(sandbox).replicas.wanted) == (3, 3)
 
 
-def test_a_deleted_pod_comes_again_and_a_deleted_service_leaves_nothing() -> None:
-    made = world()
-    made.apply(spec(autoscaling={"minReplicas": 2, "maxReplicas": 2}), settled=True)
-    made.run_until(made.origin + 20)
-    before = {pod["metadata"]["name"] for pod in made.cluster.list(POD).items}
-    made.cluster.delete(POD, min(before), "team-shop")
-    made.run_until(made.origin + 80)
-    after = {pod["metadata"]["name"] for pod in made.cluster.list(POD).items}
+def test_a_deleted_pod_is_recreated_and_a_deleted_service_leaves_nothing() -> None:
+    sandbox = world()
+    sandbox.apply(spec(autoscaling={"minReplicas": 2, "maxReplicas": 2}), settled=True)
+    sandbox.run_until(sandbox.origin + 20)
+    before = {pod["metadata"]["name"] for pod in sandbox.cluster.list(POD).items}
+    sandbox.cluster.delete(POD, min(before), "team-shop")
+    sandbox.run_until(sandbox.origin + 80)
+    after = {pod["metadata"]["name"] for pod in sandbox.cluster.list(POD).items}
     assert len(after) == 2
     assert len(after & before) == 1
-    consistent(made)
-    made.cluster.delete(KNATIVE, "chat", "team-shop")
-    made.run_until(made.origin + 100)
+    consistent(sandbox)
+    sandbox.cluster.delete(KNATIVE, "chat", "team-shop")
+    sandbox.run_until(sandbox.origin + 100)
     for kind in (REVISION, POD_AUTOSCALER, DEPLOYMENT, POD):
-        assert made.cluster.list(kind).items == []
-    assert not made.workloads
-    assert not made.owners
+        assert sandbox.cluster.list(kind).items == []
+    assert not sandbox.workloads
+    assert not sandbox.owners
 
 
-def test_an_inference_service_is_stopped_and_comes_back() -> None:
-    made = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
-    made.apply(spec(serving="kserve", autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
-    made.run_until(made.origin + 100)
+def test_an_inference_service_is_suspended_and_resumed() -> None:
+    sandbox = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
+    sandbox.apply(spec(serving="kserve", autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
+    sandbox.run_until(sandbox.origin + 100)
     for stop, phase in (("true", "Stopped"), ("false", "Running")):
         patch = {"metadata": {"annotations": {keys.STOP: stop}}}
-        made.cluster.patch(KSERVE, "chat", "team-shop", patch)
-        made.run_until(made.clock.now() + 60)
-        assert named(made).phase == phase
-    before = made.source.measure([CHAT], made.origin, made.clock.now())[CHAT].requests
-    made.run_until(made.clock.now() + 60)
-    assert made.source.measure([CHAT], made.origin, made.clock.now())[CHAT].requests > before
+        sandbox.cluster.patch(KSERVE, "chat", "team-shop", patch)
+        sandbox.run_until(sandbox.clock.now() + 60)
+        assert named(sandbox).phase == phase
+    before = sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT].requests
+    sandbox.run_until(sandbox.clock.now() + 60)
+    assert sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT].requests > before
 
 
-# Room.
+# Capacity.
 
 
-def test_what_finds_no_share_waits_and_starts_when_one_is_free() -> None:
-    made = world(gpus=1)
+def test_a_pod_without_a_gpu_share_waits_and_starts_when_one_is_free() -> None:
+    sandbox = world(gpus=1)
     quarter = {"gpuPortionRequest": 0.25}
     fixed = {"minReplicas": 1, "maxReplicas": 1}
-    made.apply(spec("first", compute=quarter, autoscaling=fixed))
-    made.run_until(made.origin + 30)
-    made.apply(spec("second", compute=quarter, autoscaling=fixed))
-    made.run_until(made.origin + 60)
-    assert named(made, "second").phase == "Pending"
-    assert named(made, "second").why == (
+    sandbox.apply(spec("first", compute=quarter, autoscaling=fixed))
+    sandbox.run_until(sandbox.origin + 30)
+    sandbox.apply(spec("second", compute=quarter, autoscaling=fixed))
+    sandbox.run_until(sandbox.origin + 60)
+    assert named(sandbox, "second").phase == "Pending"
+    assert named(sandbox, "second").why == (
         "waiting for a GPU share: 1 of 1 used by first; priority inference cannot preempt them"
     )
-    made.cluster.delete(KNATIVE, "first", "team-shop")
-    made.run_until(made.origin + 90)
-    assert named(made, "second").phase == "Running"
-    consistent(made)
+    sandbox.cluster.delete(KNATIVE, "first", "team-shop")
+    sandbox.run_until(sandbox.origin + 90)
+    assert named(sandbox, "second").phase == "Running"
+    consistent(sandbox)
 
 
-def test_inference_drives_a_training_out_and_the_training_comes_back() -> None:
-    made = world(gpus=2)
+def test_inference_preempts_a_training_job_which_is_recreated() -> None:
+    sandbox = world(gpus=2)
     for name, value in (("train", 50), ("inference", 125)):
-        made.cluster.put(
+        sandbox.cluster.put(
             {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value}
         )
-    made.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
+    sandbox.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
     container = {"name": "trainer", "image": "t", "resources": {"limits": {keys.GPU_SHARED: "1"}}}
-    made.train("research", "pretrain", 2, {"priorityClassName": "train", "containers": [container]})
-    made.run_until(made.origin + 20)
-    made.apply(spec(compute={"gpuPortionRequest": 0.25}, autoscaling={"minReplicas": 1, "maxReplicas": 1}))
-    made.run_until(made.origin + 60)
+    sandbox.train("research", "pretrain", 2, {"priorityClassName": "train", "containers": [container]})
+    sandbox.run_until(sandbox.origin + 20)
+    sandbox.apply(spec(compute={"gpuPortionRequest": 0.25}, autoscaling={"minReplicas": 1, "maxReplicas": 1}))
+    sandbox.run_until(sandbox.origin + 60)
 
-    assert named(made).phase == "Running"
-    (told,) = [event for event in made.cluster.events("research") if event["reason"] == "Preempted"]
-    assert told["message"].startswith("Preempted by pod ")
-    phases = sorted(pod["status"]["phase"] for pod in made.cluster.list(POD, "research").items)
+    assert named(sandbox).phase == "Running"
+    (event,) = [event for event in sandbox.cluster.events("research") if event["reason"] == "Preempted"]
+    assert event["message"].startswith("Preempted by pod ")
+    phases = sorted(pod["status"]["phase"] for pod in sandbox.cluster.list(POD, "research").items)
     assert phases == ["Pending", "Running"]
-    made.cluster.delete(KNATIVE, "chat", "team-shop")
-    made.run_until(made.origin + 100)
-    assert [pod["status"]["phase"] for pod in made.cluster.list(POD, "research").items] == ["Running", "Running"]
+    sandbox.cluster.delete(KNATIVE, "chat", "team-shop")
+    sandbox.run_until(sandbox.origin + 100)
+    assert [pod["status"]["phase"] for pod in sandbox.cluster.list(POD, "research").items] == ["Running", "Running"]
 
 
-def test_a_quota_holds_and_is_told() -> None:
-    made = world()
+def test_a_quota_limits_pods_and_is_reported() -> None:
+    sandbox = world()
     scaling = {"minReplicas": 1, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 3}
-    made.apply(spec(compute={"cpuCoreRequest": 2, "cpuMemoryRequest": "1Gi"}, autoscaling=scaling))
+    sandbox.apply(spec(compute={"cpuCoreRequest": 2, "cpuMemoryRequest": "1Gi"}, autoscaling=scaling))
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
         "metadata": {"name": "small", "namespace": "team-shop"},
         "spec": {"hard": {"requests.cpu": "5", "pods": "9"}},
     }
-    made.cluster.apply(quota)
-    made.run_until(made.origin + 20)
+    sandbox.cluster.apply(quota)
+    sandbox.run_until(sandbox.origin + 20)
     patch = {"metadata": {"annotations": {keys.MIN_SCALE: "3"}}}
-    made.cluster.patch(REVISION, "chat-00001", "team-shop", patch)
-    made.run_until(made.origin + 60)
+    sandbox.cluster.patch(REVISION, "chat-00001", "team-shop", patch)
+    sandbox.run_until(sandbox.origin + 60)
 
-    assert made.cluster.get(QUOTA, "small", "team-shop")["status"] == {
+    assert sandbox.cluster.get(QUOTA, "small", "team-shop")["status"] == {
         "hard": {"requests.cpu": "5", "pods": "9"},
         "used": {"requests.cpu": "4050m", "pods": "2"},
     }
-    assert named(made).why == (
+    assert named(sandbox).why == (
         "2 of 3 replicas ready: quota small exceeded: requested requests.cpu=2025m, used requests.cpu=4050m, "
         "limit requests.cpu=5"
     )
-    # It is asked for less and less often, however much comes and goes beside it.
-    failed = [event for event in made.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
+    # It is retried at growing intervals, regardless of other pods.
+    failed = [event for event in sandbox.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
     assert [event["count"] for event in failed] == [4]
     for _ in range(5):
-        gone = made.cluster.list(POD).items[0]["metadata"]["name"]
-        made.cluster.delete(POD, gone, "team-shop")
-        made.run_until(made.clock.now() + 60)
-    assert len(made.cluster.pods.refused) == len(made.cluster.pods.attempts) == 1
-    assert len(made.cluster.due) < 30
-    made.cluster.apply({**quota, "spec": {"hard": {"requests.cpu": "8", "pods": "9"}}})
-    made.run_until(made.clock.now() + 20)
-    assert named(made).replicas.ready == 3
-    consistent(made)
+        gone = sandbox.cluster.list(POD).items[0]["metadata"]["name"]
+        sandbox.cluster.delete(POD, gone, "team-shop")
+        sandbox.run_until(sandbox.clock.now() + 60)
+    assert len(sandbox.cluster.pods.refused) == len(sandbox.cluster.pods.attempts) == 1
+    assert len(sandbox.cluster.due) < 30
+    sandbox.cluster.apply({**quota, "spec": {"hard": {"requests.cpu": "8", "pods": "9"}}})
+    sandbox.run_until(sandbox.clock.now() + 20)
+    assert named(sandbox).replicas.ready == 3
+    consistent(sandbox)
 
 
-def test_an_image_that_is_not_there_fails_in_its_time() -> None:
-    made = world()
-    made.cluster.missing_images.add("ghcr.io/acme/chat:1")
-    made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
-    made.run_until(made.origin + 60)
-    assert named(made).phase == "Initializing"
-    made.run_until(made.origin + 610)
-    assert named(made).phase == "Failed"
-    assert "cannot pull image" in named(made).why
+def test_a_missing_image_fails_at_the_deadline() -> None:
+    sandbox = world()
+    sandbox.cluster.missing_images.add("ghcr.io/acme/chat:1")
+    sandbox.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
+    sandbox.run_until(sandbox.origin + 60)
+    assert named(sandbox).phase == "Initializing"
+    sandbox.run_until(sandbox.origin + 610)
+    assert named(sandbox).phase == "Failed"
+    assert "cannot pull image" in named(sandbox).why
 
 
-# What a user says of it.
+# Annotations of a user.
 
 
-def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
-    made = world(Behaviour("none", "fixed:1s", START))
+def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
+    sandbox = world(Behaviour("none", "fixed:1s", START))
     document = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
     objects = [*document.objects]
     objects[-1]["metadata"]["annotations"]["simulated.ebbtide.dev/traffic"] = "poisson:3rps,10m"
     for item in objects:
-        made.cluster.apply(item)
-    made.run_until(made.origin + 130)
-    assert made.source.measure([CHAT], made.origin, made.clock.now())[CHAT].requests > 200
+        sandbox.cluster.apply(item)
+    sandbox.run_until(sandbox.origin + 130)
+    assert sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT].requests > 200
 
     other = world(Behaviour("none", "fixed:1s", START))
     objects[-1]["metadata"]["annotations"]["simulated.ebbtide.dev/traffic"] = "a lot"
     for item in objects:
         other.cluster.apply(item)
     other.run_until(other.origin + 60)
-    told = [event["message"] for event in other.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert told == [
-        "its annotations are not followed: 'a lot' is no shape of traffic: write one like poisson:RATE,LENGTH, or none"
+    messages = [event["message"] for event in other.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    assert messages == [
+        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,LENGTH, or none"
     ]
     assert other.source.measure([CHAT], other.origin, other.clock.now())[CHAT].requests == 0
 
@@ -627,185 +636,194 @@ def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "words"),
     [
-        ("server", "empirical:/etc/hostname", "no file is read here"),
-        ("server", "llm:max=4", "says nothing of prompt tokens"),
+        ("server", "empirical:/etc/hostname", "file is not read here"),
+        ("server", "llm:max=4", "has no prompt token counts"),
         ("traffic", "poisson:5000rps,1m", "at most 200"),
-        ("traffic", "poisson:1000000rps,10h", "more than the 20,000,000"),
+        ("traffic", "poisson:1000000rps,10h", "the maximum is 20,000,000"),
     ],
 )
-def test_annotations_cannot_ask_for_what_harms(key: str, text: str, words: str) -> None:
-    made = world(Behaviour("poisson:1rps,10m", "fixed:50ms", START))
+def test_annotations_cannot_exceed_limits_or_read_files(key: str, text: str, words: str) -> None:
+    sandbox = world(Behaviour("poisson:1rps,10m", "fixed:50ms", START))
     *others, service = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1})).objects
     service["metadata"]["annotations"][f"simulated.ebbtide.dev/{key}"] = text
     for item in (*others, service):
-        made.cluster.apply(item)
-    made.run_until(made.origin + 60)
-    (told,) = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert words in told
-    assert made.source.measure([CHAT], made.origin, made.clock.now())[CHAT].requests > 10, "its own traffic goes on"
+        sandbox.cluster.apply(item)
+    sandbox.run_until(sandbox.origin + 60)
+    (message,) = [
+        event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"
+    ]
+    assert words in message
+    assert sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT].requests > 10, (
+        "its own traffic goes on"
+    )
 
 
-def test_a_metric_that_nobody_foretells_keeps_its_replicas_and_says_so() -> None:
-    made = world()
-    made.apply(spec(autoscaling={"minReplicas": 2, "maxReplicas": 4, "metric": "queue_depth", "metricThreshold": 5}))
-    made.run_until(made.origin + 60)
-    assert named(made).replicas.ready == 2
-    (told,) = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert told.startswith("its replicas stay as they are: ")
+def test_a_metric_that_cannot_be_simulated_fixes_the_replicas() -> None:
+    sandbox = world()
+    sandbox.apply(spec(autoscaling={"minReplicas": 2, "maxReplicas": 4, "metric": "queue_depth", "metricThreshold": 5}))
+    sandbox.run_until(sandbox.origin + 60)
+    assert named(sandbox).replicas.ready == 2
+    (message,) = [
+        event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"
+    ]
+    assert message.startswith("the number of replicas is fixed: ")
 
 
-def by_hand(made: World, **annotations: str) -> None:
-    """Apply a service whose template has annotations that no spec would give it."""
+def apply_annotated(sandbox: World, **annotations: str) -> None:
+    """Apply a service with template annotations that no spec renders."""
     *others, service = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1})).objects
     service["spec"]["template"]["metadata"]["annotations"] |= annotations
     for item in (*others, service):
-        made.cluster.apply(item)
+        sandbox.cluster.apply(item)
 
 
-def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -> None:
+def test_annotations_are_validated_as_by_knative_and_unsimulated_values_are_ignored() -> None:
     for key, value in ((keys.MIN_SCALE, "many"), (keys.PROGRESS_DEADLINE, "soon")):
         with pytest.raises(RefusedError, match=f"invalid value: {value}"):
-            by_hand(world(), **{key: value})
-    made = world()
-    made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
+            apply_annotated(world(), **{key: value})
+    sandbox = world()
+    sandbox.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
     for patch, words in (
         ({keys.MIN_SCALE: "many"}, "invalid value: many"),
         ({keys.TARGET: "-3"}, "invalid value: -3"),
         ({keys.MIN_SCALE: "4"}, "max-scale=1 is less than min-scale=4"),
     ):
         with pytest.raises(RefusedError, match=words):
-            made.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
+            sandbox.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
     for patch in ({"autoscaling.knative.dev/window": "0s"}, {keys.CLASS: keys.CLASS_HPA}):
-        made.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
-    made.run_until(made.origin + 30)
-    assert named(made).replicas.ready == 1
-    told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert [message.partition(": ")[0] for message in told][:1] == ["its new annotations are not followed"]
+        sandbox.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
+    sandbox.run_until(sandbox.origin + 30)
+    assert named(sandbox).replicas.ready == 1
+    messages = [event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    assert [message.partition(": ")[0] for message in messages][:1] == ["the new annotations are ignored"]
 
-    made = world()
-    by_hand(made, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
-    made.run_until(made.origin + 60)
-    assert named(made).phase == "Running"
-    told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert told == ["its replicas stay as they are: a window of 0.0 s in buckets of 1.0 s"]
+    sandbox = world()
+    apply_annotated(sandbox, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
+    sandbox.run_until(sandbox.origin + 60)
+    assert named(sandbox).phase == "Running"
+    messages = [event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    assert messages == ["the number of replicas is fixed: invalid window of 0.0 s: must be above 0 s"]
 
 
-def test_what_comes_back_under_its_name_is_counted_on() -> None:
-    """It goes and comes at times that are no multiples of a row's ten seconds."""
-    made = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
+def test_a_recreated_workload_continues_its_counts() -> None:
+    """It is deleted and recreated at times that are not multiples of a row's ten seconds."""
+    sandbox = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
     fixed = {"minReplicas": 1, "maxReplicas": 1}
-    made.apply(spec(autoscaling=fixed), settled=True)
-    made.run_until(made.origin + 93)
-    made.cluster.delete(KNATIVE, "chat", "team-shop")
-    made.run_until(made.origin + 147)
-    made.apply(spec(autoscaling=fixed))
-    made.run_until(made.origin + 203)
-    found = made.source.measure([CHAT], made.origin, made.clock.now())[CHAT]
+    sandbox.apply(spec(autoscaling=fixed), settled=True)
+    sandbox.run_until(sandbox.origin + 93)
+    sandbox.cluster.delete(KNATIVE, "chat", "team-shop")
+    sandbox.run_until(sandbox.origin + 147)
+    sandbox.apply(spec(autoscaling=fixed))
+    sandbox.run_until(sandbox.origin + 203)
+    measured = sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT]
 
-    assert found.seconds_known == (93 - 0) + (203 - 147)
-    assert found.requests > 100
-    ready = made.source.history(CHAT, made.origin, made.origin + 200, 10).series["ready"]
-    assert [point.value for point in ready if point.time - made.origin in {90, 150, 200}] == [1, 0, 1]
+    assert measured.seconds_known == (93 - 0) + (203 - 147)
+    assert measured.requests > 100
+    ready = sandbox.source.history(CHAT, sandbox.origin, sandbox.origin + 200, 10).series["ready"]
+    assert [point.value for point in ready if point.time - sandbox.origin in {90, 150, 200}] == [1, 0, 1]
 
 
-def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
+def test_an_error_in_one_workload_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
     fixed = {"minReplicas": 1, "maxReplicas": 1}
-    made.apply(spec(autoscaling=fixed), settled=True)
-    made.apply(spec("other", autoscaling=fixed), settled=True)
-    made.run_until(made.origin + 100)
+    sandbox.apply(spec(autoscaling=fixed), settled=True)
+    sandbox.apply(spec("other", autoscaling=fixed), settled=True)
+    sandbox.run_until(sandbox.origin + 100)
 
     def wrong(until: int) -> None:
         raise RuntimeError(until)
 
-    monkeypatch.setattr(replicas(made), "step", wrong)
+    monkeypatch.setattr(replicas(sandbox), "step", wrong)
     with pytest.raises(RuntimeError):
-        made.run_until(made.origin + 110)
-    # By itself it goes on.
-    made.cluster.real = True
-    made.cluster.later(1.0, lambda: wrong(0))
-    made.run_until(made.origin + 160)
-    assert [*made.workloads] == [("team-shop", "other")]
+        sandbox.run_until(sandbox.origin + 110)
+    # In real time, the other workload continues.
+    sandbox.cluster.real = True
+    sandbox.cluster.later(1.0, lambda: wrong(0))
+    sandbox.run_until(sandbox.origin + 160)
+    assert [*sandbox.workloads] == [("team-shop", "other")]
     other = Ref("team-shop", "other")
-    assert made.source.measure([other], made.origin, made.clock.now())[other].seconds_known >= 150
+    assert sandbox.source.measure([other], sandbox.origin, sandbox.clock.now())[other].seconds_known >= 150
 
 
-def test_what_was_counted_of_what_went_is_known_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ebbtide.sandbox.world.REMEMBERED", 2)
-    made = world()
+def test_counts_of_deleted_workloads_are_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ebbtide.sandbox.world.MAX_DELETED", 2)
+    sandbox = world()
     refs = [Ref("team-shop", f"thing-{number}") for number in range(4)]
     for ref in refs:
-        made.apply(spec(ref.name, autoscaling={"minReplicas": 1, "maxReplicas": 1}))
-        made.run_until(made.clock.now() + 20)
-        made.cluster.delete(KNATIVE, ref.name, ref.namespace)
-    found = made.source.measure(refs, made.origin, made.clock.now())
+        sandbox.apply(spec(ref.name, autoscaling={"minReplicas": 1, "maxReplicas": 1}))
+        sandbox.run_until(sandbox.clock.now() + 20)
+        sandbox.cluster.delete(KNATIVE, ref.name, ref.namespace)
+    measured = sandbox.source.measure(refs, sandbox.origin, sandbox.clock.now())
 
-    assert [found[ref].seconds_known > 0 for ref in refs] == [False, False, True, True]
+    assert [measured[ref].seconds_known > 0 for ref in refs] == [False, False, True, True]
 
 
-def test_a_thread_lets_time_pass_and_a_watch_hears_of_it() -> None:
-    """On the machine's clock, a hundred times as fast: what becomes ready in some seconds is told of in a fraction."""
-    made = World(Real(rate=100.0), profiled(), behaviours={CHAT: Behaviour("none", start_up=START)})
-    made.cluster.put(node())
-    made.arrive()
-    made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
-    with made.running():
-        for seen in made.cluster.watch(KNATIVE, "team-shop", seconds=6000.0):
-            if at(seen.item, "status", "latestReadyRevisionName"):
+def test_a_thread_advances_time_and_a_watch_reports_changes() -> None:
+    """On a clock a hundred times as fast as the machine's, a start of some seconds takes a fraction of a second."""
+    sandbox = World(Real(rate=100.0), profiled(), behaviors={CHAT: Behaviour("none", start_up=START)})
+    sandbox.cluster.put(node())
+    sandbox.arrive()
+    sandbox.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
+    with sandbox.running():
+        for change in sandbox.cluster.watch(KNATIVE, "team-shop", seconds=6000.0):
+            if at(change.item, "status", "latestReadyRevisionName"):
                 break
         else:
-            pytest.fail("nobody told of a ready revision")
-    assert named(made).replicas.ready == 1
+            pytest.fail("no ready revision was reported")
+    assert named(sandbox).replicas.ready == 1
 
 
-def test_a_spec_with_a_mistake_is_refused_in_words() -> None:
+def test_an_invalid_spec_is_rejected_with_a_message() -> None:
     with pytest.raises(ValueError, match=r"spec\.autoscaling"):
         world().apply(spec(autoscaling={"minReplicas": 3, "maxReplicas": 1}))
 
 
-# Small and shared.
+# Memory and threads.
 
 
-def test_a_day_leaves_no_more_than_an_hour() -> None:
-    made = world(Behaviour("on-off:0.5rps,2m,58m,1h", "fixed:1s", START))
+def test_a_day_takes_no_more_memory_than_an_hour() -> None:
+    sandbox = world(Behaviour("on-off:0.5rps,2m,58m,1h", "fixed:1s", START))
     scaling = {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
-    made.apply(spec(autoscaling=scaling), settled=True)
-    own = replicas(made)
+    sandbox.apply(spec(autoscaling=scaling), settled=True)
+    revision_replicas = replicas(sandbox)
 
     def sizes() -> dict[str, int]:
-        running = own.engine
-        store = made.cluster.store
+        running = revision_replicas.engine
+        store = sandbox.cluster.store
         return {
             "engine": len(running.world.pods) + len(running.world.lists) + running.in_flight,
             "requests": len(running.world.requests) + len(running.world.heap),
-            "pods": len(own.pods) + len(own.numbers) + len(made.owners),
-            "events": len(made.cluster.list(EVENT).items),
-            "due": len(made.cluster.due),
-            "logs": len(made.cluster.container_logs),
-            "told": len(made.cluster.event_names),
+            "pods": len(revision_replicas.pods) + len(revision_replicas.numbers) + len(sandbox.owners),
+            "events": len(sandbox.cluster.list(EVENT).items),
+            "due": len(sandbox.cluster.due),
+            "logs": len(sandbox.cluster.container_logs),
+            "told": len(sandbox.cluster.event_names),
             "owned": sum(map(len, store._owned.values())),  # noqa: SLF001 - as above
-            "places": sum(map(len, made.cluster.pods.bound.values())),
+            "places": sum(map(len, sandbox.cluster.pods.bound.values())),
         }
 
-    made.run_until(made.origin + 3 * 3600)
+    sandbox.run_until(sandbox.origin + 3 * 3600)
     early = sizes()
-    changes = [made.cluster.store.version]
-    made.run_until(made.origin + 24 * 3600)
-    changes.append(made.cluster.store.version)
+    changes = [sandbox.cluster.store.version]
+    sandbox.run_until(sandbox.origin + 24 * 3600)
+    changes.append(sandbox.cluster.store.version)
 
     assert changes[1] > 4 * changes[0], "nothing happened that could have been kept"
     assert {name: size for name, size in sizes().items() if size > early[name]} == {}
-    tally = made.source.tallies[CHAT]
+    tally = sandbox.source.tallies[CHAT]
     assert [len(tier.rows) for tier in tally.tiers] == [2160, 1439, 143]
-    assert all(len(log) <= 2048 for log in made.cluster.store._log.values())  # noqa: SLF001 - as above
-    whole = made.source.measure([CHAT], made.origin, made.clock.now())[CHAT]
-    parts = [made.source.measure([CHAT], made.origin + h * 3600, made.origin + (h + 1) * 3600)[CHAT] for h in range(24)]
+    assert all(len(log) <= 2048 for log in sandbox.cluster.store._log.values())  # noqa: SLF001 - as above
+    whole = sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT]
+    parts = [
+        sandbox.source.measure([CHAT], sandbox.origin + h * 3600, sandbox.origin + (h + 1) * 3600)[CHAT]
+        for h in range(24)
+    ]
     assert sum(part.requests for part in parts) == pytest.approx(whole.requests)
     assert whole.requests > 1000
     assert whole.cold_starts == 24
 
 
-def test_it_needs_no_numba() -> None:
+def test_the_world_works_without_numba() -> None:
     code = """
 import sys
 sys.modules["numba"] = None
@@ -816,9 +834,9 @@ demo_world(Standing(), hours=0.02)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_threads_may_share_it() -> None:
+def test_threads_can_share_a_world() -> None:
     clock = Standing()
-    made = demo_world(clock, hours=0.05)
+    sandbox = demo_world(clock, hours=0.05)
     wrong: list[BaseException] = []
 
     def guarded(work: Callable[[int], object]) -> Callable[[], None]:
@@ -826,7 +844,7 @@ def test_threads_may_share_it() -> None:
             try:
                 for number in range(30):
                     work(number)
-            except BaseException as error:  # noqa: BLE001 - told below
+            except BaseException as error:  # noqa: BLE001 - reported below
                 wrong.append(error)
 
         return run
@@ -834,14 +852,14 @@ def test_threads_may_share_it() -> None:
     def write(number: int) -> None:
         fixed = {"minReplicas": 1, "maxReplicas": 1}
         document = workload(spec(f"thing-{number % 3}", autoscaling=fixed))
-        apply.carry_out(made.cluster, apply.plan(made.cluster, document), clock)
+        apply.carry_out(sandbox.cluster, apply.plan(sandbox.cluster, document), clock)
         if number % 3 == 2:
-            made.cluster.delete(KNATIVE, f"thing-{number % 3}", "team-shop")
+            sandbox.cluster.delete(KNATIVE, f"thing-{number % 3}", "team-shop")
 
     readers = [
-        lambda _: inventory.survey(made.cluster, "", clock.now(), events=True),
-        lambda _: made.source.history(Ref("team-a", "chat"), clock.now() - 600, clock.now(), 30),
-        lambda _: [*made.cluster.follow(POD)],
+        lambda _: inventory.survey(sandbox.cluster, "", clock.now(), events=True),
+        lambda _: sandbox.source.history(Ref("team-a", "chat"), clock.now() - 600, clock.now(), 30),
+        lambda _: [*sandbox.cluster.follow(POD)],
         lambda _: clock.sleep(1.0),
         write,
     ]
@@ -852,19 +870,19 @@ def test_threads_may_share_it() -> None:
         thread.join()
     assert wrong == []
     clock.sleep(60)
-    consistent(made)
+    consistent(sandbox)
 
 
-def test_the_demonstration_takes_no_more_replicas_than_memory_holds() -> None:
-    made = demo_world(Standing(), hours=0.02)
+def test_the_demonstration_limits_replicas_to_what_fits_in_memory() -> None:
+    sandbox = demo_world(Standing(), hours=0.02)
     (revision,) = (
-        item for item in made.cluster.list(REVISION, "team-a").items if item["metadata"]["name"] == "chat-00001"
+        item for item in sandbox.cluster.list(REVISION, "team-a").items if item["metadata"]["name"] == "chat-00001"
     )
     for most, words in (("201", "expected 1 <= 201 <= 200"), ("0", "expected 1 <= 0 <= 200")):
         patch = {"metadata": {"annotations": {keys.MAX_SCALE: most}}}
         with pytest.raises(RefusedError, match=words):
-            made.cluster.patch(REVISION, revision["metadata"]["name"], "team-a", patch)
-    assert made.profile.spec.knative.autoscaler["max-scale"] == "200", (
+            sandbox.cluster.patch(REVISION, revision["metadata"]["name"], "team-a", patch)
+    assert sandbox.profile.spec.knative.autoscaler["max-scale"] == "200", (
         "Knative takes no limit without a default within it"
     )
-    assert doctor.examine(made.cluster, made.profile, None) == ()
+    assert doctor.examine(sandbox.cluster, sandbox.profile, None) == ()

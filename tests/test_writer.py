@@ -1,4 +1,4 @@
-"""What the writer writes, and that it is read back as it was."""
+"""Output of the writer, which is read back unchanged."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ spec:
 """
 
 
-def test_an_object_is_written_as_kubectl_writes_it_in_its_own_order() -> None:
+def test_an_object_is_written_as_by_kubectl_without_sorting() -> None:
     assert write_one(SERVICE) == WRITTEN
 
 
-def test_objects_are_separated_and_come_one_at_a_time() -> None:
+def test_objects_are_separated_and_written_one_at_a_time() -> None:
     assert list(write([{"a": 1}, {}, {"b": 2}])) == ["a: 1\n", "---\n{}\n", "---\nb: 2\n"]
     assert list(write([])) == []
 
@@ -103,7 +103,7 @@ def test_objects_are_separated_and_come_one_at_a_time() -> None:
         ("\x7f\x85\u2028\u2029\ufeff\uffff\0", '"\\u007f\\u0085\\u2028\\u2029\\ufeff\\uffff\\u0000"'),
     ],
 )
-def test_a_string_is_plain_only_where_that_is_safe(text: str, written: str) -> None:
+def test_a_string_is_unquoted_only_if_that_is_safe(text: str, written: str) -> None:
     assert write_one({"a": text}) == f"a: {written}\n"
     assert write_one({text: 1}) == f"{written}: 1\n"
 
@@ -121,7 +121,7 @@ def test_a_string_is_plain_only_where_that_is_safe(text: str, written: str) -> N
         (-0.0, "-0.0"),
     ],
 )
-def test_a_number_is_a_number_to_every_parser(number: float, written: str) -> None:
+def test_a_number_is_a_number_for_every_parser(number: float, written: str) -> None:
     assert write_one({"a": number}) == f"a: {written}\n"
     assert yaml.safe_load(written) == number
 
@@ -129,13 +129,13 @@ def test_a_number_is_a_number_to_every_parser(number: float, written: str) -> No
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, -math.inf, 2**63, -(2**63) - 1, "\ud800", ["\udfff"], {"\ud800": 1}]
 )
-def test_what_no_parser_would_read_back_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match="written"):
+def test_values_that_no_parser_reads_back_are_rejected(value: Any) -> None:
+    with pytest.raises(ValueError, match="cannot write"):
         write_one({"a": value})
 
 
 @pytest.mark.parametrize("value", [(1, 2), {1: 2}, {None: 1}, b"x", {1, 2}, object()])
-def test_what_is_not_plain_data_is_refused(value: Any) -> None:
+def test_values_that_are_not_plain_data_are_rejected(value: Any) -> None:
     with pytest.raises(TypeError):
         write_one({"a": value})
 
@@ -157,8 +157,8 @@ def test_json_is_one_list_that_is_also_safe_yaml() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, "\ud800"])
-def test_json_refuses_what_yaml_refuses(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"written|compliant"):
+def test_json_rejects_the_values_that_yaml_rejects(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"cannot write|compliant"):
         write_json([{"a": value}])
 
 
@@ -240,11 +240,11 @@ objects = st.lists(st.dictionaries(nasty_texts, plain_data, max_size=4), max_siz
 
 
 @given(objects)
-def test_what_is_written_is_read_back_by_us_and_by_pyyaml(data: list[dict[str, Any]]) -> None:
+def test_written_yaml_is_read_back_by_the_reader_and_by_pyyaml(data: list[dict[str, Any]]) -> None:
     text = "".join(write(data))
     documents = list(read(text, "x"))
     assert [document.problems for document in documents] == [[]] * len(data)
-    # repr, for 1 == 1.0 == True and 0.0 == -0.0.
+    # repr, because 1 == 1.0 == True and 0.0 == -0.0.
     assert repr([document.data for document in documents]) == repr(data)
     assert repr(list(yaml.load_all(text, Loader=yaml.CSafeLoader))) == repr(data)
 

@@ -1,4 +1,4 @@
-"""The web page served for a test: a real server on loopback, a browser's way to send forms, a cluster that only tells."""
+"""Serve the web pages for a test: a real server on loopback, a client that sends forms, and clusters with fixed objects."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
 
 @dataclass(slots=True)
-class Told:
-    """A cluster that holds what it is given and takes no writes: recorded objects, or such as no real one would take."""
+class FixedCluster:
+    """A read-only cluster with fixed objects: recorded ones, or ones that no real API server would accept."""
 
     namespace: str = "default"
     log: list[tuple[Kind, Seen]] = field(default_factory=list)
     lines: tuple[str, ...] = ()
-    #: Time does not pass by itself.
+    #: Time advances only by ``sleep``.
     real: bool = False
     held: dict[tuple[Kind, str, str], Object] = field(default_factory=dict)
 
-    def hold(self, found: dict[str, Any]) -> None:
-        """Hold the objects of one situation, and no others."""
+    def hold(self, situation: dict[str, Any]) -> None:
+        """Replace all objects with those of one situation."""
         for key in [*self.held]:
             self.log.append((key[0], Seen("DELETED", self.held.pop(key))))
-        objects = [found["top"], *([found["service"]] if found.get("service") else [])]
+        objects = [situation["top"], *([situation["service"]] if situation.get("service") else [])]
         for name in OBJECT_FIELDS:
-            objects += found.get(name, ())
+            objects += situation.get(name, ())
         self.add(objects)
 
     def add(self, objects: list[Object]) -> None:
-        """Hold more objects."""
+        """Add objects."""
         for item in objects:
-            # Recorded parts of a workload have no version: their kind says enough.
+            # Recorded parts of a workload have no apiVersion, so the kind alone identifies them.
             kind = KINDS[item["apiVersion"], item["kind"]] if "apiVersion" in item else BARE[item["kind"]]
             metadata = item["metadata"]
             self.log.append((kind, Seen("ADDED", item)))
@@ -68,10 +68,10 @@ class Told:
             self.held[kind, metadata.get("namespace", ""), metadata["name"]] = item
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        found = self.held.get((kind, namespace, name))
-        if found is None:
+        obj = self.held.get((kind, namespace, name))
+        if obj is None:
             raise MissingError(f'{kind.plural} "{name}" not found')
-        return found
+        return obj
 
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
         del labels
@@ -92,7 +92,7 @@ class Told:
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         del force, dry_run, basis
-        raise UnreachableError(f"nobody takes a {kind_of(item).name} here")
+        raise UnreachableError(f"this cluster is read-only: cannot apply a {kind_of(item).name}")
 
     def create(self, item: Object) -> Object:
         return self.apply(item)
@@ -108,11 +108,11 @@ class Told:
         basis: Object | None = None,
     ) -> Object:
         del namespace, patch, dry_run, basis
-        raise UnreachableError(f"nobody changes {kind.name} {name} here")
+        raise UnreachableError(f"this cluster is read-only: cannot patch {kind.name} {name}")
 
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
         del namespace, uid
-        raise UnreachableError(f"nobody deletes {kind.name} {name} here")
+        raise UnreachableError(f"this cluster is read-only: cannot delete {kind.name} {name}")
 
     def logs(
         self,
@@ -143,7 +143,7 @@ def backend_of(cluster: Cluster, clock: Clock, **settings: Any) -> Backend:
 
 
 class Site:
-    """One server with the pages, and who visits it; a context manager."""
+    """A server with the pages and an HTTP client, as a context manager."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -159,13 +159,13 @@ class Site:
         self._open.close()
 
     def get(self, path: str, *, part: bool = False, visitor: httpx.Client | None = None) -> httpx.Response:
-        """Visit a page, or ask for a part of one as htmx does."""
+        """Request a page, or as htmx does a part of one."""
         return (visitor or self.visitor).get(path, headers={"HX-Request": "true"} if part else {})
 
     def send(
         self, path: str, data: dict[str, str], *, seen: str = "/workloads", visitor: httpx.Client | None = None
     ) -> httpx.Response:
-        """Send a form with the token of a page seen before, as a browser does."""
+        """Submit a form with the CSRF token from the page ``seen``, as a browser does."""
         token = CSRF.search(self.get(seen, visitor=visitor).text)
         assert token is not None
         return (visitor or self.visitor).post(
@@ -184,7 +184,7 @@ class Element:
 
 
 class Parsed(HTMLParser):
-    """A page as a browser's parser takes it: its elements and its text."""
+    """A parsed page: its elements and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -214,7 +214,7 @@ class Parsed(HTMLParser):
         ]
 
 
-# A small cluster, its users, and who counts its requests.
+# A small cluster, its users, and its metrics source.
 
 SPEC = """apiVersion: ebbtide.dev/v1alpha1
 kind: Inference
@@ -239,8 +239,8 @@ RULES = (
 BASE = "/workloads/runai-team-a/chat"
 
 
-class Counting:
-    """Who counts in these tests: the same of every workload, at any time."""
+class FixedMetrics:
+    """A metrics source that returns the same values for every workload and time."""
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
         buckets = (Bucket(0.5, 540.0), Bucket(1.0, 594.0), Bucket(float("inf"), 600.0))
@@ -273,48 +273,50 @@ class Counting:
 
 def cluster(clock: Clock | None = None, *, real: bool = False) -> Simulated:
     gpus, missing = {keys.GPU_SHARED: 4}, {"example.com/none:v1"}
-    found = Simulated(clock or Standing(), gpus=gpus, missing_images=missing, real=real)
+    simulated = Simulated(clock or Standing(), gpus=gpus, missing_images=missing, real=real)
     for project in ("team-a", "vision"):
         metadata = {"name": f"runai-{project}", "labels": {keys.PROJECT: project}}
-        found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    return found
+        simulated.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return simulated
 
 
-def furnish(site: Site, *names: str, **how: Any) -> None:
-    """Apply specs, and let them become ready."""
+def apply_specs(site: Site, *names: str, **how: Any) -> None:
+    """Apply specs, and wait until the workloads are ready."""
     for name in names:
         spec = {"project": "team-a", "image": "example.com/chat:v1", "low": 1, "high": 4, **how}
         site.backend.submit(site.backend.caller_of(""), site.backend.documents(SPEC.format(name=name, **spec)))
     site.backend.clock.sleep(30)
 
 
-# Text that would be markup.
+# Text that would be markup if it were not escaped.
 
 ATTACK = "\"'><img src=x onerror=alert(1)><script>alert(2)</script><svg/onload=alert(3)>{{7*7}}</textarea></title>"
-#: What stays as it is: names and what joins objects, which the API server itself holds to a pattern, and the time.
+#: Fields left unchanged: names and references, which the API server validates, and times.
 STRUCTURE = {
     "apiVersion", "kind", "name", "namespace", "labels", "uid", "type", "status", "ownerReferences", "creationTimestamp",
     "lastTransitionTime", "lastTimestamp", "firstTimestamp", "eventTime", "startTime", "startedAt", "finishedAt",
     "generateName", "nodeName", "latestReadyRevisionName", "latestCreatedRevisionName", "revisionName", "resourceVersion",
     "requests", "limits", "phase", "hard", "used", "deletionTimestamp",
 }  # fmt: skip
-#: Annotations that are read as numbers or states.
+#: Annotations that are parsed as numbers or states.
 READ = {keys.MIN_SCALE, keys.MAX_SCALE, keys.STOP, keys.DEPLOYMENT_MODE, keys.SPEC}
 
 
-def poisoned(value: Any, text: str, key: str = "") -> Any:
-    """Return what a cluster tells with a text at the end of every string that it may choose freely."""
+def with_markup(value: Any, text: str, key: str = "") -> Any:
+    """Return a cluster object with ``text`` appended to every string that can have any value."""
     if isinstance(value, dict):
-        return {name: item if name in STRUCTURE | READ else poisoned(item, text, name) for name, item in value.items()}
+        return {
+            name: item if name in STRUCTURE | READ else with_markup(item, text, name) for name, item in value.items()
+        }
     if isinstance(value, list):
-        return [poisoned(item, text, key) for item in value]
+        return [with_markup(item, text, key) for item in value]
     return f"{value}{text}" if isinstance(value, str) else value
 
 
 # A browser.
 
 CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-#: Nothing is asked of anybody but the page's own server.
+#: The browser connects only to the page's own server.
 FLAGS = [
     "--headless",
     "--no-sandbox",

@@ -9,7 +9,7 @@ from typing import Any, Final
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 WEB: Final = Path("platform", "ebbtide", "web")
-#: How a template names a file under ``static``.
+#: The call by which a template names a file under ``static``.
 ASSET: Final = re.compile(r"""asset\(['"]([^'"]+)['"]\)""")
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from coverage import Coverage
 
-#: What must be covered whole: the translation and all it is made of, and the autoscalers.
+#: Rooms that must be covered completely: the translation with everything below it, and the autoscalers.
 CORE: Final = ("autoscaler/", "base/", "spec/", "profile/", "translation/", "readers/", "adopt/", "documents/")
 
 

@@ -11,7 +11,7 @@ fi
 make cluster-up PROVIDER="$provider" CLUSTER=ebbtide
 cluster=(--kubeconfig .cluster/kubeconfig --profile e2e/profile.yaml)
 for case in 01-concurrency 02-throughput 03-none 04-fixed; do
-  # The cases' workloads have one name, each in a project of its own.
+  # The cases' workloads share one name, each in a separate project.
   sed "s/^  name: chat$/  name: ${case#*-}/; s/^spec:$/spec:\n  project: demo/" "e2e/cases/$case/spec.yaml" |
     "$ebbtide" apply - "${cluster[@]}" --yes --wait 5m
 done

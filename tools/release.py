@@ -24,7 +24,7 @@ def notes(root: Path, tag: str) -> str:
     left = sorted(path.name for path in (root / "changes").glob("*.md") if path.name != "README.md")
     if left:
         raise ValueError(f"CHANGELOG.md lacks {', '.join(left)}: run `make changelog` and commit it before the tag")
-    # The first part is what stands before all sections.
+    # The first part is the text before all sections.
     sections = (root / "CHANGELOG.md").read_text(encoding="utf-8").split(f"\n{TITLE}")[1:]
     for section in sections:
         title, _, text = section.partition("\n")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parent.parent
 BILL: Final = ROOT / "build" / "ebbtide.cdx.json"
 LOCKS: Final = ("runtime", "simulate", "serve")
-ADDRESS: Final = re.compile(r"ebbtide serves on (http://127\.0\.0\.1:\d+)/")
+ADDRESS: Final = re.compile(r"Serving on (http://127\.0\.0\.1:\d+)/")
 LOADED: Final = re.compile(r'(?:src|href)="(/static/[^"]+)"')
 START_SECONDS: Final = 120
 REQUEST_SECONDS: Final = 30
@@ -38,7 +38,7 @@ def only(dist: Path, pattern: str) -> Path:
 
 
 def pip(*words: str | Path, python: str | Path = sys.executable) -> None:
-    """Run the locked pip for an environment, which needs none of its own."""
+    """Run the locked pip for an environment that has no pip."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", f"--python={python}", "--quiet"]
     subprocess.run([*command, *words], check=True)
 
@@ -54,7 +54,7 @@ def install(python: Path, wheel: Path) -> None:
     """Install the wheel with the locked versions of what it needs."""
     locks = [f"--requirement={ROOT / 'requirements' / name}.txt" for name in LOCKS]
     pip("install", "--require-hashes", *locks, python=python)
-    # By its name: a path would be noted as the place that it came from.
+    # Installed by its name, since pip would record a path as the package's origin.
     pip("install", "--no-deps", "--no-index", f"--find-links={wheel.parent}", "ebbtide", python=python)
 
 
@@ -77,7 +77,7 @@ def serving(program: Path, folder: Path) -> Iterator[str]:
 
 
 def answers(address: str) -> bool:
-    """Whether the server answers: it prints its address before it listens."""
+    """Return whether the server answers: it prints its address before it listens."""
     try:
         return bool(get(f"{address}/readyz"))
     except OSError:

@@ -67,7 +67,7 @@ def _compared(records: Iterator[Record], form: str, *, hindsight: bool) -> int:
 
 def _recorded(options: argparse.Namespace) -> Iterator[Record]:
     """Yield what is recorded, and keep it in files."""
-    # What a cluster needs is not there where records are only read.
+    # The packages for a cluster are missing where records are only read.
     from e2e.fidelity.replay import run  # noqa: PLC0415 - as above
     from e2e.kubectl import KubectlError  # noqa: PLC0415 - as above
     from e2e.providers import choose  # noqa: PLC0415 - as above

@@ -1,4 +1,4 @@
-"""What was measured beside what is predicted for the same requests: numbers, and both courses of replicas.
+"""Measurements next to predictions for the same requests: numbers, and both time series of replicas.
 
 A record becomes the `Result` that a simulation would have, so that both are measured by the same code. What chance
 decides, such as when the autoscaler ticks, is drawn from many seeds; the requests stay those that were sent.
@@ -25,11 +25,11 @@ from ebbtide.simulate.slo import Measured
 SEEDS: Final = 21
 """An odd number: the median is one of them."""
 STEP: Final = 0.5
-"""Seconds between two looks at the replicas."""
+"""Seconds between two samples of the replicas."""
 POINTS: Final = 3.0
-"""How far the attainment may be off, in points."""
+"""Allowed difference of the attainment, in percentage points."""
 PERCENT: Final = 10.0
-"""How far the replica-seconds may be off, in percent."""
+"""Allowed difference of the replica-seconds, in percent."""
 
 QUARTILES: Final = 1.349
 """Standard deviations of a normal distribution between its quartiles."""
@@ -57,12 +57,12 @@ class Course:
 
     @property
     def ups(self) -> int:
-        """How often the number rose."""
+        """Number of increases."""
         return int((np.diff(self.ready) > 0).sum())
 
     @property
     def downs(self) -> int:
-        """How often it fell."""
+        """Number of decreases."""
         return int((np.diff(self.ready) < 0).sum())
 
 
@@ -96,12 +96,12 @@ class Comparison:
 
     @property
     def points(self) -> float:
-        """How far the measured attainment is from the predicted one, in points."""
+        """Difference of measured and predicted attainment, in percentage points."""
         return (value(self.real, "attainment") - self.spread("attainment")[1]) * 100
 
     @property
     def percent(self) -> float:
-        """How far the measured replica-seconds are from the predicted ones, in percent of those."""
+        """Difference of measured and predicted replica-seconds, in percent of the prediction."""
         return (value(self.real, "replica_seconds") / self.spread("replica_seconds")[1] - 1) * 100
 
     def apart(self) -> tuple[int, float, float]:
@@ -118,18 +118,18 @@ class Verdict:
     kind: str
     runs: int
     points: float
-    """How far the attainment is from the predicted one, in points, in the mean of the runs."""
+    """Difference of measured and predicted attainment, in percentage points, mean of the runs."""
     percent: float
-    """How far the replica-seconds are, in percent."""
+    """Difference of measured and predicted replica-seconds, in percent."""
 
     @property
     def holds(self) -> bool:
-        """Whether the goal is met."""
+        """True if the goal is met."""
         return abs(self.points) <= POINTS and abs(self.percent) <= PERCENT
 
 
 def verdicts(found: Sequence[Comparison]) -> list[Verdict]:
-    """Return what all runs come to, kind by kind."""
+    """Return the summary of all runs by kind."""
     by_kind: dict[str, list[Comparison]] = {}
     for one in found:
         by_kind.setdefault(one.record.head.kind, []).append(one)
@@ -149,7 +149,7 @@ def value(side: Side, name: str) -> float:
 
 
 def compare(record: Record, starts: Sequence[Start] = (), seeds: int = SEEDS) -> Comparison:
-    """Return a record beside its predictions; `starts` are other starts than those measured before it.
+    """Return a record with its predictions; `starts` replace the start times measured before it.
 
     Raises:
         RecordError: it has nothing to compare.

@@ -1,4 +1,4 @@
-"""What is replayed: specs under `specs/`, each with its requests, a server's times and a promise."""
+"""Kinds of replays: specs under `specs/`, each with its requests, a server's times and an SLO."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ LIMIT: Final = 20_000
 
 @dataclass(frozen=True)
 class Replay:
-    """One kind: whose spec it is, the requests, how long the server takes, and what is promised."""
+    """One kind of replay: its spec, requests, server times and SLO."""
 
     kind: str
     """The spec's name: `specs/<kind>.yaml`."""

@@ -1,7 +1,7 @@
-"""What a replay saw, as lines of JSON: so that it can be compared again, after the model has changed.
+"""Records of replays as lines of JSON, which can be compared again after the model has changed.
 
-Times are seconds from the start of the traffic, on the clock of whoever recorded; an object's change counts when the
-watch brought it.
+Times are seconds from the start of the traffic, on the recorder's clock; an object's change has the time at which
+the watch delivered it.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 VERSION: Final = 1
 
 What = Literal["made", "ready", "unready", "going", "gone"]
-"""What became of a pod: it is there, it is ready or no more, it is marked for deletion, it is not there any more."""
+"""Events of a pod: created, ready, no longer ready, marked for deletion, gone."""
 
 
 @dataclass(frozen=True)
@@ -28,30 +28,30 @@ class Start:
 
 @dataclass(frozen=True)
 class Head:
-    """What was replayed, and what was measured before it."""
+    """Settings of a replay, and the measurements before it."""
 
     kind: str
     spec: Mapping[str, Any]
     profile: Mapping[str, Any]
     """The spec and the profile as documents."""
     promise: str
-    """As `--slo` writes it."""
+    """The SLO in the syntax of `--slo`."""
     traffic: str
     server: str
     seconds: float
     work: tuple[float, ...]
-    """What each request asks the server to take."""
+    """Service time of each request."""
     starts: tuple[Start, ...]
     """Pods that started before the traffic did."""
     overhead: float
-    """What a reply takes beside the server's work, where nothing waits."""
+    """Seconds of a reply in addition to the service time, without queueing."""
     began: str = ""
     """The time of day."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request: when it was to be sent, when it was, and what came of it."""
+    """One request: when it was due, when it was sent, and its result."""
 
     due: float
     sent: float
@@ -61,17 +61,17 @@ class Request:
     """The status code, or the error's name."""
     pod: str = ""
     worked: float = 0.0
-    """What the server itself says it took."""
+    """Service time that the server reports."""
 
     @property
     def answered(self) -> bool:
-        """Whether the reply is one of success."""
+        """True if the reply has status 200."""
         return self.status == "200"
 
 
 @dataclass(frozen=True)
 class PodChange:
-    """Something became of a pod."""
+    """An event of a pod."""
 
     at: float
     pod: str
@@ -89,7 +89,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Noise:
-    """How far the machine kept whoever recorded from its work: a timer that wanted to run every 10 ms."""
+    """Delays of a timer that should run every 10 ms: a measure of how much the machine held up the recorder."""
 
     ticks: int
     late: int
@@ -135,7 +135,7 @@ class Record:
 
 
 class RecordError(ValueError):
-    """A file that is no record, or one of another version."""
+    """Raised for a file that is not a record, or has another version."""
 
 
 def read(file: Path) -> Record:

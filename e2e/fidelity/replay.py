@@ -1,8 +1,8 @@
-"""Send requests at real speed to services on a cluster, and record what becomes of them and of the pods.
+"""Send requests at real speed to services on a cluster, and record their results and the events of the pods.
 
-All kinds run at the same time, each service with its own requests; the servers sleep, so that they do not want for
-processors. Before the traffic each service is started and asked a little, which says how long a start takes and what
-a reply takes beside the server's work.
+All kinds run at the same time, each service with its own requests; the servers sleep, so that they need no
+processor time. Before the traffic, a few requests to each service measure the start time and the overhead of a reply
+in addition to the service time.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ PATH: Final = Kind("networking.internal.knative.dev/v1alpha1", "ServerlessServic
 TICK: Final = 0.01
 LATE: Final = 0.02
 TIMEOUT: Final = 300.0
-"""What Knative gives a request."""
+"""Knative's time limit for a request."""
 QUIET: Final = 30.0
 """Seconds without a request after which no window of the profile has seen any."""
 COLD: Final = 2
-"""Cold starts that are measured before the traffic, of a service that rests at zero."""
+"""Cold starts that are measured before the traffic, of a service that is scaled to zero."""
 SHORT: Final = 0.05
 """Seconds that these requests ask of the server."""
 WARM: Final = 40
@@ -51,20 +51,20 @@ LONGEST: Final = 3600.0
 
 @dataclass
 class Watched:
-    """What the watches saw, by the service's name; times are the clock's."""
+    """Events from the watches by the service's name; times are the clock's."""
 
     pods: dict[str, list[PodChange]] = field(default_factory=dict)
     levels: dict[str, list[Level]] = field(default_factory=dict)
     _known: dict[str, frozenset[What]] = field(default_factory=dict)
 
     def pod(self, seen: Seen, now: float) -> None:
-        """Note what became of a pod."""
+        """Record the events of a pod."""
         name = seen.item["metadata"]["name"]
         before, after = self._known.get(name, frozenset()), states(seen)
         changed: list[What] = [what for what in ORDER if what in after - before]
         if "ready" in before - after and "going" not in after:
             changed.append("unready")
-        # What was so once stays so, but for being ready.
+        # A state stays once it is reached, except ready.
         self._known[name] = after | (before - {"ready"})
         self.pods.setdefault(_service(seen), []).extend(PodChange(now, name, what) for what in changed)
 
@@ -101,7 +101,7 @@ def watching(connect: Callable[[], Cluster], namespace: str, seconds: float) -> 
     watched, stop = Watched(), threading.Event()
 
     def watch(kind: Kind, note: Callable[[Seen, float], None]) -> None:
-        # A connection of its own for each: a watch holds it.
+        # One connection per watch, since a watch occupies it.
         cluster = connect()
         while not stop.is_set():
             try:
@@ -143,9 +143,9 @@ def deployed(stage: Stage, replay: Replay) -> Service:
 
 
 def run(stage: Stage, replays: Sequence[Replay], runs: int, say: Callable[[str], None]) -> Iterator[list[Record]]:
-    """Deploy, measure, replay, and yield the records: everything anew for each run.
+    """Deploy, measure, replay, and yield the records, with new services for each run.
 
-    A service keeps for its life at which moments of a second it is asked and decided upon, and much depends on those.
+    The moments of a second at which a service is scraped and scaled stay the same for its life, and much depends on them.
     """
     profile = yaml.safe_load(PROFILE.read_text())
     kubeconfig = str(stage.kubectl.kubeconfig)

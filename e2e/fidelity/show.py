@@ -28,7 +28,7 @@ ROWS: Final = (
 
 
 def text(found: Comparison) -> str:
-    """Return the table, what the machine did meanwhile, and the plot."""
+    """Return the table, the load of the machine during the replay, and the plot."""
     head = found.record.head
     what = (
         f"{head.kind}: {len(found.record.requests):,} requests in {span(head.seconds)} from {head.traffic}; "

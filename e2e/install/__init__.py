@@ -1,4 +1,4 @@
-"""What goes into a cluster: read from the modules' own manifests, fitted by our kustomize components, applied, awaited.
+"""Installation of a cluster: reads the modules' own manifests, adapts them by the kustomize components, applies and waits.
 
 The same for every provider; only the images' names differ.
 """

@@ -1,4 +1,4 @@
-"""The whole installation, in an order that lets everything start at once, and the waiting for it."""
+"""The whole installation, in an order that lets everything start concurrently, and the wait for it."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ GPUS = {
     "nvidia.com/mig-1g.10gb": "7",
     "nvidia.com/mig-3g.40gb": "2",
 }
-"""More than one strategy would give at once: each case looks at one."""
+"""Several sharing strategies at a time, more than a real device plugin gives: each case uses one."""
 PARAMETERS = Path(__file__).parent / "parameters.yaml"
 PRIORITY_CLASSES = ROOT / "kustomize/priority-classes"
 FIRST = (
@@ -90,7 +90,7 @@ def install(
 def advertise(kubectl: Kubectl) -> None:
     """Let the node offer GPUs in every form that a device plugin would: the scheduler counts them, whatever they are.
 
-    Extended resources in a node's status are the documented way to do it by hand:
+    Extended resources in a node's status are the documented way to do it manually:
     kubernetes.io/docs/tasks/administer-cluster/extended-resource-node.
     """
     patch = json.dumps({"status": {"capacity": GPUS}})

@@ -30,11 +30,11 @@ COMMANDS: Final = {
     "prometheus": "/bin/prometheus",
     "prometheus-config-reloader": "/bin/prometheus-config-reloader",
 }
-"""Where a manifest names the program's place inside the image; else it is `/ko-app/<program>`."""
+"""Programs whose path in the image is named by a manifest; the others are at `/ko-app/<program>`."""
 
 
 def without_tag(reference: str) -> str:
-    """Return an image's name alone: what stands behind the last colon of its last part is the tag."""
+    """Return an image's name without the tag, which follows the last colon of its last part."""
     head, separator, last = reference.rpartition("/")
     if reference.startswith("ko://"):
         return reference

@@ -9,7 +9,7 @@ from e2e.kubectl import Kubectl
 NAMESPACE: Final = "keda"
 MODULE: Final = "github.com/kedacore/keda/v2"
 API: Final = "v1beta1.external.metrics.k8s.io"
-"""What the API server serves of it: prometheus-adapter could too, and here does not."""
+"""The API group that it serves: prometheus-adapter could too, and does not here."""
 
 
 def objects(kubectl: Kubectl) -> list[Object]:
@@ -18,7 +18,7 @@ def objects(kubectl: Kubectl) -> list[Object]:
     for item in found:
         if item["kind"] == "Deployment":
             (container,) = item["spec"]["template"]["spec"]["containers"]
-            # The image starts its one program by itself, wherever it lies in it.
+            # The image's entry point is its one program, at any path.
             del container["command"]
             container["readinessProbe"].update({"initialDelaySeconds": 1, "periodSeconds": 2})
     return found

@@ -42,7 +42,7 @@ def objects(queue_image: str, local_registry: str, gateway_port: int) -> list[Ob
         name = item["metadata"]["name"]
         labels = item["metadata"].get("labels") or {}
         if labels.get(VERSION) == "devel":
-            # As the release's script does.
+            # The release's script does the same.
             labels[VERSION] = KNATIVE.removeprefix("v")
         if item["kind"] == "ConfigMap" and name in SETTINGS:
             item.setdefault("data", {}).update(SETTINGS[name])

@@ -43,7 +43,7 @@ _Loader.yaml_implicit_resolvers = {
 def fit(objects: Iterable[Object], image: Callable[[str], str]) -> Iterator[Object]:
     """Give images their names on this cluster, and let pods start on a node of two cores.
 
-    Limits stay as upstream has them, but for the requests: a test cluster schedules everything on one node, and what
+    Limits stay as upstream has them, requests do not: a test cluster schedules everything on one node, and what
     it asks for is not what it uses.
     """
     for item in objects:

@@ -21,7 +21,7 @@ SHELL: Final = Path("/bin/busybox")
 
 
 def name(reference: str) -> str:
-    """Return what an image of the installation is called here; one of our own keeps its name."""
+    """Return the local name of an image of the installation; images of this repository keep theirs."""
     if reference.startswith(f"{REGISTRY}/"):
         return reference
     if without_tag(reference) == ENVOY:
@@ -52,7 +52,7 @@ def test_servers() -> Iterator[Image]:
 
 def archive(image: Image) -> Path:
     """Return the image's archive, written when what is in it has changed."""
-    # A program lies in a folder that is named by all that went into it.
+    # A program's folder is named by a hash of its inputs.
     made_from = hashlib.sha256("\n".join(sorted(map(str, image.files.values()))).encode()).hexdigest()[:16]
     place = CACHE / "images" / f"{image.name.replace('/', '_').replace(':', '_')}-{made_from}.tar"
     if not place.exists():
@@ -65,7 +65,7 @@ def envoy() -> Image:
     """Return Envoy's image: the server of the wheel, the C library of this machine, a shell.
 
     Raises:
-        BuildError: the wheel cannot be had, or this machine has no static busybox.
+        BuildError: the wheel is unavailable, or this machine has no static busybox.
 
     """
     requirements = MODULES / "envoy/requirements.txt"

@@ -1,4 +1,4 @@
-"""The first process of a local cluster's node: it mounts, starts the node's programs, and starts again what dies.
+"""The first process of a local cluster's node: it mounts, starts the node's programs, and restarts those that die.
 
 It runs inside the node's namespaces, with the standard library alone, and takes one argument: the path of a JSON file
 with `mounts` (each a mount point and the arguments of `mount`), `sysctl` and `programs` (name → command). A program's id, as the namespace counts, is in `run/<name>.pid` beside that file, its output in

@@ -16,7 +16,7 @@ PROMETHEUS_PORT = 30090
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one cluster lives: `number` (0 to 63) keeps its addresses apart from the others'."""
+    """Paths and addresses of one cluster; `number` (0 to 63) keeps them apart from those of other clusters."""
 
     name: str
     number: int
@@ -49,7 +49,7 @@ class Layout:
 
     @property
     def cgroup(self) -> str:
-        """By number: two checkouts may each have a cluster of one name."""
+        """Control group, named by number, since two checkouts may each have a cluster of one name."""
         return f"/ebbtide-e2e-{self.number}"
 
     @property

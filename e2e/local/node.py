@@ -27,12 +27,12 @@ NEEDED = {
     "unshare": "util-linux",
     "mount": "mount",
 }
-"""What the machine must have: program → Debian's package."""
+"""Programs that the machine needs → their Debian packages."""
 PLUGINS = Path("/usr/lib/cni")
 PLUGINS_PACKAGE = "containernetworking-plugins"
 NUMBERS = 64
 
-# What the kubelet wants of the kernel, shown to it as already so: set for real, it would outlive the cluster.
+# Kernel settings that the kubelet requires, shown to it as already set: set for real, they would outlive the cluster.
 TUNABLES = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
@@ -48,7 +48,7 @@ class NodeError(Exception):
 
 
 def missing() -> list[str]:
-    """Return Debian's packages that the machine lacks."""
+    """Return the Debian packages that are missing on the machine."""
     lacking = {package for name, package in NEEDED.items() if shutil.which(name) is None}
     return sorted(lacking | (set() if (PLUGINS / "bridge").exists() else {PLUGINS_PACKAGE}))
 
@@ -122,7 +122,7 @@ def make(name: str) -> Layout:
 
 
 def unmake(layout: Layout) -> None:
-    """End everything of the node and remove what it leaves on the host; what is gone already is no error."""
+    """End everything of the node and remove what it leaves on the host; parts that are gone already are ignored."""
     pid = alive(layout)
     if pid is not None:
         # The first process of a namespace takes all others with it.
@@ -158,7 +158,7 @@ def _plan(layout: Layout) -> dict[str, object]:
         "mounts": [
             # Volumes that the kubelet mounts must be seen by containerd, and nothing of it by the host.
             ["/", ["--make-rshared"]],
-            # Whatever the programs keep outside our own folder is memory that goes with the node.
+            # Files outside the state folder are in memory, which ends with the node.
             *([place, ["-t", "tmpfs", "tmpfs"]] for place in ("/run", "/var/lib", "/var/log")),
             ["/var/lib/containerd", ["--bind", str(state / "containerd")]],
             ["/var/log/pods", ["--bind", str(state / "pod-logs")]],
@@ -224,7 +224,7 @@ def _free_number() -> int:
 
 @contextmanager
 def _numbers() -> Iterator[None]:
-    """Hold the choice of a number until its link exists: two `up` at once must not take the same."""
+    """Hold the choice of a number until its link exists: two concurrent `up` must not take the same."""
     paths.CACHE.mkdir(parents=True, exist_ok=True)
     with (paths.CACHE / "numbers.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -69,7 +69,7 @@ def commands(layout: Layout, files: Path) -> dict[str, list[str]]:
             f"--service-account-private-key-file={pki}/service-accounts.key",
             "--use-service-account-credentials",
             "--leader-elect=false",
-            # At the default of 20 a second, all that two hundred services are made of would take minutes to remove.
+            # At the default of 20 per second, the removal of the objects of two hundred services would take minutes.
             "--kube-api-qps=200",
             "--kube-api-burst=400",
             f"--cluster-cidr={layout.pods}",
@@ -184,7 +184,7 @@ def _kubelet(layout: Layout, files: Path, *, cgroup_v1: bool) -> dict[str, Any]:
         "maxPods": 250,
         "registerNode": True,
         "serializeImagePulls": False,
-        # The disk is the machine's, and no registry could bring back an image that was collected.
+        # The disk is the machine's, and no registry could restore a collected image.
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

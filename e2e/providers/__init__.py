@@ -1,4 +1,4 @@
-"""Where a cluster comes from. What is installed in it and what is tested on it is the same for all."""
+"""Providers of test clusters. The installation and the cases are the same for all."""
 
 from collections.abc import Callable
 from typing import Final

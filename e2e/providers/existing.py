@@ -1,4 +1,4 @@
-"""The existing provider: a cluster that somebody else made, named by variables of our own."""
+"""The existing provider: a cluster from elsewhere, named by environment variables."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ class Existing:
         return kubectl
 
     def install(self, kubectl: Kubectl, progress: Progress) -> None:
-        """Install nothing: the cluster is somebody's."""
+        """Install nothing: the cluster is not ours."""
 
     def down(self) -> None:
         """Remove nothing: each case removed its own namespace."""

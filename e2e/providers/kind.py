@@ -30,7 +30,7 @@ RELEASED: Final = {
     "gcr.io/k8s-staging-metrics-server/metrics-server": "registry.k8s.io/metrics-server/metrics-server",
     "coredns": "registry.k8s.io/coredns/coredns",
 }
-"""Where the release of such an image is."""
+"""Registries of released images."""
 
 
 def image(reference: str) -> str:
@@ -88,7 +88,7 @@ class Kind:
         return self.kubectl()
 
     def install(self, kubectl: Kubectl, progress: Progress) -> None:
-        """Install what the suite needs; kind's node has a DNS of its own."""
+        """Install the components that the suite needs; kind's node brings its own DNS."""
         everything.install(
             kubectl,
             paths.state(self.cluster) / "install",

@@ -40,7 +40,7 @@ class Local:
         self.cluster = cluster
 
     def up(self, progress: Progress) -> Kubectl:
-        """Build, make the node, bring the images. What is there already is kept; a crashed cluster is made anew."""
+        """Build, create the node, import the images. Existing parts are kept; a crashed cluster is recreated."""
         try:
             for component in NEEDED:
                 if not built(COMPONENTS[component]):
@@ -123,7 +123,7 @@ class Local:
         subprocess.run(node.inside(layout, ["kill", "-KILL", pid]), check=True, capture_output=True)
 
     def load(self, archives: Sequence[Path]) -> None:
-        """Import images, those that are not there yet, and pin them: no registry could bring them back."""
+        """Import the missing images, and pin them, since no registry could restore them."""
         layout = self._layout()
         known = layout.state / "images"
         known.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the suite asks of a provider, and how far `up` has come."""
+"""The protocol of a provider, and the progress of `up`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +9,7 @@ from e2e.kubectl import Kubectl
 
 
 class ProviderError(Exception):
-    """The cluster could not be had; the message says what to do."""
+    """Raised if the cluster is unavailable; the message says what to do."""
 
 
 class Progress(Protocol):
@@ -19,7 +19,7 @@ class Progress(Protocol):
 
 
 class Provider(Protocol):
-    """Where a node and its images come from."""
+    """A source of a node and its images."""
 
     name: str
 
@@ -41,7 +41,7 @@ class Provider(Protocol):
         ...
 
     def status(self) -> Mapping[str, str]:
-        """Return what can be said of it in words, by part."""
+        """Return a description of its state, by part."""
         ...
 
     def kubectl(self) -> Kubectl:

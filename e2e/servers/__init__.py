@@ -1,1 +1,1 @@
-"""What the cases deploy: servers of any load, a stand-in for GPU metrics, and a real model. `images.py` builds them."""
+"""Servers that the cases deploy: load servers, a stand-in for GPU metrics, and a real model. `images.py` builds them."""

@@ -15,10 +15,10 @@ from e2e.servers import python
 
 HERE: Final = Path(__file__).resolve().parent
 FORMAT: Final = HERE.parent / "images.py"
-"""What an archive's bytes depend on beside what is in it."""
+"""Inputs of an archive's bytes in addition to its contents."""
 
 GO_SERVERS: Final = ("load", "gpu-exporter", "grpc")
-"""Static programs; each folder is a Go module of its own."""
+"""Static programs; each folder is a separate Go module."""
 
 PACKAGE: Final = HERE.parents[1] / "platform" / "ebbtide"
 LOCKED: Final = HERE.parents[1] / "requirements" / "serve.txt"

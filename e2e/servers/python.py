@@ -14,7 +14,7 @@ from e2e.build import BuildError, run
 
 SUITE: Final = "bookworm"
 PACKAGES: Final = ("python3.11", "libstdc++6")
-"""The interpreter, and what ONNX Runtime needs beside it; apt adds the libraries that these depend on."""
+"""The interpreter, and the packages that ONNX Runtime needs; apt adds the libraries that these depend on."""
 
 PYTHON: Final = "/usr/bin/python3.11"
 PACKAGES_PLACE: Final = "/app/site-packages"
@@ -24,7 +24,7 @@ PLATFORMS: Final = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux
 implies; whatever Python runs pip, the wheels are for the image's."""
 
 SOURCES: Final = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d/debian.sources"))
-"""Where a Debian machine says which mirror it uses. What else is in sources.list.d is not Debian's."""
+"""Files in which a Debian machine names its mirror. Other files in sources.list.d are not Debian's."""
 
 UNNEEDED: Final = (
     *("dev", "etc/apt", "etc/hostname", "etc/resolv.conf", "usr/include", "var"),
@@ -33,10 +33,10 @@ UNNEEDED: Final = (
 """Documentation, caches, and what says which machine built the image. The container runtime makes its own /dev."""
 
 UNNEEDED_OF_WHEELS: Final = (
-    "bin",  # commands that nobody calls, Magika's of 34 MB among them
+    "bin",  # unused commands, Magika's of 34 MB among them
     "*/tests",
     "*/*/tests",
-    "kubernetes/aio",  # all of the client once more, 75 MB with its bytecode
+    "kubernetes/aio",  # a second copy of the client, 75 MB with its bytecode
     "onnxruntime/capi/libonnxruntime.so.*",  # for programs in C; Python's module has it all inside
 )
 

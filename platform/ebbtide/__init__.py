@@ -1,6 +1,6 @@
-"""Ebbtide turns a short inference spec into the Kubernetes objects that serve it on Knative and KServe.
+"""Translate a short inference spec into the Kubernetes objects that serve it on Knative and KServe.
 
-The public functions are `load`, `check`, `translate` and `explain`; each is loaded when it is first used.
+The public functions are `load`, `check`, `translate` and `explain`. Each is imported on first use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public function from its module."""
+    """Import and return a public function."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

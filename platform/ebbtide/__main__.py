@@ -1,4 +1,4 @@
-"""``python -m ebbtide``."""
+"""Entry point of ``python -m ebbtide``."""
 
 from ebbtide.cli import entry
 

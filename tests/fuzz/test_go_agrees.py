@@ -1,7 +1,7 @@
-"""The reader never takes what kubectl refuses and never gives another value; the writer is never misread.
+"""The reader accepts no text that kubectl rejects or reads differently; the writer's output is read back unchanged.
 
-The judge is Go's own code. The short strings are tried one and all, because random ones missed holes
-for a hundred thousand cases. ``EBBTIDE_FUZZ=long`` tries far more.
+The reference is Go's own code. All short strings are tested, because random strings missed defects in a hundred thousand
+cases. ``EBBTIDE_FUZZ=long`` tests many more.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ suspend: false
 note: null
 """
 
-#: What mutations insert: YAML's indicators and the values its readers differ about.
+#: Text that mutations insert: YAML's indicators, and values on which parsers differ.
 SNIPPETS = (
     *"{}[],:?-&*!|>'\"%@`#\n\r\t \\~=<.0y",
     *(
@@ -273,7 +273,7 @@ NASTY = tuple(
 
 
 def same(ours: Any, theirs: Any) -> bool:
-    """Return whether two values are one: a boolean is no number, 1.0 is 1 as in JSON."""
+    """Return whether two values are equal: a boolean is never a number, and 1.0 equals 1 as in JSON."""
     if isinstance(ours, dict):
         return (
             isinstance(theirs, dict)
@@ -286,13 +286,13 @@ def same(ours: Any, theirs: Any) -> bool:
         return ours is theirs
     if isinstance(ours, int | float) != isinstance(theirs, int | float):
         return False
-    # Go writes a float such as 2.5e19 without point or exponent, as JSON lets it.
+    # Go writes a float such as 2.5e19 without a point or an exponent, as JSON allows.
     return bool(ours == (float(theirs) if isinstance(ours, float) else theirs))
 
 
 @pytest.fixture(scope="session")
 def judge() -> Judge:
-    """Return what asks Go's code how it reads texts."""
+    """Return a function that returns how Go's code reads texts."""
     built = Path(__file__).parents[2] / "tools" / "judge" / "bin" / "judge"
     program = Path(os.environ.get("EBBTIDE_JUDGE", built))
     if not program.is_file():
@@ -314,14 +314,14 @@ def judge() -> Judge:
 
 
 def strings(alphabet: str, longest: int) -> Iterator[str]:
-    """Yield all strings over an alphabet, the short ones first."""
+    """Yield all strings over an alphabet, shortest first."""
     for length in range(1, longest + 1):
         for letters in itertools.product(alphabet, repeat=length):
             yield "".join(letters)
 
 
 def exhaustive() -> list[str]:
-    """Return every short string that looks like a number, and every word in every case of its letters."""
+    """Return every short string that looks like a number, and every word in all combinations of case."""
     words = ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "<<", "=", "nan", "inf")
     cased = {
         "".join(letters)
@@ -336,7 +336,7 @@ def exhaustive() -> list[str]:
 
 
 def sampled(count: int) -> list[str]:
-    """Return longer strings of the same letters, dates and more words among them."""
+    """Return longer strings of the same characters, including dates and more words."""
     dice = random.Random(1)  # noqa: S311  (repeatable on purpose)
     letters = "0123456789_-+.eExXoObB:aAfFtTzZ yYnN~pP"
     parts = (*NUMBERS, *WORDS[:17], *letters)
@@ -346,7 +346,7 @@ def sampled(count: int) -> list[str]:
 
 
 def disagreements(texts: list[str], verdicts: list[dict[str, Any]]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield each text that is read without a problem and that Go refuses or reads differently."""
+    """Yield each text that is accepted here and that Go rejects or reads differently."""
     for text, verdict in zip(texts, verdicts, strict=True):
         documents = list(read(text, "fuzz"))
         if any(document.problems for document in documents) or is_json(text):
@@ -357,12 +357,12 @@ def disagreements(texts: list[str], verdicts: list[dict[str, Any]]) -> Iterator[
 
 
 def problems(text: str) -> list[Problem]:
-    """Return all that the reader finds wrong with a text."""
+    """Return all problems that the reader reports for a text."""
     return [problem for document in read(text, "fuzz") for problem in document.problems]
 
 
 def is_json(text: str) -> bool:
-    """Return whether kubectl would read the text as JSON, of which Go's YAML reader is no judge."""
+    """Return whether kubectl would read the text as JSON, to which Go's YAML reader does not apply."""
     try:
         json.loads(text)
     except ValueError:
@@ -370,37 +370,37 @@ def is_json(text: str) -> bool:
     return text.lstrip().startswith(("{", "["))
 
 
-def test_no_short_scalar_has_another_value_in_go(judge: Judge) -> None:
+def test_every_short_scalar_has_the_same_value_in_go(judge: Judge) -> None:
     texts = [f"a: {text}\n" for text in exhaustive()]
     assert list(disagreements(texts, judge(texts))) == []
 
 
-def test_no_longer_scalar_has_another_value_in_go(judge: Judge) -> None:
+def test_every_longer_scalar_has_the_same_value_in_go(judge: Judge) -> None:
     texts = [f"a: {text}\n" for text in sampled(400_000 if LONG else 40_000)]
     assert list(disagreements(texts, judge(texts))) == []
 
 
-def test_no_key_is_another_key_in_go(judge: Judge) -> None:
+def test_every_key_is_the_same_in_go(judge: Judge) -> None:
     texts = [f"{text}: a\n" for text in sampled(20_000)]
     assert list(disagreements(texts, judge(texts))) == []
 
 
-def test_no_scalar_has_another_value_in_yaml_1_1() -> None:
+def test_every_scalar_has_the_same_value_in_yaml_1_1() -> None:
     wrong = []
     for text in (*exhaustive(), *sampled(20_000)):
         line = f"a: {text}\n"
         documents = list(read(line, "fuzz"))
         if any(document.problems for document in documents):
             continue
-        # The C scanner, but SafeLoader's own resolver and constructors.
+        # The C scanner with the resolver and constructors of SafeLoader.
         theirs = list(yaml.load_all(line, Loader=yaml.CSafeLoader))
         if not same([document.data for document in documents], theirs):
             wrong.append((line, documents, theirs))
     assert wrong == []
 
 
-def test_no_scalar_has_another_value_in_yaml_1_2() -> None:
-    """Judged by the core schema as the specification prints it, table 10.3.2."""
+def test_every_scalar_has_the_same_value_in_yaml_1_2() -> None:
+    """The reference is the core schema in table 10.3.2 of the specification."""
     wrong = [
         (text, value)
         for text in (*exhaustive(), *sampled(20_000))
@@ -424,8 +424,8 @@ def core_schema(text: str) -> Any:
     return next((make(text) for rule, make in rules if re.fullmatch(rule, text)), text)
 
 
-def test_few_enough_scalars_are_refused() -> None:
-    """A reader that refused everything would never disagree."""
+def test_most_scalars_are_accepted() -> None:
+    """A reader that rejects everything would pass the other tests."""
     ordinary = [
         "chat",
         "10Gi",
@@ -446,7 +446,7 @@ def test_few_enough_scalars_are_refused() -> None:
     assert refused / len(texts) < 0.12
 
 
-def test_what_a_refusal_says_of_kubectl_is_true(judge: Judge) -> None:
+def test_a_refusal_describes_the_value_in_kubectl_correctly(judge: Judge) -> None:
     candidates = [text for text in (*exhaustive(), *sampled(20_000)) if resolve(text) is AMBIGUOUS]
     refused = [text for text in candidates if [found.code for found in problems(f"a: {text}\n")] == ["YML002"]]
     verdicts = judge([f"a: {text}\n" for text in refused])
@@ -460,7 +460,7 @@ def test_what_a_refusal_says_of_kubectl_is_true(judge: Judge) -> None:
 
 
 def is_told(told: str, verdict: dict[str, Any]) -> bool:
-    """Return whether the words of a message say what Go did."""
+    """Return whether the words of a message describe Go's result."""
     if not verdict["ok"]:
         return told == "nothing (an error)"
     value = verdict["docs"][0]["a"]
@@ -470,7 +470,7 @@ def is_told(told: str, verdict: dict[str, Any]) -> bool:
 
 
 def mutated(dice: random.Random) -> str:
-    """Return the specs with a few characters, lines or snippets changed."""
+    """Return the specs with a few random changes of characters, lines or snippets."""
     text = SPEC
     for _ in range(dice.randint(1, 4)):
         at = dice.randrange(len(text) + 1)
@@ -496,7 +496,7 @@ def mutated(dice: random.Random) -> str:
     return text
 
 
-def test_no_mutated_spec_is_read_that_go_refuses_or_reads_differently(judge: Judge) -> None:
+def test_no_mutated_spec_is_accepted_that_go_rejects_or_reads_differently(judge: Judge) -> None:
     dice = random.Random(2)  # noqa: S311  (repeatable on purpose)
     texts = [mutated(dice) for _ in range(60_000 if LONG else 8_000)]
     verdicts = judge(texts)
@@ -507,7 +507,7 @@ def test_no_mutated_spec_is_read_that_go_refuses_or_reads_differently(judge: Jud
 
 
 def as_written(texts: Iterable[str]) -> list[dict[str, Any]]:
-    """Return objects that hold each text as a value, a key, and an item, at several depths."""
+    """Return objects that contain each text as a value, a key, and an item, at several depths."""
     return [{"value": text, text + "k": {text: [text, [text], {text: None}]}, "last": {"": text}} for text in texts]
 
 
@@ -520,7 +520,7 @@ def test_go_reads_every_nasty_string_as_it_was_written(judge: Judge) -> None:
 
 
 def test_go_reads_a_stream_and_a_list_as_they_were_written(judge: Judge) -> None:
-    # kubectl reads the list as JSON; Go's YAML reader, the judge here, wants keys under 1,024 characters.
+    # kubectl reads the list as JSON; Go's YAML reader, the reference here, requires keys of less than 1,024 characters.
     objects = as_written(text for text in NASTY if len(text) < 1_000)
     stream, listed = judge(["".join(write(objects)), write_json(objects)])
     assert stream["docs"] == objects

@@ -1,4 +1,4 @@
-"""Time ebbtide beside helm and kustomize, each making the same objects.
+"""Time ebbtide, helm and kustomize, each making the same objects.
 
 The chart and the kustomization are derived from what ebbtide renders, and all outputs are compared as
 data before anything is timed. A report, not a test: the exit code is 0 whatever the figures are.
@@ -41,7 +41,7 @@ class Size:
 
     count: int
     rounds: int
-    # How many times helm's time ebbtide may take.
+    # The highest ratio of ebbtide's time to helm's.
     goal: float | None = None
 
 
@@ -69,7 +69,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """Settings from the command line."""
 
     ebbtide: str
     profile: str | None
@@ -184,7 +184,7 @@ def describe(options: Options, tools: dict[str, str], template: jobs.Template) -
 
 
 def turns(options: Options, commands: dict[str, list[str]], rounds: int, folder: Path) -> dict[str, Measured]:
-    """Let the commands take turns in a small process of their own."""
+    """Run the commands in turn, in a separate small process."""
     order = {
         "commands": commands,
         "rounds": rounds,

@@ -21,7 +21,7 @@ class Field:
     # Two values that occur nowhere else in a rendered spec, to find what depends on the field.
     trial: Any
     other: Any
-    # What the spec's value begins with and the objects leave off.
+    # The part of the spec's value that the objects leave off its beginning.
     prefix: str = ""
 
     def bare(self, value: Any) -> str:

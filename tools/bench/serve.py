@@ -1,8 +1,8 @@
-"""Time the server's lists and count its memory: so many workloads of objects as a cluster has them, that change all the time.
+"""Time the server's lists and measure its memory, with N workloads whose objects change all the time.
 
-A report, not a test: the exit code is 0 whatever the figures are. The server runs in a process of its own, whose memory is
-counted; the cluster is a stand-in that tells what a watch would tell, page by page, from recorded objects with what a
-server adds to them (managed fields, the environment, volumes). The API server's reviews are answered at once.
+A report, not a test: the exit code is 0 whatever the figures are. The server runs in a separate process, whose memory is
+measured; the cluster is a stand-in that lists recorded objects page by page and then sends watch events, with the fields
+that a server adds (managed fields, the environment, volumes). It answers the API server's reviews immediately.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def bulk(name: str) -> dict[str, Any]:
 
 
 def objects(count: int, namespaces: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of so many workloads by kind."""
+    """Yield the objects of the workloads by kind."""
     found = json.loads(SITUATION.read_text())
     old_name, old_place = found["top"]["metadata"]["name"], found["top"]["metadata"]["namespace"]
     parts = [
@@ -107,7 +107,7 @@ def write(folder: Path, count: int, namespaces: int) -> None:
 
 
 class Standin:
-    """A cluster that only tells: all that is there page by page, and then changes, so many a second."""
+    """A read-only cluster: it lists its objects page by page, then sends N changes per second."""
 
     namespace = "default"
 
@@ -117,11 +117,11 @@ class Standin:
         self.versions = itertools.count(10**9)
 
     def get(self, *_: Any) -> dict[str, Any]:
-        """Answer the question whether anybody is there."""
+        """Answer the connection check."""
         return {}
 
     def follow(self, kind: Any, *, since: str = "") -> Iterator[Any]:
-        """Tell of a kind."""
+        """Yield the objects of a kind, then their changes."""
         from ebbtide.cluster.client.protocol import KNATIVE, Mark, Seen  # noqa: PLC0415 - in the server's process only
 
         # Knative's Service alone: there is no other of that name among the kinds that are followed.
@@ -196,13 +196,13 @@ def memory(process: int) -> float:
 
 
 def processor(process: int) -> float:
-    """Return the seconds of processors that a process has used: they are the same beside other work."""
+    """Return the seconds of processors that a process has used: other work does not change them."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(client: httpx.Client, path: str, who: str, times: int) -> tuple[list[float], int]:
-    """Return the milliseconds of so many requests, and the bytes of an answer."""
+    """Return the milliseconds of each of ``times`` requests, and the bytes of a response."""
     found = []
     size = 0
     for _ in range(times):
@@ -272,7 +272,7 @@ def report(given: argparse.Namespace, pid: int, port: int) -> None:
 
 
 def several(client: httpx.Client, times: int) -> None:
-    """Print what eight clients at once meet."""
+    """Print the response times of eight concurrent clients."""
     found: list[float] = []
 
     def one() -> None:

@@ -1,7 +1,7 @@
 """Time the simulator: compiled and plain on one core, and a search's worth of settings on two.
 
 A report, not a test: the exit code is 0 whatever the figures are. Processor time is what counts for one core, since other
-programs may run beside it; the batch is timed by the clock and by the processor.
+programs may run at the same time; the batch is timed by the clock and by the processor.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Run commands in turns and print each one's wall times and peak memory as JSON.
 
-A process of its own, since a child's peak memory includes that of whoever started it: this one is small.
+A separate process, since a child's peak memory includes that of its parent: this one is small.
 """
 
 import json

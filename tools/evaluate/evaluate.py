@@ -98,7 +98,7 @@ def traffics(trace: Path) -> Iterator[tuple[str, Traffic]]:
 
 
 def case_of(traffic: Traffic) -> Case:
-    """Return the case of a traffic: the same server, start-up and promise for each."""
+    """Return the case of a traffic: the same server, start-up and SLO for each."""
     return Case(
         DOCUMENT,
         profiles.built_in(),

@@ -90,8 +90,8 @@ type decider struct {
 	MaxScale            int32   `json:"maxScale"`
 }
 
-// A number may be what JSON has no word for: the webhook lets NaN and Inf pass
-// as a target, and the answer must be able to say so.
+// A number may have no form in JSON: the webhook accepts NaN and Inf as a
+// target, and the answer must be able to carry them.
 type number float64
 
 func (n number) MarshalJSON() ([]byte, error) {

@@ -74,7 +74,7 @@ func TestKnativeKPA(t *testing.T) {
 	})
 	expect(t, answer, true, "works")
 	decider := at(t, answer, "revisions", 0, "decider")
-	expect(t, decider, 70.0, "target") // the cluster's 70 % apply to rps too
+	expect(t, decider, 70.0, "target") // the cluster's 70% apply to rps too
 	expect(t, decider, 100.0, "total")
 	expect(t, decider, 0.0, "targetBurstCapacity")
 	expect(t, decider, 30.0, "stableWindowSeconds")

@@ -51,7 +51,7 @@ func main() {
 //
 // It must not log: a line on standard output would break the protocol, and on
 // standard error a caller that does not drain it would block us. And Knative
-// panics without the name of its own namespace.
+// panics without the name of the system namespace.
 func prepareUpstream() {
 	if _, set := os.LookupEnv("SYSTEM_NAMESPACE"); !set {
 		_ = os.Setenv("SYSTEM_NAMESPACE", "knative-serving")
@@ -93,7 +93,7 @@ type header struct {
 }
 
 // readRequest refuses members it does not know: a misspelt "config" would
-// otherwise be judged by the defaults, and nobody would notice.
+// otherwise be judged by the defaults, silently.
 func readRequest(request []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(request))
 	decoder.DisallowUnknownFields()

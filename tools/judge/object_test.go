@@ -27,7 +27,7 @@ kind: ResourceQuota
 metadata: {name: q, namespace: ml}
 spec: {hard: {gpu: "4"}}`, "must be a standard resource for quota"},
 		// Accepted, though nothing ever counts it: only requests.* of an
-		// extended resource are. The name passes as a resource of its own.
+		// extended resource are. The name passes as a separate resource.
 		"quota of limits of an extended resource": {`
 apiVersion: v1
 kind: ResourceQuota

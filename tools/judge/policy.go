@@ -59,7 +59,7 @@ type policyVerdict struct {
 	// that the policy does not concern the request.
 	Matched bool `json:"matched"`
 	// Allowed says that no validation denied; whether a binding would only
-	// warn or audit, stands in Actions.
+	// warn or audit, is in Actions.
 	Allowed bool     `json:"allowed"`
 	Denials []denial `json:"denials"`
 	// Errors are those of the policy itself: refused by the API server, or

@@ -60,7 +60,7 @@ func TestPolicy(t *testing.T) {
 func TestPolicyErrors(t *testing.T) {
 	policy := parse(t, memoryPolicy)
 	at(t, policy, "spec").(map[string]any)["validations"] = []any{
-		map[string]any{"expression": "object.spec.replicas == 1"}, // typed as Pod: no such field
+		map[string]any{"expression": "object.spec.replicas == 1"}, // typed as Pod, which has no spec.replicas
 		map[string]any{"expression": "object.spec."},
 	}
 	answer := ask(t, "policy", map[string]any{"policies": []any{policy}, "object": podWith(t, "{name: p, namespace: ml}", "1Gi")})

@@ -53,7 +53,7 @@ PARTS: Final = ("properties", "items", "additionalProperties", "not", *COMBINERS
 PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
 INT_OR_STRING: Final = "x-kubernetes-int-or-string"
 
-# OpenAPI says of these only that they are text or a number.
+# In OpenAPI these are text or a number, without further detail.
 SCALARS: Final[dict[str, Schema]] = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {
         "type": ["number", "string"],
@@ -156,7 +156,7 @@ class Modules:
     """The Go module cache, filled through the ordinary client."""
 
     def __init__(self, versions: dict[str, str]) -> None:
-        """Download the modules that the cache lacks."""
+        """Download the modules that are missing in the cache."""
         self._versions = versions
         self._folders = module_folders([f"{path}@{version}" for path, version in versions.items()])
 
@@ -250,7 +250,7 @@ def openapi_structure(definitions: dict[str, Schema], short: str) -> Schema:
     """Give the structure of one definition, references replaced by what they refer to."""
 
     def as_crd(_hint: str, node: Schema) -> Schema:
-        # A reference stands alone, or in an `allOf` of one when a description is beside it.
+        # A reference stands alone, or in an `allOf` of one when it has a description.
         (reference,) = node["allOf"] if len(node.get("allOf", ())) == 1 else (node,)
         if name := reference.get("$ref", "").removeprefix(REF):
             return SCALARS.get(name) or as_crd(name, definitions[name])
@@ -370,7 +370,7 @@ def unused(name: str, taken: set[str]) -> str:
 
 
 def with_parts(node: Schema, hint: str, change: Callable[[str, Schema], Schema]) -> Schema:
-    """Change each schema directly inside this one; the change is told the field's name."""
+    """Change each schema directly inside this one; ``change`` receives the field's name."""
     result = dict(node)
     for key in PARTS:
         part = node.get(key)

@@ -37,7 +37,7 @@ def kind_of(schema: dict[str, Any]) -> tuple[str, str]:
 
 
 def lines(error: jsonschema_rs.ValidationError) -> list[str]:
-    """Say where an error is and what it is; every unknown field has a line of its own."""
+    """Return the lines of an error: its place and its message, and one line per unknown field."""
     if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
         return [f"{dotted([*error.instance_path, name])}: unknown field" for name in error.kind.unexpected]
     message = error.message if len(error.message) <= LONGEST else f"...{error.message[-LONGEST:]}"
@@ -45,7 +45,7 @@ def lines(error: jsonschema_rs.ValidationError) -> list[str]:
 
 
 def dotted(path: list[str | int]) -> str:
-    """Write a path as in `spec.containers[0].image`; a name that holds a dot stands in brackets."""
+    """Write a path as in `spec.containers[0].image`; a name with a dot is in brackets."""
     return "".join(step(part) for part in path).removeprefix(".")
 
 

@@ -118,7 +118,7 @@ func (h hpas) UpdateStatus(_ context.Context, hpa *autoscalingv2.HorizontalPodAu
 	return hpa, nil
 }
 
-// informer is a shared informer over an index that is filled by hand.
+// informer is a shared informer over an index that the test fills.
 type informer struct {
 	cache.SharedIndexInformer
 	c *cluster
@@ -460,7 +460,7 @@ func (w *world) turn(aims []aim) {
 	w.measure(aims)
 }
 
-// ready sets the condition, last changed so many seconds after the start (before now, where negative).
+// ready sets the condition, last changed `after` seconds after the start (before now, where negative).
 func (w *world) ready(pod *corev1.Pod, status corev1.ConditionStatus, after int) {
 	at := w.now() + after
 	if after >= 0 && pod.Status.StartTime != nil {

@@ -13,7 +13,7 @@ import (
 	"knative.dev/serving/pkg/autoscaler/scaling"
 )
 
-// fixed is a metric client and a pod counter that say what they are told to.
+// fixed is a metric client and a pod counter that return fixed values.
 type fixed struct {
 	stable, panic float64
 	err           error
@@ -31,7 +31,7 @@ func (f *fixed) StableAndPanicRPS(types.NamespacedName, time.Time) (float64, flo
 func (f *fixed) ReadyCount() (int, error)    { return f.ready, nil }
 func (f *fixed) NotReadyCount() (int, error) { return 0, nil }
 
-// decisions lets autoscalers decide again and again, on loads that rise, fall, burst and end.
+// decisions lets autoscalers decide repeatedly, on loads that rise, fall, burst and end.
 func decisions(t *testing.T, emit func(any)) {
 	for seed := range uint64(404) {
 		inBubble(t, func(*testing.T) { emit(decisionSequence(newDice(seed))) })

@@ -52,7 +52,7 @@ var files = []struct {
 
 func main() {
 	log.SetFlags(0)
-	klog.LogToStderr(false) // what upstream would log is no news here
+	klog.LogToStderr(false) // upstream's log lines are of no use here
 	klog.SetOutput(io.Discard)
 	// Upstream's handler slows down after an error by the clock, and each bubble has its own.
 	runtime.ErrorHandlers = nil

@@ -117,7 +117,7 @@ func numbers(s metrics.Stat) []float64 {
 	}
 }
 
-// script is a scraper that gives what it is told to, once.
+// script is a scraper that returns a given statistic once.
 type script struct{ next metrics.Stat }
 
 func (s *script) Scrape(time.Duration) (metrics.Stat, error) {
@@ -195,7 +195,7 @@ func collection(d dice) row {
 			steps = append(steps, append([]any{"s", now()}, floats(stat)...))
 		case d.chance(0.05):
 			steps = append(steps, append([]any{"w", now()}, windows()...))
-			// The last scrape's error comes back; the windows have changed all the same.
+			// It returns the last scrape's error; the windows have changed all the same.
 			_ = collector.CreateOrUpdate(m)
 		}
 		if d.chance(0.5) {

@@ -56,7 +56,7 @@ import (
 	"knative.dev/serving/pkg/reconciler/autoscaling/resources"
 )
 
-// oneDecider is a store of deciders whose status is what it is told to be.
+// oneDecider is a store of one decider, whose status the test sets.
 type oneDecider struct {
 	decider *scaling.Decider
 	status  scaling.DeciderStatus
@@ -253,7 +253,7 @@ func (w *revision) turn(probed *bool) {
 
 func (w *revision) reconcile(probed bool) []any {
 	ctx := w.ctx
-	// What the service's own reconciler would have made of the mode by now.
+	// The state to which the service's own reconciler would have brought the mode by now.
 	if w.mode == nv1alpha1.SKSOperationModeServe && w.chance(0.7) {
 		w.proxySince = -1
 	} else if w.mode == nv1alpha1.SKSOperationModeProxy && (w.proxySince < 0 && w.chance(0.7)) {
@@ -313,7 +313,7 @@ func (w *revision) reconcile(probed bool) []any {
 	w.mode = made.Spec.Mode
 	stored, err := servingclient.Get(ctx).AutoscalingV1alpha1().PodAutoscalers("ns").Get(ctx, "rev", metav1.GetOptions{})
 	check(err)
-	// As the API would give it back: times to the second.
+	// Stored as the API returns it, with times to the second.
 	text, err := json.Marshal(stored)
 	check(err)
 	w.pa = &autoscalingv1alpha1.PodAutoscaler{}

@@ -32,7 +32,7 @@ import (
 	"knative.dev/serving/pkg/queue"
 )
 
-// told is a shared informer whose events are made by hand.
+// told is a shared informer whose events the test sends.
 type told struct {
 	cache.SharedIndexInformer
 	handlers *[]cache.ResourceEventHandler

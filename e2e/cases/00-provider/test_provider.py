@@ -1,4 +1,4 @@
-"""The local provider: a second cluster beside the first, a crash, and nothing left of it."""
+"""The local provider: a second cluster next to the first, a crash, and a removal that leaves nothing."""
 
 import os
 import signal

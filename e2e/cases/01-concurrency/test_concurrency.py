@@ -1,7 +1,7 @@
 """Scale by requests in flight.
 
 Seen: no pod at rest; the first request is answered from there; load brings as many replicas as the arithmetic says,
-and never more than the most; no container works on more requests at once than the hard limit; back to zero after the
+and never more than the maximum; no container works on more concurrent requests than the hard limit; back to zero after the
 window.
 """
 
@@ -58,7 +58,7 @@ def test_concurrency(stage: Stage) -> None:
 
 
 def most_in_flight(stage: Stage, pod: str) -> int:
-    """Ask the container itself, past queue-proxy, how many requests it had at once."""
+    """Return the highest number of concurrent requests that the container itself counted, past queue-proxy."""
     answer = json.loads(stage.kubectl.run("get", f"--raw=/api/v1/namespaces/{stage.namespace}/pods/{pod}:8080/proxy/"))
     most: int = answer["maxInFlight"]
     return most

@@ -1,7 +1,7 @@
 """No metric, between none and one replica.
 
-Seen: the new revision's pod goes; the first request is answered from zero; load that would bring a second replica by
-any default brings none; back to zero after the window.
+Asserted: the new revision's pod ends; the first request is answered from zero; load that would add a second replica at
+any default adds none; back to zero after the window.
 """
 
 import time
@@ -12,7 +12,7 @@ from e2e.stage import Stage
 WINDOW = 20
 """Seconds: the profile's stable window."""
 MANY = 100
-"""In flight: Knative's own target of 100 per replica, of which 70 % are used, would make two replicas of it."""
+"""Requests in flight. Knative's default target of 100 per replica, at 70% utilization, would give two replicas."""
 
 
 def test_none(stage: Stage) -> None:

@@ -9,7 +9,7 @@ from e2e.stage import Stage
 TO_ZERO = 20 + 10
 """Seconds: the profile's stable window and grace period, after which an idle service that may rest has no pod."""
 MANY = 200
-"""In flight: at Knative's own target of 100 per replica, of which 70 % are used, that would make three replicas."""
+"""Requests in flight. Knative's default target of 100 per replica, at 70% utilization, would give three replicas."""
 
 
 def test_fixed(stage: Stage) -> None:

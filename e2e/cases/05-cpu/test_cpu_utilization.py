@@ -1,7 +1,7 @@
 """Scale by CPU, as metrics-server measures it.
 
-Seen: the HPA that Knative makes of our annotations is the one that we claim; a busy replica brings the most replicas;
-without load the HPA wants fewer, and holds them for the five minutes that Kubernetes does by default (which no case
+Asserted: Knative creates the expected HPA from the annotations; a busy replica scales out to the maximum;
+without load the HPA wants fewer replicas, and keeps them for Kubernetes' default of five minutes (which no case
 waits for).
 """
 

@@ -1,8 +1,8 @@
-"""Scale by the GPU: what the exporter says of a pod's device reaches the HPA as it is, and moves the replicas both ways.
+"""Scale by the GPU: the exporter's value for a pod's device reaches the HPA unchanged and scales the replicas up and down.
 
 The devices are advertised and the exporter invents how busy they are, in dcgm-exporter's names and labels; from our
 ServiceMonitor on everything is real. The work is given in total: more replicas are each less busy, so the loop closes
-and has to come to rest where the arithmetic says. A device that is whole is a pod's own; utilization of a shared one is
+and has to settle where the arithmetic says. A whole device belongs to one pod; utilization of a shared one is
 refused.
 """
 
@@ -17,7 +17,7 @@ WHOLE = {
     ]
 }
 SLOW = 240
-"""Seconds: the scrape comes every 15 s and the HPA looks every 15 s; the first series also has to be discovered."""
+"""Seconds: Prometheus scrapes every 15 s, the HPA polls every 15 s, and the first series has to be discovered."""
 
 
 def test_gpu_utilization(stage: Stage) -> None:

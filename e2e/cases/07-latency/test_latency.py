@@ -1,7 +1,7 @@
 """Scale by the 95th percentile of the response time, with the time that requests wait for their turn.
 
 Five in flight at a server that takes them one by one, 170 ms each, means that each waits for four others: 850 ms. That
-lies in the histogram's bucket from 750 to 1,000 ms, and all that a quantile can tell is the bucket: the figure is
+is in the histogram's bucket from 750 to 1,000 ms, and all that a quantile can tell is the bucket: the figure is
 interpolated, 987 when all requests are in it. So at least 750 is asserted, which holds on the slowest machine, where a
 histogram that starts behind the queue would say 250. (At 200 ms it would be 1,000 ms, on a bound, and the next bucket
 ends at 2,500.)
@@ -17,7 +17,7 @@ BEHIND_THE_QUEUE = (
     '{{namespace="{namespace}"}}[1m])) by (le, pod))'
 )
 SLOW = 240
-"""Seconds: a rate over a minute of scrapes that come every 15 s, and an HPA that looks every 15 s."""
+"""Seconds: a rate over one minute of scrapes every 15 s, and an HPA that polls every 15 s."""
 
 
 def test_latency(stage: Stage) -> None:
@@ -42,7 +42,7 @@ def test_latency(stage: Stage) -> None:
     assert alone >= 750, f"the queue is not in it: {alone} ms"
     assert behind < alone, f"{behind} ms behind the queue"
 
-    # Nobody asks: a percentile of nothing is not a number, which must not hold the replicas up.
+    # Without requests a percentile is NaN, which must not keep the replicas up.
     down = stage.until("silence leaves one replica", lambda: len(stage.pods(NAME)) == 1, SLOW, seen=stage.events)
     stage.report(
         first_value=first,

@@ -10,7 +10,7 @@ from e2e.stage import Stage
 NAME = "embed"
 METRIC = "ebbtide_test_queue_length"
 SLOW = 240
-"""Seconds: the scrape comes every 15 s and the HPA looks every 15 s; the first series also has to be discovered."""
+"""Seconds: Prometheus scrapes every 15 s, the HPA polls every 15 s, and the first series has to be discovered."""
 
 
 def test_custom(stage: Stage) -> None:

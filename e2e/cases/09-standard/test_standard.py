@@ -1,7 +1,7 @@
-"""KServe Standard: no Knative in it, so the replicas are moved by an HPA of our own, or by KEDA.
+"""KServe Standard, without Knative: Ebbtide's own HPA or KEDA scales the replicas.
 
-KServe is told that the autoscaler is not its own, and has to leave the number of replicas alone whenever it looks at the
-InferenceService: at a change of its labels, and at a new pod template, where the Deployment must roll over at the number
+The InferenceService says that the autoscaler is external, so KServe must not change the number of replicas when it reconciles
+the InferenceService: at a change of its labels, and at a new pod template, where the Deployment must roll over at the number
 that it has. One spec gives an HPA or a ScaledObject, by the profile, and both have to count alike. Nothing routes to a
 Standard service here, and none of this needs it: requests come through the API server.
 """
@@ -21,10 +21,10 @@ NAME = "rank"
 DEPLOYMENT = f"{NAME}-predictor"
 METRIC = "ebbtide_test_queue_length"
 ADAPTERS = {"prometheus-adapter": f"{NAME}-autoscaler", "keda": f"keda-hpa-{NAME}-autoscaler"}
-"""What serves the metric → the HPA that reads it: KEDA makes one of each ScaledObject. None is called as the Deployment:
-KServe would overwrite it, and then delete it as its own."""
+"""The metrics API → the HPA that reads it: KEDA creates one per ScaledObject. None is named like the Deployment, since
+KServe would overwrite that one, and then delete it as its own."""
 SLOW = 240
-"""Seconds: a scrape or a sample every 10 to 15 s, an HPA that looks every 15 s, pods that have just started."""
+"""Seconds: a scrape or a sample every 10 to 15 s, an HPA that polls every 15 s, pods that have just started."""
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -46,7 +46,7 @@ def test_standard_custom(stage: Stage, adapter: str) -> None:
     changed["spec"]["environmentVariables"] = [{"name": "LATENCY", "value": "1ms"}]
     stage.deploy(changed, profile=served_by(adapter))
     stage.until("KServe takes the new template over", lambda: "LATENCY" in environment(stage))
-    # The new pods' queues are empty, so two replicas may already be one too many; at once is what KServe's own number would be.
+    # The new pods' queues are empty, so two replicas may already be one too many; KServe's own number would appear immediately.
     assert wanted(stage) == 3, "KServe has put the replicas back"
 
     down = stage.until("empty queues leave one", lambda: wanted(stage) == 1, SLOW, seen=stage.events)
@@ -65,7 +65,7 @@ def test_standard_cpu(stage: Stage) -> None:
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_standard_deleted_by_hand(stage: Stage, adapter: str) -> None:
-    """What was applied with the command goes as a whole: the autoscaler belongs to the service."""
+    """The command deletes everything that it applied: the service owns the autoscaler."""
     done = stage.command("apply", "custom.yaml", profile=served_by(adapter))
     assert done.returncode == 0, done.stderr
     stage.until("the HPA is there", lambda: stage.listed("hpa"))
@@ -89,12 +89,12 @@ def deployed(stage: Stage, spec: str, adapter: str) -> Rendered:
 
 
 def served_by(adapter: str) -> dict[str, object]:
-    """Return what a profile says of a cluster whose metrics come from this."""
+    """Return the part of a profile for a cluster with this metrics adapter."""
     return {"metrics": {"adapter": adapter}}
 
 
 def why(stage: Stage) -> dict[str, Any]:
-    """Return why there are so many replicas, as the command says it."""
+    """Return the reason for the number of replicas, as printed by `ebbtide why`."""
     reached = ["--kubeconfig", str(stage.kubectl.kubeconfig), *stage.profile()]
     found: dict[str, Any] = json.loads(
         stage.ebbtide(["why", NAME, "-n", stage.namespace, "-o", "json", *reached]).stdout
@@ -108,7 +108,7 @@ def pods(stage: Stage, *, ready: bool = False) -> list[str]:
 
 
 def wanted(stage: Stage) -> int:
-    """Return how many replicas the Deployment is told to have."""
+    """Return the number of replicas in the Deployment's spec."""
     number: int = stage.get("deployment", DEPLOYMENT)["spec"]["replicas"]
     return number
 

@@ -1,7 +1,7 @@
 """Each number of a spec that is about time or about the first replicas does what it says, alone.
 
-Seen: a revision that starts with three replicas is not ready with fewer; one request wakes as many as are asked for,
-and keeps them; replicas stay for the delay after the load went; the last one for the retention after the window; a
+Seen: a revision that starts with three replicas is not ready with fewer; one request starts the activation scale,
+which is kept; replicas stay for the delay after the load went; the last one for the retention after the window; a
 request that takes too long ends with 504, at its time; a revision that is never ready fails at its time, and the one
 before it serves on.
 """
@@ -17,7 +17,7 @@ from e2e.stage import Stage, condition
 WINDOW, GRACE = 20, 10
 """Seconds: the profile's stable window, and its grace period, which is an upper limit."""
 CONCURRENCY = {"metric": "concurrency", "metricThreshold": 2}
-"""At the default of 70 %, a replica for each 1.4 in flight."""
+"""At the default target utilization of 70%, one replica per 1.4 requests in flight."""
 
 
 def test_initial_replicas(stage: Stage) -> None:
@@ -28,7 +28,7 @@ def test_initial_replicas(stage: Stage) -> None:
 
     def three() -> bool:
         ready = condition(stage.get("ksvc", "chat"), "Ready") == "True"
-        # Those on their way out, too: two may go at once, and are ready for half a minute more.
+        # Terminating pods count, too: two may end together, and stay ready for half a minute.
         here = stage.listed("pods", "serving.knative.dev/service=chat")
         replicas = sum(condition(pod, "Ready") == "True" for pod in here)
         if ready and replicas < 3:
@@ -93,7 +93,7 @@ def test_request_timeout(stage: Stage) -> None:
 
 
 def test_long_request_timeout(stage: Stage) -> None:
-    """Knative gives the first byte 300 s by a default of its own, which would end a longer request there."""
+    """Knative's default limit for the first byte is 300 s, which would end a longer request there."""
     limit = 400
     rest = {"minReplicas": 0, "maxReplicas": 1, "initialReplicas": 0}
     stage.deploy(spec(stage, autoscaling=rest, servingConfiguration={"requestTimeoutSeconds": limit}))

@@ -82,7 +82,7 @@ def asked(pod: Any) -> dict[str, str]:
 
 
 def waits_for(stage: Stage, service: str, resource: str) -> None:
-    """See that a service's pod waits for this resource, and that whoever looks at pod, revision or service reads so.
+    """Assert that a service's pod waits for this resource, and that pod, revision and service report it.
 
     The service itself says it in ConfigurationsReady only: its Ready stays Unknown, of a revision that is missing.
     """

@@ -1,4 +1,4 @@
-"""Who gives way to whom for the four shares of the node's GPU, under the stock scheduler."""
+"""Preemption among the four shares of the node's GPU, under the stock scheduler."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -54,7 +54,7 @@ def test_who_waits_longer_does_not_go_first(stage: Stage) -> None:
 
 
 def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> None:
-    """The stock scheduler evicts builds too, as is said before; with a class of the same value it does not."""
+    """The stock scheduler evicts builds too, as the warning says; with a class of the same value it does not."""
     place(stage, build=4)
     equal = {"scheduling": {"classes": {class_like_build: 100}}}
     friendly = inference("friendly") | {}
@@ -81,7 +81,7 @@ def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> No
 
 
 def test_preemptible_inference(stage: Stage) -> None:
-    """A preemptible server evicts training, gives way to one that is not, and comes back by itself."""
+    """A preemptible server evicts training, yields to one that is not preemptible, and is restored automatically."""
     place(stage, inference=3, train=1)
     preemptible = inference("yielding")
     preemptible["spec"]["preemptibility"] = "preemptible"
@@ -137,7 +137,7 @@ def inference(name: str) -> dict[str, Any]:
 
 
 def pod(stage: Stage, name: str, priority: str) -> Manifest:
-    """Return a pod that someone else made, with one share of the GPU; it goes at once when it is told to."""
+    """Return a pod from outside Ebbtide, with one share of the GPU, that ends immediately on SIGTERM."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -157,7 +157,7 @@ def pod(stage: Stage, name: str, priority: str) -> Manifest:
 
 
 def place(stage: Stage, **counts: int) -> None:
-    """Fill the shares with so many pods of each class, in the namespace of the case's project."""
+    """Fill the shares with the given number of pods per class, in the namespace of the case's project."""
     (namespace,) = (item for item in stage.render(inference("any")).manifests if item["kind"] == "Namespace")
     stage.apply([namespace])
     wanted = {priority.replace("_", "-"): count for priority, count in counts.items()}
@@ -169,7 +169,7 @@ def place(stage: Stage, **counts: int) -> None:
 
 
 def holding(stage: Stage, priority: str) -> list[str]:
-    """Return the running pods of this class that `place` made and no one evicted."""
+    """Return the running pods of this class that `place` created and that were not evicted."""
     found = stage.listed("pods", f"holds={priority}")
     return [
         item["metadata"]["name"]
@@ -183,12 +183,12 @@ def running(stage: Stage, service: str) -> bool:
 
 
 def waits(item: Any) -> bool:
-    """Whether the scheduler has looked at a pod and found no place."""
+    """Return whether the scheduler tried the pod and found no node for it."""
     return condition(item, "PodScheduled") == "False"
 
 
 def preempted(stage: Stage, name: str) -> list[str]:
-    """Return what was said of evictions of pods with this name's beginning."""
+    """Return the messages about evictions of pods whose names start with this prefix."""
     return [
         event["message"]
         for event in stage.listed("events")

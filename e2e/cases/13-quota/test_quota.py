@@ -53,7 +53,7 @@ def test_growth_above_the_quota(stage: Stage) -> None:
 
 
 def test_update_within_a_full_quota(stage: Stage) -> None:
-    """An update needs old and new at once. In a full quota it waits, the old one serves on; with room it ends by itself."""
+    """An update needs old and new pods together. In a full quota it waits while the old revision serves; with room it completes."""
     spec = inference("chat", minReplicas=2, maxReplicas=2)
     rendered = stage.render(spec, profile=quota(stage, gpus=HALF))
     assert "PRJ004" in rendered.problems
@@ -62,7 +62,7 @@ def test_update_within_a_full_quota(stage: Stage) -> None:
 
     spec["spec"]["environmentVariables"] = [{"name": "LATENCY", "value": "1ms"}]
     update = stage.render(spec, profile=quota(stage, gpus=HALF))
-    assert "an update brings new replicas up before old ones go, which needs 1 GPUs" in update.problems
+    assert "an update starts new replicas before it removes old ones, which needs 1 GPU" in update.problems
     stage.apply(update)
     says_why(stage, "chat", REFUSED)
     assert stage.ask(stage.host("chat")).json()["revision"] == "chat-00001"
@@ -123,12 +123,12 @@ def quota(stage: Stage, **amounts: object) -> dict[str, Any]:
 
 
 def refusals(stage: Stage) -> list[str]:
-    """Return what the cluster said of pods that it would not make."""
+    """Return the events about pods that the cluster refused to create."""
     return [text for text in stage.events() if text.startswith("FailedCreate") and REFUSED in text]
 
 
 def says_why(stage: Stage, service: str, reason: str) -> None:
-    """See that the refusal stands in the service, where its user looks, in its revision and in the events."""
+    """Assert that the service, its revision and the events report the refusal."""
 
     def said() -> dict[str, str]:
         revisions = stage.listed("revisions", f"serving.knative.dev/service={service}")

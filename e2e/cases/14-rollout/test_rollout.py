@@ -1,7 +1,7 @@
 """A new revision takes over from the old one.
 
 Seen: under load a rolling update and the way back lose no request; a canary gets its share and no more, of a Knative
-Service as of an InferenceService, and traffic alone makes no revision; what is no pod's business makes none either.
+Service as of an InferenceService, and a change of traffic alone, or of fields outside the pod template, creates no revision.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ def test_canary(stage: Stage, serving: str) -> None:
         return share(stage, host, f"{service}{SECOND}")
 
     quarter = to_canary(25)
-    # Five standard deviations of a fair split of so many.
+    # Five standard deviations of a fair split of SAMPLE requests.
     assert abs(quarter - 0.25) < 5 * (0.25 * 0.75 / SAMPLE) ** 0.5
     none = to_canary(0)
     assert none == 0
@@ -74,7 +74,7 @@ def test_edit_of_no_pod(stage: Stage, serving: str) -> None:
 
     edited = spec(stage, serving=serving, slo={"p95LatencyMilliseconds": 300})
     if serving == "knative":
-        # KServe copies what an InferenceService is labelled with to the pods.
+        # KServe copies the labels of an InferenceService to the pods.
         edited["metadata"].update({"labels": {"team": "search"}, "annotations": {"example.com/owner": "search"}})
         edited["spec"]["category"] = "chat"
     stage.deploy(edited)
@@ -126,7 +126,7 @@ def revisions(stage: Stage) -> list[str]:
 
 
 def of_revision(stage: Stage, revision: str) -> list[Any]:
-    """Return the pods of a revision that are not on their way out."""
+    """Return the pods of a revision that are not terminating."""
     label = "serving.knative.dev/revision"
     return [pod for pod in stage.pods("chat") if pod["metadata"]["labels"][label] == f"chat{revision}"]
 

@@ -1,4 +1,4 @@
-"""A real model by KServe in Knative mode: as an image of its own, downloaded by its address, and from a volume.
+"""A real model by KServe in Knative mode: in its own image, downloaded by its address, and from a volume.
 
 Its URL goes through the gateway, both protocols name the right type of file, it scales to zero and back, and an edit
 that changes no pod makes no new revision.
@@ -135,7 +135,7 @@ def _answers_right(stage: Stage, host: str) -> None:
 
 
 def _cold_start(stage: Stage, host: str) -> float:
-    """Let it come to rest, ask, and return how long the answer took."""
+    """Wait until it is scaled to zero, send a request, and return the seconds until the response."""
     stage.until("no pod is left at rest", lambda: not stage.pods("files-predictor"))
     start = time.monotonic()
     answer = stage.ask(host, "/v1/models/files:predict", method="POST", body={"instances": [SHELL]}, timeout=LOADING)

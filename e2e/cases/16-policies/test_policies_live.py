@@ -65,7 +65,7 @@ class Example:
 
     @property
     def words(self) -> str:
-        """What must be said; nothing: it must be admitted."""
+        """The message that is expected; empty: the object must be admitted."""
         if self.name in DROPPED:
             return ""
         told = self.namespace["metadata"]["name"]
@@ -117,7 +117,7 @@ def test_outputs_pass_the_policies(stage: Stage) -> None:
 
 
 def test_ways_around(stage: Stage) -> None:
-    """What is refused as a service is refused by other ways too, or is a limit that the policy's own text names."""
+    """A refused service is refused in other forms too, or the form is a limit that the policy's text names."""
     space = namespace(stage, f"{stage.namespace}-0", {PROJECT: "team"}, {"ebbtide.dev/max-replicas": "4"})
     where = space["metadata"]["name"]
     with namespaces(stage, [space]), installed(stage):
@@ -162,7 +162,7 @@ def held_autoscaler(stage: Stage, space: str) -> None:
     stage.kubectl.apply([autoscaler(space, 3)])
     try:
         for _ in range(2):
-            assert "may add up to 9 replicas" in patched(stage, *held, spec={"maxReplicas": 9})
+            assert "can create up to 9 replicas" in patched(stage, *held, spec={"maxReplicas": 9})
             stage.kubectl.run("delete", *held, "--wait=false")
     finally:
         shed = patched(stage, *held, metadata={"finalizers": None})
@@ -234,7 +234,7 @@ def read() -> Iterator[Example]:
         kinds = {item["kind"]: item for item in found}
         items = [item for item in found if item["kind"] not in {"Namespace", "ConfigMap"}]
         for one in items:
-            # No one can make an object that is being deleted; what becomes of one is seen below.
+            # An object that is being deleted can't be created; one is deleted below.
             one["metadata"].pop("deletionTimestamp", None)
             one["metadata"].pop("finalizers", None)
         item = items[-1]
@@ -244,7 +244,7 @@ def read() -> Iterator[Example]:
 
 
 def place(stage: Stage, examples: list[Example]) -> list[Object]:
-    """Put the examples into namespaces of their own kind each, and return those; updates get one each."""
+    """Create one namespace per kind of example, and one per update, and return them."""
     spaces: dict[str, Object] = {}
     for example in examples:
         metadata = example.namespace["metadata"]
@@ -283,7 +283,7 @@ def answer(stage: Stage, example: Example) -> str:
 
 
 def right(example: Example, said: str) -> bool:
-    """Whether this is the answer; what has the policy's leave may lack Knative's, for a class that is not there."""
+    """Return whether this is the expected answer. Knative may refuse what the policy admits, for a missing class."""
     return example.words in said if example.words else DENIED not in said
 
 

@@ -24,22 +24,22 @@ from ebbtide.translation.serving.knative import EVERY_FLAG
 FOLDERS: Final = ("tests/golden", "examples")
 FLAGS: Final = "config-features"
 PARTS: Final = ("features", "autoscaler", "defaults", "deployment", "observability")
-"""What a profile records of Knative's ConfigMaps."""
+"""Parts of Knative's ConfigMaps that a profile records."""
 REFUSED: Final = {"priority-classes-equal": "value: Forbidden: may not be changed in an update"}
-"""What this cluster must refuse: a class that it has with another value."""
+"""Cases that this cluster must refuse: it has the class with another value."""
 OUR_WORDS: Final = "Kubernetes default value is insecure"
-"""What Knative says of a service that leaves the security context out, as imported ones may."""
+"""Knative's warning for a service without a security context, as imported ones may be."""
 GUARDED: Final = "capability"
 KEPT_OUT: Final = "must not set the field(s)"
 """An output that needs a flag that is off here, and what Knative says until it is on."""
 GATED: Final = {"capacity"}
-"""What the API server drops without a word, since its feature is off in this Kubernetes: parts of a DRA device."""
+"""Fields that the API server drops silently, since their feature gate is off: parts of a DRA device."""
 SCHEDULING: Final = "scheduling.k8s.io/v1"
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is applied for one case, as its file has it."""
+    """The objects of one case's file."""
 
     name: str
     texts: tuple[str, ...]
@@ -48,7 +48,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Answer:
-    """What kubectl said to one output."""
+    """kubectl's answer to one output."""
 
     name: str
     error: str
@@ -90,7 +90,7 @@ def test_profiles_know_what_knative_knows(stage: Stage) -> None:
 
 @pytest.fixture
 def ground(stage: Stage) -> Iterator[list[Output]]:
-    """Make what the outputs stand on, for a dry run makes nothing that the next object could stand on."""
+    """Create the prerequisites of the outputs, since a dry run creates nothing that the next object could use."""
     outputs = [*read(stage)]
     everything = [item for output in outputs for item in output.objects]
     made = [*needed(everything, classes_of(stage))]
@@ -114,7 +114,7 @@ def ground(stage: Stage) -> Iterator[list[Output]]:
 
 
 def read(stage: Stage) -> Iterator[Output]:
-    """Yield every case's objects of kinds that this cluster has, in their own words."""
+    """Yield every case's objects of kinds that this cluster serves, as rendered."""
     served = set(stage.kubectl.run("api-resources", "--no-headers").split())
     for folder in FOLDERS:
         for file in sorted((ROOT / folder).glob("*/expected.yaml")):
@@ -188,7 +188,7 @@ def changes(told: tuple[dict[str, Any], ...], taken: tuple[dict[str, Any], ...])
 
 
 def lost(told: Any, taken: Any, path: str) -> Iterator[str]:
-    """Yield the fields that were told and are not there any more. Values may be written in another way."""
+    """Yield the fields that were sent and are missing. Values may be written in another form."""
     if isinstance(told, dict):
         for key, value in told.items():
             if key in taken:

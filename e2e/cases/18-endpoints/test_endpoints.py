@@ -1,4 +1,4 @@
-"""Who reaches a service, and under which name: inside only, outside too, a name of one's own, gRPC, users alone."""
+"""Ways to reach a service: inside the cluster only, from outside, by a custom domain, by gRPC, and for users alone."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def test_cluster_local(stage: Stage, serving: str) -> None:
 def test_exposed_url(stage: Stage, serving: str) -> None:
     """It answers under the cluster's domain, which is how the case above would look if nothing were hidden, and under its own.
 
-    Knative gives a host name to no namespace by itself: an administrator says whose it is.
+    Knative assigns no host name to a namespace automatically: an administrator does, with a ClusterDomainClaim.
     """
     spec = yaml.safe_load(stage.spec("outside.yaml"))
     own = f"{serving}.e2e.example"
@@ -79,7 +79,7 @@ def test_grpc(stage: Stage) -> None:
 
 
 def test_users_alone(stage: Stage) -> None:
-    """Kourier asks no one who they are, so a service for users alone is refused, not left open."""
+    """Kourier authenticates no caller, so a service for users alone is refused, not left open."""
     spec = yaml.safe_load(stage.spec("outside.yaml"))
     spec["spec"]["servingPort"] = {"authorizationType": "authenticatedUsers"}
     rendered = stage.render(spec)

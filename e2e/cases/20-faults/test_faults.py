@@ -1,10 +1,10 @@
-"""A part of the system is killed under load and comes back: what is lost is counted, and all heals by itself.
+"""A component is killed under load and restarts: lost requests are counted, and everything recovers automatically.
 
 A service that has pods loses nothing, whether the activator is in its path or not: where no activator is ready, Knative
-puts the pods themselves behind the route (serverlessservice.go). What is lost is what the activator alone has: requests
-that wait in it for a first pod, and, for the half second or so after the API server was away in which it has not heard of
-an edit that Knative already calls ready, requests to that: it answers them with 404. Whatever died, a service then takes an
-edit, scales out, rests, and starts again.
+puts the pods themselves behind the route (serverlessservice.go). Only requests in the activator are lost: those
+that wait in it for a first pod, and, for about half a second after an outage of the API server, those to an edit that
+Knative already reports ready and the activator does not know yet: it answers them with 404. After each fault a service takes an
+edit, scales out, scales to zero, and starts again.
 """
 
 import subprocess

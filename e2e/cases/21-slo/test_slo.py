@@ -1,4 +1,4 @@
-"""What `ebbtide slo` reports of a load of which the client knows everything: a cold start, and requests of 170 ms each.
+"""`ebbtide slo` on a load that the client knows completely: a cold start, and requests of 170 ms each.
 
 The client's times have the way to the gateway in them, so the gateway's are no longer than those, and no shorter than what
 the server sleeps: nothing else is asserted of a time. Counts are exact.
@@ -54,7 +54,7 @@ def test_slo(stage: Stage) -> None:
         SLOW,
         seen=lambda: (before["requests"], len(times), report(stage)["requests"], values(stage, COUNTED)),
     )
-    # Envoy adds to its counters at once, and to its histograms each five seconds: a scrape between has the one only.
+    # Envoy updates its counters immediately, and its histograms every five seconds: a scrape in between sees only the counters.
     stage.until("every time has been scraped", lambda: sum(values(stage, TIMED)) >= sum(values(stage, COUNTED)), SLOW)
     # The autoscaler is scraped at other moments than the gateway; where that is while the pod starts, the cold start is counted
     # one scrape before the pod.
@@ -68,7 +68,7 @@ def test_slo(stage: Stage) -> None:
     mean = statistics.fmean(times)
     assert latency["mean"]["low"] <= mean
     assert latency["mean"]["high"] * told["requests"] >= LATENCY * len(times) + START_DELAY
-    # What a share of requests kept within at the client, it kept within at the gateway.
+    # A share of requests that took at most a time at the client took at most that time at the gateway.
     for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         client = times[math.ceil(share * len(times)) - 1]
         assert latency[name]["low"] <= client, (name, latency[name], client)
@@ -103,7 +103,7 @@ def spec(stage: Stage) -> dict[str, Any]:
 
 
 def rules_until_it_fires(stage: Stage, host: str) -> None:
-    """Promise what nothing keeps, 1 ms, and wait for the alert from the real Prometheus."""
+    """Set an SLO of 1 ms, which cannot be met, and wait for the alert from the real Prometheus."""
     broken = spec(stage)
     broken["spec"]["slo"] = {"meanLatencyMilliseconds": 1, "p95LatencyMilliseconds": 1, "uptimePercent": 99}
     file = stage.written("broken.yaml", stage.spec(broken))
@@ -121,7 +121,7 @@ def rules_until_it_fires(stage: Stage, host: str) -> None:
 
 
 def health(stage: Stage) -> list[str]:
-    """Return what Prometheus says of each of the workload's rules."""
+    """Return the state of each of the workload's rules in Prometheus."""
     found = stage.ask_prometheus("/api/v1/rules")["data"]["groups"]
     name = f"{stage.namespace}-{NAME}-slo"
     return [rule["health"] for group in found if group["name"] == name for rule in group["rules"]]
@@ -132,7 +132,7 @@ def values(stage: Stage, query: str) -> list[float]:
 
 
 def report(stage: Stage) -> dict[str, Any]:
-    """Return what the command says of the workload, through the API server, as from any machine with a kubeconfig."""
+    """Return the command's report on the workload, read through the API server, as from any machine with a kubeconfig."""
     place = ["-n", stage.namespace, "--kubeconfig", str(stage.kubectl.kubeconfig)]
     done = stage.ebbtide(["slo", NAME, *place, "--since", "20m", *stage.profile(), "-o", "json"])
     assert done.returncode == 0, done.stderr

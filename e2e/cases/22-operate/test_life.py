@@ -22,12 +22,12 @@ NAME = "chat"
 FIRST, SECOND = f"{NAME}-00001", f"{NAME}-00002"
 WAIT = ("--wait", "180s")
 DIFFERENT = 4
-"""What `diff` ends with where an apply would change something."""
+"""The exit code of `diff` where an apply would change something."""
 FORWARDED = re.compile(r"http://127\.0\.0\.1:\d+/")
 
 
 def test_life(stage: Stage) -> None:
-    """A Knative workload: applied, called, looked into, edited, rolled back, scaled by hand, and deleted."""
+    """A Knative workload: applied, called, inspected, edited, rolled back, scaled manually, and deleted."""
     told = yaml.safe_load(stage.spec("spec.yaml"))
     file = written(stage, told)
     applied = command(stage, "apply", str(file), "-y", *WAIT)
@@ -126,7 +126,7 @@ def revision(stage: Stage, host: str) -> str:
 
 @contextmanager
 def forwarded(stage: Stage) -> Iterator[str]:
-    """Lead a port of this machine to the workload, and end that as a user does."""
+    """Forward a local port to the workload, and stop as a user does, with Ctrl-C."""
     # Where the suite runs in a shell's background, its children would not hear of Ctrl-C.
     hearing = ["env", "--default-signal=INT"]
     words = [*hearing, sys.executable, "-m", "ebbtide", "port-forward", *place(stage), NAME, "0:8080"]

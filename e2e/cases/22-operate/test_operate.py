@@ -26,9 +26,9 @@ AT_ONCE = 200
 
 @pytest.mark.alone
 def test_doctor(stage: Stage) -> None:
-    """Of the suite's profile doctor has nothing to say; a flag that is off is found, mended, and then fine again."""
+    """Doctor finds nothing wrong with the suite's profile; it finds a flag that is off, and is content once the flag is on."""
     healthy = ebbtide(stage, "doctor")
-    assert "nothing to complain of" in healthy.stdout, healthy.stdout + healthy.stderr
+    assert "no problems found" in healthy.stdout, healthy.stdout + healthy.stderr
     assert healthy.returncode == 0
 
     spec = CLUSTERS / "operate-spec.yaml"
@@ -46,7 +46,7 @@ def test_doctor(stage: Stage) -> None:
 
         mended = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
         assert mended.returncode == 0, mended.stderr
-        assert "nothing to complain of" in mended.stdout
+        assert "no problems found" in mended.stdout
         found = stage.kubectl.get("configmap", FEATURES, "-n", "knative-serving", "--show-managed-fields")
         assert found["data"][FLAG] == "enabled"
         assert {row["manager"] for row in found["metadata"]["managedFields"]} >= {"ebbtide-live"}
@@ -56,12 +56,12 @@ def test_doctor(stage: Stage) -> None:
 
 
 def test_profile_of_the_cluster(stage: Stage) -> None:
-    """Doctor writes a profile of the cluster, and has nothing to say of the two together; specs translate with it."""
+    """Doctor writes a profile of the cluster and finds no difference between the two; specs translate with it."""
     file = CLUSTERS / "operate-profile.yaml"
     done = ebbtide(stage, "doctor", "--write-profile", str(file), profile=None)
     assert done.returncode == 0, done.stderr
     again = ebbtide(stage, "doctor", profile=file)
-    assert "nothing to complain of" in again.stdout, again.stdout + again.stderr
+    assert "no problems found" in again.stdout, again.stdout + again.stderr
     seen, said = (yaml.safe_load(path.read_text())["spec"] for path in (file, PROFILE))
     for part in ("features", "autoscaler", "defaults", "deployment", "observability"):
         assert seen["knative"][part] == said["knative"][part], part
@@ -74,7 +74,7 @@ def test_profile_of_the_cluster(stage: Stage) -> None:
 
 
 def test_why(stage: Stage) -> None:
-    """Under load why does the autoscaler's sums again, and comes to what the autoscaler wants; list shows the load."""
+    """Under load `why` repeats the autoscaler's calculation with the same result; `list` shows the load."""
     stage.deploy()
     stage.ready(NAME)
     rest = why(stage)
@@ -140,7 +140,7 @@ def test_project(stage: Stage) -> None:
 
 
 def test_many_submit_one_name(stage: Stage) -> None:
-    """Of two hundred that submit one name at once, one has it, and every other is told so and has changed nothing."""
+    """Of two hundred concurrent submissions of one name, one succeeds; every other is rejected and changes nothing."""
     from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.protocol import ExistsError  # noqa: PLC0415 - as above
@@ -198,7 +198,7 @@ def why(stage: Stage) -> dict[str, Any]:
 
 
 def agrees(stage: Stage, requests: int, wanted: int) -> bool:
-    """Whether what is counted is what was sent, what is decided of it is right, and the PodAutoscaler says so too."""
+    """Return whether the counts match the load, the decision follows from them, and the PodAutoscaler agrees."""
     found = why(stage)
     stable = found["numbers"]["stable"]
     (scaler,) = stage.listed("podautoscalers")

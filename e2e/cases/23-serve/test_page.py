@@ -1,4 +1,4 @@
-"""`ebbtide serve` beside the cluster: a person's way through the page in a browser, and an API server that dies under it."""
+"""`ebbtide serve` next to the cluster: a user's way through the page in a browser, and an API server that stops answering."""
 
 import json
 import re
@@ -45,36 +45,36 @@ def page() -> Iterator[Page]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM")
 def test_page(stage: Stage, page: Page) -> None:
-    """From the form over the plan to a pod that answers; scaled by hand, and deleted; the cluster agrees each time."""
+    """From the form over the plan to a pod that answers; scaled manually, and deleted; the cluster agrees each time."""
     with served(stage) as address:
         page.goto(f"{address}/new")
         page.locator("#yaml").fill(json.dumps(document(stage, NAME)))
         expect(page.get_by_label("Name", exact=True)).to_have_value(NAME)
         expect(page.locator("#bottom")).to_contain_text("no errors")
-        page.get_by_role("button", name="See the plan").click()
+        page.get_by_role("button", name="Review plan").click()
         expect(page.locator(".steps")).to_contain_text(f"Service {stage.namespace}/{NAME}")
         start = time.monotonic()
         page.get_by_role("button", name="Apply").click()
-        expect(page.get_by_role("heading", name="It serves")).to_be_visible()
+        expect(page.get_by_role("heading", name="Ready for requests")).to_be_visible()
         took = time.monotonic() - start
         assert stage.ask(stage.host(NAME)).status_code == 200
 
-        page.get_by_role("link", name="To the workload").click()
+        page.get_by_role("link", name="View workload").click()
         expect(page.get_by_role("heading", name=NAME)).to_be_visible()
         page.get_by_role("navigation", name=f"Parts of {NAME}").get_by_role("link", name="Pods", exact=True).click()
         (pod,) = stage.pods(NAME, ready=True)
         expect(page.locator("main")).to_contain_text(pod["metadata"]["name"])
 
         page.get_by_role("link", name="Scale", exact=True).click()
-        page.locator("dialog").get_by_label("Fewest replicas").fill("2")
+        page.locator("dialog").get_by_label("Minimum replicas").fill("2")
         page.locator("dialog").get_by_role("button", name="Review").click()
         page.locator("dialog").get_by_role("button", name="Scale").click()
-        expect(page.locator("main")).to_contain_text("The scale is set")
+        expect(page.locator("main")).to_contain_text("Scale updated")
         stage.until("both pods are there", lambda: len(stage.pods(NAME, ready=True)) == 2)
         assert [row["metadata"]["name"] for row in stage.listed("revisions")] == [f"{NAME}-00001"]
 
         page.get_by_role("link", name="Delete").click()
-        page.get_by_label(f"Write {NAME} to delete it").fill(NAME)
+        page.get_by_label(f"Type {NAME} to confirm").fill(NAME)
         page.locator("dialog").get_by_role("button", name="Delete").click()
         expect(page).to_have_url(re.compile(r"/workloads\?told=deleted"))
         stage.until("it is gone", lambda: not stage.listed("ksvc"))
@@ -84,7 +84,7 @@ def test_page(stage: Stage, page: Page) -> None:
 
 @pytest.mark.alone
 def test_page_while_the_api_server_is_away(stage: Stage) -> None:
-    """What was read is told with its age, a write says that nobody answers and leaves nothing, and then all goes on."""
+    """Reads report their age, a write fails without effect while the API server is down, and then work continues."""
     with served(stage) as address, httpx.Client(base_url=address, timeout=120) as client:
         made = client.post(f"{V1}/apply", json={"spec": json.dumps(document(stage, "kept"))})
         assert made.status_code == 200, made.text

@@ -69,7 +69,7 @@ class Place:
         return [*found, root]
 
     def overlay(self) -> Path:
-        """Write the overlay that somebody who installs the server writes: image, namespace, profile."""
+        """Write the overlay of an administrator who installs the server: image, namespace, profile."""
         profile = yaml.safe_load((ROOT / "e2e" / "profile.yaml").read_text())
         profile["spec"]["projects"] |= {"manage": False}
         self.stage.written("profile.yaml", yaml.safe_dump(profile))
@@ -134,7 +134,7 @@ def place(stage: Stage) -> Iterator[Place]:
 
 @contextmanager
 def forwarded(stage: Stage, namespace: str) -> Iterator[str]:
-    """Lead a port of this machine to the server, and yield its address."""
+    """Forward a local port to the server, and yield its address."""
     command = [str(stage.kubectl.program), f"--kubeconfig={stage.kubectl.kubeconfig}"]
     with subprocess.Popen(
         [*command, "port-forward", "-n", namespace, "service/ebbtide", ":80"], stdout=subprocess.PIPE, text=True
@@ -149,7 +149,7 @@ def forwarded(stage: Stage, namespace: str) -> Iterator[str]:
 
 
 def test_serve(stage: Stage, place: Place) -> None:
-    """The server runs under the restricted rule, runapy works on it, and nobody sees what they may not."""
+    """The server runs under the restricted pod security standard, runapy works on it, and each user sees only their projects."""
     stage.kubectl.run("apply", "-k", str(place.overlay()))
     stage.kubectl.run("rollout", "status", "deployment/ebbtide", "-n", place.system, "--timeout=300s", timeout=320)
     (account,) = stage.kubectl.get("clusterrolebinding", "ebbtide-server")["subjects"]
@@ -225,7 +225,7 @@ def by_runapy(stage: Stage, address: str, token: str) -> float:
 
 
 def the_matrix(stage: Stage, place: Place, client: httpx.Client, tokens: dict[str, str]) -> int:
-    """Ask every path as everybody about both projects, and return how many requests that were."""
+    """Request every path as every user about both projects, and return the number of requests."""
     root = {"Authorization": f"Bearer {tokens['root']}"}
     cluster_id = client.get("/api/v1/clusters", headers=root).json()[0]["uuid"]
     places = []
@@ -292,7 +292,7 @@ def the_matrix(stage: Stage, place: Place, client: httpx.Client, tokens: dict[st
 
 
 def test_the_server_may_write_nothing(stage: Stage) -> None:
-    """Its role alone: the API server says no to it, whatever it asks for beside reading and reviews."""
+    """With its own role alone, the API server forbids everything but reads and reviews."""
     stage.kubectl.run("create", "namespace", stage.namespace)
     stage.kubectl.run("create", "serviceaccount", "ebbtide", "-n", stage.namespace)
     roles = {item["kind"]: item for item in yaml.safe_load_all((BASE / "roles.yaml").read_text())}

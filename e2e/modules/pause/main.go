@@ -1,4 +1,4 @@
-// Pause holds a pod's namespaces and reaps its orphans until it is told to go.
+// Pause keeps a pod's namespaces and reaps its orphans until it is terminated.
 package main
 
 import (

@@ -105,7 +105,7 @@ func (i inventory) memoryUsed(p place) int {
 	return memory * 9 / 10
 }
 
-// shown are the devices to speak of on a node: all of its own, and those that pods were given beyond.
+// shown is the number of devices to export for a node: its GPUs, and those that pods got beyond them.
 func (i inventory) shown(places []place) int {
 	number := i.gpus
 	for _, place := range places {

@@ -96,7 +96,7 @@ func (e *exporter) holders(ctx context.Context) ([]holder, error) {
 	return found, nil
 }
 
-// share divides the loads among the pods, by UID. A pod can do 100 % for each of its devices, and the rest of the work
+// share divides the loads among the pods, by UID. A pod can do 100% for each of its devices, and the rest of the work
 // waits, as it would in a server's queue. Pods that aren't ready get nothing: no request reaches them.
 func share(pods []pod, loads map[workload]load) map[string]float64 {
 	busy := map[string]float64{}
@@ -181,7 +181,7 @@ func (i inventory) metrics(holders []holder) []metric {
 		pods[at] = holder.pod
 	}
 	for _, node := range nodes(i, pods) {
-		// What each device does for all of its pods together, and which devices are idle.
+		// The load of each device from all of its pods, and the idle devices.
 		device := map[int]float64{}
 		var taken []place
 		for _, holder := range holders {

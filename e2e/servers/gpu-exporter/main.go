@@ -1,9 +1,9 @@
-// Command gpu-exporter says what NVIDIA's dcgm-exporter would say of the cluster's GPU pods, on a cluster without GPUs:
-// the same metrics and labels, of devices that exist only here. How busy they are is set from outside:
+// Command gpu-exporter exports what NVIDIA's dcgm-exporter would export for the cluster's GPU pods, on a cluster without GPUs:
+// the same metrics and labels, of devices that exist only here. Their load is set by requests:
 //
 //	GET    /metrics
-//	PUT    /load?namespace=N&workload=W&total=240   240 % of a GPU's work for W, shared by its ready pods, 100 % each at most
-//	PUT    /load?namespace=N&workload=W&each=90     90 % for each of its ready pods, however many
+//	PUT    /load?namespace=N&workload=W&total=240   240% of a GPU's work for W, shared by its ready pods, at most 100% each
+//	PUT    /load?namespace=N&workload=W&each=90     90% for each of its ready pods
 //	DELETE /load                                    nothing to do, for all or for the one named
 //	GET    /load                                    the pods as they are now, as JSON
 //

@@ -4,7 +4,7 @@
 //	grpc                                       serves on PORT (8080; 0 takes a free one and says which), on HOST
 //	grpc call ADDRESS [AUTHORITY [TEXT]]       asks both services, under the host name AUTHORITY
 //
-// The echo is ebbtide.e2e.Echo/Say, from a google.protobuf.StringValue to one: it needs no interface of its own. Its
+// The echo is ebbtide.e2e.Echo/Say, from a google.protobuf.StringValue to one: it needs no generated interface. Its
 // text may be a duration such as 200ms, which is how long the answer takes.
 package main
 
@@ -60,7 +60,7 @@ func serve([]string) error {
 	}
 }
 
-// echo is described by hand what protoc would write of an interface with one method.
+// echo describes an interface with one method, as protoc would generate it.
 var echo = grpc.ServiceDesc{
 	ServiceName: "ebbtide.e2e.Echo",
 	HandlerType: (*any)(nil),
@@ -93,7 +93,7 @@ func call(arguments []string) error {
 	if authority := arguments[2]; authority != "" {
 		options = append(options, grpc.WithAuthority(authority))
 	}
-	// passthrough: the address is taken as it is, and the authority is no reason to ask a name server.
+	// passthrough: use the address as it is, and do not resolve the authority.
 	client, err := grpc.NewClient("passthrough:///"+arguments[1], options...)
 	if err != nil {
 		return err

@@ -5,9 +5,9 @@
 //	PORT           8080; 0 takes a free one and says which
 //	METRICS_PORT   /metrics and /set on this port too
 //	LATENCY        how long an answer takes, such as 200ms; 0s
-//	CONCURRENCY    how many requests it works on at once, the others wait inside; 0 is no limit
+//	CONCURRENCY    how many requests it works on concurrently, the others wait inside; 0 means unlimited
 //	START_DELAY    how long it takes to listen, as a slow model takes to load; 0s
-//	NEVER_READY    true: it listens and works, and /ready says 503 for ever
+//	NEVER_READY    true: it listens and works, and /ready always returns 503
 //	DRAIN          how long it takes new requests after SIGTERM, while it says that it is not ready; 0s
 //	FILES          a folder that it serves under /files/
 package main
@@ -77,7 +77,7 @@ func run() error {
 	fmt.Println("draining")
 	time.Sleep(settings.drain)
 	for _, one := range listening {
-		// No limit of its own: the kubelet has one.
+		// Without a time limit: the kubelet has one.
 		if err := one.Shutdown(context.Background()); err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ type server struct {
 type counts struct {
 	mu                                      sync.Mutex
 	inFlight, maxInFlight, queued, answered int
-	// queueLength is what /metrics says of a queue; whoever drives the test sets it.
+	// queueLength is the queue length in /metrics; the test sets it.
 	queueLength int
 }
 

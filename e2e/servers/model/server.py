@@ -71,7 +71,7 @@ def instances(payload: Mapping[str, Any] | bytes) -> list[Any]:
     """Return the instances of a V1 request; the SDK hands over bytes where the client, as curl does, calls it a form.
 
     Raises:
-        InvalidInput: it is no JSON, or has none.
+        InvalidInput: it is not valid JSON, or has no instances.
 
     """
     try:

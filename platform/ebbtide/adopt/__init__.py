@@ -1,1 +1,1 @@
-"""Live objects become specs: a Knative Service or an InferenceService, read back."""
+"""The import of live objects: a Knative Service or an InferenceService is converted back to a spec."""

@@ -1,4 +1,4 @@
-"""Trial renders of a derived spec, without the fields that are refused."""
+"""Trial renders of a derived spec, which remove the fields that are refused."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ebbtide.readers.table import Draft
     from ebbtide.translation.objects import Object
 
-#: Repairs before an object counts as one that cannot be rendered; each takes at least one field away.
+#: The maximum number of renders before an object counts as impossible to render. Each one removes at least one field.
 ROUNDS: Final = 60
-#: Fields that make the object what it is: without them another one would be rendered.
+#: Fields that are never removed, since without them another object would be rendered.
 ESSENTIAL: Final = {
     ("metadata", "name"),
     ("metadata", "namespace"),
@@ -32,14 +32,14 @@ ESSENTIAL: Final = {
     ("spec", "model"),
     ("spec", "image"),
 }
-#: Refusals that name a missing field, and the field to remove instead.
-INSTEAD: Final[dict[str, Path]] = {
+#: Codes of problems that name a missing field, and the field to remove instead.
+REMOVED_INSTEAD: Final[dict[str, Path]] = {
     "AUT002": ("spec", "autoscaling", "maxReplicas"),
     "AUT003": ("spec", "autoscaling", "metric"),
     "AUT012": ("spec", "autoscaling", "metric"),
     "AUT027": ("spec", "autoscaling", "metric"),
 }
-#: Fields that mean nothing without another one.
+#: Fields that have no effect without another field.
 DEPENDENTS: Final[dict[Path, tuple[str, ...]]] = {
     ("spec", "autoscaling", "metric"): ("metricName", "metricThreshold", "metricThresholdPercentage"),
     ("spec", "traffic", "canaryPercent"): ("stableRevision",),
@@ -50,7 +50,7 @@ BLOCK: Final = 2
 
 @dataclass(slots=True)
 class Attempt:
-    """A spec that was tried: what it renders to, what was taken out for that, and what stood in the way."""
+    """A trial render: the spec, the rendered object, the problems of removed fields, and the problems that remained."""
 
     draft: Draft
     top: Object | None = None
@@ -59,83 +59,83 @@ class Attempt:
 
 
 def render(native: dict[str, Any], profile: Profile, kind: str) -> tuple[Object | None, list[Problem]]:
-    """Return the top object of a document, or the problems that keep it from being made."""
+    """Return the top object of a document, or None and the errors that prevent rendering it."""
     inference, problems = shapes.validate(native)
     if inference is None:
         return None, problems
     try:
-        made = translate(inference, profile, json.dumps(native["spec"], sort_keys=True, default=str))
+        translation = translate(inference, profile, json.dumps(native["spec"], sort_keys=True, default=str))
     except (Conflict, OverflowError) as conflict:
-        # Both are faults of the translation with what the object says, and the object is reported all the same.
+        # A defect of the translation for the object's values. It is reported like an unsupported object.
         return None, [Problem("IMP005", ("spec",), str(conflict))]
-    top = next((item for item in made.objects if item["kind"] == kind), None)
-    return top, errors(list(made.problems))
+    top = next((obj for obj in translation.objects if obj["kind"] == kind), None)
+    return top, errors(list(translation.problems))
 
 
 def attempt(draft: Draft, profile: Profile, kind: str) -> Attempt:
-    """Render a draft, without the fields that are refused."""
-    # A field that is removed from the spec must stay in the object.
+    """Render a draft, and remove the fields that are refused until it renders."""
+    # The values are part of the object, which must not change when a field of the spec is removed.
     draft.native = deepcopy(draft.native)
-    found = Attempt(draft)
+    result = Attempt(draft)
     for _ in range(ROUNDS):
-        found.top, problems = render(draft.native, profile, kind)
+        result.top, problems = render(draft.native, profile, kind)
         if not problems:
             break
-        in_turn = sorted(problems, key=_last_first, reverse=True)
-        taken = [gone for problem in in_turn if (gone := _take(draft.native, problem)) is not None]
-        found.dropped += taken
-        found.blocked = problems
-        if not taken:
-            found.top = None
+        ordered = sorted(problems, key=_last_first, reverse=True)
+        removed = [refused for problem in ordered if (refused := _take(draft.native, problem)) is not None]
+        result.dropped += removed
+        result.blocked = problems
+        if not removed:
+            result.top = None
             break
-    return found
+    return result
 
 
 def _last_first(problem: Problem) -> list[str]:
-    """Return a key by which items of a list sort by number, so that the last can be taken out first."""
+    """Return a sort key that compares list indexes as numbers, so that the last item can be removed first."""
     return [f"{part:09d}" if isinstance(part, int) else part for part in problem.field]
 
 
 def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
     """Remove the refused field, or its block if the field is missing, and return the problem with that path.
 
-    None if it cannot go.
+    Returns None if the field cannot be removed.
     """
-    where = problem.field
+    path = problem.field
     if problem.code == "SRV019":
         model = native["spec"]["model"]
         if model.get("uri") == PLACEHOLDER:
             return None
         model["uri"] = PLACEHOLDER
         return problem
-    if problem.code in INSTEAD and at(native, *INSTEAD[problem.code]) is not None:
-        where = INSTEAD[problem.code]
-    while where and not _present(native, where):
-        where = where[:-1]
+    if problem.code in REMOVED_INSTEAD and at(native, *REMOVED_INSTEAD[problem.code]) is not None:
+        path = REMOVED_INSTEAD[problem.code]
+    while path and not _present(native, path):
+        path = path[:-1]
     # A whole ``spec`` or ``metadata`` is not removed.
-    if len(where) < BLOCK or where in ESSENTIAL:
+    if len(path) < BLOCK or path in ESSENTIAL:
         return None
-    holder = at(native, *where[:-1])
-    del holder[where[-1]]
-    for dependent in DEPENDENTS.get(where, ()):
+    holder = at(native, *path[:-1])
+    del holder[path[-1]]
+    for dependent in DEPENDENTS.get(path, ()):
         holder.pop(dependent, None)
-    above = where[:-1]
-    while not holder and len(above) >= BLOCK and isinstance(above[-1], str):
-        holder = at(native, *above[:-1])
-        del holder[above[-1]]
-        above = above[:-1]
-    return replace(problem, field=where)
+    parent = path[:-1]
+    while not holder and len(parent) >= BLOCK and isinstance(parent[-1], str):
+        holder = at(native, *parent[:-1])
+        del holder[parent[-1]]
+        parent = parent[:-1]
+    return replace(problem, field=path)
 
 
 def _present(data: Any, path: Path) -> bool:
-    holder, last = at(data, *path[:-1]), path[-1]
+    holder, key = at(data, *path[:-1]), path[-1]
     if isinstance(holder, dict):
-        return last in holder
-    return isinstance(holder, list) and isinstance(last, int) and last < len(holder)
+        return key in holder
+    return isinstance(holder, list) and isinstance(key, int) and key < len(holder)
 
 
 def differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, bool]]:
-    """Yield the place of each single difference, and whether something is there in ``new``."""
+    """Yield the path of each difference, and whether ``new`` has a value there."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*new, *(name for name in old if name not in new)]:
             if name not in new or name not in old:
@@ -143,11 +143,11 @@ def differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, boo
             else:
                 yield from differences(old[name], new[name], (*path, name))
     elif isinstance(old, list) and isinstance(new, list):
-        nothing = object()
-        for index, (here, there) in enumerate(zip_longest(old, new, fillvalue=nothing)):
-            if here is nothing or there is nothing:
-                yield (*path, index), there is not nothing
+        missing = object()
+        for index, (old_item, new_item) in enumerate(zip_longest(old, new, fillvalue=missing)):
+            if old_item is missing or new_item is missing:
+                yield (*path, index), new_item is not missing
             else:
-                yield from differences(here, there, (*path, index))
+                yield from differences(old_item, new_item, (*path, index))
     elif old != new:
         yield path, True

@@ -1,4 +1,4 @@
-"""Objects as their authors wrote them: without what servers, webhooks and Ebbtide itself add."""
+"""The cleaning of live objects: fields that servers, webhooks and Ebbtide itself add are removed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 #: A thousandth of a unit, in billionths.
 MILLI: Final = quantities.NANO // 1000
-#: The modules of the kinds that are read back.
+#: The modules of the supported kinds.
 KINDS: Final = (knative, kserve)
 
-#: Where containers with resources are, in either kind.
+#: The paths of containers with resources, in both kinds.
 CONTAINERS: Final = (
     ("spec", "template", "spec", "containers", "*"),
     ("spec", "predictor", "containers", "*"),
@@ -30,38 +30,38 @@ CONTAINERS: Final = (
 
 
 def clean(obj: Object, profile: Profile, *, marked: bool | None = None) -> Object:
-    """Return ``obj`` as its author wrote it: without what servers, webhooks and Ebbtide itself add.
+    """Return ``obj`` as its author wrote it: without fields that servers, webhooks and Ebbtide itself add.
 
-    Two objects that are equal when cleaned are the same service. ``marked`` is whether a server has been at
-    the object, and is found out if it is not said.
+    Two objects that are equal when cleaned are the same service. ``marked`` is whether a server has written the
+    object; None detects it.
     """
     was_live = touched(obj) if marked is None else marked
-    found: Object = prune(obj)
-    drop_defaults(found, SERVER, marked=True)
-    found = strip(found)[0]
-    metadata = found.get("metadata")
+    result: Object = prune(obj)
+    drop_defaults(result, SERVER, marked=True)
+    result = strip(result)[0]
+    metadata = result.get("metadata")
     if isinstance(metadata, dict) and not metadata.get("namespace"):
-        # kubectl would take the caller's; the profile says what that is here.
+        # kubectl would use the current context's namespace. The profile's default replaces it here.
         metadata["namespace"] = profile.spec.projects.default_namespace
-    for where in CONTAINERS:
-        for resources in each(found, (*where, "resources")):
+    for path in CONTAINERS:
+        for resources in each(result, (*path, "resources")):
             _canonical_amounts(resources)
-    module = kind_of(found)
+    module = kind_of(result)
     if module is not None:
-        module.normal(found, profile.spec, marked=was_live)
-    # A webhook's annotation may have been the only one.
-    cleaned: Object = strip(found)[0]
+        module.normalize(result, profile.spec, marked=was_live)
+    # Removing a webhook's annotation may have left an empty map.
+    cleaned: Object = strip(result)[0]
     return cleaned
 
 
 def _canonical_amounts(resources: Any) -> None:
-    """Write quantities as the API server does, without requests that Kubernetes makes equal to limits."""
+    """Rewrite quantities in the API server's format, and remove requests that Kubernetes sets equal to limits."""
     if not isinstance(resources, dict):
         return
-    for part in ("requests", "limits"):
-        amounts = resources.get(part)
+    for kind in ("requests", "limits"):
+        amounts = resources.get(kind)
         if isinstance(amounts, dict):
-            resources[part] = {name: _amount(name, amount) for name, amount in amounts.items()}
+            resources[kind] = {name: _amount(name, amount) for name, amount in amounts.items()}
     requests, limits = resources.get("requests"), resources.get("limits")
     if isinstance(requests, dict) and isinstance(limits, dict):
         for name in [name for name, amount in requests.items() if "/" in name and limits.get(name) == amount]:
@@ -80,4 +80,4 @@ def _amount(name: str, amount: Any) -> Any:
 
 def kind_of(obj: Object) -> ModuleType | None:
     """Return the module of an object's kind."""
-    return next((kind for kind in KINDS if kind.recognise(obj)), None)
+    return next((kind for kind in KINDS if kind.recognize(obj)), None)

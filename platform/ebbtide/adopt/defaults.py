@@ -1,4 +1,4 @@
-"""Values that API servers, controllers and webhooks add to any object."""
+"""Default values that API servers, controllers and webhooks add to objects."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ANY: Final = _Any()
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A value that a server or a webhook adds: where (``*`` is each item of a list), what, and who does so.
+    """A value that a server or a webhook adds: its path (``*`` is each item of a list), the value, and its upstream source.
 
-    With ``marked`` a spec can say the same, so it is taken out only of objects that a server has touched.
+    ``marked`` is for a value that a spec can set too: it is removed only from objects that a server has written.
     """
 
     where: tuple[str, ...]
@@ -62,12 +62,12 @@ SERVER: Final = (
         )
     ),
 )
-#: Any of these shows that a server has been at the object.
-MARKS: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
+#: Metadata that shows that a server has written the object.
+SERVER_MARKS: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
 
 
 def drop_defaults(obj: Object, rows: tuple[Default, ...], *, marked: bool) -> None:
-    """Take the values of ``rows`` out of ``obj``, in place."""
+    """Remove the default values of ``rows`` from ``obj``, in place."""
     for row in rows:
         if row.marked and not marked:
             continue
@@ -75,36 +75,36 @@ def drop_defaults(obj: Object, rows: tuple[Default, ...], *, marked: bool) -> No
             if not isinstance(holder, dict) or row.where[-1] not in holder:
                 continue
             value = holder[row.where[-1]]
-            # False is 0 to Python, and not to Kubernetes.
+            # False equals 0 in Python, but not in Kubernetes.
             if row.value is ANY or (value == row.value and type(value) is type(row.value)):
                 del holder[row.where[-1]]
 
 
 def touched(obj: Object) -> bool:
-    """Return whether a server has written to ``obj``, so that its author may not have set the defaults in it."""
+    """Return whether a server has written ``obj``, so that the defaults in it may not be its author's."""
     metadata = obj.get("metadata")
-    return "status" in obj or any(at(metadata, mark) is not None for mark in MARKS)
+    return "status" in obj or any(at(metadata, mark) is not None for mark in SERVER_MARKS)
 
 
 def strip(value: Any) -> tuple[Any, list[str]]:
-    """Return ``value`` without labels and annotations of Ebbtide's own at any depth, and which there were."""
-    gone: list[str] = []
-    return _stripped(value, gone), gone
+    """Return ``value`` without Ebbtide's labels and annotations at any depth, and the keys of those removed."""
+    removed: list[str] = []
+    return _stripped(value, removed), removed
 
 
-def _stripped(value: Any, gone: list[str]) -> Any:
+def _stripped(value: Any, removed: list[str]) -> Any:
     if isinstance(value, list):
-        return [_stripped(item, gone) for item in value]
+        return [_stripped(item, removed) for item in value]
     if not isinstance(value, dict):
         return value
-    found = {}
+    result = {}
     for key, item in value.items():
-        kept = item
+        rest = item
         if key in {"labels", "annotations"} and isinstance(item, dict):
-            own = [name for name in item if isinstance(name, str) and name.startswith(keys.EBBTIDE)]
-            gone.extend(own)
-            kept = {name: text for name, text in item.items() if name not in own}
-            if not kept:
+            ours = [name for name in item if isinstance(name, str) and name.startswith(keys.EBBTIDE)]
+            removed.extend(ours)
+            rest = {name: text for name, text in item.items() if name not in ours}
+            if not rest:
                 continue
-        found[key] = _stripped(kept, gone)
-    return found
+        result[key] = _stripped(rest, removed)
+    return result

@@ -1,4 +1,4 @@
-"""The spec of a live object, field by field."""
+"""The derivation of a spec from a live object, field by field."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from ebbtide.adopt.view import ObjectView
     from ebbtide.profile.models import ProfileSpec
 
-#: The address of a model that no spec can express: the path where KServe's runtimes find it.
+#: The URI for a model whose address no spec can express: the path where KServe's runtimes find the model.
 PLACEHOLDER: Final = "file:///mnt/models"
 #: The upper bound of ``compute.cpuCoreRequest``.
-MOST_CORES: Final = 100_000
-#: Names of the port that say gRPC: Knative's, and KServe Standard's.
+MAX_CORES: Final = 100_000
+#: Port names for gRPC, of Knative and of KServe Standard.
 GRPC: Final = {"h2c", "grpc"}
 PORT: Final = 8080
 # The parts of an object.
@@ -43,15 +43,19 @@ PREDICTOR: Final = "predictor"
 
 
 def _cores(value: Any) -> float | None:
-    found = quantities.nano(value) if isinstance(value, str) else None
-    return None if found is None or found > MOST_CORES * quantities.NANO else quantities.plain(found / quantities.NANO)
+    billionths = quantities.nano(value) if isinstance(value, str) else None
+    return (
+        None
+        if billionths is None or billionths > MAX_CORES * quantities.NANO
+        else quantities.plain(billionths / quantities.NANO)
+    )
 
 
 def _groups(value: Any) -> str | None:
-    return ",".join(str(item) for item in value) if isinstance(value, list) and value else None
+    return ",".join(str(group) for group in value) if isinstance(value, list) and value else None
 
 
-#: The fields that one field of the object says: its place in a part of the object, which is the row's kind.
+#: Fields of the spec with exactly one counterpart in the object. A row's kind is the part of the object that contains it.
 FIELDS: Final = (
     FieldRow("image", "spec.image", CONTAINER),
     FieldRow("imagePullPolicy", "spec.imagePullPolicy", CONTAINER),
@@ -77,22 +81,22 @@ FIELDS: Final = (
 
 
 def derive(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool) -> Draft:
-    """Return the spec of an object, as if it was meant for the node pools ``chosen`` (none: the first).
+    """Return the spec of an object under the assumption that it uses the node pools ``chosen`` (none: the first).
 
-    With ``gpu`` the pool's way of sharing is read back; without, GPUs are extended resources like any other.
+    With ``gpu``, the GPU request is read by the pool's backend. Without, GPUs are read as extended resources.
     """
     draft = Draft(document(None, {}), cluster=cluster)
     bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
     for row in FIELDS:
         base = bases[row.kind]
         if base is not None:
-            where = (*base, *path_of(row.name))
-            value = at(view.obj, *where)
-            draft.keep(row.to, value if row.read is None else row.read(value), where)
-    known = {pool.name: pool for pool in cluster.node_pools}
-    pools = tuple(known[name] for name in chosen)
-    first = pools[0] if pools else next(iter(cluster.node_pools), None)
-    shared = find_gpus(view, first) if gpu and first is not None else None
+            path = (*base, *path_of(row.name))
+            value = at(view.obj, *path)
+            draft.keep(row.to, value if row.read is None else row.read(value), path)
+    by_name = {pool.name: pool for pool in cluster.node_pools}
+    pools = tuple(by_name[name] for name in chosen)
+    default_pool = pools[0] if pools else next(iter(cluster.node_pools), None)
+    shared = find_gpus(view, default_pool) if gpu and default_pool is not None else None
     find_metadata(view, draft)
     _serving(view, draft)
     _model(view, draft)
@@ -106,13 +110,13 @@ def derive(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, g
     find_pod_metadata(view, draft, shared)
     _security(view, draft)
     draft.keep("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
-    find_placement(view, draft, pools or ((first,) if shared is not None and first is not None else ()))
+    find_placement(view, draft, pools or ((default_pool,) if shared is not None and default_pool is not None else ()))
     find_volumes(view, draft)
     return draft
 
 
 def find_metadata(view: ObjectView, draft: Draft) -> None:
-    """Find name, namespace or project, and the object's own labels and annotations."""
+    """Derive name, namespace or project, and the labels and annotations of the object itself."""
     metadata = draft.native["metadata"]
     metadata["name"] = at(view.obj, "metadata", "name")
     namespace = at(view.obj, "metadata", "namespace")
@@ -121,36 +125,36 @@ def find_metadata(view: ObjectView, draft: Draft) -> None:
         draft.keep("spec.project", project, ("metadata", "namespace"))
     elif namespace != draft.cluster.projects.default_namespace:
         metadata["namespace"] = namespace
-    written = _enforced(view, draft.cluster)[3]
+    enforcing = _enforced(view, draft.cluster)[3]
     for part in ("labels", "annotations"):
-        found = {
+        entries = {
             key: value
             for key, value in lawful(texts(at(view.obj, "metadata", part)), labels=part == "labels")
-            if key not in written
+            if key not in enforcing
         }
-        if found:
-            metadata[part] = found
+        if entries:
+            metadata[part] = entries
             draft.origins["metadata", part] = ("metadata", part)
 
 
 def _project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | None:
-    """Return the project whose namespace this is, if it is one's."""
+    """Return the project that the namespace belongs to, None if it is not a project's namespace."""
     projects = cluster.projects
     if not isinstance(namespace, str) or namespace == projects.default_namespace:
         return None
-    before, _, after = projects.namespace.partition("{project}")
-    found = re.fullmatch(f"{re.escape(before)}(.+?){re.escape(after)}", namespace)
-    if found is None or names.LABEL.fullmatch(found[1]) is None:
+    prefix, _, suffix = projects.namespace.partition("{project}")
+    match = re.fullmatch(f"{re.escape(prefix)}(.+?){re.escape(suffix)}", namespace)
+    if match is None or names.LABEL.fullmatch(match[1]) is None:
         return None
-    if projects.closed and found[1] not in projects.known:
+    if projects.closed and match[1] not in projects.known:
         return None
     queue = texts(view.part(view.pod_metadata, "labels")).get(keys.KAI_QUEUE)
-    # Under KAI a project's pods carry its queue: without it, the namespace was named directly.
-    return found[1] if cluster.scheduling.scheduler != priority.KAI or queue == found[1] else None
+    # Under KAI a project's pods have its queue label. Without the label, the spec set the namespace directly.
+    return match[1] if cluster.scheduling.scheduler != priority.KAI or queue == match[1] else None
 
 
 def _serving(view: ObjectView, draft: Draft) -> None:
-    """Find the kind of object, where ``auto`` gives another, the port and the time-outs."""
+    """Derive the port, the timeouts, the pull secrets, and the kind of object if ``auto`` would choose another."""
     automatic = "kserve" if view.model is not None else "knative"
     if view.serving != automatic or any(BACKENDS[pool.backend].claims for pool in draft.cluster.node_pools):
         draft.keep("spec.serving", view.serving, ("metadata", "annotations"))
@@ -165,59 +169,61 @@ def _serving(view: ObjectView, draft: Draft) -> None:
         draft.keep("spec.servingConfiguration.requestTimeoutSeconds", at(view.obj, *view.timeout), view.timeout)
     draft.keep("spec.autoscaling.concurrencyHardLimit", at(view.obj, *view.concurrency), view.concurrency)
     deadline = seconds(view.annotations().get(keys.PROGRESS_DEADLINE))
-    where = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)
-    draft.keep("spec.servingConfiguration.initializationTimeoutSeconds", deadline, where)
+    path = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)
+    draft.keep("spec.servingConfiguration.initializationTimeoutSeconds", deadline, path)
     secrets = mappings(view.part(view.pod, "imagePullSecrets"))
-    named = [{"name": item["name"]} for item in secrets if item.keys() == {"name"}]
-    draft.keep("spec.imagePullSecrets", named, (*view.pod, "imagePullSecrets"))
+    pull_secrets = [{"name": secret["name"]} for secret in secrets if secret.keys() == {"name"}]
+    draft.keep("spec.imagePullSecrets", pull_secrets, (*view.pod, "imagePullSecrets"))
 
 
 def _model(view: ObjectView, draft: Draft) -> None:
-    """Find the address of a model that says it in another way than by storageUri."""
+    """Derive the URI of a model that does not use storageUri."""
     model = view.model
     if model is None or "uri" in draft.spec.get("model", {}) or "image" in draft.spec:
         return
     scheme, bucket = (view.part(model, "storage", "parameters", name) for name in ("type", "bucket"))
     path = view.part(model, "storage", "path")
-    known = isinstance(scheme, str) and isinstance(bucket, str) and isinstance(path, str)
-    draft.keep("spec.model.uri", f"{scheme}://{bucket}/{path}" if known else PLACEHOLDER, (*model, "storage"))
+    complete = isinstance(scheme, str) and isinstance(bucket, str) and isinstance(path, str)
+    draft.keep("spec.model.uri", f"{scheme}://{bucket}/{path}" if complete else PLACEHOLDER, (*model, "storage"))
 
 
-#: The access types that name users or groups, and which of the two.
+#: The authorization types that list names: whether they have users, and whether they have groups.
 NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, True)}
 
 
 def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
-    """Return who may call, as far as the profile's labels and annotations show: kind, users, groups, keys."""
+    """Return the access that the profile's labels and annotations show: authorization type, users, groups, matching keys."""
     for kind, enforcer in cluster.access.enforces.items():
-        people: dict[str, str] = {}
+        lists: dict[str, str] = {}
         rows = [("labels", enforcer.labels), ("annotations", enforcer.annotations)]
         if any(source for _, source in rows) and all(
-            _matches(template, texts(at(view.obj, "metadata", part)).get(key), people)
+            _matches(template, texts(at(view.obj, "metadata", part)).get(key), lists)
             for part, source in rows
             for key, template in source.items()
         ):
             written = {key for _, source in rows for key in source}
-            users, groups = ([item for item in people.get(name, "").split(",") if item] for name in ("users", "groups"))
+            users, groups = (
+                [entry for entry in lists.get(name, "").split(",") if entry] for name in ("users", "groups")
+            )
             if kind not in NAMED or NAMED[kind] == (bool(users), bool(groups)):
                 return kind, users, groups, written
     return None, [], [], set()
 
 
-def _matches(template: str, text: str | None, people: dict[str, str]) -> bool:
-    """Return whether ``text`` is a filled ``template``, and add its users and groups to ``people``."""
+def _matches(template: str, text: str | None, lists: dict[str, str]) -> bool:
+    """Return whether ``text`` matches ``template``, and add its users and groups to ``lists``."""
     parts = re.split(r"(\{users\}|\{groups\})", template)
     pattern = "".join("(.*)" if part in {"{users}", "{groups}"} else re.escape(part) for part in parts)
-    found = re.fullmatch(pattern, text) if text is not None else None
-    if found is None:
+    match = re.fullmatch(pattern, text) if text is not None else None
+    if match is None:
         return False
-    marks = [part[1:-1] for part in parts if part in {"{users}", "{groups}"}]
-    people.update(zip(marks, found.groups(), strict=True))
+    placeholders = [part[1:-1] for part in parts if part in {"{users}", "{groups}"}]
+    lists.update(zip(placeholders, match.groups(), strict=True))
     return True
 
 
 def _access(view: ObjectView, draft: Draft) -> None:
-    """Find who may call, and from where."""
+    """Derive the authorization type with its users and groups, and cluster-local access."""
     kind, users, groups, _ = _enforced(view, draft.cluster)
     if kind is not None and kind != "public":
         draft.keep("spec.servingPort.authorizationType", kind, ("metadata",))
@@ -229,10 +235,10 @@ def _access(view: ObjectView, draft: Draft) -> None:
 
 
 def _traffic(view: ObjectView, draft: Draft) -> None:
-    """Find a canary and the revision that gets the rest."""
+    """Derive the canary percentage and the revision that gets the remaining traffic."""
     targets = mappings(at(view.obj, "spec", "traffic")) if view.predictor is None else []
-    newest = [item for item in targets if item.get("latestRevision") is True]
-    others = [item for item in targets if "revisionName" in item]
+    newest = [target for target in targets if target.get("latestRevision") is True]
+    others = [target for target in targets if "revisionName" in target]
     if len(newest) == 1 and len(others) <= 1 and len(targets) == len(newest) + len(others):
         draft.keep("spec.traffic.canaryPercent", newest[0].get("percent"), ("spec", "traffic"))
         if others:
@@ -240,24 +246,24 @@ def _traffic(view: ObjectView, draft: Draft) -> None:
 
 
 def _priority(view: ObjectView, draft: Draft) -> None:
-    """Find the priority class by the name that a spec gives it."""
-    found = view.part(view.pod, "priorityClassName")
-    where = (*view.pod, "priorityClassName")
-    if not isinstance(found, str) or found == priority.DEFAULT:
+    """Derive the priority class by its name in a spec."""
+    class_name = view.part(view.pod, "priorityClassName")
+    path = (*view.pod, "priorityClassName")
+    if not isinstance(class_name, str) or class_name == priority.DEFAULT:
         return
     for name in priority.LEVELS:
         for preemptible in (True, False):
-            if found == priority.level(name, preemptible).name:
-                draft.keep("spec.priorityClass", name, where)
-                draft.keep("spec.preemptibility", "preemptible" if preemptible else None, where)
+            if class_name == priority.level(name, preemptible).name:
+                draft.keep("spec.priorityClass", name, path)
+                draft.keep("spec.preemptibility", "preemptible" if preemptible else None, path)
                 return
-    if found in draft.cluster.scheduling.classes:
-        draft.keep("spec.priorityClass", found, where)
+    if class_name in draft.cluster.scheduling.classes:
+        draft.keep("spec.priorityClass", class_name, path)
 
 
 def _security(view: ObjectView, draft: Draft) -> None:
-    """Find whether root is refused, where that is not what the profile says anyway."""
-    where = (*(view.container or ()), "securityContext", "runAsNonRoot")
-    found = view.part(view.container, "securityContext", "runAsNonRoot")
-    if found is not draft.cluster.pods.run_as_non_root:
-        draft.keep("spec.security.runAsNonRoot", found, where)
+    """Derive runAsNonRoot if it differs from the profile's default."""
+    path = (*(view.container or ()), "securityContext", "runAsNonRoot")
+    run_as_non_root = view.part(view.container, "securityContext", "runAsNonRoot")
+    if run_as_non_root is not draft.cluster.pods.run_as_non_root:
+        draft.keep("spec.security.runAsNonRoot", run_as_non_root, path)

@@ -1,7 +1,7 @@
-"""A live or exported Knative Service.
+"""The import of a live or exported Knative Service.
 
-Upstream: knative.dev/serving pkg/apis/serving/v1/revision_defaults.go and route_defaults.go (what the webhook
-adds), pkg/apis/autoscaling/register.go (annotations and their older spellings).
+Upstream: knative.dev/serving pkg/apis/serving/v1/revision_defaults.go and route_defaults.go (the webhook's
+defaults), pkg/apis/autoscaling/register.go (annotations and their older spellings).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONTAINER: Final = (*POD, "containers", "*")
 _REVISION: Final = "serving pkg/apis/serving/v1/revision_defaults.go"
 _ROUTE: Final = "serving pkg/apis/serving/v1/route_defaults.go"
 
-#: Fields that the webhook adds. One that a spec can set, too, is dropped only if a server has written the object.
+#: Defaults that the webhook adds. One that a spec can set too is removed only if a server has written the object.
 DEFAULTS: Final = (
     Default((*POD, "enableServiceLinks"), False, f"{_REVISION}: enable-service-links"),
     Default((*CONTAINER, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
@@ -51,7 +51,7 @@ DEFAULTS: Final = (
 )
 #: The webhook adds these to a readiness probe with a periodSeconds.
 TIMED: Final = (("failureThreshold", 3), ("timeoutSeconds", 1))
-#: Field of a revision, the key of config-defaults that says its default, upstream's value for that.
+#: A field of a revision, the key of its default in config-defaults, and the upstream value of the key.
 CONFIGURED: Final = (
     ("timeoutSeconds", "revision-timeout-seconds", "300"),
     ("responseStartTimeoutSeconds", "revision-response-start-timeout-seconds", "300"),
@@ -59,31 +59,31 @@ CONFIGURED: Final = (
 )
 
 
-def recognise(data: dict[str, Any]) -> bool:
+def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is a Knative Service."""
     return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
-def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
-    """Take Knative's own defaults out of ``obj``, in place."""
+def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
+    """Remove Knative's defaults from ``obj``, in place."""
     drop_defaults(obj, DEFAULTS, marked=marked)
     revision = at(obj, *POD)
     if marked and isinstance(revision, dict):
-        for name, key, usual in CONFIGURED:
-            if str(revision.get(name)) == cluster.knative.defaults.get(key, usual):
+        for name, key, default in CONFIGURED:
+            if str(revision.get(name)) == cluster.knative.defaults.get(key, default):
                 del revision[name]
         for probe in each(obj, (*CONTAINER, "readinessProbe")):
             if isinstance(probe, dict) and probe.get("periodSeconds"):
-                for name, usual_number in TIMED:
-                    if probe.get(name) == usual_number:
+                for name, default_number in TIMED:
+                    if probe.get(name) == default_number:
                         del probe[name]
     containers = at(obj, *POD, "containers")
     if isinstance(containers, list) and len(containers) == 1 and isinstance(containers[0], dict):
         containers[0]["name"] = containers[0].get("name") or "user-container"
 
 
-def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
-    """Return where the parts of a Knative Service are."""
+def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
+    """Return a view of a Knative Service, with the paths of its parts."""
     return ObjectView(
         obj=obj,
         serving="knative",
@@ -92,10 +92,10 @@ def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
         container=serving_container(obj, (*POD, "containers")),
         concurrency=(*POD, "containerConcurrency"),
         timeout=(*POD, "timeoutSeconds"),
-        usual_minimum=int_or(cluster.knative.autoscaler.get("min-scale"), 0),
+        default_minimum=int_or(cluster.knative.autoscaler.get("min-scale"), 0),
     )
 
 
 def int_or(text: str | None, other: int) -> int:
-    """Return a ConfigMap's number, or ``other`` where there is none."""
+    """Return a ConfigMap's value as a number, or ``other`` if it is missing or not a number."""
     return int(text) if text is not None and text.isdecimal() else other

@@ -1,7 +1,7 @@
-"""A live or exported KServe InferenceService, in Knative or Standard mode.
+"""The import of a live or exported KServe InferenceService, in Knative or Standard mode.
 
 Upstream: github.com/kserve/kserve pkg/apis/serving/v1beta1: inference_service_defaults.go and
-predictor_custom.go (what the webhook adds and rewrites), component.go (scaleMetric, scaleTarget).
+predictor_custom.go (the webhook's defaults and rewrites), component.go (scaleMetric, scaleTarget).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ KIND: Final = "InferenceService"
 PREDICTOR: Final = ("spec", "predictor")
 MODEL: Final = (*PREDICTOR, "model")
 CONTAINER: Final = (*PREDICTOR, "containers", "*")
-#: The annotation that the webhook makes of the model's format: serving.kserve.io/modelFormat: sklearn
+#: The annotation that the webhook sets to the model's format: serving.kserve.io/modelFormat: sklearn
 MODEL_FORMAT: Final = "serving.kserve.io/modelFormat"
 _DEFAULTER: Final = "kserve pkg/apis/serving/v1beta1/inference_service_defaults.go"
 
-#: Fields that the webhook or Go's encoding adds and that no spec sets.
+#: Defaults that the webhook or Go's encoding adds and that no spec sets.
 DEFAULTS: Final = (
     *(
         row
@@ -39,12 +39,12 @@ DEFAULTS: Final = (
             Default((*part, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
             Default((*part, "resources", "requests"), {}, f"{_DEFAULTER}: setResourceRequirementDefaults"),
             Default((*part, "resources", "limits"), {}, f"{_DEFAULTER}: setResourceRequirementDefaults"),
-            Default((*part, "resources"), {}, "Go writes core/v1 Container.resources even where it is empty"),
+            Default((*part, "resources"), {}, "Go writes core/v1 Container.resources even if it is empty"),
         )
     ),
-    Default((*MODEL, "name"), "", "Go writes core/v1 Container.name even where it is empty"),
+    Default((*MODEL, "name"), "", "Go writes core/v1 Container.name even if it is empty"),
 )
-#: Predictors by framework, which the webhook rewrites into ``model``, and the protocol that some of them get.
+#: Predictors by framework, which the webhook rewrites to ``model``, and the protocol that it sets for some of them.
 FRAMEWORKS: Final = {
     "sklearn": None,
     "xgboost": None,
@@ -59,13 +59,13 @@ FRAMEWORKS: Final = {
 }
 
 
-def recognise(data: dict[str, Any]) -> bool:
+def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is an InferenceService."""
     return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
-def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
-    """Rewrite as KServe's webhook does and take its own defaults out of ``obj``, in place."""
+def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
+    """Rewrite ``obj`` as KServe's webhook does, and remove the webhook's defaults, in place."""
     predictor, annotations = at(obj, *PREDICTOR), at(obj, "metadata", "annotations")
     if isinstance(predictor, dict):
         _framework(predictor)
@@ -88,19 +88,19 @@ def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
 
 
 def _framework(predictor: dict[str, Any]) -> None:
-    """Turn the older ``sklearn: {…}`` into ``model``."""
-    named = [name for name in FRAMEWORKS if isinstance(predictor.get(name), dict)]
-    if len(named) != 1 or "model" in predictor or "modelFormat" in predictor[named[0]]:
+    """Convert the older form ``sklearn: {…}`` to ``model``."""
+    frameworks = [name for name in FRAMEWORKS if isinstance(predictor.get(name), dict)]
+    if len(frameworks) != 1 or "model" in predictor or "modelFormat" in predictor[frameworks[0]]:
         return
-    model = predictor.pop(named[0])
-    predictor["model"] = {**model, "modelFormat": {"name": named[0]}}
-    protocol = FRAMEWORKS[named[0]]
+    model = predictor.pop(frameworks[0])
+    predictor["model"] = {**model, "modelFormat": {"name": frameworks[0]}}
+    protocol = FRAMEWORKS[frameworks[0]]
     if protocol is not None:
         predictor["model"].setdefault("protocolVersion", protocol)
 
 
-def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
-    """Return where the parts of an InferenceService are."""
+def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
+    """Return a view of an InferenceService, with the paths of its parts."""
     has_model = isinstance(at(obj, *MODEL), dict)
     container: Path | None = MODEL if has_model else serving_container(obj, (*PREDICTOR, "containers"))
     return ObjectView(
@@ -111,16 +111,16 @@ def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
         container=container,
         concurrency=(*PREDICTOR, "containerConcurrency"),
         timeout=(*PREDICTOR, "timeout"),
-        usual_minimum=1,
+        default_minimum=1,
         model=MODEL if has_model else None,
         predictor=PREDICTOR,
     )
 
 
 def _serving(obj: Object, cluster: ProfileSpec) -> Serving:
-    asked = at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE)
-    if asked in MODES["kserve-standard"]:
+    mode = at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE)
+    if mode in MODES["kserve-standard"]:
         return "kserve-standard"
-    if asked in MODES["kserve"] or "Knative" in cluster.kserve.modes:
+    if mode in MODES["kserve"] or "Knative" in cluster.kserve.modes:
         return "kserve"
     return "kserve-standard"

@@ -1,8 +1,7 @@
-"""Live and exported objects, read back into specs, with a patch for the rest.
+"""The import of live and exported objects: a spec, with a patch for everything that the spec does not express.
 
-The inverse is best effort and is never trusted: the spec it finds is rendered, and whatever differs from the
-live object becomes a patch in ``spec.patches``. So rendering an import gives the object back, whatever was in
-it.
+The derived spec is a best effort and is verified: it is rendered, and each difference from the live object goes to
+``spec.patches``. Rendering the import therefore reproduces the object, whatever it contains.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Import:
-    """A live object as a native document, with the document's patch on the object, and the problems found."""
+    """The result of an import: the native document, its patch, the problems, and the origin of each field."""
 
     native: dict[str, Any]
     patch: dict[str, Any] = field(default_factory=dict)
@@ -44,62 +43,62 @@ class Import:
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Return whether ``data`` is an object of a kind that is read back."""
+    """Return whether ``data`` is an object of a supported kind."""
     return kind_of(data) is not None
 
 
 def read(data: dict[str, Any], profile: Profile) -> Reading:
-    """Return the object as a spec, with a patch for what no field of it expresses."""
-    found = import_object(data, profile)
-    return Reading(found.native, found.origins, found.losses)
+    """Return the object as a spec, with a patch for everything that no field of the spec expresses."""
+    result = import_object(data, profile)
+    return Reading(result.native, result.origins, result.losses)
 
 
 def import_object(obj: Object, profile: Profile) -> Import:
-    """Return the spec of a live object, with a patch for what no field of it expresses, and the problems."""
+    """Return the spec of a live object, with a patch for everything that no field of the spec expresses, and the problems."""
     kind = kind_of(obj)
     assert kind is not None
     marked = touched(obj)
     cleaned = clean(obj, profile)
-    view: ObjectView = kind.view(cleaned, profile.spec)
-    said: list[Problem] = []
-    kept = at(obj, "metadata", "annotations", keys.SPEC)
-    if kept is not None:
-        found = _from_kept(kept, view, profile, marked=marked)
-        if found is not None:
-            return found
-        message = "the spec kept on the object no longer gives the object: somebody changed it by other means"
-        fix = "read what was found, and render it again to keep the new spec"
-        said.append(warning("IMP003", ("metadata", "annotations", keys.SPEC), message, fix))
-    best = _best(view, profile, marked=marked)
-    draft = best.draft
+    view: ObjectView = kind.make_view(cleaned, profile.spec)
+    found_problems: list[Problem] = []
+    stored = at(obj, "metadata", "annotations", keys.SPEC)
+    if stored is not None:
+        imported = _from_kept(stored, view, profile, marked=marked)
+        if imported is not None:
+            return imported
+        message = "the spec stored on the object no longer matches it: the object was changed without Ebbtide"
+        fix = "review the imported spec, and apply it to store it on the object"
+        found_problems.append(warning("IMP003", ("metadata", "annotations", keys.SPEC), message, fix))
+    nearest = _best(view, profile, marked=marked)
+    draft = nearest.draft
     category = at(obj, "metadata", "labels", keys.CATEGORY)
     if isinstance(category, str) and LABEL_VALUE.fullmatch(category):
         draft.keep("spec.category", category, ("metadata", "labels", keys.CATEGORY))
-    result = Import(draft.native, {}, said, draft.origins)
-    if best.top is None:
-        said.append(_impossible(best.blocked, draft))
+    result = Import(draft.native, {}, found_problems, draft.origins)
+    if nearest.top is None:
+        found_problems.append(_impossible(nearest.blocked, draft))
         return result
-    said.extend(_refused(best))
-    ours = clean(best.top, profile, marked=marked)
+    found_problems.extend(_refused(nearest))
+    ours = clean(nearest.top, profile, marked=marked)
     result.patch = difference(ours, _opened(cleaned, ours))
     if result.patch:
-        # The whole list becomes a patch, so problems about any part of it name the object.
+        # Problems about any part of the patch refer to the whole object.
         draft.origins["spec", "patches"] = ()
         draft.native["spec"]["patches"] = [{"kind": obj["kind"], "name": view.name, "patch": result.patch}]
         top, problems = render(draft.native, profile, obj["kind"])
         if top is None or clean(top, profile, marked=marked) != cleaned:
-            said.append(_impossible(problems, draft))
+            found_problems.append(_impossible(problems, draft))
             return result
-        said.extend(_patched(ours, _opened(cleaned, ours)))
-        said.extend(_shadowed(result.patch, ours))
-    said.append(_lost(view, obj))
+        found_problems.extend(_patched(ours, _opened(cleaned, ours)))
+        found_problems.extend(_shadowed(result.patch, ours))
+    found_problems.append(_lost(view, obj))
     return result
 
 
 def _opened(value: Any, ours: Any) -> Any:
-    """Return ``value`` with an empty map of labels or annotations wherever ``ours`` has some.
+    """Return ``value`` with an empty map of labels or annotations wherever only ``ours`` has one.
 
-    So a patch takes out each one by name, and not those that the spec gets later.
+    The patch then removes each key by name, and does not remove keys that are added to the spec later.
     """
     if not (isinstance(value, dict) and isinstance(ours, dict)):
         return value
@@ -107,22 +106,22 @@ def _opened(value: Any, ours: Any) -> Any:
     return {**{name: _opened(item, ours.get(name)) for name, item in value.items()}, **missing}
 
 
-def _from_kept(kept: Any, view: ObjectView, profile: Profile, *, marked: bool) -> Import | None:
-    """Return the spec that the object carries, if it still gives the object."""
+def _from_kept(stored: Any, view: ObjectView, profile: Profile, *, marked: bool) -> Import | None:
+    """Return the spec that is stored on the object, None if rendering it does not reproduce the object."""
     try:
-        spec = json.loads(kept) if isinstance(kept, str) else None
+        spec = json.loads(stored) if isinstance(stored, str) else None
     except (ValueError, RecursionError):
         return None
     if not isinstance(spec, dict):
         return None
-    found = Draft(document(None, {}), cluster=profile.spec)
-    find_metadata(view, found)
-    metadata = found.native["metadata"]
+    draft = Draft(document(None, {}), cluster=profile.spec)
+    find_metadata(view, draft)
+    metadata = draft.native["metadata"]
     if "project" in spec:
         metadata.pop("namespace", None)
-    elif "project" in found.spec:
+    elif "project" in draft.spec:
         metadata["namespace"] = at(view.obj, "metadata", "namespace")
-    native = {**found.native, "spec": spec}
+    native = {**draft.native, "spec": spec}
     top, problems = render(native, profile, view.obj["kind"])
     if top is None or problems or clean(top, profile, marked=marked) != view.obj:
         return None
@@ -130,37 +129,41 @@ def _from_kept(kept: Any, view: ObjectView, profile: Profile, *, marked: bool) -
 
 
 def _best(view: ObjectView, profile: Profile, *, marked: bool) -> Attempt:
-    """Return the attempt that comes nearest to the object; of equals the first."""
-    best: Attempt | None = None
-    fewest = -1
-    for chosen in candidates(view, profile.spec):
+    """Return the attempt with the fewest differences from the object, and of equal ones the first."""
+    nearest: Attempt | None = None
+    fewest_differences = -1
+    for pools in candidates(view, profile.spec):
         for gpu in (True, False):
-            tried = attempt(derive(view, profile.spec, chosen, gpu=gpu), profile, view.obj["kind"])
-            if tried.top is None:
-                best = best or tried
+            trial = attempt(derive(view, profile.spec, pools, gpu=gpu), profile, view.obj["kind"])
+            if trial.top is None:
+                nearest = nearest or trial
                 continue
-            count = sum(1 for _ in differences(clean(tried.top, profile, marked=marked), view.obj))
-            if fewest < 0 or count < fewest:
-                best, fewest = tried, count
-            if fewest == 0:
-                return tried
-    assert best is not None
-    return best
+            count = sum(1 for _ in differences(clean(trial.top, profile, marked=marked), view.obj))
+            if fewest_differences < 0 or count < fewest_differences:
+                nearest, fewest_differences = trial, count
+            if fewest_differences == 0:
+                return trial
+    assert nearest is not None
+    return nearest
 
 
 def _impossible(problems: list[Problem], draft: Draft) -> Problem:
-    where: Path = ()
-    reason, fix = "its own parts contradict each other", "import it with the profile of its own cluster"
-    for first in problems[:1]:
-        where, reason, fix = draft.origins.get(first.field, ()), f"{first.code}: {first.message}", first.fix or fix
-    return Problem("IMP005", where, f"no spec gives this object with this profile ({reason})", fix)
+    path: Path = ()
+    reason, fix = "its parts contradict each other", "import it with the profile of the cluster that it comes from"
+    for problem in problems[:1]:
+        path, reason, fix = (
+            draft.origins.get(problem.field, ()),
+            f"{problem.code}: {problem.message}",
+            problem.fix or fix,
+        )
+    return Problem("IMP005", path, f"no spec renders this object with the cluster profile ({reason})", fix)
 
 
-def _refused(found: Attempt) -> Iterator[Problem]:
-    for problem in found.dropped:
-        message = f"{dotted(problem.field)} is refused here ({problem.code}: {problem.message})"
-        where = _origin(found.draft, problem.field)
-        yield warning("IMP002", where, f"{message}; what the object has stays in a patch", problem.fix)
+def _refused(trial: Attempt) -> Iterator[Problem]:
+    for problem in trial.dropped:
+        message = f"{dotted(problem.field)} is not valid with the cluster profile ({problem.code}: {problem.message})"
+        path = _origin(trial.draft, problem.field)
+        yield warning("IMP002", path, f"{message}; the object's value is kept in spec.patches", problem.fix)
 
 
 def _origin(draft: Draft, path: Path) -> Path:
@@ -171,49 +174,49 @@ def _origin(draft: Draft, path: Path) -> Path:
 
 
 def _patched(ours: Object, cleaned: Object) -> Iterator[Problem]:
-    for path, there in differences(ours, cleaned):
-        message = "a spec always sets this and the object has none; it is taken out by a patch"
-        if there:
-            message = "the spec has no word for this; it is kept as a patch"
-        fix = "keep spec.patches as it is, or leave it out where Ebbtide's own way will do"
+    for path, present in differences(ours, cleaned):
+        message = "Ebbtide always renders this field, but the object does not have it; a patch removes it"
+        if present:
+            message = "no field of the spec expresses this; it is kept in spec.patches"
+        fix = "keep spec.patches to preserve the object, or remove the patch to use what Ebbtide renders"
         yield warning("IMP001", path, message, fix)
 
 
 def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
-    """Yield a warning for each list that the patch replaces although fields of the spec make it."""
+    """Yield a warning for each list that the patch replaces although fields of the spec render it."""
     for name, value in patch.items():
-        made = ours.get(name) if isinstance(ours, dict) else None
-        if isinstance(value, list) and made:
+        rendered = ours.get(name) if isinstance(ours, dict) else None
+        if isinstance(value, list) and rendered:
             message = (
-                "a merge patch replaces a list as a whole: while it is there, the spec's own fields for this "
-                "list (of containers: image, environment, probes, resources) change nothing"
+                "a merge patch replaces a list as a whole: as long as the patch contains it, the spec's fields for this "
+                "list have no effect (for containers: image, environment, probes, resources)"
             )
-            fix = "take the list out of spec.patches once the spec says enough"
+            fix = "remove the list from spec.patches once the spec's fields express it"
             yield warning("IMP006", (*path, name), message, fix)
         elif isinstance(value, dict):
-            yield from _shadowed(value, made, (*path, name))
+            yield from _shadowed(value, rendered, (*path, name))
 
 
-#: Fields that no object holds.
-NEVER: Final = ("slo", "relatedUrls", "exposedUrls")
+#: Fields of the spec that are not part of the object.
+NOT_IN_OBJECTS: Final = ("slo", "relatedUrls", "exposedUrls")
 
 
 def _lost(view: ObjectView, obj: Object) -> Problem:
-    """Return the one warning about what other objects, or none, would say."""
-    missing = list(NEVER)
+    """Return the warning about fields of the spec whose values are in other objects or in no object."""
+    missing = list(NOT_IN_OBJECTS)
     if at(obj, "metadata", "labels", keys.CATEGORY) is None:
         missing.append("category")
     if view.model is not None and view.part(view.pod, "serviceAccountName") is not None:
-        missing.append("model.storageSecret (the service account has it)")
+        missing.append("model.storageSecret (in the service account)")
     if view.serving == "kserve-standard" and at(obj, "metadata", "annotations", keys.AUTOSCALER_CLASS) == "external":
-        missing.append("autoscaling (an HPA or ScaledObject beside the object has it)")
+        missing.append("autoscaling (in a separate HPA or ScaledObject)")
     if view.part(view.pod, "resourceClaims") is not None:
-        missing.append("compute (resource claims of their own have it)")
-    if any("persistentVolumeClaim" in item for item in mappings(view.part(view.pod, "volumes"))):
-        missing.append("storage.pvc[].claimInfo (the claims have it)")
+        missing.append("compute (in separate resource claims)")
+    if any("persistentVolumeClaim" in volume for volume in mappings(view.part(view.pod, "volumes"))):
+        missing.append("storage.pvc[].claimInfo (in the volume claims)")
     if at(obj, "metadata", "ownerReferences") is not None:
-        missing.append("metadata.ownerReferences (another object makes this one, and may undo a change)")
-    known = {keys.SPEC, keys.PROJECT, keys.CATEGORY}
-    missing += sorted(set(strip(obj)[1]) - known)
-    message = f"not in the object: {', '.join(missing)}"
-    return warning("IMP004", (), message, "add by hand what the service had of these")
+        missing.append("metadata.ownerReferences (another object owns this one and may revert changes)")
+    restored = {keys.SPEC, keys.PROJECT, keys.CATEGORY}
+    missing += sorted(set(strip(obj)[1]) - restored)
+    message = f"not part of the object, so not imported: {', '.join(missing)}"
+    return warning("IMP004", (), message, "add these fields to the spec manually if the service needs them")

@@ -1,4 +1,4 @@
-"""The pod fields of a live object: variables, probes, GPUs, labels, placement, volumes."""
+"""The derivation of a spec's pod fields: variables, probes, GPUs, labels, placement, volumes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 PROBES: Final = (("readiness", "readinessProbe"), ("liveness", "livenessProbe"), ("startup", "startupProbe"))
 TIMINGS: Final = ("initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold", "failureThreshold")
-#: Source of a variable in a pod, the field of the spec, and the fields of both that say which.
+#: A variable's source in a pod, its field in the spec, and the pairs of fields inside them.
 SOURCES: Final = (
     ("secretKeyRef", "secret", (("name", "name"), ("key", "key"))),
     ("configMapKeyRef", "configMap", (("name", "name"), ("key", "key"))),
     ("fieldRef", "podFieldRef", (("fieldPath", "path"),)),
 )
-#: Labels and annotations of pods that follow from other fields of the spec.
-FOLLOWS: Final = {keys.APP_NAME, keys.PRIORITY_LABEL, keys.KAI_QUEUE, keys.KAI_PREEMPTIBILITY}
+#: Pod labels and annotations that Ebbtide renders from other fields of the spec.
+RENDERED_KEYS: Final = {keys.APP_NAME, keys.PRIORITY_LABEL, keys.KAI_QUEUE, keys.KAI_PREEMPTIBILITY}
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def lawful(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
-    """Return the entries that a spec may set: lawful keys that belong to no controller."""
+    """Return the entries that a spec may set: those with a valid key that is not reserved for a controller."""
     return [
         (key, value)
         for key, value in items.items()
@@ -48,16 +48,16 @@ def lawful(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
 
 
 def find_environment(view: ObjectView, draft: Draft) -> None:
-    """Find variables with a value or one of the sources that a spec has words for."""
-    where = (*(view.container or ()), "env")
-    listed = view.part(view.container, "env")
-    found: list[dict[str, Any]] = []
-    for index, item in enumerate(listed if isinstance(listed, list) else ()):
+    """Derive the variables with a value or with a source that a spec supports."""
+    path = (*(view.container or ()), "env")
+    items = view.part(view.container, "env")
+    variables: list[dict[str, Any]] = []
+    for index, item in enumerate(items if isinstance(items, list) else ()):
         variable = _variable(item)
         if variable is not None:
-            draft.origins["spec", "environmentVariables", len(found)] = (*where, index)
-            found.append(variable)
-    draft.keep("spec.environmentVariables", found, where)
+            draft.origins["spec", "environmentVariables", len(variables)] = (*path, index)
+            variables.append(variable)
+    draft.keep("spec.environmentVariables", variables, path)
 
 
 def _variable(item: Any) -> dict[str, Any] | None:
@@ -66,36 +66,38 @@ def _variable(item: Any) -> dict[str, Any] | None:
     source = item.get("valueFrom")
     if source is None:
         return {"name": item.get("name"), "value": item.get("value", "")}
-    for kind, word, fields in SOURCES:
+    for kind, field, fields in SOURCES:
         inner = at(source, kind)
         if isinstance(inner, dict) and inner.keys() == {name for name, _ in fields}:
-            return {"name": item.get("name"), word: {own: inner[name] for name, own in fields}}
+            return {"name": item.get("name"), field: {spec_name: inner[name] for name, spec_name in fields}}
     return None
 
 
 def find_probes(view: ObjectView, draft: Draft) -> None:
-    """Find probes by HTTP, TCP and gRPC; a program in the container has no word."""
+    """Derive the HTTP, TCP and gRPC probes. A spec does not support exec probes."""
     port = view.part(view.container, "ports", 0, "containerPort")
-    for word, name in PROBES:
-        given = view.part(view.container, name)
-        handler = _handler(given, port)
+    for kind, name in PROBES:
+        probe = view.part(view.container, name)
+        handler = _handler(probe, port)
         if handler:
-            timing = {field: given[field] for field in TIMINGS if field in given}
-            draft.keep(f"spec.probes.{word}", {"handler": handler, **timing}, (*(view.container or ()), name))
+            timing = {field: probe[field] for field in TIMINGS if field in probe}
+            draft.keep(f"spec.probes.{kind}", {"handler": handler, **timing}, (*(view.container or ()), name))
 
 
 def _handler(probe: Any, port: Any) -> dict[str, Any]:
     for kind in ("httpGet", "tcpSocket", "grpc"):
-        given = at(probe, kind)
-        if isinstance(given, dict):
-            words = ("path", "port", "host", "scheme", "service")
-            said = {word: given[word] for word in words if word in given and (word, given[word]) != ("port", port)}
-            return {kind: said}
+        settings = at(probe, kind)
+        if isinstance(settings, dict):
+            names = ("path", "port", "host", "scheme", "service")
+            fields = {
+                name: settings[name] for name in names if name in settings and (name, settings[name]) != ("port", port)
+            }
+            return {kind: fields}
     return {}
 
 
 def find_gpus(view: ObjectView, pool: NodePool) -> GpuFields | None:
-    """Return what a pod asks of GPUs, in the way that ``pool`` shares them."""
+    """Return the pod's GPU request, read by the backend of ``pool``."""
     pod = GpuPod(
         texts(view.part(view.container, "resources", "limits")),
         view.annotations(),
@@ -106,45 +108,45 @@ def find_gpus(view: ObjectView, pool: NodePool) -> GpuFields | None:
 
 
 def find_compute(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
-    """Find GPUs and extended resources."""
-    where = (*(view.container or ()), "resources", "limits")
+    """Derive GPUs and extended resources."""
+    path = (*(view.container or ()), "resources", "limits")
     for name, value in (shared.compute if shared is not None else {}).items():
-        draft.keep(f"spec.compute.{name}", value, where)
+        draft.keep(f"spec.compute.{name}", value, path)
     used = shared.limits if shared is not None else frozenset()
     extended = [
         {"resource": name, "quantity": amount}
         for name, amount in texts(view.part(view.container, "resources", "limits")).items()
         if "/" in name and name not in used and amount.isdecimal()
     ]
-    draft.keep("spec.compute.extendedResources", extended, where)
+    draft.keep("spec.compute.extendedResources", extended, path)
 
 
 def find_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
-    """Find the pods' labels and annotations that no other field of the spec makes."""
-    used = FOLLOWS | (shared.annotations if shared is not None else set())
+    """Derive the pods' labels and annotations that no other field of the spec renders."""
+    used = RENDERED_KEYS | (shared.annotations if shared is not None else set())
     for part in ("labels", "annotations"):
-        where = (*view.pod_metadata, part)
-        rows = lawful(texts(at(view.obj, *where)), labels=part == "labels")
-        found = [(name, value) for name, value in rows if name not in used]
-        draft.keep(f"spec.{part}", [{"name": name, "value": value} for name, value in found], where)
-        for index, (name, _) in enumerate(found):
-            draft.origins["spec", part, index] = (*where, name)
+        path = (*view.pod_metadata, part)
+        rows = lawful(texts(at(view.obj, *path)), labels=part == "labels")
+        entries = [(name, value) for name, value in rows if name not in used]
+        draft.keep(f"spec.{part}", [{"name": name, "value": value} for name, value in entries], path)
+        for index, (name, _) in enumerate(entries):
+            draft.origins["spec", part, index] = (*path, name)
 
 
 def candidates(view: ObjectView, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
-    """Yield the node pools that an object may be meant for: the first, each alone, several in order."""
+    """Yield the node pools that an object may use: the default one, each one alone, several in order."""
     yield ()
     selector = texts(view.part(view.pod, "nodeSelector"))
     for pool in cluster.node_pools:
         if pool.selector.items() <= selector.items():
             yield (pool.name,)
-    by_place = {json.dumps(_expressions(pool)): pool.name for pool in cluster.node_pools if pool.selector}
-    several = [
-        by_place.get(json.dumps(at(item, "preference", "matchExpressions"), default=str), "")
-        for item in mappings(view.part(view.pod, "affinity", "nodeAffinity", PREFERRED))
+    by_expressions = {json.dumps(_expressions(pool)): pool.name for pool in cluster.node_pools if pool.selector}
+    pools = [
+        by_expressions.get(json.dumps(at(preference, "preference", "matchExpressions"), default=str), "")
+        for preference in mappings(view.part(view.pod, "affinity", "nodeAffinity", PREFERRED))
     ]
-    if len(several) > 1 and all(several):
-        yield tuple(several)
+    if len(pools) > 1 and all(pools):
+        yield tuple(pools)
 
 
 def _expressions(pool: NodePool) -> list[dict[str, Any]]:
@@ -152,87 +154,91 @@ def _expressions(pool: NodePool) -> list[dict[str, Any]]:
 
 
 def find_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]) -> None:
-    """Find node type, affinity and tolerations, less what the pools bring."""
-    kind = texts(view.part(view.pod, "nodeSelector")).get(keys.NODE_TYPE)
-    if kind is not None and not any(keys.NODE_TYPE in pool.selector for pool in pools):
-        draft.keep("spec.nodeType", kind, (*view.pod, "nodeSelector", keys.NODE_TYPE))
+    """Derive node type, affinity and tolerations, without those that the node pools add."""
+    node_type = texts(view.part(view.pod, "nodeSelector")).get(keys.NODE_TYPE)
+    if node_type is not None and not any(keys.NODE_TYPE in pool.selector for pool in pools):
+        draft.keep("spec.nodeType", node_type, (*view.pod, "nodeSelector", keys.NODE_TYPE))
     affinity = (*view.pod, "affinity")
     terms = _own_terms(view, pools)
     if terms:
         draft.keep("spec.nodeAffinityRequired", {"nodeSelectorTerms": terms}, (*affinity, "nodeAffinity", REQUIRED))
-    for word in ("podAffinity", "podAntiAffinity"):
-        draft.keep(f"spec.{word}", _pod_affinity(view.part(affinity, word), view.name), (*affinity, word))
+    for field in ("podAffinity", "podAntiAffinity"):
+        draft.keep(f"spec.{field}", _pod_affinity(view.part(affinity, field), view.name), (*affinity, field))
     tolerations = mappings(view.part(view.pod, "tolerations"))
-    brought = [item for pool in pools for item in pool.tolerations]
-    while tolerations and tolerations[-1] in brought:
-        brought.remove(tolerations.pop())
-    draft.keep("spec.tolerations", [_toleration(item) for item in tolerations], (*view.pod, "tolerations"))
+    of_pools = [toleration for pool in pools for toleration in pool.tolerations]
+    while tolerations and tolerations[-1] in of_pools:
+        of_pools.remove(tolerations.pop())
+    draft.keep("spec.tolerations", [_toleration(toleration) for toleration in tolerations], (*view.pod, "tolerations"))
 
 
 def _own_terms(view: ObjectView, pools: tuple[NodePool, ...]) -> list[dict[str, Any]]:
-    """Return the terms of node affinity that the spec itself asks for; several pools multiply them."""
-    listed = view.part(view.pod, "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
+    """Return the node affinity terms of the spec itself, without the conditions of several node pools."""
+    terms = view.part(view.pod, "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
     selecting = [pool for pool in pools if pool.selector]
-    before = _expressions(selecting[0]) if len(pools) > 1 and selecting else []
-    found = []
-    for term in mappings(listed):
+    of_first_pool = _expressions(selecting[0]) if len(pools) > 1 and selecting else []
+    result = []
+    for term in mappings(terms):
         conditions = term.get("matchExpressions")
-        if isinstance(conditions, list) and conditions[: len(before)] == before and conditions[len(before) :]:
-            found.append({"matchExpressions": conditions[len(before) :]})
-    return found
+        if (
+            isinstance(conditions, list)
+            and conditions[: len(of_first_pool)] == of_first_pool
+            and conditions[len(of_first_pool) :]
+        ):
+            result.append({"matchExpressions": conditions[len(of_first_pool) :]})
+    return result
 
 
 def _pod_affinity(rule: Any, name: str) -> dict[str, Any] | None:
-    for kind, where in (("Required", (REQUIRED, 0)), ("Preferred", (PREFERRED, 0, "podAffinityTerm"))):
-        term = at(rule, *where)
+    for kind, path in (("Required", (REQUIRED, 0)), ("Preferred", (PREFERRED, 0, "podAffinityTerm"))):
+        term = at(rule, *path)
         if at(term, "labelSelector", "matchLabels", keys.APP_NAME) == name and name:
             return {"type": kind, "key": at(term, "topologyKey")}
     return None
 
 
-def _toleration(item: dict[str, Any]) -> dict[str, Any]:
-    words = (
+def _toleration(toleration: dict[str, Any]) -> dict[str, Any]:
+    fields = (
         ("key", "key"),
         ("operator", "operator"),
         ("value", "value"),
         ("effect", "effect"),
         ("tolerationSeconds", "seconds"),
     )
-    return {word: item[name] for name, word in words if name in item}
+    return {field: toleration[name] for name, field in fields if name in toleration}
 
 
 def find_volumes(view: ObjectView, draft: Draft) -> None:
-    """Find volumes that are mounted at one place, in the order of the pod's list."""
+    """Derive the volumes with exactly one mount, in the order of the pod's list."""
     mounts = mappings(view.part(view.container, "volumeMounts"))
-    listed = view.part(view.pod, "volumes")
-    for index, volume in enumerate(listed if isinstance(listed, list) else ()):
-        here = [mount for mount in mounts if mount.get("name") == at(volume, "name")]
-        if not isinstance(volume, dict) or len(here) != 1:
+    items = view.part(view.pod, "volumes")
+    for index, volume in enumerate(items if isinstance(items, list) else ()):
+        mounted = [mount for mount in mounts if mount.get("name") == at(volume, "name")]
+        if not isinstance(volume, dict) or len(mounted) != 1:
             continue
-        if volume == {"name": "shm", "emptyDir": {"medium": "Memory"}} and here[0].get("mountPath") == SHM:
+        if volume == {"name": "shm", "emptyDir": {"medium": "Memory"}} and mounted[0].get("mountPath") == SHM:
             draft.keep("spec.compute.largeShmRequest", True, (*view.pod, "volumes", index))
             continue
-        for kind, word, fields in VOLUMES:
+        for kind, field, fields in VOLUMES:
             if isinstance(volume.get(kind), dict):
-                sources = {"volume": volume[kind], "mount": here[0]}
-                # Only the claim's object knows whether it was created for this service; here it exists already.
-                entry: dict[str, Any] = {"existingPvc": True} if word == "pvc" else {}
-                for name, place in fields.items():
-                    value = at(sources, *place.split("."))
+                sources = {"volume": volume[kind], "mount": mounted[0]}
+                # The pod does not show whether the claim was created for this service. In any case it exists already.
+                entry: dict[str, Any] = {"existingPvc": True} if field == "pvc" else {}
+                for name, source in fields.items():
+                    value = at(sources, *source.split("."))
                     if (value := READ[name](value) if name in READ else value) is not None:
                         entry[name] = value
-                draft.add(("spec", "storage", word), entry, (*view.pod, "volumes", index))
+                draft.add(("spec", "storage", field), entry, (*view.pod, "volumes", index))
 
 
 def _mode(value: Any) -> str | None:
     return f"0{value:03o}" if isinstance(value, int) and 0 <= value <= 0o777 else None  # noqa: PLR2004 - rwxrwxrwx
 
 
-#: Conversions of the fields that a pod writes otherwise.
+#: Conversions of fields whose format differs in a pod.
 READ: Final[dict[str, Callable[[Any], Any]]] = {"defaultMode": _mode, "readOnly": lambda value: value is True or None}
 MOUNTED: Final = "mount.mountPath"
 MODE: Final = "volume.defaultMode"
-#: Kind of volume in a pod, the spec's list of such volumes, and the place of each field of an entry.
+#: A kind of volume in a pod, the spec's list of such volumes, and the path of each field of an entry.
 VOLUMES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
     (
         "configMap",

@@ -1,4 +1,4 @@
-"""The scaling fields of a live object: bounds, metric, timing."""
+"""The derivation of a spec's scaling fields: minimum and maximum replicas, metric, timing."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
 
 
 def seconds(text: Any) -> int | None:
-    """Return a Go duration of whole seconds: 90s, 5m, 1h30m."""
-    found = (
+    """Return the seconds of a Go duration such as 90s, 5m or 1h30m, None if it is not one of whole seconds."""
+    match = (
         re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text) if isinstance(text, str) else None
     )
-    if found is None or not text:
+    if match is None or not text:
         return None
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 
-#: Annotation, its older spelling, the spec's field, and how its value is read.
+#: An annotation, its older spelling, the spec's field, and the parser of its value.
 SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
     (keys.INITIAL_SCALE, "initialScale", "initialReplicas", quantities.parse_whole),
     (keys.ACTIVATION_SCALE, "activationScale", "activationReplicas", quantities.parse_whole),
@@ -44,34 +44,34 @@ def _spelled(annotations: dict[str, str], key: str, older: str) -> str | None:
 
 
 def find_scaling(view: ObjectView, draft: Draft) -> None:
-    """Find the bounds, the scaling metric and the timing."""
+    """Derive minimum and maximum replicas, the scaling metric and the timing."""
     annotations, predictor = view.annotations(), view.predictor
-    where = (*view.pod_metadata, "annotations")
+    path = (*view.pod_metadata, "annotations")
     if predictor is not None:
         bounds = ((*predictor, "minReplicas"), (*predictor, "maxReplicas"))
-        low, high = (quantities.parse_whole(at(view.obj, *bound)) for bound in bounds)
+        minimum, maximum = (quantities.parse_whole(at(view.obj, *bound)) for bound in bounds)
     else:
-        bounds = ((*where, keys.MIN_SCALE), (*where, keys.MAX_SCALE))
-        low = quantities.parse_whole(_spelled(annotations, keys.MIN_SCALE, "minScale"))
-        high = quantities.parse_whole(_spelled(annotations, keys.MAX_SCALE, "maxScale"))
-    low = view.usual_minimum if low is None else low
-    if low != 1 or at(view.obj, *bounds[0]) is not None:
-        draft.keep("spec.autoscaling.minReplicas", low, bounds[0])
+        bounds = ((*path, keys.MIN_SCALE), (*path, keys.MAX_SCALE))
+        minimum = quantities.parse_whole(_spelled(annotations, keys.MIN_SCALE, "minScale"))
+        maximum = quantities.parse_whole(_spelled(annotations, keys.MAX_SCALE, "maxScale"))
+    minimum = view.default_minimum if minimum is None else minimum
+    if minimum != 1 or at(view.obj, *bounds[0]) is not None:
+        draft.keep("spec.autoscaling.minReplicas", minimum, bounds[0])
     if view.serving == "kserve-standard":
-        # A separate object scales the replicas: the spec fixes their number, and the patch holds the maximum.
+        # A separate object scales the replicas. The spec fixes their number, and the patch contains the maximum.
         return
-    # 0 means without a limit, which a spec cannot express.
-    draft.keep("spec.autoscaling.maxReplicas", high or None, bounds[1])
-    for key, older, word, read in SCALING:
-        draft.keep(f"spec.autoscaling.{word}", read(_spelled(annotations, key, older)), (*where, key))
-    if low != (high or max(low, 1)):
-        _metric(view, draft, (low, high or max(low, 1)))
+    # 0 means unlimited, which a spec cannot express.
+    draft.keep("spec.autoscaling.maxReplicas", maximum or None, bounds[1])
+    for key, older, field, read in SCALING:
+        draft.keep(f"spec.autoscaling.{field}", read(_spelled(annotations, key, older)), (*path, key))
+    if minimum != (maximum or max(minimum, 1)):
+        _metric(view, draft, (minimum, maximum or max(minimum, 1)))
 
 
 def _metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> None:
-    """Find the metric by its name in a spec, with the default threshold if the object sets none."""
+    """Derive the metric's name in a spec, and its threshold, which is the default if the object sets none."""
     annotations, config = view.annotations(), draft.cluster.knative.autoscaler
-    where = (*view.pod_metadata, "annotations")
+    path = (*view.pod_metadata, "annotations")
     scaler = CLASSES.get(annotations.get(keys.CLASS) or config.get("pod-autoscaler-class", keys.CLASS_KPA))
     metric = annotations.get(keys.METRIC) or text(view.part(view.predictor, "scaleMetric"))
     target = quantities.parse_number(annotations.get(keys.TARGET, view.part(view.predictor, "scaleTarget")))
@@ -80,29 +80,29 @@ def _metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> None:
     rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
     name = metric or next(row.knative for row in rows if row.default_target != ("", "")) or ""
     row = next((row for row in rows if name in metric_names.served(row, draft.cluster.metrics.names)), None)
-    word = row.name if row is not None else _own_metric(name) if scaler == "hpa" else None
-    if word is None:
+    metric_name = row.name if row is not None else _own_metric(name) if scaler == "hpa" else None
+    if metric_name is None:
         return
     if target is None:
         known = next((row for row in metrics.ROWS.values() if row.knative == name), metrics.CUSTOM)
-        key, usual = known.default_target
-        hard = at(view.obj, *view.concurrency) if known.limited else None
-        target = quantities.parse_number(hard or config.get(key, usual))
-    draft.keep("spec.autoscaling.metric", word, (*where, keys.METRIC))
-    if word == "custom":
-        draft.keep("spec.autoscaling.metricName", name, (*where, keys.METRIC))
-    draft.keep("spec.autoscaling.metricThreshold", target, (*where, keys.TARGET))
+        key, default = known.default_target
+        hard_limit = at(view.obj, *view.concurrency) if known.limited else None
+        target = quantities.parse_number(hard_limit or config.get(key, default))
+    draft.keep("spec.autoscaling.metric", metric_name, (*path, keys.METRIC))
+    if metric_name == "custom":
+        draft.keep("spec.autoscaling.metricName", name, (*path, keys.METRIC))
+    draft.keep("spec.autoscaling.metricThreshold", target, (*path, keys.TARGET))
     percentage = quantities.parse_number(_spelled(annotations, keys.TARGET_UTILIZATION, "targetUtilizationPercentage"))
     if scaler == "kpa" and percentage not in {None, 70}:
-        draft.keep("spec.autoscaling.metricThresholdPercentage", percentage, (*where, keys.TARGET_UTILIZATION))
+        draft.keep("spec.autoscaling.metricThresholdPercentage", percentage, (*path, keys.TARGET_UTILIZATION))
 
 
 def _own_metric(name: str) -> str | None:
-    """Return what a spec calls a metric of Knative's HPA class that has no row."""
+    """Return a spec's name for a metric of Knative's HPA class without a row, None if a spec cannot have it."""
     if name in metrics.OF_KNATIVE:
-        # A spec refuses it with a reason: so it is tried, and the reason is reported.
+        # The rules refuse this metric. The attempt reports their reason.
         return name
     if metrics.NAME.fullmatch(name) is None or any(row.knative == name for row in metrics.ROWS.values()):
         return None
-    taken = name.lower() in {*metrics.misleading(), *metrics.ABSENT} or metrics.find(name) or metrics.near(name)
-    return "custom" if taken else name
+    ambiguous = name.lower() in {*metrics.misleading(), *metrics.ABSENT} or metrics.find(name) or metrics.near(name)
+    return "custom" if ambiguous else name

@@ -1,4 +1,4 @@
-"""A live object, and where its parts are, whichever kind it is of."""
+"""A view of a live object that finds the parts of either kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ObjectView:
-    """A cleaned object, and where its parts are, whichever kind it is of."""
+    """A cleaned object, and the paths of its parts, which depend on its kind."""
 
     obj: Object
     serving: Serving
@@ -27,61 +27,61 @@ class ObjectView:
     container: Path | None
     concurrency: Path
     timeout: Path
-    usual_minimum: int
+    default_minimum: int
     model: Path | None = None
     predictor: Path | None = None
 
     @property
     def name(self) -> str:
-        """The workload's name; none is an empty text."""
-        found = at(self.obj, "metadata", "name")
-        return found if isinstance(found, str) else ""
+        """The workload's name, an empty string if the object has none."""
+        name = at(self.obj, "metadata", "name")
+        return name if isinstance(name, str) else ""
 
     def part(self, base: Path | None, *rest: str | int) -> Any:
-        """Return what is under one of the parts, None if the part or the value is missing."""
+        """Return the value at a path in one of the parts, None if the part or the value is missing."""
         return None if base is None else at(self.obj, *base, *rest)
 
     def annotations(self) -> dict[str, str]:
-        """Return the pods' annotations; an InferenceService itself may have those of scaling, too."""
-        own = texts(self.part(self.pod_metadata, "annotations"))
+        """Return the pods' annotations. An InferenceService itself may have scaling annotations too."""
+        annotations = texts(self.part(self.pod_metadata, "annotations"))
         if self.predictor is None:
-            return own
-        above = texts(at(self.obj, "metadata", "annotations"))
-        return {**{key: value for key, value in above.items() if key.startswith(keys.AUTOSCALING)}, **own}
+            return annotations
+        of_object = texts(at(self.obj, "metadata", "annotations"))
+        return {**{key: value for key, value in of_object.items() if key.startswith(keys.AUTOSCALING)}, **annotations}
 
 
-def each(data: Any, where: tuple[str, ...]) -> Iterator[Any]:
-    """Yield everything at a path in which ``*`` is each item of a list."""
-    if not where:
+def each(data: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """Yield every value at a path in which ``*`` is each item of a list."""
+    if not path:
         yield data
-    elif where[0] == "*":
+    elif path[0] == "*":
         for item in data if isinstance(data, list) else ():
-            yield from each(item, where[1:])
-    elif isinstance(data, dict) and where[0] in data:
-        yield from each(data[where[0]], where[1:])
+            yield from each(item, path[1:])
+    elif isinstance(data, dict) and path[0] in data:
+        yield from each(data[path[0]], path[1:])
 
 
 def texts(value: Any) -> dict[str, str]:
-    """Return the entries of a mapping that are texts on both sides."""
+    """Return the entries of a mapping whose key and value are strings, an empty dict for any other value."""
     if not isinstance(value, dict):
         return {}
     return {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, str)}
 
 
 def text(value: Any) -> str | None:
-    """Return a text, None for anything else."""
+    """Return ``value`` if it is a string, else None."""
     return value if isinstance(value, str) else None
 
 
 def mappings(value: Any) -> list[dict[str, Any]]:
-    """Return the mappings in a list; anything else has none."""
+    """Return the mappings in a list, an empty list for any other value."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def serving_container(obj: Object, where: Path) -> Path | None:
-    """Return the container that serves: the first with a port, else the first."""
-    containers = at(obj, *where)
+def serving_container(obj: Object, path: Path) -> Path | None:
+    """Return the path of the serving container: the first with a port, else the first."""
+    containers = at(obj, *path)
     if not isinstance(containers, list) or not containers:
         return None
     with_port = (index for index, item in enumerate(containers) if isinstance(item, dict) and item.get("ports"))
-    return (*where, next(with_port, 0))
+    return (*path, next(with_port, 0))

@@ -1,1 +1,1 @@
-"""What serves Ebbtide over HTTP: one backend for API and page, a cache by watch, who may see what, and the paths."""
+"""The HTTP API of ``ebbtide serve``, and the backend that the API and the web page share."""

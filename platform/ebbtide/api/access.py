@@ -1,9 +1,9 @@
-"""Who calls, and what they may see and do: the cluster's own answers, kept for a short while.
+"""Authentication and authorization by the cluster's own reviews, cached for a short time.
 
-A token is reviewed by a TokenReview, what its owner may do by a SubjectAccessReview; nothing is decided here. Answers
-are kept for 30 s, in a bounded store, under a keyed digest: a token is held only as long as its request, or as a page's
-session, and is in no repr. While the API server is away, answers that are already here go on for a quarter of an hour,
-and nobody else gets in. Upstream: k8s.io/api authentication/v1 and authorization/v1.
+A TokenReview authenticates a token, a SubjectAccessReview authorizes an action; nothing is decided here. Results are
+cached for 30 s, in a bounded store, under a keyed digest. A token is kept only as long as its request or the page's
+session, and never appears in a repr. While the API server is unreachable, cached results stay valid for 15 minutes and
+other callers are rejected. Upstream: k8s.io/api authentication/v1 and authorization/v1.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.client.protocol import Kind
 
-#: Seconds for which an answer holds, and for which it goes on where nobody can be asked.
-KEPT: Final = 30.0
-OUTAGE: Final = 900.0
-#: Answers that are kept at most: the eldest goes first.
-CALLERS: Final = 2_000
-REFUSED: Final = 2_000
-DECISIONS: Final = 50_000
+#: Seconds for which a result is valid, and for which it stays valid while the API server is unreachable.
+VALID_SECONDS: Final = 30.0
+OUTAGE_SECONDS: Final = 900.0
+#: Maximum numbers of cached results; the oldest is evicted first.
+MAX_CALLERS: Final = 2_000
+MAX_REJECTED: Final = 2_000
+MAX_DECISIONS: Final = 50_000
 SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 _SALT: Final = os.urandom(32)
 
@@ -40,12 +40,12 @@ V = TypeVar("V")
 
 
 class UnauthorizedError(Exception):
-    """Nobody the cluster knows: no token, or one that it does not take."""
+    """The token is missing, or the cluster does not accept it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. Without a token it is the kubeconfig's own user, which exists on loopback only."""
+    """The caller of a request; without a token, the user of the kubeconfig (on loopback only)."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Caller:
 
 
 class Ask(NamedTuple):
-    """One question to the cluster's authorizer; an empty namespace means all of them."""
+    """One question to the cluster's authorizer; an empty namespace means all namespaces."""
 
     verb: str
     group: str
@@ -72,101 +72,101 @@ def ask(verb: str, kind: Kind, namespace: str = "", name: str = "", subresource:
 
 
 class Reviewer(Protocol):
-    """Who decides. Every method raises a ``ClusterError`` where nobody answers."""
+    """Authenticates and authorizes callers. Every method raises a ``ClusterError`` if the API server is unavailable."""
 
     def who(self, token: str) -> Caller | None:
-        """Return whose token it is, or None where it is nobody's."""
+        """Return the owner of a token, or None if the token is invalid."""
 
     def may(self, caller: Caller, question: Ask) -> bool:
-        """Whether the caller may."""
+        """Return whether the caller is allowed to do what the question names."""
 
 
 def digest(text: str) -> bytes:
-    """Return what stands for a secret as a key: it says nothing outside of this process."""
+    """Return a keyed digest of a secret; it is meaningless outside this process."""
     return hashlib.blake2b(text.encode(), key=_SALT, digest_size=16).digest()
 
 
 def claims(token: str) -> dict[str, Any]:
-    """Return what a token says of itself, if it is a JWT: unverified, and good for nothing but its expiry."""
+    """Return the claims of a JWT, or an empty dictionary for any other token. Unverified: use only its expiry."""
     try:
-        part = token.split(".")[1]
-        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        encoded = token.split(".")[1]
+        payload = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
     except (IndexError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return payload if isinstance(payload, dict) else {}
 
 
 class Kept(Generic[K, V]):
-    """Answers for a while, at most so many."""
+    """A bounded cache whose entries expire."""
 
     def __init__(self, limit: int, ticks: Callable[[], float]) -> None:
-        """Keep at most ``limit`` answers by the clock ``ticks``, in seconds."""
+        """Keep at most ``limit`` entries; ``ticks`` returns the current time in seconds."""
         self._limit, self._ticks = limit, ticks
         self._rows: OrderedDict[K, tuple[float, V]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def fresh(self, key: K, within: float = KEPT) -> tuple[V] | None:
-        """Return an answer that still holds, in a tuple, since it may be None or False itself."""
+    def fresh(self, key: K, within: float = VALID_SECONDS) -> tuple[V] | None:
+        """Return a valid entry in a tuple, since the value itself may be None or False; None if there is none."""
         with self._lock:
-            found = self._rows.get(key)
-            return None if found is None or self._ticks() - found[0] >= within else (found[1],)
+            entry = self._rows.get(key)
+            return None if entry is None or self._ticks() - entry[0] >= within else (entry[1],)
 
     def put(self, key: K, value: V) -> None:
-        """Keep an answer from now on."""
+        """Store a value, valid from now."""
         with self._lock:
             self._rows[key] = (self._ticks(), value)
             self._rows.move_to_end(key)
             while len(self._rows) > self._limit:
                 self._rows.popitem(last=False)
 
-    def get(self, key: K, find: Callable[[], V]) -> V:
-        """Return an answer that holds, or find it; an elder one goes on while nobody can be asked."""
-        if (found := self.fresh(key)) is not None:
-            return found[0]
+    def get(self, key: K, compute: Callable[[], V]) -> V:
+        """Return a valid entry, or compute it; an expired one is used while the API server is unavailable."""
+        if (entry := self.fresh(key)) is not None:
+            return entry[0]
         try:
-            value = find()
+            value = compute()
         except (UnreachableError, BusyError):
-            if (found := self.fresh(key, OUTAGE)) is None:
+            if (entry := self.fresh(key, OUTAGE_SECONDS)) is None:
                 raise
-            return found[0]
+            return entry[0]
         self.put(key, value)
         return value
 
 
 class Access:
-    """The reviewer's answers, kept."""
+    """Cached results of a reviewer."""
 
     def __init__(self, reviewer: Reviewer, ticks: Callable[[], float] = time.monotonic) -> None:
-        """Ask ``reviewer``, and keep its answers by the clock ``ticks``."""
+        """Ask ``reviewer``, and cache its results; ``ticks`` returns the current time in seconds."""
         self._reviewer = reviewer
-        self._callers: Kept[bytes, Caller] = Kept(CALLERS, ticks)
-        #: Apart, so that made-up tokens push nobody out.
-        self._refused: Kept[bytes, bool] = Kept(REFUSED, ticks)
-        self._decisions: Kept[tuple[bytes, Ask], bool] = Kept(DECISIONS, ticks)
+        self._callers: Kept[bytes, Caller] = Kept(MAX_CALLERS, ticks)
+        #: A separate store, so that invalid tokens evict no valid callers.
+        self._refused: Kept[bytes, bool] = Kept(MAX_REJECTED, ticks)
+        self._decisions: Kept[tuple[bytes, Ask], bool] = Kept(MAX_DECISIONS, ticks)
 
     def caller_of(self, token: str) -> Caller:
-        """Return whose token it is.
+        """Return the owner of a token.
 
         Raises:
-            UnauthorizedError: nobody's.
-            ClusterError: nobody can be asked.
+            UnauthorizedError: the token is invalid.
+            ClusterError: the API server is unavailable and no result is cached.
 
         """
         key = digest(token)
         if self._refused.fresh(key) is not None:
             raise UnauthorizedError
 
-        def find() -> Caller:
-            found = self._reviewer.who(token)
-            if found is None:
+        def review() -> Caller:
+            caller = self._reviewer.who(token)
+            if caller is None:
                 self._refused.put(key, True)
                 raise UnauthorizedError
-            return found
+            return caller
 
-        return self._callers.get(key, find)
+        return self._callers.get(key, review)
 
     def may(self, caller: Caller, question: Ask) -> bool:
-        """Whether a caller may; what may be done everywhere may be done here."""
+        """Return whether the caller is allowed to do what the question names."""
         return self._decisions.get((_key(caller), question), lambda: self._reviewer.may(caller, question))
 
 
@@ -175,18 +175,18 @@ def _key(caller: Caller) -> bytes:
 
 
 class KubernetesReviewer:
-    """The API server's reviews, by the official client with the server's own account."""
+    """Reviews by the API server, requested with the server's own account."""
 
     def __init__(self, api: Any) -> None:
-        """Take the official client's ``ApiClient``."""
+        """Use the official client's ``ApiClient``."""
         from kubernetes.client import AuthenticationV1Api, AuthorizationV1Api  # noqa: PLC0415 - slow to load
 
         self._tokens, self._access = AuthenticationV1Api(api), AuthorizationV1Api(api)
 
     def who(self, token: str) -> Caller | None:
-        """Create a TokenReview."""
+        """Authenticate a token by a TokenReview."""
         body: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        status = _said(lambda: self._tokens.create_token_review(body, _request_timeout=TIMEOUT)).status
+        status = _said(lambda: self._tokens.create_token_review(body, _request_timeout=TIMEOUT_SECONDS)).status
         user = status.user
         if not status.authenticated or user is None or not user.username:
             return None
@@ -194,26 +194,28 @@ class KubernetesReviewer:
         return Caller(user.username, tuple(user.groups or ()), user.uid or "", extra, token)
 
     def may(self, caller: Caller, question: Ask) -> bool:
-        """Create a SubjectAccessReview, or for the kubeconfig's own user one of itself."""
-        asked = {name: value for name, value in question._asdict().items() if value}
-        body: Any = {"apiVersion": "authorization.k8s.io/v1", "spec": {"resourceAttributes": asked}}
+        """Authorize by a SubjectAccessReview, or by a SelfSubjectAccessReview for the kubeconfig's user."""
+        attributes = {name: value for name, value in question._asdict().items() if value}
+        body: Any = {"apiVersion": "authorization.k8s.io/v1", "spec": {"resourceAttributes": attributes}}
         if not caller.token:
             body["kind"] = "SelfSubjectAccessReview"
-            made = _said(lambda: self._access.create_self_subject_access_review(body, _request_timeout=TIMEOUT))
-            return bool(made.status.allowed)
+            review = _said(
+                lambda: self._access.create_self_subject_access_review(body, _request_timeout=TIMEOUT_SECONDS)
+            )
+            return bool(review.status.allowed)
         body["kind"] = "SubjectAccessReview"
         extra = {name: list(values) for name, values in caller.extra}
         body["spec"] |= {"user": caller.name, "groups": list(caller.groups), "uid": caller.uid, "extra": extra}
-        made = _said(lambda: self._access.create_subject_access_review(body, _request_timeout=TIMEOUT))
-        return bool(made.status.allowed)
+        review = _said(lambda: self._access.create_subject_access_review(body, _request_timeout=TIMEOUT_SECONDS))
+        return bool(review.status.allowed)
 
 
-#: Seconds to connect, and for the answer of a review.
-TIMEOUT: Final = (5.0, 10.0)
+#: Seconds to connect, and to receive the result of a review.
+TIMEOUT_SECONDS: Final = (5.0, 10.0)
 
 
 def _said(work: Callable[[], Any]) -> Any:
-    """Return what the API server answers; its errors in our words, and never with what was asked: that has the token."""
+    """Run a review, and translate its errors; their messages omit the request, which holds the token."""
     import urllib3  # noqa: PLC0415 - with the client, which is slow to load
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above
 
@@ -221,9 +223,11 @@ def _said(work: Callable[[], Any]) -> Any:
         return work()
     except ApiException as error:
         if error.status in {401, 403}:
-            raise ForbiddenError("the server's own account may not ask for reviews: see docs/serve.md") from None
+            raise ForbiddenError(
+                "the server's account must be allowed to create access reviews: see docs/serve.md"
+            ) from None
         if error.status in {429, 500, 503, 504}:
-            raise BusyError("the API server cannot review access now") from None
-        raise ClusterError(f"the API server refuses to review access: HTTP {error.status}") from None
+            raise BusyError("the API server is too busy to review access; retry in a few seconds") from None
+        raise ClusterError(f"the API server rejected the access review: HTTP {error.status}") from None
     except (urllib3.exceptions.HTTPError, OSError):
-        raise UnreachableError("the cluster does not answer, so nobody can be let in anew") from None
+        raise UnreachableError("the cluster does not answer, so new callers cannot be authenticated") from None

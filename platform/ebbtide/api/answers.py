@@ -1,6 +1,6 @@
-"""The bodies of our own paths' answers: what a path returns, what its description says, and what is written.
+"""Response bodies of Ebbtide's own paths; each class declares the return type, the OpenAPI schema and the JSON.
 
-What commands write too is declared where it is made: a status, a plan, a report.
+Bodies that commands write too (a status, a plan, a report) are declared where they are computed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 from ebbtide import manifests
 from ebbtide.base.bodies import INLINE, Written, body
 
-# What writes bodies reads these as the program runs.
+# Serialization resolves these annotations at run time.
 from ebbtide.base.problems import Problem
 from ebbtide.cluster.doctor.findings import Finding
 from ebbtide.cluster.read.status import Status
@@ -24,7 +24,7 @@ def _tenth(seconds: float) -> float:
     return round(seconds, 1)
 
 
-#: Seconds since the cluster was last heard of; 0 while the answer is current.
+#: Seconds since the cluster last answered; 0 while the data is current.
 Age: TypeAlias = Annotated[float, Written(_tenth)]
 
 # Errors.
@@ -32,7 +32,10 @@ Age: TypeAlias = Annotated[float, Written(_tenth)]
 
 @body(optional="problems owners done")
 class Refusal:
-    """An error, by RFC 9457."""
+    """An error in RFC 9457 format.
+
+    ``problems`` lists problems by field, ``owners`` the owners of conflicting fields, ``done`` the writes before a failed one.
+    """
 
     type: str
     title: str
@@ -43,19 +46,19 @@ class Refusal:
     done: tuple[str, ...] | None = None
 
 
-# Of specs.
+# Specs.
 
 
 @body()
 class Problems:
-    """What was found."""
+    """The errors and warnings of a check."""
 
     problems: list[Problem]
 
 
 @body("objects yaml problems")
 class Rendered:
-    """What specs come to: their objects in apply order, as YAML, and every problem."""
+    """The rendered objects in apply order, as data and as YAML, and all problems of the specs."""
 
     objects: tuple[Object, ...]
     problems: tuple[Problem, ...]
@@ -68,20 +71,20 @@ class Rendered:
 
 @body("different workloads=planned problems")
 class Plans:
-    """What an apply of specs would do; nothing is planned where they have errors."""
+    """The changes that an apply of the specs would make; empty if a spec has errors."""
 
     planned: tuple[Planned, ...]
     problems: tuple[Problem, ...]
 
     @property
     def different(self) -> bool:
-        """Whether anything would change."""
-        return any(one.different for one in self.planned)
+        """True if an apply would change an object."""
+        return any(plan.different for plan in self.planned)
 
 
 @body()
 class Place:
-    """A workload."""
+    """The UID, namespace and name of a workload."""
 
     id: str
     namespace: str
@@ -90,43 +93,43 @@ class Place:
 
 @body("done workloads problems")
 class Submitted:
-    """What an apply did: the objects it wrote, each as ``created Service team-a/chat``."""
+    """The result of an apply; ``done`` lists each write, such as ``created Service team-a/chat``."""
 
     documents: tuple[Loaded, ...]
     planned: tuple[Planned, ...]
     problems: tuple[Problem, ...]
     done: tuple[str, ...]
-    #: The workloads' own objects, as the cluster has them then; those that were right already, too.
+    #: The workloads' main objects as they are in the cluster now, including unchanged ones.
     tops: tuple[Object, ...]
 
     @property
     def workloads(self) -> list[Place]:
-        """The places of the workloads."""
-        found = (top["metadata"] for top in self.tops)
-        return [Place(metadata["uid"], metadata["namespace"], metadata["name"]) for metadata in found]
+        """The UID, namespace and name of each workload."""
+        places = (top["metadata"] for top in self.tops)
+        return [Place(metadata["uid"], metadata["namespace"], metadata["name"]) for metadata in places]
 
 
 @body()
 class Done:
-    """What was done."""
+    """The objects or revisions that an operation changed."""
 
     done: tuple[str, ...]
 
 
 @body()
 class Deleted:
-    """What a deletion took, and the volume claims that it left."""
+    """The deleted objects, and the names of the persistent volume claims that were kept."""
 
     done: tuple[str, ...]
     kept: tuple[str, ...]
 
 
-# Of workloads.
+# Workloads.
 
 
 @body()
 class WorkloadStatus:
-    """One workload's state, and the UID of its object."""
+    """The state of one workload, with the UID of its object as ``id``."""
 
     id: str
     status: Annotated[Status, INLINE]
@@ -134,7 +137,7 @@ class WorkloadStatus:
 
 @body()
 class Statuses:
-    """A page of workloads."""
+    """One page of workloads; ``next`` is the offset of the next page or null."""
 
     workloads: list[WorkloadStatus]
     total: int
@@ -144,7 +147,7 @@ class Statuses:
 
 @body()
 class Event:
-    """One event."""
+    """A Kubernetes event; ``about`` is the involved object, such as ``pod/chat-00001-abc``."""
 
     time: str | None
     type: str
@@ -156,7 +159,7 @@ class Event:
 
 @body()
 class Events:
-    """Events, oldest first."""
+    """Events, oldest first, and the age of the data in seconds."""
 
     events: list[Event]
     age: Age
@@ -164,7 +167,7 @@ class Events:
 
 @body()
 class Detailed:
-    """Everything about one workload."""
+    """The status, the applied spec and the events of one workload."""
 
     status: Annotated[WorkloadStatus, INLINE]
     spec: dict[str, Any] | None
@@ -174,7 +177,7 @@ class Detailed:
 
 @body()
 class Reasons:
-    """Why a workload has its replicas."""
+    """The explanation of a workload's current number of replicas."""
 
     why: Annotated[Why, INLINE]
     age: Age
@@ -182,7 +185,7 @@ class Reasons:
 
 @body()
 class Series:
-    """Series over time: pairs of seconds since 1970 and a value, or null where there was none."""
+    """Time series: pairs of a time in seconds since 1970 and a value, or null where there is no sample."""
 
     namespace: str
     name: str
@@ -190,19 +193,19 @@ class Series:
     series: dict[str, list[tuple[float, float | None]]]
 
 
-# Of the cluster.
+# The cluster.
 
 
 @body()
 class Findings:
-    """What the cluster lacks."""
+    """The problems that a diagnosis of the cluster found."""
 
     findings: tuple[Finding, ...]
 
 
 @body()
 class Usage:
-    """What may be used of a resource, and what is, as Kubernetes writes amounts."""
+    """The limit (``hard``) and usage of one resource, as Kubernetes quantities."""
 
     hard: str
     used: str
@@ -210,7 +213,7 @@ class Usage:
 
 @body()
 class ProjectUse:
-    """One project: its namespace, its quota by resource, and its workloads."""
+    """A project: its namespace, its quota by resource, its number of workloads, and their number by phase."""
 
     name: str
     namespace: str
@@ -221,7 +224,7 @@ class ProjectUse:
 
 @body()
 class Projects:
-    """The projects that the caller may see."""
+    """The projects that the caller is allowed to see."""
 
     projects: list[ProjectUse]
     age: Age
@@ -229,7 +232,10 @@ class Projects:
 
 @body("resource amount workload=name namespace pod")
 class ShareRow:
-    """Who holds a part of a node's GPUs. Where the caller may not see whose it is, ``name`` and ``namespace`` are empty."""
+    """The amount of a GPU resource that one pod holds.
+
+    ``workload``, ``namespace`` and ``pod`` are empty if the caller is not allowed to list pods in that namespace.
+    """
 
     resource: str
     amount: float
@@ -240,7 +246,7 @@ class ShareRow:
 
 @body("name ready schedulable gpu_product=product allocatable holders")
 class NodeRow:
-    """One node: what it has of each resource, whether it is ready, and who holds its GPUs."""
+    """A node: its readiness, its allocatable resources, and the pods that hold its GPUs."""
 
     name: str
     ready: bool
@@ -252,7 +258,7 @@ class NodeRow:
 
 @body()
 class Nodes:
-    """The nodes."""
+    """The nodes of the cluster."""
 
     nodes: list[NodeRow]
     age: Age
@@ -260,7 +266,7 @@ class Nodes:
 
 @body()
 class Whoami:
-    """Who asks."""
+    """The caller's user name and groups as the cluster reports them, and whether the server is read-only."""
 
     name: str
     groups: tuple[str, ...]
@@ -269,7 +275,7 @@ class Whoami:
 
 @body()
 class Version:
-    """Which Ebbtide this is, and of which profile."""
+    """The version of Ebbtide, the name of its cluster profile, and whether the server is a demo or read-only."""
 
     version: str
     profile: str

@@ -1,4 +1,4 @@
-"""The application: Run:ai's paths, our own, the page's, probes, and one way to tell errors."""
+"""The ASGI application: Run:ai's paths, Ebbtide's own, the web page's, probes, and common error handling."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
     from ebbtide.api.backend import Backend
 
-#: Seconds for requests that are being answered when the server is told to end, and of a connection that is quiet.
-GRACE: Final = 10
-KEPT: Final = 30
-#: Bytes of a request's line and headers, as they arrive.
-HEAD: Final = 32_768
-#: Workloads whose objects take a collection of garbage so long that somebody would wait for it.
-MANY: Final = 500
+#: Seconds that requests in progress get to finish at shutdown, and that an idle connection stays open.
+SHUTDOWN_SECONDS: Final = 10
+KEEP_ALIVE_SECONDS: Final = 30
+#: Bytes of the request line and headers that are buffered while they arrive.
+MAX_HEADER_BYTES: Final = 32_768
+#: Number of workloads above which a full garbage collection would noticeably delay responses.
+MANY_WORKLOADS: Final = 500
 
 
 def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] = ()) -> Gate:
-    """Return the application; it begins to follow the cluster when it is started."""
+    """Return the application; it starts to watch the cluster on startup."""
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -45,7 +45,7 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
     app = FastAPI(
         title="Ebbtide",
         version=__version__,
-        summary="Run:ai's inference API and more, on plain Knative and KServe.",
+        summary="Run:ai's inference API on Knative and KServe, and Ebbtide's own API.",
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -62,7 +62,7 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
 
     @app.get(OPENAPI, include_in_schema=False)
     async def openapi() -> JSONResponse:
-        """Return the description of the API."""
+        """Return the OpenAPI document."""
         return JSONResponse(described)
 
     for router in routers:
@@ -71,8 +71,8 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
 
 
 def configured(app: Gate, host: str, port: int, **tls: Any) -> Config:
-    """Return uvicorn's settings for the application; ``tls`` are its ``ssl_`` ones."""
-    from uvicorn import Config  # noqa: PLC0415 - only who serves needs it
+    """Return uvicorn's configuration for the application; ``tls`` holds the ``ssl_*`` options."""
+    from uvicorn import Config  # noqa: PLC0415 - only the server needs it
 
     return Config(
         app,
@@ -82,25 +82,25 @@ def configured(app: Gate, host: str, port: int, **tls: Any) -> Config:
         ws="none",
         lifespan="on",
         log_config=None,
-        # The gate's has no queries.
+        # The gate writes its own access log, without query strings.
         access_log=False,
         server_header=False,
-        # Whose address a request has is in no decision and no log, so no header of a proxy is believed.
+        # No decision and no log uses the client's address, so no proxy header is trusted.
         proxy_headers=False,
-        timeout_keep_alive=KEPT,
-        timeout_graceful_shutdown=GRACE,
-        h11_max_incomplete_event_size=HEAD,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         **tls,
     )
 
 
 def _warm(backend: Backend) -> None:
-    """Work the statuses out as soon as the cluster has been read."""
+    """Compute every status as soon as the cluster has been read."""
     while not backend.cache.wait_synced(60.0):
         if backend.cache.stopped():
             return
-    if backend.cache.warm() >= MANY:
-        # All that is kept would be walked by each full collection, which stops every answer meanwhile.
+    if backend.cache.warm() >= MANY_WORKLOADS:
+        # A full collection would walk all cached objects, and block every response while it does.
         gc.collect()
         gc.freeze()
 
@@ -110,15 +110,15 @@ def _probes(backend: Backend) -> APIRouter:
 
     @router.get("/healthz")
     async def healthz() -> JSONResponse:
-        """Say that the process answers."""
+        """Report that the process answers."""
         return JSONResponse({"status": "ok"})
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        """Say whether the cluster has been read; that it is away now keeps nobody from reading what is known."""
+        """Report whether the cluster has been read; later outages do not matter, since cached data can be read."""
         ready = backend.cache.synced()
         return JSONResponse(
-            {"status": "ok" if ready else "the cluster is being read", "age": round(backend.age(), 1)},
+            {"status": "ok" if ready else "reading the cluster", "age": round(backend.age(), 1)},
             200 if ready else 503,
         )
 

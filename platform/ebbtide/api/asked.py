@@ -1,4 +1,4 @@
-"""What every path is given: the backend and who asks; and how lists are filtered, sorted and cut into pages."""
+"""Arguments that every path takes (the backend and the caller), and the filtering, sorting and paging of lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 
 from ebbtide.api import answers
 
-# FastAPI reads these as the program runs.
+# FastAPI resolves these annotations at run time.
 from ebbtide.api.access import Caller  # noqa: TC001
 from ebbtide.api.backend import Backend  # noqa: TC001
 from ebbtide.api.errors import RequestError
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 BEARER: Final = HTTPBearer(
     auto_error=False,
-    description="A Kubernetes token: of a service account, or of a user by whoever logs users in.",
+    description="A Kubernetes token: of a service account, or of a user, as issued by the cluster's identity provider.",
 )
-LIMIT: Final = 500
-OFFSET: Final = 1_000_000
-#: What compares in a filter, the longer ones first.
+MAX_LIMIT: Final = 500
+MAX_OFFSET: Final = 1_000_000
+#: Operators of ``filterBy``.
 OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
@@ -39,35 +39,39 @@ OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "=^": lambda a, b: str(a).lower().startswith(str(b).lower()),
     "=$": lambda a, b: str(a).lower().endswith(str(b).lower()),
 }
-_PART: Final = re.compile(r"(?P<field>[A-Za-z0-9]+)(?P<operator>==|!=|<=|>=|=@|!@|=\^|=\$)(?P<value>.+)", re.DOTALL)
-_NEXT: Final = re.compile(r",(?=[A-Za-z0-9]+(?:==|!=|<=|>=|=@|!@|=\^|=\$))")
+_CONDITION: Final = re.compile(
+    r"(?P<field>[A-Za-z0-9]+)(?P<operator>==|!=|<=|>=|=@|!@|=\^|=\$)(?P<value>.+)", re.DOTALL
+)
+_SEPARATOR: Final = re.compile(r",(?=[A-Za-z0-9]+(?:==|!=|<=|>=|=@|!@|=\^|=\$))")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The backend, and who asks."""
+    """The backend and the caller of a request."""
 
     backend: Backend
     caller: Caller
 
 
 async def asked(request: Request, _: Annotated[Any, Security(BEARER)] = None) -> Asked:
-    """Return the backend and the caller, whom the gate has identified."""
+    """Return the backend and the caller, which the gate has authenticated."""
     return Asked(request.app.state.backend, request.state.caller)
 
 
-#: A path's first argument.
-Who = Annotated[Asked, Depends(asked)]
-Offset = Annotated[int, Query(ge=0, le=OFFSET, description="The first item's place.")]
-Limit = Annotated[int, Query(ge=1, le=LIMIT, description="The most items to return.")]
-Search = Annotated[str, Query(max_length=200, description="Only what has this in its name, project or state.")]
+#: The first argument of a path's function.
+Context = Annotated[Asked, Depends(asked)]
+Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Zero-based index of the first item to return.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of items to return.")]
+Search = Annotated[
+    str, Query(max_length=200, description="Return only items whose name, project or phase contains this text.")
+]
 Filters = Annotated[
     str,
     Query(
         alias="filterBy",
         max_length=2_000,
-        description="Conditions that all must hold, with commas between them: a field, an operator of == != <= >= =@ !@ "
-        "=^ =$, and a value.",
+        description="Comma-separated conditions that an item must all meet. Each is a field, an operator (== != <= >= "
+        "=@ !@ =^ =$) and a value, such as name==chat.",
     ),
 ]
 
@@ -75,50 +79,54 @@ Filters = Annotated[
 def matching(
     rows: Sequence[T], filters: str, fields: Mapping[str, Callable[[T], Any]], unknown: Mapping[str, str]
 ) -> list[T]:
-    """Return the rows for which every condition of ``filterBy`` holds.
+    """Return the rows that meet every condition of ``filterBy``.
 
-    ``unknown`` are fields that the API has and this cluster cannot know, with the reason.
+    ``unknown`` maps fields that Run:ai's API has and this cluster cannot provide to the reason.
 
     Raises:
-        RequestError: a condition cannot be read.
+        RequestError: a condition is invalid.
 
     """
-    found = [*rows]
-    for part in _NEXT.split(filters) if filters else ():
-        match = _PART.fullmatch(part)
+    matches = [*rows]
+    for condition in _SEPARATOR.split(filters) if filters else ():
+        match = _CONDITION.fullmatch(condition)
         if match is None:
             raise RequestError(
-                "filterBy", f"{part!r} is no condition", "write a field, an operator and a value: name==chat"
+                "filterBy",
+                f"invalid condition {condition!r}",
+                "write a field, an operator and a value, such as name==chat",
             )
-        read = _field("filterBy", match["field"], fields, unknown)
+        get_value = _field("filterBy", match["field"], fields, unknown)
         holds, value = OPERATORS[match["operator"]], match["value"]
-        found = [row for row in found if _holds(holds, read(row), value, match["field"])]
-    return found
+        matches = [row for row in matches if _holds(holds, get_value(row), value, match["field"])]
+    return matches
 
 
-def _holds(holds: Callable[[Any, Any], bool], own: Any, value: str, field: str) -> bool:
-    if isinstance(own, (int, float)) and not isinstance(own, bool):
+def _holds(holds: Callable[[Any, Any], bool], actual: Any, value: str, field: str) -> bool:
+    if isinstance(actual, (int, float)) and not isinstance(actual, bool):
         try:
-            return holds(own, float(value))
+            return holds(actual, float(value))
         except ValueError:
-            raise RequestError("filterBy", f"{field} is a number", f"write {field}>=1") from None
-    if isinstance(own, datetime):
-        return holds(own, moment("filterBy", value))
-    return holds(own, value)
+            raise RequestError("filterBy", f"{field} must be compared with a number", f"write {field}>=1") from None
+    if isinstance(actual, datetime):
+        return holds(actual, moment("filterBy", value))
+    return holds(actual, value)
 
 
 def moment(where: str, text: str) -> datetime:
-    """Return a time of ISO 8601, in UTC where it has no zone.
+    """Parse an ISO 8601 time; one without a time zone is in UTC.
 
     Raises:
-        RequestError: it is none.
+        RequestError: the text is not an ISO 8601 time.
 
     """
     try:
-        found = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        raise RequestError(where, f"{text[:60]!r} is no time", "write 2026-01-31T12:00:00Z") from None
-    return found.replace(tzinfo=found.tzinfo or UTC)
+        raise RequestError(
+            where, f"invalid time {text[:60]!r}: must be ISO 8601", "write 2026-01-31T12:00:00Z"
+        ) from None
+    return time.replace(tzinfo=time.tzinfo or UTC)
 
 
 def ordered(
@@ -128,14 +136,14 @@ def ordered(
     fields: Mapping[str, Callable[[T], Any]],
     unknown: Mapping[str, str],
 ) -> list[T]:
-    """Return the rows sorted by a field; as they are where none is named.
+    """Return the rows sorted by a field, or in their present order if no field is named.
 
     Raises:
-        RequestError: there is no such field, or no such order.
+        RequestError: the field is unknown, or the order is not asc or desc.
 
     """
     if order not in {"asc", "desc"}:
-        raise RequestError("sortOrder", f"{order[:60]!r} is no order", "write asc or desc")
+        raise RequestError("sortOrder", f"invalid sort order {order[:60]!r}: must be asc or desc", "write asc or desc")
     if not by:
         return rows
     return sorted(rows, key=_field("sortBy", by, fields, unknown), reverse=order == "desc")
@@ -144,40 +152,43 @@ def ordered(
 def _field(
     where: str, name: str, fields: Mapping[str, Callable[[T], Any]], unknown: Mapping[str, str]
 ) -> Callable[[T], Any]:
-    found = fields.get(name)
-    if found is None:
-        why = unknown.get(name, "there is no such field")
+    get_value = fields.get(name)
+    if get_value is None:
+        why = unknown.get(name, "unknown field")
         raise RequestError(where, f"{name[:60]}: {why}", f"use {', '.join(fields)}")
-    return found
+    return get_value
 
 
 def page(rows: Sequence[T], offset: int, limit: int) -> tuple[Sequence[T], int | None]:
-    """Return a page, and the offset of the next one, or None."""
+    """Return one page of the rows, and the offset of the next page or None."""
     end = offset + limit
     return rows[offset:end], end if end < len(rows) else None
 
 
 def refusals(model: type[Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the description of the errors that a path may answer with."""
+    """Return the OpenAPI description of the errors that a path can return."""
     media = "application/problem+json" if model is answers.Refusal else "application/json"
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {status: {"description": ERRORS[status], "content": {media: {"schema": schema}}} for status in statuses}
+    return {
+        status: {"description": ERROR_DESCRIPTIONS[status], "content": {media: {"schema": schema}}}
+        for status in statuses
+    }
 
 
-#: What each status says.
-ERRORS: Final = {
-    400: "The request has errors.",
-    401: "Nobody is known by this token.",
-    403: "The caller may not, or the server is read-only.",
-    404: "There is no such thing that the caller may see.",
-    409: "There is one already, or others own what would be changed.",
+#: Descriptions of the error statuses in the OpenAPI document.
+ERROR_DESCRIPTIONS: Final = {
+    400: "The request is invalid.",
+    401: "The token is missing or invalid.",
+    403: "The caller is not allowed to do this, or the server is read-only.",
+    404: "Not found, or not visible to the caller.",
+    409: "The object already exists, was modified by another client, or has a field ownership conflict.",
     413: "The request is too large.",
-    421: "The server is not called so.",
-    422: "The request or its spec has errors, or the cluster refuses it.",
-    429: "Too much is asked at once.",
-    431: "The headers are too large.",
-    500: "A defect.",
-    502: "The cluster said no.",
-    503: "The cluster, Prometheus or this server cannot answer now.",
-    504: "It took too long.",
+    421: "The Host header names a host that this server does not serve.",
+    422: "The request or its spec has errors, or the cluster rejected the change.",
+    429: "The request exceeds a limit of this server, or too many requests are waiting.",
+    431: "The request headers are too large.",
+    500: "Internal error in Ebbtide.",
+    502: "The cluster returned an error.",
+    503: "The cluster, Prometheus or this server is temporarily unavailable.",
+    504: "The operation timed out.",
 }

@@ -1,8 +1,8 @@
-"""What API and page share: reads from the cache, each filtered by what its caller may see; writes with the caller's token.
+"""The functions that the API and the page share: filtered reads from the cache, and writes with the caller's token.
 
-Reads are as old as they say. Writes go to the cluster at once and with the caller's own account, so that RBAC decides;
-what was written before one failed is told. Everything that only translates needs no cluster. Upstream: design of access
-in docs/serve.md.
+Each read is filtered by what the caller is allowed to see, and has the age of its data. Writes go to the cluster
+directly with the caller's token, so that RBAC decides; if a write fails, the error lists the writes before it.
+Translation, checks and simulation need no cluster. Upstream: access design in docs/serve.md.
 """
 
 from __future__ import annotations
@@ -73,44 +73,44 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
 
-#: Callers' reviews that are asked for side by side.
-REVIEWS: Final = 8
-#: Simulations at once and waiting, and the seconds that one may take.
-SIMULATIONS: Final = (2, 4)
+#: Access reviews that run in parallel.
+MAX_REVIEWS: Final = 8
+#: Maximum simulations that run and that wait in the queue, and the seconds that each may take.
+MAX_SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
-DAY: Final = 86_400.0
-#: Workloads of one report at most.
-REPORTED: Final = 500
-#: How often an update is made anew of what the cluster has, where somebody else was faster.
-ATTEMPTS: Final = 10
-#: Seconds for which a write waits until the cache has seen it, so that who writes and then reads finds it.
-SEEN: Final = 3.0
-#: What a workload may be; to see one is to be allowed to list its kind.
+DAY_SECONDS: Final = 86_400.0
+#: Maximum number of workloads in one report.
+MAX_REPORTED: Final = 500
+#: Attempts to update an object that other clients modify concurrently.
+MAX_UPDATE_ATTEMPTS: Final = 10
+#: Seconds for which a write waits for the cache, so that the caller's next read includes the write.
+CACHE_WAIT_SECONDS: Final = 3.0
+#: Kinds of a workload's main object; a caller who can list the kind can see the workload.
 TOPS: Final = {KNATIVE.name: KNATIVE, KSERVE.name: KSERVE}
 
 T = TypeVar("T")
 
 
 class ReadOnlyError(ClusterError):
-    """Nothing is written by a read-only server."""
+    """The server is read-only and rejects writes."""
 
 
 class NothingReadError(ClusterError):
-    """The cache has not seen the cluster yet."""
+    """The cache has not read the cluster yet."""
 
 
 class InputError(Exception):
-    """A spec has errors; ``problems`` has all that was found."""
+    """A spec has errors; ``problems`` lists them all."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        """Keep the problems."""
+        """Store the problems."""
         super().__init__("the spec has errors")
         self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
 class Read(Generic[T]):
-    """What was read, and the seconds since the cache last heard from the API server; 0 while it is current."""
+    """A value from the cache, and the seconds since the API server last answered; 0 while the data is current."""
 
     value: T
     age: float
@@ -118,161 +118,168 @@ class Read(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a backend is made of. ``own`` is who calls without a token: the kubeconfig's user, on loopback only."""
+    """The parts of a backend.
+
+    ``anonymous_caller`` is the caller of requests without a token: the kubeconfig's user, on loopback only.
+    """
 
     cluster: Cluster
     profile: Profile
-    #: The profile's document, for what explains by changing it.
+    #: The profile's document; ``explain`` varies it.
     profile_data: dict[str, Any]
     clock: Clock
     cache: Cache
     access: Access
-    #: The cluster with a caller's own account.
+    #: Returns a client of the cluster with the caller's credentials.
     connect: Callable[[Caller], Cluster]
     source: Source | None = None
-    own: Caller | None = None
+    anonymous_caller: Caller | None = None
     read_only: bool = False
     demo: bool = False
 
 
 class Backend:
-    """One cluster, and everything that is asked of it."""
+    """The operations on one cluster."""
 
-    def __init__(self, means: Means) -> None:
-        """Take what it is made of; ``start`` begins to read."""
-        self._means = means
-        self._cache, self._access = means.cache, means.access
-        self._reviews = ThreadPoolExecutor(REVIEWS, thread_name_prefix="review")
-        self._workers = Workers(*SIMULATIONS)
-        self.profile, self.clock, self.source = means.profile, means.clock, means.source
-        self.read_only, self.demo = means.read_only, means.demo
+    def __init__(self, parts: Means) -> None:
+        """Use these parts; ``start`` starts reading the cluster."""
+        self._parts = parts
+        self._cache, self._access = parts.cache, parts.access
+        self._reviews = ThreadPoolExecutor(MAX_REVIEWS, thread_name_prefix="review")
+        self._workers = Workers(*MAX_SIMULATIONS)
+        self.profile, self.clock, self.source = parts.profile, parts.clock, parts.source
+        self.read_only, self.demo = parts.read_only, parts.demo
 
     def start(self) -> None:
-        """Begin to follow the cluster."""
+        """Start watching the cluster."""
         self._cache.start()
 
     def stop(self) -> None:
-        """Follow no more."""
+        """Stop watching the cluster, and stop the workers."""
         self._cache.stop()
         self._reviews.shutdown(wait=False, cancel_futures=True)
         self._workers.close()
 
     @property
     def cache(self) -> Cache:
-        """What is known of the cluster, unfiltered: for the server's own probes, never for a caller."""
+        """The unfiltered cache: for the server's own probes, never for a caller."""
         return self._cache
 
-    # Who
+    # Callers
 
     def caller_of(self, token: str) -> Caller:
-        """Return whose token it is; without one, the kubeconfig's own user where this server has one.
+        """Return the owner of a token; without a token, the kubeconfig's user if this server has one.
 
         Raises:
-            UnauthorizedError: nobody's.
-            ClusterError: nobody can be asked.
+            UnauthorizedError: the token is missing or invalid.
+            ClusterError: the API server is unavailable and no result is cached.
 
         """
         if not token:
-            if self._means.own is None:
+            if self._parts.anonymous_caller is None:
                 raise UnauthorizedError
-            return self._means.own
+            return self._parts.anonymous_caller
         return self._access.caller_of(token)
 
     def allowed(
         self, caller: Caller, verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = ""
     ) -> bool:
-        """Whether a caller may do something; in an empty namespace it means in all of them."""
+        """Return whether a caller is allowed to use a verb on a kind; an empty namespace means all namespaces."""
         return self._access.may(caller, ask(verb, kind, namespace, name, subresource))
 
     def _wide(self, caller: Caller) -> bool:
-        """Whether a caller may know who holds what: all nodes and all pods."""
+        """Return whether a caller can see the holders of GPUs: all nodes and all pods."""
         return self.allowed(caller, "list", NODE) and self.allowed(caller, "list", POD)
 
     def _places(self, caller: Caller, kind: Kind, namespaces: Sequence[str]) -> set[str]:
-        """Return those of the namespaces in which a caller may list a kind."""
+        """Return the namespaces in which a caller is allowed to list a kind."""
         if self.allowed(caller, "list", kind):
             return {*namespaces}
         if len(namespaces) == 1:
             return {*namespaces} if self.allowed(caller, "list", kind, namespaces[0]) else set()
-        found = self._reviews.map(lambda where: self.allowed(caller, "list", kind, where), namespaces)
-        return {where for where, may in zip(namespaces, found, strict=True) if may}
+        reviews = self._reviews.map(lambda namespace: self.allowed(caller, "list", kind, namespace), namespaces)
+        return {namespace for namespace, allowed in zip(namespaces, reviews, strict=True) if allowed}
 
     def _seen(self, caller: Caller, top: Top) -> Top:
         if not self.sees(caller, top):
-            raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
+            raise MissingError(f"workload {top.name} not found in namespace {top.namespace}")
         return top
 
     def _top(self, caller: Caller, namespace: str, name: str) -> Top:
-        """Return a workload's place; one that the caller may not see is missing, in the same words."""
+        """Return a workload's place. A workload that is not visible raises the same error as a missing one."""
         return self._seen(caller, self._cache.find(namespace, name))
 
     def _ready(self) -> None:
         if not self._cache.synced():
-            raise NothingReadError("the cluster has not been read yet; ask again")
+            raise NothingReadError("the cluster has not been read yet; retry in a few seconds")
 
     # Reads
 
     def age(self) -> float:
-        """Return the seconds since the cache last heard from the API server; 0 while it is current."""
+        """Return the seconds since the API server last answered; 0 while the data is current."""
         return self._cache.age()
 
     def workloads(self, caller: Caller, namespace: str = "") -> Read[list[Status]]:
-        """Return the workloads of a namespace, or of all that the caller may see, by namespace and name."""
+        """Return the visible workloads of one namespace or of all, sorted by namespace and name."""
         self._ready()
         self._cache.look()
         namespaces = [namespace] if namespace else self._cache.namespaces()
         places = {name: self._places(caller, kind, namespaces) for name, kind in TOPS.items()}
-        found = self._cache.statuses(
+        statuses = self._cache.statuses(
             set().union(*places.values()), self._wide(caller), lambda top: top.namespace in places[top.kind]
         )
-        told = self._places(caller, POD, sorted({row.namespace for row in found}))
+        with_pods = self._places(caller, POD, sorted({status.namespace for status in statuses}))
         return Read(
-            [row if row.namespace in told or not row.pods else replace(row, pods=()) for row in found], self.age()
+            [
+                status if status.namespace in with_pods or not status.pods else replace(status, pods=())
+                for status in statuses
+            ],
+            self.age(),
         )
 
-    def _with_pods(self, caller: Caller, found: Status) -> Status:
-        """Return a status without its pods where the caller may not list pods there."""
-        return found if self.allowed(caller, "list", POD, found.namespace) else replace(found, pods=())
+    def _with_pods(self, caller: Caller, status: Status) -> Status:
+        """Return a status, without its pods if the caller is not allowed to list pods in its namespace."""
+        return status if self.allowed(caller, "list", POD, status.namespace) else replace(status, pods=())
 
-    def id_of(self, found: Status) -> str:
-        """Return the UID of a workload's object: Run:ai's workloadId. Empty where it has gone since."""
-        return self._cache.uid(Top(found.namespace, found.name, _top_kind(found)))
+    def id_of(self, status: Status) -> str:
+        """Return the UID of a workload's object (Run:ai's workloadId), or an empty string if it was deleted since."""
+        return self._cache.uid(Top(status.namespace, status.name, _top_kind(status)))
 
     def status(self, caller: Caller, namespace: str, name: str) -> Read[Status]:
-        """Return one workload's status; a ``MissingError`` where there is none that the caller may see."""
+        """Return one workload's status, or raise a ``MissingError`` if it does not exist or is not visible."""
         self._ready()
         return Read(self.status_of(caller, self._top(caller, namespace, name)), self.age())
 
     def status_of(self, caller: Caller, top: Top) -> Status:
-        """Return the status of the workload at a place; a ``MissingError`` where there is none that the caller may see."""
+        """Return the status of the workload at a place, or raise a ``MissingError``."""
         return self._with_pods(caller, self._cache.status(self._seen(caller, top), self._wide(caller)))
 
     def workload(self, caller: Caller, namespace: str, name: str) -> Read[Live]:
-        """Return all that is read of one workload, as far as the caller may see it; else a ``MissingError``.
+        """Return the visible objects of one workload, or raise a ``MissingError``.
 
-        A status made of it is right only for who may list pods; ``status`` is right for all.
+        Do not derive a status from it: for a caller who cannot list pods that status is wrong. Use ``status``.
         """
         self._ready()
         return Read(self._visible(caller, self._whole(self._top(caller, namespace, name), caller)), self.age())
 
     def by_id(self, caller: Caller, uid: str) -> Read[Live]:
         """Return the workload whose object has this UID."""
-        found = self._whole(self._top_by_id(caller, uid), caller)
-        if found.top["metadata"]["uid"] != uid:
+        live = self._whole(self._top_by_id(caller, uid), caller)
+        if live.top["metadata"]["uid"] != uid:
             raise _gone(uid)
-        return Read(self._visible(caller, found), self.age())
+        return Read(self._visible(caller, live), self.age())
 
     def status_by_id(self, caller: Caller, uid: str) -> Read[Status]:
         """Return the status of the workload whose object has this UID."""
         top = self._top_by_id(caller, uid)
-        found = self._cache.status(top, self._wide(caller))
-        # A UID never comes back: if it is still there, it was there.
+        status = self._cache.status(top, self._wide(caller))
+        # UIDs are never reused: the status read before is of this object.
         if self._cache.uid(top) != uid:
             raise _gone(uid)
-        return Read(self._with_pods(caller, found), self.age())
+        return Read(self._with_pods(caller, status), self.age())
 
     def _top_by_id(self, caller: Caller, uid: str) -> Top:
-        """Return the place of the workload with a UID: its name alone may be another's, too."""
+        """Return the place of the workload with a UID; a name is not enough, since objects of two kinds may share it."""
         self._ready()
         top = self._cache.by_id(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
@@ -284,26 +291,28 @@ class Backend:
         self._ready()
         top = self._cache.of_revision(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
-            raise MissingError(f"there is no revision with id {uid}")
+            raise MissingError(f"revision with id {uid} not found")
         return Read(self._visible(caller, self._whole(top, caller)), self.age())
 
     def _whole(self, top: Top, caller: Caller) -> Live:
         return self._cache.live(top, self._wide(caller))
 
-    def _visible(self, caller: Caller, found: Live) -> Live:
+    def _visible(self, caller: Caller, live: Live) -> Live:
         hidden: dict[str, Any] = {
-            field: () for field, kind in _PARTS.items() if not self.allowed(caller, "list", kind, found.namespace)
+            field: ()
+            for field, kind in _KIND_OF_FIELD.items()
+            if not self.allowed(caller, "list", kind, live.namespace)
         }
-        return replace(found, **hidden) if hidden else found
+        return replace(live, **hidden) if hidden else live
 
     def events(self, caller: Caller, namespace: str, name: str = "") -> Read[tuple[Object, ...]]:
-        """Return the events of a workload, or of all workloads of a namespace, oldest first."""
+        """Return the events of one workload, or of a whole namespace, oldest first."""
         self._ready()
         if name:
-            found = self.workload(caller, namespace, name)
-            return Read(found.value.events, found.age)
+            live = self.workload(caller, namespace, name)
+            return Read(live.value.events, live.age)
         if not self.allowed(caller, "list", EVENT, namespace):
-            raise MissingError(f"there is nothing to see in namespace {namespace}")
+            raise MissingError(f"no visible events in namespace {namespace}: listing events is forbidden")
         self._cache.look()
         return Read(tuple(sorted(self._cache.objects(EVENT, namespace), key=happened)), self.age())
 
@@ -318,48 +327,48 @@ class Backend:
         tail: int | None = None,
         previous: bool = False,
     ) -> Log:
-        """Return a container's log line by line, read with the caller's own account."""
+        """Return an iterator over a container's log lines, read with the caller's credentials."""
         if not self.allowed(caller, "get", POD, namespace, pod, "log"):
-            raise MissingError(f"there is no pod {pod} in namespace {namespace}")
+            raise MissingError(f"pod {pod} not found in namespace {namespace}")
         return self.as_caller(caller).logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
 
     def container_of(
         self, caller: Caller, namespace: str, name: str, pod: str = "", container: str = ""
     ) -> tuple[str, str]:
-        """Return a workload's pod and container: the newest that is ready, and the server's, where none is named."""
-        found = self.workload(caller, namespace, name).value
-        known = [item for item in found.pods if pod in {"", item["metadata"]["name"]}]
-        if not known:
-            raise MissingError(f"{name} has no pod {pod}".rstrip() if pod else f"{name} has no pod now")
-        chosen = max(known, key=lambda item: (not of_pod.is_over(item), of_pod.is_ready(item)))
+        """Return the names of a pod and a container; by default the newest ready pod and its model server."""
+        live = self.workload(caller, namespace, name).value
+        pods = [candidate for candidate in live.pods if pod in {"", candidate["metadata"]["name"]}]
+        if not pods:
+            raise MissingError(f"pod {pod} of workload {name} not found" if pod else f"workload {name} has no pods now")
+        chosen = max(pods, key=lambda candidate: (not of_pod.is_over(candidate), of_pod.is_ready(candidate)))
         names = [row["name"] for row in at(chosen, "spec", "containers", default=[]) if row.get("name")]
         if container and container not in names:
-            raise MissingError(f"pod {chosen['metadata']['name']} has no container {container}")
-        own = next((one for one in names if one != of_pod.QUEUE_PROXY), "")
-        return chosen["metadata"]["name"], container or own
+            raise MissingError(f"container {container} not found in pod {chosen['metadata']['name']}")
+        server = next((container_name for container_name in names if container_name != of_pod.QUEUE_PROXY), "")
+        return chosen["metadata"]["name"], container or server
 
     def sees(self, caller: Caller, top: Top) -> bool:
-        """Whether a caller may know of a workload: may list its kind in its namespace."""
+        """Return whether a caller can see a workload: whether listing its kind in its namespace is allowed."""
         return self.allowed(caller, "list", TOPS[top.kind], top.namespace)
 
     def projects(self, caller: Caller) -> Read[list[ProjectUse]]:
-        """Return the projects whose workloads the caller may see: namespaces with a project's label, and the profile's."""
+        """Return the visible projects: namespaces with a project label, and the profile's known projects."""
         self._ready()
         self._cache.look()
         places: dict[str, str] = {}
         for name in self.profile.spec.projects.known:
             places[self.profile.spec.projects.namespace.replace("{project}", name)] = name
-        for item in self._cache.objects(NAMESPACE):
-            if label := (item["metadata"].get("labels") or {}).get(keys.PROJECT):
-                places[item["metadata"]["name"]] = label
+        for namespace in self._cache.objects(NAMESPACE):
+            if label := (namespace["metadata"].get("labels") or {}).get(keys.PROJECT):
+                places[namespace["metadata"]["name"]] = label
         visible = self._places(caller, KNATIVE, [*places])
-        found: dict[str, dict[str, int]] = {where: {} for where in visible}
-        for row in self.workloads(caller).value:
-            if row.namespace in found:
-                found[row.namespace][row.phase] = found[row.namespace].get(row.phase, 0) + 1
+        phases: dict[str, dict[str, int]] = {namespace_name: {} for namespace_name in visible}
+        for status in self.workloads(caller).value:
+            if status.namespace in phases:
+                phases[status.namespace][status.phase] = phases[status.namespace].get(status.phase, 0) + 1
         rows = [
-            self._project(caller, places[where], where, found[where])
-            for where in sorted(visible, key=places.__getitem__)
+            self._project(caller, places[namespace_name], namespace_name, phases[namespace_name])
+            for namespace_name in sorted(visible, key=places.__getitem__)
         ]
         return Read(rows, self.age())
 
@@ -374,36 +383,36 @@ class Backend:
         return ProjectUse(name, where, quota, sum(phases.values()), phases)
 
     def nodes(self, caller: Caller) -> Read[list[NodeRow]]:
-        """Return the nodes, and who holds their GPUs; a ``ForbiddenError`` where the caller may not list nodes."""
+        """Return the nodes with the holders of their GPUs, or raise a ``ForbiddenError`` if listing nodes is not allowed."""
         self._ready()
         if not self.allowed(caller, "list", NODE):
-            raise ForbiddenError("you may not list nodes")
+            raise ForbiddenError("listing nodes is forbidden for this caller")
         self._cache.look()
         pods = [pod for pod in self._cache.objects(POD) if at(pod, "spec", "nodeName") and not _ended(pod)]
         visible = self._places(caller, POD, sorted({pod["metadata"]["namespace"] for pod in pods}))
         shares: dict[str, list[ShareRow]] = {}
         for pod in pods:
-            seen = pod["metadata"]["namespace"] in visible
+            is_visible = pod["metadata"]["namespace"] in visible
             for resource, amount in of_pod.gpus(pod).items():
                 row = ShareRow(
                     resource,
                     amount,
-                    inventory.whose(pod) if seen else "",
-                    pod["metadata"]["namespace"] if seen else "",
-                    pod["metadata"]["name"] if seen else "",
+                    inventory.whose(pod) if is_visible else "",
+                    pod["metadata"]["namespace"] if is_visible else "",
+                    pod["metadata"]["name"] if is_visible else "",
                 )
                 shares.setdefault(pod["spec"]["nodeName"], []).append(row)
         rows = [_node_row(node, tuple(shares.get(node["metadata"]["name"], ()))) for node in self._cache.objects(NODE)]
         return Read(rows, self.age())
 
     def measured(self, caller: Caller, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
-        """Return what was counted of those of the workloads that the caller may see."""
+        """Return the measurements of the visible workloads among ``refs``."""
         source = self._source()
-        seen = [ref for ref in refs if self._sees(caller, ref)]
-        return source.measure(seen, start, end) if seen else {}
+        visible = [ref for ref in refs if self._sees(caller, ref)]
+        return source.measure(visible, start, end) if visible else {}
 
     def history(self, caller: Caller, ref: Ref, start: float, end: float, step: float) -> History:
-        """Return a workload's series over time."""
+        """Return a workload's time series."""
         self._top(caller, ref.namespace, ref.name)
         return self._source().history(ref, start, end, step)
 
@@ -416,95 +425,97 @@ class Backend:
 
     def _source(self) -> Source:
         if self.source is None:
-            raise SourceError("nobody counts requests here: start ebbtide serve with --prometheus")
+            raise SourceError("no metrics source: start ebbtide serve with --prometheus")
         return self.source
 
     def changed(self, since: int, timeout: float) -> int:
-        """Return a counter that moves with each change, as soon as it is not ``since``; after ``timeout`` seconds as it is."""
+        """Wait until the count of changes differs from ``since``, at most ``timeout`` seconds, and return it."""
         return self._cache.wait(since, timeout)
 
-    # What needs no cluster
+    # Without a cluster
 
     def documents(self, text: str) -> list[Loaded]:
-        """Return the documents of a text."""
+        """Parse a text into documents."""
         return [*texts.of_text(text.encode(), "", self.profile)]
 
     def check(self, documents: Sequence[Loaded]) -> list[Problem]:
-        """Return every problem of documents alone and together."""
+        """Return all problems of the documents, alone and in combination."""
         return check([*documents], self.profile)
 
     def _require_valid(self, documents: Sequence[Loaded]) -> list[Inference]:
         problems = self.check(documents)
         if failed(problems):
             raise InputError(problems)
-        return [one.inference for one in documents if one.inference is not None]
+        return [loaded.inference for loaded in documents if loaded.inference is not None]
 
     def render(self, documents: Sequence[Loaded]) -> Rendered:
-        """Return the objects that specs come to, and every problem; none of a document that has errors."""
+        """Render documents into objects, with all problems; a document with errors renders no objects."""
         batch = Batch(self.profile)
         objects: list[Object] = []
         problems: list[Problem] = []
         for loaded in documents:
-            made, _, found = batch.add(loaded)
-            problems += found
-            if not failed(found):
-                objects += made
+            rendered, _, new_problems = batch.add(loaded)
+            problems += new_problems
+            if not failed(new_problems):
+                objects += rendered
         return Rendered(tuple(objects), tuple(problems + batch.finish()))
 
     def explain(self, documents: Sequence[Loaded], part: str = "") -> list[Explanation]:
-        """Return why each field of each document's objects is there whose path contains ``part``.
+        """Explain the fields of each document's objects, limited to fields whose path contains ``part``.
 
         Raises:
             InputError: a document has errors.
 
         """
         self._require_valid(documents)
-        return [explain(one.reading.native, self._means.profile_data).narrow(one, part) for one in documents]
+        return [explain(loaded.reading.native, self._parts.profile_data).narrow(loaded, part) for loaded in documents]
 
-    def simulate(self, asked: Asked) -> dict[str, Any]:
-        """Return what a spec does under traffic, as ``ebbtide simulate -o json`` tells it; raises as ``aside`` does."""
-        return self.aside(simulation.simulate, asked, seconds=SECONDS["simulate"])
+    def simulate(self, request: Asked) -> dict[str, Any]:
+        """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``aside`` does."""
+        return self.aside(simulation.simulate, request, seconds=SECONDS["simulate"])
 
-    def tune(self, asked: Asked) -> dict[str, Any]:
-        """Return settings that keep a promise, as ``ebbtide tune -o json`` tells them; raises as ``aside`` does."""
-        return self.aside(simulation.tune, asked, seconds=SECONDS["tune"])
+    def tune(self, request: Asked) -> dict[str, Any]:
+        """Search for settings that meet the SLO; returns the JSON of ``ebbtide tune``, and raises as ``aside`` does."""
+        return self.aside(simulation.tune, request, seconds=SECONDS["tune"])
 
     def aside(
         self,
         work: Callable[..., dict[str, Any]],
-        asked: Asked,
+        request: Asked,
         *,
         seconds: float,
-        told: Callable[[Any], None] | None = None,
+        on_progress: Callable[[Any], None] | None = None,
     ) -> dict[str, Any]:
-        """Return what a function of a question and the profile's document returns, done in a worker; see ``Workers.do``.
+        """Run a simulation function in a worker, with the request and the profile's document; see ``Workers.do``.
 
         Raises:
-            InputError: it cannot be simulated.
-            TooMuchError: it takes too long, or too many are waiting.
+            InputError: the request cannot be simulated.
+            TooMuchError: the work exceeds its limits, or the queue is full.
 
         """
         try:
-            found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=seconds, told=told)
+            result: dict[str, Any] = self._workers.do(
+                work, request, self._parts.profile_data, seconds=seconds, on_progress=on_progress
+            )
         except simulation.AskedError as error:
             raise InputError(error.problems) from None
-        return found
+        return result
 
     def why(self, caller: Caller, namespace: str, name: str) -> Read[Why]:
-        """Return why a workload has this number of replicas now."""
+        """Explain a workload's current number of replicas."""
         self._ready()
-        found = self._whole(self._top(caller, namespace, name), caller)
-        found = replace(found, settings=inventory.settings(self.as_caller(caller)) if found.scalers else None)
-        return Read(why(found, self.source, self.clock.now(), self.profile.spec), self.age())
+        live = self._whole(self._top(caller, namespace, name), caller)
+        live = replace(live, settings=inventory.settings(self.as_caller(caller)) if live.scalers else None)
+        return Read(why(live, self.source, self.clock.now(), self.profile.spec), self.age())
 
     def doctor(self, caller: Caller, documents: Sequence[Loaded] | None = None) -> tuple[Finding, ...]:
-        """Return what the cluster lacks, for specs where some are given, as far as the caller may see it.
+        """Diagnose the cluster, for specs if some are given, as far as the caller's permissions allow.
 
         Raises:
             InputError: a spec has errors.
 
         """
-        from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - it asks a lot
+        from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - slow to load
 
         specs = None if documents is None else self._require_valid(documents)
         return examine(self.as_caller(caller), self.profile, specs)
@@ -516,80 +527,84 @@ class Backend:
         namespace: str = "",
         name: str = "",
         project: str = "",
-        since: float = 7 * DAY,
+        since: float = 7 * DAY_SECONDS,
         gpu_hour: float | None = None,
     ) -> Report:
-        """Return what was promised and what came of it in the last ``since`` seconds, of what the caller may see.
+        """Report the SLOs of the visible workloads in the last ``since`` seconds.
 
         Raises:
-            MissingError: the one that is named is not there.
-            TooMuchError: too many workloads for one report.
-            SourceError: nobody counts, or they cannot be asked.
+            MissingError: the named workload does not exist or is not visible.
+            TooMuchError: more workloads than one report may have.
+            SourceError: there is no metrics source, or it is unavailable.
 
         """
         source = self._source()
         if name:
             places = [self._top(caller, namespace, name)]
         else:
-            shown = [row for row in self.workloads(caller, namespace).value if project in {"", row.project}]
-            places = [Top(row.namespace, row.name, _top_kind(row)) for row in shown]
-        if len(places) > REPORTED:
-            raise TooMuchError(f"{len(places)} workloads are too many for one report: name a namespace or a project")
-        promised = {found.ref: found for found in (promise(top, self.profile) for top in self._cache.tops(places))}
-        if not promised:
+            statuses = [status for status in self.workloads(caller, namespace).value if project in {"", status.project}]
+            places = [Top(status.namespace, status.name, _top_kind(status)) for status in statuses]
+        if len(places) > MAX_REPORTED:
+            raise TooMuchError(
+                f"a report of {len(places)} workloads exceeds {MAX_REPORTED}: name a namespace or a project"
+            )
+        objectives = {
+            objective.ref: objective for objective in (promise(top, self.profile) for top in self._cache.tops(places))
+        }
+        if not objectives:
             return report.reports({}, {})
-        return pages.report_on(promised, source, since, self.clock.now(), gpu_hour)
+        return pages.report_on(objectives, source, since, self.clock.now(), gpu_hour)
 
     # Writes
 
     def as_caller(self, caller: Caller) -> Cluster:
-        """Return the cluster with the caller's own account."""
-        return self._means.connect(caller)
+        """Return a client of the cluster with the caller's credentials."""
+        return self._parts.connect(caller)
 
     def _writing(self, caller: Caller) -> Cluster:
         if self.read_only:
-            raise ReadOnlyError("this server is read-only: use ebbtide's commands, or another server")
+            raise ReadOnlyError("this server is read-only: use the command line, or a server that allows writes")
         return self.as_caller(caller)
 
     def plan(self, caller: Caller, documents: Sequence[Loaded]) -> Plans:
-        """Return what an apply of specs would do, with every problem; nothing is written."""
-        made, problems = applying.workloads(documents, Batch(self.profile))
+        """Return the changes that an apply would make, with all problems; nothing is written."""
+        workloads, problems = applying.workloads(documents, Batch(self.profile))
         if failed(problems):
             return Plans((), tuple(problems))
         cluster = self.as_caller(caller)
-        return Plans(tuple(applying.plan(cluster, workload) for workload in made), tuple(problems))
+        return Plans(tuple(applying.plan(cluster, workload) for workload in workloads), tuple(problems))
 
     def submit(
         self, caller: Caller, documents: Sequence[Loaded], *, force: bool = False, create: bool = False
     ) -> Submitted:
-        """Apply specs, and return what was written; it does not wait until they serve.
+        """Apply specs and return the written objects, without waiting for the workloads to become ready.
 
-        With ``create`` they must not be there yet.
+        With ``create``, the workloads must not exist yet.
 
         Raises:
             InputError: a spec has errors; nothing is written.
-            ExistsError: it is to be created, and is there.
-            ConflictError: another manager owns what would be changed, and ``force`` is not said; nothing is written.
-            RefusedError: the cluster refuses an object; nothing is written.
-            CutShortError: a write failed after others.
+            ExistsError: a workload exists and ``create`` is set; nothing is written.
+            ConflictError: another field manager owns a field to change, and ``force`` is not set; nothing is written.
+            RefusedError: the cluster rejects an object; nothing is written.
+            CutShortError: a write failed after others succeeded.
 
         """
         return self._apply(self._writing(caller), documents, force=force, create=create)
 
     def update(self, caller: Caller, uid: str, edit: Callable[[Object], Loaded]) -> Submitted:
-        """Apply the spec that ``edit`` makes of a workload's object, and lose nothing that others change meanwhile.
+        """Apply the spec that ``edit`` makes of a workload's object, without losing concurrent changes.
 
-        The object is read with the caller's own account; where it is changed before it is written, all is done again.
+        The object is read with the caller's credentials; if it changes before the write, the update is retried.
 
         Raises:
-            MissingError: there is no such workload, or it went.
-            StaleError: it was changed each time.
-            ClusterError: as ``submit``, which raises an ``InputError``, too.
+            MissingError: the workload does not exist or was deleted.
+            StaleError: the object changed during every attempt.
+            ClusterError: as ``submit``, which also raises ``InputError``.
 
         """
         cluster = self._writing(caller)
         top = self._top_by_id(caller, uid)
-        left = ATTEMPTS
+        attempts_left = MAX_UPDATE_ATTEMPTS
         while True:
             live = cluster.get(TOPS[top.kind], top.name, top.namespace)
             if live["metadata"]["uid"] != uid:
@@ -597,8 +612,8 @@ class Backend:
             try:
                 return self._apply(cluster, [edit(live)], basis=live)
             except (StaleError, CutShortError) as error:
-                left -= 1
-                if not left or not isinstance(getattr(error, "cause", error), StaleError):
+                attempts_left -= 1
+                if not attempts_left or not isinstance(getattr(error, "cause", error), StaleError):
                     raise
 
     def _apply(
@@ -610,47 +625,47 @@ class Backend:
         create: bool = False,
         basis: Object | None = None,
     ) -> Submitted:
-        made, problems = applying.workloads(documents, Batch(self.profile))
+        workloads, problems = applying.workloads(documents, Batch(self.profile))
         if not failed(problems) and basis is not None:
-            problems += _other_kind(made, basis)
+            problems += _other_kind(workloads, basis)
         if failed(problems):
             raise InputError(problems)
-        planned = tuple(applying.plan(cluster, workload, create=create) for workload in made)
+        planned = tuple(applying.plan(cluster, workload, create=create) for workload in workloads)
         _refuse(planned, force=force)
         done: list[str] = []
         written: list[Object] = []
 
-        def noted(step: Step) -> None:
+        def record(step: Step) -> None:
             done.append(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}")
 
-        for item in planned:
+        for planned_apply in planned:
             written += _told(
-                lambda item=item: applying.carry_out(  # type: ignore[misc] # bound now
-                    cluster, item, self.clock, force=force, basis=basis, done=noted
+                lambda planned_apply=planned_apply: applying.carry_out(  # type: ignore[misc] # bound now
+                    cluster, planned_apply, self.clock, force=force, basis=basis, done=record
                 ),
                 done,
             )
-        tops = [item for item in written if applying.is_top(item)]
-        end = self._cache.ticks() + SEEN
+        tops = [obj for obj in written if applying.is_top(obj)]
+        end = self._cache.ticks() + CACHE_WAIT_SECONDS
         for top in tops:
             self._cache.wait_seen(top, end)
         known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
         tops += [
-            cluster.get(kind_of(item), workload.name, workload.namespace)
-            for workload in made
-            for item in workload.objects
-            if applying.is_top(item) and (workload.namespace, workload.name) not in known
+            cluster.get(kind_of(obj), workload.name, workload.namespace)
+            for workload in workloads
+            for obj in workload.objects
+            if applying.is_top(obj) and (workload.namespace, workload.name) not in known
         ]
         return Submitted(tuple(documents), planned, tuple(problems), tuple(done), tuple(tops))
 
     def delete(self, caller: Caller, namespace: str, name: str, *, data: bool = False) -> Deleted:
-        """Delete a workload and what was made beside it; with ``data`` its volume claims, too."""
+        """Delete a workload and its secondary objects; with ``data``, also its persistent volume claims."""
         cluster = self._writing(caller)
         self._top(caller, namespace, name)
         return self._remove(cluster, removal(cluster, name, namespace, data=data))
 
     def delete_by_id(self, caller: Caller, uid: str) -> Deleted:
-        """Delete the workload whose object has this UID, and no other of its name."""
+        """Delete the workload whose object has this UID, and no other object of its name."""
         cluster = self._writing(caller)
         top = self._top_by_id(caller, uid)
         return self._remove(
@@ -661,79 +676,80 @@ class Backend:
         done: list[str] = []
 
         def go() -> list[Object]:
-            for item in remove(cluster, planned):
-                done.append(f"deleted {_label(item)}")  # noqa: PERF401 - what is done must be told if the next one fails
+            for obj in remove(cluster, planned):
+                done.append(f"deleted {_label(obj)}")  # noqa: PERF401 - reported if a later deletion fails
             return []
 
         _told(go, done)
-        self._cache.wait_gone(planned.top, self._cache.ticks() + SEEN)
-        return Deleted(tuple(done), tuple(item["metadata"]["name"] for item in planned.kept))
+        self._cache.wait_gone(planned.top, self._cache.ticks() + CACHE_WAIT_SECONDS)
+        return Deleted(tuple(done), tuple(obj["metadata"]["name"] for obj in planned.kept))
 
     def scale(
         self, caller: Caller, namespace: str, name: str, values: dict[str, float] | None = None
     ) -> tuple[str, ...]:
-        """Set bounds or target live (minReplicas, maxReplicas, metricThreshold), or without any put them back.
+        """Set minReplicas, maxReplicas or metricThreshold as a manual override; without values, remove the override.
 
-        Returns the revisions that they are set on. A ``CutShortError`` names what was written before a write failed.
+        Returns the names of the changed revisions. A ``CutShortError`` names the writes before a failed one.
         """
         cluster = self._writing(caller)
-        found = self._whole(self._top(caller, namespace, name), caller)
-        if why := revisions.no_scale(found, values or {}):
-            raise RefusedError(why)
+        live = self._whole(self._top(caller, namespace, name), caller)
+        if reason := revisions.no_scale(live, values or {}):
+            raise RefusedError(reason)
         if values:
-            revisions.scale(cluster, found, values)
+            revisions.scale(cluster, live, values)
         else:
-            revisions.reset_scale(cluster, found)
-        return tuple(revisions.scaled(found))
+            revisions.reset_scale(cluster, live)
+        return tuple(revisions.scaled(live))
 
     def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
-        """Send all requests to a revision, the ready one before by default, and return its name."""
+        """Route all requests to a revision, by default the previous ready one, and return its name."""
         cluster = self._writing(caller)
-        found = self._whole(self._top(caller, namespace, name), caller)
-        if why := revisions.no_rollback(found, to):
-            raise RefusedError(why)
-        target = revisions.rollback_target(found, to)
-        revisions.pin(cluster, found, target)
+        live = self._whole(self._top(caller, namespace, name), caller)
+        if reason := revisions.no_rollback(live, to):
+            raise RefusedError(reason)
+        target = revisions.rollback_target(live, to)
+        revisions.pin(cluster, live, target)
         return target
 
     def suspend(self, caller: Caller, namespace: str, name: str) -> None:
-        """Take a KServe workload down and keep its object."""
+        """Stop a KServe workload and keep its InferenceService."""
         cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
-        if why := revisions.no_stop(top):
-            raise RefusedError(why)
+        if reason := revisions.no_stop(top):
+            raise RefusedError(reason)
         revisions.suspend(cluster, top)
 
     def resume(self, caller: Caller, namespace: str, name: str) -> None:
-        """Bring a suspended workload back."""
+        """Start a suspended workload."""
         cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
-        if why := revisions.no_stop(top):
-            raise RefusedError(why)
+        if reason := revisions.no_stop(top):
+            raise RefusedError(reason)
         revisions.resume(cluster, top)
 
 
-#: The parts of a workload that need a right of their own to be seen.
-_PARTS: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}
+#: Parts of a workload that need a separate permission to be seen.
+_KIND_OF_FIELD: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}
 
 
-def _other_kind(made: Sequence[applying.Workload], basis: Object) -> list[Problem]:
-    """Return an error where what a spec makes now would be another object beside the one that it was made of."""
-    kinds = {item["kind"] for workload in made for item in workload.objects if applying.is_top(item)}
+def _other_kind(workloads: Sequence[applying.Workload], basis: Object) -> list[Problem]:
+    """Return an error if the changed spec needs an object of another kind than the workload's."""
+    kinds = {obj["kind"] for workload in workloads for obj in workload.objects if applying.is_top(obj)}
     if kinds <= {basis["kind"]}:
         return []
-    text = f"this change is served by an {' or '.join(sorted(kinds))}, and the workload is a {basis['kind']}"
-    return [Problem("REQ001", ("spec",), text, "delete it and create it anew, or say serving in its spec")]
+    needed = " or ".join(sorted(kinds))
+    text = f"the changed spec needs kind {needed}, and the workload is of kind {basis['kind']}"
+    return [Problem("REQ001", ("spec",), text, "delete and recreate the workload, or set serving in its spec")]
 
 
 def _gone(uid: str) -> MissingError:
-    return MissingError(f"there is no workload with id {uid}")
+    return MissingError(f"workload with id {uid} not found")
 
 
-def _top_kind(found: Status) -> str:
-    return KSERVE.name if found.kind == KSERVE.name else KNATIVE.name
+def _top_kind(status: Status) -> str:
+    return KSERVE.name if status.kind == KSERVE.name else KNATIVE.name
 
 
-def _label(item: Object) -> str:
-    return f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
+def _label(obj: Object) -> str:
+    return f"{obj['kind']} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
 
 
 def _ended(pod: Object) -> bool:
@@ -753,26 +769,26 @@ def _node_row(node: Object, holders: tuple[ShareRow, ...]) -> NodeRow:
 
 
 def _refuse(planned: Sequence[Planned], *, force: bool) -> None:
-    """Raise what stands against an apply before anything is written."""
-    steps = [step for item in planned for step in item.steps]
+    """Raise an error for the steps that would fail, before anything is written."""
+    steps = [step for plan in planned for step in plan.steps]
     refused = [step for step in steps if step.verdict == "refused"]
     if refused:
-        words = "; ".join(f"{step.label}: {step.refusal}" for step in refused)
+        messages = "; ".join(f"{step.label}: {step.refusal}" for step in refused)
         for kind in (ExistsError, ForbiddenError, UnreachableError):
             if any(isinstance(step.error, kind) for step in refused):
-                raise kind(words)
-        raise RefusedError(words)
+                raise kind(messages)
+        raise RefusedError(messages)
     owners: dict[str, tuple[str, ...]] = {}
     for step in steps:
-        for who, fields in step.owners.items():
-            owners[who] = (*owners.get(who, ()), *fields)
+        for manager, fields in step.owners.items():
+            owners[manager] = (*owners.get(manager, ()), *fields)
     if owners and not force:
-        whose = "; ".join(f"{who} owns {', '.join(fields)}" for who, fields in owners.items())
-        raise ConflictError(f"others own what would be changed: {whose}", owners)
+        ownership = "; ".join(f"{manager} owns {', '.join(fields)}" for manager, fields in owners.items())
+        raise ConflictError(f"field ownership conflict: {ownership}", owners)
 
 
 def _told(work: Callable[[], list[Object]], done: list[str]) -> list[Object]:
-    """Do what writes; where it ends early, say what was done before."""
+    """Run a write; if it fails, raise a ``CutShortError`` that lists what was done before."""
     try:
         return work()
     except ClusterError as error:

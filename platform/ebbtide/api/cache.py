@@ -1,9 +1,9 @@
-"""What the cluster holds, kept by watch: lists and statuses at once, and how old they are when nobody answers.
+"""A cache of the cluster's objects and of workload statuses, kept current by watches, that knows the age of its data.
 
-One thread a kind follows its changes and goes on where it was cut off. Objects are kept packed, without what is never
-read; they are indexed by workload, and a workload's status is worked out when it is first asked for and kept until one
-of its objects changes. Where the cluster is simulated there are no threads: each read first takes up what there is to
-tell. Upstream: k8s.io/client-go tools/cache/reflector.go (list, watch, relist).
+One thread per kind watches the API server and resumes after an interruption. Objects are stored packed, without fields
+that are never read, and indexed by workload. A workload's status is computed on first use and kept until one of its
+objects changes. For a simulated cluster there are no threads: each read first applies the pending changes. Upstream:
+k8s.io/client-go tools/cache/reflector.go (list, watch, relist).
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 KINDS: Final = (*GROUPED, EVENT, NODE, NAMESPACE)
-#: Seconds before a lost connection is tried again, and before a kind that is missing or forbidden is.
-PAUSE: Final = 1.0
-RETRY: Final = 30.0
-#: Seconds between two questions whether the API server is there, and after which it counts as away.
-BEAT: Final = 5.0
-SILENT: Final = 15.0
-#: How exact ages are, as a part of them.
-EXACT: Final = 0.02
-#: Changes that are remembered for streams that resume.
-MOVES: Final = 20_000
-#: What an author applies; an InferenceService goes before a Knative Service of its name.
+#: Seconds before a lost connection is retried, and before a kind that is missing or forbidden is.
+RECONNECT_SECONDS: Final = 1.0
+ABSENT_RETRY_SECONDS: Final = 30.0
+#: Seconds between two checks of the API server, and without an answer until it counts as unreachable.
+CHECK_SECONDS: Final = 5.0
+SILENCE_SECONDS: Final = 15.0
+#: Relative precision of ages.
+AGE_PRECISION: Final = 0.02
+#: Number of changes that are stored for streams to resume from.
+MAX_CHANGES: Final = 20_000
+#: Kinds of a workload's main object; an InferenceService takes precedence over a Knative Service of the same name.
 TOPS: Final = (KSERVE.name, KNATIVE.name)
 _KIND_OF_TOP: Final = {kind.name: kind for kind in (KSERVE, KNATIVE)}
 LOG: Final = logging.getLogger("ebbtide.api")
@@ -71,7 +71,7 @@ Key = tuple[str, str]
 
 
 class Top(NamedTuple):
-    """A workload's place: namespace, name, and the kind of what its author applied."""
+    """A workload's place: its namespace, its name, and the kind of its main object."""
 
     namespace: str
     name: str
@@ -82,59 +82,59 @@ class Top(NamedTuple):
 class _Item:
     packed: bytes
     version: str
-    #: The workloads' names that it may belong to, and under which it is found.
+    #: Names of the workloads that the object may belong to; the index's keys.
     groups: tuple[str, ...]
     uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A status, when it was worked out, and whether it names who holds what the workload waits for."""
+    """A computed status, its time, and whether it names the holders of resources that the workload waits for."""
 
     status: Status
     now: float
     short: bool
-    #: For so many seconds its ages are right to the second, or to a fiftieth.
+    #: Seconds for which its ages stay right to the second, or to a fiftieth.
     holds: float
 
 
 class Cache:
-    """What is known of one cluster."""
+    """The cached objects and statuses of one cluster."""
 
     def __init__(
         self, cluster: Cluster, clock: Clock, *, threads: bool, ticks: Callable[[], float] = time.monotonic
     ) -> None:
-        """Follow ``cluster``, with threads or at each read; ``ticks`` counts seconds for ages."""
+        """Watch ``cluster``, by threads or at each read; ``ticks`` returns the time in seconds for ages and deadlines."""
         self._cluster, self._clock, self._threads, self._ticks = cluster, clock, threads, ticks
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
-        #: One kind is listed at a time: a page of pods that is being read takes more memory than all that is kept of them.
+        #: Kinds are listed one at a time: a page of pods in transit takes more memory than all stored pods.
         self._listing = threading.Lock()
         self._stopped = threading.Event()
         self._items: dict[Kind, dict[Key, _Item]] = {kind: {} for kind in KINDS}
         self._groups: dict[tuple[Kind, str, str], set[str]] = {}
         self._tops: dict[Top, str] = {}
         self._by_uid: dict[str, Top] = {}
-        #: By whether the reader may see who holds the GPUs of all namespaces.
+        #: Computed statuses, by whether the caller can see the holders of GPUs in all namespaces.
         self._known: dict[bool, dict[Top, _Known]] = {True: {}, False: {}}
         self._supplies: dict[str, Supply] | None = None
         self._versions: dict[Kind, str] = {}
         self._lost: dict[Kind, float] = dict.fromkeys(KINDS, ticks())
         self._synced: set[Kind] = set()
-        #: Kinds that the server's account may not read.
+        #: Kinds that the server's account is not allowed to read.
         self.forbidden: set[Kind] = set()
         self._heard = ticks()
-        #: This cache's count of changes begins anew with each process: what tells it from another's.
+        #: Identifies this process's count of changes, which starts at 0 in each process.
         self.word = secrets.token_hex(8)
         self._number = 0
         self._moves: deque[tuple[int, Top]] = deque()
-        #: The newest change that is no longer remembered.
+        #: Number of the newest change that is no longer stored.
         self._dropped = 0
 
-    # Following
+    # Watching
 
     def start(self) -> None:
-        """Begin to follow; returns at once."""
+        """Start watching, and return immediately."""
         if not self._threads:
             self.look()
             return
@@ -143,35 +143,35 @@ class Cache:
         threading.Thread(target=self._beat, name="watch the API server", daemon=True).start()
 
     def stop(self) -> None:
-        """End; a connection that is being read ends with the process."""
+        """Stop watching; open connections close with the process."""
         self._stopped.set()
         with self._moved:
             self._moved.notify_all()
 
     def stopped(self) -> bool:
-        """Whether it follows no more."""
+        """Return whether the cache has been stopped."""
         return self._stopped.is_set()
 
     def synced(self) -> bool:
-        """Whether every kind has been listed once."""
+        """Return whether every kind has been listed once."""
         return self._synced.issuperset(KINDS)
 
     def wait_synced(self, seconds: float) -> bool:
-        """Wait until every kind has been listed once, so many seconds at most."""
+        """Wait until every kind has been listed once, at most ``seconds``; return whether it has."""
         with self._moved:
             return self._moved.wait_for(lambda: self.synced() or self._stopped.is_set(), seconds) and self.synced()
 
     def age(self) -> float:
-        """Return the seconds since it was last known to be current; 0 while it is."""
+        """Return the seconds since the data was last known to be current; 0 while it is."""
         if not self._threads:
             return 0.0
         now = self._ticks()
         with self._lock:
             silent = now - self._heard
-            return max([0.0 if silent < SILENT else silent, *(now - lost for lost in self._lost.values())])
+            return max([0.0 if silent < SILENCE_SECONDS else silent, *(now - lost for lost in self._lost.values())])
 
     def look(self) -> None:
-        """Take up what a simulated cluster has to tell."""
+        """Apply the pending changes of a simulated cluster."""
         if self._threads:
             return
         with self._lock:
@@ -179,7 +179,7 @@ class Cache:
                 self._take(kind)
 
     def warm(self) -> int:
-        """Work every status out, so that the first list is as fast as the later ones, and return how many there are."""
+        """Compute all statuses, so that the first list is as fast as later ones, and return the number of workloads."""
         tops = [*self._tops]
         for top in tops:
             if self._stopped.is_set():
@@ -195,31 +195,31 @@ class Cache:
             pause = 0.0
             try:
                 self._take(kind)
-                # Who closes every connection at once would be asked without end.
-                pause = PAUSE if self._ticks() - begun < PAUSE else 0.0
+                # Without a pause, a server that closes every connection immediately would be called in a tight loop.
+                pause = RECONNECT_SECONDS if self._ticks() - begun < RECONNECT_SECONDS else 0.0
             except GoneError:
                 self._versions.pop(kind, None)
             except (MissingError, ForbiddenError) as error:
                 self._absent(kind, forbidden=isinstance(error, ForbiddenError))
-                pause = RETRY
+                pause = ABSENT_RETRY_SECONDS
             except ClusterError:
                 with self._lock:
                     self._lost.setdefault(kind, self._ticks())
-                pause = PAUSE
+                pause = RECONNECT_SECONDS
             except Exception:
-                # An object of a form that nobody foresaw must not end the watch of all others.
-                LOG.exception("the watch of %s begins anew", kind.plural)
+                # An object of unexpected shape must not end the watch of its kind.
+                LOG.exception("restarting the watch of %s", kind.plural)
                 self._versions.pop(kind, None)
-                pause = PAUSE
+                pause = RECONNECT_SECONDS
             self._stopped.wait(pause)
 
     def _beat(self) -> None:
-        while not self._stopped.wait(BEAT):
+        while not self._stopped.wait(CHECK_SECONDS):
             self.ask()
 
     def ask(self) -> None:
-        """Ask whether the API server is there: a watch that is quiet does not say so. A no is an answer, too."""
-        asked = self._ticks()
+        """Check whether the API server answers, which an idle watch does not show; an error response counts as an answer."""
+        asked_at = self._ticks()
         try:
             self._cluster.get(NAMESPACE, "default")
         except (MissingError, ForbiddenError):
@@ -227,40 +227,40 @@ class Cache:
         except ClusterError:
             return
         with self._lock:
-            self._heard = asked
+            self._heard = asked_at
 
     def _take(self, kind: Kind) -> None:
-        """Take up what one connection tells."""
+        """Apply the changes that one watch connection reports."""
         since = self._versions.get(kind, "")
-        told = self._cluster.follow(kind, since=since)
+        changes = self._cluster.follow(kind, since=since)
         if not since:
             with self._listing:
-                self._list(kind, told)
-        for one in told:
+                self._list(kind, changes)
+        for change in changes:
             with self._lock:
-                if isinstance(one, Mark):
-                    self._versions[kind] = one.version
+                if isinstance(change, Mark):
+                    self._versions[kind] = change.version
                     self._current(kind)
                 else:
-                    self._note(kind, _key(one.item), one)
-                    self._versions[kind] = str(at(one.item, "metadata", "resourceVersion", default=""))
+                    self._note(kind, _key(change.item), change)
+                    self._versions[kind] = str(at(change.item, "metadata", "resourceVersion", default=""))
             if self._stopped.is_set():
                 return
 
-    def _list(self, kind: Kind, told: Iterator[Seen | Mark]) -> None:
-        """Take up what is there, up to the mark, and let what is no longer there go."""
-        gone = set(self._items[kind])
-        for one in told:
+    def _list(self, kind: Kind, changes: Iterator[Seen | Mark]) -> None:
+        """Apply a list, up to its mark, and remove objects that are not in it."""
+        missing = set(self._items[kind])
+        for change in changes:
             with self._lock:
-                if isinstance(one, Mark):
-                    for key in gone:
+                if isinstance(change, Mark):
+                    for key in missing:
                         self._forget(kind, key)
-                    self._versions[kind] = one.version
+                    self._versions[kind] = change.version
                     self._current(kind)
                     return
-                key = _key(one.item)
-                gone.discard(key)
-                self._note(kind, key, one)
+                key = _key(change.item)
+                missing.discard(key)
+                self._note(kind, key, change)
 
     def _current(self, kind: Kind) -> None:
         self._lost.pop(kind, None)
@@ -271,7 +271,7 @@ class Cache:
             self._moved.notify_all()
 
     def _absent(self, kind: Kind, *, forbidden: bool) -> None:
-        """Note that there is no such kind here, or that it may not be read."""
+        """Record that a kind does not exist in the cluster, or that reading it is forbidden."""
         with self._lock:
             for key in [*self._items[kind]]:
                 self._forget(kind, key)
@@ -280,34 +280,34 @@ class Cache:
             if forbidden:
                 self.forbidden.add(kind)
 
-    def _note(self, kind: Kind, key: Key, seen: Seen) -> None:
-        if seen.change == "DELETED":
+    def _note(self, kind: Kind, key: Key, change: Seen) -> None:
+        if change.change == "DELETED":
             self._forget(kind, key)
             return
         before = self._items[kind].get(key)
-        version = str(at(seen.item, "metadata", "resourceVersion", default=""))
+        version = str(at(change.item, "metadata", "resourceVersion", default=""))
         if before is not None and before.version == version:
             return
-        slim = stripped(kind, seen.item)
-        groups = _groups(kind, slim)
-        item = _Item(marshal.dumps(slim), version, groups, str(at(slim, "metadata", "uid", default="")))
-        self._items[kind][key] = item
-        self._index(kind, key, before, item)
-        ended = self._place(Top(*key, kind.name), slim, item.uid) if kind in {KNATIVE, KSERVE} else None
-        gpus = kind == NODE or (kind == POD and bool(of_pod.gpus(slim)))
-        self._touch(key[0], {*groups, *(before.groups if before is not None else ())}, ended, gpus=gpus)
+        stored = stripped(kind, change.item)
+        groups = _groups(kind, stored)
+        entry = _Item(marshal.dumps(stored), version, groups, str(at(stored, "metadata", "uid", default="")))
+        self._items[kind][key] = entry
+        self._index(kind, key, before, entry)
+        gone = self._place(Top(*key, kind.name), stored, entry.uid) if kind in {KNATIVE, KSERVE} else None
+        gpus = kind == NODE or (kind == POD and bool(of_pod.gpus(stored)))
+        self._touch(key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus)
 
     def _forget(self, kind: Kind, key: Key) -> None:
-        item = self._items[kind].pop(key, None)
-        if item is None:
+        entry = self._items[kind].pop(key, None)
+        if entry is None:
             return
-        self._index(kind, key, item, None)
-        ended = None
+        self._index(kind, key, entry, None)
+        gone = None
         if kind in {KNATIVE, KSERVE} and self._tops.pop(top := Top(*key, kind.name), None) is not None:
-            ended = top
-            if self._by_uid.get(item.uid) == top:
-                del self._by_uid[item.uid]
-        self._touch(key[0], set(item.groups), ended, gpus=kind in {NODE, POD})
+            gone = top
+            if self._by_uid.get(entry.uid) == top:
+                del self._by_uid[entry.uid]
+        self._touch(key[0], set(entry.groups), gone, gpus=kind in {NODE, POD})
 
     def _index(self, kind: Kind, key: Key, before: _Item | None, after: _Item | None) -> None:
         for group in before.groups if before is not None else ():
@@ -318,19 +318,19 @@ class Cache:
         for group in after.groups if after is not None else ():
             self._groups.setdefault((kind, key[0], group), set()).add(key[1])
 
-    def _place(self, top: Top, item: Object, uid: str) -> Top | None:
-        """Note a workload, unless KServe made the object for one of its own; return it where it was one until now."""
-        before = self._tops.pop(top, None)
-        if before is not None:
-            self._by_uid.pop(before, None)
-        if inventory.is_made(item):
-            return None if before is None else top
+    def _place(self, top: Top, obj: Object, uid: str) -> Top | None:
+        """Record a workload's main object, unless KServe created it; return its place if it was a workload until now."""
+        old_uid = self._tops.pop(top, None)
+        if old_uid is not None:
+            self._by_uid.pop(old_uid, None)
+        if inventory.is_made(obj):
+            return None if old_uid is None else top
         self._tops[top] = uid
         self._by_uid[uid] = top
         return None
 
     def _touch(self, namespace: str, groups: set[str], ended: Top | None, *, gpus: bool) -> None:
-        """Let what was worked out for the workloads go, and remember which changed, with the one that ended by it."""
+        """Drop the workloads' computed statuses, and record which workloads changed or, as ``ended``, disappeared."""
         self._number += 1
         if ended is not None:
             self._moves.append((self._number, ended))
@@ -344,7 +344,7 @@ class Cache:
             wide = self._known[True]
             for top in [top for top, row in wide.items() if row.short]:
                 del wide[top]
-        while len(self._moves) > MOVES:
+        while len(self._moves) > MAX_CHANGES:
             self._dropped, _ = self._moves.popleft()
         self._moved.notify_all()
 
@@ -356,84 +356,84 @@ class Cache:
         return self._number
 
     def wait(self, since: int, seconds: float) -> int:
-        """Return the count of changes, as soon as it is not ``since``, after so many seconds at most."""
-        end = self._ticks() + seconds
+        """Wait until the count of changes differs from ``since``, at most ``seconds``, and return it."""
+        deadline = self._ticks() + seconds
         while True:
             self.look()
             with self._moved:
-                if self._number != since or self._stopped.is_set() or (left := end - self._ticks()) <= 0:
+                if self._number != since or self._stopped.is_set() or (seconds_left := deadline - self._ticks()) <= 0:
                     return self._number
-                # A simulated cluster tells nothing by itself.
-                self._moved.wait(left if self._threads else min(left, PAUSE / 4))
+                # A simulated cluster does not notify; it is polled.
+                self._moved.wait(seconds_left if self._threads else min(seconds_left, RECONNECT_SECONDS / 4))
 
     def moves(self, since: int) -> tuple[int, list[Top] | None]:
-        """Return the count of changes, and the workloads that changed or ended after ``since``, the latest first.
+        """Return the count of changes, and the workloads that changed or disappeared after ``since``, latest first.
 
-        None where too many did.
+        The workloads are None if changes after ``since`` are no longer stored.
         """
         self.look()
         with self._lock:
             if not self._dropped <= since <= self._number:
                 return self._number, None
-            found: dict[Top, None] = {}
+            changed: dict[Top, None] = {}
             for number, top in reversed(self._moves):
                 if number <= since:
                     break
-                found[top] = None
-            return self._number, [*found]
+                changed[top] = None
+            return self._number, [*changed]
 
     def ticks(self) -> float:
-        """Return the seconds of the clock that deadlines go by."""
+        """Return the present time of the clock for deadlines, in seconds."""
         return self._ticks()
 
-    def wait_seen(self, item: Object, end: float) -> None:
-        """Wait until an object that was written is here, or a later version of it, or the clock says ``end``."""
-        kind, key = kind_of(item), _key(item)
-        version = str(at(item, "metadata", "resourceVersion", default=""))
+    def wait_seen(self, obj: Object, deadline: float) -> None:
+        """Wait until a written object, or a later version of it, is in the cache, or until ``deadline``."""
+        kind, key = kind_of(obj), _key(obj)
+        version = str(at(obj, "metadata", "resourceVersion", default=""))
 
         def seen() -> bool:
-            found = self._items[kind].get(key)
-            return found is not None and _no_older(found.version, version)
+            entry = self._items[kind].get(key)
+            return entry is not None and _no_older(entry.version, version)
 
-        self._wait_for(seen, end)
+        self._wait_for(seen, deadline)
 
-    def wait_gone(self, top: Object, end: float) -> None:
-        """Wait until a workload that was deleted is gone from here, or on its way out, or the clock says ``end``."""
+    def wait_gone(self, top: Object, deadline: float) -> None:
+        """Wait until a deleted workload is gone from the cache or is being deleted, or until ``deadline``."""
 
         def gone() -> bool:
-            found = self._items[kind_of(top)].get(_key(top))
+            entry = self._items[kind_of(top)].get(_key(top))
             return (
-                found is None
-                or found.uid != top["metadata"]["uid"]
-                or "deletionTimestamp" in _unpacked(found)["metadata"]
+                entry is None
+                or entry.uid != top["metadata"]["uid"]
+                or "deletionTimestamp" in _unpacked(entry)["metadata"]
             )
 
-        self._wait_for(gone, end)
+        self._wait_for(gone, deadline)
 
-    def _wait_for(self, holds: Callable[[], bool], end: float) -> None:
+    def _wait_for(self, holds: Callable[[], bool], deadline: float) -> None:
         self.look()
         with self._moved:
             if self._threads:
-                self._moved.wait_for(lambda: holds() or self._stopped.is_set(), max(0.0, end - self._ticks()))
+                self._moved.wait_for(lambda: holds() or self._stopped.is_set(), max(0.0, deadline - self._ticks()))
 
     def namespaces(self) -> list[str]:
-        """Return the namespaces that hold a workload."""
+        """Return the namespaces that have a workload."""
         with self._lock:
             return sorted({top.namespace for top in self._tops})
 
     def objects(self, kind: Kind, namespace: str = "") -> list[Object]:
-        """Return objects of a kind as they are kept, by namespace and name."""
+        """Return the stored objects of a kind, sorted by namespace and name."""
         with self._lock:
             rows = self._items[kind]
             return [_unpacked(rows[key]) for key in sorted(rows) if namespace in {"", key[0]}]
 
     def statuses(self, namespaces: Iterable[str] | None, wide: bool, kinds: Callable[[Top], bool]) -> list[Status]:
-        """Return the statuses of the workloads of namespaces, of all where None, by namespace and name."""
+        """Return the statuses of workloads in the namespaces (None: all), sorted by namespace and name."""
         self.look()
         now = self._clock.now()
-        wanted = None if namespaces is None else set(namespaces)
+        selected = None if namespaces is None else set(namespaces)
         with self._lock:
-            tops = sorted(top for top in self._tops if (wanted is None or top.namespace in wanted) and kinds(top))
+            tops = sorted(top for top in self._tops if (selected is None or top.namespace in selected) and kinds(top))
             return [self._status(top, now, wide=wide) for top in tops]
 
     @contextmanager
@@ -441,34 +441,34 @@ class Cache:
         self.look()
         with self._lock:
             if top not in self._tops:
-                raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
+                raise MissingError(f"workload {top.name} not found in namespace {top.namespace}")
             yield
 
     def status(self, top: Top, wide: bool) -> Status:
-        """Return one workload's status. A ``MissingError`` where there is none."""
+        """Return one workload's status, or raise a ``MissingError``."""
         with self._reading(top):
             return self._status(top, self._clock.now(), wide=wide)
 
     def _status(self, top: Top, now: float, *, wide: bool) -> Status:
-        found = self._known[wide].get(top)
-        if found is not None and now - found.now <= found.holds:
-            return found.status
-        if found is None:
-            read = self._live(top, now, wide=wide)
-            made = status(read)
-            short = inventory.short([*read.pods])
+        known = self._known[wide].get(top)
+        if known is not None and now - known.now <= known.holds:
+            return known.status
+        if known is None:
+            live = self._live(top, now, wide=wide)
+            computed = status(live)
+            short = inventory.short([*live.pods])
         else:
-            made, short = aged(found.status, now - found.now), found.short
-        self._known[wide][top] = known = _Known(made, now, short, max(1.0, _youngest(made) * EXACT))
+            computed, short = aged(known.status, now - known.now), known.short
+        self._known[wide][top] = known = _Known(computed, now, short, max(1.0, _youngest(computed) * AGE_PRECISION))
         if not short:
             self._known[not wide][top] = known
-        return made
+        return computed
 
     def find(self, namespace: str, name: str) -> Top:
-        """Return the place of a workload by its name: an InferenceService goes before a Knative Service.
+        """Return the place of a workload by its name; an InferenceService takes precedence over a Knative Service.
 
         Raises:
-            MissingError: there is neither.
+            MissingError: no workload has this name.
 
         """
         self.look()
@@ -476,7 +476,7 @@ class Cache:
             for kind in TOPS:
                 if (top := Top(namespace, name, kind)) in self._tops:
                     return top
-        raise MissingError(f"there is no workload {name} in namespace {namespace}")
+        raise MissingError(f"workload {name} not found in namespace {namespace}")
 
     def by_id(self, uid: str) -> Top | None:
         """Return the place of the workload whose object has this UID."""
@@ -485,17 +485,17 @@ class Cache:
             return self._by_uid.get(uid)
 
     def of_revision(self, uid: str) -> Top | None:
-        """Return the place of the workload that has the revision with this UID."""
+        """Return the place of the workload that owns the revision with this UID."""
         self.look()
         with self._lock:
-            for (namespace, _), item in self._items[REVISION].items():
-                if item.uid == uid:
-                    places = (Top(namespace, name, kind) for name in item.groups for kind in TOPS)
+            for (namespace, _), entry in self._items[REVISION].items():
+                if entry.uid == uid:
+                    places = (Top(namespace, name, kind) for name in entry.groups for kind in TOPS)
                     return next((top for top in places if top in self._tops), None)
         return None
 
     def tops(self, places: Iterable[Top]) -> list[Object]:
-        """Return the objects that the workloads' authors applied, of those that are there."""
+        """Return the main objects of those of the workloads that exist."""
         with self._lock:
             return [
                 _unpacked(self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name])
@@ -504,23 +504,23 @@ class Cache:
             ]
 
     def uid(self, top: Top) -> str:
-        """Return the UID of a workload's object; empty where it went."""
+        """Return the UID of a workload's main object, or an empty string if it was deleted."""
         with self._lock:
             return self._tops.get(top, "")
 
     def live(self, top: Top, wide: bool) -> Live:
-        """Return everything about one workload; ``wide`` with who holds the GPUs of all namespaces."""
+        """Return all objects of one workload; ``wide`` adds the holders of GPUs in all namespaces."""
         with self._reading(top):
             return self._live(top, self._clock.now(), wide=wide)
 
     def _live(self, top: Top, now: float, *, wide: bool) -> Live:
-        read = {kind: [*self._of(kind, top)] for kind in GROUPED}
+        objects = {kind: [*self._of(kind, top)] for kind in GROUPED}
         events = sorted(self._of(EVENT, top), key=happened)
-        supplies = self._supply() if wide and inventory.short(read[POD]) else None
-        for found in inventory.grouped(read, events, supplies, now, only=top.name):
-            if found.top["kind"] == top.kind:
-                return found
-        raise MissingError(f"{top.name} in namespace {top.namespace} went while it was read")
+        supplies = self._supply() if wide and inventory.short(objects[POD]) else None
+        for live in inventory.grouped(objects, events, supplies, now, only=top.name):
+            if live.top["kind"] == top.kind:
+                return live
+        raise MissingError(f"workload {top.name} in namespace {top.namespace} was deleted while it was read")
 
     def _of(self, kind: Kind, top: Top) -> Iterator[Object]:
         rows = self._items[kind]
@@ -538,116 +538,116 @@ class Cache:
         return self._supplies
 
 
-def _youngest(found: Status) -> float:
-    """Return the least of a status's ages, in seconds."""
-    ages = [row.since_seconds for row in found.conditions]
-    ages += [row.age_seconds for row in found.revisions]
-    ages += [row.age_seconds for row in found.pods]
-    return min([found.age_seconds, *ages])
+def _youngest(workload_status: Status) -> float:
+    """Return the smallest age in a status, in seconds."""
+    ages = [row.since_seconds for row in workload_status.conditions]
+    ages += [row.age_seconds for row in workload_status.revisions]
+    ages += [row.age_seconds for row in workload_status.pods]
+    return min([workload_status.age_seconds, *ages])
 
 
-def aged(found: Status, seconds: float) -> Status:
-    """Return a status so many seconds later."""
+def aged(workload_status: Status, seconds: float) -> Status:
+    """Return a status with its ages increased by ``seconds``."""
     return replace(
-        found,
-        age_seconds=found.age_seconds + seconds,
-        conditions=tuple(replace(row, since_seconds=row.since_seconds + seconds) for row in found.conditions),
-        revisions=tuple(replace(row, age_seconds=row.age_seconds + seconds) for row in found.revisions),
-        pods=tuple(replace(row, age_seconds=row.age_seconds + seconds) for row in found.pods),
+        workload_status,
+        age_seconds=workload_status.age_seconds + seconds,
+        conditions=tuple(replace(row, since_seconds=row.since_seconds + seconds) for row in workload_status.conditions),
+        revisions=tuple(replace(row, age_seconds=row.age_seconds + seconds) for row in workload_status.revisions),
+        pods=tuple(replace(row, age_seconds=row.age_seconds + seconds) for row in workload_status.pods),
     )
 
 
-def _unpacked(item: _Item) -> Object:
-    found: Object = marshal.loads(item.packed)  # noqa: S302 - packed by this process, from JSON
-    return found
+def _unpacked(entry: _Item) -> Object:
+    obj: Object = marshal.loads(entry.packed)  # noqa: S302 - packed by this process, from JSON
+    return obj
 
 
 def _no_older(version: str, than: str) -> bool:
-    """Whether a version is another's, or later: by their numbers, which API servers have always counted up."""
+    """Return whether a version equals another or follows it; API servers increase resource versions numerically."""
     return version == than or (version.isdigit() and than.isdigit() and int(version) >= int(than))
 
 
-def _key(item: Object) -> Key:
-    return at(item, "metadata", "namespace", default=""), str(item["metadata"]["name"])
+def _key(obj: Object) -> Key:
+    return at(obj, "metadata", "namespace", default=""), str(obj["metadata"]["name"])
 
 
-def _groups(kind: Kind, item: Object) -> tuple[str, ...]:
+def _groups(kind: Kind, obj: Object) -> tuple[str, ...]:
     """Return the names of the workloads that an object may belong to, by the rules of ``cluster.read.inventory``."""
-    metadata = item["metadata"]
+    metadata = obj["metadata"]
     labels = metadata.get("labels") or {}
     name = str(metadata["name"])
     if kind == EVENT:
-        return tuple(dict.fromkeys(_prefixes(at(item, "involvedObject", "name", default=""))))
+        return tuple(dict.fromkeys(_prefixes(at(obj, "involvedObject", "name", default=""))))
     if kind in {NODE, NAMESPACE, QUOTA}:
         return ()
-    found = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
+    owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
     if kind in {KNATIVE, KSERVE}:
-        found.append(name)
+        owners.append(name)
     if kind == HPA:
-        found.append(labels.get(keys.APP_NAME))
-        # One of ours whose labels somebody removed, or KEDA's of our ScaledObject.
-        found.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.autoscaler("")))
-    told = [text for text in found if text]
+        owners.append(labels.get(keys.APP_NAME))
+        # An HPA of ours without its labels, or the HPA that KEDA creates for our ScaledObject.
+        owners.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.autoscaler("")))
+    owner_names = [text for text in owners if text]
     # A predictor's objects are the InferenceService's.
-    inner = [text.removesuffix(names.predictor("")) for text in told]
-    return tuple(dict.fromkeys(text for text in (*told, *inner) if text))
+    service_names = [text.removesuffix(names.predictor("")) for text in owner_names]
+    return tuple(dict.fromkeys(text for text in (*owner_names, *service_names) if text))
 
 
 def _prefixes(name: str) -> Iterator[str]:
-    """Yield a name and every part of it that ends before a hyphen: what made an object begins its name."""
+    """Yield a name and each of its prefixes that end before a hyphen: an owner's name begins the names of its objects."""
     yield name
     while "-" in name:
         name = name.rpartition("-")[0]
         yield name
 
 
-# What is kept of each kind: what ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and the pages read.
+# The stored fields of each kind: those read by ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and pages.
 
 
-def stripped(kind: Kind, item: Object) -> Object:
-    """Return an object without what nobody reads."""
-    metadata = _without(item["metadata"], "managedFields", "selfLink")
+def stripped(kind: Kind, obj: Object) -> Object:
+    """Return an object without the fields that are never read."""
+    metadata = _without(obj["metadata"], "managedFields", "selfLink")
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = _without(annotations, "kubectl.kubernetes.io/last-applied-configuration")
-    made = {**item, "metadata": metadata}
-    cut = _CUTS.get(kind)
-    return made if cut is None else cut(made)
+    slim = {**obj, "metadata": metadata}
+    cut = _STRIP.get(kind)
+    return slim if cut is None else cut(slim)
 
 
-def _without(item: Object, *fields: str) -> Object:
-    return {name: value for name, value in item.items() if name not in fields}
+def _without(obj: Object, *fields: str) -> Object:
+    return {name: value for name, value in obj.items() if name not in fields}
 
 
-def _only(item: Object, *fields: str) -> Object:
-    return {name: item[name] for name in fields if name in item}
+def _only(obj: Object, *fields: str) -> Object:
+    return {name: obj[name] for name in fields if name in obj}
 
 
-def _pod(item: Object) -> Object:
-    spec, told = item.get("spec", {}), item.get("status", {})
-    kept = _only(spec, "nodeName", "priority", "priorityClassName", "schedulerName")
+def _pod(obj: Object) -> Object:
+    spec, pod_status = obj.get("spec", {}), obj.get("status", {})
+    kept_spec = _only(spec, "nodeName", "priority", "priorityClassName", "schedulerName")
     for group in ("containers", "initContainers"):
         if group in spec:
-            kept[group] = [_only(row, "name", "image", "resources", "ports") for row in spec[group]]
-    return {**item, "spec": kept, "status": _without(told, "podIPs", "hostIPs", "hostIP", "qosClass")}
+            kept_spec[group] = [_only(row, "name", "image", "resources", "ports") for row in spec[group]]
+    return {**obj, "spec": kept_spec, "status": _without(pod_status, "podIPs", "hostIPs", "hostIP", "qosClass")}
 
 
-def _revision(item: Object) -> Object:
-    spec = item.get("spec", {})
+def _revision(obj: Object) -> Object:
+    spec = obj.get("spec", {})
     containers = [_only(row, "name", "image", "resources") for row in spec.get("containers") or ()]
-    return {**item, "spec": {**_without(spec, "volumes"), "containers": containers}}
+    return {**obj, "spec": {**_without(spec, "volumes"), "containers": containers}}
 
 
-def _event(item: Object) -> Object:
-    told = _only(item, "apiVersion", "kind", "type", "reason", "message", "count")
-    told |= _only(item, "firstTimestamp", "lastTimestamp", "eventTime")
+def _event(obj: Object) -> Object:
+    kept = _only(obj, "apiVersion", "kind", "type", "reason", "message", "count")
+    kept |= _only(obj, "firstTimestamp", "lastTimestamp", "eventTime")
     return {
-        **{name: value for name, value in told.items() if value is not None},
-        "metadata": _only(item["metadata"], "name", "namespace", "uid", "creationTimestamp"),
-        "involvedObject": _only(item.get("involvedObject") or {}, "kind", "name", "namespace", "uid"),
+        **{name: value for name, value in kept.items() if value is not None},
+        "metadata": _only(obj["metadata"], "name", "namespace", "uid", "creationTimestamp"),
+        "involvedObject": _only(obj.get("involvedObject") or {}, "kind", "name", "namespace", "uid"),
     }
 
 
-_CUTS: Final[dict[Kind, Callable[[Object], Object]]] = {
+_STRIP: Final[dict[Kind, Callable[[Object], Object]]] = {
     POD: _pod,
     DEPLOYMENT: lambda item: {**item, "spec": _only(item.get("spec", {}), "replicas", "selector")},
     REVISION: _revision,

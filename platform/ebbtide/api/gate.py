@@ -1,7 +1,7 @@
-"""What every request passes: who asks, under which name the server was called, limits of size, number and time, headers, a log.
+"""The gate around the application: authentication, host check, limits of size, number and time, headers, and the access log.
 
-An ASGI application around another. Nothing of a request is in the log but its method, its path without the query, and
-who asked. Upstream: asgi.readthedocs.io/en/latest/specs/www.html.
+It is an ASGI application that wraps another. Of a request, the log holds only the method, the path without its query,
+and the caller. Upstream: asgi.readthedocs.io/en/latest/specs/www.html.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LOG: Final = logging.getLogger("ebbtide.api")
 PROBES: Final = ("/healthz", "/readyz")
 API: Final = "/api/"
 OPENAPI: Final = "/api/ebbtide/v1/openapi.json"
-#: Of the API, what may be asked before one has said who one is.
+#: API paths that need no authentication.
 OPEN: Final = ("/api/v1/token", OPENAPI)
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
-#: What a browser says of a page of this site, or of an address that somebody typed.
+#: Values of Sec-Fetch-Site for a page of this site, and for an address that the user typed.
 NEAR: Final = {"same-origin", "none"}
-#: Where the page takes logs, which are larger than all else.
+#: The page's upload path for logs, which may be larger than other bodies.
 LOGS: Final = "/simulate/upload"
 LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 STREAM: Final = "text/event-stream"
@@ -54,48 +54,48 @@ HSTS: Final = "max-age=31536000"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server is reached, and its limits: bytes, numbers at once, seconds."""
+    """The server's host names and limits: in bytes, in seconds, or in number of concurrent requests."""
 
-    #: The names it may be called by, without ports; empty: any.
+    #: Accepted host names, without ports; empty accepts any.
     hosts: frozenset[str] = frozenset()
     tls: bool = False
-    body: int = 2**20
-    #: A log's, with what a form has around it.
-    log: int = 2**23 + 2**20
-    heads: int = 2**14
-    at_once: int = 64
-    seconds: float = 90.0
-    #: Bodies that are being received: how many, their bytes together, and how long each may take, a log longer by as much
-    #: as it may be larger; the same again for callers who are known already, and for logs.
-    reading: int = 256
-    unread: int = 2**25
-    patience: float = 10.0
-    #: All streams, and those of one caller.
-    streams: int = 256
-    own_streams: int = 64
+    max_body_bytes: int = 2**20
+    #: Maximum bytes of a log upload, including the form around it.
+    max_log_bytes: int = 2**23 + 2**20
+    max_header_bytes: int = 2**14
+    max_requests: int = 64
+    request_seconds: float = 90.0
+    #: Limits of bodies that are being received: their number, their total bytes, and the seconds for each (for a log, longer
+    #: in proportion to its larger size). They apply separately to known callers, to unknown callers and to logs.
+    max_transfers: int = 256
+    max_transfer_bytes: int = 2**25
+    body_seconds: float = 10.0
+    #: Maximum number of streams, in total and per caller.
+    max_streams: int = 256
+    max_streams_per_caller: int = 64
 
 
 @dataclass(slots=True)
-class _Reading:
-    """Bodies that are being received: how many, and the bytes that are here."""
+class _Transfers:
+    """Bodies that are being received: their number, and the bytes received so far."""
 
     count: int = 0
     size: int = 0
 
 
 class Gate:
-    """The application, with everything around it."""
+    """The application behind authentication and limits."""
 
     def __init__(self, app: ASGIApp, backend: Backend, settings: Settings) -> None:
-        """Take what answers."""
+        """Wrap ``app``; callers are authenticated by ``backend``."""
         self._app, self._backend, self._settings = app, backend, settings
-        #: Apart: who says nothing of themselves, and who sends a log, keeps out only others who do so.
-        self._known, self._unknown, self._logs = _Reading(), _Reading(), _Reading()
+        #: Counted separately, so that unauthenticated requests and log uploads block only their own kind.
+        self._known, self._unknown, self._logs = _Transfers(), _Transfers(), _Transfers()
         self._working: set[_Request] = set()
-        #: Streams that have begun, and whose they are.
+        #: Open streams, and the name of each one's caller.
         self._streaming: dict[_Request, str] = {}
-        #: Requests that were given up on and still work: kept, or the loop would drop them.
-        self._late: set[asyncio.Task[None]] = set()
+        #: Requests that timed out but still run; without a reference, the event loop would drop their tasks.
+        self._timed_out: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -103,159 +103,175 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        one = _Request(scope, send, self._settings)
+        request = _Request(scope, send, self._settings)
         try:
-            await self._answer(one, receive)
+            await self._answer(request, receive)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            LOG.exception("%s %s", one.method, one.shown)
-            if not one.status:
-                await one.refuse(error)
+            LOG.exception("%s %s", request.method, request.logged_path)
+            if not request.status:
+                await request.refuse(error)
         finally:
-            if one.path not in PROBES:
-                took = (time.monotonic() - one.since) * 1000
-                ACCESS.info("%s %s %d %.0f ms %s", one.method, one.shown, one.status, took, one.who)
+            if request.path not in PROBES:
+                milliseconds = (time.monotonic() - request.started_at) * 1000
+                ACCESS.info(
+                    "%s %s %d %.0f ms %s",
+                    request.method,
+                    request.logged_path,
+                    request.status,
+                    milliseconds,
+                    request.caller_name,
+                )
 
-    async def _answer(self, one: _Request, receive: Receive) -> None:
+    async def _answer(self, request: _Request, receive: Receive) -> None:
         try:
-            one.check()
-            if one.path in PROBES:
-                await self._app(one.scope, receive, one.send)
+            request.check()
+            if request.path in PROBES:
+                await self._app(request.scope, receive, request.send)
                 return
             self._check_room()
-            if one.path.startswith(API) and one.path not in OPEN:
-                one.state["caller"] = await self._caller(one)
-            body = await self._body(one, receive) if one.has_body else b""
+            if request.path.startswith(API) and request.path not in OPEN:
+                request.state["caller"] = await self._authenticate(request)
+            body = await self._receive_body(request, receive) if request.has_body else b""
             self._check_room()
         except Exception as error:
-            if not isinstance(error, HTTPException) and told(one.path, error).status_code == UNFORESEEN.status:
+            if not isinstance(error, HTTPException) and told(request.path, error).status_code == UNFORESEEN.status:
                 raise
-            await one.refuse(error)
+            await request.refuse(error)
             return
         if body is not None:
-            await self._bounded(one, _given(body, receive) if one.has_body else receive)
+            await self._run_bounded(request, _given(body, receive) if request.has_body else receive)
 
     def _check_room(self) -> None:
-        """Refuse what comes while so many others are at work."""
-        if len(self._working) >= self._settings.at_once:
-            raise _busy("too many requests are being answered; ask again")
+        """Raise a 503 if the maximum number of requests is being answered."""
+        if len(self._working) >= self._settings.max_requests:
+            raise _busy("too many requests are being answered; retry")
 
-    async def _caller(self, one: _Request) -> Caller:
-        """Return who asks, by the token that is sent; nobody's name is taken on trust."""
-        given = one.headers.get("authorization", "")
-        scheme, _, token = given.partition(" ")
-        if given and (scheme.lower() != "bearer" or not token.strip()):
+    async def _authenticate(self, request: _Request) -> Caller:
+        """Return the caller that the request's token authenticates."""
+        header = request.headers.get("authorization", "")
+        scheme, _, token = header.partition(" ")
+        if header and (scheme.lower() != "bearer" or not token.strip()):
             raise UnauthorizedError
-        if not given and one.method not in SAFE and foreign(one.headers):
-            # The kubeconfig's own user is whoever reaches this port: another site's page must not be.
-            raise HTTPException(403, "another site's page may not write here")
+        if not header and request.method not in SAFE and foreign(request.headers):
+            # Without a token, the caller is the kubeconfig's user; a page of another site must not act as that user.
+            raise HTTPException(403, "cross-site requests must not write: send a token")
         caller = await run_in_threadpool(self._backend.caller_of, token.strip())
-        one.who = caller.name
+        request.caller_name = caller.name
         return caller
 
-    async def _body(self, one: _Request, receive: Receive) -> bytes | None:
-        """Return the body, or None where its sender left: until it is here nothing works, so it takes no place of work."""
+    async def _receive_body(self, request: _Request, receive: Receive) -> bytes | None:
+        """Return the body, or None if the client disconnected. A request counts as running once its body is complete."""
         settings = self._settings
-        reading = self._logs if one.path == LOGS else self._unknown if one.caller is None else self._known
-        patience = settings.patience * one.most / settings.body
-        if reading.count >= settings.reading:
-            raise _busy("too many requests are being received; ask again")
-        got = bytearray()
-        more = True
-        reading.count += 1
+        transfers = self._logs if request.path == LOGS else self._unknown if request.caller is None else self._known
+        timeout = settings.body_seconds * request.max_body_bytes / settings.max_body_bytes
+        if transfers.count >= settings.max_transfers:
+            raise _busy("too many requests are being received; retry")
+        received = bytearray()
+        has_more = True
+        transfers.count += 1
         try:
-            async with asyncio.timeout(patience):
-                while more:
+            async with asyncio.timeout(timeout):
+                while has_more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    part = message.get("body", b"")
-                    if len(got) + len(part) > one.most:
-                        raise HTTPException(413, f"a body of {one.most} bytes is the most")
-                    if reading.size + len(part) > settings.unread:
-                        raise _busy("too much is being received; ask again")
-                    got += part
-                    reading.size += len(part)
-                    more = message.get("more_body", False)
+                    chunk = message.get("body", b"")
+                    if len(received) + len(chunk) > request.max_body_bytes:
+                        raise HTTPException(413, f"the body exceeds the maximum of {request.max_body_bytes} bytes")
+                    if transfers.size + len(chunk) > settings.max_transfer_bytes:
+                        raise _busy("too much data is being received; retry")
+                    received += chunk
+                    transfers.size += len(chunk)
+                    has_more = message.get("more_body", False)
         except TimeoutError:
-            raise HTTPException(408, f"the body was not here after {patience:.0f} s", {"Connection": "close"}) from None
+            raise HTTPException(
+                408, f"the body did not arrive within {timeout:.0f} s", {"Connection": "close"}
+            ) from None
         finally:
-            reading.count -= 1
-            reading.size -= len(got)
-        return bytes(got)
+            transfers.count -= 1
+            transfers.size -= len(received)
+        return bytes(received)
 
-    async def _bounded(self, one: _Request, receive: Receive) -> None:
-        """Let it work for so long; a stream may go on once it has begun."""
-        self._working.add(one)
-        task = asyncio.create_task(self._work(one, receive))
-        task.add_done_callback(lambda _: self._working.discard(one))
-        begun = asyncio.create_task(one.begun.wait())
+    async def _run_bounded(self, request: _Request, receive: Receive) -> None:
+        """Limit the time until the response starts; a stream may continue after that."""
+        self._working.add(request)
+        task = asyncio.create_task(self._run_app(request, receive))
+        task.add_done_callback(lambda _: self._working.discard(request))
+        started = asyncio.create_task(request.response_started.wait())
         try:
-            await asyncio.wait({task, begun}, timeout=self._settings.seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and not one.begun.is_set():
-                # Its place stays taken for as long as it works.
-                self._late.add(task)
-                task.add_done_callback(self._over)
-                await one.refuse(HTTPException(504, f"it took longer than {self._settings.seconds:.0f} s"))
+            await asyncio.wait(
+                {task, started}, timeout=self._settings.request_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not task.done() and not request.response_started.is_set():
+                # It still counts as running until it ends.
+                self._timed_out.add(task)
+                task.add_done_callback(self._finish_timed_out)
+                await request.refuse(
+                    HTTPException(504, f"the request took longer than {self._settings.request_seconds:.0f} s")
+                )
                 return
-            if one.crowded is not None:
+            if request.stream_error is not None:
                 await _ended(task)
-                await one.refuse(one.crowded)
+                await request.refuse(request.stream_error)
                 return
             await task
         except asyncio.CancelledError:
             await _ended(task)
             raise
         finally:
-            begun.cancel()
-            self._streaming.pop(one, None)
+            started.cancel()
+            self._streaming.pop(request, None)
 
-    async def _work(self, one: _Request, receive: Receive) -> None:
-        """Let the application answer. With the answer's beginning its place is free: what is left is to be sent."""
+    async def _run_app(self, request: _Request, receive: Receive) -> None:
+        """Run the application. Once the response starts, the request no longer counts as running: only sending remains."""
 
         async def send(message: Message) -> None:
-            if one.refused or one.crowded is not None:
+            if request.refused or request.stream_error is not None:
                 return
             if message["type"] == "http.response.start":
-                self._working.discard(one)
+                self._working.discard(request)
                 if Headers(raw=message.get("headers", [])).get("content-type", "").startswith(STREAM):
-                    one.crowded = self._crowded(one)
-                one.begun.set()
-                if one.crowded is not None:
+                    request.stream_error = self._register_stream(request)
+                request.response_started.set()
+                if request.stream_error is not None:
                     return
-            await one.send(message)
+            await request.send(message)
 
-        await self._app(one.scope, receive, send)
+        await self._app(request.scope, receive, send)
 
-    def _crowded(self, one: _Request) -> HTTPException | None:
-        """Take a stream's place, or return why there is none."""
-        settings, whose = self._settings, "" if one.caller is None else one.caller.name
-        if len(self._streaming) >= settings.streams:
-            return _busy("too many streams are open; ask again")
-        if sum(name == whose for name in self._streaming.values()) >= settings.own_streams:
-            return _busy(f"{settings.own_streams} streams of yours are open, which is the most; close one")
-        self._streaming[one] = whose
+    def _register_stream(self, request: _Request) -> HTTPException | None:
+        """Register a stream, or return the error if there are too many."""
+        settings, caller_name = self._settings, "" if request.caller is None else request.caller.name
+        if len(self._streaming) >= settings.max_streams:
+            return _busy("too many streams are open; retry")
+        if sum(name == caller_name for name in self._streaming.values()) >= settings.max_streams_per_caller:
+            streams = "stream" if settings.max_streams_per_caller == 1 else "streams"
+            return _busy(
+                f"you have {settings.max_streams_per_caller} open {streams}, the maximum per caller; close one"
+            )
+        self._streaming[request] = caller_name
         return None
 
-    def _over(self, task: asyncio.Task[None]) -> None:
-        """Note the end of a request that was given up on."""
-        self._late.discard(task)
+    def _finish_timed_out(self, task: asyncio.Task[None]) -> None:
+        """Forget a request that timed out, and log the error it ended with."""
+        self._timed_out.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            LOG.error("a request that took too long ended in an error", exc_info=task.exception())
+            LOG.error("a request that timed out ended in an error", exc_info=task.exception())
 
 
-def _busy(words: str) -> HTTPException:
-    return HTTPException(503, words, {"Retry-After": "1"})
+def _busy(detail: str) -> HTTPException:
+    return HTTPException(503, detail, {"Retry-After": "1"})
 
 
 def _given(body: bytes, receive: Receive) -> Receive:
-    """Return what gives a body that is here, and then what else comes."""
-    left = [body]
+    """Return a ``receive`` that yields a body that has been read, and then further messages."""
+    pending = [body]
 
     async def given() -> Message:
-        if left:
-            return {"type": "http.request", "body": left.pop(), "more_body": False}
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
         return await receive()
 
     return given
@@ -268,7 +284,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 def _parts(address: str) -> SplitResult | None:
-    """Return the parts of an address; None where it is none."""
+    """Return the parts of a URL, or None if it is invalid."""
     try:
         return urlsplit(address)
     except ValueError:
@@ -276,7 +292,7 @@ def _parts(address: str) -> SplitResult | None:
 
 
 def foreign(headers: Headers) -> bool:
-    """Whether a browser says that another site's page sends this."""
+    """Return whether the browser reports that a page of another site sent the request."""
     origin = headers.get("origin")
     if headers.get("sec-fetch-site", "none") not in NEAR:
         return True
@@ -284,53 +300,53 @@ def foreign(headers: Headers) -> bool:
 
 
 class _Request:
-    """One request on its way."""
+    """One request in progress."""
 
     def __init__(self, scope: Scope, send: Send, settings: Settings) -> None:
         self.scope, self._send, self._settings = scope, send, settings
         self.method, self.path = str(scope["method"]), str(scope["path"])
-        #: As it is logged: no control characters, nobody's query.
-        self.shown = quote(self.path, safe="/:@-._~")[:500]
+        #: The path as it is logged: without control characters and query.
+        self.logged_path = quote(self.path, safe="/:@-._~")[:500]
         self.headers = Headers(scope=scope)
-        #: Bytes that its body may have.
-        self.most = settings.log if self.path == LOGS else settings.body
-        #: What the server keeps of a request; who asks is in it, by this gate or by the page.
+        #: Maximum bytes of the body.
+        self.max_body_bytes = settings.max_log_bytes if self.path == LOGS else settings.max_body_bytes
+        #: The ASGI scope's state; ``caller`` is set by this gate or by the page.
         self.state: dict[str, Any] = scope.setdefault("state", {})
-        self.since = time.monotonic()
-        #: That the application has begun to answer.
-        self.begun = asyncio.Event()
-        #: Why there is no place for the stream that it began.
-        self.crowded: HTTPException | None = None
-        self.status, self.who = 0, "-"
+        self.started_at = time.monotonic()
+        #: Set when the application starts its response.
+        self.response_started = asyncio.Event()
+        #: The error if there are too many streams for the one that the application started.
+        self.stream_error: HTTPException | None = None
+        self.status, self.caller_name = 0, "-"
         self.refused = False
 
     @property
     def caller(self) -> Caller | None:
-        """Who asks, as soon as that is known."""
-        found: Caller | None = self.state.get("caller")
-        return found
+        """The caller, once authenticated."""
+        caller: Caller | None = self.state.get("caller")
+        return caller
 
     @property
     def has_body(self) -> bool:
-        """Whether a body comes with it."""
+        """True if the request has a body."""
         return "transfer-encoding" in self.headers or int(self.headers.get("content-length", "0")) > 0
 
     def check(self) -> None:
-        """Refuse what is too large, and what was meant for another name."""
+        """Reject a request that is too large, or for a host name that is not accepted."""
         settings = self._settings
         size = sum(len(name) + len(value) for name, value in self.scope["headers"])
-        if size > settings.heads or len(self.scope.get("raw_path") or b"") > settings.heads:
-            raise HTTPException(431, f"headers of {settings.heads} bytes are the most")
+        if size > settings.max_header_bytes or len(self.scope.get("raw_path") or b"") > settings.max_header_bytes:
+            raise HTTPException(431, f"the request headers exceed the maximum of {settings.max_header_bytes} bytes")
         length = self.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self.most:
-            raise HTTPException(413, f"a body of {self.most} bytes is the most")
-        called = _parts(f"//{self.headers.get('host', '')}")
-        known = called is not None and (not settings.hosts or called.hostname in settings.hosts)
-        if not known and self.path not in PROBES:
-            raise HTTPException(421, "call it by the name that it was started for")
+        if not length.isdecimal() or int(length) > self.max_body_bytes:
+            raise HTTPException(413, f"the body exceeds the maximum of {self.max_body_bytes} bytes")
+        address = _parts(f"//{self.headers.get('host', '')}")
+        is_known = address is not None and (not settings.hosts or address.hostname in settings.hosts)
+        if not is_known and self.path not in PROBES:
+            raise HTTPException(421, "unknown host name: use a name that the server was started for")
 
     async def send(self, message: Message) -> None:
-        """Pass an answer on, with the headers that all have."""
+        """Send a message, with the headers that every response has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -341,7 +357,7 @@ class _Request:
         await self._send(message)
 
     async def refuse(self, error: Exception) -> None:
-        """Answer with an error, and with nothing of the application's from now on."""
+        """Send an error response, and ignore what the application sends afterwards."""
         self.refused = True
 
         async def nothing() -> Message:

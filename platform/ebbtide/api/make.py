@@ -1,4 +1,4 @@
-"""Backends of a real cluster, by a kubeconfig or from inside it."""
+"""Backends of a real cluster, reached by a kubeconfig or from a pod inside it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.slo.source import Source
 
-#: Callers whose connections are kept open, and connections of the server's own account: each watch holds one.
-CONNECTIONS: Final = 64
-POOL: Final = 32
-#: What a pod is given to reach its cluster (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
-TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-HOST: Final = "KUBERNETES_SERVICE_HOST"
+#: Maximum number of callers whose clients are cached, and of connections of the server's account: each watch holds one.
+MAX_CLIENTS: Final = 64
+POOL_SIZE: Final = 32
+#: A pod's token file, and the variable that names its API server. Upstream:
+#: kubernetes.io/docs/tasks/run-application/access-api-from-pod.
+TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+HOST_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 
 
 def of_cluster(
@@ -34,10 +35,13 @@ def of_cluster(
     clock: Clock,
     *,
     source: Source | None = None,
-    own: Caller | None = None,
+    anonymous_caller: Caller | None = None,
     read_only: bool = False,
 ) -> Backend:
-    """Return a backend on a real cluster, which is read with ``cluster``'s account. ``own`` calls without a token."""
+    """Return a backend for a cluster, which is read with ``cluster``'s account.
+
+    ``anonymous_caller`` is the caller of requests without a token.
+    """
     return Backend(
         Means(
             cluster=cluster,
@@ -48,41 +52,41 @@ def of_cluster(
             access=Access(KubernetesReviewer(cluster.api)),
             connect=Connections(cluster).of,
             source=source,
-            own=own,
+            anonymous_caller=anonymous_caller,
             read_only=read_only,
         )
     )
 
 
 def in_cluster() -> bool:
-    """Whether this process runs in a pod that has an account."""
-    return HOST in os.environ and TOKEN.exists()
+    """Return whether this process runs in a pod that has a service account."""
+    return HOST_VARIABLE in os.environ and TOKEN_FILE.exists()
 
 
 def own_cluster() -> Kubernetes:
-    """Return the cluster that this pod runs in, with its account.
+    """Return the cluster that this pod runs in, with the pod's service account.
 
     Raises:
-        UnreachableError: it is no pod.
+        UnreachableError: the process does not run in a pod with a service account.
 
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
 
     from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
-    made = _configuration()
+    configuration = _configuration()
     try:
-        kubernetes.config.load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call] # upstream's
+        kubernetes.config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # upstream's
     except kubernetes.config.ConfigException as error:
-        raise UnreachableError(f"this is no pod with an account: {error}") from error
-    return Kubernetes(kubernetes.client.ApiClient(made))
+        raise UnreachableError(f"not running in a pod with a service account: {error}") from error
+    return Kubernetes(kubernetes.client.ApiClient(configuration))
 
 
 def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernetes, Caller]:
-    """Return the cluster of a kubeconfig, and its user.
+    """Return the cluster of a kubeconfig, and the kubeconfig's user as a caller.
 
     Raises:
-        UnreachableError: it gives none.
+        UnreachableError: the kubeconfig or the context is missing or invalid.
 
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
@@ -92,7 +96,7 @@ def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernet
 
     cluster = Kubernetes.of_kubeconfig(kubeconfig, context)
     pool = cluster.api.rest_client.pool_manager.connection_pool_kw
-    pool["maxsize"] = POOL
+    pool["maxsize"] = POOL_SIZE
     contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call] # upstream's
     chosen = active if context is None else next((row for row in contexts if row["name"] == context), None)
     return cluster, Caller(str(at(chosen, "context", "user", default="you")))
@@ -101,41 +105,41 @@ def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernet
 def _configuration() -> Any:
     import kubernetes.client  # noqa: PLC0415 - slow to load
 
-    made = kubernetes.client.Configuration()
-    made.connection_pool_maxsize = POOL
-    return made
+    configuration = kubernetes.client.Configuration()
+    configuration.connection_pool_maxsize = POOL_SIZE
+    return configuration
 
 
 class Connections:
-    """A client for each caller with their own token, the latest few; nothing of the server's own account is in them."""
+    """The clients of the latest callers, each with the caller's token; none holds the server's own credentials."""
 
     def __init__(self, cluster: Kubernetes) -> None:
-        """Reach the API server as ``cluster`` does."""
+        """Connect to the API server as ``cluster`` does, but with other credentials."""
         self._cluster = cluster
         self._made: OrderedDict[bytes, Kubernetes] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, caller: Caller) -> Kubernetes:
-        """Return the cluster with a caller's account; without a token it is the kubeconfig's own."""
+        """Return a client with the caller's token, or the kubeconfig's own client for a caller without one."""
         if not caller.token:
             return self._cluster
         key = digest(caller.token)
         with self._lock:
-            found = self._made.get(key)
-            if found is None:
-                found = self._made[key] = self._make(caller.token)
+            client = self._made.get(key)
+            if client is None:
+                client = self._made[key] = self._make(caller.token)
             self._made.move_to_end(key)
-            while len(self._made) > CONNECTIONS:
+            while len(self._made) > MAX_CLIENTS:
                 self._made.popitem(last=False)
-            return found
+            return client
 
     def _make(self, token: str) -> Kubernetes:
         import kubernetes.client  # noqa: PLC0415 - slow to load
 
         from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
-        base, made = self._cluster.api.configuration, kubernetes.client.Configuration()
+        base, configuration = self._cluster.api.configuration, kubernetes.client.Configuration()
         for name in ("host", "verify_ssl", "ssl_ca_cert", "assert_hostname", "tls_server_name", "proxy", "no_proxy"):
-            setattr(made, name, getattr(base, name, None))
-        made.api_key = {"BearerToken": f"Bearer {token}"}
-        return Kubernetes(kubernetes.client.ApiClient(made))
+            setattr(configuration, name, getattr(base, name, None))
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
+        return Kubernetes(kubernetes.client.ApiClient(configuration))

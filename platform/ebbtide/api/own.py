@@ -1,4 +1,4 @@
-"""Ebbtide's own paths, under ``/api/ebbtide/v1``: all that the command line does, as JSON; errors by RFC 9457."""
+"""Ebbtide's own paths under ``/api/ebbtide/v1``: the command line's functions with JSON bodies, and errors by RFC 9457."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from ebbtide import __version__
 from ebbtide.api import answers, requests
 from ebbtide.api.access import UnauthorizedError
-from ebbtide.api.asked import Limit, Offset, Search, Who, moment, ordered, page, refusals
+from ebbtide.api.asked import Context, Limit, Offset, Search, moment, ordered, page, refusals
 from ebbtide.api.errors import RequestError
 from ebbtide.api.routing import Router
 from ebbtide.api.simulation import Asked as Question
@@ -24,7 +24,7 @@ from ebbtide.base.bodies import serialize
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError, happened
 
-# FastAPI reads these as the program runs.
+# FastAPI resolves these annotations at run time.
 from ebbtide.documents.explain import Explanation  # noqa: TC001
 from ebbtide.slo.promises import document
 from ebbtide.slo.report import Report  # noqa: TC001
@@ -44,21 +44,23 @@ _PURE: Final = refusals(MODEL, 400, 401, 413, 422, 429, 503)
 _READ: Final = refusals(MODEL, 401, 403, 404, 422, 502, 503)
 _LIST: Final = refusals(MODEL, 401, 403, 422, 503)
 _WRITE: Final = refusals(MODEL, 400, 401, 403, 404, 409, 413, 422, 502, 503)
-#: Seconds between two looks of a stream, and between two signs of life on one that is quiet.
-LOOK: Final = 0.5
-QUIET: Final = 15.0
-#: Points of a history at most, and lines of a log.
-POINTS: Final = 2_000
-LINES: Final = 5_000
-SINCE: Final = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhd])")
-UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-LONGEST: Final = 400 * 86_400.0
+#: Seconds between two polls of a stream, and between two keep-alive comments on an idle stream.
+POLL_SECONDS: Final = 0.5
+KEEP_ALIVE_SECONDS: Final = 15.0
+#: Maximum number of points of a history, and of lines of a log.
+MAX_POINTS: Final = 2_000
+MAX_LINES: Final = 5_000
+PERIOD: Final = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhd])")
+UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+MAX_PERIOD_SECONDS: Final = 400 * 86_400.0
 
-Namespace = Annotated[str, InPath(min_length=1, max_length=63)]
-Name = Annotated[str, InPath(min_length=1, max_length=253)]
-InNamespace = Annotated[str, Query(max_length=63, description="One namespace; empty: all that one may see.")]
-OfProject = Annotated[str, Query(max_length=63, description="One project.")]
-#: Of a list of workloads.
+Namespace = Annotated[str, InPath(min_length=1, max_length=63, description="The workload's namespace.")]
+Name = Annotated[str, InPath(min_length=1, max_length=253, description="The workload's name.")]
+InNamespace = Annotated[
+    str, Query(max_length=63, description="Limit the result to one namespace; by default, all that the caller can see.")
+]
+OfProject = Annotated[str, Query(max_length=63, description="Limit the result to one project.")]
+#: Sort keys of the list of workloads.
 SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
     "name": lambda row: row.name,
     "namespace": lambda row: row.namespace,
@@ -70,274 +72,291 @@ SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
 }
 
 
-# What needs no cluster.
+# Without a cluster.
 
 
-@router.post("/render", responses=_PURE)
-def render(who: Who, body: requests.Spec) -> answers.Rendered:
-    """Return the manifests that specs come to."""
-    return who.backend.render(who.backend.documents(body.spec))
+@router.post("/render", summary="Render Specs", responses=_PURE)
+def render(context: Context, body: requests.Spec) -> answers.Rendered:
+    """Render specs into Kubernetes manifests."""
+    return context.backend.render(context.backend.documents(body.spec))
 
 
-@router.post("/check", responses=_PURE)
-def check(who: Who, body: requests.Spec) -> answers.Problems:
-    """Return every problem of specs."""
-    return answers.Problems(who.backend.check(who.backend.documents(body.spec)))
+@router.post("/check", summary="Check Specs", responses=_PURE)
+def check(context: Context, body: requests.Spec) -> answers.Problems:
+    """Validate specs and return all problems."""
+    return answers.Problems(context.backend.check(context.backend.documents(body.spec)))
 
 
-@router.post("/explain", responses=_PURE)
-def explain(who: Who, body: requests.Explain) -> list[Explanation]:
-    """Return why each field of the manifests is there."""
-    return who.backend.explain(who.backend.documents(body.spec), body.field)
+@router.post("/explain", summary="Explain Manifests", responses=_PURE)
+def explain(context: Context, body: requests.Explain) -> list[Explanation]:
+    """Explain each field of the rendered manifests: its value, the spec fields it depends on, and the reasons."""
+    return context.backend.explain(context.backend.documents(body.spec), body.field)
 
 
-@router.post("/simulate", responses=_PURE)
-def simulate(who: Who, body: requests.Simulate) -> dict[str, Any]:
-    """Return what the autoscaler does with traffic: by the spec, by settings that are tried, by Knative's defaults."""
-    return who.backend.simulate(Question(**body.model_dump()))
+@router.post("/simulate", summary="Simulate Traffic", responses=_PURE)
+def simulate(context: Context, body: requests.Simulate) -> dict[str, Any]:
+    """Simulate the autoscaler under traffic, with the spec, with alternative ``settings``, and with Knative's defaults."""
+    return context.backend.simulate(Question(**body.model_dump()))
 
 
-@router.post("/tune", responses=_PURE)
-def tune(who: Who, body: requests.Tune) -> dict[str, Any]:
-    """Return settings that keep a promise with the fewest replicas."""
-    return who.backend.tune(Question(**body.model_dump()))
+@router.post("/tune", summary="Tune Settings", responses=_PURE)
+def tune(context: Context, body: requests.Tune) -> dict[str, Any]:
+    """Search for autoscaling settings that meet the SLO with as few replicas as possible."""
+    return context.backend.tune(Question(**body.model_dump()))
 
 
-# Before a write, and the write.
+# Plan and apply.
 
 
-@router.post("/plan", responses=_WRITE)
-def plan(who: Who, body: requests.Spec) -> answers.Plans:
-    """Return what an apply would do, and what it costs; nothing is written."""
-    return who.backend.plan(who.caller, who.backend.documents(body.spec))
+@router.post("/plan", summary="Plan an Apply", responses=_WRITE)
+def plan(context: Context, body: requests.Spec) -> answers.Plans:
+    """Preview an apply: its steps by a server-side dry run, and its cost. Nothing is written."""
+    return context.backend.plan(context.caller, context.backend.documents(body.spec))
 
 
-@router.post("/diff", responses=_WRITE)
-def diff(who: Who, body: requests.Spec) -> answers.Plans:
-    """Return only what an apply would change."""
-    found = who.backend.plan(who.caller, who.backend.documents(body.spec))
-    planned = (replace(one, steps=tuple(step for step in one.steps if step.verdict != "keep")) for one in found.planned)
-    return replace(found, planned=tuple(planned))
+@router.post("/diff", summary="Diff Specs", responses=_WRITE)
+def diff(context: Context, body: requests.Spec) -> answers.Plans:
+    """Return only the steps that an apply would change."""
+    plans = context.backend.plan(context.caller, context.backend.documents(body.spec))
+    planned = (
+        replace(workload_plan, steps=tuple(step for step in workload_plan.steps if step.verdict != "keep"))
+        for workload_plan in plans.planned
+    )
+    return replace(plans, planned=tuple(planned))
 
 
-@router.post("/apply", responses=_WRITE)
-def apply(who: Who, body: requests.Apply) -> answers.Submitted:
-    """Bring specs onto the cluster; it does not wait until they serve."""
-    documents = who.backend.documents(body.spec)
-    return who.backend.submit(who.caller, documents, force=body.force, create=body.create)
+@router.post("/apply", summary="Apply Specs", responses=_WRITE)
+def apply(context: Context, body: requests.Apply) -> answers.Submitted:
+    """Apply specs to the cluster. The response does not wait for the workloads to become ready."""
+    documents = context.backend.documents(body.spec)
+    return context.backend.submit(context.caller, documents, force=body.force, create=body.create)
 
 
 # Workloads.
 
 
-@router.get("/workloads", responses=_LIST)
+@router.get("/workloads", summary="List Workloads", responses=_LIST)
 def workloads(
-    who: Who,
+    context: Context,
     namespace: InNamespace = "",
     project: OfProject = "",
-    phase: Annotated[str, Query(max_length=60, description="One phase.")] = "",
+    phase: Annotated[str, Query(max_length=60, description="Limit the result to one phase.")] = "",
     search: Search = "",
     offset: Offset = 0,
     limit: Limit = 100,
-    sort_by: Annotated[str, Query(alias="sortBy", max_length=60, description=f"One of {', '.join(SORTS)}.")] = "",
-    sort_order: Annotated[str, Query(alias="sortOrder", max_length=10, description="asc or desc.")] = "asc",
+    sort_by: Annotated[str, Query(alias="sortBy", max_length=60, description=f"Sort key: {', '.join(SORTS)}.")] = "",
+    sort_order: Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort order: asc or desc.")] = "asc",
 ) -> answers.Statuses:
-    """Return the workloads that the caller may see, page by page."""
-    found = who.backend.workloads(who.caller, namespace)
-    rows = [row for row in found.value if project in {"", row.project} and phase in {"", row.phase}]
+    """List the workloads that the caller can see, page by page."""
+    statuses = context.backend.workloads(context.caller, namespace)
+    rows = [row for row in statuses.value if project in {"", row.project} and phase in {"", row.phase}]
     if search:
         text = search.lower()
         rows = [
             row for row in rows if any(text in part.lower() for part in (row.name, row.project, row.why, row.phase))
         ]
-    shown, following = page(ordered(rows, sort_by, sort_order, SORTS, {}), offset, limit)
-    return answers.Statuses([_status(who, row) for row in shown], len(rows), following, found.age)
+    page_rows, next_offset = page(ordered(rows, sort_by, sort_order, SORTS, {}), offset, limit)
+    return answers.Statuses([_status(context, row) for row in page_rows], len(rows), next_offset, statuses.age)
 
 
-def _status(who: Asked, row: Status) -> answers.WorkloadStatus:
-    return answers.WorkloadStatus(who.backend.id_of(row), row)
+def _status(context: Asked, row: Status) -> answers.WorkloadStatus:
+    return answers.WorkloadStatus(context.backend.id_of(row), row)
 
 
-@router.get("/workloads/{namespace}/{name}", responses=_READ)
-def workload(who: Who, namespace: Namespace, name: Name) -> answers.Detailed:
-    """Return everything about one workload."""
-    now = who.backend.status(who.caller, namespace, name)
-    found = who.backend.workload(who.caller, namespace, name)
-    kept = document(found.value.top)
-    spec = None if kept is None else kept["spec"]
-    return answers.Detailed(_status(who, now.value), spec, [_event(event) for event in found.value.events], found.age)
+@router.get("/workloads/{namespace}/{name}", summary="Get Workload", responses=_READ)
+def workload(context: Context, namespace: Namespace, name: Name) -> answers.Detailed:
+    """Return the status, the applied spec and the events of one workload."""
+    status = context.backend.status(context.caller, namespace, name)
+    live = context.backend.workload(context.caller, namespace, name)
+    stored_spec = document(live.value.top)
+    spec = None if stored_spec is None else stored_spec["spec"]
+    return answers.Detailed(
+        _status(context, status.value), spec, [_event(event) for event in live.value.events], live.age
+    )
 
 
-@router.delete("/workloads/{namespace}/{name}", responses=_WRITE)
+@router.delete("/workloads/{namespace}/{name}", summary="Delete Workload", responses=_WRITE)
 def delete(
-    who: Who,
+    context: Context,
     namespace: Namespace,
     name: Name,
-    data: Annotated[bool, Query(description="Its volume claims, too, with what is on them.")] = False,
+    data: Annotated[bool, Query(description="Also delete the persistent volume claims and their data.")] = False,
 ) -> answers.Deleted:
-    """Delete a workload and what was made beside it."""
-    return who.backend.delete(who.caller, namespace, name, data=data)
+    """Delete a workload and the objects that were created with it."""
+    return context.backend.delete(context.caller, namespace, name, data=data)
 
 
-@router.post("/workloads/{namespace}/{name}/scale", responses=_WRITE)
-def scale(who: Who, namespace: Namespace, name: Name, body: requests.Scale) -> answers.Done:
-    """Set bounds or target live, without a new revision; with nothing given, back to what the spec says."""
+@router.post("/workloads/{namespace}/{name}/scale", summary="Scale Workload", responses=_WRITE)
+def scale(context: Context, namespace: Namespace, name: Name, body: requests.Scale) -> answers.Done:
+    """Set minimum replicas, maximum replicas or scaling threshold as a manual override, without a new revision.
+
+    An empty body removes the override and restores the values of the spec.
+    """
     values = {key: float(value) for key, value in body.model_dump(by_alias=True).items() if value is not None}
-    return answers.Done(who.backend.scale(who.caller, namespace, name, values or None))
+    return answers.Done(context.backend.scale(context.caller, namespace, name, values or None))
 
 
-@router.post("/workloads/{namespace}/{name}/rollback", responses=_WRITE)
-def rollback(who: Who, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
-    """Send all requests to a revision, until the next apply."""
-    return answers.Done((who.backend.rollback(who.caller, namespace, name, body.to),))
+@router.post("/workloads/{namespace}/{name}/rollback", summary="Roll Back Workload", responses=_WRITE)
+def rollback(context: Context, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
+    """Route all requests to a revision, until the next apply."""
+    return answers.Done((context.backend.rollback(context.caller, namespace, name, body.to),))
 
 
-@router.post("/workloads/{namespace}/{name}/suspend", responses=_WRITE)
-def suspend(who: Who, namespace: Namespace, name: Name) -> answers.Done:
-    """Take a KServe workload down and keep its object."""
-    who.backend.suspend(who.caller, namespace, name)
+@router.post("/workloads/{namespace}/{name}/suspend", summary="Suspend Workload", responses=_WRITE)
+def suspend(context: Context, namespace: Namespace, name: Name) -> answers.Done:
+    """Stop a KServe workload and keep its InferenceService."""
+    context.backend.suspend(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
 
-@router.post("/workloads/{namespace}/{name}/resume", responses=_WRITE)
-def resume(who: Who, namespace: Namespace, name: Name) -> answers.Done:
-    """Bring a suspended workload back."""
-    who.backend.resume(who.caller, namespace, name)
+@router.post("/workloads/{namespace}/{name}/resume", summary="Resume Workload", responses=_WRITE)
+def resume(context: Context, namespace: Namespace, name: Name) -> answers.Done:
+    """Start a suspended KServe workload."""
+    context.backend.resume(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
 
-@router.get("/workloads/{namespace}/{name}/why", responses=_READ)
-def why(who: Who, namespace: Namespace, name: Name) -> answers.Reasons:
-    """Return why a workload has this number of replicas now."""
-    found = who.backend.why(who.caller, namespace, name)
-    return answers.Reasons(found.value, found.age)
+@router.get("/workloads/{namespace}/{name}/why", summary="Explain Replicas", responses=_READ)
+def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
+    """Explain the workload's current number of replicas."""
+    reasons = context.backend.why(context.caller, namespace, name)
+    return answers.Reasons(reasons.value, reasons.age)
 
 
-@router.get("/workloads/{namespace}/{name}/events", responses=_READ)
-def events(who: Who, namespace: Namespace, name: Name) -> answers.Events:
-    """Return what Kubernetes tells of a workload."""
-    found = who.backend.events(who.caller, namespace, name)
-    return answers.Events([_event(event) for event in found.value], found.age)
+@router.get("/workloads/{namespace}/{name}/events", summary="List Workload Events", responses=_READ)
+def events(context: Context, namespace: Namespace, name: Name) -> answers.Events:
+    """List the Kubernetes events of a workload, oldest first."""
+    workload_events = context.backend.events(context.caller, namespace, name)
+    return answers.Events([_event(event) for event in workload_events.value], workload_events.age)
 
 
 @router.get(
     "/workloads/{namespace}/{name}/logs",
+    summary="Get Logs",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_READ},
 )
 def logs(
-    who: Who,
+    context: Context,
     namespace: Namespace,
     name: Name,
-    pod: Annotated[str, Query(max_length=253, description="A pod; by default the newest that is ready.")] = "",
-    container: Annotated[str, Query(max_length=63, description="A container; by default the server's.")] = "",
-    tail: Annotated[int, Query(ge=1, le=LINES, description="The last so many lines.")] = 200,
+    pod: Annotated[
+        str, Query(max_length=253, description="Name of a pod; by default, the newest one that is ready.")
+    ] = "",
+    container: Annotated[
+        str, Query(max_length=63, description="Name of a container; by default, the model server's.")
+    ] = "",
+    tail: Annotated[int, Query(ge=1, le=MAX_LINES, description="Number of lines from the end of the log.")] = 200,
 ) -> StreamingResponse:
-    """Return the end of a container's log."""
-    chosen = who.backend.container_of(who.caller, namespace, name, pod, container)
-    lines = [*who.backend.logs(who.caller, namespace, *chosen, tail=tail)]
+    """Return the last lines of a container's log as plain text."""
+    chosen = context.backend.container_of(context.caller, namespace, name, pod, container)
+    lines = [*context.backend.logs(context.caller, namespace, *chosen, tail=tail)]
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
 
 
-@router.get("/workloads/{namespace}/{name}/history", responses=_READ)
+@router.get("/workloads/{namespace}/{name}/history", summary="Get History", responses=_READ)
 def history(
-    who: Who,
+    context: Context,
     namespace: Namespace,
     name: Name,
-    start: Annotated[str, Query(max_length=60, description="The first moment, in ISO 8601.")],
-    end: Annotated[str, Query(max_length=60, description="The last moment, in ISO 8601.")],
+    start: Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")],
+    end: Annotated[str, Query(max_length=60, description="End of the time range, in ISO 8601.")],
     step: Annotated[float, Query(ge=1, le=86_400, description="Seconds between two points.")] = 60.0,
 ) -> answers.Series:
-    """Return a workload's series over time."""
+    """Return the time series of a workload's requests, latencies and replicas."""
     first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
-    if not first < last or (last - first) / step > POINTS:
-        raise RequestError("step", f"from start to end there are 1 to {POINTS} points", "take a longer step")
-    found = who.backend.history(who.caller, Ref(namespace, name), first, last, step)
-    units = {key: SERIES.get(key, "") for key in found.series}
-    return answers.Series(namespace, name, units, {key: [*points] for key, points in found.series.items()})
+    if not first < last or (last - first) / step > MAX_POINTS:
+        raise RequestError(
+            "step", f"the time range must hold 1 to {MAX_POINTS} points", "set end after start, or a longer step"
+        )
+    time_series = context.backend.history(context.caller, Ref(namespace, name), first, last, step)
+    units = {key: SERIES.get(key, "") for key in time_series.series}
+    return answers.Series(namespace, name, units, {key: [*points] for key, points in time_series.series.items()})
 
 
-Since = Annotated[str, Query(max_length=10, description="How far back: 30m, 12h, 7d.")]
-Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description="What a GPU costs an hour.")]
+Since = Annotated[str, Query(max_length=10, description="Length of the reported period, such as 30m, 12h or 7d.")]
+Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description="Price of one GPU for one hour.")]
 
 
-@router.get("/workloads/{namespace}/{name}/slo", responses=_READ)
-def slo_of(who: Who, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
-    """Return what a workload promised and what came of it."""
-    return who.backend.report(who.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
+@router.get("/workloads/{namespace}/{name}/slo", summary="Get Workload SLO Report", responses=_READ)
+def slo_of(context: Context, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
+    """Report how well a workload met its SLO, with its replicas and costs."""
+    return context.backend.report(context.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
 
 
-@router.get("/slo", responses={**_LIST, **refusals(MODEL, 429)})
+@router.get("/slo", summary="Get SLO Report", responses={**_LIST, **refusals(MODEL, 429)})
 def slo(
-    who: Who, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
+    context: Context, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
 ) -> Report:
-    """Return what all workloads promised and what came of it, by project and together."""
-    return who.backend.report(who.caller, namespace=namespace, project=project, since=_since(since), gpu_hour=price)
+    """Report how well all workloads met their SLOs: by workload, by project, and in total."""
+    return context.backend.report(
+        context.caller, namespace=namespace, project=project, since=_since(since), gpu_hour=price
+    )
 
 
 def _since(text: str) -> float:
-    match = SINCE.fullmatch(text)
-    seconds = int(match["number"]) * UNITS[match["unit"]] if match else 0.0
-    if not UNITS["m"] <= seconds <= LONGEST:
-        raise RequestError("since", f"{text!r} is no time between 1m and 400d", "write 30m, 12h or 7d")
+    match = PERIOD.fullmatch(text)
+    seconds = int(match["number"]) * UNIT_SECONDS[match["unit"]] if match else 0.0
+    if not UNIT_SECONDS["m"] <= seconds <= MAX_PERIOD_SECONDS:
+        raise RequestError("since", f"invalid period {text!r}: must be 1m to 400d", "write 30m, 12h or 7d")
     return seconds
 
 
 # The cluster.
 
 
-@router.get("/doctor", responses={**_LIST, **refusals(MODEL, 502)})
-def doctor(who: Who) -> answers.Findings:
-    """Return what is not as the profile says, as far as the caller may see it."""
-    return answers.Findings(who.backend.doctor(who.caller))
+@router.get("/doctor", summary="Diagnose Cluster", responses={**_LIST, **refusals(MODEL, 502)})
+def doctor(context: Context) -> answers.Findings:
+    """Compare the cluster with its profile, as far as the caller's permissions allow."""
+    return answers.Findings(context.backend.doctor(context.caller))
 
 
-@router.post("/doctor", responses=_WRITE)
-def doctor_for(who: Who, body: requests.Diagnose) -> answers.Findings:
-    """Return what the cluster lacks for specs."""
-    documents = None if body.spec is None else who.backend.documents(body.spec)
-    return answers.Findings(who.backend.doctor(who.caller, documents))
+@router.post("/doctor", summary="Diagnose Cluster for Specs", responses=_WRITE)
+def doctor_for(context: Context, body: requests.Diagnose) -> answers.Findings:
+    """Return what is missing in the cluster for the specs to run."""
+    documents = None if body.spec is None else context.backend.documents(body.spec)
+    return answers.Findings(context.backend.doctor(context.caller, documents))
 
 
-@router.get("/projects", responses=_LIST)
-def projects(who: Who) -> answers.Projects:
-    """Return the projects that the caller may see, with their quotas."""
-    found = who.backend.projects(who.caller)
-    return answers.Projects(found.value, found.age)
+@router.get("/projects", summary="List Projects", responses=_LIST)
+def projects(context: Context) -> answers.Projects:
+    """List the projects that the caller can see, with their quotas and workloads by phase."""
+    visible_projects = context.backend.projects(context.caller)
+    return answers.Projects(visible_projects.value, visible_projects.age)
 
 
-@router.get("/nodes", responses=_LIST)
-def nodes(who: Who) -> answers.Nodes:
-    """Return the nodes and who holds their GPUs."""
-    found = who.backend.nodes(who.caller)
-    return answers.Nodes(found.value, found.age)
+@router.get("/nodes", summary="List Nodes", responses=_LIST)
+def nodes(context: Context) -> answers.Nodes:
+    """List the nodes, and the pods that hold their GPUs."""
+    node_rows = context.backend.nodes(context.caller)
+    return answers.Nodes(node_rows.value, node_rows.age)
 
 
-@router.get("/whoami", responses=refusals(MODEL, 401, 503))
-def whoami(who: Who) -> answers.Whoami:
-    """Return who asks, as the cluster sees it."""
-    return answers.Whoami(who.caller.name, who.caller.groups, who.backend.read_only)
+@router.get("/whoami", summary="Get Caller", responses=refusals(MODEL, 401, 503))
+def whoami(context: Context) -> answers.Whoami:
+    """Return the caller's user name and groups as the cluster reports them."""
+    return answers.Whoami(context.caller.name, context.caller.groups, context.backend.read_only)
 
 
-@router.get("/version", responses=refusals(MODEL, 401, 503))
-def version(who: Who) -> answers.Version:
-    """Return which Ebbtide this is."""
-    backend = who.backend
+@router.get("/version", summary="Get Version", responses=refusals(MODEL, 401, 503))
+def version(context: Context) -> answers.Version:
+    """Return the version of Ebbtide, the name of the cluster profile, and the server's mode."""
+    backend = context.backend
     return answers.Version(__version__, backend.profile.metadata.name, backend.demo, backend.read_only)
 
 
-# Changes as a stream.
+# The stream of changes.
 
-#: A workload's kinds, as a status names them.
-CALLED: Final = {KNATIVE.name: "Knative Service", KSERVE.name: "InferenceService"}
-#: Of an id: whose count of changes it is, and how far that was.
-ID: Final = re.compile(r"(?P<word>[0-9a-f]+)-(?P<number>[0-9]{1,18})")
+#: The kind of a workload, as a status names it.
+KIND_NAMES: Final = {KNATIVE.name: "Knative Service", KSERVE.name: "InferenceService"}
+#: An event id: the cache's word, which identifies the process, and its count of changes.
+EVENT_ID: Final = re.compile(r"(?P<word>[0-9a-f]+)-(?P<number>[0-9]{1,18})")
 #: One event of the stream; its data is JSON.
-STREAMED: Final = {
+EVENT_SCHEMA: Final = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
-        "id": {"type": "string", "description": "With the last of what is told at once: where to resume from."},
+        "id": {"type": "string", "description": "On the last event of a batch: send it as Last-Event-ID to resume."},
         "event": {"type": "string", "enum": ["all", "workload", "gone"]},
         "data": {"type": "string"},
     },
@@ -346,78 +365,82 @@ STREAMED: Final = {
 
 @router.get(
     "/events",
+    summary="Stream Changes",
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Server-sent events: `workload` with its state, `gone` with its place and kind, `all` "
-            "before all workloads where what is asked for is too long ago, or of another process.",
-            "content": {"text/event-stream": {"schema": STREAMED}},
+            "description": "Server-sent events: `workload` with a workload's status; `gone` with the namespace, name and "
+            "kind of a deleted workload; `all` before a complete list of workloads, which is sent if `Last-Event-ID` is "
+            "absent, too old, or from another server process.",
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         },
         **_LIST,
     },
 )
 async def stream(
-    who: Who,
+    context: Context,
     namespace: InNamespace = "",
-    last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
-    once: Annotated[bool, Query(description="End when all that is known has been told.")] = False,
+    last_event_id: Annotated[
+        str, Header(alias="Last-Event-ID", description="Id of the last event received, to resume after it.")
+    ] = "",
+    once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,
 ) -> StreamingResponse:
-    """Tell each change of the workloads that the caller may see, from now on, or from where another stream ended."""
-    # What is not allowed must be said before the stream begins.
-    await run_in_threadpool(who.backend.workloads, who.caller, namespace)
-    since = _since_id(who, last_event_id)
-    return StreamingResponse(_changes(who, namespace, since, once=once), media_type="text/event-stream")
+    """Stream changes of the workloads that the caller can see, from the beginning or from ``Last-Event-ID``."""
+    # Permission errors need a status code, which can only be sent before the stream begins.
+    await run_in_threadpool(context.backend.workloads, context.caller, namespace)
+    since = _since_id(context, last_event_id)
+    return StreamingResponse(_changes(context, namespace, since, once=once), media_type="text/event-stream")
 
 
-def _since_id(who: Asked, given: str) -> int:
-    """Return the count of changes that an id stands for; -1, before which nothing is known, for one of another process."""
-    match = ID.fullmatch(given)
-    return int(match["number"]) if match and match["word"] == who.backend.cache.word else -1
+def _since_id(context: Asked, event_id: str) -> int:
+    """Return the count of changes of an event id; -1, which precedes all changes, for an id of another process."""
+    match = EVENT_ID.fullmatch(event_id)
+    return int(match["number"]) if match and match["word"] == context.backend.cache.word else -1
 
 
-async def _changes(who: Asked, namespace: str, place: int, *, once: bool) -> AsyncIterator[str]:
+async def _changes(context: Asked, namespace: str, position: int, *, once: bool) -> AsyncIterator[str]:
     quiet = 0.0
-    while not who.backend.cache.stopped():
+    while not context.backend.cache.stopped():
         try:
-            news, place = await run_in_threadpool(_news, who, namespace, place)
+            lines, position = await run_in_threadpool(_news, context, namespace, position)
         except (UnauthorizedError, ClusterError):
-            # Its token has ended, or nobody can say whether it has: who comes back is told which.
+            # The token expired, or could not be reviewed: the client learns which from its next request.
             return
-        for line in news:
+        for line in lines:
             yield line
-        quiet = 0.0 if news else quiet + LOOK
-        if quiet >= QUIET:
+        quiet = 0.0 if lines else quiet + POLL_SECONDS
+        if quiet >= KEEP_ALIVE_SECONDS:
             quiet = 0.0
-            yield ": still here\n\n"
+            yield ": keep-alive\n\n"
         if once:
             return
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)
 
 
-def _news(who: Asked, namespace: str, since: int) -> tuple[list[str], int]:
-    """Return what changed after ``since`` as events, and where that ends.
+def _news(context: Asked, namespace: str, since: int) -> tuple[list[str], int]:
+    """Return the changes after ``since`` as server-sent events, and the new count of changes.
 
     Raises:
-        UnauthorizedError: the caller's token is nobody's any more.
-        ClusterError: nobody can be asked.
+        UnauthorizedError: the caller's token is no longer valid.
+        ClusterError: the API server is unavailable.
 
     """
-    backend, caller = who.backend, who.backend.caller_of(who.caller.token)
+    backend, caller = context.backend, context.backend.caller_of(context.caller.token)
     number, tops = backend.cache.moves(since)
-    told: list[tuple[str, Any]] = []
+    stream_events: list[tuple[str, Any]] = []
     if tops is None:
         rows = backend.workloads(caller, namespace).value
-        told = [("all", {"count": len(rows)}), *(("workload", _status(who, row)) for row in rows)]
+        stream_events = [("all", {"count": len(rows)}), *(("workload", _status(context, row)) for row in rows)]
     for top in reversed(tops or ()):
         if namespace not in {"", top.namespace} or not backend.sees(caller, top):
             continue
         try:
-            told.append(("workload", _status(who, backend.status_of(caller, top))))
+            stream_events.append(("workload", _status(context, backend.status_of(caller, top))))
         except MissingError:
-            told.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": CALLED[top.kind]}))
-    lines = [f"event: {kind}\ndata: {json.dumps(serialize(data))}\n\n" for kind, data in told]
+            stream_events.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": KIND_NAMES[top.kind]}))
+    lines = [f"event: {kind}\ndata: {json.dumps(serialize(data))}\n\n" for kind, data in stream_events]
     if lines:
-        # Only the last has the id: who breaks off before it comes back with an earlier one, and misses nothing.
+        # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
         lines[-1] = f"id: {backend.cache.word}-{number}\n{lines[-1]}"
     return lines, number
 

@@ -1,6 +1,6 @@
-"""The bodies of requests, as they are read and described; those of answers are in ``answers``.
+"""Request bodies; each class declares the parsing rules and the OpenAPI schema. Response bodies are in ``answers``.
 
-Upstream of Run:ai's: runai-professional-services/runapy .generator/swagger.json (1.224).
+Upstream of Run:ai's bodies: runai-professional-services/runapy .generator/swagger.json (1.224).
 """
 
 from __future__ import annotations
@@ -15,82 +15,114 @@ Name = Annotated[StrictStr, Field(min_length=1, max_length=253)]
 
 
 class Shape(BaseModel):
-    """A body of ours: camel case, nothing unknown."""
+    """Base of request bodies: camel-case keys, unknown keys rejected."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
 
-# Our own.
+# Ebbtide's.
 
 
 class Spec(Shape):
-    """One or more specs, in any input shape, as YAML or JSON text."""
+    """One or more specs, in any input format, as YAML or JSON text."""
 
-    spec: Annotated[Text, Field(max_length=1_000_000)]
+    spec: Annotated[Text, Field(max_length=1_000_000, description="One or more specs, as YAML or JSON text.")]
 
 
 class Explain(Spec):
-    """Specs to explain; ``field`` leaves only output fields whose path contains it."""
+    """The specs to explain. ``field`` limits the result to output fields whose path contains it."""
 
-    field: Annotated[str, Field(max_length=500)] = ""
+    field: Annotated[
+        str, Field(max_length=500, description="Explain only output fields whose path contains this text.")
+    ] = ""
 
 
 class Apply(Spec):
-    """Specs to apply."""
+    """The specs to apply."""
 
-    #: Take fields over that other field managers own.
-    force: bool = False
-    #: They must not be there yet.
-    create: bool = False
+    force: Annotated[bool, Field(description="Take over fields that other field managers own.")] = False
+    create: Annotated[bool, Field(description="Fail with 409 if a workload already exists.")] = False
 
 
 class Scale(Shape):
-    """A live scale; nothing given puts it back to what the spec says."""
+    """Replica bounds or scaling threshold to set; an empty body restores the values of the spec."""
 
-    min_replicas: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    max_replicas: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    metric_threshold: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    min_replicas: Annotated[
+        Annotated[int, Field(ge=0, le=2**31 - 1)] | None, Field(description="Minimum replicas.")
+    ] = None
+    max_replicas: Annotated[
+        Annotated[int, Field(ge=0, le=2**31 - 1)] | None, Field(description="Maximum replicas.")
+    ] = None
+    metric_threshold: Annotated[
+        Annotated[float, Field(gt=0, le=1e9)] | None,
+        Field(description="Scaling threshold, in the unit of the scaling metric."),
+    ] = None
 
 
 class Rollback(Shape):
-    """Which revision to go back to; without one, the ready one before."""
+    """The revision to roll back to; by default, the previous ready revision."""
 
-    to: Name | None = None
+    to: Annotated[Name | None, Field(description="Name of the revision.")] = None
 
 
 class Diagnose(Shape):
-    """Specs to examine the cluster for; without any, the cluster alone."""
+    """The specs to diagnose the cluster for; without specs, the cluster is diagnosed against its profile."""
 
-    spec: Annotated[Text, Field(max_length=1_000_000)] | None = None
+    spec: Annotated[
+        Annotated[Text, Field(max_length=1_000_000)] | None,
+        Field(description="Specs to diagnose the cluster for, as YAML or JSON text."),
+    ] = None
 
 
 class Simulate(Shape):
-    """A spec under traffic. Texts are as ``ebbtide simulate`` takes them; ``log`` is a log's text instead of a shape."""
+    """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
 
-    spec: Annotated[Text, Field(max_length=200_000)]
-    traffic: Annotated[str, Field(max_length=2_000)] = ""
-    log: Annotated[str, Field(max_length=1_000_000)] = ""
-    server: Annotated[str, Field(max_length=500)] = ""
-    start_up: Annotated[str, Field(max_length=200)] = "45s"
-    slo: Annotated[str, Field(max_length=200)] = ""
-    cost: Annotated[str, Field(max_length=50)] = ""
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    settings: dict[str, int | float | str | None] = Field(default={}, max_length=20)
+    spec: Annotated[Text, Field(max_length=200_000, description="One spec, as YAML or JSON text.")]
+    traffic: Annotated[
+        str,
+        Field(max_length=2_000, description="Traffic shape, such as poisson:2rps,1h; with `log`, the log's file name."),
+    ] = ""
+    log: Annotated[str, Field(max_length=1_000_000, description="Text of a request log, instead of a shape.")] = ""
+    server: Annotated[
+        str, Field(max_length=500, description="Model of the server, such as lognormal:median=500ms,sigma=0.5,max=16.")
+    ] = ""
+    start_up: Annotated[
+        str, Field(max_length=200, description="Start-up time of a replica, such as 45s or pull=20s,load=20s.")
+    ] = "45s"
+    slo: Annotated[
+        str, Field(max_length=200, description="SLO, such as p95=2s or mean=800ms,uptime=99.9; by default, the spec's.")
+    ] = ""
+    cost: Annotated[str, Field(max_length=50, description="Price of a GPU, such as gpu-hour=2.5.")] = ""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the random numbers.")] = 0
+    settings: dict[str, int | float | str | None] = Field(
+        default={},
+        max_length=20,
+        description="Alternative fields of spec.autoscaling, simulated in addition to the spec; null removes a field.",
+    )
 
 
 class Tune(Simulate):
-    """A search for settings."""
+    """A search for settings that meet the SLO."""
 
-    keep: Annotated[list[str], Field(max_length=10)] = []
-    evaluations: Annotated[int, Field(ge=1, le=400)] = 200
-    part: Annotated[float, Field(gt=0, le=1)] = 0.5
+    keep: Annotated[
+        list[str], Field(max_length=10, description="Fields of spec.autoscaling that the search must not change.")
+    ] = []
+    evaluations: Annotated[int, Field(ge=1, le=400, description="Maximum number of evaluated settings.")] = 200
+    part: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Fraction of the traffic, from its start, to search on; the rest evaluates the result.",
+        ),
+    ] = 0.5
 
 
 # Run:ai's.
 
 
 class TokenRequest(BaseModel):
-    """A service account and its token, in either of the forms that clients send."""
+    """A service account and its token, in either format that Run:ai's clients send."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
@@ -106,7 +138,7 @@ class TokenRequest(BaseModel):
 
 
 class InferenceRequest(Shape):
-    """An inference to create; ``spec`` is Run:ai's, whose rules are checked field by field."""
+    """The inference to create; ``spec`` is Run:ai's and is validated field by field."""
 
     name: Text
     use_given_name_as_prefix: bool | None = None
@@ -117,6 +149,6 @@ class InferenceRequest(Shape):
 
 
 class InferenceUpdate(Shape):
-    """What to change of an inference's spec; what is not given stays."""
+    """The fields of an inference's spec to change; omitted fields keep their values."""
 
     spec: dict[str, Any]

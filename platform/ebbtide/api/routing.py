@@ -1,4 +1,4 @@
-"""From what a path returns to its answer: the type that it says it returns describes the body, which is written by it."""
+"""Routes whose return type annotation describes the response body and serializes it."""
 
 from __future__ import annotations
 
@@ -15,38 +15,41 @@ from ebbtide.base.bodies import serialize
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The seconds since the cluster was last heard of; 0 while an answer is current.
+#: Response header: seconds since the cluster last answered; 0 while the data is current.
 AGE: Final = "Ebbtide-Age"
 FINE: Final = 200
 
 
 class Router(APIRouter):
-    """Paths that return bodies, or ``Read[...]`` of one, whose age goes into a header; a ``Response`` is left as it is."""
+    """A router for functions that return a body, or a ``Read[...]`` of one, whose age becomes a header.
 
-    def add_api_route(self, path: str, endpoint: Callable[..., Any], **given: Any) -> None:
-        """Add a path with what it returns as the description of its answer."""
+    A returned ``Response`` is sent unchanged.
+    """
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Add a path, described by the return type of its function."""
         returned = get_type_hints(endpoint)["return"]
         if isinstance(returned, type) and issubclass(returned, Response):
-            super().add_api_route(path, endpoint, **given)
+            super().add_api_route(path, endpoint, **options)
             return
         model = get_args(returned)[0] if get_origin(returned) is Read else returned
-        status = given.get("status_code") or FINE
-        responses = {status: {"model": model}, **(given.get("responses") or {})}
+        status = options.get("status_code") or FINE
+        responses = {status: {"model": model}, **(options.get("responses") or {})}
         super().add_api_route(
-            path, _answering(endpoint, status), **{**given, "responses": responses, "response_model": None}
+            path, _answering(endpoint, status), **{**options, "responses": responses, "response_model": None}
         )
 
 
 def _answering(endpoint: Callable[..., Any], status: int) -> Callable[..., Response]:
     @wraps(endpoint)
-    def answered(*args: Any, **named: Any) -> Response:
-        return answer(endpoint(*args, **named), status)
+    def answered(*args: Any, **keywords: Any) -> Response:
+        return answer(endpoint(*args, **keywords), status)
 
     return answered
 
 
-def answer(found: Any, status: int = FINE) -> Response:
-    """Return a body, or what was read of one, as a response."""
-    if isinstance(found, Read):
-        return JSONResponse(serialize(found.value), status, {AGE: f"{found.age:.1f}"})
-    return JSONResponse(serialize(found), status)
+def answer(value: Any, status: int = FINE) -> Response:
+    """Return a body, or a ``Read`` of one, as a response."""
+    if isinstance(value, Read):
+        return JSONResponse(serialize(value.value), status, {AGE: f"{value.age:.1f}"})
+    return JSONResponse(serialize(value), status)

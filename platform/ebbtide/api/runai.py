@@ -1,8 +1,9 @@
-"""Run:ai's public API for inferences, so that its clients work unchanged: NVIDIA's ``runapy`` does.
+"""Run:ai's public API for inferences, so that its clients, such as NVIDIA's ``runapy``, work unchanged.
 
-Paths, bodies and statuses are those of runapy's .generator/swagger.json (1.224). A workload's id is its object's UID.
-The cluster's id is the profile's, else a UUID of the profile's name; a project's id is the profile's, else its name,
-which is what a create takes, too. What the cluster cannot know is left out, and a filter on it is refused.
+Paths, bodies and statuses are those of runapy's .generator/swagger.json (1.224). A workload's id is the UID of its object.
+The cluster's id is the profile's, or else a UUID derived from the profile's name. A project's id is the profile's, or else
+its name; a create request takes the same id. Fields that the cluster cannot provide are omitted, and a filter on one is
+rejected.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response  # noqa: TC002 - FastAPI reads it as the program runs
 
 from ebbtide.api import requests
 from ebbtide.api import runai_bodies as bodies
 from ebbtide.api.access import SERVICE_ACCOUNT, UnauthorizedError, claims
-from ebbtide.api.asked import Filters, Limit, Offset, Search, Who, matching, moment, ordered, page, refusals
+from ebbtide.api.asked import Context, Filters, Limit, Offset, Search, matching, moment, ordered, page, refusals
 from ebbtide.api.backend import Read
 from ebbtide.api.errors import RequestError
 from ebbtide.api.routing import Router, answer
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 router = Router(tags=["Run:ai"])
 
 # fmt: off
-#: What an update may change (runapy, schema InferenceUpdateSpecSpec).
+#: Spec fields that an update may change (runapy, schema InferenceUpdateSpecSpec).
 CHANGEABLE: Final = frozenset(
     {
         "autoscaling", "servingConfiguration", "args", "category", "command", "compute", "createHomeDir",
@@ -56,7 +57,7 @@ CHANGEABLE: Final = frozenset(
 )
 # fmt: on
 # fmt: off
-#: Fields of the list's filter and order that only Run:ai's control plane knows.
+#: Filter and sort fields whose values only Run:ai's control plane has.
 UNKNOWN: Final = dict.fromkeys(
     (
         "deletedAt", "submittedBy", "completedAt", "nodepool", "idleGpus", "idleAllocatedGpus", "phaseUpdatedAt",
@@ -64,26 +65,26 @@ UNKNOWN: Final = dict.fromkeys(
         "priorityClassName", "guaranteedRuntimeEndsAt", "aiApplicationId", "aiApplicationName", "departmentId",
         "departmentName", "distributedFramework",
     ),
-    "only Run:ai's control plane keeps this",
+    "only Run:ai's control plane stores this field",
 )
 # fmt: on
-#: Run:ai's metric, the series of a history, and what turns its unit into Run:ai's: milliseconds for latencies.
+#: By Run:ai's metric: the series of a history, and the factor to Run:ai's unit (milliseconds for latencies).
 METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "THROUGHPUT": ("rate", 1.0),
     "LATENCY": ("mean", 1000.0),
-    # Ours.
+    # Ebbtide's.
     "LATENCY_P50": ("p50", 1000.0),
     "LATENCY_P95": ("p95", 1000.0),
     "LATENCY_P99": ("p99", 1000.0),
     "CONCURRENCY": ("concurrency", 1.0),
     "FAILURES": ("failures", 1.0),
     "REPLICAS": ("ready", 1.0),
-    # Of workloads of any type.
+    # Run:ai's metrics of workloads of any type.
     "RUNNING_POD_COUNT": ("ready", 1.0),
     "POD_COUNT": ("wanted", 1.0),
     "GPU_UTILIZATION": ("gpu", 1.0),
 }
-#: Metrics of Run:ai's that nobody here counts: answered as empty.
+#: Run:ai's metrics that Ebbtide does not measure: the response has no values for them.
 UNCOUNTED: Final = frozenset(
     {
         "GPU_MEMORY_USAGE_BYTES",
@@ -104,97 +105,104 @@ MODEL: Final = bodies.Error
 _READ: Final = refusals(MODEL, 400, 401, 404, 503)
 _READ_ALL: Final = refusals(MODEL, 400, 401, 503)
 _WRITE: Final = refusals(MODEL, 400, 401, 403, 404, 409, 413, 502, 503)
-Deleted = Annotated[bool, Query(description="Only deleted ones: of those nothing is kept here, so there are none.")]
+Deleted = Annotated[
+    bool,
+    Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty."),
+]
+WorkloadId = Annotated[str, Path(description="UID of the workload's Knative Service or InferenceService.")]
+RevisionId = Annotated[str, Path(description="UID of the Knative Revision.")]
+ProjectId = Annotated[str, Path(description="Id of the project: the profile's, or else the project's name.")]
+ClusterUuid = Annotated[str, Path(description="Id of the cluster: the profile's, or else derived from its name.")]
 By = Annotated[str, Query(alias="sortBy", max_length=60, description="The field to sort by.")]
-Order = Annotated[str, Query(alias="sortOrder", max_length=10, description="asc or desc.")]
+Order = Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort order: asc or desc.")]
 
 
 # Token.
 
 
-@router.post("/api/v1/token", responses=refusals(MODEL, 400, 401, 413, 503))
+@router.post("/api/v1/token", summary="Create Token", responses=refusals(MODEL, 400, 401, 413, 503))
 def token(request: Request, body: requests.TokenRequest) -> bodies.TokenResponse:
-    """Take a service account (``namespace/name``, or its whole name) and its token, and give the token back.
+    """Exchange a service account (``namespace/name``, or its full user name) and its token for an access token.
 
-    Nothing is made or kept here: the token is the service account's own, reviewed by the cluster.
+    The access token is the service account's token itself, reviewed by the cluster; the server creates and stores none.
     """
     backend: Backend = request.app.state.backend
     if not body.client_id or not body.client_secret:
-        raise RequestError("clientId", "clientId and clientSecret are needed", "send a service account and its token")
+        raise RequestError("clientId", "clientId and clientSecret are required", "send a service account and its token")
     caller = backend.caller_of(body.client_secret)
-    wanted = body.client_id.removeprefix(SERVICE_ACCOUNT).replace("/", ":")
-    if caller.name.removeprefix(SERVICE_ACCOUNT) != wanted:
+    account = body.client_id.removeprefix(SERVICE_ACCOUNT).replace("/", ":")
+    if caller.name.removeprefix(SERVICE_ACCOUNT) != account:
         raise UnauthorizedError
     expires = claims(body.client_secret).get("exp")
-    left = int(expires - backend.clock.now()) if isinstance(expires, (int, float)) else 0
-    return bodies.TokenResponse(body.client_secret, "", "", max(0, left))
+    seconds_left = int(expires - backend.clock.now()) if isinstance(expires, (int, float)) else 0
+    return bodies.TokenResponse(body.client_secret, "", "", max(0, seconds_left))
 
 
 # Inferences.
 
 
 @router.post("/api/v1/workloads/inferences", status_code=202, responses=_WRITE)
-def create_inference(who: Who, body: requests.InferenceRequest) -> bodies.Inference:
-    """Create an inference; a name that is taken is a conflict."""
-    profile = who.backend.profile
+def create_inference(context: Context, body: requests.InferenceRequest) -> bodies.Inference:
+    """Create an inference. Returns 409 if the name exists."""
+    profile = context.backend.profile
     if body.cluster_id != bodies.cluster_id(profile):
         raise RequestError(
             "clusterId",
-            "the request is for another cluster",
-            f"send {bodies.cluster_id(profile)}, or ask that cluster's server",
+            "clusterId does not match this server's cluster",
+            f"send {bodies.cluster_id(profile)}, or use the server of the other cluster",
         )
     document = of_data(body.model_dump(by_alias=True, exclude_none=True), profile)
-    return _make_inference(who.backend, who.backend.submit(who.caller, [document], create=True), "Creating")
+    return _make_inference(context.backend, context.backend.submit(context.caller, [document], create=True), "Creating")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
-def get_inference(who: Who, workloadId: str) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
-    """Return an inference."""
-    found = who.backend.by_id(who.caller, workloadId)
-    now = who.backend.status_by_id(who.caller, workloadId).value
-    top, profile = found.value.top, who.backend.profile
+def get_inference(context: Context, workloadId: WorkloadId) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
+    """Return one inference."""
+    live = context.backend.by_id(context.caller, workloadId)
+    status = context.backend.status_by_id(context.caller, workloadId).value
+    top, profile = live.value.top, context.backend.profile
     return Read(
-        bodies.Inference(profile=profile, top=top, native=document_of(top, profile), phase=now.phase), found.age
+        bodies.Inference(profile=profile, top=top, native=document_of(top, profile), phase=status.phase), live.age
     )
 
 
 @router.patch("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def update_inference(who: Who, workloadId: str, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
-    """Change fields of an inference's spec: blocks are merged, lists and values replaced, null removes."""
+def update_inference(context: Context, workloadId: WorkloadId, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
+    """Update an inference's spec: objects are merged, lists and values replaced, and null removes a field."""
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
         raise RequestError(
             "spec",
-            f"{', '.join(strangers)[:200]} cannot be changed by an update",
-            f"change {', '.join(sorted(CHANGEABLE))}",
+            f"an update cannot change {', '.join(strangers)[:200]}",
+            f"use only {', '.join(sorted(CHANGEABLE))}",
         )
 
     def changed(top: Object) -> Loaded:
-        native = document_of(top, who.backend.profile)
-        return of_data({**native, "spec": merge_patch(native["spec"], body.spec)}, who.backend.profile)
+        native = document_of(top, context.backend.profile)
+        return of_data({**native, "spec": merge_patch(native["spec"], body.spec)}, context.backend.profile)
 
-    return _make_inference(who.backend, who.backend.update(who.caller, workloadId, changed), "Updating")
+    return _make_inference(context.backend, context.backend.update(context.caller, workloadId, changed), "Updating")
 
 
 @router.delete("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def delete_inference(who: Who, workloadId: str) -> bodies.Accepted:  # noqa: N803 - as above
-    """Delete an inference; its data stays."""
-    who.backend.delete_by_id(who.caller, workloadId)
+def delete_inference(context: Context, workloadId: WorkloadId) -> bodies.Accepted:  # noqa: N803 - as above
+    """Delete an inference. Its persistent volume claims are kept."""
+    context.backend.delete_by_id(context.caller, workloadId)
     return bodies.Accepted(202, "Request has been accepted.")
 
 
 def document_of(top: Object, profile: Profile) -> dict[str, Any]:
-    """Return a live workload as a native document: the spec that is kept on it, or what can be read off it."""
+    """Return a live workload in native format: the spec stored in its annotation, or one derived from its fields."""
     native: dict[str, Any] = load(top, profile).reading.native
     return native
 
 
-def _make_inference(backend: Backend, made: Submitted, phase: Phase) -> bodies.Inference:
-    """Return the inference that was just written: its object, and the spec as it was validated."""
-    (loaded,) = made.documents
-    # As it is kept on the object, and so read back by whoever asks next.
+def _make_inference(backend: Backend, submitted: Submitted, phase: Phase) -> bodies.Inference:
+    """Return an applied inference: its object, and the spec as it was validated."""
+    (loaded,) = submitted.documents
+    # The stored form, which later requests read.
     native = {**loaded.reading.native, "spec": json.loads(loaded.canonical)}
-    return bodies.Inference(profile=backend.profile, top=made.tops[0], native=native, phase=phase)
+    return bodies.Inference(profile=backend.profile, top=submitted.tops[0], native=native, phase=phase)
 
 
 # Workloads.
@@ -211,21 +219,23 @@ WORKLOAD_FIELDS: Final[dict[str, Callable[[bodies.Workload], Any]]] = {
 }
 
 
-def _wanted(who: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
-    found = who.backend.workloads(who.caller)
+def _wanted(context: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
+    statuses = context.backend.workloads(context.caller)
     if deleted:
-        return Read([], found.age)
-    now = who.backend.clock.now()
-    rows = [bodies.Workload(backend=who.backend, status=status, now=now) for status in found.value]
+        return Read([], statuses.age)
+    now = context.backend.clock.now()
+    rows = [bodies.Workload(backend=context.backend, status=status, now=now) for status in statuses.value]
     rows = matching(rows, filters, WORKLOAD_FIELDS, UNKNOWN)
-    if text := search.lower():
-        rows = [row for row in rows if any(text in part.lower() for part in (row.name, row.project_name, row.phase))]
-    return Read(rows, found.age)
+    if search_text := search.lower():
+        rows = [
+            row for row in rows if any(search_text in part.lower() for part in (row.name, row.project_name, row.phase))
+        ]
+    return Read(rows, statuses.age)
 
 
 @router.get("/api/v1/workloads", responses=_READ_ALL)
 def list_workloads(
-    who: Who,
+    context: Context,
     deleted: Deleted = False,
     offset: Offset = 0,
     limit: Limit = 50,
@@ -234,56 +244,56 @@ def list_workloads(
     filters: Filters = "",
     search: Search = "",
 ) -> Read[bodies.Workloads]:
-    """Return the workloads that the caller may see, page by page."""
-    found = _wanted(who, filters, search, deleted=deleted)
-    rows = ordered(found.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
-    shown, following = page(rows, offset, limit)
-    return Read(bodies.Workloads([*shown], following), found.age)
+    """List the workloads that the caller can see, page by page."""
+    selected = _wanted(context, filters, search, deleted=deleted)
+    rows = ordered(selected.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
+    page_rows, next_offset = page(rows, offset, limit)
+    return Read(bodies.Workloads([*page_rows], next_offset), selected.age)
 
 
 @router.get("/api/v1/workloads/count", responses=_READ_ALL)
 def count_workloads(
-    who: Who, deleted: Deleted = False, filters: Filters = "", search: Search = ""
+    context: Context, deleted: Deleted = False, filters: Filters = "", search: Search = ""
 ) -> Read[bodies.Count]:
-    """Count the workloads that the caller may see."""
-    found = _wanted(who, filters, search, deleted=deleted)
-    return Read(bodies.Count(len(found.value)), found.age)
+    """Count the workloads that the caller can see."""
+    selected = _wanted(context, filters, search, deleted=deleted)
+    return Read(bodies.Count(len(selected.value)), selected.age)
 
 
 @router.get("/api/v1/workloads/pods", responses=_READ_ALL)
 def list_pods(
-    who: Who,
+    context: Context,
     deleted: Deleted = False,
     offset: Offset = 0,
     limit: Limit = 50,
     filters: Filters = "",
     search: Search = "",
 ) -> Read[bodies.Pods]:
-    """Return the pods of all workloads that the caller may see."""
-    found = who.backend.workloads(who.caller)
+    """List the pods of all workloads that the caller can see."""
+    statuses = context.backend.workloads(context.caller)
     pods: list[bodies.Pod] = []
-    for row in found.value if not deleted else ():
-        if row.pods:
-            # One that went since the list was made has none.
+    for status in statuses.value if not deleted else ():
+        if status.pods:
+            # A workload that was deleted after the list was read has no pods.
             with suppress(MissingError):
-                pods += _pods(who, who.backend.by_id(who.caller, who.backend.id_of(row)).value)
+                pods += _pods(context, context.backend.by_id(context.caller, context.backend.id_of(status)).value)
     pods = matching(
-        pods, filters, POD_FIELDS, {"currentNodepool": "pools are not told by pod", "completedAt": "", "deletedAt": ""}
+        pods, filters, POD_FIELDS, {"currentNodepool": "not available for pods", "completedAt": "", "deletedAt": ""}
     )
-    return Read(_page_of_pods(pods, search, offset, limit), found.age)
+    return Read(_page_of_pods(pods, search, offset, limit), statuses.age)
 
 
 def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) -> bodies.Pods:
-    shown, following = page([pod for pod in pods if search.lower() in pod.name.lower()], offset, limit)
-    return bodies.Pods([*shown], following)
+    page_pods, next_offset = page([pod for pod in pods if search.lower() in pod.name.lower()], offset, limit)
+    return bodies.Pods([*page_pods], next_offset)
 
 
 @router.get("/api/v1/workloads/{workloadId}", responses=_READ)
-def get_workload(who: Who, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
-    """Return one workload as the list has it."""
-    found = who.backend.status_by_id(who.caller, workloadId)
-    row = bodies.Workload(backend=who.backend, status=found.value, now=who.backend.clock.now())
-    return Read(row, found.age)
+def get_workload(context: Context, workloadId: WorkloadId) -> Read[bodies.Workload]:  # noqa: N803 - as above
+    """Return one workload."""
+    status = context.backend.status_by_id(context.caller, workloadId)
+    row = bodies.Workload(backend=context.backend, status=status.value, now=context.backend.clock.now())
+    return Read(row, status.age)
 
 
 # Pods and revisions.
@@ -299,123 +309,137 @@ POD_FIELDS: Final[dict[str, Callable[[bodies.Pod], Any]]] = {
 
 @router.get("/api/v1/workloads/{workloadId}/pods", responses=_READ)
 def get_workload_pods(
-    who: Who,
-    workloadId: str,  # noqa: N803 - as above
+    context: Context,
+    workloadId: WorkloadId,  # noqa: N803 - as above
     deleted: Deleted = False,
     offset: Offset = 0,
     limit: Limit = 50,
     search: Search = "",
 ) -> Read[bodies.Pods]:
-    """Return the pods of one workload."""
-    found = who.backend.by_id(who.caller, workloadId)
-    return Read(_page_of_pods([] if deleted else _pods(who, found.value), search, offset, limit), found.age)
+    """List the pods of one workload."""
+    live = context.backend.by_id(context.caller, workloadId)
+    return Read(_page_of_pods([] if deleted else _pods(context, live.value), search, offset, limit), live.age)
 
 
-def _pods(who: Asked, live: Live) -> list[bodies.Pod]:
-    uids = {item["metadata"]["name"]: item["metadata"].get("uid", "") for item in live.revisions}
+def _pods(context: Asked, live: Live) -> list[bodies.Pod]:
+    uids = {revision["metadata"]["name"]: revision["metadata"].get("uid", "") for revision in live.revisions}
     names = (at(pod, "metadata", "labels", keys.KNATIVE_REVISION, default="") for pod in live.pods)
     return [
-        bodies.Pod(profile=who.backend.profile, live=live, pod=pod, revision=uids.get(name, ""))
+        bodies.Pod(profile=context.backend.profile, live=live, pod=pod, revision=uids.get(name, ""))
         for pod, name in zip(live.pods, names, strict=True)
     ]
 
 
 @router.get("/api/v1/workloads/inferences/revisions/{revisionId}", responses=_READ)
-def get_revision(who: Who, revisionId: str) -> Read[bodies.Revision]:  # noqa: N803 - as above
-    """Return one revision of any inference."""
-    owner = who.backend.of_revision(who.caller, revisionId)
-    for row in _revisions(who, owner.value):
+def get_revision(context: Context, revisionId: RevisionId) -> Read[bodies.Revision]:  # noqa: N803 - as above
+    """Return one revision of an inference."""
+    owner = context.backend.of_revision(context.caller, revisionId)
+    for row in _revisions(context, owner.value):
         if row.id == revisionId:
             return Read(row, owner.age)
-    raise MissingError(f"there is no revision with id {revisionId}")
+    raise MissingError(f"revision with id {revisionId} not found")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions", responses=_READ)
-def list_revisions(who: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
-    """Return the revisions of an inference, newest first."""
-    found = who.backend.by_id(who.caller, workloadId)
-    return Read(bodies.Revisions([] if deleted else _revisions(who, found.value)), found.age)
+def list_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
+    """List the revisions of an inference, newest first."""
+    live = context.backend.by_id(context.caller, workloadId)
+    return Read(bodies.Revisions([] if deleted else _revisions(context, live.value)), live.age)
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions/count", responses=_READ)
-def count_revisions(who: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
+def count_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
     """Count the revisions of an inference."""
-    found = who.backend.by_id(who.caller, workloadId)
-    return Read(bodies.Count(0 if deleted else len(found.value.revisions)), found.age)
+    live = context.backend.by_id(context.caller, workloadId)
+    return Read(bodies.Count(0 if deleted else len(live.value.revisions)), live.age)
 
 
-def _revisions(who: Asked, live: Live) -> list[bodies.Revision]:
+def _revisions(context: Asked, live: Live) -> list[bodies.Revision]:
     rows = {row.name: row for row in status_of(live).revisions}
     return [
-        bodies.Revision(profile=who.backend.profile, live=live, item=item, row=rows[item["metadata"]["name"]])
-        for item in reversed(live.revisions)
+        bodies.Revision(
+            profile=context.backend.profile, live=live, item=revision, row=rows[revision["metadata"]["name"]]
+        )
+        for revision in reversed(live.revisions)
     ]
 
 
 # Metrics.
 
-Types = Annotated[str, Query(alias="metricType", max_length=500, description=f"One or more of {', '.join(METRICS)}.")]
-Start = Annotated[str, Query(max_length=60, description="The first moment, in ISO 8601.")]
-End = Annotated[str, Query(max_length=60, description="The last moment, in ISO 8601.")]
-Samples = Annotated[int, Query(alias="numberOfSamples", ge=0, le=SAMPLES, description="How many points.")]
+Types = Annotated[
+    str,
+    Query(
+        alias="metricType",
+        max_length=500,
+        description=f"Comma-separated metrics: {', '.join(METRICS)}.",
+    ),
+]
+Start = Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")]
+End = Annotated[str, Query(max_length=60, description="End of the time range, in ISO 8601.")]
+Samples = Annotated[
+    int, Query(alias="numberOfSamples", ge=0, le=SAMPLES, description="Number of points in the time range.")
+]
 _MEASURED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": bodies.Measurements},
-    207: {"model": bodies.Measurements, "description": "Some of the metrics are counted by nobody here."},
+    207: {
+        "model": bodies.Measurements,
+        "description": "Ebbtide does not measure some of the metrics; they have no values.",
+    },
     **_READ,
 }
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/metrics", responses=_MEASURED)
 def get_inference_metrics(
-    who: Who,
-    workloadId: str,  # noqa: N803 - as above
+    context: Context,
+    workloadId: WorkloadId,  # noqa: N803 - as above
     types: Types,
     start: Start,
     end: End,
     samples: Samples = 20,
 ) -> Response:
-    """Return series of an inference over time: throughput in requests/s, latencies in ms, replicas."""
-    return _measured(who, workloadId, types, start, end, samples)
+    """Return time series of an inference: throughput in requests/s, latencies in ms, numbers of replicas."""
+    return _measured(context, workloadId, types, start, end, samples)
 
 
 @router.get("/api/v1/workloads/{workloadId}/metrics", responses=_MEASURED)
 def get_workload_metrics(
-    who: Who,
-    workloadId: str,  # noqa: N803 - as above
+    context: Context,
+    workloadId: WorkloadId,  # noqa: N803 - as above
     types: Types,
     start: Start,
     end: End,
     samples: Samples = 20,
 ) -> Response:
-    """Return series of a workload over time; those that nobody counts are empty, and the answer says 207."""
-    return _measured(who, workloadId, types, start, end, samples)
+    """Return time series of a workload. If a metric is not measured, it has no values and the status is 207."""
+    return _measured(context, workloadId, types, start, end, samples)
 
 
-def _measured(who: Asked, uid: str, types: str, start: str, end: str, samples: int) -> Response:
-    found = who.backend.by_id(who.caller, uid)
-    wanted = [name for name in types.split(",") if name]
-    strangers = [name for name in wanted if name not in METRICS and name not in UNCOUNTED]
-    if strangers or not wanted:
+def _measured(context: Asked, uid: str, types: str, start: str, end: str, samples: int) -> Response:
+    live = context.backend.by_id(context.caller, uid)
+    metrics = [name for name in types.split(",") if name]
+    unknown = [name for name in metrics if name not in METRICS and name not in UNCOUNTED]
+    if unknown or not metrics:
         raise RequestError(
             "metricType",
-            f"there is no metric {', '.join(strangers)[:200] or '(none is named)'}",
+            f"unknown metric: {', '.join(unknown)[:200]}" if unknown else "at least one metric is required",
             f"use {', '.join(METRICS)}",
         )
     first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
     if not first < last:
-        raise RequestError("end", "it is not after start", "swap them")
+        raise RequestError("end", "end must be after start", "swap start and end")
     step = max((last - first) / max(samples - 1, 1), 1.0)
-    history = who.backend.history(who.caller, Ref(found.value.namespace, found.value.name), first, last, step)
-    measurements, partly = [], False
-    for name in wanted:
+    history = context.backend.history(context.caller, Ref(live.value.namespace, live.value.name), first, last, step)
+    measurements, is_partial = [], False
+    for name in metrics:
         series, factor = METRICS.get(name, ("", 1.0))
         points = history.series.get(series)
-        partly = partly or points is None
+        is_partial = is_partial or points is None
         values = [
             bodies.Value(f"{point.value * factor:.6g}", point.time) for point in points or () if point.value is not None
         ]
         measurements.append(bodies.Measurement(name, {}, values))
-    return answer(Read(bodies.Measurements(measurements), found.age), 207 if partly else 200)
+    return answer(Read(bodies.Measurements(measurements), live.age), 207 if is_partial else 200)
 
 
 # Projects and clusters.
@@ -430,20 +454,20 @@ PROJECT_FIELDS: Final[dict[str, Callable[[bodies.OrgUnit], Any]]] = {
     "phase": lambda row: row.status["phase"],
 }
 _PROJECTS_UNKNOWN: Final = dict.fromkeys(
-    ("totalGpuQuota", "gpuAllocated", "createdAt"), "only Run:ai's control plane keeps this"
+    ("totalGpuQuota", "gpuAllocated", "createdAt"), "only Run:ai's control plane stores this field"
 )
 
 
-def _org_units(who: Asked, filters: str, search: str) -> Read[list[bodies.OrgUnit]]:
-    found = who.backend.projects(who.caller)
-    units = [bodies.OrgUnit(profile=who.backend.profile, use=row) for row in found.value]
+def _org_units(context: Asked, filters: str, search: str) -> Read[list[bodies.OrgUnit]]:
+    projects = context.backend.projects(context.caller)
+    units = [bodies.OrgUnit(profile=context.backend.profile, use=row) for row in projects.value]
     rows = matching(units, filters, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
-    return Read([row for row in rows if search.lower() in row.name.lower()], found.age)
+    return Read([row for row in rows if search.lower() in row.name.lower()], projects.age)
 
 
 @router.get("/api/v1/org-unit/projects", responses=_READ_ALL)
 def list_projects(
-    who: Who,
+    context: Context,
     filters: Filters = "",
     sort_by: By = "",
     sort_order: Order = "asc",
@@ -451,28 +475,28 @@ def list_projects(
     limit: Limit = 50,
     search: Search = "",
 ) -> Read[bodies.OrgUnits]:
-    """Return the projects that the caller may see."""
-    found = _org_units(who, filters, search)
-    rows = ordered(found.value, sort_by, sort_order, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
-    shown, following = page(rows, offset, limit)
-    return Read(bodies.OrgUnits([*shown], following), found.age)
+    """List the projects that the caller can see."""
+    units = _org_units(context, filters, search)
+    rows = ordered(units.value, sort_by, sort_order, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
+    page_rows, next_offset = page(rows, offset, limit)
+    return Read(bodies.OrgUnits([*page_rows], next_offset), units.age)
 
 
 @router.get("/api/v1/org-unit/projects/count", responses=_READ_ALL)
-def count_projects(who: Who, filters: Filters = "", search: Search = "") -> Read[bodies.Count]:
-    """Count the projects that the caller may see."""
-    found = _org_units(who, filters, search)
-    return Read(bodies.Count(len(found.value)), found.age)
+def count_projects(context: Context, filters: Filters = "", search: Search = "") -> Read[bodies.Count]:
+    """Count the projects that the caller can see."""
+    units = _org_units(context, filters, search)
+    return Read(bodies.Count(len(units.value)), units.age)
 
 
 @router.get("/api/v1/org-unit/projects/{projectId}", responses=_READ)
-def get_project(who: Who, projectId: str) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
+def get_project(context: Context, projectId: ProjectId) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
     """Return one project."""
-    found = _org_units(who, "", "")
-    for row in found.value:
+    units = _org_units(context, "", "")
+    for row in units.value:
         if row.id == projectId:
-            return Read(row, found.age)
-    raise MissingError(f"there is no project with id {projectId}")
+            return Read(row, units.age)
+    raise MissingError(f"project with id {projectId} not found")
 
 
 def _cluster(backend: Backend) -> bodies.Cluster:
@@ -481,14 +505,14 @@ def _cluster(backend: Backend) -> bodies.Cluster:
 
 
 @router.get("/api/v1/clusters", responses=_READ_ALL)
-def list_clusters(who: Who) -> list[bodies.Cluster]:
-    """Return the one cluster that this server is for."""
-    return [_cluster(who.backend)]
+def list_clusters(context: Context) -> list[bodies.Cluster]:
+    """List the cluster that this server manages."""
+    return [_cluster(context.backend)]
 
 
 @router.get("/api/v1/clusters/{clusterUuid}", responses=_READ)
-def get_cluster(who: Who, clusterUuid: str) -> bodies.Cluster:  # noqa: N803 - as above
-    """Return this cluster."""
-    if clusterUuid.lower() != bodies.cluster_id(who.backend.profile).lower():
-        raise MissingError(f"there is no cluster {clusterUuid} here")
-    return _cluster(who.backend)
+def get_cluster(context: Context, clusterUuid: ClusterUuid) -> bodies.Cluster:  # noqa: N803 - as above
+    """Return the cluster that this server manages."""
+    if clusterUuid.lower() != bodies.cluster_id(context.backend.profile).lower():
+        raise MissingError(f"cluster {clusterUuid} not found on this server")
+    return _cluster(context.backend)

@@ -1,7 +1,7 @@
-"""The bodies of Run:ai's answers, each derived from what this cluster has, and the ids that stand in them.
+"""Response bodies of Run:ai's paths, derived from the cluster's objects, and the ids in them.
 
-Upstream: runai-professional-services/runapy .generator/swagger.json (1.224). What only Run:ai's control plane knows is
-empty or null.
+Upstream: runai-professional-services/runapy .generator/swagger.json (1.224). Fields whose values only Run:ai's control
+plane has are empty or null.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 IDS: Final = uuid.UUID("4f6d1c1e-6a0b-5f6e-9d5c-6b2b8f0f1f0a")
-#: Run:ai's tenant: there is one, and clients want a number.
+#: Run:ai's tenant id: Ebbtide has a single tenant, and clients require a number.
 TENANT: Final = 1
 TYPE: Final = "Inference"
-#: The version of Run:ai whose API this is; clients ask a cluster for it before they send newer fields.
+#: The Run:ai version of this API; clients read it from the cluster before they send newer fields.
 API_LEVEL: Final = "2.24"
 
 
@@ -41,24 +41,24 @@ def _uuid_of(text: str) -> str:
 
 
 def cluster_id(profile: Profile) -> str:
-    """Return the cluster's id: the profile's, else one that is made of its name and stays the same."""
+    """Return the cluster's id: the profile's, or else a stable UUID derived from the profile's name."""
     return profile.spec.cluster_id or _uuid_of(f"cluster/{profile.metadata.name}")
 
 
 def department(profile: Profile) -> tuple[str, str]:
-    """Return the id and name of the one department."""
+    """Return the id and name of the profile's single department."""
     name = profile.spec.projects.department or "default"
     return _uuid_of(f"department/{profile.metadata.name}/{name}"), name
 
 
 def project_id(profile: Profile, name: str) -> str:
-    """Return a project's id: the profile's, else its name."""
+    """Return a project's id: the profile's, or else the project's name."""
     known = profile.spec.projects.known.get(name)
     return (known.id if known is not None else None) or name
 
 
 def _project(top: Object) -> str:
-    """Return the project of a workload: its label's, else its namespace stands for one."""
+    """Return the project of a workload: its label, or else its namespace."""
     labels: Mapping[str, str] = top["metadata"].get("labels") or {}
     return labels.get(keys.PROJECT) or top["metadata"]["namespace"]
 
@@ -67,17 +67,17 @@ def _iso(seconds: float) -> Annotated[str, Field(json_schema_extra={"format": "d
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _born(item: Object) -> float:
-    return inventory.seconds(item["metadata"].get("creationTimestamp"))
+def _born(obj: Object) -> float:
+    return inventory.seconds(obj["metadata"].get("creationTimestamp"))
 
 
-#: Seconds since 1970, as Run:ai's API writes a time.
+#: Seconds since 1970, written in ISO 8601 as in Run:ai's API.
 Time: TypeAlias = Annotated[float, Written(_iso)]
 
 
 @body(optional="details")
 class Error:
-    """An error as Run:ai tells it."""
+    """An error in Run:ai's format; ``details`` has the codes of spec problems and their fixes."""
 
     code: Annotated[int, Field(ge=100, le=599)]
     message: str
@@ -86,7 +86,7 @@ class Error:
 
 @body()
 class TokenResponse:
-    """The token to send from now on."""
+    """An access token and the seconds until it expires; ``idToken`` and ``refreshToken`` are empty."""
 
     access_token: str
     id_token: str
@@ -96,7 +96,7 @@ class TokenResponse:
 
 @body()
 class Accepted:
-    """It is on its way."""
+    """The acknowledgment of an accepted request."""
 
     code: int
     message: str
@@ -104,7 +104,7 @@ class Accepted:
 
 @body()
 class Count:
-    """How many there are."""
+    """The number of items."""
 
     count: int
 
@@ -119,31 +119,31 @@ def _desired(top: Object) -> str:
 
 
 class Inference(View):
-    """One inference."""
+    """An inference: its identity, desired and actual phase, and Run:ai's spec."""
 
-    name: str = derive(lambda one: one.top["metadata"]["name"])
+    name: str = derive(lambda view: view.top["metadata"]["name"])
     requested_name: str = name
-    workload_id: str = derive(lambda one: one.top["metadata"]["uid"])
-    project_id: str = derive(lambda one: project_id(one.profile, _project(one.top)))
-    department_id: str = derive(lambda one: department(one.profile)[0])
-    cluster_id: str = derive(lambda one: cluster_id(one.profile))
+    workload_id: str = derive(lambda view: view.top["metadata"]["uid"])
+    project_id: str = derive(lambda view: project_id(view.profile, _project(view.top)))
+    department_id: str = derive(lambda view: department(view.profile)[0])
+    cluster_id: str = derive(lambda view: cluster_id(view.profile))
     created_by: str = derive(
-        lambda one: at(one.top, "metadata", "annotations", f"{keys.KNATIVE_PREFIX}creator", default="")
+        lambda view: at(view.top, "metadata", "annotations", f"{keys.KNATIVE_PREFIX}creator", default="")
     )
-    created_at: Time = derive(lambda one: _born(one.top))
+    created_at: Time = derive(lambda view: _born(view.top))
     updated_at: Time = created_at
     deleted_at: Time | None = None
-    desired_phase: Literal["Running", "Stopped", "Deleted"] = derive(lambda one: _desired(one.top))
-    actual_phase: Phase = derive(lambda one: one.phase)
-    spec: dict[str, Any] = derive(lambda one: rest.write(one.native, one.profile)[0]["spec"])
+    desired_phase: Literal["Running", "Stopped", "Deleted"] = derive(lambda view: _desired(view.top))
+    actual_phase: Phase = derive(lambda view: view.phase)
+    spec: dict[str, Any] = derive(lambda view: rest.write(view.native, view.profile)[0]["spec"])
 
 
 # Workloads.
 
 
 def _conditions(status: Status) -> list[dict[str, str]]:
-    words = {True: "True", False: "False", None: "Unknown"}
-    return [{"type": row.name, "status": words[row.holds], "message": row.words} for row in status.conditions]
+    texts = {True: "True", False: "False", None: "Unknown"}
+    return [{"type": row.name, "status": texts[row.holds], "message": row.words} for row in status.conditions]
 
 
 def _requested(status: Status) -> dict[str, int]:
@@ -158,7 +158,7 @@ def _connections(status: Status) -> list[dict[str, str]]:
 
 
 class Workload(View):
-    """One row of the list."""
+    """A workload of type Inference: its identity, phase, conditions, pods and URLs."""
 
     tenant_id: int = TENANT
     id: str = derive(lambda row: row.backend.id_of(row.status))
@@ -196,7 +196,7 @@ class Workload(View):
 
 @body(optional="next")
 class Workloads:
-    """A page of the list; ``next`` is the offset of the next one, where there is one."""
+    """One page of workloads; ``next`` is the offset of the next page, absent on the last one."""
 
     workloads: list[Workload]
     next: int | None = None
@@ -206,37 +206,37 @@ class Workloads:
 
 
 class Pod(View):
-    """One pod."""
+    """A pod of a workload: its node, phase, containers and revision."""
 
-    id: str = derive(lambda one: one.pod["metadata"]["uid"])
-    name: str = derive(lambda one: one.pod["metadata"]["name"])
-    workload_id: str = derive(lambda one: one.live.top["metadata"]["uid"])
-    workload_name: str = derive(lambda one: one.live.name)
-    revision_id: str = derive(lambda one: one.revision)
-    cluster_id: str = derive(lambda one: cluster_id(one.profile))
-    project_id: str = derive(lambda one: project_id(one.profile, _project(one.live.top)))
-    project_name: str = derive(lambda one: _project(one.live.top))
+    id: str = derive(lambda view: view.pod["metadata"]["uid"])
+    name: str = derive(lambda view: view.pod["metadata"]["name"])
+    workload_id: str = derive(lambda view: view.live.top["metadata"]["uid"])
+    workload_name: str = derive(lambda view: view.live.name)
+    revision_id: str = derive(lambda view: view.revision)
+    cluster_id: str = derive(lambda view: cluster_id(view.profile))
+    project_id: str = derive(lambda view: project_id(view.profile, _project(view.live.top)))
+    project_name: str = derive(lambda view: _project(view.live.top))
     tenant_id: int = TENANT
-    node_name: str = derive(lambda one: at(one.pod, "spec", "nodeName", default=""))
-    priority_class_name: str = derive(lambda one: at(one.pod, "spec", "priorityClassName", default=""))
-    created_at: Time = derive(lambda one: _born(one.pod))
+    node_name: str = derive(lambda view: at(view.pod, "spec", "nodeName", default=""))
+    priority_class_name: str = derive(lambda view: at(view.pod, "spec", "priorityClassName", default=""))
+    created_at: Time = derive(lambda view: _born(view.pod))
     updated_at: Time = derive(
-        lambda one: inventory.seconds(of_pod.condition(one.pod, "Ready").get("lastTransitionTime")) or _born(one.pod)
+        lambda view: inventory.seconds(of_pod.condition(view.pod, "Ready").get("lastTransitionTime")) or _born(view.pod)
     )
-    k8s_phase: str = derive(lambda one: at(one.pod, "status", "phase", default="Unknown"))
+    k8s_phase: str = derive(lambda view: at(view.pod, "status", "phase", default="Unknown"))
     k8s_phase_updated_at: Time = updated_at
     containers: list[dict[str, str]] = derive(
-        lambda one: [
+        lambda view: [
             {"name": str(row.get("name", "")), "image": str(row.get("image", ""))}
-            for row in at(one.pod, "spec", "containers", default=[])
+            for row in at(view.pod, "spec", "containers", default=[])
         ]
     )
-    ip: str = derive(lambda one: at(one.pod, "status", "podIP", default=""))
+    ip: str = derive(lambda view: at(view.pod, "status", "podIP", default=""))
 
 
 @body(optional="next")
 class Pods:
-    """A page of pods."""
+    """One page of pods; ``next`` is the offset of the next page, absent on the last one."""
 
     pods: list[Pod]
     next: int | None = None
@@ -248,31 +248,31 @@ def _phase(revision: Object) -> Phase:
 
 
 class Revision(View):
-    """One revision."""
+    """A revision of an inference: its phase, pods, images and share of the traffic in percent."""
 
-    id: str = derive(lambda one: one.item["metadata"].get("uid", ""))
-    name: str = derive(lambda one: one.row.name)
+    id: str = derive(lambda view: view.item["metadata"].get("uid", ""))
+    name: str = derive(lambda view: view.row.name)
     type: str = TYPE
-    workload_id: str = derive(lambda one: one.live.top["metadata"]["uid"])
+    workload_id: str = derive(lambda view: view.live.top["metadata"]["uid"])
     tenant_id: int = TENANT
-    cluster_id: str = derive(lambda one: cluster_id(one.profile))
-    project_id: str = derive(lambda one: project_id(one.profile, _project(one.live.top)))
-    department_id: str = derive(lambda one: department(one.profile)[0])
-    created_at: Time = derive(lambda one: _born(one.item))
+    cluster_id: str = derive(lambda view: cluster_id(view.profile))
+    project_id: str = derive(lambda view: project_id(view.profile, _project(view.live.top)))
+    department_id: str = derive(lambda view: department(view.profile)[0])
+    created_at: Time = derive(lambda view: _born(view.item))
     deleted_at: Time | None = None
-    phase: Phase = derive(lambda one: _phase(one.item))
-    phase_message: str = derive(lambda one: one.row.words)
-    running_pods: int = derive(lambda one: one.row.ready)
-    requested_pods: dict[str, int] = derive(lambda one: {"number": one.row.wanted})
+    phase: Phase = derive(lambda view: _phase(view.item))
+    phase_message: str = derive(lambda view: view.row.words)
+    running_pods: int = derive(lambda view: view.row.ready)
+    requested_pods: dict[str, int] = derive(lambda view: {"number": view.row.wanted})
     images: list[str] = derive(
-        lambda one: [str(part.get("image", "")) for part in at(one.item, "spec", "containers", default=[])]
+        lambda view: [str(part.get("image", "")) for part in at(view.item, "spec", "containers", default=[])]
     )
-    additional_fields: dict[str, int] = derive(lambda one: {"trafficPercent": one.row.traffic_percent})
+    additional_fields: dict[str, int] = derive(lambda view: {"trafficPercent": view.row.traffic_percent})
 
 
 @body()
 class Revisions:
-    """The revisions of an inference."""
+    """The revisions of an inference, newest first."""
 
     revisions: list[Revision]
 
@@ -282,7 +282,7 @@ class Revisions:
 
 @body()
 class Value:
-    """A value at a moment."""
+    """One sample of a metric: its value as text, and its time."""
 
     value: str
     timestamp: Time
@@ -290,7 +290,7 @@ class Value:
 
 @body()
 class Measurement:
-    """One series."""
+    """The samples of one metric, oldest first."""
 
     type: str
     labels: dict[str, str]
@@ -299,7 +299,7 @@ class Measurement:
 
 @body()
 class Measurements:
-    """Series by type."""
+    """The requested metrics with their samples."""
 
     measurements: list[Measurement]
 
@@ -313,43 +313,45 @@ def _gpu_quota(profile: Profile, name: str) -> float | None:
 
 
 class OrgUnit(View):
-    """One project, as Run:ai has it."""
+    """A project in Run:ai's format: its id, department, namespace and GPU quota."""
 
-    id: str = derive(lambda one: project_id(one.profile, one.use.name))
-    name: str = derive(lambda one: one.use.name)
-    cluster_id: str = derive(lambda one: cluster_id(one.profile))
-    parent_id: str = derive(lambda one: department(one.profile)[0])
-    parent: dict[str, str] = derive(lambda one: dict(zip(("id", "name"), department(one.profile), strict=True)))
-    requested_namespace: str = derive(lambda one: one.use.namespace)
+    id: str = derive(lambda view: project_id(view.profile, view.use.name))
+    name: str = derive(lambda view: view.use.name)
+    cluster_id: str = derive(lambda view: cluster_id(view.profile))
+    parent_id: str = derive(lambda view: department(view.profile)[0])
+    parent: dict[str, str] = derive(lambda view: dict(zip(("id", "name"), department(view.profile), strict=True)))
+    requested_namespace: str = derive(lambda view: view.use.namespace)
     description: str = ""
     enforce_runai_scheduler: bool = False
     created_at: Time = 0.0
     updated_at: Time = 0.0
-    status: dict[str, str] = derive(lambda one: {"namespace": one.use.namespace, "phase": "Ready"})
-    total_resources: dict[str, float | None] = derive(lambda one: {"gpuQuota": _gpu_quota(one.profile, one.use.name)})
+    status: dict[str, str] = derive(lambda view: {"namespace": view.use.namespace, "phase": "Ready"})
+    total_resources: dict[str, float | None] = derive(
+        lambda view: {"gpuQuota": _gpu_quota(view.profile, view.use.name)}
+    )
     effective: dict[str, Any] = derive(lambda _: {})
     resources: list[Any] = derive(lambda _: [])
 
 
 @body(optional="next")
 class OrgUnits:
-    """A page of projects."""
+    """One page of projects; ``next`` is the offset of the next page, absent on the last one."""
 
     projects: list[OrgUnit]
     next: int | None = None
 
 
 class Cluster(View):
-    """The cluster that a server is for."""
+    """The cluster that this server manages, and whether it is connected."""
 
-    uuid: str = derive(lambda one: cluster_id(one.profile))
+    uuid: str = derive(lambda view: cluster_id(view.profile))
     tenant_id: int = TENANT
-    name: str = derive(lambda one: one.profile.metadata.name)
+    name: str = derive(lambda view: view.profile.metadata.name)
     created_at: Time = 0.0
-    domain: str = derive(lambda one: one.profile.spec.domain)
+    domain: str = derive(lambda view: view.profile.spec.domain)
     version: str = API_LEVEL
-    status: dict[str, str] = derive(lambda one: {"state": "Connected" if one.connected else "Disconnected"})
-    updated_at: Time = derive(lambda one: one.heard)
+    status: dict[str, str] = derive(lambda view: {"state": "Connected" if view.connected else "Disconnected"})
+    updated_at: Time = derive(lambda view: view.heard)
     deleted_at: Time | None = None
     last_liveness: Time = updated_at
     delete_requested_at: Time | None = None

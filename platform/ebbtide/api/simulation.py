@@ -1,6 +1,6 @@
-"""Simulations on request: what was asked, checked and bounded, and the answers of ``ebbtide simulate`` and ``tune``.
+"""Simulations on request: validation and limits of the request, and the results of ``ebbtide simulate`` and ``tune``.
 
-All of it runs in a worker (``workers.py``), never in the server: it takes a processor for seconds.
+All of it runs in a worker process (``workers.py``), never in the server, since it is CPU-bound for seconds.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 
 _Read = TypeVar("_Read")
 
-#: Requests that a simulation, and one of the many of a search, may have here; the command line takes more.
+#: Maximum number of requests in a simulation, and in each simulation of a search; the command line accepts more.
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000}
 SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
 
 
 class AskedError(Exception):
-    """What was asked cannot be simulated; ``problems`` say why."""
+    """A request that cannot be simulated; ``problems`` lists the reasons."""
 
     def __init__(self, *problems: Problem) -> None:
-        """Keep the problems."""
+        """Store the problems."""
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = list(problems)
 
     def __reduce__(self) -> tuple[type[AskedError], tuple[Problem, ...]]:
-        """Let it pass from a worker."""
+        """Support pickling, so that a worker can return the error."""
         return AskedError, tuple(self.problems)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question. Texts are as on the command line; ``log`` is a log's text, instead of a shape in ``traffic``."""
+    """A simulation request in command-line syntax; ``log`` is the text of a log, instead of a shape in ``traffic``."""
 
     spec: str
     traffic: str
@@ -63,7 +63,7 @@ class Asked:
     slo: str = ""
     cost: str = ""
     seed: int = 0
-    #: Fields of ``spec.autoscaling`` that are tried beside the spec's own; None takes one out.
+    #: Alternative fields of ``spec.autoscaling``, simulated in addition to the spec; None removes a field.
     settings: Mapping[str, Any] | None = None
     # For tune.
     keep: Sequence[str] = ()
@@ -71,24 +71,24 @@ class Asked:
     part: float = 0.5
 
 
-def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
-    """Return what the spec, the settings that are tried and Knative's defaults do: the JSON of ``ebbtide simulate``.
+def simulate(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Simulate the spec, the alternative settings and Knative's defaults; returns the JSON of ``ebbtide simulate``.
 
     Raises:
-        AskedError: it cannot be simulated.
+        AskedError: the request cannot be simulated.
 
     """
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
+    loaded, _, case, server, notes = case_of(request, profile_of(profile_data), "simulate")
     with raise_refusals(loaded):
-        own = case.setting({})
-        tried = {"this spec": own}
-        if asked.settings:
-            tried["these settings"] = case.setting(asked.settings)
-        tried["Knative's defaults"] = knative_defaults(own)
-        values = {"these settings": dict(asked.settings or {})}
+        current = case.setting({})
+        tried = {"this spec": current}
+        if request.settings:
+            tried["these settings"] = case.setting(request.settings)
+        tried["Knative's defaults"] = knative_defaults(current)
+        values = {"these settings": dict(request.settings or {})}
         return report.as_json(make_report(loaded, case, server, notes, tried, values))
 
 
@@ -100,7 +100,7 @@ def make_report(
     settings: Mapping[str, Setting],
     values: Mapping[str, dict[str, Any]],
 ) -> Report:
-    """Return what settings do side by side; ``values`` are those of a setting as the spec would have them, by its name."""
+    """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec."""
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
 
     results = {name: case.of(setting) for name, setting in settings.items()}
@@ -108,86 +108,98 @@ def make_report(
     return report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
 
 
-def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
-    """Return settings that keep the promise with the fewest replicas: the JSON of ``ebbtide tune``.
+def tune(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Search for settings that meet the SLO with as few replicas as possible; returns the JSON of ``ebbtide tune``.
 
     Raises:
-        AskedError: nothing is promised, or it cannot be simulated.
+        AskedError: there is no SLO, or the request cannot be simulated.
 
     """
-    return search_settings(asked, profile_data, "request", "set slo: p95=2s, or slo in the spec")[1]
+    return search_settings(request, profile_data, "request", "set slo: p95=2s, or slo in the spec")[1]
 
 
 def search_settings(
-    asked: Asked,
+    request: Asked,
     profile_data: dict[str, Any],
-    what: str,
+    source: str,
     fix: str,
     progress: Callable[[Found], None] = lambda _: None,
 ) -> tuple[Tuned, dict[str, Any]]:
-    """Return what a search found, and its JSON. ``what`` and ``fix`` are said where nothing is promised."""
+    """Run a search, and return its result and its JSON. ``source`` and ``fix`` complete the error for a missing SLO."""
     from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.tune import moved  # noqa: PLC0415 - as above
     from ebbtide.simulate.tune import tune as search  # noqa: PLC0415 - as above
 
-    strangers = sorted({*asked.keep} - {*words.KEEPABLE})
-    if strangers:
-        raise _wrong(("keep",), f"there is no {', '.join(strangers)} to keep", f"use {', '.join(words.KEEPABLE)}")
-    loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
+    unknown = sorted({*request.keep} - {*words.KEEPABLE})
+    if unknown:
+        raise _wrong(
+            ("keep",),
+            f"unknown field to keep: {', '.join(unknown)}",
+            f"use only {', '.join(words.KEEPABLE)}",
+        )
+    loaded, plan, case, _, notes = case_of(request, profile_of(profile_data), "tune")
     if not case.bounds:
-        text = f"neither the spec nor the {what} says what is promised"
+        text = f"neither the spec nor the {source} sets an SLO"
         raise AskedError(Problem("TUN001", ("spec", "slo"), text, fix))
     block = dict(case.document["spec"].get("autoscaling") or {})
-    knobs, base, bounds = moved(block, plan.scaling, {*asked.keep})
-    part = case.traffic.seconds * asked.part
+    knobs, base, bounds = moved(block, plan.scaling, {*request.keep})
+    part = case.traffic.seconds * request.part
     with raise_refusals(loaded):
-        tuned = search(case, knobs, base, bounds, part=part, evaluations=asked.evaluations, progress=progress)
+        tuned = search(case, knobs, base, bounds, part=part, evaluations=request.evaluations, progress=progress)
     return tuned, {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
 
 
 def profile_of(data: dict[str, Any]) -> Profile:
-    """Return a profile of its document: its compiled classes do not pass from one process to another."""
-    found, problems = profiles.validate(data)
-    assert found is not None, problems
-    return found
+    """Validate a profile's document in this process: compiled profile classes cannot be pickled."""
+    profile, problems = profiles.validate(data)
+    assert profile is not None, problems
+    return profile
 
 
-def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
-    """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed. Raises AskedError."""
+def case_of(request: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+    """Return the spec, its plan, the case to simulate, the server's text, and the assumptions. Raises AskedError."""
     from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
 
-    if not 0 < asked.part <= 1 or not 1 <= asked.evaluations <= EVALUATIONS:
-        raise _wrong(("part",), f"part is above 0 and up to 1, evaluations are 1 to {EVALUATIONS}", "change them")
-    if asked.server.partition(":")[0] == "empirical":
-        # It names a file, and files here are nobody's to name from outside.
-        raise _wrong(("server",), "a server that is measured is read from a file", "use ebbtide simulate for it")
-    loaded, plan = _spec(asked.spec, profile)
-    start_up = _read_as(words.start_up, "start_up", asked.start_up, "write 45s, or pull=20s,load=20s")
-    price = _read_as(words.gpu_hour, "cost", asked.cost, "write gpu-hour=2.5")
-    bounds = _read_as(slo.parse, "slo", asked.slo, "write p95=2s, or mean=800ms,uptime=99.9") if asked.slo else None
-    form = "write fixed:200ms,max=8, or lognormal:median=500ms,sigma=0.5,max=16"
-    server = _read_as(servers.server, "server", asked.server, form) if asked.server else None
-    if asked.log:
-        read = _read(asked.log, asked.traffic or "traffic.csv", asked.seed)
-    elif load.is_shape(asked.traffic):
-        read = load.shape(asked.traffic, asked.seed)
+    if not 0 < request.part <= 1 or not 1 <= request.evaluations <= EVALUATIONS:
+        raise _wrong(
+            ("part",),
+            f"part must be above 0 and at most 1, and evaluations must be 1 to {EVALUATIONS}",
+            "set part and evaluations within these limits",
+        )
+    if request.server.partition(":")[0] == "empirical":
+        # It names a file, and a request must not read the server's files.
+        raise _wrong(("server",), "an empirical server is read from a file", "use ebbtide simulate with a local file")
+    loaded, plan = _spec(request.spec, profile)
+    start_up = _read_as(words.start_up, "start_up", request.start_up, "write 45s, or pull=20s,load=20s")
+    price = _read_as(words.gpu_hour, "cost", request.cost, "write gpu-hour=2.5")
+    bounds = _read_as(slo.parse, "slo", request.slo, "write p95=2s, or mean=800ms,uptime=99.9") if request.slo else None
+    server_form = "write fixed:200ms,max=8, or lognormal:median=500ms,sigma=0.5,max=16"
+    server = _read_as(servers.server, "server", request.server, server_form) if request.server else None
+    if request.log:
+        reading = _read(request.log, request.traffic or "traffic.csv", request.seed)
+    elif load.is_shape(request.traffic):
+        reading = load.shape(request.traffic, request.seed)
     else:
-        raise _wrong(("traffic",), f"{asked.traffic[:80]!r} is no shape", f"write {', '.join(load.FORMS.values())}")
-    traffic = read.traffic
+        raise _wrong(
+            ("traffic",),
+            f"{request.traffic[:80]!r} is not a valid traffic shape",
+            f"write {', '.join(load.FORMS.values())}",
+        )
+    traffic = reading.traffic
     if traffic is None:
-        raise AskedError(*read.problems)
+        raise AskedError(*reading.problems)
     if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
         raise AskedError(
             Problem(
                 load.MANY,
                 ("traffic",),
                 f"the traffic has {len(traffic.times)} requests in {traffic.seconds / 86_400:.1f} days; "
-                f"{REQUESTS[command]} in {SECONDS / 86_400:.0f} are simulated here",
-                f"take a part of it, or use ebbtide {command}",
+                f"this server simulates at most {REQUESTS[command]} requests in {SECONDS / 86_400:.0f} days",
+                f"use a part of the traffic, or ebbtide {command} on the command line",
             )
         )
-    parts = (asked.server, server, start_up, asked.seed, bounds, price)
-    return complete_case(loaded, plan, profile, traffic, *parts, command, "say what it does")
+    parts = (request.server, server, start_up, request.seed, bounds, price)
+    return complete_case(loaded, plan, profile, traffic, *parts, command, "set server")
 
 
 def complete_case(
@@ -195,55 +207,59 @@ def complete_case(
     plan: Plan,
     profile: Profile,
     traffic: Traffic,
-    text: str,
+    server_text: str,
     server: Server | None,
     start_up: StartUp,
     seed: int,
     bounds: tuple[Bound, ...] | None,
     price: float | None,
     command: str,
-    way: str,
+    server_hint: str,
 ) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
-    """Return a case with what was left open (None), and what was assumed; ``way`` is how to name the server."""
+    """Return a case with defaults for the values that are None, and the assumptions made.
+
+    ``server_hint`` says how to set the server.
+    """
     from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 
     notes = []
     if server is None:
-        text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
-        server = servers.server(text)
-        notes.append(f"the server is a guess: measure yours, and {way} (here {text})")
+        server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
+        server = servers.server(server_text)
+        notes.append(f"the server model {server_text} is a guess: measure your server, and {server_hint}")
     if bounds is None:
         assert loaded.inference is not None
         bounds = slo.of_spec(loaded.inference.spec.slo)
     gpus = gpus_of(plan)
     if price is not None and not gpus:
-        notes.append("a replica has no GPU, so nothing costs anything")
+        notes.append("a replica has no GPU, so its cost is 0")
     fast = command == "tune" or len(traffic.times) > words.MANY
     case = Case(loaded.reading.native, profile, traffic, server, start_up, seed, bounds, gpus, price, fast=fast)
-    return loaded, plan, case, text, tuple(notes)
+    return loaded, plan, case, server_text, tuple(notes)
 
 
 @lru_cache(maxsize=2)
 def _read(log: str, name: str, seed: int) -> Read:
-    """Return a log's traffic; who moves a setting asks for the same again and again."""
+    """Parse a log; cached, since a client that varies a setting sends the same log each time."""
     from ebbtide.simulate import load  # noqa: PLC0415 - it needs numpy
 
     return load.read(log.encode(), name, seed)
 
 
 def _spec(text: str, profile: Profile) -> tuple[Loaded, Plan]:
-    found = [*texts.of_text(text.encode(), "", profile)]
-    if len(found) != 1:
-        raise AskedError(Problem("SIM003", (), f"{len(found)} documents where one spec is simulated", "give one spec"))
-    loaded = found[0]
+    documents = [*texts.of_text(text.encode(), "", profile)]
+    if len(documents) != 1:
+        message = f"{len(documents)} specs: exactly one spec can be simulated"
+        raise AskedError(Problem("SIM003", (), message, "send exactly one spec"))
+    loaded = documents[0]
     if loaded.inference is None:
         raise AskedError(*loaded.problems)
-    made = translate(loaded.inference, profile, loaded.canonical)
-    problems = loaded.problems + loaded.placed(made.problems)
-    if made.plan is None or failed(problems):
+    translation = translate(loaded.inference, profile, loaded.canonical)
+    problems = loaded.problems + loaded.placed(translation.problems)
+    if translation.plan is None or failed(problems):
         raise AskedError(*problems)
-    return loaded, made.plan
+    return loaded, translation.plan
 
 
 def name_of(loaded: Loaded) -> str:
@@ -253,21 +269,23 @@ def name_of(loaded: Loaded) -> str:
 
 @contextmanager
 def raise_refusals(loaded: Loaded, option: str = "server") -> Iterator[None]:
-    """Raise what the simulator refuses as a problem of the spec; ``option`` is what names the server."""
+    """Convert the simulator's errors into problems of the spec; ``option`` names the parameter that sets the server."""
     from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
 
     try:
         yield
     except NotSimulated as error:
-        found = Problem("SIM001", (error.where,), error.message, error.fix, document=loaded.name)
-        raise AskedError(found) from None
+        problem = Problem("SIM001", (error.where,), error.message, error.fix, document=loaded.name)
+        raise AskedError(problem) from None
     except ServerError as error:
-        raise AskedError(Problem("SIM002", (), str(error), f"say so with {option}", document=loaded.name)) from None
+        raise AskedError(
+            Problem("SIM002", (), str(error), f"set the server with {option}", document=loaded.name)
+        ) from None
 
 
 def _read_as(reader: Callable[[str], _Read], name: str, text: str, form: str) -> _Read:
-    """Return what a field's words mean. Raises AskedError, which names the field."""
+    """Parse a field. Raises AskedError with the field's name."""
     try:
         return reader(text)
     except ValueError as error:

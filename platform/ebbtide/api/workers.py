@@ -1,6 +1,6 @@
-"""Work that takes a processor for seconds, in processes of its own: a few at once, each for a bounded time.
+"""Worker processes for CPU-bound work: a few at a time, each limited in time and memory.
 
-A process that is late is ended and made anew, so that nothing that is asked can hold the server. Upstream:
+A process that exceeds its time is killed and replaced, so that no request can block the server. Upstream:
 docs.python.org/3/library/multiprocessing (spawn, connection.poll).
 """
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
-#: Bytes of memory that a worker may map.
-MEMORY: Final = 6 * 2**30
+#: Bytes of address space that a worker may map.
+MAX_MEMORY_BYTES: Final = 6 * 2**30
 
 
 class TooMuchError(Exception):
-    """More is asked at once, or of one answer, than this server gives; the message says what to do."""
+    """The work exceeds a limit of this server; the message names the fix."""
 
 
 class Workers:
-    """Processes, begun when they are first needed."""
+    """Worker processes, started when they are first needed."""
 
     def __init__(self, count: int, waiting: int) -> None:
-        """Have at most ``count`` at work, and ``waiting`` more waiting for them."""
+        """Run at most ``count`` tasks at a time, with up to ``waiting`` more in the queue."""
         self._context = multiprocessing.get_context("spawn")
         self._room = threading.BoundedSemaphore(count + waiting)
         self._turn = threading.BoundedSemaphore(count)
@@ -37,33 +37,41 @@ class Workers:
         self._closed = False
 
     def do(
-        self, work: Callable[..., Any], *given: Any, seconds: float, told: Callable[[Any], None] | None = None
+        self,
+        work: Callable[..., Any],
+        *arguments: Any,
+        seconds: float,
+        on_progress: Callable[[Any], None] | None = None,
     ) -> Any:
-        """Return what a function of a module returns, or raise what it raises.
+        """Run a module-level function in a worker; return its result or raise its exception.
 
-        With ``told`` the function gets one more argument, a function by which it tells how far it is; ``told`` hears of
-        it here, and ends the work by raising.
+        With ``on_progress``, the function gets one more argument, which reports progress. ``on_progress`` receives each
+        report in this process, and cancels the work by raising.
 
         Raises:
-            TooMuchError: too many wait already, or it is not done in time.
+            TooMuchError: the queue is full, or the work exceeds its time or memory.
 
         """
         with _place(self._room, 0), _place(self._turn, seconds):
-            return self._do(work, given, seconds, told)
+            return self._do(work, arguments, seconds, on_progress)
 
     def _do(
-        self, work: Callable[..., Any], given: tuple[Any, ...], seconds: float, told: Callable[[Any], None] | None
+        self,
+        work: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        seconds: float,
+        on_progress: Callable[[Any], None] | None,
     ) -> Any:
         with self._lock:
             worker = self._idle.pop() if self._idle else _Worker(self._context)
         try:
-            fine, answer = worker.ask((work, given, told is not None), seconds, told)
+            succeeded, result = worker.ask((work, arguments, on_progress is not None), seconds, on_progress)
         except TimeoutError:
             worker.end()
-            raise TooMuchError(f"it was not done in {seconds:g} s: ask for less at once") from None
+            raise TooMuchError(f"the work exceeded {seconds:g} s: reduce the request") from None
         except (EOFError, OSError) as error:
             worker.end()
-            raise TooMuchError("it took more memory than there is for it: ask for less at once") from error
+            raise TooMuchError("the work exceeded the memory limit: reduce the request") from error
         except BaseException:
             worker.end()
             raise
@@ -72,12 +80,12 @@ class Workers:
                 worker.end()
             else:
                 self._idle.append(worker)
-        if not fine:
-            raise answer
-        return answer
+        if not succeeded:
+            raise result
+        return result
 
     def close(self) -> None:
-        """End the idle ones; those at work end with what they do."""
+        """Stop idle workers; busy ones stop when their work ends."""
         with self._lock:
             self._closed = True
             for worker in self._idle:
@@ -88,7 +96,7 @@ class Workers:
 @contextlib.contextmanager
 def _place(places: threading.Semaphore, seconds: float) -> Iterator[None]:
     if not places.acquire(timeout=seconds):
-        raise TooMuchError("others are being simulated: ask again in a few seconds")
+        raise TooMuchError("too many simulations are running: retry in a few seconds")
     try:
         yield
     finally:
@@ -102,17 +110,17 @@ class _Worker:
         self._process.start()
         far.close()
 
-    def ask(self, question: Any, seconds: float, told: Callable[[Any], None] | None) -> tuple[bool, Any]:
-        self._near.send(question)
-        end = time.monotonic() + seconds
+    def ask(self, task: Any, seconds: float, on_progress: Callable[[Any], None] | None) -> tuple[bool, Any]:
+        self._near.send(task)
+        deadline = time.monotonic() + seconds
         while True:
-            if not self._near.poll(max(end - time.monotonic(), 0.0)):
+            if not self._near.poll(max(deadline - time.monotonic(), 0.0)):
                 raise TimeoutError
-            fine, answer = self._near.recv()
-            if fine is not None:
-                return bool(fine), answer
-            if told is not None:
-                told(answer)
+            succeeded, result = self._near.recv()
+            if succeeded is not None:
+                return bool(succeeded), result
+            if on_progress is not None:
+                on_progress(result)
 
     def end(self) -> None:
         self._process.kill()
@@ -124,17 +132,17 @@ def _serve(far: Connection) -> None:
     import resource  # noqa: PLC0415 - Unix only, and only here
     import signal  # noqa: PLC0415 - as above
 
-    # Ctrl-C is the server's to answer.
+    # The server's own process handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     with contextlib.suppress(EOFError):
         while True:
-            work, given, tells = far.recv()
-            extra = (lambda news: far.send((None, news)),) if tells else ()
+            work, arguments, reports_progress = far.recv()
+            reporter = (lambda report: far.send((None, report)),) if reports_progress else ()
             try:
-                answer: tuple[bool, Any] = (True, work(*given, *extra))
+                result: tuple[bool, Any] = (True, work(*arguments, *reporter))
             except MemoryError:
                 return
-            except Exception as error:  # noqa: BLE001 - it is the caller's to raise
-                answer = (False, error)
-            far.send(answer)
+            except Exception as error:  # noqa: BLE001 - raised in the caller's process
+                result = (False, error)
+            far.send(result)

@@ -1,4 +1,4 @@
-"""The activator's share of a revision's capacity.
+"""Capacity of a revision that one activator may use.
 
 Upstream: knative.dev/serving v0.48.1, pkg/activator/net/throttler.go and lb_policy.go.
 """
@@ -10,16 +10,16 @@ from typing import Final
 from ebbtide.autoscaler.arithmetic import INT32_MAX
 from ebbtide.autoscaler.kernel import kernel
 
-#: Up to this containerConcurrency the first pod with room is taken, above it pods take turns.
+#: Maximum containerConcurrency at which the activator picks the first available pod; above it, pods are used in turn.
 FIRST_AVAILABLE: Final = 3
 
 
 @kernel
 def capacity(container_concurrency: int, backends: int, trackers: int, activators: int) -> int:
-    """Return the requests that one activator lets through to a revision at a time.
+    """Return the number of concurrent requests that one activator forwards to a revision.
 
-    ``trackers`` is the number of pods assigned to this activator, 0 where it sends to the service's address; then it
-    takes its share of all ``backends``. Without a limit per pod the answer is 0 or as good as endless. Upstream:
+    ``trackers`` is the number of pods assigned to this activator, or 0 if it forwards to the service's address; then its
+    capacity is its share of all ``backends``. Without a limit per pod, the result is 0 or INT32_MAX. Upstream:
     revisionThrottler.calculateCapacity.
     """
     if trackers > 0:

@@ -1,8 +1,8 @@
-"""The horizontal pod autoscaler, v2: replicas from metrics, then limits and stabilisation.
+"""Horizontal Pod Autoscaler (HPA), v2: replicas from metrics, stabilization and limits.
 
 Upstream: k8s.io/kubernetes v1.34.4, pkg/controller/podautoscaler/{horizontal,replica_calculator}.go,
-metrics/utilization.go, and pkg/apis/autoscaling/v2/defaults.go. Values of metrics are whole thousandths (milli), as
-upstream's int64, and overflow as those do; utilizations are whole percent; times are seconds on one scale.
+metrics/utilization.go, and pkg/apis/autoscaling/v2/defaults.go. Metric values are whole thousandths (milli) that overflow
+like upstream's int64; utilizations are whole percentages; times are seconds on one scale.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ebbtide.autoscaler.arithmetic import (
     wrap64,
 )
 
-#: Without a behaviour one step goes at most to twice the replicas, or to 4.
+#: Without a behavior, a step at most doubles the replicas, or scales up to 4.
 _SCALE_UP_FACTOR: Final = 2.0
 _SCALE_UP_MINIMUM: Final = 4.0
 
@@ -35,25 +35,25 @@ SelectPolicy = Literal["Max", "Min", "Disabled"]
 
 
 class MetricError(ValueError):
-    """A metric from which no number of replicas follows; the HPA goes by the others, or not at all."""
+    """A metric does not determine a number of replicas; the HPA uses the other metrics, or does not scale."""
 
 
 class Tolerances(NamedTuple):
-    """How far below and above 1 a ratio of usage to target may be without effect."""
+    """Maximum deviation below and above 1 of a ratio of usage to target that has no effect."""
 
     scale_down: float = 0.1
     scale_up: float = 0.1
 
     def is_within(self, ratio: float) -> bool:
-        """Say whether ``ratio`` is near enough to 1."""
+        """Return whether ``ratio`` is within the tolerance around 1."""
         return 1.0 - self.scale_down <= ratio <= 1.0 + self.scale_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The controller's flags, with their defaults; seconds.
+    """Flags of the HPA controller, with their defaults; times in seconds.
 
-    ``configurable_tolerance`` is the feature gate HPAConfigurableTolerance, off in 1.34.
+    ``configurable_tolerance`` is the feature gate HPAConfigurableTolerance, which is off in 1.34.
     """
 
     sync_period: float = 15.0
@@ -69,10 +69,10 @@ DEFAULTS: Final = Config()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod as the HPA sees it.
+    """A pod with the fields that the HPA reads.
 
-    ``ready`` is the condition Ready (None: not there yet) and ``ready_since`` its last change; ``request`` is what its
-    containers request of the resource, in thousandths, None where one requests nothing.
+    ``ready`` is the condition Ready (None: not set yet) and ``ready_since`` the time of its last change. ``request`` is the
+    sum of its containers' requests of the resource, in thousandths, None if a container has no request.
     """
 
     phase: Phase = "Running"
@@ -84,7 +84,7 @@ class Pod:
 
 
 class Sample(NamedTuple):
-    """One pod's value of a metric, in thousandths, with the end and the length of the time that it covers."""
+    """A pod's metric value in thousandths, with the end and the length of the measured time window."""
 
     value: int
     timestamp: float = 0.0
@@ -96,9 +96,9 @@ Samples: TypeAlias = Mapping[str, Sample]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A resource of the pods (cpu, memory): a utilization in percent of the request, or an average in thousandths.
+    """A resource metric of the pods (cpu, memory), with a target utilization in percent or an average in thousandths.
 
-    Raises ValueError unless one of the two is given.
+    Raises ValueError unless exactly one of the two is set.
     """
 
     name: str = "cpu"
@@ -106,60 +106,60 @@ class Resource:
     average_value: int | None = None
 
     def __post_init__(self) -> None:
-        """Hold the one rule."""
+        """Check that exactly one target is set."""
         _one_target(self.average_utilization, self.average_value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pods:
-    """A metric that each pod has, by its average in thousandths."""
+    """A metric of each pod, with a target average in thousandths."""
 
     average_value: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Object:
-    """A metric of one object, by its value or its value per replica, in thousandths.
+    """A metric of one object, with a target value or a target value per replica, in thousandths.
 
-    Raises ValueError unless one of the two is given.
+    Raises ValueError unless exactly one of the two is set.
     """
 
     value: int | None = None
     average_value: int | None = None
 
     def __post_init__(self) -> None:
-        """Hold the one rule."""
+        """Check that exactly one target is set."""
         _one_target(self.value, self.average_value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class External:
-    """A metric from outside the cluster, summed over its series, by its value or value per replica, in thousandths.
+    """An external metric, summed over its series, with a target value or a target value per replica, in thousandths.
 
-    Raises ValueError unless one of the two is given.
+    Raises ValueError unless exactly one of the two is set.
     """
 
     value: int | None = None
     average_value: int | None = None
 
     def __post_init__(self) -> None:
-        """Hold the one rule."""
+        """Check that exactly one target is set."""
         _one_target(self.value, self.average_value)
 
 
 def _one_target(*targets: int | None) -> None:
     if sum(target is not None for target in targets) != 1:
-        raise ValueError("a metric has one target")
+        raise ValueError("a metric must have exactly one target")
 
 
 Metric: TypeAlias = Resource | Pods | Object | External
-#: What was measured for a metric: of pods their samples, of an object its value, from outside the values of all
-#: series; None where the metrics API had an error.
+#: Measurement of a metric: the samples of pods, the value of an object, or the values of all series of an external metric;
+#: None if the metrics API returned an error.
 Measured: TypeAlias = Samples | int | Sequence[int] | None
 
 
 class Policy(NamedTuple):
-    """How much may change within a period: ``value`` pods or percent in ``period_seconds``."""
+    """Maximum change within a period: ``value`` pods or percent in ``period_seconds``."""
 
     type: Literal["Pods", "Percent"]
     value: int
@@ -168,7 +168,7 @@ class Policy(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingRules:
-    """One direction of a behaviour; None is what the API server or the controller fills in."""
+    """Scaling rules of one direction; None is replaced with the default of the API server or the controller."""
 
     stabilization_window_seconds: int | None = None
     select_policy: SelectPolicy | None = None
@@ -178,7 +178,7 @@ class ScalingRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behavior:
-    """Both directions of a behaviour."""
+    """Scaling rules of both directions."""
 
     scale_up: ScalingRules = ScalingRules()
     scale_down: ScalingRules = ScalingRules()
@@ -186,7 +186,7 @@ class Behavior:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """An HPA's spec: bounds, metrics and behaviour (None: the plain limits)."""
+    """The spec of an HPA: bounds, metrics and behavior (None: the default limits)."""
 
     max_replicas: int
     min_replicas: int = 1
@@ -196,7 +196,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """A direction's rules with everything filled in."""
+    """Scaling rules of one direction, with defaults applied."""
 
     window: int
     select: SelectPolicy
@@ -217,7 +217,7 @@ def _filled(rules: ScalingRules, defaults: _Rules) -> _Rules:
 
 
 class Proposal(NamedTuple):
-    """What one metric asks for: replicas, and the usage they rest on (percent for ``utilization``, else thousandths)."""
+    """Replicas proposed by one metric, and the usage behind them (``utilization`` in percent, ``usage`` in thousandths)."""
 
     replicas: int
     usage: int
@@ -225,7 +225,7 @@ class Proposal(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """What every metric of one reconciliation is judged by: replicas asked for and existing, pods, tolerance, time."""
+    """Inputs of a reconciliation for every metric: desired and existing replicas, pods, tolerances, flags and time."""
 
     spec_replicas: int
     status_replicas: int
@@ -236,7 +236,7 @@ class Ask(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """Pods by what their samples are worth. Upstream: groupPods."""
+    """Pods grouped by the usability of their samples. Upstream: groupPods."""
 
     ready: int
     unready: frozenset[str]
@@ -245,7 +245,10 @@ class Groups(NamedTuple):
 
 
 def group_pods(pods: Mapping[str, Pod], samples: Samples, resource: str, config: Config, now: float) -> Groups:
-    """Sort pods: gone or failed ones are ignored, pending ones unready, and of cpu those too young to tell."""
+    """Return the pods in groups.
+
+    Deleted and failed pods are ignored. Pending pods are unready and, for cpu, so are pods that may still be starting.
+    """
     ready = 0
     unready, missing, ignored = set(), set(), set()
     for name, pod in pods.items():
@@ -263,12 +266,12 @@ def group_pods(pods: Mapping[str, Pod], samples: Samples, resource: str, config:
 
 
 def _too_young(pod: Pod, sample: Sample, config: Config, now: float) -> bool:
-    """Say whether a pod's cpu may still be that of starting up."""
+    """Return whether a pod's cpu sample may still include its startup."""
     if pod.ready is None or pod.start_time is None:
         return True
     started, changed = nanoseconds(pod.start_time), nanoseconds(pod.ready_since)
     if started + nanoseconds(config.cpu_initialization_period) > nanoseconds(now):
-        # The sample must cover time in which the pod was ready, and nothing before.
+        # The sample must not cover any time before the pod was ready.
         return pod.ready == "False" or nanoseconds(sample.timestamp) < changed + nanoseconds(sample.window)
     return pod.ready == "False" and started + nanoseconds(config.initial_readiness_delay) > changed
 
@@ -278,15 +281,15 @@ def resource_utilization_ratio(
 ) -> tuple[float, int, int]:
     """Return the ratio of utilization to ``target``, the utilization in percent and the mean value.
 
-    Raises MetricError where nothing is requested. Upstream: GetResourceUtilizationRatio.
+    Raises MetricError if there are no requests. Upstream: GetResourceUtilizationRatio.
     """
-    known = [name for name in values if name in requests]
-    total = wrap64(sum(values[name] for name in known))
-    requested = wrap64(sum(requests[name] for name in known))
+    pods = [name for name in values if name in requests]
+    total = wrap64(sum(values[name] for name in pods))
+    requested = wrap64(sum(requests[name] for name in pods))
     if requested == 0:
         raise MetricError("no metrics returned match pods with requests")
     utilization = wrap32(quotient(wrap64(total * 100), requested))
-    return divide(float(utilization), float(target)), utilization, quotient(total, len(known))
+    return divide(float(utilization), float(target)), utilization, quotient(total, len(pods))
 
 
 def metric_usage_ratio(values: Mapping[str, int], target: int) -> tuple[float, int]:
@@ -304,37 +307,37 @@ def resource_replicas(ask: Ask, target: int, resource: str, samples: Samples) ->
     requests = {}
     for name, pod in ask.pods.items():
         if pod.request is None:
-            raise MetricError(f"a container of pod {name} requests no {resource}")
+            raise MetricError(f"a container of pod {name} has no {resource} request")
         requests[name] = pod.request
     _, utilization, mean = resource_utilization_ratio(values, requests, target)
-    # Scaling down, a pod without a sample counts as busy: by its whole request, or at a target above that.
+    # When scaling down, a pod without a sample counts with its complete request, or with a target above 100%.
     busy = {name: quotient(wrap64(requests[name] * max(100, target)), 100) for name in groups.missing}
     replicas = _replicas(
-        ask, groups, values, busy, lambda found: resource_utilization_ratio(found, requests, target)[0]
+        ask, groups, values, busy, lambda usage: resource_utilization_ratio(usage, requests, target)[0]
     )
     return Proposal(replicas, mean, utilization)
 
 
 def plain_replicas(ask: Ask, target: int, resource: str, samples: Samples) -> Proposal:
-    """Return the replicas for a mean of ``target``; ``resource`` is "" for a metric that is none.
+    """Return the replicas for a mean of ``target``; ``resource`` is "" for a metric that is not a resource.
 
     Raises MetricError without pods or samples. Upstream: calcPlainMetricReplicas.
     """
     groups, values = _counted(ask, resource, samples)
     _, mean = metric_usage_ratio(values, target)
     busy = dict.fromkeys(groups.missing, target)
-    return Proposal(_replicas(ask, groups, values, busy, lambda found: metric_usage_ratio(found, target)[0]), mean)
+    return Proposal(_replicas(ask, groups, values, busy, lambda usage: metric_usage_ratio(usage, target)[0]), mean)
 
 
 def _counted(ask: Ask, resource: str, samples: Samples) -> tuple[Groups, dict[str, int]]:
-    """Return the pods in groups, and the values that count; those of pods that are not ours do too."""
+    """Return the pods in groups, and the values to use, which include those of pods outside the selector."""
     if not ask.pods:
         raise MetricError("no pods match the selector")
     groups = group_pods(ask.pods, samples, resource, ask.config, ask.now)
-    out = groups.ignored | groups.unready
-    values = {name: sample.value for name, sample in samples.items() if name not in out}
+    excluded = groups.ignored | groups.unready
+    values = {name: sample.value for name, sample in samples.items() if name not in excluded}
     if not values:
-        raise MetricError("no sample of a pod that counts: all may be unready")
+        raise MetricError("no usable samples: all pods may be unready")
     return groups, values
 
 
@@ -345,29 +348,29 @@ def _replicas(
     busy: Mapping[str, int],
     ratio_of: Callable[[Mapping[str, int]], float],
 ) -> int:
-    """Return the replicas for a ratio; pods that tell nothing are assumed to be what keeps the change small."""
+    """Return the replicas for a ratio; pods without usable samples are assumed to have values that limit the change."""
     current, tolerances = ask.spec_replicas, ask.tolerances
     ratio = ratio_of(values)
     up_with_unready = bool(groups.unready) and ratio > 1.0
     if not up_with_unready and not groups.missing:
         return current if tolerances.is_within(ratio) else to_int32(ceil(ratio * groups.ready))
-    filled = dict(values)
+    completed = dict(values)
     if ratio < 1.0:
-        filled.update(busy)
+        completed.update(busy)
     elif ratio > 1.0:
-        filled.update(dict.fromkeys(groups.missing, 0))
+        completed.update(dict.fromkeys(groups.missing, 0))
     if up_with_unready:
-        filled.update(dict.fromkeys(groups.unready, 0))
-    again = ratio_of(filled)
-    if tolerances.is_within(again) or ratio < 1.0 < again or again < 1.0 < ratio:
+        completed.update(dict.fromkeys(groups.unready, 0))
+    new_ratio = ratio_of(completed)
+    if tolerances.is_within(new_ratio) or ratio < 1.0 < new_ratio or new_ratio < 1.0 < ratio:
         return current
-    replicas = to_int32(ceil(again * len(filled)))
-    turned = (again < 1.0 and replicas > current) or (again > 1.0 and replicas < current)
-    return current if turned else replicas
+    replicas = to_int32(ceil(new_ratio * len(completed)))
+    is_reversed = (new_ratio < 1.0 and replicas > current) or (new_ratio > 1.0 and replicas < current)
+    return current if is_reversed else replicas
 
 
 def _by_ratio(ask: Ask, usage: int, target: int) -> Proposal:
-    """Return the replicas for one value of all pods together. Upstream: getUsageRatioReplicaCount."""
+    """Return the replicas for a single value of all pods. Upstream: getUsageRatioReplicaCount."""
     ratio = divide(float(usage), float(target))
     if ask.spec_replicas == 0:
         return Proposal(to_int32(ceil(ratio)), usage)
@@ -380,7 +383,7 @@ def _by_ratio(ask: Ask, usage: int, target: int) -> Proposal:
 
 
 def _per_pod(ask: Ask, usage: int, target: int) -> tuple[int | None, float]:
-    """Return the replicas where a value per replica is near its target, else None and those it asks for."""
+    """Return the existing replicas if the value per replica is within tolerance, otherwise None and the desired replicas."""
     replicas = ask.status_replicas
     if ask.tolerances.is_within(divide(float(usage), float(target) * replicas)):
         return replicas, 0.0
@@ -390,34 +393,35 @@ def _per_pod(ask: Ask, usage: int, target: int) -> tuple[int | None, float]:
 def object_replicas(ask: Ask, metric: Object, usage: int) -> Proposal:
     """Return the replicas for a metric of an object.
 
-    Raises MetricError without pods where they count. Upstream: GetObjectMetricReplicas, GetObjectPerPodMetricReplicas.
+    Raises MetricError if pods are needed and there are none. Upstream: GetObjectMetricReplicas,
+    GetObjectPerPodMetricReplicas.
     """
     if metric.value is not None:
         return _by_ratio(ask, usage, metric.value)
     assert metric.average_value is not None
-    replicas, wanted = _per_pod(ask, usage, metric.average_value)
-    return Proposal(to_int32(wanted) if replicas is None else replicas, _mean(usage, ask.status_replicas))
+    replicas, desired = _per_pod(ask, usage, metric.average_value)
+    return Proposal(to_int32(desired) if replicas is None else replicas, _mean(usage, ask.status_replicas))
 
 
 def external_replicas(ask: Ask, metric: External, series: Sequence[int]) -> Proposal:
-    """Return the replicas for a metric from outside; ``series`` are added up.
+    """Return the replicas for an external metric, whose ``series`` are summed.
 
-    Raises MetricError without pods where they count. Upstream: GetExternalMetricReplicas,
+    Raises MetricError if pods are needed and there are none. Upstream: GetExternalMetricReplicas,
     GetExternalPerPodMetricReplicas.
     """
     if metric.value is not None:
         return _by_ratio(ask, wrap64(sum(series)), metric.value)
     assert metric.average_value is not None
     usage = _sum_or_most(series)
-    replicas, wanted = _per_pod(ask, usage, metric.average_value)
+    replicas, desired = _per_pod(ask, usage, metric.average_value)
     if replicas is None:
-        # Of all conversions to 32 bits only this one is guarded upstream.
-        replicas = INT32_MAX if wanted > INT32_MAX else to_int32(wanted)
+        # Upstream guards only this one of its conversions to 32 bits.
+        replicas = INT32_MAX if desired > INT32_MAX else to_int32(desired)
     return Proposal(replicas, INT64_MAX if float(usage) >= INT64_MAX else _mean(usage, ask.status_replicas))
 
 
 def _sum_or_most(series: Sequence[int]) -> int:
-    """Add up; a negative sum is taken for an overflow."""
+    """Return the sum of the series; a negative sum is treated as an overflow."""
     total = 0
     for value in series:
         total = wrap64(total + value)
@@ -431,12 +435,12 @@ def _mean(usage: int, replicas: int) -> int:
 
 
 def metric_replicas(ask: Ask, metric: Metric, measured: Measured) -> Proposal:
-    """Return the replicas that one metric asks for.
+    """Return the replicas that one metric proposes.
 
-    Raises MetricError where none follow, and TypeError where ``measured`` is not of the metric's kind.
+    Raises MetricError if it proposes none, and TypeError if ``measured`` does not match the type of the metric.
     """
     if measured is None:
-        raise MetricError("the metrics API had no answer")
+        raise MetricError("the metrics API returned no value")
     if isinstance(metric, Object) and isinstance(measured, int):
         return object_replicas(ask, metric, measured)
     if isinstance(metric, External) and isinstance(measured, Sequence):
@@ -449,19 +453,19 @@ def metric_replicas(ask: Ask, metric: Metric, measured: Measured) -> Proposal:
         if isinstance(metric, Resource):
             assert metric.average_value is not None
             return plain_replicas(ask, metric.average_value, metric.name, measured)
-    raise TypeError(f"{type(measured).__name__} measured for {metric}")
+    raise TypeError(f"unexpected measurement of type {type(measured).__name__} for {metric}")
 
 
 def replicas_for_metrics(ask: Ask, metrics: Sequence[Metric], measured: Sequence[Measured]) -> int | None:
-    """Return the most replicas that any metric asks for, or None where too little is known.
+    """Return the largest number of replicas that a metric proposes, or None if too many metrics fail.
 
-    A metric in error is passed over when the others keep or add replicas; they may not take any away. Raises TypeError
-    as ``metric_replicas`` does. Upstream: computeReplicasForMetrics.
+    If a metric fails, the others may keep or add replicas, but not remove any. Raises TypeError as ``metric_replicas`` does.
+    Upstream: computeReplicasForMetrics.
     """
     replicas, invalid = 0, 0
-    for metric, found in zip(metrics, measured, strict=True):
+    for metric, measurement in zip(metrics, measured, strict=True):
         try:
-            proposed = metric_replicas(ask, metric, found).replicas
+            proposed = metric_replicas(ask, metric, measurement).replicas
         except MetricError:
             invalid += 1
             continue
@@ -473,11 +477,11 @@ def replicas_for_metrics(ask: Ask, metrics: Sequence[Metric], measured: Sequence
 
 
 class Decision(NamedTuple):
-    """One reconciliation: the replicas to ask for, and why they differ from what the metrics want.
+    """Result of a reconciliation: the desired replicas, and why they differ from the metrics' recommendation.
 
-    ``replicas`` is the present number where ``rescale`` is false. ``limited`` is the reason of upstream's condition
-    ScalingLimited, ``stabilized`` says whether recent recommendations overruled the present one; ``limited`` is None
-    where metrics were not asked or did not answer.
+    ``replicas`` is the current number if ``rescale`` is false. ``limited`` is the reason of upstream's condition
+    ScalingLimited, None if no metrics were read or none were available. ``stabilized`` is true if recent recommendations
+    override the current one.
     """
 
     replicas: int
@@ -492,12 +496,12 @@ class _Event(NamedTuple):
 
 
 class Autoscaler:
-    """One HPA with its memory: recommendations and changes of replicas. Upstream: HorizontalController."""
+    """An HPA with its state: recent recommendations and changes of replicas. Upstream: HorizontalController."""
 
     __slots__ = ("_added", "_config", "_down", "_recommendations", "_removed", "_spec", "_tolerances", "_up")
 
     def __init__(self, spec: Spec, config: Config = DEFAULTS) -> None:
-        """Start with no memory. Later changes of a spec make a new HPA."""
+        """Initialize an HPA without state. A changed spec needs a new instance."""
         self._spec = spec
         self._config = config
         behavior = spec.behavior or Behavior()
@@ -517,10 +521,11 @@ class Autoscaler:
         pods: Mapping[str, Pod],
         measured: Sequence[Measured],
     ) -> Decision:
-        """Decide at ``now`` (seconds, never going back); upstream does so every sync period.
+        """Return the decision at ``now`` (seconds, never decreasing). Upstream decides once per sync period.
 
-        ``spec_replicas`` are asked for at present and ``status_replicas`` exist, ``pods`` are those of the selector by
-        name, ``measured`` what the spec's metrics gave, in order. Raises TypeError as ``metric_replicas`` does.
+        ``spec_replicas`` is the current setting and ``status_replicas`` the number of existing replicas. ``pods`` are the
+        pods of the selector by name, ``measured`` the measurements of the spec's metrics, in order. Raises TypeError as
+        ``metric_replicas`` does.
         """
         spec, time = self._spec, nanoseconds(now)
         if not self._recommendations:
@@ -534,51 +539,51 @@ class Autoscaler:
             desired = spec.min_replicas
         else:
             ask = Ask(spec_replicas, status_replicas, pods, self._tolerances, self._config, now)
-            wanted = replicas_for_metrics(ask, spec.metrics, measured)
-            if wanted is None:
+            recommended = replicas_for_metrics(ask, spec.metrics, measured)
+            if recommended is None:
                 return Decision(spec_replicas, rescale=False)
-            wanted = max(wanted, 0)
-            stable = self._stabilize(wanted, spec_replicas, time)
+            recommended = max(recommended, 0)
+            stable = self._stabilize(recommended, spec_replicas, time)
             desired, limited = self._limit(stable, spec_replicas, time)
-            stabilized = stable != wanted
+            stabilized = stable != recommended
         if desired != spec_replicas and spec.behavior is not None:
             self._remember(desired - spec_replicas, time)
         return Decision(desired, desired != spec_replicas, limited, stabilized)
 
-    def _stabilize(self, wanted: int, current: int, now: int) -> int:
-        """Return ``wanted`` as recent recommendations allow, and keep it among them."""
+    def _stabilize(self, recommended: int, current: int, now: int) -> int:
+        """Return ``recommended`` within recent recommendations, and add it to these."""
         if self._spec.behavior is None:
-            # A recommendation counts up to and on the window's edge; with a behaviour only inside of it.
+            # A recommendation on the edge of the window counts; with a behavior, it must be inside.
             since = now - nanoseconds(self._config.downscale_stabilization)
-            kept = [old for old in self._recommendations if old.time >= since]
-            stable = max([wanted, *(old.value for old in kept)])
+            recent = [event for event in self._recommendations if event.time >= since]
+            stable = max([recommended, *(event.value for event in recent)])
         else:
             up = now - nanoseconds(self._up.window)
             down = now - nanoseconds(self._down.window)
-            kept = [old for old in self._recommendations if old.time > min(up, down)]
-            least = min([wanted, *(old.value for old in kept if old.time > up)])
-            most = max([wanted, *(old.value for old in kept if old.time > down)])
-            stable = min(max(current, least), most)
-        self._recommendations = [*kept, _Event(wanted, now)]
+            recent = [event for event in self._recommendations if event.time > min(up, down)]
+            lower = min([recommended, *(event.value for event in recent if event.time > up)])
+            upper = max([recommended, *(event.value for event in recent if event.time > down)])
+            stable = min(max(current, lower), upper)
+        self._recommendations = [*recent, _Event(recommended, now)]
         return stable
 
-    def _limit(self, wanted: int, current: int, now: int) -> tuple[int, str]:
-        """Return ``wanted`` within bounds and rates, and the reason. Upstream: convertDesiredReplicasWith…."""
+    def _limit(self, desired: int, current: int, now: int) -> tuple[int, str]:
+        """Return ``desired`` within bounds and policies, and the reason. Upstream: convertDesiredReplicasWith…."""
         spec = self._spec
         if spec.behavior is None:
-            return _limit_plainly(wanted, current, spec)
-        if wanted > current:
-            most = max(self._up_limit(current, now), current)
-            if wanted > min(most, spec.max_replicas):
-                return (most, "ScaleUpLimit") if spec.max_replicas > most else (spec.max_replicas, "TooManyReplicas")
-        elif wanted < current:
-            least = min(self._down_limit(current, now), current)
-            if wanted < max(least, spec.min_replicas):
-                return (least, "ScaleDownLimit") if spec.min_replicas < least else (spec.min_replicas, "TooFewReplicas")
-        return wanted, "DesiredWithinRange"
+            return _limit_plainly(desired, current, spec)
+        if desired > current:
+            upper = max(self._up_limit(current, now), current)
+            if desired > min(upper, spec.max_replicas):
+                return (upper, "ScaleUpLimit") if spec.max_replicas > upper else (spec.max_replicas, "TooManyReplicas")
+        elif desired < current:
+            lower = min(self._down_limit(current, now), current)
+            if desired < max(lower, spec.min_replicas):
+                return (lower, "ScaleDownLimit") if spec.min_replicas < lower else (spec.min_replicas, "TooFewReplicas")
+        return desired, "DesiredWithinRange"
 
     def _up_limit(self, current: int, now: int) -> int:
-        """Return the replicas up to which policies allow. Upstream: calculateScaleUpLimitWithScalingRules."""
+        """Return the maximum replicas that the policies allow. Upstream: calculateScaleUpLimitWithScalingRules."""
         if self._up.select == "Disabled":
             return current
         proposed = []
@@ -587,12 +592,12 @@ class Autoscaler:
             if policy.type == "Pods":
                 proposed.append(wrap32(start + policy.value))
             else:
-                # Rounded up, or few replicas would never become more.
+                # Rounded up; otherwise a small number of replicas could never increase.
                 proposed.append(to_int32(ceil(start * (1 + policy.value / 100))))
         return min([INT32_MAX, *proposed]) if self._up.select == "Min" else max([INT32_MIN, *proposed])
 
     def _down_limit(self, current: int, now: int) -> int:
-        """Return the replicas down to which policies allow. Upstream: calculateScaleDownLimitWithBehaviors."""
+        """Return the minimum replicas that the policies allow. Upstream: calculateScaleDownLimitWithBehaviors."""
         if self._down.select == "Disabled":
             return current
         proposed = []
@@ -605,32 +610,32 @@ class Autoscaler:
         return max([INT32_MIN, *proposed]) if self._down.select == "Min" else min([INT32_MAX, *proposed])
 
     def _at_start(self, current: int, policy: Policy, now: int) -> int:
-        """Return the replicas that there were when the policy's period began."""
+        """Return the number of replicas at the start of the policy's period."""
         since = now - nanoseconds(policy.period_seconds)
         added = sum(event.value for event in self._added if event.time > since)
         removed = sum(event.value for event in self._removed if event.time > since)
         return wrap32(current - added + removed)
 
     def _remember(self, change: int, now: int) -> None:
-        """Keep a change of replicas in the place of one that no policy of its direction looks back on."""
-        # One is replaced at a time: the other old ones still count where the other direction's policies look further.
+        """Record a change of replicas, replacing a change that is older than the periods of its direction's policies."""
+        # Only one is replaced: the other old changes may be within the periods of the other direction's policies.
         rules, events = (self._up, self._added) if change > 0 else (self._down, self._removed)
         longest = now - nanoseconds(max((policy.period_seconds for policy in rules.policies), default=0))
-        old = [place for place, event in enumerate(events) if event.time < longest]
-        if old:
-            events[old[-1]] = _Event(abs(change), now)
+        expired = [place for place, event in enumerate(events) if event.time < longest]
+        if expired:
+            events[expired[-1]] = _Event(abs(change), now)
         else:
             events.append(_Event(abs(change), now))
 
 
-def _limit_plainly(wanted: int, current: int, spec: Spec) -> tuple[int, str]:
-    """Limit without a behaviour. Upstream: convertDesiredReplicasWithRules."""
-    most = to_int32(max(_SCALE_UP_FACTOR * current, _SCALE_UP_MINIMUM))
-    if wanted < spec.min_replicas:
+def _limit_plainly(desired: int, current: int, spec: Spec) -> tuple[int, str]:
+    """Return ``desired`` within the limits without a behavior. Upstream: convertDesiredReplicasWithRules."""
+    upper = to_int32(max(_SCALE_UP_FACTOR * current, _SCALE_UP_MINIMUM))
+    if desired < spec.min_replicas:
         return spec.min_replicas, "TooFewReplicas"
-    if wanted > min(most, spec.max_replicas):
-        return (most, "ScaleUpLimit") if spec.max_replicas > most else (spec.max_replicas, "TooManyReplicas")
-    return wanted, "DesiredWithinRange"
+    if desired > min(upper, spec.max_replicas):
+        return (upper, "ScaleUpLimit") if spec.max_replicas > upper else (spec.max_replicas, "TooManyReplicas")
+    return desired, "DesiredWithinRange"
 
 
 def _tolerances(behavior: Behavior, config: Config) -> Tolerances:

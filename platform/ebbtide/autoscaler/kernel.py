@@ -1,8 +1,8 @@
-"""The subset of Python that the simulator may compile, and the list of the functions that are written in it.
+"""Registry of the functions that the simulator may compile with numba.
 
-A kernel function works the same as plain Python and compiled by numba. It takes numbers, lists or arrays of numbers, and
-named tuples of them; whole numbers stay within 64 bits; it calls other kernel functions by their bare names, and has no
-default arguments. Nothing here needs numba: ``ebbtide.simulate.compiled`` compiles copies of the listed functions.
+A kernel function returns the same results in plain Python and compiled by numba. Its arguments are numbers, lists or arrays
+of numbers, and named tuples of these; integers fit into 64 bits; it calls other kernel functions by their unqualified names;
+it has no default arguments. This module does not need numba: ``ebbtide.simulate.compiled`` compiles copies of the functions.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ Ints: TypeAlias = MutableSequence[int]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-#: All kernel functions that have been imported.
+#: All kernel functions of the imported modules.
 FUNCTIONS: Final[list[Callable[..., Any]]] = []
-#: Those of them that are called for each request: their compiled copies become part of what calls them.
+#: Kernel functions that are called for each request; their compiled copies are inlined into their callers.
 HOT: Final[set[Callable[..., Any]]] = set()
 
 
 def kernel(function: _Function) -> _Function:
-    """List a function as one that may be compiled."""
+    """Register a function that may be compiled."""
     FUNCTIONS.append(function)
     return function
 
 
 def hot(function: _Function) -> _Function:
-    """List a function as one that may be compiled, and that is called for each request."""
+    """Register a function that may be compiled and is called for each request."""
     HOT.add(function)
     return kernel(function)

@@ -1,7 +1,7 @@
-"""Knative's pod autoscaler: the pods that a revision wants, from what is measured.
+"""Knative Pod Autoscaler (KPA): the desired number of pods of a revision, from its measurements.
 
-Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/scaling/autoscaler.go and multiscaler.go. ``Autoscaler`` is one
-revision's scaler; upstream asks it every 2 s, and at once when a request arrives at a revision of scale 0.
+Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/scaling/autoscaler.go and multiscaler.go. ``Autoscaler`` is the scaler
+of one revision. Upstream runs it every 2 s, and immediately when a request arrives at a revision of scale 0.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ TICK_INTERVAL: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeciderSpec:
-    """What the autoscaler knows of a revision; defaults are those of an empty ``config-autoscaler``.
+    """Scaling configuration of a revision. Defaults are those of an empty ``config-autoscaler``.
 
-    Values are in the metric's unit (requests in flight, or requests/s) per pod, times in seconds, the threshold a
+    Values are in the metric's unit (requests in flight, or requests/s) per pod, times in seconds, the panic threshold is a
     factor. Upstream: scaling.DeciderSpec.
     """
 
@@ -42,9 +42,10 @@ class DeciderSpec:
 
 @dataclass(frozen=True, slots=True)
 class ScaleResult:
-    """One decision: pods, and what is left of their capacity above the burst wanted (negative: activator in path).
+    """A scaling decision: desired pods, and their capacity in excess of the load and the target burst capacity.
 
-    Nothing else counts where ``scale_valid`` is false. Upstream: scaling.ScaleResult.
+    A negative excess keeps the activator in the request path. The other fields are meaningless if ``scale_valid`` is false.
+    Upstream: scaling.ScaleResult.
     """
 
     desired_pod_count: int
@@ -56,7 +57,7 @@ INVALID: Final = ScaleResult(0, 0, scale_valid=False)
 
 
 class Terms(NamedTuple):
-    """What one decision weighs, in pods: what the averages want, and how far one decision may go."""
+    """Inputs of a decision, in pods: the scale for each of the averages, and the bounds of a single step."""
 
     wanted: int
     wanted_in_panic: int
@@ -64,14 +65,14 @@ class Terms(NamedTuple):
     upper: int
 
 
-# What a decision reads of a spec, as numbers: ``numbers``.
+# Indexes into the list of numbers that ``numbers`` returns.
 TARGET, TOTAL, BURST, RATE_UP, RATE_DOWN, THRESHOLD, WINDOW, REACHABLE, ACTIVATION = range(9)
-# A scaler's memory: when it last was in panic (-1: it is not), and the most pods since.
+# Indexes into a scaler's memory: last time over the panic threshold (-1: not in panic mode), and the maximum pods since.
 PANIC_SINCE, PANIC_PODS = range(2)
 
 
 def numbers(spec: DeciderSpec) -> list[float]:
-    """Return what a decision reads of a spec; the window is in nanoseconds."""
+    """Return the numbers of a spec that a decision uses; the window is in nanoseconds."""
     return [
         spec.target_value,
         spec.total_value,
@@ -86,7 +87,7 @@ def numbers(spec: DeciderSpec) -> list[float]:
 
 
 def terms(spec: DeciderSpec, stable: float, panic: float, ready: int) -> Terms:
-    """Return what averages over the stable and the panic window want, with ``ready`` pods."""
+    """Return the inputs of a decision for the averages over the stable and the panic window, with ``ready`` pods."""
     pods = max(1, ready)
     return Terms(
         wanted=int(ceil(stable / spec.target_value)),
@@ -97,17 +98,17 @@ def terms(spec: DeciderSpec, stable: float, panic: float, ready: int) -> Terms:
 
 
 @kernel
-def bounded(wanted: float, lower: float, upper: float, activation_scale: float) -> int:
-    """Keep ``wanted`` within what one decision may change, and any wanted pod at the activation scale at least."""
-    pods = to_int32(min(max(wanted, lower), upper))
-    return max(pods, int(activation_scale)) if wanted > 0 and activation_scale > 1 else pods
+def bounded(desired: float, lower: float, upper: float, activation_scale: float) -> int:
+    """Return ``desired`` within the bounds of a single step; a scale above 0 is at least the activation scale."""
+    pods = to_int32(min(max(desired, lower), upper))
+    return max(pods, int(activation_scale)) if desired > 0 and activation_scale > 1 else pods
 
 
 @kernel
 def excess_burst_capacity(spec: Floats, ready: int, panic: float) -> int:
-    """Return what ``ready`` pods could take beyond the present load and the burst capacity wanted.
+    """Return the capacity of ``ready`` pods in excess of the current load and the target burst capacity.
 
-    A burst capacity of 0 gives 0 (activator only at scale 0), of -1 gives -1 (activator always).
+    A target burst capacity of 0 returns 0 (activator only at scale 0), and -1 returns -1 (activator always in the path).
     """
     if spec[BURST] == 0:
         return 0
@@ -120,24 +121,24 @@ def excess_burst_capacity(spec: Floats, ready: int, panic: float) -> int:
 def scale(
     spec: Floats, memory: Ints, maxima: Ints, now: int, stable: float, panic: float, ready: int
 ) -> tuple[int, int]:
-    """Decide at ``now`` (ns) on pods and the excess burst capacity. Upstream: autoscaler.Scale.
+    """Return the desired pods and the excess burst capacity at ``now`` (ns). Upstream: autoscaler.Scale.
 
-    ``maxima`` is the window that delays scaling down, of 0 buckets where nothing does.
+    ``maxima`` is the window of the scale-down delay, with 0 buckets if there is no delay.
     """
     pods = max(1, ready)
     upper = ceil(spec[RATE_UP] * pods)
     lower = floor(pods / spec[RATE_DOWN]) if spec[REACHABLE] > 0 else 0.0
-    wanted = ceil(stable / spec[TARGET])
-    wanted_in_panic = ceil(panic / spec[TARGET])
-    desired = bounded(wanted, lower, upper, spec[ACTIVATION])
-    # Panic ends a stable window after the load was last over its threshold.
-    if wanted_in_panic / pods >= spec[THRESHOLD]:
+    stable_scale = ceil(stable / spec[TARGET])
+    panic_scale = ceil(panic / spec[TARGET])
+    desired = bounded(stable_scale, lower, upper, spec[ACTIVATION])
+    # Panic mode ends one stable window after the load last exceeded the panic threshold.
+    if panic_scale / pods >= spec[THRESHOLD]:
         memory[PANIC_SINCE] = now
     elif memory[PANIC_SINCE] >= 0 and memory[PANIC_SINCE] + int(spec[WINDOW]) < now:
         memory[PANIC_SINCE] = -1
         memory[PANIC_PODS] = 0
     if memory[PANIC_SINCE] >= 0:
-        desired = max(desired, bounded(wanted_in_panic, lower, upper, spec[ACTIVATION]), memory[PANIC_PODS])
+        desired = max(desired, bounded(panic_scale, lower, upper, spec[ACTIVATION]), memory[PANIC_PODS])
         memory[PANIC_PODS] = desired
     if maxima[BUCKETS] > 0 and spec[REACHABLE] > 0:
         desired = record_maximum(maxima, now, desired)
@@ -145,35 +146,35 @@ def scale(
 
 
 class Autoscaler:
-    """The scaler of one revision, with its memory: panic, and the window that delays scaling down.
+    """The scaler of one revision, with its state: panic mode, and the window of the scale-down delay.
 
-    ``initial_ready`` pods are ready at ``created`` (seconds): with more than one it starts in panic, so that a restarted
-    autoscaler, which has no measurements yet, takes none away. Raises ValueError for a negative ``scale_down_delay``.
+    ``initial_ready`` pods are ready at ``created`` (seconds). With more than one, the scaler starts in panic mode, so that a
+    restarted autoscaler without measurements does not remove pods. Raises ValueError for a negative ``scale_down_delay``.
     """
 
     __slots__ = ("_maxima", "_memory", "_spec")
 
     def __init__(self, spec: DeciderSpec, initial_ready: int = 0, *, created: float = 0.0) -> None:
-        """Start as upstream's constructor does."""
+        """Initialize the state as upstream's constructor does."""
         self._spec = numbers(spec)
-        # A delay that the spec gains or changes later has no effect: the window is made once.
+        # The window is created once: later changes of the delay in the spec have no effect.
         self._maxima = new_maxima(spec.scale_down_delay, TICK_INTERVAL)
         self._memory = [nanoseconds(created) if initial_ready > 1 else -1, initial_ready]
 
     @property
     def panicking(self) -> bool:
-        """Whether the scaler is in panic mode, in which pods are only added."""
+        """True if the scaler is in panic mode, in which it only adds pods."""
         return self._memory[PANIC_SINCE] >= 0
 
     def update(self, spec: DeciderSpec) -> None:
-        """Go by ``spec`` from now on."""
+        """Replace the scaling configuration with ``spec``."""
         self._spec = numbers(spec)
 
     def scale(self, now: float, stable: float | None, panic: float | None, ready: int) -> ScaleResult:
-        """Decide at ``now`` (seconds, never going back) on averages over the stable and the panic window.
+        """Return the decision at ``now`` (seconds, never decreasing) for the averages over the stable and panic windows.
 
-        ``stable`` or ``panic`` None: nothing is measured yet, and the result is not valid. ``ready`` is the number of
-        ready pods.
+        If ``stable`` or ``panic`` is None, there are no measurements yet and the result is invalid. ``ready`` is the number
+        of ready pods.
         """
         if stable is None or panic is None:
             return INVALID
@@ -182,6 +183,6 @@ class Autoscaler:
 
 
 def initial_excess_burst_capacity(spec: DeciderSpec) -> int:
-    """Return the excess burst capacity that a new decider starts from; its desired scale is -1, unknown."""
+    """Return the initial excess burst capacity of a new decider, whose desired scale is -1 (unknown)."""
     capacity = spec.target_burst_capacity
     return to_int32(capacity if capacity in {-1, 0} else spec.initial_scale * spec.total_value - capacity)

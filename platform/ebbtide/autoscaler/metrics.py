@@ -1,7 +1,7 @@
-"""How many pods are asked for their statistics.
+"""Number of pods whose statistics are sampled.
 
-Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/metrics/sample_size.go. Every second a sample of the ready pods is
-asked; its mean counts for all.
+Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/metrics/sample_size.go. Every second, the autoscaler samples a subset
+of the ready pods and uses their mean for all.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Final
 from ebbtide.autoscaler.arithmetic import ceil
 from ebbtide.autoscaler.kernel import kernel
 
-#: Samples that an endless population would need: 95 % confidence, a variance of 100, a margin of 5.
+#: Sample size of an infinite population: 95% confidence, a variance of 100, a margin of 5.
 _SAMPLE_SIZE: Final = 1.96 * 1.96 * 100.0 / (5.0 * 5.0)
-#: Populations up to this size are asked whole.
+#: Populations up to this size are sampled completely.
 _ALL: Final = 3
 
 
 @kernel
 def population_mean_sample_size(population: float) -> float:
-    """Return how many of ``population`` pods are asked: all of up to 3, at most 16 of any number."""
+    """Return the sample size for ``population`` pods: all of up to 3 pods, and at most 16."""
     if population <= _ALL:
         return max(population, 0.0)
     return ceil(population * _SAMPLE_SIZE / (population + _SAMPLE_SIZE - 1))

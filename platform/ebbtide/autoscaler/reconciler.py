@@ -1,8 +1,8 @@
-"""From a decision to replicas, and whether the activator stands in front: one reconciliation as a function.
+"""Reconciliation of a PodAutoscaler as a function: from a scaling decision to replicas and the activator in the path.
 
 Upstream: knative.dev/serving v0.48.1, pkg/reconciler/autoscaling/kpa/{kpa,scaler}.go, for a PodAutoscaler of class KPA.
-A reconciliation happens when a decision changes, when pods change, and ``requeue_after`` seconds after one that asks
-for it. Times are seconds on one scale.
+A reconciliation runs when a decision changes, when pods change, and ``requeue_after`` seconds after a reconciliation that
+requests it. Times are seconds on one scale.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from ebbtide.autoscaler.targets import (
     target_burst_capacity,
 )
 
-#: A scale that is not known yet.
+#: An unknown scale.
 SCALE_UNKNOWN: Final = -1
-#: Activators in the path of any revision, at least.
+#: Minimum number of activators in the path of a revision.
 MIN_ACTIVATORS: Final = 2
-#: Seconds after which a revision that may be deactivated is looked at again where nothing else would cause it.
+#: Seconds until the next reconciliation of a revision that may be deactivated, if no event triggers one.
 _DEACTIVATION_RECHECK: Final = 3.0
 
 Active = Literal["True", "False", "Unknown"]
 Reason = Literal["", "Queued", "NoTraffic", "TimedOut"]
 Mode = Literal["Proxy", "Serve"]
-#: The condition Active and its reason, by code.
+#: Values of the condition Active and its reasons, by code.
 ACTIVES: Final[tuple[Active, ...]] = ("False", "True", "Unknown")
 REASONS: Final[tuple[Reason, ...]] = ("", "Queued", "NoTraffic", "TimedOut")
 FALSE, TRUE, UNKNOWN = range(len(ACTIVES))
@@ -44,10 +44,10 @@ NO_REASON, QUEUED, NO_TRAFFIC, TIMED_OUT = range(len(REASONS))
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a PodAutoscaler remembers between reconciliations.
+    """Status of a PodAutoscaler between reconciliations.
 
-    ``since`` is when ``active`` or its ``reason`` last changed, None before the first reconciliation. The API stores it
-    to the whole second, so ``step`` does too. ``desired_scale`` is -1 while unknown.
+    ``since`` is the time of the last change of ``active`` or ``reason``, None before the first reconciliation. The API stores
+    it in whole seconds, and so does ``step``. ``desired_scale`` is -1 while unknown.
     """
 
     active: Active = "Unknown"
@@ -62,11 +62,12 @@ NEW: Final = Status()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What a reconciliation sees of the cluster.
+    """State of the cluster that a reconciliation reads.
 
-    ``desired_scale`` and ``excess_burst_capacity`` are the decider's, ``replicas`` what the Deployment asks for, ``ready`` the pods that are. ``mode`` is the present one; ``proxy_since``
-    is when the activators' addresses were last put in place, None while the pods' are. ``probed`` says whether a probe
-    finds the activator in the path. ``networked`` is false until the revision's services have names.
+    ``desired_scale`` and ``excess_burst_capacity`` are the decider's results, ``replicas`` is the Deployment's setting,
+    ``ready`` the number of ready pods, and ``mode`` the current mode. ``proxy_since`` is the time since when requests go to
+    the activators, None while they go to the pods. ``probed`` is true if a probe finds the activator in the path.
+    ``networked`` is false until the revision's services have names.
     """
 
     desired_scale: int = SCALE_UNKNOWN
@@ -81,10 +82,11 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a reconciliation makes.
+    """Result of a reconciliation.
 
-    ``scale_to`` is the number of replicas to set, None to leave them; ``want`` the scale that counts, -1 unknown;
-    ``mode`` and ``activators`` the path of requests; ``requeue_after`` the seconds until the next look, None for none.
+    ``scale_to`` is the number of replicas to set, None to keep the current number; ``want`` is the desired scale, -1 if
+    unknown; ``mode`` and ``activators`` describe the path of requests; ``requeue_after`` is the number of seconds until the
+    next reconciliation, None if none is requested.
     """
 
     status: Status
@@ -96,12 +98,12 @@ class Outcome:
 
 
 class Rules(NamedTuple):
-    """What a revision and its cluster say of reconciliation; times are seconds, ``greatest`` 0 is no bound."""
+    """Settings of a revision and its cluster that reconciliation uses; times in seconds, ``greatest`` 0 is unbounded."""
 
     least: int
     greatest: int
     first: int
-    """The scale that a new revision starts at."""
+    """Scale at which a new revision starts."""
     reachable: bool
     to_zero: bool
     always_proxied: bool
@@ -112,7 +114,7 @@ class Rules(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """A ``Status`` in numbers: codes, and -1.0 for a ``since`` that is not there yet."""
+    """A ``Status`` in numbers: codes, and -1.0 if ``since`` is None."""
 
     active: int
     reason: int
@@ -121,7 +123,7 @@ class Memory(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What of an ``Observed`` decides; ``proxy_since`` is the present where the pods' addresses are in place."""
+    """The part of an ``Observed`` that decisions use; ``proxy_since`` is the current time while requests go to the pods."""
 
     desired: int
     ready: int
@@ -131,11 +133,11 @@ class Sight(NamedTuple):
 
 
 def rules(revision: Revision, config: Config) -> Rules:
-    """Return what reconciliations go by."""
-    least, greatest = scale_bounds(revision, config)
+    """Return the settings that reconciliations of a revision use."""
+    minimum, maximum = scale_bounds(revision, config)
     return Rules(
-        least=least,
-        greatest=greatest,
+        least=minimum,
+        greatest=maximum,
         first=initial_scale(revision, config),
         reachable=revision.reachable,
         to_zero=config.enable_scale_to_zero,
@@ -148,66 +150,66 @@ def rules(revision: Revision, config: Config) -> Rules:
 
 
 @kernel
-def wanted_scale(own: Rules, memory: Memory, sight: Sight, now: float) -> tuple[int, bool, float]:
-    """Bring the decider's scale within bounds; 0 needs more. Upstream: scaler.scale.
+def wanted_scale(limits: Rules, memory: Memory, sight: Sight, now: float) -> tuple[int, bool, float]:
+    """Return the decider's scale within the bounds; a scale of 0 needs further checks. Upstream: scaler.scale.
 
-    Return the scale, whether to apply it, and the seconds until the next look, -1.0 for none.
+    The result is the scale, whether to apply it, and the seconds until the next reconciliation (-1.0: none requested).
     """
     desired = sight.desired
     if desired < 0 and memory.active != UNKNOWN:
         return desired, False, -1.0
-    least = own.least
-    if own.first > 1 and not memory.initialized and own.reachable:
-        least = max(own.first, least)
-    if desired < least:
-        desired = least
-    elif own.greatest > 0 and desired > own.greatest:
-        desired = own.greatest
+    minimum = limits.least
+    if limits.first > 1 and not memory.initialized and limits.reachable:
+        minimum = max(limits.first, minimum)
+    if desired < minimum:
+        desired = minimum
+    elif limits.greatest > 0 and desired > limits.greatest:
+        desired = limits.greatest
     if desired != 0:
         return desired, True, -1.0
-    return wanted_at_zero(own, memory, sight, now)
+    return wanted_at_zero(limits, memory, sight, now)
 
 
 @kernel
-def wanted_at_zero(own: Rules, memory: Memory, sight: Sight, now: float) -> tuple[int, bool, float]:
-    """Decide whether the last pod may go. Upstream: scaler.handleScaleToZero."""
-    if not own.to_zero:
+def wanted_at_zero(limits: Rules, memory: Memory, sight: Sight, now: float) -> tuple[int, bool, float]:
+    """Return whether the last pod may be removed, as ``wanted_scale`` does. Upstream: scaler.handleScaleToZero."""
+    if not limits.to_zero:
         return 1, True, -1.0
-    lasted = -1.0 if memory.since < 0 else now - memory.since
+    elapsed = -1.0 if memory.since < 0 else now - memory.since
     if memory.active == UNKNOWN:
-        if lasted > own.timeout:
+        if elapsed > limits.timeout:
             return 0, True, -1.0
-        return SCALE_UNKNOWN, False, own.timeout
+        return SCALE_UNKNOWN, False, limits.timeout
     if memory.active == TRUE:
-        if lasted < own.window:
-            return 1, True, own.window - lasted
+        if elapsed < limits.window:
+            return 1, True, limits.window - elapsed
         # Not applied: the revision becomes inactive first, which puts the activator in the path.
         return 0, False, -1.0 if sight.serves else _DEACTIVATION_RECHECK
-    if not sight.probed and not own.always_proxied:
+    if not sight.probed and not limits.always_proxied:
         return 0, False, -1.0
-    # The pod's retention is waited for, and until the activator has been in the path for the grace period.
-    if lasted >= max(own.grace, own.retention):
+    # Wait for the retention period, and until the activator has been in the path for the grace period.
+    if elapsed >= max(limits.grace, limits.retention):
         return 0, True, -1.0
-    if lasted < own.retention:
-        return 0, False, own.retention - lasted
+    if elapsed < limits.retention:
+        return 0, False, limits.retention - elapsed
     proxied = now - sight.proxy_since
-    if proxied >= own.grace:
+    if proxied >= limits.grace:
         return 0, True, -1.0
-    return 0, False, own.grace - proxied
+    return 0, False, limits.grace - proxied
 
 
 @kernel
-def next_memory(own: Rules, memory: Memory, ready: int, networked: bool, want: int, now: float) -> Memory:
+def next_memory(limits: Rules, memory: Memory, ready: int, networked: bool, want: int, now: float) -> Memory:
     """Return the status after a reconciliation. Upstream: Reconciler.computeStatus and computeActiveCondition.
 
-    A revision is active with its initial scale ready first, with its least scale later.
+    A new revision is active once its initial scale is ready; later, its minimum scale suffices.
     """
-    threshold = max(own.least, 1 if memory.initialized else own.first)
+    threshold = max(limits.least, 1 if memory.initialized else limits.first)
     active, reason = TRUE, NO_REASON
     if want == 0 or threshold == 0:
         active, reason = FALSE, TIMED_OUT if memory.active == UNKNOWN and threshold > 0 else NO_TRAFFIC
     elif want < 0 and memory.active == FALSE:
-        # At zero, with nothing measured. Below the threshold upstream writes the reason again.
+        # Scaled to zero, without measurements. Below the threshold, upstream sets the reason again.
         active, reason = FALSE, NO_TRAFFIC if ready < threshold else memory.reason
     elif ready < threshold:
         active, reason = UNKNOWN, QUEUED
@@ -217,33 +219,33 @@ def next_memory(own: Rules, memory: Memory, ready: int, networked: bool, want: i
 
 
 def step(revision: Revision, config: Config, status: Status, observed: Observed, now: float) -> Outcome:
-    """Reconcile once at ``now``. Upstream: Reconciler.ReconcileKind."""
-    own, networked = rules(revision, config), observed.networked
+    """Return the result of a reconciliation at ``now``. Upstream: Reconciler.ReconcileKind."""
+    limits, networked = rules(revision, config), observed.networked
     since = -1.0 if status.since is None else status.since
     memory = Memory(ACTIVES.index(status.active), REASONS.index(status.reason), since, status.scale_target_initialized)
     proxy_since = now if observed.proxy_since is None else observed.proxy_since
     sight = Sight(observed.desired_scale, observed.ready, observed.mode == "Serve", proxy_since, observed.probed)
-    want, apply, after = wanted_scale(own, memory, sight, now) if networked else (SCALE_UNKNOWN, False, -1.0)
-    made = next_memory(own, memory, observed.ready if networked else 0, networked, want, now)
+    want, apply, requeue = wanted_scale(limits, memory, sight, now) if networked else (SCALE_UNKNOWN, False, -1.0)
+    after = next_memory(limits, memory, observed.ready if networked else 0, networked, want, now)
     return Outcome(
         status=Status(
-            active=ACTIVES[made.active],
-            reason=REASONS[made.reason],
-            since=made.since,
-            scale_target_initialized=made.initialized,
-            # A scale that was known stays while a restarted autoscaler has no measurements.
+            active=ACTIVES[after.active],
+            reason=REASONS[after.reason],
+            since=after.since,
+            scale_target_initialized=after.initialized,
+            # A known scale is kept while a restarted autoscaler has no measurements.
             desired_scale=status.desired_scale if want == SCALE_UNKNOWN and status.desired_scale >= 0 else want,
         ),
         want=want,
         scale_to=want if apply and want != observed.replicas else None,
         mode="Serve" if want > 0 and observed.excess_burst_capacity >= 0 else "Proxy",
         activators=activator_count(revision, config, observed) if networked else MIN_ACTIVATORS,
-        requeue_after=after if after >= 0 else None,
+        requeue_after=requeue if requeue >= 0 else None,
     )
 
 
 def activator_count(revision: Revision, config: Config, observed: Observed) -> int:
-    """Return how many activators hold a revision's requests: enough for its pods and its burst, 2 at least."""
+    """Return the number of activators for a revision: enough for its pods and its burst capacity, at least 2."""
     burst = target_burst_capacity(revision, config)
     if burst == 0:
         return MIN_ACTIVATORS

@@ -1,4 +1,4 @@
-"""A revision's annotations and the cluster's ConfigMap, resolved into the numbers that decisions use.
+"""Resolution of a revision's annotations and the cluster's ConfigMap into the numbers that decisions use.
 
 Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/config, pkg/apis/autoscaling/v1alpha1/pa_lifecycle.go and
 pkg/reconciler/autoscaling/{resources/target.go,resources/metric.go,kpa/resources/decider.go}.
@@ -14,9 +14,9 @@ from ebbtide.autoscaler.kpa import DeciderSpec
 
 _Number = TypeVar("_Number", int, float)
 
-#: The least target that anything scales at.
+#: Minimum scaling target.
 TARGET_MIN: Final = 0.01
-#: Seconds after the progress deadline in which the revision's controller may find out what is wrong with its pods.
+#: Seconds after the progress deadline in which the revision's controller may determine why its pods fail.
 ACTIVATION_TIMEOUT_BUFFER: Final = 30.0
 
 
@@ -24,8 +24,8 @@ ACTIVATION_TIMEOUT_BUFFER: Final = 30.0
 class Config:
     """The ConfigMap ``config-autoscaler`` with upstream's defaults, and the progress deadline of ``config-deployment``.
 
-    Fractions are of 1, percentages of 100, times in seconds. ``target_utilization`` is what requests/s scale at; no
-    ConfigMap sets it. Upstream: autoscalerconfig.Config.
+    Fractions are of 1, percentages of 100, times in seconds. ``target_utilization`` applies to requests/s; it is not
+    configurable. Upstream: autoscalerconfig.Config.
     """
 
     enable_scale_to_zero: bool = True
@@ -52,10 +52,10 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """What a revision's annotations and spec say about its scaling; None is an annotation that is not there.
+    """Scaling settings from a revision's annotations and spec; None for a missing annotation.
 
     Names are those of the annotations; percentages are of 100, times in seconds. ``reachable`` is false for a revision
-    that no route leads to. Upstream: PodAutoscaler.
+    without a route. Upstream: PodAutoscaler.
     """
 
     metric: str = "concurrency"
@@ -77,7 +77,7 @@ class Revision:
 
 
 def resolve_metric_target(revision: Revision, config: Config) -> tuple[float, float]:
-    """Return the value per pod to aim at and the value that a pod can take, in the metric's unit."""
+    """Return the target value and the maximum value per pod, in the metric's unit."""
     limit = float(revision.container_concurrency)
     if revision.metric == "rps":
         total, utilization = config.rps_target_default, config.target_utilization
@@ -85,7 +85,7 @@ def resolve_metric_target(revision: Revision, config: Config) -> tuple[float, fl
         total = limit or config.container_concurrency_target_default
         utilization = config.container_concurrency_target_fraction
     if revision.target is not None:
-        # A pod takes no more than its limit, so aiming higher would leave requests in its queue.
+        # A pod handles no more requests than its limit; a higher target would leave requests queued.
         total = min(revision.target, limit) if revision.metric == "concurrency" and limit else revision.target
     if revision.target_utilization_percentage is not None:
         utilization = revision.target_utilization_percentage / 100
@@ -93,15 +93,16 @@ def resolve_metric_target(revision: Revision, config: Config) -> tuple[float, fl
 
 
 def initial_scale(revision: Revision, config: Config) -> int:
-    """Return the scale that a new revision starts at; its own 0 counts only where the cluster allows one."""
-    own = revision.initial_scale
-    return config.initial_scale if own is None or (own == 0 and not config.allow_zero_initial_scale) else own
+    """Return the scale at which a new revision starts; an annotation of 0 applies only if the cluster allows it."""
+    annotation = revision.initial_scale
+    is_forbidden_zero = annotation == 0 and not config.allow_zero_initial_scale
+    return config.initial_scale if annotation is None or is_forbidden_zero else annotation
 
 
 def scale_bounds(revision: Revision, config: Config) -> tuple[int, int]:
-    """Return the least and the greatest scale; 0 is no bound. A revision that no route leads to has no least one."""
-    least = _or(revision.min_scale, config.min_scale) if revision.reachable else 0
-    return least, _or(revision.max_scale, config.max_scale)
+    """Return the minimum and maximum scale; 0 means unbounded. A revision without a route has no minimum."""
+    minimum = _or(revision.min_scale, config.min_scale) if revision.reachable else 0
+    return minimum, _or(revision.max_scale, config.max_scale)
 
 
 def stable_window(revision: Revision, config: Config) -> float:
@@ -110,31 +111,31 @@ def stable_window(revision: Revision, config: Config) -> float:
 
 
 def panic_window(revision: Revision, config: Config) -> float:
-    """Return the panic window: its share of the stable window, in whole seconds, at least one."""
+    """Return the panic window in seconds: a percentage of the stable window, rounded, at least 1 s."""
     percentage = _or(revision.panic_window_percentage, config.panic_window_percentage)
     share = int(nanoseconds(stable_window(revision, config)) * percentage / 100.0)
     return max(round_half_away(share / SECOND), 1.0)
 
 
 def target_burst_capacity(revision: Revision, config: Config) -> float:
-    """Return the burst that a revision must be able to take without queueing; -1 is any, 0 none."""
+    """Return the target burst capacity: requests that a revision must handle without queueing; -1 unlimited, 0 none."""
     return _or(revision.target_burst_capacity, config.target_burst_capacity)
 
 
 def last_pod_retention(revision: Revision, config: Config) -> float:
-    """Return the seconds that the last pod stays after a revision became inactive."""
+    """Return the seconds for which the last pod is kept after a revision becomes inactive."""
     if not revision.reachable:
         return 0.0
     return _or(revision.scale_to_zero_pod_retention_period, config.scale_to_zero_pod_retention_period)
 
 
 def activation_timeout(revision: Revision, config: Config) -> float:
-    """Return the seconds after which a revision that does not become active is given up."""
+    """Return the seconds after which activation of a revision times out."""
     return _or(revision.progress_deadline, config.progress_deadline) + ACTIVATION_TIMEOUT_BUFFER
 
 
 def make_decider(revision: Revision, config: Config) -> DeciderSpec:
-    """Return what the autoscaler is told of a revision."""
+    """Return the scaling configuration of a revision."""
     target, total = resolve_metric_target(revision, config)
     return DeciderSpec(
         scaling_metric=revision.metric,
@@ -153,5 +154,5 @@ def make_decider(revision: Revision, config: Config) -> DeciderSpec:
     )
 
 
-def _or(own: _Number | None, default: _Number) -> _Number:
-    return default if own is None else own
+def _or(value: _Number | None, default: _Number) -> _Number:
+    return default if value is None else value

@@ -1,8 +1,8 @@
-"""Averages over a sliding window of buckets, and the maximum over one.
+"""Averages and maxima over a sliding window of buckets.
 
-Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/aggregation/bucketing.go and aggregation/max. Sums are made in
-upstream's order, so averages are equal to the last bit. Times are seconds ≥ 0 from the start of any UTC day; they
-become whole nanoseconds (``arithmetic.nanoseconds``) and are cut to the bucket there.
+Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/aggregation/bucketing.go and aggregation/max. Sums are computed in
+upstream's order, so averages are equal to the last bit. Times are seconds ≥ 0 since the start of any UTC day; they are
+converted to whole nanoseconds (``arithmetic.nanoseconds``) and truncated to the bucket.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import Final
 from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds, power, round_half_away
 from ebbtide.autoscaler.kernel import Floats, Ints, kernel
 
-#: When a window without records was last recorded to. Upstream's is Go's zero time, which is further away than 64 bits of
-#: nanoseconds reach.
+#: Time of the last record in an empty window. Upstream uses Go's zero time, which does not fit into 64 bits of nanoseconds.
 NEVER: Final = -(1 << 62)
-#: Averages are rounded to this many parts of one.
+#: Averages are rounded to multiples of 1 / _PARTS.
 _PARTS: Final = 1e6
 # fmt: off
-#: How fast weights decay in a window of 1, 2, … buckets: 1 - 0.0001 ** (1 / buckets), so that the buckets hold all but a
-#: ten-thousandth of the weight. A table, since Go's exponential differs from the C library's in the last bit; these are
-#: an amd64 machine's with FMA.
+#: Decay of the weights in a window of 1, 2, … buckets: 1 - 0.0001 ** (1 / buckets), so that the buckets have all except
+#: 0.0001 of the total weight. This is a table because Go's exponential differs from the C library's in the last bit; the
+#: values are those of an amd64 machine with FMA.
 _DECAYS: Final = (
     0.9999, 0.99, 0.9535841116638721, 0.9, 0.8415106807538886, 0.7845565309968116, 0.7317304204720274,
     0.683772233983162, 0.6406186336195372, 0.6018928294465027, 0.5671238718916941, 0.535841116638722,
@@ -33,47 +32,49 @@ _DECAYS: Final = (
     0.21524002964853872, 0.21034771315002732, 0.2056717652757185, 0.20119821919842973,
 )
 # fmt: on
-#: The slowest decay, from 42 buckets on.
+#: Minimum decay, for 42 buckets and more.
 _LEAST_DECAY: Final = 0.2
 _DAY: Final = 86_400
 
 
 def smoothing_coefficient(buckets: int) -> float:
-    """Return the share that weights lose from one bucket to the next older one in a window of ``buckets``."""
+    """Return the fraction by which weights decrease from a bucket to the next older one in a window of ``buckets``."""
     return _DECAYS[buckets - 1] if buckets <= len(_DECAYS) else _LEAST_DECAY
 
 
 def bucket_count(window: float, granularity: float) -> int:
-    """Return how many buckets a window has, the last perhaps in part.
+    """Return the number of buckets of a window, the last of which may be partial.
 
-    Raises ValueError unless ``granularity`` is a whole number of seconds that divides a day and ``window`` is longer
-    than nothing. (Upstream uses 1 s for averages and 2 s for maxima.)
+    Raises ValueError unless ``granularity`` is a whole number of seconds that divides a day, and ``window`` is positive.
+    Upstream uses a granularity of 1 s for averages and 2 s for maxima.
     """
-    if granularity < 1 or _DAY % granularity or window <= 0:
-        raise ValueError(f"a window of {window} s in buckets of {granularity} s")
+    if window <= 0:
+        raise ValueError(f"invalid window of {window} s: must be above 0 s")
+    if granularity < 1 or _DAY % granularity:
+        raise ValueError(f"invalid buckets of {granularity} s: must be a whole number of seconds that divides a day")
     return math.ceil(nanoseconds(window) / nanoseconds(granularity))
 
 
-# A window that averages has two lists: its buckets, with their total as the last element, and four numbers: the starts of
-# the first and of the last bucket that was recorded to, and the lengths of the window and of a bucket, in nanoseconds.
+# A window for averages consists of two lists: the buckets, with their total as the last element, and four numbers: the
+# starts of the first and the last bucket with a record, and the lengths of the window and of a bucket, in nanoseconds.
 FIRST, LAST, LENGTH, GRANULARITY = range(4)
 
 
 def new_buckets(window: float, granularity: float) -> tuple[list[float], list[int]]:
-    """Return the buckets and the numbers of a window of ``window`` seconds. Raises ValueError as ``bucket_count`` does."""
+    """Return the two lists of an empty window of ``window`` seconds. Raises ValueError as ``bucket_count`` does."""
     buckets = [0.0] * (bucket_count(window, granularity) + 1)
     return buckets, [NEVER, NEVER, nanoseconds(window), nanoseconds(granularity)]
 
 
 @kernel
 def is_empty(marks: Ints, t: int) -> bool:
-    """Say whether nothing was recorded within a window before ``t``."""
+    """Return whether the window that ends at ``t`` has no records."""
     return t - t % marks[GRANULARITY] - marks[LAST] > marks[LENGTH]
 
 
 @kernel
 def record(buckets: Floats, marks: Ints, t: int, value: float) -> None:
-    """Add a value; what is a window older than the latest record is dropped. Upstream: TimedFloat64Buckets.Record."""
+    """Add a value, unless it is older than the latest record by a window. Upstream: TimedFloat64Buckets.Record."""
     size, granularity = len(buckets) - 1, marks[GRANULARITY]
     now = t - t % granularity
     index = now // granularity
@@ -90,7 +91,7 @@ def record(buckets: Floats, marks: Ints, t: int, value: float) -> None:
                 buckets[place] = 0.0
         elif gap > 0:
             for passed in range(last // granularity + 1, index + 1):
-                # The total keeps its rounding errors, as upstream's does: it is never summed anew.
+                # The total accumulates rounding errors, as upstream's does: it is never recomputed.
                 buckets[size] -= buckets[passed % size]
                 buckets[passed % size] = 0.0
         if gap > 0:
@@ -101,9 +102,9 @@ def record(buckets: Floats, marks: Ints, t: int, value: float) -> None:
 
 @kernel
 def timed_average(buckets: Floats, marks: Ints, t: int) -> float:
-    """Return the mean of the buckets that count, rounded to a millionth. Upstream: TimedFloat64Buckets.WindowAverage.
+    """Return the mean of the buckets, rounded to a millionth. Upstream: TimedFloat64Buckets.WindowAverage.
 
-    Buckets before the first record and after the last one do not count; gaps between records count as 0.
+    Buckets before the first record and after the last record are ignored; gaps between records count as 0.
     """
     size, granularity = len(buckets) - 1, marks[GRANULARITY]
     now = t - t % granularity
@@ -122,7 +123,10 @@ def timed_average(buckets: Floats, marks: Ints, t: int) -> float:
 
 @kernel
 def weighted_average(buckets: Floats, marks: Ints, decay: float, t: int) -> float:
-    """Return the weighted sum of the buckets, weights adding up to almost 1. Upstream: WeightedFloat64Buckets.WindowAverage."""
+    """Return the weighted sum of the buckets; the weights add up to almost 1.
+
+    Upstream: WeightedFloat64Buckets.WindowAverage.
+    """
     size, granularity = len(buckets) - 1, marks[GRANULARITY]
     now = t - t % granularity
     if now - marks[LAST] > marks[LENGTH]:
@@ -141,7 +145,7 @@ def weighted_average(buckets: Floats, marks: Ints, decay: float, t: int) -> floa
 
 
 def resize(buckets: list[float], marks: list[int], window: float, t: int) -> None:
-    """Change a window's length at time ``t``; the latest buckets are kept. Raises ValueError as ``bucket_count`` does."""
+    """Change the length of a window at time ``t``, keeping the latest buckets. Raises ValueError as ``bucket_count`` does."""
     length, granularity = nanoseconds(window), marks[GRANULARITY]
     if length == marks[LENGTH]:
         return
@@ -152,21 +156,21 @@ def resize(buckets: list[float], marks: list[int], window: float, t: int) -> Non
     else:
         index = marks[LAST] // granularity
         for age in range(min(size, old)):
-            kept = buckets[(index - age) % old]
-            new[(index - age) % size] = kept
-            new[size] += kept
+            value = buckets[(index - age) % old]
+            new[(index - age) % size] = value
+            new[size] += value
         marks[FIRST] = marks[LAST] - (old - 1) * granularity
     marks[LENGTH] = length
     buckets[:] = new
 
 
-# A window's maxima are one list: four numbers, then pairs of bucket and value in a ring, buckets rising and values falling,
-# so that the oldest pair's value is the maximum.
+# A window for maxima is one list: four numbers, then a ring of pairs of bucket and value, with increasing buckets and
+# decreasing values, so that the value of the oldest pair is the maximum.
 OLDEST, COUNT, BUCKETS, BUCKET_LENGTH, _PAIRS = range(5)
 
 
 def new_maxima(window: float, granularity: float) -> list[int]:
-    """Return the list of a window of so many seconds; a window of 0 has no buckets, and may not be recorded to.
+    """Return the list of an empty window of ``window`` seconds. A window of 0 s has no buckets and accepts no records.
 
     Raises ValueError as ``bucket_count`` does.
     """
@@ -176,7 +180,7 @@ def new_maxima(window: float, granularity: float) -> list[int]:
 
 @kernel
 def record_maximum(maxima: Ints, t: int, value: int) -> int:
-    """Add ``value`` at ``t`` and return the maximum of the window that ends there. Upstream: max.TimeWindow."""
+    """Add ``value`` at ``t`` and return the maximum of the window that ends at ``t``. Upstream: max.TimeWindow."""
     rows = (len(maxima) - _PAIRS) // 2
     index = t // maxima[BUCKET_LENGTH]
     while maxima[COUNT] > 0 and maxima[_PAIRS + 2 * ((maxima[OLDEST] + maxima[COUNT] - 1) % rows) + 1] <= value:
@@ -184,7 +188,7 @@ def record_maximum(maxima: Ints, t: int, value: int) -> int:
     while maxima[COUNT] > 0 and index - maxima[_PAIRS + 2 * maxima[OLDEST]] >= maxima[BUCKETS]:
         maxima[OLDEST] = (maxima[OLDEST] + 1) % rows
         maxima[COUNT] -= 1
-    # Of two values in one bucket the larger is kept, and a larger one is still there.
+    # A bucket keeps its largest value; an existing larger one has not been removed.
     if maxima[COUNT] == 0 or maxima[_PAIRS + 2 * ((maxima[OLDEST] + maxima[COUNT] - 1) % rows)] != index:
         place = _PAIRS + 2 * ((maxima[OLDEST] + maxima[COUNT]) % rows)
         maxima[place] = index

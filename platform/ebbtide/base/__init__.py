@@ -1,1 +1,1 @@
-"""Names, keys, amounts, versions and problems: what every other part builds on."""
+"""Names, keys, quantities, versions and problems, which all other parts use."""

@@ -1,8 +1,8 @@
-"""Bodies: the data that commands, the API and the page write for programs, each declared once, on its class.
+"""Bodies: JSON data that commands, the API and the web pages return, declared on the classes that hold the data.
 
-``body`` marks a class and names the attributes to write, in order; each key is the attribute's name in camel case, or
-another one: ``body("name series=curves place=measured.place")``. ``serialize`` writes a body by its attributes'
-types, and pydantic, where it is asked for a schema, describes the same.
+``body`` marks a class and names the attributes to write, in order. Each key is the attribute's name in camel case, or an
+explicit one: ``body("name series=curves place=measured.place")``. ``serialize`` writes a body by its attributes' types, and
+pydantic's JSON Schema describes the same data.
 """
 
 from __future__ import annotations
@@ -33,16 +33,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MARK: Final = "__body__"
-#: The keys of a member of type ``Annotated[Status, INLINE]`` are written in its place.
+#: Marker of an attribute whose keys are merged into the parent: ``Annotated[Status, INLINE]``.
 INLINE: Final = object()
 
 
 def mark_body(names: str = "", optional: str = "") -> Callable[[type[T]], type[T]]:
-    """Mark a class as a body of these attributes, by default of all; an ``optional`` one is left out where it is None."""
+    """Return a decorator that marks a class as a body.
+
+    ``names`` lists the attributes to write, by default all. An attribute in ``optional`` is omitted if it is None.
+    """
 
     def mark(cls: type[T]) -> type[T]:
         setattr(cls, MARK, (names.split(), optional.split()))
-        cls.__get_pydantic_core_schema__ = classmethod(_schema)  # type: ignore[attr-defined] # pydantic's own hook
+        cls.__get_pydantic_core_schema__ = classmethod(_schema)  # type: ignore[attr-defined] # a hook of pydantic
         return cls
 
     return mark
@@ -50,19 +53,19 @@ def mark_body(names: str = "", optional: str = "") -> Callable[[type[T]], type[T
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def body(names: str = "", optional: str = "") -> Callable[[type[T]], type[T]]:
-    """Make a class a frozen dataclass, and mark it as a body."""
+    """Return a decorator that makes a class a frozen dataclass and marks it as a body."""
     return lambda cls: mark_body(names, optional)(dataclass(frozen=True, slots=True)(cls))
 
 
 class View:
-    """A body whose attributes are derived from the values that it is made with: ``uid: str = derive(lambda view: ...)``."""
+    """A body with attributes derived from its constructor arguments: ``uid: str = derive(lambda view: ...)``."""
 
     def __init__(self, **values: Any) -> None:
-        """Keep the values as attributes."""
+        """Store the values as attributes."""
         self.__dict__ = values
 
     def __init_subclass__(cls) -> None:
-        """Mark the class."""
+        """Mark the subclass as a body."""
         mark_body()(cls)
 
 
@@ -74,23 +77,23 @@ class _Derived(NamedTuple):
 
 
 def derive(function: Write) -> Any:
-    """Return an attribute that a function derives from its view."""
+    """Return an attribute whose value a function computes from its view."""
     return _Derived(function)
 
 
 class Written(NamedTuple):
-    """Writes a value as a function returns it: ``Annotated[Path, Written(dotted)]``."""
+    """Marker of an attribute that a function converts when it is written: ``Annotated[Path, Written(dotted)]``."""
 
     write: Write
 
     def __get_pydantic_core_schema__(self, _source: Any, handler: Any) -> Any:
-        """Return the schema of what the function returns."""
+        """Return the schema of the function's return type."""
         returned = self.write if isinstance(self.write, type) else _hints(self.write)["return"]
         return handler.generate_schema(returned)
 
 
 def serialize(value: Any) -> Any:
-    """Return a body, or the bodies in a list or a mapping, as JSON-ready data."""
+    """Return a body, or a list or mapping of bodies, as JSON-serializable data."""
     kind: Any = type(value)
     if hasattr(kind, MARK):
         return _writer_of(kind)(value)
@@ -102,7 +105,7 @@ def serialize(value: Any) -> Any:
 
 
 class Member(NamedTuple):
-    """One attribute of a body: its key, its name, its type, whether None is left out, whether its own keys replace it."""
+    """An attribute of a body: key, name and type; ``optional`` omits None, ``inline`` merges its keys into the parent."""
 
     key: str
     name: str
@@ -113,16 +116,16 @@ class Member(NamedTuple):
 
 @cache
 def members(cls: Any) -> tuple[Member, ...]:
-    """Return the attributes that a body is written with."""
-    named, optional = getattr(cls, MARK)
-    found = []
-    for entry in named or _hints(cls):
+    """Return the attributes to write of a body."""
+    names, optional = getattr(cls, MARK)
+    attributes = []
+    for entry in names or _hints(cls):
         key, _, name = entry.rpartition("=")
         first, *others = (key or name).split("_")
         camel = first + "".join(part.capitalize() for part in others)
         hint = reduce(_hint, name.split("."), cls)
-        found.append(Member(camel, name, hint, name in optional, INLINE in get_args(hint)))
-    return tuple(found)
+        attributes.append(Member(camel, name, hint, name in optional, INLINE in get_args(hint)))
+    return tuple(attributes)
 
 
 @cache
@@ -144,33 +147,33 @@ def _writer_of(cls: Any) -> Write:
     def write(value: Any) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for member, get, convert in rows:
-            item = get(value) if convert is None else convert(get(value))
+            converted = get(value) if convert is None else convert(get(value))
             if member.inline:
-                data |= item
-            elif item is not None or not member.optional:
-                data[member.key] = item
+                data |= converted
+            elif converted is not None or not member.optional:
+                data[member.key] = converted
         return data
 
     return write
 
 
 def _writer(hint: Any) -> Write | None:
-    """Return the function that writes values of a type; None where they are written as they are."""
+    """Return the function that writes values of a type, or None if they need no conversion."""
     if hasattr(hint, MARK):
         return _writer_of(hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        ways = [extra.write for extra in arguments[1:] if isinstance(extra, Written)]
-        return ways[0] if ways else _writer(arguments[0])
+        writers = [extra.write for extra in arguments[1:] if isinstance(extra, Written)]
+        return writers[0] if writers else _writer(arguments[0])
     if origin in {Union, UnionType}:
-        way = next(filter(None, map(_writer, arguments)), None)
-        return way and (lambda value: None if value is None else way(value))
+        writer = next(filter(None, map(_writer, arguments)), None)
+        return writer and (lambda value: None if value is None else writer(value))
     if origin in {tuple, list, Sequence}:
-        each = _writer(arguments[0])
-        return list if each is None else lambda items: [each(item) for item in items]
+        write_item = _writer(arguments[0])
+        return list if write_item is None else lambda items: [write_item(item) for item in items]
     if origin in {dict, Mapping}:
-        inner = _writer(arguments[1])
-        return dict if inner is None else lambda items: {key: inner(item) for key, item in items.items()}
+        write_value = _writer(arguments[1])
+        return dict if write_value is None else lambda items: {key: write_value(item) for key, item in items.items()}
     return None
 
 
@@ -180,17 +183,17 @@ def _schema(cls: type, _source: Any, handler: Any) -> Any:
 
 @cache
 def _described(cls: type) -> type:
-    """Return a dataclass with a body's keys, which pydantic describes."""
+    """Return a dataclass with the keys of a body, from which pydantic generates the schema."""
     described = make_dataclass(cls.__name__, _fields(cls), kw_only=True)
     described.__doc__, described.__module__ = cls.__doc__, cls.__module__
     return described
 
 
 def _fields(cls: type) -> list[Any]:
-    found: list[Any] = []
+    fields: list[Any] = []
     for key, _, hint, optional, inline in members(cls):
         if inline:
-            found += _fields(get_args(hint)[0])
+            fields += _fields(get_args(hint)[0])
         else:
-            found.append((key, hint, field(default=None)) if optional else (key, hint))
-    return found
+            fields.append((key, hint, field(default=None)) if optional else (key, hint))
+    return fields

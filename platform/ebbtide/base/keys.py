@@ -1,6 +1,6 @@
-"""Every label, annotation and resource name that Ebbtide writes or reads, each with an example.
+"""Labels, annotations and resource names that Ebbtide writes or reads, each with an example.
 
-Nothing else in the package spells a key. Upstream: knative.dev/serving pkg/apis/autoscaling/register.go
+No other module contains such a key as a literal. Upstream: knative.dev/serving pkg/apis/autoscaling/register.go
 and pkg/apis/serving/register.go, github.com/kserve/kserve pkg/constants/constants.go, KAI-Scheduler
 pkg/common/constants/constants.go, Project-HAMi/HAMi charts/hami/values.yaml.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-# Ours.
+# Ebbtide.
 EBBTIDE: Final = "ebbtide.dev/"
-#: The canonical spec as JSON, on the top object only: ebbtide.dev/spec: {"image":"…"}
+#: The canonical spec as JSON, only on the top-level object: ebbtide.dev/spec: {"image":"…"}
 SPEC: Final = "ebbtide.dev/spec"
 #: ebbtide.dev/project: team-a
 PROJECT: Final = "ebbtide.dev/project"
-#: What `ebbtide scale` set on live revisions, as JSON, on the top object only: ebbtide.dev/scale: {"minReplicas":2,"base":{…}}
+#: Manual override by `ebbtide scale` as JSON, only on the top-level object: ebbtide.dev/scale: {"minReplicas":2,"base":{…}}
 SCALE: Final = "ebbtide.dev/scale"
 #: ebbtide.dev/category: Deploy
 CATEGORY: Final = "ebbtide.dev/category"
@@ -54,13 +54,13 @@ SCALE_DOWN_DELAY: Final = "autoscaling.knative.dev/scale-down-delay"
 RETENTION: Final = "autoscaling.knative.dev/scale-to-zero-pod-retention-period"
 #: serving.knative.dev/progress-deadline: 1800s
 PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
-#: On what Knative makes for a service: serving.knative.dev/service: chat
+#: On the objects that Knative creates for a service: serving.knative.dev/service: chat
 KNATIVE_SERVICE: Final = "serving.knative.dev/service"
 #: serving.knative.dev/revision: chat-00001
 KNATIVE_REVISION: Final = "serving.knative.dev/revision"
 #: serving.knative.dev/configurationGeneration: "3"
 KNATIVE_GENERATION: Final = "serving.knative.dev/configurationGeneration"
-#: What Knative notes for itself on services and revisions: serving.knative.dev/creator: jane
+#: Prefix of Knative's annotations on services and revisions: serving.knative.dev/creator: jane
 KNATIVE_PREFIX: Final = "serving.knative.dev/"
 #: networking.knative.dev/visibility: cluster-local
 KNATIVE_VISIBILITY: Final = "networking.knative.dev/visibility"
@@ -72,9 +72,9 @@ KSERVE_PREFIX: Final = "serving.kserve.io/"
 DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
 #: serving.kserve.io/autoscalerClass: external
 AUTOSCALER_CLASS: Final = "serving.kserve.io/autoscalerClass"
-#: On what KServe makes for a service: serving.kserve.io/inferenceservice: chat
+#: On the objects that KServe creates for a service: serving.kserve.io/inferenceservice: chat
 KSERVE_SERVICE: Final = "serving.kserve.io/inferenceservice"
-#: serving.kserve.io/stop: "true" takes everything down and keeps the object
+#: serving.kserve.io/stop: "true" removes all derived objects and keeps the InferenceService
 STOP: Final = "serving.kserve.io/stop"
 #: networking.kserve.io/visibility: cluster-local
 KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"
@@ -96,9 +96,9 @@ GPU_SHARED: Final = "nvidia.com/gpu.shared"
 MIG_PREFIX: Final = "nvidia.com/mig-"
 #: nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB
 GPU_PRODUCT: Final = "nvidia.com/gpu.product"
-#: nvidia.com/gpu.memory: "81920" (MiB of one GPU)
+#: nvidia.com/gpu.memory: "81920" (MiB per GPU)
 GPU_MEMORY: Final = "nvidia.com/gpu.memory"
-#: nvidia.com/gpu.replicas: "4" (shares of one GPU)
+#: nvidia.com/gpu.replicas: "4" (shares per GPU)
 GPU_REPLICAS: Final = "nvidia.com/gpu.replicas"
 #: nvidia.com/gpu.sharing-strategy: mps
 GPU_SHARING: Final = "nvidia.com/gpu.sharing-strategy"
@@ -116,5 +116,5 @@ NV_CONTAINER: Final = "nvidia.com/container."
 HAMI_MEMORY: Final = "nvidia.com/gpumem"
 #: nvidia.com/gpumem-percentage: 25
 HAMI_PERCENTAGE: Final = "nvidia.com/gpumem-percentage"
-#: run.ai/type: dgx, Run:ai's node type label
+#: Run:ai's node type label: run.ai/type: dgx
 NODE_TYPE: Final = "run.ai/type"

@@ -1,4 +1,4 @@
-"""The metric table: everything that a consumer asks about a metric of a spec.
+"""Table of the scaling metrics, with all properties that other modules need.
 
 Upstream: knative.dev/serving pkg/reconciler/autoscaling/hpa/resources/hpa.go (HPA class), pkg/autoscaler/scaling (KPA),
 config/core/configmaps/autoscaler.yaml (targets), pkg/queue/request_metric.go (histograms).
@@ -20,11 +20,11 @@ Signal = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"]
 
 
 class Metric(NamedTuple):
-    """One metric: its name in a spec, the autoscaler that reads it, its unit, and whether it allows scaling to zero.
+    """A metric: its name in a spec, the autoscaler that reads it, its unit, and whether it allows scaling to zero.
 
-    The autoscaler reads it under the name in ``knative``, or under one that the profile sets: ``named`` lists the fields of
-    ``metrics.names`` with that name, first the usual one, then the one for a GPU that several pods share. ``standard`` is
-    the field of the profile's ``metrics`` with the name in KServe Standard, where queue-proxy is missing.
+    The autoscaler reads it under the name in ``knative``, or under a name from the profile: ``named`` lists the fields of
+    ``metrics.names`` that hold this name, first the default, then the name for a GPU that several pods share. ``standard``
+    is the field of the profile's ``metrics`` with the name in KServe Standard, which has no queue-proxy.
     """
 
     name: str
@@ -32,32 +32,32 @@ class Metric(NamedTuple):
     to_zero: bool
     unit: str
     source: Source
-    #: The source as the reference describes it.
+    #: Description of the source in the reference.
     how: str
     knative: str | None = None
     named: tuple[str, ...] = ()
     standard: str | None = None
-    #: The default PromQL for KEDA, an average over the workload's pods; None: the query of ``custom``.
+    #: Default PromQL for KEDA, an average over the workload's pods. None: the query of ``custom``.
     query: str | None = None
-    #: The default PromQL on a partitioned GPU; None: ``query``.
+    #: Default PromQL on a partitioned GPU. None: ``query``.
     partition_query: str | None = None
-    #: The key of config-autoscaler with the target of an object without one, and upstream's default.
+    #: Key of config-autoscaler with the default target, and upstream's default value.
     default_target: tuple[str, str] = ("", "")
-    #: The signal that a simulation uses for it; None: a simulation is refused.
+    #: Signal that a simulation uses for the metric. None: the metric cannot be simulated.
     simulated: Signal | None = None
-    #: The largest threshold that can be reached, and the message about a larger one.
+    #: Maximum threshold, and the message for a larger one.
     most: float = 2**31 - 1
-    beyond: str = "a threshold of {} is out of reach"
+    beyond: str = "a threshold of {} cannot be reached"
     #: True if Knative bounds the threshold by the container's hard limit of requests.
     limited: bool = False
-    #: Its label on the page, and the label of one unit.
+    #: Label on the web page, and the label of one unit.
     label: str = ""
     each: str = ""
-    #: Other names for it, which mean something else to Knative or KServe.
+    #: Other names of the metric, which have a different meaning in Knative or KServe.
     aliases: tuple[str, ...] = ()
 
 
-#: The metrics by name, in the order in which they are offered. To add one: one row, one golden case.
+#: The metrics by name, in display order. A new metric needs one row and one golden case.
 ROWS: Final[dict[str, Metric]] = {
     row.name: row
     for row in (
@@ -67,7 +67,7 @@ ROWS: Final[dict[str, Metric]] = {
             to_zero=True,
             unit="requests in flight per replica",
             source="queue-proxy",
-            how="queue-proxy's count",
+            how="request count of queue-proxy",
             knative="concurrency",
             standard="standard_concurrency",
             default_target=("container-concurrency-target-default", "100"),
@@ -81,7 +81,7 @@ ROWS: Final[dict[str, Metric]] = {
             to_zero=True,
             unit="requests per second per replica",
             source="queue-proxy",
-            how="queue-proxy's count",
+            how="request count of queue-proxy",
             knative="rps",
             standard="standard_throughput",
             default_target=("requests-per-second-target-default", "200"),
@@ -101,7 +101,7 @@ ROWS: Final[dict[str, Metric]] = {
             default_target=("", "80"),
             simulated="cpu",
             most=1000,
-            beyond="{} % is out of reach",
+            beyond="a threshold of {}% cannot be reached",
             aliases=("cpu",),
         ),
         Metric(
@@ -113,12 +113,12 @@ ROWS: Final[dict[str, Metric]] = {
             how="DCGM through prometheus-adapter",
             named=("gpu_utilization", "gpu_utilization_per_container"),
             query='avg(DCGM_FI_DEV_GPU_UTIL{namespace="{namespace}",pod=~"{deployment}-.*"})',
-            # On MIG DEV_GPU_UTIL says nothing per instance; GR_ENGINE_ACTIVE is a ratio.
+            # On MIG, DEV_GPU_UTIL has no value per instance; GR_ENGINE_ACTIVE is a ratio.
             partition_query='avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{namespace="{namespace}",pod=~"{deployment}-.*"})',
             simulated="gpu-utilization",
             most=100,
-            beyond="a threshold of {} % is never reached",
-            label="GPU utilisation (%)",
+            beyond="a threshold of {}% cannot be reached",
+            label="GPU utilization (%)",
             aliases=("gpu",),
         ),
         Metric(
@@ -127,7 +127,7 @@ ROWS: Final[dict[str, Metric]] = {
             to_zero=False,
             unit="ms, 95th percentile per replica",
             source="histogram",
-            how="queue-proxy's histogram",
+            how="response time histogram of queue-proxy",
             named=("latency",),
             standard="standard_latency",
             simulated="latency",
@@ -137,52 +137,55 @@ ROWS: Final[dict[str, Metric]] = {
             name="custom",
             autoscaler="hpa",
             to_zero=False,
-            unit="whatever the metric counts, per replica",
+            unit="the metric's own unit, per replica",
             source="adapter",
-            how="the adapter",
+            how="prometheus-adapter or KEDA",
             query='avg({metric}{namespace="{namespace}",pod=~"{deployment}-.*"})',
         ),
     )
 }
 #: The row of every metric without a dedicated one.
 CUSTOM: Final = ROWS["custom"]
-#: The metrics that Knative's and KServe's autoscalers read under these names.
+#: Metric names that Knative's and KServe's autoscalers treat as built-in.
 OF_KNATIVE: Final = ("cpu", "memory", "rps")
-#: What people write where they want no metric: as a metric it would be a custom one of that name.
+#: Words that users write for "no metric". As a value of ``metric``, each would name a custom metric.
 ABSENT: Final = frozenset({"none", "null", "off", "disabled", "false"})
 NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def find(name: str) -> Metric | None:
-    """Return the row of a built-in metric, with hyphens or underscores; None for any other name."""
+    """Return the row of a built-in metric, spelled with hyphens or underscores, or None for any other name."""
     return ROWS.get(name.replace("_", "-"))
 
 
 def resource(name: str) -> Metric | None:
-    """Return the row of a metric that an HPA reads as a resource of the pods, by its name there."""
+    """Return the row of a metric that an HPA reads as a resource metric, by its resource name."""
     return next((row for row in ROWS.values() if row.source == "metrics-server" and row.knative == name), None)
 
 
 def misleading() -> dict[str, str]:
-    """Return the names that mean something else to Knative or KServe, each with the right one, empty if there is none."""
-    said = {alias: row.name for row in ROWS.values() for alias in row.aliases}
-    return {name: said.get(name, "") for name in OF_KNATIVE} | said
+    """Return the names that have a different meaning in Knative or KServe.
+
+    Each name maps to the metric to use instead, or to an empty string if there is none.
+    """
+    name_by_alias = {alias: row.name for row in ROWS.values() for alias in row.aliases}
+    return {name: name_by_alias.get(name, "") for name in OF_KNATIVE} | name_by_alias
 
 
 def near(name: str) -> str | None:
-    """Return the built-in metric that ``name`` is probably a slip of, or None.
+    """Return the built-in metric that ``name`` probably misspells, or None.
 
-    A name that has a built-in one as words of its own (``latency_ms``, ``gpu_utilization_avg``) is no slip.
+    A name that contains a built-in metric as whole words (``latency_ms``, ``gpu_utilization_avg``) is not a misspelling.
     """
-    from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+    from difflib import get_close_matches  # noqa: PLC0415 - needed only for misspelled names
 
-    asked = name.replace("_", "-").lower()
-    close = next(iter(get_close_matches(asked, [*ROWS], 1, 0.8)), None)
-    return None if close is None or (close != asked and f"-{close}-" in f"-{asked}-") else close
+    normalized = name.replace("_", "-").lower()
+    match = next(iter(get_close_matches(normalized, [*ROWS], 1, 0.8)), None)
+    return None if match is None or (match != normalized and f"-{match}-" in f"-{normalized}-") else match
 
 
 class Histogram(NamedTuple):
-    """queue-proxy's response time by Knative version: series, unit, whether its own queue is in it, buckets."""
+    """queue-proxy's response time histogram: series, unit, bounds in ms, and whether it includes queue-proxy's queue."""
 
     series: str
     milliseconds: int
@@ -199,7 +202,7 @@ _OPENCENSUS: Final = (
     700.0, 800.0, 900.0, 1000.0, 2000.0, 5000.0, 10000.0, 20000.0, 50000.0, 100000.0,
 )
 # fmt: on
-#: From this Knative version on. In 1.19 and 1.20 only the time behind the queue is measured.
+#: Histograms by the first Knative version that has them. 1.19 and 1.20 do not measure the time in queue-proxy's queue.
 HISTOGRAMS: Final = (
     ((1, 21), Histogram("http_server_request_duration_seconds", 1000, True, _OTEL)),
     ((1, 19), Histogram("kn_queueproxy_app_duration_seconds", 1000, False, _OTEL)),
@@ -210,5 +213,5 @@ OPENTELEMETRY: Final = (1, 19)
 
 def histogram(knative_version: str) -> Histogram:
     """Return queue-proxy's response time histogram of a Knative version."""
-    asked = version(knative_version)
-    return next(row for since, row in HISTOGRAMS if asked >= since)
+    release = version(knative_version)
+    return next(row for since, row in HISTOGRAMS if release >= since)

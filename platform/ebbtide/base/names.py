@@ -1,26 +1,26 @@
-"""Every derived object name, in one place: at most 63 characters, a hashed tail where one is cut."""
+"""Names of derived objects: at most 63 characters, with a hash where a name is shortened."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: What a Knative Service, an InferenceService and a Kubernetes Service all accept.
+#: Names that are valid for a Knative Service, an InferenceService and a Kubernetes Service.
 WORKLOAD: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LONGEST: Final = 63
 #: Knative names a revision ``<name>-<5 digits>`` and its Deployment ``<revision>-deployment``; pods add a hash.
-#: Knative shortens what grows past 63, but the revision itself is a Service and must fit.
+#: Knative shortens longer names, but the name of the revision is also that of a Service and must fit.
 LONGEST_WORKLOAD: Final = LONGEST - len("-00001")
-#: A KServe predictor is ``<name>-predictor``, and in Knative mode a ksvc with revisions of its own.
+#: A KServe predictor is named ``<name>-predictor``; in Knative mode it is a Knative Service with revisions.
 LONGEST_KSERVE: Final = LONGEST - len("-predictor") - len("-00001")
 
-#: What KEDA puts before a ScaledObject's name to name the HPA that it makes of it.
+#: Prefix that KEDA adds to the name of a ScaledObject to name its HPA.
 KEDA_HPA: Final = "keda-hpa-"
 
 
 def fit(base: str, suffix: str) -> str:
-    """Return ``base-suffix``, cut with a hash where it would pass 63 characters."""
+    """Return ``base-suffix``, shortened with a hash if it would exceed 63 characters."""
     name = f"{base}-{suffix}"
     if len(name) <= LONGEST:
         return name
@@ -31,12 +31,12 @@ def fit(base: str, suffix: str) -> str:
 
 
 def predictor(workload: str) -> str:
-    """Return the name KServe gives the predictor's ksvc or Deployment: ``chat-predictor``."""
+    """Return the name of the predictor's Knative Service or Deployment in KServe: ``chat-predictor``."""
     return f"{workload}-predictor"
 
 
 def services(workload: str, serving: str) -> tuple[str, ...]:
-    """Return the names of the Kubernetes Services that come of a workload: its own, its predictor's, or both.
+    """Return the names of a workload's Kubernetes Services: that of the workload, that of its predictor, or both.
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers (ingress in Knative mode, service in Standard).
     """
@@ -46,16 +46,16 @@ def services(workload: str, serving: str) -> tuple[str, ...]:
 
 
 def autoscaler(workload: str) -> str:
-    """Return the name of our own HPA or ScaledObject: ``chat-autoscaler``.
+    """Return the name of the HPA or ScaledObject that Ebbtide renders: ``chat-autoscaler``.
 
-    Never the predictor's: whatever the class, KServe overwrites an HPA of that name with its own settings, and deletes
-    it as its own at the next look (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/hpa, checkHPAExist).
+    It differs from the predictor's name because KServe overwrites an HPA of that name, whatever the autoscaler class, and
+    deletes it at the next reconciliation (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/hpa, checkHPAExist).
     """
     return fit(workload, "autoscaler")
 
 
 def keda_autoscaler(workload: str) -> str:
-    """Return the name of the HPA that KEDA makes of our ScaledObject: ``keda-hpa-chat-autoscaler``.
+    """Return the name of the HPA that KEDA creates for the ScaledObject: ``keda-hpa-chat-autoscaler``.
 
     Upstream: kedacore/keda controllers/keda/hpa.go, getHPAName.
     """
@@ -63,7 +63,7 @@ def keda_autoscaler(workload: str) -> str:
 
 
 def claim(workload: str, number: int) -> str:
-    """Return the name of a workload's n-th new volume claim: ``chat-data-1``."""
+    """Return the name of a workload's nth new volume claim: ``chat-data-1``."""
     return fit(workload, f"data-{number}")
 
 
@@ -73,10 +73,10 @@ def gpu_claim(workload: str) -> str:
 
 
 def storage_account(workload: str) -> str:
-    """Return the name of the service account that may read a model: ``chat-storage``."""
+    """Return the name of the service account with access to the model's storage: ``chat-storage``."""
     return fit(workload, "storage")
 
 
 def volume(kind: str, number: int) -> str:
-    """Return a pod volume's name: ``secret-1``."""
+    """Return the name of a pod volume: ``secret-1``."""
     return f"{kind}-{number}"

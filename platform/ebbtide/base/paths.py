@@ -1,4 +1,4 @@
-"""Data of an unknown shape, read by path."""
+"""Access by path to nested data of unknown shape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def at(data: Any, *path: str | int, default: Any = None) -> Any:
-    """Return what stands at a path of mappings and lists, or ``default`` where there is nothing or null."""
+    """Return the value at a path of mapping keys and list indexes, or ``default`` if it is missing or null."""
     for part in path:
         if isinstance(data, dict):
             data = data.get(part)

@@ -1,8 +1,8 @@
-"""What is wrong with an input, in its author's words: a code, a place, a reason and a way out.
+"""Problems of an input document: code, field, message and fix.
 
-A ``Problem`` is data. Every reader, rule and backend yields problems instead of raising, so that a
-user sees all of them at once. The long explanation of each code is a section of docs/reference/problems.md,
-which the package carries as ``problems.md``; this module is on the hot path and stays small.
+Readers, rules and backends yield problems instead of raising exceptions, so that a user sees all problems of an input. The
+explanation of each code is a section of docs/reference/problems.md, which the package contains as ``problems.md``. Every
+command imports this module, so it stays small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Severity = Literal["error", "warning"]
-#: A place in a document: keys and list indexes, for example ``("spec", "autoscaling", "minReplicas")``.
+#: A path in a document: keys and list indexes, for example ``("spec", "autoscaling", "minReplicas")``.
 Path = tuple[str | int, ...]
 
 ERROR: Final[Severity] = "error"
@@ -25,10 +25,10 @@ WARNING: Final[Severity] = "warning"
 
 @body("code severity document field line message fix")
 class Problem:
-    """One thing wrong or surprising about one document.
+    """An error or a warning about a document.
 
-    ``field`` is the place in the document as its author wrote it. ``line`` is 1-based, 0 if unknown.
-    ``document`` names the document for a person (``chat.yaml#2`` or the workload's name).
+    ``field`` is the path in the document that the user wrote. ``line`` is 1-based, 0 if unknown. ``document`` is the name of
+    the document for messages (``chat.yaml#2`` or the workload's name).
     """
 
     code: str
@@ -42,7 +42,7 @@ class Problem:
 
     @property
     def path(self) -> str:
-        """The field as text: ``spec.environmentVariables[0].name``."""
+        """Path of the field as text: ``spec.environmentVariables[0].name``."""
         return dotted(self.field)
 
 
@@ -52,7 +52,7 @@ def warning(code: str, where: Path, message: str, fix: str = "") -> Problem:
 
 
 def dotted(path: Path) -> str:
-    """Return ``path`` as text: keys joined by dots, indexes in brackets."""
+    """Return ``path`` as text, with keys joined by dots and indexes in brackets."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -63,17 +63,17 @@ def dotted(path: Path) -> str:
 
 
 def errors(problems: list[Problem]) -> list[Problem]:
-    """Return those of ``problems`` that stop the translation."""
+    """Return the problems that stop the translation."""
     return [problem for problem in problems if problem.severity == ERROR]
 
 
 def failed(problems: Iterable[Problem]) -> bool:
-    """Return whether any of ``problems`` stops the translation."""
+    """Return whether any problem stops the translation."""
     return any(problem.severity == ERROR for problem in problems)
 
 
 def shown(value: Any) -> str:
-    """Return a value from outside as a message shows it."""
+    """Return a value of the input as text for a message."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -86,5 +86,5 @@ def shown(value: Any) -> str:
 
 
 def cut(text: str) -> str:
-    """Return a text cut to what one line of a message holds."""
+    """Return a text shortened to fit on one line of a message."""
     return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - a line's worth

@@ -1,17 +1,17 @@
-"""Text for people: counted nouns, and text from outside without control characters."""
+"""Text for display: counted nouns, and untrusted text without control characters."""
 
 from __future__ import annotations
 
 
 def counted(amount: int, noun: str) -> str:
-    """Return an amount with its noun: ``1 pod``, ``3 pods``."""
+    """Return an amount with its noun in the correct number: ``1 pod``, ``3 pods``."""
     return f"{amount} {noun}{'' if amount == 1 else 's'}"
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Return ``text`` with a space for each control character but those of ``keep``.
+    """Return ``text`` with control characters replaced by spaces, except those in ``keep``.
 
-    No text from outside can then move a terminal's cursor or turn the reading direction.
+    The text can then neither move a terminal's cursor nor reverse the reading direction.
     """
     if text.isprintable():
         return text

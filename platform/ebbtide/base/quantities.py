@@ -1,7 +1,7 @@
 """Kubernetes quantities as exact whole numbers.
 
-Upstream: k8s.io/apimachinery/pkg/api/resource.ParseQuantity. Values are kept in billionths, the finest
-suffix there is (``n``), so that no float comes near them.
+Upstream: k8s.io/apimachinery/pkg/api/resource.ParseQuantity. Values are integers in billionths, the smallest unit (suffix
+``n``), so that no rounding errors occur.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
 _FORM: Final = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([-+]?[0-9]{1,3})|([A-Za-z]{0,2}))")
-#: Kubernetes counts in signed 64 bits.
+#: Kubernetes stores quantities in 64 signed bits.
 LARGEST: Final = NANO << 63
-#: suffix: billionths in one unit.
+#: Billionths per unit, by suffix.
 _UNITS: Final = {
     "n": 1,
     "u": 1_000,
@@ -41,11 +41,11 @@ _UNITS: Final = {
 
 
 def nano(text: str | float) -> int | None:
-    """Return ``text`` in billionths, rounded up as Kubernetes rounds, or None if it is no quantity or past 64 bits."""
-    found = _FORM.fullmatch(str(text))
-    if found is None:
+    """Return a quantity in billionths, rounded up as in Kubernetes, or None if it is invalid or exceeds 64 bits."""
+    match = _FORM.fullmatch(str(text))
+    if match is None:
         return None
-    number, exponent, suffix = found.groups()
+    number, exponent, suffix = match.groups()
     unit = _UNITS.get(suffix or "")
     if unit is None:
         return None
@@ -58,41 +58,41 @@ def nano(text: str | float) -> int | None:
 
 
 def whole(text: str | float) -> int | None:
-    """Return ``text`` as a whole number, rounded up, or None if it is no quantity."""
+    """Return a quantity as a whole number, rounded up, or None if it is invalid."""
     value = nano(text)
     return None if value is None else -(-value // NANO)
 
 
 def is_milli(value: float) -> bool:
-    """Whether CPU cores are whole thousandths, the finest that Kubernetes counts; float noise aside."""
-    return abs(value * 1000 - round(value * 1000)) < 1e-6  # noqa: PLR2004 - noise of a float
+    """Return whether CPU cores are a multiple of 0.001, the smallest unit in Kubernetes, apart from rounding errors."""
+    return abs(value * 1000 - round(value * 1000)) < 1e-6  # noqa: PLR2004 - rounding errors of floats
 
 
 def cores(value: float) -> str:
-    """Return CPU cores, of whole thousandths, as a canonical quantity: 0.5 is ``500m``, 2 is ``2``."""
+    """Return CPU cores, a multiple of 0.001, as a canonical quantity: ``500m`` for 0.5, ``2`` for 2."""
     milli = round(value * 1000)
     return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
 
 
 def number(value: float) -> str:
-    """Return a float, rounded to six places, without a needless fraction or exponent: 0.25, 4, 0.0001."""
+    """Return a float rounded to six places, without trailing zeros or an exponent: 0.25, 4, 0.0001."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def plain(value: float) -> float:
-    """Return a whole float as an int, so that it is written without a fraction."""
+    """Return a float as an int if it is a whole number, so that it is written without a fraction."""
     return int(value) if value == int(value) else value
 
 
 def parse_whole(text: Any) -> int | None:
-    """Return a whole number of at most ten digits, given as text or as an int; None for anything else."""
+    """Return an int, or a string of at most ten digits as an int; None for any other value."""
     if isinstance(text, int) and not isinstance(text, bool):
         return text
     return int(text) if isinstance(text, str) and re.fullmatch(r"[0-9]{1,10}", text) else None
 
 
 def parse_number(text: Any) -> float | None:
-    """Return a decimal number without sign or exponent, given as text or as an int; None for anything else."""
+    """Return an int, or a string with a decimal number without sign or exponent as a number; None for any other value."""
     if isinstance(text, int) and not isinstance(text, bool):
         return text
     if isinstance(text, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text):
@@ -101,13 +101,13 @@ def parse_number(text: Any) -> float | None:
 
 
 def mebibytes(text: str | int) -> int:
-    """Return a memory quantity in whole MiB, rounded up; 0 if it is none."""
+    """Return a memory quantity in whole MiB, rounded up, or 0 if it is invalid."""
     value = whole(text)
     return 0 if value is None else -(-value // MIB)
 
 
 def age(seconds: float) -> str:
-    """Return an age as kubectl writes it: 12s, 5m, 3h, 12d."""
+    """Return an age in kubectl's format: 12s, 5m, 3h, 12d."""
     if seconds < 2 * MINUTE:
         return f"{seconds:.0f}s"
     if seconds < 2 * HOUR:

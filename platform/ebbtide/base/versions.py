@@ -1,8 +1,8 @@
-"""Dotted versions as numbers that compare."""
+"""Dotted versions as comparable tuples of numbers."""
 
 from __future__ import annotations
 
 
 def version(text: str) -> tuple[int, ...]:
-    """Return a dotted version as numbers: ``1.21`` is (1, 21)."""
+    """Return a dotted version as a tuple of numbers: (1, 21) for ``1.21``."""
     return tuple(int(part) for part in text.split("."))

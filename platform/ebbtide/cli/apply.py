@@ -1,4 +1,4 @@
-"""``ebbtide apply``: the plan, a question, the writes in order, timed progress by phase, the URL and a curl line."""
+"""``ebbtide apply``: print the plan, ask for confirmation, write the objects in order, report progress and the URL."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
 FINE: Final = 0
 USAGE: Final = 2
-WORDS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! refused"}
+VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! refused"}
 OPTIONS: Final = (
     *FILES,
     *connection.CONNECTION,
     YES,
-    option("--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"),
-    switch("--dry-run", help="show the plan, with the cluster's own verdict, and write nothing"),
+    option(
+        "--wait",
+        metavar="TIME",
+        default="5m",
+        help="Time to wait until the workloads are ready, as in 90s; 0 does not wait (default: 5m)",
+    ),
+    switch("--dry-run", help="Print the plan after a server-side dry run, and write nothing"),
     FORCE,
     QUIET,
     output("text", "json", "name"),
@@ -34,38 +39,46 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    """Translate, plan, ask, apply, wait."""
+    """Translate the specs and apply the result."""
     profile = common.read_profile(options.profile)
-    made, problems = workloads(options.files, Batch(profile, fold=True))
+    translated, problems = workloads(options.files, Batch(profile, fold=True))
     common.show_unless_quiet(problems, options)
     if code := common.exit_code(problems):
         return code
-    return applied(made, options)
+    return applied(translated, options)
 
 
 def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
-    from ebbtide.cluster.write import apply  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.write import apply  # noqa: PLC0415 - not loaded for --help
 
     return apply.workloads(common.documents(common.sources(files), batch.profile), batch)
 
 
-def applied(made: list[Workload], options: Options, *, create: bool = False) -> int:
-    """Plan, ask, apply and wait, for workloads that are translated; with ``create`` they must not be there yet."""
+def applied(workloads: list[Workload], options: Options, *, create: bool = False) -> int:
+    """Plan, confirm, apply and wait for translated workloads; with ``create``, fail if one exists."""
     limit = connection.limit_of(options)
-    return connection.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit, create=create))
+    return connection.on_cluster(options, lambda cluster: _apply(cluster, workloads, options, limit, create=create))
 
 
-def _apply(cluster: connection.Cluster, made: list[Workload], options: Options, limit: float, *, create: bool) -> int:
+def _apply(
+    cluster: connection.Cluster, workloads: list[Workload], options: Options, limit: float, *, create: bool
+) -> int:
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
     out = sys.stdout if options.output == "text" else sys.stderr
-    planned = [apply.plan(cluster, workload, create=create) for workload in made]
-    for item in planned:
-        out.write(shown(item))
-    refused = any(step.verdict == "refused" or (step.owners and not options.force) for p in planned for step in p.steps)
+    planned = [apply.plan(cluster, workload, create=create) for workload in workloads]
+    for planned_workload in planned:
+        out.write(shown(planned_workload))
+    refused = any(
+        step.verdict == "refused" or (step.owners and not options.force)
+        for planned_workload in planned
+        for step in planned_workload.steps
+    )
     out.flush()
-    count = agreed([step for item in planned for step in item.steps], options, planned, refused=refused)
+    count = agreed(
+        [step for planned_workload in planned for step in planned_workload.steps], options, planned, refused=refused
+    )
     clock = connection.clock()
 
     def say(text: str) -> None:
@@ -79,43 +92,57 @@ def _apply(cluster: connection.Cluster, made: list[Workload], options: Options, 
         written += 1
         say(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
 
-    # All are written before any is waited for: they start side by side.
+    # Write every workload before waiting for the first, so that they start concurrently.
     try:
-        for item in planned:
-            apply.carry_out(cluster, item, clock, force=options.force, done=done)
+        for planned_workload in planned:
+            apply.carry_out(cluster, planned_workload, clock, force=options.force, done=done)
     except KeyboardInterrupt:
         terminal.end(
-            f"\nstopped: {written} of {count} objects are written and stay; ebbtide apply writes the others",
+            f"\nInterrupted: {written} of {counted(count, 'object')} written. To write the rest, run ebbtide apply again.",
             connection.INTERRUPTED,
         )
     if options.output == "name":
-        sys.stdout.writelines(f"{item.workload.namespace}/{item.workload.name}\n" for item in planned)
+        sys.stdout.writelines(
+            f"{planned_workload.workload.namespace}/{planned_workload.workload.name}\n" for planned_workload in planned
+        )
         sys.stdout.flush()
     if not limit:
         if as_json:
-            common.write_json(_answers((item, None) for item in planned))
+            common.write_json(_answers((planned_workload, None) for planned_workload in planned))
         return FINE
-    ends: list[tuple[Planned, Status | None]] = []
+    statuses: list[tuple[Planned, Status | None]] = []
     try:
-        for item in planned:
-            lead = f"{item.workload.name}: " if len(planned) > 1 else ""
-            seen = partial(_progress, say, lead)
-            ends.append((item, apply.wait(cluster, item.workload.name, item.workload.namespace, clock, limit, seen)))
+        for planned_workload in planned:
+            prefix = f"{planned_workload.workload.name}: " if len(planned) > 1 else ""
+            report = partial(_progress, say, prefix)
+            statuses.append(
+                (
+                    planned_workload,
+                    apply.wait(
+                        cluster,
+                        planned_workload.workload.name,
+                        planned_workload.workload.namespace,
+                        clock,
+                        limit,
+                        report,
+                    ),
+                )
+            )
     except KeyboardInterrupt:
         terminal.end(
-            "\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME",
+            "\nStopped waiting. The applied objects stay in the cluster. For their status, run ebbtide list.",
             connection.INTERRUPTED,
         )
-    return _ended(ends, limit, options.output)
+    return _ended(statuses, limit, options.output)
 
 
 def agreed(steps: Sequence[Step], options: Options, data: Any, *, refused: bool) -> int:
-    """Return how many objects the user agrees to write; a plan that is refused, or only shown, ends the command."""
+    """Return how many objects the user agrees to write. Exit if the plan is refused or this is a dry run."""
     if options.dry_run or refused:
         if options.output in {"json", "yaml"}:
             terminal.answer(data, options.output)
         if refused:
-            terminal.tell("nothing is written: see what is marked with ! above")
+            terminal.tell("Nothing was written. Fix the lines marked with ! above.")
         raise SystemExit(connection.CLUSTER if refused else FINE)
     count = sum(step.verdict != "keep" for step in steps)
     if count and not terminal.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
@@ -123,50 +150,50 @@ def agreed(steps: Sequence[Step], options: Options, data: Any, *, refused: bool)
     return count
 
 
-def _ended(ends: list[tuple[Planned, Status | None]], limit: float, form: str) -> int:
+def _ended(statuses: list[tuple[Planned, Status | None]], limit: float, output_format: str) -> int:
     code = FINE
-    for item, end in ends:
-        if end is None:
+    for planned, status in statuses:
+        if status is None:
             terminal.tell(
-                f"{item.workload.name} is not ready after {limit:.0f} s; it goes on: "
-                f"ebbtide describe {item.workload.name} -n {item.workload.namespace}"
+                f"{planned.workload.name} is not ready after {limit:.0f} s. It continues to start; for its status, run "
+                f"ebbtide describe {planned.workload.name} -n {planned.workload.namespace}"
             )
             code = connection.CLUSTER
-        elif end.phase in {"Failed", "Degraded"}:
-            terminal.tell(f"{end.name} is {end.phase}: {end.why}")
+        elif status.phase in {"Failed", "Degraded"}:
+            terminal.tell(f"{status.name} is {status.phase}: {status.why}")
             code = connection.CLUSTER
-        elif form == "text" and end.url:
-            sys.stdout.write(f"\n{end.url}\n{terminal.curl(end)}\n")
-    if form == "json":
-        common.write_json(_answers(ends))
+        elif output_format == "text" and status.url:
+            sys.stdout.write(f"\n{status.url}\n{terminal.curl(status)}\n")
+    if output_format == "json":
+        common.write_json(_answers(statuses))
     return code
 
 
-def _answers(ends: Iterable[tuple[Planned, Status | None]]) -> list[dict[str, Any]]:
-    """Return plans with what came of them; null where nobody waited for it, or not long enough."""
-    return [{"plan": item, "status": end} for item, end in ends]
+def _answers(statuses: Iterable[tuple[Planned, Status | None]]) -> list[dict[str, Any]]:
+    """Return each plan with the workload's status, which is null if the command did not wait or the wait timed out."""
+    return [{"plan": planned, "status": status} for planned, status in statuses]
 
 
 def shown(planned: Planned) -> str:
     workload = planned.workload
-    pods = "replaces the pods" if workload.plan.serving == "kserve-standard" else "makes a new revision"
-    lines = [f"{workload.namespace}/{workload.name}", *lines_of(planned.steps, pods)]
+    rollout = "replaces the pods" if workload.plan.serving == "kserve-standard" else "creates a new revision"
+    lines = [f"{workload.namespace}/{workload.name}", *lines_of(planned.steps, rollout)]
     lines += [f"  {line}" for line in planned.cost]
     return "\n".join(lines) + "\n"
 
 
-def lines_of(steps: Iterable[Step], pods: str = "") -> Iterator[str]:
-    """Yield what becomes of objects, line by line; ``pods`` says what a change of the template does."""
+def lines_of(steps: Iterable[Step], rollout: str = "") -> Iterator[str]:
+    """Yield the plan as lines; ``rollout`` states the effect of a change to the pod template."""
     for step in steps:
-        rollout = f", which {pods}" if step.rollout else ""
-        yield f"  {WORDS[step.verdict]:9} {step.label}{rollout}"
+        effect = f" ({rollout})" if step.rollout else ""
+        yield f"  {VERDICT_LABELS[step.verdict]:9} {step.label}{effect}"
         yield from (f"      {printable(str(change))}" for change in step.changes)
         yield from (f"      note: {note}" for note in step.notes)
         if step.refusal:
             yield f"      ! {printable(step.refusal)}"
         for owner, fields in step.owners.items():
-            yield f"      ! {owner} owns {', '.join(fields)}: --force takes it over"
+            yield f"      ! field ownership conflict: {owner} owns {', '.join(fields)}; --force takes the fields over"
 
 
-def _progress(say: Callable[[str], None], lead: str, look: Look) -> None:
-    say(terminal.progress(look, lead))
+def _progress(say: Callable[[str], None], prefix: str, poll: Look) -> None:
+    say(terminal.progress(poll, prefix))

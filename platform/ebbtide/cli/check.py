@@ -1,10 +1,11 @@
-"""``ebbtide check``: every problem with its code, place, reason and fix."""
+"""``ebbtide check``: report every problem with its code, location, message and fix."""
 
 from __future__ import annotations
 
 import sys
 from typing import Final
 
+from ebbtide.base.prose import counted
 from ebbtide.cli.common import documents, exit_code, read_profile, show, sources, write_json
 from ebbtide.cli.options import FILES, Options, output
 from ebbtide.documents.check import Batch
@@ -13,7 +14,7 @@ OPTIONS: Final = (*FILES, output("text", "json"))
 
 
 def run(options: Options) -> int:
-    """List the problems; the answer is on stdout, since it is what was asked for."""
+    """Print the problems on stdout, because they are the output of this command."""
     profile = read_profile(options.profile)
     batch = Batch(profile)
     problems = [problem for loaded in documents(sources(options.files), profile) for problem in batch.add(loaded)[2]]
@@ -23,5 +24,10 @@ def run(options: Options) -> int:
     else:
         show(problems, sys.stdout)
         errors = sum(problem.severity == "error" for problem in problems)
-        sys.stdout.write(f"{batch.services} services translate, {errors} errors, {len(problems) - errors} warnings\n")
+        summary = (
+            f"{counted(batch.services, 'service')} translated",
+            counted(errors, "error"),
+            counted(len(problems) - errors, "warning"),
+        )
+        sys.stdout.write(f"{', '.join(summary)}\n")
     return exit_code(problems)

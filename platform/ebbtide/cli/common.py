@@ -1,4 +1,4 @@
-"""Shared parts of several commands: files to documents, the profile, and problems as text."""
+"""Input and output that several commands share: sources, documents, the profile, and problems as text."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import Loaded
 
-ENDINGS: Final = (".yaml", ".yml", ".json")
+EXTENSIONS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"
-COLOURS: Final = {
+COLORS: Final = {
     "error": "\x1b[31m",
     "good": "\x1b[32m",
     "warning": "\x1b[33m",
@@ -32,46 +32,46 @@ COLOURS: Final = {
 }
 
 
-def read_profile(where: str) -> Profile:
-    """Return the profile, or print what is wrong with it and end the command."""
-    profile = profile_or_problems(where)
+def read_profile(path: str) -> Profile:
+    """Return the profile, or print its problems and exit with code 1."""
+    profile = profile_or_problems(path)
     if profile is None:
         raise SystemExit(1)
     return profile
 
 
-def profile_or_problems(where: str) -> Profile | None:
-    """Return the profile, or print what is wrong with it."""
-    if where == BUILT_IN_NAME:
+def profile_or_problems(path: str) -> Profile | None:
+    """Return the profile, or print its problems and return None."""
+    if path == BUILT_IN_NAME:
         return profiles.built_in()
-    profile, problems = profiles.read(where)
+    profile, problems = profiles.read(path)
     show(problems)
     return profile
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The bytes of a file or of stdin, or of a part of one that starts on ``first_line``."""
+    """Bytes of a file, of stdin, or of a section of either that starts on ``first_line``."""
 
     name: str
     text: bytes
-    #: Whether a document that is no spec is a problem: a folder may hold its profile beside the specs.
+    #: True if a document of another kind is a problem. It is not in a directory, which may contain a profile as well.
     strictly: bool = True
     first_line: int = 1
-    #: Why there are no bytes.
+    #: Reason why the source cannot be read.
     unread: Problem | None = None
 
 
 def sources(files: Iterable[str]) -> Iterator[Source]:
-    """Yield files, the files of folders, and stdin, read."""
+    """Read the named files, the files in the named directories, and stdin for ``-``."""
     for name in files:
         if name == STDIN:
             yield Source("stdin", sys.stdin.buffer.read())
             continue
         path = Path(name)
         if path.is_dir():
-            for inside in sorted(item for item in path.rglob("*") if item.suffix in ENDINGS):
-                yield _source(inside, strictly=False)
+            for file in sorted(entry for entry in path.rglob("*") if entry.suffix in EXTENSIONS):
+                yield _source(file, strictly=False)
         else:
             yield _source(path, strictly=True)
 
@@ -81,19 +81,19 @@ def _source(path: Path, *, strictly: bool) -> Source:
     try:
         return Source(name, path.read_bytes(), strictly)
     except OSError as error:
-        found = Problem(
+        problem = Problem(
             "FIL001",
             (),
-            f"the file cannot be read: {(error.strerror or 'unknown reason').lower()}",
-            "check the name and the permissions",
+            f"cannot read the file: {(error.strerror or 'unknown error').lower()}",
+            "check the file name and its permissions",
             document=name,
         )
-        return Source(name, b"", strictly, unread=found)
+        return Source(name, b"", strictly, unread=problem)
 
 
-def documents(found: Iterable[Source], profile: Profile) -> Iterator[Loaded]:
-    """Yield every document of the sources; what cannot be read is a problem of its own."""
-    for source in found:
+def documents(sources: Iterable[Source], profile: Profile) -> Iterator[Loaded]:
+    """Yield every document of the sources; a source that cannot be read becomes a document with a problem."""
+    for source in sources:
         if source.unread is not None:
             yield unread(source.name, [source.unread])
         else:
@@ -103,30 +103,30 @@ def documents(found: Iterable[Source], profile: Profile) -> Iterator[Loaded]:
 
 
 def colours(stream: TextIO) -> dict[str, str]:
-    """Return escape codes, which are empty unless the stream is a terminal."""
-    return COLOURS if stream.isatty() else dict.fromkeys(COLOURS, "")
+    """Return ANSI escape codes by style, or empty strings if the stream is not a terminal."""
+    return COLORS if stream.isatty() else dict.fromkeys(COLORS, "")
 
 
 def show_unless_quiet(problems: Iterable[Problem], options: Options) -> None:
-    """Print problems, without warnings if the user wants none."""
+    """Print problems, without warnings if ``--quiet`` is set."""
     show(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
 
 
 def show(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
-    """Print problems for a person: place, code, what is wrong, and what to do."""
-    out = stream or sys.stderr
-    colour = colours(out)
+    """Print problems as text: severity, code, location, message and fix. Default stream: stderr."""
+    output = stream or sys.stderr
+    colors = colours(output)
     for problem in problems:
-        place = problem.document or "input"
+        location = problem.document or "input"
         if problem.line:
-            place += f":{problem.line}"
+            location += f":{problem.line}"
         field = f" {problem.path}" if problem.field else ""
-        out.write(
-            f"{colour[problem.severity]}{problem.severity}{colour['end']} {colour['bold']}{problem.code}{colour['end']} "
-            f"{place}{field}\n    {problem.message}\n"
+        output.write(
+            f"{colors[problem.severity]}{problem.severity}{colors['end']} {colors['bold']}{problem.code}{colors['end']} "
+            f"{location}{field}\n    {problem.message}\n"
         )
         if problem.fix:
-            out.write(f"    {colour['fix']}fix:{colour['end']} {problem.fix}\n")
+            output.write(f"    {colors['fix']}fix:{colors['end']} {problem.fix}\n")
 
 
 def exit_code(problems: Iterable[Problem]) -> int:
@@ -135,7 +135,7 @@ def exit_code(problems: Iterable[Problem]) -> int:
 
 
 def write_json(value: Any) -> None:
-    import json  # noqa: PLC0415 - text output needs none
+    import json  # noqa: PLC0415 - text output does not need it
 
     json.dump(serialize(value), sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")

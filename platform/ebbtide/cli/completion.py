@@ -1,4 +1,4 @@
-"""``ebbtide completion``: the shell code that completes commands, options and files."""
+"""``ebbtide completion``: generate a shell script that completes commands, options and file names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Final
 
 from ebbtide.cli.options import Options, option
 
-OPTIONS: Final = (option("shell", choices=("bash", "zsh", "fish"), help="the shell"),)
+OPTIONS: Final = (option("shell", choices=("bash", "zsh", "fish"), help="Shell"),)
 
 
 def run(options: Options) -> int:
-    """Print the code; put it into the shell's start file."""
+    """Print the script; the user adds it to the shell's startup file."""
     from argcomplete.shell_integration import shellcode  # noqa: PLC0415 - no other command needs it
 
     sys.stdout.write(shellcode(["ebbtide"], shell=options.shell))

@@ -1,6 +1,6 @@
-"""Options of the commands for a live cluster: how to reach it, in which namespace, how long to wait.
+"""Connection options of the commands for a live cluster: kubeconfig, namespace, Prometheus and wait time.
 
-Nothing of a cluster is loaded before a command runs, and the client only when it connects.
+Importing this module loads no cluster code; the Kubernetes client is loaded when a command connects.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.slo.source import Source
 
-#: Any cluster that a command may work on.
+#: Cluster that a command works on.
 Cluster: TypeAlias = "protocol.Cluster"
 CLUSTER: Final = 3
-#: The exit code of what Ctrl-C ended, as shells have it.
+#: Exit code after Ctrl-C, as in shells.
 INTERRUPTED: Final = 130
 DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
-#: So many digits that no bound of ours has more, and Python reads them.
+#: Whole number of at most 20 digits: more than any limit here needs, fewer than Python's conversion limit.
 WHOLE: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
-#: The highest port of TCP.
-PORTS: Final = 65535
-#: What Knative's annotations and Kubernetes' objects count in: int32.
-MOST: Final = 2**31 - 1
+#: Highest TCP port.
+MAX_PORT: Final = 65535
+#: Largest int32, the integer type of Knative's annotations and of Kubernetes' replica counts.
+MAX_INT32: Final = 2**31 - 1
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-#: The environment's variable for who counts the requests.
+#: Environment variable with the Prometheus URL.
 PROMETHEUS: Final = "EBBTIDE_PROMETHEUS"
-#: Seconds that a list waits for the load.
-LOAD_PATIENCE: Final = 5.0
+#: Time that ``list`` waits for Prometheus, in seconds.
+LOAD_TIMEOUT_SECONDS: Final = 5.0
 
 
 class SystemClock:
-    """The machine's own time."""
+    """Clock of this machine."""
 
     def now(self) -> float:
         """Return the time in seconds since 1970."""
@@ -53,109 +53,118 @@ class SystemClock:
         time.sleep(seconds)
 
 
-#: The options that name a cluster.
+#: Options that select a cluster.
 CONNECTION: Final = (
-    option("--kubeconfig", metavar="FILE", help="the kubeconfig; default KUBECONFIG, or the user's own"),
-    option("--context", metavar="NAME", help="a context of the kubeconfig; default its current one"),
+    option("--kubeconfig", metavar="FILE", help="Path to the kubeconfig file (default: $KUBECONFIG or ~/.kube/config)"),
+    option("--context", metavar="NAME", help="Kubeconfig context (default: the current context)"),
 )
-#: The options that name a cluster, and a project or namespace in it.
+#: Options that select a cluster, and a project or namespace in it.
 PLACE: Final = (
     *CONNECTION,
-    option("-p", "--project", group=ONE_OF, metavar="P", help="a project; its namespace is found by label or profile"),
-    option("-n", "--namespace", group=ONE_OF, metavar="NS", help="a namespace; default the context's"),
+    option(
+        "-p", "--project", group=ONE_OF, metavar="P", help="Project; its namespace is found by label or by the profile"
+    ),
+    option("-n", "--namespace", group=ONE_OF, metavar="NS", help="Namespace (default: the namespace of the context)"),
 )
-EVERYWHERE: Final = switch("-A", "--all", group=ONE_OF, help="all namespaces")
+EVERYWHERE: Final = switch("-A", "--all", group=ONE_OF, help="All namespaces")
 NAMES: Final = option(
-    "--profile", metavar="P", default=BUILT_IN_NAME, help="what names a project's namespace, if no label does"
+    "--profile",
+    metavar="P",
+    default=BUILT_IN_NAME,
+    help="Cluster profile, used if no namespace has the project's label",
 )
-#: A workload's name and place.
-WORKLOAD: Final = (option("name", metavar="NAME", help="the workload"), *PLACE, NAMES)
+#: Options that select a workload.
+WORKLOAD: Final = (option("name", metavar="NAME", help="Name of the workload"), *PLACE, NAMES)
 COUNTS: Final = option(
     "--prometheus",
     metavar="URL",
-    # argparse reads a default as it reads a word.
+    # argparse applies ``type`` to a default that is a string.
     default="",
     type=lambda text: text or os.environ.get(PROMETHEUS) or None,
-    help=f"who counts the requests; default {PROMETHEUS}, or the profile's through the API server",
+    help=f"Prometheus URL (default: ${PROMETHEUS}, or the profile's Prometheus through the API server)",
 )
 
 
 def waiting(until: str) -> Option:
-    """Return the option how long to wait for what a command began; nothing by default."""
-    return option("--wait", metavar="TIME", default="0", help=f"how long to wait until {until}: 90s, 5m; default 0")
+    """Return the option ``--wait``, 0 by default; ``until`` names the state that the command waits for."""
+    return option(
+        "--wait", metavar="TIME", default="0", help=f"Time to wait until {until}, as in 90s or 5m (default: 0)"
+    )
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """Return what reads an option that is a whole number from ``low`` to ``high``."""
+    """Return a parser for an option that is a whole number from ``low`` to ``high``."""
 
     def read(text: str) -> int:
         if WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
-            from argparse import ArgumentTypeError  # noqa: PLC0415 - it is there when an option is read
+            from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
 
-            raise ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+            raise ArgumentTypeError(f"invalid value {text!r}: must be a whole number from {low} to {high}")
         return int(text)
 
     return read
 
 
 def above_zero(text: str) -> float:
-    """Return an option that is a number above 0, of what Kubernetes can count to."""
+    """Parse an option that is a number above 0 and at most the largest int32."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= MOST:
+    if not 0 < value <= MAX_INT32:
         from argparse import ArgumentTypeError  # noqa: PLC0415 - as in whole
 
-        raise ArgumentTypeError(f"{text!r} is no number above 0 and up to {MOST}")
+        raise ArgumentTypeError(f"invalid value {text!r}: must be a number above 0 and at most {MAX_INT32}")
     return value
 
 
 def connect(kubeconfig: str | None, context: str | None) -> Cluster:
-    """Return the cluster.
+    """Connect to the cluster.
 
     Raises:
-        UnreachableError: the client is not installed, or the kubeconfig gives no cluster.
+        UnreachableError: the client is not installed, or the kubeconfig names no cluster.
 
     """
     from ebbtide.cluster.client.protocol import UnreachableError  # noqa: PLC0415 - only when a command connects
 
     try:
-        from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - the client is slow to load
+        from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - the client is slow to import
     except ImportError as error:
         raise UnreachableError(
-            f"the Kubernetes client is not installed ({error}): pip install 'ebbtide[cluster]'"
+            f"the Kubernetes client is not installed ({error}); run pip install 'ebbtide[cluster]'"
         ) from error
     return Kubernetes.of_kubeconfig(kubeconfig, context)
 
 
 def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> Source:
-    """Return the Prometheus: at the address given, else at the profile's, from outside through the API server.
+    """Return the Prometheus at ``address``, or the profile's, from outside the cluster through the API server.
 
     Raises:
-        SourceError: the client is not installed, or the address makes no sense.
+        SourceError: the client is not installed, or the address is invalid.
 
     """
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
 
     try:
-        from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to load
+        from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to import
     except ImportError as error:
-        raise SourceError(f"Prometheus' client is not installed ({error}): pip install 'ebbtide[slo]'") from error
-    known = profile.spec.metrics.prometheus
-    if address or prometheus.in_cluster() or prometheus.proxied(known) is None:
-        return prometheus.Prometheus(address or known, profile)
+        raise SourceError(
+            f"the Prometheus client is not installed ({error}); run pip install 'ebbtide[slo]'"
+        ) from error
+    profile_address = profile.spec.metrics.prometheus
+    if address or prometheus.in_cluster() or prometheus.proxied(profile_address) is None:
+        return prometheus.Prometheus(address or profile_address, profile)
     api = getattr(cluster, "api", None)
     if api is None:
-        raise SourceError("this cluster has no API server to reach Prometheus through: say --prometheus")
-    return prometheus.through(api, known, profile)
+        raise SourceError("this cluster has no API server to reach Prometheus through; set --prometheus")
+    return prometheus.through(api, profile_address, profile)
 
 
 def counts(cluster: Cluster, options: Options, profile: Profile) -> Source | None:
-    """Return who counts the requests: the address that is given, else the profile's by way of the API server.
+    """Return the metrics source: the address of ``--prometheus``, or the profile's through the API server.
 
     Raises:
-        SourceError: the address that is given is none, or the client for it is not installed.
+        SourceError: the address of ``--prometheus`` is invalid, or the client is not installed.
 
     """
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
@@ -169,41 +178,41 @@ def counts(cluster: Cluster, options: Options, profile: Profile) -> Source | Non
 
 
 def source_of(cluster: Cluster, options: Options) -> Source | None:
-    """Return who counts, of a command that goes on without: none where the profile cannot be read either."""
+    """Return the metrics source for a command that also works without; None if the profile cannot be read."""
     profile = profile_or_problems(options.profile)
     return None if profile is None else counts(cluster, options, profile)
 
 
-def with_loads(found: Sequence[Status], source: Source | None, *, asked_for: bool, when: float) -> list[Status]:
-    """Return statuses with what moves them now; whoever cannot say it is told of only if he was named.
+def with_loads(statuses: Sequence[Status], source: Source | None, *, explicit: bool, when: float) -> list[Status]:
+    """Return the statuses with the current value of the scaling metric.
 
-    A list must not wait long for what is only one column of it.
+    A failure is reported only if the user named the source. The wait is limited, because the metric is only one column.
     """
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
 
-    from ebbtide.cluster.read.status import with_loads as loaded  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import with_loads as load  # noqa: PLC0415 - as above
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     if source is None:
-        return list(found)
-    aside = ThreadPoolExecutor(1)
+        return list(statuses)
+    executor = ThreadPoolExecutor(1)
     try:
-        return aside.submit(loaded, found, source, when).result(LOAD_PATIENCE)
+        return executor.submit(load, statuses, source, when).result(LOAD_TIMEOUT_SECONDS)
     except (SourceError, TimeoutError) as error:
-        if asked_for:
-            tell(f"the load is not shown: {str(error) or 'Prometheus takes too long'}")
-        return list(found)
+        if explicit:
+            tell(f"Metric values are unavailable: {str(error) or 'Prometheus did not answer in time'}")
+        return list(statuses)
     finally:
-        aside.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def clock() -> SystemClock:
-    """Return the time that commands go by."""
+    """Return the clock that commands use."""
     return SystemClock()
 
 
 def on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
-    """Connect and work; what the cluster says no to is told, and is exit code 3."""
+    """Connect and run ``work``; print an error of the cluster or of Prometheus and return exit code 3."""
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in connect
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
 
@@ -215,32 +224,32 @@ def on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
 
 
 def place(cluster: Cluster, options: Options) -> str:
-    """Return the namespace that the options name.
+    """Return the namespace that the options select.
 
-    A project's is the one with its label; where none has it, the profile's pattern says.
+    A project's namespace has the project's label; if no namespace has it, the profile's pattern gives the name.
     """
     if options.namespace:
         return str(options.namespace)
     if not options.project:
         return cluster.namespace
-    from ebbtide.base import keys  # noqa: PLC0415 - only here
+    from ebbtide.base import keys  # noqa: PLC0415 - only needed here
     from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
 
     if options.profile == BUILT_IN_NAME:
         try:
-            found = cluster.list(NAMESPACE, labels=f"{keys.PROJECT}={options.project}").items
+            namespaces = cluster.list(NAMESPACE, labels=f"{keys.PROJECT}={options.project}").items
         except ForbiddenError:
-            found = []
-        if found:
-            return str(found[0]["metadata"]["name"])
+            namespaces = []
+        if namespaces:
+            return str(namespaces[0]["metadata"]["name"])
     profile: Profile | None = profile_or_problems(options.profile)
     if profile is None:
-        raise ClusterError("the project's namespace is not known without the profile")
+        raise ClusterError("cannot determine the namespace of the project without a valid profile")
     return profile.spec.projects.namespace.replace("{project}", options.project)
 
 
 def connected(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:
-    """Make a command of what works on the cluster that its options name, for the seconds that ``--wait`` says."""
+    """Decorate a function to run as a command on the cluster that its options select, with ``--wait`` in seconds."""
 
     def run(options: Options) -> int:
         if "wait" in options:
@@ -251,52 +260,59 @@ def connected(work: Callable[[Cluster, Options], int]) -> Callable[[Options], in
 
 
 def limit_of(options: Options) -> float:
-    """Return how many seconds to wait; where ``--wait`` says no time, that is told, and the command ends."""
+    """Return ``--wait`` in seconds; print an error and exit if it is not a valid duration."""
     try:
         return parse_duration(options.wait)
     except ValueError:
-        tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
+        tell(f"invalid --wait {options.wait}: must be a duration, as in 90s, 5m or 1h")
         raise SystemExit(2) from None
 
 
 def waited(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
-    """Look at a workload until it has settled, tell each phase on stderr, and return the exit code."""
+    """Poll a workload until it has settled, report each phase on stderr, and return the exit code."""
     from ebbtide.cluster.write.apply import wait  # noqa: PLC0415 - only a command that waits
 
     if not limit:
         return 0
     try:
-        end = wait(cluster, name, namespace, clock(), limit, lambda look: tell(progress(look).rstrip()))
+        status = wait(cluster, name, namespace, clock(), limit, lambda poll: tell(progress(poll).rstrip()))
     except KeyboardInterrupt:
-        tell(f"\nno longer waiting; what was begun goes on: ebbtide describe {name} -n {namespace}")
+        tell(f"\nStopped waiting. The operation continues. For its status, run ebbtide describe {name} -n {namespace}")
         return INTERRUPTED
-    if end is None:
-        tell(f"{name} has not settled after {limit:.0f} s; it goes on: ebbtide describe {name} -n {namespace}")
+    if status is None:
+        tell(
+            f"{name} has not settled after {limit:.0f} s. The operation continues; for its status, run "
+            f"ebbtide describe {name} -n {namespace}"
+        )
         return CLUSTER
-    if end.phase in {"Failed", "Degraded"}:
-        tell(f"{name} is {end.phase}: {end.why}")
+    if status.phase in {"Failed", "Degraded"}:
+        tell(f"{name} is {status.phase}: {status.why}")
         return CLUSTER
     return 0
 
 
-def wait_until_gone(left: Callable[[], str], limit: float, what: str) -> int:
-    """Look until nothing is left of what was deleted, or say what is; ``left`` names it, and ``what`` is what ends."""
-    now = clock()
-    end = now.now() + limit
+def wait_until_gone(remaining: Callable[[], str], limit: float, subject: str) -> int:
+    """Poll until a deletion is complete and return the exit code.
+
+    ``remaining`` returns the subject and verb of what is left ("2 pods are"), or an empty string. ``subject`` names the
+    deleted object.
+    """
+    system_clock = clock()
+    deadline = system_clock.now() + limit
     try:
-        while limit and (rest := left()):
-            if now.now() >= end:
-                tell(f"{rest} still ending")
+        while limit and (rest := remaining()):
+            if system_clock.now() >= deadline:
+                tell(f"Timed out after {limit:.0f} s: {rest} still terminating")
                 return CLUSTER
-            now.sleep(1.0)
+            system_clock.sleep(1.0)
     except KeyboardInterrupt:
-        tell(f"\nno longer waiting; {what} goes on ending")
+        tell(f"\nStopped waiting. The deletion of {subject} continues.")
         return INTERRUPTED
     return 0
 
 
 def parse_duration(text: str) -> float:
-    """Return a duration in seconds: ``90``, ``90s``, ``5m``, ``1h``."""
+    """Parse a duration (``90``, ``90s``, ``5m``, ``1h``) and return seconds. Raises ValueError."""
     match = DURATION.fullmatch(text)
     if match is None:
         raise ValueError(text)

@@ -1,4 +1,4 @@
-"""``ebbtide convert``: any input shape into the native one or Run:ai's REST body, with a loss report."""
+"""``ebbtide convert``: convert any input format to a native spec or to Run:ai's REST body, and report losses."""
 
 from __future__ import annotations
 
@@ -14,29 +14,39 @@ from ebbtide.readers import rest
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
 
-OPTIONS: Final = (*FILES, option("--to", choices=("native", "rest"), required=True, help="the shape to make"))
+OPTIONS: Final = (
+    *FILES,
+    option(
+        "--to",
+        choices=("native", "rest"),
+        required=True,
+        help="Target format: a native spec, or the body of Run:ai's REST API",
+    ),
+)
 
 
 def run(options: Options) -> int:
-    """Convert and print; what is lost is told on stderr."""
+    """Print the converted specs on stdout, and the fields that the target format cannot express on stderr."""
     profile = read_profile(options.profile)
     problems: list[Problem] = []
-    made: list[dict[str, Any]] = []
+    converted: list[dict[str, Any]] = []
     for loaded in documents(sources(options.files), profile):
         problems.extend(loaded.problems)
         if loaded.inference is None:
             continue
         if options.to == "native":
-            made.append(loaded.reading.native)
+            converted.append(loaded.reading.native)
         else:
-            body, lost = rest.write(loaded.reading.native, profile)
-            made.append(body)
-            problems.extend(loaded.placed(lost))
+            body, losses = rest.write(loaded.reading.native, profile)
+            converted.append(body)
+            problems.extend(loaded.placed(losses))
     show(problems)
     code = exit_code(problems)
     if code == 0:
         if options.to == "native":
-            sys.stdout.writelines(manifests.write(made))
+            sys.stdout.writelines(manifests.write(converted))
         else:
-            sys.stdout.write(json.dumps(made[0] if len(made) == 1 else made, indent=2, ensure_ascii=False) + "\n")
+            sys.stdout.write(
+                json.dumps(converted[0] if len(converted) == 1 else converted, indent=2, ensure_ascii=False) + "\n"
+            )
     return code

@@ -1,4 +1,4 @@
-"""``ebbtide diff``: what an apply would change, and whether it makes a new revision; exit code 4 if anything."""
+"""``ebbtide diff``: show the changes that an apply would make, new revisions included. Exit code 4 on a difference."""
 
 from __future__ import annotations
 
@@ -18,32 +18,40 @@ OPTIONS: Final = (*FILES, *connection.CONNECTION, output("text", "json", "name")
 
 
 def run(options: Options) -> int:
-    """Translate and compare; warnings are for check."""
-    from ebbtide.cli.apply import workloads  # noqa: PLC0415 - a command's parser must not load it
+    """Translate the specs and compare them with the cluster; ``ebbtide check`` reports the warnings."""
+    from ebbtide.cli.apply import workloads  # noqa: PLC0415 - not loaded for --help
 
     profile = read_profile(options.profile)
-    made, problems = workloads(options.files, Batch(profile, fold=True))
+    translated, problems = workloads(options.files, Batch(profile, fold=True))
     if code := exit_code(problems):
         show(problem for problem in problems if problem.severity == "error")
         return code
-    return connection.on_cluster(options, lambda cluster: _compare(cluster, made, options.output))
+    return connection.on_cluster(options, lambda cluster: _compare(cluster, translated, options.output))
 
 
-def _compare(cluster: connection.Cluster, made: list[Workload], form: str) -> int:
+def _compare(cluster: connection.Cluster, workloads: list[Workload], output_format: str) -> int:
     from ebbtide.cli.apply import shown  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as above
 
-    planned = [apply.plan(cluster, workload) for workload in made]
-    if form == "json":
+    planned = [apply.plan(cluster, workload) for workload in workloads]
+    if output_format == "json":
         write_json(planned)
-    elif form == "name":
-        different = [item.workload for item in planned if item.different or item.refused]
+    elif output_format == "name":
+        different = [
+            planned_workload.workload
+            for planned_workload in planned
+            if planned_workload.different or planned_workload.refused
+        ]
         sys.stdout.writelines(f"{workload.namespace}/{workload.name}\n" for workload in different)
     else:
-        for item in planned:
-            noted = any(step.notes for step in item.steps)
-            same = f"{item.workload.namespace}/{item.workload.name} is as the spec says\n"
-            sys.stdout.write(shown(item) if item.different or item.refused or noted else same)
-    if any(step.verdict == "refused" for item in planned for step in item.steps):
+        for planned_workload in planned:
+            has_notes = any(step.notes for step in planned_workload.steps)
+            unchanged = f"{planned_workload.workload.namespace}/{planned_workload.workload.name} is up to date\n"
+            sys.stdout.write(
+                shown(planned_workload)
+                if planned_workload.different or planned_workload.refused or has_notes
+                else unchanged
+            )
+    if any(step.verdict == "refused" for planned_workload in planned for step in planned_workload.steps):
         return connection.CLUSTER
-    return DIFFERENT if any(item.different for item in planned) else 0
+    return DIFFERENT if any(planned_workload.different for planned_workload in planned) else 0

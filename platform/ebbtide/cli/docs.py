@@ -1,4 +1,4 @@
-"""``ebbtide docs CODE``: what a problem code means and how to mend it."""
+"""``ebbtide docs CODE``: print the meaning of a problem code and its fix."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from typing import Final
 from ebbtide.cli.options import Options, option
 from ebbtide.documents.problem_texts import read_problem_texts
 
-OPTIONS: Final = (option("code", nargs="?", metavar="CODE", help="a code like AUT004; without one all are listed"),)
+OPTIONS: Final = (
+    option("code", nargs="?", metavar="CODE", help="Problem code, as in AUT004 (default: list all codes)"),
+)
 
 
 def run(options: Options) -> int:
-    """Print one code, or the list."""
+    """Print one code with its text, or the list of codes."""
     out = sys.stdout.write
     texts = read_problem_texts()
     if options.code is None:
-        for each in texts.values():
-            out(f"{each.code}  {each.title}\n")
+        for entry in texts.values():
+            out(f"{entry.code}  {entry.title}\n")
         return 0
     text = texts.get(options.code.upper())
     if text is None:
-        from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+        from difflib import get_close_matches  # noqa: PLC0415 - only needed for an unknown code
 
         close = get_close_matches(options.code.upper(), texts, 3, 0.6)
-        sys.stderr.write(f"there is no code {options.code}" + (f"; near: {', '.join(close)}" if close else "") + "\n")
+        hint = f"did you mean {', '.join(close)}?" if close else "to list all codes, run ebbtide docs"
+        sys.stderr.write(f"problem code {options.code} not found; {hint}\n")
         return 2
-    out(f"{text.code}: {text.title}\n\n{text.meaning}\n\nTo mend it: {text.fix}\n")
+    out(f"{text.code}: {text.title}\n\n{text.meaning}\n\nFix: {text.fix}\n")
     return 0

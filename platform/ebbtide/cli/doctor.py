@@ -1,4 +1,4 @@
-"""``ebbtide doctor``: what the cluster has and lacks, for a profile and for specs, and the patch that mends it."""
+"""``ebbtide doctor``: check a cluster against a profile and specs, and apply patches that fix the findings."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
 HEADER = (
-    "# Written by ebbtide doctor --write-profile from what the cluster is. What it cannot see is as Ebbtide's defaults\n"
-    "# have it: quotas of projects (projects.known), who may call (access), rules for pods (pods).\n"
+    "# Written by ebbtide doctor --write-profile from the state of the cluster. Settings that it cannot observe have\n"
+    "# Ebbtide's defaults: project quotas (projects.known), request authorization (access), pod rules (pods).\n"
 )
 OPTIONS: Final = (
-    option("files", nargs="*", metavar="SPEC", help="specs that shall run there; a file, a folder, or -"),
+    option("files", nargs="*", metavar="SPEC", help="Specs to run on the cluster: a file, a directory, or - for stdin"),
     PROFILE,
     *connection.CONNECTION,
-    switch("--fix", help="apply the patches, after a question"),
+    switch("--fix", help="Apply the suggested patches after confirmation"),
     YES,
-    option("--write-profile", metavar="FILE", help="write the profile of this cluster, and end"),
+    option("--write-profile", metavar="FILE", help="Write a profile of this cluster to FILE (- for stdout) and exit"),
     output("text", "json", "yaml", "name"),
 )
 
@@ -44,19 +44,19 @@ def run(options: Options) -> int:
         if common.exit_code(loaded.problems) or loaded.inference is None:
             return PROBLEMS
         specs.append(loaded.inference)
-    given = specs if options.files else None
-    return connection.on_cluster(options, lambda cluster: _examine(cluster, profile, given, options))
+    requested_specs = specs if options.files else None
+    return connection.on_cluster(options, lambda cluster: _examine(cluster, profile, requested_specs, options))
 
 
 def _write(cluster: connection.Cluster, file: str) -> int:
-    from ebbtide import manifests  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
     from ebbtide.cluster.doctor.checks import observed_profile  # noqa: PLC0415 - as above
-    from ebbtide.documents import profiles  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.documents import profiles  # noqa: PLC0415 - not loaded for --help
 
     data = observed_profile(cluster)
-    made, problems = profiles.validate(data)
+    profile, problems = profiles.validate(data)
     common.show(problems)
-    if made is None:
+    if profile is None:
         return PROBLEMS
     text = HEADER + manifests.write_one(data)
     if file == "-":
@@ -65,8 +65,10 @@ def _write(cluster: connection.Cluster, file: str) -> int:
     try:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
-        terminal.end(f"error: {file} cannot be written: {(error.strerror or 'unknown reason').lower()}", USAGE)
-    terminal.tell(f"{file}: what this cluster is; ebbtide doctor --profile {file} compares")
+        terminal.end(f"error: cannot write {file}: {(error.strerror or 'unknown error').lower()}", USAGE)
+    terminal.tell(
+        f"Wrote the cluster's profile to {file}. To check the cluster against it, run ebbtide doctor --profile {file}"
+    )
     return FINE
 
 
@@ -74,29 +76,29 @@ def _examine(cluster: connection.Cluster, profile: Profile, specs: Sequence[Infe
     from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - as in _write
     from ebbtide.cluster.doctor.observed import observe  # noqa: PLC0415 - as in _write
 
-    seen = observe(cluster)
-    found = examine(cluster, profile, specs, seen)
+    observed = observe(cluster)
+    findings = examine(cluster, profile, specs, observed)
     patches: list[Patch] = []
-    for finding in found:
+    for finding in findings:
         if finding.patch is not None and finding.patch not in patches:
             patches.append(finding.patch)
-    mending = bool(options.fix and patches)
-    if not mending or options.output == "text":
-        _tell(found, seen, profile, options.output)
-    if mending:
+    apply_patches = bool(options.fix and patches)
+    if not apply_patches or options.output == "text":
+        _tell(findings, observed, profile, options.output)
+    if apply_patches:
         code = _mend(cluster, patches, yes=options.yes)
         if code != FINE:
             return code
-        found = examine(cluster, profile, specs)
-        terminal.tell("afterwards:")
-        _tell(found, observe(cluster), profile, options.output)
+        findings = examine(cluster, profile, specs)
+        terminal.tell("After the fix:")
+        _tell(findings, observe(cluster), profile, options.output)
     elif options.fix:
-        terminal.tell("there is nothing that a patch would mend")
-    return PROBLEMS if any(finding.severity == "error" for finding in found) else FINE
+        terminal.tell("No finding can be fixed with a patch.")
+    return PROBLEMS if any(finding.severity == "error" for finding in findings) else FINE
 
 
 def _mend(cluster: connection.Cluster, patches: Sequence[Patch], *, yes: bool) -> int:
-    """Try all patches, ask, and apply them in order."""
+    """Dry-run every patch, ask for confirmation, then apply the patches in order."""
     from ebbtide.cluster.doctor.checks import mend  # noqa: PLC0415 - as in _write
 
     for patch in patches:
@@ -110,45 +112,47 @@ def _mend(cluster: connection.Cluster, patches: Sequence[Patch], *, yes: bool) -
     for patch in patches:
         mend(cluster, patch)
         terminal.tell(
-            f"{DONE[patch.action]} {patch.kind.name} {patch.namespace}{'/' if patch.namespace else ''}{patch.name}"
+            f"{ACTION_LABELS[patch.action]} {patch.kind.name} {patch.namespace}{'/' if patch.namespace else ''}{patch.name}"
         )
     return FINE
 
 
-DONE = {"merge": "patched", "create": "created", "delete": "deleted"}
+ACTION_LABELS = {"merge": "patched", "create": "created", "delete": "deleted"}
 
 
-def _tell(found: Sequence[Finding], seen: Observed, profile: Profile, form: str) -> None:
-    if form in {"json", "yaml"}:
-        terminal.answer([*found], form)
-    elif form == "name":
-        sys.stdout.writelines(f"{finding.code}\n" for finding in found)
+def _tell(findings: Sequence[Finding], observed: Observed, profile: Profile, output_format: str) -> None:
+    if output_format in {"json", "yaml"}:
+        terminal.answer([*findings], output_format)
+    elif output_format == "name":
+        sys.stdout.writelines(f"{finding.code}\n" for finding in findings)
     else:
-        sys.stdout.write(_head(seen, profile, found))
-        sys.stdout.writelines(map(_text, found))
+        sys.stdout.write(_head(observed, profile, findings))
+        sys.stdout.writelines(map(_text, findings))
     sys.stdout.flush()
 
 
-def _head(seen: Observed, profile: Profile, found: Sequence[Finding]) -> str:
-    parts = [f"Kubernetes {seen.kubernetes or '?'}"]
-    parts += [f"Knative {seen.knative or 'of an unknown version'}"] if "knative" in seen.served else []
-    parts += [f"KServe {seen.kserve or 'of an unknown version'}"] if "kserve" in seen.served else []
-    parts += [counted(len(seen.nodes), "node")] if seen.nodes is not None else []
-    errors = sum(finding.severity == "error" for finding in found)
-    warnings = len(found) - errors
+def _head(observed: Observed, profile: Profile, findings: Sequence[Finding]) -> str:
+    parts = [f"Kubernetes {observed.kubernetes or '(unknown version)'}"]
+    parts += [f"Knative {observed.knative or '(unknown version)'}"] if "knative" in observed.served else []
+    parts += [f"KServe {observed.kserve or '(unknown version)'}"] if "kserve" in observed.served else []
+    parts += [counted(len(observed.nodes), "node")] if observed.nodes is not None else []
+    errors = sum(finding.severity == "error" for finding in findings)
+    warnings = len(findings) - errors
     count = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
-    said = count if found else "nothing to complain of"
-    return f"{', '.join(parts)}; against profile {profile.metadata.name}: {said}\n"
+    summary = count if findings else "no problems found"
+    return f"{', '.join(parts)}; profile {profile.metadata.name}: {summary}\n"
 
 
 def _text(finding: Finding) -> str:
-    colour = common.colours(sys.stdout)
-    head = f"{colour[finding.severity]}{finding.severity}{colour['end']} {colour['bold']}{finding.code}{colour['end']}"
+    colors = common.colours(sys.stdout)
+    header = (
+        f"{colors[finding.severity]}{finding.severity}{colors['end']} {colors['bold']}{finding.code}{colors['end']}"
+    )
     lines = [
-        f"{head} {printable(finding.what)}",
+        f"{header} {printable(finding.what)}",
         f"    {printable(finding.means)}",
-        f"    {colour['fix']}fix:{colour['end']} {printable(finding.fix)}",
+        f"    {colors['fix']}fix:{colors['end']} {printable(finding.fix)}",
     ]
     if finding.patch is not None:
-        lines.append(f"    {colour['fix']}--fix:{colour['end']} {printable(str(finding.patch))}")
+        lines.append(f"    {colors['fix']}--fix:{colors['end']} {printable(str(finding.patch))}")
     return "\n".join(lines) + "\n"

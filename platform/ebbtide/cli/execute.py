@@ -1,4 +1,4 @@
-"""``ebbtide exec NAME -- COMMAND``: run a command beside a workload's server, in its container."""
+"""``ebbtide exec NAME -- COMMAND``: run a command in a container of a workload."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ebbtide.cli.options import Options, option, switch
 OPTIONS: Final = (
     *connection.WORKLOAD,
     *POD,
-    switch("-i", "--stdin", help="pass stdin on"),
-    switch("-t", "--tty", help="with a terminal"),
-    option("words", nargs="+", metavar="COMMAND", help="behind --: the command and its arguments"),
+    switch("-i", "--stdin", help="Pass stdin to the container"),
+    switch("-t", "--tty", help="Allocate a terminal (TTY)"),
+    option("words", nargs="+", metavar="COMMAND", help="Command and its arguments, after --"),
 )
 
 
 @connection.connected
 def run(cluster: connection.Cluster, options: Options) -> int:
-    """Run the command; its exit code is ours."""
-    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to load
+    """Run the command and return its exit code."""
+    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
 
     namespace = connection.place(cluster, options)
     ((pod, container),) = pods(cluster, options, namespace)

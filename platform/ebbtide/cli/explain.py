@@ -1,10 +1,11 @@
-"""``ebbtide explain``: why each output field is there, which choices were made, what changed nothing."""
+"""``ebbtide explain``: the cause of each output field, the decisions made, and spec fields without effect."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.prose import counted
 from ebbtide.cli import common
 from ebbtide.cli.options import FILES, Options, option, output, switch
 from ebbtide.documents import profiles
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 OPTIONS: Final = (
     *FILES,
-    option("--field", metavar="PATH", help="only output fields whose path contains this"),
-    switch("--backends", help="show the GPU request on every backend"),
+    option("--field", metavar="PATH", help="Only output fields whose path contains PATH"),
+    switch("--backends", help="Show the GPU request on every GPU backend"),
     output("text", "json"),
 )
 
@@ -31,14 +32,14 @@ def run(options: Options) -> int:
         return 1
     batch = Batch(profile)
     answers: list[Any] = []
-    failed = 0
+    exit_status = 0
     for loaded in common.documents(common.sources(options.files), profile):
-        _, made, found = batch.add(loaded)
-        if common.exit_code(found) or made is None or made.plan is None:
-            common.show(found)
-            failed = 1
+        _, result, problems_ = batch.add(loaded)
+        if common.exit_code(problems_) or result is None or result.plan is None:
+            common.show(problems_)
+            exit_status = 1
         elif options.backends:
-            failed |= _backends(loaded, made.plan, answers, options)
+            exit_status |= _backends(loaded, result.plan, answers, options)
         else:
             from ebbtide.documents.explain import explain  # noqa: PLC0415 - not for --backends
 
@@ -46,29 +47,29 @@ def run(options: Options) -> int:
             if options.output == "json":
                 answers.append(explanation)
             else:
-                _text(explanation, whole=not options.field)
+                _text(explanation, full=not options.field)
                 common.show(explanation.idle, sys.stdout)
     if options.output == "json":
         common.write_json(answers)
-    return failed
+    return exit_status
 
 
-def _text(found: Explanation, *, whole: bool) -> None:
-    colour = common.colours(sys.stdout)
+def _text(explanation: Explanation, *, full: bool) -> None:
+    colors = common.colours(sys.stdout)
     out = sys.stdout.write
-    out(f"{colour['bold']}{found.document}{colour['end']}\n")
-    if whole:
-        for row in found.decisions:
+    out(f"{colors['bold']}{explanation.document}{colors['end']}\n")
+    if full:
+        for row in explanation.decisions:
             out(f"  {row.subject}: {row.value}\n      {row.because}\n")
-    last = ""
-    for leaf in found.leaves:
+    previous_title = ""
+    for leaf in explanation.leaves:
         title = f"{leaf.kind} {leaf.name}"
-        if title != last:
-            out(f"\n  {colour['bold']}{title}{colour['end']}\n")
-            last = title
-        causes = ", ".join(leaf.causes) or "(constant of the backend)"
-        out(f"    {leaf.path} = {leaf.value!r}\n        {colour['fix']}<-{colour['end']} {causes}\n")
-        if not whole:
+        if title != previous_title:
+            out(f"\n  {colors['bold']}{title}{colors['end']}\n")
+            previous_title = title
+        causes = ", ".join(leaf.causes) or "(constant of the serving backend)"
+        out(f"    {leaf.path} = {leaf.value!r}\n        {colors['fix']}<-{colors['end']} {causes}\n")
+        if not full:
             for row in leaf.reasons:
                 out(f"        {row.subject}: {row.value}, because {row.because}\n")
     out("\n")
@@ -78,7 +79,7 @@ def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: Options) 
     from ebbtide.translation.gpu import everywhere  # noqa: PLC0415 - only for this table
 
     if plan.gpu is None or plan.pool is None:
-        sys.stderr.write(f"{loaded.name}: the spec asks for no GPU\n")
+        sys.stderr.write(f"{loaded.name}: the spec requests no GPU\n")
         return 1
     rows = everywhere(plan.gpu, plan.pool, plan.cluster, plan.serving, plan.name, plan.container)
     if options.output == "json":
@@ -90,29 +91,29 @@ def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: Options) 
     return 0
 
 
-def _row(row: Equivalent) -> dict[str, Any]:
+def _row(equivalent: Equivalent) -> dict[str, Any]:
     return {
-        "backend": row.backend.name,
-        "possible": row.possible,
-        "written": row.written,
-        "fitsOnOneDevice": row.fits,
-        "share": row.share,
-        "memory": row.backend.memory,
-        "compute": row.backend.compute,
-        "rounding": row.backend.rounding,
-        "problems": row.problems,
+        "backend": equivalent.backend.name,
+        "possible": equivalent.possible,
+        "written": equivalent.written,
+        "fitsOnOneDevice": equivalent.fits,
+        "share": equivalent.share,
+        "memory": equivalent.backend.memory,
+        "compute": equivalent.backend.compute,
+        "rounding": equivalent.backend.rounding,
+        "problems": equivalent.problems,
     }
 
 
-def _show(row: Equivalent) -> None:
+def _show(equivalent: Equivalent) -> None:
     out = sys.stdout.write
-    out(f"\n  {row.backend.title}\n")
-    if row.possible:
-        for key, value in row.written.items():
+    out(f"\n  {equivalent.backend.title}\n")
+    if equivalent.possible:
+        for key, value in equivalent.written.items():
             out(f"      {key}: {value}\n")
-        out(f"      {row.fits} on one device, {row.share:.3g} of it each\n")
-        out(f"      memory {row.backend.memory}; compute {row.backend.compute}\n")
-    for problem in row.problems:
-        if problem.severity == "error" or row.possible:
-            word = "no" if problem.severity == "error" else "but"
-            out(f"      {word}: {problem.message}\n")
+        out(f"      {counted(equivalent.fits, 'replica')} per device, {equivalent.share:.3g} of the device each\n")
+        out(f"      memory {equivalent.backend.memory}; compute {equivalent.backend.compute}\n")
+    for problem in equivalent.problems:
+        if problem.severity == "error" or equivalent.possible:
+            label = "unsupported" if problem.severity == "error" else "note"
+            out(f"      {label}: {problem.message}\n")

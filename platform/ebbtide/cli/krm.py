@@ -1,8 +1,8 @@
-"""``ebbtide-krm``: a KRM function, for kustomize. A ResourceList comes in on stdin, another goes out.
+"""``ebbtide-krm``: a KRM function for kustomize that reads a ResourceList from stdin and writes one to stdout.
 
-The function's config is a Profile. Items of kind Inference become their objects; every other item passes
-through, and what it is already need not be made again. Problems are the list's results; an error makes the exit code
-1, and kustomize stops.
+The function's config is a Profile. Items of kind Inference are replaced by their objects. Every other item is passed
+through, and an object that is already among the items is not generated. Problems are the list's results; with an error
+the exit code is 1, and kustomize stops.
 
 Upstream: kustomize.io, KRM functions specification (config.kubernetes.io/v1 ResourceList).
 """
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "config.kubernetes.io/v1"
 LIST: Final = "ResourceList"
-#: kustomize's own marks on items; they must not reach the spec.
+#: Annotation prefixes that kustomize adds to items; they must not reach the spec.
 MARKS: Final = (
     "internal.config.kubernetes.io/",
     "config.kubernetes.io/",
     "config.k8s.io/",
     "kustomize.config.k8s.io/",
 )
-#: What has this annotation, other than as "false", is for kustomize alone and in no output; so is nothing that would come
-#: of it. Upstream: sigs.k8s.io/kustomize/api v0.21.1 resource/factory.go (DropLocalNodes).
+#: Annotation of items that are local to kustomize, unless its value is "false". Neither they nor objects made from them
+#: are in the output. Upstream: sigs.k8s.io/kustomize/api v0.21.1 resource/factory.go (DropLocalNodes).
 LOCAL: Final = "config.kubernetes.io/local-config"
 
 
@@ -49,63 +49,68 @@ def transform(text: bytes) -> tuple[dict[str, Any], int]:
     if data.data.get("kind") != LIST or not isinstance(items, list):
         return _list([], [_not_a_list()]), 1
     config = data.data.get("functionConfig")
-    profile, found = profiles.validate(BUILT_IN if config is None else _unmarked(config))
+    profile, profile_problems = profiles.validate(BUILT_IN if config is None else _unmarked(config))
     if profile is None:
-        return _list(items, found), 1
+        return _list(items, profile_problems), 1
     batch = Batch(profile)
-    problems = list(found)
-    made: list[Any] = []
+    problems = list(profile_problems)
+    output_items: list[Any] = []
     others = (item for item in items if _is_object(item) and item["kind"] != KIND and not _is_local(item))
-    there = {_key(item): _unmarked(item) for item in others}
+    existing = {_key(item): _unmarked(item) for item in others}
     for item in items:
         if not (isinstance(item, dict) and item.get("kind") == KIND):
-            made.append(item)
+            output_items.append(item)
             continue
         if _is_local(item):
             continue
         clean = _unmarked(item)
         loaded = load(clean, profile, name=_name(clean))
-        objects, _, of_item = batch.add(loaded)
-        problems.extend(of_item)
-        problems.extend(loaded.placed(_clashes(objects, there)))
-        made.extend(one for one in objects if _key(one) not in there)
+        objects, _, item_problems = batch.add(loaded)
+        problems.extend(item_problems)
+        problems.extend(loaded.placed(_clashes(objects, existing)))
+        output_items.extend(obj for obj in objects if _key(obj) not in existing)
     problems.extend(batch.finish())
-    return _list(made, problems), int(failed(problems))
+    return _list(output_items, problems), int(failed(problems))
 
 
 def _not_a_list() -> Problem:
-    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only on a problem
+    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only needed for a problem
 
-    return Problem("SPEC005", (), "stdin holds no ResourceList", "run it by kustomize, or pipe a ResourceList into it")
+    return Problem(
+        "SPEC005",
+        (),
+        "stdin does not contain a ResourceList",
+        "run ebbtide-krm from kustomize, or pipe a ResourceList into it",
+    )
 
 
 def _is_object(item: Any) -> bool:
-    """Whether an item has what tells one object of a cluster from another, each a text."""
+    """Return whether an item has the fields that identify an object, each a string."""
     if not (isinstance(item, dict) and isinstance(item.get("metadata"), dict)):
         return False
     metadata = item["metadata"]
-    told = (item.get("apiVersion"), item.get("kind"), metadata.get("name"), metadata.get("namespace", ""))
-    return all(isinstance(text, str) for text in told)
+    identifiers = (item.get("apiVersion"), item.get("kind"), metadata.get("name"), metadata.get("namespace", ""))
+    return all(isinstance(text, str) for text in identifiers)
 
 
 def _key(item: Object) -> tuple[str, ...]:
-    """Return what kustomize tells an object by: its group, kind, namespace and name."""
+    """Return the key by which kustomize identifies an object: group, kind, namespace and name."""
     return item["apiVersion"].rpartition("/")[0], *identity(item)
 
 
-def _clashes(objects: list[Object], there: dict[tuple[str, ...], Object]) -> list[Problem]:
-    """Return an error for each object that the list has already, but otherwise: it cannot be both."""
-    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only on a problem
+def _clashes(objects: list[Object], existing: dict[tuple[str, ...], Object]) -> list[Problem]:
+    """Return an error for each object that the list already contains with different content."""
+    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only needed for a problem
 
     return [
         Problem(
             "NAM005",
             ("spec",),
-            f"{item['kind']} {item['metadata']['name']} is among the resources already, and is not what this spec needs",
-            "take it out of the resources, so that it is made here, or make the two alike",
+            f"{obj['kind']} {obj['metadata']['name']} is already among the resources and differs from the object that this spec produces",
+            "remove it from the resources so that it is generated from the spec, or make both identical",
         )
-        for item in objects
-        if there.get(_key(item), item) != item
+        for obj in objects
+        if existing.get(_key(obj), obj) != obj
     ]
 
 
@@ -152,7 +157,7 @@ def _list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
 
 
 def entry() -> NoReturn:
-    """Run as a process; problems also go to stderr, since kustomize shows no results."""
+    """Run as a process. Problems also go to stderr, because kustomize does not print results."""
     gc.disable()
     take_every_letter()
     answer, code = transform(sys.stdin.buffer.read())

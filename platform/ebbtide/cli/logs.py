@@ -1,4 +1,4 @@
-"""``ebbtide logs NAME``: what a workload's server writes, of its newest replica or of one that is named."""
+"""``ebbtide logs NAME``: print the server logs of the newest replica, of a named pod, or of all replicas."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.client.protocol import Cluster, ClusterError, Log
 
-#: Lines of all pods that wait to be printed, at most: a slow reader slows the logs down.
-WAITING: Final = 1000
-#: The options that name a pod and a container.
+#: Maximum number of buffered lines of all pods; a slow reader slows down the log streams.
+MAX_BUFFERED_LINES: Final = 1000
+#: Options that select a pod and a container.
 POD: Final = (
-    option("--pod", metavar="POD", help="a pod; default the newest that is ready"),
-    option("-c", "--container", metavar="C", help="a container; default the server's"),
+    option("--pod", metavar="POD", help="Pod (default: the newest ready pod)"),
+    option("-c", "--container", metavar="C", help="Container (default: the server's container)"),
 )
 OPTIONS: Final = (
     *connection.WORKLOAD,
     *POD,
-    switch("-f", "--follow", help="go on until the container ends"),
-    option("--tail", type=connection.whole(0, connection.MOST), metavar="N", help="only the last N lines"),
-    switch("--previous", help="the container's last run, if it was restarted"),
-    switch("--all", help="every replica there is now, each line with its pod's name"),
+    switch("-f", "--follow", help="Stream new lines until the container ends"),
+    option(
+        "--tail",
+        type=connection.whole(0, connection.MAX_INT32),
+        metavar="N",
+        help="Number of most recent lines to print",
+    ),
+    switch("--previous", help="Logs of the container's previous run, if it was restarted"),
+    switch("--all", help="Logs of all current replicas, with the pod name before each line"),
 )
 
 
@@ -55,23 +60,23 @@ def _write(line: str, *, follow: bool) -> None:
 
 
 def _every(logs: dict[str, Log], *, follow: bool) -> int:
-    """Print the logs of several pods; one that has none, such as of a container that still starts, is told of."""
+    """Print the logs of several pods, and report a pod without logs, such as one whose container is still starting."""
     from ebbtide.cluster.client.protocol import ClusterError, MissingError, RefusedError  # noqa: PLC0415 - as in pods
 
-    silent = 0
-    for pod, said in _together(logs) if follow else _in_turn(logs):
-        if isinstance(said, MissingError | RefusedError):
-            terminal.tell(f"{pod}: {printable(str(said))}")
-            silent += 1
-        elif isinstance(said, ClusterError):
-            raise said
+    pods_without_logs = 0
+    for pod, entry in _together(logs) if follow else _in_turn(logs):
+        if isinstance(entry, MissingError | RefusedError):
+            terminal.tell(f"{pod}: {printable(str(entry))}")
+            pods_without_logs += 1
+        elif isinstance(entry, ClusterError):
+            raise entry
         else:
-            _write(f"{pod} {said}", follow=follow)
-    return connection.CLUSTER if silent == len(logs) else 0
+            _write(f"{pod} {entry}", follow=follow)
+    return connection.CLUSTER if pods_without_logs == len(logs) else 0
 
 
 def _in_turn(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
-    """Yield each line with its pod, one pod after the other, and in place of a line what ended a log too early."""
+    """Yield each line with its pod, one pod after the other; an error that ends a log takes the place of a line."""
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in pods
 
     for pod, log in logs.items():
@@ -82,56 +87,56 @@ def _in_turn(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
 
 
 def _together(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
-    """Yield the same of all pods at once, as it comes, until the last log has ended."""
-    from queue import Queue  # noqa: PLC0415 - only here
+    """Yield the same for all pods concurrently, in order of arrival, until the last log has ended."""
+    from queue import Queue  # noqa: PLC0415 - only needed here
     from threading import Thread  # noqa: PLC0415 - as above
 
-    came: Queue[tuple[str, str | ClusterError] | None] = Queue(WAITING)
+    entries: Queue[tuple[str, str | ClusterError] | None] = Queue(MAX_BUFFERED_LINES)
 
     def read(pod: str, log: Log) -> None:
         try:
-            for said in _in_turn({pod: log}):
-                came.put(said)
+            for entry in _in_turn({pod: log}):
+                entries.put(entry)
         finally:
-            came.put(None)
+            entries.put(None)
 
-    for one in logs.items():
-        # Nothing waits for them where the reader has seen enough.
-        Thread(target=read, args=one, daemon=True).start()
+    for pod_log in logs.items():
+        # Daemon threads do not keep the process alive after the reader closes the pipe.
+        Thread(target=read, args=pod_log, daemon=True).start()
     ended = 0
     while ended < len(logs):
-        if (said := came.get()) is None:
+        if (entry := entries.get()) is None:
             ended += 1
         else:
-            yield said
+            yield entry
 
 
 def pods(cluster: Cluster, options: Options, namespace: str, *, every: bool = False) -> list[tuple[str, str]]:
-    """Return the pods that the options name, each with its container: one, the best, unless all are asked for.
+    """Return the pods that the options select, each with its container. Without ``every``, only the best pod.
 
     Raises:
-        MissingError: the workload has no pod, or not this one.
+        MissingError: the workload has no pods, or not the requested one.
 
     """
     from ebbtide.base.paths import at  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read import pods as of_pod  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read import pods as of_pod  # noqa: PLC0415 - not loaded for --help
     from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
-    found = find(cluster, options.name, namespace, connection.clock().now())
-    known = [pod for pod in found.pods if options.pod in {None, pod["metadata"]["name"]}]
-    if options.pod is not None and not known:
-        names = ", ".join(pod["metadata"]["name"] for pod in found.pods) or "none"
-        raise MissingError(f"{options.name} has no pod {options.pod}; it has {names}")
-    if not known:
-        now = status(found)
-        raise MissingError(f"{options.name} has no pod now: {now.why or now.phase}")
-    # The newest goes last; one that is ready before one that is not, one that ends last of all.
-    known.sort(key=lambda pod: (not of_pod.is_over(pod), of_pod.is_ready(pod)))
+    workload = find(cluster, options.name, namespace, connection.clock().now())
+    candidates = [pod for pod in workload.pods if options.pod in {None, pod["metadata"]["name"]}]
+    if options.pod is not None and not candidates:
+        names = ", ".join(pod["metadata"]["name"] for pod in workload.pods) or "none"
+        raise MissingError(f"pod {options.pod} of workload {options.name} not found; its pods: {names}")
+    if not candidates:
+        current_status = status(workload)
+        raise MissingError(f"workload {options.name} has no pods: {current_status.why or current_status.phase}")
+    # Best pod last: finished pods first, then pods that are not ready, then ready pods, each from oldest to newest.
+    candidates.sort(key=lambda pod: (not of_pod.is_over(pod), of_pod.is_ready(pod)))
 
     def container(pod: dict[str, object]) -> str:
         names = [row["name"] for row in at(pod, "spec", "containers", default=[]) if row["name"] != of_pod.QUEUE_PROXY]
         return str(options.container or (names[0] if names else ""))
 
-    return [(pod["metadata"]["name"], container(pod)) for pod in (known if every else known[-1:])]
+    return [(pod["metadata"]["name"], container(pod)) for pod in (candidates if every else candidates[-1:])]

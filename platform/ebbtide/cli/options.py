@@ -1,4 +1,4 @@
-"""Options of commands as data, and those that several commands share. Loads nothing but argparse's own names."""
+"""Command options as data, and the options that several commands share. Imports argparse for type checking only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable
 
-#: The values of a command's options.
+#: Parsed option values of a command.
 Options: TypeAlias = "Namespace"
-#: The group of options of which a call has at most one; another group is a title in the help.
+#: Group of mutually exclusive options; any other group name is a title in the help.
 ONE_OF: Final = "one of"
 
 
 class Option(NamedTuple):
-    """One option of a command, with argparse's settings."""
+    """One option of a command, with its keyword arguments for ``add_argument``."""
 
     names: tuple[str, ...]
     settings: dict[str, Any]
@@ -25,54 +25,57 @@ class Option(NamedTuple):
 
     @property
     def dest(self) -> str:
-        """The name of its value."""
+        """Attribute name of the parsed value."""
         return self.names[-1].lstrip("-").replace("-", "_")
 
     @property
     def is_switch(self) -> bool:
-        """Return whether it takes no value."""
+        """True if the option takes no value."""
         return "action" in self.settings
 
     @property
     def default(self) -> Any:
-        """Its value where the call does not have it."""
+        """Value if the command line does not set the option."""
         return self.settings.get("default", False if self.is_switch else None)
 
 
 def option(*names: str, group: str = "", **settings: Any) -> Option:
-    """Return an option by its names, or an argument by its one name, with the settings that argparse takes."""
+    """Return an option with its names, or a positional argument with its one name, and the settings for argparse."""
     return Option(names, settings, group)
 
 
-def switch(*names: str, help: str, group: str = "") -> Option:  # noqa: A002 - argparse's own word
-    """Return an option without a value."""
+def switch(*names: str, help: str, group: str = "") -> Option:  # noqa: A002 - argparse's parameter name
+    """Return a Boolean option."""
     return option(*names, group=group, action="store_true", help=help)
 
 
-def output(*forms: str) -> Option:
-    """Return the option for the form of the answer, the first one by default."""
-    return option("-o", "--output", choices=forms, default=forms[0], help=f"default {forms[0]}")
+def output(*formats: str) -> Option:
+    """Return the option ``--output``; the first format is the default."""
+    return option("-o", "--output", choices=formats, default=formats[0], help=f"Output format (default: {formats[0]})")
 
 
 PROFILE: Final = option(
     "--profile",
     metavar="P",
     default=BUILT_IN_NAME,
-    help="what the cluster offers: a file, a folder with profile.yaml, or built-in (default)",
+    help="Cluster profile: a file, a directory with profile.yaml, or built-in (default)",
 )
-FILES: Final = (option("files", nargs="+", metavar="FILE", help="a file, a folder, or - for stdin"), PROFILE)
+FILES: Final = (
+    option("files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"),
+    PROFILE,
+)
 
 
 def add_options(parser: ArgumentParser, options: Iterable[Option]) -> None:
-    places: dict[str, Any] = {"": parser}
+    groups: dict[str, Any] = {"": parser}
     for names, settings, group in options:
-        if group not in places:
-            places[group] = (
+        if group not in groups:
+            groups[group] = (
                 parser.add_mutually_exclusive_group() if group == ONE_OF else parser.add_argument_group(group)
             )
-        places[group].add_argument(*names, **settings)
+        groups[group].add_argument(*names, **settings)
 
 
-YES: Final = switch("-y", "--yes", help="do not ask")
-QUIET: Final = switch("-q", "--quiet", help="do not print warnings")
-FORCE: Final = switch("--force", help="take fields over that other field managers own")
+YES: Final = switch("-y", "--yes", help="Skip the confirmation prompt")
+QUIET: Final = switch("-q", "--quiet", help="Do not print warnings")
+FORCE: Final = switch("--force", help="Take over fields that other field managers own")

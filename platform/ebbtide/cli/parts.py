@@ -1,11 +1,11 @@
-"""A large render by several processes: the input is cut between documents, and what each part gives is joined.
+"""Parallel rendering of a large input: split it between documents, render the sections in processes, join the results.
 
-What one process prints is the definition. Only what is fine is joined here: where a part has an error, where two
-parts clash, or where a process is lost, ``rendered`` gives nothing, and the caller does everything by itself. So an
-input with errors takes longer, and no rule about several documents is told twice.
+The output is identical to that of one process. If a section has an error, two sections conflict or a process fails,
+``rendered`` returns None and the caller renders the whole input in one process. An input with errors therefore takes
+longer, and a problem that concerns several documents is never reported twice.
 
-A cut is exact: the reader, like kubectl, ends a document at every line that starts with ``---``, whatever is
-around it, and reads each by itself.
+A split between documents is exact: the reader, like kubectl, ends a document at every line that starts with ``---``,
+in any context, and parses each document separately.
 """
 
 from __future__ import annotations
@@ -39,46 +39,46 @@ if TYPE_CHECKING:
     #: Kind, namespace, name.
     Identity = tuple[str, str, str]
 
-#: More processes gain little: what is joined and printed is done by one.
-MOST: Final = 4
-#: A problem as the arguments that make it, the document last.
+#: Maximum number of processes. More save little time, because one process joins and prints the results.
+MAX_PROCESSES: Final = 4
+#: Getter of a problem's constructor arguments, with the document last.
 AS_ARGUMENTS: Final = attrgetter("code", "field", "message", "fix", "severity", "line", "document")
-#: Where Linux lists the threads of this process; a fork in the midst of threads may hang.
+#: Threads of this process on Linux; a fork of a process with several threads can deadlock.
 THREADS: Final = "/proc/self/task"
 
 
 class Part(NamedTuple):
-    """What some of the documents give, as plain data: it comes through a pipe."""
+    """Result of rendering one group of documents, as plain data that can pass through a pipe."""
 
-    #: How many documents there are, those included that are no specs.
+    #: Number of documents, including those of another kind.
     documents: int
-    #: Every object, each after a separator.
+    #: Every object as YAML, each after a separator.
     text: str
-    #: Of the objects that other parts may make too, where they stand in the text.
+    #: Objects that other groups may produce as well, each with its start and end in ``text``.
     shared: list[tuple[Identity, int, int]]
     services: int
-    #: Namespace and name of every workload, and of every Service that comes of one.
+    #: Namespace and name of every workload, and of every Service that a workload produces.
     names: list[tuple[str, str]]
-    #: How often there was each warning that is told only once in a call.
+    #: Number of occurrences of each warning that a command prints only once.
     told: list[tuple[tuple[str, Place], int]]
-    #: The warnings to print, as arguments of ``Problem``; with its key if it is told only once.
+    #: Warnings to print, as arguments of ``Problem``, with a key if a command prints the warning only once.
     warnings: list[tuple[tuple[str, Place] | None, tuple[Any, ...]]]
-    #: By project: the fields of ``Demand``, with the name and line of its last document.
+    #: Fields of ``Demand`` by project, with the name and line of the last document.
     demands: list[tuple[str, tuple[Any, ...]]]
 
 
 def rendered(sources: list[Source], profile: Profile, smallest: int) -> Rendered | None:
-    """Return the manifests and problems as one process would, or None where one process must do it."""
+    """Return the same manifests and problems as one process, or None if one process must render the input."""
     size = sum(len(source.text) for source in sources)
-    groups = cut(sources, min(processors(), MOST, size // max(smallest, 1)))
-    if len(groups) < 2:  # noqa: PLR2004 - a part of its own is for one process
+    groups = cut(sources, min(processors(), MAX_PROCESSES, size // max(smallest, 1)))
+    if len(groups) < 2:  # noqa: PLR2004 - a single group needs no second process
         return None
     parts = made_side_by_side(groups, profile)
     return None if parts is None else joined(parts, profile, sources)
 
 
 def processors() -> int:
-    """Return how many processes may run side by side: one where there is no fork, or threads stand in its way."""
+    """Return how many processes may run concurrently: 1 if fork is unavailable or unsafe because of threads."""
     try:
         return len(os.sched_getaffinity(0)) if len(list(Path(THREADS).iterdir())) == 1 else 1
     except (AttributeError, OSError):  # not Linux, or no /proc
@@ -86,17 +86,17 @@ def processors() -> int:
 
 
 def cut(sources: list[Source], count: int) -> list[list[Source]]:
-    """Return the sources in up to ``count`` groups of about one size: a single one is cut, several are dealt out."""
+    """Distribute the sources over up to ``count`` groups of similar size; a single source is split into sections."""
     if len(sources) == 1:
         return [[piece] for piece in _pieces(sources[0], count)]
     groups: list[list[Source]] = [[]]
     total = sum(len(source.text) for source in sources)
-    done = 0
+    bytes_done = 0
     for source in sources:
-        if groups[-1] and len(groups) < count and done * count >= total * len(groups):
+        if groups[-1] and len(groups) < count and bytes_done * count >= total * len(groups):
             groups.append([])
         groups[-1].append(source)
-        done += len(source.text)
+        bytes_done += len(source.text)
     return groups
 
 
@@ -112,7 +112,7 @@ def _pieces(source: Source, count: int) -> Iterator[Source]:
 
 
 def part(sources: list[Source], profile: Profile) -> Part | None:
-    """Return what the documents of some sources give, or None if there is an error in any."""
+    """Render the documents of ``sources``, or return None if one of them has an error."""
     batch = Batch(profile, fold=True)
     documents = length = 0
     texts: list[str] = []
@@ -123,12 +123,12 @@ def part(sources: list[Source], profile: Profile) -> Part | None:
             documents += 1
             continue
         told = len(batch.told)
-        objects, _, found = batch.add(loaded)
-        if failed(found):
+        objects, _, problems = batch.add(loaded)
+        if failed(problems):
             return None
-        # A document's own come first; of the others, each has just been told for the first time.
+        # The document's own problems come first; each of the others is reported here for the first time.
         keys = [*[None] * len(loaded.problems), *islice(batch.told, told, None)]
-        warnings.extend(zip(keys, map(AS_ARGUMENTS, found), strict=True))
+        warnings.extend(zip(keys, map(AS_ARGUMENTS, problems), strict=True))
         for item in objects:
             text = SEPARATOR + manifests.write_one(item)
             texts.append(text)
@@ -148,7 +148,7 @@ def part(sources: list[Source], profile: Profile) -> Part | None:
 
 
 def _loaded(sources: list[Source], profile: Profile) -> Iterator[Loaded | None]:
-    """Yield what the documents hold, and None after each of them."""
+    """Yield the specs of each document, and None after each document."""
     for source in sources:
         for document in manifests.read(source.text, source.name, source.first_line):
             yield from of_document(document, profile, strictly=source.strictly)
@@ -162,118 +162,118 @@ def _demand_tuple(demand: Demand) -> tuple[Any, ...]:
 
 
 def joined(parts: list[Part], profile: Profile, sources: list[Source]) -> Rendered | None:
-    """Return the manifests and problems of all parts in order, or None where two of them clash."""
+    """Return the manifests and problems of all parts in order, or None if two parts conflict."""
     batch = Batch(profile, fold=True)
     cut_name = sources[0].name if len(sources) == 1 else None
     documents = 0
     names: set[tuple[str, str]] = set()
-    seen: dict[Identity, str] = {}
+    shared_texts: dict[Identity, str] = {}
     texts: list[str] = []
     problems: list[Problem] = []
-    for each in parts:
-        if not names.isdisjoint(each.names):
+    for rendered_part in parts:
+        if not names.isdisjoint(rendered_part.names):
             return None
-        names.update(each.names)
+        names.update(rendered_part.names)
         start = 0
-        for key, begin, end in each.shared:
-            text = each.text[begin:end]
-            before = seen.get(key)
+        for key, begin, end in rendered_part.shared:
+            text = rendered_part.text[begin:end]
+            before = shared_texts.get(key)
             if before is None:
-                seen[key] = text
+                shared_texts[key] = text
             elif before == text:
-                texts.append(each.text[start:begin])
+                texts.append(rendered_part.text[start:begin])
                 start = end
             else:
                 return None
-        texts.append(each.text[start:])
-        for told_once, (*fields, name) in each.warnings:
-            if told_once not in batch.told:
+        texts.append(rendered_part.text[start:])
+        for warning_key, (*fields, name) in rendered_part.warnings:
+            if warning_key not in batch.told:
                 problems.append(Problem(*fields, document=_numbered(name, cut_name, documents)))
-        for told_once, count in each.told:
-            batch.told[told_once] = batch.told.get(told_once, 0) + count
-        batch.services += each.services
-        for project, (asked, where, name, line) in each.demands:
+        for warning_key, count in rendered_part.told:
+            batch.told[warning_key] = batch.told.get(warning_key, 0) + count
+        batch.services += rendered_part.services
+        for project, (requested, path, name, line) in rendered_part.demands:
             last = _last(_numbered(name, cut_name, documents), line)
-            batch.demands.setdefault(project, Demand()).join(Demand(asked, last, where))
-        documents += each.documents
+            batch.demands.setdefault(project, Demand()).join(Demand(requested, last, path))
+        documents += rendered_part.documents
     problems += batch.finish()
-    # The first object of all has no separator before it.
-    first = next((place for place, text in enumerate(texts) if text), 0)
+    # No separator precedes the first object.
+    first = next((index for index, text in enumerate(texts) if text), 0)
     texts[first] = texts[first].removeprefix(SEPARATOR)
     return texts, problems
 
 
 def _last(name: str, line: int) -> Loaded:
-    """Return what a demand keeps of its last document: the name, and the line of the project's field."""
+    """Return a stand-in for a demand's last document, with its name and the line of the project's field."""
     return Loaded(name, Reading({}), line=lambda _: line)
 
 
-def _numbered(name: str, cut_name: str | None, before: int) -> str:
-    """Return a document's name in the whole file: ``f#2[0]`` of a piece after three documents is ``f#5[0]``."""
-    if cut_name is None or before == 0:
+def _numbered(name: str, cut_name: str | None, preceding: int) -> str:
+    """Return a document's name in the whole file: ``f#2[0]`` of a section after three documents is ``f#5[0]``."""
+    if cut_name is None or preceding == 0:
         return name
-    number, bracket, item = name.removeprefix(cut_name).removeprefix("#").partition("[")
-    return f"{cut_name}#{int(number or 1) + before}{bracket}{item}"
+    number, bracket, index = name.removeprefix(cut_name).removeprefix("#").partition("[")
+    return f"{cut_name}#{int(number or 1) + preceding}{bracket}{index}"
 
 
 class _Child(NamedTuple):
-    """A process at work on one part, and the end of the pipe that its part comes from."""
+    """Child process that renders one group, and the read end of its pipe."""
 
     process: int
     pipe: int
 
 
 def made_side_by_side(groups: list[list[Source]], profile: Profile) -> list[Part] | None:
-    """Return each group's part, all but the first made by children; None if any has an error or is lost."""
+    """Return the part of each group, or None if one fails. Child processes render all groups except the first."""
     children: list[_Child] = []
-    found: list[Part] = []
+    parts: list[Part] = []
     try:
         for group in groups[1:]:
-            children.append(_start(group, profile))  # noqa: PERF401 - each is known before the next one may fail
-        own = part(groups[0], profile)
-        if own is None:
+            children.append(_start(group, profile))  # noqa: PERF401 - if a start fails, those before it must be stopped
+        first_part = part(groups[0], profile)
+        if first_part is None:
             return None
-        found.append(own)
+        parts.append(first_part)
         for child in children:
             with open(child.pipe, "rb", closefd=False) as stream:
                 data = stream.read()
             if not data:
                 return None
-            found.append(Part(*marshal.loads(data)))  # noqa: S302 - it comes from our own child
-            del data  # as large as the part itself
-    except (OSError, EOFError):  # no process to be had, or one that ended in the midst of its answer
+            parts.append(Part(*marshal.loads(data)))  # noqa: S302 - written by our child process
+            del data  # as large as the part
+    except (OSError, EOFError):  # no process available, or a process ended before its answer was complete
         return None
     finally:
         for child in children:
             _end(child)
-    return found
+    return parts
 
 
 def _start(group: list[Source], profile: Profile) -> _Child:
-    ours, theirs = os.pipe()
+    read_end, write_end = os.pipe()
     process = os.fork()
     if process == 0:
-        os.close(ours)
-        _work(group, profile, theirs)
-    os.close(theirs)
-    return _Child(process, ours)
+        os.close(read_end)
+        _work(group, profile, write_end)
+    os.close(write_end)
+    return _Child(process, read_end)
 
 
 def _work(group: list[Source], profile: Profile, pipe: int) -> NoReturn:
-    """Make a part and write it, whole or not at all; whatever goes wrong, the parent finds it again and tells it."""
+    """Render a part and write it, completely or not at all. The parent repeats failed work and reports its errors."""
     try:
-        made = part(group, profile)
-        if made is not None:
-            data = marshal.dumps(tuple(made))
+        result = part(group, profile)
+        if result is not None:
+            data = marshal.dumps(tuple(result))
             with open(pipe, "wb") as stream:
                 stream.write(data)
     finally:
-        # Nothing of the parent's is flushed or torn down here.
+        # Do not flush the parent's buffers or run its exit handlers.
         os._exit(0)
 
 
 def _end(child: _Child) -> None:
-    """Stop a child that is no longer needed, and take leave of one that is done."""
+    """Stop and reap a child process."""
     os.close(child.pipe)
     os.kill(child.process, signal.SIGKILL)
     os.waitpid(child.process, 0)

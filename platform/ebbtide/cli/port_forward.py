@@ -1,4 +1,4 @@
-"""``ebbtide port-forward NAME [LOCAL:]PORT``: a port of this machine that leads to a workload's server."""
+"""``ebbtide port-forward NAME [LOCAL:]PORT``: forward a local port to a workload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PORT: Final = re.compile(r"(?:(?P<local>[0-9]{1,5}):)?(?P<remote>[0-9]{1,5})", r
 OPTIONS: Final = (
     *connection.WORKLOAD,
     *POD,
-    option("port", metavar="PORT", help="the server's port, or LOCAL:PORT; LOCAL 0 takes any that is free"),
+    option("port", metavar="PORT", help="Port of the server, or LOCAL:PORT; LOCAL 0 selects a free port"),
 )
 
 
@@ -23,22 +23,23 @@ def run(options: Options) -> int:
     match = PORT.fullmatch(options.port)
     remote = int(match["remote"]) if match else 0
     local = int(match["local"] or remote) if match else 0
-    if not 0 < remote <= connection.PORTS or local > connection.PORTS:
+    if not 0 < remote <= connection.MAX_PORT or local > connection.MAX_PORT:
         terminal.end(
-            f"{options.port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to {connection.PORTS}",
+            f"invalid port {options.port}: use PORT or LOCAL:PORT, as in 8080 or 9000:8080, with ports from 1 to "
+            f"{connection.MAX_PORT}; LOCAL may be 0",
             2,
         )
     return connection.on_cluster(options, lambda cluster: _forward(cluster, options, local, remote))
 
 
 def _forward(cluster: connection.Cluster, options: Options, local: int, remote: int) -> int:
-    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to load
+    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
 
     namespace = connection.place(cluster, options)
     ((pod, _),) = pods(cluster, options, namespace)
     with streams.listening(local) as listener:
         sys.stdout.write(
-            f"http://127.0.0.1:{listener.getsockname()[1]}/ leads to {pod}, port {remote}; Ctrl-C ends it\n"
+            f"Forwarding http://127.0.0.1:{listener.getsockname()[1]}/ to port {remote} of {pod}. Press Ctrl-C to stop.\n"
         )
         sys.stdout.flush()
         streams.forward(cluster, namespace, pod, remote, listener)

@@ -1,4 +1,4 @@
-"""``ebbtide profile``: what a cluster offers, as the translation sees it."""
+"""``ebbtide profile``: show or validate a cluster profile."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from ebbtide.cli.options import Options, option, output
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
-WHERE: Final = "a file, a folder, or built-in (default)"
+WHERE: Final = "Cluster profile: a file, a directory, or built-in (default)"
 OPTIONS: Final = (
-    option("action", choices=("show", "validate"), help="print it with every default, or check it"),
+    option(
+        "action", choices=("show", "validate"), help="show prints the profile with all defaults, validate checks it"
+    ),
     option("profile", nargs="?", default=BUILT_IN_NAME, metavar="P", help=WHERE),
     output("yaml", "json"),
 )
@@ -24,27 +26,27 @@ def run(options: Options) -> int:
     if profile is None:
         return 1
     if options.action == "validate":
-        sys.stdout.write(f"{profile.metadata.name}: fine\n")
+        sys.stdout.write(f"{profile.metadata.name}: valid\n")
         return exit_code(problems)
     effective = _effective(data)
     if options.output == "json":
         write_json(effective)
     else:
-        from ebbtide import manifests  # noqa: PLC0415 - JSON needs none
+        from ebbtide import manifests  # noqa: PLC0415 - JSON does not need it
 
         sys.stdout.write(manifests.write_one(effective))
     return 0
 
 
 def _effective(data: dict[str, Any]) -> dict[str, Any]:
-    from ebbtide.documents.explain import plain_data  # noqa: PLC0415 - only for show
+    from ebbtide.documents.explain import plain_data  # noqa: PLC0415 - only needed for show
     from ebbtide.profile.models import Profile  # noqa: PLC0415 - as above
     from ebbtide.translation.objects import prune  # noqa: PLC0415 - as above
     from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG  # noqa: PLC0415 - as above
 
-    full: dict[str, Any] = plain_data(Profile.model_validate(data).model_dump(by_alias=True, warnings=False))
-    given = full["spec"]["knative"]["features"]
-    full["spec"]["knative"]["features"] = {
-        flag: given.get(flag, DEFAULTS.get(flag, "disabled")) for flag in sorted({*EVERY_FLAG, *given})
+    effective: dict[str, Any] = plain_data(Profile.model_validate(data).model_dump(by_alias=True, warnings=False))
+    features = effective["spec"]["knative"]["features"]
+    effective["spec"]["knative"]["features"] = {
+        flag: features.get(flag, DEFAULTS.get(flag, "disabled")) for flag in sorted({*EVERY_FLAG, *features})
     }
-    return cast("dict[str, Any]", prune(full))
+    return cast("dict[str, Any]", prune(effective))

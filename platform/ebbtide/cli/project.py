@@ -1,4 +1,4 @@
-"""``ebbtide project create|list|describe|delete``: namespaces with a quota and members, on a live cluster."""
+"""``ebbtide project create|list|describe|delete``: manage projects: namespaces with a quota and members."""
 
 from __future__ import annotations
 
@@ -21,26 +21,37 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
-HEAD: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIORITY", "MEMBERS")
+HEADER: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIORITY", "MEMBERS")
 NAME: Final = re.compile(names.LABEL.pattern)
-MEMBERS: Final = "who may work in it: jane, group:ml, serviceaccount:NAMESPACE:NAME; may be said again"
+MEMBERS: Final = "Member to add: jane, group:ml or serviceaccount:NAMESPACE:NAME; repeatable"
 QUOTA: Final = (
-    option("--gpus", type=float, metavar="N", help="GPUs that stay guaranteed to it; 0.5 is two of four shares"),
-    option("--cpu", type=float, metavar="N", help="CPU cores, sidecars included"),
-    option("--memory", metavar="SIZE", help="memory: 256Gi, sidecars included"),
-    option("--priority", type=int, metavar="N", help="the rank of its queue beyond the quota (KAI; usual 100)"),
+    option("--gpus", type=float, metavar="N", help="Guaranteed GPUs; 0.5 is two of four shares"),
+    option("--cpu", type=float, metavar="N", help="CPU cores, including sidecars"),
+    option("--memory", metavar="SIZE", help="Memory, including sidecars, as in 256Gi"),
+    option(
+        "--priority", type=int, metavar="N", help="Queue priority for resources beyond the quota (KAI; typically 100)"
+    ),
     option("--member", action="append", default=[], metavar="WHO", help=MEMBERS),
-    option("--no-member", action="append", default=[], metavar="WHO", help="who may no longer"),
-    switch("--dry-run", help="show the plan and write nothing"),
+    option("--no-member", action="append", default=[], metavar="WHO", help="Member to remove; repeatable"),
+    switch("--dry-run", help="Print the plan and write nothing"),
 )
 OPTIONS: Final = (
-    option("action", choices=("create", "list", "describe", "delete"), help="create also changes one"),
-    option("name", nargs="?", metavar="NAME", help="the project"),
+    option(
+        "action",
+        choices=("create", "list", "describe", "delete"),
+        help="Action; create also updates an existing project",
+    ),
+    option("name", nargs="?", metavar="NAME", help="Name of the project"),
     PROFILE,
     *connection.CONNECTION,
     *(each._replace(group="create") for each in QUOTA),
-    switch("--force", help="delete: with the workloads that are in it"),
-    option("--wait", metavar="TIME", default="0", help="delete: how long to wait until it is gone; default 0"),
+    switch("--force", help="With delete: also delete the project's workloads"),
+    option(
+        "--wait",
+        metavar="TIME",
+        default="0",
+        help="With delete: time to wait until the namespace is deleted (default: 0)",
+    ),
     YES,
     output("text", "json", "yaml", "name"),
 )
@@ -49,10 +60,13 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     if (options.action == "list") == (options.name is not None):
         terminal.end(
-            "list takes no name" if options.name else f"say which: ebbtide project {options.action} NAME", USAGE
+            "list takes no name" if options.name else f"missing project name: ebbtide project {options.action} NAME",
+            USAGE,
         )
     if options.name is not None and not NAME.fullmatch(options.name):
-        terminal.end(f"{options.name!r} is no project's name: small letters, digits and dashes, as in team-a", USAGE)
+        terminal.end(
+            f"invalid project name {options.name!r}: use lowercase letters, digits and dashes, as in team-a", USAGE
+        )
     profile = read_profile(options.profile)
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
     return connection.on_cluster(options, lambda cluster: work(cluster, options, profile))
@@ -62,7 +76,7 @@ def run(options: Options) -> int:
 
 
 def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cli.apply import agreed, lines_of  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cli.apply import agreed, lines_of  # noqa: PLC0415 - not loaded for --help
     from ebbtide.cluster.write import apply, projects  # noqa: PLC0415 - as above
 
     try:
@@ -94,9 +108,9 @@ def _asked(options: Options) -> Asked:
     for name in ("gpus", "cpu"):
         value = getattr(options, name)
         if value is not None and not 0 <= value < 1e6:  # noqa: PLR2004 - no cluster has a million
-            raise ValueError(f"--{name} {value:g}: say how many, from 0 on")
+            raise ValueError(f"invalid --{name} {value:g}: must be at least 0 and less than 1000000")
     if options.memory is not None and quantities.whole(options.memory) is None:
-        raise ValueError(f"--memory {options.memory}: say an amount like 256Gi")
+        raise ValueError(f"invalid --memory {options.memory}: must be a quantity, as in 256Gi")
     return Asked(
         options.name,
         options.gpus,
@@ -109,16 +123,18 @@ def _asked(options: Options) -> Asked:
 
 
 def _unlike_the_profile(options: Options, profile: Profile) -> None:
-    """Say where a profile would answer wrongly about the project from now on."""
-    given = {name: getattr(options, name) for name in ("gpus", "cpu", "memory") if getattr(options, name) is not None}
-    known = profile.spec.projects.known.get(options.name)
-    if any(known is None or getattr(known, name) != value for name, value in given.items()):
-        told = ", ".join(
-            f"{name}: {value if isinstance(value, str) else number(value)}" for name, value in given.items()
+    """Report a quota that the profile does not have, because the profile would give wrong answers about the project."""
+    requested_quota = {
+        name: getattr(options, name) for name in ("gpus", "cpu", "memory") if getattr(options, name) is not None
+    }
+    known_quota = profile.spec.projects.known.get(options.name)
+    if any(known_quota is None or getattr(known_quota, name) != value for name, value in requested_quota.items()):
+        quota_text = ", ".join(
+            f"{name}: {value if isinstance(value, str) else number(value)}" for name, value in requested_quota.items()
         )
         terminal.tell(
-            f"profile {profile.metadata.name} says otherwise: set projects.known.{options.name}: {{{told}}} in it, so that "
-            "check adds up and an apply leaves the quota as it is"
+            f"The quota differs from profile {profile.metadata.name}. Set projects.known.{options.name}: {{{quota_text}}} in the "
+            "profile, so that ebbtide check uses this quota and ebbtide apply does not change it."
         )
 
 
@@ -128,20 +144,20 @@ def _unlike_the_profile(options: Options, profile: Profile) -> None:
 def _list(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.write.projects import projects  # noqa: PLC0415 - as above
 
-    found = projects(cluster, profile)
+    rows = projects(cluster, profile)
     if options.output != "text":
-        return _show(found, options.output)
-    if not found:
-        terminal.tell("there is no project: ebbtide project create NAME")
+        return _show(rows, options.output)
+    if not rows:
+        terminal.tell("No projects found. To create one, run ebbtide project create NAME")
         return FINE
-    sys.stdout.write(terminal.table(HEAD, map(_cells, found)))
+    sys.stdout.write(terminal.table(HEADER, map(_cells, rows)))
     return FINE
 
 
 def _cells(row: ProjectRow) -> tuple[str, ...]:
     return (
         row.name,
-        row.namespace if row.there else f"{row.namespace} (not there yet)",
+        row.namespace if row.there else f"{row.namespace} (not created yet)",
         str(len(row.workloads)),
         ", ".join(f"{share.resource} {share.used}/{share.hard}" for share in row.quota),
         "" if row.priority is None else str(row.priority),
@@ -153,10 +169,12 @@ def _row(cluster: connection.Cluster, name: str, profile: Profile) -> ProjectRow
     from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
     from ebbtide.cluster.write.projects import projects  # noqa: PLC0415 - as above
 
-    found = next((row for row in projects(cluster, profile) if row.name == name), None)
-    if found is None:
-        raise MissingError(f"there is no project {name}: ebbtide project list, ebbtide project create {name}")
-    return found
+    project = next((row for row in projects(cluster, profile) if row.name == name), None)
+    if project is None:
+        raise MissingError(
+            f"project {name} not found; to list all projects, run ebbtide project list; to create it, run ebbtide project create {name}"
+        )
+    return project
 
 
 def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
@@ -167,38 +185,40 @@ def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -
     if options.output != "text":
         return _show([row], options.output)
     now = connection.clock().now()
-    found = [status(item) for item in survey(cluster, row.namespace, now)] if row.there else []
+    statuses = [status(workload) for workload in survey(cluster, row.namespace, now)] if row.there else []
     out = sys.stdout.write
-    out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ', which is not there yet'}\n")
+    out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ' (not created yet)'}\n")
     rows = (
         ("priority", "" if row.priority is None else f"{row.priority} beyond its quota"),
-        ("counted", f"pods of class {_classes(row)}" if row.guaranteed else ""),
-        ("members", ", ".join(map(str, row.members)) or "none but who may everywhere"),
+        ("quota for", f"pods of class {_classes(row)}" if row.guaranteed else ""),
+        ("members", ", ".join(map(str, row.members)) or "none, except users with cluster-wide access"),
     )
     out("".join(f"  {title:11}{printable(text)}\n" for title, text in rows if text))
     out("\nquota\n")
     shares = [(share.resource, share.used, share.hard) for share in row.quota]
     out(terminal.table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
     out("\nworkloads\n")
-    table = [(item.name, item.phase, str(item.replicas), item.gpus, item.why) for item in found]
+    table = [
+        (workload.name, workload.phase, str(workload.replicas), workload.gpus, workload.why) for workload in statuses
+    ]
     out(terminal.table(("NAME", "STATUS", "REPLICAS", "GPUS", ""), table, "  ") if table else "  none\n")
     return FINE
 
 
 def _classes(row: ProjectRow) -> str:
-    """Return the classes that count against a quota, Run:ai's levels as one."""
+    """Return the priority classes that count against the quota, with Run:ai's levels as one entry."""
     from ebbtide.translation.priority import PREFIX  # noqa: PLC0415 - as above
 
-    own = [name for name in row.guaranteed if not name.startswith(PREFIX)]
-    levels = ["Run:ai's levels that are not preemptible"] if len(own) < len(row.guaranteed) else []
-    return ", ".join([*own, *levels])
+    other_classes = [name for name in row.guaranteed if not name.startswith(PREFIX)]
+    levels = ["Run:ai's non-preemptible levels"] if len(other_classes) < len(row.guaranteed) else []
+    return ", ".join([*other_classes, *levels])
 
 
-def _show(found: Iterable[ProjectRow], form: str) -> int:
-    if form == "name":
-        sys.stdout.writelines(f"{row.name}\n" for row in found)
+def _show(rows: Iterable[ProjectRow], output_format: str) -> int:
+    if output_format == "name":
+        sys.stdout.writelines(f"{row.name}\n" for row in rows)
     else:
-        terminal.answer([*found], form)
+        terminal.answer([*rows], output_format)
     return FINE
 
 
@@ -210,26 +230,30 @@ def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> 
     from ebbtide.cluster.write import projects  # noqa: PLC0415 - as above
 
     limit = connection.limit_of(options)
-    gone = projects.removal(cluster, options.name, profile)
-    if gone.refused and not (options.force and gone.row.there):
-        terminal.tell(f"error: {gone.refused}")
-        return connection.CLUSTER if not gone.row.there else PROBLEMS
-    terminal.tell("".join(f"  - {printable(line)}\n" for line in gone.lines()).rstrip("\n"))
+    planned_removal = projects.removal(cluster, options.name, profile)
+    if planned_removal.refused and not (options.force and planned_removal.row.there):
+        terminal.tell(f"error: {planned_removal.refused}")
+        return connection.CLUSTER if not planned_removal.row.there else PROBLEMS
+    terminal.tell("".join(f"  - {printable(line)}\n" for line in planned_removal.lines()).rstrip("\n"))
     if not terminal.confirmed(f"Delete project {options.name}?", yes=options.yes):
         return USAGE
-    projects.remove(cluster, gone)
+    projects.remove(cluster, planned_removal)
     if options.output == "name":
         sys.stdout.write(f"{options.name}\n")
     elif options.output != "text":
-        terminal.answer([{"name": options.name, "namespace": gone.row.namespace, "deleted": True}], options.output)
+        terminal.answer(
+            [{"name": options.name, "namespace": planned_removal.row.namespace, "deleted": True}], options.output
+        )
     else:
-        sys.stdout.write(f"deleted project {options.name}; its namespace goes when all in it has ended\n")
+        sys.stdout.write(
+            f"deleted project {options.name}; its namespace is removed when all objects in it are deleted\n"
+        )
 
-    def left() -> str:
+    def remaining() -> str:
         try:
-            cluster.get(NAMESPACE, gone.row.namespace)
+            cluster.get(NAMESPACE, planned_removal.row.namespace)
         except MissingError:
             return ""
-        return f"namespace {gone.row.namespace} is"
+        return f"namespace {planned_removal.row.namespace} is"
 
-    return connection.wait_until_gone(left, limit, "the namespace")
+    return connection.wait_until_gone(remaining, limit, f"namespace {planned_removal.row.namespace}")

@@ -1,6 +1,6 @@
-"""``ebbtide render``: manifests on stdout, problems on stderr.
+"""``ebbtide render``: print manifests on stdout and problems on stderr.
 
-With an error nothing is printed on stdout, so that what is piped into kubectl is whole or not there.
+On an error, stdout stays empty, so that a pipe to kubectl never receives an incomplete set of manifests.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from ebbtide.cli.common import Source
     from ebbtide.profile.models import Profile
 
-#: Bytes of input from which a second process gains more than its start costs: some 250 specs.
+#: Input size in bytes from which a second process saves more time than its start costs: about 250 specs.
 LARGE: Final = 200_000
 OPTIONS: Final = (*FILES, output("yaml", "json"), QUIET)
 
 
 def run(options: Options) -> int:
     profile = common.read_profile(options.profile)
-    found = list(common.sources(options.files))
-    chunks, problems = rendered(found, profile, as_json=options.output == "json")
+    sources = list(common.sources(options.files))
+    chunks, problems = rendered(sources, profile, as_json=options.output == "json")
     common.show_unless_quiet(problems, options)
     code = common.exit_code(problems)
     if code == 0:
@@ -37,24 +37,24 @@ def run(options: Options) -> int:
 
 
 def rendered(
-    found: list[Source], profile: Profile, *, as_json: bool, large: int = LARGE
+    sources: list[Source], profile: Profile, *, as_json: bool, large: int = LARGE
 ) -> tuple[list[str], list[Problem]]:
-    """Return the manifests in pieces of text, and every problem."""
-    if not as_json and sum(len(source.text) for source in found) >= large:
+    """Return the manifests as chunks of text, and every problem."""
+    if not as_json and sum(len(source.text) for source in sources) >= large:
         from ebbtide.cli import parts  # noqa: PLC0415 - most calls are small
 
-        joined = parts.rendered(found, profile, large // 2)
-        if joined is not None:
-            return joined
+        result = parts.rendered(sources, profile, large // 2)
+        if result is not None:
+            return result
     problems: list[Problem] = []
-    objects = _objects(found, profile, problems)
-    # Only text is kept until all is known to be fine; the objects themselves go as soon as they are written.
+    objects = _objects(sources, profile, problems)
+    # Only text is kept until every document is valid; each object is freed as soon as it is serialized.
     return [manifests.write_json(objects)] if as_json else list(manifests.write(objects)), problems
 
 
-def _objects(found: list[Source], profile: Profile, problems: list[Problem]) -> Iterator[dict[str, Any]]:
+def _objects(sources: list[Source], profile: Profile, problems: list[Problem]) -> Iterator[dict[str, Any]]:
     batch = Batch(profile, fold=True)
-    for loaded in common.documents(found, profile):
+    for loaded in common.documents(sources, profile):
         objects, _, of_document = batch.add(loaded)
         problems.extend(of_document)
         yield from objects

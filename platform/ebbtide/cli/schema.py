@@ -1,4 +1,4 @@
-"""``ebbtide schema``: JSON Schema of specs and profiles, with the fields' texts, for editors."""
+"""``ebbtide schema``: print the JSON Schema of specs or profiles, with field descriptions, for editors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Final
 from ebbtide.cli.common import write_json
 from ebbtide.cli.options import Options, option
 
-OPTIONS: Final = (option("what", nargs="?", choices=("spec", "profile"), default="spec", help="default spec"),)
+OPTIONS: Final = (
+    option("what", nargs="?", choices=("spec", "profile"), default="spec", help="Document type (default: spec)"),
+)
 
 
 def run(options: Options) -> int:

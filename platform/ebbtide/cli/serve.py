@@ -1,4 +1,4 @@
-"""``ebbtide serve``: the API and the page, on loopback or with TLS, on a real cluster or a simulated one."""
+"""``ebbtide serve``: serve the REST API and the web UI, on loopback or with TLS, for a real or a simulated cluster."""
 
 from __future__ import annotations
 
@@ -23,35 +23,37 @@ if TYPE_CHECKING:
 
 USAGE: Final = 2
 PORT: Final = 8042
-#: Names of this machine that nobody else has.
+#: Host names that always refer to the local machine.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-NAMES: Final = "a name that the server may be called by; again for more"
+NAMES: Final = "Host name that clients may use for this server; repeatable"
 OPTIONS: Final = (
     *connection.CONNECTION,
     PROFILE,
     connection.COUNTS,
-    option("--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"default {LOOPBACK[0]}"),
+    option("--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"Address to listen on (default: {LOOPBACK[0]})"),
     option(
         "--port",
         metavar="N",
-        type=connection.whole(0, connection.PORTS),
+        type=connection.whole(0, connection.MAX_PORT),
         default=PORT,
-        help=f"default {PORT}; 0 takes any that is free",
+        help=f"Port to listen on; 0 selects a free port (default: {PORT})",
     ),
-    option("--tls-cert", metavar="FILE", help="the server's certificate, with what stands between it and the root"),
-    option("--tls-key", metavar="FILE", help="its key"),
-    switch("--behind-proxy", help="TLS ends at a proxy before this server: allow another address without it"),
+    option(
+        "--tls-cert", metavar="FILE", help="TLS certificate of the server, followed by its intermediate certificates"
+    ),
+    option("--tls-key", metavar="FILE", help="Private key of the TLS certificate"),
+    switch("--behind-proxy", help="Allow plain HTTP on a non-loopback address, because a proxy terminates TLS"),
     option("--allow-host", metavar="NAME", action="append", default=[], help=NAMES),
-    switch("--read-only", help="write nothing to the cluster"),
-    switch("--demo", help="a simulated cluster under synthetic traffic instead of a real one"),
+    switch("--read-only", help="Reject requests that would change the cluster"),
+    switch("--demo", help="Use a simulated cluster with synthetic traffic"),
 )
 
 
 def run(options: Options) -> int:
-    """Serve until it is told to end."""
-    wrong = _contradiction(options)
-    if wrong:
-        terminal.end(f"ebbtide serve: error: {wrong}", USAGE)
+    """Serve until a signal ends the process."""
+    contradiction = _contradiction(options)
+    if contradiction:
+        terminal.end(f"ebbtide serve: error: {contradiction}", USAGE)
     try:
         import uvicorn  # noqa: F401, PLC0415 - only this command needs it
 
@@ -59,14 +61,16 @@ def run(options: Options) -> int:
             import numpy as np  # noqa: F401, PLC0415 - as above
     except ImportError as error:
         extra = "demo" if options.demo else "serve"
-        terminal.end(f"error: what serves is not installed ({error}): pip install 'ebbtide[{extra}]'", USAGE)
-    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - a command's parser must not load it
+        terminal.end(
+            f"error: the server's packages are not installed ({error}); run pip install 'ebbtide[{extra}]'", USAGE
+        )
+    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - not loaded for --help
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
-    # The command line does without, for its short life.
+    # The entry point disables garbage collection for short-lived commands; a server needs it.
     gc.enable()
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO, stream=sys.stderr)
-    # Urllib's warnings have the addresses of the API server's queries in them.
+    # urllib3's warnings contain the URLs of queries to the API server.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         return _demo(options) if options.demo else _real(options)
@@ -77,21 +81,21 @@ def run(options: Options) -> int:
 def _contradiction(options: Options) -> str:
     tls = bool(options.tls_cert)
     if tls != bool(options.tls_key):
-        return "--tls-cert and --tls-key go together"
+        return "--tls-cert and --tls-key must be set together"
     if not tls and not options.behind_proxy and options.host not in LOOPBACK:
         return (
-            f"--host {options.host} without TLS would send tokens in the clear: give --tls-cert and --tls-key, or say "
-            "--behind-proxy where TLS ends before this server"
+            f"--host {options.host} without TLS would send tokens unencrypted: set --tls-cert and --tls-key, or set "
+            "--behind-proxy if a proxy terminates TLS"
         )
     if options.demo and (options.kubeconfig or options.context):
-        return "--demo has a cluster of its own: leave --kubeconfig and --context out"
+        return "--demo uses a simulated cluster: remove --kubeconfig and --context"
     if options.demo and options.profile != BUILT_IN_NAME:
-        return "--demo has a profile of its own: leave --profile out"
-    # What the environment says is for real clusters, and no contradiction.
+        return "--demo uses a built-in profile: remove --profile"
+    # EBBTIDE_PROMETHEUS applies to real clusters, so it does not conflict with --demo.
     if options.demo and options.prometheus not in {None, os.environ.get(connection.PROMETHEUS)}:
-        return "--demo counts its requests itself: leave --prometheus out"
+        return "--demo uses simulated metrics: remove --prometheus"
     if options.demo and options.host not in LOOPBACK:
-        return "--demo lets everybody do everything: it is for this machine alone"
+        return "--demo grants every client full access: use a loopback address"
     return ""
 
 
@@ -99,7 +103,7 @@ def _demo(options: Options) -> int:
     from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - as in run
     from ebbtide.sandbox import services  # noqa: PLC0415 - as above
 
-    terminal.tell("making the past of the simulated cluster; this takes a few seconds")
+    terminal.tell("Generating the history of the simulated cluster; this takes a few seconds")
     world = services.demo_world()
     backend = sandbox.of_simulated(
         world.cluster,
@@ -124,27 +128,27 @@ def _real(options: Options) -> int:
     show(problems)
     if profile is None:
         return 1
-    own = None
+    local_user = None
     if not options.kubeconfig and make.in_cluster():
         cluster = make.own_cluster()
     else:
         cluster, user = make.of_kubeconfig(options.kubeconfig, options.context)
         if options.host in LOOPBACK and not options.behind_proxy:
-            own = user
+            local_user = user
     backend = make.of_cluster(
         cluster,
         profile,
         data,
         connection.clock(),
         source=_source(options, cluster, profile),
-        own=own,
+        anonymous_caller=local_user,
         read_only=options.read_only,
     )
     return _serve(backend, options)
 
 
 def _source(options: Options, cluster: Kubernetes, profile: Profile) -> Source | None:
-    """Return who counts: the address that is given or, in a pod, the profile's; from outside, through the API server."""
+    """Return the metrics source: the address of ``--prometheus``, or the profile's, directly or through the API server."""
     from ebbtide.api import make  # noqa: PLC0415 - as in run
 
     if options.prometheus is None and make.in_cluster():
@@ -165,24 +169,24 @@ def _serve(backend: Backend, options: Options) -> int:
     try:
         sockets = [config.bind_socket()]
     except SystemExit:
-        # It has said why.
+        # uvicorn has logged the reason.
         return USAGE
     except OSError as error:
-        terminal.end(f"error: the certificate or its key cannot be read: {error.strerror or error}", USAGE)
+        terminal.end(f"error: cannot read the TLS certificate or its key: {error.strerror or error}", USAGE)
     host, port = options.host, sockets[0].getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    terminal.tell(f"ebbtide serves on {'https' if tls else 'http'}://{shown}:{port}/ (Ctrl-C ends it)")
+    url_host = f"[{host}]" if ":" in host else host
+    terminal.tell(f"Serving on {'https' if tls else 'http'}://{url_host}:{port}/ (press Ctrl-C to stop)")
     server = uvicorn.Server(config)
     server.run(sockets)
     return 0 if server.started else connection.CLUSTER
 
 
 def settings(options: Options) -> Settings:
-    """Return the limits, and the names that the server may be called by."""
+    """Return the server's settings: the accepted host names, and whether it uses TLS."""
     from ebbtide.api.gate import LOCAL, Settings  # noqa: PLC0415 - as in run
 
     names = {name.lower() for name in options.allow_host}
     if options.host in LOOPBACK and not options.behind_proxy:
-        # A name of another site that leads to this machine must not reach it.
+        # Against DNS rebinding: reject requests with another site's host name that resolves to this machine.
         names |= LOCAL
     return Settings(hosts=frozenset(names), tls=bool(options.tls_cert))

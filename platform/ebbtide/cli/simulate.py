@@ -1,4 +1,4 @@
-"""``ebbtide simulate``: what the autoscaler will do with traffic, beside what Knative's defaults would."""
+"""``ebbtide simulate``: simulate the autoscaler's response to traffic, and compare it with Knative's defaults."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from ebbtide.api.simulation import AskedError, complete_case, make_report, raise_refusals
 from ebbtide.base.problems import Problem, failed
+from ebbtide.base.prose import counted
 from ebbtide.cli import connection
 from ebbtide.cli.common import documents, read_profile, show, sources, write_json
 from ebbtide.cli.options import PROFILE, Options, option, output
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
 
 USAGE: Final = 2
 T = TypeVar("T")
-#: What is simulated.
+#: Options that define a simulation.
 CASE: Final = (
-    option("spec", metavar="SPEC", help="a file with one spec, or - for stdin"),
+    option("spec", metavar="SPEC", help="File with one spec, or - for stdin"),
     option(
         "--traffic",
         metavar="T",
         required=True,
-        help="a log of requests or counts (CSV, JSON lines), Prometheus' answer to a range query, or a shape: "
+        help="Traffic: a log of requests or counts (CSV, JSON Lines), the JSON result of a Prometheus range query, or a shape: "
         "constant:5rps,10m ramp:1rps..20rps,10m steps:2rps,5m,20rps,2m diurnal:1rps..20rps,24h poisson:5rps,10m "
         "on-off:10rps,2m,8m,1h",
     ),
@@ -43,35 +44,36 @@ CASE: Final = (
         "--columns",
         metavar="C",
         default="",
-        help="a log's columns that have other names: time=NAME,prompt=NAME,output=NAME,count=NAME,rate=NAME,unit=ms",
+        help="Column names of a log, if different: time=NAME,prompt=NAME,output=NAME,count=NAME,rate=NAME,unit=ms",
     ),
     option(
         "--server",
         metavar="MODEL",
         default="",
-        help="how long a request takes: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, empirical:FILE, "
-        f"llm:max=16,base=150ms,prompt=50us,output=20ms; default {TOKENS_SERVER} where the traffic has tokens, "
-        f"else {PLAIN_SERVER}",
+        help="Model of request durations: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, empirical:FILE, "
+        f"llm:max=16,base=150ms,prompt=50us,output=20ms (default: {TOKENS_SERVER} if the traffic has token counts, "
+        f"else {PLAIN_SERVER})",
     ),
     option(
         "--start-up",
         metavar="TIME",
         default="45s",
-        help="from a pod wanted to a pod ready: 45s (default), or schedule=1s,pull=20s,load=20s,ready=2s,spread=0.3",
+        help="Time from the creation of a pod until it is ready: 45s (default), or its phases: "
+        "schedule=1s,pull=20s,load=20s,ready=2s,spread=0.3",
     ),
     option(
         "--slo",
         metavar="BOUNDS",
         default="",
-        help="what is promised: p95=2s,mean=800ms,uptime=99.9, any percentile, wait-p99=1s; default the spec's slo",
+        help="SLO: p95=2s,mean=800ms,uptime=99.9, any percentile, wait-p99=1s (default: the slo field of the spec)",
     ),
-    option("--cost", metavar="RATE", default="", help="what a GPU costs an hour: gpu-hour=2.5"),
+    option("--cost", metavar="RATE", default="", help="Price of a GPU-hour, as in gpu-hour=2.5"),
     option(
         "--seed",
         metavar="N",
-        type=connection.whole(0, connection.MOST),
+        type=connection.whole(0, connection.MAX_INT32),
         default=0,
-        help="of all that is drawn at random; default 0",
+        help="Seed of the random number generator (default: 0)",
     ),
     PROFILE,
 )
@@ -84,19 +86,19 @@ def run(options: Options) -> int:
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
     with told(loaded):
-        own = case.setting({})
-        settings = {"this spec": own, "Knative's defaults": knative_defaults(own)}
-        made = make_report(loaded, case, server, notes, settings, {"this spec": settings_of(case)})
+        spec_setting = case.setting({})
+        settings = {"this spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
+        report_data = make_report(loaded, case, server, notes, settings, {"this spec": settings_of(case)})
     if options.output == "json":
-        write_json(report.as_json(made))
+        write_json(report.as_json(report_data))
     else:
-        sys.stdout.write(report.page(made) if options.output == "html" else report.text(made))
+        sys.stdout.write(report.page(report_data) if options.output == "html" else report.text(report_data))
     return 0
 
 
 @contextmanager
 def told(loaded: Loaded) -> Iterator[None]:
-    """Print what the simulator refuses as problems of the spec, and end the command."""
+    """Print what the simulator rejects as problems of the spec, and exit."""
     try:
         with raise_refusals(loaded, "--server"):
             yield
@@ -105,27 +107,27 @@ def told(loaded: Loaded) -> Iterator[None]:
 
 
 def stop(*problems: Problem) -> NoReturn:
-    """Print problems and end the command."""
+    """Print problems and exit with code 1."""
     show(problems)
     raise SystemExit(1)
 
 
 def usage(message: str, command: str) -> NoReturn:
-    """Say what is wrong with the command line and end the command."""
+    """Print a usage error and exit with code 2."""
     sys.stderr.write(f"ebbtide {command}: error: {message}\n")
     raise SystemExit(USAGE)
 
 
 def settings_of(case: Case) -> dict[str, Any]:
-    """Return what the spec says of autoscaling."""
+    """Return the autoscaling settings of the spec."""
     return dict(case.document["spec"].get("autoscaling") or {})
 
 
 def case_of(options: Options) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
-    """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed."""
+    """Return the spec, its plan, the case to simulate, the server model as text, and the assumptions made."""
     command = options.command
     if find_spec("numpy") is None:
-        usage("numpy is not installed: pip install 'ebbtide[simulate]'", command)
+        usage("numpy is not installed; run pip install 'ebbtide[simulate]'", command)
     from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
 
     columns = _columns(options.columns, command)
@@ -138,27 +140,27 @@ def case_of(options: Options) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]
         usage(str(error), command)
     profile = read_profile(options.profile)
     loaded, plan = _spec(options.spec, profile)
-    read = _traffic(options, columns)
-    show(read.problems)
-    if read.traffic is None:
+    traffic_reading = _traffic(options, columns)
+    show(traffic_reading.problems)
+    if traffic_reading.traffic is None:
         raise SystemExit(1)
     parts = (options.server, server, start_up, options.seed, bounds, price)
-    return complete_case(loaded, plan, profile, read.traffic, *parts, command, "say so with --server")
+    return complete_case(loaded, plan, profile, traffic_reading.traffic, *parts, command, "set it with --server")
 
 
 def _spec(name: str, profile: Profile) -> tuple[Loaded, Plan]:
-    found = list(documents(sources([name]), profile))
-    if len(found) != 1:
-        text = f"{len(found)} documents where one spec is simulated"
-        stop(Problem("SIM003", (), text, "give a file with one spec", document=name))
-    loaded = found[0]
+    loaded_specs = list(documents(sources([name]), profile))
+    if len(loaded_specs) != 1:
+        text = f"expected one spec, found {counted(len(loaded_specs), 'document')}"
+        stop(Problem("SIM003", (), text, "use a file with one spec", document=name))
+    loaded = loaded_specs[0]
     if loaded.inference is None:
         stop(*loaded.problems)
-    made = translate(loaded.inference, profile, loaded.canonical)
-    problems = loaded.problems + loaded.placed(made.problems)
-    if made.plan is None or failed(problems):
+    translation = translate(loaded.inference, profile, loaded.canonical)
+    problems = loaded.problems + loaded.placed(translation.problems)
+    if translation.plan is None or failed(problems):
         stop(*(problem for problem in problems if problem.severity == "error"))
-    return loaded, made.plan
+    return loaded, translation.plan
 
 
 def _traffic(options: Options, columns: dict[str, str]) -> Read:
@@ -166,15 +168,15 @@ def _traffic(options: Options, columns: dict[str, str]) -> Read:
 
     if load.is_shape(options.traffic):
         if columns:
-            usage("--columns names a log's columns, and a shape has none", options.command)
+            usage("--columns applies only to a log: remove it, or set --traffic to a file", options.command)
         return load.shape(options.traffic, options.seed)
     try:
         data = Path(options.traffic).read_bytes()
     except OSError as error:
-        reason = (error.strerror or "unknown reason").lower()
-        fix = f"check the name, or give a shape: {', '.join(load.FORMS)}"
+        reason = (error.strerror or "unknown error").lower()
+        fix = f"check the file name, or use a shape: {', '.join(load.FORMS)}"
         return load.Read(
-            None, [Problem("FIL001", (), f"the file cannot be read: {reason}", fix, document=options.traffic)]
+            None, [Problem("FIL001", (), f"cannot read the file: {reason}", fix, document=options.traffic)]
         )
     return load.read(data, Path(options.traffic).name, options.seed, columns)
 
@@ -189,14 +191,16 @@ def _read(reader: Callable[[str], T], text: str, option: str, command: str) -> T
 def _columns(text: str, command: str) -> dict[str, str]:
     from ebbtide.simulate.load import COLUMNS, UNITS  # noqa: PLC0415 - it needs numpy
 
-    found = {}
-    for item in text.split(",") if text else ():
-        role, equals, name = item.partition("=")
+    columns = {}
+    for assignment in text.split(",") if text else ():
+        role, equals, name = assignment.partition("=")
         if not equals or role not in {*COLUMNS, "unit"}:
             usage(
-                f"--columns {item!r}: write time=NAME; beside time there are prompt, output, count, rate, unit", command
+                f"invalid --columns {assignment!r}: must be ROLE=NAME, as in time=NAME; roles: time, prompt, output, count, "
+                "rate, unit",
+                command,
             )
         if role == "unit" and name not in UNITS:
-            usage(f"--columns unit={name}: use {', '.join(UNITS)}", command)
-        found[role] = name
-    return found
+            usage(f"invalid --columns unit={name}: must be one of {', '.join(UNITS)}", command)
+        columns[role] = name
+    return columns

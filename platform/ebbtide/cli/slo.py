@@ -1,4 +1,4 @@
-"""``ebbtide slo``: what was promised and what came of it, from Prometheus; or the rules that watch a promise."""
+"""``ebbtide slo``: report SLO compliance from Prometheus, or print the Prometheus rules that monitor an SLO."""
 
 from __future__ import annotations
 
@@ -23,59 +23,72 @@ DAY: Final = 86_400.0
 
 
 def since(text: str) -> float:
-    """Return how far back to look in seconds: ``30m``, ``12h``, ``7d``."""
+    """Parse the length of the report's period (``30m``, ``12h``, ``7d``) and return seconds."""
     try:
         seconds = float(text[:-1]) * DAY if text.endswith("d") else connection.parse_duration(text)
     except ValueError:
         seconds = 0.0
-    if not 60 <= seconds <= 400 * DAY:  # noqa: PLR2004 - a minute, and what any Prometheus keeps
-        raise argparse.ArgumentTypeError(f"{text!r} is no time between 1m and 400d: write 30m, 12h or 7d")
+    if not 60 <= seconds <= 400 * DAY:  # noqa: PLR2004 - one minute, and the longest retention to expect
+        raise argparse.ArgumentTypeError(
+            f"invalid value {text!r}: must be a duration from 1m to 400d, as in 30m, 12h or 7d"
+        )
     return seconds
 
 
 def label(text: str) -> tuple[str, str]:
-    """Return a label's key and value, of ``release=prometheus``."""
-    from ebbtide.base import keys  # noqa: PLC0415 - a command's parser must not load it
+    """Parse a label such as ``release=prometheus`` and return its key and value."""
+    from ebbtide.base import keys  # noqa: PLC0415 - not loaded for --help
     from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE  # noqa: PLC0415 - as above
 
     key, sign, value = text.partition("=")
     if not sign or LABEL_KEY.fullmatch(key) is None or LABEL_VALUE.fullmatch(value) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no label: write release=prometheus")
+        raise argparse.ArgumentTypeError(f"invalid label {text!r}: must be KEY=VALUE, as in release=prometheus")
     if key in {keys.APP_MANAGED_BY, keys.APP_NAME}:
-        raise argparse.ArgumentTypeError(f"{key} is Ebbtide's own: take another label")
+        raise argparse.ArgumentTypeError(f"label {key} is reserved for Ebbtide: use another label")
     return key, value
 
 
 def price(text: str) -> float:
-    """Return what a GPU-hour costs, of ``gpu-hour=2.5``."""
+    """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``."""
     name, _, value = text.partition("=")
     try:
-        found = float(value)
+        amount = float(value)
     except ValueError:
-        found = -1.0
-    if name != "gpu-hour" or not 0 <= found < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: write gpu-hour=2.5")
-    return found
+        amount = -1.0
+    if name != "gpu-hour" or not 0 <= amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be gpu-hour=PRICE, as in gpu-hour=2.5")
+    return amount
 
 
 OPTIONS: Final = (
-    option("name", metavar="NAME", nargs="?", help="the workload; without it all of the project or namespace"),
+    option(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="Name of the workload (default: all workloads of the project or namespace)",
+    ),
     *connection.PLACE,
     connection.EVERYWHERE,
     connection.NAMES,
-    option("--since", metavar="T", type=since, default=7 * DAY, help="how far back to look: 30m, 12h, 7d (default)"),
-    option("--cost", metavar="RATE", type=price, help="what a GPU costs an hour: gpu-hour=2.5"),
+    option(
+        "--since",
+        metavar="T",
+        type=since,
+        default=7 * DAY,
+        help="Length of the period to report, as in 30m, 12h or 7d (default: 7d)",
+    ),
+    option("--cost", metavar="RATE", type=price, help="Price of a GPU-hour, as in gpu-hour=2.5"),
     option(
         "--prometheus",
         metavar="URL",
-        help="Prometheus' address as this machine reaches it; default the profile's, through the API server",
+        help="Prometheus URL (default: the profile's Prometheus through the API server)",
     ),
-    switch("--exit-code", help=f"exit code {DIFFERENT} if a promise was broken, for scripts"),
+    switch("--exit-code", help=f"Exit with code {DIFFERENT} if an SLO was violated"),
     option(
         "--rules",
         metavar="SPEC",
         nargs="+",
-        help="instead of a report, print the PrometheusRule that watches what these specs promise; needs no cluster",
+        help="Print the PrometheusRule that monitors the SLOs of these specs instead of a report; needs no cluster",
     ),
     option(
         "--label",
@@ -83,16 +96,16 @@ OPTIONS: Final = (
         type=label,
         action="append",
         default=[],
-        help="with --rules: a label by which Prometheus selects its rules, such as release=prometheus; repeatable",
+        help="With --rules: label that Prometheus selects rules by, as in release=prometheus; repeatable",
     ),
     output("text", "json", "html", "md"),
 )
 
 
 def run(options: Options) -> int:
-    wrong = _contradiction(options)
-    if wrong:
-        terminal.end(f"ebbtide slo: error: {wrong}", USAGE)
+    contradiction = _contradiction(options)
+    if contradiction:
+        terminal.end(f"ebbtide slo: error: {contradiction}", USAGE)
     profile = read_profile(options.profile)
     if options.rules:
         return _rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
@@ -101,35 +114,35 @@ def run(options: Options) -> int:
 
 def _contradiction(options: Options) -> str:
     if options.rules and (options.name or options.all or options.project or options.namespace):
-        return "--rules is about specs, not about live workloads: name no workload, project or namespace beside it"
+        return "--rules reads specs, not live workloads: remove the workload, project or namespace"
     if options.label and not options.rules:
-        return "--label is for what --rules prints: name specs with --rules, or leave it out"
+        return "--label requires --rules: add --rules with specs, or remove --label"
     if options.rules and options.output in {"html", "md"}:
-        return f"-o {options.output} is a report's form, and --rules prints manifests: leave -o out, or say -o json"
+        return f"-o {options.output} is a report format, and --rules prints manifests: remove -o, or use -o json"
     if options.name and options.all:
-        return "NAME is one workload and -A means all: say one of them"
+        return "NAME and -A exclude each other: use only one of them"
     return ""
 
 
 def _report(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.slo import pages, report  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.slo import pages, report  # noqa: PLC0415 - not loaded for --help
     from ebbtide.slo.promises import promise  # noqa: PLC0415 - as above
 
-    promised = {found.ref: found for found in (promise(top, profile) for top in _tops(cluster, options))}
+    objectives = {objective.ref: objective for objective in (promise(top, profile) for top in _tops(cluster, options))}
     end = connection.clock().now()
-    if not promised:
-        terminal.tell(f"there is no workload in {_where(cluster, options)}")
+    if not objectives:
+        terminal.tell(f"No workloads found in {_where(cluster, options)}.")
         if options.output != "text":
             _print(replace(report.reports({}, {}), start=end - options.since, end=end), options.output)
         return 0
     source = connection.connect_source(cluster, options.prometheus, profile)
-    made = pages.report_on(promised, source, options.since, end, options.cost)
-    _print(made, options.output)
-    return DIFFERENT if options.exit_code and made.broken else 0
+    report_ = pages.report_on(objectives, source, options.since, end, options.cost)
+    _print(report_, options.output)
+    return DIFFERENT if options.exit_code and report_.broken else 0
 
 
 def _tops(cluster: connection.Cluster, options: Options) -> list[Object]:
-    """Return the objects that the workloads' authors applied."""
+    """Return the top-level objects of the workloads, as their authors applied them."""
     from ebbtide.cluster.read.inventory import top_of, tops  # noqa: PLC0415 - as in _report
 
     if options.name:
@@ -141,19 +154,19 @@ def _where(cluster: connection.Cluster, options: Options) -> str:
     return "the cluster" if options.all else f"namespace {connection.place(cluster, options)}"
 
 
-def _print(made: Report, form: str) -> None:
+def _print(report: Report, output_format: str) -> None:
     from ebbtide.slo import pages  # noqa: PLC0415 - as in _report
 
-    if form == "json":
-        write_json(made)
-    elif form == "text":
-        sys.stdout.write(pages.text(made, terminal.painted))
+    if output_format == "json":
+        write_json(report)
+    elif output_format == "text":
+        sys.stdout.write(pages.text(report, terminal.painted))
     else:
-        sys.stdout.write(pages.page(made) if form == "html" else pages.markdown(made))
+        sys.stdout.write(pages.page(report) if output_format == "html" else pages.markdown(report))
 
 
 def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
-    """Print the rules of specs; what they cannot watch is told on stderr."""
+    """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
     from ebbtide import manifests  # noqa: PLC0415 - as in _report
     from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
     from ebbtide.slo.source import Ref  # noqa: PLC0415 - as above
@@ -163,26 +176,26 @@ def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_jso
         timer = queries.timer(profile)
     except queries.UnknownHistogramError as error:
         terminal.end(f"error: {error}", 1)
-    tellers = queries.pods(profile)
-    made, problems = [], []
+    pod_queries = queries.pods(profile)
+    rule_objects, problems = [], []
     for loaded in documents(sources(files), profile):
-        found = list(loaded.problems)
+        spec_problems = list(loaded.problems)
         plan = None
         if loaded.inference is not None:
-            plan, of_plan = make_plan(loaded.inference, profile)
-            found += loaded.placed(of_plan)
-        problems += [problem for problem in found if problem.severity == "error"]
-        if plan is None or loaded.inference is None or failed(found):
+            plan, plan_problems = make_plan(loaded.inference, profile)
+            spec_problems += loaded.placed(plan_problems)
+        problems += [problem for problem in spec_problems if problem.severity == "error"]
+        if plan is None or loaded.inference is None or failed(spec_problems):
             continue
         if loaded.inference.spec.slo is None:
-            terminal.tell(f"{plan.name}: nothing is promised (slo), so there is nothing to watch")
+            terminal.tell(f"{plan.name}: the spec has no slo, so there are no rules")
             continue
-        rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, tellers, labels)
-        made.append(rules.manifest)
+        rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels)
+        rule_objects.append(rules.manifest)
         for note in rules.notes:
             terminal.tell(f"{plan.name}: {note}")
     show(problems)
     if failed(problems):
         return 1
-    sys.stdout.writelines([manifests.write_json(made)] if as_json else manifests.write(made))
+    sys.stdout.writelines([manifests.write_json(rule_objects)] if as_json else manifests.write(rule_objects))
     return 0

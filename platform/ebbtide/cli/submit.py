@@ -1,4 +1,4 @@
-"""``ebbtide submit NAME …``: the flags of ``runai inference submit``; applied, or with --dry-run printed."""
+"""``ebbtide submit NAME …``: create a workload from the flags of ``runai inference submit``, or print its manifests."""
 
 from __future__ import annotations
 
@@ -13,80 +13,90 @@ from ebbtide.documents.check import Batch
 from ebbtide.profile.built_in import BUILT_IN_NAME
 from ebbtide.readers import flags
 
-FORMS: Final = ("text", "json", "name")
-#: Our own flags beside Run:ai's.
-OWN: Final = (
-    switch("--dry-run", help="print the manifests instead of submitting them"),
-    option("--profile", metavar="P", default=BUILT_IN_NAME, help="what the cluster offers"),
+FORMATS: Final = ("text", "json", "name")
+#: Ebbtide's flags in addition to Run:ai's.
+EBBTIDE_OPTIONS: Final = (
+    switch("--dry-run", help="Print the manifests instead of applying them"),
+    option(
+        "--profile",
+        metavar="P",
+        default=BUILT_IN_NAME,
+        help="Cluster profile: a file, a directory with profile.yaml, or built-in (default)",
+    ),
     *CONNECTION,
     YES,
-    option("--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"),
-    output(*FORMS),
+    option(
+        "--wait",
+        metavar="TIME",
+        default="5m",
+        help="Time to wait until the workload is ready, as in 90s; 0 does not wait (default: 5m)",
+    ),
+    output(*FORMATS),
     FORCE,
 )
-#: For help and completion; they are read by ``ebbtide.readers.flags``.
+#: Options for help and completion; ``ebbtide.readers.flags`` parses them.
 OPTIONS: Final = (
-    option("name", nargs="?", metavar="NAME", help="the workload's name"),
-    *OWN,
+    option("name", nargs="?", metavar="NAME", help="Name of the workload"),
+    *EBBTIDE_OPTIONS,
     *(option(*filter(None, (flag.short, flag.name)), help=flag.help) for flag in flags.FLAGS),
 )
 
 
-def run(options: Options) -> int:  # pragma: no cover - submit's words never pass through argparse
-    """Never called: see ``run_words``."""
+def run(options: Options) -> int:  # pragma: no cover - argparse does not parse the arguments of submit
+    """Raise NotImplementedError: ``run_words`` handles this command."""
     raise NotImplementedError(options)
 
 
 def run_words(words: list[str]) -> int:
-    """Read Run:ai's flags, and create or render; a name that is taken stays whose it is."""
-    from ebbtide.readers.loaded import loaded_from  # noqa: PLC0415 - only this command needs them
+    """Parse Run:ai's flags, and create or print the workload. An existing workload is never changed."""
+    from ebbtide.readers.loaded import loaded_from  # noqa: PLC0415 - only needed by this command
 
     if not words or {"-h", "--help"}.intersection(words):
         sys.stdout.write(flags.usage() + "\n")
         return 0 if words else 2
-    words, own = _own(words)
-    if own.output not in FORMS:
-        sys.stderr.write(f"-o {own.output}: choose from {', '.join(FORMS)}\n")
+    words, options = _own(words)
+    if options.output not in FORMATS:
+        sys.stderr.write(f"invalid -o {options.output}: must be one of {', '.join(FORMATS)}\n")
         return 2
-    profile = read_profile(own.profile)
+    profile = read_profile(options.profile)
     loaded = loaded_from(flags.read_flags(words, profile), "submit")
     batch = Batch(profile)
-    objects, made, problems = batch.add(loaded)
+    objects, result, problems = batch.add(loaded)
     problems = problems + batch.finish()
     show(problems)
     code = exit_code(problems)
     if code:
         return code
-    if own.dry_run:
-        as_json = own.output == "json"
+    if options.dry_run:
+        as_json = options.output == "json"
         sys.stdout.writelines([manifests.write_json(objects)] if as_json else manifests.write(objects))
         return 0
     from ebbtide.cli.apply import applied  # noqa: PLC0415 - a dry run needs no cluster
     from ebbtide.cluster.write.apply import Workload  # noqa: PLC0415 - as above
 
-    assert made is not None
-    assert made.plan is not None
-    own.dry_run = False
-    return applied([Workload(tuple(objects), made.plan)], own, create=True)
+    assert result is not None
+    assert result.plan is not None
+    options.dry_run = False
+    return applied([Workload(tuple(objects), result.plan)], options, create=True)
 
 
 def _own(words: list[str]) -> tuple[list[str], Options]:
-    """Return Run:ai's words without ours, and ours."""
-    from argparse import Namespace  # noqa: PLC0415 - only this command makes one itself
+    """Split the arguments into Run:ai's words and Ebbtide's parsed options."""
+    from argparse import Namespace  # noqa: PLC0415 - only needed by this command
 
-    rest: list[str] = []
-    known = {name: each for each in OWN for name in each.names}
-    own = Namespace(**{each.dest: each.default for each in OWN})
-    todo = iter(words)
-    for word in todo:
-        flag, equal, value = word.partition("=")
-        each = known.get(flag)
+    runai_words: list[str] = []
+    known = {name: option_ for option_ in EBBTIDE_OPTIONS for name in option_.names}
+    options = Namespace(**{option_.dest: option_.default for option_ in EBBTIDE_OPTIONS})
+    remaining = iter(words)
+    for word in remaining:
+        flag, equals, value = word.partition("=")
+        option_ = known.get(flag)
         if word == "--":
-            rest += [word, *todo]
-        elif each is not None and not each.is_switch:
-            setattr(own, each.dest, value if equal else next(todo, each.default))
-        elif each is not None and not equal:
-            setattr(own, each.dest, True)
+            runai_words += [word, *remaining]
+        elif option_ is not None and not option_.is_switch:
+            setattr(options, option_.dest, value if equals else next(remaining, option_.default))
+        elif option_ is not None and not equals:
+            setattr(options, option_.dest, True)
         else:
-            rest.append(word)
-    return rest, own
+            runai_words.append(word)
+    return runai_words, options

@@ -1,4 +1,4 @@
-"""Output of the commands for a live cluster: lines for a person, tables, data, and the question before a write."""
+"""Output of the commands for a live cluster: progress lines, tables, JSON and YAML, and the confirmation prompt."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import Look
 
-#: The escape code of each phase and of each SLO's outcome.
-PAINT: Final = {
+#: Color of each workload phase and of each SLO outcome.
+STATE_COLORS: Final = {
     "Running": "good",
     "Failed": "error",
     "Degraded": "error",
@@ -27,50 +27,50 @@ PAINT: Final = {
 }
 
 
-def progress(look: Look, lead: str = "") -> str:
-    """Return one look at a workload as a line."""
-    status = look.status
+def progress(poll: Look, prefix: str = "") -> str:
+    """Return one poll of a workload as a line."""
+    status = poll.status
     phase = painted(status.phase, f"{status.phase:13}")
     count = f"{status.replicas.ready}/{status.replicas.wanted}"
-    return f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {printable(status.why)}".rstrip() + "\n"
+    return f"{poll.seconds:6.1f} s  {prefix}{phase} {count:6} {printable(status.why)}".rstrip() + "\n"
 
 
-def done(namespace: str, name: str, words: str, form: str, **data: Any) -> None:
-    """Say what a command did to a workload: in words, as JSON, or by its name alone."""
-    if form == "json":
+def done(namespace: str, name: str, message: str, output_format: str, **data: Any) -> None:
+    """Print the result of a command on a workload: a sentence, JSON, or only ``namespace/name``."""
+    if output_format == "json":
         write_json({"namespace": namespace, "name": name, **data})
     else:
-        sys.stdout.write(f"{namespace}/{name}\n" if form == "name" else f"{words}\n")
+        sys.stdout.write(f"{namespace}/{name}\n" if output_format == "name" else f"{message}\n")
     sys.stdout.flush()
 
 
 def tell(text: str) -> None:
-    """Write a line for a person to stderr."""
+    """Write a line to stderr."""
     sys.stderr.write(f"{text}\n")
 
 
 def end(text: str, code: int) -> NoReturn:
-    """Write a line for a person to stderr, and end the command."""
+    """Write a line to stderr and exit with ``code``."""
     tell(text)
     raise SystemExit(code)
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
-    """Whether the user agrees; where nobody can be asked, ``-y`` must say so."""
+    """Return whether the user confirms; without a terminal, only ``--yes`` confirms."""
     if yes:
         return True
     if not sys.stdin.isatty():
-        tell(f"{question} Nobody can be asked here: say -y.")
+        tell(f"{question} Cannot prompt for confirmation because stdin is not a terminal. Use --yes to confirm.")
         return False
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
-    """Return rows in columns; empty cells are a dash."""
-    lines = [head, *(tuple(printable(cell) or "-" for cell in row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
+    """Return rows in aligned columns; an empty cell is printed as a dash."""
+    lines = [header, *(tuple(printable(cell) or "-" for cell in row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "".join(
         indent + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
         for line in lines
@@ -78,29 +78,29 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = 
 
 
 def painted(state: str, text: str) -> str:
-    """Return text in the colour of a phase or an outcome, on a terminal."""
-    colour = colours(sys.stdout)
-    return f"{colour[PAINT[state]]}{text}{colour['end']}" if state in PAINT else text
+    """Return text in the color of a phase or an SLO outcome if stdout is a terminal."""
+    colors = colours(sys.stdout)
+    return f"{colors[STATE_COLORS[state]]}{text}{colors['end']}" if state in STATE_COLORS else text
 
 
-def answer(value: Any, form: str, *, watched: bool = False) -> None:
-    """Write data as JSON or YAML; of what is watched each answer begins a YAML document, since more may follow."""
-    if form == "json":
+def answer(value: Any, output_format: str, *, watched: bool = False) -> None:
+    """Write data as JSON or YAML; with ``watched``, each answer starts a YAML document, because more may follow."""
+    if output_format == "json":
         write_json(value)
         return
-    from ebbtide import manifests  # noqa: PLC0415 - JSON needs none
+    from ebbtide import manifests  # noqa: PLC0415 - JSON does not need it
 
-    written = serialize(value)
-    rows = written if isinstance(written, list) else [written]
+    data = serialize(value)
+    rows = data if isinstance(data, list) else [data]
     if watched:
         sys.stdout.write("---\n")
     sys.stdout.writelines(manifests.write(rows))
 
 
 def curl(status: Status) -> str:
-    """Return the line that calls a workload, or how else it is reached."""
+    """Return the command that calls a workload, or a port-forward command if its URL is cluster-local."""
     if not status.url:
         return ""
     if ".svc." in status.url:
-        return f"ebbtide port-forward {status.name} -n {status.namespace} 8080   # {status.url} is for the cluster only"
+        return f"ebbtide port-forward {status.name} -n {status.namespace} 8080   # {status.url} is reachable only inside the cluster"
     return f"curl {status.url}/"

@@ -1,4 +1,4 @@
-"""``ebbtide tune``: settings that keep a promise with the fewest replicas, found by simulating them."""
+"""``ebbtide tune``: find the settings that meet an SLO with the fewest replica-hours, by simulation."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ INTERRUPTED: Final = 130
 BAR: Final = 24
 OPTIONS: Final = (
     *CASE,
-    option("--keep", metavar="FIELDS", default="", help="fields not to change: minReplicas,metric"),
-    option("--evaluations", metavar="N", type=int, default=200, help="settings to simulate; default 200"),
+    option("--keep", metavar="FIELDS", default="", help="Fields to leave unchanged, as in minReplicas,metric"),
+    option("--evaluations", metavar="N", type=int, default=200, help="Number of settings to simulate (default: 200)"),
     option(
         "--part",
         metavar="SHARE",
         type=float,
         default=0.5,
-        help="the part of the traffic to search on, from its start; the rest scores what was found; default 0.5",
+        help="Share of the traffic, from its start, to search on; the rest evaluates the result (default: 0.5)",
     ),
-    switch("--write", help="write what is recommended into the spec's file"),
+    switch("--write", help="Write the recommended settings to the spec file"),
     output("text", "json", "html"),
 )
 
@@ -41,22 +41,23 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     try:
         if not 0 < options.part <= 1:
-            usage("--part is a share above 0 and up to 1", "tune")
+            usage("invalid --part: must be above 0 and at most 1", "tune")
         if options.evaluations < 1:
-            usage("--evaluations is 1 or more", "tune")
-        kept = {name for name in options.keep.split(",") if name}
-        if kept - set(KEEPABLE):
-            usage(f"--keep {', '.join(sorted(kept - set(KEEPABLE)))}: there are {', '.join(KEEPABLE)}", "tune")
-        return _run(options, kept, *case_of(options))
+            usage("invalid --evaluations: must be at least 1", "tune")
+        kept_fields = {name for name in options.keep.split(",") if name}
+        if kept_fields - set(KEEPABLE):
+            invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
+            usage(f"invalid --keep {invalid}: valid fields are {', '.join(KEEPABLE)}", "tune")
+        return _run(options, kept_fields, *case_of(options))
     except KeyboardInterrupt:
-        # Once a search has begun, it ends with what it knows.
-        sys.stderr.write("interrupted before anything was simulated\n")
+        # A search that is interrupted returns its best result so far; this is an interrupt before the search.
+        sys.stderr.write("Interrupted before the first simulation.\n")
         return INTERRUPTED
 
 
 def _run(
     options: Options,
-    kept: set[str],
+    kept_fields: set[str],
     loaded: Loaded,
     plan: Plan,
     case: Case,
@@ -67,30 +68,32 @@ def _run(
     from ebbtide.simulate.tune import changes, moved, tune  # noqa: PLC0415 - as above
 
     if not case.bounds:
-        text = "neither the spec nor the command says what is promised"
-        stop(Problem("TUN001", ("spec", "slo"), text, "add --slo p95=2s, or slo to the spec", document=loaded.name))
-    own = settings_of(case)
-    knobs, base, bounds = moved(own, plan.scaling, kept)
+        text = "no SLO is set, neither in the spec nor with --slo"
+        stop(Problem("TUN001", ("spec", "slo"), text, "set --slo p95=2s, or add slo to the spec", document=loaded.name))
+    spec_settings = settings_of(case)
+    knobs, base_values, bounds = moved(spec_settings, plan.scaling, kept_fields)
     if options.write:
-        _writable(options.spec, loaded, own, tuple(base))
+        _writable(options.spec, loaded, spec_settings, tuple(base_values))
     part = case.traffic.seconds * options.part
     progress = Progress(options.evaluations)
     with told(loaded):
         try:
-            tuned = tune(case, knobs, base, bounds, part=part, evaluations=options.evaluations, progress=progress.show)
+            tuned = tune(
+                case, knobs, base_values, bounds, part=part, evaluations=options.evaluations, progress=progress.show
+            )
         finally:
             progress.end()
-        made = _report(loaded, case, server, notes, tuned)
+        tune_report = _report(loaded, case, server, notes, tuned)
     if options.output == "html":
-        sys.stdout.write(advice.page(tuned, made))
+        sys.stdout.write(advice.page(tuned, tune_report))
     elif options.output == "json":
         write_json({**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)})
     else:
         notes_text = "".join(f"note: {note}\n" for note in notes)
-        sys.stdout.write(advice.text(tuned, report.head(made) + notes_text))
+        sys.stdout.write(advice.text(tuned, report.head(tune_report) + notes_text))
     if tuned.found.interrupted:
         if options.write:
-            sys.stderr.write(f"interrupted: {options.spec} stays as it is\n")
+            sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")
         return INTERRUPTED
     if tuned.chosen is None:
         return 1
@@ -100,71 +103,71 @@ def _run(
 
 
 def _report(loaded: Loaded, case: Case, server: str, notes: tuple[str, ...], tuned: Tuned) -> Any:
-    """Return the recommended setting, the spec as it is and Knative's defaults as a report on all of the traffic."""
+    """Return a report over all traffic that compares the recommended setting, the spec and Knative's defaults."""
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - it needs numpy
 
     settings = {} if tuned.chosen is None else {"recommended": case.setting(tuned.chosen.values)}
-    own = case.setting({})
-    settings |= {"the spec as it is": own, "Knative's defaults": knative_defaults(own)}
+    spec_setting = case.setting({})
+    settings |= {"current spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
     return make_report(loaded, case, server, notes, settings, {})
 
 
 class Progress:
-    """A bar on stderr with the time that is left, where stderr is a terminal."""
+    """Progress bar on stderr with the remaining time, if stderr is a terminal."""
 
     def __init__(self, evaluations: int) -> None:
         self.evaluations = evaluations
         self.start = time.monotonic()
         self.done = 0
-        self.seen = sys.stderr.isatty()
+        self.is_visible = sys.stderr.isatty()
 
-    def show(self, found: Found) -> None:
-        """Draw the bar anew, after one more evaluation."""
+    def show(self, search: Found) -> None:
+        """Redraw the bar after another evaluation."""
         self.done += 1
-        if not self.seen:
+        if not self.is_visible:
             return
-        part = min(self.done / self.evaluations, 1.0)
-        left = (time.monotonic() - self.start) / self.done * max(self.evaluations - self.done, 0)
-        bar = ("█" * round(BAR * part)).ljust(BAR, "░")
-        best = f", best {found.best.cost:.2f} replica-hours" if found.best is not None else ""
-        sys.stderr.write(f"\r\x1b[K{bar} {self.done}/{self.evaluations}, {left:.0f} s left{best}")
+        share = min(self.done / self.evaluations, 1.0)
+        remaining_seconds = (time.monotonic() - self.start) / self.done * max(self.evaluations - self.done, 0)
+        bar = ("█" * round(BAR * share)).ljust(BAR, "░")
+        best = f", best {search.best.cost:.2f} replica-hours" if search.best is not None else ""
+        sys.stderr.write(f"\r\x1b[K{bar} {self.done}/{self.evaluations}, {remaining_seconds:.0f} s left{best}")
         sys.stderr.flush()
 
     def end(self) -> None:
-        if self.seen and self.done:
+        if self.is_visible and self.done:
             sys.stderr.write("\r\x1b[K")
 
 
-def _writable(name: str, loaded: Loaded, own: dict[str, Any], moved: tuple[str, ...]) -> None:
-    """Stop before a search whose findings could not be written: every field that moves is set, and taken out, on trial."""
-    from ebbtide.readers.reading import KIND  # noqa: PLC0415 - only to write
+def _writable(name: str, loaded: Loaded, spec_settings: dict[str, Any], fields: tuple[str, ...]) -> None:
+    """Exit if the result of the search could not be written: edit a copy of the file in each possible way."""
+    from ebbtide.readers.reading import KIND  # noqa: PLC0415 - only needed to write
 
     if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
-        text = "only a file with kind: Inference is written"
-        stop(Problem("TUN002", (), text, "turn it into one first: ebbtide convert --to native", document=loaded.name))
-    fix = "leave --write out, and write what is recommended yourself"
-    _edited(name, loaded, {field: 1 if own.get(field) != 1 else 2 for field in moved}, fix)
-    for field in moved:
-        if field in own:
+        text = "--write requires a file with kind: Inference"
+        stop(Problem("TUN002", (), text, "convert the spec first: ebbtide convert --to native", document=loaded.name))
+    fix = "remove --write, and edit the file manually"
+    _edited(name, loaded, {field: 1 if spec_settings.get(field) != 1 else 2 for field in fields}, fix)
+    for field in fields:
+        if field in spec_settings:
             _edited(name, loaded, {field: None}, fix)
 
 
 def _write(name: str, loaded: Loaded, changes: dict[str, Any]) -> None:
     if not changes:
-        sys.stderr.write(f"{name} stays as it is\n")
+        sys.stderr.write(f"{name} is unchanged.\n")
         return
-    fix = "write it yourself: " + ", ".join(f"{key}: {value}" for key, value in changes.items())
+    fix = "edit the file manually: " + ", ".join(f"{key}: {value}" for key, value in changes.items())
     text = _edited(name, loaded, changes, fix)
     try:
         Path(name).write_bytes(text.encode())
     except OSError as error:
         _unwritten(loaded, error, fix)
-    sys.stderr.write(f"{name} written\n")
+    sys.stderr.write(f"Wrote the recommended settings to {name}.\n")
 
 
 def _edited(name: str, loaded: Loaded, changes: dict[str, Any], fix: str) -> str:
-    """Return the file's text with changes of its autoscaling. Raises Wrong."""
-    from ebbtide.manifests.edit import NotEdited, edited  # noqa: PLC0415 - only to write
+    """Return the file's text with changed autoscaling settings; print a problem and exit if the edit fails."""
+    from ebbtide.manifests.edit import NotEdited, edited  # noqa: PLC0415 - only needed to write
     from ebbtide.simulate.tune import of_scaling  # noqa: PLC0415 - it needs numpy
 
     try:
@@ -174,5 +177,5 @@ def _edited(name: str, loaded: Loaded, changes: dict[str, Any], fix: str) -> str
 
 
 def _unwritten(loaded: Loaded, error: Exception, fix: str) -> NoReturn:
-    reason = (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else str(error)
-    stop(Problem("TUN002", ("spec", "autoscaling"), f"it cannot be written: {reason}", fix, document=loaded.name))
+    reason = (error.strerror or "unknown error").lower() if isinstance(error, OSError) else str(error)
+    stop(Problem("TUN002", ("spec", "autoscaling"), f"cannot write the settings: {reason}", fix, document=loaded.name))

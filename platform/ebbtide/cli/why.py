@@ -1,4 +1,4 @@
-"""``ebbtide why NAME``: why this number of replicas now, in words and then in sums."""
+"""``ebbtide why NAME``: explain the current number of replicas, first in a sentence, then as a calculation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, output("text", "json"
 
 @connection.connected
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - not loaded for --help
     from ebbtide.cluster.read.why import why  # noqa: PLC0415 - as above
 
     profile = read_profile(options.profile)
-    found = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
-    answer = why(found, connection.counts(cluster, options, profile), cluster=profile.spec)
+    workload = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
+    explanation = why(workload, connection.counts(cluster, options, profile), cluster=profile.spec)
     if options.output != "text":
-        terminal.answer(answer, options.output)
+        terminal.answer(explanation, options.output)
         return 0
-    sys.stdout.writelines(f"{printable(line)}\n" for line in answer.lines())
+    sys.stdout.writelines(f"{printable(line)}\n" for line in explanation.lines())
     return 0

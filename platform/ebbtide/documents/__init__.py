@@ -1,4 +1,4 @@
-"""The front door: a document of any shape becomes one spec, read and validated, with every problem at its place."""
+"""Conversion of one input document, in any supported format, to a validated spec with all problems at their fields."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
 
-#: Documents that are found beside specs and are no specs: skipped with a word, not refused.
+#: Kinds of documents that are stored next to specs: skipped instead of rejected.
 OTHERS: Final = {"Profile", "Kustomization", "List"}
 # fmt: off
-#: Kinds that a render makes beside the workload itself; met again when it is read back.
+#: Kinds that a render produces in addition to the workload; they occur when rendered output is read back.
 COMPANIONS: Final = {
     "DomainMapping", "HorizontalPodAutoscaler", "LimitRange", "Namespace", "PersistentVolumeClaim", "PriorityClass",
     "Queue", "ResourceClaimTemplate", "ResourceQuota", "ScaledObject", "ServiceAccount",
@@ -36,31 +36,32 @@ def load(
     line: Callable[[Path], int] | None = None,
     problems: list[Problem] | None = None,
 ) -> Loaded:
-    """Return one document, read and validated. ``problems`` are those its text had."""
-    where = line or (lambda path: 0)  # noqa: ARG005 - no lines known
-    before = list(problems or ())
+    """Return one document, parsed and validated. ``problems`` are those of its YAML text."""
+    line_of = line or (lambda path: 0)  # noqa: ARG005 - no lines known
+    text_problems = list(problems or ())
     if not isinstance(data, dict):
-        found = Problem(
+        problem = Problem(
             "SPEC005",
             (),
-            "this document is no inference spec: it is not a mapping",
+            "this document is not an inference spec: it must be a mapping",
             "start with apiVersion: ebbtide.dev/v1alpha1 and kind: Inference",
         )
-        before = before or [replace(found, line=where(()), document=name)]
-        return Loaded(name, Reading({}), None, before, where)
+        text_problems = text_problems or [replace(problem, line=line_of(()), document=name)]
+        return Loaded(name, Reading({}), None, text_problems, line_of)
     kind = data.get("kind")
     if isinstance(kind, str) and kind in COMPANIONS and "apiVersion" in data:
-        found = _companion(kind)
+        problem = _companion(kind)
     elif reader := native if native.recognise(data) else _rarer(data):
-        return loaded_from(reader.read(data, profile), name, where, before)
+        return loaded_from(reader.read(data, profile), name, line_of, text_problems)
     else:
-        found = _unknown(kind, data.get("apiVersion"))
-    return Loaded(name, Reading({}), None, [*before, replace(found, line=where(found.field), document=name)], where)
+        problem = _unknown(kind, data.get("apiVersion"))
+    problem = replace(problem, line=line_of(problem.field), document=name)
+    return Loaded(name, Reading({}), None, [*text_problems, problem], line_of)
 
 
 def _rarer(data: dict[str, Any]) -> ModuleType | None:
-    """Return the reader of the shapes that most calls never see."""
-    from ebbtide.readers import crd, rest  # noqa: PLC0415 - off the common path
+    """Return the reader of a less common input format, or None."""
+    from ebbtide.readers import crd, rest  # noqa: PLC0415 - not on the common path
 
     if reader := next((module for module in (rest, crd) if module.recognise(data)), None):
         return reader
@@ -73,17 +74,17 @@ def _companion(kind: str) -> Problem:
     return warning(
         "IMP007",
         ("kind",),
-        f"{kind} is made beside a workload, from its spec and the profile; it is not read",
-        "read the Knative Service or InferenceService that it belongs to",
+        f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored",
+        "use the Knative Service or InferenceService that it belongs to",
     )
 
 
 def _unknown(kind: Any, version: Any) -> Problem:
-    told = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
+    described = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
     return Problem(
         "SPEC005",
         ("kind",),
-        f"{told} is none of the inputs that Ebbtide reads",
+        f"{described} is not a supported input",
         "use kind: Inference, a Run:ai REST body {name, projectId, spec}, a Run:ai InferenceWorkload, a Knative "
         "Service or a KServe InferenceService",
     )

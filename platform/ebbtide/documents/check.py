@@ -1,4 +1,4 @@
-"""Every problem of every document, and the sums over all documents of one call."""
+"""All problems of the documents of one call, including duplicate objects and exceeded quotas."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
-#: From here on Knative's control plane gets slow (knative/serving#10776, #13247).
+#: Number of services above which Knative's control plane becomes slow (knative/serving#10776, #13247).
 MANY_SERVICES: Final = 1000
-#: Kinds of which each workload makes one, under its own name.
+#: Kinds of which each workload has at most one object, with the name of the workload.
 OWN: Final = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject"}
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one call has seen so far: each shared object once, and what the projects are asked for."""
+    """The documents of one call so far: objects that workloads share, and the resources that projects request."""
 
     profile: Profile
-    #: Whether a warning that an earlier document had too is counted instead of told again.
+    #: Count a warning that an earlier document had too, instead of repeating it.
     fold: bool = False
     services: int = 0
     told: dict[tuple[str, Path], int] = field(default_factory=dict)
-    seen: dict[tuple[str, str, str], Object] = field(default_factory=dict)
+    shared: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
-    #: The workload by each Service that comes of it.
+    #: Name of the workload by namespace and name of each Service that Knative or KServe creates for it.
     makers: dict[tuple[str, str], str] = field(default_factory=dict)
     demands: dict[str, quota.Demand] = field(default_factory=dict)
 
@@ -42,106 +42,113 @@ class Batch:
         """Return one document's new objects, its translation and its problems."""
         if loaded.inference is None:
             return [], None, loaded.problems
-        made = translate(loaded.inference, self.profile, loaded.canonical)
-        found = self._new(made.problems) if self.fold else made.problems
-        problems = loaded.problems + loaded.placed(found)
-        if made.plan is not None and made.objects:
-            key = (made.plan.namespace, made.plan.name)
+        translation = translate(loaded.inference, self.profile, loaded.canonical)
+        reported = self._new(translation.problems) if self.fold else translation.problems
+        problems = loaded.problems + loaded.placed(reported)
+        if translation.plan is not None and translation.objects:
+            key = (translation.plan.namespace, translation.plan.name)
             if key in self.names:
-                again = Problem(
+                duplicate = Problem(
                     "NAM004",
                     ("metadata", "name"),
-                    f"{key[1]} in namespace {key[0]} is there already, from {self.names[key] or 'an earlier document'}",
+                    f"{key[1]} already exists in namespace {key[0]}, from {self.names[key] or 'an earlier document'}",
                     "rename one of the two",
                 )
-                return [], made, problems + loaded.placed([again])
-            shared = self._shared(made.plan)
-            if shared:
-                return [], made, problems + loaded.placed(shared)
+                return [], translation, problems + loaded.placed([duplicate])
+            taken = self._shared(translation.plan)
+            if taken:
+                return [], translation, problems + loaded.placed(taken)
             self.names[key] = loaded.name
             self.services += 1
-            problems += loaded.placed(self._clashes(made.objects))
-            quota.add(self.demands, made.plan, loaded, loaded.reading.origin(("spec", "project")))
-        return [item for item in made.objects if self._first(item)], made, problems
+            problems += loaded.placed(self._clashes(translation.objects))
+            quota.add(self.demands, translation.plan, loaded, loaded.reading.origin(("spec", "project")))
+        return [obj for obj in translation.objects if self._first(obj)], translation, problems
 
     def _shared(self, plan: Plan) -> list[Problem]:
-        """Return an error for each Service of the workload that comes of an earlier one too."""
-        mine = [(plan.namespace, name) for name in names.services(plan.name, plan.serving)]
-        found = [
+        """Return an error for each Service of the workload that an earlier workload creates too."""
+        services = [(plan.namespace, name) for name in names.services(plan.name, plan.serving)]
+        problems = [
             Problem(
                 "NAM004",
                 ("metadata", "name"),
-                f"{plan.name} and {self.makers[key]} both make a Service {key[1]} in namespace {key[0]}",
+                f"{plan.name} and {self.makers[key]} both create a Service {key[1]} in namespace {key[0]}",
                 "rename one of the two",
             )
-            for key in mine
+            for key in services
             if key in self.makers
         ]
-        if not found:
-            self.makers.update(dict.fromkeys(mine, plan.name))
-        return found
+        if not problems:
+            self.makers.update(dict.fromkeys(services, plan.name))
+        return problems
 
     def _clashes(self, objects: tuple[Object, ...]) -> list[Problem]:
-        """Return an error for each object that is made already, but otherwise: one of the two would be lost."""
-        found = []
-        here: dict[tuple[str, str, str], Object] = {}
-        for item in objects:
-            if item["kind"] in OWN:
+        """Return an error for each object that exists already with different content: one of the two would be lost."""
+        problems = []
+        earlier: dict[tuple[str, str, str], Object] = {}
+        for obj in objects:
+            if obj["kind"] in OWN:
                 continue
-            key = identity(item)
-            if self.seen.get(key, item) != item or here.get(key, item) != item:
-                found.append(
+            key = identity(obj)
+            if self.shared.get(key, obj) != obj or earlier.get(key, obj) != obj:
+                problems.append(
                     Problem(
                         "NAM005",
                         ("spec",),
-                        f"{item['kind']} {item['metadata']['name']} is made twice, and not alike: the last applied would win",
-                        "give claims and host names of their own to each workload",
+                        f"{obj['kind']} {obj['metadata']['name']} is rendered twice with different content: the last one applied would win",
+                        "use separate claims and host names for each workload",
                     )
                 )
-            here[key] = item
-        return found
+            earlier[key] = obj
+        return problems
 
     def _new(self, problems: tuple[Problem, ...]) -> list[Problem]:
         """Return the errors, and the warnings that no earlier document had at the same field."""
-        found = []
+        new = []
         for problem in problems:
             key = (problem.code, problem.field)
             if problem.severity == ERROR or key not in self.told:
-                found.append(problem)
+                new.append(problem)
             if problem.severity != ERROR:
                 self.told[key] = self.told.get(key, 0) + 1
-        return found
+        return new
 
-    def _first(self, item: Object) -> bool:
-        """Whether an object is new; namespaces, quotas and classes are made once however many specs need them."""
-        # A workload's own objects are told apart by its name; to keep them all would hold the whole output in memory.
-        return item["kind"] in OWN or self.seen.setdefault(identity(item), item) is item
+    def _first(self, obj: Object) -> bool:
+        """Return whether an object is new; specs share namespaces, quotas and priority classes."""
+        # The workload's name identifies the kinds in OWN; storing these objects too would keep the whole output in memory.
+        return obj["kind"] in OWN or self.shared.setdefault(identity(obj), obj) is obj
 
     def finish(self) -> list[Problem]:
-        """Return the problems of all documents together."""
-        found = list(quota.over_quota(self.demands, self.profile.spec))
+        """Return the problems that concern all documents together."""
+        problems = list(quota.over_quota(self.demands, self.profile.spec))
         if self.services > MANY_SERVICES:
-            found.append(
+            problems.append(
                 warning(
                     "SRV020",
                     (),
-                    f"{self.services} services: with more than {MANY_SERVICES} Knative's control plane takes minutes for a new one",
-                    "spread them over clusters, or merge small ones behind one server",
+                    f"{self.services} services: with more than {MANY_SERVICES} services, Knative needs minutes to make a new one ready",
+                    "spread them over several clusters, or merge small ones into one server",
                 )
             )
         for (code, where), count in self.told.items():
-            if count > 1:
-                found.append(warning(code, where, f"{count - 1} more documents have the same", "see ebbtide check"))
-        return found
+            if more := count - 1:
+                problems.append(
+                    warning(
+                        code,
+                        where,
+                        f"{more} more {'document has' if more == 1 else 'documents have'} the same problem",
+                        "run ebbtide check",
+                    )
+                )
+        return problems
 
 
 def identity(item: Object) -> tuple[str, str, str]:
-    """Return what makes an object one object in a cluster: kind, namespace, name."""
+    """Return an object's identity in a cluster: kind, namespace, name."""
     metadata = item["metadata"]
     return item["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 def check(documents: list[Loaded], profile: Profile) -> list[Problem]:
-    """Return every problem of ``documents``, each at its place."""
+    """Return all problems of ``documents``, each with its field and line."""
     batch = Batch(profile)
     return [problem for loaded in documents for problem in batch.add(loaded)[2]] + batch.finish()

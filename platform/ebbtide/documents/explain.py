@@ -1,8 +1,8 @@
-"""Why each output field is there: found by asking, not by bookkeeping.
+"""Causes of each output field, found by experiment instead of by tracing.
 
-The translation is a pure function, so its causes can be measured: change one field of the spec or of the
-profile, translate again, and see which leaves of the output moved. A leaf that no field moves is a constant
-of its backend. A field that moves nothing is one that the user set in vain.
+The translation is a pure function, so causes can be measured: change one field of the spec or of the profile,
+retranslate, and compare the leaves of the output. A leaf that no field changes is a constant of its backend. A
+field that changes no leaf has no effect.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.readers.loaded import Loaded
 
-#: A place in the output: the object (kind, and which of that kind), and the path in it.
+#: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]
-#: Fields that are kept for reports and pages and shape no object; they are never "set in vain".
+#: Fields for reports and pages only: they affect no object, and are not reported as fields without effect.
 INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "exclude")
-#: Fields that only say which of the fields beside them counts; Run:ai wants them, nothing depends on them.
+#: Fields that only select which of their sibling fields applies; Run:ai requires them, but no output depends on them.
 DISCRIMINATORS: Final = ("gpuRequestType",)
 OTHER_PROJECT: Final = "team-z"
-#: Values to try for fields whose type says too little; by path without indexes.
+#: Values to try for fields whose type is not specific enough, by path without indexes.
 SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "metadata.name": ("other",),
     "metadata.namespace": ("elsewhere",),
@@ -107,7 +107,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.patches": (),
     "spec.environmentVariables.podFieldRef.path": ("metadata.namespace", "metadata.name"),
 }
-#: Numbers to try where only the type is known.
+#: Numbers to try if only the type is known.
 INTEGERS: Final = (1, 2, 3, 100, 0)
 NUMBERS: Final = (1.0, 2.0, 50.0)
 
@@ -118,7 +118,7 @@ def _because(choices: tuple[Decision, ...]) -> list[str]:
 
 @body("object field=path value causes reasons")
 class Explained:
-    """One leaf of the output: where, its value, the fields that move it, and the choices behind it."""
+    """One leaf of the output: its object, path and value, the fields that change it, and the decisions behind it."""
 
     kind: str
     name: str
@@ -129,12 +129,13 @@ class Explained:
 
     @property
     def object(self) -> str:
+        """The object as ``kind/name``."""
         return f"{self.kind}/{self.name}"
 
 
 @body("document choices=decisions fields=leaves idle")
 class Explanation:
-    """Every leaf explained, every choice, and the fields that change nothing."""
+    """The explanation of every leaf, all decisions, and the fields without effect."""
 
     leaves: list[Explained] = field(default_factory=list)
     decisions: tuple[Decision, ...] = ()
@@ -143,20 +144,20 @@ class Explanation:
 
     @property
     def constants(self) -> list[Explained]:
-        """The leaves that no field moves."""
+        """The leaves that no field changes."""
         return [leaf for leaf in self.leaves if not leaf.causes]
 
     def narrow(self, loaded: Loaded, part: str) -> Explanation:
-        """Return the explanation of a document's output fields whose path contains ``part``, idle fields at their places."""
+        """Return the explanation of the output fields whose path contains ``part``, with source lines for idle fields."""
         leaves = [leaf for leaf in self.leaves if part in f"{leaf.kind}.{leaf.path}"]
         return replace(self, leaves=leaves, idle=loaded.placed(self.idle), document=loaded.name)
 
 
 def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
-    """Return why each leaf of a document's translation is there.
+    """Return the causes of each leaf of a document's translation.
 
-    ``native`` is a native document that translates without errors, ``profile`` a profile document; both are
-    data, since neighbours of data are easy to make.
+    ``native`` is a native document that translates without errors, ``profile`` is a profile document. Both are plain
+    data, which is easy to vary.
     """
     base = _output(native, profile)
     if base is None:
@@ -165,30 +166,30 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
     causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
     idle: list[Problem] = []
     project = native.get("spec", {}).get("project")
-    # What the namespace's own rule refuses still tells what a field does: neighbours are compared without that rule.
-    wide = cast("dict[str, Any]", _with(profile, ("spec", "projects", "podSecurity"), "privileged"))
-    compared = _output(native, wide)
+    # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
+    relaxed = cast("dict[str, Any]", _with(profile, ("spec", "projects", "podSecurity"), "privileged"))
+    compared = _output(native, relaxed)
     assert compared is not None
-    roomy = _with_twin(wide, project)
-    for path, candidates, given in _spec_neighbours(native):
-        moved = False
-        seen = False
+    with_project = _with_twin(relaxed, project)
+    for path, candidates, is_set in _spec_variants(native):
+        has_effect = False
+        translated = False
         for other in candidates:
-            after = _output(other, roomy)
+            after = _output(other, with_project)
             if after is None:
                 continue
-            seen = True
-            moved |= _attribute(compared[0], after[0], causes, dotted(path))
-        if given and seen and not moved and not any(part in INTENT + DISCRIMINATORS for part in path):
+            translated = True
+            has_effect |= _attribute(compared[0], after[0], causes, dotted(path))
+        if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
             idle.append(
                 warning(
                     "IGN001",
                     path,
-                    f"{dotted(path)} changes nothing in the objects that are made",
-                    "remove it, or check that it stands where you meant it to",
+                    f"{dotted(path)} has no effect on the rendered objects",
+                    "remove it, or check that it is in the right place",
                 )
             )
-    for path, candidates in _profile_neighbours(wide, project):
+    for path, candidates in _profile_variants(relaxed, project):
         for other in candidates:
             after = _output(native, other)
             if after is not None:
@@ -200,7 +201,7 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
                 names[leaf[:2]],
                 dotted(leaf[2]),
                 value,
-                # Without blocks of which a field is named too.
+                # Omit blocks of which a field is listed too.
                 tuple(one for one in known if not any(other.startswith((f"{one}.", f"{one}[")) for other in known)),
                 tuple(choice for choice in decisions if set(choice.fields).intersection(known)),
             )
@@ -215,7 +216,7 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
 def _output(
     native: dict[str, Any], profile: dict[str, Any]
 ) -> tuple[dict[Leaf, Any], tuple[Decision, ...], dict[tuple[str, int], str]] | None:
-    """Return the leaves of a translation, its choices and the objects' names; None if it is refused."""
+    """Return the leaves of a translation, its decisions and the objects' names, or None if it fails."""
     try:
         cluster = Profile.model_validate(profile)
     except ValueError:
@@ -223,13 +224,13 @@ def _output(
     loaded = load(native, cluster)
     if loaded.inference is None or errors([*check(cluster)]):
         return None
-    made = translate(loaded.inference, cluster, canonical({}))
-    if not made.objects:
+    translation = translate(loaded.inference, cluster, canonical({}))
+    if not translation.objects:
         return None
     leaves: dict[Leaf, Any] = {}
     counts: dict[str, int] = {}
     names: dict[tuple[str, int], str] = {}
-    for obj in made.objects:
+    for obj in translation.objects:
         kind = obj["kind"]
         number = counts.get(kind, 0)
         counts[kind] = number + 1
@@ -237,7 +238,7 @@ def _output(
         for path, value in _leaves(obj, ()):
             if keys.SPEC not in path:
                 leaves[kind, number, path] = value
-    return leaves, made.decisions, names
+    return leaves, translation.decisions, names
 
 
 def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -254,81 +255,84 @@ def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
 def _attribute(
     before: dict[Leaf, Any], after: dict[Leaf, Any], causes: dict[Leaf, dict[str, None]], cause: str
 ) -> bool:
-    """Note ``cause`` at each leaf that differs; of an object that is gone, only at its kind."""
-    there = {leaf[:2] for leaf in after}
-    moved = len(before) != len(after)
+    """Add ``cause`` to each leaf that differs, but only to the kind and apiVersion of an object that is gone.
+
+    Return whether anything differs.
+    """
+    objects = {leaf[:2] for leaf in after}
+    changed = len(before) != len(after)
     for leaf, value in before.items():
-        if leaf[:2] not in there:
-            twin = _counterpart(leaf, after, there)
+        if leaf[:2] not in objects:
+            twin = _counterpart(leaf, after, objects)
             if leaf[2] in {("kind",), ("apiVersion",)} or (twin is not None and after[twin] != value):
                 causes[leaf][cause] = None
-                moved = True
+                changed = True
         elif after.get(leaf, _ABSENT) != value:
             causes[leaf][cause] = None
-            moved = True
-    return moved
+            changed = True
+    return changed
 
 
 _ABSENT: Final = object()
-#: Where the pods stand in each kind of top object.
+#: Paths of the pod spec and the pod metadata in each kind of workload object.
 PODS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "Service": (("spec", "template", "spec"), ("spec", "template", "metadata")),
     "InferenceService": (("spec", "predictor"), ("spec", "predictor")),
 }
 
 
-def _counterpart(leaf: Leaf, after: dict[Leaf, Any], there: set[tuple[str, int]]) -> Leaf | None:
-    """Return the leaf at the same place of the other kind of top object, where a spec turned one into the other."""
+def _counterpart(leaf: Leaf, after: dict[Leaf, Any], objects: set[tuple[str, int]]) -> Leaf | None:
+    """Return the corresponding leaf of the other workload kind, if a variant turned a workload into that kind."""
     kind, number, path = leaf
     other = {"Service": "InferenceService", "InferenceService": "Service"}.get(kind)
-    if other is None or (other, number) not in there:
+    if other is None or (other, number) not in objects:
         return None
-    for mine, theirs in zip(PODS[kind], PODS[other], strict=True):
-        if path[: len(mine)] == mine:
-            twin = (other, number, theirs + path[len(mine) :])
+    for pod_path, other_path in zip(PODS[kind], PODS[other], strict=True):
+        if path[: len(pod_path)] == pod_path:
+            twin = (other, number, other_path + path[len(pod_path) :])
             if twin in after:
                 return twin
     return None
 
 
 def _with_twin(profile: dict[str, Any], project: Any) -> dict[str, Any]:
-    """Return the profile with a second project like this one, so that another project's name is as good."""
+    """Return the profile with a copy of the project under another name, so that a changed project name is valid."""
     known = profile.get("spec", {}).get("projects", {}).get("known", {})
     if project not in known:
         return profile
     return cast("dict[str, Any]", _with(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
 
 
-def _spec_neighbours(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
-    """Yield each field of the document, set or not, with documents in which it alone is different."""
+def _spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
+    """Yield each field of the document, set or not, with variants of the document in which only this field differs."""
     for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
-        for path, value, annotation, given in _fields(native.get(top, {}), model, (top,)):
-            others = [] if not given else [_without(native, path)]
-            others += [_with(native, path, other) for other in _values(path, value, annotation)]
-            yield path, others, given
-    yield from _joint_specs(native)
+        for path, value, annotation, is_set in _fields(native.get(top, {}), model, (top,)):
+            variants = [] if not is_set else [_without(native, path)]
+            variants += [_with(native, path, other) for other in _values(path, value, annotation)]
+            yield path, variants, is_set
+    yield from _joint_spec_variants(native)
 
 
-def _joint_specs(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
-    """Yield documents in which fields that exclude each other change places."""
+def _joint_spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
+    """Yield variants in which fields that exclude each other replace each other."""
     spec = native.get("spec", {})
     if "model" in spec:
         image = SAMPLES["spec.image"][0]
         bare = {name: item for name, item in spec.items() if name not in {"model", "serving"}}
         yield ("spec", "model"), [{**native, "spec": {**bare, "image": image}}], False
     if "patches" in spec:
-        # A patch names the object that it is for, which another name or kind would leave without one.
+        # A patch names its object; with another name or kind of workload it would have no target.
         bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
         yield ("metadata", "name"), [_with(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
         yield ("spec", "serving"), [_with(bare, ("spec", "serving"), "kserve")], False
     free = _free(spec)
     if free != spec:
-        # What one kind of object takes another keeps for itself, and would be refused there.
+        # Names that are valid in one kind of object are reserved in the other and would be rejected there.
         yield ("spec", "serving"), [_with({**native, "spec": free}, ("spec", "serving"), "kserve")], False
 
 
 def _free(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return a spec without what some kind of object keeps for itself."""
+    """Return a spec without the names and ports that are reserved in any kind of object."""
     free = dict(spec)
     for name in ("environmentVariables", "labels"):
         if name in free:
@@ -339,27 +343,27 @@ def _free(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:
-    """Yield (path, value, annotation, whether it is set) of each leaf field, descending where there is data."""
+    """Yield (path, value, annotation, whether it is set) of each leaf field, descending into blocks with data."""
     for info in model.model_fields.values():
         name = info.alias or ""
         here = (*path, name)
-        given = isinstance(data, dict) and name in data
-        value = data[name] if given else None
+        is_set = isinstance(data, dict) and name in data
+        value = data[name] if is_set else None
         inner = next(models_in(info.annotation), None)
-        if inner is None or (not given and info.default in (None, ()) and dotted(_without_indexes(here)) in SAMPLES):
-            if isinstance(value, (list, dict)) and given and inner is None:
+        if inner is None or (not is_set and info.default in (None, ()) and dotted(_without_indexes(here)) in SAMPLES):
+            if isinstance(value, (list, dict)) and is_set and inner is None:
                 yield from _items(here, value)
-            yield here, value, info.annotation, given
-        elif given and isinstance(value, list):
+            yield here, value, info.annotation, is_set
+        elif is_set and isinstance(value, list):
             yield here, value, None, True
             for index, item in enumerate(value):
                 yield (*here, index), item, None, True
                 yield from _fields(item, inner, (*here, index))
-        elif given or info.default is not None:
-            if given or dotted(here) in SAMPLES:
-                yield here, value, None, given
+        elif is_set or info.default is not None:
+            if is_set or dotted(here) in SAMPLES:
+                yield here, value, None, is_set
             if info.default != ():
-                yield from _fields(value if given else {}, inner, here)
+                yield from _fields(value if is_set else {}, inner, here)
 
 
 def _items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]:
@@ -376,22 +380,22 @@ def _without_indexes(path: Path) -> Path:
 
 
 def _values(path: Path, value: Any, annotation: Any) -> list[Any]:
-    """Return other values for a field: samples of its own, other literals, flipped, one more, another text."""
+    """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
     sample = SAMPLES.get(dotted(_without_indexes(path)))
     if sample is not None:
         return [other for other in sample if other != value]
-    found: list[Any] = [other for other in _literals(annotation) if other != value]
+    values: list[Any] = [other for other in _literals(annotation) if other != value]
     if isinstance(value, bool) or (value is None and _has(annotation, bool)):
-        found.append(not value)
+        values.append(not value)
     elif isinstance(value, (int, float)):
-        found += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
-    elif value is None and not found and _has(annotation, int):
-        found += INTEGERS
-    elif value is None and not found and _has(annotation, float):
-        found += NUMBERS
-    elif isinstance(value, str) and not found:
-        found += [value + "x", value[:-1] or "x", "1Gi", "1"]
-    return found
+        values += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
+    elif value is None and not values and _has(annotation, int):
+        values += INTEGERS
+    elif value is None and not values and _has(annotation, float):
+        values += NUMBERS
+    elif isinstance(value, str) and not values:
+        values += [value + "x", value[:-1] or "x", "1Gi", "1"]
+    return values
 
 
 def _literals(annotation: Any) -> list[Any]:
@@ -404,8 +408,8 @@ def _has(annotation: Any, kind: type) -> bool:
     return annotation is kind or any(_has(part, kind) for part in get_args(annotation))
 
 
-def _profile_neighbours(profile: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """Yield each leaf of the profile, defaults included, with profiles in which it alone is different."""
+def _profile_variants(profile: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Yield each leaf of the profile, including defaults, with variants of the profile in which only this leaf differs."""
     full = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
     for path, value in _leaves(full["spec"], ("spec",)):
         others: list[Any] = []
@@ -414,7 +418,7 @@ def _profile_neighbours(profile: dict[str, Any], project: Any) -> Iterator[tuple
         elif isinstance(value, (int, float)):
             others = [value + 1, value * 2]
             if path[-2] == "classes":
-                # On the other side of the line between preemptible and not.
+                # One value on each side of the threshold between preemptible and non-preemptible.
                 others = [10, 150]
         elif path[-1] == "backend":
             others = [name for name in BACKENDS if name != value]
@@ -427,15 +431,15 @@ def _profile_neighbours(profile: dict[str, Any], project: Any) -> Iterator[tuple
         elif value == {} and path[-1] == "selector":
             others = [{"other": "value"}]
         yield path, [_with(full, path, other) for other in others]
-    yield from _joint_neighbours(full, project)
+    yield from _joint_profile_variants(full, project)
 
 
-def _joint_neighbours(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """Yield profiles in which fields that must agree are changed together."""
+def _joint_profile_variants(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Yield variants of the profile in which fields that must agree are changed together."""
     spec = full["spec"]
     path: Path = ("spec", "scheduling", "scheduler")
-    own = next(row.scheduler for row in BACKENDS.values() if row.scheduler is not None)
-    scheduler = "default-scheduler" if spec["scheduling"]["scheduler"] == own else own
+    custom = next(row.scheduler for row in BACKENDS.values() if row.scheduler is not None)
+    scheduler = "default-scheduler" if spec["scheduling"]["scheduler"] == custom else custom
     under = next(row for row in BACKENDS.values() if row.shared and (row.scheduler or "default-scheduler") == scheduler)
     swapped = [{**pool, "backend": under.name} for pool in spec["nodePools"]]
     other = _with(full, ("spec", "nodePools"), swapped)
@@ -459,7 +463,7 @@ def plain_data(value: Any) -> Any:
     return [plain_data(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-#: Values to try for profile fields that take few.
+#: Values to try for profile fields with few valid values.
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "quota": ("none", "resourcequota", "kai"),
     "scheduler": ("default-scheduler", "kai-scheduler"),
@@ -479,7 +483,7 @@ OPTIONAL: Final[dict[str, Any]] = {
 
 
 def _with(document: Any, path: Path, value: Any) -> Any:
-    """Return ``document`` with ``value`` at ``path``; only what lies on the path is copied."""
+    """Return ``document`` with ``value`` at ``path``; only the containers on the path are copied."""
     if not path:
         return value
     head, rest = path[0], path[1:]
@@ -491,7 +495,7 @@ def _with(document: Any, path: Path, value: Any) -> Any:
 
 
 def _without(document: Any, path: Path) -> Any:
-    """Return ``document`` without what is at ``path``."""
+    """Return ``document`` without the value at ``path``."""
     head, rest = path[0], path[1:]
     if isinstance(document, list):
         assert isinstance(head, int)

@@ -1,4 +1,4 @@
-"""Profiles from files: read, validated, and checked for what would not make sense."""
+"""Loading of cluster profiles from files: parsing, validation, and checks for contradictory settings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ FILE_NAME: Final = "profile.yaml"
 
 
 def built_in() -> Profile:
+    """Return the built-in profile."""
     profile, problems = validate(BUILT_IN)
     assert profile is not None, problems
     return profile
 
 
 def validate(data: Any) -> tuple[Profile | None, list[Problem]]:
-    """Return the profile in a document, or every problem with it."""
+    """Return the profile of a document, or all its problems."""
     profile, problems = shapes.validate_profile(data)
     if profile is None:
         return None, problems
@@ -33,13 +34,13 @@ def validate(data: Any) -> tuple[Profile | None, list[Problem]]:
 
 
 def read(where: str) -> tuple[Profile | None, list[Problem]]:
-    """Return the profile in a file, in an overlay's folder, or the built-in one by its name."""
+    """Return the profile of a file or of an overlay's directory, or the built-in profile by its name."""
     profile, _, problems = read_with_data(where)
     return profile, problems
 
 
 def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Problem]]:
-    """Return the profile, the document it was made from, and the problems, with their lines."""
+    """Return the profile, its document, and the problems with their lines."""
     if where == BUILT_IN_NAME:
         return built_in(), BUILT_IN, []
     from ebbtide import manifests  # noqa: PLC0415 - the built-in profile needs no YAML
@@ -50,23 +51,27 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
     try:
         text = path.read_bytes()
     except OSError as error:
-        found = Problem(
+        problem = Problem(
             "PRF001",
             (),
             f"the profile cannot be read: {error.strerror}",
-            f"name a file, a folder with {FILE_NAME}, or {BUILT_IN_NAME}",
+            f"name a file, a directory that contains {FILE_NAME}, or {BUILT_IN_NAME}",
             document=str(path),
         )
-        return None, {}, [found]
+        return None, {}, [problem]
     document = next(iter(manifests.read(text, str(path))), None)
     if document is None:
-        found = Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))
-        return None, {}, [found]
+        problem = Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))
+        return None, {}, [problem]
     problems = list(document.problems)
     profile = None
     if isinstance(document.data, dict):
-        profile, of_shape = validate(document.data)
-        problems += [replace(problem, line=document.line(problem.field), document=str(path)) for problem in of_shape]
+        profile, profile_problems = validate(document.data)
+        problems += [
+            replace(problem, line=document.line(problem.field), document=str(path)) for problem in profile_problems
+        ]
     elif not problems:
-        problems = [Problem("PRF001", (), "this is no profile: not a mapping", "start with kind: Profile")]
+        problems = [
+            Problem("PRF001", (), "this document is not a profile: it must be a mapping", "start with kind: Profile")
+        ]
     return (None if failed(problems) else profile), document.data, problems

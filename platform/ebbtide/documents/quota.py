@@ -1,7 +1,7 @@
-"""Whether the specs of one call fit into their projects' quotas.
+"""Comparison of the specs of one call with their projects' quotas.
 
-Upstream: Kubernetes ResourceQuota scoped by PriorityClass, k8s.io/kubernetes pkg/quota/v1/evaluator/core/resource_claims.go
-(what claims count as, and in no scope).
+Upstream: Kubernetes ResourceQuota scoped by PriorityClass; k8s.io/kubernetes pkg/quota/v1/evaluator/core/resource_claims.go
+(how resource claims are counted, which match no scope).
 """
 
 from __future__ import annotations
@@ -24,37 +24,39 @@ if TYPE_CHECKING:
     from ebbtide.readers.loaded import Loaded
     from ebbtide.translation.plan import Plan
 
-#: A Deployment takes a quarter of its replicas away at once, rounded down.
+#: A Deployment removes one of QUARTERS parts of its replicas at a time, rounded down.
 QUARTERS: Final = 4
-#: What Knative's queue-proxy asks for where config-deployment says nothing (pkg/deployment/config.go).
+#: Requests of Knative's queue-proxy unless config-deployment sets them (pkg/deployment/config.go).
 SIDECAR_REQUEST: Final = {"cpu": "25m", "memory": ""}
 
 
 @dataclass(slots=True)
 class Demand:
-    """What the specs of one call ask of one project.
+    """The resources that the specs of one call request from one project.
 
-    Fractions are kept apart and summed exactly at the end, so that no grouping of documents changes a digit.
+    Fractions are stored separately and summed exactly at the end, so that the result does not depend on the grouping of
+    documents.
     """
 
-    #: Of each workload: minReplicas, maxReplicas, how many more an update needs, and what one replica takes up: GPUs, CPU
-    #: and memory in billionths.
+    #: For each workload: minReplicas, maxReplicas, additional replicas during an update, and the request of one replica:
+    #: GPUs, CPU and memory in billionths.
     asked: list[tuple[int, int, int, tuple[float, int, int]]] = field(default_factory=list)
-    #: The document counted last, which is the one that problems are told at.
+    #: The document counted last; problems are reported for it.
     last: Loaded | None = None
     where: Path = ("spec", "project")
 
     def join(self, later: Demand) -> None:
-        """Count what later documents of the same call ask for."""
+        """Add the requests of later documents of the same call."""
         self.asked += later.asked
         self.last, self.where = later.last, later.where
 
 
 def beside(plan: Plan) -> int:
-    """Return how many replicas an update needs beside those that run at minReplicas.
+    """Return the number of replicas that an update needs in addition to minReplicas.
 
-    Knative has the whole new revision up before the old one goes. A Deployment of KServe's goes in steps of a quarter,
-    old ones first where a quarter is a whole one (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment).
+    Knative starts the whole new revision before it removes the old one. A KServe Deployment is updated in steps of a
+    quarter of its replicas; if a quarter is at least one replica, old replicas are removed first
+    (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment).
     """
     low = plan.scaling.minimum
     if plan.serving != "kserve-standard":
@@ -63,21 +65,21 @@ def beside(plan: Plan) -> int:
 
 
 def _in_quota(plan: Plan) -> bool:
-    """Whether a workload counts against the quota: preemptible ones may use what others leave.
+    """Return whether a workload counts against the quota; preemptible workloads may use unused resources beyond it.
 
-    KAI without gang scheduling takes every Knative pod for non-preemptible.
+    KAI without gang scheduling treats every Knative pod as non-preemptible.
     """
     scheduling = plan.cluster.scheduling
-    blind = (
+    always_counted = (
         scheduling.scheduler == "kai-scheduler"
         and plan.serving != "kserve-standard"
         and not scheduling.kai.gang_schedule_knative
     )
-    return blind or not plan.priority.preemptible
+    return always_counted or not plan.priority.preemptible
 
 
 def _claims(plan: Plan) -> bool:
-    """Whether a workload's GPUs come by claims that the quota counts, which it does whatever the priority."""
+    """Return whether the quota counts the workload's GPUs as resource claims, which it does regardless of the priority."""
     ask = next(gpu.asks(plan), None)
     claims = None if ask is None else gpu.BACKENDS[ask.pool.backend].claims
     return (
@@ -89,10 +91,10 @@ def _claims(plan: Plan) -> bool:
 
 
 def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> None:
-    """Count one workload's demand to its project, if the profile knows it; ``where`` names the project."""
+    """Add one workload's requests to its project, if the profile lists it; ``where`` is the field that names the project."""
     project = plan.spec.project
-    guarded = _in_quota(plan)
-    if project is None or project not in plan.cluster.projects.known or not (guarded or _claims(plan)):
+    in_quota = _in_quota(plan)
+    if project is None or project not in plan.cluster.projects.known or not (in_quota or _claims(plan)):
         return
     demand = demands.setdefault(project, Demand())
     compute = plan.spec.compute
@@ -102,63 +104,65 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
             plan.scaling.maximum,
             beside(plan),
             (
-                # A claim counts as whole devices, however little of each it takes.
+                # A claim counts as whole devices, even if it uses only a part of each.
                 float(plan.gpu.devices) if plan.gpu is not None and _claims(plan) else gpu.per_replica(plan),
-                _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) if guarded else 0,
-                _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) if guarded else 0,
+                _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) if in_quota else 0,
+                _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) if in_quota else 0,
             ),
         )
     )
     demand.last, demand.where = loaded, where
 
 
-def _requested(what: runtimes.What, asked: str | float | None, limit: str | float | None, plan: Plan) -> int:
-    """Return what a quota counts for one replica, in billionths: its container, and Knative's beside it.
+def _requested(
+    resource: runtimes.ComputeResource, request: str | float | None, limit: str | float | None, plan: Plan
+) -> int:
+    """Return the amount that a quota counts for one replica, in billionths: its container and Knative's sidecar.
 
-    A request that is missing is the runtime's, for a model, or the limit, and without one the namespace's default, where
-    a ResourceQuota is ours.
+    A missing request defaults to that of the serving runtime (for a model), then to the limit, then to the namespace's
+    default if Ebbtide renders a ResourceQuota.
     """
     cluster = plan.cluster
-    default = DEFAULT_REQUEST[what] if cluster.projects.quota == "resourcequota" else "0"
-    of_runtime = runtimes.requested(plan.spec, cluster.kserve, what)
-    own = next((value for value in (asked, of_runtime, limit) if value is not None), default)
-    found = quantities.nano(own) or 0
+    default = DEFAULT_REQUEST[resource] if cluster.projects.quota == "resourcequota" else "0"
+    of_runtime = runtimes.requested(plan.spec, cluster.kserve, resource)
+    effective = next((value for value in (request, of_runtime, limit) if value is not None), default)
+    total = quantities.nano(effective) or 0
     if plan.serving != "kserve-standard":
-        sidecar = cluster.knative.deployment.get(f"queue-sidecar-{what}-request", SIDECAR_REQUEST[what])
-        found += quantities.nano(sidecar or default) or 0
-    return found
+        sidecar = cluster.knative.deployment.get(f"queue-sidecar-{resource}-request", SIDECAR_REQUEST[resource])
+        total += quantities.nano(sidecar or default) or 0
+    return total
 
 
 def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Problem]:
-    """Yield an error for each project whose minimum is above its quota, a warning where growth or a rollout is."""
+    """Yield an error for each project whose minimum exceeds its quota, a warning if its maximum or an update does."""
     for project, demand in demands.items():
-        known = cluster.projects.known[project]
-        memory = None if known.memory is None else (quantities.whole(known.memory) or 0) / quantities.GIB
-        for limit, place, unit, words in (
-            (known.gpus, 0, 1, "GPUs"),
-            (known.cpu, 1, NANO, "CPU cores, sidecars included,"),
-            (memory, 2, NANO * quantities.GIB, "GiB of memory, sidecars included,"),
+        quota = cluster.projects.known[project]
+        memory = None if quota.memory is None else (quantities.whole(quota.memory) or 0) / quantities.GIB
+        for limit, place, unit, noun in (
+            (quota.gpus, 0, 1, "GPUs"),
+            (quota.cpu, 1, NANO, "CPU cores (including sidecars)"),
+            (memory, 2, NANO * quantities.GIB, "GiB of memory (including sidecars)"),
         ):
             if limit is not None:
-                each = [(low, high, more, of_one[place] / unit) for low, high, more, of_one in demand.asked]
-                for found in _over(each, limit, words, project, demand.where):
+                workloads = [(low, high, more, share[place] / unit) for low, high, more, share in demand.asked]
+                for problem in _over(workloads, limit, noun, project, demand.where):
                     assert demand.last is not None
-                    yield replace(found, document=demand.last.name, line=demand.last.line(demand.where))
+                    yield replace(problem, document=demand.last.name, line=demand.last.line(demand.where))
 
 
 def _over(
-    each: list[tuple[int, int, int, float]], limit: float, unit: str, project: str, where: Path
+    workloads: list[tuple[int, int, int, float]], limit: float, noun: str, project: str, where: Path
 ) -> Iterator[Problem]:
-    """Hold one amount against its quota; ``each`` has the replicas as ``Demand.asked`` has them, and what one takes up."""
-    needed = fsum(low * share for low, _, _, share in each)
-    at_most = fsum(high * share for _, high, _, share in each)
-    largest = max(more * share for _, _, more, share in each)
+    """Compare one resource with its quota; ``workloads`` has the replicas of ``Demand.asked`` and the request of one."""
+    needed = fsum(low * share for low, _, _, share in workloads)
+    at_most = fsum(high * share for _, high, _, share in workloads)
+    largest = max(more * share for _, _, more, share in workloads)
     room = limit + 1e-9
     if needed > room:
         yield Problem(
             "PRJ002",
             where,
-            f"the workloads of project {project} need {number(needed)} {unit} at their minReplicas; "
+            f"the workloads of project {project} need {_amount(needed, noun)} at their minReplicas; "
             f"its quota is {number(limit)}",
             "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
         )
@@ -167,7 +171,7 @@ def _over(
         yield warning(
             "PRJ003",
             where,
-            f"the workloads of project {project} need {number(at_most)} {unit} at their maxReplicas; "
+            f"the workloads of project {project} need {_amount(at_most, noun)} at their maxReplicas; "
             f"its quota is {number(limit)}, so some replicas will wait",
             "lower maxReplicas, or raise the quota",
         )
@@ -175,7 +179,15 @@ def _over(
         yield warning(
             "PRJ004",
             where,
-            f"an update brings new replicas up before old ones go, which needs {number(needed + largest)} {unit} for the "
-            f"largest workload of project {project}; its quota is {number(limit)}, and the update would wait and then fail",
+            f"an update starts new replicas before it removes old ones, which needs {_amount(needed + largest, noun)} for the "
+            f"largest workload of project {project}; its quota is {number(limit)}, so the update would wait and then fail",
             "keep room for one update, or scale down first",
         )
+
+
+def _amount(amount: float, noun: str) -> str:
+    """Return an amount with its plural noun, in the singular for 1: ``1 GPU``, ``2 GPUs``."""
+    text = number(amount)
+    for plural in ("GPUs", "cores") if text == "1" else ():
+        noun = noun.replace(plural, plural.removesuffix("s"))
+    return f"{text} {noun}"

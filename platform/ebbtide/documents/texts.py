@@ -1,4 +1,4 @@
-"""Texts and data to documents: what a file, a request or a form holds, each spec read and its problems beside it."""
+"""Conversion of YAML text and parsed data to documents: each is parsed, validated, and returned with its problems."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def of_text(
     text: bytes, name: str, profile: Profile, *, first_line: int = 1, strictly: bool = True
 ) -> Iterator[Loaded]:
-    """Yield every document of a text. Unless ``strictly``, what is no spec is passed over."""
+    """Yield every document of a YAML text. Unless ``strictly``, skip documents that are not specs."""
     for document in manifests.read(text, name, first_line):
         yield from of_document(document, profile, strictly=strictly)
 
 
 def of_document(document: manifests.Document, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
-    """Yield what one document holds: a spec, the items of a list, or nothing that concerns us."""
+    """Yield the content of one document: a spec, or the items of a list; nothing for a kind in ``OTHERS``."""
     data = document.data
     kind = data.get("kind") if isinstance(data, dict) else None
     if not strictly and kind in OTHERS and not document.problems:
@@ -40,11 +40,11 @@ def of_document(document: manifests.Document, profile: Profile, *, strictly: boo
 
 
 def of_data(data: Any, profile: Profile) -> Loaded:
-    """Return a document that came as data, held to what a text may hold."""
+    """Return a document from parsed data, which must satisfy the rules for YAML text too."""
     faults = [*manifests.find_faults(data)]
     return unread("", faults) if faults else load(data, profile)
 
 
 def unread(name: str, problems: list[Problem]) -> Loaded:
-    """Return a document of which there is nothing but problems."""
+    """Return a document that could not be parsed, with its problems."""
     return Loaded(name, Reading({}), None, list(problems))

@@ -1,4 +1,4 @@
-"""YAML and JSON, read so that no parser disagrees with us and written so that none can misread them."""
+"""Strict reading and unambiguous writing of YAML and JSON."""
 
 from ebbtide.manifests.reader import Document, find_faults, read
 from ebbtide.manifests.writer import write, write_json, write_one

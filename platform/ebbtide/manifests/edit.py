@@ -1,7 +1,7 @@
-"""Changes of a few values in a document's text, so that every other byte stays: comments, order, layout.
+"""Edits of single values in a document's text that preserve every other byte: comments, order, layout.
 
-Block style, flow style and JSON are edited where each value stands. What comes out is read again and must hold the
-changes and nothing else; so a layout that is not understood is refused, never spoiled.
+Values are edited in place, in block style, flow style and JSON. The result is parsed again and must contain the changes and
+nothing else, so an unsupported layout is rejected, never corrupted.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
 
-#: Paths up to this long are never taken out for being empty: a document keeps its ``spec``.
+#: Paths up to this length are never removed for being empty: a document keeps its ``spec``.
 KEPT: Final = 1
 
 
-class NotEdited(ValueError):  # noqa: N818 - it names what is so, as Problem does
-    """A text that could not be changed as asked without changing more."""
+class NotEdited(ValueError):  # noqa: N818 - named after the outcome, as Problem is
+    """The text could not be changed without changing anything else."""
 
 
 def edited(
@@ -34,73 +34,73 @@ def edited(
     changes: Mapping[Path, Any],
     order: Callable[[Path], Sequence[str]] = lambda path: (),  # noqa: ARG005 - no order known
 ) -> str:
-    """Return a document's text with ``changes``, made one after the other: a path and its new value.
+    """Return a document's text with ``changes``, each a path and its new value, applied in order.
 
-    None takes an entry out, and with it the mappings and lists that nothing is left in; a list's index one past its end
-    appends. ``order`` gives the names that a mapping may have in the order in which new ones are put among them; others
-    come last.
+    None removes an entry, together with the mappings and lists that become empty. A list index one past the end appends.
+    ``order`` returns the names of a mapping's entries in the order in which new entries are inserted; other names are
+    appended.
 
     Raises:
-        NotEdited: the text is not one document, or its layout is one that is not edited.
+        NotEdited: the text is not exactly one document, or its layout is not supported.
 
     """
     documents = list(read(text, "before"))
     if len(documents) != 1 or not isinstance(documents[0].data, dict):
-        raise NotEdited("the file does not hold one document")
-    wanted = copy.deepcopy(documents[0].data)
-    known = len(documents[0].problems)
+        raise NotEdited("the file does not contain exactly one document")
+    expected = copy.deepcopy(documents[0].data)
+    problem_count = len(documents[0].problems)
     for path, value in changes.items():
         try:
-            wanted = changed(wanted, path, value)
+            expected = changed(expected, path, value)
             text = _edit(text, path, value, order)
         except (yaml.YAMLError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise NotEdited("the layout is one that is not edited") from error
+            raise NotEdited("the layout of the file is not supported") from error
     after = list(read(text, "after"))
-    if len(after) != 1 or len(after[0].problems) > known or after[0].data != wanted:
-        raise NotEdited("the layout is one that is not edited")
+    if len(after) != 1 or len(after[0].problems) > problem_count or after[0].data != expected:
+        raise NotEdited("the layout of the file is not supported")
     return text
 
 
 def changed(data: Any, path: Path, value: Any) -> Any:
-    """Return plain data with one change, as ``edited`` makes it in text; ``data`` itself stays as it is."""
+    """Return a copy of ``data`` with one change, applied as ``edited`` applies it to text."""
     data = copy.deepcopy(data)
-    inside, parts = data, list(path)
+    parent, parts = data, list(path)
     for place, part in enumerate(parts[:-1]):
-        below = inside[part] if _has(inside, part) else None
-        if below is None:
+        child = parent[part] if _has(parent, part) else None
+        if child is None:
             if value is None:
                 return data
-            below = [] if isinstance(parts[place + 1], int) else {}
-            _put(inside, part, below)
-        inside = below
+            child = [] if isinstance(parts[place + 1], int) else {}
+            _put(parent, part, child)
+        parent = child
     if value is not None:
-        _put(inside, parts[-1], copy.deepcopy(value))
-    elif _has(inside, parts[-1]):
+        _put(parent, parts[-1], copy.deepcopy(value))
+    elif _has(parent, parts[-1]):
         _take(data, path)
     return data
 
 
-def _has(inside: Any, part: str | int) -> bool:
+def _has(parent: Any, part: str | int) -> bool:
     if isinstance(part, int):
-        return isinstance(inside, list) and part < len(inside)
-    return isinstance(inside, dict) and part in inside
+        return isinstance(parent, list) and part < len(parent)
+    return isinstance(parent, dict) and part in parent
 
 
-def _put(inside: Any, part: str | int, value: Any) -> None:
-    if isinstance(inside, list) and part == len(inside):
-        inside.append(value)
+def _put(parent: Any, part: str | int, value: Any) -> None:
+    if isinstance(parent, list) and part == len(parent):
+        parent.append(value)
     else:
-        inside[part] = value
+        parent[part] = value
 
 
 def _take(data: Any, path: Path) -> None:
-    """Take an entry out, and what has become empty around it."""
+    """Remove an entry, and the parents that become empty."""
     for length in range(len(path), 0, -1):
-        inside = data
+        parent = data
         for part in path[: length - 1]:
-            inside = inside[part]
-        del inside[path[length - 1]]
-        if inside or length - 1 <= KEPT:
+            parent = parent[part]
+        del parent[path[length - 1]]
+        if parent or length - 1 <= KEPT:
             return
 
 
@@ -109,7 +109,7 @@ def _take(data: Any, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One entry of a mapping or a list: where it starts, its key as the text has it, and its value's node."""
+    """An entry of a mapping or a list: its start, its key node (None in a list), and its value node."""
 
     start: int
     key: Any
@@ -120,23 +120,23 @@ def _edit(text: str, path: Path, value: Any, order: Callable[[Path], Sequence[st
     if not text.endswith("\n") and not _json(text):
         text += "\n"
     node = yaml.compose(text, yaml.CSafeLoader)
-    way: list[tuple[Any, int]] = []
+    parents: list[tuple[Any, int]] = []
     for depth, part in enumerate(path):
         place = _place(text, node, part)
         if place is None:
-            if _null(node) and way:
-                # A key with nothing behind it: what is put there takes its place.
-                return text if value is None else _replaced(text, *way[-1], _nested(path[depth:], value))
+            if _null(node) and parents:
+                # A key without a value: replace the missing value.
+                return text if value is None else _replaced(text, *parents[-1], _nested(path[depth:], value))
             if value is None:
                 return text
             return _inserted(text, node, part, _nested(path[depth + 1 :], value), order(path[:depth]))
-        way.append((node, place))
+        parents.append((node, place))
         node = _entries(text, node)[place].node
     if value is not None:
-        return _replaced(text, *way[-1], value)
-    while len(way) - 1 > KEPT and len(way[-1][0].value) == 1:
-        way.pop()
-    return _removed(text, *way[-1])
+        return _replaced(text, *parents[-1], value)
+    while len(parents) - 1 > KEPT and len(parents[-1][0].value) == 1:
+        parents.pop()
+    return _removed(text, *parents[-1])
 
 
 def _nested(rest: Path, value: Any) -> Any:
@@ -146,14 +146,14 @@ def _nested(rest: Path, value: Any) -> Any:
 
 
 def _place(text: str, node: Any, part: str | int) -> int | None:
-    """Return which entry of a node a part of a path names."""
+    """Return the index of the entry that a part of a path names, or None if the entry is missing."""
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
         return part if part < len(node.value) else None
     if isinstance(node, yaml.MappingNode) and isinstance(part, str):
         return next((place for place, row in enumerate(_entries(text, node)) if row.key.value == part), None)
     if _null(node):
         return None
-    raise ValueError("no mapping or list stands there")
+    raise ValueError("the node is neither a mapping nor a list")
 
 
 def _null(node: Any) -> bool:
@@ -173,64 +173,64 @@ def _entries(text: str, node: Any) -> list[_Entry]:
 
 
 def _start(text: str, node: Any) -> int:
-    """Return where a node starts; an item with nothing in it stands where its dash is."""
+    """Return the index at which a node starts; an empty list item starts at its dash."""
     index: int = node.start_mark.index
     return text.rindex("-", 0, index) if _empty(node) else index
 
 
 def _replaced(text: str, parent: Any, place: int, value: Any) -> str:
-    """Return the text with another value in an entry."""
+    """Return the text with a new value in an entry."""
     entry = _entries(text, parent)[place]
     node = entry.node
     simple = not (isinstance(value, (dict, list)) and value)
     if isinstance(node, yaml.ScalarNode) and not _empty(node) and simple:
         start, end = node.start_mark.index, node.end_mark.index
         if node.style in {"|", ">"}:
-            # What follows a block scalar's last line stays: line breaks are not its own.
+            # Keep the line breaks after the last line of a block scalar.
             end = start + len(text[start:end].rstrip())
         return text[:start] + _scalar(value, text[start], quoted=_json(text)) + text[end:]
     if parent.flow_style:
-        put = _flow(value, quoted=_quotes(text, entry))
+        replacement = _flow(value, quoted=_quotes(text, entry))
         if _empty(node):
             at = entry.key.end_mark.index + text[entry.key.end_mark.index :].index(":") + 1
-            return text[:at] + " " + put + text[at:]
-        return text[: node.start_mark.index] + put + text[node.end_mark.index :]
-    # The whole entry anew, in lines of its own; a comment behind its key goes where the key goes.
+            return text[:at] + " " + replacement + text[at:]
+        return text[: node.start_mark.index] + replacement + text[node.end_mark.index :]
+    # Replace the complete entry with new lines; a comment after its key is removed with the key.
     end = _end(text, entry)
     indent = " " * (entry.start - (text.rfind("\n", 0, entry.start) + 1))
     return text[: entry.start] + _lines(entry.key and entry.key.value, value, indent, text).lstrip(" ") + text[end:]
 
 
 def _removed(text: str, parent: Any, place: int) -> str:
-    """Return the text without an entry; where it was the only one, an empty mapping or list is left."""
+    """Return the text without an entry; if it was the only one, with an empty mapping or list."""
     entries = _entries(text, parent)
     entry = entries[place]
     following = entries[place + 1].start if place + 1 < len(entries) else None
     if len(entries) == 1:
-        put = "{}" if isinstance(parent, yaml.MappingNode) else "[]"
+        empty = "{}" if isinstance(parent, yaml.MappingNode) else "[]"
         if parent.flow_style:
-            return text[: parent.start_mark.index] + put + text[parent.end_mark.index :]
+            return text[: parent.start_mark.index] + empty + text[parent.end_mark.index :]
         before = text[: entry.start].rstrip()
-        return before + " " + put + _ending(text) + text[_end(text, entry) :]
+        return before + " " + empty + _ending(text) + text[_end(text, entry) :]
     if parent.flow_style:
         if following is not None:
             return text[: entry.start] + text[following:]
         return text[: entries[place - 1].node.end_mark.index] + text[entry.node.end_mark.index :]
     line = text.rfind("\n", 0, entry.start) + 1
     if text[line : entry.start].strip() and following is not None:
-        # It stands on the line of a list's dash, which the next entry takes over.
+        # The entry is on the line of a list's dash, which the next entry takes over.
         return text[: entry.start] + text[following:]
     return text[:line] + text[_end(text, entry) :]
 
 
 def _inserted(text: str, node: Any, part: str | int, value: Any, order: Sequence[str]) -> str:
-    """Return the text with a new entry: after those that come before it in ``order``, else at the end."""
+    """Return the text with a new entry: after its predecessors in ``order``, otherwise at the end."""
     entries = _entries(text, node)
-    listed = isinstance(node, yaml.SequenceNode)
-    if listed and part != len(entries):
-        raise ValueError("an item after a gap")
+    is_list = isinstance(node, yaml.SequenceNode)
+    if is_list and part != len(entries):
+        raise ValueError("the index is beyond the end of the list")
     place = len(entries)
-    if not listed and part in order:
+    if not is_list and part in order:
         before = order[: order.index(str(part))]
         place = max((at + 1 for at, row in enumerate(entries) if row.key.value in before), default=0)
     if node.flow_style:
@@ -238,33 +238,33 @@ def _inserted(text: str, node: Any, part: str | int, value: Any, order: Sequence
     first = entries[0]
     line = text.rfind("\n", 0, first.start) + 1
     indent = " " * (first.start - line)
-    made = _lines(None if listed else str(part), value, indent, text)
+    lines = _lines(None if is_list else str(part), value, indent, text)
     if place == 0:
-        # What stands before the first entry, a list's dash or nothing, stays before the new first one.
-        return text[: first.start] + made.lstrip(" ") + indent + text[first.start :]
+        # A list's dash before the first entry stays before the new first entry.
+        return text[: first.start] + lines.lstrip(" ") + indent + text[first.start :]
     at = _end(text, entries[place - 1])
-    return text[:at] + made + text[at:]
+    return text[:at] + lines + text[at:]
 
 
 def _inserted_in_flow(text: str, node: Any, entries: list[_Entry], place: int, part: str | int, value: Any) -> str:
     quoted = _json(text) if not entries else _quotes(text, entries[0])
     key = "" if isinstance(part, int) else (json.dumps(part, ensure_ascii=False) if quoted else text_of(part)) + ": "
-    put = key + _flow(value, quoted=quoted)
+    entry_text = key + _flow(value, quoted=quoted)
     if not entries:
         at = node.start_mark.index + 1
-        return text[:at] + put + text[at:]
+        return text[:at] + entry_text + text[at:]
     last = entries[-1]
     line = text.rfind("\n", 0, last.start) + 1
     lead = text[line : last.start]
     between = ",\n" + lead if line and not lead.strip() else ", "
     if place == 0:
-        return text[: entries[0].start] + put + between + text[entries[0].start :]
+        return text[: entries[0].start] + entry_text + between + text[entries[0].start :]
     at = entries[place - 1].node.end_mark.index
-    return text[:at] + between + put + text[at:]
+    return text[:at] + between + entry_text + text[at:]
 
 
 def _end(text: str, entry: _Entry) -> int:
-    """Return where the line after an entry's content starts: comments after it are not its own."""
+    """Return the start of the line after an entry's content; comments on later lines do not belong to the entry."""
     node = entry.node
     if _empty(node):
         at = entry.key.end_mark.index if entry.key is not None else entry.start
@@ -281,15 +281,15 @@ def _end(text: str, entry: _Entry) -> int:
 
 
 def _lines(key: str | None, value: Any, indent: str, text: str) -> str:
-    """Return an entry in block style, each line indented."""
-    made = write_one({"x" if key is None else key: [value] if key is None else value})
-    lines = made.splitlines()[1:] if key is None else made.splitlines()
+    """Return an entry in block style, with each line indented."""
+    document = write_one({"x" if key is None else key: [value] if key is None else value})
+    lines = document.splitlines()[1:] if key is None else document.splitlines()
     ending = _ending(text)
     return "".join(f"{indent}{line}{ending}" for line in lines)
 
 
 def _scalar(value: Any, sign: str, *, quoted: bool) -> str:
-    """Return a value without lines of its own; text is quoted where the one before it was."""
+    """Return a value on one line; a string is quoted if the previous value was."""
     if isinstance(value, str) and (quoted or sign in "\"'"):
         plain = value.isprintable() and "'" not in value
         return f"'{value}'" if sign == "'" and plain else json.dumps(value, ensure_ascii=not value.isprintable())
@@ -309,7 +309,7 @@ def _flow(value: Any, *, quoted: bool) -> str:
 
 
 def _quotes(text: str, entry: _Entry) -> bool:
-    """Whether keys, or in a list values, are quoted there."""
+    """Return whether the text quotes the keys of a mapping or the values of a list."""
     return _json(text) or (entry.key is not None and bool(entry.key.style))
 
 

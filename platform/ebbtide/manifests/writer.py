@@ -1,7 +1,7 @@
-"""Objects as YAML or JSON that every parser reads back as the same objects.
+"""Writer of objects as YAML or JSON that every parser reads back as the same objects.
 
-A string stays plain only if an allow-list knows it to be safe; any other is double-quoted in JSON's
-way. There are no anchors, no block scalars, no line folding: nothing that readers differ about.
+A string is written without quotes only if an allowlist contains its form; any other string is double-quoted as in JSON. The
+writer uses no anchors, block scalars or line folding, on which parsers differ.
 """
 
 from __future__ import annotations
@@ -28,44 +28,44 @@ if TYPE_CHECKING:
 SEPARATOR: Final = "---\n"
 INDENT: Final = "  "
 
-#: YAML finds a key without a ``?`` only if its colon comes within 1,024 characters.
+#: Maximum length of a key without a ``?``. YAML requires the colon within 1,024 characters.
 LONGEST_SIMPLE_KEY: Final = 1000
-#: Longer texts do not come again, and would fill the memory if they were remembered: each spec's own annotation.
+#: Maximum length of a cached text. Longer texts, such as the spec annotation, are rarely repeated and would fill the memory.
 LONGEST_KEPT: Final = 200
 
-# Safe characters only; a colon or a space only where a letter, digit or slash follows, so that
-# neither a key nor a comment can begin inside. Of texts with spaces, none starts with a digit.
+# Only safe characters; a colon or a space only before a letter, digit or slash, so that no key and no comment can start
+# inside. A text with spaces does not start with a digit.
 _PLAIN = re.compile(r"[A-Za-z/](?:[A-Za-z0-9._/@+=-]|:(?=[A-Za-z0-9/])| (?=[A-Za-z0-9/(])|[()])*|[0-9][A-Za-z0-9._/-]*")
-# In any case of letters: some readers know more spellings than the three we judge by.
+# Compared in lower case: some parsers accept more spellings than the three that ``resolve`` considers.
 _WORDS: Final = frozenset(word.lower() for word in (*AGREED_WORDS, *LEGACY_BOOLEANS, "inf", "nan"))
 
 
 def write(objects: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yield ``objects`` as one YAML stream, an object at a time."""
+    """Yield ``objects`` as the documents of one YAML stream."""
     lead = ""
-    for item in objects:
-        yield lead + write_one(item)
+    for document in objects:
+        yield lead + write_one(document)
         lead = SEPARATOR
 
 
-def write_one(item: dict[str, Any]) -> str:
-    """Return one object as a YAML document in block style, keys in their own order."""
+def write_one(document: dict[str, Any]) -> str:
+    """Return an object as a YAML document in block style, without sorting its keys."""
     lines: list[str] = []
-    if item:
-        _write_mapping(item, "", "", lines.append)
+    if document:
+        _write_mapping(document, "", "", lines.append)
     else:
         lines.append("{}\n")
     return "".join(lines)
 
 
 def write_json(objects: Iterable[dict[str, Any]]) -> str:
-    """Return ``objects`` as one ``List``: kubectl reads several JSON documents in a row only sometimes."""
-    listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-    return escaped(json.dumps(listed, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
+    """Return ``objects`` as one JSON ``List``, because kubectl does not reliably read a sequence of JSON documents."""
+    kubernetes_list = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+    return escaped(json.dumps(kubernetes_list, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _write_mapping(data: dict[str, Any], lead: str, indent: str, emit: Callable[[str], None]) -> None:
-    """Emit a mapping that isn't empty; ``lead`` replaces the indent of its first line."""
+    """Emit a mapping that is not empty; ``lead`` replaces the indent of its first line."""
     deeper = indent + INDENT
     for key, value in data.items():
         name = lead + _key_text(key, indent)
@@ -84,7 +84,7 @@ def _write_mapping(data: dict[str, Any], lead: str, indent: str, emit: Callable[
 
 
 def _write_sequence(items: list[Any], lead: str, indent: str, emit: Callable[[str], None]) -> None:
-    """Emit a list that isn't empty; ``lead`` replaces the indent of its first line."""
+    """Emit a list that is not empty; ``lead`` replaces the indent of its first line."""
     deeper = indent + INDENT
     for item in items:
         dash = f"{lead}- "
@@ -99,7 +99,7 @@ def _write_sequence(items: list[Any], lead: str, indent: str, emit: Callable[[st
 
 
 def _key_text(key: object, indent: str) -> str:
-    """Return a key without its colon; one too long for YAML to find so gets a line and a ``?``."""
+    """Return a key without its colon. A key too long for a simple key is written with a ``?`` on a separate line."""
     if type(key) is not str:
         raise TypeError(f"a key must be a string, not {key!r}")
     text = text_of(key)
@@ -107,39 +107,39 @@ def _key_text(key: object, indent: str) -> str:
 
 
 def _quoted_if_needed(text: str) -> str:
-    """Return a string as a YAML scalar: plain if that is safe everywhere, else double-quoted."""
+    """Return a string as a YAML scalar: plain if that is safe for all parsers, otherwise double-quoted."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and resolve(text) == text:
         return text
     return quoted(text)
 
 
-#: The same, remembered: most keys and many values come again with every workload.
+#: Cached version: most keys and many values are repeated in every workload.
 text_of: Final = lru_cache(maxsize=1 << 14)(_quoted_if_needed)
 
 
 def _scalar_text(value: Any) -> str:
-    """Return what has no lines of its own: null, booleans, numbers, text and what is empty."""
+    """Return a value that fits on one line: null, a boolean, a number, a string, or an empty collection."""
     to_text = _SCALARS.get(type(value))
     if to_text is None:
-        raise TypeError(f"only plain data can be written, not {type(value).__name__}")
+        raise TypeError(f"cannot write {type(value).__name__}: only plain data is supported")
     return to_text(value)
 
 
 def _integer_text(number: int) -> str:
     if not SMALLEST_INTEGER <= number <= LARGEST_INTEGER:
-        raise ValueError("an integer of more than 64 bits cannot be written: readers would round it")
+        raise ValueError("cannot write an integer of more than 64 bits: parsers would round it")
     return str(number)
 
 
 def _float_text(number: float) -> str:
-    """Return a float with a point, for without it YAML 1.1 reads ``1e+22`` as text."""
+    """Return a float with a decimal point, because YAML 1.1 reads ``1e+22`` as a string."""
     if not math.isfinite(number):
-        raise ValueError(f"{number} cannot be written: JSON has no such number")
+        raise ValueError(f"cannot write {number}: JSON supports only finite numbers")
     mantissa, exponent, power = repr(number).partition("e")
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exponent}{power}"
 
 
-#: How each type is written where it has no lines of its own; subclasses are refused, not guessed.
+#: Writers of values on one line, by type. Subclasses are not supported.
 _SCALARS: Final[dict[type, Callable[[Any], str]]] = {
     type(None): lambda _: "null",
     bool: lambda value: "true" if value else "false",

@@ -1,1 +1,1 @@
-"""What a cluster offers: the models of a profile, and the built-in one."""
+"""Models of cluster profiles, and the built-in profile."""

@@ -1,15 +1,15 @@
-"""The built-in profile: what a cluster made with Ebbtide's kustomize components offers.
+"""The built-in profile: a cluster set up with Ebbtide's kustomize components.
 
-Plain data, so that a call that names another profile does not validate it.
+It is plain data, so that a call with another profile does not validate it.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-#: The name for ``--profile``.
+#: Name of the built-in profile for ``--profile``.
 BUILT_IN_NAME: Final = "built-in"
-#: The flags that ``kustomize/knative`` sets in config-features; the built-in profile has exactly these.
+#: Feature flags that ``kustomize/knative`` sets in config-features, and the only ones of the built-in profile.
 FEATURES: Final[dict[str, str]] = {
     "kubernetes.podspec-affinity": "enabled",
     "kubernetes.podspec-fieldref": "enabled",
@@ -23,7 +23,7 @@ FEATURES: Final[dict[str, str]] = {
     "kubernetes.podspec-securitycontext": "enabled",
     "kubernetes.podspec-tolerations": "enabled",
 }
-#: The profile used where none is named: Knative 1.21, KServe 0.20, one pool of A100-80 under KAI 0.17.
+#: The default profile: Knative 1.21, KServe 0.20, and one pool of A100-80 GPUs with KAI 0.17.
 BUILT_IN: Final[dict[str, Any]] = {
     "apiVersion": "ebbtide.dev/v1alpha1",
     "kind": "Profile",
@@ -60,7 +60,7 @@ BUILT_IN: Final[dict[str, Any]] = {
         "projects": {"quota": "kai"},
     },
 }
-#: Flags of config-features that no spec of ours needs but a cluster may have
+#: Other flags of config-features, which no spec needs but a cluster may have
 #: (knative.dev/serving pkg/apis/config/features.go).
 OTHER_FLAGS: Final = frozenset(
     f"kubernetes.podspec-{name}"

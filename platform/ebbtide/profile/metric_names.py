@@ -1,4 +1,4 @@
-"""The names under which a cluster serves the metrics of the table."""
+"""Names under which a cluster serves the built-in metrics."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
 
 def alias(field: str) -> str:
-    """Return a field of the profile as its author writes it."""
+    """Return the camelCase name of a profile field."""
     first, *others = field.split("_")
     return first + "".join(map(str.capitalize, others))
 
 
 def served(row: Metric, names: MetricNames) -> tuple[str, ...]:
-    """Return a metric's names for an autoscaler: the usual one, then the one on a shared GPU; none for ``custom``."""
-    found = (row.knative, *(getattr(names, field) for field in row.named))
-    return tuple(name for name in found if name is not None)
+    """Return a metric's names for an autoscaler: the default name, then the name on a shared GPU. Empty for ``custom``."""
+    candidates = (row.knative, *(getattr(names, field) for field in row.named))
+    return tuple(name for name in candidates if name is not None)
 
 
 def shared(row: Metric, names: MetricNames) -> str | None:
-    """Return a metric's name on a GPU that several pods share, None if it is not measured there."""
+    """Return a metric's name on a GPU that several pods share, or None if it is not measured there."""
     return getattr(names, row.named[1]) if len(row.named) > 1 else None
 
 
 def standard(row: Metric, metrics: Metrics) -> str | None:
-    """Return a metric's name in KServe Standard, None if the profile has none."""
+    """Return a metric's name in KServe Standard, or None if the profile has none."""
     return None if row.standard is None else getattr(metrics, row.standard)

@@ -1,7 +1,7 @@
-"""What one cluster offers: versions, feature flags, autoscaler limits, metrics, GPUs, priorities, projects.
+"""Cluster profile: versions, feature flags, autoscaler limits, metrics, GPUs, priorities and projects of a cluster.
 
-An overlay owns one; ``doctor`` writes one from a live cluster. Everything here is read, nothing is guessed
-later: the translation is a function of the spec and this.
+An overlay contains a profile; ``doctor`` writes one from a live cluster. The translation depends only on the spec and the
+profile.
 """
 
 from __future__ import annotations
@@ -12,238 +12,242 @@ from pydantic import Field
 
 from ebbtide.spec.scalars import Model, NotNegative, Text, nothing
 
-#: Dotted versions as the projects write them: 1.21, 0.20.0.
+#: A dotted version in the projects' format: 1.21, 0.20.0.
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){1,2}$")]
 ServingMode = Literal["Knative", "Standard"]
 
 
 class Kubernetes(Model):
-    """The cluster itself."""
+    """Version and features of Kubernetes."""
 
     version: Version = "1.34"
-    """Kubernetes' version."""
+    """Kubernetes version."""
     dra: bool = False
-    """Whether a DRA driver for the GPUs runs."""
+    """True if a DRA driver for the GPUs is installed."""
     feature_gates: list[Text] = nothing()
-    """Feature gates that are switched on and are not so by themselves in this version: DRAConsumableCapacity."""
+    """Enabled feature gates that are disabled by default in this version, such as DRAConsumableCapacity."""
 
 
 class Knative(Model):
-    """Knative Serving; the maps hold what its ConfigMaps say differently from upstream's defaults."""
+    """Version of Knative Serving, and the keys of its ConfigMaps that differ from upstream's defaults."""
 
     installed: bool = True
-    """Whether Knative Serving is there."""
+    """True if Knative Serving is installed."""
     version: Version = "1.21"
-    """Knative Serving's version."""
+    """Version of Knative Serving."""
     hpa: bool = True
-    """Whether the autoscaler-hpa extension is installed, without which class hpa does nothing."""
+    """True if the autoscaler-hpa extension is installed. Without it, the autoscaler class hpa does not work."""
     features: dict[str, str] = Field(default={})
-    """config-features."""
+    """Keys of the ConfigMap config-features: feature flags."""
     autoscaler: dict[str, str] = Field(default={})
-    """config-autoscaler."""
+    """Keys of the ConfigMap config-autoscaler."""
     defaults: dict[str, str] = Field(default={})
-    """config-defaults."""
+    """Keys of the ConfigMap config-defaults."""
     deployment: dict[str, str] = Field(default={})
-    """config-deployment."""
+    """Keys of the ConfigMap config-deployment."""
     observability: dict[str, str] = Field(default={})
-    """config-observability."""
+    """Keys of the ConfigMap config-observability."""
     network: dict[str, str] = Field(default={})
-    """config-network."""
+    """Keys of the ConfigMap config-network."""
 
 
 class RuntimeResources(Model):
-    """What a serving runtime's container asks for and is limited to."""
+    """Resource requests and limits of a serving runtime's container."""
 
     requests: dict[Literal["cpu", "memory"], str] = Field(default={})
-    """Its requests; a spec's own take their place."""
+    """Requests of the runtime. Requests in the spec override them."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default={})
-    """Its limits; a spec's own take their place."""
+    """Limits of the runtime. Limits in the spec override them."""
 
 
 class KServe(Model):
-    """KServe."""
+    """Version and configuration of KServe."""
 
     installed: bool = True
-    """Whether KServe is there."""
+    """True if KServe is installed."""
     version: Version = "0.20"
-    """KServe's version; mode names changed with 0.16."""
+    """Version of KServe. The names of the deployment modes changed in 0.16."""
     modes: list[ServingMode] = Field(default=["Knative", "Standard"])
-    """The deployment modes that work here."""
+    """Available deployment modes."""
     annotation_disallow_list: list[Text] = nothing()
-    """inferenceService.serviceAnnotationDisallowedList: annotations not copied to pods."""
+    """inferenceService.serviceAnnotationDisallowedList: annotations that KServe does not copy to the pods."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default={})
-    """cpuLimit and memoryLimit of inferenceService.resource: what a container without limits is given. A model is not."""
+    """cpuLimit and memoryLimit of inferenceService.resource: limits of a container that sets none. They do not
+    apply to a model."""
     runtimes: list[Text] = nothing()
-    """The serving runtimes by name; empty: not checked."""
+    """Names of the serving runtimes. If empty, runtime names are not checked."""
     runtime_resources: dict[str, RuntimeResources] = Field(default={})
-    """By serving runtime for one node, what its container has; upstream's have 1 CPU and 2Gi as requests and limits."""
+    """Resources of single-node serving runtimes, by name. Upstream's runtimes have requests and limits of 1 CPU and 2Gi."""
 
 
 class MetricNames(Model):
-    """The names under which the adapter serves metrics to HPAs."""
+    """Names under which the metrics adapter serves metrics to HPAs."""
 
     latency: Text = "request_latency_p95_milliseconds"
-    """95th percentile of queue-proxy's response time, in ms, of one pod."""
+    """95th percentile of a pod's response time in ms, measured by queue-proxy."""
     gpu_utilization: Text = "gpu_utilization_percent"
-    """GPU utilization of one pod's devices, 0 to 100."""
+    """GPU utilization of a pod's devices, from 0 to 100."""
     gpu_utilization_per_container: Text | None = None
-    """The same by container on shared GPUs; none: gpu-utilization is refused there."""
+    """GPU utilization per container on shared GPUs, from 0 to 100. Without it, gpu-utilization is not allowed on shared
+    GPUs."""
 
 
 class Metrics(Model):
-    """Where HPAs get numbers from."""
+    """Sources of the metrics that HPAs read."""
 
     adapter: Literal["prometheus-adapter", "keda", "none"] = "prometheus-adapter"
-    """What serves metrics: prometheus-adapter (custom.metrics.k8s.io), KEDA, or nothing."""
+    """Metrics adapter: prometheus-adapter (custom.metrics.k8s.io), KEDA, or none."""
     metrics_server: bool = True
-    """Whether metrics-server runs, for CPU."""
+    """True if metrics-server is installed. Required for CPU metrics."""
     names: MetricNames = MetricNames()
     """Names of the adapter's metrics."""
     custom: list[Text] = nothing()
-    """Other metrics that the adapter serves; empty: any name is taken, and not checked."""
+    """Custom metrics that the adapter serves. If empty, any name is accepted and names are not checked."""
     prometheus: Text = "http://prometheus-server.monitoring.svc:9090"
-    """Prometheus' address, for KEDA."""
+    """URL of Prometheus, used by KEDA."""
     queries: dict[str, str] = Field(default={})
-    """PromQL by metric for KEDA, an average over the workload's pods, in which {namespace}, {deployment} and
-    {metric} are filled in; what is missing comes from Ebbtide's table."""
+    """PromQL queries for KEDA, by metric. Each averages over the workload's pods and may use the placeholders
+    {namespace}, {deployment} and {metric}. Default: the queries in the metrics reference."""
     gateway_latency: Text | None = None
-    """The gateway's response time histogram, which sees activator wait and cold starts."""
+    """Response time histogram of the gateway, which includes activator wait and cold starts."""
     standard_latency: Text | None = None
-    """A metric for latency in KServe Standard mode, where there is no queue-proxy."""
+    """Metric for latency in KServe Standard mode, which has no queue-proxy."""
     standard_concurrency: Text | None = None
-    """A metric for concurrency in KServe Standard mode."""
+    """Metric for concurrency in KServe Standard mode."""
     standard_throughput: Text | None = None
-    """A metric for throughput in KServe Standard mode."""
+    """Metric for throughput in KServe Standard mode."""
 
 
 class NodePool(Model):
-    """Nodes with one kind of GPU, shared in one way."""
+    """Node pool: nodes with the same GPU model and the same GPU sharing backend."""
 
     name: Text
-    """The pool's name as specs say it."""
+    """Name of the pool, as used in spec.nodePools."""
     selector: dict[str, str] = Field(default={})
-    """The labels that its nodes have."""
+    """Labels that select the nodes of the pool."""
     product: Text | None = None
-    """The GPU by its nvidia.com/gpu.product label; none: a pool without GPUs."""
+    """GPU model, from the node label nvidia.com/gpu.product. Not set for a pool without GPUs."""
     gpu_memory_mebibytes: Annotated[int, Field(ge=1)] | None = None
-    """Memory of one GPU in MiB, as the nvidia.com/gpu.memory label has it."""
+    """Memory of one GPU in MiB, from the node label nvidia.com/gpu.memory."""
     devices: NotNegative = 0
-    """GPUs of one node."""
+    """Number of GPUs per node."""
     nodes: NotNegative = 0
-    """How many nodes; 0: not known or growing."""
+    """Number of nodes. 0 if unknown or variable."""
     backend: str = "devices"
-    """How its GPUs are shared."""
+    """GPU sharing backend."""
     replicas: Annotated[int, Field(ge=2)] | None = None
-    """Shares a GPU is cut into by time-slicing or MPS."""
+    """Number of shares per GPU for time-slicing or MPS."""
     resource: Text | None = None
-    """The resource name of a share, or of a device under DRA; default nvidia.com/gpu.shared or nvidia.com/gpu."""
+    """Resource name of a share, or of a device with DRA. Default: nvidia.com/gpu.shared or nvidia.com/gpu."""
     mig_strategy: Literal["single", "mixed"] = "mixed"
-    """How MIG devices are advertised."""
+    """MIG strategy of the device plugin, which determines how MIG devices are advertised."""
     mig_profiles: list[Text] = nothing()
-    """The MIG profiles that its nodes are cut into; empty: any that the product has."""
+    """MIG profiles that the nodes are partitioned into. If empty, all profiles of the product."""
     device_class: Text = "gpu.nvidia.com"
-    """The DRA device class."""
+    """DRA device class."""
     consumable_capacity: bool = False
-    """Whether DRA may hand out parts of a device's memory."""
+    """True if DRA may allocate a part of a device's memory."""
     tolerations: list[dict[str, Any]] = nothing()
-    """Tolerations that its taints need, as Kubernetes writes them."""
+    """Tolerations for the taints of the nodes, in Kubernetes format."""
 
 
 class Kai(Model):
-    """KAI-Scheduler."""
+    """Version and configuration of KAI-Scheduler."""
 
     version: Version = "0.17"
-    """KAI's version."""
+    """Version of KAI-Scheduler."""
     gang_schedule_knative: bool = False
-    """--knative-gang-schedule: one PodGroup per revision; off, every pod has class inference."""
+    """Value of --knative-gang-schedule. If true, KAI creates one PodGroup per revision. If false, every pod has the
+    priority class inference."""
     sharing_mode: Literal["Disabled", "NonMemoryEnforced", "HamiCore", "NvFractions"] = "NonMemoryEnforced"
-    """global.gpuSharingMode (gpuSharing=true in 0.17 and earlier is NonMemoryEnforced)."""
+    """Value of global.gpuSharingMode. In 0.17 and earlier, gpuSharing=true corresponds to NonMemoryEnforced."""
 
 
 class Scheduling(Model):
-    """Who places pods, and the classes that rank them."""
+    """Scheduler and priority classes."""
 
     scheduler: Text = "default-scheduler"
-    """The scheduler's name: default-scheduler, kai-scheduler."""
+    """Name of the scheduler: default-scheduler or kai-scheduler."""
     kai: Kai = Kai()
-    """KAI's settings, where it is the scheduler."""
+    """KAI-Scheduler, if it is the scheduler."""
     classes: dict[str, int] = Field(default={"train": 50, "build-preemptible": 75, "build": 100, "inference": 125})
-    """The four priority classes and others of this cluster, with their values."""
+    """Priority classes and their values: the four classes of Run:ai, and others of the cluster."""
     classes_owner: Literal["ebbtide", "kai", "cluster"] = "ebbtide"
-    """Who creates the four; Ebbtide only renders its own."""
+    """Owner of the four classes. Ebbtide renders them only if it is the owner."""
 
 
 class Project(Model):
-    """One project's share of the cluster."""
+    """Quota of a project."""
 
     id: Text | None = None
-    """The id that REST clients send as projectId."""
+    """Project ID that REST clients send as projectId."""
     gpus: Annotated[float, Field(ge=0)] | None = None
-    """GPUs that it may use; none: no limit. A ResourceQuota has it for each resource name of the pools: limits add up."""
+    """GPU quota. Default: no limit. A ResourceQuota applies it to each resource name of the pools separately, so the
+    limits add up."""
     cpu: Annotated[float, Field(ge=0)] | None = None
-    """CPU cores that it may request."""
+    """CPU quota in cores. Default: no limit."""
     memory: Text | None = None
-    """Memory that it may request."""
+    """Memory quota, such as 64Gi. Default: no limit."""
     over_quota: bool = True
-    """Whether preemptible work may use more while others leave it (KAI only)."""
+    """Allow preemptible workloads to use idle resources above the quota. KAI only."""
     over_quota_weight: NotNegative = 1
-    """Its part of what others leave, against other projects (KAI only)."""
+    """Over-quota weight: relative share of idle resources compared with other projects. KAI only."""
 
 
 class Projects(Model):
-    """How projects appear in the cluster."""
+    """Namespaces and quotas of projects."""
 
     namespace: Annotated[str, Field(pattern=r"\{project\}")] = "runai-{project}"
-    """The namespace of a project."""
+    """Pattern of a project's namespace. Must contain {project}."""
     default_namespace: Text = "default"
-    """The namespace of a spec without a project."""
+    """Namespace of a spec without a project."""
     manage: bool = True
-    """Whether Ebbtide renders the namespace and its quota."""
+    """Render the namespace of a project and its quota."""
     quota: Literal["none", "resourcequota", "kai"] = "resourcequota"
-    """How a quota is enforced."""
+    """Enforcement of quotas: none, a ResourceQuota, or a KAI queue."""
     parent_queue: Text = "default-parent-queue"
-    """The KAI queue above the projects' own; the default is the one that KAI's chart makes, with a quota of 0 (see DOC026)."""
+    """KAI parent queue of the project queues. KAI's chart creates the default queue with a quota of 0 (see DOC026)."""
     department: Text | None = None
-    """A name for people."""
+    """Display name of the department."""
     known: dict[str, Project] = Field(default={})
-    """The projects by name."""
+    """Projects by name."""
     closed: bool = False
-    """Whether a project that is not listed is refused."""
+    """Accept only projects that are listed in ``known``."""
     labels: dict[str, str] = Field(default={})
-    """Labels of every project's namespace, for policies: ebbtide.dev/environment: production."""
+    """Labels of every project namespace, for policies, such as ebbtide.dev/environment: production."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "baseline"
-    """The Pod Security level on the namespace; pods that it would refuse are refused here (SEC007)."""
+    """Pod Security level of project namespaces. Specs whose pods would be forbidden are rejected (SEC007)."""
 
 
 class Enforcer(Model):
-    """How the gateway keeps others out, for one authorizationType."""
+    """Labels and annotations that make the gateway enforce an authorizationType."""
 
     labels: dict[str, str] = Field(default={})
-    """Labels that make it so; {users} and {groups} are filled in."""
+    """Labels to set on the service. May use the placeholders {users} and {groups}."""
     annotations: dict[str, str] = Field(default={})
-    """Annotations that make it so; {users} and {groups} are filled in."""
+    """Annotations to set on the service. May use the placeholders {users} and {groups}."""
 
 
 class Access(Model):
-    """Who may call an endpoint."""
+    """Access control of endpoints."""
 
     gateway: Text | None = None
-    """The gateway that enforces it."""
+    """Name of the gateway that enforces access control."""
     enforces: dict[str, Enforcer] = Field(default={})
-    """By authorizationType."""
+    """Labels and annotations by authorizationType."""
 
 
 class Pods(Model):
-    """Rules for every pod."""
+    """Defaults for every pod."""
 
     run_as_non_root: bool = False
-    """Whether root is refused where the spec does not say."""
+    """Require a user other than root unless the spec sets security.runAsNonRoot."""
     runtime_class: Text | None = None
-    """The runtime class of GPU pods: nvidia."""
+    """Runtime class of GPU pods, such as nvidia."""
 
 
 class ProfileSpec(Model):
-    """The cluster, part by part."""
+    """Capabilities of the cluster, by component."""
 
     kubernetes: Kubernetes = Kubernetes()
     """Kubernetes."""
@@ -254,38 +258,38 @@ class ProfileSpec(Model):
     metrics: Metrics = Metrics()
     """Metrics for HPAs."""
     node_pools: list[NodePool] = nothing()
-    """The node pools; the first is the default."""
+    """Node pools. The first pool is the default."""
     scheduling: Scheduling = Scheduling()
     """Scheduler and priority classes."""
     projects: Projects = Projects()
     """Projects and quotas."""
     access: Access = Access()
-    """Who may call."""
+    """Access control of endpoints."""
     pods: Pods = Pods()
-    """Rules for every pod."""
+    """Defaults for every pod."""
     domain: Text = "example.com"
-    """The domain that services are published under."""
+    """Domain of the services' URLs."""
     cluster_id: Text | None = None
-    """The id that REST clients send as clusterId; none: not checked."""
+    """Cluster ID that REST clients send as clusterId. Default: not checked."""
 
 
 class ProfileMetadata(Model):
-    """The profile's name."""
+    """Name and annotations of the profile."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)]
-    """Its name."""
+    """Name of the profile."""
     annotations: dict[str, str] | None = None
-    """Notes of other tools: kustomize's function annotation."""
+    """Annotations of other tools, such as kustomize's function annotation."""
 
 
 class Profile(Model):
-    """One cluster, as a document."""
+    """A cluster profile."""
 
     api_version: Literal["ebbtide.dev/v1alpha1"]
-    """ebbtide.dev/v1alpha1."""
+    """API version of the document."""
     kind: Literal["Profile"]
-    """Profile."""
+    """Kind of the document."""
     metadata: ProfileMetadata
-    """Its name."""
+    """Name and annotations."""
     spec: ProfileSpec
-    """What the cluster offers."""
+    """Capabilities of the cluster."""

@@ -1,1 +1,1 @@
-"""One reader per input shape: each returns the native document and the origin of every field."""
+"""Readers of the input formats: each returns the native document and the origin of every field."""

@@ -1,9 +1,9 @@
 """Compatibility of the installed pydantic_core with the compiled schema.
 
-pydantic_core makes no promise about schemas across versions and ignores unknown keys, so a schema that it accepts can still
-mean something else. Its version is too strict a criterion: 2.14 to 2.50 read this schema alike. ``behavior`` tries each word
-of the compiled schema (a type, or a key of a type) on small values; ``readers/compiled.py`` compares the result with the one
-that ``tools/compile_schema.py`` recorded. The generator refuses a word without a trial.
+pydantic_core does not guarantee the meaning of schemas across versions and ignores unknown keys, so a schema that it accepts
+can still have another meaning. Comparing versions is too strict: 2.14 to 2.50 interpret this schema alike. ``behavior`` tries
+each keyword of the compiled schema (a type, or a key of a type) with small values; ``readers/compiled.py`` compares the result
+with the one that ``tools/compile_schema.py`` recorded. The generator rejects a keyword without a trial.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import pydantic_core
 
-#: What pydantic_core sets on an instance.
+#: Attributes that pydantic_core sets on an instance.
 SLOTS: Final = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
-#: A field that a document leaves out.
+#: Marks a field that a document omits.
 ABSENT: Final = object()
 _TEXT: Final[dict[str, Any]] = {"type": "str"}
 _WHOLE: Final[dict[str, Any]] = {"type": "int"}
-#: Each is a schema, a value that it accepts, and values that it rejects or converts.
+#: A schema, a value that it accepts, and values that it rejects or converts.
 TRIALS: Final[tuple[tuple[Any, ...], ...]] = (
     ({"type": "any"}, {"a": [1, None]}),
     ({"type": "bool"}, True, 1, "true", None),
@@ -54,18 +54,18 @@ TRIALS: Final[tuple[tuple[Any, ...], ...]] = (
 
 
 def behavior(trials: tuple[tuple[Any, ...], ...] = TRIALS) -> str:
-    """Return what the installed pydantic_core makes of the trials: values, and errors with their places and contexts."""
+    """Return the results of the trials in the installed pydantic_core: values, or errors with locations and contexts."""
     try:
         return repr(_results(pydantic_core.SchemaValidator(schema(trials)), trials))
     except (pydantic_core.SchemaError, KeyError, TypeError) as error:
-        # It does not know a type, needs another key, or is called otherwise.
+        # It does not support a type, requires another key, or has a different API.
         return str(error)
 
 
 def _results(validator: Any, trials: tuple[tuple[Any, ...], ...]) -> list[Any]:
     results = []
     for turn in range(max(map(len, trials)) - 1):
-        # One document has a value for every field: those with fewer values begin anew.
+        # Each document has a value for every field; fields with fewer values repeat theirs.
         values = {f"n{number}": inputs[turn % len(inputs)] for number, (_, *inputs) in enumerate(trials)}
         document: dict[str, Any] = {name: value for name, value in values.items() if value is not ABSENT}
         try:
@@ -77,7 +77,7 @@ def _results(validator: Any, trials: tuple[tuple[Any, ...], ...]) -> list[Any]:
 
 
 def schema(trials: tuple[tuple[Any, ...], ...] = TRIALS) -> Any:
-    """Return one schema with every trial in it."""
+    """Return one schema that contains every trial."""
     inner = _model("Inner", {"in_side": {"type": "model-field", "schema": _TEXT, "validation_alias": "inSide"}})
     fields = {
         f"n{number}": {"type": "model-field", "schema": tried, "validation_alias": f"n{number}"}
@@ -97,6 +97,8 @@ def _model(name: str, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attributes(value: Any) -> Any:
-    """Return a value with models as their class's name and attributes."""
-    found = getattr(value, "__dict__", None)
-    return value if found is None else (type(value).__name__, {name: _attributes(item) for name, item in found.items()})
+    """Return a value in which each model instance is replaced by its class name and attributes."""
+    attributes = getattr(value, "__dict__", None)
+    if attributes is None:
+        return value
+    return type(value).__name__, {name: _attributes(item) for name, item in attributes.items()}

@@ -1,8 +1,8 @@
-"""The validators of specs and profiles, built from the compiled schema where it fits, else by pydantic.
+"""Validators of specs and profiles, built from the compiled schema if it is compatible, otherwise by pydantic.
 
-The compiled schema validates exactly as the models do (a test holds both against each other), and its
-instances have the same attributes; only methods of pydantic's are missing, and the models have none of their
-own. It is used where the installed pydantic_core reads it as the one did that it was written with.
+The compiled schema validates exactly as the models do (a test compares both), and its instances have the same
+attributes. Only pydantic's methods are missing; the models define no other methods. The compiled schema is used if
+the installed pydantic_core interprets it like the version that it was generated with.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def profile_validator() -> Any:
 
 
 def validation_error() -> type[pydantic_core.ValidationError]:
-    """Return the exception that the validators raise."""
+    """Return the class of exceptions that the validators raise."""
     return pydantic_core.ValidationError
 
 
@@ -38,16 +38,16 @@ def _validator(name: str) -> Any:
 
 @cache
 def fits() -> bool:
-    """Whether the installed pydantic_core reads the compiled schema as it is meant."""
+    """Return whether the installed pydantic_core interprets the compiled schema as intended."""
     from ebbtide.readers import _compiled  # noqa: PLC0415 - slow to load
 
-    # The version that the trials were recorded with needs none.
+    # The version that recorded the trials needs no comparison.
     return pydantic_core.__version__ == _compiled.CORE or compatibility.behavior() == _compiled.BEHAVIOR
 
 
 def by_pydantic(name: str) -> Any:
-    """Return the validator that pydantic makes of the models."""
-    from ebbtide.profile.models import Profile  # noqa: PLC0415 - pydantic's classes are what is to be avoided
+    """Return the validator that pydantic builds from the models."""
+    from ebbtide.profile.models import Profile  # noqa: PLC0415 - importing the models is slow
     from ebbtide.spec.inference import Inference  # noqa: PLC0415 - as above
 
     return Inference.__pydantic_validator__ if name == "Inference" else Profile.__pydantic_validator__
@@ -60,17 +60,17 @@ def compiled(name: str) -> Any:
     classes: dict[str, type] = {}
 
     def class_of(model: str) -> type:
-        found = classes.get(model)
-        if found is None:
-            found = classes[model] = type(model, (), {"__slots__": compatibility.SLOTS, "__doc__": None})
-        return found
+        cls = classes.get(model)
+        if cls is None:
+            cls = classes[model] = type(model, (), {"__slots__": compatibility.SLOTS, "__doc__": None})
+        return cls
 
     def instance(model: str, **values: Any) -> Any:
-        made: Any = object.__new__(class_of(model))
-        object.__setattr__(made, "__dict__", values)
-        object.__setattr__(made, "__pydantic_fields_set__", set())
-        object.__setattr__(made, "__pydantic_extra__", None)
-        object.__setattr__(made, "__pydantic_private__", None)
-        return made
+        obj: Any = object.__new__(class_of(model))
+        object.__setattr__(obj, "__dict__", values)
+        object.__setattr__(obj, "__pydantic_fields_set__", set())
+        object.__setattr__(obj, "__pydantic_extra__", None)
+        object.__setattr__(obj, "__pydantic_private__", None)
+        return obj
 
     return pydantic_core.SchemaValidator(_compiled.schemas(class_of, instance)[name])

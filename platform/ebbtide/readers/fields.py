@@ -1,7 +1,7 @@
-"""The fields of specs and profiles, by path, with their documentation: for hints, JSON Schema and the reference.
+"""Fields of specs and profiles by path, with their documentation, for hints, JSON Schema and the reference.
 
-Field texts are the strings under the fields in the models' source: pydantic can read them too, but would do
-so at every start.
+The documentation of a field is the string below it in the model's source. Pydantic can extract these strings too, but
+would do so at every start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the models in an annotation, whatever it is wrapped in."""
+    """Yield the models in an annotation, including those inside unions, lists and other generics."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -34,7 +34,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def names_at(path: Path, *, of_profile: bool = False) -> list[str]:
-    """Return the field names at a path of a spec or a profile, or none where it leads nowhere."""
+    """Return the field names at a path of a spec or a profile, or an empty list if the path does not exist."""
     model: type[BaseModel] | None = Profile if of_profile else Inference
     for part in path:
         if isinstance(part, int):
@@ -47,44 +47,44 @@ def names_at(path: Path, *, of_profile: bool = False) -> list[str]:
 
 
 def texts(model: type[BaseModel]) -> dict[str, str]:
-    """Return a model's field texts by the fields' Python names, its bases' included."""
-    found: dict[str, str] = {}
+    """Return the documentation of a model's fields, including those of its bases, by the fields' Python names."""
+    documentation: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not issubclass(base, BaseModel) or base is BaseModel:
             continue
         body = ast.parse(inspect.getsource(base)).body[0]
         assert isinstance(body, ast.ClassDef)
-        for here, after in zip(body.body, body.body[1:], strict=False):
+        for statement, following in zip(body.body, body.body[1:], strict=False):
             if (
-                isinstance(here, ast.AnnAssign)
-                and isinstance(here.target, ast.Name)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
+                and isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
             ):
-                found[here.target.id] = " ".join(str(after.value.value).split())
-    return found
+                documentation[statement.target.id] = " ".join(str(following.value.value).split())
+    return documentation
 
 
 class _Quiet(GenerateJsonSchema):
-    """Says nothing of the empty tuples that stand for empty lists; they are taken out below."""
+    """A JSON Schema generator without warnings about empty tuples, which represent empty lists and are removed below."""
 
-    ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012 - pydantic's own way to set it
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012 - pydantic defines it so
         "non-serializable-default",
         "skipped-choice",
     }
 
     def encode_default(self, dft: Any) -> Any:
-        """Return a default as JSON; a block's is left out, since its own fields say theirs."""
+        """Return a default as JSON; the default of a block is omitted, since its fields have defaults."""
         return None if isinstance(dft, (tuple, BaseModel)) else super().encode_default(dft)
 
 
 def json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
-    """Return the JSON Schema of a document, with the field texts as descriptions."""
+    """Return the JSON Schema of a document, with the documentation of the fields as descriptions."""
     schema = root.model_json_schema(by_alias=True, schema_generator=_Quiet)
     described = {model.__name__: model for model in _all(root)}
     for name, part in [(root.__name__, schema), *schema.get("$defs", {}).items()]:
         model = described[name]
-        own = texts(model)
+        documentation = texts(model)
         part["description"] = (model.__doc__ or "").strip()
         part.pop("title", None)
         for field, info in model.model_fields.items():
@@ -94,17 +94,18 @@ def json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
                 del entry["default"]
             if (model, field) == (NodePool, "backend"):
                 entry |= {"enum": [*BACKENDS], "type": entry.pop("type")}
-            entry["description"] = own[field]
+            entry["description"] = documentation[field]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _all(root: type[BaseModel]) -> list[type[BaseModel]]:
-    found: dict[str, type[BaseModel]] = {}
+    """Return the models that are reachable from ``root``, including it."""
+    models: dict[str, type[BaseModel]] = {}
     todo = [root]
     while todo:
         model = todo.pop()
-        if model.__name__ not in found:
-            found[model.__name__] = model
+        if model.__name__ not in models:
+            models[model.__name__] = model
             for info in model.model_fields.values():
                 todo.extend(models_in(info.annotation))
-    return list(found.values())
+    return list(models.values())

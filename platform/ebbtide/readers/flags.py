@@ -1,9 +1,9 @@
-"""Run:ai's command line, ``runai inference submit NAME …``, as a table and a reader.
+"""Reader of Run:ai's command line, ``runai inference submit NAME …``, with the table of its flags.
 
-Upstream: run-ai/docs, runai_inference_submit.md (2.20), and NVIDIA's page of ``runai inference standard
-submit`` (2.24); flags of either are read. Parsing follows spf13/pflag, which Run:ai uses: ``--flag value``,
-``--flag=value``, ``-g 1``, ``-g1``, switches that take a value only behind ``=``. argparse would stop at the
-first mistake; this collects all of them.
+Upstream: run-ai/docs, runai_inference_submit.md (2.20), and NVIDIA's page of ``runai inference standard submit`` (2.24);
+the flags of both are supported. Parsing follows spf13/pflag, which Run:ai uses: ``--flag value``, ``--flag=value``,
+``-g 1``, ``-g1``, and boolean flags that take a value only after ``=``. argparse would stop at the first error; this
+parser reports all of them.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
 
-#: The words before the name in a copied command line.
+#: The command before the name in a copied command line.
 COMMAND: Final = ("runai", "inference", "standard", "submit")
 WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER: Final = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")
-#: Switch values, as strconv.ParseBool reads them.
+#: Values of boolean flags, as strconv.ParseBool accepts them.
 TRUTHS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False"), False
 )
-#: Flags that people write from older pages, other commands or habit, and the right one.
+#: Flags of older versions or of other commands, with the corresponding supported flag.
 HABITS: Final = {
     "--min-scale": "--min-replicas",
     "--max-scale": "--max-replicas",
@@ -66,7 +66,7 @@ HABITS: Final = {
 }
 
 
-# The forms of text.
+# Formats of text.
 
 
 def _whole(text: str) -> int | None:
@@ -87,36 +87,36 @@ def _pair(text: str) -> tuple[str, str] | None:
 
 
 class Form(NamedTuple):
-    """One form of a flag's text: its name in usage, the conversion to None or a value, and the message for None."""
+    """One format of a flag's text: placeholder for the usage, conversion (None if invalid), and the expected format."""
 
     placeholder: str
     read: Callable[[str], Any]
-    wrong: str = ""
+    expected: str = ""
 
 
-#: The forms of a flag's text.
+#: The formats of a flag's text.
 FORMS: Final = {
     "text": Form("TEXT", str),
-    "whole": Form("N", _whole, "no whole number"),
-    "number": Form("NUMBER", _decimal, "no number"),
-    "list": Form("A,B", _words, "an empty list"),
-    "pair": Form("KEY=VALUE", _pair, "no KEY=VALUE"),
+    "whole": Form("N", _whole, "a whole number"),
+    "number": Form("NUMBER", _decimal, "a number"),
+    "list": Form("A,B", _words, "a comma-separated list with at least one value"),
+    "pair": Form("KEY=VALUE", _pair, "KEY=VALUE"),
     "fields": Form("KEY=VALUE,…", str),
-    "switch": Form("", TRUTHS.get, "neither true nor false"),
+    "switch": Form("", TRUTHS.get, "true or false"),
 }
-#: The forms of one key's text in ``claimname=data,path=/data``.
+#: The formats of one key's text in ``claimname=data,path=/data``.
 PART_FORMS: Final = {
-    "text": Form("", str, "a text"),
+    "text": Form("", str, "a non-empty string"),
     "whole": Form("", _whole, "a whole number"),
-    "list": Form("", lambda text: [name for name in text.split(":") if name] or None, "names with : between them"),
-    "true": Form("", TRUTHS.get, "true or false, or stand alone"),
-    "false": Form("", lambda text: None if text not in TRUTHS else not TRUTHS[text], "true or false, or stand alone"),
+    "list": Form("", lambda text: [name for name in text.split(":") if name] or None, "names separated by :"),
+    "true": Form("", TRUTHS.get, "true or false, or have no value"),
+    "false": Form("", lambda text: None if text not in TRUTHS else not TRUTHS[text], "true or false, or have no value"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Flag(FieldRow):
-    """One flag: for the reader, for usage, and for completion."""
+    """One flag, as used by the reader, the usage text, and shell completion."""
 
     kind: str = "text"
     help: str = ""
@@ -132,7 +132,9 @@ def _of_secret(pair: tuple[str, str]) -> dict[str, Any]:
     secret, _, rest = text.partition(",")
     key = rest.removeprefix("key=")
     if not secret or not key or key == rest:
-        raise RefusedValueError("SPEC002", f"{cut(text)} names no key of a Secret", "write NAME=SECRET,key=KEY")
+        raise RefusedValueError(
+            "SPEC002", f"{cut(text)} must name a Secret and one of its keys", "write NAME=SECRET,key=KEY"
+        )
     return {"name": name, "secret": {"name": secret, "key": key}}
 
 
@@ -141,11 +143,11 @@ def _of_field(pair: tuple[str, str]) -> dict[str, Any]:
 
 
 def _environment(text: str) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` as 2.20 did; since then the flag names an asset of the control plane."""
+    """Read ``NAME=VALUE`` as in 2.20; in later versions the flag names an asset of the control plane."""
     pair = _pair(text)
     if pair is None:
         raise RefusedValueError(
-            "RUN001", ASSET.format("an environment asset"), "give --image, --command and -e NAME=VALUE yourself"
+            "RUN001", ASSET.format("an environment asset"), "set --image, --command and -e NAME=VALUE yourself"
         )
     return variable(pair)
 
@@ -158,13 +160,13 @@ def _existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
     return {"existingPvc": True, **entry}
 
 
-# Flags that one native field cannot hold.
+# Handlers of flags that do not correspond to exactly one native field.
 
 
 def _serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
     port = _whole(text)
     if port is None and "=" not in text:
-        draft.refuse("SPEC002", where, f"{cut(repr(text))} is no port", "write 8000, or container=8000,…")
+        draft.refuse("SPEC002", where, f"{cut(repr(text))} is not a valid port", "write 8000, or container=8000,…")
         return
     entry = _entry(draft, flag, text) if port is None else {"container": port}
     for name, item in (entry or {}).items():
@@ -181,7 +183,7 @@ def _topology(draft: Draft, flag: Flag, key: str, where: Path, *, kind: str) -> 
 
 
 def _exclude_node(draft: Draft, flag: Flag, nodes: list[str], where: Path) -> None:
-    """Keep off nodes by the host name that each has as a label."""
+    """Exclude nodes by their host name label."""
     spec = draft.spec
     if "nodeAffinityRequired" not in spec:
         condition = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": []}
@@ -271,42 +273,46 @@ EXTERNAL_URL: Final = {
     "authgroups": Subfield("authorizedGroups", "list"),
 }
 LEVELS: Final = ("very-low", "low", "medium-low", "medium", "medium-high", "high", "very-high")
-ASSET: Final = "{} lives in Run:ai's control plane and cannot be read from here"
+ASSET: Final = "{} is stored in Run:ai's control plane, which Ebbtide cannot read"
 
 
-def _asset(name: str, what: str, fix: str, *, many: bool = False) -> Flag:
-    """Return a flag that names something which only Run:ai's control plane has."""
-    about = f"{what} of Run:ai's control plane; refused"
-    return Flag.refused(name, "RUN001", ASSET.format(f"a {what}"), fix, help=about, many=many)
+def _asset(name: str, asset: str, fix: str, *, many: bool = False) -> Flag:
+    """Return an unsupported flag that references an asset in Run:ai's control plane."""
+    text = f"{asset} of Run:ai's control plane; not supported"
+    return Flag.refused(name, "RUN001", ASSET.format(f"a {asset}"), fix, help=text, many=many)
 
 
-def _of_client(name: str, what: str, kind: str, short: str = "") -> Flag:
-    """Return a flag that steers Run:ai's client only."""
-    message = f"{name} steers Run:ai's own client and changes nothing in what is made"
+def _of_client(name: str, effect: str, kind: str, short: str = "") -> Flag:
+    """Return a flag that affects only Run:ai's client."""
+    message = f"{name} controls Run:ai's client and has no effect on the manifests"
     refusal = warning("FLAGS005", (), message, "remove it")
-    return Flag(name, kind=kind, help=f"{what}; changes nothing here", short=short, refusal=refusal)
+    return Flag(name, kind=kind, help=f"{effect}; no effect in Ebbtide", short=short, refusal=refusal)
 
 
 FLAGS: Final[tuple[Flag, ...]] = (
     # Identity
-    Flag("--project", "spec.project", help="the project, which is a namespace", short="-p"),
+    Flag("--project", "spec.project", help="the project; each project has a namespace", short="-p"),
     Flag.refused(
-        "--name-prefix", "RUN002", ANEW, "give the workload its own name", help="a prefix for a made name; refused"
+        "--name-prefix",
+        "RUN002",
+        ANEW,
+        "give the workload its own name",
+        help="a prefix for a generated name; not supported",
     ),
-    Flag("--label", "spec.labels", "pair", help="a label of the pods", many=True, read=named),
-    Flag("--annotation", "spec.annotations", "pair", help="an annotation of the pods", many=True, read=named),
+    Flag("--label", "spec.labels", "pair", help="a label on the pods", many=True, read=named),
+    Flag("--annotation", "spec.annotations", "pair", help="an annotation on the pods", many=True, read=named),
     # Container
-    Flag("--image", "spec.image", help="the container's image", short="-i"),
+    Flag("--image", "spec.image", help="the container image", short="-i"),
     Flag(
         "--image-pull-policy",
         "spec.imagePullPolicy",
-        help="when the image is pulled",
+        help="when to pull the image",
         choices=("Always", "IfNotPresent", "Never"),
     ),
     Flag(
         "--image-pull-secret",
         "spec.imagePullSecrets",
-        help="a Secret for pulling the image",
+        help="a Secret with registry credentials",
         many=True,
         read=_pull_secret,
     ),
@@ -314,7 +320,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--command",
         "spec.command",
         "switch",
-        help="take the words behind -- for the command instead of its arguments",
+        help="use the arguments after -- as the container's command",
         take=leave,
         short="-c",
     ),
@@ -322,7 +328,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--environment-variable",
         "spec.environmentVariables",
         "pair",
-        help="a variable; NAME=SECRET:name,key takes it from a Secret",
+        help="an environment variable; NAME=SECRET:name,key reads it from a Secret",
         many=True,
         read=variable,
         short="-e",
@@ -330,7 +336,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag(
         "--environment",
         "spec.environmentVariables",
-        help="a variable, as in 2.20; an environment asset, as since then, is refused",
+        help="an environment variable, as in Run:ai 2.20; environment assets of later versions are not supported",
         many=True,
         read=_environment,
     ),
@@ -338,7 +344,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--env-secret",
         "spec.environmentVariables",
         "pair",
-        help="a variable from a Secret: NAME=SECRET,key=KEY",
+        help="an environment variable from a Secret: NAME=SECRET,key=KEY",
         many=True,
         read=_of_secret,
     ),
@@ -346,127 +352,149 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--env-pod-field-ref",
         "spec.environmentVariables",
         "pair",
-        help="a variable from a field of the pod: NAME=metadata.name",
+        help="an environment variable from a pod field: NAME=metadata.name",
         many=True,
         read=_of_field,
     ),
-    Flag("--working-dir", "spec.workingDir", help="the folder the program starts in"),
-    Flag("--create-home-dir", "spec.createHomeDir", "switch", help="a home folder; refused"),
-    Flag("--large-shm", "spec.compute.largeShmRequest", "switch", help="a large /dev/shm"),
+    Flag("--working-dir", "spec.workingDir", help="the container's working directory"),
+    Flag("--create-home-dir", "spec.createHomeDir", "switch", help="a home directory; not supported"),
+    Flag("--large-shm", "spec.compute.largeShmRequest", "switch", help="a larger /dev/shm"),
     # Compute
-    Flag("--cpu-core-request", "spec.compute.cpuCoreRequest", "number", help="CPU cores reserved"),
-    Flag("--cpu-core-limit", "spec.compute.cpuCoreLimit", "number", help="CPU cores at most"),
-    Flag("--cpu-memory-request", "spec.compute.cpuMemoryRequest", help="main memory reserved: 16Gi"),
-    Flag("--cpu-memory-limit", "spec.compute.cpuMemoryLimit", help="main memory at most"),
-    Flag("--gpu-devices-request", "spec.compute.gpuDevicesRequest", "whole", help="GPU devices", short="-g"),
+    Flag("--cpu-core-request", "spec.compute.cpuCoreRequest", "number", help="CPU request in cores"),
+    Flag("--cpu-core-limit", "spec.compute.cpuCoreLimit", "number", help="CPU limit in cores"),
+    Flag("--cpu-memory-request", "spec.compute.cpuMemoryRequest", help="memory request: 16Gi"),
+    Flag("--cpu-memory-limit", "spec.compute.cpuMemoryLimit", help="memory limit"),
+    Flag("--gpu-devices-request", "spec.compute.gpuDevicesRequest", "whole", help="number of GPU devices", short="-g"),
     Flag(
         "--gpu-request-type",
         "spec.compute.gpuRequestType",
-        help="what states the part of a GPU",
+        help="how the GPU fraction is specified",
         choices=("portion", "memory", "migProfile"),
     ),
-    Flag("--gpu-portion-request", "spec.compute.gpuPortionRequest", "number", help="part of each GPU, 0 to 1"),
-    Flag("--gpu-portion-limit", "spec.compute.gpuPortionLimit", "number", help="part of each GPU at most"),
-    Flag("--gpu-memory-request", "spec.compute.gpuMemoryRequest", help="GPU memory per device: 20G"),
-    Flag("--gpu-memory-limit", "spec.compute.gpuMemoryLimit", help="GPU memory per device at most"),
+    Flag("--gpu-portion-request", "spec.compute.gpuPortionRequest", "number", help="fraction of each GPU, 0 to 1"),
+    Flag("--gpu-portion-limit", "spec.compute.gpuPortionLimit", "number", help="limit for the fraction of each GPU"),
+    Flag("--gpu-memory-request", "spec.compute.gpuMemoryRequest", help="GPU memory request per device: 20G"),
+    Flag("--gpu-memory-limit", "spec.compute.gpuMemoryLimit", help="GPU memory limit per device"),
     Flag(
         "--extended-resource",
         "spec.compute.extendedResources",
         "pair",
-        help="another device: rdma/hca=1",
+        help="an extended resource: rdma/hca=1",
         many=True,
         read=resource,
     ),
     # Autoscaling
-    Flag("--min-replicas", "spec.autoscaling.minReplicas", "whole", help="fewest replicas, 0 to rest at zero"),
-    Flag("--max-replicas", "spec.autoscaling.maxReplicas", "whole", help="most replicas"),
-    Flag("--initial-replicas", "spec.autoscaling.initialReplicas", "whole", help="replicas of a new revision"),
-    Flag("--activation-replicas", "spec.autoscaling.activationReplicas", "whole", help="replicas on waking"),
+    Flag(
+        "--min-replicas",
+        "spec.autoscaling.minReplicas",
+        "whole",
+        help="minimum number of replicas; 0 enables scale to zero",
+    ),
+    Flag("--max-replicas", "spec.autoscaling.maxReplicas", "whole", help="maximum number of replicas"),
+    Flag(
+        "--initial-replicas",
+        "spec.autoscaling.initialReplicas",
+        "whole",
+        help="initial number of replicas of a new revision",
+    ),
+    Flag(
+        "--activation-replicas",
+        "spec.autoscaling.activationReplicas",
+        "whole",
+        help="number of replicas when scaling from zero",
+    ),
     Flag(
         "--metric",
         "spec.autoscaling.metric",
-        help="what moves the replicas: concurrency, throughput, latency, gpu-utilization, any metric",
+        help="the scaling metric: concurrency, throughput, latency, gpu-utilization, or a custom metric",
     ),
-    Flag("--metric-threshold", "spec.autoscaling.metricThreshold", "number", help="the value per replica"),
+    Flag("--metric-threshold", "spec.autoscaling.metricThreshold", "number", help="the scaling threshold per replica"),
     Flag(
         "--metric-threshold-percentage",
         "spec.autoscaling.metricThresholdPercentage",
         "number",
-        help="how much of the threshold to use, 1 to 100",
+        help="target utilization of the threshold in percent, 1 to 100",
     ),
     Flag(
         "--concurrency-hard-limit",
         "spec.autoscaling.concurrencyHardLimit",
         "whole",
-        help="requests in flight per replica at most, 0 for no limit",
+        help="maximum concurrent requests per replica; 0 for no limit",
     ),
     Flag(
         "--scale-down-delay-seconds",
         "spec.autoscaling.scaleDownDelaySeconds",
         "whole",
-        help="how long demand must be lower first",
+        help="how long load must stay lower before scaling down",
     ),
     Flag(
         "--scale-to-zero-retention-seconds",
         "spec.autoscaling.scaleToZeroRetentionSeconds",
         "whole",
-        help="how long the last replica stays",
+        help="how long to keep the last replica before scaling to zero",
     ),
     Flag(
         "--initialization-timeout-seconds",
         "spec.servingConfiguration.initializationTimeoutSeconds",
         "whole",
-        help="how long a revision may take to be ready",
+        help="time limit for a revision to become ready",
     ),
     Flag(
         "--request-timeout-seconds",
         "spec.servingConfiguration.requestTimeoutSeconds",
         "whole",
-        help="how long a request may take",
+        help="time limit for a request",
     ),
     # Network
     Flag(
         "--serving-port",
         "spec.servingPort",
         "fields",
-        help="the port: 8000, or container=8000,protocol=grpc,… with : between list items",
+        help="the serving port: 8000, or container=8000,protocol=grpc,… with : between list items",
         take=_serving_port,
         parts=SERVING_PORT,
     ),
-    Flag("--port", "spec.ports", "fields", help="a further port; only the serving port", many=True, parts=PORT),
+    Flag(
+        "--port",
+        "spec.ports",
+        "fields",
+        help="an additional port; only the serving port is supported",
+        many=True,
+        parts=PORT,
+    ),
     Flag(
         "--external-url",
         "spec.exposedUrls",
         "fields",
-        help="a host name of your own",
+        help="a custom host name",
         many=True,
         read=exposed_url,
         parts=EXTERNAL_URL,
     ),
     # Scheduling
-    Flag("--node-pools", "spec.nodePools", "list", help="node pools in order", many=True),
-    Flag("--node-type", "spec.nodeType", help="the nodes' type label"),
+    Flag("--node-pools", "spec.nodePools", "list", help="node pools, in order of preference", many=True),
+    Flag("--node-type", "spec.nodeType", help="the node type"),
+    Flag("--exclude-node", "spec.nodeAffinityRequired", "list", help="a node to avoid", many=True, take=_exclude_node),
     Flag(
-        "--exclude-node", "spec.nodeAffinityRequired", "list", help="a node to keep off", many=True, take=_exclude_node
+        "--toleration", "spec.tolerations", "fields", help="a toleration for a node taint", many=True, parts=TOLERATION
     ),
-    Flag("--toleration", "spec.tolerations", "fields", help="a taint to put up with", many=True, parts=TOLERATION),
     Flag(
         "--required-pod-topology-key",
         "spec.podAffinity",
-        help="keep the replicas together by this node label",
+        help="node label whose value must be the same for all replicas (pod affinity)",
         take=partial(_topology, kind="Required"),
     ),
     Flag(
         "--preferred-pod-topology-key",
         "spec.podAffinity",
-        help="keep the replicas together if possible",
+        help="node label whose value should be the same for all replicas (pod affinity)",
         take=partial(_topology, kind="Preferred"),
     ),
-    Flag("--priority", "spec.priorityClass", help="which goes first", choices=LEVELS),
+    Flag("--priority", "spec.priorityClass", help="the priority of the workload", choices=LEVELS),
     Flag(
         "--preemptibility",
         "spec.preemptibility",
-        help="whether the GPUs may be taken back",
+        help="whether the workload can be preempted",
         choices=("preemptible", "non-preemptible"),
     ),
     # Storage
@@ -474,7 +502,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--existing-pvc",
         "spec.storage.pvc",
         "fields",
-        help="mount a claim",
+        help="mount an existing PersistentVolumeClaim",
         many=True,
         read=_existing_claim,
         parts=EXISTING_PVC,
@@ -483,17 +511,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--new-pvc",
         "spec.storage.pvc",
         "fields",
-        help="make and mount a claim",
+        help="create and mount a PersistentVolumeClaim",
         many=True,
         read=new_claim,
         parts=NEW_PVC,
     ),
-    Flag("--nfs", "spec.storage.nfs", "fields", help="an NFS share; refused", many=True, parts=NFS),
+    Flag("--nfs", "spec.storage.nfs", "fields", help="an NFS share; not supported", many=True, parts=NFS),
     Flag(
         "--host-path",
         "spec.storage.hostPath",
         "fields",
-        help="a folder of the node; refused",
+        help="a directory on the node; not supported",
         many=True,
         parts=HOST_PATH,
     ),
@@ -501,7 +529,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--secret-volume",
         "spec.storage.secretVolume",
         "fields",
-        help="files from a Secret",
+        help="mount files from a Secret",
         many=True,
         parts=SECRET_VOLUME,
     ),
@@ -509,7 +537,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--configmap-map-volume",
         "spec.storage.configMapVolume",
         "fields",
-        help="files from a ConfigMap",
+        help="mount files from a ConfigMap",
         many=True,
         parts=CONFIG_MAP_VOLUME,
     ),
@@ -517,29 +545,29 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--empty-dir-volume",
         "spec.storage.emptyDirVolume",
         "fields",
-        help="a scratch folder",
+        help="mount an empty scratch directory",
         many=True,
         parts=EMPTY_DIR_VOLUME,
     ),
-    Flag("--git-sync", "spec.storage.git", "fields", help="a git repository; refused", many=True, parts=GIT_SYNC),
+    Flag("--git-sync", "spec.storage.git", "fields", help="a git repository; not supported", many=True, parts=GIT_SYNC),
     Flag.refused(
         "--datavolume",
         "STO004",
-        "a Run:ai data volume lives in Run:ai's control plane",
-        "use the claim behind it: --existing-pvc claimname=…,path=…",
-        help="a Run:ai data volume; refused",
+        "--datavolume references a data volume of Run:ai's control plane, which Ebbtide cannot read",
+        "use the PersistentVolumeClaim behind it: --existing-pvc claimname=…,path=…",
+        help="a Run:ai data volume; not supported",
         many=True,
     ),
     # Security
-    Flag("--run-as-uid", "spec.security.runAsUid", "whole", help="the user id"),
-    Flag("--run-as-gid", "spec.security.runAsGid", "whole", help="the group id"),
-    Flag("--run-as-non-root", "spec.security.runAsNonRoot", "switch", help="refuse to run as root"),
+    Flag("--run-as-uid", "spec.security.runAsUid", "whole", help="the user ID"),
+    Flag("--run-as-gid", "spec.security.runAsGid", "whole", help="the group ID"),
+    Flag("--run-as-non-root", "spec.security.runAsNonRoot", "switch", help="forbid running as root"),
     Flag.refused(
         "--run-as-user",
         "SEC004",
-        "--run-as-user means whoever submits, and no directory here says who that is",
-        "give --run-as-uid and --run-as-gid",
-        help="run as whoever submits; refused",
+        "--run-as-user means the submitting user, whose ID Ebbtide cannot look up",
+        "set --run-as-uid and --run-as-gid",
+        help="run as the submitting user; not supported",
         kind="switch",
         read=if_true,
     ),
@@ -547,29 +575,29 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--supplemental-groups",
         "spec.security.supplementalGroups",
         "list",
-        help="more group ids",
+        help="additional group IDs",
         many=True,
         take=leave,
     ),
     Flag(
         "--user-group-source",
         "spec.security.uidGidSource",
-        help="where user and group ids come from",
+        help="the source of user and group IDs",
         choices=("fromTheImage", "fromIdpToken"),
     ),
     Flag(
         "--seccomp-profile",
         "spec.security.seccompProfileType",
-        help="the system call filter",
+        help="the seccomp profile",
         choices=("RuntimeDefault", "Unconfined", "Localhost"),
     ),
-    Flag("--capability", "spec.security.capabilities", help="a Linux capability", many=True),
+    Flag("--capability", "spec.security.capabilities", help="a Linux capability to add", many=True),
     Flag.refused(
         "--host-ipc",
         "SEC006",
         "sharing the node's IPC breaks the pod's isolation",
         "use --large-shm",
-        help="the node's IPC; refused",
+        help="the node's IPC namespace; not supported",
         kind="switch",
         read=if_true,
     ),
@@ -578,47 +606,51 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "SEC006",
         "sharing the node's network breaks the pod's isolation",
         "remove it",
-        help="the node's network; refused",
+        help="the node's network; not supported",
         kind="switch",
         read=if_true,
     ),
     Flag.refused(
         "--privileged",
         "SEC006",
-        "a privileged container is as good as root on the node",
+        "a privileged container has root access to the node",
         "remove it",
-        help="full access to the node; refused",
+        help="a privileged container; not supported",
         kind="switch",
         read=if_true,
     ),
-    # Objects that only Run:ai's control plane has
-    _asset("--template", "template", "give the template's flags yourself"),
-    _asset("--compute", "compute asset", "give --gpu-devices-request, --cpu-core-request and so on yourself"),
+    # Assets of Run:ai's control plane
+    _asset("--template", "template", "set the template's flags yourself"),
     _asset(
-        "--datasource", "data source asset", "give --existing-pvc, --secret-volume or --configmap-map-volume", many=True
+        "--compute",
+        "compute asset",
+        "set --gpu-devices-request, --cpu-core-request and the other compute flags yourself",
+    ),
+    _asset(
+        "--datasource", "data source asset", "use --existing-pvc, --secret-volume or --configmap-map-volume", many=True
     ),
     Flag.refused(
         "--env-my-credentials",
         "ENV003",
-        "a Run:ai user's credential is known to Run:ai's control plane only",
-        "put it into a Secret of the project and use --env-secret NAME=SECRET,key=KEY",
-        help="a variable from a user's credential; refused",
+        "Run:ai user credentials are stored in Run:ai's control plane, which Ebbtide cannot read",
+        "store the credential in a Secret of the project and use --env-secret NAME=SECRET,key=KEY",
+        help="an environment variable from a user's credential; not supported",
         many=True,
     ),
     Flag.refused(
         "--image-pull-my-credentials",
         "ENV003",
-        "a Run:ai user's credential is known to Run:ai's control plane only",
-        "make a Secret of type kubernetes.io/dockerconfigjson and use --image-pull-secret",
-        help="a user's credential for pulling; refused",
+        "Run:ai user credentials are stored in Run:ai's control plane, which Ebbtide cannot read",
+        "create a Secret of type kubernetes.io/dockerconfigjson and use --image-pull-secret",
+        help="a user's registry credential; not supported",
         many=True,
     ),
     Flag.refused(
         "--attach",
         "CRD002",
-        "a server that answers requests has no terminal to attach to",
+        "an inference server has no terminal to attach to",
         "remove it",
-        help="a terminal in the container; refused",
+        help="a terminal in the container; not supported",
         kind="switch",
         read=if_true,
     ),
@@ -626,44 +658,44 @@ FLAGS: Final[tuple[Flag, ...]] = (
     _of_client("--pod-running-timeout", "how long to wait for the pod", "text"),
     _of_client("--wait-for-submit", "how long to wait for the workload", "text"),
     _of_client("--config-file", "the client's configuration file", "text"),
-    _of_client("--config-path", "the client's configuration folder", "text"),
-    _of_client("--debug", "more words", "switch", "-d"),
-    _of_client("--quiet", "fewer words", "switch", "-q"),
-    _of_client("--verbose", "more words", "switch"),
-    Flag("--help", "", "switch", help="print this", take=leave, short="-h"),
+    _of_client("--config-path", "the client's configuration directory", "text"),
+    _of_client("--debug", "debug output", "switch", "-d"),
+    _of_client("--quiet", "less output", "switch", "-q"),
+    _of_client("--verbose", "more output", "switch"),
+    Flag("--help", "", "switch", help="print this help", take=leave, short="-h"),
 )
 BY_NAME: Final = {flag.name: flag for flag in FLAGS} | {flag.short: flag for flag in FLAGS if flag.short}
 ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **origins_of(FLAGS)}
 
 
-# From words to flags.
+# Parsing of arguments.
 
 
 class GivenFlag(NamedTuple):
-    """One flag as it was given: its text, or None for a switch without one."""
+    """One flag of a command line, with its text, or None for a boolean flag without a value."""
 
     flag: Flag
     text: str | None
 
 
 def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
-    """Return a command line in native form, with every problem.
+    """Return a command line in native form, with all its problems.
 
-    ``argv`` is what follows ``runai inference submit``; those words may precede it.
+    ``argv`` contains the arguments after ``runai inference submit``; that command may precede them.
     """
     draft = Draft(document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
     words, rest = _split(_without_command(list(argv)))
-    names, given = _scan(draft, words)
-    for item in given:
-        _take(draft, item)
+    names, flags = _scan(draft, words)
+    for given_flag in flags:
+        _take(draft, given_flag)
     _name(draft, names)
-    _groups(draft, given)
+    _groups(draft, flags)
     _command(draft, rest)
     return draft
 
 
 def _without_command(argv: list[str]) -> list[str]:
-    """Drop a copied ``runai inference submit``; without ``runai`` the first word is a name."""
+    """Return the arguments without a leading ``runai inference submit``; without ``runai`` the first argument is a name."""
     if argv[:1] != [COMMAND[0]]:
         return argv
     place = 0
@@ -674,7 +706,7 @@ def _without_command(argv: list[str]) -> list[str]:
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
-    """Return the words before ``--``, and those behind it if it is there."""
+    """Return the arguments before ``--``, and those after it, or None without ``--``."""
     if "--" not in argv:
         return argv, None
     place = argv.index("--")
@@ -682,9 +714,9 @@ def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
 
 
 def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
-    """Return the names and the flags among the words."""
+    """Return the names and the flags among the arguments."""
     names: list[str] = []
-    given: list[GivenFlag] = []
+    flags: list[GivenFlag] = []
     place = 0
     while place < len(words):
         word = words[place]
@@ -693,28 +725,28 @@ def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
         if not word.startswith("-") or word == "-":
             names.append(word)
         elif word.startswith("--"):
-            place += _long(draft, word, following, given)
+            place += _long(draft, word, following, flags)
         else:
-            place += _short(draft, word, following, given)
-    return names, given
+            place += _short(draft, word, following, flags)
+    return names, flags
 
 
-def _long(draft: Draft, word: str, following: str | None, given: list[GivenFlag]) -> int:
-    """Read ``--flag`` or ``--flag=value``; return how many words more it took."""
+def _long(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
+    """Parse ``--flag``, ``--flag value`` or ``--flag=value``; return the number of further arguments that it used."""
     name, equals, text = word.partition("=")
     flag = BY_NAME.get(name)
     if flag is None:
         _unknown(draft, name)
-        # A value behind an unknown flag would be taken for a second name.
+        # Skip the value of an unknown flag, which would otherwise be read as a second name.
         return int(not equals and following is not None and not following.startswith("-"))
     if equals:
-        given.append(GivenFlag(flag, text))
+        flags.append(GivenFlag(flag, text))
         return 0
-    return _with_value(draft, flag, following, given)
+    return _with_value(draft, flag, following, flags)
 
 
-def _short(draft: Draft, word: str, following: str | None, given: list[GivenFlag]) -> int:
-    """Read ``-g 1``, ``-g1``, ``-g=1``, or switches in a row like ``-qd``."""
+def _short(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
+    """Parse ``-g 1``, ``-g1``, ``-g=1``, or combined boolean flags like ``-qd``; return as ``_long`` does."""
     for place in range(1, len(word)):
         flag = BY_NAME.get("-" + word[place])
         if flag is None:
@@ -722,22 +754,23 @@ def _short(draft: Draft, word: str, following: str | None, given: list[GivenFlag
             return 0
         rest = word[place + 1 :]
         if rest.startswith("=") or (rest and flag.kind != "switch"):
-            given.append(GivenFlag(flag, rest.removeprefix("=")))
+            flags.append(GivenFlag(flag, rest.removeprefix("=")))
             return 0
         if flag.kind != "switch":
-            return _with_value(draft, flag, following, given)
-        given.append(GivenFlag(flag, None))
+            return _with_value(draft, flag, following, flags)
+        flags.append(GivenFlag(flag, None))
     return 0
 
 
-def _with_value(draft: Draft, flag: Flag, following: str | None, given: list[GivenFlag]) -> int:
+def _with_value(draft: Draft, flag: Flag, following: str | None, flags: list[GivenFlag]) -> int:
+    """Add a flag with the following argument as its value; return the number of further arguments that it used."""
     if flag.kind == "switch":
-        given.append(GivenFlag(flag, None))
+        flags.append(GivenFlag(flag, None))
         return 0
     if following is None or _is_flag(following):
         draft.refuse("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_form(flag)}")
         return 0
-    given.append(GivenFlag(flag, following))
+    flags.append(GivenFlag(flag, following))
     return 1
 
 
@@ -746,25 +779,25 @@ def _is_flag(word: str) -> bool:
 
 
 def _unknown(draft: Draft, name: str) -> None:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+    from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
-    right = HABITS.get(name)
-    if right is None and name.startswith("--"):
-        right = next(iter(get_close_matches(name, BY_NAME, 1, 0.7)), None)
-    hint = f"did you mean {right}?" if right else "see the list of flags with --help"
-    draft.refuse("FLAGS001", (name,), f"there is no flag {cut(name)}", hint)
-
-
-# From flags to the native document.
+    suggestion = HABITS.get(name)
+    if suggestion is None and name.startswith("--"):
+        suggestion = next(iter(get_close_matches(name, BY_NAME, 1, 0.7)), None)
+    hint = f"did you mean {suggestion}?" if suggestion else "see the list of flags with --help"
+    draft.refuse("FLAGS001", (name,), f"unknown flag {cut(name)}", hint)
 
 
-def _take(draft: Draft, item: GivenFlag) -> None:
-    flag, where = item.flag, (item.flag.name,)
+# Conversion of flags to the native document.
+
+
+def _take(draft: Draft, given_flag: GivenFlag) -> None:
+    flag, where = given_flag.flag, (given_flag.flag.name,)
     if not flag.many and flag.name in draft.given:
-        message = f"{flag.name} is given more than once; as in Run:ai the last one counts"
-        draft.warn("FLAGS004", where, message, "keep one")
-    draft.given[flag.name] = item.text or ""
-    value = _value(draft, flag, item.text)
+        message = f"{flag.name} is set more than once; as in Run:ai, the last value is used"
+        draft.warn("FLAGS004", where, message, "keep one of them")
+    draft.given[flag.name] = given_flag.text or ""
+    value = _value(draft, flag, given_flag.text)
     if value is not None and flag.parts and flag.take is None:
         value = _entry(draft, flag, value)
     if value is not None:
@@ -772,7 +805,7 @@ def _take(draft: Draft, item: GivenFlag) -> None:
 
 
 def _value(draft: Draft, flag: Flag, text: str | None) -> Any:
-    """Return a value of the flag's form, or None with a problem."""
+    """Return the converted value of a flag, or None after reporting a problem."""
     form = FORMS[flag.kind]
     if flag.kind == "switch" and text is None:
         return True
@@ -781,75 +814,80 @@ def _value(draft: Draft, flag: Flag, text: str | None) -> Any:
         return None
     value = form.read(text or "")
     if value is None:
-        draft.refuse("SPEC002", (flag.name,), f"{cut(repr(text))} is {form.wrong}", f"write {_form(flag)}")
+        draft.refuse(
+            "SPEC002",
+            (flag.name,),
+            f"invalid value {cut(repr(text))} of {flag.name}: must be {form.expected}",
+            f"write {_form(flag)}",
+        )
     return value
 
 
 def _entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
-    """Return the native entry of ``claimname=data,path=/data,readonly``, or None with problems."""
+    """Return the native entry of ``claimname=data,path=/data,readonly``, or None after reporting problems."""
     entry: dict[str, Any] = {}
-    seen: set[str] = set()
-    before = len(draft.problems)
+    keys: set[str] = set()
+    problems_before = len(draft.problems)
     where = (flag.name,)
     for piece in text.split(","):
-        key, equals, given = piece.partition("=")
+        key, equals, written = piece.partition("=")
         key = key.strip()
         part = flag.parts.get(key)
         if part is None:
-            draft.refuse("SPEC001", where, f"{flag.name} has no {cut(key)}", f"use {', '.join(flag.parts)}")
+            draft.refuse("SPEC001", where, f"{flag.name} has no key {cut(key)}", f"use {', '.join(flag.parts)}")
             continue
-        seen.add(key)
+        keys.add(key)
         form = PART_FORMS[part.kind]
         if not equals and part.kind in {"true", "false"}:
-            given = "true"
-        value = form.read(given) if given else None
+            written = "true"
+        value = form.read(written) if written else None
         if value is None:
-            wrong = cut(repr(given)) if equals else "nothing"
-            draft.refuse("SPEC002", where, f"{key} is {wrong}, but should be {form.wrong}", "correct it")
+            wrong = cut(repr(written)) if equals else "empty"
+            draft.refuse("SPEC002", where, f"{key} is {wrong} but must be {form.expected}", f"write {_form(flag)}")
             continue
         set_at(entry, path_of(part.to), value)
     for key, part in flag.parts.items():
-        if part.needed and key not in seen:
-            draft.refuse("SPEC003", where, f"{flag.name} has no {key}", f"add {key}=…: {_form(flag)}")
-    return entry if len(draft.problems) == before else None
+        if part.needed and key not in keys:
+            draft.refuse("SPEC003", where, f"{flag.name} needs {key}", f"add {key}=…: {_form(flag)}")
+    return entry if len(draft.problems) == problems_before else None
 
 
 def _name(draft: Draft, names: list[str]) -> None:
     where = ("NAME",)
     if not names and "--name-prefix" not in draft.given:
-        draft.refuse("SPEC003", where, "the workload has no name", "write it first: chat --image …")
+        draft.refuse("SPEC003", where, "the workload has no name", "put the name first: chat --image …")
     for extra in names[1:]:
-        hint = "put the program's own words behind --"
+        hint = "put the container's command after --"
         if extra in TRUTHS:
-            hint = f"a switch takes its value behind =: --large-shm={extra}"
-        draft.refuse("FLAGS003", where, f"{cut(repr(extra))} is one word too many", hint)
+            hint = f"set the value of a boolean flag with an equals sign: --large-shm={extra}"
+        draft.refuse("FLAGS003", where, f"unexpected argument {cut(repr(extra))}", hint)
     if names:
         draft.put(("metadata", "name"), names[0], where)
 
 
-def _groups(draft: Draft, given: list[GivenFlag]) -> None:
-    """Join the group ids of every ``--supplemental-groups`` into the one text that the spec has."""
+def _groups(draft: Draft, flags: list[GivenFlag]) -> None:
+    """Join the group IDs of every ``--supplemental-groups`` into the spec's string."""
     flag = BY_NAME["--supplemental-groups"]
-    ids = [word for item in given if item.flag is flag for word in _words(item.text or "") or ()]
+    ids = [group for given_flag in flags if given_flag.flag is flag for group in _words(given_flag.text or "") or ()]
     if ids:
         draft.put(flag.native, ",".join(ids), (flag.name,))
 
 
 def _command(draft: Draft, rest: list[str] | None) -> None:
-    """Take the words behind ``--`` for the arguments, or with ``--command`` for the command."""
+    """Set the arguments after ``--`` as the container's arguments, or with ``--command`` as its command."""
     is_command = "--command" in draft.given and TRUTHS.get(draft.given["--command"] or "true", False)
     if is_command and not rest:
-        message = "--command needs the command behind --"
+        message = "--command needs the command after --"
         draft.refuse("FLAGS002", ("--command",), message, "write --command -- python server.py")
     elif rest:
         draft.put(("spec", "command" if is_command else "args"), rest, ("--command" if is_command else "--",))
 
 
-# For people.
+# Usage text.
 
 
 def _form(flag: Flag) -> str:
-    """Return how a flag is written: ``-g, --gpu-devices-request N``."""
+    """Return the syntax of a flag, such as ``--gpu-devices-request N``."""
     form = f"{{{'|'.join(flag.choices)}}}" if flag.choices else FORMS[flag.kind].placeholder
     if flag.parts:
         form = ",".join(f"{key}=…" for key in flag.parts)
@@ -857,8 +895,8 @@ def _form(flag: Flag) -> str:
 
 
 def usage() -> str:
-    """Return the help text: one line for each flag, in the table's order."""
-    lines = ["NAME [flags] [-- words]", ""]
+    """Return the help text: one line for each flag, in the order of the table."""
+    lines = ["NAME [flags] [-- ARGUMENTS]", ""]
     forms = [
         f"{flag.short + ', ' if flag.short else '    '}{flag.name} {FORMS[flag.kind].placeholder}" for flag in FLAGS
     ]

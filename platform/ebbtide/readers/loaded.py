@@ -1,4 +1,4 @@
-"""A document that was read and validated: the one ``Inference``, or problems with their lines."""
+"""A parsed and validated document: one ``Inference``, or problems with their lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Loaded:
-    """One input, read: the spec if it could be made, the problems, and where each field stands."""
+    """One input document: the spec if it is valid, the problems, and the line of each field."""
 
     name: str
     reading: Reading
@@ -29,17 +29,17 @@ class Loaded:
 
     @property
     def canonical(self) -> str:
-        """The spec as canonical JSON: sorted keys, no spaces, nothing that is null."""
+        """The spec as canonical JSON: sorted keys, no spaces, no null values."""
         return canonical(self.reading.native.get("spec", {}))
 
     def placed(self, problems: list[Problem] | tuple[Problem, ...]) -> list[Problem]:
-        """Return problems of native paths at their places in the author's document."""
+        """Return problems of native paths with their paths, lines and names in the input document."""
         if not problems:
             return []
-        found = []
+        placed = []
         for problem in problems:
             where = self.reading.origin(problem.field)
-            found.append(
+            placed.append(
                 replace(
                     problem,
                     field=where,
@@ -47,7 +47,7 @@ class Loaded:
                     document=problem.document or self.name,
                 )
             )
-        return found
+        return placed
 
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -57,14 +57,14 @@ def canonical(spec: Any) -> str:
     """Return a spec as canonical JSON."""
     text = _CANONICAL.encode(spec)
     if "null" in text or ".0" in text or "e+" in text:
-        # Perhaps a null, or a whole number written as a float; the walk is for the few that have one.
+        # The text may contain a null, or a whole number written as a float; only then is the slower walk needed.
         return _CANONICAL.encode(_bare(spec))
     return text
 
 
 def _bare(value: Any) -> Any:
     if isinstance(value, dict):
-        # In a merge patch null means: remove.
+        # In a merge patch, null removes a field.
         return {key: item if key == "patches" else _bare(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_bare(item) for item in value]
@@ -79,21 +79,21 @@ def loaded_from(
     line: Callable[[Path], int] | None = None,
     problems: list[Problem] | None = None,
 ) -> Loaded:
-    """Return a reading, validated: the shape's problems are found even where the reader found some."""
+    """Return a validated reading; problems of structure are reported in addition to those of the reader."""
     loaded = Loaded(name, reading, None, list(problems or ()), line or (lambda path: 0))  # noqa: ARG005 - no lines known
-    loaded.inference, of_shape = shapes.validate(reading.native)
-    # The problems of a reader have the author's paths already.
+    loaded.inference, shape_problems = shapes.validate(reading.native)
+    # Problems of a reader already have paths of the input document.
     loaded.problems.extend(
         replace(problem, line=problem.line or loaded.line(problem.field), document=problem.document or name)
         for problem in reading.problems
     )
-    if of_shape:
-        # A value that could not be read is there as its text only; its shape says nothing.
-        unread = [problem.field for problem in loaded.problems if problem.code.startswith("YML")]
+    if shape_problems:
+        # A value that could not be parsed is present as its text only; problems of its type would be misleading.
+        unparsed = [problem.field for problem in loaded.problems if problem.code.startswith("YML")]
         loaded.problems.extend(
             problem
-            for problem in loaded.placed(of_shape)
-            if not any(problem.field[: len(path)] == path for path in unread if path)
+            for problem in loaded.placed(shape_problems)
+            if not any(problem.field[: len(path)] == path for path in unparsed if path)
         )
     if failed(loaded.problems):
         loaded.inference = None

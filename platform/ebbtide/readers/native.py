@@ -1,4 +1,4 @@
-"""``kind: Inference``: the native document, in Run:ai's REST names."""
+"""Reader of the native document, ``kind: Inference``, whose field names are those of Run:ai's REST API."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def recognise(data: dict[str, Any]) -> bool:
     return data.get("kind") == KIND or data.get("apiVersion") == API_VERSION
 
 
-def read(data: dict[str, Any], profile: Profile) -> Reading:  # noqa: ARG001 - every reader has this shape
-    """Return the document as it is."""
+def read(data: dict[str, Any], profile: Profile) -> Reading:  # noqa: ARG001 - the signature of every reader
+    """Return the document unchanged."""
     return Reading(data)

@@ -1,4 +1,4 @@
-"""A reader's result: a document in native form, and the origin of each part of it."""
+"""The result of a reader: a document in native form, and the origin of each of its parts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ KIND: Final = "Inference"
 
 @dataclass(slots=True)
 class Reading:
-    """One input in native form, before it is validated.
+    """One input in native form, before validation.
 
-    ``native`` is the document as ``kind: Inference`` has it; shapes that the models refuse may be in it.
-    ``origins`` maps a native path (or its beginning) to the path in the author's own document, so that
-    problems stand where the author wrote them. ``problems`` are those of the input's own shape.
+    ``native`` is the document as ``kind: Inference``; it may contain values that the models reject. ``origins`` maps a
+    native path (or a prefix of it) to the path in the input document, so that problems are reported at the field that
+    the author wrote. ``problems`` are those of the input format.
     """
 
     native: dict[str, Any]
@@ -26,7 +26,7 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
 
     def origin(self, path: Path) -> Path:
-        """Return the author's path of a native path: the longest known beginning, with the rest kept."""
+        """Return the path in the input document of a native path: the longest known prefix is replaced, the rest kept."""
         for length in range(len(path), 0, -1):
             known = self.origins.get(path[:length])
             if known is not None:

@@ -1,7 +1,7 @@
-"""Run:ai's REST body: ``{name, projectId, clusterId, spec}``, versions 2.18 to 2.24.
+"""Reader and writer of Run:ai's REST body: ``{name, projectId, clusterId, spec}``, versions 2.18 to 2.24.
 
-Upstream: runai-professional-services/runapy, schema InferenceCreationRequest. Its spec has the names that the
-native document took over, so that only the fields next to the spec are mapped.
+Upstream: runai-professional-services/runapy, schema InferenceCreationRequest. The native document uses the field names
+of its spec, so only the fields next to the spec need a mapping.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 
 #: Native fields that are missing from Run:ai's REST body.
 OURS: Final = ("model", "serving", "slo", "traffic", "podAntiAffinity", "patches")
-#: Ours inside Run:ai's blocks.
+#: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body.
 OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"))
 AUTO: Final = ("spec", "autoscaling")
 
 
 def _prefix(value: Any) -> bool | None:
     if value is not True and value != 0:
-        raise RefusedValueError("SPEC002", "useGivenNameAsPrefix is true or false", "remove it")
+        raise RefusedValueError("SPEC002", "useGivenNameAsPrefix must be true or false", "remove it")
     return value or None
 
 
-def _cluster(draft: Draft, row: FieldRow, asked: Any, where: Path) -> None:  # noqa: ARG001 - every row's shape
-    own = draft.cluster.cluster_id
-    if not isinstance(asked, str):
-        draft.refuse("SPEC002", where, "clusterId is not a text", "quote it")
-    elif own is not None and asked != own:
-        message = f"the request is for cluster {asked}, and this profile is {own}"
+def _cluster(draft: Draft, row: FieldRow, requested_id: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    cluster_id = draft.cluster.cluster_id
+    if not isinstance(requested_id, str):
+        draft.refuse("SPEC002", where, "clusterId must be a string", "quote it")
+    elif cluster_id is not None and requested_id != cluster_id:
+        message = f"the request is for cluster {requested_id}, but the profile describes cluster {cluster_id}"
         draft.refuse("PRJ005", where, message, "use the profile of that cluster")
 
 
 def _project(draft: Draft, row: FieldRow, project: Any, where: Path) -> None:
-    """Find the project by its id in the profile, or take the id for the project's name."""
+    """Look up the project by its ID in the profile, or use the ID as the project's name."""
     projects = draft.cluster.projects
     if not isinstance(project, str):
-        draft.refuse("SPEC002", where, "projectId is not a text", "quote it")
+        draft.refuse("SPEC002", where, "projectId must be a string", "quote it")
     elif isinstance(draft.spec, dict):
         name = next((name for name, known in projects.known.items() if known.id == project), None)
         if name is None and project not in projects.known and not projects.closed:
-            message = f"the profile knows no project with id {project}; it is taken for the project's name"
-            draft.warn("PRJ006", where, message, "add it to projects.known with its id")
+            message = f"the profile has no project with ID {project}; Ebbtide uses the ID as the project's name"
+            draft.warn("PRJ006", where, message, "add the project with its ID to projects.known")
         if "project" in draft.spec:
             message = "spec.project is not a field of Run:ai's request"
             draft.refuse("SPEC001", row.native, message, "use projectId")
@@ -66,25 +66,25 @@ FIELDS: Final = {
         FieldRow.refused(
             "templateId",
             "RUN001",
-            "a template lives in Run:ai's control plane and cannot be read from here",
-            "put its fields into the request",
+            "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
+            "copy its fields into the request",
         ),
         FieldRow.refused("useGivenNameAsPrefix", "RUN002", ANEW, "give the workload its own name", read=_prefix),
         FieldRow("clusterId", take=_cluster),
         FieldRow("projectId", "spec.project", take=_project),
-        # Its fields have native names already.
+        # Its fields already have native names.
         FieldRow("spec", take=leave),
     )
 }
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Return whether ``data`` is a REST body: without apiVersion, with a spec or project."""
+    """Return whether ``data`` is a REST body: without apiVersion and kind, with a spec or project."""
     return "apiVersion" not in data and "kind" not in data and bool({"spec", "projectId"}.intersection(data))
 
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
-    """Return the body in native form; ids are looked up in the profile."""
+    """Return the body in native form; look up IDs in the profile."""
     spec = data.get("spec")
     draft = Draft(document(data.get("name"), {} if spec is None else _without_nulls(spec)), cluster=profile.spec)
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
@@ -95,29 +95,29 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     if "name" not in data:
         draft.refuse("SPEC003", ("name",), "the request has no name", "set name")
     for name, row in FIELDS.items():
-        # NVIDIA's client writes null for whatever a request does not have.
+        # NVIDIA's client writes null for every field that is not set.
         if data.get(name) is not None:
             apply_row(draft, row, data[name], (name,))
     if data.get("projectId") is None:
-        message = "the request names no project"
-        draft.refuse("SPEC003", ("projectId",), message, "set projectId, to the project's id or name")
+        message = "the request has no project"
+        draft.refuse("SPEC003", ("projectId",), message, "set projectId to the project's ID or name")
     return draft
 
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        # In a merge patch null means: remove.
+        # In a merge patch, null removes a field.
         return {
             key: item if key == "patches" else _without_nulls(item) for key, item in value.items() if item is not None
         }
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-# The way back.
+# Conversion of native documents to REST bodies.
 
 
 def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], list[Problem]]:
-    """Return Run:ai's REST body of a native document, and what it cannot hold."""
+    """Return Run:ai's REST body of a native document, and a warning for each field that it cannot express."""
     spec = {name: value for name, value in native["spec"].items() if name != "project"}
     lost = [_lost(("spec", name)) for name in OURS if spec.pop(name, None) is not None]
     for block, name in OURS_INSIDE:
@@ -128,7 +128,7 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     lost += [
         _lost(("metadata", name)) for name in ("labels", "annotations", "namespace") if native["metadata"].get(name)
     ]
-    # Blocks that both have, of which Run:ai takes less than we do.
+    # Blocks that both formats have, in which Run:ai supports fewer values.
     for block, change in (
         ("autoscaling", partial(_autoscaling, listed=profile.spec.metrics.custom)),
         ("probes", _probes),
@@ -151,10 +151,10 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     project = native["spec"].get("project")
     known = profile.spec.projects.known.get(project) if project else None
     if project is None:
-        message = "Run:ai wants a project, and the spec has none"
+        message = "Run:ai requires a project, but the spec has none"
         lost.append(warning("CNV002", ("spec", "project"), message, "fill in projectId"))
     if profile.spec.cluster_id is None:
-        message = "Run:ai wants the cluster's id, and the profile has none"
+        message = "Run:ai requires the cluster's ID, but the profile has none"
         lost.append(warning("CNV002", ("metadata", "name"), message, "fill in clusterId"))
     return {
         "name": native["metadata"]["name"],
@@ -165,52 +165,55 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
 
 
 def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str]) -> dict[str, Any]:
-    found = dict(auto)
-    metric, name = found.get("metric"), found.pop("metricName", None)
+    converted = dict(auto)
+    metric, name = converted.get("metric"), converted.pop("metricName", None)
     if name is not None and metric == "custom" and _is_own(name, listed):
-        # Run:ai takes any name except those of built-in metrics for a custom metric's.
-        found["metric"] = name
+        # Run:ai reads every name other than that of a built-in metric as a custom metric.
+        converted["metric"] = name
     elif name is not None:
-        for gone in ("metric", "metricThreshold") if metric == "custom" else ():
-            found.pop(gone, None)
-        lost.append(_lost((*AUTO, "metricName"), f"custom metric that is named {name}"))
+        for field in ("metric", "metricThreshold") if metric == "custom" else ():
+            converted.pop(field, None)
+        lost.append(_lost((*AUTO, "metricName"), f"custom metric named {name}"))
     elif isinstance(metric, str) and "-" in metric:
         # Run:ai's pattern for metrics has no hyphen.
-        found["metric"] = metric.replace("-", "_")
-    threshold = found.get("metricThreshold")
+        converted["metric"] = metric.replace("-", "_")
+    threshold = converted.get("metricThreshold")
     if isinstance(threshold, float):
-        found["metricThreshold"] = max(1, round(threshold))
+        converted["metricThreshold"] = max(1, round(threshold))
         if threshold != int(threshold):
-            message = f"Run:ai takes whole thresholds only: {threshold:g} becomes {found['metricThreshold']}"
-            lost.append(warning("CNV001", (*AUTO, "metricThreshold"), message, "choose a whole number"))
-    return found
+            message = (
+                f"Run:ai supports whole thresholds only: {threshold:g} is rounded to {converted['metricThreshold']}"
+            )
+            lost.append(warning("CNV001", (*AUTO, "metricThreshold"), message, "use a whole number"))
+    return converted
 
 
 def _is_own(name: str, listed: Sequence[str]) -> bool:
-    """Return whether a custom metric's name identifies it, and is never read as another metric's."""
+    """Return whether the name of a custom metric is unambiguous: it cannot be read as another metric."""
     return metrics.find(name) is None and (name in listed or metrics.near(name) is None)
 
 
 def _probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
-    found = dict(probes)
-    handler = (found.get("readiness") or {}).get("handler") or {}
-    for way in ("tcpSocket", "grpc"):
-        if handler.get(way) is not None:
-            found.pop("readiness", None)
-            where = ("spec", "probes", "readiness", "handler", way)
-            lost.append(_lost(where, f"probe by {way}, only one by HTTP request"))
-    return found
+    converted = dict(probes)
+    handler = (converted.get("readiness") or {}).get("handler") or {}
+    for kind in ("tcpSocket", "grpc"):
+        if handler.get(kind) is not None:
+            converted.pop("readiness", None)
+            where = ("spec", "probes", "readiness", "handler", kind)
+            lost.append(_lost(where, f"{kind} probe, only an HTTP probe"))
+    return converted
 
 
 def _compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
-    found = {name: value for name, value in compute.items() if name != "migProfile"}
-    if found.get("gpuRequestType") == "migProfile":
-        del found["gpuRequestType"]
+    converted = {name: value for name, value in compute.items() if name != "migProfile"}
+    if converted.get("gpuRequestType") == "migProfile":
+        del converted["gpuRequestType"]
     if compute.get("migProfile") is not None:
         lost.append(_lost(("spec", "compute", "migProfile")))
-    return found
+    return converted
 
 
-def _lost(path: tuple[str, ...], what: str = "") -> Problem:
-    message = f"Run:ai's REST body has no {what or path[-1]}; it is left out"
-    return warning("CNV001", path, message, "keep the native document")
+def _lost(path: tuple[str, ...], description: str = "") -> Problem:
+    """Return the warning that Run:ai's REST body cannot express a field."""
+    message = f"Run:ai's REST body has no {description or path[-1]}; it is omitted"
+    return warning("CNV001", path, message, "keep the native document as the source")

@@ -1,4 +1,4 @@
-"""Validation of the native document's shape, and pydantic's errors as problems."""
+"""Validation of the structure of native documents and profiles, with pydantic's errors converted to problems."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
 
-#: pydantic's words for a type, in ours.
+#: Descriptions of the expected type by pydantic's error type.
 WANTED: Final = {
-    "string_type": "a text",
+    "string_type": "a string",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -30,7 +30,7 @@ WANTED: Final = {
     "model_attributes_type": "a mapping",
     "finite_number": "a finite number",
 }
-#: Patterns in words, by the field's last name; the rest is shown as a pattern.
+#: Descriptions of patterns by field name; other patterns are shown as regular expressions.
 FORMS: Final = {
     "cpuMemoryRequest": "an amount like 512Mi, 16Gi or 20G",
     "cpuMemoryLimit": "an amount like 512Mi, 16Gi or 20G",
@@ -44,29 +44,29 @@ FORMS: Final = {
     "mountPath": "a path that starts with /",
     "path": "a path that starts with /",
     "capabilities": "a capability like NET_BIND_SERVICE",
-    "supplementalGroups": "group ids like 1000,2000",
+    "supplementalGroups": "group IDs like 1000,2000",
 }
 
 
 def validate(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
-    """Return the validated document, or every problem of its shape."""
+    """Return the validated document, or all problems of its structure."""
     return _validated(inference_validator(), native)
 
 
 @dataclass(frozen=True, slots=True)
 class _Unregistered:
-    """The name of a backend that is not registered, in a form that the models refuse."""
+    """The name of an unregistered backend, wrapped so that the models reject it."""
 
     value: Any
 
 
 def validate_profile(data: Any) -> tuple[Profile | None, list[Problem]]:
-    """Return the validated profile, or every problem of its shape."""
+    """Return the validated profile, or all problems of its structure."""
     return _validated(profile_validator(), _marked(data))
 
 
 def _marked(data: Any) -> Any:
-    """Return a profile with each backend that is not registered wrapped, so that it is refused at its place."""
+    """Return a profile in which each unregistered backend is wrapped, so that it is rejected at its field."""
     spec: Any = data.get("spec") if isinstance(data, dict) else None
     pools = spec.get("nodePools") if isinstance(spec, dict) else None
     if not isinstance(pools, list):
@@ -88,17 +88,17 @@ def _validated(validator: Any, data: Any) -> tuple[Any, list[Problem]]:
 
 
 def _problems(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Problem]:
-    found: dict[Path, Problem] = {}
+    problems: dict[Path, Problem] = {}
     for error in errors:
         where = _real_path(error["loc"], native)
-        # The branches of a union each complain about one value: the first stands for all.
-        if where not in found:
-            found[where] = _problem(error, where, native)
-    return list(found.values())
+        # Each branch of a union reports an error for the same value; only the first is used.
+        if where not in problems:
+            problems[where] = _problem(error, where, native)
+    return list(problems.values())
 
 
 def _real_path(loc: tuple[str | int, ...], native: Any) -> Path:
-    """Return ``loc`` without pydantic's own marks for union branches, which no document has."""
+    """Return ``loc`` without pydantic's labels for union branches, which do not occur in documents."""
     path: list[str | int] = []
     value = native
     for place, part in enumerate(loc):
@@ -120,16 +120,17 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     if isinstance(value, _Unregistered):
         kind, context, value = "literal_error", {"expected": ", ".join(BACKENDS)}, value.value
     last = next((part for part in reversed(where) if isinstance(part, str)), "document")
-    given = shown(value)
+    written = shown(value)
     if kind == "extra_forbidden":
         return _unknown_field(where, last, native)
     if kind == "missing":
         return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
     if kind in WANTED:
-        return Problem("SPEC002", where, f"{last} is {given}, but should be {WANTED[kind]}", _quoting(kind, error))
+        return Problem("SPEC002", where, f"{last} is {written} but must be {WANTED[kind]}", _quoting(kind, error))
     if kind == "literal_error":
         allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
-        return Problem("SPEC004", where, f"{last} is {given}; it takes {allowed}", f"use one of {allowed}")
+        choice = f"one of {allowed}" if "," in allowed else allowed
+        return Problem("SPEC004", where, f"{last} is {written} but must be {choice}", f"use {choice}")
     bounds = {
         "greater_than_equal": ("ge", "at least"),
         "greater_than": ("gt", "more than"),
@@ -139,31 +140,31 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     if kind in bounds:
         key, words = bounds[kind]
         bound = quantities.number(context[key])
-        return Problem("SPEC004", where, f"{last} is {given}; it must be {words} {bound}", f"use {words} {bound}")
+        return Problem("SPEC004", where, f"{last} is {written} but must be {words} {bound}", f"use {words} {bound}")
     if kind == "string_pattern_mismatch":
-        form = FORMS.get(last, f"text of the form {context.get('pattern', '')}")
-        return Problem("SPEC004", where, f"{last} is {given}, which is not {form}", f"write {form}")
+        form = FORMS.get(last, f"a string that matches {context.get('pattern', '')}")
+        return Problem("SPEC004", where, f"{last} is {written} but must be {form}", f"write {form}")
     if kind in {"string_too_short", "too_short"}:
-        return Problem("SPEC004", where, f"{last} is empty", f"fill it in, or remove {last}")
+        return Problem("SPEC004", where, f"{last} is empty", f"set a value, or remove {last}")
     if kind in {"string_too_long", "too_long"}:
         return Problem("SPEC004", where, f"{last} is longer than {context.get('max_length')} characters", "shorten it")
-    return Problem("SPEC002", where, f"{last} is {given}: {error['msg']}", "see the reference for this field")
+    return Problem("SPEC002", where, f"{last} is {written}: {error['msg']}", "see the reference for this field")
 
 
 def _quoting(kind: str, error: Mapping[str, Any]) -> str:
     value = error.get("input")
     if value is None:
-        return "give it a value, or remove the line"
+        return "set a value, or remove the line"
     if kind == "string_type" and isinstance(value, (bool, int, float)):
-        shown = str(value).lower() if isinstance(value, bool) else value
-        return f'quote it: "{shown}"'
+        text = str(value).lower() if isinstance(value, bool) else value
+        return f'quote it: "{text}"'
     if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
-        return "remove the quotes" if value else "give it a value"
+        return "remove the quotes" if value else "set a value"
     return f"write {WANTED[kind]}"
 
 
 def _unknown_field(where: Path, last: str, native: Any) -> Problem:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+    from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
     from ebbtide.readers.fields import names_at  # noqa: PLC0415 - as above
 
@@ -172,6 +173,10 @@ def _unknown_field(where: Path, last: str, native: Any) -> Problem:
     if not close and last.lower().replace("_", "") in (lowered := {name.lower(): name for name in known}):
         close = [lowered[last.lower().replace("_", "")]]
     hint = (
-        f"did you mean {close[0]}?" if close else f"remove it; here stand {', '.join(known)}" if known else "remove it"
+        f"did you mean {close[0]}?"
+        if close
+        else f"remove it; the valid fields are {', '.join(known)}"
+        if known
+        else "remove it"
     )
-    return Problem("SPEC001", where, f"there is no field {last} here", hint)
+    return Problem("SPEC001", where, f"unknown field {last}", hint)

@@ -1,8 +1,8 @@
-"""The engine of the readers: one draft type, one row type, and the function that carries a row out.
+"""The engine of the readers: a draft type, a row type, and the function that applies a row.
 
-``crd``, ``rest`` and ``flags`` are tables of rows. A row states everything about one field of its source: the name
-there, the native field, how the value is written and converted, or why it is refused. To support a new field of the
-spec, add one row to each table; write a function only for what a row cannot state.
+``crd``, ``rest`` and ``flags`` are tables of rows. A row describes one field of its source format: its name there, the
+native field, how the value is written and converted, or why it is rejected. To support a new field of the spec, add one
+row to each table; write a function only if a row cannot describe the field.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     Native = tuple[str, ...]
     Take = Callable[["Draft", Any, Any, Path], None]
 
-#: The name used only while there is an error anyway, so that one missing name is one problem.
+#: Name of a document whose name is missing or invalid, so that this causes one problem only.
 NAMELESS: Final = "unnamed"
-ANEW: Final = "a name that is made anew each time could never be applied again or compared"
+ANEW: Final = "generated names are not supported: the service could not be reapplied or compared"
 SECRET: Final = re.compile(r"SECRET:\s*([^,\s]+)\s*,\s*(\S+)")
 
 
@@ -35,7 +35,7 @@ class Draft(Reading):
     """A native document under construction, with the origins of its parts and the problems so far."""
 
     cluster: ProfileSpec = field(kw_only=True)
-    #: The author's plain values by field, for rules about several fields.
+    #: The input's plain values by field, for rules about several fields.
     given: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,16 +63,16 @@ class Draft(Reading):
         return here
 
     def refuse(self, code: str, where: Path, message: str, fix: str) -> None:
-        """Note an error."""
+        """Add an error."""
         self.problems.append(Problem(code, where, message, fix))
 
     def warn(self, code: str, where: Path, message: str, fix: str) -> None:
-        """Note a warning."""
+        """Add a warning."""
         self.problems.append(warning(code, where, message, fix))
 
 
 class RefusedValueError(ValueError):
-    """A conversion's refusal of a value, with the problem to report at the value's place."""
+    """A value that a conversion rejects, with the problem to report at the value's field."""
 
     def __init__(self, code: str, message: str, fix: str) -> None:
         super().__init__(message)
@@ -81,7 +81,7 @@ class RefusedValueError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Subfield:
-    """One key of a structured value: its place in the native entry, its form, and whether it is required."""
+    """One key of a structured value: its path in the native entry, its format, and whether it is required."""
 
     to: str
     kind: str = "text"
@@ -90,39 +90,39 @@ class Subfield:
 
 @dataclass(frozen=True, slots=True)
 class FieldRow:
-    """One field of a source. Without ``take`` and ``refusal``, the converted value becomes the native field."""
+    """One field of a source format. Without ``take`` and ``refusal``, the converted value is set as the native field."""
 
     name: str
-    #: The native field: ``spec.compute.cpuCoreRequest``.
+    #: The native field, such as ``spec.compute.cpuCoreRequest``.
     to: str = ""
-    #: The value's form in the source: a wrapper of the classic resource, or the form of a flag's text.
+    #: The value's format in the source: a wrapper of the classic resource, or the format of a flag's text.
     kind: str = "value"
     #: The native field is a list, and each value is one item of it.
     many: bool = False
-    #: The conversion of the value; None from it changes nothing.
+    #: Conversion of the value; if it returns None, nothing is set.
     read: Callable[[Any], Any] | None = None
-    #: Replaces the default for a field that one native field cannot hold.
+    #: Handler for a field that does not correspond to exactly one native field.
     take: Take | None = None
-    #: The problem that every value causes.
+    #: The problem to report for every value.
     refusal: Problem | None = None
-    #: Other native fields that follow from this one.
+    #: Other native fields to set together with this one.
     implies: Mapping[str, Any] = field(default_factory=dict)
     #: The keys of a structured value.
     parts: Mapping[str, Subfield] = field(default_factory=dict)
 
     @classmethod
     def refused(cls, name: str, code: str, message: str, fix: str, **more: Any) -> Self:
-        """Return the row of a field that is refused."""
+        """Return the row of a field that is not supported."""
         return cls(name, refusal=Problem(code, (), message, fix), **more)
 
     @property
     def native(self) -> Native:
-        """The path of the native field, empty if there is none."""
+        """The path of the native field; empty if there is none."""
         return path_of(self.to)
 
 
 def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
-    """Convert a value and set its native field, or note the problem that it causes."""
+    """Convert a value and set its native field, or report the problem that it causes."""
     try:
         native = value if row.read is None else row.read(value)
     except RefusedValueError as refused:
@@ -144,11 +144,11 @@ def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
 
 
 def leave(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
-    """Leave the value to a rule about several fields."""
+    """Do nothing: a rule about several fields handles the value."""
 
 
 def origins_of(rows: Iterable[FieldRow], *above: str) -> dict[Path, Path]:
-    """Return the place of each native field in the source, for problems about missing fields; the first row wins."""
+    """Return each native field's path in the source, for problems about missing fields; the first row wins."""
     origins: dict[Path, Path] = {}
     for row in rows:
         if row.to:
@@ -162,24 +162,24 @@ def path_of(text: str) -> Native:
 
 
 def holder(data: dict[str, Any], path: Native) -> dict[str, Any]:
-    """Return the mapping that holds the last part of ``path``; create what is missing."""
+    """Return the mapping that contains the last part of ``path``; create missing mappings."""
     for part in path[:-1]:
         data = data.setdefault(part, {})
     return data
 
 
 def set_at(data: dict[str, Any], path: Native, value: Any) -> None:
-    """Set a nested field; create the mappings above it."""
+    """Set a nested field; create missing mappings above it."""
     holder(data, path)[path[-1]] = value
 
 
-# Conversions that several sources share.
+# Conversions that several source formats share.
 
 
 def if_true(value: Any) -> bool | None:
-    """Return true, or None for false, which is the default and changes nothing."""
+    """Return true, or None for false, which is the default."""
     if not isinstance(value, bool):
-        raise RefusedValueError("SPEC002", f"{shown(value)} is neither true nor false", "write true or false")
+        raise RefusedValueError("SPEC002", f"{shown(value)} is not valid: must be true or false", "write true or false")
     return value or None
 
 
@@ -189,7 +189,7 @@ def named(pair: tuple[str, Any]) -> dict[str, Any]:
 
 
 def variable(pair: tuple[str, Any]) -> dict[str, Any]:
-    """Return an environment variable; ``SECRET:name,key`` takes its value from a Secret."""
+    """Return an environment variable; the value ``SECRET:name,key`` references a key of a Secret."""
     name, value = pair
     secret = SECRET.fullmatch(value) if isinstance(value, str) else None
     return {"name": name, "secret": {"name": secret[1], "key": secret[2]}} if secret else named(pair)
@@ -201,7 +201,7 @@ def resource(pair: tuple[str, Any]) -> dict[str, Any]:
 
 
 def new_claim(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a claim; one that names its access modes has only those, without the native default."""
+    """Return a claim; if it sets access modes, only these apply, without the native default."""
     modes = entry.get("claimInfo", {}).get("accessModes")
     if modes:
         modes.setdefault("readWriteOnce", False)
@@ -209,7 +209,7 @@ def new_claim(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def exposed_url(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a host name; with users or groups but no type, the type is theirs: never open to the public."""
+    """Return a host name; users or groups without a type imply their type, so that the host is never public by mistake."""
     for name in ("authorizedUsers", "authorizedGroups"):
         if entry.get(name):
             entry.setdefault("authorizationType", name)

@@ -1,4 +1,4 @@
-"""The server's backend on a simulated cluster, and what one caller may do there by tokens and rules, as RBAC decides."""
+"""The server's backend on a simulated cluster, with tokens and permission rules in place of TokenReviews and RBAC."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 #: The caller of requests without a token on a simulated cluster.
-OWN: Final = Caller("you")
+ANONYMOUS_CALLER: Final = Caller("you")
 
 
 class Rule(NamedTuple):
@@ -33,7 +33,7 @@ class Rule(NamedTuple):
 
 
 class SimulatedReviewer:
-    """Tokens and rules in memory."""
+    """A reviewer with tokens and rules in memory."""
 
     def __init__(self, tokens: dict[str, Caller], rules: tuple[Rule, ...]) -> None:
         self.tokens, self.rules = tokens, rules
@@ -42,7 +42,7 @@ class SimulatedReviewer:
         return self.tokens.get(token)
 
     def may(self, caller: Caller, question: Ask) -> bool:
-        """Return whether a rule allows it; the kubeconfig's own user may do everything."""
+        """Return whether a rule allows the action; a caller without a token is allowed everything."""
         resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
         return not caller.token or any(
             rule.who in {caller.name, *caller.groups}
@@ -54,52 +54,55 @@ class SimulatedReviewer:
 
 
 class Guarded:
-    """A cluster as one caller may use it: what RBAC does on a real one. ``Cluster`` describes the methods."""
+    """A cluster restricted to one caller's permissions, as RBAC restricts a real one. ``Cluster`` describes the methods."""
 
     def __init__(self, cluster: Cluster, access: Access, caller: Caller) -> None:
         self._cluster, self._access, self._caller = cluster, access, caller
 
-    def _may(self, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> None:
+    def _require(self, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> None:
         if not self._access.may(self._caller, ask(verb, kind, namespace, name, subresource)):
-            where = f' in the namespace "{namespace}"' if namespace else ""
-            raise ForbiddenError(f'{kind.plural} "{name}" is forbidden: {self._caller.name} may not {verb} it{where}')
+            scope = f' in the namespace "{namespace}"' if namespace else ""
+            raise ForbiddenError(
+                f'{kind.plural} "{name}" is forbidden: User "{self._caller.name}" cannot {verb} resource '
+                f'"{kind.plural}"{scope}'
+            )
 
     @property
     def namespace(self) -> str:
         return self._cluster.namespace
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        self._may("get", kind, namespace, name)
+        self._require("get", kind, namespace, name)
         return self._cluster.get(kind, name, namespace)
 
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
-        self._may("list", kind, namespace)
+        self._require("list", kind, namespace)
         return self._cluster.list(kind, namespace, labels=labels)
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
     ) -> Iterator[Seen]:
-        self._may("watch", kind, namespace)
+        self._require("watch", kind, namespace)
         return self._cluster.watch(kind, namespace, labels=labels, since=since, seconds=seconds)
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
-        self._may("watch", kind, "")
+        self._require("watch", kind, "")
         return self._cluster.follow(kind, since=since)
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         kind, metadata = kind_of(item), item["metadata"]
-        where = metadata.get("namespace", "")
-        self._may("patch", kind, where, metadata["name"])
+        namespace = metadata.get("namespace", "")
+        self._require("patch", kind, namespace, metadata["name"])
         try:
-            self._cluster.get(kind, metadata["name"], where)
+            self._cluster.get(kind, metadata["name"], namespace)
         except MissingError:
-            self._may("create", kind, where, metadata["name"])
+            self._require("create", kind, namespace, metadata["name"])
         return self._cluster.apply(item, force=force, dry_run=dry_run, basis=basis)
 
     def create(self, item: Object) -> Object:
         kind, metadata = kind_of(item), item["metadata"]
         for verb in ("patch", "create"):
-            self._may(verb, kind, metadata.get("namespace", ""), metadata["name"])
+            self._require(verb, kind, metadata.get("namespace", ""), metadata["name"])
         return self._cluster.create(item)
 
     def patch(
@@ -112,18 +115,18 @@ class Guarded:
         dry_run: bool = False,
         basis: Object | None = None,
     ) -> Object:
-        self._may("patch", kind, namespace, name)
+        self._require("patch", kind, namespace, name)
         return self._cluster.patch(kind, name, namespace, patch, dry_run=dry_run, basis=basis)
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         return self._access.may(self._caller, ask(verb, kind, namespace, name))
 
     def read(self, path: str) -> Object:
-        """Return what the API answers at a path; each caller may ask for versions and groups."""
+        """Return the API server's response at a path; every caller may read versions and groups."""
         return self._cluster.read(path)
 
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
-        self._may("delete", kind, namespace, name)
+        self._require("delete", kind, namespace, name)
         self._cluster.delete(kind, name, namespace, uid=uid)
 
     def logs(
@@ -136,11 +139,11 @@ class Guarded:
         tail: int | None = None,
         previous: bool = False,
     ) -> Log:
-        self._may("get", POD, namespace, pod, "log")
+        self._require("get", POD, namespace, pod, "log")
         return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
 
     def events(self, namespace: str = "") -> Objects:
-        self._may("list", EVENT, namespace)
+        self._require("list", EVENT, namespace)
         return self._cluster.events(namespace)
 
 
@@ -153,11 +156,11 @@ def of_simulated(
     source: Source | None = None,
     tokens: dict[str, Caller] | None = None,
     rules: tuple[Rule, ...] = (),
-    own: Caller | None = OWN,
+    anonymous_caller: Caller | None = ANONYMOUS_CALLER,
     read_only: bool = False,
     demo: bool = False,
 ) -> Backend:
-    """Return a backend on a simulated cluster: who calls without a token may do everything, others what rules say."""
+    """Return a backend on a simulated cluster. Requests without a token may do everything, others what the rules allow."""
     access = Access(SimulatedReviewer(tokens or {}, rules))
     return Backend(
         Means(
@@ -169,7 +172,7 @@ def of_simulated(
             access=access,
             connect=lambda caller: Guarded(cluster, access, caller),
             source=source,
-            own=own,
+            anonymous_caller=anonymous_caller,
             read_only=read_only,
             demo=demo,
         )

@@ -1,4 +1,4 @@
-"""The objects that controllers make of others, and the defaults and refusals of Knative's webhook.
+"""The objects that controllers create, and the defaults and validation of Knative's webhook.
 
 Upstream: knative.dev/serving pkg/reconciler/{configuration,revision}/resources, pkg/deployment/config.go (queue-proxy),
 pkg/reconciler/autoscaling/hpa/resources/hpa.go, pkg/apis/serving/v1/revision_defaults.go,
@@ -54,11 +54,11 @@ _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def _owned(kind: Kind, name: str, owner: Object, **metadata: Object) -> Object:
     """Return an object that ``owner`` controls, in its namespace."""
-    made = bare(kind, name, namespace_of(owner))
+    obj = bare(kind, name, namespace_of(owner))
     reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"]}
     reference |= {"uid": owner["metadata"]["uid"], "controller": True}
-    made["metadata"] |= {**metadata, "ownerReferences": [reference]}
-    return made
+    obj["metadata"] |= {**metadata, "ownerReferences": [reference]}
+    return obj
 
 
 def template_text(service: Object) -> str:
@@ -78,20 +78,20 @@ def make_revision(service: Object, number: int) -> Object:
         ROUTING: "active",
     }
     annotations = {**(metadata.get("annotations") or {}), TEMPLATE: template_text(service)}
-    made = _owned(REVISION, f"{name}-{number:05d}", service, labels=labels, annotations=annotations)
-    made["spec"] = deepcopy(template["spec"])
-    return made
+    revision = _owned(REVISION, f"{name}-{number:05d}", service, labels=labels, annotations=annotations)
+    revision["spec"] = deepcopy(template["spec"])
+    return revision
 
 
 def make_deployment(revision: Object, template: Object, replicas: int) -> Object:
     """Return a revision's Deployment; ``template`` is the Knative Service's."""
     metadata = revision["metadata"]
-    made = _owned(DEPLOYMENT, f"{metadata['name']}-deployment", revision, labels=metadata["labels"])
+    deployment = _owned(DEPLOYMENT, f"{metadata['name']}-deployment", revision, labels=metadata["labels"])
     spec = deepcopy(template["spec"])
     spec["containers"] = [*spec.get("containers", []), deepcopy(SIDECAR)]
     annotations = dict(at(template, "metadata", "annotations") or {})
-    made["spec"] = {"replicas": replicas, "template": {"metadata": {"annotations": annotations}, "spec": spec}}
-    return made
+    deployment["spec"] = {"replicas": replicas, "template": {"metadata": {"annotations": annotations}, "spec": spec}}
+    return deployment
 
 
 def scaling_annotations(revision: Object) -> dict[str, str]:
@@ -103,33 +103,33 @@ def make_scaler(revision: Object, replicas: int) -> Object:
     """Return a revision's PodAutoscaler."""
     metadata = revision["metadata"]
     annotations = scaling_annotations(revision)
-    made = _owned(POD_AUTOSCALER, metadata["name"], revision, labels=metadata["labels"], annotations=annotations)
+    scaler = _owned(POD_AUTOSCALER, metadata["name"], revision, labels=metadata["labels"], annotations=annotations)
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{metadata['name']}-deployment"}
-    made["spec"] = {"scaleTargetRef": target}
-    made["status"] = {"desiredScale": replicas, "actualScale": 0}
-    return made
+    scaler["spec"] = {"scaleTargetRef": target}
+    scaler["status"] = {"desiredScale": replicas, "actualScale": 0}
+    return scaler
 
 
 def make_hpa(scaler: Object) -> Object:
     """Return the HPA that class hpa makes of a PodAutoscaler."""
     metadata, annotations = scaler["metadata"], scaler["metadata"]["annotations"]
-    made = _owned(HPA, metadata["name"], scaler, labels=metadata["labels"], annotations=annotations)
+    hpa = _owned(HPA, metadata["name"], scaler, labels=metadata["labels"], annotations=annotations)
     metric, target = annotations.get(keys.METRIC, "cpu"), annotations.get(keys.TARGET, "80")
     row: Object
     if metric == "cpu":
-        of = {"type": "Utilization", "averageUtilization": int(float(target))}
-        row = {"type": "Resource", "resource": {"name": "cpu", "target": of}}
+        metric_target = {"type": "Utilization", "averageUtilization": int(float(target))}
+        row = {"type": "Resource", "resource": {"name": "cpu", "target": metric_target}}
     else:
-        of = {"type": "AverageValue", "averageValue": str(int(float(target)))}
-        row = {"type": "Pods", "pods": {"metric": {"name": metric}, "target": of}}
+        metric_target = {"type": "AverageValue", "averageValue": str(int(float(target)))}
+        row = {"type": "Pods", "pods": {"metric": {"name": metric}, "target": metric_target}}
     low, high = bounds_of(scaler)
-    made["spec"] = {
+    hpa["spec"] = {
         "scaleTargetRef": scaler["spec"]["scaleTargetRef"],
         "minReplicas": max(low, 1),
         "maxReplicas": high,
         "metrics": [row],
     }
-    return made
+    return hpa
 
 
 def make_pod(deployment: Object, revision: str, name: str) -> Object:
@@ -137,21 +137,21 @@ def make_pod(deployment: Object, revision: str, name: str) -> Object:
     template = deployment["spec"]["template"]
     labels = {**deployment["metadata"]["labels"], keys.KNATIVE_REVISION: revision}
     annotations = dict(at(template, "metadata", "annotations", default={}))
-    made = _owned(POD, name, deployment, labels=labels, annotations=annotations)
-    made["spec"] = deepcopy(template["spec"])
-    return made
+    pod = _owned(POD, name, deployment, labels=labels, annotations=annotations)
+    pod["spec"] = deepcopy(template["spec"])
+    return pod
 
 
 def make_predictor(service: Object) -> Object:
     """Return the Knative Service of an InferenceService's predictor, with its canary's traffic."""
     name, predictor = service["metadata"]["name"], service["spec"]["predictor"]
-    made = _owned(KNATIVE, f"{name}-predictor", service, labels={keys.KSERVE_SERVICE: name})
+    knative_service = _owned(KNATIVE, f"{name}-predictor", service, labels={keys.KSERVE_SERVICE: name})
     annotations = {
         **(predictor.get("annotations") or {}),
         keys.MIN_SCALE: str(predictor.get("minReplicas", 1)),
         keys.MAX_SCALE: str(predictor.get("maxReplicas", 0) or 2**31 - 1),
     }
-    made["spec"] = {
+    knative_service["spec"] = {
         "template": {
             "metadata": {
                 "labels": {**(predictor.get("labels") or {}), keys.KSERVE_SERVICE: name},
@@ -163,19 +163,19 @@ def make_predictor(service: Object) -> Object:
     percent = predictor.get("canaryTrafficPercent")
     rolled_out = at(service, "status", "components", "predictor", "latestRolledoutRevision")
     if percent is not None and rolled_out is not None:
-        made["spec"]["traffic"] = [
+        knative_service["spec"]["traffic"] = [
             {"latestRevision": True, "percent": percent},
             {"revisionName": rolled_out, "latestRevision": False, "percent": 100 - percent, "tag": "prev"},
         ]
-    return made
+    return knative_service
 
 
 def _predictor_spec(predictor: Object) -> Object:
     """Return the template's spec of a predictor: its server's container, and a pod's other fields."""
     spec = {name: deepcopy(value) for name, value in predictor.items() if name not in _PREDICTOR_FIELDS}
     if "model" in predictor:
-        kept = ("resources", "env", "args", "securityContext", "image", "ports", "readinessProbe")
-        model = {name: deepcopy(predictor["model"][name]) for name in kept if name in predictor["model"]}
+        model_fields = ("resources", "env", "args", "securityContext", "image", "ports", "readinessProbe")
+        model = {name: deepcopy(predictor["model"][name]) for name in model_fields if name in predictor["model"]}
         runtime = at(predictor, "model", "modelFormat", "name", default="model")
         spec["containers"] = [{"image": f"kserve/{runtime}server:v0.20.0", **model, "name": "kserve-container"}]
     if "timeout" in predictor:
@@ -186,28 +186,28 @@ def _predictor_spec(predictor: Object) -> Object:
 # Knative's webhook.
 
 
-def defaulted(kind: Kind, item: Object, limit: int) -> Object:
-    """Return an object as webhooks complete it; ``limit`` is the max-scale-limit.
+def defaulted(kind: Kind, obj: Object, limit: int) -> Object:
+    """Return an object with the webhooks' defaults; ``limit`` is the max-scale-limit.
 
     Raises:
-        RefusedError: Knative's webhook refuses it.
+        RefusedError: Knative's webhook rejects the object.
 
     """
-    made = deepcopy(item)
+    completed = deepcopy(obj)
     if kind == KNATIVE:
-        template = made["spec"].setdefault("template", {})
+        template = completed["spec"].setdefault("template", {})
         annotations = at(template, "metadata", "annotations", default={})
         check_annotations(annotations, "spec.template.metadata.annotations", limit)
         template["spec"] = {**DEFAULTS, **template.get("spec", {})}
-        made["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
-    return made
+        completed["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
+    return completed
 
 
 def check_annotations(annotations: Object, where: str, limit: int) -> None:
-    """Refuse annotations as Knative's webhook does, those that are read here.
+    """Validate scaling annotations as Knative's webhook does.
 
     Raises:
-        RefusedError: one is invalid.
+        RefusedError: an annotation is invalid.
 
     """
     for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
@@ -219,7 +219,7 @@ def check_annotations(annotations: Object, where: str, limit: int) -> None:
     deadline = annotations.get(keys.PROGRESS_DEADLINE)
     if deadline is not None and go_seconds(deadline) is None:
         raise _denied(f"invalid value: {deadline}: {where}.{keys.PROGRESS_DEADLINE}")
-    # With a limit Knative asks for a default of max-scale within it.
+    # With a limit, Knative requires the default of max-scale to be within it, so an absent annotation is valid.
     low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, str(limit))
     if limit and not 1 <= int(high) <= limit:
         raise _denied(f"expected 1 <= {high} <= {limit}: {where}.{keys.MAX_SCALE}")
@@ -233,7 +233,7 @@ def _denied(reason: str) -> RefusedError:
 
 
 def go_seconds(text: str) -> float | None:
-    """Return a duration as Go writes it in seconds, None for an invalid one."""
+    """Parse a duration in Go's format into seconds; None if it is invalid."""
     parts = _DURATION_PART.findall(str(text))
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None

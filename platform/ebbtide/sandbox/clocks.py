@@ -1,4 +1,4 @@
-"""Clocks of a simulated cluster: one that stands until it is moved, the machine's own at any rate, one in the past."""
+"""Clocks of a simulated cluster: a manual one, the machine's at any rate, and one that starts in the past."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Standing:
-    """A clock that moves only by ``sleep``."""
+    """A clock that advances only by ``sleep``."""
 
     time: float = 1_800_000_000.0
 
@@ -25,7 +25,7 @@ class Standing:
 
 @dataclass(slots=True)
 class Real:
-    """The machine's clock, or one that goes ``rate`` times as fast from the present on; it never goes back."""
+    """A monotonic clock that starts at the machine's present time and runs ``rate`` times as fast."""
 
     rate: float = 1.0
     _start: float = field(default_factory=time.time)
@@ -41,7 +41,7 @@ class Real:
 
 @dataclass(slots=True)
 class Past:
-    """A clock that is moved in the past, and follows the given one from the present on."""
+    """A manual clock in the past while ``at`` is set; afterwards, the given clock."""
 
     clock: Clock
     at: float | None = None

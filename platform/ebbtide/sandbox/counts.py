@@ -1,8 +1,8 @@
-"""What a simulated cluster counted, asked as a Prometheus would be asked.
+"""The metrics of a simulated cluster, as a Prometheus would provide them.
 
-Each workload has a tally. Requests are counted in buckets as Envoy's at the gateway are, cold starts included. Rows are
-kept by how old they are, of ten seconds, of a minute and of ten minutes, so that a month takes a few megabytes; what is
-asked for is cut from rows in proportion.
+Each workload has a tally. Requests are counted in histogram buckets as at an Envoy gateway, cold starts included. Counts
+are stored in rows of ten seconds, one minute and ten minutes, by age, so that a month takes a few megabytes. A query that
+covers part of a row counts it in proportion.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: Seconds of a row, and how many rows of that kind are kept: six hours, two days, thirty days.
+#: Seconds per row, and the number of rows kept: six hours, two days, thirty days.
 TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
-MINUTE: Final = 60
-#: The shortest time that a rate or a quantile of a history looks back.
-SHORTEST: Final = 60.0
+MINUTE_SECONDS: Final = 60
+#: Shortest range of a rate or a quantile in a history, in seconds.
+MIN_RANGE_SECONDS: Final = 60.0
 
 
 class Passed(NamedTuple):
-    """What was seen of a workload over some time: seconds times what is counted, and what there is at its end."""
+    """The state of a workload over a period: sums over time, then gauges at its end."""
 
-    #: Seconds in which a replica was ready or none was wanted, and those of them in which there was none.
+    #: Seconds in which a replica was ready or none was desired, and those of them without replicas.
     up: float = 0.0
     rest: float = 0.0
     replica_seconds: float = 0.0
@@ -44,19 +44,19 @@ class Passed(NamedTuple):
     gpu_seconds: float = 0.0
     cold_starts: float = 0.0
     concurrency: float = 0.0
-    #: Percent of the GPU in use times seconds of ready replicas.
+    #: GPU utilization in percent, times seconds of ready replicas.
     busy: float = 0.0
     ready: int = 0
     wanted: int = 0
-    #: Per replica, as the autoscaler compares them.
+    #: Per replica, as the autoscaler compares them: stable window, panic window, target.
     stable: float = math.nan
     panic: float = math.nan
     target: float = math.nan
 
 
-#: What a row has at its end; not a number where it is not known.
+#: Gauges at a row's end; NaN if unknown.
 GAUGES: Final = Passed._fields[-5:]
-#: What is added up over a row, in this order, before the buckets' own counts; the last are the sums of ``Passed``.
+#: Columns that are summed over a row, in this order, before the bucket counts; the last ones are the sums of ``Passed``.
 SUMS: Final = ("known", "requests", "failed", "seconds", "asked", "answered", *Passed._fields[:-5])
 _SUM: Final = {name: place for place, name in enumerate(SUMS)}
 _FIRST_BUCKET: Final = len(SUMS)
@@ -67,7 +67,7 @@ _REQUESTS, _FAILED, _SECONDS, _UP = (_SUM[name] for name in ("requests", "failed
 
 @dataclass(slots=True)
 class Tier:
-    """Rows of one length: closed ones, and the one that is being filled."""
+    """The rows of one length: closed ones, and the one that is being filled."""
 
     step: int
     rows: deque[tuple[float, float, Floats]]
@@ -76,11 +76,11 @@ class Tier:
     row: list[float] = field(default_factory=list)
 
     def fits(self, start: float) -> bool:
-        """Say whether a time belongs to the row that is being filled."""
+        """Return whether a time belongs to the row that is being filled."""
         return bool(self.row) and start // self.step == self.start // self.step
 
     def add(self, start: float, end: float, row: Sequence[float]) -> None:
-        """Add a shorter row to the one that is being filled, or begin another with it."""
+        """Add a shorter row to the one that is being filled, or start a new one with it."""
         if not self.fits(start):
             self.close()
             self.start, self.row = start, [0.0] * _COLUMNS
@@ -88,7 +88,7 @@ class Tier:
         self.row = [*map(add, self.row[:_FIRST_GAUGE], row[:_FIRST_GAUGE]), *row[_FIRST_GAUGE:]]
 
     def close(self) -> tuple[float, float, list[float]] | None:
-        """Keep what was filled, and return it if there is something."""
+        """Close the row that is being filled, and return it; None if there is none."""
         if not self.row:
             return None
         closed = (self.start, self.end, self.row)
@@ -99,19 +99,19 @@ class Tier:
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted of one workload. Times are seconds since 1970 and never go back."""
+    """The counts of one workload. Times are seconds since 1970 and never decrease."""
 
     tiers: tuple[Tier, ...] = field(
         default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS)
     )
-    #: What was counted since time passed last.
+    #: Counts since the last call of ``passed``.
     row: list[float] = field(default_factory=lambda: [0.0] * _COLUMNS)
-    #: Whether a request ended in the present minute, and whether one of them was answered.
+    #: True if a request ended in the present minute, and if one of them was answered.
     asked: bool = False
     answered: bool = False
 
     def request(self, seconds: float, *, failed: bool) -> None:
-        """Count a request that ended, with its response time at the gateway."""
+        """Count a completed request, with its response time at the gateway in seconds."""
         row = self.row
         row[_REQUESTS] += 1.0
         row[_SECONDS] += seconds
@@ -122,12 +122,12 @@ class Tally:
         else:
             self.answered = True
 
-    def passed(self, start: float, end: float, seen: Passed) -> None:
-        """Let time pass, at most to the end of a row of ten seconds. Requests counted since the last call belong to it."""
+    def passed(self, start: float, end: float, passed: Passed) -> None:
+        """Advance time, at most to the end of a ten-second row, and count the requests since the last call."""
         row, fine = self.row, self.tiers[0]
         row[_SUM["known"]] = end - start
-        row[_UP:_FIRST_BUCKET], row[_FIRST_GAUGE:] = seen[: -len(GAUGES)], seen[-len(GAUGES) :]
-        if end % MINUTE == 0.0:
+        row[_UP:_FIRST_BUCKET], row[_FIRST_GAUGE:] = passed[: -len(GAUGES)], passed[-len(GAUGES) :]
+        if end % MINUTE_SECONDS == 0.0:
             row[_SUM["asked"]], row[_SUM["answered"]] = float(self.asked), float(self.answered)
             self.asked = self.answered = False
         if not fine.fits(start):
@@ -138,44 +138,44 @@ class Tally:
         self.row = [0.0] * _COLUMNS
 
     def _close(self) -> None:
-        """Keep the row of ten seconds that is being filled, in the longer ones too."""
+        """Close the ten-second row that is being filled, and add it to the longer rows."""
         closed = self.tiers[0].close()
         if closed is not None:
             for tier in self.tiers[1:]:
                 tier.add(*closed)
 
     def gauge(self, name: str, when: float) -> float:
-        """Return a gauge as it was at a time; not a number where it is not known."""
-        place = _FIRST_GAUGE + GAUGES.index(name)
+        """Return a gauge at a time; NaN if unknown."""
+        column = _FIRST_GAUGE + GAUGES.index(name)
         fine = self.tiers[0]
         if fine.row and fine.start < when:
-            return fine.row[place]
+            return fine.row[column]
         for tier in self.tiers:
-            found = next((row for start, _, row in reversed(tier.rows) if start < when), None)
-            if found is not None:
-                return float(found[place])
+            values = next((row for start, _, row in reversed(tier.rows) if start < when), None)
+            if values is not None:
+                return float(values[column])
         return math.nan
 
     def rows(self) -> tuple[Floats, Floats, Floats]:
-        """Return starts, ends and rows, oldest first and each time once: the finest that are kept."""
-        found: list[tuple[float, float, Floats]] = []
+        """Return starts, ends and rows, oldest first and without overlap, each in the finest resolution that is kept."""
+        merged: list[tuple[float, float, Floats]] = []
         limit = math.inf
         for tier in self.tiers:
-            mine = [*tier.rows]
+            tier_rows = [*tier.rows]
             if tier.row:
-                mine.append((tier.start, tier.end, np.asarray(tier.row)))
-            kept = [_until(row, limit) for row in mine if row[0] < limit]
-            found = kept + found
-            if mine:
-                limit = min(limit, mine[0][0])
-        if not found:
+                tier_rows.append((tier.start, tier.end, np.asarray(tier.row)))
+            finer = [_until(row, limit) for row in tier_rows if row[0] < limit]
+            merged = finer + merged
+            if tier_rows:
+                limit = min(limit, tier_rows[0][0])
+        if not merged:
             return np.zeros(0), np.zeros(0), np.zeros((0, _COLUMNS))
-        starts, ends, rows = zip(*found, strict=True)
+        starts, ends, rows = zip(*merged, strict=True)
         return np.asarray(starts), np.asarray(ends), np.stack(rows)
 
 
 def _until(row: tuple[float, float, Floats], limit: float) -> tuple[float, float, Floats]:
-    """Return the part of a row before ``limit``, in proportion."""
+    """Return the part of a row before ``limit``, with sums in proportion."""
     start, end, values = row
     if end <= limit:
         return row
@@ -188,16 +188,16 @@ def _until(row: tuple[float, float, Floats], limit: float) -> tuple[float, float
 class Counted:
     """The tallies of all workloads, as a ``Source``."""
 
-    #: What brings the tallies up to the present before they are read.
+    #: Brings the tallies up to date before they are read.
     settle: Callable[[], None] = field(default=lambda: None)
     tallies: dict[Ref, Tally] = field(default_factory=dict)
 
     def tally(self, ref: Ref) -> Tally:
-        """Return a workload's tally, a new one where there is none."""
+        """Return a workload's tally, which is created if needed."""
         return self.tallies.setdefault(ref, Tally())
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
-        """Return what was counted of each workload."""
+        """Return the measurements of each workload."""
         self.settle()
         return {ref: self._measured(ref, start, end) for ref in refs}
 
@@ -208,96 +208,98 @@ class Counted:
         first, last = max(start, float(starts[0])), min(end, float(ends[-1]))
         low, high = _totals(starts, ends, rows, np.asarray([first, last]))
         total = high - low
-        of = {name: float(total[place]) for name, place in _SUM.items()}
+        sums = {name: float(total[place]) for name, place in _SUM.items()}
         counts = np.cumsum(total[_FIRST_BUCKET:_FIRST_GAUGE])
         bounds = [*ENVOY_BOUNDS, math.inf]
         return Measured(
             ref,
             first,
             last,
-            place="gateway" if of["requests"] else None,
-            requests=of["requests"],
-            failed=of["failed"],
-            total_seconds=of["seconds"],
+            place="gateway" if sums["requests"] else None,
+            requests=sums["requests"],
+            failed=sums["failed"],
+            total_seconds=sums["seconds"],
             buckets=tuple(Bucket(*pair) for pair in zip(bounds, map(float, counts), strict=True))
-            if of["requests"]
+            if sums["requests"]
             else (),
-            minutes_asked=of["asked"],
-            minutes_answered=of["answered"],
-            seconds_known=of["known"],
-            seconds_up=of["up"],
-            seconds_at_rest=of["rest"],
-            replica_seconds=of["replica_seconds"],
-            gpu_seconds=of["gpu_seconds"],
-            cold_starts=of["cold_starts"],
+            minutes_asked=sums["asked"],
+            minutes_answered=sums["answered"],
+            seconds_known=sums["known"],
+            seconds_up=sums["up"],
+            seconds_at_rest=sums["rest"],
+            replica_seconds=sums["replica_seconds"],
+            gpu_seconds=sums["gpu_seconds"],
+            cold_starts=sums["cold_starts"],
         )
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        """Return series with a point every ``step`` seconds; each looks back as long, a minute at least."""
+        """Return time series with a point every ``step`` seconds; each point covers one step, or at least a minute."""
         self.settle()
         starts, ends, rows = self.tallies.get(ref, Tally()).rows()
         if not len(starts):
             return History(ref)
         times = np.arange(start, end + step / 2, step)
-        back = max(step, SHORTEST)
+        back = max(step, MIN_RANGE_SECONDS)
         known = (times > starts[0]) & (times - back < ends[-1])
-        added = _totals(starts, ends, rows, times) - _totals(starts, ends, rows, times - back)
-        lasted = added[:, _SUM["known"]]
-        columns = {name: added[:, place] for name, place in _SUM.items()}
+        totals = _totals(starts, ends, rows, times) - _totals(starts, ends, rows, times - back)
+        seconds = totals[:, _SUM["known"]]
+        columns = {name: totals[:, place] for name, place in _SUM.items()}
         with np.errstate(divide="ignore", invalid="ignore"):
             series = {
-                "rate": columns["requests"] / lasted,
-                "failures": columns["failed"] / lasted,
-                "concurrency": columns["concurrency"] / lasted,
+                "rate": columns["requests"] / seconds,
+                "failures": columns["failed"] / seconds,
+                "concurrency": columns["concurrency"] / seconds,
                 "mean": columns["seconds"] / columns["requests"],
                 "gpu": columns["busy"] / columns["ready_seconds"],
             }
         if not rows[:, _SUM["gpu_seconds"]].any():
             del series["gpu"]
-        counts = np.cumsum(added[:, _FIRST_BUCKET:_FIRST_GAUGE], axis=1)
+        counts = np.cumsum(totals[:, _FIRST_BUCKET:_FIRST_GAUGE], axis=1)
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
             series[name] = quantiles(share, counts)
         place = np.searchsorted(starts, times, side="left") - 1
         for number, name in enumerate(GAUGES):
-            there = (place >= 0) & (times - back < ends[np.maximum(place, 0)])
-            series[name] = np.where(there, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
-        made = {
+            is_covered = (place >= 0) & (times - back < ends[np.maximum(place, 0)])
+            series[name] = np.where(is_covered, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
+        points_by_name = {
             name: tuple(
-                Point(float(time), float(value) if there and math.isfinite(value) else None)
-                for time, value, there in zip(times, values, known, strict=True)
+                Point(float(time), float(value) if is_covered and math.isfinite(value) else None)
+                for time, value, is_covered in zip(times, values, known, strict=True)
             )
             for name, values in series.items()
         }
-        told = {name: points for name, points in made.items() if any(point.value is not None for point in points)}
-        return History(ref, told)
+        known_series = {
+            name: points for name, points in points_by_name.items() if any(point.value is not None for point in points)
+        }
+        return History(ref, known_series)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return what the autoscaler last saw of each workload, per ready replica; an HPA has no panic window."""
+        """Return the load per ready replica that the autoscaler last measured; an HPA has no panic window and no value here."""
         self.settle()
-        found = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
+        tallies = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
         return {
             ref: tally.gauge("stable", when)
-            for ref, tally in found.items()
+            for ref, tally in tallies.items()
             if math.isfinite(tally.gauge("stable", when) + tally.gauge("panic", when))
         }
 
 
 def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
-    """Return what was added up of all sums until each time, straight between the rows' bounds."""
+    """Return the cumulative sums at each time, interpolated linearly within rows."""
     sums = rows[:, :_FIRST_GAUGE]
     before = np.concatenate([np.zeros((1, _FIRST_GAUGE)), np.cumsum(sums, axis=0)])
     place = np.searchsorted(starts, times, side="right") - 1
     inside = np.maximum(place, 0)
-    lasted = ends[inside] - starts[inside]
-    share = np.where(place < 0, 0.0, np.clip((times - starts[inside]) / np.where(lasted > 0, lasted, 1.0), 0.0, 1.0))
-    found: Floats = before[inside] + sums[inside] * share[:, None]
-    return found
+    lengths = ends[inside] - starts[inside]
+    share = np.where(place < 0, 0.0, np.clip((times - starts[inside]) / np.where(lengths > 0, lengths, 1.0), 0.0, 1.0))
+    totals: Floats = before[inside] + sums[inside] * share[:, None]
+    return totals
 
 
 def quantiles(share: float, counts: Floats) -> Floats:
-    """Return a quantile of each row of cumulative counts as Prometheus reckons it; not a number without any.
+    """Return a quantile of each row of cumulative counts as Prometheus computes it; NaN for a row without counts.
 
-    Between two bounds times are taken to lie evenly, above the last they are the last. Upstream: promql/quantile.go.
+    Values are interpolated linearly between bounds and capped at the last one. Upstream: promql/quantile.go.
     """
     bounds = np.asarray(ENVOY_BOUNDS)
     total = counts[:, -1]
@@ -311,5 +313,5 @@ def quantiles(share: float, counts: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         value = low + (bounds[inside] - low) * np.where(here > 0, (rank - below) / here, 1.0)
     value = np.where(place >= len(bounds), bounds[-1], value)
-    found: Floats = np.where(total > 0, value, np.nan)
-    return found
+    result: Floats = np.where(total > 0, value, np.nan)
+    return result

@@ -1,7 +1,7 @@
-"""A simulated cluster with all that a profile says a cluster has: ConfigMaps, controllers, classes, nodes, gateway.
+"""Objects that a profile expects in a cluster: ConfigMaps, controllers, priority classes, node resources, the gateway.
 
-The simulated cluster needs none of it to run services; ``doctor`` looks at it, and who tries it there should see what he
-would see on a cluster of that profile.
+The simulated cluster runs services without them. ``doctor`` checks for them, and should report the same as on a real
+cluster of that profile.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ KOURIER: Final = "kourier.ingress.networking.knative.dev"
 
 
 def furnish(cluster: Simulated, profile: Profile) -> None:
-    """Put into a simulated cluster what its profile says; what is there under the same name is replaced.
+    """Add the objects of a profile to a simulated cluster; existing objects of the same name are replaced.
 
-    Its one node is given the GPUs; a cluster that was made without one keeps the nodes that it has.
+    A cluster with a built-in node gets the profile's GPUs on it; a cluster without one keeps its nodes.
     """
     spec = profile.spec
     _serve(cluster, spec)
-    place = GATEWAYS[KOURIER]
+    gateway = GATEWAYS[KOURIER]
     host = (urlsplit(spec.metrics.prometheus).hostname or "").split(".")
     prometheus = (host[1], host[0]) if len(host) > 2 else None  # noqa: PLR2004 - name, namespace, svc
-    # In one order, so that each run gives the objects the same uids and versions.
-    for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, place[0], *(prometheus or ())[:1])):
+    # In a fixed order, so that each run gives the objects the same uids and versions.
+    for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, gateway[0], *(prometheus or ())[:1])):
         cluster.put(bare(NAMESPACE, namespace))
-    for item in (*_knative(spec), *_kserve(spec)):
-        cluster.put(item)
-    for namespace, name in (place, *([prometheus] if prometheus else ())):
+    for obj in (*_knative(spec), *_kserve(spec)):
+        cluster.put(obj)
+    for namespace, name in (gateway, *([prometheus] if prometheus else ())):
         cluster.put({**bare(SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
     for name, value in spec.scheduling.classes.items():
-        item = make_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
-        item["metadata"]["labels"] = (
+        obj = make_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
+        obj["metadata"]["labels"] = (
             {keys.APP_MANAGED_BY: "ebbtide"} if spec.scheduling.classes_owner == "ebbtide" else {}
         )
-        cluster.put(item)
+        cluster.put(obj)
     if spec.projects.quota == "kai":
         cluster.put(project.make_parent(spec.projects.parent_queue))
     if cluster.gpus:
@@ -70,8 +70,8 @@ def furnish(cluster: Simulated, profile: Profile) -> None:
 
 
 def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
-    """Let the API answer at the paths of what is there."""
-    there = {
+    """Set the API paths that a cluster of this profile serves."""
+    is_served = {
         "knative": spec.knative.installed,
         "kserve": spec.kserve.installed,
         "metrics-server": spec.metrics.metrics_server,
@@ -81,7 +81,7 @@ def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
     }
     for name, path in GROUPS.items():
         cluster.paths.pop(path, None)
-        if there[name]:
+        if is_served[name]:
             cluster.paths[path] = {"kind": "APIResourceList", "resources": []}
     cluster.paths.pop(CUSTOM_METRICS, None)
     if spec.metrics.adapter == "prometheus-adapter":
@@ -95,15 +95,15 @@ def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
 def _knative(spec: ProfileSpec) -> list[Object]:
     if not spec.knative.installed:
         return []
-    made = []
-    for part in MAPS:
-        data = dict(getattr(spec.knative, part))
-        if part == "network":
+    objects = []
+    for name in MAPS:
+        data = dict(getattr(spec.knative, name))
+        if name == "network":
             data.setdefault("ingress-class", KOURIER)
-        made.append({**bare(CONFIG_MAP, f"config-{part}", KNATIVE_NAMESPACE), "data": data})
-    made.append({**bare(CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
+        objects.append({**bare(CONFIG_MAP, f"config-{name}", KNATIVE_NAMESPACE), "data": data})
+    objects.append({**bare(CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
     names = [*CONTROLLERS, *([HPA_EXTENSION] if spec.knative.hpa else [])]
-    return [*made, *(_deployment(name, KNATIVE_NAMESPACE, spec.knative.version) for name in names)]
+    return [*objects, *(_deployment(name, KNATIVE_NAMESPACE, spec.knative.version) for name in names)]
 
 
 def _kserve(spec: ProfileSpec) -> list[Object]:
@@ -121,15 +121,18 @@ def _kserve(spec: ProfileSpec) -> list[Object]:
 
 
 def _deployment(name: str, namespace: str, version: str) -> Object:
-    item = bare(DEPLOYMENT, name, namespace)
-    item["metadata"]["labels"] = {VERSION_LABEL: f"{version}.0"}
-    item["spec"] = {"replicas": 1, "template": {"spec": {"containers": [{"name": name, "image": f"simulated/{name}"}]}}}
-    item["status"] = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}
-    return item
+    deployment = bare(DEPLOYMENT, name, namespace)
+    deployment["metadata"]["labels"] = {VERSION_LABEL: f"{version}.0"}
+    deployment["spec"] = {
+        "replicas": 1,
+        "template": {"spec": {"containers": [{"name": name, "image": f"simulated/{name}"}]}},
+    }
+    deployment["status"] = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+    return deployment
 
 
 def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
-    """Give the node what the pools advertise, and their labels."""
+    """Add the pools' advertised resources and labels to the node."""
     node = cluster.get(NODE, "node-1")
     labels = node["metadata"].setdefault("labels", {})
     for pool in pools:
@@ -144,9 +147,9 @@ def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
             labels[keys.GPU_REPLICAS] = str(pool.replicas)
         counts = backend.advertises(pool)
         if backend.quota is not None and backend.claims is None:
-            # A scheduler of the backend's own would count these.
+            # A dedicated scheduler of the backend would count these.
             counts = {**backend.quota(pool), **counts}
-        cluster.gpus |= {name: (pool.devices or 1) * each for name, each in counts.items()}
+        cluster.gpus |= {name: (pool.devices or 1) * count for name, count in counts.items()}
     allocatable = node["status"]["allocatable"]
     node["status"]["allocatable"] = {**allocatable, **{name: str(count) for name, count in cluster.gpus.items()}}
     cluster.put(node)

@@ -42,7 +42,7 @@ INACTIVE: Final = {
 
 
 def reconcile(state: State, namespace: str, name: str) -> None:
-    """Make the revision that a service's template asks for, unless the newest one is of that template."""
+    """Create the revision of a service's template, unless the newest revision has that template."""
     service = state.peek(KNATIVE, namespace, name)
     if service is None:
         return
@@ -53,27 +53,27 @@ def reconcile(state: State, namespace: str, name: str) -> None:
             refresh(state, namespace, name)
             return
     number = int(newest.rpartition("-")[2]) + 1 if newest else 1
-    made = make_revision(service, number)
-    revision = made["metadata"]["name"]
-    made["status"] = {"conditions": [state.condition("Ready", "Unknown", "Deploying")]}
-    state.write(REVISION, made)
+    revision = make_revision(service, number)
+    revision_name = revision["metadata"]["name"]
+    revision["status"] = {"conditions": [state.condition("Ready", "Unknown", "Deploying")]}
+    state.write(REVISION, revision)
     template = service["spec"]["template"]
-    _create_scaled(state, made, template)
-    state.note(service, "Normal", "Created", f'Created Revision "{revision}"')
+    _create_scaled(state, revision, template)
+    state.note(service, "Normal", "Created", f'Created Revision "{revision_name}"')
     status = {
-        "latestCreatedRevisionName": revision,
+        "latestCreatedRevisionName": revision_name,
         "url": f"http://{name}.{namespace}.{state.domain}",
         "observedGeneration": service["metadata"]["generation"],
     }
     state.set_status(KNATIVE, namespace, name, status)
     deadline = at(template, "metadata", "annotations", keys.PROGRESS_DEADLINE)
     seconds = (go_seconds(deadline) if deadline else None) or state.life.deadline
-    state.later(seconds, lambda: expire(state, namespace, revision))
+    state.later(seconds, lambda: expire(state, namespace, revision_name))
     if state.driver is None:
-        reconcile_pods(state, namespace, revision)
+        reconcile_pods(state, namespace, revision_name)
     else:
-        state.driver.revision_made(namespace, revision)
-        count_pods(state, namespace, revision)
+        state.driver.revision_made(namespace, revision_name)
+        count_pods(state, namespace, revision_name)
     refresh(state, namespace, name)
 
 
@@ -128,18 +128,18 @@ def _traffic(service: Object, newest: str, domain: str) -> Objects:
 
 
 def _retire(state: State, namespace: str, name: str) -> None:
-    """Set the routing state of a service's revisions, and scale those without traffic to zero; a driver does so itself."""
+    """Set the routing state of a service's revisions, and scale those without traffic to zero; a driver does that itself."""
     service = state.expect(KNATIVE, namespace, name).item
     serving = {row["revisionName"] for row in at(service, "status", "traffic", default=[])}
     serving.add(at(service, "status", "latestCreatedRevisionName"))
     for key in state.store.owned_by(service["metadata"]["uid"]):
         if key.kind != REVISION:
             continue
-        item = state.expect(REVISION, namespace, key.name).item
+        revision = state.expect(REVISION, namespace, key.name).item
         routing = "active" if key.name in serving else "reserve"
-        if at(item, "metadata", "labels", ROUTING) != routing:
-            item["metadata"]["labels"] = {**item["metadata"]["labels"], ROUTING: routing}
-            state.write(REVISION, item)
+        if at(revision, "metadata", "labels", ROUTING) != routing:
+            revision["metadata"]["labels"] = {**revision["metadata"]["labels"], ROUTING: routing}
+            state.write(REVISION, revision)
         deployment = state.peek(DEPLOYMENT, namespace, f"{key.name}-deployment")
         if routing == "reserve" and state.driver is None and deployment is not None and deployment["spec"]["replicas"]:
             deployment["spec"]["replicas"] = 0
@@ -151,7 +151,7 @@ def _retire(state: State, namespace: str, name: str) -> None:
 
 
 def _create_scaled(state: State, revision: Object, template: Object) -> None:
-    """Make a new revision's PodAutoscaler, its HPA where the class says so, and its Deployment with the initial scale."""
+    """Create a new revision's PodAutoscaler, its HPA if the class is hpa, and its Deployment with the initial scale."""
     low, high = bounds_of(revision)
     replicas = min(max(number_of(revision, keys.INITIAL_SCALE, 1), low), high)
     scaler = make_scaler(revision, replicas)
@@ -162,7 +162,7 @@ def _create_scaled(state: State, revision: Object, template: Object) -> None:
 
 
 def scale(state: State, namespace: str, revision: str, replicas: int) -> None:
-    """Set how many pods a revision should have, as an autoscaler does, within its bounds."""
+    """Set a revision's desired number of pods within its bounds, as an autoscaler does."""
     low, high = bounds_of(state.expect(REVISION, namespace, revision).item)
     replicas = min(max(replicas, low), high)
     state.set_status(POD_AUTOSCALER, namespace, revision, {"desiredScale": replicas})
@@ -171,7 +171,7 @@ def scale(state: State, namespace: str, revision: str, replicas: int) -> None:
 
 
 def follow_driver(state: State, namespace: str, revision: str, replicas: int, active: str, reason: str) -> None:
-    """Take over a driver's decision: the replicas, and a PodAutoscaler's condition Active with its reason."""
+    """Apply a driver's decision: the replicas, and the PodAutoscaler's condition Active with its reason."""
     if state.peek(REVISION, namespace, revision) is None:
         return
     scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
@@ -183,7 +183,7 @@ def follow_driver(state: State, namespace: str, revision: str, replicas: int, ac
 
 
 def follow_annotations(state: State, namespace: str, name: str) -> None:
-    """Take over scaling annotations that were set on a revision, as its reconciler does."""
+    """Apply scaling annotations that were set on a revision, as its reconciler does."""
     revision = state.peek(REVISION, namespace, name)
     scaler = state.peek(POD_AUTOSCALER, namespace, name)
     if revision is None or scaler is None:

@@ -1,4 +1,4 @@
-"""InferenceServices in Knative mode: the predictor's Knative Service, and the status that it gives.
+"""InferenceServices in Knative mode: the predictor's Knative Service, and the status derived from it.
 
 Upstream: kserve pkg/apis/serving/v1beta1/inference_service_status.go, pkg/controller/v1beta1/inferenceservice.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def reconcile(state: State, namespace: str, name: str) -> None:
-    """Make a predictor's Knative Service of an InferenceService, or remove it where the service is stopped."""
+    """Create or update the predictor's Knative Service of an InferenceService; delete it if the service is stopped."""
     service = state.peek(KSERVE, namespace, name)
     if service is None:
         return
@@ -33,18 +33,18 @@ def reconcile(state: State, namespace: str, name: str) -> None:
         return
     mode = at(service, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
     if mode not in {"Knative", "Serverless"}:
-        message = f"the simulated cluster makes no pods in KServe's {mode} mode"
+        message = f"the simulated cluster does not support KServe's {mode} mode and creates no pods"
         _set_unready(state, service, "NotSimulated", message)
         return
-    made, before = make_predictor(service), state.store.find(KNATIVE, namespace, predictor)
+    knative_service, before = make_predictor(service), state.store.find(KNATIVE, namespace, predictor)
     if before is not None:
-        made["status"] = before.item.get("status", {})
+        knative_service["status"] = before.item.get("status", {})
     try:
-        made = defaulted(KNATIVE, made, state.max_scale_limit)
+        knative_service = defaulted(KNATIVE, knative_service, state.max_scale_limit)
     except RefusedError as error:
         _set_unready(state, service, "ReconcileError", str(error))
         return
-    state.commit(KNATIVE, Held(made), before)
+    state.commit(KNATIVE, Held(knative_service), before)
 
 
 def _set_unready(state: State, service: Object, reason: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The life of pods, the readiness of the revisions that they belong to, and the removal of objects with what they own.
+"""The life of pods, the readiness of their revisions, and the removal of objects together with those they own.
 
 Upstream: k8s.io/kubernetes pkg/scheduler/framework/preemption (PodEligibleToPreemptOthers), pkg/controller/replicaset
 (slow retries of refused pods), pkg/controller (FailedCreate), pkg/kubelet (states of containers); knative.dev/serving
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ebbtide.sandbox.store import Place
     from ebbtide.translation.objects import Object
 
-#: Seconds between two attempts at a pod that was refused: the first, and the longest, each twice the one before.
+#: Seconds before the first and the longest retry of a refused pod; each delay is twice the one before.
 RETRY_SECONDS: Final = (5.0, 320.0)
-#: Seconds until waiting or refused pods are tried again where something left or came.
+#: Seconds until waiting or refused pods are retried after capacity changed.
 SOON_SECONDS: Final = 1.0
 
 
@@ -35,7 +35,7 @@ SOON_SECONDS: Final = 1.0
 
 
 def reconcile_pods(state: State, namespace: str, revision: str) -> None:
-    """Make the pods missing from a Deployment, and end those beyond its replicas; a driver does so itself."""
+    """Create a Deployment's missing pods, and end those beyond its replicas; a driver does that itself."""
     deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None or state.driver is not None:
         return
@@ -61,7 +61,7 @@ def refused_of(state: State, deployment: Object) -> list[tuple[str, str]]:
 
 
 def start(state: State, deployment: Object, revision: str, life: Life) -> str:
-    """Make a pod of a revision's Deployment, and return its name."""
+    """Create a pod of a revision's Deployment, and return its name."""
     owner = deployment["metadata"]["name"]
     name = f"{owner}-{digest(owner, 10)}-{digest(str(state.store.number()), 5)}"
     admit(state, make_pod(deployment, revision, name), life)
@@ -69,9 +69,9 @@ def start(state: State, deployment: Object, revision: str, life: Life) -> str:
 
 
 def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
-    """Make a pod, unless its priority class is unknown or a quota refuses it: then try again after a while.
+    """Create a pod, or retry later if its priority class is unknown or a quota refuses it.
 
-    ``seconds`` is how long the last attempt waited.
+    ``seconds`` is the delay before this attempt; 0 for the first one.
     """
     namespace, name = key = place_of(pod)
     pods = state.pods
@@ -85,7 +85,7 @@ def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
             state.note(owner, "Warning", "FailedCreate", f"Error creating: {message}")
             set_failure(state, owner, f'pods "{name}" is forbidden: {message}')
             if key not in pods.refused:
-                # The failure retired its revision, which gave it up.
+                # The failure retired its revision, which released the pod.
                 return
         if state.driver is not None:
             state.driver.pod_delayed(namespace, name)
@@ -108,7 +108,7 @@ def _class_refusal(state: State, pod: Object) -> str:
     chosen = at(pod, "spec", "priorityClassName")
     if chosen is None:
         return ""
-    values = {held.item["metadata"]["name"]: held.item["value"] for held in state.store.all(PRIORITY_CLASS)}
+    values = {stored.item["metadata"]["name"]: stored.item["value"] for stored in state.store.all(PRIORITY_CLASS)}
     if values and chosen not in values:
         return f"no PriorityClass with name {chosen} was found"
     pod["spec"]["priority"] = values.get(chosen, 0)
@@ -116,7 +116,7 @@ def _class_refusal(state: State, pod: Object) -> str:
 
 
 def _retry_refused(state: State, key: Place, seconds: float) -> None:
-    """Retry a refused pod after ``seconds``, instead of at the time planned before."""
+    """Retry a refused pod after ``seconds``; replaces the planned retry."""
     number = state.pods.attempts[key] = state.store.number()
 
     def attempt() -> None:
@@ -127,13 +127,13 @@ def _retry_refused(state: State, key: Place, seconds: float) -> None:
 
 
 def retry_refused_of(state: State, namespace: str) -> None:
-    """Try the refused pods of a namespace again soon: there is more room in a quota."""
+    """Retry the refused pods of a namespace soon, since a quota has more room."""
     for key in [key for key in state.pods.refused if key[0] == namespace]:
         _retry_refused(state, key, SOON_SECONDS)
 
 
 def give_up(state: State, key: Place) -> None:
-    """Try a refused pod no longer."""
+    """Stop retrying a refused pod."""
     pods = state.pods
     if pods.refused.pop(key, None) is not None:
         for records in (pods.attempts, pods.requests, pods.lives):
@@ -149,12 +149,12 @@ def _deployment_of(state: State, pod: Object) -> Object | None:
 
 
 def _schedule(state: State, key: Place, *, late: bool = False) -> None:
-    """Place a pod on a node, preempt others for it, or say why no node takes it."""
+    """Place a pod on a node, preempt others for it, or report why no node fits."""
     pods, pod = state.pods, _staying(state, key)
     if pod is None:
         pods.waiting.pop(key, None)
         return
-    nodes = {held.item["metadata"]["name"]: held.item for held in state.store.all(NODE)}
+    nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(NODE)}
     placement = scheduling.place(pod, nodes, pods.bound, may_preempt=not _is_being_made_room_for(state, pod))
     if placement.node:
         late = pods.waiting.pop(key, ABSENT) is not ABSENT or late
@@ -180,7 +180,7 @@ def _schedule(state: State, key: Place, *, late: bool = False) -> None:
 
 
 def _bind(state: State, key: Place, pod: Object, node: str, *, late: bool) -> None:
-    """Place a pod on a node; ``late`` says that it had to wait for it."""
+    """Place a pod on a node; ``late`` is true if it had to wait for one."""
     life = state.pods.lives[key]
     pod["spec"]["nodeName"] = node
     pod["status"] = {"phase": "Pending", "conditions": [state.condition("PodScheduled", "True")]}
@@ -200,7 +200,7 @@ def _staying(state: State, key: Place) -> Object | None:
 
 
 def _is_being_made_room_for(state: State, pod: Object) -> bool:
-    """Return whether a less important pod is leaving the node that was nominated for a pod."""
+    """Return whether a pod of lower priority is leaving the node that was nominated for a pod."""
     priority = at(pod, "spec", "priority", default=0)
     bound = state.pods.bound.get(at(pod, "status", "nominatedNodeName", default=""), {})
     leaving = (state.peek(POD, *key) for key, other in bound.items() if other.priority < priority)
@@ -209,11 +209,11 @@ def _is_being_made_room_for(state: State, pod: Object) -> bool:
 
 def _preempt(state: State, victim: Place, pod: Object, node: str) -> None:
     """Delete a pod to make room for another."""
-    item = _staying(state, victim)
-    if item is None:
+    victim_pod = _staying(state, victim)
+    if victim_pod is None:
         return
-    state.note(item, "Normal", "Preempted", f"Preempted by pod {pod['metadata']['uid']} on node {node}")
-    owner, revision = _deployment_of(state, item), at(item, "metadata", "labels", keys.KNATIVE_REVISION)
+    state.note(victim_pod, "Normal", "Preempted", f"Preempted by pod {pod['metadata']['uid']} on node {node}")
+    owner, revision = _deployment_of(state, victim_pod), at(victim_pod, "metadata", "labels", keys.KNATIVE_REVISION)
     leave(state, victim)
     if state.driver is not None:
         state.driver.pod_evicted(*victim)
@@ -222,7 +222,7 @@ def _preempt(state: State, victim: Place, pod: Object, node: str) -> None:
 
 
 def retry_waiting(state: State) -> None:
-    """Schedule waiting pods again soon: something left or came."""
+    """Schedule waiting pods soon, since capacity changed."""
     if state.pods.waiting and not state.pods.is_retry_due:
         state.pods.is_retry_due = True
         state.later(SOON_SECONDS, lambda: _schedule_waiting(state))
@@ -291,7 +291,7 @@ def _become_ready(state: State, key: Place) -> None:
 
 
 def leave(state: State, key: Place, seconds: float | None = None) -> None:
-    """Mark a pod for deletion; it is gone after ``seconds``, or after those of its life."""
+    """Mark a pod for deletion; it is gone after ``seconds``, by default after its life's ``end``."""
     pod = state.peek(POD, *key)
     if pod is None:
         return
@@ -309,11 +309,11 @@ def leave(state: State, key: Place, seconds: float | None = None) -> None:
 
 
 def drop(state: State, key: Place) -> None:
-    """Remove a pod, and free what it held."""
-    held = state.take_out(Key(POD, *key))
-    if held is None:
+    """Remove a pod, and free its resources."""
+    stored = state.take_out(Key(POD, *key))
+    if stored is None:
         return
-    pods, pod = state.pods, held.item
+    pods, pod = state.pods, stored.item
     pods.bound.get(at(pod, "spec", "nodeName", default=""), {}).pop(key, None)
     for records in (pods.requests, pods.lives, pods.waiting):
         records.pop(key, None)
@@ -334,16 +334,16 @@ def drop(state: State, key: Place) -> None:
 
 
 def remove(state: State, kind: Kind, namespace: str, name: str) -> None:
-    """Remove an object and what it owns; its pods leave in their time."""
+    """Remove an object and what it owns; its pods terminate over time."""
     if kind == POD:
         drop(state, (namespace, name))
         return
     if kind == REVISION and state.driver is not None:
         state.driver.revision_gone(namespace, name)
-    held = state.take_out(Key(kind, namespace, name))
-    if held is None:
+    stored = state.take_out(Key(kind, namespace, name))
+    if stored is None:
         return
-    uid = held.item["metadata"]["uid"]
+    uid = stored.item["metadata"]["uid"]
     for key in state.store.owned_by(uid):
         if key.kind == POD:
             leave(state, (key.namespace, key.name))
@@ -351,7 +351,7 @@ def remove(state: State, kind: Kind, namespace: str, name: str) -> None:
             remove(state, *key)
     state.store.disown(uid)
     if kind == DEPLOYMENT:
-        for refused in refused_of(state, held.item):
+        for refused in refused_of(state, stored.item):
             give_up(state, refused)
 
 
@@ -366,7 +366,7 @@ def alive_of(state: State, namespace: str, revision: str) -> Objects:
 
 
 def count_pods(state: State, namespace: str, revision: str) -> None:
-    """Count a revision's pods, and set the statuses of Deployment, PodAutoscaler and revision by them."""
+    """Count a revision's pods, and update the statuses of its Deployment, PodAutoscaler and the revision."""
     deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None:
         return
@@ -378,9 +378,9 @@ def count_pods(state: State, namespace: str, revision: str) -> None:
     scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
     desired = at(scaler, "status", "desiredScale", default=replicas) if state.driver is not None else replicas
     state.set_status(POD_AUTOSCALER, namespace, revision, {"actualScale": ready, "desiredScale": desired})
-    item = state.expect(REVISION, namespace, revision).item
-    before = at(item, "status", "conditions", 0, "status")
-    conditions = item["status"]["conditions"]
+    revision_obj = state.expect(REVISION, namespace, revision).item
+    before = at(revision_obj, "status", "conditions", 0, "status")
+    conditions = revision_obj["status"]["conditions"]
     if ready >= replicas and (before == "Unknown" or (replicas and before == "False")):
         conditions = [state.condition("Ready", "True"), state.condition("Active", "True")]
     elif before == "True":
@@ -388,17 +388,17 @@ def count_pods(state: State, namespace: str, revision: str) -> None:
             (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
             conditions[1],
         )
-        conditions = kept(item, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
+        conditions = kept(revision_obj, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
     counted = {"actualReplicas": ready, "desiredReplicas": replicas, "conditions": conditions}
     state.set_status(REVISION, namespace, revision, counted)
     if before != at(conditions, 0, "status"):
-        service = item["metadata"]["labels"][keys.KNATIVE_SERVICE]
+        service = revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE]
         seconds = 0.0 if before == "False" else state.life.route
         state.later(seconds, lambda: state.on_readiness(namespace, service))
 
 
 def set_failure(state: State, deployment: Object, message: str) -> None:
-    """Set on a Deployment why its pods are refused; without a message they no longer are."""
+    """Set a Deployment's ReplicaFailure condition; an empty message removes it."""
     before = at(deployment, "status", "conditions", default=[])
     if not message and not before:
         return
@@ -411,7 +411,7 @@ def set_failure(state: State, deployment: Object, message: str) -> None:
 
 
 def expire(state: State, namespace: str, revision: str) -> None:
-    """Let a revision fail that is not ready by its deadline, with the reason of its first pod if that waits for one."""
+    """Fail a revision that is not ready by its deadline, with the waiting reason of its first pod, if any."""
     if at(state.peek(REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
         return
     pod = next(iter(alive_of(state, namespace, revision)), None)
@@ -421,10 +421,10 @@ def expire(state: State, namespace: str, revision: str) -> None:
 
 
 def _fail(state: State, namespace: str, revision: str, reason: str, message: str) -> None:
-    """Set why a revision that was not ready yet is not; it may become ready all the same."""
-    item = state.peek(REVISION, namespace, revision)
-    if item is None or at(item, "status", "conditions", 0, "status") == "True":
+    """Set the failure reason of a revision that is not ready; it may still become ready later."""
+    revision_obj = state.peek(REVISION, namespace, revision)
+    if revision_obj is None or at(revision_obj, "status", "conditions", 0, "status") == "True":
         return
-    conditions = kept(item, [state.condition("Ready", "False", reason, message)])
+    conditions = kept(revision_obj, [state.condition("Ready", "False", reason, message)])
     state.set_status(REVISION, namespace, revision, {"conditions": conditions})
-    state.on_readiness(namespace, item["metadata"]["labels"][keys.KNATIVE_SERVICE])
+    state.on_readiness(namespace, revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE])

@@ -1,4 +1,4 @@
-"""A workload and its revisions' replicas: the simulator's engine on one side, the cluster's pods on the other."""
+"""A workload and its revisions' replicas, which connect the simulator's engine with the cluster's pods."""
 
 from __future__ import annotations
 
@@ -28,67 +28,67 @@ if TYPE_CHECKING:
     from ebbtide.slo.source import Ref
     from ebbtide.translation.objects import Object
 
-#: Seconds that the pods of a revision stay which is no more.
-LEFT: Final = 2.0
-#: The sum of the revisions' percent, by which requests are drawn.
-_SPLIT: Final = 100
+#: Seconds until the pods of a deleted revision are gone.
+END_SECONDS: Final = 2.0
+#: The sum of the routes' percentages, among which requests are distributed.
+_PERCENT_TOTAL: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """The traffic of a service, its server, and the start-up time of its pods."""
+    """The simulated behavior of a service: its traffic, its server, and the start-up time of its pods."""
 
     traffic: str = "diurnal:0.2rps..2rps,1h,20m"
     server: str = "lognormal:median=300ms,sigma=0.5"
     start_up: StartUp = field(default_factory=lambda: StartUp(schedule=1.0, pull=2.0, load=3.0, ready=0.0))
-    #: The path of requests, as logs show it.
+    #: The request path that appears in logs.
     path: str = "/predict"
 
 
 class Stage(Protocol):
-    """The surroundings of a workload: ``ebbtide.sandbox.world.World``."""
+    """The environment of a workload: ``ebbtide.sandbox.world.World``."""
 
     cluster: Simulated
     #: The start of time, in seconds since 1970.
     origin: float
-    #: True if requests are noted in pods' logs.
+    #: True if requests are written to pods' logs.
     logging: bool
-    #: The replicas that each pod belongs to.
+    #: The revision that each pod belongs to.
     owners: dict[Place, Replicas]
 
 
 @dataclass(slots=True)
 class Workload:
-    """One Knative Service: its revisions, where its requests go, and who sends them."""
+    """A Knative Service: its revisions, its routes, and the sender of its requests."""
 
     world: Stage
     ref: Ref
-    behaviour: Behaviour
+    behavior: Behaviour
     server: Server
     tally: Tally
-    #: The server's container, and the metric's name that its HPA reads.
+    #: The server's container, and the name of the metric that its HPA reads.
     container: str = ""
     metric: str = ""
     revisions: dict[str, Replicas] = field(default_factory=dict)
-    #: Where requests go, with percent; empty while it is not ready.
+    #: Routes with percentages; empty until a revision is ready.
     routes: tuple[tuple[Replicas, int], ...] = ()
     sender: Sender | None = None
     sent: int = 0
-    # Since what was counted was passed on: when that was, and seconds up, at rest, and of requests in flight.
-    counted: int = 0
-    up: float = 0.0
-    rest: float = 0.0
-    flying: float = 0.0
+    # Since the last call of ``count``: its time, and seconds up, scaled to zero, and of requests in flight.
+    counted_at: int = 0
+    up_seconds: float = 0.0
+    zero_seconds: float = 0.0
+    in_flight_seconds: float = 0.0
 
     def send(self, until: int) -> None:
-        """Let the requests come that do until a time of the world."""
+        """Send the requests that are due until a time of the world."""
         if self.sender is None:
             return
         times, work = self.sender.until(until)
         if not times:
             return
         if not self.routes:
-            # The gateway knows no way.
+            # Without a route, the gateway answers with an error.
             for _ in times:
                 self.tally.request(0.0, failed=True)
         elif len(self.routes) == 1:
@@ -97,108 +97,122 @@ class Workload:
             self._split(times, work)
 
     def _split(self, times: list[int], work: list[int]) -> None:
-        for time, takes in zip(times, work, strict=True):
+        for time, duration in zip(times, work, strict=True):
             self.sent += 1
-            left = engine.draw(self.sender.seed if self.sender else 0, engine.Stream.PICK, self.sent, _SPLIT)
+            remaining = engine.draw(
+                self.sender.seed if self.sender else 0, engine.Stream.PICK, self.sent, _PERCENT_TOTAL
+            )
             for replicas, percent in self.routes:
-                left -= percent
-                if left < 0:
-                    replicas.feed((time,), (takes,))
+                remaining -= percent
+                if remaining < 0:
+                    replicas.feed((time,), (duration,))
                     break
 
     def step(self, until: int) -> None:
-        """Let a second pass."""
-        ready = wanted = flying = 0
+        """Advance one second."""
+        ready = desired = in_flight = 0
         for replicas in [*self.revisions.values()]:
             running = replicas.engine
             replicas.step(until)
             ready += running.ready
-            wanted += running.replicas
-            flying += running.in_flight
-        self.up += 1.0 if ready or not wanted else 0.0
-        self.rest += 0.0 if ready or wanted else 1.0
-        self.flying += flying
+            desired += running.replicas
+            in_flight += running.in_flight
+        self.up_seconds += 1.0 if ready or not desired else 0.0
+        self.zero_seconds += 0.0 if ready or desired else 1.0
+        self.in_flight_seconds += in_flight
 
     def count(self, now: int) -> None:
-        """Pass on what was counted until a time of the world."""
-        if now == self.counted:
+        """Pass the counts until a time of the world to the tally."""
+        if now == self.counted_at:
             return
-        pods = ready_seconds = busy = gpus = 0.0
-        cold = ready = wanted = 0
+        pod_seconds = ready_seconds = busy_seconds = gpu_seconds = 0.0
+        cold_starts = ready = desired = 0
         for replicas in self.revisions.values():
             replicas.engine.step(now - replicas.created)
-            of_pods, of_ready, of_busy, started = replicas.passed()
-            pods += of_pods
-            ready_seconds += of_ready
-            gpus += of_pods * replicas.gpus
-            busy += of_busy if replicas.gpus else 0.0
-            cold += started
+            new_pod_seconds, new_ready_seconds, new_busy_seconds, new_cold_starts = replicas.passed()
+            pod_seconds += new_pod_seconds
+            ready_seconds += new_ready_seconds
+            gpu_seconds += new_pod_seconds * replicas.gpus
+            busy_seconds += new_busy_seconds if replicas.gpus else 0.0
+            cold_starts += new_cold_starts
             ready += replicas.engine.ready
-            wanted += replicas.engine.replicas
-        main = max(self.routes, key=lambda route: route[1], default=(None, 0))[0]
-        compared = main.compared() if main is not None else (math.nan, math.nan, math.nan)
+            desired += replicas.engine.replicas
+        main_replicas = max(self.routes, key=lambda route: route[1], default=(None, 0))[0]
+        compared = main_replicas.compared() if main_replicas is not None else (math.nan, math.nan, math.nan)
         origin = self.world.origin
         self.tally.passed(
-            origin + self.counted / SECOND,
+            origin + self.counted_at / SECOND,
             origin + now / SECOND,
-            Passed(self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, wanted, *compared),
+            Passed(
+                self.up_seconds,
+                self.zero_seconds,
+                pod_seconds,
+                ready_seconds,
+                gpu_seconds,
+                cold_starts,
+                self.in_flight_seconds,
+                busy_seconds,
+                ready,
+                desired,
+                *compared,
+            ),
         )
-        self.counted = now
-        self.up = self.rest = self.flying = 0.0
+        self.counted_at = now
+        self.up_seconds = self.zero_seconds = self.in_flight_seconds = 0.0
 
 
 class Replicas:
-    """A revision that is scaled. The engine's times are whole nanoseconds since the world's ``created``."""
+    """A scaled revision. The engine's times are whole nanoseconds since the world's ``created``."""
 
     def __init__(self, workload: Workload, name: str, setting: Setting, *, created: int, gpus: float) -> None:
-        """Stand ready without replicas; ``gpus`` is what one of them has."""
+        """Prepare a revision without replicas; ``gpus`` is the number of GPUs per replica."""
         self.workload = workload
         self.cluster, self.namespace = workload.world.cluster, workload.ref.namespace
         self.name = name
         self.setting = setting
         self.created = created
         self.gpus = gpus
-        #: The cluster's pods by the engine's numbers, and the other way around.
+        #: The cluster's pods by the engine's numbers, and the reverse.
         self.pods: dict[int, str] = {}
         self.numbers: dict[str, int] = {}
         self.engine: engine.Knative | engine.Horizontal
-        self._at_once = False
-        self._said: tuple[int, str, str] = (-1, "", "")
-        self._hpa_said: tuple[int | None, int] = (None, -1)
+        self._is_settled = False
+        self._reported: tuple[int, str, str] = (-1, "", "")
+        self._reported_hpa: tuple[int | None, int] = (None, -1)
         self._sums = (0, 0, 0)
         self._cold_starts = 0
 
     def begin(self, drawn: engine.Inputs, *, settled: bool) -> None:
-        """Make the engine: of a workload that has been idle for long and has its least pods, or of a new revision."""
-        self._at_once = settled
+        """Create the engine: ``settled`` for a long-idle workload at its minimum replicas, otherwise for a new revision."""
+        self._is_settled = settled
         kind = engine.Knative if self.setting.hpa is None else engine.Horizontal
         kind(self.setting, drawn, self, new=not settled)
-        self._at_once = False
+        self._is_settled = False
 
     # Calls of the engine.
 
     def attached(self, simulation: engine.Simulation) -> None:
-        """Take the engine on: it reports its first pods while it is made."""
+        """Store the engine, which reports its first pods while it is being constructed."""
         assert isinstance(simulation, engine.Knative | engine.Horizontal)
         self.engine = simulation
 
     def request_closed(self, closed: engine.Closed) -> None:
-        """Count a request, and note it in its pod's log."""
+        """Count a request, and write it to its pod's log."""
         seconds = (closed.ended - closed.arrived) / SECOND
         self.workload.tally.request(seconds, failed=closed.lost)
         world, pod = self.workload.world, self.pods.get(closed.pod)
         if pod is not None and world.logging:
-            told = f"POST {self.workload.behaviour.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"
-            line = f"{stamp(self._absolute(closed.ended))} {told}"
+            request_text = f"POST {self.workload.behavior.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"
+            line = f"{stamp(self._absolute(closed.ended))} {request_text}"
             self.cluster.say(self.namespace, pod, self.workload.container, line)
 
     def ticked(self, bound: int) -> None:
-        """Note nothing: what ticks decide is read once a second."""
+        """Do nothing: decisions are read once per second."""
 
     def pod_made(self, pod: engine.Pod) -> None:
-        """Make a pod in the cluster that takes as long as the engine's."""
-        seconds = 0.0 if self._at_once else (pod.life - pod.born) / SECOND
-        start_up = self.workload.behaviour.start_up
+        """Create a pod in the cluster with the engine's start-up time."""
+        seconds = 0.0 if self._is_settled else (pod.life - pod.born) / SECOND
+        start_up = self.workload.behavior.start_up
         schedule = min(start_up.schedule, seconds)
         pull = min(start_up.pull, seconds - schedule)
         life = Life(schedule=schedule, pull=pull, start=seconds - schedule - pull, end=math.inf)
@@ -211,15 +225,15 @@ class Replicas:
             self.engine.hold(pod.number)
 
     def pod_ready(self, pod: engine.Pod) -> None:
-        """Note nothing: the cluster's pod took as long."""
+        """Do nothing: the cluster's pod has the same start-up time."""
 
     def pod_deleted(self, pod: engine.Pod) -> None:
-        """Let the cluster's pod go."""
+        """Delete the cluster's pod."""
         with self._moment(self.engine.now):
             self.cluster.end_pod(self.namespace, self.pods[pod.number])
 
     def pod_ended(self, pod: engine.Pod) -> None:
-        """Let the cluster's pod be gone."""
+        """Remove the cluster's deleted pod."""
         name = self.pods.pop(pod.number)
         del self.numbers[name]
         self.workload.world.owners.pop((self.namespace, name), None)
@@ -235,93 +249,95 @@ class Replicas:
             self.engine.hold(number)
 
     def placed(self, pod: str, ready: float) -> None:
-        """Let a pod be ready then, in seconds since 1970."""
+        """Set the time at which a delayed pod becomes ready, in seconds since 1970."""
         life = round((ready - self.workload.world.origin) * SECOND) - self.created
         self.engine.release(self.numbers[pod], life)
 
     def reconfigure(self, setting: Setting) -> None:
-        """Go by other annotations. Raises ValueError for those that have no meaning, or ask for another autoscaler."""
+        """Apply changed annotations. Raises ValueError if they are invalid or change the autoscaler's class."""
         if setting == self.setting:
             return
         if (setting.hpa is None) != (self.setting.hpa is None):
-            raise ValueError("a revision keeps its autoscaler's class")
+            raise ValueError("the autoscaler class of a revision cannot be changed")
         self.setting = setting
         self.engine.reconfigure(setting)
 
     def reach(self, *, reachable: bool) -> None:
-        """Go by whether a route leads to it."""
+        """Set whether a route leads to the revision."""
         revision = replace(self.setting.revision, reachable=reachable)
         if self.setting.hpa is None:
             self.reconfigure(replace(self.setting, revision=revision))
         elif revision != self.setting.revision:
-            # Knative's class hpa knows no reachability, and its Deployment stays as it is.
+            # Knative's class hpa ignores reachability, and leaves the Deployment unchanged.
             self.setting = replace(self.setting, revision=revision)
 
     def end(self) -> None:
-        """Let all pods go."""
+        """Delete all pods."""
         for name in self.pods.values():
             self.workload.world.owners.pop((self.namespace, name), None)
-            self.cluster.end_pod(self.namespace, name, LEFT)
+            self.cluster.end_pod(self.namespace, name, END_SECONDS)
 
     # Time.
 
     def feed(self, times: Sequence[int], work: Sequence[int]) -> None:
-        """Let requests come, at times of the world."""
+        """Add requests, at times of the world."""
         self.engine.feed([time - self.created for time in times], work)
 
     def step(self, until: int) -> None:
-        """Let time pass up to ``until`` of the world, and tell the cluster what is decided."""
-        running, until = self.engine, until - self.created
-        running.step(until)
-        said = (running.replicas, "True", "")
-        if isinstance(running, engine.Knative):
-            said = (running.replicas, *running.active)
-        if said != self._said:
-            self._said = said
+        """Advance to a time of the world, and apply the autoscaler's decisions to the cluster."""
+        simulation, until = self.engine, until - self.created
+        simulation.step(until)
+        decision = (simulation.replicas, "True", "")
+        if isinstance(simulation, engine.Knative):
+            decision = (simulation.replicas, *simulation.active)
+        if decision != self._reported:
+            self._reported = decision
             with self._moment(until):
-                self.cluster.scaled(self.namespace, self.name, *said)
-        if isinstance(running, engine.Horizontal) and running.average is not None:
-            self._tell_hpa(running.average, running.replicas, until)
+                self.cluster.scaled(self.namespace, self.name, *decision)
+        if isinstance(simulation, engine.Horizontal) and simulation.average is not None:
+            self._tell_hpa(simulation.average, simulation.replicas, until)
 
     def _tell_hpa(self, average: int, replicas: int, until: int) -> None:
-        if (average, replicas) == self._hpa_said:
+        if (average, replicas) == self._reported_hpa:
             return
-        self._hpa_said = (average, replicas)
+        self._reported_hpa = (average, replicas)
         assert self.setting.hpa is not None
-        of = self.setting.hpa.metrics[0]
+        metric = self.setting.hpa.metrics[0]
         value = f"{average // 1000}" if average % 1000 == 0 else f"{average}m"
         current: Object = {
             "type": "Pods",
             "pods": {"metric": {"name": self.workload.metric}, "current": {"averageValue": value}},
         }
-        if isinstance(of, hpa.Resource):
-            told = {"averageUtilization": average // 10, "averageValue": f"{average}m"}
-            current = {"type": "Resource", "resource": {"name": "cpu", "current": told}}
+        if isinstance(metric, hpa.Resource):
+            utilization = {"averageUtilization": average // 10, "averageValue": f"{average}m"}
+            current = {"type": "Resource", "resource": {"name": "cpu", "current": utilization}}
         status = {"currentReplicas": replicas, "desiredReplicas": replicas, "currentMetrics": [current]}
         with self._moment(until):
             self.cluster.set_status(HPA, self.namespace, self.name, status)
 
     def passed(self) -> tuple[float, float, float, int]:
-        """Return what came since the last call: seconds of pods and of ready ones, percent times seconds in use, cold starts."""
+        """Return sums since the last call: pod seconds, ready seconds, utilization percent times seconds, cold starts."""
         sums = self.engine.sums
         now = (sums.pods, sums.ready, sums.utilization)
-        pods, ready, busy = ((new - old) / SECOND for new, old in zip(now, self._sums, strict=True))
+        pod_seconds, ready_seconds, busy_seconds = (
+            (new - old) / SECOND for new, old in zip(now, self._sums, strict=True)
+        )
         self._sums = now
-        started, self._cold_starts = self.engine.cold_starts - self._cold_starts, self.engine.cold_starts
-        return pods, ready, busy, started
+        cold_starts, self._cold_starts = self.engine.cold_starts - self._cold_starts, self.engine.cold_starts
+        return pod_seconds, ready_seconds, busy_seconds, cold_starts
 
     def compared(self) -> tuple[float, float, float]:
-        """Return what the autoscaler compares per replica: over the stable and the panic window, and the target."""
-        running = self.engine
-        if isinstance(running, engine.Horizontal):
-            of = self.setting.hpa.metrics[0] if self.setting.hpa is not None and self.setting.hpa.metrics else None
-            value = math.nan if running.average is None else running.average / 1000
-            if isinstance(of, hpa.Resource):
-                return value * 100, math.nan, float(of.average_utilization or math.nan)
-            return value, math.nan, of.average_value / 1000 if isinstance(of, hpa.Pods) else math.nan
-        stable, panic = running.averages
-        ready = max(1, running.ready)
-        return stable / ready, panic / ready, running.spec.target_value
+        """Return the values that the autoscaler compares per replica: stable window, panic window, and target."""
+        simulation = self.engine
+        if isinstance(simulation, engine.Horizontal):
+            metric = self.setting.hpa.metrics[0] if self.setting.hpa is not None and self.setting.hpa.metrics else None
+            value = math.nan if simulation.average is None else simulation.average / 1000
+            if isinstance(metric, hpa.Resource):
+                return value * 100, math.nan, float(metric.average_utilization or math.nan)
+            return value, math.nan, metric.average_value / 1000 if isinstance(metric, hpa.Pods) else math.nan
+        stable, panic = simulation.averages
+        ready = max(1, simulation.ready)
+        return stable / ready, panic / ready, simulation.spec.target_value
 
     def _moment(self, time: int) -> AbstractContextManager[None]:
         return self.cluster.moment(self._absolute(time))

@@ -1,8 +1,8 @@
-"""The room for a pod: the node that takes it, the pods that it preempts, and the quotas that admit or refuse it.
+"""The scheduling and admission of a pod: the node it fits on, the pods it preempts, and the quotas that admit or refuse it.
 
-As much of the default scheduler as a demonstration meets: resources, node selectors and required node affinity, taints,
-preemption of lower priorities; of a quota its ``hard`` and its scope by priority class. Upstream: k8s.io/kubernetes
-pkg/scheduler/framework/types.go (FitError's words, its reasons sorted as text), pkg/scheduler/framework/preemption
+Covers the parts of the default scheduler that a demonstration needs: resources, node selectors and required node affinity,
+taints, and preemption of lower priorities; of a quota, ``hard`` and the scope by priority class. Upstream: k8s.io/kubernetes
+pkg/scheduler/framework/types.go (FitError's message, its reasons sorted as text), pkg/scheduler/framework/preemption
 (candidates), plugin/pkg/admission/resourcequota (the message about an exceeded quota).
 """
 
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
 UNHELPFUL: Final = "Preemption is not helpful for scheduling"
 NO_VICTIMS: Final = "No preemption victims found for incoming pod"
-#: Resources that are counted with a request's prefix in a quota, and those that are not.
+#: Resources that a quota may name without the prefix ``requests.``.
 _BARE: Final = {"cpu", "memory", "ephemeral-storage"}
 _UNITS: Final = (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A node for a pod; or none and why, with those that must go first and from where."""
+    """The node for a pod; or the reason why none fits, and the pods to preempt on a nominated node."""
 
     node: str = ""
     message: str = ""
-    #: The namespace and name of each.
+    #: Namespace and name of each pod to preempt.
     victims: tuple[tuple[str, str], ...] = ()
     nominated: str = ""
 
 
 def place(
-    pod: Object, nodes: Mapping[str, Object], on: Mapping[str, Mapping[tuple[str, str], Bound]], *, may_preempt: bool
+    pod: Object, nodes: Mapping[str, Object], bound: Mapping[str, Mapping[tuple[str, str], Bound]], *, may_preempt: bool
 ) -> Placement:
-    """Return where a pod goes: the node with most left of what it asks for, by name among equals.
+    """Choose a node for a pod: the fitting node with the most free resources, by name among equals.
 
-    ``on`` has the pods of each node. Where none has room and ``may_preempt``, the node that loses the least is
-    nominated: the lowest priorities, then the fewest pods.
+    ``bound`` has the pods of each node. If no node fits and ``may_preempt`` is set, the node with the least important
+    victims is nominated: the lowest priorities, then the lowest number of pods.
     """
-    wanted, priority = asked(pod), at(pod, "spec", "priority", default=0)
+    requests, priority = asked(pod), at(pod, "spec", "priority", default=0)
     reasons: Counter[str] = Counter()
     roomy: list[tuple[float, str]] = []
     candidates: list[tuple[int, int, str, tuple[tuple[str, str], ...]]] = []
@@ -63,19 +63,19 @@ def place(
             reasons[unfit] += 1
             hopeless += 1
             continue
-        held = on.get(name, {})
-        left = _left(node, held.values())
-        lacking = [resource for resource in wanted if wanted[resource] > left.get(resource, 0.0)]
-        if not lacking:
-            scarce = [left[resource] - amount for resource, amount in wanted.items() if "/" in resource]
-            roomy.append((-(scarce[0] if scarce else left.get("cpu", 0.0)), name))
+        bound_pods = bound.get(name, {})
+        free = _left(node, bound_pods.values())
+        insufficient = [resource for resource in requests if requests[resource] > free.get(resource, 0.0)]
+        if not insufficient:
+            scarce = [free[resource] - amount for resource, amount in requests.items() if "/" in resource]
+            roomy.append((-(scarce[0] if scarce else free.get("cpu", 0.0)), name))
             continue
-        reasons.update(f"Insufficient {resource}" for resource in lacking)
-        victims = _victims(node, held, wanted, priority)
+        reasons.update(f"Insufficient {resource}" for resource in insufficient)
+        victims = _victims(node, bound_pods, requests, priority)
         if victims:
-            worst = max(held[victim].priority for victim in victims)
+            worst = max(bound_pods[victim].priority for victim in victims)
             candidates.append((worst, len(victims), name, victims))
-        elif any(wanted[resource] > _capacity(node).get(resource, 0.0) for resource in lacking):
+        elif any(requests[resource] > _capacity(node).get(resource, 0.0) for resource in insufficient):
             hopeless += 1
     if roomy:
         return Placement(node=min(roomy)[1])
@@ -84,8 +84,8 @@ def place(
         _, _, nominated, victims = min(candidates)
         return Placement(message=message, victims=victims, nominated=nominated)
     tried = {UNHELPFUL: hopeless, NO_VICTIMS: len(nodes) - hopeless}
-    told = _list({reason: number for reason, number in tried.items() if number})
-    return Placement(message=f"{message} preemption: 0/{len(nodes)} nodes are available: {told}.")
+    outcomes = _list({reason: number for reason, number in tried.items() if number})
+    return Placement(message=f"{message} preemption: 0/{len(nodes)} nodes are available: {outcomes}.")
 
 
 def _list(reasons: Mapping[str, int]) -> str:
@@ -97,17 +97,17 @@ def _capacity(node: Object) -> dict[str, float]:
     return {name: (quantities.nano(amount) or 0) / quantities.NANO for name, amount in allocatable.items()}
 
 
-def _left(node: Object, held: Any) -> dict[str, float]:
-    left = _capacity(node)
-    for bound in held:
+def _left(node: Object, bound_pods: Any) -> dict[str, float]:
+    free = _capacity(node)
+    for bound in bound_pods:
         for resource, amount in bound.asked.items():
-            left[resource] = left.get(resource, 0.0) - amount
-    # Cores are counted to the thousandth.
-    return {resource: round(amount, 3) for resource, amount in left.items()}
+            free[resource] = free.get(resource, 0.0) - amount
+    # CPU amounts have a resolution of 1/1000 core.
+    return {resource: round(amount, 3) for resource, amount in free.items()}
 
 
 def _unfit(pod: Object, node: Object) -> str:
-    """Return why a node can never take a pod, even if it is empty."""
+    """Return why a node can never take a pod, even without other pods, or an empty string."""
     if at(node, "spec", "unschedulable"):
         return "node(s) were unschedulable"
     for taint in at(node, "spec", "taints", default=[]):
@@ -151,32 +151,34 @@ def matches(row: Object, labels: Mapping[str, str]) -> bool:
 
 
 def _victims(
-    node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[str, float], priority: int
+    node: Object, bound_pods: Mapping[tuple[str, str], Bound], requests: Mapping[str, float], priority: int
 ) -> tuple[tuple[str, str], ...]:
-    """Return the pods of lower priority that make room, as few and as low as do; none where they cannot."""
-    staying = {key: bound for key, bound in held.items() if bound.priority >= priority}
-    leaving = sorted((key for key in held if key not in staying), key=lambda key: (-held[key].priority, key))
-    if not _fits(node, staying, wanted):
+    """Return the pods of lower priority to preempt, as few and as unimportant as possible; none if that is not enough."""
+    staying = {key: bound for key, bound in bound_pods.items() if bound.priority >= priority}
+    leaving = sorted(
+        (key for key in bound_pods if key not in staying), key=lambda key: (-bound_pods[key].priority, key)
+    )
+    if not _fits(node, staying, requests):
         return ()
-    # As many as possible stay, the most important first.
+    # Keep as many as possible, the most important first.
     for key in leaving:
-        if _fits(node, {**staying, key: held[key]}, wanted):
-            staying[key] = held[key]
+        if _fits(node, {**staying, key: bound_pods[key]}, requests):
+            staying[key] = bound_pods[key]
     return tuple(key for key in leaving if key not in staying)
 
 
-def _fits(node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[str, float]) -> bool:
-    left = _left(node, held.values())
-    return all(amount <= left.get(resource, 0.0) for resource, amount in wanted.items())
+def _fits(node: Object, bound_pods: Mapping[tuple[str, str], Bound], requests: Mapping[str, float]) -> bool:
+    free = _left(node, bound_pods.values())
+    return all(amount <= free.get(resource, 0.0) for resource, amount in requests.items())
 
 
 # Quotas.
 
 
 def quota_refusal(state: State, pod: Object, requests: Mapping[str, float]) -> str:
-    """Return why the quotas of its namespace refuse a pod; empty where they admit it."""
-    for held in state.store.all(QUOTA, namespace_of(pod)):
-        quota = held.item
+    """Return why a quota of its namespace refuses a pod, or an empty string."""
+    for stored in state.store.all(QUOTA, namespace_of(pod)):
+        quota = stored.item
         if _counts(quota, pod):
             more = _charged(requests, at(quota, "spec", "hard", default={}))
             message = _exceeded(quota, _used(state, quota), more)
@@ -186,19 +188,19 @@ def quota_refusal(state: State, pod: Object, requests: Mapping[str, float]) -> s
 
 
 def _used(state: State, quota: Object) -> dict[str, float]:
-    """Return what the pods of a quota's namespace use of it."""
+    """Return the usage of a quota by the pods of its namespace."""
     hard = at(quota, "spec", "hard", default={})
     total = dict.fromkeys(hard, 0.0)
-    for held in state.store.all(POD, namespace_of(quota)):
-        if _counts(quota, held.item):
-            requests = state.pods.requests.get(place_of(held.item), {})
+    for stored in state.store.all(POD, namespace_of(quota)):
+        if _counts(quota, stored.item):
+            requests = state.pods.requests.get(place_of(stored.item), {})
             for name, amount in _charged(requests, hard).items():
                 total[name] += amount
     return total
 
 
 def update_quota(state: State, quota: Object) -> None:
-    """Bring a quota's status up to date."""
+    """Update a quota's status."""
     if "spec" not in quota:
         return
     status = {"hard": at(quota, "spec", "hard", default={}), "used": _texts(_used(state, quota))}
@@ -206,9 +208,9 @@ def update_quota(state: State, quota: Object) -> None:
 
 
 def update_quotas(state: State, namespace: str) -> None:
-    """Bring the quotas of a namespace up to date."""
-    for held in state.store.all(QUOTA, namespace):
-        update_quota(state, held.item)
+    """Update the status of a namespace's quotas."""
+    for stored in state.store.all(QUOTA, namespace):
+        update_quota(state, stored.item)
 
 
 def _counts(quota: Object, pod: Object) -> bool:
@@ -225,20 +227,20 @@ def _in_scope(row: Object, pod: Object) -> bool:
 
 
 def _charged(requests: Mapping[str, float], hard: Mapping[str, str]) -> dict[str, float]:
-    """Return what a pod with ``requests`` uses of a quota."""
-    found = {}
+    """Return how much of a quota a pod with ``requests`` uses."""
+    charges = {}
     for name in hard:
         if name == "pods":
-            found[name] = 1.0
+            charges[name] = 1.0
         else:
             resource = name.removeprefix("requests.")
             if resource in _BARE or name != resource:
-                found[name] = requests.get(resource, 0.0)
-    return found
+                charges[name] = requests.get(resource, 0.0)
+    return charges
 
 
 def _exceeded(quota: Object, before: Mapping[str, float], more: Mapping[str, float]) -> str:
-    """Return how a pod would exceed a quota, in the words of the API server; nothing where it does not."""
+    """Return the API server's message about a quota that a pod would exceed, or an empty string."""
     hard = at(quota, "spec", "hard", default={})
     over = [
         name
@@ -258,7 +260,7 @@ def _exceeded(quota: Object, before: Mapping[str, float], more: Mapping[str, flo
 
 
 def _texts(amounts: Mapping[str, float]) -> dict[str, str]:
-    """Return amounts as Kubernetes writes them: cores and thousandths, memory in the largest unit that is whole."""
+    """Format amounts as Kubernetes quantities: cores or millicores, memory in the largest unit without a fraction."""
     return {name: _text(name, amount) for name, amount in amounts.items()}
 
 

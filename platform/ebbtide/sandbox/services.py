@@ -1,7 +1,7 @@
-"""The demonstration: a cluster of three projects, what runs in it, and what happened in its past.
+"""The demonstration cluster: three projects, their services, and the events of a simulated past.
 
-Each service is a spec, translated as anybody's is; the table says beside it who calls it and how its server works. What is
-told of ``EVENTS`` happens at a share of the past that is made.
+Each service is a spec, translated like any other; the table adds its traffic and its server's behavior. Each row of
+``EVENTS`` happens at a fraction of the simulated past.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
 
-HOUR: Final = 3600.0
-#: Seconds of the past at its end in which requests are noted in pods' logs.
-LOGGED: Final = 900.0
+HOUR_SECONDS: Final = 3600.0
+#: Length of the end of the past, in seconds, for which requests appear in pods' logs.
+LOGGED_SECONDS: Final = 900.0
 
 _FEATURES: Final = (
     "affinity",
@@ -49,9 +49,9 @@ _FEATURES: Final = (
 )
 
 
-def _pool(name: str, product: str, mebibytes: int, devices: int, **more: Any) -> dict[str, Any]:
-    made = {"name": name, "product": product, "gpuMemoryMebibytes": mebibytes, "devices": devices, **more}
-    return {**made, "selector": {"demo.ebbtide.dev/pool": name}}
+def _pool(name: str, product: str, mebibytes: int, devices: int, **options: Any) -> dict[str, Any]:
+    pool = {"name": name, "product": product, "gpuMemoryMebibytes": mebibytes, "devices": devices, **options}
+    return {**pool, "selector": {"demo.ebbtide.dev/pool": name}}
 
 
 PROFILE: Final[dict[str, Any]] = {
@@ -64,7 +64,7 @@ PROFILE: Final[dict[str, Any]] = {
             "version": "1.21",
             "features": {f"kubernetes.podspec-{name}": "enabled" for name in _FEATURES},
             "observability": {"request-metrics-protocol": "prometheus"},
-            # More pods than that are slow in memory.
+            # In memory, more pods would be slow.
             "autoscaler": {"max-scale": "200", "max-scale-limit": "200"},
         },
         "kserve": {
@@ -95,13 +95,13 @@ PROFILE: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service of the demonstration: its spec's fields, and how it behaves."""
+    """One service of the demonstration: its spec's fields, and its simulated behavior."""
 
     project: str
     name: str
     spec: dict[str, Any]
-    behaviour: Behaviour
-    #: When it is applied, as a share of the past; 0 is long before it.
+    behavior: Behaviour
+    #: Time of its apply, as a fraction of the past; 0 means long before the start.
     at: float = 0.0
 
     @property
@@ -276,49 +276,52 @@ SERVICES: Final = (
         at=0.94,
     ),
 )
-#: Who may work in each project.
+#: Members of each project.
 MEMBERS: Final = {
     "team-a": ("ana", "ben", "group:assistants"),
     "team-b": ("chris", "group:vision"),
     "research": ("dana", "serviceaccount:research:notebook"),
 }
-#: Images that no registry has.
-MISSING: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
-#: A training beside the services: so many pods, of a class that every service's may drive out.
+#: Images that exist in no registry.
+MISSING_IMAGES: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
+#: A training job next to the services: project, name, and number of pods, of a class that every service can preempt.
 TRAINING: Final = ("research", "pretrain", 6)
 
 
 def profile() -> Profile:
-    """Return the profile of the demonstration's cluster."""
-    found, problems = profiles.validate(PROFILE)
-    assert found is not None, problems
-    return found
+    """Return the profile of the demonstration cluster."""
+    validated, problems = profiles.validate(PROFILE)
+    assert validated is not None, problems
+    return validated
 
 
 def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) -> World:
-    """Return the demonstration with so many hours behind it, at the clock's present.
+    """Return the demonstration at the clock's present, with a simulated past of ``hours``.
 
-    The past takes some seconds of work for each hour. Let time go on with ``World.start``.
+    Simulating the past takes some seconds per hour. ``World.start`` lets time continue.
     """
     clock = Real() if clock is None else clock
     now = clock.now()
     chosen = profile()
-    behaviours = {Ref(service.project, service.name): service.behaviour for service in SERVICES}
-    world = World(clock, chosen, seed=seed, origin=now - hours * HOUR, behaviours=behaviours)
-    world.cluster.missing_images |= MISSING
+    behaviors = {Ref(service.project, service.name): service.behavior for service in SERVICES}
+    world = World(clock, chosen, seed=seed, origin=now - hours * HOUR_SECONDS, behaviors=behaviors)
+    world.cluster.missing_images |= MISSING_IMAGES
     for node in _nodes(chosen):
         world.cluster.put(node)
     furnish(world.cluster, chosen)
     world.logging = False
     length = now - world.origin
-    happened: list[tuple[float, Callable[[World], None]]] = [
-        *((each.at, partial(World.apply, document=each.document, settled=each.at == 0.0)) for each in SERVICES),
+    actions: list[tuple[float, Callable[[World], None]]] = [
+        *(
+            (service.at, partial(World.apply, document=service.document, settled=service.at == 0.0))
+            for service in SERVICES
+        ),
         *EVENTS,
     ]
-    for share, act in sorted(happened, key=lambda row: row[0]):
+    for share, action in sorted(actions, key=lambda row: row[0]):
         world.run_until(world.origin + share * length)
-        act(world)
-    world.run_until(max(world.clock.now(), now - LOGGED))
+        action(world)
+    world.run_until(max(world.clock.now(), now - LOGGED_SECONDS))
     world.logging = True
     world.arrive()
     return world
@@ -336,13 +339,13 @@ def _train(world: World) -> None:
 
 def _admit(world: World) -> None:
     for name, members in MEMBERS.items():
-        asked = projects.Asked(name, add=tuple(projects.member(text) for text in members))
-        for step in projects.plan(world.cluster, asked, world.profile):
+        members_change = projects.Asked(name, add=tuple(projects.member(text) for text in members))
+        for step in projects.plan(world.cluster, members_change, world.profile):
             world.cluster.apply(step.item)
 
 
 def _canary(world: World) -> None:
-    service = next(each for each in SERVICES if each.name == "search")
+    service = next(candidate for candidate in SERVICES if candidate.name == "search")
     document = service.document
     traffic = {"canaryPercent": 20, "stableRevision": "search-00001"}
     document["spec"] |= {"image": "ghcr.io/acme/search:7.4", "traffic": traffic}
@@ -353,7 +356,7 @@ def _suspend(world: World) -> None:
     revisions.suspend(world.cluster, world.cluster.get(KSERVE, "ocr", "team-b"))
 
 
-#: What else happened: at which share of the past, and what.
+#: Other events: the time as a fraction of the past, and the action.
 EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
     (0.0, _admit),
     (0.05, _train),
@@ -362,13 +365,13 @@ EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
 ]
 
 
-# The cluster itself.
+# The cluster.
 
 
 def _nodes(chosen: Profile) -> Iterator[Object]:
     """Yield the nodes: those of the pools, and two without GPUs."""
     for pool in chosen.spec.node_pools:
-        gpus = {name: str(pool.devices * each) for name, each in BACKENDS[pool.backend].advertises(pool).items()}
+        gpus = {name: str(pool.devices * count) for name, count in BACKENDS[pool.backend].advertises(pool).items()}
         for number in range(pool.nodes):
             labels = {
                 **pool.selector,

@@ -1,12 +1,12 @@
-"""A cluster in memory, with the parts of Knative, KServe and Kubernetes that Ebbtide's own commands meet.
+"""A cluster in memory, with the parts of Knative, KServe and Kubernetes that Ebbtide's commands use.
 
-It keeps the contract of ``protocol.py``: one suite runs on this and on a real cluster. From a Knative Service it makes a
-Revision, a PodAutoscaler, a Deployment and pods, which are admitted by quotas and priority classes, placed on nodes while
-there is room, started after some seconds, and become ready. Time is the clock's, and each call first does what was due
-until now. A ``Driver`` scales (``ebbtide.sandbox.world`` is one), or the caller of ``scale``. Threads may share a cluster:
-each call ends before the next begins.
+It implements the contract of ``protocol.py``: one test suite runs on it and on a real cluster. For a Knative Service it
+creates a Revision, a PodAutoscaler, a Deployment and pods. Pods are admitted by quotas and priority classes, scheduled on
+nodes with free resources, started, and become ready after some seconds. Time is the clock's, and each call first does the
+work that is due. A ``Driver`` scales (``ebbtide.sandbox.world`` is one), or the caller of ``scale``. Threads may share a
+cluster: calls are serialized.
 
-This module is the face of the cluster, for clients and drivers. ``state`` describes the parts behind it.
+This module is the cluster's interface for clients and drivers. ``state`` describes the parts behind it.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ if TYPE_CHECKING:
     from ebbtide.sandbox.state import Life
     from ebbtide.translation.objects import Object
 
-#: The answers at paths of a Kubernetes' API server with Knative and KServe: its version and its groups.
+#: Responses at the paths of an API server with Knative and KServe: its version and its API groups.
 PATHS: Final[dict[str, Object]] = {
     "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
     "/apis/serving.knative.dev/v1": {"kind": "APIResourceList", "resources": []},
     "/apis/serving.kserve.io/v1beta1": {"kind": "APIResourceList", "resources": []},
 }
-#: Seconds of a connection that is followed.
+#: Seconds until a followed connection ends.
 FOLLOW_SECONDS: Final = 60.0
-#: Seconds between two polls of a log, and at most of a watch.
+#: Seconds between two polls of a log, and the maximum between two polls of a watch.
 LOG_POLL_SECONDS: Final = 1.0
 WATCH_POLL_SECONDS: Final = 0.25
 
@@ -76,33 +76,33 @@ _Found = TypeVar("_Found")
 
 
 def _whole(method: Callable[Concatenate[_Of, _Given], _Found]) -> Callable[Concatenate[_Of, _Given], _Found]:
-    """Return a method that is done before another thread's begins."""
+    """Return a method that holds the cluster's lock, so that calls of several threads are serialized."""
 
     @wraps(method)
-    def called(self: _Of, /, *given: _Given.args, **named: _Given.kwargs) -> _Found:
+    def called(self: _Of, /, *arguments: _Given.args, **keywords: _Given.kwargs) -> _Found:
         with self.lock:
-            return method(self, *given, **named)
+            return method(self, *arguments, **keywords)
 
     return called
 
 
 @dataclass(slots=True)
 class Simulated(State):
-    """The cluster: nodes with GPUs, and whatever is applied."""
+    """The simulated cluster: nodes with GPUs, and the objects that are applied."""
 
     gpus: dict[str, int] = field(default_factory=lambda: {keys.GPU: 1})
     namespace: str = "default"
-    #: Raise before a write, and after one whose answer never comes: a test's ways to end a command in the middle.
+    #: Called before and after each write; tests raise an error in them to interrupt a command there.
     fail: Callable[[Object], None] | None = None
     cut: Callable[[Object], None] | None = None
-    #: The verbs and plurals that the caller's account is denied: ``("list", "nodes")``.
+    #: Verbs and plurals that the caller's account is denied, such as ``("list", "nodes")``.
     denied: set[tuple[str, str]] = field(default_factory=set)
-    #: The API server's answers at paths other than objects'.
+    #: The API server's responses at paths other than objects'.
     paths: dict[str, Object] = field(default_factory=lambda: deepcopy(PATHS))
     _is_driver_busy: bool = False
 
     def __post_init__(self) -> None:
-        """Make the namespace that every cluster has, and a node with the GPUs that are given."""
+        """Create the namespace ``default``, and a node with the given GPUs."""
         self.on_write, self.on_readiness = self._reconcile, partial(knative.refresh, self)
         self.put(bare(NAMESPACE, "default"))
         if self.gpus:
@@ -120,15 +120,17 @@ class Simulated(State):
 
     @_whole
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
-        """Return all objects of a kind, by namespace and name."""
+        """Return all objects of a kind, sorted by namespace and name."""
         self._begin("list", kind)
-        found = [held.copy() for held in self.store.all(kind, namespace) if not labels or selects(labels, held.item)]
-        return Listing(found, str(self.store.version))
+        items = [
+            stored.copy() for stored in self.store.all(kind, namespace) if not labels or selects(labels, stored.item)
+        ]
+        return Listing(items, str(self.store.version))
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
     ) -> Iterator[Seen]:
-        """Yield changes as the clock goes on."""
+        """Yield changes until ``seconds`` have passed."""
         end = self.clock.now() + seconds
         known: dict[tuple[str, str], Object] = {}
         version = int(since) if since else -1
@@ -139,28 +141,28 @@ class Simulated(State):
                 version = int(listing.version)
             self.settle()
             with self.lock:
-                news = self.store.since(kind, version)
-            if news is None:
+                changes = self.store.since(kind, version)
+            if changes is None:
                 version = -1
                 continue
-            for noted in news:
-                version = noted.version
-                if namespace not in {"", noted.namespace}:
+            for change in changes:
+                version = change.version
+                if namespace not in {"", change.namespace}:
                     continue
-                item = unpacked(noted.packed)
+                item = unpacked(change.packed)
                 if not labels or selects(labels, item):
-                    place = (noted.namespace, item["metadata"]["name"])
-                    if noted.change == "DELETED":
+                    place = (change.namespace, item["metadata"]["name"])
+                    if change.change == "DELETED":
                         known.pop(place, None)
                     else:
                         known[place] = item
-                    yield Seen(noted.change, item)
-            if (left := end - self.clock.now()) <= 0:
+                    yield Seen(change.change, item)
+            if (seconds_left := end - self.clock.now()) <= 0:
                 return
-            self._pause(min(left, WATCH_POLL_SECONDS))
+            self._pause(min(seconds_left, WATCH_POLL_SECONDS))
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
-        """Yield what there is to tell, for a while if time passes automatically, else until now."""
+        """Yield pending changes; in real time, continue for a while."""
         if kind not in KINDS.values():
             raise MissingError(f"the server could not find the requested resource: {kind.plural}")
         end = self.clock.now() + (FOLLOW_SECONDS if self.real else 0.0)
@@ -170,51 +172,51 @@ class Simulated(State):
             listing = self.list(kind)
             version = int(listing.version)
             yield from (Seen("ADDED", item) for item in listing.items)
-        told = -1
+        reported = -1
         while True:
             self.settle()
             with self.lock:
-                news, now = self.store.since(kind, version), self.store.version
-            if news is None:
+                changes, now = self.store.since(kind, version), self.store.version
+            if changes is None:
                 raise GoneError(f"too old resource version: {version} ({now})")
-            yield from (Seen(noted.change, unpacked(noted.packed)) for noted in news)
+            yield from (Seen(change.change, unpacked(change.packed)) for change in changes)
             version = now
-            if news or told < 0:
-                told = version
+            if changes or reported < 0:
+                reported = version
                 yield Mark(str(version))
-            if (left := end - self.clock.now()) <= 0:
+            if (seconds_left := end - self.clock.now()) <= 0:
                 return
-            self._pause(min(left, WATCH_POLL_SECONDS))
+            self._pause(min(seconds_left, WATCH_POLL_SECONDS))
 
     @_whole
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
-        """Merge an object in, by field managers."""
-        given = prepared(item)
-        kind, metadata = kind_of(given), given["metadata"]
+        """Apply an object with server-side apply semantics."""
+        applied = prepared(item)
+        kind, metadata = kind_of(applied), applied["metadata"]
         self._begin("patch", kind)
-        where, name = metadata.get("namespace", ""), metadata["name"]
-        if kind.namespaced and self.store.find(NAMESPACE, "", where) is None:
-            raise MissingError(f'namespaces "{where}" not found')
-        held = self.store.find(kind, where, name)
-        now = set(leaves(given))
-        if held is None:
-            made = Held(defaulted(kind, given, self.max_scale_limit), {MANAGER: now})
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        if kind.namespaced and self.store.find(NAMESPACE, "", namespace) is None:
+            raise MissingError(f'namespaces "{namespace}" not found')
+        stored = self.store.find(kind, namespace, name)
+        applied_fields = set(leaves(applied))
+        if stored is None:
+            updated = Held(defaulted(kind, applied, self.max_scale_limit), {MANAGER: applied_fields})
         else:
-            made = Held(held.copy(), {who: set(owned) for who, owned in held.owned.items()})
-            take(made, given, now, force=force)
-            made.item = defaulted(kind, made.item, self.max_scale_limit)
-        _hold_to(basis, held)
+            updated = Held(stored.copy(), {manager: set(owned) for manager, owned in stored.owned.items()})
+            take(updated, applied, applied_fields, force=force)
+            updated.item = defaulted(kind, updated.item, self.max_scale_limit)
+        _hold_to(basis, stored)
         if dry_run:
-            self.store.identify(kind, made.item, held, self.stamp())
-            return deepcopy(made.item)
-        self._before_write(given)
-        self.commit(kind, made, held)
-        self._after_write(given)
-        return self.expect(kind, where, name).copy()
+            self.store.identify(kind, updated.item, stored, self.stamp())
+            return deepcopy(updated.item)
+        self._before_write(applied)
+        self.commit(kind, updated, stored)
+        self._after_write(applied)
+        return self.expect(kind, namespace, name).copy()
 
     @_whole
     def create(self, item: Object) -> Object:
-        """Apply what is not there."""
+        """Create an object, or raise ``ExistsError``."""
         self.settle()
         kind, metadata = kind_of(item), item["metadata"]
         if self.store.find(kind, metadata.get("namespace", ""), metadata["name"]) is not None:
@@ -232,11 +234,11 @@ class Simulated(State):
         dry_run: bool = False,
         basis: Object | None = None,
     ) -> Object:
-        """Merge a patch in; its manager owns what it sets from then on."""
+        """Merge a patch; its field manager then owns the fields it sets."""
         self._begin("patch", kind)
-        held = self.expect(kind, namespace, name)
-        _hold_to(basis, held)
-        changed: Object = merge_patch(held.copy(), patch)
+        stored = self.expect(kind, namespace, name)
+        _hold_to(basis, stored)
+        changed: Object = merge_patch(stored.copy(), patch)
         if kind == REVISION:
             check_annotations(
                 at(changed, "metadata", "annotations", default={}), "metadata.annotations", self.max_scale_limit
@@ -244,23 +246,23 @@ class Simulated(State):
         if dry_run:
             return changed
         self._before_write(patch)
-        made = Held(changed, {who: set(owned) for who, owned in held.owned.items()})
+        updated = Held(changed, {manager: set(owned) for manager, owned in stored.owned.items()})
         touched = set(leaves(patch))
-        for owned in made.owned.values():
+        for owned in updated.owned.values():
             owned.difference_update(touched)
-        made.owned.setdefault(LIVE_MANAGER, set()).update(
-            leaf for leaf in touched if at(made.item, *leaf, default=ABSENT) is not ABSENT
+        updated.owned.setdefault(LIVE_MANAGER, set()).update(
+            leaf for leaf in touched if at(updated.item, *leaf, default=ABSENT) is not ABSENT
         )
-        self.commit(kind, made, held)
+        self.commit(kind, updated, stored)
         self._after_write(patch)
         return self.expect(kind, namespace, name).copy()
 
     @_whole
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
-        """Remove an object, and its pods some seconds later."""
+        """Delete an object; its pods terminate some seconds later."""
         self._begin("delete", kind)
-        held = self.store.find(kind, namespace, name)
-        if held is None or uid not in {"", held.item["metadata"]["uid"]}:
+        stored = self.store.find(kind, namespace, name)
+        if stored is None or uid not in {"", stored.item["metadata"]["uid"]}:
             return
         self._before_write({"kind": kind.name, "metadata": {"name": name}})
         if kind == POD:
@@ -283,7 +285,7 @@ class Simulated(State):
         tail: int | None = None,
         previous: bool = False,
     ) -> Generator[str, None, None]:
-        """Yield what was written with ``say``; with ``follow`` it ends with the pod, as the clock goes on."""
+        """Yield lines written with ``say``; with ``follow``, continue until the pod is gone."""
         with self.lock:
             self.settle()
             self.expect(POD, namespace, pod)
@@ -300,12 +302,12 @@ class Simulated(State):
 
     @_whole
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:  # noqa: ARG002 - of any object
-        """Say whether it is not denied."""
+        """Return whether an action is not denied."""
         return (verb, kind.plural) not in self.denied
 
     @_whole
     def read(self, path: str) -> Object:
-        """Return what ``paths`` has."""
+        """Return the response at a path of ``paths``."""
         if path not in self.paths:
             raise MissingError(f"the server could not find the requested resource: {path}")
         return deepcopy(self.paths[path])
@@ -313,14 +315,14 @@ class Simulated(State):
     @_whole
     def events(self, namespace: str = "") -> Objects:
         """Return the events, oldest first."""
-        found = self.list(EVENT, namespace).items
-        return sorted(found, key=lambda event: (event["lastTimestamp"], event["metadata"]["name"]))
+        events = self.list(EVENT, namespace).items
+        return sorted(events, key=lambda event: (event["lastTimestamp"], event["metadata"]["name"]))
 
     # Time and drivers
 
     @_whole
     def settle(self) -> None:
-        """Do what was due until now."""
+        """Do all work that is due."""
         until = self.clock.now()
         if self.driver is not None and not self._is_driver_busy:
             self._is_driver_busy = True
@@ -330,28 +332,28 @@ class Simulated(State):
                 self._is_driver_busy = False
         self.run_due(until)
 
-    # As a driver, an autoscaler and a controller do.
+    # Actions of drivers, autoscalers and controllers.
     scale = _whole(knative.scale)
     scaled = _whole(knative.follow_driver)
     tell = _whole(State.note)
     drop_pod = _whole(kubelet.drop)
-    #: Make a pod that belongs to no revision: a training's.
+    #: Create a pod that belongs to no revision, such as a training job's.
     add_alone = _whole(kubelet.admit)
 
     @_whole
     def add_pod(self, namespace: str, revision: str, life: Life) -> str:
-        """Make a pod of a revision with its own times, and return its name; a quota may refuse it for now."""
-        of = self.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
-        return kubelet.start(self, of, revision, life)
+        """Create a pod of a revision with the given life, and return its name; a quota may refuse it for now."""
+        deployment = self.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
+        return kubelet.start(self, deployment, revision, life)
 
     @_whole
     def is_refused(self, namespace: str, name: str) -> bool:
-        """Say whether a pod is not made yet, since a quota or an unknown priority class keeps it."""
+        """Return whether a pod is not created yet because a quota or an unknown priority class refuses it."""
         return (namespace, name) in self.pods.refused
 
     @_whole
     def end_pod(self, namespace: str, name: str, seconds: float | None = None) -> None:
-        """Take a pod away, whether or not it is there yet; it ends after ``seconds``, or its life's, or with ``drop_pod``."""
+        """End a pod, even a refused one; it is gone after ``seconds``, after its life's ``end``, or by ``drop_pod``."""
         kubelet.give_up(self, (namespace, name))
         kubelet.leave(self, (namespace, name), seconds)
 
@@ -362,20 +364,20 @@ class Simulated(State):
 
     @_whole
     def put(self, item: Object) -> None:
-        """Store an object as it is, as some controller would: for tests and demonstrations."""
-        made = deepcopy(item)
-        kind = kind_of(made)
-        self.write(kind, made)
+        """Store an object as it is, as a controller would; for tests and demonstrations."""
+        obj = deepcopy(item)
+        kind = kind_of(obj)
+        self.write(kind, obj)
         if kind == POD:
-            self.pods.requests[place_of(made)] = asked(made)
+            self.pods.requests[place_of(obj)] = asked(obj)
         if kind == QUOTA:
-            scheduling.update_quota(self, made)
+            scheduling.update_quota(self, obj)
         kubelet.retry_waiting(self)
 
     # Parts
 
     def _reconcile(self, kind: Kind, item: Object, before: Held | None) -> None:
-        """Let the controllers act on an object that was applied, immediately or as the next due work."""
+        """Let the controllers act on an applied object, immediately or as the next due work."""
         namespace, name = place_of(item)
         if kind == KNATIVE and (before is None or before.item["spec"] != item["spec"]):
             self.later(0, lambda: knative.reconcile(self, namespace, name))
@@ -390,7 +392,7 @@ class Simulated(State):
             kubelet.retry_waiting(self)
 
     def _begin(self, verb: str, kind: Kind) -> None:
-        """Do what was due, and refuse what is denied."""
+        """Do the due work, and raise an error for a denied action."""
         self.settle()
         if (verb, kind.plural) in self.denied:
             raise ForbiddenError(f"{kind.plural} is forbidden: the user cannot {verb} resource {kind.plural!r}")
@@ -405,7 +407,7 @@ class Simulated(State):
         self.settle()
 
     def _pause(self, seconds: float) -> None:
-        """Let time pass: wait for news if it passes automatically."""
+        """Let time pass, or wait for a change if time passes automatically."""
         if not self.real:
             self.clock.sleep(seconds)
             return
@@ -413,15 +415,15 @@ class Simulated(State):
             self.lock.wait(seconds)
 
 
-def _hold_to(basis: Object | None, held: Held | None) -> None:
-    """Refuse a write that goes by what was read, where that is there no more."""
-    now = {} if held is None else held.item["metadata"]
+def _hold_to(basis: Object | None, stored: Held | None) -> None:
+    """Raise ``StaleError`` if the object that a write is based on has changed or was deleted."""
+    now = {} if stored is None else stored.item["metadata"]
     if basis is not None and any(now.get(part) != basis["metadata"][part] for part in ("uid", "resourceVersion")):
         raise StaleError("the object has been modified; please apply your changes to the latest version and try again")
 
 
 def _caught_up(known: dict[tuple[str, str], Object], items: Objects) -> Iterator[Seen]:
-    """Yield what a fresh list adds to what a watch has told, and remember it."""
+    """Yield the differences between a fresh list and the objects a watch has reported, and update the latter."""
     now = {place_of(item): item for item in items}
     for place in [place for place in known if place not in now]:
         yield Seen("DELETED", known.pop(place))

@@ -1,7 +1,7 @@
-"""The state that the parts of a simulated cluster share: objects, time and due work, records about pods.
+"""The state that the parts of a simulated cluster share: objects, time, due work, and records about pods.
 
-The parts are modules of functions over a ``State``, from the bottom up: ``scheduling``, ``kubelet``, ``kserve``, ``knative``. A
-part calls those below it; the two calls that go up are ``on_write`` and ``on_readiness``. Kubernetes' controllers watch each
+The parts are modules of functions on a ``State``, from the bottom up: ``scheduling``, ``kubelet``, ``kserve``, ``knative``.
+A part calls those below it; the two calls upwards are ``on_write`` and ``on_readiness``. Kubernetes' controllers watch each
 other's objects; these are called in a fixed order, so that the same calls at the same times give the same history.
 """
 
@@ -28,75 +28,75 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger(__name__)
-#: Lines of a container's log that are kept.
+#: Maximum lines kept of a container's log.
 LOG_LINES: Final = 1000
-#: Seconds that events are kept (kube-apiserver --event-ttl).
+#: Seconds for which events are kept (kube-apiserver --event-ttl).
 TTL_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """The lengths of the steps of a pod's life, in seconds."""
+    """The durations of the steps of a pod's life, in seconds."""
 
     schedule: float = 1.0
     pull: float = 2.0
     start: float = 3.0
     #: From the last pod's readiness to the route's.
     route: float = 1.0
-    #: From a pod's deletion to its end; infinite where it ends with ``drop_pod``.
+    #: From a pod's deletion to its end; infinite if ``drop_pod`` ends it.
     end: float = 2.0
-    #: A revision that is not ready by then has failed (Knative's progress-deadline).
+    #: A revision that is not ready after this time has failed (Knative's progress-deadline).
     deadline: float = 600.0
 
 
 class Driver(Protocol):
-    """An autoscaler of revisions, which makes and ends their pods with ``add_pod`` and ``end_pod``. Times are seconds since 1970."""
+    """An autoscaler of revisions, which calls ``add_pod`` and ``end_pod``. Times are seconds since 1970."""
 
     def advance(self, until: float) -> None:
-        """Let time pass for what is scaled."""
+        """Advance all scaled revisions to a time."""
 
     def revision_made(self, namespace: str, name: str) -> None:
-        """Take on a new revision; its Deployment is there, without pods."""
+        """Start scaling a new revision; its Deployment exists and has no pods."""
 
     def revision_changed(self, namespace: str, name: str) -> None:
-        """Go by a revision's new annotations."""
+        """Apply a revision's changed annotations."""
 
     def revision_gone(self, namespace: str, name: str) -> None:
-        """Release a revision."""
+        """Stop scaling a deleted revision."""
 
     def routed(self, namespace: str, service: str) -> None:
-        """Go by a service's new traffic."""
+        """Apply a service's changed traffic."""
 
     def pod_delayed(self, namespace: str, name: str) -> None:
-        """Note that a pod will not be ready in its time: no room for it, no image."""
+        """Note that a pod will not be ready in time: it does not fit on a node, or its image cannot be pulled."""
 
     def pod_placed(self, namespace: str, name: str, ready: float) -> None:
-        """Note that a pod that was delayed will be ready then."""
+        """Note the time at which a delayed pod will be ready."""
 
     def pod_evicted(self, namespace: str, name: str) -> None:
-        """Note that a pod was preempted or deleted by a user."""
+        """Note that a pod was preempted, or deleted by a user."""
 
 
 @dataclass(slots=True)
 class ContainerLog:
-    """The last lines of a container's log, and how many there were in all."""
+    """The last lines of a container's log, and the total number of lines written."""
 
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     total: int = 0
 
     def write(self, line: str) -> None:
-        """Add a line."""
+        """Append a line."""
         self.lines.append(line)
         self.total += 1
 
     def after(self, place: int) -> list[str]:
-        """Return the lines from the ``place``-th on, as far as they are kept."""
+        """Return the kept lines from index ``place`` on."""
         new = min(self.total - place, len(self.lines))
         return [*self.lines][len(self.lines) - new :] if new > 0 else []
 
 
 class Bound(NamedTuple):
-    """The resources that a pod on a node holds, and its priority."""
+    """The resources of a pod on a node, and its priority."""
 
     asked: Mapping[str, float]
     priority: int
@@ -104,9 +104,9 @@ class Bound(NamedTuple):
 
 @dataclass(slots=True)
 class Pods:
-    """Records about pods beyond their objects, by namespace and name."""
+    """Records about pods in addition to their objects, by namespace and name."""
 
-    #: The pods of a Deployment in the order they were made, by namespace and Deployment.
+    #: The pods of a Deployment in order of creation, by namespace and Deployment.
     of_deployment: dict[Place, dict[str, None]] = field(default_factory=dict)
     requests: dict[Place, dict[str, float]] = field(default_factory=dict)
     lives: dict[Place, Life] = field(default_factory=dict)
@@ -117,13 +117,13 @@ class Pods:
     refused: dict[Place, Object] = field(default_factory=dict)
     #: The number of a refused pod's next attempt.
     attempts: dict[Place, int] = field(default_factory=dict)
-    #: True if the waiting pods are about to be scheduled again.
+    #: True if a retry of the waiting pods is scheduled.
     is_retry_due: bool = False
 
 
 @dataclass(slots=True)
 class State:
-    """Objects, time and due work, and the settings by which the parts act."""
+    """Objects, time, due work, and settings of the simulated cluster."""
 
     clock: Clock
     life: Life = field(default_factory=Life)
@@ -132,9 +132,9 @@ class State:
     missing_images: set[str] = field(default_factory=set)
     broken_images: set[str] = field(default_factory=set)
     driver: Driver | None = None
-    #: config-autoscaler's max-scale-limit; 0 is none.
+    #: max-scale-limit of config-autoscaler; 0 means no limit.
     max_scale_limit: int = 0
-    #: True if time passes automatically: a watch waits for news. Otherwise it moves the clock.
+    #: True if time passes automatically and a watch waits for changes; otherwise a watch advances the clock.
     real: bool = False
     store: Store = field(default_factory=Store)
     pods: Pods = field(default_factory=Pods)
@@ -144,45 +144,45 @@ class State:
     due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     #: Held during each call, and notified of each write.
     lock: Condition = field(default_factory=Condition)
-    #: Called with an object that was applied and with what it replaced.
+    #: Called with an applied object and the object it replaced.
     on_write: Callable[[Kind, Object, Held | None], None] = field(init=False)
     #: Called with the namespace and the Knative Service of a revision whose readiness changed.
     on_readiness: Callable[[str, str], None] = field(init=False)
-    #: The time of due work while it is done; 0 is the clock's present.
+    #: The time of the work in progress; 0 means the clock's present.
     _moment: float = 0.0
 
     # Time.
 
     def now(self) -> float:
-        """Return the time of what is being done, in seconds since 1970."""
+        """Return the time of the work in progress, in seconds since 1970."""
         return self._moment or self.clock.now()
 
     def stamp(self) -> str:
-        """Return the time of what is being done, as the API writes it."""
+        """Return the time of the work in progress, as the API writes it."""
         return stamp(self.now())
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do something after ``seconds`` of the clock."""
+        """Schedule work in ``seconds`` of the clock."""
         with self.lock:
             heapq.heappush(self.due, (self.now() + seconds, self.store.number(), work))
 
     def run_due(self, until: float) -> None:
-        """Do what is due until then, without the driver."""
+        """Do the work that is due until a time, without the driver's."""
         with self.lock:
             while self.due and self.due[0][0] <= until:
                 self._moment, _, work = heapq.heappop(self.due)
                 try:
                     work()
                 except Exception:
-                    # Where time passes automatically, the next caller must not pay for it.
+                    # In real time, an error must not reach the caller who happens to trigger the work.
                     if not self.real:
                         raise
-                    LOG.exception("something that was due went wrong, and time goes on")
+                    LOG.exception("error in scheduled work of the simulated cluster; time continues")
             self._moment = 0.0
 
     @contextmanager
     def moment(self, when: float) -> Iterator[None]:
-        """Let what is done inside happen at a time, in seconds since 1970."""
+        """Set the time of the work inside the context, in seconds since 1970."""
         with self.lock:
             before, self._moment = self._moment, when
             try:
@@ -193,46 +193,46 @@ class State:
     # Objects.
 
     def peek(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        """Return an object as it is stored, to be read and not to be kept; no time passes for it."""
+        """Return the stored object itself, to be read only; no time passes."""
         with self.lock:
-            held = self.store.find(kind, namespace, name)
-            return held.item if held is not None else None
+            stored = self.store.find(kind, namespace, name)
+            return stored.item if stored is not None else None
 
     def expect(self, kind: Kind, namespace: str, name: str) -> Held:
         """Return a stored object.
 
         Raises:
-            MissingError: there is none.
+            MissingError: the object does not exist.
 
         """
-        held = self.store.find(kind, namespace, name)
-        if held is None:
+        stored = self.store.find(kind, namespace, name)
+        if stored is None:
             raise MissingError(f'{kind.plural} "{name}" not found')
-        return held
+        return stored
 
     def write(self, kind: Kind, item: Object, owned: dict[str, set[Leaf]] | None = None) -> None:
         """Store an object's next version."""
         self.store.write(kind, item, self.stamp(), owned)
         self.lock.notify_all()
 
-    def commit(self, kind: Kind, made: Held, before: Held | None) -> None:
-        """Store an object that was applied, unless nothing changed, and let the controllers act on it."""
-        item = made.item
+    def commit(self, kind: Kind, updated: Held, before: Held | None) -> None:
+        """Store an applied object unless nothing changed, and let the controllers act on it."""
+        item = updated.item
         self.store.identify(kind, item, before, self.stamp())
-        if before is not None and item == before.item and made.owned == before.owned:
+        if before is not None and item == before.item and updated.owned == before.owned:
             return
-        self.write(kind, item, made.owned)
+        self.write(kind, item, updated.owned)
         self.on_write(kind, item, before)
 
     def take_out(self, key: Key) -> Held | None:
-        """Remove an object, and return what was stored."""
-        held = self.store.remove(key)
-        if held is not None:
+        """Remove an object, and return it."""
+        stored = self.store.remove(key)
+        if stored is not None:
             self.lock.notify_all()
-        return held
+        return stored
 
     def set_status(self, kind: Kind, namespace: str, name: str, status: Object) -> None:
-        """Set fields of an object's status, if it is there and they change."""
+        """Set fields of an object's status if the object exists and they differ."""
         item = self.peek(kind, namespace, name)
         if item is None:
             return
@@ -241,14 +241,14 @@ class State:
             self.write(kind, {**item, "status": merged})
 
     def condition(self, kind: str, status: str, reason: str = "", message: str = "") -> Object:
-        """Return a condition that changes now."""
-        made = {"type": kind, "status": status, "lastTransitionTime": self.stamp()}
-        return {**made, **({"reason": reason} if reason else {}), **({"message": message} if message else {})}
+        """Return a condition whose last transition is now."""
+        condition = {"type": kind, "status": status, "lastTransitionTime": self.stamp()}
+        return {**condition, **({"reason": reason} if reason else {}), **({"message": message} if message else {})}
 
     # Events.
 
     def note(self, about: Object, kind: str, reason: str, message: str) -> None:
-        """Note an event of an object; the same one again is counted."""
+        """Record an event of an object, or increase the count of an equal one."""
         metadata, namespace = about["metadata"], namespace_of(about)
         known = (metadata["uid"], reason, message)
         before = self.peek(EVENT, namespace, self.event_names.get(known, ""))
@@ -277,15 +277,15 @@ class State:
         event = self.peek(EVENT, namespace, name)
         if event is not None:
             last = datetime.fromisoformat(event["lastTimestamp"]).timestamp()
-            left = last + TTL_SECONDS - self.now()
-            if left > 1.0:
-                self.later(left, lambda: self._expire(known, namespace))
+            seconds_left = last + TTL_SECONDS - self.now()
+            if seconds_left > 1.0:
+                self.later(seconds_left, lambda: self._expire(known, namespace))
                 return
             self.take_out(Key(EVENT, namespace, name))
         self.event_names.pop(known, None)
 
 
 def kept(item: Object, conditions: Objects) -> Objects:
-    """Return conditions for an object, its old ones where only their time differs."""
+    """Return new conditions, or the object's present ones if only the times differ."""
     old: Objects = at(item, "status", "conditions", default=[])
     return old if [untimed(row) for row in old] == [untimed(row) for row in conditions] else conditions

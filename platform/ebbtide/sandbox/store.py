@@ -1,9 +1,8 @@
-"""Objects in memory as an API server keeps them: versions, changes to watch, owners, field managers, metadata.
+"""An in-memory object store with an API server's semantics: versions, change logs, owners, field managers, metadata.
 
-Nothing is handed out that is still in use here: a reader gets a copy, made from the bytes that an object is packed into
-once a version. Upstream, for what each of these means: k8s.io/apiserver pkg/storage/cacher (a bounded log of changes by
-kind), k8s.io/apimachinery pkg/apis/meta/v1/types.go (ObjectMeta, ManagedFieldsEntry), and
-sigs.k8s.io/structured-merge-diff (who owns a field).
+Readers get copies, unpacked from the bytes that each version is packed into once; stored objects are never handed out.
+Upstream semantics: k8s.io/apiserver pkg/storage/cacher (a bounded log of changes by kind), k8s.io/apimachinery
+pkg/apis/meta/v1/types.go (ObjectMeta, ManagedFieldsEntry), and sigs.k8s.io/structured-merge-diff (field ownership).
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Change
     from ebbtide.translation.objects import Object
 
-#: A field's place as its manager owns it.
+#: The path of a field that a field manager owns.
 Leaf = tuple[str, ...]
-#: Changes of a kind that are remembered; a watch from further back lists anew.
+#: Number of changes kept per kind; a watch from an older version starts with a list.
 REMEMBERED: Final = 2048
 ABSENT: Final = object()
 #: An object's namespace and name; a kind without namespaces has an empty one.
 Place = tuple[str, str]
-#: Letters of Kubernetes' generated names: no vowels, and none that looks like another.
+#: Letters of Kubernetes' generated names: without vowels and look-alikes.
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
-#: The replicas of a revision without a maximum: int32's.
+#: Replicas of a revision without a maximum: the highest int32.
 _UNBOUNDED: Final = 2**31 - 1
 
 
 class Key(NamedTuple):
-    """Which object: the namespace is empty for a kind that has none."""
+    """The identity of an object; the namespace of a cluster-scoped kind is empty."""
 
     kind: Kind
     namespace: str
@@ -51,19 +50,19 @@ class Key(NamedTuple):
 
 @dataclass(slots=True)
 class Held:
-    """One stored object and which manager owns which fields."""
+    """A stored object, its packed bytes, and the fields that each manager owns."""
 
     item: Object
     owned: dict[str, set[Leaf]] = field(default_factory=dict)
     packed: bytes = b""
 
     def copy(self) -> Object:
-        """Return the object as it was written last, for a reader to keep."""
+        """Return a copy of the object as last written."""
         return unpacked(self.packed)
 
 
 class Noted(NamedTuple):
-    """One change as the log has it."""
+    """One entry of the change log."""
 
     version: int
     change: Change
@@ -72,46 +71,46 @@ class Noted(NamedTuple):
 
 
 def unpacked(packed: bytes) -> Object:
-    """Return a packed object anew."""
-    found: Object = marshal.loads(packed)  # noqa: S302 - packed here, by write
-    return found
+    """Unpack an object; each call returns a separate copy."""
+    obj: Object = marshal.loads(packed)  # noqa: S302 - packed here, by write
+    return obj
 
 
 @dataclass(slots=True)
 class Store:
-    """All objects by kind."""
+    """All objects, by kind."""
 
     version: int = 0
     _kinds: dict[Kind, dict[Place, Held]] = field(default_factory=dict)
     _owned: dict[str, set[Key]] = field(default_factory=dict)
     _log: dict[Kind, deque[Noted]] = field(default_factory=dict)
-    #: By kind, the newest version of a change that is no longer remembered.
+    #: By kind, the version of the newest change that is no longer kept.
     _forgotten: dict[Kind, int] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
     def find(self, kind: Kind, namespace: str, name: str) -> Held | None:
-        """Return what is stored, if it is."""
+        """Return a stored object, or None."""
         return self._kinds.get(kind, {}).get((namespace if kind.namespaced else "", name))
 
     def all(self, kind: Kind, namespace: str = "") -> list[Held]:
-        """Return what is stored of a kind, by namespace and name."""
-        of = self._kinds.get(kind, {})
-        return [of[key] for key in sorted(of) if namespace in {"", key[0]}]
+        """Return the stored objects of a kind, sorted by namespace and name."""
+        objects = self._kinds.get(kind, {})
+        return [objects[key] for key in sorted(objects) if namespace in {"", key[0]}]
 
     def inside(self, namespace: str) -> list[Key]:
-        """Return what is in a namespace."""
-        return [Key(kind, *key) for kind, of in self._kinds.items() for key in of if key[0] == namespace]
+        """Return the keys of all objects in a namespace."""
+        return [Key(kind, *key) for kind, objects in self._kinds.items() for key in objects if key[0] == namespace]
 
     def owned_by(self, uid: str) -> list[Key]:
-        """Return what an object owns."""
+        """Return the keys of the objects that an object owns."""
         return sorted(self._owned.get(uid, ()), key=lambda key: (key.kind.plural, key.namespace, key.name))
 
     def number(self) -> int:
-        """Return a number that was not given out before."""
+        """Return a new unique number."""
         return next(self._numbers)
 
     def identify(self, kind: Kind, item: Object, before: Held | None, time: str) -> None:
-        """Give an object what the server gives: its id, its birth, and a generation that counts edits of its spec."""
+        """Set the metadata that the server sets: uid, creation time, and a generation that counts changes of the spec."""
         metadata = item["metadata"]
         old = before.item["metadata"] if before is not None else {}
         metadata["uid"] = old.get("uid") or uid(self.number())
@@ -122,45 +121,49 @@ class Store:
         metadata["resourceVersion"] = old.get("resourceVersion", "")
 
     def write(self, kind: Kind, item: Object, time: str, owned: dict[str, set[Leaf]] | None = None) -> None:
-        """Store an object as its next version."""
+        """Store the next version of an object."""
         metadata = item["metadata"]
         place = (str(metadata.get("namespace", "")) if kind.namespaced else "", metadata["name"])
-        of = self._kinds.setdefault(kind, {})
-        before = of.get(place)
+        objects = self._kinds.setdefault(kind, {})
+        before = objects.get(place)
         self.version += 1
         if "uid" not in metadata:
             metadata["uid"] = uid(self.number())
         metadata.setdefault("creationTimestamp", time)
         metadata["resourceVersion"] = str(self.version)
-        kept = owned if owned is not None else (before.owned if before is not None else {})
+        owned_fields = owned if owned is not None else (before.owned if before is not None else {})
         if owned:
             metadata["managedFields"] = [
-                {"manager": who, "operation": "Apply" if who == MANAGER else "Update", "fieldsV1": fields(owns)}
-                for who, owns in sorted(owned.items())
-                if owns
+                {
+                    "manager": manager,
+                    "operation": "Apply" if manager == MANAGER else "Update",
+                    "fieldsV1": fields(paths),
+                }
+                for manager, paths in sorted(owned.items())
+                if paths
             ]
         packed = marshal.dumps(item)
-        of[place] = Held(item, kept, packed)
+        objects[place] = Held(item, owned_fields, packed)
         if before is None:
             for owner in metadata.get("ownerReferences", ()):
                 self._owned.setdefault(owner["uid"], set()).add(Key(kind, *place))
         self._note(kind, Noted(self.version, "ADDED" if before is None else "MODIFIED", place[0], packed))
 
     def remove(self, key: Key) -> Held | None:
-        """Take an object out, and return it."""
-        held = self._kinds.get(key.kind, {}).pop((key.namespace if key.kind.namespaced else "", key.name), None)
-        if held is None:
+        """Remove an object, and return it."""
+        stored = self._kinds.get(key.kind, {}).pop((key.namespace if key.kind.namespaced else "", key.name), None)
+        if stored is None:
             return None
         self.version += 1
-        metadata = held.item["metadata"]
+        metadata = stored.item["metadata"]
         metadata["resourceVersion"] = str(self.version)
         for owner in metadata.get("ownerReferences", ()):
             self._owned.get(owner["uid"], set()).discard(key)
-        self._note(key.kind, Noted(self.version, "DELETED", key.namespace, marshal.dumps(held.item)))
-        return held
+        self._note(key.kind, Noted(self.version, "DELETED", key.namespace, marshal.dumps(stored.item)))
+        return stored
 
     def disown(self, uid: str) -> None:
-        """Forget what an object owned."""
+        """Forget the objects that a removed object owned."""
         self._owned.pop(uid, None)
 
     def _note(self, kind: Kind, noted: Noted) -> None:
@@ -170,34 +173,34 @@ class Store:
         log.append(noted)
 
     def since(self, kind: Kind, version: int) -> list[Noted] | None:
-        """Return the changes of a kind after a version, oldest first; None where that is too long ago."""
+        """Return the changes of a kind after a version, oldest first; None if they are no longer kept."""
         if version < self._forgotten.get(kind, 0):
             return None
-        found: list[Noted] = []
-        for noted in reversed(self._log.get(kind, ())):
-            if noted.version <= version:
+        changes: list[Noted] = []
+        for change in reversed(self._log.get(kind, ())):
+            if change.version <= version:
                 break
-            found.append(noted)
-        found.reverse()
-        return found
+            changes.append(change)
+        changes.reverse()
+        return changes
 
 
 def uid(number: int) -> str:
-    """Return an id that looks like one of Kubernetes' and is always the same for a number."""
+    """Return a uid that is derived from a number."""
     return str(UUID(bytes=sha256(str(number).encode()).digest()[:16], version=4))
 
 
 def selects(labels: str, item: Object) -> bool:
-    """Whether an object is in a selector of ``key``, ``key=value``, ``key!=value``."""
-    own = at(item, "metadata", "labels", default={})
+    """Return whether an object matches a label selector of ``key``, ``key=value`` and ``key!=value``."""
+    item_labels = at(item, "metadata", "labels", default={})
     for part in filter(None, labels.split(",")):
         name, unlike, value = part.partition("!=")
         if unlike:
-            if own.get(name) == value:
+            if item_labels.get(name) == value:
                 return False
             continue
         name, equal, value = part.partition("=")
-        if name not in own or (equal and own[name] != value.lstrip("=")):
+        if name not in item_labels or (equal and item_labels[name] != value.lstrip("=")):
             return False
     return True
 
@@ -206,7 +209,7 @@ def selects(labels: str, item: Object) -> bool:
 
 
 def leaves(value: Any, path: Leaf = ()) -> Iterator[Leaf]:
-    """Yield every field that is a value or a list: lists are one field each, as in a CRD without list keys."""
+    """Yield the path of every value and list; a list is one field, as in a CRD without list keys."""
     for name, inner in value.items():
         here = (*path, name)
         if here in {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}:
@@ -217,36 +220,36 @@ def leaves(value: Any, path: Leaf = ()) -> Iterator[Leaf]:
             yield here
 
 
-def take(held: Held, given: Object, now: set[Leaf], *, force: bool) -> None:
-    """Lay an applied object over a stored one: set, take over, give up. Raises ConflictError."""
-    theirs: dict[str, list[str]] = {}
-    for leaf in now:
-        wanted = at(given, *leaf, default=ABSENT)
-        if at(held.item, *leaf, default=ABSENT) == wanted:
+def take(stored: Held, applied: Object, applied_fields: set[Leaf], *, force: bool) -> None:
+    """Merge an applied object into a stored one: set fields, take over or release ownership. Raises ConflictError."""
+    conflicts: dict[str, list[str]] = {}
+    for leaf in applied_fields:
+        value = at(applied, *leaf, default=ABSENT)
+        if at(stored.item, *leaf, default=ABSENT) == value:
             continue
-        for who, owned in held.owned.items():
-            if who != MANAGER and leaf in owned:
-                theirs.setdefault(who, []).append(".".join(leaf))
-    if theirs and not force:
-        owners = {who: tuple(sorted(fields)) for who, fields in theirs.items()}
-        whose = "; ".join(f"{who} owns {', '.join(fields)}" for who, fields in owners.items())
-        raise ConflictError(f"others own what would be changed: {whose}", owners)
-    for leaf in held.owned.get(MANAGER, set()) - now:
-        shared = any(leaf in owned for who, owned in held.owned.items() if who != MANAGER)
+        for manager, owned in stored.owned.items():
+            if manager != MANAGER and leaf in owned:
+                conflicts.setdefault(manager, []).append(".".join(leaf))
+    if conflicts and not force:
+        owners = {manager: tuple(sorted(names)) for manager, names in conflicts.items()}
+        ownership = "; ".join(f"{manager} owns {', '.join(names)}" for manager, names in owners.items())
+        raise ConflictError(f"field ownership conflict: {ownership}", owners)
+    for leaf in stored.owned.get(MANAGER, set()) - applied_fields:
+        shared = any(leaf in owned for manager, owned in stored.owned.items() if manager != MANAGER)
         if not shared:
-            drop(held.item, leaf)
-    for leaf in now:
-        wanted = at(given, *leaf, default=None)
-        if at(held.item, *leaf, default=ABSENT) != wanted:
-            for who, owned in held.owned.items():
-                if who != MANAGER:
+            drop(stored.item, leaf)
+    for leaf in applied_fields:
+        value = at(applied, *leaf, default=None)
+        if at(stored.item, *leaf, default=ABSENT) != value:
+            for manager, owned in stored.owned.items():
+                if manager != MANAGER:
                     owned.discard(leaf)
-            put(held.item, leaf, wanted)
-    held.owned[MANAGER] = now
+            put(stored.item, leaf, value)
+    stored.owned[MANAGER] = applied_fields
 
 
 def put(item: Object, leaf: Leaf, value: Any) -> None:
-    """Set a field, with what is above it."""
+    """Set a field, and create its parents."""
     for name in leaf[:-1]:
         inner = item.get(name)
         if not isinstance(inner, dict):
@@ -256,7 +259,7 @@ def put(item: Object, leaf: Leaf, value: Any) -> None:
 
 
 def drop(item: Object, leaf: Leaf) -> None:
-    """Take a field out."""
+    """Remove a field."""
     inner: Any = item
     for name in leaf[:-1]:
         inner = inner.get(name)
@@ -266,26 +269,26 @@ def drop(item: Object, leaf: Leaf) -> None:
 
 
 def fields(owned: Iterable[Leaf]) -> Object:
-    """Return fields as ``fieldsV1`` writes them."""
-    made: Object = {}
+    """Return fields in the format of ``fieldsV1``."""
+    tree: Object = {}
     for leaf in sorted(owned):
-        inner = made
+        inner = tree
         for name in leaf:
             inner = inner.setdefault(f"f:{name}", {})
-    return made
+    return tree
 
 
-# Metadata: names, owners, times, the annotations of scaling.
+# Metadata: names, owners, times, scaling annotations.
 
 
 def bare(kind: Kind, name: str, namespace: str = "") -> Object:
-    """Return an object with nothing but its kind, name and namespace."""
+    """Return an object that has only its kind, name and namespace."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
 
 
 def namespace_of(item: Object) -> str:
-    """Return an object's namespace; empty for one that has none."""
+    """Return an object's namespace; empty for a cluster-scoped object."""
     return str(at(item, "metadata", "namespace", default=""))
 
 
@@ -300,7 +303,7 @@ def is_leaving(item: Object) -> bool:
 
 
 def number_of(item: Object, annotation: str, default: int) -> int:
-    """Return an annotation's whole number."""
+    """Return the integer value of an annotation."""
     return int(at(item, "metadata", "annotations", annotation, default=default))
 
 
@@ -311,12 +314,12 @@ def bounds_of(revision: Object) -> tuple[int, int]:
 
 
 def digest(text: str, length: int) -> str:
-    """Return letters that look random and are always the same for a text."""
+    """Return a random-looking string of letters that is derived from a text."""
     return "".join(_LETTERS[byte % len(_LETTERS)] for byte in sha256(text.encode()).digest()[:length])
 
 
 def stamp(time: float) -> str:
-    """Return seconds since 1970 as the API writes times."""
+    """Format seconds since 1970 as the API writes times."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,7 +1,7 @@
-"""Requests without end for one service: a shape of ``ebbtide.simulate.load`` again and again, and bursts by hand.
+"""Endless requests for one service: a shape of ``ebbtide.simulate.load`` repeated period by period, and bursts on demand.
 
-A shape's first turn is what ``load.shape`` gives for the service's seed, with the times that ``engine.prepare`` draws: so
-that what a world does is what a simulation of the same traffic says. Times are whole nanoseconds of the world.
+The first period is what ``load.shape`` returns for the service's seed, with the times that ``engine.prepare`` draws, so that
+a world does what a simulation of the same traffic computes. Times are whole nanoseconds of the world.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from ebbtide.simulate import engine
     from ebbtide.simulate.servers import Server
 
-#: Nobody sends anything.
+#: Traffic without requests.
 SILENCE = Traffic("none", np.zeros(0))
 
 
 def shaped(text: str, seed: int) -> Traffic:
-    """Return the traffic of a shape in words; ``none`` is silence. Raises ValueError for words that are no shape."""
+    """Parse a traffic shape; ``none`` is silence. Raises ValueError for an invalid shape."""
     if text == "none":
         return SILENCE
     read = load.shape(text, seed) if load.is_shape(text) else None
     if read is None:
-        raise ValueError(f"{text!r} is no shape of traffic: write one like {load.FORMS['poisson']}, or none")
+        raise ValueError(f"invalid traffic shape {text!r}: write one like {load.FORMS['poisson']}, or none")
     if read.traffic is not None:
         return read.traffic
     if any(problem.code == load.EMPTY for problem in read.problems):
@@ -42,7 +42,7 @@ def shaped(text: str, seed: int) -> Traffic:
 
 @dataclass(slots=True)
 class Turn:
-    """Requests that are known ahead: when each comes, and how long it takes alone."""
+    """Requests of one period or burst: their arrival times, and their processing times without other requests."""
 
     times: list[int]
     work: list[int]
@@ -50,12 +50,12 @@ class Turn:
 
     @classmethod
     def of(cls, start: int, traffic: Traffic, work: NDArray[np.int64]) -> Turn:
-        """Return the requests of ``traffic``, which begins at ``start``."""
+        """Return the requests of ``traffic``, which starts at ``start``."""
         times = start + np.rint(traffic.times * SECOND).astype(np.int64)
         return cls(times.tolist(), work.tolist())
 
     def until(self, time: int) -> tuple[list[int], list[int]]:
-        """Take what comes up to a time."""
+        """Take the requests that arrive up to a time."""
         last = bisect_right(self.times, time, self.place)
         taken = slice(self.place, last)
         self.place = last
@@ -64,60 +64,60 @@ class Turn:
 
 @dataclass(slots=True)
 class Sender:
-    """Who sends requests to one service, from ``start`` on."""
+    """The sender of one service's requests, from ``start`` on."""
 
     text: str
     server: Server
     seed: int
     start: int
     first: Turn
-    #: How long one turn of the shape lasts; 0 is silence, and there is no other one.
+    #: Length of one period of the shape; 0 means silence, without further periods.
     length: int
     number: int = 0
     bursts: list[Turn] = field(default_factory=list)
 
     @classmethod
     def of(cls, text: str, server: Server, seed: int, start: int, drawn: engine.Inputs | None = None) -> Sender:
-        """Begin at ``start``; ``drawn`` are an engine's inputs for the first turn, where it has them."""
+        """Return a sender that starts at ``start``; ``drawn`` has an engine's inputs for the first period, if known."""
         traffic = shaped(text, seed)
         work = drawn.work if drawn is not None else _work(server, traffic, seed)
         return cls(text, server, seed, start, Turn.of(start, traffic, work), round(traffic.seconds * SECOND))
 
     def until(self, time: int) -> tuple[list[int], list[int]]:
-        """Take the requests that come up to a time, in order."""
+        """Take the requests that arrive up to a time, in order."""
         times: list[int] = []
         work: list[int] = []
         while True:
-            more, takes = self.first.until(time)
+            more, durations = self.first.until(time)
             times += more
-            work += takes
+            work += durations
             if not self.length or time < self.start + (self.number + 1) * self.length:
                 break
             self.number += 1
             seed = self.seed + self.number
             traffic = shaped(self.text, seed)
-            begun = self.start + self.number * self.length
-            self.first = Turn.of(begun, traffic, _work(self.server, traffic, seed))
+            start = self.start + self.number * self.length
+            self.first = Turn.of(start, traffic, _work(self.server, traffic, seed))
         if self.bursts:
             for burst in self.bursts:
-                more, takes = burst.until(time)
+                more, durations = burst.until(time)
                 times += more
-                work += takes
+                work += durations
             order = sorted(range(len(times)), key=times.__getitem__)
-            times, work = [times[each] for each in order], [work[each] for each in order]
+            times, work = [times[index] for index in order], [work[index] for index in order]
             self.bursts = [burst for burst in self.bursts if burst.place < len(burst.times)]
         return times, work
 
     def burst(self, now: int, rate: float, seconds: float, number: int) -> int:
-        """Add requests at random at ``rate`` a second, and return how many."""
+        """Add a burst of random requests at ``rate`` per second, and return their number."""
         draws = np.random.default_rng([self.seed, number])
         offsets = np.sort(draws.uniform(0.0, seconds, draws.poisson(rate * seconds)))
-        traffic = Traffic("by hand", offsets, seconds=seconds)
+        traffic = Traffic("burst", offsets, seconds=seconds)
         self.bursts.append(Turn.of(now + 1, traffic, _work(self.server, traffic, self.seed)))
         return len(offsets)
 
 
 def _work(server: Server, traffic: Traffic, seed: int) -> NDArray[np.int64]:
-    """Return how long requests take alone, as ``engine.prepare`` rounds it."""
+    """Return the requests' processing times alone, rounded as ``engine.prepare`` does."""
     alone = server.alone(traffic, np.random.default_rng([seed, 1]))
     return np.maximum(np.rint(alone * SECOND), 1.0).astype(np.int64)

@@ -1,11 +1,11 @@
-"""A cluster that lives: requests come, Knative's autoscalers decide, pods start and end, and somebody counts.
+"""A running simulated cluster: requests arrive, Knative's autoscalers decide, pods start and end, and metrics are counted.
 
-The engine is the simulator's (``ebbtide.simulate.engine``), one for each revision and fed with requests as time goes on,
-so that replicas are what ``ebbtide simulate`` foretells for the same traffic. The cluster is
-``ebbtide.sandbox.simulated``: it decides whether a pod has a place, and where it finds none the engine's pod waits. Time
-passes in whole seconds, whoever asks and however often, so that the same calls at the same times give the same history.
+The engine is the simulator's (``ebbtide.simulate.engine``), one per revision. It receives requests as time passes, so that
+the replicas match what ``ebbtide simulate`` computes for the same traffic. The cluster is ``ebbtide.sandbox.simulated``: it
+decides whether a pod is scheduled; if not, the engine's pod waits. Time passes in whole seconds, independently of the
+callers, so that the same calls at the same times give the same history.
 
-Upstream, for who sends where: knative.dev/serving pkg/reconciler/route/traffic (percent by revision).
+Upstream, for the traffic split: knative.dev/serving pkg/reconciler/route/traffic (percent by revision).
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger(__name__)
-#: Annotations of a workload's own object that say how it behaves here: traffic as a shape in words, or ``none``, and the
-#: server, both as ``ebbtide simulate`` takes them.
-TRAFFIC: Final = "simulated.ebbtide.dev/traffic"
-SERVER: Final = "simulated.ebbtide.dev/server"
-#: Seconds between a thread's looks at the time.
-LOOK: Final = 0.25
-#: Seconds after which what was counted is passed on, where nobody asks before.
-COUNT: Final = 10
-#: Seconds after which a training's pod that had to go is made again.
-AGAIN: Final = 10.0
-#: Workloads that went, of which it is still known what was counted.
-REMEMBERED: Final = 200
-#: Requests a second, and in a burst or one turn of a shape, that one process works on beside all else.
-MOST_RATE: Final = 200.0
-MOST_REQUESTS: Final = 200_000
+#: Annotations of a workload's main object that set its simulated behavior, in the syntax of ``ebbtide simulate``: a traffic
+#: shape or ``none``, and the server.
+TRAFFIC_ANNOTATION: Final = "simulated.ebbtide.dev/traffic"
+SERVER_ANNOTATION: Final = "simulated.ebbtide.dev/server"
+#: Seconds between two polls of the clock.
+POLL_SECONDS: Final = 0.25
+#: Maximum seconds until counts are passed on to the tallies.
+COUNT_SECONDS: Final = 10
+#: Seconds after which an evicted training pod is recreated.
+RECREATE_SECONDS: Final = 10.0
+#: Number of deleted workloads whose counts are kept.
+MAX_DELETED: Final = 200
+#: Maximum requests per second, and in a burst or one period of a shape, that one process can simulate.
+MAX_RATE: Final = 200.0
+MAX_REQUESTS: Final = 200_000
 
 
 @dataclass(slots=True)
 class Training:
-    """One of a job's pods, which is kept up beside the services; ``made`` counts how often it came."""
+    """One pod of a training job that runs next to the services; ``made`` counts how often it was created."""
 
     namespace: str
     name: str
@@ -83,10 +83,10 @@ class Training:
 
 
 class World:
-    """A cluster, what happens in it, and what was counted.
+    """A simulated cluster with its workloads' traffic, and the metrics counted of them.
 
-    ``origin`` is when it began, in seconds since 1970: before the clock's present, where a past is to be made first. Until
-    ``arrive`` is called, time stands in the past and moves by ``run_until``; from then on it is the clock's.
+    ``origin`` is the start time in seconds since 1970; it may be in the past, so that a history can be simulated first.
+    Until ``arrive`` is called, time is in the past and is advanced by ``run_until``; after that, it follows the clock.
     """
 
     def __init__(
@@ -96,14 +96,14 @@ class World:
         *,
         seed: int = 0,
         origin: float | None = None,
-        behaviours: dict[Ref, Behaviour] | None = None,
+        behaviors: dict[Ref, Behaviour] | None = None,
     ) -> None:
-        """Begin with an empty cluster."""
+        """Start with an empty cluster."""
         self.profile = profile
         self.seed = seed
-        self.behaviours = dict(behaviours or {})
+        self.behaviors = dict(behaviors or {})
         start = clock.now() if origin is None else origin
-        self.origin = start - start % COUNT
+        self.origin = start - start % COUNT_SECONDS
         self.clock = Past(clock, self.origin)
         self.cluster = Simulated(
             self.clock,
@@ -114,7 +114,7 @@ class World:
             real=not isinstance(clock, Standing),
         )
         self.source = Counted(self._recount)
-        #: Whether requests are noted in pods' logs: not in a past that nobody will read.
+        #: False while a past is simulated whose requests need not appear in pods' logs.
         self.logging = True
         self.owners: dict[tuple[str, str], Replicas] = {}
         self.workloads: dict[tuple[str, str], Workload] = {}
@@ -126,70 +126,72 @@ class World:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    # What a user does.
+    # Actions of a user.
 
     def apply(self, document: dict[str, Any], *, settled: bool = False) -> None:
-        """Apply a spec. ``settled``: as if it had been there for long and idle, as a simulation begins.
+        """Apply a spec. With ``settled``, the workload starts as if it had long been idle, as a simulation does.
 
-        Raises ValueError with what is wrong with it.
+        Raises ValueError with the spec's errors.
         """
         batch = Batch(self.profile)
-        objects, made, problems = batch.add(load(document, self.profile))
-        wrong = [f"{problem.path}: {problem.message}" for problem in problems if problem.severity == "error"]
-        if wrong or made is None or made.plan is None:
-            raise ValueError("; ".join(wrong))
+        objects, translation, problems = batch.add(load(document, self.profile))
+        errors = [f"{problem.path}: {problem.message}" for problem in problems if problem.severity == "error"]
+        if errors or translation is None or translation.plan is None:
+            raise ValueError("; ".join(errors))
         self._settled = settled
         try:
-            planned = apply.plan(self.cluster, apply.Workload(tuple(objects), made.plan))
+            planned = apply.plan(self.cluster, apply.Workload(tuple(objects), translation.plan))
             apply.carry_out(self.cluster, planned, self.clock)
         finally:
             self._settled = False
 
     def send(self, ref: Ref, rate: float, seconds: float) -> int:
-        """Send requests at random at ``rate`` a second, beside the usual ones, and return how many there will be.
+        """Send random requests at ``rate`` per second in addition to the shape's, and return their number.
 
-        Raises MissingError where there is no such workload that gets requests, ValueError for more than one process can
-        work on.
+        Raises MissingError if the workload does not exist or receives no requests, and ValueError above the maximum rate or
+        number of requests.
         """
-        if not (0 < rate <= MOST_RATE and 0 < rate * seconds <= MOST_REQUESTS):
+        if not (0 < rate <= MAX_RATE and 0 < rate * seconds <= MAX_REQUESTS):
             raise ValueError(_many(rate, rate * seconds))
         with self.cluster.lock:
             self.cluster.settle()
-            found = next((each for each in self.workloads.values() if each.ref == ref), None)
-            if found is None or found.sender is None:
-                raise MissingError(f"there is no workload {ref.name} in namespace {ref.namespace} that gets requests")
+            workload = next((candidate for candidate in self.workloads.values() if candidate.ref == ref), None)
+            if workload is None or workload.sender is None:
+                raise MissingError(
+                    f"workload {ref.name} not found in namespace {ref.namespace}, or it receives no requests"
+                )
             self._bursts += 1
-            return found.sender.burst(self._second * SECOND, rate, seconds, self._bursts)
+            return workload.sender.burst(self._second * SECOND, rate, seconds, self._bursts)
 
     def train(self, namespace: str, name: str, count: int, spec: Object) -> None:
-        """Keep so many pods up beside the services; whoever is driven out comes again."""
+        """Keep ``count`` training pods running next to the services; an evicted pod is recreated."""
         for number in range(count):
             self._train(Training(namespace, name, number, spec))
 
     def run_until(self, time: float) -> None:
-        """Let time pass up to ``time`` in seconds since 1970, where it does not by itself."""
-        left = time - self.clock.now()
-        if left > 0:
-            self.clock.sleep(left)
+        """Advance a time that does not pass automatically to ``time``, in seconds since 1970."""
+        seconds_left = time - self.clock.now()
+        if seconds_left > 0:
+            self.clock.sleep(seconds_left)
         self.cluster.settle()
 
     def arrive(self) -> None:
-        """Let the past end: bring everything up to the clock's present, and go on with it."""
+        """End the simulated past: advance to the clock's present, and follow the clock from then on."""
         self.run_until(self.clock.clock.now())
         self.clock.at = None
         self.cluster.settle()
 
-    # By itself.
+    # Automatic progress.
 
     def start(self) -> None:
-        """Let time pass in a thread of its own, until ``stop``."""
+        """Let time pass in a background thread, until ``stop``."""
         if self._thread is None:
             self._stopped.clear()
             self._thread = threading.Thread(target=self._run, name="world", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Stop the background thread."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -197,7 +199,7 @@ class World:
 
     @contextmanager
     def running(self) -> Iterator[World]:
-        """Let time pass while what is inside is done."""
+        """Let time pass inside the context."""
         self.start()
         try:
             yield self
@@ -205,13 +207,13 @@ class World:
             self.stop()
 
     def _run(self) -> None:
-        while not self._stopped.wait(LOOK):
+        while not self._stopped.wait(POLL_SECONDS):
             try:
                 self.cluster.settle()
             except Exception:
-                LOG.exception("a second of the simulated cluster went wrong, and time goes on")
+                LOG.exception("error in one second of the simulated cluster; time continues")
 
-    # What drives it: the cluster's Driver, which describes these methods.
+    # Calls of the cluster, which ``state.Driver`` describes.
 
     def advance(self, until: float) -> None:
         target = math.floor(until - self.origin)
@@ -221,18 +223,18 @@ class World:
             self.cluster.run_due(self.origin + self._second)
             for key, workload in [*self.workloads.items()]:
                 self._pass(key, workload, now)
-            if self._second % COUNT == 0:
+            if self._second % COUNT_SECONDS == 0:
                 self._count()
 
     def _pass(self, key: tuple[str, str], workload: Workload, now: int) -> None:
-        """Let a second pass for a workload. What is wrong with one must not stop the time of all, where that goes on."""
+        """Advance a workload by one second. In real time, an error stops only this workload."""
         try:
             workload.send(now)
             workload.step(now)
         except Exception:
             if not self.cluster.real:
                 raise
-            LOG.exception("the workload %s in namespace %s stands still from now on", key[1], key[0])
+            LOG.exception("workload %s in namespace %s is no longer simulated", key[1], key[0])
             del self.workloads[key]
 
     def _count(self) -> None:
@@ -245,27 +247,27 @@ class World:
             self._count()
 
     def revision_made(self, namespace: str, name: str) -> None:
-        """Give a revision an engine."""
+        """Create a revision's engine."""
         revision, workload = self._of(namespace, name)
         created = self._second * SECOND
         setting = self._setting(revision)
-        pods = self.cluster.peek(DEPLOYMENT, namespace, f"{name}-deployment")
-        wanted = asked(at(pods, "spec", "template", default={}))
-        gpus = sum(amount * self._share(resource) for resource, amount in wanted.items() if is_gpu(resource))
+        deployment = self.cluster.peek(DEPLOYMENT, namespace, f"{name}-deployment")
+        requests = asked(at(deployment, "spec", "template", default={}))
+        gpus = sum(amount * self._share(resource) for resource, amount in requests.items() if is_gpu(resource))
         replicas = Replicas(workload, name, setting, created=created, gpus=gpus)
         workload.revisions[name] = replicas
         workload.container = str(at(revision, "spec", "containers", 0, "name", default="user-container"))
         workload.metric = str(at(revision, "metadata", "annotations", keys.METRIC, default=""))
-        seed, start_up = self.seed_of(workload.ref, name), workload.behaviour.start_up
-        # The engine takes its requests from ``feed``: those drawn here are for a sender.
-        traffic = shaped(workload.behaviour.traffic, seed) if self._settled else SILENCE
+        seed, start_up = self.seed_of(workload.ref, name), workload.behavior.start_up
+        # The engine receives its requests through ``feed``; those drawn here are for a sender.
+        traffic = shaped(workload.behavior.traffic, seed) if self._settled else SILENCE
         drawn = engine.prepare(setting, traffic, workload.server, start_up, seed)
         if self._settled:
-            workload.sender = Sender.of(workload.behaviour.traffic, workload.server, seed, created + drawn.lead, drawn)
+            workload.sender = Sender.of(workload.behavior.traffic, workload.server, seed, created + drawn.lead, drawn)
         try:
             replicas.begin(drawn, settled=self._settled)
         except ValueError as error:
-            # A window of no length, say. Nothing was made of it so far.
+            # An invalid setting, such as a window of length 0. The engine does not exist yet.
             replicas.setting = self._fixed(revision, error)
             replicas.begin(drawn, settled=self._settled)
         replicas.step(created)
@@ -274,20 +276,20 @@ class World:
         revision, workload = self._of(namespace, name)
         replicas = workload.revisions.get(name)
         if replicas is not None:
-            made = self._setting(revision)
-            kept = replace(made.revision, reachable=replicas.setting.revision.reachable)
+            setting = self._setting(revision)
+            revision_setting = replace(setting.revision, reachable=replicas.setting.revision.reachable)
             before = replicas.setting
             try:
-                replicas.reconfigure(replace(made, revision=kept))
+                replicas.reconfigure(replace(setting, revision=revision_setting))
             except ValueError as error:
-                self.cluster.tell(revision, "Warning", "NotSimulated", f"its new annotations are not followed: {error}")
+                self.cluster.tell(revision, "Warning", "NotSimulated", f"the new annotations are ignored: {error}")
                 replicas.setting = before
 
     def _remember(self, ref: Ref) -> None:
-        """Keep what was counted of the last workloads that went."""
+        """Keep the counts of the latest deleted workloads."""
         self._gone.pop(ref, None)
         self._gone[ref] = None
-        if len(self._gone) > REMEMBERED:
+        if len(self._gone) > MAX_DELETED:
             oldest = next(iter(self._gone))
             del self._gone[oldest]
             if all(workload.ref != oldest for workload in self.workloads.values()):
@@ -304,25 +306,25 @@ class World:
                     self._remember(workload.ref)
 
     def routed(self, namespace: str, service: str) -> None:
-        """Send requests as a service's traffic says, and begin to."""
+        """Route requests as the service's status says, and start to send them."""
         workload = self.workloads.get((namespace, service))
-        item = self.cluster.peek(KNATIVE, namespace, service)
-        if workload is None or item is None:
+        service_obj = self.cluster.peek(KNATIVE, namespace, service)
+        if workload is None or service_obj is None:
             return
         shares: dict[str, int] = {}
-        for row in at(item, "status", "traffic", default=[]):
+        for row in at(service_obj, "status", "traffic", default=[]):
             shares[row["revisionName"]] = shares.get(row["revisionName"], 0) + (row.get("percent") or 0)
         workload.routes = tuple(
             (workload.revisions[name], percent)
             for name, percent in shares.items()
             if percent and name in workload.revisions
         )
-        newest = at(item, "status", "latestCreatedRevisionName")
+        newest = at(service_obj, "status", "latestCreatedRevisionName")
         for name, replicas in workload.revisions.items():
             replicas.reach(reachable=name in shares or name == newest)
         if workload.sender is None and workload.routes:
             seed = self.seed_of(workload.ref)
-            workload.sender = Sender.of(workload.behaviour.traffic, workload.server, seed, self._second * SECOND)
+            workload.sender = Sender.of(workload.behavior.traffic, workload.server, seed, self._second * SECOND)
 
     def pod_delayed(self, namespace: str, name: str) -> None:
         if (replicas := self.owners.get((namespace, name))) is not None:
@@ -333,19 +335,19 @@ class World:
             replicas.placed(name, ready)
 
     def pod_evicted(self, namespace: str, name: str) -> None:
-        """Make another pod in the place of one that had to go."""
+        """Create a replacement for an evicted pod."""
         if (replicas := self.owners.get((namespace, name))) is not None:
             replicas.engine.replace(replicas.numbers[name])
         training = self._trainings.pop((namespace, name), None)
         if training is not None:
-            self.cluster.later(AGAIN, lambda: self._train(training))
+            self.cluster.later(RECREATE_SECONDS, lambda: self._train(training))
 
     # Parts.
 
     def seed_of(self, ref: Ref, revision: str = "") -> int:
-        """Return what is drawn by for a workload; a revision after the first one draws on its own."""
-        own = revision if not revision.endswith("-00001") else ""
-        return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{own}".encode())
+        """Return the random seed of a workload; each later revision has a separate seed."""
+        suffix = revision if not revision.endswith("-00001") else ""
+        return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{suffix}".encode())
 
     def _train(self, training: Training) -> None:
         training.made += 1
@@ -356,37 +358,41 @@ class World:
         self.cluster.add_alone(pod, Life(end=2.0))
 
     def _of(self, namespace: str, name: str) -> tuple[Object, Workload]:
-        """Return a revision and the workload that it is of, a new one where there is none yet."""
+        """Return a revision and its workload, which is created if needed."""
         revision = self.cluster.peek(REVISION, namespace, name)
         assert revision is not None
         service = str(revision["metadata"]["labels"][keys.KNATIVE_SERVICE])
-        found = self.workloads.get((namespace, service))
-        if found is None:
+        workload = self.workloads.get((namespace, service))
+        if workload is None:
             top = self.cluster.peek(KNATIVE, namespace, service)
             owner = at(top, "metadata", "labels", keys.KSERVE_SERVICE)
             if owner is not None:
                 top = self.cluster.peek(KSERVE, namespace, owner)
             ref = Ref(namespace, owner or service)
-            behaviour, made = self._behaviour(ref, top or {})
-            found = Workload(self, ref, behaviour, made, self.source.tally(ref), counted=self._second * SECOND)
-            self.workloads[namespace, service] = found
-        return revision, found
+            behavior, simulated_server = self._behavior(ref, top or {})
+            workload = Workload(
+                self, ref, behavior, simulated_server, self.source.tally(ref), counted_at=self._second * SECOND
+            )
+            self.workloads[namespace, service] = workload
+        return revision, workload
 
-    def _behaviour(self, ref: Ref, top: Object) -> tuple[Behaviour, Server]:
-        """Return how a workload behaves: by the table, by its annotations, or as anything does."""
-        found = self.behaviours.get(ref, Behaviour())
+    def _behavior(self, ref: Ref, top: Object) -> tuple[Behaviour, Server]:
+        """Return a workload's behavior and server: by its annotations, by the table, or by default."""
+        behavior = self.behaviors.get(ref, Behaviour())
         annotations = at(top, "metadata", "annotations", default={})
-        asked_for = replace(
-            found, traffic=annotations.get(TRAFFIC, found.traffic), server=annotations.get(SERVER, found.server)
+        annotated = replace(
+            behavior,
+            traffic=annotations.get(TRAFFIC_ANNOTATION, behavior.traffic),
+            server=annotations.get(SERVER_ANNOTATION, behavior.server),
         )
         try:
-            return asked_for, _server(asked_for)
+            return annotated, _server(annotated)
         except (ValueError, ServerError) as error:
-            self.cluster.tell(top, "Warning", "NotSimulated", f"its annotations are not followed: {error}")
-            return found, server(found.server)
+            self.cluster.tell(top, "Warning", "NotSimulated", f"the annotations are ignored: {error}")
+            return behavior, server(behavior.server)
 
     def _setting(self, revision: Object) -> Setting:
-        """Return what scales a revision; what cannot be simulated keeps its least number of replicas."""
+        """Return a revision's scaling settings; one that cannot be simulated keeps its minimum replicas."""
         annotations = at(revision, "metadata", "annotations", default={})
         spec = revision["spec"]
         try:
@@ -401,13 +407,13 @@ class World:
             return self._fixed(revision, error)
 
     def _fixed(self, revision: Object, error: ValueError) -> Setting:
-        """Return what keeps a revision at its least number of replicas, and say why."""
-        self.cluster.tell(revision, "Warning", "NotSimulated", f"its replicas stay as they are: {error}")
+        """Return settings that keep a revision at its minimum replicas, and note the reason as an event."""
+        self.cluster.tell(revision, "Warning", "NotSimulated", f"the number of replicas is fixed: {error}")
         least = max(int(at(revision, "metadata", "annotations", keys.MIN_SCALE, default=1)), 1)
         return Setting(metric="cpu", hpa=hpa.Spec(min_replicas=least, max_replicas=least))
 
     def _share(self, resource: str) -> float:
-        """Return what one of a GPU resource is of a whole GPU."""
+        """Return the fraction of a whole GPU that one unit of a resource is."""
         for pool in self.profile.spec.node_pools:
             counts = BACKENDS[pool.backend].advertises(pool)
             if resource in counts:
@@ -415,23 +421,26 @@ class World:
         return 1.0
 
 
-def _server(behaviour: Behaviour) -> Server:
-    """Return a behaviour's server. Raises ValueError and ServerError for what cannot be had here.
+def _server(behavior: Behaviour) -> Server:
+    """Return a behavior's server. Raises ValueError and ServerError for one that is not allowed here.
 
-    Annotations may come from anybody: no file is read for them, and nobody is sent more than can be worked on.
+    Annotations are untrusted: they must not name a file, and the traffic must not exceed the maximum.
     """
-    if behaviour.server.startswith("empirical"):
-        raise ServerError("no file is read here: say lognormal:median=…,sigma=… or another of a server's forms")
-    made = server(behaviour.server)
-    traffic = shaped(behaviour.traffic, 0)
+    if behavior.server.startswith("empirical"):
+        raise ServerError("an empirical server's file is not read here: use lognormal:median=…,sigma=… or another form")
+    simulated_server = server(behavior.server)
+    traffic = shaped(behavior.traffic, 0)
     count = len(traffic.times)
     if count:
         rate = count / traffic.seconds
-        if rate > MOST_RATE or count > MOST_REQUESTS:
+        if rate > MAX_RATE or count > MAX_REQUESTS:
             raise ValueError(_many(rate, count))
-        made.alone(between(traffic, 0.0, 0.0), np.random.default_rng(0))
-    return made
+        simulated_server.alone(between(traffic, 0.0, 0.0), np.random.default_rng(0))
+    return simulated_server
 
 
 def _many(rate: float, count: float) -> str:
-    return f"{rate:g} requests/s, {count:g} in all: at most {MOST_RATE:g} and {MOST_REQUESTS} are sent here, and some"
+    return (
+        f"invalid traffic of {rate:g} requests/s, {count:g} in total: must be above 0, and at most {MAX_RATE:g} requests/s "
+        f"and {MAX_REQUESTS} requests"
+    )

@@ -1,1 +1,1 @@
-"""What the autoscaler will do with your traffic: a simulator around `ebbtide.autoscaler`, and a search for settings."""
+"""Simulator of the autoscaler's response to traffic, built on `ebbtide.autoscaler`, and a search for settings."""

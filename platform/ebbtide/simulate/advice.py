@@ -1,15 +1,16 @@
-"""What a search for settings found, in words and as JSON: the front, what is recommended and why, or which limit binds."""
+"""Results of a search for settings as text, JSON and HTML: the Pareto front, the recommendation, or the limit."""
 
 from __future__ import annotations
 
 import html
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.prose import counted
 from ebbtide.simulate.case import CLUSTER
 from ebbtide.simulate.report import aligned, measured_json, number, percent
 from ebbtide.simulate.report import page as report_page
 from ebbtide.simulate.slo import span
-from ebbtide.simulate.tune import NOTHING, changes
+from ebbtide.simulate.tune import MIN_SAVING, changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,56 +20,73 @@ if TYPE_CHECKING:
     from ebbtide.simulate.tune import Point, Relief, Tuned
 
 NAMES: Final = {
-    "own": "the spec as it is",
+    "own": "current spec",
     "default": "Knative's defaults",
-    "lowered": "only the threshold changed",
+    "lowered": "threshold change only",
     "chosen": "recommended",
-    "cluster": "with the cluster changed too",
+    "cluster": "with cluster settings",
 }
-#: Rows of the front that are printed; the ones beside the recommended setting come first.
+NAMES_IN_SENTENCES: Final = {
+    "own": "the current spec",
+    "default": "Knative's defaults",
+    "lowered": "the current spec with only the threshold changed",
+}
+#: Maximum number of printed rows of the front; those around the recommended setting take precedence.
 FRONT: Final = 12
-LESS: Final = 0.005
+MIN_DIFFERENCE: Final = 0.005
 
 
 def points_of(tuned: Tuned) -> dict[str, Point]:
-    """Return what stands beside each other, by name."""
+    """Return the settings to compare, by name."""
     points = {name: getattr(tuned, name) for name in ("default", "own", "lowered", "chosen", "cluster")}
     return {name: point for name, point in points.items() if point is not None}
 
 
 def settings(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """Return in what values differ from the spec's own."""
+    """Return the difference between ``values`` and the spec's values as text."""
     changed = changes(values, own)
-    told = (
+    assignments = (
         f"{name} {f'{value:g}' if isinstance(value, float) else value}"
         for name, value in changed.items()
         if value is not None
     )
-    unset = (f"no {name}" for name, value in changed.items() if value is None)
-    return ", ".join((*told, *unset)) or "no change"
+    unset = (f"{name} unset" for name, value in changed.items() if value is None)
+    return ", ".join((*assignments, *unset)) or "no change"
 
 
 def text(tuned: Tuned, head: str) -> str:
-    """Return what was found for a terminal; ``head`` says what was simulated."""
-    own, rest = tuned.own.values, bool(tuned.rest)
-    priced = tuned.own.measured.cost is not None
+    """Return the results as text; ``head`` describes the simulation."""
+    spec_values, has_rest = tuned.own.values, bool(tuned.rest)
+    has_price = tuned.own.measured.cost is not None
     out = [head]
-    if rest:
-        out.append(f"searched on the first {span(tuned.part)} of the traffic, scored on the rest as well\n")
-    out.append(f"{tuned.found.evaluations} settings simulated{', then interrupted' * tuned.found.interrupted}\n\n")
-    table = [["", "within", "replica-hours"] + ["cost"] * priced + ["the rest: within", "replica-hours"] * rest]
+    if has_rest:
+        out.append(f"searched on the first {span(tuned.part)} of the traffic, evaluated on the rest as well\n")
+    out.append(
+        f"{counted(tuned.found.evaluations, 'setting')} simulated{', then interrupted' * tuned.found.interrupted}\n\n"
+    )
+    table = [
+        ["", "attainment", "replica-hours"] + ["cost"] * has_price + ["rest: attainment", "replica-hours"] * has_rest
+    ]
     for name, point in points_of(tuned).items():
-        cells = _cells(point.measured, priced=priced)
-        if rest:
+        cells = _cells(point.measured, priced=has_price)
+        if has_rest:
             cells += _cells(tuned.rest[name], priced=False)
         table.append([NAMES[name], *cells])
-    out += [aligned(table), "\n", "The front, the cheapest first: nothing tried is better in both.\n"]
-    shown = _shown(tuned)
-    rows = [["", "within", "replica-hours"] + ["cost"] * priced]
-    rows += [["->" if point is tuned.chosen else "", *_cells(point.measured, priced=priced)] for point in shown]
+    out += [
+        aligned(table),
+        "\n",
+        "Pareto front, cheapest first: no simulated setting is better in both attainment and replica-hours.\n",
+    ]
+    shown_points = _shown(tuned)
+    rows = [["", "attainment", "replica-hours"] + ["cost"] * has_price]
+    rows += [
+        ["->" if point is tuned.chosen else "", *_cells(point.measured, priced=has_price)] for point in shown_points
+    ]
     lines = aligned(rows).splitlines()
     out.append(lines[0] + "  change\n")
-    out += [f"{line}  {settings(point.values, own)}\n" for line, point in zip(lines[1:], shown, strict=True)]
+    out += [
+        f"{line}  {settings(point.values, spec_values)}\n" for line, point in zip(lines[1:], shown_points, strict=True)
+    ]
     out.append("\n")
     out += [f"{sentence}\n" for sentence in sentences(tuned)]
     return "".join(out)
@@ -76,30 +94,32 @@ def text(tuned: Tuned, head: str) -> str:
 
 def _cells(measured: Measured, *, priced: bool) -> list[str]:
     cells = [
-        f"{percent(measured.attainment)} {'holds' if measured.holds else 'fails'}",
+        f"{percent(measured.attainment)} {'met' if measured.holds else 'violated'}",
         f"{measured.replica_hours:.2f}",
     ]
     return [*cells, f"{measured.cost:,.2f}"] if priced else cells
 
 
 def _shown(tuned: Tuned) -> list[Point]:
-    """Return the rows of the front to print: those around the recommended one."""
+    """Return the points of the front to print: those around the recommended one."""
     front = tuned.front
-    middle = next((place for place, point in enumerate(front) if point is tuned.chosen), 0)
+    middle = next((index for index, point in enumerate(front) if point is tuned.chosen), 0)
     start = max(min(middle - FRONT // 2, len(front) - FRONT), 0)
     return front[start : start + FRONT]
 
 
 def sentences(tuned: Tuned) -> list[str]:
-    """Return what to do, and why."""
+    """Return the recommendation and its reasons as sentences."""
     chosen = tuned.chosen
     if chosen is None:
         return _infeasible(tuned)
     if changes(chosen.values, tuned.own.values):
         out = [f"Recommended: {settings(chosen.values, tuned.own.values)}."]
     else:
-        much = f"{NOTHING * 100:g} %"
-        out = [f"Recommended: {NAMES['own']}. Nothing tried that keeps the promise takes {much} fewer replica-hours."]
+        threshold = f"{MIN_SAVING * 100:g}%"
+        out = [
+            f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
+        ]
     out += _trade(tuned, chosen)
     for name in ("own", "default", "lowered"):
         point = points_of(tuned).get(name)
@@ -107,119 +127,138 @@ def sentences(tuned: Tuned) -> list[str]:
             out.append(_against(name, point, chosen))
     if tuned.cluster is not None:
         values = tuned.cluster.values
-        now = changes({name: value for name, value in values.items() if name in CLUSTER}, tuned.cluster_now)
-        told = settings({name: f"{value:g}{'s' * (name == 'stable-window')}" for name, value in now.items()}, {})
-        beside = settings({name: value for name, value in values.items() if name not in CLUSTER}, tuned.own.values)
+        changed_settings = changes(
+            {name: value for name, value in values.items() if name in CLUSTER}, tuned.cluster_now
+        )
+        cluster_changes = settings(
+            {name: f"{value:g}{'s' * (name == 'stable-window')}" for name, value in changed_settings.items()}, {}
+        )
+        spec_changes = settings(
+            {name: value for name, value in values.items() if name not in CLUSTER}, tuned.own.values
+        )
         out.append(
-            f"Only the cluster can do more: {told} in config-autoscaler, for all its services, with {beside} here, "
-            f"would take {_percent(1 - tuned.cluster.cost / chosen.cost)} fewer replica-hours still."
+            f"Cluster settings can save more: {cluster_changes} in config-autoscaler, which applies to all services, with "
+            f"{spec_changes} in this spec, would save another {_percent(1 - tuned.cluster.cost / chosen.cost)} of the replica-hours."
         )
     if "chosen" in tuned.rest and not tuned.rest["chosen"].holds:
         out.append(
-            "On the rest of the traffic it does not hold: that part is unlike the one searched on. Take a point further "
-            "down the front, or search on all of it with --part 1."
+            "On the rest of the traffic, the recommended setting violates the SLO, because that part differs from the part "
+            "searched on. Choose a setting further down the front, or search on all of the traffic with --part 1."
         )
     return out
 
 
 def _trade(tuned: Tuned, chosen: Point) -> list[str]:
-    """Return what a little more and a little less would cost."""
+    """Return the costs of the neighbors on the front as a sentence."""
     front = tuned.front
-    place = next((number for number, point in enumerate(front) if point is chosen), None)
-    if place is None:
+    index = next((number for number, point in enumerate(front) if point is chosen), None)
+    if index is None:
         return []
-    told = []
-    if place > 0:
-        cheaper = front[place - 1]
-        told.append(
-            f"the next cheaper one takes {_percent(1 - cheaper.cost / chosen.cost)} fewer replica-hours and keeps "
-            f"{percent(cheaper.measured.attainment)} within"
+    neighbors = []
+    if index > 0:
+        cheaper = front[index - 1]
+        neighbors.append(
+            f"the next cheaper setting saves {_percent(1 - cheaper.cost / chosen.cost)} of the replica-hours and attains "
+            f"{percent(cheaper.measured.attainment)}"
         )
-    if place + 1 < len(front):
-        safer = front[place + 1]
-        told.append(
-            f"the next safer one takes {_percent(safer.cost / chosen.cost - 1)} more and keeps "
-            f"{percent(safer.measured.attainment)} within"
+    if index + 1 < len(front):
+        safer = front[index + 1]
+        neighbors.append(
+            f"the next safer setting takes {_percent(safer.cost / chosen.cost - 1)} more and attains "
+            f"{percent(safer.measured.attainment)}"
         )
-    return [f"It keeps {percent(chosen.measured.attainment)} within; {', '.join(told)}."] if told else []
+    return (
+        [f"The recommended setting attains {percent(chosen.measured.attainment)}; {', '.join(neighbors)}."]
+        if neighbors
+        else []
+    )
 
 
 def _against(name: str, point: Point, chosen: Point) -> str:
-    less = 1 - chosen.cost / point.cost if point.cost else 0.0
-    much = (
-        f"{_percent(abs(less))} {'fewer' if less > 0 else 'more'} replica-hours"
-        if abs(less) >= LESS
-        else "as many replica-hours"
+    saving = 1 - chosen.cost / point.cost if point.cost else 0.0
+    difference = (
+        f"{_percent(abs(saving))} {'fewer' if saving > 0 else 'more'} replica-hours"
+        if abs(saving) >= MIN_DIFFERENCE
+        else "the same replica-hours"
     )
-    holds, keeps = ("hold", "keep") if name == "default" else ("holds", "keeps")
-    kept = f"which {holds} too" if point.holds else f"which {keeps} only {percent(point.measured.attainment)} within"
-    return f"Against {NAMES[name]}, {kept}: {much}."
+    meet, attain = ("meet", "attain") if name == "default" else ("meets", "attains")
+    outcome = (
+        f"which also {meet} the SLO" if point.holds else f"which {attain} only {percent(point.measured.attainment)}"
+    )
+    return f"Compared with {NAMES_IN_SENTENCES[name]}, {outcome}: {difference}."
 
 
 def _infeasible(tuned: Tuned) -> list[str]:
     nearest = tuned.found.nearest
     if nearest is None:
-        return ["Nothing was simulated."]
+        return ["No setting was simulated."]
     bounds = ",".join(held.bound.name for held in nearest.measured.held if not held.holds)
     limits = {relief.limit: relief for relief in tuned.reliefs}
-    kept, change = percent(nearest.measured.attainment), settings(nearest.values, tuned.own.values)
-    told = f"The nearest keeps {kept} within at {nearest.cost:.2f} replica-hours: {change}."
-    out = [f"Infeasible: no setting tried keeps {bounds}. {told}"]
+    attainment, setting_text = percent(nearest.measured.attainment), settings(nearest.values, tuned.own.values)
+    closest = f"The closest setting attains {attainment} with {nearest.cost:.2f} replica-hours: {setting_text}."
+    out = [f"Infeasible: no simulated setting meets {bounds}. {closest}"]
     if "server" in limits:
         relief = limits["server"]
         out.append(
-            f"What binds is the server: of requests that never wait, {percent(relief.now)} are within, and "
-            f"{percent(relief.needed)} are promised. Make it faster, or promise less."
+            f"The limit is the server: {percent(relief.now)} of requests that never wait are within the bound, but the SLO "
+            f"requires {percent(relief.needed)}. Use a faster server or a less strict SLO."
         )
     elif limits:
-        binds = f"the start-up of {span(limits['start-up'].now)}" if "start-up" in limits else "the number of replicas"
-        ways = ", or ".join(_way(relief) for relief in tuned.reliefs)
-        out.append(f"What binds is {binds}: {ways}. Each way was simulated, alone, from the nearest setting on.")
+        limit = f"start-up time of {span(limits['start-up'].now)}" if "start-up" in limits else "number of replicas"
+        remedies = ", or ".join(_way(relief) for relief in tuned.reliefs)
+        out.append(
+            f"The limit is the {limit}: {remedies}. Each change was simulated separately, based on the closest setting."
+        )
     elif not tuned.found.interrupted:
-        out.append("Neither a start-up of a second nor four times the replicas from the start would keep it.")
+        out.append(
+            "Neither a start-up time of 1 s nor four times the maximum replicas from the start would meet the SLO."
+        )
     return out
 
 
 def _way(relief: Relief) -> str:
     if relief.limit == "start-up":
-        return f"get it to {span(relief.needed)} or less"
+        return f"reduce the start-up time to {span(relief.needed)} or less"
     limit = "minReplicas and maxReplicas" if relief.limit == "both" else relief.limit
     return f"raise {limit} from {relief.now:g} to {relief.needed:g}"
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %" if share >= 0.095 else f"{share * 100:.1f} %"  # noqa: PLR2004 - two digits
+    return f"{share * 100:.0f}%" if share >= 0.095 else f"{share * 100:.1f}%"  # noqa: PLR2004 - two digits
 
 
-def page(tuned: Tuned, made: Report) -> str:
-    """Return what was found as one page of HTML; ``made`` has the settings beside each other on all of the traffic."""
-    told = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in sentences(tuned))
+def page(tuned: Tuned, report: Report) -> str:
+    """Return the results as an HTML page; ``report`` compares the settings on all of the traffic."""
+    advice = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in sentences(tuned))
     priced = tuned.own.measured.cost is not None
-    heads = ["within", "replica-hours", *["cost"] * priced, "change"]
+    heads = ["attainment", "replica-hours", *["cost"] * priced, "change"]
     rows = "".join(
         f"<tr{' class=chosen' if point is tuned.chosen else ''}>{_row(tuned, point, heads)}</tr>\n"
         for point in tuned.front
     )
     searched = f"the first {span(tuned.part)} of the traffic" if tuned.rest else "all of the traffic"
     lead = (
-        f"<h2>What to do</h2><ul class=advice>{told}</ul>\n"
-        f"<h2>Attainment against replica-hours, of {tuned.found.evaluations} settings on {searched}</h2>\n"
-        "<p class=hint>Filled: the promise holds. Hollow: it fails. The line joins those that no other beats in both.</p>\n"
-        '<svg id="front" role="group" aria-label="settings by replica-hours and attainment; a table of the best follows"></svg>'
-        '<p id="told" class="hint" aria-live="polite">Point at one, or step through them with Tab, to read what it is.</p>\n'
+        f"<h2>Recommendation</h2><ul class=advice>{advice}</ul>\n"
+        f"<h2>Attainment and replica-hours of {counted(tuned.found.evaluations, 'setting')} on {searched}</h2>\n"
+        "<p class=hint>A filled marker meets the SLO, a hollow marker violates it. The line is the Pareto front: no other "
+        "simulated setting is better in both attainment and replica-hours.</p>\n"
+        '<svg id="front" role="group" aria-label="Settings by replica-hours and attainment, followed by a table of the best settings"></svg>'
+        '<p id="told" class="hint" aria-live="polite">To see the details of a setting, point at its marker or press Tab.</p>\n'
         f"<table class=front><thead><tr><td></td>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead>"
-        f"<tbody>{rows}</tbody></table>\n<h2>On all of the traffic</h2>\n"
+        f"<tbody>{rows}</tbody></table>\n<h2>Results on all of the traffic</h2>\n"
     )
-    return report_page(made, lead, scatter(tuned))
+    return report_page(report, lead, scatter(tuned))
 
 
 def _row(tuned: Tuned, point: Point, heads: list[str]) -> str:
-    """Return a row of the front; where there is no room for the table's head, a number says what it is."""
+    """Return a table row of the front; each number carries its column name for narrow screens without a table header."""
     *numbers, change = heads
     cells = zip(numbers, _cells(point.measured, priced="cost" in numbers), strict=True)
-    told = "".join(f"<td{f' data-of={head}' * (head != 'within')}>{html.escape(cell)}</td>" for head, cell in cells)
+    number_cells = "".join(
+        f"<td{f' data-of={head}' * (head != 'attainment')}>{html.escape(cell)}</td>" for head, cell in cells
+    )
     name = "recommended" if point is tuned.chosen else ""
-    return f"<th scope=row>{name}</th>{told}<td class={change}>{html.escape(_change(tuned, point))}</td>"
+    return f"<th scope=row>{name}</th>{number_cells}<td class={change}>{html.escape(_change(tuned, point))}</td>"
 
 
 def _change(tuned: Tuned, point: Point) -> str:
@@ -227,14 +266,14 @@ def _change(tuned: Tuned, point: Point) -> str:
 
 
 def scatter(tuned: Tuned) -> dict[str, Any]:
-    """Return the points of the page's first chart: the front and what stands beside it are named, the others are not."""
+    """Return the points of the scatter chart: the front and the compared settings with names, the others without."""
     named = {id(point): name for name, point in points_of(tuned).items()}
     front = tuned.front
-    joined = {id(point) for point in front}
-    both = [*front, *(point for point in points_of(tuned).values() if id(point) not in joined)]
-    kinds = [named.get(id(point), "front") for point in both]
-    stood_for = tuned.found.best if tuned.chosen is not None else None
-    tried = [point for point in tuned.found.points if id(point) not in joined | set(named) and point is not stood_for]
+    front_ids = {id(point) for point in front}
+    shown_points = [*front, *(point for point in points_of(tuned).values() if id(point) not in front_ids)]
+    kinds = [named.get(id(point), "front") for point in shown_points]
+    best = tuned.found.best if tuned.chosen is not None else None
+    tried = [point for point in tuned.found.points if id(point) not in front_ids | set(named) and point is not best]
     return {
         "points": [
             {"kind": "tried", "x": number(point.cost), "y": number(point.measured.attainment)} for point in tried
@@ -246,11 +285,11 @@ def scatter(tuned: Tuned) -> dict[str, Any]:
                 "x": number(point.cost),
                 "y": number(point.measured.attainment),
                 "holds": point.holds,
-                "front": id(point) in joined,
-                "told": f"{percent(point.measured.attainment)} within, {point.cost:.2f} replica-hours"
+                "front": id(point) in front_ids,
+                "told": f"attainment {percent(point.measured.attainment)}, {point.cost:.2f} replica-hours"
                 + (f"; {_change(tuned, point)}" if point.values else ""),
             }
-            for kind, point in zip(kinds, both, strict=True)
+            for kind, point in zip(kinds, shown_points, strict=True)
         ],
         "promised": [
             {"share": held.bound.share, "name": held.bound.name}
@@ -261,16 +300,16 @@ def scatter(tuned: Tuned) -> dict[str, Any]:
 
 
 def as_json(tuned: Tuned, workload: str) -> dict[str, Any]:
-    """Return what was found as JSON-ready data; the keys are documented and stay."""
+    """Return the results as JSON-ready data; its keys are documented and stable."""
     own = tuned.own.values
 
-    def one(name: str, point: Point) -> dict[str, Any]:
-        rest = tuned.rest.get(name)
+    def point_json(name: str, point: Point) -> dict[str, Any]:
+        rest_measurements = tuned.rest.get(name)
         return {
             "settings": {key: value for key, value in point.values.items() if value is not None},
             "changes": changes(point.values, own) if point.values else {},
             **measured_json(point.measured),
-            "rest": None if rest is None else measured_json(rest),
+            "rest": None if rest_measurements is None else measured_json(rest_measurements),
         }
 
     names = {
@@ -287,7 +326,7 @@ def as_json(tuned: Tuned, workload: str) -> dict[str, Any]:
         "interrupted": tuned.found.interrupted,
         "searchedSeconds": number(tuned.part),
         "feasible": tuned.chosen is not None,
-        **{names[name]: one(name, points[name]) if name in points else None for name in names},
+        **{names[name]: point_json(name, points[name]) if name in points else None for name in names},
         "front": [
             {
                 "changes": changes(point.values, own),

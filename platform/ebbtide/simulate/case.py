@@ -1,7 +1,7 @@
-"""One question to the simulator: a spec's document, a cluster, traffic and a server; settings are tried by their values.
+"""Input of simulations: a spec's document, a profile, traffic and a server model, with settings applied as values.
 
-A value of the spec is written into the document and the document translated, so that what is simulated is what would be
-rendered, and what would be refused is not simulated.
+Values are written into the spec's document, which is then translated. The simulated setting is therefore the one that
+would be rendered, and a setting with errors is not simulated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
 
-#: Keys of ``config-autoscaler`` that a search may move, and the field that each sets.
+#: Keys of ``config-autoscaler`` that a search may change, and the field that each sets.
 CLUSTER: Final = {
     "stable-window": "stable_window",
     "panic-window-percentage": "panic_window_percentage",
@@ -39,10 +39,10 @@ CLUSTER: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What stays the same from one setting to the next. ``gpus`` is what one replica has of them."""
+    """Input that is the same for every setting. ``gpus`` is the number of GPUs per replica."""
 
     document: dict[str, Any]
-    """The spec in native form."""
+    """Spec in native format."""
     profile: Profile
     traffic: Traffic
     server: Server
@@ -52,29 +52,29 @@ class Case:
     gpus: float = 0.0
     gpu_hour: float | None = None
     fast: bool = False
-    """Whether to compile the engine: that takes a while once, and is worth it for many simulations or requests."""
+    """True to compile the engine, which takes time once and pays off for many simulations or requests."""
 
     def setting(self, values: Mapping[str, Any]) -> Setting:
-        """Return the setting with ``values``; None takes a field out. Raises NotSimulated where it would not render."""
+        """Return the setting with ``values``; None removes a field. Raises NotSimulated if the spec does not render."""
         document = copy.deepcopy(self.document)
-        block = document["spec"].setdefault("autoscaling", {})
+        autoscaling = document["spec"].setdefault("autoscaling", {})
         for name, value in values.items():
             if name in CLUSTER:
                 continue
             if value is None:
-                block.pop(name, None)
+                autoscaling.pop(name, None)
             else:
-                block[name] = value
+                autoscaling[name] = value
         loaded = load(document, self.profile)
         if loaded.inference is None:
             reasons = "; ".join(f"{problem.path}: {problem.message}" for problem in loaded.problems)
             raise settings.NotSimulated("spec", reasons)
-        made = settings.of(loaded.inference, self.profile)
+        translated = settings.of(loaded.inference, self.profile)
         cluster = {CLUSTER[name]: value for name, value in values.items() if name in CLUSTER}
-        return replace(made, config=replace(made.config, **cluster)) if cluster else made
+        return replace(translated, config=replace(translated.config, **cluster)) if cluster else translated
 
     def valid(self, values: Mapping[str, Any]) -> bool:
-        """Say whether the values go together."""
+        """Return whether the values are valid in combination."""
         try:
             self.setting(values)
         except settings.NotSimulated:
@@ -91,7 +91,7 @@ class Case:
         return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast)
 
     def measure(self, result: Result) -> Measured:
-        """Return what a result comes to."""
+        """Return the measurements of a result."""
         return measure(result, self.bounds, self.gpus, self.gpu_hour)
 
     def evaluate(self, values: Mapping[str, Any]) -> Measured:
@@ -99,31 +99,31 @@ class Case:
         return self.measure(self.run(values))
 
     def service_seconds(self) -> float:
-        """Return what a request takes alone, on average. Raises ServerError."""
+        """Return the mean service time, in seconds, of a request that has the server to itself. Raises ServerError."""
         return float(self._alone().mean())
 
     def alone_within(self, seconds: float) -> float:
-        """Return the fraction of requests that would take at most so long if none ever waited. Raises ServerError."""
+        """Return the fraction of requests within ``seconds`` if no request ever waited. Raises ServerError."""
         return float((self._alone() <= seconds).mean())
 
     def _alone(self) -> NDArray[np.float64]:
         return self.server.alone(self.traffic, np.random.default_rng(self.seed))
 
     def cluster(self) -> dict[str, float]:
-        """Return how the cluster is set, by the keys that a search may move."""
+        """Return the cluster's current values of the keys that a search may change."""
         config = self.setting({}).config
         return {key: getattr(config, name) for key, name in CLUSTER.items()}
 
     def until(self, seconds: float) -> Case:
-        """Return the case with the traffic's first ``seconds`` only."""
+        """Return the case with only the first ``seconds`` of the traffic."""
         return replace(self, traffic=between(self.traffic, 0.0, seconds))
 
 
 def after(whole: Result, first: Result) -> Result:
-    """Return what came of the rest of the traffic, ``first`` being the result of its first part alone.
+    """Return the result for the rest of the traffic, given the result ``first`` of its first part alone.
 
-    So the rest begins with the pods that the first part left, not with an idle service, and what the first part's last
-    replies take after its end is the rest's.
+    The rest therefore starts with the pods that the first part left, not with an idle service. Replies of the first part
+    that end after it count toward the rest.
     """
     start = len(first.latency)
     assert first.at_end is not None
@@ -137,5 +137,5 @@ def after(whole: Result, first: Result) -> Result:
     )
 
 
-#: How many GPUs one replica holds.
+#: Number of GPUs per replica.
 gpus_of = gpu.per_replica

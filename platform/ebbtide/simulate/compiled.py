@@ -1,7 +1,7 @@
-"""Copies of the kernel functions that numba compiles: the same results as the plain ones, more than ten times faster.
+"""Copies of the kernel functions, compiled by numba: same results as the originals, more than ten times faster.
 
-The first call compiles, which takes some 25 s of processor time once; then it is read from numba's cache. That knows only
-of changes in the file of the function that is called, so the copies are named by a digest of all kernel modules.
+The first call compiles the functions, which takes about 25 s of CPU time; later calls load them from numba's cache.
+The cache tracks only the file of the called function, so the copies are named after a digest of all kernel modules.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _LOCK: Final = threading.Lock()
 
 
 def _tell(w: Any, what: int, number: int, other: int) -> None:
-    """Stand in for ``pods.tell``: no compiled simulation has an observer."""
+    """Replace ``pods.tell``: a compiled simulation has no observer."""
 
 
-def _grow(w: Any) -> bool:  # noqa: ARG001 - its signature is the plain one's
-    """Stand in for ``pods.grow``: arrays don't grow, and the simulation starts again with larger ones."""
+def _grow(w: Any) -> bool:  # noqa: ARG001 - same signature as the original
+    """Replace ``pods.grow``: arrays do not grow, and the simulation is restarted with larger ones."""
     return False
 
 
 def _draw(seed: int, stream: int, number: int, below: int) -> int:
-    """Stand in for ``state.draw``."""
+    """Replace ``state.draw``."""
     x = (
         np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
         + np.uint64(stream) * np.uint64(0xD1B54A32D192ED03)
@@ -43,7 +43,7 @@ def _draw(seed: int, stream: int, number: int, below: int) -> int:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
-    return np.int64(((x >> np.uint64(32)) * np.uint64(below)) >> np.uint64(32))  # type: ignore[return-value] # as good as an int
+    return np.int64(((x >> np.uint64(32)) * np.uint64(below)) >> np.uint64(32))  # type: ignore[return-value] # compatible with int
 
 
 def functions() -> SimpleNamespace:
@@ -55,25 +55,25 @@ def functions() -> SimpleNamespace:
 @cache
 def _functions() -> SimpleNamespace:
     assert advance in FUNCTIONS
-    instead = {pods.tell: _tell, pods.grow: _grow, state.draw: _draw}
-    modules = {name: sys.modules[name] for name in sorted({each.__module__ for each in FUNCTIONS})}
+    replacements = {pods.tell: _tell, pods.grow: _grow, state.draw: _draw}
+    modules = {name: sys.modules[name] for name in sorted({function_.__module__ for function_ in FUNCTIONS})}
     digest = 0
     for file in (__file__, *(module.__file__ for module in modules.values())):
         assert file is not None
         digest = crc32(Path(file).read_bytes(), digest)
-    # Each module's names, in which copies call copies.
-    spaces = {name: dict(vars(module)) for name, module in modules.items()}
+    # Namespace of each module, in which copies call copies.
+    namespaces = {name: dict(vars(module)) for name, module in modules.items()}
     copies = {}
     for function in FUNCTIONS:
         name = function.__name__
-        source = instead.get(function)
-        space = spaces[function.__module__] if source is None else globals()
-        copy = FunctionType((source or function).__code__, space, name)
+        source = replacements.get(function)
+        namespace = namespaces[function.__module__] if source is None else globals()
+        copy = FunctionType((source or function).__code__, namespace, name)
         copy.__qualname__ = f"{name}_{digest:08x}"
         inlined = function in HOT
-        # Kernel functions make no arrays, so none needs to be counted: counting took most of the time.
-        made = njit(cache=True, nogil=True, error_model="numpy", forceinline=inlined, _nrt=False)  # type: ignore[call-overload] # no stub has _nrt
-        copies[id(function)] = made(copy)
-    for space in spaces.values():
-        space.update({name: copies[id(value)] for name, value in space.items() if id(value) in copies})
+        # Kernel functions allocate no arrays, so reference counting, which took most of the time, is off.
+        compile_copy = njit(cache=True, nogil=True, error_model="numpy", forceinline=inlined, _nrt=False)  # type: ignore[call-overload] # no stub has _nrt
+        copies[id(function)] = compile_copy(copy)
+    for namespace in namespaces.values():
+        namespace.update({name: copies[id(value)] for name, value in namespace.items() if id(value) in copies})
     return SimpleNamespace(**{function.__name__: copies[id(function)] for function in FUNCTIONS})

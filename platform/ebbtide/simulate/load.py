@@ -1,8 +1,8 @@
-"""Traffic as requests in time: from request logs, counts, Prometheus' answers, and shapes in words.
+"""Traffic as arrival times, read from request logs, request counts, Prometheus query results and shapes.
 
-Known columns are those of Azure's LLM traces (github.com/Azure/AzurePublicDataset), Mooncake's
-(github.com/kvcache-ai/Mooncake) and BurstGPT (github.com/HPMLL/BurstGPT). What only says how many
-requests came in an interval, not when, is spread over it at random, by the seed. Times are seconds.
+Known columns are those of Azure's LLM traces (github.com/Azure/AzurePublicDataset), Mooncake
+(github.com/kvcache-ai/Mooncake) and BurstGPT (github.com/HPMLL/BurstGPT). Requests that are only counted per interval
+are spread over it at random, based on the seed. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from ebbtide.base.problems import Problem
+from ebbtide.base.prose import counted
 from ebbtide.simulate.data import Traffic
 
 if TYPE_CHECKING:
@@ -36,19 +37,19 @@ PROMETHEUS: Final = "TRF005"
 SHAPE: Final = "TRF006"
 MANY: Final = "TRF007"
 
-#: Bad rows that are named one by one.
-NAMED: Final = 20
-#: Requests that one simulation takes.
+#: Maximum number of invalid rows that are reported one by one.
+MAX_REPORTED: Final = 20
+#: Maximum number of requests of one simulation.
 LIMIT: Final = 20_000_000
-#: Seconds that one simulation takes: the autoscaler looks every two of them, and each look is kept.
-LONGEST: Final = 100 * 86_400.0
-#: Parts that a shape's curve is put together of.
-PIECES: Final = 1_000_000
-#: Characters of a cell: a log may hold whole prompts. The csv module's own limit is 131,072.
+#: Maximum duration of one simulation in seconds. The autoscaler polls every 2 s, and every poll is stored.
+MAX_SECONDS: Final = 100 * 86_400.0
+#: Maximum number of segments of a shape's curve.
+MAX_PIECES: Final = 1_000_000
+#: Maximum length of a cell in characters: a log may contain whole prompts. The default of csv is 131,072.
 CELL: Final = 2**31 - 1
 TOKENS_LIMIT: Final = 2**31 - 1
 
-#: Columns by what they hold, in lower case and with underscores; the first that a file has counts.
+#: Known column names by role, in lowercase and with underscores; the first one in the file is used.
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "time": ("timestamp", "time", "ts", "@timestamp", "datetime", "date", "arrival_time", "arrived_at", "start_time"),
     "prompt": ("contexttokens", "input_length", "request_tokens", "prompt_tokens", "input_tokens"),
@@ -57,11 +58,11 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "rate": ("rps", "rate", "qps", "requests_per_second"),
 }
 UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-#: Mooncake's times are milliseconds; its columns of tokens tell that a file is one of its.
+#: Token column that identifies a Mooncake trace, whose times are in milliseconds.
 MOONCAKE: Final = "input_length"
-#: Numbers above these are times since 1970 in the unit.
+#: Thresholds above which a number is a Unix time in the given unit.
 EPOCHS: Final = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
-#: Prometheus' counters end so, by its own rule for names.
+#: Suffixes of counters, according to Prometheus' naming conventions.
 COUNTERS: Final = ("_total", "_count")
 
 _ISO: Final = re.compile(
@@ -75,62 +76,62 @@ _PER_SECOND: Final = {"rps": 1.0, "rpm": 1 / 60, "rph": 1 / 3600}
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Traffic, or the problems that kept it from being one."""
+    """Traffic, or None and the problems of its source."""
 
     traffic: Traffic | None
     problems: list[Problem] = field(default_factory=list)
 
 
-class _Refused(Exception):  # noqa: N818 - read and shape return its problems
-    """Ends the reading of a traffic."""
+class _Refused(Exception):  # noqa: N818 - not an error for callers: read and shape return its problems
+    """Raised to end the reading of traffic with problems."""
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = [*problems]
 
 
-def _caught(reader: Callable[..., Traffic], *given: Any) -> Read:
+def _caught(reader: Callable[..., Traffic], *arguments: Any) -> Read:
     try:
-        return Read(reader(*given))
+        return Read(reader(*arguments))
     except _Refused as refused:
         return Read(None, refused.problems)
 
 
 def _check(count: float, seconds: float, name: str) -> None:
-    """Refuse a traffic that is more than one simulation takes."""
-    if seconds > LONGEST:
-        text = f"the traffic lasts {_days(seconds)}, and one simulation takes {_days(LONGEST)}"
+    """Reject traffic that exceeds the limits of one simulation."""
+    if seconds > MAX_SECONDS:
+        text = f"the traffic lasts {_days(seconds)}, and the maximum is {_days(MAX_SECONDS)}"
         raise _Refused(
-            Problem(MANY, (), text, "correct a time that is far off, or take a part of the time", document=name)
+            Problem(MANY, (), text, "correct times that are out of range, or use a shorter period", document=name)
         )
     if count > LIMIT:
-        text = f"{count:,.0f} requests are more than the {LIMIT:,} that one simulation takes"
-        raise _Refused(Problem(MANY, (), text, "take a part of the time", document=name))
+        text = f"the traffic has {count:,.0f} requests, and the maximum is {LIMIT:,}"
+        raise _Refused(Problem(MANY, (), text, "use a shorter period", document=name))
 
 
 def _check_any(count: float, name: str) -> None:
     if not count:
-        text = "there is no request in the traffic"
-        raise _Refused(Problem(EMPTY, (), text, "give a file or a shape with requests", document=name))
+        text = "the traffic has no requests"
+        raise _Refused(Problem(EMPTY, (), text, "use a file or a shape with requests", document=name))
 
 
 def duration(text: str) -> float:
-    """Return a duration in words as seconds: ``45s``, ``1h30m``, ``250ms``. Raises ValueError."""
+    """Parse a duration (``45s``, ``1h30m``, ``250ms``) and return seconds. Raises ValueError."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration: write 45s, 10m, 1h30m or 250ms")
+        raise ValueError(f"invalid duration {text!r}: must be numbers with units, as in 45s, 10m, 1h30m or 250ms")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def rate(text: str) -> float:
-    """Return a rate in words as requests per second: ``5rps``, ``300rpm``, ``20rph``. Raises ValueError."""
-    found = _RATE.fullmatch(text)
-    if not found:
-        raise ValueError(f"{text!r} is no rate: write 5rps, 300rpm or 20rph")
-    return float(found[1]) * _PER_SECOND[found[2]]
+    """Parse a rate (``5rps``, ``300rpm``, ``20rph``) and return requests per second. Raises ValueError."""
+    match = _RATE.fullmatch(text)
+    if not match:
+        raise ValueError(f"invalid rate {text!r}: must be a number with a unit, as in 5rps, 300rpm or 20rph")
+    return float(match[1]) * _PER_SECOND[match[2]]
 
 
 def between(traffic: Traffic, start: float, end: float) -> Traffic:
-    """Return the traffic from ``start`` to ``end`` in seconds, its clock set to 0 at the start."""
+    """Return the traffic from ``start`` to ``end`` in seconds, with times relative to ``start``."""
     first, last = np.searchsorted(traffic.times, (start, end))
     return Traffic(
         traffic.name,
@@ -145,34 +146,34 @@ def between(traffic: Traffic, start: float, end: float) -> Traffic:
 
 
 class _Curve(NamedTuple):
-    """Requests expected by each time: straight between the points."""
+    """Cumulative number of expected requests over time, linear between the points."""
 
     times: Floats
     expected: Floats
 
 
 def is_shape(text: str) -> bool:
-    """Whether ``text`` starts as a shape in words does."""
+    """Return whether ``text`` starts with the name of a shape."""
     return text.partition(":")[0] in SHAPES
 
 
 def shape(text: str, seed: int = 0) -> Read:
-    """Return the traffic of a shape (see ``is_shape``): ``ramp:1rps..20rps,10m``.
+    """Generate the traffic of a shape such as ``ramp:1rps..20rps,10m``.
 
-    Requests of ``constant`` come evenly, those of all others at random around the rate, as independent users send them.
+    Requests of ``constant`` arrive at equal intervals; those of all other shapes form a Poisson process with its rate.
     """
     return _caught(_of_shape, text, seed)
 
 
 def _of_shape(text: str, seed: int) -> Traffic:
     kind, _, rest = text.partition(":")
-    words = [word for word in rest.split(",") if word]
-    given = dict(word.split("=", 1) for word in words if "=" in word)
+    parts = [word for word in rest.split(",") if word]
+    settings = dict(word.split("=", 1) for word in parts if "=" in word)
     try:
-        tokens = _tokens(given)
-        curve = SHAPES[kind]([word for word in words if "=" not in word])
+        tokens = _tokens(settings)
+        curve = SHAPES[kind]([word for word in parts if "=" not in word])
     except ValueError as error:
-        raise _Refused(Problem(SHAPE, (), str(error), f"write {FORMS[kind]}", document=text)) from None
+        raise _Refused(Problem(SHAPE, (), str(error), f"use {FORMS[kind]}", document=text)) from None
     rng = np.random.default_rng(seed)
     expected = float(curve.expected[-1])
     _check(expected, curve.times[-1], text)
@@ -186,22 +187,24 @@ def _of_shape(text: str, seed: int) -> Traffic:
     return Traffic(text, times, columns[0], columns[1], float(curve.times[-1]))
 
 
-def _tokens(given: Mapping[str, str]) -> tuple[int | None, int | None]:
-    unknown = sorted(set(given) - {"prompt", "output"})
+def _tokens(settings: Mapping[str, str]) -> tuple[int | None, int | None]:
+    unknown = sorted(set(settings) - {"prompt", "output"})
     if unknown:
-        raise ValueError(f"{unknown[0]}= is no setting of a shape; prompt= and output= are, in tokens")
+        raise ValueError(f"unknown setting {unknown[0]}= of a shape: valid settings are prompt= and output=, in tokens")
     values = []
     for name in ("prompt", "output"):
-        text = given.get(name)
+        text = settings.get(name)
         if text is not None and (not text.isdecimal() or int(text) > TOKENS_LIMIT):
-            raise ValueError(f"{name}={text} is no number of tokens")
+            raise ValueError(f"invalid {name}={text}: must be a whole number of tokens, at most {TOKENS_LIMIT}")
         values.append(None if text is None else int(text))
     return values[0], values[1]
 
 
-def _these(words: Sequence[str], least: int, most: int | None = None) -> Sequence[str]:
-    if not least <= len(words) <= (most or least):
-        raise ValueError(f"{len(words)} parts where the shape has {least if most is None else f'{least} or {most}'}")
+def _these(words: Sequence[str], minimum: int, maximum: int | None = None) -> Sequence[str]:
+    if not minimum <= len(words) <= (maximum or minimum):
+        raise ValueError(
+            f"the shape requires {minimum if maximum is None else f'{minimum} or {maximum}'} parts, and the text has {len(words)}"
+        )
     return words
 
 
@@ -222,13 +225,13 @@ def _diurnal(words: Sequence[str]) -> _Curve:
     period = _positive(day[0]) if day else _SECONDS["d"]
     length = _positive(seconds)
     times = np.linspace(0.0, length, 200 * _turns(length / period, 200) + 1)
-    # The night comes first, the peak half a day later.
+    # The curve starts at the minimum and peaks half a period later.
     return _integral(times, low + (high - low) * (1 - np.cos(2 * np.pi * times / period)) / 2)
 
 
 def _steps(words: Sequence[str]) -> _Curve:
     if not words or len(words) % 2:
-        raise ValueError("each rate wants how long it lasts")
+        raise ValueError("each rate must be followed by its duration")
     lengths = np.array([_positive(word) for word in words[1::2]])
     rates = np.array([rate(word) for word in words[::2]])
     return _Curve(np.concatenate([[0.0], np.cumsum(lengths)]), np.concatenate([[0.0], np.cumsum(lengths * rates)]))
@@ -238,15 +241,15 @@ def _on_off(words: Sequence[str]) -> _Curve:
     rps, on, off, seconds = _these(words, 4)
     length, cycle = _positive(seconds), _positive(on) + _positive(off)
     curve = _steps([rps, on, "0rps", off] * _turns(length / cycle, 2))
-    kept = curve.times < length
+    inside = curve.times < length
     end = np.interp(length, curve.times, curve.expected)
-    return _Curve(np.append(curve.times[kept], length), np.append(curve.expected[kept], end))
+    return _Curve(np.append(curve.times[inside], length), np.append(curve.expected[inside], end))
 
 
 def _turns(turns: float, pieces: int) -> int:
-    """Return a number of turns of so many pieces each, the last one whole. Raises ValueError for too many."""
-    if turns * pieces > PIECES:
-        raise ValueError(f"its {turns:,.0f} turns are more than the {PIECES // pieces:,} that are made")
+    """Return the number of cycles, rounded up, of ``pieces`` segments each. Raises ValueError for too many."""
+    if turns * pieces > MAX_PIECES:
+        raise ValueError(f"the shape has {turns:,.0f} cycles, and the maximum is {MAX_PIECES // pieces:,}")
     return math.ceil(turns)
 
 
@@ -258,16 +261,16 @@ def _integral(times: Floats, rates: Floats) -> _Curve:
 def _span(text: str) -> tuple[float, float]:
     low, dots, high = text.partition("..")
     if not dots:
-        raise ValueError(f"{text!r} is no span: write 1rps..20rps")
+        raise ValueError(f"invalid range of rates {text!r}: must be RATE..RATE, as in 1rps..20rps")
     return rate(low), rate(high)
 
 
 def _positive(text: str) -> float:
     seconds = duration(text)
     if seconds <= 0:
-        raise ValueError(f"{text} is no length of time to simulate")
-    if seconds > LONGEST:
-        raise ValueError(f"{text} is longer than the {_days(LONGEST)} that one simulation takes")
+        raise ValueError(f"invalid duration {text}: must be longer than 0s")
+    if seconds > MAX_SECONDS:
+        raise ValueError(f"invalid duration {text}: must be at most {_days(MAX_SECONDS)}")
     return seconds
 
 
@@ -293,9 +296,9 @@ FORMS: Final = {
 
 
 def read(data: bytes, name: str, seed: int = 0, columns: Mapping[str, str] | None = None) -> Read:
-    """Return the traffic in a file's bytes.
+    """Parse the traffic in a file's bytes.
 
-    ``columns`` names columns by what they hold (time, prompt, output, count, rate), and ``unit`` that of the times.
+    ``columns`` maps roles (time, prompt, output, count, rate) to column names, and ``unit`` to the unit of the times.
     """
     return _caught(_of_bytes, data, name, seed, columns or {})
 
@@ -306,14 +309,14 @@ def _of_bytes(data: bytes, name: str, seed: int, columns: Mapping[str, str]) -> 
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise _Refused(
-            Problem(UNKNOWN, (), "the file is not UTF-8 text", "save it as UTF-8", line=line, document=name)
+            Problem(UNKNOWN, (), "the file is not UTF-8 text", "save the file as UTF-8", line=line, document=name)
         ) from None
     start = text.lstrip()[:1]
     if start in {"{", "["}:
-        whole = _json(text)
-        if isinstance(whole, dict) and ("status" in whole or "resultType" in whole):
-            return _prometheus(whole, name, seed, named=bool(columns))
-        return _table(_json_rows(text, whole), name, seed, columns)
+        document = _json(text)
+        if isinstance(document, dict) and ("status" in document or "resultType" in document):
+            return _prometheus(document, name, seed, named=bool(columns))
+        return _table(_json_rows(text, document), name, seed, columns)
     return _table(_csv_rows(text), name, seed, columns)
 
 
@@ -325,7 +328,7 @@ def _json(text: str) -> Any:
 
 
 class _Rows(NamedTuple):
-    """A table as text: the names of its columns, and each row with its line; None stands for a row that is none."""
+    """Table as text: the column names, and each row with its line number; an invalid row is None."""
 
     header: list[str]
     lines: list[int]
@@ -357,19 +360,19 @@ def _csv_rows(text: str) -> _Rows:
         rows.append(row if len(row) == len(header) else None)
 
 
-def _json_rows(text: str, whole: Any) -> _Rows:
-    """Return lines of JSON, or one list of objects, as a table."""
-    if isinstance(whole, list):
-        found = list(enumerate(whole, 1))
-    elif isinstance(whole, dict):
-        found = [(1, whole)]
+def _json_rows(text: str, document: Any) -> _Rows:
+    """Return JSON Lines, one JSON object or a list of objects as a table."""
+    if isinstance(document, list):
+        numbered_items = list(enumerate(document, 1))
+    elif isinstance(document, dict):
+        numbered_items = [(1, document)]
     else:
-        # Other ends of lines, U+2028 among them, may stand inside a string of JSON.
+        # A JSON string may contain other line separators, such as U+2028.
         lines = re.split("\r\n|\r|\n", text)
-        found = [(number, _json(line)) for number, line in enumerate(lines, 1) if line.strip()]
-    header = list(dict.fromkeys(key for _, item in found if isinstance(item, dict) for key in item))
-    rows = [[_cell(item.get(key)) for key in header] if isinstance(item, dict) else None for _, item in found]
-    return _Rows(header, [number for number, _ in found], rows)
+        numbered_items = [(number, _json(line)) for number, line in enumerate(lines, 1) if line.strip()]
+    header = list(dict.fromkeys(key for _, item in numbered_items if isinstance(item, dict) for key in item))
+    rows = [[_cell(item.get(key)) for key in header] if isinstance(item, dict) else None for _, item in numbered_items]
+    return _Rows(header, [number for number, _ in numbered_items], rows)
 
 
 def _cell(value: Any) -> str:
@@ -377,25 +380,27 @@ def _cell(value: Any) -> str:
 
 
 def _table(table: _Rows, name: str, seed: int, columns: Mapping[str, str]) -> Traffic:
-    places = _places(table.header, columns, name)
-    bad = _Bad(name)
-    kept = []
+    indexes = _places(table.header, columns, name)
+    row_problems = _Bad(name)
+    valid_rows = []
     for line, row in zip(table.lines, table.rows, strict=True):
         if row is not None:
-            kept.append((line, row))
+            valid_rows.append((line, row))
         else:
-            bad.note(TIME, line, "", "the row has not the columns of the first one")
-    lines = [line for line, _ in kept]
-    cells = {role: [row[place].strip() for _, row in kept] for role, place in places.items()}
-    unit = columns.get("unit") or _unit_of(table.header, places, cells["time"])
-    times = _times(cells["time"], lines, table.header[places["time"]], unit, bad)
+            row_problems.note(TIME, line, "", "the row does not have the columns of the header")
+    lines = [line for line, _ in valid_rows]
+    cells = {role: [row[index].strip() for _, row in valid_rows] for role, index in indexes.items()}
+    unit = columns.get("unit") or _unit_of(table.header, indexes, cells["time"])
+    times = _times(cells["time"], lines, table.header[indexes["time"]], unit, row_problems)
     numbers = {
-        role: _numbers(cells[role], lines, table.header[places[role]], bad, whole=role in {"prompt", "output"})
-        for role in places
+        role: _numbers(
+            cells[role], lines, table.header[indexes[role]], row_problems, whole=role in {"prompt", "output"}
+        )
+        for role in indexes
         if role != "time"
     }
-    if bad.problems:
-        raise _Refused(*bad.all())
+    if row_problems.problems:
+        raise _Refused(*row_problems.all())
     order = np.argsort(times, kind="stable")
     times = times[order]
     numbers = {role: values[order] for role, values in numbers.items()}
@@ -414,27 +419,31 @@ def _plain(name: str) -> str:
 
 
 def _places(header: list[str], columns: Mapping[str, str], name: str) -> dict[str, int]:
-    """Return which column holds what."""
-    plain = {_plain(column): place for place, column in reversed([*enumerate(header)])}
-    places: dict[str, int] = {}
-    for role, known in COLUMNS.items():
-        asked = columns.get(role)
-        if asked is not None and asked not in header:
-            fix = f"it has {', '.join(header)}" if header else "it is empty"
-            raise _Refused(Problem(UNKNOWN, (), f"the file has no column {asked!r}", fix, line=1, document=name))
-        found = asked if asked is not None else next((column for column in known if column in plain), None)
-        if found is not None:
-            places[role] = header.index(found) if asked is not None else plain[found]
-    if "time" not in places:
-        has = f"its columns are {', '.join(header)[:200]}" if header else "it is empty"
-        text = f"no column of the file is known to hold times: {has}"
-        fix = "say which with --columns time=NAME, or name one time or timestamp"
+    """Return the column index of each role."""
+    indexes = {_plain(column): index for index, column in reversed([*enumerate(header)])}
+    result: dict[str, int] = {}
+    for role, names in COLUMNS.items():
+        requested = columns.get(role)
+        if requested is not None and requested not in header:
+            fix = f"use one of its columns: {', '.join(header)}" if header else "use a file that is not empty"
+            raise _Refused(
+                Problem(UNKNOWN, (), f"column {requested!r} not found in the file", fix, line=1, document=name)
+            )
+        column_name = (
+            requested if requested is not None else next((column for column in names if column in indexes), None)
+        )
+        if column_name is not None:
+            result[role] = header.index(column_name) if requested is not None else indexes[column_name]
+    if "time" not in result:
+        contents = f"its columns are {', '.join(header)[:200]}" if header else "it is empty"
+        text = f"no known time column found in the file: {contents}"
+        fix = "set --columns time=NAME, or name a column time or timestamp"
         raise _Refused(Problem(UNKNOWN, (), text, fix, line=1, document=name))
-    return places
+    return result
 
 
-def _unit_of(header: list[str], places: Mapping[str, int], cells: list[str]) -> str:
-    name = _plain(header[places["time"]])
+def _unit_of(header: list[str], indexes: Mapping[str, int], cells: list[str]) -> str:
+    name = _plain(header[indexes["time"]])
     ending = name.rpartition("_")[2]
     if ending in UNITS and ending != name:
         return ending
@@ -448,7 +457,7 @@ def _unit_of(header: list[str], places: Mapping[str, int], cells: list[str]) -> 
 
 
 class _Bad:
-    """Collects what is wrong with rows, names the first few and counts the rest."""
+    """Collector of row problems that keeps the first ones and counts the rest."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -456,7 +465,7 @@ class _Bad:
         self.more = 0
 
     def note(self, code: str, line: int, column: str, message: str) -> None:
-        if len(self.problems) == NAMED:
+        if len(self.problems) == MAX_REPORTED:
             self.more += 1
             return
         where = (column,) if column else ()
@@ -464,38 +473,44 @@ class _Bad:
         self.problems.append(Problem(code, where, message, fix, line=line, document=self.name))
 
     def all(self) -> list[Problem]:
-        found = sorted(self.problems, key=lambda problem: problem.line)
+        problems = sorted(self.problems, key=lambda problem: problem.line)
         if self.more:
-            found.append(
-                Problem(TIME, (), f"{self.more} more rows cannot be read", "see the first ones", document=self.name)
+            problems.append(
+                Problem(
+                    TIME,
+                    (),
+                    f"{counted(self.more, 'more row')} cannot be read",
+                    "correct the rows as above",
+                    document=self.name,
+                )
             )
-        return found
+        return problems
 
 
-def _times(cells: list[str], lines: list[int], column: str, unit: str, bad: _Bad) -> Floats:
+def _times(cells: list[str], lines: list[int], column: str, unit: str, row_problems: _Bad) -> Floats:
     try:
         times = np.array(cells, np.float64) * UNITS[unit]
         if np.isfinite(times).all():
             return times
     except ValueError:
         pass
-    found = np.zeros(len(cells))
-    for place, (cell, line) in enumerate(zip(cells, lines, strict=True)):
+    moments = np.zeros(len(cells))
+    for index, (cell, line) in enumerate(zip(cells, lines, strict=True)):
         try:
-            found[place] = _moment(cell, unit)
+            moments[index] = _moment(cell, unit)
         except (ValueError, OverflowError):
-            told = f"{cell!r} is no time" if cell else "the time is missing"
-            bad.note(TIME, line, column, told)
-    return found
+            message = f"invalid time {cell!r}" if cell else "the time is missing"
+            row_problems.note(TIME, line, column, message)
+    return moments
 
 
 def _moment(cell: str, unit: str) -> float:
-    """Return a number in ``unit``, or an ISO 8601 time, as seconds; without an offset it is UTC. Raises ValueError."""
-    found = _ISO.fullmatch(cell)
-    if found is not None:
-        sign, hours, minutes = found["sign"], int(found["hours"] or 0), int(found["minutes"] or 0)
+    """Parse a number in ``unit`` or an ISO 8601 time, UTC by default, and return seconds. Raises ValueError."""
+    match = _ISO.fullmatch(cell)
+    if match is not None:
+        sign, hours, minutes = match["sign"], int(match["hours"] or 0), int(match["minutes"] or 0)
         offset = (hours * 3600 + minutes * 60) * (-1 if sign == "-" else 1)
-        moment = np.datetime64(f"{found['day']}T{found['clock'] or '00:00'}", "ns")
+        moment = np.datetime64(f"{match['day']}T{match['clock'] or '00:00'}", "ns")
         return float(moment.astype(np.int64)) / 1e9 - offset
     number = float(cell)
     if not math.isfinite(number):
@@ -503,66 +518,71 @@ def _moment(cell: str, unit: str) -> float:
     return number * UNITS[unit]
 
 
-def _numbers(cells: list[str], lines: list[int], column: str, bad: _Bad, *, whole: bool) -> Floats:
-    """Return numbers of 0 and more; an empty cell of tokens is 0, as logs write a request that failed."""
-    most = TOKENS_LIMIT if whole else LIMIT
-    found = np.zeros(len(cells))
-    for place, (cell, line) in enumerate(zip(cells, lines, strict=True)):
+def _numbers(cells: list[str], lines: list[int], column: str, row_problems: _Bad, *, whole: bool) -> Floats:
+    """Parse numbers of at least 0; an empty token cell is 0, as logs have it for a failed request."""
+    maximum = TOKENS_LIMIT if whole else LIMIT
+    numbers = np.zeros(len(cells))
+    for index, (cell, line) in enumerate(zip(cells, lines, strict=True)):
         try:
             number = float(cell) if cell or not whole else 0.0
         except ValueError:
             number = math.nan
-        if not 0 <= number <= most or (whole and not number.is_integer()):
-            bad.note(
-                NUMBER, line, column, f"{cell!r} is no number from 0 to {most}" if cell else "the number is missing"
+        if not 0 <= number <= maximum or (whole and not number.is_integer()):
+            row_problems.note(
+                NUMBER,
+                line,
+                column,
+                f"invalid value {cell!r}: must be a number from 0 to {maximum}" if cell else "the number is missing",
             )
         else:
-            found[place] = number
-    return found
+            numbers[index] = number
+    return numbers
 
 
 def _spread(times: Floats, numbers: Mapping[str, Floats], name: str, seed: int) -> Traffic:
-    """Return the requests of counts or rates; a row speaks of the time from its own to the next one's."""
+    """Return the requests of counts or rates; a row covers the interval from its time to that of the next row."""
     _check_any(len(times), name)
     gaps = np.diff(times)
     gaps = gaps[gaps > 0]
-    # One row alone is taken for a minute.
+    # A single row covers one minute.
     step = float(np.median(gaps)) if len(gaps) else 60.0
     length = float(times[-1] - times[0] + step)
     rng = np.random.default_rng(seed)
     counts = numbers["count"] if "count" in numbers else numbers["rate"] * step
     _check(float(counts.sum()), length, name)
-    drawn = counts.astype(np.int64) if (counts == np.floor(counts)).all() else rng.poisson(counts)
-    _check_any(drawn.sum(), name)
-    starts = np.repeat(times - times[0], drawn)
-    found = np.sort(starts + rng.uniform(0.0, step, len(starts)))
-    return Traffic(name, found, None, None, length)
+    request_counts = counts.astype(np.int64) if (counts == np.floor(counts)).all() else rng.poisson(counts)
+    _check_any(request_counts.sum(), name)
+    starts = np.repeat(times - times[0], request_counts)
+    arrivals = np.sort(starts + rng.uniform(0.0, step, len(starts)))
+    return Traffic(name, arrivals, None, None, length)
 
 
 # Prometheus.
 
 
 def _prometheus(answer: Mapping[str, Any], name: str, seed: int, *, named: bool) -> Traffic:
-    """Return the requests that the answer to a range query tells of: rates of requests, or a counter of them."""
+    """Return the requests of a range query's result: request rates, or a request counter."""
 
     def refused(message: str, fix: str) -> _Refused:
         return _Refused(Problem(PROMETHEUS, (), message, fix, document=name))
 
     if named:
-        raise refused("an answer of Prometheus has no columns to name", "leave --columns out")
+        raise refused("a Prometheus result has no columns", "remove --columns")
     if answer.get("status", "success") != "success":
         raise refused(f"Prometheus answered with an error: {answer.get('error', 'unknown')}", "correct the query")
-    inside = answer.get("data", answer)
-    kind = inside.get("resultType") if isinstance(inside, dict) else None
-    series = inside.get("result") if isinstance(inside, dict) else None
+    data = answer.get("data", answer)
+    kind = data.get("resultType") if isinstance(data, dict) else None
+    series = data.get("result") if isinstance(data, dict) else None
     if kind != "matrix" or not isinstance(series, list):
-        raise refused(f"the answer is of type {kind}, not matrix", "ask /api/v1/query_range, with start, end and step")
+        raise refused(f"the result is of type {kind}, not matrix", "query /api/v1/query_range with start, end and step")
     total: dict[float, float] = {}
-    for number, one in enumerate(series):
-        points = _points(one)
+    for number, entry in enumerate(series):
+        points = _points(entry)
         if points is None:
-            raise refused(f"series {number} has a value that is no number of 0 or more", "ask for rate(…) or a counter")
-        metric = one.get("metric") if isinstance(one, dict) else None
+            raise refused(
+                f"series {number} has a value that is not a number of at least 0", "query rate(…) or a counter"
+            )
+        metric = entry.get("metric") if isinstance(entry, dict) else None
         counter = str(metric.get("__name__", "") if isinstance(metric, dict) else "").endswith(COUNTERS)
         for time, value in _rates(points) if counter else points:
             total[time] = total.get(time, 0.0) + value
@@ -575,13 +595,13 @@ def _points(series: Any) -> list[tuple[float, float]] | None:
         points = [(float(time), float(value)) for time, value in series["values"]]
     except (KeyError, TypeError, ValueError):
         return None
-    # A rate over no data is NaN: nothing came.
+    # A rate over no data is NaN, which means no requests.
     points = [(time, 0.0 if math.isnan(value) else value) for time, value in points]
     return points if all(math.isfinite(time) and 0 <= value < math.inf for time, value in points) else None
 
 
 def _rates(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the rate from each point to the next; a counter that fell started again at 0."""
+    """Return the rate from each point to the next; a counter that decreases was reset to 0."""
     return [
         (time, (after if after < before else after - before) / (later - time))
         for (time, before), (later, after) in pairwise(points)

@@ -1,13 +1,13 @@
-"""Pods and the requests in them: queue-proxy, the server, the activator's queue, and what is counted of them.
+"""Pods and their requests: queue-proxy, the server, the activator's queue, and their statistics.
 
-A request comes to the gateway and goes to a pod in turn, or through the activator where Knative has it in the path or no
-pod is ready; it waits there, then in queue-proxy for a place under ``containerConcurrency``, then for one of the server's
-slots. Pods start, drain and end as Kubernetes does it. All functions are kernel functions (``ebbtide.autoscaler.kernel``).
+A request arrives at the gateway and goes to the pods in turn, or through the activator if it is in the path or no pod is
+ready. It waits there, then in queue-proxy within ``containerConcurrency``, then for a slot of the server. Pods start, drain
+and end as in Kubernetes. All functions are kernel functions (``ebbtide.autoscaler.kernel``).
 
 Upstream: knative.dev/serving v0.48.1: pkg/activator/net (probing every 200 ms, load balancing), pkg/queue/{breaker,
-handler}.go and sharedmain (reports each second, ten times the limit may queue, 30 s of drain). Kubernetes:
-pkg/controller/controller_utils.go (ActivePodsWithRanks: pods that are not ready go first, then those ready for the shortest
-time). Envoy: round robin is the default of a cluster's load balancing, which Kourier and Contour keep.
+handler}.go and sharedmain (a report every second, a queue of ten times the limit, 30 s of drain). Kubernetes:
+pkg/controller/controller_utils.go (ActivePodsWithRanks: pods that are not ready first, then those ready for the shortest
+time). Envoy: a cluster's load balancing defaults to round robin, which Kourier and Contour keep.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ebbtide.simulate.state import *
 
 
 @kernel
-def tell(w: World, what: int, number: int, other: int) -> None:
-    """Tell the observer what happened; the compiled copy does nothing, and has no observer."""
+def tell(w: EngineState, event: int, number: int, other: int) -> None:
+    """Notify the observer of an event; the compiled copy has no observer and does nothing."""
     assert w.observer is not None
-    w.observer(what, number, other)
+    w.observer(event, number, other)
 
 
 @kernel
-def grow(w: World) -> bool:
-    """Make room for more pods; the compiled copy can't, and returns False."""
+def grow(w: EngineState) -> bool:
+    """Add rows for pods; the compiled copy cannot, and returns False."""
     rows = len(w.pods) // POD_ROW
     w.pods.extend([0] * len(w.pods))
     w.lists.extend([0] * len(w.lists))
@@ -36,8 +36,8 @@ def grow(w: World) -> bool:
 
 
 @hot
-def reckon(w: World, now: int) -> None:
-    """Bring the integrals to ``now``."""
+def reckon(w: EngineState, now: int) -> None:
+    """Update the integrals to ``now``."""
     s = w.state
     passed = now - s[RECKONED]
     if passed <= 0:
@@ -56,37 +56,37 @@ def reckon(w: World, now: int) -> None:
 
 
 @kernel
-def reckon_end(w: World) -> None:
-    """Bring the integrals to the traffic's end, and keep them as they are then."""
+def reckon_end(w: EngineState) -> None:
+    """Update the integrals to the end of the traffic, and store their values."""
     s = w.state
     reckon(w, s[END])
-    for place in range(SUM_UP - SUM_PODS + 1):
-        s[END_PODS + place] = s[SUM_PODS + place]
+    for index in range(SUM_UP - SUM_PODS + 1):
+        s[END_PODS + index] = s[SUM_PODS + index]
     s[END_COLD_STARTS] = s[COLD_STARTS]
 
 
 @kernel
-def place_of(w: World, column: int, count: int, pod: int) -> int:
-    """Return where a pod is, or would be, in a column of ``count`` pods that are sorted by number."""
+def place_of(w: EngineState, column: int, count: int, pod: int) -> int:
+    """Return the index of a pod, or its insertion point, in a column of ``count`` pods sorted by number."""
     lists, pods = w.lists, w.pods
-    number, place = pods[pod + NUMBER], count
-    while place > 0 and pods[lists[(place - 1) * LIST_ROW + column] + NUMBER] >= number:
-        place -= 1
-    return place
+    number, index = pods[pod + NUMBER], count
+    while index > 0 and pods[lists[(index - 1) * LIST_ROW + column] + NUMBER] >= number:
+        index -= 1
+    return index
 
 
 @kernel
-def insert(w: World, column: int, count: int, pod: int) -> None:
-    """Put a pod among sorted ones."""
-    place, lists = place_of(w, column, count, pod), w.lists
-    for later in range(count, place, -1):
+def insert(w: EngineState, column: int, count: int, pod: int) -> None:
+    """Insert a pod into a sorted column."""
+    index, lists = place_of(w, column, count, pod), w.lists
+    for later in range(count, index, -1):
         lists[later * LIST_ROW + column] = lists[(later - 1) * LIST_ROW + column]
-    lists[place * LIST_ROW + column] = pod
+    lists[index * LIST_ROW + column] = pod
 
 
 @kernel
-def remove(w: World, column: int, count: int, pod: int) -> None:
-    """Take a pod out of sorted ones."""
+def remove(w: EngineState, column: int, count: int, pod: int) -> None:
+    """Remove a pod from a sorted column."""
     lists = w.lists
     for later in range(place_of(w, column, count, pod), count - 1):
         lists[later * LIST_ROW + column] = lists[(later + 1) * LIST_ROW + column]
@@ -97,30 +97,30 @@ def remove(w: World, column: int, count: int, pod: int) -> None:
 
 @kernel
 def push_departure(s: Ints, heap: Ints, at: int, request: int) -> None:
-    """Put down when a request is done."""
-    place = s[HEAP]
+    """Schedule the departure of a request."""
+    index = s[HEAP]
     s[HEAP] += 1
-    while place > 0:
-        parent = (place - 1) >> 1
+    while index > 0:
+        parent = (index - 1) >> 1
         before = heap[2 * parent]
         if before < at or (before == at and heap[2 * parent + 1] < request):
             break
-        heap[2 * place] = before
-        heap[2 * place + 1] = heap[2 * parent + 1]
-        place = parent
-    heap[2 * place] = at
-    heap[2 * place + 1] = request
+        heap[2 * index] = before
+        heap[2 * index + 1] = heap[2 * parent + 1]
+        index = parent
+    heap[2 * index] = at
+    heap[2 * index + 1] = request
 
 
 @kernel
 def pop_departure(s: Ints, heap: Ints) -> None:
-    """Take the first departure off."""
+    """Remove the first departure."""
     s[HEAP] -= 1
     count = s[HEAP]
     at, request = heap[2 * count], heap[2 * count + 1]
-    place = 0
+    index = 0
     while True:
-        child = 2 * place + 1
+        child = 2 * index + 1
         if child >= count:
             break
         due, other = heap[2 * child], child + 1
@@ -131,19 +131,19 @@ def pop_departure(s: Ints, heap: Ints) -> None:
             due = heap[2 * child]
         if at < due or (at == due and request < heap[2 * child + 1]):
             break
-        heap[2 * place] = due
-        heap[2 * place + 1] = heap[2 * child + 1]
-        place = child
-    heap[2 * place] = at
-    heap[2 * place + 1] = request
+        heap[2 * index] = due
+        heap[2 * index + 1] = heap[2 * child + 1]
+        index = child
+    heap[2 * index] = at
+    heap[2 * index + 1] = request
 
 
-# A pod's queue-proxy and server.
+# Queue-proxy and server of a pod.
 
 
 @hot
 def flow(p: Ints, pod: int, now: int) -> None:
-    """Bring queue-proxy's integrals to ``now``."""
+    """Update queue-proxy's integrals to ``now``."""
     passed = now - p[pod + POD_CUT]
     p[pod + POD_FLOW] += p[pod + POD_INSIDE] * passed
     p[pod + FLOW_PROXIED] += p[pod + POD_PROXIED] * passed
@@ -151,12 +151,12 @@ def flow(p: Ints, pod: int, now: int) -> None:
 
 
 @hot
-def account(w: World, pod: int, now: int) -> None:
-    """Bring queue-proxy's statistics to ``now``, with the reports that fell due before."""
+def account(w: EngineState, pod: int, now: int) -> None:
+    """Update queue-proxy's statistics to ``now``, including the reports due until then."""
     p = w.pods
     while p[pod + POD_REPORT] <= now:
         flow(p, pod, p[pod + POD_REPORT])
-        # What the metric counts, in the unit of ``state[UNIT]``.
+        # Value of the metric, in the unit of ``state[UNIT]``.
         rps = w.state[RPS] > 0
         p[pod + REPORTED] = p[pod + POD_COUNT] if rps else p[pod + POD_FLOW]
         p[pod + REPORTED_PROXIED] = p[pod + COUNT_PROXIED] if rps else p[pod + FLOW_PROXIED]
@@ -169,14 +169,14 @@ def account(w: World, pod: int, now: int) -> None:
 
 
 @hot
-def speed(w: World, pod: int) -> int:
-    """Return the parts of ``SPEED`` that each request advances in a nanosecond."""
+def speed(w: EngineState, pod: int) -> int:
+    """Return the speed of each request in units of 1/``SPEED``."""
     return w.tables[w.state[SPEEDS] + min(w.pods[pod + RUNNING], w.state[FASTEST])]
 
 
 @hot
-def reckon_busy(w: World, pod: int) -> None:
-    """Bring a pod's utilization to now: what the metrics pipeline has of it, from the first that it counts."""
+def reckon_busy(w: EngineState, pod: int) -> None:
+    """Update a pod's utilization to now, from its first appearance in the metrics pipeline on."""
     s, p = w.state, w.pods
     if p[pod + BUSY_AT] >= 0:
         percent = w.tables[s[BUSY] + min(p[pod + RUNNING], s[BUSIEST])]
@@ -185,8 +185,8 @@ def reckon_busy(w: World, pod: int) -> None:
 
 
 @hot
-def load(w: World, pod: int, by: int) -> None:
-    """Change by one what a pod works on, and with it what all pods do."""
+def load(w: EngineState, pod: int, by: int) -> None:
+    """Change the number of requests that a pod processes by ``by``, and the totals of all pods."""
     s, p, busy = w.state, w.pods, w.state[BUSY]
     if s[EDGES] > 0:
         reckon_busy(w, pod)
@@ -200,8 +200,8 @@ def load(w: World, pod: int, by: int) -> None:
 
 
 @hot
-def bring_work(w: World, pod: int) -> None:
-    """Bring the work done to now."""
+def bring_work(w: EngineState, pod: int) -> None:
+    """Update a pod's completed work to now."""
     p, now = w.pods, w.state[NOW]
     if p[pod + RUNNING] > 0:
         p[pod + VIRTUAL] += (now - p[pod + VIRTUAL_AT]) * speed(w, pod)
@@ -211,8 +211,8 @@ def bring_work(w: World, pod: int) -> None:
 
 
 @hot
-def begin(w: World, pod: int, request: int) -> None:
-    """Let a pod's server begin on a request."""
+def begin(w: EngineState, pod: int, request: int) -> None:
+    """Start processing a request in a pod's server."""
     p, r, now = w.pods, w.requests, w.state[NOW]
     moving = w.state[MOVING] > 0
     if moving:
@@ -233,8 +233,8 @@ def begin(w: World, pod: int, request: int) -> None:
 
 
 @hot
-def stop(w: World, pod: int, request: int) -> None:
-    """Let a pod's server end its work on a request."""
+def stop(w: EngineState, pod: int, request: int) -> None:
+    """Stop processing a request in a pod's server."""
     r = w.requests
     if w.state[MOVING] > 0:
         bring_work(w, pod)
@@ -250,37 +250,37 @@ def stop(w: World, pod: int, request: int) -> None:
 
 
 @hot
-def schedule(w: World, pod: int) -> None:
-    """Find when a pod's next request is done, where that moves."""
+def schedule(w: EngineState, pod: int) -> None:
+    """Schedule the end of a pod's next request, if it depends on concurrency."""
     if w.state[MOVING] > 0:
         reschedule(w, pod)
 
 
 @kernel
-def reschedule(w: World, pod: int) -> None:
-    """Put down when a pod's next request is done; what was put down before is void."""
+def reschedule(w: EngineState, pod: int) -> None:
+    """Schedule the end of a pod's next request; an earlier schedule becomes void."""
     p, r = w.pods, w.requests
     request = p[pod + FIRST_RUNNING]
     if request < 0:
         p[pod + NEXT_DONE] = FAR
         return
-    found, due = request, r[request + DUE]
+    earliest, due = request, r[request + DUE]
     request = r[request + LINK]
     while request >= 0:
         other = r[request + DUE]
-        if other <= due and (other < due or request < found):
-            found, due = request, other
+        if other <= due and (other < due or request < earliest):
+            earliest, due = request, other
         request = r[request + LINK]
     at = p[pod + VIRTUAL_AT] - min(0, (p[pod + VIRTUAL] - due) // speed(w, pod))
-    if at != p[pod + NEXT_DONE] or found != p[pod + NEXT_REQUEST]:
+    if at != p[pod + NEXT_DONE] or earliest != p[pod + NEXT_REQUEST]:
         p[pod + NEXT_DONE] = at
-        p[pod + NEXT_REQUEST] = found
-        push_departure(w.state, w.heap, at, found)
+        p[pod + NEXT_REQUEST] = earliest
+        push_departure(w.state, w.heap, at, earliest)
 
 
 @hot
-def is_void(w: World, at: int, request: int) -> bool:
-    """Say whether a departure that was put down is no longer the request's."""
+def is_void(w: EngineState, at: int, request: int) -> bool:
+    """Return whether a scheduled departure no longer applies to its request."""
     if w.requests[request + FINISHED] != 0 or w.state[MOVING] == 0:
         return w.requests[request + FINISHED] != 0
     pod = w.requests[request + WHERE]
@@ -288,8 +288,8 @@ def is_void(w: World, at: int, request: int) -> bool:
 
 
 @hot
-def close(w: World, request: int, pod: int, finished: int) -> None:
-    """Note a request's end; ``finished`` is the negative of the time for a lost one, ``pod`` -1 for none."""
+def close(w: EngineState, request: int, pod: int, finished: int) -> None:
+    """Record the end of a request; ``finished`` is the negated time for a lost request, ``pod`` is -1 for none."""
     w.requests[request + FINISHED] = finished
     w.state[DONE] += 1
     if w.state[WATCHED] > 0:
@@ -297,8 +297,8 @@ def close(w: World, request: int, pod: int, finished: int) -> None:
 
 
 @hot
-def enter(w: World, pod: int, request: int, proxied: bool) -> bool:
-    """Bring a request to a pod's queue-proxy; False where its queue is full, and the request lost."""
+def enter(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
+    """Send a request to a pod's queue-proxy; False if its queue is full and the request is lost."""
     s, p, r = w.state, w.pods, w.requests
     if s[LIMIT] > 0 and p[pod + POD_INSIDE] >= s[LIMIT] * (1 + QUEUE_DEPTH):
         close(w, request, -1, -s[NOW])
@@ -326,17 +326,17 @@ def enter(w: World, pod: int, request: int, proxied: bool) -> bool:
 
 
 @hot
-def count_response(w: World, pod: int, seconds: float) -> None:
-    """Count a response time in its pod's histogram."""
-    edges, place = w.state[EDGES], 0
-    while place < edges and w.moments[EDGE + place] < seconds:
-        place += 1
-    w.counts[pod // POD_ROW * (edges + 1) + place] += 1
+def count_response(w: EngineState, pod: int, seconds: float) -> None:
+    """Add a latency to the histogram of its pod."""
+    edges, index = w.state[EDGES], 0
+    while index < edges and w.moments[EDGE + index] < seconds:
+        index += 1
+    w.counts[pod // POD_ROW * (edges + 1) + index] += 1
 
 
 @hot
-def finish(w: World, request: int, lost: bool) -> None:
-    """Take a request out of its pod, with its reply or without, and let the next one in."""
+def finish(w: EngineState, request: int, lost: bool) -> None:
+    """Remove a request from its pod, with or without a reply, and admit the next one."""
     s, p, r = w.state, w.pods, w.requests
     pod, now = r[request + WHERE], s[NOW]
     if s[EDGES] > 0:
@@ -359,7 +359,7 @@ def finish(w: World, request: int, lost: bool) -> None:
                 begin(w, pod, waiting)
         schedule(w, pod)
     else:
-        # It stays in the pod's list, and is passed over there.
+        # The request stays in the pod's list and is skipped there.
         s[QUEUED] -= 1
     if p[pod + DRAINED] > 0 and p[pod + POD_INSIDE] == 0:
         end_pod(w, pod)
@@ -368,15 +368,15 @@ def finish(w: World, request: int, lost: bool) -> None:
         let_through(w)
 
 
-# Pods' lives.
+# Life cycle of pods.
 
 
 @kernel
-def starts(w: World, pod: int, begins: int, answers: int) -> None:
-    """Put down when an activator sees a pod, which reports from when it answers."""
+def starts(w: EngineState, pod: int, begins: int, answers: int) -> None:
+    """Schedule when the activator detects a pod; the pod reports from its first answer on."""
     p = w.pods
     p[pod + BEGINS] = begins
-    # An HPA's pods are behind no activator.
+    # With an HPA, there is no activator.
     p[pod + SEE_AT] = FAR if w.state[EDGES] > 0 else -(-answers // PROBE) * PROBE
     p[pod + POD_CUT] = answers
     p[pod + POD_REPORT] = answers + 1 + draw(w.state[SEED], STREAM_POD, p[pod + NUMBER], SECOND)
@@ -384,8 +384,8 @@ def starts(w: World, pod: int, begins: int, answers: int) -> None:
 
 
 @kernel
-def free_row(w: World) -> int:
-    """Return an empty row for a pod, -1 where there is none."""
+def free_row(w: EngineState) -> int:
+    """Return an empty row for a pod, or -1."""
     s, p = w.state, w.pods
     pod = s[FREE]
     if pod >= 0:
@@ -398,16 +398,16 @@ def free_row(w: World) -> int:
         s[UNUSED] += POD_ROW
     for column in range(POD_ROW):
         p[pod + column] = 0
-    for place in range(s[EDGES] + 1 if s[EDGES] > 0 else 0):
-        w.counts[pod // POD_ROW * (s[EDGES] + 1) + place] = 0
+    for index in range(s[EDGES] + 1 if s[EDGES] > 0 else 0):
+        w.counts[pod // POD_ROW * (s[EDGES] + 1) + index] = 0
     return pod
 
 
 @kernel
-def add_pod(w: World, begins: int, answers: int, life: int) -> int:
-    """Create a pod whose containers run from ``begins`` on, that answers from ``answers`` on, and is ready at ``life``.
+def add_pod(w: EngineState, begins: int, answers: int, life: int) -> int:
+    """Create a pod whose containers run at ``begins``, that answers at ``answers``, and is ready at ``life``.
 
-    Return -1 where there is no room for it.
+    Return -1 if there is no row for it.
     """
     s, p, pod = w.state, w.pods, free_row(w)
     if pod < 0:
@@ -432,21 +432,21 @@ def add_pod(w: World, begins: int, answers: int, life: int) -> int:
 
 
 @kernel
-def set_replicas(w: World, wanted: int) -> None:
-    """Create pods, or delete those that are not ready, then those ready for the shortest time."""
+def set_replicas(w: EngineState, desired: int) -> None:
+    """Create pods, or delete pods that are not ready first, then those ready for the shortest time."""
     s, p = w.state, w.pods
-    while s[REPLICAS] < wanted:
-        place = s[MADE_SO_FAR] % s[START_UPS]
-        begins, answers = w.tables[s[BEGIN] + place], w.tables[s[ANSWERS] + place]
-        if add_pod(w, s[NOW] + begins, s[NOW] + answers, s[NOW] + w.tables[place]) < 0:
+    while s[REPLICAS] < desired:
+        index = s[MADE_SO_FAR] % s[START_UPS]
+        begins, answers = w.tables[s[BEGIN] + index], w.tables[s[ANSWERS] + index]
+        if add_pod(w, s[NOW] + begins, s[NOW] + answers, s[NOW] + w.tables[index]) < 0:
             return
-    while s[REPLICAS] > wanted:
+    while s[REPLICAS] > desired:
         chosen = -1
-        for place in range(s[ALIVE]):
-            pod = w.lists[place * LIST_ROW + ALIVE_LIST]
+        for index in range(s[ALIVE]):
+            pod = w.lists[index * LIST_ROW + ALIVE_LIST]
             if p[pod + IS_DELETED] > 0:
                 continue
-            # A pod's ``LIFE`` is when it became ready, or will.
+            # ``LIFE`` is the time when a pod became or becomes ready.
             if chosen < 0 or (
                 p[pod + IS_READY] == 0
                 if p[pod + IS_READY] != p[chosen + IS_READY]
@@ -458,8 +458,8 @@ def set_replicas(w: World, wanted: int) -> None:
 
 
 @kernel
-def delete_pod(w: World, pod: int) -> None:
-    """Delete a pod: it drains if its containers run."""
+def delete_pod(w: EngineState, pod: int) -> None:
+    """Delete a pod, which drains if its containers run."""
     s, p = w.state, w.pods
     p[pod + IS_DELETED] = 1
     if s[WATCHED] > 0:
@@ -479,8 +479,8 @@ def delete_pod(w: World, pod: int) -> None:
 
 
 @kernel
-def end_pod(w: World, pod: int) -> None:
-    """Let a pod be gone, and its row be another's."""
+def end_pod(w: EngineState, pod: int) -> None:
+    """End a pod and free its row."""
     s, p = w.state, w.pods
     remove(w, ALIVE_LIST, s[ALIVE], pod)
     s[ALIVE] -= 1
@@ -492,8 +492,8 @@ def end_pod(w: World, pod: int) -> None:
 
 
 @kernel
-def become_ready(w: World, pod: int) -> None:
-    """Let a pod become ready."""
+def become_ready(w: EngineState, pod: int) -> None:
+    """Make a pod ready."""
     s = w.state
     w.pods[pod + IS_READY] = 1
     s[ALIVE_READY] += 1
@@ -504,8 +504,8 @@ def become_ready(w: World, pod: int) -> None:
 
 
 @kernel
-def see(w: World, pod: int) -> None:
-    """Let the activator use a pod, and send it what waits."""
+def see(w: EngineState, pod: int) -> None:
+    """Let the activator use a pod, and send it waiting requests."""
     w.pods[pod + SEE_AT] = FAR
     w.pods[pod + IS_SEEN] = 1
     insert(w, SEEN_LIST, w.state[SEEN], pod)
@@ -514,24 +514,24 @@ def see(w: World, pod: int) -> None:
 
 
 @kernel
-def find_next_pod(w: World) -> None:
-    """Find when the next pod becomes ready, is seen or ends."""
-    p, found = w.pods, FAR
-    for place in range(w.state[ALIVE]):
-        pod = w.lists[place * LIST_ROW + ALIVE_LIST]
-        found = min(found, p[pod + SEE_AT])
-        # A ready pod's ``LIFE`` is past, and a drained one has none.
-        if (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0) and p[pod + LIFE] < found:
-            found = p[pod + LIFE]
-    w.state[NEXT_POD] = found
+def find_next_pod(w: EngineState) -> None:
+    """Set the time when the next pod becomes ready, is detected or ends."""
+    p, next_time = w.pods, FAR
+    for index in range(w.state[ALIVE]):
+        pod = w.lists[index * LIST_ROW + ALIVE_LIST]
+        next_time = min(next_time, p[pod + SEE_AT])
+        # The ``LIFE`` of a ready pod is in the past; that of a drained pod is FAR.
+        if (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0) and p[pod + LIFE] < next_time:
+            next_time = p[pod + LIFE]
+    w.state[NEXT_POD] = next_time
 
 
-# The queue in front of all pods: the activator's, or of a Service without endpoints.
+# Queue in front of all pods: that of the activator, or of a Service without endpoints.
 
 
 @hot
-def hold(w: World, request: int) -> None:
-    """Let a request wait in front of all pods."""
+def hold(w: EngineState, request: int) -> None:
+    """Add a request to the queue in front of all pods."""
     s, r = w.state, w.requests
     r[request + LINK] = -1
     if s[HEAD] < 0:
@@ -544,8 +544,8 @@ def hold(w: World, request: int) -> None:
 
 
 @hot
-def first_held(w: World) -> int:
-    """Return the request that waits for the longest; those that were given up are passed over."""
+def first_held(w: EngineState) -> int:
+    """Return the request that has waited longest, skipping requests that timed out."""
     s, r = w.state, w.requests
     while r[s[HEAD] + FINISHED] != 0:
         s[HEAD] = r[s[HEAD] + LINK]
@@ -553,37 +553,37 @@ def first_held(w: World) -> int:
 
 
 @hot
-def unhold(w: World, request: int) -> None:
-    """Take the first request, or one that was given up, out of the queue."""
+def unhold(w: EngineState, request: int) -> None:
+    """Remove the first request, or one that timed out, from the queue."""
     s, r = w.state, w.requests
     if r[request + FINISHED] == 0:
         s[HEAD] = r[request + LINK]
     s[HELD] -= 1
     s[QUEUED] -= 1
     if s[HELD] == 0:
-        # What is left in the list was given up.
+        # The remaining requests in the list timed out.
         s[HEAD] = -1
 
 
 @hot
-def activator_flow(w: World) -> None:
-    """Bring the activator's statistics to now."""
+def activator_flow(w: EngineState) -> None:
+    """Update the activator's statistics to now."""
     s = w.state
     s[FLOW] += s[PROXIED] * (s[NOW] - s[CUT])
     s[CUT] = s[NOW]
 
 
 @hot
-def leave_activator(w: World, request: int) -> None:
-    """Take a request out of what the activator answers for."""
+def leave_activator(w: EngineState, request: int) -> None:
+    """Remove a request from the activator's open requests."""
     activator_flow(w)
     w.requests[request + IS_PROXIED] = 0
     w.state[PROXIED] -= 1
 
 
 @hot
-def let_through(w: World) -> None:
-    """Send on what waits in the activator, while its pods have room."""
+def let_through(w: EngineState) -> None:
+    """Send waiting requests from the activator to pods while these have capacity."""
     s = w.state
     if s[HELD] == 0:
         return
@@ -599,8 +599,8 @@ def let_through(w: World) -> None:
 
 
 @hot
-def pick(w: World) -> int:
-    """Choose a pod as the activator does, -1 for none; ``ebbtide.autoscaler.activator`` on lists of pods."""
+def pick(w: EngineState) -> int:
+    """Choose a pod as the activator does, or return -1; ``ebbtide.autoscaler.activator`` for lists of pods."""
     s, p, lists = w.state, w.pods, w.lists
     count = s[SEEN]
     if count == 0:
@@ -613,22 +613,22 @@ def pick(w: World) -> int:
             s[PICKS] += 2
         s[PICKS] += 1
         coin = draw(s[SEED], STREAM_PICK, s[PICKS], 2)
-        one = lists[first * LIST_ROW + SEEN_LIST]
+        first_pod = lists[first * LIST_ROW + SEEN_LIST]
         if count == 1:
-            return one
-        other = lists[(second + (1 if second >= first else 0)) * LIST_ROW + SEEN_LIST]
-        if p[one + POD_PROXIED] == p[other + POD_PROXIED]:
-            return other if coin > 0 else one
-        return one if p[one + POD_PROXIED] < p[other + POD_PROXIED] else other
+            return first_pod
+        second_pod = lists[(second + (1 if second >= first else 0)) * LIST_ROW + SEEN_LIST]
+        if p[first_pod + POD_PROXIED] == p[second_pod + POD_PROXIED]:
+            return second_pod if coin > 0 else first_pod
+        return first_pod if p[first_pod + POD_PROXIED] < p[second_pod + POD_PROXIED] else second_pod
     turns = s[LIMIT] > FIRST_AVAILABLE
     start = s[ACTIVATOR_TURN] if turns and s[ACTIVATOR_TURN] < count else 0
     for step in range(count):
-        place = start + step
-        if place >= count:
-            place -= count
-        pod = lists[place * LIST_ROW + SEEN_LIST]
+        index = start + step
+        if index >= count:
+            index -= count
+        pod = lists[index * LIST_ROW + SEEN_LIST]
         if p[pod + POD_PROXIED] < s[LIMIT]:
             if turns:
-                s[ACTIVATOR_TURN] = place + 1
+                s[ACTIVATOR_TURN] = index + 1
             return pod
     return -1

@@ -1,6 +1,6 @@
-"""A simulation for people and programs: text with small charts, JSON with stable keys, one page of HTML.
+"""Reports of a simulation: text with small charts, JSON with stable keys, and an HTML page.
 
-Nothing here simulates; a report is made from what came out. The page holds all that it shows and asks no network.
+The page is self-contained and loads nothing from the network.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: Columns and rows of a chart in a terminal.
+#: Width and height of a text chart, in characters.
 WIDTH: Final = 72
 ROWS: Final = 5
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-#: Points of a curve on the page, and of one in JSON.
+#: Maximum number of points of a curve on the page.
 POINTS: Final = 1500
 PERCENT: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One setting that was simulated: its name, its values as the spec has them, and what came out."""
+    """Simulation of one setting: its name, its values in terms of the spec, the result and the measurements."""
 
     name: str
     values: Mapping[str, Any]
@@ -49,44 +49,44 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a report tells of. The first run is the spec's own; the others stand beside it."""
+    """Data of a report. The first run is that of the spec; the others are for comparison."""
 
     workload: str
     traffic: Traffic
     server: str
     start_up: float
-    """Seconds."""
+    """Start-up time in seconds."""
     seed: int
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
-    """What was assumed, in sentences."""
+    """Assumptions, as sentences."""
 
 
-# What the numbers are called, in the order of the table.
+# Measurements and their labels, in the order of the table.
 ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
-    ("mean", "mean"),
-    ("p50", "p50"),
-    ("p95", "p95"),
-    ("p99", "p99"),
-    ("wait_p95", "wait, p95"),
-    ("wait_p99", "wait, p99"),
+    ("mean", "mean latency"),
+    ("p50", "p50 latency"),
+    ("p95", "p95 latency"),
+    ("p99", "p99 latency"),
+    ("wait_p95", "p95 wait time"),
+    ("wait_p99", "p99 wait time"),
     ("lost", "lost requests"),
-    ("met_cold", "requests that met a cold start"),
+    ("met_cold", "cold-start requests"),
     ("cold_starts", "cold starts"),
     ("uptime", "uptime"),
     ("replica_hours", "replica-hours"),
-    ("utilisation", "ready pods at work"),
+    ("utilization", "pod utilization"),
     ("gpu_hours", "GPU-hours"),
     ("cost", "cost"),
 )
 
 
 def shown(name: str, measured: Measured) -> str:
-    """Return one number of a simulation for a person."""
+    """Format one measurement for display."""
     value = getattr(measured, name)
     if value is None:
         return "-"
-    if name in {"uptime", "utilisation"}:
+    if name in {"uptime", "utilization"}:
         return percent(value)
     if name in {"replica_hours", "gpu_hours", "cost"}:
         return f"{value:,.2f}"
@@ -94,28 +94,28 @@ def shown(name: str, measured: Measured) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a fraction as percent; what is below one by little is not rounded up to it."""
+    """Format a fraction as a percentage; a fraction slightly below 1 is not rounded up to 100%."""
     digits = 3 if 0.999 < share < 1 else 2 if 0.99 < share < 1 else 1  # noqa: PLR2004 - nines
-    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:.{digits}f} %"
+    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:.{digits}f}%"
 
 
 def part_of_time(share: float) -> str:
-    """Return a fraction of the time as percent; what is little is not nothing."""
-    return "-" if not share else "below 0.1 %" if share < 0.001 else f"{share * PERCENT:.1f} %"  # noqa: PLR2004 - see the text
+    """Format a fraction of time as a percentage; a small fraction is not rounded down to 0."""
+    return "-" if not share else "below 0.1%" if share < 0.001 else f"{share * PERCENT:.1f}%"  # noqa: PLR2004 - as in the text
 
 
 def rows(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the table: a name and a number of each run, a row each; first the promise's bounds."""
+    """Return the rows of the table, each with a label and a value per run; the SLO bounds come first."""
     table = []
-    for place, held in enumerate(runs[0].measured.held):
+    for index, bound in enumerate(runs[0].measured.held):
         cells = []
         for run in runs:
-            one = run.measured.held[place]
-            told = span(one.value) if one.bound.kind == "mean" else percent(one.value)
-            cells.append(f"{told} {'holds' if one.holds else 'FAILS'}")
-        table.append([held.bound.name, *cells])
-    whole = [(name, title) for name, title in ROWS_OF_TABLE if _told(name, runs)]
-    return table + [[title, *(shown(name, run.measured) for run in runs)] for name, title in whole]
+            measurement = run.measured.held[index]
+            value = span(measurement.value) if measurement.bound.kind == "mean" else percent(measurement.value)
+            cells.append(f"{value} {'met' if measurement.holds else 'VIOLATED'}")
+        table.append([bound.bound.name, *cells])
+    shown_rows = [(name, title) for name, title in ROWS_OF_TABLE if _told(name, runs)]
+    return table + [[title, *(shown(name, run.measured) for run in runs)] for name, title in shown_rows]
 
 
 def _told(name: str, runs: Sequence[Run]) -> bool:
@@ -125,7 +125,7 @@ def _told(name: str, runs: Sequence[Run]) -> bool:
 
 
 def aligned(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
-    """Return a table as text: the first column left, the others right."""
+    """Return a table as text, with the first column left-aligned and the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for row in table:
@@ -138,48 +138,54 @@ def aligned(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
 
 
 def text(report: Report) -> str:
-    """Return the report for a terminal."""
-    own = report.runs[0]
-    out = [head(report), "\n"]
-    out += [f"  note: {note}\n" for note in report.notes]
-    out.append("\n" * bool(report.notes))
-    out += [aligned([["", *(run.name for run in report.runs)], *rows(report.runs)]), "\n"]
-    end = own.result.seconds
+    """Return the report as text."""
+    spec_run = report.runs[0]
+    parts = [head(report), "\n"]
+    parts += [f"  note: {note}\n" for note in report.notes]
+    parts.append("\n" * bool(report.notes))
+    parts += [aligned([["", *(run.name for run in report.runs)], *rows(report.runs)]), "\n"]
+    end = spec_run.result.seconds
     arrivals = _rate(report.traffic.times, end, WIDTH)
-    timeline = own.result.timeline
-    out += [
+    timeline = spec_run.result.timeline
+    parts += [
         chart("requests/s", arrivals, end),
         chart("ready replicas", _binned(timeline.times, timeline.ready, end, WIDTH), end),
-        chart("requests that wait", _binned(timeline.times, timeline.queued, end, WIDTH, peak=True), end),
+        chart("queued requests", _binned(timeline.times, timeline.queued, end, WIDTH, peak=True), end),
     ]
-    out.append("What set the number of replicas, as a share of the time:\n")
+    parts.append("Scaling decisions by cause, as a share of time:\n")
     names = list(dict.fromkeys(name for run in report.runs for name, _ in bounds_of(run.result)))
-    parts = [dict(bounds_of(run.result)) for run in report.runs]
-    out.append(aligned([[name, *(part_of_time(part.get(name, 0.0)) for part in parts)] for name in names]))
-    return "".join(out)
+    shares = [dict(bounds_of(run.result)) for run in report.runs]
+    parts.append(aligned([[name, *(part_of_time(share.get(name, 0.0)) for share in shares)] for name in names]))
+    return "".join(parts)
+
+
+def requests(traffic: Traffic) -> str:
+    """Return the number of requests with its noun."""
+    count = len(traffic.times)
+    return f"{count:,} {'request' if count == 1 else 'requests'}"
 
 
 def head(report: Report) -> str:
-    """Return in one line what was simulated."""
+    """Return the description of the simulation as one line."""
     traffic = report.traffic
     return (
-        f"{report.workload}: {len(traffic.times):,} requests in {span(traffic.seconds)} from {traffic.name}; "
+        f"{report.workload}: {requests(traffic)} in {span(traffic.seconds)} from {traffic.name}; "
         f"server {report.server}; start-up {span(report.start_up)}; seed {report.seed}\n"
     )
 
 
 def chart(title: str, values: Floats, end: float) -> str:
-    """Return values over time as columns of blocks, with the largest value and the time at the edges."""
-    top = float(values.max()) if len(values) else 0.0
-    label = f"{top:,.3g}" if top < 1000 else f"{top:,.0f}"  # noqa: PLR2004 - four digits
+    """Return values over time as a column chart of block characters, labeled with the maximum and the duration."""
+    maximum = float(values.max()) if len(values) else 0.0
+    label = f"{maximum:,.3g}" if maximum < 1000 else f"{maximum:,.0f}"  # noqa: PLR2004 - four digits
     width = max(len(label), 1)
-    # Anything above nothing is seen.
-    heights = np.zeros(len(values), int) if not top else np.ceil(values / top * ROWS * 8).astype(int)
+    # Any value above 0 is visible.
+    heights = np.zeros(len(values), int) if not maximum else np.ceil(values / maximum * ROWS * 8).astype(int)
     lines = [f"{title}\n"]
     for row in reversed(range(ROWS)):
-        side = label if row == ROWS - 1 else "0" if row == 0 else ""
+        label_text = label if row == ROWS - 1 else "0" if row == 0 else ""
         cells = "".join(BLOCKS[min(max(height - row * 8, 0), 8)] for height in heights)
-        lines.append(f"  {side:>{width}} │{cells}".rstrip() + "\n")
+        lines.append(f"  {label_text:>{width}} │{cells}".rstrip() + "\n")
     last = span(end)
     lines.append(f"  {'':>{width}} └0{last:─>{len(values) - 1}}\n\n")
     return "".join(lines)
@@ -192,22 +198,22 @@ def _rate(times: Floats, end: float, bins: int) -> Floats:
 
 
 def _binned(times: Floats, values: NDArray[Any], end: float, bins: int, *, peak: bool = False) -> Floats:
-    """Return values in equal parts of the time: the mean of each, or the largest; a part without any is like the last."""
-    found = np.zeros(bins)
+    """Return values in bins of equal duration: the mean or the maximum of each; an empty bin repeats the last value."""
+    binned = np.zeros(bins)
     if not len(times):
-        return found
+        return binned
     edges = np.searchsorted(times, np.linspace(0.0, end, bins + 1))
-    for place, (first, last) in enumerate(pairwise(edges.tolist())):
+    for index, (first, last) in enumerate(pairwise(edges.tolist())):
         if last > first:
             inside = values[first:last]
-            found[place] = inside.max() if peak else inside.mean()
+            binned[index] = inside.max() if peak else inside.mean()
         else:
-            found[place] = values[max(first - 1, 0)]
-    return found
+            binned[index] = values[max(first - 1, 0)]
+    return binned
 
 
 def bounds_of(result: Result) -> list[tuple[str, float]]:
-    """Return what set the number of replicas, each with its share of the ticks, the largest first."""
+    """Return the causes of the scaling decisions with their shares of the ticks, largest share first."""
     bound = result.timeline.bound
     return sorted(
         ((name, count / len(bound)) for name, count in Counter(bound).items()), key=lambda item: (-item[1], item[0])
@@ -218,12 +224,12 @@ def bounds_of(result: Result) -> list[tuple[str, float]]:
 
 
 def number(value: float | None) -> float | None:
-    """Return a number that JSON has: what never came is null."""
+    """Return a rounded number for JSON; a number that is not finite becomes null."""
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
 def measured_json(measured: Measured) -> dict[str, Any]:
-    """Return the numbers of one simulation; seconds, hours and fractions of 1."""
+    """Return the measurements of one simulation as JSON-ready data, in seconds, hours and fractions of 1."""
     return {
         "requests": measured.requests,
         "lost": measured.lost,
@@ -234,21 +240,26 @@ def measured_json(measured: Measured) -> dict[str, Any]:
         "uptime": number(measured.uptime),
         "replicaHours": number(measured.replica_hours),
         "readyHours": number(measured.ready_hours),
-        "utilisation": number(measured.utilisation),
+        "utilisation": number(measured.utilization),  # prose: a JSON key of the API
         "gpuHours": number(measured.gpu_hours),
         "cost": number(measured.cost),
         "slo": {
             "holds": measured.holds,
             "bounds": [
-                {"bound": one.bound.name, "value": number(one.value), "used": number(one.used), "holds": one.holds}
-                for one in measured.held
+                {
+                    "bound": bound_result.bound.name,
+                    "value": number(bound_result.value),
+                    "used": number(bound_result.used),
+                    "holds": bound_result.holds,
+                }
+                for bound_result in measured.held
             ],
         },
     }
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Return the report as JSON-ready data; the keys are documented and stay."""
+    """Return the report as JSON-ready data; its keys are documented and stable."""
     return {
         "workload": report.workload,
         "traffic": {
@@ -287,84 +298,84 @@ def _run_json(run: Run) -> dict[str, Any]:
 
 
 def page(report: Report, lead: str = "", front: Mapping[str, Any] | None = None) -> str:
-    """Return one page of HTML with charts that zoom; it asks no network.
+    """Return a self-contained HTML page with zoomable charts.
 
-    ``lead`` is HTML that comes before the table, ``front`` the points of a search (``advice.page``).
+    ``lead`` is HTML that precedes the table, ``front`` the points of a search (``advice.page``).
     """
-    own = report.runs[0]
-    title = f"{report.workload}: {len(report.traffic.times):,} requests, simulated"
+    spec_run = report.runs[0]
+    title = f"{report.workload}: simulation of {requests(report.traffic)}"
     table = rows(report.runs)
     cells = "".join(
         f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
         for row in table
     )
     names = "".join(f"<th scope=col>{html.escape(run.name)}</th>" for run in report.runs)
-    data = {"end": own.result.seconds, "charts": charts(report), "bound": _strip(own.result), "front": front}
+    data = {"end": spec_run.result.seconds, "charts": charts(report), "bound": _strip(spec_run.result), "front": front}
     template = files("ebbtide.simulate").joinpath("report.html").read_text(encoding="utf-8")
-    filled = {
+    replacements = {
         "TITLE": html.escape(title),
         "HEAD": html.escape(head(report)),
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
         "FRONT": lead,
-        "TABLE": f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
-        # A name may hold anything; inside of a script nothing may look like the end of one.
+        "TABLE": f"<table><thead><tr><th scope=col>latency and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
+        # A name may contain any text; inside a script element, none may look like its end tag.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    for key, value in filled.items():
+    for key, value in replacements.items():
         template = template.replace(f"<!--{key}-->", value)
     return template
 
 
 def charts(report: Report, points: int = POINTS) -> list[dict[str, Any]]:
-    """Return the charts: a title, a unit, and curves of equal steps over the whole time; each run has its colour."""
-    own = report.runs[0].result
-    end, times = own.seconds, report.traffic.times
-    bins = max(min(points, len(own.timeline.times)), 2)
+    """Return the charts, each with a title, a unit and curves of equal steps over the whole time; each run has a color."""
+    spec_result = report.runs[0].result
+    end, times = spec_result.seconds, report.traffic.times
+    bins = max(min(points, len(spec_result.timeline.times)), 2)
     replicas, waiting, tails = [], [], []
-    for colour, run in enumerate(report.runs):
+    for color, run in enumerate(report.runs):
         timeline, latency = run.result.timeline, run.result.latency
-        replicas.append(_curve(run.name, colour, _binned(timeline.times, timeline.ready, end, bins)))
-        waiting.append(_curve(run.name, colour, _binned(timeline.times, timeline.queued, end, bins, peak=True)))
-        tails.append(_curve(run.name, colour, _tail(times, latency, end, max(bins // 5, 2))))
-    desired = _binned(own.timeline.times, own.timeline.desired, end, bins)
-    wanted = _curve(f"wanted, {report.runs[0].name}", 0, desired, dashed=True)
+        replicas.append(_curve(run.name, color, _binned(timeline.times, timeline.ready, end, bins)))
+        waiting.append(_curve(run.name, color, _binned(timeline.times, timeline.queued, end, bins, peak=True)))
+        tails.append(_curve(run.name, color, _tail(times, latency, end, max(bins // 5, 2))))
+    desired = _binned(spec_result.timeline.times, spec_result.timeline.desired, end, bins)
+    desired_curve = _curve(f"desired, {report.runs[0].name}", 0, desired, dashed=True)
     return [
         {
             "title": "Requests per second",
             "unit": "requests/s",
-            "curves": [_curve("came in", 5, _rate(times, end, bins))],
+            "curves": [_curve("received", 5, _rate(times, end, bins))],
         },
-        {"title": "Ready replicas", "unit": "replicas", "curves": [wanted, *replicas]},
-        {"title": "Requests that wait", "unit": "requests", "curves": waiting},
-        {"title": "Response time, 95th percentile", "unit": "s", "curves": tails},
+        {"title": "Ready replicas", "unit": "replicas", "curves": [desired_curve, *replicas]},
+        {"title": "Queued requests", "unit": "requests", "curves": waiting},
+        {"title": "Latency, 95th percentile", "unit": "s", "curves": tails},
     ]
 
 
-def _curve(name: str, colour: int, values: Floats, *, dashed: bool = False) -> dict[str, Any]:
+def _curve(name: str, color: int, values: Floats, *, dashed: bool = False) -> dict[str, Any]:
     rounded = [None if math.isnan(value) else float(f"{value:.4g}") for value in values.tolist()]
-    return {"name": name, "colour": colour % 6, "dashed": dashed, "values": rounded}
+    return {"name": name, "colour": color % 6, "dashed": dashed, "values": rounded}
 
 
 def _tail(times: Floats, latency: Floats, end: float, bins: int) -> Floats:
-    """Return the 95th percentile of the replies to requests of each part of the time; NaN where none came."""
-    found = np.full(bins, np.nan)
+    """Return the 95th percentile latency of the requests of each bin; NaN for a bin without replies."""
+    tails = np.full(bins, np.nan)
     edges = np.searchsorted(times, np.linspace(0.0, end, bins + 1))
-    for place, (first, last) in enumerate(pairwise(edges.tolist())):
+    for index, (first, last) in enumerate(pairwise(edges.tolist())):
         inside = latency[first:last]
         inside = inside[np.isfinite(inside)]
         if len(inside):
-            found[place] = percentiles(inside, (0.95,))[0]
-    return found
+            tails[index] = percentiles(inside, (0.95,))[0]
+    return tails
 
 
 def _strip(result: Result) -> list[list[Any]]:
-    """Return what set the number of replicas as stretches: from, to, name."""
-    found: list[list[Any]] = []
+    """Return the causes of the scaling decisions as intervals: start, end, name."""
+    intervals: list[list[Any]] = []
     for time, name in zip(result.timeline.times.tolist(), result.timeline.bound, strict=True):
-        if found:
-            found[-1][1] = round(time, 1)
-        if not found or found[-1][2] != name:
-            found.append([round(time, 1), round(time, 1), name])
-    if found:
-        found[-1][1] = round(result.seconds, 1)
-    return found
+        if intervals:
+            intervals[-1][1] = round(time, 1)
+        if not intervals or intervals[-1][2] != name:
+            intervals.append([round(time, 1), round(time, 1), name])
+    if intervals:
+        intervals[-1][1] = round(result.seconds, 1)
+    return intervals

@@ -1,8 +1,8 @@
-"""Measuring, deciding, and the order in which everything happens: Knative's pod autoscaler around the pods.
+"""Measurements, decisions and the order of events of Knative's pod autoscaler.
 
-Pods report each second, the autoscaler asks a sample of them each second and decides every two; what decides is
-``ebbtide.autoscaler``. An HPA decides in ``ebbtide.simulate.horizontal``, where its pods and requests stand still meanwhile.
-All functions are kernel functions (``ebbtide.autoscaler.kernel``).
+Pods report every second; the autoscaler scrapes a sample of them every second and decides every 2 s, with
+``ebbtide.autoscaler``. An HPA decides in ``ebbtide.simulate.engine.Horizontal``, between two calls of ``advance``. All
+functions are kernel functions (``ebbtide.autoscaler.kernel``).
 
 Upstream: knative.dev/serving v0.48.1: cmd/autoscaler (stats are recorded, then the scaler is poked),
 pkg/activator/handler/concurrency_reporter.go, pkg/autoscaler/{metrics,scaling} and pkg/reconciler/autoscaling/kpa.
@@ -44,15 +44,15 @@ from ebbtide.simulate.pods import (
 )
 from ebbtide.simulate.state import *
 
-#: An average without measurements.
+#: Average without measurements.
 _NONE: Final = math.nan
 
 
-# Measuring.
+# Measurements.
 
 
 @hot
-def record_both(w: World, k: Scaler, value: float) -> None:
+def record_both(w: EngineState, k: ScalerState, value: float) -> None:
     """Add one report to both windows."""
     now = w.state[NOW]
     record(k.stable, k.stable_marks, now, value)
@@ -60,16 +60,16 @@ def record_both(w: World, k: Scaler, value: float) -> None:
 
 
 @kernel
-def send(w: World, k: Scaler, concurrency: float, count: float) -> None:
-    """Record an activator's report, and wake the scaler of a revision at zero."""
+def send(w: EngineState, k: ScalerState, concurrency: float, count: float) -> None:
+    """Record a report of the activator, and let the scaler of a revision at zero decide immediately."""
     record_both(w, k, count if w.state[RPS] > 0 else concurrency)
     if w.state[DESIRED] == 0 and concurrency != 0:
         decide(w, k)
 
 
 @hot
-def report(w: World, k: Scaler) -> None:
-    """Send the activator's report, and forget a revision that had no requests."""
+def report(w: EngineState, k: ScalerState) -> None:
+    """Send the activator's report, and drop a revision without requests."""
     s = w.state
     if s[KNOWN] == 0:
         return
@@ -87,34 +87,34 @@ def report(w: World, k: Scaler) -> None:
 
 
 @kernel
-def shuffle(w: World, first: int, count: int) -> None:
-    """Put a part of the sample in random order."""
+def shuffle(w: EngineState, first: int, count: int) -> None:
+    """Shuffle a section of the sample."""
     s, lists = w.state, w.lists
     for last in range(count - 1, 0, -1):
         s[SAMPLES] += 1
-        one = (first + last) * LIST_ROW + SAMPLE_LIST
-        other = (first + draw(s[SEED], STREAM_SAMPLE, s[SAMPLES], last + 1)) * LIST_ROW + SAMPLE_LIST
-        kept = lists[one]
-        lists[one] = lists[other]
-        lists[other] = kept
+        last_index = (first + last) * LIST_ROW + SAMPLE_LIST
+        drawn_index = (first + draw(s[SEED], STREAM_SAMPLE, s[SAMPLES], last + 1)) * LIST_ROW + SAMPLE_LIST
+        swapped = lists[last_index]
+        lists[last_index] = lists[drawn_index]
+        lists[drawn_index] = swapped
 
 
 @hot
-def scrape(w: World, k: Scaler) -> None:
-    """Ask a sample of the ready pods: those up for a stable window first, young ones only where they are too few."""
+def scrape(w: EngineState, k: ScalerState) -> None:
+    """Scrape a sample of the ready pods: pods older than a stable window first, younger ones only if those are too few."""
     s, p, lists = w.state, w.pods, w.lists
     total, window = s[READY], k.stable_marks[LENGTH]
     if total == 0:
         return
     old = 0
-    for place in range(total):
-        pod = lists[place * LIST_ROW + READY_LIST]
+    for index in range(total):
+        pod = lists[index * LIST_ROW + READY_LIST]
         if s[NOW] - p[pod + BORN] >= window:
             lists[old * LIST_ROW + SAMPLE_LIST] = pod
             old += 1
     young = old
-    for place in range(total):
-        pod = lists[place * LIST_ROW + READY_LIST]
+    for index in range(total):
+        pod = lists[index * LIST_ROW + READY_LIST]
         if s[NOW] - p[pod + BORN] < window:
             lists[young * LIST_ROW + SAMPLE_LIST] = pod
             young += 1
@@ -124,37 +124,37 @@ def scrape(w: World, k: Scaler) -> None:
     else:
         shuffle(w, 0, old)
     value, proxied = 0.0, 0.0
-    for place in range(size):
-        pod = lists[place * LIST_ROW + SAMPLE_LIST]
+    for index in range(size):
+        pod = lists[index * LIST_ROW + SAMPLE_LIST]
         account(w, pod, s[NOW])
         value += p[pod + REPORTED] / s[UNIT]
         proxied += p[pod + REPORTED_PROXIED] / s[UNIT]
-    # Divided first, then multiplied: upstream's order, and so its rounding.
+    # Divide first, then multiply, as upstream does, for identical rounding.
     record_both(w, k, value / size * total - proxied / size * total)
 
 
-# Deciding.
+# Decisions.
 
 
 @kernel
 def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking: bool) -> int:
-    """Return the code of what led the scaler to ``desired`` pods."""
+    """Return the code of the cause of the scaler's decision for ``desired`` pods."""
     pods = max(1, ready)
     upper = ceil(spec[RATE_UP] * pods)
     lower = floor(pods / spec[RATE_DOWN])
-    wanted = ceil(stable / spec[TARGET])
-    if desired > bounded(wanted, lower, upper, spec[AT_ACTIVATION]):
+    by_metric = ceil(stable / spec[TARGET])
+    if desired > bounded(by_metric, lower, upper, spec[AT_ACTIVATION]):
         return PANIC if panicking else DELAY
-    if wanted > upper:
+    if by_metric > upper:
         return UP
-    if wanted < lower:
+    if by_metric < lower:
         return DOWN
-    return ACTIVATION if 0 < wanted < spec[AT_ACTIVATION] else STABLE
+    return ACTIVATION if 0 < by_metric < spec[AT_ACTIVATION] else STABLE
 
 
 @hot
-def decide(w: World, k: Scaler) -> bool:
-    """Ask the scaler, and reconcile where its word or the sign of the excess changed; False without measurements."""
+def decide(w: EngineState, k: ScalerState) -> bool:
+    """Let the scaler decide, and reconcile if the decision or the sign of the excess changed; False without measurements."""
     s, f, now = w.state, w.moments, w.state[NOW]
     if s[SCRAPED] > 0 and is_empty(k.stable_marks, now):
         f[AVERAGE] = _NONE
@@ -179,35 +179,35 @@ def decide(w: World, k: Scaler) -> bool:
 
 
 @kernel
-def reconcile(w: World, k: Scaler) -> None:
-    """Reconcile, and again while that changes what the reconciler watches."""
+def reconcile(w: EngineState, k: ScalerState) -> None:
+    """Reconcile until the objects that the reconciler watches no longer change."""
     s, f = w.state, w.moments
     while True:
         now = s[NOW] / SECOND
         serves, replicas = s[SERVES], s[REPLICAS]
         before = Memory(s[ACTIVE], s[REASON], f[STATUS_SINCE], s[INITIALIZED] > 0)
         sight = Sight(s[DESIRED], s[READY], serves > 0, now if serves > 0 else f[PROXY_SINCE], True)
-        want, apply, after = wanted_scale(k.rules, before, sight, now)
-        made = next_memory(k.rules, before, s[READY], True, want, now)
-        s[ACTIVE] = made.active
-        s[REASON] = made.reason
-        f[STATUS_SINCE] = made.since
-        s[INITIALIZED] = 1 if made.initialized else 0
-        s[SERVES] = 1 if want > 0 and s[EXCESS] >= 0 else 0
+        desired, apply, after = wanted_scale(k.rules, before, sight, now)
+        updated = next_memory(k.rules, before, s[READY], True, desired, now)
+        s[ACTIVE] = updated.active
+        s[REASON] = updated.reason
+        f[STATUS_SINCE] = updated.since
+        s[INITIALIZED] = 1 if updated.initialized else 0
+        s[SERVES] = 1 if desired > 0 and s[EXCESS] >= 0 else 0
         if s[SERVES] != serves:
             f[PROXY_SINCE] = now
-        if apply and want != replicas:
-            set_replicas(w, want)
+        if apply and desired != replicas:
+            set_replicas(w, desired)
         if after >= 0:
             s[LOOK_AT] = s[NOW] + max(nanoseconds(after), SOON)
-        same = made.active == before.active and made.reason == before.reason
+        same = updated.active == before.active and updated.reason == before.reason
         if (same and serves == s[SERVES] and replicas == s[REPLICAS]) or s[FULL] > 0:
             return
 
 
 @kernel
-def bound(w: World, k: Scaler, valid: bool) -> int:
-    """Return the code of what set the number of replicas at a tick."""
+def bound(w: EngineState, k: ScalerState, valid: bool) -> int:
+    """Return the code of the cause of the number of replicas at a tick."""
     s, rules = w.state, k.rules
     if s[REPLICAS] == 0:
         return ZERO
@@ -225,8 +225,8 @@ def bound(w: World, k: Scaler, valid: bool) -> int:
 
 
 @kernel
-def record_tick(w: World, k: Scaler, code: int) -> None:
-    """Keep what is seen at a tick, from the traffic's start on."""
+def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
+    """Record the state at a tick, from the start of the traffic on."""
     s, ticks = w.state, k.ticks
     if s[WATCHED] > 0:
         tell(w, TICKED, code, 0)
@@ -244,20 +244,20 @@ def record_tick(w: World, k: Scaler, code: int) -> None:
     ticks[row + BY] = code
 
 
-# The order of things.
+# Order of events.
 
 
 @hot
-def enter_next(w: World, request: int) -> None:
-    """Bring a request to the pod whose turn it is."""
+def enter_next(w: EngineState, request: int) -> None:
+    """Send a request to the next pod in turn."""
     pod = w.lists[w.state[TURN] % w.state[READY] * LIST_ROW + READY_LIST]
     w.state[TURN] += 1
     enter(w, pod, request, False)
 
 
 @hot
-def arrive(w: World, k: Scaler, request: int) -> None:
-    """Send a request to the pods in turn, or let it wait: for a pod with an HPA, in the activator with Knative's."""
+def arrive(w: EngineState, k: ScalerState, request: int) -> None:
+    """Send a request to the pods in turn, or queue it: for a ready pod with an HPA, in the activator with the KPA."""
     s = w.state
     if (s[SERVES] > 0 or s[EDGES] > 0) and s[READY] > 0:
         enter_next(w, request)
@@ -282,8 +282,8 @@ def arrive(w: World, k: Scaler, request: int) -> None:
 
 
 @kernel
-def give_up(w: World, request: int) -> None:
-    """Give a request up whose time has run out before a pod had it."""
+def give_up(w: EngineState, request: int) -> None:
+    """End a request that timed out before it reached a pod."""
     close(w, request, -1, -w.state[NOW])
     if w.requests[request + IS_PROXIED] > 0:
         leave_activator(w, request)
@@ -291,8 +291,8 @@ def give_up(w: World, request: int) -> None:
 
 
 @kernel
-def pods_changed(w: World, k: Scaler) -> None:
-    """Reconcile, since the reconciler watches the pods; with an HPA send on what waits for a pod."""
+def pods_changed(w: EngineState, k: ScalerState) -> None:
+    """Reconcile, because the reconciler watches the pods; with an HPA, send waiting requests to the pods."""
     s = w.state
     if s[EDGES] == 0:
         if s[NOW] > 0:
@@ -305,8 +305,8 @@ def pods_changed(w: World, k: Scaler) -> None:
 
 
 @kernel
-def live(w: World, k: Scaler, pod: int) -> None:
-    """Let a pod become ready, or end, as is due."""
+def live(w: EngineState, k: ScalerState, pod: int) -> None:
+    """Make a pod ready, or end it, as scheduled."""
     p = w.pods
     if p[pod + IS_DELETED] > 0:
         p[pod + LIFE] = FAR
@@ -319,17 +319,17 @@ def live(w: World, k: Scaler, pod: int) -> None:
 
 
 @kernel
-def next_change(w: World, k: Scaler) -> None:
-    """Do one thing of a pod's life that is due now: what the activator sees comes after what becomes ready or ends."""
+def next_change(w: EngineState, k: ScalerState) -> None:
+    """Process one pod event that is due now: the activator detects pods after others become ready or end."""
     p, now = w.pods, w.state[NOW]
-    for place in range(w.state[ALIVE]):
-        pod = w.lists[place * LIST_ROW + ALIVE_LIST]
+    for index in range(w.state[ALIVE]):
+        pod = w.lists[index * LIST_ROW + ALIVE_LIST]
         if p[pod + LIFE] == now and (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0):
             live(w, k, pod)
             find_next_pod(w)
             return
-    for place in range(w.state[ALIVE]):
-        pod = w.lists[place * LIST_ROW + ALIVE_LIST]
+    for index in range(w.state[ALIVE]):
+        pod = w.lists[index * LIST_ROW + ALIVE_LIST]
         if p[pod + SEE_AT] == now:
             see(w, pod)
             break
@@ -337,8 +337,8 @@ def next_change(w: World, k: Scaler) -> None:
 
 
 @kernel
-def autoscale(w: World, k: Scaler) -> None:
-    """Do one thing of the autoscaler's that is due now, in its order."""
+def autoscale(w: EngineState, k: ScalerState) -> None:
+    """Process one autoscaler event that is due now, in order."""
     s, at = w.state, w.state[NOW]
     if s[NEXT_REPORT] == at:
         s[NEXT_REPORT] += SECOND
@@ -359,10 +359,10 @@ def autoscale(w: World, k: Scaler) -> None:
 
 
 @kernel
-def advance(w: World, k: Scaler, until: int) -> None:
-    """Do everything up to a time, in its order: at one time pods change, requests end, expire and come, then the rest.
+def advance(w: EngineState, k: ScalerState, until: int) -> None:
+    """Process all events up to a time, in order: at one time, pods change, requests end, time out and arrive, then the rest.
 
-    It ends before that where the traffic has ended and every request has, or where there is no room for another pod.
+    Return earlier if the traffic and every request have ended, or if there is no row for another pod.
     """
     s, r = w.state, w.requests
     count = len(r)

@@ -1,9 +1,9 @@
-"""How long a container works on a request: models of servers, read from text or fitted to measurements.
+"""Models of a server's request durations, parsed from text or fitted to measurements.
 
-A server says how many seconds each request takes while nothing else runs beside it, how many requests it works on at
-once, and how much slower each becomes in company. The shape of the language model server, a fixed part, a part for
-each prompt token and one for each output token, slots, and a step that takes longer the more sequences share it, is
-that of continuous batching (Orca, OSDI'22; vLLM's ``max_num_seqs``).
+A model gives the service time of each request without concurrent requests, the number of requests that the server
+processes concurrently, and the slow-down that concurrency causes. The language model server follows continuous batching
+(Orca, OSDI'22; vLLM's ``max_num_seqs``): a fixed time, a time per prompt token, a time per output token, slots, and
+steps that take longer the more sequences share them.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
     from ebbtide.simulate.data import Traffic
 
-#: One measurement: requests at once, seconds, and for a language model prompt and output tokens.
+#: One measurement: concurrent requests, seconds, and for a language model the prompt and output tokens.
 Row: TypeAlias = tuple[float, ...]
-#: Units in a second.
+#: Number of units in a second.
 _UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
 _KINDS: Final = ("fixed", "lognormal", "empirical", "llm")
-#: What a language model server takes where the text does not say.
+#: Default times of a language model server.
 _PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
-#: Requests at once of the largest server: a table has a value for each number up to its last.
-LARGEST: Final = 1_000_000
+#: Maximum number of concurrent requests: tables have a value for each number of requests.
+MAX_CONCURRENCY: Final = 1_000_000
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|)")
 
 
 class ServerError(ValueError):
-    """A server that cannot be: its text, its table or its traffic."""
+    """Raised for an invalid server: its text, its table, or traffic that does not fit it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """What all servers have.
+    """Base class of server models.
 
-    ``max_batch`` requests are worked on at once, 0 is no limit; more wait in the container. ``slow_down`` says how many
-    times longer a request takes beside others: its first value is for one alone, its last for that many and more; empty
-    is no slow-down. ``utilization`` is the busy share of the pod's GPU (or of its CPU request) by requests at once, from
-    none on; its last value holds for more.
+    The server processes ``max_batch`` requests concurrently (0: no limit); further requests wait in the container.
+    ``slow_down`` is the factor by which concurrency prolongs a request: the first value is for one request, the last one
+    also for all higher numbers; empty means no slow-down. ``utilization`` is the busy share of the pod's GPU (or of its
+    CPU request) by number of concurrent requests, starting at 0; the last value also applies to all higher numbers.
     """
 
     max_batch: int = 0
@@ -55,62 +55,62 @@ class Server:
     utilization: tuple[float, ...] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Raise ServerError for numbers that no server has."""
-        if not 0 <= self.max_batch <= LARGEST:
-            raise ServerError(f"max is {self.max_batch}: use 1 to {LARGEST:,}, or 0 for no limit")
+        """Validate the fields. Raises ServerError."""
+        if not 0 <= self.max_batch <= MAX_CONCURRENCY:
+            raise ServerError(f"invalid max={self.max_batch}: must be from 1 to {MAX_CONCURRENCY:,}, or 0 for no limit")
         if any(not factor > 0 or math.isinf(factor) for factor in self.slow_down):
-            raise ServerError("a slow-down is a number above 0")
+            raise ServerError("invalid slow: every factor must be a number above 0")
         if not self.utilization or any(not 0 <= share <= 1 for share in self.utilization):
-            raise ServerError("a utilization is a share from 0 to 1")
+            raise ServerError("invalid util: every value must be from 0 to 1")
 
     def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:
-        """Return the seconds that each request of ``traffic`` takes where nothing runs beside it."""
+        """Return the service time in seconds of each request of ``traffic`` without concurrent requests."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed(Server):
-    """Every request takes the same time."""
+    """Server with a constant service time."""
 
     seconds: float
 
     def __post_init__(self) -> None:
-        """Raise ServerError for numbers that no server has."""
+        """Validate the fields. Raises ServerError."""
         super().__post_init__()
-        _positive("a service time", self.seconds)
+        _positive("service time", self.seconds)
 
-    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - nothing is drawn
-        """Return the one time for each request."""
+    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
+        """Return the constant service time for each request."""
         return np.full(len(traffic.times), self.seconds)
 
     @classmethod
     def calibrated(cls, rows: Iterable[Row]) -> Fixed:
-        """Return a server of the median time at the least concurrency, slower in company as measured."""
+        """Return a server with the median time at the lowest concurrency and the measured slow-down."""
         first, slow_down = _by_concurrency(rows)
         return cls(seconds=median(first), slow_down=slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogNormal(Server):
-    """Times are log-normal: ``median`` seconds, and ``sigma`` the standard deviation of their logarithm."""
+    """Server with log-normal service times: ``median`` in seconds, ``sigma`` the standard deviation of their logarithm."""
 
     median: float
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        """Raise ServerError for numbers that no server has."""
+        """Validate the fields. Raises ServerError."""
         super().__post_init__()
-        _positive("a median", self.median)
+        _positive("median", self.median)
         if not 0 <= self.sigma < math.inf:
-            raise ServerError(f"sigma is {self.sigma:g}: use 0 or more")
+            raise ServerError(f"invalid sigma={self.sigma:g}: must be at least 0")
 
     def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:
-        """Return one drawn time for each request."""
+        """Return a random time for each request."""
         return self.median * np.exp(self.sigma * draws.standard_normal(len(traffic.times)))
 
     @classmethod
     def calibrated(cls, rows: Iterable[Row]) -> LogNormal:
-        """Return a server with the spread that the times at the least concurrency have."""
+        """Return a server with the median and spread of the times at the lowest concurrency and the measured slow-down."""
         first, slow_down = _by_concurrency(rows)
         logs = [math.log(seconds) for seconds in first]
         mean = sum(logs) / len(logs)
@@ -120,34 +120,34 @@ class LogNormal(Server):
 
 @dataclass(frozen=True, kw_only=True)
 class Empirical(Server):
-    """Times are drawn from measured ones, each as likely as the next."""
+    """Server with service times drawn from measurements with equal probability."""
 
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Raise ServerError for numbers that no server has."""
+        """Validate the fields. Raises ServerError."""
         super().__post_init__()
         if not self.values:
-            raise ServerError("a measured list needs at least one time")
+            raise ServerError("the list of measured times must have at least one time")
         for seconds in self.values:
-            _positive("a service time", seconds)
+            _positive("service time", seconds)
 
     def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:
-        """Return one of the measured times for each request."""
+        """Return a random measured time for each request."""
         return np.asarray(self.values)[draws.integers(0, len(self.values), len(traffic.times))]
 
     @classmethod
     def calibrated(cls, rows: Iterable[Row]) -> Empirical:
-        """Return a server that draws from the times at the least concurrency, slower in company as measured."""
+        """Return a server that draws from the times at the lowest concurrency, with the measured slow-down."""
         first, slow_down = _by_concurrency(rows)
         return cls(values=tuple(sorted(first)), slow_down=slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel(Server):
-    """Continuous batching: ``base`` seconds, then ``prompt`` for each token of the prompt and ``output`` for each written.
+    """Server with continuous batching: ``base`` seconds, ``prompt`` per prompt token and ``output`` per output token.
 
-    ``tokens`` are prompt and output tokens of a request whose traffic has none.
+    ``tokens`` are the prompt and output tokens of a request if the traffic has no token counts.
     """
 
     max_batch: int = 16
@@ -157,140 +157,144 @@ class LanguageModel(Server):
     tokens: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        """Raise ServerError for numbers that no server has."""
+        """Validate the fields. Raises ServerError."""
         super().__post_init__()
         if not all(0 <= part < math.inf for part in (self.base, self.prompt, self.output)):
-            raise ServerError("base, prompt and output are seconds of 0 or more")
+            raise ServerError("invalid base, prompt or output: must be a time of at least 0")
         if not self.base + self.prompt + self.output > 0:
-            raise ServerError("one of base, prompt and output must take time")
+            raise ServerError("invalid base, prompt and output: at least one must be above 0")
 
-    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - tokens decide
-        """Return the time that each request's tokens take."""
+    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
+        """Return the time that the tokens of each request take."""
         counts = []
-        for place, given in enumerate((traffic.prompt_tokens, traffic.output_tokens)):
-            if given is not None:
-                counts.append(given.astype(np.float64))
+        for index, token_counts in enumerate((traffic.prompt_tokens, traffic.output_tokens)):
+            if token_counts is not None:
+                counts.append(token_counts.astype(np.float64))
             elif self.tokens is not None:
-                counts.append(np.full(len(traffic.times), float(self.tokens[place])))
+                counts.append(np.full(len(traffic.times), float(self.tokens[index])))
             else:
                 raise ServerError(
-                    f"the traffic {traffic.name} says nothing of {('prompt', 'output')[place]} tokens: "
-                    "give the server's own as tokens=500/200"
+                    f"the traffic {traffic.name} has no {('prompt', 'output')[index]} token counts: "
+                    "set token counts on the server, as in tokens=500/200"
                 )
         return self.base + self.prompt * counts[0] + self.output * counts[1]
 
     @classmethod
     def calibrated(cls, rows: Iterable[Row], max_batch: int = 16) -> LanguageModel:
-        """Return the parts that fit rows of (concurrency, seconds, prompt tokens, output tokens) best, by least squares.
+        """Fit rows of (concurrency, seconds, prompt tokens, output tokens) by least squares.
 
-        The parts come from the least concurrency; the rest says how much slower it becomes in company.
+        The rows of the lowest concurrency give the times; the others give the slow-down.
         """
-        given = [tuple(map(float, row)) for row in rows]
-        if not given or any(len(row) != 4 for row in given):  # noqa: PLR2004 - the columns above
-            raise ServerError("rows are concurrency, seconds, prompt tokens, output tokens")
-        least = min(row[0] for row in given)
-        first = np.asarray([row for row in given if row[0] == least])
-        kept = [0, 1, 2]
+        measurements = [tuple(map(float, row)) for row in rows]
+        if not measurements or any(len(row) != 4 for row in measurements):  # noqa: PLR2004 - the columns above
+            raise ServerError("invalid rows: must be concurrency, seconds, prompt tokens, output tokens")
+        lowest = min(row[0] for row in measurements)
+        first = np.asarray([row for row in measurements if row[0] == lowest])
+        columns_kept = [0, 1, 2]
         while True:
-            columns = np.column_stack([np.ones(len(first)), first[:, 2], first[:, 3]])[:, kept]
-            found, *_ = np.linalg.lstsq(columns, first[:, 1], rcond=None)
-            if (found >= 0).all() or len(kept) == 1:
+            columns = np.column_stack([np.ones(len(first)), first[:, 2], first[:, 3]])[:, columns_kept]
+            weights, *_ = np.linalg.lstsq(columns, first[:, 1], rcond=None)
+            if (weights >= 0).all() or len(columns_kept) == 1:
                 break
-            # A part that would be negative is none: the others are fitted without it.
-            del kept[int(found.argmin())]
+            # A negative time is set to 0, and the others are fitted without it.
+            del columns_kept[int(weights.argmin())]
         parts = [0.0, 0.0, 0.0]
-        for place, value in zip(kept, found, strict=True):
-            parts[place] = max(float(value), 0.0)
-        ratios = [(row[0], row[1] / (parts[0] + parts[1] * row[2] + parts[2] * row[3])) for row in given]
+        for index, value in zip(columns_kept, weights, strict=True):
+            parts[index] = max(float(value), 0.0)
+        ratios = [(row[0], row[1] / (parts[0] + parts[1] * row[2] + parts[2] * row[3])) for row in measurements]
         _, slow_down = _by_concurrency(ratios)
         return cls(max_batch=max_batch, base=parts[0], prompt=parts[1], output=parts[2], slow_down=slow_down)
 
 
-def _positive(what: str, seconds: float) -> None:
+def _positive(name: str, seconds: float) -> None:
     if not 0 < seconds < math.inf:
-        raise ServerError(f"{what} of {seconds:g} s: use more than 0")
+        raise ServerError(f"invalid {name} of {seconds:g} s: must be above 0")
 
 
 def _by_concurrency(rows: Iterable[Row]) -> tuple[list[float], tuple[float, ...]]:
-    """Return the times at the least concurrency, and how many times longer it takes at 1, 2, … at once."""
-    by: dict[float, list[float]] = {}
+    """Return the times at the lowest concurrency, and the slow-down factors for 1, 2, … concurrent requests."""
+    times_by_concurrency: dict[float, list[float]] = {}
     for concurrency, seconds, *_ in rows:
         if concurrency < 1:
-            raise ServerError(f"a concurrency of {concurrency:g}: use 1 or more")
-        _positive("a measured time", seconds)
-        by.setdefault(concurrency, []).append(seconds)
-    if not by:
-        raise ServerError("a table of measurements needs at least one row")
-    first = by[min(by)]
-    if len(by) == 1:
+            raise ServerError(f"invalid concurrency {concurrency:g}: must be at least 1")
+        _positive("measured time", seconds)
+        times_by_concurrency.setdefault(concurrency, []).append(seconds)
+    if not times_by_concurrency:
+        raise ServerError("a table of measurements must have at least one row")
+    first = times_by_concurrency[min(times_by_concurrency)]
+    if len(times_by_concurrency) == 1:
         return first, ()
     alone = median(first)
-    return first, interpolated({round(number): median(by[number]) / alone for number in sorted(by)})
+    return first, interpolated(
+        {round(number): median(times_by_concurrency[number]) / alone for number in sorted(times_by_concurrency)}
+    )
 
 
 def interpolated(points: Mapping[int, float], first: int = 1) -> tuple[float, ...]:
-    """Return a value for each whole number from ``first`` to the last point, on straight lines between the points.
+    """Return a value for each whole number from ``first`` to the last point, by linear interpolation.
 
-    Raises ServerError for a point beyond ``LARGEST``.
+    Raises ServerError for a point beyond ``MAX_CONCURRENCY``.
     """
-    known = sorted(points.items())
-    if known[-1][0] > LARGEST:
-        raise ServerError(f"{known[-1][0]:,} requests at once are more than the {LARGEST:,} that a table goes to")
-    values, place = [], 0
-    for number in range(first, known[-1][0] + 1):
-        while place + 1 < len(known) and known[place + 1][0] <= number:
-            place += 1
-        (left, low), (right, high) = known[place], known[min(place + 1, len(known) - 1)]
-        values.append(low if number <= left or right == left else low + (high - low) * (number - left) / (right - left))
+    sorted_points = sorted(points.items())
+    if sorted_points[-1][0] > MAX_CONCURRENCY:
+        raise ServerError(f"invalid number of requests {sorted_points[-1][0]:,}: must be at most {MAX_CONCURRENCY:,}")
+    values, index = [], 0
+    for number in range(first, sorted_points[-1][0] + 1):
+        while index + 1 < len(sorted_points) and sorted_points[index + 1][0] <= number:
+            index += 1
+        (lower, low), (upper, high) = sorted_points[index], sorted_points[min(index + 1, len(sorted_points) - 1)]
+        values.append(
+            low if number <= lower or upper == lower else low + (high - low) * (number - lower) / (upper - lower)
+        )
     return tuple(values)
 
 
 def server(text: str) -> Server:
-    """Read a server from text. Raises ServerError with what is wrong and what there is.
+    """Parse a server model. Raises ServerError with the valid values.
 
-    ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5``, ``empirical:FILE`` (a time in seconds on each line), and
-    ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (times longer with 8
-    and with 16 at once) and ``util=1:0.4/16:1`` (share of the GPU in use) after a comma; llm also ``tokens=500/200``.
+    ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5``, ``empirical:FILE`` (a time in seconds on each line) and
+    ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (slow-down with 8
+    and with 16 requests) and ``util=1:0.4/16:1`` (busy share of the GPU) after a comma; llm also ``tokens=500/200``.
     """
     kind, _, rest = text.partition(":")
     if kind not in _KINDS:
-        raise ServerError(f"no server {kind!r}: use {', '.join(_KINDS)}, and a colon")
+        raise ServerError(f"unknown server model {kind!r}: must be one of {', '.join(_KINDS)}, followed by a colon")
     parts = [part.strip() for part in rest.split(",") if part.strip()]
     first = parts.pop(0) if kind in {"fixed", "empirical"} and parts else ""
     options = dict(_option(part) for part in parts)
     slots = _whole(options.pop("max")) if "max" in options else None
     slow_down = _table(options.pop("slow", ""), 1, 1.0)
     utilization = _table(options.pop("util", "1:1"), 0, 0.0)
-    made: Server
+    model: Server
     match kind:
         case "fixed":
-            made = Fixed(seconds=seconds(first.removeprefix("seconds=")))
+            model = Fixed(seconds=seconds(first.removeprefix("seconds=")))
         case "lognormal":
-            made = LogNormal(median=seconds(options.pop("median", "")), sigma=_number(options.pop("sigma", "0.5")))
+            model = LogNormal(median=seconds(options.pop("median", "")), sigma=_number(options.pop("sigma", "0.5")))
         case "empirical":
-            made = Empirical(values=_measured(Path(first)))
+            model = Empirical(values=_measured(Path(first)))
         case _:
             base, prompt, output = (seconds(options.pop(*default)) for default in _PARTS)
-            made = LanguageModel(base=base, prompt=prompt, output=output, tokens=_tokens(options.pop("tokens", "")))
+            model = LanguageModel(base=base, prompt=prompt, output=output, tokens=_tokens(options.pop("tokens", "")))
     if options:
-        raise ServerError(f"{kind} has no {', '.join(options)}")
+        raise ServerError(f"unknown options of {kind}: {', '.join(options)}; all models accept max, slow and util")
     return replace(
-        made, max_batch=made.max_batch if slots is None else slots, slow_down=slow_down, utilization=utilization
+        model, max_batch=model.max_batch if slots is None else slots, slow_down=slow_down, utilization=utilization
     )
 
 
 def seconds(text: str) -> float:
-    """Read a duration: 150ms, 50us, 2s, 1m, or a plain number of seconds. Raises ServerError."""
+    """Parse a duration (150ms, 50us, 2s, 1m, or a number of seconds) and return seconds. Raises ServerError."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ServerError(f"{text!r} is no duration: write 200ms, 1.5s, 50us")
+        raise ServerError(f"invalid duration {text!r}: must be a number with a unit, as in 200ms, 1.5s or 50us")
     return float(match[1]) / _UNITS[match[2]]
 
 
 def _option(part: str) -> tuple[str, str]:
     name, equals, value = part.partition("=")
     if not equals:
-        raise ServerError(f"{part!r}: write name=value")
+        raise ServerError(f"invalid option {part!r}: must be NAME=VALUE")
     return name.strip(), value.strip()
 
 
@@ -298,24 +302,24 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ServerError(f"{text!r} is no number") from None
+        raise ServerError(f"invalid value {text!r}: must be a number") from None
 
 
 def _whole(text: str) -> int:
     if not text.isdecimal():
-        raise ServerError(f"{text!r} is no whole number")
+        raise ServerError(f"invalid value {text!r}: must be a whole number of at least 0")
     return int(text)
 
 
-def _table(text: str, first: int, start: float) -> tuple[float, ...]:
-    """Read ``8:1.2/16:1.6``; at ``first`` the value is ``start`` unless it is given."""
+def _table(text: str, first: int, first_value: float) -> tuple[float, ...]:
+    """Parse a table such as ``8:1.2/16:1.6``; the value at ``first`` is ``start`` by default."""
     if not text:
         return ()
-    points = {first: start}
+    points = {first: first_value}
     for part in text.split("/"):
         number, colon, value = part.partition(":")
         if not colon:
-            raise ServerError(f"{part!r}: write a number of requests, a colon and a value")
+            raise ServerError(f"invalid entry {part!r}: must be REQUESTS:VALUE, as in 8:1.2")
         points[_whole(number)] = _number(value)
     return interpolated(points, first)
 
@@ -325,7 +329,7 @@ def _tokens(text: str) -> tuple[int, int] | None:
         return None
     prompt, slash, output = text.partition("/")
     if not slash:
-        raise ServerError(f"tokens={text}: write prompt/output, as in 500/200")
+        raise ServerError(f"invalid tokens={text}: must be PROMPT/OUTPUT, as in 500/200")
     return _whole(prompt), _whole(output)
 
 
@@ -333,5 +337,5 @@ def _measured(path: Path) -> tuple[float, ...]:
     try:
         lines = path.read_text(encoding="utf-8").split()
     except OSError as error:
-        raise ServerError(f"{path}: {error.strerror}") from None
+        raise ServerError(f"cannot read {path}: {error.strerror}") from None
     return tuple(_number(line) for line in lines)

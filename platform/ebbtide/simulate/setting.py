@@ -1,7 +1,7 @@
-"""Everything that an autoscaler reads of one workload: from a spec, from rendered objects, or from annotations.
+"""Autoscaler settings of one workload, read from a spec, from rendered objects, or from annotations.
 
 Upstream: knative.dev/serving v0.48.1, pkg/apis/autoscaling/register.go (annotations), pkg/autoscaler/config/config.go
-(``config-autoscaler``), pkg/reconciler/autoscaling/hpa/resources/hpa.go (what class hpa makes of a metric) and
+(``config-autoscaler``), pkg/reconciler/autoscaling/hpa/resources/hpa.go (metrics of class hpa) and
 pkg/apis/config/defaults.go (``revision-timeout-seconds``).
 """
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 Metric = metrics.Signal
-#: Seconds that Knative gives a request where nothing says otherwise.
+#: Knative's default request timeout in seconds.
 TIMEOUT: Final = 300.0
-#: What an HPA without a limit may go to.
-_ENDLESS: Final = (1 << 31) - 1
+#: Maximum replicas of an HPA without a limit.
+_NO_LIMIT: Final = (1 << 31) - 1
 _ALGORITHM: Final = keys.AUTOSCALING + "metric-aggregation-algorithm"
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class NotSimulated(ValueError):  # noqa: N818 - it names what is so, as Problem does
-    """A workload that cannot be simulated: where, why, and what can be."""
+class NotSimulated(ValueError):  # noqa: N818 - named after the condition, like Problem
+    """Raised for a workload that cannot be simulated, with the location, the reason and the fix."""
 
     def __init__(self, where: str, message: str, fix: str = "") -> None:
-        """Keep the parts beside the sentence."""
+        """Build the message and keep its parts."""
         super().__init__(f"{where}: {message}" + (f" ({fix})" if fix else ""))
         self.where = where
         self.message = message
@@ -47,12 +47,12 @@ class NotSimulated(ValueError):  # noqa: N818 - it names what is so, as Problem 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One workload as its autoscaler sees it.
+    """Settings of one workload that its autoscaler reads.
 
-    ``hpa`` is there where an HPA scales it, and ``metric`` is what that one reads. ``weighted`` chooses the weighted
-    average. A request is given up ``timeout`` seconds after it came. ``version`` is Knative's: by it the histogram of
-    latency differs. ``probed`` says whether an activator may trust a pod's own word that it is ready: not where a probe is
-    the kubelet's alone.
+    ``hpa`` is set if an HPA scales the workload; ``metric`` is then the metric of the HPA. ``weighted`` selects the weighted
+    average. A request times out ``timeout`` seconds after its arrival. ``version`` is that of Knative, whose latency
+    histogram depends on it. ``probed`` is true if the activator can probe a pod's readiness itself, and false if only the
+    kubelet can.
     """
 
     revision: Revision = field(default_factory=Revision)
@@ -69,17 +69,19 @@ class Setting:
 def of(inference: Inference, profile: Profile) -> Setting:
     """Return the setting of a spec as it would be rendered for ``profile``.
 
-    Raises NotSimulated where it does not render, or cannot be simulated.
+    Raises NotSimulated if the spec does not render or cannot be simulated.
     """
-    made = translate(inference, profile, "{}")
-    if not made.objects:
-        reasons = [f"{each.path}: {each.message}" for each in made.problems if each.severity == "error"]
-        raise NotSimulated(inference.metadata.name or "spec", "it cannot be rendered: " + "; ".join(reasons))
-    return from_objects(made.objects, profile.spec)
+    translation = translate(inference, profile, "{}")
+    if not translation.objects:
+        reasons = [
+            f"{problem.path}: {problem.message}" for problem in translation.problems if problem.severity == "error"
+        ]
+        raise NotSimulated(inference.metadata.name or "spec", "the spec cannot be rendered: " + "; ".join(reasons))
+    return from_objects(translation.objects, profile.spec)
 
 
 def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
-    """Return the setting of rendered objects: a Knative Service, or an InferenceService with what scales it.
+    """Return the setting of rendered objects: a Knative Service, or an InferenceService with its autoscaler.
 
     Raises NotSimulated.
     """
@@ -87,17 +89,17 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
     if "Service" in by_kind and by_kind["Service"]["apiVersion"].startswith("serving.knative.dev/"):
         template = by_kind["Service"]["spec"]["template"]
         spec = template["spec"]
-        requested = [_cpu(container) for container in spec.get("containers", ())]
+        cpu_requests = [_cpu(container) for container in spec.get("containers", ())]
         return from_annotations(
             template.get("metadata", {}).get("annotations") or {},
             cluster,
             container_concurrency=spec.get("containerConcurrency"),
             timeout=spec.get("timeoutSeconds"),
-            cpu_request=any(requested),
+            cpu_request=any(cpu_requests),
             probed=not any(map(_by_kubelet, spec.get("containers", ()))),
         )
     if "InferenceService" not in by_kind:
-        raise NotSimulated("objects", "there is neither a Knative Service nor an InferenceService among them")
+        raise NotSimulated("objects", "they contain neither a Knative Service nor an InferenceService")
     service = by_kind["InferenceService"]
     predictor = service["spec"]["predictor"]
     annotations = {
@@ -128,7 +130,7 @@ def from_annotations(
     cpu_request: bool = True,
     probed: bool = True,
 ) -> Setting:
-    """Return the setting of a revision's annotations; what is None comes from the cluster's defaults.
+    """Return the setting of a revision's annotations; arguments that are None take the cluster's defaults.
 
     Raises NotSimulated.
     """
@@ -137,89 +139,89 @@ def from_annotations(
     limit = limit if container_concurrency is None else container_concurrency
     seconds = _number("revision-timeout-seconds", defaults.get("revision-timeout-seconds", str(TIMEOUT)))
     kind = annotations.get(keys.CLASS, cluster.knative.autoscaler.get("pod-autoscaler-class", keys.CLASS_KPA))
-    read = _read(Revision, annotations, keys.AUTOSCALING, progress_deadline=keys.PROGRESS_DEADLINE)
+    fields = _read(Revision, annotations, keys.AUTOSCALING, progress_deadline=keys.PROGRESS_DEADLINE)
     config = configured(cluster)
     metric = annotations.get(keys.METRIC)
-    scaler = None
+    hpa_spec = None
     if kind == keys.CLASS_HPA:
         metric = _hpa_metric(metric or "cpu", cluster)
         if metric == "cpu" and not cpu_request:
-            raise NotSimulated(keys.METRIC, "cpu is a share of the CPU request, and there is none", "request some CPU")
-        scaler = _of_class_hpa(metric, Revision(**read), config)
+            raise NotSimulated(keys.METRIC, "metric cpu requires a CPU request, and none is set", "set a CPU request")
+        hpa_spec = _of_class_hpa(metric, Revision(**fields), config)
     elif kind != keys.CLASS_KPA:
-        raise NotSimulated(keys.CLASS, f"{kind} is an autoscaler of someone else", f"use {keys.CLASS_KPA}")
+        raise NotSimulated(keys.CLASS, f"autoscaler class {kind} is not supported", f"use {keys.CLASS_KPA}")
     elif metric not in {None, "concurrency", "rps"}:
-        raise NotSimulated(keys.METRIC, f"the KPA knows no {metric}", "use concurrency or rps")
+        raise NotSimulated(keys.METRIC, f"the KPA does not support metric {metric}", "use concurrency or rps")
     return Setting(
         revision=Revision(
-            # Of what an HPA reads only the bounds mean something to the KPA's arithmetic.
-            metric="concurrency" if scaler is not None or metric is None else metric,
+            # Of an HPA's settings, the KPA's arithmetic uses only the bounds.
+            metric="concurrency" if hpa_spec is not None or metric is None else metric,
             container_concurrency=limit,
-            **read,
+            **fields,
         ),
         config=config,
         metric=metric or "concurrency",  # type: ignore[arg-type] # checked above
         container_concurrency=limit,
         timeout=seconds if timeout is None else float(timeout),
         weighted=annotations.get(_ALGORITHM) == "weighted-exponential",
-        hpa=scaler,
+        hpa=hpa_spec,
         version=cluster.knative.version,
         probed=probed,
     )
 
 
 def configured(cluster: ProfileSpec) -> Config:
-    """Return ``config-autoscaler`` of a cluster. Raises NotSimulated for what is no number."""
-    given = cluster.knative.autoscaler
+    """Return the ``config-autoscaler`` of a cluster. Raises NotSimulated for a value that is not a valid number."""
+    autoscaler = cluster.knative.autoscaler
     deadline = {"progress-deadline": cluster.knative.deployment.get("progress-deadline")}
-    read = _read(Config, {**given, **deadline}, rps_target_default="requests-per-second-target-default")
+    fields = _read(Config, {**autoscaler, **deadline}, rps_target_default="requests-per-second-target-default")
     share = "container-concurrency-target-percentage"
-    if share in given:
+    if share in autoscaler:
         # A number up to 1 is a fraction. Upstream: autoscaler/config.NewConfigFromMap.
-        percentage = _number(share, given[share])
-        read["container_concurrency_target_fraction"] = percentage if percentage <= 1 else percentage / 100
-    return Config(**read)
+        percentage = _number(share, autoscaler[share])
+        fields["container_concurrency_target_fraction"] = percentage if percentage <= 1 else percentage / 100
+    return Config(**fields)
 
 
 def knative_defaults(setting: Setting) -> Setting:
-    """Return what Knative does where nobody asks for anything but the bounds: its own target, no limit, no delays."""
-    least, most = bounds(setting)
-    return Setting(revision=Revision(min_scale=least, max_scale=most), timeout=setting.timeout)
+    """Return Knative's defaults with the bounds of ``setting``: default target, no concurrency limit, no delays."""
+    minimum, maximum = bounds(setting)
+    return Setting(revision=Revision(min_scale=minimum, max_scale=maximum), timeout=setting.timeout)
 
 
 def bounds(setting: Setting) -> tuple[int, int]:
-    """Return the least and the greatest number of replicas; the second is 0 without a limit."""
+    """Return the minimum and maximum replicas; the maximum is 0 if there is no limit."""
     if setting.hpa is not None:
-        most = setting.hpa.max_replicas
-        return setting.hpa.min_replicas, 0 if most == _ENDLESS else most
+        maximum = setting.hpa.max_replicas
+        return setting.hpa.min_replicas, 0 if maximum == _NO_LIMIT else maximum
     return scale_bounds(setting.revision, setting.config)
 
 
 def _hpa_metric(metric: str, cluster: ProfileSpec) -> Metric:
-    own = cluster.metrics
+    cluster_metrics = cluster.metrics
     for row in metrics.ROWS.values():
-        names = (*metric_names.served(row, own.names), metric_names.standard(row, own))
+        names = (*metric_names.served(row, cluster_metrics.names), metric_names.standard(row, cluster_metrics))
         if row.autoscaler == "hpa" and row.simulated is not None and metric in names:
             return row.simulated
     *others, last = (row.name for row in metrics.ROWS.values() if row.simulated is not None)
     raise NotSimulated(
         keys.METRIC,
-        f"what {metric} counts is not known, so its course cannot be foretold",
-        f"simulate with {', '.join(others)} or {last}",
+        f"metric {metric} cannot be simulated, because its meaning is unknown",
+        f"use {', '.join(others)} or {last}",
     )
 
 
 def _of_class_hpa(metric: Metric, revision: Revision, config: Config) -> hpa.Spec:
-    """Return the HPA that class hpa makes: a whole target, and a window for both directions."""
-    least = config.min_scale if revision.min_scale is None else revision.min_scale
-    most = config.max_scale if revision.max_scale is None else revision.max_scale
+    """Return the HPA that class hpa creates: an integer target, and one window for both directions."""
+    minimum = config.min_scale if revision.min_scale is None else revision.min_scale
+    maximum = config.max_scale if revision.max_scale is None else revision.max_scale
     behavior = None
     if revision.window is not None:
         window = hpa.ScalingRules(stabilization_window_seconds=int(revision.window))
         behavior = hpa.Behavior(scale_up=window, scale_down=window)
     return hpa.Spec(
-        min_replicas=max(least, 1),
-        max_replicas=most or _ENDLESS,
+        min_replicas=max(minimum, 1),
+        max_replicas=maximum or _NO_LIMIT,
         metrics=(_target(metric, revision.target),),
         behavior=behavior,
     )
@@ -231,23 +233,25 @@ def _target(metric: Metric, target: float | None) -> hpa.Metric:
     if target is None:
         raise NotSimulated(keys.TARGET, f"class hpa on {metric} without a target scales on CPU instead", "set a target")
     if int(target) < 1:
-        raise NotSimulated(keys.TARGET, f"class hpa cuts {target:g} to 0, which the API refuses", "use 1 or more")
+        raise NotSimulated(keys.TARGET, f"class hpa truncates {target:g} to 0, which the API rejects", "use at least 1")
     return hpa.Pods(average_value=int(target) * 1000)
 
 
 def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], cluster: ProfileSpec) -> Setting:
-    """Return the setting of a KServe Standard deployment with our own HPA, or with a fixed number of replicas."""
+    """Return the setting of a KServe Standard deployment with Ebbtide's HPA, or with a fixed number of replicas."""
     timeout = float(predictor.get("timeout") or TIMEOUT)
     if "ScaledObject" in by_kind:
         raise NotSimulated(
-            "spec.serving", "KEDA polls in its own time, which is not simulated", "simulate it with an HPA"
+            "spec.serving",
+            "KEDA is not simulated, because it polls at its own interval",
+            "simulate the spec with an HPA",
         )
     if "HorizontalPodAutoscaler" not in by_kind:
         fixed = int(predictor.get("minReplicas", 1))
         spec = hpa.Spec(min_replicas=fixed, max_replicas=fixed)
         return Setting(metric="cpu", timeout=timeout, hpa=spec)
-    given = by_kind["HorizontalPodAutoscaler"]["spec"]
-    entry = given["metrics"][0]
+    hpa_spec = by_kind["HorizontalPodAutoscaler"]["spec"]
+    entry = hpa_spec["metrics"][0]
     if entry["type"] == "Resource":
         metric: Metric = "cpu"
         target: hpa.Metric = hpa.Resource(average_utilization=int(entry["resource"]["target"]["averageUtilization"]))
@@ -255,15 +259,15 @@ def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], clust
         metric = _hpa_metric(entry["pods"]["metric"]["name"], cluster)
         value = (nano(entry["pods"]["target"]["averageValue"]) or 0) // 1_000_000
         if value < 1:
-            raise NotSimulated("averageValue", "it is no number above 0")
+            raise NotSimulated("averageValue", "must be a number above 0")
         target = hpa.Pods(average_value=value)
-    down = ((given.get("behavior") or {}).get("scaleDown") or {}).get("stabilizationWindowSeconds")
+    scale_down_seconds = ((hpa_spec.get("behavior") or {}).get("scaleDown") or {}).get("stabilizationWindowSeconds")
     behavior = None
-    if down is not None:
-        behavior = hpa.Behavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=int(down)))
+    if scale_down_seconds is not None:
+        behavior = hpa.Behavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=int(scale_down_seconds)))
     spec = hpa.Spec(
-        min_replicas=int(given.get("minReplicas") or 1),
-        max_replicas=int(given["maxReplicas"]),
+        min_replicas=int(hpa_spec.get("minReplicas") or 1),
+        max_replicas=int(hpa_spec["maxReplicas"]),
         metrics=(target,),
         behavior=behavior,
     )
@@ -271,7 +275,7 @@ def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], clust
 
 
 def _by_kubelet(container: Mapping[str, Any]) -> bool:
-    """Say whether only the kubelet can tell that a container is ready.
+    """Return whether only the kubelet can check that a container is ready.
 
     Upstream: knative.dev/serving pkg/activator/net/revision_backends.go, enableProbeOptimisation.
     """
@@ -284,13 +288,13 @@ def _cpu(container: Mapping[str, Any]) -> str | None:
 
 
 def _duration(key: str, text: str) -> float:
-    """Read Go's duration of one unit or more: 1m30s."""
+    """Parse a Go duration of one or more units, as in 1m30s."""
     total, rest = 0.0, text.strip()
     while rest:
         digits = len(rest) - len(rest.lstrip("0123456789."))
         unit = next((unit for unit in _UNITS if rest[digits:].startswith(unit)), None)
         if not digits or unit is None:
-            raise NotSimulated(key, f"{text!r} is no duration", "write 60s")
+            raise NotSimulated(key, f"invalid duration {text!r}", "use a Go duration, as in 60s")
         total += _number(key, rest[:digits]) * _UNITS[unit]
         rest = rest[digits + len(unit) :]
     return total
@@ -300,16 +304,16 @@ def _number(key: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise NotSimulated(key, f"{text!r} is no number") from None
+        raise NotSimulated(key, f"invalid value {text!r}: must be a number") from None
 
 
 def _count(key: str, text: str) -> int:
     if not text.isdecimal():
-        raise NotSimulated(key, f"{text!r} is no whole number of 0 or more")
+        raise NotSimulated(key, f"invalid value {text!r}: must be a whole number of at least 0")
     return int(text)
 
 
-#: Readers of annotations and of ``config-autoscaler``, by the name of the field that each sets.
+#: Parsers of annotations and of ``config-autoscaler``, by the name of the field that each sets.
 _READERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "window": _duration,
     "stable_window": _duration,
@@ -337,13 +341,13 @@ _READERS: Final[dict[str, Callable[[str, str], Any]]] = {
 
 
 def _read(
-    kind: type[Config | Revision], given: Mapping[str, str | None], prefix: str = "", **odd: str
+    kind: type[Config | Revision], texts: Mapping[str, str | None], prefix: str = "", **exceptions: str
 ) -> dict[str, Any]:
-    """Return the fields of ``kind`` that are given: a key is the field's name with hyphens, but for the ``odd`` ones."""
-    found = {}
+    """Return the fields of ``kind`` that are set. A key is the field's name with hyphens, except those in ``exceptions``."""
+    fields = {}
     for name, reader in _READERS.items():
-        key = odd.get(name, prefix + name.replace("_", "-"))
-        text = given.get(key)
+        key = exceptions.get(name, prefix + name.replace("_", "-"))
+        text = texts.get(key)
         if text is not None and name in kind.__dataclass_fields__:
-            found[name] = reader(key, text)
-    return found
+            fields[name] = reader(key, text)
+    return fields

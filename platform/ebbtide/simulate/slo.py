@@ -1,8 +1,8 @@
-"""What was promised, and what a simulation says of it.
+"""SLO bounds, and the measurements of a simulation against them.
 
-A percentile holds when at least that share of all requests is within the bound, cold starts included; a request that
-was lost is within none. The mean is that of the replies. Uptime is the share of time in which a request would have been
-answered. Times are seconds.
+A percentile bound is met if at least that share of all requests is within the limit, cold starts included; a lost
+request is within no limit. The mean covers the replies only. Uptime is the share of time in which a request would have
+been answered. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.simulate.data import Result
-    from ebbtide.spec.serving import Slo as Promise
+    from ebbtide.spec.serving import Slo as SpecSlo
 
 HOUR: Final = 3600.0
 _ITEM: Final = re.compile(
@@ -30,48 +30,48 @@ _ITEM: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One bound: of the response time or the wait, as a percentile or the mean, or of the uptime."""
+    """SLO bound on a percentile of latency or wait time, on mean latency, or on uptime."""
 
     kind: str
-    """latency, wait, mean or uptime."""
+    """One of latency, wait, mean and uptime."""
     limit: float
-    """Seconds; of the uptime a fraction of 1."""
+    """Limit in seconds; for uptime, a fraction of 1."""
     share: float = 1.0
-    """The fraction of requests that must be within ``limit``, of a percentile."""
+    """Fraction of requests that must be within ``limit``, for a percentile."""
 
     @property
     def name(self) -> str:
-        """The bound as ``--slo`` writes it: ``p95=2s``."""
+        """Bound in the syntax of ``--slo``: ``p95=2s``."""
         if self.kind == "uptime":
             return f"uptime={self.limit * 100:g}"
-        what = {"mean": "mean", "latency": f"p{self.share * 100:g}", "wait": f"wait-p{self.share * 100:g}"}[self.kind]
-        return f"{what}={span(self.limit)}"
+        metric = {"mean": "mean", "latency": f"p{self.share * 100:g}", "wait": f"wait-p{self.share * 100:g}"}[self.kind]
+        return f"{metric}={span(self.limit)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What came of one bound."""
+    """Measurement of a simulation against one bound."""
 
     bound: Bound
     value: float
-    """The fraction of requests within it, the mean in seconds, or the uptime as a fraction."""
+    """Fraction of requests within the limit, mean in seconds, or uptime as a fraction of 1."""
     used: float
-    """How much of what the bound allows was used up: 1 at the bound, above 1 where it does not hold."""
+    """Consumed share of the error budget: 1 at the bound, above 1 if the bound is violated."""
 
     @property
     def holds(self) -> bool:
-        """Whether the promise was kept."""
+        """True if the bound is met."""
         return self.used <= 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one simulation comes to. Times in seconds; a percentile that lies among lost requests is infinite."""
+    """Measurements of one simulation. Times are in seconds; a percentile that falls on a lost request is infinite."""
 
     requests: int
     lost: int
     met_cold: int
-    """Requests that met a cold start."""
+    """Number of requests that arrived while no pod was ready."""
     cold_starts: int
     mean: float
     p50: float
@@ -80,84 +80,87 @@ class Measured:
     wait_p95: float
     wait_p99: float
     uptime: float
-    """A fraction of 1."""
+    """Fraction of 1."""
     replica_hours: float
     ready_hours: float
-    utilisation: float
-    """The fraction of ready pods' time in which they worked on a request."""
+    utilization: float
+    """Fraction of the ready pods' time in which they processed a request."""
     hours: float
     gpu_hours: float
     cost: float | None
-    """In the currency of ``--cost``."""
+    """Cost in the currency of ``--cost``."""
     held: tuple[Held, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether every bound holds."""
-        return all(one.holds for one in self.held)
+        """True if every bound is met."""
+        return all(result.holds for result in self.held)
 
     @property
     def used(self) -> float:
-        """The largest part that any bound used up of what it allows; 0 without bounds."""
-        return max((one.used for one in self.held), default=0.0)
+        """Largest consumed share of any bound's error budget; 0 without bounds."""
+        return max((result.used for result in self.held), default=0.0)
 
     @property
     def attainment(self) -> float:
-        """The fraction of requests within the tightest percentile, or the least of what the other bounds reach."""
-        shares = [one.value for one in self.held if one.bound.kind in {"latency", "wait"}]
-        others = [min(1.0, 1 / one.used) if one.used > 0 else 1.0 for one in self.held]
+        """Lowest fraction of requests within a percentile bound; without one, the lowest ratio of limit to value."""
+        shares = [result.value for result in self.held if result.bound.kind in {"latency", "wait"}]
+        others = [min(1.0, 1 / result.used) if result.used > 0 else 1.0 for result in self.held]
         return min(shares or others, default=1.0)
 
 
 def parse(text: str) -> tuple[Bound, ...]:
-    """Return the bounds of ``p95=2s,mean=800ms,uptime=99.9``. Raises ValueError."""
+    """Parse bounds such as ``p95=2s,mean=800ms,uptime=99.9``. Raises ValueError."""
     bounds = []
     for item in text.split(","):
-        found = _ITEM.fullmatch(item.strip())
-        if found is None:
-            raise ValueError(f"{item!r} is no bound: write p95=2s, mean=800ms, wait-p99=1s or uptime=99.9")
-        bounds.append(_bound(found))
+        match = _ITEM.fullmatch(item.strip())
+        if match is None:
+            raise ValueError(
+                f"invalid SLO bound {item!r}: must be a percentile, mean or uptime, as in p95=2s, mean=800ms, wait-p99=1s "
+                "or uptime=99.9"
+            )
+        bounds.append(_bound(match))
     return tuple(bounds)
 
 
-def _bound(found: re.Match[str]) -> Bound:
-    if found["what"] == "uptime":
+def _bound(match: re.Match[str]) -> Bound:
+    if match["what"] == "uptime":
         try:
-            percent = float(found["limit"].removesuffix("%"))
+            percent = float(match["limit"].removesuffix("%"))
         except ValueError:
             percent = math.nan
         if not 0 < percent <= 100:  # noqa: PLR2004 - percent
-            raise ValueError(f"uptime={found['limit']} is no percentage above 0 and up to 100")
+            raise ValueError(f"invalid uptime={match['limit']}: must be a percentage above 0 and at most 100")
         return Bound("uptime", round(percent / 100, 12))
-    limit = duration(found["limit"])
+    limit = duration(match["limit"])
     if limit <= 0:
-        raise ValueError(f"{found['what']}={found['limit']}: a bound is longer than nothing")
-    if found["what"] == "mean":
+        raise ValueError(f"invalid {match['what']}={match['limit']}: must be longer than 0s")
+    if match["what"] == "mean":
         return Bound("mean", limit)
-    percent = float(found["percent"] or found["wait"])
+    percent = float(match["percent"] or match["wait"])
     if not 0 < percent < 100:  # noqa: PLR2004 - percent
-        raise ValueError(f"{found['what']} is no percentile: they lie between 0 and 100")
-    return Bound("latency" if found["percent"] else "wait", limit, round(percent / 100, 12))
+        raise ValueError(f"invalid percentile {match['what']}: must be above 0 and below 100")
+    return Bound("latency" if match["percent"] else "wait", limit, round(percent / 100, 12))
 
 
-def of_spec(promise: Promise | None) -> tuple[Bound, ...]:
-    """Return the bounds that a spec's ``slo`` has."""
-    if promise is None:
+def of_spec(objective: SpecSlo | None) -> tuple[Bound, ...]:
+    """Return the bounds of a spec's ``slo``."""
+    if objective is None:
         return ()
     bounds = []
-    if promise.p95_latency_milliseconds is not None:
-        bounds.append(Bound("latency", promise.p95_latency_milliseconds / 1000, 0.95))
-    if promise.mean_latency_milliseconds is not None:
-        bounds.append(Bound("mean", promise.mean_latency_milliseconds / 1000))
-    if promise.uptime_percent is not None:
-        bounds.append(Bound("uptime", round(promise.uptime_percent / 100, 12)))
+    if objective.p95_latency_milliseconds is not None:
+        bounds.append(Bound("latency", objective.p95_latency_milliseconds / 1000, 0.95))
+    if objective.mean_latency_milliseconds is not None:
+        bounds.append(Bound("mean", objective.mean_latency_milliseconds / 1000))
+    if objective.uptime_percent is not None:
+        bounds.append(Bound("uptime", round(objective.uptime_percent / 100, 12)))
     return tuple(bounds)
 
 
 def measure(
     result: Result, bounds: tuple[Bound, ...] = (), gpus: float = 0.0, gpu_hour: float | None = None
 ) -> Measured:
-    """Return what a simulation comes to; ``gpus`` is what one replica has of them, ``gpu_hour`` what one costs."""
+    """Measure a simulation; ``gpus`` is the number of GPUs per replica, ``gpu_hour`` the price of a GPU-hour."""
     latency = np.where(result.lost, np.inf, result.latency)
     wait = np.where(result.lost, np.inf, result.wait)
     answered = latency[np.isfinite(latency)]
@@ -180,7 +183,7 @@ def measure(
         uptime=uptime,
         replica_hours=replica_hours,
         ready_hours=result.ready_seconds / HOUR,
-        utilisation=result.busy_seconds / result.ready_seconds if result.ready_seconds else 0.0,
+        utilization=result.busy_seconds / result.ready_seconds if result.ready_seconds else 0.0,
         hours=result.seconds / HOUR,
         gpu_hours=replica_hours * gpus,
         cost=None if gpu_hour is None else replica_hours * gpus * gpu_hour,
@@ -189,7 +192,7 @@ def measure(
 
 
 def percentiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[float]:
-    """Return for each share the least value that at least so many of ``values`` are within."""
+    """Return, for each share, the lowest value that at least this share of ``values`` does not exceed."""
     if not len(values):
         return [0.0] * len(shares)
     ordered = np.sort(values)
@@ -208,7 +211,7 @@ def _held(bound: Bound, latency: NDArray[np.float64], wait: NDArray[np.float64],
 
 
 def _used(missed: float, allowed: float) -> float:
-    # Shares are fractions of whole numbers: what is off by rounding alone is not off.
+    # Shares are fractions of whole numbers, so a tiny difference is a rounding error.
     missed = 0.0 if missed < 1e-12 else missed  # noqa: PLR2004 - see above
     if allowed < 1e-12:  # noqa: PLR2004 - see above
         return math.inf if missed else 0.0
@@ -217,7 +220,7 @@ def _used(missed: float, allowed: float) -> float:
 
 
 def span(seconds: float) -> str:
-    """Return a duration for a person: ``800 ms`` as ``800ms``, ``2s``, ``1m30s``."""
+    """Format a duration for display: ``800ms``, ``2s``, ``1m30s``, or ``never`` for an infinite one."""
     if math.isinf(seconds):
         return "never"
     if seconds < 0.9995:  # noqa: PLR2004 - below it, milliseconds do not round to a second

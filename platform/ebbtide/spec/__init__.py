@@ -1,1 +1,1 @@
-"""What the user asked for: the pydantic models by theme, and the rules between fields."""
+"""Desired state of a workload: pydantic models by topic, and rules between fields."""

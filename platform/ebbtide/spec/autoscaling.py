@@ -1,4 +1,4 @@
-"""How many replicas, and what moves them: Run:ai's ``autoscaling`` block."""
+"""Replica bounds, scaling metric and scaling delays: Run:ai's ``autoscaling`` block."""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ from ebbtide.spec.scalars import Model, NotNegative, Percentage, Positive, Secon
 
 
 class Autoscaling(Model):
-    """Replica bounds, the metric that moves replicas between them, and the timing."""
+    """Minimum and maximum replicas, the metric that scales the replicas between them, and delays."""
 
     min_replicas: NotNegative | None = None
-    """Fewest replicas; 0 lets the service rest at zero. Default 1."""
+    """Minimum replicas. 0 lets the service scale to zero. Default: 1."""
     max_replicas: Positive | None = None
-    """Most replicas. Default: minReplicas, or 1 if that is 0."""
+    """Maximum replicas. Default: the value of minReplicas, or 1 if minReplicas is 0."""
     initial_replicas: NotNegative | None = None
-    """Replicas that each new revision starts with before it counts as ready."""
+    """Number of replicas that each new revision must start before it becomes ready."""
     activation_replicas: Positive | None = None
-    """Replicas to jump to when a request wakes a service that rests at zero; it keeps them until it rests again."""
+    """Number of replicas to start when a request arrives while the service is scaled to zero. The service keeps at
+    least this number until it scales to zero again. Ignored if minReplicas is above 0."""
     metric: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """What moves the replicas: throughput, concurrency, latency, gpu-utilization, cpu-utilization, or any
-    Prometheus-style metric name."""
+    """Scaling metric: throughput, concurrency, latency, gpu-utilization, cpu-utilization, or the name of a Prometheus
+    metric. Required if minReplicas is below maxReplicas, except for 0..1."""
     metric_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """With ``metric: custom``, the exact name of the metric."""
+    """Exact name of the metric if ``metric`` is ``custom``. Not valid with any other metric."""
     metric_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """The value per replica that the autoscaler aims at."""
+    """Scaling threshold: target value of the metric per replica, in the metric's unit. Required with a metric."""
     metric_threshold_percentage: Percentage | None = None
-    """How much of the threshold to use before adding a replica; concurrency and throughput only. Default 70."""
+    """Target utilization: percentage of metricThreshold that a replica may use before the autoscaler adds another one.
+    Only for concurrency and throughput. Default: 70."""
     concurrency_hard_limit: NotNegative | None = None
-    """Requests that may be in flight in one replica at once; 0 means no limit."""
+    """Maximum number of concurrent requests per replica; further requests are queued. 0 means no limit."""
     scale_to_zero_retention_seconds: Seconds | None = None
-    """How long the last replica stays after the decision to go to zero."""
+    """Scale to zero after: seconds to keep the last replica once the autoscaler has decided to scale to zero.
+    Requires minReplicas 0."""
     scale_down_delay_seconds: Seconds | None = None
-    """How long demand must be lower before replicas are taken away."""
+    """Scale-down delay: seconds that the load must stay lower before the autoscaler removes replicas."""
     initialization_timeout_seconds: Positive | None = None
-    """Deprecated in Run:ai 2.22: use servingConfiguration.initializationTimeoutSeconds."""
+    """Deprecated in Run:ai 2.22. Use servingConfiguration.initializationTimeoutSeconds."""

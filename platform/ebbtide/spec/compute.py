@@ -1,4 +1,4 @@
-"""What one replica gets: Run:ai's ``compute`` block."""
+"""CPU, memory, GPU and other resources of one replica: Run:ai's ``compute`` block."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ Portion = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class ExtendedResource(Model):
-    """A device or other countable resource by its Kubernetes name."""
+    """A device or other countable resource, identified by its Kubernetes resource name."""
 
     resource: Text
-    """The resource's name: ``nvidia.com/gpu``, ``rdma/hca``."""
+    """Resource name with vendor prefix, such as ``nvidia.com/gpu`` or ``rdma/hca``."""
     quantity: Quantity
-    """How many, a whole number."""
+    """Number of units. Must be a whole number of at least 1."""
     exclude: bool = False
-    """Run:ai's mark for "do not inherit this item from a policy"."""
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
 
 class Compute(Model):
-    """CPU, memory and GPU of one replica."""
+    """CPU, memory and GPU resources of one replica."""
 
     cpu_core_request: Cores | None = None
-    """CPU cores reserved: 0.5, 2."""
+    """CPU request in cores, such as 0.5 or 2."""
     cpu_core_limit: Cores | None = None
-    """CPU cores that may be used at most."""
+    """CPU limit in cores. Must not be below cpuCoreRequest."""
     cpu_memory_request: Quantity | None = None
-    """Main memory reserved: 16Gi."""
+    """Memory request, such as 16Gi."""
     cpu_memory_limit: Quantity | None = None
-    """Main memory that may be used at most."""
+    """Memory limit. Must not be below cpuMemoryRequest."""
     gpu_devices_request: NotNegative | None = None
-    """How many GPU devices; with a portion or memory, of how many devices that part is taken."""
+    """Number of GPU devices per replica. With gpuPortionRequest, the number of devices to take the fraction from."""
     gpu_request_type: Literal["portion", "memory", "migProfile"] | None = None
-    """What states the part of a GPU: portion, memory, or (Run:ai up to 2.23) migProfile."""
+    """Field that sets the size of a fractional GPU request: portion, memory, or (up to Run:ai 2.23) migProfile."""
     gpu_portion_request: Portion | None = None
-    """The part of each GPU's memory reserved, above 0 and at most 1."""
+    """GPU fraction: fraction of each device's memory to request, above 0 and at most 1."""
     gpu_portion_limit: Portion | None = None
-    """The part of each GPU's memory that may be used at most."""
+    """GPU fraction limit: maximum fraction of each device's memory. Requires gpuPortionRequest."""
     gpu_memory_request: Quantity | None = None
-    """GPU memory reserved, per device: 20Gi, 4000M."""
+    """GPU memory request per device, such as 20Gi or 4000M."""
     gpu_memory_limit: Quantity | None = None
-    """GPU memory that may be used at most, per device."""
+    """GPU memory limit per device. Requires gpuMemoryRequest."""
     mig_profile: Annotated[str, Field(pattern=r"^[1-9]g\.[0-9]+gb(\+me)?$")] | None = None
-    """A MIG profile by name: 1g.10gb."""
+    """MIG profile, such as 1g.10gb."""
     large_shm_request: bool = False
-    """Give the container a large /dev/shm in memory."""
+    """Mount a large in-memory ``/dev/shm`` into the container."""
     extended_resources: list[ExtendedResource] = nothing()
-    """Other devices by their Kubernetes resource names."""
+    """Other devices, by Kubernetes resource name."""

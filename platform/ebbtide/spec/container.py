@@ -1,4 +1,4 @@
-"""What runs in a replica: environment, probes and security of the serving container."""
+"""Environment variables, probes and security settings of the serving container."""
 
 from __future__ import annotations
 
@@ -10,137 +10,137 @@ from ebbtide.spec.scalars import Model, NotNegative, ObjectName, Port, Positive,
 
 
 class KeyOf(Model):
-    """One key of a Secret or ConfigMap."""
+    """A key of a Secret or ConfigMap."""
 
     name: ObjectName
-    """The object's name."""
+    """Name of the Secret or ConfigMap."""
     key: Text
-    """The key in it."""
+    """Key in its data."""
 
 
 class FieldRef(Model):
-    """A field of the pod itself."""
+    """A field of the pod."""
 
     path: Text
-    """The field's path: metadata.name, status.podIP."""
+    """Path of the field, such as metadata.name or status.podIP."""
 
 
 class Variable(Model):
-    """An environment variable, from exactly one source."""
+    """An environment variable. Set exactly one source: value, secret, configMap or podFieldRef."""
 
     name: Text
-    """The variable's name."""
+    """Name of the variable."""
     value: str | None = None
-    """A literal value."""
+    """Literal value."""
     secret: KeyOf | None = None
-    """A key of a Secret."""
+    """Secret key that holds the value."""
     config_map: KeyOf | None = None
-    """A key of a ConfigMap."""
+    """ConfigMap key that holds the value."""
     pod_field_ref: FieldRef | None = None
-    """A field of the pod."""
+    """Pod field that holds the value."""
     user_credential: KeyOf | None = None
-    """A credential of a Run:ai user; refused, since there is no Run:ai control plane to ask."""
+    """Credential of a Run:ai user. Not supported: credentials are stored in Run:ai's control plane. Use a Secret."""
     exclude: bool = False
-    """Run:ai's mark for "do not inherit this item from a policy"."""
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
     description: str | None = None
-    """A note for people."""
+    """Description for readers of the spec. Not rendered."""
 
 
 class HttpGet(Model):
-    """A probe by HTTP request."""
+    """An HTTP GET probe."""
 
     path: Annotated[str, Field(pattern=r"^(/[a-zA-Z0-9\-_./]*)?$")] = "/"
-    """The path asked for."""
+    """Request path."""
     port: Port | None = None
-    """The port; default the serving port."""
+    """Port to probe. Default: the serving port."""
     host: Annotated[str, Field(max_length=253)] | None = None
-    """The Host header's name."""
+    """Value of the Host header."""
     scheme: Literal["HTTP", "HTTPS"] | None = None
-    """HTTP or HTTPS."""
+    """Scheme: HTTP or HTTPS."""
 
 
 class TcpSocket(Model):
-    """A probe by opening a connection."""
+    """A TCP probe: succeeds if the port accepts a connection."""
 
     port: Port | None = None
-    """The port; default the serving port."""
+    """Port to probe. Default: the serving port."""
 
 
 class Grpc(Model):
-    """A probe by gRPC's health service."""
+    """A probe of the gRPC health service."""
 
     port: Port | None = None
-    """The port; default the serving port."""
+    """Port to probe. Default: the serving port. Required for a model whose runtime has its own gRPC port."""
     service: str | None = None
-    """The service's name in the health request."""
+    """Service name in the health check request."""
 
 
 class Handler(Model):
-    """How a probe asks; exactly one way."""
+    """Check that a probe performs. Set exactly one of httpGet, tcpSocket and grpc."""
 
     http_get: HttpGet | None = None
-    """By HTTP request."""
+    """Send an HTTP GET request."""
     tcp_socket: TcpSocket | None = None
-    """By opening a connection (ours)."""
+    """Open a TCP connection. Ebbtide extension."""
     grpc: Grpc | None = None
-    """By gRPC's health service (ours)."""
+    """Call the gRPC health service. Ebbtide extension."""
 
 
 class Probe(Model):
-    """One probe and its timing."""
+    """A probe and its timing."""
 
     handler: Handler
-    """How the probe asks."""
+    """Check to perform."""
     initial_delay_seconds: NotNegative | None = None
-    """Seconds before the first try."""
+    """Seconds between the start of the container and the first check."""
     period_seconds: Positive | None = None
-    """Seconds between tries."""
+    """Seconds between checks."""
     timeout_seconds: Positive | None = None
-    """Seconds a try may take."""
+    """Seconds after which a check counts as failed."""
     success_threshold: Positive | None = None
-    """Good tries that make it good."""
+    """Consecutive successful checks after which the probe succeeds. Must be 1 for liveness and startup probes."""
     failure_threshold: Positive | None = None
-    """Bad tries that make it bad."""
+    """Consecutive failed checks after which the probe fails."""
 
 
 class Probes(Model):
-    """Readiness as Run:ai has it; liveness and startup are ours."""
+    """Probes of the serving container."""
 
     readiness: Probe | None = None
-    """When the replica may get requests."""
+    """Readiness probe: the replica receives requests while it succeeds."""
     liveness: Probe | None = None
-    """When the container is restarted (ours)."""
+    """Liveness probe: the container is restarted if it fails. Ebbtide extension."""
     startup: Probe | None = None
-    """When the other probes begin (ours)."""
+    """Startup probe: the other probes start once it has succeeded. Ebbtide extension."""
 
 
 class PullSecret(Model):
-    """A Secret for pulling the image."""
+    """A Secret with credentials for the image registry."""
 
     name: ObjectName
-    """The Secret's name."""
+    """Name of the Secret."""
     user_credential: bool = False
-    """A credential of a Run:ai user; refused."""
+    """Treat ``name`` as a credential of a Run:ai user. Not supported."""
     exclude: bool = False
-    """Run:ai's mark for "do not inherit this item from a policy"."""
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
 
 class Security(Model):
-    """Who the container runs as and what it may do."""
+    """User, group and privileges of the serving container."""
 
     capabilities: list[Annotated[str, Field(pattern=r"^[A-Z_]+$")]] = nothing()
-    """Linux capabilities to add; the restricted rule leaves only NET_BIND_SERVICE."""
+    """Linux capabilities to add. The restricted Pod Security Standard allows only NET_BIND_SERVICE."""
     read_only_root_filesystem: bool | None = None
-    """Whether the image's own files are read-only."""
+    """Mount the container's root file system read-only."""
     run_as_non_root: bool | None = None
-    """Whether root is refused; default: the profile's rule."""
+    """Require a user other than root. Default: pods.runAsNonRoot of the profile."""
     run_as_uid: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
-    """The user id."""
+    """User ID of the container."""
     run_as_gid: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
-    """The group id."""
+    """Group ID of the container."""
     supplemental_groups: Annotated[str, Field(pattern=r"^\s*[0-9]+(\s*[,;]\s*[0-9]+)*\s*$")] | None = None
-    """More group ids, separated by commas or semicolons."""
+    """Additional group IDs, separated by commas or semicolons."""
     seccomp_profile_type: Literal["RuntimeDefault", "Unconfined", "Localhost"] | None = None
-    """The system call filter; always RuntimeDefault here, others are refused."""
+    """Seccomp profile. Only RuntimeDefault, which is always set, is supported."""
     uid_gid_source: Literal["fromTheImage", "fromIdpToken", "custom"] | None = None
-    """Where user and group ids come from."""
+    """Source of the user and group IDs: fromTheImage, or custom with runAsUid. fromIdpToken is not supported."""

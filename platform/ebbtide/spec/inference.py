@@ -1,4 +1,4 @@
-"""The whole document: ``kind: Inference``."""
+"""The complete document of ``kind: Inference``."""
 
 from __future__ import annotations
 
@@ -26,102 +26,108 @@ from ebbtide.spec.storage import Storage
 
 
 class Metadata(Model):
-    """The document's name and the labels of the object that is made."""
+    """Name, namespace, labels and annotations of the rendered object."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
-    """The workload's name: lower-case letters, digits and dashes, a letter first."""
+    """Name of the workload: lowercase letters, digits and dashes, starting with a letter."""
     namespace: Annotated[str, Field(min_length=1, max_length=63)] | None = None
-    """The namespace; usually left to the project."""
+    """Namespace. Must not be set together with spec.project, which determines the namespace."""
     labels: dict[str, Label] | None = None
-    """Labels of the object itself; unlike spec.labels they change no pod, but under KServe, which copies them."""
+    """Labels of the rendered object. Unlike spec.labels, they are not set on the pods, except by KServe, which copies
+    them."""
     annotations: dict[str, str] | None = None
-    """Annotations of the object itself; unlike spec.annotations they change no pod, but under KServe, which copies them."""
+    """Annotations of the rendered object. Unlike spec.annotations, they are not set on the pods, except by KServe, which
+    copies them."""
 
 
 class InferenceSpec(Model):
-    """What the user asks for, in the words of Run:ai's REST schema, with our few additions."""
+    """Run:ai's REST schema for an inference workload, with Ebbtide extensions."""
 
     project: Annotated[str, Field(min_length=1, max_length=63)] | None = None
-    """The project: a namespace with a quota (ours; REST has projectId beside the spec)."""
+    """Project, which determines the namespace and the quota. REST bodies have projectId outside the spec. Ebbtide
+    extension."""
     serving: Literal["auto", "knative", "kserve", "kserve-standard"] | None = None
-    """Which kind of object serves (ours). Default auto."""
+    """Type of object to render. ``auto`` selects kserve-standard if the GPU comes from a resource claim (DRA), otherwise
+    kserve for a model and knative for an image. Default: auto. Ebbtide extension."""
     image: Text | None = None
-    """The container's image. Needed unless ``model`` is given."""
+    """Container image. Required unless ``model`` is set."""
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
-    """When the image is pulled. Default: Always for ``:latest`` or no tag, else IfNotPresent. Knative looks a tag up
-    once for each revision."""
+    """Image pull policy. Default: Always for the tag ``:latest`` or no tag, otherwise IfNotPresent. Knative resolves a
+    tag once per revision."""
     image_pull_secrets: list[PullSecret] = nothing()
-    """Secrets for pulling the image."""
+    """Secrets with credentials for the image registry."""
     command: Words | None = None
-    """The program, instead of the image's."""
+    """Command to run instead of the image's entrypoint."""
     args: Words | None = None
-    """The program's arguments."""
+    """Arguments of the command."""
     working_dir: Text | None = None
-    """The folder the program starts in."""
+    """Working directory of the container."""
     create_home_dir: bool = False
-    """Run:ai's home folder for the user; refused when true."""
+    """Create a home directory for the Run:ai user. ``true`` is not supported."""
     environment_variables: list[Variable] = nothing()
-    """The program's environment."""
+    """Environment variables of the container."""
     probes: Probes = Probes()
-    """When a replica is ready, alive, started."""
+    """Readiness, liveness and startup probes."""
     model: ServedModel | None = None
-    """A model to serve by a runtime instead of an own image (ours)."""
+    """Model to serve with a KServe runtime instead of an image. Ebbtide extension."""
     compute: Compute = Compute()
-    """What one replica gets."""
+    """CPU, memory and GPU resources of one replica."""
     autoscaling: Autoscaling = Autoscaling()
-    """How many replicas."""
+    """Replica bounds and scaling metric."""
     serving_port: ServingPort = ServingPort()
-    """The port and who may use it."""
+    """Serving port and access control."""
     serving_configuration: ServingConfiguration = ServingConfiguration()
-    """Time-outs."""
+    """Timeouts for initialization and requests."""
     slo: Slo | None = None
-    """The promise (ours)."""
+    """Service level objectives. Ebbtide extension."""
     traffic: Traffic = Traffic()
-    """How a new revision takes over (ours)."""
+    """Traffic split between the newest and the stable revision. Ebbtide extension."""
     priority_class: Annotated[str, Field(min_length=1, max_length=253)] | None = None
-    """Which workloads go first: train, build-preemptible, build, inference, or very-low to very-high."""
+    """Priority class: train, build-preemptible, build, inference, a level from very-low to very-high, or another class
+    of the cluster."""
     preemptibility: Literal["preemptible", "non-preemptible", "semi-preemptible"] | None = None
-    """Whether a more important workload may take the GPUs back."""
+    """Preemptibility: allows workloads of higher priority to preempt this one. semi-preemptible is not supported."""
     node_pools: list[Text] = nothing()
     """Node pools in order of preference."""
     node_type: Text | None = None
-    """The nodes' type label."""
+    """Node type: required value of the node label run.ai/type."""
     node_affinity_required: NodeAffinity | None = None
-    """Conditions that the node must meet."""
+    """Required node affinity."""
     pod_affinity: PodAffinity | None = None
-    """Keep the replicas together."""
+    """Run the replicas in the same topology domain."""
     pod_anti_affinity: PodAffinity | None = None
-    """Keep the replicas apart (ours)."""
+    """Run the replicas in different topology domains. Ebbtide extension."""
     tolerations: list[Toleration] = nothing()
-    """Taints that the replicas put up with."""
+    """Tolerations for node taints."""
     storage: Storage = Storage()
-    """What is mounted."""
+    """Volumes and their mount paths."""
     security: Security = Security()
-    """Who the container runs as."""
+    """User, group and privileges of the container."""
     labels: list[Named] = nothing()
-    """Labels of the pods; a change makes a new revision."""
+    """Labels of the pods. A change creates a new revision."""
     annotations: list[Named] = nothing()
-    """Annotations of the pods; a change makes a new revision."""
+    """Annotations of the pods. A change creates a new revision."""
     category: Label | None = None
-    """Run:ai's workload category, kept as a label of the object."""
+    """Run:ai's workload category, set as a label of the rendered object."""
     exposed_urls: list[ExposedUrl] = nothing()
-    """Host names of the user's own."""
+    """Custom host names of the service."""
     ports: list[ExposedPort] = nothing()
-    """Further ports."""
+    """Additional ports. Only the serving port is supported."""
     related_urls: list[RelatedUrl] = nothing()
-    """Links shown beside the workload."""
+    """Links to show with the workload. Not rendered."""
     patches: list[Patch] = nothing()
-    """Merge patches on the objects made (ours): what import found no word for."""
+    """JSON merge patches for the rendered objects. Import writes settings here that have no field in the spec. Ebbtide
+    extension."""
 
 
 class Inference(Model):
-    """One inference workload."""
+    """An inference workload."""
 
     api_version: Literal["ebbtide.dev/v1alpha1"]
-    """ebbtide.dev/v1alpha1."""
+    """API version of the document."""
     kind: Literal["Inference"]
-    """Inference."""
+    """Kind of the document."""
     metadata: Metadata
-    """Its name."""
+    """Name, namespace, labels and annotations."""
     spec: InferenceSpec
-    """What it asks for."""
+    """Specification of the workload."""

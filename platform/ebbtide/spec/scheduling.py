@@ -1,4 +1,4 @@
-"""Where a replica may run."""
+"""Node affinity, pod affinity and tolerations of a replica."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ from ebbtide.spec.scalars import Model, Text, nothing
 
 
 class MatchExpression(Model):
-    """One condition on a node's labels."""
+    """A condition on a node label."""
 
     key: Text
-    """The label's key."""
+    """Key of the node label."""
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
-    """How the values are compared."""
+    """Comparison of the label with the values."""
     values: list[str] = nothing()
-    """The values."""
+    """Values: at least one for In and NotIn, none for Exists and DoesNotExist, one whole number for Gt and Lt."""
 
 
 class NodeSelectorTerm(Model):
-    """Conditions that must all hold."""
+    """A node selector term. A node matches if it meets all conditions."""
 
     match_expressions: Annotated[list[MatchExpression], Field(min_length=1)]
-    """The conditions."""
+    """Conditions on node labels, combined with AND."""
 
 
 class NodeAffinity(Model):
-    """Terms of which one must hold."""
+    """Node affinity. A node is eligible if it matches at least one term."""
 
     node_selector_terms: Annotated[list[NodeSelectorTerm], Field(min_length=1)]
-    """The terms."""
+    """Node selector terms, combined with OR."""
 
 
 class PodAffinity(Model):
-    """Keep the workload's own replicas together, or apart, by a topology key."""
+    """Affinity or anti-affinity between the replicas of the workload."""
 
     type: Literal["Required", "Preferred"]
-    """Whether it must hold."""
+    """Required, or Preferred where the scheduler may ignore it."""
     key: Text
-    """The topology key: kubernetes.io/hostname."""
+    """Topology key, such as kubernetes.io/hostname."""
 
 
 class Toleration(Model):
-    """A taint that the replicas put up with."""
+    """A toleration for a node taint."""
 
     name: str | None = None
-    """A name for people."""
+    """Display name. Not rendered."""
     key: str | None = None
-    """The taint's key; without one, every taint."""
+    """Key of the taint. Without a key, the toleration matches every taint and requires operator Exists."""
     operator: Literal["Equal", "Exists"] | None = None
-    """Equal compares the value, Exists takes any."""
+    """Equal compares the value of the taint, Exists matches any value."""
     value: str | None = None
-    """The taint's value, with Equal only."""
+    """Value of the taint. Only with operator Equal."""
     effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule", "Any"] | None = None
-    """The taint's effect."""
+    """Effect of the taint."""
     seconds: Annotated[int, Field(ge=1)] | None = None
-    """How long to stay after a NoExecute taint appears."""
+    """Seconds that a pod stays on the node after the taint is added. Only with effect NoExecute."""
     exclude: bool = False
-    """Run:ai's mark for "do not inherit this item from a policy"."""
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""

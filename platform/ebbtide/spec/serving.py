@@ -1,4 +1,4 @@
-"""How the replicas answer: port, time-outs, model, promise and traffic."""
+"""Serving port, timeouts, model, SLO, traffic and exposed URLs."""
 
 from __future__ import annotations
 
@@ -10,131 +10,132 @@ from ebbtide.spec.scalars import Model, ObjectName, Port, Positive, Protocol, Te
 
 
 class ServingPort(Model):
-    """The port that requests come to and who may send them."""
+    """Serving port of the container and access control."""
 
     container: Port | None = None
-    """The container's port. Default 8080, Knative's own."""
+    """Container port. Default: 8080, as in Knative."""
     protocol: Protocol | None = None
-    """http, or grpc (HTTP/2 without TLS). Default http."""
+    """Protocol: http, or grpc (HTTP/2 without TLS). Default: http."""
     authorization_type: (
         Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups", "authorizedUsersOrGroups"] | None
     ) = None
-    """Who may send requests. Default public."""
+    """Clients that may send requests. Default: public."""
     authorized_users: list[Text] = nothing()
-    """The users, with authorizedUsers."""
+    """Users that may send requests. Only with authorizationType authorizedUsers or authorizedUsersOrGroups."""
     authorized_groups: list[Text] = nothing()
-    """The groups, with authorizedGroups."""
+    """Groups that may send requests. Only with authorizationType authorizedGroups or authorizedUsersOrGroups."""
     cluster_local_access_only: bool = False
-    """Answer only inside the cluster."""
+    """Make the service reachable only from inside the cluster."""
 
 
 class ServingConfiguration(Model):
-    """Time-outs."""
+    """Timeouts for initialization and requests."""
 
     initialization_timeout_seconds: Positive | None = None
-    """How long a new revision may take to become ready before it counts as failed."""
+    """Initialization timeout: seconds that a new revision may take to become ready before it fails."""
     request_timeout_seconds: Positive | None = None
-    """How long one request may take."""
+    """Request timeout: maximum duration of one request, in seconds."""
 
 
 class ServedModel(Model):
-    """A model by its format and storage address, served by a KServe runtime (ours)."""
+    """A model that a KServe runtime loads from storage and serves. Ebbtide extension."""
 
     format: Text
-    """The model's format: sklearn, onnx, huggingface."""
+    """Model format, such as sklearn, onnx or huggingface."""
     format_version: Text | None = None
-    """The format's version, if the runtime asks for one."""
+    """Version of the format, if the runtime requires one."""
     uri: Text | None = None
-    """Where the model is: s3://…, gs://…, hf://…, pvc://claim/path, https://…, oci://…, oci+native://…."""
+    """Storage URI of the model: s3://…, gs://…, hf://…, pvc://claim/path, https://…, oci://… or oci+native://…."""
     runtime: ObjectName | None = None
-    """The serving runtime. Default: KServe picks one by format."""
+    """Name of the serving runtime. Default: KServe selects one by format."""
     protocol: Literal["v1", "v2", "grpc-v1", "grpc-v2"] | None = None
-    """The inference protocol."""
+    """Inference protocol."""
     storage_secret: ObjectName | None = None
-    """A Secret with the credentials for the model's address."""
+    """Secret with credentials for the storage URI."""
 
 
 class Slo(Model):
-    """The promise (ours): what ``simulate`` predicts, ``slo`` reports and alerts watch."""
+    """Service level objectives. ``simulate`` predicts them, ``slo`` reports them, alerts watch them. Ebbtide extension."""
 
     mean_latency_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The mean response time at most."""
+    """Maximum mean response time, in milliseconds."""
     p95_latency_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The response time that 95 % of requests keep within, cold starts included."""
+    """Maximum response time of 95% of the requests, in milliseconds, including cold starts."""
     uptime_percent: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
-    """The share of time in which the service answers."""
+    """Minimum percentage of time that the service answers requests."""
 
 
 class Traffic(Model):
-    """How a new revision takes over (ours)."""
+    """Traffic split during a rollout. Ebbtide extension."""
 
     canary_percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    """The share of requests that the newest revision gets."""
+    """Percentage of requests that the newest revision receives."""
     stable_revision: ObjectName | None = None
-    """The revision that gets the rest; ``apply`` fills it in. Knative Services need it."""
+    """Revision that receives the remaining requests. Required for a Knative Service; set by ``apply``."""
 
 
 class ExposedUrl(Model):
-    """A host name of the user's own."""
+    """A custom host name of the service."""
 
     container: Port | None = None
-    """The container's port behind it."""
+    """Container port. Must be the serving port."""
     url: Text | None = None
-    """The address: https://chat.example.com."""
+    """URL without path or port, such as https://chat.example.com."""
     authorization_type: Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups"] | None = None
-    """Who may use it: public, or as servingPort says, which is the default; others are refused."""
+    """Clients that may send requests. Only public is accepted; servingPort.authorizationType applies to every host
+    name."""
     authorized_users: list[Text] = nothing()
-    """The users."""
+    """Authorized users. Not supported; use servingPort."""
     authorized_groups: list[Text] = nothing()
-    """The groups."""
+    """Authorized groups. Not supported; use servingPort."""
     tool_type: str | None = None
-    """A note for Run:ai's page."""
+    """Tool type in Run:ai's UI. Not rendered."""
     tool_name: str | None = None
-    """A note for Run:ai's page."""
+    """Tool name in Run:ai's UI. Not rendered."""
     name: Text | None = None
-    """A name for people."""
+    """Display name. Not rendered."""
     exclude: bool = False
-    """Run:ai's mark for "do not inherit this item from a policy"."""
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
 
 class ExposedPort(Model):
-    """A further port; refused unless it is the serving port itself, since Knative serves one port."""
+    """An additional port. Only the serving port is accepted, because a Knative revision serves one port."""
 
     container: Port | None = None
-    """The container's port."""
+    """Container port. Must be the serving port."""
     service_type: Literal["LoadBalancer", "NodePort", "ClusterIP"] | None = None
-    """How it would be published."""
+    """Type of Kubernetes Service. Only ClusterIP is accepted."""
     external: int | None = None
-    """The port outside."""
+    """External port."""
     tool_type: str | None = None
-    """A note for Run:ai's page."""
+    """Tool type in Run:ai's UI. Not rendered."""
     tool_name: str | None = None
-    """A note for Run:ai's page."""
+    """Tool name in Run:ai's UI. Not rendered."""
     name: Text | None = None
-    """A name for people."""
+    """Display name. Not rendered."""
     exclude: bool = False
-    """Run:ai's mark for "do not inherit this item from a policy"."""
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
 
 class RelatedUrl(Model):
-    """A link shown beside the workload."""
+    """A link to show with the workload. Not rendered."""
 
     url: str | None = None
-    """The address."""
+    """URL of the link."""
     type: str | None = None
-    """What kind of page it is."""
+    """Type of the linked page."""
     name: str | None = None
-    """A name for people."""
+    """Display name."""
     exclude: bool = False
-    """Run:ai's mark for "do not inherit this item from a policy"."""
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
 
 class Patch(Model):
-    """A JSON merge patch (RFC 7386) on one of the objects made (ours): what the spec has no word for."""
+    """A JSON merge patch (RFC 7386) for one rendered object, for settings without a field in the spec. Ebbtide extension."""
 
     kind: Text
-    """The object's kind."""
+    """Kind of the object."""
     name: Text | None = None
-    """The object's name, where several of its kind are made."""
+    """Name of the object. Required if several objects of the kind are rendered."""
     patch: dict[str, Any]
-    """What to merge in; null removes."""
+    """Values to merge into the object. null removes a field."""

@@ -1,4 +1,4 @@
-"""What is mounted into a replica: Run:ai's ``storage`` block."""
+"""Volumes of a replica: Run:ai's ``storage`` block."""
 
 from __future__ import annotations
 
@@ -8,179 +8,179 @@ from ebbtide.spec.scalars import AbsolutePath, FileMode, Model, ObjectName, Quan
 
 
 class Mount(Model):
-    """What every kind of volume has."""
+    """Fields of every type of volume."""
 
     name: Text | None = None
-    """A name for people; the volume's own name is made by Ebbtide."""
+    """Display name. Ebbtide generates the name of the volume."""
     exclude: bool = False
-    """Run:ai's mark for "do not inherit this item from a policy"."""
+    """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
 
 class ConfigMapVolume(Mount):
-    """Files from a ConfigMap."""
+    """A volume with files from a ConfigMap."""
 
     config_map: ObjectName
-    """The ConfigMap's name."""
+    """Name of the ConfigMap."""
     mount_path: AbsolutePath
-    """Where it appears."""
+    """Mount path in the container."""
     sub_path: Text | None = None
-    """One key of it instead of all."""
+    """Single key to mount instead of all keys. A relative path without ``..``."""
     default_mode: FileMode | None = None
-    """The files' mode."""
+    """File mode in octal, such as 0644."""
 
 
 class SecretVolume(Mount):
-    """Files from a Secret."""
+    """A volume with files from a Secret."""
 
     secret: ObjectName
-    """The Secret's name."""
+    """Name of the Secret."""
     mount_path: AbsolutePath
-    """Where it appears."""
+    """Mount path in the container."""
     default_mode: FileMode | None = None
-    """The files' mode."""
+    """File mode in octal, such as 0644."""
 
 
 class EmptyDirVolume(Mount):
-    """A scratch folder that lives as long as the replica."""
+    """A scratch volume that exists as long as the replica."""
 
     path: AbsolutePath
-    """Where it appears."""
+    """Mount path in the container."""
     medium: Literal["Memory", ""] | None = None
-    """Memory for a RAM disk; it counts against the container's memory limit."""
+    """Memory for a RAM disk, which counts against the container's memory limit. Default: the node's disk."""
     size_limit: Quantity | None = None
-    """Its size at most."""
+    """Maximum size of the volume, such as 10Gi."""
 
 
 class AccessModes(Model):
-    """How a claim may be mounted."""
+    """Access modes of a new persistent volume claim."""
 
     read_write_once: bool = True
-    """By one node."""
+    """ReadWriteOnce: read-write on one node."""
     read_only_many: bool = False
-    """By many nodes, reading."""
+    """ReadOnlyMany: read-only on many nodes."""
     read_write_many: bool = False
-    """By many nodes."""
+    """ReadWriteMany: read-write on many nodes."""
 
 
 class ClaimInfo(Model):
-    """A claim to be made."""
+    """Properties of a new persistent volume claim."""
 
     size: Quantity | None = None
-    """Its size."""
+    """Size of the claim, such as 100Gi. Required for a new claim."""
     storage_class: ObjectName | None = None
-    """Its storage class; default the cluster's."""
+    """Storage class. Default: the cluster's default storage class."""
     access_modes: AccessModes | None = None
-    """How it may be mounted."""
+    """Access modes of the claim."""
     volume_mode: Literal["Filesystem", "Block"] | None = None
-    """Filesystem, or a raw device."""
+    """Volume mode. Only Filesystem is supported."""
     added_attr_values: list[dict[str, str]] = nothing()
-    """Attributes of a Run:ai storage asset; refused."""
+    """Attributes of a Run:ai storage asset. Not supported."""
 
 
 class ClaimVolume(Mount):
-    """A persistent volume claim, existing or new."""
+    """A volume from an existing or a new persistent volume claim."""
 
     path: AbsolutePath
-    """Where it appears."""
+    """Mount path in the container."""
     existing_pvc: bool = False
-    """Whether the claim is there already."""
+    """Use an existing claim instead of creating one. Requires claimName."""
     claim_name: ObjectName | None = None
-    """The claim's name."""
+    """Name of the claim."""
     read_only: bool = False
-    """Whether the mount is read-only."""
+    """Mount the volume read-only."""
     ephemeral: bool = False
-    """A claim for each pod; Run:ai does not offer it for inference."""
+    """Create a claim for each pod. Not supported; Run:ai does not offer it for inference either."""
     claim_info: ClaimInfo | None = None
-    """How to make a new claim."""
+    """Properties of a new claim. Not valid with existingPvc."""
     data_sharing: bool = False
-    """Run:ai's sharing of a claim over a project; refused."""
+    """Share the claim across a project through Run:ai's control plane. Not supported."""
 
 
 class HostPathVolume(Mount):
-    """A folder of the node; refused under the restricted rule."""
+    """A directory of the node. Not supported: the restricted Pod Security Standard forbids it."""
 
     path: AbsolutePath
-    """The folder on the node."""
+    """Directory on the node."""
     mount_path: AbsolutePath
-    """Where it appears."""
+    """Mount path in the container."""
     read_only: bool = True
-    """Whether the mount is read-only."""
+    """Mount the volume read-only."""
     mount_propagation: Literal["None", "HostToContainer"] | None = None
-    """Whether later mounts on the node appear."""
+    """Mount propagation from the node to the container."""
 
 
 class NfsVolume(Mount):
-    """An NFS share; refused, since Knative and the restricted rule want a claim."""
+    """An NFS share. Not supported: Knative and the restricted Pod Security Standard accept it only through a claim."""
 
     server: Text
-    """The server."""
+    """Host name or address of the NFS server."""
     path: AbsolutePath
-    """The share."""
+    """Exported path on the server."""
     mount_path: AbsolutePath
-    """Where it appears."""
+    """Mount path in the container."""
     read_only: bool = True
-    """Whether the mount is read-only."""
+    """Mount the volume read-only."""
 
 
 class DataVolume(Mount):
-    """A Run:ai data volume; refused, since it lives in Run:ai's control plane."""
+    """A Run:ai data volume. Not supported: Run:ai's control plane stores its definition."""
 
     id: str | None = None
-    """Its id."""
+    """ID of the data volume."""
     mount_path: str | None = None
-    """Where it appears."""
+    """Mount path in the container."""
 
 
 class GitSecret(Model):
-    """How to log in to the repository."""
+    """Credentials for a Git repository."""
 
     name: Text | None = None
-    """The Secret's name."""
+    """Name of the Secret."""
     authentication_method: Literal["password", "ssh-key"] | None = None
-    """By password or key."""
+    """Authentication method: password or SSH key."""
     secret_key_of_user: Text | None = None
-    """The key that holds the user."""
+    """Secret key that holds the user name."""
     secret_key_of_password: Text | None = None
-    """The key that holds the password."""
+    """Secret key that holds the password."""
 
 
 class GitVolume(Mount):
-    """A git repository's files; refused, since it needs a container that Ebbtide does not ship."""
+    """Files of a Git repository. Not supported: it requires a container image that Ebbtide does not provide."""
 
     repository: Text | None = None
-    """Its address."""
+    """URL of the repository."""
     branch: Text | None = None
-    """The branch."""
+    """Branch to check out."""
     revision: Text | None = None
-    """The commit."""
+    """Commit to check out."""
     path: Text | None = None
-    """Where it appears."""
+    """Mount path in the container."""
     password_secret: Text | None = None
-    """The Secret to log in with."""
+    """Name of the Secret with the credentials."""
     secret_key_of_user: Text | None = None
-    """The key that holds the user."""
+    """Secret key that holds the user name."""
     secret_key_of_password: Text | None = None
-    """The key that holds the password."""
+    """Secret key that holds the password."""
     secret_ref: GitSecret | None = None
-    """The Secret to log in with."""
+    """Secret with the credentials."""
 
 
 class Storage(Model):
-    """The volumes by kind."""
+    """Volumes, by type."""
 
     config_map_volume: list[ConfigMapVolume] = nothing()
-    """Files from ConfigMaps."""
+    """Volumes from ConfigMaps."""
     secret_volume: list[SecretVolume] = nothing()
-    """Files from Secrets."""
+    """Volumes from Secrets."""
     empty_dir_volume: list[EmptyDirVolume] = nothing()
-    """Scratch folders."""
+    """Scratch volumes."""
     pvc: list[ClaimVolume] = nothing()
-    """Persistent volume claims."""
+    """Volumes from persistent volume claims."""
     host_path: list[HostPathVolume] = nothing()
-    """Folders of the node."""
+    """Directories of the node. Not supported."""
     nfs: list[NfsVolume] = nothing()
-    """NFS shares."""
+    """NFS shares. Not supported."""
     git: list[GitVolume] = nothing()
-    """Git repositories."""
+    """Git repositories. Not supported."""
     data_volume: list[DataVolume] = nothing()
-    """Run:ai data volumes."""
+    """Run:ai data volumes. Not supported."""

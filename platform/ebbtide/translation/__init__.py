@@ -1,1 +1,1 @@
-"""A spec and a profile become objects: the choices, the backends and the pure function that joins them."""
+"""The translation of a spec and a profile into objects: the choices, the GPU backends, and one pure function."""

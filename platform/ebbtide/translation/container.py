@@ -1,4 +1,4 @@
-"""The serving container: image, command, environment, resources, probes, and its security context."""
+"""The serving container: image, command, environment, resources, probes and security context."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
 
-#: Kubernetes' own default for a probe's period.
-USUAL_PERIOD: Final = 10
+#: Kubernetes' default of a probe's periodSeconds.
+DEFAULT_PROBE_PERIOD_SECONDS: Final = 10
 
 
 def words(command: str | list[str] | None) -> list[str] | None:
-    """Return a command line as words: a text is split as a shell splits it, nothing is expanded."""
+    """Return a command line as a list of words. A string is split as a shell splits it, without expansion."""
     if command is None or isinstance(command, list):
         return command
     import shlex  # noqa: PLC0415 - most specs have no command
@@ -31,37 +31,37 @@ def words(command: str | list[str] | None) -> list[str] | None:
 
 
 def pull_policy(plan: Plan) -> str | None:
-    """Return when the image is pulled: Always where its tag moves and KServe would say otherwise, else as written.
+    """Return the image pull policy: as written, or Always for an image without a fixed tag under KServe Standard.
 
-    Kubernetes' own default for a moving tag never comes to bear in KServe Standard, which says IfNotPresent for it
+    KServe Standard writes IfNotPresent, so Kubernetes' default of Always for ``latest`` never applies
     (github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec).
     """
-    asked, image = plan.spec.image_pull_policy, plan.spec.image
-    if asked is not None or plan.serving != "kserve-standard" or image is None or "@" in image:
-        return asked
+    policy, image = plan.spec.image_pull_policy, plan.spec.image
+    if policy is not None or plan.serving != "kserve-standard" or image is None or "@" in image:
+        return policy
     tag = image.rpartition("/")[2].partition(":")[2]
     return "Always" if tag in {"", "latest"} else None
 
 
 def environment(plan: Plan) -> PodPatch:
-    """Return the variables in the order they were written: later ones may refer to earlier ones."""
+    """Return the variables in their written order, since later ones may refer to earlier ones."""
     return PodPatch(
         by="environment",
         cause=("spec", "environmentVariables"),
-        env=[_variable(item) for item in plan.spec.environment_variables if not item.exclude],
+        env=[_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
     )
 
 
-def _variable(item: Variable) -> dict[str, Any]:
-    if item.secret is not None:
-        source = {"secretKeyRef": {"name": item.secret.name, "key": item.secret.key}}
-    elif item.config_map is not None:
-        source = {"configMapKeyRef": {"name": item.config_map.name, "key": item.config_map.key}}
-    elif item.pod_field_ref is not None:
-        source = {"fieldRef": {"fieldPath": item.pod_field_ref.path}}
+def _variable(variable: Variable) -> dict[str, Any]:
+    if variable.secret is not None:
+        source = {"secretKeyRef": {"name": variable.secret.name, "key": variable.secret.key}}
+    elif variable.config_map is not None:
+        source = {"configMapKeyRef": {"name": variable.config_map.name, "key": variable.config_map.key}}
+    elif variable.pod_field_ref is not None:
+        source = {"fieldRef": {"fieldPath": variable.pod_field_ref.path}}
     else:
-        return {"name": item.name, "value": item.value}
-    return {"name": item.name, "valueFrom": source}
+        return {"name": variable.name, "value": variable.value}
+    return {"name": variable.name, "valueFrom": source}
 
 
 def resources(plan: Plan) -> PodPatch:
@@ -77,9 +77,9 @@ def resources(plan: Plan) -> PodPatch:
             requests[name] = str(request)
         if limit is not None:
             limits[name] = str(limit)
-    for item in compute.extended_resources:
-        if not item.exclude:
-            limits[item.resource] = str(quantities.whole(item.quantity))
+    for extended in compute.extended_resources:
+        if not extended.exclude:
+            limits[extended.resource] = str(quantities.whole(extended.quantity))
     return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
 
 
@@ -88,21 +88,23 @@ def _cores(value: float | None) -> str | None:
 
 
 def decisions(plan: Plan) -> Iterator[Decision]:
-    """Yield what is chosen for the container where the spec does not say."""
+    """Yield the choices for container fields that the spec leaves out."""
     spec = plan.spec
     if spec.serving_port.container is None and spec.model is None:
-        yield Decision("port", "8080", "Knative's own default, since none is given", ("spec.servingPort.container",))
+        yield Decision(
+            "port", "8080", "the spec sets no port, and 8080 is Knative's default", ("spec.servingPort.container",)
+        )
     if spec.image_pull_policy is None and pull_policy(plan) is not None:
         yield Decision(
             "pull policy",
             "Always",
-            "the image's tag moves, and KServe Standard would keep what a node once pulled",
+            "the image has no fixed tag, and KServe Standard's default, IfNotPresent, would reuse the image cached on a node",
             ("spec.image",),
         )
 
 
 def security(plan: Plan) -> PodPatch:
-    """Return the restricted security context; root only where neither spec nor profile forbids it."""
+    """Return the restricted security context. The container may run as root unless the spec or the profile forbids it."""
     rules = plan.spec.security
     groups = rules.supplemental_groups
     return PodPatch(
@@ -127,7 +129,7 @@ def security(plan: Plan) -> PodPatch:
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Say where root may run, and refuse a root user where it may not, with all else that the namespace does."""
+    """Warn if the container may run as root, and refuse user 0 or a pod that the profile or the namespace forbids."""
     rules, forbidden = plan.spec.security, plan.cluster.pods.run_as_non_root
     yield from pod_security.check(plan)
     if rules.run_as_non_root is None and not forbidden:
@@ -136,15 +138,15 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield warning(
             "SEC003",
             ("spec", "security", "runAsNonRoot"),
-            "the container may run as root, since most model images do; it has no capabilities and cannot gain any",
-            "set security.runAsNonRoot: true if the image names a user, or pods.runAsNonRoot in the profile",
+            "the container may run as root, as most model images do; it has no capabilities and cannot gain any",
+            "set security.runAsNonRoot: true if the image sets a user, or pods.runAsNonRoot: true in the profile",
         )
     elif rules.run_as_non_root is None and rules.run_as_uid == 0:
         yield Problem(
             "SEC005",
             ("spec", "security", "runAsUid"),
-            "this cluster's profile refuses containers that run as root",
-            "choose another user",
+            "user 0 is root, and the cluster profile forbids containers that run as root (pods.runAsNonRoot)",
+            "set runAsUid to a user other than 0",
         )
 
 
@@ -152,22 +154,22 @@ def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
     if probe is None:
         return None
     handler = probe.handler
-    found: dict[str, Any] = {}
+    rendered: dict[str, Any] = {}
     if handler.http_get is not None:
         get = handler.http_get
-        found["httpGet"] = {
+        rendered["httpGet"] = {
             "path": get.path,
             "port": get.port or port,
             "host": get.host,
             "scheme": get.scheme,
         }
     elif handler.tcp_socket is not None:
-        found["tcpSocket"] = {"port": handler.tcp_socket.port or port}
+        rendered["tcpSocket"] = {"port": handler.tcp_socket.port or port}
     else:
         assert handler.grpc is not None
-        found["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
+        rendered["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
     return {
-        **found,
+        **rendered,
         "initialDelaySeconds": probe.initial_delay_seconds,
         "periodSeconds": probe.period_seconds,
         "timeoutSeconds": probe.timeout_seconds,
@@ -177,24 +179,28 @@ def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
 
 
 def _readiness(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
-    """Return the readiness probe.
+    """Return the readiness probe, with Kubernetes' default period if it has a timeout or a failure threshold.
 
-    Without a period Knative asks in its own quick way, which takes no time-out and no failure threshold (its
-    webhook refuses them); with either of them the period is Kubernetes' own.
+    A probe without a period is run by Knative's own fast prober, for which the webhook refuses a timeout and a
+    failure threshold.
     """
-    found = _probe(probe, port)
-    if found is not None and found["periodSeconds"] is None and (found["timeoutSeconds"] or found["failureThreshold"]):
-        found["periodSeconds"] = USUAL_PERIOD
-    return found
+    rendered = _probe(probe, port)
+    if (
+        rendered is not None
+        and rendered["periodSeconds"] is None
+        and (rendered["timeoutSeconds"] or rendered["failureThreshold"])
+    ):
+        rendered["periodSeconds"] = DEFAULT_PROBE_PERIOD_SECONDS
+    return rendered
 
 
 def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:
-    """Return the container. ``port_name`` tells Knative the protocol: ``h2c`` for gRPC."""
+    """Return the container. ``port_name`` sets the protocol: ``h2c`` is gRPC for Knative."""
     spec = plan.spec
     port = spec.serving_port.container
     if port is None and spec.model is None:
         port = 8080
-    # Knative fills a probe's port in; a plain deployment does not, and KServe's runtimes listen on 8080.
+    # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on 8080.
     probed = port or (8080 if plan.serving == "kserve-standard" else None)
     probes = spec.probes
     limits, requests = pod.limits, pod.requests
@@ -223,7 +229,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
 
 
 def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
-    """Return the pod's own fields, beside its containers."""
+    """Return the pod's fields other than its containers."""
     return {
         "serviceAccountName": pod.service_account_name,
         "imagePullSecrets": [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]

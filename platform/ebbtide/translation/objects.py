@@ -1,4 +1,4 @@
-"""Kubernetes objects as plain data: what stands for absent, and the order to apply them in."""
+"""Kubernetes objects as plain data: absent fields, apply order, and merge patches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 Object: TypeAlias = dict[str, Any]
 
-#: Kinds in the order in which they must exist. A kind that is missing here goes last.
+#: Kinds in the order in which they must be created. Other kinds go last.
 ORDER: Final = {
     kind: place
     for place, kind in enumerate(
@@ -31,27 +31,27 @@ ORDER: Final = {
 
 def prune(value: Any) -> Any:
     """Return ``value`` without keys whose value is None, at every depth. Empty dicts and lists stay."""
-    # Compared by exact type: this walks every leaf of every object.
+    # An exact type is faster to compare, and this visits every leaf of every object.
     kind = type(value)
     if kind is dict:
-        found = {}
-        for name, item in value.items():
-            if item is not None:
-                inner = type(item)
-                found[name] = prune(item) if inner is dict or inner is list else item
-        return found
+        result = {}
+        for name, field in value.items():
+            if field is not None:
+                inner = type(field)
+                result[name] = prune(field) if inner is dict or inner is list else field
+        return result
     if kind is list:
-        return [prune(item) for item in value]
+        return [prune(field) for field in value]
     return value
 
 
 def in_apply_order(objects: list[Object]) -> list[Object]:
-    """Return ``objects`` in the order to apply them; the sort is stable."""
+    """Return ``objects`` sorted into apply order. The sort is stable."""
     return sorted(objects, key=lambda obj: ORDER.get(obj["kind"], len(ORDER)))
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """Return ``target`` with ``patch`` merged in as RFC 7386 says: null removes, lists are replaced."""
+    """Return ``target`` with ``patch`` merged in by RFC 7386: null removes a key, and a list is replaced."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -64,9 +64,9 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def difference(old: Any, new: Any) -> Any:
-    """Return the merge patch that makes ``old`` into ``new``; ``{}`` where they are equal.
+    """Return the merge patch that turns ``old`` into ``new``, ``{}`` if they are equal.
 
-    RFC 7386 cannot set a value to null; ``new`` must hold none.
+    RFC 7386 cannot set a value to null, so ``new`` must not contain null.
     """
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return new

@@ -1,4 +1,4 @@
-"""Where replicas may run: node pools in order, node type, affinity, tolerations."""
+"""The placement of replicas: node pools in order, node type, affinity, tolerations."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from ebbtide.spec.scheduling import PodAffinity
     from ebbtide.translation.plan import Plan
 
-#: Kubernetes' weights are 1 to 100.
-TOP_WEIGHT = 100
+#: The maximum weight of a Kubernetes scheduling preference; the minimum is 1.
+MAX_WEIGHT = 100
 
 
 def choose(plan: Plan) -> tuple[NodePool, ...]:
-    """Return the node pools in order: those named that the profile has, else the profile's first."""
-    known = {pool.name: pool for pool in plan.cluster.node_pools}
-    named = [known[name] for name in dict.fromkeys(plan.spec.node_pools) if name in known]
-    return tuple(named if named or plan.spec.node_pools else plan.cluster.node_pools[:1])
+    """Return the spec's node pools that the profile has, in the spec's order, or the profile's first by default."""
+    by_name = {pool.name: pool for pool in plan.cluster.node_pools}
+    pools = [by_name[name] for name in dict.fromkeys(plan.spec.node_pools) if name in by_name]
+    return tuple(pools if pools or plan.spec.node_pools else plan.cluster.node_pools[:1])
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse pools that the profile does not have, that do not go together, or whose nodes are of another type."""
+    """Refuse unknown node pools, pools that cannot be combined, and pools whose nodes have another type."""
     spec, pools = plan.spec, plan.pools
     known = [pool.name for pool in plan.cluster.node_pools]
     for index, name in enumerate(spec.node_pools):
@@ -37,63 +37,63 @@ def check(plan: Plan) -> Iterator[Problem]:
             yield Problem(
                 "PLC001",
                 ("spec", "nodePools", index),
-                f"this cluster has no node pool {name}",
-                f"use {', '.join(known) or '(the profile has none)'}",
+                f"node pool {name} not found in the cluster profile",
+                f"use one of {', '.join(known)}" if known else "remove nodePools: the profile has no node pools",
             )
     if len({pool.backend for pool in pools}) > 1:
         yield Problem(
             "PLC002",
             ("spec", "nodePools"),
-            "these pools share GPUs in different ways ("
+            "the node pools have different GPU backends ("
             + ", ".join(f"{pool.name}: {pool.backend}" for pool in pools)
-            + "), and one pod can ask in one way only",
-            "name pools of one backend",
+            + "), and a pod can request GPUs through one backend only",
+            "list only pools with the same backend",
         )
     yield from _apart(pools)
     for pool in pools:
-        kind = pool.selector.get(keys.NODE_TYPE)
-        if spec.node_type is not None and kind is not None and kind != spec.node_type:
+        node_type = pool.selector.get(keys.NODE_TYPE)
+        if spec.node_type is not None and node_type is not None and node_type != spec.node_type:
             yield Problem(
                 "PLC005",
                 ("spec", "nodeType"),
-                f"the nodes of pool {pool.name} have type {kind}, so none of them has {spec.node_type}",
-                "remove nodeType, or name another pool in nodePools",
+                f"nodeType is {spec.node_type}, but the nodes of pool {pool.name} have type {node_type}, so no node matches both",
+                "remove nodeType, or use another pool in nodePools",
             )
 
 
-def _apart(found: tuple[NodePool, ...]) -> Iterator[Problem]:
-    """Yield what keeps several pools from standing in one list."""
-    if len(found) < 2:  # noqa: PLR2004 - a list of one has nothing to agree on
+def _apart(pools: tuple[NodePool, ...]) -> Iterator[Problem]:
+    """Yield a problem for several node pools that one pod cannot request together."""
+    if len(pools) < 2:  # noqa: PLR2004 - one pool has no other to agree with
         return
-    ways = {
+    kinds = {
         (pool.backend, pool.resource, pool.mig_strategy, pool.product if BACKENDS[pool.backend].partitioned else None)
-        for pool in found
+        for pool in pools
     }
-    if len({pool.backend for pool in found}) == 1 and len(ways) > 1:
+    if len({pool.backend for pool in pools}) == 1 and len(kinds) > 1:
         yield Problem(
             "PLC002",
             ("spec", "nodePools"),
-            f"the pools {', '.join(pool.name for pool in found)} advertise their GPUs under different names or as "
-            "different products, and one pod can ask for one of them only",
-            "name pools whose GPUs are advertised alike",
+            f"the node pools {', '.join(pool.name for pool in pools)} advertise their GPUs under different resource names or as "
+            "different products, and a pod can request only one of them",
+            "list only pools with the same resource name, MIG strategy and product",
         )
-    for pool in found:
+    for pool in pools:
         if not pool.selector:
             yield Problem(
                 "PLC005",
                 ("spec", "nodePools"),
-                f"node pool {pool.name} has no selector in the profile, so its nodes cannot be told from others",
-                "give it a selector, or name one pool only",
+                f"node pool {pool.name} has no selector in the profile, so its nodes cannot be selected",
+                "set nodePools[].selector for it in the profile, or list one pool only",
             )
 
 
 def patches(plan: Plan) -> Iterator[PodPatch]:
-    """Yield node selector, affinity and tolerations, each with the field that asked for it."""
+    """Yield node selector, affinity and tolerations, each with the spec's field that causes it."""
     spec = plan.spec
     pools = plan.pools if spec.node_pools or plan.gpu is not None else ()
     selector = dict(pools[0].selector) if len(pools) == 1 else {}
     if plan.gpu is not None and plan.pool is not None and BACKENDS[plan.pool.backend].partitioned:
-        # The backend selects the product itself, with the suffix that strategy single gives it.
+        # The backend itself selects the product, with the suffix that strategy single adds to it.
         selector.pop(keys.GPU_PRODUCT, None)
     if selector:
         yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)
@@ -112,17 +112,17 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
             )
     tolerations = [
         {
-            "key": item.key or None,
-            "operator": item.operator or ("Equal" if item.value is not None else None),
-            "value": item.value,
-            "effect": None if item.effect == "Any" else item.effect,
-            "tolerationSeconds": item.seconds,
+            "key": toleration.key or None,
+            "operator": toleration.operator or ("Equal" if toleration.value is not None else None),
+            "value": toleration.value,
+            "effect": None if toleration.effect == "Any" else toleration.effect,
+            "tolerationSeconds": toleration.seconds,
         }
-        for item in spec.tolerations
-        if not item.exclude
+        for toleration in spec.tolerations
+        if not toleration.exclude
     ]
     for pool in pools:
-        tolerations.extend(item for item in pool.tolerations if item not in tolerations)
+        tolerations.extend(toleration for toleration in pool.tolerations if toleration not in tolerations)
     if tolerations:
         yield PodPatch(
             by="placement/tolerations",
@@ -132,28 +132,28 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
 
 
 def _node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> dict[str, Any]:
-    """Return node affinity: any of several pools, the first preferred, and the user's own conditions with each."""
-    asked = spec.node_affinity_required
-    own = [
+    """Return node affinity for any of several pools, the first one preferred, each combined with the spec's conditions."""
+    required = spec.node_affinity_required
+    of_spec = [
         [
-            {"key": item.key, "operator": item.operator, "values": [*item.values] or None}
-            for item in term.match_expressions
+            {"key": expression.key, "operator": expression.operator, "values": [*expression.values] or None}
+            for expression in term.match_expressions
         ]
-        for term in (asked.node_selector_terms if asked is not None else ())
+        for term in (required.node_selector_terms if required is not None else ())
     ]
     of_pools = [_expressions(pool) for pool in pools if pool.selector]
-    both = [first + second for first in (of_pools or [[]]) for second in (own or [[]])]
-    terms = [{"matchExpressions": expressions} for expressions in both if expressions]
+    combined = [pool_terms + spec_terms for pool_terms in (of_pools or [[]]) for spec_terms in (of_spec or [[]])]
+    terms = [{"matchExpressions": expressions} for expressions in combined if expressions]
     if not terms:
         return {}
-    found: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    affinity: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     if len(of_pools) > 1:
-        step = TOP_WEIGHT // len(of_pools)
-        found["preferredDuringSchedulingIgnoredDuringExecution"] = [
-            {"weight": max(1, TOP_WEIGHT - place * step), "preference": {"matchExpressions": expressions}}
-            for place, expressions in enumerate(of_pools)
+        step = MAX_WEIGHT // len(of_pools)
+        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = [
+            {"weight": max(1, MAX_WEIGHT - rank * step), "preference": {"matchExpressions": expressions}}
+            for rank, expressions in enumerate(of_pools)
         ]
-    return found
+    return affinity
 
 
 def _expressions(pool: NodePool) -> list[dict[str, Any]]:
@@ -164,4 +164,4 @@ def _pod_affinity(name: str, rule: PodAffinity) -> dict[str, Any]:
     term = {"labelSelector": {"matchLabels": {keys.APP_NAME: name}}, "topologyKey": rule.key}
     if rule.type == "Required":
         return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
-    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": TOP_WEIGHT, "podAffinityTerm": term}]}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": MAX_WEIGHT, "podAffinityTerm": term}]}

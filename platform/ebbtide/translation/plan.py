@@ -1,7 +1,7 @@
-"""Every choice made once: node pools, the kind of object, the autoscaler, the priority class.
+"""The plan of a translation: node pools, the kind of object, the autoscaler, the priority class, each with its reason.
 
-``translate.make_plan`` makes the choices in one order; each `choose` reads the plan as far as it is made, and each `check` the
-whole plan. A choice is kept as a ``Decision`` with its reason, which is what ``explain``, the API and the page show.
+``translate.make_plan`` makes the choices in a fixed order. Each `choose` reads the choices made before it, and each `check`
+reads the complete plan. Each choice is recorded as a ``Decision`` with its reason, which ``explain``, the API and the page show.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference, InferenceSpec
 
 Serving = Literal["knative", "kserve", "kserve-standard"]
-#: Knative's two classes, our own HPA or KEDA's ScaledObject on a Standard deployment, or a fixed number of replicas.
+#: Knative's two classes, Ebbtide's HPA or KEDA ScaledObject for a Standard deployment, or a fixed number of replicas.
 Scaler = Literal["knative-kpa", "knative-hpa", "own-hpa", "keda", "fixed"]
 
-#: The serving container's name by kind of object: Knative's and KServe's own defaults.
+#: The serving container's name by kind of object: the defaults of Knative and KServe.
 CONTAINERS: Final[dict[str, str]] = {
     "knative": "user-container",
     "kserve": "kserve-container",
@@ -30,7 +30,7 @@ CONTAINERS: Final[dict[str, str]] = {
 
 @body()
 class Decision:
-    """One choice: what about, what was chosen, why, and the spec's or profile's fields that led to it."""
+    """One choice: its subject, the value, the reason, and the fields of the spec or profile that led to it."""
 
     subject: str
     value: str
@@ -39,23 +39,23 @@ class Decision:
 
 
 class Scaling(NamedTuple):
-    """The autoscaler, its bounds, metric and threshold. ``threshold`` is in the metric's unit."""
+    """The autoscaler, minimum and maximum replicas, the metric and its threshold in the metric's unit."""
 
     scaler: Scaler
     minimum: int
     maximum: int
     metric: Metric | None = None
-    #: The name as Knative's annotation, the HPA or KEDA writes it.
+    #: The metric's name in Knative's annotation, the HPA or the ScaledObject.
     metric_name: str = ""
     threshold: float | None = None
     percentage: float = 70.0
 
 
 class GpuRequest(NamedTuple):
-    """What part of how many GPUs one replica asks for.
+    """The GPU request of one replica.
 
-    ``kind`` says which of the fields counts: whole devices, a portion (above 0, below 1) of each one's
-    memory, memory in bytes of each one, or a MIG profile. Limits equal the request where none was set.
+    ``kind`` selects the field that applies: whole devices, a portion (above 0, below 1) of each device's
+    memory, memory in bytes on each device, or a MIG profile. A limit that is not set equals the request.
     """
 
     kind: Literal["devices", "portion", "memory", "mig"]
@@ -68,7 +68,7 @@ class GpuRequest(NamedTuple):
 
 
 class Priority(NamedTuple):
-    """A priority class: its name, its value, who creates it, and whether its pods may be preempted."""
+    """A priority class: name, value, whether Ebbtide renders it, and whether its pods may be preempted."""
 
     name: str
     value: int
@@ -77,14 +77,14 @@ class Priority(NamedTuple):
 
 
 Choice = TypeVar("Choice")
-#: The values of a plan whose choices are not made yet.
+#: Placeholders in a plan until the choices are made.
 _SCALING: Final = Scaling("fixed", 1, 1)
 _PRIORITY: Final = Priority("", 0, rendered=False, preemptible=True)
 
 
 @dataclass(slots=True)
 class Plan:
-    """A spec and a profile, and every choice: complete once ``translate.make_plan`` returns it, and read-only from then on."""
+    """A spec, a profile and every choice. Complete and read-only once ``translate.make_plan`` has returned it."""
 
     inference: Inference
     profile: Profile
@@ -95,16 +95,16 @@ class Plan:
     scaling: Scaling = _SCALING
     priority: Priority = _PRIORITY
     decisions: list[Decision] = field(default_factory=list)
-    #: The documents' own blocks: attributes, since each translation reads them some fifty times.
+    #: The ``spec`` blocks of both documents: attributes, since each translation reads them about fifty times.
     spec: InferenceSpec = field(init=False)
     cluster: ProfileSpec = field(init=False)
 
     def __post_init__(self) -> None:
-        """Take the blocks out of their documents."""
+        """Copy the ``spec`` blocks from their documents."""
         self.spec, self.cluster = self.inference.spec, self.profile.spec
 
     def decide(self, choice: Choice, decision: Decision) -> Choice:
-        """Keep a decision, and return its choice."""
+        """Record a decision and return its choice."""
         self.decisions.append(decision)
         return choice
 
@@ -115,10 +115,10 @@ class Plan:
 
     @property
     def container(self) -> str:
-        """The serving container's name, always written so that a GPU share cannot land on another."""
+        """The serving container's name, always rendered so that a GPU share cannot go to another container."""
         return CONTAINERS[self.serving]
 
     @property
     def pool(self) -> NodePool | None:
-        """The first node pool: all of ``pools`` share GPUs the same way."""
+        """The first node pool. All of ``pools`` share GPUs in the same way."""
         return self.pools[0] if self.pools else None

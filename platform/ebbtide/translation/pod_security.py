@@ -1,10 +1,10 @@
-"""What a namespace's Pod Security level refuses of a spec's pods.
+"""The rules by which a namespace's Pod Security level refuses a spec's pods.
 
-All else that ``restricted`` asks for stands in every container here, whatever the spec says: no capability but
-NET_BIND_SERVICE, no gaining of privileges, RuntimeDefault, volumes that it takes, nothing of the node's.
+Every rendered container meets the other rules of ``restricted``, whatever the spec says: no capability except
+NET_BIND_SERVICE, no privilege escalation, seccomp RuntimeDefault, only allowed volume types, no host namespaces or ports.
 Upstream: k8s.io/pod-security-admission policy (check_runAsNonRoot.go, check_runAsUser.go,
 check_hostProbesAndhostLifecycle.go), kserve pkg/utils/storage.go (CreateModelcarContainer), knative.dev/serving
-pkg/reconciler/revision/resources/deploy.go (readiness is queue-proxy's to ask).
+pkg/reconciler/revision/resources/deploy.go (queue-proxy runs the readiness probe).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan, Serving
 
 Level = Literal["privileged", "baseline", "restricted"]
-#: From the widest to the narrowest: each refuses what those before it do.
+#: From the least to the most restrictive: each refuses everything that the levels before it refuse.
 LEVELS: Final[tuple[Level, ...]] = ("privileged", "baseline", "restricted")
-#: Probes that name a host are refused from here.
+#: The Kubernetes version from which probes with a host are refused.
 PROBE_HOSTS: Final = (1, 34)
 
 
 class Rule(NamedTuple):
-    """One thing that a pod may have: the level that refuses it first, where a spec says so, the words, the way out."""
+    """A property of a pod: the first level that refuses it, the fields of a spec that cause it, its wording, the fix."""
 
     level: Level
     found: Callable[[InferenceSpec, ProfileSpec, Serving], Iterator[Path]]
@@ -39,9 +39,9 @@ class Rule(NamedTuple):
 
 
 def non_root(spec: InferenceSpec, cluster: ProfileSpec) -> bool:
-    """Whether root is refused to the container: as the spec says, or else the profile."""
-    said = spec.security.run_as_non_root
-    return cluster.pods.run_as_non_root if said is None else said
+    """Return whether the container must not run as root, by the spec or else by the profile."""
+    setting = spec.security.run_as_non_root
+    return cluster.pods.run_as_non_root if setting is None else setting
 
 
 def _root(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
@@ -50,7 +50,7 @@ def _root(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Pat
 
 
 def _user(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
-    # Where root is refused to the container, SEC005 says so of user 0.
+    # If the container must not run as root, SEC005 reports user 0.
     if spec.security.run_as_uid == 0 and not non_root(spec, cluster):
         yield ("spec", "security", "runAsUid")
 
@@ -77,41 +77,47 @@ RULES: Final = (
         "restricted",
         _root,
         "may run as root",
-        "set security.runAsNonRoot: true, if the image names a user by number, or with runAsUid",
+        "set security.runAsNonRoot: true, together with runAsUid unless the image sets a numeric user",
     ),
-    Rule("restricted", _user, "runs as user 0", "choose another user"),
+    Rule("restricted", _user, "runs as user 0", "set runAsUid to a user other than 0"),
     Rule(
         "restricted",
         _model_image,
-        "has its model's image beside it, as a container that says nothing of its rights",
-        "have the model at another address (s3://, pvc://), or set projects.podSecurity: baseline in the profile",
+        "runs the model's image as an additional container without a security context",
+        "store the model at another address (s3://, pvc://), or set projects.podSecurity: baseline in the profile",
     ),
-    Rule("baseline", _probe_hosts, "has a probe that names a host", "remove host: the pod itself is asked"),
+    Rule(
+        "baseline",
+        _probe_hosts,
+        "has a probe that sets host",
+        "remove host: without it, the probe goes to the pod itself",
+    ),
 )
 
 
 def level(spec: InferenceSpec, cluster: ProfileSpec) -> Level:
-    """Return the level of the namespace that is made for a spec's project; of others nothing is known."""
-    made = spec.project is not None and cluster.projects.manage
-    return cluster.projects.pod_security if made else "privileged"
+    """Return the level of the namespace that Ebbtide creates for the spec's project, else ``privileged``: it is unknown."""
+    managed = spec.project is not None and cluster.projects.manage
+    return cluster.projects.pod_security if managed else "privileged"
 
 
 def refused(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, at: str) -> Iterator[tuple[Path, Rule]]:
-    """Yield where a spec's pods have what a namespace of level ``at`` refuses; a level of another name refuses nothing."""
+    """Yield the fields of a spec that a namespace of level ``at`` refuses, with the rule. An unknown level refuses nothing."""
     for rule in RULES:
         if at in LEVELS[LEVELS.index(rule.level) :]:
-            for where in rule.found(spec, cluster, serving):
-                yield where, rule
+            for path in rule.found(spec, cluster, serving):
+                yield path, rule
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse pods that the namespace of their own project would."""
+    """Refuse pods that the project's namespace would refuse."""
     spec = plan.spec
-    at = level(spec, plan.cluster)
-    for where, rule in refused(spec, plan.cluster, plan.serving, at):
+    namespace_level = level(spec, plan.cluster)
+    for path, rule in refused(spec, plan.cluster, plan.serving, namespace_level):
         yield Problem(
             "SEC007",
-            where,
-            f"the pod {rule.words}, which the namespace of project {spec.project} refuses: its pod security level is {at}",
+            path,
+            f"the pod {rule.words}, which is forbidden in the namespace of project {spec.project}: its Pod Security level "
+            f"is {namespace_level}",
             rule.fix,
         )

@@ -1,6 +1,6 @@
-"""A pod in parts: each feature gives a ``PodPatch``, ``merge`` makes one ``Pod`` of them.
+"""The pod as a set of patches: each feature returns a ``PodPatch``, and ``merge`` combines them into one ``Pod``.
 
-No feature knows which object the pod ends up in, and no order of features changes the result.
+A feature does not depend on the object that contains the pod, and the order of features does not change the result.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 
-class Conflict(Exception):  # noqa: N818 - it is a fact about two features, named as such
-    """Two features set the same part of a pod to different values: a defect of ours, not of the input."""
+class Conflict(Exception):  # noqa: N818 - a conflict of two features
+    """Two features set the same part of a pod to different values: a defect of Ebbtide, not of the input."""
 
 
 class Parts(TypedDict, total=False):
-    """What a feature may ask of a pod. Dicts merge by key, lists are joined, the rest is set by one feature only."""
+    """The parts of a pod that a feature may set. Dicts merge by key, lists are joined, and one feature sets each other part."""
 
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -46,9 +46,9 @@ class Parts(TypedDict, total=False):
 
 
 class PodPatch:
-    """What one feature asks of the pod: of the many parts only its own, for most have one or two.
+    """The parts of the pod that one feature sets, usually one or two.
 
-    ``by`` names the feature, ``cause`` the spec's field that asked for it (for problems about the result).
+    ``by`` names the feature. ``cause`` is the spec's field behind it, for problems about the result.
     """
 
     __slots__ = ("by", "cause", "parts")
@@ -61,7 +61,7 @@ class PodPatch:
 
 @dataclass(slots=True)
 class Pod:
-    """The merged parts, and for each part the spec's field that caused it."""
+    """The merged parts of a pod, and for each part the spec's field that caused it."""
 
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
@@ -89,9 +89,9 @@ _BY: Final = attrgetter("by")
 
 
 def merge(patches: Iterable[PodPatch]) -> Pod:
-    """Return the pod that all ``patches`` make together, whatever their order.
+    """Return the pod that combines all ``patches``, whatever their order.
 
-    Raises Conflict where two features set one key or value differently.
+    Raises Conflict if two features set one key or part to different values.
     """
     pod = Pod()
     ordered = sorted(patches, key=_BY)
@@ -106,20 +106,20 @@ def merge(patches: Iterable[PodPatch]) -> Pod:
             elif isinstance(part, list):
                 merged.extend(part)
             elif isinstance(part, dict):
-                for item, value in part.items():
-                    if merged.setdefault(item, value) != value:
-                        raise Conflict(_both(ordered, patch, name, item))
+                for key, value in part.items():
+                    if merged.setdefault(key, value) != value:
+                        raise Conflict(_both(ordered, patch, name, key))
             elif merged != part:
                 raise Conflict(_both(ordered, patch, name, None))
     return pod
 
 
-def _both(ordered: list[PodPatch], later: PodPatch, name: str, item: str | None) -> str:
-    """Return which two features set one part differently."""
+def _both(ordered: list[PodPatch], later: PodPatch, name: str, key: str | None) -> str:
+    """Return the message that names the two features with different values of one part."""
 
     def sets(patch: PodPatch) -> bool:
         part: Any = patch.parts.get(name)
-        return bool(part) and (item is None or item in part)
+        return bool(part) and (key is None or key in part)
 
     first = next(filter(sets, ordered))
-    return f"{first.by} and {later.by} both set {name}" + (f" {item}" if item else "")
+    return f"{first.by} and {later.by} both set {name}" + (f" {key}" if key else "")

@@ -1,8 +1,8 @@
-"""Priority classes: Run:ai's four, its seven levels with both sides of preemptibility, and the cluster's own.
+"""Priority classes: Run:ai's four, Run:ai's seven levels (preemptible and non-preemptible), and those of the cluster.
 
 Upstream: KAI-Scheduler deployments/kai-scheduler/templates/priorityclasses (values; 100 or more is
-non-preemptible: pkg/common/podgroup/preemptible.go), pkg/podgrouper/podgrouper/plugins/knative/knative.go (a
-Knative revision's group reads only the class, and not even that with gang scheduling off).
+non-preemptible: pkg/common/podgroup/preemptible.go), pkg/podgrouper/podgrouper/plugins/knative/knative.go (the pod
+group of a Knative revision reads only the class, and with gang scheduling off not even the class).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
-#: From this value on KAI never preempts and never goes over quota.
+#: The value from which KAI neither preempts a workload nor schedules it over quota.
 NON_PREEMPTIBLE: Final = 100
 DEFAULT: Final = "inference"
 FOUR: Final = ("train", "build-preemptible", "build", "inference")
-#: Run:ai's levels: value where the workload may be preempted, value where not.
+#: Run:ai's levels: the class's value if the workload is preemptible, and if it is not.
 LEVELS: Final = {
     "very-low": (40, 110),
     "low": (50, 115),
@@ -35,74 +35,84 @@ LEVELS: Final = {
     "high": (80, 135),
     "very-high": (90, 140),
 }
-#: Run:ai's own level for inference, where only preemptibility is said.
+#: Run:ai's default level for inference, for a spec that sets preemptibility only.
 USUAL_LEVEL: Final = "very-high"
 PREFIX: Final = "ebbtide-"
 KAI: Final = "kai-scheduler"
 
 
 def level(name: str, preemptible: bool) -> Priority:
-    """Return the class of one of the seven levels: ``ebbtide-high``, ``ebbtide-high-preemptible``."""
-    low, high = LEVELS[name]
+    """Return the class of one of the seven levels, such as ``ebbtide-high`` or ``ebbtide-high-preemptible``."""
+    preemptible_value, guaranteed_value = LEVELS[name]
     suffix = "-preemptible" if preemptible else ""
-    return Priority(f"{PREFIX}{name}{suffix}", low if preemptible else high, True, preemptible)
+    return Priority(
+        f"{PREFIX}{name}{suffix}", preemptible_value if preemptible else guaranteed_value, True, preemptible
+    )
 
 
 def every_class() -> list[Priority]:
-    """Return every class that Ebbtide itself names, for the kustomize component."""
-    return [level(name, side) for name in LEVELS for side in (True, False)]
+    """Return every class that Ebbtide defines, for the kustomize component."""
+    return [level(name, preemptible) for name in LEVELS for preemptible in (True, False)]
 
 
 def choose(plan: Plan) -> tuple[Priority, Decision]:
-    """Return the priority class; one that the cluster does not know has value 0."""
+    """Return the priority class. A class that the cluster does not have gets value 0."""
     cluster = plan.cluster
-    asked, side = plan.spec.priority_class, _side(plan)
-    if asked is None and side != "preemptible":
+    requested, preemptibility = plan.spec.priority_class, _side(plan)
+    if requested is None and preemptibility != "preemptible":
         chosen = _known(DEFAULT, cluster)
-        because = "an inference workload that says nothing goes first and is not preempted"
-    elif asked is None:
+        because = "it is the default for inference workloads: the highest of Run:ai's four classes, non-preemptible"
+    elif requested is None:
         chosen = level(USUAL_LEVEL, preemptible=True)
-        because = "preemptible, at Run:ai's usual level for inference; KAI reads that from a class below 100"
-    elif asked in LEVELS:
-        chosen = level(asked, preemptible=side == "preemptible")
-        because = f"level {asked}, {side or 'non-preemptible as inference is'}"
-    elif asked in cluster.scheduling.classes:
-        chosen, because = _known(asked, cluster), f"class {asked} of this cluster"
+        because = (
+            "the workload is preemptible, at Run:ai's default level for inference; KAI treats a class with a value below "
+            f"{NON_PREEMPTIBLE} as preemptible"
+        )
+    elif requested in LEVELS:
+        chosen = level(requested, preemptible=preemptibility == "preemptible")
+        because = f"the spec sets level {requested}, {preemptibility or 'non-preemptible by default for inference'}"
+    elif requested in cluster.scheduling.classes:
+        chosen, because = _known(requested, cluster), f"the spec sets {requested}, a class of this cluster"
     else:
-        chosen, because = Priority(asked, 0, rendered=False, preemptible=True), "as written"
-    said = (("spec.priorityClass", asked), ("spec.preemptibility", plan.spec.preemptibility))
-    fields = tuple(field for field, value in said if value is not None)
+        chosen, because = Priority(requested, 0, rendered=False, preemptible=True), "the spec sets it"
+    settings = (("spec.priorityClass", requested), ("spec.preemptibility", plan.spec.preemptibility))
+    fields = tuple(field for field, value in settings if value is not None)
     return chosen, Decision("priority class", chosen.name, because, fields)
 
 
 def _side(plan: Plan) -> str | None:
-    """Return the preemptibility that a class can express; `check` refuses the third one."""
-    side = plan.spec.preemptibility
-    return None if side == "semi-preemptible" else side
+    """Return the preemptibility, None for semi-preemptible: a class cannot express it, and `check` refuses it."""
+    preemptibility = plan.spec.preemptibility
+    return None if preemptibility == "semi-preemptible" else preemptibility
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse a class that contradicts the spec or is unknown; say what does not reach the scheduler."""
-    asked, side, chosen = plan.spec.priority_class, _side(plan), plan.priority
+    """Refuse an unknown class or one that contradicts preemptibility, and warn of priorities that the scheduler ignores."""
+    requested, preemptibility, chosen = plan.spec.priority_class, _side(plan), plan.priority
     classes = plan.cluster.scheduling.classes
     if plan.spec.preemptibility == "semi-preemptible":
         yield Problem(
             "PRI003",
             ("spec", "preemptibility"),
-            "semi-preemptible (a guaranteed minimum, the rest preemptible) is not there in open KAI: its Knative "
-            "grouper makes one group per revision, all of it preemptible or none",
-            "use non-preemptible, or two services: one with the guaranteed replicas, one preemptible",
+            "semi-preemptible (a guaranteed minimum, the rest preemptible) is unavailable in open-source KAI: its Knative "
+            "grouper creates one pod group per revision, which is preemptible as a whole or not at all",
+            "use non-preemptible, or two services: a non-preemptible one with the guaranteed replicas, and a preemptible one",
         )
-    of_ours = asked in LEVELS or (asked is None and side == "preemptible")
-    if not of_ours and chosen.name not in classes:
+    own_level = requested in LEVELS or (requested is None and preemptibility == "preemptible")
+    if not own_level and chosen.name not in classes:
         yield _unknown(chosen.name, plan.cluster)
-    elif not of_ours and asked is not None and side is not None and chosen.preemptible != (side == "preemptible"):
+    elif (
+        not own_level
+        and requested is not None
+        and preemptibility is not None
+        and chosen.preemptible != (preemptibility == "preemptible")
+    ):
         yield Problem(
             "PRI002",
             ("spec", "preemptibility"),
-            f"class {asked} has value {chosen.value} and is {'' if chosen.preemptible else 'non-'}preemptible: "
-            f"from {NON_PREEMPTIBLE} on a class is not preempted",
-            f"remove preemptibility, or use a level: priorityClass {USUAL_LEVEL} with {side}",
+            f"preemptibility is {preemptibility}, but class {requested} has value {chosen.value} and is "
+            f"{'' if chosen.preemptible else 'non-'}preemptible: a value of {NON_PREEMPTIBLE} or more is non-preemptible",
+            f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}",
         )
     yield from _surprises(plan)
 
@@ -113,29 +123,30 @@ def _known(name: str, cluster: ProfileSpec) -> Priority:
     return Priority(name, value, rendered, preemptible=value < NON_PREEMPTIBLE)
 
 
-def _unknown(asked: str, cluster: ProfileSpec) -> Problem:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+def _unknown(requested: str, cluster: ProfileSpec) -> Problem:
+    from difflib import get_close_matches  # noqa: PLC0415 - only an unknown name needs it
 
     known = [*cluster.scheduling.classes, *LEVELS]
-    close = get_close_matches(asked.lower().replace("_", "-"), known, 1, 0.7)
+    similar = get_close_matches(requested.lower().replace("_", "-"), known, 1, 0.7)
     return Problem(
         "PRI001",
         ("spec", "priorityClass"),
-        f"there is no priority class {asked} here; a pod that names an unknown class is refused by the cluster",
-        f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}",
+        f"priority class {requested} not found in the cluster profile; Kubernetes refuses a pod with an unknown class",
+        f"did you mean {similar[0]}?" if similar else f"use one of {', '.join(known)}",
     )
 
 
 def _surprises(plan: Plan) -> Iterator[Problem]:
-    where, chosen, scheduling = ("spec", "priorityClass"), plan.priority, plan.cluster.scheduling
+    field, chosen, scheduling = ("spec", "priorityClass"), plan.priority, plan.cluster.scheduling
     if scheduling.scheduler == KAI:
         if plan.serving != "kserve-standard" and not scheduling.kai.gang_schedule_knative and chosen.name != DEFAULT:
             yield warning(
                 "PRI004",
-                where if plan.spec.priority_class is not None else ("spec", "preemptibility"),
-                f"with gang scheduling off, KAI schedules every Knative pod as {DEFAULT} (125, non-preemptible): "
-                f"{chosen.name} ranks it nowhere but in the kubelet",
-                "use serving: kserve-standard, or turn --knative-gang-schedule on (and keep minReplicas at 1 up to KAI 0.17)",
+                field if plan.spec.priority_class is not None else ("spec", "preemptibility"),
+                f"with gang scheduling off, KAI schedules every Knative pod as {DEFAULT} (125, non-preemptible): only the "
+                f"kubelet uses the priority of {chosen.name}",
+                "use serving: kserve-standard, or turn --knative-gang-schedule on (with KAI 0.17 or earlier, also set "
+                "minReplicas to at least 1)",
             )
         return
     classes = scheduling.classes
@@ -143,27 +154,28 @@ def _surprises(plan: Plan) -> Iterator[Problem]:
     if build is not None and build == inference and chosen.name in {"build", "inference"}:
         yield warning(
             "PRI006",
-            where,
-            "this cluster gives build and inference the same value, so that inference does not evict builds; "
-            "so there is no order between them either",
-            "this is the profile's choice for the stock scheduler; KAI knows both",
+            field,
+            "build and inference have the same value in the cluster profile, so inference does not evict builds, but is not "
+            "scheduled before them either",
+            "no change is needed if that is intended; otherwise give them different values in scheduling.classes of the "
+            "profile, or use KAI-Scheduler, which does not evict builds for inference",
         )
     elif build is not None and chosen.name != "build" and chosen.value > build >= NON_PREEMPTIBLE:
         yield warning(
             "PRI007",
-            where,
-            f"{scheduling.scheduler} evicts any pod of a lower class: {chosen.name} ({chosen.value}) evicts "
-            f"build ({build}) too, which Run:ai and KAI would not",
-            "give build and inference the same value in the profile's classes if builds must survive",
+            field,
+            f"{scheduling.scheduler} evicts any pod of a lower class: {chosen.name} ({chosen.value}) also evicts "
+            f"build ({build}), which Run:ai and KAI would not",
+            "to protect builds, give build and inference the same value in scheduling.classes of the profile",
         )
 
 
 def patch(plan: Plan) -> PodPatch:
-    """Return the class as field and label: KAI reads the label first, the stock scheduler the field."""
+    """Return the class as a field and a label. KAI reads the label first, the default scheduler reads the field."""
     chosen, spec = plan.priority, plan.spec
     labels = {keys.PRIORITY_LABEL: chosen.name}
     if plan.cluster.scheduling.scheduler == KAI:
-        # The Knative grouper does not read it; the Deployment grouper of Standard mode does.
+        # KAI's Deployment grouper reads it, for Standard mode. Its Knative grouper does not.
         labels[keys.KAI_PREEMPTIBILITY] = "preemptible" if chosen.preemptible else "non-preemptible"
     return PodPatch(
         by="priority",
@@ -175,7 +187,7 @@ def patch(plan: Plan) -> PodPatch:
 
 
 def make_class(chosen: Priority) -> Object:
-    """Return the PriorityClass object. Its value can never be changed once it is in the cluster."""
+    """Return the PriorityClass object. Its value is immutable once it is in the cluster."""
     return {
         "apiVersion": "scheduling.k8s.io/v1",
         "kind": "PriorityClass",

@@ -1,4 +1,4 @@
-"""The rules of a profile beyond its shape.
+"""The rules that a profile must meet beyond its schema.
 
 Upstream: knative.dev/serving pkg/autoscaler/config/config.go (bounds of max-scale).
 """
@@ -18,36 +18,39 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Knative, KServe, Profile
-    from ebbtide.translation.runtimes import What
+    from ebbtide.translation.runtimes import ComputeResource
 
-#: ConfigMap keys that are read as whole numbers.
+#: ConfigMap keys whose value is a whole number.
 NUMBERS: Final = (
     ("autoscaler", "max-scale"),
     ("autoscaler", "max-scale-limit"),
     ("defaults", "max-revision-timeout-seconds"),
     ("defaults", "container-concurrency-max-limit"),
 )
-#: Fields of a pool that a backend may need: what they are, and the fix.
-NEEDED: Final = {
-    "replicas": ("the number of shares", "set replicas to the device plugin's"),
-    "product": ("the GPU's product", "set product to nvidia.com/gpu.product"),
-    "gpu_memory_mebibytes": ("the memory of one GPU", "set gpuMemoryMebibytes to nvidia.com/gpu.memory"),
+#: Fields of a node pool that a backend may need: their meaning, and the fix if they are missing.
+BACKEND_FIELDS: Final = {
+    "replicas": ("the number of shares per GPU", "set replicas to the device plugin's replicas"),
+    "product": ("the GPU's product", "set product to the value of the node label nvidia.com/gpu.product"),
+    "gpu_memory_mebibytes": (
+        "the memory of one GPU",
+        "set gpuMemoryMebibytes to the value of the node label nvidia.com/gpu.memory",
+    ),
 }
 FLAG_VALUES: Final = {"enabled", "allowed", "disabled"}
 
 
 def check(profile: Profile) -> Iterator[Problem]:
-    """Yield what is wrong with a profile beyond its shape."""
+    """Yield the problems of a profile that its schema does not find."""
     spec = profile.spec
     knative = spec.knative
-    for part, key in NUMBERS:
-        value = getattr(knative, part).get(key)
+    for config, key in NUMBERS:
+        value = getattr(knative, config).get(key)
         if value is not None and not value.isdigit():
             yield Problem(
                 "PRF002",
-                ("spec", "knative", part, key),
-                f"{value!r} is no whole number",
-                'write it as ConfigMaps do: "600"',
+                ("spec", "knative", config, key),
+                f"{value!r} is not a valid value of {key}: must be a whole number",
+                'write it as a quoted whole number, as in the ConfigMap: "600"',
             )
     yield from _most_replicas(knative)
     yield from _amounts(spec.kserve)
@@ -56,15 +59,15 @@ def check(profile: Profile) -> Iterator[Problem]:
             yield Problem(
                 "PRF002",
                 ("spec", "knative", "features", flag),
-                f"{value!r} is no value for a feature flag",
+                f"{value!r} is not a valid value of a feature flag: must be enabled, allowed or disabled",
                 "use enabled, allowed or disabled",
             )
         elif flag.startswith("kubernetes.podspec-") and flag not in EVERY_FLAG and flag not in OTHER_FLAGS:
             yield warning(
                 "PRF003",
                 ("spec", "knative", "features", flag),
-                f"Knative {knative.version} has no flag {flag} that Ebbtide knows",
-                "see config-features",
+                f"unknown feature flag {flag}: Ebbtide does not know it for Knative {knative.version}",
+                "correct its name to one of the keys of ConfigMap config-features, or remove it",
             )
     for kind, enforcer in spec.access.enforces.items():
         for key, value in enforcer.labels.items():
@@ -72,53 +75,55 @@ def check(profile: Profile) -> Iterator[Problem]:
                 yield Problem(
                     "PRF004",
                     ("spec", "access", "enforces", kind, "labels", key),
-                    "a label cannot hold a list of names: it has no commas and no @",
-                    "put the names into an annotation",
+                    "a label cannot contain {users} or {groups}: a label value allows neither commas nor @",
+                    "move {users} and {groups} to an annotation",
                 )
     names = [pool.name for pool in spec.node_pools]
     for index, pool in enumerate(spec.node_pools):
-        where = ("spec", "nodePools", index)
+        path = ("spec", "nodePools", index)
         if names.index(pool.name) != index:
-            yield Problem("PRF004", (*where, "name"), f"node pool {pool.name} is listed twice", "rename one")
+            yield Problem(
+                "PRF004", (*path, "name"), f"node pool name {pool.name} is used twice", "rename one of the node pools"
+            )
         backend = BACKENDS[pool.backend]
-        for needed in backend.needs:
-            if getattr(pool, needed) is None:
-                what, fix = NEEDED[needed]
-                yield Problem("PRF004", where, f"backend {backend.name} needs {what}", fix)
+        for attribute in backend.needs:
+            if getattr(pool, attribute) is None:
+                meaning, fix = BACKEND_FIELDS[attribute]
+                yield Problem("PRF004", path, f"backend {backend.name} needs {meaning}", fix)
         if backend.scheduler not in {None, spec.scheduling.scheduler}:
             yield Problem(
                 "PRF004",
-                where,
+                path,
                 f"backend {backend.name} needs scheduler {backend.scheduler}, not {spec.scheduling.scheduler}",
-                "correct one",
+                f"set scheduling.scheduler: {backend.scheduler}, or another backend for the node pool",
             )
 
 
 def _most_replicas(knative: Knative) -> Iterator[Problem]:
-    """Refuse what Knative's webhook does: a limit on replicas that the default, which is none, does not keep."""
+    """Refuse a max-scale-limit that Knative's webhook refuses: the default max-scale, which is none, must be within it."""
     limit, default = (whole(knative.autoscaler.get(key, "0")) or 0 for key in ("max-scale-limit", "max-scale"))
     if limit and not 1 <= default <= limit:
         yield Problem(
             "PRF004",
             ("spec", "knative", "autoscaler", "max-scale-limit"),
-            f"Knative takes max-scale-limit {limit} only with a max-scale from 1 to {limit}; "
-            + (f"here it is {default}" if default else "here there is none"),
-            f'set max-scale: "{limit}" in config-autoscaler and here',
+            f"Knative accepts max-scale-limit {limit} only with a max-scale from 1 to {limit}; "
+            + (f"max-scale is {default}" if default else "max-scale is not set"),
+            f'set max-scale: "{limit}" in config-autoscaler and in knative.autoscaler of the profile',
         )
 
 
 def _amounts(kserve: KServe) -> Iterator[Problem]:
-    """Refuse what is no amount among KServe's resources."""
-    parts: list[tuple[Path, Mapping[What, str]]] = [(("limits",), kserve.limits)]
+    """Refuse invalid quantities among KServe's resources."""
+    parts: list[tuple[Path, Mapping[ComputeResource, str]]] = [(("limits",), kserve.limits)]
     for name, resources in kserve.runtime_resources.items():
         parts.append((("runtimeResources", name, "requests"), resources.requests))
         parts.append((("runtimeResources", name, "limits"), resources.limits))
-    for where, amounts in parts:
-        for what, amount in amounts.items():
+    for path, amounts in parts:
+        for resource, amount in amounts.items():
             if nano(amount) is None:
                 yield Problem(
                     "PRF002",
-                    ("spec", "kserve", *where, what),
-                    f"{amount!r} is no amount that Kubernetes reads",
-                    'write it as Kubernetes does: "1", 500m, 2Gi',
+                    ("spec", "kserve", *path, resource),
+                    f"{amount!r} is not a valid quantity",
+                    'write a Kubernetes quantity, such as "1", 500m or 2Gi',
                 )

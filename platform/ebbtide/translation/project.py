@@ -1,9 +1,9 @@
 """Projects: a namespace with a quota.
 
 Upstream: Kubernetes ResourceQuota scoped by PriorityClass, k8s.io/kubernetes pkg/quota/v1/evaluator/core/resource_claims.go
-(what claims count as, and in no scope); KAI-Scheduler pkg/apis/scheduling/v2/queue_types.go
+(the resource names of claims, which no scope covers); KAI-Scheduler pkg/apis/scheduling/v2/queue_types.go
 (gpu in devices, cpu in millicores, memory in MB; an unset limit allows nothing), pkg/scheduler/cache/cluster_info/queue.go
-(a queue without its parent) and pkg/scheduler/actions/utils/input_jobs.go (only leaves take pods).
+(a queue without its parent) and pkg/scheduler/actions/utils/input_jobs.go (only leaf queues accept pods).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
 UNLIMITED: Final = -1
-#: What a KAI queue counts.
+#: The resources of a KAI queue.
 RESOURCES: Final = ("cpu", "gpu", "memory")
-#: The ResourceQuotas of a project: of what may not be preempted, and of claims.
+#: The names of a project's ResourceQuotas: for non-preemptible pods, and for resource claims.
 QUOTAS: Final = ("ebbtide-guaranteed", "ebbtide-claims")
-#: Containers without own values, under a quota on cpu and memory: Knative's queue-proxy has none for memory.
+#: Default requests under a quota on CPU and memory, for containers without requests: Knative's queue-proxy has no memory request.
 DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
 
 
 def namespace(inference: Inference, cluster: ProfileSpec) -> str:
-    """Return the namespace: the document's own, or the project's by the profile's pattern, or the default."""
+    """Return the namespace: the document's, else the project's by the profile's pattern, else the profile's default."""
     if inference.metadata.namespace is not None:
         return inference.metadata.namespace
     project = inference.spec.project
@@ -44,7 +44,7 @@ def namespace(inference: Inference, cluster: ProfileSpec) -> str:
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse a project that this cluster does not have."""
+    """Refuse a project that is not in the profile, has the name of the parent queue, or whose namespace's name is too long."""
     project, projects, text = plan.spec.project, plan.cluster.projects, plan.namespace
     if project is None:
         return
@@ -52,27 +52,29 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield Problem(
             "PRJ001",
             ("spec", "project"),
-            f"this cluster has no project {project}",
-            f"use one of {', '.join(sorted(projects.known)) or '(none)'}, or add it to the profile",
+            f"project {project} not found in the cluster profile",
+            f"use one of {', '.join(sorted(projects.known))}, or add it to projects.known of the profile"
+            if projects.known
+            else "add it to projects.known of the profile, which has no projects",
         )
     if projects.quota == "kai" and project == projects.parent_queue:
         yield Problem(
             "PRJ007",
             ("spec", "project"),
-            f"queue {project} is the one above the projects' own, and no queue can be above itself",
-            "use another project, or name another queue in projects.parentQueue of the profile",
+            f"project {project} has the name of the projects' parent queue, and a queue cannot be its own parent",
+            "use another project, or set projects.parentQueue in the profile to another queue",
         )
     if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
         yield Problem(
             "PRJ001",
             ("spec", "project"),
-            f"namespace {text} has {len(text)} characters; Kubernetes takes 63",
+            f"the project's namespace {text} has {len(text)} characters; Kubernetes allows at most 63",
             "use a shorter project name",
         )
 
 
 def patch(plan: Plan) -> PodPatch:
-    """Return the queue label on the pods, under KAI, and the project's objects."""
+    """Return the project's objects if Ebbtide manages projects, and under KAI the pods' queue label."""
     project, cluster = plan.spec.project, plan.cluster
     if project is None:
         return PodPatch(by="project")
@@ -86,9 +88,9 @@ def patch(plan: Plan) -> PodPatch:
 
 
 def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
-    """Return the project's namespace and what enforces its quota."""
+    """Return the project's namespace and the objects that enforce its quota."""
     projects = profile.spec.projects
-    known = projects.known.get(project)
+    quota = projects.known.get(project)
     labels = {keys.PROJECT: project, keys.APP_MANAGED_BY: "ebbtide"}
     objects: list[Object] = [
         {
@@ -105,19 +107,19 @@ def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
         }
     ]
     if projects.quota == "kai":
-        objects.append(_queue(project, known, profile.spec))
-    elif projects.quota == "resourcequota" and known is not None:
-        objects.extend(_quota(name, labels, known, profile.spec))
+        objects.append(_queue(project, quota, profile.spec))
+    elif projects.quota == "resourcequota" and quota is not None:
+        objects.extend(_quota(name, labels, quota, profile.spec))
     return objects
 
 
 def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
     weight = 1 if known is None else known.over_quota_weight
-    beyond = known is None or known.over_quota
+    over_quota = known is None or known.over_quota
 
     def part(amount: float | None) -> dict[str, Any]:
         quota = UNLIMITED if amount is None else amount
-        return {"quota": quota, "limit": UNLIMITED if beyond else quota, "overQuotaWeight": weight}
+        return {"quota": quota, "limit": UNLIMITED if over_quota else quota, "overQuotaWeight": weight}
 
     memory = quantities.whole(known.memory) if known is not None and known.memory is not None else None
     return {
@@ -137,10 +139,10 @@ def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
 
 
 def make_parent(name: str) -> Object:
-    """Return a queue for the projects' own to be below, which bounds nothing.
+    """Return the parent of the projects' queues, without quota or limit.
 
-    A quota of 0, as KAI's chart gives its own, would keep all work that may not be preempted from being placed
-    (pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go goes through every queue above).
+    A quota of 0, which KAI's chart sets for its own parent queue, would keep every non-preemptible workload from being scheduled
+    (pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go checks every ancestor queue).
     """
     open_ = {"quota": UNLIMITED, "limit": UNLIMITED, "overQuotaWeight": 1}
     return {
@@ -161,14 +163,14 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
     if known.gpus is not None:
         for pool in cluster.node_pools:
             backend = BACKENDS[pool.backend]
-            for resource, each in (backend.quota or backend.advertises)(pool).items():
-                amount = str(int(known.gpus * each + 1e-9))
+            for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
+                amount = str(int(known.gpus * per_gpu + 1e-9))
                 if backend.claims is not None:
                     claims.setdefault(resource, amount)
                 else:
                     hard.setdefault(f"requests.{resource}", amount)
     if claims:
-        # A claim has no priority class: a quota with a scope would count none of them.
+        # A claim has no priority class, so a quota with a PriorityClass scope would not count it.
         yield {
             "apiVersion": "v1",
             "kind": "ResourceQuota",
@@ -177,10 +179,10 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
         }
     if not hard:
         return
-    # Scoped to the classes that must stay in quota; preemptible pods may use what others leave.
-    guarded = sorted(
+    # Only non-preemptible classes are held to the quota. Preemptible pods may use what is left.
+    non_preemptible = sorted(
         [name for name, value in cluster.scheduling.classes.items() if value >= NON_PREEMPTIBLE]
-        + [row.name for row in every_class() if not row.preemptible]
+        + [priority_class.name for priority_class in every_class() if not priority_class.preemptible]
     )
     yield {
         "apiVersion": "v1",
@@ -189,7 +191,7 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
         "spec": {
             "hard": hard,
             "scopeSelector": {
-                "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": guarded}]
+                "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": non_preemptible}]
             },
         },
     }

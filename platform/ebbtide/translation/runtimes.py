@@ -1,8 +1,8 @@
-"""What a serving runtime's container asks for and is limited to, before a spec is laid over it.
+"""The requests and limits of a serving runtime's container, before a spec overrides them.
 
-Upstream: github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/utils/utils.go (MergeRuntimeContainers: what the
-spec names replaces the runtime's, key by key), pkg/apis/serving/v1beta1/predictor_model.go (a model is given no limits of
-KServe's configuration), config/runtimes (1 CPU and 2Gi, asked for and as limit, in every runtime for one node).
+Upstream: github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/utils/utils.go (MergeRuntimeContainers: the spec's
+values replace the runtime's, key by key), pkg/apis/serving/v1beta1/predictor_model.go (the limits of KServe's configuration
+do not apply to a model), config/runtimes (every single-node runtime requests 1 CPU and 2Gi, and has limits of the same size).
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import KServe, RuntimeResources
     from ebbtide.spec.inference import InferenceSpec
 
-What = Literal["cpu", "memory"]
+ComputeResource = Literal["cpu", "memory"]
 
 
-def requested(spec: InferenceSpec, kserve: KServe, what: What) -> str | None:
-    """Return what the model's runtime asks for at least; None where that is nothing, or the profile does not say."""
-    found = [each.requests.get(what, "0") for each in _candidates(spec, kserve)]
-    least = min(found, key=_nano, default="0")
-    return least if _nano(least) else None
+def requested(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:
+    """Return the smallest request of the runtimes that may serve the model, None if it is 0 or not in the profile."""
+    requests = [runtime.requests.get(resource, "0") for runtime in _candidates(spec, kserve)]
+    smallest = min(requests, key=_nano, default="0")
+    return smallest if _nano(smallest) else None
 
 
-def limited(spec: InferenceSpec, kserve: KServe, what: What) -> str | None:
-    """Return what the model's runtime limits to at most; None where one has no limit, or the profile does not say."""
-    found = [each.limits.get(what) for each in _candidates(spec, kserve)]
-    limits = [limit for limit in found if limit is not None]
-    return max(limits, key=_nano) if limits and len(limits) == len(found) else None
+def limited(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:
+    """Return the largest limit of the runtimes that may serve the model, None if one has no limit or none is in the profile."""
+    values = [runtime.limits.get(resource) for runtime in _candidates(spec, kserve)]
+    limits = [limit for limit in values if limit is not None]
+    return max(limits, key=_nano) if limits and len(limits) == len(values) else None
 
 
 def _candidates(spec: InferenceSpec, kserve: KServe) -> list[RuntimeResources]:
-    """Return the runtime that the model names, or all of them where KServe chooses."""
+    """Return the runtime that the model names, or all runtimes of the profile if KServe chooses."""
     if spec.model is None:
         return []
     known = kserve.runtime_resources

@@ -1,4 +1,4 @@
-"""Volumes and mounts, and the claims that are made for a workload."""
+"""Volumes, mounts, and the volume claims that are created for a workload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
-SHM: Final = "/dev/shm"  # noqa: S108 - the pod's, not ours
+SHM: Final = "/dev/shm"  # noqa: S108 - a path in the pod
 
 
 def _mode(text: str | None) -> int | None:
@@ -20,11 +20,11 @@ def _mode(text: str | None) -> int | None:
 
 
 def patches(plan: Plan) -> list[PodPatch]:
-    """Return one patch per kind of volume, so that a missing feature flag names the field that needs it."""
+    """Return one patch per kind of volume, so that a problem about a feature flag names the field that needs it."""
     storage = plan.spec.storage
-    found = []
+    result = []
     if plan.spec.compute.large_shm_request:
-        found.append(
+        result.append(
             PodPatch(
                 by="storage/shm",
                 cause=("spec", "compute", "largeShmRequest"),
@@ -47,10 +47,10 @@ def patches(plan: Plan) -> list[PodPatch]:
         )
         mounts.append({"name": name, "mountPath": secret.mount_path, "readOnly": True})
     if volumes:
-        found.append(PodPatch(by="storage/files", cause=("spec", "storage"), volumes=volumes, mounts=mounts))
+        result.append(PodPatch(by="storage/files", cause=("spec", "storage"), volumes=volumes, mounts=mounts))
     scratch = [item for item in storage.empty_dir_volume if not item.exclude]
     if scratch:
-        found.append(
+        result.append(
             PodPatch(
                 by="storage/scratch",
                 cause=("spec", "storage", "emptyDirVolume"),
@@ -72,37 +72,39 @@ def patches(plan: Plan) -> list[PodPatch]:
         )
     claims = [item for item in storage.pvc if not item.exclude]
     if claims:
-        found.append(_claims(plan, claims))
-    return found
+        result.append(_claims(plan, claims))
+    return result
 
 
 def _claims(plan: Plan, claims: list[ClaimVolume]) -> PodPatch:
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     objects: list[Object] = []
-    for number, item in enumerate(claims, 1):
+    for number, volume_claim in enumerate(claims, 1):
         name = names.volume("claim", number)
-        claim = item.claim_name or names.claim(plan.name, number)
+        claim = volume_claim.claim_name or names.claim(plan.name, number)
         volumes.append(
             {
                 "name": name,
-                "persistentVolumeClaim": {"claimName": claim, "readOnly": True if item.read_only else None},
+                "persistentVolumeClaim": {"claimName": claim, "readOnly": True if volume_claim.read_only else None},
             }
         )
-        mounts.append({"name": name, "mountPath": item.path, "readOnly": True if item.read_only else None})
-        if not item.existing_pvc:
-            objects.append(make_claim(plan, claim, item))
+        mounts.append(
+            {"name": name, "mountPath": volume_claim.path, "readOnly": True if volume_claim.read_only else None}
+        )
+        if not volume_claim.existing_pvc:
+            objects.append(make_claim(plan, claim, volume_claim))
     return PodPatch(
         by="storage/claims", cause=("spec", "storage", "pvc"), volumes=volumes, mounts=mounts, objects=objects
     )
 
 
-def make_claim(plan: Plan, name: str, item: ClaimVolume) -> Object:
-    """Return a new claim. ``item`` has passed the rules: it has a size."""
-    info = item.claim_info
+def make_claim(plan: Plan, name: str, volume: ClaimVolume) -> Object:
+    """Return a new claim. ``volume`` has passed the rules, so it has a size."""
+    info = volume.claim_info
     assert info is not None
     modes = info.access_modes
-    wanted = (
+    access_modes = (
         ["ReadWriteOnce"]
         if modes is None
         else [
@@ -123,7 +125,7 @@ def make_claim(plan: Plan, name: str, item: ClaimVolume) -> Object:
             "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
         },
         "spec": {
-            "accessModes": wanted,
+            "accessModes": access_modes,
             "storageClassName": info.storage_class,
             "volumeMode": info.volume_mode,
             "resources": {"requests": {"storage": str(info.size)}},

@@ -1,4 +1,4 @@
-"""A spec and a profile become objects, with every choice and every problem: one pure function."""
+"""The translation of a spec and a profile into objects, with every choice and every problem: one pure function."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from ebbtide.translation.pods import Pod, PodPatch
 
 CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
-#: Families of problems after which the checks that build on them would only repeat the noise.
+#: Code prefixes of errors after which the checks that build on them would only repeat the same problem.
 SCALING: Final = "AUT"
 GPU: Final = ("GPU", "CPU")
 
-#: Bytes of all annotations of an object (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
-MOST_ANNOTATIONS: Final = 256 << 10
-#: How a model comes from an image by its address: what that does to the pod, the flag for it, and the flag's values.
+#: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
+MAX_ANNOTATION_BYTES: Final = 256 << 10
+#: A model's address scheme for an image: the effect on the pod, the feature flag that allows it, and the flag's valid values.
 FROM_IMAGE: Final = {
     "oci": (
-        "shares its processes with the server",
+        "shares its process namespace with the server",
         "kubernetes.podspec-shareprocessnamespace",
         knative.ALLOWED,
     ),
     "oci+native": ("is mounted as a volume", "kubernetes.podspec-volumes-image", knative.ENABLED),
 }
 
-#: The autoscalers that are objects of ours, and what makes each.
+#: The autoscalers that Ebbtide creates as separate objects, and the function that builds each.
 OWN_SCALERS: Final = {"own-hpa": make_hpa, "keda": make_scaled_object}
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What became of one spec: objects in apply order (none if there is an error), the plan, the problems."""
+    """The result of translating one spec: objects in apply order (none if there is an error), the plan, the problems."""
 
     objects: tuple[Object, ...]
     plan: Plan | None
@@ -61,8 +61,8 @@ class Translation:
 def translate(inference: Inference, profile: Profile, canonical: str) -> Translation:
     """Return the objects for ``inference`` on the cluster of ``profile``.
 
-    ``canonical`` is the spec as JSON, kept in the top object's annotation. Nothing is raised for any input
-    that the models take.
+    ``canonical`` is the spec as JSON, which is stored in the top object's annotation. No input that the models
+    accept raises an exception.
     """
     plan, problems = make_plan(inference, profile)
     if plan is None:
@@ -73,7 +73,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
         problems.extend(_from_image(plan))
     if failed(problems):
         return Translation((), plan, tuple(problems))
-    objects = [item if item["kind"] in CLUSTER_SCOPED else prune(item) for item in make_objects(plan, pod, canonical)]
+    objects = [obj if obj["kind"] in CLUSTER_SCOPED else prune(obj) for obj in make_objects(plan, pod, canonical)]
     problems.extend(_too_long(objects))
     objects = _patched(inference, objects, problems)
     if failed(problems):
@@ -82,10 +82,10 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
 
 
 def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
-    """Return every choice made, or None with the errors that keep the plan from being carried out.
+    """Return the plan with every choice, or None if there is an error, and the problems.
 
-    A choice is made whatever is wrong elsewhere, so that every check can read a whole plan. Only a GPU request that breaks its
-    own rules is no request, and scaling that breaks its own is not checked further.
+    Every choice is made even if another field is invalid, so that each check can read a complete plan. There are two
+    exceptions: an invalid GPU request is treated as no GPU, and invalid scaling fields are not checked further.
     """
     problems = rules.check(inference, profile.spec.metrics.custom)
     broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
@@ -110,10 +110,10 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
         return
     if plan.pool is None and not plan.spec.node_pools:
         yield _no_pool()
-    for place, ask in enumerate(gpu.asks(plan)):
-        # What surprises is reported of the first pool; what cannot be is reported of each.
+    for index, ask in enumerate(gpu.asks(plan)):
+        # Warnings are reported for the first pool only, errors for each pool.
         for problem in gpu.check(ask, plan.spec.compute):
-            if place == 0 or problem.severity == ERROR:
+            if index == 0 or problem.severity == ERROR:
                 yield problem
 
 
@@ -121,8 +121,8 @@ def _no_pool() -> Problem:
     return Problem(
         "GPU007",
         ("spec", "compute"),
-        "the spec asks for a GPU, and the profile has no node pool",
-        "describe the GPU nodes in nodePools of the profile",
+        "the spec requests a GPU, but the cluster profile has no node pools",
+        "add the GPU nodes to nodePools in the profile",
     )
 
 
@@ -131,13 +131,13 @@ def _gpu_decision(pool: NodePool) -> Decision:
     return Decision(
         "GPU backend",
         backend.title,
-        f"node pool {pool.name} shares its GPUs so; memory {backend.memory}; compute {backend.compute}",
+        f"node pool {pool.name} has backend {backend.name}; memory: {backend.memory}; compute: {backend.compute}",
         ("spec.compute", "spec.nodePools", "profile.nodePools"),
     )
 
 
 def patches(plan: Plan) -> Iterator[PodPatch]:
-    """Yield every feature's part of the pod."""
+    """Yield the pod patch of each feature."""
     cluster = plan.cluster
     yield container.resources(plan)
     yield container.environment(plan)
@@ -153,72 +153,72 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
         yield gpu.BACKENDS[ask.pool.backend].patch(ask)
         if cluster.pods.runtime_class is not None:
             yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
-    of_model = kserve.storage_patch(plan)
-    if of_model is not None:
-        yield of_model
+    model_storage = kserve.storage_patch(plan)
+    if model_storage is not None:
+        yield model_storage
 
 
 def _from_image(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem where the flag is off that KServe needs to bring a model from an image into a revision."""
+    """Yield a problem if the feature flag is off that a revision with a model from an image needs."""
     model = plan.spec.model
     scheme = (model.uri or "").partition("://")[0] if model is not None else ""
     if scheme not in FROM_IMAGE:
         return
-    what, flag, values = FROM_IMAGE[scheme]
+    effect, flag, values = FROM_IMAGE[scheme]
     if plan.cluster.knative.features.get(flag) not in values:
         yield Problem(
             "FLG001",
             ("spec", "model", "uri"),
-            f"a model from an image {what}, which Knative refuses here: {flag} is off",
+            f"a model from an image {effect}, which Knative refuses in this cluster: {flag} is off in config-features",
             f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
         )
 
 
 def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     """Return every object of the workload."""
-    made = [_placed(item, plan) for item in pod.objects]
+    objects = [_placed(obj, plan) for obj in pod.objects]
     if plan.serving == "knative":
-        made.append(knative.make_service(plan, pod, canonical))
-        made.extend(knative.make_domain_mappings(plan, plan.name))
-        return made
-    made.append(kserve.make_service(plan, pod, canonical))
+        objects.append(knative.make_service(plan, pod, canonical))
+        objects.extend(knative.make_domain_mappings(plan, plan.name))
+        return objects
+    objects.append(kserve.make_service(plan, pod, canonical))
     if plan.serving == "kserve":
-        made.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
+        objects.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
     elif plan.scaling.scaler in OWN_SCALERS:
-        made.append(_placed(OWN_SCALERS[plan.scaling.scaler](plan), plan))
-    return made
+        objects.append(_placed(OWN_SCALERS[plan.scaling.scaler](plan), plan))
+    return objects
 
 
 def _too_long(objects: list[Object]) -> Iterator[Problem]:
-    """Yield a problem for an object whose annotations are longer than the API server takes, the spec among them."""
-    for item in objects:
-        annotations = item["metadata"].get("annotations") or {}
+    """Yield a problem for each object whose annotations, which include the spec, are too large for the API server."""
+    for obj in objects:
+        annotations = obj["metadata"].get("annotations") or {}
         size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
-        if size > MOST_ANNOTATIONS:
+        if size > MAX_ANNOTATION_BYTES:
             yield Problem(
                 "SPEC007",
                 ("spec",),
-                f"{item['kind']} {item['metadata']['name']} would have annotations of {size} bytes, the spec among them; "
-                f"Kubernetes takes {MOST_ANNOTATIONS}",
-                "put long values into a ConfigMap, and refer to it",
+                f"the annotations of {obj['kind']} {obj['metadata']['name']}, which include the spec, have {size} bytes; "
+                f"Kubernetes allows at most {MAX_ANNOTATION_BYTES}",
+                "move long values to a ConfigMap and refer to it",
             )
 
 
-def _placed(item: Object, plan: Plan) -> Object:
-    """Return an object of a feature in the workload's namespace, with the recommended labels."""
-    if item["kind"] in CLUSTER_SCOPED:
-        return item
-    given = item["metadata"]
+def _placed(obj: Object, plan: Plan) -> Object:
+    """Return a feature's object in the workload's namespace, with the recommended labels."""
+    if obj["kind"] in CLUSTER_SCOPED:
+        return obj
+    written = obj["metadata"]
     metadata = {
-        "name": given["name"],
-        "namespace": given.get("namespace", plan.namespace),
-        "labels": given.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
+        "name": written["name"],
+        "namespace": written.get("namespace", plan.namespace),
+        "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
     }
-    return {**item, "metadata": metadata}
+    return {**obj, "metadata": metadata}
 
 
 def _may_patch(patch: dict[str, Any]) -> bool:
-    """Whether a patch leaves the object the one it is."""
+    """Return whether a patch leaves the object's identity unchanged: API version, kind, name, namespace."""
     metadata = patch.get("metadata", {})
     return (
         isinstance(metadata, dict)
@@ -228,42 +228,43 @@ def _may_patch(patch: dict[str, Any]) -> bool:
 
 
 def _patched(inference: Inference, objects: list[Object], problems: list[Problem]) -> list[Object]:
-    """Return the objects with the user's merge patches laid over them; a patch without an object is an error."""
-    for index, item in enumerate(inference.spec.patches):
-        where = ("spec", "patches", index)
-        hit = [
-            place
-            for place, obj in enumerate(objects)
-            if obj["kind"] == item.kind and item.name in {None, obj["metadata"]["name"]}
+    """Return the objects with the spec's merge patches applied. A patch that matches no object is an error."""
+    for index, patch in enumerate(inference.spec.patches):
+        path = ("spec", "patches", index)
+        matches = [
+            position
+            for position, obj in enumerate(objects)
+            if obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
         ]
-        if not hit:
+        if not matches:
             problems.append(
                 Problem(
                     "PAT002",
-                    where,
-                    f"no object {item.kind}{' ' + item.name if item.name else ''} is made here",
-                    f"use one of {', '.join(sorted({obj['kind'] for obj in objects}))}",
+                    path,
+                    f"{patch.kind}{' ' + patch.name if patch.name else ''} not found among the rendered objects",
+                    "patch one of "
+                    + ", ".join(sorted({f"{obj['kind']} {obj['metadata']['name']}" for obj in objects})),
                 )
             )
             continue
-        if not _may_patch(item.patch):
+        if not _may_patch(patch.patch):
             problems.append(
                 Problem(
                     "PAT002",
-                    (*where, "patch"),
-                    "a patch cannot turn an object into another one (kind, name, namespace)",
-                    "change the spec's own fields instead",
+                    (*path, "patch"),
+                    "a patch cannot change an object's apiVersion, kind, name or namespace",
+                    "remove these from the patch, and set metadata.name, metadata.namespace or serving in the spec instead",
                 )
             )
             continue
-        for place in hit:
-            objects[place] = merge_patch(objects[place], item.patch)
+        for position in matches:
+            objects[position] = merge_patch(objects[position], patch.patch)
         problems.append(
             warning(
                 "PAT001",
-                where,
-                f"{item.kind} is patched by hand: Ebbtide neither checks nor explains what a patch sets",
-                "use the spec's own fields where there are any",
+                path,
+                f"{patch.kind} is patched manually: Ebbtide neither checks nor explains what a patch sets",
+                "use a field of the spec instead where one exists",
             )
         )
     return objects

@@ -1,5 +1,6 @@
-"""The web page: server-made HTML that works without a script, and a little JavaScript that keeps it up to date.
+"""Web pages: HTML rendered on the server that works without JavaScript, plus a few scripts that update open pages.
 
-Pages are tables of ``frame.Page`` in one module each, templates are ``page_*.html`` (whole) and ``comp_*.html`` (a part
-that is also fetched alone). Nothing comes from outside, and nothing is built: what stands in ``static`` is what is served.
+Each module lists its pages in ``routes.PAGES``. Templates are ``page_*.html`` (whole pages) and ``comp_*.html`` (parts
+that htmx also requests separately). Pages load nothing from other hosts, and there is no build step: files in ``static``
+are served unchanged.
 """

@@ -1,7 +1,7 @@
-"""What can be done to a workload: scale, roll back, suspend, resume, delete. Each is shown before it is done.
+"""Actions on a workload: scale, roll back, suspend, resume, delete. A dialog explains each one before it runs.
 
-What cannot be done is offered too, with the reason: a server that only reads, a right that is missing, a kind that has
-no such thing. The cluster itself decides in the end; these checks only spare the way.
+Unavailable actions are offered too, with the reason: a read-only server, a missing permission, or an unsupported kind of
+object. The API server has the final say; these checks only avoid requests that it would reject.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import removal
-from ebbtide.web.errors import PageError
+from ebbtide.web.errors import PageError, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One action, and why it cannot be done; nothing where it can."""
+    """One action, and the reason why it is unavailable; empty if it is available."""
 
     name: str
     label: str
@@ -38,9 +38,9 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action: its words, the verb and kind that it needs, what stands against it, and what it does.
+    """One action: its label, the verb and kind that need permission, its preconditions, and its effect.
 
-    ``show`` gives what its dialog says; ``do`` does it.
+    ``show`` returns the context of its dialog; ``do`` performs it.
     """
 
     label: str
@@ -52,7 +52,7 @@ class Action:
 
 
 FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": "target"}
-#: Nine digits are more than anybody means.
+#: Nine digits, more than any replica count or target needs.
 WHOLE: Final = re.compile(r"[0-9]{1,9}")
 FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
@@ -70,7 +70,7 @@ def _no_stop(live: Live) -> str:
 
 
 def offers(visit: Visit, live: Live) -> list[Offer]:
-    """Return what can be done to a workload, with what stands against each."""
+    """Return the actions for a workload, each with the reason if it is unavailable."""
     stopped = at(live.top, "metadata", "annotations", keys.STOP) == "true"
     hidden = "suspend" if stopped else "resume"
     return [
@@ -79,14 +79,14 @@ def offers(visit: Visit, live: Live) -> list[Offer]:
 
 
 def against(visit: Visit, live: Live, action: Action) -> str:
-    """Return why an action cannot be done, or nothing."""
+    """Return why an action is unavailable, or an empty string."""
     if visit.backend.read_only:
         return "this server is read-only"
     if "deletionTimestamp" in live.top["metadata"]:
-        return f"{live.name} is being removed already"
+        return f"{live.name} is already being deleted"
     kind = action.kind(live)
-    if not visit.backend.allowed(visit.who, action.verb, kind, live.namespace):
-        return f"your account may not {action.verb} {kind.plural} in {live.namespace}"
+    if not visit.backend.allowed(visit.user, action.verb, kind, live.namespace):
+        return f"your account is not allowed to {action.verb} {kind.plural} in {live.namespace}"
     return action.why_not(live)
 
 
@@ -103,60 +103,62 @@ def _scale_form(_visit: Visit, live: Live) -> dict[str, Any]:
 
 
 def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, float]:
-    """Return the fields of the scale that a form changes.
+    """Return the scale fields that a form changes.
 
     Raises:
-        PageError: a field holds no number.
+        PageError: a field is not a valid number.
 
     """
-    found: dict[str, float] = {}
+    changes: dict[str, float] = {}
     for field, name in FIELDS.items():
         text = form.get(name, "").strip()
         if not text or text == current[name]:
             continue
         pattern = FRACTION if name == "target" else WHOLE
         if pattern.fullmatch(text) is None:
-            raise PageError(422, f"{name} is no number", f"“{text[:40]}” is no number for {field}.")
-        found[field] = float(text)
-    return found
+            valid = "a number" if name == "target" else "a whole number"
+            message = f"Invalid {field} “{text[:40]}”: must be {valid} of at most nine digits."
+            raise PageError(422, f"Invalid {field}", message)
+        changes[field] = float(text)
+    return changes
 
 
 def _scale(visit: Visit, live: Live) -> None:
     if visit.form.get("reset"):
-        visit.backend.scale(visit.who, *_ref(live))
+        visit.backend.scale(visit.user, *_ref(live))
         return
     values = given(visit.form, _scale_form(visit, live)["current"])
     if not values:
-        raise PageError(422, "Nothing to change", "The numbers are those that hold already.")
-    visit.backend.scale(visit.who, *_ref(live), values)
+        raise PageError(422, "Nothing to change", "These values are already set.")
+    visit.backend.scale(visit.user, *_ref(live), values)
 
 
-# The others.
+# The other actions.
 
 
 def _rollback_form(visit: Visit, live: Live) -> dict[str, Any]:
-    wanted = visit.query("to") or visit.form.get("to", "") or None
-    why = revisions.no_rollback(live, wanted)
+    revision = visit.query("to") or visit.form.get("to", "") or None
+    why = revisions.no_rollback(live, revision)
     return {
-        "target": "" if why else revisions.rollback_target(live, wanted),
+        "target": "" if why else revisions.rollback_target(live, revision),
         "serving": revisions.serving(live),
         "why": why,
     }
 
 
 def _delete_form(visit: Visit, live: Live) -> dict[str, Any]:
-    planned = removal(visit.backend.as_caller(visit.who), live.name, live.namespace, data=False)
-    return {"items": [_named(item) for item in planned.items], "kept": [_named(item) for item in planned.kept]}
+    planned = removal(visit.backend.as_caller(visit.user), live.name, live.namespace, data=False)
+    return {"items": [_named(obj) for obj in planned.items], "claims": [_named(obj) for obj in planned.kept]}
 
 
-def _named(item: dict[str, Any]) -> str:
-    return f"{item['kind']} {item['metadata']['name']}"
+def _named(obj: dict[str, Any]) -> str:
+    return f"{obj['kind']} {obj['metadata']['name']}"
 
 
 def _delete(visit: Visit, live: Live) -> None:
     if visit.form.get("typed", "").strip() != live.name:
-        raise PageError(422, "The name does not fit", f"Write {live.name} to delete it.")
-    visit.backend.delete(visit.who, *_ref(live), data=bool(visit.form.get("data")))
+        raise PageError(422, "The name does not match", f"Type {live.name} to confirm.")
+    visit.backend.delete(visit.user, *_ref(live), data=bool(visit.form.get("data")))
 
 
 ACTIONS: Final[dict[str, Action]] = {
@@ -169,7 +171,7 @@ ACTIONS: Final[dict[str, Action]] = {
         _top,
         lambda live: revisions.no_rollback(live, None),
         _rollback_form,
-        lambda visit, live: visit.backend.rollback(visit.who, *_ref(live), visit.form.get("to") or None),
+        lambda visit, live: visit.backend.rollback(visit.user, *_ref(live), visit.form.get("to") or None),
     ),
     "suspend": Action(
         "Suspend",
@@ -177,7 +179,7 @@ ACTIONS: Final[dict[str, Action]] = {
         _top,
         _no_stop,
         lambda *_: {},
-        lambda visit, live: visit.backend.suspend(visit.who, *_ref(live)),
+        lambda visit, live: visit.backend.suspend(visit.user, *_ref(live)),
     ),
     "resume": Action(
         "Resume",
@@ -185,45 +187,49 @@ ACTIONS: Final[dict[str, Action]] = {
         _top,
         _no_stop,
         lambda *_: {},
-        lambda visit, live: visit.backend.resume(visit.who, *_ref(live)),
+        lambda visit, live: visit.backend.resume(visit.user, *_ref(live)),
     ),
     "delete": Action("Delete", "delete", _top, lambda _live: "", _delete_form, _delete),
 }
 
 
 def _asked(visit: Visit) -> tuple[str, Action, Live]:
-    name = visit.at("action")
+    name = visit.path_parameter("action")
     action = ACTIONS.get(name)
     if action is None:
-        raise PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
-    return name, action, visit.backend.workload(visit.who, visit.at("namespace"), visit.at("name")).value
+        raise PageError(404, "Page not found", "Check the address for typing errors.")
+    return (
+        name,
+        action,
+        visit.backend.workload(visit.user, visit.path_parameter("namespace"), visit.path_parameter("name")).value,
+    )
 
 
 def ask(visit: Visit) -> Response:
-    """Show what an action would do."""
+    """Show the dialog of an action."""
     name, action, live = _asked(visit)
     return _shown(visit, name, action, live)
 
 
-def _shown(visit: Visit, name: str, action: Action, live: Live, told: str = "", status: int = 200) -> Response:
+def _shown(visit: Visit, name: str, action: Action, live: Live, message: str = "", status: int = 200) -> Response:
     why = against(visit, live, action)
-    named = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
-    return visit.page(
-        "comp_action.html" if visit.partly else "page_action.html",
+    context = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
+    return visit.render(
+        "comp_action.html" if visit.is_partial else "page_action.html",
         status,
         page="workloads",
         action=name,
         label=action.label,
         live=live,
-        why_not=why or named.pop("why", ""),
-        told=told,
-        given=visit.form,
-        **{key: value for key, value in named.items() if key != "why"},
+        why_not=why or context.pop("why", ""),
+        message=message,
+        values=visit.form,
+        **{key: value for key, value in context.items() if key != "why"},
     )
 
 
 def do(visit: Visit) -> Response:
-    """Do an action; what stands against it is said in its dialog."""
+    """Perform an action; on an error, show the dialog again with the reason."""
     name, action, live = _asked(visit)
     if why := against(visit, live, action):
         return _shown(visit, name, action, live, why, 422)
@@ -232,34 +238,32 @@ def do(visit: Visit) -> Response:
     try:
         action.do(visit, live)
     except Exception as error:
-        from ebbtide.web.errors import told  # noqa: PLC0415 - it needs the frame's own error
-
         page = told(error)
         if page.status in {401, 500}:
             raise
         return _shown(visit, name, action, live, page.text, 422)
     if name == "delete":
-        return visit.go("/workloads?told=deleted")
-    done = "reset" if name == "scale" and visit.form.get("reset") else name
-    return visit.go(f"{visit.request.url.path.rpartition('/do/')[0]}?told={done}")
+        return visit.redirect("/workloads?told=deleted")
+    outcome = "reset" if name == "scale" and visit.form.get("reset") else name
+    return visit.redirect(f"{visit.request.url.path.rpartition('/do/')[0]}?told={outcome}")
 
 
 def _review(visit: Visit, action: Action, live: Live) -> Response:
-    """Show what a scale would change before it is set."""
+    """Show the changes of a scale before they are applied."""
     form = _scale_form(visit, live)
     try:
         values = given(visit.form, form["current"])
     except PageError as error:
         return _shown(visit, "scale", action, live, error.text, 422)
-    told = revisions.no_scale(live, values) if values else "These numbers hold already."
-    if told:
-        return _shown(visit, "scale", action, live, told, 422)
+    message = revisions.no_scale(live, values) if values else "These values are already set."
+    if message:
+        return _shown(visit, "scale", action, live, message, 422)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
-    return visit.page(
-        "comp_review.html" if visit.partly else "page_review.html",
+    return visit.render(
+        "comp_review.html" if visit.is_partial else "page_review.html",
         page="workloads",
         live=live,
         changes=changes,
-        given={FIELDS[field]: f"{value:g}" for field, value in values.items()},
+        values={FIELDS[field]: f"{value:g}" for field, value in values.items()},
         revisions=form["revisions"],
     )

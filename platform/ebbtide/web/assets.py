@@ -1,4 +1,4 @@
-"""What the page loads: our own styles and scripts, and the two libraries that ``make assets`` brings."""
+"""Static assets: Ebbtide's styles and scripts, and the two libraries that ``make assets`` downloads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 STATIC: Final = Path(__file__).parent / "static"
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-#: A changed file has a changed address, so that a browser may keep it.
-KEEP: Final = "public, max-age=31536000, immutable"
+#: The URL of an asset contains its content hash, so browsers may cache it indefinitely.
+CACHE_FOREVER: Final = "public, max-age=31536000, immutable"
 
 
 def asset(name: str) -> str:
-    """Return the address of a file under ``static``, with its content's hash."""
+    """Return the URL of a file under ``static``, with its content hash as the query."""
     return f"/static/{name}?{_hash(name)}"
 
 
@@ -32,16 +32,21 @@ def _hash(name: str) -> str:
 
 @cache
 def files() -> dict[str, Path]:
-    """Return what may be served by its name; nothing else can be named."""
-    # A folder that is a link, as vendor may be, is not walked into.
-    found = (*STATIC.rglob("*"), *(STATIC / "vendor").glob("*"))
-    return {path.relative_to(STATIC).as_posix(): path for path in found if path.is_file() and path.suffix in TYPES}
+    """Return the files that may be served, by name relative to ``static``."""
+    # rglob does not descend into symbolic links, and ``vendor`` may be one.
+    paths = (*STATIC.rglob("*"), *(STATIC / "vendor").glob("*"))
+    return {path.relative_to(STATIC).as_posix(): path for path in paths if path.is_file() and path.suffix in TYPES}
 
 
 def serve(name: str, version: str) -> Response:
-    """Return a file; ``version`` is the content's hash that the browser asks for."""
+    """Return the response for a file; ``version`` is the content hash from the URL.
+
+    Raises:
+        HTTPException: the file does not exist or may not be served (404).
+
+    """
     path = files().get(name)
     if path is None:
         raise HTTPException(404)
-    cache_control = KEEP if version == _hash(name) else "no-cache"
+    cache_control = CACHE_FOREVER if version == _hash(name) else "no-cache"
     return FileResponse(path, media_type=TYPES[path.suffix], headers={"Cache-Control": cache_control})

@@ -1,4 +1,4 @@
-"""Charts as data: what the browser draws, and a drawing that is seen without a script."""
+"""Charts as data for the browser, with an SVG drawing for readers without JavaScript."""
 
 from __future__ import annotations
 
@@ -8,83 +8,85 @@ from typing import Final
 from ebbtide.base.bodies import body
 from ebbtide.web import words
 
-#: The drawing's size in its own units; it is stretched to the figure's.
+#: The size of the SVG drawing in its own units; it is stretched to the size of the figure.
 WIDTH: Final = 600
 HEIGHT: Final = 160
 
 
 @body()
 class Curve:
-    """One series of a chart; ``None`` is a gap. Colours are those of ``app.css``, 0 to 5."""
+    """One series of a chart; ``None`` is a gap. ``colour`` is the index of a color in ``app.css``, 0 to 5."""  # prose: the field's name
 
     label: str
     values: Sequence[float | None]
     colour: int = 0
     dashed: bool = False
-    #: Values hold until the next one: replicas, targets.
+    #: Each value holds until the next one, as for replicas and targets.
     stepped: bool = False
     fill: bool = False
-    #: A promise or a bound, drawn thin.
+    #: A thin line for an SLO or another bound.
     bound: bool = False
 
 
 @body("time unit moments whole series=curves")
 class Chart:
-    """One chart: moments in seconds and the curves over them, all of one unit (``s`` is shown as ms or s)."""
+    """One chart: times in seconds and the curves over them, all in one unit (``s`` is displayed as ms or s)."""
 
     title: str
     unit: str
     time: Sequence[float]
     curves: Sequence[Curve]
-    #: Whether the moments are times of day; else seconds since a start.
+    #: True if the times are Unix times, False if they are seconds since a start.
     moments: bool = True
-    #: Whether values are counted, so that no scale between whole numbers makes sense.
+    #: True if the values are whole numbers, so that the scale has no fractions.
     whole: bool = False
 
     @property
-    def known(self) -> bool:
-        """Whether there is anything to draw."""
+    def has_values(self) -> bool:
+        """True if there is anything to draw."""
         return any(value is not None for curve in self.curves for value in curve.values)
 
     @property
-    def top(self) -> float:
-        """The highest value, and never 0."""
+    def highest(self) -> float:
+        """The highest value, or 1 if there is none above 0."""
         return max((value for curve in self.curves for value in curve.values if value is not None), default=0.0) or 1.0
 
     @property
     def summary(self) -> str:
-        """The chart in words, for who does not see it."""
-        told = []
+        """A text alternative for screen readers."""
+        parts = []
         for curve in self.curves:
-            known = [value for value in curve.values if value is not None]
-            if known:
-                last, most = self.value(known[-1]), self.value(max(known))
-                told.append(f"{curve.label}: {last} last, {most} at most")
-        return f"{self.title} over time. {'; '.join(told) or 'No values'}."
+            values = [value for value in curve.values if value is not None]
+            if values:
+                last, maximum = self.format_value(values[-1]), self.format_value(max(values))
+                parts.append(f"{curve.label}: latest {last}, maximum {maximum}")
+        return f"{self.title} over time. {'; '.join(parts) or 'No values'}."
 
-    def value(self, value: float) -> str:
+    def format_value(self, value: float) -> str:
         """Return a value with its unit."""
         return words.duration(value) if self.unit == "s" else f"{words.number(value)} {self.unit}".rstrip()
 
-    def last(self, curve: Curve) -> str:
-        """Return a curve's newest value with its unit."""
-        known = [value for value in curve.values if value is not None]
-        return self.value(known[-1]) if known else words.NONE
+    def latest(self, curve: Curve) -> str:
+        """Return a curve's latest value with its unit."""
+        values = [value for value in curve.values if value is not None]
+        return self.format_value(values[-1]) if values else words.NONE
 
-    def path(self, curve: Curve) -> str:
-        """Return a curve as the path of an SVG."""
+    def svg_path(self, curve: Curve) -> str:
+        """Return a curve as an SVG path."""
         if not self.time:
             return ""
         start, length = self.time[0], (self.time[-1] - self.time[0]) or 1.0
         parts: list[str] = []
-        drawn = False
+        connected = False
         for moment, value in zip(self.time, curve.values, strict=True):
             if value is None:
-                drawn = False
+                connected = False
                 continue
-            x, y = (moment - start) / length * WIDTH, HEIGHT - value / (self.top * 1.08) * HEIGHT
+            x, y = (moment - start) / length * WIDTH, HEIGHT - value / (self.highest * 1.08) * HEIGHT
             parts.append(
-                f"{'L' if drawn else 'M'}{x:.1f} {y:.1f}" if not (drawn and curve.stepped) else f"H{x:.1f}V{y:.1f}"
+                f"{'L' if connected else 'M'}{x:.1f} {y:.1f}"
+                if not (connected and curve.stepped)
+                else f"H{x:.1f}V{y:.1f}"
             )
-            drawn = True
+            connected = True
         return "".join(parts)

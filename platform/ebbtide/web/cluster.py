@@ -1,4 +1,4 @@
-"""The page of the cluster: its nodes, and who sits on which part of which GPU."""
+"""The cluster page: the nodes, and the workloads on each part of each GPU."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from ebbtide.api.answers import NodeRow, ShareRow
     from ebbtide.web.frame import Visit
 
-#: How many lines between whole devices or slices are drawn at most.
-MARKS: Final = 64
+#: The maximum number of lines that separate devices or slices in a picture.
+MAX_MARKS: Final = 64
 COLOURS: Final = 5
 SEVERITIES: Final = ("error", "warning")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a picture: who holds it, how much, where it starts and how wide it is, in percent of the whole."""
+    """One section of a picture: its holder and amount, and its start and width in percent of the whole."""
 
     label: str
     namespace: str
@@ -34,29 +34,29 @@ class Part:
     amount: float
     start: float
     width: float
-    #: One workload has one colour on the whole page; None is free.
+    #: The workload's color, the same on the whole page; None is free.
     colour: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a node has of one GPU resource: the parts of it side by side, the free rest last."""
+    """One GPU resource of a node: its sections side by side, the free rest last."""
 
     resource: str
     label: str
     total: float
     used: float
     parts: tuple[Part, ...]
-    #: Each holder once, with all that it holds.
+    #: Each holder once, with its total amount.
     holders: tuple[Part, ...]
-    #: Where one device or slice ends and the next begins, in percent.
+    #: The boundaries between devices or slices, in percent.
     marks: tuple[float, ...]
 
     @property
     def summary(self) -> str:
-        held = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
+        holders = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
         free = max(0.0, self.total - self.used)
-        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} held{f' by {held}' if held else ''}, {words.number(free)} free"
+        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} allocated{f' ({holders})' if holders else ''}, {words.number(free)} free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,43 +76,43 @@ def resource_label(resource: str) -> str:
 
 
 def colours(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
-    """Return a colour for each workload that holds something, the same on every node."""
+    """Return a color for each workload that holds GPUs, the same on every node."""
     holders = sorted({(share.namespace, share.name) for row in rows for share in row.holders})
     return {holder: index % COLOURS for index, holder in enumerate(holders)}
 
 
 def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
-    """Return a picture for each GPU resource of a node; KAI's fractions are parts of its whole GPUs."""
-    totals = {
+    """Return a picture for each GPU resource of a node; KAI's fractions are parts of whole GPUs."""
+    capacities = {
         resource: (nano(amount) or 0) / NANO for resource, amount in row.allocatable.items() if gpu.is_gpu(resource)
     }
-    made = []
-    for resource, total in totals.items():
+    drawings = []
+    for resource, total in capacities.items():
         if not total:
             continue
         names = {resource, keys.KAI_FRACTION} if resource == keys.GPU else {resource}
-        held = sorted(
+        shares = sorted(
             (share for share in row.holders if share.resource in names),
             key=lambda share: (share.namespace, share.name, share.pod),
         )
-        made.append(picture(resource, total, held, colour))
-    return made
+        drawings.append(picture(resource, total, shares, colour))
+    return drawings
 
 
-def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tuple[str, str], int]) -> Picture:
-    """Return a picture of one resource: who holds it side by side, then what is free."""
-    used = sum(share.amount for share in held)
+def picture(resource: str, total: float, shares: list[ShareRow], colour: dict[tuple[str, str], int]) -> Picture:
+    """Return the picture of one resource: its holders side by side, then the free rest."""
+    used = sum(share.amount for share in shares)
     whole = max(total, used)
     parts, at = [], 0.0
-    for share in held:
+    for share in shares:
         width = share.amount / whole * 100
-        name = share.name or "somebody in a namespace that you may not see"
+        name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
         parts.append(Part(name, *holder, share.pod, share.amount, at, width, colour[holder]))
         at += width
     if total > used:
         parts.append(Part("free", "", "", "", total - used, at, 100 - at, None))
-    marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MARKS else ()
+    marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MAX_MARKS else ()
     holders: dict[tuple[str, str], Part] = {}
     for part in parts:
         if part.colour is not None:
@@ -124,7 +124,7 @@ def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tupl
 
 def cluster(visit: Visit) -> Response:
     try:
-        read = visit.backend.nodes(visit.who)
+        read = visit.backend.nodes(visit.user)
         rows, age, hidden = read.value, read.age, ""
     except ForbiddenError as error:
         rows, age, hidden = [], visit.backend.age(), str(error)
@@ -138,15 +138,15 @@ def cluster(visit: Visit) -> Response:
         )
         for row in rows
     ]
-    return visit.page(
-        "comp_cluster.html" if visit.partly else "page_cluster.html",
+    return visit.render(
+        "comp_cluster.html" if visit.is_partial else "page_cluster.html",
         page="cluster",
         nodes=cards,
         with_gpus=[card for card in cards if card.pictures],
         without=[card for card in cards if not card.pictures],
         totals=totals(cards),
-        # A training holds GPUs too, and has no page.
-        workloads={(row.namespace, row.name) for row in visit.backend.workloads(visit.who).value},
+        # A training workload can hold GPUs too, but has no page to link to.
+        workloads={(row.namespace, row.name) for row in visit.backend.workloads(visit.user).value},
         hidden=hidden,
         age=age,
         now=visit.backend.clock.now(),
@@ -154,23 +154,26 @@ def cluster(visit: Visit) -> Response:
 
 
 def doctor(visit: Visit) -> Response:
-    """Examine the cluster; what is worst goes first."""
+    """Show the findings of the cluster check, errors first."""
     trouble = ""
     try:
-        found = [*visit.backend.doctor(visit.who)]
+        findings = [*visit.backend.doctor(visit.user)]
     except ClusterError as error:
-        found, trouble = [], str(error)
-    found.sort(key=lambda item: SEVERITIES.index(item.severity))
-    return visit.page(
-        "comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=found, trouble=trouble
+        findings, trouble = [], str(error)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return visit.render(
+        "comp_doctor.html" if visit.is_partial else "page_doctor.html",
+        page="cluster",
+        findings=findings,
+        trouble=trouble,
     )
 
 
 def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
-    """Return each GPU resource with what is held and what there is of it on all nodes."""
-    found: dict[str, tuple[float, float]] = {}
+    """Return each GPU resource with its allocated and total amount on all nodes."""
+    amounts: dict[str, tuple[float, float]] = {}
     for node in nodes:
-        for item in node.pictures:
-            used, total = found.get(item.label, (0.0, 0.0))
-            found[item.label] = used + item.used, total + item.total
-    return [(label, used, total) for label, (used, total) in found.items()]
+        for drawing in node.pictures:
+            used, total = amounts.get(drawing.label, (0.0, 0.0))
+            amounts[drawing.label] = used + drawing.used, total + drawing.total
+    return [(label, used, total) for label, (used, total) in amounts.items()]

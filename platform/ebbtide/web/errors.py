@@ -1,4 +1,4 @@
-"""What a visitor is told of an error: its kind as a title, the message that was written for a person, what to do."""
+"""Error pages: a title for the kind of error, a message, and the next step."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.slo.source import SourceError
 
-NOBODY: Final = "The cluster takes no such token, or takes it no more."
-#: The first that fits; subclasses go before what they are made from.
+UNAUTHORIZED: Final = "Invalid or expired token."
+#: The first match applies, so subclasses come before their base classes.
 TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (UnauthorizedError, 401, "Not signed in"),
-    (NothingReadError, 503, "The cluster is being read"),
+    (NothingReadError, 503, "Cluster data is not loaded yet"),
     (ReadOnlyError, 403, "This server is read-only"),
-    (MissingError, 404, "Not here"),
-    (ForbiddenError, 403, "Not allowed"),
-    (ConflictError, 409, "Somebody else owns this"),
-    (RefusedError, 422, "The cluster refused it"),
+    (MissingError, 404, "Not found"),
+    (ForbiddenError, 403, "Forbidden"),
+    (ConflictError, 409, "Field ownership conflict"),
+    (RefusedError, 422, "The cluster rejected the request"),
     (BusyError, 503, "The cluster is busy"),
-    (UnreachableError, 503, "The cluster does not answer"),
-    (ClusterError, 502, "The cluster said no"),
-    (SourceError, 502, "The measurements cannot be had"),
+    (UnreachableError, 503, "The cluster is unreachable"),
+    (ClusterError, 502, "The cluster request failed"),
+    (SourceError, 502, "Metrics are unavailable"),
 )
 
 
 class PageError(Exception):
-    """What a visitor is told instead of a page: a status, a title, and what can be done."""
+    """An error page: an HTTP status, a title, and a text with the next step."""
 
     def __init__(self, status: int, title: str, text: str) -> None:
         super().__init__(text)
@@ -48,17 +48,21 @@ class PageError(Exception):
 
 
 def told(error: Exception) -> PageError:
-    """Return an error as a visitor is told it; of one that nobody foresaw only that it happened."""
+    """Return the error page for an exception; an unexpected one shows no details."""
     if isinstance(error, PageError):
         return error
     for kind, status, title in TITLES:
         if isinstance(error, kind):
-            return PageError(status, title, str(error) or NOBODY)
+            return PageError(status, title, str(error) or UNAUTHORIZED)
     if isinstance(error, (HTTPException, MultiPartException)):
         status = error.status_code if isinstance(error, HTTPException) else 400
-        if status == 404:  # noqa: PLR2004 - HTTP's own number
-            return PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
-        return PageError(status, "This cannot be answered", "The request is not one that this page sends.")
+        if status == 404:  # noqa: PLR2004 - an HTTP status
+            return PageError(404, "Page not found", "Check the address for typing errors.")
+        return PageError(
+            status, "Invalid request", "The server does not accept this request. Reload the page and try again."
+        )
     return PageError(
-        500, "A defect in Ebbtide", "The server's log has the details. Nothing was half-done by this page; try again."
+        500,
+        "Internal error",
+        "Nothing was partially applied. Try again; if the error persists, see the server log for details.",
     )

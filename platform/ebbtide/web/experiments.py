@@ -1,6 +1,6 @@
-"""What the simulation page asks a worker for: a report as the page shows it, and a search that tells how far it is.
+"""Worker functions of the simulation page: a simulation report, and a search that reports its progress.
 
-Runs in a worker (``api/workers.py``), so what goes in and comes out is plain data.
+They run in a worker process (``api/workers.py``), so arguments and results are plain data.
 """
 
 from __future__ import annotations
@@ -19,61 +19,72 @@ if TYPE_CHECKING:
     from ebbtide.api.simulation import Asked
     from ebbtide.simulate.tune import Found
 
-#: Requests of a simulation that answers while a slider moves.
-LIVE: Final = 400_000
-#: Points of a curve.
+#: The maximum number of requests in a simulation that follows a slider.
+MAX_REQUESTS: Final = 400_000
+#: Points per curve.
 POINTS: Final = 400
-#: Seconds between two tellings of how far a search is.
-TELL: Final = 0.25
+#: Seconds between two progress reports of a search.
+PROGRESS_SECONDS: Final = 0.25
 
 
-def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
-    """Return settings side by side: what is tried, the spec as it is, Knative's defaults. Raises AskedError."""
+def simulated(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Return a comparison of the tried settings, the current spec, and Knative's defaults.
+
+    Raises:
+        AskedError: the question is invalid.
+
+    """
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
+    loaded, _, case, server, notes = case_of(request, profile_of(profile_data), "simulate")
     count = len(case.traffic.times)
-    if count > LIVE:
-        text = f"{count:,} requests are more than the {LIVE:,} that are simulated while you watch"
-        raise AskedError(Problem(load.MANY, ("traffic",), text, "take a shorter time or fewer requests"))
+    if count > MAX_REQUESTS:
+        text = f"the traffic has {count:,} requests; the page simulates at most {MAX_REQUESTS:,}"
+        fix = "use a shorter duration or a lower rate, or run ebbtide simulate"
+        raise AskedError(Problem(load.MANY, ("traffic",), text, fix))
     case = replace(case, fast=True)
     with raise_refusals(loaded):
-        tried = case.setting(asked.settings or {})
+        tried = case.setting(request.settings or {})
         settings = {"these settings": tried}
-        if asked.settings:
-            settings["the spec as it is"] = case.setting({})
+        if request.settings:
+            settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
-        made = make_report(loaded, case, server, notes, settings, {})
-    runs = made.runs
+        comparison = make_report(loaded, case, server, notes, settings, {})
+    runs = comparison.runs
     return {
-        "head": report.head(made).strip(),
+        "head": report.head(comparison).strip(),
         "notes": list(notes),
         "names": [run.name for run in runs],
-        "rows": report.rows(made.runs),
+        "rows": report.rows(comparison.runs),
         "seconds": runs[0].result.seconds,
-        "charts": report.charts(made, POINTS),
+        "charts": report.charts(comparison, POINTS),
         "bounds": [[name, report.part_of_time(share)] for name, share in report.bounds_of(runs[0].result)],
         "runs": [report.measured_json(run.measured) for run in runs],
     }
 
 
-def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
-    """Search, telling how far it is, and return the JSON of ``ebbtide tune``. Raises AskedError."""
-    done, last = 0, 0.0
+def tuned(request: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
+    """Run a search with progress reports, and return the JSON of ``ebbtide tune`` with all tried points.
 
-    def progress(found: Found) -> None:
-        nonlocal done, last
-        done += 1
-        if time.monotonic() - last >= TELL:
+    Raises:
+        AskedError: the question is invalid.
+
+    """
+    evaluations, last = 0, 0.0
+
+    def progress(search: Found) -> None:
+        nonlocal evaluations, last
+        evaluations += 1
+        if time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
-            best = found.best
-            tell({"done": done, "best": None if best is None else best.cost})
+            best = search.best
+            tell({"done": evaluations, "best": None if best is None else best.cost})
 
-    found, told = search_settings(asked, profile_data, "question", "write what is promised: p95=2s", progress)
-    # Every setting that was tried, for the picture.
+    search, result = search_settings(request, profile_data, "question", "set an SLO, for example p95=2s", progress)
+    # All tried settings, for the scatter plot.
     points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}
-        for point in found.found.points
+        for point in search.found.points
     ]
-    return {**told, "points": points}
+    return {**result, "points": points}

@@ -1,7 +1,7 @@
-"""The form's fields: one table, in the order of Run:ai's own form. A new field of the spec is one row here.
+"""The table of form fields, in the order of Run:ai's form. To add a spec field to the form, add a row here.
 
-Help texts and what a field takes are those of the models (``spec/``): the table has what a model does not know, a label,
-an example, where the field stands and when it is of use. Order: runai docs, custom-inference.md (the form).
+Help texts and value types come from the models in ``spec/``. The table adds what a model does not have: a label, an
+example, a position, and a visibility condition. Order: runai docs, custom-inference.md (the form).
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-#: How a value is shown and read. ``zero`` is a box that sets a number of replicas to 0, ``truth`` a choice between true,
-#: false and nothing, ``lines`` a command line, ``exact`` a text whose blanks count.
+#: Rendering and parsing of a value. ``zero`` is a checkbox that sets a replica count to 0, ``truth`` a choice of true, false,
+#: or nothing, ``lines`` a command line, ``exact`` a text with significant whitespace.
 Kind = Literal["text", "exact", "integer", "number", "amount", "choice", "flag", "truth", "zero", "lines", "list"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table. ``path`` is dotted; ``[]`` after a name stands for the rows of a list."""
+    """One row of the table. ``path`` is dotted; ``[]`` after a name marks a list, whose items have this field."""
 
     path: str
     label: str
     group: str
     example: str = ""
     unit: str = ""
-    #: What is to choose from, where the model does not say it: a name in ``CHOICES``.
+    #: A key of ``CHOICES``, where the model does not list the choices.
     choices: str = ""
-    #: When the field is of use: a name in ``CONDITIONS``.
+    #: The visibility condition: a key of ``CONDITIONS``.
     when: str = ""
     kind: Kind | Literal[""] = ""
-    #: A name of its own in the form, where two fields set one path.
+    #: The name in the form, where two fields set the same path.
     name: str = ""
 
 
 PROJECT = "Project and name"
-RUNS = "Image or model"
-MODEL = "Or a model, served by a KServe runtime"
-ENDPOINT = "Endpoint and access"
-COMPUTE = "Compute of one replica"
-REPLICAS = "Replicas"
+RUNS = "Image and serving"
+MODEL = "Model (served by a KServe runtime)"
+ENDPOINT = "Serving endpoint"
+COMPUTE = "Compute resources per replica"
+REPLICAS = "Replica autoscaling"
 ADVANCED = "Advanced autoscaling"
-PRIORITY = "Priority"
-ENVIRONMENT = "Environment and command"
+PRIORITY = "Priority and preemption"
+ENVIRONMENT = "Environment variables and command"
 PROBES = "Probes"
-STORAGE = "Storage"
-SLO = "What is promised"
-LABELS = "Labels, rollout and security"
-#: Groups that are closed until they have something in them.
+STORAGE = "Data and storage"
+SLO = "Service-level objectives (SLO)"
+LABELS = "Labels, rollout, and security"
+#: Groups that are collapsed while they are empty.
 FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, SLO, LABELS)
 AUTO: Final = "spec.autoscaling."
 GPU: Final = "spec.compute."
-#: What the reference says of where a field is from is of no use in a form.
-_OURS: Final = re.compile(r" \(ours[^)]*\)")
+#: The reference marks the fields of Ebbtide; the form does not.
+_OURS: Final = re.compile(r" Ebbtide extension\.")
 ENV: Final = "spec.environmentVariables[]."
 
 # fmt: off
@@ -75,104 +75,104 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("spec.project", "Project", PROJECT, "team-a", choices="projects"),
     Row("metadata.name", "Name", PROJECT, "chat"),
     Row("spec.image", "Image", RUNS, "registry.example.com/team/server:1.4"),
-    Row("spec.imagePullPolicy", "Pull", RUNS),
-    Row("spec.serving", "Served by", RUNS),
-    Row("spec.imagePullSecrets[].name", "Pull secret", RUNS, "registry"),
-    Row("spec.model.format", "Format", MODEL, "sklearn"),
-    Row("spec.model.uri", "Address", MODEL, "s3://models/iris"),
-    Row("spec.model.runtime", "Runtime", MODEL),
-    Row("spec.model.formatVersion", "Format's version", MODEL),
-    Row("spec.model.protocol", "Protocol", MODEL),
-    Row("spec.model.storageSecret", "Secret for the storage", MODEL),
-    Row("spec.servingPort.container", "Port", ENDPOINT, "8080"),
+    Row("spec.imagePullPolicy", "Image pull policy", RUNS),
+    Row("spec.serving", "Serving mode", RUNS),
+    Row("spec.imagePullSecrets[].name", "Secret name", RUNS, "registry"),
+    Row("spec.model.format", "Model format", MODEL, "sklearn"),
+    Row("spec.model.uri", "Model URI", MODEL, "s3://models/iris"),
+    Row("spec.model.runtime", "Serving runtime", MODEL),
+    Row("spec.model.formatVersion", "Format version", MODEL),
+    Row("spec.model.protocol", "Inference protocol", MODEL),
+    Row("spec.model.storageSecret", "Storage secret", MODEL),
+    Row("spec.servingPort.container", "Container port", ENDPOINT, "8080"),
     Row("spec.servingPort.protocol", "Protocol", ENDPOINT),
-    Row("spec.servingPort.authorizationType", "Who may call", ENDPOINT),
-    Row("spec.servingPort.authorizedUsers", "Users", ENDPOINT, "ann, bob", when="users"),
-    Row("spec.servingPort.authorizedGroups", "Groups", ENDPOINT, "research", when="groups"),
-    Row("spec.servingPort.clusterLocalAccessOnly", "Inside the cluster only", ENDPOINT),
+    Row("spec.servingPort.authorizationType", "Access", ENDPOINT),
+    Row("spec.servingPort.authorizedUsers", "Authorized users", ENDPOINT, "ann, bob", when="users"),
+    Row("spec.servingPort.authorizedGroups", "Authorized groups", ENDPOINT, "research", when="groups"),
+    Row("spec.servingPort.clusterLocalAccessOnly", "Cluster-local access only", ENDPOINT),
     Row(GPU + "gpuDevicesRequest", "GPU devices", COMPUTE, "1"),
-    Row(GPU + "gpuRequestType", "A part of each, by", COMPUTE),
-    Row(GPU + "gpuPortionRequest", "Portion of a GPU", COMPUTE, "0.25", when="portion"),
-    Row(GPU + "gpuPortionLimit", "Portion at most", COMPUTE, "0.5", when="portion"),
-    Row(GPU + "gpuMemoryRequest", "GPU memory", COMPUTE, "20Gi", when="memory"),
-    Row(GPU + "gpuMemoryLimit", "GPU memory at most", COMPUTE, "40Gi", when="memory"),
+    Row(GPU + "gpuRequestType", "GPU request type", COMPUTE),
+    Row(GPU + "gpuPortionRequest", "GPU fraction", COMPUTE, "0.25", when="portion"),
+    Row(GPU + "gpuPortionLimit", "GPU fraction limit", COMPUTE, "0.5", when="portion"),
+    Row(GPU + "gpuMemoryRequest", "GPU memory request", COMPUTE, "20Gi", when="memory"),
+    Row(GPU + "gpuMemoryLimit", "GPU memory limit", COMPUTE, "40Gi", when="memory"),
     Row(GPU + "migProfile", "MIG profile", COMPUTE, "1g.10gb", when="mig"),
-    Row(GPU + "cpuCoreRequest", "CPU", COMPUTE, "2", "cores"),
-    Row(GPU + "cpuCoreLimit", "CPU at most", COMPUTE, "", "cores"),
-    Row(GPU + "cpuMemoryRequest", "Memory", COMPUTE, "8Gi"),
-    Row(GPU + "cpuMemoryLimit", "Memory at most", COMPUTE),
-    Row(GPU + "largeShmRequest", "Large /dev/shm", COMPUTE),
+    Row(GPU + "cpuCoreRequest", "CPU request", COMPUTE, "2", "cores"),
+    Row(GPU + "cpuCoreLimit", "CPU limit", COMPUTE, "", "cores"),
+    Row(GPU + "cpuMemoryRequest", "CPU memory request", COMPUTE, "8Gi"),
+    Row(GPU + "cpuMemoryLimit", "CPU memory limit", COMPUTE),
+    Row(GPU + "largeShmRequest", "Increase shared memory", COMPUTE),
     Row("spec.nodePools", "Node pools", COMPUTE, choices="pools"),
-    Row(AUTO + "minReplicas", "Fewest", REPLICAS, "1"),
-    Row(AUTO + "maxReplicas", "Most", REPLICAS, "1"),
-    Row(AUTO + "minReplicas", "Rest at zero when nobody asks", REPLICAS, kind="zero", name="to-zero"),
-    Row(AUTO + "metric", "What moves them", REPLICAS, choices="metrics", when="moves"),
-    Row(AUTO + "metricThreshold", "Threshold for each replica", REPLICAS, "10", choices="", when="moves"),
-    Row(AUTO + "metricName", "The metric's own name", REPLICAS, "queue_length", when="custom"),
-    Row(AUTO + "scaleToZeroRetentionSeconds", "Last replica stays", REPLICAS, "0", "s", when="zero"),
-    Row(AUTO + "initialReplicas", "Replicas of a new revision", ADVANCED),
-    Row(AUTO + "activationReplicas", "Replicas after rest", ADVANCED),
+    Row(AUTO + "minReplicas", "Minimum replicas", REPLICAS, "1"),
+    Row(AUTO + "maxReplicas", "Maximum replicas", REPLICAS, "1"),
+    Row(AUTO + "minReplicas", "Scale to zero when idle", REPLICAS, kind="zero", name="to-zero"),
+    Row(AUTO + "metric", "Scaling metric", REPLICAS, choices="metrics", when="moves"),
+    Row(AUTO + "metricThreshold", "Scaling threshold", REPLICAS, "10", choices="", when="moves"),
+    Row(AUTO + "metricName", "Custom metric name", REPLICAS, "queue_length", when="custom"),
+    Row(AUTO + "scaleToZeroRetentionSeconds", "Scale to zero after", REPLICAS, "0", "s", when="zero"),
+    Row(AUTO + "initialReplicas", "Initial replicas", ADVANCED),
+    Row(AUTO + "activationReplicas", "Activation replicas", ADVANCED),
     Row(AUTO + "scaleDownDelaySeconds", "Scale-down delay", ADVANCED, "0", "s"),
-    Row(AUTO + "concurrencyHardLimit", "Requests at once, at most", ADVANCED, "0"),
-    Row(AUTO + "metricThresholdPercentage", "Used of the threshold", ADVANCED, "70", "%"),
-    Row("spec.servingConfiguration.initializationTimeoutSeconds", "Ready within", ADVANCED, "600", "s"),
-    Row("spec.servingConfiguration.requestTimeoutSeconds", "A request may take", ADVANCED, "300", "s"),
-    Row("spec.priorityClass", "Priority", PRIORITY, choices="priorities"),
+    Row(AUTO + "concurrencyHardLimit", "Container concurrency", ADVANCED, "0"),
+    Row(AUTO + "metricThresholdPercentage", "Target utilization", ADVANCED, "70", "%"),
+    Row("spec.servingConfiguration.initializationTimeoutSeconds", "Initialization timeout", ADVANCED, "600", "s"),
+    Row("spec.servingConfiguration.requestTimeoutSeconds", "Request timeout", ADVANCED, "300", "s"),
+    Row("spec.priorityClass", "Priority class", PRIORITY, choices="priorities"),
     Row("spec.preemptibility", "Preemptibility", PRIORITY),
     Row("spec.command", "Command", ENVIRONMENT, kind="lines"),
     Row("spec.args", "Arguments", ENVIRONMENT, "--port 8080", kind="lines"),
-    Row("spec.workingDir", "Working folder", ENVIRONMENT),
+    Row("spec.workingDir", "Working directory", ENVIRONMENT),
     Row(ENV + "name", "Variable", ENVIRONMENT, "LOG_LEVEL"),
     Row(ENV + "value", "Value", ENVIRONMENT, kind="exact"),
     Row(ENV + "secret.name", "or Secret", ENVIRONMENT),
-    Row(ENV + "secret.key", "its key", ENVIRONMENT),
+    Row(ENV + "secret.key", "Secret key", ENVIRONMENT),
     Row(ENV + "configMap.name", "or ConfigMap", ENVIRONMENT),
-    Row(ENV + "configMap.key", "its key", ENVIRONMENT),
+    Row(ENV + "configMap.key", "ConfigMap key", ENVIRONMENT),
     *(
-        Row(f"spec.probes.{probe}.{path}", f"{title}: {label}", PROBES, example, unit)
-        for probe, title in (("readiness", "Ready"), ("liveness", "Alive"), ("startup", "Started"))
+        Row(f"spec.probes.{probe}.{path}", f"{title} {label}", PROBES, example, unit)
+        for probe, title in (("readiness", "Readiness"), ("liveness", "Liveness"), ("startup", "Startup"))
         for path, label, example, unit in (
             ("handler.httpGet.path", "path", "/health", ""),
             ("handler.httpGet.port", "port", "", ""),
-            ("periodSeconds", "every", "", "s"),
-            ("failureThreshold", "bad tries", "", ""),
+            ("periodSeconds", "period", "", "s"),
+            ("failureThreshold", "failure threshold", "", ""),
         )
     ),
-    Row("spec.storage.pvc[].claimName", "Claim", STORAGE, "models"),
-    Row("spec.storage.pvc[].path", "Mounted at", STORAGE, "/models"),
-    Row("spec.storage.pvc[].existingPvc", "It exists", STORAGE),
+    Row("spec.storage.pvc[].claimName", "Claim name", STORAGE, "models"),
+    Row("spec.storage.pvc[].path", "Mount path", STORAGE, "/models"),
+    Row("spec.storage.pvc[].existingPvc", "Existing claim", STORAGE),
     Row("spec.storage.pvc[].readOnly", "Read-only", STORAGE),
     Row("spec.storage.configMapVolume[].configMap", "ConfigMap", STORAGE),
-    Row("spec.storage.configMapVolume[].mountPath", "Mounted at", STORAGE, "/etc/app"),
+    Row("spec.storage.configMapVolume[].mountPath", "Mount path", STORAGE, "/etc/app"),
     Row("spec.storage.secretVolume[].secret", "Secret", STORAGE),
-    Row("spec.storage.secretVolume[].mountPath", "Mounted at", STORAGE, "/etc/keys"),
-    Row("spec.storage.emptyDirVolume[].path", "Scratch folder at", STORAGE, "/cache"),
-    Row("spec.storage.emptyDirVolume[].sizeLimit", "Size at most", STORAGE, "10Gi"),
-    Row("spec.slo.p95LatencyMilliseconds", "95 % answered within", SLO, "2000", "ms"),
+    Row("spec.storage.secretVolume[].mountPath", "Mount path", STORAGE, "/etc/keys"),
+    Row("spec.storage.emptyDirVolume[].path", "Mount path", STORAGE, "/cache"),
+    Row("spec.storage.emptyDirVolume[].sizeLimit", "Size limit", STORAGE, "10Gi"),
+    Row("spec.slo.p95LatencyMilliseconds", "p95 response time", SLO, "2000", "ms"),
     Row("spec.slo.meanLatencyMilliseconds", "Mean response time", SLO, "800", "ms"),
     Row("spec.slo.uptimePercent", "Uptime", SLO, "99.9", "%"),
-    Row("spec.labels[].name", "Pod label", LABELS, "team"),
+    Row("spec.labels[].name", "Key", LABELS, "team"),
     Row("spec.labels[].value", "Value", LABELS, kind="exact"),
-    Row("spec.annotations[].name", "Pod annotation", LABELS),
+    Row("spec.annotations[].name", "Key", LABELS),
     Row("spec.annotations[].value", "Value", LABELS, kind="exact"),
-    Row("spec.traffic.canaryPercent", "Newest revision gets", LABELS, "10", "%"),
-    Row("spec.security.runAsNonRoot", "Refuse root", LABELS),
-    Row("spec.security.runAsUid", "User id", LABELS),
+    Row("spec.traffic.canaryPercent", "Canary traffic", LABELS, "10", "%"),
+    Row("spec.security.runAsNonRoot", "Run as non-root", LABELS),
+    Row("spec.security.runAsUid", "Run as user ID", LABELS),
 )
 # fmt: on
 
-#: The titles of lists, and what one of them is called.
+#: The title of each list, and the noun for one item.
 LISTS: Final = {
-    "spec.imagePullSecrets": ("Pull secrets", "secret"),
+    "spec.imagePullSecrets": ("Image pull secrets", "secret"),
     "spec.environmentVariables": ("Environment variables", "variable"),
     "spec.storage.pvc": ("Persistent volume claims", "claim"),
-    "spec.storage.configMapVolume": ("Files from ConfigMaps", "ConfigMap"),
-    "spec.storage.secretVolume": ("Files from Secrets", "Secret"),
-    "spec.storage.emptyDirVolume": ("Scratch folders", "folder"),
-    "spec.labels": ("Labels of the pods", "label"),
-    "spec.annotations": ("Annotations of the pods", "annotation"),
+    "spec.storage.configMapVolume": ("ConfigMap volumes", "volume"),
+    "spec.storage.secretVolume": ("Secret volumes", "volume"),
+    "spec.storage.emptyDirVolume": ("Scratch volumes (emptyDir)", "volume"),
+    "spec.labels": ("Pod labels", "label"),
+    "spec.annotations": ("Pod annotations", "annotation"),
 }
-#: What the model leaves open and the cluster does not say either.
+#: Choices that neither the model nor the cluster provides.
 CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {
     "metrics": lambda: tuple(metrics.ROWS),
     "priorities": lambda: (*priority.FOUR, *priority.LEVELS),
@@ -181,36 +181,36 @@ CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A field of the form with all that is known of it."""
+    """A form field: its table row plus the type, help, and choices from the model."""
 
     row: Row
     kind: Kind
     help: str
-    #: What the model or the table lists; empty: anything.
+    #: Choices from the model or the table; empty if any value is allowed.
     choices: tuple[str, ...] = ()
-    #: The path in the document; of a list's column, the list's path and the path inside of an item.
+    #: The path in the document. For a list column, the path of the list, and the path within an item.
     path: tuple[str, ...] = ()
     column: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The field's name in the form; of a column that of the list, with a place for the item's number."""
+        """The field's name in the form; for a list column, a format string for the item's index."""
         return self.row.name or self.row.path.replace("[]", ".{}")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Fields that stand together: shown under one condition, or the columns of one list."""
+    """Adjacent fields: those with the same visibility condition, or the columns of one list."""
 
     when: str
-    #: The dotted path of the list, where they are its columns.
+    #: The dotted path of the list, if the fields are its columns.
     listed: str
     controls: tuple[Control, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A part of the form with a title."""
+    """A titled group of the form."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -218,14 +218,14 @@ class Group:
 
     @property
     def key(self) -> str:
-        """The group's name in addresses."""
-        return self.title.split()[0].lower().strip(",") + ("-model" if self.title == MODEL else "")
+        """The group's key in element ids."""
+        return self.title.split()[0].lower().strip(",")
 
 
 @cache
 def groups() -> tuple[Group, ...]:
-    """Return the form, in order."""
-    made = []
+    """Return all groups in order."""
+    form_groups = []
     for title, rows in groupby(ROWS, key=lambda row: row.group):
         blocks = [
             Block(when, listed, tuple(control(row) for row in inside))
@@ -233,19 +233,24 @@ def groups() -> tuple[Group, ...]:
                 rows, key=lambda row: (row.when, row.path.partition("[]")[0] if "[]" in row.path else "")
             )
         ]
-        made.append(Group(title, tuple(blocks), title in FOLDED))
-    return tuple(made)
+        form_groups.append(Group(title, tuple(blocks), title in FOLDED))
+    return tuple(form_groups)
 
 
 @cache
 def controls() -> tuple[Control, ...]:
-    """Return every field, in the form's order."""
-    return tuple(control for group in groups() for block in group.blocks for control in block.controls)
+    """Return all fields in order."""
+    return tuple(item for group in groups() for block in group.blocks for item in block.controls)
 
 
 @cache
 def control(row: Row) -> Control:
-    """Return a row with what the models say of it. Raises LookupError where no model has the path."""
+    """Return the control for a row.
+
+    Raises:
+        StopIteration: no model has the path.
+
+    """
     annotation, text = _of_model(row.path)
     before, _, after = row.path.partition("[].")
     choices = CHOICES[row.choices]() if row.choices in CHOICES else _literals(annotation)
@@ -261,7 +266,7 @@ def control(row: Row) -> Control:
 
 
 def _of_model(path: str) -> tuple[Any, str]:
-    """Return a field's annotation and its text."""
+    """Return a field's annotation and its help text from the models."""
     model: type[BaseModel] = Inference
     annotation: Any = None
     text = ""
@@ -273,7 +278,7 @@ def _of_model(path: str) -> tuple[Any, str]:
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """Yield the types that an annotation allows, without None and without bounds."""
+    """Yield the types that an annotation allows, without None and constraints."""
     if get_origin(annotation) in {types.UnionType, typing.Union}:
         for part in get_args(annotation):
             yield from _parts(part)
@@ -288,31 +293,31 @@ def _literals(annotation: Any) -> tuple[str, ...]:
 
 
 def _kind(annotation: Any, choices: Sequence[str]) -> Kind:
-    found = [*_parts(annotation)]
+    allowed = [*_parts(annotation)]
     if choices:
         return "choice"
-    if bool in found:
+    if bool in allowed:
         return "flag" if annotation is bool else "truth"
-    if any(get_origin(part) is list for part in found):
+    if any(get_origin(part) is list for part in allowed):
         return "list"
-    if found == [int]:
+    if allowed == [int]:
         return "integer"
-    if found == [float]:
+    if allowed == [float]:
         return "number"
-    return "amount" if int in found else "text"
+    return "amount" if int in allowed else "text"
 
 
-# When a field is of use, by what the document says.
+# Visibility conditions, evaluated on the document.
 
 
 def _least(data: Any) -> Any:
-    least = at(data, "spec", "autoscaling", "minReplicas")
-    return 1 if least is None else least
+    minimum = at(data, "spec", "autoscaling", "minReplicas")
+    return 1 if minimum is None else minimum
 
 
 def _moves(data: Any) -> bool:
-    least, most = _least(data), at(data, "spec", "autoscaling", "maxReplicas")
-    return most is not None and most != least
+    minimum, maximum = _least(data), at(data, "spec", "autoscaling", "maxReplicas")
+    return maximum is not None and maximum != minimum
 
 
 def _part_of_gpu(kind: str, *names: str) -> Callable[[Any], bool]:
@@ -327,7 +332,7 @@ def _access(*kinds: str) -> Callable[[Any], bool]:
 
 
 CONDITIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "": lambda data: True,  # noqa: ARG005 - always of use
+    "": lambda data: True,  # noqa: ARG005 - always visible
     "users": _access("authorizedUsers", "authorizedUsersOrGroups"),
     "groups": _access("authorizedGroups", "authorizedUsersOrGroups"),
     "portion": _part_of_gpu("portion", "gpuPortionRequest", "gpuPortionLimit"),

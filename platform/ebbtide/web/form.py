@@ -1,8 +1,8 @@
-"""The form and the text of a spec, in step: what the form shows of a text, and what an edit in the form does to it.
+"""Synchronization of the form and the YAML of a spec: what the form shows, and how an edit in the form changes the YAML.
 
-The text is the truth. A form that comes back says what it was made from (its base), so that a change in it is told from
-one in the text: the first is made in the text, line by line, and the second shows in the form. Nothing that the form does
-not know is lost; it is listed.
+The YAML is the source of truth. A submitted form includes the YAML it was rendered from (its base), so that changes in the
+form and in the YAML can be told apart: form changes are merged into the YAML line by line, and YAML changes appear in the
+form. Fields without a control in the form are kept and listed.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
     from ebbtide.web.fields import Block, Control, Group, Kind
 
-#: What an empty text is taken for.
+#: The document that an empty text stands for.
 EMPTY: Final = f'apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: ""\nspec: {{}}\n'
-#: The largest text of a spec, in characters, and the most changes at once: many times what people write.
-LONGEST: Final = 60_000
-MOST: Final = 150
+#: The maximum length of a spec in characters, and of changes in one submit: far above what people write.
+MAX_SPEC_CHARACTERS: Final = 60_000
+MAX_CHANGES: Final = 150
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 ON: Final = "on"
 THRESHOLD: Final = "spec.autoscaling.metricThreshold"
 
 
-# One value, as the form has it.
+# Single values.
 
 
 def shown(kind: Kind, value: Any) -> str | None:
-    """Return a value as the form shows it; None where a browser could not bring it back as it is."""
+    """Return the form's text for a value; None if a browser could not return it unchanged."""
     if kind == "zero":
         return ON if value == 0 and not isinstance(value, bool) else ""
     if value is None:
@@ -73,7 +73,7 @@ def shown(kind: Kind, value: Any) -> str | None:
 
 
 def meant(kind: Kind, text: str) -> Any:
-    """Return what a text in the form means; what is no number where one is wanted stays text, for the check to refuse."""
+    """Parse a form field; an invalid number stays a string, so that the check reports it."""
     if kind == "exact":
         return text or None
     text = text.strip()
@@ -95,32 +95,32 @@ def meant(kind: Kind, text: str) -> Any:
 
 
 def same(value: Any, other: Any) -> bool:
-    """Whether two values of a document are one."""
+    """Return True if two document values are equal and of the same kind (True is not 1)."""
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
-# The text, read.
+# Parsing the YAML.
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a text says: its document in native form, every problem, and what would be made of it."""
+    """A parsed spec: its document in native format, all problems, and the rendered objects."""
 
     text: str
-    #: In native form; empty where the text cannot be read.
+    #: In native format; empty if the YAML cannot be read.
     data: dict[str, Any]
     problems: tuple[Problem, ...]
     documents: tuple[Loaded, ...] = ()
     objects: tuple[Object, ...] = ()
     plan: Plan | None = None
-    #: Why the form cannot change it; empty where it can.
+    #: The reason why the form is read-only; empty if it is not.
     closed: str = ""
-    #: Whether the text can be turned into the form that the form can change.
+    #: True if the document can be converted to native format.
     foreign: bool = False
 
     @property
     def readable(self) -> bool:
-        """Whether the form can show it."""
+        """True if the form can show the document."""
         return bool(self.data)
 
     @property
@@ -133,10 +133,12 @@ class Look:
 
 
 def look(text: str, profile: Profile) -> Look:
-    """Read a text, check it and translate it."""
-    if len(text) > LONGEST:
-        told = Problem("YML006", (), f"the text has more than {LONGEST:,} characters", "apply it from the command line")
-        return Look(text, {}, (told,), closed=told.message)
+    """Parse, check, and translate a spec."""
+    if len(text) > MAX_SPEC_CHARACTERS:
+        problem = Problem(
+            "YML006", (), f"the spec is longer than {MAX_SPEC_CHARACTERS:,} characters", "apply it with ebbtide apply"
+        )
+        return Look(text, {}, (problem,), closed=problem.message)
     batch = Batch(profile)
     problems: list[Problem] = []
     objects: list[Object] = []
@@ -145,21 +147,21 @@ def look(text: str, profile: Profile) -> Look:
     native = True
     for document in manifests.read(text if text.strip() else EMPTY, "spec"):
         loaded = load(document.data, profile, name=document.name, line=document.line, problems=document.problems)
-        made, translation, found = batch.add(loaded)
+        new_objects, translation, new_problems = batch.add(loaded)
         documents.append(loaded)
-        objects += made
-        problems += found
+        objects += new_objects
+        problems += new_problems
         native = isinstance(document.data, dict) and loaded.reading.native is document.data
         plan = plan or (translation.plan if translation is not None else None)
     problems += batch.finish()
     data: Any = documents[0].reading.native if documents else {}
     closed = ""
     if not isinstance(data, dict) or not data:
-        data, closed = {}, "The text cannot be read as it is: mend it, and the form follows."
+        data, closed = {}, "The YAML cannot be read. Fix it to use the form."
     elif len(documents) > 1:
-        closed = f"The text holds {len(documents)} documents; the form shows the first, and changes none."
+        closed = f"The YAML has {len(documents)} documents. The form shows the first one and is read-only."
     elif not native:
-        closed = "The text is not in Ebbtide's own words: the form shows what it says, and cannot change it so."
+        closed = "This spec is not in Ebbtide's native format. The form is read-only until you convert it."
     return Look(
         text,
         data,
@@ -173,7 +175,7 @@ def look(text: str, profile: Profile) -> Look:
 
 
 def ordered(value: Any, path: Path = ()) -> Any:
-    """Return a document with its fields in the order of the reference; what is unknown comes last."""
+    """Return a document with its fields in the order of the reference; unknown fields come last."""
     if isinstance(value, list):
         return [ordered(item, path) for item in value]
     if not isinstance(value, dict):
@@ -183,43 +185,43 @@ def ordered(value: Any, path: Path = ()) -> Any:
 
 
 def text_of(top: Object, profile: Profile) -> str:
-    """Return the spec of a live workload as a text to edit."""
+    """Return the spec of a live workload as YAML for editing."""
     return manifests.write_one(ordered(load(top, profile).reading.native))
 
 
 def data_of(text: str) -> Any:
-    """Return the one document of a text as data, None where there is none that an edit can reach."""
-    found = list(manifests.read(text if text.strip() else EMPTY, "spec"))
-    return found[0].data if len(found) == 1 and isinstance(found[0].data, dict) else None
+    """Return the only document of a YAML text as data; None if there is no single mapping to edit."""
+    documents = list(manifests.read(text if text.strip() else EMPTY, "spec"))
+    return documents[0].data if len(documents) == 1 and isinstance(documents[0].data, dict) else None
 
 
-# From the form to the text.
+# Merging form changes into the YAML.
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A text with the form's changes, the fields whose change could not be made in it, and how many were made."""
+    """YAML with the form's changes, the fields that could not be changed, and the number of changes made."""
 
     text: str
     refused: tuple[str, ...] = ()
-    made: int = 0
+    changed_count: int = 0
 
 
 def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
-    """Return ``text`` with what ``posted`` changes in ``base``, the text that the form was made from."""
+    """Return ``text`` with the changes that ``posted`` makes to ``base``, the YAML that the form was rendered from."""
     data = data_of(base)
     changes = changes_of(data, posted) if data is not None else {}
     if not changes:
         return Merged(text)
-    if len(changes) > MOST:
-        return Merged(text, (f"{len(changes)} fields at once",))
+    if len(changes) > MAX_CHANGES:
+        return Merged(text, (f"{len(changes)} fields (at most {MAX_CHANGES} at a time)",))
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if data_of(text) == data_of(EMPTY) else text
     try:
-        return Merged(edited(text, changes, names_at), made=len(changes))
+        return Merged(edited(text, changes, names_at), changed_count=len(changes))
     except NotEdited:
         refused = []
-    # One by one, so that what can be done is done and what cannot is named.
+    # Apply the changes one at a time, so that the possible ones are made and the others are reported.
     for path, value in changes.items():
         try:
             text = edited(text, {path: value}, names_at)
@@ -229,28 +231,28 @@ def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
 
 
 def changes_of(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
-    """Return what a form changes in the document that it was made from, by path; new items of lists come last."""
-    found: dict[Path, Any] = {}
+    """Return the changes that a form makes to the document it was rendered from, by path; new list items come last."""
+    changes: dict[Path, Any] = {}
     for control in controls():
         if control.column:
             continue
         value = at(data, *control.path)
         new = _new(control, value, posted.get(control.name))
         if new is not UNCHANGED:
-            found[control.path] = new
+            changes[control.path] = new
     for listed in dict.fromkeys(control.path for control in controls() if control.column):
         columns = [control for control in controls() if control.column and control.path == listed]
         items = at(data, *listed)
         if items is None or isinstance(items, list):
-            found.update(_changed_items(listed, columns, items or [], posted))
-    return found
+            changes.update(_changed_items(listed, columns, items or [], posted))
+    return changes
 
 
 UNCHANGED: Final = object()
 
 
 def _new(control: Control, value: Any, text: str | None) -> Any:
-    """Return the new value of a field, ``UNCHANGED`` if it is the old one."""
+    """Return the new value of a field, or ``UNCHANGED``."""
     before = shown(control.kind, value)
     if text is None or before is None:
         return UNCHANGED
@@ -272,16 +274,16 @@ def _changed_items(
             new = _new(control, at(item, *control.column), posted.get(control.name.format(index)))
             if new is not UNCHANGED:
                 changes[control.column] = new
-        left: Any = item
+        remaining: Any = item
         for path, new in changes.items():
-            left = changed({"": left}, ("", *path), new).get("", {})
-        if changes and not left:
-            # An item is removed by its button; while it is written anew it stays in its place.
+            remaining = changed({"": remaining}, ("", *path), new).get("", {})
+        if changes and not remaining:
+            # Only its button removes an item, so an item whose fields are all cleared stays in place.
             changes[columns[0].column] = ""
-        # What is set goes before what is taken out, so that the item is never empty.
+        # Set values before removing others, so that the item is never empty in between.
         for path, new in sorted(changes.items(), key=lambda entry: entry[1] is None):
             yield (*listed, index, *path), new
-    place = len(items)
+    position = len(items)
     for index in sorted(_numbers(columns, posted) - set(range(len(items)))):
         item = {}
         for control in columns:
@@ -289,38 +291,38 @@ def _changed_items(
             if value is not None:
                 item = changed(item, control.column, value)
         if item:
-            yield (*listed, place), item
-            place += 1
+            yield (*listed, position), item
+            position += 1
 
 
 def _numbers(columns: Sequence[Control], posted: Mapping[str, str]) -> set[int]:
-    found = set()
+    numbers = set()
     lead = columns[0].name.partition("{}")[0]
     for name in posted:
         if name.startswith(lead):
             number = name.removeprefix(lead).partition(".")[0]
-            if number.isdecimal() and len(number) < 4:  # noqa: PLR2004 - no form has thousands of rows
-                found.add(int(number))
-    return found
+            if number.isdecimal() and len(number) < 4:  # noqa: PLR2004 - at most 999 rows
+                numbers.add(int(number))
+    return numbers
 
 
-# From the text to the form.
+# Rendering the form from the YAML.
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One field of the form: its name, what it shows (None: the text alone can), and what is wrong with it."""
+    """One form field: its name, its text (None if only the YAML can show the value), and its problems."""
 
     name: str
     control: Control
     text: str | None
     problems: tuple[Problem, ...] = ()
-    #: What depends on the other fields: the unit of a threshold.
+    #: A hint that depends on other fields: the unit of a threshold.
     note: str = ""
 
     @property
     def id(self) -> str:
-        """Its name for labels and links."""
+        """The HTML id."""
         return "f-" + re.sub(r"[^A-Za-z0-9]+", "-", self.name)
 
     @property
@@ -329,42 +331,42 @@ class Shown:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """What to choose from, with what is chosen."""
+        """The available choices, including the selected one."""
         known = ("true", "false") if self.control.kind == "truth" else self.control.choices
         return known if not self.text or self.text in known else (*known, self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class ShownBlock:
-    """Fields that stand together; of a list, its items, the last of them empty and new."""
+    """A rendered block of fields; for a list, its items, the last of which is an empty one to fill in."""
 
     when: str
-    #: Whether they are of use.
+    #: True if the condition of the block is met.
     used: bool
     fields: tuple[Shown, ...] = ()
     listed: str = ""
     items: tuple[tuple[Shown, ...], ...] = ()
-    #: How many of the items are in the text.
+    #: The number of items in the YAML.
     count: int = 0
     problems: tuple[Problem, ...] = ()
 
     @property
     def on(self) -> bool:
-        """Whether they are of use, or say something."""
-        return self.used or self.filled or bool(self.told)
+        """True if the block is visible: its condition is met, or it has values or problems."""
+        return self.used or self.filled or bool(self.all_problems)
 
     @property
     def filled(self) -> bool:
-        """Whether anything is said here."""
-        said = any(one.text or one.text is None for one in self.fields if one.control.kind != "zero")
-        return said or bool(self.count) or any(problem.severity == "error" for problem in self.told)
+        """True if the block has values or errors."""
+        has_value = any(field.text or field.text is None for field in self.fields if field.control.kind != "zero")
+        return has_value or bool(self.count) or any(problem.severity == "error" for problem in self.all_problems)
 
     @property
-    def told(self) -> tuple[Problem, ...]:
-        """The problems that stand here."""
+    def all_problems(self) -> tuple[Problem, ...]:
+        """All problems of the block."""
         return (
             *self.problems,
-            *(problem for row in (self.fields, *self.items) for one in row for problem in one.problems),
+            *(problem for row in (self.fields, *self.items) for field in row for problem in field.problems),
         )
 
 
@@ -375,22 +377,22 @@ class ShownGroup:
 
     @property
     def open(self) -> bool:
-        """Whether it is to be seen."""
+        """True if the group is expanded."""
         return not self.group.folded or any(block.filled for block in self.blocks)
 
     @property
     def errors(self) -> int:
-        return sum(problem.severity == "error" for block in self.blocks for problem in block.told)
+        return sum(problem.severity == "error" for block in self.blocks for problem in block.all_problems)
 
     @property
     def warnings(self) -> int:
-        return sum(problem.severity != "error" for block in self.blocks for problem in block.told)
+        return sum(problem.severity != "error" for block in self.blocks for problem in block.all_problems)
 
 
 def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...], list[Problem]]:
-    """Return the form that shows a document, with its problems at their fields, and the problems that have none."""
-    placed, left = _placed(data, problems)
-    made = []
+    """Return the form for a document with problems at their fields, and the problems that belong to no field."""
+    placed, unplaced = _placed(data, problems)
+    rendered = []
     for group in groups():
         blocks = []
         for block in group.blocks:
@@ -408,19 +410,19 @@ def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...]
                 for control in block.controls
             )
             blocks.append(ShownBlock(block.when, CONDITIONS[block.when](data), fields))
-        made.append(ShownGroup(group, tuple(blocks)))
-    return tuple(made), left
+        rendered.append(ShownGroup(group, tuple(blocks)))
+    return tuple(rendered), unplaced
 
 
 def _unit(data: Any) -> str:
-    """Return what a threshold is counted in, by the metric."""
+    """Return the unit of the threshold for the document's metric."""
     row = metrics.find(str(at(data, "spec", "autoscaling", "metric") or ""))
-    return f"In {row.unit}." if row is not None else ""
+    return f"Unit: {row.unit}." if row is not None else ""
 
 
 def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:
-    found = at(data, *block.listed.split("."))
-    items = found if isinstance(found, list) else []
+    value = at(data, *block.listed.split("."))
+    items = value if isinstance(value, list) else []
     rows = [
         tuple(
             Shown(
@@ -440,7 +442,7 @@ def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> Show
 
 
 def _placed(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Problem]], list[Problem]]:
-    """Return the problems by the name of the field that each stands at, and those that stand at none."""
+    """Return the problems by the name of their field, and the problems without one."""
     names: dict[Path, str] = {}
     for control in controls():
         if control.row.name:
@@ -454,36 +456,36 @@ def _placed(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Prob
             names.setdefault((*control.path, index), control.name.format(index))
             names[(*control.path, index, *control.column)] = control.name.format(index)
     placed: dict[str, list[Problem]] = {}
-    left = []
+    unplaced = []
     for problem in problems:
-        found = next(
+        name = next(
             (names[problem.field[:n]] for n in range(len(problem.field), 0, -1) if problem.field[:n] in names), ""
         )
-        if found:
-            placed.setdefault(found, []).append(problem)
+        if name:
+            placed.setdefault(name, []).append(problem)
         else:
-            left.append(problem)
-    return placed, left
+            unplaced.append(problem)
+    return placed, unplaced
 
 
 def beside(data: Any) -> list[str]:
-    """Return what a document says that the form has no field for, as paths; each as short as it can be."""
+    """Return the paths in a document that have no form field, each as short as possible."""
     known: set[Path] = {control.path + control.column for control in controls()}
     lists: set[Path] = {control.path for control in controls() if control.column}
     kinds: dict[Path, Kind] = {
         control.path + control.column: control.kind for control in controls() if control.kind != "zero"
     }
-    found: list[str] = []
+    paths: list[str] = []
 
     def walk(value: Any, path: Path, plain: Path) -> bool:
-        """Note what is not known below, and say whether anything is known there."""
+        """Record unknown paths below ``value``; return True if any path there is known."""
         if plain in known and plain not in lists:
             if shown(kinds[plain], value) is None:
-                found.append(dotted(path))
+                paths.append(dotted(path))
             return True
-        inside = any(one[: len(plain)] == plain for one in known)
+        inside = any(known_path[: len(plain)] == plain for known_path in known)
         if not inside or not isinstance(value, (dict, list)) or (isinstance(value, list) and plain not in lists):
-            found.append(dotted(path))
+            paths.append(dotted(path))
             return False
         parts: Any = value.items() if isinstance(value, dict) else enumerate(value)
         for part, below in parts:
@@ -493,4 +495,4 @@ def beside(data: Any) -> list[str]:
     for key, value in data.items() if isinstance(data, dict) else ():
         if key not in {"apiVersion", "kind"}:
             walk(value, (key,), (key,))
-    return found
+    return paths

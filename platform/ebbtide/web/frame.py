@@ -1,8 +1,8 @@
-"""The frame of every page: who visits, what they may send, how an answer is made, what headers it has, how errors look.
+"""The frame of every page: sessions, form protection, rendering, response headers, and error pages.
 
-A page is a function of a ``Visit``; ``Page`` says where it is served. The frame does the rest, the same for all: session,
-protection against forged requests, rendering, headers, errors as pages. Upstream: fetch.spec.whatwg.org and w3.org/TR/
-fetch-metadata (Sec-Fetch-Site), w3.org/TR/CSP3, htmx.org/docs (HX-Request, HX-Redirect, its configuration).
+A page is a function of a ``Visit``; a ``Page`` binds it to a path. The frame handles everything that all pages share.
+Upstream: fetch.spec.whatwg.org and w3.org/TR/fetch-metadata (Sec-Fetch-Site), w3.org/TR/CSP3, htmx.org/docs (HX-Request,
+HX-Redirect, configuration).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ebbtide.api.access import Kept
 from ebbtide.api.gate import foreign
 from ebbtide.base import quantities
 from ebbtide.base.bodies import serialize
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import counted, printable
 from ebbtide.web import words
 from ebbtide.web.assets import asset
 from ebbtide.web.errors import PageError, told
@@ -49,13 +49,13 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
-ASIDE: Final = 4
-COUNTED: Final = 1_000
+EXECUTOR_THREADS: Final = 4
+CACHED_RESULTS: Final = 1_000
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
-#: A form of a page: specs are its largest field.
+#: Starlette's limit on the number of form fields; the form of a spec has the most.
 MAX_FIELDS: Final = 4000
-#: Nothing but what this server sends, no inline script or style, no frame around it.
+#: Only resources from this server, no inline scripts or styles, no framing by other pages.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -69,8 +69,8 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-AGAIN: Final = '<!DOCTYPE html><html lang="en"><meta http-equiv="refresh" content="0"><title>Ebbtide</title>'
-#: What htmx is told; without eval, and without a style element of its own. A form's problems come as 422 and are shown.
+RELOAD_PAGE: Final = '<!DOCTYPE html><html lang="en"><meta http-equiv="refresh" content="0"><title>Ebbtide</title>'
+#: The htmx configuration: no eval, no injected style element. A form with problems returns 422, which htmx must swap in.
 HTMX: Final = json.dumps(
     {
         "allowEval": False,
@@ -89,26 +89,26 @@ HTMX: Final = json.dumps(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One address and the function that answers there; one that waits (a stream) is a coroutine function."""
+    """A path and the function that answers it; a function that streams is a coroutine function."""
 
     method: str
     path: str
     answer: Callable[[Visit], Response] | Callable[[Visit], Awaitable[Response]]
-    #: Whether it is for those who have not said who they are, too.
+    #: True if the page is served without sign-in.
     public: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request for a page, checked."""
+    """One validated request for a page."""
 
     frame: Frame
     request: Request
     caller: Caller | None
-    #: Under which the visitor is known: what the token against forged requests is made of.
+    #: The session's name; the CSRF token is derived from it.
     session: str
     form: Mapping[str, str] = field(default_factory=dict)
-    #: Every value of a field that may come more than once.
+    #: All values of each form field, since a field may occur more than once.
     lists: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -116,87 +116,87 @@ class Visit:
         return self.frame.backend
 
     @property
-    def who(self) -> Caller:
-        """Who asks; only where the page is not public."""
+    def user(self) -> Caller:
+        """The caller; set only on pages that are not public."""
         assert self.caller is not None
         return self.caller
 
     @property
-    def partly(self) -> bool:
-        """Whether a part of a page is asked for, by htmx."""
+    def is_partial(self) -> bool:
+        """True if htmx requests a part of the page."""
         return "hx-request" in self.request.headers
 
     @property
     def theme(self) -> str:
-        """The colours that were chosen: ``auto``, ``light`` or ``dark``."""
+        """The selected color theme: ``auto``, ``light`` or ``dark``."""
         chosen = self.request.cookies.get("ebbtide-theme", "")
         return chosen if chosen in THEMES else "auto"
 
-    def at(self, name: str) -> str:
+    def path_parameter(self, name: str) -> str:
         return str(self.request.path_params[name])
 
     def query(self, name: str, default: str = "") -> str:
         return self.request.query_params.get(name, default)
 
-    def page(self, template: str, status: int = 200, **context: Any) -> Response:
-        """Return a whole page, or a part of one where the template is a part."""
+    def render(self, template: str, status: int = 200, **context: Any) -> Response:
+        """Render a template: a whole page (``page_*``) or a part (``comp_*``)."""
         text = self.frame.templates.get_template(template).render(
             visit=self,
             caller=self.caller,
             backend=self.backend,
-            csrf=self.frame.sessions.token_of(self.session),
+            csrf=self.frame.sessions.csrf_token(self.session),
             theme=self.theme,
             **context,
         )
         return HTMLResponse(text, status)
 
-    def go(self, address: str) -> Response:
-        """Send the visitor on, after something was done."""
-        if self.partly:
+    def redirect(self, address: str) -> Response:
+        """Redirect to an address after an action: with HX-Redirect for htmx, otherwise with status 303."""
+        if self.is_partial:
             return Response(status_code=204, headers={"HX-Redirect": address})
         return RedirectResponse(address, 303)
 
-    def remember(self, response: Response, session: str) -> None:
-        """Let the browser keep a session's name, for this site alone and as long as it runs."""
+    def set_session_cookie(self, response: Response, session: str) -> None:
+        """Set the session cookie, restricted to this site and to the browser's session."""
         secure = self.frame.secure or self.request.url.scheme == "https"
         response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=secure, path="/")
 
-    def here(self) -> str:
-        """Return the address that was asked for, to come back to."""
+    def current_address(self) -> str:
+        """Return the path and query of this request, as the target of a later redirect."""
         query = self.request.url.query
         return f"{self.request.url.path}{f'?{query}' if query else ''}"
 
 
 class Frame:
-    """What all pages share: the backend, templates, sessions."""
+    """State shared by all pages: the backend, templates, and sessions."""
 
     def __init__(self, backend: Backend, *, secure: bool = False) -> None:
-        """Load the templates' environment; ``secure`` says that TLS ends before this server."""
+        """Load the template environment; ``secure`` means that TLS ends at a proxy in front of this server."""
         self.backend = backend
         self.secure = secure
         self.sessions = Sessions(backend.clock)
         self.pulse = Pulse(backend)
         self.templates = environment(backend.profile)
-        #: What was counted, for all pages that are open: not each of them asks anew at each change.
-        self._counted: Kept[Hashable, Any] = Kept(COUNTED, time.monotonic)
-        #: For what a page waits only so long.
-        self.aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+        #: Query results shared by all open pages, so that one change does not cause one query per page.
+        self._results: Kept[Hashable, Any] = Kept(CACHED_RESULTS, time.monotonic)
+        #: Threads for queries that a page waits for only a limited time.
+        self.executor = ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="aside")
 
-    def recent(self, key: Hashable, seconds: float, find: Callable[[], T]) -> T:
-        """Return what was found under a key so many seconds ago at most, or find it; it is the same for every caller."""
-        known = self._counted.fresh(key, seconds)
+    def cached(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
+        """Return a cached value that is at most ``seconds`` old, or compute it; the cache is shared by all callers."""
+        known = self._results.fresh(key, seconds)
         if known is not None:
-            found: T = known[0]
-            return found
-        found = find()
-        self._counted.put(key, found)
-        return found
+            value: T = known[0]
+            return value
+        value = compute()
+        self._results.put(key, value)
+        return value
 
-    def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
-        """Return what the server calls for a page."""
+    def make_endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        """Return the ASGI endpoint for a page."""
 
         async def answer(request: Request) -> Response:
-            response = await self._answer(page, request)
+            response = await self._handle(page, request)
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             response.headers.setdefault("Cache-Control", "no-store")
@@ -204,57 +204,57 @@ class Frame:
 
         return answer
 
-    async def _answer(self, page: Page, request: Request) -> Response:
-        session, fresh = self.sessions.of(request.cookies.get(COOKIE, ""))
+    async def _handle(self, page: Page, request: Request) -> Response:
+        session, fresh = self.sessions.identify(request.cookies.get(COOKIE, ""))
         if fresh and request.method in SAFE and request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
-            # A link elsewhere led here, so the browser holds the session's cookie back; a page of ours gets it.
-            return HTMLResponse(AGAIN)
+            # A link on another site led here, so the browser withheld the SameSite cookie; the reload from this page includes it.
+            return HTMLResponse(RELOAD_PAGE)
         visit = Visit(self, request, None, session)
         try:
-            visit = await self._visit(page, visit)
+            visit = await self._make_visit(page, visit)
             if inspect.iscoroutinefunction(page.answer):
                 response: Response = await page.answer(visit)
             else:
-                response = await run_in_threadpool(page.answer, visit)  # type: ignore[arg-type] # it is no coroutine
+                response = await run_in_threadpool(page.answer, visit)  # type: ignore[arg-type] # not a coroutine function
         except ClientDisconnect:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, a visitor gets a page and never a traceback
-            response = self._told(visit, error)
+        except Exception as error:  # noqa: BLE001 - a visitor never gets a traceback
+            response = self._render_error(visit, error)
         if fresh:
-            visit.remember(response, session)
+            visit.set_session_cookie(response, session)
         return response
 
-    async def _visit(self, page: Page, visit: Visit) -> Visit:
+    async def _make_visit(self, page: Page, visit: Visit) -> Visit:
         request = visit.request
         form: dict[str, str] = {}
         lists: dict[str, list[str]] = {}
         if page.method not in SAFE:
             if foreign(request.headers):
-                told = "Ebbtide takes forms from its own pages only. Open the page here."
-                raise PageError(403, "Sent from another site", told)
+                message = "Ebbtide accepts forms only from its own pages. Open the page on this server and try again."
+                raise PageError(403, "Request from another site", message)
             async with request.form(max_fields=MAX_FIELDS, max_files=1) as data:
                 for name, value in data.multi_items():
                     text = value if isinstance(value, str) else (await value.read()).decode("utf-8", "replace")
                     form[name] = text
                     lists.setdefault(name, []).append(text)
-            given = request.headers.get("x-csrf-token") or form.get("csrf", "")
-            if not secrets.compare_digest(given.encode(), self.sessions.token_of(visit.session).encode()):
+            csrf = request.headers.get("x-csrf-token") or form.get("csrf", "")
+            if not secrets.compare_digest(csrf.encode(), self.sessions.csrf_token(visit.session).encode()):
                 raise PageError(
                     403,
-                    "This form is too old",
-                    "Its page was opened before the server started. Reload it and send it again.",
+                    "This form has expired",
+                    "The page was opened before the server restarted. Reload the page and submit the form again.",
                 )
         caller = None
-        # A proxy that signs people in sends their token with each request.
+        # An authenticating proxy sends the user's token with each request.
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         token = bearer.strip() if scheme.lower() == "bearer" else self.sessions.token(visit.session)
         if not page.public or token:
-            caller = await run_in_threadpool(self._caller, token, public=page.public)
-            # The gate counts streams by whose they are.
+            caller = await run_in_threadpool(self._find_caller, token, public=page.public)
+            # The gate limits streams per caller.
             request.state.caller = caller
         return Visit(self, request, caller, visit.session, form, lists)
 
-    def _caller(self, token: str, *, public: bool) -> Caller | None:
+    def _find_caller(self, token: str, *, public: bool) -> Caller | None:
         try:
             return self.backend.caller_of(token)
         except Exception:
@@ -262,19 +262,23 @@ class Frame:
                 return None
             raise
 
-    def _told(self, visit: Visit, error: Exception) -> Response:
+    def _render_error(self, visit: Visit, error: Exception) -> Response:
         page = told(error)
-        if page.status == 401:  # noqa: PLR2004 - HTTP's own number
-            return visit.go(f"/login?next={quote(visit.here() if visit.request.method in SAFE else '/', safe='')}")
+        if page.status == 401:  # noqa: PLR2004 - an HTTP status
+            return visit.redirect(
+                f"/login?next={quote(visit.current_address() if visit.request.method in SAFE else '/', safe='')}"
+            )
         if page.status == 500:  # noqa: PLR2004 - as above
-            # Nobody foresaw it. A path may hold line ends: in the log it has none.
+            # An unexpected error. The path may contain line breaks, so it is quoted before it is logged.
             log.error("%s %s", visit.request.method, quote(visit.request.url.path), exc_info=error)
-        return visit.page("comp_error.html" if visit.partly else "page_error.html", page.status, error=page, page="")
+        return visit.render(
+            "comp_error.html" if visit.is_partial else "page_error.html", page.status, error=page, page=""
+        )
 
 
 def environment(profile: Profile) -> Environment:
-    """Return the templates' environment: everything is escaped, and a name that is not given is an error."""
-    made = Environment(
+    """Return the template environment: autoescaping is on, and an undefined name is an error."""
+    env = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -282,8 +286,9 @@ def environment(profile: Profile) -> Environment:
         lstrip_blocks=True,
         finalize=finalize,
     )
-    made.filters.update(
+    env.filters.update(
         age=quantities.age,
+        counted=counted,
         number=words.number,
         moment=words.moment,
         tone=words.tone,
@@ -296,13 +301,13 @@ def environment(profile: Profile) -> Environment:
         percent=words.percent,
         serialize=serialize,
     )
-    made.tests["web"] = words.is_web
-    made.globals.update(asset=asset, htmx=HTMX)
-    return made
+    env.tests["web"] = words.is_web
+    env.globals.update(asset=asset, htmx=HTMX)
+    return env
 
 
 def finalize(value: Any) -> Any:
-    """Return what a template shows of a value: text of a cluster without control characters, nothing for None."""
+    """Return the displayed form of a template value: no control characters in strings, and an empty string for None."""
     if value is None:
         return ""
     if isinstance(value, Markup):

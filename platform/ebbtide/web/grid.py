@@ -1,4 +1,4 @@
-"""The page of all workloads: one row each, filtered, sorted and cut into pages by the server, renewed in place."""
+"""The workloads page: one row per workload; the server filters, sorts, and paginates, and rows update in place."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Metric, Phase, Status
     from ebbtide.web.frame import Visit
 
-ROWS: Final = 50
-#: Seconds that a page waits for whoever counts.
-PATIENCE: Final = 2.0
-#: Seconds for which what was counted now is shown again.
-RECENT: Final = 4.0
-#: What the choice of states offers: a word, and the phases under it.
+ROWS_PER_PAGE: Final = 50
+#: Seconds that a page waits for the metrics source.
+METRICS_TIMEOUT_SECONDS: Final = 2.0
+#: Seconds for which measured loads are reused.
+REUSE_SECONDS: Final = 4.0
+#: The status filters: a label, and the phases it includes.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
     "starting": ("Starting", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
-    "trouble": ("In trouble", ("Degraded", "Failed")),
+    "trouble": ("Failing", ("Degraded", "Failed")),
     "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating", "Unknown")),
 }
 # fmt: off
-#: What is most urgent comes first where states sort.
+#: The sort order of phases, the most urgent first.
 URGENCY: Final[tuple[Phase, ...]] = (
     "Failed", "Degraded", "Pending", "Initializing", "Creating", "Updating", "Resuming", "Running", "Stopping",
     "Deleting", "Terminating", "Stopped", "Completed", "Unknown",
 )
 # fmt: on
-DELETED: Final = "The workload is being deleted; its row goes with its last pod."
-#: Name, title, class, and by what it sorts; one without a name does not.
+DELETED_MESSAGE: Final = "Deleting the workload. Its row disappears when its last pod has stopped."
+#: Name, title, CSS class, and sort key. A column without a name is not sortable.
 COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("name", "Workload", "", lambda row: row.name),
     ("project", "Project", "", lambda row: row.project or row.namespace),
@@ -45,7 +45,7 @@ COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("replicas", "Replicas", "", lambda row: (row.replicas.ready, row.replicas.wanted)),
     ("gpus", "GPUs", "num", lambda row: gpu_amount(row.gpus)),
     ("cpu", "CPU", "num", lambda row: row.cpu_cores),
-    ("metric", "Metric now / target", "", lambda row: row.metric.name if row.metric else ""),
+    ("metric", "Metric (current / target)", "", lambda row: row.metric.name if row.metric else ""),
     ("", "URL", "", lambda row: row.url),
     ("age", "Age", "num", lambda row: row.age_seconds),
 )
@@ -54,7 +54,7 @@ SORTS: Final = {name: key for name, _, _, key in COLUMNS if name}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is asked for: a text, a project, a group of states, an order and a page."""
+    """The view from the query: a search text, a project, a status group, a sort order, and a page number."""
 
     q: str = ""
     project: str = ""
@@ -64,7 +64,7 @@ class View:
     number: int = 1
 
     def address(self, **other: Any) -> str:
-        """Return the address of this view, changed; what is as by default is left out."""
+        """Return the URL of this view with changes; default values are omitted."""
         view = replace(self, **{"number": 1, **other})
         query = {
             "q": view.q,
@@ -78,16 +78,16 @@ class View:
         return f"/workloads{f'?{text}' if text else ''}"
 
     def turned(self, column: str) -> str:
-        """Return the address that sorts by a column, the other way if it sorts by it already."""
+        """Return the URL that sorts by a column, or reverses the order if the view is already sorted by it."""
         return self.address(sort=column, down=not self.down if self.sort == column else False)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One page of rows, and what there is beyond it."""
+    """One page of rows, and the counts around it."""
 
     rows: tuple[Status, ...]
-    #: How many fit the text and the project, by group of states and in all.
+    #: The number of rows that match the text and the project, by status group and in total.
     counts: dict[str, int]
     fitting: int
     every: int
@@ -97,7 +97,7 @@ class Shown:
 
 
 def view_of(visit: Visit) -> View:
-    """Return what a visitor asks for; what makes no sense is as by default."""
+    """Return the view of a request; invalid values fall back to defaults."""
     number = visit.query("page")
     state, sort = visit.query("state"), visit.query("sort")
     return View(
@@ -111,7 +111,7 @@ def view_of(visit: Visit) -> View:
 
 
 def gpu_amount(text: str) -> float:
-    """Return how many GPUs or shares a status names, to sort by."""
+    """Return the number of GPUs or shares in a status, for sorting."""
     total = 0.0
     for part in text.split(","):
         try:
@@ -121,14 +121,14 @@ def gpu_amount(text: str) -> float:
     return total
 
 
-def select(found: list[Status], view: View) -> Shown:
+def select(rows: list[Status], view: View) -> Shown:
     """Return the rows of a view."""
-    wanted = view.q.lower()
+    needle = view.q.lower()
     fitting = [
         row
-        for row in found
+        for row in rows
         if (not view.project or view.project in {row.project, row.namespace})
-        and (not wanted or wanted in f"{row.name} {row.project} {row.namespace} {row.phase} {row.url}".lower())
+        and (not needle or needle in f"{row.name} {row.project} {row.namespace} {row.phase} {row.url}".lower())
     ]
     counts = {name: sum(row.phase in phases for row in fitting) for name, (_, phases) in GROUPS.items()}
     all_states = len(fitting)
@@ -136,32 +136,32 @@ def select(found: list[Status], view: View) -> Shown:
         fitting = [row for row in fitting if row.phase in GROUPS[view.state][1]]
     fitting.sort(key=lambda row: (row.name, row.namespace))
     fitting.sort(key=SORTS[view.sort], reverse=view.down)
-    pages = max(1, -(-len(fitting) // ROWS))
-    first = (min(view.number, pages) - 1) * ROWS
+    pages = max(1, -(-len(fitting) // ROWS_PER_PAGE))
+    first = (min(view.number, pages) - 1) * ROWS_PER_PAGE
     return Shown(
-        rows=tuple(fitting[first : first + ROWS]),
+        rows=tuple(fitting[first : first + ROWS_PER_PAGE]),
         counts={"": all_states, **counts},
         fitting=len(fitting),
-        every=len(found),
+        every=len(rows),
         first=first,
         pages=pages,
-        projects=tuple(sorted({row.project or row.namespace for row in found})),
+        projects=tuple(sorted({row.project or row.namespace for row in rows})),
     )
 
 
 def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
-    """Return rows with what moves each now; a page does not wait long for one of its columns."""
+    """Return rows with their current load; if the metrics source is slow or fails, return them unchanged."""
     source = visit.backend.source
     if source is None:
         return [*rows]
 
     def ask() -> dict[Ref, Metric | None]:
-        asked = visit.frame.aside.submit(loaded, rows, source, visit.backend.clock.now())
-        return {Ref(row.namespace, row.name): row.metric for row in asked.result(PATIENCE)}
+        future = visit.frame.executor.submit(loaded, rows, source, visit.backend.clock.now())
+        return {Ref(row.namespace, row.name): row.metric for row in future.result(METRICS_TIMEOUT_SECONDS)}
 
     key = ("loads", *((row.namespace, row.name, row.metric) for row in rows))
     try:
-        metrics = visit.frame.recent(key, RECENT, ask)
+        metrics = visit.frame.cached(key, REUSE_SECONDS, ask)
     except (SourceError, TimeoutError):
         return [*rows]
     return [replace(row, metric=metrics[Ref(row.namespace, row.name)]) for row in rows]
@@ -169,18 +169,18 @@ def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
 
 def grid(visit: Visit) -> Response:
     view = view_of(visit)
-    read = visit.backend.workloads(visit.who)
-    shown = select(read.value, view)
-    return visit.page(
-        "comp_grid.html" if visit.partly else "page_grid.html",
+    read = visit.backend.workloads(visit.user)
+    selection = select(read.value, view)
+    return visit.render(
+        "comp_grid.html" if visit.is_partial else "page_grid.html",
         page="workloads",
-        told=DELETED if visit.query("told") == "deleted" else "",
+        message=DELETED_MESSAGE if visit.query("told") == "deleted" else "",
         view=view,
-        shown=shown,
+        selection=selection,
         choices=(("", "All"), *((name, label) for name, (label, _) in GROUPS.items())),
         columns=[column[:3] for column in COLUMNS],
-        rows=with_loads(visit, shown.rows),
-        rows_a_page=ROWS,
+        rows=with_loads(visit, selection.rows),
+        rows_a_page=ROWS_PER_PAGE,
         age=read.age,
         now=visit.backend.clock.now(),
     )

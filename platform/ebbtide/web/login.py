@@ -1,4 +1,4 @@
-"""Who is there: the login page, the way out, and the choice of colours."""
+"""Sign-in, sign-out, and the color theme."""
 
 from __future__ import annotations
 
@@ -12,45 +12,50 @@ if TYPE_CHECKING:
 
     from ebbtide.web.frame import Visit
 
-#: A year, in seconds.
-YEAR: Final = 365 * 86_400
-#: The longest token that is looked at; a Kubernetes token has one or two thousand letters.
-LONGEST: Final = 16_384
+#: One year in seconds.
+YEAR_SECONDS: Final = 365 * 86_400
+#: The maximum length of a token; a Kubernetes token has one or two thousand characters.
+MAX_TOKEN_CHARACTERS: Final = 16_384
 
 
 def local(address: str) -> str:
-    """Return an address of this site to go on to; anything else leads to the start."""
+    """Return ``address`` if it is a path on this site, otherwise ``/``."""
     return address if address.startswith("/") and not address.startswith(("//", "/\\")) else "/"
 
 
 def ask(visit: Visit) -> Response:
-    return visit.page("page_login.html", next=local(visit.query("next", "/")), told="")
+    return visit.render("page_login.html", next=local(visit.query("next", "/")), message="")
 
 
 def enter(visit: Visit) -> Response:
-    """Check a token and keep it for this browser's session."""
+    """Check a token and store it for this browser's session."""
     token = visit.form.get("token", "").strip()
     after = local(visit.form.get("next", "/"))
-    if not token or len(token) > LONGEST or not token.isascii():
-        return visit.page("page_login.html", 422, next=after, told="This is no token: it is one line of letters.")
+    if not token or len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+        return visit.render(
+            "page_login.html",
+            422,
+            next=after,
+            message=f"Invalid token: must be one line of at most {MAX_TOKEN_CHARACTERS:,} ASCII characters.",
+        )
     try:
         visit.backend.caller_of(token)
-    except Exception as error:  # noqa: BLE001 - told as any error is, on this page
-        return visit.page("page_login.html", 422, next=after, told=told(error).text)
+    except Exception as error:  # noqa: BLE001 - shown on this page
+        return visit.render("page_login.html", 422, next=after, message=told(error).text)
     session = visit.frame.sessions.begin(token)
-    response = visit.go(after)
-    visit.remember(response, session)
+    response = visit.redirect(after)
+    visit.set_session_cookie(response, session)
     return response
 
 
 def leave(visit: Visit) -> Response:
     visit.frame.sessions.end(visit.session)
-    return visit.go("/login")
+    return visit.redirect("/login")
 
 
 def choose_theme(visit: Visit) -> Response:
     chosen = visit.form.get("theme", "")
-    response = visit.go(local(visit.form.get("next", "/")))
+    response = visit.redirect(local(visit.form.get("next", "/")))
     if chosen in THEMES:
-        response.set_cookie("ebbtide-theme", chosen, max_age=YEAR, samesite="strict", path="/")
+        response.set_cookie("ebbtide-theme", chosen, max_age=YEAR_SECONDS, samesite="strict", path="/")
     return response

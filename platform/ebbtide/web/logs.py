@@ -1,7 +1,7 @@
-"""A container's log as server-sent events, a few lines at a time, until the reader leaves or the container ends.
+"""A container's log as server-sent events, in batches, until the reader leaves or the container stops.
 
-The cluster's own stream blocks, so each one that is followed has a thread of its own, and there are only so many. Its
-connection is closed when its reader leaves; a simulated cluster has none, and its thread ends with the next line.
+The cluster's log stream blocks, so each followed log has a dedicated thread, and their number is limited. The connection
+is closed when the reader leaves; a simulated cluster has no connection, so its thread ends with the next line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from ebbtide.base.prose import printable
 from ebbtide.web.errors import PageError, told
 from ebbtide.web.pulse import stream
-from ebbtide.web.workload import LINES
+from ebbtide.web.workload import MAX_LOG_LINES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,58 +29,58 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Log
     from ebbtide.web.frame import Visit
 
-#: How many logs are followed at once, how many lines one event has, and how many wait for a slow reader.
-MOST: Final = 64
-BATCH: Final = 200
-WAITING: Final = 2_000
-#: The longest line that is shown; what is beyond is cut, and the cut is said.
-LONGEST: Final = 8_192
-#: Seconds after which a quiet log's connection is shown to be alive.
-BEAT: Final = 15.0
-FREE: Final = BoundedSemaphore(MOST)
+#: The maximum number of followed logs, of lines per event, and of lines queued for a slow reader.
+MAX_FOLLOWED: Final = 64
+MAX_BATCH_LINES: Final = 200
+MAX_QUEUED_LINES: Final = 2_000
+#: The maximum length of a line in characters; a longer one is truncated, with a note.
+MAX_LINE_CHARACTERS: Final = 8_192
+#: Seconds between keep-alive comments on a quiet log.
+KEEP_ALIVE_SECONDS: Final = 15.0
+FOLLOW_SLOTS: Final = BoundedSemaphore(MAX_FOLLOWED)
 
 
 @dataclass(slots=True)
 class Follower:
-    """One log that is followed: lines come from a thread, None is its end, and an error its end with a reason."""
+    """A followed log. Its thread queues lines, then None at the end or an exception on failure."""
 
     lines: Log
     loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(WAITING))
+    queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED_LINES))
     left: Event = field(default_factory=Event)
 
     def run(self) -> None:
-        """Read until the end, or until nobody listens."""
+        """Read lines until the log ends or the reader leaves."""
         try:
             for line in self.lines:
                 if not self._put(line):
                     return
             self._put(None)
-        except Exception as error:  # noqa: BLE001 - the reader is told what it was
+        except Exception as error:  # noqa: BLE001 - the reader receives the error
             self._put(error)
         finally:
-            FREE.release()
+            FOLLOW_SLOTS.release()
 
-    def _put(self, item: str | Exception | None) -> bool:
+    def _put(self, entry: str | Exception | None) -> bool:
         if self.left.is_set():
             return False
         try:
-            asyncio.run_coroutine_threadsafe(self.queue.put(item), self.loop).result()
+            asyncio.run_coroutine_threadsafe(self.queue.put(entry), self.loop).result()
         except (RuntimeError, asyncio.CancelledError):
-            # The server ends.
+            # The server is shutting down.
             return False
         return not self.left.is_set()
 
     async def events(self, request: Request) -> AsyncIterator[str]:
-        """Yield events: ``lines`` with a JSON list, ``end`` with why it ended."""
+        """Yield events: ``lines`` with a JSON list, then ``end`` with the reason as a JSON string."""
         try:
             while not await request.is_disconnected():
                 try:
-                    items = [await asyncio.wait_for(self.queue.get(), BEAT)]
+                    items = [await asyncio.wait_for(self.queue.get(), KEEP_ALIVE_SECONDS)]
                 except TimeoutError:
                     yield ": quiet\n\n"
                     continue
-                while len(items) < BATCH and not self.queue.empty():
+                while len(items) < MAX_BATCH_LINES and not self.queue.empty():
                     items.append(self.queue.get_nowait())
                 lines = [shown(item) for item in items if isinstance(item, str)]
                 if lines:
@@ -91,7 +91,7 @@ class Follower:
                     return
         finally:
             self.left.set()
-            # A generator that its thread runs cannot be closed.
+            # A generator that is running in its thread cannot be closed.
             with suppress(ValueError):
                 self.lines.close()
             while not self.queue.empty():
@@ -99,24 +99,28 @@ class Follower:
 
 
 def shown(line: str) -> str:
-    """Return a line without control characters, and not longer than a page can bear."""
-    text = printable(line[:LONGEST], "\t")
-    return text if len(line) <= LONGEST else f"{text} … {len(line) - LONGEST} more letters"
+    """Return a line without control characters, truncated to ``MAX_LINE_CHARACTERS``."""
+    text = printable(line[:MAX_LINE_CHARACTERS], "\t")
+    return text if len(line) <= MAX_LINE_CHARACTERS else f"{text} … {len(line) - MAX_LINE_CHARACTERS} more characters"
 
 
 async def follow(visit: Visit) -> Response:
     tail = visit.query("tail")
     lines = await run_in_threadpool(
         visit.backend.logs,
-        visit.who,
-        visit.at("namespace"),
+        visit.user,
+        visit.path_parameter("namespace"),
         visit.query("pod"),
         visit.query("container"),
         follow=True,
-        tail=min(int(tail), LINES) if tail.isdigit() and len(tail) < 6 else LINES,  # noqa: PLR2004 - five digits
+        tail=min(int(tail), MAX_LOG_LINES) if tail.isdigit() and len(tail) < 6 else MAX_LOG_LINES,  # noqa: PLR2004 - five digits
     )
-    if not FREE.acquire(blocking=False):
-        raise PageError(503, "Too many logs", f"{MOST} logs are followed already; close a page that shows one.")
+    if not FOLLOW_SLOTS.acquire(blocking=False):
+        raise PageError(
+            503,
+            "Too many log streams",
+            f"{MAX_FOLLOWED} logs are already being followed. Close a log page and try again.",
+        )
     follower = Follower(lines, asyncio.get_running_loop())
     Thread(target=follower.run, name="ebbtide-log", daemon=True).start()
     return stream(follower.events(visit.request))

@@ -1,4 +1,4 @@
-"""New inference, and the edit of a live one: the form beside its YAML, the plan, the submit, and progress until it serves."""
+"""Creating and editing an inference workload: the form with its YAML, the plan, the submit, and the progress."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
-#: The longest path of an item that a button names.
-LONGEST_PATH: Final = 200
-#: How many phases the progress remembers.
-REMEMBERED: Final = 40
+#: The maximum length of an item's path in a remove button.
+MAX_PATH_CHARACTERS: Final = 200
+#: The maximum number of phases that the progress page keeps.
+MAX_PHASES: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A spec to start from; its first line is a comment that says what it is."""
+    """An example spec; its first line is a comment with its title."""
 
     key: str
     title: str
@@ -47,12 +47,12 @@ class Example:
 
 @cache
 def examples() -> dict[str, Example]:
-    """Return the specs to start from, the simplest first."""
-    found = {}
+    """Return the example specs, the simplest first."""
+    specs = {}
     for key in ("hello", "chat", "model", "promise", "batch"):
         text = (EXAMPLES / f"{key}.yaml").read_text(encoding="utf-8")
-        found[key] = Example(key, text.partition("\n")[0].removeprefix("# "), text)
-    return found
+        specs[key] = Example(key, text.partition("\n")[0].removeprefix("# "), text)
+    return specs
 
 
 # The form.
@@ -60,24 +60,24 @@ def examples() -> dict[str, Example]:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the page is about: the text, the last one that the form could show, and the workload that is edited."""
+    """The state of the form page: the YAML, the last readable YAML, and the edited workload."""
 
     text: str
     good: str
     of: tuple[str, str] | None = None
     tab: str = "yaml"
-    #: What could not be done in the text.
+    #: Fields that could not be changed in the YAML.
     refused: tuple[str, ...] = ()
 
 
 def new(visit: Visit) -> Response:
-    """Show the form, filled from an example, or of a live workload."""
+    """Show the form, filled from an example; redirect to ``edit`` for a live workload."""
     if visit.query("name"):
-        return visit.go(f"{address(visit.query('namespace'), visit.query('name'))}/edit")
+        return visit.redirect(f"{address(visit.query('namespace'), visit.query('name'))}/edit")
     key = visit.query("example")
     chosen = examples().get(key)
     if key and chosen is None:
-        raise PageError(404, "No such example", f"There are {', '.join(examples())}.")
+        raise PageError(404, "Example not found", f"Available examples: {', '.join(examples())}.")
     text = chosen.text if chosen else examples()["hello"].text
     project = visit.query("project")
     if project:
@@ -87,14 +87,14 @@ def new(visit: Visit) -> Response:
 
 def edit(visit: Visit) -> Response:
     """Show the form with a live workload's spec."""
-    namespace, name = visit.at("namespace"), visit.at("name")
-    live = visit.backend.workload(visit.who, namespace, name).value
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    live = visit.backend.workload(visit.user, namespace, name).value
     text = text_of(live.top, visit.backend.profile)
     return _page(visit, State(text, text, (namespace, name)))
 
 
 def check(visit: Visit) -> Response:
-    """Bring form and text in step, and show what is wrong."""
+    """Synchronize form and YAML, and show the problems."""
     return _page(visit, _state(visit))
 
 
@@ -103,56 +103,56 @@ def _lines(text: str) -> str:
 
 
 def _state(visit: Visit) -> State:
-    """Return what a form that came back says, with what its button asks for."""
-    sent = visit.form
-    base, text = _lines(sent.get("base", "")), _lines(sent.get("yaml", ""))
+    """Return the state of a submitted form after the action of its button."""
+    fields = visit.form
+    base, text = _lines(fields.get("base", "")), _lines(fields.get("yaml", ""))
     profile = visit.backend.profile
-    seen = look(text, profile)
+    spec = look(text, profile)
     refused: tuple[str, ...] = ()
-    if not seen.closed:
-        done = merged(base, text, sent)
-        text, refused = done.text, done.refused
-    elif seen.foreign and sent.get("do") == "convert":
-        text = manifests.write_one(ordered(seen.data))
-    if 0 < len(sent.get("remove", "")) < LONGEST_PATH:
-        path = tuple(int(part) if part.isdecimal() else part for part in sent["remove"].split("."))
+    if not spec.closed:
+        merge = merged(base, text, fields)
+        text, refused = merge.text, merge.refused
+    elif spec.foreign and fields.get("do") == "convert":
+        text = manifests.write_one(ordered(spec.data))
+    if 0 < len(fields.get("remove", "")) < MAX_PATH_CHARACTERS:
+        path = tuple(int(part) if part.isdecimal() else part for part in fields["remove"].split("."))
         try:
             text = edited(text, {path: None}, names_at)
         except NotEdited:
-            refused = (*refused, sent["remove"])
-    if sent.get("fix"):
-        text = applied(look(text, profile), profile, sent["fix"])
-    # With a script the choice itself fills the form in, and is undone by the answer.
-    if sent.get("example") in examples() and (visit.partly or sent.get("do") == "example"):
-        text = examples()[sent["example"]].text
-    namespace, _, name = sent.get("of", "").partition("/")
-    tab = sent.get("tab", "")
+            refused = (*refused, fields["remove"])
+    if fields.get("fix"):
+        text = applied(look(text, profile), profile, fields["fix"])
+    # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
+    if fields.get("example") in examples() and (visit.is_partial or fields.get("do") == "example"):
+        text = examples()[fields["example"]].text
+    namespace, _, name = fields.get("of", "").partition("/")
+    tab = fields.get("tab", "")
     return State(text, base, (namespace, name) if name else None, tab if tab in TABS else "yaml", refused)
 
 
 def _page(visit: Visit, state: State, status: int = 200, **context: Any) -> Response:
-    seen = look(state.text, visit.backend.profile)
-    shown = seen if seen.readable else look(state.good, visit.backend.profile)
-    groups, left = form(shown.data, seen.problems)
-    ways = remedies(seen, visit.backend.profile)
-    return visit.page(
-        "comp_form.html" if visit.partly else "page_new.html",
+    spec = look(state.text, visit.backend.profile)
+    visible_spec = spec if spec.readable else look(state.good, visit.backend.profile)
+    groups, unplaced = form(visible_spec.data, spec.problems)
+    fixes = remedies(spec, visit.backend.profile)
+    return visit.render(
+        "comp_form.html" if visit.is_partial else "page_new.html",
         status,
         page="" if state.of else "new",
         state=state,
-        seen=seen,
-        base=state.text if seen.readable else state.good,
+        spec=spec,
+        base=state.text if spec.readable else state.good,
         groups=groups,
-        left=left,
+        unplaced=unplaced,
         lists=LISTS,
-        ways={_key(seen.problems[number]): offered for number, offered in ways.items()},
+        fixes={_key(spec.problems[number]): offered for number, offered in fixes.items()},
         key=_key,
-        beside=beside(shown.data),
+        beside=beside(visible_spec.data),
         choices=_choices(visit),
-        marks=_marks(seen),
+        marks=_marks(spec),
         examples=examples().values(),
         tabs=TABS,
-        panel=_panel(visit, seen, state.tab),
+        panel=_panel(visit, spec, state.tab),
         **context,
     )
 
@@ -162,55 +162,55 @@ def _key(problem: Any) -> tuple[str, str, int]:
 
 
 def _choices(visit: Visit) -> dict[str, list[str]]:
-    """Return what the cluster has to choose from."""
+    """Return the projects and node pools of the cluster."""
     cluster = visit.backend.profile.spec
     try:
-        projects = [row.name for row in visit.backend.projects(visit.who).value]
+        projects = [row.name for row in visit.backend.projects(visit.user).value]
     except ClusterError:
         projects = [*cluster.projects.known]
     return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
 
 
-def _marks(seen: Look) -> list[tuple[int, str, str]]:
-    """Return each line of the text with the worst that stands on it, and what that is."""
+def _marks(spec: Look) -> list[tuple[int, str, str]]:
+    """Return each line number with its most severe problem: severity and message."""
     worst: dict[int, tuple[str, str]] = {}
-    for problem in sorted(seen.problems, key=lambda problem: problem.severity == "error"):
+    for problem in sorted(spec.problems, key=lambda problem: problem.severity == "error"):
         if problem.line:
             worst[problem.line] = (problem.severity, problem.message)
-    count = seen.text.count("\n") + 1
+    count = spec.text.count("\n") + 1
     return [(number, *worst.get(number, ("", ""))) for number in range(1, count + 1)]
 
 
-def _panel(visit: Visit, seen: Look, tab: str) -> Any:
-    """Return what a tab beside the form shows; none where the spec has errors."""
-    if seen.errors or not seen.objects:
+def _panel(visit: Visit, spec: Look, tab: str) -> Any:
+    """Return the content of a preview tab; None if the spec has errors."""
+    if spec.errors or not spec.objects:
         return None
     if tab == "manifests":
-        return [(f"{item['kind']} {item['metadata']['name']}", manifests.write_one(item)) for item in seen.objects]
+        return [(f"{obj['kind']} {obj['metadata']['name']}", manifests.write_one(obj)) for obj in spec.objects]
     if tab == "explanation":
         with suppress(InputError):
-            return visit.backend.explain(seen.documents)
+            return visit.backend.explain(spec.documents)
     return None
 
 
-# The plan, and what it leads to.
+# The plan and the submit.
 
 
 def plan(visit: Visit) -> Response:
-    """Show what an apply would do."""
+    """Show the changes that an apply would make."""
     state = _state(visit)
-    plans = visit.backend.plan(visit.who, visit.backend.documents(state.text))
+    plans = visit.backend.plan(visit.user, visit.backend.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
-        return _page(visit, state, 422, told="Mend what is marked first: nothing is planned while there are errors.")
+        return _page(visit, state, 422, message="Fix the highlighted errors before you review the plan.")
     return _plan(visit, state, plans)
 
 
-def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, told: str = "") -> Response:
-    steps = [step for item in plans.planned for step in item.steps]
+def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, message: str = "") -> Response:
+    steps = [step for workload_plan in plans.planned for step in workload_plan.steps]
     moved = state.of is not None and state.of not in {
-        (one.workload.namespace, one.workload.name) for one in plans.planned
+        (workload_plan.workload.namespace, workload_plan.workload.name) for workload_plan in plans.planned
     }
-    return visit.page(
+    return visit.render(
         "page_plan.html",
         status,
         page="" if state.of else "new",
@@ -221,28 +221,28 @@ def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, told: str
         refused=any(step.verdict == "refused" for step in steps),
         owned=any(step.owners for step in steps),
         moved=moved,
-        told=told,
+        message=message,
     )
 
 
 def submit(visit: Visit) -> Response:
-    """Apply the text and lead to its progress."""
+    """Apply the spec and redirect to the progress page."""
     state = _state(visit)
     try:
         documents = visit.backend.documents(state.text)
-        done = visit.backend.submit(visit.who, documents, force=visit.form.get("force") == "on")
+        submitted = visit.backend.submit(visit.user, documents, force=visit.form.get("force") == "on")
     except InputError:
-        return _page(visit, state, 422, told="Mend what is marked first: nothing was applied.")
+        return _page(visit, state, 422, message="Fix the highlighted errors first. Nothing was applied.")
     except (ConflictError, RefusedError) as error:
-        return _plan(visit, state, visit.backend.plan(visit.who, visit.backend.documents(state.text)), 422, str(error))
-    first = done.planned[0].workload
+        return _plan(visit, state, visit.backend.plan(visit.user, visit.backend.documents(state.text)), 422, str(error))
+    first = submitted.planned[0].workload
     since = visit.backend.clock.now()
-    return visit.go(f"{address(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
+    return visit.redirect(f"{address(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
 
 
 def progress(visit: Visit) -> Response:
-    """Show how far a workload is, phase by phase; what was seen before comes with the question."""
-    namespace, name = visit.at("namespace"), visit.at("name")
+    """Show the progress of a workload by phase; the phases seen before are query parameters."""
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     now = visit.backend.clock.now()
     try:
         since = float(visit.query("since"))
@@ -251,22 +251,22 @@ def progress(visit: Visit) -> Response:
     since = since if 0 <= since <= now else now
     status: Status | None = None
     try:
-        status = visit.backend.status(visit.who, namespace, name).value
+        status = visit.backend.status(visit.user, namespace, name).value
     except ClusterError:
-        if now - since > 60:  # noqa: PLR2004 - a minute after it was written, it should be seen
+        if now - since > 60:  # noqa: PLR2004 - seconds until the cache must have the workload
             raise
-    seen = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-REMEMBERED:]]
-    steps = [step for step in seen if len(step) == 3]  # noqa: PLR2004 - as they are made below
+    history = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-MAX_PHASES:]]
+    steps = [step for step in history if len(step) == 3]  # noqa: PLR2004 - time, phase, and reason, as below
     if status is not None and (not steps or steps[-1][1:] != (status.phase, status.why)):
         steps.append((f"{now - since:.1f}", status.phase, status.why))
-    return visit.page(
-        "comp_progress.html" if visit.partly else "page_progress.html",
+    return visit.render(
+        "comp_progress.html" if visit.is_partial else "page_progress.html",
         page="",
         namespace=namespace,
         name=name,
         since=f"{since:.3f}",
         steps=steps,
-        found=status,
+        workload=status,
         done=status is not None and settled(status),
         curl=curl(status) if status is not None else "",
         elapsed=now - since,
@@ -274,7 +274,7 @@ def progress(visit: Visit) -> Response:
 
 
 def settled(status: Status) -> bool:
-    """Whether a workload has come to an end: it serves with as many replicas as it must have, or it has failed."""
+    """Return True if a rollout is over: enough replicas are ready, or it has failed or stopped."""
     replicas = status.replicas
     enough = replicas.ready >= min(replicas.wanted, max(replicas.minimum, 1))
     return status.phase in SETTLED and (status.phase != "Running" or enough)

@@ -1,4 +1,4 @@
-"""The page of projects: what each may use, what it uses, and what runs in it."""
+"""The projects page: quota, usage, members, and workloads of each project."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ebbtide.api.answers import ProjectUse
     from ebbtide.web.frame import Visit
 
-#: What a quota's resources are called, by the end of their name, and the unit that they are shown in.
+#: Labels of quota resources, by the resource's name, and the unit in which they are shown.
 RESOURCES: Final = (
     ("nvidia.com/gpu.shared", "GPU shares", ""),
     ("nvidia.com/gpu", "GPUs", ""),
@@ -30,7 +30,7 @@ RESOURCES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One resource of a quota: how much of it is used; ``share`` in percent, None where the limit is 0 or unreadable."""
+    """The usage of one quota resource: as text for people, and ``amount`` and ``limit`` as numbers."""
 
     resource: str
     label: str
@@ -45,12 +45,12 @@ class Use:
 class Card:
     row: ProjectUse
     uses: tuple[Use, ...]
-    #: Group of states, its word, and how many workloads are in it.
+    #: A status group, its label, and the number of workloads in it.
     groups: tuple[tuple[str, str, int], ...]
 
 
 def label_of(resource: str) -> tuple[str, str]:
-    """Return what a resource is called, and its unit."""
+    """Return a resource's label and its unit."""
     bare = resource.removeprefix("requests.")
     limit = bare.startswith("limits.")
     bare = bare.removeprefix("limits.")
@@ -65,12 +65,20 @@ def label_of(resource: str) -> tuple[str, str]:
 def use_of(resource: str, hard: str, used: str) -> Use:
     label, unit = label_of(resource)
     limit, amount = ((nano(text) or 0) / NANO for text in (hard, used))
-    shown = words.size if unit == "bytes" else words.number
-    return Use(resource, label, shown(amount), shown(limit), shown(max(0.0, limit - amount)), amount, limit)
+    format_amount = words.size if unit == "bytes" else words.number
+    return Use(
+        resource,
+        label,
+        format_amount(amount),
+        format_amount(limit),
+        format_amount(max(0.0, limit - amount)),
+        amount,
+        limit,
+    )
 
 
 def card_of(row: ProjectUse) -> Card:
-    """Return a project as it is shown; GPUs go first."""
+    """Return a project's card, with GPUs first."""
     uses = [use_of(resource, usage.hard, usage.used) for resource, usage in row.quota.items()]
     uses.sort(key=lambda use: ("GPU" not in use.label and "MIG" not in use.label, use.label))
     groups = (
@@ -80,20 +88,20 @@ def card_of(row: ProjectUse) -> Card:
 
 
 def members_of(visit: Visit) -> dict[str, list[str]]:
-    """Return who may work in each namespace, as far as the caller may see it."""
+    """Return the members of each namespace that the caller may list; empty if that fails."""
     try:
-        found = on_cluster(visit.backend.as_caller(visit.who), visit.backend.profile)
+        rows = on_cluster(visit.backend.as_caller(visit.user), visit.backend.profile)
     except ClusterError:
         return {}
-    return {row.namespace: [str(member) for member in row.members] for row in found}
+    return {row.namespace: [str(member) for member in row.members] for row in rows}
 
 
 def projects(visit: Visit) -> Response:
-    read = visit.backend.projects(visit.who)
-    # Members are read from the cluster itself, so a page that renews itself keeps those that it has.
-    members = {} if visit.partly else members_of(visit)
-    return visit.page(
-        "comp_projects.html" if visit.partly else "page_projects.html",
+    read = visit.backend.projects(visit.user)
+    # Members are read from the API server rather than the cache, so a page that updates itself keeps the ones it has.
+    members = {} if visit.is_partial else members_of(visit)
+    return visit.render(
+        "comp_projects.html" if visit.is_partial else "page_projects.html",
         page="projects",
         members=members,
         cards=[card_of(row) for row in read.value],

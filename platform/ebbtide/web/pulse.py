@@ -1,7 +1,7 @@
-"""Tells open pages that something changed: one watcher of the cache, however many pages are open.
+"""Change notifications for open pages: one watcher of the cache, for any number of pages.
 
-A page gets ``changed`` at most once a second, less often where many are open, and ``beat`` every fifteen, as server-sent
-events without content. It then asks for its own parts again: what it may see is decided there, by the caller's rights.
+A page receives ``changed`` at most once a second (less often if many pages are open) and ``beat`` every 15 seconds, as
+server-sent events without content. It then requests its own parts, with the caller's permissions.
 Upstream: html.spec.whatwg.org, server-sent events.
 """
 
@@ -24,64 +24,64 @@ if TYPE_CHECKING:
 
     from ebbtide.api.backend import Backend
 
-#: Seconds between two events of a page, without and with a change.
-BEAT: Final = 15.0
-REST: Final = 1.0
-#: What each open page adds to it: many share what one process can draw.
-SHARE: Final = 0.1
+#: Seconds between two ``beat`` events, and at least between two ``changed`` events.
+BEAT_SECONDS: Final = 15.0
+PAUSE_SECONDS: Final = 1.0
+#: Seconds that each open page adds, since all pages share one process.
+PAUSE_SECONDS_PER_PAGE: Final = 0.1
 
 
 @dataclass(slots=True)
 class Pulse:
-    """Who listens, and the one thread that waits for the cache; it ends when nobody listens."""
+    """The listeners, and one thread that waits for the cache; the thread ends with the last listener."""
 
     backend: Backend
     _listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
-    _watched: bool = False
+    _watching: bool = False
 
-    def _watch(self, seen: int) -> None:
+    def _watch(self, version: int) -> None:
         while True:
-            now = self.backend.changed(seen, BEAT)
+            now = self.backend.changed(version, BEAT_SECONDS)
             with self._lock:
                 if not self._listeners:
-                    self._watched = False
+                    self._watching = False
                     return
-                if now != seen:
+                if now != version:
                     for loop, event in self._listeners:
                         with suppress(RuntimeError):
-                            # A server that ends has closed its loop.
+                            # A server that shuts down has closed its event loop.
                             loop.call_soon_threadsafe(event.set)
-            seen = now
+            version = now
 
     async def events(self, request: Request) -> AsyncIterator[str]:
-        """Yield events until the visitor leaves."""
+        """Yield events until the client disconnects."""
         listener = (asyncio.get_running_loop(), asyncio.Event())
-        # What changes from here on is told, however late the thread begins.
-        seen = await run_in_threadpool(self.backend.changed, -1, 0.0)
+        # Changes from here on are reported, even if the thread starts late.
+        version = await run_in_threadpool(self.backend.changed, -1, 0.0)
         with self._lock:
             self._listeners.add(listener)
-            start, self._watched = not self._watched, True
+            start, self._watching = not self._watching, True
         if start:
-            Thread(target=self._watch, args=(seen,), name="ebbtide-pulse", daemon=True).start()
+            Thread(target=self._watch, args=(version,), name="ebbtide-pulse", daemon=True).start()
         try:
             yield "retry: 2000\nevent: open\ndata:\n\n"
             while not await request.is_disconnected():
                 try:
-                    await asyncio.wait_for(listener[1].wait(), BEAT)
+                    await asyncio.wait_for(listener[1].wait(), BEAT_SECONDS)
                 except TimeoutError:
                     yield "event: beat\ndata:\n\n"
                     continue
                 listener[1].clear()
                 yield "event: changed\ndata:\n\n"
-                await asyncio.sleep(max(REST, len(self._listeners) * SHARE))
+                await asyncio.sleep(max(PAUSE_SECONDS, len(self._listeners) * PAUSE_SECONDS_PER_PAGE))
         finally:
             with self._lock:
                 self._listeners.discard(listener)
 
 
 def stream(lines: AsyncIterator[str]) -> Response:
-    """Return server-sent events; no proxy may hold them back."""
+    """Return a response with server-sent events that proxies do not buffer."""
     return StreamingResponse(
         lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )

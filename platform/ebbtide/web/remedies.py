@@ -1,7 +1,7 @@
-"""Ways out of a problem that can be done by themselves: proposed by a table, and offered only if they help.
+"""Automatic fixes for problems: a table proposes them, and only those that work are offered.
 
-A problem's fix is a sentence; where it names what to write, the table turns it into a change of the document. A change is
-tried before it is offered: the problem must be gone, and no other error have come.
+A problem's fix is a sentence. Where it names the new value, the table turns the sentence into changes of the document. The
+changes are tried before they are offered: the problem must disappear, and no new error may appear.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.web.form import Look
 
-#: Problems for which ways out are tried; each try reads and checks the whole text.
-MOST: Final = 12
-#: Ways out of one problem.
-OFFERED: Final = 3
-#: The longest text for which they are looked for, in characters.
-LONGEST: Final = 20_000
+#: Problems for which fixes are tried; each try parses and checks the whole text.
+MAX_PROBLEMS: Final = 12
+#: Fixes offered for one problem.
+MAX_FIXES: Final = 3
+#: The longest text for which fixes are tried, in characters.
+MAX_TEXT_CHARACTERS: Final = 20_000
 
 Changes = dict["Path", Any]
-#: The label of a way out, and its changes.
+#: The label of a fix, and its changes.
 Way = tuple[str, Changes]
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """One way out: what its button says, and the text with it. ``key`` names it to whoever sends it back."""
+    """One fix: the label of its button, and the resulting text. ``key`` identifies it when the form is submitted."""
 
     key: str
     label: str
@@ -46,96 +46,96 @@ class Remedy:
 
 
 def _set(path: Path, value: Any) -> Way:
-    shown = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:g}"
-    return f"{dotted(path[-1:])}: {shown}", {path: value}
+    value_text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    return f"Set {dotted(path[-1:])} to {value_text}", {path: value}
 
 
 def _beside(path: Path, name: str) -> Path:
-    """Return where a field stands that a fix names: in the same block, else in one above."""
+    """Return the path of a field that a fix names: in the same block, otherwise in the closest enclosing one."""
     for length in range(len(path) - 1, 0, -1):
         if name in names_at(path[:length]):
             return (*path[:length], name)
     return ()
 
 
-def _rename(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
-    """Mend a slip of the pen, in a field's name or in its value."""
-    path, better = problem.field, found[1]
+def _rename(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
+    """Correct a typing error in a field's name or value."""
+    path, better = problem.field, match[1]
     if problem.code == "SPEC001":
-        yield f"rename it to {better}", {path: None, (*path[:-1], better): at(data, *path)}
+        yield f"Rename to {better}", {path: None, (*path[:-1], better): at(data, *path)}
     else:
         yield _set(path, better)
 
 
-def _bound(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    yield _set(problem.field, meant("number", found[1]))
+def _bound(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    yield _set(problem.field, meant("number", match[1]))
 
 
-def _one_of(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
-    given = at(data, *problem.field)
-    names = [name.strip() for name in found[1].split(",")]
-    if isinstance(given, str) and len(names) > OFFERED:
-        from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+def _one_of(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
+    value = at(data, *problem.field)
+    names = [name.strip() for name in match[1].split(",")]
+    if isinstance(value, str) and len(names) > MAX_FIXES:
+        from difflib import get_close_matches  # noqa: PLC0415 - only needed for typing errors
 
-        names = get_close_matches(given, names, 1, 0.6)
-    for name in names[:OFFERED]:
+        names = get_close_matches(value, names, 1, 0.6)
+    for name in names[:MAX_FIXES]:
         yield _set(problem.field, name)
 
 
-def _quote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _quote(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     value = at(data, *problem.field)
     if value is not None and not isinstance(value, (dict, list)):
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        yield f'quote it: "{text}"', {problem.field: text}
+        yield f'Quote the value: "{text}"', {problem.field: text}
 
 
-def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _unquote(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     value = at(data, *problem.field)
     if isinstance(value, str):
         plain = {"true": True, "false": False}.get(value, meant("number", value))
         if not isinstance(plain, str) and plain is not None:
-            yield f"write {value} without quotes", {problem.field: plain}
+            yield f"Remove the quotes: {value}", {problem.field: plain}
 
 
-def _minimum_or_maximum(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    yield _set((*problem.field[:-1], "minReplicas"), meant("number", found[1]))
-    yield _set((*problem.field[:-1], "maxReplicas"), meant("number", found[2]))
+def _minimum_or_maximum(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    yield _set((*problem.field[:-1], "minReplicas"), meant("number", match[1]))
+    yield _set((*problem.field[:-1], "maxReplicas"), meant("number", match[2]))
 
 
-def _named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    """Set what is named, as in ``set minReplicas to 1`` or ``security.runAsNonRoot: true``, here or in a block above."""
-    first, *rest = found[1].split(".")
+def _named(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    """Set a named field, as in ``set minReplicas to 1`` or ``security.runAsNonRoot: true``."""
+    first, *rest = match[1].split(".")
     path = _beside(problem.field, first)
     if path:
-        yield _set((*path, *rest), {"true": True, "false": False}.get(found[2], meant("number", found[2])))
+        yield _set((*path, *rest), {"true": True, "false": False}.get(match[2], meant("number", match[2])))
 
 
-def _away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _away(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     if problem.field:
-        yield f"remove {dotted(problem.field[-1:])}", {problem.field: None}
+        yield f"Remove {dotted(problem.field[-1:])}", {problem.field: None}
 
 
-def _item_away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    place = next((end for end in range(len(problem.field), 0, -1) if isinstance(problem.field[end - 1], int)), 0)
-    if place:
-        yield f"remove item {int(problem.field[place - 1]) + 1}", {problem.field[:place]: None}
+def _item_away(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    length = next((end for end in range(len(problem.field), 0, -1) if isinstance(problem.field[end - 1], int)), 0)
+    if length:
+        yield f"Remove item {int(problem.field[length - 1]) + 1}", {problem.field[:length]: None}
 
 
-def _away_named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    path = _beside(problem.field, found[1])
+def _away_named(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    path = _beside(problem.field, match[1])
     if path:
-        yield f"remove {found[1]}", {path: None}
+        yield f"Remove {match[1]}", {path: None}
 
 
-def _metric(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _metric(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     block = problem.field[:-1]
     unit = metrics.ROWS["concurrency"].unit
-    yield f"concurrency, 10 {unit}", {(*block, "metric"): "concurrency", (*block, "metricThreshold"): 10}
-    least = at(data, *block, "minReplicas")
-    yield _set((*block, "maxReplicas"), 1 if least is None else max(least, 1))
+    yield f"Use concurrency, 10 {unit}", {(*block, "metric"): "concurrency", (*block, "metricThreshold"): 10}
+    minimum = at(data, *block, "minReplicas")
+    yield _set((*block, "maxReplicas"), 1 if minimum is None else max(minimum, 1))
 
 
-#: What a fix says, and what becomes of it; every row that fits is tried.
+#: Patterns of fix sentences, and the changes they mean. Every matching row is tried.
 TABLE: Final[tuple[tuple[str, Callable[[re.Match[str], Problem, Any], Iterator[Way]]], ...]] = (
     (r"did you mean ([\w.:/-]+)\?", _rename),
     (r"use (?:at least|at most) ([\d.]+)", _bound),
@@ -148,66 +148,65 @@ TABLE: Final[tuple[tuple[str, Callable[[re.Match[str], Problem, Any], Iterator[W
     (r"set metric and metricThreshold \(concurrency", _metric),
     (r"set (\w+) to (?:at most )?([\d.]+)", _named),
     (r"(?:use|set) (serving): ([\w-]+)", _named),
-    (r"use serving: [\w-]+ or ([\w-]+)", lambda found, *_: iter([_set(("spec", "serving"), found[1])])),
+    (r"use serving: [\w-]+ or ([\w-]+)", lambda match, *_: iter([_set(("spec", "serving"), match[1])])),
     (r"set ([\w.]+): (true|custom|[\w-]+)", _named),
     (r"remove the item", _item_away),
     (r"remove (\w+)", _away_named),
     (r"remove (?:it|the limit)", _away),
-    (r"raise maxReplicas, or remove the metric", _away),
 )
 _FIXES: Final = tuple((re.compile(pattern), make) for pattern, make in TABLE)
 
 
 def ways(problem: Problem, data: Any) -> Iterator[Way]:
-    """Yield what a problem's fix says to do; whether it helps is not known yet."""
+    """Yield the changes that a problem's fix suggests, untested."""
     for pattern, make in _FIXES:
-        found = pattern.search(problem.fix)
-        if found:
-            yield from make(found, problem, data)
+        match = pattern.search(problem.fix)
+        if match:
+            yield from make(match, problem, data)
 
 
-def remedies(seen: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
-    """Return what helps, by the number of the problem in ``seen``; nothing where the text cannot be edited."""
-    if seen.closed or len(seen.text) > LONGEST:
+def remedies(spec: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
+    """Return the fixes that work, by the index of the problem in ``seen``; empty if the form is read-only."""
+    if spec.closed or len(spec.text) > MAX_TEXT_CHARACTERS:
         return {}
-    found: dict[int, tuple[Remedy, ...]] = {}
-    before = {_named_as(problem) for problem in seen.errors}
-    for number, problem in enumerate(seen.problems):
-        if len(found) == MOST:
+    fixes: dict[int, tuple[Remedy, ...]] = {}
+    before = {_named_as(problem) for problem in spec.errors}
+    for number, problem in enumerate(spec.problems):
+        if len(fixes) == MAX_PROBLEMS:
             break
         offered: dict[str, Remedy] = {}
-        for label, changes in ways(problem, seen.data):
-            text = _tried(seen, problem, changes, before, profile)
-            if text is not None and all(text != one.text for one in offered.values()):
+        for label, changes in ways(problem, spec.data):
+            text = _tried(spec, problem, changes, before, profile)
+            if text is not None and all(text != remedy.text for remedy in offered.values()):
                 offered.setdefault(label, Remedy(f"{problem.code} {problem.path} {label}", label, text))
-            if len(offered) == OFFERED:
+            if len(offered) == MAX_FIXES:
                 break
         if offered:
-            found[number] = tuple(offered.values())
-    return found
+            fixes[number] = tuple(offered.values())
+    return fixes
 
 
 def _tried(
-    seen: Look, problem: Problem, changes: Changes, before: set[tuple[str, str]], profile: Profile
+    spec: Look, problem: Problem, changes: Changes, before: set[tuple[str, str]], profile: Profile
 ) -> str | None:
-    """Return the text with changes, if they help."""
+    """Return the text with changes applied, or None if they do not help."""
     try:
-        text = edited(seen.text, changes, names_at)
+        text = edited(spec.text, changes, names_at)
     except NotEdited:
         return None
     after = look(text, profile)
-    gone = _named_as(problem) not in {_named_as(one) for one in after.problems}
-    return text if gone and {_named_as(one) for one in after.errors} <= before else None
+    solved = _named_as(problem) not in {_named_as(other) for other in after.problems}
+    return text if solved and {_named_as(other) for other in after.errors} <= before else None
 
 
 def _named_as(problem: Problem) -> tuple[str, str]:
     return problem.code, problem.path
 
 
-def applied(seen: Look, profile: Profile, key: str) -> str:
-    """Return the text with the way out that ``key`` names; as it is, if it is not offered (any more)."""
-    for offered in remedies(seen, profile).values():
-        for one in offered:
-            if one.key == key:
-                return one.text
-    return seen.text
+def applied(spec: Look, profile: Profile, key: str) -> str:
+    """Return the text of the fix that ``key`` identifies, or the unchanged text if it is not offered."""
+    for offered in remedies(spec, profile).values():
+        for remedy in offered:
+            if remedy.key == key:
+                return remedy.text
+    return spec.text

@@ -1,4 +1,4 @@
-"""All pages, as one router that the server takes in."""
+"""The table of all pages, and the router that serves them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def home(_visit: Visit) -> Response:
 
 
 def static(visit: Visit) -> Response:
-    return serve(visit.at("name"), visit.request.url.query)
+    return serve(visit.path_parameter("name"), visit.request.url.query)
 
 
 async def live(visit: Visit) -> Response:
-    """Stream what keeps an open page up to date."""
+    """Stream the events that keep an open page up to date."""
     return stream(visit.frame.pulse.events(visit.request))
 
 
@@ -68,7 +68,7 @@ PAGES: Final[tuple[Page, ...]] = (
 
 
 def make_router(backend: Backend, *, secure: bool = False) -> APIRouter:
-    """Return the router of all pages; ``secure`` says that TLS ends before this server, so that cookies ask for it."""
+    """Return the router of all pages; ``secure`` means that TLS ends at a proxy, so cookies must be ``Secure``."""
     frame = Frame(backend, secure=secure)
-    routes: list[BaseRoute] = [Route(page.path, frame.endpoint(page), methods=[page.method]) for page in PAGES]
+    routes: list[BaseRoute] = [Route(page.path, frame.make_endpoint(page), methods=[page.method]) for page in PAGES]
     return APIRouter(routes=routes)

@@ -1,7 +1,7 @@
-"""Who a browser is: a random name in a cookie, and the token that was given for it, in memory only.
+"""Browser sessions: a random name in a cookie, and the caller's token, in memory only.
 
-A session without a token is as good as one with: it stands for the server's own user, where there is one. The token
-against forged requests is made of the session's name and of a key that ends with the process.
+A session without a token stands for the server's own user, if there is one. The CSRF token is derived from the session's
+name with a key that is lost when the process ends.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 COOKIE: Final = "ebbtide-session"
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-#: How long a token is kept after its last use, in seconds, and how many are.
-KEPT: Final = 8 * 3600.0
-MOST: Final = 10_000
+#: Seconds for which a token is kept after its last use, and the maximum number of tokens.
+TOKEN_SECONDS: Final = 8 * 3600.0
+MAX_TOKENS: Final = 10_000
 
 
 @dataclass(slots=True)
 class Held:
-    """A token and when it was last used."""
+    """A token and the time of its last use."""
 
     token: str = field(repr=False)
     used: float
@@ -34,46 +34,46 @@ class Held:
 
 @dataclass(slots=True)
 class Sessions:
-    """The sessions of one process."""
+    """All sessions of this process."""
 
     clock: Clock
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _held: dict[str, Held] = field(default_factory=dict, repr=False)
+    _tokens: dict[str, Held] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock)
 
-    def of(self, cookie: str) -> tuple[str, bool]:
-        """Return a session's name for what a browser sent, and whether it is a new one."""
+    def identify(self, cookie: str) -> tuple[str, bool]:
+        """Return the session name for a cookie, and True if it is new."""
         return (cookie, False) if NAME.fullmatch(cookie) else (secrets.token_urlsafe(32), True)
 
-    def token_of(self, session: str) -> str:
-        """Return what a form of this session must bring back."""
+    def csrf_token(self, session: str) -> str:
+        """Return the CSRF token that forms of this session must include."""
         return hmac.new(self._key, session.encode(), hashlib.sha256).hexdigest()
 
     def token(self, session: str) -> str:
-        """Return the Kubernetes token of a session, or nothing."""
+        """Return the Kubernetes token of a session, or an empty string."""
         now = self.clock.now()
         with self._lock:
-            held = self._held.get(session)
-            if held is None:
+            entry = self._tokens.get(session)
+            if entry is None:
                 return ""
-            if now - held.used > KEPT:
-                del self._held[session]
+            if now - entry.used > TOKEN_SECONDS:
+                del self._tokens[session]
                 return ""
-            held.used = now
-            return held.token
+            entry.used = now
+            return entry.token
 
     def begin(self, token: str) -> str:
-        """Keep a token and return the name of its session, a new one: a name known before the login is worth nothing."""
+        """Store a token and return the name of its new session, so that a name known before sign-in is useless."""
         session = secrets.token_urlsafe(32)
         now = self.clock.now()
         with self._lock:
-            for name in [name for name, held in self._held.items() if now - held.used > KEPT]:
-                del self._held[name]
-            while len(self._held) >= MOST:
-                del self._held[min(self._held, key=lambda name: self._held[name].used)]
-            self._held[session] = Held(token, now)
+            for name in [name for name, entry in self._tokens.items() if now - entry.used > TOKEN_SECONDS]:
+                del self._tokens[name]
+            while len(self._tokens) >= MAX_TOKENS:
+                del self._tokens[min(self._tokens, key=lambda name: self._tokens[name].used)]
+            self._tokens[session] = Held(token, now)
         return session
 
     def end(self, session: str) -> None:
         with self._lock:
-            self._held.pop(session, None)
+            self._tokens.pop(session, None)

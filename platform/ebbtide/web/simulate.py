@@ -1,4 +1,4 @@
-"""Simulate: pick traffic and a server, move the settings, see replicas, response time and cost; tune, and apply the spec."""
+"""The simulation page: choose traffic and a server, adjust settings, compare replicas and response times, tune, and apply."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ebbtide.api.simulation import REQUESTS, Asked
 from ebbtide.api.workers import TooMuchError
 from ebbtide.base.paths import at
 from ebbtide.base.problems import Problem
+from ebbtide.base.prose import counted
 from ebbtide.manifests.edit import NotEdited, edited
 from ebbtide.readers.fields import names_at
 from ebbtide.slo.source import Ref, SourceError
@@ -34,36 +35,36 @@ if TYPE_CHECKING:
     from ebbtide.web.fields import Control
     from ebbtide.web.frame import Visit
 
-#: Seconds that a simulation, and a search, may take.
-SECONDS: Final = 60.0
-SEARCH: Final = 120.0
+#: Time limits of a simulation and of a search, in seconds.
+SIMULATION_SECONDS: Final = 60.0
+SEARCH_SECONDS: Final = 120.0
 EVALUATIONS: Final = 160
-#: The largest log that is taken, in characters, how many are kept, and how many searches.
-LARGEST: Final = 8_000_000
-LOGS: Final = 6
-SEARCHES: Final = 12
-#: What a workload's own traffic is read from: seconds back, and points of a series.
-BACK: Final = 6 * 3600.0
-POINTS: Final = 360
+#: The maximum size of a log in characters, and how many logs and searches are kept.
+MAX_LOG_CHARACTERS: Final = 8_000_000
+MAX_LOGS: Final = 6
+MAX_SEARCHES: Final = 12
+#: The time span of a workload's recorded traffic in seconds, and the points per series.
+TRAFFIC_SECONDS: Final = 6 * 3600.0
+TRAFFIC_POINTS: Final = 360
 BLOCK: Final = ("spec", "autoscaling")
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number of the page: its name, what it is called, its unit, its default, and from where to where it slides."""
+    """A numeric input: its name, label, unit, and default, and the range and step of its slider."""
 
     name: str
     label: str
     unit: str
     default: str
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     step: float = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A traffic shape: what it is called, what it asks for, and how it is written in the simulator's words."""
+    """A traffic shape: its label, its numeric inputs, and its template in the simulator's syntax."""
 
     key: str
     label: str
@@ -71,56 +72,56 @@ class Shape:
     words: str
 
 
-#: The numbers that shapes are made of.
+#: The numeric inputs of the traffic shapes.
 NUMBERS: Final = {
     one.name: one
     for one in (
-        Number("rate", "Requests a second", "/s", "20", 0.1, 200, 0.1),
-        Number("low", "from", "/s", "2", 0, 100, 0.1),
-        Number("high", "to", "/s", "40", 0.1, 200, 0.1),
-        Number("minutes", "for", "min", "60", 1, 1440),
-        Number("period", "a day lasts", "min", "60", 5, 1440),
-        Number("on", "on for", "min", "2", 0.5, 120, 0.5),
-        Number("off", "off for", "min", "10", 0.5, 240, 0.5),
-        Number("step", "after that", "min", "20", 1, 600),
+        Number("rate", "Request rate", "/s", "20", 0.1, 200, 0.1),
+        Number("low", "Low rate", "/s", "2", 0, 100, 0.1),
+        Number("high", "High rate", "/s", "40", 0.1, 200, 0.1),
+        Number("minutes", "Duration", "min", "60", 1, 1440),
+        Number("period", "Day length", "min", "60", 5, 1440),
+        Number("on", "Burst duration", "min", "2", 0.5, 120, 0.5),
+        Number("off", "Pause between bursts", "min", "10", 0.5, 240, 0.5),
+        Number("step", "Step duration", "min", "20", 1, 600),
     )
 }
 SHAPES: Final = {
     one.key: one
     for one in (
-        Shape("diurnal", "A day and a night", ("low", "high", "minutes", "period"), "diurnal:{low}rps..{high}rps,{minutes}m,{period}m"),
-        Shape("poisson", "Even, at random (Poisson)", ("rate", "minutes"), "poisson:{rate}rps,{minutes}m"),
-        Shape("constant", "Constant", ("rate", "minutes"), "constant:{rate}rps,{minutes}m"),
-        Shape("ramp", "A ramp", ("low", "high", "minutes"), "ramp:{low}rps..{high}rps,{minutes}m"),
-        Shape("steps", "A step up and down", ("low", "high", "step"), "steps:{low}rps,{step}m,{high}rps,{step}m,{low}rps,{step}m"),
+        Shape("diurnal", "Daily cycle", ("low", "high", "minutes", "period"), "diurnal:{low}rps..{high}rps,{minutes}m,{period}m"),
+        Shape("poisson", "Random arrivals (Poisson)", ("rate", "minutes"), "poisson:{rate}rps,{minutes}m"),
+        Shape("constant", "Constant rate", ("rate", "minutes"), "constant:{rate}rps,{minutes}m"),
+        Shape("ramp", "Ramp", ("low", "high", "minutes"), "ramp:{low}rps..{high}rps,{minutes}m"),
+        Shape("steps", "Step up and down", ("low", "high", "step"), "steps:{low}rps,{step}m,{high}rps,{step}m,{low}rps,{step}m"),
         Shape("on-off", "Bursts", ("rate", "on", "off", "minutes"), "on-off:{rate}rps,{on}m,{off}m,{minutes}m"),
     )
 }  # fmt: skip
-#: What a server does with a request, in the simulator's words.
+#: Server models in the simulator's syntax, with their labels.
 SERVERS: Final = (
-    ("lognormal:median=500ms,sigma=0.5,max=16", "Half a second, spread, 16 at once"),
-    ("lognormal:median=80ms,sigma=0.4,max=32", "80 ms, spread, 32 at once"),
-    ("fixed:200ms,max=8", "Always 200 ms, 8 at once"),
-    ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "Language model: 20 ms a token, 16 at once"),
+    ("lognormal:median=500ms,sigma=0.5,max=16", "500 ms median, 16 concurrent"),
+    ("lognormal:median=80ms,sigma=0.4,max=32", "80 ms median, 32 concurrent"),
+    ("fixed:200ms,max=8", "200 ms fixed, 8 concurrent"),
+    ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "LLM, 20 ms/token, 16 concurrent"),
     (
         "llm:max=32,base=250ms,prompt=100us,output=35ms,tokens=1000/300",
-        "Larger language model: 35 ms a token, 32 at once",
+        "Large LLM, 35 ms/token, 32 concurrent",
     ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """A setting that slides: the form's own field, and from where to where."""
+    """A setting with a slider: the form's control, and the slider's range and step."""
 
     control: Control
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     step: float = 1
 
     @property
     def name(self) -> str:
-        """The name in ``spec.autoscaling``."""
+        """The field's name in ``spec.autoscaling``."""
         return self.control.path[-1]
 
 
@@ -128,7 +129,7 @@ def _row(name: str) -> Row:
     return next(row for row in ROWS if row.path == f"spec.autoscaling.{name}" and not row.name)
 
 
-#: What slides; the metric is chosen beside it.
+#: The settings with sliders; the metric has a select instead.
 KNOBS: Final = tuple(
     Knob(control(_row(name)), least, most, step)
     for name, least, most, step in (
@@ -145,34 +146,34 @@ METRIC: Final = control(_row("metric"))
 WINDOW: Final = Number("stable-window", "Stable window", "s", "60", 10, 600, 5)
 
 
-# What is kept between questions.
+# State kept between requests.
 
 
 @dataclass(slots=True)
 class Search:
-    """One search: how far it is, and what came of it."""
+    """One search: its progress and its result."""
 
     text: str
     owner: str
     done: int = 0
     best: float | None = None
-    found: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
     problems: tuple[Problem, ...] = ()
     stopped: bool = False
 
     @property
     def ended(self) -> bool:
-        """Whether it goes on no more."""
-        return self.found is not None or bool(self.problems)
+        """True if the search has a result or has failed."""
+        return self.result is not None or bool(self.problems)
 
 
 class StoppedError(Exception):
-    """Ends a search that nobody waits for."""
+    """Ends a search that the user stopped."""
 
 
 @dataclass(slots=True)
 class Desk:
-    """Logs that were sent and searches that go on, in memory and few; and who asked last."""
+    """Uploaded logs and running searches, in memory and limited in number, and the latest request of each session."""
 
     logs: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
     searches: OrderedDict[str, Search] = field(default_factory=OrderedDict)
@@ -184,39 +185,41 @@ class Desk:
         name = secrets.token_urlsafe(12)
         with self.lock:
             self.logs[name] = (owner, text)
-            while len(self.logs) > LOGS:
+            while len(self.logs) > MAX_LOGS:
                 self.logs.popitem(last=False)
         return name
 
-    def log(self, owner: str, name: str) -> str:
-        """Return a log that its owner sent; nothing where it is not kept any more."""
+    def get_log(self, owner: str, name: str) -> str:
+        """Return a log that this session uploaded, or an empty string if it is no longer kept."""
         with self.lock:
             whose, text = self.logs.get(name, ("", ""))
         return text if whose == owner else ""
 
-    def begin(self, search: Search) -> str:
-        """Keep a search and return its name; the oldest that have ended make room."""
+    def add_search(self, search: Search) -> str:
+        """Store a search and return its name; the oldest finished searches make room."""
         name = secrets.token_urlsafe(12)
         with self.lock:
-            for old in [key for key, one in self.searches.items() if one.ended][
-                : max(len(self.searches) - SEARCHES, 0)
+            for old in [key for key, stored in self.searches.items() if stored.ended][
+                : max(len(self.searches) - MAX_SEARCHES, 0)
             ]:
                 del self.searches[old]
-            if len(self.searches) >= 2 * SEARCHES:
-                raise TooMuchError("many searches go on already: ask again in a minute")
+            if len(self.searches) >= 2 * MAX_SEARCHES:
+                raise TooMuchError("too many searches are running; try again in a minute")
             self.searches[name] = search
         return name
 
-    def search(self, owner: str, name: str) -> Search:
-        found = self.searches.get(name)
-        if found is None or found.owner != owner:
-            raise PageError(404, "No such search", "It ended long ago, or the server was started anew: begin it again.")
-        return found
+    def get_search(self, owner: str, name: str) -> Search:
+        search = self.searches.get(name)
+        if search is None or search.owner != owner:
+            raise PageError(
+                404, "Search not found", "The search has expired, or the server was restarted. Start a new search."
+            )
+        return search
 
-    def turn(self, owner: str) -> tuple[int, Lock]:
-        """Return the number of a question, which makes all earlier ones of its owner's stale."""
+    def next_turn(self, owner: str) -> tuple[int, Lock]:
+        """Return the number of a new request, which supersedes earlier ones of the session, and the session's lock."""
         with self.lock:
-            if len(self.turns) > 1000:  # noqa: PLR2004 - owners are sessions, and come and go
+            if len(self.turns) > 1000:  # noqa: PLR2004 - sessions that have ended are dropped
                 self.turns.clear()
                 self.busy.clear()
             self.turns[owner] = self.turns.get(owner, 0) + 1
@@ -226,45 +229,45 @@ class Desk:
 DESK: Final = Desk()
 
 
-# The question.
+# The request.
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the page asks: the spec, the settings tried, and the simulator's words for the rest."""
+    """One request of the page: the spec, the tried settings, and the other fields."""
 
     text: str
-    #: What the fields hold, as they came.
-    given: Mapping[str, str]
+    #: The submitted form fields.
+    fields: Mapping[str, str]
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tuned_text(self) -> str:
-        """The spec's text with the settings that the spec can say."""
+        """The spec's YAML with those tried settings that a spec can have."""
         return _with(self.text, {name: value for name, value in self.settings.items() if name != WINDOW.name})
 
 
 def _with(text: str, settings: Mapping[str, Any]) -> str:
-    """Return a spec's text with other settings; as it is where they cannot be written in it."""
+    """Return a spec's YAML with other settings, or unchanged if they cannot be written there."""
     try:
         return edited(text, {(*BLOCK, name): value for name, value in settings.items()}, names_at)
     except NotEdited:
         return text
 
 
-def first(text: str, **given: str) -> Question:
-    """Return the question that a page begins with."""
+def first(text: str, **fields: str) -> Question:
+    """Return the initial request of the page."""
     data = data_of(text) or {}
-    start = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _promise(data), WINDOW.name: ""}
-    start |= {number.name: number.default for number in NUMBERS.values()}
-    for one in (*(knob.control for knob in KNOBS), METRIC):
-        start[one.path[-1]] = shown(one.kind, at(data, *one.path)) or ""
-    return Question(text, {**start, **given})
+    defaults = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _promise(data), WINDOW.name: ""}
+    defaults |= {number.name: number.default for number in NUMBERS.values()}
+    for knob_control in (*(knob.control for knob in KNOBS), METRIC):
+        defaults[knob_control.path[-1]] = shown(knob_control.kind, at(data, *knob_control.path)) or ""
+    return Question(text, {**defaults, **fields})
 
 
 def _promise(data: Any) -> str:
-    """Return what a spec promises in the simulator's words; where it promises nothing, a start."""
-    said = []
+    """Return a spec's SLO in the simulator's syntax, or a default SLO."""
+    bounds = []
     for key, name in (
         ("p95LatencyMilliseconds", "p95"),
         ("meanLatencyMilliseconds", "mean"),
@@ -273,73 +276,79 @@ def _promise(data: Any) -> str:
         value = at(data, "spec", "slo", key)
         if isinstance(value, (int, float)):
             seconds = f"{value / 1000:g}s" if value >= 1000 else f"{value:g}ms"  # noqa: PLR2004 - a second
-            said.append(f"{name}={value:g}" if name == "uptime" else f"{name}={seconds}")
-    return ",".join(said) or "p95=3s"
+            bounds.append(f"{name}={value:g}" if name == "uptime" else f"{name}={seconds}")
+    return ",".join(bounds) or "p95=3s"
 
 
 def _asked(visit: Visit) -> Question:
     text = visit.form.get("yaml", "").replace("\r\n", "\n")
-    given = {**first(text).given, **{name: value.strip() for name, value in visit.form.items() if name != "yaml"}}
+    fields = {**first(text).fields, **{name: value.strip() for name, value in visit.form.items() if name != "yaml"}}
     data = data_of(text) or {}
     settings: dict[str, Any] = {}
-    for one in (*(knob.control for knob in KNOBS), METRIC):
-        name = one.path[-1]
-        before = at(data, *one.path)
-        if name in visit.form and given[name] != (shown(one.kind, before) or ""):
-            settings[name] = meant(one.kind, given[name])
-    window = meant("number", given[WINDOW.name])
+    for knob_control in (*(knob.control for knob in KNOBS), METRIC):
+        name = knob_control.path[-1]
+        before = at(data, *knob_control.path)
+        if name in visit.form and fields[name] != (shown(knob_control.kind, before) or ""):
+            settings[name] = meant(knob_control.kind, fields[name])
+    window = meant("number", fields[WINDOW.name])
     if isinstance(window, (int, float)) and math.isfinite(window):
         settings[WINDOW.name] = float(window)
-    return Question(text, given, _tidied(data, settings))
+    return Question(text, fields, _tidied(data, settings))
 
 
 def _tidied(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings that also take out what only a service that rests at zero has, where it does not any more."""
+    """Return settings that also remove scale-to-zero fields if the minimum is raised above 0."""
     from ebbtide.simulate.tune import FROM_ZERO  # noqa: PLC0415 - it needs numpy
 
     def value(name: str) -> Any:
         return settings[name] if name in settings else at(data, *BLOCK, name)
 
-    least = value("minReplicas")
-    if "minReplicas" not in settings or not isinstance(least, int) or least < 1:
+    minimum = value("minReplicas")
+    if "minReplicas" not in settings or not isinstance(minimum, int) or minimum < 1:
         return settings
     return {**settings, **{name: None for name in FROM_ZERO if value(name) is not None}}
 
 
 def _words(visit: Visit, question: Question) -> Asked:
-    """Return the question in the simulator's words. Raises InputError."""
-    given = question.given
+    """Return the request for the simulator.
+
+    Raises:
+        InputError: a field is invalid.
+
+    """
+    fields = question.fields
     log, traffic = "", ""
-    if given["shape"] == "log":
-        log = DESK.log(visit.session, given.get("log", ""))
+    if fields["shape"] == "log":
+        log = DESK.get_log(visit.session, fields.get("log", ""))
         traffic = "the log"
         if not log:
-            raise _wrong("there is no log", "send one, or choose a shape")
+            raise _wrong("no log uploaded", "upload a log, or choose a traffic shape")
     else:
-        shape = SHAPES.get(given["shape"])
+        shape = SHAPES.get(fields["shape"])
         if shape is None:
-            raise _wrong("there is no such shape", f"choose one of {', '.join(SHAPES)}")
-        numbers = {name: _checked_number(given, NUMBERS[name]) for name in shape.numbers}
+            raise _wrong("invalid traffic shape", f"use one of {', '.join(SHAPES)}")
+        numbers = {name: _checked_number(fields, NUMBERS[name]) for name in shape.numbers}
         traffic = shape.words.format_map(numbers)
     return Asked(
         question.text,
         traffic,
         log,
-        given.get("words", "") or given["server"],
-        given["start-up"] if any(sign.isalpha() for sign in given["start-up"]) else f"{given['start-up']}s",
-        given["slo"],
-        f"gpu-hour={given['price']}" if given.get("price") else "",
+        fields.get("words", "") or fields["server"],
+        fields["start-up"] if any(sign.isalpha() for sign in fields["start-up"]) else f"{fields['start-up']}s",
+        fields["slo"],
+        f"gpu-hour={fields['price']}" if fields.get("price") else "",
         settings=question.settings or None,
         evaluations=EVALUATIONS,
-        # A shape is like itself all along; of a log, the second half tells whether the first one says enough.
+        # A shape is the same throughout; of a log, the first half is searched and the second half scores the result.
         part=0.5 if log else 1.0,
     )
 
 
-def _checked_number(given: Mapping[str, str], number: Number) -> str:
-    value = meant("number", given[number.name])
-    if not isinstance(value, (int, float)) or not 0 <= value < 1e6:  # noqa: PLR2004 - nothing that is simulated comes near it
-        raise _wrong(f"{number.label} is {given[number.name]!r}", "write a number of 0 or more")
+def _checked_number(fields: Mapping[str, str], number: Number) -> str:
+    value = meant("number", fields[number.name])
+    if not isinstance(value, (int, float)) or not 0 <= value < 1e6:  # noqa: PLR2004 - far above any useful value
+        message = f"invalid {number.label.lower()} {fields[number.name]!r}: must be a number from 0 to below 1,000,000"
+        raise _wrong(message, "enter a number of 0 or more")
     return f"{value:.10g}"
 
 
@@ -351,129 +360,141 @@ def _wrong(message: str, fix: str) -> InputError:
 
 
 def start(visit: Visit) -> Response:
-    """Show the page: with a live workload and its own traffic, or with an example."""
+    """Show the page with a live workload and its recorded traffic, or with an example."""
     namespace, name = visit.query("namespace"), visit.query("name")
     if not name:
         key = visit.query("example")
         return _page(visit, first(examples().get(key, examples()["chat"]).text))
-    live = visit.backend.workload(visit.who, namespace, name).value
+    live = visit.backend.workload(visit.user, namespace, name).value
     text = text_of(live.top, visit.backend.profile)
     log, words = _own_traffic(visit, Ref(namespace, name))
     if not log:
         return _page(
-            visit, first(text), of=(namespace, name), told="Nobody counted its requests, so a shape stands in for them."
+            visit,
+            first(text),
+            of=(namespace, name),
+            message="No request metrics are available for this workload, so the simulation uses a traffic shape.",
         )
-    kept = DESK.keep_log(visit.session, log)
-    told = "Its own traffic of the last six hours is replayed"
-    told += ", on a server that takes as long as it took." if words else "."
-    return _page(visit, first(text, shape="log", log=kept, words=words), of=(namespace, name), told=told)
+    log_name = DESK.keep_log(visit.session, log)
+    message = "Replays the workload's traffic of the last six hours"
+    message += " with the response times measured then." if words else "."
+    return _page(visit, first(text, shape="log", log=log_name, words=words), of=(namespace, name), message=message)
 
 
 def _own_traffic(visit: Visit, ref: Ref) -> tuple[str, str]:
-    """Return what a workload was sent in the last hours as a log of rates, and a server like it; empty where unknown."""
+    """Return a workload's recent traffic as a log of rates, and a matching server model; empty if unknown."""
     end = visit.backend.clock.now()
     try:
-        found = visit.backend.history(visit.who, ref, end - BACK, end, BACK / POINTS)
+        history = visit.backend.history(visit.user, ref, end - TRAFFIC_SECONDS, end, TRAFFIC_SECONDS / TRAFFIC_POINTS)
     except SourceError:
         return "", ""
-    points = [point for point in found.series.get("rate", ()) if point.value is not None and math.isfinite(point.value)]
+    points = [
+        point for point in history.series.get("rate", ()) if point.value is not None and math.isfinite(point.value)
+    ]
     if not any(point.value for point in points):
         return "", ""
     log = "time,rate\n" + "".join(f"{point.time:.3f},{max(point.value or 0.0, 0.0):.6g}\n" for point in points)
-    return log, like(found)
+    return log, like(history)
 
 
-def like(found: History) -> str:
-    """Return a server whose answers take as long as those of a history did, in the middle of its time; else nothing."""
+def like(history: History) -> str:
+    """Return a server model with the median response times of a history, or an empty string."""
     median, high = (
-        statistics.median([point.value for point in found.series.get(name, ()) if point.value] or [0.0])
+        statistics.median([point.value for point in history.series.get(name, ()) if point.value] or [0.0])
         for name in ("p50", "p95")
     )
     if not 0 < median <= high < math.inf:
         return ""
-    # 95 % of a log-normal distribution lie below 1.645 standard deviations of its logarithm above the median.
+    # In a log-normal distribution, 95% of the values are below exp(mu + 1.645 sigma).
     return f"lognormal:median={median * 1000:.4g}ms,sigma={math.log(high / median) / 1.645:.2f},max=16"
 
 
 def with_spec(visit: Visit) -> Response:
-    """Show the page with the spec of the form."""
+    """Show the page with the spec from the form."""
     return _page(visit, first(visit.form.get("yaml", "").replace("\r\n", "\n")))
 
 
 def upload(visit: Visit) -> Response:
-    """Take a log, and lead on with it."""
+    """Store an uploaded log, and continue with it."""
     text = visit.form.get("file", "")
-    if len(text) > LARGEST:
+    if len(text) > MAX_LOG_CHARACTERS:
         return _no_log(
-            visit, 413, "The log is too large", f"{LARGEST // 1_000_000} MB are taken: cut it, or use ebbtide simulate."
+            visit,
+            413,
+            "The log is too large",
+            f"The limit is {MAX_LOG_CHARACTERS // 1_000_000} MB. Shorten the log, or run ebbtide simulate.",
         )
     if not text.strip():
-        return _no_log(visit, 422, "There is no log", "Choose a file with a row for each request, or with counts.")
-    kept = DESK.keep_log(visit.session, text)
+        return _no_log(
+            visit, 422, "The log is empty", "Choose a file with one row per request, or with request counts."
+        )
+    log_name = DESK.keep_log(visit.session, text)
     lines = text.count("\n") + (not text.endswith("\n"))
-    if visit.partly:
-        return visit.page("comp_log.html", log=kept, lines=lines)
+    if visit.is_partial:
+        return visit.render("comp_log.html", log=log_name, lines=lines)
     question = _asked(visit)
-    return _page(visit, Question(question.text, {**question.given, "shape": "log", "log": kept}, question.settings))
+    return _page(
+        visit, Question(question.text, {**question.fields, "shape": "log", "log": log_name}, question.settings)
+    )
 
 
 def _no_log(visit: Visit, status: int, title: str, text: str) -> Response:
-    """Say what is wrong with a log: in the log's own place, so that the next one finds it."""
-    if not visit.partly:
+    """Show an error about a log in the log's place, so that the next upload replaces it."""
+    if not visit.is_partial:
         raise PageError(status, title, text)
-    return visit.page("comp_log.html", log="", lines=0, wrong=f"{title}. {text}")
+    return visit.render("comp_log.html", log="", lines=0, wrong=f"{title}. {text}")
 
 
 def _page(visit: Visit, question: Question, **context: Any) -> Response:
-    seen = look(question.text, visit.backend.profile)
-    return visit.page(
+    spec = look(question.text, visit.backend.profile)
+    return visit.render(
         "page_simulate.html",
         page="simulate",
         question=question,
-        seen=seen,
+        spec=spec,
         shapes=SHAPES,
         numbers=NUMBERS,
         servers=SERVERS,
         knobs=KNOBS,
         metric=METRIC,
-        **{"window": WINDOW, "of": None, "told": "", **context},
+        **{"window": WINDOW, "of": None, "message": "", **context},
     )
 
 
 def run(visit: Visit) -> Response:
-    """Simulate, and show what came out. Of several questions of one visitor, the last is answered."""
+    """Simulate and show the result. Of several concurrent requests of a session, only the last is answered."""
     question = _asked(visit)
-    number, busy = DESK.turn(visit.session)
+    number, busy = DESK.next_turn(visit.session)
     with busy:
-        if visit.partly and DESK.turns.get(visit.session) != number:
-            return visit.page("comp_outcome.html", 204, **_outcome(question))
+        if visit.is_partial and DESK.turns.get(visit.session) != number:
+            return visit.render("comp_outcome.html", 204, **_outcome(question))
         outcome = _simulated(visit, question)
-    if visit.partly:
-        return visit.page("comp_outcome.html", **outcome)
+    if visit.is_partial:
+        return visit.render("comp_outcome.html", **outcome)
     return _page(visit, outcome.pop("question"), **outcome)
 
 
 def _simulated(visit: Visit, question: Question) -> dict[str, Any]:
     try:
-        found = visit.backend.aside(simulated, _words(visit, question), seconds=SECONDS)
+        report = visit.backend.aside(simulated, _words(visit, question), seconds=SIMULATION_SECONDS)
     except InputError as error:
         return _outcome(question, problems=error.problems)
     except TooMuchError as error:
         return _outcome(question, problems=[Problem("SIM004", (), str(error))])
-    return _outcome(question, found=found, drawn=_charts(found))
+    return _outcome(question, report=report, charts=_charts(report))
 
 
 def _outcome(
     question: Question,
-    found: dict[str, Any] | None = None,
-    drawn: Sequence[Chart] = (),
+    report: dict[str, Any] | None = None,
+    charts: Sequence[Chart] = (),
     problems: Sequence[Problem] = (),
 ) -> dict[str, Any]:
     data = data_of(question.text) or {}
     return {
         "question": question,
-        "found": found,
-        "drawn": drawn,
+        "report": report,
+        "charts": charts,
         "problems": problems,
         "changes": [(name, at(data, *BLOCK, name), value) for name, value in question.settings.items()],
         "text": question.tuned_text,
@@ -481,87 +502,89 @@ def _outcome(
     }
 
 
-def _charts(found: dict[str, Any]) -> list[Chart]:
-    """Return the report's charts as the page draws them."""
-    made = []
-    for chart in found["charts"]:
+def _charts(report: dict[str, Any]) -> list[Chart]:
+    """Return the report's charts in the page's format."""
+    charts = []
+    for chart in report["charts"]:
         unit = chart["unit"]
         count = max(len(curve["values"]) for curve in chart["curves"])
-        time = [round(found["seconds"] * (place + 0.5) / count, 1) for place in range(count)]
-        how = {"stepped": unit == "replicas", "fill": unit == "requests/s"}
-        curves = [Curve(row["name"], row["values"], row["colour"], row["dashed"], **how) for row in chart["curves"]]
-        made.append(
+        time = [round(report["seconds"] * (index + 0.5) / count, 1) for index in range(count)]
+        style = {"stepped": unit == "replicas", "fill": unit == "requests/s"}
+        curves = [Curve(row["name"], row["values"], row["colour"], row["dashed"], **style) for row in chart["curves"]]
+        charts.append(
             Chart(chart["title"], "" if unit in {"replicas", "requests"} else unit, time, curves, moments=False)
         )
-    return made
+    return charts
 
 
 # The search.
 
 
 def tune(visit: Visit) -> Response:
-    """Begin a search at the settings as they were moved, and show how far it is."""
+    """Start a search from the current settings, and show its progress."""
     question = _asked(visit)
-    # The most replicas are what may be spent, and no search moves them: it has to know what was set above its button.
+    # The search does not change maxReplicas, its budget, so it needs the current value.
     question = replace(question, text=question.tuned_text, settings={})
     try:
-        asked = _words(visit, question)
+        request = _words(visit, question)
     except InputError as error:
         return _tuned(visit, "", Search(question.text, visit.session, problems=tuple(error.problems)))
     search = Search(question.text, visit.session)
-    name = DESK.begin(search)
-    Thread(target=_search, args=(visit, search, asked), name="ebbtide-tune", daemon=True).start()
-    if not visit.partly:
-        return visit.go(f"/simulate/tune/{name}")
+    name = DESK.add_search(search)
+    Thread(target=_search, args=(visit, search, request), name="ebbtide-tune", daemon=True).start()
+    if not visit.is_partial:
+        return visit.redirect(f"/simulate/tune/{name}")
     return _tuned(visit, name, search)
 
 
-def _search(visit: Visit, search: Search, asked: Asked) -> None:
-    def told(news: dict[str, Any]) -> None:
+def _search(visit: Visit, search: Search, request: Asked) -> None:
+    def report_progress(news: dict[str, Any]) -> None:
         search.done, search.best = news["done"], news["best"]
         if search.stopped:
             raise StoppedError
 
     try:
-        search.found = visit.backend.aside(tuned, asked, seconds=SEARCH, told=told)
+        search.result = visit.backend.aside(tuned, request, seconds=SEARCH_SECONDS, on_progress=report_progress)
     except InputError as error:
         search.problems = tuple(error.problems)
     except StoppedError:
-        search.problems = (Problem("SIM004", (), f"stopped after {search.done} settings", "begin it again"),)
+        search.problems = (
+            Problem("SIM004", (), f"stopped after {counted(search.done, 'setting')}", "start a new search"),
+        )
     except Exception as error:
-        # Whatever it is, who waits for it is told.
-        text = str(error) if isinstance(error, TooMuchError) else "the search failed; the server's log has the details"
+        # Report any failure to the user who waits for the search.
+        text = str(error) if isinstance(error, TooMuchError) else "the search failed; see the server log for details"
         search.problems = (Problem("SIM004", (), text),)
         if not isinstance(error, TooMuchError):
             raise
 
 
 def progress(visit: Visit) -> Response:
-    """Show how far a search is, or what it found."""
-    name = visit.at("search")
-    return _tuned(visit, name, DESK.search(visit.session, name))
+    """Show the progress or the result of a search."""
+    name = visit.path_parameter("search")
+    return _tuned(visit, name, DESK.get_search(visit.session, name))
 
 
 def stop(visit: Visit) -> Response:
-    name = visit.at("search")
-    search = DESK.search(visit.session, name)
+    name = visit.path_parameter("search")
+    search = DESK.get_search(visit.session, name)
     search.stopped = True
-    return _tuned(visit, name, search) if visit.partly else visit.go(f"/simulate/tune/{name}")
+    return _tuned(visit, name, search) if visit.is_partial else visit.redirect(f"/simulate/tune/{name}")
 
 
 def _tuned(visit: Visit, name: str, search: Search) -> Response:
-    found = search.found
-    chosen = found["recommended"] if found is not None else None
+    result = search.result
+    chosen = result["recommended"] if result is not None else None
     text = search.text if chosen is None else _with(search.text, chosen["changes"])
-    return visit.page(
-        "comp_tune.html" if visit.partly else "page_tune.html",
+    return visit.render(
+        "comp_tune.html" if visit.is_partial else "page_tune.html",
         page="simulate",
         name=name,
         search=search,
-        found=found,
+        result=result,
         text=text,
         lines=_difference(search.text, text),
-        scatter=None if found is None else scatter(found),
+        scatter=None if result is None else scatter(result),
         total=EVALUATIONS,
         requests=REQUESTS["tune"],
     )
@@ -569,14 +592,14 @@ def _tuned(visit: Visit, name: str, search: Search) -> Response:
 
 def _difference(before: str, after: str) -> list[tuple[str, str]]:
     """Return the lines that differ, each with ``-`` or ``+``."""
-    from difflib import ndiff  # noqa: PLC0415 - only where something was found
+    from difflib import ndiff  # noqa: PLC0415 - only needed for a result
 
     return [(line[0], line[2:]) for line in ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One setting in the picture of what can be had: where it is drawn, and what it is."""
+    """One setting in the scatter plot: its position, kind, and label."""
 
     x: float
     y: float
@@ -586,7 +609,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """Attainment over replica-hours of every setting that was tried, in a box of 600 by 240."""
+    """SLO attainment over replica-hours of all tried settings, in a box of 600 by 240."""
 
     dots: tuple[Dot, ...]
     front: str
@@ -594,20 +617,22 @@ class Scatter:
     up: tuple[tuple[float, str], ...]
 
 
-def scatter(found: Mapping[str, Any]) -> Scatter:
-    """Return the picture of a search: the tried settings, the front, and the ones with a name."""
-    points = found["points"]
-    named = [
-        (found[key], kind, label)
+def scatter(result: Mapping[str, Any]) -> Scatter:
+    """Return the scatter plot of a search: tried settings, the Pareto front, and the named settings."""
+    points = result["points"]
+    marked = [
+        (result[key], kind, label)
         for key, kind, label in (
             ("knativeDefaults", "default", "Knative's defaults"),
-            ("asItIs", "own", "the spec as it is"),
+            ("asItIs", "own", "current spec"),
             ("recommended", "chosen", "recommended"),
         )
-        if found[key] is not None
+        if result[key] is not None
     ]
-    # Hours span orders of magnitude, and so does what is missed: both are drawn as logarithms.
-    hours = [max(point["hours"], 1e-3) for point in points] + [max(one["replicaHours"], 1e-3) for one, _, _ in named]
+    # Hours and missed requests span orders of magnitude, so both axes are logarithmic.
+    hours = [max(point["hours"], 1e-3) for point in points] + [
+        max(setting["replicaHours"], 1e-3) for setting, _, _ in marked
+    ]
     low, high = math.log(min(hours, default=1.0)) - 0.05, math.log(max(hours, default=2.0)) + 0.05
 
     def x(value: float) -> float:
@@ -617,22 +642,24 @@ def scatter(found: Mapping[str, Any]) -> Scatter:
         return round(math.log10(max(1 - attainment, 1e-4)) / -4 * -230 + 235, 1)
 
     def dot(share: float, hours: float, kind: str, lead: str = "") -> Dot:
-        label = f"{lead}{share * 100:.2f} % within the promise, {hours:.2f} replica-hours"
+        label = f"{lead}{share * 100:.2f}% within the SLO, {hours:.2f} replica-hours"
         return Dot(x(hours), y(share), kind, label)
 
-    dots = [dot(one["attainment"], one["hours"], "holds" if one["holds"] else "fails") for one in points]
-    dots += [dot(_attained(one), one["replicaHours"], kind, f"{label}: ") for one, kind, label in named]
-    front = " ".join(f"{x(row['replicaHours'] or 0)},{y(row['attainment'] or 0)}" for row in found["front"])
+    dots = [
+        dot(setting["attainment"], setting["hours"], "holds" if setting["holds"] else "fails") for setting in points
+    ]
+    dots += [dot(_attained(setting), setting["replicaHours"], kind, f"{label}: ") for setting, kind, label in marked]
+    front = " ".join(f"{x(row['replicaHours'] or 0)},{y(row['attainment'] or 0)}" for row in result["front"])
     ticks = [value for value in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= math.log(value) <= high]
     return Scatter(
         tuple(dots),
         front,
         tuple((x(value), f"{value:g} h") for value in ticks),
-        tuple((y(share), f"{share * 100:g} %") for share in (0.0, 0.5, 0.9, 0.99, 0.999)),
+        tuple((y(share), f"{share * 100:g}%") for share in (0.0, 0.5, 0.9, 0.99, 0.999)),
     )
 
 
-def _attained(one: Mapping[str, Any]) -> float:
-    shares = [row["value"] for row in one["slo"]["bounds"] if row["value"] is not None and row["bound"][0] in "pw"]
-    others = [min(1.0, 1 / row["used"]) if row["used"] else 1.0 for row in one["slo"]["bounds"]]
+def _attained(setting: Mapping[str, Any]) -> float:
+    shares = [row["value"] for row in setting["slo"]["bounds"] if row["value"] is not None and row["bound"][0] in "pw"]
+    others = [min(1.0, 1 / row["used"]) if row["used"] else 1.0 for row in setting["slo"]["bounds"]]
     return float(min(shares or others, default=1.0))

@@ -1,4 +1,4 @@
-"""How the pages say numbers, ages and states."""
+"""Formatting of numbers, durations, and states for the pages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 THOUSAND: Final = 1000
 
-#: What stands where nothing is known.
+#: Placeholder for an unknown value.
 NONE: Final = "\u2013"
 
 Tone = Literal["good", "wait", "bad", "calm"]
-#: What a phase's dot looks like; the word stands beside it always.
+#: The style of the dot next to each phase. The phase name is always shown too.
 TONES: Final[dict[Tone, tuple[str, ...]]] = {
     "good": ("Running", "Completed"),
     "wait": ("Creating", "Initializing", "Resuming", "Pending", "Updating"),
@@ -27,17 +27,17 @@ TONES: Final[dict[Tone, tuple[str, ...]]] = {
 
 
 def tone(phase: str) -> Tone:
-    """Return how a phase is shown; what neither runs nor fails is calm."""
-    return next((tone for tone, phases in TONES.items() if phase in phases), "calm")
+    """Return the tone of a phase; a phase that is neither running, pending nor failed is ``calm``."""
+    return next((name for name, phases in TONES.items() if phase in phases), "calm")
 
 
 def percent(share: float) -> str:
-    """Return a part of a whole with three figures: 0.214 becomes 21.4 %, and all of it 100 %."""
-    return f"{100 * share:.3g} %"
+    """Return a share as a percentage with three significant digits: 0.214 is 21.4%, 1 is 100%."""
+    return f"{100 * share:.3g}%"
 
 
 def duration(seconds: float | None) -> str:
-    """Return a response time with the unit that reads best: 12 ms, 1.25 s."""
+    """Return a response time in ms or s: 12 ms, 1.25 s."""
     if seconds is None:
         return NONE
     if seconds < 1:
@@ -46,7 +46,7 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with so many significant digits and thousands apart; a dash where there is none."""
+    """Return a number with ``digits`` significant digits, or with thousands separators; a dash for None."""
     if value is None:
         return NONE
     if abs(value) >= THOUSAND:
@@ -55,35 +55,35 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Return a time as ISO 8601 in UTC, which the browser turns into its own."""
+    """Return a time as ISO 8601 in UTC; the browser converts it to the reader's time zone."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def host(url: str) -> str:
-    """Return a URL without its scheme, which says the same in less room."""
+    """Return a URL without its scheme, for narrow columns."""
     return url.partition("://")[2] or url
 
 
 def is_web(url: str) -> bool:
-    """Whether a browser may follow a URL that a cluster names, and is likely to reach it: no script, no cluster-local name."""
+    """Return True if a browser can safely follow a cluster's URL: http or https, and not a cluster-local host name."""
     return url.startswith(("http://", "https://")) and ".svc." not in f"{url}/"
 
 
 def size(value: float) -> str:
-    """Return a number of bytes as GiB, MiB or KiB."""
-    for unit, amount in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= amount:
-            return f"{value / amount:.3g} {unit}"
+    """Return a number of bytes in GiB, MiB or KiB."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
     return f"{value:.0f} B"
 
 
 def amount(text: str) -> str:
-    """Return an amount as Kubernetes writes it for a person: 728645m is 729."""
-    found = nano(text)
-    return text if found is None else number(found / NANO)
+    """Return a Kubernetes quantity as a plain number: 728645m is 729."""
+    nanos = nano(text)
+    return text if nanos is None else number(nanos / NANO)
 
 
 def metric(name: str, names: MetricNames) -> str:
-    """Return what a metric is called in a spec; an HPA knows it by its name in Prometheus."""
+    """Return the spec's name for a metric; an HPA uses its name in Prometheus."""
     rows = (row for row in metrics.ROWS.values() if name in metric_names.served(row, names)[:1])
     return next((row.label for row in rows if row.label), name)

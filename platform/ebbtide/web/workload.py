@@ -1,4 +1,4 @@
-"""The page of one workload: what it is, how it does, why, its parts as they are, and what can be done to it."""
+"""The page of one workload: its tabs, its charts, and its actions."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.web.frame import Visit
 
-#: Lines of a log that the page shows at first, and what is said of the events: the newest so many.
-LINES: Final = 500
-EVENTS: Final = 200
-MINUTE: Final = 60.0
-#: Seconds for which a report is shown again.
-REPORTED: Final = 30.0
-RECENT: Final = 5
+#: The maximum number of log lines and of events on the page; the latest are shown.
+MAX_LOG_LINES: Final = 500
+MAX_EVENTS: Final = 200
+MINUTE_SECONDS: Final = 60.0
+#: Seconds for which an SLO report is reused.
+REPORT_REUSE_SECONDS: Final = 30.0
+OVERVIEW_EVENTS: Final = 5
 TABS: Final = {
     "overview": "Overview",
     "metrics": "Metrics",
@@ -52,23 +52,23 @@ TABS: Final = {
     "events": "Events",
     "logs": "Logs",
     "slo": "SLO",
-    "why": "Why",
+    "why": "Why",  # prose: named after `ebbtide why`
     "yaml": "Spec and YAML",
 }
-#: What a reason is about, and who scales, in words.
+#: Labels of the topics of a reason, and of the autoscalers.
 TOPICS: Final = {
     "load": "load",
-    "bound": "bound",
-    "rest": "rest",
-    "pace": "pace",
-    "hand": "by hand",
+    "bound": "limit",
+    "rest": "scale to zero",
+    "pace": "scaling rate",
+    "hand": "manual override",
     "rollout": "rollout",
     "pods": "pods",
-    "unknown": "not known",
+    "unknown": "unknown",
 }
-#: Metrics that Knative's autoscaler counts over all replicas; an HPA's are one replica's.
+#: Metrics that the KPA totals over all replicas; an HPA metric is per replica.
 WHOLE: Final = {row.knative for row in ROWS.values() if row.autoscaler == "kpa"}
-SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
+SCALERS: Final = {"kpa": "scaled by the Knative autoscaler", "hpa": "scaled by an HPA", "none": "not autoscaled"}
 #: The charts: a title, a unit, and the curve of each series.
 CHARTS: Final = {
     "replicas": (
@@ -76,10 +76,10 @@ CHARTS: Final = {
         "",
         {
             "ready": Curve("ready", (), 0, stepped=True, fill=True),
-            "wanted": Curve("wanted", (), 1, stepped=True, dashed=True),
+            "wanted": Curve("desired", (), 1, stepped=True, dashed=True),
         },
     ),
-    "load": ("Load", "", {"stable": Curve("last minute", (), 0), "panic": Curve("last seconds", (), 1, dashed=True)}),
+    "load": ("Load", "", {"stable": Curve("stable window", (), 0), "panic": Curve("panic window", (), 1, dashed=True)}),
     "latency": (
         "Response time",
         "s",
@@ -96,68 +96,68 @@ CHARTS: Final = {
         {"rate": Curve("requests", (), 0, fill=True), "failures": Curve("failures", (), 1, dashed=True)},
     ),
     "concurrency": ("Requests in flight", "", {"concurrency": Curve("in flight", (), 0, fill=True)}),
-    "gpu": ("GPU utilisation", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
+    "gpu": ("GPU utilization", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
 }
-#: How far back charts look, and a point each so many seconds.
+#: The time ranges of the charts: length and resolution in seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),
     "1h": (3600.0, 15.0),
     "6h": (6 * 3600.0, 60.0),
     "24h": (24 * 3600.0, 300.0),
 }
-#: What time a report on the promise is about, in seconds.
+#: The time ranges of SLO reports, in seconds.
 SPANS: Final = {"1h": 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
-#: What is said once after something was done.
-DONE: Final = {
-    "scale": "The scale is set; no new revision is made, and the next rollout takes it over.",
-    "reset": "The scale is what the spec says again.",
-    "suspend": "It is being suspended; its spec stays.",
-    "resume": "It comes back.",
-    "rollback": "All requests go to the other revision until the next apply.",
-    "applied": "The spec is applied; the page follows its rollout.",
+#: Messages shown once after an action.
+DONE_MESSAGES: Final = {
+    "scale": "Scale updated. No revision is created, and the next rollout keeps these values.",
+    "reset": "Scale reset to the values in the spec.",
+    "suspend": "Suspending the workload. Its spec is kept.",
+    "resume": "Resuming the workload.",
+    "rollback": "All requests are routed to the selected revision until the next apply.",
+    "applied": "Spec applied. This page shows the rollout.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: when, what, about which object."""
+    """One Kubernetes event."""
 
     time: float
     kind: str
     reason: str
-    about: str
+    involved: str
     message: str
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a pod whose log can be read."""
+    """A container of a pod, with a log."""
 
     pod: str
     name: str
 
 
 def address(namespace: str, name: str, lead: str = "/workloads") -> str:
-    """Return the address of a workload's page, or of another page about it."""
+    """Return the path of a workload's page, or with ``lead`` of another page about it."""
     return f"{lead}/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
 def show(visit: Visit) -> Response:
-    """Show a tab of a workload; where it went meanwhile, an open page says so and rests."""
+    """Show a tab of a workload; if it was deleted, an open page says so and stops updating."""
     tab = visit.request.path_params.get("tab", "overview")
     if tab not in TABS:
-        raise PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
-    namespace, name = visit.at("namespace"), visit.at("name")
+        raise PageError(404, "Page not found", "Check the address for typing errors.")
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     try:
-        state = visit.backend.status(visit.who, namespace, name)
-        live = visit.backend.workload(visit.who, namespace, name)
+        state = visit.backend.status(visit.user, namespace, name)
+        live = visit.backend.workload(visit.user, namespace, name)
     except MissingError:
-        if visit.partly:
-            return visit.page("comp_gone.html", namespace=namespace, name=name)
+        if visit.is_partial:
+            return visit.render("comp_gone.html", namespace=namespace, name=name)
         raise
-    return visit.page(
-        "comp_workload.html" if visit.partly else "page_workload.html",
+    return visit.render(
+        "comp_workload.html" if visit.is_partial else "page_workload.html",
         page="workloads",
         live=live.value,
         age=max(state.age, live.age),
@@ -166,27 +166,27 @@ def show(visit: Visit) -> Response:
         tabs=TABS,
         base=address(state.value.namespace, state.value.name),
         offers=actions.offers(visit, live.value),
-        told=DONE.get(visit.query("told"), ""),
+        message=DONE_MESSAGES.get(visit.query("told"), ""),
         **{"row": state.value, **CONTEXTS[tab](visit, live.value, state.value)},
     )
 
 
-# What each tab shows.
+# Template context of each tab.
 
 
 def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
-    """Return the figures of the last minute, the newest events, and the replicas of the last hour."""
-    lately = minute(visit, row)
-    timed = lately if lately is not None and lately.place else None
+    """Return the figures of the last minute, the latest events, and the charts of the last hour."""
+    measured = minute(visit, row)
+    timed = measured if measured is not None and measured.place else None
     promised = promise(live.top, visit.backend.profile).slo
     drawn_now = charts(visit, live, row, "1h")
     return {
         "row": grid.with_loads(visit, [row])[0],
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
-        "events": [*events(live)][:RECENT],
-        # What sums the others up goes first.
-        "conditions": sorted(row.conditions, key=lambda item: item.name != "Ready"),
+        "events": [*events(live)][:OVERVIEW_EVENTS],
+        # The summary condition first.
+        "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         "charts": {name: drawn_now[name] for name in ("replicas", "throughput") if name in drawn_now},
         "curl": curl(row),
         "promised": None
@@ -196,77 +196,79 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
 
 
 def minute(visit: Visit, row: Status) -> Measured | None:
-    """Return what the last minute counted, where somebody counts."""
+    """Return the measurements of the last minute, or None if there is no metrics source."""
     try:
-        return counted(visit, Ref(row.namespace, row.name), MINUTE, grid.RECENT)
+        return counted(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, grid.REUSE_SECONDS)
     except SourceError:
         return None
 
 
 def counted(visit: Visit, ref: Ref, length: float, recent: float) -> Measured | None:
-    """Return what was counted of a workload that the visitor may see, up to now or to so many seconds ago."""
+    """Return the measurements of the last ``length`` seconds; a result up to ``recent`` seconds old is reused."""
 
     def ask() -> Measured | None:
         now = visit.backend.clock.now()
-        return visit.backend.measured(visit.who, [ref], now - length, now).get(ref)
+        return visit.backend.measured(visit.user, [ref], now - length, now).get(ref)
 
-    return visit.frame.recent(("counted", ref, length), recent, ask)
+    return visit.frame.cached(("counted", ref, length), recent, ask)
 
 
 def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
-    """Return the charts of a stretch of time."""
+    """Return the charts of the selected time range."""
     chosen = range_of(visit)
-    shown: dict[str, Chart] = {}
+    drawn_charts: dict[str, Chart] = {}
     trouble = ""
     try:
-        shown = charts(visit, live, row, chosen, quiet=False)
+        drawn_charts = charts(visit, live, row, chosen, quiet=False)
     except SourceError as error:
         trouble = str(error)
-    return {"range": chosen, "ranges": RANGES, "charts": shown, "trouble": trouble}
+    return {"range": chosen, "ranges": RANGES, "charts": drawn_charts, "trouble": trouble}
 
 
 def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    """Return the containers, and the end of one's log for who has no script."""
-    known = containers(live)
-    wanted, pod = visit.query("container"), visit.query("pod")
-    fitting = [row for row in known if wanted == f"{row.pod}/{row.name}" or (not wanted and row.pod == pod)]
-    chosen = next(iter([*fitting, *known]), None)
+    """Return the containers, and the end of the selected one's log for readers without JavaScript."""
+    all_containers = containers(live)
+    container, pod = visit.query("container"), visit.query("pod")
+    fitting = [
+        row for row in all_containers if container == f"{row.pod}/{row.name}" or (not container and row.pod == pod)
+    ]
+    chosen = next(iter([*fitting, *all_containers]), None)
     lines: list[str] = []
     trouble = ""
-    if chosen is not None and not visit.partly:
+    if chosen is not None and not visit.is_partial:
         try:
-            found = visit.backend.logs(visit.who, live.namespace, chosen.pod, chosen.name, tail=LINES)
-            lines = [*found][-LINES:]
-        except Exception as error:  # noqa: BLE001 - the page itself can be shown
+            stream = visit.backend.logs(visit.user, live.namespace, chosen.pod, chosen.name, tail=MAX_LOG_LINES)
+            lines = [*stream][-MAX_LOG_LINES:]
+        except Exception as error:  # noqa: BLE001 - the rest of the page is shown
             trouble = told(error).text
-    return {"containers": known, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
+    return {"containers": all_containers, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": MAX_LOG_LINES}
 
 
 def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    """Return what was promised and what came of it."""
-    wanted = visit.query("since")
-    since = wanted if wanted in SPANS else "24h"
-    about = {"since": since, "spans": SPANS, "trouble": "", "kept": None, "pages": pages}
+    """Return the SLO report of the selected time range."""
+    requested = visit.query("since")
+    since = requested if requested in SPANS else "24h"
+    context = {"since": since, "spans": SPANS, "trouble": "", "report": None, "pages": pages}
     promised = promise(live.top, visit.backend.profile)
     try:
-        measured = counted(visit, promised.ref, SPANS[since], REPORTED)
-        last_hour = None if since == "1h" else counted(visit, promised.ref, SPANS["1h"], REPORTED)
+        measured = counted(visit, promised.ref, SPANS[since], REPORT_REUSE_SECONDS)
+        last_hour = None if since == "1h" else counted(visit, promised.ref, SPANS["1h"], REPORT_REUSE_SECONDS)
     except SourceError as error:
-        return {**about, "trouble": str(error)}
+        return {**context, "trouble": str(error)}
     if measured is None:
-        return about
-    made = reports(
+        return context
+    slo_report = reports(
         {promised.ref: measured},
         {promised.ref: promised.slo},
         gpus={promised.ref: promised.gpus} if promised.gpus else None,
         last_hour=None if last_hour is None else {promised.ref: last_hour},
     )
-    return {**about, "kept": made.rows[0], "when": pages.when(made)}
+    return {**context, "report": slo_report.rows[0], "when": pages.when(slo_report)}
 
 
 def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    found = visit.backend.why(visit.who, live.namespace, live.name).value
-    return {"why": found, "topics": TOPICS, "scalers": SCALERS}
+    explanation = visit.backend.why(visit.user, live.namespace, live.name).value
+    return {"why": explanation, "topics": TOPICS, "scalers": SCALERS}
 
 
 def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
@@ -279,8 +281,8 @@ def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
         if spec is None
         else manifests.write_one({**spec, "metadata": {**spec["metadata"], "namespace": live.namespace}}),
         "objects": [
-            (f"{item['kind']} {item['metadata']['name']}", manifests.write_one(tidy(item)))
-            for item in (live.top, *inner, *beside)
+            (f"{obj['kind']} {obj['metadata']['name']}", manifests.write_one(tidy(obj)))
+            for obj in (live.top, *inner, *beside)
         ],
     }
 
@@ -288,10 +290,10 @@ def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
 CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] = {
     "overview": overview,
     "metrics": metrics,
-    # The status says it all.
+    # These tabs only need the status.
     "revisions": lambda *_: {},
     "pods": lambda *_: {},
-    "events": lambda _visit, live, _row: {"events": [*events(live)][:EVENTS]},
+    "events": lambda _visit, live, _row: {"events": [*events(live)][:MAX_EVENTS]},
     "logs": logs,
     "slo": report,
     "why": because,
@@ -300,7 +302,7 @@ CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] =
 
 
 def curl(row: Status) -> str:
-    """Return the line that calls a workload from a terminal, or nothing."""
+    """Return a command that calls the workload from a terminal, or an empty string."""
     if not row.url:
         return ""
     if not words.is_web(row.url):
@@ -308,37 +310,37 @@ def curl(row: Status) -> str:
     return f"curl {row.url}/"
 
 
-def tidy(item: Object) -> Object:
-    """Return an object without what only the server's bookkeeping needs, and without the spec, shown beside it."""
-    metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
+def tidy(obj: Object) -> Object:
+    """Return an object without managedFields and without the spec annotation, which the page shows separately."""
+    metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
     annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name != keys.SPEC}
     if "annotations" in metadata:
         metadata["annotations"] = annotations
-    return {**item, "metadata": metadata}
+    return {**obj, "metadata": metadata}
 
 
 def events(live: Live) -> Iterator[Event]:
-    """Yield a workload's events, newest first."""
-    for item in reversed(live.events):
-        about = at(item, "involvedObject", default={})
-        when = item.get("lastTimestamp") or item.get("eventTime") or item.get("firstTimestamp")
+    """Yield a workload's events, latest first."""
+    for event in reversed(live.events):
+        involved = at(event, "involvedObject", default={})
+        timestamp = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
         yield Event(
-            time=inventory.seconds(when),
-            kind=str(item.get("type", "")),
-            reason=str(item.get("reason", "")),
-            about=f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
-            message=str(item.get("message", "")),
-            count=count if isinstance(count := item.get("count"), int) else 1,
+            time=inventory.seconds(timestamp),
+            kind=str(event.get("type", "")),
+            reason=str(event.get("reason", "")),
+            involved=f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}",
+            message=str(event.get("message", "")),
+            count=count if isinstance(count := event.get("count"), int) else 1,
         )
 
 
 def containers(live: Live) -> list[Container]:
-    """Return what has a log: ready pods first and the newest of them first, the server before what stands beside it."""
-    known = [*reversed(live.pods)]
-    known.sort(key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
+    """Return the containers of all pods: ready and recent pods first, queue-proxy last in each pod."""
+    pods = [*reversed(live.pods)]
+    pods.sort(key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
     return [
         Container(pod["metadata"]["name"], name)
-        for pod in known
+        for pod in pods
         for name in sorted(
             (str(row.get("name", "")) for row in at(pod, "spec", "containers", default=[])),
             key=lambda name: name == of_pod.QUEUE_PROXY,
@@ -350,7 +352,7 @@ def containers(live: Live) -> list[Container]:
 
 
 def range_of(visit: Visit) -> str:
-    """Return how far back the charts look."""
+    """Return the selected time range of the charts."""
     chosen = visit.query("range")
     return chosen if chosen in RANGES else "1h"
 
@@ -359,7 +361,7 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
     """Return the charts of a workload.
 
     Raises:
-        SourceError: the measurements cannot be had, unless ``quiet``.
+        SourceError: the metrics are unavailable and ``quiet`` is False.
 
     """
     length, step = RANGES[chosen]
@@ -367,54 +369,54 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
 
     def ask() -> History:
         now = visit.backend.clock.now()
-        return visit.backend.history(visit.who, ref, now - length, now, step)
+        return visit.backend.history(visit.user, ref, now - length, now, step)
 
     try:
-        found = visit.frame.recent(("history", ref, chosen), grid.RECENT, ask)
+        history = visit.frame.cached(("history", ref, chosen), grid.REUSE_SECONDS, ask)
     except SourceError:
         if quiet:
             return {}
         raise
-    return drawn(found, promise(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names)
+    return drawn(history, promise(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names)
 
 
 def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
-    """Return charts of series: all over the same moments."""
-    moments = sorted({point.time for series in history.series.values() for point in series})
+    """Return the charts of a history, all over the same times."""
+    moments = sorted({point.time for points in history.series.values() for point in points})
     values = {
-        name: [known.get(moment) for moment in moments]
-        for name, series in history.series.items()
-        for known in [{point.time: point.value for point in series}]
+        name: [by_time.get(moment) for moment in moments]
+        for name, points in history.series.items()
+        for by_time in [{point.time: point.value for point in points}]
     }
 
     bounds = (("mean", slo.mean_latency_milliseconds), ("p95", slo.p95_latency_milliseconds)) if slo else ()
 
-    shown = {
+    chart_curves = {
         chart: [replace(curve, values=values[name]) for name, curve in curves.items() if name in values]
         for chart, (_, _, curves) in CHARTS.items()
     }
-    shown["load"] += _target(values, whole=row.metric is not None and row.metric.name in WHOLE)
-    shown["latency"] += [
+    chart_curves["load"] += _target(values, whole=row.metric is not None and row.metric.name in WHOLE)
+    chart_curves["latency"] += [
         Curve(f"SLO {label}", [bound / 1000] * len(moments), 4, dashed=True, bound=True)
         for label, bound in bounds
         if bound is not None
     ]
-    of_load = f" as the autoscaler sees it: {words.metric(row.metric.name, names)}" if row.metric else ""
+    of_load = f" observed by the autoscaler: {words.metric(row.metric.name, names)}" if row.metric else ""
     return {
         chart: Chart(
             f"{title}{of_load if chart == 'load' else ''}",
             unit,
             moments,
-            tuple(shown[chart]),
+            tuple(chart_curves[chart]),
             whole=chart == "replicas",
         )
         for chart, (title, unit, _) in CHARTS.items()
-        if any(not curve.bound for curve in shown[chart])
+        if any(not curve.bound for curve in chart_curves[chart])
     }
 
 
 def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:
-    """Return what the load is held against: one replica's target, times those that are ready where all are counted."""
+    """Return the target curve: the target of one replica, or times the ready replicas if the metric is a total."""
     if "target" not in values:
         return []
     if not whole or "ready" not in values:
@@ -425,9 +427,9 @@ def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Cu
 
 
 def series(visit: Visit) -> Response:
-    """Return all charts of a workload as data."""
-    namespace, name = visit.at("namespace"), visit.at("name")
-    state = visit.backend.status(visit.who, namespace, name).value
-    live = visit.backend.workload(visit.who, namespace, name).value
-    found = charts(visit, live, state, range_of(visit), quiet=False)
-    return JSONResponse(serialize(found))
+    """Return all charts of a workload as JSON."""
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    state = visit.backend.status(visit.user, namespace, name).value
+    live = visit.backend.workload(visit.user, namespace, name).value
+    drawn_charts = charts(visit, live, state, range_of(visit), quiet=False)
+    return JSONResponse(serialize(drawn_charts))

@@ -1,7 +1,7 @@
-"""The rules between fields, whatever the cluster: Run:ai's own and those of every Kubernetes.
+"""Rules between fields that hold on every cluster: those of Run:ai and those of Kubernetes.
 
-One function per rule; each yields problems and reads nothing but the spec. What depends on the cluster
-stands with the part it concerns (``scaling``, ``gpu``, ``serving``, ``priority``, ``project``).
+Each rule is a function that reads only the spec and yields problems. Rules that depend on the cluster are in the module
+of their topic in ``ebbtide.translation`` (``scaling``, ``gpu``, ``serving``, ``priority``, ``project``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def check(inference: Inference, listed: Sequence[str] = ()) -> list[Problem]:
-    """Return what every rule finds, in this order. ``listed`` are the custom metrics that the cluster is known to have."""
+    """Return the problems that all rules find, in the order of the rules.
+
+    ``listed`` names the custom metrics that the profile lists.
+    """
     rules: tuple[Callable[[Inference], Iterator[Problem]], ...] = (
         naming.name,
         scaling.replicas,

@@ -1,4 +1,4 @@
-"""CPU, memory and GPU requests."""
+"""Rules for CPU, memory, GPU and extended resource requests."""
 
 from __future__ import annotations
 
@@ -15,47 +15,48 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
 
 COMPUTE: Final[Path] = ("spec", "compute")
-#: A thousandth of a GPU: 80 MB of 80 GB.
+#: One thousandth of a GPU: 80 MB of 80 GB.
 SMALLEST_PORTION: Final = 0.001
 
 
 def gpu(inference: Inference) -> Iterator[Problem]:
-    """Type, portion, memory and devices agree."""
+    """Check GPU request type, fraction, memory, MIG profile and devices against each other."""
     compute = inference.spec.compute
     portion, memory, profile = compute.gpu_portion_request, compute.gpu_memory_request, compute.mig_profile
     kind = compute.gpu_request_type
-    given = {"portion": portion, "memory": memory, "migProfile": profile}
+    requests = {"portion": portion, "memory": memory, "migProfile": profile}
     fields = {"portion": "gpuPortionRequest", "memory": "gpuMemoryRequest", "migProfile": "migProfile"}
-    several = [fields[key] for key, value in given.items() if value is not None]
-    if len(several) > 1:
+    fraction_fields = [fields[key] for key, value in requests.items() if value is not None]
+    if len(fraction_fields) > 1:
         yield Problem(
             "GPU003",
-            (*COMPUTE, several[1]),
-            f"{' and '.join(several)} both state the part of a GPU",
+            (*COMPUTE, fraction_fields[1]),
+            f"{' and '.join(fraction_fields)} are mutually exclusive: each sets the size of a fractional GPU request",
             "keep one of them",
         )
-    elif kind is not None and given[kind] is None:
+    elif kind is not None and requests[kind] is None:
         yield Problem(
             "GPU001",
             (*COMPUTE, "gpuRequestType"),
             f"gpuRequestType is {kind}, but {fields[kind]} is not set",
-            f"set {fields[kind]}" + (f", or gpuRequestType to fit {several[0]}" if several else ""),
+            f"set {fields[kind]}"
+            + (f", or change gpuRequestType to match {fraction_fields[0]}" if fraction_fields else ""),
         )
     if portion is not None and 0 < portion < SMALLEST_PORTION:
         yield Problem(
             "GPU002",
             (*COMPUTE, "gpuPortionRequest"),
-            f"a portion of {portion:g} is less than any backend can count",
+            f"gpuPortionRequest {portion:g} is below the minimum of {SMALLEST_PORTION:g}",
             f"use {SMALLEST_PORTION:g} or more",
         )
     elif portion is not None and not 0 < portion <= 1:
         yield Problem(
             "GPU002",
             (*COMPUTE, "gpuPortionRequest"),
-            f"a portion of {portion:g} is not a part of one GPU",
-            f"for {portion:g} whole devices set gpuDevicesRequest: {int(portion)} and remove the portion"
+            f"gpuPortionRequest {portion:g} is not a fraction of one GPU",
+            f"for {portion:g} whole devices, set gpuDevicesRequest: {int(portion)} and remove gpuPortionRequest"
             if portion > 1 and portion == int(portion)
-            else "use a number above 0 and at most 1, or leave it out for no GPU",
+            else "use a number above 0 and at most 1, or remove gpuPortionRequest to request no GPU",
         )
     for request, limit, field in (
         (portion, compute.gpu_portion_limit, "gpuPortionLimit"),
@@ -67,7 +68,7 @@ def gpu(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "GPU001",
                 (*COMPUTE, field),
-                f"{field} without {field.replace('Limit', 'Request')} says nothing",
+                f"{field} requires {field.replace('Limit', 'Request')}",
                 f"set {field.replace('Limit', 'Request')} too",
             )
         elif (quantities.nano(limit) or 0) < (quantities.nano(request) or 0):
@@ -75,34 +76,34 @@ def gpu(inference: Inference) -> Iterator[Problem]:
                 "GPU004",
                 (*COMPUTE, field),
                 f"the limit {limit} is below the request {request}",
-                "raise the limit to the request or above",
+                f"set the limit to {request} or more",
             )
     if compute.gpu_portion_limit is not None and compute.gpu_portion_limit > 1:
         yield Problem(
             "GPU002",
             (*COMPUTE, "gpuPortionLimit"),
-            f"a portion of {compute.gpu_portion_limit:g} is more than one GPU",
+            f"gpuPortionLimit {compute.gpu_portion_limit:g} is more than one GPU",
             "use at most 1",
         )
     devices = compute.gpu_devices_request
-    if devices == 0 and several:
+    if devices == 0 and fraction_fields:
         yield Problem(
             "GPU001",
             (*COMPUTE, "gpuDevicesRequest"),
-            f"no device is asked for, but {several[0]} asks for a part of one",
-            f"set gpuDevicesRequest to 1, or remove {several[0]}",
+            f"gpuDevicesRequest is 0, but {fraction_fields[0]} requests a fraction of a device",
+            f"set gpuDevicesRequest to 1, or remove {fraction_fields[0]}",
         )
     if devices is not None and devices > 1 and (memory is not None or profile is not None):
         yield Problem(
             "GPU006",
             (*COMPUTE, "gpuDevicesRequest"),
-            f"{devices} devices can be asked for by portion only",
-            "use gpuRequestType: portion, or one device",
+            f"a request for {devices} devices supports only gpuPortionRequest, not memory or a MIG profile",
+            "use gpuRequestType: portion, or set gpuDevicesRequest to 1",
         )
 
 
 def cpu(inference: Inference) -> Iterator[Problem]:
-    """CPU, memory and other resources are quantities, and limits are not below requests."""
+    """Check that CPU, memory and extended resources are valid quantities, and that no limit is below its request."""
     compute = inference.spec.compute
     for field, text in (
         ("cpuMemoryRequest", compute.cpu_memory_request),
@@ -114,15 +115,15 @@ def cpu(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "CPU002",
                 (*COMPUTE, field),
-                f"{text!r} is no amount of memory",
-                "write it as 512Mi, 16Gi or 20G",
+                f"{text!r} is not a valid amount of memory",
+                "use a quantity such as 512Mi, 16Gi or 20G",
             )
     for field, cores in (("cpuCoreRequest", compute.cpu_core_request), ("cpuCoreLimit", compute.cpu_core_limit)):
         if cores is not None and not quantities.is_milli(cores):
             yield Problem(
                 "CPU005",
                 (*COMPUTE, field),
-                f"{cores:g} cores are no whole thousandths of one, which is the finest that Kubernetes counts",
+                f"{cores:g} cores is not a multiple of 0.001, the smallest unit of CPU in Kubernetes",
                 f"use {max(0.001, round(cores, 3)):g}",
             )
     for low, high, field in (
@@ -134,26 +135,28 @@ def cpu(inference: Inference) -> Iterator[Problem]:
                 "CPU001",
                 (*COMPUTE, field),
                 f"the limit {high} is below the request {low}",
-                "raise the limit to the request or above",
+                f"set the limit to {low} or more",
             )
-    seen: set[str] = set()
-    for index, item in enumerate(compute.extended_resources):
+    resources: set[str] = set()
+    for index, extended in enumerate(compute.extended_resources):
         where = (*COMPUTE, "extendedResources", index)
-        count = quantities.nano(item.quantity)
-        if "/" not in item.resource or LABEL_KEY.fullmatch(item.resource) is None:
+        count = quantities.nano(extended.quantity)
+        if "/" not in extended.resource or LABEL_KEY.fullmatch(extended.resource) is None:
             yield Problem(
                 "CPU003",
                 (*where, "resource"),
-                f"{item.resource!r} is no extended resource's name",
-                "write it with its vendor: nvidia.com/gpu, rdma/hca",
+                f"{extended.resource!r} is not a valid name of an extended resource",
+                "include the vendor prefix, as in nvidia.com/gpu or rdma/hca",
             )
-        elif item.resource in seen:
-            yield Problem("CPU003", (*where, "resource"), f"{item.resource} is asked for twice", "keep one")
-        seen.add(item.resource)
+        elif extended.resource in resources:
+            yield Problem(
+                "CPU003", (*where, "resource"), f"{extended.resource} is requested twice", "keep one of the entries"
+            )
+        resources.add(extended.resource)
         if not count or count % quantities.NANO:
             yield Problem(
                 "CPU004",
                 (*where, "quantity"),
-                f"{item.quantity!r} of {item.resource}: devices are counted in whole numbers from 1",
+                f"invalid quantity {extended.quantity!r} of {extended.resource}: must be a whole number of at least 1",
                 "use a whole number",
             )

@@ -1,4 +1,4 @@
-"""The container's environment, probes and security context."""
+"""Rules for the container's environment variables, probes and security context."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-#: Fields of a pod that a variable can have (k8s.io/kubernetes pkg/apis/core/validation/validation.go,
-#: validEnvDownwardAPIFieldPathExpressions), beside one label or annotation by its key.
+#: Pod fields that a variable can refer to, in addition to a label or annotation by its key
+#: (k8s.io/kubernetes pkg/apis/core/validation/validation.go, validEnvDownwardAPIFieldPathExpressions).
 POD_FIELDS: Final = (
     "metadata.name",
     "metadata.namespace",
@@ -32,20 +32,20 @@ LARGEST_ID: Final = 2**31 - 1
 
 
 def environment(inference: Inference) -> Iterator[Problem]:
-    """Each variable has one source and a name that can be set."""
-    seen: dict[str, int] = {}
-    for index, item in enumerate(inference.spec.environment_variables):
+    """Check that each variable has a valid name and exactly one source."""
+    index_by_name: dict[str, int] = {}
+    for index, variable in enumerate(inference.spec.environment_variables):
         where = ("spec", "environmentVariables", index)
-        if item.exclude:
+        if variable.exclude:
             continue
         sources = [
             field
             for field, value in (
-                ("value", item.value),
-                ("secret", item.secret),
-                ("configMap", item.config_map),
-                ("podFieldRef", item.pod_field_ref),
-                ("userCredential", item.user_credential),
+                ("value", variable.value),
+                ("secret", variable.secret),
+                ("configMap", variable.config_map),
+                ("podFieldRef", variable.pod_field_ref),
+                ("userCredential", variable.user_credential),
             )
             if value is not None
         ]
@@ -53,38 +53,38 @@ def environment(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "ENV001",
                 where,
-                f"{item.name} has {'no value' if not sources else 'several: ' + ', '.join(sources)}",
-                "give it exactly one of value, secret, configMap and podFieldRef",
+                f"{variable.name} has {'no source' if not sources else 'several sources: ' + ', '.join(sources)}",
+                "set exactly one of value, secret, configMap and podFieldRef",
             )
-        elif item.user_credential is not None:
+        elif variable.user_credential is not None:
             yield Problem(
                 "ENV003",
                 (*where, "userCredential"),
-                f"{item.name} comes from a Run:ai user's credentials, which only Run:ai's control plane has",
-                "put the value into a Secret of the project and use secret: {name, key}",
+                f"{variable.name} refers to a credential of a Run:ai user, which is available only in Run:ai's control plane",
+                "store the value in a Secret of the project and use secret: {name, key}",
             )
-        elif item.pod_field_ref is not None and not _is_pod_field(item.pod_field_ref.path):
+        elif variable.pod_field_ref is not None and not _is_pod_field(variable.pod_field_ref.path):
             yield Problem(
                 "ENV007",
                 (*where, "podFieldRef", "path"),
-                f"{item.pod_field_ref.path!r} is no field of the pod that a variable can have",
+                f"{variable.pod_field_ref.path!r} is not a pod field that a variable can refer to",
                 f"use one of {', '.join(POD_FIELDS)}, metadata.labels['key'] or metadata.annotations['key']",
             )
-        if ENV_NAME.fullmatch(item.name) is None:
+        if ENV_NAME.fullmatch(variable.name) is None:
             yield Problem(
                 "ENV005",
                 (*where, "name"),
-                f"{item.name!r} is no name for a variable",
-                "use letters, digits and _, a letter or _ first",
+                f"{variable.name!r} is not a valid name for a variable",
+                "use letters, digits and _, starting with a letter or _",
             )
-        elif item.name in seen:
+        elif variable.name in index_by_name:
             yield Problem(
                 "ENV004",
                 (*where, "name"),
-                f"{item.name} is set twice (also as environmentVariables[{seen[item.name]}])",
-                "keep one",
+                f"{variable.name} is set twice (also in environmentVariables[{index_by_name[variable.name]}])",
+                "keep one of the entries",
             )
-        seen.setdefault(item.name, index)
+        index_by_name.setdefault(variable.name, index)
 
 
 def _is_pod_field(path: str) -> bool:
@@ -96,7 +96,7 @@ def _is_pod_field(path: str) -> bool:
 
 
 def security(inference: Inference) -> Iterator[Problem]:
-    """The container stays within Pod Security's restricted rule, but for running as root where that is allowed."""
+    """Check the container against the restricted Pod Security Standard; running as root may be allowed."""
     rules = inference.spec.security
     where = ("spec", "security")
     for index, capability in enumerate(rules.capabilities):
@@ -104,18 +104,18 @@ def security(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "SEC001",
                 (*where, "capabilities", index),
-                f"capability {capability} is outside the restricted rule",
-                "remove it; NET_BIND_SERVICE alone may be added",
+                f"capability {capability} is not allowed by the restricted Pod Security Standard",
+                "remove it; only NET_BIND_SERVICE may be added",
             )
     if rules.seccomp_profile_type in {"Unconfined", "Localhost"}:
         yield Problem(
             "SEC002",
             (*where, "seccompProfileType"),
-            f"seccomp {rules.seccomp_profile_type} is "
+            f"seccomp profile type {rules.seccomp_profile_type} is "
             + (
-                "outside the restricted rule"
+                "not allowed by the restricted Pod Security Standard"
                 if rules.seccomp_profile_type == "Unconfined"
-                else "incomplete: Run:ai's spec names no profile file"
+                else "not supported: Run:ai's spec has no field for the profile file"
             ),
             "use RuntimeDefault",
         )
@@ -123,11 +123,11 @@ def security(inference: Inference) -> Iterator[Problem]:
         yield Problem(
             "SEC004",
             (*where, "uidGidSource"),
-            "there is no identity provider to take the user's id from",
+            "uidGidSource fromIdpToken is not supported: no identity provider is available",
             "use fromTheImage, or custom with runAsUid and runAsGid",
         )
     if rules.uid_gid_source == "custom" and rules.run_as_uid is None:
-        yield Problem("SEC004", (*where, "uidGidSource"), "custom needs the id", "set runAsUid")
+        yield Problem("SEC004", (*where, "uidGidSource"), "uidGidSource custom requires runAsUid", "set runAsUid")
     if rules.uid_gid_source == "fromTheImage":
         for field, value in (
             ("runAsUid", rules.run_as_uid),
@@ -139,24 +139,24 @@ def security(inference: Inference) -> Iterator[Problem]:
                     "SEC004",
                     (*where, field),
                     f"{field} contradicts uidGidSource: fromTheImage",
-                    "use custom, or remove it",
+                    f"set uidGidSource: custom, or remove {field}",
                 )
     groups = (rules.supplemental_groups or "").replace(";", ",")
     if any(text.strip() and int(text) > LARGEST_ID for text in groups.split(",")):
         yield Problem(
-            "SEC004", (*where, "supplementalGroups"), "a group's id is out of range", f"use at most {LARGEST_ID}"
+            "SEC004", (*where, "supplementalGroups"), "a group ID is out of range", f"use IDs of at most {LARGEST_ID}"
         )
     if rules.run_as_non_root and rules.run_as_uid == 0:
         yield Problem(
             "SEC005",
             (*where, "runAsUid"),
-            "runAsNonRoot refuses user 0",
-            "choose another user, or runAsNonRoot: false",
+            "runAsNonRoot does not allow user 0 (root)",
+            "set another runAsUid, or set runAsNonRoot: false",
         )
 
 
 def probes(inference: Inference) -> Iterator[Problem]:
-    """Each probe asks in exactly one way."""
+    """Check that each probe has exactly one handler, and the values that Kubernetes accepts for its type."""
     all_probes = inference.spec.probes
     serving_port = inference.spec.serving_port.container
     for field, probe in (
@@ -177,21 +177,21 @@ def probes(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "PRB003",
                 (*where, "handler", "grpc"),
-                f"the {field} probe asks by gRPC, and which port the model's runtime serves that on is not known here",
+                f"the gRPC {field} probe has no port, and the gRPC port of the model's runtime is unknown",
                 "set handler.grpc.port",
             )
-        ways = [way for way in (handler.http_get, handler.tcp_socket, handler.grpc) if way is not None]
-        if len(ways) != 1:
+        checks = [check for check in (handler.http_get, handler.tcp_socket, handler.grpc) if check is not None]
+        if len(checks) != 1:
             yield Problem(
                 "PRB001",
                 (*where, "handler"),
-                f"the {field} probe asks in {len(ways)} ways",
-                "set exactly one of httpGet, tcpSocket, grpc",
+                f"the {field} probe has {len(checks) or 'no'} handlers",
+                "set exactly one of httpGet, tcpSocket and grpc",
             )
         if field != "readiness" and probe.success_threshold not in {None, 1}:
             yield Problem(
                 "PRB002",
                 (*where, "successThreshold"),
-                f"Kubernetes takes only 1 for a {field} probe",
-                "remove it",
+                f"successThreshold of a {field} probe must be 1",
+                "remove successThreshold",
             )

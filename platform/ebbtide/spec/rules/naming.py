@@ -1,4 +1,4 @@
-"""Names of workloads, namespaces and projects, and keys of labels and annotations."""
+"""Rules for names of workloads, namespaces and projects, and for keys of labels and annotations."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ RESERVED_KEYS: Final = (
 
 
 def name(inference: Inference) -> Iterator[Problem]:
-    """The name fits a Knative Service, an InferenceService and what they derive."""
+    """Check that the name is valid for a Knative Service, an InferenceService and the names derived from them."""
     text = inference.metadata.name
     where = ("metadata", "name")
     if names.WORKLOAD.fullmatch(text) is None:
         yield Problem(
             "NAM001",
             where,
-            f"{text!r} is no name for a service",
-            "start with a lower-case letter, go on with lower-case letters, digits and dashes, end with no dash",
+            f"{text!r} is not a valid name for a service",
+            "use lowercase letters, digits and dashes, starting with a letter and not ending with a dash",
         )
     elif len(text) > names.LONGEST_WORKLOAD:
         yield Problem(
             "NAM002",
             where,
-            f"the name has {len(text)} characters; Knative names revisions <name>-00001, which must fit 63",
+            f"the name has {len(text)} characters; the names of Knative's revisions, <name>-00001, must have at most 63",
             f"use at most {names.LONGEST_WORKLOAD} characters",
         )
     namespace, project = inference.metadata.namespace, inference.spec.project
@@ -49,21 +49,21 @@ def name(inference: Inference) -> Iterator[Problem]:
         yield Problem(
             "NAM003",
             ("metadata", "namespace"),
-            f"both a namespace ({namespace}) and a project ({project}) are given; a project is its namespace",
-            "remove one of the two",
+            f"namespace ({namespace}) and project ({project}) are both set; the project determines the namespace",
+            "remove one of them",
         )
     for field, value in (("namespace", namespace), ("project", project)):
         if value is not None and names.LABEL.fullmatch(value) is None:
             yield Problem(
                 "NAM001",
                 ("metadata", field) if field == "namespace" else ("spec", field),
-                f"{value!r} is no name for a {field}",
-                "use lower-case letters, digits and dashes, a letter or digit at each end",
+                f"{value!r} is not a valid name for a {field}",
+                "use lowercase letters, digits and dashes, starting and ending with a letter or digit",
             )
 
 
 def metadata_keys(inference: Inference) -> Iterator[Problem]:
-    """Labels and annotations have lawful keys and touch none that a controller owns."""
+    """Check that keys and values of labels and annotations are valid, and that no key belongs to a controller."""
     spec, meta = inference.spec, inference.metadata
     groups = (
         (
@@ -84,29 +84,29 @@ def metadata_keys(inference: Inference) -> Iterator[Problem]:
         ),
     )
     for kind, where, items in groups:
-        seen = set()
+        keys_used = set()
         for place, key, value in items:
             if LABEL_KEY.fullmatch(key) is None:
                 yield Problem(
                     "LAB001",
                     (*where, place),
-                    f"{key!r} is no key for a {kind}",
-                    "use letters, digits, -, _ and ., with an optional prefix and / in front",
+                    f"{key!r} is not a valid {kind} key",
+                    "use letters, digits, -, _ and ., with an optional prefix followed by /",
                 )
             elif key.startswith(RESERVED_KEYS):
                 yield Problem(
                     "LAB002",
                     (*where, place),
-                    f"{key} belongs to Ebbtide or to a controller and would be overwritten or break the service",
-                    "use the spec's own field for it, or patches if there is none",
+                    f"{key} is reserved for Ebbtide or a controller: it would be overwritten or break the service",
+                    "use the field of the spec that sets it, or patches if there is none",
                 )
-            elif key in seen:
-                yield Problem("LAB003", (*where, place), f"{key} is set twice", "keep one")
+            elif key in keys_used:
+                yield Problem("LAB003", (*where, place), f"{key} is set twice", "keep one of the entries")
             elif kind == "label" and LABEL_VALUE.fullmatch(value) is None:
                 yield Problem(
                     "LAB001",
                     (*where, place),
-                    f"{value!r} is no value for a label",
-                    "use at most 63 letters, digits, -, _ and ., or make it an annotation",
+                    f"{value!r} is not a valid label value",
+                    "use at most 63 letters, digits, -, _ and ., or use an annotation",
                 )
-            seen.add(key)
+            keys_used.add(key)

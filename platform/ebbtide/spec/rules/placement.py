@@ -1,4 +1,4 @@
-"""Affinity and tolerations."""
+"""Rules for tolerations, node affinity and pod affinity."""
 
 from __future__ import annotations
 
@@ -14,71 +14,80 @@ if TYPE_CHECKING:
 
 
 def placement(inference: Inference) -> Iterator[Problem]:
-    """Tolerations and node conditions are ones that Kubernetes takes."""
-    for index, item in enumerate(inference.spec.tolerations):
+    """Check that Kubernetes accepts the tolerations and the affinity terms."""
+    for index, toleration in enumerate(inference.spec.tolerations):
         where = ("spec", "tolerations", index)
-        if item.exclude:
+        if toleration.exclude:
             continue
-        if item.operator == "Exists" and item.value:
+        if toleration.operator == "Exists" and toleration.value:
             yield Problem(
                 "PLC003",
                 (*where, "value"),
-                "operator Exists takes any value, so Kubernetes refuses one beside it",
+                "operator Exists matches any value, so Kubernetes rejects a toleration with value",
                 "remove value, or use operator Equal",
             )
-        if item.operator != "Exists" and not item.key:
+        if toleration.operator != "Exists" and not toleration.key:
             yield Problem(
                 "PLC003",
                 where,
-                "a toleration without a key tolerates every taint, which needs operator Exists",
+                "a toleration without a key matches every taint and requires operator Exists",
                 "set key, or operator: Exists",
             )
-        if item.seconds is not None and item.effect != "NoExecute":
+        if toleration.seconds is not None and toleration.effect != "NoExecute":
             yield Problem(
                 "PLC003",
                 (*where, "seconds"),
-                "seconds count only for the effect NoExecute",
+                "seconds is only valid with effect NoExecute",
                 "set effect: NoExecute, or remove seconds",
             )
-        if item.key is not None and LABEL_KEY.fullmatch(item.key) is None:
-            yield Problem("PLC003", (*where, "key"), f"{item.key!r} is no taint's key", "use the taint's own key")
-        if item.value is not None and LABEL_VALUE.fullmatch(item.value) is None:
+        if toleration.key is not None and LABEL_KEY.fullmatch(toleration.key) is None:
+            yield Problem(
+                "PLC003",
+                (*where, "key"),
+                f"{toleration.key!r} is not a valid taint key",
+                "use the key of the node's taint",
+            )
+        if toleration.value is not None and LABEL_VALUE.fullmatch(toleration.value) is None:
             yield Problem(
                 "PLC003",
                 (*where, "value"),
-                f"{item.value!r} is no taint's value",
-                "use the taint's own value",
+                f"{toleration.value!r} is not a valid taint value",
+                "use the value of the node's taint",
             )
     affinity = inference.spec.node_affinity_required
     for number, term in enumerate(affinity.node_selector_terms if affinity else ()):
         for index, rule in enumerate(term.match_expressions):
             place = ("spec", "nodeAffinityRequired", "nodeSelectorTerms", number, "matchExpressions", index)
-            bare = rule.operator in {"Exists", "DoesNotExist"}
-            one = rule.operator in {"Gt", "Lt"}
-            if bare and rule.values:
-                yield Problem("PLC004", (*place, "values"), f"{rule.operator} takes no values", "remove them")
-            elif not bare and not rule.values:
-                yield Problem("PLC004", (*place, "values"), f"{rule.operator} needs values", "list them")
-            elif one and (len(rule.values) != 1 or not rule.values[0].lstrip("-").isdigit()):
+            is_existence = rule.operator in {"Exists", "DoesNotExist"}
+            is_comparison = rule.operator in {"Gt", "Lt"}
+            if is_existence and rule.values:
+                yield Problem(
+                    "PLC004", (*place, "values"), f"operator {rule.operator} does not accept values", "remove values"
+                )
+            elif not is_existence and not rule.values:
+                yield Problem(
+                    "PLC004", (*place, "values"), f"operator {rule.operator} requires values", "list at least one value"
+                )
+            elif is_comparison and (len(rule.values) != 1 or not rule.values[0].lstrip("-").isdigit()):
                 yield Problem(
                     "PLC004",
                     (*place, "values"),
-                    f"{rule.operator} compares with one whole number",
-                    "give one",
+                    f"operator {rule.operator} requires exactly one whole number",
+                    "list one whole number",
                 )
             elif any(LABEL_VALUE.fullmatch(value) is None for value in rule.values):
                 yield Problem(
                     "PLC004",
                     (*place, "values"),
-                    "a value here is no label's value",
-                    "use the node label's value",
+                    "values contains an invalid label value",
+                    "use values of the node's label",
                 )
             if LABEL_KEY.fullmatch(rule.key) is None:
                 yield Problem(
                     "PLC004",
                     (*place, "key"),
-                    f"{rule.key!r} is no label's key",
-                    "use the node label's own key",
+                    f"{rule.key!r} is not a valid label key",
+                    "use the key of a node label",
                 )
     for field, affinity_rule in (
         ("podAffinity", inference.spec.pod_affinity),
@@ -88,6 +97,6 @@ def placement(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "PLC004",
                 ("spec", field, "key"),
-                f"{affinity_rule.key!r} is no node label's key",
-                "use kubernetes.io/hostname or topology.kubernetes.io/zone, say",
+                f"{affinity_rule.key!r} is not a valid node label key",
+                "use a topology key such as kubernetes.io/hostname or topology.kubernetes.io/zone",
             )

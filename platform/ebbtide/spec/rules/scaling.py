@@ -1,4 +1,4 @@
-"""Bounds, metric, threshold and the autoscaler's other settings."""
+"""Rules for replica bounds, scaling metric, threshold and other autoscaling fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AUTO: Final[Path] = ("spec", "autoscaling")
 
 
 def replicas(inference: Inference) -> Iterator[Problem]:
-    """Bounds, metric and threshold agree: Run:ai's rules for its autoscaling block."""
+    """Check replica bounds, metric and threshold against Run:ai's rules for the autoscaling block."""
     auto = inference.spec.autoscaling
     low = 1 if auto.min_replicas is None else auto.min_replicas
     high = auto.max_replicas if auto.max_replicas is not None else max(low, 1)
@@ -32,90 +32,97 @@ def replicas(inference: Inference) -> Iterator[Problem]:
         yield Problem(
             "AUT002",
             (*AUTO, "metric"),
-            f"replicas may move between {low} and {high}, but nothing says what moves them",
-            "set metric and metricThreshold (concurrency 10, say), or make minReplicas and maxReplicas equal",
+            f"scaling between {low} and {high} replicas requires a metric",
+            "set metric and metricThreshold (concurrency and 10, for example), or set minReplicas and maxReplicas to the same "
+            "value",
         )
     if auto.metric is not None and auto.metric_threshold is None and auto.metric.lower() not in metrics.ABSENT:
         yield Problem(
             "AUT003",
             (*AUTO, "metricThreshold"),
-            f"metric {auto.metric} has no threshold; without one the cluster falls back to a default of its own",
-            "set metricThreshold, in the metric's unit per replica",
+            f"metric {auto.metric} has no threshold; the cluster would use its own default",
+            "set metricThreshold to the target value per replica, in the metric's unit",
         )
     if auto.metric is None and auto.metric_threshold is not None:
         yield Problem(
             "AUT021",
             (*AUTO, "metricThreshold"),
-            "a threshold without a metric changes nothing",
+            "metricThreshold has no effect without metric",
             "set metric, or remove metricThreshold",
         )
 
 
 def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem]:
-    """The metric is one that exists under that name, and fits the bounds; one of ``listed`` is no slip of another."""
+    """Check that the metric is known and fits the replica bounds.
+
+    A name in ``listed`` is never treated as a misspelling of a built-in metric.
+    """
     auto = inference.spec.autoscaling
-    asked = auto.metric
+    metric_name = auto.metric
     where = (*AUTO, "metric")
-    if auto.metric_name is not None and asked != "custom":
+    if auto.metric_name is not None and metric_name != "custom":
         yield Problem(
             "AUT027",
             (*AUTO, "metricName"),
-            f"metricName goes with metric: custom, but metric is {asked or 'not set'}",
+            f"metricName requires metric: custom, but metric is {metric_name or 'not set'}",
             "set metric: custom, or remove metricName",
         )
-    if asked is None:
+    if metric_name is None:
         if auto.metric_threshold_percentage is not None:
             yield Problem(
                 "AUT006",
                 (*AUTO, "metricThresholdPercentage"),
-                "a percentage of a threshold needs a metric (concurrency or throughput)",
-                "set metric and metricThreshold, or remove it",
+                "metricThresholdPercentage requires a metric (concurrency or throughput)",
+                "set metric and metricThreshold, or remove metricThresholdPercentage",
             )
         return
-    if asked == "custom" and auto.metric_name is None:
+    if metric_name == "custom" and auto.metric_name is None:
         yield Problem(
-            "AUT027", where, "metric custom needs the metric's exact name", "set metricName, or metric itself"
+            "AUT027",
+            where,
+            "metric: custom requires metricName",
+            "set metricName, or set metric to the exact name of the metric",
         )
         return
-    if asked.lower() in metrics.ABSENT:
+    if metric_name.lower() in metrics.ABSENT:
         yield Problem(
             "AUT032",
             where,
-            f"{asked} is no metric: the autoscaler would wait for a custom one of that name",
-            "remove metric and metricThreshold: any request wakes a service of 0..1 replicas, and equal bounds are a fixed "
-            "number; or set one of " + ", ".join(metrics.ROWS),
+            f"{metric_name} is not a valid metric: the autoscaler would wait for a custom metric of that name",
+            "remove metric and metricThreshold (with 0..1 replicas any request scales the service from zero, and equal bounds "
+            "keep a fixed number of replicas), or set one of " + ", ".join(metrics.ROWS),
         )
         return
-    row = metrics.find(asked)
+    row = metrics.find(metric_name)
     misleading = {} if row is not None else metrics.misleading()
-    if asked.lower() in misleading:
-        right = misleading[asked.lower()]
+    if metric_name.lower() in misleading:
+        replacement = misleading[metric_name.lower()]
         yield Problem(
             "AUT007",
             where,
-            f"{asked} means something else to Knative than to Run:ai",
-            f"say {right}"
-            if right
-            else "memory never falls when load falls; scale on concurrency, throughput or cpu-utilization",
+            f"metric {metric_name} has a different meaning in Knative and in Run:ai",
+            f"use {replacement}"
+            if replacement
+            else "memory use does not fall with the load; scale on concurrency, throughput or cpu-utilization",
         )
         return
     if row is None:
-        near = None if asked in listed else metrics.near(asked)
+        near = None if metric_name in listed else metrics.near(metric_name)
         if near is not None:
-            own = f" A metric of your own is metric: custom with metricName: {asked}"
+            custom = f" For a custom metric of this name, set metric: custom and metricName: {metric_name}"
             yield Problem(
                 "AUT007",
                 where,
-                f"there is no metric {asked}",
-                f"did you mean {near}?" + (own if metrics.NAME.fullmatch(asked) else ""),
+                f"unknown metric {metric_name}",
+                f"did you mean {near}?" + (custom if metrics.NAME.fullmatch(metric_name) else ""),
             )
             return
-        if metrics.NAME.fullmatch(asked) is None:
+        if metrics.NAME.fullmatch(metric_name) is None:
             yield Problem(
                 "AUT008",
                 where,
-                f"{asked!r} is neither a built-in metric nor a Prometheus-style name",
-                f"use one of {', '.join(metrics.ROWS)}, or letters, digits, _ and :",
+                f"{metric_name!r} is neither a built-in metric nor a valid Prometheus metric name",
+                f"use one of {', '.join(metrics.ROWS)}, or a name of letters, digits, _ and :",
             )
             return
         row = metrics.CUSTOM
@@ -123,8 +130,8 @@ def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem
         yield Problem(
             "AUT008",
             (*AUTO, "metricName"),
-            f"{auto.metric_name!r} is not a Prometheus-style name",
-            "use letters, digits, _ and :",
+            f"{auto.metric_name!r} is not a valid Prometheus metric name",
+            "use only letters, digits, _ and :, starting with a letter, _ or :",
         )
     yield from _threshold(inference, row)
 
@@ -137,15 +144,15 @@ def _threshold(inference: Inference, row: metrics.Metric) -> Iterator[Problem]:
         yield Problem(
             "AUT004",
             (*AUTO, "minReplicas"),
-            f"a service that scales on {auto.metric} cannot rest at zero: with no replica there is no {row.name} to read",
-            "set minReplicas to 1 or more, or scale on concurrency or throughput, or leave the metric out with 0..1",
+            f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas",
+            "set minReplicas to 1 or more, or scale on concurrency or throughput, or remove the metric and use 0..1 replicas",
         )
     if row.autoscaler == "hpa" and auto.metric_threshold_percentage is not None:
         yield Problem(
             "AUT006",
             (*AUTO, "metricThresholdPercentage"),
-            f"a percentage of the threshold works with concurrency and throughput only, not with {auto.metric}",
-            "remove it and put the value you want into metricThreshold",
+            f"metricThresholdPercentage is only valid for concurrency and throughput, not for {auto.metric}",
+            "remove metricThresholdPercentage and set metricThreshold to the target value",
         )
     if value is None:
         return
@@ -153,25 +160,25 @@ def _threshold(inference: Inference, row: metrics.Metric) -> Iterator[Problem]:
         yield Problem(
             "AUT010",
             where,
-            f"the threshold of {auto.metric} must be a whole number: the HPA class cuts {value:g} to {int(value)}",
-            "use whole milliseconds or percent, or let the metric count in a smaller unit",
+            f"the threshold of {auto.metric} must be a whole number: the HPA class truncates {value:g} to {int(value)}",
+            "use whole milliseconds or percent, or a metric with a smaller unit",
         )
     elif value < (1 if row.autoscaler == "hpa" else 0.01):
         yield Problem(
             "AUT011",
             where,
-            f"a threshold of {value:g} is below the smallest that {row.name} can have",
+            f"a threshold of {value:g} is below the minimum for {auto.metric}",
             "use 1 or more" if row.autoscaler == "hpa" else "use 0.01 or more",
         )
     elif value > row.most:
         percentage = row.unit.startswith("%")
-        shown = f"{value:g}" if percentage else quantities.number(value)
-        fix = f"use a percentage from 1 to {row.most:g}" if percentage else "use a smaller one"
-        yield Problem("AUT011", where, row.beyond.format(shown), fix)
+        threshold = f"{value:g}" if percentage else quantities.number(value)
+        fix = f"use a percentage from 1 to {row.most:g}" if percentage else "use a smaller threshold"
+        yield Problem("AUT011", where, row.beyond.format(threshold), fix)
 
 
 def knobs(inference: Inference) -> Iterator[Problem]:
-    """The remaining autoscaling knobs fit the bounds."""
+    """Check the remaining autoscaling fields against the replica bounds."""
     auto = inference.spec.autoscaling
     low = 1 if auto.min_replicas is None else auto.min_replicas
     high = auto.max_replicas if auto.max_replicas is not None else max(low, 1)
@@ -179,8 +186,8 @@ def knobs(inference: Inference) -> Iterator[Problem]:
         yield Problem(
             "AUT005",
             (*AUTO, "scaleToZeroRetentionSeconds"),
-            f"with minReplicas {low} the service never goes to zero, so nothing is retained",
-            "set minReplicas to 0, or remove it",
+            f"scaleToZeroRetentionSeconds has no effect: with minReplicas {low} the service never scales to zero",
+            "set minReplicas to 0, or remove scaleToZeroRetentionSeconds",
         )
     if auto.initial_replicas is not None and auto.initial_replicas > high:
         yield Problem(
@@ -201,15 +208,15 @@ def knobs(inference: Inference) -> Iterator[Problem]:
             yield warning(
                 "AUT021",
                 (*AUTO, "activationReplicas"),
-                f"with minReplicas {low} the service never wakes from zero, so this changes nothing",
-                "remove it",
+                f"activationReplicas has no effect: with minReplicas {low} the service never scales from zero",
+                "remove activationReplicas",
             )
     if auto.initialization_timeout_seconds is not None:
         newer = inference.spec.serving_configuration.initialization_timeout_seconds
         yield warning(
             "AUT026",
             (*AUTO, "initializationTimeoutSeconds"),
-            "this field has moved; "
-            + ("the value in servingConfiguration is used" if newer is not None else "its value is used"),
+            "initializationTimeoutSeconds has moved to servingConfiguration; "
+            + ("the value there is used" if newer is not None else "this value is used"),
             "set servingConfiguration.initializationTimeoutSeconds instead",
         )

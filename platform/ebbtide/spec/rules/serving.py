@@ -1,4 +1,4 @@
-"""Image or model, ports, host names and traffic, and the fields that only Run:ai's control plane can fill."""
+"""Rules for image, model, ports, host names and SLO, and for fields that need Run:ai's control plane."""
 
 from __future__ import annotations
 
@@ -19,58 +19,74 @@ REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@s
 
 
 def serving(inference: Inference) -> Iterator[Problem]:
-    """Image or model, port, access and links are ones that can be served."""
+    """Check image, model, command, ports, access control, exposed URLs and SLO."""
     spec = inference.spec
     if spec.image is None and spec.model is None:
         yield Problem(
-            "SRV001", ("spec", "image"), "nothing says what to run", "set image, or model with format and uri"
+            "SRV001", ("spec", "image"), "image and model are missing", "set image, or model with format and uri"
         )
     elif spec.image is not None and not is_image(spec.image):
         yield Problem(
             "SRV021",
             ("spec", "image"),
-            f"{spec.image!r} is no image reference, and Knative refuses what it cannot parse",
-            "write it as registry.example.com/team/name:tag, in lower case, or with @sha256:…",
+            f"{spec.image!r} is not a valid image reference; Knative rejects references that it cannot parse",
+            "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
         )
     for field, value in (("command", spec.command), ("args", spec.args)):
         if isinstance(value, str) and not _words(value):
             yield Problem(
                 "SRV016",
                 ("spec", field),
-                f"{field} cannot be split into words as a shell splits it",
-                "close the quotes, or write a list of words",
+                f"{field} cannot be split into words by shell rules",
+                "close the quotes, or use a list of words",
             )
     if spec.model is not None and spec.model.uri is None and spec.image is None:
-        yield Problem("SRV001", ("spec", "model", "uri"), "nothing says where the model is", "set model.uri")
+        yield Problem("SRV001", ("spec", "model", "uri"), "the model has no storage URI", "set model.uri")
     port = spec.serving_port
     where = ("spec", "servingPort")
     if port.authorized_users and port.authorized_groups:
-        yield Problem("SRV006", (*where, "authorizedGroups"), "users and groups exclude each other", "keep one")
+        yield Problem(
+            "SRV006",
+            (*where, "authorizedGroups"),
+            "authorizedUsers and authorizedGroups are mutually exclusive",
+            "keep one of them",
+        )
     kind = port.authorization_type or "public"
-    wanted = {"authorizedUsers": "authorizedUsers", "authorizedGroups": "authorizedGroups"}.get(kind)
+    required_list = {"authorizedUsers": "authorizedUsers", "authorizedGroups": "authorizedGroups"}.get(kind)
     for field, items in (
         ("authorizedUsers", port.authorized_users),
         ("authorizedGroups", port.authorized_groups),
     ):
-        if wanted == field and not items:
-            yield Problem("SRV006", (*where, field), f"{kind} names nobody", f"list them in {field}")
-        if items and wanted != field and kind != "authorizedUsersOrGroups":
+        if required_list == field and not items:
             yield Problem(
                 "SRV006",
                 (*where, field),
-                f"{field} is given, but the type is {kind}: everybody it lets in would get in",
+                f"authorizationType is {kind}, but {field} is empty",
+                f"list at least one entry in {field}",
+            )
+        if items and required_list != field and kind != "authorizedUsersOrGroups":
+            yield Problem(
+                "SRV006",
+                (*where, field),
+                f"{field} is set, but authorizationType is {kind}, which does not restrict access to the listed entries",
                 f"set authorizationType: {field}",
             )
     if kind == "authorizedUsersOrGroups" and not (port.authorized_users or port.authorized_groups):
-        yield Problem("SRV006", (*where, "authorizationType"), f"{kind} names nobody", "list users or groups")
+        yield Problem(
+            "SRV006",
+            (*where, "authorizationType"),
+            f"authorizationType is {kind}, but no users or groups are listed",
+            "list entries in authorizedUsers or authorizedGroups",
+        )
     serving_port = port.container or 8080
     for index, extra in enumerate(spec.ports):
         if not extra.exclude and (extra.container != serving_port or extra.service_type not in {None, "ClusterIP"}):
             yield Problem(
                 "SRV012",
                 ("spec", "ports", index),
-                f"port {extra.container} as {extra.service_type or 'a further port'}: servingPort alone is served, at the service's URL",
-                "serve everything on servingPort, or run the rest as a service of its own",
+                f"port {extra.container} as {extra.service_type or 'an additional port'} is not supported: only servingPort is "
+                "served, at the service's URL",
+                "serve everything on servingPort, or run the rest as a separate service",
             )
     for index, url in enumerate(spec.exposed_urls):
         if not url.exclude:
@@ -79,9 +95,9 @@ def serving(inference: Inference) -> Iterator[Problem]:
                 yield Problem(
                     "SRV028",
                     ("spec", "exposedUrls", index),
-                    "clusterLocalAccessOnly keeps the service inside the cluster, and a host name of its own publishes it: "
-                    "a DomainMapping always answers outside",
-                    "remove one of the two",
+                    "exposedUrls contradicts clusterLocalAccessOnly: a DomainMapping always makes the service reachable from "
+                    "outside the cluster",
+                    "remove exposedUrls or clusterLocalAccessOnly",
                 )
     slo = spec.slo
     if (
@@ -93,8 +109,8 @@ def serving(inference: Inference) -> Iterator[Problem]:
         yield warning(
             "SLO001",
             ("spec", "slo", "meanLatencyMilliseconds"),
-            "a mean above the 95th percentile is met whenever the percentile is, or nearly",
-            "lower it, or remove it",
+            "meanLatencyMilliseconds is above p95LatencyMilliseconds, so it is almost always met when the 95th percentile is",
+            "lower meanLatencyMilliseconds, or remove it",
         )
 
 
@@ -107,34 +123,37 @@ def _exposed(index: int, url: object, serving_port: int) -> Iterator[Problem]:
         yield Problem(
             "SRV013",
             (*where, "container"),
-            f"port {container} is not the serving port {serving_port}, the only one that Knative serves",
-            "use the serving port",
+            f"port {container} is not the serving port {serving_port}, the only port that Knative serves",
+            f"set container to {serving_port}, or remove it",
         )
     if address is None:
         yield Problem(
             "SRV013",
             where,
-            "an exposed URL without url has no host name",
+            "the exposed URL has no url",
             "set url: https://chat.example.com",
         )
     elif host(address) is None:
         yield Problem(
             "SRV013",
             (*where, "url"),
-            f"{address!r} is not a host name of its own: a path cannot be routed to a service by Knative",
+            f"{address!r} is not a URL with only a host name: Knative cannot route a path or a port to a service",
             "use https:// and a full host name, without path or port",
         )
     if kind != "public" or url.authorized_users or url.authorized_groups:  # type: ignore[attr-defined]
         yield Problem(
             "SRV005",
             (*where, "authorizationType"),
-            "a host name of its own has no rules of its own: it lets in whom the serving port does",
-            "use servingPort.authorizationType, and remove this",
+            "an exposed URL has no separate access control: servingPort.authorizationType applies to it",
+            "set servingPort.authorizationType, and remove this field",
         )
 
 
 def is_image(reference: str) -> bool:
-    """Whether an image reference can be parsed (github.com/google/go-containerregistry pkg/name, weak validation)."""
+    """Return whether an image reference can be parsed.
+
+    Upstream: github.com/google/go-containerregistry pkg/name, weak validation.
+    """
     first, slash, rest = reference.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return REGISTRY.fullmatch(first) is not None and REPOSITORY.fullmatch(rest) is not None
@@ -142,28 +161,28 @@ def is_image(reference: str) -> bool:
 
 
 def host(url: str) -> str | None:
-    """Return the host name of an address without path or port, or None if it has more or less."""
-    found = re.fullmatch(r"(?:https?://)?([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+)/?", url)
-    return found[1] if found and len(found[1]) <= 253 else None  # noqa: PLR2004 - DNS
+    """Return the host name of a URL, None if the URL has a path or a port, or no full host name."""
+    match = re.fullmatch(r"(?:https?://)?([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+)/?", url)
+    return match[1] if match and len(match[1]) <= 253 else None  # noqa: PLR2004 - DNS
 
 
 def control_plane(inference: Inference) -> Iterator[Problem]:
-    """What only Run:ai's control plane can do is refused, and marks for its policies change nothing."""
+    """Check for fields that need Run:ai's control plane, and for items marked with exclude."""
     spec = inference.spec
     if spec.create_home_dir:
         yield Problem(
             "RUN003",
             ("spec", "createHomeDir"),
-            "a home folder is made by Run:ai for the user it knows; here there is none",
-            "mount an emptyDirVolume or a claim where the program wants it, and set HOME",
+            "createHomeDir is not supported: Run:ai creates home directories for its own users",
+            "mount an emptyDirVolume or a claim at the home directory, and set HOME",
         )
     for index, secret in enumerate(spec.image_pull_secrets):
         if secret.user_credential and not secret.exclude:
             yield Problem(
                 "ENV003",
                 ("spec", "imagePullSecrets", index, "userCredential"),
-                f"{secret.name} is a Run:ai user's credential, which only Run:ai's control plane has",
-                "make a Secret of type kubernetes.io/dockerconfigjson in the project and name it",
+                f"{secret.name} is a credential of a Run:ai user, which is available only in Run:ai's control plane",
+                "create a Secret of type kubernetes.io/dockerconfigjson in the project and set its name",
             )
     for where, items in _excludable(spec):
         for index, item in enumerate(items):
@@ -171,7 +190,7 @@ def control_plane(inference: Inference) -> Iterator[Problem]:
                 yield warning(
                     "RUN004",
                     (*where, index, "exclude"),
-                    "exclude drops an item that a Run:ai policy would add; there is no policy here, so the item is left out",
+                    "exclude removes an item that a Run:ai policy adds; Ebbtide reads no policies, so the item is left out",
                     "remove the item",
                 )
 

@@ -1,4 +1,4 @@
-"""Volumes and where they are mounted."""
+"""Rules for volumes and mount paths."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.spec.inference import Inference, InferenceSpec
 
-#: Where nothing can be mounted: Knative refuses it (pkg/apis/serving/k8s_validation.go), and no container could run.
+#: Paths that cannot be mount paths: Knative rejects them (pkg/apis/serving/k8s_validation.go), and no container could run.
 RESERVED_PATHS: Final = {"/", "/dev", "/dev/log"}
 
 
 def storage(inference: Inference) -> Iterator[Problem]:
-    """Volumes are of kinds that a restricted pod may have, and mount at different places."""
+    """Check that a restricted pod may have each type of volume, and that all mount paths differ."""
     volumes = inference.spec.storage
     base = ("spec", "storage")
-    for field, items, code, why, way in (
-        ("hostPath", volumes.host_path, "STO001", "a folder of the node breaks the pod's isolation, and the restricted rule refuses it", "use a persistent volume claim"),
-        ("nfs", volumes.nfs, "STO002", "Knative and the restricted rule take an NFS share only through a claim", "make a PersistentVolume for the share and use pvc with existingPvc: true"),
-        ("git", volumes.git, "STO003", "it needs a git container, which Ebbtide does not ship", "put the files into the image, or use model.uri"),
-        ("dataVolume", volumes.data_volume, "STO004", "a Run:ai data volume lives in Run:ai's control plane", "use the claim behind it: pvc with existingPvc: true"),
+    for field, items, code, reason, fix in (
+        ("hostPath", volumes.host_path, "STO001", "a directory of the node breaks the pod's isolation, and the restricted Pod Security Standard forbids it", "use a persistent volume claim"),
+        ("nfs", volumes.nfs, "STO002", "Knative and the restricted Pod Security Standard accept an NFS share only through a claim", "create a PersistentVolume for the share and use pvc with existingPvc: true"),
+        ("git", volumes.git, "STO003", "they require a git container, which Ebbtide does not provide", "add the files to the image, or use model.uri"),
+        ("dataVolume", volumes.data_volume, "STO004", "Run:ai's control plane stores the definition of a Run:ai data volume", "use the claim of the data volume: pvc with existingPvc: true"),
     ):  # fmt: skip
-        for index, item in enumerate(items):
-            if not item.exclude:
-                yield Problem(code, (*base, field, index), f"{field} cannot be mounted here: {why}", way)
+        for index, volume in enumerate(items):
+            if not volume.exclude:
+                yield Problem(code, (*base, field, index), f"{field} volumes are not supported: {reason}", fix)
     paths: dict[str, str] = {}
     for field, index, path in _mount_paths(inference.spec):
         place = f"storage.{field}[{index}]" if field != "largeShm" else "compute.largeShmRequest"
@@ -39,37 +39,40 @@ def storage(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "STO006",
                 (*base, field, index) if field != "largeShm" else (*COMPUTE, "largeShmRequest"),
-                f"{path} is taken by {paths[path]} already",
-                "choose another path",
+                f"mount path {path} is already used by {paths[path]}",
+                "use another path",
             )
         elif ":" in path:
             yield Problem(
-                "STO006", (*base, field, index), f"{path!r}: a mount path has no colon", "choose another path"
+                "STO006",
+                (*base, field, index),
+                f"invalid mount path {path!r}: must not contain a colon",
+                "use another path",
             )
         elif path in RESERVED_PATHS:
             yield Problem(
                 "STO006",
                 (*base, field, index),
-                f"{path} is the container's own, and nothing is mounted there",
-                "mount it at a folder of its own: /data, say",
+                f"mount path {path} is reserved for the container",
+                "use a separate directory, such as /data",
             )
         paths.setdefault(path, place)
     for index, files in enumerate(volumes.config_map_volume):
-        inside = files.sub_path
-        if not files.exclude and inside is not None and (inside.startswith("/") or ".." in inside.split("/")):
+        sub_path = files.sub_path
+        if not files.exclude and sub_path is not None and (sub_path.startswith("/") or ".." in sub_path.split("/")):
             yield Problem(
                 "STO009",
                 (*base, "configMapVolume", index, "subPath"),
-                f"{inside!r} leads out of the volume",
-                "name one of its keys, without a / in front and without ..",
+                f"subPath {sub_path!r} is not a path inside the volume",
+                "use a key of the ConfigMap, without a leading / and without ..",
             )
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if scratch.size_limit is not None and not quantities.nano(scratch.size_limit):
             yield Problem(
                 "CPU002",
                 (*base, "emptyDirVolume", index, "sizeLimit"),
-                f"{scratch.size_limit!r} is no amount of storage",
-                "write it as 10Gi",
+                f"{scratch.size_limit!r} is not a valid amount of storage",
+                "use a quantity such as 10Gi",
             )
     for index, claim in enumerate(volumes.pvc):
         if not claim.exclude:
@@ -78,7 +81,7 @@ def storage(inference: Inference) -> Iterator[Problem]:
 
 def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
     if spec.compute.large_shm_request:
-        yield "largeShm", 0, "/dev/shm"  # noqa: S108 - the pod's, not ours
+        yield "largeShm", 0, "/dev/shm"  # noqa: S108 - a path in the pod
     volumes = spec.storage
     for index, files in enumerate(volumes.config_map_volume):
         if not files.exclude:
@@ -95,62 +98,67 @@ def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
 
 
 def _clean(path: str) -> str:
-    """Return an absolute path as Knative compares it: ``/a//b/`` and ``/a/./b`` are ``/a/b``."""
+    """Return an absolute path in the form that Knative compares: ``/a//b/`` and ``/a/./b`` become ``/a/b``."""
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _claim(where: Path, claim: object) -> Iterator[Problem]:
-    # Typed loosely: the compiled models are not pydantic's classes.
+    # The parameter is typed as object because the compiled models are not pydantic classes.
     existing: bool = claim.existing_pvc  # type: ignore[attr-defined]
     info = claim.claim_info  # type: ignore[attr-defined]
     if claim.ephemeral:  # type: ignore[attr-defined]
         yield Problem(
             "STO005",
             (*where, "ephemeral"),
-            "Run:ai offers no ephemeral claims for inference, and Knative none at all",
+            "ephemeral claims are not supported, neither by Run:ai for inference nor by Knative",
             "use emptyDirVolume for scratch space",
         )
     if claim.data_sharing:  # type: ignore[attr-defined]
         yield Problem(
             "STO005",
             (*where, "dataSharing"),
-            "sharing a claim over a project is done by Run:ai's control plane",
-            "make the claim with access mode ReadWriteMany and use existingPvc: true",
+            "dataSharing is not supported: Run:ai's control plane shares claims across a project",
+            "create the claim with access mode ReadWriteMany and use existingPvc: true",
         )
     if existing and claim.claim_name is None:  # type: ignore[attr-defined]
-        yield Problem("STO005", where, "existingPvc without claimName names no claim", "set claimName")
+        yield Problem("STO005", where, "existingPvc requires claimName", "set claimName")
     if existing and info is not None:
         yield Problem(
             "STO005",
             (*where, "claimInfo"),
-            "an existing claim is not made again",
+            "claimInfo is not valid for an existing claim",
             "remove claimInfo or existingPvc",
         )
     if not existing and (info is None or info.size is None):
-        yield Problem("STO005", where, "a new claim needs a size", "set claimInfo.size, or existingPvc: true")
+        yield Problem("STO005", where, "a new claim requires a size", "set claimInfo.size, or existingPvc: true")
     if info is None:
         return
     if info.size is not None and not quantities.nano(info.size):
         yield Problem(
             "CPU002",
             (*where, "claimInfo", "size"),
-            f"{info.size!r} is no amount of storage",
-            "write it as 100Gi",
+            f"{info.size!r} is not a valid amount of storage",
+            "use a quantity such as 100Gi",
         )
     if info.volume_mode == "Block":
         yield Problem(
             "STO005",
             (*where, "claimInfo", "volumeMode"),
-            "a raw device cannot be mounted at a path, and Knative has no volumeDevices",
-            "use Filesystem",
+            "a block volume cannot be mounted at a path, and Knative does not support volumeDevices",
+            "use volumeMode: Filesystem",
         )
     if info.added_attr_values:
         yield Problem(
             "STO005",
             (*where, "claimInfo", "addedAttrValues"),
-            "attributes of a storage asset are known to Run:ai's control plane only",
-            "choose the storageClass instead",
+            "addedAttrValues is not supported: attributes of a storage asset are available only in Run:ai's control plane",
+            "set storageClass instead",
         )
     modes = info.access_modes
     if modes is not None and not (modes.read_write_once or modes.read_only_many or modes.read_write_many):
-        yield Problem("STO005", (*where, "claimInfo", "accessModes"), "the claim has no access mode", "set one to true")
+        yield Problem(
+            "STO005",
+            (*where, "claimInfo", "accessModes"),
+            "the claim has no access mode",
+            "set at least one access mode to true",
+        )

@@ -1,6 +1,6 @@
-"""GPU backends: the registry, and what is asked of all of them.
+"""The registry of GPU backends, and the functions that query all of them.
 
-To add a backend: one file with a ``BACKEND``, one row here, one golden case.
+To add a backend, add a file with a ``BACKEND``, a row in ``BACKENDS``, and a golden case.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
 from ebbtide.base.problems import ERROR, Problem
+from ebbtide.base.prose import counted
 from ebbtide.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
 from ebbtide.translation.gpu.backend import Ask, Backend, GpuNode
 from ebbtide.translation.plan import GpuRequest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ebbtide.spec.compute import Compute
     from ebbtide.translation.plan import Plan, Serving
 
-#: In the order in which they are offered.
+#: The backends by name, in the order in which they are offered.
 BACKENDS: Final[dict[str, Backend]] = {
     backend.name: backend
     for backend in (
@@ -37,7 +38,7 @@ BACKENDS: Final[dict[str, Backend]] = {
 
 
 def is_gpu(resource: str) -> bool:
-    """Return whether pods and nodes count GPUs, or parts of them, under a resource."""
+    """Return whether a resource name counts GPUs or parts of GPUs."""
     return "/" in resource and any(
         resource.startswith(name) if name.endswith("-") else resource == name
         for backend in BACKENDS.values()
@@ -46,25 +47,25 @@ def is_gpu(resource: str) -> bool:
 
 
 def annotated(annotations: dict[str, str]) -> dict[str, float]:
-    """Return the GPUs that a pod asks for by annotations, under the annotation's key."""
+    """Return the GPUs that a pod requests by annotation, by the annotation's key."""
     return {key: gpus for backend in BACKENDS.values() for key, gpus in backend.annotated(annotations).items()}
 
 
 def detect(node: GpuNode) -> list[dict[str, Any]]:
-    """Return the pools that a node belongs to; where backends claim the same pool, it is the last one's."""
+    """Return the node pools that a node belongs to. The last of several backends that recognize the same pool wins."""
     pools: dict[str, dict[str, Any]] = {}
     for backend in BACKENDS.values():
         pool = backend.detect(node) if backend.labels.items() <= node.labels.items() else None
         if pool is not None:
             pools[pool["name"]] = pool
-    # A spec that names no pool gets the first: shares, where there are some.
+    # A spec that names no pool gets the first one, so pools with shares come first.
     return sorted(pools.values(), key=lambda pool: "replicas" not in pool)
 
 
 def request(compute: Compute) -> GpuRequest | None:
-    """Return what part of how many GPUs a replica asks for, or None for no GPU.
+    """Return the GPU request of a replica, None for no GPU.
 
-    A portion of 1, or so near it that it is written so, is a whole device. ``compute`` has passed the rules.
+    A portion that rounds to 1 is a whole device. ``compute`` has passed the rules.
     """
     count = compute.gpu_devices_request
     portion, memory = compute.gpu_portion_request, compute.gpu_memory_request
@@ -83,47 +84,48 @@ def request(compute: Compute) -> GpuRequest | None:
 
 
 def asks(plan: Plan) -> Iterator[Ask]:
-    """Yield a plan's request on each of its node pools; the pod is written for the first."""
+    """Yield the plan's GPU request for each of its node pools. The pod is rendered for the first one."""
     if plan.gpu is not None:
         for pool in plan.pools:
             yield Ask(plan.gpu, pool, plan.cluster, plan.serving, plan.name, plan.container)
 
 
 def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
-    """Yield what the pool's backend refuses and what no backend takes."""
+    """Yield the problems of a request: those that apply to any backend, and those of the pool's backend."""
     if not ask.pool.product and not ask.pool.devices and not ask.pool.gpu_memory_mebibytes:
         yield Problem(
             "GPU007",
             ask.cause,
-            f"node pool {ask.pool.name} has no GPUs",
-            "name a pool that has, in nodePools",
+            f"the spec requests a GPU, but node pool {ask.pool.name} has none in the profile",
+            "use a node pool with GPUs in nodePools, or set product, devices or gpuMemoryMebibytes of the pool in the profile",
         )
         return
     backend = BACKENDS[ask.pool.backend]
-    asked = compute.extended_resources
-    own = tuple(name for each in BACKENDS.values() for name in each.resources) if asked else ()
-    for index, item in enumerate(asked):
-        if not item.exclude and (item.resource.startswith(own) or item.resource == ask.pool.resource):
+    extended = compute.extended_resources
+    gpu_resources = tuple(name for other in BACKENDS.values() for name in other.resources) if extended else ()
+    for index, item in enumerate(extended):
+        if not item.exclude and (item.resource.startswith(gpu_resources) or item.resource == ask.pool.resource):
             yield Problem(
                 "GPU011",
                 ("spec", "compute", "extendedResources", index, "resource"),
-                f"{item.resource} beside a GPU request asks for the GPU twice"
+                f"extended resource {item.resource} requests the GPU a second time, in addition to the GPU request"
                 + (f"; {backend.asked_twice}" if backend.asked_twice and ask.request.kind != "devices" else ""),
-                "keep the GPU request and remove the extended resource",
+                "remove the extended resource and keep the GPU request",
             )
     if ask.pool.devices and ask.request.devices > ask.pool.devices:
         yield Problem(
             "GPU022",
             ("spec", "compute", "gpuDevicesRequest"),
-            f"{ask.request.devices} devices are more than a node of pool {ask.pool.name} has ({ask.pool.devices})",
-            "ask for fewer; a replica runs on one node",
+            f"{counted(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
+            "and a replica runs on one node",
+            f"set gpuDevicesRequest to at most {ask.pool.devices}",
         )
     yield from backend.check(ask)
 
 
 @dataclass(frozen=True, slots=True)
 class Equivalent:
-    """What one request is on one backend: how it is written, how many fit, what isolates, or why not."""
+    """A GPU request on one backend: its annotations, limits and selectors, how many fit on one device, and its problems."""
 
     backend: Backend
     written: dict[str, str]
@@ -133,26 +135,28 @@ class Equivalent:
 
     @property
     def possible(self) -> bool:
-        """Whether the backend takes the request."""
+        """True if the backend supports the request."""
         return all(problem.severity != ERROR for problem in self.problems)
 
 
 def everywhere(
-    asked: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
+    requested: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
 ) -> list[Equivalent]:
-    """Return the request on every backend by name, as if the pool had it, each under the scheduler that it needs.
+    """Return the request on every backend, sorted by name, as if the pool had that backend and the scheduler that it needs.
 
-    Shares are counted as many as the request would need, so that the table answers "could it".
+    If the pool has no number of shares, it is chosen to fit the request, since the table shows what is possible.
     """
-    found = []
+    equivalents = []
     for _, backend in sorted(BACKENDS.items()):
         changes: dict[str, Any] = {"backend": backend.name}
         if "replicas" in backend.needs and pool.replicas is None:
-            part = asked.portion or (asked.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or asked.memory or 1))
-            changes["replicas"] = max(2, int(1 / part + 1e-9)) if part else 2
+            portion = requested.portion or (
+                requested.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or requested.memory or 1)
+            )
+            changes["replicas"] = max(2, int(1 / portion + 1e-9)) if portion else 2
         scheduler = backend.scheduler or "default-scheduler"
-        here = Ask(
-            asked,
+        ask = Ask(
+            requested,
             _copy(pool, **changes),
             _copy(
                 cluster,
@@ -163,28 +167,28 @@ def everywhere(
             workload,
             container,
         )
-        problems = tuple(backend.check(here))
+        problems = tuple(backend.check(ask))
         possible = all(problem.severity != ERROR for problem in problems)
         written: dict[str, str] = {}
         if possible:
-            made = backend.patch(here).parts
-            written = {**made.get("annotations", {}), **made.get("limits", {}), **made.get("node_selector", {})}
-            if "resource_claims" in made:
-                written["resourceClaims"] = made["resource_claims"][0]["resourceClaimTemplateName"]
-        found.append(
+            parts = backend.patch(ask).parts
+            written = {**parts.get("annotations", {}), **parts.get("limits", {}), **parts.get("node_selector", {})}
+            if "resource_claims" in parts:
+                written["resourceClaims"] = parts["resource_claims"][0]["resourceClaimTemplateName"]
+        equivalents.append(
             Equivalent(
                 backend,
                 written,
-                backend.fits(here) if possible else 0,
-                backend.share(here) if possible else 0.0,
+                backend.fits(ask) if possible else 0,
+                backend.share(ask) if possible else 0.0,
                 problems,
             )
         )
-    return found
+    return equivalents
 
 
 def _copy(model: Any, **changes: Any) -> Any:
-    # Works for pydantic's models and for the compiled stand-ins alike; both keep values in __dict__.
+    # Both pydantic's models and the compiled ones keep their values in __dict__.
     twin = object.__new__(type(model))
     values = {**model.__dict__, **changes}
     object.__setattr__(twin, "__dict__", values)
@@ -194,6 +198,6 @@ def _copy(model: Any, **changes: Any) -> Any:
 
 
 def per_replica(plan: Plan) -> float:
-    """Return how many GPUs one replica holds, after the backend's rounding: a portion is that part of one."""
+    """Return the number of GPUs that one replica takes, after the backend's rounding. A portion counts as a fraction."""
     ask = next(asks(plan), None)
     return 0.0 if ask is None else ask.request.devices * BACKENDS[ask.pool.backend].share(ask)

@@ -1,6 +1,6 @@
-"""The form of a GPU backend, and the requests, pools, pods and nodes that it is asked about.
+"""The interface of a GPU backend: the ``Backend`` table row, and the requests, pods and nodes that its functions take.
 
-A backend is one file with one ``BACKEND``; ``ebbtide.translation.gpu`` lists them. No other module names one.
+A backend is one file with a ``BACKEND``. ``ebbtide.translation.gpu`` lists the backends, and no other module names one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Ask(NamedTuple):
-    """A request on one pool of one cluster, for one container of one workload."""
+    """A GPU request for one container of a workload, on one node pool of a cluster."""
 
     request: GpuRequest
     pool: NodePool
@@ -31,12 +31,12 @@ class Ask(NamedTuple):
 
     @property
     def cause(self) -> Path:
-        """The spec's field that says how much."""
+        """The spec's field with the amount."""
         return ("spec", "compute", FIELDS[self.request.kind])
 
 
 class GpuPod(NamedTuple):
-    """The parts of a live pod that may ask for GPUs: limits of its container, annotations, node selector."""
+    """The parts of a live pod that may request GPUs: its container's limits, annotations, node selector."""
 
     limits: dict[str, str]
     annotations: dict[str, str]
@@ -45,7 +45,7 @@ class GpuPod(NamedTuple):
 
 
 class GpuFields(NamedTuple):
-    """Fields of ``spec.compute`` read back from a pod, and the limits and annotations that they account for."""
+    """Fields of ``spec.compute`` read from a pod, and the limits and annotations that they account for."""
 
     compute: dict[str, Any]
     limits: frozenset[str] = frozenset()
@@ -62,7 +62,7 @@ FIELDS = {
 
 
 class GpuNode(NamedTuple):
-    """The facts about a live node by which a backend recognizes its own: resources, labels, and the APIs of the cluster."""
+    """The properties of a live node by which a backend recognizes it: resources, labels, and the cluster's APIs."""
 
     resources: dict[str, int]
     labels: dict[str, str]
@@ -75,10 +75,10 @@ class GpuNode(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """The rules of a backend that hands out devices by resource claims, which no node lists as resources.
+    """The functions of a backend that allocates devices by resource claims, which nodes do not list as resources.
 
-    ``needed`` is whether a workload on a cluster can get a GPU by claim only. ``counted`` is whether a quota counts the
-    claims of a request.
+    ``needed`` returns whether a cluster provides GPUs by claim only. ``counted`` returns whether a quota counts the claims
+    of a request.
     """
 
     needed: Callable[[ProfileSpec], bool]
@@ -86,18 +86,19 @@ class Claims(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """One way of sharing GPUs, with everything that a consumer asks about it.
+    """One way of sharing GPUs, as a table row.
 
-    For people: ``about`` is the module's docstring, of which the reference shows the first sentence and the sources;
-    ``rounding``, ``memory`` and ``compute`` are columns of its table.
+    For documentation: ``about`` is the module's docstring, whose first sentence and sources appear in the reference;
+    ``rounding``, ``memory`` and ``compute`` are columns of the reference's table.
 
-    For a request: ``check`` yields what the backend refuses or rounds, ``patch`` the pod's part of a request that ``check``
-    accepts, ``share`` the part of one device that a replica takes, ``fits`` the number of such replicas on one device, and
-    ``read`` the inverse of ``patch``: the fields of a live pod, None if it asks nothing of the pool.
+    For a request: ``check`` yields a problem for a request that the backend refuses or rounds. ``patch`` returns the pod
+    patch of a request that ``check`` accepts. ``share`` returns the fraction of one device that a replica takes, and
+    ``fits`` the number of such replicas on one device. ``read`` is the inverse of ``patch``: it returns the fields of a
+    live pod, None if the pod requests nothing from the pool.
 
-    For a cluster: ``resources`` are the names that pods and nodes count GPUs under (one that ends in ``-`` is a prefix),
-    ``advertises`` the resources that a pool's nodes list and how many of each one GPU is. ``shared`` is whether several pods
-    use one device, whose utilization is then not that of one pod.
+    For a cluster: ``resources`` are the resource names that count GPUs in pods and nodes (a name that ends in ``-`` is a
+    prefix). ``advertises`` returns the resources that a pool's nodes list, and how many of each make up one GPU. ``shared``
+    is true if several pods use one device, so that its utilization is not that of one pod.
     """
 
     about: str | None
@@ -115,32 +116,32 @@ class Backend(NamedTuple):
     read: Callable[[NodePool, GpuPod], GpuFields | None]
     resources: tuple[str, ...]
     advertises: Callable[[NodePool], dict[str, int]]
-    #: The resources that a quota counts, as ``advertises`` has them; None: what nodes list.
+    #: The resources that a quota counts, in the form of ``advertises``; None: the same as ``advertises``.
     quota: Callable[[NodePool], dict[str, int]] | None = None
-    #: True if a pod gets a partition of the device, which the product names and which has separate metrics.
+    #: True if a pod gets a hardware partition, which is part of the product's name and has separate metrics.
     partitioned: bool = False
-    #: The scheduler that places its pods; None: any.
+    #: The scheduler that the backend's pods need; None: any.
     scheduler: str | None = None
     claims: Claims | None = None
-    #: The fields without which a pool of the profile cannot be shared so: ``replicas``, ``product``.
+    #: The fields that a node pool of the profile must set for this backend, such as ``replicas`` or ``product``.
     needs: tuple[str, ...] = ()
-    #: The pool that a live node belongs to, as the profile writes it; None: not a node of this backend.
+    #: The pool that a live node belongs to, in the profile's format; None: not a node of this backend.
     detect: Callable[[GpuNode], dict[str, Any] | None] = lambda _: None
-    #: The labels without which a node is not one of this backend.
+    #: The labels that every node of this backend has.
     labels: Mapping[str, str] = MappingProxyType({})
-    #: The GPUs that a pod asks for by annotation, under the annotation's key.
+    #: The GPUs that a pod requests by annotation, by the annotation's key.
     annotated: Callable[[dict[str, str]], dict[str, float]] = lambda _: {}
-    #: The harm of asking for a GPU's resource in addition to the request, as the end of a message.
+    #: The consequence of requesting a GPU resource in addition to the GPU request, as the end of a message.
     asked_twice: str = ""
 
 
 def device_bytes(pool: NodePool) -> int:
-    """Return the memory of one GPU in bytes; 0 if the profile does not say."""
+    """Return the memory of one GPU in bytes, 0 if the profile does not set it."""
     return (pool.gpu_memory_mebibytes or 0) << 20
 
 
 def portion_of(ask: Ask) -> float:
-    """Return the part of one device's memory that the request is; 1 for whole devices or unknown memory."""
+    """Return the requested fraction of one device's memory, 1 for whole devices or unknown memory."""
     request = ask.request
     if request.kind == "portion":
         return request.portion
@@ -151,5 +152,5 @@ def portion_of(ask: Ask) -> float:
 
 
 def how_many(portion: float) -> int:
-    """Return how many equal portions fit on one device, immune to float noise."""
+    """Return how many equal portions fit on one device, with a tolerance for float errors."""
     return int(1 / portion + 1e-9) if portion > 0 else 0

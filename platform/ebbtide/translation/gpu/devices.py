@@ -1,4 +1,4 @@
-"""Whole devices through the NVIDIA device plugin.
+"""Whole GPUs, allocated by the NVIDIA device plugin.
 
 Upstream: NVIDIA/k8s-device-plugin README: limits ``nvidia.com/gpu: N``.
 """
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def check(ask: Ask) -> Iterator[Problem]:
-    """Refuse anything but whole devices."""
+    """Refuse requests for parts of a device."""
     if ask.request.kind != "devices":
         yield Problem(
             "GPU008",
             ask.cause,
-            f"node pool {ask.pool.name} hands out whole GPUs only",
-            "ask for gpuDevicesRequest alone, or name a pool whose GPUs are shared",
+            f"node pool {ask.pool.name} provides whole GPUs only, and the spec requests a part of a GPU",
+            "set gpuDevicesRequest only, or use a node pool with shared GPUs",
         )
 
 
 def patch(ask: Ask) -> PodPatch:
-    """Return the limit; Kubernetes makes the request equal to it."""
+    """Return the limit. Kubernetes sets an equal request."""
     return PodPatch(by="gpu/devices", cause=ask.cause, limits={ask.pool.resource or keys.GPU: str(ask.request.devices)})
 
 
@@ -42,7 +42,7 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
 
 
 def advertises(pool: NodePool) -> dict[str, int]:
-    """Return the one resource that whole GPUs are listed under."""
+    """Return the resource of whole GPUs."""
     return {pool.resource or keys.GPU: 1}
 
 
@@ -57,8 +57,8 @@ BACKEND = Backend(
     name="devices",
     title="Whole devices",
     rounding="none",
-    memory="alone on the GPU",
-    compute="alone on the GPU",
+    memory="exclusive use of the GPU",
+    compute="exclusive use of the GPU",
     isolates_memory=True,
     shared=False,
     check=check,

@@ -1,9 +1,9 @@
-"""Devices through dynamic resource allocation.
+"""GPUs allocated by dynamic resource allocation (DRA).
 
 Upstream: kubernetes-sigs/dra-driver-nvidia-gpu demo/specs; KEP-5004 (extended resources served by DRA), KEP-5075
-(consumable capacity), KEP-4815 (partitionable devices); k8s.io/kubernetes pkg/features/kube_features.go (from when a gate
-is on by itself), pkg/registry/resource/resourceclaimtemplate/strategy.go (which drops what a gate would let in);
-knative.dev/serving pkg/apis/serving/fieldmask.go, which drops claims: knative/serving#15332.
+(consumable capacity), KEP-4815 (partitionable devices); k8s.io/kubernetes pkg/features/kube_features.go (the version from
+which a gate is on by default), pkg/registry/resource/resourceclaimtemplate/strategy.go (which drops fields whose gate is
+off); knative.dev/serving pkg/apis/serving/fieldmask.go, which drops claims: knative/serving#15332.
 """
 
 from __future__ import annotations
@@ -22,49 +22,49 @@ if TYPE_CHECKING:
 
     from ebbtide.profile.models import Kubernetes, NodePool, ProfileSpec
 
-#: resource.k8s.io/v1 is on from here.
+#: The Kubernetes version from which resource.k8s.io/v1 is on by default.
 CLAIMS: Final = (1, 34)
 EXTENDED: Final = "DRAExtendedResource"
 CONSUMABLE: Final = "DRAConsumableCapacity"
 PARTITIONABLE: Final = "DRAPartitionableDevices"
-#: gate: the version from which it is on by itself; alpha, and off, before.
+#: The version from which each feature gate is on by default. Before, it is alpha and off.
 GATES: Final = {EXTENDED: (1, 36), CONSUMABLE: (1, 36), PARTITIONABLE: (1, 36)}
 MIG_CLASS: Final = "mig.nvidia.com"
 
 
 def has(gate: str, kubernetes: Kubernetes) -> bool:
-    """Whether a feature gate is on, by the cluster's version or because the profile says so."""
+    """Return whether a feature gate is on, by the cluster's version or by the profile."""
     return version(kubernetes.version) >= GATES[gate] or gate in kubernetes.feature_gates
 
 
 def check(ask: Ask) -> Iterator[Problem]:
-    """Refuse claims where the object or the cluster has none, and parts where nothing hands them out."""
+    """Refuse claims that the serving object or the cluster does not support, and parts that the driver does not provide."""
     request, kubernetes = ask.request, ask.cluster.kubernetes
     claims = ask.serving == "kserve-standard"
     if not kubernetes.dra:
         yield Problem(
             "GPU007",
             ask.cause,
-            f"node pool {ask.pool.name} has backend dra, but the profile says that no DRA driver runs",
-            "set kubernetes.dra: true in the profile, or another backend for the pool",
+            f"node pool {ask.pool.name} has backend dra, but no DRA driver runs in the cluster (kubernetes.dra: false)",
+            "install the driver and set kubernetes.dra: true in the profile, or set another backend for the pool",
         )
         return
     if not claims and not has(EXTENDED, kubernetes):
         yield Problem(
             "GPU016",
             ask.cause,
-            "a Knative revision cannot carry resource claims (its webhook refuses them), and this cluster's "
-            f"Kubernetes {kubernetes.version} does not serve plain resource names through DRA yet",
-            f"set serving: kserve-standard, or use Kubernetes 1.36 or later or its feature gate {EXTENDED} with the profile's "
-            "kubernetes.featureGates, or a pool with another backend",
+            "a Knative revision does not support resource claims, which Knative's webhook refuses, and this cluster's "
+            f"Kubernetes {kubernetes.version} does not provide extended resources through DRA",
+            f"set serving: kserve-standard, use Kubernetes 1.36 or later, turn feature gate {EXTENDED} on and add it to "
+            "kubernetes.featureGates of the profile, or use a node pool with another backend",
         )
         return
     if claims and version(kubernetes.version) < CLAIMS:
         yield Problem(
             "GPU016",
             ask.cause,
-            f"Kubernetes {kubernetes.version} has no resource.k8s.io/v1",
-            "use 1.34 or later",
+            f"Kubernetes {kubernetes.version} does not have the API resource.k8s.io/v1, which resource claims need",
+            "use Kubernetes 1.34 or later, or a node pool with another backend",
         )
         return
     if request.kind in {"portion", "memory"}:
@@ -72,47 +72,49 @@ def check(ask: Ask) -> Iterator[Problem]:
             yield Problem(
                 "GPU008",
                 ask.cause,
-                "a part of a device cannot be asked for by a plain resource name (KEP-6406 is not there yet)",
-                "set serving: kserve-standard, or ask for whole devices or a migProfile",
+                "an extended resource cannot request a part of a device (KEP-6406 is not implemented yet)",
+                "set serving: kserve-standard, or request whole devices or a migProfile",
             )
         elif not ask.pool.consumable_capacity:
             yield Problem(
                 "GPU008",
                 ask.cause,
-                f"the driver of pool {ask.pool.name} hands out whole devices: consumable capacity is off",
-                "set consumableCapacity: true in the profile once the driver has ConsumableShares, or ask for devices or a migProfile",
+                f"the driver of node pool {ask.pool.name} allocates whole devices only (consumableCapacity: false)",
+                "turn on the driver's ConsumableShares gate and set consumableCapacity: true for the pool in the profile, or "
+                "request whole devices or a migProfile",
             )
         elif request.kind == "portion" and not device_bytes(ask.pool):
             yield Problem(
                 "GPU007",
                 ask.cause,
-                f"how much memory a GPU of pool {ask.pool.name} has is not known",
-                "set gpuMemoryMebibytes in the profile, or ask for memory",
+                f"the GPU memory of node pool {ask.pool.name} is unknown, so a portion cannot be converted to memory",
+                "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest",
             )
         else:
             yield warning(
                 "GPU013",
                 ask.cause,
-                "DRA's consumable capacity keeps count of memory; whether the driver enforces it depends on its sharing strategy",
-                "see the driver's ConsumableShares gate",
+                "DRA's consumable capacity only accounts for memory; the driver's sharing strategy determines whether it is "
+                "enforced",
+                "check the sharing strategy of the driver's ConsumableShares gate",
             )
             if not has(CONSUMABLE, kubernetes):
                 yield _gate(
                     ask,
                     CONSUMABLE,
-                    "the API server drops the amount from the claim, and each replica takes a whole device",
+                    "the API server drops the amount from the claim, so each replica takes a whole device",
                 )
     elif request.kind == "mig" and claims and not has(PARTITIONABLE, kubernetes):
         yield _gate(
             ask,
             PARTITIONABLE,
-            "only MIG devices that were cut beforehand can be had, and none that the driver cuts on demand",
+            "only existing MIG devices are available, since the driver cannot create them on demand",
         )
     if request.portion_limit > request.portion or request.memory_limit > request.memory:
         yield Problem(
             "GPU005",
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "a claim has one size",
+            "a claim has a single size and does not support a limit above the request",
             "remove the limit",
         )
 
@@ -122,14 +124,14 @@ def _gate(ask: Ask, gate: str, without: str) -> Problem:
     return warning(
         "GPU024",
         ask.cause,
-        f"in Kubernetes {ask.cluster.kubernetes.version} feature gate {gate} is alpha and off: without it {without}",
-        f"switch it on in every part of the control plane and the kubelets, and list it in kubernetes.featureGates of the "
-        f"profile; or use Kubernetes {since}",
+        f"feature gate {gate} is alpha and off by default in Kubernetes {ask.cluster.kubernetes.version}: without it, {without}",
+        f"turn {gate} on in every control plane component and every kubelet, and add it to kubernetes.featureGates of the "
+        f"profile, or use Kubernetes {since} or later",
     )
 
 
 def patch(ask: Ask) -> PodPatch:
-    """Return a claim template and its use in Standard mode, a plain resource name in Knative's."""
+    """Return a claim template and the pod's reference to it in Standard mode, an extended resource in Knative mode."""
     request = ask.request
     if ask.serving != "kserve-standard":
         name = keys.MIG_PREFIX + request.mig_profile.replace("+", ".") if request.kind == "mig" else keys.GPU
@@ -161,17 +163,17 @@ def patch(ask: Ask) -> PodPatch:
 
 
 def needed(cluster: ProfileSpec) -> bool:
-    """Return whether a GPU is available by claim only: plain resource names are not served through DRA."""
+    """Return whether GPUs are available by claim only, because DRA does not provide extended resources."""
     return not has(EXTENDED, cluster.kubernetes)
 
 
 def counted(ask: Ask) -> bool:
-    """Return whether the claim is of the pool's device class; MIG devices have another class, which no quota counts."""
+    """Return whether the claim is of the pool's device class. MIG devices have another class, which no quota counts."""
     return ask.serving == "kserve-standard" and ask.request.kind != "mig"
 
 
 def quota(pool: NodePool) -> dict[str, int]:
-    """Return how a ResourceQuota counts devices of a class (kubernetes.io, resource quotas, DRA)."""
+    """Return the ResourceQuota's resource name for devices of a class (kubernetes.io, resource quotas, DRA)."""
     return {f"{pool.device_class}.deviceclass.resource.k8s.io/devices": 1}
 
 
@@ -180,8 +182,8 @@ BACKEND = Backend(
     name="dra",
     title="DRA",
     rounding="memory up to whole MiB",
-    memory="by device; parts as the driver's sharing strategy has it",
-    compute="by device; parts as the driver's sharing strategy has it",
+    memory="by device; for parts, depends on the driver's sharing strategy",
+    compute="by device; for parts, depends on the driver's sharing strategy",
     isolates_memory=False,
     shared=False,
     check=check,

@@ -1,7 +1,7 @@
-"""GPU memory and cores through HAMi.
+"""Shares of GPU memory, allocated and enforced by HAMi.
 
 Upstream: Project-HAMi/HAMi charts/hami/values.yaml (resource names), pkg/device/nvidia/device.go (defaults),
-pkg/scheduler/webhook.go (it skips pods that name another scheduler).
+pkg/scheduler/webhook.go (it skips pods with another scheduler).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
     from ebbtide.profile.models import NodePool
 
-#: Schedulers under which HAMi's webhook still takes the pod over.
-OVERWRITTEN: Final = {"default-scheduler", "hami-scheduler"}
+#: The schedulers that HAMi's webhook replaces with its own.
+REPLACED_SCHEDULERS: Final = {"default-scheduler", "hami-scheduler"}
 
 
 def percent(portion: float) -> int:
-    """Return a portion in whole percent, rounded up, immune to float noise."""
+    """Return a portion in whole percent, rounded up, with a tolerance for float errors."""
     return -int(-(portion * 100 - 1e-9) // 1)
 
 
 def check(ask: Ask) -> Iterator[Problem]:
-    """Refuse a second value, MIG nodes and foreign schedulers; say what is rounded."""
+    """Refuse limits above the request, MIG nodes and other schedulers. Warn of rounding."""
     request = ask.request
-    if ask.cluster.scheduling.scheduler not in OVERWRITTEN:
+    if ask.cluster.scheduling.scheduler not in REPLACED_SCHEDULERS:
         yield Problem(
             "GPU018",
             ask.cause,
-            f"HAMi's webhook skips pods of {ask.cluster.scheduling.scheduler}, so the memory would not be limited",
-            "use scheduler default-scheduler in the profile, or another backend for the pool",
+            f"HAMi's webhook skips pods with scheduler {ask.cluster.scheduling.scheduler}, so GPU memory would not be limited",
+            "set scheduling.scheduler: default-scheduler in the profile, or another backend for the pool",
         )
     if request.kind == "devices":
         return
@@ -44,55 +44,56 @@ def check(ask: Ask) -> Iterator[Problem]:
         yield Problem(
             "GPU008",
             ask.cause,
-            f"node pool {ask.pool.name} is shared by HAMi, which hands out memory and cores",
-            "ask for memory, or name a pool with backend mig",
+            f"the GPUs of node pool {ask.pool.name} are shared by HAMi, which allocates memory, not MIG profiles",
+            "request memory or a portion, or use a node pool with backend mig",
         )
         return
     if ask.pool.mig_profiles:
         yield Problem(
             "GPU010",
             ask.cause,
-            f"node pool {ask.pool.name} is cut into MIG devices, on which HAMi's {request.kind} does not count",
-            "give the pool backend mig in the profile, or name another pool",
+            f"the GPUs of node pool {ask.pool.name} are partitioned into MIG devices, which HAMi cannot share by {request.kind}",
+            "set backend: mig for the pool in the profile, or use another node pool",
         )
         return
     if request.portion_limit > request.portion or request.memory_limit > request.memory:
         yield Problem(
             "GPU005",
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "HAMi has one value, which is the limit too",
-            "remove the limit, or ask for what the service needs at most",
+            "HAMi does not support a limit above the request: it has one value for both",
+            "remove the limit, and request the maximum that the service needs",
         )
     total = device_bytes(ask.pool)
     if request.kind == "memory" and total and request.memory > total:
         yield Problem(
             "GPU012",
             ask.cause,
-            f"{quantities.mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has",
-            "ask for less, or for whole devices",
+            f"{quantities.mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
+            f"({ask.pool.gpu_memory_mebibytes} MiB)",
+            "request less memory, or whole devices with gpuDevicesRequest",
         )
     elif request.kind == "memory" and request.memory % quantities.MIB:
         yield warning(
             "GPU014",
             ask.cause,
-            f"HAMi counts whole MiB: the request is rounded up to {quantities.mebibytes(request.memory)} MiB",
+            f"HAMi allocates whole MiB: the request is rounded up to {quantities.mebibytes(request.memory)} MiB",
             "write the memory in Mi or Gi",
         )
     if request.kind == "portion" and abs(percent(request.portion) / 100 - request.portion) > 1e-9:  # noqa: PLR2004
         yield warning(
             "GPU014",
             ask.cause,
-            f"HAMi counts whole percent: {request.portion:g} becomes {percent(request.portion)} %",
-            "use two decimals",
+            f"HAMi allocates whole percent: the portion {request.portion:g} is rounded up to {percent(request.portion)}%",
+            "write the portion with two decimals",
         )
 
 
 def patch(ask: Ask) -> PodPatch:
-    """Return limits; ``nvidia.com/gpu`` stays, since KServe knows a GPU by it."""
+    """Return the limits, with ``nvidia.com/gpu``, by which KServe recognizes a GPU."""
     request = ask.request
     limits = {keys.GPU: str(request.devices)}
     if request.kind == "devices":
-        # HAMi's own default, written out so that a quota on the percentage counts it.
+        # HAMi's default, rendered so that a quota on the percentage counts it.
         limits[keys.HAMI_PERCENTAGE] = "100"
     if request.kind == "portion":
         limits[keys.HAMI_PERCENTAGE] = str(percent(request.portion))
@@ -102,7 +103,7 @@ def patch(ask: Ask) -> PodPatch:
 
 
 def share(ask: Ask) -> float:
-    """Return the part of a device after rounding."""
+    """Return the fraction of a device after rounding."""
     request, total = ask.request, ask.pool.gpu_memory_mebibytes
     if request.kind == "portion":
         return percent(request.portion) / 100
@@ -119,15 +120,15 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     )
     if whole is None or (percentage is None and memory is None):
         return whole
-    several = whole.compute if whole.compute["gpuDevicesRequest"] > 1 else {}
+    count_fields = whole.compute if whole.compute["gpuDevicesRequest"] > 1 else {}
     if percentage is not None:
         portion = quantities.plain(percentage / 100)
-        return GpuFields({**several, "gpuPortionRequest": portion}, whole.limits | {keys.HAMI_PERCENTAGE})
-    return GpuFields({**several, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
+        return GpuFields({**count_fields, "gpuPortionRequest": portion}, whole.limits | {keys.HAMI_PERCENTAGE})
+    return GpuFields({**count_fields, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
 
 
 def quota(pool: NodePool) -> dict[str, int]:
-    """Return the percentage and the memory: each share asks for one nvidia.com/gpu, however small it is."""
+    """Return the percentage and the memory of one GPU, since each share requests one nvidia.com/gpu, however small it is."""
     memory = pool.gpu_memory_mebibytes
     return {keys.HAMI_PERCENTAGE: 100, **({} if memory is None else {keys.HAMI_MEMORY: memory})}
 
@@ -137,8 +138,8 @@ BACKEND = Backend(
     name="hami",
     title="HAMi",
     rounding="portion up to whole percent, memory up to whole MiB",
-    memory="enforced in the process (libvgpu.so); not if HAMi's webhook is away",
-    compute="not limited (gpucores is not asked for)",
+    memory="enforced in the process (libvgpu.so), unless HAMi's webhook is unavailable",
+    compute="not limited (gpucores is not requested)",
     isolates_memory=True,
     shared=True,
     check=check,

@@ -1,8 +1,8 @@
-"""GPU portions and memory through KAI-Scheduler.
+"""GPU portions and GPU memory, allocated by KAI-Scheduler.
 
 Upstream: KAI-Scheduler pkg/common/constants/constants.go (annotations) and
-pkg/binder/plugins/gpusharing/gpu-request/gpu_request_validator.go (rules); docs/gpu-sharing/README.md.
-KAI's own docs: it does not enforce memory, and compute is sliced evenly whatever the portion.
+pkg/binder/plugins/gpusharing/gpu-request/gpu_request_validator.go (rules); docs/gpu-sharing/README.md:
+KAI does not enforce memory, and time-slices compute evenly, whatever the portion.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool
 
 SCHEDULER: Final = "kai-scheduler"
-#: From here on gpuSharingMode exists (HamiCore with 0.17, NvFractions with 0.18).
+#: The first KAI version with each sharing mode.
 NV_FRACTIONS: Final = (0, 18)
 HAMI_CORE: Final = (0, 17)
 
 
 def check(ask: Ask) -> Iterator[Problem]:
-    """Refuse what KAI's validator refuses, and say what it does not do."""
+    """Refuse requests that KAI's validator refuses, and warn of what KAI does not isolate."""
     request, kai = ask.request, ask.cluster.scheduling.kai
     if ask.cluster.scheduling.scheduler != SCHEDULER:
         yield Problem(
             "GPU018",
             ask.cause,
-            f"node pool {ask.pool.name} is shared by KAI, but the profile's scheduler is {ask.cluster.scheduling.scheduler}",
+            f"node pool {ask.pool.name} has backend kai, but the profile's scheduler is {ask.cluster.scheduling.scheduler}",
             "set scheduling.scheduler: kai-scheduler in the profile, or another backend for the pool",
         )
     if request.kind == "devices":
@@ -43,59 +43,61 @@ def check(ask: Ask) -> Iterator[Problem]:
         yield Problem(
             "GPU008",
             ask.cause,
-            f"node pool {ask.pool.name} is shared by KAI and not cut into MIG devices",
-            "ask for a portion or memory, or name a pool with backend mig",
+            f"the GPUs of node pool {ask.pool.name} are shared by KAI and not partitioned into MIG devices",
+            "request a portion or memory, or use a node pool with backend mig",
         )
         return
     if ask.pool.mig_profiles:
         yield Problem(
             "GPU010",
             ask.cause,
-            f"node pool {ask.pool.name} is cut into MIG devices, on which KAI cannot share by {request.kind}",
-            "give the pool backend mig in the profile, or name another pool",
+            f"the GPUs of node pool {ask.pool.name} are partitioned into MIG devices, which KAI cannot share by {request.kind}",
+            "set backend: mig for the pool in the profile, or use another node pool",
         )
         return
     if kai.sharing_mode == "Disabled":
         yield Problem(
             "GPU017",
             ask.cause,
-            "GPU sharing is switched off in this cluster's KAI",
-            "set gpuSharing (0.17) or gpuSharingMode (0.18), and scheduling.kai.sharingMode in the profile",
+            "GPU sharing is disabled in this cluster's KAI (scheduling.kai.sharingMode: Disabled)",
+            "enable it with KAI's setting gpuSharing (0.17) or gpuSharingMode (0.18), and set scheduling.kai.sharingMode in "
+            "the profile",
         )
         return
-    old = version(kai.version)
-    if (kai.sharing_mode == "NvFractions" and old < NV_FRACTIONS) or (
-        kai.sharing_mode == "HamiCore" and old < HAMI_CORE
+    installed = version(kai.version)
+    if (kai.sharing_mode == "NvFractions" and installed < NV_FRACTIONS) or (
+        kai.sharing_mode == "HamiCore" and installed < HAMI_CORE
     ):
         yield Problem(
             "GPU017",
             ask.cause,
-            f"KAI {kai.version} has no sharing mode {kai.sharing_mode}",
-            "correct the profile",
+            f"KAI {kai.version} does not have the sharing mode {kai.sharing_mode}",
+            "correct scheduling.kai.version or scheduling.kai.sharingMode in the profile: HamiCore needs 0.17, NvFractions 0.18",
         )
     limited = request.portion_limit > request.portion or request.memory_limit > request.memory
     if limited and kai.sharing_mode != "NvFractions":
         yield Problem(
             "GPU005",
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "a limit above the request has no meaning in open KAI: it knows one value, and enforces none",
+            "open-source KAI does not support a limit above the request: it has one value, and does not enforce it",
             "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions",
         )
     if limited and kai.sharing_mode == "NvFractions" and not device_bytes(ask.pool):
         yield Problem(
             "GPU007",
             ask.cause,
-            "the pool's GPU memory is needed to state a limit",
-            "set gpuMemoryMebibytes in the profile",
+            f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it",
+            "set gpuMemoryMebibytes for the pool in the profile, or remove "
+            + ("gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
         )
     yield from _memory(ask)
     if kai.sharing_mode == "NonMemoryEnforced":
         yield warning(
             "GPU013",
             ask.cause,
-            "KAI keeps count of the GPU's parts but isolates nothing: a server that takes more memory than it "
-            "asked for can crash its neighbours, and compute is shared evenly whatever the portion",
-            "cap memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi where that matters",
+            "KAI accounts for GPU shares but does not isolate them: a server that uses more memory than it requested can "
+            "crash the others on the GPU, and compute is shared evenly, whatever the portion",
+            "limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi for isolation",
         )
 
 
@@ -108,19 +110,19 @@ def _memory(ask: Ask) -> Iterator[Problem]:
                 ask.cause,
                 f"{quantities.mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
                 f"({ask.pool.gpu_memory_mebibytes} MiB)",
-                "ask for less, or for whole devices",
+                "request less memory, or whole devices with gpuDevicesRequest",
             )
         elif request.memory % quantities.MIB:
             yield warning(
                 "GPU014",
                 ask.cause,
-                f"KAI counts whole MiB: the request is rounded up to {quantities.mebibytes(request.memory)} MiB",
+                f"KAI allocates whole MiB: the request is rounded up to {quantities.mebibytes(request.memory)} MiB",
                 "write the memory in Mi or Gi",
             )
 
 
 def patch(ask: Ask) -> PodPatch:
-    """Return annotations and scheduler; a portion never goes together with ``nvidia.com/gpu``."""
+    """Return annotations and scheduler. A portion is never combined with ``nvidia.com/gpu``."""
     request = ask.request
     if request.kind == "devices":
         return PodPatch(
@@ -134,11 +136,11 @@ def patch(ask: Ask) -> PodPatch:
     ):
         prefix = f"{keys.NV_CONTAINER}{ask.container}.gpu-memory"
         total = device_bytes(ask.pool)
-        low = request.memory or int(request.portion * total)
-        high = request.memory_limit or int(request.portion_limit * total)
+        minimum = request.memory or int(request.portion * total)
+        maximum = request.memory_limit or int(request.portion_limit * total)
         annotations |= {
-            f"{prefix}.request": f"{quantities.mebibytes(low)}Mi",
-            f"{prefix}.limit": f"{quantities.mebibytes(high)}Mi",
+            f"{prefix}.request": f"{quantities.mebibytes(minimum)}Mi",
+            f"{prefix}.limit": f"{quantities.mebibytes(maximum)}Mi",
         }
     elif request.kind == "portion":
         annotations[keys.KAI_FRACTION] = quantities.number(request.portion)
@@ -164,31 +166,33 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
         quantities.parse_number(pod.annotations.get(keys.KAI_FRACTION)),
         pod.annotations.get(keys.KAI_MEMORY),
     )
-    low, high = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
+    minimum, maximum = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
     count = quantities.parse_whole(pod.annotations.get(keys.KAI_DEVICES))
-    several = {} if count is None else {"gpuDevicesRequest": count}
+    count_fields = {} if count is None else {"gpuDevicesRequest": count}
     if portion is not None:
-        return GpuFields({**several, "gpuPortionRequest": portion}, annotations=used)
+        return GpuFields({**count_fields, "gpuPortionRequest": portion}, annotations=used)
     if memory is not None and quantities.parse_whole(memory) is not None:
         return GpuFields({"gpuMemoryRequest": f"{memory}Mi"}, annotations=used)
-    if low is not None and high is not None:
+    if minimum is not None and maximum is not None:
         total = pool.gpu_memory_mebibytes
-        if several and total:
-            # Several devices can be asked for by portion only.
-            parts = [quantities.mebibytes(text) / total for text in (low, high)]
-            return GpuFields({**several, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used)
-        return GpuFields({"gpuMemoryRequest": low, "gpuMemoryLimit": high}, annotations=used)
+        if count_fields and total:
+            # Several devices can be requested by portion only.
+            parts = [quantities.mebibytes(text) / total for text in (minimum, maximum)]
+            return GpuFields(
+                {**count_fields, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used
+            )
+        return GpuFields({"gpuMemoryRequest": minimum, "gpuMemoryLimit": maximum}, annotations=used)
     return devices.read(pool, pod)
 
 
 def detect(node: GpuNode) -> dict[str, Any] | None:
-    """Recognize a node with whole GPUs, which KAI shares wherever it runs."""
+    """Recognize a node with whole GPUs if the cluster serves KAI's API, since KAI shares all of them."""
     pool = devices.detect(node) if "kai" in node.served else None
     return pool and {**pool, "backend": "kai"}
 
 
 def annotated(annotations: dict[str, str]) -> dict[str, float]:
-    """Return the portion or the memory, in MiB, of all devices."""
+    """Return the portion or the memory in MiB, summed over the devices."""
     amounts: dict[str, float] = {}
     for key in (keys.KAI_FRACTION, keys.KAI_MEMORY):
         if key in annotations:
@@ -204,7 +208,7 @@ BACKEND = Backend(
     name="kai",
     title="KAI-Scheduler",
     rounding="portion as written; memory up to whole MiB",
-    memory="counted, not enforced (HamiCore and NvFractions modes enforce it)",
+    memory="accounted for, not enforced (HamiCore and NvFractions modes enforce it)",
     compute="shared evenly, whatever the portion",
     isolates_memory=False,
     shared=True,
@@ -218,5 +222,5 @@ BACKEND = Backend(
     scheduler=SCHEDULER,
     detect=detect,
     annotated=annotated,
-    asked_twice="KAI refuses pods that do",
+    asked_twice="KAI refuses such pods",
 )

@@ -1,4 +1,4 @@
-"""MIG devices: a part of a GPU's memory becomes the smallest profile that holds it.
+"""MIG devices: a request for a portion or for memory gets the smallest MIG profile with enough memory.
 
 Upstream: NVIDIA/mig-parted deployments/systemd/config-default.yaml and NVIDIA's MIG user guide (profiles and
 instances per GPU), NVIDIA/k8s-device-plugin README (strategy, resource names).
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem, warning
+from ebbtide.base.prose import counted
 from ebbtide.translation.gpu import devices
 from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod
 from ebbtide.translation.pods import PodPatch
@@ -33,15 +34,15 @@ class Profile:
 
 
 def _row(*entries: str) -> tuple[Profile, ...]:
-    found = []
+    profiles = []
     for entry in entries:
         name, _, count = entry.partition("x")
         slices, _, memory = name.partition("g.")
-        found.append(Profile(name, int(slices), int(memory.removesuffix("gb")), int(count)))
-    return tuple(found)
+        profiles.append(Profile(name, int(slices), int(memory.removesuffix("gb")), int(count)))
+    return tuple(profiles)
 
 
-#: Product pattern, memory of the whole GPU in GB, profiles. The plain ones: +me and +gfx are asked for by name.
+#: Product pattern, memory of the whole GPU in GB, plain profiles. Profiles with +me and +gfx are requested by name only.
 PRODUCTS: Final = (
     (
         r"A100.*40GB",
@@ -59,7 +60,7 @@ PRODUCTS: Final = (
         _row("1g.18gbx7", "1g.36gbx4", "2g.36gbx3", "3g.72gbx2", "4g.72gbx1", "7g.144gbx1"),
     ),
     (
-        # The others of its name say how much memory the CPU has: 120GB, 480GB.
+        # The names of the other GH200 products contain the CPU's memory: 120GB, 480GB.
         r"GH200|H100.*96GB",
         96,
         _row("1g.12gbx7", "1g.24gbx4", "2g.24gbx3", "3g.48gbx2", "4g.48gbx1", "7g.96gbx1"),
@@ -102,23 +103,23 @@ PRODUCTS: Final = (
     (r"A30", 24, _row("1g.6gbx4", "2g.12gbx2", "4g.24gbx1")),
 )
 GB: Final = 10**9
-#: Of a profile with the GPU's media engines, which one instance of each GPU has.
+#: The suffix of a profile with the GPU's media engines, which only one instance per GPU can have.
 MEDIA: Final = "+me"
 
 
 def _of(product: str) -> tuple[int, tuple[Profile, ...]]:
-    """Return a GPU's memory in GB and all of its profiles; 0 and none if unknown."""
+    """Return a product's memory in GB and all its profiles, ``(0, ())`` if it is unknown."""
     return next(((memory, rows) for pattern, memory, rows in PRODUCTS if re.search(pattern, product)), (0, ()))
 
 
 def of_product(pool: NodePool) -> tuple[int, tuple[Profile, ...]]:
-    """Return the GPU's memory in GB and its plain profiles, as far as the pool has them; 0 and none if unknown."""
+    """Return the GPU's memory in GB and the plain profiles that the pool has, ``(0, ())`` if the product is unknown."""
     memory, rows = _of(pool.product or "")
     return memory, tuple(row for row in rows if not pool.mig_profiles or row.name in pool.mig_profiles)
 
 
 def advertised(pool: NodePool) -> dict[str, int]:
-    """Return the profiles that can be asked for by name, with how many are on one GPU: of one with +me, one."""
+    """Return the profiles that can be requested by name, and how many fit on one GPU: one for a profile with +me."""
     rows = {row.name: row.instances for row in _of(pool.product or "")[1]}
     return {
         name: 1 if name.endswith(MEDIA) else rows[name]
@@ -128,10 +129,11 @@ def advertised(pool: NodePool) -> dict[str, int]:
 
 
 def choose(ask: Ask) -> Profile | None:
-    """Return the smallest profile with enough memory; of equals the one that fits most often on a GPU.
+    """Return the smallest profile with enough memory, and of equal ones the one with the most instances per GPU.
 
-    A profile's name gives its memory in GB. That is taken as 10^9 bytes, a little less than the driver reports
-    (1g.20gb has 19968 MiB), so what was asked for is there; 20Gi is more than it and gets the next profile.
+    A profile's name contains its memory in GB, taken as 10^9 bytes. That is slightly less than the driver reports
+    (1g.20gb has 19968 MiB), so the device has at least the requested memory. 20Gi is more than 1g.20gb has and gets the
+    next profile.
     """
     request = ask.request
     total, profiles = of_product(ask.pool)
@@ -140,102 +142,112 @@ def choose(ask: Ask) -> Profile | None:
             return None
         base = request.mig_profile.removesuffix(MEDIA)
         return next((row for row in _of(ask.pool.product or "")[1] if row.name == base), None)
-    need = request.portion * total if request.kind == "portion" else request.memory / GB
-    enough = [row for row in profiles if row.memory >= need - 1e-9]
-    return min(enough, key=lambda row: (row.memory, -row.instances, row.slices), default=None)
+    gigabytes = request.portion * total if request.kind == "portion" else request.memory / GB
+    fitting = [row for row in profiles if row.memory >= gigabytes - 1e-9]
+    return min(fitting, key=lambda row: (row.memory, -row.instances, row.slices), default=None)
 
 
 def check(ask: Ask) -> Iterator[Problem]:
-    """Refuse what no profile holds; say which profile it became and what differs."""
+    """Refuse requests that fit no profile. Warn of the profile that was chosen for a portion, and of its size."""
     request, pool = ask.request, ask.pool
     total, profiles = of_product(pool)
     if not total:
         yield Problem(
             "GPU007",
             ask.cause,
-            f"node pool {pool.name} has backend mig, but its product {pool.product!r} has no MIG profiles known here",
-            "set nodePools[].product to the label nvidia.com/gpu.product of its nodes",
+            f"node pool {pool.name} has backend mig, but Ebbtide knows no MIG profiles of its product {pool.product!r}",
+            "set product of the pool in the profile to the value of the node label nvidia.com/gpu.product",
         )
         return
     if request.kind == "devices":
         yield Problem(
             "GPU008",
             ask.cause,
-            f"node pool {pool.name} is cut into MIG devices; a whole GPU is not to be had there",
-            f"ask for memory, a portion or a migProfile ({', '.join(advertised(pool))}), or name another pool",
+            f"whole GPUs are unavailable in node pool {pool.name}: its GPUs are partitioned into MIG devices",
+            f"request memory, a portion or a migProfile ({', '.join(advertised(pool))}), or use another node pool",
         )
         return
     if request.devices > 1:
         yield Problem(
             "GPU008",
             (*ask.cause[:2], "gpuDevicesRequest"),
-            "one CUDA program uses one MIG device, so several of them do not add up",
-            "ask for one with more memory",
+            f"{request.devices} MIG devices requested, but a CUDA process can use only one",
+            "set gpuDevicesRequest to 1, and request a device with more memory",
         )
         return
     if request.portion_limit > request.portion or request.memory_limit > request.memory:
         yield Problem(
             "GPU005",
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "a MIG device has one size",
+            "a MIG device has a fixed size and does not support a limit above the request",
             "remove the limit",
         )
     chosen = choose(ask)
-    named = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
-    if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or named != set(pool.mig_profiles)):
+    requested = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
+    if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or requested != set(pool.mig_profiles)):
         yield Problem(
             "GPU015",
             ask.cause,
-            f"node pool {pool.name} advertises its MIG devices as plain GPUs (strategy single), so none can be named",
-            "set migProfiles of the pool to the one it is cut into, or use strategy mixed",
+            f"node pool {pool.name} advertises its MIG devices as plain GPUs (strategy single), which supports exactly one "
+            "profile"
+            + (f": {pool.mig_profiles[0]}" if len(pool.mig_profiles) == 1 else ", and migProfiles does not list one"),
+            "set migProfiles of the pool in the profile to the one profile that its GPUs are partitioned into, and request that "
+            "one, or use strategy mixed",
         )
     elif chosen is None:
         biggest = max(profiles, key=lambda row: row.memory, default=None)
         yield Problem(
             "GPU015",
             ask.cause,
-            f"{_words(ask)} fits no MIG profile of {pool.product} in pool {pool.name}"
-            + (f"; the largest is {biggest.name}" if biggest else ""),
-            f"use one of {', '.join(advertised(pool))}" if advertised(pool) else "correct migProfiles in the profile",
+            f"{_words(ask)} in node pool {pool.name}" + (f"; the largest is {biggest.name}" if biggest else ""),
+            f"use one of {', '.join(advertised(pool))}"
+            if advertised(pool)
+            else f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}",
         )
     elif request.kind == "portion":
-        same = [row for row in profiles if row.memory == chosen.memory]
+        equal_memory = [row for row in profiles if row.memory == chosen.memory]
         yield warning(
             "GPU014",
             ask.cause,
-            f"{request.portion:g} of {pool.product} becomes {chosen.name}: {chosen.memory} of {total} GB "
-            f"({chosen.memory / total:.1%}) and {chosen.slices}/{_slices(pool)} of the compute, {chosen.instances} on one GPU"
+            f"the portion {request.portion:g} of {pool.product} maps to MIG profile {chosen.name}: {chosen.memory} of {total} GB "
+            f"({chosen.memory / total:.1%}) and {chosen.slices}/{_slices(pool)} of the compute, {chosen.instances} per GPU"
             + (
-                f"; {same[-1].name} has as much memory and more compute"
-                if len(same) > 1 and same[-1].slices > chosen.slices
+                f"; {equal_memory[-1].name} has the same memory and more compute"
+                if len(equal_memory) > 1 and equal_memory[-1].slices > chosen.slices
                 else ""
             ),
-            "name the profile with gpuRequestType: migProfile if another suits better",
+            "to choose another profile, set gpuRequestType: migProfile and migProfile",
         )
-        wanted = int(1 / request.portion + 1e-9)
-        if chosen.instances < wanted:
+        expected = int(1 / request.portion + 1e-9)
+        if chosen.instances < expected:
             yield warning(
                 "GPU019",
                 ask.cause,
-                f"{wanted} of {request.portion:g} would fit on one GPU by memory, but only {chosen.instances} {chosen.name} "
-                f"do: no profile of {pool.product} holds {request.portion:g} of its memory {wanted} times",
-                f"ask for {_next_smaller(ask, wanted)} to fit {wanted}, or use a backend without isolation",
+                f"a portion of {request.portion:g} suggests {counted(expected, 'replica')} per GPU, but a GPU has only "
+                f"{counted(chosen.instances, 'instance')} of {chosen.name}: no profile of {pool.product} has {request.portion:g} "
+                f"of its memory and {expected} instances per GPU",
+                f"request {_next_smaller(ask, expected)} to fit {counted(expected, 'replica')}, or use a backend that shares GPUs "
+                "without partitions",
             )
 
 
-def _next_smaller(ask: Ask, wanted: int) -> str:
+def _next_smaller(ask: Ask, expected: int) -> str:
     total, profiles = of_product(ask.pool)
-    fitting = max((row for row in profiles if row.instances >= wanted), key=lambda row: row.memory, default=None)
+    fitting = max((row for row in profiles if row.instances >= expected), key=lambda row: row.memory, default=None)
     return f"{fitting.name} ({fitting.memory / total:.3g})" if fitting else "less"
 
 
 def _words(ask: Ask) -> str:
-    request = ask.request
+    """Return the start of the message that no MIG profile matches the request."""
+    request, product = ask.request, ask.pool.product
     if request.kind == "mig":
-        return request.mig_profile
-    if request.kind == "portion":
-        return f"a portion of {request.portion:g}"
-    return f"{quantities.mebibytes(request.memory)} MiB"
+        return f"MIG profile {request.mig_profile} of {product} is unavailable"
+    amount = (
+        f"a portion of {request.portion:g}"
+        if request.kind == "portion"
+        else f"{quantities.mebibytes(request.memory)} MiB"
+    )
+    return f"{amount} does not fit any MIG profile of {product}"
 
 
 def _slices(pool: NodePool) -> int:
@@ -243,25 +255,25 @@ def _slices(pool: NodePool) -> int:
 
 
 def resource(ask: Ask, name: str) -> str:
-    """Return the resource's name: by profile under strategy mixed, a plain GPU under single."""
+    """Return the resource name: that of the profile under strategy mixed, that of a plain GPU under single."""
     if ask.pool.mig_strategy == "single":
         return keys.GPU
     return named(name)
 
 
 def named(profile: str) -> str:
-    """Return the resource of a profile: 1g.10gb+me is nvidia.com/mig-1g.10gb.me."""
+    """Return the resource name of a profile: nvidia.com/mig-1g.10gb.me for 1g.10gb+me."""
     return keys.MIG_PREFIX + profile.replace("+", ".")
 
 
 def profile_of(resource: str) -> str:
-    """Return the profile of a resource: nvidia.com/mig-1g.10gb.me is 1g.10gb+me."""
+    """Return the profile of a resource name: 1g.10gb+me for nvidia.com/mig-1g.10gb.me."""
     name = resource.removeprefix(keys.MIG_PREFIX)
     return f"{name.removesuffix('.me')}{MEDIA}" if name.endswith(".me") else name
 
 
 def fits(ask: Ask) -> int:
-    """Return how many of what is asked for are on one GPU."""
+    """Return how many of the requested MIG devices fit on one GPU."""
     chosen = choose(ask)
     if chosen is None:
         return 0
@@ -269,7 +281,7 @@ def fits(ask: Ask) -> int:
 
 
 def patch(ask: Ask) -> PodPatch:
-    """Return the limit, and always the product: 1g.10gb is another thing on another GPU."""
+    """Return the limit and the product's selector, since a profile such as 1g.10gb differs between products."""
     chosen = choose(ask)
     assert chosen is not None
     name = ask.request.mig_profile or chosen.name
@@ -285,13 +297,13 @@ def patch(ask: Ask) -> PodPatch:
 
 
 def share(ask: Ask) -> float:
-    """Return the part of a GPU's compute slices, as Run:ai's quota counts ``Xg.Ygb``."""
+    """Return the fraction of a GPU that one instance takes, as Run:ai's quota counts ``Xg.Ygb``."""
     chosen = choose(ask)
     return 1 / chosen.instances if chosen else 1.0
 
 
 def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
-    """Return the profile: by resource under strategy mixed, by the product's suffix under single."""
+    """Return the profile, from the resource name under strategy mixed, from the product's suffix under single."""
     if pool.mig_strategy == "single":
         product, _, name = pod.selector.get(keys.GPU_PRODUCT, "").partition("-MIG-")
         return GpuFields({"migProfile": name}, frozenset({keys.GPU})) if name and product == pool.product else None
@@ -302,21 +314,21 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
 
 
 def advertises(pool: NodePool) -> dict[str, int]:
-    """Return the resource of each profile that the pool may be cut into, or the plain GPU's under strategy single."""
+    """Return the resource of each profile that the pool may have, or that of a plain GPU under strategy single."""
     if pool.mig_strategy == "single":
         return devices.advertises(pool)
     return {named(name): 1 for name in pool.mig_profiles or advertised(pool)}
 
 
 def quota(pool: NodePool) -> dict[str, int]:
-    """Return the resource of each profile, and how many of it one GPU can be cut into."""
+    """Return the resource of each profile, and how many instances of it fit on one GPU."""
     if pool.mig_strategy == "single":
         return devices.advertises(pool)
     return {named(name): count for name, count in advertised(pool).items()}
 
 
 def detect(node: GpuNode) -> dict[str, Any] | None:
-    """Recognize a node that lists MIG devices of a known product."""
+    """Recognize a node that lists MIG devices and has a product label."""
     profiles = sorted(profile_of(name) for name in node.resources if name.startswith(keys.MIG_PREFIX))
     if not profiles or not node.product:
         return None
@@ -328,8 +340,8 @@ BACKEND = Backend(
     name="mig",
     title="MIG",
     rounding="up to the smallest profile with enough memory",
-    memory="separate in hardware",
-    compute="separate in hardware, in sevenths",
+    memory="isolated in hardware",
+    compute="isolated in hardware, in sevenths",
     isolates_memory=True,
     shared=False,
     check=check,

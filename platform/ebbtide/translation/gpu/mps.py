@@ -1,4 +1,4 @@
-"""Shares of a GPU by MPS in the NVIDIA device plugin.
+"""Equal shares of a GPU, through MPS in the NVIDIA device plugin.
 
 Upstream: NVIDIA/k8s-device-plugin README, ``sharing.mps``: equal shares of memory and compute per client,
 whole GPUs only, experimental.
@@ -13,11 +13,11 @@ BACKEND = make_backend(
     about=__doc__,
     name="mps",
     title="MPS",
-    memory="capped at 1/replicas by the MPS daemon",
-    compute="capped at 1/replicas of the threads",
+    memory="limited to 1/replicas by the MPS daemon",
+    compute="limited to 1/replicas of the threads",
     isolates_memory=True,
-    surprise="MPS caps each client's memory and compute at its share, but a client that faults can take its "
-    "neighbours down; the device plugin calls its MPS support experimental",
-    fix="use MIG where faults must not spread",
+    isolation_warning="MPS limits each client's memory and compute to its share, but a fault in one client can "
+    "terminate the others on the GPU; MPS support in the device plugin is experimental",
+    fix="use MIG to isolate faults",
     labels={keys.GPU_SHARING: "mps"},
 )

@@ -1,4 +1,4 @@
-"""Backends that advertise a GPU as a number of equal shares, such as time-slicing and MPS."""
+"""Backends that divide a GPU into equal shares, such as time-slicing and MPS."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, warning
+from ebbtide.base.prose import counted
 from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod, portion_of
 from ebbtide.translation.pods import PodPatch
 
@@ -16,78 +17,79 @@ if TYPE_CHECKING:
 
 
 def _check_share(ask: Ask) -> Iterator[Problem]:
-    """Refuse what is not within one share; say how much more a share is than was asked for."""
+    """Refuse requests for more than one share. Warn of a share that is larger than the request."""
     request, pool = ask.request, ask.pool
     replicas = pool.replicas
     if replicas is None:
         yield Problem(
             "GPU007",
             ask.cause,
-            f"node pool {pool.name} has backend {pool.backend} but no number of shares",
-            "set nodePools[].replicas to the device plugin's replicas",
+            f"node pool {pool.name} has backend {pool.backend}, but its number of shares per GPU is not set",
+            "set replicas of the pool in the profile to the device plugin's replicas",
         )
         return
     if request.kind == "mig":
         yield Problem(
             "GPU008",
             ask.cause,
-            f"node pool {pool.name} is shared by {pool.backend} and not cut into MIG devices",
-            "ask for a portion or memory, or name a pool with backend mig",
+            f"the GPUs of node pool {pool.name} are shared by {pool.backend} and not partitioned into MIG devices",
+            "request a portion or memory, or use a node pool with backend mig",
         )
         return
     if request.kind == "devices":
         yield Problem(
             "GPU008",
             ask.cause,
-            f"node pool {pool.name} advertises {replicas} shares of each GPU and no whole GPU: several shares may "
-            "lie on different GPUs and do not add up",
-            "ask for a portion, or name a pool with backend devices",
+            f"whole GPUs are unavailable in node pool {pool.name}: it has {counted(replicas, 'share')} per GPU, and several "
+            "shares may be on different GPUs",
+            "request a portion, or use a node pool with backend devices",
         )
         return
     if request.devices > 1:
         yield Problem(
             "GPU008",
             (*ask.cause[:2], "gpuDevicesRequest"),
-            f"{request.devices} shares by {pool.backend} may lie on the same GPU, so portions of several GPUs cannot be asked for",
-            "ask for one",
+            f"portions of {counted(request.devices, 'device')} are not supported by {pool.backend}: the shares may be on the "
+            "same GPU",
+            "set gpuDevicesRequest to 1",
         )
         return
     if request.portion_limit > request.portion or request.memory_limit > request.memory:
         yield Problem(
             "GPU005",
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            f"{pool.backend} knows equal shares only",
+            f"{pool.backend} has equal shares only and does not support a limit above the request",
             "remove the limit",
         )
     if request.kind == "memory" and not pool.gpu_memory_mebibytes:
         yield Problem(
             "GPU007",
             ask.cause,
-            f"how much memory a GPU of pool {pool.name} has is not known",
-            "set gpuMemoryMebibytes in the profile, or ask for a portion",
+            f"the GPU memory of node pool {pool.name} is unknown, so memory cannot be converted to a share",
+            "set gpuMemoryMebibytes for the pool in the profile, or request a portion",
         )
         return
-    asked = portion_of(ask)
-    one = 1 / replicas
-    if asked > one + 1e-9:
+    portion = portion_of(ask)
+    share = 1 / replicas
+    if portion > share + 1e-9:
         yield Problem(
             "GPU008",
             ask.cause,
-            f"{asked:g} of a GPU is more than one of the {replicas} shares that pool {pool.name} cuts it into, and two "
-            "shares do not give twice as much",
-            f"ask for at most {one:g}, or name a pool with fewer shares or whole GPUs",
+            f"{portion:g} of a GPU is more than one share ({share:g}) of node pool {pool.name}, which has "
+            f"{counted(replicas, 'share')} per GPU, and a pod can use only one",
+            f"request at most {share:g}, or use a node pool with fewer shares or whole GPUs",
         )
-    elif asked < one - 1e-9:
+    elif portion < share - 1e-9:
         yield warning(
             "GPU014",
             ask.cause,
-            f"{asked:g} of a GPU becomes one share of {replicas}, that is {one:g}",
-            f"ask for {one:g}, or let the device plugin cut the GPUs into more shares",
+            f"{portion:g} of a GPU is rounded up to one of {counted(replicas, 'share')}, which is {share:g}",
+            f"request {share:g}, or configure more shares per GPU in the device plugin",
         )
 
 
 def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
-    """Return one share as the portion that it is."""
+    """Return one share as a portion."""
     resource = pool.resource or keys.GPU_SHARED
     if resource not in pod.limits or pool.replicas is None:
         return None
@@ -95,12 +97,12 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
 
 
 def advertises(pool: NodePool) -> dict[str, int]:
-    """Return the resource of a share, and how many shares one GPU is."""
+    """Return the resource of a share, and how many shares one GPU has."""
     return {pool.resource or keys.GPU_SHARED: pool.replicas or 1}
 
 
 def _detect(name: str, node: GpuNode) -> dict[str, Any] | None:
-    """Recognize a node that lists shares; all belong to one GPU where the label is missing."""
+    """Recognize a node that lists shares. Without the label for replicas, all of them are taken as those of one GPU."""
     shares = node.resources.get(keys.GPU_SHARED)
     if not shares:
         return None
@@ -122,19 +124,19 @@ def make_backend(
     memory: str,
     compute: str,
     isolates_memory: bool,
-    surprise: str,
+    isolation_warning: str,
     fix: str,
     labels: Mapping[str, str] | None = None,
 ) -> Backend:
-    """Return the backend of equal shares; ``surprise`` and ``fix`` warn of what a share does not isolate.
+    """Return a backend of equal shares. ``isolation_warning`` and ``fix`` warn about missing isolation.
 
-    ``labels`` are those by which its nodes differ from another backend's that list shares too.
+    ``labels`` distinguish its nodes from those of other backends with shares.
     """
 
     def check(ask: Ask) -> Iterator[Problem]:
         yield from _check_share(ask)
         if ask.request.kind in {"portion", "memory"}:
-            yield warning("GPU013", ask.cause, surprise, fix)
+            yield warning("GPU013", ask.cause, isolation_warning, fix)
 
     return Backend(
         about=about,

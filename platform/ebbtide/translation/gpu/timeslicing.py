@@ -1,7 +1,7 @@
-"""Shares of a GPU by time-slicing in the NVIDIA device plugin.
+"""Equal shares of a GPU, through time-slicing in the NVIDIA device plugin.
 
-Upstream: NVIDIA/k8s-device-plugin README, ``sharing.timeSlicing``: renameByDefault gives nvidia.com/gpu.shared,
-asking for two shares does not give twice the compute, and failRequestsGreaterThanOne refuses it.
+Upstream: NVIDIA/k8s-device-plugin README, ``sharing.timeSlicing``: renameByDefault sets the resource name
+nvidia.com/gpu.shared; two shares do not give twice the compute, and failRequestsGreaterThanOne refuses them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ BACKEND = make_backend(
     name="time-slicing",
     title="Time-slicing",
     memory="not isolated",
-    compute="in turns, whatever the portion",
+    compute="time-sliced evenly, whatever the portion",
     isolates_memory=False,
-    surprise="time-slicing isolates nothing: every tenant sees the whole memory, and one that takes too much "
-    "crashes the others; compute goes round in turns",
-    fix="cap memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG or MPS where that matters",
+    isolation_warning="time-slicing provides no isolation: every pod on the GPU sees its whole memory, and one that "
+    "uses too much crashes the others; compute is time-sliced evenly",
+    fix="limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG or MPS for isolation",
 )

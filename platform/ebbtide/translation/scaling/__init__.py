@@ -1,4 +1,4 @@
-"""The choice of autoscaler, and what each one cannot do on this cluster."""
+"""The choice of the autoscaler, and the checks of what it and the cluster support."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics
 from ebbtide.base.problems import Problem, warning
+from ebbtide.base.prose import counted
 from ebbtide.base.quantities import whole
 from ebbtide.base.versions import version
 from ebbtide.profile import metric_names
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
 
 AUTO: Final = ("spec", "autoscaling")
 BOUNDS: Final = ("minReplicas", "maxReplicas")
-#: The autoscalers as a decision names them.
+#: The autoscalers' names in a decision.
 TITLES: Final[dict[Scaler, str]] = {
     "knative-kpa": "Knative's KPA",
     "knative-hpa": "Knative's HPA class",
-    "own-hpa": "own HPA",
-    "keda": "own ScaledObject",
+    "own-hpa": "Kubernetes HPA",
+    "keda": "KEDA ScaledObject",
 }
-#: Upstream defaults of the ConfigMap keys that are read here (knative.dev/serving config/core/configmaps).
+#: Upstream defaults of the ConfigMap keys below (knative.dev/serving config/core/configmaps).
 DEFAULT_PERCENTAGE: Final = 70.0
 CONTAINER_CONCURRENCY_MAX: Final = "1000"
-#: Fields that only Knative's autoscaler or queue-proxy carries out, and the value that asks for nothing.
+#: Fields that only Knative's autoscaler or queue-proxy supports, and the value without effect.
 KNATIVE_ONLY: Final = (
     ("initialReplicas", "initial_replicas", None),
     ("activationReplicas", "activation_replicas", None),
@@ -41,22 +42,22 @@ KNATIVE_ONLY: Final = (
 
 
 def choose(plan: Plan) -> tuple[Scaling, Decision]:
-    """Return the autoscaler, with bounds, metric and threshold."""
+    """Return the autoscaler with minimum and maximum replicas, metric and threshold, and the reason."""
     auto = plan.spec.autoscaling
-    low = 1 if auto.min_replicas is None else auto.min_replicas
-    high = auto.max_replicas if auto.max_replicas is not None else max(low, 1)
-    if low == high:
-        fixed = Scaling("fixed", low, high)
-        return fixed, _decision("a fixed number", f"the number of replicas is fixed at {low}", *BOUNDS)
+    minimum = 1 if auto.min_replicas is None else auto.min_replicas
+    maximum = auto.max_replicas if auto.max_replicas is not None else max(minimum, 1)
+    if minimum == maximum:
+        fixed = Scaling("fixed", minimum, maximum)
+        return fixed, _decision("none", f"minimum and maximum replicas are both {minimum}", *BOUNDS)
     if auto.metric is None:
-        because = "with 0..1 and no metric, any request wakes the one replica and silence lets it go"
-        return Scaling("knative-kpa", low, high), _decision(TITLES["knative-kpa"], because, *BOUNDS)
+        because = "without a metric, one replica starts on the first request and scales to zero when idle"
+        return Scaling("knative-kpa", minimum, maximum), _decision(TITLES["knative-kpa"], because, *BOUNDS)
     row = metrics.find(auto.metric) or metrics.CUSTOM
     name = metric_name(row, auto.metric_name or auto.metric, plan)
     scaler, because = _scaler(row, name, plan)
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
-    found = Scaling(scaler, low, high, row, name, auto.metric_threshold, percentage)
-    return found, _decision(TITLES[scaler], because, "metric", "metricThreshold")
+    scaling = Scaling(scaler, minimum, maximum, row, name, auto.metric_threshold, percentage)
+    return scaling, _decision(TITLES[scaler], because, "metric", "metricThreshold")
 
 
 def _decision(value: str, because: str, *fields: str) -> Decision:
@@ -64,27 +65,28 @@ def _decision(value: str, because: str, *fields: str) -> Decision:
 
 
 def _scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
-    """Return the autoscaler that reads a metric, and why.
+    """Return the autoscaler for a metric, and the reason.
 
-    CPU is an HPA's even with KEDA, since it needs metrics-server alone: KEDA's webhook refuses a ScaledObject on CPU until
-    its Deployment is there, which KServe has yet to make (kedacore/keda apis/keda/v1alpha1/scaledobject_webhook.go,
+    CPU goes to an HPA even with KEDA, since it needs only metrics-server. KEDA's webhook refuses a ScaledObject on CPU until
+    its Deployment exists, and KServe creates the Deployment later (kedacore/keda apis/keda/v1alpha1/scaledobject_webhook.go,
     verifyCPUMemoryScalers).
     """
-    asked = plan.spec.autoscaling.metric
+    metric = plan.spec.autoscaling.metric
     if plan.serving == "kserve-standard":
         keda = plan.cluster.metrics.adapter == "keda" and metrics.resource(name) is None
-        own = "ScaledObject" if keda else "HPA"
-        return (
-            "keda" if keda else "own-hpa",
-            f"KServe Standard has no queue-proxy; {asked} is read by our own {own}",
-        )
+        if keda:
+            return (
+                "keda",
+                f"KServe Standard has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {metric}",
+            )
+        return "own-hpa", f"KServe Standard has no Knative autoscaler, so an HPA from Ebbtide scales on {metric}"
     if row.autoscaler == "kpa":
-        return "knative-kpa", f"{asked} is counted by queue-proxy, and the KPA can go to zero on it"
-    return "knative-hpa", f"the KPA knows only concurrency and rps; {asked} needs an HPA"
+        return "knative-kpa", f"queue-proxy measures {metric}, and the KPA can scale to zero on it"
+    return "knative-hpa", f"the KPA supports only concurrency and rps, so {metric} needs an HPA"
 
 
 def shared(plan: Plan) -> bool:
-    """Whether a replica is one tenant of a device among others."""
+    """Return whether a replica shares its GPU device with other pods."""
     return (
         plan.gpu is not None
         and plan.gpu.kind != "devices"
@@ -93,17 +95,17 @@ def shared(plan: Plan) -> bool:
     )
 
 
-def metric_name(row: metrics.Metric, asked: str, plan: Plan) -> str:
-    """Return the metric's name as the autoscaler reads it."""
-    own = plan.cluster.metrics
+def metric_name(row: metrics.Metric, written: str, plan: Plan) -> str:
+    """Return the metric's name for the autoscaler."""
+    config = plan.cluster.metrics
     if plan.serving == "kserve-standard" and row.standard is not None:
-        return metric_names.standard(row, own) or row.name
-    of_container = metric_names.shared(row, own.names) if shared(plan) else None
-    return of_container or next(iter(metric_names.served(row, own.names)), asked)
+        return metric_names.standard(row, config) or row.name
+    of_container = metric_names.shared(row, config.names) if shared(plan) else None
+    return of_container or next(iter(metric_names.served(row, config.names)), written)
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Yield what this cluster or this kind of object cannot do, and what surprises. The spec has passed the rules."""
+    """Yield scaling that the cluster or the kind of object does not support, and warnings. The spec has passed the rules."""
     spec, cluster, scaling = plan.spec, plan.cluster, plan.scaling
     standard = plan.serving == "kserve-standard"
     if standard:
@@ -117,15 +119,15 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield warning(
             "AUT021",
             (*AUTO, "metric"),
-            f"with minReplicas and maxReplicas both {scaling.minimum} no metric moves anything",
-            "raise maxReplicas, or remove the metric",
+            f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
+            "increase maxReplicas, or remove metric",
         )
     if fixed and auto.scale_down_delay_seconds:
         yield warning(
             "AUT021",
             (*AUTO, "scaleDownDelaySeconds"),
-            "nothing scales down here, so it changes nothing",
-            "remove it",
+            f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
+            "increase maxReplicas, or remove scaleDownDelaySeconds",
         )
     row = scaling.metric
     if row is None:
@@ -140,29 +142,29 @@ def check(plan: Plan) -> Iterator[Problem]:
 
 def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     auto, knative = spec.autoscaling, cluster.knative
-    hard = whole(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
-    if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard:
+    hard_limit = whole(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
+    if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard_limit:
         yield Problem(
             "AUT023",
             (*AUTO, "concurrencyHardLimit"),
-            f"the cluster takes a hard limit of at most {hard} (container-concurrency-max-limit)",
-            f"use at most {hard}",
+            f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard_limit} (container-concurrency-max-limit)",
+            f"set concurrencyHardLimit to at most {hard_limit}",
         )
     if auto.concurrency_hard_limit == 0 and knative.defaults.get("allow-container-concurrency-zero") == "false":
         yield Problem(
             "AUT023",
             (*AUTO, "concurrencyHardLimit"),
-            "the cluster takes no service without a hard limit (allow-container-concurrency-zero)",
-            "use 1 or more",
+            "0 means no limit, and this cluster requires a hard limit (allow-container-concurrency-zero)",
+            "set concurrencyHardLimit to 1 or more",
         )
-    most = whole(knative.autoscaler.get("max-scale-limit", "0"))
-    high = auto.max_replicas or max(auto.min_replicas or 1, 1)
-    if most and high > most:
+    scale_limit = whole(knative.autoscaler.get("max-scale-limit", "0"))
+    maximum = auto.max_replicas or max(auto.min_replicas or 1, 1)
+    if scale_limit and maximum > scale_limit:
         yield Problem(
             "AUT022",
             (*AUTO, "maxReplicas"),
-            f"the cluster takes at most {most} replicas (max-scale-limit)",
-            f"use at most {most}",
+            f"{maximum} is above this cluster's maximum of {counted(scale_limit, 'replica')} (max-scale-limit)",
+            f"set maxReplicas to at most {scale_limit}",
         )
 
 
@@ -172,53 +174,54 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
         yield Problem(
             "AUT030",
             (*AUTO, "minReplicas"),
-            "scale-to-zero is switched off in this cluster (enable-scale-to-zero), so the service would stay at 1",
-            "set minReplicas to 1, or switch it on in config-autoscaler and the profile",
+            "scale to zero is disabled in this cluster (enable-scale-to-zero), so the service would stay at 1 replica",
+            "set minReplicas to 1, or enable it in config-autoscaler and in knative.autoscaler of the profile",
         )
     if auto.initial_replicas == 0:
         if scaling.scaler == "knative-hpa":
             yield Problem(
                 "AUT019",
                 (*AUTO, "initialReplicas"),
-                "an HPA that starts at 0 replicas is switched off and stays there",
-                "use 1 or more",
+                "an HPA is disabled while its target has 0 replicas, so a revision that starts at 0 would stay at 0",
+                "set initialReplicas to 1 or more",
             )
         elif config.get("allow-zero-initial-scale", "false") != "true":
             yield Problem(
                 "AUT019",
                 (*AUTO, "initialReplicas"),
-                "this cluster starts every revision with at least one replica (allow-zero-initial-scale)",
-                "use 1 or more, or allow it in config-autoscaler and the profile",
+                "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)",
+                "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile",
             )
         elif scaling.minimum > 0:
             yield warning(
                 "AUT021",
                 (*AUTO, "initialReplicas"),
-                f"minReplicas {scaling.minimum} is above it, so it changes nothing",
-                "remove it",
+                f"initialReplicas has no effect: minReplicas is {scaling.minimum}, which is higher",
+                "remove initialReplicas, or set minReplicas to 0",
             )
     elif auto.initial_replicas is not None:
         if auto.initial_replicas <= scaling.minimum:
             yield warning(
                 "AUT021",
                 (*AUTO, "initialReplicas"),
-                f"a revision starts with minReplicas {scaling.minimum} anyway, so it changes nothing",
-                "remove it",
+                f"initialReplicas has no effect: a revision starts with at least minReplicas, which is {scaling.minimum}",
+                f"remove initialReplicas, or set it above {scaling.minimum}",
             )
         else:
             yield warning(
                 "AUT025",
                 (*AUTO, "initialReplicas"),
-                f"Knative starts every new revision with {auto.initial_replicas} replicas, not only the first: each "
-                "update needs room for them",
-                "keep it at minReplicas if updates must stay small",
+                f"Knative starts every new revision, not only the first, with {counted(auto.initial_replicas, 'replica')}: each "
+                "update needs capacity for them",
+                "remove initialReplicas if there is no spare capacity during updates",
             )
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
         yield warning(
             "AUT031",
             (*AUTO, "activationReplicas"),
-            f"Knative keeps {auto.activation_replicas} replicas as long as any request comes, not only on waking",
-            "leave it out if a trickle of requests must not hold that many",
+            f"Knative keeps at least {counted(auto.activation_replicas, 'replica')} as long as requests arrive, not only when it "
+            "scales from zero",
+            "remove activationReplicas if a few requests must not keep that many replicas",
         )
     kai = cluster.scheduling.kai
     if (
@@ -230,65 +233,72 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
         yield Problem(
             "GPU023",
             (*AUTO, "minReplicas"),
-            f"KAI {kai.version} with gang scheduling refuses a group of no pods, so a service at zero never wakes",
-            "set minReplicas to 1, or turn --knative-gang-schedule off, or use KAI 0.18",
+            f"KAI {kai.version} with gang scheduling refuses a pod group without pods, so a service that is scaled to zero "
+            "cannot start again",
+            "set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18 or later",
         )
 
 
 def _concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
-    hard = spec.autoscaling.concurrency_hard_limit
+    hard_limit = spec.autoscaling.concurrency_hard_limit
     limited = scaling.metric is not None and scaling.metric.limited
-    if limited and hard and scaling.threshold and hard < scaling.threshold:
+    if limited and hard_limit and scaling.threshold and hard_limit < scaling.threshold:
         yield warning(
             "AUT018",
             (*AUTO, "concurrencyHardLimit"),
-            f"Knative scales on the smaller of the two: the hard limit {hard} lowers the threshold {scaling.threshold:g}",
-            f"set metricThreshold to at most {hard}",
+            f"Knative scales on the smaller of the two values: concurrencyHardLimit {hard_limit} replaces metricThreshold "
+            f"{scaling.threshold:g}",
+            f"set metricThreshold to at most {hard_limit}, or increase concurrencyHardLimit",
         )
 
 
 def _hpa(plan: Plan) -> Iterator[Problem]:
     auto, cluster = plan.spec.autoscaling, plan.cluster
-    asked, where = auto.metric, (*AUTO, "metric")
+    metric, path = auto.metric, (*AUTO, "metric")
     resource = metrics.resource(plan.scaling.metric_name)
     if plan.serving != "kserve-standard":
         if not cluster.knative.hpa:
             yield Problem(
                 "AUT009",
-                where,
-                f"{asked} needs Knative's HPA extension, which this cluster lacks: nothing would scale the service",
-                "install serving-hpa.yaml of the same version and set knative.hpa: true, or scale on concurrency or throughput",
+                path,
+                f"{metric} needs Knative's HPA extension, which is not installed in this cluster, so the service would not scale",
+                "install serving-hpa.yaml of the same Knative version and set knative.hpa: true in the profile, or scale on "
+                "concurrency or throughput",
             )
         if auto.scale_down_delay_seconds:
             yield Problem(
                 "AUT015",
                 (*AUTO, "scaleDownDelaySeconds"),
-                "Knative's HPA class has no delay for scaling down alone: its window would slow scaling up as well",
-                "remove it, or use serving: kserve-standard, where our own HPA has one",
+                "Knative's HPA class does not support a scale-down delay: its window would also delay scaling up",
+                "remove scaleDownDelaySeconds, or use serving: kserve-standard, which supports it",
             )
         if resource is None and cluster.metrics.adapter != "prometheus-adapter":
             yield Problem(
                 "AUT009",
-                where,
-                f"Knative's HPA class reads {asked} from custom.metrics.k8s.io, which "
-                + ("KEDA cannot serve" if cluster.metrics.adapter == "keda" else "nothing serves in this cluster"),
+                path,
+                f"Knative's HPA class reads {metric} from the API custom.metrics.k8s.io, which "
+                + ("KEDA does not serve" if cluster.metrics.adapter == "keda" else "is unavailable in this cluster"),
                 "install prometheus-adapter with the rules of kustomize/metrics, or use serving: kserve-standard with KEDA, "
                 "or scale on concurrency or throughput",
             )
     elif resource is None and cluster.metrics.adapter == "none":
-        yield Problem(
-            "AUT009",
-            where,
-            f"nothing in this cluster serves {asked} to an HPA",
-            "install prometheus-adapter or KEDA and name it in metrics.adapter of the profile",
-        )
+        yield _no_adapter(metric or "")
     if resource is not None and not cluster.metrics.metrics_server:
         yield Problem(
             "AUT009",
-            where,
-            f"{resource.name} needs metrics-server, which this cluster lacks",
-            "install it, or use another metric",
+            path,
+            f"{resource.name} needs metrics-server, which is not installed in this cluster",
+            "install metrics-server and set metrics.metricsServer: true in the profile, or use another metric",
         )
+
+
+def _no_adapter(metric: str) -> Problem:
+    return Problem(
+        "AUT009",
+        (*AUTO, "metric"),
+        f"no metrics adapter in this cluster provides {metric} to an HPA",
+        "install prometheus-adapter or KEDA and set metrics.adapter in the profile, or use another metric",
+    )
 
 
 def _cpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
@@ -296,7 +306,7 @@ def _cpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
         yield Problem(
             "AUT012",
             ("spec", "compute", "cpuCoreRequest"),
-            f"{row.name} is a share of the CPU request, and there is none: the HPA would never get a value",
+            f"{row.name} is a percentage of the CPU request, which is not set, so the HPA would get no value",
             "set compute.cpuCoreRequest",
         )
     sidecar = plan.cluster.knative.deployment.get("queue-sidecar-cpu-request")
@@ -304,29 +314,29 @@ def _cpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
         yield Problem(
             "AUT012",
             (*AUTO, "metric"),
-            "this cluster gives queue-proxy no CPU request, and an HPA needs one on every container",
-            "set queue-sidecar-cpu-request in config-deployment",
+            f"{row.name} needs a CPU request on every container of the pod, and queue-proxy has none in this cluster",
+            "set queue-sidecar-cpu-request in config-deployment and in knative.deployment of the profile",
         )
 
 
 def _gpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
-    where = (*AUTO, "metric")
+    path = (*AUTO, "metric")
     if plan.gpu is None:
         yield Problem(
             "AUT017",
-            where,
-            f"{row.name} needs a GPU, and the spec asks for none",
-            "ask for one in compute, or scale on another metric",
+            path,
+            f"{row.name} needs a GPU, and the spec requests none",
+            "request a GPU in compute, or scale on another metric",
         )
     elif shared(plan) and metric_names.shared(row, plan.cluster.metrics.names) is None:
         yield Problem(
             "AUT016",
-            where,
-            "on a shared GPU the exporter reports the whole device's utilization: each tenant would scale on its "
-            "neighbours' load",
+            path,
+            f"{row.name} on a shared GPU is the utilization of the whole device, so each service would scale on the load of "
+            "the others too",
             "scale on concurrency or throughput"
             + "".join(
-                f", or name a per-container metric in metrics.names.{metric_names.alias(field)}"
+                f", or set metrics.names.{metric_names.alias(field)} in the profile to a per-container metric"
                 for field in row.named[1:]
             ),
         )
@@ -335,42 +345,44 @@ def _gpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
 def _latency(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
     if plan.serving == "kserve-standard":
         return
-    where = (*AUTO, "metricThreshold")
+    path = (*AUTO, "metricThreshold")
     knative = plan.cluster.knative
-    found = metrics.histogram(knative.version)
+    histogram = metrics.histogram(knative.version)
     protocol = knative.observability.get("request-metrics-protocol")
     if version(knative.version) >= metrics.OPENTELEMETRY and protocol in {None, "none"}:
         yield Problem(
             "AUT029",
             (*AUTO, "metric"),
-            f"queue-proxy of Knative {knative.version} reports no response times unless told to, so the HPA would have none",
-            "set request-metrics-protocol: prometheus in config-observability and in the profile's knative.observability",
+            f"queue-proxy of Knative {knative.version} does not export response times by default, so the HPA would get no value",
+            "set request-metrics-protocol: prometheus in config-observability and in knative.observability of the profile",
         )
-    if not found.queue_included:
+    if not histogram.queue_included:
         yield Problem(
             "AUT029",
             (*AUTO, "metric"),
-            f"Knative {knative.version} measures only the time behind queue-proxy's queue: a full queue would not show",
+            f"Knative {knative.version} does not include the time in queue-proxy's queue, so the metric would not rise when "
+            "the queue is full",
             "use Knative 1.21 or later, or scale on concurrency",
         )
         return
-    value, top = plan.scaling.threshold or 0.0, found.bounds[-1]
-    if value >= top:
+    value, last_bound = plan.scaling.threshold or 0.0, histogram.bounds[-1]
+    if value >= last_bound:
         yield Problem(
             "AUT013",
-            where,
-            f"queue-proxy's histogram ends at {top:g} ms: a 95th percentile of {value:g} ms can never be seen",
-            f"use less than {top:g}, or a histogram of the server itself as custom metric",
+            path,
+            f"a 95th percentile of {value:g} ms cannot be measured: the last bucket of queue-proxy's histogram ends at "
+            f"{last_bound:g} ms",
+            f"set metricThreshold below {last_bound:g}, or use a histogram of the server itself as a custom metric",
         )
-    elif value not in found.bounds:
-        lower = max((bound for bound in found.bounds if bound < value), default=0.0)
-        upper = min(bound for bound in found.bounds if bound > value)
+    elif value not in histogram.bounds:
+        lower = max((bound for bound in histogram.bounds if bound < value), default=0.0)
+        upper = min(bound for bound in histogram.bounds if bound > value)
         yield warning(
             "AUT014",
-            where,
-            f"{value:g} ms lies between two bounds of the histogram, {lower:g} and {upper:g} ms: the percentile in "
-            "between is interpolated, and may be off by as much as the gap",
-            f"use {lower:g} or {upper:g}" if lower else f"use {upper:g}",
+            path,
+            f"{value:g} ms is between two bucket bounds of the histogram, {lower:g} and {upper:g} ms: the percentile is "
+            f"interpolated, with an error of up to {upper - lower:g} ms",
+            f"set metricThreshold to {lower:g} or {upper:g}" if lower else f"set metricThreshold to {upper:g}",
         )
 
 
@@ -380,12 +392,12 @@ def _listed(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
         yield Problem(
             "AUT028",
             (*AUTO, "metricName" if plan.spec.autoscaling.metric_name is not None else "metric"),
-            f"the adapter of this cluster serves no metric {name}",
-            f"use one of {', '.join(listed)}, or add a rule and name it in metrics.custom of the profile",
+            f"metric {name} not found: this cluster's metrics adapter does not serve it",
+            f"use one of {', '.join(listed)}, or add a rule to the adapter and the metric to metrics.custom of the profile",
         )
 
 
-#: The checks of what an HPA reads, by who measures it.
+#: The checks of an HPA's metric, by its source.
 CHECKS: Final[dict[metrics.Source, Callable[[Plan, metrics.Metric], Iterator[Problem]]]] = {
     "metrics-server": _cpu,
     "gpu-exporter": _gpu,
@@ -400,7 +412,7 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
         yield Problem(
             "AUT024",
             (*AUTO, "minReplicas"),
-            "KServe Standard has no activator: requests to a service at zero would fail, and nothing would wake it",
+            "KServe Standard cannot scale from zero: it has no activator, so requests to a service without replicas fail",
             "set minReplicas to 1, or use serving: kserve or knative",
         )
     for field, attribute, neutral in KNATIVE_ONLY:
@@ -408,35 +420,30 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             yield Problem(
                 "AUT024",
                 (*AUTO, field),
-                f"{field} is carried out by Knative, which KServe Standard does without",
-                "remove it, or use serving: kserve or knative",
+                f"{field} needs Knative, which KServe Standard does not use",
+                f"remove {field}, or use serving: kserve or knative",
             )
     if auto.metric_threshold_percentage is not None and row is not None and row.autoscaler == "kpa":
         yield Problem(
             "AUT024",
             (*AUTO, "metricThresholdPercentage"),
-            "the percentage is Knative's; our own HPA aims at the threshold itself",
-            "put the value you want into metricThreshold",
+            "metricThresholdPercentage needs Knative: under KServe Standard the autoscaler's target is metricThreshold itself",
+            "remove metricThresholdPercentage, and set metricThreshold to the target value",
         )
     if row is None or row.source not in {"queue-proxy", "histogram"}:
         return
-    named = metric_names.standard(row, cluster.metrics)
-    if named is None:
+    metric = metric_names.standard(row, cluster.metrics)
+    if metric is None:
         yield Problem(
             "AUT024",
             (*AUTO, "metric"),
-            f"KServe Standard has no queue-proxy, so nothing here measures {row.name}",
+            f"KServe Standard has no queue-proxy, so {row.name} is not measured",
             "use serving: kserve or knative"
             + (
-                f", or name a gateway's or server's metric in metrics.{metric_names.alias(row.standard)} of the profile"
+                f", or set metrics.{metric_names.alias(row.standard)} in the profile to a metric of the gateway or the server"
                 if row.standard is not None
                 else ""
             ),
         )
     elif cluster.metrics.adapter == "none":
-        yield Problem(
-            "AUT009",
-            (*AUTO, "metric"),
-            f"nothing in this cluster serves {named} to an HPA",
-            "install prometheus-adapter or KEDA and name it in metrics.adapter of the profile",
-        )
+        yield _no_adapter(metric)

@@ -1,8 +1,8 @@
-"""Our own KEDA ScaledObject beside a KServe Standard deployment.
+"""The KEDA ScaledObject that Ebbtide creates for a KServe Standard deployment.
 
 Upstream: keda.sh scalers/prometheus, concepts/scaling-deployments. The query is an average over the workload's pods,
-so it is compared as ``Value``: KEDA's default ``AverageValue`` would divide it by the replicas. CPU has no trigger here:
-see ``scaling.choose``.
+so its metric type is ``Value``: KEDA's default ``AverageValue`` would divide it by the number of replicas. There is no
+CPU trigger, for the reason in ``scaling.choose``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def make_scaled_object(plan: Plan) -> Object:
-    """Return the ScaledObject on the predictor's deployment."""
+    """Return the ScaledObject for the predictor's deployment."""
     scaling = plan.scaling
     delay = plan.spec.autoscaling.scale_down_delay_seconds
     return {
@@ -39,13 +39,13 @@ def make_scaled_object(plan: Plan) -> Object:
 
 
 def _trigger(plan: Plan) -> dict[str, Any]:
-    scaling, own = plan.scaling, plan.cluster.metrics
+    scaling, config = plan.scaling, plan.cluster.metrics
     threshold = number(scaling.threshold or 0.0)
     row = scaling.metric or metrics.CUSTOM
     partitioned = plan.pool is not None and BACKENDS[plan.pool.backend].partitioned
     template = (
-        own.queries.get(scaling.metric_name)
-        or own.queries.get(row.name)
+        config.queries.get(scaling.metric_name)
+        or config.queries.get(row.name)
         or (row.partition_query if partitioned else None)
         or row.query
         or metrics.CUSTOM.query
@@ -59,5 +59,5 @@ def _trigger(plan: Plan) -> dict[str, Any]:
     return {
         "type": "prometheus",
         "metricType": "Value",
-        "metadata": {"serverAddress": own.prometheus, "query": query, "threshold": threshold},
+        "metadata": {"serverAddress": config.prometheus, "query": query, "threshold": threshold},
     }

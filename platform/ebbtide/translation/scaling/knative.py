@@ -1,8 +1,8 @@
-"""The annotations that Knative's autoscaler classes read from a revision.
+"""The annotations of a revision for Knative's autoscaler classes.
 
 Upstream: knative.dev/serving pkg/apis/autoscaling/register.go, annotation_validation.go;
-pkg/reconciler/autoscaling/hpa/resources/hpa.go (without a target the HPA falls back to CPU 80 %, so a target is
-always written, and as a whole number).
+pkg/reconciler/autoscaling/hpa/resources/hpa.go (without a target the HPA falls back to 80% CPU, so a target is
+always written, as a whole number).
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from ebbtide.base.quantities import number
 if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
-#: A fixed number is the KPA with equal bounds.
+#: A fixed number of replicas is the KPA with minimum and maximum replicas equal.
 CLASSES: Final = {"knative-kpa": keys.CLASS_KPA, "knative-hpa": keys.CLASS_HPA, "fixed": keys.CLASS_KPA}
 
 
 def scaling_annotations(plan: Plan) -> dict[str, str]:
-    """Return the scaling annotations but for the bounds, which KServe has fields for."""
+    """Return the scaling annotations except minimum and maximum replicas, which are fields in KServe."""
     scaling, auto = plan.scaling, plan.spec.autoscaling
-    found = {keys.CLASS: CLASSES[scaling.scaler]}
+    annotations = {keys.CLASS: CLASSES[scaling.scaler]}
     if scaling.metric is not None and scaling.threshold is not None:
-        found[keys.METRIC] = scaling.metric_name
-        found[keys.TARGET] = number(scaling.threshold)
+        annotations[keys.METRIC] = scaling.metric_name
+        annotations[keys.TARGET] = number(scaling.threshold)
         if scaling.scaler == "knative-kpa":
-            found[keys.TARGET_UTILIZATION] = number(scaling.percentage)
+            annotations[keys.TARGET_UTILIZATION] = number(scaling.percentage)
     if auto.initial_replicas is not None and (auto.initial_replicas > scaling.minimum or scaling.minimum == 0):
-        found[keys.INITIAL_SCALE] = str(auto.initial_replicas)
+        annotations[keys.INITIAL_SCALE] = str(auto.initial_replicas)
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
-        found[keys.ACTIVATION_SCALE] = str(auto.activation_replicas)
+        annotations[keys.ACTIVATION_SCALE] = str(auto.activation_replicas)
     if auto.scale_down_delay_seconds and scaling.scaler == "knative-kpa":
-        found[keys.SCALE_DOWN_DELAY] = f"{auto.scale_down_delay_seconds}s"
+        annotations[keys.SCALE_DOWN_DELAY] = f"{auto.scale_down_delay_seconds}s"
     if auto.scale_to_zero_retention_seconds:
-        found[keys.RETENTION] = f"{auto.scale_to_zero_retention_seconds}s"
-    return found
+        annotations[keys.RETENTION] = f"{auto.scale_to_zero_retention_seconds}s"
+    return annotations
 
 
 def bounds(plan: Plan) -> dict[str, str]:
-    """Return the bounds as annotations, for a Knative Service."""
+    """Return minimum and maximum replicas as annotations, for a Knative Service."""
     return {keys.MIN_SCALE: str(plan.scaling.minimum), keys.MAX_SCALE: str(plan.scaling.maximum)}

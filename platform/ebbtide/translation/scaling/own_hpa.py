@@ -1,8 +1,8 @@
-"""Our own HorizontalPodAutoscaler beside a KServe Standard deployment.
+"""The HorizontalPodAutoscaler that Ebbtide creates for a KServe Standard deployment.
 
 Upstream: Kubernetes autoscaling/v2; github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/
-hpa: with autoscalerClass external it makes no HPA and leaves the replicas alone, but takes one that is called as the
-Deployment for its own, whoever made it.
+hpa: with autoscalerClass external, KServe creates no HPA and does not change the replicas, but it still manages any HPA
+that has the Deployment's name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def make_hpa(plan: Plan) -> Object:
-    """Return the HPA on the predictor's deployment."""
+    """Return the HPA for the predictor's deployment."""
     scaling = plan.scaling
     delay = plan.spec.autoscaling.scale_down_delay_seconds
     return {

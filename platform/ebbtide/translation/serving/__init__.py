@@ -1,4 +1,4 @@
-"""Which object serves, and what every kind of it refuses."""
+"""The choice of the serving object's kind, and the checks of what that kind and the cluster support."""
 
 from __future__ import annotations
 
@@ -20,35 +20,33 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference, InferenceSpec
     from ebbtide.translation.plan import Plan, Serving
 
-#: config-defaults' upstream values.
-MAX_TIMEOUT: Final = "600"
-#: Seconds that Kubernetes gives a pod to end, where nobody says otherwise.
-USUAL_GRACE: Final = 300
+#: The upstream default of max-revision-timeout-seconds in config-defaults, in seconds.
+DEFAULT_MAX_TIMEOUT_SECONDS: Final = "600"
+#: Knative's default request timeout in seconds, which is also a pod's termination grace period.
+DEFAULT_TIMEOUT_SECONDS: Final = 300
 
 
 def choose(plan: Plan) -> tuple[Serving, Decision]:
-    """Return the kind of object. auto: a model goes to KServe, claims to KServe Standard, the rest to Knative."""
-    asked = plan.spec.serving or "auto"
+    """Return the kind of object. ``auto`` is KServe for a model, KServe Standard for a resource claim, else Knative."""
+    serving = plan.spec.serving or "auto"
     fields = ("spec.serving",)
-    if asked != "auto":
-        return asked, Decision("serving", asked, "as written", fields)
+    if serving != "auto":
+        return serving, Decision("serving", serving, "the spec sets it", fields)
     claims = BACKENDS[plan.pool.backend].claims if plan.gpu is not None and plan.pool is not None else None
     if claims is not None and claims.needed(plan.cluster):
         return "kserve-standard", Decision(
             "serving",
             "kserve-standard",
-            "the GPU comes by a resource claim, which a Knative revision cannot carry",
+            "the GPU is allocated by a resource claim, which a Knative revision does not support",
             ("spec.compute", "profile.nodePools"),
         )
     if plan.spec.model is not None:
-        return "kserve", Decision(
-            "serving", "kserve", "a model by its format and address needs a KServe runtime", ("spec.model",)
-        )
-    return "knative", Decision("serving", "knative", "an image of its own needs nothing but Knative", ("spec.image",))
+        return "kserve", Decision("serving", "kserve", "a model is served by a KServe serving runtime", ("spec.model",))
+    return "knative", Decision("serving", "knative", "an image without a model needs only Knative", ("spec.image",))
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Yield what this kind of object or this cluster refuses, and what surprises."""
+    """Yield fields that the kind of object or the cluster does not support, and warnings."""
     spec, cluster, serving = plan.spec, plan.cluster, plan.serving
     yield from _mode(plan)
     yield from reserved.variables(spec, cluster.kserve.version, serving)
@@ -62,18 +60,18 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield Problem(
             "SRV014",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
-            "KServe Standard gives its deployments a fixed deadline of 600 s, which the spec cannot change",
-            "remove it, or use serving: kserve or knative",
+            "initializationTimeoutSeconds has no effect under KServe Standard, whose deployments have a fixed deadline of 600 s",
+            "remove initializationTimeoutSeconds, or use serving: kserve or knative",
         )
     yield from _traffic(spec, serving)
     if serving == "kserve-standard":
-        for index, item in enumerate(spec.exposed_urls):
-            if not item.exclude:
+        for index, url in enumerate(spec.exposed_urls):
+            if not url.exclude:
                 yield Problem(
                     "SRV014",
                     ("spec", "exposedUrls", index),
-                    "a host name of its own is a Knative DomainMapping, which KServe Standard does without",
-                    "make an Ingress or HTTPRoute for it, or use serving: kserve or knative",
+                    "exposedUrls needs a Knative DomainMapping, which KServe Standard does not use",
+                    "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative",
                 )
     else:
         yield from _hosts(spec, cluster)
@@ -84,96 +82,105 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield warning(
             "SRV015",
             ("metadata", "name"),
-            "this cluster's KServe copies annotations to the pods, so the spec is not kept on the object: each edit of "
-            "it would make a new revision",
-            "put ebbtide.dev/spec on serviceAnnotationDisallowedList (kustomize/kserve does) and into the profile",
+            "the spec is not stored on the object: this cluster's KServe copies annotations to the pods, so each edit of the "
+            "spec would create a new revision",
+            "add ebbtide.dev/spec to KServe's serviceAnnotationDisallowedList (kustomize/kserve does) and to "
+            "kserve.annotationDisallowList of the profile",
         )
 
 
 def _copied(inference: Inference) -> Iterator[Problem]:
     # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
-    given, category = inference.metadata, inference.spec.category
-    for where, value in (
-        (("metadata", "labels"), given.labels),
-        (("metadata", "annotations"), given.annotations),
+    user_metadata, category = inference.metadata, inference.spec.category
+    for path, value in (
+        (("metadata", "labels"), user_metadata.labels),
+        (("metadata", "annotations"), user_metadata.annotations),
         (("spec", "category"), category),
     ):
         if value:
             yield warning(
                 "SRV022",
-                where,
-                "KServe copies the object's labels and annotations to its pods, so each edit of this replaces them",
-                "use serving: knative, where they stay on the object, or change them together with the pods",
+                path,
+                "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods",
+                "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods",
             )
 
 
 def _hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     if cluster.knative.network.get("autocreate-cluster-domain-claims") == "true":
         return
-    for index, item in enumerate(spec.exposed_urls):
-        if not item.exclude:
+    for index, url in enumerate(spec.exposed_urls):
+        if not url.exclude:
             yield warning(
                 "SRV023",
                 ("spec", "exposedUrls", index),
-                "here a namespace answers to a host name only after an administrator's ClusterDomainClaim gives it the name; "
-                "until then Knative says that another DomainMapping has it",
-                "have the claim made, or set autocreate-cluster-domain-claims in config-network and in the profile's "
-                "knative.network",
+                "this cluster serves a host name only after an administrator has created a ClusterDomainClaim for it and the "
+                "namespace; until then Knative reports that another DomainMapping has the host name",
+                "ask an administrator to create the ClusterDomainClaim, or set autocreate-cluster-domain-claims: true in "
+                "config-network and in knative.network of the profile",
             )
 
 
 def _default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     compute = spec.compute
-    for what, field, asked, limit in (
+    for resource, field, request, limit in (
         ("cpu", "cpuCoreLimit", compute.cpu_core_request, compute.cpu_core_limit),
         ("memory", "cpuMemoryLimit", compute.cpu_memory_request, compute.cpu_memory_limit),
     ):
-        given = cluster.kserve.limits.get(what)  # type: ignore[call-overload] # one of the two literals
-        if given is None or limit is not None:
+        default_limit = cluster.kserve.limits.get(resource)  # type: ignore[call-overload] # one of the two literals
+        if default_limit is None or limit is not None:
             continue
-        said = f"KServe limits {what} to {given} where the spec has no limit (inferenceService.resource)"
-        if asked is not None and (nano(asked) or 0) > (nano(given) or 0):
+        message = f"KServe limits {resource} to {default_limit} if the spec sets no limit (inferenceService.resource)"
+        if request is not None and (nano(request) or 0) > (nano(default_limit) or 0):
             yield Problem(
                 "SRV024",
                 ("spec", "compute", field),
-                f"{said}, less than the request of {asked}: the pods would be refused",
+                f"{message}, which is less than the request of {request}: Kubernetes would refuse the pods",
                 f"set {field}",
             )
         else:
-            yield warning("SRV025", ("spec", "compute", field), said, f"set {field} to what the server needs")
+            yield warning("SRV025", ("spec", "compute", field), message, f"set {field} to what the server needs")
 
 
 def _runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     compute, kserve = spec.compute, cluster.kserve
     named = spec.model is not None and spec.model.runtime
     runtime = f"serving runtime {named}" if named else "the serving runtime that KServe chooses"
-    what: runtimes.What
-    for what, field, asked, limit in (
+    resource: runtimes.ComputeResource
+    for resource, field, request, limit in (
         ("cpu", "cpuCore", compute.cpu_core_request, compute.cpu_core_limit),
         ("memory", "cpuMemory", compute.cpu_memory_request, compute.cpu_memory_limit),
     ):
-        least, most = runtimes.requested(spec, kserve, what), runtimes.limited(spec, kserve, what)
-        if limit is not None and asked is None and least is not None and (nano(limit) or 0) < (nano(least) or 0):
+        runtime_request, runtime_limit = (
+            runtimes.requested(spec, kserve, resource),
+            runtimes.limited(spec, kserve, resource),
+        )
+        if (
+            limit is not None
+            and request is None
+            and runtime_request is not None
+            and (nano(limit) or 0) < (nano(runtime_request) or 0)
+        ):
             yield Problem(
                 "SRV026",
                 ("spec", "compute", f"{field}Request"),
-                f"{runtime} asks for {least} of {what} where the spec has no request, more than its limit of {limit}: "
-                "the pods would be refused",
+                f"{runtime} has a {resource} request of {runtime_request}, which applies since the spec sets none and is more "
+                f"than the limit of {limit}: Kubernetes would refuse the pods",
                 f"set {field}Request",
             )
-        if limit is not None or most is None:
+        if limit is not None or runtime_limit is None:
             continue
-        said = f"{runtime} limits {what} to {most} where the spec has no limit"
-        if asked is not None and (nano(asked) or 0) > (nano(most) or 0):
+        message = f"{runtime} limits {resource} to {runtime_limit} if the spec sets no limit"
+        if request is not None and (nano(request) or 0) > (nano(runtime_limit) or 0):
             yield Problem(
                 "SRV026",
                 ("spec", "compute", f"{field}Limit"),
-                f"{said}, less than the request of {asked}: the pods would be refused",
+                f"{message}, which is less than the request of {request}: Kubernetes would refuse the pods",
                 f"set {field}Limit",
             )
         else:
             yield warning(
-                "SRV027", ("spec", "compute", f"{field}Limit"), said, f"set {field}Limit to what the model needs"
+                "SRV027", ("spec", "compute", f"{field}Limit"), message, f"set {field}Limit to what the model needs"
             )
 
 
@@ -183,37 +190,38 @@ def _initialization(spec: InferenceSpec) -> int | None:
 
 
 def _mode(plan: Plan) -> Iterator[Problem]:
-    cluster, serving, where = plan.cluster, plan.serving, ("spec", "serving")
+    cluster, serving, path = plan.cluster, plan.serving, ("spec", "serving")
     if serving != "kserve-standard" and not cluster.knative.installed:
         yield Problem(
             "SRV003",
-            where,
-            "this cluster has no Knative Serving",
-            "use serving: kserve-standard, or install it",
+            path,
+            "Knative Serving is not installed in this cluster",
+            "use serving: kserve-standard, or install Knative Serving and set knative.installed: true in the profile",
         )
     if serving != "knative":
-        wanted = "Standard" if serving == "kserve-standard" else "Knative"
+        mode = "Standard" if serving == "kserve-standard" else "Knative"
         if not cluster.kserve.installed:
             yield Problem(
                 "SRV003",
-                where,
-                "this cluster has no KServe",
-                "use serving: knative with an image, or install it",
+                path,
+                "KServe is not installed in this cluster",
+                "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile",
             )
-        elif wanted not in cluster.kserve.modes:
+        elif mode not in cluster.kserve.modes:
             yield Problem(
                 "SRV003",
-                where,
-                f"this cluster's KServe has no mode {wanted}",
-                f"use the mode it has ({', '.join(cluster.kserve.modes)}), or enable it",
+                path,
+                f"KServe's {mode} mode is not enabled in this cluster",
+                f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {mode} and add it to kserve.modes of the "
+                "profile",
             )
         if len(plan.name) > names.LONGEST_KSERVE:
             yield Problem(
                 "NAM002",
                 ("metadata", "name"),
-                f"the name has {len(plan.name)} characters; KServe makes <name>-predictor of it, and "
-                "Knative adds -00001, which must fit 63",
-                f"use at most {names.LONGEST_KSERVE} characters",
+                f"the name has {len(plan.name)} characters; under KServe at most {names.LONGEST_KSERVE} are valid, since "
+                "<name>-predictor-00001 must fit in 63",
+                f"use a name of at most {names.LONGEST_KSERVE} characters",
             )
     model = plan.spec.model
     if model is None:
@@ -222,26 +230,26 @@ def _mode(plan: Plan) -> Iterator[Problem]:
         yield Problem(
             "SRV002",
             ("spec", "model"),
-            "a Knative Service knows images, not models",
-            "remove model, or use serving: kserve",
+            "a Knative Service runs an image and does not support model",
+            "remove model and set image, or use serving: kserve",
         )
         return
-    listed = cluster.kserve.runtimes
-    if model.runtime is not None and listed and model.runtime not in listed:
+    known = cluster.kserve.runtimes
+    if model.runtime is not None and known and model.runtime not in known:
         yield Problem(
             "SRV018",
             ("spec", "model", "runtime"),
-            f"this cluster has no serving runtime {model.runtime}",
-            f"use one of {', '.join(listed)}, or leave it out",
+            f"serving runtime {model.runtime} not found in the cluster profile",
+            f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
         )
     if model.uri is not None:
         yield from _address(model.uri, cluster)
 
 
-#: Schemes that KServe's storage initializer reads (pkg/controller/v1beta1/inferenceservice/utils/utils.go).
+#: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go).
 SCHEMES: Final = {"gs", "s3", "pvc", "file", "http", "https", "hdfs", "webhdfs", "oci", "hf"}
-#: A model from an image that Kubernetes mounts itself: KServe's since this version, and Kubernetes' by itself since that
-#: (kserve pkg/utils/imagevolume.go).
+#: The scheme of a model from an image that Kubernetes mounts as a volume, the first KServe version with it, the feature gate
+#: that it needs, and the Kubernetes version from which the gate is on by default (kserve pkg/utils/imagevolume.go).
 NATIVE: Final = "oci+native"
 NATIVE_SINCE: Final = (0, 20)
 IMAGE_VOLUMES: Final = "ImageVolume"
@@ -249,22 +257,22 @@ IMAGE_VOLUMES_SINCE: Final = (1, 35)
 
 
 def _address(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
-    where = ("spec", "model", "uri")
+    path = ("spec", "model", "uri")
     scheme, separator, _ = uri.partition("://")
-    known = SCHEMES | {NATIVE} if version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
+    schemes = SCHEMES | {NATIVE} if version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
     if not separator:
         yield Problem(
             "SRV019",
-            where,
-            f"{uri!r} is not an address with a scheme",
-            "write it as s3://bucket/path, gs://, hf://org/model, pvc://claim/path, https:// or oci://",
+            path,
+            f"invalid URI {uri!r}: must have a scheme",
+            "write it as s3://bucket/path, gs://bucket/path, hf://org/model, pvc://claim/path, https://host/path or oci://image",
         )
-    elif scheme not in known:
+    elif scheme not in schemes:
         yield Problem(
             "SRV019",
-            where,
-            f"KServe's storage initializer reads no {scheme}://",
-            f"use one of {', '.join(sorted(known))}",
+            path,
+            f"KServe {cluster.kserve.version} does not support the URI scheme {scheme}://",
+            f"use one of {', '.join(sorted(schemes))}",
         )
     elif (
         scheme == NATIVE
@@ -273,10 +281,9 @@ def _address(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
     ):
         yield Problem(
             "SRV019",
-            where,
-            f"Kubernetes {cluster.kubernetes.version} mounts no images as volumes, unless its feature gate {IMAGE_VOLUMES} "
-            "is on",
-            f"use oci://, or switch {IMAGE_VOLUMES} on and list it in kubernetes.featureGates of the profile",
+            path,
+            f"{NATIVE}:// needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
+            f"use oci://, or turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile",
         )
 
 
@@ -286,35 +293,37 @@ def _access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
         yield Problem(
             "SRV005",
             ("spec", "servingPort", "authorizationType"),
-            f"nothing in this cluster enforces {kind}: the endpoint would be open to everyone",
-            "name the gateway that does in access.enforces of the profile, or use clusterLocalAccessOnly: true with public",
+            f"no gateway in this cluster enforces authorizationType {kind}, so the endpoint would be public",
+            f"add a gateway that enforces {kind} to access.enforces of the profile, or use authorizationType: public with "
+            "clusterLocalAccessOnly: true",
         )
 
 
 def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
-    where = ("spec", "servingConfiguration", "requestTimeoutSeconds")
+    path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
     if serving == "kserve-standard":
         yield Problem(
             "SRV014",
-            where,
-            "a request's time-out is queue-proxy's, which KServe Standard does without",
-            "set it at the gateway, or use serving: kserve or knative",
+            path,
+            "requestTimeoutSeconds needs Knative's queue-proxy, which KServe Standard does not use",
+            "remove it and set the timeout in the gateway, or use serving: kserve or knative",
         )
         return
-    most = whole(cluster.knative.defaults.get("max-revision-timeout-seconds", MAX_TIMEOUT)) or 0
-    if seconds > most:
+    maximum = whole(cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS)) or 0
+    if seconds > maximum:
         yield Problem(
             "SRV007",
-            where,
-            f"the cluster takes a time-out of at most {most} s (max-revision-timeout-seconds)",
-            f"use at most {most}, or raise it in config-defaults and in the profile",
+            path,
+            f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)",
+            f"use at most {maximum}, or increase the maximum in config-defaults and in knative.defaults of the profile",
         )
-    elif seconds > USUAL_GRACE:
+    elif seconds > DEFAULT_TIMEOUT_SECONDS:
         yield warning(
             "SRV008",
-            where,
-            f"Knative also gives a pod {seconds} s to end, so a replica that is taken away may hold its GPU that long",
-            "keep it as short as the longest reply",
+            path,
+            f"Knative uses the request timeout as the pod's grace period too, so a terminating replica may hold its GPU for up "
+            f"to {seconds} s",
+            "set the timeout no longer than the longest response takes",
         )
 
 
@@ -326,38 +335,38 @@ def _traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
             yield warning(
                 "AUT021",
                 ("spec", "traffic", "stableRevision"),
-                "without canaryPercent all traffic goes to the newest revision, so this changes nothing",
-                "set canaryPercent, or remove it",
+                "stableRevision has no effect: without canaryPercent, all traffic goes to the latest revision",
+                "set canaryPercent, or remove stableRevision",
             )
         return
-    where = ("spec", "traffic", "canaryPercent")
+    path = ("spec", "traffic", "canaryPercent")
     if serving == "kserve-standard":
         yield Problem(
             "SRV010",
-            where,
-            "KServe Standard has one deployment and cannot split traffic by percent",
-            "use serving: kserve or knative",
+            path,
+            "KServe Standard has a single deployment and cannot split traffic",
+            "remove canaryPercent, or use serving: kserve or knative",
         )
     elif serving == "knative" and traffic.stable_revision is None and percent < 100:  # noqa: PLR2004 - all of it
         yield Problem(
             "SRV011",
-            where,
-            "a Knative Service must name the revision that gets the rest",
-            "set traffic.stableRevision (apply fills it in), or use serving: kserve, which remembers it",
+            path,
+            "a Knative Service must name the revision that gets the remaining traffic",
+            "set traffic.stableRevision (ebbtide apply fills it in), or use serving: kserve, which tracks the revision itself",
         )
     elif serving == "kserve" and traffic.stable_revision is not None:
         yield warning(
             "AUT021",
             ("spec", "traffic", "stableRevision"),
-            "KServe itself remembers the revision that was rolled out last, so this changes nothing",
-            "remove it",
+            "stableRevision has no effect: KServe tracks the last revision that was rolled out",
+            "remove stableRevision",
         )
 
 
 def guards(spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the labels and annotations by which the gateway keeps others out, with their names filled in.
+    """Return the labels and annotations by which the gateway enforces access, with users and groups filled in.
 
-    ``kind`` is the authorizationType of a host name of its own, where it has one; else servingPort's holds.
+    ``kind`` is the authorizationType of an additional host name. None uses that of servingPort.
     """
     port = spec.serving_port
     enforcer = cluster.access.enforces.get(kind or port.authorization_type or "public")
@@ -372,14 +381,14 @@ def guards(spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None) -
 
 
 def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
-    """Return the top object's metadata: recommended labels, the user's own, and the canonical spec."""
-    spec, given, cluster = plan.spec, plan.inference.metadata, plan.cluster
+    """Return the top object's metadata: the recommended labels, the user's labels and annotations, and the canonical spec."""
+    spec, user_metadata, cluster = plan.spec, plan.inference.metadata, plan.cluster
     labels = {
         keys.APP_NAME: plan.name,
         keys.APP_MANAGED_BY: "ebbtide",
-        **(given.labels or {}),
+        **(user_metadata.labels or {}),
     }
-    annotations = dict(given.annotations or {})
+    annotations = dict(user_metadata.annotations or {})
     if spec.project is not None:
         labels[keys.APP_PART_OF] = spec.project
         labels[keys.PROJECT] = spec.project
@@ -390,9 +399,9 @@ def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
             labels[keys.KNATIVE_VISIBILITY] = keys.CLUSTER_LOCAL
         if plan.serving != "knative":
             labels[keys.KSERVE_VISIBILITY] = keys.CLUSTER_LOCAL
-    guarding, told = guards(spec, cluster)
-    labels |= guarding
-    annotations |= told
+    guarding_labels, guarding_annotations = guards(spec, cluster)
+    labels |= guarding_labels
+    annotations |= guarding_annotations
     if canonical is not None:
         annotations[keys.SPEC] = canonical
     return {
@@ -404,18 +413,18 @@ def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
 
 
 def pod_labels(plan: Plan, own: dict[str, str]) -> dict[str, str]:
-    """Return the pods' labels: the name that affinity and monitors select by, the features' and the user's."""
+    """Return the pods' labels: the name, by which affinity and monitors select, those of features, and the user's."""
     return {
         keys.APP_NAME: plan.name,
         **own,
-        **{item.name: item.value for item in plan.spec.labels if not item.exclude},
+        **{label.name: label.value for label in plan.spec.labels if not label.exclude},
     }
 
 
 def pod_annotations(plan: Plan) -> dict[str, str]:
-    """Return the user's annotations for the pods, and the progress deadline that Knative reads there."""
-    found = {item.name: item.value for item in plan.spec.annotations if not item.exclude}
+    """Return the user's annotations for the pods and Knative's progress deadline."""
+    annotations = {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}
     seconds = _initialization(plan.spec)
     if seconds is not None and plan.serving != "kserve-standard":
-        found[keys.PROGRESS_DEADLINE] = f"{seconds}s"
-    return found
+        annotations[keys.PROGRESS_DEADLINE] = f"{seconds}s"
+    return annotations

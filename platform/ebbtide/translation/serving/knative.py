@@ -1,7 +1,7 @@
-"""A workload as a Knative Service.
+"""The Knative Service of a workload.
 
 Upstream: knative.dev/serving pkg/apis/serving/v1 (Service), pkg/apis/serving/fieldmask.go and
-pkg/apis/config/features.go (which pod fields need which flag).
+pkg/apis/config/features.go (the feature flag that each pod field needs).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ENABLED: Final = frozenset({"enabled"})
 ALLOWED: Final = frozenset({"enabled", "allowed"})
 PREFIX: Final = "kubernetes.podspec-"
-#: Part of a pod, the flag that lets it in, and the flag's values that do.
+#: A part of a pod, the feature flag that allows it, and the flag's values that do.
 FLAGS: Final = (
     ("priority_class_name", PREFIX + "priorityclassname", ALLOWED),
     ("scheduler_name", PREFIX + "schedulername", ALLOWED),
@@ -42,29 +42,29 @@ CLAIM: Final = PREFIX + "persistent-volume-claim"
 CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
 FIELD_REF: Final = PREFIX + "fieldref"
-#: Even NET_BIND_SERVICE, which the restricted rule allows, needs this one.
+#: Needed for every added capability, even NET_BIND_SERVICE, which the restricted level allows.
 ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
 RESPONSE_START: Final = "revision-response-start-timeout-seconds"
-#: config-defaults' upstream value; 0 is no limit.
-USUAL_RESPONSE_START: Final = "300"
-#: What is on without being set.
+#: The upstream default in config-defaults, in seconds. 0 means no limit.
+DEFAULT_RESPONSE_START_SECONDS: Final = "300"
+#: Feature flags that are not disabled by default.
 DEFAULTS: Final = {EMPTY_DIR: "enabled"}
-#: Every flag that some spec can need: doctor and the profile's list are made from it.
+#: Every flag that a spec can need. ``doctor`` and the profile's list are built from it.
 EVERY_FLAG: Final = (*(flag for _, flag, _ in FLAGS), CLAIM, CLAIM_WRITE, EMPTY_DIR, FIELD_REF, ADD_CAPABILITIES)
 
 
 def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
-    """Yield a problem for each part of the pod that this cluster's feature flags keep out."""
+    """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
     features = cluster.knative.features
-    for what, flag, values, cause in _needed(pod):
-        said = features.get(flag, DEFAULTS.get(flag, "disabled"))
-        if said not in values:
-            # Some parts Knative only lets in where their flag is enabled.
-            state = "allowed, not enabled," if said == "allowed" else "off"
+    for part, flag, values, cause in _needed(pod):
+        value = features.get(flag, DEFAULTS.get(flag, "disabled"))
+        if value not in values:
+            # For some parts, Knative requires the value enabled.
+            state = "allowed, but must be enabled," if value == "allowed" else "off"
             yield Problem(
                 "FLG001",
                 cause,
-                f"Knative refuses {what} in this cluster: {flag} is {state} in config-features",
+                f"Knative refuses {part} in this cluster: {flag} is {state} in config-features",
                 f"set {flag}: enabled in config-features and in the profile's knative.features",
             )
 
@@ -88,7 +88,7 @@ def _needed(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
             yield "writing to volume claims", CLAIM_WRITE, ENABLED, cause
     if pod.container_security.get("capabilities", {}).get("add"):
         yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
-    if any("fieldRef" in item.get("valueFrom", ()) for item in pod.env):
+    if any("fieldRef" in variable.get("valueFrom", ()) for variable in pod.env):
         yield "variables from the pod's fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 
 
@@ -125,14 +125,15 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
 
 
 def _response_start(plan: Plan) -> int | None:
-    """Return the request's time-out where Knative's own for the first byte would end the request before it.
+    """Return the request timeout as the timeout of the first byte, None if the default of the cluster is long enough.
 
-    A reply that is not streamed begins when it is done. Upstream: pkg/apis/serving/v1/revision_defaults.go, which sets
-    the cluster's default on every revision with a longer time-out.
+    A response that is not streamed starts only when it is complete, so a shorter timeout of the first byte would end the
+    request early. Upstream: pkg/apis/serving/v1/revision_defaults.go, which sets the cluster's default on every revision
+    with a longer request timeout.
     """
     seconds = plan.spec.serving_configuration.request_timeout_seconds
-    usual = whole(plan.cluster.knative.defaults.get(RESPONSE_START, USUAL_RESPONSE_START)) or 0
-    return seconds if seconds is not None and 0 < usual < seconds else None
+    default = whole(plan.cluster.knative.defaults.get(RESPONSE_START, DEFAULT_RESPONSE_START_SECONDS)) or 0
+    return seconds if seconds is not None and 0 < default < seconds else None
 
 
 def _port_name(plan: Plan) -> str:
@@ -159,22 +160,22 @@ def _traffic(plan: Plan) -> list[dict[str, Any]] | None:
 
 
 def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
-    """Return a DomainMapping for each host name of the user's own, guarded as the service is.
+    """Return a DomainMapping for each of the user's host names, with the labels and annotations that enforce access.
 
-    Its Ingress has the labels and annotations of the mapping, and none of the service's (knative.dev/serving
+    Knative copies labels and annotations to a mapping's Ingress from the mapping, not from the service (knative.dev/serving
     pkg/reconciler/domainmapping/resources/ingress.go).
     """
-    made: list[Object] = []
-    for item in plan.spec.exposed_urls:
-        if item.exclude:
+    mappings: list[Object] = []
+    for url in plan.spec.exposed_urls:
+        if url.exclude:
             continue
-        labels, annotations = guards(plan.spec, plan.cluster, item.authorization_type)
-        made.append(
+        labels, annotations = guards(plan.spec, plan.cluster, url.authorization_type)
+        mappings.append(
             {
                 "apiVersion": "serving.knative.dev/v1beta1",
                 "kind": "DomainMapping",
                 "metadata": {
-                    "name": host(item.url or ""),
+                    "name": host(url.url or ""),
                     "namespace": plan.namespace,
                     "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
                     "annotations": annotations or None,
@@ -182,4 +183,4 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
                 "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
             }
         )
-    return made
+    return mappings

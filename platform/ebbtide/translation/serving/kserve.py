@@ -1,7 +1,7 @@
-"""A workload as a KServe InferenceService, in Knative or Standard mode.
+"""The KServe InferenceService of a workload, in Knative or Standard mode.
 
 Upstream: github.com/kserve/kserve pkg/apis/serving/v1beta1, pkg/constants/constants.go (mode names since 0.16),
-pkg/controller/v1beta1/inferenceservice/reconcilers/knative (which annotations pass to the revision).
+pkg/controller/v1beta1/inferenceservice/reconcilers/knative (the annotations that pass to the revision).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def mode(serving: str, kserve_version: str) -> str:
 
 
 def storage_patch(plan: Plan) -> PodPatch | None:
-    """Return the service account that carries a model's storage credentials, if a Secret is named."""
+    """Return the service account with a model's storage credentials, None if the spec names no Secret."""
     model = plan.spec.model
     if model is None or model.storage_secret is None:
         return None
@@ -53,11 +53,11 @@ def storage_patch(plan: Plan) -> PodPatch | None:
 
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
-    """Return the InferenceService. The spec's annotation is left off where KServe would copy it to pods."""
+    """Return the InferenceService. The annotation with the spec is left out if KServe would copy it to the pods."""
     spec, cluster = plan.spec, plan.cluster
     standard = plan.serving == "kserve-standard"
-    kept = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
-    top = metadata(plan, kept)
+    stored = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
+    top = metadata(plan, stored)
     top["annotations"] = {
         keys.DEPLOYMENT_MODE: mode(plan.serving, cluster.kserve.version),
         keys.AUTOSCALER_CLASS: _autoscaler_class(plan, cluster) if standard else None,
@@ -87,7 +87,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
 def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:
     if plan.scaling.scaler != "fixed":
         return "external"
-    # none holds the replicas at minReplicas, which is what a fixed number means.
+    # With class none, KServe keeps the number of replicas at minReplicas.
     return "none" if version(cluster.kserve.version) >= NEW_NAMES else "hpa"
 
 
@@ -98,7 +98,7 @@ def _what_runs(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
     container = make_container(plan, pod, port_name)
     if model is None:
         return {"containers": [container]}
-    # The runtime brings the image, its name and its port; what is set here is laid over it.
+    # The serving runtime defines the image, the container's name and the port. These fields override it.
     return {
         "model": {
             "modelFormat": {"name": model.format, "version": model.format_version},

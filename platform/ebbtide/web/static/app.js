@@ -1,11 +1,11 @@
 "use strict";
-// What a page does beyond reading: parts that renew themselves, dialogs, copying, times in the reader's zone. Without it
-// every page can still be read and every form be sent.
+// Page behavior: live updates of parts, dialogs, copy buttons, and times in the reader's time zone. Without this script every
+// page can still be read and every form can be submitted.
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Morphing: makes a part of the page like a new one, and keeps what is the same: focus, scroll, open details, charts.
+  // Morphing: updates a part of the page in place, so that focus, scroll position, open details, and charts are kept.
   function attributes(old, fresh) {
     for (const {name, value} of [...fresh.attributes])
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
@@ -24,13 +24,13 @@
       return;
     }
     if (old.hasAttribute("data-keep") && old.getAttribute("data-keep") === fresh.getAttribute("data-keep")) return;
-    const said = old.getAttribute("data-say");
-    const was = old.classList.contains("changed");
-    const shown = !old.hidden && fresh.hidden && old.classList.contains("copy");
+    const announced = old.getAttribute("data-say");
+    const wasChanged = old.classList.contains("changed");
+    const copyShown = !old.hidden && fresh.hidden && old.classList.contains("copy");
     attributes(old, fresh);
-    if (was) old.classList.add("changed");
-    if (shown) old.hidden = false;
-    if (said !== null && said !== fresh.getAttribute("data-say")) say(fresh.getAttribute("data-say"));
+    if (wasChanged) old.classList.add("changed");
+    if (copyShown) old.hidden = false;
+    if (announced !== null && announced !== fresh.getAttribute("data-say")) say(fresh.getAttribute("data-say"));
     if (old === document.activeElement && "value" in old) return;
     const named = new Map(), kept = new Set([...fresh.children].map(child => child.id).filter(Boolean));
     for (const child of [...old.children]) if (child.id) kept.has(child.id) ? named.set(child.id, child) : drop(child);
@@ -38,9 +38,9 @@
     for (const next of [...fresh.childNodes]) {
       let match = next.id ? named.get(next.id) : null;
       if (!match && !next.id) {
-        let look = place;
-        while (look && look.id) look = look.nextSibling;
-        if (look && alike(look, next)) match = look;
+        let candidate = place;
+        while (candidate && candidate.id) candidate = candidate.nextSibling;
+        if (candidate && alike(candidate, next)) match = candidate;
       }
       if (match && !alike(match, next)) match = null;
       if (!match) { old.insertBefore(next, place); continue; }
@@ -69,14 +69,14 @@
     },
   });
 
-  // Told aloud, and for a moment.
-  let words = [];
+  // Announcements for screen readers, and toasts.
+  let announcements = [];
   function say(text) {
     if (!text) return;
-    words.push(text);
-    if (words.length === 1) setTimeout(() => { $("#say").textContent = words.slice(0, 5).join(". "); words = []; }, 400);
+    announcements.push(text);
+    if (announcements.length === 1) setTimeout(() => { $("#say").textContent = announcements.slice(0, 5).join(". "); announcements = []; }, 400);
   }
-  let gone;
+  let toastTimer;
   function toast(text, kind) {
     $(".toast")?.remove();
     const box = document.createElement("div");
@@ -84,11 +84,11 @@
     box.setAttribute("role", kind === "bad" ? "alert" : "status");
     box.textContent = text;
     document.body.append(box);
-    clearTimeout(gone);
-    gone = setTimeout(() => box.remove(), 6000);
+    clearTimeout(toastTimer);
+    toastTimer = setTimeout(() => box.remove(), 6000);
   }
 
-  // What every new part of a page needs.
+  // Prepare a new part of the page: show copy buttons, and convert times to the reader's time zone.
   function ready(root) {
     for (const button of all("button.copy[hidden]", root)) button.hidden = false;
     for (const time of all("time[datetime]:not([data-told])", root)) {
@@ -109,7 +109,7 @@
         copy.classList.add("done");
         say("Copied");
         setTimeout(() => copy.classList.remove("done"), 1500);
-      } catch { toast("The browser does not let this page copy.", "bad"); }
+      } catch { toast("Copying failed: the browser denied access to the clipboard.", "bad"); }
       return;
     }
     if (event.target.closest("[aria-disabled=true]")) { event.preventDefault(); return; }
@@ -117,7 +117,7 @@
     else if (event.target === $("#dialog")) $("#dialog").close();
   });
 
-  // Dialogs: a link or form that aims at #dialog opens it; its opener has the focus afterwards.
+  // Dialogs: a link or form that targets #dialog opens it; the focus then returns to the opener.
   document.addEventListener("htmx:afterSwap", event => {
     const dialog = $("#dialog");
     if (event.detail.target === dialog && !dialog.open) dialog.showModal();
@@ -127,15 +127,15 @@
   });
   $("#dialog").addEventListener("close", () => $("#dialog").replaceChildren());
   document.addEventListener("htmx:responseError", event => {
-    const told = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
-    const parts = all(".notice strong, .notice span", told).map(part => part.textContent.trim());
-    toast(parts.join(": ") || `The server answered ${event.detail.xhr.status}.`, "bad");
+    const errorPage = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
+    const parts = all(".notice strong, .notice span", errorPage).map(part => part.textContent.trim());
+    toast(parts.join(": ") || `The server returned status ${event.detail.xhr.status}.`, "bad");
   });
   document.addEventListener("animationend", event => event.target.classList.remove("changed"));
 
-  // The stream of changes: parts listen for `changed` and `beat` on the body. A hidden page lets go of it.
+  // The change stream: parts listen for `changed` and `beat` on the body. A hidden page closes the stream.
   const address = document.body.dataset.live;
-  let source = null, lost = null, fails = 0, again;
+  let source = null, lost = null, fails = 0, retryTimer;
   function connect() {
     if (!address || source || document.hidden) return;
     source = new EventSource(address);
@@ -151,11 +151,11 @@
       lost ??= new Date();
       if (fails > 1) { $("#lost-since").textContent = lost.toLocaleTimeString(); $("#lost").hidden = false; }
       source.close(); source = null;
-      clearTimeout(again);
-      again = setTimeout(connect, Math.min(1000 * 2 ** fails, 15000));
+      clearTimeout(retryTimer);
+      retryTimer = setTimeout(connect, Math.min(1000 * 2 ** fails, 15000));
     });
   }
-  function disconnect() { clearTimeout(again); source?.close(); source = null; }
+  function disconnect() { clearTimeout(retryTimer); source?.close(); source = null; }
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return disconnect();
     connect();

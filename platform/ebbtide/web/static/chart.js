@@ -1,10 +1,10 @@
 "use strict";
-// Charts on uPlot. A figure.chart holds its data as JSON, or says in data-src where they are, and in data-part which of the
-// answer's charts it is; charts with one data-sync have one cursor and one window. The drawing that the server sent is replaced, and is what is seen without a script.
+// Charts with uPlot. A figure.chart contains its data as JSON, or names their address in data-src and the chart within the
+// response in data-part. Charts with the same data-sync share the cursor and the zoom. The chart replaces the server's SVG
+// drawing, which remains if JavaScript is off.
 //
-// Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped",
-// "fill", "bound"}], "moments": bool (time is of day, not elapsed), "whole": bool (only whole
-// numbers on the scale)}
+// Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped", // prose: the key's name
+// "fill", "bound"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale)}
 (() => {
   const {all, $} = window.ebbtide;
   const made = new Map();
@@ -28,7 +28,7 @@
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 3600)}:${two(Math.floor(whole % 3600 / 60))}:${two(whole % 60)}`;
   }
-  // A time of day with 24 hours; midnight is the day that begins.
+  // A time of day in 24-hour format; midnight is shown as the date of the new day.
   function clock(seconds) {
     const when = new Date(seconds * 1000), time = `${two(when.getHours())}:${two(when.getMinutes())}`;
     return time === "00:00" ? when.toLocaleDateString(undefined, {day: "numeric", month: "short"}) : time;
@@ -37,10 +37,10 @@
     const list = $(".keys", figure);
     if (!list) return;
     data.series.forEach((series, at) => {
-      const told = list.children[at] && $("b", list.children[at]);
-      if (!told) return;
+      const output = list.children[at] && $("b", list.children[at]);
+      if (!output) return;
       const value = index == null ? series.values.findLast(one => one != null) : series.values[index];
-      told.textContent = number(value ?? null, data.unit);
+      output.textContent = number(value ?? null, data.unit);
     });
     const when = $(".when", figure);
     if (when) when.textContent = index == null ? "" : data.moments === false ? elapsed(data.time[index]) : new Date(data.time[index] * 1000).toLocaleTimeString();
@@ -112,33 +112,33 @@
     const inside = $("script[type='application/json']", figure);
     if (inside) return draw(figure, JSON.parse(inside.textContent));
     const data = await answers.get(figure.dataset.src);
-    const own = data && figure.dataset.part ? data[figure.dataset.part] : data;
-    if (own && figure.isConnected) draw(figure, own);
+    const chart = data && figure.dataset.part ? data[figure.dataset.part] : data;
+    if (chart && figure.isConnected) draw(figure, chart);
   }
-  // Figures of one address share one answer; the page itself says when the connection is lost.
+  // Figures with the same address share one response. A lost connection is shown by app.js.
   const answers = new Map();
-  const ask = address => fetch(address, {headers: {Accept: "application/json"}}).then(answer => answer.ok ? answer.json() : null).catch(() => null);
+  const request = address => fetch(address, {headers: {Accept: "application/json"}}).then(answer => answer.ok ? answer.json() : null).catch(() => null);
   async function refresh() {
     for (const figure of [...made.keys()]) if (!figure.isConnected) end(figure);
     if (document.hidden) return;
     const figures = all("figure.chart");
     answers.clear();
-    for (const {dataset} of figures) if (dataset.src && !answers.has(dataset.src)) answers.set(dataset.src, ask(dataset.src));
+    for (const {dataset} of figures) if (dataset.src && !answers.has(dataset.src)) answers.set(dataset.src, request(dataset.src));
     await Promise.all(figures.map(load));
   }
-  // With the keyboard: arrows move the cursor, + and - the window, 0 shows all.
+  // Keyboard: arrow keys move the cursor, + and - zoom, 0 shows all.
   document.addEventListener("keydown", event => {
     const plot = event.target.closest?.(".chart .plot"), at = plot && made.get(plot.closest("figure"));
     if (!at) return;
     const {chart, data} = at, count = data.time.length, {min, max} = chart.scales.x;
     const idx = chart.cursor.idx ?? count - 1, middle = data.time[idx] ?? (min + max) / 2;
     const first = data.time[0], last = data.time[count - 1];
-    const look = (from, to) => chart.setScale("x", {min: Math.max(first, from), max: Math.min(last, to)});
+    const zoom = (from, to) => chart.setScale("x", {min: Math.max(first, from), max: Math.min(last, to)});
     const step = event.shiftKey ? 10 : 1, size = max - min;
     const go = to => chart.setCursor({left: chart.valToPos(data.time[Math.max(0, Math.min(count - 1, to))], "x"), top: 10}, true, true);
     const moves = {
       ArrowLeft: () => go(idx - step), ArrowRight: () => go(idx + step), Home: () => go(0), End: () => go(count - 1),
-      "+": () => look(middle - size / 4, middle + size / 4), "-": () => look(middle - size, middle + size), 0: () => look(first, last),
+      "+": () => zoom(middle - size / 4, middle + size / 4), "-": () => zoom(middle - size, middle + size), 0: () => zoom(first, last),
     };
     if (moves[event.key]) { event.preventDefault(); moves[event.key](); }
   });

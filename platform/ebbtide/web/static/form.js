@@ -1,6 +1,6 @@
 "use strict";
-// The form and its YAML in step: after each answer the fields show what the server made of them, but for the one that has the
-// focus and those that were changed since the question was sent.
+// Synchronize the form and its YAML: each response updates the fields, except the focused one and those that were changed
+// after the request was sent.
 (() => {
   const {all, $} = window.ebbtide;
   let sent = new Map();
@@ -27,7 +27,7 @@
     editor();
   });
 
-  // Enter in a field asks for the check instead of a new page.
+  // Enter in a field runs the check instead of submitting the form.
   document.addEventListener("keydown", event => {
     const field = event.target;
     if (event.key !== "Enter" || event.isComposing || field.localName !== "input" || !field.form?.matches("[data-follow]")) return;
@@ -35,7 +35,7 @@
     field.dispatchEvent(new Event("change", {bubbles: true}));
   });
 
-  // The editor: as many numbers as lines, and a tab key that indents; Escape lets it leave the field.
+  // The editor: line numbers, and a Tab key that indents. After Escape, Tab moves the focus.
   let leave = false;
   function editor() {
     const text = $("#yaml"), lines = $("#lines");
@@ -67,7 +67,7 @@
   });
   editor();
 })();
-// A slider and its number are one: either moves the other, and the form hears of both.
+// Keep each slider and its number field equal; either triggers the form.
 document.addEventListener("input", event => {
   const slider = event.target.dataset?.for && document.getElementById(event.target.dataset.for);
   if (slider) slider.value = event.target.value;
@@ -76,11 +76,11 @@ document.addEventListener("input", event => {
     if (range && event.target.value !== "") range.value = event.target.value;
   }
 });
-// What is chosen from a list takes the place of words that stood instead of it: before the form is sent, so in the first phase.
+// A selection clears the field that overrides it. This runs in the capture phase, before the form is submitted.
 document.addEventListener("change", event => {
   for (const field of event.target.id ? document.querySelectorAll(`[data-instead="${CSS.escape(event.target.id)}"]`) : []) field.value = "";
 }, true);
-// A log that came is one to be used.
+// After an upload, select the log as traffic.
 document.addEventListener("htmx:afterSwap", event => {
   const log = document.getElementById("log");
   if (event.target.id !== "upload" && event.detail.target?.id !== "log" || !log?.querySelector("input").value) return;

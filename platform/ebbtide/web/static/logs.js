@@ -1,9 +1,9 @@
 "use strict";
-// A log that grows: follows its end while the reader is there, keeps the newest lines only, and can be held.
+// Follow a log: scroll with its end while the reader is there, keep only the latest lines, and allow pausing.
 (() => {
-  const MOST = 5000;
+  const MAX_LINES = 5000;
   const {$, say} = window.ebbtide;
-  let source = null, held = [], paused = false, address = "", fails = 0, again;
+  let source = null, queued = [], paused = false, address = "", fails = 0, retryTimer;
 
   const state = (tone, text) => {
     const box = $("#log-state");
@@ -16,17 +16,17 @@
     if (!log) return;
     const end = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
     const part = document.createDocumentFragment();
-    for (const line of lines.slice(-MOST)) {
+    for (const line of lines.slice(-MAX_LINES)) {
       const row = document.createElement("p");
       row.textContent = line;
       if (ours) row.className = "ours";
       part.append(row);
     }
     log.append(part);
-    while (log.childElementCount > MOST) log.firstElementChild.remove();
+    while (log.childElementCount > MAX_LINES) log.firstElementChild.remove();
     if (end) log.scrollTop = log.scrollHeight;
   }
-  function stop() { clearTimeout(again); source?.close(); source = null; }
+  function stop() { clearTimeout(retryTimer); source?.close(); source = null; }
   function follow() {
     stop();
     const log = $("#log");
@@ -35,19 +35,19 @@
     state("wait", "Connecting");
     source = new EventSource(address);
     let fresh = true;
-    source.addEventListener("open", () => { fails = 0; state("good", paused ? "Held" : "Following"); });
+    source.addEventListener("open", () => { fails = 0; state("good", paused ? "Paused" : "Following"); });
     source.addEventListener("lines", event => {
-      // What comes after a connection is the newest lines again.
+      // A new connection starts with the latest lines, which replace the ones shown.
       if (fresh) { log.replaceChildren(); fresh = false; }
       const lines = JSON.parse(event.data);
       if (!paused) return add(lines);
-      held.push(...lines);
-      if (held.length > MOST) held.splice(0, held.length - MOST);
-      state("calm", `Held, ${held.length} new line${held.length === 1 ? "" : "s"}`);
+      queued.push(...lines);
+      if (queued.length > MAX_LINES) queued.splice(0, queued.length - MAX_LINES);
+      state("calm", `Paused, ${queued.length} new line${queued.length === 1 ? "" : "s"}`);
     });
     source.addEventListener("end", event => {
       const why = JSON.parse(event.data);
-      add([why || "The container has ended, or its pod is gone."], true);
+      add([why || "The container has stopped, or its pod was deleted."], true);
       state(why ? "bad" : "calm", "Ended");
       stop();
     });
@@ -55,26 +55,26 @@
       stop();
       fails += 1;
       state("bad", "Connection lost");
-      again = setTimeout(follow, Math.min(1000 * 2 ** fails, 15000));
+      retryTimer = setTimeout(follow, Math.min(1000 * 2 ** fails, 15000));
     });
   }
-  function hold() {
+  function togglePause() {
     paused = !paused;
     const button = $("#log-pause");
     button.setAttribute("aria-pressed", String(paused));
     button.textContent = paused ? "Follow" : "Pause";
-    if (!paused) { add(held); held = []; const log = $("#log"); log.scrollTop = log.scrollHeight; }
-    state(paused ? "calm" : "good", paused ? "Held" : "Following");
-    say(paused ? "The log is held" : "The log is followed");
+    if (!paused) { add(queued); queued = []; const log = $("#log"); log.scrollTop = log.scrollHeight; }
+    state(paused ? "calm" : "good", paused ? "Paused" : "Following");
+    say(paused ? "Log paused" : "Following the log");
   }
   function begin() {
     const log = $("#log");
     if (!log) return stop();
     for (const id of ["#log-pause", "#log-clear"]) $(id).hidden = false;
-    if (log.dataset.stream !== address) { held = []; follow(); log.scrollTop = log.scrollHeight; }
+    if (log.dataset.stream !== address) { queued = []; follow(); log.scrollTop = log.scrollHeight; }
   }
   document.addEventListener("click", event => {
-    if (event.target.closest("#log-pause")) hold();
+    if (event.target.closest("#log-pause")) togglePause();
     else if (event.target.closest("#log-clear")) $("#log").replaceChildren();
   });
   document.addEventListener("change", event => {
