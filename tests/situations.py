@@ -1,4 +1,4 @@
-"""Workloads as they were read from a real cluster, trimmed: Kubernetes 1.34, Knative 1.21, KServe 0.20."""
+"""Trimmed recordings of workloads on a real cluster: Kubernetes 1.34, Knative 1.21, KServe 0.20."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
 
 
 def data(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
-    return found
+    recording: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return recording
 
 
 def read(name: str) -> Live:
     return live(data(name))
 
 
-def live(found: dict[str, Any]) -> Live:
-    supplies = found.get("supplies")
+def live(recording: dict[str, Any]) -> Live:
+    supplies = recording.get("supplies")
     return Live(
-        top=found["top"],
-        now=found["now"],
-        settings=found.get("settings"),
-        service=found.get("service") or (found["top"] if found["top"]["kind"] == "Service" else None),
+        top=recording["top"],
+        now=recording["now"],
+        settings=recording.get("settings"),
+        service=recording.get("service") or (recording["top"] if recording["top"]["kind"] == "Service" else None),
         supplies=None
         if supplies is None
         else {
             resource: Supply(row["total"], tuple(Holder(*holder) for holder in row["holders"]))
             for resource, row in supplies.items()
         },
-        **{field: tuple(found.get(field, ())) for field in OBJECT_FIELDS},
+        **{field: tuple(recording.get(field, ())) for field in OBJECT_FIELDS},
     )

@@ -58,7 +58,7 @@ def test_environment_variables_do_not_contradict_demo(monkeypatch: pytest.Monkey
 def test_a_missing_kubeconfig_is_reported(run: Any, tmp_path: Path) -> None:
     code, _, err = run("serve", "--kubeconfig", str(tmp_path / "none"))
     assert code == 3
-    assert "gives no cluster" in err
+    assert "cannot load a cluster from the kubeconfig" in err
 
 
 @pytest.mark.parametrize(

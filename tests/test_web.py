@@ -104,7 +104,7 @@ def test_the_grid_shows_one_row_per_workload_with_its_status(site: Site) -> None
     apply_specs(site, "none", image="example.com/none:v1")
     page = Parsed(site.get("/workloads").text)
     assert len(page.all("th", scope="row")) == 3
-    assert "the image example.com/none:v1 cannot be pulled" in page.text
+    assert "cannot pull image example.com/none:v1" in page.text
     assert "1/1 1–4" in page.text  # noqa: RUF001 - as ranges are written
     assert "2 / 10 concurrency" in page.text
 
@@ -203,9 +203,9 @@ def test_all_charts_share_the_same_times(site: Site) -> None:
 def test_the_slo_is_compared_with_the_measurements(site: Site) -> None:
     apply_specs(site, "chat")
     page = Parsed(site.get(f"{BASE}/slo?since=7d").text)
-    assert "mean within 250 ms kept it was 200 ms" in page.text
-    assert "p95 within 1 s kept" in page.text
-    assert "uptime 99.5 % broken 99 % of the minutes" in page.text
+    assert "mean within 250 ms met measured 200 ms" in page.text
+    assert "p95 within 1 s met" in page.text
+    assert "uptime 99.5% violated available in 99% of the minutes" in page.text
 
 
 def test_pages_report_missing_metrics_and_show_the_rest() -> None:
@@ -216,7 +216,7 @@ def test_pages_report_missing_metrics_and_show_the_rest() -> None:
             assert "Metrics are unavailable. Prometheus does not answer" in Parsed(site.get(path).text).text
         assert site.get(f"{BASE}/series").status_code == 502
         assert "– / 10 concurrency" in Parsed(site.get("/workloads").text).text  # noqa: RUF001 - nothing is known
-        assert "it serves" in Parsed(site.get(BASE).text).text
+        assert "the workload serves requests" in Parsed(site.get(BASE).text).text
 
 
 def test_pages_without_a_metrics_source() -> None:
@@ -680,12 +680,12 @@ def test_a_scale_is_reviewed_and_then_applied(site: Site) -> None:
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ({"min": "9", "max": "4"}, "min 9 and max 4 are no bounds"),
+        ({"min": "9", "max": "4"}, "invalid bounds: min 9 and max 4"),
         ({"min": "many"}, "Invalid minReplicas “many”: must be a whole number"),
         ({"target": "NaN"}, "Invalid metricThreshold “NaN”: must be a number"),
         ({"target": "inf"}, "Invalid metricThreshold “inf”: must be a number"),
         ({"max": "0"}, "max 0"),
-        ({"target": "0"}, "it must be above 0"),
+        ({"target": "0"}, "must be greater than 0"),
         ({}, "These values are already set"),
         ({"min": "1", "max": "4"}, "These values are already set"),
         ({"min": "9" * 400}, "must be a whole number of at most nine digits"),
@@ -716,7 +716,7 @@ def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> 
 def test_suspending_a_knative_service_shows_the_alternative(site: Site) -> None:
     apply_specs(site, "chat")
     page = Parsed(site.get(f"{BASE}/do/suspend").text)
-    assert "Knative has no way to stop one" in page.text
+    assert "Knative Services do not support it" in page.text
     assert site.send(f"{BASE}/do/suspend", {}).status_code == 422
     assert site.get(f"{BASE}/do/nonsense").status_code == 404
 

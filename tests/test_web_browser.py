@@ -194,7 +194,7 @@ def test_scale_by_keyboard_alone(site: Site, visit: Callable[..., Page]) -> None
     expect(field).to_be_focused()
     field.fill("9")
     page.keyboard.press("Enter")
-    expect(page.locator("dialog [role=alert]")).to_contain_text("min 9 and max 4 are no bounds")
+    expect(page.locator("dialog [role=alert]")).to_contain_text("invalid bounds: min 9 and max 4")
     field.fill("2")
     field.press("Enter")
     button = page.locator("dialog").get_by_role("button", name="Scale")

@@ -208,7 +208,10 @@ def test_a_new_revision_starts_at_its_initial_scale_and_goes_to_zero() -> None:
     assert (named(sandbox).phase, named(sandbox).replicas.ready) == ("Running", 1)
     # The stable window, then the grace period, without requests.
     sandbox.run_until(sandbox.origin + 8 + 60 + 30 + 6)
-    assert (named(sandbox).replicas.wanted, named(sandbox).why) == (0, "it rests at zero; the next request wakes it")
+    assert (named(sandbox).replicas.wanted, named(sandbox).why) == (
+        0,
+        "scaled to zero; the next request starts a replica",
+    )
     scaler = sandbox.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")
     assert [(row["type"], row["status"], row.get("reason")) for row in scaler["status"]["conditions"]] == [
         ("Active", "False", "NoTraffic"),
@@ -576,8 +579,8 @@ def test_a_quota_limits_pods_and_is_reported() -> None:
         "used": {"requests.cpu": "4050m", "pods": "2"},
     }
     assert named(sandbox).why == (
-        "2 of 3 replicas are ready: the quota small is used up: it asks for requests.cpu=2025m, in use are "
-        "requests.cpu=4050m, the limit is requests.cpu=5"
+        "2 of 3 replicas ready: quota small exceeded: requested requests.cpu=2025m, used requests.cpu=4050m, "
+        "limit requests.cpu=5"
     )
     # It is retried at growing intervals, regardless of other pods.
     failed = [event for event in sandbox.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
@@ -602,7 +605,7 @@ def test_a_missing_image_fails_at_the_deadline() -> None:
     assert named(sandbox).phase == "Initializing"
     sandbox.run_until(sandbox.origin + 610)
     assert named(sandbox).phase == "Failed"
-    assert "cannot be pulled" in named(sandbox).why
+    assert "cannot pull image" in named(sandbox).why
 
 
 # Annotations of a user.

@@ -41,7 +41,7 @@ def test_doctor(stage: Stage) -> None:
         (finding,) = json.loads(told.stdout)
         assert told.returncode == 1
         assert (finding["code"], finding["severity"]) == ("DOC005", "error")
-        assert finding["means"] == f"Knative's webhook refuses what needs it ({NAME})"
+        assert finding["means"] == f"Knative's webhook rejects services that need it ({NAME})"
         stage.until("the webhook refuses it", lambda: "priorityClassName" in refused(stage, spec))
 
         mended = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
@@ -92,7 +92,7 @@ def test_why(stage: Stage) -> None:
         told = ebbtide(stage, "why", NAME, "-n", stage.namespace).stdout
         listed = json.loads(ebbtide(stage, "list", "-n", stage.namespace, "-o", "json").stdout)
     assert load.lost == 0, load.outcomes
-    assert "/ (5 \N{MULTIPLICATION SIGN} 70 %) = " in told
+    assert "/ (5 \N{MULTIPLICATION SIGN} 70%) = " in told
     assert f"→ {wanted}   over 20 s" in told
     assert math.isclose(float(listed[0]["metric"]["now"]), requests / wanted, rel_tol=0.35), listed[0]["metric"]
     stage.report(seconds_to_three=took, seconds_until_counted=counted, told=told.splitlines()[1])
@@ -114,7 +114,7 @@ def test_project(stage: Stage) -> None:
     spec.write_text(stage.spec("spec.yaml"))
     applied = ebbtide(stage, "apply", str(spec), "-y", "--wait", "180s", kubeconfig=mine)
     assert applied.returncode == 0, applied.stdout + applied.stderr
-    assert "is not yours to change" in applied.stdout
+    assert "changing it is forbidden" in applied.stdout
     for words in (
         ("list", "-n", stage.namespace),
         ("describe", NAME, "-n", stage.namespace),
@@ -161,7 +161,8 @@ def test_many_submit_one_name(stage: Stage) -> None:
     with ThreadPoolExecutor(40) as threads:
         said = list(threads.map(submit, range(AT_ONCE)))
     (winner,) = [number for number, text in enumerate(said) if not text]
-    assert all(text.startswith(f"somebody else was first: there is a workload {NAME} already") for text in said if text)
+    first = f"another client created it first: workload {NAME} already exists"
+    assert all(text.startswith(first) for text in said if text)
     container = stage.get("ksvc", NAME)["spec"]["template"]["spec"]["containers"][0]
     assert {"name": "NUMBER", "value": str(winner)} in container["env"]
     stage.ready(NAME)
@@ -171,7 +172,7 @@ def test_many_submit_one_name(stage: Stage) -> None:
     words = ("submit", NAME, "-p", stage.project, "-i", "ebbtide.local/e2e/load:v1", "-y")
     late = ebbtide(stage, *words)
     assert late.returncode == 3
-    assert f"there is a workload {NAME} already" in late.stdout
+    assert f"workload {NAME} already exists" in late.stdout
 
 
 # The command.

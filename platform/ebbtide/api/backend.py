@@ -668,7 +668,9 @@ class Backend:
         """Delete the workload whose object has this UID, and no other object of its name."""
         cluster = self._writing(caller)
         top = self._top_by_id(caller, uid)
-        return self._remove(cluster, removal(cluster, top.name, top.namespace, data=False, one=(TOPS[top.kind], uid)))
+        return self._remove(
+            cluster, removal(cluster, top.name, top.namespace, data=False, identity=(TOPS[top.kind], uid))
+        )
 
     def _remove(self, cluster: Cluster, planned: Removal) -> Deleted:
         done: list[str] = []

@@ -191,7 +191,7 @@ def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_jso
             terminal.tell(f"{plan.name}: the spec has no slo, so there are no rules")
             continue
         rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels)
-        rule_objects.append(rules.made)
+        rule_objects.append(rules.manifest)
         for note in rules.notes:
             terminal.tell(f"{plan.name}: {note}")
     show(problems)

@@ -1,4 +1,4 @@
-"""What live workloads promised, from the spec that is kept on each; pure functions of the objects."""
+"""SLOs of live workloads, from the spec that is stored on each; pure functions of the objects."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One workload: whose it is, what it promised, and how many GPUs one replica has."""
+    """One workload: its project, its SLO, and the number of GPUs per replica."""
 
     ref: Ref
     project: str
-    #: None where nothing was promised, or no spec is kept.
+    #: None without an SLO or a stored spec.
     slo: Slo | None
-    #: None where no spec is kept.
+    #: None without a stored spec.
     gpus: float | None
 
 
 def promise(top: Object, profile: Profile) -> Promise:
-    """Return what the object that a workload's author applied says of it."""
+    """Return the SLO and GPUs of a workload from its top object."""
     metadata = top["metadata"]
     ref = Ref(metadata["namespace"], metadata["name"])
     project = str((metadata.get("labels") or {}).get(keys.PROJECT, ""))
@@ -43,7 +43,7 @@ def promise(top: Object, profile: Profile) -> Promise:
 
 
 def document(top: Object) -> dict[str, Any] | None:
-    """Return the spec that is kept on an object as a document, or None where none can be read."""
+    """Return the stored spec of an object as a document, or None if it is missing or invalid."""
     text = (top["metadata"].get("annotations") or {}).get(keys.SPEC)
     try:
         spec = json.loads(text or "null")

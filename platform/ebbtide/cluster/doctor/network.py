@@ -1,4 +1,4 @@
-"""Checks of the ways to a service and from it: Prometheus, the gateway, domain claims, network policies.
+"""Checks of the network around a service: Prometheus, the gateway, domain claims, network policies.
 
 Upstream: knative.dev/networking pkg/apis/networking (ClusterDomainClaim).
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.doctor.observed import Observed
     from ebbtide.translation.objects import Object
 
-#: Ingress classes, with the service that must be there for each: namespace and name.
+#: Namespace and name of the gateway's Service by ingress class.
 GATEWAYS: Final = {
     "kourier.ingress.networking.knative.dev": ("kourier-system", "kourier"),
     "contour.ingress.networking.knative.dev": ("contour-external", "envoy"),
@@ -31,10 +31,10 @@ USUAL_GATEWAY: Final = "istio.ingress.networking.knative.dev"
 CLAIMS: Final = "autocreate-cluster-domain-claims"
 
 
-def _prometheus(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    metrics = wanted.profile.spec.metrics
+def _prometheus(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+    metrics = requirements.profile.spec.metrics
     if metrics.adapter == "none":
-        # The profile names an address whether or not there is anything at it.
+        # The profile has an address even without a Prometheus.
         return
     host = (urlsplit(metrics.prometheus).hostname or "").split(".")
     if len(host) < 3 or host[2] != "svc":  # noqa: PLR2004 - name, namespace, svc
@@ -42,35 +42,35 @@ def _prometheus(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Findi
     if fetch(cluster, SERVICE, host[0], host[1]) is None:
         yield warning(
             "DOC018",
-            f"there is no service {host[0]} in namespace {host[1]}, where the profile says that Prometheus is",
-            "slo has nothing to report, and why and list show no load",
+            f"Prometheus not found: the profile expects Service {host[0]} in namespace {host[1]}",
+            "slo has no data to report, and why and list show no load",
             "correct metrics.prometheus in the profile, or install Prometheus with the monitors of kustomize/metrics",
         )
 
 
-def _gateway(cluster: Cluster, seen: Observed, _: Wanted) -> Iterator[Finding]:
-    network = seen.maps.get("network")
+def _gateway(cluster: Cluster, observed: Observed, _: Wanted) -> Iterator[Finding]:
+    network = observed.maps.get("network")
     if network is None:
         return
     name = network.get("ingress-class") or USUAL_GATEWAY
-    place = GATEWAYS.get(name)
-    if place is not None and fetch(cluster, SERVICE, place[1], place[0]) is None:
+    gateway = GATEWAYS.get(name)
+    if gateway is not None and fetch(cluster, SERVICE, gateway[1], gateway[0]) is None:
         yield error(
             "DOC019",
-            f"Knative's ingress class is {name}, and there is no service {place[1]} in namespace {place[0]}",
-            "no service gets a URL that answers: they stay not ready",
-            "install that gateway, or set ingress-class in config-network to the one that is here",
+            f"Knative's ingress class is {name}, but its Service {gateway[1]} was not found in namespace {gateway[0]}",
+            "services never become ready, because no gateway serves their URLs",
+            "install that gateway, or set ingress-class in config-network to the class of the installed gateway",
         )
 
 
-def _claims(cluster: Cluster, seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    network = seen.maps.get("network")
+def _claims(cluster: Cluster, observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+    network = observed.maps.get("network")
     if network is None or network.get(CLAIMS) == "true":
         return
-    for item in wanted.objects:
-        if item["kind"] != "DomainMapping":
+    for mapping in requirements.objects:
+        if mapping["kind"] != "DomainMapping":
             continue
-        host, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
+        host, namespace = mapping["metadata"]["name"], mapping["metadata"]["namespace"]
         claim = fetch(cluster, DOMAIN_CLAIM, host)
         if claim is None:
             body = {
@@ -81,38 +81,40 @@ def _claims(cluster: Cluster, seen: Observed, wanted: Wanted) -> Iterator[Findin
             }
             yield error(
                 "DOC020",
-                f"nobody has given {host} to namespace {namespace} (a ClusterDomainClaim)",
-                "the DomainMapping stays not ready, and the host name does not answer",
-                f"create the claim, or set {CLAIMS} in config-network",
+                f"no ClusterDomainClaim assigns the host name {host} to namespace {namespace}",
+                "the DomainMapping never becomes ready, and the host name does not answer",
+                f"create the ClusterDomainClaim, or set {CLAIMS}: true in config-network",
                 Patch("create", DOMAIN_CLAIM, host, body=body),
             )
         elif at(claim, "spec", "namespace") != namespace:
             yield error(
                 "DOC020",
-                f"{host} belongs to namespace {at(claim, 'spec', 'namespace')} (its ClusterDomainClaim)",
-                f"a service in {namespace} never gets it",
-                "take another host name, or let its owner give it up",
+                f"a ClusterDomainClaim assigns the host name {host} to namespace {at(claim, 'spec', 'namespace')}",
+                f"services in namespace {namespace} cannot use it",
+                "use another host name, or ask the owner of that namespace to delete the claim",
             )
 
 
-def _networks(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    for namespace in wanted.namespaces:
+def _networks(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+    for namespace in requirements.namespaces:
         try:
-            found = cluster.list(NETWORK_POLICY, namespace).items
+            policies = cluster.list(NETWORK_POLICY, namespace).items
         except ForbiddenError:
             continue
         closed = [
-            item
-            for item in found
-            if _selects_all(item) and "Ingress" in at(item, "spec", "policyTypes", default=["Ingress"])
+            policy
+            for policy in policies
+            if _selects_all(policy) and "Ingress" in at(policy, "spec", "policyTypes", default=["Ingress"])
         ]
-        if closed and not any(at(item, "spec", "ingress", default=[]) for item in found):
-            names = ", ".join(item["metadata"]["name"] for item in closed)
+        if closed and not any(at(policy, "spec", "ingress", default=[]) for policy in policies):
+            names = ", ".join(policy["metadata"]["name"] for policy in closed)
             yield error(
                 "DOC021",
-                f"network policy {names} lets nobody reach pods in namespace {namespace}",
-                "neither the gateway nor Knative's activator reaches a replica: requests fail, and nothing wakes",
-                f"allow ingress from {KNATIVE_NAMESPACE} and from the gateway's namespace",
+                f"network polic{'y' if len(closed) == 1 else 'ies'} {names} in namespace {namespace} "
+                f"den{'ies' if len(closed) == 1 else 'y'} all ingress to its pods",
+                "neither the gateway nor Knative's activator reaches a replica: requests fail, and services cannot scale "
+                "from zero",
+                f"allow ingress from namespace {KNATIVE_NAMESPACE} and from the gateway's namespace",
             )
 
 

@@ -1,10 +1,10 @@
-"""One workload, one status: its phase by Run:ai's names, why in words, replicas, metric, URL, age, GPUs.
+"""Status of a workload: its phase with Run:ai's names, the reason, replicas, metric, URL, age and GPUs.
 
-Pure functions of what was read (``live.Live``), the time included. Phases are those of Run:ai's REST schema (runapy
-.generator/swagger.json, ``Phase``); the rules that lead to them are ours, from Knative's and KServe's conditions and from
-the pods. Upstream: knative.dev/serving pkg/apis/serving/v1/{service,revision}_lifecycle.go,
+Pure functions of the objects that were read (``inventory.Live``), including the time. Phases are those of Run:ai's REST
+schema (runapy .generator/swagger.json, ``Phase``); Ebbtide derives them from Knative's and KServe's conditions and from the
+pods. Upstream: knative.dev/serving pkg/apis/serving/v1/{service,revision}_lifecycle.go,
 pkg/apis/autoscaling/v1alpha1/pa_lifecycle.go, kserve pkg/apis/serving/v1beta1/inference_service_status.go, and
-k8s.io/kubernetes pkg/scheduler/framework/types.go (FitError's words).
+k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitError).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Phase = Literal[
     "Terminating",
     "Unknown",
 ]
-#: Phases in which a command that waits has nothing more to wait for; Degraded may yet mend itself.
+#: Phases that end a wait; a Degraded workload may still recover.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
 
 INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
@@ -56,31 +56,41 @@ EXCEEDED: Final = re.compile(
 )
 IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>.+)', re.DOTALL)
 CLASS_MISSING: Final = re.compile(r"no PriorityClass with name (\S+) was found")
-#: What the scheduler says of nodes that do not fit, and what it means.
+#: Scheduler messages about unsuitable nodes, and their explanations.
 UNFIT: Final = (
     (
         "didn't match Pod's node affinity/selector",
-        "no node has the labels that the workload asks for (node pool or node type)",
+        "no node has the labels that the workload requires (node pool or node type)",
     ),
-    ("untolerated taint", "the nodes that would fit are tainted, and the workload tolerates none of it"),
-    ("didn't have free ports", "the port is taken on every node"),
-    ("unbound immediate PersistentVolumeClaims", "its volume claim is not bound: no volume fits it"),
-    ("volume node affinity conflict", "its volume lies on another node"),
-    ("didn't match pod anti-affinity rules", "each node has a replica already, and the workload wants one per node"),
+    ("untolerated taint", "the matching nodes have taints that the workload does not tolerate"),
+    ("didn't have free ports", "the port is in use on every node"),
+    ("unbound immediate PersistentVolumeClaims", "its volume claim is not bound: no matching volume"),
+    ("volume node affinity conflict", "its volume is on another node"),
+    ("didn't match pod anti-affinity rules", "each node already has a replica, and the workload allows one per node"),
     ("unschedulable", "the nodes are cordoned"),
 )
-#: What a condition says: for True, while it is unknown, and for False.
+#: The start of the reason of a workload without replicas.
+SCALED_TO_ZERO: Final = "scaled to zero"
+#: Explanations of a condition with status True, Unknown and False.
 CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
-    "Ready": ("it serves", "it does not serve yet", "it does not serve"),
+    "Ready": ("the workload serves requests", "the workload does not serve yet", "the workload does not serve"),
     "ConfigurationsReady": (
         "the newest revision is ready",
         "the newest revision is not ready yet",
         "the newest revision failed",
     ),
-    "RoutesReady": ("requests reach it", "requests do not reach it yet", "requests cannot reach it"),
+    "RoutesReady": (
+        "requests reach the workload",
+        "requests do not reach the workload yet",
+        "requests cannot reach the workload",
+    ),
     "PredictorReady": ("the predictor is ready", "the predictor is not ready yet", "the predictor is not ready"),
-    "IngressReady": ("requests reach it", "requests do not reach it yet", "requests cannot reach it"),
-    "Stopped": ("it is suspended", "", ""),
+    "IngressReady": (
+        "requests reach the workload",
+        "requests do not reach the workload yet",
+        "requests cannot reach the workload",
+    ),
+    "Stopped": ("the workload is suspended", "", ""),
 }
 
 
@@ -88,13 +98,13 @@ def _rounded(value: float) -> int:
     return round(value)
 
 
-#: Shown to a program without fractions.
+#: Serialized as a whole number.
 Seconds: TypeAlias = Annotated[float, Written(_rounded)]
 
 
 @body()
 class Condition:
-    """One condition in words. ``holds`` is None while it is not known."""
+    """One condition with its explanation. ``holds`` is None while it is unknown."""
 
     name: str
     holds: bool | None
@@ -104,7 +114,7 @@ class Condition:
 
 @body()
 class Replicas:
-    """How many replicas there are, are wanted, and may be; ``maximum`` 0 is no bound."""
+    """Number of ready and wanted replicas, and their bounds; ``maximum`` 0 means unlimited."""
 
     ready: int
     wanted: int
@@ -112,27 +122,27 @@ class Replicas:
     maximum: int
 
     def __str__(self) -> str:
-        """Return them as one word: ``1/2 (0..4)``."""
+        """Return the compact form: ``1/2 (0..4)``."""
         bounds = f"{self.minimum}..{self.maximum or ''}" if self.minimum != self.maximum else f"{self.minimum}"
         return f"{self.ready}/{self.wanted} ({bounds})"
 
 
 @body()
 class Metric:
-    """What moves the replicas: its name, the target per replica, and the value now where the cluster tells it."""
+    """The scaling metric: its name, the target per replica, and its current value if the cluster reports it."""
 
     name: str
     target: str
     now: str = ""
 
     def __str__(self) -> str:
-        """Return it as one word: ``concurrency -/10``."""
+        """Return the compact form: ``concurrency -/10``."""
         return f"{self.name} {self.now or '-'}/{self.target}"
 
 
 @body()
 class RevisionRow:
-    """One revision: its share of the traffic in percent, its replicas, and what it says of itself."""
+    """One revision: its share of the traffic in percent, its replicas, and its state."""
 
     name: str
     traffic_percent: int
@@ -144,7 +154,7 @@ class RevisionRow:
 
 @body()
 class PodRow:
-    """One pod: where it is, and what it says of itself."""
+    """One pod: its node and its state."""
 
     name: str
     node: str
@@ -156,7 +166,7 @@ class PodRow:
 
 @body()
 class Status:
-    """One workload's state."""
+    """The status of one workload."""
 
     name: str
     namespace: str
@@ -166,7 +176,7 @@ class Status:
     why: str
     replicas: Replicas
     gpus: str
-    #: What the pods ask for.
+    #: Sum of the pods' requests.
     cpu_cores: float
     memory_bytes: float
     metric: Metric | None
@@ -175,24 +185,24 @@ class Status:
     conditions: tuple[Condition, ...]
     revisions: tuple[RevisionRow, ...]
     pods: tuple[PodRow, ...]
-    #: What is set by hand on the live object and is not in its spec.
+    #: Manual overrides on the live object that are not in its spec.
     by_hand: tuple[str, ...] = ()
 
 
-def with_loads(found: Sequence[Status], source: Source, when: float) -> list[Status]:
-    """Return statuses with the value now of what moves each, where the cluster itself does not tell it.
+def with_loads(statuses: Sequence[Status], source: Source, when: float) -> list[Status]:
+    """Return statuses with the current value of each scaling metric, where the cluster does not report it.
 
-    One question for all of them. Raises SourceError where the source cannot answer.
+    Sends one query for all of them. Raises SourceError if the source cannot answer.
     """
-    asked = [Ref(item.namespace, item.name) for item in found if item.metric is not None and not item.metric.now]
-    loads = source.loads(asked, when) if asked else {}
-    return [_with_load(item, loads.get(Ref(item.namespace, item.name))) for item in found]
+    refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and not state.metric.now]
+    loads = source.loads(refs, when) if refs else {}
+    return [_with_load(state, loads.get(Ref(state.namespace, state.name))) for state in statuses]
 
 
-def _with_load(item: Status, load: float | None) -> Status:
-    if load is None or item.metric is None or item.metric.now:
-        return item
-    return replace(item, metric=replace(item.metric, now=number(round(load, 2))))
+def _with_load(state: Status, load: float | None) -> Status:
+    if load is None or state.metric is None or state.metric.now:
+        return state
+    return replace(state, metric=replace(state.metric, now=number(round(load, 2))))
 
 
 def status(live: Live) -> Status:
@@ -226,24 +236,24 @@ def status(live: Live) -> Status:
 
 
 def phase_of(live: Live, replicas: Replicas) -> tuple[Phase, str]:
-    """Return the phase and why, in words; the first rule that fits."""
+    """Return the phase and its reason, by the first rule that matches."""
     metadata = live.top["metadata"]
-    left = [pod for pod in live.pods if at(pod, "status", "phase") not in {"Succeeded", "Failed"}]
+    active = [pod for pod in live.pods if at(pod, "status", "phase") not in {"Succeeded", "Failed"}]
     if "deletionTimestamp" in metadata:
-        return "Deleting", f"it is being removed{_left(left)}"
+        return "Deleting", f"the workload is being deleted{_left(active)}"
     if at(metadata, "annotations", keys.STOP) == "true":
-        if left:
-            return "Stopping", f"it is being suspended{_left(left)}"
-        return "Stopped", "it is suspended; ebbtide resume brings it back"
+        if active:
+            return "Stopping", f"the workload is being suspended{_left(active)}"
+        return "Stopped", "suspended; start it with ebbtide resume"
     if of_pod.condition(live.top, "Stopped").get("status") == "True":
-        return "Resuming", "it is to come back, and KServe has not looked at that yet"
+        return "Resuming", "resume requested; KServe has not processed it yet"
     if live.service is None and live.top["kind"] == "InferenceService" and not _in_knative_mode(live):
         return _phase_of_standard(live, replicas)
     return _phase_of_knative(live, replicas)
 
 
 def _left(pods: list[Object]) -> str:
-    return f"; {counted(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still ending" if pods else ""
+    return f"; {counted(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still terminating" if pods else ""
 
 
 def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
@@ -252,38 +262,38 @@ def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
     newest = at(service, "status", "latestCreatedRevisionName", default="")
     ready = of_pod.condition(top, "Ready")
     if service is None or not ready or _stale(service):
-        told = _message(ready)
-        if ready.get("status") == "False" and told:
-            # KServe could not make the ksvc at all.
-            return ("Degraded" if serving else "Failed"), told
-        return ("Updating" if serving else "Creating"), "Knative has not looked at the change yet"
+        message = _message(ready)
+        if ready.get("status") == "False" and message:
+            # KServe could not create the Knative Service.
+            return ("Degraded" if serving else "Failed"), message
+        return ("Updating" if serving else "Creating"), "Knative has not processed the change yet"
     if ready.get("status") == "True":
         return _phase_of_ready(live, replicas)
     if serving == newest and serving and live.revisions:
-        # The revision is fine; what is not is the way to it.
+        # The revision is ready, but the route to it is not.
         route = of_pod.condition(top, "RoutesReady") or of_pod.condition(top, "IngressReady") or ready
-        told = _message(route) or _message(ready)
-        # KServe's conditions are a few seconds behind, and say nothing until they have caught up.
-        if ready.get("status") == "False" and told:
-            return "Degraded", f"the revision is ready, but requests cannot reach it: {told}"
-        return "Initializing", f"the route is being set up{f': {told}' if told else ''}"
+        message = _message(route) or _message(ready)
+        # KServe's conditions lag a few seconds behind and have no message until then.
+        if ready.get("status") == "False" and message:
+            return "Degraded", f"the revision is ready, but requests cannot reach it: {message}"
+        return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
     trouble = _trouble(live, newest)
     if ready.get("status") == "False":
-        waits = _recovers(live, newest)
-        if waits and serving:
-            return "Updating", f"revision {newest}: {trouble or waits}; {serving} serves until it is ready"
-        if waits:
-            lost = trouble or not _pods_of(live, newest)
-            return ("Pending" if lost else "Initializing"), trouble or waits
-        failed = trouble or _failure(live, newest) or _message(ready)
-        if failed and serving:
-            return "Degraded", f"revision {newest} failed: {failed}; {serving} still serves"
-        # Nothing has been said of what was begun a moment ago; what fails has a reason.
-        if failed:
-            return "Failed", failed
+        recovery = _recovers(live, newest)
+        if recovery and serving:
+            return "Updating", f"revision {newest}: {trouble or recovery}; {serving} serves until it is ready"
+        if recovery:
+            blocked = trouble or not _pods_of(live, newest)
+            return ("Pending" if blocked else "Initializing"), trouble or recovery
+        failure = trouble or _failure(live, newest) or _message(ready)
+        if failure and serving:
+            return "Degraded", f"revision {newest} failed: {failure}; {serving} still serves"
+        # A failure has a reason; without one the revision has only just been created.
+        if failure:
+            return "Failed", failure
     if serving:
-        coming = trouble or _coming(live, newest)
-        return "Updating", f"revision {newest}: {coming}; {serving} serves until it is ready"
+        progress = trouble or _coming(live, newest)
+        return "Updating", f"revision {newest}: {progress}; {serving} serves until it is ready"
     return _first_start(live, newest, trouble)
 
 
@@ -294,40 +304,40 @@ def _first_start(live: Live, newest: str, trouble: str) -> tuple[Phase, str]:
     if pods:
         return "Initializing", trouble or _coming(live, newest)
     if newest:
-        return "Creating", "the revision is there, its pods are not yet"
-    return "Creating", _message(of_pod.condition(live.top, "Ready")) or "Knative makes the first revision"
+        return "Creating", "the revision exists, but has no pods yet"
+    return "Creating", _message(of_pod.condition(live.top, "Ready")) or "Knative is creating the first revision"
 
 
 def _phase_of_ready(live: Live, replicas: Replicas) -> tuple[Phase, str]:
-    """Return the phase of a workload that its conditions call ready; they do not look at each pod."""
+    """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
     pinned = _pinned(live)
     trouble = next(filter(None, (_trouble(live, name) for name in _current(live))), "")
     if replicas.wanted == 0 and replicas.ready == 0:
-        return "Running", _joined("it rests at zero; the next request wakes it", pinned)
+        return "Running", _joined(f"{SCALED_TO_ZERO}; the next request starts a replica", pinned)
     if replicas.ready == 0:
         if trouble:
-            waits = any(_unscheduled(pod) for pod in live.pods)
-            return ("Pending" if waits else "Degraded"), trouble
+            unscheduled = any(_unscheduled(pod) for pod in live.pods)
+            return ("Pending" if unscheduled else "Degraded"), trouble
         return "Resuming", _coming(live, _current(live)[0] if _current(live) else "")
     if replicas.ready < replicas.wanted:
-        short = f"{replicas.ready} of {replicas.wanted} replicas are ready"
+        short = f"{replicas.ready} of {replicas.wanted} replicas ready"
         if trouble and replicas.ready < max(replicas.minimum, 1):
             return "Degraded", f"{short}: {trouble}"
         if trouble:
-            waits = any(_unscheduled(pod) for pod in live.pods)
-            return ("Running" if waits else "Degraded"), f"{short}: {trouble}"
-        return "Running", _joined(f"{short}; the others are starting", pinned)
+            unscheduled = any(_unscheduled(pod) for pod in live.pods)
+            return ("Running" if unscheduled else "Degraded"), f"{short}: {trouble}"
+        return "Running", _joined(f"{short}; the rest are starting", pinned)
     return "Running", _joined("", pinned)
 
 
 def _phase_of_standard(live: Live, replicas: Replicas) -> tuple[Phase, str]:
-    """Return the phase of a Deployment of KServe's: its conditions, and its pods."""
+    """Return the phase of an InferenceService in Standard mode, from its Deployment's conditions and its pods."""
     ready = of_pod.condition(live.top, "Ready")
     if not live.deployments:
-        failed = _message(ready)
-        if ready.get("status") == "False" and failed:
-            return "Failed", failed
-        return "Creating", "KServe makes its deployment"
+        message = _message(ready)
+        if ready.get("status") == "False" and message:
+            return "Failed", message
+        return "Creating", "KServe is creating the Deployment"
     deployment = live.deployments[0]
     trouble = _trouble(live, "")
     failure = of_pod.condition(deployment, "ReplicaFailure")
@@ -356,42 +366,42 @@ def _in_knative_mode(live: Live) -> bool:
     return mode in {"Knative", "Serverless"} and not live.deployments
 
 
-def _stale(item: Object) -> bool:
-    """Whether the controller has not seen a Knative Service's newest edit.
+def _stale(obj: Object) -> bool:
+    """Return whether the controller has not processed the newest generation of a Knative Service.
 
-    An InferenceService's observedGeneration tells nothing: in Knative mode KServe copies that of the Knative Service
+    The observedGeneration of an InferenceService is of no use: in Knative mode KServe copies that of the Knative Service
     (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateStatus).
     """
-    seen = at(item, "status", "observedGeneration")
-    return seen is not None and seen != at(item, "metadata", "generation", default=seen)
+    observed = at(obj, "status", "observedGeneration")
+    return observed is not None and observed != at(obj, "metadata", "generation", default=observed)
 
 
 def _message(condition: Object) -> str:
-    """Return a condition's message in our words where they are known, else its own."""
+    """Return a condition's message, reworded if Ebbtide knows it."""
     text = str(condition.get("message") or "").strip()
     return refusal(text) if text else ""
 
 
 def _failure(live: Live, revision: str) -> str:
-    """Return why a revision failed, from its own conditions and its deployment's."""
-    found = _of_name(live.revisions, revision)
-    ready = of_pod.condition(found, "Ready") if found is not None else {}
+    """Return why a revision failed, from its Ready condition and its pods."""
+    failed = _of_name(live.revisions, revision)
+    ready = of_pod.condition(failed, "Ready") if failed is not None else {}
     if ready.get("reason") == "ProgressDeadlineExceeded":
         waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
-        last = of_pod.starting(waiting[0]) if waiting else "no replica became ready"
-        limit = at(found, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="its time")
-        return f"it was not ready within {limit}; {last}"
+        progress = of_pod.starting(waiting[0]) if waiting else "no replica became ready"
+        limit = at(failed, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="the progress deadline")
+        return f"not ready within {limit}; {progress}"
     return _message(ready)
 
 
 def _recovers(live: Live, revision: str) -> str:
-    """Return what a revision waits for that Knative calls failed, or nothing.
+    """Return what a revision waits for although Knative marks it as failed; empty if it really failed.
 
-    Knative marks one failed as soon as a pod finds no room or a quota refuses one; both go on being tried, and the
-    revision becomes ready with them. A pod may have found its place already, and the mark be old.
+    Knative marks a revision as failed as soon as a pod is unschedulable or a quota rejects a pod. Both are retried, and
+    the revision becomes ready once they succeed. The mark may also be outdated: the pod may have been scheduled since.
     """
-    found = _of_name(live.revisions, revision)
-    ready = of_pod.condition(found, "Ready") if found is not None else {}
+    marked = _of_name(live.revisions, revision)
+    ready = of_pod.condition(marked, "Ready") if marked is not None else {}
     message = str(ready.get("message", ""))
     if ready.get("reason") == "Unschedulable":
         return _coming(live, revision)
@@ -401,13 +411,13 @@ def _recovers(live: Live, revision: str) -> str:
 
 
 def _trouble(live: Live, revision: str) -> str:
-    """Return what keeps a revision's pods, in words; nothing where only time does."""
+    """Return what prevents a revision's pods from becoming ready; empty if they only need time."""
     for pod in _pods_of(live, revision):
         if of_pod.is_ready(pod):
             continue
-        found = of_pod.trouble(pod)
-        if found is not None:
-            return unschedulable(found.words, pod, live) if found.kind == "unschedulable" else found.words
+        trouble = of_pod.trouble(pod)
+        if trouble is not None:
+            return unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
             continue
@@ -415,7 +425,7 @@ def _trouble(live: Live, revision: str) -> str:
         if failure.get("status") == "True":
             return refusal(_message(failure))
     for event in reversed(live.events):
-        # A Deployment that cannot make pods says so late; its ReplicaSet's events say it at once.
+        # A Deployment reports late that it cannot create pods; the events of its ReplicaSet report it immediately.
         about = at(event, "involvedObject", "name", default="")
         if event.get("reason") == "FailedCreate" and about.startswith(revision) and not _pods_of(live, revision):
             return refusal(str(event.get("message", "")))
@@ -423,12 +433,14 @@ def _trouble(live: Live, revision: str) -> str:
 
 
 def _coming(live: Live, revision: str) -> str:
-    """Say how far a revision is on its way."""
+    """Describe the progress of a revision that is not ready."""
     waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
     if waiting:
         return of_pod.starting(waiting[0])
     return (
-        "its replicas are ready, Knative has yet to notice" if _pods_of(live, revision) else "its pods are being made"
+        "its replicas are ready, but Knative has not noticed yet"
+        if _pods_of(live, revision)
+        else "its pods are being created"
     )
 
 
@@ -444,7 +456,7 @@ def _unscheduled(pod: Object) -> bool:
 
 
 def _current(live: Live) -> list[str]:
-    """Return the revisions that get requests, and the newest, that one first; in Standard mode one without a name."""
+    """Return the newest revision and those that receive requests; in Standard mode one with an empty name."""
     if live.service is None:
         return [""]
     newest = at(live.service, "status", "latestCreatedRevisionName", default="")
@@ -453,11 +465,11 @@ def _current(live: Live) -> list[str]:
 
 
 def _shares(live: Live) -> dict[str, int]:
-    found: dict[str, int] = {}
+    shares: dict[str, int] = {}
     for row in at(live.service, "status", "traffic", default=[]):
         name = row.get("revisionName", "")
-        found[name] = found.get(name, 0) + (row.get("percent") or 0)
-    return {name: percent for name, percent in found.items() if percent}
+        shares[name] = shares.get(name, 0) + (row.get("percent") or 0)
+    return {name: percent for name, percent in shares.items() if percent}
 
 
 def _pinned(live: Live) -> str:
@@ -473,34 +485,34 @@ def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-# Words.
+# Explanations.
 
 
 def unschedulable(message: str, pod: Object, live: Live) -> str:
-    """Say why no node takes a pod: which resource, who holds it, and whether they would give way."""
+    """Explain why a pod cannot be scheduled: the missing resource, its holders, and whether they can be preempted."""
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     for resource in missing:
         if gpu.is_gpu(resource):
             return _gpu_words(resource, message, pod, (live.supplies or {}).get(resource))
     if missing:
-        wanted = of_pod.asked(pod)
-        told = ", ".join(f"{_amount(name, wanted.get(name, 0.0))}" for name in dict.fromkeys(missing))
-        return f"waiting for a node with {told} free"
-    for part, words in UNFIT:
+        requests = of_pod.asked(pod)
+        amounts = ", ".join(f"{_amount(name, requests.get(name, 0.0))}" for name in dict.fromkeys(missing))
+        return f"waiting for a node with {amounts} free"
+    for part, explanation in UNFIT:
         if part in message:
-            return f"waiting for a node: {words}"
+            return f"waiting for a node: {explanation}"
     return f"waiting for a node: {message.partition(' preemption:')[0]}"
 
 
 def _gpu_words(resource: str, message: str, pod: Object, supply: Supply | None) -> str:
-    asked = of_pod.asked(pod).get(resource, 1.0)
-    thing = _thing(resource, asked)
+    requested = of_pod.asked(pod).get(resource, 1.0)
+    thing = _thing(resource, requested)
     if supply is None:
-        return f"waiting for {thing}: no node has it free"
+        return f"waiting for {thing}: no node has enough free"
     if not supply.total:
-        return f"waiting for {thing}: no node has any {resource}"
-    if asked > supply.total:
-        return f"waiting for {thing}: the cluster has {supply.total:g}"
+        return f"waiting for {thing}: no node provides {resource}"
+    if requested > supply.total:
+        return f"waiting for {thing}: the cluster has only {supply.total:g}"
     users = ", ".join(dict.fromkeys(holder.name for holder in supply.holders))
     used = (
         f"{supply.used:g} of {supply.total:g} used by {users}"
@@ -513,21 +525,21 @@ def _gpu_words(resource: str, message: str, pod: Object, supply: Supply | None) 
     if not users:
         return f"waiting for {thing}: {used}"
     if "terminating pod on the nominated node" in message:
-        return f"waiting for {thing}: the pods that give way to it are still ending"
+        return f"waiting for {thing}: the preempted pods are still terminating"
     if at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
-        whose = f"priority {name}" if name else "without a priority it"
-        return f"waiting for {thing}: {used}; {whose} cannot preempt them"
-    return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must give way first"
+        preemptor = f"priority {name}" if name else "a pod without a priority"
+        return f"waiting for {thing}: {used}; {preemptor} cannot preempt them"
+    return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must be preempted first"
 
 
 def _thing(resource: str, amount: float) -> str:
-    one = amount == 1
+    single = amount == 1
     if resource == keys.GPU_SHARED:
-        return "a GPU share" if one else f"{amount:g} GPU shares"
+        return "a GPU share" if single else f"{amount:g} GPU shares"
     if resource.startswith(keys.MIG_PREFIX):
         profile = resource.removeprefix(keys.MIG_PREFIX)
-        return f"a MIG slice {profile}" if one else f"{amount:g} MIG slices {profile}"
-    return "a GPU" if one else f"{amount:g} GPUs"
+        return f"a MIG slice {profile}" if single else f"{amount:g} MIG slices {profile}"
+    return "a GPU" if single else f"{amount:g} GPUs"
 
 
 def _amount(resource: str, amount: float) -> str:
@@ -539,23 +551,25 @@ def _amount(resource: str, amount: float) -> str:
 
 
 def refusal(message: str) -> str:
-    """Say a refusal in our words where they are known: a quota, a missing class, the policy for pods."""
+    """Return a rejection message, reworded if Ebbtide knows it: a quota, a missing class, pod security, an image."""
     if "Initial scale was never achieved" in message:
-        return "no replica became ready in its time"
+        return "no replica became ready before the progress deadline"
     match = EXCEEDED.search(message)
     if match is not None:
         return (
-            f"the quota {match['quota']} is used up: it asks for {match['asked']}, in use are {match['used']}, "
-            f"the limit is {match['hard']}"
+            f"quota {match['quota']} exceeded: requested {match['asked']}, used {match['used']}, limit {match['hard']}"
         )
     match = CLASS_MISSING.search(message)
     if match is not None:
-        return f"the priority class {match[1].rstrip(',:')} is not there; create it, or let the profile own the classes"
+        return (
+            f"priority class {match[1].rstrip(',:')} not found; create it, or set scheduling.classesOwner: ebbtide in the "
+            "profile"
+        )
     match = IMAGE.search(message)
     if match is not None:
-        return f"the image {match['image']} cannot be looked up: {of_pod.cause(match['cause'])}"
+        return f"cannot resolve image {match['image']}: {of_pod.cause(match['cause'])}"
     if "violates PodSecurity" in message:
-        return f"the namespace's pod security refuses the pod: {message.partition('violates PodSecurity')[2].strip()}"
+        return f"rejected by the namespace's pod security: {message.partition('violates PodSecurity')[2].strip()}"
     return message.partition("failed with message: ")[2].rstrip(". ") or message.rstrip(". ")
 
 
@@ -563,7 +577,7 @@ def refusal(message: str) -> str:
 
 
 def replicas_of(live: Live) -> Replicas:
-    """Return the replicas of the revisions that serve or come up."""
+    """Return the replicas of the revisions that serve or start."""
     current = _current(live)
     ready = sum(of_pod.is_ready(pod) for name in current for pod in _pods_of(live, name))
     if live.service is None:
@@ -573,11 +587,11 @@ def replicas_of(live: Live) -> Replicas:
         for hpa in live.hpas:
             low, high = at(hpa, "spec", "minReplicas", default=low), at(hpa, "spec", "maxReplicas", default=high)
         return Replicas(ready, at(deployment, "spec", "replicas", default=0), low, high)
-    wanted = sum(_wanted(live, name) for name in current)
-    # What binds is what stands on the revision that serves, whoever set it.
+    desired = sum(_wanted(live, name) for name in current)
+    # The bounds on the serving revision are in effect, whichever field manager set them.
     serving = at(live.service, "status", "latestReadyRevisionName") or (current[0] if current else "")
     low, high = _bounds(live, serving)
-    return Replicas(ready, wanted, low, high)
+    return Replicas(ready, desired, low, high)
 
 
 def _wanted(live: Live, revision: str) -> int:
@@ -585,13 +599,16 @@ def _wanted(live: Live, revision: str) -> int:
     desired = at(scaler, "status", "desiredScale")
     if isinstance(desired, int) and desired >= 0:
         return desired
-    deployment = next((item for item in live.deployments if item["metadata"]["name"].startswith(f"{revision}-")), None)
+    deployment = next(
+        (deployment for deployment in live.deployments if deployment["metadata"]["name"].startswith(f"{revision}-")),
+        None,
+    )
     return int(at(deployment, "spec", "replicas", default=0))
 
 
 def _bounds(live: Live, revision: str) -> tuple[int, int]:
-    found = _of_name(live.revisions, revision)
-    annotations = at(found, "metadata", "annotations") or at(
+    serving = _of_name(live.revisions, revision)
+    annotations = at(serving, "metadata", "annotations") or at(
         live.service, "spec", "template", "metadata", "annotations", default={}
     )
     return _whole(annotations.get(keys.MIN_SCALE)), _whole(annotations.get(keys.MAX_SCALE))
@@ -601,12 +618,12 @@ def _whole(text: Any) -> int:
     return int(text) if str(text).isdigit() else 0
 
 
-def _of_name(items: tuple[Object, ...], name: str) -> Object | None:
-    return next((item for item in items if item["metadata"]["name"] == name), None)
+def _of_name(objects: tuple[Object, ...], name: str) -> Object | None:
+    return next((obj for obj in objects if obj["metadata"]["name"] == name), None)
 
 
 def gpus_of(live: Live) -> str:
-    """Return the GPUs that the pods hold or wait for: ``2``, ``3 shares``, ``1 of 1g.10gb``; empty where none."""
+    """Return the GPUs that the pods hold or wait for: ``2``, ``3 shares``, ``1 of 1g.10gb``; empty if none."""
     total: dict[str, float] = {}
     for pod in live.pods:
         if not of_pod.is_over(pod):
@@ -630,7 +647,7 @@ def _gpu_amount(resource: str, amount: float) -> str:
 
 
 def metric_of(live: Live) -> Metric | None:
-    """Return what moves the replicas: the newest revision's annotations, or the HPA's own."""
+    """Return the scaling metric, from the HPA or from the newest revision's annotations."""
     for hpa in live.hpas:
         spec = at(hpa, "spec", "metrics", 0, default={})
         name, target = hpa_metric(spec)
@@ -638,8 +655,8 @@ def metric_of(live: Live) -> Metric | None:
             now = next((hpa_value(row) for row in at(hpa, "status", "currentMetrics", default=[])), "")
             return Metric(name, target, now)
     current = _current(live)
-    found = _of_name(live.revisions, current[0]) if current else None
-    annotations = at(found, "metadata", "annotations", default={})
+    newest = _of_name(live.revisions, current[0]) if current else None
+    annotations = at(newest, "metadata", "annotations", default={})
     if keys.METRIC not in annotations or keys.TARGET not in annotations:
         return None
     return Metric(annotations[keys.METRIC], annotations[keys.TARGET])
@@ -664,7 +681,7 @@ def hpa_value(row: Object) -> str:
 
 
 def amount(text: str | float) -> str:
-    """Return a quantity as people write a number: ``728645m`` is 728.645; what is none stays as it is."""
+    """Return a quantity as a plain number: 728.645 for ``728645m``; an invalid quantity is returned unchanged."""
     billionths = nano(text)
     return str(text) if billionths is None else number(billionths / NANO)
 
@@ -679,11 +696,11 @@ def _age(live: Live, metadata: Object) -> float:
 def _conditions(live: Live) -> Iterator[Condition]:
     for row in at(live.top, "status", "conditions", default=[]):
         kind = row.get("type", "")
-        words = CONDITIONS.get(kind)
-        if words is None:
+        texts = CONDITIONS.get(kind)
+        if texts is None:
             continue
         holds = {"True": True, "False": False}.get(row.get("status", ""))
-        text = words[(True, None, False).index(holds)]
+        text = texts[(True, None, False).index(holds)]
         if not text:
             continue
         message = _message(row)
@@ -693,32 +710,32 @@ def _conditions(live: Live) -> Iterator[Condition]:
 
 def _revision_rows(live: Live) -> Iterator[RevisionRow]:
     shares = _shares(live)
-    for item in reversed(live.revisions):
-        name = item["metadata"]["name"]
-        ready = of_pod.condition(item, "Ready")
+    for revision in reversed(live.revisions):
+        name = revision["metadata"]["name"]
+        ready = of_pod.condition(revision, "Ready")
         words = "ready" if name in shares else "ready, no traffic"
         if ready.get("status") == "False":
-            # What a pod waits for is said better by the pod than by what the scheduler writes.
-            waits = ready.get("reason") == "Unschedulable" and _trouble(live, name)
-            words = waits or _failure(live, name) or "failed"
+            # The pod gives a better reason than the scheduler's message in the condition.
+            trouble = ready.get("reason") == "Unschedulable" and _trouble(live, name)
+            words = trouble or _failure(live, name) or "failed"
         elif ready.get("status") != "True":
             words = _trouble(live, name) or _coming(live, name)
-        alive = [pod for pod in _pods_of(live, name) if of_pod.is_ready(pod)]
+        ready_pods = [pod for pod in _pods_of(live, name) if of_pod.is_ready(pod)]
         yield RevisionRow(
-            name, shares.get(name, 0), len(alive), _wanted(live, name), words, _age(live, item["metadata"])
+            name, shares.get(name, 0), len(ready_pods), _wanted(live, name), words, _age(live, revision["metadata"])
         )
 
 
 def _pod_rows(live: Live) -> Iterator[PodRow]:
     for pod in live.pods:
-        found = of_pod.trouble(pod)
+        trouble = of_pod.trouble(pod)
         ready = of_pod.is_ready(pod)
         if "deletionTimestamp" in pod["metadata"]:
-            words = "ending"
+            words = "terminating"
         elif ready:
             words = "ready"
-        elif found is not None:
-            words = unschedulable(found.words, pod, live) if found.kind == "unschedulable" else found.words
+        elif trouble is not None:
+            words = unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
         else:
             words = of_pod.starting(pod)
         restarts = sum(row.get("restartCount", 0) for row in at(pod, "status", "containerStatuses", default=[]))
@@ -739,7 +756,7 @@ def _by_hand(live: Live) -> Iterator[str]:
     try:
         record = json.loads(text)
     except ValueError:
-        yield f"{keys.SCALE} holds no JSON: {text[:80]}"
+        yield f"invalid annotation {keys.SCALE}: must be JSON, got {text[:80]}"
         return
     base = at(record, "base", default={})
     for field in ("minReplicas", "maxReplicas", "metricThreshold"):

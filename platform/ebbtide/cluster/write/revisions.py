@@ -1,10 +1,10 @@
-"""What is done to a running workload without an apply: a scale on its revisions, all traffic to an older one.
+"""Changes to a running workload without an apply: scale its revisions, send all traffic to an older one, suspend, resume.
 
-Both are set by another field manager than ``apply``'s, and both are known to it: a scale is noted in ``ebbtide.dev/scale``
-and folded into the next rollout, a pinned revision is let go by the next apply. Upstream: knative.dev/serving
+Scale and rollback use another field manager than ``apply``, which takes both into account: a scale is recorded in
+``ebbtide.dev/scale`` and folded into the next rollout, a pinned revision is unpinned by the next apply. Upstream: knative.dev/serving
 pkg/reconciler/revision/reconcile_resources.go (scaling annotations of a revision reach its PodAutoscaler and no pod),
 pkg/apis/serving/v1/route_types.go (traffic), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative
-(canaryTrafficPercent 0 is all traffic to the revision that was rolled out before).
+(canaryTrafficPercent 0 sends all traffic to the previously rolled out revision).
 """
 
 from __future__ import annotations
@@ -27,55 +27,55 @@ if TYPE_CHECKING:
 
 
 def serving(live: Live) -> list[str]:
-    """Return the revisions that get requests."""
+    """Return the revisions that receive traffic."""
     rows = at(live.service, "status", "traffic", default=[])
     return [name for name in dict.fromkeys(row.get("revisionName", "") for row in rows if row.get("percent")) if name]
 
 
 def no_rollback(live: Live, to: str | None) -> str:
-    """Return why a workload cannot go back, or nothing."""
+    """Return why a workload cannot be rolled back; empty if it can."""
     if live.service is None:
         return (
-            f"{live.name} runs in KServe's Standard mode, which keeps no revisions: apply the older spec"
+            f"{live.name} runs in KServe's Standard mode, which has no revisions; apply the older spec instead"
             if live.top["kind"] == "InferenceService"
             else f"{live.name} has no revision yet"
         )
-    known = [item["metadata"]["name"] for item in live.revisions]
+    known = [revision["metadata"]["name"] for revision in live.revisions]
     if to is not None and to not in known:
-        return f"{live.name} has no revision {to}; it has {', '.join(known) or 'none'}"
+        return f"revision {to} of {live.name} not found; its revisions are {', '.join(known) or 'none'}"
     target = rollback_target(live, to)
     if not target:
-        return f"{live.name} has no ready revision before {', '.join(serving(live)) or 'its newest'}"
+        return f"{live.name} has no ready revision before {', '.join(serving(live)) or 'the newest one'}"
     if to is not None and not _ready(live, to):
-        return f"revision {to} is not ready, so it could not serve"
+        return f"revision {to} is not ready and cannot serve"
     if live.top["kind"] == "InferenceService":
-        before = at(live.top, "status", "components", "predictor", "previousRolledoutRevision")
-        if target != before:
-            return f"KServe can only go back to the revision rolled out before, {before or 'of which there is none'}"
+        previous = at(live.top, "status", "components", "predictor", "previousRolledoutRevision")
+        if target != previous:
+            return f"KServe can only roll back to the previously rolled out revision ({previous or 'there is none'})"
     return ""
 
 
 def rollback_target(live: Live, to: str | None) -> str:
-    """Return the revision to go back to: the one named, or the newest ready one before the oldest that serves."""
+    """Return the revision to roll back to: ``to``, or the newest ready one before the oldest serving one; empty if none."""
     if to is not None:
         return to
-    names = [item["metadata"]["name"] for item in live.revisions]
-    now = [names.index(name) for name in serving(live) if name in names]
-    before = live.revisions[: min(now)] if now else ()
-    return next((item["metadata"]["name"] for item in reversed(before) if _is_ready(item)), "")
+    names = [revision["metadata"]["name"] for revision in live.revisions]
+    positions = [names.index(name) for name in serving(live) if name in names]
+    older = live.revisions[: min(positions)] if positions else ()
+    return next((revision["metadata"]["name"] for revision in reversed(older) if _is_ready(revision)), "")
 
 
 def _ready(live: Live, name: str) -> bool:
-    return any(_is_ready(item) for item in live.revisions if item["metadata"]["name"] == name)
+    return any(_is_ready(revision) for revision in live.revisions if revision["metadata"]["name"] == name)
 
 
 def _is_ready(revision: Object) -> bool:
-    # A revision that was scaled to zero for want of traffic is ready to serve again.
+    # A revision without traffic that was scaled to zero also has the condition Ready.
     return of_pod.condition(revision, "Ready").get("status") == "True"
 
 
 def pin(cluster: Cluster, live: Live, revision: str) -> None:
-    """Send all requests to a revision."""
+    """Send all traffic to a revision."""
     if live.top["kind"] == "InferenceService":
         cluster.patch(KSERVE, live.name, live.namespace, {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
         return
@@ -87,37 +87,38 @@ def pin(cluster: Cluster, live: Live, revision: str) -> None:
 
 
 def scaled(live: Live) -> list[str]:
-    """Return the revisions that a scale is set on: those that get requests, and the newest."""
+    """Return the revisions that a scale changes: those that receive traffic, and the newest."""
     newest = at(live.service, "status", "latestCreatedRevisionName", default="")
     return [name for name in dict.fromkeys([*serving(live), newest]) if name]
 
 
-def no_scale(live: Live, given: dict[str, float]) -> str:
-    """Return why a scale cannot be set, or nothing."""
+def no_scale(live: Live, values: dict[str, float]) -> str:
+    """Return why a scale cannot be set; empty if it can."""
     if live.service is None or not scaled(live):
         if live.top["kind"] == "InferenceService":
             return (
-                f"{live.name} has no revision: in KServe's Standard mode change minReplicas and maxReplicas in the spec "
-                "and apply it, which makes no new pod"
+                f"{live.name} has no revisions, because it runs in KServe's Standard mode; change minReplicas and "
+                "maxReplicas in the spec and apply it, which does not restart pods"
             )
         return f"{live.name} has no revision yet"
     annotations = at(live.revisions[-1], "metadata", "annotations", default={}) if live.revisions else {}
-    low = given.get("minReplicas", _whole(annotations.get(keys.MIN_SCALE), 0))
-    high = given.get("maxReplicas", _whole(annotations.get(keys.MAX_SCALE), 0))
+    low = values.get("minReplicas", _whole(annotations.get(keys.MIN_SCALE), 0))
+    high = values.get("maxReplicas", _whole(annotations.get(keys.MAX_SCALE), 0))
     if low < 0 or high < 0 or (high and low > high):
-        return f"min {low:g} and max {high:g} are no bounds: 0 <= min <= max"
-    if "maxReplicas" in given and not high:
-        return "max 0 would mean without any bound: name one"
+        return f"invalid bounds: min {low:g} and max {high:g}; must be 0 <= min <= max"
+    if "maxReplicas" in values and not high:
+        return "invalid max 0: it means unlimited in Knative; must be at least 1"
     by_hpa = annotations.get(keys.CLASS) == keys.CLASS_HPA
     if by_hpa and low < 1:
-        return "an HPA scales this workload, and it cannot rest at zero"
-    target = given.get("metricThreshold")
+        return f"invalid min {low:g}: an HPA scales this workload and cannot scale it to zero; must be at least 1"
+    target = values.get("metricThreshold")
     if target is None:
         return ""
     if keys.TARGET not in annotations:
-        return "no metric moves this workload's replicas, so there is no target to set"
+        return "this workload has no scaling metric, so it has no target to set"
     if target <= 0 or (by_hpa and (target < 1 or target != int(target))):
-        return f"target {target:g}: {'an HPA takes whole numbers from 1 on' if by_hpa else 'it must be above 0'}"
+        limit = "a whole number of at least 1, because an HPA scales this workload" if by_hpa else "greater than 0"
+        return f"invalid target {target:g}: must be {limit}"
     return ""
 
 
@@ -125,20 +126,20 @@ def _whole(text: str | None, default: int) -> int:
     return int(text) if text is not None and text.isdigit() else default
 
 
-def scale(cluster: Cluster, live: Live, given: dict[str, float]) -> None:
-    """Note bounds or target on the workload, and set them on the revisions; to be run again if it is cut short.
+def scale(cluster: Cluster, live: Live, requested: dict[str, float]) -> None:
+    """Record bounds or target on the workload, and set them on the revisions. Safe to repeat after an interruption.
 
-    The note comes first: what is on a revision and not noted would be seen by nobody, and taken back by nobody.
+    The record is written first: an unrecorded change of a revision would be neither reported nor reset.
 
     Raises:
         CutShortError: a write failed after others.
-        ClusterError: the cluster refuses it; nothing is written.
+        ClusterError: the cluster rejects the change; nothing is written.
 
     """
-    values = {name: int(value) if value == int(value) else value for name, value in given.items()}
+    values = {name: int(value) if value == int(value) else value for name, value in requested.items()}
     annotations: dict[str, str | None] = {SCALED[name]: str(value) for name, value in values.items()}
     writes = _writes(live, annotations)
-    # A note of what the cluster then refuses would be taken over by the next rollout.
+    # The next rollout would take over a recorded value even if the cluster rejects it, so dry runs come first.
     for kind, name, patch in writes:
         cluster.patch(kind, name, live.namespace, patch, dry_run=True)
     record = scale_record(live.top)
@@ -148,7 +149,7 @@ def scale(cluster: Cluster, live: Live, given: dict[str, float]) -> None:
 
 
 def _said(live: Live, name: str) -> int | float | None:
-    """Return what the spec said of a field, as the template has it."""
+    """Return the spec's value of a field, from the template."""
     text = get_scaled(live.top, name)
     try:
         value = float(text) if text is not None else None
@@ -158,10 +159,11 @@ def _said(live: Live, name: str) -> int | float | None:
 
 
 def reset_scale(cluster: Cluster, live: Live) -> None:
-    """Put the revisions back to what the spec said; to be run again if it is cut short.
+    """Reset the revisions to the spec's values. Safe to repeat after an interruption.
 
-    The note goes, and last, so that one that was cut short is still known; where a rollout had taken the scale over, it
-    stays and says what is live now, so that the template's older value makes no new revision. Raises what ``scale`` does.
+    The record is removed last, so that an interrupted reset can be repeated. If a rollout had taken over the scale, the
+    record is kept with the live values, so that the outdated value in the template does not create a new revision. Raises
+    the same errors as ``scale``.
     """
     record = scale_record(live.top)
     base = at(record, "base", default={})
@@ -169,8 +171,8 @@ def reset_scale(cluster: Cluster, live: Live) -> None:
     annotations = {SCALED[name]: None if base.get(name) is None else str(base[name]) for name in names}
     if not annotations:
         return
-    left = {name: base[name] for name in names if base.get(name) is not None and _said(live, name) != base[name]}
-    note = _note(live, json.dumps({**left, "base": left}, sort_keys=True) if left else None)
+    remaining = {name: base[name] for name in names if base.get(name) is not None and _said(live, name) != base[name]}
+    note = _note(live, json.dumps({**remaining, "base": remaining}, sort_keys=True) if remaining else None)
     _carry_out(cluster, live, [*_writes(live, annotations), note])
 
 
@@ -204,27 +206,27 @@ def _carry_out(cluster: Cluster, live: Live, writes: Iterable[_Write]) -> None:
 
 
 def no_stop(top: Object) -> str:
-    """Return why a workload cannot be suspended, or nothing."""
+    """Return why a workload cannot be suspended; empty if it can."""
     name = top["metadata"]["name"]
     if top["kind"] == "InferenceService":
         return ""
     return (
-        f"{name} is a Knative Service, and Knative has no way to stop one: with minReplicas 0 it rests "
-        f"at zero by itself (ebbtide scale {name} --min 0), and serving: kserve can be suspended"
+        f"cannot suspend {name}: Knative Services do not support it; let it scale to zero with "
+        f"ebbtide scale {name} --min 0, or deploy it with serving: kserve"
     )
 
 
 def suspend(cluster: Cluster, top: Object) -> bool:
-    """Set KServe's stop; return whether a scale set by hand ends with the revisions that it stands on."""
-    scaled_by_hand = keys.SCALE in (top["metadata"].get("annotations") or {})
-    annotations = {keys.STOP: "true", **({keys.SCALE: None} if scaled_by_hand else {})}
+    """Set KServe's stop annotation; return whether this drops a manual scale override, because its revisions end."""
+    overridden = keys.SCALE in (top["metadata"].get("annotations") or {})
+    annotations = {keys.STOP: "true", **({keys.SCALE: None} if overridden else {})}
     cluster.patch(
         KSERVE, top["metadata"]["name"], top["metadata"]["namespace"], {"metadata": {"annotations": annotations}}
     )
-    return scaled_by_hand
+    return overridden
 
 
 def resume(cluster: Cluster, top: Object) -> None:
-    """Take KServe's stop away."""
+    """Remove KServe's stop annotation."""
     metadata = top["metadata"]
     cluster.patch(KSERVE, metadata["name"], metadata["namespace"], {"metadata": {"annotations": {keys.STOP: None}}})
