@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ebbtide import manifests
 from ebbtide.cli import connection
 from ebbtide.cluster.write.apply import Workload
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
-from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ PROFILE: dict[str, Any] = {
 
 
 def profile() -> Profile:
-    validated, problems = profiles.validate(PROFILE)
+    validated, problems = profiles.validate_profile_data(PROFILE)
     assert validated is not None, problems
     return validated
 
 
 def simulated(**settings: Any) -> Simulated:
-    return Simulated(Standing(), gpus={"nvidia.com/gpu.shared": 4}, **settings)
+    return Simulated(ManualClock(), gpus={"nvidia.com/gpu.shared": 4}, **settings)
 
 
 def connected(cluster: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
@@ -78,13 +78,13 @@ def spec(name: str = "chat", **fields: Any) -> dict[str, Any]:
 
 
 def text(name: str = "chat", **fields: Any) -> str:
-    return manifests.write_one(spec(name, **fields))
+    return manifests.write_document(spec(name, **fields))
 
 
 def workload(document: dict[str, Any] | None = None, **fields: Any) -> Workload:
     batch = Batch(profile())
-    loaded = load(document or spec(**fields), batch.profile)
-    objects, translation, problems = batch.add(loaded)
+    loaded = load_document(document or spec(**fields), batch.profile)
+    objects, translation, problems = batch.add_document(loaded)
     assert translation is not None, problems
     assert translation.plan is not None, problems
     assert not [problem for problem in problems if problem.severity == "error"], problems

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ebbtide.cluster.read.inventory import OBJECT_FIELDS, Holder, Live, Supply
+from ebbtide.cluster.read.inventory import OBJECT_FIELDS, LiveWorkload, ResourceHolder, ResourceSupply
 
 FOLDER = Path(__file__).parent / "situations"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
@@ -17,13 +17,13 @@ def data(name: str) -> dict[str, Any]:
     return recording
 
 
-def read(name: str) -> Live:
+def read(name: str) -> LiveWorkload:
     return live(data(name))
 
 
-def live(recording: dict[str, Any]) -> Live:
+def live(recording: dict[str, Any]) -> LiveWorkload:
     supplies = recording.get("supplies")
-    return Live(
+    return LiveWorkload(
         top=recording["top"],
         now=recording["now"],
         settings=recording.get("settings"),
@@ -31,7 +31,7 @@ def live(recording: dict[str, Any]) -> Live:
         supplies=None
         if supplies is None
         else {
-            resource: Supply(row["total"], tuple(Holder(*holder) for holder in row["holders"]))
+            resource: ResourceSupply(row["total"], tuple(ResourceHolder(*holder) for holder in row["holders"]))
             for resource, row in supplies.items()
         },
         **{field: tuple(recording.get(field, ())) for field in OBJECT_FIELDS},

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
-from ebbtide.base.paths import at
+from ebbtide.base.bodies import serialize_body
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     HPA,
     KINDS,
@@ -32,26 +32,26 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
-from ebbtide.cluster.read.inventory import find
-from ebbtide.cluster.read.status import Replicas, status
+from ebbtide.cluster.read.inventory import find_workload
+from ebbtide.cluster.read.status import Replicas, compute_status
 from ebbtide.cluster.write import apply, revisions
-from ebbtide.cluster.write.apply import Step
-from ebbtide.cluster.write.changes import Change, changes, makes_pods
-from ebbtide.sandbox.state import Life
+from ebbtide.cluster.write.apply import ApplyStep
+from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
+from ebbtide.sandbox.state import PodLife
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import Look, Planned, Workload
+    from ebbtide.cluster.write.apply import ApplyPlan, WaitUpdate, Workload
     from ebbtide.sandbox.simulated import Simulated
 
 
 def bring(cluster: Simulated, ready_workload: Workload, *, limit: float = 300, force: bool = False) -> Status | None:
-    planned = apply.plan(cluster, ready_workload)
-    apply.carry_out(cluster, planned, cluster.clock, force=force)
-    return apply.wait(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, limit)
+    planned = apply.plan_workload(cluster, ready_workload)
+    apply.write_workload(cluster, planned, cluster.clock, force=force)
+    return apply.wait_for_workload(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, limit)
 
 
 def running(**fields: Any) -> Simulated:
@@ -62,19 +62,19 @@ def running(**fields: Any) -> Simulated:
     return cluster
 
 
-def verdicts(planned: Planned) -> dict[str, str]:
+def verdicts(planned: ApplyPlan) -> dict[str, str]:
     return {step.item["kind"]: step.verdict for step in planned.steps}
 
 
 def live(cluster: Simulated) -> Any:
-    return find(cluster, "chat", "team-shop", cluster.clock.now())
+    return find_workload(cluster, "chat", "team-shop", cluster.clock.now())
 
 
 # The plan.
 
 
 def test_on_an_empty_cluster_everything_is_created() -> None:
-    planned = apply.plan(simulated(), workload(autoscaling=SCALING))
+    planned = apply.plan_workload(simulated(), workload(autoscaling=SCALING))
 
     assert verdicts(planned) == {"Namespace": "create", "Service": "create"}
     assert planned.different
@@ -83,11 +83,11 @@ def test_on_an_empty_cluster_everything_is_created() -> None:
 
 def test_what_was_just_applied_is_kept() -> None:
     cluster = running()
-    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
 
     assert verdicts(planned) == {"Namespace": "keep", "Service": "keep"}
     assert not planned.different
-    assert apply.carry_out(cluster, planned, cluster.clock) == []
+    assert apply.write_workload(cluster, planned, cluster.clock) == []
 
 
 STANDARD: dict[str, Any] = {
@@ -99,11 +99,11 @@ STANDARD: dict[str, Any] = {
 
 def test_an_autoscaler_is_deleted_with_its_workload() -> None:
     cluster = simulated()
-    apply.carry_out(cluster, apply.plan(cluster, workload(**STANDARD)), cluster.clock)
+    apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
     (service,), (hpa,) = cluster.list(KSERVE).items, cluster.list(HPA).items
 
     assert [owner["uid"] for owner in hpa["metadata"]["ownerReferences"]] == [service["metadata"]["uid"]]
-    assert not apply.plan(cluster, workload(**STANDARD)).different
+    assert not apply.plan_workload(cluster, workload(**STANDARD)).different
 
     cluster.delete(KSERVE, "chat", "team-shop")
 
@@ -112,10 +112,10 @@ def test_an_autoscaler_is_deleted_with_its_workload() -> None:
 
 def test_a_changed_autoscaler_keeps_its_owner() -> None:
     cluster = simulated()
-    apply.carry_out(cluster, apply.plan(cluster, workload(**STANDARD)), cluster.clock)
+    apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
     more = STANDARD | {"autoscaling": {**STANDARD["autoscaling"], "metricThreshold": 70}}
-    planned = apply.plan(cluster, workload(**more))
-    apply.carry_out(cluster, planned, cluster.clock)
+    planned = apply.plan_workload(cluster, workload(**more))
+    apply.write_workload(cluster, planned, cluster.clock)
 
     assert [step.item["kind"] for step in planned.steps if step.verdict == "change"] == [
         "InferenceService",
@@ -126,7 +126,7 @@ def test_a_changed_autoscaler_keeps_its_owner() -> None:
 
 
 def test_a_template_change_creates_a_revision() -> None:
-    planned = apply.plan(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
     (step,) = [step for step in planned.steps if step.verdict == "change"]
 
     assert step.rollout
@@ -135,7 +135,7 @@ def test_a_template_change_creates_a_revision() -> None:
 
 
 def test_a_change_outside_the_template_creates_no_revision() -> None:
-    planned = apply.plan(running(), workload(autoscaling=SCALING, slo={"uptimePercent": 99.9}))
+    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, slo={"uptimePercent": 99.9}))
     (step,) = [step for step in planned.steps if step.verdict == "change"]
 
     assert [change.path for change in step.changes] == [("metadata", "annotations", keys.SPEC)]
@@ -148,7 +148,7 @@ def test_a_rejection_is_in_the_plan_and_nothing_is_written() -> None:
     cluster.apply(chat.objects[0])
     annotations = chat.objects[-1]["spec"]["template"]["metadata"]["annotations"]
     annotations[keys.MIN_SCALE] = "9"
-    planned = apply.plan(cluster, chat)
+    planned = apply.plan_workload(cluster, chat)
 
     assert verdicts(planned)["Service"] == "refused"
     assert "min-scale=9" in planned.steps[-1].refusal
@@ -159,7 +159,7 @@ def test_a_rejection_is_in_the_plan_and_nothing_is_written() -> None:
 def test_the_plan_has_the_cost() -> None:
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
     cluster = simulated()
-    assert apply.plan(cluster, chat).cost == (
+    assert apply.plan_workload(cluster, chat).cost == (
         "GPUs: 0.25 per replica, 0.25 at 1 replica (minReplicas), 1 at 4 (maxReplicas)",
     )
 
@@ -177,7 +177,7 @@ def test_the_plan_has_the_cost() -> None:
     )
     again = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, image="ghcr.io/acme/chat:2")
 
-    assert apply.plan(cluster, again).cost[1:] == (
+    assert apply.plan_workload(cluster, again).cost[1:] == (
         "the rollout needs 0.5 GPUs while old and new replicas run together",
         "quota guaranteed: 1 of 4 requests.nvidia.com/gpu.shared in use",
     )
@@ -190,13 +190,13 @@ def test_a_field_of_another_manager_is_a_conflict_and_force_takes_it_over() -> N
     leaf = ("spec", "template", "spec", "containers")
     stored.owned = {"kubectl-edit": {leaf}, **{manager: owned - {leaf} for manager, owned in stored.owned.items()}}
     chat = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
-    planned = apply.plan(cluster, chat)
+    planned = apply.plan_workload(cluster, chat)
 
     assert planned.steps[-1].owners == {"kubectl-edit": ("spec.template.spec.containers",)}
     assert planned.refused
     with pytest.raises(ConflictError, match="kubectl-edit"):
-        apply.carry_out(cluster, planned, cluster.clock)
-    apply.carry_out(cluster, planned, cluster.clock, force=True)
+        apply.write_workload(cluster, planned, cluster.clock)
+    apply.write_workload(cluster, planned, cluster.clock, force=True)
     assert "chat:2" in json.dumps(cluster.get(KNATIVE, "chat", "team-shop"))
 
 
@@ -206,9 +206,9 @@ def test_a_field_of_another_manager_is_a_conflict_and_force_takes_it_over() -> N
 def test_the_wait_reports_each_phase_with_its_time() -> None:
     cluster = simulated()
     chat = workload(autoscaling=SCALING)
-    apply.carry_out(cluster, apply.plan(cluster, chat), cluster.clock)
-    updates: list[Look] = []
-    end = apply.wait(cluster, "chat", "team-shop", cluster.clock, 60, updates.append)
+    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
+    updates: list[WaitUpdate] = []
+    end = apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 60, updates.append)
 
     assert end is not None
     assert end.url == "http://chat.team-shop.example.com"
@@ -219,7 +219,7 @@ def test_the_wait_reports_each_phase_with_its_time() -> None:
 
 
 def test_the_wait_ends_with_a_failure_and_its_reason() -> None:
-    cluster = simulated(broken_images={"ghcr.io/acme/chat:1"}, life=Life(deadline=20))
+    cluster = simulated(broken_images={"ghcr.io/acme/chat:1"}, life=PodLife(deadline=20))
     end = bring(cluster, workload(autoscaling=SCALING))
 
     assert end is not None
@@ -230,7 +230,7 @@ def test_the_wait_ends_with_a_failure_and_its_reason() -> None:
 def test_a_failed_update_is_degraded_and_the_old_revision_serves() -> None:
     cluster = running()
     cluster.broken_images.add("ghcr.io/acme/chat:2")
-    cluster.life = Life(deadline=20)
+    cluster.life = PodLife(deadline=20)
     end = bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
 
     assert end is not None
@@ -251,9 +251,9 @@ def test_a_failed_update_is_degraded_and_the_old_revision_serves() -> None:
     ids=str,
 )
 def test_the_wait_needs_the_minimum_of_replicas(replicas: Replicas, *, complete: bool) -> None:
-    now = replace(status(live(running())), replicas=replicas)
+    now = replace(compute_status(live(running())), replicas=replicas)
 
-    assert apply._complete(now) == complete  # noqa: SLF001 - no simulated autoscaler is late
+    assert apply._has_minimum_replicas(now) == complete  # noqa: SLF001 - no simulated autoscaler is late
 
 
 def test_the_wait_times_out() -> None:
@@ -270,14 +270,14 @@ def test_a_fifth_quarter_of_a_gpu_waits_and_names_the_holders() -> None:
         assert end.phase == "Running", end.why
 
     assert bring(cluster, workload(spec("fifth", compute={"gpuPortionRequest": 0.25})), limit=20) is None
-    now = status(find(cluster, "fifth", "team-shop", cluster.clock.now()))
+    now = compute_status(find_workload(cluster, "fifth", "team-shop", cluster.clock.now()))
     assert (now.phase, now.why) == (
         "Pending",
         "waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; priority inference cannot preempt them",
     )
 
     cluster.delete(KNATIVE, "rank", "team-shop")
-    end = apply.wait(cluster, "fifth", "team-shop", cluster.clock, 60)
+    end = apply.wait_for_workload(cluster, "fifth", "team-shop", cluster.clock, 60)
     assert end is not None
     assert end.phase == "Running"
 
@@ -329,7 +329,7 @@ def test_an_apply_interrupted_at_any_write_can_be_repeated(number: int, when: st
     whole, cut = simulated(), simulated()
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, storage=CLAIM)
     bring(whole, chat)
-    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, chat), cut.clock))
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, chat), cut.clock))
 
     assert killed == (number < 3), "a namespace, a claim, a service"
     end = bring(cut, chat)
@@ -346,7 +346,7 @@ def test_an_apply_interrupted_while_it_drops_a_scale_can_be_repeated(number: int
     for cluster in (whole, cut):
         scaled(cluster, maxReplicas=9)
     bring(whole, again)
-    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, again), cut.clock))
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, again), cut.clock))
 
     assert killed == (number < 2), "the service, and the record of the scale"
     assert bring(cut, again) is not None
@@ -361,11 +361,11 @@ def test_an_apply_interrupted_while_it_ends_a_canary_can_be_repeated(number: int
     for cluster in clusters:
         for image in ("1", "2"):
             bring(cluster, workload(serving="kserve", autoscaling=SCALING, image=f"ghcr.io/acme/chat:{image}"))
-        revisions.pin(cluster, live(cluster), "chat-predictor-00001")
+        revisions.pin_revision(cluster, live(cluster), "chat-predictor-00001")
     whole, cut = clusters
     again = workload(serving="kserve", autoscaling=SCALING, image="ghcr.io/acme/chat:3")
     bring(whole, again)
-    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, again), cut.clock))
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, again), cut.clock))
 
     assert killed == (number < 2), "the pin, and the service"
     assert bring(cut, again) is not None
@@ -377,16 +377,16 @@ def test_an_apply_interrupted_while_it_ends_a_canary_can_be_repeated(number: int
 
 def test_a_submit_creates_the_workload_before_its_companions() -> None:
     chat = workload(autoscaling=SCALING, storage=CLAIM)
-    planned = apply.plan(simulated(), chat, create=True)
+    planned = apply.plan_workload(simulated(), chat, create=True)
 
     assert [step.item["kind"] for step in planned.steps] == ["Namespace", "Service", "PersistentVolumeClaim"]
 
 
 def test_a_submit_of_a_taken_name_is_refused_with_the_reason() -> None:
     cluster = running()
-    other = apply.plan(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), create=True)
-    same = apply.plan(cluster, workload(autoscaling=SCALING), create=True)
-    kserve = apply.plan(cluster, workload(serving="kserve", autoscaling=SCALING), create=True)
+    other = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), create=True)
+    same = apply.plan_workload(cluster, workload(autoscaling=SCALING), create=True)
+    kserve = apply.plan_workload(cluster, workload(serving="kserve", autoscaling=SCALING), create=True)
 
     assert [planned.steps[-1].verdict for planned in (other, same, kserve)] == ["refused"] * 3
     assert "workload chat already exists, created at 20" in other.steps[-1].refusal
@@ -400,11 +400,11 @@ def test_one_of_two_hundred_concurrent_submits_wins() -> None:
     workloads = [
         workload(autoscaling=SCALING, storage=CLAIM, image=f"ghcr.io/acme/chat:{number}") for number in range(200)
     ]
-    planned = [apply.plan(cluster, chat, create=True) for chat in workloads]
+    planned = [apply.plan_workload(cluster, chat, create=True) for chat in workloads]
 
     def submit(number: int) -> str:
         try:
-            apply.carry_out(cluster, planned[number], cluster.clock)
+            apply.write_workload(cluster, planned[number], cluster.clock)
         except ExistsError as error:
             return str(error)
         return ""
@@ -414,7 +414,7 @@ def test_one_of_two_hundred_concurrent_submits_wins() -> None:
 
     (winner,) = [number for number, text in enumerate(errors) if not text]
     (service,) = cluster.list(KNATIVE).items
-    assert at(service, "spec", "template", "spec", "containers", 0, "image") == f"ghcr.io/acme/chat:{winner}"
+    assert get_at(service, "spec", "template", "spec", "containers", 0, "image") == f"ghcr.io/acme/chat:{winner}"
     assert all("another client created it first: workload chat already exists" in text for text in errors if text)
     assert len(cluster.list(PVC).items) == 1
     assert len(cluster.list(REVISION).items) == 1
@@ -423,7 +423,7 @@ def test_one_of_two_hundred_concurrent_submits_wins() -> None:
 def test_a_busy_server_is_retried_and_an_unreachable_one_is_not() -> None:
     cluster = simulated()
     chat = workload(autoscaling=SCALING)
-    planned = apply.plan(cluster, chat)
+    planned = apply.plan_workload(cluster, chat)
     times = [3]
 
     def busy(obj: Any) -> None:
@@ -433,21 +433,21 @@ def test_a_busy_server_is_retried_and_an_unreachable_one_is_not() -> None:
             raise BusyError("the webhook starts")
 
     cluster.fail = busy
-    assert len(apply.carry_out(cluster, planned, cluster.clock)) == 2
+    assert len(apply.write_workload(cluster, planned, cluster.clock)) == 2
 
     def dead(obj: Any) -> None:
         raise UnreachableError(f"no answer for {obj['kind']}")
 
     other = simulated()
-    planned = apply.plan(other, chat)
+    planned = apply.plan_workload(other, chat)
     other.fail = dead
     with pytest.raises(UnreachableError):
-        apply.carry_out(other, planned, other.clock)
+        apply.write_workload(other, planned, other.clock)
 
 
 def test_retries_of_a_busy_server_end() -> None:
     cluster = simulated()
-    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
 
     def busy(obj: Any) -> None:
         del obj
@@ -455,7 +455,7 @@ def test_retries_of_a_busy_server_end() -> None:
 
     cluster.fail = busy
     with pytest.raises(BusyError):
-        apply.carry_out(cluster, planned, cluster.clock)
+        apply.write_workload(cluster, planned, cluster.clock)
 
 
 def test_a_workload_deleted_during_the_wait_is_missing() -> None:
@@ -463,26 +463,26 @@ def test_a_workload_deleted_during_the_wait_is_missing() -> None:
     cluster.delete(KNATIVE, "chat", "team-shop")
 
     with pytest.raises(MissingError):
-        apply.wait(cluster, "chat", "team-shop", cluster.clock, 10)
+        apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 10)
 
 
 # Scale.
 
 
 def scaled(cluster: Simulated, **given: float) -> None:
-    assert revisions.no_scale(live(cluster), given) == ""
-    revisions.scale(cluster, live(cluster), given)
+    assert revisions.explain_no_scale(live(cluster), given) == ""
+    revisions.scale_workload(cluster, live(cluster), given)
     cluster.clock.sleep(30)
 
 
 def annotation(cluster: Simulated, name: str, key: str = keys.MIN_SCALE) -> Any:
-    return at(cluster.get(REVISION, name, "team-shop"), "metadata", "annotations", key)
+    return get_at(cluster.get(REVISION, name, "team-shop"), "metadata", "annotations", key)
 
 
 def test_a_scale_changes_replicas_without_a_new_revision() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2, metricThreshold=20)
-    now = status(live(cluster))
+    now = compute_status(live(cluster))
 
     assert str(now.replicas) == "2/2 (2..4)"
     assert str(now.metric) == "concurrency -/20"
@@ -495,7 +495,7 @@ def test_a_scale_changes_replicas_without_a_new_revision() -> None:
 
 def broken(cluster: Simulated, kind: str) -> None:
     def fail(obj: Any) -> None:
-        if (kind == "Service") == (keys.SCALE in at(obj, "metadata", "annotations", default={})):
+        if (kind == "Service") == (keys.SCALE in get_at(obj, "metadata", "annotations", default={})):
             raise UnreachableError("the cluster does not answer")
 
     cluster.fail = fail
@@ -505,21 +505,21 @@ def test_an_interrupted_scale_is_recorded_reported_and_reset() -> None:
     cluster = running()
     broken(cluster, "Revision")
     with pytest.raises(CutShortError) as raised:
-        revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+        revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2})
     cluster.fail = None
 
     assert raised.value.done == ("changed Service team-shop/chat",)
     assert annotation(cluster, "chat-00001") == "1"
-    assert status(live(cluster)).by_hand == ("minReplicas 2 set by ebbtide scale (the spec has 1)",)
+    assert compute_status(live(cluster)).by_hand == ("minReplicas 2 set by ebbtide scale (the spec has 1)",)
     scaled(cluster, minReplicas=2)
     assert annotation(cluster, "chat-00001") == "2"
     broken(cluster, "Service")
     with pytest.raises(CutShortError, match="already done: changed Revision team-shop/chat-00001"):
         revisions.reset_scale(cluster, live(cluster))
     cluster.fail = None
-    assert status(live(cluster)).by_hand != ()
+    assert compute_status(live(cluster)).by_hand != ()
     revisions.reset_scale(cluster, live(cluster))
-    assert (annotation(cluster, "chat-00001"), status(live(cluster)).by_hand) == ("1", ())
+    assert (annotation(cluster, "chat-00001"), compute_status(live(cluster)).by_hand) == ("1", ())
 
 
 def test_a_forbidden_or_rejected_scale_writes_nothing() -> None:
@@ -528,13 +528,13 @@ def test_a_forbidden_or_rejected_scale_writes_nothing() -> None:
         before = essence(cluster)
         cluster.denied = {("patch", plural)}
         with pytest.raises(ForbiddenError):
-            revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+            revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2})
         assert (essence(cluster), annotation(cluster, "chat-00001")) == (before, "1")
     cluster = simulated(max_scale_limit=5)
     bring(cluster, workload(autoscaling=SCALING))
     before = essence(cluster)
     with pytest.raises(RefusedError, match="expected 1 <= 9 <= 5"):
-        revisions.scale(cluster, live(cluster), {"maxReplicas": 9})
+        revisions.scale_workload(cluster, live(cluster), {"maxReplicas": 9})
     assert (essence(cluster), annotation(cluster, "chat-00001", keys.MAX_SCALE)) == (before, "4")
 
 
@@ -546,7 +546,7 @@ def test_an_interrupted_scale_or_reset_can_be_repeated(number: int, when: str, r
         if reset:
             revisions.reset_scale(cluster, live(cluster))
         else:
-            revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+            revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2})
 
     whole, cut = running(), running()
     for cluster in (whole, cut) if reset else ():
@@ -555,7 +555,7 @@ def test_an_interrupted_scale_or_reset_can_be_repeated(number: int, when: str, r
     killed = killed_at(cut, number, when, lambda: work(cut))
 
     assert killed == (number < 2), "the record, and the revision"
-    assert status(live(cut)).by_hand or annotation(cut, "chat-00001") == "1", "an override is recorded"
+    assert compute_status(live(cut)).by_hand or annotation(cut, "chat-00001") == "1", "an override is recorded"
     work(cut)
     for cluster in (whole, cut):
         cluster.clock.sleep(60)
@@ -566,7 +566,7 @@ def test_an_interrupted_scale_or_reset_can_be_repeated(number: int, when: str, r
 def test_a_scale_is_noted_in_the_plan_and_is_not_a_change() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
-    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
 
     assert not planned.different
     assert planned.steps[-1].notes == (
@@ -578,12 +578,12 @@ def test_the_next_rollout_takes_a_scale_over_and_later_applies_keep_it() -> None
     cluster = running()
     scaled(cluster, minReplicas=2)
     second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
-    planned = apply.plan(cluster, second)
+    planned = apply.plan_workload(cluster, second)
     assert "the new revision takes it over" in planned.steps[-1].notes[0]
     bring(cluster, second)
 
     assert annotation(cluster, "chat-00002") == "2"
-    again = apply.plan(cluster, second)
+    again = apply.plan_workload(cluster, second)
     assert not again.different
     assert "remove it with ebbtide scale --reset" in again.steps[-1].notes[0]
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
@@ -594,30 +594,30 @@ def test_a_changed_spec_replaces_the_scale_and_its_record() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
     third = workload(autoscaling={**SCALING, "minReplicas": 3})
-    planned = apply.plan(cluster, third)
+    planned = apply.plan_workload(cluster, third)
     assert planned.steps[-1].notes == ("manual override minReplicas 2 is dropped: the spec has changed to 3",)
     bring(cluster, third)
 
     assert annotation(cluster, "chat-00002") == "3"
-    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
-    assert not apply.plan(cluster, third).different
+    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert not apply.plan_workload(cluster, third).different
 
 
 def test_a_spec_with_the_scale_s_value_creates_no_revision() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
     caught_up = {**SCALING, "minReplicas": 2}
-    planned = apply.plan(cluster, workload(autoscaling=caught_up))
+    planned = apply.plan_workload(cluster, workload(autoscaling=caught_up))
     assert not planned.steps[-1].rollout
     assert planned.steps[-1].notes == ("minReplicas 2 is already live; the next rollout updates the template",)
     bring(cluster, workload(autoscaling=caught_up))
 
     assert annotation(cluster, "chat-00001") == "2"
-    assert status(live(cluster)).by_hand == ()
-    assert not apply.plan(cluster, workload(autoscaling=caught_up)).different
+    assert compute_status(live(cluster)).by_hand == ()
+    assert not apply.plan_workload(cluster, workload(autoscaling=caught_up)).different
     bring(cluster, workload(autoscaling=caught_up, image="ghcr.io/acme/chat:2"))
     assert annotation(cluster, "chat-00002") == "2"
-    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
 
 
 def test_a_reset_restores_the_spec_s_values() -> None:
@@ -628,7 +628,7 @@ def test_a_reset_restores_the_spec_s_values() -> None:
 
     assert annotation(cluster, "chat-00001") == "1"
     assert annotation(cluster, "chat-00001", keys.MAX_SCALE) == "4"
-    assert status(live(cluster)).by_hand == ()
+    assert compute_status(live(cluster)).by_hand == ()
     revisions.reset_scale(cluster, live(cluster))
 
 
@@ -640,11 +640,11 @@ def test_a_reset_after_a_rollout_creates_no_revision() -> None:
     revisions.reset_scale(cluster, live(cluster))
 
     assert annotation(cluster, "chat-00002") == "1"
-    assert status(live(cluster)).by_hand == ()
-    assert not apply.plan(cluster, second).different
+    assert compute_status(live(cluster)).by_hand == ()
+    assert not apply.plan_workload(cluster, second).different
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
     assert annotation(cluster, "chat-00003") == "1"
-    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
 
 
 @pytest.mark.parametrize(
@@ -659,7 +659,7 @@ def test_a_reset_after_a_rollout_creates_no_revision() -> None:
     ],
 )
 def test_an_invalid_scale_is_refused_with_the_reason(given: dict[str, float], why: str) -> None:
-    refusal = revisions.no_scale(live(running()), given)
+    refusal = revisions.explain_no_scale(live(running()), given)
 
     assert why in refusal
     assert bool(refusal) == bool(why)
@@ -669,7 +669,7 @@ def test_a_target_without_a_metric_is_refused() -> None:
     cluster = simulated()
     bring(cluster, workload())
 
-    assert "no scaling metric" in revisions.no_scale(live(cluster), {"metricThreshold": 3})
+    assert "no scaling metric" in revisions.explain_no_scale(live(cluster), {"metricThreshold": 3})
 
 
 # Rollback.
@@ -677,24 +677,24 @@ def test_a_target_without_a_metric_is_refused() -> None:
 
 def test_a_rollback_sends_all_traffic_back_until_the_next_apply() -> None:
     cluster = running()
-    assert "no ready revision before" in revisions.no_rollback(live(cluster), None)
+    assert "no ready revision before" in revisions.explain_no_rollback(live(cluster), None)
     second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
     bring(cluster, second)
 
-    assert revisions.no_rollback(live(cluster), None) == ""
-    assert revisions.rollback_target(live(cluster), None) == "chat-00001"
-    revisions.pin(cluster, live(cluster), "chat-00001")
+    assert revisions.explain_no_rollback(live(cluster), None) == ""
+    assert revisions.find_rollback_target(live(cluster), None) == "chat-00001"
+    revisions.pin_revision(cluster, live(cluster), "chat-00001")
     cluster.clock.sleep(5)
-    now = status(live(cluster))
+    now = compute_status(live(cluster))
     assert [(row.name, row.traffic_percent) for row in now.revisions] == [("chat-00002", 0), ("chat-00001", 100)]
     assert "pinned to chat-00001 until the next apply" in now.why
 
-    planned = apply.plan(cluster, second)
+    planned = apply.plan_workload(cluster, second)
     assert [change.path for change in planned.steps[-1].changes] == [("spec", "traffic")]
     assert not planned.steps[-1].rollout
     bring(cluster, second)
-    assert [row.traffic_percent for row in status(live(cluster)).revisions] == [100, 0]
-    assert not apply.plan(cluster, second).different
+    assert [row.traffic_percent for row in compute_status(live(cluster)).revisions] == [100, 0]
+    assert not apply.plan_workload(cluster, second).different
 
 
 def test_a_rollback_to_a_missing_or_unready_revision_is_refused() -> None:
@@ -702,8 +702,8 @@ def test_a_rollback_to_a_missing_or_unready_revision_is_refused() -> None:
     cluster.broken_images.add("ghcr.io/acme/chat:2")
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), limit=5)
 
-    assert "revision chat-00009 of chat not found" in revisions.no_rollback(live(cluster), "chat-00009")
-    assert "not ready" in revisions.no_rollback(live(cluster), "chat-00002")
+    assert "revision chat-00009 of chat not found" in revisions.explain_no_rollback(live(cluster), "chat-00009")
+    assert "not ready" in revisions.explain_no_rollback(live(cluster), "chat-00002")
 
 
 # KServe.
@@ -715,33 +715,33 @@ def test_a_kserve_workload_is_suspended_and_resumed() -> None:
     end = bring(cluster, chat)
     assert end is not None
     assert (end.phase, end.kind) == ("Running", "InferenceService")
-    assert not apply.plan(cluster, chat).different
+    assert not apply.plan_workload(cluster, chat).different
 
     cluster.patch(KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: "true"}}})
-    assert status(live(cluster)).phase == "Stopping"
+    assert compute_status(live(cluster)).phase == "Stopping"
     cluster.clock.sleep(10)
-    assert status(live(cluster)).phase == "Stopped"
-    assert not apply.plan(cluster, chat).different
+    assert compute_status(live(cluster)).phase == "Stopped"
+    assert not apply.plan_workload(cluster, chat).different
 
     cluster.patch(KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: None}}})
     cluster.clock.sleep(20)
-    assert status(live(cluster)).phase == "Running"
+    assert compute_status(live(cluster)).phase == "Running"
 
 
 def test_a_scale_of_a_kserve_workload_is_kept() -> None:
     cluster = simulated()
     chat = workload(serving="kserve", autoscaling=SCALING)
     bring(cluster, chat)
-    revisions.scale(cluster, live(cluster), {"minReplicas": 2, "metricThreshold": 20})
+    revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2, "metricThreshold": 20})
     cluster.clock.sleep(20)
-    planned = apply.plan(cluster, chat)
+    planned = apply.plan_workload(cluster, chat)
 
     assert not planned.different
     assert len(planned.steps[-1].notes) == 2
-    assert str(status(live(cluster)).replicas) == "2/2 (2..4)"
+    assert str(compute_status(live(cluster)).replicas) == "2/2 (2..4)"
     second = workload(serving="kserve", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
     bring(cluster, second)
-    assert at(cluster.get(KSERVE, "chat", "team-shop"), "spec", "predictor", "minReplicas") == 2
+    assert get_at(cluster.get(KSERVE, "chat", "team-shop"), "spec", "predictor", "minReplicas") == 2
 
 
 # Changes.
@@ -767,7 +767,7 @@ def test_changes_that_create_pods(kind: str, path: tuple[str, ...], *, pods: boo
     name = "InferenceService" if kind == "Standard" else kind
     obj = {"apiVersion": "serving.knative.dev/v1", "kind": name, "metadata": mode}
 
-    assert makes_pods(obj, (Change(path, 1, 2),)) is pods
+    assert creates_pods(obj, (FieldChange(path, 1, 2),)) is pods
 
 
 def test_changes_name_list_items_and_omit_server_fields() -> None:
@@ -781,7 +781,7 @@ def test_changes_name_list_items_and_omit_server_fields() -> None:
         "spec": {"env": [{"name": "A", "value": "9"}, {"name": "C", "value": "3"}], "args": ["y"]},
     }
 
-    assert [str(change) for change in changes(before, after)] == [
+    assert [str(change) for change in diff_objects(before, after)] == [
         'spec.env[A].value: "1" -> "9"',
         'spec.env[B]: - {"name": "B", "value": "2"}',
         'spec.env[C]: + {"name": "C", "value": "3"}',
@@ -792,21 +792,21 @@ def test_changes_name_list_items_and_omit_server_fields() -> None:
 def test_another_order_of_named_items_is_a_change() -> None:
     rows = [{"name": "A"}, {"name": "B"}]
 
-    assert [str(c) for c in changes({"spec": rows}, {"spec": rows[::-1]})] == ['spec: ["A", "B"] -> ["B", "A"]']
+    assert [str(c) for c in diff_objects({"spec": rows}, {"spec": rows[::-1]})] == ['spec: ["A", "B"] -> ["B", "A"]']
 
 
 def test_an_existing_namespace_keeps_its_other_labels() -> None:
     cluster = running()
     cluster.patch(NAMESPACE, "team-shop", "", {"metadata": {"labels": {"cost-centre": "7"}}})
 
-    assert verdicts(apply.plan(cluster, workload(autoscaling=SCALING)))["Namespace"] == "keep"
+    assert verdicts(apply.plan_workload(cluster, workload(autoscaling=SCALING)))["Namespace"] == "keep"
 
 
 def test_a_plan_is_serialized_as_json() -> None:
-    planned = apply.plan(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
 
-    assert json.loads(json.dumps(serialize(planned)))["steps"][-1]["rollout"] is True
-    assert isinstance(planned.steps[0], Step)
+    assert json.loads(json.dumps(serialize_body(planned)))["steps"][-1]["rollout"] is True
+    assert isinstance(planned.steps[0], ApplyStep)
 
 
 def test_pods_of_a_deleted_workload_end() -> None:

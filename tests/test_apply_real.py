@@ -99,7 +99,7 @@ def profile(tmp_path: Path) -> Path:
     projects = {"namespace": "op-drift-{project}", "manage": True}
     document = {**PROFILE, "spec": {**PROFILE["spec"], "projects": projects, "metrics": metrics}}
     document["spec"]["knative"] = {**document["spec"]["knative"], "autoscaler": {"allow-zero-initial-scale": "true"}}
-    file.write_text(manifests.write_one(document))
+    file.write_text(manifests.write_document(document))
     return file
 
 

@@ -14,8 +14,8 @@ import pytest
 from answering import Answer, answering, fine
 from ebbtide import manifests
 from ebbtide.base import keys
-from ebbtide.base.paths import at
-from ebbtide.base.quantities import age
+from ebbtide.base.paths import get_at
+from ebbtide.base.quantities import format_age
 from ebbtide.cli import connection
 from ebbtide.cluster.client import streams
 from ebbtide.cluster.client.protocol import (
@@ -30,7 +30,7 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
-from ebbtide.sandbox.state import Life
+from ebbtide.sandbox.state import PodLife
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
     file = tmp_path / "profile.yaml"
-    file.write_text(manifests.write_one(PROFILE))
+    file.write_text(manifests.write_document(PROFILE))
     return file
 
 
@@ -426,7 +426,7 @@ def test_watching_as_yaml_prints_one_document_per_poll(
     for low, command in (("2", ("list",)), ("3", ("describe", "chat"))):
         watched(monkeypatch, applied, partial(scaled, applied, low))
         out = run(*command, *PLACE, "-w", "-o", "yaml").out
-        documents = [document.data for document in manifests.read(out.encode(), "out")]
+        documents = [document.data for document in manifests.read_documents(out.encode(), "out")]
         assert [document["name"] for document in documents] == ["chat", "chat"]
 
 
@@ -642,8 +642,8 @@ def test_invalid_options_are_rejected_before_connecting(run: Any, words: tuple[s
 
 
 def test_a_port_in_use_is_reported() -> None:
-    with streams.listening(0) as taken, pytest.raises(UnreachableError, match="is unavailable"):
-        streams.listening(taken.getsockname()[1])
+    with streams.open_listener(0) as taken, pytest.raises(UnreachableError, match="is unavailable"):
+        streams.open_listener(taken.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -654,7 +654,7 @@ def test_a_port_in_use_is_reported() -> None:
     ],
 )
 def test_exec_returns_the_exit_code_of_the_command(said: str, code: int) -> None:
-    assert streams.exit_code(said) == code
+    assert streams.parse_exit_code(said) == code
 
 
 @pytest.mark.parametrize(
@@ -670,12 +670,12 @@ def test_exec_returns_the_exit_code_of_the_command(said: str, code: int) -> None
 )
 def test_a_command_that_did_not_start_is_a_cluster_error(said: str, words: str) -> None:
     with pytest.raises(ClusterError, match=f"did not start: {words}$"):
-        streams.exit_code(said)
+        streams.parse_exit_code(said)
 
 
 def test_a_command_without_a_status_has_not_succeeded() -> None:
     with pytest.raises(ClusterError, match="closed before the command reported its exit status"):
-        streams.exit_code("")
+        streams.parse_exit_code("")
 
 
 # scale, rollback, suspend, delete
@@ -795,7 +795,7 @@ def test_ctrl_c_while_waiting_after_a_change_reports_that_it_continues(
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt(seconds)
 
-    applied.life = Life(start=1e6)
+    applied.life = PodLife(start=1e6)
     monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: interrupt(seconds))
     code, _, err = run("scale", "chat", *PLACE, "--min", "2", "--wait", "30s")
     assert code == 130
@@ -889,7 +889,7 @@ def test_a_missing_client_is_reported_with_its_package(run: Any, monkeypatch: py
     ("seconds", "shown"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (2 * 86400, "2d")]
 )
 def test_ages(seconds: float, shown: str) -> None:
-    assert age(seconds) == shown
+    assert format_age(seconds) == shown
 
 
 @pytest.mark.parametrize(("told", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])
@@ -906,7 +906,7 @@ def test_invalid_durations(told: str) -> None:
 def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(
     applied: Simulated, run: Any, profile: Path
 ) -> None:
-    assert at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
+    assert get_at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
     assert "chat" in run("list", "-p", "shop").out
     assert "No workloads found in namespace runai-other" in run("list", "-p", "other").err
     assert "No workloads found in namespace team-other" in run("list", "-p", "other", "--profile", profile).err

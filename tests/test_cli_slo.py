@@ -39,7 +39,7 @@ def profile(tmp_path: Path) -> Path:
     told["spec"]["metrics"] = {"gatewayLatency": "envoy_cluster_upstream_rq_time"}
     told["spec"]["projects"]["namespace"] = "e2e-{project}"
     file = tmp_path / "profile.yaml"
-    file.write_text(manifests.write_one(told))
+    file.write_text(manifests.write_document(told))
     return file
 
 
@@ -163,7 +163,7 @@ def test_contradictory_options_are_rejected(run: Any, words: tuple[str, ...]) ->
 
 def rules(run: Any, tmp_path: Path, profile: Path, *specs: dict[str, Any], words: tuple[str, ...] = ()) -> Any:
     file = tmp_path / "specs.yaml"
-    file.write_text("".join(manifests.write(list(specs))))
+    file.write_text("".join(manifests.write_documents(list(specs))))
     return run("slo", "--rules", file, "--profile", profile, *words)
 
 
@@ -172,7 +172,7 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
 
     assert ran.code == 0
     assert "rank: the spec has no slo, so there are no rules" in ran.err
-    (rule,) = (document.data for document in manifests.read(ran.out.encode(), "out"))
+    (rule,) = (document.data for document in manifests.read_documents(ran.out.encode(), "out"))
     assert rule["kind"] == "PrometheusRule"
     assert rule["metadata"] == {
         "name": "chat-slo",
@@ -200,7 +200,7 @@ def test_rules_have_the_requested_labels(run: Any, tmp_path: Path, profile: Path
     ran = rules(run, tmp_path, profile, spec("chat", slo=SLO), words=more)
 
     assert ran.code == 0
-    (rule,) = (document.data for document in manifests.read(ran.out.encode(), "out"))
+    (rule,) = (document.data for document in manifests.read_documents(ran.out.encode(), "out"))
     assert rule["metadata"]["labels"] == {
         "app.kubernetes.io/managed-by": "ebbtide",
         "app.kubernetes.io/name": "chat",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -33,14 +33,14 @@ from ebbtide.cluster.client.protocol import (
     ConflictError,
     ExistsError,
     Kind,
-    Mark,
     MissingError,
     RefusedError,
-    Seen,
     StaleError,
+    WatchBookmark,
+    WatchChange,
 )
-from ebbtide.cluster.read.pods import condition, is_ready
-from ebbtide.sandbox.clocks import Standing
+from ebbtide.cluster.read.pods import find_condition, is_ready
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ SECONDS = 120.0
 @pytest.fixture(scope="module", params=["simulated", "world", "real"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     if request.param == "simulated":
-        return Simulated(Standing())
+        return Simulated(ManualClock())
     if request.param == "world":
         pytest.importorskip("numpy", reason="what moves the world needs it")
         from ebbtide.sandbox.services import demo_world  # noqa: PLC0415 - after the skip
 
-        return demo_world(Standing(), hours=0.02).cluster
+        return demo_world(ManualClock(), hours=0.02).cluster
     if not KUBECONFIG:
         pytest.skip("no real cluster: EBBTIDE_E2E_KUBECONFIG names none")
     kubernetes = pytest.importorskip(
@@ -350,15 +350,15 @@ def test_a_watch_from_an_old_version_lists_the_objects(cluster: Cluster, namespa
 
 
 def test_follow_lists_objects_up_to_a_mark_and_continues_from_it(cluster: Cluster, namespace: str, name: str) -> None:
-    def ours(stream: Iterable[Seen | Mark]) -> Iterator[tuple[str, Object]]:
+    def ours(stream: Iterable[WatchChange | WatchBookmark]) -> Iterator[tuple[str, Object]]:
         for event in stream:
-            if isinstance(event, Seen) and event.item["metadata"]["name"] == name:
+            if isinstance(event, WatchChange) and event.item["metadata"]["name"] == name:
                 yield event.change, event.item["data"]
 
     cluster.apply(config(name, namespace, a="1"))
     stream = cluster.follow(CONFIG_MAP)
-    before: list[Seen | Mark] = []
-    while not isinstance(event := next(iter(stream)), Mark):
+    before: list[WatchChange | WatchBookmark] = []
+    while not isinstance(event := next(iter(stream)), WatchBookmark):
         before.append(event)
     assert list(ours(before)) == [("ADDED", {"a": "1"})]
 
@@ -557,7 +557,7 @@ def test_a_service_becomes_ready_and_its_revision_is_scaled_live(cluster: Cluste
     assert ready["status"]["url"].startswith(f"http://{name}.{namespace}.")
     assert ready["status"]["latestReadyRevisionName"] == revision["metadata"]["name"] == f"{name}-00001"
     assert is_ready(pod)
-    assert any(at(event, "involvedObject", "name") == name for event in cluster.events(namespace))
+    assert any(get_at(event, "involvedObject", "name") == name for event in cluster.events(namespace))
     assert isinstance(list(cluster.logs(namespace, pod["metadata"]["name"], "user-container", tail=1)), list)
 
     patch = {"metadata": {"annotations": {keys.MIN_SCALE: "2"}}}
@@ -572,7 +572,7 @@ def test_a_service_becomes_ready_and_its_revision_is_scaled_live(cluster: Cluste
 
 
 def _if_ready(obj: Object) -> Object | None:
-    return obj if condition(obj, "Ready").get("status") == "True" else None
+    return obj if find_condition(obj, "Ready").get("status") == "True" else None
 
 
 def test_events_are_oldest_first(cluster: Cluster, namespace: str) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from ebbtide import manifests
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
+from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -27,9 +27,9 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import BUILT_IN
-from ebbtide.sandbox.furnished import furnish
+from ebbtide.sandbox.furnished import furnish_cluster
 from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ def profile(**parts: Any) -> Profile:
     for name, values in parts.items():
         current = data["spec"].setdefault(name, {})
         data["spec"][name] = {**current, **values} if isinstance(values, dict) else values
-    validated, problems = profiles.validate(data)
+    validated, problems = profiles.validate_profile_data(data)
     assert validated is not None, problems
     return validated
 
 
 def furnished(cluster_profile: Profile | None = None) -> Simulated:
     cluster = simulated()
-    furnish(cluster, cluster_profile or profile())
+    furnish_cluster(cluster, cluster_profile or profile())
     return cluster
 
 
 def inference(name: str = "chat", **fields: Any) -> Inference:
-    loaded = load(spec(name, **fields), profile())
+    loaded = load_document(spec(name, **fields), profile())
     assert loaded.inference is not None, loaded.problems
     return loaded.inference
 
@@ -224,7 +224,7 @@ def said(findings: tuple[Finding, ...]) -> str:
 
 
 def test_a_cluster_that_matches_its_profile_has_no_findings() -> None:
-    assert said(doctor.examine(furnished(), profile())) == ""
+    assert said(doctor.examine_cluster(furnished(), profile())) == ""
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -232,34 +232,34 @@ def test_each_defect_has_exactly_its_own_finding(name: str) -> None:
     break_, code, words = BROKEN[name]
     cluster = furnished()
     break_(cluster)
-    findings = doctor.examine(cluster, profile())
+    findings = doctor.examine_cluster(cluster, profile())
 
     assert {finding.code for finding in findings} == {code}, said(findings)
     assert words in said(findings)
     assert all(finding.means and finding.fix for finding in findings)
-    assert json.loads(json.dumps(serialize(findings)))
+    assert json.loads(json.dumps(serialize_body(findings)))
 
 
 @pytest.mark.parametrize("name", ["a flag off", "KServe's list", "no class", "an HPA without its Deployment"])
 def test_a_patch_fixes_the_defect_and_a_dry_run_does_not(name: str) -> None:
     cluster = furnished()
     BROKEN[name][0](cluster)
-    (finding,) = doctor.examine(cluster, profile())
+    (finding,) = doctor.examine_cluster(cluster, profile())
     assert finding.patch is not None
-    doctor.mend(cluster, finding.patch, dry_run=True)
-    assert doctor.examine(cluster, profile()) == (finding,)
+    doctor.apply_fix_patch(cluster, finding.patch, dry_run=True)
+    assert doctor.examine_cluster(cluster, profile()) == (finding,)
 
-    doctor.mend(cluster, finding.patch)
-    assert said(doctor.examine(cluster, profile())) == ""
+    doctor.apply_fix_patch(cluster, finding.patch)
+    assert said(doctor.examine_cluster(cluster, profile())) == ""
 
 
 def test_a_config_map_patch_keeps_other_keys_and_settings() -> None:
     cluster = furnished()
     BROKEN["KServe's list"][0](cluster)
     changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", lambda obj: obj["data"].update(deploy="{}"))
-    (finding,) = doctor.examine(cluster, profile())
+    (finding,) = doctor.examine_cluster(cluster, profile())
     assert finding.patch is not None
-    doctor.mend(cluster, finding.patch)
+    doctor.apply_fix_patch(cluster, finding.patch)
     data = cluster.get(CONFIG_MAP, "inferenceservice-config", "kserve")["data"]
 
     assert data["deploy"] == "{}"
@@ -275,9 +275,9 @@ def test_config_map_values_are_compared_by_meaning() -> None:
     cluster = furnished(cluster_profile)
     changed(cluster, CONFIG_MAP, "config-autoscaler", SERVING, lambda obj: obj.update(data={}))
 
-    assert said(doctor.examine(cluster, cluster_profile)) == ""
+    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
     mapped("autoscaler", stable_window="20s")(cluster)
-    (finding,) = doctor.examine(cluster, cluster_profile)
+    (finding,) = doctor.examine_cluster(cluster, cluster_profile)
     assert finding.what == "stable-window is 20s in config-autoscaler, but the profile has 1m"
     assert finding.fix.endswith(
         "set stable-window: 1m in config-autoscaler, or stable-window: 20s in the profile's knative.autoscaler"
@@ -317,7 +317,7 @@ def test_config_map_values_are_compared_by_meaning() -> None:
     ],
 )
 def test_a_setting_that_only_the_profile_has_is_found(parts: dict[str, Any], code: str, words: str) -> None:
-    findings = doctor.examine(furnished(), profile(**parts))
+    findings = doctor.examine_cluster(furnished(), profile(**parts))
 
     assert {finding.code for finding in findings} == {code}, said(findings)
     assert words in said(findings)
@@ -328,12 +328,12 @@ def test_a_different_quota_is_a_warning() -> None:
     cluster = furnished(cluster_profile)
     hard = {"requests.nvidia.com/gpu.shared": "2"}
     put("ResourceQuota", "v1", "ebbtide-guaranteed", "team-shop", spec={"hard": hard})(cluster)
-    (finding,) = doctor.examine(cluster, cluster_profile)
+    (finding,) = doctor.examine_cluster(cluster, cluster_profile)
 
     assert (finding.code, finding.severity) == ("DOC017", "warning")
     assert "of project shop is requests.nvidia.com/gpu.shared 2, but the profile has" in finding.what
     cluster.delete(QUOTA, "ebbtide-guaranteed", "team-shop")
-    assert said(doctor.examine(cluster, cluster_profile)) == ""
+    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
 
 
 def test_a_quota_of_claims_is_compared() -> None:
@@ -345,7 +345,7 @@ def test_a_quota_of_claims_is_compared() -> None:
     cluster = furnished(cluster_profile)
     hard = {"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "2"}
     put("ResourceQuota", "v1", "ebbtide-claims", "team-shop", spec={"hard": hard})(cluster)
-    (finding,) = doctor.examine(cluster, cluster_profile)
+    (finding,) = doctor.examine_cluster(cluster, cluster_profile)
 
     assert finding.code == "DOC017"
     assert "devices 2, but the profile has gpu.nvidia.com.deviceclass" in finding.what
@@ -363,8 +363,8 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
     cluster = furnished(cluster_profile)
 
     assert "nvidia.com/mig-1g.10gb.me" in cluster.gpus
-    assert said(doctor.examine(cluster, cluster_profile)) == ""
-    pools = doctor.observed_profile(cluster)["spec"]["nodePools"]
+    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
+    pools = doctor.make_observed_profile(cluster)["spec"]["nodePools"]
     assert ["1g.10gb+me"] in [pool.get("migProfiles") for pool in pools]
 
 
@@ -381,21 +381,21 @@ def test_a_pool_is_found_by_the_resources_of_its_profile(fields: dict[str, Any],
     cluster = furnished(cluster_profile)
 
     assert resource in cluster.gpus
-    assert said(doctor.examine(cluster, cluster_profile)) == ""
+    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
 
 
 # For specs.
 
 
 def examined(cluster: Simulated, *specs: Inference, **parts: Any) -> tuple[Finding, ...]:
-    return doctor.examine(cluster, profile(**parts), list(specs))
+    return doctor.examine_cluster(cluster, profile(**parts), list(specs))
 
 
 def test_with_specs_only_their_requirements_are_errors() -> None:
     cluster = furnished()
     mapped("features", kubernetes__podspec_persistent_volume_claim="disabled")(cluster)
     claim = {"pvc": [{"path": "/data", "claimInfo": {"size": "1Gi", "accessModes": {"readWriteOnce": True}}}]}
-    (alone,) = doctor.examine(cluster, profile())
+    (alone,) = doctor.examine_cluster(cluster, profile())
     (needless,) = examined(cluster, inference())
     (needed,) = examined(cluster, inference(), inference("store", storage=claim))
 
@@ -439,7 +439,7 @@ def test_a_host_name_needs_a_domain_claim_for_its_namespace() -> None:
     (finding,) = examined(cluster, chat)
     assert (finding.code, finding.severity) == ("DOC020", "error")
     assert finding.patch is not None
-    doctor.mend(cluster, finding.patch)
+    doctor.apply_fix_patch(cluster, finding.patch)
     assert said(examined(cluster, chat)) == ""
 
     changed(cluster, DOMAIN_CLAIM, "chat.example.org", "", lambda obj: obj["spec"].update(namespace="other"))
@@ -522,21 +522,21 @@ def test_a_cluster_with_forbidden_reads_raises_no_error() -> None:
     ids=["time-slicing", "kai"],
 )
 def test_a_written_profile_has_no_findings(data: dict[str, Any]) -> None:
-    original, problems = profiles.validate(data)
+    original, problems = profiles.validate_profile_data(data)
     assert original is not None, problems
     cluster = furnished(original)
-    written, problems = profiles.validate(doctor.observed_profile(cluster))
+    written, problems = profiles.validate_profile_data(doctor.make_observed_profile(cluster))
 
     assert written is not None, problems
     assert problems == []
-    assert said(doctor.examine(cluster, written)) == ""
-    assert said(doctor.examine(cluster, original)) == ""
+    assert said(doctor.examine_cluster(cluster, written)) == ""
+    assert said(doctor.examine_cluster(cluster, original)) == ""
 
 
 def kai(**projects: Any) -> Profile:
     data = json.loads(json.dumps({**BUILT_IN, "metadata": {"name": "kai"}}))
     data["spec"]["projects"] |= projects
-    validated, problems = profiles.validate(data)
+    validated, problems = profiles.validate_profile_data(data)
     assert validated is not None, problems
     return validated
 
@@ -545,17 +545,17 @@ def test_the_parent_queue_of_the_projects_must_exist() -> None:
     cluster_profile = kai()
     cluster = furnished(cluster_profile)
     cluster.delete(QUEUE, "default-parent-queue")
-    (finding,) = doctor.examine(cluster, cluster_profile)
+    (finding,) = doctor.examine_cluster(cluster, cluster_profile)
 
     assert (finding.code, finding.severity) == ("DOC026", "error")
     assert "queue default-parent-queue not found" in finding.what
     assert finding.patch is not None
-    doctor.mend(cluster, finding.patch)
-    assert said(doctor.examine(cluster, cluster_profile)) == ""
+    doctor.apply_fix_patch(cluster, finding.patch)
+    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
     cluster.delete(QUEUE, "default-parent-queue")
-    assert said(doctor.examine(cluster, kai(manage=False))) == "", "the queues are not managed by Ebbtide"
+    assert said(doctor.examine_cluster(cluster, kai(manage=False))) == "", "the queues are not managed by Ebbtide"
     cluster.denied.add(("list", "queues"))
-    assert said(doctor.examine(cluster, cluster_profile)) == "DOC001 forbidden: your account cannot read queues"
+    assert said(doctor.examine_cluster(cluster, cluster_profile)) == "DOC001 forbidden: your account cannot read queues"
 
 
 def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
@@ -570,13 +570,13 @@ def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
         "",
         lambda obj: obj.update(spec={"resources": {"cpu": part, "gpu": part, "memory": {**part, "quota": 64000}}}),
     )
-    (finding,) = doctor.examine(cluster, cluster_profile)
+    (finding,) = doctor.examine_cluster(cluster, cluster_profile)
 
     assert (finding.code, finding.severity) == ("DOC026", "error")
     assert finding.what == "queue default-parent-queue has a quota of 0 for cpu, gpu"
     assert finding.patch is not None
-    doctor.mend(cluster, finding.patch)
-    assert said(doctor.examine(cluster, cluster_profile)) == ""
+    doctor.apply_fix_patch(cluster, finding.patch)
+    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
     assert cluster.get(QUEUE, "default-parent-queue")["spec"]["resources"] == {
         "cpu": {**part, "quota": -1},
         "gpu": {**part, "quota": -1},
@@ -591,18 +591,18 @@ def test_the_observed_profile_has_the_parent_queue() -> None:
     put("Queue", "scheduling.run.ai/v2", "shop", labels=label, spec={"parentQueue": "research"})(cluster)
     put("Queue", "scheduling.run.ai/v2", "theirs", spec={"parentQueue": "other"})(cluster)
 
-    assert doctor.observed_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
+    assert doctor.make_observed_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
 
 
 def test_the_profile_of_a_bare_cluster_is_valid() -> None:
     cluster = simulated()
     cluster.paths = {"/version": {"gitVersion": "v1.30.1"}}
-    cluster_profile, problems = profiles.validate(doctor.observed_profile(cluster))
+    cluster_profile, problems = profiles.validate_profile_data(doctor.make_observed_profile(cluster))
 
     assert cluster_profile is not None, problems
     assert (cluster_profile.spec.knative.installed, cluster_profile.spec.kserve.installed) == (False, False)
     assert cluster_profile.spec.metrics.adapter == "none"
-    assert said(doctor.examine(cluster, cluster_profile)) == ""
+    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
 
 
 # The command.
@@ -616,7 +616,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "profile.yaml"
-    path.write_text(manifests.write_one(PROFILE))
+    path.write_text(manifests.write_document(PROFILE))
     return path
 
 
@@ -712,5 +712,5 @@ def test_a_spec_with_problems_is_reported_first(run: Any, file: Path, tmp_path: 
     assert (code, out) == (1, "")
     assert "SPEC" in err
     fine = tmp_path / "chat.yaml"
-    fine.write_text(manifests.write_one(spec()))
+    fine.write_text(manifests.write_document(spec()))
     assert run("doctor", "--profile", file, fine).code == 0

@@ -1,4 +1,4 @@
-"""What of the providers can be checked without a cluster: names, addresses, configuration, refusals."""
+"""Providers without a cluster: names, addresses, configuration, refusals."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
-from ebbtide.base.paths import at
+from ebbtide.base.bodies import serialize_body
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
     KINDS,
@@ -25,7 +25,7 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
 )
 from ebbtide.cluster.write import apply, projects
-from ebbtide.cluster.write.projects import Asked, Member, Share, member
+from ebbtide.cluster.write.projects import ProjectMember, ProjectRequest, QuotaShare, parse_member
 from ebbtide.documents import profiles
 from live_cluster import PROFILE, SCALING, connected, profile, simulated, workload
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.sandbox.simulated import Simulated
 
-JANE, ML = Member("User", "jane"), Member("Group", "ml")
+JANE, ML = ProjectMember("User", "jane"), ProjectMember("Group", "ml")
 LIMITS = KINDS["v1", "LimitRange"]
 KAI = {
     **PROFILE["spec"],
@@ -47,19 +47,19 @@ KAI = {
 
 
 def of(spec: dict[str, Any]) -> Profile:
-    validated, problems = profiles.validate({**PROFILE, "spec": spec})
+    validated, problems = profiles.validate_profile_data({**PROFILE, "spec": spec})
     assert validated is not None, problems
     return validated
 
 
 def make(cluster: Simulated, name: str = "shop", made: Profile | None = None, **asked: Any) -> list[tuple[str, str]]:
-    steps = projects.plan(cluster, Asked(name, **asked), made or profile())
-    apply.write(cluster, steps, cluster.clock)
+    steps = projects.plan_project(cluster, ProjectRequest(name, **asked), made or profile())
+    apply.write_steps(cluster, steps, cluster.clock)
     return [(step.verdict, step.item["kind"]) for step in steps]
 
 
 def row(cluster: Simulated, name: str = "shop", made: Profile | None = None) -> ProjectRow:
-    (project,) = [row for row in projects.projects(cluster, made or profile()) if row.name == name]
+    (project,) = [row for row in projects.read_projects(cluster, made or profile()) if row.name == name]
     return project
 
 
@@ -92,11 +92,11 @@ def test_a_repeated_create_changes_only_the_requested_settings() -> None:
     ]
     assert make(cluster, add=(ML,)) == [("keep", "Namespace"), ("change", "RoleBinding")]
     assert row(cluster).members == (JANE, ML)
-    assert row(cluster).quota == (Share("nvidia.com/gpu.shared", "4", "0"),)
+    assert row(cluster).quota == (QuotaShare("nvidia.com/gpu.shared", "4", "0"),)
     make(cluster, remove=(JANE,))
     assert row(cluster).members == (ML,)
     assert make(cluster, gpus=0.5) == [("keep", "Namespace"), ("change", "ResourceQuota"), ("keep", "RoleBinding")]
-    assert row(cluster).quota == (Share("nvidia.com/gpu.shared", "2", "0"),)
+    assert row(cluster).quota == (QuotaShare("nvidia.com/gpu.shared", "2", "0"),)
 
 
 def test_requested_amounts_override_those_of_the_profile() -> None:
@@ -104,7 +104,7 @@ def test_requested_amounts_override_those_of_the_profile() -> None:
         {**PROFILE["spec"], "projects": {**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1, "cpu": 8}}}}
     )
     cluster = simulated()
-    assert [row.there for row in projects.projects(cluster, cluster_profile)] == [False]
+    assert [row.there for row in projects.read_projects(cluster, cluster_profile)] == [False]
     make(cluster, made=cluster_profile, cpu=2.0)
 
     assert {share.resource: share.hard for share in row(cluster, made=cluster_profile).quota} == {
@@ -118,46 +118,46 @@ def test_with_kai_a_project_is_a_queue_with_a_priority() -> None:
     cluster_profile, cluster = of(KAI), simulated()
     make(cluster, made=cluster_profile, gpus=2.0, priority=150)
     queue = cluster.get(QUEUE, "shop")
-    assert (queue["spec"]["priority"], at(queue, "spec", "resources", "gpu", "quota")) == (150, 2)
+    assert (queue["spec"]["priority"], get_at(queue, "spec", "resources", "gpu", "quota")) == (150, 2)
     cluster.put({**queue, "status": {"allocated": {keys.GPU: "1"}}})
 
-    assert row(cluster, made=cluster_profile).quota == (Share(keys.GPU, "2", "1"),)
+    assert row(cluster, made=cluster_profile).quota == (QuotaShare(keys.GPU, "2", "1"),)
     assert row(cluster, made=cluster_profile).priority == 150
     assert make(cluster, made=cluster_profile, add=(JANE,))[:1] == [("keep", "Namespace")]
     assert cluster.get(QUEUE, "shop")["spec"]["priority"] == 150
-    assert projects.removal(cluster, "shop", cluster_profile).lines()[-1] == "queue shop"
-    projects.remove(cluster, projects.removal(cluster, "shop", cluster_profile))
+    assert projects.plan_project_removal(cluster, "shop", cluster_profile).lines()[-1] == "queue shop"
+    projects.remove_project(cluster, projects.plan_project_removal(cluster, "shop", cluster_profile))
     assert cluster.list(QUEUE).items == []
 
 
 def test_settings_that_the_quota_does_not_support_are_refused() -> None:
     none = of({**PROFILE["spec"], "projects": {**PROFILE["spec"]["projects"], "quota": "none"}})
     with pytest.raises(ValueError, match="without KAI, set priorityClass in the spec"):
-        projects.plan(simulated(), Asked("shop", priority=1), profile())
+        projects.plan_project(simulated(), ProjectRequest("shop", priority=1), profile())
     with pytest.raises(ValueError, match=r"projects\.quota: none"):
-        projects.plan(simulated(), Asked("shop", gpus=1.0), none)
+        projects.plan_project(simulated(), ProjectRequest("shop", gpus=1.0), none)
     with pytest.raises(ValueError, match="invalid project name: queue default-parent-queue is the parent"):
-        projects.plan(simulated(), Asked("default-parent-queue"), of(KAI))
+        projects.plan_project(simulated(), ProjectRequest("default-parent-queue"), of(KAI))
 
 
 @pytest.mark.parametrize(
     ("text", "who"),
     [
         ("jane", JANE),
-        ("user:jane@example.com", Member("User", "jane@example.com")),
+        ("user:jane@example.com", ProjectMember("User", "jane@example.com")),
         ("group:ml", ML),
-        ("serviceaccount:ci:builder", Member("ServiceAccount", "builder", "ci")),
+        ("serviceaccount:ci:builder", ProjectMember("ServiceAccount", "builder", "ci")),
     ],
 )
-def test_members_are_formatted_as_they_are_parsed(text: str, who: Member) -> None:
-    assert member(text) == who
-    assert member(str(who)) == who
+def test_members_are_formatted_as_they_are_parsed(text: str, who: ProjectMember) -> None:
+    assert parse_member(text) == who
+    assert parse_member(str(who)) == who
 
 
 @pytest.mark.parametrize("text", ["", "group:", "serviceaccount:ci", "robot:x"])
 def test_an_invalid_member_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="invalid member"):
-        member(text)
+        parse_member(text)
 
 
 def test_a_row_has_the_workloads_and_the_guaranteed_classes() -> None:
@@ -165,7 +165,7 @@ def test_a_row_has_the_workloads_and_the_guaranteed_classes() -> None:
     make(cluster, gpus=1.0)
     for name, serving in (("chat", "knative"), ("rank", "kserve")):
         ready_workload = workload({**json.loads(json.dumps(SPEC)), "metadata": {"name": name}}, serving=serving)
-        apply.carry_out(cluster, apply.plan(cluster, ready_workload), cluster.clock)
+        apply.write_workload(cluster, apply.plan_workload(cluster, ready_workload), cluster.clock)
     cluster.clock.sleep(30)
     project = row(cluster)
 
@@ -174,7 +174,7 @@ def test_a_row_has_the_workloads_and_the_guaranteed_classes() -> None:
     )
     assert "inference" in project.guaranteed
     assert "train" not in project.guaranteed
-    assert json.loads(json.dumps(serialize(project)))["workloads"] == ["chat", "rank"]
+    assert json.loads(json.dumps(serialize_body(project)))["workloads"] == ["chat", "rank"]
 
 
 SPEC = {
@@ -188,14 +188,14 @@ def test_a_project_with_workloads_is_deleted_only_by_force() -> None:
     cluster = simulated()
     make(cluster)
     chat = workload(autoscaling=SCALING)
-    apply.carry_out(cluster, apply.plan(cluster, chat), cluster.clock)
+    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": "data", "namespace": "team-shop"},
     }
     cluster.put(claim)
-    planned = projects.removal(cluster, "shop", profile())
+    planned = projects.plan_project_removal(cluster, "shop", profile())
 
     assert "still has 1 workload: chat" in planned.refused
     assert planned.lines() == [
@@ -203,11 +203,11 @@ def test_a_project_with_workloads_is_deleted_only_by_force() -> None:
         "workload chat",
         "volume claim data and its data",
     ]
-    projects.remove(cluster, planned)
-    projects.remove(cluster, planned)
+    projects.remove_project(cluster, planned)
+    projects.remove_project(cluster, planned)
     with pytest.raises(MissingError):
         cluster.get(KNATIVE, "chat", "team-shop")
-    assert "project shop not found on this cluster" in projects.removal(cluster, "shop", profile()).refused
+    assert "project shop not found on this cluster" in projects.plan_project_removal(cluster, "shop", profile()).refused
 
 
 # Permissions of members.
@@ -228,18 +228,18 @@ def test_a_member_applies_a_workload_to_an_existing_project() -> None:
     make(cluster, gpus=1.0, add=(JANE,))
     as_member(cluster)
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
-    planned = apply.plan(cluster, chat)
+    planned = apply.plan_workload(cluster, chat)
 
     assert [(step.verdict, step.item["kind"]) for step in planned.steps] == [
         ("keep", "Namespace"),
         ("create", "Service"),
     ]
     assert planned.steps[0].notes == ("up to date; changing it is forbidden",)
-    apply.carry_out(cluster, planned, cluster.clock)
-    end = apply.wait(cluster, "chat", "team-shop", cluster.clock, 60)
+    apply.write_workload(cluster, planned, cluster.clock)
+    end = apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 60)
     assert end is not None
     assert end.phase == "Running"
-    assert [row.name for row in projects.projects(cluster, profile())] == []
+    assert [row.name for row in projects.read_projects(cluster, profile())] == []
     cluster.namespace = "team-shop"
     assert row(cluster).members == (JANE,)
 
@@ -249,7 +249,7 @@ def test_a_member_cannot_change_the_namespace() -> None:
     make(cluster)
     cluster.put({**cluster.get(NAMESPACE, "team-shop"), "metadata": {"name": "team-shop", "labels": {}}})
     as_member(cluster)
-    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
 
     assert planned.steps[0].verdict == "refused"
     assert "forbidden" in planned.steps[0].refusal
@@ -266,11 +266,11 @@ def test_an_unreadable_shared_object_is_assumed_to_exist() -> None:
         "metadata": {"name": "inference"},
         "value": 125,
     }
-    (step,) = apply.steps(cluster, [priority_class])
+    (step,) = apply.plan_objects(cluster, [priority_class])
 
     assert step.verdict == "keep"
     assert "assumed to exist" in step.notes[0]
-    assert apply.plan(cluster, chat).steps[-1].verdict == "create"
+    assert apply.plan_workload(cluster, chat).steps[-1].verdict == "create"
 
 
 # The command.
@@ -284,7 +284,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
 @pytest.fixture
 def called(cluster: Simulated, run: Any, tmp_path: Path) -> Any:
     file = tmp_path / "profile.yaml"
-    file.write_text(manifests.write_one(PROFILE))
+    file.write_text(manifests.write_document(PROFILE))
     del cluster
     return lambda *words: run("project", *words, "--profile", file)
 
@@ -326,7 +326,7 @@ def test_list_and_describe(cluster: Simulated, called: Any) -> None:
     assert "No projects found." in called("list").err
     called("create", "shop", "--gpus", "1", "--member", "jane", "--member", "group:ml", "-y")
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
-    apply.carry_out(cluster, apply.plan(cluster, chat), cluster.clock)
+    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
     cluster.clock.sleep(30)
 
     assert called("list").out == (
@@ -348,7 +348,7 @@ def test_list_and_describe(cluster: Simulated, called: Any) -> None:
 def test_delete_refuses_lists_the_objects_and_asks(cluster: Simulated, called: Any) -> None:
     called("create", "shop", "-y")
     chat = workload(autoscaling=SCALING)
-    apply.carry_out(cluster, apply.plan(cluster, chat), cluster.clock)
+    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
     code, _, err = called("delete", "shop", "-y")
     assert (code, len(cluster.list(KNATIVE).items)) == (1, 1)
     assert "still has 1 workload: chat; delete it first, or use --force" in err

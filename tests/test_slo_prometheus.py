@@ -13,7 +13,7 @@ import pytest
 
 from answering import CHAT, DEAD, END, START, STEP, Answer, answering, any_nan, fine, profile, recorded
 from ebbtide.slo import queries
-from ebbtide.slo.report import Between, mean, quantile
+from ebbtide.slo.report import ValueInterval, compute_mean, compute_quantile_interval
 from ebbtide.slo.source import Ref, SourceError
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ def test_measurements_match_the_client_s_requests(source: Any) -> None:
     assert chat.total_between is not None
     # Each took slightly longer than its server slept.
     assert chat.total_between[0] <= 3 + 60 * 0.1 + 5 * 0.005 <= chat.total_between[1]
-    assert quantile(chat.buckets, 0.5) == pytest.approx(Between(0.05, 0.11))
+    assert compute_quantile_interval(chat.buckets, 0.5) == pytest.approx(ValueInterval(0.05, 0.11))
     # The 63rd is among the sixty, the last one is the cold start.
-    assert quantile(chat.buckets, 0.95) == pytest.approx(Between(0.1, 0.26))
-    assert quantile(chat.buckets, 0.99) == pytest.approx(Between(2.5, 5.1))
-    average = mean(chat)
+    assert compute_quantile_interval(chat.buckets, 0.95) == pytest.approx(ValueInterval(0.1, 0.26))
+    assert compute_quantile_interval(chat.buckets, 0.99) == pytest.approx(ValueInterval(2.5, 5.1))
+    average = compute_mean(chat)
     assert average is not None
     assert average.low < 9.1 / 66 < average.high
     assert (chat.minutes_asked, chat.minutes_answered) == (1, 1)
@@ -121,7 +121,7 @@ def test_the_range_starts_with_the_first_data() -> None:
     week = 7 * 86_400
 
     def answer(path: str, parameters: dict[str, str]) -> Answer:
-        if parameters["query"] == queries.since(queries.timer(profile()), week):
+        if parameters["query"] == queries.first_data_query(queries.choose_histogram(profile()), week):
             return fine([{"metric": {}, "value": [END, str(START - queries.SCRAPE)]}])
         return recorded()(path, parameters)
 
@@ -212,7 +212,7 @@ def test_an_invalid_address_is_refused(address: str) -> None:
 def test_a_histogram_of_unknown_unit_is_refused() -> None:
     with pytest.raises(SourceError, match=r"invalid metrics\.gatewayLatency response_time: unknown unit"):
         prometheus.Prometheus("http://x", profile(gatewayLatency="response_time"))
-    histogram = queries.timer(profile(gatewayLatency="my_gateway_duration_seconds"))
+    histogram = queries.choose_histogram(profile(gatewayLatency="my_gateway_duration_seconds"))
     assert (histogram.unit, histogram.owner, histogram.counter) == (
         1.0,
         ("namespace", "workload"),
@@ -287,11 +287,11 @@ def test_the_token_is_read_for_each_request_and_is_in_no_error() -> None:
 def test_a_series_is_mapped_to_its_workload(owner: tuple[str, ...], labels: dict[str, str], whose: str | None) -> None:
     known = {"shop": {"chat", "rank", "chat-predictor"}}
 
-    assert queries.workload_of(labels, owner, known) == (Ref("shop", whose) if whose else None)
+    assert queries.find_workload_of(labels, owner, known) == (Ref("shop", whose) if whose else None)
 
 
 def test_names_in_a_query_are_escaped() -> None:
-    query = queries.of_workload(Ref('a"} or vector(1) #', "x|.*"), queries.POD_OWNER)
+    query = queries.workload_matchers(Ref('a"} or vector(1) #', "x|.*"), queries.POD_OWNER)
 
     assert query.count('"') - query.count('\\"') == 4
     assert "x\\\\|\\\\.\\\\*" in query
@@ -321,7 +321,7 @@ def test_many_workloads_need_few_queries() -> None:
     ],
 )
 def test_each_knative_version_has_its_histogram(version: str, place: str, series: str, failed: str) -> None:
-    timer = queries.queue_proxy(version)
+    timer = queries.queue_proxy_histogram(version)
 
     assert (timer.place, timer.series) == (place, series)
     assert failed in timer.failed
@@ -339,7 +339,7 @@ def test_bounds_of_envoy_include_their_bins() -> None:
 
 
 def test_the_parser_loads_no_client() -> None:
-    program = "import sys; from ebbtide.cli import parser; parser('slo'); print([m for m in ('requests', 'kubernetes', 'numpy', 'prometheus_api_client') if m in sys.modules])"
+    program = "import sys; from ebbtide.cli import make_parser; make_parser('slo'); print([m for m in ('requests', 'kubernetes', 'numpy', 'prometheus_api_client') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert json.loads(ran.stdout) == []

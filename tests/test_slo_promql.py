@@ -72,14 +72,14 @@ def only(samples: dict[str, float]) -> float:
     ],
 )
 def test_counters_include_every_request(tmp_path: Path, values: str, grown: float) -> None:
-    query = queries.requests(ENVOY, [CHAT], 600)
+    query = queries.request_query(ENVOY, [CHAT], 600)
 
     assert only(evaluated(tmp_path, {f'{COUNTER}="2"}}': values}, query, "20m")) == pytest.approx(grown)
 
 
 def test_a_counter_reset_loses_no_requests(tmp_path: Path) -> None:
     """Envoy restarts: 20 scrapes up to 120, then from 0 to 20."""
-    query = queries.requests(ENVOY, [CHAT], 600)
+    query = queries.request_query(ENVOY, [CHAT], 600)
 
     grown = only(evaluated(tmp_path, {f'{COUNTER}="2"}}': "100+1x60 0+1x19"}, query, "20m"))
     # increase() extrapolates between the last sample before and the first after the restart.
@@ -96,10 +96,10 @@ def test_revisions_and_gateways_are_each_a_series_of_the_workload(tmp_path: Path
         COUNTER.replace("chat", "chat-room") + '="2"}': "0+9x80",
     }
 
-    all_of_them = evaluated(tmp_path, series, queries.requests(ENVOY, [CHAT], 600), "20m")
+    all_of_them = evaluated(tmp_path, series, queries.request_query(ENVOY, [CHAT], 600), "20m")
     assert sum(all_of_them.values()) == pytest.approx(40 + 1 + 40 + 40)
     assert not any("room" in labels for labels in all_of_them)
-    failed = evaluated(tmp_path, series, queries.requests(ENVOY, [CHAT], 600, failed=True), "20m")
+    failed = evaluated(tmp_path, series, queries.request_query(ENVOY, [CHAT], 600, failed=True), "20m")
     assert sum(failed.values()) == 1
 
 
@@ -110,8 +110,8 @@ def test_minutes_with_requests_and_minutes_with_answers(tmp_path: Path) -> None:
         f'{COUNTER}="5"}}': "_x52 1 2 3 4 4+0x24",
     }
 
-    asked = only(evaluated(tmp_path, series, queries.minutes(ENVOY, [CHAT], 600), "20m"))
-    answered = only(evaluated(tmp_path, series, queries.minutes(ENVOY, [CHAT], 600, answered=True), "20m"))
+    asked = only(evaluated(tmp_path, series, queries.minute_query(ENVOY, [CHAT], 600), "20m"))
+    answered = only(evaluated(tmp_path, series, queries.minute_query(ENVOY, [CHAT], 600, answered=True), "20m"))
     assert (asked, answered) == (5, 4)
 
 
@@ -125,7 +125,7 @@ def test_readiness_zero_and_cold_starts(tmp_path: Path) -> None:
     series |= {name.replace("00001", "00000"): "0x80" for name in series}
 
     figures = {
-        name: only(evaluated(tmp_path, series, queries.of_pods(queries.AUTOSCALER, name, [CHAT], 600), "20m"))
+        name: only(evaluated(tmp_path, series, queries.pod_figure_query(queries.AUTOSCALER, name, [CHAT], 600), "20m"))
         for name in queries.OF_PODS
     }
     assert figures["known"] == pytest.approx(40, abs=1)
@@ -135,19 +135,19 @@ def test_readiness_zero_and_cold_starts(tmp_path: Path) -> None:
     assert figures["pods"] == 20
 
 
-EXPORTERS = queries.pods(profiles.built_in())
+EXPORTERS = queries.pod_gauges(profiles.load_built_in())
 RULES: dict[str, Any] = {
-    "queue-proxy": queries.queue_proxy("1.21"),
+    "queue-proxy": queries.queue_proxy_histogram("1.21"),
     "envoy": ENVOY,
     "istio": queries.GATEWAYS["istio_request_duration_milliseconds"],
 }
 
 
 @pytest.mark.parametrize("timer", RULES.values(), ids=RULES)
-def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.Timer) -> None:
+def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.LatencyHistogram) -> None:
     promise = Slo.model_validate({"meanLatencyMilliseconds": 300, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9})
     file = tmp_path / "rules.json"
-    file.write_text(json.dumps(alerts.rules(CHAT, promise, timer, EXPORTERS).manifest["spec"]))
+    file.write_text(json.dumps(alerts.make_rules(CHAT, promise, timer, EXPORTERS).manifest["spec"]))
 
     ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -155,7 +155,7 @@ def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.Timer) -> Non
 
 def fired(tmp_path: Path, series: dict[str, str], slo: dict[str, float], at: str) -> set[tuple[str, str]]:
     """Return the alerts that fire, by name and window."""
-    rules = alerts.rules(CHAT, Slo.model_validate(slo), ENVOY, EXPORTERS).manifest["spec"]
+    rules = alerts.make_rules(CHAT, Slo.model_validate(slo), ENVOY, EXPORTERS).manifest["spec"]
     (tmp_path / "rules.json").write_text(json.dumps(rules))
     names = {row["alert"] for row in rules["groups"][0]["rules"] if "alert" in row}
     firing = set()
@@ -288,7 +288,7 @@ def test_a_mean_above_its_limit_fires_an_alert(tmp_path: Path) -> None:
 def test_every_chart_query_parses(tmp_path: Path) -> None:
     """promtool parses a query only as part of a rule."""
     for timer in RULES.values():
-        texts = queries.series(timer, profiles.built_in(), CHAT, 30).values()
+        texts = queries.chart_queries(timer, profiles.load_built_in(), CHAT, 30).values()
         rules = [{"record": f"x{number}", "expr": text} for number, text in enumerate(texts)]
         file = tmp_path / "rules.json"
         file.write_text(json.dumps({"groups": [{"name": "charts", "rules": rules}]}))

@@ -17,7 +17,7 @@ import pytest
 
 from answering import CHAT, END, START, answering, any_nan, profile, recorded
 from ebbtide.documents import profiles
-from ebbtide.slo.source import SERIES, Ref, Source
+from ebbtide.slo.source import SERIES, MetricsSource, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ prometheus = pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-ap
 class SourceCase(NamedTuple):
     """A source, and a workload with requests in a time range."""
 
-    source: Source
+    source: MetricsSource
     ref: Ref
     start: float
     end: float
@@ -44,10 +44,10 @@ def of_recorded() -> Iterator[SourceCase]:
 @contextmanager
 def of_simulated() -> Iterator[SourceCase]:
     pytest.importorskip("numpy", reason="what moves the world needs it")
-    from ebbtide.sandbox.clocks import Standing  # noqa: PLC0415 - after the skip
+    from ebbtide.sandbox.clocks import ManualClock  # noqa: PLC0415 - after the skip
     from ebbtide.sandbox.services import demo_world  # noqa: PLC0415 - as above
 
-    world = demo_world(Standing(), hours=0.5)
+    world = demo_world(ManualClock(), hours=0.5)
     yield SourceCase(world.source, Ref("team-a", "chat"), world.clock.now() - 1200, world.clock.now())
 
 
@@ -56,7 +56,7 @@ def of_real() -> Iterator[SourceCase]:
     address, workload = (os.environ.get(f"EBBTIDE_E2E_{name}", "") for name in ("PROMETHEUS", "WORKLOAD"))
     if not address or not workload:
         pytest.skip("no real Prometheus: EBBTIDE_E2E_PROMETHEUS and EBBTIDE_E2E_WORKLOAD name none")
-    real, problems = profiles.read(os.environ.get("EBBTIDE_E2E_PROFILE", "e2e/profile.yaml"))
+    real, problems = profiles.load_profile(os.environ.get("EBBTIDE_E2E_PROFILE", "e2e/profile.yaml"))
     assert real is not None, problems
     namespace, _, name = workload.partition("/")
     now = time.time()

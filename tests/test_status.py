@@ -10,9 +10,9 @@ import pytest
 
 import situations
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
-from ebbtide.cluster.read.inventory import Supply, supplies, whose
-from ebbtide.cluster.read.status import CONDITIONS, Phase, refusal, status
+from ebbtide.base.bodies import serialize_body
+from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, workload_name_of_pod
+from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,13 +106,13 @@ def test_every_recorded_situation_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_situation(name: str) -> None:
-    state = status(situations.read(name))
+    state = compute_status(situations.read(name))
 
     assert (state.phase, str(state.replicas), state.gpus, state.why) == RECORDED[name]
     assert state.phase in get_args(Phase)
     assert state.project == "record"
     assert state.age_seconds >= 0
-    json.dumps(serialize(state))
+    json.dumps(serialize_body(state))
 
 
 # Variations of recorded situations.
@@ -121,7 +121,7 @@ def test_a_recorded_situation(name: str) -> None:
 def changed(name: str, change: Callable[[dict[str, Any]], None]) -> Any:
     recording = deepcopy(situations.data(name))
     change(recording)
-    return status(situations.live(recording))
+    return compute_status(situations.live(recording))
 
 
 def condition(obj: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -392,7 +392,7 @@ def test_a_variation_of_a_recorded_situation(name: str) -> None:
 
 
 def test_a_running_service_in_full() -> None:
-    state = serialize(status(situations.read("running")))
+    state = serialize_body(compute_status(situations.read("running")))
 
     assert state["url"] == "http://quick.op-record.ebbtide.test"
     assert [row["words"] for row in state["conditions"]] == [
@@ -407,7 +407,7 @@ def test_a_running_service_in_full() -> None:
 
 
 def test_conditions_have_their_reason() -> None:
-    words = {row.name: row.words for row in status(situations.read("timed-out")).conditions}
+    words = {row.name: row.words for row in compute_status(situations.read("timed-out")).conditions}
 
     assert words["RoutesReady"].startswith(
         ("requests do not reach the workload yet", "requests cannot reach the workload")
@@ -420,7 +420,7 @@ def test_conditions_have_their_reason() -> None:
 
 
 def test_the_newest_revision_comes_first_and_has_its_reason() -> None:
-    rows = status(situations.read("update-failed")).revisions
+    rows = compute_status(situations.read("update-failed")).revisions
 
     assert [(row.name, row.traffic_percent) for row in rows] == [("quick-00002", 0), ("quick-00001", 100)]
     assert rows[0].words.startswith("not ready within 25s")
@@ -460,16 +460,16 @@ def test_the_metric_comes_from_the_annotations_or_the_hpa() -> None:
 
 def test_supplies_are_the_gpus_of_all_nodes() -> None:
     nodes = [{"status": {"allocatable": {"cpu": "2", keys.GPU_SHARED: "4", keys.GPU: "0"}}}]
-    state = supplies(nodes, [*situations.read("gpu-running").pods])
+    state = compute_supplies(nodes, [*situations.read("gpu-running").pods])
 
-    assert state == {keys.GPU_SHARED: Supply(4.0, ())}
+    assert state == {keys.GPU_SHARED: ResourceSupply(4.0, ())}
 
 
 def test_a_pod_is_named_after_its_workload() -> None:
     (pod,) = situations.read("kserve-running").pods
 
-    assert whose(pod) == "kn"
-    assert whose({"metadata": {"name": "x", "labels": None}}) == "x"
+    assert workload_name_of_pod(pod) == "kn"
+    assert workload_name_of_pod({"metadata": {"name": "x", "labels": None}}) == "x"
 
 
 @pytest.mark.parametrize(
@@ -484,4 +484,4 @@ def test_a_pod_is_named_after_its_workload() -> None:
     ],
 )
 def test_rejections_are_reworded(message: str, words: str) -> None:
-    assert refusal(message) == words
+    assert explain_rejection(message) == words

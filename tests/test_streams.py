@@ -90,7 +90,7 @@ def stdin_is(data: bytes, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
 
 
 def call(cluster: Any, *, stdin: bool = False) -> int:
-    return streams.execute(cluster, "team-shop", "chat-1", "user-container", ["tar", "x"], stdin=stdin, tty=False)
+    return streams.run_command(cluster, "team-shop", "chat-1", "user-container", ["tar", "x"], stdin=stdin, tty=False)
 
 
 def test_bytes_are_unchanged_in_both_directions(

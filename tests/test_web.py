@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 import serving
 import situations
-from ebbtide.api.gate import Settings
+from ebbtide.api.gate import ServerSettings
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
-from ebbtide.sandbox.clocks import Standing
-from ebbtide.slo.source import History, Measured, Ref, SourceError
+from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.slo.source import History, Ref, SourceError, WorkloadMeasurements
 from ebbtide.web.frame import HEADERS, POLICY
-from ebbtide.web.grid import GROUPS, URGENCY, View, select
+from ebbtide.web.grid import GROUPS, URGENCY, GridView, select_rows
 from ebbtide.web.routes import make_router
 from ebbtide.web.workload import TABS
 from website import (
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 class FailingMetrics:
     """A metrics source that does not respond."""
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         raise SourceError(f"Prometheus does not answer about {len(refs)} from {start} to {end}")
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
@@ -162,8 +162,8 @@ def test_pagination_shows_every_row_exactly_once(site: Site) -> None:
     row = site.backend.workloads(site.backend.caller_of("")).value[0]
     rows = [replace(row, name=f"w{index:04}") for index in range(5000)]
     names: list[str] = []
-    for number in range(1, select(rows, View()).pages + 1):
-        page = select(rows, View(number=number))
+    for number in range(1, select_rows(rows, GridView()).pages + 1):
+        page = select_rows(rows, GridView(number=number))
         assert page.first == len(names)
         names += [item.name for item in page.rows]
     assert names == [f"w{index:04}" for index in range(5000)]
@@ -238,7 +238,7 @@ def test_logs_are_shown_and_streamed(site: Site) -> None:
 def test_a_finished_log_is_streamed_as_lines_and_an_end_event() -> None:
     fixed = FixedCluster(lines=("one", "two\x1b[31m <b>", "x" * 9000))
     fixed.hold(deepcopy(situations.data("running")))
-    with Site(backend_of(fixed, Standing())) as site:
+    with Site(backend_of(fixed, ManualClock())) as site:
         top = situations.data("running")["top"]["metadata"]
         path = f"/workloads/{top['namespace']}/{top['name']}/logs"
         events = site.get(f"{path}/stream?pod=p&container=c").text.strip().split("\n\n")
@@ -267,7 +267,7 @@ def test_projects_show_used_and_free_quota(site: Site) -> None:
             },
         ]
     )
-    with Site(backend_of(fixed, Standing())) as other:
+    with Site(backend_of(fixed, ManualClock())) as other:
         page = Parsed(other.get("/projects").text)
         assert "CPU cores 1 of 4 3 free" in page.text
         assert "Memory 9 GiB of 8 GiB 0 B free" in page.text
@@ -309,7 +309,7 @@ def test_the_picture_of_a_node_shows_which_workload_holds_each_gpu() -> None:
             pod("embed", "one", {}, quarter),
         ]
     )
-    with Site(backend_of(fixed, Standing())) as site:
+    with Site(backend_of(fixed, ManualClock())) as site:
         page = Parsed(site.get("/cluster").text)
         picture = page.all("svg", class_="picture")[0]
         assert picture.attributes["aria-label"] == "GPUs: 1.25 of 2 allocated (chat 1, embed 0.25), 0.75 free"
@@ -464,7 +464,7 @@ def test_text_from_a_cluster_is_escaped(name: str) -> None:
     situation = with_markup(situations.data(name), ATTACK)
     fixed = FixedCluster(lines=(ATTACK,))
     fixed.hold(situation)
-    with Site(backend_of(fixed, Standing(situation["now"]), source=FixedMetrics())) as site:
+    with Site(backend_of(fixed, ManualClock(situation["now"]), source=FixedMetrics())) as site:
         texts = ""
         for page in every_page(site, situation):
             clean(page)
@@ -480,7 +480,7 @@ TRICKY = st.text(st.sampled_from("<>&\"'`=/\\ \t\n\r\x00\x1b\u202e\u2028ab!-{}%#
 @pytest.fixture(scope="module")
 def telling() -> Iterator[tuple[Site, FixedCluster]]:
     fixed = FixedCluster()
-    with Site(backend_of(fixed, Standing(situations.data("update-failed")["now"]), source=FixedMetrics())) as site:
+    with Site(backend_of(fixed, ManualClock(situations.data("update-failed")["now"]), source=FixedMetrics())) as site:
         yield site, fixed
 
 
@@ -505,7 +505,7 @@ def test_any_text_is_escaped_and_has_no_direction_characters(telling: tuple[Site
 def test_only_safe_cluster_urls_become_links() -> None:
     situation = situations.data("running")
     fixed = FixedCluster()
-    with Site(backend_of(fixed, Standing(situation["now"]))) as site:
+    with Site(backend_of(fixed, ManualClock(situation["now"]))) as site:
         for url, linked in (
             ("javascript:alert(1)", False),
             ("data:text/html,x", False),
@@ -795,7 +795,7 @@ def test_changes_are_streamed(site: Site) -> None:
 
 def test_streams_are_limited_per_caller() -> None:
     backend = serving.inhabited()[1]
-    limits = Settings(max_streams=9, max_streams_per_caller=1)
+    limits = ServerSettings(max_streams=9, max_streams_per_caller=1)
     with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as stack:
         for user, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
             answer = stack.enter_context(client.stream("GET", "/live", headers=serving.bearer(user)))

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import situations
 from ebbtide.autoscaler import kpa, targets
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
-from ebbtide.cluster.read.inventory import Holder, Supply, find
-from ebbtide.cluster.read.why import Why, why
+from ebbtide.base.bodies import serialize_body
+from ebbtide.cluster.read.inventory import ResourceHolder, ResourceSupply, find_workload
+from ebbtide.cluster.read.why import Why, explain_replicas
 from ebbtide.cluster.write import apply, revisions
-from ebbtide.slo.source import History, Measured, Point, Ref, SourceError
+from ebbtide.slo.source import History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Counted:
     now: float
     asked: list[Ref] = field(default_factory=list)
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
-        return {ref: Measured(ref, start, end) for ref in refs}
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
+        return {ref: WorkloadMeasurements(ref, start, end) for ref in refs}
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         return dict.fromkeys(refs, self.series["stable"][self.now - when])
@@ -55,7 +55,7 @@ class Counted:
         return History(
             ref,
             {
-                name: tuple(Point(self.now - ago, value) for ago, value in sorted(values.items(), reverse=True))
+                name: tuple(SeriesPoint(self.now - ago, value) for ago, value in sorted(values.items(), reverse=True))
                 for name, values in self.series.items()
             },
         )
@@ -82,7 +82,7 @@ def scaled(name: str = "running", *, wanted: int = 2, **annotations: str) -> dic
 def counted(recording: dict[str, Any], **series: float | dict[float, float]) -> Why:
     """Return the explanation for given metrics: each a current value, or values by seconds ago."""
     by_age = {name: values if isinstance(values, dict) else {0.0: values} for name, values in series.items()}
-    return why(situations.live(recording), Counted({"ready": {0.0: 1}, **by_age}, recording["now"]))
+    return explain_replicas(situations.live(recording), Counted({"ready": {0.0: 1}, **by_age}, recording["now"]))
 
 
 def words(answer: Why) -> list[str]:
@@ -209,16 +209,16 @@ def test_the_decision_equals_the_autoscaler_s(stable: float, panic: float, ready
     recording["settings"] = {**SETTINGS, "max-scale-up-rate": str(rate)}
     pods = max(1, ready)
     answer = counted(recording, stable=stable / pods, panic=panic / pods, ready=float(ready))
-    config = targets.Config(stable_window=20.0, scale_to_zero_grace_period=10.0, max_scale_up_rate=rate)
-    decider = targets.make_decider(targets.Revision(target=10.0, target_utilization_percentage=70.0), config)
-    exact = kpa.Autoscaler(decider).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
+    config = targets.AutoscalerConfig(stable_window=20.0, scale_to_zero_grace_period=10.0, max_scale_up_rate=rate)
+    decider = targets.make_decider(targets.RevisionSettings(target=10.0, target_utilization_percentage=70.0), config)
+    exact = kpa.KnativeAutoscaler(decider).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
 
     assert answer.numbers["desired"] == exact.desired_pod_count
 
 
 def test_without_metrics_the_wanted_replicas_give_bounds_of_the_load() -> None:
     def guessed(wanted: int, **annotations: str) -> str:
-        return words(why(situations.live(scaled(wanted=wanted, **annotations))))[0]
+        return words(explain_replicas(situations.live(scaled(wanted=wanted, **annotations))))[0]
 
     assert guessed(2).startswith(
         "the autoscaler wants 2 replicas, so there are 7 to 14 in flight on average over 20 s; the exact load is unknown, "
@@ -241,11 +241,14 @@ def test_a_source_that_cannot_answer_is_reported() -> None:
 
     assert (
         "the exact load is unknown: Prometheus does not answer"
-        in words(why(situations.live(recording), Broken({}, 0)))[0]
+        in words(explain_replicas(situations.live(recording), Broken({}, 0)))[0]
     )
-    assert "Prometheus has no recent data for this workload" in words(why(situations.live(recording), old))[0]
     assert (
-        "Prometheus has no recent data for this workload" in words(why(situations.live(recording), Counted({}, 0)))[0]
+        "Prometheus has no recent data for this workload" in words(explain_replicas(situations.live(recording), old))[0]
+    )
+    assert (
+        "Prometheus has no recent data for this workload"
+        in words(explain_replicas(situations.live(recording), Counted({}, 0)))[0]
     )
 
 
@@ -253,17 +256,17 @@ def test_missing_settings_come_from_the_profile() -> None:
     recording = scaled()
     del recording["settings"]
 
-    assert "over 60 s" in words(why(situations.live(recording)))[0]
+    assert "over 60 s" in words(explain_replicas(situations.live(recording)))[0]
 
 
 def test_a_workload_at_zero_is_explained() -> None:
-    answer = why(situations.read("resting"))
+    answer = explain_replicas(situations.read("resting"))
 
     reason = (
         "scaled to zero: no requests for 88 s. The activator holds the next request to its URL and starts 1 replica"
     )
     assert words(answer) == [reason]
-    several = why(situations.live(scaled("resting", wanted=0, activation_scale="3")))
+    several = explain_replicas(situations.live(scaled("resting", wanted=0, activation_scale="3")))
     assert "starts 3 replicas" in words(several)[0]
 
 
@@ -276,7 +279,7 @@ def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: st
     active = next(row for row in recording["scalers"][0]["status"]["conditions"] if row["type"] == "Active")
     active |= {"status": "False", "reason": "NoTraffic", "lastTransitionTime": "2026-11-24T20:59:56Z"}
 
-    assert reason in "\n".join(words(why(situations.live(recording))))
+    assert reason in "\n".join(words(explain_replicas(situations.live(recording))))
 
 
 @pytest.mark.parametrize(
@@ -295,15 +298,15 @@ def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: st
     ],
 )
 def test_other_influences_are_explained(name: str, reason: str) -> None:
-    assert reason in "\n".join(words(why(situations.read(name))))
+    assert reason in "\n".join(words(explain_replicas(situations.read(name))))
 
 
 def test_every_recorded_situation_has_a_json_explanation() -> None:
     for name in situations.NAMES:
-        answer = why(situations.read(name))
+        answer = explain_replicas(situations.read(name))
 
         assert answer.reasons, name
-        assert json.loads(json.dumps(serialize(answer)))["name"] == answer.name
+        assert json.loads(json.dumps(serialize_body(answer)))["name"] == answer.name
         assert answer.lines()[0].startswith(f"{answer.namespace}/{answer.name}   ")
 
 
@@ -314,8 +317,10 @@ def test_holders_are_listed_with_priorities() -> None:
     live = situations.live(recording)
     assert live.supplies is not None
     names = ("chat", "rank")
-    live.supplies["nvidia.com/mig-3g.40gb"] = Supply(2.0, tuple(Holder(name, "shop", 1.0, 125) for name in names))
-    answer = why(live)
+    live.supplies["nvidia.com/mig-3g.40gb"] = ResourceSupply(
+        2.0, tuple(ResourceHolder(name, "shop", 1.0, 125) for name in names)
+    )
+    answer = explain_replicas(live)
 
     assert (
         "waiting for a MIG slice 3g.40gb: 2 of 2 used by chat, rank; priority inference cannot preempt them"
@@ -351,7 +356,7 @@ def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec
             },
         }
     ]
-    return why(situations.live(recording))
+    return explain_replicas(situations.live(recording))
 
 
 def test_the_division_of_an_hpa_is_repeated() -> None:
@@ -394,17 +399,21 @@ def test_an_unlimited_hpa_has_a_single_reason() -> None:
 
 def brought(cluster: Simulated, **fields: Any) -> None:
     ready_workload = workload(spec(fields.pop("name", "chat"), autoscaling=SCALING, **fields))
-    apply.carry_out(cluster, apply.plan(cluster, ready_workload), cluster.clock)
-    assert apply.wait(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, 60) is not None
+    apply.write_workload(cluster, apply.plan_workload(cluster, ready_workload), cluster.clock)
+    assert (
+        apply.wait_for_workload(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, 60) is not None
+    )
 
 
 def test_a_manual_override_is_explained() -> None:
     cluster = simulated()
     brought(cluster)
-    revisions.scale(cluster, find(cluster, "chat", "team-shop", cluster.clock.now()), {"minReplicas": 2})
+    revisions.scale_workload(
+        cluster, find_workload(cluster, "chat", "team-shop", cluster.clock.now()), {"minReplicas": 2}
+    )
     cluster.clock.sleep(30)
 
-    reasons = words(why(find(cluster, "chat", "team-shop", cluster.clock.now())))
+    reasons = words(explain_replicas(find_workload(cluster, "chat", "team-shop", cluster.clock.now())))
     assert "minReplicas 2 set by ebbtide scale (the spec has 1)" in reasons
 
 
@@ -415,7 +424,7 @@ def test_replicas_without_a_gpu_share_are_explained_with_holders() -> None:
     brought(cluster, compute={"gpuPortionRequest": 0.25})
     cluster.scale("team-shop", "chat-00001", 2)
     cluster.clock.sleep(30)
-    answer = why(find(cluster, "chat", "team-shop", cluster.clock.now()))
+    answer = explain_replicas(find_workload(cluster, "chat", "team-shop", cluster.clock.now()))
 
     assert (
         "1 of 2 replicas ready: waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; "

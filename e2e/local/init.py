@@ -1,7 +1,7 @@
 """The first process of a local cluster's node: it mounts, starts the node's programs, and restarts those that die.
 
 It runs inside the node's namespaces, with the standard library alone, and takes one argument: the path of a JSON file
-with `mounts` (each a mount point and the arguments of `mount`), `sysctl` and `programs` (name → command). A program's id, as the namespace counts, is in `run/<name>.pid` beside that file, its output in
+with `mounts` (each a mount point and the arguments of `mount`), `sysctl` and `programs` (name → command). A program's id, as the namespace counts, is in `run/<name>.pid` next to that file, its output in
 `logs/<name>.log`. A program that ends is started again after a second, as an init system would: so a test of faults
 need only kill.
 """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TARGET: Final = Path(__file__).parent.parent.parent / "kustomize" / "metrics" / "dashboard" / "ebbtide.json"
 #: The gateway is Kourier's or Contour's; the pods are those of the newest Knative version.
 GATEWAY: Final = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
-PODS: Final = queries.queue_proxy("1.21")
+PODS: Final = queries.queue_proxy_histogram("1.21")
 EXPORTERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
 #: Grafana variables. KServe names a predictor's service after the workload.
 NAMESPACE: Final = "$namespace"
@@ -51,9 +51,9 @@ class Panel(NamedTuple):
     width: int = 8
 
 
-def timed(timer: queries.Timer, place: str, description: str) -> list[Panel]:
+def timed(timer: queries.LatencyHistogram, place: str, description: str) -> list[Panel]:
     """Return the charts of one histogram."""
-    by_name = queries.of_requests(timer, queries.owned(NAMESPACE, SERVICE, timer.owner), OVER)
+    by_name = queries.request_chart_queries(timer, queries.owner_matchers(NAMESPACE, SERVICE, timer.owner), OVER)
     latency = {name: by_name[name] for name in ("mean", "p50", "p95", "p99")}
     return [
         Panel(
@@ -74,7 +74,7 @@ def timed(timer: queries.Timer, place: str, description: str) -> list[Panel]:
 
 def panels() -> list[tuple[str, list[Panel]]]:
     """Return the dashboard's rows, each with its charts."""
-    matchers = [queries.owned(NAMESPACE, SERVICE, exporter.owner) for exporter in EXPORTERS]
+    matchers = [queries.owner_matchers(NAMESPACE, SERVICE, exporter.owner) for exporter in EXPORTERS]
     bad = {
         f"bad requests or minutes, {over}": f'max by (promise) (ebbtide:bad:ratio{over}{{namespace="{NAMESPACE}",workload="$workload"}})'
         for over in ("5m", "1h", "6h", "3d")
@@ -99,14 +99,14 @@ def panels() -> list[tuple[str, list[Panel]]]:
         (
             "Replicas",
             [
-                Panel("Replicas", "", queries.of_replicas(EXPORTERS, matchers), "replicas"),
+                Panel("Replicas", "", queries.replica_queries(EXPORTERS, matchers), "replicas"),
                 Panel(
                     "Autoscaler input per replica",
                     "Concurrency or requests per second, depending on the scaling metric.",
-                    queries.of_autoscaler(EXPORTERS[0], matchers[0]),
+                    queries.autoscaler_queries(EXPORTERS[0], matchers[0]),
                     "",
                 ),
-                Panel("GPU utilization", "", {"gpu": queries.gpu(NAMESPACE, SERVICE)}, "percent"),
+                Panel("GPU utilization", "", {"gpu": queries.gpu_query(NAMESPACE, SERVICE)}, "percent"),
             ],
         ),
     ]

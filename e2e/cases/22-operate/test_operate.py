@@ -142,18 +142,18 @@ def test_project(stage: Stage) -> None:
 def test_many_submit_one_name(stage: Stage) -> None:
     """Of two hundred concurrent submissions of one name, one succeeds; every other is rejected and changes nothing."""
     from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
-    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.protocol import ExistsError  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - the other cases know the commands alone
 
     made = ebbtide(stage, "project", "create", stage.project, "-y")
     assert made.returncode == 0, made.stderr
-    cluster = Kubernetes.of_kubeconfig(str(stage.kubectl.kubeconfig))
-    planned = [apply.plan(cluster, workload(stage, number), create=True) for number in range(AT_ONCE)]
+    cluster = KubernetesCluster.from_kubeconfig(str(stage.kubectl.kubeconfig))
+    planned = [apply.plan_workload(cluster, workload(stage, number), create=True) for number in range(AT_ONCE)]
 
     def submit(number: int) -> str:
         try:
-            apply.carry_out(cluster, planned[number], SystemClock())
+            apply.write_workload(cluster, planned[number], SystemClock())
         except ExistsError as error:
             return str(error)
         return ""
@@ -244,11 +244,11 @@ def workload(stage: Stage, number: int) -> Any:
     from ebbtide.documents import profiles  # noqa: PLC0415 - as in the case
     from ebbtide.translation.translate import translate  # noqa: PLC0415 - as in the case
 
-    profile, problems = profiles.read(str(PROFILE))
+    profile, problems = profiles.load_profile(str(PROFILE))
     assert profile is not None, problems
     told = yaml.safe_load(stage.spec("spec.yaml"))
     told["spec"]["environmentVariables"] = [{"name": "NUMBER", "value": str(number)}]
-    loaded = documents.load(told, profile)
+    loaded = documents.load_document(told, profile)
     assert loaded.inference is not None, loaded.problems
     made = translate(loaded.inference, profile, loaded.canonical)
     assert made.plan is not None, made.problems

@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys
-from ebbtide.base.names import fit
+from ebbtide.base.names import fit_name
 from ebbtide.slo import queries
-from ebbtide.slo.report import LEAST, P95, PERCENT, span
+from ebbtide.slo.report import LEAST, P95, PERCENT, format_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ebbtide.slo.queries import Pods, Timer
+    from ebbtide.slo.queries import LatencyHistogram, PodGauges
     from ebbtide.slo.source import Ref
     from ebbtide.spec.serving import Slo
     from ebbtide.translation.objects import Object
 
 
-class Burn(NamedTuple):
+class BurnRate(NamedTuple):
     """A burn rate that triggers an alert, with its long and short window."""
 
     long: str
@@ -41,10 +41,10 @@ class Burn(NamedTuple):
 
 #: 2%, 5% and 10% of the error budget of 30 days within the long window, and 10% within three days.
 BURNS: Final = (
-    Burn("1h", "5m", 14.4, "critical"),
-    Burn("6h", "30m", 6.0, "critical"),
-    Burn("1d", "2h", 3.0, "warning"),
-    Burn("3d", "6h", 1.0, "warning"),
+    BurnRate("1h", "5m", 14.4, "critical"),
+    BurnRate("6h", "30m", 6.0, "critical"),
+    BurnRate("1d", "2h", 3.0, "warning"),
+    BurnRate("3d", "6h", 1.0, "warning"),
 )
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 NONE_READY: Final = "EbbtideNoReplicaReady"
@@ -59,16 +59,16 @@ SAME: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AlertRules:
     """The PrometheusRule, and notes on what the rules do not monitor, or only with lower precision."""
 
     manifest: Object
     notes: tuple[str, ...]
 
 
-def rules(
-    ref: Ref, slo: Slo, timer: Timer, exporters: Sequence[Pods], labels: Mapping[str, str] | None = None
-) -> Rules:
+def make_rules(
+    ref: Ref, slo: Slo, timer: LatencyHistogram, exporters: Sequence[PodGauges], labels: Mapping[str, str] | None = None
+) -> AlertRules:
     """Return the rules for one workload's SLO, based on a latency histogram and pod metrics (``exporters``, best first).
 
     ``labels`` are added to the PrometheusRule, for a Prometheus that selects rules by label.
@@ -76,46 +76,49 @@ def rules(
     notes: list[str] = []
     records: list[dict[str, Any]] = []
     alerts: list[dict[str, Any]] = []
-    enough = _enough(ref, timer)
+    enough = _enough_requests(ref, timer)
     if slo.mean_latency_milliseconds is not None:
         limit = slo.mean_latency_milliseconds / 1000
         records += [
-            _record(ref, "mean", f"ebbtide:latency_mean:seconds{over}", _mean(ref, timer, over))
+            _make_recording(ref, "mean", f"ebbtide:latency_mean:seconds{over}", _mean_query(ref, timer, over))
             for over in ("5m", "1h")
         ]
-        alerts.append(_mean_alert(ref, limit, enough))
+        alerts.append(_make_mean_alert(ref, limit, enough))
     if slo.p95_latency_milliseconds is not None:
         limit = slo.p95_latency_milliseconds / 1000
-        watched, note = bound(timer, limit)
+        watched, note = choose_bound(timer, limit)
         notes += [note] if note else []
         if watched is not None:
-            records += [_record(ref, "p95", _bad(over), _slow(ref, timer, watched, over)) for over in WINDOWS]
-            symptom = f"{{{{ $value | humanizePercentage }}}} of requests to {_name(ref)} took longer than {span(watched)} or failed"
+            records += [
+                _make_recording(ref, "p95", _bad_ratio_name(over), _slow_query(ref, timer, watched, over))
+                for over in WINDOWS
+            ]
+            symptom = f"{{{{ $value | humanizePercentage }}}} of requests to {_workload_label(ref)} took longer than {format_span(watched)} or failed"
             description = f"{symptom}; the SLO allows at most 5%"
-            alerts += _burns(ref, "p95", 1 - P95, description, dict.fromkeys(WINDOWS, enough), notes)
+            alerts += _make_burn_alerts(ref, "p95", 1 - P95, description, dict.fromkeys(WINDOWS, enough), notes)
     if slo.uptime_percent is not None:
         target = slo.uptime_percent / PERCENT
-        growth = f"{_moved(ref, timer)} > bool 0"
+        growth = f"{_growth_query(ref, timer)} > bool 0"
         records += [
-            _record(ref, "uptime", "ebbtide:minutes_asked:bool", growth),
-            _record(
+            _make_recording(ref, "uptime", "ebbtide:minutes_asked:bool", growth),
+            _make_recording(
                 ref,
                 "uptime",
                 "ebbtide:minutes_unanswered:bool",
-                f"({growth}) - (({_moved(ref, timer, answered=True)} > bool 0) or 0 * ({growth}))",
+                f"({growth}) - (({_growth_query(ref, timer, answered=True)} > bool 0) or 0 * ({growth}))",
             ),
-            *(_record(ref, "uptime", _bad(over), _unanswered(ref, over)) for over in WINDOWS),
+            *(_make_recording(ref, "uptime", _bad_ratio_name(over), _unanswered_query(ref, over)) for over in WINDOWS),
         ]
-        symptom = f"in {{{{ $value | humanizePercentage }}}} of the minutes with requests, {_name(ref)} answered none"
+        symptom = f"in {{{{ $value | humanizePercentage }}}} of the minutes with requests, {_workload_label(ref)} answered none"
         if 1 - target > SAME:
             description = f"{symptom}; the SLO allows at most {100 - slo.uptime_percent:g}%"
-            alerts += _burns(
+            alerts += _make_burn_alerts(
                 ref, "uptime", 1 - target, description, {over: _enough_minutes(ref, over) for over in WINDOWS}, notes
             )
         else:
             notes.append("uptime 100% leaves no error budget: the alert fires on the first bad minute of five")
-            alerts.append(_first_minute(ref, symptom))
-        alerts.append(_none_ready(ref, exporters))
+            alerts.append(_make_first_minute_alert(ref, symptom))
+        alerts.append(_make_none_ready_alert(ref, exporters))
         if timer.place != "gateway":
             notes.append(
                 "uptime is measured at the pods, which count only requests that reach them: in a total outage only "
@@ -126,18 +129,18 @@ def rules(
         {"name": f"{ref.namespace}-{ref.name}-slo", "interval": INTERVAL, "rules": [*records, *alerts]},
     ]
     all_labels = {keys.APP_MANAGED_BY: "ebbtide", keys.APP_NAME: ref.name, **(labels or {})}
-    return Rules(
+    return AlertRules(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
-            "metadata": {"name": fit(ref.name, "slo"), "namespace": ref.namespace, "labels": all_labels},
+            "metadata": {"name": fit_name(ref.name, "slo"), "namespace": ref.namespace, "labels": all_labels},
             "spec": {"groups": groups},
         },
         tuple(dict.fromkeys(notes)),
     )
 
 
-def bound(timer: Timer, limit: float) -> tuple[float | None, str]:
+def choose_bound(timer: LatencyHistogram, limit: float) -> tuple[float | None, str]:
     """Return the histogram bound, in seconds, by which a limit is monitored, and a note on it.
 
     For a limit between two bounds, it is the upper one: an SLO that is violated at that bound is violated.
@@ -147,53 +150,53 @@ def bound(timer: Timer, limit: float) -> tuple[float | None, str]:
     if not timer.bounds:
         return (
             limit,
-            f"p95 within {span(limit)} is monitored only if {timer.series} has this bound, because its bounds are unknown",
+            f"p95 within {format_span(limit)} is monitored only if {timer.series} has this bound, because its bounds are unknown",
         )
     above = min((edge for edge in timer.bounds if edge > limit), default=math.inf)
     if math.isinf(above):
         return None, (
-            f"p95 within {span(limit)} is not monitored: the largest bound of {timer.series} is {span(timer.top)}, and it "
+            f"p95 within {format_span(limit)} is not monitored: the largest bound of {timer.series} is {format_span(timer.top)}, and it "
             "does not distinguish slower requests"
         )
     return above, (
-        f"p95 within {span(limit)} is between two bounds of {timer.series}, so the alert uses {span(above)}; "
+        f"p95 within {format_span(limit)} is between two bounds of {timer.series}, so the alert uses {format_span(above)}; "
         "set the SLO to one of the bounds to be alerted earlier"
     )
 
 
-def _name(ref: Ref) -> str:
+def _workload_label(ref: Ref) -> str:
     return f"{ref.namespace}/{ref.name}"
 
 
-def _bad(over: str) -> str:
+def _bad_ratio_name(over: str) -> str:
     return f"ebbtide:bad:ratio{over}"
 
 
-def _labels(ref: Ref, objective: str) -> dict[str, str]:
+def _rule_labels(ref: Ref, objective: str) -> dict[str, str]:
     return {"namespace": ref.namespace, "workload": ref.name, "promise": objective}
 
 
-def _recorded(name: str, ref: Ref, objective: str) -> str:
-    matchers = ",".join(f'{label}="{value}"' for label, value in _labels(ref, objective).items())
+def _recorded_selector(name: str, ref: Ref, objective: str) -> str:
+    matchers = ",".join(f'{label}="{value}"' for label, value in _rule_labels(ref, objective).items())
     return f"{name}{{{matchers}}}"
 
 
-def _record(ref: Ref, objective: str, name: str, expression: str) -> dict[str, Any]:
-    return {"record": name, "expr": expression, "labels": _labels(ref, objective)}
+def _make_recording(ref: Ref, objective: str, name: str, expression: str) -> dict[str, Any]:
+    return {"record": name, "expr": expression, "labels": _rule_labels(ref, objective)}
 
 
-def _rate(ref: Ref, timer: Timer, series: str, over: str, *more: str) -> str:
-    matchers = ",".join(filter(None, (queries.of_workload(ref, timer.owner), timer.only, *more)))
+def _rate_query(ref: Ref, timer: LatencyHistogram, series: str, over: str, *more: str) -> str:
+    matchers = ",".join(filter(None, (queries.workload_matchers(ref, timer.owner), timer.only, *more)))
     return f"sum(rate({series}{{{matchers}}}[{over}]))"
 
 
-def _mean(ref: Ref, timer: Timer, over: str) -> str:
+def _mean_query(ref: Ref, timer: LatencyHistogram, over: str) -> str:
     unit = "" if timer.unit == 1.0 else f"{timer.unit:g} * "
-    count = _rate(ref, timer, f"{timer.series}_count", over)
-    return f"{unit}{_rate(ref, timer, f'{timer.series}_sum', over)} / ({count} > 0)"
+    count = _rate_query(ref, timer, f"{timer.series}_count", over)
+    return f"{unit}{_rate_query(ref, timer, f'{timer.series}_sum', over)} / ({count} > 0)"
 
 
-def _slow(ref: Ref, timer: Timer, limit: float, over: str) -> str:
+def _slow_query(ref: Ref, timer: LatencyHistogram, limit: float, over: str) -> str:
     """Return a lower bound for the share of requests that were not answered within a limit; failed ones never are.
 
     The number of answered requests within the limit is at most the number within the limit, which includes failed ones,
@@ -201,34 +204,36 @@ def _slow(ref: Ref, timer: Timer, limit: float, over: str) -> str:
     """
     # Prometheus 3 writes 500 as 500.0.
     le = f"{limit / timer.unit:.12g}".replace(".", "\\\\.")
-    within = _rate(ref, timer, f"{timer.series}_bucket", over, f'le=~"{le}(\\\\.0)?"')
-    ended = _rate(ref, timer, timer.counter, over)
-    answered = f"({ended} - ({_rate(ref, timer, timer.counter, over, timer.failed)} or 0 * {ended}))"
+    within = _rate_query(ref, timer, f"{timer.series}_bucket", over, f'le=~"{le}(\\\\.0)?"')
+    ended = _rate_query(ref, timer, timer.counter, over)
+    answered = f"({ended} - ({_rate_query(ref, timer, timer.counter, over, timer.failed)} or 0 * {ended}))"
     return f"clamp(1 - ({within} < {answered} or {answered}) / ({ended} > 0), 0, 1)"
 
 
-def _moved(ref: Ref, timer: Timer, *, answered: bool = False) -> str:
-    succeeded = queries.negated(timer.failed) if answered else ""
-    return queries.moved(timer.counter, (), queries.of_workload(ref, timer.owner), timer.only, succeeded)
+def _growth_query(ref: Ref, timer: LatencyHistogram, *, answered: bool = False) -> str:
+    succeeded = queries.negate_matcher(timer.failed) if answered else ""
+    return queries.last_minute_growth(
+        timer.counter, (), queries.workload_matchers(ref, timer.owner), timer.only, succeeded
+    )
 
 
-def _unanswered(ref: Ref, over: str) -> str:
-    with_requests = _recorded("ebbtide:minutes_asked:bool", ref, "uptime")
-    unanswered = _recorded("ebbtide:minutes_unanswered:bool", ref, "uptime")
+def _unanswered_query(ref: Ref, over: str) -> str:
+    with_requests = _recorded_selector("ebbtide:minutes_asked:bool", ref, "uptime")
+    unanswered = _recorded_selector("ebbtide:minutes_unanswered:bool", ref, "uptime")
     return f"sum_over_time({unanswered}[{over}]) / (sum_over_time({with_requests}[{over}]) > 0)"
 
 
-def _enough(ref: Ref, timer: Timer) -> str:
+def _enough_requests(ref: Ref, timer: LatencyHistogram) -> str:
     """Return the additional condition of an alert: enough requests in the last hour."""
-    return f" and on () {_rate(ref, timer, timer.counter, '1h')} * 3600 >= {LEAST}"
+    return f" and on () {_rate_query(ref, timer, timer.counter, '1h')} * 3600 >= {LEAST}"
 
 
 def _enough_minutes(ref: Ref, over: str) -> str:
     """Return the additional condition of an alert: enough minutes with requests, as in the report."""
-    return f" and sum_over_time({_recorded('ebbtide:minutes_asked:bool', ref, 'uptime')}[{over}]) >= {LEAST}"
+    return f" and sum_over_time({_recorded_selector('ebbtide:minutes_asked:bool', ref, 'uptime')}[{over}]) >= {LEAST}"
 
 
-def _burns(
+def _make_burn_alerts(
     ref: Ref, objective: str, allowed: float, description: str, enough: Mapping[str, str], notes: list[str]
 ) -> list[dict[str, Any]]:
     """Return the alerts of an error budget; ``enough`` has the additional condition by long window."""
@@ -242,62 +247,63 @@ def _burns(
             )
             continue
         windows = " and ".join(
-            f"{_recorded(_bad(over), ref, objective)} > {threshold:.6g}" for over in (burn.long, burn.short)
+            f"{_recorded_selector(_bad_ratio_name(over), ref, objective)} > {threshold:.6g}"
+            for over in (burn.long, burn.short)
         )
         alerts.append(
-            _alert(
+            _make_alert(
                 ref,
                 "EbbtideBudgetBurns",
                 f"{windows}{enough[burn.long]}",
-                {"severity": burn.severity, "window": burn.long, **_labels(ref, objective)},
-                f"{_name(ref)} burns its {objective} error budget at {burn.rate:g} times the sustainable burn rate or faster",
+                {"severity": burn.severity, "window": burn.long, **_rule_labels(ref, objective)},
+                f"{_workload_label(ref)} burns its {objective} error budget at {burn.rate:g} times the sustainable burn rate or faster",
                 f"In the last {burn.long}, {description}.",
             )
         )
     return alerts
 
 
-def _mean_alert(ref: Ref, limit: float, enough: str) -> dict[str, Any]:
+def _make_mean_alert(ref: Ref, limit: float, enough: str) -> dict[str, Any]:
     windows = " and ".join(
-        f"{_recorded(f'ebbtide:latency_mean:seconds{over}', ref, 'mean')} > {limit:g}" for over in ("1h", "5m")
+        f"{_recorded_selector(f'ebbtide:latency_mean:seconds{over}', ref, 'mean')} > {limit:g}" for over in ("1h", "5m")
     )
-    return _alert(
+    return _make_alert(
         ref,
         "EbbtideMeanLatency",
         f"{windows}{enough}",
-        {"severity": "warning", **_labels(ref, "mean")},
-        f"{_name(ref)} violates its SLO for the mean response time",
-        f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; the SLO is {span(limit)}.",
+        {"severity": "warning", **_rule_labels(ref, "mean")},
+        f"{_workload_label(ref)} violates its SLO for the mean response time",
+        f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; the SLO is {format_span(limit)}.",
     )
 
 
-def _first_minute(ref: Ref, symptom: str) -> dict[str, Any]:
+def _make_first_minute_alert(ref: Ref, symptom: str) -> dict[str, Any]:
     # No minimum of minutes with requests: a single bad one violates this SLO.
-    return _alert(
+    return _make_alert(
         ref,
         "EbbtideBudgetBurns",
-        f"{_recorded(_bad('5m'), ref, 'uptime')} > 0",
-        {"severity": "critical", "window": "5m", **_labels(ref, "uptime")},
-        f"{_name(ref)} did not answer, and its SLO is an uptime of 100%",
+        f"{_recorded_selector(_bad_ratio_name('5m'), ref, 'uptime')} > 0",
+        {"severity": "critical", "window": "5m", **_rule_labels(ref, "uptime")},
+        f"{_workload_label(ref)} did not answer, and its SLO is an uptime of 100%",
         f"In the last five minutes, {symptom}.",
     )
 
 
-def _none_ready(ref: Ref, exporters: Sequence[Pods]) -> dict[str, Any]:
+def _make_none_ready_alert(ref: Ref, exporters: Sequence[PodGauges]) -> dict[str, Any]:
     # A workload that is scaled to zero is not down: it wants no replicas.
-    pods = queries.of_replicas(exporters, [queries.of_workload(ref, row.owner) for row in exporters])
-    return _alert(
+    pods = queries.replica_queries(exporters, [queries.workload_matchers(ref, row.owner) for row in exporters])
+    return _make_alert(
         ref,
         NONE_READY,
         f"({pods['wanted']}) > 0 unless ({pods['ready']}) > 0",
-        {"severity": "critical", **_labels(ref, "uptime")},
-        f"{_name(ref)} has no ready replica",
+        {"severity": "critical", **_rule_labels(ref, "uptime")},
+        f"{_workload_label(ref)} has no ready replica",
         f"For {UNREADY} or longer, replicas were wanted ({{{{ $value }}}} now) and none was ready: requests wait or fail.",
         hold=UNREADY,
     )
 
 
-def _alert(
+def _make_alert(
     ref: Ref,
     name: str,
     expression: str,

@@ -11,15 +11,15 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.prose import counted, printable
-from ebbtide.slo.report import HOUR, P95, PLACES, Between, reports, span
+from ebbtide.base.prose import count_noun, make_printable
+from ebbtide.slo.report import HOUR, P95, PLACES, ValueInterval, compute_report, format_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ebbtide.slo.promises import Promise
+    from ebbtide.slo.promises import WorkloadSlo
     from ebbtide.slo.report import Outcome, Report, ReportRow, Verdict
-    from ebbtide.slo.source import Measured, Ref, Source
+    from ebbtide.slo.source import MetricsSource, Ref, WorkloadMeasurements
 
 PERCENT: Final = 100
 #: Labels of the outcomes.
@@ -31,7 +31,7 @@ _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
 # Formatted numbers.
 
 
-def percent(share: float) -> str:
+def format_slo_percent(share: float) -> str:
     """Return a share as a percentage, rounded down; a positive share below 0.01% is not shown as 0."""
     if 0 < share < 0.0001:  # noqa: PLR2004 - see the text
         return "<0.01%"
@@ -39,7 +39,7 @@ def percent(share: float) -> str:
     return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:g}%"
 
 
-def between(value: Between | None, formatted: Callable[[float], str] = span) -> str:
+def format_interval(value: ValueInterval | None, formatted: Callable[[float], str] = format_span) -> str:
     """Return an interval: ``250 to 510 ms`` if both ends have the same unit, ``above 10 s`` if it has no upper end."""
     if value is None:
         return "-"
@@ -48,43 +48,43 @@ def between(value: Between | None, formatted: Callable[[float], str] = span) -> 
     low, high = formatted(value.low), formatted(value.high)
     if low == high:
         return low
-    if value.low == 0 and formatted is span:
+    if value.low == 0 and formatted is format_span:
         return f"up to {high}"
     number, _, unit = low.rpartition(" ")
     return f"{number} to {high}" if unit == high.rpartition(" ")[2] and number else f"{low} to {high}"
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else percent(value)
+def _format_share(value: float | None) -> str:
+    return "-" if value is None else format_slo_percent(value)
 
 
-def _number(value: float | None, digits: int = 0) -> str:
+def _format_number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _hours(value: float | None) -> str:
-    return _number(value, 2)
+def _format_hours(value: float | None) -> str:
+    return _format_number(value, 2)
 
 
-def times(value: Between) -> str:
+def format_budget_use(value: ValueInterval) -> str:
     """Return the used share of an error budget: ``40%``, or ``6.2 times`` if more than all of it is used."""
-    return between(value, lambda share: percent(share) if share <= 1 else f"{share:.3g} times")
+    return format_interval(value, lambda share: format_slo_percent(share) if share <= 1 else f"{share:.3g} times")
 
 
-def limit(verdict: Verdict) -> str:
+def format_objective(verdict: Verdict) -> str:
     """Return the SLO: ``p95 within 500 ms``."""
     if verdict.name == "uptime":
         return f"uptime {verdict.limit * PERCENT:g}%"
-    return f"{verdict.name} within {span(verdict.limit)}"
+    return f"{verdict.name} within {format_span(verdict.limit)}"
 
 
-def reached(verdict: Verdict) -> str:
+def format_reached(verdict: Verdict) -> str:
     """Return the measured value as text; empty if nothing was measured."""
     if verdict.reached is None:
         return ""
     if verdict.name == "mean":
-        return f"measured {between(verdict.reached)}"
-    share = between(verdict.reached, percent)
+        return f"measured {format_interval(verdict.reached)}"
+    share = format_interval(verdict.reached, format_slo_percent)
     if verdict.name == "uptime":
         by_readiness = verdict.why.startswith("by readiness")
         return (
@@ -93,35 +93,35 @@ def reached(verdict: Verdict) -> str:
     return f"{share} of requests were within the limit, {P95 * PERCENT:g}% required"
 
 
-def sentence(verdict: Verdict) -> str:
+def format_verdict(verdict: Verdict) -> str:
     """Return a verdict without its name: the measured value, the reason, the error budget and the burn rate."""
-    parts = [reached(verdict), verdict.why]
+    parts = [format_reached(verdict), verdict.why]
     if verdict.used is not None:
-        parts.append(f"error budget used: {times(verdict.used)}")
+        parts.append(f"error budget used: {format_budget_use(verdict.used)}")
     if verdict.burn is not None:
-        parts.append(f"last hour: {pace(verdict.burn)}")
+        parts.append(f"last hour: {format_burn_rate(verdict.burn)}")
     return "; ".join(filter(None, parts))
 
 
-def pace(burn: Between) -> str:
+def format_burn_rate(burn: ValueInterval) -> str:
     """Return the burn rate of an error budget as text."""
-    return f"{between(burn, lambda value: f'{value:.3g}')} times the sustainable burn rate"
+    return f"{format_interval(burn, lambda value: f'{value:.3g}')} times the sustainable burn rate"
 
 
-def when(report: Report) -> str:
+def format_report_time(report: Report) -> str:
     """Return the time range of a report."""
     if not report.rows:
         return "no workloads"
     start, end = (datetime.fromtimestamp(time, UTC) for time in (report.start, report.end))
-    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({_long(report.end - report.start)})"
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({_format_length(report.end - report.start)})"
 
 
-def moment(time: float) -> str:
+def format_moment(time: float) -> str:
     """Return a time to the minute, in UTC."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _long(seconds: float) -> str:
+def _format_length(seconds: float) -> str:
     days, hours, minutes = seconds / 86_400, seconds / 3600, seconds / 60
     for value, unit in ((days, "days"), (hours, "hours"), (minutes, "minutes")):
         if value >= 2:  # noqa: PLR2004 - two of a unit
@@ -131,16 +131,16 @@ def _long(seconds: float) -> str:
 
 #: The columns of the table: heading, and the cell of a row.
 COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
-    ("REQUESTS", lambda row: _number(row.measured.requests)),
-    ("ERRORS", lambda row: _share(row.errors)),
-    ("MEAN", lambda row: between(row.mean)),
-    ("P95", lambda row: between(row.quantiles["p95"])),
-    ("ANSWERED", lambda row: _share(row.answered)),
-    ("READY", lambda row: _share(row.ready)),
-    ("COLD-STARTS", lambda row: _number(row.measured.cold_starts)),
-    ("REPLICA-H", lambda row: _hours(row.replica_hours)),
-    ("GPU-H", lambda row: _hours(row.gpu_hours)),
-    ("COST", lambda row: _hours(row.cost)),
+    ("REQUESTS", lambda row: _format_number(row.measured.requests)),
+    ("ERRORS", lambda row: _format_share(row.errors)),
+    ("MEAN", lambda row: format_interval(row.mean)),
+    ("P95", lambda row: format_interval(row.quantiles["p95"])),
+    ("ANSWERED", lambda row: _format_share(row.answered)),
+    ("READY", lambda row: _format_share(row.ready)),
+    ("COLD-STARTS", lambda row: _format_number(row.measured.cold_starts)),
+    ("REPLICA-H", lambda row: _format_hours(row.replica_hours)),
+    ("GPU-H", lambda row: _format_hours(row.gpu_hours)),
+    ("COST", lambda row: _format_hours(row.cost)),
 )
 #: Explanation of the columns, below the table.
 LEGEND: Final = (
@@ -153,27 +153,27 @@ LEGEND: Final = (
 TEXTS: Final = ("WORKLOAD", "PROJECT", "SLO")
 
 
-def _table(report: Report) -> list[tuple[str, ...]]:
+def _make_table(report: Report) -> list[tuple[str, ...]]:
     """Return the table of all rows, headings first, without empty columns."""
     several = len(report.rows) > 1
     rows = [*report.rows, *(report.projects if len(report.projects) > 1 else ()), *([report.total] if several else [])]
     columns = [(heading, [cell(row) for row in rows]) for heading, cell in COLUMNS]
     used = [(heading, cells) for heading, cells in columns if any(cell != "-" for cell in cells)]
     lines = (
-        (_name(row, report), row.project or "-", _promise(row), *(cells[index] for _, cells in used))
+        (_row_title(row, report), row.project or "-", _format_outcome(row), *(cells[index] for _, cells in used))
         for index, row in enumerate(rows)
     )
     return [(*TEXTS, *(heading for heading, _ in used)), *lines]
 
 
-def _name(row: ReportRow, report: Report) -> str:
+def _row_title(row: ReportRow, report: Report) -> str:
     if row.ref is not None:
-        return printable(row.name)
-    count = counted(row.workloads, "workload")
+        return make_printable(row.name)
+    count = count_noun(row.workloads, "workload")
     return count if row is not report.total else f"total: {count}"
 
 
-def _promise(row: ReportRow) -> str:
+def _format_outcome(row: ReportRow) -> str:
     if row.outcome is not None:
         return OUTCOMES[row.outcome]
     counts = row.outcomes or {}
@@ -181,7 +181,7 @@ def _promise(row: ReportRow) -> str:
     return ", ".join(parts) or OUTCOMES["none"]
 
 
-def _noted(report: Report) -> list[str]:
+def _collect_notes(report: Report) -> list[str]:
     """Return the notes of a report without duplicates; a note on a single workload starts with its name."""
     several = len(report.rows) > 1
     row_notes = (
@@ -195,64 +195,74 @@ def _noted(report: Report) -> list[str]:
 # Text.
 
 
-def text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, words: words) -> str:
+def format_text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, words: words) -> str:
     """Return the report for a terminal; ``paint`` colors an outcome's label."""
     if len(report.rows) == 1:
-        return _one(report, report.rows[0], paint)
-    lines = [f"{when(report)}\n\n"]
+        return _format_single(report, report.rows[0], paint)
+    lines = [f"{format_report_time(report)}\n\n"]
     if report.rows:
-        lines += [_aligned(_table(report)), "\n"]
-        lines += [_told(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts]
-        lines += ["\n" * any(row.verdicts for row in report.rows), f"{_wrapped(LEGEND)}\n"]
-    lines += [f"{_wrapped(note)}\n" for note in _noted(report)]
+        lines += [_align_columns(_make_table(report)), "\n"]
+        lines += [
+            _format_verdict_line(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts
+        ]
+        lines += ["\n" * any(row.verdicts for row in report.rows), f"{_wrap_text(LEGEND)}\n"]
+    lines += [f"{_wrap_text(note)}\n" for note in _collect_notes(report)]
     return "".join(lines)
 
 
-def _one(report: Report, row: ReportRow, paint: Callable[[Outcome | str, str], str]) -> str:
+def _format_single(report: Report, row: ReportRow, paint: Callable[[Outcome | str, str], str]) -> str:
     """Return the report on one workload, with one line for each number."""
-    lines = [f"{printable(row.name)}   {printable(row.project)}   {when(report)}\n", "\n"]
-    lines += [_told(row, verdict, paint, named=False) for verdict in row.verdicts]
+    lines = [f"{make_printable(row.name)}   {make_printable(row.project)}   {format_report_time(report)}\n", "\n"]
+    lines += [_format_verdict_line(row, verdict, paint, named=False) for verdict in row.verdicts]
     if not row.verdicts:
         lines.append("  no SLO: set slo in the spec to define one\n")
     lines.append("\n")
-    rows = details(row)
+    rows = list_details(row)
     width = max(len(name) for name, _ in rows)
     lines += [f"  {name:{width}}  {value}\n" for name, value in rows]
     lines.append("\n")
-    lines += [f"{_wrapped(note)}\n" for note in _noted(report)]
+    lines += [f"{_wrap_text(note)}\n" for note in _collect_notes(report)]
     return "".join(lines)
 
 
-def details(row: ReportRow) -> list[tuple[str, str]]:
+def list_details(row: ReportRow) -> list[tuple[str, str]]:
     """Return the formatted numbers of one row by name, without unknown ones."""
     measured = row.measured
-    minutes = f"of the minutes with requests ({_number(measured.minutes_asked)})"
-    delayed = f", affecting at least {percent(row.cold)} of requests" if row.cold else ""
+    minutes = f"of the minutes with requests ({_format_number(measured.minutes_asked)})"
+    delayed = f", affecting at least {format_slo_percent(row.cold)} of requests" if row.cold else ""
     facts = [
-        ("requests", f"{_number(measured.requests)}, {row.rate:.3g} per second"),
+        ("requests", f"{_format_number(measured.requests)}, {row.rate:.3g} per second"),
         ("in flight", "" if row.concurrency is None else f"{row.concurrency:.3g} on average"),
-        ("errors", "" if row.errors is None else f"{percent(row.errors)} ({_number(measured.failed)})"),
-        ("mean", between(row.mean)),
-        *((name, between(value)) for name, value in row.quantiles.items()),
-        ("answered", "" if row.answered is None else f"in {percent(row.answered)} {minutes}"),
-        ("ready", "" if row.ready is None else f"{percent(row.ready)} of the time, including time scaled to zero"),
-        ("scaled to zero", "" if not row.rest else f"{percent(row.rest)} of the time"),
-        ("cold starts", "" if measured.cold_starts is None else f"{_number(measured.cold_starts)}{delayed}"),
-        ("replica-hours", _hours(row.replica_hours)),
-        ("GPU-hours", _hours(row.gpu_hours)),
-        ("cost", _hours(row.cost)),
+        (
+            "errors",
+            "" if row.errors is None else f"{format_slo_percent(row.errors)} ({_format_number(measured.failed)})",
+        ),
+        ("mean", format_interval(row.mean)),
+        *((name, format_interval(value)) for name, value in row.quantiles.items()),
+        ("answered", "" if row.answered is None else f"in {format_slo_percent(row.answered)} {minutes}"),
+        (
+            "ready",
+            "" if row.ready is None else f"{format_slo_percent(row.ready)} of the time, including time scaled to zero",
+        ),
+        ("scaled to zero", "" if not row.rest else f"{format_slo_percent(row.rest)} of the time"),
+        ("cold starts", "" if measured.cold_starts is None else f"{_format_number(measured.cold_starts)}{delayed}"),
+        ("replica-hours", _format_hours(row.replica_hours)),
+        ("GPU-hours", _format_hours(row.gpu_hours)),
+        ("cost", _format_hours(row.cost)),
     ]
     return [(name, value) for name, value in facts if value not in {"", "-"}]
 
 
-def _told(row: ReportRow, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool) -> str:
-    name = f"{printable(row.name)}: " if named else ""
+def _format_verdict_line(
+    row: ReportRow, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool
+) -> str:
+    name = f"{make_printable(row.name)}: " if named else ""
     outcome = paint(verdict.outcome, OUTCOMES[verdict.outcome])
-    details = sentence(verdict)
-    return f"  {name}{limit(verdict)}: {outcome}{f'; {details}' if details else ''}\n"
+    details = format_verdict(verdict)
+    return f"  {name}{format_objective(verdict)}: {outcome}{f'; {details}' if details else ''}\n"
 
 
-def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
+def _align_columns(lines: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(
         "   ".join(
@@ -264,38 +274,38 @@ def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _wrapped(words: str, width: int = 100) -> str:
+def _wrap_text(words: str, width: int = 100) -> str:
     import textwrap  # noqa: PLC0415 - only text needs it
 
-    return textwrap.fill(printable(words), width)
+    return textwrap.fill(make_printable(words), width)
 
 
 # Markdown.
 
 
-def markdown(report: Report) -> str:
-    lines = [f"# SLO report\n\n{when(report)}\n\n"]
+def format_markdown(report: Report) -> str:
+    lines = [f"# SLO report\n\n{format_report_time(report)}\n\n"]
     if report.rows:
-        headings, *rows = _table(report)
+        headings, *rows = _make_table(report)
         rule = f"|{'---|' * len(TEXTS)}{'---:|' * (len(headings) - len(TEXTS))}\n"
-        lines += [_md_row(headings), rule, *map(_md_row, rows)]
+        lines += [_make_markdown_row(headings), rule, *map(_make_markdown_row, rows)]
         verdicts = [
-            f"- {_md(printable(row.name))}, {_md(limit(verdict))}: **{OUTCOMES[verdict.outcome]}**"
-            f"{f'; {_md(sentence(verdict))}' if sentence(verdict) else ''}\n"
+            f"- {_escape_markdown(make_printable(row.name))}, {_escape_markdown(format_objective(verdict))}: **{OUTCOMES[verdict.outcome]}**"
+            f"{f'; {_escape_markdown(format_verdict(verdict))}' if format_verdict(verdict) else ''}\n"
             for row in report.rows
             for verdict in row.verdicts
         ]
-        lines += ["\n", *verdicts, "\n" * bool(verdicts), f"{_md(LEGEND)}\n"]
-    lines += [f"\n{_md(printable(note))}\n" for note in _noted(report)]
+        lines += ["\n", *verdicts, "\n" * bool(verdicts), f"{_escape_markdown(LEGEND)}\n"]
+    lines += [f"\n{_escape_markdown(make_printable(note))}\n" for note in _collect_notes(report)]
     return "".join(lines)
 
 
-def _md(words: str) -> str:
+def _escape_markdown(words: str) -> str:
     return _MARKDOWN.sub(r"\\\1", words)
 
 
-def _md_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_md(cell) for cell in cells)} |\n"
+def _make_markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_escape_markdown(cell) for cell in cells)} |\n"
 
 
 # HTML.
@@ -320,35 +330,35 @@ ul { padding-left: 1.2rem; margin: .25rem 0; }
 """
 
 
-def page(report: Report) -> str:
+def format_html(report: Report) -> str:
     """Return the report as one HTML page without scripts and links, with all text escaped."""
-    body = [f"<h1>SLO report</h1>\n<p class=soft>{html.escape(when(report))}</p>\n"]
+    body = [f"<h1>SLO report</h1>\n<p class=soft>{html.escape(format_report_time(report))}</p>\n"]
     if report.rows:
-        body.append(_html_table(_table(report)))
+        body.append(_make_html_table(_make_table(report)))
     for row in report.rows:
         body.append(
-            f"<h2>{html.escape(printable(row.name))} <span class=soft>{html.escape(printable(row.project))}</span></h2>\n"
+            f"<h2>{html.escape(make_printable(row.name))} <span class=soft>{html.escape(make_printable(row.project))}</span></h2>\n"
         )
-        body.append("<ul>\n" + "".join(_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
+        body.append("<ul>\n" + "".join(_make_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
         cells = "".join(
             f"<tr><th scope=row>{html.escape(name)}</th><td class=left>{html.escape(value)}</td></tr>\n"
-            for name, value in details(row)
+            for name, value in list_details(row)
         )
         body.append(f"<table><tbody>{cells}</tbody></table>\n")
     body += [
-        f"<p class=soft>{html.escape(printable(note))}</p>\n"
-        for note in ([LEGEND] * bool(report.rows) + _noted(report))
+        f"<p class=soft>{html.escape(make_printable(note))}</p>\n"
+        for note in ([LEGEND] * bool(report.rows) + _collect_notes(report))
     ]
     return (
         "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>SLO report: {html.escape(when(report))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>SLO report: {html.escape(format_report_time(report))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"{''.join(body)}</main>\n</body>\n</html>\n"
     )
 
 
-def _html_table(table: Sequence[tuple[str, ...]]) -> str:
+def _make_html_table(table: Sequence[tuple[str, ...]]) -> str:
     def cells(tag: str, row: Sequence[str], start: int = 0) -> str:
         return "".join(
             f"<{tag}{' class=left' if column < len(TEXTS) else ''}>{html.escape(cell)}</{tag[:2]}>"
@@ -360,8 +370,8 @@ def _html_table(table: Sequence[tuple[str, ...]]) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
 
 
-def _html_verdict(verdict: Verdict) -> str:
-    details = sentence(verdict)
+def _make_html_verdict(verdict: Verdict) -> str:
+    details = format_verdict(verdict)
     bar = ""
     if verdict.used is not None and verdict.used.exact:
         used = verdict.used.high
@@ -369,17 +379,17 @@ def _html_verdict(verdict: Verdict) -> str:
         filled = min(used, 1.0) * PERCENT
         bar = f" <span class='bar{over}' aria-hidden=true><i style='width: {filled:.0f}%'></i></span>"
     return (
-        f"<li>{html.escape(limit(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
+        f"<li>{html.escape(format_objective(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
         f"{html.escape(f'; {details}' if details else '')}{bar}</li>\n"
     )
 
 
-def notes(
+def make_report_notes(
     *,
-    measurements: Mapping[Ref, Measured],
+    measurements: Mapping[Ref, WorkloadMeasurements],
     start: float,
     end: float,
-    workloads: Mapping[Ref, Promise],
+    workloads: Mapping[Ref, WorkloadSlo],
     cost: float | None,
 ) -> list[str]:
     """Return the notes on all numbers of a report."""
@@ -388,7 +398,7 @@ def notes(
     latest = max(row.end for row in measurements.values())
     # A difference of one or two scrapes is not reported.
     if earliest > start + max(60.0, 0.02 * (end - start)):
-        texts.append(f"Prometheus has no data before {moment(earliest)}, so the report starts there")
+        texts.append(f"Prometheus has no data before {format_moment(earliest)}, so the report starts there")
     if latest < end - 60:
         texts.append(
             f"Prometheus' clock is {end - latest:.0f} s behind this machine's, so the report ends at Prometheus' current time"
@@ -398,20 +408,20 @@ def notes(
     return texts
 
 
-def report_on(
-    workloads: Mapping[Ref, Promise], source: Source, since: float, end: float, gpu_hour: float | None
+def make_slo_report(
+    workloads: Mapping[Ref, WorkloadSlo], source: MetricsSource, since: float, end: float, gpu_hour: float | None
 ) -> Report:
     """Return the report on the last ``since`` seconds. Raises SourceError."""
     refs = sorted(workloads)
     measured = source.measure(refs, end - since, end)
     # A report of at most an hour needs no separate measurement of the last hour.
     burns = since > HOUR and any(row.slo is not None for row in workloads.values())
-    return reports(
+    return compute_report(
         measured,
         {ref: row.slo for ref, row in workloads.items()},
         projects={ref: row.project for ref, row in workloads.items()},
         gpus={ref: row.gpus for ref, row in workloads.items() if row.gpus},
         gpu_hour=gpu_hour,
         last_hour=source.measure(refs, end - HOUR, end) if burns else None,
-        notes=notes(measurements=measured, start=end - since, end=end, workloads=workloads, cost=gpu_hour),
+        notes=make_report_notes(measurements=measured, start=end - since, end=end, workloads=workloads, cost=gpu_hour),
     )

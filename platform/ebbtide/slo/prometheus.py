@@ -21,15 +21,15 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import make_printable
 from ebbtide.slo import queries
-from ebbtide.slo.source import Bucket, History, Measured, Point, Ref, SourceError
+from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ebbtide.profile.models import Profile
-    from ebbtide.slo.queries import Pods, Timer
+    from ebbtide.slo.queries import LatencyHistogram, PodGauges
 
 #: Connect timeout and read timeout in seconds; Prometheus aborts a query after two minutes.
 TIMEOUT: Final = (5.0, 130.0)
@@ -54,7 +54,7 @@ MAX_MESSAGE_CHARACTERS: Final = 300
 SERVICE: Final = re.compile(r"(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)(\.svc(\..+)?)?")
 
 
-class Prometheus:
+class PrometheusSource:
     """A Prometheus server, queried for the metrics that the profile names."""
 
     def __init__(self, url: str, profile: Profile, session: requests.Session | None = None) -> None:
@@ -67,13 +67,13 @@ class Prometheus:
         if urlsplit(url).scheme not in {"http", "https"}:
             raise SourceError(f"invalid Prometheus address {url}: must start with http:// or https://")
         try:
-            self.timer: Timer = queries.timer(profile)
+            self.timer: LatencyHistogram = queries.choose_histogram(profile)
         except queries.UnknownHistogramError as error:
             raise SourceError(str(error)) from error
         self._profile = profile
         self._host = urlsplit(url).netloc
         session = session or requests.Session()
-        session.hooks["response"].append(_said)
+        session.hooks["response"].append(_raise_for_status)
         self._connection = PrometheusConnect(
             url=url.rstrip("/"),
             session=session,
@@ -81,37 +81,39 @@ class Prometheus:
             timeout=TIMEOUT,
         )
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         if not refs:
             return {}
-        start, end = self._known(start, end)
+        start, end = self._clip_range(start, end)
         window = max(queries.SCRAPE, round(end - start))
-        known = _by_namespace(refs)
+        known = _group_names(refs)
         timer = self.timer
 
         buckets: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-        for ref, labels, value in self._ask(queries.buckets(timer, refs, window), end, timer.owner, known):
-            bound = _finite(labels.get("le", ""))
+        for ref, labels, value in self._query_workloads(
+            queries.bucket_query(timer, refs, window), end, timer.owner, known
+        ):
+            bound = _parse_finite(labels.get("le", ""))
             if bound is not None or labels.get("le") == "+Inf":
                 buckets[ref][math.inf if bound is None else bound * timer.unit] += value
         sums = {
-            name: _summed(self._ask(query, end, timer.owner, known))
+            name: _sum_by_workload(self._query_workloads(query, end, timer.owner, known))
             for name, query in (
-                ("total", queries.total(timer, refs, window)),
-                ("ended", queries.requests(timer, refs, window)),
-                ("failed", queries.requests(timer, refs, window, failed=True)),
-                ("asked", queries.minutes(timer, refs, window)),
-                ("answered", queries.minutes(timer, refs, window, answered=True)),
+                ("total", queries.total_query(timer, refs, window)),
+                ("ended", queries.request_query(timer, refs, window)),
+                ("failed", queries.request_query(timer, refs, window, failed=True)),
+                ("asked", queries.minute_query(timer, refs, window)),
+                ("answered", queries.minute_query(timer, refs, window, answered=True)),
             )
         }
-        figures = self._replicas(refs, window, end, known)
+        figures = self._read_pod_figures(refs, window, end, known)
         return {
-            ref: Measured(
+            ref: WorkloadMeasurements(
                 ref,
                 start,
                 end,
-                **_of_requests(timer, buckets[ref], {name: by_ref[ref] for name, by_ref in sums.items()}),
-                **_of_pods(figures.get(ref, {}), queries.look(window)),
+                **_request_fields(timer, buckets[ref], {name: by_ref[ref] for name, by_ref in sums.items()}),
+                **_pod_fields(figures.get(ref, {}), queries.evaluation_seconds(window)),
             )
             for ref in refs
         }
@@ -125,42 +127,48 @@ class Prometheus:
         start = math.floor(start)
         times = [start + index * step for index in range(int((end - start) / step) + 1)]
         series = {}
-        for name, query in queries.series(self.timer, self._profile, ref, step).items():
-            values = self._range(query, start, end, step)
+        for name, query in queries.chart_queries(self.timer, self._profile, ref, step).items():
+            values = self._query_range(query, start, end, step)
             if values:
-                series[name] = tuple(Point(time, values.get(_milliseconds(time))) for time in times)
+                series[name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
         return History(ref, series)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         if not refs:
             return {}
-        exporter, known = queries.pods(self._profile)[0], _by_namespace(refs)
-        return dict(_summed(self._ask(queries.loads(exporter, refs), when, exporter.owner, known)))
+        exporter, known = queries.pod_gauges(self._profile)[0], _group_names(refs)
+        return dict(
+            _sum_by_workload(self._query_workloads(queries.load_query(exporter, refs), when, exporter.owner, known))
+        )
 
-    def _replicas(
+    def _read_pod_figures(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:
         """Return the figures of ``queries.OF_PODS`` by workload, each from the first exporter that has them."""
         figures: dict[Ref, dict[str, float]] = {}
-        for exporter in queries.pods(self._profile):
+        for exporter in queries.pod_gauges(self._profile):
             missing = [ref for ref in refs if ref not in figures]
             if missing:
-                figures |= self._told(exporter, missing, window, end, known)
+                figures |= self._read_figures_of(exporter, missing, window, end, known)
         missing = [ref for ref in refs if ref not in figures]
         if missing:
             unknown = set(missing)
-            for ref, _, value in self._ask(queries.reached(missing, window), end, queries.POD_OWNER, known):
+            for ref, _, value in self._query_workloads(
+                queries.scraped_pods_query(missing, window), end, queries.POD_OWNER, known
+            ):
                 if ref in unknown:
                     figures.setdefault(ref, defaultdict(float))["pods"] += value
         return figures
 
-    def _told(
-        self, exporter: Pods, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
+    def _read_figures_of(
+        self, exporter: PodGauges, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:
         figures: dict[Ref, dict[str, float]] = {}
         requested = set(refs)
         for name in queries.OF_PODS:
-            for ref, _, value in self._ask(queries.of_pods(exporter, name, refs, window), end, exporter.owner, known):
+            for ref, _, value in self._query_workloads(
+                queries.pod_figure_query(exporter, name, refs, window), end, exporter.owner, known
+            ):
                 if ref in requested:
                     figures.setdefault(ref, defaultdict(float))[name] += value
             if not figures:
@@ -168,64 +176,66 @@ class Prometheus:
                 break
         return figures
 
-    def _known(self, start: float, end: float) -> tuple[float, float]:
+    def _clip_range(self, start: float, end: float) -> tuple[float, float]:
         """Return the part of a time range for which this Prometheus has data, by its own clock."""
-        now = next((value for _, value in self._instant(queries.NOW, None)), None)
+        now = next((value for _, value in self._query_instant(queries.NOW, None)), None)
         if now is None:
             raise SourceError(f"{self._host} does not return the current time, so it is not a Prometheus server")
         end = min(end, now)
         if end <= start:
-            raise SourceError(f"empty time range: Prometheus' clock is at {_moment(now)}")
+            raise SourceError(f"empty time range: Prometheus' clock is at {_format_utc(now)}")
         window = max(queries.SCRAPE, round(end - start))
-        first = next((value for _, value in self._instant(queries.since(self.timer, window), end)), None)
-        if first is not None and first > start + 2 * queries.grain(window):
+        first = next(
+            (value for _, value in self._query_instant(queries.first_data_query(self.timer, window), end)), None
+        )
+        if first is not None and first > start + 2 * queries.first_data_precision(window):
             # One scrape later: every series has then been scraped once and does not count as new.
             start = min(first + queries.SCRAPE, end - queries.SCRAPE)
         return start, end
 
-    def _ask(
+    def _query_workloads(
         self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]]
     ) -> Iterator[tuple[Ref, Mapping[str, str], float]]:
         """Yield the samples of a query that belong to known workloads, with the workload."""
-        for labels, value in self._instant(query, time):
-            ref = queries.workload_of(labels, owner, known)
+        for labels, value in self._query_instant(query, time):
+            ref = queries.find_workload_of(labels, owner, known)
             if ref is not None:
                 yield ref, labels, value
 
-    def _instant(self, query: str, time: float | None) -> Iterator[tuple[Mapping[str, str], float]]:
+    def _query_instant(self, query: str, time: float | None) -> Iterator[tuple[Mapping[str, str], float]]:
         """Yield the samples of an instant query that are finite numbers."""
-        with self._translated():
+        with self._convert_errors():
             result = self._connection.custom_query(query, params={} if time is None else {"time": f"{time:.3f}"})
-        for labels, pair in _samples(result, "value"):
-            _, value = _pair(pair)
+        for labels, pair in _iterate_samples(result, "value"):
+            _, value = _parse_pair(pair)
             if value is not None:
                 yield labels, value
 
-    def _range(self, query: str, start: float, end: float, step: float) -> dict[int, float]:
+    def _query_range(self, query: str, start: float, end: float, step: float) -> dict[int, float]:
         """Return the values of a range query with a single series, by time in whole milliseconds."""
-        with self._translated():
+        with self._convert_errors():
             result = self._connection.custom_query_range(
                 query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), f"{step:g}"
             )
         values: dict[int, float] = {}
-        for _, pairs in _samples(result, "values"):
+        for _, pairs in _iterate_samples(result, "values"):
             for pair in pairs if isinstance(pairs, list) else ():
-                time, value = _pair(pair)
+                time, value = _parse_pair(pair)
                 if time is not None and value is not None:
-                    values[_milliseconds(time)] = value
+                    values[_to_milliseconds(time)] = value
         return values
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _convert_errors(self) -> Iterator[None]:
         """Convert connection errors into a ``SourceError``."""
         try:
             yield
         except tuple(FAILURES) as error:
             text = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
-            raise SourceError(text.format(host=self._host, reason=_reason(error))) from error
+            raise SourceError(text.format(host=self._host, reason=_innermost_reason(error))) from error
 
 
-def _said(response: requests.Response, **_: Any) -> None:
+def _raise_for_status(response: requests.Response, **_: Any) -> None:
     """Raise a ``SourceError`` for an error status, with Prometheus' message if there is one."""
     if response.ok:
         return
@@ -237,7 +247,7 @@ def _said(response: requests.Response, **_: Any) -> None:
     message = ""
     if isinstance(answer, dict):
         # Prometheus uses the key error, an API server proxy the key message.
-        message = printable(str(answer.get("error") or answer.get("message") or ""))[:MAX_MESSAGE_CHARACTERS]
+        message = make_printable(str(answer.get("error") or answer.get("message") or ""))[:MAX_MESSAGE_CHARACTERS]
     suffix = f": {message}" if message else ""
     match response.status_code:
         case 401 | 403:
@@ -250,25 +260,25 @@ def _said(response: requests.Response, **_: Any) -> None:
             raise SourceError(f"Prometheus at {host} failed with HTTP {status} and without a message")
 
 
-def _samples(result: Any, field: str) -> Iterator[tuple[Mapping[str, str], Any]]:
+def _iterate_samples(result: Any, field: str) -> Iterator[tuple[Mapping[str, str], Any]]:
     for row in result if isinstance(result, list) else ():
         if isinstance(row, dict):
             labels = row.get("metric")
             yield (labels if isinstance(labels, dict) else {}), row.get(field)
 
 
-def _pair(pair: Any) -> tuple[float | None, float | None]:
+def _parse_pair(pair: Any) -> tuple[float | None, float | None]:
     """Return a sample's time and value; each is None unless it is a finite number."""
     if not isinstance(pair, list) or len(pair) != 2:  # noqa: PLR2004 - time and value
         return None, None
-    return _finite(pair[0]), _finite(pair[1])
+    return _parse_finite(pair[0]), _parse_finite(pair[1])
 
 
-def _milliseconds(time: float) -> int:
+def _to_milliseconds(time: float) -> int:
     return round(time * 1000)
 
 
-def _finite(text: Any) -> float | None:
+def _parse_finite(text: Any) -> float | None:
     """Parse a finite number; return None for anything else."""
     try:
         value = float(text)
@@ -277,14 +287,16 @@ def _finite(text: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _summed(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, float]:
+def _sum_by_workload(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, float]:
     sums: dict[Ref, float] = defaultdict(float)
     for ref, _, value in rows:
         sums[ref] += value
     return sums
 
 
-def _of_requests(timer: Timer, buckets: Mapping[float, float], sums: Mapping[str, float]) -> dict[str, Any]:
+def _request_fields(
+    timer: LatencyHistogram, buckets: Mapping[float, float], sums: Mapping[str, float]
+) -> dict[str, Any]:
     """Return the fields of ``Measured`` about requests."""
     timed = max(buckets.values(), default=0.0)
     counts = {**buckets, math.inf: timed} if buckets else {}
@@ -294,16 +306,16 @@ def _of_requests(timer: Timer, buckets: Mapping[float, float], sums: Mapping[str
         "requests": max(sums["ended"], timed),
         "failed": sums["failed"],
         "total_seconds": seconds,
-        "total_between": between(seconds, timed) if timer.blurred and timed else None,
-        "buckets": rising(
-            Bucket(bound, counts[bound], reach(bound) if timer.blurred else None) for bound in sorted(counts)
+        "total_between": sum_bounds(seconds, timed) if timer.blurred and timed else None,
+        "buckets": make_monotonic(
+            Bucket(bound, counts[bound], envoy_reach(bound) if timer.blurred else None) for bound in sorted(counts)
         ),
         "minutes_asked": sums["asked"],
         "minutes_answered": min(sums["answered"], sums["asked"]),
     }
 
 
-def _of_pods(figures: Mapping[str, float], interval: int) -> dict[str, Any]:
+def _pod_fields(figures: Mapping[str, float], interval: int) -> dict[str, Any]:
     """Return the fields of ``Measured`` about pods, from figures counted once every ``interval`` seconds; empty if unknown."""
     if not figures:
         return {}
@@ -319,7 +331,7 @@ def _of_pods(figures: Mapping[str, float], interval: int) -> dict[str, Any]:
     }
 
 
-def rising(buckets: Iterable[Bucket]) -> tuple[Bucket, ...]:
+def make_monotonic(buckets: Iterable[Bucket]) -> tuple[Bucket, ...]:
     """Return buckets with non-decreasing counts; the input may decrease if buckets were scraped at different times."""
     monotonic: list[Bucket] = []
     for bucket in buckets:
@@ -328,7 +340,7 @@ def rising(buckets: Iterable[Bucket]) -> tuple[Bucket, ...]:
     return tuple(monotonic)
 
 
-def reach(bound: float) -> float:
+def envoy_reach(bound: float) -> float:
     """Return the longest time, in seconds, that Envoy counts within a bound.
 
     Envoy rounds times down to whole milliseconds and keeps two digits; a bound includes its whole bin: 500 ms includes
@@ -341,7 +353,7 @@ def reach(bound: float) -> float:
     return (milliseconds + max(width, 1.0)) / 1000
 
 
-def between(seconds: float, timed: float) -> tuple[float, float]:
+def sum_bounds(seconds: float, timed: float) -> tuple[float, float]:
     """Return lower and upper bounds of the true sum; Envoy sums up the midpoints of its bins.
 
     The width of a bin is at most a tenth of its lower end, and times are rounded down to milliseconds.
@@ -349,34 +361,34 @@ def between(seconds: float, timed: float) -> tuple[float, float]:
     return seconds / 1.05, seconds * 1.05 + timed / 1000
 
 
-def _by_namespace(refs: Iterable[Ref]) -> dict[str, set[str]]:
+def _group_names(refs: Iterable[Ref]) -> dict[str, set[str]]:
     names: dict[str, set[str]] = defaultdict(set)
     for ref in refs:
         names[ref.namespace].add(ref.name)
     return names
 
 
-def _moment(time: float) -> str:
+def _format_utc(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _reason(error: Exception) -> str:
+def _innermost_reason(error: Exception) -> str:
     """Return the innermost message of an error, without the object representations in it."""
     inner: Any = error
     while getattr(inner, "args", None) and isinstance(inner.args[0], BaseException):
         inner = getattr(inner.args[0], "reason", None) or inner.args[0]
-    return printable(re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*", "", str(inner)))[:MAX_MESSAGE_CHARACTERS]
+    return make_printable(re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*", "", str(inner)))[:MAX_MESSAGE_CHARACTERS]
 
 
 # Access to Prometheus.
 
 
-def in_cluster() -> bool:
+def runs_in_cluster() -> bool:
     """Return whether this process runs in a pod, and so can reach Services by name."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def proxied(url: str) -> str | None:
+def proxy_path(url: str) -> str | None:
     """Return the API server's proxy path for the address of a Service, or None for any other address.
 
     ``http://prometheus.monitoring.svc:9090`` is ``/api/v1/namespaces/monitoring/services/http:prometheus:9090/proxy``
@@ -391,7 +403,7 @@ def proxied(url: str) -> str | None:
     return f"/api/v1/namespaces/{match['namespace']}/services/{parts.scheme}:{match['name']}:{port}/proxy{quote(path)}"
 
 
-def through(api: Any, url: str, profile: Profile) -> Prometheus:
+def connect_through(api: Any, url: str, profile: Profile) -> PrometheusSource:
     """Return the Prometheus at a Service's address, through the API server's proxy with a ``kubernetes`` client's account.
 
     The account needs ``get`` on ``services/proxy`` in Prometheus' namespace; no port-forward is needed.
@@ -400,16 +412,16 @@ def through(api: Any, url: str, profile: Profile) -> Prometheus:
         SourceError: the address is not that of a Service.
 
     """
-    path = proxied(url)
+    path = proxy_path(url)
     if path is None:
         raise SourceError(
             f"{url} is not the address of a Service in the cluster: set --prometheus to an address that this machine can "
             "reach"
         )
-    return Prometheus(f"{api.configuration.host.rstrip('/')}{path}", profile, session_of(api))
+    return PrometheusSource(f"{api.configuration.host.rstrip('/')}{path}", profile, make_session(api))
 
 
-def session_of(api: Any) -> requests.Session:
+def make_session(api: Any) -> requests.Session:
     """Return a session with the credentials and the certificate authority of a ``kubernetes`` client."""
     configuration = api.configuration
     session = requests.Session()

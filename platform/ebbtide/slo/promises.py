@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
-from ebbtide.documents import load
+from ebbtide.documents import load_document
 from ebbtide.slo.source import Ref
 from ebbtide.translation import gpu
 from ebbtide.translation.translate import make_plan
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class WorkloadSlo:
     """One workload: its project, its SLO, and the number of GPUs per replica."""
 
     ref: Ref
@@ -30,19 +30,19 @@ class Promise:
     gpus: float | None
 
 
-def promise(top: Object, profile: Profile) -> Promise:
+def read_slo(top: Object, profile: Profile) -> WorkloadSlo:
     """Return the SLO and GPUs of a workload from its top object."""
     metadata = top["metadata"]
     ref = Ref(metadata["namespace"], metadata["name"])
     project = str((metadata.get("labels") or {}).get(keys.PROJECT, ""))
-    inference = load(document(top), profile).inference
+    inference = load_document(read_spec_document(top), profile).inference
     if inference is None:
-        return Promise(ref, project, None, None)
+        return WorkloadSlo(ref, project, None, None)
     plan, _ = make_plan(inference, profile)
-    return Promise(ref, project, inference.spec.slo, None if plan is None else gpu.per_replica(plan))
+    return WorkloadSlo(ref, project, inference.spec.slo, None if plan is None else gpu.count_gpus_per_replica(plan))
 
 
-def document(top: Object) -> dict[str, Any] | None:
+def read_spec_document(top: Object) -> dict[str, Any] | None:
     """Return the stored spec of an object as a document, or None if it is missing or invalid."""
     text = (top["metadata"].get("annotations") or {}).get(keys.SPEC)
     try:

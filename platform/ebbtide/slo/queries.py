@@ -18,9 +18,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.metrics import OPENTELEMETRY, histogram
-from ebbtide.base.names import predictor
-from ebbtide.base.versions import version
+from ebbtide.base.metrics import OPENTELEMETRY, find_histogram
+from ebbtide.base.names import name_predictor
+from ebbtide.base.versions import parse_version
 from ebbtide.slo.source import Place, Ref
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class UnknownHistogramError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Timer:
+class LatencyHistogram:
     """A histogram of response times, with the labels that identify the workload."""
 
     place: Place
@@ -80,11 +80,11 @@ ENVOY_BOUNDS: Final = (
 )
 # fmt: on
 #: Gateways by their histogram, as in the profile's ``metrics.gatewayLatency``.
-GATEWAYS: Final[Mapping[str, Timer]] = {
+GATEWAYS: Final[Mapping[str, LatencyHistogram]] = {
     timer.series: timer
     for timer in (
         # Kourier and Contour. Measured from the last byte of the request to the last of the response, including retries.
-        Timer(
+        LatencyHistogram(
             "gateway",
             "envoy_cluster_upstream_rq_time",
             0.001,
@@ -95,7 +95,7 @@ GATEWAYS: Final[Mapping[str, Timer]] = {
             bounds=ENVOY_BOUNDS,
         ),
         # Istio. Sidecars report the same request, so only the gateway's reports count. Code 0 means no response.
-        Timer(
+        LatencyHistogram(
             "gateway",
             "istio_request_duration_milliseconds",
             0.001,
@@ -114,7 +114,7 @@ UNITS: Final = (("_milliseconds", 0.001), ("_seconds", 1.0))
 POD_OWNER: Final = ("namespace", "kn_service_name")
 
 
-def timer(profile: Profile) -> Timer:
+def choose_histogram(profile: Profile) -> LatencyHistogram:
     """Return the histogram of response times: the gateway's if the profile names one, else queue-proxy's.
 
     Raises:
@@ -122,10 +122,10 @@ def timer(profile: Profile) -> Timer:
 
     """
     named = profile.spec.metrics.gateway_latency
-    return queue_proxy(profile.spec.knative.version) if named is None else gateway(named)
+    return queue_proxy_histogram(profile.spec.knative.version) if named is None else gateway_histogram(named)
 
 
-def gateway(name: str) -> Timer:
+def gateway_histogram(name: str) -> LatencyHistogram:
     """Return a gateway's histogram; one that is not in ``GATEWAYS`` must have the labels ``namespace`` and ``workload``.
 
     Raises:
@@ -138,18 +138,18 @@ def gateway(name: str) -> Timer:
     for ending, unit in UNITS:
         if name.endswith(ending):
             labels = ("namespace", "workload")
-            return Timer("gateway", name, unit, labels, f"{name}_count", 'code=~"5.."')
+            return LatencyHistogram("gateway", name, unit, labels, f"{name}_count", 'code=~"5.."')
     raise UnknownHistogramError(
         f"invalid metrics.gatewayLatency {name}: unknown unit; the name must end in _seconds or _milliseconds, or be "
         f"one of {', '.join(GATEWAYS)}"
     )
 
 
-def queue_proxy(knative_version: str) -> Timer:
+def queue_proxy_histogram(knative_version: str) -> LatencyHistogram:
     """Return queue-proxy's histogram in a Knative version."""
-    latency = histogram(knative_version)
-    failed = 'http_response_status_code=~"5.."' if _otel(knative_version) else 'response_code_class="5xx"'
-    return Timer(
+    latency = find_histogram(knative_version)
+    failed = 'http_response_status_code=~"5.."' if _uses_opentelemetry(knative_version) else 'response_code_class="5xx"'
+    return LatencyHistogram(
         "queue-proxy" if latency.queue_included else "container",
         latency.series,
         latency.milliseconds / 1000,
@@ -160,12 +160,12 @@ def queue_proxy(knative_version: str) -> Timer:
     )
 
 
-def _otel(knative_version: str) -> bool:
-    return version(knative_version) >= OPENTELEMETRY
+def _uses_opentelemetry(knative_version: str) -> bool:
+    return parse_version(knative_version) >= OPENTELEMETRY
 
 
 @dataclass(frozen=True, slots=True)
-class Pods:
+class PodGauges:
     """Gauges of a workload's pods from one exporter, with the labels that identify the workload."""
 
     #: Name of the exporter in messages.
@@ -181,7 +181,7 @@ class Pods:
 
 
 #: Knative's autoscaler exports revisions that the KPA scales; kube-state-metrics, if it runs, exports any Deployment.
-AUTOSCALER: Final = Pods(
+AUTOSCALER: Final = PodGauges(
     "Knative's autoscaler",
     "kn_revision_pods_requested",
     "kn_revision_pods_count",
@@ -193,7 +193,7 @@ AUTOSCALER: Final = Pods(
         "target": "kn_revision_(concurrency_target|rps_target(_per_second)?)",
     },
 )
-AUTOSCALER_OPENCENSUS: Final = Pods(
+AUTOSCALER_OPENCENSUS: Final = PodGauges(
     "Knative's autoscaler",
     "autoscaler_requested_pods",
     "autoscaler_actual_pods",
@@ -205,7 +205,7 @@ AUTOSCALER_OPENCENSUS: Final = Pods(
         "target": "autoscaler_target_(concurrency_per_pod|requests_per_second)",
     },
 )
-DEPLOYMENTS: Final = Pods(
+DEPLOYMENTS: Final = PodGauges(
     "kube-state-metrics",
     "kube_deployment_spec_replicas",
     "kube_deployment_status_replicas_ready",
@@ -216,27 +216,27 @@ DEPLOYMENTS: Final = Pods(
 REACHED: Final = 'up{job=~".*/ebbtide-queue-proxy"}'
 
 
-def pods(profile: Profile) -> tuple[Pods, ...]:
+def pod_gauges(profile: Profile) -> tuple[PodGauges, ...]:
     """Return the exporters of a workload's pod gauges, best first."""
-    autoscaler = AUTOSCALER if _otel(profile.spec.knative.version) else AUTOSCALER_OPENCENSUS
+    autoscaler = AUTOSCALER if _uses_opentelemetry(profile.spec.knative.version) else AUTOSCALER_OPENCENSUS
     return (autoscaler, DEPLOYMENTS)
 
 
 # Mapping of series to workloads.
 
 
-def services(name: str) -> tuple[str, ...]:
+def service_names(name: str) -> tuple[str, ...]:
     """Return the names of the Knative Services that a workload may have: its own name and its KServe predictor's."""
-    return (name, predictor(name))
+    return (name, name_predictor(name))
 
 
-def workload_of(labels: Mapping[str, str], owner: Sequence[str], known: Mapping[str, set[str]]) -> Ref | None:
+def find_workload_of(labels: Mapping[str, str], owner: Sequence[str], known: Mapping[str, set[str]]) -> Ref | None:
     """Return the workload of a series, among the ``known`` names by namespace, or None if it is none of them.
 
     An exact name takes precedence over the workload of a predictor or revision with that name.
     """
     if len(owner) == 1:
-        namespace, service = _of_cluster(labels.get(owner[0], ""))
+        namespace, service = _parse_envoy_cluster(labels.get(owner[0], ""))
     else:
         namespace, service = labels.get(owner[0], ""), labels.get(owner[1], "")
     names = known.get(namespace, set())
@@ -249,28 +249,30 @@ def workload_of(labels: Mapping[str, str], owner: Sequence[str], known: Mapping[
     return None
 
 
-def _of_cluster(name: str) -> tuple[str, str]:
+def _parse_envoy_cluster(name: str) -> tuple[str, str]:
     """Parse the namespace and service of an Envoy cluster: Kourier's ``shop/chat-00001``, Contour's ``shop_chat-00001_80``."""
     parts = re.split("[/_]", name)
     return (parts[0], parts[1]) if len(parts) > 1 else ("", "")
 
 
-def scope(refs: Iterable[Ref], owner: Sequence[str]) -> str:
+def scope_matchers(refs: Iterable[Ref], owner: Sequence[str]) -> str:
     """Return matchers for the series of some workloads; they may match more series, and are empty for many namespaces."""
     unique = sorted(set(refs))
     namespaces = sorted({ref.namespace for ref in unique})
     if len(namespaces) > MAX_NAMES:
         return ""
-    names = sorted({name for ref in unique for name in services(ref.name)}) if len(unique) <= MAX_NAMES // 2 else []
-    return owned(_any(namespaces), _any(names) if names else "[^/_]+", owner)
+    names = (
+        sorted({name for ref in unique for name in service_names(ref.name)}) if len(unique) <= MAX_NAMES // 2 else []
+    )
+    return owner_matchers(_match_any(namespaces), _match_any(names) if names else "[^/_]+", owner)
 
 
-def of_workload(ref: Ref, owner: Sequence[str]) -> str:
+def workload_matchers(ref: Ref, owner: Sequence[str]) -> str:
     """Return matchers for the series of exactly one workload."""
-    return owned(literal(ref.namespace), _any(services(ref.name)), owner)
+    return owner_matchers(escape_regex(ref.namespace), _match_any(service_names(ref.name)), owner)
 
 
-def owned(namespace: str, service: str, owner: Sequence[str]) -> str:
+def owner_matchers(namespace: str, service: str, owner: Sequence[str]) -> str:
     """Return matchers for a namespace and a service, both regular expressions, including the service's revisions."""
     if len(owner) == 1:
         return f'{owner[0]}=~"{namespace}[/_]{service}(-[0-9]{{5,}})?(_[0-9]+)?"'
@@ -278,22 +280,22 @@ def owned(namespace: str, service: str, owner: Sequence[str]) -> str:
     return f'{owner[0]}=~"{namespace}",{owner[1]}=~"{service}{tail}"'
 
 
-def literal(text: str) -> str:
+def escape_regex(text: str) -> str:
     """Escape text as a regular expression inside a quoted PromQL string."""
     return text if _PLAIN.fullmatch(text) else re.escape(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _any(texts: Iterable[str]) -> str:
-    escaped = [literal(text) for text in texts]
+def _match_any(texts: Iterable[str]) -> str:
+    escaped = [escape_regex(text) for text in texts]
     return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
 
-def _select(series: str, *matchers: str) -> str:
+def _select_series(series: str, *matchers: str) -> str:
     selector = ",".join(filter(None, matchers))
     return f"{series}{{{selector}}}" if selector else series
 
 
-def _by(labels: Iterable[str]) -> str:
+def _sum_by(labels: Iterable[str]) -> str:
     names = ",".join(labels)
     return f"sum by ({names})" if names else "sum"
 
@@ -301,55 +303,57 @@ def _by(labels: Iterable[str]) -> str:
 # Instant queries over a whole range.
 
 
-def counted(series: str, by: Sequence[str], window: int, *matchers: str) -> str:
+def growth_query(series: str, by: Sequence[str], window: int, *matchers: str) -> str:
     """Return the query for the growth of counters within a window in seconds.
 
     ``increase`` extrapolates beyond the first and last sample and ignores the first value of a new series: a pod that was
     started by a single request has that request in its first sample. The query therefore subtracts the value at the
     start, if there is one, from the last value, and uses ``increase`` only for a counter that was reset in between.
     """
-    selector = _select(series, *matchers)
+    selector = _select_series(series, *matchers)
     return (
-        f"{_by(by)} ((increase({selector}[{window}s]) and resets({selector}[{window}s]) > 0) "
+        f"{_sum_by(by)} ((increase({selector}[{window}s]) and resets({selector}[{window}s]) > 0) "
         f"or (max_over_time({selector}[{window}s]) - {selector} offset {window}s) or max_over_time({selector}[{window}s]))"
     )
 
 
-def moved(series: str, by: Sequence[str], *matchers: str) -> str:
+def last_minute_growth(series: str, by: Sequence[str], *matchers: str) -> str:
     """Return the query for the growth of counters in the last minute; a new or reset counter grew by its whole value."""
-    selector = _select(series, *matchers)
-    return f"{_by(by)} (({selector} - {selector} offset 1m >= 0) or {selector})"
+    selector = _select_series(series, *matchers)
+    return f"{_sum_by(by)} (({selector} - {selector} offset 1m >= 0) or {selector})"
 
 
-def buckets(timer: Timer, refs: Iterable[Ref], window: int) -> str:
+def bucket_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> str:
     """Return the query for the cumulative counts by owner and bound."""
-    return counted(f"{timer.series}_bucket", (*timer.owner, "le"), window, scope(refs, timer.owner), timer.only)
+    return growth_query(
+        f"{timer.series}_bucket", (*timer.owner, "le"), window, scope_matchers(refs, timer.owner), timer.only
+    )
 
 
-def total(timer: Timer, refs: Iterable[Ref], window: int) -> str:
+def total_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> str:
     """Return the query for the sum of the response times, in the histogram's unit."""
-    return counted(f"{timer.series}_sum", timer.owner, window, scope(refs, timer.owner), timer.only)
+    return growth_query(f"{timer.series}_sum", timer.owner, window, scope_matchers(refs, timer.owner), timer.only)
 
 
-def requests(timer: Timer, refs: Iterable[Ref], window: int, *, failed: bool = False) -> str:
+def request_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int, *, failed: bool = False) -> str:
     """Return the query for the number of ended requests, or of those with a server error."""
-    matchers = (scope(refs, timer.owner), timer.only, timer.failed if failed else "")
-    return counted(timer.counter, timer.owner, window, *matchers)
+    matchers = (scope_matchers(refs, timer.owner), timer.only, timer.failed if failed else "")
+    return growth_query(timer.counter, timer.owner, window, *matchers)
 
 
-def minutes(timer: Timer, refs: Iterable[Ref], window: int, *, answered: bool = False) -> str:
+def minute_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int, *, answered: bool = False) -> str:
     """Return the query for the number of minutes in which a request ended, or one ended without a server error."""
-    succeeded = negated(timer.failed) if answered else ""
-    growth = moved(timer.counter, timer.owner, scope(refs, timer.owner), timer.only, succeeded)
+    succeeded = negate_matcher(timer.failed) if answered else ""
+    growth = last_minute_growth(timer.counter, timer.owner, scope_matchers(refs, timer.owner), timer.only, succeeded)
     return f"count_over_time(({growth} > 0)[{window}s:1m])"
 
 
-def negated(matcher: str) -> str:
+def negate_matcher(matcher: str) -> str:
     """Return the opposite of a matcher."""
     return matcher.replace('=~"', '!~"', 1) if '=~"' in matcher else matcher.replace('="', '!="', 1)
 
 
-def look(window: int) -> int:
+def evaluation_seconds(window: int) -> int:
     """Return the seconds between two evaluations of a gauge: one scrape interval, or more for a long window."""
     return max(SCRAPE, math.ceil(window / MAX_EVALUATIONS / SCRAPE) * SCRAPE)
 
@@ -365,23 +369,24 @@ OF_PODS: Final[Mapping[str, str]] = {
 }
 
 
-def of_pods(pods: Pods, figure: str, refs: Iterable[Ref], window: int) -> str:
+def pod_figure_query(pods: PodGauges, figure: str, refs: Iterable[Ref], window: int) -> str:
     """Return a query of ``OF_PODS``, which counts evaluations."""
-    matchers = scope(refs, pods.owner)
+    matchers = scope_matchers(refs, pods.owner)
     sums = {
-        name: f"{_by(pods.owner)} ({_select(getattr(pods, name), matchers)})" for name in ("wanted", "ready", "others")
+        name: f"{_sum_by(pods.owner)} ({_select_series(getattr(pods, name), matchers)})"
+        for name in ("wanted", "ready", "others")
     }
-    return OF_PODS[figure].format(range=f"{window}s:{look(window)}s", **sums)
+    return OF_PODS[figure].format(range=f"{window}s:{evaluation_seconds(window)}s", **sums)
 
 
-def reached(refs: Iterable[Ref], window: int) -> str:
+def scraped_pods_query(refs: Iterable[Ref], window: int) -> str:
     """Return the query for the sum of scraped pods over all evaluations, for workloads without pod gauges."""
     series, job = REACHED.removesuffix("}").split("{")
-    matchers = scope(refs, POD_OWNER)
-    return f"sum_over_time(({_by(POD_OWNER)} ({_select(series, job, matchers)}))[{window}s:{look(window)}s])"
+    matchers = scope_matchers(refs, POD_OWNER)
+    return f"sum_over_time(({_sum_by(POD_OWNER)} ({_select_series(series, job, matchers)}))[{window}s:{evaluation_seconds(window)}s])"
 
 
-def since(timer: Timer, window: int) -> str:
+def first_data_query(timer: LatencyHistogram, window: int) -> str:
     """Return the query for the first time in a window with any data, to 1/300 of the window.
 
     A gateway always runs, so the start is the first scrape of the targets that count requests now, even before their first
@@ -389,11 +394,13 @@ def since(timer: Timer, window: int) -> str:
     """
     targets = "up"
     if timer.place == "gateway":
-        targets += f" and on (job, instance) last_over_time({_select(timer.counter, timer.only)}[{window}s] @ end())"
-    return f"min_over_time(timestamp(count({targets}))[{window}s:{grain(window)}s])"
+        targets += (
+            f" and on (job, instance) last_over_time({_select_series(timer.counter, timer.only)}[{window}s] @ end())"
+        )
+    return f"min_over_time(timestamp(count({targets}))[{window}s:{first_data_precision(window)}s])"
 
 
-def grain(window: int) -> int:
+def first_data_precision(window: int) -> int:
     """Return the precision of ``since`` in seconds."""
     return max(SCRAPE, window // 300)
 
@@ -405,26 +412,26 @@ NOW: Final = "vector(time())"
 # Range queries for charts, rules and the dashboard.
 
 
-def series(timer: Timer, profile: Profile, ref: Ref, step: float) -> dict[str, str]:
+def chart_queries(timer: LatencyHistogram, profile: Profile, ref: Ref, step: float) -> dict[str, str]:
     """Return the queries of ``SERIES`` for one workload; each results in a single series in the unit given there."""
     over = f"{max(SHORTEST_RATE, math.ceil(step))}s"
-    exporters = pods(profile)
+    exporters = pod_gauges(profile)
     return {
-        **of_requests(timer, of_workload(ref, timer.owner), over),
-        **of_replicas(exporters, [of_workload(ref, exporter.owner) for exporter in exporters]),
-        **of_autoscaler(exporters[0], of_workload(ref, exporters[0].owner)),
-        "gpu": gpu(literal(ref.namespace), _any(services(ref.name))),
+        **request_chart_queries(timer, workload_matchers(ref, timer.owner), over),
+        **replica_queries(exporters, [workload_matchers(ref, exporter.owner) for exporter in exporters]),
+        **autoscaler_queries(exporters[0], workload_matchers(ref, exporters[0].owner)),
+        "gpu": gpu_query(escape_regex(ref.namespace), _match_any(service_names(ref.name))),
     }
 
 
-def of_requests(timer: Timer, matchers: str, over: str) -> dict[str, str]:
+def request_chart_queries(timer: LatencyHistogram, matchers: str, over: str) -> dict[str, str]:
     """Return queries for request rate, failures, concurrency by Little's law, mean and quantiles in seconds."""
 
     def rate(name: str, *more: str) -> str:
-        return f"sum(rate({_select(name, matchers, timer.only, *more)}[{over}]))"
+        return f"sum(rate({_select_series(name, matchers, timer.only, *more)}[{over}]))"
 
-    duration = f"{rate(f'{timer.series}_sum')}{_in_seconds(timer)}"
-    by_bound = f"sum by (le) (rate({_select(f'{timer.series}_bucket', matchers, timer.only)}[{over}]))"
+    duration = f"{rate(f'{timer.series}_sum')}{_to_seconds(timer)}"
+    by_bound = f"sum by (le) (rate({_select_series(f'{timer.series}_bucket', matchers, timer.only)}[{over}]))"
     return {
         "rate": rate(timer.counter),
         # If there are requests, a missing series of failures means that none failed.
@@ -432,30 +439,30 @@ def of_requests(timer: Timer, matchers: str, over: str) -> dict[str, str]:
         "concurrency": duration,
         "mean": f"{duration} / ({rate(f'{timer.series}_count')} > 0)",
         **{
-            name: f"histogram_quantile({share}, {by_bound}){_in_seconds(timer)}"
+            name: f"histogram_quantile({share}, {by_bound}){_to_seconds(timer)}"
             for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         },
     }
 
 
-def _in_seconds(timer: Timer) -> str:
+def _to_seconds(timer: LatencyHistogram) -> str:
     return "" if timer.unit == 1.0 else f" * {timer.unit:g}"
 
 
-def of_replicas(exporters: Sequence[Pods], matchers: Sequence[str]) -> dict[str, str]:
+def replica_queries(exporters: Sequence[PodGauges], matchers: Sequence[str]) -> dict[str, str]:
     """Return queries for the number of ready and wanted pods, from the first exporter that has them."""
     return {
         name: " or ".join(
-            f"sum({_select(getattr(exporter, name), selector)})"
+            f"sum({_select_series(getattr(exporter, name), selector)})"
             for exporter, selector in zip(exporters, matchers, strict=True)
         )
         for name in ("ready", "wanted")
     }
 
 
-def of_autoscaler(exporter: Pods, matchers: str) -> dict[str, str]:
+def autoscaler_queries(exporter: PodGauges, matchers: str) -> dict[str, str]:
     """Return queries for the autoscaler's inputs per ready replica: stable window, panic window and target."""
-    ready = f"clamp_min(sum({_select(exporter.ready, matchers)}), 1)"
+    ready = f"clamp_min(sum({_select_series(exporter.ready, matchers)}), 1)"
     selectors = {name: f'{{__name__=~"{regex}",{matchers}}}' for name, regex in exporter.windows.items()}
     return {
         "stable": f"sum({selectors['stable']}) / {ready}",
@@ -464,17 +471,17 @@ def of_autoscaler(exporter: Pods, matchers: str) -> dict[str, str]:
     }
 
 
-def loads(exporter: Pods, refs: Iterable[Ref]) -> str:
+def load_query(exporter: PodGauges, refs: Iterable[Ref]) -> str:
     """Return the instant query for the stable window by workload, per ready replica."""
-    matchers = scope(refs, exporter.owner)
+    matchers = scope_matchers(refs, exporter.owner)
     selector = ",".join(filter(None, (f'__name__=~"{exporter.windows["stable"]}"', matchers)))
-    by = _by(exporter.owner)
-    return f"{by} ({{{selector}}}) / clamp_min({by} ({_select(exporter.ready, matchers)}), 1)"
+    by = _sum_by(exporter.owner)
+    return f"{by} ({{{selector}}}) / clamp_min({by} ({_select_series(exporter.ready, matchers)}), 1)"
 
 
-def gpu(namespace: str, service: str) -> str:
+def gpu_query(namespace: str, service: str) -> str:
     """Return the query for the mean GPU utilization of a workload in percent: by MIG instance if there are any, else by device."""
     pod = f'namespace=~"{namespace}",pod=~"{service}(-[0-9]{{5,}}-deployment)?-[a-z0-9]+-[a-z0-9]{{5}}"'
-    instance = _select("DCGM_FI_PROF_GR_ENGINE_ACTIVE", pod, 'GPU_I_ID!=""')
-    device = _select("DCGM_FI_DEV_GPU_UTIL", pod, 'GPU_I_ID=""')
+    instance = _select_series("DCGM_FI_PROF_GR_ENGINE_ACTIVE", pod, 'GPU_I_ID!=""')
+    device = _select_series("DCGM_FI_DEV_GPU_UTIL", pod, 'GPU_I_ID=""')
     return f"avg(100 * {instance}) or avg({device})"

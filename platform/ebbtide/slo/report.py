@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
-from ebbtide.base.bodies import Written, body, mark_body
-from ebbtide.slo.source import Bucket, Measured, Number, Place, Ref
+from ebbtide.base.bodies import WrittenBy, body, mark_body
+from ebbtide.slo.source import Bucket, Number, Place, Ref, WorkloadMeasurements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ PLACES: Final[Mapping[Place, str]] = {
 
 
 @mark_body()
-class Between(NamedTuple):
+class ValueInterval(NamedTuple):
     """The lower and upper bound of a number; they are equal if it is exact. ``high`` may be infinite."""
 
     low: Number
@@ -62,7 +62,7 @@ class Between(NamedTuple):
         return self.low == self.high
 
 
-def _or_none(text: str) -> str | None:
+def _text_or_null(text: str) -> str | None:
     return text or None
 
 
@@ -76,13 +76,13 @@ class Verdict:
     limit: Number
     outcome: Outcome
     #: The mean in seconds, the share of requests within the limit, or the share of minutes; None without data.
-    reached: Between | None
+    reached: ValueInterval | None
     #: The reason for an unknown outcome, or a note on the number; may be empty.
     why: str = ""
     #: The used share of the error budget, 1 for all of it; None for the mean, and for an SLO without an error budget.
-    used: Between | None = None
+    used: ValueInterval | None = None
     #: The same for the last hour: the burn rate, 1 for the sustainable burn rate.
-    burn: Between | None = None
+    burn: ValueInterval | None = None
 
 
 @body(
@@ -97,12 +97,12 @@ class ReportRow:
 
     name: str
     ref: Ref | None
-    project: Annotated[str, Written(_or_none)]
+    project: Annotated[str, WrittenBy(_text_or_null)]
     workloads: int
-    measured: Measured
-    mean: Between | None
+    measured: WorkloadMeasurements
+    mean: ValueInterval | None
     #: By name, as in ``QUANTILES``.
-    quantiles: Mapping[str, Between | None]
+    quantiles: Mapping[str, ValueInterval | None]
     #: Requests per second, and requests in flight on average.
     rate: Number
     concurrency: Number | None
@@ -128,7 +128,7 @@ class ReportRow:
         return self.ref.namespace if self.ref else None
 
     @property
-    def latency_seconds(self) -> dict[str, Between | None]:
+    def latency_seconds(self) -> dict[str, ValueInterval | None]:
         return {"mean": self.mean, **self.quantiles}
 
     @property
@@ -151,11 +151,11 @@ class ReportRow:
         return next((name for name in ("broken", "unknown", "kept") if name in outcomes), "none")
 
 
-def _milliseconds(seconds: float) -> float:
+def _round_milliseconds(seconds: float) -> float:
     return round(seconds, 3)
 
 
-Moment: TypeAlias = Annotated[float, Written(_milliseconds)]
+Moment: TypeAlias = Annotated[float, WrittenBy(_round_milliseconds)]
 
 
 @body("start end workloads=rows projects total notes")
@@ -174,14 +174,14 @@ class Report:
         return any(row.outcome == "broken" for row in self.rows)
 
 
-def reports(
-    measured: Mapping[Ref, Measured],
+def compute_report(
+    measured: Mapping[Ref, WorkloadMeasurements],
     slos: Mapping[Ref, Slo | None],
     *,
     projects: Mapping[Ref, str] | None = None,
     gpus: Mapping[Ref, float] | None = None,
     gpu_hour: float | None = None,
-    last_hour: Mapping[Ref, Measured] | None = None,
+    last_hour: Mapping[Ref, WorkloadMeasurements] | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """Return the report on some workloads.
@@ -198,15 +198,15 @@ def reports(
     """
     project_of = {ref: (projects or {}).get(ref) or ref.namespace for ref in measured}
     rows = tuple(
-        _row(
+        _make_report_row(
             ref.name,
             ref,
             project_of[ref],
             1,
             figures,
-            _gpu_seconds(figures, (gpus or {}).get(ref)),
+            _compute_gpu_seconds(figures, (gpus or {}).get(ref)),
             gpu_hour,
-            verdicts(figures, slos.get(ref), (last_hour or {}).get(ref)),
+            make_verdicts(figures, slos.get(ref), (last_hour or {}).get(ref)),
         )
         for ref, figures in sorted(measured.items())
     )
@@ -219,18 +219,18 @@ def reports(
         start,
         end,
         rows,
-        tuple(_together(name, name, members, gpu_hour) for name, members in sorted(by_project.items())),
-        _together("all", "", rows, gpu_hour),
+        tuple(_combine_rows(name, name, members, gpu_hour) for name, members in sorted(by_project.items())),
+        _combine_rows("all", "", rows, gpu_hour),
         tuple(notes),
     )
 
 
-def _row(
+def _make_report_row(
     name: str,
     ref: Ref | None,
     project: str,
     workloads: int,
-    measured: Measured,
+    measured: WorkloadMeasurements,
     gpu_seconds: float | None,
     gpu_hour: float | None,
     row_verdicts: tuple[Verdict, ...],
@@ -243,26 +243,29 @@ def _row(
         project=project,
         workloads=workloads,
         measured=measured,
-        mean=mean(measured),
-        quantiles={quantile_name: quantile(measured.buckets, share) for quantile_name, share in QUANTILES.items()},
+        mean=compute_mean(measured),
+        quantiles={
+            quantile_name: compute_quantile_interval(measured.buckets, share)
+            for quantile_name, share in QUANTILES.items()
+        },
         rate=measured.requests / seconds if seconds > 0 else 0.0,
         concurrency=measured.total_seconds / seconds if seconds > 0 and measured.place else None,
-        errors=part(measured.failed, measured.requests),
-        answered=part(measured.minutes_answered, measured.minutes_asked),
-        ready=part(measured.seconds_up, measured.seconds_known),
-        rest=part(measured.seconds_at_rest, measured.seconds_known),
+        errors=share_of(measured.failed, measured.requests),
+        answered=share_of(measured.minutes_answered, measured.minutes_asked),
+        ready=share_of(measured.seconds_up, measured.seconds_known),
+        rest=share_of(measured.seconds_at_rest, measured.seconds_known),
         cold=None
         if measured.cold_starts is None
-        else part(min(measured.cold_starts, measured.requests), measured.requests),
+        else share_of(min(measured.cold_starts, measured.requests), measured.requests),
         replica_hours=None if measured.replica_seconds is None else measured.replica_seconds / HOUR,
         gpu_hours=gpu_hours,
         cost=None if gpu_hours is None or gpu_hour is None else gpu_hours * gpu_hour,
         verdicts=row_verdicts,
-        notes=_notes(measured),
+        notes=_make_row_notes(measured),
     )
 
 
-def _notes(measured: Measured) -> tuple[str, ...]:
+def _make_row_notes(measured: WorkloadMeasurements) -> tuple[str, ...]:
     if measured.place:
         incomplete = measured.timed < MOST_TIMED * measured.requests
         note = (
@@ -274,45 +277,47 @@ def _notes(measured: Measured) -> tuple[str, ...]:
     return ("no requests were counted",)
 
 
-def _gpu_seconds(measured: Measured, gpus: float | None) -> float | None:
+def _compute_gpu_seconds(measured: WorkloadMeasurements, gpus: float | None) -> float | None:
     if measured.gpu_seconds is not None:
         return measured.gpu_seconds
     return None if gpus is None or measured.replica_seconds is None else measured.replica_seconds * gpus
 
 
-def _together(name: str, project: str, rows: Sequence[ReportRow], gpu_hour: float | None) -> ReportRow:
+def _combine_rows(name: str, project: str, rows: Sequence[ReportRow], gpu_hour: float | None) -> ReportRow:
     """Return the row of several workloads; minutes and seconds of uptime are summed up over all workloads."""
-    measured = together([row.measured for row in rows], name)
-    hours = _sum(row.gpu_hours for row in rows)
-    combined = _row(name, None, project, len(rows), measured, None if hours is None else hours * HOUR, gpu_hour, ())
+    measured = combine_measurements([row.measured for row in rows], name)
+    hours = _sum_known(row.gpu_hours for row in rows)
+    combined = _make_report_row(
+        name, None, project, len(rows), measured, None if hours is None else hours * HOUR, gpu_hour, ()
+    )
     mixed = len({row.measured.place for row in rows if row.measured.place}) > 1
     notes = ("measured at different places: see each workload",) if mixed else combined.notes
     return replace(combined, notes=notes, outcomes=Counter(row.outcome or "none" for row in rows))
 
 
-def together(measured: Sequence[Measured], name: str = "all") -> Measured:
+def combine_measurements(measured: Sequence[WorkloadMeasurements], name: str = "all") -> WorkloadMeasurements:
     """Return the combined measurements of several workloads; only bounds that all of them have are kept."""
     ref = Ref("", name)
     if not measured:
-        return Measured(ref, 0.0, 0.0)
+        return WorkloadMeasurements(ref, 0.0, 0.0)
     timed = [row for row in measured if row.buckets]
     low, high = (
         sum(row.total_between[end] if row.total_between else row.total_seconds for row in timed) for end in (0, 1)
     )
-    sums: dict[str, Any] = {name: _sum(getattr(row, name) for row in measured) for name in ADDED}
-    return Measured(
+    sums: dict[str, Any] = {name: _sum_known(getattr(row, name) for row in measured) for name in ADDED}
+    return WorkloadMeasurements(
         ref=ref,
         start=min(row.start for row in measured),
         end=max(row.end for row in measured),
         place=next((row.place for row in timed), None),
         total_seconds=sum(row.total_seconds for row in timed),
         total_between=(low, high) if any(row.total_between for row in timed) else None,
-        buckets=_added([row.buckets for row in timed]),
+        buckets=_combine_buckets([row.buckets for row in timed]),
         **sums,
     )
 
 
-def _added(histograms: Sequence[tuple[Bucket, ...]]) -> tuple[Bucket, ...]:
+def _combine_buckets(histograms: Sequence[tuple[Bucket, ...]]) -> tuple[Bucket, ...]:
     if not histograms:
         return ()
     common = set.intersection(*({bucket.bound for bucket in buckets} for buckets in histograms))
@@ -328,7 +333,7 @@ def _added(histograms: Sequence[tuple[Bucket, ...]]) -> tuple[Bucket, ...]:
     )
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
+def _sum_known(values: Iterable[float | None]) -> float | None:
     """Return the sum of the known values, or None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
@@ -337,20 +342,20 @@ def _sum(values: Iterable[float | None]) -> float | None:
 # Numbers.
 
 
-def part(amount: float, whole: float) -> float | None:
+def share_of(amount: float, whole: float) -> float | None:
     """Return a share, or None if the whole is 0."""
     return None if whole <= 0 else min(max(amount / whole, 0.0), 1.0)
 
 
-def mean(measured: Measured) -> Between | None:
+def compute_mean(measured: WorkloadMeasurements) -> ValueInterval | None:
     """Return the mean response time of the timed requests in seconds; exact unless the histogram estimates its sum."""
     if measured.timed <= 0:
         return None
     low, high = measured.total_between or (measured.total_seconds, measured.total_seconds)
-    return Between(low / measured.timed, high / measured.timed)
+    return ValueInterval(low / measured.timed, high / measured.timed)
 
 
-def quantile(buckets: Sequence[Bucket], share: float) -> Between | None:
+def compute_quantile_interval(buckets: Sequence[Bucket], share: float) -> ValueInterval | None:
     """Return the bounds of a quantile: the shortest time within which at least this share of the timed requests were."""
     if not buckets or buckets[-1].count <= 0:
         return None
@@ -359,12 +364,12 @@ def quantile(buckets: Sequence[Bucket], share: float) -> Between | None:
     for bucket in buckets:
         # Counts are sums of floats, so allow for rounding errors.
         if bucket.count >= rank * (1 - ROUNDING):
-            return Between(low, bucket.top)
+            return ValueInterval(low, bucket.top)
         low = bucket.bound
-    return Between(low, math.inf)
+    return ValueInterval(low, math.inf)
 
 
-def within(measured: Measured, limit: float) -> tuple[Between, float] | None:
+def share_within(measured: WorkloadMeasurements, limit: float) -> tuple[ValueInterval, float] | None:
     """Return the share of requests that were answered within a limit, and the limit that this share is exact for.
 
     If the limit is a bucket's bound, that is the longest time in the bucket (Envoy's 500 ms: 510 ms), else the limit itself.
@@ -386,15 +391,15 @@ def within(measured: Measured, limit: float) -> tuple[Between, float] | None:
             break
     answered = max(measured.requests - measured.failed, 0.0)
     return (
-        Between(
+        ValueInterval(
             max(low - measured.failed, 0.0) / measured.requests,
-            min(min(high + untimed(measured), answered) / measured.requests, 1.0),
+            min(min(high + count_untimed(measured), answered) / measured.requests, 1.0),
         ),
         exact_limit,
     )
 
 
-def untimed(measured: Measured) -> float:
+def count_untimed(measured: WorkloadMeasurements) -> float:
     """Return the number of requests that were not timed: Envoy updates its histograms up to 5 s after its counters.
 
     It is unknown whether those failed or were answered, and whether the failed requests are among the timed ones.
@@ -402,16 +407,16 @@ def untimed(measured: Measured) -> float:
     return max(measured.requests - measured.timed, 0.0)
 
 
-def budget(good: Between, target: float) -> Between | None:
+def compute_budget(good: ValueInterval, target: float) -> ValueInterval | None:
     """Return the used share of an error budget for a share of good requests; None if the target leaves no error budget."""
     allowed = 1 - target
     if allowed <= ROUNDING:
         return None
     # 1 - 0.95 is slightly less than 0.05 in floating point.
-    return Between(*(_even((1 - share) / allowed) for share in (good.high, good.low)))
+    return ValueInterval(*(_snap_to_whole((1 - share) / allowed) for share in (good.high, good.low)))
 
 
-def _even(value: float) -> float:
+def _snap_to_whole(value: float) -> float:
     whole = round(value)
     return float(whole) if abs(value - whole) < ROUNDING * max(1.0, abs(value)) else value
 
@@ -419,35 +424,37 @@ def _even(value: float) -> float:
 # Verdicts.
 
 
-def verdicts(measured: Measured, slo: Slo | None, last_hour: Measured | None = None) -> tuple[Verdict, ...]:
+def make_verdicts(
+    measured: WorkloadMeasurements, slo: Slo | None, last_hour: WorkloadMeasurements | None = None
+) -> tuple[Verdict, ...]:
     """Return the verdict on each objective of an SLO, in the order of the spec."""
     if slo is None:
         return ()
     bounds = (
-        (slo.mean_latency_milliseconds, 1000, of_mean),
-        (slo.p95_latency_milliseconds, 1000, of_p95),
-        (slo.uptime_percent, PERCENT, of_uptime),
+        (slo.mean_latency_milliseconds, 1000, judge_mean),
+        (slo.p95_latency_milliseconds, 1000, judge_p95),
+        (slo.uptime_percent, PERCENT, judge_uptime),
     )
     return tuple(judge(measured, limit / unit, last_hour) for limit, unit, judge in bounds if limit is not None)
 
 
-def _few(count: float, noun: str) -> str:
+def _explain_too_few(count: float, noun: str) -> str:
     if count <= 0:
         return f"there were no {noun}"
     return f"too few {noun} ({count:,.0f}); a verdict needs at least {LEAST}"
 
 
-def _outcome(low_holds: bool, high_holds: bool) -> Outcome:
+def _judge_interval(low_holds: bool, high_holds: bool) -> Outcome:
     """Return the outcome if both ends of an interval agree on it, else ``unknown``."""
     return "unknown" if low_holds != high_holds else "kept" if low_holds else "broken"
 
 
-def of_mean(measured: Measured, limit: float, _last_hour: Measured | None = None) -> Verdict:
+def judge_mean(measured: WorkloadMeasurements, limit: float, _last_hour: WorkloadMeasurements | None = None) -> Verdict:
     """Return the verdict on a limit for the mean response time."""
-    reached = mean(measured)
+    reached = compute_mean(measured)
     if reached is None or measured.timed < LEAST:
-        return Verdict("mean", limit, "unknown", reached, _few(measured.timed, "timed requests"))
-    outcome = _outcome(reached.high <= limit, reached.low <= limit)
+        return Verdict("mean", limit, "unknown", reached, _explain_too_few(measured.timed, "timed requests"))
+    outcome = _judge_interval(reached.high <= limit, reached.low <= limit)
     reason = (
         "the gateway only estimates the mean, and the limit is within the margin of error"
         if outcome == "unknown"
@@ -456,86 +463,96 @@ def of_mean(measured: Measured, limit: float, _last_hour: Measured | None = None
     return Verdict("mean", limit, outcome, reached, reason)
 
 
-def of_p95(measured: Measured, limit: float, last_hour: Measured | None = None) -> Verdict:
+def judge_p95(measured: WorkloadMeasurements, limit: float, last_hour: WorkloadMeasurements | None = None) -> Verdict:
     """Return the verdict on a limit within which at least 95% of requests must be answered."""
-    share = within(measured, limit)
+    share = share_within(measured, limit)
     if share is None or measured.requests < LEAST:
-        return Verdict("p95", limit, "unknown", share[0] if share else None, _few(measured.requests, "requests"))
+        return Verdict(
+            "p95", limit, "unknown", share[0] if share else None, _explain_too_few(measured.requests, "requests")
+        )
     reached, exact_limit = share
-    outcome = _outcome(_reaches(reached.low, P95), _reaches(reached.high, P95))
-    recent = within(last_hour, limit) if last_hour is not None else None
+    outcome = _judge_interval(_reaches_target(reached.low, P95), _reaches_target(reached.high, P95))
+    recent = share_within(last_hour, limit) if last_hour is not None else None
     return Verdict(
         "p95",
         limit,
         outcome,
         reached,
-        _untold(measured, reached, outcome) or _why(measured, limit, exact_limit, outcome),
-        budget(reached, P95),
-        budget(recent[0], P95) if recent else None,
+        _explain_untimed(measured, reached, outcome) or _explain_bound(measured, limit, exact_limit, outcome),
+        compute_budget(reached, P95),
+        compute_budget(recent[0], P95) if recent else None,
     )
 
 
-def _reaches(share: float, target: float) -> bool:
+def _reaches_target(share: float, target: float) -> bool:
     return share >= target - ROUNDING
 
 
-def _untold(measured: Measured, reached: Between, outcome: Outcome) -> str:
+def _explain_untimed(measured: WorkloadMeasurements, reached: ValueInterval, outcome: Outcome) -> str:
     """Return the reason if only the untimed requests make an outcome unknown; empty otherwise."""
-    untimed_count = untimed(measured)
-    if outcome != "unknown" or _reaches(reached.high - untimed_count / measured.requests, P95):
+    untimed_count = count_untimed(measured)
+    if outcome != "unknown" or _reaches_target(reached.high - untimed_count / measured.requests, P95):
         return ""
     return (
         f"{untimed_count:,.0f} of {measured.requests:,.0f} requests were not timed, and may have been within the limit"
     )
 
 
-def _why(measured: Measured, limit: float, exact_limit: float, outcome: Outcome) -> str:
+def _explain_bound(measured: WorkloadMeasurements, limit: float, exact_limit: float, outcome: Outcome) -> str:
     bounds = [bucket.bound for bucket in measured.buckets if math.isfinite(bucket.bound)]
     if outcome != "unknown":
         # The share is exact for another limit than the SLO's.
-        return f"the gateway counts up to {span(exact_limit)} as within {span(limit)}" if exact_limit > limit else ""
+        return (
+            f"the gateway counts up to {format_span(exact_limit)} as within {format_span(limit)}"
+            if exact_limit > limit
+            else ""
+        )
     if not bounds:
         return "the histogram has no bounds"
     largest = max(bounds)
     if limit > largest:
-        return f"{span(limit)} is above the histogram's largest bound, {span(largest)}"
+        return f"{format_span(limit)} is above the histogram's largest bound, {format_span(largest)}"
     if exact_limit == limit and not any(abs(bound - limit) <= ROUNDING * limit for bound in bounds):
         below = max((bound for bound in bounds if bound < limit), default=0.0)
         above = min(bound for bound in bounds if bound > limit)
-        return f"{span(limit)} is between the histogram's bounds {span(below)} and {span(above)}; set the SLO to one of them"
+        return f"{format_span(limit)} is between the histogram's bounds {format_span(below)} and {format_span(above)}; set the SLO to one of them"
     return "some requests failed, and the histogram does not show how long they took"
 
 
-def of_uptime(measured: Measured, target: float, last_hour: Measured | None = None) -> Verdict:
+def judge_uptime(
+    measured: WorkloadMeasurements, target: float, last_hour: WorkloadMeasurements | None = None
+) -> Verdict:
     """Return the verdict on an uptime: by the minutes with requests, or by readiness if there are too few of them."""
     if measured.minutes_asked >= LEAST:
-        share = part(measured.minutes_answered, measured.minutes_asked)
+        share = share_of(measured.minutes_answered, measured.minutes_asked)
         reason = ""
     elif measured.seconds_known >= LEAST * 60:
-        share = part(measured.seconds_up, measured.seconds_known)
+        share = share_of(measured.seconds_up, measured.seconds_known)
         count = f"{measured.minutes_asked:,.0f}"
         minutes = f"only {count} minute{'' if count == '1' else 's'}" if measured.minutes_asked else "no minute"
         reason = f"by readiness, because {minutes} had requests"
     else:
-        return Verdict("uptime", target, "unknown", None, _few(measured.minutes_asked, "minutes with requests"))
+        return Verdict(
+            "uptime", target, "unknown", None, _explain_too_few(measured.minutes_asked, "minutes with requests")
+        )
     assert share is not None
-    reached = Between(share, share)
-    recent = part(last_hour.minutes_answered, last_hour.minutes_asked) if last_hour is not None else None
+    reached = ValueInterval(share, share)
+    recent = share_of(last_hour.minutes_answered, last_hour.minutes_asked) if last_hour is not None else None
     return Verdict(
         "uptime",
         target,
-        "kept" if _reaches(share, target) else "broken",
+        "kept" if _reaches_target(share, target) else "broken",
         reached,
         reason,
-        budget(reached, target),
-        None if recent is None else budget(Between(recent, recent), target),
+        compute_budget(reached, target),
+        None if recent is None else compute_budget(ValueInterval(recent, recent), target),
     )
 
 
 # Formatted durations.
 
 
-def span(seconds: float) -> str:
+def format_span(seconds: float) -> str:
     """Return a formatted duration: ``85 ms``, ``2.5 s``, ``90 s``, ``30 min``."""
     if seconds < 0.9995:  # noqa: PLR2004 - below it, milliseconds do not round to a second
         return f"{seconds * 1000:.3g} ms"

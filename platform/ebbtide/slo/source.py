@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from ebbtide.base.bodies import Written
+from ebbtide.base.bodies import WrittenBy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ def json_number(value: float) -> float | None:
 
 
 #: A number that is serialized with ``json_number``.
-Number: TypeAlias = Annotated[float, Written(json_number)]
+Number: TypeAlias = Annotated[float, WrittenBy(json_number)]
 
 
 class Ref(NamedTuple):
@@ -60,7 +60,7 @@ class Bucket(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class WorkloadMeasurements:
     """The measurements of one workload between two times, in seconds since 1970. Counts may be fractions.
 
     An unknown number is None, never 0 or NaN.
@@ -99,7 +99,7 @@ class Measured:
         return self.buckets[-1].count if self.buckets else 0.0
 
 
-class Point(NamedTuple):
+class SeriesPoint(NamedTuple):
     """A value at a time in seconds since 1970; None if there is no value."""
 
     time: float
@@ -130,13 +130,13 @@ class History:
     """Time series of one workload, by the names of ``SERIES``; unknown series are missing."""
 
     ref: Ref
-    series: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    series: Mapping[str, tuple[SeriesPoint, ...]] = field(default_factory=dict)
 
 
-class Source(Protocol):
+class MetricsSource(Protocol):
     """A source of metrics. Every failure that the source causes is raised as a ``SourceError``."""
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         """Return the measurements of each workload; a workload without data has empty measurements.
 
         ``start`` and ``end`` of the result are the range with data: the start is later if the source has no data before,

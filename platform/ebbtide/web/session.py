@@ -25,7 +25,7 @@ MAX_TOKENS: Final = 10_000
 
 
 @dataclass(slots=True)
-class Held:
+class SessionToken:
     """A token and the time of its last use."""
 
     token: str = field(repr=False)
@@ -33,12 +33,12 @@ class Held:
 
 
 @dataclass(slots=True)
-class Sessions:
+class BrowserSessions:
     """All sessions of this process."""
 
     clock: Clock
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _tokens: dict[str, Held] = field(default_factory=dict, repr=False)
+    _tokens: dict[str, SessionToken] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock)
 
     def identify(self, cookie: str) -> tuple[str, bool]:
@@ -71,7 +71,7 @@ class Sessions:
                 del self._tokens[name]
             while len(self._tokens) >= MAX_TOKENS:
                 del self._tokens[min(self._tokens, key=lambda name: self._tokens[name].last_used)]
-            self._tokens[session] = Held(token, now)
+            self._tokens[session] = SessionToken(token, now)
         return session
 
     def end(self, session: str) -> None:

@@ -18,7 +18,7 @@ import kubernetes.client
 import kubernetes.config
 import urllib3
 
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     EVENT,
     LIVE_MANAGER,
@@ -31,23 +31,23 @@ from ebbtide.cluster.client.protocol import (
     GoneError,
     Kind,
     Listing,
-    Mark,
     MissingError,
     Objects,
     RefusedError,
-    Seen,
     StaleError,
     UnreachableError,
-    conditional,
-    happened,
+    WatchBookmark,
+    WatchChange,
+    add_preconditions,
+    event_time,
     kind_of,
-    prepared,
+    make_applicable,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ebbtide.cluster.client.protocol import Log
+    from ebbtide.cluster.client.protocol import LogStream
     from ebbtide.translation.objects import Object
 
 #: Connect timeout and read timeout between two bytes, in seconds; webhooks may take 10 s each.
@@ -70,7 +70,7 @@ NEVER: Final = "1"
 OWNER: Final = re.compile(r'conflict with "(?P<owner>[^"]*)"')
 
 
-class Kubernetes:
+class KubernetesCluster:
     """One cluster of a kubeconfig."""
 
     def __init__(self, api: Any, namespace: str = "default") -> None:
@@ -79,7 +79,7 @@ class Kubernetes:
         self._namespace = namespace
 
     @classmethod
-    def of_kubeconfig(cls, file: str | None = None, context: str | None = None) -> Kubernetes:
+    def from_kubeconfig(cls, file: str | None = None, context: str | None = None) -> KubernetesCluster:
         """Return the cluster of a kubeconfig: ``file``, else ``KUBECONFIG``, else the user's default.
 
         Raises:
@@ -93,7 +93,7 @@ class Kubernetes:
         except (kubernetes.config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
             path = f" {file}" if file else ""
             raise UnreachableError(f"cannot load a cluster from the kubeconfig{path}: {error}") from error
-        return cls(api, at(selected, "context", "namespace", default="default"))
+        return cls(api, get_at(selected, "context", "namespace", default="default"))
 
     @property
     def namespace(self) -> str:
@@ -107,13 +107,13 @@ class Kubernetes:
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
         """Return one object."""
-        return self._json("GET", _path(kind, namespace, name))
+        return self._request_json("GET", _make_object_path(kind, namespace, name))
 
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
         """Return all objects, read page by page."""
         while True:
             try:
-                pages = [*self._pages(kind, namespace, labels)]
+                pages = [*self._list_pages(kind, namespace, labels)]
                 return Listing([item for page in pages for item in page.items], pages[0].version)
             except GoneError:
                 # The version of the list was compacted between two pages: restart the list.
@@ -121,22 +121,24 @@ class Kubernetes:
             except MissingError:
                 return Listing([], "")
 
-    def _pages(self, kind: Kind, namespace: str = "", labels: str = "") -> Iterator[Listing]:
+    def _list_pages(self, kind: Kind, namespace: str = "", labels: str = "") -> Iterator[Listing]:
         """Yield a list page by page; all pages have the same resource version."""
         token = version = ""
         while True:
-            page = self._json("GET", _path(kind, namespace), limit=PAGE, labelSelector=labels, **{"continue": token})
-            version = version or at(page, "metadata", "resourceVersion", default="")
+            page = self._request_json(
+                "GET", _make_object_path(kind, namespace), limit=PAGE, labelSelector=labels, **{"continue": token}
+            )
+            version = version or get_at(page, "metadata", "resourceVersion", default="")
             # The server omits kind and apiVersion from the items of a list of built-in kinds.
             items = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in page["items"]]
-            token = at(page, "metadata", "continue", default="")
+            token = get_at(page, "metadata", "continue", default="")
             yield Listing(items, version)
             if not token:
                 return
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[Seen]:
+    ) -> Iterator[WatchChange]:
         """Yield changes, across closed connections and compacted versions."""
         end = time.monotonic() + seconds
         known: dict[tuple[str, str], Object] = {}
@@ -144,22 +146,22 @@ class Kubernetes:
         while (remaining := end - time.monotonic()) > 0:
             if not version:
                 listing = self.list(kind, namespace, labels=labels)
-                yield from _caught_up(known, listing.items)
+                yield from _diff_listing(known, listing.items)
                 version = listing.version
                 if not version:
                     # The cluster does not know the kind yet.
                     time.sleep(min(PAUSE, remaining))
                     continue
             try:
-                for seen in self._stream(kind, namespace, labels, version, remaining):
-                    if isinstance(seen, Mark):
+                for seen in self._stream_watch(kind, namespace, labels, version, remaining):
+                    if isinstance(seen, WatchBookmark):
                         version = seen.version
                         continue
                     version = seen.item["metadata"]["resourceVersion"]
                     if seen.change == "DELETED":
-                        known.pop(_key(seen.item), None)
+                        known.pop(_namespaced_key(seen.item), None)
                     else:
-                        known[_key(seen.item)] = seen.item
+                        known[_namespaced_key(seen.item)] = seen.item
                     yield seen
             except GoneError:
                 version = ""
@@ -168,16 +170,18 @@ class Kubernetes:
                     raise
                 time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
 
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         """Yield one connection's changes; without a version, list the objects first."""
         if not since:
-            for page in self._pages(kind):
+            for page in self._list_pages(kind):
                 since = page.version
-                yield from (Seen("ADDED", item) for item in page.items)
-            yield Mark(since)
-        yield from self._stream(kind, "", "", since, FOLLOW_SECONDS)
+                yield from (WatchChange("ADDED", item) for item in page.items)
+            yield WatchBookmark(since)
+        yield from self._stream_watch(kind, "", "", since, FOLLOW_SECONDS)
 
-    def _stream(self, kind: Kind, namespace: str, labels: str, version: str, remaining: float) -> Iterator[Seen | Mark]:
+    def _stream_watch(
+        self, kind: Kind, namespace: str, labels: str, version: str, remaining: float
+    ) -> Iterator[WatchChange | WatchBookmark]:
         """Yield one connection's changes, and the server's bookmarks as marks."""
         query = {
             "watch": "true",
@@ -186,10 +190,12 @@ class Kubernetes:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": max(1, int(min(remaining, WATCH_SECONDS))),
         }
-        response = self._answer("GET", _path(kind, namespace), query, timeout=(TIMEOUT[0], remaining + TIMEOUT[0]))
-        yield Mark(version)
-        with _translated():
-            for line in _lines(response):
+        response = self._request(
+            "GET", _make_object_path(kind, namespace), query, timeout=(TIMEOUT[0], remaining + TIMEOUT[0])
+        )
+        yield WatchBookmark(version)
+        with _convert_connection_errors():
+            for line in _iterate_lines(response):
                 event = json.loads(line)
                 item = event["object"]
                 if event["type"] == "ERROR":
@@ -197,9 +203,9 @@ class Kubernetes:
                         raise GoneError(item.get("message", ""))
                     raise BusyError(item.get("message", "the watch ended"))
                 if event["type"] == "BOOKMARK":
-                    yield Mark(item["metadata"]["resourceVersion"])
+                    yield WatchBookmark(item["metadata"]["resourceVersion"])
                 else:
-                    yield Seen(event["type"], {"apiVersion": kind.api_version, "kind": kind.name, **item})
+                    yield WatchChange(event["type"], {"apiVersion": kind.api_version, "kind": kind.name, **item})
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         """Apply server-side.
@@ -208,11 +214,11 @@ class Kubernetes:
         (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
         """
         kind, metadata = kind_of(item), item["metadata"]
-        with _conditional(basis):
-            return self._json(
+        with _convert_version_conflicts(basis):
+            return self._request_json(
                 "PATCH",
-                _path(kind, metadata.get("namespace", ""), metadata["name"]),
-                conditional(prepared(item), basis),
+                _make_object_path(kind, metadata.get("namespace", ""), metadata["name"]),
+                add_preconditions(make_applicable(item), basis),
                 APPLY,
                 fieldManager=MANAGER,
                 force="true" if force else "",
@@ -227,12 +233,12 @@ class Kubernetes:
         (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
         """
         kind, metadata = kind_of(item), item["metadata"]
-        body = prepared(item)
+        body = make_applicable(item)
         body["metadata"]["resourceVersion"] = NEVER
         try:
-            return self._json(
+            return self._request_json(
                 "PATCH",
-                _path(kind, metadata.get("namespace", ""), metadata["name"]),
+                _make_object_path(kind, metadata.get("namespace", ""), metadata["name"]),
                 body,
                 APPLY,
                 fieldManager=MANAGER,
@@ -253,11 +259,11 @@ class Kubernetes:
         basis: Object | None = None,
     ) -> Object:
         """Send a merge patch."""
-        with _conditional(basis):
-            return self._json(
+        with _convert_version_conflicts(basis):
+            return self._request_json(
                 "PATCH",
-                _path(kind, namespace, name),
-                conditional(patch, basis),
+                _make_object_path(kind, namespace, name),
+                add_preconditions(patch, basis),
                 MERGE,
                 fieldManager=LIVE_MANAGER,
                 dryRun="All" if dry_run else "",
@@ -279,12 +285,12 @@ class Kubernetes:
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
-        answer = self._json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-        return bool(at(answer, "status", "allowed", default=False))
+        answer = self._request_json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        return bool(get_at(answer, "status", "allowed", default=False))
 
     def read(self, path: str) -> Object:
         """Send a GET request."""
-        return self._json("GET", path)
+        return self._request_json("GET", path)
 
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
         """Delete with background propagation; the garbage collector deletes the dependents.
@@ -293,15 +299,15 @@ class Kubernetes:
         """
         options = {"propagationPolicy": "Background", **({"preconditions": {"uid": uid}} if uid else {})}
         try:
-            self._json("DELETE", _path(kind, namespace, name), options)
+            self._request_json("DELETE", _make_object_path(kind, namespace, name), options)
         except MissingError:
             return
         except _StaleError:
             # A conflict can have another cause than a different uid; then the object still exists.
-            if not uid or self._is(kind, name, namespace, uid):
+            if not uid or self._has_uid(kind, name, namespace, uid):
                 raise
 
-    def _is(self, kind: Kind, name: str, namespace: str, uid: str) -> bool:
+    def _has_uid(self, kind: Kind, name: str, namespace: str, uid: str) -> bool:
         """Return whether an object has this uid."""
         try:
             return bool(self.get(kind, name, namespace)["metadata"]["uid"] == uid)
@@ -317,7 +323,7 @@ class Kubernetes:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Log:
+    ) -> LogStream:
         """Return a log; the request is sent when the first line is read."""
         query = {
             "container": container,
@@ -328,18 +334,18 @@ class Kubernetes:
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
         # A container may log nothing for a long time, so a followed log has no read timeout.
         timeout = (TIMEOUT[0], None if follow else TIMEOUT[1])
-        return _Log(lambda: self._answer("GET", path, query, timeout=timeout))
+        return _KubernetesLog(lambda: self._request("GET", path, query, timeout=timeout))
 
     def events(self, namespace: str = "") -> Objects:
         """Return the events, oldest first."""
-        return sorted(self.list(EVENT, namespace).items, key=happened)
+        return sorted(self.list(EVENT, namespace).items, key=event_time)
 
-    def _json(self, method: str, path: str, body: Any = None, content: str = JSON, **query: Any) -> Object:
-        document = json.loads(self._answer(method, path, query, body, content).data)
+    def _request_json(self, method: str, path: str, body: Any = None, content: str = JSON, **query: Any) -> Object:
+        document = json.loads(self._request(method, path, query, body, content).data)
         assert isinstance(document, dict)
         return document
 
-    def _answer(
+    def _request(
         self,
         method: str,
         path: str,
@@ -356,17 +362,17 @@ class Kubernetes:
         url = f"{self._api.configuration.host}{path}{f'?{parameters}' if parameters else ''}"
         # The client serializes bodies whose content type ends in json.
         text = json.dumps(body) if content == APPLY else body
-        with _translated():
+        with _convert_connection_errors():
             self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
             response = self._api.rest_client.request(
                 method, url, headers=headers, body=text, _request_timeout=timeout
             ).response
             if response.status >= 400:  # noqa: PLR2004 - HTTP
-                raise _error(response.status, response.data)
+                raise _make_cluster_error(response.status, response.data)
         return response
 
 
-class _Log:
+class _KubernetesLog:
     """A streamed log over a connection that another thread may close."""
 
     def __init__(self, ask: Callable[[], Any]) -> None:
@@ -377,10 +383,10 @@ class _Log:
     def __iter__(self) -> Iterator[str]:
         self._answer = self._ask()
         try:
-            with _translated():
+            with _convert_connection_errors():
                 # An earlier call of close() could not shut down the connection yet.
                 if not self._closed:
-                    for line in _lines(self._answer):
+                    for line in _iterate_lines(self._answer):
                         yield line.decode(errors="replace")
         except UnreachableError:
             if not self._closed:
@@ -401,7 +407,7 @@ class _StaleError(BusyError):
 
 
 @contextmanager
-def _conditional(basis: Object | None) -> Iterator[None]:
+def _convert_version_conflicts(basis: Object | None) -> Iterator[None]:
     """Convert a version conflict of a conditional write into a ``StaleError``, which must not be retried unchanged."""
     try:
         yield
@@ -412,7 +418,7 @@ def _conditional(basis: Object | None) -> Iterator[None]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _convert_connection_errors() -> Iterator[None]:
     """Convert connection errors into a ``ClusterError``."""
     try:
         yield
@@ -423,30 +429,30 @@ def _translated() -> Iterator[None]:
         raise BusyError("the cluster's response was truncated") from error
 
 
-def _path(kind: Kind, namespace: str, name: str = "") -> str:
+def _make_object_path(kind: Kind, namespace: str, name: str = "") -> str:
     scope = f"/namespaces/{quote(namespace)}" if kind.namespaced and namespace else ""
     return f"{kind.path}{scope}/{kind.plural}{f'/{quote(name)}' if name else ''}"
 
 
-def _key(item: Object) -> tuple[str, str]:
-    return at(item, "metadata", "namespace", default=""), item["metadata"]["name"]
+def _namespaced_key(item: Object) -> tuple[str, str]:
+    return get_at(item, "metadata", "namespace", default=""), item["metadata"]["name"]
 
 
-def _caught_up(known: dict[tuple[str, str], Object], items: list[Object]) -> Iterator[Seen]:
+def _diff_listing(known: dict[tuple[str, str], Object], items: list[Object]) -> Iterator[WatchChange]:
     """Yield the changes between the known objects and a new list, and update the known objects."""
-    present = {_key(item): item for item in items}
+    present = {_namespaced_key(item): item for item in items}
     for key in [key for key in known if key not in present]:
-        yield Seen("DELETED", known.pop(key))
+        yield WatchChange("DELETED", known.pop(key))
     for key, item in present.items():
         before = known.get(key)
         known[key] = item
         if before is None:
-            yield Seen("ADDED", item)
-        elif at(before, "metadata", "resourceVersion") != at(item, "metadata", "resourceVersion"):
-            yield Seen("MODIFIED", item)
+            yield WatchChange("ADDED", item)
+        elif get_at(before, "metadata", "resourceVersion") != get_at(item, "metadata", "resourceVersion"):
+            yield WatchChange("MODIFIED", item)
 
 
-def _lines(response: Any) -> Iterator[bytes]:
+def _iterate_lines(response: Any) -> Iterator[bytes]:
     """Yield a response's lines as they arrive."""
     rest = b""
     for chunk in response.stream(amt=None, decode_content=True) if not response.chunked else response.read_chunked():
@@ -456,7 +462,7 @@ def _lines(response: Any) -> Iterator[bytes]:
         yield rest
 
 
-def _error(status: int, data: bytes) -> ClusterError:
+def _make_cluster_error(status: int, data: bytes) -> ClusterError:
     """Return the error for a response with an error status, from its body (apimachinery's ``Status``)."""
     try:
         answer = json.loads(data)
@@ -471,7 +477,7 @@ def _error(status: int, data: bytes) -> ClusterError:
         case 401 | 403:
             # An exceeded quota is also Forbidden, but concerns the object, not the caller's permissions.
             return RefusedError(message) if "exceeded quota" in message else ForbiddenError(message)
-        case 409 if owners := _owners(answer):
+        case 409 if owners := _read_conflict_owners(answer):
             ownership = "; ".join(f"{owner} owns {', '.join(fields)}" for owner, fields in owners.items())
             return ConflictError(f"field ownership conflict: {ownership}", owners)
         case 409 if answer.get("reason") == "Conflict":
@@ -486,9 +492,9 @@ def _error(status: int, data: bytes) -> ClusterError:
             return RefusedError(message)
 
 
-def _owners(answer: Object) -> dict[str, tuple[str, ...]]:
+def _read_conflict_owners(answer: Object) -> dict[str, tuple[str, ...]]:
     owners: dict[str, list[str]] = {}
-    for cause in at(answer, "details", "causes", default=[]):
+    for cause in get_at(answer, "details", "causes", default=[]):
         match = OWNER.search(str(cause.get("message", "")))
         if match is not None:
             owners.setdefault(match["owner"], []).append(str(cause.get("field", "")).lstrip("."))

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,20 +182,20 @@ class Listing(NamedTuple):
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
-class Seen(NamedTuple):
+class WatchChange(NamedTuple):
     """One change from a watch; a deleted object has its last state."""
 
     change: Change
     item: Object
 
 
-class Mark(NamedTuple):
+class WatchBookmark(NamedTuple):
     """The progress of a watch connection: all changes up to this resource version have been delivered."""
 
     version: str
 
 
-class Log(Protocol):
+class LogStream(Protocol):
     """A streamed container log; iteration raises a ``ClusterError`` on failure."""
 
     def __iter__(self) -> Iterator[str]:
@@ -223,7 +223,7 @@ class Cluster(Protocol):
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[Seen]:
+    ) -> Iterator[WatchChange]:
         """Yield changes after version ``since`` for ``seconds``; without it, the existing objects come first, as added.
 
         A closed connection is resumed at its last version. If that version is too old, the objects are listed: existing
@@ -231,7 +231,7 @@ class Cluster(Protocol):
         but intermediate states may be.
         """
 
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         """Yield the changes of a kind in all namespaces after version ``since``, over one connection, until it closes.
 
         Without a version, the existing objects come first, as added and page by page, followed by a mark: every object
@@ -293,7 +293,7 @@ class Cluster(Protocol):
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Log:
+    ) -> LogStream:
         """Return a container's log line by line, without newlines; with ``follow``, until the container ends."""
 
     def events(self, namespace: str = "") -> Objects:
@@ -310,7 +310,7 @@ class Clock(Protocol):
         """Wait."""
 
 
-def prepared(item: Object) -> Object:
+def make_applicable(item: Object) -> Object:
     """Return an object that can be applied: without fields that the server sets or replicas that an autoscaler owns.
 
     The server rejects an object with ``managedFields``. The replicas of a Deployment belong to the HPA, to Knative's
@@ -325,7 +325,7 @@ def prepared(item: Object) -> Object:
     return applicable
 
 
-def conditional(item: Object, basis: Object | None) -> Object:
+def add_preconditions(item: Object, basis: Object | None) -> Object:
     """Return an object to write, on the condition that the live object is unchanged since ``basis`` was read."""
     if basis is None:
         return item
@@ -333,15 +333,15 @@ def conditional(item: Object, basis: Object | None) -> Object:
     return {**item, "metadata": {**item.get("metadata", {}), **preconditions}}
 
 
-def happened(event: Object) -> str:
+def event_time(event: Object) -> str:
     """Return the time an event was last observed, in the API's format; events are sorted by it."""
     for field in ("lastTimestamp", "eventTime", "firstTimestamp"):
         if event.get(field):
             return str(event[field])
-    return str(at(event, "metadata", "creationTimestamp", default=""))
+    return str(get_at(event, "metadata", "creationTimestamp", default=""))
 
 
-def start_cause(message: str) -> str:
+def shorten_start_error(message: str) -> str:
     """Return the reason why a process did not start: runc's message without its wrappers, at most 160 characters."""
     text = message.strip().removesuffix(": unknown")
     return (text.rpartition("unable to start container process: ")[2] or text)[-160:]

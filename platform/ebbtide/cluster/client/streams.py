@@ -14,8 +14,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.paths import at
-from ebbtide.cluster.client.protocol import ClusterError, UnreachableError, start_cause
+from ebbtide.base.paths import get_at
+from ebbtide.cluster.client.protocol import ClusterError, UnreachableError, shorten_start_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ ERROR_CHANNEL: Final = 3
 CUT: Final = "the connection was closed before the command reported its exit status"
 
 
-def _api(cluster: Cluster) -> Any:
+def _core_api(cluster: Cluster) -> Any:
     """Return the official client's pod API; only a real cluster has one."""
     api = getattr(cluster, "api", None)
     if api is None:
@@ -41,7 +41,7 @@ def _api(cluster: Cluster) -> Any:
     return CoreV1Api(api)
 
 
-def execute(
+def run_command(
     cluster: Cluster, namespace: str, pod: str, container: str, words: Sequence[str], *, stdin: bool, tty: bool
 ) -> int:
     """Run a command in a container, copy its output to stdout and stderr, and return its exit code.
@@ -50,7 +50,7 @@ def execute(
         ClusterError: the command did not start, or the connection was closed before the command ended.
 
     """
-    core = _api(cluster)
+    core = _core_api(cluster)
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above
     from kubernetes.stream import stream  # noqa: PLC0415 - as above
     from websocket import WebSocketException  # noqa: PLC0415 - as above
@@ -71,13 +71,13 @@ def execute(
         )
     except (ApiException, WebSocketException, OSError) as error:
         raise UnreachableError(f"cannot run the command: {getattr(error, 'reason', None) or error}") from error
-    with _raw(tty and stdin):
-        _converse(running, stdin=stdin)
-    return exit_code(running.read_channel(ERROR_CHANNEL).decode(errors="replace"))
+    with _raw_terminal(tty and stdin):
+        _relay_stdio(running, stdin=stdin)
+    return parse_exit_code(running.read_channel(ERROR_CHANNEL).decode(errors="replace"))
 
 
 @contextmanager
-def _connected() -> Iterator[None]:
+def _convert_stream_errors() -> Iterator[None]:
     """Convert a failure of the connection into an ``UnreachableError``; failures of stdout and stderr stay outside."""
     from websocket import WebSocketException  # noqa: PLC0415 - slow to load
 
@@ -87,28 +87,28 @@ def _connected() -> Iterator[None]:
         raise UnreachableError(f"{CUT}: {error}") from error
 
 
-def _converse(running: Any, *, stdin: bool) -> None:
+def _relay_stdio(running: Any, *, stdin: bool) -> None:
     """Forward stdin and print the output until the command ends."""
     try:
         while running.is_open():
-            with _connected():
+            with _convert_stream_errors():
                 running.update(timeout=POLL_SECONDS)
-            _copy(running)
+            _copy_output(running)
             if stdin and running.is_open() and select.select([sys.stdin], [], [], 0)[0]:
                 # Bypass Python's buffer: select() does not report a line that is already in it.
                 chunk = os.read(sys.stdin.fileno(), CHUNK_BYTES)
                 stdin = bool(chunk)
-                with _connected():
+                with _convert_stream_errors():
                     if chunk:
                         running.write_stdin(chunk)
                     else:
                         running.close_channel(STDIN_CHANNEL)
     finally:
         # Print the output that arrived before the connection failed.
-        _copy(running)
+        _copy_output(running)
 
 
-def exit_code(text: str) -> int:
+def parse_exit_code(text: str) -> int:
     """Return the exit code from the last message on the error channel, a ``Status`` with the code as a cause.
 
     Upstream's ``returncode`` parses every cause as a number, but it is a sentence if the command did not start.
@@ -123,27 +123,29 @@ def exit_code(text: str) -> int:
         status = json.loads(text)
     except ValueError:
         raise ClusterError(f"the command did not start: {text[:300]}") from None
-    if at(status, "status") == "Success":
+    if get_at(status, "status") == "Success":
         return 0
-    code = at(status, "details", "causes", 0, "message", default="")
+    code = get_at(status, "details", "causes", 0, "message", default="")
     if code.isdigit():
         return int(code)
-    raise ClusterError(f"the command did not start: {start_cause(str(at(status, 'message', default=code)))}")
+    raise ClusterError(
+        f"the command did not start: {shorten_start_error(str(get_at(status, 'message', default=code)))}"
+    )
 
 
-def _copy(running: Any) -> None:
+def _copy_output(running: Any) -> None:
     for ready, read, out in (
         (running.peek_stdout, running.read_stdout, sys.stdout.buffer),
         (running.peek_stderr, running.read_stderr, sys.stderr.buffer),
     ):
-        with _connected():
+        with _convert_stream_errors():
             chunk = read() if ready() else b""
         if chunk:
             out.write(chunk)
             out.flush()
 
 
-class _raw:  # noqa: N801 - used as a statement
+class _raw_terminal:  # noqa: N801 - used as a statement
     """A terminal without local echo and line editing; its settings are restored at exit."""
 
     def __init__(self, enabled: bool) -> None:
@@ -164,7 +166,7 @@ class _raw:  # noqa: N801 - used as a statement
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self.before)
 
 
-def listening(port: int) -> socket.socket:
+def open_listener(port: int) -> socket.socket:
     """Return a socket that listens on loopback; port 0 selects a free port."""
     try:
         return socket.create_server(("127.0.0.1", port))
@@ -172,18 +174,18 @@ def listening(port: int) -> socket.socket:
         raise UnreachableError(f"local port {port} is unavailable: {error.strerror or error}") from error
 
 
-def forward(cluster: Cluster, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
+def forward_port(cluster: Cluster, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
     """Forward connections to a pod's port until the listener is closed."""
-    core = _api(cluster)
+    core = _core_api(cluster)
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             return
-        threading.Thread(target=_lead, args=(core, namespace, pod, port, connection), daemon=True).start()
+        threading.Thread(target=_forward_connection, args=(core, namespace, pod, port, connection), daemon=True).start()
 
 
-def _lead(core: Any, namespace: str, pod: str, port: int, connection: socket.socket) -> None:
+def _forward_connection(core: Any, namespace: str, pod: str, port: int, connection: socket.socket) -> None:
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above
     from kubernetes.stream import portforward  # noqa: PLC0415 - as above
 
@@ -192,15 +194,15 @@ def _lead(core: Any, namespace: str, pod: str, port: int, connection: socket.soc
             tunnel = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
             remote = tunnel.socket(port)
             remote.setblocking(True)
-            threading.Thread(target=_pump, args=(connection, remote), daemon=True).start()
-            _pump(remote, connection)
+            threading.Thread(target=_copy_socket, args=(connection, remote), daemon=True).start()
+            _copy_socket(remote, connection)
             if problem := tunnel.error(port):
                 sys.stderr.write(f"{pod}: {problem}\n")
         except (ApiException, OSError) as error:
             sys.stderr.write(f"{pod}: {getattr(error, 'reason', None) or error}\n")
 
 
-def _pump(sender: Any, receiver: Any) -> None:
+def _copy_socket(sender: Any, receiver: Any) -> None:
     """Copy data until the sender closes."""
     try:
         while chunk := sender.recv(CHUNK_BYTES):

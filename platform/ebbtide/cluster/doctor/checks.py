@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import CLUSTER_ROLE
 from ebbtide.cluster.doctor import installation, namespaces, network, scheduling
-from ebbtide.cluster.doctor.findings import Wanted
-from ebbtide.cluster.doctor.observed import KSERVE_MAP, MAPS, Observed, observe, profile_of
+from ebbtide.cluster.doctor.findings import SpecRequirements
+from ebbtide.cluster.doctor.observed import KSERVE_MAP, MAPS, ObservedCluster, make_profile_document, observe_cluster
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.findings import Finding, Patch
+    from ebbtide.cluster.doctor.findings import Finding, FixPatch
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
@@ -47,18 +47,21 @@ OBSERVER_RULES: Final[list[Object]] = [
     {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _READ_VERBS},
 ]
 #: Checks that need only the observed state, and checks that read more objects from the cluster.
-CHECKS: Final[tuple[Callable[[Observed, Wanted], Iterator[Finding]], ...]] = (
+CHECKS: Final[tuple[Callable[[ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
     *installation.CHECKS,
     *scheduling.CHECKS,
 )
-READING_CHECKS: Final[tuple[Callable[[Cluster, Observed, Wanted], Iterator[Finding]], ...]] = (
+READING_CHECKS: Final[tuple[Callable[[Cluster, ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
     *network.CHECKS,
     *namespaces.CHECKS,
 )
 
 
-def examine(
-    cluster: Cluster, profile: Profile, specs: Sequence[Inference] | None = None, observed: Observed | None = None
+def examine_cluster(
+    cluster: Cluster,
+    profile: Profile,
+    specs: Sequence[Inference] | None = None,
+    observed: ObservedCluster | None = None,
 ) -> tuple[Finding, ...]:
     """Return all differences from a profile and all requirements of specs that the cluster does not meet, errors first.
 
@@ -68,19 +71,19 @@ def examine(
         UnreachableError: the cluster does not answer.
 
     """
-    observed = observe(cluster) if observed is None else observed
-    requirements = _wanted(profile, specs)
+    observed = observe_cluster(cluster) if observed is None else observed
+    requirements = _collect_requirements(profile, specs)
     findings = [finding for check in CHECKS for finding in check(observed, requirements)]
     findings += [finding for check in READING_CHECKS for finding in check(cluster, observed, requirements)]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
 
 
-def observed_profile(cluster: Cluster) -> dict[str, Any]:
+def make_observed_profile(cluster: Cluster) -> dict[str, Any]:
     """Return the profile of a live cluster, as a document. ``examine`` reports no findings for the two together."""
-    return profile_of(observe(cluster))
+    return make_profile_document(observe_cluster(cluster))
 
 
-def mend(cluster: Cluster, patch: Patch, *, dry_run: bool = False) -> None:
+def apply_fix_patch(cluster: Cluster, patch: FixPatch, *, dry_run: bool = False) -> None:
     """Apply the patch that fixes a finding, as field manager ``ebbtide-live``; a merge keeps a map's other keys.
 
     Raises:
@@ -98,7 +101,7 @@ def mend(cluster: Cluster, patch: Patch, *, dry_run: bool = False) -> None:
             cluster.delete(patch.kind, patch.name, patch.namespace)
 
 
-def observer_role() -> Object:
+def make_observer_role() -> Object:
     """Return the ClusterRole that grants doctor all of its reads; kustomize/roles contains the same role."""
     return {
         "apiVersion": CLUSTER_ROLE.api_version,
@@ -108,11 +111,11 @@ def observer_role() -> Object:
     }
 
 
-def _wanted(profile: Profile, specs: Sequence[Inference] | None) -> Wanted:
+def _collect_requirements(profile: Profile, specs: Sequence[Inference] | None) -> SpecRequirements:
     if specs is None:
-        return Wanted(profile, None)
+        return SpecRequirements(profile, None)
     translations = [translate(spec, profile, "{}") for spec in specs]
-    return Wanted(
+    return SpecRequirements(
         profile,
         tuple(specs),
         tuple(translation.plan for translation in translations if translation.plan is not None),

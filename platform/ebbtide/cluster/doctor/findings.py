@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from ebbtide.base.bodies import Written, body
+from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.problems import Severity
 from ebbtide.cluster.client.protocol import ClusterError, Kind, MissingError
 from ebbtide.translation.objects import Object
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 Action = Literal["merge", "create", "delete"]
 
 
-def _name(kind: Kind) -> str:
+def _kind_name(kind: Kind) -> str:
     return kind.name
 
 
 @body()
-class Patch:
+class FixPatch:
     """The fix of a finding: a merge patch, an object to create, or an object to delete."""
 
     action: Action
-    kind: Annotated[Kind, Written(_name)]
+    kind: Annotated[Kind, WrittenBy(_kind_name)]
     name: str
     namespace: str = ""
     body: Object = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Finding:
     what: str
     means: str
     fix: str
-    patch: Patch | None = None
+    patch: FixPatch | None = None
 
     @property
     def command(self) -> str:
@@ -65,7 +65,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SpecRequirements:
     """The requirements on a cluster: its profile, and the plans and objects of the specs to run on it."""
 
     profile: Profile
@@ -82,17 +82,17 @@ class Wanted:
         return tuple(dict.fromkeys(plan.namespace for plan in self.plans))
 
 
-def error(code: str, what: str, means: str, fix: str, patch: Patch | None = None) -> Finding:
+def make_error_finding(code: str, what: str, means: str, fix: str, patch: FixPatch | None = None) -> Finding:
     """Return a finding that makes applies or workloads fail."""
     return Finding(code, "error", what, means, fix, patch)
 
 
-def warning(code: str, what: str, means: str, fix: str, patch: Patch | None = None) -> Finding:
+def make_warning_finding(code: str, what: str, means: str, fix: str, patch: FixPatch | None = None) -> Finding:
     """Return a finding that does not, on its own, make applies or workloads fail."""
     return Finding(code, "warning", what, means, fix, patch)
 
 
-def fetch(cluster: Cluster, kind: Kind, name: str, namespace: str = "") -> Object | None:
+def fetch_or_none(cluster: Cluster, kind: Kind, name: str, namespace: str = "") -> Object | None:
     """Return an object, None if it does not exist, or an empty object if it cannot be read."""
     try:
         return cluster.get(kind, name, namespace)

@@ -7,9 +7,9 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.metrics import resource
+from ebbtide.base.metrics import find_resource_metric
 from ebbtide.cluster.client.protocol import CONFIG_MAP
-from ebbtide.cluster.doctor.findings import Patch, error, warning
+from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
     HPA_EXTENSION,
@@ -17,10 +17,10 @@ from ebbtide.cluster.doctor.observed import (
     KSERVE_MAP,
     KSERVE_NAMESPACE,
     MAPS,
-    effective,
-    minor,
-    same,
-    settings,
+    changed_settings,
+    effective_settings,
+    is_equivalent,
+    minor_version,
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.translation.serving.knative import ALLOWED
@@ -29,17 +29,17 @@ from ebbtide.translation.translate import translate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ebbtide.cluster.doctor.findings import Finding, Wanted
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.observed import ObservedCluster
 
 
-def _map_patch(part: str, data: Mapping[str, str]) -> Patch:
-    return Patch("merge", CONFIG_MAP, f"config-{part}", KNATIVE_NAMESPACE, {"data": dict(data)})
+def _make_map_patch(part: str, data: Mapping[str, str]) -> FixPatch:
+    return FixPatch("merge", CONFIG_MAP, f"config-{part}", KNATIVE_NAMESPACE, {"data": dict(data)})
 
 
-def _unread(observed: Observed, _: Wanted) -> Iterator[Finding]:
+def _check_unread(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
     if observed.unread:
-        yield warning(
+        yield make_warning_finding(
             "DOC001",
             f"forbidden: your account cannot read {', '.join(observed.unread)}",
             "checks that depend on them were skipped",
@@ -48,9 +48,9 @@ def _unread(observed: Observed, _: Wanted) -> Iterator[Finding]:
         )
 
 
-def _specs(_: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_specs(_: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     for name, problem in requirements.refused:
-        yield error(
+        yield make_error_finding(
             "DOC025",
             f"{name} does not translate for profile {requirements.profile.metadata.name}: {problem}",
             "its requirements on the cluster are unknown and were not checked",
@@ -58,7 +58,7 @@ def _specs(_: Observed, requirements: Wanted) -> Iterator[Finding]:
         )
 
 
-def _versions(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     rows = (
         ("Kubernetes", "kubernetes.version", spec.kubernetes.version, observed.kubernetes, True),
@@ -66,16 +66,16 @@ def _versions(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
         ("KServe", "kserve.version", spec.kserve.version, observed.kserve, "kserve" in observed.served),
     )
     for name, field, declared, live, served in rows:
-        if served and live and minor(declared) != minor(live):
-            yield warning(
+        if served and live and minor_version(declared) != minor_version(live):
+            yield make_warning_finding(
                 "DOC002",
                 f"the cluster runs {name} {live}, but the profile has {declared}",
                 "field names, deployment modes and metric names depend on the version",
-                f"set {field}: {minor(live)} in the profile",
+                f"set {field}: {minor_version(live)} in the profile",
             )
 
 
-def _installed(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     used = {plan.serving for plan in requirements.plans}
     for name, group, declared, needed in (
@@ -84,14 +84,14 @@ def _installed(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     ):
         served = group in observed.served
         if declared and not served and (requirements.specs is None or needed):
-            yield error(
+            yield make_error_finding(
                 "DOC003",
                 f"{name} is not installed, but the profile says that it is",
                 "the API server rejects its objects as an unknown kind",
                 f"install {name}, or set {group}.installed: false in the profile",
             )
         if served and not declared:
-            yield warning(
+            yield make_warning_finding(
                 "DOC003",
                 f"{name} is installed, but the profile says that it is not",
                 "Ebbtide rejects specs that need it, although they would work",
@@ -100,7 +100,7 @@ def _installed(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     if "knative" in observed.served and observed.deployments is not None:
         for name in CONTROLLERS:
             if not observed.deployments.get(name, False):
-                yield error(
+                yield make_error_finding(
                     "DOC004",
                     f"Knative's {name} is not running",
                     WITHOUT[name],
@@ -108,7 +108,7 @@ def _installed(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
                 )
 
     if "kserve" in observed.served and spec.kserve.installed and observed.kserve_runs is False:
-        yield error(
+        yield make_error_finding(
             "DOC004",
             f"KServe's {KSERVE_CONTROLLER} is not running",
             "InferenceServices are rejected because its webhook does not answer, or are stored but never reconciled",
@@ -124,8 +124,8 @@ WITHOUT: Final = {
 }
 
 
-def _features(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
-    live = effective(observed, "features")
+def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    live = effective_settings(observed, "features")
     if observed.maps.get("features") is None:
         return
     for flag, declared in sorted(requirements.profile.spec.knative.features.items()):
@@ -133,19 +133,19 @@ def _features(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
             continue
         if live[flag] in ALLOWED and declared == "allowed":
             continue
-        rejected = _asking(requirements, flag, live[flag])
-        make = warning if requirements.specs is not None and not rejected else error
+        rejected = _rejected_workloads(requirements, flag, live[flag])
+        make = make_warning_finding if requirements.specs is not None and not rejected else make_error_finding
         affected = f" ({', '.join(rejected)})" if rejected else ""
         yield make(
             "DOC005",
             f"{flag} is {live[flag]} in config-features, but the profile has {declared}",
             f"Knative's webhook rejects services that need it{affected}",
             f"set {flag}: {declared} in config-features",
-            _map_patch("features", {flag: declared}),
+            _make_map_patch("features", {flag: declared}),
         )
-    for flag, value in settings(observed, "features").items():
+    for flag, value in changed_settings(observed, "features").items():
         if flag not in requirements.profile.spec.knative.features:
-            yield warning(
+            yield make_warning_finding(
                 "DOC006",
                 f"{flag} is {value} in config-features, but the profile does not set it",
                 "Ebbtide rejects specs that need it, although they would work"
@@ -155,7 +155,7 @@ def _features(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
             )
 
 
-def _asking(requirements: Wanted, flag: str, value: str) -> list[str]:
+def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -> list[str]:
     """Return the names of the workloads that are rejected if a feature flag has this value."""
     changed = deepcopy(requirements.profile)
     changed.spec.knative.features[flag] = value
@@ -168,7 +168,7 @@ def _asking(requirements: Wanted, flag: str, value: str) -> list[str]:
     return rejected
 
 
-def _settings(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     knative = requirements.profile.spec.knative
     for part in MAPS:
         live = observed.maps.get(part)
@@ -177,18 +177,18 @@ def _settings(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
         declared: dict[str, str] = getattr(knative, part)
         for key, value in sorted(declared.items()):
             actual = live.get(key, MAPS[part].get(key, ""))
-            if not same(actual, value):
-                yield warning(
+            if not is_equivalent(actual, value):
+                yield make_warning_finding(
                     "DOC006",
                     f"{key} is {actual or 'not set'} in config-{part}, but the profile has {value}",
                     "Ebbtide calculates with the profile's value, so its answers are wrong for this cluster",
                     f"set {key}: {value} in config-{part}, or "
                     f"{f'{key}: {actual}' if actual else f'remove {key}'} in the profile's knative.{part}",
-                    _map_patch(part, {key: value}),
+                    _make_map_patch(part, {key: value}),
                 )
-        for key, value in settings(observed, part).items():
+        for key, value in changed_settings(observed, part).items():
             if key not in declared:
-                yield warning(
+                yield make_warning_finding(
                     "DOC006",
                     f"{key} is {value} in config-{part}, but the profile does not set it",
                     f"Ebbtide calculates with Knative's default ({MAPS[part][key] or 'not set'}) instead",
@@ -196,7 +196,7 @@ def _settings(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
                 )
     domains = [name for name in observed.maps.get("domain") or {} if not name.startswith("_")]
     if domains and requirements.profile.spec.domain not in domains:
-        yield warning(
+        yield make_warning_finding(
             "DOC006",
             f"services are published under {', '.join(domains)}, but the profile has {requirements.profile.spec.domain}",
             "the host names that Ebbtide predicts are wrong",
@@ -204,13 +204,13 @@ def _settings(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
         )
 
 
-def _scaling(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     by_hpa = [plan.name for plan in requirements.plans if plan.scaling.scaler == "knative-hpa"]
     needed = requirements.specs is None or bool(by_hpa)
     running = bool((observed.deployments or {}).get(HPA_EXTENSION))
     if "knative" in observed.served and observed.deployments is not None and spec.knative.hpa != running:
-        make = error if spec.knative.hpa and needed else warning
+        make = make_error_finding if spec.knative.hpa and needed else make_warning_finding
         yield make(
             "DOC007",
             f"Knative's HPA extension {'is' if running else 'is not'} running, but the profile says "
@@ -221,7 +221,7 @@ def _scaling(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
             "apply serving-hpa.yaml of the Knative release" if not running else "set knative.hpa: true in the profile",
         )
     if spec.metrics.metrics_server and "metrics-server" not in observed.served:
-        yield (error if needed else warning)(
+        yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
             "the API metrics.k8s.io is not available, but the profile says that metrics-server runs",
             "workloads cannot scale on CPU",
@@ -229,14 +229,14 @@ def _scaling(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
         )
     adapter = spec.metrics.adapter
     if adapter == "prometheus-adapter" and observed.metrics is None:
-        yield (error if needed else warning)(
+        yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
             "the API custom.metrics.k8s.io is not available, but the profile says that prometheus-adapter runs",
             "workloads cannot scale on latency, GPU or a custom metric",
             "install prometheus-adapter with the rules of kustomize/metrics, or correct metrics.adapter in the profile",
         )
     if adapter == "keda" and "keda" not in observed.served:
-        yield (error if needed else warning)(
+        yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
             "KEDA is not installed, but the profile names it as the metrics adapter",
             "the API server rejects ScaledObjects as an unknown kind",
@@ -245,8 +245,8 @@ def _scaling(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     if adapter == "prometheus-adapter" and observed.metrics is not None:
         for plan in requirements.plans:
             name = plan.scaling.metric_name
-            if plan.scaling.scaler == "knative-hpa" and not resource(name) and name not in observed.metrics:
-                yield warning(
+            if plan.scaling.scaler == "knative-hpa" and not find_resource_metric(name) and name not in observed.metrics:
+                yield make_warning_finding(
                     "DOC009",
                     f"{plan.name} scales on the pod metric {name}, which custom.metrics.k8s.io does not serve now",
                     "the metric appears once Prometheus has scraped a pod that exports it; until then the HPA does not "
@@ -255,7 +255,7 @@ def _scaling(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
                 )
 
 
-def _kserve(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     declared = requirements.profile.spec.kserve
     if "kserve" not in observed.served or observed.kserve_map is None:
         return
@@ -266,18 +266,18 @@ def _kserve(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
             "serviceAnnotationDisallowedList": [*observed.disallowed, *unlisted],
         }
         body = {"data": {"inferenceService": json.dumps(settings_, indent=2)}}
-        yield error(
+        yield make_error_finding(
             "DOC010",
             f"KServe's serviceAnnotationDisallowedList does not contain {', '.join(unlisted)}, but the profile lists "
             f"{'it' if len(unlisted) == 1 else 'them'}",
             "KServe copies the annotation to pods, so every edit of a spec creates a new revision",
             f"add {', '.join(unlisted)} to serviceAnnotationDisallowedList in inferenceService of {KSERVE_MAP}",
-            Patch("merge", CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE, body),
+            FixPatch("merge", CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE, body),
         )
     dropped = [name for name in (keys.SPEC, keys.SCALE) if name in observed.disallowed]
     undeclared = [name for name in dropped if name not in declared.annotation_disallow_list]
     if undeclared and declared.installed:
-        yield warning(
+        yield make_warning_finding(
             "DOC010",
             f"KServe does not copy {', '.join(undeclared)} to pods, but the profile does not list "
             f"{'it' if len(undeclared) == 1 else 'them'}",
@@ -286,7 +286,7 @@ def _kserve(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
         )
     missing = [name for name in declared.runtimes if name not in (observed.runtimes or ())]
     if missing and observed.runtimes is not None:
-        yield error(
+        yield make_error_finding(
             "DOC011",
             f"serving runtime{'' if len(missing) == 1 else 's'} not found: {', '.join(missing)}; the profile lists "
             f"{'it' if len(missing) == 1 else 'them'}",
@@ -295,4 +295,13 @@ def _kserve(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
         )
 
 
-CHECKS: Final = (_unread, _specs, _versions, _installed, _features, _settings, _scaling, _kserve)
+CHECKS: Final = (
+    _check_unread,
+    _check_specs,
+    _check_versions,
+    _check_installed,
+    _check_features,
+    _check_settings,
+    _check_scaling,
+    _check_kserve,
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
@@ -22,7 +22,7 @@ from ebbtide.cluster.client.protocol import (
     REVISION,
     kind_of,
 )
-from ebbtide.cluster.doctor.findings import Patch, error, fetch, warning
+from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import POD_SECURITY
 from ebbtide.cluster.write.apply import SHARED
 from ebbtide.translation import pod_security
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.findings import Finding, Wanted
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.translation.objects import Object
 
 #: Kinds that commands list in a workload's namespace.
@@ -41,16 +41,16 @@ READ: Final = (KNATIVE, KSERVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, 
 WRITE: Final = ("get", "create", "patch")
 
 
-def _security(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_pod_security(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     projects = requirements.profile.spec.projects
     for namespace in requirements.namespaces:
-        live = fetch(cluster, NAMESPACE, namespace)
-        level = at(live, "metadata", "labels", POD_SECURITY, default="")
+        live = fetch_or_none(cluster, NAMESPACE, namespace)
+        level = get_at(live, "metadata", "labels", POD_SECURITY, default="")
         managed = any(
             obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace for obj in requirements.objects
         )
         if live is not None and managed and level and level != projects.pod_security:
-            yield warning(
+            yield make_warning_finding(
                 "DOC022",
                 f"namespace {namespace} enforces pod security level {level}, but the profile has {projects.pod_security}",
                 f"the next apply sets it to {projects.pod_security}",
@@ -60,8 +60,10 @@ def _security(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[F
             continue
         for plan in requirements.plans:
             if plan.namespace == namespace:
-                for _where, rule in pod_security.refused(plan.spec, requirements.profile.spec, plan.serving, level):
-                    yield error(
+                for _where, rule in pod_security.find_refused_fields(
+                    plan.spec, requirements.profile.spec, plan.serving, level
+                ):
+                    yield make_error_finding(
                         "DOC022",
                         f"namespace {namespace} enforces pod security level {level}, but a pod of {plan.name} {rule.words}",
                         "its pods are rejected",
@@ -69,12 +71,12 @@ def _security(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[F
                     )
 
 
-def _rights(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check the permissions for an apply in the namespaces of the specs, or in the caller's own without specs.
 
     An apply does not change shared objects that exist, so it needs permissions only for the missing ones.
     """
-    written = [obj for obj in requirements.objects if obj["kind"] not in SHARED or _missing(cluster, obj)]
+    written = [obj for obj in requirements.objects if obj["kind"] not in SHARED or _is_missing(cluster, obj)]
     kinds = list(dict.fromkeys(kind_of(obj) for obj in written)) or [KNATIVE, KSERVE]
     for namespace in requirements.namespaces or (cluster.namespace,):
         forbidden = [
@@ -84,7 +86,7 @@ def _rights(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Fin
             if not cluster.may(verb, kind, namespace if kind.namespaced else "")
         ]
         if forbidden:
-            yield error(
+            yield make_error_finding(
                 "DOC023",
                 f"forbidden in namespace {namespace}: {', '.join(forbidden)}",
                 "apply stops at the first forbidden object, after it has written the objects before it",
@@ -93,7 +95,7 @@ def _rights(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Fin
             )
         hidden = [kind.plural for kind in READ if not cluster.may("list", kind, namespace)]
         if hidden:
-            yield warning(
+            yield make_warning_finding(
                 "DOC023",
                 f"forbidden in namespace {namespace}: list {', '.join(hidden)}",
                 "list, describe and why cannot report the full state of a workload",
@@ -101,27 +103,27 @@ def _rights(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Fin
             )
 
 
-def _missing(cluster: Cluster, obj: Object) -> bool:
+def _is_missing(cluster: Cluster, obj: Object) -> bool:
     metadata = obj["metadata"]
-    return fetch(cluster, kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
+    return fetch_or_none(cluster, kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
 
 
-def _orphans(cluster: Cluster, observed: Observed, _: Wanted) -> Iterator[Finding]:
+def _check_orphaned_hpas(cluster: Cluster, observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
     """Find HPAs that Ebbtide created and whose Deployment no longer exists."""
     for hpa in observed.hpas or ():
         metadata = hpa["metadata"]
-        if at(metadata, "labels", keys.APP_MANAGED_BY) != "ebbtide" or metadata.get("ownerReferences"):
+        if get_at(metadata, "labels", keys.APP_MANAGED_BY) != "ebbtide" or metadata.get("ownerReferences"):
             continue
-        target = str(at(hpa, "spec", "scaleTargetRef", "name", default=""))
-        if fetch(cluster, DEPLOYMENT, target, metadata["namespace"]) is None:
+        target = str(get_at(hpa, "spec", "scaleTargetRef", "name", default=""))
+        if fetch_or_none(cluster, DEPLOYMENT, target, metadata["namespace"]) is None:
             name = f"{metadata['namespace']}/{metadata['name']}"
-            yield warning(
+            yield make_warning_finding(
                 "DOC024",
                 f"HPA {name} scales Deployment {target}, which does not exist",
                 "the HPA queries metrics every 15 s to no effect, and would scale any new Deployment of that name",
                 "delete the HPA, unless its workload is suspended or about to be created",
-                Patch("delete", HPA, metadata["name"], metadata["namespace"]),
+                FixPatch("delete", HPA, metadata["name"], metadata["namespace"]),
             )
 
 
-CHECKS: Final = (_security, _rights, _orphans)
+CHECKS: Final = (_check_pod_security, _check_permissions, _check_orphaned_hpas)

@@ -8,17 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DOMAIN_CLAIM, NETWORK_POLICY, SERVICE, ForbiddenError
-from ebbtide.cluster.doctor.findings import Patch, error, fetch, warning
+from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.findings import Finding, Wanted
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.translation.objects import Object
 
 #: Namespace and name of the gateway's Service by ingress class.
@@ -31,7 +31,7 @@ USUAL_GATEWAY: Final = "istio.ingress.networking.knative.dev"
 CLAIMS: Final = "autocreate-cluster-domain-claims"
 
 
-def _prometheus(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_prometheus(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     metrics = requirements.profile.spec.metrics
     if metrics.adapter == "none":
         # The profile has an address even without a Prometheus.
@@ -39,8 +39,8 @@ def _prometheus(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator
     host = (urlsplit(metrics.prometheus).hostname or "").split(".")
     if len(host) < 3 or host[2] != "svc":  # noqa: PLR2004 - name, namespace, svc
         return
-    if fetch(cluster, SERVICE, host[0], host[1]) is None:
-        yield warning(
+    if fetch_or_none(cluster, SERVICE, host[0], host[1]) is None:
+        yield make_warning_finding(
             "DOC018",
             f"Prometheus not found: the profile expects Service {host[0]} in namespace {host[1]}",
             "slo has no data to report, and why and list show no load",
@@ -48,14 +48,14 @@ def _prometheus(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator
         )
 
 
-def _gateway(cluster: Cluster, observed: Observed, _: Wanted) -> Iterator[Finding]:
+def _check_gateway(cluster: Cluster, observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
     network = observed.maps.get("network")
     if network is None:
         return
     name = network.get("ingress-class") or USUAL_GATEWAY
     gateway = GATEWAYS.get(name)
-    if gateway is not None and fetch(cluster, SERVICE, gateway[1], gateway[0]) is None:
-        yield error(
+    if gateway is not None and fetch_or_none(cluster, SERVICE, gateway[1], gateway[0]) is None:
+        yield make_error_finding(
             "DOC019",
             f"Knative's ingress class is {name}, but its Service {gateway[1]} was not found in namespace {gateway[0]}",
             "services never become ready, because no gateway serves their URLs",
@@ -63,7 +63,9 @@ def _gateway(cluster: Cluster, observed: Observed, _: Wanted) -> Iterator[Findin
         )
 
 
-def _claims(cluster: Cluster, observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_domain_claims(
+    cluster: Cluster, observed: ObservedCluster, requirements: SpecRequirements
+) -> Iterator[Finding]:
     network = observed.maps.get("network")
     if network is None or network.get(CLAIMS) == "true":
         return
@@ -71,7 +73,7 @@ def _claims(cluster: Cluster, observed: Observed, requirements: Wanted) -> Itera
         if mapping["kind"] != "DomainMapping":
             continue
         host, namespace = mapping["metadata"]["name"], mapping["metadata"]["namespace"]
-        claim = fetch(cluster, DOMAIN_CLAIM, host)
+        claim = fetch_or_none(cluster, DOMAIN_CLAIM, host)
         if claim is None:
             body = {
                 "apiVersion": DOMAIN_CLAIM.api_version,
@@ -79,23 +81,23 @@ def _claims(cluster: Cluster, observed: Observed, requirements: Wanted) -> Itera
                 "metadata": {"name": host},
                 "spec": {"namespace": namespace},
             }
-            yield error(
+            yield make_error_finding(
                 "DOC020",
                 f"no ClusterDomainClaim assigns the host name {host} to namespace {namespace}",
                 "the DomainMapping never becomes ready, and the host name does not answer",
                 f"create the ClusterDomainClaim, or set {CLAIMS}: true in config-network",
-                Patch("create", DOMAIN_CLAIM, host, body=body),
+                FixPatch("create", DOMAIN_CLAIM, host, body=body),
             )
-        elif at(claim, "spec", "namespace") != namespace:
-            yield error(
+        elif get_at(claim, "spec", "namespace") != namespace:
+            yield make_error_finding(
                 "DOC020",
-                f"a ClusterDomainClaim assigns the host name {host} to namespace {at(claim, 'spec', 'namespace')}",
+                f"a ClusterDomainClaim assigns the host name {host} to namespace {get_at(claim, 'spec', 'namespace')}",
                 f"services in namespace {namespace} cannot use it",
                 "use another host name, or ask the owner of that namespace to delete the claim",
             )
 
 
-def _networks(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     for namespace in requirements.namespaces:
         try:
             policies = cluster.list(NETWORK_POLICY, namespace).items
@@ -104,11 +106,11 @@ def _networks(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[F
         closed = [
             policy
             for policy in policies
-            if _selects_all(policy) and "Ingress" in at(policy, "spec", "policyTypes", default=["Ingress"])
+            if _selects_all(policy) and "Ingress" in get_at(policy, "spec", "policyTypes", default=["Ingress"])
         ]
-        if closed and not any(at(policy, "spec", "ingress", default=[]) for policy in policies):
+        if closed and not any(get_at(policy, "spec", "ingress", default=[]) for policy in policies):
             names = ", ".join(policy["metadata"]["name"] for policy in closed)
-            yield error(
+            yield make_error_finding(
                 "DOC021",
                 f"network polic{'y' if len(closed) == 1 else 'ies'} {names} in namespace {namespace} "
                 f"den{'ies' if len(closed) == 1 else 'y'} all ingress to its pods",
@@ -119,7 +121,7 @@ def _networks(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[F
 
 
 def _selects_all(policy: Object) -> bool:
-    return not at(policy, "spec", "podSelector", default={})
+    return not get_at(policy, "spec", "podSelector", default={})
 
 
-CHECKS: Final = (_prometheus, _gateway, _claims, _networks)
+CHECKS: Final = (_check_prometheus, _check_gateway, _check_domain_claims, _check_network_policies)

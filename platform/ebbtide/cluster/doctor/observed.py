@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_RUNTIME,
     CONFIG_MAP,
@@ -107,7 +107,7 @@ POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ObservedCluster:
     """A cluster as it was read. A part that was not read is None; an unknown version is empty."""
 
     kubernetes: str
@@ -152,7 +152,7 @@ class Observed:
         return inference_settings if isinstance(inference_settings, dict) else {}
 
 
-def observe(cluster: Cluster) -> Observed:
+def observe_cluster(cluster: Cluster) -> ObservedCluster:
     """Read the state of a cluster.
 
     Raises:
@@ -179,25 +179,27 @@ def observe(cluster: Cluster) -> Observed:
 
     def read_map(name: str, namespace: str) -> Mapping[str, str] | None:
         config_map = read(f"{CONFIG_MAP.plural} in {namespace}", lambda: cluster.get(CONFIG_MAP, name, namespace))
-        return None if config_map is None else at(config_map, "data", default={})
+        return None if config_map is None else get_at(config_map, "data", default={})
 
-    served = frozenset(name for name, path in GROUPS.items() if _serves(cluster, path))
+    served = frozenset(name for name, path in GROUPS.items() if _is_served(cluster, path))
     knative = list_(DEPLOYMENT, KNATIVE_NAMESPACE) if "knative" in served else ()
     kserve = list_(DEPLOYMENT, KSERVE_NAMESPACE) if "kserve" in served else ()
     kserve_map = read_map(KSERVE_MAP, KSERVE_NAMESPACE) if "kserve" in served else None
     runtimes = list_(CLUSTER_RUNTIME) if "kserve" in served else ()
-    return Observed(
-        kubernetes=_version(str(cluster.read("/version").get("gitVersion", ""))),
-        knative=_release(knative or (), "controller"),
-        kserve=_release(kserve or (), KSERVE_CONTROLLER) or _of_images(kserve_map or {}),
+    return ObservedCluster(
+        kubernetes=_parse_version(str(cluster.read("/version").get("gitVersion", ""))),
+        knative=_read_release(knative or (), "controller"),
+        kserve=_read_release(kserve or (), KSERVE_CONTROLLER) or _version_of_images(kserve_map or {}),
         served=served,
         maps={name: read_map(f"config-{name}", KNATIVE_NAMESPACE) for name in (*MAPS, "domain")}
         if "knative" in served
         else dict.fromkeys((*MAPS, "domain")),
         kserve_map=kserve_map,
-        deployments=None if knative is None else {obj["metadata"]["name"]: _runs(obj) for obj in knative},
-        kserve_runs=None if kserve is None else any(_is(obj, KSERVE_CONTROLLER) and _runs(obj) for obj in kserve),
-        metrics=_custom_metrics(cluster),
+        deployments=None if knative is None else {obj["metadata"]["name"]: _is_available(obj) for obj in knative},
+        kserve_runs=None
+        if kserve is None
+        else any(_has_name(obj, KSERVE_CONTROLLER) and _is_available(obj) for obj in kserve),
+        metrics=_read_custom_metrics(cluster),
         classes=list_(PRIORITY_CLASS),
         nodes=list_(NODE),
         namespaces=list_(NAMESPACE),
@@ -214,7 +216,7 @@ def observe(cluster: Cluster) -> Observed:
     )
 
 
-def _serves(cluster: Cluster, path: str) -> bool:
+def _is_served(cluster: Cluster, path: str) -> bool:
     try:
         cluster.read(path)
     except MissingError:
@@ -228,64 +230,68 @@ def _serves(cluster: Cluster, path: str) -> bool:
     return True
 
 
-def _custom_metrics(cluster: Cluster) -> frozenset[str] | None:
+def _read_custom_metrics(cluster: Cluster) -> frozenset[str] | None:
     """Return the names of the pod metrics that HPAs can use."""
     try:
         api_resources = cluster.read(CUSTOM_METRICS)
     except ClusterError:
         return None
-    names = [str(row.get("name", "")) for row in at(api_resources, "resources", default=[])]
+    names = [str(row.get("name", "")) for row in get_at(api_resources, "resources", default=[])]
     return frozenset(name.removeprefix("pods/") for name in names if name.startswith("pods/"))
 
 
-def _is(obj: Object, name: str) -> bool:
+def _has_name(obj: Object, name: str) -> bool:
     return bool(obj["metadata"]["name"] == name)
 
 
-def _runs(deployment: Object) -> bool:
-    return int(at(deployment, "status", "availableReplicas", default=0)) > 0
+def _is_available(deployment: Object) -> bool:
+    return int(get_at(deployment, "status", "availableReplicas", default=0)) > 0
 
 
-def _version(text: str) -> str:
+def _parse_version(text: str) -> str:
     match = VERSION.fullmatch(text.strip())
     return match[1] if match is not None else ""
 
 
-def _release(deployments: Iterable[Object], name: str) -> str:
+def _read_release(deployments: Iterable[Object], name: str) -> str:
     """Return a Deployment's version, from its version label or its image's tag; empty if neither has one."""
     for deployment in deployments:
-        if not _is(deployment, name):
+        if not _has_name(deployment, name):
             continue
-        labeled = _version(at(deployment, "metadata", "labels", VERSION_LABEL, default=""))
-        containers = at(deployment, "spec", "template", "spec", "containers", default=[])
+        labeled = _parse_version(get_at(deployment, "metadata", "labels", VERSION_LABEL, default=""))
+        containers = get_at(deployment, "spec", "template", "spec", "containers", default=[])
         images = [str(container.get("image", "")) for container in containers]
-        return labeled or next(filter(None, (_version(image.rpartition(":")[2]) for image in images)), "")
+        return labeled or next(filter(None, (_parse_version(image.rpartition(":")[2]) for image in images)), "")
     return ""
 
 
-def _of_images(settings: Mapping[str, str]) -> str:
+def _version_of_images(settings: Mapping[str, str]) -> str:
     """Return the most common version among KServe's images in its ConfigMap; empty if there are none."""
     versions = Counter(re.findall(r"kserve/[a-z-]+:v(\d+\.\d+\.\d+)", " ".join(settings.values())))
     return versions.most_common(1)[0][0] if versions else ""
 
 
-def minor(text: str) -> str:
+def minor_version(text: str) -> str:
     """Return a version's major and minor numbers: 1.34 for 1.34.4."""
     return ".".join(text.split(".")[:2])
 
 
-def effective(observed: Observed, part: str) -> dict[str, str]:
+def effective_settings(observed: ObservedCluster, part: str) -> dict[str, str]:
     """Return the effective settings of a ConfigMap: upstream's defaults, overridden by its data."""
     data = observed.maps.get(part) or {}
     return {key: data.get(key, default) for key, default in MAPS[part].items()}
 
 
-def settings(observed: Observed, part: str) -> dict[str, str]:
+def changed_settings(observed: ObservedCluster, part: str) -> dict[str, str]:
     """Return the settings of a ConfigMap that differ from upstream's defaults, among the keys in ``MAPS``."""
-    return {key: value for key, value in effective(observed, part).items() if not same(value, MAPS[part][key])}
+    return {
+        key: value
+        for key, value in effective_settings(observed, part).items()
+        if not is_equivalent(value, MAPS[part][key])
+    }
 
 
-def same(first: str, second: str) -> bool:
+def is_equivalent(first: str, second: str) -> bool:
     """Return whether two values of a ConfigMap are equivalent: 200 and 200.0, 60s and 1m."""
     return first.strip() == second.strip() or _setting_value(first) == _setting_value(second)
 
@@ -306,32 +312,32 @@ def _setting_value(text: str) -> float | str:
 # The observed profile.
 
 
-def profile_of(observed: Observed) -> dict[str, Any]:
+def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
     """Return the profile of a cluster, as a document; unreadable settings have their defaults."""
     knative: dict[str, Any] = {"installed": "knative" in observed.served}
     if observed.knative:
-        knative["version"] = minor(observed.knative)
+        knative["version"] = minor_version(observed.knative)
     knative["hpa"] = bool((observed.deployments or {}).get(HPA_EXTENSION))
-    knative |= {part: changed for part in MAPS if (changed := settings(observed, part))}
+    knative |= {part: changed for part in MAPS if (changed := changed_settings(observed, part))}
     kserve: dict[str, Any] = {"installed": "kserve" in observed.served}
     if observed.kserve:
-        kserve["version"] = minor(observed.kserve)
+        kserve["version"] = minor_version(observed.kserve)
     kserve["modes"] = [*(["Knative"] if knative["installed"] else []), "Standard"]
     kserve["annotationDisallowList"] = list(observed.disallowed)
-    limits = _limits(observed)
+    limits = _read_limits(observed)
     if limits:
         kserve["limits"] = limits
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
     spec = {
-        "kubernetes": {"version": minor(observed.kubernetes) or "1.34", "dra": _has_dra(observed)},
+        "kubernetes": {"version": minor_version(observed.kubernetes) or "1.34", "dra": _has_dra(observed)},
         "knative": knative,
         "kserve": kserve,
-        "metrics": _metrics(observed),
-        "nodePools": list(_pools(observed)),
-        "scheduling": _scheduling(observed),
-        "projects": _projects(observed),
-        "domain": _domain(observed),
+        "metrics": _observe_metrics(observed),
+        "nodePools": list(_observe_pools(observed)),
+        "scheduling": _observe_scheduling(observed),
+        "projects": _observe_projects(observed),
+        "domain": _observe_domain(observed),
     }
     return {
         "apiVersion": "ebbtide.dev/v1alpha1",
@@ -341,17 +347,17 @@ def profile_of(observed: Observed) -> dict[str, Any]:
     }
 
 
-def _has_dra(observed: Observed) -> bool:
+def _has_dra(observed: ObservedCluster) -> bool:
     # Every recent cluster serves the API; only a driver makes it usable.
-    return False if observed.nodes is None else any(_drivers(node) for node in observed.nodes)
+    return False if observed.nodes is None else any(_has_dra_driver(node) for node in observed.nodes)
 
 
-def _drivers(node: Object) -> bool:
-    labels = at(node, "metadata", "labels", default={})
+def _has_dra_driver(node: Object) -> bool:
+    labels = get_at(node, "metadata", "labels", default={})
     return any("dra-kubelet-plugin" in key for key in labels)
 
 
-def _limits(observed: Observed) -> dict[str, str]:
+def _read_limits(observed: ObservedCluster) -> dict[str, str]:
     defaults = observed.inference_settings.get("resource", {})
     limits = (
         {"cpu": defaults.get("cpuLimit"), "memory": defaults.get("memoryLimit")} if isinstance(defaults, dict) else {}
@@ -359,22 +365,22 @@ def _limits(observed: Observed) -> dict[str, str]:
     return {name: str(value) for name, value in limits.items() if value}
 
 
-def _metrics(observed: Observed) -> dict[str, Any]:
+def _observe_metrics(observed: ObservedCluster) -> dict[str, Any]:
     adapter = "prometheus-adapter" if observed.metrics is not None else "none"
     if adapter == "none" and "keda" in observed.served:
         adapter = "keda"
     metrics: dict[str, Any] = {"adapter": adapter, "metricsServer": "metrics-server" in observed.served}
-    address = prometheus_of(observed)
+    address = find_prometheus(observed)
     return {**metrics, **({"prometheus": address} if address else {})}
 
 
-def prometheus_of(observed: Observed) -> str:
+def find_prometheus(observed: ObservedCluster) -> str:
     """Return the URL of the Service that appears to be Prometheus; empty if there is none."""
     for service in observed.services:
         metadata = service["metadata"]
-        ports = [row.get("port") for row in at(service, "spec", "ports", default=[])]
-        names = {metadata["name"], str(at(metadata, "labels", keys.APP_NAME, default=""))}
-        headless = at(service, "spec", "clusterIP") == "None"
+        ports = [row.get("port") for row in get_at(service, "spec", "ports", default=[])]
+        names = {metadata["name"], str(get_at(metadata, "labels", keys.APP_NAME, default=""))}
+        headless = get_at(service, "spec", "clusterIP") == "None"
         is_prometheus = any(name in {"prometheus", "prometheus-server", "prometheus-k8s"} for name in names)
         if is_prometheus and not headless and ports:
             port = 9090 if 9090 in ports else ports[0]  # noqa: PLR2004 - Prometheus' default
@@ -382,12 +388,12 @@ def prometheus_of(observed: Observed) -> str:
     return ""
 
 
-def _pools(observed: Observed) -> Iterator[dict[str, Any]]:
+def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
     """Yield the pools of GPU nodes: nodes that advertise the same GPUs through the same backend."""
     groups: dict[tuple[str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
     for obj in observed.nodes or ():
-        node = gpu_node(obj, observed)
-        for pool in gpu.detect(node):
+        node = make_gpu_node(obj, observed)
+        for pool in gpu.detect_pools(node):
             groups.setdefault((pool["name"], node.product), []).append((node, pool))
     names: Counter[str] = Counter()
     for (name, product), rows in groups.items():
@@ -405,14 +411,14 @@ def _pools(observed: Observed) -> Iterator[dict[str, Any]]:
         yield pool
 
 
-def gpu_node(node: Object, observed: Observed) -> GpuNode:
+def make_gpu_node(node: Object, observed: ObservedCluster) -> GpuNode:
     """Return the properties of a node that GPU backends use to detect their pools."""
-    amounts = at(node, "status", "allocatable", default={})
-    resources = {name: amount for name, text in amounts.items() if (amount := quantities.whole(text))}
-    return GpuNode(resources, at(node, "metadata", "labels", default={}), observed.served)
+    amounts = get_at(node, "status", "allocatable", default={})
+    resources = {name: amount for name, text in amounts.items() if (amount := quantities.parse_whole_quantity(text))}
+    return GpuNode(resources, get_at(node, "metadata", "labels", default={}), observed.served)
 
 
-def class_values(observed: Observed) -> dict[str, int]:
+def read_class_values(observed: ObservedCluster) -> dict[str, int]:
     """Return the values of the priority classes that workloads can use, by name."""
     return {
         priority_class["metadata"]["name"]: int(priority_class.get("value", 0))
@@ -421,15 +427,15 @@ def class_values(observed: Observed) -> dict[str, int]:
     }
 
 
-def _scheduling(observed: Observed) -> dict[str, Any]:
+def _observe_scheduling(observed: ObservedCluster) -> dict[str, Any]:
     kai = "kai" in observed.served
-    values = class_values(observed)
+    values = read_class_values(observed)
     levels = {f"{PREFIX}{name}{suffix}" for name in LEVELS for suffix in ("", "-preemptible")}
     classes = {name: value for name, value in values.items() if name not in levels}
     scheduling: dict[str, Any] = {"scheduler": "kai-scheduler" if kai else "default-scheduler"}
     if all(name in classes for name in FOUR):
         labels = [
-            at(priority_class, "metadata", "labels", keys.APP_MANAGED_BY)
+            get_at(priority_class, "metadata", "labels", keys.APP_MANAGED_BY)
             for priority_class in observed.classes or ()
             if priority_class["metadata"]["name"] in FOUR
         ]
@@ -442,11 +448,11 @@ def _scheduling(observed: Observed) -> dict[str, Any]:
     return scheduling
 
 
-def _projects(observed: Observed) -> dict[str, Any]:
+def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
     patterns: Counter[str] = Counter()
     levels: Counter[str] = Counter()
     for obj in observed.namespaces or ():
-        labels = at(obj, "metadata", "labels", default={})
+        labels = get_at(obj, "metadata", "labels", default={})
         project, name = labels.get(keys.PROJECT), obj["metadata"]["name"]
         if project and project in name:
             patterns[name.replace(project, "{project}", 1)] += 1
@@ -458,13 +464,13 @@ def _projects(observed: Observed) -> dict[str, Any]:
     parents = Counter(
         parent
         for obj in observed.queues or ()
-        if at(obj, "metadata", "labels", keys.PROJECT) and (parent := at(obj, "spec", "parentQueue"))
+        if get_at(obj, "metadata", "labels", keys.PROJECT) and (parent := get_at(obj, "spec", "parentQueue"))
     )
     if parents:
         settings["parentQueue"] = parents.most_common(1)[0][0]
     return settings
 
 
-def _domain(observed: Observed) -> str:
+def _observe_domain(observed: ObservedCluster) -> str:
     domains = observed.maps.get("domain") or {}
     return next((name for name in domains if not name.startswith("_")), "example.com")

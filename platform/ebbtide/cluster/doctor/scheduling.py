@@ -4,59 +4,59 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
-from ebbtide.cluster.doctor.findings import Patch, error, warning
-from ebbtide.cluster.doctor.observed import class_values, gpu_node
+from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.observed import make_gpu_node, read_class_values
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
-from ebbtide.translation.priority import make_class
+from ebbtide.translation.priority import make_priority_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ebbtide.cluster.doctor.findings import Finding, Wanted
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.profile.models import NodePool
     from ebbtide.translation.gpu.backend import GpuNode
 
 
-def _classes(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_classes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     if observed.classes is None:
         return
     scheduling = requirements.profile.spec.scheduling
-    live = class_values(observed)
+    live = read_class_values(observed)
     for name, value in scheduling.classes.items():
         if name in live and live[name] != value:
-            yield error(
+            yield make_error_finding(
                 "DOC012",
                 f"priority class {name} has the value {live[name]}, but the profile has {value}",
                 "pods preempt each other differently than the profile predicts; the value of a class cannot be changed",
                 f"set scheduling.classes.{name}: {live[name]} in the profile, or delete and recreate the class",
             )
         elif name not in live and scheduling.classes_owner != "ebbtide":
-            body = make_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
-            yield error(
+            body = make_priority_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
+            yield make_error_finding(
                 "DOC013",
                 f"priority class {name} not found, but the profile says that the cluster provides it",
                 "pods that use it are rejected",
                 f"create it with the value {value}, or set scheduling.classesOwner: ebbtide in the profile",
-                Patch("create", PRIORITY_CLASS, name, body=body),
+                FixPatch("create", PRIORITY_CLASS, name, body=body),
             )
 
 
-def _pools(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_pools(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     if observed.nodes is None:
         return
-    nodes = [gpu_node(node, observed) for node in observed.nodes]
+    nodes = [make_gpu_node(node, observed) for node in observed.nodes]
     used = {plan.pool.name for plan in requirements.plans if plan.pool is not None and plan.gpu is not None}
     for pool in requirements.profile.spec.node_pools:
-        make = warning if requirements.specs is not None and pool.name not in used else error
-        yield from (make(*row) for row in _of_pool(pool, nodes))
+        make = make_warning_finding if requirements.specs is not None and pool.name not in used else make_error_finding
+        yield from (make(*row) for row in _compare_pool(pool, nodes))
 
 
-def _of_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[str, str, str, str]]:
+def _compare_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[str, str, str, str]]:
     """Yield code, difference, effect and fix of each difference between a pool and its nodes."""
     title = f"node pool {pool.name}"
     labels = dict(pool.selector)
@@ -105,11 +105,11 @@ def _of_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[str, st
         )
 
 
-def _scheduler(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_scheduler(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     scheduler = requirements.profile.spec.scheduling.scheduler
     by_kai = scheduler == "kai-scheduler" or requirements.profile.spec.projects.quota == "kai"
     if by_kai and "kai" not in observed.served:
-        yield error(
+        yield make_error_finding(
             "DOC016",
             "KAI-Scheduler is not installed, but the profile uses it to schedule pods or to enforce quotas",
             "pods stay pending because no scheduler binds them, and the API server rejects queues",
@@ -117,7 +117,7 @@ def _scheduler(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
         )
 
 
-def _parent(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check the projects' parent queue: KAI ignores queues whose parent is missing, and enforces the parent's quota too."""
     projects = requirements.profile.spec.projects
     if observed.queues is None or "kai" not in observed.served or projects.quota != "kai" or not projects.manage:
@@ -125,28 +125,28 @@ def _parent(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     name = projects.parent_queue
     parent = next((queue for queue in observed.queues if queue["metadata"]["name"] == name), None)
     if parent is None:
-        yield error(
+        yield make_error_finding(
             "DOC026",
             f"queue {name} not found, but the profile names it as the parent of the projects' queues",
             "KAI ignores queues whose parent is missing, and their pods stay pending",
             "create the queue, or set projects.parentQueue in the profile to an existing queue",
-            Patch("create", QUEUE, name, body=project.make_parent(name)),
+            FixPatch("create", QUEUE, name, body=project.make_parent_queue(name)),
         )
         return
-    quotas = at(parent, "spec", "resources", default={})
-    zero = [resource for resource in project.RESOURCES if at(quotas, resource, "quota", default=0) == 0]
+    quotas = get_at(parent, "spec", "resources", default={})
+    zero = [resource for resource in project.RESOURCES if get_at(quotas, resource, "quota", default=0) == 0]
     if zero:
         unlimited = {resource: {"quota": project.UNLIMITED} for resource in zero}
-        yield error(
+        yield make_error_finding(
             "DOC026",
             f"queue {name} has a quota of 0 for {', '.join(zero)}",
             "KAI also counts non-preemptible pods against every parent queue, so they stay pending in every project",
             f"raise the quota of {name} to the sum of its projects' quotas, or set it to -1 (unlimited)",
-            Patch("merge", QUEUE, name, body={"spec": {"resources": unlimited}}),
+            FixPatch("merge", QUEUE, name, body={"spec": {"resources": unlimited}}),
         )
 
 
-def _quotas(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+def _check_quotas(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     if observed.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
         return
@@ -155,24 +155,24 @@ def _quotas(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
         namespace = spec.projects.namespace.replace("{project}", name)
         rendered = {
             obj["metadata"]["name"]: obj
-            for obj in project.make_objects(name, namespace, requirements.profile)
+            for obj in project.make_project_objects(name, namespace, requirements.profile)
             if obj["kind"] == QUOTA.name
         }
         for quota in project.QUOTAS:
-            expected = at(rendered.get(quota), "spec", "hard", default={})
-            actual = at(live.get((namespace, quota)), "spec", "hard", default={})
+            expected = get_at(rendered.get(quota), "spec", "hard", default={})
+            actual = get_at(live.get((namespace, quota)), "spec", "hard", default={})
             if not actual or actual == expected:
                 continue
-            yield warning(
+            yield make_warning_finding(
                 "DOC017",
-                f"the quota of project {name} is {_hard(actual)}, but the profile has {_hard(expected)}",
+                f"the quota of project {name} is {_format_hard_limits(actual)}, but the profile has {_format_hard_limits(expected)}",
                 "the next apply of a spec in this project sets it to the profile's value",
                 f"to keep the cluster's value, correct projects.known.{name} in the profile",
             )
 
 
-def _hard(hard: Mapping[str, str]) -> str:
+def _format_hard_limits(hard: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in sorted(hard.items())) or "none"
 
 
-CHECKS: Final = (_classes, _pools, _scheduler, _parent, _quotas)
+CHECKS: Final = (_check_classes, _check_pools, _check_scheduler, _check_parent_queue, _check_quotas)

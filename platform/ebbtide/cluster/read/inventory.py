@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names
 from ebbtide.base.bodies import body
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @body()
-class Holder:
+class ResourceHolder:
     """A holder of a resource: the workload or pod, its amount, and its priority value."""
 
     name: str
@@ -49,11 +49,11 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
+class ResourceSupply:
     """The total amount of a resource on all nodes, and its holders."""
 
     total: float
-    holders: tuple[Holder, ...]
+    holders: tuple[ResourceHolder, ...]
 
     @property
     def used(self) -> float:
@@ -62,7 +62,7 @@ class Supply:
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveWorkload:
     """The objects of one workload. ``now`` is the time of the reading, in seconds since 1970, by the reader's clock."""
 
     #: The Knative Service or InferenceService that the user applied.
@@ -80,7 +80,7 @@ class Live:
     events: tuple[Object, ...] = ()
     quotas: tuple[Object, ...] = ()
     #: The GPUs of all nodes by resource; None if no pod waits for a node, or if reading nodes or pods is forbidden.
-    supplies: dict[str, Supply] | None = None
+    supplies: dict[str, ResourceSupply] | None = None
     #: Data of Knative's config-autoscaler; None if it was not read or reading it is forbidden.
     settings: dict[str, str] | None = None
 
@@ -101,7 +101,7 @@ KNATIVE_NAMESPACE: Final = "knative-serving"
 OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas")
 
 
-def seconds(text: str | None) -> float:
+def parse_timestamp(text: str | None) -> float:
     """Return an API timestamp in seconds since 1970; 0 if it is missing or invalid."""
     if not text:
         return 0.0
@@ -111,30 +111,30 @@ def seconds(text: str | None) -> float:
         return 0.0
 
 
-def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
+def find_workload(cluster: Cluster, name: str, namespace: str, now: float) -> LiveWorkload:
     """Return one workload with its events, quotas, the cluster's GPUs and the autoscaler's settings.
 
     Raises:
         MissingError: no Knative Service or InferenceService has this name.
 
     """
-    kind = top_of(cluster, name, namespace)["kind"]
-    workloads = survey(cluster, namespace, now, events=True, only=name)
+    kind = get_top(cluster, name, namespace)["kind"]
+    workloads = read_workloads(cluster, namespace, now, events=True, only=name)
     live = next((workload for workload in workloads if workload.top["kind"] == kind), None)
     if live is None:
         raise MissingError(f"workload {name} in namespace {namespace} was deleted while it was being read")
-    return replace(live, settings=settings(cluster)) if live.scalers else live
+    return replace(live, settings=read_autoscaler_settings(cluster)) if live.scalers else live
 
 
-def settings(cluster: Cluster) -> dict[str, str] | None:
+def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
     """Return the data of Knative's config-autoscaler, or None if it cannot be read."""
     try:
-        return dict(at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
+        return dict(get_at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
     except ClusterError:
         return None
 
 
-def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
+def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
     """Return a workload's top object; an InferenceService takes precedence over a Knative Service.
 
     Raises:
@@ -149,52 +149,54 @@ def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
     raise MissingError(f"workload {name} not found in namespace {namespace}")
 
 
-def tops(cluster: Cluster, namespace: str) -> list[Object]:
+def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the workloads' top objects in a namespace, or in all namespaces if it is empty."""
     services = [*cluster.list(KSERVE, namespace).items, *cluster.list(KNATIVE, namespace).items]
-    return sorted((top for top in services if _owner_kind(top) != "InferenceService"), key=_key)
+    return sorted((top for top in services if _owner_kind(top) != "InferenceService"), key=_namespaced_name)
 
 
-def survey(cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = "") -> list[Live]:
+def read_workloads(
+    cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = ""
+) -> list[LiveWorkload]:
     """Return the workloads of a namespace (all if empty) in order of namespace and name; with ``only``, those of one name."""
     objects = {kind: cluster.list(kind, namespace).items for kind in GROUPED}
     event_list = cluster.events(namespace) if events else []
     pods = objects[POD]
-    supplies = _supplies(cluster, pods if not namespace else None) if short(pods) else None
-    return grouped(objects, event_list, supplies, now, only=only)
+    supplies = _read_supplies(cluster, pods if not namespace else None) if has_unscheduled_pods(pods) else None
+    return group_workloads(objects, event_list, supplies, now, only=only)
 
 
-def grouped(
+def group_workloads(
     objects: Mapping[Kind, list[Object]],
     events: list[Object],
-    supplies: dict[str, Supply] | None,
+    supplies: dict[str, ResourceSupply] | None,
     now: float,
     *,
     only: str = "",
-) -> list[Live]:
+) -> list[LiveWorkload]:
     """Return the workloads of the listed objects in order of namespace and name; ``events`` are oldest first."""
     isvcs, ksvcs, deployments, hpas, quotas = (objects[kind] for kind in (KSERVE, KNATIVE, DEPLOYMENT, HPA, QUOTA))
-    revisions = _grouped(sorted(objects[REVISION], key=generation), keys.KNATIVE_SERVICE)
-    scalers = _grouped(objects[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
-    services = {_key(obj): obj for obj in ksvcs}
-    hpas_by_name = {_key(obj): obj for obj in hpas}
-    hpas_by_service = _grouped(hpas, keys.KNATIVE_SERVICE)
+    revisions = _group_by_label(sorted(objects[REVISION], key=revision_sort_key), keys.KNATIVE_SERVICE)
+    scalers = _group_by_label(objects[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
+    services = {_namespaced_name(obj): obj for obj in ksvcs}
+    hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
+    hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
     groups = {
-        label: (_grouped(deployments, label), _grouped(sorted(objects[POD], key=_born), label))
+        label: (_group_by_label(deployments, label), _group_by_label(sorted(objects[POD], key=_created_at), label))
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
     }
     workloads = []
-    for top in sorted([*isvcs, *ksvcs], key=_key):
-        namespace, name = _key(top)
-        if is_made(top) or only not in {"", name}:
+    for top in sorted([*isvcs, *ksvcs], key=_namespaced_name):
+        namespace, name = _namespaced_name(top)
+        if is_made_by_kserve(top) or only not in {"", name}:
             continue
         kserve = top["kind"] == "InferenceService"
-        service = names.predictor(name) if kserve else name
+        service = names.name_predictor(name) if kserve else name
         of_deployments, of_pods = groups[keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE]
-        rendered_hpa = hpas_by_name.get((namespace, names.autoscaler(name))) or hpas_by_name.get(
-            (namespace, names.keda_autoscaler(name))
+        rendered_hpa = hpas_by_name.get((namespace, names.name_autoscaler(name))) or hpas_by_name.get(
+            (namespace, names.name_keda_autoscaler(name))
         )
-        live = Live(
+        live = LiveWorkload(
             top=top,
             now=now,
             service=services.get((namespace, service)) if kserve else top,
@@ -205,8 +207,8 @@ def grouped(
                 *hpas_by_service.get((namespace, service), ()),
                 *([rendered_hpa] if rendered_hpa is not None else []),
             ),
-            pods=tuple(pod for pod in of_pods.get((namespace, name), ()) if not _foreign(pod, kserve=kserve)),
-            events=tuple(event for event in events if _about(event, namespace, service, name)),
+            pods=tuple(pod for pod in of_pods.get((namespace, name), ()) if not _is_of_kserve(pod, kserve=kserve)),
+            events=tuple(event for event in events if _concerns_workload(event, namespace, service, name)),
             quotas=tuple(obj for obj in quotas if obj["metadata"]["namespace"] == namespace),
             supplies=supplies,
         )
@@ -214,15 +216,15 @@ def grouped(
     return workloads
 
 
-def _key(obj: Object) -> tuple[str, str]:
+def _namespaced_name(obj: Object) -> tuple[str, str]:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
 
 
-def _born(obj: Object) -> str:
+def _created_at(obj: Object) -> str:
     return str(obj["metadata"].get("creationTimestamp", ""))
 
 
-def _grouped(objects: Iterable[Object], label: str) -> dict[tuple[str, str], list[Object]]:
+def _group_by_label(objects: Iterable[Object], label: str) -> dict[tuple[str, str], list[Object]]:
     """Return objects by namespace and label value; each group keeps the order of ``items``."""
     groups: dict[tuple[str, str], list[Object]] = {}
     for obj in objects:
@@ -232,80 +234,83 @@ def _grouped(objects: Iterable[Object], label: str) -> dict[tuple[str, str], lis
     return groups
 
 
-def generation(revision: Object) -> tuple[str, int]:
+def revision_sort_key(revision: Object) -> tuple[str, int]:
     """Return the sort key of a revision: its service's name and its generation number."""
-    labels = at(revision, "metadata", "labels", default={})
+    labels = get_at(revision, "metadata", "labels", default={})
     text = labels.get(keys.KNATIVE_GENERATION, "0")
     return labels.get(keys.KNATIVE_SERVICE, ""), int(text) if text.isdigit() else 0
 
 
 def _owner_kind(obj: Object) -> str:
-    return str(at(obj, "metadata", "ownerReferences", 0, "kind", default=""))
+    return str(get_at(obj, "metadata", "ownerReferences", 0, "kind", default=""))
 
 
-def is_made(service: Object) -> bool:
+def is_made_by_kserve(service: Object) -> bool:
     """Return whether KServe created a Knative Service for an InferenceService, so that it is not a separate workload."""
     return _owner_kind(service) == "InferenceService"
 
 
-def _foreign(pod: Object, *, kserve: bool) -> bool:
+def _is_of_kserve(pod: Object, *, kserve: bool) -> bool:
     """Return whether a pod with a Knative Service's label belongs to an InferenceService of the same name."""
     return not kserve and keys.KSERVE_SERVICE in (pod["metadata"].get("labels") or {})
 
 
-def _of_service(name: str, service: str) -> bool:
+def _belongs_to_service(name: str, service: str) -> bool:
     """Return whether a revision, or an object created for one, belongs to a service: ``chat-00001…`` to ``chat``."""
     suffix = name.removeprefix(f"{service}-")
     return suffix != name and suffix[:5].isdigit()
 
 
-def _about(event: Object, namespace: str, service: str, name: str) -> bool:
+def _concerns_workload(event: Object, namespace: str, service: str, name: str) -> bool:
     involved = event.get("involvedObject", {})
     object_name = involved.get("name", "")
     same_namespace = involved.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
     return same_namespace and (
-        object_name in {service, name, names.autoscaler(name), names.keda_autoscaler(name)}
-        or _of_service(object_name, service)
-        or object_name.startswith(f"{names.predictor(name)}-")
+        object_name in {service, name, names.name_autoscaler(name), names.name_keda_autoscaler(name)}
+        or _belongs_to_service(object_name, service)
+        or object_name.startswith(f"{names.name_predictor(name)}-")
     )
 
 
-def short(pods: list[Object]) -> bool:
+def has_unscheduled_pods(pods: list[Object]) -> bool:
     """Return whether any pod waits for a node; only then the holders of resources matter."""
-    return any(of_pod.condition(pod, "PodScheduled").get("status") == "False" for pod in pods)
+    return any(of_pod.find_condition(pod, "PodScheduled").get("status") == "False" for pod in pods)
 
 
-def _supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[str, Supply] | None:
+def _read_supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[str, ResourceSupply] | None:
     try:
         nodes = cluster.list(NODE).items
-        return supplies(nodes, cluster.list(POD).items if everywhere is None else everywhere)
+        return compute_supplies(nodes, cluster.list(POD).items if everywhere is None else everywhere)
     except ForbiddenError:
         return None
     except ClusterError:
         return None
 
 
-def supplies(nodes: list[Object], pods: list[Object]) -> dict[str, Supply]:
+def compute_supplies(nodes: list[Object], pods: list[Object]) -> dict[str, ResourceSupply]:
     """Return the supply of each GPU resource on the nodes, with its holders."""
     total: dict[str, float] = {}
     for node in nodes:
-        for resource, amount in at(node, "status", "allocatable", default={}).items():
-            if gpu.is_gpu(resource):
+        for resource, amount in get_at(node, "status", "allocatable", default={}).items():
+            if gpu.is_gpu_resource(resource):
                 total[resource] = total.get(resource, 0.0) + float(amount)
-    holders: dict[str, list[Holder]] = {resource: [] for resource in total}
+    holders: dict[str, list[ResourceHolder]] = {resource: [] for resource in total}
     for pod in pods:
-        if not at(pod, "spec", "nodeName") or at(pod, "status", "phase") in {"Succeeded", "Failed"}:
+        if not get_at(pod, "spec", "nodeName") or get_at(pod, "status", "phase") in {"Succeeded", "Failed"}:
             continue
-        for resource, amount in of_pod.gpus(pod).items():
+        for resource, amount in of_pod.sum_pod_gpus(pod).items():
             if resource in holders:
-                holder = Holder(
-                    whose(pod), pod["metadata"]["namespace"], amount, at(pod, "spec", "priority", default=0)
+                holder = ResourceHolder(
+                    workload_name_of_pod(pod),
+                    pod["metadata"]["namespace"],
+                    amount,
+                    get_at(pod, "spec", "priority", default=0),
                 )
                 holders[resource].append(holder)
-    return {resource: Supply(amount, tuple(holders[resource])) for resource, amount in total.items() if amount}
+    return {resource: ResourceSupply(amount, tuple(holders[resource])) for resource, amount in total.items() if amount}
 
 
-def whose(pod: Object) -> str:
+def workload_name_of_pod(pod: Object) -> str:
     """Return the name of the workload that a pod belongs to, or the pod's name."""
     labels = pod["metadata"].get("labels") or {}
     for key in (keys.KSERVE_SERVICE, keys.KNATIVE_SERVICE, keys.APP_NAME, "job-name", "app"):

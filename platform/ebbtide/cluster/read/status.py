@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import Written, body
-from ebbtide.base.paths import at
-from ebbtide.base.prose import counted
-from ebbtide.base.quantities import NANO, nano, number
+from ebbtide.base.bodies import WrittenBy, body
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
+from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo.source import Ref
@@ -27,8 +27,8 @@ from ebbtide.translation import gpu
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.cluster.read.inventory import Live, Supply
-    from ebbtide.slo.source import Source
+    from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
+    from ebbtide.slo.source import MetricsSource
     from ebbtide.translation.objects import Object
 
 Phase = Literal[
@@ -94,12 +94,12 @@ CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
 }
 
 
-def _rounded(value: float) -> int:
+def _round_seconds(value: float) -> int:
     return round(value)
 
 
 #: Serialized as a whole number.
-Seconds: TypeAlias = Annotated[float, Written(_rounded)]
+Seconds: TypeAlias = Annotated[float, WrittenBy(_round_seconds)]
 
 
 @body()
@@ -128,7 +128,7 @@ class Replicas:
 
 
 @body()
-class Metric:
+class ScalingMetric:
     """The scaling metric: its name, the target per replica, and its current value if the cluster reports it."""
 
     name: str
@@ -179,7 +179,7 @@ class Status:
     #: Sum of the pods' requests.
     cpu_cores: float
     memory_bytes: float
-    metric: Metric | None
+    metric: ScalingMetric | None
     url: str
     age_seconds: Seconds
     conditions: tuple[Condition, ...]
@@ -189,28 +189,28 @@ class Status:
     by_hand: tuple[str, ...] = ()
 
 
-def with_loads(statuses: Sequence[Status], source: Source, when: float) -> list[Status]:
+def add_current_loads(statuses: Sequence[Status], source: MetricsSource, when: float) -> list[Status]:
     """Return statuses with the current value of each scaling metric, where the cluster does not report it.
 
     Sends one query for all of them. Raises SourceError if the source cannot answer.
     """
     refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and not state.metric.now]
     loads = source.loads(refs, when) if refs else {}
-    return [_with_load(state, loads.get(Ref(state.namespace, state.name))) for state in statuses]
+    return [_add_current_load(state, loads.get(Ref(state.namespace, state.name))) for state in statuses]
 
 
-def _with_load(state: Status, load: float | None) -> Status:
+def _add_current_load(state: Status, load: float | None) -> Status:
     if load is None or state.metric is None or state.metric.now:
         return state
-    return replace(state, metric=replace(state.metric, now=number(round(load, 2))))
+    return replace(state, metric=replace(state.metric, now=format_number(round(load, 2))))
 
 
-def status(live: Live) -> Status:
+def compute_status(live: LiveWorkload) -> Status:
     """Return a workload's status."""
     metadata = live.top["metadata"]
     labels = metadata.get("labels") or {}
-    replicas = replicas_of(live)
-    phase, why = phase_of(live, replicas)
+    replicas = compute_replicas(live)
+    phase, why = compute_phase(live, replicas)
     return Status(
         name=live.name,
         namespace=live.namespace,
@@ -219,50 +219,50 @@ def status(live: Live) -> Status:
         phase=phase,
         why=why,
         replicas=replicas,
-        gpus=gpus_of(live),
-        cpu_cores=_asked(live, "cpu"),
-        memory_bytes=_asked(live, "memory"),
-        metric=metric_of(live),
-        url=at(live.top, "status", "url") or at(live.service, "status", "url", default=""),
-        age_seconds=_age(live, metadata),
-        conditions=tuple(_conditions(live)),
-        revisions=tuple(_revision_rows(live)),
-        pods=tuple(_pod_rows(live)),
-        by_hand=tuple(_by_hand(live)),
+        gpus=format_gpus(live),
+        cpu_cores=_sum_pod_requests(live, "cpu"),
+        memory_bytes=_sum_pod_requests(live, "memory"),
+        metric=find_scaling_metric(live),
+        url=get_at(live.top, "status", "url") or get_at(live.service, "status", "url", default=""),
+        age_seconds=_object_age(live, metadata),
+        conditions=tuple(_make_condition_rows(live)),
+        revisions=tuple(_make_revision_rows(live)),
+        pods=tuple(_make_pod_rows(live)),
+        by_hand=tuple(_describe_overrides(live)),
     )
 
 
 # The phase.
 
 
-def phase_of(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+def compute_phase(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     """Return the phase and its reason, by the first rule that matches."""
     metadata = live.top["metadata"]
-    active = [pod for pod in live.pods if at(pod, "status", "phase") not in {"Succeeded", "Failed"}]
+    active = [pod for pod in live.pods if get_at(pod, "status", "phase") not in {"Succeeded", "Failed"}]
     if "deletionTimestamp" in metadata:
-        return "Deleting", f"the workload is being deleted{_left(active)}"
-    if at(metadata, "annotations", keys.STOP) == "true":
+        return "Deleting", f"the workload is being deleted{_describe_terminating(active)}"
+    if get_at(metadata, "annotations", keys.STOP) == "true":
         if active:
-            return "Stopping", f"the workload is being suspended{_left(active)}"
+            return "Stopping", f"the workload is being suspended{_describe_terminating(active)}"
         return "Stopped", "suspended; start it with ebbtide resume"
-    if of_pod.condition(live.top, "Stopped").get("status") == "True":
+    if of_pod.find_condition(live.top, "Stopped").get("status") == "True":
         return "Resuming", "resume requested; KServe has not processed it yet"
     if live.service is None and live.top["kind"] == "InferenceService" and not _in_knative_mode(live):
         return _phase_of_standard(live, replicas)
     return _phase_of_knative(live, replicas)
 
 
-def _left(pods: list[Object]) -> str:
-    return f"; {counted(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still terminating" if pods else ""
+def _describe_terminating(pods: list[Object]) -> str:
+    return f"; {count_noun(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still terminating" if pods else ""
 
 
-def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     top, service = live.top, live.service
-    serving = at(service, "status", "latestReadyRevisionName", default="")
-    newest = at(service, "status", "latestCreatedRevisionName", default="")
-    ready = of_pod.condition(top, "Ready")
-    if service is None or not ready or _stale(service):
-        message = _message(ready)
+    serving = get_at(service, "status", "latestReadyRevisionName", default="")
+    newest = get_at(service, "status", "latestCreatedRevisionName", default="")
+    ready = of_pod.find_condition(top, "Ready")
+    if service is None or not ready or _is_stale(service):
+        message = _condition_message(ready)
         if ready.get("status") == "False" and message:
             # KServe could not create the Knative Service.
             return ("Degraded" if serving else "Failed"), message
@@ -271,232 +271,246 @@ def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
         return _phase_of_ready(live, replicas)
     if serving == newest and serving and live.revisions:
         # The revision is ready, but the route to it is not.
-        route = of_pod.condition(top, "RoutesReady") or of_pod.condition(top, "IngressReady") or ready
-        message = _message(route) or _message(ready)
+        route = of_pod.find_condition(top, "RoutesReady") or of_pod.find_condition(top, "IngressReady") or ready
+        message = _condition_message(route) or _condition_message(ready)
         # KServe's conditions lag a few seconds behind and have no message until then.
         if ready.get("status") == "False" and message:
             return "Degraded", f"the revision is ready, but requests cannot reach it: {message}"
         return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
-    trouble = _trouble(live, newest)
+    trouble = _explain_trouble(live, newest)
     if ready.get("status") == "False":
-        recovery = _recovers(live, newest)
+        recovery = _explain_recovery(live, newest)
         if recovery and serving:
             return "Updating", f"revision {newest}: {trouble or recovery}; {serving} serves until it is ready"
         if recovery:
-            blocked = trouble or not _pods_of(live, newest)
+            blocked = trouble or not _list_revision_pods(live, newest)
             return ("Pending" if blocked else "Initializing"), trouble or recovery
-        failure = trouble or _failure(live, newest) or _message(ready)
+        failure = trouble or _explain_failure(live, newest) or _condition_message(ready)
         if failure and serving:
             return "Degraded", f"revision {newest} failed: {failure}; {serving} still serves"
         # A failure has a reason; without one the revision has only just been created.
         if failure:
             return "Failed", failure
     if serving:
-        progress = trouble or _coming(live, newest)
+        progress = trouble or _describe_progress(live, newest)
         return "Updating", f"revision {newest}: {progress}; {serving} serves until it is ready"
-    return _first_start(live, newest, trouble)
+    return _phase_of_first_start(live, newest, trouble)
 
 
-def _first_start(live: Live, newest: str, trouble: str) -> tuple[Phase, str]:
-    pods = _pods_of(live, newest)
-    if trouble and not any(at(pod, "spec", "nodeName") for pod in pods):
+def _phase_of_first_start(live: LiveWorkload, newest: str, trouble: str) -> tuple[Phase, str]:
+    pods = _list_revision_pods(live, newest)
+    if trouble and not any(get_at(pod, "spec", "nodeName") for pod in pods):
         return "Pending", trouble
     if pods:
-        return "Initializing", trouble or _coming(live, newest)
+        return "Initializing", trouble or _describe_progress(live, newest)
     if newest:
         return "Creating", "the revision exists, but has no pods yet"
-    return "Creating", _message(of_pod.condition(live.top, "Ready")) or "Knative is creating the first revision"
+    return "Creating", _condition_message(
+        of_pod.find_condition(live.top, "Ready")
+    ) or "Knative is creating the first revision"
 
 
-def _phase_of_ready(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
-    pinned = _pinned(live)
-    trouble = next(filter(None, (_trouble(live, name) for name in _current(live))), "")
+    pinned = _describe_pin(live)
+    trouble = next(filter(None, (_explain_trouble(live, name) for name in _list_current_revisions(live))), "")
     if replicas.wanted == 0 and replicas.ready == 0:
-        return "Running", _joined(f"{SCALED_TO_ZERO}; the next request starts a replica", pinned)
+        return "Running", _join_parts(f"{SCALED_TO_ZERO}; the next request starts a replica", pinned)
     if replicas.ready == 0:
         if trouble:
-            unscheduled = any(_unscheduled(pod) for pod in live.pods)
+            unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
             return ("Pending" if unscheduled else "Degraded"), trouble
-        return "Resuming", _coming(live, _current(live)[0] if _current(live) else "")
+        return "Resuming", _describe_progress(
+            live, _list_current_revisions(live)[0] if _list_current_revisions(live) else ""
+        )
     if replicas.ready < replicas.wanted:
         short = f"{replicas.ready} of {replicas.wanted} replicas ready"
         if trouble and replicas.ready < max(replicas.minimum, 1):
             return "Degraded", f"{short}: {trouble}"
         if trouble:
-            unscheduled = any(_unscheduled(pod) for pod in live.pods)
+            unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
             return ("Running" if unscheduled else "Degraded"), f"{short}: {trouble}"
-        return "Running", _joined(f"{short}; the rest are starting", pinned)
-    return "Running", _joined("", pinned)
+        return "Running", _join_parts(f"{short}; the rest are starting", pinned)
+    return "Running", _join_parts("", pinned)
 
 
-def _phase_of_standard(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     """Return the phase of an InferenceService in Standard mode, from its Deployment's conditions and its pods."""
-    ready = of_pod.condition(live.top, "Ready")
+    ready = of_pod.find_condition(live.top, "Ready")
     if not live.deployments:
-        message = _message(ready)
+        message = _condition_message(ready)
         if ready.get("status") == "False" and message:
             return "Failed", message
         return "Creating", "KServe is creating the Deployment"
     deployment = live.deployments[0]
-    trouble = _trouble(live, "")
-    failure = of_pod.condition(deployment, "ReplicaFailure")
+    trouble = _explain_trouble(live, "")
+    failure = of_pod.find_condition(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
-        trouble = trouble or refusal(_message(failure))
-    late = of_pod.condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
-    updating = at(deployment, "status", "updatedReplicas", default=0) < replicas.wanted
+        trouble = trouble or explain_rejection(_condition_message(failure))
+    late = of_pod.find_condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    updating = get_at(deployment, "status", "updatedReplicas", default=0) < replicas.wanted
     if replicas.ready == 0 and replicas.wanted:
         if late:
-            return "Failed", trouble or _message(of_pod.condition(deployment, "Progressing"))
-        if trouble and not any(at(pod, "spec", "nodeName") for pod in live.pods):
+            return "Failed", trouble or _condition_message(of_pod.find_condition(deployment, "Progressing"))
+        if trouble and not any(get_at(pod, "spec", "nodeName") for pod in live.pods):
             return "Pending", trouble
-        return "Initializing", trouble or _coming(live, "")
-    if updating or at(deployment, "status", "unavailableReplicas", default=0):
+        return "Initializing", trouble or _describe_progress(live, "")
+    if updating or get_at(deployment, "status", "unavailableReplicas", default=0):
         if late:
-            return "Degraded", trouble or _message(of_pod.condition(deployment, "Progressing"))
+            return "Degraded", trouble or _condition_message(of_pod.find_condition(deployment, "Progressing"))
         if updating:
-            return "Updating", trouble or _coming(live, "")
+            return "Updating", trouble or _describe_progress(live, "")
     if ready.get("status") != "True":
-        return "Initializing", _message(ready) or "the route is being set up"
+        return "Initializing", _condition_message(ready) or "the route is being set up"
     return _phase_of_ready(live, replicas)
 
 
-def _in_knative_mode(live: Live) -> bool:
-    mode = at(live.top, "metadata", "annotations", keys.DEPLOYMENT_MODE) or at(live.top, "status", "deploymentMode")
+def _in_knative_mode(live: LiveWorkload) -> bool:
+    mode = get_at(live.top, "metadata", "annotations", keys.DEPLOYMENT_MODE) or get_at(
+        live.top, "status", "deploymentMode"
+    )
     return mode in {"Knative", "Serverless"} and not live.deployments
 
 
-def _stale(obj: Object) -> bool:
+def _is_stale(obj: Object) -> bool:
     """Return whether the controller has not processed the newest generation of a Knative Service.
 
     The observedGeneration of an InferenceService is of no use: in Knative mode KServe copies that of the Knative Service
     (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateStatus).
     """
-    observed = at(obj, "status", "observedGeneration")
-    return observed is not None and observed != at(obj, "metadata", "generation", default=observed)
+    observed = get_at(obj, "status", "observedGeneration")
+    return observed is not None and observed != get_at(obj, "metadata", "generation", default=observed)
 
 
-def _message(condition: Object) -> str:
+def _condition_message(condition: Object) -> str:
     """Return a condition's message, reworded if Ebbtide knows it."""
     text = str(condition.get("message") or "").strip()
-    return refusal(text) if text else ""
+    return explain_rejection(text) if text else ""
 
 
-def _failure(live: Live, revision: str) -> str:
+def _explain_failure(live: LiveWorkload, revision: str) -> str:
     """Return why a revision failed, from its Ready condition and its pods."""
-    failed = _of_name(live.revisions, revision)
-    ready = of_pod.condition(failed, "Ready") if failed is not None else {}
+    failed = _find_by_name(live.revisions, revision)
+    ready = of_pod.find_condition(failed, "Ready") if failed is not None else {}
     if ready.get("reason") == "ProgressDeadlineExceeded":
-        waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
-        progress = of_pod.starting(waiting[0]) if waiting else "no replica became ready"
-        limit = at(failed, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="the progress deadline")
+        waiting = [pod for pod in _list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
+        progress = of_pod.describe_startup(waiting[0]) if waiting else "no replica became ready"
+        limit = get_at(failed, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="the progress deadline")
         return f"not ready within {limit}; {progress}"
-    return _message(ready)
+    return _condition_message(ready)
 
 
-def _recovers(live: Live, revision: str) -> str:
+def _explain_recovery(live: LiveWorkload, revision: str) -> str:
     """Return what a revision waits for although Knative marks it as failed; empty if it really failed.
 
     Knative marks a revision as failed as soon as a pod is unschedulable or a quota rejects a pod. Both are retried, and
     the revision becomes ready once they succeed. The mark may also be outdated: the pod may have been scheduled since.
     """
-    marked = _of_name(live.revisions, revision)
-    ready = of_pod.condition(marked, "Ready") if marked is not None else {}
+    marked = _find_by_name(live.revisions, revision)
+    ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
     message = str(ready.get("message", ""))
     if ready.get("reason") == "Unschedulable":
-        return _coming(live, revision)
+        return _describe_progress(live, revision)
     if "exceeded quota" in message:
-        return refusal(message) if not _pods_of(live, revision) else _coming(live, revision)
+        return (
+            explain_rejection(message)
+            if not _list_revision_pods(live, revision)
+            else _describe_progress(live, revision)
+        )
     return ""
 
 
-def _trouble(live: Live, revision: str) -> str:
+def _explain_trouble(live: LiveWorkload, revision: str) -> str:
     """Return what prevents a revision's pods from becoming ready; empty if they only need time."""
-    for pod in _pods_of(live, revision):
+    for pod in _list_revision_pods(live, revision):
         if of_pod.is_ready(pod):
             continue
-        trouble = of_pod.trouble(pod)
+        trouble = of_pod.find_trouble(pod)
         if trouble is not None:
-            return unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
+            return explain_unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
             continue
-        failure = of_pod.condition(deployment, "ReplicaFailure")
+        failure = of_pod.find_condition(deployment, "ReplicaFailure")
         if failure.get("status") == "True":
-            return refusal(_message(failure))
+            return explain_rejection(_condition_message(failure))
     for event in reversed(live.events):
         # A Deployment reports late that it cannot create pods; the events of its ReplicaSet report it immediately.
-        about = at(event, "involvedObject", "name", default="")
-        if event.get("reason") == "FailedCreate" and about.startswith(revision) and not _pods_of(live, revision):
-            return refusal(str(event.get("message", "")))
+        about = get_at(event, "involvedObject", "name", default="")
+        if (
+            event.get("reason") == "FailedCreate"
+            and about.startswith(revision)
+            and not _list_revision_pods(live, revision)
+        ):
+            return explain_rejection(str(event.get("message", "")))
     return ""
 
 
-def _coming(live: Live, revision: str) -> str:
+def _describe_progress(live: LiveWorkload, revision: str) -> str:
     """Describe the progress of a revision that is not ready."""
-    waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
+    waiting = [pod for pod in _list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
     if waiting:
-        return of_pod.starting(waiting[0])
+        return of_pod.describe_startup(waiting[0])
     return (
         "its replicas are ready, but Knative has not noticed yet"
-        if _pods_of(live, revision)
+        if _list_revision_pods(live, revision)
         else "its pods are being created"
     )
 
 
-def _pods_of(live: Live, revision: str) -> list[Object]:
-    alive = [pod for pod in live.pods if not of_pod.is_over(pod)]
+def _list_revision_pods(live: LiveWorkload, revision: str) -> list[Object]:
+    alive = [pod for pod in live.pods if not of_pod.has_ended(pod)]
     if not revision:
         return alive
-    return [pod for pod in alive if at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == revision]
+    return [pod for pod in alive if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == revision]
 
 
-def _unscheduled(pod: Object) -> bool:
-    return not of_pod.is_over(pod) and of_pod.condition(pod, "PodScheduled").get("status") == "False"
+def _is_unscheduled(pod: Object) -> bool:
+    return not of_pod.has_ended(pod) and of_pod.find_condition(pod, "PodScheduled").get("status") == "False"
 
 
-def _current(live: Live) -> list[str]:
+def _list_current_revisions(live: LiveWorkload) -> list[str]:
     """Return the newest revision and those that receive requests; in Standard mode one with an empty name."""
     if live.service is None:
         return [""]
-    newest = at(live.service, "status", "latestCreatedRevisionName", default="")
-    shares = _shares(live)
+    newest = get_at(live.service, "status", "latestCreatedRevisionName", default="")
+    shares = _traffic_shares(live)
     return [name for name in dict.fromkeys([newest, *shares]) if name]
 
 
-def _shares(live: Live) -> dict[str, int]:
+def _traffic_shares(live: LiveWorkload) -> dict[str, int]:
     shares: dict[str, int] = {}
-    for row in at(live.service, "status", "traffic", default=[]):
+    for row in get_at(live.service, "status", "traffic", default=[]):
         name = row.get("revisionName", "")
         shares[name] = shares.get(name, 0) + (row.get("percent") or 0)
     return {name: percent for name, percent in shares.items() if percent}
 
 
-def _pinned(live: Live) -> str:
-    rows = at(live.service, "spec", "traffic", default=[])
+def _describe_pin(live: LiveWorkload) -> str:
+    rows = get_at(live.service, "spec", "traffic", default=[])
     pinned = [row for row in rows if row.get("revisionName") and (row.get("percent") or 0)]
-    newest = at(live.service, "status", "latestCreatedRevisionName", default="")
+    newest = get_at(live.service, "status", "latestCreatedRevisionName", default="")
     if len(pinned) == 1 and pinned[0].get("percent") == 100 and pinned[0]["revisionName"] != newest:  # noqa: PLR2004 - all
         return f"all traffic is pinned to {pinned[0]['revisionName']} until the next apply"
     return ""
 
 
-def _joined(*parts: str) -> str:
+def _join_parts(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
 # Explanations.
 
 
-def unschedulable(message: str, pod: Object, live: Live) -> str:
+def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
     """Explain why a pod cannot be scheduled: the missing resource, its holders, and whether they can be preempted."""
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     for resource in missing:
-        if gpu.is_gpu(resource):
-            return _gpu_words(resource, message, pod, (live.supplies or {}).get(resource))
+        if gpu.is_gpu_resource(resource):
+            return _explain_gpu_wait(resource, message, pod, (live.supplies or {}).get(resource))
     if missing:
-        requests = of_pod.asked(pod)
-        amounts = ", ".join(f"{_amount(name, requests.get(name, 0.0))}" for name in dict.fromkeys(missing))
+        requests = of_pod.sum_requests(pod)
+        amounts = ", ".join(f"{_format_request(name, requests.get(name, 0.0))}" for name in dict.fromkeys(missing))
         return f"waiting for a node with {amounts} free"
     for part, explanation in UNFIT:
         if part in message:
@@ -504,9 +518,9 @@ def unschedulable(message: str, pod: Object, live: Live) -> str:
     return f"waiting for a node: {message.partition(' preemption:')[0]}"
 
 
-def _gpu_words(resource: str, message: str, pod: Object, supply: Supply | None) -> str:
-    requested = of_pod.asked(pod).get(resource, 1.0)
-    thing = _thing(resource, requested)
+def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:
+    requested = of_pod.sum_requests(pod).get(resource, 1.0)
+    thing = _format_gpu_request(resource, requested)
     if supply is None:
         return f"waiting for {thing}: no node has enough free"
     if not supply.total:
@@ -519,20 +533,20 @@ def _gpu_words(resource: str, message: str, pod: Object, supply: Supply | None) 
         if users
         else f"all {supply.total:g} are free, but not on one node"
     )
-    name = at(pod, "spec", "priorityClassName", default="")
-    value = at(pod, "spec", "priority", default=0)
+    name = get_at(pod, "spec", "priorityClassName", default="")
+    value = get_at(pod, "spec", "priority", default=0)
     weaker = [holder.name for holder in supply.holders if holder.priority < value]
     if not users:
         return f"waiting for {thing}: {used}"
     if "terminating pod on the nominated node" in message:
         return f"waiting for {thing}: the preempted pods are still terminating"
-    if at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
+    if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
         preemptor = f"priority {name}" if name else "a pod without a priority"
         return f"waiting for {thing}: {used}; {preemptor} cannot preempt them"
     return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must be preempted first"
 
 
-def _thing(resource: str, amount: float) -> str:
+def _format_gpu_request(resource: str, amount: float) -> str:
     single = amount == 1
     if resource == keys.GPU_SHARED:
         return "a GPU share" if single else f"{amount:g} GPU shares"
@@ -542,7 +556,7 @@ def _thing(resource: str, amount: float) -> str:
     return "a GPU" if single else f"{amount:g} GPUs"
 
 
-def _amount(resource: str, amount: float) -> str:
+def _format_request(resource: str, amount: float) -> str:
     if resource == "cpu":
         return f"{amount:g} CPU core{'' if amount == 1 else 's'}"
     if resource in {"memory", "ephemeral-storage"}:
@@ -550,7 +564,7 @@ def _amount(resource: str, amount: float) -> str:
     return f"{amount:g} {resource}" if amount else resource
 
 
-def refusal(message: str) -> str:
+def explain_rejection(message: str) -> str:
     """Return a rejection message, reworded if Ebbtide knows it: a quota, a missing class, pod security, an image."""
     if "Initial scale was never achieved" in message:
         return "no replica became ready before the progress deadline"
@@ -567,7 +581,7 @@ def refusal(message: str) -> str:
         )
     match = IMAGE.search(message)
     if match is not None:
-        return f"cannot resolve image {match['image']}: {of_pod.cause(match['cause'])}"
+        return f"cannot resolve image {match['image']}: {of_pod.innermost_cause(match['cause'])}"
     if "violates PodSecurity" in message:
         return f"rejected by the namespace's pod security: {message.partition('violates PodSecurity')[2].strip()}"
     return message.partition("failed with message: ")[2].rstrip(". ") or message.rstrip(". ")
@@ -576,67 +590,70 @@ def refusal(message: str) -> str:
 # Numbers.
 
 
-def replicas_of(live: Live) -> Replicas:
+def compute_replicas(live: LiveWorkload) -> Replicas:
     """Return the replicas of the revisions that serve or start."""
-    current = _current(live)
-    ready = sum(of_pod.is_ready(pod) for name in current for pod in _pods_of(live, name))
+    current = _list_current_revisions(live)
+    ready = sum(of_pod.is_ready(pod) for name in current for pod in _list_revision_pods(live, name))
     if live.service is None:
         deployment = live.deployments[0] if live.deployments else None
-        low = at(live.top, "spec", "predictor", "minReplicas", default=1)
-        high = at(live.top, "spec", "predictor", "maxReplicas", default=low)
+        low = get_at(live.top, "spec", "predictor", "minReplicas", default=1)
+        high = get_at(live.top, "spec", "predictor", "maxReplicas", default=low)
         for hpa in live.hpas:
-            low, high = at(hpa, "spec", "minReplicas", default=low), at(hpa, "spec", "maxReplicas", default=high)
-        return Replicas(ready, at(deployment, "spec", "replicas", default=0), low, high)
-    desired = sum(_wanted(live, name) for name in current)
+            low, high = (
+                get_at(hpa, "spec", "minReplicas", default=low),
+                get_at(hpa, "spec", "maxReplicas", default=high),
+            )
+        return Replicas(ready, get_at(deployment, "spec", "replicas", default=0), low, high)
+    desired = sum(_desired_replicas(live, name) for name in current)
     # The bounds on the serving revision are in effect, whichever field manager set them.
-    serving = at(live.service, "status", "latestReadyRevisionName") or (current[0] if current else "")
-    low, high = _bounds(live, serving)
+    serving = get_at(live.service, "status", "latestReadyRevisionName") or (current[0] if current else "")
+    low, high = _read_scale_bounds(live, serving)
     return Replicas(ready, desired, low, high)
 
 
-def _wanted(live: Live, revision: str) -> int:
-    scaler = _of_name(live.scalers, revision)
-    desired = at(scaler, "status", "desiredScale")
+def _desired_replicas(live: LiveWorkload, revision: str) -> int:
+    scaler = _find_by_name(live.scalers, revision)
+    desired = get_at(scaler, "status", "desiredScale")
     if isinstance(desired, int) and desired >= 0:
         return desired
     deployment = next(
         (deployment for deployment in live.deployments if deployment["metadata"]["name"].startswith(f"{revision}-")),
         None,
     )
-    return int(at(deployment, "spec", "replicas", default=0))
+    return int(get_at(deployment, "spec", "replicas", default=0))
 
 
-def _bounds(live: Live, revision: str) -> tuple[int, int]:
-    serving = _of_name(live.revisions, revision)
-    annotations = at(serving, "metadata", "annotations") or at(
+def _read_scale_bounds(live: LiveWorkload, revision: str) -> tuple[int, int]:
+    serving = _find_by_name(live.revisions, revision)
+    annotations = get_at(serving, "metadata", "annotations") or get_at(
         live.service, "spec", "template", "metadata", "annotations", default={}
     )
-    return _whole(annotations.get(keys.MIN_SCALE)), _whole(annotations.get(keys.MAX_SCALE))
+    return _parse_whole(annotations.get(keys.MIN_SCALE)), _parse_whole(annotations.get(keys.MAX_SCALE))
 
 
-def _whole(text: Any) -> int:
+def _parse_whole(text: Any) -> int:
     return int(text) if str(text).isdigit() else 0
 
 
-def _of_name(objects: tuple[Object, ...], name: str) -> Object | None:
+def _find_by_name(objects: tuple[Object, ...], name: str) -> Object | None:
     return next((obj for obj in objects if obj["metadata"]["name"] == name), None)
 
 
-def gpus_of(live: Live) -> str:
+def format_gpus(live: LiveWorkload) -> str:
     """Return the GPUs that the pods hold or wait for: ``2``, ``3 shares``, ``1 of 1g.10gb``; empty if none."""
     total: dict[str, float] = {}
     for pod in live.pods:
-        if not of_pod.is_over(pod):
-            for resource, amount in of_pod.gpus(pod).items():
+        if not of_pod.has_ended(pod):
+            for resource, amount in of_pod.sum_pod_gpus(pod).items():
                 total[resource] = total.get(resource, 0.0) + amount
-    return ", ".join(_gpu_amount(resource, amount) for resource, amount in total.items())
+    return ", ".join(_format_gpu_amount(resource, amount) for resource, amount in total.items())
 
 
-def _asked(live: Live, resource: str) -> float:
-    return sum(of_pod.asked(pod).get(resource, 0.0) for pod in live.pods if not of_pod.is_over(pod))
+def _sum_pod_requests(live: LiveWorkload, resource: str) -> float:
+    return sum(of_pod.sum_requests(pod).get(resource, 0.0) for pod in live.pods if not of_pod.has_ended(pod))
 
 
-def _gpu_amount(resource: str, amount: float) -> str:
+def _format_gpu_amount(resource: str, amount: float) -> str:
     if resource == keys.GPU_SHARED:
         return f"{amount:g} share{'' if amount == 1 else 's'}"
     if resource.startswith(keys.MIG_PREFIX):
@@ -646,55 +663,59 @@ def _gpu_amount(resource: str, amount: float) -> str:
     return f"{amount:g}"
 
 
-def metric_of(live: Live) -> Metric | None:
+def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
     """Return the scaling metric, from the HPA or from the newest revision's annotations."""
     for hpa in live.hpas:
-        spec = at(hpa, "spec", "metrics", 0, default={})
-        name, target = hpa_metric(spec)
+        spec = get_at(hpa, "spec", "metrics", 0, default={})
+        name, target = read_hpa_metric(spec)
         if name:
-            now = next((hpa_value(row) for row in at(hpa, "status", "currentMetrics", default=[])), "")
-            return Metric(name, target, now)
-    current = _current(live)
-    newest = _of_name(live.revisions, current[0]) if current else None
-    annotations = at(newest, "metadata", "annotations", default={})
+            now = next((read_hpa_value(row) for row in get_at(hpa, "status", "currentMetrics", default=[])), "")
+            return ScalingMetric(name, target, now)
+    current = _list_current_revisions(live)
+    newest = _find_by_name(live.revisions, current[0]) if current else None
+    annotations = get_at(newest, "metadata", "annotations", default={})
     if keys.METRIC not in annotations or keys.TARGET not in annotations:
         return None
-    return Metric(annotations[keys.METRIC], annotations[keys.TARGET])
+    return ScalingMetric(annotations[keys.METRIC], annotations[keys.TARGET])
 
 
-def hpa_metric(spec: Object) -> tuple[str, str]:
+def read_hpa_metric(spec: Object) -> tuple[str, str]:
     kind = str(spec.get("type", ""))
     part = spec.get(kind[:1].lower() + kind[1:], {})
-    name = part.get("name") or at(part, "metric", "name", default="")
+    name = part.get("name") or get_at(part, "metric", "name", default="")
     target = part.get("target", {})
     percent = target.get("averageUtilization")
-    return name, f"{percent}%" if percent is not None else amount(
+    return name, f"{percent}%" if percent is not None else format_metric_quantity(
         target.get("averageValue") or target.get("value") or "-"
     )
 
 
-def hpa_value(row: Object) -> str:
+def read_hpa_value(row: Object) -> str:
     kind = str(row.get("type", ""))
-    current = at(row, kind[:1].lower() + kind[1:], "current", default={})
+    current = get_at(row, kind[:1].lower() + kind[1:], "current", default={})
     percent = current.get("averageUtilization")
-    return f"{percent}%" if percent is not None else amount(current.get("averageValue") or current.get("value") or "")
+    return (
+        f"{percent}%"
+        if percent is not None
+        else format_metric_quantity(current.get("averageValue") or current.get("value") or "")
+    )
 
 
-def amount(text: str | float) -> str:
+def format_metric_quantity(text: str | float) -> str:
     """Return a quantity as a plain number: 728.645 for ``728645m``; an invalid quantity is returned unchanged."""
-    billionths = nano(text)
-    return str(text) if billionths is None else number(billionths / NANO)
+    billionths = parse_nano(text)
+    return str(text) if billionths is None else format_number(billionths / NANO)
 
 
 # Rows.
 
 
-def _age(live: Live, metadata: Object) -> float:
-    return max(0.0, live.now - inventory.seconds(metadata.get("creationTimestamp")))
+def _object_age(live: LiveWorkload, metadata: Object) -> float:
+    return max(0.0, live.now - inventory.parse_timestamp(metadata.get("creationTimestamp")))
 
 
-def _conditions(live: Live) -> Iterator[Condition]:
-    for row in at(live.top, "status", "conditions", default=[]):
+def _make_condition_rows(live: LiveWorkload) -> Iterator[Condition]:
+    for row in get_at(live.top, "status", "conditions", default=[]):
         kind = row.get("type", "")
         texts = CONDITIONS.get(kind)
         if texts is None:
@@ -703,54 +724,61 @@ def _conditions(live: Live) -> Iterator[Condition]:
         text = texts[(True, None, False).index(holds)]
         if not text:
             continue
-        message = _message(row)
-        since = max(0.0, live.now - inventory.seconds(row.get("lastTransitionTime")))
+        message = _condition_message(row)
+        since = max(0.0, live.now - inventory.parse_timestamp(row.get("lastTransitionTime")))
         yield Condition(kind, holds, f"{text}: {message}" if message and holds is not True else text, since)
 
 
-def _revision_rows(live: Live) -> Iterator[RevisionRow]:
-    shares = _shares(live)
+def _make_revision_rows(live: LiveWorkload) -> Iterator[RevisionRow]:
+    shares = _traffic_shares(live)
     for revision in reversed(live.revisions):
         name = revision["metadata"]["name"]
-        ready = of_pod.condition(revision, "Ready")
+        ready = of_pod.find_condition(revision, "Ready")
         words = "ready" if name in shares else "ready, no traffic"
         if ready.get("status") == "False":
             # The pod gives a better reason than the scheduler's message in the condition.
-            trouble = ready.get("reason") == "Unschedulable" and _trouble(live, name)
-            words = trouble or _failure(live, name) or "failed"
+            trouble = ready.get("reason") == "Unschedulable" and _explain_trouble(live, name)
+            words = trouble or _explain_failure(live, name) or "failed"
         elif ready.get("status") != "True":
-            words = _trouble(live, name) or _coming(live, name)
-        ready_pods = [pod for pod in _pods_of(live, name) if of_pod.is_ready(pod)]
+            words = _explain_trouble(live, name) or _describe_progress(live, name)
+        ready_pods = [pod for pod in _list_revision_pods(live, name) if of_pod.is_ready(pod)]
         yield RevisionRow(
-            name, shares.get(name, 0), len(ready_pods), _wanted(live, name), words, _age(live, revision["metadata"])
+            name,
+            shares.get(name, 0),
+            len(ready_pods),
+            _desired_replicas(live, name),
+            words,
+            _object_age(live, revision["metadata"]),
         )
 
 
-def _pod_rows(live: Live) -> Iterator[PodRow]:
+def _make_pod_rows(live: LiveWorkload) -> Iterator[PodRow]:
     for pod in live.pods:
-        trouble = of_pod.trouble(pod)
+        trouble = of_pod.find_trouble(pod)
         ready = of_pod.is_ready(pod)
         if "deletionTimestamp" in pod["metadata"]:
             words = "terminating"
         elif ready:
             words = "ready"
         elif trouble is not None:
-            words = unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
+            words = (
+                explain_unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
+            )
         else:
-            words = of_pod.starting(pod)
-        restarts = sum(row.get("restartCount", 0) for row in at(pod, "status", "containerStatuses", default=[]))
+            words = of_pod.describe_startup(pod)
+        restarts = sum(row.get("restartCount", 0) for row in get_at(pod, "status", "containerStatuses", default=[]))
         yield PodRow(
             pod["metadata"]["name"],
-            at(pod, "spec", "nodeName", default=""),
+            get_at(pod, "spec", "nodeName", default=""),
             ready,
             words,
             restarts,
-            _age(live, pod["metadata"]),
+            _object_age(live, pod["metadata"]),
         )
 
 
-def _by_hand(live: Live) -> Iterator[str]:
-    text = at(live.top, "metadata", "annotations", keys.SCALE)
+def _describe_overrides(live: LiveWorkload) -> Iterator[str]:
+    text = get_at(live.top, "metadata", "annotations", keys.SCALE)
     if text is None:
         return
     try:
@@ -758,7 +786,7 @@ def _by_hand(live: Live) -> Iterator[str]:
     except ValueError:
         yield f"invalid annotation {keys.SCALE}: must be JSON, got {text[:80]}"
         return
-    base = at(record, "base", default={})
+    base = get_at(record, "base", default={})
     for field in ("minReplicas", "maxReplicas", "metricThreshold"):
         if isinstance(record, dict) and field in record and record[field] != base.get(field):
             yield f"{field} {record[field]} set by ebbtide scale (the spec has {base.get(field, 'none')})"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide.base import keys
 from ebbtide.base.bodies import body
-from ebbtide.base.paths import at
-from ebbtide.base.prose import counted
-from ebbtide.base.quantities import number
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
+from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import (
     LIVE_MANAGER,
     QUOTA,
@@ -29,14 +29,14 @@ from ebbtide.cluster.client.protocol import (
     ForbiddenError,
     MissingError,
     kind_of,
-    prepared,
+    make_applicable,
 )
 from ebbtide.cluster.read import inventory
-from ebbtide.cluster.read.status import SETTLED, Status, refusal, status
-from ebbtide.cluster.write.changes import Change, changes, makes_pods
-from ebbtide.documents.quota import beside
+from ebbtide.cluster.read.status import SETTLED, Status, compute_status, explain_rejection
+from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
+from ebbtide.documents.quota import update_replicas
 from ebbtide.translation import gpu
-from ebbtide.translation.objects import Object, merge_patch
+from ebbtide.translation.objects import Object, apply_merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.documents.check import Batch
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.plan import Plan
 
 Verdict = Literal["create", "change", "keep", "refused"]
@@ -87,13 +87,13 @@ class Workload:
 
 
 @body("verdict kind namespace name changes rollout owners refusal notes")
-class Step:
+class ApplyStep:
     """The planned change of one object."""
 
     verdict: Verdict
     #: The object to send.
     item: Object
-    changes: tuple[Change, ...] = ()
+    changes: tuple[FieldChange, ...] = ()
     #: True if the change creates pods: a new revision, or a rollout.
     rollout: bool = False
     #: Other field managers of fields to change, with those fields; only ``force`` takes them over.
@@ -132,11 +132,11 @@ class Step:
 
 
 @body("name=workload.name namespace=workload.namespace different steps cost")
-class Planned:
+class ApplyPlan:
     """The planned changes of an apply of one workload, and their cost."""
 
     workload: Workload
-    steps: tuple[Step, ...]
+    steps: tuple[ApplyStep, ...]
     cost: tuple[str, ...]
     #: True if the workload must not exist when it is written.
     create: bool = False
@@ -152,68 +152,68 @@ class Planned:
         return any(step.verdict == "refused" or step.owners for step in self.steps)
 
 
-def workloads(documents: Iterable[Loaded], batch: Batch) -> tuple[list[Workload], list[Problem]]:
+def collect_workloads(documents: Iterable[LoadedDocument], batch: Batch) -> tuple[list[Workload], list[Problem]]:
     """Return the workloads of documents, and all problems: of each document and of the whole batch."""
     ready, problems = [], []
     for loaded in documents:
-        objects, translation, document_problems = batch.add(loaded)
+        objects, translation, document_problems = batch.add_document(loaded)
         problems += document_problems
         if translation is not None and translation.plan is not None and objects:
             ready.append(Workload(tuple(objects), translation.plan))
-    return ready, problems + batch.finish()
+    return ready, problems + batch.batch_problems()
 
 
-def is_top(obj: Object) -> bool:
+def is_top_object(obj: Object) -> bool:
     """Return whether an object is a workload's top object."""
     return obj["apiVersion"] in TOPS and obj["kind"] in {"Service", "InferenceService"}
 
 
-def plan(cluster: Cluster, workload: Workload, *, create: bool = False) -> Planned:
+def plan_workload(cluster: Cluster, workload: Workload, *, create: bool = False) -> ApplyPlan:
     """Return the plan of an apply, or with ``create``, of a submit of a new workload. Read-only."""
-    planned = [_step(cluster, obj, create=create) for obj in workload.objects]
+    planned = [_plan_object(cluster, obj, create=create) for obj in workload.objects]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
-        planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top(step.item)))
-    return Planned(workload, tuple(planned), tuple(_cost(cluster, workload, planned)), create)
+        planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
+    return ApplyPlan(workload, tuple(planned), tuple(_estimate_cost(cluster, workload, planned)), create)
 
 
-def steps(cluster: Cluster, objects: Iterable[Object]) -> tuple[Step, ...]:
+def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep, ...]:
     """Return the planned changes of objects without a workload, in order. Read-only."""
-    return tuple(_step(cluster, obj) for obj in objects)
+    return tuple(_plan_object(cluster, obj) for obj in objects)
 
 
-def _step(cluster: Cluster, obj: Object, *, create: bool = False) -> Step:
+def _plan_object(cluster: Cluster, obj: Object, *, create: bool = False) -> ApplyStep:
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
-    new = create and is_top(obj)
+    new = create and is_top_object(obj)
     try:
-        live = inventory.top_of(cluster, name, namespace) if new else cluster.get(kind_of(obj), name, namespace)
+        live = inventory.get_top(cluster, name, namespace) if new else cluster.get(kind_of(obj), name, namespace)
     except MissingError:
-        return _creation(cluster, obj)
+        return _plan_creation(cluster, obj)
     except ForbiddenError:
         if obj["kind"] not in SHARED:
             raise
-        return Step("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
+        return ApplyStep("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
     if new:
-        taken = _taken(obj, live)
-        return Step("refused", obj, refusal=taken, error=ExistsError(taken))
-    if not is_top(obj):
-        return _change(cluster, obj, live)
-    kept_obj, notes = with_scale(obj, live, folded=False)
-    kept_obj, unset = _unpinned(kept_obj, live)
-    step = _change(cluster, kept_obj, live, unset, notes)
-    if step.rollout and scale_record(live):
+        taken = _explain_taken_name(obj, live)
+        return ApplyStep("refused", obj, refusal=taken, error=ExistsError(taken))
+    if not is_top_object(obj):
+        return _plan_change(cluster, obj, live)
+    kept_obj, notes = keep_scale(obj, live, folded=False)
+    kept_obj, unset = _end_rollback(kept_obj, live)
+    step = _plan_change(cluster, kept_obj, live, unset, notes)
+    if step.rollout and read_scale_record(live):
         # A new revision is created anyway: it takes over the manual override of the old one.
-        kept_obj, notes = with_scale(obj, live, folded=True)
-        kept_obj, unset = _unpinned(kept_obj, live)
-        step = _change(cluster, kept_obj, live, unset, notes)
-    spec_values = {name: get_scaled(obj, name) for name in SCALED}
-    return replace(step, spec_values=spec_values, scaled=bool(scale_record(live)))
+        kept_obj, notes = keep_scale(obj, live, folded=True)
+        kept_obj, unset = _end_rollback(kept_obj, live)
+        step = _plan_change(cluster, kept_obj, live, unset, notes)
+    spec_values = {name: get_scale_value(obj, name) for name in SCALED}
+    return replace(step, spec_values=spec_values, scaled=bool(read_scale_record(live)))
 
 
-def _taken(obj: Object, live: Object) -> str:
+def _explain_taken_name(obj: Object, live: Object) -> str:
     """Return the message for a name that is taken, with the fix."""
     name = obj["metadata"]["name"]
-    same = at(live, "metadata", "annotations", keys.SPEC) == at(obj, "metadata", "annotations", keys.SPEC)
+    same = get_at(live, "metadata", "annotations", keys.SPEC) == get_at(obj, "metadata", "annotations", keys.SPEC)
     since = live["metadata"].get("creationTimestamp", "")
     return (
         f"workload {name} already exists, created at {since} from "
@@ -222,24 +222,24 @@ def _taken(obj: Object, live: Object) -> str:
     )
 
 
-def _creation(cluster: Cluster, obj: Object) -> Step:
+def _plan_creation(cluster: Cluster, obj: Object) -> ApplyStep:
     try:
         cluster.apply(obj, dry_run=True)
     except MissingError as error:
         if "namespaces" in str(error):
             # An earlier step creates its namespace; a dry run is not possible before that.
-            return Step("create", obj)
-        return Step("refused", obj, refusal=f"kind {obj['kind']} is unknown to this cluster: {error}", error=error)
+            return ApplyStep("create", obj)
+        return ApplyStep("refused", obj, refusal=f"kind {obj['kind']} is unknown to this cluster: {error}", error=error)
     except BusyError:
-        return Step("create", obj)
+        return ApplyStep("create", obj)
     except ClusterError as error:
-        return Step("refused", obj, refusal=refusal(str(error)), error=error)
-    return Step("create", obj)
+        return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
+    return ApplyStep("create", obj)
 
 
-def _change(
+def _plan_change(
     cluster: Cluster, obj: Object, live: Object, unset: Object | None = None, notes: tuple[str, ...] = ()
-) -> Step:
+) -> ApplyStep:
     owners: dict[str, tuple[str, ...]] = {}
     try:
         try:
@@ -250,59 +250,59 @@ def _change(
     except BusyError:
         raise
     except ForbiddenError as error:
-        if obj["kind"] in SHARED and _holds(live, prepared(obj)):
-            return Step("keep", obj, notes=("up to date; changing it is forbidden",))
-        return Step("refused", obj, refusal=str(error), error=error)
+        if obj["kind"] in SHARED and _contains_fields(live, make_applicable(obj)):
+            return ApplyStep("keep", obj, notes=("up to date; changing it is forbidden",))
+        return ApplyStep("refused", obj, refusal=str(error), error=error)
     except ClusterError as error:
-        return Step("refused", obj, refusal=refusal(str(error)), error=error)
+        return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
     if unset is not None:
-        result = merge_patch(result, unset)
-    differences = changes(live, result)
+        result = apply_merge_patch(result, unset)
+    differences = diff_objects(live, result)
     if not differences:
-        return Step("keep", obj, owners=owners, notes=notes)
-    return Step("change", obj, differences, makes_pods(live, differences), owners, unset=unset, notes=notes)
+        return ApplyStep("keep", obj, owners=owners, notes=notes)
+    return ApplyStep("change", obj, differences, creates_pods(live, differences), owners, unset=unset, notes=notes)
 
 
-def _holds(live: Any, expected: Any) -> bool:
+def _contains_fields(live: Any, expected: Any) -> bool:
     """Return whether a live object has all of an object's fields."""
     if isinstance(expected, dict) and isinstance(live, dict):
-        return all(_holds(live.get(name), value) for name, value in expected.items())
+        return all(_contains_fields(live.get(name), value) for name, value in expected.items())
     return bool(live == expected)
 
 
 # Manual scale overrides.
 
 
-def scale_record(live: Object) -> dict[str, Any]:
+def read_scale_record(live: Object) -> dict[str, Any]:
     """Return the record of ``ebbtide scale`` on a workload; empty if there is none, or if it is not valid JSON."""
     try:
-        record = json.loads(at(live, "metadata", "annotations", keys.SCALE, default="{}"))
+        record = json.loads(get_at(live, "metadata", "annotations", keys.SCALE, default="{}"))
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def with_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:
+def keep_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:
     """Return an object that keeps a manual scale override, with a note on each field.
 
     The override stays if the spec has the same value as when the override was set, or the overriding value itself.
     Without a rollout the template is unchanged, since the revision has the value already; with a rollout the template gets
     the value. If the spec has another value, the spec wins.
     """
-    record = scale_record(live)
-    base = at(record, "base", default={})
+    record = read_scale_record(live)
+    base = get_at(record, "base", default={})
     result, notes = deepcopy(obj), []
     for name in SCALED:
         if name not in record:
             continue
-        spec_value, override = get_scaled(obj, name), str(record[name])
+        spec_value, override = get_scale_value(obj, name), str(record[name])
         if spec_value is None or spec_value not in {override, str(base.get(name))}:
             notes.append(
                 f"manual override {name} {override} is dropped: the spec has changed to {spec_value or 'none'}"
             )
             continue
-        template_value = get_scaled(live, name) or spec_value
-        put_scaled(result, name, override if folded else template_value)
+        template_value = get_scale_value(live, name) or spec_value
+        put_scale_value(result, name, override if folded else template_value)
         if spec_value != override:
             notes.append(
                 f"manual override {name} {override} is kept (the spec has {spec_value}); "
@@ -313,21 +313,21 @@ def with_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tupl
     return result, tuple(notes)
 
 
-def get_scaled(obj: Object, name: str) -> str | None:
+def get_scale_value(obj: Object, name: str) -> str | None:
     """Return an object's template value of a field that ``ebbtide scale`` can set."""
     if obj["kind"] == "InferenceService":
         if name != "metricThreshold":
-            value = at(obj, "spec", "predictor", name)
+            value = get_at(obj, "spec", "predictor", name)
             return None if value is None else str(value)
-        return _text(at(obj, "spec", "predictor", "annotations", keys.TARGET))
-    return _text(at(obj, "spec", "template", "metadata", "annotations", SCALED[name]))
+        return _text_or_none(get_at(obj, "spec", "predictor", "annotations", keys.TARGET))
+    return _text_or_none(get_at(obj, "spec", "template", "metadata", "annotations", SCALED[name]))
 
 
-def _text(value: Any) -> str | None:
+def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def put_scaled(obj: Object, name: str, value: str) -> None:
+def put_scale_value(obj: Object, name: str, value: str) -> None:
     """Set the template value of a field that ``ebbtide scale`` can set."""
     if obj["kind"] == "InferenceService":
         predictor = obj["spec"]["predictor"]
@@ -339,16 +339,16 @@ def put_scaled(obj: Object, name: str, value: str) -> None:
     obj["spec"]["template"]["metadata"].setdefault("annotations", {})[SCALED[name]] = value
 
 
-def _unpinned(obj: Object, live: Object) -> tuple[Object, Object | None]:
+def _end_rollback(obj: Object, live: Object) -> tuple[Object, Object | None]:
     """Return an object that ends a rollback, so that the newest revision receives all traffic, and a patch for KServe."""
     if obj["kind"] == "InferenceService":
         predictor = obj["spec"]["predictor"]
-        pinned = at(live, "spec", "predictor", "canaryTrafficPercent") is not None
+        pinned = get_at(live, "spec", "predictor", "canaryTrafficPercent") is not None
         if pinned and predictor.get("canaryTrafficPercent") is None:
             return obj, {"spec": {"predictor": {"canaryTrafficPercent": None}}}
         return obj, None
-    rows = at(live, "spec", "traffic", default=[])
-    if at(obj, "spec", "traffic") is None and any(row.get("revisionName") for row in rows):
+    rows = get_at(live, "spec", "traffic", default=[])
+    if get_at(obj, "spec", "traffic") is None and any(row.get("revisionName") for row in rows):
         return {**obj, "spec": {**obj["spec"], "traffic": LATEST}}, None
     return obj, None
 
@@ -356,27 +356,27 @@ def _unpinned(obj: Object, live: Object) -> tuple[Object, Object | None]:
 # The cost.
 
 
-def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterator[str]:
+def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplyStep]) -> Iterator[str]:
     workload_plan = workload.plan
-    share = gpu.per_replica(workload_plan)
+    share = gpu.count_gpus_per_replica(workload_plan)
     low, high = workload_plan.scaling.minimum, workload_plan.scaling.maximum
     if share:
         yield (
-            f"GPUs: {number(share)} per replica, {number(low * share)} at {counted(low, 'replica')} "
-            f"(minReplicas), {number(high * share)} at {high} (maxReplicas)"
+            f"GPUs: {format_number(share)} per replica, {format_number(low * share)} at {count_noun(low, 'replica')} "
+            f"(minReplicas), {format_number(high * share)} at {high} (maxReplicas)"
         )
-        surge = beside(workload_plan)
+        surge = update_replicas(workload_plan)
         if any(step.rollout for step in steps) and surge:
             gpus = (low + surge) * share
             yield (
-                f"the rollout needs {number(gpus)} GPU{'' if gpus == 1 else 's'} while old and new replicas run together"
+                f"the rollout needs {format_number(gpus)} GPU{'' if gpus == 1 else 's'} while old and new replicas run together"
             )
     try:
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:
         return
     for quota in quotas:
-        hard, used = at(quota, "status", "hard", default={}), at(quota, "status", "used", default={})
+        hard, used = get_at(quota, "status", "hard", default={}), get_at(quota, "status", "used", default={})
         usage = ", ".join(f"{used.get(name, '0')} of {limit} {name}" for name, limit in hard.items())
         if usage:
             yield f"quota {quota['metadata']['name']}: {usage} in use"
@@ -385,14 +385,14 @@ def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterat
 # Writing and waiting.
 
 
-def carry_out(
+def write_workload(
     cluster: Cluster,
-    planned: Planned,
+    planned: ApplyPlan,
     clock: Clock,
     *,
     force: bool = False,
     basis: Object | None = None,
-    done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
+    done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
 ) -> list[Object]:
     """Write the planned changes in order, and return the resulting objects.
 
@@ -405,54 +405,58 @@ def carry_out(
         ClusterError: the cluster rejects an object; the objects before it are written, and the apply can be repeated.
 
     """
-    return write(cluster, planned.steps, clock, create=planned.create, force=force, basis=basis, done=done)
+    return write_steps(cluster, planned.steps, clock, create=planned.create, force=force, basis=basis, done=done)
 
 
-def write(
+def write_steps(
     cluster: Cluster,
-    planned: Iterable[Step],
+    planned: Iterable[ApplyStep],
     clock: Clock,
     *,
     create: bool = False,
     force: bool = False,
     basis: Object | None = None,
-    done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
+    done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
 ) -> list[Object]:
     """Write steps in order, and return the resulting objects. Raises the same errors as ``carry_out``."""
     results = []
     steps_ = list(planned)
-    top = next((step.item for step in steps_ if is_top(step.item)), None)
+    top = next((step.item for step in steps_ if is_top_object(step.item)), None)
     for step in steps_:
         if step.verdict == "keep":
             if step.scaled:
                 # An interrupted apply may have left an outdated scale record, which its last write would have updated.
                 metadata = step.item["metadata"]
-                _tidy(cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"]))
+                _update_scale_record(
+                    cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
+                )
             continue
-        must_create = create and is_top(step.item)
-        owned = replace(step, item=_owned(cluster, top, step.item))
-        on = basis if is_top(step.item) else None
+        must_create = create and is_top_object(step.item)
+        owned = replace(step, item=_add_owner(cluster, top, step.item))
+        on = basis if is_top_object(step.item) else None
         work = (
-            partial(_create, cluster, step) if must_create else partial(_write, cluster, owned, force=force, basis=on)
+            partial(_create_top, cluster, step)
+            if must_create
+            else partial(_write_step, cluster, owned, force=force, basis=on)
         )
-        result = _patiently(clock, work)
+        result = _retry_while_busy(clock, work)
         results.append(result)
         done(step)
-        if is_top(step.item) and scale_record(result):
-            _tidy(cluster, step, result)
+        if is_top_object(step.item) and read_scale_record(result):
+            _update_scale_record(cluster, step, result)
     return results
 
 
-def _create(cluster: Cluster, step: Step) -> Object:
+def _create_top(cluster: Cluster, step: ApplyStep) -> Object:
     metadata = step.item["metadata"]
     try:
         return cluster.create(step.item)
     except ExistsError as error:
         live = cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
-        raise ExistsError(f"another client created it first: {_taken(step.item, live)}") from error
+        raise ExistsError(f"another client created it first: {_explain_taken_name(step.item, live)}") from error
 
 
-def _owned(cluster: Cluster, top: Object | None, obj: Object) -> Object:
+def _add_owner(cluster: Cluster, top: Object | None, obj: Object) -> Object:
     """Return a companion object with its workload as owner, so that Kubernetes deletes them together."""
     if top is None or obj["kind"] not in FOLLOWERS:
         return obj
@@ -463,7 +467,7 @@ def _owned(cluster: Cluster, top: Object | None, obj: Object) -> Object:
     return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 
 
-def _write(cluster: Cluster, step: Step, *, force: bool, basis: Object | None) -> Object:
+def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object | None) -> Object:
     metadata = step.item["metadata"]
     if step.unset is not None:
         patched = cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis)
@@ -477,16 +481,16 @@ def _write(cluster: Cluster, step: Step, *, force: bool, basis: Object | None) -
         raise
 
 
-def _tidy(cluster: Cluster, step: Step, result: Object) -> None:
+def _update_scale_record(cluster: Cluster, step: ApplyStep, result: Object) -> None:
     """Update the record of a manual scale override to the spec; drop the fields that the template has by now."""
-    record = scale_record(result)
-    base = at(record, "base", default={})
+    record = read_scale_record(result)
+    base = get_at(record, "base", default={})
     overrides: dict[str, Any] = {}
     for name in SCALED:
         spec_value = step.spec_values.get(name)
         if name not in record or spec_value is None or spec_value not in {str(record[name]), str(base.get(name))}:
             continue
-        if spec_value == str(record[name]) == get_scaled(result, name):
+        if spec_value == str(record[name]) == get_scale_value(result, name):
             continue
         overrides[name] = record[name]
         base = {**base, name: record[name] if spec_value == str(record[name]) else base.get(name)}
@@ -499,7 +503,7 @@ def _tidy(cluster: Cluster, step: Step, result: Object) -> None:
     cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], patch)
 
 
-def _patiently(clock: Clock, work: Callable[[], Object]) -> Object:
+def _retry_while_busy(clock: Clock, work: Callable[[], Object]) -> Object:
     """Call ``work``, and retry while the server is busy."""
     end = clock.now() + RETRY_SECONDS
     while True:
@@ -512,20 +516,20 @@ def _patiently(clock: Clock, work: Callable[[], Object]) -> Object:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class WaitUpdate:
     """One poll of a workload during a wait: seconds since the start, and its status."""
 
     seconds: float
     status: Status
 
 
-def wait(
+def wait_for_workload(
     cluster: Cluster,
     name: str,
     namespace: str,
     clock: Clock,
     limit: float,
-    seen: Callable[[Look], None] = lambda look: None,  # noqa: ARG005 - a callback that does nothing
+    seen: Callable[[WaitUpdate], None] = lambda look: None,  # noqa: ARG005 - a callback that does nothing
 ) -> Status | None:
     """Poll a workload until it has settled, and report each change of phase or reason; return None after ``limit`` seconds.
 
@@ -539,23 +543,23 @@ def wait(
     reported: tuple[str, str] | None = None
     while True:
         try:
-            live = inventory.find(cluster, name, namespace, clock.now())
+            live = inventory.find_workload(cluster, name, namespace, clock.now())
         except BusyError:
             live = None
         if live is not None:
-            now = status(live)
+            now = compute_status(live)
             if (now.phase, now.why) != reported:
                 reported = (now.phase, now.why)
-                seen(Look(clock.now() - start, now))
+                seen(WaitUpdate(clock.now() - start, now))
             early = live.top["kind"] == "InferenceService" and clock.now() - start < KSERVE_LAG_SECONDS
-            if now.phase in SETTLED and not early and _complete(now):
+            if now.phase in SETTLED and not early and _has_minimum_replicas(now):
                 return now
         if clock.now() - start >= limit:
             return None
         clock.sleep(POLL_SECONDS)
 
 
-def _complete(now: Status) -> bool:
+def _has_minimum_replicas(now: Status) -> bool:
     """Return whether a running workload has its minimum of replicas; the wanted number follows its bounds with a delay."""
     minimum, desired = now.replicas.minimum, now.replicas.wanted
     return now.phase != "Running" or now.replicas.ready >= min(max(desired, minimum), max(minimum, 1))

@@ -12,8 +12,8 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import Written, mark_body
-from ebbtide.base.paths import at
+from ebbtide.base.bodies import WrittenBy, mark_body
+from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,48 +36,48 @@ ABSENT: Final = None
 
 
 @mark_body()
-class Change(NamedTuple):
+class FieldChange(NamedTuple):
     """A changed field: its path, its current value and its new value; None if absent."""
 
-    path: Annotated[tuple[str, ...], Written(_shown_path)]
+    path: Annotated[tuple[str, ...], WrittenBy(_format_path)]
     before: Any
     after: Any
 
     def __str__(self) -> str:
         """Return the change as one line: ``spec.template…image: a -> b``."""
-        path = _shown_path(self.path)
+        path = _format_path(self.path)
         if self.path == ("metadata", "annotations", keys.SPEC):
-            return f"{path}: {_spec_words(self.before, self.after)}"
+            return f"{path}: {_describe_spec_change(self.before, self.after)}"
         if self.before is ABSENT:
-            return f"{path}: + {_shown(self.after)}"
+            return f"{path}: + {_format_value(self.after)}"
         if self.after is ABSENT:
-            return f"{path}: - {_shown(self.before)}"
-        return f"{path}: {_shown(self.before)} -> {_shown(self.after)}"
+            return f"{path}: - {_format_value(self.before)}"
+        return f"{path}: {_format_value(self.before)} -> {_format_value(self.after)}"
 
 
-def changes(live: Object, result: Object) -> tuple[Change, ...]:
+def diff_objects(live: Object, result: Object) -> tuple[FieldChange, ...]:
     """Return the changes from a live object to the result of a dry run."""
     return tuple(
         change
-        for change in _differences(live, result, ())
+        for change in _walk_differences(live, result, ())
         if change.path[0] != "status"
         and not (change.path[0] == "metadata" and change.path[1] in SERVERS)
         and not (change.path[:2] == ("metadata", "annotations") and change.path[-1] in EDITORS)
     )
 
 
-def makes_pods(obj: Object, differences: tuple[Change, ...]) -> bool:
+def creates_pods(obj: Object, differences: tuple[FieldChange, ...]) -> bool:
     """Return whether changes of a workload's top object create pods: a new revision, or a rollout of its Deployment."""
-    return any(_moves_pods(obj, change) for change in differences)
+    return any(_change_creates_pods(obj, change) for change in differences)
 
 
-def _moves_pods(obj: Object, change: Change) -> bool:
+def _change_creates_pods(obj: Object, change: FieldChange) -> bool:
     path = change.path
     if obj["kind"] == "Service" and obj["apiVersion"].startswith("serving.knative.dev/"):
         return path[:2] == ("spec", "template")
     if obj["kind"] != "InferenceService":
         return False
-    standard = at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE) in {"Standard", "RawDeployment"}
+    standard = get_at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE) in {"Standard", "RawDeployment"}
     if path[:2] == ("spec", "predictor"):
         return path[2] not in (NO_POD_IN_STANDARD if standard else NO_POD)
     if path[:2] == ("metadata", "annotations"):
@@ -85,34 +85,34 @@ def _moves_pods(obj: Object, change: Change) -> bool:
     return path[:2] == ("metadata", "labels") and not standard
 
 
-def _differences(before: Any, after: Any, path: tuple[str, ...]) -> Iterator[Change]:
+def _walk_differences(before: Any, after: Any, path: tuple[str, ...]) -> Iterator[FieldChange]:
     if before == after:
         return
     if isinstance(before, dict) and isinstance(after, dict):
         for name in dict.fromkeys((*before, *after)):
-            yield from _differences(before.get(name), after.get(name), (*path, str(name)))
-    elif _named(before) and _named(after):
-        old, new = ({_name(row): row for row in rows} for rows in (before, after))
+            yield from _walk_differences(before.get(name), after.get(name), (*path, str(name)))
+    elif _has_named_items(before) and _has_named_items(after):
+        old, new = ({_item_name(row): row for row in rows} for rows in (before, after))
         for name in dict.fromkeys((*old, *new)):
-            yield from _differences(old.get(name), new.get(name), (*path, f"[{name}]"))
+            yield from _walk_differences(old.get(name), new.get(name), (*path, f"[{name}]"))
         if set(old) == set(new) and list(old) != list(new):
-            yield Change(path, list(old), list(new))
+            yield FieldChange(path, list(old), list(new))
     else:
-        yield Change(path, before, after)
+        yield FieldChange(path, before, after)
 
 
-def _named(value: Any) -> bool:
+def _has_named_items(value: Any) -> bool:
     if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
         return False
-    names = [_name(row) for row in value]
+    names = [_item_name(row) for row in value]
     return None not in names and len(set(names)) == len(names)
 
 
-def _name(row: Object) -> str | None:
+def _item_name(row: Object) -> str | None:
     return next((str(row[key]) for key in NAMES if key in row), None)
 
 
-def _shown_path(path: tuple[str, ...]) -> str:
+def _format_path(path: tuple[str, ...]) -> str:
     text = ""
     for part in path:
         plain = part.startswith("[") or not text
@@ -121,16 +121,16 @@ def _shown_path(path: tuple[str, ...]) -> str:
     return text
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 120 else f"{text[:117]}..."  # noqa: PLR2004 - a line's worth
 
 
-def _spec_words(before: Any, after: Any) -> str:
+def _describe_spec_change(before: Any, after: Any) -> str:
     """Return the fields of the stored spec that differ."""
     try:
         old, new = (json.loads(text) if text else {} for text in (before, after))
     except (TypeError, ValueError):
         return "the stored spec changes"
-    fields = sorted(_shown_path(change.path) for change in _differences(old, new, ()))
+    fields = sorted(_format_path(change.path) for change in _walk_differences(old, new, ()))
     return f"the stored spec changes in {', '.join(fields)}" if fields else "the stored spec is reformatted"

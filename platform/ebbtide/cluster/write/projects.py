@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import Written, body
-from ebbtide.base.paths import at
-from ebbtide.base.prose import counted
+from ebbtide.base.bodies import WrittenBy, body
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
     KINDS,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.cluster.write.apply import Step
+    from ebbtide.cluster.write.apply import ApplyStep
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
 
@@ -70,7 +70,7 @@ MEMBER_RULES: Final[list[Object]] = [
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ProjectMember:
     """A member of a project: a user, a group, or a service account of a namespace."""
 
     kind: str
@@ -90,7 +90,7 @@ class Member:
         return {"apiGroup": RBAC, "kind": self.kind, "name": self.name}
 
 
-def member(text: str) -> Member:
+def parse_member(text: str) -> ProjectMember:
     """Parse a member: ``jane``, ``user:jane``, ``group:ml`` or ``serviceaccount:ci:builder``.
 
     Raises:
@@ -103,16 +103,16 @@ def member(text: str) -> Member:
     if kind == "serviceaccount":
         namespace, _, account = name.partition(":")
         if namespace and account:
-            return Member("ServiceAccount", account, namespace)
+            return ProjectMember("ServiceAccount", account, namespace)
     elif kind in {"user", "group"} and name:
-        return Member(kind.capitalize(), name)
+        return ProjectMember(kind.capitalize(), name)
     raise ValueError(
         f"invalid member {text!r}: must be a user such as jane, group:NAME, or serviceaccount:NAMESPACE:NAME"
     )
 
 
 @body()
-class Share:
+class QuotaShare:
     """One resource of a quota: its name, its limit and the amount in use, as Kubernetes quantities."""
 
     resource: str
@@ -128,17 +128,17 @@ class ProjectRow:
     namespace: str
     #: False for a project of the profile without a namespace on the cluster.
     there: bool
-    quota: tuple[Share, ...] = ()
+    quota: tuple[QuotaShare, ...] = ()
     #: The priority classes whose pods count against the quota; empty if all pods count, or if there is no quota.
     guaranteed: tuple[str, ...] = ()
     #: Priority of the KAI queue; None without KAI.
     priority: int | None = None
     workloads: tuple[str, ...] = ()
-    members: tuple[Annotated[Member, Written(str)], ...] = ()
+    members: tuple[Annotated[ProjectMember, WrittenBy(str)], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ProjectObjects:
     """The listed objects of all projects, from the cluster or from a cache."""
 
     namespaces: Sequence[Object] = ()
@@ -149,53 +149,55 @@ class Parts:
     tops: Sequence[Object] = ()
 
 
-def projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
+def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
     """Return the projects in order of name: those on the cluster that the caller can read, and those of the profile."""
-    namespaces = _listed(cluster, NAMESPACE, keys.PROJECT)
+    namespaces = _list_or_none(cluster, NAMESPACE, keys.PROJECT)
     if namespaces is None:
         # A caller without permission to list namespaces may still read the context's and the profile's namespaces.
-        names = [cluster.namespace, *(namespace_of(name, profile) for name in profile.spec.projects.known)]
-        namespaces = [obj for name in dict.fromkeys(names) if (obj := _get(cluster, name)) is not None]
-    return rows(
-        Parts(
+        names = [cluster.namespace, *(project_namespace(name, profile) for name in profile.spec.projects.known)]
+        namespaces = [obj for name in dict.fromkeys(names) if (obj := _get_namespace(cluster, name)) is not None]
+    return make_project_rows(
+        ProjectObjects(
             namespaces,
-            _everywhere(cluster, QUOTA, namespaces),
-            _listed(cluster, QUEUE) or [],
-            _everywhere(cluster, ROLE_BINDING, namespaces, f"{keys.APP_MANAGED_BY}=ebbtide"),
-            [*_everywhere(cluster, KNATIVE, namespaces), *_everywhere(cluster, KSERVE, namespaces)],
+            _list_everywhere(cluster, QUOTA, namespaces),
+            _list_or_none(cluster, QUEUE) or [],
+            _list_everywhere(cluster, ROLE_BINDING, namespaces, f"{keys.APP_MANAGED_BY}=ebbtide"),
+            [*_list_everywhere(cluster, KNATIVE, namespaces), *_list_everywhere(cluster, KSERVE, namespaces)],
         ),
         profile,
     )
 
 
-def rows(parts: Parts, profile: Profile) -> list[ProjectRow]:
+def make_project_rows(parts: ProjectObjects, profile: Profile) -> list[ProjectRow]:
     """Return the projects of the listed objects and of the profile, in order of name."""
     by_name = {}
     queues = {obj["metadata"]["name"]: obj for obj in parts.queues}
     for obj in parts.namespaces:
-        name = str(at(obj, "metadata", "labels", keys.PROJECT, default=""))
+        name = str(get_at(obj, "metadata", "labels", keys.PROJECT, default=""))
         if name:
-            by_name[name] = _row(name, obj["metadata"]["name"], parts, queues.get(name))
+            by_name[name] = _make_project_row(name, obj["metadata"]["name"], parts, queues.get(name))
     for name in profile.spec.projects.known:
-        by_name.setdefault(name, ProjectRow(name, namespace_of(name, profile), there=False))
+        by_name.setdefault(name, ProjectRow(name, project_namespace(name, profile), there=False))
     return [by_name[name] for name in sorted(by_name)]
 
 
-def _row(name: str, namespace: str, parts: Parts, queue: Object | None) -> ProjectRow:
+def _make_project_row(name: str, namespace: str, parts: ProjectObjects, queue: Object | None) -> ProjectRow:
     quotas = [obj for obj in parts.quotas if obj["metadata"]["namespace"] == namespace]
     return ProjectRow(
         name,
         namespace,
         there=True,
-        quota=tuple([*_of_queue(queue)] if queue is not None else [row for obj in quotas for row in _of_quota(obj)]),
+        quota=tuple(
+            [*_queue_shares(queue)] if queue is not None else [row for obj in quotas for row in _quota_shares(obj)]
+        ),
         guaranteed=tuple(
             str(value)
             for obj in quotas
-            for rule in at(obj, "spec", "scopeSelector", "matchExpressions", default=[])
+            for rule in get_at(obj, "spec", "scopeSelector", "matchExpressions", default=[])
             if rule.get("scopeName") == "PriorityClass"
             for value in rule.get("values", [])
         ),
-        priority=None if queue is None else int(at(queue, "spec", "priority", default=USUAL_PRIORITY)),
+        priority=None if queue is None else int(get_at(queue, "spec", "priority", default=USUAL_PRIORITY)),
         workloads=tuple(
             sorted(
                 obj["metadata"]["name"]
@@ -203,41 +205,41 @@ def _row(name: str, namespace: str, parts: Parts, queue: Object | None) -> Proje
                 if obj["metadata"]["namespace"] == namespace and not obj["metadata"].get("ownerReferences")
             )
         ),
-        members=members_of(obj for obj in parts.bindings if obj["metadata"]["namespace"] == namespace),
+        members=list_project_members(obj for obj in parts.bindings if obj["metadata"]["namespace"] == namespace),
     )
 
 
-def _of_quota(quota_object: Object) -> Iterator[Share]:
-    used = at(quota_object, "status", "used", default={})
-    for resource, hard in at(quota_object, "spec", "hard", default={}).items():
-        yield Share(resource.removeprefix("requests."), str(hard), str(used.get(resource, "0")))
+def _quota_shares(quota_object: Object) -> Iterator[QuotaShare]:
+    used = get_at(quota_object, "status", "used", default={})
+    for resource, hard in get_at(quota_object, "spec", "hard", default={}).items():
+        yield QuotaShare(resource.removeprefix("requests."), str(hard), str(used.get(resource, "0")))
 
 
 #: Resource names in the spec of a KAI queue, and in its status.
 _QUEUED: Final = {"gpu": keys.GPU, "cpu": "cpu", "memory": "memory"}
 
 
-def _of_queue(queue: Object) -> Iterator[Share]:
-    used = at(queue, "status", "allocated", default={})
+def _queue_shares(queue: Object) -> Iterator[QuotaShare]:
+    used = get_at(queue, "status", "allocated", default={})
     for name, resource in _QUEUED.items():
-        quota = at(queue, "spec", "resources", name, "quota", default=project.UNLIMITED)
+        quota = get_at(queue, "spec", "resources", name, "quota", default=project.UNLIMITED)
         if quota != project.UNLIMITED:
             unit = {"cpu": "m", "memory": "M"}.get(name, "")
-            yield Share(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
+            yield QuotaShare(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
 
 
-def members_of(bindings: Iterable[Object]) -> tuple[Member, ...]:
+def list_project_members(bindings: Iterable[Object]) -> tuple[ProjectMember, ...]:
     """Return the members that RoleBindings define, without duplicates."""
     members = [
-        Member(str(row.get("kind", "")), str(row.get("name", "")), str(row.get("namespace", "")))
+        ProjectMember(str(row.get("kind", "")), str(row.get("name", "")), str(row.get("namespace", "")))
         for binding in bindings
-        if at(binding, "roleRef", "name") == MEMBER_ROLE
+        if get_at(binding, "roleRef", "name") == MEMBER_ROLE
         for row in binding.get("subjects") or []
     ]
     return tuple(dict.fromkeys(members))
 
 
-def namespace_of(name: str, profile: Profile) -> str:
+def project_namespace(name: str, profile: Profile) -> str:
     """Return a project's namespace according to the profile's pattern."""
     return profile.spec.projects.namespace.replace("{project}", name)
 
@@ -246,7 +248,7 @@ def namespace_of(name: str, profile: Profile) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProjectRequest:
     """The requested settings of a project; None keeps the current value or the profile's."""
 
     name: str
@@ -254,11 +256,11 @@ class Asked:
     cpu: float | None = None
     memory: str | None = None
     priority: int | None = None
-    add: tuple[Member, ...] = ()
-    remove: tuple[Member, ...] = ()
+    add: tuple[ProjectMember, ...] = ()
+    remove: tuple[ProjectMember, ...] = ()
 
 
-def plan(cluster: Cluster, request: Asked, profile: Profile) -> tuple[Step, ...]:
+def plan_project(cluster: Cluster, request: ProjectRequest, profile: Profile) -> tuple[ApplyStep, ...]:
     """Return the planned changes to create or update a project. Read-only.
 
     Raises:
@@ -278,28 +280,32 @@ def plan(cluster: Cluster, request: Asked, profile: Profile) -> tuple[Step, ...]
     amounts_given = {key: value for key, value in amounts.items() if value is not None}
     if amounts_given and spec.quota == "none":
         raise ValueError("cannot set a quota: the profile does not enforce quotas (projects.quota: none)")
-    return apply.steps(cluster, _objects(cluster, request, amounts_given, profile))
+    return apply.plan_objects(cluster, _render_project(cluster, request, amounts_given, profile))
 
 
-def _objects(cluster: Cluster, request: Asked, amounts: dict[str, Any], profile: Profile) -> Iterator[Object]:
+def _render_project(
+    cluster: Cluster, request: ProjectRequest, amounts: dict[str, Any], profile: Profile
+) -> Iterator[Object]:
     """Yield a project's objects in the order of their dependencies."""
-    namespace = namespace_of(request.name, profile)
-    for obj in project.make_objects(request.name, namespace, _with_amounts(profile, request.name, amounts)):
+    namespace = project_namespace(request.name, profile)
+    for obj in project.make_project_objects(request.name, namespace, _set_amounts(profile, request.name, amounts)):
         if obj["kind"] == QUEUE.name:
             if request.priority is not None:
                 obj["spec"]["priority"] = request.priority
             elif (
-                not amounts and request.name not in profile.spec.projects.known and _there(cluster, QUEUE, request.name)
+                not amounts
+                and request.name not in profile.spec.projects.known
+                and _object_exists(cluster, QUEUE, request.name)
             ):
                 # A queue rendered without amounts would be unlimited, so an existing one is kept.
                 continue
         yield obj
-    before = members_of(_everywhere(cluster, ROLE_BINDING, [{"metadata": {"name": namespace}}]))
+    before = list_project_members(_list_everywhere(cluster, ROLE_BINDING, [{"metadata": {"name": namespace}}]))
     members = [entry for entry in dict.fromkeys((*before, *request.add)) if entry not in request.remove]
     if not members and not before:
         return
-    if not _there(cluster, CLUSTER_ROLE, MEMBER_ROLE):
-        yield member_role()
+    if not _object_exists(cluster, CLUSTER_ROLE, MEMBER_ROLE):
+        yield make_member_role()
     yield {
         "apiVersion": ROLE_BINDING.api_version,
         "kind": ROLE_BINDING.name,
@@ -313,7 +319,7 @@ def _objects(cluster: Cluster, request: Asked, amounts: dict[str, Any], profile:
     }
 
 
-def _with_amounts(profile: Profile, name: str, amounts: dict[str, Any]) -> Profile:
+def _set_amounts(profile: Profile, name: str, amounts: dict[str, Any]) -> Profile:
     """Return a copy of the profile with the given quota of a project."""
     changed = deepcopy(profile)
     known = changed.spec.projects.known
@@ -324,7 +330,7 @@ def _with_amounts(profile: Profile, name: str, amounts: dict[str, Any]) -> Profi
     return changed
 
 
-def member_role() -> Object:
+def make_member_role() -> Object:
     """Return the ClusterRole of a project's members in its namespace; kustomize/roles contains the same role."""
     return {
         "apiVersion": CLUSTER_ROLE.api_version,
@@ -335,7 +341,7 @@ def member_role() -> Object:
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
+class ProjectRemoval:
     """The objects that deleting a project deletes."""
 
     row: ProjectRow
@@ -350,7 +356,7 @@ class Removal:
         if self.row.workloads:
             count = len(self.row.workloads)
             return (
-                f"project {self.row.name} still has {counted(count, 'workload')}: "
+                f"project {self.row.name} still has {count_noun(count, 'workload')}: "
                 f"{', '.join(self.row.workloads)}; delete {'it' if count == 1 else 'them'} first, or use --force"
             )
         return ""
@@ -366,19 +372,19 @@ class Removal:
         ]
 
 
-def removal(cluster: Cluster, name: str, profile: Profile) -> Removal:
+def plan_project_removal(cluster: Cluster, name: str, profile: Profile) -> ProjectRemoval:
     """Return the objects that deleting a project would delete. Read-only."""
     row = next(
-        (row for row in projects(cluster, profile) if row.name == name),
-        ProjectRow(name, namespace_of(name, profile), there=False),
+        (row for row in read_projects(cluster, profile) if row.name == name),
+        ProjectRow(name, project_namespace(name, profile), there=False),
     )
     claims = cluster.list(CLAIM, row.namespace).items if row.there else []
-    return Removal(
-        row, tuple(obj["metadata"]["name"] for obj in claims), queue=row.there and _there(cluster, QUEUE, name)
+    return ProjectRemoval(
+        row, tuple(obj["metadata"]["name"] for obj in claims), queue=row.there and _object_exists(cluster, QUEUE, name)
     )
 
 
-def remove(cluster: Cluster, planned: Removal) -> None:
+def remove_project(cluster: Cluster, planned: ProjectRemoval) -> None:
     """Delete a project's namespace and its queue. Safe to repeat."""
     cluster.delete(NAMESPACE, planned.row.namespace)
     if planned.queue:
@@ -388,37 +394,37 @@ def remove(cluster: Cluster, planned: Removal) -> None:
 # Reading.
 
 
-def _listed(cluster: Cluster, kind: Kind, labels: str = "") -> list[Object] | None:
+def _list_or_none(cluster: Cluster, kind: Kind, labels: str = "") -> list[Object] | None:
     try:
         return cluster.list(kind, labels=labels).items
     except ForbiddenError:
         return None
 
 
-def _everywhere(cluster: Cluster, kind: Kind, namespaces: Sequence[Object], labels: str = "") -> list[Object]:
+def _list_everywhere(cluster: Cluster, kind: Kind, namespaces: Sequence[Object], labels: str = "") -> list[Object]:
     """Return the objects of some namespaces, with one cluster-wide list if allowed, else with one list per namespace."""
     names = [obj["metadata"]["name"] for obj in namespaces]
-    everything = _listed(cluster, kind, labels) if len(names) != 1 else None
+    everything = _list_or_none(cluster, kind, labels) if len(names) != 1 else None
     if everything is not None:
         return [obj for obj in everything if obj["metadata"].get("namespace") in names]
-    return [obj for name in names for obj in _in_namespace(cluster, kind, name, labels)]
+    return [obj for name in names for obj in _list_in_namespace(cluster, kind, name, labels)]
 
 
-def _in_namespace(cluster: Cluster, kind: Kind, namespace: str, labels: str) -> list[Object]:
+def _list_in_namespace(cluster: Cluster, kind: Kind, namespace: str, labels: str) -> list[Object]:
     try:
         return cluster.list(kind, namespace, labels=labels).items
     except ForbiddenError:
         return []
 
 
-def _get(cluster: Cluster, namespace: str) -> Object | None:
+def _get_namespace(cluster: Cluster, namespace: str) -> Object | None:
     try:
         return cluster.get(NAMESPACE, namespace)
     except (MissingError, ForbiddenError):
         return None
 
 
-def _there(cluster: Cluster, kind: Kind, name: str) -> bool:
+def _object_exists(cluster: Cluster, kind: Kind, name: str) -> bool:
     """Return whether an object exists; True if reading it is forbidden."""
     try:
         cluster.get(kind, name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KINDS, MissingError, kind_of
-from ebbtide.cluster.read.inventory import top_of
+from ebbtide.cluster.read.inventory import get_top
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ class Removal:
     kept: tuple[Object, ...]
 
 
-def removal(
+def plan_removal(
     cluster: Cluster, name: str, namespace: str, *, data: bool, identity: tuple[Kind, str] | None = None
 ) -> Removal:
     """Return the objects that deleting a workload would delete; with ``data``, including its volume claims.
@@ -47,19 +47,19 @@ def removal(
 
     """
     if identity is None:
-        top = top_of(cluster, name, namespace)
+        top = get_top(cluster, name, namespace)
     else:
         kind, uid = identity
         top = cluster.get(kind, name, namespace)
         if top["metadata"]["uid"] != uid:
             raise MissingError(f"workload with id {uid} not found")
-    companions = [companion for key in COMPANIONS for companion in _beside(cluster, KINDS[key], top)]
-    claims = _beside(cluster, KINDS[DATA], top)
+    companions = [companion for key in COMPANIONS for companion in _list_companions(cluster, KINDS[key], top)]
+    claims = _list_companions(cluster, KINDS[DATA], top)
     # Autoscalers are deleted first; deleting the top object deletes its revisions and pods.
     return Removal(top, (*companions, *(claims if data else ()), top), () if data else tuple(claims))
 
 
-def remove(cluster: Cluster, planned: Removal) -> Iterator[Object]:
+def remove_workload(cluster: Cluster, planned: Removal) -> Iterator[Object]:
     """Delete the planned objects and yield each one afterwards. Safe to repeat after an interruption.
 
     An object that was recreated under the same name since the plan is kept.
@@ -70,13 +70,13 @@ def remove(cluster: Cluster, planned: Removal) -> Iterator[Object]:
         yield obj
 
 
-def _beside(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
+def _list_companions(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
     """Return a workload's companions of a kind: those with Ebbtide's labels and no other owner."""
     metadata = top["metadata"]
     labels = f"{keys.APP_NAME}={metadata['name']},{keys.APP_MANAGED_BY}=ebbtide"
     labeled = cluster.list(kind, metadata["namespace"], labels=labels).items
-    return [obj for obj in labeled if _owners(obj) <= {metadata["uid"]}]
+    return [obj for obj in labeled if _owner_uids(obj) <= {metadata["uid"]}]
 
 
-def _owners(obj: Object) -> set[str]:
+def _owner_uids(obj: Object) -> set[str]:
     return {owner["uid"] for owner in obj["metadata"].get("ownerReferences", ())}

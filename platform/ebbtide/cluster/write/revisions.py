@@ -13,26 +13,26 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.write.apply import SCALED, get_scaled, scale_record
+from ebbtide.cluster.write.apply import SCALED, get_scale_value, read_scale_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.cluster.read.inventory import Live
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.translation.objects import Object
 
 
-def serving(live: Live) -> list[str]:
+def serving_revisions(live: LiveWorkload) -> list[str]:
     """Return the revisions that receive traffic."""
-    rows = at(live.service, "status", "traffic", default=[])
+    rows = get_at(live.service, "status", "traffic", default=[])
     return [name for name in dict.fromkeys(row.get("revisionName", "") for row in rows if row.get("percent")) if name]
 
 
-def no_rollback(live: Live, to: str | None) -> str:
+def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
     """Return why a workload cannot be rolled back; empty if it can."""
     if live.service is None:
         return (
@@ -43,38 +43,38 @@ def no_rollback(live: Live, to: str | None) -> str:
     known = [revision["metadata"]["name"] for revision in live.revisions]
     if to is not None and to not in known:
         return f"revision {to} of {live.name} not found; its revisions are {', '.join(known) or 'none'}"
-    target = rollback_target(live, to)
+    target = find_rollback_target(live, to)
     if not target:
-        return f"{live.name} has no ready revision before {', '.join(serving(live)) or 'the newest one'}"
-    if to is not None and not _ready(live, to):
+        return f"{live.name} has no ready revision before {', '.join(serving_revisions(live)) or 'the newest one'}"
+    if to is not None and not _is_revision_ready(live, to):
         return f"revision {to} is not ready and cannot serve"
     if live.top["kind"] == "InferenceService":
-        previous = at(live.top, "status", "components", "predictor", "previousRolledoutRevision")
+        previous = get_at(live.top, "status", "components", "predictor", "previousRolledoutRevision")
         if target != previous:
             return f"KServe can only roll back to the previously rolled out revision ({previous or 'there is none'})"
     return ""
 
 
-def rollback_target(live: Live, to: str | None) -> str:
+def find_rollback_target(live: LiveWorkload, to: str | None) -> str:
     """Return the revision to roll back to: ``to``, or the newest ready one before the oldest serving one; empty if none."""
     if to is not None:
         return to
     names = [revision["metadata"]["name"] for revision in live.revisions]
-    positions = [names.index(name) for name in serving(live) if name in names]
+    positions = [names.index(name) for name in serving_revisions(live) if name in names]
     older = live.revisions[: min(positions)] if positions else ()
-    return next((revision["metadata"]["name"] for revision in reversed(older) if _is_ready(revision)), "")
+    return next((revision["metadata"]["name"] for revision in reversed(older) if _has_ready_condition(revision)), "")
 
 
-def _ready(live: Live, name: str) -> bool:
-    return any(_is_ready(revision) for revision in live.revisions if revision["metadata"]["name"] == name)
+def _is_revision_ready(live: LiveWorkload, name: str) -> bool:
+    return any(_has_ready_condition(revision) for revision in live.revisions if revision["metadata"]["name"] == name)
 
 
-def _is_ready(revision: Object) -> bool:
+def _has_ready_condition(revision: Object) -> bool:
     # A revision without traffic that was scaled to zero also has the condition Ready.
-    return of_pod.condition(revision, "Ready").get("status") == "True"
+    return of_pod.find_condition(revision, "Ready").get("status") == "True"
 
 
-def pin(cluster: Cluster, live: Live, revision: str) -> None:
+def pin_revision(cluster: Cluster, live: LiveWorkload, revision: str) -> None:
     """Send all traffic to a revision."""
     if live.top["kind"] == "InferenceService":
         cluster.patch(KSERVE, live.name, live.namespace, {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
@@ -86,24 +86,24 @@ def pin(cluster: Cluster, live: Live, revision: str) -> None:
 # Scale.
 
 
-def scaled(live: Live) -> list[str]:
+def scaled_revisions(live: LiveWorkload) -> list[str]:
     """Return the revisions that a scale changes: those that receive traffic, and the newest."""
-    newest = at(live.service, "status", "latestCreatedRevisionName", default="")
-    return [name for name in dict.fromkeys([*serving(live), newest]) if name]
+    newest = get_at(live.service, "status", "latestCreatedRevisionName", default="")
+    return [name for name in dict.fromkeys([*serving_revisions(live), newest]) if name]
 
 
-def no_scale(live: Live, values: dict[str, float]) -> str:
+def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     """Return why a scale cannot be set; empty if it can."""
-    if live.service is None or not scaled(live):
+    if live.service is None or not scaled_revisions(live):
         if live.top["kind"] == "InferenceService":
             return (
                 f"{live.name} has no revisions, because it runs in KServe's Standard mode; change minReplicas and "
                 "maxReplicas in the spec and apply it, which does not restart pods"
             )
         return f"{live.name} has no revision yet"
-    annotations = at(live.revisions[-1], "metadata", "annotations", default={}) if live.revisions else {}
-    low = values.get("minReplicas", _whole(annotations.get(keys.MIN_SCALE), 0))
-    high = values.get("maxReplicas", _whole(annotations.get(keys.MAX_SCALE), 0))
+    annotations = get_at(live.revisions[-1], "metadata", "annotations", default={}) if live.revisions else {}
+    low = values.get("minReplicas", _parse_scale(annotations.get(keys.MIN_SCALE), 0))
+    high = values.get("maxReplicas", _parse_scale(annotations.get(keys.MAX_SCALE), 0))
     if low < 0 or high < 0 or (high and low > high):
         return f"invalid bounds: min {low:g} and max {high:g}; must be 0 <= min <= max"
     if "maxReplicas" in values and not high:
@@ -122,11 +122,11 @@ def no_scale(live: Live, values: dict[str, float]) -> str:
     return ""
 
 
-def _whole(text: str | None, default: int) -> int:
+def _parse_scale(text: str | None, default: int) -> int:
     return int(text) if text is not None and text.isdigit() else default
 
 
-def scale(cluster: Cluster, live: Live, requested: dict[str, float]) -> None:
+def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, float]) -> None:
     """Record bounds or target on the workload, and set them on the revisions. Safe to repeat after an interruption.
 
     The record is written first: an unrecorded change of a revision would be neither reported nor reset.
@@ -138,19 +138,19 @@ def scale(cluster: Cluster, live: Live, requested: dict[str, float]) -> None:
     """
     values = {name: int(value) if value == int(value) else value for name, value in requested.items()}
     annotations: dict[str, str | None] = {SCALED[name]: str(value) for name, value in values.items()}
-    writes = _writes(live, annotations)
+    writes = _make_revision_writes(live, annotations)
     # The next rollout would take over a recorded value even if the cluster rejects it, so dry runs come first.
     for kind, name, patch in writes:
         cluster.patch(kind, name, live.namespace, patch, dry_run=True)
-    record = scale_record(live.top)
-    base = {**{name: _said(live, name) for name in values}, **at(record, "base", default={})}
+    record = read_scale_record(live.top)
+    base = {**{name: _read_spec_value(live, name) for name in values}, **get_at(record, "base", default={})}
     text = json.dumps({**record, **values, "base": base}, sort_keys=True)
-    _carry_out(cluster, live, [_note(live, text), *writes])
+    _write_all(cluster, live, [_make_record_write(live, text), *writes])
 
 
-def _said(live: Live, name: str) -> int | float | None:
+def _read_spec_value(live: LiveWorkload, name: str) -> int | float | None:
     """Return the spec's value of a field, from the template."""
-    text = get_scaled(live.top, name)
+    text = get_scale_value(live.top, name)
     try:
         value = float(text) if text is not None else None
     except ValueError:
@@ -158,39 +158,41 @@ def _said(live: Live, name: str) -> int | float | None:
     return int(value) if value is not None and value == int(value) else value
 
 
-def reset_scale(cluster: Cluster, live: Live) -> None:
+def reset_scale(cluster: Cluster, live: LiveWorkload) -> None:
     """Reset the revisions to the spec's values. Safe to repeat after an interruption.
 
     The record is removed last, so that an interrupted reset can be repeated. If a rollout had taken over the scale, the
     record is kept with the live values, so that the outdated value in the template does not create a new revision. Raises
     the same errors as ``scale``.
     """
-    record = scale_record(live.top)
-    base = at(record, "base", default={})
+    record = read_scale_record(live.top)
+    base = get_at(record, "base", default={})
     names = [name for name in SCALED if name in record]
     annotations = {SCALED[name]: None if base.get(name) is None else str(base[name]) for name in names}
     if not annotations:
         return
-    remaining = {name: base[name] for name in names if base.get(name) is not None and _said(live, name) != base[name]}
-    note = _note(live, json.dumps({**remaining, "base": remaining}, sort_keys=True) if remaining else None)
-    _carry_out(cluster, live, [*_writes(live, annotations), note])
+    remaining = {
+        name: base[name] for name in names if base.get(name) is not None and _read_spec_value(live, name) != base[name]
+    }
+    note = _make_record_write(live, json.dumps({**remaining, "base": remaining}, sort_keys=True) if remaining else None)
+    _write_all(cluster, live, [*_make_revision_writes(live, annotations), note])
 
 
-class _Write(NamedTuple):
+class _PatchWrite(NamedTuple):
     kind: Kind
     name: str
     patch: Object
 
 
-def _writes(live: Live, annotations: dict[str, str | None]) -> list[_Write]:
-    return [_Write(REVISION, name, {"metadata": {"annotations": annotations}}) for name in scaled(live)]
+def _make_revision_writes(live: LiveWorkload, annotations: dict[str, str | None]) -> list[_PatchWrite]:
+    return [_PatchWrite(REVISION, name, {"metadata": {"annotations": annotations}}) for name in scaled_revisions(live)]
 
 
-def _note(live: Live, text: str | None) -> _Write:
-    return _Write(kind_of(live.top), live.name, {"metadata": {"annotations": {keys.SCALE: text}}})
+def _make_record_write(live: LiveWorkload, text: str | None) -> _PatchWrite:
+    return _PatchWrite(kind_of(live.top), live.name, {"metadata": {"annotations": {keys.SCALE: text}}})
 
 
-def _carry_out(cluster: Cluster, live: Live, writes: Iterable[_Write]) -> None:
+def _write_all(cluster: Cluster, live: LiveWorkload, writes: Iterable[_PatchWrite]) -> None:
     done: list[str] = []
     for kind, name, patch in writes:
         try:
@@ -205,7 +207,7 @@ def _carry_out(cluster: Cluster, live: Live, writes: Iterable[_Write]) -> None:
 # Suspend.
 
 
-def no_stop(top: Object) -> str:
+def explain_no_suspend(top: Object) -> str:
     """Return why a workload cannot be suspended; empty if it can."""
     name = top["metadata"]["name"]
     if top["kind"] == "InferenceService":
@@ -216,7 +218,7 @@ def no_stop(top: Object) -> str:
     )
 
 
-def suspend(cluster: Cluster, top: Object) -> bool:
+def suspend_workload(cluster: Cluster, top: Object) -> bool:
     """Set KServe's stop annotation; return whether this drops a manual scale override, because its revisions end."""
     overridden = keys.SCALE in (top["metadata"].get("annotations") or {})
     annotations = {keys.STOP: "true", **({keys.SCALE: None} if overridden else {})}
@@ -226,7 +228,7 @@ def suspend(cluster: Cluster, top: Object) -> bool:
     return overridden
 
 
-def resume(cluster: Cluster, top: Object) -> None:
+def resume_workload(cluster: Cluster, top: Object) -> None:
     """Remove KServe's stop annotation."""
     metadata = top["metadata"]
     cluster.patch(KSERVE, metadata["name"], metadata["namespace"], {"metadata": {"annotations": {keys.STOP: None}}})
