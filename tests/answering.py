@@ -43,7 +43,7 @@ def profile(**metrics: Any) -> Profile:
             "metrics": {name: value for name, value in metrics_spec.items() if value},
         },
     }
-    validated, problems = profiles.validate(document)
+    validated, problems = profiles.validate_profile_data(document)
     assert validated is not None, problems
     return validated
 
@@ -55,16 +55,16 @@ def fine(result: list[Any], kind: str = "vector") -> Answer:
 
 def figures(refs: list[Ref], window: int) -> dict[str, str]:
     """Return the queries of the recorded responses, by name."""
-    timer = queries.timer(profile())
+    timer = queries.choose_histogram(profile())
     return {
-        "buckets": queries.buckets(timer, refs, window),
-        "total": queries.total(timer, refs, window),
-        "requests": queries.requests(timer, refs, window),
-        "failed": queries.requests(timer, refs, window, failed=True),
-        "asked": queries.minutes(timer, refs, window),
-        "answered": queries.minutes(timer, refs, window, answered=True),
-        "since": queries.since(timer, window),
-        **{name: queries.of_pods(queries.AUTOSCALER, name, refs, window) for name in queries.OF_PODS},
+        "buckets": queries.bucket_query(timer, refs, window),
+        "total": queries.total_query(timer, refs, window),
+        "requests": queries.request_query(timer, refs, window),
+        "failed": queries.request_query(timer, refs, window, failed=True),
+        "asked": queries.minute_query(timer, refs, window),
+        "answered": queries.minute_query(timer, refs, window, answered=True),
+        "since": queries.first_data_query(timer, window),
+        **{name: queries.pod_figure_query(queries.AUTOSCALER, name, refs, window) for name in queries.OF_PODS},
     }
 
 
@@ -79,8 +79,8 @@ def recorded(
     # Invented, in the format of the autoscaler's series: where the rest was recorded, it was not scraped.
     load = {"metric": {"k8s_namespace_name": CHAT.namespace, "kn_service_name": CHAT.name}, "value": [END, "0.5"]}
     for refs in ([CHAT, DEAD], [CHAT], [Ref("no-such-namespace", "nobody"), CHAT]):
-        answers[queries.loads(queries.AUTOSCALER, refs)] = ("loads", [load])
-    ranges = queries.series(queries.timer(profile()), profile(), CHAT, STEP)
+        answers[queries.load_query(queries.AUTOSCALER, refs)] = ("loads", [load])
+    ranges = queries.chart_queries(queries.choose_histogram(profile()), profile(), CHAT, STEP)
     answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
 
     def answer(path: str, query: dict[str, str]) -> Answer:

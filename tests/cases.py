@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide import manifests
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
     from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,7 @@ FOLDERS = sorted(
 class Made:
     """The result of translating a case."""
 
-    documents: list[Loaded]
+    documents: list[LoadedDocument]
     objects: list[Object]
     problems: list[Problem]
 
@@ -44,7 +44,7 @@ def spec_file(folder: Path) -> Path:
 
 @cache
 def profile_data(folder: Path) -> dict[str, Any]:
-    _, data, problems = profiles.read_with_data(profile_name(folder))
+    _, data, problems = profiles.load_profile_with_data(profile_name(folder))
     assert not [problem for problem in problems if problem.severity == "error"], problems
     return data
 
@@ -60,7 +60,7 @@ def profile_name(folder: Path) -> str:
 
 @cache
 def profile(folder: Path) -> Profile:
-    result, _ = profiles.validate(profile_data(folder))
+    result, _ = profiles.validate_profile_data(profile_data(folder))
     assert result is not None
     return result
 
@@ -71,13 +71,15 @@ def make(folder: Path) -> Made:
     file = spec_file(folder)
     batch = Batch(profile(folder))
     documents, objects, problems = [], [], []
-    for document in manifests.read(file.read_bytes(), file.name):
-        loaded = load(document.data, batch.profile, name=document.name, line=document.line, problems=document.problems)
+    for document in manifests.read_documents(file.read_bytes(), file.name):
+        loaded = load_document(
+            document.data, batch.profile, name=document.name, line=document.line, problems=document.problems
+        )
         documents.append(loaded)
-        of_document, _, further_problems = batch.add(loaded)
+        of_document, _, further_problems = batch.add_document(loaded)
         objects += of_document
         problems += further_problems
-    problems += batch.finish()
+    problems += batch.batch_problems()
     if any(problem.severity == "error" for problem in problems):
         objects = []
     return Made(documents, objects, problems)

@@ -1,4 +1,4 @@
-"""What a command of the command line left behind, for the tests that call one."""
+"""Result of a command of the command line, for the tests that call one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests share: --accept, the golden cases, and the judge's process."""
+"""Shared parts of the tests: --accept, the golden cases, and the judge's process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A simulated cluster for tests of what is done to one, and specs to do it with."""
+"""A simulated cluster, a profile and specs for tests of cluster commands."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ebbtide import manifests
 from ebbtide.cli import connection
 from ebbtide.cluster.write.apply import Workload
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
-from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 
 if TYPE_CHECKING:
@@ -56,39 +56,39 @@ PROFILE: dict[str, Any] = {
 
 
 def profile() -> Profile:
-    found, problems = profiles.validate(PROFILE)
-    assert found is not None, problems
-    return found
+    validated, problems = profiles.validate_profile_data(PROFILE)
+    assert validated is not None, problems
+    return validated
 
 
 def simulated(**settings: Any) -> Simulated:
-    return Simulated(Standing(), gpus={"nvidia.com/gpu.shared": 4}, **settings)
+    return Simulated(ManualClock(), gpus={"nvidia.com/gpu.shared": 4}, **settings)
 
 
-def connected(made: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    """Let commands reach this cluster, and go by its clock."""
-    monkeypatch.setattr(connection, "connect", lambda *_: made)
-    monkeypatch.setattr(connection, "clock", lambda: made.clock)
-    return made
+def connected(cluster: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
+    """Make commands use this cluster and its clock."""
+    monkeypatch.setattr(connection, "connect", lambda *_: cluster)
+    monkeypatch.setattr(connection, "clock", lambda: cluster.clock)
+    return cluster
 
 
 def spec(name: str = "chat", **fields: Any) -> dict[str, Any]:
-    told = {"project": "shop", "image": "ghcr.io/acme/chat:1", "servingPort": {"container": 8080}, **fields}
-    return {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": name}, "spec": told}
+    values = {"project": "shop", "image": "ghcr.io/acme/chat:1", "servingPort": {"container": 8080}, **fields}
+    return {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": name}, "spec": values}
 
 
 def text(name: str = "chat", **fields: Any) -> str:
-    return manifests.write_one(spec(name, **fields))
+    return manifests.write_document(spec(name, **fields))
 
 
 def workload(document: dict[str, Any] | None = None, **fields: Any) -> Workload:
     batch = Batch(profile())
-    loaded = load(document or spec(**fields), batch.profile)
-    objects, made, problems = batch.add(loaded)
-    assert made is not None, problems
-    assert made.plan is not None, problems
+    loaded = load_document(document or spec(**fields), batch.profile)
+    objects, translation, problems = batch.add_document(loaded)
+    assert translation is not None, problems
+    assert translation.plan is not None, problems
     assert not [problem for problem in problems if problem.severity == "error"], problems
-    return Workload(tuple(objects), made.plan)
+    return Workload(tuple(objects), translation.plan)
 
 
 SCALING = {"minReplicas": 1, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 10}

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ebbtide.autoscaler.arithmetic import nanoseconds
+from ebbtide.autoscaler.arithmetic import to_nanoseconds
 from ebbtide.autoscaler.metrics import population_mean_sample_size
 from ebbtide.autoscaler.windows import (
     bucket_count,
     is_empty,
     new_buckets,
     new_maxima,
-    record,
     record_maximum,
-    resize,
+    record_value,
+    resize_buckets,
     smoothing_coefficient,
     timed_average,
     weighted_average,
@@ -48,19 +48,19 @@ class TimedBuckets:
 
     def is_empty(self, t: float) -> bool:
         """Return whether the window that ends at ``t`` has no records."""
-        return is_empty(self._marks, nanoseconds(t))
+        return is_empty(self._marks, to_nanoseconds(t))
 
     def record(self, t: float, value: float) -> None:
         """Add ``value`` to the bucket of ``t``, unless it is older than the latest record by a window."""
-        record(self._buckets, self._marks, nanoseconds(t), value)
+        record_value(self._buckets, self._marks, to_nanoseconds(t), value)
 
     def window_average(self, t: float) -> float:
         """Return the mean of the buckets at ``t``, rounded to a millionth; 0 if there are none."""
-        return timed_average(self._buckets, self._marks, nanoseconds(t))
+        return timed_average(self._buckets, self._marks, to_nanoseconds(t))
 
     def resize_window(self, window: float, t: float) -> None:
         """Change the length of the window at time ``t``, keeping the latest buckets."""
-        resize(self._buckets, self._marks, window, nanoseconds(t))
+        resize_buckets(self._buckets, self._marks, window, to_nanoseconds(t))
 
 
 class WeightedBuckets(TimedBuckets):
@@ -73,7 +73,7 @@ class WeightedBuckets(TimedBuckets):
     def window_average(self, t: float) -> float:
         """Return the weighted sum of the buckets at ``t``, not rounded; the weights add up to almost 1."""
         decay = smoothing_coefficient(len(self._buckets) - 1)
-        return weighted_average(self._buckets, self._marks, decay, nanoseconds(t))
+        return weighted_average(self._buckets, self._marks, decay, to_nanoseconds(t))
 
 
 class MaxWindow:
@@ -92,7 +92,7 @@ class MaxWindow:
 
     def record(self, t: float, value: int) -> int:
         """Add ``value`` at ``t`` and return the maximum of the window that ends at ``t``."""
-        return record_maximum(self._maxima, nanoseconds(t), value)
+        return record_maximum(self._maxima, to_nanoseconds(t), value)
 
 
 class Stat(NamedTuple):

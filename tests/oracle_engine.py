@@ -33,11 +33,11 @@ import numpy as np
 
 import oracle_autoscaler as balancing
 from ebbtide.autoscaler import activator, hpa, kpa, reconciler, targets
-from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds
+from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.autoscaler.metrics import population_mean_sample_size
-from ebbtide.base.metrics import histogram
-from ebbtide.simulate.data import Result, Spent, Timeline
-from ebbtide.simulate.setting import bounds
+from ebbtide.base.metrics import find_histogram
+from ebbtide.simulate.data import SimulationResult, SimulationUsage, Timeline
+from ebbtide.simulate.setting import get_replica_bounds
 from oracle_autoscaler import Collector, Stat, choose, compute_averages
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ebbtide.simulate.data import StartUp, Traffic
+    from ebbtide.simulate.data import StartUp, TrafficTrace
     from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
 
@@ -71,7 +71,7 @@ METRICS_EVERY: Final = 15 * SECOND
 RATE_WINDOW: Final = 60 * SECOND
 #: Latency percentile that the autoscaler uses.
 _PERCENTILE: Final = 0.95
-TICK: Final = nanoseconds(kpa.TICK_INTERVAL)
+TICK: Final = to_nanoseconds(kpa.TICK_INTERVAL)
 #: Causes of scaling decisions, by code.
 BOUND: Final = (
     "no data",
@@ -166,7 +166,7 @@ class Inputs:
     """True if a request can wait for a pod to start without timing out."""
 
 
-def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp, seed: int) -> Inputs:
+def prepare(setting: Setting, traffic: TrafficTrace, server: Server, startup: StartUp, seed: int) -> Inputs:
     """Draw the random values that are needed in advance, and convert times to nanoseconds.
 
     Raises ValueError for traffic that is not sorted or starts before 0.
@@ -184,7 +184,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
     limits = [limit for limit in (setting.container_concurrency, server.max_batch) if limit]
     return Inputs(
         lead=lead,
-        end=lead + nanoseconds(max(traffic.seconds, float(times[-1]) if len(times) else 0.0)),
+        end=lead + to_nanoseconds(max(traffic.seconds, float(times[-1]) if len(times) else 0.0)),
         arrivals=np.rint(times * SECOND).astype(np.int64) + lead,
         work=np.maximum(np.rint(server.alone(traffic, draws) * SECOND), 1.0).astype(np.int64),
         start_ups=np.rint(whole * SECOND).astype(np.int64),
@@ -193,7 +193,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         # Index 0 is never used.
         speeds=np.concatenate([[SPEED], np.maximum(np.rint(SPEED / slow_down), 1)]).astype(np.int64),
         busy=np.rint(np.asarray(server.utilization) * 100).astype(np.int64),
-        timeout=nanoseconds(setting.timeout),
+        timeout=to_nanoseconds(setting.timeout),
         limit=setting.container_concurrency,
         slots=min(limits, default=0),
         seed=seed,
@@ -204,7 +204,9 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
     )
 
 
-def simulate(setting: Setting, traffic: Traffic, server: Server, startup: StartUp, seed: int = 0) -> Result:
+def simulate(
+    setting: Setting, traffic: TrafficTrace, server: Server, startup: StartUp, seed: int = 0
+) -> SimulationResult:
     """Simulate ``traffic`` on the workload and return the result.
 
     The workload has been idle for a long time and starts with its minimum replicas, which are ready. The simulation ends
@@ -242,9 +244,9 @@ class Ticks:
     bound: list[int] = field(default_factory=list)
 
 
-def spent(inputs: Inputs, sums: Sums, now: int, cold_starts: int) -> Spent:
+def spent(inputs: Inputs, sums: Sums, now: int, cold_starts: int) -> SimulationUsage:
     """Convert the integrals at a point in time to seconds."""
-    return Spent(
+    return SimulationUsage(
         replica_seconds=sums.pods / SECOND,
         ready_seconds=sums.ready / SECOND,
         busy_seconds=sums.working / SECOND,
@@ -261,9 +263,9 @@ def result(
     cold: NDArray[np.bool_],
     sums: Sums,
     ticks: Ticks,
-    whole: Spent,
-    at_end: Spent,
-) -> Result:
+    whole: SimulationUsage,
+    at_end: SimulationUsage,
+) -> SimulationResult:
     """Return the result in seconds of an engine's integers.
 
     ``finished`` is the time when each reply ended, or the negated time when the request was lost; ``began`` is the time
@@ -276,7 +278,7 @@ def result(
     for total in (ticks.in_pods, ticks.queued):
         change = np.diff(np.asarray(total, np.int64), prepend=0)
         means.append(np.divide(change, steps, out=np.zeros(len(times)), where=steps > 0))
-    return Result(
+    return SimulationResult(
         latency=np.where(lost, np.nan, (finished - inputs.arrivals) / SECOND),
         wait=(np.where(began < 0, np.abs(finished), began) - inputs.arrivals) / SECOND,
         cold=cold,
@@ -496,7 +498,7 @@ class Simulation:
         """Schedule an event."""
         heapq.heappush(self.events, (at, int(rank), number, version))
 
-    def run(self) -> Result:
+    def run(self) -> SimulationResult:
         """Process all events in order and return the result."""
         inputs = self.inputs
         while self.events[0][0] <= inputs.end:
@@ -823,7 +825,7 @@ class Knative(Simulation):
         self.collector = Collector(
             self.window, targets.panic_window(revision, config), weighted=setting.weighted, scraped=self.scraped
         )
-        self.scaler = kpa.Autoscaler(self.spec)
+        self.scaler = kpa.KnativeAutoscaler(self.spec)
         # Activator: available pods, waiting requests, and statistics since the last report.
         self.seen: list[Pod] = []
         self.held: deque[int] = deque()
@@ -833,18 +835,22 @@ class Knative(Simulation):
         self.first = 0
         self.since = self.cut = self.flow = self.count = 0
         # Last decision of the decider, and state of the reconciler.
-        least, _ = bounds(setting)
+        least, _ = get_replica_bounds(setting)
         if not least and not config.enable_scale_to_zero:
             least = 1
         self.desired = least
         # Averages over the stable and the panic window at the scaler's last decision.
         self.averages: tuple[float | None, float | None] = (None, None)
-        self.excess = kpa.excess_burst_capacity(kpa.numbers(self.spec), least, 0.0)
+        self.excess = kpa.excess_burst_capacity(kpa.list_spec_numbers(self.spec), least, 0.0)
         self.decided = _STABLE
-        self.status = reconciler.Status("True", "", 0.0, scale_target_initialized=True, desired_scale=least)
+        self.status = reconciler.PodAutoscalerStatus(
+            "True", "", 0.0, scale_target_initialized=True, desired_scale=least
+        )
         if not least:
             self.excess = kpa.initial_excess_burst_capacity(self.spec)
-            self.status = reconciler.Status("False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0)
+            self.status = reconciler.PodAutoscalerStatus(
+                "False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0
+            )
         self.mode: reconciler.Mode = "Serve" if least and self.excess >= 0 else "Proxy"
         self.proxy_since: float | None = None if self.mode == "Serve" else 0.0
         self.look_at = 0
@@ -881,7 +887,7 @@ class Knative(Simulation):
 
     def _first(self) -> int:
         """Return the initial replicas of a new revision's Deployment. Upstream: MakeDeployment."""
-        least, most = bounds(self.setting)
+        least, most = get_replica_bounds(self.setting)
         first = max(targets.initial_scale(self.setting.revision, self.setting.config), least)
         return min(first, most) if most else first
 
@@ -922,7 +928,7 @@ class Knative(Simulation):
     def _let_through(self) -> None:
         """Send waiting requests from the activator to pods while these have capacity."""
         limit = self.setting.container_concurrency
-        room = activator.capacity(limit, len(self.seen), len(self.seen), 1)
+        room = activator.compute_activator_capacity(limit, len(self.seen), len(self.seen), 1)
         while self.held and len(self.proxied) - len(self.held) < room:
             pod = self._pick(limit)
             if pod is None:
@@ -1024,7 +1030,7 @@ class Knative(Simulation):
             self.ready[0].account(self.now)
             self.collector.record(self.now / SECOND, self.ready[0].report)
             return
-        window = nanoseconds(self.window)
+        window = to_nanoseconds(self.window)
         old = [place for place, pod in enumerate(self.ready) if self.now - pod.born >= window]
         young = [place for place, pod in enumerate(self.ready) if self.now - pod.born < window]
         total = float(len(self.ready))
@@ -1072,7 +1078,7 @@ class Knative(Simulation):
     def _reconcile(self) -> None:
         """Reconcile until the objects that the reconciler watches no longer change."""
         while True:
-            observed = reconciler.Observed(
+            observed = reconciler.ObservedState(
                 desired_scale=self.desired,
                 excess_burst_capacity=self.excess,
                 replicas=self.replicas,
@@ -1081,7 +1087,7 @@ class Knative(Simulation):
                 proxy_since=self.proxy_since,
             )
             now = self.now / SECOND
-            made = reconciler.step(self.setting.revision, self.setting.config, self.status, observed, now)
+            made = reconciler.reconcile_revision(self.setting.revision, self.setting.config, self.status, observed, now)
             before = (self.status.active, self.status.reason, self.mode, self.replicas)
             self.status = made.status
             if made.mode != self.mode:
@@ -1090,14 +1096,14 @@ class Knative(Simulation):
             if made.scale_to is not None:
                 self.set_replicas(made.scale_to)
             if made.requeue_after is not None:
-                self.look_at = self.now + max(nanoseconds(made.requeue_after), SOON)
+                self.look_at = self.now + max(to_nanoseconds(made.requeue_after), SOON)
                 self.push(self.look_at, Rank.RECONCILE)
             if before == (self.status.active, self.status.reason, self.mode, self.replicas):
                 return
 
     def _bound(self, *, valid: bool) -> int:
         """Return the code of the cause of the number of replicas at a tick."""
-        least, most = bounds(self.setting)
+        least, most = get_replica_bounds(self.setting)
         if not self.replicas:
             return _ZERO
         if not valid:
@@ -1121,7 +1127,7 @@ def decided_by(spec: kpa.DeciderSpec, stable: float, ready: int, desired: int, *
     upper = math.ceil(spec.max_scale_up_rate * pods)
     lower = math.floor(pods / spec.max_scale_down_rate)
     wanted = math.ceil(stable / spec.target_value)
-    if desired > kpa.bounded(wanted, lower, upper, spec.activation_scale):
+    if desired > kpa.limit_step(wanted, lower, upper, spec.activation_scale):
         return _PANIC if panicking else _DELAY
     if wanted > upper:
         return _UP
@@ -1157,11 +1163,11 @@ class Horizontal(Simulation):
         """Start as a workload that has been idle for a long time, or as a new revision whose pods are starting."""
         super().__init__(setting, inputs, observer)
         assert setting.hpa is not None
-        self.scaler = hpa.Autoscaler(setting.hpa)
-        self.sync = nanoseconds(hpa.DEFAULTS.sync_period)
+        self.scaler = hpa.HorizontalAutoscaler(setting.hpa)
+        self.sync = to_nanoseconds(hpa.DEFAULTS.sync_period)
         self.turn = 0
         self.measured: dict[int, Seen] = {}
-        self.edges = [edge / 1000 for edge in histogram(setting.version).bounds]
+        self.edges = [edge / 1000 for edge in find_histogram(setting.version).bounds]
         self.bound = _STABLE
         # Requests without a ready pod: without one, the activator's addresses replace those of the pods.
         self.held: deque[int] = deque()
@@ -1214,7 +1220,7 @@ class Horizontal(Simulation):
         """Apply other annotations from now on with a new HPA, which has no history."""
         assert setting.hpa is not None
         self.setting = setting
-        self.scaler = hpa.Autoscaler(setting.hpa)
+        self.scaler = hpa.HorizontalAutoscaler(setting.hpa)
         low, high = setting.hpa.min_replicas, setting.hpa.max_replicas
         self.set_replicas(min(max(self.replicas, low), high))
 
@@ -1278,7 +1284,7 @@ class Horizontal(Simulation):
             if pod.deleted:
                 continue
             name = str(pod.number)
-            pods[name] = hpa.Pod(
+            pods[name] = hpa.HpaPod(
                 phase="Running" if pod.ready else "Pending",
                 ready="True" if pod.ready else "False",
                 ready_since=(pod.life if pod.ready else pod.born) / SECOND,
@@ -1291,7 +1297,7 @@ class Horizontal(Simulation):
         self.average = sum(sample.value for sample in samples.values()) // len(samples) if samples else None
         made = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods, (samples,))
         self.bound = _LIMITED.get(made.limited or "", _NO_DATA)
-        if made.stabilized and made.replicas > bounds(self.setting)[0]:
+        if made.stabilized and made.replicas > get_replica_bounds(self.setting)[0]:
             self.bound = _DELAY
         if made.rescale:
             self.set_replicas(made.replicas)

@@ -15,12 +15,12 @@ import httpx
 import uvicorn
 
 from ebbtide.api.access import Caller
-from ebbtide.api.app import configured, make_app
-from ebbtide.api.gate import Settings
+from ebbtide.api.app import make_app, make_server_config
+from ebbtide.api.gate import ServerSettings
 from ebbtide.base import keys
 from ebbtide.documents import profiles
-from ebbtide.sandbox.backend import Rule, of_simulated
-from ebbtide.slo.source import Bucket, History, Measured, Point
+from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend
+from ebbtide.slo.source import Bucket, History, SeriesPoint, WorkloadMeasurements
 from live_cluster import PROFILE, SCALING, simulated, spec, text
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ CALLERS: Final = {
     "root": Caller("root", ("admins",), token=token("root")),
 }
 RULES: Final = (
-    Rule(ACCOUNT, ALL, ALL, frozenset({"team-alpha"})),
-    Rule("alpha-readers", READ, ALL, frozenset({"team-alpha"})),
-    Rule("admins", ALL, ALL, ALL),
+    PermissionRule(ACCOUNT, ALL, ALL, frozenset({"team-alpha"})),
+    PermissionRule("alpha-readers", READ, ALL, frozenset({"team-alpha"})),
+    PermissionRule("admins", ALL, ALL, ALL),
 )
 
 
@@ -71,10 +71,10 @@ class Counts:
 
     asked: list[Ref] = field(default_factory=list)
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         self.asked += refs
         return {
-            ref: Measured(
+            ref: WorkloadMeasurements(
                 ref,
                 start,
                 end,
@@ -92,10 +92,10 @@ class Counts:
         return History(
             ref,
             {
-                "rate": tuple(Point(time, 5.0) for time in times),
-                "mean": tuple(Point(time, None if place % 2 else 0.2) for place, time in enumerate(times)),
-                "p95": tuple(Point(time, 0.4) for time in times),
-                "ready": tuple(Point(time, 2.0) for time in times),
+                "rate": tuple(SeriesPoint(time, 5.0) for time in times),
+                "mean": tuple(SeriesPoint(time, None if place % 2 else 0.2) for place, time in enumerate(times)),
+                "p95": tuple(SeriesPoint(time, 0.4) for time in times),
+                "ready": tuple(SeriesPoint(time, 2.0) for time in times),
             },
         )
 
@@ -114,9 +114,9 @@ def cluster(**settings: Any) -> Simulated:
 def backend(existing: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
     """Return a cluster and a backend for the three users, by default without an anonymous caller."""
     chosen = cluster() if existing is None else existing
-    profile, problems = profiles.validate(MADE)
+    profile, problems = profiles.validate_profile_data(MADE)
     assert profile is not None, problems
-    server_backend = of_simulated(
+    server_backend = make_simulated_backend(
         chosen,
         profile,
         MADE,
@@ -159,10 +159,10 @@ def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, A
 
 @contextmanager
 def served(
-    found: Backend, settings: Settings | None = None, routers: Sequence[APIRouter] = ()
+    found: Backend, settings: ServerSettings | None = None, routers: Sequence[APIRouter] = ()
 ) -> Iterator[httpx.Client]:
     """Serve a backend on loopback, and yield a client without a token."""
-    config = configured(make_app(found, settings or Settings(), routers), "127.0.0.1", 0)
+    config = make_server_config(make_app(found, settings or ServerSettings(), routers), "127.0.0.1", 0)
     config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
     listener = config.bind_socket()

@@ -9,7 +9,7 @@ import pytest
 
 import serving
 from ebbtide.api import access
-from ebbtide.api.access import Access, Caller, Kept, UnauthorizedError, ask, claims
+from ebbtide.api.access import AccessCache, Caller, ExpiringCache, UnauthorizedError, make_access_question, read_claims
 from ebbtide.cluster.client.protocol import KNATIVE, NODE, UnreachableError
 
 JANE = Caller("jane", ("team",), token="jane's")
@@ -27,7 +27,7 @@ class Reviews:
         self._ask(token)
         return JANE if token == JANE.token else None
 
-    def may(self, caller: Caller, question: access.Ask) -> bool:
+    def may(self, caller: Caller, question: access.AccessQuestion) -> bool:
         self._ask(question)
         assert caller == JANE
         return self.allowed
@@ -46,14 +46,14 @@ class Ticks:
         return self.now
 
 
-def made() -> tuple[Access, Reviews, Ticks]:
+def made() -> tuple[AccessCache, Reviews, Ticks]:
     reviews, ticks = Reviews(), Ticks()
-    return Access(reviews, ticks), reviews, ticks
+    return AccessCache(reviews, ticks), reviews, ticks
 
 
 def test_a_review_is_cached_for_30_seconds() -> None:
     decided, reviews, ticks = made()
-    question = ask("list", KNATIVE, "team-a")
+    question = make_access_question("list", KNATIVE, "team-a")
     for _ in range(3):
         assert decided.caller_of(JANE.token) == JANE
         assert decided.may(JANE, question)
@@ -68,18 +68,18 @@ def test_a_review_is_cached_for_30_seconds() -> None:
 def test_in_an_outage_cached_reviews_stay_valid_for_a_limited_time() -> None:
     decided, reviews, ticks = made()
     decided.caller_of(JANE.token)
-    decided.may(JANE, ask("list", KNATIVE, "team-a"))
+    decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
     reviews.away = True
     ticks.now = 600
     assert decided.caller_of(JANE.token) == JANE
-    assert decided.may(JANE, ask("list", KNATIVE, "team-a"))
+    assert decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
     with pytest.raises(UnreachableError):
-        decided.may(JANE, ask("list", KNATIVE, "team-b"))
+        decided.may(JANE, make_access_question("list", KNATIVE, "team-b"))
     with pytest.raises(UnreachableError):
         decided.caller_of("somebody else's")
     ticks.now = 901
     with pytest.raises(UnreachableError):
-        decided.may(JANE, ask("list", KNATIVE, "team-a"))
+        decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
 
 
 def test_invalid_tokens_are_rejected_from_the_cache_and_evict_no_valid_caller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,18 +100,18 @@ def test_invalid_tokens_are_rejected_from_the_cache_and_evict_no_valid_caller(mo
 
 def test_the_cache_is_bounded_and_evicts_the_oldest_entry() -> None:
     ticks = Ticks()
-    cache: Kept[int, int] = Kept(3, ticks)
+    cache: ExpiringCache[int, int] = ExpiringCache(3, ticks)
     for number in range(5):
         cache.put(number, number)
-    assert [cache.fresh(number) for number in range(5)] == [None, None, (2,), (3,), (4,)]
+    assert [cache.find_valid(number) for number in range(5)] == [None, None, (2,), (3,), (4,)]
 
 
 def test_callers_with_the_same_name_and_different_tokens_are_distinct() -> None:
     decided, reviews, _ = made()
-    decided.may(JANE, ask("list", NODE))
+    decided.may(JANE, make_access_question("list", NODE))
     other = Caller("jane", ("admins",), token="another")
     with pytest.raises(AssertionError):
-        decided.may(other, ask("list", NODE))
+        decided.may(other, make_access_question("list", NODE))
     assert len(reviews.asked) == 2
 
 
@@ -120,18 +120,18 @@ def test_a_token_is_in_no_repr_and_no_key() -> None:
     decided.caller_of(JANE.token)
     assert JANE.token not in repr(JANE)
     assert JANE.token not in repr(decided.__dict__["_callers"].__dict__)
-    assert JANE.token.encode() not in access.digest(JANE.token)
+    assert JANE.token.encode() not in access.digest_secret(JANE.token)
 
 
 def test_a_cluster_wide_kind_has_no_namespace() -> None:
-    assert ask("list", NODE, "team-a") == ("list", "", "nodes", "", "", "")
-    assert ask("get", KNATIVE, "team-a", "chat").group == "serving.knative.dev"
+    assert make_access_question("list", NODE, "team-a") == ("list", "", "nodes", "", "", "")
+    assert make_access_question("get", KNATIVE, "team-a", "chat").group == "serving.knative.dev"
 
 
 @pytest.mark.parametrize("token", ["", "a.b", "a.!!!.c", "a.bnVsbA.c", "a.W10.c"])
 def test_an_invalid_jwt_has_no_claims(token: str) -> None:
-    assert claims(token) == {}
+    assert read_claims(token) == {}
 
 
 def test_a_jwt_has_an_expiry() -> None:
-    assert claims(serving.token("owner", 5.0))["exp"] == 5.0
+    assert read_claims(serving.token("owner", 5.0))["exp"] == 5.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide.api.cache import KINDS, Cache, Top, aged, stripped
+from ebbtide.api.cache import KINDS, Cache, WorkloadKey, add_age, strip_object
 from ebbtide.cluster.client.protocol import (
     HPA,
     KNATIVE,
@@ -17,13 +17,13 @@ from ebbtide.cluster.client.protocol import (
     POD,
     GoneError,
     Kind,
-    Mark,
     MissingError,
-    Seen,
     UnreachableError,
+    WatchBookmark,
+    WatchChange,
 )
 from ebbtide.cluster.read import inventory
-from ebbtide.cluster.read.status import status
+from ebbtide.cluster.read.status import compute_status
 from ebbtide.cluster.write import apply
 from live_cluster import simulated, spec, workload
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     from ebbtide.sandbox.simulated import Simulated
 
-CHAT = Top("team-shop", "chat", "Service")
+CHAT = WorkloadKey("team-shop", "chat", "Service")
 
 
 def applied(cluster: Simulated, *names: str, **fields: Any) -> None:
     for name in names:
-        apply.carry_out(cluster, apply.plan(cluster, workload(spec(name, **fields))), cluster.clock)
+        apply.write_workload(cluster, apply.plan_workload(cluster, workload(spec(name, **fields))), cluster.clock)
     cluster.clock.sleep(20)
 
 
@@ -53,13 +53,13 @@ def test_cached_statuses_match_a_survey_of_the_cluster(fields: dict[str, Any]) -
     applied(cluster, "chat", "chat-two", "other", **fields)
     watch_cache = cache(cluster)
     now = cluster.clock.now()
-    statuses = inventory.survey(cluster, "", now, events=True)
+    statuses = inventory.read_workloads(cluster, "", now, events=True)
     assert len(statuses) == 3
-    assert watch_cache.statuses(None, wide=True, kinds=lambda _: True) == [status(item) for item in statuses]
+    assert watch_cache.statuses(None, wide=True, kinds=lambda _: True) == [compute_status(item) for item in statuses]
     for item in statuses:
-        top = Top(item.namespace, item.name, item.top["kind"])
+        top = WorkloadKey(item.namespace, item.name, item.top["kind"])
         read = watch_cache.live(top, wide=True)
-        assert status(read) == status(item)
+        assert compute_status(read) == compute_status(item)
         assert [event["reason"] for event in read.events] == [event["reason"] for event in item.events]
         assert watch_cache.by_id(item.top["metadata"]["uid"]) == top
 
@@ -80,10 +80,10 @@ def test_the_hpa_of_a_standard_deployment_is_matched_by_name(name: str) -> None:
         }
     )
     watch_cache = cache(cluster)
-    top = Top("team-shop", "rank", "InferenceService")
+    top = WorkloadKey("team-shop", "rank", "InferenceService")
     assert str(watch_cache.status(top, wide=True).metric) == "s0-prometheus -/3"
-    assert watch_cache.status(top, wide=True) == status(
-        inventory.find(cluster, "rank", "team-shop", cluster.clock.now())
+    assert watch_cache.status(top, wide=True) == compute_status(
+        inventory.find_workload(cluster, "rank", "team-shop", cluster.clock.now())
     )
 
 
@@ -95,8 +95,8 @@ def test_a_status_follows_its_objects_and_time() -> None:
     assert watch_cache.status(CHAT, wide=True) is first
     cluster.clock.sleep(1000)
     later = watch_cache.status(CHAT, wide=True)
-    assert later == aged(first, 1000)
-    assert later == status(inventory.find(cluster, "chat", "team-shop", cluster.clock.now()))
+    assert later == add_age(first, 1000)
+    assert later == compute_status(inventory.find_workload(cluster, "chat", "team-shop", cluster.clock.now()))
     cluster.scale("team-shop", "chat-00001", 2)
     assert watch_cache.status(CHAT, wide=True).replicas.wanted == 1
     applied(cluster, "chat", autoscaling={"minReplicas": 2, "maxReplicas": 2})
@@ -115,8 +115,8 @@ def test_a_new_object_has_a_status() -> None:
     cluster.put({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}})
     watch_cache = cache(cluster)
     assert watch_cache.status(CHAT, wide=True).phase == "Creating"
-    assert watch_cache.status(CHAT, wide=True) == status(
-        inventory.find(cluster, "chat", "team-shop", cluster.clock.now())
+    assert watch_cache.status(CHAT, wide=True) == compute_status(
+        inventory.find_workload(cluster, "chat", "team-shop", cluster.clock.now())
     )
 
 
@@ -126,7 +126,7 @@ def test_the_status_of_a_pod_that_waits_for_a_gpu_follows_the_holders() -> None:
     applied(cluster, "big", **portion, autoscaling={"minReplicas": 4, "maxReplicas": 4})
     applied(cluster, "late", **portion, autoscaling={"minReplicas": 1, "maxReplicas": 1})
     watch_cache = cache(cluster)
-    late = Top("team-shop", "late", "Service")
+    late = WorkloadKey("team-shop", "late", "Service")
     assert "4 of 4 used by big" in watch_cache.status(late, wide=True).why
     assert "big" not in watch_cache.status(late, wide=False).why
     cluster.delete(KNATIVE, "big", "team-shop")
@@ -152,15 +152,15 @@ def test_changes_are_counted_and_stored_for_resuming_streams() -> None:
     cluster = simulated()
     applied(cluster, "chat")
     watch_cache = cache(cluster)
-    number, places = watch_cache.moves(-1)
+    number, places = watch_cache.changes_since(-1)
     assert places is None
-    assert watch_cache.moves(number) == (number, [])
+    assert watch_cache.changes_since(number) == (number, [])
     applied(cluster, "other")
-    later, places = watch_cache.moves(number)
+    later, places = watch_cache.changes_since(number)
     assert later > number
     assert places is not None
-    assert places == [Top("team-shop", "other", "Service")]
-    assert watch_cache.moves(later + 1)[1] is None
+    assert places == [WorkloadKey("team-shop", "other", "Service")]
+    assert watch_cache.changes_since(later + 1)[1] is None
     assert watch_cache.wait(later, 0.0) == later
     assert cache(cluster).word != watch_cache.word
 
@@ -173,17 +173,17 @@ def test_only_workloads_are_reported_as_gone() -> None:
     number = watch_cache.number()
     cluster.delete(KSERVE, "rank", "team-shop")
     cluster.clock.sleep(20)
-    assert watch_cache.moves(number)[1] == [Top("team-shop", "rank", "InferenceService")]
+    assert watch_cache.changes_since(number)[1] == [WorkloadKey("team-shop", "rank", "InferenceService")]
     number = watch_cache.number()
     # The Service now belongs to an InferenceService.
     owners = [
         {"apiVersion": KSERVE.api_version, "kind": "InferenceService", "name": "x", "uid": "y", "controller": True}
     ]
     cluster.patch(KNATIVE, "chat", "team-shop", {"metadata": {"ownerReferences": owners}})
-    assert watch_cache.moves(number)[1] == [CHAT]
+    assert watch_cache.changes_since(number)[1] == [CHAT]
     number = watch_cache.number()
     cluster.delete(KNATIVE, "chat", "team-shop")
-    assert watch_cache.moves(number)[1] == []
+    assert watch_cache.changes_since(number)[1] == []
 
 
 def test_unused_fields_are_not_stored() -> None:
@@ -198,7 +198,7 @@ def test_unused_fields_are_not_stored() -> None:
         "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "SECRET", "value": "hunter2"}]}]},
         "status": {"phase": "Running"},
     }
-    watch_cache = stripped(POD, pod)
+    watch_cache = strip_object(POD, pod)
     assert watch_cache["metadata"] == {"name": "p", "annotations": {"gpu-fraction": "0.5"}}
     assert watch_cache["spec"]["containers"] == [{"name": "c", "image": "i"}]
     assert "managedFields" in pod["metadata"]
@@ -221,7 +221,9 @@ class Wire:
 
     def __init__(self, cluster: Simulated) -> None:
         self.cluster, self.clock = cluster, cluster.clock
-        self.sent: dict[Kind, queue.Queue[Seen | Mark | Exception]] = {kind: queue.Queue() for kind in KINDS}
+        self.sent: dict[Kind, queue.Queue[WatchChange | WatchBookmark | Exception]] = {
+            kind: queue.Queue() for kind in KINDS
+        }
         self.away = False
         self.lists: list[Kind] = []
 
@@ -233,7 +235,7 @@ class Wire:
         if self.away:
             raise UnreachableError("nobody answers")
 
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         self.check()
         if kind == KSERVE:
             raise MissingError("no such kind")
@@ -314,13 +316,13 @@ def test_a_compacted_version_causes_a_relist(wired: Any) -> None:
 
 def test_an_object_of_unexpected_shape_does_not_end_the_watch(wired: Any) -> None:
     wire, watch_cache, ticks = wired
-    wire.sent[NODE].put(Seen("ADDED", {"metadata": None}))
-    wire.sent[NODE].put(Mark("999999"))
+    wire.sent[NODE].put(WatchChange("ADDED", {"metadata": None}))
+    wire.sent[NODE].put(WatchBookmark("999999"))
     ticks.now += 1
     applied(wire.cluster, "other")
     for kind in KINDS:
         wire.pass_on(kind, GoneError("begin anew"))
-    until(watch_cache, lambda: Top("team-shop", "other", "Service") in watch_cache._tops)  # noqa: SLF001 - as above
+    until(watch_cache, lambda: WorkloadKey("team-shop", "other", "Service") in watch_cache._tops)  # noqa: SLF001 - as above
 
 
 def test_a_read_after_a_write_includes_it(wired: Any) -> None:
@@ -329,14 +331,14 @@ def test_a_read_after_a_write_includes_it(wired: Any) -> None:
     watch_cache.wait_seen(top, ticks.now + 1)
     top["metadata"]["labels"]["seen"] = "yes"
     top["metadata"]["resourceVersion"] = "1000000"
-    wire.sent[KNATIVE].put(Seen("MODIFIED", top))
+    wire.sent[KNATIVE].put(WatchChange("MODIFIED", top))
     watch_cache.wait_seen(top, ticks.now + 30)
     assert watch_cache.live(CHAT, wide=True).top["metadata"]["labels"]["seen"] == "yes"
-    wire.sent[KNATIVE].put(Seen("DELETED", top))
+    wire.sent[KNATIVE].put(WatchChange("DELETED", top))
     watch_cache.wait_gone(top, ticks.now + 30)
     with pytest.raises(MissingError):
         watch_cache.live(CHAT, wide=True)
-    wire.sent[KNATIVE].put(Seen("ADDED", {**top, "metadata": {**top["metadata"], "uid": "another"}}))
+    wire.sent[KNATIVE].put(WatchChange("ADDED", {**top, "metadata": {**top["metadata"], "uid": "another"}}))
     until(watch_cache, lambda: CHAT in watch_cache._tops)  # noqa: SLF001 - the known workloads
     # A recreated object of the same name is not the deleted one.
     watch_cache.wait_gone(top, ticks.now + 30)

@@ -9,9 +9,9 @@ import pytest
 
 import serving
 from ebbtide.api.access import Caller
-from ebbtide.base.bodies import serialize
+from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION
-from ebbtide.sandbox.backend import Rule
+from ebbtide.sandbox.backend import PermissionRule
 from matrix import ASKS, OPEN, PURE, ROUTES, Asker, Place, nowhere, said_of, secrets_of
 
 if TYPE_CHECKING:
@@ -139,21 +139,21 @@ def test_nodes_hide_the_holders_of_gpus_in_invisible_namespaces() -> None:
     watcher = Caller("wanda", ("watchers",), token=serving.token("watcher"))
     rules = (
         *serving.RULES,
-        Rule("watchers", serving.READ, serving.ALL, frozenset({"team-alpha"})),
-        Rule("watchers", serving.READ, frozenset({"nodes"}), serving.ALL),
+        PermissionRule("watchers", serving.READ, serving.ALL, frozenset({"team-alpha"})),
+        PermissionRule("watchers", serving.READ, frozenset({"nodes"}), serving.ALL),
     )
     cluster, backend = serving.inhabited(rules=rules)
     backend.submit(serving.CALLERS["root"], backend.documents(serving.document("gannet", "beta", **_gpus(4))))
     cluster.clock.sleep(20)
     backend.submit(serving.CALLERS["root"], backend.documents(serving.document("wombat", "alpha", **_gpus(1))))
     cluster.clock.sleep(20)
-    nodes_text = json.dumps(serialize(backend.nodes(watcher).value))
+    nodes_text = json.dumps(serialize_body(backend.nodes(watcher).value))
     assert "nvidia.com/gpu.shared" in nodes_text
     assert "gannet" not in nodes_text
     narrow = backend.status(watcher, "team-alpha", "wombat").value
     assert narrow.phase == "Pending"
-    assert "gannet" not in json.dumps(serialize(narrow))
-    assert "gannet" not in json.dumps(serialize(backend.why(watcher, "team-alpha", "wombat").value))
+    assert "gannet" not in json.dumps(serialize_body(narrow))
+    assert "gannet" not in json.dumps(serialize_body(backend.why(watcher, "team-alpha", "wombat").value))
     assert "gannet" in backend.status(serving.CALLERS["root"], "team-alpha", "wombat").value.why
 
 
@@ -166,7 +166,7 @@ def _gpus(portion: int) -> dict[str, Any]:
 
 def test_pods_and_events_need_separate_permissions() -> None:
     narrow = Caller("nina", ("narrow",), token=serving.token("narrow"))
-    rule = Rule("narrow", serving.READ, frozenset({KNATIVE.plural}), frozenset({"team-alpha"}))
+    rule = PermissionRule("narrow", serving.READ, frozenset({KNATIVE.plural}), frozenset({"team-alpha"}))
     _, backend = serving.inhabited(rules=(*serving.RULES, rule))
     live = backend.workload(narrow, "team-alpha", "aardvark").value
     assert (live.pods, live.events, live.quotas) == ((), (), ())

@@ -21,10 +21,10 @@ from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import removal
-from ebbtide.cluster.write.apply import is_top
-from ebbtide.documents.profiles import validate
+from ebbtide.cluster.write.apply import is_top_object
+from ebbtide.documents.profiles import validate_profile_data
 from ebbtide.readers import shapes
-from ebbtide.sandbox.backend import Guarded
+from ebbtide.sandbox.backend import RestrictedCluster
 from ebbtide.translation import translate
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # runapy's own
@@ -216,19 +216,19 @@ def test_a_rejected_token_request_states_the_reason_and_no_secret(
 
 
 def test_ids_come_from_the_profile_or_are_derived_from_its_name() -> None:
-    profile, _ = validate(serving.MADE)
+    profile, _ = validate_profile_data(serving.MADE)
     assert profile is not None
     assert runai_bodies.cluster_id(profile) == runai_bodies.cluster_id(profile)
     data = json.loads(json.dumps(serving.MADE))
     data["spec"]["clusterId"] = "71f69d83-ba66-4822-adf5-55ce55efd210"
     data["spec"]["projects"]["known"] = {"alpha": {"id": "4500001"}}
-    named, problems = validate(data)
+    named, problems = validate_profile_data(data)
     assert named is not None, problems
     assert runai_bodies.cluster_id(named) == "71f69d83-ba66-4822-adf5-55ce55efd210"
     assert (runai_bodies.project_id(named, "alpha"), runai_bodies.project_id(named, "beta")) == ("4500001", "beta")
     other = json.loads(json.dumps(serving.MADE))
     other["metadata"]["name"] = "other"
-    another, _ = validate(other)
+    another, _ = validate_profile_data(other)
     assert another is not None
     assert runai_bodies.cluster_id(another) != runai_bodies.cluster_id(profile)
 
@@ -341,7 +341,7 @@ def test_a_post_is_validated_once_and_translated_once(path: str, monkeypatch: py
         sent = serving.body("heron", "alpha", runai_bodies.cluster_id(backend.profile))
         if path != INFERENCES:
             sent = {"spec": serving.document("heron")}
-        for function in (translate.translate, translate.make_plan, shapes.validate, manifests.read):
+        for function in (translate.translate, translate.make_plan, shapes.validate_inference, manifests.read_documents):
             counted(monkeypatch, counts, function)
         answer = client.post(path, json=sent, headers=serving.bearer("owner"))
 
@@ -383,7 +383,7 @@ def test_a_body_is_limited_like_a_text(world: Any, workdir: Any, words: str) -> 
     assert words in answer.json()["message"]
 
 
-applied, carried_out = Guarded.apply, applying.carry_out
+applied, carried_out = RestrictedCluster.apply, applying.write_workload
 
 
 def envs(cluster: Any, name: str, namespace: str = "team-beta") -> dict[str, str]:
@@ -403,15 +403,15 @@ def test_of_two_concurrent_updates_none_is_lost(monkeypatch: pytest.MonkeyPatch)
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     once: list[Any] = []
 
-    def late(guarded: Guarded, item: Any, **named: Any) -> Any:
+    def late(guarded: RestrictedCluster, item: Any, **named: Any) -> Any:
         # The second update runs completely between the read and the write of the first.
-        if is_top(item) and not named.get("dry_run") and not once:
+        if is_top_object(item) and not named.get("dry_run") and not once:
             once.append(item)
             sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
             assert client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root")).status_code == 202
         return applied(guarded, item, **named)
 
-    monkeypatch.setattr(Guarded, "apply", late)
+    monkeypatch.setattr(RestrictedCluster, "apply", late)
     with serving.served(backend) as client:
         sent = {"spec": {"environmentVariables": [{"name": "K", "value": "1"}]}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
@@ -446,7 +446,7 @@ def test_an_update_that_needs_another_kind_is_rejected() -> None:
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     requested: list[Any] = []
 
-    def edit(top: Any) -> Loaded:
+    def edit(top: Any) -> LoadedDocument:
         requested.append(top)
         return backend.documents(serving.document("bandicoot", "beta", serving="kserve"))[0]
 
@@ -466,7 +466,7 @@ def test_an_update_reads_the_cluster_and_not_the_cache() -> None:
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     with serving.served(backend) as client:
         # From here on, the cache receives no changes of the cluster.
-        backend.cache.look = lambda: None  # type: ignore[method-assign] # as above
+        backend.cache.take_changes = lambda: None  # type: ignore[method-assign] # as above
         newer = serving.document("bandicoot", "beta", image="ghcr.io/team-beta/bandicoot:2")
         backend.submit(serving.CALLERS["root"], backend.documents(newer))
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
@@ -486,8 +486,8 @@ def test_an_update_that_is_overtaken_in_every_attempt_is_a_conflict(
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     count = itertools.count()
 
-    def late(guarded: Guarded, item: Any, **named: Any) -> Any:
-        if is_top(item) and not named.get("dry_run") and not named.get("force"):
+    def late(guarded: RestrictedCluster, item: Any, **named: Any) -> Any:
+        if is_top_object(item) and not named.get("dry_run") and not named.get("force"):
             noted = {"metadata": {"annotations": {"acme.example/count": str(next(count))}}}
             cluster.patch(KNATIVE, "bandicoot", "team-beta", noted)
         return applied(guarded, item, **named)
@@ -497,9 +497,9 @@ def test_an_update_that_is_overtaken_in_every_attempt_is_a_conflict(
         named["done"](item.steps[0])
         return carried_out(target, item, *given, **named)
 
-    monkeypatch.setattr(Guarded, "apply", late)
+    monkeypatch.setattr(RestrictedCluster, "apply", late)
     if before:
-        monkeypatch.setattr(applying, "carry_out", first)
+        monkeypatch.setattr(applying, "write_workload", first)
     with serving.served(backend) as client:
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
@@ -513,12 +513,12 @@ def test_an_update_of_a_deleted_workload_recreates_nothing(monkeypatch: pytest.M
     cluster, backend = serving.inhabited()
     uid = cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
 
-    def late(guarded: Guarded, item: Any, **named: Any) -> Any:
-        if is_top(item) and not named.get("dry_run"):
+    def late(guarded: RestrictedCluster, item: Any, **named: Any) -> Any:
+        if is_top_object(item) and not named.get("dry_run"):
             cluster.delete(KNATIVE, "bandicoot", "team-beta")
         return applied(guarded, item, **named)
 
-    monkeypatch.setattr(Guarded, "apply", late)
+    monkeypatch.setattr(RestrictedCluster, "apply", late)
     with serving.served(backend) as client:
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
@@ -535,7 +535,7 @@ def test_an_update_ends_a_rollback_and_retries_on_its_own_write() -> None:
     cluster.clock.sleep(30)
     pinned = cluster.patch(KSERVE, "caracal", "team-beta", {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
 
-    def edit(_: Any) -> Loaded:
+    def edit(_: Any) -> LoadedDocument:
         newer = serving.document("caracal", "beta", serving="kserve", image="ghcr.io/team-beta/caracal:3")
         return backend.documents(newer)[0]
 
@@ -587,7 +587,7 @@ def test_a_recreated_object_of_the_same_name_is_not_deleted(planned: bool) -> No
         cluster.delete(KNATIVE, "bandicoot", "team-beta")
         cluster.apply({**before, "metadata": anew})
 
-    real = removal.removal
+    real = removal.plan_removal
 
     def late(*given: Any, **named: Any) -> Any:
         if planned:
@@ -598,7 +598,7 @@ def test_a_recreated_object_of_the_same_name_is_not_deleted(planned: bool) -> No
         return real(*given, **named)
 
     with serving.served(backend) as client, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(api_backend, "removal", late)
+        patched.setattr(api_backend, "plan_removal", late)
         answer = client.delete(f"{INFERENCES}/{before['metadata']['uid']}", headers=serving.bearer("root"))
 
     assert answer.status_code == (202 if planned else 404)

@@ -29,7 +29,7 @@ def described() -> dict[str, Any]:
     app = FastAPI(title="Ebbtide", version="0")
     app.include_router(runai.router)
     app.include_router(own.router)
-    return description.of(app)
+    return description.make_openapi(app)
 
 
 SCHEMA: Final = schemathesis.openapi.from_dict(described())

@@ -20,13 +20,13 @@ from ebbtide.api import app, simulation, workers
 from ebbtide.api.access import Caller, UnauthorizedError
 from ebbtide.api.app import make_app
 from ebbtide.api.backend import InputError
-from ebbtide.api.gate import LOCAL, Settings
-from ebbtide.api.simulation import Asked
-from ebbtide.api.workers import TooMuchError, Workers
+from ebbtide.api.gate import LOCAL, ServerSettings
+from ebbtide.api.simulation import SimulationRequest
+from ebbtide.api.workers import LimitExceededError, Workers
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError
-from ebbtide.sandbox.backend import ANONYMOUS_CALLER, Rule
+from ebbtide.sandbox.backend import ANONYMOUS_CALLER, PermissionRule
 from live_cluster import SCALING
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_a_workload_is_planned_applied_scaled_rolled_back_and_deleted(world: Any
     assert client.post(f"{place}/rollback", json={}, headers=ROOT).json() == {"done": ["heron-00001"]}
     answer = client.post(f"{place}/suspend", headers=ROOT)
     assert answer.status_code == 422
-    assert "Knative has no way to stop one" in answer.json()["detail"]
+    assert "Knative Services do not support it" in answer.json()["detail"]
     assert client.delete(place, headers=ROOT).json() == {"done": ["deleted Service team-alpha/heron"], "kept": []}
     assert client.get(place, headers=ROOT).status_code == 404
 
@@ -178,7 +178,7 @@ def test_an_event_id_of_another_process_gets_all_workloads(world: Any) -> None:
 def test_a_stream_omits_kinds_that_the_caller_cannot_list() -> None:
     kay = Caller("kay", ("readers",), token=serving.token("kay"))
     tokens = {caller.token: caller for caller in (*serving.CALLERS.values(), kay)}
-    rules = (*serving.RULES, Rule("readers", serving.READ, frozenset({"inferenceservices"}), serving.ALL))
+    rules = (*serving.RULES, PermissionRule("readers", serving.READ, frozenset({"inferenceservices"}), serving.ALL))
     cluster, backend = serving.inhabited(tokens=tokens, rules=rules)
     headers = {"Authorization": f"Bearer {kay.token}"}
     with serving.served(backend) as client:
@@ -243,11 +243,11 @@ def _camel(body: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_search_is_bounded() -> None:
     _, backend = serving.backend()
-    request = Asked(serving.document("chat"), "constant:1rps,1m", evaluations=simulation.EVALUATIONS + 1)
+    request = SimulationRequest(serving.document("chat"), "constant:1rps,1m", evaluations=simulation.EVALUATIONS + 1)
     with pytest.raises(InputError, match="errors"):
         backend.tune(request)
     with pytest.raises(InputError):
-        backend.tune(Asked(serving.document("chat"), "constant:1rps,1m"))
+        backend.tune(SimulationRequest(serving.document("chat"), "constant:1rps,1m"))
     backend.stop()
 
 
@@ -256,7 +256,7 @@ def test_a_search_is_bounded() -> None:
 
 def test_a_worker_that_exceeds_its_time_is_replaced() -> None:
     pool = Workers(1, 0)
-    with pytest.raises(TooMuchError, match="the work exceeded"):
+    with pytest.raises(LimitExceededError, match="the work exceeded"):
         pool.do(time.sleep, 60, seconds=0.5)
     assert pool.do(max, 1, 2, seconds=30) == 2
     with pytest.raises(ZeroDivisionError):
@@ -267,7 +267,7 @@ def test_a_worker_that_exceeds_its_time_is_replaced() -> None:
 def test_work_beyond_the_queue_is_rejected_immediately() -> None:
     pool = Workers(1, 0)
     assert pool._room.acquire(blocking=False)  # noqa: SLF001 - stands for another task
-    with pytest.raises(TooMuchError, match="too many simulations"):
+    with pytest.raises(LimitExceededError, match="too many simulations"):
         pool.do(max, 1, 2, seconds=30)
     pool.close()
     assert workers.MAX_MEMORY_BYTES > 2**30
@@ -317,7 +317,7 @@ def test_probes_need_no_token_and_an_unknown_page_is_a_problem(world: Any) -> No
 
 def test_on_loopback_other_host_names_and_cross_site_writes_are_rejected() -> None:
     _, backend = serving.backend(anonymous_caller=ANONYMOUS_CALLER)
-    with serving.served(backend, Settings(hosts=frozenset(LOCAL))) as client:
+    with serving.served(backend, ServerSettings(hosts=frozenset(LOCAL))) as client:
         assert client.get(f"{V1}/whoami").json()["name"] == "you"
         port = client.base_url.port
         for host, status in (
@@ -357,7 +357,10 @@ def test_requests_above_the_limit_are_told_to_retry() -> None:
         return plain(*given)
 
     backend.workloads = slow  # type: ignore[assignment,method-assign] # a slow request
-    with serving.served(backend, Settings(max_requests=1)) as client, concurrent.futures.ThreadPoolExecutor(1) as other:
+    with (
+        serving.served(backend, ServerSettings(max_requests=1)) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as other,
+    ):
         first = other.submit(client.get, f"{V1}/workloads", headers=ROOT)
         assert occupied.wait(30)
         answer = client.get(f"{V1}/version", headers=ROOT)
@@ -391,7 +394,7 @@ async def _asked(gate: Gate, path: str, sent: Callable[[Any], Awaitable[None]]) 
 
 def test_a_response_in_transit_does_not_count_as_running() -> None:
     _, backend = serving.inhabited()
-    gate = make_app(backend, Settings(max_requests=1))
+    gate = make_app(backend, ServerSettings(max_requests=1))
 
     async def both() -> list[int]:
         second = []
@@ -436,7 +439,7 @@ def test_stalled_bodies_block_only_bodies_of_other_unauthenticated_clients() -> 
     _, backend = serving.inhabited()
     sent = {"grantType": "app_token", "AppId": "team-alpha/robot", "AppSecret": serving.CALLERS["owner"].token}
     check = {"spec": serving.document("chat")}
-    with serving.served(backend, Settings(max_requests=1, max_transfers=2, body_seconds=60)) as client:
+    with serving.served(backend, ServerSettings(max_requests=1, max_transfers=2, body_seconds=60)) as client:
         with idle(client, 2, {}):
             answer = until(503, lambda: client.post("/api/v1/token", json=sent))
             assert answer.json() == {"code": 503, "message": "too many requests are being received; retry"}
@@ -448,7 +451,7 @@ def test_stalled_bodies_block_only_bodies_of_other_unauthenticated_clients() -> 
 
 def test_a_stalled_body_times_out() -> None:
     _, backend = serving.backend()
-    with serving.served(backend, Settings(body_seconds=0.2)) as client, idle(client, 1, {}) as (line,):
+    with serving.served(backend, ServerSettings(body_seconds=0.2)) as client, idle(client, 1, {}) as (line,):
         answer = b"".join(iter(lambda: line.recv(2**16), b""))
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"message":"the body did not arrive within 0 s"' in answer
@@ -456,7 +459,7 @@ def test_a_stalled_body_times_out() -> None:
 
 def test_the_total_size_of_bodies_in_transit_is_limited() -> None:
     _, backend = serving.backend()
-    with serving.served(backend, Settings(max_transfer_bytes=200)) as client:
+    with serving.served(backend, ServerSettings(max_transfer_bytes=200)) as client:
         for letters, status in ((100, 422), (300, 503), (100, 422)):
             answer = client.post(f"{V1}/check", json={"other": "x" * letters}, headers=ROOT)
             assert answer.status_code == status, letters
@@ -465,7 +468,7 @@ def test_the_total_size_of_bodies_in_transit_is_limited() -> None:
 def test_a_stream_above_the_limit_is_rejected_before_it_begins() -> None:
     _, backend = serving.inhabited()
     with (
-        serving.served(backend, Settings(max_streams=2, max_streams_per_caller=1)) as client,
+        serving.served(backend, ServerSettings(max_streams=2, max_streams_per_caller=1)) as client,
         ExitStack() as open_streams,
     ):
 
@@ -488,7 +491,7 @@ def test_a_slow_request_times_out() -> None:
     _, backend = serving.inhabited()
     go = threading.Event()
     backend.workloads = lambda *_: go.wait(30)  # type: ignore[assignment,method-assign] # as above
-    with serving.served(backend, Settings(request_seconds=0.2)) as client:
+    with serving.served(backend, ServerSettings(request_seconds=0.2)) as client:
         answer = client.get(f"{V1}/workloads", headers=ROOT)
         assert answer.status_code == 504
         assert client.get("/api/v1/workloads", headers=ROOT).json()["code"] == 504
@@ -623,7 +626,7 @@ def test_an_interrupted_scale_lists_its_writes_and_a_forbidden_one_sets_nothing(
         answer = client.post(path, json={"minReplicas": 2}, headers=ROOT)
         assert (answer.status_code, "done" in answer.json()) == (403, False)
     revision = cluster.get(REVISION, "bandicoot-00001", "team-beta")
-    assert at(revision, "metadata", "annotations", keys.MIN_SCALE) == "1"
+    assert get_at(revision, "metadata", "annotations", keys.MIN_SCALE) == "1"
 
 
 def test_a_busy_cluster_is_a_503_and_a_conflict_names_the_owner() -> None:

@@ -1,6 +1,6 @@
-"""Apply: the plan, what makes a new revision, conflicts, the wait; killed at each write and run again; scale and rollback.
+"""Apply: the plan, new revisions, conflicts, the wait, interruptions at each write, scale and rollback.
 
-All on the simulated cluster; what depends on a real API server's defaults is in test_apply_real.py.
+All on the simulated cluster; tests that depend on a real API server's defaults are in test_apply_real.py.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
-from ebbtide.base.paths import at
+from ebbtide.base.bodies import serialize_body
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     HPA,
     KINDS,
@@ -32,26 +32,26 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
-from ebbtide.cluster.read.inventory import find
-from ebbtide.cluster.read.status import Replicas, status
+from ebbtide.cluster.read.inventory import find_workload
+from ebbtide.cluster.read.status import Replicas, compute_status
 from ebbtide.cluster.write import apply, revisions
-from ebbtide.cluster.write.apply import Step
-from ebbtide.cluster.write.changes import Change, changes, makes_pods
-from ebbtide.sandbox.state import Life
+from ebbtide.cluster.write.apply import ApplyStep
+from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
+from ebbtide.sandbox.state import PodLife
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import Look, Planned, Workload
+    from ebbtide.cluster.write.apply import ApplyPlan, WaitUpdate, Workload
     from ebbtide.sandbox.simulated import Simulated
 
 
-def bring(cluster: Simulated, made: Workload, *, limit: float = 300, force: bool = False) -> Status | None:
-    planned = apply.plan(cluster, made)
-    apply.carry_out(cluster, planned, cluster.clock, force=force)
-    return apply.wait(cluster, made.name, made.namespace, cluster.clock, limit)
+def bring(cluster: Simulated, ready_workload: Workload, *, limit: float = 300, force: bool = False) -> Status | None:
+    planned = apply.plan_workload(cluster, ready_workload)
+    apply.write_workload(cluster, planned, cluster.clock, force=force)
+    return apply.wait_for_workload(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, limit)
 
 
 def running(**fields: Any) -> Simulated:
@@ -62,19 +62,19 @@ def running(**fields: Any) -> Simulated:
     return cluster
 
 
-def verdicts(planned: Planned) -> dict[str, str]:
+def verdicts(planned: ApplyPlan) -> dict[str, str]:
     return {step.item["kind"]: step.verdict for step in planned.steps}
 
 
 def live(cluster: Simulated) -> Any:
-    return find(cluster, "chat", "team-shop", cluster.clock.now())
+    return find_workload(cluster, "chat", "team-shop", cluster.clock.now())
 
 
 # The plan.
 
 
 def test_on_an_empty_cluster_everything_is_created() -> None:
-    planned = apply.plan(simulated(), workload(autoscaling=SCALING))
+    planned = apply.plan_workload(simulated(), workload(autoscaling=SCALING))
 
     assert verdicts(planned) == {"Namespace": "create", "Service": "create"}
     assert planned.different
@@ -83,11 +83,11 @@ def test_on_an_empty_cluster_everything_is_created() -> None:
 
 def test_what_was_just_applied_is_kept() -> None:
     cluster = running()
-    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
 
     assert verdicts(planned) == {"Namespace": "keep", "Service": "keep"}
     assert not planned.different
-    assert apply.carry_out(cluster, planned, cluster.clock) == []
+    assert apply.write_workload(cluster, planned, cluster.clock) == []
 
 
 STANDARD: dict[str, Any] = {
@@ -97,13 +97,13 @@ STANDARD: dict[str, Any] = {
 }
 
 
-def test_what_scales_a_workload_goes_with_it_whoever_deletes_that() -> None:
+def test_an_autoscaler_is_deleted_with_its_workload() -> None:
     cluster = simulated()
-    apply.carry_out(cluster, apply.plan(cluster, workload(**STANDARD)), cluster.clock)
+    apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
     (service,), (hpa,) = cluster.list(KSERVE).items, cluster.list(HPA).items
 
     assert [owner["uid"] for owner in hpa["metadata"]["ownerReferences"]] == [service["metadata"]["uid"]]
-    assert not apply.plan(cluster, workload(**STANDARD)).different
+    assert not apply.plan_workload(cluster, workload(**STANDARD)).different
 
     cluster.delete(KSERVE, "chat", "team-shop")
 
@@ -112,10 +112,10 @@ def test_what_scales_a_workload_goes_with_it_whoever_deletes_that() -> None:
 
 def test_a_changed_autoscaler_keeps_its_owner() -> None:
     cluster = simulated()
-    apply.carry_out(cluster, apply.plan(cluster, workload(**STANDARD)), cluster.clock)
+    apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
     more = STANDARD | {"autoscaling": {**STANDARD["autoscaling"], "metricThreshold": 70}}
-    planned = apply.plan(cluster, workload(**more))
-    apply.carry_out(cluster, planned, cluster.clock)
+    planned = apply.plan_workload(cluster, workload(**more))
+    apply.write_workload(cluster, planned, cluster.clock)
 
     assert [step.item["kind"] for step in planned.steps if step.verdict == "change"] == [
         "InferenceService",
@@ -125,30 +125,30 @@ def test_a_changed_autoscaler_keeps_its_owner() -> None:
     assert [owner["kind"] for owner in hpa["metadata"]["ownerReferences"]] == ["InferenceService"]
 
 
-def test_a_change_of_the_template_makes_a_new_revision() -> None:
-    planned = apply.plan(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+def test_a_template_change_creates_a_revision() -> None:
+    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
     (step,) = [step for step in planned.steps if step.verdict == "change"]
 
     assert step.rollout
     assert "spec.template.spec.containers[user-container].image: " in "\n".join(map(str, step.changes))
-    assert "the kept spec: image" in "\n".join(map(str, step.changes))
+    assert "the stored spec changes in image" in "\n".join(map(str, step.changes))
 
 
-def test_a_change_that_moves_no_pod_makes_none() -> None:
-    planned = apply.plan(running(), workload(autoscaling=SCALING, slo={"uptimePercent": 99.9}))
+def test_a_change_outside_the_template_creates_no_revision() -> None:
+    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, slo={"uptimePercent": 99.9}))
     (step,) = [step for step in planned.steps if step.verdict == "change"]
 
     assert [change.path for change in step.changes] == [("metadata", "annotations", keys.SPEC)]
     assert not step.rollout
 
 
-def test_what_the_cluster_refuses_is_in_the_plan_and_nothing_is_written() -> None:
+def test_a_rejection_is_in_the_plan_and_nothing_is_written() -> None:
     cluster = simulated()
-    made = workload(autoscaling=SCALING)
-    cluster.apply(made.objects[0])
-    annotations = made.objects[-1]["spec"]["template"]["metadata"]["annotations"]
+    chat = workload(autoscaling=SCALING)
+    cluster.apply(chat.objects[0])
+    annotations = chat.objects[-1]["spec"]["template"]["metadata"]["annotations"]
     annotations[keys.MIN_SCALE] = "9"
-    planned = apply.plan(cluster, made)
+    planned = apply.plan_workload(cluster, chat)
 
     assert verdicts(planned)["Service"] == "refused"
     assert "min-scale=9" in planned.steps[-1].refusal
@@ -156,14 +156,14 @@ def test_what_the_cluster_refuses_is_in_the_plan_and_nothing_is_written() -> Non
     assert cluster.list(KNATIVE).items == []
 
 
-def test_the_plan_tells_the_cost() -> None:
-    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
+def test_the_plan_has_the_cost() -> None:
+    chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
     cluster = simulated()
-    assert apply.plan(cluster, made).cost == (
-        "GPUs: 0.25 a replica, 0.25 at 1 replica (minReplicas), 1 at 4 (maxReplicas)",
+    assert apply.plan_workload(cluster, chat).cost == (
+        "GPUs: 0.25 per replica, 0.25 at 1 replica (minReplicas), 1 at 4 (maxReplicas)",
     )
 
-    bring(cluster, made)
+    bring(cluster, chat)
     cluster.put(
         {
             "apiVersion": "v1",
@@ -177,49 +177,49 @@ def test_the_plan_tells_the_cost() -> None:
     )
     again = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, image="ghcr.io/acme/chat:2")
 
-    assert apply.plan(cluster, again).cost[1:] == (
-        "the rollout needs 0.5 while old and new replicas run",
+    assert apply.plan_workload(cluster, again).cost[1:] == (
+        "the rollout needs 0.5 GPUs while old and new replicas run together",
         "quota guaranteed: 1 of 4 requests.nvidia.com/gpu.shared in use",
     )
 
 
-def test_somebody_else_s_field_is_a_conflict_that_names_him_and_force_takes_it() -> None:
+def test_a_field_of_another_manager_is_a_conflict_and_force_takes_it_over() -> None:
     cluster = running()
-    held = cluster.store.find(KNATIVE, "team-shop", "chat")  # another manager's edit
-    assert held is not None
+    stored = cluster.store.find(KNATIVE, "team-shop", "chat")  # another manager's edit
+    assert stored is not None
     leaf = ("spec", "template", "spec", "containers")
-    held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
-    made = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
-    planned = apply.plan(cluster, made)
+    stored.owned = {"kubectl-edit": {leaf}, **{manager: owned - {leaf} for manager, owned in stored.owned.items()}}
+    chat = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    planned = apply.plan_workload(cluster, chat)
 
     assert planned.steps[-1].owners == {"kubectl-edit": ("spec.template.spec.containers",)}
     assert planned.refused
     with pytest.raises(ConflictError, match="kubectl-edit"):
-        apply.carry_out(cluster, planned, cluster.clock)
-    apply.carry_out(cluster, planned, cluster.clock, force=True)
+        apply.write_workload(cluster, planned, cluster.clock)
+    apply.write_workload(cluster, planned, cluster.clock, force=True)
     assert "chat:2" in json.dumps(cluster.get(KNATIVE, "chat", "team-shop"))
 
 
 # The wait.
 
 
-def test_the_wait_tells_each_phase_with_its_time() -> None:
+def test_the_wait_reports_each_phase_with_its_time() -> None:
     cluster = simulated()
-    made = workload(autoscaling=SCALING)
-    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
-    seen: list[Look] = []
-    end = apply.wait(cluster, "chat", "team-shop", cluster.clock, 60, seen.append)
+    chat = workload(autoscaling=SCALING)
+    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
+    updates: list[WaitUpdate] = []
+    end = apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 60, updates.append)
 
     assert end is not None
     assert end.url == "http://chat.team-shop.example.com"
-    assert seen[0].status.phase == "Initializing"
-    assert seen[-1].status.phase == "Running"
-    assert [look.seconds for look in seen] == sorted(look.seconds for look in seen)
-    assert seen[-1].seconds == pytest.approx(6, abs=3)
+    assert updates[0].status.phase == "Initializing"
+    assert updates[-1].status.phase == "Running"
+    assert [look.seconds for look in updates] == sorted(look.seconds for look in updates)
+    assert updates[-1].seconds == pytest.approx(6, abs=3)
 
 
 def test_the_wait_ends_with_a_failure_and_its_reason() -> None:
-    cluster = simulated(broken_images={"ghcr.io/acme/chat:1"}, life=Life(deadline=20))
+    cluster = simulated(broken_images={"ghcr.io/acme/chat:1"}, life=PodLife(deadline=20))
     end = bring(cluster, workload(autoscaling=SCALING))
 
     assert end is not None
@@ -230,7 +230,7 @@ def test_the_wait_ends_with_a_failure_and_its_reason() -> None:
 def test_a_failed_update_is_degraded_and_the_old_revision_serves() -> None:
     cluster = running()
     cluster.broken_images.add("ghcr.io/acme/chat:2")
-    cluster.life = Life(deadline=20)
+    cluster.life = PodLife(deadline=20)
     end = bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
 
     assert end is not None
@@ -245,24 +245,24 @@ def test_a_failed_update_is_degraded_and_the_old_revision_serves() -> None:
         (Replicas(1, 3, 0, 4), True),
         (Replicas(1, 1, 1, 4), True),
         (Replicas(1, 3, 2, 4), False),
-        # Bounds that were just raised: the autoscaler has yet to see them.
+        # Bounds that were just raised and that the autoscaler has not processed yet.
         (Replicas(1, 1, 2, 4), False),
     ],
     ids=str,
 )
-def test_a_wait_is_for_as_many_replicas_as_there_must_be(replicas: Replicas, *, complete: bool) -> None:
-    now = replace(status(live(running())), replicas=replicas)
+def test_the_wait_needs_the_minimum_of_replicas(replicas: Replicas, *, complete: bool) -> None:
+    now = replace(compute_status(live(running())), replicas=replicas)
 
-    assert apply._complete(now) == complete  # noqa: SLF001 - no simulated autoscaler is late
+    assert apply._has_minimum_replicas(now) == complete  # noqa: SLF001 - no simulated autoscaler is late
 
 
-def test_the_wait_gives_up_after_its_time() -> None:
+def test_the_wait_times_out() -> None:
     cluster = simulated(missing_images={"ghcr.io/acme/chat:1"})
 
     assert bring(cluster, workload(autoscaling=SCALING), limit=20) is None
 
 
-def test_four_quarters_are_taken_and_the_fifth_is_told_by_whom() -> None:
+def test_a_fifth_quarter_of_a_gpu_waits_and_names_the_holders() -> None:
     cluster = simulated()
     for name in ("chat", "rank", "embed", "vision"):
         end = bring(cluster, workload(spec(name, compute={"gpuPortionRequest": 0.25})))
@@ -270,35 +270,35 @@ def test_four_quarters_are_taken_and_the_fifth_is_told_by_whom() -> None:
         assert end.phase == "Running", end.why
 
     assert bring(cluster, workload(spec("fifth", compute={"gpuPortionRequest": 0.25})), limit=20) is None
-    now = status(find(cluster, "fifth", "team-shop", cluster.clock.now()))
+    now = compute_status(find_workload(cluster, "fifth", "team-shop", cluster.clock.now()))
     assert (now.phase, now.why) == (
         "Pending",
         "waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; priority inference cannot preempt them",
     )
 
     cluster.delete(KNATIVE, "rank", "team-shop")
-    end = apply.wait(cluster, "fifth", "team-shop", cluster.clock, 60)
+    end = apply.wait_for_workload(cluster, "fifth", "team-shop", cluster.clock, 60)
     assert end is not None
     assert end.phase == "Running"
 
 
-# Killed, and run again.
+# Interrupted and repeated.
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """Simulated end of the process."""
 
 
 def killed_at(cluster: Simulated, number: int, when: str, work: Callable[[], object]) -> bool:
-    """Whether work was ended at its n-th write: before it is sent, or after it, with no answer."""
-    left = [number]
+    """Run ``work``, interrupt it before (``fail``) or after (``cut``) its n-th write, and return whether it was interrupted."""
+    remaining = [number]
 
-    def end(item: Any) -> None:
-        del item
-        if left[0] == 0:
+    def end(obj: Any) -> None:
+        del obj
+        if remaining[0] == 0:
             cluster.fail = cluster.cut = None
             raise Killed
-        left[0] -= 1
+        remaining[0] -= 1
 
     setattr(cluster, when, end)
     try:
@@ -311,11 +311,11 @@ def killed_at(cluster: Simulated, number: int, when: str, work: Callable[[], obj
 
 
 def essence(cluster: Simulated) -> list[Any]:
-    """What a workload came to, but for times, versions and who wrote what."""
+    """Return the state of a workload without times, versions and field managers."""
     return [
-        (item["kind"], item["metadata"]["name"], item["spec"], item["metadata"].get("annotations"))
+        (obj["kind"], obj["metadata"]["name"], obj["spec"], obj["metadata"].get("annotations"))
         for kind in (KNATIVE, KSERVE, PVC)
-        for item in cluster.list(kind).items
+        for obj in cluster.list(kind).items
     ] + [len(cluster.list(REVISION).items)]
 
 
@@ -325,14 +325,14 @@ CLAIM = {"pvc": [{"path": "/data", "claimInfo": {"size": "1Gi", "accessModes": {
 
 @pytest.mark.parametrize("when", ["fail", "cut"])
 @pytest.mark.parametrize("number", range(4))
-def test_killed_at_any_write_and_run_again_gives_the_same_end(number: int, when: str) -> None:
+def test_an_apply_interrupted_at_any_write_can_be_repeated(number: int, when: str) -> None:
     whole, cut = simulated(), simulated()
-    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, storage=CLAIM)
-    bring(whole, made)
-    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, made), cut.clock))
+    chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, storage=CLAIM)
+    bring(whole, chat)
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, chat), cut.clock))
 
     assert killed == (number < 3), "a namespace, a claim, a service"
-    end = bring(cut, made)
+    end = bring(cut, chat)
     assert end is not None
     assert end.phase == "Running"
     assert essence(whole) == essence(cut)
@@ -340,147 +340,149 @@ def test_killed_at_any_write_and_run_again_gives_the_same_end(number: int, when:
 
 @pytest.mark.parametrize("when", ["fail", "cut"])
 @pytest.mark.parametrize("number", range(3))
-def test_killed_while_a_scale_gives_way_and_run_again_gives_the_same_end(number: int, when: str) -> None:
+def test_an_apply_interrupted_while_it_drops_a_scale_can_be_repeated(number: int, when: str) -> None:
     again = workload(autoscaling={**SCALING, "maxReplicas": 6}, image="ghcr.io/acme/chat:2")
     whole, cut = running(), running()
     for cluster in (whole, cut):
         scaled(cluster, maxReplicas=9)
     bring(whole, again)
-    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, again), cut.clock))
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, again), cut.clock))
 
-    assert killed == (number < 2), "the service, and the note of the scale"
+    assert killed == (number < 2), "the service, and the record of the scale"
     assert bring(cut, again) is not None
     assert essence(whole) == essence(cut)
 
 
 @pytest.mark.parametrize("when", ["fail", "cut"])
 @pytest.mark.parametrize("number", range(3))
-def test_killed_while_a_canary_ends_and_run_again_gives_the_same_end(number: int, when: str) -> None:
-    """Two writes for one object: what another manager set is taken away before it is applied."""
+def test_an_apply_interrupted_while_it_ends_a_canary_can_be_repeated(number: int, when: str) -> None:
+    """Two writes for one object: the field of another manager is removed before the apply."""
     clusters = [simulated(), simulated()]
     for cluster in clusters:
         for image in ("1", "2"):
             bring(cluster, workload(serving="kserve", autoscaling=SCALING, image=f"ghcr.io/acme/chat:{image}"))
-        revisions.pin(cluster, live(cluster), "chat-predictor-00001")
+        revisions.pin_revision(cluster, live(cluster), "chat-predictor-00001")
     whole, cut = clusters
     again = workload(serving="kserve", autoscaling=SCALING, image="ghcr.io/acme/chat:3")
     bring(whole, again)
-    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, again), cut.clock))
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, again), cut.clock))
 
     assert killed == (number < 2), "the pin, and the service"
     assert bring(cut, again) is not None
     assert essence(whole) == essence(cut)
 
 
-# Submitted: one has the name.
+# Submit: one caller gets the name.
 
 
-def test_a_submit_makes_the_workload_before_what_only_belongs_to_it() -> None:
-    made = workload(autoscaling=SCALING, storage=CLAIM)
-    planned = apply.plan(simulated(), made, create=True)
+def test_a_submit_creates_the_workload_before_its_companions() -> None:
+    chat = workload(autoscaling=SCALING, storage=CLAIM)
+    planned = apply.plan_workload(simulated(), chat, create=True)
 
     assert [step.item["kind"] for step in planned.steps] == ["Namespace", "Service", "PersistentVolumeClaim"]
 
 
-def test_a_submit_of_a_name_that_is_taken_is_refused_and_says_by_what() -> None:
+def test_a_submit_of_a_taken_name_is_refused_with_the_reason() -> None:
     cluster = running()
-    other = apply.plan(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), create=True)
-    same = apply.plan(cluster, workload(autoscaling=SCALING), create=True)
-    kserve = apply.plan(cluster, workload(serving="kserve", autoscaling=SCALING), create=True)
+    other = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), create=True)
+    same = apply.plan_workload(cluster, workload(autoscaling=SCALING), create=True)
+    kserve = apply.plan_workload(cluster, workload(serving="kserve", autoscaling=SCALING), create=True)
 
     assert [planned.steps[-1].verdict for planned in (other, same, kserve)] == ["refused"] * 3
-    assert "there is a workload chat already, made at 20" in other.steps[-1].refusal
+    assert "workload chat already exists, created at 20" in other.steps[-1].refusal
     assert "from another spec; choose another name, or change it with ebbtide apply" in other.steps[-1].refusal
-    assert "from this very spec" in same.steps[-1].refusal
-    assert "finish what was cut short" in same.steps[-1].refusal
+    assert "from the same spec" in same.steps[-1].refusal
+    assert "run ebbtide apply to complete an interrupted submit" in same.steps[-1].refusal
 
 
-def test_of_two_hundred_submits_at_once_one_wins_and_the_others_are_told() -> None:
+def test_one_of_two_hundred_concurrent_submits_wins() -> None:
     cluster = simulated()
-    made = [workload(autoscaling=SCALING, storage=CLAIM, image=f"ghcr.io/acme/chat:{number}") for number in range(200)]
-    planned = [apply.plan(cluster, each, create=True) for each in made]
+    workloads = [
+        workload(autoscaling=SCALING, storage=CLAIM, image=f"ghcr.io/acme/chat:{number}") for number in range(200)
+    ]
+    planned = [apply.plan_workload(cluster, chat, create=True) for chat in workloads]
 
     def submit(number: int) -> str:
         try:
-            apply.carry_out(cluster, planned[number], cluster.clock)
+            apply.write_workload(cluster, planned[number], cluster.clock)
         except ExistsError as error:
             return str(error)
         return ""
 
     with ThreadPoolExecutor(40) as threads:
-        said = list(threads.map(submit, range(200)))
+        errors = list(threads.map(submit, range(200)))
 
-    (winner,) = [number for number, text in enumerate(said) if not text]
+    (winner,) = [number for number, text in enumerate(errors) if not text]
     (service,) = cluster.list(KNATIVE).items
-    assert at(service, "spec", "template", "spec", "containers", 0, "image") == f"ghcr.io/acme/chat:{winner}"
-    assert all("somebody else was first: there is a workload chat already" in text for text in said if text)
+    assert get_at(service, "spec", "template", "spec", "containers", 0, "image") == f"ghcr.io/acme/chat:{winner}"
+    assert all("another client created it first: workload chat already exists" in text for text in errors if text)
     assert len(cluster.list(PVC).items) == 1
     assert len(cluster.list(REVISION).items) == 1
 
 
-def test_a_busy_server_is_asked_again_and_a_dead_one_is_not() -> None:
+def test_a_busy_server_is_retried_and_an_unreachable_one_is_not() -> None:
     cluster = simulated()
-    made = workload(autoscaling=SCALING)
-    planned = apply.plan(cluster, made)
+    chat = workload(autoscaling=SCALING)
+    planned = apply.plan_workload(cluster, chat)
     times = [3]
 
-    def busy(item: Any) -> None:
-        del item
+    def busy(obj: Any) -> None:
+        del obj
         if times[0]:
             times[0] -= 1
             raise BusyError("the webhook starts")
 
     cluster.fail = busy
-    assert len(apply.carry_out(cluster, planned, cluster.clock)) == 2
+    assert len(apply.write_workload(cluster, planned, cluster.clock)) == 2
 
-    def dead(item: Any) -> None:
-        raise UnreachableError(f"nobody answers about {item['kind']}")
+    def dead(obj: Any) -> None:
+        raise UnreachableError(f"no answer for {obj['kind']}")
 
     other = simulated()
-    planned = apply.plan(other, made)
+    planned = apply.plan_workload(other, chat)
     other.fail = dead
     with pytest.raises(UnreachableError):
-        apply.carry_out(other, planned, other.clock)
+        apply.write_workload(other, planned, other.clock)
 
 
-def test_a_server_that_stays_busy_is_given_up() -> None:
+def test_retries_of_a_busy_server_end() -> None:
     cluster = simulated()
-    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
 
-    def busy(item: Any) -> None:
-        del item
+    def busy(obj: Any) -> None:
+        del obj
         raise BusyError("the webhook starts")
 
     cluster.fail = busy
     with pytest.raises(BusyError):
-        apply.carry_out(cluster, planned, cluster.clock)
+        apply.write_workload(cluster, planned, cluster.clock)
 
 
-def test_a_workload_that_is_removed_while_waited_for_is_missing() -> None:
+def test_a_workload_deleted_during_the_wait_is_missing() -> None:
     cluster = running()
     cluster.delete(KNATIVE, "chat", "team-shop")
 
     with pytest.raises(MissingError):
-        apply.wait(cluster, "chat", "team-shop", cluster.clock, 10)
+        apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 10)
 
 
 # Scale.
 
 
 def scaled(cluster: Simulated, **given: float) -> None:
-    assert revisions.no_scale(live(cluster), given) == ""
-    revisions.scale(cluster, live(cluster), given)
+    assert revisions.explain_no_scale(live(cluster), given) == ""
+    revisions.scale_workload(cluster, live(cluster), given)
     cluster.clock.sleep(30)
 
 
 def annotation(cluster: Simulated, name: str, key: str = keys.MIN_SCALE) -> Any:
-    return at(cluster.get(REVISION, name, "team-shop"), "metadata", "annotations", key)
+    return get_at(cluster.get(REVISION, name, "team-shop"), "metadata", "annotations", key)
 
 
-def test_a_scale_moves_replicas_and_makes_no_revision() -> None:
+def test_a_scale_changes_replicas_without_a_new_revision() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2, metricThreshold=20)
-    now = status(live(cluster))
+    now = compute_status(live(cluster))
 
     assert str(now.replicas) == "2/2 (2..4)"
     assert str(now.metric) == "concurrency -/20"
@@ -492,61 +494,59 @@ def test_a_scale_moves_replicas_and_makes_no_revision() -> None:
 
 
 def broken(cluster: Simulated, kind: str) -> None:
-    def fail(item: Any) -> None:
-        if (kind == "Service") == (keys.SCALE in at(item, "metadata", "annotations", default={})):
+    def fail(obj: Any) -> None:
+        if (kind == "Service") == (keys.SCALE in get_at(obj, "metadata", "annotations", default={})):
             raise UnreachableError("the cluster does not answer")
 
     cluster.fail = fail
 
 
-def test_a_scale_that_is_cut_short_is_noted_told_and_taken_back() -> None:
+def test_an_interrupted_scale_is_recorded_reported_and_reset() -> None:
     cluster = running()
     broken(cluster, "Revision")
     with pytest.raises(CutShortError) as raised:
-        revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+        revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2})
     cluster.fail = None
 
     assert raised.value.done == ("changed Service team-shop/chat",)
     assert annotation(cluster, "chat-00001") == "1"
-    assert status(live(cluster)).by_hand == ("minReplicas 2 set by ebbtide scale (the spec has 1)",)
+    assert compute_status(live(cluster)).by_hand == ("minReplicas 2 set by ebbtide scale (the spec has 1)",)
     scaled(cluster, minReplicas=2)
     assert annotation(cluster, "chat-00001") == "2"
     broken(cluster, "Service")
-    with pytest.raises(CutShortError, match="changed Revision team-shop/chat-00001 had been written"):
+    with pytest.raises(CutShortError, match="already done: changed Revision team-shop/chat-00001"):
         revisions.reset_scale(cluster, live(cluster))
     cluster.fail = None
-    assert status(live(cluster)).by_hand != ()
+    assert compute_status(live(cluster)).by_hand != ()
     revisions.reset_scale(cluster, live(cluster))
-    assert (annotation(cluster, "chat-00001"), status(live(cluster)).by_hand) == ("1", ())
+    assert (annotation(cluster, "chat-00001"), compute_status(live(cluster)).by_hand) == ("1", ())
 
 
-def test_a_scale_of_which_nothing_may_be_noted_or_set_writes_nothing() -> None:
+def test_a_forbidden_or_rejected_scale_writes_nothing() -> None:
     for plural in ("services", "revisions"):
         cluster = running()
         before = essence(cluster)
         cluster.denied = {("patch", plural)}
         with pytest.raises(ForbiddenError):
-            revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+            revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2})
         assert (essence(cluster), annotation(cluster, "chat-00001")) == (before, "1")
     cluster = simulated(max_scale_limit=5)
     bring(cluster, workload(autoscaling=SCALING))
     before = essence(cluster)
     with pytest.raises(RefusedError, match="expected 1 <= 9 <= 5"):
-        revisions.scale(cluster, live(cluster), {"maxReplicas": 9})
+        revisions.scale_workload(cluster, live(cluster), {"maxReplicas": 9})
     assert (essence(cluster), annotation(cluster, "chat-00001", keys.MAX_SCALE)) == (before, "4")
 
 
 @pytest.mark.parametrize("when", ["fail", "cut"])
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("reset", [False, True])
-def test_killed_while_a_scale_is_set_or_reset_and_run_again_gives_the_same_end(
-    number: int, when: str, reset: bool
-) -> None:
+def test_an_interrupted_scale_or_reset_can_be_repeated(number: int, when: str, reset: bool) -> None:
     def work(cluster: Simulated) -> None:
         if reset:
             revisions.reset_scale(cluster, live(cluster))
         else:
-            revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+            revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2})
 
     whole, cut = running(), running()
     for cluster in (whole, cut) if reset else ():
@@ -554,8 +554,8 @@ def test_killed_while_a_scale_is_set_or_reset_and_run_again_gives_the_same_end(
     work(whole)
     killed = killed_at(cut, number, when, lambda: work(cut))
 
-    assert killed == (number < 2), "the note, and the revision"
-    assert status(live(cut)).by_hand or annotation(cut, "chat-00001") == "1", "what is set is noted"
+    assert killed == (number < 2), "the record, and the revision"
+    assert compute_status(live(cut)).by_hand or annotation(cut, "chat-00001") == "1", "an override is recorded"
     work(cut)
     for cluster in (whole, cut):
         cluster.clock.sleep(60)
@@ -563,14 +563,14 @@ def test_killed_while_a_scale_is_set_or_reset_and_run_again_gives_the_same_end(
     assert annotation(whole, "chat-00001") == annotation(cut, "chat-00001")
 
 
-def test_a_scale_is_told_by_a_plan_and_is_no_difference() -> None:
+def test_a_scale_is_noted_in_the_plan_and_is_not_a_change() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
-    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
 
     assert not planned.different
     assert planned.steps[-1].notes == (
-        "minReplicas 2 was set by hand and is kept (the spec has 1); ebbtide scale --reset drops it",
+        "manual override minReplicas 2 is kept (the spec has 1); remove it with ebbtide scale --reset",
     )
 
 
@@ -578,49 +578,49 @@ def test_the_next_rollout_takes_a_scale_over_and_later_applies_keep_it() -> None
     cluster = running()
     scaled(cluster, minReplicas=2)
     second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
-    planned = apply.plan(cluster, second)
+    planned = apply.plan_workload(cluster, second)
     assert "the new revision takes it over" in planned.steps[-1].notes[0]
     bring(cluster, second)
 
     assert annotation(cluster, "chat-00002") == "2"
-    again = apply.plan(cluster, second)
+    again = apply.plan_workload(cluster, second)
     assert not again.different
-    assert "ebbtide scale --reset drops it" in again.steps[-1].notes[0]
+    assert "remove it with ebbtide scale --reset" in again.steps[-1].notes[0]
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
     assert annotation(cluster, "chat-00003") == "2"
 
 
-def test_a_spec_that_has_changed_since_wins_and_the_record_goes() -> None:
+def test_a_changed_spec_replaces_the_scale_and_its_record() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
     third = workload(autoscaling={**SCALING, "minReplicas": 3})
-    planned = apply.plan(cluster, third)
-    assert planned.steps[-1].notes == ("minReplicas 2 was set by hand; the spec has changed since and wins with 3",)
+    planned = apply.plan_workload(cluster, third)
+    assert planned.steps[-1].notes == ("manual override minReplicas 2 is dropped: the spec has changed to 3",)
     bring(cluster, third)
 
     assert annotation(cluster, "chat-00002") == "3"
-    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
-    assert not apply.plan(cluster, third).different
+    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert not apply.plan_workload(cluster, third).different
 
 
-def test_a_spec_that_catches_up_with_a_scale_makes_no_revision_and_the_next_rollout_forgets_it() -> None:
+def test_a_spec_with_the_scale_s_value_creates_no_revision() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
     caught_up = {**SCALING, "minReplicas": 2}
-    planned = apply.plan(cluster, workload(autoscaling=caught_up))
+    planned = apply.plan_workload(cluster, workload(autoscaling=caught_up))
     assert not planned.steps[-1].rollout
-    assert planned.steps[-1].notes == ("minReplicas 2 is live already; the template follows with the next rollout",)
+    assert planned.steps[-1].notes == ("minReplicas 2 is already live; the next rollout updates the template",)
     bring(cluster, workload(autoscaling=caught_up))
 
     assert annotation(cluster, "chat-00001") == "2"
-    assert status(live(cluster)).by_hand == ()
-    assert not apply.plan(cluster, workload(autoscaling=caught_up)).different
+    assert compute_status(live(cluster)).by_hand == ()
+    assert not apply.plan_workload(cluster, workload(autoscaling=caught_up)).different
     bring(cluster, workload(autoscaling=caught_up, image="ghcr.io/acme/chat:2"))
     assert annotation(cluster, "chat-00002") == "2"
-    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
 
 
-def test_a_reset_puts_back_what_the_spec_says() -> None:
+def test_a_reset_restores_the_spec_s_values() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2, maxReplicas=9)
     revisions.reset_scale(cluster, live(cluster))
@@ -628,11 +628,11 @@ def test_a_reset_puts_back_what_the_spec_says() -> None:
 
     assert annotation(cluster, "chat-00001") == "1"
     assert annotation(cluster, "chat-00001", keys.MAX_SCALE) == "4"
-    assert status(live(cluster)).by_hand == ()
+    assert compute_status(live(cluster)).by_hand == ()
     revisions.reset_scale(cluster, live(cluster))
 
 
-def test_a_reset_after_a_rollout_that_took_the_scale_over_makes_no_revision() -> None:
+def test_a_reset_after_a_rollout_creates_no_revision() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
     second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
@@ -640,36 +640,36 @@ def test_a_reset_after_a_rollout_that_took_the_scale_over_makes_no_revision() ->
     revisions.reset_scale(cluster, live(cluster))
 
     assert annotation(cluster, "chat-00002") == "1"
-    assert status(live(cluster)).by_hand == ()
-    assert not apply.plan(cluster, second).different
+    assert compute_status(live(cluster)).by_hand == ()
+    assert not apply.plan_workload(cluster, second).different
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
     assert annotation(cluster, "chat-00003") == "1"
-    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
 
 
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"minReplicas": 9}, "min 9 and max 4 are no bounds"),
-        ({"minReplicas": -1}, "min -1 and max 4 are no bounds"),
-        ({"maxReplicas": 0}, "without any bound"),
-        ({"metricThreshold": 0}, "above 0"),
+        ({"minReplicas": 9}, "invalid bounds: min 9 and max 4"),
+        ({"minReplicas": -1}, "invalid bounds: min -1 and max 4"),
+        ({"maxReplicas": 0}, "invalid max 0"),
+        ({"metricThreshold": 0}, "invalid target 0: must be greater than 0"),
         ({"minReplicas": 4}, ""),
         ({"metricThreshold": 0.5}, ""),
     ],
 )
-def test_a_scale_that_cannot_be_is_refused_with_its_reason(given: dict[str, float], why: str) -> None:
-    found = revisions.no_scale(live(running()), given)
+def test_an_invalid_scale_is_refused_with_the_reason(given: dict[str, float], why: str) -> None:
+    refusal = revisions.explain_no_scale(live(running()), given)
 
-    assert why in found
-    assert bool(found) == bool(why)
+    assert why in refusal
+    assert bool(refusal) == bool(why)
 
 
 def test_a_target_without_a_metric_is_refused() -> None:
     cluster = simulated()
     bring(cluster, workload())
 
-    assert "no metric" in revisions.no_scale(live(cluster), {"metricThreshold": 3})
+    assert "no scaling metric" in revisions.explain_no_scale(live(cluster), {"metricThreshold": 3})
 
 
 # Rollback.
@@ -677,71 +677,71 @@ def test_a_target_without_a_metric_is_refused() -> None:
 
 def test_a_rollback_sends_all_traffic_back_until_the_next_apply() -> None:
     cluster = running()
-    assert "no ready revision before" in revisions.no_rollback(live(cluster), None)
+    assert "no ready revision before" in revisions.explain_no_rollback(live(cluster), None)
     second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
     bring(cluster, second)
 
-    assert revisions.no_rollback(live(cluster), None) == ""
-    assert revisions.rollback_target(live(cluster), None) == "chat-00001"
-    revisions.pin(cluster, live(cluster), "chat-00001")
+    assert revisions.explain_no_rollback(live(cluster), None) == ""
+    assert revisions.find_rollback_target(live(cluster), None) == "chat-00001"
+    revisions.pin_revision(cluster, live(cluster), "chat-00001")
     cluster.clock.sleep(5)
-    now = status(live(cluster))
+    now = compute_status(live(cluster))
     assert [(row.name, row.traffic_percent) for row in now.revisions] == [("chat-00002", 0), ("chat-00001", 100)]
     assert "pinned to chat-00001 until the next apply" in now.why
 
-    planned = apply.plan(cluster, second)
+    planned = apply.plan_workload(cluster, second)
     assert [change.path for change in planned.steps[-1].changes] == [("spec", "traffic")]
     assert not planned.steps[-1].rollout
     bring(cluster, second)
-    assert [row.traffic_percent for row in status(live(cluster)).revisions] == [100, 0]
-    assert not apply.plan(cluster, second).different
+    assert [row.traffic_percent for row in compute_status(live(cluster)).revisions] == [100, 0]
+    assert not apply.plan_workload(cluster, second).different
 
 
-def test_a_rollback_to_what_is_not_there_or_not_ready_is_refused() -> None:
+def test_a_rollback_to_a_missing_or_unready_revision_is_refused() -> None:
     cluster = running()
     cluster.broken_images.add("ghcr.io/acme/chat:2")
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), limit=5)
 
-    assert "no revision chat-00009" in revisions.no_rollback(live(cluster), "chat-00009")
-    assert "not ready" in revisions.no_rollback(live(cluster), "chat-00002")
+    assert "revision chat-00009 of chat not found" in revisions.explain_no_rollback(live(cluster), "chat-00009")
+    assert "not ready" in revisions.explain_no_rollback(live(cluster), "chat-00002")
 
 
 # KServe.
 
 
-def test_a_kserve_workload_runs_is_suspended_and_comes_back() -> None:
+def test_a_kserve_workload_is_suspended_and_resumed() -> None:
     cluster = simulated()
-    made = workload(serving="kserve", autoscaling=SCALING)
-    end = bring(cluster, made)
+    chat = workload(serving="kserve", autoscaling=SCALING)
+    end = bring(cluster, chat)
     assert end is not None
     assert (end.phase, end.kind) == ("Running", "InferenceService")
-    assert not apply.plan(cluster, made).different
+    assert not apply.plan_workload(cluster, chat).different
 
     cluster.patch(KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: "true"}}})
-    assert status(live(cluster)).phase == "Stopping"
+    assert compute_status(live(cluster)).phase == "Stopping"
     cluster.clock.sleep(10)
-    assert status(live(cluster)).phase == "Stopped"
-    assert not apply.plan(cluster, made).different
+    assert compute_status(live(cluster)).phase == "Stopped"
+    assert not apply.plan_workload(cluster, chat).different
 
     cluster.patch(KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: None}}})
     cluster.clock.sleep(20)
-    assert status(live(cluster)).phase == "Running"
+    assert compute_status(live(cluster)).phase == "Running"
 
 
-def test_a_scale_of_a_kserve_workload_is_kept_too() -> None:
+def test_a_scale_of_a_kserve_workload_is_kept() -> None:
     cluster = simulated()
-    made = workload(serving="kserve", autoscaling=SCALING)
-    bring(cluster, made)
-    revisions.scale(cluster, live(cluster), {"minReplicas": 2, "metricThreshold": 20})
+    chat = workload(serving="kserve", autoscaling=SCALING)
+    bring(cluster, chat)
+    revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2, "metricThreshold": 20})
     cluster.clock.sleep(20)
-    planned = apply.plan(cluster, made)
+    planned = apply.plan_workload(cluster, chat)
 
     assert not planned.different
     assert len(planned.steps[-1].notes) == 2
-    assert str(status(live(cluster)).replicas) == "2/2 (2..4)"
+    assert str(compute_status(live(cluster)).replicas) == "2/2 (2..4)"
     second = workload(serving="kserve", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
     bring(cluster, second)
-    assert at(cluster.get(KSERVE, "chat", "team-shop"), "spec", "predictor", "minReplicas") == 2
+    assert get_at(cluster.get(KSERVE, "chat", "team-shop"), "spec", "predictor", "minReplicas") == 2
 
 
 # Changes.
@@ -762,15 +762,15 @@ def test_a_scale_of_a_kserve_workload_is_kept_too() -> None:
         ("ConfigMap", ("data", "a"), False),
     ],
 )
-def test_which_changes_make_new_pods(kind: str, path: tuple[str, ...], *, pods: bool) -> None:
+def test_changes_that_create_pods(kind: str, path: tuple[str, ...], *, pods: bool) -> None:
     mode = {"annotations": {keys.DEPLOYMENT_MODE: "Standard" if kind == "Standard" else "Knative"}}
     name = "InferenceService" if kind == "Standard" else kind
-    item = {"apiVersion": "serving.knative.dev/v1", "kind": name, "metadata": mode}
+    obj = {"apiVersion": "serving.knative.dev/v1", "kind": name, "metadata": mode}
 
-    assert makes_pods(item, (Change(path, 1, 2),)) is pods
+    assert creates_pods(obj, (FieldChange(path, 1, 2),)) is pods
 
 
-def test_changes_name_the_item_of_a_list_and_leave_out_what_the_server_sets() -> None:
+def test_changes_name_list_items_and_omit_server_fields() -> None:
     before = {
         "metadata": {"uid": "1", "annotations": {"serving.knative.dev/lastModifier": "a"}},
         "spec": {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}], "args": ["x"]},
@@ -781,7 +781,7 @@ def test_changes_name_the_item_of_a_list_and_leave_out_what_the_server_sets() ->
         "spec": {"env": [{"name": "A", "value": "9"}, {"name": "C", "value": "3"}], "args": ["y"]},
     }
 
-    assert [str(change) for change in changes(before, after)] == [
+    assert [str(change) for change in diff_objects(before, after)] == [
         'spec.env[A].value: "1" -> "9"',
         'spec.env[B]: - {"name": "B", "value": "2"}',
         'spec.env[C]: + {"name": "C", "value": "3"}',
@@ -792,21 +792,21 @@ def test_changes_name_the_item_of_a_list_and_leave_out_what_the_server_sets() ->
 def test_another_order_of_named_items_is_a_change() -> None:
     rows = [{"name": "A"}, {"name": "B"}]
 
-    assert [str(c) for c in changes({"spec": rows}, {"spec": rows[::-1]})] == ['spec: ["A", "B"] -> ["B", "A"]']
+    assert [str(c) for c in diff_objects({"spec": rows}, {"spec": rows[::-1]})] == ['spec: ["A", "B"] -> ["B", "A"]']
 
 
-def test_a_namespace_that_is_there_is_kept_with_what_others_put_on_it() -> None:
+def test_an_existing_namespace_keeps_its_other_labels() -> None:
     cluster = running()
     cluster.patch(NAMESPACE, "team-shop", "", {"metadata": {"labels": {"cost-centre": "7"}}})
 
-    assert verdicts(apply.plan(cluster, workload(autoscaling=SCALING)))["Namespace"] == "keep"
+    assert verdicts(apply.plan_workload(cluster, workload(autoscaling=SCALING)))["Namespace"] == "keep"
 
 
-def test_a_step_as_data_is_json() -> None:
-    planned = apply.plan(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+def test_a_plan_is_serialized_as_json() -> None:
+    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
 
-    assert json.loads(json.dumps(serialize(planned)))["steps"][-1]["rollout"] is True
-    assert isinstance(planned.steps[0], Step)
+    assert json.loads(json.dumps(serialize_body(planned)))["steps"][-1]["rollout"] is True
+    assert isinstance(planned.steps[0], ApplyStep)
 
 
 def test_pods_of_a_deleted_workload_end() -> None:
@@ -817,8 +817,8 @@ def test_pods_of_a_deleted_workload_end() -> None:
     assert cluster.list(POD).items == []
 
 
-def test_a_pod_that_its_revision_gave_up_while_it_was_refused_is_not_tried_again() -> None:
-    """The refusal makes the revision fail, which retires it, as another one has the traffic."""
+def test_a_rejected_pod_of_a_retired_revision_is_not_retried() -> None:
+    """The rejected pod fails the revision, which is then retired because another revision has the traffic."""
     cluster = simulated(missing_images={"ghcr.io/acme/chat:1"})
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
     for image in ("ghcr.io/acme/chat:1", "ghcr.io/acme/chat:2"):

@@ -1,7 +1,7 @@
-"""On a real cluster: what was just applied shows no difference, whatever its webhooks filled in; others' edits do.
+"""Apply on a real cluster: no difference after an apply, whatever webhooks fill in; edits of other managers are differences.
 
-It takes part where EBBTIDE_E2E_KUBECONFIG names a kubeconfig of a cluster with Knative and KServe; all of it happens in
-one namespace of its own, which is removed in the end.
+These tests run if EBBTIDE_E2E_KUBECONFIG names a kubeconfig of a cluster with Knative and KServe. They use a dedicated
+namespace, which is deleted at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KUBECONFIG = os.environ.get("EBBTIDE_E2E_KUBECONFIG", "")
 IMAGE = os.environ.get("EBBTIDE_E2E_IMAGE", "ebbtide.local/e2e/load:v1")
 pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="no real cluster: EBBTIDE_E2E_KUBECONFIG names none")
 SMALL = {"cpuCoreRequest": 0.01, "cpuMemoryRequest": "32Mi", "cpuCoreLimit": 1, "cpuMemoryLimit": "64Mi"}
-#: One spec for each way of serving and scaling, with what webhooks fill in, round or write otherwise.
+#: One spec for each kind of serving and scaling, with values that webhooks default, round or reformat.
 SPECS: dict[str, dict[str, Any]] = {
     "knative": {
         "compute": {**SMALL, "cpuCoreLimit": 0.5, "cpuMemoryLimit": "0.0625Gi"},
@@ -97,14 +97,14 @@ def profile(tmp_path: Path) -> Path:
     file = tmp_path / "profile.yaml"
     metrics = {"metricsServer": True, "adapter": "none"}
     projects = {"namespace": "op-drift-{project}", "manage": True}
-    told = {**PROFILE, "spec": {**PROFILE["spec"], "projects": projects, "metrics": metrics}}
-    told["spec"]["knative"] = {**told["spec"]["knative"], "autoscaler": {"allow-zero-initial-scale": "true"}}
-    file.write_text(manifests.write_one(told))
+    document = {**PROFILE, "spec": {**PROFILE["spec"], "projects": projects, "metrics": metrics}}
+    document["spec"]["knative"] = {**document["spec"]["knative"], "autoscaler": {"allow-zero-initial-scale": "true"}}
+    file.write_text(manifests.write_document(document))
     return file
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_what_was_just_applied_shows_no_difference(
+def test_an_applied_spec_has_no_difference(
     run: Any, cluster: Any, profile: Path, tmp_path: Path, project: str, name: str
 ) -> None:
     file = tmp_path / "spec.yaml"
@@ -129,7 +129,7 @@ def test_what_was_just_applied_shows_no_difference(
     assert run("diff", "--profile", profile, file).code == 0
 
 
-def test_another_s_edit_is_a_difference_and_a_conflict_that_names_him(
+def test_an_edit_of_another_manager_is_a_difference_and_a_conflict(
     run: Any, cluster: Any, profile: Path, tmp_path: Path, project: str
 ) -> None:
     file = tmp_path / "spec.yaml"
@@ -140,7 +140,7 @@ def test_another_s_edit_is_a_difference_and_a_conflict_that_names_him(
     live = cluster.get(KNATIVE, "edited", namespace)
     live["spec"]["template"]["spec"]["timeoutSeconds"] = 77
     live["metadata"]["labels"]["app.kubernetes.io/part-of"] = "somebody-else"
-    # As `kubectl edit` writes: a whole object, under its own name.
+    # Like `kubectl edit`: the whole object, with its own field manager.
     path = f"/apis/serving.knative.dev/v1/namespaces/{namespace}/services/edited"
     cluster._json("PUT", path, live, fieldManager="kubectl-edit")  # noqa: SLF001 - another manager's write
 
@@ -148,7 +148,7 @@ def test_another_s_edit_is_a_difference_and_a_conflict_that_names_him(
     assert ran.code == 4
     assert 'part-of]: "somebody-else" -> ' in ran.out.replace("app.kubernetes.io/", "")
     assert "owns metadata.labels.app.kubernetes.io/part-of; --force takes the fields over" in ran.out
-    assert "timeoutSeconds" not in ran.out, "nobody's spec says it: not ours to put back"
+    assert "timeoutSeconds" not in ran.out, "the spec does not set it, so it is not reset"
     assert run("apply", "-y", "-q", "--profile", profile, file).code == 3
     assert run("apply", "-y", "-q", "--wait", "4m", "--force", "--profile", profile, file).code == 0
     assert run("diff", "--profile", profile, file).code == 0

@@ -27,10 +27,10 @@ def test_floats_become_integers_as_on_amd64() -> None:
 
 
 def test_division_and_rounding_as_in_go() -> None:
-    assert arithmetic.quotient(-7, 2) == -3
-    assert arithmetic.divide(-1, 0.0) == -math.inf
-    assert math.isnan(arithmetic.divide(0.0, 0.0))
-    assert math.isinf(arithmetic.ceil(math.inf))
+    assert arithmetic.divide_truncated(-7, 2) == -3
+    assert arithmetic.divide_floats(-1, 0.0) == -math.inf
+    assert math.isnan(arithmetic.divide_floats(0.0, 0.0))
+    assert math.isinf(arithmetic.round_up(math.inf))
     assert [arithmetic.round_half_away(value) for value in (0.5, 1.5, -2.5, 2.4)] == [1.0, 2.0, -3.0, 2.0]
 
 
@@ -41,8 +41,8 @@ def test_windows_with_invalid_buckets_are_rejected(window: float, granularity: f
 
 
 def test_an_autoscaler_starts_in_panic_mode_if_pods_run() -> None:
-    assert kpa.Autoscaler(kpa.DeciderSpec(), 2).panicking
-    assert not kpa.Autoscaler(kpa.DeciderSpec(), 1).panicking
+    assert kpa.KnativeAutoscaler(kpa.DeciderSpec(), 2).panicking
+    assert not kpa.KnativeAutoscaler(kpa.DeciderSpec(), 1).panicking
 
 
 def test_old_pods_are_sampled_first() -> None:
@@ -76,13 +76,13 @@ def test_a_breaker_needs_a_queue_and_releases_waiting_requests() -> None:
     assert (breaker.waiting, breaker.in_flight) == (0, 0)
 
 
-def ask(**pods: hpa.Pod) -> hpa.Ask:
-    return hpa.Ask(1, 1, pods, hpa.Tolerances(), hpa.DEFAULTS, 0.0)
+def ask(**pods: hpa.HpaPod) -> hpa.MetricInputs:
+    return hpa.MetricInputs(1, 1, pods, hpa.Tolerances(), hpa.DEFAULTS, 0.0)
 
 
-@pytest.mark.parametrize("kind", [hpa.Resource, hpa.Object, hpa.External])
-def test_a_metric_has_one_target(kind: type[hpa.Resource | hpa.Object | hpa.External]) -> None:
-    both: dict[str, Any] = {"average_value": 1, "average_utilization" if kind is hpa.Resource else "value": 1}
+@pytest.mark.parametrize("kind", [hpa.ResourceMetric, hpa.ObjectMetric, hpa.ExternalMetric])
+def test_a_metric_has_one_target(kind: type[hpa.ResourceMetric | hpa.ObjectMetric | hpa.ExternalMetric]) -> None:
+    both: dict[str, Any] = {"average_value": 1, "average_utilization" if kind is hpa.ResourceMetric else "value": 1}
     for given_targets in ({}, both):
         with pytest.raises(ValueError, match="one target"):
             kind(**given_targets)
@@ -90,42 +90,53 @@ def test_a_metric_has_one_target(kind: type[hpa.Resource | hpa.Object | hpa.Exte
 
 def test_a_measurement_must_match_the_type_of_the_metric() -> None:
     with pytest.raises(TypeError, match="unexpected measurement of type int for Pods"):
-        hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Pods(average_value=1), 3)
+        hpa.metric_replicas(ask(a=hpa.HpaPod()), hpa.PodsMetric(average_value=1), 3)
     with pytest.raises(TypeError, match="unexpected measurement of type dict for Object"):
-        hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Object(value=1), {"a": hpa.Sample(1)})
+        hpa.metric_replicas(ask(a=hpa.HpaPod()), hpa.ObjectMetric(value=1), {"a": hpa.Sample(1)})
 
 
 def test_a_sum_that_overflows_counts_as_the_maximum() -> None:
-    proposal = hpa.metric_replicas(ask(a=hpa.Pod()), hpa.External(average_value=1), [2**62, 2**62])
+    proposal = hpa.metric_replicas(ask(a=hpa.HpaPod()), hpa.ExternalMetric(average_value=1), [2**62, 2**62])
 
     assert proposal == hpa.Proposal(arithmetic.INT32_MAX, arithmetic.INT64_MAX)
 
 
 def test_a_metric_needs_pods() -> None:
-    for metric, measured in ((hpa.Pods(average_value=1), {"a": hpa.Sample(1)}), (hpa.Object(value=1000), 9000)):
+    for metric, measured in (
+        (hpa.PodsMetric(average_value=1), {"a": hpa.Sample(1)}),
+        (hpa.ObjectMetric(value=1000), 9000),
+    ):
         with pytest.raises(hpa.MetricError, match="selector"):
             hpa.metric_replicas(ask(), metric, measured)
-    requesting_nothing = ask(a=hpa.Pod(request=0))
+    requesting_nothing = ask(a=hpa.HpaPod(request=0))
     with pytest.raises(hpa.MetricError, match="with requests"):
-        hpa.metric_replicas(requesting_nothing, hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
+        hpa.metric_replicas(requesting_nothing, hpa.ResourceMetric(average_utilization=50), {"a": hpa.Sample(1)})
     with pytest.raises(hpa.MetricError, match="has no cpu request"):
-        hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
+        hpa.metric_replicas(ask(a=hpa.HpaPod()), hpa.ResourceMetric(average_utilization=50), {"a": hpa.Sample(1)})
 
 
 def test_a_restarted_autoscaler_keeps_a_revision_scaled_to_zero() -> None:
-    status = reconciler.Status("False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0)
-    observed = reconciler.Observed(ready=0, replicas=0)
+    status = reconciler.PodAutoscalerStatus("False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0)
+    observed = reconciler.ObservedState(ready=0, replicas=0)
 
-    found = reconciler.step(targets.Revision(), targets.Config(), status, observed, 100.0)
+    found = reconciler.reconcile_revision(
+        targets.RevisionSettings(), targets.AutoscalerConfig(), status, observed, 100.0
+    )
 
-    assert found == reconciler.Outcome(status, -1, None, "Proxy", 3)
+    assert found == reconciler.ReconcileResult(status, -1, None, "Proxy", 3)
 
 
 def test_a_revision_that_never_starts_times_out() -> None:
-    revision, config, status = targets.Revision(progress_deadline=60.0), targets.Config(), reconciler.NEW
+    revision, config, status = (
+        targets.RevisionSettings(progress_deadline=60.0),
+        targets.AutoscalerConfig(),
+        reconciler.NEW,
+    )
     history = []
     for now in (0.0, 90.0, 91.0):
-        outcome = reconciler.step(revision, config, status, reconciler.Observed(desired_scale=0), now)
+        outcome = reconciler.reconcile_revision(
+            revision, config, status, reconciler.ObservedState(desired_scale=0), now
+        )
         status = outcome.status
         history.append((outcome.scale_to, outcome.requeue_after, status.active, status.reason))
     assert history == [
@@ -143,11 +154,13 @@ def test_the_last_pod_waits_for_retention_and_for_the_activator(
     inactive: float, proxied: float, scale_to: int | None, again: float | None
 ) -> None:
     """The pod is removed exactly at the end of either wait, as in the comparisons of upstream's scaler.go."""
-    status = reconciler.Status("False", "NoTraffic", 100 - inactive, scale_target_initialized=True, desired_scale=0)
-    revision = targets.Revision(scale_to_zero_pod_retention_period=10)
-    observed = reconciler.Observed(desired_scale=0, ready=1, proxy_since=100 - proxied)
+    status = reconciler.PodAutoscalerStatus(
+        "False", "NoTraffic", 100 - inactive, scale_target_initialized=True, desired_scale=0
+    )
+    revision = targets.RevisionSettings(scale_to_zero_pod_retention_period=10)
+    observed = reconciler.ObservedState(desired_scale=0, ready=1, proxy_since=100 - proxied)
 
-    found = reconciler.step(revision, targets.Config(), status, observed, 100)
+    found = reconciler.reconcile_revision(revision, targets.AutoscalerConfig(), status, observed, 100)
 
     assert (found.want, found.scale_to, found.requeue_after) == (0, scale_to, again)
 
@@ -158,7 +171,7 @@ def test_a_decision_changes_the_scale_within_the_rates(
     stable: float, panic: float, ready: int, up: float, down: float
 ) -> None:
     spec = kpa.DeciderSpec(max_scale_up_rate=up, max_scale_down_rate=down)
-    result = kpa.Autoscaler(spec).scale(0.0, stable, panic, ready)
+    result = kpa.KnativeAutoscaler(spec).scale(0.0, stable, panic, ready)
 
     pods = max(ready, 1)
     assert math.floor(pods / down) <= result.desired_pod_count <= math.ceil(pods * up)
@@ -169,7 +182,7 @@ def test_a_decision_changes_the_scale_within_the_rates(
 def test_more_load_never_means_fewer_pods(loads: list[float], ready: int) -> None:
     less, more = sorted(loads)
     spec = kpa.DeciderSpec()
-    one, other = (kpa.Autoscaler(spec).scale(0.0, load, load, ready) for load in (less, more))
+    one, other = (kpa.KnativeAutoscaler(spec).scale(0.0, load, load, ready) for load in (less, more))
 
     assert one.desired_pod_count <= other.desired_pod_count
     assert one.excess_burst_capacity >= other.excess_burst_capacity
@@ -178,7 +191,7 @@ def test_more_load_never_means_fewer_pods(loads: list[float], ready: int) -> Non
 @LAWS
 @given(st.lists(st.tuples(LOADS, PODS), min_size=2, max_size=30))
 def test_panic_mode_removes_no_pods(steps: list[tuple[float, int]]) -> None:
-    scaler, before = kpa.Autoscaler(kpa.DeciderSpec(), 2), 0
+    scaler, before = kpa.KnativeAutoscaler(kpa.DeciderSpec(), 2), 0
     for tick, (load, ready) in enumerate(steps):
         was = scaler.panicking
         result = scaler.scale(2.0 * tick, load, load, ready)
@@ -205,9 +218,9 @@ def test_a_steady_load_is_its_own_average(load: int, seconds: int, window: int) 
     st.integers(1, 10**6),
 )
 def test_an_hpa_keeps_its_bounds(present: int, low: int, more: int, values: dict[str, int], target: int) -> None:
-    spec = hpa.Spec(min_replicas=low, max_replicas=low + more, metrics=(hpa.Pods(average_value=target),))
-    pods = {name: hpa.Pod() for name in values}
-    decision = hpa.Autoscaler(spec).reconcile(
+    spec = hpa.HpaSpec(min_replicas=low, max_replicas=low + more, metrics=(hpa.PodsMetric(average_value=target),))
+    pods = {name: hpa.HpaPod() for name in values}
+    decision = hpa.HorizontalAutoscaler(spec).reconcile(
         0.0, present, present, pods, [{name: hpa.Sample(value) for name, value in values.items()}]
     )
 

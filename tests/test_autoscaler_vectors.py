@@ -66,7 +66,7 @@ def test_windows() -> None:
 def test_decisions() -> None:
     decisions = 0
     for number, line in lines("kpa"):
-        scaler = kpa.Autoscaler(kpa.DeciderSpec(**line["spec"]), line["ready"], created=line["created"] / 1000)
+        scaler = kpa.KnativeAutoscaler(kpa.DeciderSpec(**line["spec"]), line["ready"], created=line["created"] / 1000)
         now = line["created"] / 1000
         for place, step in enumerate(line["steps"]):
             if isinstance(step, dict):
@@ -83,7 +83,7 @@ def test_decisions() -> None:
 
 def test_targets() -> None:
     for number, line in lines("targets"):
-        config, revision = targets.Config(**line["config"]), targets.Revision(**line["revision"])
+        config, revision = targets.AutoscalerConfig(**line["config"]), targets.RevisionSettings(**line["revision"])
         want = line["want"]
         decider = targets.make_decider(revision, config)
         assert list(dataclasses.astuple(decider)) == want["decider"], number
@@ -148,7 +148,7 @@ def test_throttler() -> None:
         assigned = oracle.assign_slice(pods, line["index"], activators) if limit else list(range(pods))
         trackers = 0 if line["mesh"] else len(assigned)
         breaker = oracle.Breaker(oracle.BREAKER_QUEUE_DEPTH, 2**31 - 1, 0)
-        breaker.update_concurrency(activator.capacity(limit, pods, trackers, activators))
+        breaker.update_concurrency(activator.compute_activator_capacity(limit, pods, trackers, activators))
         room, start = [limit or 2**31 - 1] * trackers, 0
         entered: list[int] = []
         for step in line["steps"]:
@@ -174,12 +174,12 @@ def test_throttler() -> None:
 def test_reconciler() -> None:
     steps = 0
     for number, line in lines("reconciler"):
-        config, revision = targets.Config(**line["config"]), targets.Revision(**line["revision"])
+        config, revision = targets.AutoscalerConfig(**line["config"]), targets.RevisionSettings(**line["revision"])
         status = reconciler.NEW
         for place, (now, desired, excess, replicas, ready, mode, proxy_since, probed, networked, *want) in enumerate(
             line["steps"]
         ):
-            observed = reconciler.Observed(
+            observed = reconciler.ObservedState(
                 desired_scale=desired,
                 excess_burst_capacity=excess,
                 replicas=replicas,
@@ -189,7 +189,7 @@ def test_reconciler() -> None:
                 probed=probed,
                 networked=networked,
             )
-            outcome = reconciler.step(revision, config, status, observed, now)
+            outcome = reconciler.reconcile_revision(revision, config, status, observed, now)
             status = outcome.status
             steps += 1
             assert [*dataclasses.astuple(status), outcome.scale_to, outcome.mode, outcome.activators] == want, (
@@ -199,7 +199,12 @@ def test_reconciler() -> None:
     assert steps >= 1_400
 
 
-METRICS = {"resource": hpa.Resource, "pods": hpa.Pods, "object": hpa.Object, "external": hpa.External}
+METRICS = {
+    "resource": hpa.ResourceMetric,
+    "pods": hpa.PodsMetric,
+    "object": hpa.ObjectMetric,
+    "external": hpa.ExternalMetric,
+}
 
 
 def metric(line: dict[str, Any]) -> Any:
@@ -212,11 +217,13 @@ def rules(line: dict[str, Any]) -> hpa.ScalingRules:
     return hpa.ScalingRules(**line)
 
 
-def hpa_spec(line: dict[str, Any]) -> hpa.Spec:
+def hpa_spec(line: dict[str, Any]) -> hpa.HpaSpec:
     behavior = line.get("behavior")
     if behavior is not None:
-        behavior = hpa.Behavior(**{direction: rules(scaling_rules) for direction, scaling_rules in behavior.items()})
-    return hpa.Spec(
+        behavior = hpa.ScalingBehavior(
+            **{direction: rules(scaling_rules) for direction, scaling_rules in behavior.items()}
+        )
+    return hpa.HpaSpec(
         min_replicas=line["min_replicas"],
         max_replicas=line["max_replicas"],
         metrics=tuple(metric(entry) for entry in line["metrics"]),
@@ -224,9 +231,9 @@ def hpa_spec(line: dict[str, Any]) -> hpa.Spec:
     )
 
 
-def pod(state: str, ready: Any, since: float | None, start: float | None, request: int | None) -> hpa.Pod:
+def pod(state: str, ready: Any, since: float | None, start: float | None, request: int | None) -> hpa.HpaPod:
     deleted, _, phase = state.rpartition(" ")
-    return hpa.Pod(
+    return hpa.HpaPod(
         phase=phase,  # type: ignore[arg-type] # from JSON
         deleted=bool(deleted),
         ready=ready,
@@ -247,9 +254,9 @@ def measured(entry: Any) -> Any:
 def test_horizontal() -> None:
     decisions = 0
     for number, line in lines("hpa"):
-        spec, config = hpa_spec(line["spec"]), hpa.Config(**line["config"])
-        scaler = hpa.Autoscaler(spec, config)
-        pods: dict[str, hpa.Pod] = {}
+        spec, config = hpa_spec(line["spec"]), hpa.HpaConfig(**line["config"])
+        scaler = hpa.HorizontalAutoscaler(spec, config)
+        pods: dict[str, hpa.HpaPod] = {}
         for place, step in enumerate(line["steps"]):
             for name, state in step["p"].items():
                 pods.pop(name, None)
@@ -263,7 +270,7 @@ def test_horizontal() -> None:
             assert decision.rescale is (replicas != step["r"]), (number, place)
             assert stabilized in {None, decision.stabilized}, (number, place)
             for aim, value, usage in zip(spec.metrics, values, usages, strict=False):
-                ask = hpa.Ask(
+                ask = hpa.MetricInputs(
                     step["r"], step["s"], pods, hpa.Tolerances(config.tolerance, config.tolerance), config, step["t"]
                 )
                 if usage is not None:

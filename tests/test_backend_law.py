@@ -21,13 +21,13 @@ from ebbtide.cluster.client.protocol import KNATIVE, NODE
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.write import apply
-from ebbtide.documents import explain, load, profiles
+from ebbtide.documents import explain, load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.profile.built_in import FEATURES
 from ebbtide.profile.models import Profile
-from ebbtide.readers.fields import json_schema
-from ebbtide.sandbox.clocks import Standing
-from ebbtide.sandbox.furnished import furnish
+from ebbtide.readers.fields import make_json_schema
+from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.translation import gpu, project
 from ebbtide.translation.gpu.shares import make_backend
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ebbtide.spec.inference import Inference
-    from ebbtide.translation.gpu.backend import Ask, Backend
+    from ebbtide.translation.gpu.backend import Backend, PoolRequest
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
@@ -95,8 +95,8 @@ class Case:
     plan: Plan
 
     @property
-    def ask(self) -> Ask:
-        return next(gpu.asks(self.plan))
+    def ask(self) -> PoolRequest:
+        return next(gpu.list_pool_requests(self.plan))
 
     @property
     def objects(self) -> tuple[Object, ...]:
@@ -148,7 +148,7 @@ def native(compute: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def planned(profile: Profile, document: dict[str, Any]) -> tuple[Inference, Plan | None, set[str]]:
-    loaded = load(document, profile)
+    loaded = load_document(document, profile)
     assert loaded.inference is not None, loaded.problems
     plan, problems = make_plan(loaded.inference, profile)
     return loaded.inference, plan, {problem.code for problem in problems}
@@ -156,7 +156,7 @@ def planned(profile: Profile, document: dict[str, Any]) -> tuple[Inference, Plan
 
 def cases(backend: Backend) -> Iterator[Case]:
     data = profile_data(backend)
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
     assert profile is not None, problems
     for compute in REQUESTS:
         inference, plan, _ = planned(profile, native(compute))
@@ -184,14 +184,14 @@ def taken(backend: Backend) -> list[Case]:
 
 def test_a_profile_can_use_it_and_must_set_the_fields_that_it_needs(backend: Backend) -> None:
     data = profile_data(backend)
-    (entry,) = (row for name, row in json_schema(Profile)["$defs"].items() if name == "NodePool")
+    (entry,) = (row for name, row in make_json_schema(Profile)["$defs"].items() if name == "NodePool")
 
     assert backend.name in entry["properties"]["backend"]["enum"]
     assert set(backend.needs) <= FIELDS.keys()
     for field in backend.needs:
         name = {"gpu_memory_mebibytes": "gpuMemoryMebibytes"}.get(field, field)
         without = {**data["spec"]["nodePools"][0], name: None}
-        profile, problems = profiles.validate({**data, "spec": {**data["spec"], "nodePools": [without]}})
+        profile, problems = profiles.validate_profile_data({**data, "spec": {**data["spec"], "nodePools": [without]}})
         assert profile is None
         assert [problem.message for problem in problems if backend.name in problem.message], problems
 
@@ -201,10 +201,10 @@ def test_it_renders_the_resources_that_pods_and_nodes_count(taken: list[Case]) -
     for case in taken:
         advertised = case.backend.advertises(case.ask.pool)
         assert all(name.startswith(case.backend.resources) and count > 0 for name, count in advertised.items())
-        assert all(gpu.is_gpu(name) for name in advertised)
-        counted = of_pod.gpus(case.pod)
+        assert all(gpu.is_gpu_resource(name) for name in advertised)
+        counted = of_pod.sum_pod_gpus(case.pod)
         assert counted
-        by_resource = counted.keys() - gpu.annotated(case.pod["metadata"].get("annotations", {})).keys()
+        by_resource = counted.keys() - gpu.find_annotated_gpus(case.pod["metadata"].get("annotations", {})).keys()
         assert by_resource <= advertised.keys() or case.backend.claims is not None
 
 
@@ -215,11 +215,17 @@ def test_a_quota_counts_the_requests_of_pods(taken: list[Case]) -> None:
         (limits,) = (row.get("resources", {}).get("limits", {}) for row in case.pod["spec"]["containers"])
         requested = {name: int(amount) for name, amount in limits.items() if "/" in name}
         hard = {name.removeprefix("requests."): value for obj in quotas for name, value in obj["spec"]["hard"].items()}
-        admitted = {(quantities.whole(hard[name]) or 0) // amount for name, amount in requested.items() if name in hard}
+        admitted = {
+            (quantities.parse_whole_quantity(hard[name]) or 0) // amount
+            for name, amount in requested.items()
+            if name in hard
+        }
         by_claim = case.backend.claims is not None
         if requested and not by_claim:
             assert min(admitted) == DEVICES * case.backend.fits(case.ask), (hard, requested)
-        assert gpu.per_replica(case.plan) == pytest.approx(case.ask.request.devices * case.backend.share(case.ask))
+        assert gpu.count_gpus_per_replica(case.plan) == pytest.approx(
+            case.ask.request.devices * case.backend.share(case.ask)
+        )
         assert by_claim == any(obj["metadata"]["name"] == project.QUOTAS[1] for obj in quotas)
 
 
@@ -238,13 +244,13 @@ def test_a_live_object_is_imported(taken: list[Case]) -> None:
         live = json.loads(json.dumps(case.service))
         live["metadata"].pop("annotations", None)
         imported = import_object(live, case.profile)
-        again = load(imported.native, case.profile)
+        again = load_document(imported.native, case.profile)
 
         assert not imported.patch
         assert again.inference is not None, again.problems
         again_planned, _ = make_plan(again.inference, case.profile)
         assert again_planned is not None
-        assert gpu.per_replica(again_planned) == pytest.approx(gpu.per_replica(case.plan))
+        assert gpu.count_gpus_per_replica(again_planned) == pytest.approx(gpu.count_gpus_per_replica(case.plan))
         assert translate(again.inference, case.profile, "{}").objects[-1]["spec"] == case.service["spec"]
 
 
@@ -253,7 +259,7 @@ def test_doctor_finds_its_nodes_and_reports_missing_ones(taken: list[Case]) -> N
     cluster = furnished(case)
     assert not pool_findings(cluster, case.profile)
     pools = [
-        row for row in doctor.observed_profile(cluster)["spec"]["nodePools"] if row["backend"] == case.backend.name
+        row for row in doctor.make_observed_profile(cluster)["spec"]["nodePools"] if row["backend"] == case.backend.name
     ]
     written = case.data["spec"]["nodePools"][0]
     assert all(
@@ -266,25 +272,27 @@ def test_doctor_finds_its_nodes_and_reports_missing_ones(taken: list[Case]) -> N
 
 
 def furnished(case: Case) -> Simulated:
-    cluster = Simulated(Standing())
-    furnish(cluster, case.profile)
+    cluster = Simulated(ManualClock())
+    furnish_cluster(cluster, case.profile)
     return cluster
 
 
 def pool_findings(cluster: Simulated, profile: Profile) -> list[str]:
-    findings = doctor.examine(cluster, profile)
+    findings = doctor.examine_cluster(cluster, profile)
     return [finding.what for finding in findings if finding.code in {"DOC014", "DOC015"}]
 
 
 def test_explain_names_it(taken: list[Case]) -> None:
     for case in taken:
         ask = case.ask
-        rows = gpu.everywhere(ask.request, ask.pool, ask.cluster, ask.serving, ask.workload, ask.container)
+        rows = gpu.compare_backends(ask.request, ask.pool, ask.cluster, ask.serving, ask.workload, ask.container)
         (row,) = (row for row in rows if row.backend.name == case.backend.name)
         parts = case.backend.patch(ask).parts
         assert row.possible
         assert {**parts.get("annotations", {}), **parts.get("limits", {})}.items() <= row.written.items()
-        causes = {cause for leaf in explain.explain(native(case.compute), case.data).leaves for cause in leaf.causes}
+        causes = {
+            cause for leaf in explain.explain_document(native(case.compute), case.data).leaves for cause in leaf.causes
+        }
         assert "spec.compute" in {".".join(cause.split(".")[:2]) for cause in causes}
         if case.ask.request.kind == "portion":
             assert "profile.nodePools[0].backend" in causes
@@ -297,11 +305,11 @@ def test_the_sandbox_runs_its_pods(taken: list[Case]) -> None:
             continue
         cluster = furnished(case)
         batch = Batch(case.profile)
-        objects, translation, problems = batch.add(load(native(case.compute), case.profile))
+        objects, translation, problems = batch.add_document(load_document(native(case.compute), case.profile))
         assert translation is not None, problems
         assert translation.plan is not None, problems
-        planned_apply = apply.plan(cluster, apply.Workload(tuple(objects), translation.plan))
-        apply.carry_out(cluster, planned_apply, cluster.clock)
+        planned_apply = apply.plan_workload(cluster, apply.Workload(tuple(objects), translation.plan))
+        apply.write_workload(cluster, planned_apply, cluster.clock)
         cluster.clock.sleep(120)
         (condition,) = (
             row
@@ -315,10 +323,10 @@ def test_the_page_shows_a_case_that_renders(monkeypatch: pytest.MonkeyPatch, tmp
     found = documented(tmp_path)
     monkeypatch.setitem(gpu.BACKENDS, found.name, found)
     pools, spec = (match["body"] for match in FENCE.finditer(PAGE.read_text()) if match["info"] == "yaml")
-    _, data, _ = profiles.read_with_data(str(ROOT / "tests" / "profiles" / "time-slicing.yaml"))
-    profile, problems = profiles.validate({**data, "spec": {**data["spec"], **yaml.safe_load(pools)}})
+    _, data, _ = profiles.load_profile_with_data(str(ROOT / "tests" / "profiles" / "time-slicing.yaml"))
+    profile, problems = profiles.validate_profile_data({**data, "spec": {**data["spec"], **yaml.safe_load(pools)}})
     assert profile is not None, problems
-    loaded = load(yaml.safe_load(spec), profile)
+    loaded = load_document(yaml.safe_load(spec), profile)
     assert loaded.inference is not None, loaded.problems
     (service,) = translate(loaded.inference, profile, "{}").objects
 
@@ -328,7 +336,7 @@ def test_the_page_shows_a_case_that_renders(monkeypatch: pytest.MonkeyPatch, tmp
 def test_the_refusal_of_an_unknown_backend_lists_the_registered_ones() -> None:
     data = profile_data(COPY)
     data["spec"]["nodePools"][0] |= {"nodes": "1", "replicas": 1}
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
 
     assert profile is None
     assert [(problem.code, problem.field[-1], problem.message) for problem in problems] == [

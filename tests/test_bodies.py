@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 import ebbtide
 from ebbtide.base import bodies
-from ebbtide.base.bodies import INLINE, View, Written, body, derive, mark_body, serialize
+from ebbtide.base.bodies import INLINE, DerivedBody, WrittenBy, body, derive_attribute, mark_body, serialize_body
 
 
 def whole(value: float) -> int:
@@ -22,7 +22,7 @@ def whole(value: float) -> int:
 @mark_body()
 class Span(NamedTuple):
     low: float
-    high: Annotated[float, Written(whole)]
+    high: Annotated[float, WrittenBy(whole)]
 
 
 @body()
@@ -33,7 +33,7 @@ class Named:
 @body("name rest_seconds spans size note other=hidden.name", optional="note")
 class Inner:
     name: str
-    rest_seconds: Annotated[float, Written(whole)]
+    rest_seconds: Annotated[float, WrittenBy(whole)]
     spans: dict[str, Span | None]
     hidden: Named
     note: str | None = None
@@ -58,11 +58,11 @@ class Flat:
     free: dict[str, Any]
 
 
-class Seen(View):
+class Seen(DerivedBody):
     kind: str = "fixed"
-    name: str = derive(lambda view: view.item["name"])
+    name: str = derive_attribute(lambda view: view.item["name"])
     again: str = name
-    spans: list[Span] = derive(lambda view: [*view.found])
+    spans: list[Span] = derive_attribute(lambda view: [*view.found])
 
 
 INNER = Inner("a", 1.6, {"x": Span(1.5, 2.6), "y": None}, hidden=Named("hidden"))
@@ -84,7 +84,7 @@ def declared() -> list[Any]:
 
 
 def test_keys_are_names_in_camel_case_in_their_order() -> None:
-    assert [*serialize(replace(INNER, note="b")).items()] == [
+    assert [*serialize_body(replace(INNER, note="b")).items()] == [
         ("name", "a"),
         ("restSeconds", 2),
         ("spans", {"x": {"low": 1.5, "high": 3}, "y": None}),
@@ -95,21 +95,21 @@ def test_keys_are_names_in_camel_case_in_their_order() -> None:
 
 
 def test_an_optional_attribute_is_omitted_if_it_is_none() -> None:
-    assert "note" not in serialize(INNER)
+    assert "note" not in serialize_body(INNER)
 
 
 def test_an_inline_member_is_written_in_its_place() -> None:
     flat = Flat(1, Outer("o", INNER), (Named("r"),), {"plainKey": [1]})
-    assert serialize([flat]) == [
+    assert serialize_body([flat]) == [
         {"id": 1, "name": "o", "other": "a", "size": 2, "rows": [{"name": "r"}], "free": {"plainKey": [1]}}
     ]
-    assert [*serialize(flat)] == ["id", "name", "other", "size", "rows", "free"]
+    assert [*serialize_body(flat)] == ["id", "name", "other", "size", "rows", "free"]
 
 
 def test_a_view_is_derived_from_its_source() -> None:
     view = Seen(item={"name": "n"}, found=(Span(1, 2.4),))
     assert (view.name, view.again) == ("n", "n")
-    assert serialize({"seen": view}) == {
+    assert serialize_body({"seen": view}) == {
         "seen": {"kind": "fixed", "name": "n", "again": "n", "spans": [{"low": 1, "high": 2}]}
     }
 
@@ -117,8 +117,8 @@ def test_a_view_is_derived_from_its_source() -> None:
 @pytest.mark.parametrize("value", [Flat(1, Outer("o", INNER), (Named("r"),), {}), Named("a"), Span(1.0, 2.0)])
 def test_a_schema_has_the_keys_that_are_written(value: Any) -> None:
     schema = TypeAdapter[Any](type(value)).json_schema(mode="serialization")
-    assert [*schema["properties"]] == [*serialize(value)]
-    assert schema["required"] == [*serialize(value)]
+    assert [*schema["properties"]] == [*serialize_body(value)]
+    assert schema["required"] == [*serialize_body(value)]
 
 
 def test_a_schema_describes_the_written_data_and_not_the_attributes() -> None:
@@ -130,6 +130,6 @@ def test_every_body_can_be_written_and_described() -> None:
     found = declared()
     assert len(found) > 50
     for cls in found:
-        keys = [member.key for member in bodies.members(cls) if not member.inline]
+        keys = [member.key for member in bodies.list_members(cls) if not member.inline]
         assert {*keys} <= {*TypeAdapter[Any](cls).json_schema(mode="serialization")["properties"]}, cls
         assert cls.__doc__, cls

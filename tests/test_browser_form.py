@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from ebbtide.sandbox.clocks import Real
-from ebbtide.web.new import examples
+from ebbtide.sandbox.clocks import RealClock
+from ebbtide.web.new import load_examples
 from website import CHROMIUM, PHONE, WATCH, WIDE, Site, backend_of, cluster
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
-HELLO = examples()["hello"].text
+HELLO = load_examples()["hello"].text
 #: Timeout in milliseconds, long enough for a busy machine.
 PATIENCE = 120_000
 #: htmx logs an error when a newer request replaces an older one.
@@ -31,7 +31,7 @@ REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     # The cluster runs 20 times faster than real time.
-    simulated = cluster(Real(rate=20.0), real=True)
+    simulated = cluster(RealClock(rate=20.0), real=True)
     with Site(backend_of(simulated, simulated.clock, demo=True)) as opened:
         yield opened
 
@@ -129,7 +129,7 @@ def test_an_example_fills_form_and_yaml(page: Page) -> None:
     page.get_by_label("Start from").select_option("model")
 
     expect(page.locator("#f-spec-model-format")).to_have_value("sklearn")
-    expect(page.locator("#yaml")).to_have_value(examples()["model"].text)
+    expect(page.locator("#yaml")).to_have_value(load_examples()["model"].text)
     expect(page.get_by_label("Image", exact=True)).to_have_value("")
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ebbtide.simulate import engine, report, slo
-from ebbtide.simulate.data import StartUp, Traffic
-from ebbtide.simulate.servers import server
+from ebbtide.simulate.data import StartUp, TrafficTrace
+from ebbtide.simulate.servers import parse_server
 from ebbtide.simulate.setting import Setting
 from website import CHROMIUM, PHONE, WIDE
 
@@ -25,10 +25,10 @@ SERVER = "llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200,slow=8:1.
 
 @pytest.fixture(scope="module")
 def page_text() -> str:
-    traffic = Traffic("poisson:2rps,2m", np.arange(0.0, 120.0, 0.5), seconds=120.0)
-    result = engine.simulate(Setting(), traffic, server(SERVER), StartUp())
-    run = report.Run("this spec", {}, result, slo.measure(result, slo.parse("p95=12s")))
-    return report.page(report.Report("chat", traffic, SERVER, 45.0, 0, (run,)))
+    traffic = TrafficTrace("poisson:2rps,2m", np.arange(0.0, 120.0, 0.5), seconds=120.0)
+    result = engine.simulate(Setting(), traffic, parse_server(SERVER), StartUp())
+    run = report.SimulationRun("this spec", {}, result, slo.measure_result(result, slo.parse_bounds("p95=12s")))
+    return report.render_report_page(report.SimulationReport("chat", traffic, SERVER, 45.0, 0, (run,)))
 
 
 @pytest.mark.parametrize("width", [PHONE["width"], 320])

@@ -20,7 +20,7 @@ import pytest
 import cases
 from commands import Ran
 from ebbtide import __version__, manifests
-from ebbtide.cli import COMMANDS, take_every_letter
+from ebbtide.cli import COMMANDS, configure_output_encoding
 from ebbtide.documents import profiles
 from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import BUILT_IN
@@ -68,7 +68,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    found = list(manifests.read(text.encode(), "stdout"))
+    found = list(manifests.read_documents(text.encode(), "stdout"))
     assert [document.problems for document in found if document.problems] == []
     return [document.data for document in found]
 
@@ -120,7 +120,7 @@ def test_problems_in_stdin_name_stdin(run: Any, monkeypatch: pytest.MonkeyPatch)
 
 def test_profile_and_kustomization_in_a_directory_are_skipped(run: Any, chat: Path) -> None:
     folder = chat.parent
-    (folder / "profile.yaml").write_text(manifests.write_one(BUILT_IN))
+    (folder / "profile.yaml").write_text(manifests.write_document(BUILT_IN))
     (folder / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: []\n"
     )
@@ -158,8 +158,8 @@ def test_the_same_name_twice_is_an_error(run: Any, chat: Path) -> None:
 
 def test_a_list_contains_documents(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "list.yaml"
-    item = next(iter(manifests.read(CHAT.encode(), "x"))).data
-    file.write_text(manifests.write_one({"apiVersion": "v1", "kind": "List", "items": [item]}))
+    item = next(iter(manifests.read_documents(CHAT.encode(), "x"))).data
+    file.write_text(manifests.write_document({"apiVersion": "v1", "kind": "List", "items": [item]}))
 
     assert [item["kind"] for item in objects(run("render", file).out)] == ["Service"]
 
@@ -356,7 +356,7 @@ def test_convert_prints_nothing_for_an_unreadable_document(run: Any, tmp_path: P
 def test_profile_show_prints_every_default_and_reads_back_as_the_same(run: Any) -> None:
     code, out, err = run("profile", "show")
     (shown,) = objects(out)
-    again, problems = profiles.validate(shown)
+    again, problems = profiles.validate_profile_data(shown)
 
     assert (code, err) == (0, "")
     assert again is not None, problems
@@ -415,7 +415,7 @@ def test_the_schema_accepts_every_valid_golden_document(schema: dict[str, Any]) 
 
 def test_the_schema_rejects_what_the_models_reject(schema: dict[str, Any]) -> None:
     validator = jsonschema_rs.Draft202012Validator(schema)
-    fine = next(iter(manifests.read(CHAT.encode(), "x"))).data
+    fine = next(iter(manifests.read_documents(CHAT.encode(), "x"))).data
 
     assert validator.is_valid(fine)
     assert not validator.is_valid({**fine, "spec": {**fine["spec"], "imag": "x"}})
@@ -429,7 +429,7 @@ def test_the_profile_schema_accepts_the_profiles_of_the_repository() -> None:
     validator = jsonschema_rs.Draft202012Validator(json.loads(ran.out))
 
     for file in sorted((ROOT / "tests" / "profiles").glob("*.yaml")):
-        data = next(iter(manifests.read(file.read_bytes(), file.name))).data
+        data = next(iter(manifests.read_documents(file.read_bytes(), file.name))).data
         assert validator.is_valid(data), file.name
 
 
@@ -616,7 +616,7 @@ def test_a_terminal_without_a_character_shows_a_question_mark(monkeypatch: pytes
     shown = io.BytesIO()
     monkeypatch.setattr("sys.stdout", Terminal(shown, encoding="latin-1"))
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    take_every_letter()
+    configure_output_encoding()
     sys.stdout.write("é ▂█\n")
     sys.stdout.flush()
 

@@ -14,8 +14,8 @@ import pytest
 from answering import Answer, answering, fine
 from ebbtide import manifests
 from ebbtide.base import keys
-from ebbtide.base.paths import at
-from ebbtide.base.quantities import age
+from ebbtide.base.paths import get_at
+from ebbtide.base.quantities import format_age
 from ebbtide.cli import connection
 from ebbtide.cluster.client import streams
 from ebbtide.cluster.client.protocol import (
@@ -30,7 +30,7 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
-from ebbtide.sandbox.state import Life
+from ebbtide.sandbox.state import PodLife
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
     file = tmp_path / "profile.yaml"
-    file.write_text(manifests.write_one(PROFILE))
+    file.write_text(manifests.write_document(PROFILE))
     return file
 
 
@@ -147,7 +147,7 @@ def test_apply_reports_a_failure_and_its_reason(cluster: Simulated, run: Any, pr
     code, out, err = run("apply", "-y", "--wait", "30s", "--profile", profile, chat)
 
     assert code == 3
-    assert "the image ghcr.io/acme/chat:1 cannot be pulled: not found" in out
+    assert "cannot pull image ghcr.io/acme/chat:1: not found" in out
     assert (
         "chat is not ready after 30 s. It continues to start; for its status, run ebbtide describe chat -n team-shop"
         in err
@@ -257,7 +257,7 @@ def test_submit_of_an_existing_name_changes_nothing(cluster: Simulated, run: Any
     code, out, err = run("submit", "embed", "--profile", profile, *words, "ghcr.io/acme/embed:3")
 
     assert code == 3
-    assert "! there is a workload embed already" in out
+    assert "! workload embed already exists" in out
     assert "Nothing was written." in err
     assert cluster.get(KNATIVE, "embed", "team-shop") == before
 
@@ -426,7 +426,7 @@ def test_watching_as_yaml_prints_one_document_per_poll(
     for low, command in (("2", ("list",)), ("3", ("describe", "chat"))):
         watched(monkeypatch, applied, partial(scaled, applied, low))
         out = run(*command, *PLACE, "-w", "-o", "yaml").out
-        documents = [document.data for document in manifests.read(out.encode(), "out")]
+        documents = [document.data for document in manifests.read_documents(out.encode(), "out")]
         assert [document["name"] for document in documents] == ["chat", "chat"]
 
 
@@ -459,7 +459,7 @@ def test_list_and_describe_show_the_current_metric(run: Any) -> None:
     assert "Metric values are unavailable: Prometheus at 127.0.0.1" in err
     code, _, err = run("list", *PLACE, "--prometheus", "nowhere")
     assert code == 3
-    assert "nowhere is no address of a Prometheus" in err
+    assert "invalid Prometheus address nowhere" in err
 
 
 @pytest.mark.usefixtures("applied")
@@ -473,8 +473,8 @@ def test_why_prints_text_and_data(run: Any) -> None:
     with load_is("5.5") as url:
         out = run("why", "chat", *PLACE, "--prometheus", url).out
         found = json.loads(run("why", "chat", *PLACE, "--prometheus", url, "-o", "json").out)
-    assert "  5.5 in flight on average over 60 s, and each replica is to take 7" in out
-    assert "stable  5.5 in flight / (10 \N{MULTIPLICATION SIGN} 70 %) = 0.79 → 1   over 60 s" in out
+    assert "  5.5 in flight on average over 60 s, with a target of 7" in out
+    assert "stable  5.5 in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 0.79 → 1   over 60 s" in out
     assert found["numbers"]["stable"] == 5.5
     assert found["reasons"][0]["topic"] == "load"
 
@@ -496,7 +496,7 @@ def test_a_missing_workload_is_exit_code_3(run: Any, command: str) -> None:
     code, out, err = run(command, "nothing", "-n", "default")
 
     assert (code, out) == (3, "")
-    assert "there is no workload nothing in namespace default" in err
+    assert "workload nothing not found in namespace default" in err
 
 
 def test_cluster_text_cannot_move_the_cursor(applied: Simulated, run: Any) -> None:
@@ -594,7 +594,7 @@ def test_logs_of_a_workload_at_zero_report_it(applied: Simulated, run: Any) -> N
     code, _, err = run("logs", "chat", *PLACE)
 
     assert code == 3
-    assert "workload chat has no pods: it rests at zero; the next request wakes it" in err
+    assert "workload chat has no pods: scaled to zero; the next request starts a replica" in err
 
 
 @pytest.mark.usefixtures("applied")
@@ -642,8 +642,8 @@ def test_invalid_options_are_rejected_before_connecting(run: Any, words: tuple[s
 
 
 def test_a_port_in_use_is_reported() -> None:
-    with streams.listening(0) as taken, pytest.raises(UnreachableError, match="cannot be had"):
-        streams.listening(taken.getsockname()[1])
+    with streams.open_listener(0) as taken, pytest.raises(UnreachableError, match="is unavailable"):
+        streams.open_listener(taken.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -654,7 +654,7 @@ def test_a_port_in_use_is_reported() -> None:
     ],
 )
 def test_exec_returns_the_exit_code_of_the_command(said: str, code: int) -> None:
-    assert streams.exit_code(said) == code
+    assert streams.parse_exit_code(said) == code
 
 
 @pytest.mark.parametrize(
@@ -669,13 +669,13 @@ def test_exec_returns_the_exit_code_of_the_command(said: str, code: int) -> None
     ],
 )
 def test_a_command_that_did_not_start_is_a_cluster_error(said: str, words: str) -> None:
-    with pytest.raises(ClusterError, match=f"did not begin: {words}$"):
-        streams.exit_code(said)
+    with pytest.raises(ClusterError, match=f"did not start: {words}$"):
+        streams.parse_exit_code(said)
 
 
 def test_a_command_without_a_status_has_not_succeeded() -> None:
-    with pytest.raises(ClusterError, match="ended before the command said how it did"):
-        streams.exit_code("")
+    with pytest.raises(ClusterError, match="closed before the command reported its exit status"):
+        streams.parse_exit_code("")
 
 
 # scale, rollback, suspend, delete
@@ -690,7 +690,7 @@ def test_scale_sets_replicas_live_and_diff_reports_it(applied: Simulated, run: A
     assert "2/2 (2..4)" in run("list", *PLACE).out
     ran = run("diff", "--profile", profile, chat)
     assert ran.code == 0
-    assert "minReplicas 2 was set by hand and is kept (the spec has 1)" in ran.out
+    assert "manual override minReplicas 2 is kept (the spec has 1)" in ran.out
     assert "override   minReplicas 2 set by ebbtide scale (the spec has 1)" in run("describe", "chat", *PLACE).out
     assert run("scale", "chat", *PLACE, "--reset").code == 0
     assert run("diff", "--profile", profile, chat).out == "team-shop/chat is up to date\n"
@@ -706,8 +706,8 @@ def test_an_interrupted_scale_is_reported_and_visible(applied: Simulated, run: A
     applied.fail = None
 
     assert code == 3
-    assert "before that changed Service team-shop/chat had been written" in err
-    assert "minReplicas 2 was set by hand" in run("diff", "--profile", profile, chat).out
+    assert "already done: changed Service team-shop/chat" in err
+    assert "manual override minReplicas 2" in run("diff", "--profile", profile, chat).out
     assert run("scale", "chat", *PLACE, "--reset").code == 0
     assert run("diff", "--profile", profile, chat).out == "team-shop/chat is up to date\n"
 
@@ -718,7 +718,7 @@ def test_scale_rejects_invalid_bounds(run: Any) -> None:
     assert run("scale", "chat", *PLACE, "--min", "1", "--reset").code == 2
     code, _, err = run("scale", "chat", *PLACE, "--min", "9")
     assert code == 1
-    assert "min 9 and max 4 are no bounds" in err
+    assert "invalid bounds: min 9 and max 4" in err
 
 
 def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profile: Path, tmp_path: Path) -> None:
@@ -740,7 +740,7 @@ def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profil
 def test_suspend_works_for_kserve_only(run: Any, profile: Path, tmp_path: Path) -> None:
     code, _, err = run("suspend", "chat", *PLACE)
     assert code == 1
-    assert "Knative has no way to stop one" in err
+    assert "Knative Services do not support it" in err
 
     other = written(tmp_path / "other.yaml", name="other", serving="kserve", autoscaling=SCALING)
     assert run("apply", "-y", "-q", "--profile", profile, other).code == 0
@@ -761,7 +761,7 @@ def test_changing_commands_wait_and_print_name_or_data(
     assert " s  Running       1/1" in err
     code, out, err = run("suspend", "other", *PLACE, "--wait", "60s", "-o", "name")
     assert (code, out) == (0, "team-shop/other\n")
-    assert " s  Stopped       0/0    it is suspended" in err
+    assert " s  Stopped       0/0    suspended" in err
     code, out, err = run("resume", "other", *PLACE, "--wait", "60s", "-o", "json")
     assert (code, json.loads(out)) == (0, {"namespace": "team-shop", "name": "other", "suspended": False})
     assert " s  Running       1/1" in err
@@ -786,7 +786,7 @@ def test_a_wait_timeout_is_reported(applied: Simulated, run: Any) -> None:
     code, _, err = run("scale", "chat", *PLACE, "--min", "3", "--wait", "30s")
 
     assert code == 3
-    assert "cannot be pulled" in err
+    assert "cannot pull image" in err
 
 
 def test_ctrl_c_while_waiting_after_a_change_reports_that_it_continues(
@@ -795,7 +795,7 @@ def test_ctrl_c_while_waiting_after_a_change_reports_that_it_continues(
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt(seconds)
 
-    applied.life = Life(start=1e6)
+    applied.life = PodLife(start=1e6)
     monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: interrupt(seconds))
     code, _, err = run("scale", "chat", *PLACE, "--min", "2", "--wait", "30s")
     assert code == 130
@@ -871,7 +871,7 @@ def test_a_missing_kubeconfig_is_reported(run: Any, tmp_path: Path) -> None:
     code, _, err = run("list", "--kubeconfig", tmp_path / "none")
 
     assert code == 3
-    assert "gives no cluster" in err
+    assert "cannot load a cluster from the kubeconfig" in err
 
 
 def test_a_missing_client_is_reported_with_its_package(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -889,7 +889,7 @@ def test_a_missing_client_is_reported_with_its_package(run: Any, monkeypatch: py
     ("seconds", "shown"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (2 * 86400, "2d")]
 )
 def test_ages(seconds: float, shown: str) -> None:
-    assert age(seconds) == shown
+    assert format_age(seconds) == shown
 
 
 @pytest.mark.parametrize(("told", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])
@@ -906,7 +906,7 @@ def test_invalid_durations(told: str) -> None:
 def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(
     applied: Simulated, run: Any, profile: Path
 ) -> None:
-    assert at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
+    assert get_at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
     assert "chat" in run("list", "-p", "shop").out
     assert "No workloads found in namespace runai-other" in run("list", "-p", "other").err
     assert "No workloads found in namespace team-other" in run("list", "-p", "other", "--profile", profile).err

@@ -20,7 +20,7 @@ import pytest
 import trustme
 import yaml
 
-from ebbtide.cli import connection, parser, serve
+from ebbtide.cli import connection, make_parser, serve
 from ebbtide.cluster.client.protocol import UnreachableError
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def test_unsafe_and_contradictory_options_are_rejected(run: Any, words: list[str
 
 def test_environment_variables_do_not_contradict_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(connection.PROMETHEUS, "http://127.0.0.1:9090")
-    asked = parser("serve").parse_args(["serve", "--demo"])
-    assert serve._contradiction(asked) == ""  # noqa: SLF001 - the function under test
+    asked = make_parser("serve").parse_args(["serve", "--demo"])
+    assert serve._find_contradiction(asked) == ""  # noqa: SLF001 - the function under test
 
 
 def test_a_missing_kubeconfig_is_reported(run: Any, tmp_path: Path) -> None:
     code, _, err = run("serve", "--kubeconfig", str(tmp_path / "none"))
     assert code == 3
-    assert "gives no cluster" in err
+    assert "cannot load a cluster from the kubeconfig" in err
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def options(**given: Any) -> Namespace:
 
 
 def test_only_configured_host_names_are_accepted() -> None:
-    assert serve.settings(options()).hosts == {"127.0.0.1", "localhost", "::1"}
-    assert "ebbtide.example.com" in serve.settings(options(allow_host=["Ebbtide.example.com"])).hosts
+    assert serve.make_settings(options()).hosts == {"127.0.0.1", "localhost", "::1"}
+    assert "ebbtide.example.com" in serve.make_settings(options(allow_host=["Ebbtide.example.com"])).hosts
     # Behind a proxy, the proxy checks host names, unless --allow-host lists them.
-    assert serve.settings(options(behind_proxy=True)).hosts == frozenset()
-    assert serve.settings(options(host="192.0.2.1", tls_cert="a")).tls
+    assert serve.make_settings(options(behind_proxy=True)).hosts == frozenset()
+    assert serve.make_settings(options(host="192.0.2.1", tls_cert="a")).tls
 
 
 def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,13 +101,13 @@ def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest
         api = None
 
     monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
-    monkeypatch.setattr(make, "of_kubeconfig", lambda *_: (Found(), Caller("jane")))
-    monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["anonymous_caller"]))
+    monkeypatch.setattr(make, "connect_kubeconfig", lambda *_: (Found(), Caller("jane")))
+    monkeypatch.setattr(make, "make_cluster_backend", lambda *_, **named: made.append(named["anonymous_caller"]))
     monkeypatch.setattr(serve, "_source", lambda *_: None)
     monkeypatch.setattr(serve, "_serve", lambda *_: 0)
     told = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
     for given in ({}, {"behind_proxy": True}, {"host": "192.0.2.1", "tls_cert": "a"}):
-        assert serve._real(options(**told, **given)) == 0  # noqa: SLF001 - the function under test
+        assert serve._serve_cluster(options(**told, **given)) == 0  # noqa: SLF001 - the function under test
     assert made == [Caller("jane"), None, None]
 
 
@@ -115,15 +115,15 @@ def test_a_callers_client_has_no_credentials_of_the_server() -> None:
     import kubernetes.client  # noqa: PLC0415 - slow to import
 
     from ebbtide.api.access import Caller  # noqa: PLC0415 - only needed here
-    from ebbtide.api.make import MAX_CLIENTS, Connections  # noqa: PLC0415 - as above
-    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.api.make import MAX_CLIENTS, CallerClients  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
 
     own = kubernetes.client.Configuration()
     own.host, own.ssl_ca_cert = "https://192.0.2.1:6443", None
     own.api_key = {"authorization": "Bearer the-servers-own"}
     own.username, own.password, own.cert_file = "admin", "hunter2", "/admin.pem"
-    server = Kubernetes(kubernetes.client.ApiClient(_without_files(own)))
-    connections = Connections(server)
+    server = KubernetesCluster(kubernetes.client.ApiClient(_without_files(own)))
+    connections = CallerClients(server)
     made = connections.of(Caller("jane", token="jane's"))
     config = made.api.configuration
     assert config.host == "https://192.0.2.1:6443"
@@ -148,9 +148,9 @@ def test_a_process_outside_a_pod_has_no_service_account(monkeypatch: pytest.Monk
     from ebbtide.api import make  # noqa: PLC0415 - only needed here
 
     monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
-    assert not make.in_cluster()
+    assert not make.is_in_cluster()
     with pytest.raises(UnreachableError, match="not running in a pod"):
-        make.own_cluster()
+        make.connect_in_cluster()
 
 
 @contextmanager
@@ -300,10 +300,10 @@ def test_its_pod_is_restricted_and_its_arguments_are_valid() -> None:
     assert {"requests", "limits"} == {*container["resources"]}
     assert {"readinessProbe", "livenessProbe"} <= {*container}
     assert found["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    from ebbtide.cli import parser  # noqa: PLC0415 - only needed here
+    from ebbtide.cli import make_parser  # noqa: PLC0415 - only needed here
 
-    read = parser("serve").parse_args(container["args"])
-    assert serve._contradiction(read) == ""  # noqa: SLF001 - the function under test
+    read = make_parser("serve").parse_args(container["args"])
+    assert serve._find_contradiction(read) == ""  # noqa: SLF001 - the function under test
     labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
     for selector in (
         found["Service"]["spec"]["selector"],

@@ -347,7 +347,7 @@ def test_other_files_are_not_written(run: Any, tmp_path: Path) -> None:
 def test_an_uneditable_file_is_reported_before_the_search(
     run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setattr("ebbtide.simulate.tune.tune", lambda *_, **__: pytest.fail("it searched"))
+    monkeypatch.setattr("ebbtide.simulate.tune.tune_settings", lambda *_, **__: pytest.fail("it searched"))
     spec.write_text(text, encoding="utf-8")
     code, out, err = tune(run, spec, "--write")
 

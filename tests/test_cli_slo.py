@@ -39,7 +39,7 @@ def profile(tmp_path: Path) -> Path:
     told["spec"]["metrics"] = {"gatewayLatency": "envoy_cluster_upstream_rq_time"}
     told["spec"]["projects"]["namespace"] = "e2e-{project}"
     file = tmp_path / "profile.yaml"
-    file.write_text(manifests.write_one(told))
+    file.write_text(manifests.write_document(told))
     return file
 
 
@@ -68,12 +68,12 @@ def test_one_workload_as_text(run: Any, profile: Path, url: str) -> None:
 
     assert (code, err) == (0, "")
     assert out.startswith("chat   slo   2026-11-24 ")
-    assert "mean within 200 ms: kept; it was 136 to 151 ms" in out
+    assert "mean within 200 ms: met; measured 136 to 151 ms" in out
     # 59 of 66 requests were within 110 ms; up to 5 of those failed.
-    assert "p95 within 100 ms: BROKEN; 81.81 to 89.39 % of requests were within it, 95 % are promised" in out
-    assert "uptime 99 %: cannot be told; too few minutes with requests (1)" in out
-    assert "  cold starts    1, met by at least 1.51 % of requests" in out
-    assert "measured at the gateway, activator wait and cold start included" in out
+    assert "p95 within 100 ms: VIOLATED; 81.81% to 89.39% of requests were within the limit, 95% required" in out
+    assert "uptime 99%: unknown; too few minutes with requests (1)" in out
+    assert "  cold starts     1, affecting at least 1.51% of requests" in out
+    assert "measured at the gateway, including activator wait and cold start" in out
 
 
 @pytest.mark.usefixtures("cluster")
@@ -86,13 +86,13 @@ def test_a_project_as_json_and_the_exit_code_for_scripts(run: Any, profile: Path
     assert [row["name"] for row in told["workloads"]] == ["chat", "dead"]
     assert told["total"]["requests"] == 67
     assert told["total"]["outcomes"] == {"broken": 1, "none": 1}
-    assert told["notes"] == ["no replica has a GPU that a spec tells of, so nothing costs anything"]
+    assert told["notes"] == ["no workload has a spec that requests GPUs, so there are no costs to report"]
     assert run("slo", *where).code == 0
     assert run("slo", "dead", *where, "--exit-code").code == 0
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize(("form", "start"), [("html", "<!DOCTYPE html>"), ("md", "# Promises and what came of them")])
+@pytest.mark.parametrize(("form", "start"), [("html", "<!DOCTYPE html>"), ("md", "# SLO report")])
 def test_pages(run: Any, profile: Path, url: str, form: str, start: str) -> None:
     ran = run("slo", "-A", "--since", "3m", "--profile", profile, "--prometheus", url, "-o", form)
 
@@ -105,9 +105,9 @@ def test_pages(run: Any, profile: Path, url: str, form: str, start: str) -> None
 def test_errors_are_reported_with_exit_code_3(run: Any, profile: Path) -> None:
     with answering(lambda *_: Answer(503, b'{"error":"query timed out"}')) as address:
         ran = run("slo", "chat", "-n", "e2e-slo", "--profile", profile, "--prometheus", address)
-    assert (ran.code, ran.out, ran.err) == (3, "", "error: Prometheus says no: query timed out\n")
+    assert (ran.code, ran.out, ran.err) == (3, "", "error: Prometheus rejected the query: query timed out\n")
     ran = run("slo", "nobody", "-n", "e2e-slo", "--profile", profile, "--prometheus", address)
-    assert (ran.code, ran.err) == (3, "error: there is no workload nobody in namespace e2e-slo\n")
+    assert (ran.code, ran.err) == (3, "error: workload nobody not found in namespace e2e-slo\n")
     ran = run("slo", "chat", "-n", "e2e-slo", "--profile", profile)
     assert (ran.code, ran.err) == (
         3,
@@ -126,7 +126,7 @@ def test_a_report_without_workloads_is_complete_and_empty(run: Any, profile: Pat
     assert (code, err) == (0, "No workloads found in namespace empty.\n")
     assert (told["workloads"], told["total"]["requests"]) == ([], 0)
     assert (told["start"], told["end"]) == (END - 180, END)
-    for form, start in (("html", "<!DOCTYPE html>"), ("md", "# Promises and what came of them")):
+    for form, start in (("html", "<!DOCTYPE html>"), ("md", "# SLO report")):
         assert run(*where, form).out.startswith(start)
 
 
@@ -163,7 +163,7 @@ def test_contradictory_options_are_rejected(run: Any, words: tuple[str, ...]) ->
 
 def rules(run: Any, tmp_path: Path, profile: Path, *specs: dict[str, Any], words: tuple[str, ...] = ()) -> Any:
     file = tmp_path / "specs.yaml"
-    file.write_text("".join(manifests.write(list(specs))))
+    file.write_text("".join(manifests.write_documents(list(specs))))
     return run("slo", "--rules", file, "--profile", profile, *words)
 
 
@@ -172,7 +172,7 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
 
     assert ran.code == 0
     assert "rank: the spec has no slo, so there are no rules" in ran.err
-    (rule,) = (document.data for document in manifests.read(ran.out.encode(), "out"))
+    (rule,) = (document.data for document in manifests.read_documents(ran.out.encode(), "out"))
     assert rule["kind"] == "PrometheusRule"
     assert rule["metadata"] == {
         "name": "chat-slo",
@@ -200,7 +200,7 @@ def test_rules_have_the_requested_labels(run: Any, tmp_path: Path, profile: Path
     ran = rules(run, tmp_path, profile, spec("chat", slo=SLO), words=more)
 
     assert ran.code == 0
-    (rule,) = (document.data for document in manifests.read(ran.out.encode(), "out"))
+    (rule,) = (document.data for document in manifests.read_documents(ran.out.encode(), "out"))
     assert rule["metadata"]["labels"] == {
         "app.kubernetes.io/managed-by": "ebbtide",
         "app.kubernetes.io/name": "chat",
@@ -221,10 +221,10 @@ def test_rules_report_what_they_cannot_monitor(run: Any, tmp_path: Path, profile
     )
 
     assert ran.code == 0
-    assert "between: p95 within 300 ms lies between two bounds" in ran.err
-    assert "above: p95 within 120 min is not watched" in ran.err
+    assert "between: p95 within 300 ms is between two bounds" in ran.err
+    assert "above: p95 within 120 min is not monitored" in ran.err
     assert "loose: uptime: no alert over 1h" in ran.err
-    assert "always: uptime 100 % leaves no budget" in ran.err
+    assert "always: uptime 100% leaves no error budget" in ran.err
 
 
 def test_rules_report_that_pods_do_not_count_an_outage(run: Any, tmp_path: Path, profile: Path) -> None:
@@ -235,8 +235,8 @@ def test_rules_report_that_pods_do_not_count_an_outage(run: Any, tmp_path: Path,
 
     told = rules(run, tmp_path, at_pods, *promised)
     assert told.code == 0
-    assert "chat: uptime is watched at the pods" in told.err
-    assert "EbbtideNoReplicaReady alone tells" in told.err
+    assert "chat: uptime is measured at the pods" in told.err
+    assert "only EbbtideNoReplicaReady fires" in told.err
     assert "rank" not in told.err
     assert rules(run, tmp_path, profile, *promised).err == ""
 

@@ -1,7 +1,7 @@
-"""The contract of a cluster, on the simulated one and on a real one.
+"""The contract of the cluster client, on simulated clusters and on a real one.
 
-The real one takes part where EBBTIDE_E2E_KUBECONFIG names a kubeconfig; what is made there is in one namespace of its
-own, which is removed in the end.
+The real cluster is tested if EBBTIDE_E2E_KUBECONFIG names a kubeconfig. All objects are in a dedicated namespace, which is
+deleted at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -33,14 +33,14 @@ from ebbtide.cluster.client.protocol import (
     ConflictError,
     ExistsError,
     Kind,
-    Mark,
     MissingError,
     RefusedError,
-    Seen,
     StaleError,
+    WatchBookmark,
+    WatchChange,
 )
-from ebbtide.cluster.read.pods import condition, is_ready
-from ebbtide.sandbox.clocks import Standing
+from ebbtide.cluster.read.pods import find_condition, is_ready
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 KUBECONFIG = os.environ.get("EBBTIDE_E2E_KUBECONFIG", "")
-#: An image that the cluster has: the suite's own server, which answers at once.
+#: An image that the cluster can pull: the suite's server, which answers immediately.
 IMAGE = os.environ.get("EBBTIDE_E2E_IMAGE", "ebbtide.local/e2e/load:v1")
 SECONDS = 120.0
 
@@ -58,12 +58,12 @@ SECONDS = 120.0
 @pytest.fixture(scope="module", params=["simulated", "world", "real"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     if request.param == "simulated":
-        return Simulated(Standing())
+        return Simulated(ManualClock())
     if request.param == "world":
         pytest.importorskip("numpy", reason="what moves the world needs it")
         from ebbtide.sandbox.services import demo_world  # noqa: PLC0415 - after the skip
 
-        return demo_world(Standing(), hours=0.02).cluster
+        return demo_world(ManualClock(), hours=0.02).cluster
     if not KUBECONFIG:
         pytest.skip("no real cluster: EBBTIDE_E2E_KUBECONFIG names none")
     kubernetes = pytest.importorskip(
@@ -107,55 +107,55 @@ def service(name: str, namespace: str, **annotations: str) -> Object:
     }
 
 
-def until(cluster: Cluster, what: Callable[[], Any]) -> Any:
-    """Wait for the cluster's own time to bring something about."""
+def until(cluster: Cluster, holds: Callable[[], Any]) -> Any:
+    """Wait until a condition holds, by the cluster's clock, and return its result."""
     for _ in range(int(SECONDS)):
-        found = what()
-        if found:
-            return found
+        result = holds()
+        if result:
+            return result
         if isinstance(cluster, Simulated):
             cluster.clock.sleep(1)
         else:
             time.sleep(1)
-    raise AssertionError(what)
+    raise AssertionError(holds)
 
 
-def owned(item: Object, manager: str) -> set[str]:
-    """The names of all fields that a manager owns."""
-    found: set[str] = set()
+def owned(obj: Object, manager: str) -> set[str]:
+    """Return the names of all fields that a field manager owns."""
+    names: set[str] = set()
 
     def walk(fields: dict[str, Any]) -> None:
         for field, inner in fields.items():
-            found.add(field.removeprefix("f:"))
+            names.add(field.removeprefix("f:"))
             walk(inner)
 
-    for row in item["metadata"]["managedFields"]:
+    for row in obj["metadata"]["managedFields"]:
         if row["manager"] == manager:
             walk(row["fieldsV1"])
-    return found
+    return names
 
 
-def test_what_is_not_there_is_missing(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_missing_object_raises_missing(cluster: Cluster, namespace: str, name: str) -> None:
     with pytest.raises(MissingError, match=name):
         cluster.get(CONFIG_MAP, name, namespace)
 
 
-def test_what_is_applied_is_there(cluster: Cluster, namespace: str, name: str) -> None:
-    made = cluster.apply(config(name, namespace, a="1"))
+def test_an_applied_object_exists(cluster: Cluster, namespace: str, name: str) -> None:
+    applied = cluster.apply(config(name, namespace, a="1"))
 
-    assert made["kind"] == "ConfigMap"
-    assert made["metadata"]["uid"]
+    assert applied["kind"] == "ConfigMap"
+    assert applied["metadata"]["uid"]
     assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "1"}
-    assert "a" in owned(made, MANAGER)
+    assert "a" in owned(applied, MANAGER)
 
 
-def test_to_apply_again_changes_nothing(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_repeated_apply_changes_nothing(cluster: Cluster, namespace: str, name: str) -> None:
     first, again = (cluster.apply(config(name, namespace, a="1")) for _ in range(2))
 
     assert first["metadata"]["resourceVersion"] == again["metadata"]["resourceVersion"]
 
 
-def test_what_was_read_may_be_applied(cluster: Cluster, namespace: str, name: str) -> None:
+def test_an_object_that_was_read_can_be_applied(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(name, namespace, a="1"))
 
     again = cluster.apply(cluster.get(CONFIG_MAP, name, namespace))
@@ -163,7 +163,7 @@ def test_what_was_read_may_be_applied(cluster: Cluster, namespace: str, name: st
     assert again["data"] == {"a": "1"}
 
 
-def test_a_field_that_is_no_longer_applied_goes_and_another_s_stays(
+def test_a_field_that_is_no_longer_applied_is_removed_and_other_managers_fields_stay(
     cluster: Cluster, namespace: str, name: str
 ) -> None:
     cluster.apply(config(name, namespace, a="1", b="2"))
@@ -172,14 +172,14 @@ def test_a_field_that_is_no_longer_applied_goes_and_another_s_stays(
     assert cluster.apply(config(name, namespace, a="1"))["data"] == {"a": "1", "c": "3"}
 
 
-def test_a_dry_run_says_what_would_be_and_changes_nothing(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_dry_run_returns_the_result_and_changes_nothing(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(name, namespace, a="1"))
 
     assert cluster.apply(config(name, namespace, a="2"), dry_run=True)["data"] == {"a": "2"}
     assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "1"}
 
 
-def test_a_conflict_names_the_owner_and_force_takes_over(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_conflict_names_the_owner_and_force_takes_the_field_over(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(name, namespace, a="1"))
     patched = cluster.patch(CONFIG_MAP, name, namespace, {"data": {"a": "by hand"}})
 
@@ -193,14 +193,14 @@ def test_a_conflict_names_the_owner_and_force_takes_over(cluster: Cluster, names
     assert cluster.apply(config(name, namespace, a="3"))["data"] == {"a": "3"}
 
 
-def test_a_patch_takes_away(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_patch_removes_a_field(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(name, namespace, a="1"))
     cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": "2"}})
 
     assert cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": None}})["data"] == {"a": "1"}
 
 
-def test_a_patch_of_what_is_not_there_is_missing(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_patch_of_a_missing_object_raises_missing(cluster: Cluster, namespace: str, name: str) -> None:
     with pytest.raises(MissingError):
         cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": "2"}})
 
@@ -215,15 +215,15 @@ def test_a_dry_run_of_a_patch_changes_nothing(cluster: Cluster, namespace: str, 
     assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "1"}
 
 
-def test_what_is_created_is_applied_to_from_then_on(cluster: Cluster, namespace: str, name: str) -> None:
-    made = cluster.create(config(name, namespace, a="1", b="2"))
+def test_a_created_object_can_be_applied(cluster: Cluster, namespace: str, name: str) -> None:
+    created = cluster.create(config(name, namespace, a="1", b="2"))
 
-    assert made["data"] == {"a": "1", "b": "2"}
-    assert {row["manager"] for row in made["metadata"]["managedFields"]} == {MANAGER}
+    assert created["data"] == {"a": "1", "b": "2"}
+    assert {row["manager"] for row in created["metadata"]["managedFields"]} == {MANAGER}
     assert cluster.apply(config(name, namespace, a="3"))["data"] == {"a": "3"}
 
 
-def test_what_is_there_is_not_created_whoever_made_it(cluster: Cluster, namespace: str, name: str) -> None:
+def test_an_existing_object_is_not_created(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.create(config(name, namespace, a="1"))
     with pytest.raises(ExistsError, match=name):
         cluster.create(config(name, namespace, a="2"))
@@ -234,7 +234,7 @@ def test_what_is_there_is_not_created_whoever_made_it(cluster: Cluster, namespac
     assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "by hand"}
 
 
-def test_of_many_that_create_one_at_once_one_does(cluster: Cluster, namespace: str, name: str) -> None:
+def test_one_of_many_concurrent_creates_succeeds(cluster: Cluster, namespace: str, name: str) -> None:
     def create(number: int) -> int | None:
         try:
             cluster.create(config(name, namespace, number=str(number)))
@@ -243,35 +243,35 @@ def test_of_many_that_create_one_at_once_one_does(cluster: Cluster, namespace: s
         return number
 
     with ThreadPoolExecutor(40) as threads:
-        found = [number for number in threads.map(create, range(40)) if number is not None]
+        winners = [number for number in threads.map(create, range(40)) if number is not None]
 
-    assert [str(number) for number in found] == [cluster.get(CONFIG_MAP, name, namespace)["data"]["number"]]
+    assert [str(number) for number in winners] == [cluster.get(CONFIG_MAP, name, namespace)["data"]["number"]]
 
 
-def test_nothing_is_created_in_a_namespace_that_is_not_there(cluster: Cluster, name: str) -> None:
+def test_nothing_is_created_in_a_missing_namespace(cluster: Cluster, name: str) -> None:
     with pytest.raises(MissingError, match="op-never-made"):
         cluster.create(config(name, "op-never-made"))
 
 
-def test_who_may_do_all_is_told_so(cluster: Cluster, namespace: str) -> None:
+def test_an_administrator_has_all_permissions(cluster: Cluster, namespace: str) -> None:
     assert cluster.may("patch", CONFIG_MAP, namespace)
     assert cluster.may("list", DEPLOYMENT)
     assert cluster.may("get", NAMESPACE, name=namespace)
 
 
-def test_a_path_that_is_no_object_s_is_read(cluster: Cluster) -> None:
+def test_a_non_object_path_is_read(cluster: Cluster) -> None:
     assert cluster.read("/version")["gitVersion"].startswith("v1.")
     assert cluster.read("/apis/serving.knative.dev/v1")["kind"] == "APIResourceList"
     with pytest.raises(MissingError):
         cluster.read("/apis/nowhere.ebbtide.dev/v1")
 
 
-def test_a_list_is_of_a_namespace_and_by_labels(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_list_is_filtered_by_namespace_and_labels(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(f"{name}-a", namespace, {"of": name, "tier": "web"}))
     cluster.apply(config(f"{name}-b", namespace, {"of": name}))
 
     def named(labels: str, where: str = namespace) -> list[str]:
-        return [item["metadata"]["name"] for item in cluster.list(CONFIG_MAP, where, labels=labels).items]
+        return [obj["metadata"]["name"] for obj in cluster.list(CONFIG_MAP, where, labels=labels).items]
 
     assert named(f"of={name}") == [f"{name}-a", f"{name}-b"]
     assert named(f"of={name},tier") == [f"{name}-a"]
@@ -282,7 +282,7 @@ def test_a_list_is_of_a_namespace_and_by_labels(cluster: Cluster, namespace: str
     assert (first["kind"], first["apiVersion"]) == ("ConfigMap", "v1")
 
 
-def test_a_kind_that_the_cluster_does_not_know_has_no_objects(cluster: Cluster) -> None:
+def test_an_unknown_kind_has_no_objects(cluster: Cluster) -> None:
     unknown = Kind("nowhere.ebbtide.dev/v1", "Nothing", "nothings")
 
     assert cluster.list(unknown).items == []
@@ -297,83 +297,83 @@ def test_an_unknown_kind_is_not_applied(cluster: Cluster, namespace: str, name: 
         )
 
 
-def test_nothing_is_applied_into_a_namespace_that_is_not_there(cluster: Cluster, name: str) -> None:
+def test_nothing_is_applied_to_a_missing_namespace(cluster: Cluster, name: str) -> None:
     with pytest.raises(MissingError, match="op-never-made"):
         cluster.apply(config(name, "op-never-made"))
 
 
-def test_a_watch_goes_on_from_a_version(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_watch_continues_from_a_version(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(f"{name}-before", namespace, {"of": name}))
     version = cluster.list(CONFIG_MAP, namespace, labels=f"of={name}").version
     cluster.apply(config(name, namespace, {"of": name}, a="1"))
     cluster.apply(config(name, namespace, {"of": name}, a="2"))
     cluster.delete(CONFIG_MAP, name, namespace)
 
-    seen = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since=version, seconds=2))
+    changes = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since=version, seconds=2))
 
-    assert [(change, item["metadata"]["name"]) for change, item in seen] == [
+    assert [(change, obj["metadata"]["name"]) for change, obj in changes] == [
         ("ADDED", name),
         ("MODIFIED", name),
         ("DELETED", name),
     ]
-    assert [item["data"]["a"] for _, item in seen] == ["1", "2", "2"]
+    assert [obj["data"]["a"] for _, obj in changes] == ["1", "2", "2"]
 
 
-def test_a_watch_from_nowhere_begins_with_what_is_there(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_watch_without_a_version_starts_with_the_existing_objects(
+    cluster: Cluster, namespace: str, name: str
+) -> None:
     cluster.apply(config(name, namespace, {"of": name}, a="1"))
 
-    seen = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", seconds=1))
+    changes = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", seconds=1))
 
-    assert [(change, item["data"]) for change, item in seen] == [("ADDED", {"a": "1"})]
+    assert [(change, obj["data"]) for change, obj in changes] == [("ADDED", {"a": "1"})]
 
 
-def test_a_watch_sees_what_comes_while_it_waits(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_watch_reports_later_changes(cluster: Cluster, namespace: str, name: str) -> None:
     if isinstance(cluster, Simulated):
-        pytest.skip("its clock stands still while others act: one thread drives it")
+        pytest.skip("a simulated clock does not advance while another thread acts")
     version = cluster.list(CONFIG_MAP, namespace).version
     later = threading.Timer(1.0, lambda: cluster.apply(config(name, namespace, {"of": name})))
     later.start()
 
-    seen = next(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since=version, seconds=20))
+    first = next(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since=version, seconds=20))
 
-    assert seen.change == "ADDED"
+    assert first.change == "ADDED"
 
 
-def test_a_watch_from_a_version_that_is_long_gone_lists_anew(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_watch_from_an_old_version_lists_the_objects(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(name, namespace, {"of": name}, a="1"))
 
-    seen = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since="1", seconds=2))
+    changes = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since="1", seconds=2))
 
-    assert seen[-1].item["data"] == {"a": "1"}
+    assert changes[-1].item["data"] == {"a": "1"}
 
 
-def test_a_connection_tells_what_is_there_up_to_a_mark_and_goes_on_from_it(
-    cluster: Cluster, namespace: str, name: str
-) -> None:
-    def ours(told: Iterable[Seen | Mark]) -> Iterator[tuple[str, Object]]:
-        for one in told:
-            if isinstance(one, Seen) and one.item["metadata"]["name"] == name:
-                yield one.change, one.item["data"]
+def test_follow_lists_objects_up_to_a_mark_and_continues_from_it(cluster: Cluster, namespace: str, name: str) -> None:
+    def ours(stream: Iterable[WatchChange | WatchBookmark]) -> Iterator[tuple[str, Object]]:
+        for event in stream:
+            if isinstance(event, WatchChange) and event.item["metadata"]["name"] == name:
+                yield event.change, event.item["data"]
 
     cluster.apply(config(name, namespace, a="1"))
-    told = cluster.follow(CONFIG_MAP)
-    before: list[Seen | Mark] = []
-    while not isinstance(one := next(iter(told)), Mark):
-        before.append(one)
+    stream = cluster.follow(CONFIG_MAP)
+    before: list[WatchChange | WatchBookmark] = []
+    while not isinstance(event := next(iter(stream)), WatchBookmark):
+        before.append(event)
     assert list(ours(before)) == [("ADDED", {"a": "1"})]
 
     cluster.apply(config(name, namespace, a="2"))
     cluster.delete(CONFIG_MAP, name, namespace)
-    changes = ours(cluster.follow(CONFIG_MAP, since=one.version))
+    changes = ours(cluster.follow(CONFIG_MAP, since=event.version))
     assert [next(changes), next(changes)] == [("MODIFIED", {"a": "2"}), ("DELETED", {"a": "2"})]
 
 
-def test_a_connection_of_a_kind_that_is_not_known_is_missing(cluster: Cluster) -> None:
+def test_follow_of_an_unknown_kind_raises_missing(cluster: Cluster) -> None:
     with pytest.raises(MissingError):
         list(cluster.follow(Kind("nowhere.ebbtide.dev/v1", "Nothing", "nothings")))
 
 
-def test_a_log_that_is_followed_can_be_closed_while_nothing_comes(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_followed_log_can_be_closed_while_it_waits(cluster: Cluster, namespace: str, name: str) -> None:
     if isinstance(cluster, Simulated):
         pytest.skip("there is no connection to close")
     cluster.apply(service(name, namespace, **{keys.MIN_SCALE: "1"}))
@@ -390,7 +390,7 @@ def test_a_log_that_is_followed_can_be_closed_while_nothing_comes(cluster: Clust
     assert not reader.is_alive()
 
 
-def test_what_is_deleted_goes_and_may_be_deleted_again(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_deleted_object_can_be_deleted_twice(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(name, namespace))
     cluster.delete(CONFIG_MAP, name, namespace)
     cluster.delete(CONFIG_MAP, name, namespace)
@@ -399,7 +399,7 @@ def test_what_is_deleted_goes_and_may_be_deleted_again(cluster: Cluster, namespa
         cluster.get(CONFIG_MAP, name, namespace)
 
 
-def test_a_deletion_by_id_takes_no_other_of_the_name(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_deletion_by_uid_keeps_another_object_of_the_name(cluster: Cluster, namespace: str, name: str) -> None:
     first = cluster.apply(config(name, namespace, a="1"))
     cluster.delete(CONFIG_MAP, name, namespace)
     cluster.delete(CONFIG_MAP, name, namespace, uid=first["metadata"]["uid"])
@@ -412,7 +412,7 @@ def test_a_deletion_by_id_takes_no_other_of_the_name(cluster: Cluster, namespace
         cluster.get(CONFIG_MAP, name, namespace)
 
 
-def test_a_write_that_goes_by_a_version_changes_no_other(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_conditional_write_changes_only_its_version(cluster: Cluster, namespace: str, name: str) -> None:
     read = cluster.apply(config(name, namespace, a="1"))
     cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": "by hand"}})
 
@@ -432,7 +432,7 @@ def test_a_write_that_goes_by_a_version_changes_no_other(cluster: Cluster, names
     assert cluster.apply(config(name, namespace, a="2"), basis=now)["data"] == {"a": "2", "b": "2"}
 
 
-def test_a_write_that_goes_by_a_version_makes_nothing_anew(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_conditional_write_recreates_nothing(cluster: Cluster, namespace: str, name: str) -> None:
     read = cluster.apply(config(name, namespace, a="1"))
     cluster.delete(CONFIG_MAP, name, namespace)
 
@@ -442,7 +442,7 @@ def test_a_write_that_goes_by_a_version_makes_nothing_anew(cluster: Cluster, nam
         cluster.get(CONFIG_MAP, name, namespace)
 
 
-def test_of_many_that_go_by_one_version_one_changes_it(cluster: Cluster, namespace: str, name: str) -> None:
+def test_one_of_many_conditional_writes_succeeds(cluster: Cluster, namespace: str, name: str) -> None:
     read = cluster.apply(config(name, namespace, number="none"))
 
     def change(number: int) -> int | None:
@@ -453,18 +453,18 @@ def test_of_many_that_go_by_one_version_one_changes_it(cluster: Cluster, namespa
         return number
 
     with ThreadPoolExecutor(20) as threads:
-        found = [number for number in threads.map(change, range(20)) if number is not None]
+        winners = [number for number in threads.map(change, range(20)) if number is not None]
 
-    assert [str(number) for number in found] == [cluster.get(CONFIG_MAP, name, namespace)["data"]["number"]]
+    assert [str(number) for number in winners] == [cluster.get(CONFIG_MAP, name, namespace)["data"]["number"]]
 
 
-class Told:
-    """A client of the API server that gives one answer, and keeps what it was asked."""
+class FixedClient:
+    """An API client that returns one fixed response and records the requests."""
 
-    def __init__(self, status: int, said: dict[str, Any]) -> None:
-        self.answer = SimpleNamespace(status=status, data=json.dumps(said).encode())
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        self.answer = SimpleNamespace(status=status, data=json.dumps(body).encode())
         self.asked: list[tuple[str, Any]] = []
-        self.configuration = SimpleNamespace(host="https://nobody")
+        self.configuration = SimpleNamespace(host="https://cluster.invalid")
         self.rest_client = self
 
     def update_params_for_auth(self, *_: Any) -> None:
@@ -472,15 +472,15 @@ class Told:
 
     def request(self, method: str, url: str, *, body: Any = None, **_: Any) -> Any:
         self.asked.append((f"{method} {url}", json.loads(body) if isinstance(body, str) else body))
-        found = self.answer if method != "GET" else SimpleNamespace(status=200, data=json.dumps(READ).encode())
-        return SimpleNamespace(response=found)
+        response = self.answer if method != "GET" else SimpleNamespace(status=200, data=json.dumps(READ).encode())
+        return SimpleNamespace(response=response)
 
 
 READ = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "one", "resourceVersion": "7"}}
 CONFLICT = {"reason": "Conflict", "message": "the object has been modified"}
 
 
-def real_of(client: Told) -> Cluster:
+def real_of(client: FixedClient) -> Cluster:
     kubernetes = pytest.importorskip(
         "ebbtide.cluster.client.kubernetes", reason="the kubernetes client is not installed"
     )
@@ -488,8 +488,8 @@ def real_of(client: Told) -> Cluster:
     return real
 
 
-def test_the_api_server_is_told_which_version_and_which_object_is_meant() -> None:
-    client = Told(200, {})
+def test_requests_have_the_version_and_uid() -> None:
+    client = FixedClient(200, {})
     real = real_of(client)
     real.apply(config("a", "x", a="1"), basis=READ)
     real.patch(CONFIG_MAP, "a", "x", {"data": {"a": "1"}}, basis=READ)
@@ -503,8 +503,8 @@ def test_the_api_server_is_told_which_version_and_which_object_is_meant() -> Non
     assert "preconditions" not in by_name
 
 
-def test_a_conflict_is_final_where_a_version_or_an_object_was_meant_and_else_may_be_tried_again() -> None:
-    real = real_of(Told(409, CONFLICT))
+def test_a_version_conflict_is_final_only_for_conditional_writes() -> None:
+    real = real_of(FixedClient(409, CONFLICT))
 
     with pytest.raises(StaleError, match="has been modified"):
         real.apply(config("a", "x"), basis=READ)
@@ -512,7 +512,7 @@ def test_a_conflict_is_final_where_a_version_or_an_object_was_meant_and_else_may
         real.apply(config("a", "x"))
     with pytest.raises(BusyError):
         real.patch(CONFIG_MAP, "a", "x", {})
-    # Another object has the name, so the one that is meant is gone; a conflict about itself is none of that.
+    # Another object has the name, so the object with this uid is gone; a conflict on the object itself is an error.
     real.delete(CONFIG_MAP, "a", "x", uid="another")
     with pytest.raises(BusyError):
         real.delete(CONFIG_MAP, "a", "x", uid="one")
@@ -520,10 +520,10 @@ def test_a_conflict_is_final_where_a_version_or_an_object_was_meant_and_else_may
         real.delete(CONFIG_MAP, "a", "x")
 
 
-def test_replicas_of_a_deployment_are_never_ours(cluster: Cluster, namespace: str, name: str) -> None:
+def test_replicas_of_a_deployment_are_never_owned(cluster: Cluster, namespace: str, name: str) -> None:
     labels = {"app": name}
     container = {"name": "main", "image": IMAGE}
-    made = cluster.apply(
+    applied = cluster.apply(
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -537,12 +537,12 @@ def test_replicas_of_a_deployment_are_never_ours(cluster: Cluster, namespace: st
         }
     )
 
-    assert "replicas" not in owned(made, MANAGER)
-    assert "paused" in owned(made, MANAGER)
+    assert "replicas" not in owned(applied, MANAGER)
+    assert "paused" in owned(applied, MANAGER)
     cluster.delete(DEPLOYMENT, name, namespace)
 
 
-def test_what_a_webhook_refuses_is_refused_in_its_words(cluster: Cluster, namespace: str, name: str) -> None:
+def test_a_webhook_s_rejection_has_its_message(cluster: Cluster, namespace: str, name: str) -> None:
     with pytest.raises(RefusedError, match="min-scale"):
         cluster.apply(service(name, namespace, **{keys.MIN_SCALE: "3", keys.MAX_SCALE: "1"}))
 
@@ -557,7 +557,7 @@ def test_a_service_becomes_ready_and_its_revision_is_scaled_live(cluster: Cluste
     assert ready["status"]["url"].startswith(f"http://{name}.{namespace}.")
     assert ready["status"]["latestReadyRevisionName"] == revision["metadata"]["name"] == f"{name}-00001"
     assert is_ready(pod)
-    assert any(at(event, "involvedObject", "name") == name for event in cluster.events(namespace))
+    assert any(get_at(event, "involvedObject", "name") == name for event in cluster.events(namespace))
     assert isinstance(list(cluster.logs(namespace, pod["metadata"]["name"], "user-container", tail=1)), list)
 
     patch = {"metadata": {"annotations": {keys.MIN_SCALE: "2"}}}
@@ -571,8 +571,8 @@ def test_a_service_becomes_ready_and_its_revision_is_scaled_live(cluster: Cluste
         until(cluster, lambda: not cluster.list(POD, namespace, labels=labels).items)
 
 
-def _if_ready(item: Object) -> Object | None:
-    return item if condition(item, "Ready").get("status") == "True" else None
+def _if_ready(obj: Object) -> Object | None:
+    return obj if find_condition(obj, "Ready").get("status") == "True" else None
 
 
 def test_events_are_oldest_first(cluster: Cluster, namespace: str) -> None:

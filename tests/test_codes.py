@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cli import main
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import MANY_SERVICES, Batch
-from ebbtide.documents.explain import explain
+from ebbtide.documents.explain import explain_document
 from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import BUILT_IN
 
@@ -149,12 +149,12 @@ def test_a_missing_or_empty_profile_is_reported(tmp_path: Path) -> None:
     empty = tmp_path / "profile.yaml"
     empty.write_text("")
 
-    assert codes_of(profiles.read(str(tmp_path / "gone"))[1]) == ["PRF001"]
-    assert codes_of(profiles.read(str(empty))[1]) == ["PRF001"]
+    assert codes_of(profiles.load_profile(str(tmp_path / "gone"))[1]) == ["PRF001"]
+    assert codes_of(profiles.load_profile(str(empty))[1]) == ["PRF001"]
 
 
 def test_an_invalid_configmap_setting_is_reported() -> None:
-    _, problems = profiles.validate(
+    _, problems = profiles.validate_profile_data(
         profile_with(
             knative={
                 "autoscaler": {"max-scale-limit": "many"},
@@ -170,7 +170,7 @@ def test_an_invalid_configmap_setting_is_reported() -> None:
 
 
 def test_a_node_pool_without_a_required_setting_is_reported() -> None:
-    _, problems = profiles.validate(profile_with(nodePools=[{"name": "a", "backend": "time-slicing"}]))
+    _, problems = profiles.validate_profile_data(profile_with(nodePools=[{"name": "a", "backend": "time-slicing"}]))
 
     assert "PRF004" in codes_of(problems)
 
@@ -183,7 +183,7 @@ def test_a_node_pool_without_a_required_setting_is_reported() -> None:
     ],
 )
 def test_a_replica_limit_that_knatives_webhook_rejects_is_reported(settings: dict[str, str], reason: str) -> None:
-    _, problems = profiles.validate(profile_with(knative={"autoscaler": settings}))
+    _, problems = profiles.validate_profile_data(profile_with(knative={"autoscaler": settings}))
 
     assert codes_of(problems) == ["PRF004"]
     assert reason in problems[0].message
@@ -191,11 +191,11 @@ def test_a_replica_limit_that_knatives_webhook_rejects_is_reported(settings: dic
 
 def test_a_replica_limit_that_knatives_webhook_accepts_is_valid() -> None:
     for settings in ({"max-scale-limit": "20", "max-scale": "20"}, {"max-scale-limit": "0"}, {"max-scale": "30"}):
-        assert not profiles.validate(profile_with(knative={"autoscaler": settings}))[1]
+        assert not profiles.validate_profile_data(profile_with(knative={"autoscaler": settings}))[1]
 
 
 def test_invalid_kserve_resources_are_reported() -> None:
-    _, problems = profiles.validate(
+    _, problems = profiles.validate_profile_data(
         profile_with(
             kserve={
                 "limits": {"cpu": "one"},
@@ -211,21 +211,23 @@ def test_invalid_kserve_resources_are_reported() -> None:
 
 
 def test_too_many_services_for_knatives_control_plane_are_reported() -> None:
-    batch = Batch(profiles.built_in())
+    batch = Batch(profiles.load_built_in())
     batch.services = MANY_SERVICES + 1
 
-    assert codes_of(batch.finish()) == ["SRV020"]
+    assert codes_of(batch.batch_problems()) == ["SRV020"]
 
 
 def test_an_amount_of_one_above_the_quota_is_singular() -> None:
-    cluster, problems = profiles.validate(profile_with(projects={"known": {"team-a": {"gpus": 0.5, "cpu": 0.5}}}))
+    cluster, problems = profiles.validate_profile_data(
+        profile_with(projects={"known": {"team-a": {"gpus": 0.5, "cpu": 0.5}}})
+    )
     assert cluster is not None, problems
     compute = {"gpuDevicesRequest": 1, "cpuCoreRequest": 0.975}
     document = {**SPEC, "spec": {**SPEC["spec"], "project": "team-a", "compute": compute}}
     batch = Batch(cluster)
-    batch.add(load(document, cluster))
+    batch.add_document(load_document(document, cluster))
 
-    assert [problem.message.partition(" at ")[0] for problem in batch.finish()] == [
+    assert [problem.message.partition(" at ")[0] for problem in batch.batch_problems()] == [
         "the workloads of project team-a need 1 GPU",
         "the workloads of project team-a need 1 CPU core (including sidecars)",
     ]
@@ -235,7 +237,7 @@ def test_a_field_without_effect_is_reported() -> None:
     # Without canaryPercent, the stable revision is not rendered.
     document = {**SPEC, "spec": {**SPEC["spec"], "traffic": {"stableRevision": "chat-00001"}}}
 
-    assert "IGN001" in codes_of(explain(document, BUILT_IN).idle)
+    assert "IGN001" in codes_of(explain_document(document, BUILT_IN).idle)
 
 
 def test_fields_that_runai_cannot_express_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

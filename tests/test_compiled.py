@@ -45,7 +45,7 @@ def _fresh() -> Iterator[None]:
 def clear() -> None:
     compiled.inference_validator.cache_clear()
     compiled.profile_validator.cache_clear()
-    compiled.fits.cache_clear()
+    compiled.is_compatible.cache_clear()
 
 
 def plain(value: Any) -> Any:
@@ -77,7 +77,7 @@ def bounds(context: dict[str, Any]) -> list[tuple[str, str]]:
 
 def differences(name: str, make: Callable[[random.Random], Any], seeds: range) -> tuple[list[int], int]:
     """Return the seeds with different results, and the number of accepted documents."""
-    ours, theirs = compiled.compiled(name), compiled.by_pydantic(name)
+    ours, theirs = compiled.compiled_validator(name), compiled.pydantic_validator(name)
     different, accepted = [], 0
     for seed in seeds:
         data = make(strategies.dice(seed))
@@ -115,10 +115,10 @@ def test_mutated_profiles_get_the_same_result(seeds: range) -> None:
 @pytest.mark.parametrize("data", [None, [], 3, "text", {}, {"spec": None}, {1: 2}], ids=repr)
 @pytest.mark.parametrize("name", ["Inference", "Profile"])
 def test_invalid_documents_get_the_same_result(name: str, data: Any) -> None:
-    mine = verdict(compiled.compiled(name), data)
+    mine = verdict(compiled.compiled_validator(name), data)
 
     assert isinstance(mine, list), "an error"
-    assert mine == verdict(compiled.by_pydantic(name), data)
+    assert mine == verdict(compiled.pydantic_validator(name), data)
 
 
 def test_the_file_is_what_the_models_give() -> None:
@@ -135,8 +135,8 @@ def test_the_file_is_what_the_models_give() -> None:
 
 def test_the_installed_core_fits_the_compiled_schema() -> None:
     """If this fails, every command is slower, without a warning. `make generate` records the behavior of the new core."""
-    assert compatibility.behavior() == _compiled.BEHAVIOR
-    assert compiled.fits()
+    assert compatibility.run_trials() == _compiled.BEHAVIOR
+    assert compiled.is_compatible()
 
 
 def test_every_key_of_the_compiled_schema_has_a_trial() -> None:
@@ -146,7 +146,7 @@ def test_every_key_of_the_compiled_schema_has_a_trial() -> None:
     written = compile_schema.schema_keys(_compiled.schemas(class_of, lambda *_, **__: None))
 
     assert ("str", "pattern") in written
-    assert written <= compile_schema.schema_keys(compatibility.schema())
+    assert written <= compile_schema.schema_keys(compatibility.make_trial_schema())
 
 
 @pytest.mark.parametrize("number", range(len(compatibility.TRIALS)))
@@ -157,16 +157,16 @@ def test_a_trial_notices_each_key_that_a_core_might_not_know(number: int) -> Non
         trials = [*compatibility.TRIALS]
         trials[number] = (ignored, *values)
 
-        assert compatibility.behavior(tuple(trials)) != _compiled.BEHAVIOR, key
+        assert compatibility.run_trials(tuple(trials)) != _compiled.BEHAVIOR, key
 
 
 @pytest.mark.parametrize("kind", ["string", "", 3])
 def test_a_core_that_does_not_know_a_type_does_not_fit(kind: Any) -> None:
-    assert compatibility.behavior((*compatibility.TRIALS[:-1], ({"type": kind}, "a"))) != _compiled.BEHAVIOR
+    assert compatibility.run_trials((*compatibility.TRIALS[:-1], ({"type": kind}, "a"))) != _compiled.BEHAVIOR
 
 
 def test_no_pydantic_class_is_built_if_the_core_fits() -> None:
-    inference, problems = shapes.validate(NATIVE)
+    inference, problems = shapes.validate_inference(NATIVE)
 
     assert problems == []
     assert not isinstance(inference, BaseModel)
@@ -174,14 +174,14 @@ def test_no_pydantic_class_is_built_if_the_core_fits() -> None:
 
 
 def test_pydantic_validates_if_the_core_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, _ = shapes.validate(NATIVE)
+    before, _ = shapes.validate_inference(NATIVE)
     clear()
     monkeypatch.setattr(_compiled, "CORE", "another")
     monkeypatch.setattr(_compiled, "BEHAVIOR", "another")
 
-    inference, problems = shapes.validate(NATIVE)
+    inference, problems = shapes.validate_inference(NATIVE)
     profile, of_profile = shapes.validate_profile(BUILT_IN)
-    refused, why = shapes.validate({**NATIVE, "spec": {"imag": "x"}})
+    refused, why = shapes.validate_inference({**NATIVE, "spec": {"imag": "x"}})
 
     assert isinstance(inference, Inference)
     assert isinstance(profile, Profile)
@@ -193,7 +193,7 @@ def test_pydantic_validates_if_the_core_does_not_fit(monkeypatch: pytest.MonkeyP
 
 def test_an_instance_is_as_frozen_in_use_as_a_model() -> None:
     """Instances of the compiled classes have only the attributes that pydantic_core sets."""
-    inference, _ = shapes.validate(NATIVE)
+    inference, _ = shapes.validate_inference(NATIVE)
 
     assert inference is not None
     assert vars(type(inference))["__slots__"] == compatibility.SLOTS

@@ -8,14 +8,14 @@ import pytest
 
 import ebbtide
 from ebbtide.base import metrics, names
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.profile.models import Profile
-from ebbtide.readers.fields import json_schema, names_at
+from ebbtide.readers.fields import field_names_at, make_json_schema
 from ebbtide.spec import rules
 from ebbtide.spec.rules.serving import is_image
 from ebbtide.translation import gpu, pods, project
-from ebbtide.translation.gpu.backend import Ask
+from ebbtide.translation.gpu.backend import PoolRequest
 from ebbtide.translation.plan import GpuRequest
 from ebbtide.translation.translate import translate
 
@@ -44,30 +44,30 @@ def cluster(*pools: dict[str, Any], **spec: Any) -> Profile:
     )
 
 
-def ask(profile: Profile, kind: Any, serving: Any = "knative", **request: Any) -> Ask:
-    return Ask(
+def ask(profile: Profile, kind: Any, serving: Any = "knative", **request: Any) -> PoolRequest:
+    return PoolRequest(
         GpuRequest(kind, 1, **request), profile.spec.node_pools[0], profile.spec, serving, "chat", "user-container"
     )
 
 
 def test_the_public_functions_accept_plain_data() -> None:
-    profile = profiles.built_in()
-    loaded = ebbtide.load(native({}), profile)
+    profile = profiles.load_built_in()
+    loaded = ebbtide.load_document(native({}), profile)
     assert loaded.inference is not None
 
-    assert ebbtide.check([loaded], profile) == loaded.placed(
+    assert ebbtide.check_documents([loaded], profile) == loaded.place_problems(
         ebbtide.translate(loaded.inference, profile, "{}").problems
     )
-    assert ebbtide.explain(native({}), BUILT_IN).leaves
+    assert ebbtide.explain_document(native({}), BUILT_IN).leaves
 
 
 def test_a_long_derived_name_is_cut_with_a_hash_and_two_long_names_stay_apart() -> None:
-    first, second = names.claim("a" * 57, 1), names.claim("a" * 56 + "b", 1)
+    first, second = names.name_claim("a" * 57, 1), names.name_claim("a" * 56 + "b", 1)
 
     assert len(first) <= 63
     assert first.endswith("-data-1")
     assert first != second
-    assert names.claim("chat", 1) == "chat-data-1"
+    assert names.name_claim("chat", 1) == "chat-data-1"
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_long_derived_name_is_cut_with_a_hash_and_two_long_names_stay_apart() 
     ],
 )
 def test_a_conflict_of_two_features_names_both(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
-    with pytest.raises(pods.Conflict, match=f"first and second both set {what}"):
-        pods.merge([pods.PodPatch(by="second", **other), pods.PodPatch(by="first", **one)])
+    with pytest.raises(pods.PatchConflict, match=f"first and second both set {what}"):
+        pods.merge_patches([pods.PodPatch(by="second", **other), pods.PodPatch(by="first", **one)])
 
 
 def test_kai_on_another_scheduler_is_rejected_without_a_check_of_the_profile() -> None:
@@ -97,7 +97,7 @@ def test_shares_without_a_number_are_rejected_without_a_check_of_the_profile() -
 def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     profile = cluster(pool(consumableCapacity=True))
     here = ask(profile, "portion", "kserve-standard", portion=0.25, portion_limit=0.25)
-    rows = gpu.everywhere(here.request, here.pool, profile.spec, here.serving, "chat", here.container)
+    rows = gpu.compare_backends(here.request, here.pool, profile.spec, here.serving, "chat", here.container)
     rows_by_backend = {row.backend.name: row for row in rows}
 
     assert rows_by_backend["dra"].written == {"resourceClaims": "chat-gpu"}
@@ -111,7 +111,7 @@ def test_a_quota_counts_the_partitions_of_a_pool() -> None:
         pool(backend="mig", migProfiles=["1g.10gb+me", "2g.20gb", "9g.9gb"]),
         projects={"quota": "resourcequota", "known": {"team-a": {"gpus": 2}}},
     )
-    quota = project.make_objects("team-a", "runai-team-a", profile)[1]
+    quota = project.make_project_objects("team-a", "runai-team-a", profile)[1]
 
     assert quota["spec"]["hard"] == {
         "requests.nvidia.com/mig-1g.10gb.me": "2",
@@ -147,18 +147,18 @@ def test_a_quota_counts_each_resource_once_however_many_pools_have_it() -> None:
         {"name": "older", "product": "Tesla-T4", "backend": "hami"},
         projects={"quota": "resourcequota", "known": {"team-a": {"gpus": 3}}},
     )
-    claims, quota = project.make_objects("team-a", "runai-team-a", profile)[1:]
+    claims, quota = project.make_project_objects("team-a", "runai-team-a", profile)[1:]
 
     assert claims["spec"] == {"hard": {"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "3"}}
     assert quota["spec"]["hard"] == {"requests.nvidia.com/gpumem-percentage": "300"}
 
 
 def test_a_path_that_leads_nowhere_has_no_fields() -> None:
-    assert names_at(("spec", "image", "deeper", "still")) == []
+    assert field_names_at(("spec", "image", "deeper", "still")) == []
 
 
 def test_the_json_schema_has_our_texts_and_refuses_unknown_fields() -> None:
-    schema = json_schema()
+    schema = make_json_schema()
     auto = schema["$defs"]["Autoscaling"]
 
     assert auto["additionalProperties"] is False
@@ -174,7 +174,7 @@ def test_the_json_schema_has_our_texts_and_refuses_unknown_fields() -> None:
     ],
 )
 def test_an_invalid_value_or_name_is_reported_with_its_path(spec: dict[str, Any], field: str, words: str) -> None:
-    found = load(native(spec), profiles.built_in()).problems
+    found = load_document(native(spec), profiles.load_built_in()).problems
 
     assert [problem.path for problem in found] == [field]
     assert words in found[0].fix or words in found[0].path
@@ -226,8 +226,8 @@ def test_an_image_is_valid_if_knative_can_parse_it(image: str, lawful: bool, jud
 def test_values_that_upstream_rejects_are_rejected(spec: dict[str, Any], code: str) -> None:
     document = native(spec)
     document["spec"] = {name: value for name, value in document["spec"].items() if value is not None}
-    profile = profiles.built_in()
-    loaded = load(document, profile)
+    profile = profiles.load_built_in()
+    loaded = load_document(document, profile)
     assert loaded.inference is not None
 
     assert code in [problem.code for problem in translate(loaded.inference, profile, "{}").problems]
@@ -236,7 +236,7 @@ def test_values_that_upstream_rejects_are_rejected(spec: dict[str, Any], code: s
 @pytest.mark.parametrize(("version", "codes"), [("0.17", []), ("0.18", ["ENV002"])])
 def test_kserve_rejects_pythonpath_since_0_18(version: str, codes: list[str]) -> None:
     profile = cluster(kserve={"version": version})
-    loaded = load(
+    loaded = load_document(
         native({"serving": "kserve", "environmentVariables": [{"name": "PYTHONPATH", "value": "/app"}]}), profile
     )
     assert loaded.inference is not None
@@ -259,11 +259,13 @@ def test_kserve_rejects_pythonpath_since_0_18(version: str, codes: list[str]) ->
     ],
 )
 def test_a_misspelling_differs_in_letters_and_not_in_words(name: str, right: str | None) -> None:
-    assert metrics.near(name) == right
+    assert metrics.find_similar_metric(name) == right
 
 
 def test_an_invalid_custom_metric_name_has_one_fix_only() -> None:
-    loaded = load(native({"autoscaling": {"maxReplicas": 2, "metric": "late-ncy", "metricThreshold": 9}}), cluster())
+    loaded = load_document(
+        native({"autoscaling": {"maxReplicas": 2, "metric": "late-ncy", "metricThreshold": 9}}), cluster()
+    )
     assert loaded.inference is not None
 
     assert [problem.fix for problem in rules.check(loaded.inference)] == ["did you mean latency?"]
@@ -271,8 +273,8 @@ def test_an_invalid_custom_metric_name_has_one_fix_only() -> None:
 
 @pytest.mark.parametrize(("length", "codes"), [(200_000, []), (263_000, ["SPEC007"])])
 def test_a_spec_that_is_too_long_for_an_annotation_is_refused(length: int, codes: list[str]) -> None:
-    profile = profiles.built_in()
-    loaded = load(native({"args": ["a" * length], "security": {"runAsNonRoot": True}}), profile)
+    profile = profiles.load_built_in()
+    loaded = load_document(native({"args": ["a" * length], "security": {"runAsNonRoot": True}}), profile)
     assert loaded.inference is not None
 
     translation = translate(loaded.inference, profile, loaded.canonical)
@@ -282,6 +284,6 @@ def test_a_spec_that_is_too_long_for_an_annotation_is_refused(length: int, codes
 
 
 def test_a_bound_is_reported_as_a_whole_number() -> None:
-    loaded = load(native({"autoscaling": {"maxReplicas": 99999999999}}), cluster())
+    loaded = load_document(native({"autoscaling": {"maxReplicas": 99999999999}}), cluster())
 
     assert [problem.fix for problem in loaded.problems] == ["use at most 2147483647"]

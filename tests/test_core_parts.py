@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide.base.quantities import age
-from ebbtide.documents import load, profiles
+from ebbtide.base.quantities import format_age
+from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.readers import rest
 from ebbtide.translation import gpu
@@ -18,7 +18,7 @@ from ebbtide.translation.translate import translate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
 
 
 def native(**spec: Any) -> dict[str, Any]:
@@ -35,11 +35,11 @@ def native(**spec: Any) -> dict[str, Any]:
     [({}, 0.0), ({"gpuPortionRequest": 0.25}, 0.25), ({"gpuDevicesRequest": 2}, 2.0)],
 )
 def test_a_replica_holds_its_part_of_the_gpus(compute: dict[str, Any], devices: float) -> None:
-    loaded = load(native(compute=compute), profiles.built_in())
+    loaded = load_document(native(compute=compute), profiles.load_built_in())
     assert loaded.inference is not None
-    plan = translate(loaded.inference, profiles.built_in(), loaded.canonical).plan
+    plan = translate(loaded.inference, profiles.load_built_in(), loaded.canonical).plan
     assert plan is not None
-    assert gpu.per_replica(plan) == devices
+    assert gpu.count_gpus_per_replica(plan) == devices
 
 
 def test_fields_that_run_ai_does_not_have_are_reported_on_conversion() -> None:
@@ -49,7 +49,7 @@ def test_fields_that_run_ai_does_not_have_are_reported_on_conversion() -> None:
         autoscaling={"metric": "cpu-utilization", "metricThreshold": 2.5},
         probes={"liveness": {"handler": {"httpGet": {"path": "/"}}}},
     )
-    body, lost = rest.write(document, profiles.built_in())
+    body, lost = rest.write_body(document, profiles.load_built_in())
     assert body["spec"]["autoscaling"] == {"metric": "cpu_utilization", "metricThreshold": 2}
     assert body["spec"]["command"] == "serve 'a b'"
     assert "slo" not in body["spec"]
@@ -63,7 +63,7 @@ def test_fields_that_run_ai_does_not_have_are_reported_on_conversion() -> None:
 
 def lost_of(**spec: Any) -> tuple[dict[str, Any], list[str]]:
     """Return the REST body of a spec, and the fields that are reported as lost."""
-    body, lost = rest.write(native(**spec), profiles.built_in())
+    body, lost = rest.write_body(native(**spec), profiles.load_built_in())
     return body["spec"], [problem.path for problem in lost if problem.code == "CNV001"]
 
 
@@ -123,7 +123,7 @@ def test_a_class_that_is_not_a_level_of_run_ai_is_reported_as_lost(priority: str
     assert lost == ([] if kept else ["spec.priorityClass"])
 
 
-def first(folder: Path) -> Loaded:
+def first(folder: Path) -> LoadedDocument:
     """Return the first document of a case that is a workload."""
     return next(loaded for loaded in cases.make(folder).documents if loaded.inference is not None)
 
@@ -131,11 +131,11 @@ def first(folder: Path) -> Loaded:
 @pytest.mark.parametrize("folder", cases.RENDERED, ids=lambda folder: folder.name)
 def test_a_converted_body_can_be_read_back(folder: Path) -> None:
     profile = cases.profile(folder)
-    body, lost = rest.write(first(folder).reading.native, profile)
+    body, lost = rest.write_body(first(folder).reading.native, profile)
     if {problem.path for problem in lost} & {"spec.model", "spec.serving", "spec.compute.migProfile"}:
         # The remaining object is another workload, if any.
         return
-    loaded = load({**body, "projectId": body["projectId"] or "team-a"}, profile)
+    loaded = load_document({**body, "projectId": body["projectId"] or "team-a"}, profile)
     assert loaded.inference is not None, loaded.problems
 
     found = translate(loaded.inference, profile, loaded.canonical).problems
@@ -161,7 +161,7 @@ def test_fields_that_nvidias_client_leaves_empty_are_ignored() -> None:
         },
     }
 
-    loaded = load(empty, profiles.built_in())
+    loaded = load_document(empty, profiles.load_built_in())
 
     assert loaded.inference is not None, loaded.problems
     assert loaded.reading.native["spec"] == {
@@ -175,59 +175,61 @@ def test_fields_that_nvidias_client_leaves_empty_are_ignored() -> None:
 
 
 def test_a_body_whose_spec_is_not_a_mapping_is_rejected() -> None:
-    loaded = load({"name": "chat", "projectId": "team-a", "spec": [None]}, profiles.built_in())
+    loaded = load_document({"name": "chat", "projectId": "team-a", "spec": [None]}, profiles.load_built_in())
 
     assert [(problem.code, problem.path) for problem in loaded.problems] == [("SPEC002", "spec")]
 
 
 @pytest.mark.parametrize("prefix", [[], {}, "yes", 2])
 def test_a_prefix_that_is_not_a_boolean_is_rejected(prefix: Any) -> None:
-    loaded = load({"name": "chat", "projectId": "team-a", "useGivenNameAsPrefix": prefix}, profiles.built_in())
+    loaded = load_document(
+        {"name": "chat", "projectId": "team-a", "useGivenNameAsPrefix": prefix}, profiles.load_built_in()
+    )
     assert ("SPEC002", "useGivenNameAsPrefix") in {(problem.code, problem.path) for problem in loaded.problems}
 
 
 def test_the_cluster_id_comes_from_the_profile() -> None:
     data = copy.deepcopy(BUILT_IN)
     data["spec"]["clusterId"] = "9f1c"
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
     assert profile is not None, problems
-    body, _ = rest.write(native(project="team-a"), profile)
+    body, _ = rest.write_body(native(project="team-a"), profile)
     assert body["clusterId"] == "9f1c"
 
 
 def test_a_body_of_run_ai_has_the_project_and_no_default_autoscaling() -> None:
     document = native(project="team-a")
     document["spec"]["autoscaling"] = None
-    body, _ = rest.write(document, profiles.built_in())
+    body, _ = rest.write_body(document, profiles.load_built_in())
     assert body["projectId"] == "team-a"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12, "12s"), (300, "5m"), (10_800, "3h"), (12 * 86_400, "12d")])
 def test_an_age_is_written_as_kubectl_writes_it(seconds: float, text: str) -> None:
-    assert age(seconds) == text
+    assert format_age(seconds) == text
 
 
 def test_an_annotation_that_is_not_a_number_requests_no_gpu() -> None:
-    assert gpu.annotated({"gpu-fraction": "half"}) == {}
-    assert gpu.annotated({"gpu-fraction": "0.5", "gpu-fraction-num-devices": "two"}) == {}
+    assert gpu.find_annotated_gpus({"gpu-fraction": "half"}) == {}
+    assert gpu.find_annotated_gpus({"gpu-fraction": "0.5", "gpu-fraction-num-devices": "two"}) == {}
 
 
 def test_mig_with_strategy_single_lists_and_counts_plain_gpus() -> None:
-    pool = profiles.built_in().spec.node_pools[0]
+    pool = profiles.load_built_in().spec.node_pools[0]
     single = gpu.BACKENDS["mig"].advertises, gpu.BACKENDS["mig"].quota
     values = {"mig_strategy": "single", "resource": None}
 
     for count in single:
         assert count is not None
-        assert count(gpu._copy(pool, **values)) == {"nvidia.com/gpu": 1}  # noqa: SLF001 - a pool of the compiled schema has no copy method
+        assert count(gpu._copy_model(pool, **values)) == {"nvidia.com/gpu": 1}  # noqa: SLF001 - a pool of the compiled schema has no copy method
 
 
 def test_a_node_type_other_than_that_of_the_pool_is_rejected() -> None:
     data = copy.deepcopy(BUILT_IN)
     data["spec"]["nodePools"][0]["selector"] = {"run.ai/type": "dgx"}
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
     assert profile is not None, problems
-    loaded = load(native(nodeType="other"), profile)
+    loaded = load_document(native(nodeType="other"), profile)
     assert loaded.inference is not None
     found = [problem for problem in translate(loaded.inference, profile, "{}").problems if problem.code == "PLC005"]
 
@@ -237,7 +239,7 @@ def test_a_node_type_other_than_that_of_the_pool_is_rejected() -> None:
 def test_a_label_with_a_list_of_names_is_rejected() -> None:
     data = copy.deepcopy(BUILT_IN)
     data["spec"]["access"] = {"enforces": {"authorizedUsers": {"labels": {"users": "{users}"}}}}
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
 
     assert profile is None
     assert [(problem.code, problem.field[-1]) for problem in problems] == [("PRF004", "users")]

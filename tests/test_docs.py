@@ -20,7 +20,7 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.cli import COMMANDS
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
@@ -67,11 +67,13 @@ CONSOLES = [block for block in BLOCKS if block.info[:1] == ["console"]]
 
 @pytest.mark.parametrize("block", SPECS, ids=lambda block: block.name)
 def test_a_spec_translates_or_is_marked_as_refused(block: Block) -> None:
-    batch = Batch(profiles.built_in())
+    batch = Batch(profiles.load_built_in())
     problems = []
-    for document in manifests.read(block.body, block.name):
-        loaded = load(document.data, batch.profile, name=document.name, line=document.line, problems=document.problems)
-        problems += batch.add(loaded)[2]
+    for document in manifests.read_documents(block.body, block.name):
+        loaded = load_document(
+            document.data, batch.profile, name=document.name, line=document.line, problems=document.problems
+        )
+        problems += batch.add_document(loaded)[2]
     errors = [f"{problem.code} {problem.path}" for problem in problems if problem.severity == "error"]
 
     assert bool(errors) == (REFUSED in block.info), errors

@@ -34,7 +34,7 @@ needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="the servers ar
 
 
 class Server:
-    """One of the programs, running on loopback ports of its own choice."""
+    """One of the programs, running on loopback ports that it chooses."""
 
     def __init__(self, name: str, **environment: str) -> None:
         program = images.program(name, CACHE, lambda _: None)
@@ -67,7 +67,7 @@ class Server:
         return said
 
     def metrics(self, port: int = 0) -> dict[str, float]:
-        """What /metrics says, each line by its name and labels."""
+        """Return the lines of /metrics by name and labels."""
         _, text = self.ask("/metrics", port=port)
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}

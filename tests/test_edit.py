@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import cases
 from ebbtide import manifests
-from ebbtide.manifests.edit import NotEdited, changed, edited
-from ebbtide.readers.fields import names_at
+from ebbtide.manifests.edit import NotEdited, apply_change, edit_text
+from ebbtide.readers.fields import field_names_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,9 @@ def scaling(**changes: Any) -> dict[Path, Any]:
 
 
 def test_an_edit_changes_its_lines_and_no_other() -> None:
-    text = edited(COMMENTED, scaling(minReplicas=3, metric="throughput", metricThreshold=2.5, scaleDownDelaySeconds=60))
+    text = edit_text(
+        COMMENTED, scaling(minReplicas=3, metric="throughput", metricThreshold=2.5, scaleDownDelaySeconds=60)
+    )
 
     assert text == COMMENTED.replace("minReplicas: 1 ", "minReplicas: 3 ").replace(
         '"concurrency"', '"throughput"'
@@ -63,11 +65,11 @@ def test_an_edit_changes_its_lines_and_no_other() -> None:
 
 
 def test_a_field_is_removed_with_its_line() -> None:
-    assert edited(COMMENTED, scaling(metricThreshold=None)) == COMMENTED.replace("    metricThreshold: 10\n", "")
+    assert edit_text(COMMENTED, scaling(metricThreshold=None)) == COMMENTED.replace("    metricThreshold: 10\n", "")
 
 
 def test_a_new_entry_is_inserted_in_the_given_order() -> None:
-    text = edited(COMMENTED, {("spec", "project"): "team-a", **scaling(maxReplicas=4)}, names_at)
+    text = edit_text(COMMENTED, {("spec", "project"): "team-a", **scaling(maxReplicas=4)}, field_names_at)
 
     assert text == COMMENTED.replace("spec:\n", "spec:\n  project: team-a\n").replace(
         "one is enough\n", "one is enough\n    maxReplicas: 4\n"
@@ -95,12 +97,12 @@ def test_a_new_entry_is_inserted_in_the_given_order() -> None:
     ],
 )
 def test_lists_and_mappings_in_either_style(change: dict[Path, Any], before: str, after: str) -> None:
-    assert edited(LISTED, change, names_at) == LISTED.replace(before, after)
+    assert edit_text(LISTED, change, field_names_at) == LISTED.replace(before, after)
 
 
 def test_several_items_are_removed_from_the_last_on() -> None:
-    text = edited(
-        LISTED, {("spec", "environmentVariables", 1): None, ("spec", "environmentVariables", 0): None}, names_at
+    text = edit_text(
+        LISTED, {("spec", "environmentVariables", 1): None, ("spec", "environmentVariables", 0): None}, field_names_at
     )
 
     assert text == LISTED[: LISTED.index("  environmentVariables")] + LISTED[LISTED.index("  nodePools") :]
@@ -123,13 +125,13 @@ def test_several_items_are_removed_from_the_last_on() -> None:
     ],
 )  # fmt: skip
 def test_every_layout_is_preserved(before: str, after: str) -> None:
-    assert edited(before, scaling(minReplicas=3, metric="throughput", metricThreshold=None)) == after
+    assert edit_text(before, scaling(minReplicas=3, metric="throughput", metricThreshold=None)) == after
 
 
 @pytest.mark.parametrize("text", ["a: 1\n---\nb: 2\n", "- 1\n", "spec: [\n", "spec: 3\n", ""])
 def test_an_unsupported_layout_is_not_changed(text: str) -> None:
     with pytest.raises(NotEdited):
-        edited(text, scaling(minReplicas=3))
+        edit_text(text, scaling(minReplicas=3))
 
 
 @given(
@@ -146,9 +148,9 @@ def test_an_inserted_value_is_read_back(block: dict[str, int], changes: dict[str
     text = f"{HEAD}spec:\n  autoscaling:{f' {inside}' if flow else lines}\n  image: a\n"
     expected = {name: value for name, value in {**block, **changes}.items() if value is not None}
 
-    changed_text = edited(text, scaling(**changes))
+    changed_text = edit_text(text, scaling(**changes))
 
-    (document,) = manifests.read(changed_text, "after")
+    (document,) = manifests.read_documents(changed_text, "after")
     assert document.data["spec"].get("autoscaling", {}) == expected
     assert document.data["spec"]["image"] == "a"
 
@@ -167,7 +169,7 @@ def leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 SPECS = {}
 for folder in cases.FOLDERS:
     content = cases.spec_file(folder).read_text()
-    read = list(manifests.read(content, folder.name))
+    read = list(manifests.read_documents(content, folder.name))
     if len(read) == 1 and isinstance(read[0].data, dict) and not read[0].problems:
         SPECS[folder.name] = (content, read[0].data)
 VALUES = st.sampled_from(
@@ -186,10 +188,10 @@ def test_setting_a_value_and_setting_it_back_restores_the_text(data: st.DataObje
     path, before = data.draw(st.sampled_from(list(leaves(whole))))
     value = data.draw(VALUES)
 
-    changed_text = edited(text, {path: value})
+    changed_text = edit_text(text, {path: value})
 
-    (document,) = manifests.read(changed_text, "after")
-    assert document.data == changed(whole, path, value)
+    (document,) = manifests.read_documents(changed_text, "after")
+    assert document.data == apply_change(whole, path, value)
     here, there = text.splitlines(), changed_text.splitlines()
     alike = next((n for n, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), len(here))
     assert there[:alike] == here[:alike]
@@ -208,15 +210,15 @@ def test_inserting_and_removing_an_entry_restores_the_text(data: st.DataObject) 
     inside: Any = whole
     for part in home:
         inside = inside[part]
-    names = [name for name in names_at(home) if name not in inside] or ["new"]
+    names = [name for name in field_names_at(home) if name not in inside] or ["new"]
     part = len(inside) if isinstance(inside, list) else data.draw(st.sampled_from(names))
     value = data.draw(VALUES | st.sampled_from([{"a": {"b": [1, "x"]}}, ["a", {"b": "c"}], [], {}]))
 
-    changed_text = edited(text, {(*home, part): value}, names_at)
+    changed_text = edit_text(text, {(*home, part): value}, field_names_at)
 
-    (document,) = manifests.read(changed_text, "after")
-    assert document.data == changed(whole, (*home, part), value)
-    assert edited(changed_text, {(*home, part): None}) == text
+    (document,) = manifests.read_documents(changed_text, "after")
+    assert document.data == apply_change(whole, (*home, part), value)
+    assert edit_text(changed_text, {(*home, part): None}) == text
 
 
 @settings(max_examples=150, deadline=None)
@@ -227,9 +229,9 @@ def test_removing_an_entry_removes_whole_lines_or_its_part_of_a_line(data: st.Da
     path = data.draw(st.sampled_from(sorted(set(places), key=str)))
     before = copy.deepcopy(whole)
 
-    changed_text = edited(text, {path: None})
+    changed_text = edit_text(text, {path: None})
 
-    (document,) = manifests.read(changed_text, "after")
-    assert document.data == changed(whole, path, None)
+    (document,) = manifests.read_documents(changed_text, "after")
+    assert document.data == apply_change(whole, path, None)
     assert whole == before
     assert len(changed_text) < len(text)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
-from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain
+from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain_document
 from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
 from ebbtide.readers.fields import models_in
 from ebbtide.spec.inference import Inference
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from ebbtide.documents.explain import Explained, Explanation
+    from ebbtide.documents.explain import ExplainedField, Explanation
 
 ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
 #: Maximum fraction of leaves without a cause.
@@ -146,7 +146,7 @@ def plain(path: str) -> str:
 @cache
 def explained(name: str) -> Explanation:
     folder = ONE_DOCUMENT[name]
-    return explain(cases.make(folder).documents[0].reading.native, cases.profile_data(folder))
+    return explain_document(cases.make(folder).documents[0].reading.native, cases.profile_data(folder))
 
 
 def native(spec: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
             yield from fields(inner, here)
 
 
-def reviewed(leaf: Explained) -> bool:
+def reviewed(leaf: ExplainedField) -> bool:
     shape = re.sub(r"\[\d+\]", "[]", leaf.path)
     return any(re.fullmatch(kind, leaf.kind) and re.fullmatch(path, shape) for kind, path, _ in CONSTANTS)
 
@@ -233,11 +233,11 @@ def test_every_field_of_the_spec_has_an_effect() -> None:
 def test_a_field_without_effect_in_any_case_changes_the_output_or_is_rejected(field: str) -> None:
     before, after, profile = MANUAL_CASES[field]
     where = str(cases.ROOT / "tests" / "profiles" / profile) if profile else BUILT_IN_NAME
-    cluster, _ = profiles.read(where)
+    cluster, _ = profiles.load_profile(where)
     assert cluster is not None
     outcomes = []
     for spec in (before, after):
-        objects, _, problems = Batch(cluster).add(load(native(spec), cluster))
+        objects, _, problems = Batch(cluster).add_document(load_document(native(spec), cluster))
         stripped = [
             {**item, "metadata": {key: value for key, value in item["metadata"].items() if key != "annotations"}}
             for item in objects
@@ -260,9 +260,9 @@ def test_fields_that_need_runais_control_plane_or_the_node_are_always_rejected(a
         "spec.storage.dataVolume": {"storage": {"dataVolume": [{"id": "a"}]}},
         "spec.ports": {"ports": [{"container": 9000}]},
     }
-    cluster = profiles.built_in()
+    cluster = profiles.load_built_in()
 
-    objects, _, problems = Batch(cluster).add(load(native(values[above]), cluster))
+    objects, _, problems = Batch(cluster).add_document(load_document(native(values[above]), cluster))
 
     assert objects == []
     assert [problem.code for problem in problems if problem.severity == "error"] == [REFUSED[above]]
@@ -382,7 +382,7 @@ IDLE: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize(("path", "spec"), IDLE, ids=[row[0] for row in IDLE])
 def test_a_field_without_effect_is_reported(path: str, spec: dict[str, Any]) -> None:
-    explanation = explain(native(spec), BUILT_IN)
+    explanation = explain_document(native(spec), BUILT_IN)
 
     assert explanation.leaves
     assert [(problem.code, problem.severity) for problem in explanation.idle if problem.path == path] == [
@@ -412,7 +412,7 @@ USED: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize(("path", "spec"), USED, ids=[f"{number}-{row[0]}" for number, row in enumerate(USED)])
 def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any]) -> None:
-    explanation = explain(native(spec), BUILT_IN)
+    explanation = explain_document(native(spec), BUILT_IN)
 
     assert explanation.leaves
     assert path not in [problem.path for problem in explanation.idle]
@@ -420,4 +420,4 @@ def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any])
 
 @pytest.mark.parametrize("spec", [{"image": ""}, {"autoscaling": {"minReplicas": 5, "maxReplicas": 1}}])
 def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
-    assert explain(native(spec), BUILT_IN).leaves == []
+    assert explain_document(native(spec), BUILT_IN).leaves == []

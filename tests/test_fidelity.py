@@ -84,10 +84,10 @@ def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
         overhead=0.005,
         **changed,
     )
-    profile, _ = profiles.validate(dict(head.profile))
+    profile, _ = profiles.validate_profile_data(dict(head.profile))
     assert profile is not None
     server = Replayed(
-        work=tuple(seconds + head.overhead for seconds in work), max_batch=servers.server(head.server).max_batch
+        work=tuple(seconds + head.overhead for seconds in work), max_batch=servers.parse_server(head.server).max_batch
     )
     case = Case(dict(head.spec), profile, traffic, server, fitted(STARTS), seed)
     setting = case.setting({})

@@ -21,8 +21,8 @@ from e2e.fidelity.kinds import REPLAYS, document  # noqa: E402
 from e2e.fidelity.record import Start  # noqa: E402
 from e2e.paths import CACHE, HERE  # noqa: E402
 from e2e.servers import images  # noqa: E402
-from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Seen  # noqa: E402
-from ebbtide.simulate.data import Traffic  # noqa: E402
+from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, WatchChange  # noqa: E402
+from ebbtide.simulate.data import TrafficTrace  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def gateway() -> Iterator[str]:
 
 
 def service(times: list[float], work: tuple[float, ...]) -> replay.Service:
-    traffic = Traffic("by hand", np.asarray(times), seconds=times[-1] + 0.2)
+    traffic = TrafficTrace("by hand", np.asarray(times), seconds=times[-1] + 0.2)
     return replay.Service(REPLAYS[0], document(REPLAYS[0].kind), "chat.example", 0, traffic, work, overhead=0.01)
 
 
@@ -121,8 +121,8 @@ def test_pod_events_are_recorded_once_and_in_order() -> None:
     found = replay.Watched()
     life = [pod(), pod(), pod(ready=True), pod(ready=True), pod(), pod(ready=True), pod(ready=True, going=True)]
     for at, item in enumerate(life):
-        found.pod(Seen("MODIFIED", item), at)
-    found.pod(Seen("DELETED", pod(going=True)), 9.0)
+        found.pod(WatchChange("MODIFIED", item), at)
+    found.pod(WatchChange("DELETED", pod(going=True)), 9.0)
     assert [(change.at, change.what) for change in found.pods["chat"]] == [
         (0, "made"),
         (2, "ready"),
@@ -136,9 +136,9 @@ def test_pod_events_are_recorded_once_and_in_order() -> None:
 def test_levels_are_recorded_when_they_change() -> None:
     found = replay.Watched()
     for at, replicas in enumerate((0, 0, 3, 3, 1)):
-        found.deployment(Seen("MODIFIED", {"metadata": LABELS, "spec": {"replicas": replicas}}), at)
-    found.path(Seen("ADDED", {"metadata": LABELS, "spec": {"mode": "Proxy"}}), 9.0)
-    found.deployment(Seen("DELETED", {"metadata": LABELS, "spec": {"replicas": 1}}), 10.0)
+        found.deployment(WatchChange("MODIFIED", {"metadata": LABELS, "spec": {"replicas": replicas}}), at)
+    found.path(WatchChange("ADDED", {"metadata": LABELS, "spec": {"mode": "Proxy"}}), 9.0)
+    found.deployment(WatchChange("DELETED", {"metadata": LABELS, "spec": {"replicas": 1}}), 10.0)
     assert [(level.at, level.name, level.value) for level in found.levels["chat"]] == [
         (0, "wanted", 0),
         (2, "wanted", 3),

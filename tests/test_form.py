@@ -11,19 +11,31 @@ from hypothesis import strategies as st
 
 import cases
 from ebbtide import manifests
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.documents import profiles
-from ebbtide.manifests.edit import changed
+from ebbtide.manifests.edit import apply_change
 from ebbtide.spec.inference import Inference
 from ebbtide.web import new
-from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, controls, groups
-from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, meant, merged, ordered, shown, text_of
-from ebbtide.web.remedies import applied, remedies
+from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, list_controls, list_field_groups
+from ebbtide.web.form import (
+    EMPTY,
+    find_changes,
+    list_unshown_fields,
+    merge_form,
+    order_fields,
+    parse_document,
+    parse_field,
+    read_spec,
+    render_form,
+    show_value,
+    write_live_spec,
+)
+from ebbtide.web.remedies import apply_fix, find_fixes
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Path
 
-PROFILE = profiles.built_in()
+PROFILE = profiles.load_built_in()
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n"
 SPEC = f"""\
 {HEAD}\
@@ -50,8 +62,8 @@ def texts() -> dict[str, str]:
     specs = {}
     for folder in cases.FOLDERS:
         text = cases.spec_file(folder).read_text()
-        spec = look(text, cases.profile(folder))
-        if not spec.closed and not any(problem.code.startswith("YML") for problem in spec.problems):
+        spec = read_spec(text, cases.profile(folder))
+        if not spec.read_only_reason and not any(problem.code.startswith("YML") for problem in spec.problems):
             specs[folder.name] = text
     return specs
 
@@ -62,7 +74,7 @@ TEXTS = texts()
 def filled(text: str) -> dict[str, str]:
     """Return the fields that a browser submits if nothing in the form was changed."""
     values = {}
-    for group in form(data_of(text), [])[0]:
+    for group in render_form(parse_document(text), [])[0]:
         for block in group.blocks:
             for shown_field in (*block.fields, *(field for row in block.items for field in row)):
                 if shown_field.text is not None:
@@ -74,17 +86,17 @@ def filled(text: str) -> dict[str, str]:
 
 
 def test_each_row_names_a_unique_field_of_the_spec() -> None:
-    names = [control.name for control in controls()]
+    names = [control.name for control in list_controls()]
 
     assert len(names) == len(set(names)) == len(ROWS)
-    assert all(control.help.endswith(".") for control in controls())
-    assert {control.row.when for control in controls()} <= set(CONDITIONS)
-    assert {control.row.choices for control in controls()} <= {"", *CHOICES, "projects", "pools"}
-    assert {block.listed for group in groups() for block in group.blocks if block.listed} == set(LISTS)
+    assert all(control.help.endswith(".") for control in list_controls())
+    assert {control.row.when for control in list_controls()} <= set(CONDITIONS)
+    assert {control.row.choices for control in list_controls()} <= {"", *CHOICES, "projects", "pools"}
+    assert {block.listed for group in list_field_groups() for block in group.blocks if block.listed} == set(LISTS)
 
 
 def test_field_kinds_and_choices_come_from_the_model() -> None:
-    by_name = {control.name: control for control in controls()}
+    by_name = {control.name: control for control in list_controls()}
 
     assert by_name["spec.image"].kind == "text"
     assert by_name["spec.autoscaling.minReplicas"].kind == "integer"
@@ -99,19 +111,19 @@ def test_field_kinds_and_choices_come_from_the_model() -> None:
 
 
 def test_the_groups_are_in_run_ai_order() -> None:
-    assert [group.title.split()[0] for group in groups()][:7] == [
+    assert [group.title.split()[0] for group in list_field_groups()][:7] == [
         "Project", "Image", "Model", "Serving", "Compute", "Replica", "Advanced",
     ]  # fmt: skip
 
 
 def test_every_example_is_valid_and_has_a_title() -> None:
-    for example in new.examples().values():
-        spec = look(example.text, PROFILE)
+    for example in new.load_examples().values():
+        spec = read_spec(example.text, PROFILE)
 
         assert spec.objects
-        assert not spec.closed
+        assert not spec.read_only_reason
         assert example.title.endswith(".")
-        assert not beside(spec.data)
+        assert not list_unshown_fields(spec.data)
 
 
 # Single values.
@@ -129,7 +141,7 @@ def test_every_example_is_valid_and_has_a_title() -> None:
     ],
 )  # fmt: skip
 def test_a_value_is_shown_unchanged_or_not_at_all(kind: Any, value: Any, text: str | None) -> None:
-    assert shown(kind, value) == text
+    assert show_value(kind, value) == text
 
 
 @pytest.mark.parametrize(
@@ -143,7 +155,7 @@ def test_a_value_is_shown_unchanged_or_not_at_all(kind: Any, value: Any, text: s
     ],
 )  # fmt: skip
 def test_field_text_is_parsed_by_kind(kind: Any, text: str, value: Any) -> None:
-    parsed = meant(kind, text)
+    parsed = parse_field(kind, text)
 
     assert parsed == value
     assert type(parsed) is type(value)
@@ -151,11 +163,11 @@ def test_field_text_is_parsed_by_kind(kind: Any, text: str, value: Any) -> None:
 
 @given(st.sampled_from(["text", "integer", "number", "amount", "list", "truth", "choice", "lines"]), st.text())
 def test_showing_and_parsing_a_value_round_trips(kind: Any, text: str) -> None:
-    value = meant(kind, text)
-    shown_text = shown(kind, value)
+    value = parse_field(kind, text)
+    shown_text = show_value(kind, value)
 
     if shown_text is not None and value is not None:
-        assert meant(kind, shown_text) == value
+        assert parse_field(kind, shown_text) == value
 
 
 # From the form to the YAML.
@@ -169,8 +181,8 @@ def test_the_properties_are_checked_on_many_specs() -> None:
 def test_an_unchanged_form_changes_nothing(name: str) -> None:
     text = TEXTS[name]
 
-    assert changes_of(data_of(text), filled(text)) == {}
-    assert merged(text, text, filled(text)).text == text
+    assert find_changes(parse_document(text), filled(text)) == {}
+    assert merge_form(text, text, filled(text)).text == text
 
 
 VALUES = {
@@ -192,26 +204,26 @@ VALUES = {
 @given(st.data())
 def test_a_form_edit_changes_only_its_value_in_the_yaml(data: st.DataObject) -> None:
     text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
-    before = data_of(text)
+    before = parse_document(text)
     values = filled(text)
     name = data.draw(st.sampled_from(sorted(values)))
     control = next(
         candidate
-        for candidate in controls()
+        for candidate in list_controls()
         if candidate.name == name
         or (candidate.column and any(candidate.name.format(number) == name for number in range(20)))
     )
     new_text = data.draw(st.sampled_from([*VALUES[control.kind], ""]))
     whole = copy.deepcopy(before)
 
-    result = merged(text, text, {**values, name: new_text})
+    result = merge_form(text, text, {**values, name: new_text})
 
     assert before == whole
     assert not result.refused
-    after = data_of(result.text)
+    after = parse_document(result.text)
     expected = before
-    for path, value in changes_of(before, {**values, name: new_text}).items():
-        expected = changed(expected, path, value)
+    for path, value in find_changes(before, {**values, name: new_text}).items():
+        expected = apply_change(expected, path, value)
     assert after == expected
     lines_before, lines_after = text.splitlines(), result.text.splitlines()
     shortest = min(len(lines_before), len(lines_after))
@@ -226,61 +238,65 @@ def test_a_form_edit_changes_only_its_value_in_the_yaml(data: st.DataObject) -> 
     # The form now shows the new value.
     shown_text = filled(result.text).get(name)
     if shown_text is not None and new_text and control.kind not in {"flag", "zero"}:
-        assert meant(control.kind, shown_text.replace("\r\n", "\n")) == meant(
+        assert parse_field(control.kind, shown_text.replace("\r\n", "\n")) == parse_field(
             control.kind, new_text.replace("\r\n", "\n")
         )
 
 
 def test_an_edit_keeps_comments_and_unknown_fields() -> None:
-    result = merged(SPEC, SPEC, {"spec.image": "a/b:2", "spec.autoscaling.maxReplicas": "8"})
+    result = merge_form(SPEC, SPEC, {"spec.image": "a/b:2", "spec.autoscaling.maxReplicas": "8"})
 
     assert result.text == SPEC.replace("a/b:1", "a/b:2").replace("maxReplicas: 4", "maxReplicas: 8")
     assert result.changed_count == 2
-    assert beside(data_of(SPEC)) == ["spec.environmentVariables[1].description", "spec.tolerations"]
+    assert list_unshown_fields(parse_document(SPEC)) == ["spec.environmentVariables[1].description", "spec.tolerations"]
 
 
 def test_edits_in_the_yaml_and_the_form_are_merged() -> None:
     text = SPEC.replace("minReplicas: 1", "minReplicas: 2")
 
-    result = merged(SPEC, text, {**filled(SPEC), "spec.image": "a/b:2"})
+    result = merge_form(SPEC, text, {**filled(SPEC), "spec.image": "a/b:2"})
 
     assert result.text == text.replace("a/b:1", "a/b:2")
 
 
 def test_the_scale_to_zero_checkbox_sets_and_resets_the_minimum() -> None:
-    resting = merged(SPEC, SPEC, {**filled(SPEC), "to-zero": "on"}).text
+    resting = merge_form(SPEC, SPEC, {**filled(SPEC), "to-zero": "on"}).text
 
     assert resting == SPEC.replace("minReplicas: 1", "minReplicas: 0")
-    assert merged(resting, resting, {**filled(resting), "to-zero": ""}).text == SPEC
+    assert merge_form(resting, resting, {**filled(resting), "to-zero": ""}).text == SPEC
 
 
 def test_a_new_item_is_appended_unless_it_is_empty() -> None:
     fresh = {f"spec.environmentVariables.2.{name}": "" for name in ("name", "value", "secret.name", "secret.key")}
 
-    assert merged(SPEC, SPEC, {**filled(SPEC), **fresh}).text == SPEC
-    result = merged(SPEC, SPEC, {**filled(SPEC), **fresh, "spec.environmentVariables.2.name": "C"})
-    assert data_of(result.text)["spec"]["environmentVariables"][2] == {"name": "C"}
+    assert merge_form(SPEC, SPEC, {**filled(SPEC), **fresh}).text == SPEC
+    result = merge_form(SPEC, SPEC, {**filled(SPEC), **fresh, "spec.environmentVariables.2.name": "C"})
+    assert parse_document(result.text)["spec"]["environmentVariables"][2] == {"name": "C"}
     assert result.text.startswith(SPEC[: SPEC.index("  autoscaling")])
 
 
 def test_a_cleared_item_stays_in_place() -> None:
     names = ("name", "value")
-    result = merged(SPEC, SPEC, {**filled(SPEC), **{f"spec.environmentVariables.0.{name}": "" for name in names}})
+    result = merge_form(SPEC, SPEC, {**filled(SPEC), **{f"spec.environmentVariables.0.{name}": "" for name in names}})
 
-    assert [item["name"] for item in data_of(result.text)["spec"]["environmentVariables"]] == ["", "B"]
+    assert [item["name"] for item in parse_document(result.text)["spec"]["environmentVariables"]] == ["", "B"]
 
 
 def test_an_empty_text_is_filled_by_the_form() -> None:
-    result = merged("", "", {"metadata.name": "chat", "spec.image": "a/b:1"})
+    result = merge_form("", "", {"metadata.name": "chat", "spec.image": "a/b:1"})
 
-    assert data_of(result.text) == {**data_of(EMPTY), "metadata": {"name": "chat"}, "spec": {"image": "a/b:1"}}
+    assert parse_document(result.text) == {
+        **parse_document(EMPTY),
+        "metadata": {"name": "chat"},
+        "spec": {"image": "a/b:1"},
+    }
     assert "{}" not in result.text
 
 
 def test_impossible_edits_are_reported_and_the_others_are_made() -> None:
     text = f"{HEAD}  image: a/b:1\n  args: x\n  args: z\n"
 
-    result = merged(text, text, {"spec.args": "y", "spec.image": "c"})
+    result = merge_form(text, text, {"spec.args": "y", "spec.image": "c"})
 
     assert result.refused == ("spec.args",)
     assert "image: c\n" in result.text
@@ -298,35 +314,35 @@ def test_impossible_edits_are_reported_and_the_others_are_made() -> None:
     ],
 )
 def test_a_read_only_form_shows_the_reason(text: str, reason: str) -> None:
-    assert reason in look(text, PROFILE).closed
+    assert reason in read_spec(text, PROFILE).read_only_reason
 
 
 def test_a_foreign_document_can_be_converted() -> None:
     folder = next(folder for folder in cases.FOLDERS if folder.name == "rest-body")
-    spec = look(cases.spec_file(folder).read_text(), cases.profile(folder))
+    spec = read_spec(cases.spec_file(folder).read_text(), cases.profile(folder))
 
-    assert spec.foreign
-    converted = look(manifests.write_one(spec.data), cases.profile(folder))
-    assert not converted.closed
+    assert spec.convertible
+    converted = read_spec(manifests.write_document(spec.data), cases.profile(folder))
+    assert not converted.read_only_reason
     assert [item["metadata"]["name"] for item in converted.objects] == [
         item["metadata"]["name"] for item in spec.objects
     ]
 
 
 def test_a_live_workload_is_read_back_in_the_order_of_the_reference() -> None:
-    spec = look(SPEC, PROFILE)
-    text = text_of(spec.objects[-1], PROFILE)
+    spec = read_spec(SPEC, PROFILE)
+    text = write_live_spec(spec.objects[-1], PROFILE)
 
-    assert data_of(text) == spec.data
-    assert [*data_of(text)["spec"]] == ["image", "environmentVariables", "autoscaling", "tolerations"]
-    assert [*data_of(text)["spec"]["autoscaling"]] == ["minReplicas", "maxReplicas", "metric", "metricThreshold"]
-    assert ordered({"b": 1, "kind": {"x": 1}, "apiVersion": []}) == {"b": 1, "kind": {"x": 1}, "apiVersion": []}
+    assert parse_document(text) == spec.data
+    assert [*parse_document(text)["spec"]] == ["image", "environmentVariables", "autoscaling", "tolerations"]
+    assert [*parse_document(text)["spec"]["autoscaling"]] == ["minReplicas", "maxReplicas", "metric", "metricThreshold"]
+    assert order_fields({"b": 1, "kind": {"x": 1}, "apiVersion": []}) == {"b": 1, "kind": {"x": 1}, "apiVersion": []}
 
 
 def test_problems_are_placed_at_their_fields() -> None:
     text = SPEC.replace("metricThreshold: 10", "metricThreshold: ten").replace("name: A", 'name: "1 x"')
-    spec = look(text, PROFILE)
-    shown_groups, unplaced = form(spec.data, spec.problems)
+    spec = read_spec(text, PROFILE)
+    shown_groups, unplaced = render_form(spec.data, spec.problems)
     wrong = {
         shown_field.name
         for group in shown_groups
@@ -337,8 +353,8 @@ def test_problems_are_placed_at_their_fields() -> None:
 
     assert wrong == {"spec.autoscaling.metricThreshold"}
     assert not [problem for problem in unplaced if problem.severity == "error"]
-    renamed = look(SPEC.replace("name: A", 'name: "1 x"'), PROFILE)
-    placed = form(renamed.data, renamed.problems)[0]
+    renamed = read_spec(SPEC.replace("name: A", 'name: "1 x"'), PROFILE)
+    placed = render_form(renamed.data, renamed.problems)[0]
     assert "spec.environmentVariables.0.name" in {
         shown_field.name
         for group in placed
@@ -351,9 +367,9 @@ def test_problems_are_placed_at_their_fields() -> None:
 
 def test_conditional_fields_are_hidden_until_they_have_a_value() -> None:
     def off(text: str) -> set[str]:
-        spec = look(text, PROFILE)
-        blocks = [block for group in form(spec.data, spec.problems)[0] for block in group.blocks]
-        return {block.when for block in blocks if not block.on}
+        spec = read_spec(text, PROFILE)
+        blocks = [block for group in render_form(spec.data, spec.problems)[0] for block in group.blocks]
+        return {block.when for block in blocks if not block.visible}
 
     fixed = f"{HEAD}  image: a/b:1\n"
     assert off(fixed) == {"users", "groups", "portion", "memory", "mig", "moves", "custom", "zero"}
@@ -369,9 +385,9 @@ def test_every_field_is_in_the_form_or_listed() -> None:
         "spec": {"category": "c", "image": "i", "slo": {"uptimePercent": 99}},
     }
 
-    assert beside(data) == ["metadata.annotations", "spec.category"]
+    assert list_unshown_fields(data) == ["metadata.annotations", "spec.category"]
     assert Inference.model_fields["spec"] is not None
-    assert at(data, "spec", "slo", "uptimePercent") == 99
+    assert get_at(data, "spec", "slo", "uptimePercent") == 99
 
 
 ODD = st.recursive(
@@ -389,27 +405,27 @@ ODD = st.recursive(
 @given(st.data())
 def test_no_input_raises_an_error(data: st.DataObject) -> None:
     text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
-    whole = data_of(text)
-    for control in data.draw(st.lists(st.sampled_from(controls()), max_size=3)):
+    whole = parse_document(text)
+    for control in data.draw(st.lists(st.sampled_from(list_controls()), max_size=3)):
         path: Path = (*control.path, 0, *control.column) if control.column else control.path
         cut = path[: data.draw(st.integers(1, len(path)))]
-        if 0 in cut and isinstance(at(whole, *control.path), dict):
+        if 0 in cut and isinstance(get_at(whole, *control.path), dict):
             continue
         try:
-            whole = changed(whole, cut, data.draw(ODD))
+            whole = apply_change(whole, cut, data.draw(ODD))
         except (TypeError, KeyError, IndexError, AttributeError):
             continue
     odd = data.draw(
-        st.sampled_from([manifests.write_one(whole) if whole else "", data.draw(st.text(max_size=40)), text[:200]])
+        st.sampled_from([manifests.write_document(whole) if whole else "", data.draw(st.text(max_size=40)), text[:200]])
     )
 
-    spec = look(odd, PROFILE)
-    form(spec.data, spec.problems)
-    beside(spec.data)
-    remedies(spec, PROFILE)
-    names = st.sampled_from([control.name.format(0) for control in controls()])
-    result = merged(odd, odd, data.draw(st.dictionaries(names, st.text(max_size=6), max_size=3)))
-    look(result.text, PROFILE)
+    spec = read_spec(odd, PROFILE)
+    render_form(spec.data, spec.problems)
+    list_unshown_fields(spec.data)
+    find_fixes(spec, PROFILE)
+    names = st.sampled_from([control.name.format(0) for control in list_controls()])
+    result = merge_form(odd, odd, data.draw(st.dictionaries(names, st.text(max_size=6), max_size=3)))
+    read_spec(result.text, PROFILE)
 
 
 # Fixes.
@@ -428,24 +444,24 @@ def test_no_input_raises_an_error(data: st.DataObject) -> None:
 )  # fmt: skip
 def test_a_fix_is_one_click(line: str, label: str, after: str) -> None:
     text = f"{HEAD}  image: a/b:1\n  autoscaling:\n    {line}\n"
-    spec = look(text, PROFILE)
-    fixes = {fix.label: fix for offered in remedies(spec, PROFILE).values() for fix in offered}
+    spec = read_spec(text, PROFILE)
+    fixes = {fix.label: fix for offered in find_fixes(spec, PROFILE).values() for fix in offered}
 
     assert label in fixes
     assert fixes[label].text == f"{HEAD}  image: a/b:1\n  autoscaling:\n    {after}\n"
-    assert applied(spec, PROFILE, fixes[label].key) == fixes[label].text
-    assert applied(spec, PROFILE, "no such way") == text
+    assert apply_fix(spec, PROFILE, fixes[label].key) == fixes[label].text
+    assert apply_fix(spec, PROFILE, "no such way") == text
 
 
 def test_fixes_solve_their_problem_and_cause_no_new_error() -> None:
     offered = 0
     for folder in cases.FOLDERS:
         profile = cases.profile(folder)
-        spec = look(cases.spec_file(folder).read_text(), profile)
+        spec = read_spec(cases.spec_file(folder).read_text(), profile)
         before = {(problem.code, problem.path) for problem in spec.errors}
-        for number, fixes in remedies(spec, profile).items():
+        for number, fixes in find_fixes(spec, profile).items():
             for fix in fixes:
-                after = look(fix.text, profile)
+                after = read_spec(fix.text, profile)
                 remaining = {(problem.code, problem.path) for problem in after.problems}
                 assert (spec.problems[number].code, spec.problems[number].path) not in remaining
                 assert {(problem.code, problem.path) for problem in after.errors} <= before

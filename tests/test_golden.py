@@ -31,13 +31,13 @@ def shown(problems: list[Any]) -> str:
         }
         for problem in problems
     ]
-    return "".join(manifests.write_one({"problems": rows})) if rows else ""
+    return "".join(manifests.write_document({"problems": rows})) if rows else ""
 
 
 @pytest.mark.parametrize("folder", cases.FOLDERS, ids=lambda folder: folder.name)
 def test_the_output_of_a_case_matches_its_folder(folder: Path, *, accept: bool) -> None:
     case = cases.make(folder)
-    outputs = {"expected.yaml": "".join(manifests.write(case.objects)), "problems.yaml": shown(case.problems)}
+    outputs = {"expected.yaml": "".join(manifests.write_documents(case.objects)), "problems.yaml": shown(case.problems)}
 
     for name, text in outputs.items():
         file = folder / name

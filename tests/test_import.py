@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from ebbtide import manifests
 from ebbtide.adopt import knative, kserve
-from ebbtide.adopt.cleaning import clean
-from ebbtide.adopt.live import Import, import_object
-from ebbtide.documents import load, profiles
+from ebbtide.adopt.cleaning import clean_object
+from ebbtide.adopt.live import ImportResult, import_object
+from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import BUILT_IN_NAME
-from ebbtide.readers.loaded import canonical
-from ebbtide.translation.objects import merge_patch
+from ebbtide.readers.loaded import canonical_json
+from ebbtide.translation.objects import apply_merge_patch
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ TOPS = {("serving.knative.dev/v1", "Service"), ("serving.kserve.io/v1beta1", "In
 
 def profile(**changes: Any) -> Any:
     """Return the built-in profile with changes merged into its spec."""
-    result, problems = profiles.validate(merge_patch(profiles_data(), {"spec": changes}))
+    result, problems = profiles.validate_profile_data(apply_merge_patch(profiles_data(), {"spec": changes}))
     assert result is not None, problems
     return result
 
 
 def profiles_data() -> dict[str, Any]:
-    _, data, _ = profiles.read_with_data(BUILT_IN_NAME)
+    _, data, _ = profiles.load_profile_with_data(BUILT_IN_NAME)
     return data
 
 
@@ -409,7 +409,7 @@ def rendered(spec: dict[str, Any], cluster: Any, metadata: dict[str, Any] | None
         "metadata": {"name": "chat", **(metadata or {})},
         "spec": {key: value for key, value in {**IMAGE, **spec}.items() if value is not None},
     }
-    loaded = load(native, cluster)
+    loaded = load_document(native, cluster)
     assert loaded.inference is not None, loaded.problems
     translation = translate(loaded.inference, cluster, loaded.canonical)
     assert translation.objects, translation.problems
@@ -439,16 +439,16 @@ def stripped(value: Any) -> Any:
     return result
 
 
-def again(imported: Import, cluster: Any) -> dict[str, Any]:
+def again(imported: ImportResult, cluster: Any) -> dict[str, Any]:
     """Return the top object that an import renders."""
-    loaded = load(imported.native, cluster)
+    loaded = load_document(imported.native, cluster)
     assert loaded.inference is not None, loaded.problems
     translation = translate(loaded.inference, cluster, loaded.canonical)
     assert translation.objects, translation.problems
     return top_of(translation.objects)
 
 
-def codes(imported: Import) -> set[str]:
+def codes(imported: ImportResult) -> set[str]:
     return {problem.code for problem in imported.losses}
 
 
@@ -478,7 +478,7 @@ def test_a_stored_spec_is_returned_unchanged(name: str, of: str, spec: dict[str,
     imported = import_object(live, cluster)
 
     assert imported.losses == []
-    assert canonical(imported.native["spec"]) == live["metadata"]["annotations"]["ebbtide.dev/spec"]
+    assert canonical_json(imported.native["spec"]) == live["metadata"]["annotations"]["ebbtide.dev/spec"]
     assert again(imported, cluster) == live
 
 
@@ -499,7 +499,7 @@ def golden() -> list[Any]:
     parameters = []
     for home in (ROOT / "tests" / "golden", ROOT / "examples"):
         for file in sorted(home.glob("*/expected.yaml")):
-            for number, read in enumerate(manifests.read(file.read_bytes(), file.name)):
+            for number, read in enumerate(manifests.read_documents(file.read_bytes(), file.name)):
                 data = read.data
                 if isinstance(data, dict) and (data.get("apiVersion"), data.get("kind")) in TOPS:
                     parameters.append(pytest.param(file.parent, data, id=f"{file.parent.name}-{number}"))
@@ -541,13 +541,13 @@ def test_golden_objects_are_reproduced_by_their_import(folder: Path, live: dict[
     where = str(own) if own.exists() else BUILT_IN_NAME
     if named.exists():
         where = str(ROOT / named.read_text().strip())
-    cluster, problems = profiles.read(where)
+    cluster, problems = profiles.load_profile(where)
     assert cluster is not None, problems
 
     for given_object in (live, stripped(live)):
         imported = import_object(copy.deepcopy(given_object), cluster)
 
-        assert clean(again(imported, cluster), cluster) == clean(given_object, cluster)
+        assert clean_object(again(imported, cluster), cluster) == clean_object(given_object, cluster)
 
     needed = {why for why, needs in NEEDED if needs(live)} | {
         why for name, why in NEEDED_BY.items() if name == folder.name
@@ -616,7 +616,7 @@ ISVC = {
 
 
 def changed(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    result = merge_patch(copy.deepcopy(base), patch)
+    result = apply_merge_patch(copy.deepcopy(base), patch)
     assert isinstance(result, dict)
     return result
 
@@ -795,7 +795,9 @@ def test_foreign_objects_are_reproduced_by_their_import(name: str, of: str) -> N
 
     assert live == FOREIGN[name]
     assert "IMP005" not in codes(imported), imported.losses
-    assert clean(again(imported, cluster), cluster, marked="uid" in live["metadata"]) == clean(live, cluster)
+    assert clean_object(again(imported, cluster), cluster, marked="uid" in live["metadata"]) == clean_object(
+        live, cluster
+    )
     assert {problem.severity for problem in imported.losses} == {"warning"}
 
 
@@ -924,7 +926,7 @@ def test_each_reader_recognizes_only_its_own_kind() -> None:
 
 @pytest.mark.parametrize("live", [KN, ISVC], ids=["ksvc", "isvc"])
 def test_loading_an_object_returns_its_spec_with_warnings(live: dict[str, Any]) -> None:
-    loaded = load(live, profile(), name="live.yaml")
+    loaded = load_document(live, profile(), name="live.yaml")
 
     assert loaded.inference is not None, loaded.problems
     assert loaded.inference.metadata.name == live["metadata"]["name"]
@@ -1012,4 +1014,4 @@ def test_any_object_is_reproduced_or_refused_with_a_reason(live: dict[str, Any],
             isinstance(live.get("metadata"), dict) and live["metadata"].get(mark) is not None
             for mark in ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
         )
-        assert clean(again(imported, cluster), cluster, marked=marked) == clean(live, cluster)
+        assert clean_object(again(imported, cluster), cluster, marked=marked) == clean_object(live, cluster)

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.adopt import attempt, knative
-from ebbtide.adopt.cleaning import clean
-from ebbtide.adopt.defaults import touched
-from ebbtide.adopt.derive import derive
-from ebbtide.adopt.live import Import, import_object
-from ebbtide.documents import load, profiles
+from ebbtide.adopt.cleaning import clean_object
+from ebbtide.adopt.defaults import is_server_written
+from ebbtide.adopt.derive import derive_spec
+from ebbtide.adopt.live import ImportResult, import_object
+from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
 from ebbtide.profile.models import Profile
 from ebbtide.readers import flags
-from ebbtide.translation.objects import merge_patch
-from ebbtide.translation.pods import Conflict
+from ebbtide.translation.objects import apply_merge_patch
+from ebbtide.translation.pods import PatchConflict
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
 
 PROFILE = Profile.model_validate(BUILT_IN)
 IMAGE = "ghcr.io/acme/chat:1.0"
@@ -52,15 +52,15 @@ def stock(backend: str, **projects: Any) -> Profile:
 
 def profile(**changes: Any) -> Profile:
     """Return the built-in profile with ``changes`` merged into its spec."""
-    _, data, _ = profiles.read_with_data(BUILT_IN_NAME)
-    cluster, problems = profiles.validate(merge_patch(data, {"spec": changes}))
+    _, data, _ = profiles.load_profile_with_data(BUILT_IN_NAME)
+    cluster, problems = profiles.validate_profile_data(apply_merge_patch(data, {"spec": changes}))
     assert cluster is not None, problems
     return cluster
 
 
 def changed(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a live object with a merge patch applied."""
-    patched = merge_patch(copy.deepcopy(base), patch)
+    patched = apply_merge_patch(copy.deepcopy(base), patch)
     assert isinstance(patched, dict)
     return patched
 
@@ -82,32 +82,34 @@ def with_container(pod: dict[str, Any] | None = None, **container: Any) -> dict[
     return service
 
 
-def imported(obj: dict[str, Any], cluster: Profile = PROFILE) -> Import:
+def imported(obj: dict[str, Any], cluster: Profile = PROFILE) -> ImportResult:
     """Return the import of an object, after checking that it renders to that object."""
     result = import_object(copy.deepcopy(obj), cluster)
     assert problems_of(result, "IMP005") == []
-    assert clean(rendered(result.native, cluster), cluster, marked=touched(obj)) == clean(obj, cluster)
+    assert clean_object(rendered(result.native, cluster), cluster, marked=is_server_written(obj)) == clean_object(
+        obj, cluster
+    )
     return result
 
 
 def rendered(native: dict[str, Any], cluster: Profile) -> dict[str, Any]:
     """Return the workload object that a native document renders to."""
-    loaded = load(native, cluster)
+    loaded = load_document(native, cluster)
     assert loaded.inference is not None, loaded.problems
     translation = translate(loaded.inference, cluster, loaded.canonical)
     (top,) = [obj for obj in translation.objects if obj["apiVersion"].startswith("serving.")]
     return top
 
 
-def problems_of(result: Import, code: str) -> list[Problem]:
+def problems_of(result: ImportResult, code: str) -> list[Problem]:
     return [problem for problem in result.losses if problem.code == code]
 
 
-def places(result: Import, code: str) -> list[str]:
+def places(result: ImportResult, code: str) -> list[str]:
     return [problem.path for problem in problems_of(result, code)]
 
 
-def pod_patch(result: Import) -> dict[str, Any]:
+def pod_patch(result: ImportResult) -> dict[str, Any]:
     patch = result.patch["spec"]["template"]["spec"]
     assert isinstance(patch, dict)
     return patch
@@ -116,7 +118,9 @@ def pod_patch(result: Import) -> dict[str, Any]:
 # Classic workloads.
 
 
-def workload(metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **fields: Any) -> Loaded:
+def workload(
+    metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **fields: Any
+) -> LoadedDocument:
     """Return the smallest classic workload with ``fields`` added to its spec, loaded."""
     data = {
         "apiVersion": "run.ai/v2alpha1",
@@ -130,7 +134,7 @@ def workload(metadata: dict[str, Any] | None = None, status: dict[str, Any] | No
         },
         **({} if status is None else {"status": status}),
     }
-    return load(data, PROFILE)
+    return load_document(data, PROFILE)
 
 
 def test_leading_and_trailing_commas_in_a_list_are_ignored() -> None:
@@ -195,7 +199,7 @@ def test_knatives_defaults_of_a_periodic_readiness_probe_are_not_reported_as_los
         "handler": {"httpGet": {"path": "/ready"}},
         "periodSeconds": 5,
     }
-    assert clean(lived, PROFILE) == clean(with_container(readinessProbe=probe), PROFILE)
+    assert clean_object(lived, PROFILE) == clean_object(with_container(readinessProbe=probe), PROFILE)
 
 
 def test_other_values_of_a_periodic_readiness_probe_are_kept() -> None:
@@ -253,7 +257,7 @@ def test_cleaning_another_kind_removes_only_what_every_api_server_adds() -> None
         "status": {},
     }
 
-    assert clean(other, PROFILE) == {
+    assert clean_object(other, PROFILE) == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": "x", "namespace": "ml"},
@@ -362,7 +366,7 @@ def test_an_nfs_share_is_imported_with_its_server() -> None:
         {"volumes": [{"name": "share", "nfs": nfs}]}, volumeMounts=[{"name": "share", "mountPath": "/data"}]
     )
 
-    draft = derive(knative.make_view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive_spec(knative.make_view(clean_object(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
 
     assert draft.spec["storage"]["nfs"] == [{**nfs, "mountPath": "/data"}]
     assert pod_patch(imported(lived))["volumes"] == [{"name": "share", "nfs": nfs}]
@@ -371,7 +375,7 @@ def test_an_nfs_share_is_imported_with_its_server() -> None:
 # Failures.
 
 
-@pytest.mark.parametrize("fault", [Conflict("two features both set limits cpu"), OverflowError("two big")])
+@pytest.mark.parametrize("fault", [PatchConflict("two features both set limits cpu"), OverflowError("two big")])
 def test_a_failure_of_the_translation_is_reported_and_not_raised(
     fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.base.problems import errors
-from ebbtide.documents import load
+from ebbtide.base.problems import select_errors
+from ebbtide.documents import load_document
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.profile.models import Profile
 from ebbtide.readers import crd
 from ebbtide.spec.inference import Inference
 
 if TYPE_CHECKING:
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
 
 PROFILE = Profile.model_validate(BUILT_IN)
 WORKLOAD: dict[str, Any] = {
@@ -39,16 +39,16 @@ def workload(**fields: Any) -> dict[str, Any]:
     return data
 
 
-def loaded(**fields: Any) -> Loaded:
-    return load(workload(**fields), PROFILE)
+def loaded(**fields: Any) -> LoadedDocument:
+    return load_document(workload(**fields), PROFILE)
 
 
-def found_problems(item: Loaded) -> list[tuple[str, str]]:
+def found_problems(item: LoadedDocument) -> list[tuple[str, str]]:
     """Return the code and path of each problem."""
     return [(problem.code, problem.path) for problem in item.problems]
 
 
-def at(item: Loaded, path: str) -> Any:
+def at(item: LoadedDocument, path: str) -> Any:
     """Return a part of the validated document: ``spec.autoscaling.minReplicas``."""
     assert item.inference is not None, item.problems
     value: Any = Inference.model_validate(item.reading.native).model_dump(by_alias=True, exclude_unset=True)
@@ -272,7 +272,7 @@ def test_every_field_of_the_table_has_a_case() -> None:
 def test_a_supported_field_is_set_in_the_native_document(field: str, written: Any, path: str, expected: Any) -> None:
     item = loaded(**{field: written})
     assert at(item, path) == expected
-    assert errors(item.problems) == []
+    assert select_errors(item.problems) == []
 
 
 @pytest.mark.parametrize(("field", "written", "code", "place"), REFUSED)
@@ -361,12 +361,12 @@ def test_the_example_of_runai_is_supported() -> None:
 
 @pytest.mark.parametrize("version", crd.VERSIONS)
 def test_both_versions_are_supported(version: str) -> None:
-    assert found_problems(load({**workload(), "apiVersion": version}, PROFILE)) == []
+    assert found_problems(load_document({**workload(), "apiVersion": version}, PROFILE)) == []
 
 
 @pytest.mark.parametrize("version", ["run.ai/v1", "", None, 2])
 def test_an_unknown_version_is_recognized_and_rejected(version: Any) -> None:
-    assert found_problems(load({**workload(), "apiVersion": version}, PROFILE)) == [("SPEC006", "apiVersion")]
+    assert found_problems(load_document({**workload(), "apiVersion": version}, PROFILE)) == [("SPEC006", "apiVersion")]
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_a_namespace_that_matches_the_profiles_pattern_sets_the_project(
 ) -> None:
     data = workload()
     data["metadata"]["namespace"] = namespace
-    assert at(load(data, PROFILE), path) == expected
+    assert at(load_document(data, PROFILE), path) == expected
 
 
 def test_the_pattern_of_a_custom_profile_is_used() -> None:
@@ -391,9 +391,9 @@ def test_the_pattern_of_a_custom_profile_is_used() -> None:
     profile = Profile.model_validate(custom)
     data = workload()
     data["metadata"]["namespace"] = "p-team-x"
-    assert at(load(data, profile), "spec.project") == "team"
+    assert at(load_document(data, profile), "spec.project") == "team"
     data["metadata"]["namespace"] = "runai-team-a"
-    assert at(load(data, profile), "metadata.namespace") == "runai-team-a"
+    assert at(load_document(data, profile), "metadata.namespace") == "runai-team-a"
 
 
 def test_labels_of_the_resource_are_kept_in_metadata() -> None:
@@ -405,7 +405,7 @@ def test_labels_of_the_resource_are_kept_in_metadata() -> None:
         "uid": "1",
     }
     data["status"] = {"phase": "Running"}
-    item = load(data, PROFILE)
+    item = load_document(data, PROFILE)
     assert at(item, "metadata.labels") == {"team": "a"}
     assert at(item, "metadata.annotations") == {"note": "b"}
     assert {code for code, _ in found_problems(item)} == {"CRD001"}
@@ -426,14 +426,14 @@ def test_labels_of_the_resource_are_kept_in_metadata() -> None:
     ],
 )
 def test_fields_outside_the_spec_are_validated(more: dict[str, Any], expected: tuple[str, str]) -> None:
-    assert expected in found_problems(load({**workload(), **more}, PROFILE))
+    assert expected in found_problems(load_document({**workload(), **more}, PROFILE))
 
 
 @pytest.mark.parametrize("nothing", [None, {"value": None}])
 def test_a_workload_needs_a_name_in_its_spec(nothing: Any) -> None:
     data = workload()
     data["spec"]["name"] = nothing
-    assert found_problems(load(data, PROFILE)) == [("SPEC003", "spec.name")]
+    assert found_problems(load_document(data, PROFILE)) == [("SPEC003", "spec.name")]
 
 
 def test_a_port_is_mandatory() -> None:
@@ -490,7 +490,7 @@ def test_a_url_with_users_or_groups_is_never_public(more: dict[str, Any], kind: 
 
 
 def test_problems_have_lines() -> None:
-    item = load(workload(minScale={"value": "1"}), PROFILE, line=len)
+    item = load_document(workload(minScale={"value": "1"}), PROFILE, line=len)
     assert [(problem.path, problem.line) for problem in item.problems] == [("spec.minScale.value", 3)]
 
 
@@ -529,10 +529,10 @@ def test_every_workload_is_converted_or_has_an_error(
     spec: Any, metadata: Any, version: Any, more: dict[str, Any]
 ) -> None:
     data = {**more, "apiVersion": version, "kind": crd.KIND, "metadata": metadata, "spec": spec}
-    item = load(data, PROFILE)
-    assert (item.inference is None) == bool(errors(item.problems))
+    item = load_document(data, PROFILE)
+    assert (item.inference is None) == bool(select_errors(item.problems))
 
 
 @given(data=st.dictionaries(st.text(max_size=8), ANYTHING, max_size=4))
 def test_only_the_classic_kind_is_recognized(data: dict[str, Any]) -> None:
-    assert crd.recognise(data) is (data.get("kind") == "InferenceWorkload")
+    assert crd.recognize(data) is (data.get("kind") == "InferenceWorkload")

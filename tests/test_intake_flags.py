@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.base.problems import errors
+from ebbtide.base.problems import select_errors
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.profile.models import Profile
 from ebbtide.readers import flags, shapes
@@ -35,13 +35,13 @@ def read(*argv: str) -> Reading:
 def problems(reading: Reading) -> list[tuple[str, str]]:
     """Return the code and flag of each problem, of the reader and of the models."""
     of_reader = [(problem.code, problem.path) for problem in reading.problems]
-    _, of_shape = shapes.validate(reading.native)
-    return of_reader + [(problem.code, str(reading.origin(problem.field)[0])) for problem in of_shape]
+    _, of_shape = shapes.validate_inference(reading.native)
+    return of_reader + [(problem.code, str(reading.origin_of(problem.field)[0])) for problem in of_shape]
 
 
 def at(reading: Reading, path: str) -> Any:
     """Return a part of the validated document: ``spec.autoscaling.minReplicas``."""
-    inference, of_shape = shapes.validate(reading.native)
+    inference, of_shape = shapes.validate_inference(reading.native)
     assert inference is not None, of_shape
     value: Any = Inference.model_validate(reading.native).model_dump(by_alias=True, exclude_unset=True)
     for part in path.split("."):
@@ -382,7 +382,7 @@ def test_every_flag_of_the_table_has_a_case() -> None:
 def test_a_supported_flag_is_set_in_the_native_document(flag: str, words: list[str], path: str, expected: Any) -> None:
     reading = read(*words)
     assert at(reading, path) == expected
-    assert errors(reading.problems) == []
+    assert select_errors(reading.problems) == []
     row = flags.BY_NAME[flag]
     assert path.split(".")[: len(row.native)] == list(row.native)[: len(path.split("."))]
 
@@ -398,14 +398,14 @@ def test_an_unsupported_flag_is_rejected(flag: str, words: list[str], code: str)
 def test_a_flag_of_the_client_causes_a_warning(flag: str, words: list[str]) -> None:
     reading = read(*words)
     assert problems(reading) == [("FLAGS005", flag)]
-    assert errors(reading.problems) == []
+    assert select_errors(reading.problems) == []
     assert reading.native == read().native
 
 
 @pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind == "switch"], ids=NAMED)
 def test_a_boolean_flag_set_to_false_has_no_effect(flag: flags.Flag) -> None:
     reading = read(f"{flag.name}=false")
-    assert errors(reading.problems) == []
+    assert select_errors(reading.problems) == []
     assert at(reading, "spec.image") == "nginx"
 
 
@@ -490,27 +490,27 @@ def test_the_last_of_two_values_is_used_with_a_warning() -> None:
     reading = read("-g", "1", "-g", "2")
     assert at(reading, "spec.compute.gpuDevicesRequest") == 2
     assert problems(reading) == [("FLAGS004", "--gpu-devices-request")]
-    assert errors(reading.problems) == []
+    assert select_errors(reading.problems) == []
 
 
 def test_required_and_preferred_topology_exclude_each_other() -> None:
     reading = read("--required-pod-topology-key", "zone", "--preferred-pod-topology-key", "zone")
-    assert [problem.code for problem in errors(reading.problems)] == ["FLAGS004"]
+    assert [problem.code for problem in select_errors(reading.problems)] == ["FLAGS004"]
 
 
 def test_problems_of_the_rules_name_their_flags() -> None:
     reading = read("--min-replicas", "3", "--max-replicas", "2", "--nfs", "path=/a,server=b,mountpath=/c")
-    inference, _ = shapes.validate(reading.native)
+    inference, _ = shapes.validate_inference(reading.native)
     assert inference is not None
-    reported = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
+    reported = {(problem.code, reading.origin_of(problem.field)) for problem in rules.check(inference)}
     assert reported == {("AUT001", ("--min-replicas",)), ("STO002", ("--nfs",))}
 
 
 def test_a_missing_field_is_reported_by_its_flag() -> None:
     reading = flags.read_flags(["chat", "--min-replicas", "1", "--max-replicas", "2"], PROFILE)
-    inference, _ = shapes.validate(reading.native)
+    inference, _ = shapes.validate_inference(reading.native)
     assert inference is not None
-    reported = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
+    reported = {(problem.code, reading.origin_of(problem.field)) for problem in rules.check(inference)}
     assert reported == {("SRV001", ("--image",)), ("AUT002", ("--metric",))}
 
 
@@ -520,7 +520,7 @@ def test_all_problems_are_reported_together() -> None:
 
 
 def test_usage_has_a_line_for_every_flag() -> None:
-    lines = flags.usage().splitlines()
+    lines = flags.make_usage().splitlines()
     assert lines[0] == "NAME [flags] [-- ARGUMENTS]"
     for flag, line in zip(flags.FLAGS, lines[2:], strict=True):
         assert flag.name in line.split()
@@ -547,7 +547,7 @@ WORDS = (
 @given(argv=st.lists(WORDS, max_size=12))
 def test_every_command_line_is_converted_or_has_a_problem(argv: list[str]) -> None:
     reading = flags.read_flags(argv, PROFILE)
-    inference, of_shape = shapes.validate(reading.native)
+    inference, of_shape = shapes.validate_inference(reading.native)
     assert (inference is None) == bool(of_shape)
-    assert all(isinstance(reading.origin(problem.field)[0], str) for problem in of_shape)
+    assert all(isinstance(reading.origin_of(problem.field)[0], str) for problem in of_shape)
     assert all(problem.field and problem.message and problem.fix for problem in reading.problems)

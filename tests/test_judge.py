@@ -173,7 +173,7 @@ def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
 
 
 @pytest.mark.parametrize("row", reserved.VARIABLES, ids=lambda row: row.name)
-def test_a_reserved_variable_is_refused_only_where_it_is_reserved(row: reserved.Reserved, judge: Any) -> None:
+def test_a_reserved_variable_is_refused_only_where_it_is_reserved(row: reserved.ReservedName, judge: Any) -> None:
     container = {"image": "ghcr.io/acme/chat:1", "env": [{"name": row.name, "value": "a"}]}
     plain = {
         "apiVersion": "serving.knative.dev/v1",

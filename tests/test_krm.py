@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import strategies
 from ebbtide import manifests
-from ebbtide.cli.krm import transform
-from ebbtide.documents import load, profiles
+from ebbtide.cli.krm import transform_list
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.profile.built_in import BUILT_IN
 
@@ -52,21 +52,21 @@ MARKED = {
 
 
 def resource_list(*items: Any, **more: Any) -> bytes:
-    return manifests.write_one(
+    return manifests.write_document(
         {"apiVersion": "config.kubernetes.io/v1", "kind": "ResourceList", "items": list(items), **more}
     ).encode()
 
 
 def rendered(native: dict[str, Any], profile: dict[str, Any]) -> list[Object]:
-    cluster, _ = profiles.validate(profile)
+    cluster, _ = profiles.validate_profile_data(profile)
     assert cluster is not None
-    return Batch(cluster).add(load(native, cluster))[0]
+    return Batch(cluster).add_document(load_document(native, cluster))[0]
 
 
 def test_an_inference_is_replaced_in_place_by_its_objects() -> None:
     other = {**CONFIG_MAP, "metadata": {"name": "after"}}
 
-    answer, code = transform(resource_list(CONFIG_MAP, CHAT, other))
+    answer, code = transform_list(resource_list(CONFIG_MAP, CHAT, other))
 
     assert code == 0
     assert answer["items"] == [CONFIG_MAP, *rendered(CHAT, BUILT_IN), other]
@@ -76,7 +76,7 @@ def test_an_inference_is_replaced_in_place_by_its_objects() -> None:
 def test_a_list_without_an_inference_passes_through_untouched() -> None:
     odd = [CONFIG_MAP, {"kind": "Anything", "spec": None}, {"no": "kind"}]
 
-    answer, code = transform(resource_list(*odd))
+    answer, code = transform_list(resource_list(*odd))
 
     assert code == 0
     assert answer["items"] == odd
@@ -89,7 +89,7 @@ def test_kustomize_annotations_do_not_reach_the_objects() -> None:
     kept = copy.deepcopy(CHAT)
     kept["metadata"]["annotations"] = {"example.com/kept": "yes"}
 
-    answer, code = transform(resource_list(marked))
+    answer, code = transform_list(resource_list(marked))
 
     assert code == 0
     assert answer["items"] == rendered(kept, BUILT_IN)
@@ -103,7 +103,7 @@ def test_the_function_s_config_is_the_profile() -> None:
     profile["spec"]["scheduling"] = {"scheduler": "default-scheduler"}
     profile["spec"]["nodePools"] = []
 
-    answer, code = transform(resource_list(CHAT, functionConfig=profile))
+    answer, code = transform_list(resource_list(CHAT, functionConfig=profile))
 
     assert code == 0
     (service,) = (item for item in answer["items"] if item["kind"] == "Service")
@@ -112,7 +112,7 @@ def test_the_function_s_config_is_the_profile() -> None:
 
 
 def test_an_invalid_profile_is_reported_and_stops() -> None:
-    answer, code = transform(resource_list(CHAT, functionConfig={"kind": "Profile", "spec": {"x": 1}}))
+    answer, code = transform_list(resource_list(CHAT, functionConfig={"kind": "Profile", "spec": {"x": 1}}))
 
     assert code == 1
     assert {result["severity"] for result in answer["results"]} == {"error"}
@@ -123,7 +123,7 @@ def test_problems_are_results_with_their_path_and_an_error_stops() -> None:
     wrong = copy.deepcopy(CHAT)
     wrong["spec"]["autoscaling"] = {"minReplicas": 5, "maxReplicas": 2}
 
-    answer, code = transform(resource_list(wrong, CHAT))
+    answer, code = transform_list(resource_list(wrong, CHAT))
 
     assert code == 1
     (error,) = (result for result in answer["results"] if result["severity"] == "error")
@@ -133,7 +133,7 @@ def test_problems_are_results_with_their_path_and_an_error_stops() -> None:
 
 
 def test_warnings_are_results_and_do_not_stop() -> None:
-    answer, code = transform(resource_list(CHAT))
+    answer, code = transform_list(resource_list(CHAT))
 
     assert code == 0
     assert answer["results"]
@@ -146,7 +146,7 @@ def test_a_shared_namespace_is_generated_once() -> None:
         item["metadata"]["name"] = f"chat-{number}"
         item["spec"]["project"] = "team-a"
 
-    answer, code = transform(resource_list(*two))
+    answer, code = transform_list(resource_list(*two))
 
     kinds = [item["kind"] for item in answer["items"]]
     assert code == 0
@@ -155,7 +155,7 @@ def test_a_shared_namespace_is_generated_once() -> None:
 
 
 def test_the_same_name_twice_is_rejected() -> None:
-    answer, code = transform(resource_list(CHAT, CHAT))
+    answer, code = transform_list(resource_list(CHAT, CHAT))
 
     assert code == 1
     assert "NAM004" in {result["message"].partition(":")[0] for result in answer["results"]}
@@ -176,7 +176,7 @@ def test_an_identical_resource_is_not_generated(first: bool) -> None:
     there["metadata"]["annotations"] = dict(MARKED)
     items = [there, HIGH] if first else [HIGH, there]
 
-    answer, code = transform(resource_list(*items))
+    answer, code = transform_list(resource_list(*items))
 
     assert code == 0
     assert [item for item in answer["items"] if item["kind"] == "PriorityClass"] == [there]
@@ -186,7 +186,7 @@ def test_an_identical_resource_is_not_generated(first: bool) -> None:
 def test_a_resource_that_differs_stops() -> None:
     there = {**high_class(), "value": 7}
 
-    answer, code = transform(resource_list(there, HIGH))
+    answer, code = transform_list(resource_list(there, HIGH))
 
     assert code == 1
     (error,) = (result for result in answer["results"] if result["severity"] == "error")
@@ -208,7 +208,7 @@ def test_a_resource_that_differs_stops() -> None:
 def test_a_different_resource_is_still_generated(other: dict[str, Any]) -> None:
     there = {**high_class(), **other}
 
-    answer, code = transform(resource_list(there, HIGH))
+    answer, code = transform_list(resource_list(there, HIGH))
 
     assert code == 0
     assert answer["items"] == [there, *rendered(HIGH, BUILT_IN)]
@@ -219,7 +219,7 @@ def test_local_config_is_not_in_the_output(value: str, objects: int) -> None:
     local = copy.deepcopy(CHAT)
     local["metadata"]["annotations"] = {"config.kubernetes.io/local-config": value}
 
-    answer, code = transform(resource_list(CONFIG_MAP, local))
+    answer, code = transform_list(resource_list(CONFIG_MAP, local))
 
     assert code == 0
     assert answer["items"] == [CONFIG_MAP, *(rendered(CHAT, BUILT_IN) if objects else [])]
@@ -227,7 +227,7 @@ def test_local_config_is_not_in_the_output(value: str, objects: int) -> None:
 
 @pytest.mark.parametrize("kind", ["List", "Inference", None])
 def test_input_other_than_a_resource_list_is_rejected(kind: str | None) -> None:
-    answer, code = transform(manifests.write_one({"apiVersion": "v1", "kind": kind, "items": []}).encode())
+    answer, code = transform_list(manifests.write_document({"apiVersion": "v1", "kind": kind, "items": []}).encode())
 
     assert code == 1
     (error,) = answer["results"]
@@ -255,12 +255,12 @@ def test_input_other_than_a_resource_list_is_rejected(kind: str | None) -> None:
     ],
 )
 def test_invalid_bytes_cause_no_traceback(text: bytes) -> None:
-    answer, code = transform(text)
+    answer, code = transform_list(text)
 
     assert code in {0, 1}
     assert answer["kind"] == "ResourceList"
     assert code == int(any(result["severity"] == "error" for result in answer["results"]))
-    assert manifests.write_one(answer)
+    assert manifests.write_document(answer)
 
 
 @LAWS
@@ -270,12 +270,13 @@ def test_invalid_bytes_cause_no_traceback(text: bytes) -> None:
 )
 def test_no_list_causes_a_traceback(items: list[Any], config: Any) -> None:
     document = dataclasses.replace(
-        next(manifests.read(b"a: 1", "x")), data={"kind": "ResourceList", "items": items, "functionConfig": config}
+        next(manifests.read_documents(b"a: 1", "x")),
+        data={"kind": "ResourceList", "items": items, "functionConfig": config},
     )
     before = copy.deepcopy(items)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifests, "read", lambda *_: iter([document]))
-        answer, code = transform(b"")
+        patch.setattr(manifests, "read_documents", lambda *_: iter([document]))
+        answer, code = transform_list(b"")
 
     assert code == int(any(result["severity"] == "error" for result in answer["results"]))
     others = [item for item in before if item.get("kind") != "Inference"]
@@ -293,7 +294,7 @@ def test_the_program_reads_stdin_and_writes_stdout() -> None:
     )
 
     assert (ran.returncode, ran.stderr) == (0, b"")
-    (document,) = manifests.read(ran.stdout, "stdout")
+    (document,) = manifests.read_documents(ran.stdout, "stdout")
     assert document.problems == []
     assert document.data["items"] == [CONFIG_MAP, *rendered(CHAT, BUILT_IN)]
 

@@ -19,8 +19,8 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.base import keys, metrics
-from ebbtide.cluster.doctor.checks import observer_role
-from ebbtide.cluster.write.projects import member_role
+from ebbtide.cluster.doctor.checks import make_observer_role
+from ebbtide.cluster.write.projects import make_member_role
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN, FEATURES
 from ebbtide.profile.models import MetricNames, Profile, Scheduling
@@ -86,7 +86,7 @@ def build(kustomize: str, folder: Path, *options: str) -> BuildResult:
 
 
 def parsed(text: str | bytes, name: str) -> list[Object]:
-    documents = list(manifests.read(text, name))
+    documents = list(manifests.read_documents(text, name))
     assert [problem for document in documents for problem in document.problems] == []
     return [document.data for document in documents]
 
@@ -124,10 +124,10 @@ def test_knatives_config_maps_match_the_built_in_profile() -> None:
     assert files == {*CONFIG_MAPS, *NOT_IN_PROFILE}
 
 
-@pytest.mark.parametrize(("file", "role"), [("project-member", member_role()), ("observer", observer_role())])
+@pytest.mark.parametrize(("file", "role"), [("project-member", make_member_role()), ("observer", make_observer_role())])
 def test_roles_contain_what_the_commands_need(file: str, role: Object, *, accept: bool) -> None:
     path = KUSTOMIZE / "roles" / f"{file}.yaml"
-    text = ROLES_HEADER + manifests.write_one(role)
+    text = ROLES_HEADER + manifests.write_document(role)
     if accept:
         path.write_text(text)
     assert path.read_text() == text
@@ -136,7 +136,7 @@ def test_roles_contain_what_the_commands_need(file: str, role: Object, *, accept
 
 
 def test_no_role_reads_secrets_or_all_config_maps() -> None:
-    for rule in (*member_role()["rules"], *observer_role()["rules"]):
+    for rule in (*make_member_role()["rules"], *make_observer_role()["rules"]):
         assert "secrets" not in rule["resources"]
         assert "configmaps" not in rule["resources"] or rule["resourceNames"]
         assert "*" not in (*rule["resources"], *rule["verbs"], *rule["apiGroups"])
@@ -183,13 +183,13 @@ def four() -> list[Priority]:
     ]
 
 
-@pytest.mark.parametrize(("part", "classes"), [("four", four()), ("levels", priority.every_class())])
+@pytest.mark.parametrize(("part", "classes"), [("four", four()), ("levels", priority.list_level_classes())])
 def test_the_priority_classes_match_the_package(
     part: str, classes: list[Priority], judge: Judge, *, accept: bool
 ) -> None:
     path = CLASSES / part / "priority-classes.yaml"
-    expected = [priority.make_class(row) for row in classes]
-    text = CLASSES_HEADER + "".join(manifests.write(expected))
+    expected = [priority.make_priority_class(row) for row in classes]
+    text = CLASSES_HEADER + "".join(manifests.write_documents(expected))
     if accept:
         path.write_text(text)
     assert path.read_text() == text, "regenerate it with --accept"
@@ -213,7 +213,7 @@ def rules(folder: Path) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.parametrize("folder", ADAPTERS, ids=lambda folder: folder.name)
 def test_the_adapter_serves_the_metrics_of_the_profile(folder: Path) -> None:
     names, served = MetricNames(), rules(folder)
-    histogram = metrics.histogram(folder.name.removeprefix("knative-"))
+    histogram = metrics.find_histogram(folder.name.removeprefix("knative-"))
     (latency,) = served[names.latency]
     assert latency["seriesQuery"].startswith(f"{histogram.series}_bucket{{")
     quantile = f"histogram_quantile(0.95, sum(rate({histogram.series}_bucket{{<<.LabelMatchers>>}}[1m])) by (le, <<.GroupBy>>))"
@@ -287,7 +287,7 @@ def test_the_dashboard_is_up_to_date() -> None:
 
 def write_kustomization(folder: Path, components: list[str], resources: list[Object]) -> None:
     """Write a kustomization with a user's resources and the project's components."""
-    (folder / "base.yaml").write_text("".join(manifests.write(resources)))
+    (folder / "base.yaml").write_text("".join(manifests.write_documents(resources)))
     lines = [
         "apiVersion: kustomize.config.k8s.io/v1beta1",
         "kind: Kustomization",
@@ -379,7 +379,7 @@ def test_the_objects_of_a_project_match_those_of_render(kustomize: str, tmp_path
             },
         }
     )
-    assert by_name(result.out) == by_name(project.make_objects("team-a", "runai-team-a", profile))
+    assert by_name(result.out) == by_name(project.make_project_objects("team-a", "runai-team-a", profile))
 
 
 def test_the_policies_build(kustomize: str) -> None:
@@ -409,7 +409,7 @@ EXEC = ("--enable-alpha-plugins", "--enable-exec")
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
 def test_the_profile_of_an_overlay_is_valid(folder: Path) -> None:
-    profile, problems = profiles.read(str(folder / "profile.yaml"))
+    profile, problems = profiles.load_profile(str(folder / "profile.yaml"))
     assert problems == []
     assert profile is not None
     assert profile.metadata.name == folder.name
@@ -438,7 +438,7 @@ def test_kustomize_and_render_produce_the_same_objects_for_an_overlay(kustomize:
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
 def test_upstream_accepts_the_objects_of_an_overlay(kustomize: str, folder: Path, judge: Judge) -> None:
-    knative = profiles.read(str(folder / "profile.yaml"))[0]
+    knative = profiles.load_profile(str(folder / "profile.yaml"))[0]
     assert knative is not None
     config = {part: dict(getattr(knative.spec.knative, part)) for part in CONFIG_MAPS}
     for item in build(kustomize, folder, *EXEC).out:
@@ -468,7 +468,7 @@ def kustomization_on(page: str, first: str) -> Object:
     """Return the kustomization on a page of the docs that contains a unique text."""
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
     (block,) = [text for text in blocks if first in text]
-    (document,) = manifests.read(block.encode(), page)
+    (document,) = manifests.read_documents(block.encode(), page)
     return dict(document.data)
 
 
@@ -522,9 +522,9 @@ def test_classes_of_the_component_are_not_rendered_twice(kustomize: str, tmp_pat
     write_rendering_overlay(tmp_path, [chat], ["priority-classes/levels"])
     result = build(kustomize, tmp_path, *EXEC)
     assert result.code == 0, result.err
-    rendered = by_name(render(tmp_path / "profile.yaml", "-", stdin=manifests.write_one(chat)))
+    rendered = by_name(render(tmp_path / "profile.yaml", "-", stdin=manifests.write_document(chat)))
     classes = [item for item in result.out if item["kind"] == "PriorityClass"]
-    assert len(classes) == len(priority.every_class())
+    assert len(classes) == len(priority.list_level_classes())
     assert ("PriorityClass", "", "ebbtide-high") in rendered
     assert by_name(result.out) == {**by_name(classes), **rendered}
 
@@ -539,7 +539,7 @@ def test_resources_local_to_kustomize_appear_in_no_output(kustomize: str, tmp_pa
             write_rendering_overlay(folder, [*read(CHAT), local], [])
         else:
             write_kustomization(folder, [], [*read(CHAT), local])
-    piped = "".join(manifests.write(build(kustomize, tmp_path / "without").out))
+    piped = "".join(manifests.write_documents(build(kustomize, tmp_path / "without").out))
     rendered = render(tmp_path / "with" / "profile.yaml", "-", stdin=piped)
     result = build(kustomize, tmp_path / "with", *EXEC)
     assert result.code == 0, result.err

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 import strategies as made
 from ebbtide import manifests
 from ebbtide.base import keys, names, quantities
-from ebbtide.base.problems import dotted
-from ebbtide.documents import load, profiles
+from ebbtide.base.problems import format_path
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.readers import shapes
-from ebbtide.readers.loaded import canonical
+from ebbtide.readers.loaded import canonical_json
 from ebbtide.translation import gpu, objects, pods
-from ebbtide.translation.translate import make_plan, patches, translate
+from ebbtide.translation.translate import make_patches, make_plan, translate
 
 if TYPE_CHECKING:
     import random
@@ -58,9 +58,9 @@ SELF_EVIDENT = {"YML001"}
 
 def translated(native: Any, profile: Any) -> Translation:
     """Return the translation of a native document. A document that the models refuse is skipped."""
-    cluster, problems = profiles.validate(profile)
+    cluster, problems = profiles.validate_profile_data(profile)
     assert cluster is not None, problems
-    loaded = load(native, cluster)
+    loaded = load_document(native, cluster)
     assume(loaded.inference is not None)
     assert loaded.inference is not None
     return translate(loaded.inference, cluster, loaded.canonical)
@@ -94,9 +94,9 @@ def test_no_random_document_of_the_models_raises(seed: int) -> None:
     for number in range(seed, seed + 250):
         rng = made.dice(number)
         native = made.random_any(rng)
-        inference, problems = shapes.validate(native)
+        inference, problems = shapes.validate_inference(native)
         assert inference is not None, (number, problems)
-        cluster, _ = profiles.validate(made.random_profile(rng))
+        cluster, _ = profiles.validate_profile_data(made.random_profile(rng))
         assert cluster is not None
 
         result = translate(inference, cluster, "{}")
@@ -115,9 +115,9 @@ def test_the_smallest_portions_do_not_raise(portion: float, backend: str) -> Non
     profile["spec"]["scheduling"]["scheduler"] = "kai-scheduler"
     native = made.native_of({"name": "a", "spec": {"image": "server", "compute": {"gpuPortionRequest": portion}}})
 
-    cluster, _ = profiles.validate(profile)
+    cluster, _ = profiles.validate_profile_data(profile)
     assert cluster is not None
-    inference, _ = shapes.validate(native)
+    inference, _ = shapes.validate_inference(native)
     assert inference is not None
     assert translate(inference, cluster, "{}").problems
 
@@ -126,7 +126,7 @@ def test_the_smallest_portions_do_not_raise(portion: float, backend: str) -> Non
 @example({"kind": []})
 @given(made.json_like | made.documents)
 def test_the_readers_do_not_raise_for_any_data(data: Any) -> None:
-    loaded = load(data, profiles.built_in())
+    loaded = load_document(data, profiles.load_built_in())
 
     assert loaded.problems or loaded.inference is not None
 
@@ -134,7 +134,7 @@ def test_the_readers_do_not_raise_for_any_data(data: Any) -> None:
 @MANY
 @given(st.binary(max_size=200) | st.text(max_size=120).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_the_reader_does_not_raise_for_any_bytes(raw: bytes) -> None:
-    for document in manifests.read(raw, "any"):
+    for document in manifests.read_documents(raw, "any"):
         assert document.problems or json.dumps(document.data) is not None
         assert document.line(("spec", 0, "x")) >= 0
 
@@ -170,7 +170,7 @@ def test_the_reader_does_not_raise_for_any_bytes(raw: bytes) -> None:
     )
 )
 def test_the_reader_does_not_raise_for_any_yaml_like_text(words: list[str]) -> None:
-    for document in manifests.read(" ".join(words), "any"):
+    for document in manifests.read_documents(" ".join(words), "any"):
         assert document.problems or json.dumps(document.data) is not None
 
 
@@ -179,22 +179,22 @@ def test_the_reader_does_not_raise_for_any_yaml_like_text(words: list[str]) -> N
 def test_the_same_spec_renders_the_same_bytes(native: Any, profile: Any) -> None:
     first, second = translated(native, profile), translated(json.loads(json.dumps(native)), profile)
 
-    assert "".join(manifests.write(first.objects)) == "".join(manifests.write(second.objects))
+    assert "".join(manifests.write_documents(first.objects)) == "".join(manifests.write_documents(second.objects))
     assert first.problems == second.problems
 
 
 def test_another_process_renders_the_same_bytes_for_any_hash_seed() -> None:
     program = (
         "import sys; sys.path[:0] = ['tests']\n"
-        "import strategies\nfrom ebbtide import manifests\nfrom ebbtide.documents import load, profiles\n"
-        "from ebbtide.base.bodies import serialize\nfrom ebbtide.translation.translate import translate\n"
+        "import strategies\nfrom ebbtide import manifests\nfrom ebbtide.documents import load_document, profiles\n"
+        "from ebbtide.base.bodies import serialize_body\nfrom ebbtide.translation.translate import translate\n"
         "for seed in range(60):\n"
         "    rng = strategies.dice(seed)\n"
-        "    profile, _ = profiles.validate(strategies.random_profile(rng))\n"
-        "    loaded = load(strategies.random_native(rng), profile)\n"
-        "    if loaded.inference is None: print(serialize(loaded.problems)); continue\n"
+        "    profile, _ = profiles.validate_profile_data(strategies.random_profile(rng))\n"
+        "    loaded = load_document(strategies.random_native(rng), profile)\n"
+        "    if loaded.inference is None: print(serialize_body(loaded.problems)); continue\n"
         "    made = translate(loaded.inference, profile, loaded.canonical)\n"
-        "    print(''.join(manifests.write(made.objects)), serialize(made.problems))\n"
+        "    print(''.join(manifests.write_documents(made.objects)), serialize_body(made.problems))\n"
     )
     outputs = {
         subprocess.run(
@@ -257,17 +257,17 @@ def test_minimum_and_maximum_replicas_are_preserved_and_in_order(native: Any, pr
 @LAWS
 @given(made.lawful, made.profiles, st.randoms(use_true_random=False))
 def test_the_order_of_pod_patches_does_not_change_the_pod(native: Any, profile: Any, rng: random.Random) -> None:
-    cluster, _ = profiles.validate(profile)
+    cluster, _ = profiles.validate_profile_data(profile)
     assert cluster is not None
-    inference, _ = shapes.validate(native)
+    inference, _ = shapes.validate_inference(native)
     assert inference is not None
     plan, _ = make_plan(inference, cluster)
     assume(plan is not None)
     assert plan is not None
-    parts = list(patches(plan))
+    parts = list(make_patches(plan))
     shuffled = rng.sample(parts, len(parts))
 
-    assert pods.merge(shuffled) == pods.merge(parts)
+    assert pods.merge_patches(shuffled) == pods.merge_patches(parts)
 
 
 @LAWS
@@ -303,9 +303,9 @@ def test_merging_a_difference_returns_the_other_value(old: Any, new: Any) -> Non
     assume(isinstance(old, dict) or not isinstance(new, dict))
     before = json.dumps(old)
 
-    assert objects.merge_patch(old, objects.difference(old, new)) == new
+    assert objects.apply_merge_patch(old, objects.make_merge_patch(old, new)) == new
     assert json.dumps(old) == before
-    assert objects.difference(new, new) == {} or not isinstance(new, dict)
+    assert objects.make_merge_patch(new, new) == {} or not isinstance(new, dict)
 
 
 def at(data: Any, path: Place) -> bool:
@@ -343,15 +343,15 @@ def _placeable(document: Any, path: Place) -> bool:
 @MANY
 @given(made.rest_bodies, made.profiles)
 def test_every_problem_of_a_rest_body_has_a_code_a_fix_and_a_place_in_it(body: Any, profile: Any) -> None:
-    cluster, _ = profiles.validate(profile)
+    cluster, _ = profiles.validate_profile_data(profile)
     assert cluster is not None
     batch = Batch(cluster)
-    _, _, problems = batch.add(load(body, cluster, name="chat.json"))
+    _, _, problems = batch.add_document(load_document(body, cluster, name="chat.json"))
 
     for problem in problems:
         assert_told(problem, body)
         assert problem.document == "chat.json"
-    for problem in batch.finish():
+    for problem in batch.batch_problems():
         assert problem.code in CODES
         assert problem.message
         assert problem.fix
@@ -367,8 +367,8 @@ def test_every_problem_of_a_native_document_has_a_code_a_fix_and_a_place_in_it(n
 @MANY
 @given(st.builds(made.classic_of, made.rest_bodies))
 def test_every_problem_of_a_classic_workload_has_a_code_a_fix_and_a_place_in_it(body: Any) -> None:
-    cluster = profiles.built_in()
-    _, _, problems = Batch(cluster).add(load(body, cluster, name="chat.yaml"))
+    cluster = profiles.load_built_in()
+    _, _, problems = Batch(cluster).add_document(load_document(body, cluster, name="chat.yaml"))
 
     for problem in problems:
         assert_told(problem, body)
@@ -377,14 +377,14 @@ def test_every_problem_of_a_classic_workload_has_a_code_a_fix_and_a_place_in_it(
 @LAWS
 @given(made.documents)
 def test_every_problem_of_any_document_has_a_code_and_a_message(data: Any) -> None:
-    cluster = profiles.built_in()
-    _, _, problems = Batch(cluster).add(load(data, cluster, name="any"))
+    cluster = profiles.load_built_in()
+    _, _, problems = Batch(cluster).add_document(load_document(data, cluster, name="any"))
 
     for problem in problems:
         assert problem.code in CODES, problem
         assert problem.message
         assert problem.fix or problem.code in SELF_EVIDENT, problem
-        assert isinstance(dotted(problem.field), str)
+        assert isinstance(format_path(problem.field), str)
 
 
 @pytest.mark.parametrize("backend", [*gpu.BACKENDS])
@@ -395,7 +395,7 @@ def test_more_devices_never_lower_the_limits(backend: str) -> None:
         "metadata": {"name": backend},
         "spec": {
             "kubernetes": {"version": "1.36", "dra": True},
-            "knative": profiles.built_in().spec.knative.__dict__,
+            "knative": profiles.load_built_in().spec.knative.__dict__,
             "nodePools": [
                 {
                     "name": "default",
@@ -409,22 +409,22 @@ def test_more_devices_never_lower_the_limits(backend: str) -> None:
             "scheduling": {"scheduler": gpu.BACKENDS[backend].scheduler or "default-scheduler"},
         },
     }
-    cluster, problems = profiles.validate(profile)
+    cluster, problems = profiles.validate_profile_data(profile)
     assert cluster is not None, problems
     limits: list[dict[str, str]] = []
     for devices in range(1, 9):
         native = made.native_of({"name": "a", "spec": {"image": "server", "compute": {"gpuDevicesRequest": devices}}})
         del native["spec"]["project"]
-        inference, _ = shapes.validate(native)
+        inference, _ = shapes.validate_inference(native)
         assert inference is not None
         plan, _ = make_plan(inference, cluster)
         if plan is not None:
-            limits.append(pods.merge(patches(plan)).limits)
+            limits.append(pods.merge_patches(make_patches(plan)).limits)
 
     for fewer, more in itertools.pairwise(limits):
         assert fewer.keys() <= more.keys()
         for resource, amount in fewer.items():
-            assert (quantities.nano(more[resource]) or 0) >= (quantities.nano(amount) or 0)
+            assert (quantities.parse_nano(more[resource]) or 0) >= (quantities.parse_nano(amount) or 0)
     if backend in {"devices", "kai", "hami"}:
         assert limits[-1] != limits[0]
 
@@ -433,31 +433,31 @@ def test_more_devices_never_lower_the_limits(backend: str) -> None:
 @given(made.json_like)
 def test_canonical_json_round_trips(data: Any) -> None:
     assume("nan" not in repr(data) and "inf" not in repr(data) and "\\ud" not in repr(data))
-    text = canonical(data)
+    text = canonical_json(data)
 
-    assert canonical(json.loads(text)) == text
+    assert canonical_json(json.loads(text)) == text
     assert "null" not in text or "null" in json.dumps(data, ensure_ascii=False)
 
 
 @LAWS
 @given(made.lawful)
 def test_the_annotation_contains_the_whole_spec(native: Any) -> None:
-    cluster = profiles.built_in()
+    cluster = profiles.load_built_in()
     for item in translated(native, BUILT_IN).objects:
         text = item["metadata"].get("annotations", {}).get(keys.SPEC)
         if text is not None:
-            again = load({**native, "spec": json.loads(text)}, cluster)
+            again = load_document({**native, "spec": json.loads(text)}, cluster)
             assert again.canonical == text
 
 
 @LAWS
 @given(made.lawful)
 def test_the_same_spec_twice_in_one_call_is_refused(native: Any) -> None:
-    batch = Batch(profiles.built_in())
-    first, _, _ = batch.add(load(native, batch.profile, name="one"))
+    batch = Batch(profiles.load_built_in())
+    first, _, _ = batch.add_document(load_document(native, batch.profile, name="one"))
     assume(first)
 
-    second, _, problems = batch.add(load(native, batch.profile, name="two"))
+    second, _, problems = batch.add_document(load_document(native, batch.profile, name="two"))
 
     assert second == []
     assert "NAM004" in [problem.code for problem in problems if problem.severity == "error"]

@@ -30,7 +30,7 @@ CORE = (
     "ebbtide.adopt.live",
     "ebbtide.documents.profiles",
 )
-#: What the core may import beside the standard library.
+#: Packages that the core may import in addition to the standard library.
 ALLOWED = {
     "ebbtide",
     "pydantic",
@@ -137,7 +137,7 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
 
     found = loaded_by(program)
 
-    assert compiled.fits()
+    assert compiled.is_compatible()
     assert "pydantic_core" in found
     assert "pydantic" not in found
     for module in (
@@ -156,7 +156,7 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
 
 def test_the_options_of_all_commands_load_nothing_of_a_cluster() -> None:
     """Completion and help must not wait for a client."""
-    found = loaded_by("from ebbtide.cli import parser\nparser()")
+    found = loaded_by("from ebbtide.cli import make_parser\nmake_parser()")
 
     assert "ebbtide.cli.apply" in found
     assert not {
@@ -199,7 +199,7 @@ def test_the_sandbox_is_imported_by_serve_demo_and_the_servers_benchmark_alone()
     importers = {path: found for path in outside if (found := _functions_that_import(path, "ebbtide.sandbox"))}
 
     assert importers == {
-        SOURCE / "ebbtide" / "cli" / "serve.py": {"_demo"},
+        SOURCE / "ebbtide" / "cli" / "serve.py": {"_serve_demo"},
         ROOT / "tools" / "bench" / "serve.py": {"serve"},
     }
 

@@ -15,10 +15,10 @@ import pytest
 from ebbtide.adopt.live import import_object
 from ebbtide.base import keys, metrics
 from ebbtide.cluster.doctor import checks as doctor
-from ebbtide.documents import explain, load, profiles
+from ebbtide.documents import explain, load_document, profiles
 from ebbtide.profile import metric_names
-from ebbtide.sandbox.clocks import Standing
-from ebbtide.sandbox.furnished import furnish
+from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.simulate import setting, tune
 from ebbtide.translation import gpu
@@ -59,16 +59,16 @@ def row(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         return
     documented_row = documented()
     monkeypatch.setitem(metrics.ROWS, documented_row.name, documented_row)
-    fields.control.cache_clear()
+    fields.make_control.cache_clear()
     yield documented_row
-    fields.control.cache_clear()
+    fields.make_control.cache_clear()
 
 
 def profile(backend: str = "devices", **settings: Any) -> Profile:
     data = profile_data(gpu.BACKENDS[backend])
     data["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
     data["spec"]["metrics"] = settings
-    validated, problems = profiles.validate(data)
+    validated, problems = profiles.validate_profile_data(data)
     assert validated is not None, problems
     return validated
 
@@ -91,13 +91,13 @@ def native(row: metrics.Metric, compute: dict[str, Any] | None = None, **scaling
 
 
 def translated(document: dict[str, Any], cluster: Profile) -> Translation:
-    loaded = load(document, cluster)
+    loaded = load_document(document, cluster)
     assert loaded.inference is not None, loaded.problems
     return translate(loaded.inference, cluster, "{}")
 
 
 def codes(document: dict[str, Any], cluster: Profile) -> set[str]:
-    loaded = load(document, cluster)
+    loaded = load_document(document, cluster)
     assert loaded.inference is not None, loaded.problems
     return {problem.code for problem in translate(loaded.inference, cluster, "{}").problems}
 
@@ -108,7 +108,7 @@ def template_annotations(translation: Translation) -> dict[str, str]:
 
 
 def read_name(row: metrics.Metric, cluster: Profile) -> str:
-    return next(iter(metric_names.served(row, cluster.spec.metrics.names)), "tokens_per_second")
+    return next(iter(metric_names.list_served_names(row, cluster.spec.metrics.names)), "tokens_per_second")
 
 
 def test_a_threshold_has_the_form_and_the_bounds_of_the_row(row: metrics.Metric) -> None:
@@ -125,7 +125,7 @@ def test_a_threshold_has_the_form_and_the_bounds_of_the_row(row: metrics.Metric)
 
 
 def test_an_ambiguous_name_is_rejected_with_the_correct_one(row: metrics.Metric) -> None:
-    assert set(row.aliases) <= metrics.misleading().keys()
+    assert set(row.aliases) <= metrics.list_misleading_names().keys()
     for alias in row.aliases:
         translation = translated(
             {**native(row), "spec": {**native(row)["spec"], "autoscaling": alias_of(alias)}}, profile()
@@ -158,7 +158,7 @@ def test_a_shared_gpu_has_a_separate_name_or_none(row: metrics.Metric) -> None:
     assert "AUT016" in codes(native(row, portion), profile("time-slicing"))
     assert "AUT017" in codes(native(row, {"cpuCoreRequest": 1}), profile())
     if len(row.named) > 1:
-        named = profile("time-slicing", names={metric_names.alias(row.named[1]): "of_container"})
+        named = profile("time-slicing", names={metric_names.make_alias(row.named[1]): "of_container"})
         assert template_annotations(translated(native(row, portion), named))[keys.METRIC] == "of_container"
 
 
@@ -174,8 +174,8 @@ def test_kserve_standard_uses_an_autoscaler_that_ebbtide_renders(row: metrics.Me
         assert not translation.objects
         return
     scaler = next(item for item in translation.objects if item["kind"] in {"HorizontalPodAutoscaler", "ScaledObject"})
-    name = metric_names.standard(row, cluster.spec.metrics) or read_name(row, cluster)
-    assert (scaler["kind"] == "ScaledObject") == (adapter == "keda" and metrics.resource(name) is None)
+    name = metric_names.find_standard_name(row, cluster.spec.metrics) or read_name(row, cluster)
+    assert (scaler["kind"] == "ScaledObject") == (adapter == "keda" and metrics.find_resource_metric(name) is None)
     if scaler["kind"] == "ScaledObject":
         (trigger,) = scaler["spec"]["triggers"]
         query = trigger["metadata"]["query"]
@@ -204,26 +204,28 @@ def test_a_live_object_is_read_back(row: metrics.Metric) -> None:
 
 def test_a_simulation_has_its_signal_or_names_those_that_have_one(row: metrics.Metric) -> None:
     cluster = profile()
-    loaded = load(native(row), cluster)
+    loaded = load_document(native(row), cluster)
     assert loaded.inference is not None
     if row.simulated is None:
         with pytest.raises(setting.NotSimulated) as refused:
-            setting.of(loaded.inference, cluster)
+            setting.read_spec_setting(loaded.inference, cluster)
         assert all(other.name in refused.value.fix for other in metrics.ROWS.values() if other.simulated)
         return
-    assert setting.of(loaded.inference, cluster).metric == row.simulated
-    names = {knob.name for knob in tune.knobs_of({}, row.name, 1, 4)}
+    assert setting.read_spec_setting(loaded.inference, cluster).metric == row.simulated
+    names = {knob.name for knob in tune.make_knobs({}, row.name, 1, 4)}
     assert ("metric" in names) == (row.autoscaler == "kpa")
 
 
 def test_the_sandbox_serves_what_an_hpa_reads_and_doctor_finds_it(row: metrics.Metric) -> None:
     cluster = profile(custom=["tokens_per_second"] if row is metrics.CUSTOM else [])
-    loaded = load(native(row), cluster)
+    loaded = load_document(native(row), cluster)
     assert loaded.inference is not None, loaded.problems
-    simulated = Simulated(Standing())
-    furnish(simulated, cluster)
+    simulated = Simulated(ManualClock())
+    furnish_cluster(simulated, cluster)
     missing = [
-        finding for finding in doctor.examine(simulated, cluster, [loaded.inference]) if finding.code == "DOC009"
+        finding
+        for finding in doctor.examine_cluster(simulated, cluster, [loaded.inference])
+        if finding.code == "DOC009"
     ]
 
     assert not missing
@@ -231,11 +233,11 @@ def test_the_sandbox_serves_what_an_hpa_reads_and_doctor_finds_it(row: metrics.M
 
 def test_the_page_offers_it_with_its_label(row: metrics.Metric) -> None:
     names = profile().spec.metrics.names
-    (control,) = (fields.control(field) for field in fields.ROWS if field.path == "spec.autoscaling.metric")
+    (control,) = (fields.make_control(field) for field in fields.ROWS if field.path == "spec.autoscaling.metric")
 
     assert row.name in control.choices
-    for name in metric_names.served(row, names)[:1]:
-        assert words.metric(name, names) == (row.label or name)
+    for name in metric_names.list_served_names(row, names)[:1]:
+        assert words.label_metric(name, names) == (row.label or name)
     assert row.unit
     assert row.how
     assert row.autoscaler != "kpa" or row.each
@@ -244,7 +246,7 @@ def test_the_page_offers_it_with_its_label(row: metrics.Metric) -> None:
 def test_explain_names_the_metric_as_the_cause(row: metrics.Metric) -> None:
     data = profile_data(gpu.BACKENDS["devices"])
     data["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
-    leaves = explain.explain(native(row), data).leaves
+    leaves = explain.explain_document(native(row), data).leaves
     (leaf,) = (leaf for leaf in leaves if leaf.path.endswith(keys.METRIC))
 
     assert {"spec.autoscaling.metric", "spec.autoscaling.metricName"} & set(leaf.causes)

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import cases
 from ebbtide import manifests
-from ebbtide.base.problems import failed
+from ebbtide.base.problems import has_errors
 from ebbtide.cli import parts
-from ebbtide.cli.common import Source, show, sources
-from ebbtide.cli.render import rendered
+from ebbtide.cli.common import Source, print_problems, read_sources
+from ebbtide.cli.render import render_sources
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN
 from test_laws import MANY
@@ -77,39 +77,39 @@ JOINTS = (b"---\n", b"--- # next\n", b"---\r\n", b"---  \n", b"---x\n", b"", b".
 KNOWN = {"team-a": {"gpus": 1, "cpu": 0.2, "memory": "5Gi"}, "team-b": {"gpus": 2}}
 
 
-def in_turn(groups: list[list[Source]], profile: Profile) -> list[parts.Part] | None:
+def in_turn(groups: list[list[Source]], profile: Profile) -> list[parts.RenderedPart] | None:
     """Render the parts without processes, and pass each through the pipe's encoding."""
     results = []
     for group in groups:
-        result = parts.part(group, profile)
+        result = parts.render_part(group, profile)
         if result is None:
             return None
-        results.append(parts.Part(*marshal.loads(marshal.dumps(tuple(result)))))  # noqa: S302 - our own data
+        results.append(parts.RenderedPart(*marshal.loads(marshal.dumps(tuple(result)))))  # noqa: S302 - our own data
     return results
 
 
 def printed(chunks: list[str], problems: list[Problem]) -> tuple[str, str, bool]:
     """Return what render prints on stdout and stderr, and whether it fails."""
     stderr = io.StringIO()
-    show(problems, stderr)
-    return "".join(chunks), stderr.getvalue(), failed(problems)
+    print_problems(problems, stderr)
+    return "".join(chunks), stderr.getvalue(), has_errors(problems)
 
 
 def by_one(sources: list[Source], profile: Profile) -> tuple[str, str, bool]:
-    return printed(*rendered(sources, profile, as_json=False, large=NEVER))
+    return printed(*render_sources(sources, profile, as_json=False, large=NEVER))
 
 
 def by_parts(sources: list[Source], profile: Profile, count: int) -> tuple[str, str, bool] | None:
     """Return the output of the joined parts, or None if one process must render the input."""
-    results = in_turn(parts.cut(sources, count), profile)
-    joined = None if results is None else parts.joined(results, profile, sources)
+    results = in_turn(parts.split_sources(sources, count), profile)
+    joined = None if results is None else parts.join_parts(results, profile, sources)
     return None if joined is None else printed(*joined)
 
 
 def projects() -> Profile:
     """Return the built-in profile with quotas."""
     spec = {**BUILT_IN["spec"], "projects": {**BUILT_IN["spec"].get("projects", {}), "known": KNOWN}}
-    profile, problems = profiles.validate({**BUILT_IN, "spec": spec})
+    profile, problems = profiles.validate_profile_data({**BUILT_IN, "spec": spec})
     assert profile is not None, problems
     return profile
 
@@ -131,7 +131,7 @@ def texts(draw: st.DrawFn) -> bytes:
 @MANY
 @given(texts(), st.integers(2, 4), st.booleans())
 def test_one_file_in_parts_renders_like_the_whole(text: bytes, count: int, few: bool) -> None:
-    profile = projects() if few else profiles.built_in()
+    profile = projects() if few else profiles.load_built_in()
     found = [Source("specs.yaml", text)]
 
     whole = by_one(found, profile)
@@ -151,7 +151,7 @@ def test_several_files_in_parts_render_like_the_whole(read: list[bytes], count: 
 @given(st.lists(st.sampled_from(BLOCKS[:6] + BLOCKS[17:24]), min_size=4, max_size=30), st.integers(2, 4))
 def test_valid_parts_are_joined(blocks: list[bytes], count: int) -> None:
     """Valid input is rendered in parts; otherwise the other tests would compare one process with itself."""
-    profile = profiles.built_in()
+    profile = profiles.load_built_in()
     fine = [block for block in blocks if b"%" not in block and b"Profile" not in block]
     found = [Source("f", b"---\n".join(named(block, number) for number, block in enumerate(fine)))]
 
@@ -165,18 +165,18 @@ def test_golden_cases_in_parts_render_like_the_whole(seed: int) -> None:
     import random  # noqa: PLC0415 - the seed names the case
 
     chance = random.Random(seed)  # noqa: S311 - not for secrets
-    profile = projects() if seed % 2 else profiles.built_in()
+    profile = projects() if seed % 2 else profiles.load_built_in()
     folders = chance.sample(cases.FOLDERS, 30)
     # Half of the rounds use only specs that translate, under unique names.
     fine = seed % 4 < 2
     read: list[bytes] = []
     for folder in folders:
-        data = next(manifests.read(cases.spec_file(folder).read_bytes(), "x")).data
+        data = next(manifests.read_documents(cases.spec_file(folder).read_bytes(), "x")).data
         if fine:
             if not isinstance(data, dict) or data.get("kind") != "Inference" or "metadata" not in data:
                 continue
             data["metadata"]["name"] = f"w{len(read)}"
-            text = manifests.write_one(data).encode()
+            text = manifests.write_document(data).encode()
             if by_one([Source("f", text)], profile)[2]:
                 continue
         else:
@@ -208,16 +208,16 @@ def test_a_quota_is_summed_over_the_cut() -> None:
 def test_the_same_name_in_two_parts_is_left_to_one_process() -> None:
     found = [Source("f", named(FINE, 1) + b"---\n" + named(FINE, 1))]
 
-    assert by_parts(found, profiles.built_in(), 2) is None
-    assert "NAM004" in by_one(found, profiles.built_in())[1]
+    assert by_parts(found, profiles.load_built_in(), 2) is None
+    assert "NAM004" in by_one(found, profiles.load_built_in())[1]
 
 
 def test_one_service_of_workloads_in_two_parts_is_left_to_one_process() -> None:
     folder = Path(__file__).parent / "golden" / "predictors-service-taken"
     found = [Source("f", (folder / "spec.yaml").read_bytes())]
 
-    assert by_parts(found, profiles.built_in(), 2) is None
-    assert "NAM004" in by_one(found, profiles.built_in())[1]
+    assert by_parts(found, profiles.load_built_in(), 2) is None
+    assert "NAM004" in by_one(found, profiles.load_built_in())[1]
 
 
 def test_a_shared_object_that_differs_between_parts_is_left_to_one_process() -> None:
@@ -231,9 +231,9 @@ def test_a_shared_object_that_differs_between_parts_is_left_to_one_process() -> 
 def test_a_warning_of_a_later_part_has_its_document_and_line() -> None:
     found = [Source("f", named(FINE, 1) + b"---\n---\n" + named(FINE, 2) + b"---\n" + named(BLOCKS[18], 3))]
 
-    joined = by_parts(found, profiles.built_in(), 2)
+    joined = by_parts(found, profiles.load_built_in(), 2)
 
-    assert joined == by_one(found, profiles.built_in())
+    assert joined == by_one(found, profiles.load_built_in())
     assert joined is not None
     assert "IMP007 f#3:15 kind" in joined[1]
 
@@ -241,7 +241,7 @@ def test_a_warning_of_a_later_part_has_its_document_and_line() -> None:
 def test_cuts_are_only_between_documents() -> None:
     text = b"".join(b"---\n" + named(FINE, number) for number in range(9))
 
-    groups = parts.cut([Source("f", text)], 4)
+    groups = parts.split_sources([Source("f", text)], 4)
 
     assert len(groups) == 4
     assert b"".join(piece.text for group in groups for piece in group) == text
@@ -249,29 +249,29 @@ def test_cuts_are_only_between_documents() -> None:
     assert [group[0].first_line for group in groups] == [
         1 + text.count(b"\n", 0, text.index(group[0].text)) for group in groups
     ]
-    assert len(parts.cut([Source("f", FINE)], 4)) == 1
+    assert len(parts.split_sources([Source("f", FINE)], 4)) == 1
 
 
 def test_files_are_distributed_by_size() -> None:
     found = [Source(str(number), b"#" * size) for number, size in enumerate((10, 10, 70, 10, 0))]
 
-    groups = parts.cut(found, 2)
+    groups = parts.split_sources(found, 2)
 
     assert [source for group in groups for source in group] == found
     assert [len(group) for group in groups] == [3, 2]
 
 
 def test_an_unreadable_file_is_left_to_one_process(tmp_path: Path) -> None:
-    found = [Source("f", FINE), *sources([str(tmp_path / "none.yaml")])]
+    found = [Source("f", FINE), *read_sources([str(tmp_path / "none.yaml")])]
 
-    assert by_parts(found, profiles.built_in(), 2) is None
+    assert by_parts(found, profiles.load_built_in(), 2) is None
 
 
 def test_threads_or_other_systems_use_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "THREADS", str(ROOT))
-    assert parts.processors() == 1
+    assert parts.count_processors() == 1
     monkeypatch.setattr(parts, "THREADS", str(ROOT / "there-is-no-such-folder"))
-    assert parts.processors() == 1
+    assert parts.count_processors() == 1
 
 
 FORKED = """
@@ -279,13 +279,13 @@ import os, signal, sys
 from ebbtide.documents import profiles
 from ebbtide.cli import parts
 from ebbtide.cli.common import Source
-from ebbtide.cli.render import rendered
+from ebbtide.cli.render import render_sources
 
-parts.processors = lambda: 3
-profile = profiles.built_in()
+parts.count_processors = lambda: 3
+profile = profiles.load_built_in()
 spec = "apiVersion: ebbtide.dev/v1alpha1\\nkind: Inference\\nmetadata: {name: w%d}\\nspec: {image: a/%s, project: p}\\n"
 found = [Source("f", "---\\n".join(spec % (n, "x" * 9000) for n in range(40)).encode().replace(b"x" * 9000, b"x" * 90))]
-whole = rendered(found, profile, as_json=False, large=10**9)
+whole = render_sources(found, profile, as_json=False, large=10**9)
 """
 
 
@@ -300,7 +300,7 @@ def forked(script: str) -> str:
 
 def test_children_render_like_one_process() -> None:
     answer = forked("""
-made = parts.rendered(found, profile, 1)
+made = parts.render_parts(found, profile, 1)
 assert made is not None
 assert "".join(made[0]) == "".join(whole[0]) and made[1] == whole[1]
 try:
@@ -324,14 +324,14 @@ except ChildProcessError:
 )
 def test_a_lost_child_only_costs_time(fate: str) -> None:
     answer = forked(f"""
-parent, make = os.getpid(), parts.part
+parent, make = os.getpid(), parts.render_part
 def part(group, profile):
     if os.getpid() != parent and group[0].first_line > 120:
         {fate}
     return make(group, profile)
-parts.part = part
-assert parts.rendered(found, profile, 1) is None
-made = rendered(found, profile, as_json=False, large=1)
+parts.render_part = part
+assert parts.render_parts(found, profile, 1) is None
+made = render_sources(found, profile, as_json=False, large=1)
 assert "".join(made[0]) == "".join(whole[0]) and made[1] == whole[1]
 try:
     os.wait()
@@ -346,7 +346,7 @@ def test_without_processes_or_pipes_one_process_renders() -> None:
 def refuse():
     raise BlockingIOError("no more processes")
 os.fork = refuse
-made = rendered(found, profile, as_json=False, large=1)
+made = render_sources(found, profile, as_json=False, large=1)
 assert "".join(made[0]) == "".join(whole[0]) and made[1] == whole[1]
 """)
 
@@ -359,5 +359,5 @@ def test_the_command_prints_the_same_with_several_processes(tmp_path: Path) -> N
 
     ran = subprocess.run([sys.executable, "-m", "ebbtide", "render", file], capture_output=True, text=True, check=False)
 
-    out, err, bad = by_one(list(sources([str(file)])), profiles.built_in())
+    out, err, bad = by_one(list(read_sources([str(file)])), profiles.load_built_in())
     assert (ran.stdout, ran.stderr, ran.returncode) == ("" if bad else out, err, int(bad))

@@ -46,7 +46,7 @@ JUDGED = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObjec
 
 @cache
 def read(path: Path) -> list[Object]:
-    documents = list(manifests.read(path.read_bytes(), path.name))
+    documents = list(manifests.read_documents(path.read_bytes(), path.name))
     assert [problem for document in documents for problem in document.problems] == []
     return [document.data for document in documents]
 
@@ -173,7 +173,7 @@ def test_every_policy_is_in_the_kustomization() -> None:
 
 def test_the_list_of_classes_matches_the_package() -> None:
     (params,) = read(ROOT / "policies" / "priority-class" / "params.yaml")
-    expected = [*Scheduling().classes, *(row.name for row in priority.every_class())]
+    expected = [*Scheduling().classes, *(row.name for row in priority.list_level_classes())]
     assert params["data"] == dict.fromkeys(expected, "*")
 
 
@@ -264,7 +264,7 @@ def test_every_overlay_passes_in_its_environment(judge: Judge, environment: str)
         capture_output=True,
         check=True,
     )
-    objects = [document.data for document in manifests.read(run.stdout, environment)]
+    objects = [document.data for document in manifests.read_documents(run.stdout, environment)]
     workloads = [item for item in objects if item["kind"] in JUDGED]
     assert workloads
     for item in workloads:

@@ -40,11 +40,11 @@ def only(problems: list[Problem]) -> Problem:
 
 
 def test_the_built_in_profile_has_no_problem_and_equals_its_data() -> None:
-    profile, problems = profiles.validate(BUILT_IN)
+    profile, problems = profiles.validate_profile_data(BUILT_IN)
 
     assert problems == []
     assert profile is not None
-    built_in = profiles.built_in()
+    built_in = profiles.load_built_in()
     assert built_in.metadata.name == BUILT_IN_NAME
     assert [pool.backend for pool in built_in.spec.node_pools] == ["kai"]
     assert built_in.spec.scheduling.classes["inference"] == 125
@@ -52,7 +52,7 @@ def test_the_built_in_profile_has_no_problem_and_equals_its_data() -> None:
 
 
 def test_the_built_in_profile_is_found_by_its_name() -> None:
-    profile, data, problems = profiles.read_with_data("built-in")
+    profile, data, problems = profiles.load_profile_with_data("built-in")
 
     assert profile is not None
     assert data == BUILT_IN
@@ -61,7 +61,7 @@ def test_the_built_in_profile_is_found_by_its_name() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_every_profile_in_the_repository_is_valid_and_read_as_by_pydantic(file: Path) -> None:
-    profile, data, problems = profiles.read_with_data(str(file))
+    profile, data, problems = profiles.load_profile_with_data(str(file))
 
     assert [problem for problem in problems if problem.severity == "error"] == []
     assert profile is not None
@@ -73,14 +73,17 @@ def test_every_profile_in_the_repository_is_valid_and_read_as_by_pydantic(file: 
 def test_the_folder_of_an_overlay_selects_its_profile(overlay: str) -> None:
     folder = ROOT / "overlays" / overlay
 
-    assert profiles.read_with_data(str(folder))[1] == profiles.read_with_data(str(folder / "profile.yaml"))[1]
-    profile, problems = profiles.read(str(folder))
+    assert (
+        profiles.load_profile_with_data(str(folder))[1]
+        == profiles.load_profile_with_data(str(folder / "profile.yaml"))[1]
+    )
+    profile, problems = profiles.load_profile(str(folder))
     assert profile is not None, problems
 
 
 @pytest.mark.parametrize("where", ["nowhere.yaml", "nowhere/profile.yaml"])
 def test_a_missing_profile_is_a_problem(tmp_path: Path, where: str) -> None:
-    profile, problems = profiles.read(str(tmp_path / where))
+    profile, problems = profiles.load_profile(str(tmp_path / where))
 
     assert profile is None
     assert (only(problems).code, only(problems).document) == ("PRF001", str(tmp_path / where))
@@ -88,7 +91,7 @@ def test_a_missing_profile_is_a_problem(tmp_path: Path, where: str) -> None:
 
 
 def test_a_folder_without_a_profile_is_a_problem(tmp_path: Path) -> None:
-    profile, problems = profiles.read(str(tmp_path))
+    profile, problems = profiles.load_profile(str(tmp_path))
 
     assert profile is None
     assert only(problems).code == "PRF001"
@@ -100,7 +103,7 @@ def test_a_file_without_a_profile_is_a_problem(tmp_path: Path, text: str) -> Non
     file = tmp_path / "profile.yaml"
     file.write_text(text)
 
-    profile, problems = profiles.read(str(file))
+    profile, problems = profiles.load_profile(str(file))
 
     assert profile is None
     assert only(problems).severity == "error"
@@ -112,7 +115,7 @@ def test_invalid_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "profile.yaml"
     file.write_text("kind: Profile\nspec: {a: [1\n")
 
-    profile, problems = profiles.read(str(file))
+    profile, problems = profiles.load_profile(str(file))
 
     assert profile is None
     assert problems[0].code == "YML001"
@@ -191,7 +194,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, tuple[str | int, ...]]] = {
 def test_an_inconsistent_setting_is_reported_with_its_path(name: str) -> None:
     data, code, where = WRONG[name]
 
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
 
     assert profile is None
     problem = only(problems)
@@ -203,7 +206,7 @@ def test_an_inconsistent_setting_is_reported_with_its_path(name: str) -> None:
 def test_an_unknown_flag_is_accepted_with_a_warning() -> None:
     data = changed("spec", "knative", "features", value={**FEATURES, "kubernetes.podspec-teleport": "enabled"})
 
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
 
     assert profile is not None
     assert (only(problems).code, only(problems).severity) == ("PRF003", "warning")
@@ -214,7 +217,9 @@ def test_an_unknown_flag_is_accepted_with_a_warning() -> None:
 def test_a_flag_that_only_other_tools_use_is_accepted(flag: str) -> None:
     value = "AllowRootBounded" if flag == "secure-pod-defaults" else "enabled"
 
-    profile, problems = profiles.validate(changed("spec", "knative", "features", value={**FEATURES, flag: value}))
+    profile, problems = profiles.validate_profile_data(
+        changed("spec", "knative", "features", value={**FEATURES, flag: value})
+    )
 
     assert profile is not None
     assert problems == []
@@ -238,7 +243,7 @@ def test_problems_of_a_file_have_their_lines(tmp_path: Path) -> None:
         "      max-revision-timeout-seconds: never\n"
     )
 
-    profile, problems = profiles.read(str(file))
+    profile, problems = profiles.load_profile(str(file))
 
     assert profile is None
     assert {(problem.code, problem.line) for problem in problems} == {
@@ -253,7 +258,7 @@ def test_problems_of_a_file_have_their_lines(tmp_path: Path) -> None:
     "data", [BUILT_IN["spec"], None, [], 3, "text"], ids=["spec-alone", "null", "list", "number", "text"]
 )
 def test_an_invalid_profile_is_a_problem_not_a_traceback(data: Any) -> None:
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
 
     assert profile is None
     assert problems
@@ -265,7 +270,7 @@ def test_no_mutated_profile_causes_a_traceback(seed: int) -> None:
     refused = 0
     for number in range(seed, seed + 100):
         rng = strategies.dice(number)
-        profile, problems = profiles.validate(strategies.mutated(rng, strategies.random_profile(rng)))
+        profile, problems = profiles.validate_profile_data(strategies.mutated(rng, strategies.random_profile(rng)))
         refused += profile is None
         assert profile is not None or problems
         for problem in problems:
@@ -278,7 +283,7 @@ def test_no_mutated_profile_causes_a_traceback(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(0, 400, 100))
 def test_every_random_profile_is_valid(seed: int) -> None:
     for number in range(seed, seed + 100):
-        profile, problems = profiles.validate(strategies.random_profile(strategies.dice(number)))
+        profile, problems = profiles.validate_profile_data(strategies.random_profile(strategies.dice(number)))
         assert profile is not None, (number, problems)
 
 

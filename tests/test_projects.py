@@ -1,4 +1,4 @@
-"""Projects on the simulated cluster: made, changed, listed, removed; and what a member may do with them."""
+"""Projects on the simulated cluster: create, change, list and delete them, and the permissions of their members."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
-from ebbtide.base.paths import at
+from ebbtide.base.bodies import serialize_body
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
     KINDS,
@@ -25,7 +25,7 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
 )
 from ebbtide.cluster.write import apply, projects
-from ebbtide.cluster.write.projects import Asked, Member, Share, member
+from ebbtide.cluster.write.projects import ProjectMember, ProjectRequest, QuotaShare, parse_member
 from ebbtide.documents import profiles
 from live_cluster import PROFILE, SCALING, connected, profile, simulated, workload
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.sandbox.simulated import Simulated
 
-JANE, ML = Member("User", "jane"), Member("Group", "ml")
+JANE, ML = ProjectMember("User", "jane"), ProjectMember("Group", "ml")
 LIMITS = KINDS["v1", "LimitRange"]
 KAI = {
     **PROFILE["spec"],
@@ -47,23 +47,23 @@ KAI = {
 
 
 def of(spec: dict[str, Any]) -> Profile:
-    made, problems = profiles.validate({**PROFILE, "spec": spec})
-    assert made is not None, problems
-    return made
+    validated, problems = profiles.validate_profile_data({**PROFILE, "spec": spec})
+    assert validated is not None, problems
+    return validated
 
 
 def make(cluster: Simulated, name: str = "shop", made: Profile | None = None, **asked: Any) -> list[tuple[str, str]]:
-    steps = projects.plan(cluster, Asked(name, **asked), made or profile())
-    apply.write(cluster, steps, cluster.clock)
+    steps = projects.plan_project(cluster, ProjectRequest(name, **asked), made or profile())
+    apply.write_steps(cluster, steps, cluster.clock)
     return [(step.verdict, step.item["kind"]) for step in steps]
 
 
 def row(cluster: Simulated, name: str = "shop", made: Profile | None = None) -> ProjectRow:
-    (found,) = [row for row in projects.projects(cluster, made or profile()) if row.name == name]
-    return found
+    (project,) = [row for row in projects.read_projects(cluster, made or profile()) if row.name == name]
+    return project
 
 
-def test_a_project_is_a_namespace_a_quota_and_a_binding_to_a_role_that_is_made_once() -> None:
+def test_a_project_is_a_namespace_a_quota_and_a_role_binding() -> None:
     cluster = simulated()
     assert make(cluster, gpus=0.5, cpu=4.0, memory="8Gi", add=(JANE, ML)) == [
         ("create", "Namespace"),
@@ -81,7 +81,7 @@ def test_a_project_is_a_namespace_a_quota_and_a_binding_to_a_role_that_is_made_o
     assert make(cluster, "other", add=(JANE,)) == [("create", "Namespace"), ("create", "RoleBinding")]
 
 
-def test_made_again_nothing_changes_and_what_is_not_asked_for_stays() -> None:
+def test_a_repeated_create_changes_only_the_requested_settings() -> None:
     cluster = simulated()
     make(cluster, gpus=1.0, add=(JANE,))
 
@@ -92,87 +92,89 @@ def test_made_again_nothing_changes_and_what_is_not_asked_for_stays() -> None:
     ]
     assert make(cluster, add=(ML,)) == [("keep", "Namespace"), ("change", "RoleBinding")]
     assert row(cluster).members == (JANE, ML)
-    assert row(cluster).quota == (Share("nvidia.com/gpu.shared", "4", "0"),)
+    assert row(cluster).quota == (QuotaShare("nvidia.com/gpu.shared", "4", "0"),)
     make(cluster, remove=(JANE,))
     assert row(cluster).members == (ML,)
     assert make(cluster, gpus=0.5) == [("keep", "Namespace"), ("change", "ResourceQuota"), ("keep", "RoleBinding")]
-    assert row(cluster).quota == (Share("nvidia.com/gpu.shared", "2", "0"),)
+    assert row(cluster).quota == (QuotaShare("nvidia.com/gpu.shared", "2", "0"),)
 
 
-def test_a_project_that_the_profile_knows_has_its_amounts_unless_others_are_asked_for() -> None:
-    made = of(
+def test_requested_amounts_override_those_of_the_profile() -> None:
+    cluster_profile = of(
         {**PROFILE["spec"], "projects": {**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1, "cpu": 8}}}}
     )
     cluster = simulated()
-    assert [row.there for row in projects.projects(cluster, made)] == [False]
-    make(cluster, made=made, cpu=2.0)
+    assert [row.there for row in projects.read_projects(cluster, cluster_profile)] == [False]
+    make(cluster, made=cluster_profile, cpu=2.0)
 
-    assert {share.resource: share.hard for share in row(cluster, made=made).quota} == {
+    assert {share.resource: share.hard for share in row(cluster, made=cluster_profile).quota} == {
         "cpu": "2",
         "nvidia.com/gpu.shared": "4",
     }
-    assert made.spec.projects.known["shop"].cpu == 8, "the profile itself stays"
+    assert cluster_profile.spec.projects.known["shop"].cpu == 8, "the profile itself stays"
 
 
-def test_under_kai_a_project_is_a_queue_with_a_rank() -> None:
-    made, cluster = of(KAI), simulated()
-    make(cluster, made=made, gpus=2.0, priority=150)
+def test_with_kai_a_project_is_a_queue_with_a_priority() -> None:
+    cluster_profile, cluster = of(KAI), simulated()
+    make(cluster, made=cluster_profile, gpus=2.0, priority=150)
     queue = cluster.get(QUEUE, "shop")
-    assert (queue["spec"]["priority"], at(queue, "spec", "resources", "gpu", "quota")) == (150, 2)
+    assert (queue["spec"]["priority"], get_at(queue, "spec", "resources", "gpu", "quota")) == (150, 2)
     cluster.put({**queue, "status": {"allocated": {keys.GPU: "1"}}})
 
-    assert row(cluster, made=made).quota == (Share(keys.GPU, "2", "1"),)
-    assert row(cluster, made=made).priority == 150
-    assert make(cluster, made=made, add=(JANE,))[:1] == [("keep", "Namespace")]
+    assert row(cluster, made=cluster_profile).quota == (QuotaShare(keys.GPU, "2", "1"),)
+    assert row(cluster, made=cluster_profile).priority == 150
+    assert make(cluster, made=cluster_profile, add=(JANE,))[:1] == [("keep", "Namespace")]
     assert cluster.get(QUEUE, "shop")["spec"]["priority"] == 150
-    assert projects.removal(cluster, "shop", made).lines()[-1] == "queue shop"
-    projects.remove(cluster, projects.removal(cluster, "shop", made))
+    assert projects.plan_project_removal(cluster, "shop", cluster_profile).lines()[-1] == "queue shop"
+    projects.remove_project(cluster, projects.plan_project_removal(cluster, "shop", cluster_profile))
     assert cluster.list(QUEUE).items == []
 
 
-def test_what_the_profile_s_quotas_cannot_say_is_refused() -> None:
+def test_settings_that_the_quota_does_not_support_are_refused() -> None:
     none = of({**PROFILE["spec"], "projects": {**PROFILE["spec"]["projects"], "quota": "none"}})
-    with pytest.raises(ValueError, match="pods are ranked by their class alone"):
-        projects.plan(simulated(), Asked("shop", priority=1), profile())
+    with pytest.raises(ValueError, match="without KAI, set priorityClass in the spec"):
+        projects.plan_project(simulated(), ProjectRequest("shop", priority=1), profile())
     with pytest.raises(ValueError, match=r"projects\.quota: none"):
-        projects.plan(simulated(), Asked("shop", gpus=1.0), none)
-    with pytest.raises(ValueError, match="no project can have its name"):
-        projects.plan(simulated(), Asked("default-parent-queue"), of(KAI))
+        projects.plan_project(simulated(), ProjectRequest("shop", gpus=1.0), none)
+    with pytest.raises(ValueError, match="invalid project name: queue default-parent-queue is the parent"):
+        projects.plan_project(simulated(), ProjectRequest("default-parent-queue"), of(KAI))
 
 
 @pytest.mark.parametrize(
     ("text", "who"),
     [
         ("jane", JANE),
-        ("user:jane@example.com", Member("User", "jane@example.com")),
+        ("user:jane@example.com", ProjectMember("User", "jane@example.com")),
         ("group:ml", ML),
-        ("serviceaccount:ci:builder", Member("ServiceAccount", "builder", "ci")),
+        ("serviceaccount:ci:builder", ProjectMember("ServiceAccount", "builder", "ci")),
     ],
 )
-def test_members_are_written_as_they_are_read(text: str, who: Member) -> None:
-    assert member(text) == who
-    assert member(str(who)) == who
+def test_members_are_formatted_as_they_are_parsed(text: str, who: ProjectMember) -> None:
+    assert parse_member(text) == who
+    assert parse_member(str(who)) == who
 
 
 @pytest.mark.parametrize("text", ["", "group:", "serviceaccount:ci", "robot:x"])
-def test_what_is_no_member_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match="is no member"):
-        member(text)
+def test_an_invalid_member_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid member"):
+        parse_member(text)
 
 
-def test_a_row_has_the_workloads_and_who_counts_against_the_quota() -> None:
+def test_a_row_has_the_workloads_and_the_guaranteed_classes() -> None:
     cluster = simulated()
     make(cluster, gpus=1.0)
     for name, serving in (("chat", "knative"), ("rank", "kserve")):
-        made = workload({**json.loads(json.dumps(SPEC)), "metadata": {"name": name}}, serving=serving)
-        apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+        ready_workload = workload({**json.loads(json.dumps(SPEC)), "metadata": {"name": name}}, serving=serving)
+        apply.write_workload(cluster, apply.plan_workload(cluster, ready_workload), cluster.clock)
     cluster.clock.sleep(30)
-    found = row(cluster)
+    project = row(cluster)
 
-    assert found.workloads == ("chat", "rank"), "the ksvc under an InferenceService is none of its own"
-    assert "inference" in found.guaranteed
-    assert "train" not in found.guaranteed
-    assert json.loads(json.dumps(serialize(found)))["workloads"] == ["chat", "rank"]
+    assert project.workloads == ("chat", "rank"), (
+        "the Knative Service of an InferenceService is not a separate workload"
+    )
+    assert "inference" in project.guaranteed
+    assert "train" not in project.guaranteed
+    assert json.loads(json.dumps(serialize_body(project)))["workloads"] == ["chat", "rank"]
 
 
 SPEC = {
@@ -182,37 +184,37 @@ SPEC = {
 }
 
 
-def test_a_project_with_workloads_stays_unless_forced_and_all_in_it_is_named() -> None:
+def test_a_project_with_workloads_is_deleted_only_by_force() -> None:
     cluster = simulated()
     make(cluster)
-    made = workload(autoscaling=SCALING)
-    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+    chat = workload(autoscaling=SCALING)
+    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": "data", "namespace": "team-shop"},
     }
     cluster.put(claim)
-    gone = projects.removal(cluster, "shop", profile())
+    planned = projects.plan_project_removal(cluster, "shop", profile())
 
-    assert "still has 1 workload: chat" in gone.refused
-    assert gone.lines() == [
-        "namespace team-shop with all that is in it",
+    assert "still has 1 workload: chat" in planned.refused
+    assert planned.lines() == [
+        "namespace team-shop and everything in it",
         "workload chat",
-        "volume claim data with its data",
+        "volume claim data and its data",
     ]
-    projects.remove(cluster, gone)
-    projects.remove(cluster, gone)
+    projects.remove_project(cluster, planned)
+    projects.remove_project(cluster, planned)
     with pytest.raises(MissingError):
         cluster.get(KNATIVE, "chat", "team-shop")
-    assert "there is no project" in projects.removal(cluster, "shop", profile()).refused
+    assert "project shop not found on this cluster" in projects.plan_project_removal(cluster, "shop", profile()).refused
 
 
-# What a member may.
+# Permissions of members.
 
 
 def as_member(cluster: Simulated) -> None:
-    """Deny what the role of members does not allow, as RBAC would."""
+    """Deny the requests that the ClusterRole of members does not allow, as RBAC would."""
     allowed = {
         (verb, resource) for rule in projects.MEMBER_RULES for verb in rule["verbs"] for resource in rule["resources"]
     }
@@ -221,54 +223,54 @@ def as_member(cluster: Simulated) -> None:
     cluster.denied = {(verb, plural) for plural in every for verb in verbs} - allowed
 
 
-def test_a_member_ships_into_a_project_that_somebody_else_made() -> None:
+def test_a_member_applies_a_workload_to_an_existing_project() -> None:
     cluster = simulated()
     make(cluster, gpus=1.0, add=(JANE,))
     as_member(cluster)
-    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
-    planned = apply.plan(cluster, made)
+    chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
+    planned = apply.plan_workload(cluster, chat)
 
     assert [(step.verdict, step.item["kind"]) for step in planned.steps] == [
         ("keep", "Namespace"),
         ("create", "Service"),
     ]
-    assert planned.steps[0].notes == ("it is there as it should be, and is not yours to change",)
-    apply.carry_out(cluster, planned, cluster.clock)
-    end = apply.wait(cluster, "chat", "team-shop", cluster.clock, 60)
+    assert planned.steps[0].notes == ("up to date; changing it is forbidden",)
+    apply.write_workload(cluster, planned, cluster.clock)
+    end = apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 60)
     assert end is not None
     assert end.phase == "Running"
-    assert [row.name for row in projects.projects(cluster, profile())] == []
+    assert [row.name for row in projects.read_projects(cluster, profile())] == []
     cluster.namespace = "team-shop"
     assert row(cluster).members == (JANE,)
 
 
-def test_a_member_is_told_what_is_not_his_to_change() -> None:
+def test_a_member_cannot_change_the_namespace() -> None:
     cluster = simulated()
     make(cluster)
     cluster.put({**cluster.get(NAMESPACE, "team-shop"), "metadata": {"name": "team-shop", "labels": {}}})
     as_member(cluster)
-    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
 
     assert planned.steps[0].verdict == "refused"
     assert "forbidden" in planned.steps[0].refusal
 
 
-def test_what_a_member_may_not_see_is_taken_to_be_there() -> None:
+def test_an_unreadable_shared_object_is_assumed_to_exist() -> None:
     cluster = simulated()
     make(cluster)
     cluster.denied = {("get", PRIORITY_CLASS.plural)}
-    made = workload(autoscaling=SCALING)
-    item = {
+    chat = workload(autoscaling=SCALING)
+    priority_class = {
         "apiVersion": "scheduling.k8s.io/v1",
         "kind": "PriorityClass",
         "metadata": {"name": "inference"},
         "value": 125,
     }
-    (step,) = apply.steps(cluster, [item])
+    (step,) = apply.plan_objects(cluster, [priority_class])
 
     assert step.verdict == "keep"
-    assert "taken to be there" in step.notes[0]
-    assert apply.plan(cluster, made).steps[-1].verdict == "create"
+    assert "assumed to exist" in step.notes[0]
+    assert apply.plan_workload(cluster, chat).steps[-1].verdict == "create"
 
 
 # The command.
@@ -282,14 +284,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
 @pytest.fixture
 def called(cluster: Simulated, run: Any, tmp_path: Path) -> Any:
     file = tmp_path / "profile.yaml"
-    file.write_text(manifests.write_one(PROFILE))
+    file.write_text(manifests.write_document(PROFILE))
     del cluster
     return lambda *words: run("project", *words, "--profile", file)
 
 
-def test_create_shows_a_plan_asks_and_says_what_it_did(
-    cluster: Simulated, called: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_create_shows_a_plan_asks_and_reports(cluster: Simulated, called: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("create", "shop", "--gpus", "1", "--member", "jane")
     code, out, err = called(*words)
     assert (code, cluster.list(QUOTA).items) == (2, [])
@@ -306,12 +306,12 @@ def test_create_shows_a_plan_asks_and_says_what_it_did(
     assert called(*words, "--dry-run").out.count("= keep") == 3
 
 
-def test_as_data_a_dry_run_has_the_steps_and_a_deletion_what_went(cluster: Simulated, called: Any) -> None:
+def test_json_output_has_the_steps_and_the_deleted_project(cluster: Simulated, called: Any) -> None:
     words = ("create", "shop", "--gpus", "1", "--dry-run", "-o")
-    (told,) = json.loads(called(*words, "json").out)
+    (plan,) = json.loads(called(*words, "json").out)
 
-    assert (told["name"], told["different"]) == ("shop", True)
-    assert [(step["verdict"], step["kind"]) for step in told["steps"]] == [
+    assert (plan["name"], plan["different"]) == ("shop", True)
+    assert [(step["verdict"], step["kind"]) for step in plan["steps"]] == [
         ("create", "Namespace"),
         ("create", "ResourceQuota"),
     ]
@@ -325,8 +325,8 @@ def test_as_data_a_dry_run_has_the_steps_and_a_deletion_what_went(cluster: Simul
 def test_list_and_describe(cluster: Simulated, called: Any) -> None:
     assert "No projects found." in called("list").err
     called("create", "shop", "--gpus", "1", "--member", "jane", "--member", "group:ml", "-y")
-    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
-    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+    chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
+    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
     cluster.clock.sleep(30)
 
     assert called("list").out == (
@@ -339,19 +339,19 @@ def test_list_and_describe(cluster: Simulated, called: Any) -> None:
     assert "  nvidia.com/gpu.shared   1      4\n" in out
     assert "  chat   Running   1/1 (1..4)   1 share" in out
     assert called("list", "-o", "name").out == "shop\n"
-    (found,) = json.loads(called("list", "-o", "json").out)
-    assert found["members"] == ["jane", "group:ml"]
+    (project,) = json.loads(called("list", "-o", "json").out)
+    assert project["members"] == ["jane", "group:ml"]
     assert "name: shop" in called("describe", "shop", "-o", "yaml").out
     assert json.loads(called("create", "shop", "-y", "-o", "json").out)[0]["name"] == "shop"
 
 
-def test_delete_refuses_says_what_goes_and_asks(cluster: Simulated, called: Any) -> None:
+def test_delete_refuses_lists_the_objects_and_asks(cluster: Simulated, called: Any) -> None:
     called("create", "shop", "-y")
-    made = workload(autoscaling=SCALING)
-    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+    chat = workload(autoscaling=SCALING)
+    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
     code, _, err = called("delete", "shop", "-y")
     assert (code, len(cluster.list(KNATIVE).items)) == (1, 1)
-    assert "still has 1 workload: chat; delete them first, or say --force" in err
+    assert "still has 1 workload: chat; delete it first, or use --force" in err
 
     code, _, err = called("delete", "shop", "--force")
     assert code == 2
@@ -372,12 +372,12 @@ def test_delete_refuses_says_what_goes_and_asks(cluster: Simulated, called: Any)
         (("create", "Shop!"), "invalid project name 'Shop!'"),
         (("create", "shop", "--gpus", "-1"), "--gpus -1"),
         (("create", "shop", "--memory", "much"), "--memory much"),
-        (("create", "shop", "--member", "robot:x"), "is no member"),
-        (("create", "shop", "--priority", "3"), "without KAI pods are ranked by their class"),
+        (("create", "shop", "--member", "robot:x"), "invalid member"),
+        (("create", "shop", "--priority", "3"), "without KAI, set priorityClass in the spec"),
         (("delete", "shop", "--wait", "soon"), "--wait soon"),
     ],
 )
-def test_a_wrong_command_line_is_told(called: Any, words: tuple[str, ...], said: str) -> None:
+def test_an_invalid_command_line_is_refused(called: Any, words: tuple[str, ...], said: str) -> None:
     code, out, err = called(*words)
 
     assert (code, out) == (2, "")

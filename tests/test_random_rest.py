@@ -17,7 +17,7 @@ import pytest
 
 import strategies
 from ebbtide import manifests
-from ebbtide.documents import load, profiles
+from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.documents.problem_texts import read_problem_texts
 from schemas.validate import validate
@@ -50,13 +50,13 @@ class Made:
 @cache
 def make(seed: int) -> Made:
     body = strategies.random_rest(strategies.dice(seed))
-    batch = Batch(profiles.built_in())
-    objects, _, problems = batch.add(load(body, batch.profile, name=f"{seed}.json"))
-    return Made(body, objects, problems + batch.finish())
+    batch = Batch(profiles.load_built_in())
+    objects, _, problems = batch.add_document(load_document(body, batch.profile, name=f"{seed}.json"))
+    return Made(body, objects, problems + batch.batch_problems())
 
 
 def config() -> dict[str, Any]:
-    knative = profiles.built_in().spec.knative
+    knative = profiles.load_built_in().spec.knative
     return {
         "features": dict(knative.features),
         "autoscaler": dict(knative.autoscaler),
@@ -105,29 +105,29 @@ def test_rendered_objects_match_upstream_schemas() -> None:
 
 def test_a_body_and_its_native_form_give_the_same_objects() -> None:
     """REST is the native document under other top-level names; only the project's id may differ."""
-    profile = profiles.built_in()
+    profile = profiles.load_built_in()
     for seed in range(NUMBER):
         made = make(seed)
         if made.objects:
             native = strategies.native_of(strategies.without_nulls(made.body))
-            objects, _, problems = Batch(profile).add(load(native, profile))
+            objects, _, problems = Batch(profile).add_document(load_document(native, profile))
             assert objects == made.objects, (seed, problems)
 
 
 def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:
     """One call over a folder: no traceback, and each document is either counted as translated or has an error."""
-    profile = profiles.built_in()
+    profile = profiles.load_built_in()
     expected = 0
     named: set[str] = set()
     for seed in range(NUMBER):
         classic = strategies.classic_of(make(seed).body)
         name = f"{seed:03}.yaml"
-        text = manifests.write_one(classic)
+        text = manifests.write_document(classic)
         (tmp_path / name).write_text(text)
-        read = list(manifests.read(text.encode(), name))
+        read = list(manifests.read_documents(text.encode(), name))
         assert [document.data for document in read] == [classic], seed
-        loaded = load(classic, profile)
-        translation = Batch(profile).add(loaded)[1]
+        loaded = load_document(classic, profile)
+        translation = Batch(profile).add_document(loaded)[1]
         if translation is None or not translation.objects:
             named.add(name)
         else:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ebbtide.manifests import Document, read, write
+from ebbtide.manifests import Document, read_documents, write_documents
 
 
 def one(text: str | bytes) -> Document:
     """Return the only document of a text."""
-    (document,) = read(text, "chat.yaml")
+    (document,) = read_documents(text, "chat.yaml")
     return document
 
 
@@ -22,7 +22,7 @@ def faults(text: str | bytes) -> list[tuple[str, str, int]]:
     """Return the code, the field and the line of every problem."""
     return [
         (problem.code, problem.path, problem.line)
-        for document in read(text, "chat.yaml")
+        for document in read_documents(text, "chat.yaml")
         for problem in document.problems
     ]
 
@@ -177,7 +177,7 @@ def test_problems_before_a_syntax_error_are_kept() -> None:
 
 
 def test_an_invalid_document_does_not_hide_the_others() -> None:
-    documents = list(read("a: 1\n---\nb: [\n---\nc: 3\n", "x.yaml"))
+    documents = list(read_documents("a: 1\n---\nb: [\n---\nc: 3\n", "x.yaml"))
     assert [document.data for document in documents] == [{"a": 1}, None, {"c": 3}]
     assert [document.name for document in documents] == ["x.yaml", "x.yaml#2", "x.yaml#3"]
 
@@ -186,12 +186,12 @@ def test_an_invalid_document_does_not_hide_the_others() -> None:
     "text", ["", "\n", "# only a comment\n", "---\n", "---\n---\n# c\n---", "\ufeff", "null\n", "--- # c\n"]
 )
 def test_an_empty_text_has_no_documents(text: str) -> None:
-    assert list(read(text, "x")) == []
-    assert list(read(text.encode(), "x")) == []
+    assert list(read_documents(text, "x")) == []
+    assert list(read_documents(text.encode(), "x")) == []
 
 
 def test_empty_documents_are_skipped_and_not_counted() -> None:
-    documents = list(read("---\n# c\n---\na: 1\n---\n\n---\nb: 2\n...\n", "x"))
+    documents = list(read_documents("---\n# c\n---\na: 1\n---\n\n---\nb: 2\n...\n", "x"))
     assert [(document.name, document.data) for document in documents] == [("x", {"a": 1}), ("x#2", {"b": 2})]
 
 
@@ -238,7 +238,7 @@ def test_loose_json_is_rejected(text: str) -> None:
 
 def test_a_line_is_found_for_a_path_or_its_deepest_part() -> None:
     text = "# c\nz: 1\n---\n\na:\n  b:\n  - c: 1\n\n  - d: 2\n    e: |\n      x\n"
-    document = list(read(text, "x"))[1]
+    document = list(read_documents(text, "x"))[1]
     assert document.line(()) == 5
     assert document.line(("a",)) == 5
     assert document.line(("a", "b", 0, "c")) == 7
@@ -264,7 +264,7 @@ def test_a_line_is_found_above_the_maximum_depth() -> None:
 
 
 def test_reading_is_lazy() -> None:
-    documents = read("a: 1\n---\nb: 2\n", "x")
+    documents = read_documents("a: 1\n---\nb: 2\n", "x")
     assert next(documents).data == {"a": 1}
     assert next(documents).data == {"b": 2}
     with pytest.raises(StopIteration):
@@ -278,7 +278,7 @@ def test_reading_is_lazy() -> None:
 @example(b"? ")
 @example(b"%")
 def test_the_reader_never_fails_on_bytes(raw: bytes) -> None:
-    for document in read(raw, "x"):
+    for document in read_documents(raw, "x"):
         assert document.data is not None or document.problems
         assert document.line(("a", 0)) >= 0
 
@@ -307,7 +307,7 @@ yaml_like = st.lists(
 @given(yaml_like)
 def test_the_reader_never_fails_on_text_and_every_problem_is_complete(text: str) -> None:
     last = text.count("\n") + 1
-    for document in read(text, "x"):
+    for document in read_documents(text, "x"):
         assert document.data is not None or document.problems
         for problem in document.problems:
             assert problem.message
@@ -324,7 +324,7 @@ plain_data = st.recursive(
 
 @given(st.dictionaries(st.from_regex(r"[a-w]{1,4}", fullmatch=True), plain_data, min_size=1, max_size=6))
 def test_a_line_is_where_its_key_is_written(data: dict[str, Any]) -> None:
-    text = "# c\n" + "".join(write([data]))
+    text = "# c\n" + "".join(write_documents([data]))
     document = one(text)
     lines = text.split("\n")
     for key in data:

@@ -8,8 +8,8 @@ import pytest
 
 from ebbtide.adopt import derive
 from ebbtide.readers import crd, flags, rest
-from ebbtide.readers.fields import names_at
-from ebbtide.readers.table import path_of
+from ebbtide.readers.fields import field_names_at
+from ebbtide.readers.table import split_path
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Path
@@ -25,15 +25,15 @@ ROWS = [(table, row) for table, rows in TABLES.items() for row in rows if row.to
 
 
 def has(path: Path) -> bool:
-    return path[-1] in names_at(path[:-1])
+    return path[-1] in field_names_at(path[:-1])
 
 
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=[f"{table}-{row.to}-{row.name}" for table, row in ROWS])
 def test_a_row_names_existing_native_fields(table: str, row: FieldRow) -> None:
     assert has(row.native)
-    assert all(has(path_of(to)) for to in row.implies)
+    assert all(has(split_path(to)) for to in row.implies)
     if (table, row.name) != ("classic resource", "ports"):
-        assert all(has((*row.native, *path_of(part.to))) for part in row.parts.values())
+        assert all(has((*row.native, *split_path(part.to))) for part in row.parts.values())
 
 
 def test_a_table_has_one_row_per_name() -> None:

@@ -15,31 +15,31 @@ np = pytest.importorskip("numpy")
 import oracle_engine as oracle  # noqa: E402 - after the skip
 from ebbtide.autoscaler import hpa  # noqa: E402
 from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
-from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
+from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
 from ebbtide.base import keys  # noqa: E402 - after the skip
-from ebbtide.documents.profiles import built_in  # noqa: E402
+from ebbtide.documents.profiles import load_built_in  # noqa: E402
 from ebbtide.profile.models import Knative, ProfileSpec  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
-from ebbtide.simulate.case import after  # noqa: E402
-from ebbtide.simulate.data import Result, Spent, StartUp, Traffic  # noqa: E402
-from ebbtide.simulate.load import between  # noqa: E402
+from ebbtide.simulate.case import subtract_first_part  # noqa: E402
+from ebbtide.simulate.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulate.load import slice_traffic  # noqa: E402
 from ebbtide.simulate.servers import (  # noqa: E402
-    Empirical,
-    Fixed,
-    LanguageModel,
-    LogNormal,
+    EmpiricalServer,
+    FixedServer,
+    LanguageModelServer,
+    LogNormalServer,
     ServerError,
-    interpolated,
-    server,
+    interpolate_table,
+    parse_server,
 )
 from ebbtide.simulate.setting import (  # noqa: E402
     NotSimulated,
     Setting,
-    bounds,
     from_annotations,
     from_objects,
+    get_replica_bounds,
     knative_defaults,
-    of,
+    read_spec_setting,
 )
 from ebbtide.spec.inference import Inference  # noqa: E402
 
@@ -49,25 +49,27 @@ if TYPE_CHECKING:
 START = StartUp(schedule=1.0, pull=0.0, load=4.0, ready=0.0)
 
 
-def traffic(*times: float, seconds: float = 0.0) -> Traffic:
-    return Traffic("by hand", np.asarray(times, np.float64), seconds=max(seconds, *times, 0.0))
+def traffic(*times: float, seconds: float = 0.0) -> TrafficTrace:
+    return TrafficTrace("by hand", np.asarray(times, np.float64), seconds=max(seconds, *times, 0.0))
 
 
-def at(number: int, every: float, *, start: float = 0.0, seconds: float = 0.0) -> Traffic:
+def at(number: int, every: float, *, start: float = 0.0, seconds: float = 0.0) -> TrafficTrace:
     return traffic(*(start + every * place for place in range(number)), seconds=seconds)
 
 
-def setting(limit: int = 0, timeout: float = 300.0, config: Config | None = None, **revision: Any) -> Setting:
+def setting(limit: int = 0, timeout: float = 300.0, config: AutoscalerConfig | None = None, **revision: Any) -> Setting:
     return Setting(
-        revision=Revision(container_concurrency=limit, **revision),
-        config=config or Config(),
+        revision=RevisionSettings(container_concurrency=limit, **revision),
+        config=config or AutoscalerConfig(),
         container_concurrency=limit,
         timeout=timeout,
     )
 
 
-def simulated(chosen: Setting, came: Traffic, kind: str = "fixed:1s", start: StartUp = START, seed: int = 0) -> Result:
-    return engine.simulate(chosen, came, server(kind), start, seed)
+def simulated(
+    chosen: Setting, came: TrafficTrace, kind: str = "fixed:1s", start: StartUp = START, seed: int = 0
+) -> SimulationResult:
+    return engine.simulate(chosen, came, parse_server(kind), start, seed)
 
 
 # Manually calculated cases.
@@ -220,7 +222,9 @@ def test_max_min_and_activation() -> None:
 
 def test_rates_and_delay() -> None:
     burst = traffic(*[10.0] * 60, *[float(second) for second in range(11, 240)])
-    slow = setting(min_scale=1, target=1.0, config=Config(max_scale_up_rate=2.0), panic_threshold_percentage=1000.0)
+    slow = setting(
+        min_scale=1, target=1.0, config=AutoscalerConfig(max_scale_up_rate=2.0), panic_threshold_percentage=1000.0
+    )
     assert "scale-up rate" in simulated(slow, burst, "fixed:30s").timeline.bound
     falls = simulated(setting(min_scale=1, target=1.0, window=10.0), burst, "fixed:5s").timeline
     assert "scale-down rate" in falls.bound
@@ -232,12 +236,12 @@ def test_rates_and_delay() -> None:
 def test_late_replies_of_the_first_part_count_toward_the_rest() -> None:
     """Two pods need 15 pod-seconds for the first second's requests; the first part of 5 s has used 10 of them."""
     two, came = setting(limit=1, min_scale=2, max_scale=2), at(30, 0.01, seconds=60.0)
-    first = simulated(two, between(came, 0.0, 5.0))
+    first = simulated(two, slice_traffic(came, 0.0, 5.0))
     whole = simulated(two, came)
-    rest = after(whole, first)
+    rest = subtract_first_part(whole, first)
 
     assert first.replica_seconds == pytest.approx(30, abs=0.1)
-    assert first.at_end == Spent(10.0, 10.0, 9.99, 5.0, 5.0, 0)
+    assert first.at_end == SimulationUsage(10.0, 10.0, 9.99, 5.0, 5.0, 0)
     assert (rest.replica_seconds, rest.ready_seconds, rest.seconds, rest.up_seconds) == (110.0, 110.0, 55.0, 55.0)
     assert rest.busy_seconds == pytest.approx(20, abs=0.1)
     assert whole.at_end is not None
@@ -245,13 +249,13 @@ def test_late_replies_of_the_first_part_count_toward_the_rest() -> None:
 
 
 def test_without_scale_to_zero_one_replica_remains() -> None:
-    found = simulated(setting(config=Config(enable_scale_to_zero=False)), traffic(5.0, seconds=300))
+    found = simulated(setting(config=AutoscalerConfig(enable_scale_to_zero=False)), traffic(5.0, seconds=300))
     assert found.timeline.ready.min() == 1
     assert not found.cold.any()
 
 
 def test_no_traffic_costs_nothing() -> None:
-    found = simulated(setting(), Traffic("silence", np.zeros(0), seconds=600.0))
+    found = simulated(setting(), TrafficTrace("silence", np.zeros(0), seconds=600.0))
     assert (found.replica_seconds, found.seconds, found.cold_starts) == (0.0, 600.0, 0)
     assert found.up_seconds == 600.0
     assert set(found.timeline.bound) == {"zero"}
@@ -261,14 +265,14 @@ def test_no_traffic_costs_nothing() -> None:
 def test_unsorted_traffic_is_rejected() -> None:
     for times in ([2.0, 1.0], [-1.0], [0.0, math.nan]):
         with pytest.raises(ValueError, match="must be sorted"):
-            simulated(setting(), Traffic("wrong", np.asarray(times)))
+            simulated(setting(), TrafficTrace("wrong", np.asarray(times)))
 
 
 # Invariants.
 
 
 @st.composite
-def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, int]:
+def cases(draws: st.DrawFn) -> tuple[Setting, TrafficTrace, str, int]:
     gaps = draws(st.lists(st.sampled_from([0.0, 0.01, 0.2, 1.0, 5.0, 90.0]), min_size=1, max_size=80))
     least = draws(st.sampled_from([0, 0, 1, 3]))
     limit = draws(st.sampled_from([0, 1, 3, 5]))
@@ -290,7 +294,7 @@ class Watched(oracle.Knative):
     """Collector of violated invariants at each tick."""
 
     def record_tick(self, bound: int) -> None:
-        least, most = bounds(self.setting)
+        least, most = get_replica_bounds(self.setting)
         assert self.replicas >= least
         assert not most or self.replicas <= max(most, least)
         assert len(self.ready) <= self.replicas <= self.alive
@@ -312,9 +316,9 @@ class Watched(oracle.Knative):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
-def test_invariants(case: tuple[Setting, Traffic, str, int]) -> None:
+def test_invariants(case: tuple[Setting, TrafficTrace, str, int]) -> None:
     chosen, came, kind, seed = case
-    inputs = oracle.prepare(chosen, came, server(kind), START, seed)
+    inputs = oracle.prepare(chosen, came, parse_server(kind), START, seed)
     found = Watched(chosen, inputs).run()
     answered = ~np.isnan(found.latency)
     assert (answered ^ found.lost).all()
@@ -326,8 +330,8 @@ def test_invariants(case: tuple[Setting, Traffic, str, int]) -> None:
     assert found.busy_seconds <= found.ready_seconds
     assert found.up_seconds <= found.seconds
     assert found.seconds >= came.seconds
-    again = engine.simulate(chosen, came, server(kind), START, seed)
-    for one in dataclasses.fields(Result):
+    again = engine.simulate(chosen, came, parse_server(kind), START, seed)
+    for one in dataclasses.fields(SimulationResult):
         if one.name in {"latency", "wait", "cold", "lost"}:
             np.testing.assert_array_equal(getattr(found, one.name), getattr(again, one.name))
 
@@ -356,14 +360,14 @@ def test_the_seed_determines_the_result() -> None:
 
 
 def test_servers_from_text(tmp_path: Path) -> None:
-    assert server("fixed:200ms") == Fixed(seconds=0.2)
-    assert server("lognormal:median=200ms,sigma=0.7") == LogNormal(median=0.2, sigma=0.7)
-    assert server("llm:max=16,base=150ms,prompt=50us,output=20ms") == LanguageModel()
-    assert server("llm:tokens=500/200,max=8") == LanguageModel(tokens=(500, 200), max_batch=8)
+    assert parse_server("fixed:200ms") == FixedServer(seconds=0.2)
+    assert parse_server("lognormal:median=200ms,sigma=0.7") == LogNormalServer(median=0.2, sigma=0.7)
+    assert parse_server("llm:max=16,base=150ms,prompt=50us,output=20ms") == LanguageModelServer()
+    assert parse_server("llm:tokens=500/200,max=8") == LanguageModelServer(tokens=(500, 200), max_batch=8)
     (tmp_path / "times").write_text("0.1\n0.2\n0.3\n")
-    assert server(f"empirical:{tmp_path}/times") == Empirical(values=(0.1, 0.2, 0.3))
-    assert server("llm:max=0").max_batch == 0
-    shaped = server("fixed:1s,max=4,slow=2:1.5/4:2.5,util=1:0.4/2:1")
+    assert parse_server(f"empirical:{tmp_path}/times") == EmpiricalServer(values=(0.1, 0.2, 0.3))
+    assert parse_server("llm:max=0").max_batch == 0
+    shaped = parse_server("fixed:1s,max=4,slow=2:1.5/4:2.5,util=1:0.4/2:1")
     assert shaped.slow_down == (1.0, 1.5, 2.0, 2.5)
     assert shaped.utilization == (0.0, 0.4, 1.0)
 
@@ -392,7 +396,7 @@ def test_servers_from_text(tmp_path: Path) -> None:
 )
 def test_invalid_servers(text: str, message: str) -> None:
     with pytest.raises(ServerError, match=message):
-        server(text)
+        parse_server(text)
 
 
 def test_tokens_are_needed() -> None:
@@ -404,44 +408,44 @@ def test_tokens_are_needed() -> None:
 
 def test_calibration_fits_the_measurements() -> None:
     rows = [(1, 0.2), (1, 0.2), (4, 0.3), (8, 0.5)]
-    assert Fixed.calibrated(rows).seconds == 0.2
-    assert Fixed.calibrated(rows).slow_down[3] == pytest.approx(1.5)
-    assert Fixed.calibrated(rows).slow_down[7] == pytest.approx(2.5)
-    assert Fixed.calibrated([(1, 0.2)]).slow_down == ()
+    assert FixedServer.calibrated(rows).seconds == 0.2
+    assert FixedServer.calibrated(rows).slow_down[3] == pytest.approx(1.5)
+    assert FixedServer.calibrated(rows).slow_down[7] == pytest.approx(2.5)
+    assert FixedServer.calibrated([(1, 0.2)]).slow_down == ()
     draws = np.random.default_rng(1)
     times = 0.5 * np.exp(0.4 * draws.standard_normal(4000))
-    found = LogNormal.calibrated([(1, float(time)) for time in times])
+    found = LogNormalServer.calibrated([(1, float(time)) for time in times])
     assert found.median == pytest.approx(0.5, rel=0.03)
     assert found.sigma == pytest.approx(0.4, rel=0.05)
-    assert Empirical.calibrated([(1, 0.3), (1, 0.1), (2, 0.4)]).values == (0.1, 0.3)
+    assert EmpiricalServer.calibrated([(1, 0.3), (1, 0.1), (2, 0.4)]).values == (0.1, 0.3)
     made = []
     for concurrency in (1, 8):
         for prompt, output in ((100, 10), (2000, 50), (500, 200), (50, 400)):
             seconds = 0.1 + 40e-6 * prompt + 0.015 * output
             made.append((concurrency, seconds * (1 if concurrency == 1 else 1.4), prompt, output))
-    model = LanguageModel.calibrated(made, max_batch=8)
+    model = LanguageModelServer.calibrated(made, max_batch=8)
     assert (model.base, model.prompt, model.output) == pytest.approx((0.1, 40e-6, 0.015))
     assert model.slow_down[7] == pytest.approx(1.4)
     # A negative time is set to 0.
     falling = [(1, 2.0 - 0.001 * prompt, prompt, 10) for prompt in (10, 500, 1000)]
-    assert LanguageModel.calibrated(falling).prompt == 0.0
+    assert LanguageModelServer.calibrated(falling).prompt == 0.0
     for wrong in ([], [(1, 2)]):
         with pytest.raises(ServerError, match="invalid rows"):
-            LanguageModel.calibrated(wrong)
+            LanguageModelServer.calibrated(wrong)
     with pytest.raises(ServerError, match="at least one row"):
-        Fixed.calibrated([])
+        FixedServer.calibrated([])
     with pytest.raises(ServerError, match="must be at least 1"):
-        Fixed.calibrated([(0, 1.0)])
+        FixedServer.calibrated([(0, 1.0)])
 
 
 def test_interpolation() -> None:
-    assert interpolated({1: 1.0, 3: 2.0, 4: 5.0}) == (1.0, 1.5, 2.0, 5.0)
+    assert interpolate_table({1: 1.0, 3: 2.0, 4: 5.0}) == (1.0, 1.5, 2.0, 5.0)
 
 
 def test_the_defaults_keep_the_bounds_only() -> None:
     chosen = setting(4, min_scale=2, max_scale=9, target=3.0, window=10.0)
     plain = knative_defaults(chosen)
-    assert bounds(plain) == (2, 9)
+    assert get_replica_bounds(plain) == (2, 9)
     assert plain.revision.target is None
     assert plain.container_concurrency == 0
 
@@ -469,7 +473,7 @@ def cluster(**knative: Any) -> ProfileSpec:
 
 
 def test_a_spec_gives_the_whole_setting() -> None:
-    chosen = of(
+    chosen = read_spec_setting(
         spec(
             minReplicas=0,
             maxReplicas=6,
@@ -480,9 +484,9 @@ def test_a_spec_gives_the_whole_setting() -> None:
             scaleToZeroRetentionSeconds=90,
             activationReplicas=2,
         ),
-        built_in(),
+        load_built_in(),
     )
-    assert chosen.revision == Revision(
+    assert chosen.revision == RevisionSettings(
         container_concurrency=10,
         target=8.0,
         target_utilization_percentage=70.0,
@@ -492,7 +496,12 @@ def test_a_spec_gives_the_whole_setting() -> None:
         scale_down_delay=60.0,
         scale_to_zero_pod_retention_period=90.0,
     )
-    assert (chosen.container_concurrency, chosen.timeout, chosen.hpa, bounds(chosen)) == (10, 120.0, None, (0, 6))
+    assert (chosen.container_concurrency, chosen.timeout, chosen.hpa, get_replica_bounds(chosen)) == (
+        10,
+        120.0,
+        None,
+        (0, 6),
+    )
     assert chosen.config.allow_zero_initial_scale
     found = simulated(chosen, traffic(1.0, seconds=30))
     assert found.timeline.desired.max() == 2
@@ -527,8 +536,8 @@ def test_annotations_and_the_clusters_config() -> None:
     assert chosen.revision.window == 90.0
     assert chosen.revision.metric == chosen.metric == "rps"
     assert (chosen.container_concurrency, chosen.timeout, chosen.weighted) == (3, 60.0, True)
-    assert bounds(chosen) == (2, 7)
-    assert chosen.config == Config(
+    assert get_replica_bounds(chosen) == (2, 7)
+    assert chosen.config == AutoscalerConfig(
         stable_window=40.0,
         container_concurrency_target_fraction=0.8,
         max_scale_up_rate=10.0,
@@ -539,7 +548,7 @@ def test_annotations_and_the_clusters_config() -> None:
     )
     half = cluster(autoscaler={"container-concurrency-target-percentage": "0.5"})
     assert from_annotations({}, half).config.container_concurrency_target_fraction == 0.5
-    assert engine.simulate(chosen, at(50, 0.2), server("fixed:1s"), START).lost.sum() == 0
+    assert engine.simulate(chosen, at(50, 0.2), parse_server("fixed:1s"), START).lost.sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -570,7 +579,7 @@ def test_cpu_needs_a_request() -> None:
 
 def test_a_spec_that_does_not_render_is_rejected() -> None:
     with pytest.raises(NotSimulated, match=r"cannot be rendered: spec\.autoscaling"):
-        of(spec(minReplicas=3, maxReplicas=1), built_in())
+        read_spec_setting(spec(minReplicas=3, maxReplicas=1), load_built_in())
 
 
 def test_kserve_in_both_modes() -> None:
@@ -584,7 +593,7 @@ def test_kserve_in_both_modes() -> None:
     }
     service = {"kind": "InferenceService", "metadata": {}, "spec": {"predictor": predictor}}
     chosen = from_objects([service], cluster())
-    assert (chosen.container_concurrency, chosen.timeout, bounds(chosen), chosen.revision.target) == (
+    assert (chosen.container_concurrency, chosen.timeout, get_replica_bounds(chosen), chosen.revision.target) == (
         4,
         60.0,
         (0, 3),
@@ -606,14 +615,17 @@ def test_kserve_in_both_modes() -> None:
     }
     chosen = from_objects([standard, own], cluster())
     assert chosen.hpa is not None
-    assert chosen.hpa.metrics == (hpa.Pods(average_value=60_000),)
-    assert chosen.hpa.behavior == hpa.Behavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=60))
-    assert (bounds(chosen), chosen.metric) == ((1, 5), "gpu-utilization")
+    assert chosen.hpa.metrics == (hpa.PodsMetric(average_value=60_000),)
+    assert chosen.hpa.behavior == hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=60))
+    assert (get_replica_bounds(chosen), chosen.metric) == ((1, 5), "gpu-utilization")
     cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 70}}}
     chosen = from_objects([standard, {**own, "spec": {"maxReplicas": 5, "metrics": [cpu]}}], cluster())
     assert chosen.hpa is not None
-    assert (chosen.metric, chosen.hpa.metrics) == ("cpu", (hpa.Resource(average_utilization=70),))
-    assert bounds(from_objects([{**standard, "spec": {"predictor": {"minReplicas": 2}}}], cluster())) == (2, 2)
+    assert (chosen.metric, chosen.hpa.metrics) == ("cpu", (hpa.ResourceMetric(average_utilization=70),))
+    assert get_replica_bounds(from_objects([{**standard, "spec": {"predictor": {"minReplicas": 2}}}], cluster())) == (
+        2,
+        2,
+    )
     with pytest.raises(NotSimulated, match="KEDA"):
         from_objects([standard, {"kind": "ScaledObject"}], cluster())
     with pytest.raises(NotSimulated, match="neither"):
@@ -627,12 +639,12 @@ def test_kserve_in_both_modes() -> None:
 
 
 def horizontal(metric: Literal["cpu", "gpu-utilization", "latency"], target: hpa.Metric, most: int = 10) -> Setting:
-    return Setting(metric=metric, hpa=hpa.Spec(min_replicas=1, max_replicas=most, metrics=(target,)))
+    return Setting(metric=metric, hpa=hpa.HpaSpec(min_replicas=1, max_replicas=most, metrics=(target,)))
 
 
 @pytest.mark.parametrize(
     ("metric", "target"),
-    [("cpu", hpa.Resource(average_utilization=60)), ("gpu-utilization", hpa.Pods(average_value=60_000))],
+    [("cpu", hpa.ResourceMetric(average_utilization=60)), ("gpu-utilization", hpa.PodsMetric(average_value=60_000))],
 )
 def test_an_hpa_maintains_a_utilization(metric: Literal["cpu", "gpu-utilization"], target: hpa.Metric) -> None:
     """Ten concurrent requests in total; n of them make a pod n tenths busy, so a pod at 60% has 6: two pods."""
@@ -648,7 +660,7 @@ def test_an_hpa_maintains_a_utilization(metric: Literal["cpu", "gpu-utilization"
 
 def test_an_hpa_on_latency() -> None:
     burst = traffic(*[float(second) for second in range(60)], *(60 + np.arange(0, 240, 0.2)).tolist(), seconds=900.0)
-    target = hpa.Pods(average_value=800_000)
+    target = hpa.PodsMetric(average_value=800_000)
     found = simulated(horizontal("latency", target, 4), burst, "fixed:400ms,max=1")
     assert found.timeline.desired.max() == 4
     assert "max" in found.timeline.bound
@@ -658,24 +670,24 @@ def test_an_hpa_on_latency() -> None:
 
 
 def test_an_hpa_with_equal_bounds_keeps_the_number() -> None:
-    found = simulated(Setting(metric="cpu", hpa=hpa.Spec(min_replicas=2, max_replicas=2)), at(600, 0.1), "fixed:2s")
+    found = simulated(Setting(metric="cpu", hpa=hpa.HpaSpec(min_replicas=2, max_replicas=2)), at(600, 0.1), "fixed:2s")
     assert set(found.timeline.ready.tolist()) == {2}
 
 
 def test_quantiles_of_histograms() -> None:
     edges = (1.0, 2.0, 4.0)
-    assert engine.quantile(0.5, edges, (0, 0, 0, 0)) == 0.0
-    assert engine.quantile(0.5, edges, (10, 0, 0, 0)) == 0.5
-    assert engine.quantile(0.5, edges, (0, 2, 2, 0)) == 2.0
-    assert engine.quantile(0.75, edges, (0, 2, 2, 0)) == 3.0
-    assert engine.quantile(0.95, edges, (1, 0, 0, 9)) == 4.0
+    assert engine.compute_quantile(0.5, edges, (0, 0, 0, 0)) == 0.0
+    assert engine.compute_quantile(0.5, edges, (10, 0, 0, 0)) == 0.5
+    assert engine.compute_quantile(0.5, edges, (0, 2, 2, 0)) == 2.0
+    assert engine.compute_quantile(0.75, edges, (0, 2, 2, 0)) == 3.0
+    assert engine.compute_quantile(0.95, edges, (1, 0, 0, 9)) == 4.0
 
 
 def test_class_hpa_from_annotations() -> None:
     given = {keys.CLASS: keys.CLASS_HPA, keys.METRIC: "cpu", keys.TARGET: "62.5", keys.MAX_SCALE: "6"}
     chosen = from_annotations(given, cluster())
     assert chosen.metric == "cpu"
-    assert chosen.hpa == hpa.Spec(max_replicas=6, metrics=(hpa.Resource(average_utilization=63),))
+    assert chosen.hpa == hpa.HpaSpec(max_replicas=6, metrics=(hpa.ResourceMetric(average_utilization=63),))
     # Without a limit, and with a window, which applies to both directions.
     given = {
         keys.CLASS: keys.CLASS_HPA,
@@ -685,26 +697,26 @@ def test_class_hpa_from_annotations() -> None:
         keys.AUTOSCALING + "window": "30s",
     }
     chosen = from_annotations(given, cluster())
-    assert (chosen.metric, bounds(chosen)) == ("latency", (1, 0))
+    assert (chosen.metric, get_replica_bounds(chosen)) == ("latency", (1, 0))
     assert chosen.hpa is not None
     rules = hpa.ScalingRules(stabilization_window_seconds=30)
-    assert chosen.hpa.behavior == hpa.Behavior(scale_up=rules, scale_down=rules)
-    assert chosen.hpa.metrics == (hpa.Pods(average_value=800_000),)
-    assert from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster()).hpa == hpa.Spec(max_replicas=(1 << 31) - 1)
+    assert chosen.hpa.behavior == hpa.ScalingBehavior(scale_up=rules, scale_down=rules)
+    assert chosen.hpa.metrics == (hpa.PodsMetric(average_value=800_000),)
+    assert from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster()).hpa == hpa.HpaSpec(max_replicas=(1 << 31) - 1)
 
 
 def test_empirical_times_are_those_measured() -> None:
-    kind = Empirical(values=(0.1, 0.4))
+    kind = EmpiricalServer(values=(0.1, 0.4))
     found = engine.simulate(setting(min_scale=1), at(200, 1.0), kind, START)
     assert set(np.round(found.latency, 9).tolist()) == {0.1, 0.4}
     with pytest.raises(ServerError, match="at least one time"):
-        Empirical(values=())
+        EmpiricalServer(values=())
     with pytest.raises(ServerError, match="or 0 for no limit"):
-        Fixed(seconds=1.0, max_batch=-1)
+        FixedServer(seconds=1.0, max_batch=-1)
 
 
 def test_an_even_number_of_times_has_a_median() -> None:
-    assert Fixed.calibrated([(1, 0.2), (1, 0.4)]).seconds == pytest.approx(0.3)
+    assert FixedServer.calibrated([(1, 0.2), (1, 0.4)]).seconds == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("limit", [0, 2, 5])

@@ -18,17 +18,17 @@ pytest.importorskip("numba")
 
 import oracle_engine as oracle  # noqa: E402 - after the skip
 from ebbtide.autoscaler import hpa, kpa, metrics, windows  # noqa: E402
-from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds  # noqa: E402
-from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
+from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds  # noqa: E402
+from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
 from ebbtide.simulate import compiled, engine  # noqa: E402
-from ebbtide.simulate.data import Result, StartUp, Traffic  # noqa: E402
-from ebbtide.simulate.servers import server  # noqa: E402
+from ebbtide.simulate.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulate.servers import parse_server  # noqa: E402
 from ebbtide.simulate.setting import Metric, Setting  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-fast = compiled.functions()
+fast = compiled.compile_functions()
 VECTORS = Path(__file__).parent / "vectors"
 
 
@@ -53,11 +53,11 @@ def differing(left: Any, right: Any) -> list[str]:
     return found
 
 
-def held(setting: Setting, traffic: Traffic, text: str, startup: StartUp, seed: int) -> Result:
+def held(setting: Setting, traffic: TrafficTrace, text: str, startup: StartUp, seed: int) -> SimulationResult:
     """Simulate with the oracle, the plain and the compiled engine, and assert that they agree."""
-    slow = oracle.simulate(setting, traffic, server(text), startup, seed)
-    plain = engine.simulate(setting, traffic, server(text), startup, seed)
-    quick = engine.simulate(setting, traffic, server(text), startup, seed, fast=True)
+    slow = oracle.simulate(setting, traffic, parse_server(text), startup, seed)
+    plain = engine.simulate(setting, traffic, parse_server(text), startup, seed)
+    quick = engine.simulate(setting, traffic, parse_server(text), startup, seed, fast=True)
     assert differing(slow, plain) == []
     assert differing(slow, quick) == []
     return quick
@@ -71,7 +71,7 @@ def test_compiled_decisions_match_upstream() -> None:
     for number, line in lines("kpa"):
         spec = kpa.DeciderSpec(**line["spec"])
         now = line["created"] / 1000
-        memory = np.array([nanoseconds(now) if line["ready"] > 1 else -1, line["ready"]], np.int64)
+        memory = np.array([to_nanoseconds(now) if line["ready"] > 1 else -1, line["ready"]], np.int64)
         # A delay that is added to the spec later has no effect, because the window is created once.
         maxima = np.array(windows.new_maxima(spec.scale_down_delay, 2.0), np.int64)
         for place, step in enumerate(line["steps"]):
@@ -83,11 +83,11 @@ def test_compiled_decisions_match_upstream() -> None:
             if not want:
                 continue
             decisions += 1
-            found = fast.scale(
-                np.array(kpa.numbers(spec)),
+            found = fast.decide_pods(
+                np.array(kpa.list_spec_numbers(spec)),
                 memory,
                 maxima,
-                nanoseconds(now),
+                to_nanoseconds(now),
                 float(stable),
                 float(stable if panic == "=" else panic),
                 ready,
@@ -103,10 +103,10 @@ def test_compiled_windows_match_upstream() -> None:
         buckets, marks = np.array(made[0]), np.array(made[1], np.int64)
         maxima = np.array(windows.new_maxima(line["window"], line["granularity"]), np.int64)
         for place, (what, ms, *rest) in enumerate(line["steps"]):
-            now = nanoseconds(ms / 1000)
+            now = to_nanoseconds(ms / 1000)
             match what:
                 case "r":
-                    fast.record(buckets, marks, now, float(rest[0]))
+                    fast.record_value(buckets, marks, now, float(rest[0]))
                 case "a":
                     averages += 1
                     if line["kind"] == "timed":
@@ -154,7 +154,7 @@ SERVERS = (
 
 
 @st.composite
-def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
+def cases(draws: st.DrawFn) -> tuple[Setting, TrafficTrace, str, StartUp, int]:
     """Draw small cases that cover panic, zero, delays, limits, timeouts and all policies of the activator."""
     count = draws(st.integers(0, 150))
     # Times in whole tenths and simultaneous bursts make events coincide.
@@ -166,7 +166,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
     times = np.cumsum(np.asarray(gaps, np.float64))
     count = len(gaps)
     tokens = np.random.default_rng(count)
-    traffic = Traffic(
+    traffic = TrafficTrace(
         "drawn",
         times,
         tokens.integers(1, 3000, count).astype(np.int32),
@@ -187,14 +187,14 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
         "scale_to_zero_pod_retention_period": st.sampled_from([5.0, 45.0]),
     }
     chosen: dict[str, Any] = {name: draws(values) for name, values in optional.items() if draws(st.booleans())}
-    revision = Revision(
+    revision = RevisionSettings(
         metric=draws(st.sampled_from(["concurrency", "rps"])),
         container_concurrency=limit,
         min_scale=least,
         max_scale=draws(st.sampled_from([0, max(least, 1), least + 3])),
         **chosen,
     )
-    config = Config(
+    config = AutoscalerConfig(
         enable_scale_to_zero=draws(st.sampled_from([True, True, False])),
         max_scale_up_rate=draws(st.sampled_from([1.5, 1000.0])),
         max_scale_down_rate=draws(st.sampled_from([1.1, 2.0])),
@@ -216,7 +216,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(cases())
-def test_the_engine_and_the_oracle_agree(case: tuple[Setting, Traffic, str, StartUp, int]) -> None:
+def test_the_engine_and_the_oracle_agree(case: tuple[Setting, TrafficTrace, str, StartUp, int]) -> None:
     held(*case)
 
 
@@ -226,8 +226,10 @@ def test_the_engine_and_the_oracle_agree_on_a_busy_hour() -> None:
     rate = 30 + 29 * np.sin(np.arange(0, 1200) / 90)
     times = np.repeat(np.arange(0, 1200.0), draws.poisson(rate)) + 0.0
     times = np.sort(times + draws.random(len(times)))
-    traffic = Traffic("waves", times, seconds=1300.0)
-    setting = Setting(revision=Revision(min_scale=0, max_scale=40, target=1.0, scale_down_delay=30.0, window=20.0))
+    traffic = TrafficTrace("waves", times, seconds=1300.0)
+    setting = Setting(
+        revision=RevisionSettings(min_scale=0, max_scale=40, target=1.0, scale_down_delay=30.0, window=20.0)
+    )
     found = held(setting, traffic, "lognormal:median=700ms,sigma=0.4", StartUp(load=8, spread=0.2), 3)
     assert found.timeline.ready.max() > 20
     assert {"panic", "stable", "max", "scale-down delay"} <= set(found.timeline.bound)
@@ -235,36 +237,40 @@ def test_the_engine_and_the_oracle_agree_on_a_busy_hour() -> None:
 
 def test_the_pod_array_grows() -> None:
     times = np.repeat(np.arange(0.0, 120.0, 20.0), 1500)
-    setting = Setting(revision=Revision(target=1.0, target_utilization_percentage=100.0, window=6.0, min_scale=1))
-    found = held(setting, Traffic("bursts", times, seconds=300.0), "fixed:4s", StartUp(), 0)
+    setting = Setting(
+        revision=RevisionSettings(target=1.0, target_utilization_percentage=100.0, window=6.0, min_scale=1)
+    )
+    found = held(setting, TrafficTrace("bursts", times, seconds=300.0), "fixed:4s", StartUp(), 0)
     assert found.timeline.ready.max() > 512
 
 
 def test_batches_are_in_order() -> None:
-    traffic = Traffic("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
-    tried = [Setting(revision=Revision(min_scale=1, target=float(target))) for target in (1, 2, 5, 50)]
-    kind, start = server("fixed:1s"), StartUp()
+    traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
+    tried = [Setting(revision=RevisionSettings(min_scale=1, target=float(target))) for target in (1, 2, 5, 50)]
+    kind, start = parse_server("fixed:1s"), StartUp()
     alone = [engine.simulate(setting, traffic, kind, start, 7).replica_seconds for setting in tried]
     for workers in (1, 2):
-        both = engine.batch(tried, traffic, kind, start, 7, workers=workers, reduce=lambda found: found.replica_seconds)
+        both = engine.simulate_batch(
+            tried, traffic, kind, start, 7, workers=workers, reduce=lambda found: found.replica_seconds
+        )
         assert both == alone
     assert len(set(alone)) > 1
 
 
 HPAS: dict[Metric, hpa.Metric] = {
-    "cpu": hpa.Resource(average_utilization=50),
-    "gpu-utilization": hpa.Pods(average_value=60_000),
-    "latency": hpa.Pods(average_value=700_000),
+    "cpu": hpa.ResourceMetric(average_utilization=50),
+    "gpu-utilization": hpa.PodsMetric(average_value=60_000),
+    "latency": hpa.PodsMetric(average_value=700_000),
 }
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(cases(), st.sampled_from(sorted(HPAS)), st.integers(1, 3), st.integers(0, 4))
 def test_the_engine_and_the_oracle_agree_on_an_hpa(
-    case: tuple[Setting, Traffic, str, StartUp, int], metric: Metric, least: int, more: int
+    case: tuple[Setting, TrafficTrace, str, StartUp, int], metric: Metric, least: int, more: int
 ) -> None:
     setting, traffic, text, startup, seed = case
-    spec = hpa.Spec(min_replicas=least, max_replicas=least + more, metrics=(HPAS[metric],))
+    spec = hpa.HpaSpec(min_replicas=least, max_replicas=least + more, metrics=(HPAS[metric],))
     held(dataclasses.replace(setting, metric=metric, hpa=spec), traffic, text, startup, seed)
 
 
@@ -273,19 +279,19 @@ def test_the_result_is_the_same_without_numba() -> None:
 import sys
 sys.modules["numba"] = None
 import numpy as np
-from ebbtide.autoscaler.targets import Revision
+from ebbtide.autoscaler.targets import RevisionSettings
 from ebbtide.simulate import engine
-from ebbtide.simulate.data import StartUp, Traffic
-from ebbtide.simulate.servers import server
+from ebbtide.simulate.data import StartUp, TrafficTrace
+from ebbtide.simulate.servers import parse_server
 from ebbtide.simulate.setting import Setting
-traffic = Traffic("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
-setting = Setting(revision=Revision(target=2.0))
-print(engine.simulate(setting, traffic, server("fixed:1s"), StartUp(), 7, fast=True).latency.sum())
+traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
+setting = Setting(revision=RevisionSettings(target=2.0))
+print(engine.simulate(setting, traffic, parse_server("fixed:1s"), StartUp(), 7, fast=True).latency.sum())
 """
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    traffic = Traffic("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
-    setting = Setting(revision=Revision(target=2.0))
-    found = oracle.simulate(setting, traffic, server("fixed:1s"), StartUp(), 7)
+    traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
+    setting = Setting(revision=RevisionSettings(target=2.0))
+    found = oracle.simulate(setting, traffic, parse_server("fixed:1s"), StartUp(), 7)
     assert float(made.stdout) == found.latency.sum()
 
 
@@ -293,4 +299,4 @@ def test_times_are_exact() -> None:
     """Converting nanoseconds to seconds and back is exact for the duration of any traffic."""
     for exponent in range(1, 51):
         for number in (2**exponent - 1, 2**exponent, 2**exponent + 1):
-            assert nanoseconds(number / SECOND) == number
+            assert to_nanoseconds(number / SECOND) == number

@@ -14,18 +14,18 @@ from ebbtide.simulate import load
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
-    from ebbtide.simulate.data import Traffic
+    from ebbtide.simulate.data import TrafficTrace
 
 
-def traffic(text: str, **settings: Any) -> Traffic:
-    found = load.read(text.encode(), "log", **settings)
+def traffic(text: str, **settings: Any) -> TrafficTrace:
+    found = load.parse_traffic(text.encode(), "log", **settings)
     assert found.problems == []
     assert found.traffic is not None
     return found.traffic
 
 
 def problems(text: str, **settings: Any) -> list[Problem]:
-    found = load.read(text.encode(), "log", **settings)
+    found = load.parse_traffic(text.encode(), "log", **settings)
     assert found.traffic is None
     return found.problems
 
@@ -34,8 +34,8 @@ def told(found: list[Problem]) -> list[tuple[str, int]]:
     return [(problem.code, problem.line) for problem in found]
 
 
-def shaped(words: str, seed: int = 0) -> Traffic:
-    found = load.shape(words, seed)
+def shaped(words: str, seed: int = 0) -> TrafficTrace:
+    found = load.generate_traffic(words, seed)
     assert found.problems == []
     assert found.traffic is not None
     return found.traffic
@@ -167,14 +167,14 @@ def test_a_json_line_ends_only_at_a_newline() -> None:
     texts = ("one\u2028two", "one\x85two", "plain")
     lines = [json.dumps({"time": place, "text": text}, ensure_ascii=False) for place, text in enumerate(texts)]
 
-    assert told(load.read("\r\n".join([*lines, "{}"]).encode(), "log").problems) == [("TRF002", 4)]
-    found = load.read("\n".join(lines).encode(), "log").traffic
+    assert told(load.parse_traffic("\r\n".join([*lines, "{}"]).encode(), "log").problems) == [("TRF002", 4)]
+    found = load.parse_traffic("\n".join(lines).encode(), "log").traffic
     assert found is not None
     assert found.times.tolist() == [0, 1, 2]
 
 
 def test_a_cell_may_contain_a_long_prompt() -> None:
-    found = load.read(f"time,text\n1,{'word ' * 30_000}\n2,short\n".encode(), "log")
+    found = load.parse_traffic(f"time,text\n1,{'word ' * 30_000}\n2,short\n".encode(), "log")
 
     assert found.problems == []
     assert found.traffic is not None
@@ -195,19 +195,19 @@ def test_a_missing_column_is_reported_with_the_existing_ones() -> None:
 
 
 def test_invalid_utf_8_is_reported_with_its_line() -> None:
-    assert told(load.read(b"time\n1\n\xff\n", "log").problems) == [("TRF001", 3)]
+    assert told(load.parse_traffic(b"time\n1\n\xff\n", "log").problems) == [("TRF001", 3)]
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_cause_an_exception(data: bytes) -> None:
-    found = load.read(data, "log")
+    found = load.parse_traffic(data, "log")
 
     assert (found.traffic is None) == bool(found.problems)
 
 
 @given(st.lists(st.text(alphabet='time,{}[]":0123456789e.-+\n ', max_size=30), max_size=8))
 def test_no_text_causes_an_exception(lines: list[str]) -> None:
-    found = load.read(("time,count\n" + "\n".join(lines)).encode(), "log")
+    found = load.parse_traffic(("time,count\n" + "\n".join(lines)).encode(), "log")
 
     assert (found.traffic is None) == bool(found.problems)
 
@@ -339,20 +339,20 @@ def test_a_shape_with_tokens() -> None:
     ],
 )
 def test_an_invalid_shape_is_reported_with_its_syntax(words: str) -> None:
-    (found,) = load.shape(words).problems
+    (found,) = load.generate_traffic(words).problems
 
     assert found.code == "TRF006"
     assert found.fix == f"use {load.FORMS[words.partition(':')[0]]}"
 
 
 def test_a_shape_without_or_with_too_many_requests() -> None:
-    assert [problem.code for problem in load.shape("poisson:0rps,1m").problems] == ["TRF004"]
-    assert [problem.code for problem in load.shape("constant:1000000rps,1d").problems] == ["TRF007"]
+    assert [problem.code for problem in load.generate_traffic("poisson:0rps,1m").problems] == ["TRF004"]
+    assert [problem.code for problem in load.generate_traffic("constant:1000000rps,1d").problems] == ["TRF007"]
 
 
 def test_a_shape_with_too_many_cycles_or_too_long_is_reported() -> None:
-    (often,) = load.shape("on-off:1rps,1ms,1ms,1d").problems
-    (long,) = load.shape("steps:1rps,60d,2rps,60d").problems
+    (often,) = load.generate_traffic("on-off:1rps,1ms,1ms,1d").problems
+    (long,) = load.generate_traffic("steps:1rps,60d,2rps,60d").problems
 
     assert often.message == "the shape has 43,200,000 cycles, and the maximum is 500,000"
     assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 days, and the maximum is 100 days")
@@ -366,18 +366,18 @@ def test_an_on_off_shape_may_end_before_it_is_off() -> None:
     ("text", "seconds"), [("45s", 45), ("1h30m", 5400), ("250ms", 0.25), ("1.5m", 90), ("1d", 86_400)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert load.duration(text) == seconds
+    assert load.parse_compound_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "45", "s", "4 5s", "45s!", "-3s"])
 def test_invalid_durations(text: str) -> None:
     with pytest.raises(ValueError, match="invalid duration"):
-        load.duration(text)
+        load.parse_compound_duration(text)
 
 
 def test_a_part_of_the_traffic_has_relative_times() -> None:
     whole = shaped("constant:1rps,1m,prompt=3,output=4")
-    part = load.between(whole, 30.0, 60.0)
+    part = load.slice_traffic(whole, 30.0, 60.0)
 
     assert part.times.tolist() == (whole.times[30:] - 30).tolist()
     assert part.seconds == 30.0

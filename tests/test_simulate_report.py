@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from ebbtide.simulate import report, slo
-from ebbtide.simulate.data import Result, Timeline, Traffic
-from ebbtide.simulate.slo import Bound
+from ebbtide.simulate.data import SimulationResult, Timeline, TrafficTrace
+from ebbtide.simulate.slo import SloBound
 
 COUNT = 100
 
 
-def made(latency: list[float], **changes: Any) -> Result:
+def made(latency: list[float], **changes: Any) -> SimulationResult:
     """Return a result of twenty ticks with one pod, and a second pod in the second half."""
     ticks = 20
     half = np.repeat(np.array([1, 2], np.int32), ticks // 2)
@@ -43,11 +43,11 @@ def made(latency: list[float], **changes: Any) -> Result:
         "cold_starts": 0,
         **changes,
     }
-    return Result(**values)
+    return SimulationResult(**values)
 
 
-def held(result: Result, text: str) -> slo.Held:
-    (one,) = slo.measure(result, slo.parse(text)).held
+def held(result: SimulationResult, text: str) -> slo.BoundResult:
+    (one,) = slo.measure_result(result, slo.parse_bounds(text)).held
     return one
 
 
@@ -55,18 +55,18 @@ def held(result: Result, text: str) -> slo.Held:
 
 
 def test_bounds_are_parsed() -> None:
-    assert slo.parse("p95=2s,mean=800ms,uptime=99.9,wait-p99=1s,p99.9=1m") == (
-        Bound("latency", 2.0, 0.95),
-        Bound("mean", 0.8),
-        Bound("uptime", 0.999),
-        Bound("wait", 1.0, 0.99),
-        Bound("latency", 60.0, 0.999),
+    assert slo.parse_bounds("p95=2s,mean=800ms,uptime=99.9,wait-p99=1s,p99.9=1m") == (
+        SloBound("latency", 2.0, 0.95),
+        SloBound("mean", 0.8),
+        SloBound("uptime", 0.999),
+        SloBound("wait", 1.0, 0.99),
+        SloBound("latency", 60.0, 0.999),
     )
 
 
 @pytest.mark.parametrize("text", ["p95=2s", "mean=800ms", "uptime=99.9", "wait-p99=1s", "p99.9=1m30s"])
 def test_a_bound_has_the_name_of_its_text(text: str) -> None:
-    assert slo.parse(text)[0].name == text
+    assert slo.parse_bounds(text)[0].name == text
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_bound_has_the_name_of_its_text(text: str) -> None:
 )
 def test_invalid_bounds(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        slo.parse(text)
+        slo.parse_bounds(text)
 
 
 def test_a_p95_is_met_with_exactly_95_of_100_within() -> None:
@@ -95,7 +95,7 @@ def test_cold_starts_count_and_a_lost_request_is_within_no_limit() -> None:
     lost[:6] = True
     latency = [math.nan] * 6 + [1.0] * 94
     result = made(latency, lost=lost)
-    measured = slo.measure(result, slo.parse("p95=2s,mean=2s"))
+    measured = slo.measure_result(result, slo.parse_bounds("p95=2s,mean=2s"))
 
     assert [one.holds for one in measured.held] == [False, True]
     assert (measured.lost, measured.mean, measured.p50) == (6, 1.0, 1.0)
@@ -103,7 +103,7 @@ def test_cold_starts_count_and_a_lost_request_is_within_no_limit() -> None:
 
 
 def test_a_percentile_is_the_lowest_time_that_covers_the_share() -> None:
-    measured = slo.measure(made([float(number) for number in range(1, 101)]))
+    measured = slo.measure_result(made([float(number) for number in range(1, 101)]))
 
     assert (measured.p50, measured.p95, measured.p99) == (50.0, 95.0, 99.0)
 
@@ -116,7 +116,7 @@ def test_uptime_is_the_share_of_time() -> None:
 
 
 def test_cost() -> None:
-    measured = slo.measure(made([1.0]), gpus=0.25, gpu_hour=2.5)
+    measured = slo.measure_result(made([1.0]), gpus=0.25, gpu_hour=2.5)
 
     assert measured.replica_hours == pytest.approx(60 / 3600)
     assert measured.gpu_hours == pytest.approx(60 / 3600 / 4)
@@ -125,12 +125,12 @@ def test_cost() -> None:
 
 
 def test_the_attainment_is_that_of_the_worst_percentile() -> None:
-    assert slo.measure(made([1.0] * 90 + [3.0] * 10), slo.parse("p80=2s,p50=4s")).attainment == 0.9
-    assert slo.measure(made([1.0] * 100), slo.parse("mean=500ms")).attainment == 0.5
+    assert slo.measure_result(made([1.0] * 90 + [3.0] * 10), slo.parse_bounds("p80=2s,p50=4s")).attainment == 0.9
+    assert slo.measure_result(made([1.0] * 100), slo.parse_bounds("mean=500ms")).attainment == 0.5
 
 
 def test_no_requests() -> None:
-    measured = slo.measure(made([]), slo.parse("p95=2s"))
+    measured = slo.measure_result(made([]), slo.parse_bounds("p95=2s"))
 
     assert (measured.requests, measured.p95, measured.holds) == (0, 0.0, True)
 
@@ -148,21 +148,21 @@ def test_no_requests() -> None:
     ],
 )
 def test_formatted_durations(seconds: float, text: str) -> None:
-    assert slo.span(seconds) == text
+    assert slo.format_duration(seconds) == text
 
 
 # Report
 
 
-def reported(name: str = "day.csv") -> report.Report:
+def reported(name: str = "day.csv") -> report.SimulationReport:
     own, other = made([1.0] * COUNT), made([3.0] * COUNT)
-    bounds = slo.parse("p95=2s")
-    traffic = Traffic(name, np.linspace(0.0, 38.0, COUNT), seconds=40.0)
+    bounds = slo.parse_bounds("p95=2s")
+    traffic = TrafficTrace(name, np.linspace(0.0, 38.0, COUNT), seconds=40.0)
     runs = (
-        report.Run("this spec", {"metricThreshold": 6}, own, slo.measure(own, bounds, 1.0, 2.0)),
-        report.Run("Knative's defaults", {}, other, slo.measure(other, bounds, 1.0, 2.0)),
+        report.SimulationRun("this spec", {"metricThreshold": 6}, own, slo.measure_result(own, bounds, 1.0, 2.0)),
+        report.SimulationRun("Knative's defaults", {}, other, slo.measure_result(other, bounds, 1.0, 2.0)),
     )
-    return report.Report("chat", traffic, "fixed:1s", 45.0, 0, runs, ("the server is a guess",))
+    return report.SimulationReport("chat", traffic, "fixed:1s", 45.0, 0, runs, ("the server is a guess",))
 
 
 TEXT = """\
@@ -190,7 +190,7 @@ chat: 100 requests in 40s from day.csv; server fixed:1s; start-up 45s; seed 0
 
 
 def test_the_text_report() -> None:
-    text = report.text(reported())
+    text = report.render_report_text(reported())
 
     assert text.startswith(TEXT)
     assert text.endswith("as a share of time:\n  stable  75.0%  75.0%\n  panic   25.0%  25.0%\n")
@@ -199,24 +199,24 @@ def test_the_text_report() -> None:
 def test_a_chart_has_labels_and_shows_any_value_above_0() -> None:
     values = np.array([0.0, 0.001, 5.0, 10.0])
 
-    assert report.chart("things", values, 60.0) == (
+    assert report.draw_chart("things", values, 60.0) == (
         "things\n  10 │   █\n     │   █\n     │  ▄█\n     │  ██\n   0 │ ▁██\n     └0─1m\n\n"
     )
 
 
 def test_an_empty_chart() -> None:
-    assert "█" not in report.chart("things", np.zeros(10), 60.0)
+    assert "█" not in report.draw_chart("things", np.zeros(10), 60.0)
 
 
 @pytest.mark.parametrize(
     ("share", "text"), [(1.0, "100.0%"), (0.99996, "99.996%"), (0.9949, "99.49%"), (0.951, "95.1%"), (0.0, "0.0%")]
 )
 def test_a_share_is_not_rounded_up(share: float, text: str) -> None:
-    assert report.percent(share) == text
+    assert report.format_percent(share) == text
 
 
 def test_the_json_has_these_keys_and_no_other() -> None:
-    data = json.loads(json.dumps(report.as_json(reported()), allow_nan=False))
+    data = json.loads(json.dumps(report.report_to_json(reported()), allow_nan=False))
 
     assert list(data) == ["workload", "traffic", "server", "startUpSeconds", "seed", "notes", "runs"]
     assert list(data["runs"][0]) == [
@@ -234,11 +234,11 @@ def test_the_json_has_these_keys_and_no_other() -> None:
 def test_an_infinite_value_is_null_in_json() -> None:
     lost = made([math.nan], lost=np.array([True]))
 
-    assert report.measured_json(slo.measure(lost))["latencySeconds"]["p95"] is None
+    assert report.measurements_to_json(slo.measure_result(lost))["latencySeconds"]["p95"] is None
 
 
 def test_the_page_is_self_contained() -> None:
-    page = report.page(reported())
+    page = report.render_report_page(reported())
     found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
 
     assert found is not None
@@ -257,7 +257,7 @@ def test_the_page_is_self_contained() -> None:
 
 
 def test_a_name_cannot_break_the_page() -> None:
-    page = report.page(reported("</script><script>alert(1)</script>"))
+    page = report.render_report_page(reported("</script><script>alert(1)</script>"))
 
     assert page.count("<script") == 2
     assert "<script>alert" not in page

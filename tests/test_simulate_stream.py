@@ -14,13 +14,13 @@ np = pytest.importorskip("numpy")
 import oracle_engine as oracle  # noqa: E402 - after the skip
 from ebbtide.autoscaler import hpa  # noqa: E402
 from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
-from ebbtide.autoscaler.targets import Revision  # noqa: E402
+from ebbtide.autoscaler.targets import RevisionSettings  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
-from ebbtide.simulate.data import StartUp, Traffic  # noqa: E402
-from ebbtide.simulate.servers import server  # noqa: E402
+from ebbtide.simulate.data import StartUp, TrafficTrace  # noqa: E402
+from ebbtide.simulate.servers import parse_server  # noqa: E402
 from ebbtide.simulate.setting import Setting  # noqa: E402
 
-SILENCE = Traffic("none", np.zeros(0))
+SILENCE = TrafficTrace("none", np.zeros(0))
 
 
 class Log:
@@ -58,9 +58,9 @@ class Log:
 
 
 @st.composite
-def revisions(draws: st.DrawFn) -> Revision:
+def revisions(draws: st.DrawFn) -> RevisionSettings:
     least = draws(st.sampled_from([0, 0, 1, 2]))
-    return Revision(
+    return RevisionSettings(
         container_concurrency=2,
         reachable=draws(st.sampled_from([True, True, False])),
         min_scale=least,
@@ -86,7 +86,7 @@ STEPS = st.one_of(
 def followed(kind: Any, chosen: Setting, text: str, steps: list[tuple[str, Any]], *, new: bool) -> list[Any]:
     """Run a simulation of one engine through steps, and return its observer's events and its integrals."""
     inputs = (oracle if kind.__module__ == oracle.__name__ else engine).prepare(
-        chosen, SILENCE, server(text), StartUp(schedule=1.0, pull=1.0, load=3.0, ready=1.0, spread=0.2), 5
+        chosen, SILENCE, parse_server(text), StartUp(schedule=1.0, pull=1.0, load=3.0, ready=1.0, spread=0.2), 5
     )
     log = Log()
     running = kind(chosen, inputs, log, new=new)
@@ -109,7 +109,7 @@ def followed(kind: Any, chosen: Setting, text: str, steps: list[tuple[str, Any]]
                 running.replace(value)
             case _:
                 revision = dataclasses.replace(value, initial_scale=chosen.revision.initial_scale)
-                spec = hpa.Spec(min_replicas=1, max_replicas=value.max_scale)
+                spec = hpa.HpaSpec(min_replicas=1, max_replicas=value.max_scale)
                 running.reconfigure(
                     dataclasses.replace(chosen, revision=revision, hpa=spec if chosen.hpa is not None else None)
                 )
@@ -127,15 +127,15 @@ def followed(kind: Any, chosen: Setting, text: str, steps: list[tuple[str, Any]]
     st.sampled_from(["knative", "latency", "cpu"]),
 )
 def test_it_matches_the_oracle(
-    revision: Revision, text: str, steps: list[tuple[str, Any]], new: bool, metric: Any
+    revision: RevisionSettings, text: str, steps: list[tuple[str, Any]], new: bool, metric: Any
 ) -> None:
     chosen = Setting(revision=revision, container_concurrency=2, timeout=20.0)
-    kinds: tuple[Any, Any] = (oracle.Knative, engine.Knative)
+    kinds: tuple[Any, Any] = (oracle.Knative, engine.KnativeSimulation)
     if metric != "knative":
-        of = hpa.Resource(average_utilization=50) if metric == "cpu" else hpa.Pods(average_value=400_000)
-        spec = hpa.Spec(min_replicas=1, max_replicas=4, metrics=(of,))
+        of = hpa.ResourceMetric(average_utilization=50) if metric == "cpu" else hpa.PodsMetric(average_value=400_000)
+        spec = hpa.HpaSpec(min_replicas=1, max_replicas=4, metrics=(of,))
         chosen = dataclasses.replace(chosen, metric=metric, hpa=spec)
-        kinds = (oracle.Horizontal, engine.Horizontal)
+        kinds = (oracle.Horizontal, engine.HpaSimulation)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_KEPT", 2)
         expected, found = (followed(kind, chosen, text, steps, new=new) for kind in kinds)

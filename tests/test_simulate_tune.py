@@ -14,16 +14,16 @@ from ebbtide.documents import profiles
 from ebbtide.simulate import advice, load, servers, slo, tune
 from ebbtide.simulate.case import Case
 from ebbtide.simulate.data import StartUp
-from ebbtide.simulate.slo import Bound, Held, Measured
+from ebbtide.simulate.slo import BoundResult, SimulationMeasurements, SloBound
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.simulate.tune import Found, Knob, Point, Values
+    from ebbtide.simulate.tune import Knob, SearchResult, SettingPoint, Values
     from ebbtide.translation.plan import Plan
 
-BOUND = Bound("latency", 1.0, 0.99)
+BOUND = SloBound("latency", 1.0, 0.99)
 KNOBS = (
     tune.Knob(tune.THRESHOLD, (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)),
     tune.Knob("minReplicas", (1, 2, 3, 4, 6, 8)),
@@ -33,16 +33,16 @@ KNOBS = (
 BASE: Values = {tune.THRESHOLD: 100, "minReplicas": 1, "scaleDownDelaySeconds": None, "stable-window": 60.0}
 
 
-def measured(used: float, hours: float) -> Measured:
+def measured(used: float, hours: float) -> SimulationMeasurements:
     share = 1 - used * 0.01
-    return Measured(
+    return SimulationMeasurements(
         requests=100, lost=0, met_cold=0, cold_starts=0, mean=1, p50=1, p95=1, p99=1, wait_p95=0, wait_p99=0, uptime=1,
         replica_hours=hours, ready_hours=hours, utilization=0.5, hours=1, gpu_hours=hours, cost=None,
-        held=(Held(BOUND, share, used),),
+        held=(BoundResult(BOUND, share, used),),
     )  # fmt: skip
 
 
-def toy(values: Values) -> Measured:
+def toy(values: Values) -> SimulationMeasurements:
     """More load per replica costs less and is slower, a delay and a minimum cost more and are faster, the window has an optimum."""
     threshold, least = values[tune.THRESHOLD], values["minReplicas"]
     delay, window = values["scaleDownDelaySeconds"] or 0, values["stable-window"]
@@ -51,15 +51,17 @@ def toy(values: Values) -> Measured:
     return measured(used, hours)
 
 
-def searched(evaluate: Callable[[Values], Measured], evaluations: int, seed: int = 0, **changes: Any) -> Found:
+def searched(
+    evaluate: Callable[[Values], SimulationMeasurements], evaluations: int, seed: int = 0, **changes: Any
+) -> SearchResult:
     return tune.Search(KNOBS, evaluate, base=BASE, seed=seed, **changes).run(evaluations)
 
 
-def grid() -> list[Point]:
+def grid() -> list[SettingPoint]:
     values: list[Values] = [{}]
     for knob in KNOBS:
         values = [{**before, knob.name: value} for before in values for value in knob.values]
-    return [tune.Point(one, toy(one)) for one in values]
+    return [tune.SettingPoint(one, toy(one)) for one in values]
 
 
 # Search
@@ -114,7 +116,7 @@ def test_no_point_of_the_front_is_dominated() -> None:
 def test_an_interrupt_returns_the_results_so_far() -> None:
     calls = []
 
-    def interrupted(values: Values) -> Measured:
+    def interrupted(values: Values) -> SimulationMeasurements:
         calls.append(values)
         if len(calls) == 10:
             raise KeyboardInterrupt
@@ -141,7 +143,7 @@ def test_invalid_values_are_not_evaluated() -> None:
 def test_a_search_never_fails(table: dict[tuple[int, ...], tuple[float, float]]) -> None:
     knobs = (tune.Knob(tune.THRESHOLD, (0, 1, 2)), tune.Knob("a", (0, 1, 2)), tune.Knob("b", (0, 1, 2)))
 
-    def evaluate(values: Values) -> Measured:
+    def evaluate(values: Values) -> SimulationMeasurements:
         return measured(*table[values[tune.THRESHOLD], values["a"], values["b"]])
 
     found = tune.Search(knobs, evaluate, base={}).run(27)
@@ -152,26 +154,26 @@ def test_a_search_never_fails(table: dict[tuple[int, ...], tuple[float, float]])
 def test_changes_that_save_nothing_are_reverted() -> None:
     own = {"minReplicas": 1, "scaleDownDelaySeconds": None, "metric": "concurrency", tune.THRESHOLD: 32}
 
-    def evaluate(values: Values) -> Measured:
+    def evaluate(values: Values) -> SimulationMeasurements:
         return measured(
             0.5 if values["minReplicas"] == 2 else 5.0, 2.0 if values["scaleDownDelaySeconds"] is None else 1.995
         )
 
     best = {"minReplicas": 2, "scaleDownDelaySeconds": 900, "metric": "throughput", tune.THRESHOLD: 26.3}
-    found = tune.Found([tune.Point(best, evaluate(best), best)])
-    simple = tune.simpler(found, evaluate, tune.Point(own, evaluate(own), own))
+    found = tune.SearchResult([tune.SettingPoint(best, evaluate(best), best)])
+    simple = tune.simplify_best(found, evaluate, tune.SettingPoint(own, evaluate(own), own))
 
-    assert tune.changes(simple.values, own) == {"minReplicas": 2}
+    assert tune.diff_values(simple.values, own) == {"minReplicas": 2}
     assert found.evaluations == len(found.points) - 1
 
 
 def test_the_current_spec_is_kept_if_no_change_saves() -> None:
-    def flat(threshold: int, used: float, hours: float) -> Point:
+    def flat(threshold: int, used: float, hours: float) -> SettingPoint:
         values = {"metric": "concurrency", tune.THRESHOLD: threshold}
-        return tune.Point(values, measured(used, hours), values)
+        return tune.SettingPoint(values, measured(used, hours), values)
 
-    def taken(own: Point) -> Point:
-        return tune.simpler(tune.Found([lowered, own]), toy, own, lowered)
+    def taken(own: SettingPoint) -> SettingPoint:
+        return tune.simplify_best(tune.SearchResult([lowered, own]), toy, own, lowered)
 
     lowered = flat(64, 0.3, 1.0)
     alike, dear, failing = flat(9, 0.2, 1.005), flat(9, 0.2, 1.02), flat(9, 2.0, 0.5)
@@ -181,14 +183,14 @@ def test_the_current_spec_is_kept_if_no_change_saves() -> None:
 
 def test_a_reverted_threshold_is_in_requests_in_flight() -> None:
     """The spec's threshold is in requests per second, the search's in requests in flight."""
-    own = tune.Point(
+    own = tune.SettingPoint(
         {"minReplicas": 1, "metric": "throughput", tune.THRESHOLD: 50},
         measured(5.0, 1.0),
         {"minReplicas": 1, "metric": "throughput", tune.THRESHOLD: 5.0},
     )
     best = {"minReplicas": 2, "metric": "concurrency", tune.THRESHOLD: 20}
-    found = tune.Found([tune.Point(best, measured(0.5, 2.0), best), own])
-    simple = tune.simpler(found, lambda values: measured(0.5 if values["minReplicas"] == 2 else 5.0, 2.0), own)
+    found = tune.SearchResult([tune.SettingPoint(best, measured(0.5, 2.0), best), own])
+    simple = tune.simplify_best(found, lambda values: measured(0.5 if values["minReplicas"] == 2 else 5.0, 2.0), own)
 
     assert simple.values == {
         "minReplicas": 2,
@@ -224,8 +226,8 @@ def test_no_recommendation_costs_more_than_the_spec(scaling: dict[str, Any], wor
     plan = plan_of(case)
     assume(plan is not None)
     assert plan is not None
-    knobs, base, bounds = tune.moved(block, plan.scaling, ())
-    found = tune.tune(case, knobs, base, bounds, part=case.traffic.seconds * part, evaluations=12)
+    knobs, base, bounds = tune.make_search_space(block, plan.scaling, ())
+    found = tune.tune_settings(case, knobs, base, bounds, part=case.traffic.seconds * part, evaluations=12)
 
     assert found.own.holds <= (found.chosen is not None)
     if found.chosen is not None:
@@ -243,17 +245,23 @@ def case_of(block: dict[str, Any], words: str) -> Case:
         "metadata": {"name": "chat"},
         "spec": {"image": "ghcr.io/acme/chat:1", "autoscaling": block},
     }
-    traffic = load.shape(words).traffic
+    traffic = load.generate_traffic(words).traffic
     assert traffic is not None
     start_up = StartUp(0.0, 0.0, 3.0, 0.0)
     return Case(
-        document, profiles.built_in(), traffic, servers.server("fixed:500ms,max=2"), start_up, 0, slo.parse("p90=2s")
+        document,
+        profiles.load_built_in(),
+        traffic,
+        servers.parse_server("fixed:500ms,max=2"),
+        start_up,
+        0,
+        slo.parse_bounds("p90=2s"),
     )
 
 
 def plan_of(case: Case) -> Plan | None:
     """Return the rendered objects, or None if the values are invalid in combination."""
-    loaded = documents.load(case.document, case.profile)
+    loaded = documents.load_document(case.document, case.profile)
     return None if loaded.inference is None else translate(loaded.inference, case.profile, loaded.canonical).plan
 
 
@@ -265,20 +273,20 @@ def names(knobs: tuple[Knob, ...]) -> list[str]:
 
 
 def test_knobs_by_metric_and_minimum() -> None:
-    assert names(tune.knobs_of({}, "concurrency", 1, 4)) == [
+    assert names(tune.make_knobs({}, "concurrency", 1, 4)) == [
         "metricThreshold", "minReplicas", "metric", "scaleDownDelaySeconds", "concurrencyHardLimit",
     ]  # fmt: skip
-    assert names(tune.knobs_of({}, "throughput", 0, 4))[-2:] == ["scaleToZeroRetentionSeconds", "activationReplicas"]
-    assert names(tune.knobs_of({}, "latency", 1, 4)) == ["metricThreshold", "minReplicas"]
+    assert names(tune.make_knobs({}, "throughput", 0, 4))[-2:] == ["scaleToZeroRetentionSeconds", "activationReplicas"]
+    assert names(tune.make_knobs({}, "latency", 1, 4)) == ["metricThreshold", "minReplicas"]
 
 
 def test_zero_is_tried_only_if_the_spec_allows_it() -> None:
-    assert tune.knobs_of({}, "concurrency", 0, 3)[1].values == (0, 1, 2, 3)
-    assert tune.knobs_of({}, "concurrency", 2, 3)[1].values == (1, 2, 3)
+    assert tune.make_knobs({}, "concurrency", 0, 3)[1].values == (0, 1, 2, 3)
+    assert tune.make_knobs({}, "concurrency", 2, 3)[1].values == (1, 2, 3)
 
 
 def test_the_spec_value_is_among_those_tried() -> None:
-    assert tune.knobs_of({"scaleDownDelaySeconds": 45}, "concurrency", 1, 3)[3].values == (
+    assert tune.make_knobs({"scaleDownDelaySeconds": 45}, "concurrency", 1, 3)[3].values == (
         None,
         30,
         45,
@@ -293,8 +301,8 @@ def test_the_spec_value_is_among_those_tried() -> None:
 def test_requests_per_second_of_an_equivalent_load() -> None:
     raw = {"metric": "throughput", "metricThreshold": 10, "minReplicas": 1}
 
-    assert tune.per_second(raw, 4.0)["metricThreshold"] == 2.5
-    assert tune.per_second({**raw, "metric": "concurrency"}, 4.0)["metricThreshold"] == 10
+    assert tune.convert_to_per_second(raw, 4.0)["metricThreshold"] == 2.5
+    assert tune.convert_to_per_second({**raw, "metric": "concurrency"}, 4.0)["metricThreshold"] == 10
 
 
 def test_fields_without_effect_are_omitted() -> None:
@@ -306,39 +314,39 @@ def test_fields_without_effect_are_omitted() -> None:
         "activationReplicas": 4,
     }
 
-    assert tune.tidy(values) == {
+    assert tune.drop_idle_fields(values) == {
         "minReplicas": 2,
         "maxReplicas": 2,
         "metric": None,
         "metricThreshold": None,
         "activationReplicas": None,
     }
-    assert tune.tidy({**values, "minReplicas": 0})["activationReplicas"] == 4
+    assert tune.drop_idle_fields({**values, "minReplicas": 0})["activationReplicas"] == 4
 
 
 def test_a_hard_limit_below_the_threshold_does_not_fit() -> None:
-    assert not tune.fits({"concurrencyHardLimit": 4, "metricThreshold": 6})
-    assert tune.fits({"concurrencyHardLimit": 6, "metricThreshold": 6})
-    assert tune.fits({"concurrencyHardLimit": 4, "metricThreshold": 6, "metric": "throughput"})
+    assert not tune.fits_hard_limit({"concurrencyHardLimit": 4, "metricThreshold": 6})
+    assert tune.fits_hard_limit({"concurrencyHardLimit": 6, "metricThreshold": 6})
+    assert tune.fits_hard_limit({"concurrencyHardLimit": 4, "metricThreshold": 6, "metric": "throughput"})
 
 
 def test_the_boundary_of_a_condition() -> None:
-    assert tune.least(2, 40, lambda count: count >= 17) == 17
-    assert tune.least(2, 40, lambda count: count > 40) is None
-    assert tune.least(5, 4, lambda count: count > 0) is None
-    assert tune.most(1.0, 120.0, lambda seconds: seconds <= 40) == pytest.approx(40, abs=2)
-    assert tune.most(1.0, 120.0, lambda seconds: seconds < 1) is None
+    assert tune.find_lowest(2, 40, lambda count: count >= 17) == 17
+    assert tune.find_lowest(2, 40, lambda count: count > 40) is None
+    assert tune.find_lowest(5, 4, lambda count: count > 0) is None
+    assert tune.find_highest(1.0, 120.0, lambda seconds: seconds <= 40) == pytest.approx(40, abs=2)
+    assert tune.find_highest(1.0, 120.0, lambda seconds: seconds < 1) is None
 
 
 # Advice
 
 
-def tuned(points: list[tune.Point], **changes: Any) -> tune.Tuned:
-    own = tune.Point({"metricThreshold": 100, "minReplicas": 1}, measured(20.0, 1.0))
+def tuned(points: list[tune.SettingPoint], **changes: Any) -> tune.TuningResult:
+    own = tune.SettingPoint({"metricThreshold": 100, "minReplicas": 1}, measured(20.0, 1.0))
     values: dict[str, Any] = {
-        "found": tune.Found([*points, own], len(points) + 2),
+        "found": tune.SearchResult([*points, own], len(points) + 2),
         "own": own,
-        "default": tune.Point({}, measured(20.0, 1.0)),
+        "default": tune.SettingPoint({}, measured(20.0, 1.0)),
         "lowered": None,
         "cluster": None,
         "cluster_now": {"stable-window": 60.0, "panic-window-percentage": 10.0},
@@ -347,18 +355,18 @@ def tuned(points: list[tune.Point], **changes: Any) -> tune.Tuned:
         "part": 60.0,
         **changes,
     }
-    return tune.Tuned(**{"chosen": values["found"].best, **values})
+    return tune.TuningResult(**{"chosen": values["found"].best, **values})
 
 
-GOOD = tune.Point({"metricThreshold": 12, "minReplicas": 2}, measured(0.9, 2.0))
-SAFE = tune.Point({"metricThreshold": 12, "minReplicas": 3}, measured(0.1, 3.0))
-CHEAP = tune.Point({"metricThreshold": 24, "minReplicas": 1}, measured(2.0, 1.5))
+GOOD = tune.SettingPoint({"metricThreshold": 12, "minReplicas": 2}, measured(0.9, 2.0))
+SAFE = tune.SettingPoint({"metricThreshold": 12, "minReplicas": 3}, measured(0.1, 3.0))
+CHEAP = tune.SettingPoint({"metricThreshold": 24, "minReplicas": 1}, measured(2.0, 1.5))
 
 
 def test_the_recommendation_is_explained() -> None:
-    lowered = tune.Point({"metricThreshold": 4, "minReplicas": 1}, measured(0.8, 6.0))
+    lowered = tune.SettingPoint({"metricThreshold": 4, "minReplicas": 1}, measured(0.8, 6.0))
 
-    assert advice.sentences(tuned([GOOD, SAFE, CHEAP], lowered=lowered)) == [
+    assert advice.make_sentences(tuned([GOOD, SAFE, CHEAP], lowered=lowered)) == [
         "Recommended: metricThreshold 12, minReplicas 2.",
         (
             "The recommended setting attains 99.10%; the next cheaper setting saves 25% of the replica-hours and attains 98.0%, "
@@ -374,9 +382,11 @@ def test_the_recommendation_is_explained() -> None:
 
 
 def test_cluster_settings_are_suggested_separately() -> None:
-    cluster = tune.Point({**GOOD.values, "stable-window": 30.0, "panic-window-percentage": 10.0}, measured(0.9, 1.6))
+    cluster = tune.SettingPoint(
+        {**GOOD.values, "stable-window": 30.0, "panic-window-percentage": 10.0}, measured(0.9, 1.6)
+    )
 
-    assert advice.sentences(tuned([GOOD], cluster=cluster))[-1] == (
+    assert advice.make_sentences(tuned([GOOD], cluster=cluster))[-1] == (
         "Cluster settings can save more: stable-window 30s in config-autoscaler, which applies to all services, with "
         "metricThreshold 12, minReplicas 2 in this spec, would save another 20% of the replica-hours."
     )
@@ -385,13 +395,13 @@ def test_cluster_settings_are_suggested_separately() -> None:
 def test_a_violation_on_the_rest_is_reported() -> None:
     rest = {"own": measured(20, 1), "default": measured(20, 1), "chosen": measured(1.5, 2)}
 
-    assert advice.sentences(tuned([GOOD], rest=rest))[-1].startswith("On the rest of the traffic, the recommended")
+    assert advice.make_sentences(tuned([GOOD], rest=rest))[-1].startswith("On the rest of the traffic, the recommended")
 
 
 def test_without_a_feasible_point_the_limit_is_named() -> None:
     reliefs = (tune.Relief("minReplicas", 1, 2), tune.Relief("start-up", 120.0, 40.0))
 
-    assert advice.sentences(tuned([CHEAP], reliefs=reliefs)) == [
+    assert advice.make_sentences(tuned([CHEAP], reliefs=reliefs)) == [
         (
             "Infeasible: no simulated setting meets p99=1s. The closest setting attains 98.0% with 1.50 replica-hours: "
             "metricThreshold 24."
@@ -403,17 +413,17 @@ def test_without_a_feasible_point_the_limit_is_named() -> None:
     ]
     assert (
         "The limit is the number of replicas: raise minReplicas and maxReplicas from 3 to 9. "
-        in advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("both", 3, 9),)))[-1]
+        in advice.make_sentences(tuned([CHEAP], reliefs=(tune.Relief("both", 3, 9),)))[-1]
     )
-    assert advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("server", 0.9, 0.95),)))[-1] == (
+    assert advice.make_sentences(tuned([CHEAP], reliefs=(tune.Relief("server", 0.9, 0.95),)))[-1] == (
         "The limit is the server: 90.0% of requests that never wait are within the bound, but the SLO requires 95.0%. "
         "Use a faster server or a less strict SLO."
     )
-    assert advice.sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up time of 1 s nor")
+    assert advice.make_sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up time of 1 s nor")
 
 
 def test_the_json_of_a_search() -> None:
-    data = advice.as_json(tuned([GOOD, SAFE, CHEAP]), "chat")
+    data = advice.tuning_to_json(tuned([GOOD, SAFE, CHEAP]), "chat")
 
     assert list(data) == [
         "workload", "evaluations", "interrupted", "searchedSeconds", "feasible", "asItIs", "knativeDefaults",

@@ -1,4 +1,4 @@
-"""A Prometheus as a source: recorded answers against numbers computed by hand, and everything else that may come."""
+"""Prometheus as a source: recorded responses with manually calculated results, and all kinds of invalid responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from answering import CHAT, DEAD, END, START, STEP, Answer, answering, any_nan, fine, profile, recorded
 from ebbtide.slo import queries
-from ebbtide.slo.report import Between, mean, quantile
+from ebbtide.slo.report import ValueInterval, compute_mean, compute_quantile_interval
 from ebbtide.slo.source import Ref, SourceError
 
 if TYPE_CHECKING:
@@ -29,48 +29,48 @@ def source() -> Iterator[Any]:
         yield prometheus.Prometheus(url, profile())
 
 
-def test_what_a_client_did_is_what_is_counted(source: Any) -> None:
-    """One request that waited 3 s for its pod, sixty of 100 ms, five failures of 5 ms; and one that met no pod at all."""
-    found = source.measure([CHAT, DEAD], START, END)
-    chat, dead = found[CHAT], found[DEAD]
+def test_measurements_match_the_client_s_requests(source: Any) -> None:
+    """One request that waited 3 s for its pod, 60 of 100 ms, five failures of 5 ms; and one that reached no pod."""
+    measurements = source.measure([CHAT, DEAD], START, END)
+    chat, dead = measurements[CHAT], measurements[DEAD]
 
     assert (chat.place, chat.requests, chat.failed, chat.timed) == ("gateway", 66, 5, 66)
     assert chat.total_between is not None
-    # Each took a little longer than its server slept.
+    # Each took slightly longer than its server slept.
     assert chat.total_between[0] <= 3 + 60 * 0.1 + 5 * 0.005 <= chat.total_between[1]
-    assert quantile(chat.buckets, 0.5) == pytest.approx(Between(0.05, 0.11))
+    assert compute_quantile_interval(chat.buckets, 0.5) == pytest.approx(ValueInterval(0.05, 0.11))
     # The 63rd is among the sixty, the last one is the cold start.
-    assert quantile(chat.buckets, 0.95) == pytest.approx(Between(0.1, 0.26))
-    assert quantile(chat.buckets, 0.99) == pytest.approx(Between(2.5, 5.1))
-    average = mean(chat)
+    assert compute_quantile_interval(chat.buckets, 0.95) == pytest.approx(ValueInterval(0.1, 0.26))
+    assert compute_quantile_interval(chat.buckets, 0.99) == pytest.approx(ValueInterval(2.5, 5.1))
+    average = compute_mean(chat)
     assert average is not None
     assert average.low < 9.1 / 66 < average.high
     assert (chat.minutes_asked, chat.minutes_answered) == (1, 1)
-    # Twelve looks of 15 s: at nine it rested, at two a pod was ready, at one it woke.
+    # Twelve evaluations, one every 15 s: nine at zero, two with a ready pod, one during the cold start.
     assert (chat.seconds_known, chat.seconds_up, chat.seconds_at_rest) == (180, 165, 135)
     assert (chat.replica_seconds, chat.cold_starts) == (60, 1)
-    # What met no pod ended and failed, and has no time.
+    # A request that reached no pod ended and failed, and was not timed.
     assert (dead.place, dead.requests, dead.failed, dead.buckets) == (None, 1, 1, ())
     assert (dead.minutes_asked, dead.minutes_answered) == (1, 0)
     assert dead.replica_seconds is None
 
 
-def test_a_history_is_what_was_recorded(source: Any) -> None:
-    found = source.history(CHAT, START, END, STEP).series
+def test_a_history_matches_the_recording(source: Any) -> None:
+    series = source.history(CHAT, START, END, STEP).series
 
-    assert [point.value for point in found["ready"]] == [0, 0, 0, 0, 1, 0, 0]
-    assert [point.value for point in found["rate"]] == pytest.approx([0, 0, 0, 0, 66 / 58, 66 / 58, 0])
-    # Where nobody asked a quantile is no number, and so there is none.
-    assert [point.value is None for point in found["p95"]] == [True, True, True, True, False, False, True]
-    assert "target" not in found
-    # A start within a second is that second's.
-    assert source.history(CHAT, START + 0.6, END, STEP).series["ready"] == found["ready"]
-    with pytest.raises(SourceError, match="11,000 points"):
+    assert [point.value for point in series["ready"]] == [0, 0, 0, 0, 1, 0, 0]
+    assert [point.value for point in series["rate"]] == pytest.approx([0, 0, 0, 0, 66 / 58, 66 / 58, 0])
+    # Without requests, Prometheus returns NaN for a quantile, which results in no value.
+    assert [point.value is None for point in series["p95"]] == [True, True, True, True, False, False, True]
+    assert "target" not in series
+    # The start is rounded down to a whole second.
+    assert source.history(CHAT, START + 0.6, END, STEP).series["ready"] == series["ready"]
+    with pytest.raises(SourceError, match="at most 11,000 per query"):
         source.history(CHAT, START, END, 0.01)
 
 
 @pytest.mark.parametrize("bad", ["NaN", "+Inf", "-Inf", "text", "", None])
-def test_what_is_no_number_is_left_out(bad: str | None) -> None:
+def test_values_that_are_not_numbers_are_ignored(bad: str | None) -> None:
     def spoiled(name: str, result: list[Any]) -> list[Any]:
         if name in {"now", "since"}:
             return result
@@ -84,13 +84,13 @@ def test_what_is_no_number_is_left_out(bad: str | None) -> None:
 
     with answering(recorded(spoiled)) as url:
         source = prometheus.Prometheus(url, profile())
-        one = source.measure([CHAT], START, END)[CHAT]
-        assert (one.requests, one.place, one.replica_seconds) == (0, None, None)
-        assert not any_nan(one)
+        measured = source.measure([CHAT], START, END)[CHAT]
+        assert (measured.requests, measured.place, measured.replica_seconds) == (0, None, None)
+        assert not any_nan(measured)
         assert source.history(CHAT, START, END, STEP).series == {}
 
 
-def test_buckets_scraped_at_two_moments_do_not_fall() -> None:
+def test_buckets_scraped_at_different_times_do_not_decrease() -> None:
     def torn(name: str, result: list[Any]) -> list[Any]:
         if name != "buckets":
             return result
@@ -106,7 +106,7 @@ def test_buckets_scraped_at_two_moments_do_not_fall() -> None:
 @pytest.mark.parametrize(
     "result", [None, {}, "text", [1], [None], [{}], [{"metric": 1, "value": 2}], [{"metric": {}, "value": [1]}]]
 )
-def test_an_answer_of_another_shape_is_nothing_known_or_an_error(result: Any) -> None:
+def test_a_malformed_response_is_unknown_or_an_error(result: Any) -> None:
     def strange(name: str, real: list[Any]) -> Any:
         return real if name in {"now", "since"} else result
 
@@ -116,27 +116,27 @@ def test_an_answer_of_another_shape_is_nothing_known_or_an_error(result: Any) ->
         assert source.history(CHAT, START, END, STEP).series == {}
 
 
-def test_it_is_told_from_when_on_anything_is_known() -> None:
-    """Asked for a week, of which Prometheus has three minutes: the report is about those."""
+def test_the_range_starts_with_the_first_data() -> None:
+    """Prometheus has only three minutes of the requested week: the result covers those."""
     week = 7 * 86_400
 
-    def answer(path: str, asked: dict[str, str]) -> Answer:
-        if asked["query"] == queries.since(queries.timer(profile()), week):
+    def answer(path: str, parameters: dict[str, str]) -> Answer:
+        if parameters["query"] == queries.first_data_query(queries.choose_histogram(profile()), week):
             return fine([{"metric": {}, "value": [END, str(START - queries.SCRAPE)]}])
-        return recorded()(path, asked)
+        return recorded()(path, parameters)
 
     with answering(answer) as url:
-        one = prometheus.Prometheus(url, profile()).measure([CHAT], END - week, END)[CHAT]
-    assert (one.start, one.end, one.requests) == (START, END, 66)
+        measured = prometheus.Prometheus(url, profile()).measure([CHAT], END - week, END)[CHAT]
+    assert (measured.start, measured.end, measured.requests) == (START, END, 66)
 
 
-def test_the_time_is_prometheus_own() -> None:
-    """Our clock is ten minutes ahead: what has not been cannot be asked for."""
+def test_the_range_ends_at_prometheus_current_time() -> None:
+    """The local clock is ten minutes ahead of Prometheus' clock: the range ends at Prometheus' current time."""
     with answering(recorded()) as url:
         source = prometheus.Prometheus(url, profile())
-        one = source.measure([CHAT], START, END + 600)[CHAT]
-        assert (one.start, one.end, one.requests) == (START, END, 66)
-        with pytest.raises(SourceError, match="by Prometheus' clock it is"):
+        measured = source.measure([CHAT], START, END + 600)[CHAT]
+        assert (measured.start, measured.end, measured.requests) == (START, END, 66)
+        with pytest.raises(SourceError, match="empty time range: Prometheus' clock is at"):
             source.measure([CHAT], END + 60, END + 600)
 
 
@@ -150,15 +150,15 @@ HTML = b"<html><body><h1>Sign in</h1></body></html>"
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (failing(200, HTML, "text/html"), "something that is no answer of Prometheus"),
-        (failing(502, HTML, "text/html"), "fails with HTTP 502 and without a reason"),
-        (failing(200, b"{}"), "answers in a form that is not known"),
-        (failing(200, b"[]"), "answers in a form that is not known"),
-        (failing(200, b'{"data": null}'), "answers in a form that is not known"),
-        (failing(200, b'{"data": {"result": []}}'), "does not say what time it is"),
+        (failing(200, HTML, "text/html"), "does not return a valid Prometheus response"),
+        (failing(502, HTML, "text/html"), "failed with HTTP 502 and without a message"),
+        (failing(200, b"{}"), "returned a response in an unknown format"),
+        (failing(200, b"[]"), "returned a response in an unknown format"),
+        (failing(200, b'{"data": null}'), "returned a response in an unknown format"),
+        (failing(200, b'{"data": {"result": []}}'), "does not return the current time"),
         (
             failing(400, b'{"status":"error","errorType":"bad_data","error":"parse error at char 1"}'),
-            "Prometheus says no: parse error",
+            "Prometheus rejected the query: parse error",
         ),
         (
             failing(422, b'{"status":"error","error":"query processing would load too many samples\\u001b[2J"}'),
@@ -166,17 +166,17 @@ HTML = b"<html><body><h1>Sign in</h1></body></html>"
         ),
         (
             failing(503, b'{"status":"error","error":"query timed out in expression evaluation"}'),
-            "says no: query timed out",
+            "rejected the query: query timed out",
         ),
-        (failing(401, b""), "does not let this account ask"),
+        (failing(401, b""), "does not allow this account to query"),
         (
             failing(403, b'{"kind":"Status","message":"services \\"prometheus\\" is forbidden"}'),
-            'account ask Prometheus: services "prometheus"',
+            'account to query Prometheus: services "prometheus"',
         ),
-        (failing(404, b"not found", "text/plain"), "there is no Prometheus at this address"),
+        (failing(404, b"not found", "text/plain"), "Prometheus not found at this address"),
     ],
 )
-def test_what_goes_wrong_is_said_in_words(answer: Answer, words: str) -> None:
+def test_errors_are_explained(answer: Answer, words: str) -> None:
     with answering(lambda _, __: answer) as url:
         source = prometheus.Prometheus(url, profile())
         with pytest.raises(SourceError) as first:
@@ -185,7 +185,7 @@ def test_what_goes_wrong_is_said_in_words(answer: Answer, words: str) -> None:
     assert "\x1b" not in str(first.value)
 
 
-def test_nobody_there_is_said_in_words() -> None:
+def test_a_refused_connection_is_explained() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -198,22 +198,26 @@ def test_nobody_there_is_said_in_words() -> None:
     for call in calls:
         with pytest.raises(
             SourceError, match=f"Prometheus at 127.0.0.1:{port} does not answer: .*[Cc]onnection refused"
-        ) as found:
+        ) as raised:
             call()
-        assert "object at 0x" not in str(found.value)
+        assert "object at 0x" not in str(raised.value)
 
 
 @pytest.mark.parametrize("address", ["", "prometheus:9090", "ftp://x", "file:///etc/passwd"])
-def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(SourceError, match="is no address of a Prometheus"):
+def test_an_invalid_address_is_refused(address: str) -> None:
+    with pytest.raises(SourceError, match="invalid Prometheus address"):
         prometheus.Prometheus(address, profile())
 
 
-def test_a_histogram_of_no_known_unit_is_refused() -> None:
-    with pytest.raises(SourceError, match="its unit is not known"):
+def test_a_histogram_of_unknown_unit_is_refused() -> None:
+    with pytest.raises(SourceError, match=r"invalid metrics\.gatewayLatency response_time: unknown unit"):
         prometheus.Prometheus("http://x", profile(gatewayLatency="response_time"))
-    own = queries.timer(profile(gatewayLatency="my_gateway_duration_seconds"))
-    assert (own.unit, own.owner, own.counter) == (1.0, ("namespace", "workload"), "my_gateway_duration_seconds_count")
+    histogram = queries.choose_histogram(profile(gatewayLatency="my_gateway_duration_seconds"))
+    assert (histogram.unit, histogram.owner, histogram.counter) == (
+        1.0,
+        ("namespace", "workload"),
+        "my_gateway_duration_seconds_count",
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ def test_a_service_is_reached_through_the_api_server(url: str, path: str | None)
 
 
 class Api:
-    """What of a Kubernetes client is used: where it is, and who asks."""
+    """The used part of a Kubernetes client: its host and its credentials."""
 
     def __init__(self, host: str) -> None:
         self.configuration = self
@@ -246,22 +250,22 @@ class Api:
         headers["authorization"] = f"Bearer token-{self.asked}"
 
 
-def test_the_account_s_token_is_asked_for_at_each_request_and_is_in_no_error() -> None:
-    seen: list[str] = []
+def test_the_token_is_read_for_each_request_and_is_in_no_error() -> None:
+    paths: list[str] = []
 
     def answer(path: str, _: dict[str, str]) -> Answer:
-        seen.append(path)
+        paths.append(path)
         return failing(403, b'{"message":"no"}')
 
     with answering(answer) as url:
         api = Api(url)
         source = prometheus.through(api, "http://prometheus.monitoring.svc:9090", profile())
         for _ in range(2):
-            with pytest.raises(SourceError) as found:
+            with pytest.raises(SourceError) as raised:
                 source.measure([CHAT], START, END)
-            assert "token" not in str(found.value)
+            assert "token" not in str(raised.value)
     assert api.asked == 2
-    assert seen == ["/api/v1/namespaces/monitoring/services/http:prometheus:9090/proxy/api/v1/query"] * 2
+    assert paths == ["/api/v1/namespaces/monitoring/services/http:prometheus:9090/proxy/api/v1/query"] * 2
 
 
 @pytest.mark.parametrize(
@@ -280,32 +284,32 @@ def test_the_account_s_token_is_asked_for_at_each_request_and_is_in_no_error() -
         (queries.POD_OWNER, {"namespace": "shop", "kn_service_name": "chat-room"}, None),
     ],
 )
-def test_whose_a_series_is(owner: tuple[str, ...], labels: dict[str, str], whose: str | None) -> None:
+def test_a_series_is_mapped_to_its_workload(owner: tuple[str, ...], labels: dict[str, str], whose: str | None) -> None:
     known = {"shop": {"chat", "rank", "chat-predictor"}}
 
-    assert queries.workload_of(labels, owner, known) == (Ref("shop", whose) if whose else None)
+    assert queries.find_workload_of(labels, owner, known) == (Ref("shop", whose) if whose else None)
 
 
-def test_names_in_a_query_stay_names() -> None:
-    query = queries.of_workload(Ref('a"} or vector(1) #', "x|.*"), queries.POD_OWNER)
+def test_names_in_a_query_are_escaped() -> None:
+    query = queries.workload_matchers(Ref('a"} or vector(1) #', "x|.*"), queries.POD_OWNER)
 
     assert query.count('"') - query.count('\\"') == 4
     assert "x\\\\|\\\\.\\\\*" in query
 
 
-def test_many_workloads_are_asked_for_at_once() -> None:
-    asked: list[str] = []
+def test_many_workloads_need_few_queries() -> None:
+    sent: list[str] = []
 
     def answer(path: str, query: dict[str, str]) -> Answer:
-        asked.append(query["query"])
+        sent.append(query["query"])
         return recorded()(path, query)
 
     many = [Ref(f"team-{number % 300}", f"service-{number}") for number in range(3000)]
     with answering(answer) as url:
-        found = prometheus.Prometheus(url, profile()).measure(many, START, END)
-    assert len(found) == 3000
-    assert len(asked) < 20
-    assert max(map(len, asked)) < 2000
+        measurements = prometheus.Prometheus(url, profile()).measure(many, START, END)
+    assert len(measurements) == 3000
+    assert len(sent) < 20
+    assert max(map(len, sent)) < 2000
 
 
 @pytest.mark.parametrize(
@@ -316,8 +320,8 @@ def test_many_workloads_are_asked_for_at_once() -> None:
         ("1.18", "queue-proxy", "revision_request_latencies", "response_code_class"),
     ],
 )
-def test_each_knative_has_its_own_histogram(version: str, place: str, series: str, failed: str) -> None:
-    timer = queries.queue_proxy(version)
+def test_each_knative_version_has_its_histogram(version: str, place: str, series: str, failed: str) -> None:
+    timer = queries.queue_proxy_histogram(version)
 
     assert (timer.place, timer.series) == (place, series)
     assert failed in timer.failed
@@ -326,16 +330,16 @@ def test_each_knative_has_its_own_histogram(version: str, place: str, series: st
     assert timer.unit == (0.001 if version == "1.18" else 1.0)
 
 
-def test_envoys_bounds_take_in_their_bins() -> None:
-    """As a run of Envoy 1.40 showed: 506 ms count within 500, 512 do not; 258 within 250, 264 not; 104 within 100."""
+def test_bounds_of_envoy_include_their_bins() -> None:
+    """Measured with Envoy 1.40: 506 ms count within 500, 512 do not; 258 within 250, 264 not; 104 within 100."""
     reach = {bound: prometheus.reach(bound / 1000) * 1000 for bound in (1, 10, 100, 250, 500, 1000, 2500, 10_000)}
 
     assert reach == pytest.approx({1: 2, 10: 11, 100: 110, 250: 260, 500: 510, 1000: 1100, 2500: 2600, 10_000: 11_000})
     assert math.isinf(prometheus.reach(math.inf))
 
 
-def test_a_command_that_needs_none_loads_no_client() -> None:
-    program = "import sys; from ebbtide.cli import parser; parser('slo'); print([m for m in ('requests', 'kubernetes', 'numpy', 'prometheus_api_client') if m in sys.modules])"
+def test_the_parser_loads_no_client() -> None:
+    program = "import sys; from ebbtide.cli import make_parser; make_parser('slo'); print([m for m in ('requests', 'kubernetes', 'numpy', 'prometheus_api_client') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert json.loads(ran.stdout) == []

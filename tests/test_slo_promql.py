@@ -1,6 +1,6 @@
-"""What the queries and rules come to in Prometheus' own engine, on series written down by hand.
+"""Results of the queries and rules in Prometheus' own engine, on manually written series.
 
-``promtool`` evaluates them; where there is none the tests are skipped, and the case of the cluster remains.
+``promtool`` evaluates them; without it the tests are skipped, and only the end-to-end case covers them.
 """
 
 from __future__ import annotations
@@ -28,62 +28,62 @@ CHAT = Ref("shop", "chat")
 ENVOY = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
 CLUSTER = 'envoy_cluster_name="shop/chat-00001"'
 COUNTER = f"envoy_cluster_upstream_rq_xx{{{CLUSTER},envoy_response_code_class"
-#: A histogram's and a counter's series at one sample every 15 s.
+#: Interval between two samples of all series.
 SCRAPE = "15s"
 SAMPLE = re.compile(r"(\{.*?\}) ([-+.0-9E]+)")
 PODS = 'k8s_namespace_name="shop",kn_service_name="chat",kn_revision_name="chat-00001"'
 
 
 def evaluated(tmp_path: Path, series: dict[str, str], query: str, at: str) -> dict[str, float]:
-    """Return what a query comes to, by the labels in which the samples differ."""
-    wanted = {"expr": query, "eval_time": at, "exp_samples": [{"labels": "not_this", "value": 12345}]}
+    """Return the result of a query by the labels of its samples."""
+    test = {"expr": query, "eval_time": at, "exp_samples": [{"labels": "not_this", "value": 12345}]}
     unit = {
         "interval": SCRAPE,
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
-        "promql_expr_test": [wanted],
+        "promql_expr_test": [test],
     }
     file = tmp_path / "test.json"
     file.write_text(json.dumps({"tests": [unit]}))
     ran = subprocess.run([str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False)
-    # It evaluates nothing without an expectation; what it got instead of a wrong one is what we want to know.
+    # promtool needs an expectation; with a wrong one, it prints the actual result.
     got = (ran.stdout + ran.stderr).split("got:", 1)[1]
     return {labels: float(value) for labels, value in SAMPLE.findall(got)}
 
 
-def only(found: dict[str, float]) -> float:
-    (value,) = found.values()
+def only(samples: dict[str, float]) -> float:
+    (value,) = samples.values()
     return value
 
 
 @pytest.mark.parametrize(
     ("values", "grown"),
     [
-        # There at the start with 100: what came since. 40 scrapes are ten minutes.
+        # Present at the start with 100: only the growth since then. 40 scrapes are ten minutes.
         ("100+1x80", 40.0),
-        # Not there at the start: all of it, the first sample too.
+        # Missing at the start: the whole value, including the first sample.
         ("_x50 3 3+0x29", 3.0),
         ("_x50 3+2x29", 61.0),
-        # Gone at the end.
+        # Missing at the end.
         ("100+1x60 _x20", 20.0),
-        # Prometheus was away for five minutes in the midst.
+        # A gap of five minutes in the middle, during which Prometheus was down.
         ("100+1x44 _x20 165+1x15", 40.0),
-        # There all the time, and nobody asked.
+        # Present all the time, without requests.
         ("7+0x80", 0.0),
     ],
 )
-def test_counters_are_counted_to_the_last_request(tmp_path: Path, values: str, grown: float) -> None:
-    query = queries.requests(ENVOY, [CHAT], 600)
+def test_counters_include_every_request(tmp_path: Path, values: str, grown: float) -> None:
+    query = queries.request_query(ENVOY, [CHAT], 600)
 
     assert only(evaluated(tmp_path, {f'{COUNTER}="2"}}': values}, query, "20m")) == pytest.approx(grown)
 
 
-def test_a_counter_that_began_anew_is_no_loss(tmp_path: Path) -> None:
-    """Envoy restarted: 20 scrapes up to 120, then from 0 to 20."""
-    query = queries.requests(ENVOY, [CHAT], 600)
+def test_a_counter_reset_loses_no_requests(tmp_path: Path) -> None:
+    """Envoy restarts: 20 scrapes up to 120, then from 0 to 20."""
+    query = queries.request_query(ENVOY, [CHAT], 600)
 
-    found = only(evaluated(tmp_path, {f'{COUNTER}="2"}}': "100+1x60 0+1x19"}, query, "20m"))
-    # increase() guesses what lies between the last sample before and the first after.
-    assert found == pytest.approx(40, abs=2)
+    grown = only(evaluated(tmp_path, {f'{COUNTER}="2"}}': "100+1x60 0+1x19"}, query, "20m"))
+    # increase() extrapolates between the last sample before and the first after the restart.
+    assert grown == pytest.approx(40, abs=2)
 
 
 def test_revisions_and_gateways_are_each_a_series_of_the_workload(tmp_path: Path) -> None:
@@ -96,27 +96,27 @@ def test_revisions_and_gateways_are_each_a_series_of_the_workload(tmp_path: Path
         COUNTER.replace("chat", "chat-room") + '="2"}': "0+9x80",
     }
 
-    all_of_them = evaluated(tmp_path, series, queries.requests(ENVOY, [CHAT], 600), "20m")
+    all_of_them = evaluated(tmp_path, series, queries.request_query(ENVOY, [CHAT], 600), "20m")
     assert sum(all_of_them.values()) == pytest.approx(40 + 1 + 40 + 40)
     assert not any("room" in labels for labels in all_of_them)
-    failed = evaluated(tmp_path, series, queries.requests(ENVOY, [CHAT], 600, failed=True), "20m")
+    failed = evaluated(tmp_path, series, queries.request_query(ENVOY, [CHAT], 600, failed=True), "20m")
     assert sum(failed.values()) == 1
 
 
 def test_minutes_with_requests_and_minutes_with_answers(tmp_path: Path) -> None:
-    """Ten minutes: three with answers, one of failures alone, one with an answer again; then silence."""
+    """Ten minutes: three with answers, one with only failures, one with answers; then no requests."""
     series = {
         f'{COUNTER}="2"}}': "5+0x40 5+1x8 13+0x8 14+0x24",
         f'{COUNTER}="5"}}': "_x52 1 2 3 4 4+0x24",
     }
 
-    asked = only(evaluated(tmp_path, series, queries.minutes(ENVOY, [CHAT], 600), "20m"))
-    answered = only(evaluated(tmp_path, series, queries.minutes(ENVOY, [CHAT], 600, answered=True), "20m"))
+    asked = only(evaluated(tmp_path, series, queries.minute_query(ENVOY, [CHAT], 600), "20m"))
+    answered = only(evaluated(tmp_path, series, queries.minute_query(ENVOY, [CHAT], 600, answered=True), "20m"))
     assert (asked, answered) == (5, 4)
 
 
-def test_readiness_rest_and_cold_starts(tmp_path: Path) -> None:
-    """Forty looks: ten at rest, two in which it wakes, eighteen up, ten at rest; and a revision of before that rests."""
+def test_readiness_zero_and_cold_starts(tmp_path: Path) -> None:
+    """Forty evaluations: ten at zero, two during the cold start, eighteen up, ten at zero; an older revision is at zero."""
     series = {
         f"kn_revision_pods_requested{{{PODS}}}": "0x49 1x19 0x11",
         f"kn_revision_pods_count{{{PODS}}}": "0x51 1x17 0x11",
@@ -124,45 +124,45 @@ def test_readiness_rest_and_cold_starts(tmp_path: Path) -> None:
     }
     series |= {name.replace("00001", "00000"): "0x80" for name in series}
 
-    found = {
-        what: only(evaluated(tmp_path, series, queries.of_pods(queries.AUTOSCALER, what, [CHAT], 600), "20m"))
-        for what in queries.OF_PODS
+    figures = {
+        name: only(evaluated(tmp_path, series, queries.pod_figure_query(queries.AUTOSCALER, name, [CHAT], 600), "20m"))
+        for name in queries.OF_PODS
     }
-    assert found["known"] == pytest.approx(40, abs=1)
-    assert found["woken"] == 1
-    assert found["known"] - found["up"] == 2
-    assert found["rest"] == found["known"] - 20
-    assert found["pods"] == 20
+    assert figures["known"] == pytest.approx(40, abs=1)
+    assert figures["woken"] == 1
+    assert figures["known"] - figures["up"] == 2
+    assert figures["rest"] == figures["known"] - 20
+    assert figures["pods"] == 20
 
 
-TELLERS = queries.pods(profiles.built_in())
+EXPORTERS = queries.pod_gauges(profiles.load_built_in())
 RULES: dict[str, Any] = {
-    "queue-proxy": queries.queue_proxy("1.21"),
+    "queue-proxy": queries.queue_proxy_histogram("1.21"),
     "envoy": ENVOY,
     "istio": queries.GATEWAYS["istio_request_duration_milliseconds"],
 }
 
 
 @pytest.mark.parametrize("timer", RULES.values(), ids=RULES)
-def test_rules_are_rules_to_promtool(tmp_path: Path, timer: queries.Timer) -> None:
+def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.LatencyHistogram) -> None:
     promise = Slo.model_validate({"meanLatencyMilliseconds": 300, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9})
     file = tmp_path / "rules.json"
-    file.write_text(json.dumps(alerts.rules(CHAT, promise, timer, TELLERS).made["spec"]))
+    file.write_text(json.dumps(alerts.make_rules(CHAT, promise, timer, EXPORTERS).manifest["spec"]))
 
     ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def fired(tmp_path: Path, series: dict[str, str], promise: dict[str, float], at: str) -> set[tuple[str, str]]:
-    """Return which alerts fire, by name and window."""
-    rules = alerts.rules(CHAT, Slo.model_validate(promise), ENVOY, TELLERS).made["spec"]
+def fired(tmp_path: Path, series: dict[str, str], slo: dict[str, float], at: str) -> set[tuple[str, str]]:
+    """Return the alerts that fire, by name and window."""
+    rules = alerts.make_rules(CHAT, Slo.model_validate(slo), ENVOY, EXPORTERS).manifest["spec"]
     (tmp_path / "rules.json").write_text(json.dumps(rules))
     names = {row["alert"] for row in rules["groups"][0]["rules"] if "alert" in row}
-    found = set()
+    firing = set()
     for name in names:
         unit = {
             "interval": SCRAPE,
-            "input_series": [{"series": one, "values": values} for one, values in series.items()],
+            "input_series": [{"series": labels, "values": values} for labels, values in series.items()],
             "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": []}],
         }
         test = {"rule_files": ["rules.json"], "evaluation_interval": "1m", "tests": [unit]}
@@ -170,13 +170,15 @@ def fired(tmp_path: Path, series: dict[str, str], promise: dict[str, float], at:
         ran = subprocess.run(
             [str(PROMTOOL), "test", "rules", str(tmp_path / "test.json")], capture_output=True, text=True, check=False
         )
-        told = ran.stdout + ran.stderr
-        windows = [part.split('"')[1] for part in told.split("window=")[1:]]
-        found |= {(name, window) for window in windows or ([""] if "got:[" in told and f'"{name}"' in told else [])}
-    return found
+        output = ran.stdout + ran.stderr
+        windows = [part.split('"')[1] for part in output.split("window=")[1:]]
+        firing |= {
+            (name, window) for window in windows or ([""] if "got:[" in output and f'"{name}"' in output else [])
+        }
+    return firing
 
 
-#: 320 scrapes, 80 minutes: a request a second, of which every second is slow.
+#: 320 scrapes, 80 minutes: one request per second, of which every second one is slow.
 HALF_SLOW = {
     f'{COUNTER}="2"}}': "0+15x320",
     f'envoy_cluster_upstream_rq_time_bucket{{{CLUSTER},le="500"}}': "0+7x320",
@@ -186,27 +188,27 @@ HALF_SLOW = {
 }
 
 
-def test_half_slow_is_ten_times_the_pace_and_calls_over_the_longer_windows(tmp_path: Path) -> None:
-    """53 % where 5 % may be: more than 6 times the pace, less than 14.4."""
+def test_a_burn_rate_of_ten_alerts_over_the_longer_windows(tmp_path: Path) -> None:
+    """53% are slow and 5% are allowed: a burn rate of more than 6 and less than 14.4."""
     assert fired(tmp_path, HALF_SLOW, {"p95LatencyMilliseconds": 500}, "80m") == {
         ("EbbtideBudgetBurns", window) for window in ("6h", "1d", "3d")
     }
 
 
-def test_all_is_well_and_nobody_is_called(tmp_path: Path) -> None:
+def test_healthy_traffic_fires_no_alert(tmp_path: Path) -> None:
     well = {name: values.replace("0+7x", "0+15x") for name, values in HALF_SLOW.items()}
 
     assert fired(tmp_path, well, {"p95LatencyMilliseconds": 500, "uptimePercent": 99.9}, "80m") == set()
 
 
-def test_a_handful_of_requests_calls_nobody(tmp_path: Path) -> None:
-    few = {name: values.split("+")[0] + "+0x300 1+0.2x19" for name, values in HALF_SLOW.items()}
+def test_too_few_requests_fire_no_alert(tmp_path: Path) -> None:
+    series = {name: values.split("+")[0] + "+0x300 1+0.2x19" for name, values in HALF_SLOW.items()}
 
-    assert fired(tmp_path, few, {"p95LatencyMilliseconds": 500}, "80m") == set()
+    assert fired(tmp_path, series, {"p95LatencyMilliseconds": 500}, "80m") == set()
 
 
-def test_failures_alone_are_minutes_without_an_answer_and_slow_requests(tmp_path: Path) -> None:
-    """Half an hour of failures: none was timed, and none is within anything."""
+def test_failures_are_minutes_without_an_answer(tmp_path: Path) -> None:
+    """Half an hour of failures: none was timed, and none is within the limit."""
     down = {
         f'{COUNTER}="2"}}': "0+15x200 3000+0x120",
         f'{COUNTER}="5"}}': "_x200 0+15x120",
@@ -222,8 +224,8 @@ def test_failures_alone_are_minutes_without_an_answer_and_slow_requests(tmp_path
 
 
 @pytest.mark.parametrize(("asked", "called"), [(0, set()), (18, set()), (19, {"1h", "6h", "1d", "3d"})])
-def test_a_bad_minute_calls_from_twenty_minutes_with_requests_on(tmp_path: Path, asked: int, called: set[str]) -> None:
-    """A request in each of so many minutes, each answered; then one that failed. One bad of 20 is 5 %, of 0.1 %."""
+def test_a_bad_minute_alerts_after_twenty_minutes_with_requests(tmp_path: Path, asked: int, called: set[str]) -> None:
+    """N minutes with one answered request each; then one that failed. One bad minute of 20 is 5%, and 0.1% is allowed."""
     series = {
         f'{COUNTER}="2"}}': "0x40 " + " ".join(f"{minute}x3" for minute in range(1, asked + 1)) + f" {asked}x120",
         f'{COUNTER}="5"}}': f"0x{40 + 4 * asked} 1x120",
@@ -231,7 +233,7 @@ def test_a_bad_minute_calls_from_twenty_minutes_with_requests_on(tmp_path: Path,
 
     calls = fired(tmp_path, series, {"uptimePercent": 99.9}, f"{12 + asked}m")
     assert calls == {("EbbtideBudgetBurns", window) for window in called}
-    # Where nothing may be bad, the first minute is.
+    # An uptime of 100% is violated by the first bad minute.
     assert fired(tmp_path, series, {"uptimePercent": 100}, f"{12 + asked}m") == {("EbbtideBudgetBurns", "5m")}
 
 
@@ -241,7 +243,7 @@ NONE_READY = {("EbbtideNoReplicaReady", "")}
 @pytest.mark.parametrize(
     ("wanted", "ready", "called"),
     [
-        # 80 scrapes are 20 minutes. At rest, and up.
+        # 80 scrapes are 20 minutes. Scaled to zero, and up.
         ("0x80", "0x80", set()),
         ("2x80", "2x80", set()),
         ("2x80", "1x80", set()),
@@ -253,7 +255,7 @@ NONE_READY = {("EbbtideNoReplicaReady", "")}
         ("0x39 1x40", "0x80", NONE_READY),
     ],
 )
-def test_pods_that_are_wanted_and_not_ready_call_though_no_request_ends(
+def test_wanted_pods_that_are_not_ready_fire_an_alert(
     tmp_path: Path, wanted: str, ready: str, called: set[tuple[str, str]]
 ) -> None:
     autoscaler = {f"kn_revision_pods_requested{{{PODS}}}": wanted, f"kn_revision_pods_count{{{PODS}}}": ready}
@@ -267,7 +269,7 @@ def test_pods_that_are_wanted_and_not_ready_call_though_no_request_ends(
 
 
 def test_a_ready_revision_is_enough(tmp_path: Path) -> None:
-    """One that does not start beside the one that serves."""
+    """A revision that does not start, next to one that serves."""
     series = {
         f"kn_revision_pods_requested{{{PODS}}}": "1x80",
         f"kn_revision_pods_count{{{PODS}}}": "1x80",
@@ -278,16 +280,16 @@ def test_a_ready_revision_is_enough(tmp_path: Path) -> None:
     assert fired(tmp_path, series, {"uptimePercent": 99.9}, "20m") == set()
 
 
-def test_a_mean_above_its_promise_calls(tmp_path: Path) -> None:
+def test_a_mean_above_its_limit_fires_an_alert(tmp_path: Path) -> None:
     assert fired(tmp_path, HALF_SLOW, {"meanLatencyMilliseconds": 500}, "80m") == {("EbbtideMeanLatency", "")}
     assert fired(tmp_path, HALF_SLOW, {"meanLatencyMilliseconds": 700}, "80m") == set()
 
 
-def test_every_chart_s_query_parses(tmp_path: Path) -> None:
-    """A rule is the way to have promtool parse a query."""
+def test_every_chart_query_parses(tmp_path: Path) -> None:
+    """promtool parses a query only as part of a rule."""
     for timer in RULES.values():
-        texts = queries.series(timer, profiles.built_in(), CHAT, 30).values()
-        rules = [{"record": f"x{place}", "expr": text} for place, text in enumerate(texts)]
+        texts = queries.chart_queries(timer, profiles.load_built_in(), CHAT, 30).values()
+        rules = [{"record": f"x{number}", "expr": text} for number, text in enumerate(texts)]
         file = tmp_path / "rules.json"
         file.write_text(json.dumps({"groups": [{"name": "charts", "rules": rules}]}))
         ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What a report makes of counts: hand-computed numbers, and laws that hold for any sample."""
+"""SLO reports: numbers that were calculated manually, and laws that hold for any sample."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.base.bodies import serialize
+from ebbtide.base.bodies import serialize_body
 from ebbtide.slo import pages, report
-from ebbtide.slo.report import Between
-from ebbtide.slo.source import Bucket, Measured, Ref
+from ebbtide.slo.report import ValueInterval
+from ebbtide.slo.source import Bucket, Ref, WorkloadMeasurements
 from ebbtide.spec.serving import Slo
 
 CHAT = Ref("team-shop", "chat")
@@ -25,9 +25,9 @@ def counts(*cumulative: float) -> tuple[Bucket, ...]:
     return tuple(Bucket(bound, count) for bound, count in zip(BOUNDS, cumulative, strict=True))
 
 
-def measured(**fields: Any) -> Measured:
-    """A week in which 1,000 requests took 300 s together: 900 up to 250 ms, 960 up to 500 ms, all up to 2.5 s."""
-    known: dict[str, Any] = {
+def measured(**fields: Any) -> WorkloadMeasurements:
+    """Return a week with 1,000 requests of 300 s in total: 900 up to 250 ms, 960 up to 500 ms, all up to 2.5 s."""
+    values: dict[str, Any] = {
         "place": "gateway",
         "requests": 1000.0,
         "total_seconds": 300.0,
@@ -40,21 +40,27 @@ def measured(**fields: Any) -> Measured:
         "replica_seconds": 36_000.0,
         "cold_starts": 10.0,
     }
-    return Measured(CHAT, 0.0, WEEK, **{**known, **fields})
+    return WorkloadMeasurements(CHAT, 0.0, WEEK, **{**values, **fields})
 
 
 def promise(**fields: float) -> Slo:
     return Slo.model_validate(fields)
 
 
-def test_a_report_by_hand() -> None:
+def test_a_report_matches_manual_calculations() -> None:
     slo = promise(meanLatencyMilliseconds=300, p95LatencyMilliseconds=500, uptimePercent=99.9)
-    made = report.reports({CHAT: measured()}, {CHAT: slo}, projects={CHAT: "shop"}, gpus={CHAT: 0.25}, gpu_hour=2.0)
-    (row,) = made.rows
+    slo_report = report.compute_report(
+        {CHAT: measured()}, {CHAT: slo}, projects={CHAT: "shop"}, gpus={CHAT: 0.25}, gpu_hour=2.0
+    )
+    (row,) = slo_report.rows
 
-    assert row.mean == Between(0.3, 0.3)
-    # The 500th of 1,000 lies in the bucket of 250 ms, the 950th in that of 500, the 990th in that of 1 s.
-    assert row.quantiles == {"p50": Between(0.1, 0.25), "p95": Between(0.25, 0.5), "p99": Between(0.5, 1.0)}
+    assert row.mean == ValueInterval(0.3, 0.3)
+    # The 500th of 1,000 requests is in the bucket of 250 ms, the 950th in that of 500 ms, the 990th in that of 1 s.
+    assert row.quantiles == {
+        "p50": ValueInterval(0.1, 0.25),
+        "p95": ValueInterval(0.25, 0.5),
+        "p99": ValueInterval(0.5, 1.0),
+    }
     assert row.rate == pytest.approx(1000 / WEEK)
     assert row.concurrency == pytest.approx(300 / WEEK)
     assert row.errors == 0.0
@@ -62,188 +68,206 @@ def test_a_report_by_hand() -> None:
     assert row.ready == pytest.approx(0.99)
     assert row.rest == 0.5
     assert row.cold == 0.01
-    # 10 replica-hours of a quarter each, at 2.
+    # 10 replica-hours with a quarter of a GPU, at a cost of 2.
     assert (row.replica_hours, row.gpu_hours, row.cost) == (10.0, 2.5, 5.0)
     mean, p95, uptime = row.verdicts
-    assert (mean.outcome, mean.reached, mean.used) == ("kept", Between(0.3, 0.3), None)
-    # 40 of 1,000 were slower and 50 might have been: four fifths of the budget.
-    assert (p95.outcome, p95.reached, p95.used) == ("kept", Between(0.96, 0.96), Between(0.8, 0.8))
-    # One minute of 500 is two thousandths, and one was to spare.
+    assert (mean.outcome, mean.reached, mean.used) == ("kept", ValueInterval(0.3, 0.3), None)
+    # 40 of 1,000 were slower and 50 are allowed: 80% of the error budget.
+    assert (p95.outcome, p95.reached, p95.used) == ("kept", ValueInterval(0.96, 0.96), ValueInterval(0.8, 0.8))
+    # One minute of 500 is 0.2%, and 0.1% is allowed.
     assert uptime.outcome == "broken"
     assert uptime.used is not None
     assert uptime.used.low == pytest.approx(2.0)
     assert row.outcome == "broken"
-    assert made.broken
+    assert slo_report.broken
 
 
 @pytest.mark.parametrize(
     ("limit", "changes", "outcome", "reached", "why"),
     [
-        # 400 ms lies in the bucket from 250 to 500 ms: between 90 and 96 % were within.
-        (400, {}, "unknown", Between(0.9, 0.96), "400 ms lies between the histogram's bounds 250 ms and 500 ms"),
-        # Even if all of that bucket were slower, enough are within 700 ms.
-        (700, {}, "kept", Between(0.96, 0.99), ""),
-        # Even if all of that bucket were within, too few are within 200 ms.
-        (200, {}, "broken", Between(0.4, 0.9), ""),
+        # 400 ms is in the bucket from 250 to 500 ms: 90% to 96% were within the limit.
+        (400, {}, "unknown", ValueInterval(0.9, 0.96), "400 ms is between the histogram's bounds 250 ms and 500 ms"),
+        # Even if all requests in the bucket were slower, enough are within 700 ms.
+        (700, {}, "kept", ValueInterval(0.96, 0.99), ""),
+        # Even if all requests in the bucket were faster, too few are within 200 ms.
+        (200, {}, "broken", ValueInterval(0.4, 0.9), ""),
         # Twelve failed, fast or slow.
-        (500, {"failed": 12.0}, "unknown", Between(0.948, 0.96), "some requests failed"),
-        (500, {"failed": 5.0}, "kept", Between(0.955, 0.96), ""),
-        # Two hundred failed and two hundred have no time: even if those are not the same, no more were answered.
-        (500, {"requests": 1200.0, "failed": 200.0}, "broken", Between(760 / 1200, 1000 / 1200), ""),
-        # Forty failed, slow and with their times; the ten without may have been within.
+        (500, {"failed": 12.0}, "unknown", ValueInterval(0.948, 0.96), "some requests failed"),
+        (500, {"failed": 5.0}, "kept", ValueInterval(0.955, 0.96), ""),
+        # 200 failed and 200 were not timed: even if those are different requests, no more were answered.
+        (500, {"requests": 1200.0, "failed": 200.0}, "broken", ValueInterval(760 / 1200, 1000 / 1200), ""),
+        # Forty failed, slow and timed; the ten that were not timed may have been within the limit.
         (
             500,
             {"failed": 40.0, "buckets": counts(0, 0, 945, 990, 990, 990, 990)},
             "unknown",
-            Between(905 / 1000, 955 / 1000),
-            "10 of 1,000 requests have no time, and may have been answered within it",
+            ValueInterval(905 / 1000, 955 / 1000),
+            "10 of 1,000 requests were not timed, and may have been within the limit",
         ),
-        # Counted and not yet timed is not slow; so few that even as slow ones they would change nothing are not in the way.
+        # A request that was counted but not timed yet is not slow; a few of them do not matter if they change nothing.
         (
             500,
             {"requests": 25.0, "buckets": counts(0, 22, 22, 22, 22, 22, 22)},
             "unknown",
-            Between(0.88, 1.0),
-            "3 of 25 requests have no time, and may have been answered within it",
+            ValueInterval(0.88, 1.0),
+            "3 of 25 requests were not timed, and may have been within the limit",
         ),
-        (500, {"requests": 25.0, "buckets": counts(0, 24, 24, 24, 24, 24, 24)}, "kept", Between(0.96, 1.0), ""),
-        (500, {"requests": 1030.0}, "unknown", Between(960 / 1030, 990 / 1030), "30 of 1,030 requests have no time"),
-        # Even if all that were not timed were fast, too few were.
+        (500, {"requests": 25.0, "buckets": counts(0, 24, 24, 24, 24, 24, 24)}, "kept", ValueInterval(0.96, 1.0), ""),
+        (
+            500,
+            {"requests": 1030.0},
+            "unknown",
+            ValueInterval(960 / 1030, 990 / 1030),
+            "30 of 1,030 requests were not timed",
+        ),
+        # Even if all requests that were not timed were fast, too few were.
         (
             500,
             {"requests": 1010.0, "buckets": counts(0, 0, 900, 1000, 1000, 1000, 1000)},
             "broken",
-            Between(900 / 1010, 910 / 1010),
+            ValueInterval(900 / 1010, 910 / 1010),
             "",
         ),
-        # It lies between two bounds, whatever the others took.
+        # The limit is between two bounds, whatever the other requests took.
         (
             400,
             {"requests": 1010.0, "buckets": counts(0, 900, 990, 1000, 1000, 1000, 1000)},
             "unknown",
-            Between(900 / 1010, 1000 / 1010),
-            "lies between",
+            ValueInterval(900 / 1010, 1000 / 1010),
+            "is between",
         ),
-        (500, {"requests": 30.0, "buckets": (), "place": None}, "unknown", Between(0.0, 1.0), "30 of 30 requests"),
-        (500, {"requests": 30.0, "failed": 30.0, "buckets": (), "place": None}, "broken", Between(0.0, 0.0), ""),
-        (20_000, {"buckets": counts(0, 0, 0, 0, 0, 900, 1000)}, "unknown", Between(0.9, 1.0), "above the histogram's"),
-        (20_000, {"buckets": counts(0, 0, 0, 0, 0, 970, 1000)}, "kept", Between(0.97, 1.0), ""),
+        (
+            500,
+            {"requests": 30.0, "buckets": (), "place": None},
+            "unknown",
+            ValueInterval(0.0, 1.0),
+            "30 of 30 requests",
+        ),
+        (500, {"requests": 30.0, "failed": 30.0, "buckets": (), "place": None}, "broken", ValueInterval(0.0, 0.0), ""),
+        (
+            20_000,
+            {"buckets": counts(0, 0, 0, 0, 0, 900, 1000)},
+            "unknown",
+            ValueInterval(0.9, 1.0),
+            "above the histogram's",
+        ),
+        (20_000, {"buckets": counts(0, 0, 0, 0, 0, 970, 1000)}, "kept", ValueInterval(0.97, 1.0), ""),
         (
             500,
             {"requests": 19.0, "buckets": counts(0, 0, 19, 19, 19, 19, 19)},
             "unknown",
-            Between(1.0, 1.0),
+            ValueInterval(1.0, 1.0),
             "too few requests (19)",
         ),
         (500, {"requests": 0.0, "buckets": (), "place": None}, "unknown", None, "there were no requests"),
     ],
 )
-def test_a_percentile_is_judged_by_what_the_histogram_knows(
-    limit: float, changes: dict[str, Any], outcome: str, reached: Between | None, why: str
+def test_a_percentile_is_judged_by_the_histogram(
+    limit: float, changes: dict[str, Any], outcome: str, reached: ValueInterval | None, why: str
 ) -> None:
-    found = report.of_p95(measured(**changes), limit / 1000)
+    verdict = report.judge_p95(measured(**changes), limit / 1000)
 
-    assert found.outcome == outcome
-    assert found.reached == (reached if reached is None else pytest.approx(reached))
-    assert why in found.why if why else not found.why
+    assert verdict.outcome == outcome
+    assert verdict.reached == (reached if reached is None else pytest.approx(reached))
+    assert why in verdict.why if why else not verdict.why
 
 
-def test_envoys_bound_takes_in_its_whole_bin() -> None:
+def test_a_bound_of_envoy_includes_its_whole_bin() -> None:
     blurred = tuple(bucket._replace(reach=bucket.bound * 1.02) for bucket in measured().buckets)
-    one = measured(buckets=blurred, total_between=(290.0, 310.0))
+    figures = measured(buckets=blurred, total_between=(290.0, 310.0))
 
-    assert report.quantile(one.buckets, 0.95) == Between(0.25, 0.51)
-    found = report.of_p95(one, 0.5)
-    assert found.outcome == "kept"
-    assert found.why == "the gateway counts up to 510 ms as within 500 ms"
-    # The mean is an estimate: at 300 ms it cannot be told.
-    assert report.of_mean(one, 0.3).outcome == "unknown"
-    assert report.of_mean(one, 0.32).outcome == "kept"
-    assert report.of_mean(one, 0.28).outcome == "broken"
+    assert report.compute_quantile_interval(figures.buckets, 0.95) == ValueInterval(0.25, 0.51)
+    verdict = report.judge_p95(figures, 0.5)
+    assert verdict.outcome == "kept"
+    assert verdict.why == "the gateway counts up to 510 ms as within 500 ms"
+    # The mean is an estimate: the verdict on 300 ms is unknown.
+    assert report.judge_mean(figures, 0.3).outcome == "unknown"
+    assert report.judge_mean(figures, 0.32).outcome == "kept"
+    assert report.judge_mean(figures, 0.28).outcome == "broken"
 
 
-def test_where_nobody_asked_readiness_tells_of_the_uptime() -> None:
+def test_without_requests_uptime_is_judged_by_readiness() -> None:
     quiet = measured(minutes_asked=3.0, minutes_answered=0.0)
 
-    found = report.of_uptime(quiet, 0.98)
+    verdict = report.judge_uptime(quiet, 0.98)
 
-    assert found.outcome == "kept"
-    assert found.reached == pytest.approx(Between(0.99, 0.99))
-    assert found.why == "by readiness: only 3 minutes had requests"
-    unknown = report.of_uptime(measured(minutes_asked=3.0, seconds_known=0.0), 0.98)
+    assert verdict.outcome == "kept"
+    assert verdict.reached == pytest.approx(ValueInterval(0.99, 0.99))
+    assert verdict.why == "by readiness, because only 3 minutes had requests"
+    unknown = report.judge_uptime(measured(minutes_asked=3.0, seconds_known=0.0), 0.98)
     assert (unknown.outcome, unknown.reached) == ("unknown", None)
 
 
-def test_a_promise_of_all_leaves_no_budget() -> None:
-    assert report.of_uptime(measured(), 1.0).used is None
-    assert report.of_uptime(measured(), 1.0).outcome == "broken"
-    assert report.of_uptime(measured(minutes_answered=500.0), 1.0).outcome == "kept"
+def test_an_uptime_of_100_percent_leaves_no_error_budget() -> None:
+    assert report.judge_uptime(measured(), 1.0).used is None
+    assert report.judge_uptime(measured(), 1.0).outcome == "broken"
+    assert report.judge_uptime(measured(minutes_answered=500.0), 1.0).outcome == "kept"
 
 
-def test_how_fast_a_budget_burns_is_told_of_the_last_hour() -> None:
+def test_the_burn_rate_covers_the_last_hour() -> None:
     hour = measured(requests=100.0, buckets=counts(0, 0, 80, 100, 100, 100, 100))
 
-    found = report.of_p95(measured(), 0.5, hour)
+    verdict = report.judge_p95(measured(), 0.5, hour)
 
-    assert found.burn is not None
-    assert found.burn.low == pytest.approx(4.0)
-    assert "4 times the pace" in pages.sentence(found)
+    assert verdict.burn is not None
+    assert verdict.burn.low == pytest.approx(4.0)
+    assert "last hour: 4 times the sustainable burn rate" in pages.format_verdict(verdict)
 
 
-def test_projects_and_all_add_up() -> None:
+def test_projects_and_the_total_are_sums() -> None:
     other = Ref("team-lab", "embed")
-    made = report.reports(
+    slo_report = report.compute_report(
         {CHAT: measured(), other: measured(replica_seconds=None, failed=10.0)}, {CHAT: None}, projects={CHAT: "shop"}
     )
 
-    assert [row.name for row in made.projects] == ["shop", "team-lab"]
-    assert made.total.workloads == 2
-    assert made.total.measured.requests == 2000
-    assert made.total.measured.failed == 10
-    assert made.total.replica_hours == 10.0
-    assert made.total.quantiles["p95"] == Between(0.25, 0.5)
-    assert made.total.outcomes == {"none": 2}
-    assert report.reports({}, {}).total.measured.requests == 0
+    assert [row.name for row in slo_report.projects] == ["shop", "team-lab"]
+    assert slo_report.total.workloads == 2
+    assert slo_report.total.measured.requests == 2000
+    assert slo_report.total.measured.failed == 10
+    assert slo_report.total.replica_hours == 10.0
+    assert slo_report.total.quantiles["p95"] == ValueInterval(0.25, 0.5)
+    assert slo_report.total.outcomes == {"none": 2}
+    assert report.compute_report({}, {}).total.measured.requests == 0
 
 
-def test_histograms_with_other_bounds_are_added_where_they_agree() -> None:
+def test_histograms_are_combined_at_common_bounds() -> None:
     coarse = (Bucket(0.5, 10.0), Bucket(math.inf, 20.0))
 
-    added = report.together([measured(), measured(buckets=coarse)])
+    added = report.combine_measurements([measured(), measured(buckets=coarse)])
 
     assert added.buckets == (Bucket(0.5, 970.0), Bucket(math.inf, 1020.0))
 
 
-def test_what_is_not_known_is_null_and_never_nan() -> None:
-    nothing = Measured(CHAT, 0.0, WEEK)
+def test_unknown_numbers_are_null_and_never_nan() -> None:
+    nothing = WorkloadMeasurements(CHAT, 0.0, WEEK)
     slo = promise(meanLatencyMilliseconds=300, p95LatencyMilliseconds=500, uptimePercent=99.9)
     late = measured(buckets=counts(0, 0, 0, 0, 0, 0, 1000))
 
     text = json.dumps(
         [
-            serialize(report.reports({CHAT: one}, {CHAT: slo}))
-            for one in (nothing, late, measured(minutes_answered=0.0))
+            serialize_body(report.compute_report({CHAT: figures}, {CHAT: slo}))
+            for figures in (nothing, late, measured(minutes_answered=0.0))
         ],
         allow_nan=False,
     )
 
     assert '"high": null' in text
-    row = report.reports({CHAT: nothing}, {CHAT: slo}).rows[0]
+    row = report.compute_report({CHAT: nothing}, {CHAT: slo}).rows[0]
     assert row.outcome == "unknown"
-    assert row.notes == ("no request was counted",)
+    assert row.notes == ("no requests were counted",)
     assert (row.replica_hours, row.cost, row.cold, row.ready) == (None, None, None, None)
 
 
-def test_of_how_few_the_times_are_is_said() -> None:
+def test_few_timed_requests_are_noted() -> None:
     few, most = measured(requests=2000.0), measured(requests=1100.0)
-    notes = [report.reports({CHAT: one}, {}).rows[0].notes for one in (few, most)]
-    assert notes[0][1:] == ("1000 of 2000 requests were timed, and the latencies are of those alone",)
+    notes = [report.compute_report({CHAT: figures}, {}).rows[0].notes for figures in (few, most)]
+    assert notes[0][1:] == ("only 1000 of 2000 requests were timed; the latencies cover only those",)
     assert notes[1][1:] == ()
 
 
 # Laws.
 
-#: Whole milliseconds: a limit that is off a bound by rounding alone is that bound.
+#: Whole milliseconds: a limit that differs from a bound only by rounding is that bound.
 TIMES = st.integers(1, 20_000).map(lambda milliseconds: milliseconds / 1000)
 SAMPLES = st.lists(TIMES, min_size=1, max_size=200)
 
@@ -254,8 +278,8 @@ def histogram(samples: list[float], bounds: list[float]) -> tuple[Bucket, ...]:
     )
 
 
-def of_samples(samples: list[float], bounds: list[float], failed: set[int] = frozenset()) -> Measured:  # type: ignore[assignment] # empty
-    return Measured(
+def of_samples(samples: list[float], bounds: list[float], failed: set[int] = frozenset()) -> WorkloadMeasurements:  # type: ignore[assignment] # empty
+    return WorkloadMeasurements(
         CHAT,
         0.0,
         60.0,
@@ -269,45 +293,47 @@ def of_samples(samples: list[float], bounds: list[float], failed: set[int] = fro
 
 @given(SAMPLES, st.lists(TIMES, max_size=12), st.sampled_from([0.5, 0.9, 0.95, 0.99, 1.0]))
 def test_the_bounds_of_a_quantile_contain_it(samples: list[float], bounds: list[float], share: float) -> None:
-    found = report.quantile(histogram(samples, bounds), share)
-    # By its definition: the least time that at least this share is within.
+    interval = report.compute_quantile_interval(histogram(samples, bounds), share)
+    # The definition: the shortest time within which at least this share of the requests are.
     true = next(
-        time for time in sorted(samples) if sum(one <= time for one in samples) >= share * len(samples) * (1 - 1e-9)
+        time
+        for time in sorted(samples)
+        if sum(sample <= time for sample in samples) >= share * len(samples) * (1 - 1e-9)
     )
 
-    assert found is not None
-    assert found.low <= true <= found.high
+    assert interval is not None
+    assert interval.low <= true <= interval.high
 
 
 @given(SAMPLES, st.lists(TIMES, max_size=12), TIMES, st.data())
-def test_the_share_within_a_limit_contains_the_true_one(
+def test_the_interval_of_a_share_contains_the_true_share(
     samples: list[float], bounds: list[float], limit: float, data: st.DataObject
 ) -> None:
     failed = data.draw(st.sets(st.integers(0, len(samples) - 1)))
     limit = data.draw(st.sampled_from([limit, *bounds]))
-    found = report.within(of_samples(samples, bounds, failed), limit)
-    true = sum(time <= limit for place, time in enumerate(samples) if place not in failed) / len(samples)
+    result = report.share_within(of_samples(samples, bounds, failed), limit)
+    true = sum(time <= limit for index, time in enumerate(samples) if index not in failed) / len(samples)
 
-    assert found is not None
-    assert found[1] == limit
-    assert found[0].low - 1e-12 <= true <= found[0].high + 1e-12
+    assert result is not None
+    assert result[1] == limit
+    assert result[0].low - 1e-12 <= true <= result[0].high + 1e-12
     if not failed and limit in bounds:
-        assert found[0].exact
+        assert result[0].exact
 
 
 @given(SAMPLES, st.lists(TIMES, max_size=12), TIMES)
 def test_a_verdict_is_never_wrong(samples: list[float], bounds: list[float], limit: float) -> None:
     samples = samples * (1 + report.LEAST // len(samples))
-    found = report.of_p95(of_samples(samples, bounds), limit)
-    kept = sum(time <= limit for time in samples) >= 0.95 * len(samples) - 1e-9
+    verdict = report.judge_p95(of_samples(samples, bounds), limit)
+    met = sum(time <= limit for time in samples) >= 0.95 * len(samples) - 1e-9
 
-    assert found.outcome in ({"kept", "unknown"} if kept else {"broken", "unknown"})
+    assert verdict.outcome in ({"kept", "unknown"} if met else {"broken", "unknown"})
 
 
 @given(st.floats(0.5, 0.9999), st.floats(0, 1), st.floats(0, 1))
-def test_a_budget_never_grows_as_more_goes_wrong(target: float, one: float, other: float) -> None:
+def test_a_larger_failure_share_uses_more_budget(target: float, one: float, other: float) -> None:
     better, worse = max(one, other), min(one, other)
-    least, most = (report.budget(Between(share, share), target) for share in (better, worse))
+    least, most = (report.compute_budget(ValueInterval(share, share), target) for share in (better, worse))
 
     assert least is not None
     assert most is not None
@@ -316,23 +342,23 @@ def test_a_budget_never_grows_as_more_goes_wrong(target: float, one: float, othe
 
 
 @given(st.lists(SAMPLES, min_size=1, max_size=4), st.lists(TIMES, max_size=6))
-def test_together_is_as_if_counted_together(several: list[list[float]], bounds: list[float]) -> None:
-    added = report.together([of_samples(samples, bounds) for samples in several])
+def test_combined_measurements_equal_joint_measurements(several: list[list[float]], bounds: list[float]) -> None:
+    added = report.combine_measurements([of_samples(samples, bounds) for samples in several])
     whole = of_samples([time for samples in several for time in samples], bounds)
 
     assert added.buckets == whole.buckets
     assert added.requests == whole.requests
-    assert report.mean(added) == pytest.approx(report.mean(whole))
+    assert report.compute_mean(added) == pytest.approx(report.compute_mean(whole))
 
 
-# What a person sees.
+# Formats for people.
 
 EVIL = Ref("team-shop", "<script>alert(1)</script>\x1b[31m|*_x_*")
 
 
 def evil() -> report.Report:
     slo = promise(p95LatencyMilliseconds=500, uptimePercent=99.9)
-    return report.reports(
+    return report.compute_report(
         {EVIL: measured(), CHAT: measured(minutes_asked=0.0)},
         {EVIL: slo, CHAT: slo},
         projects={EVIL: "<b>&"},
@@ -340,59 +366,66 @@ def evil() -> report.Report:
     )
 
 
-def test_no_name_from_a_cluster_is_markup_or_moves_the_cursor() -> None:
-    made = evil()
+def test_names_from_a_cluster_are_escaped() -> None:
+    slo_report = evil()
 
-    page = pages.page(made)
+    page = pages.format_html(slo_report)
     assert "<script" not in page
     assert "<b>" not in page
     assert "<note>" not in page
     assert "default-src 'none'" in page
     assert not any(word in page for word in ("http://", "https://", "src=", "href="))
-    assert "\\<script\\>" in pages.markdown(made)
-    for text in (page, pages.markdown(made), pages.text(made), pages.text(report.reports({EVIL: measured()}, {}))):
+    assert "\\<script\\>" in pages.format_markdown(slo_report)
+    for text in (
+        page,
+        pages.format_markdown(slo_report),
+        pages.format_text(slo_report),
+        pages.format_text(report.compute_report({EVIL: measured()}, {})),
+    ):
         assert "\x1b" not in text
 
 
-def test_text_is_aligned_and_says_where_it_was_measured() -> None:
+def test_text_is_aligned_and_has_the_place_of_measurement() -> None:
     slo = promise(p95LatencyMilliseconds=500)
     rank = Ref("team-shop", "rank-everything")
-    made = report.reports({CHAT: measured(), rank: measured(), Ref("x", "idle"): Measured(CHAT, 0, 1)}, {CHAT: slo})
-    text = pages.text(made)
+    slo_report = report.compute_report(
+        {CHAT: measured(), rank: measured(), Ref("x", "idle"): WorkloadMeasurements(CHAT, 0, 1)}, {CHAT: slo}
+    )
+    text = pages.format_text(slo_report)
     head, chat = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("WORKLOAD", "chat "))
 
-    assert head.index("PROMISE") == chat.index("kept")
+    assert head.index("SLO") == chat.index("met")
     assert head.index("P95") + len("P95") == chat.index("250 to 500 ms") + len("250 to 500 ms")
-    assert "measured at the gateway, activator wait and cold start included" in text
-    assert "idle: no request was counted" in text
-    assert "  chat: p95 within 500 ms: kept; 96 % of requests were within it, 95 % are promised; error" in text
+    assert "measured at the gateway, including activator wait and cold start" in text
+    assert "idle: no requests were counted" in text
+    assert "  chat: p95 within 500 ms: met; 96% of requests were within the limit, 95% required; error" in text
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
-        (Between(0.25, 0.5), "250 to 500 ms"),
-        (Between(0.0, 0.1), "up to 100 ms"),
-        (Between(0.5, 1.0), "500 ms to 1 s"),
-        (Between(10.0, math.inf), "above 10 s"),
-        (Between(0.3, 0.3), "300 ms"),
+        (ValueInterval(0.25, 0.5), "250 to 500 ms"),
+        (ValueInterval(0.0, 0.1), "up to 100 ms"),
+        (ValueInterval(0.5, 1.0), "500 ms to 1 s"),
+        (ValueInterval(10.0, math.inf), "above 10 s"),
+        (ValueInterval(0.3, 0.3), "300 ms"),
         (None, "-"),
     ],
 )
-def test_an_interval_in_words(value: Between | None, told: str) -> None:
-    assert pages.between(value) == told
+def test_an_interval_is_formatted(value: ValueInterval | None, text: str) -> None:
+    assert pages.format_interval(value) == text
 
 
 @pytest.mark.parametrize(
-    ("share", "told"),
+    ("share", "text"),
     [
-        (1.0, "100 %"),
-        (0.99999, "99.999 %"),
-        (0.9999999, "99.999 %"),
-        (0.95, "95 %"),
-        (0.0, "0 %"),
-        (0.000001, "below 0.01 %"),
+        (1.0, "100%"),
+        (0.99999, "99.999%"),
+        (0.9999999, "99.999%"),
+        (0.95, "95%"),
+        (0.0, "0%"),
+        (0.000001, "<0.01%"),
     ],
 )
-def test_what_is_short_of_all_is_not_rounded_up_to_it(share: float, told: str) -> None:
-    assert pages.percent(share) == told
+def test_a_share_below_one_is_not_rounded_up_to_100_percent(share: float, text: str) -> None:
+    assert pages.format_slo_percent(share) == text

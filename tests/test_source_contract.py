@@ -1,8 +1,7 @@
-"""The contract of whoever counts requests, on recorded answers of a Prometheus, on a simulated cluster and on a real one.
+"""The contract of a metrics source, on recorded responses of Prometheus, on a simulated cluster and on a real Prometheus.
 
-The real one takes part where EBBTIDE_E2E_PROMETHEUS names its address and EBBTIDE_E2E_WORKLOAD a workload of it, as
-namespace/name, that is there and whose requests it has counted in the last hour; EBBTIDE_E2E_PROFILE says what is
-measured there.
+The real Prometheus is tested if EBBTIDE_E2E_PROMETHEUS has its address and EBBTIDE_E2E_WORKLOAD names an existing workload,
+as namespace/name, with requests in the last hour; EBBTIDE_E2E_PROFILE is the cluster profile.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import pytest
 
 from answering import CHAT, END, START, answering, any_nan, profile, recorded
 from ebbtide.documents import profiles
-from ebbtide.slo.source import SERIES, Ref, Source
+from ebbtide.slo.source import SERIES, MetricsSource, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,45 +26,45 @@ if TYPE_CHECKING:
 prometheus = pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-api-client is not installed")
 
 
-class Told(NamedTuple):
-    """A source, and a workload of which it counted requests between two moments."""
+class SourceCase(NamedTuple):
+    """A source, and a workload with requests in a time range."""
 
-    source: Source
+    source: MetricsSource
     ref: Ref
     start: float
     end: float
 
 
 @contextmanager
-def of_recorded() -> Iterator[Told]:
+def of_recorded() -> Iterator[SourceCase]:
     with answering(recorded()) as url:
-        yield Told(prometheus.Prometheus(url, profile()), CHAT, START, END)
+        yield SourceCase(prometheus.Prometheus(url, profile()), CHAT, START, END)
 
 
 @contextmanager
-def of_simulated() -> Iterator[Told]:
+def of_simulated() -> Iterator[SourceCase]:
     pytest.importorskip("numpy", reason="what moves the world needs it")
-    from ebbtide.sandbox.clocks import Standing  # noqa: PLC0415 - after the skip
+    from ebbtide.sandbox.clocks import ManualClock  # noqa: PLC0415 - after the skip
     from ebbtide.sandbox.services import demo_world  # noqa: PLC0415 - as above
 
-    world = demo_world(Standing(), hours=0.5)
-    yield Told(world.source, Ref("team-a", "chat"), world.clock.now() - 1200, world.clock.now())
+    world = demo_world(ManualClock(), hours=0.5)
+    yield SourceCase(world.source, Ref("team-a", "chat"), world.clock.now() - 1200, world.clock.now())
 
 
 @contextmanager
-def of_real() -> Iterator[Told]:
+def of_real() -> Iterator[SourceCase]:
     address, workload = (os.environ.get(f"EBBTIDE_E2E_{name}", "") for name in ("PROMETHEUS", "WORKLOAD"))
     if not address or not workload:
         pytest.skip("no real Prometheus: EBBTIDE_E2E_PROMETHEUS and EBBTIDE_E2E_WORKLOAD name none")
-    real, problems = profiles.read(os.environ.get("EBBTIDE_E2E_PROFILE", "e2e/profile.yaml"))
+    real, problems = profiles.load_profile(os.environ.get("EBBTIDE_E2E_PROFILE", "e2e/profile.yaml"))
     assert real is not None, problems
     namespace, _, name = workload.partition("/")
     now = time.time()
-    yield Told(prometheus.Prometheus(address, real), Ref(namespace, name), now - 3600, now)
+    yield SourceCase(prometheus.Prometheus(address, real), Ref(namespace, name), now - 3600, now)
 
 
-#: One row, one source; another one that counts requests adds its own.
-SOURCES: dict[str, Callable[[], AbstractContextManager[Told]]] = {
+#: Sources by name; add a row to test another implementation.
+SOURCES: dict[str, Callable[[], AbstractContextManager[SourceCase]]] = {
     "recorded": of_recorded,
     "simulated": of_simulated,
     "real": of_real,
@@ -73,73 +72,79 @@ SOURCES: dict[str, Callable[[], AbstractContextManager[Told]]] = {
 
 
 @pytest.fixture(params=SOURCES, scope="module")
-def told(request: pytest.FixtureRequest) -> Iterator[Told]:
+def case(request: pytest.FixtureRequest) -> Iterator[SourceCase]:
     with SOURCES[request.param]() as found:
         yield found
 
 
-def test_what_was_counted_makes_sense(told: Told) -> None:
-    found = told.source.measure([told.ref], told.start, told.end)
+def test_measurements_are_consistent(case: SourceCase) -> None:
+    measurements = case.source.measure([case.ref], case.start, case.end)
 
-    assert set(found) == {told.ref}
-    one = found[told.ref]
-    assert one.ref == told.ref
-    assert told.start - 1 <= one.start < one.end <= told.end + 1
-    assert one.requests > 0
-    assert 0 <= one.failed <= one.requests
-    assert one.place is not None
-    counts = [bucket.count for bucket in one.buckets]
-    bounds = [bucket.bound for bucket in one.buckets]
+    assert set(measurements) == {case.ref}
+    measured = measurements[case.ref]
+    assert measured.ref == case.ref
+    assert case.start - 1 <= measured.start < measured.end <= case.end + 1
+    assert measured.requests > 0
+    assert 0 <= measured.failed <= measured.requests
+    assert measured.place is not None
+    counts = [bucket.count for bucket in measured.buckets]
+    bounds = [bucket.bound for bucket in measured.buckets]
     assert counts == sorted(counts)
     assert bounds == sorted(set(bounds))
     assert math.isinf(bounds[-1])
-    assert all(bucket.top >= bucket.bound for bucket in one.buckets)
-    assert 0 < one.timed <= one.requests
-    assert one.total_seconds > 0
-    low, high = one.total_between or (one.total_seconds, one.total_seconds)
-    assert low <= one.total_seconds <= high
-    # As many as fell into each bucket took at least the bound below it.
-    least = sum((count - before) * bound for count, before, bound in zip(counts[1:], counts, bounds, strict=False))
-    assert least <= high
-    assert 0 <= one.minutes_answered <= one.minutes_asked <= (one.end - one.start) / 60 + 1
-    assert 0 <= one.seconds_at_rest <= one.seconds_up <= one.seconds_known
-    assert one.replica_seconds is None or one.replica_seconds >= 0
-    assert one.cold_starts is None or one.cold_starts >= 0
-    assert not any_nan(one)
+    assert all(bucket.top >= bucket.bound for bucket in measured.buckets)
+    assert 0 < measured.timed <= measured.requests
+    assert measured.total_seconds > 0
+    low, high = measured.total_between or (measured.total_seconds, measured.total_seconds)
+    assert low <= measured.total_seconds <= high
+    # The requests in a bucket took at least as long as the next lower bound.
+    minimum = sum((count - before) * bound for count, before, bound in zip(counts[1:], counts, bounds, strict=False))
+    assert minimum <= high
+    assert 0 <= measured.minutes_answered <= measured.minutes_asked <= (measured.end - measured.start) / 60 + 1
+    assert 0 <= measured.seconds_at_rest <= measured.seconds_up <= measured.seconds_known
+    assert measured.replica_seconds is None or measured.replica_seconds >= 0
+    assert measured.cold_starts is None or measured.cold_starts >= 0
+    assert not any_nan(measured)
 
 
-def test_of_a_workload_that_nobody_knows_nothing_is_known(told: Told) -> None:
-    nobody = Ref("no-such-namespace", "nobody")
-    found = told.source.measure([nobody, told.ref], told.start, told.end)
+def test_an_unknown_workload_has_no_measurements(case: SourceCase) -> None:
+    unknown = Ref("no-such-namespace", "nobody")
+    measurements = case.source.measure([unknown, case.ref], case.start, case.end)
 
-    assert set(found) == {nobody, told.ref}
-    one = found[nobody]
-    assert (one.place, one.requests, one.buckets, one.minutes_asked, one.seconds_known) == (None, 0, (), 0, 0)
-    assert (one.replica_seconds, one.gpu_seconds, one.cold_starts) == (None, None, None)
-    assert told.source.history(nobody, told.start, told.end, 60).series == {}
+    assert set(measurements) == {unknown, case.ref}
+    measured = measurements[unknown]
+    assert (measured.place, measured.requests, measured.buckets, measured.minutes_asked, measured.seconds_known) == (
+        None,
+        0,
+        (),
+        0,
+        0,
+    )
+    assert (measured.replica_seconds, measured.gpu_seconds, measured.cold_starts) == (None, None, None)
+    assert case.source.history(unknown, case.start, case.end, 60).series == {}
 
 
-def test_nothing_asked_is_nothing_told(told: Told) -> None:
-    assert told.source.measure([], told.start, told.end) == {}
+def test_no_workloads_have_no_measurements(case: SourceCase) -> None:
+    assert case.source.measure([], case.start, case.end) == {}
 
 
-def test_a_history_has_equal_steps_and_known_names(told: Told) -> None:
-    found = told.source.history(told.ref, told.start, told.end, 30)
+def test_a_history_has_equal_steps_and_known_names(case: SourceCase) -> None:
+    history = case.source.history(case.ref, case.start, case.end, 30)
 
-    assert found.ref == told.ref
-    assert {"rate", "p95"} <= set(found.series) <= set(SERIES)
-    assert not any_nan(found.series)
-    for points in found.series.values():
+    assert history.ref == case.ref
+    assert {"rate", "p95"} <= set(history.series) <= set(SERIES)
+    assert not any_nan(history.series)
+    for points in history.series.values():
         times = [point.time for point in points]
-        assert abs(times[0] - told.start) < 1
+        assert abs(times[0] - case.start) < 1
         assert all(after - before == pytest.approx(30) for before, after in itertools.pairwise(times))
         assert any(point.value is not None for point in points)
 
 
-def test_loads_are_those_that_are_known_of_many_at_once(told: Told) -> None:
-    nobody = Ref("no-such-namespace", "nobody")
-    found = told.source.loads([nobody, told.ref], told.end)
+def test_loads_are_returned_only_for_known_workloads(case: SourceCase) -> None:
+    unknown = Ref("no-such-namespace", "nobody")
+    loads = case.source.loads([unknown, case.ref], case.end)
 
-    assert set(found) == {told.ref}
-    assert found[told.ref] >= 0
-    assert told.source.loads([], told.end) == {}
+    assert set(loads) == {case.ref}
+    assert loads[case.ref] >= 0
+    assert case.source.loads([], case.end) == {}

@@ -1,4 +1,4 @@
-"""Commands in a pod over a real websocket: bytes stay bytes both ways, and a connection that is cut is no success."""
+"""Exec in a pod over a real websocket: bytes are unchanged in both directions, and a closed connection is an error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-#: Not UTF-8, with a zero, and with a letter of two bytes that a frame may cut in two.
+#: Not UTF-8, with a zero byte, and with a two-byte letter that two frames may split.
 BYTES = b"\x1f\x8b\x08\xff\xfe\x00" + "\u00fc".encode() + b"\r\n\x80"
 SUCCESS = b'\x03{"status": "Success"}'
 #: RFC 6455, section 1.3.
@@ -39,39 +39,39 @@ Side = Any
 
 @pytest.fixture(autouse=True)
 def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close what a command leaves to the end of its process."""
-    made: list[Any] = []
+    """Close the connections that a command leaves open until its process ends."""
+    sockets: list[Any] = []
     create: Callable[..., Any] = ws_client.create_websocket
 
-    def kept(*words: Any) -> Any:
-        made.append(create(*words))
-        return made[-1]
+    def record(*words: Any) -> Any:
+        sockets.append(create(*words))
+        return sockets[-1]
 
-    monkeypatch.setattr(ws_client, "create_websocket", kept)
+    monkeypatch.setattr(ws_client, "create_websocket", record)
     yield
-    for one in made:
-        one.shutdown()
+    for connection in sockets:
+        connection.shutdown()
 
 
 @contextmanager
 def pod(behave: Callable[[Side], None]) -> Iterator[Any]:
-    """A cluster whose only pod behaves like this, as the API server's side of the connection."""
+    """Yield a cluster with one pod; ``behave`` is the API server's side of the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             connection, _ = listener.accept()
             with connection:
-                asked = b""
-                while b"\r\n\r\n" not in asked:
-                    asked += connection.recv(65536)
-                found = re.search(rb"Sec-WebSocket-Key: (.+)\r", asked)
-                assert found is not None
-                accept = base64.b64encode(hashlib.sha1(found[1] + GUID, usedforsecurity=False).digest())
+                request = b""
+                while b"\r\n\r\n" not in request:
+                    request += connection.recv(65536)
+                key = re.search(rb"Sec-WebSocket-Key: (.+)\r", request)
+                assert key is not None
+                accept = base64.b64encode(hashlib.sha1(key[1] + GUID, usedforsecurity=False).digest())
                 connection.sendall(
                     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                     b"Sec-WebSocket-Protocol: v5.channel.k8s.io\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
                 )
-                # Frames are the same from both sides, but for a mask that either side takes.
+                # Frames of both sides differ only in the mask, which either side accepts.
                 side = websocket.WebSocket()
                 side.sock, side.connected = connection, True
                 behave(side)
@@ -90,21 +90,21 @@ def stdin_is(data: bytes, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
 
 
 def call(cluster: Any, *, stdin: bool = False) -> int:
-    return streams.execute(cluster, "team-shop", "chat-1", "user-container", ["tar", "x"], stdin=stdin, tty=False)
+    return streams.run_command(cluster, "team-shop", "chat-1", "user-container", ["tar", "x"], stdin=stdin, tty=False)
 
 
-def test_what_goes_in_and_comes_out_is_the_same_bytes(
+def test_bytes_are_unchanged_in_both_directions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     data = BYTES * 10_000
     stdin_is(data, monkeypatch, tmp_path)
-    came = bytearray()
+    received = bytearray()
 
     def behave(side: Side) -> None:
-        while (part := side.recv_data_frame(True)[1].data) != b"\xff\x00":
-            assert part[:1] == b"\x00"
-            came.extend(part[1:])
-        # After the seventh byte: in the middle of the letter.
+        while (chunk := side.recv_data_frame(True)[1].data) != b"\xff\x00":
+            assert chunk[:1] == b"\x00"
+            received.extend(chunk[1:])
+        # Split after the seventh byte, in the middle of the letter.
         for frame in (b"\x01" + BYTES[:7], b"\x01" + BYTES[7:], b"\x02" + BYTES, SUCCESS):
             side.send_binary(frame)
         side.send_close()
@@ -113,7 +113,7 @@ def test_what_goes_in_and_comes_out_is_the_same_bytes(
     with pod(behave) as cluster:
         assert call(cluster, stdin=True) == 0
     sys.stdin.close()
-    assert bytes(came) == data
+    assert bytes(received) == data
     assert capsysbinary.readouterr() == (BYTES, BYTES)
 
 
@@ -128,15 +128,18 @@ def half_and_a_close(side: Side) -> None:
 
 
 @pytest.mark.parametrize("behave", [half, half_and_a_close])
-def test_a_connection_that_is_cut_is_no_success(
+def test_a_closed_connection_is_an_error(
     behave: Callable[[Side], None], capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    with pod(behave) as cluster, pytest.raises(ClusterError, match="ended before the command said how it did"):
+    with (
+        pod(behave) as cluster,
+        pytest.raises(ClusterError, match="closed before the command reported its exit status"),
+    ):
         call(cluster)
     assert capsysbinary.readouterr().out == b"half"
 
 
-def test_the_exit_code_comes_over_the_connection() -> None:
+def test_the_exit_code_is_read_from_the_connection() -> None:
     def behave(side: Side) -> None:
         side.send_binary(b'\x03{"status": "Failure", "details": {"causes": [{"message": "7"}]}}')
         side.send_close()
@@ -146,7 +149,7 @@ def test_the_exit_code_comes_over_the_connection() -> None:
         assert call(cluster) == 7
 
 
-def test_a_reader_who_has_seen_enough_is_not_the_connections_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_output_pipe_is_not_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
     read, written = os.pipe()
     os.close(read)
     with os.fdopen(written, "wb", buffering=0) as pipe:

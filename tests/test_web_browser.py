@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 import situations
-from ebbtide.sandbox.clocks import Real, Standing
+from ebbtide.sandbox.clocks import ManualClock, RealClock
 from ebbtide.web.workload import TABS
 from website import (
     ATTACK,
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def site() -> Iterator[Site]:
     # The cluster runs 120 times faster than real time.
-    simulated = cluster(Real(rate=120.0), real=True)
+    simulated = cluster(RealClock(rate=120.0), real=True)
     with Site(backend_of(simulated, simulated.clock, source=FixedMetrics(), demo=True)) as opened:
         apply_specs(opened, "chat", "embed")
         apply_specs(opened, "rank", project="vision")
@@ -194,7 +194,7 @@ def test_scale_by_keyboard_alone(site: Site, visit: Callable[..., Page]) -> None
     expect(field).to_be_focused()
     field.fill("9")
     page.keyboard.press("Enter")
-    expect(page.locator("dialog [role=alert]")).to_contain_text("min 9 and max 4 are no bounds")
+    expect(page.locator("dialog [role=alert]")).to_contain_text("invalid bounds: min 9 and max 4")
     field.fill("2")
     field.press("Enter")
     button = page.locator("dialog").get_by_role("button", name="Scale")
@@ -390,7 +390,7 @@ def test_scripts_from_a_cluster_do_not_run(visit: Callable[..., Page], name: str
     fixed.hold(deepcopy(situation))
     metadata = situation["top"]["metadata"]
     base = f"/workloads/{metadata['namespace']}/{metadata['name']}"
-    with Site(backend_of(fixed, Standing(situation["now"]), source=FixedMetrics())) as site:
+    with Site(backend_of(fixed, ManualClock(situation["now"]), source=FixedMetrics())) as site:
         page = visit(site, "/workloads")
         for path in ("/workloads", *(f"{base}/{tab}" for tab in TABS), "/projects", "/cluster"):
             page.goto(path)

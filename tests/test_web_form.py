@@ -12,11 +12,11 @@ import pytest
 from ebbtide import manifests
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE
-from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.slo.source import History, Point, Ref
+from ebbtide.slo.source import History, Ref, SeriesPoint
 from ebbtide.web import simulate
-from ebbtide.web.new import examples
+from ebbtide.web.new import load_examples
 from website import CSRF, Parsed, Site, backend_of
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ebbtide.slo.source import Measured
+    from ebbtide.slo.source import WorkloadMeasurements
 
-HELLO = examples()["hello"].text
+HELLO = load_examples()["hello"].text
 TEXTAREA = re.compile(r'<textarea[^>]*\bname="(\w+)"[^>]*>\n?(.*?)</textarea>', re.DOTALL)
 MARKUP = "<script>alert(1)</script>"
 
@@ -34,16 +34,16 @@ MARKUP = "<script>alert(1)</script>"
 class SteadyMetrics:
     """A metrics source that reports one request per second."""
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         raise NotImplementedError(refs, start, end)
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         moments = [start + step * index for index in range(int((end - start) / step))]
-        return History(ref, {"rate": tuple(Point(moment, 1.0) for moment in moments)})
+        return History(ref, {"rate": tuple(SeriesPoint(moment, 1.0) for moment in moments)})
 
 
 def cluster() -> Simulated:
-    simulated = Simulated(Standing(), gpus={keys.GPU_SHARED: 4})
+    simulated = Simulated(ManualClock(), gpus={keys.GPU_SHARED: 4})
     metadata = {"name": "runai-team-a", "labels": {keys.PROJECT: "team-a"}}
     simulated.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     return simulated
@@ -88,7 +88,7 @@ def post(site: Site, path: str, data: dict[str, str], *, part: bool = False) -> 
 def test_the_form_starts_with_an_example(site: Site) -> None:
     page = site.get("/new?example=chat").text
 
-    assert texts(page)["yaml"] == texts(page)["base"] == examples()["chat"].text
+    assert texts(page)["yaml"] == texts(page)["base"] == load_examples()["chat"].text
     assert fields(page)["spec.compute.gpuPortionRequest"] == "0.25"
     assert fields(page)["to-zero"] == "on"
     assert site.get("/new?example=none").status_code == 404
@@ -221,7 +221,7 @@ def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
 
     assert fields(page)["of"] == "default/hello"
     text = texts(page)["yaml"]
-    assert manifests.read(text, "x").__next__().data["spec"]["image"] == "ghcr.io/acme/hello:1.0"
+    assert manifests.read_documents(text, "x").__next__().data["spec"]["image"] == "ghcr.io/acme/hello:1.0"
     same = post(site, "/new/plan", {"base": text, "yaml": text, "of": "default/hello"}).text
     other = post(site, "/new/plan", {**fields(page), "spec.image": "ghcr.io/acme/hello:2.0"}).text
     renamed = post(site, "/new/plan", {**fields(page), "metadata.name": "else"}).text
@@ -255,7 +255,7 @@ def test_fields_of_other_managers_are_taken_over_only_on_request() -> None:
 # Simulation.
 
 ASK = {
-    "yaml": examples()["chat"].text,
+    "yaml": load_examples()["chat"].text,
     "shape": "poisson",
     "rate": "5",
     "minutes": "10",
@@ -390,12 +390,14 @@ def test_a_workload_is_simulated_with_its_recorded_traffic() -> None:
 
 def test_a_server_model_matches_recorded_response_times() -> None:
     def history(**values: float) -> History:
-        return History(Ref("a", "b"), {name: (Point(0.0, value), Point(1.0, None)) for name, value in values.items()})
+        return History(
+            Ref("a", "b"), {name: (SeriesPoint(0.0, value), SeriesPoint(1.0, None)) for name, value in values.items()}
+        )
 
-    assert simulate.like(history(p50=0.2, p95=0.8)) == "lognormal:median=200ms,sigma=0.84,max=16"
-    assert simulate.like(history(p50=0.2)) == ""
-    assert simulate.like(history(p50=0.2, p95=0.1)) == ""
-    assert simulate.like(history()) == ""
+    assert simulate.fit_server_model(history(p50=0.2, p95=0.8)) == "lognormal:median=200ms,sigma=0.84,max=16"
+    assert simulate.fit_server_model(history(p50=0.2)) == ""
+    assert simulate.fit_server_model(history(p50=0.2, p95=0.1)) == ""
+    assert simulate.fit_server_model(history()) == ""
 
 
 @pytest.mark.parametrize(
@@ -407,7 +409,7 @@ def test_a_server_model_matches_recorded_response_times() -> None:
     ],
 )
 def test_an_slo_is_written_in_the_simulators_syntax(slo: str, words: str) -> None:
-    assert simulate.first(f"{HELLO}  slo:\n    {slo}\n").fields["slo"] == words
+    assert simulate.make_question(f"{HELLO}  slo:\n    {slo}\n").fields["slo"] == words
 
 
 def test_a_search_shows_progress_and_ends_with_a_plan(site: Site) -> None:

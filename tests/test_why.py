@@ -1,4 +1,4 @@
-"""Why a workload has its replicas: recorded objects, counts that are given, the words and the sums that follow."""
+"""Explanation of a workload's replicas: reasons and calculation, for recorded objects and given metrics."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import situations
 from ebbtide.autoscaler import kpa, targets
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
-from ebbtide.cluster.read.inventory import Holder, Supply, find
-from ebbtide.cluster.read.why import Why, why
+from ebbtide.base.bodies import serialize_body
+from ebbtide.cluster.read.inventory import ResourceHolder, ResourceSupply, find_workload
+from ebbtide.cluster.read.why import Why, explain_replicas
 from ebbtide.cluster.write import apply, revisions
-from ebbtide.slo.source import History, Measured, Point, Ref, SourceError
+from ebbtide.slo.source import History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ SETTINGS = {"stable-window": "20s", "scale-to-zero-grace-period": "10s"}
 
 @dataclass
 class Counted:
-    """A source that has these series: by seconds before now."""
+    """A source with the given series, by seconds before now."""
 
     series: dict[str, dict[float, float]]
     now: float
     asked: list[Ref] = field(default_factory=list)
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
-        return {ref: Measured(ref, start, end) for ref in refs}
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
+        return {ref: WorkloadMeasurements(ref, start, end) for ref in refs}
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         return dict.fromkeys(refs, self.series["stable"][self.now - when])
@@ -55,7 +55,7 @@ class Counted:
         return History(
             ref,
             {
-                name: tuple(Point(self.now - ago, value) for ago, value in sorted(values.items(), reverse=True))
+                name: tuple(SeriesPoint(self.now - ago, value) for ago, value in sorted(values.items(), reverse=True))
                 for name, values in self.series.items()
             },
         )
@@ -68,59 +68,59 @@ class Broken(Counted):
 
 
 def scaled(name: str = "running", *, wanted: int = 2, **annotations: str) -> dict[str, Any]:
-    """A recorded service with bounds and a metric, of which so many replicas are wanted."""
-    found = situations.data(name)
-    found["settings"] = SETTINGS
-    made = {**SCALED, **{f"{keys.AUTOSCALING}{key.replace('_', '-')}": value for key, value in annotations.items()}}
-    for item in (*found["revisions"], *found["scalers"]):
-        item["metadata"]["annotations"] |= made
-    found["scalers"][0]["status"]["desiredScale"] = wanted
-    found["deployments"][0]["spec"]["replicas"] = wanted
-    return found
+    """Return a recorded service with bounds, a metric and a desired number of replicas."""
+    recording = situations.data(name)
+    recording["settings"] = SETTINGS
+    values = {**SCALED, **{f"{keys.AUTOSCALING}{key.replace('_', '-')}": value for key, value in annotations.items()}}
+    for obj in (*recording["revisions"], *recording["scalers"]):
+        obj["metadata"]["annotations"] |= values
+    recording["scalers"][0]["status"]["desiredScale"] = wanted
+    recording["deployments"][0]["spec"]["replicas"] = wanted
+    return recording
 
 
-def counted(found: dict[str, Any], **series: float | dict[float, float]) -> Why:
-    """The answer where these are the counts: each a value now, or values by seconds ago."""
-    told = {name: values if isinstance(values, dict) else {0.0: values} for name, values in series.items()}
-    return why(situations.live(found), Counted({"ready": {0.0: 1}, **told}, found["now"]))
+def counted(recording: dict[str, Any], **series: float | dict[float, float]) -> Why:
+    """Return the explanation for given metrics: each a current value, or values by seconds ago."""
+    by_age = {name: values if isinstance(values, dict) else {0.0: values} for name, values in series.items()}
+    return explain_replicas(situations.live(recording), Counted({"ready": {0.0: 1}, **by_age}, recording["now"]))
 
 
 def words(answer: Why) -> list[str]:
     return [reason.words for reason in answer.reasons]
 
 
-def test_the_load_the_target_and_the_division_are_told() -> None:
+def test_load_target_and_division_are_explained() -> None:
     answer = counted(scaled(), stable=12.4, panic=12.4)
 
     assert words(answer)[0] == (
-        "12.4 in flight on average over 20 s, and each replica is to take 7 (10 \N{MULTIPLICATION SIGN} 70 %): "
-        "that wants 2"
+        "12.4 in flight on average over 20 s, with a target of 7 (10 \N{MULTIPLICATION SIGN} 70%) per replica: "
+        "2 replicas wanted"
     )
-    assert answer.sums[0] == "stable  12.4 in flight / (10 \N{MULTIPLICATION SIGN} 70 %) = 1.77 → 2   over 20 s"
-    assert answer.sums[-1] == "bounds  0 to 4; decided 2, the autoscaler says 2"
+    assert answer.sums[0] == "stable  12.4 in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 1.77 → 2   over 20 s"
+    assert answer.sums[-1] == "bounds  0 to 4; calculated 2, the autoscaler reports 2"
     assert answer.numbers["target"] == 7
     assert (answer.numbers["stable"], answer.numbers["desired"]) == (12.4, 2)
 
 
-def test_counts_are_per_ready_replica_and_the_sums_are_of_all() -> None:
+def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
     answer = counted(scaled(), stable=6.2, panic=6.2, ready=2)
 
     assert "12.4 in flight" in words(answer)[0]
 
 
 @pytest.mark.parametrize(
-    ("annotations", "series", "wanted", "said"),
+    ("annotations", "series", "wanted", "reason"),
     [
-        ({}, {"stable": 40.0, "panic": 20.0}, 4, "maxReplicas 4 holds it back: 6 are wanted"),
-        ({"min_scale": "2"}, {"stable": 1.0, "panic": 1.0}, 2, "minReplicas 2 holds it up"),
-        ({"activation_scale": "3"}, {"stable": 1.0, "panic": 1.0}, 3, "activationReplicas 3 is the least above zero"),
+        ({}, {"stable": 40.0, "panic": 20.0}, 4, "limited by maxReplicas 4: 6 replicas wanted"),
+        ({"min_scale": "2"}, {"stable": 1.0, "panic": 1.0}, 2, "limited by minReplicas 2: 1 replica wanted"),
+        ({"activation_scale": "3"}, {"stable": 1.0, "panic": 1.0}, 3, "activationReplicas 3 is the minimum above zero"),
         (
             {},
             {"stable": 12.0, "panic": 40.0},
             4,
             (
-                "panic: of late it was 40 in flight, at least 2 times what the ready replicas are to take. Replicas are only "
-                "added until 20 s have passed without that: 6 are wanted"
+                "panic mode: 40 in flight now, at least 2 times the target of the ready replicas. Until the load has been "
+                "below that for 20 s, replicas are only added (6 wanted now)"
             ),
         ),
         (
@@ -128,61 +128,70 @@ def test_counts_are_per_ready_replica_and_the_sums_are_of_all() -> None:
             {"stable": {10.0: 5.0, 4.0: 5.0, 0.0: 5.0}, "panic": {10.0: 40.0, 4.0: 20.0, 0.0: 5.0}},
             4,
             (
-                "panic: 4 s ago it was 20 in flight, at least 2 times what the ready replicas were to take. Replicas are only "
-                "added until 20 s have passed without that: 6 were wanted 10 s ago"
+                "panic mode: 20 in flight 4 s ago, at least 2 times the target of the replicas that were ready then. Until the "
+                "load has been below that for 20 s, replicas are only added (6 wanted 10 s ago)"
             ),
         ),
-        # The longer average wants as many: what panic wanted explains nothing.
-        ({}, {"stable": 40.0, "panic": 40.0}, 4, "Replicas are only added until 20 s have passed without that\n"),
-        ({}, {"stable": 20.0, "panic": 3.0}, 3, "the load falls: the last 2 s alone want 1, and the longer average"),
+        # The longer average wants as many replicas, so the number from panic mode explains nothing.
+        ({}, {"stable": 40.0, "panic": 40.0}, 4, "below that for 20 s, replicas are only added\n"),
+        (
+            {},
+            {"stable": 20.0, "panic": 3.0},
+            3,
+            "the load is falling: over the last 2 s alone, 1 replica would be wanted; the longer average follows",
+        ),
         (
             {},
             {"stable": 1.0, "panic": 1.0, "ready": 8.0, "_totals": 1},
             4,
-            "one decision at least leaves 4 of 8 (max-scale-down-rate)",
+            "max-scale-down-rate keeps at least 4 replicas in one decision, from 8",
         ),
         (
             {"scale_down_delay": "60s"},
             {"stable": {30.0: 20.0, 0.0: 5.0}, "panic": {30.0: 20.0, 0.0: 5.0}, "ready": {30.0: 1.0, 0.0: 1.0}},
             3,
-            "scaleDownDelay 60 s: 3 were wanted 30 s ago, and go 30 s from now at the earliest",
+            "scaleDownDelay 60 s keeps 3 replicas, wanted 30 s ago, for at least another 30 s",
         ),
-        # The stable average never wanted more than one: it was panic that did.
+        # The stable average never wanted more than one replica; only panic mode did.
         (
             {"scale_down_delay": "60s"},
             {"stable": {50.0: 5.0, 40.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 40.0: 5.0, 0.0: 5.0}},
             3,
-            "scaleDownDelay 60 s: 3 were wanted in panic 40 s ago, and go 20 s from now at the earliest",
+            "scaleDownDelay 60 s keeps 3 replicas, wanted in panic mode 40 s ago, for at least another 20 s",
         ),
         (
             {"scale_down_delay": "60s", "max_scale": "2"},
             {"stable": {50.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 0.0: 5.0}},
             2,
             (
-                "3 were wanted in panic 50 s ago, and go 10 s from now at the earliest\n"
-                "maxReplicas 2 holds it back: 3 are wanted"
+                "keeps 3 replicas, wanted in panic mode 50 s ago, for at least another 10 s\n"
+                "limited by maxReplicas 2: 3 replicas wanted"
             ),
         ),
-        ({}, {"stable": 12.0, "panic": 12.0}, 3, "the autoscaler says 3; by what was counted last it would be 2"),
+        ({}, {"stable": 12.0, "panic": 12.0}, 3, "the autoscaler reports 3, but the latest metrics give 2"),
     ],
 )
-def test_what_binds_is_told(annotations: dict[str, str], series: dict[str, Any], wanted: int, said: str) -> None:
+def test_limits_of_a_decision_are_explained(
+    annotations: dict[str, str], series: dict[str, Any], wanted: int, reason: str
+) -> None:
     if series.pop("_totals", None):
         ready = series["ready"]
         series = {name: value if name == "ready" else value / ready for name, value in series.items()}
     answer = counted(scaled(wanted=wanted, **annotations), **series)
 
-    assert said in "\n".join(words(answer))
+    assert reason in "\n".join(words(answer))
 
 
-def test_a_rate_at_which_it_grows_is_told() -> None:
-    found = scaled(wanted=2)
-    found["settings"] = {**SETTINGS, "max-scale-up-rate": "2"}
+def test_the_scale_up_rate_is_explained() -> None:
+    recording = scaled(wanted=2)
+    recording["settings"] = {**SETTINGS, "max-scale-up-rate": "2"}
 
-    assert "one decision at most makes 2 of 1 (max-scale-up-rate)" in words(counted(found, stable=26.0, panic=13.0))
+    assert "max-scale-up-rate limits one decision to 2 replicas, from 1" in words(
+        counted(recording, stable=26.0, panic=13.0)
+    )
 
 
-def test_nothing_that_does_not_bind_is_told() -> None:
+def test_limits_that_are_not_in_effect_are_not_mentioned() -> None:
     assert len(counted(scaled(wanted=1), stable=5.5, panic=6.5).reasons) == 1
 
 
@@ -194,107 +203,124 @@ def test_nothing_that_does_not_bind_is_told() -> None:
     low=st.integers(0, 3),
     rate=st.floats(1.1, 10),
 )
-def test_the_decision_is_the_autoscaler_s_own(stable: float, panic: float, ready: int, low: int, rate: float) -> None:
-    """What is told as decided is what ``autoscaler.kpa`` decides on these numbers, whatever they are."""
-    found = scaled(min_scale=str(low))
-    found["settings"] = {**SETTINGS, "max-scale-up-rate": str(rate)}
+def test_the_decision_equals_the_autoscaler_s(stable: float, panic: float, ready: int, low: int, rate: float) -> None:
+    """The reported decision equals that of ``autoscaler.kpa`` for any input."""
+    recording = scaled(min_scale=str(low))
+    recording["settings"] = {**SETTINGS, "max-scale-up-rate": str(rate)}
     pods = max(1, ready)
-    answer = counted(found, stable=stable / pods, panic=panic / pods, ready=float(ready))
-    config = targets.Config(stable_window=20.0, scale_to_zero_grace_period=10.0, max_scale_up_rate=rate)
-    decider = targets.make_decider(targets.Revision(target=10.0, target_utilization_percentage=70.0), config)
-    exact = kpa.Autoscaler(decider).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
+    answer = counted(recording, stable=stable / pods, panic=panic / pods, ready=float(ready))
+    config = targets.AutoscalerConfig(stable_window=20.0, scale_to_zero_grace_period=10.0, max_scale_up_rate=rate)
+    decider = targets.make_decider(targets.RevisionSettings(target=10.0, target_utilization_percentage=70.0), config)
+    exact = kpa.KnativeAutoscaler(decider).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
 
     assert answer.numbers["desired"] == exact.desired_pod_count
 
 
-def test_without_a_count_the_number_that_is_wanted_tells_the_bounds_of_the_load() -> None:
+def test_without_metrics_the_wanted_replicas_give_bounds_of_the_load() -> None:
     def guessed(wanted: int, **annotations: str) -> str:
-        return words(why(situations.live(scaled(wanted=wanted, **annotations))))[0]
+        return words(explain_replicas(situations.live(scaled(wanted=wanted, **annotations))))[0]
 
     assert guessed(2).startswith(
-        "the autoscaler wants 2, so 7 to 14 are in flight on average over 20 s; no Prometheus was"
+        "the autoscaler wants 2 replicas, so there are 7 to 14 in flight on average over 20 s; the exact load is unknown, "
+        "because Prometheus was not queried"
     )
-    assert guessed(4).startswith("maxReplicas 4 is reached: more than 21 in flight on average over 20 s")
-    assert guessed(2, min_scale="2").startswith("at most 14 in flight on average over 20 s; minReplicas 2 is the least")
+    assert guessed(4).startswith("limited by maxReplicas 4: more than 21 in flight on average over 20 s")
+    assert guessed(2, min_scale="2").startswith(
+        "at most 14 in flight on average over 20 s; minReplicas 2 is the minimum"
+    )
     assert guessed(3, activation_scale="3").startswith("at most 21 in flight")
-    assert guessed(-1) == "the autoscaler has not decided yet: it has no measurements"
-    assert guessed(2, metric="rps", target="50").startswith("the autoscaler wants 2, so 35 to 70 are requests/s")
+    assert guessed(-1) == "the autoscaler has not decided yet, because it has no metrics"
+    assert guessed(2, metric="rps", target="50").startswith(
+        "the autoscaler wants 2 replicas, so there are 35 to 70 requests/s"
+    )
 
 
-def test_a_source_that_cannot_answer_is_told_of() -> None:
-    found = scaled()
-    old = Counted({"stable": {300.0: 5.0}}, found["now"])
+def test_a_source_that_cannot_answer_is_reported() -> None:
+    recording = scaled()
+    old = Counted({"stable": {300.0: 5.0}}, recording["now"])
 
     assert (
-        "how much exactly is not known: Prometheus does not answer"
-        in words(why(situations.live(found), Broken({}, 0)))[0]
+        "the exact load is unknown: Prometheus does not answer"
+        in words(explain_replicas(situations.live(recording), Broken({}, 0)))[0]
     )
-    assert "Prometheus has no count of it" in words(why(situations.live(found), old))[0]
-    assert "Prometheus has no count of it" in words(why(situations.live(found), Counted({}, 0)))[0]
+    assert (
+        "Prometheus has no recent data for this workload" in words(explain_replicas(situations.live(recording), old))[0]
+    )
+    assert (
+        "Prometheus has no recent data for this workload"
+        in words(explain_replicas(situations.live(recording), Counted({}, 0)))[0]
+    )
 
 
-def test_settings_that_were_not_read_are_the_profile_s() -> None:
-    found = scaled()
-    del found["settings"]
+def test_missing_settings_come_from_the_profile() -> None:
+    recording = scaled()
+    del recording["settings"]
 
-    assert "over 60 s" in words(why(situations.live(found)))[0]
+    assert "over 60 s" in words(explain_replicas(situations.live(recording)))[0]
 
 
-def test_rest_says_since_when_and_what_wakes_it() -> None:
-    answer = why(situations.read("resting"))
+def test_a_workload_at_zero_is_explained() -> None:
+    answer = explain_replicas(situations.read("resting"))
 
-    said = "it rests at zero: nothing has been asked for 88 s. Any request to its URL is held by the activator and "
-    assert words(answer) == [f"{said}starts 1 replica"]
-    several = why(situations.live(scaled("resting", wanted=0, activation_scale="3")))
+    reason = (
+        "scaled to zero: no requests for 88 s. The activator holds the next request to its URL and starts 1 replica"
+    )
+    assert words(answer) == [reason]
+    several = explain_replicas(situations.live(scaled("resting", wanted=0, activation_scale="3")))
     assert "starts 3 replicas" in words(several)[0]
 
 
 @pytest.mark.parametrize(
-    ("retention", "said"), [("0s", "within 6 s (grace period 10 s)"), ("60s", "within 56 s (retention")]
+    ("retention", "reason"), [("0s", "within 6 s (grace period 10 s)"), ("60s", "within 56 s (retention")]
 )
-def test_the_last_replica_s_time_is_told(retention: str, said: str) -> None:
-    found = scaled(wanted=0, scale_to_zero_pod_retention_period=retention)
-    found["now"] = 1795554000
-    active = next(row for row in found["scalers"][0]["status"]["conditions"] if row["type"] == "Active")
+def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: str) -> None:
+    recording = scaled(wanted=0, scale_to_zero_pod_retention_period=retention)
+    recording["now"] = 1795554000
+    active = next(row for row in recording["scalers"][0]["status"]["conditions"] if row["type"] == "Active")
     active |= {"status": "False", "reason": "NoTraffic", "lastTransitionTime": "2026-11-24T20:59:56Z"}
 
-    assert said in "\n".join(words(why(situations.live(found))))
+    assert reason in "\n".join(words(explain_replicas(situations.live(recording))))
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "reason"),
     [
-        ("timed-out", "it was given up: Knative took away what did not become ready"),
-        ("standard-stopped", "it is suspended; ebbtide resume brings it back"),
-        ("creating", "its autoscaler is not made yet"),
-        ("standard-running", "nothing scales it: it has 1 replica whatever comes"),
-        ("running", "minReplicas and maxReplicas are both 1: no load changes that"),
-        ("updating", "2 revisions have replicas: quick-00002 1 with 0% of the traffic, quick-00001 1 with 100%"),
-        ("quota-used-up", "the quota ebbtide-guaranteed is used up: it asks for requests.cpu=125m"),
+        ("timed-out", "scaled to zero by Knative, because no replica became ready"),
+        ("standard-stopped", "suspended; start it with ebbtide resume"),
+        ("creating", "its autoscaler has not been created yet"),
+        ("standard-running", "no autoscaler: it has 1 replica, whatever the load"),
+        ("running", "minReplicas and maxReplicas are both 1, so the load has no effect"),
+        (
+            "updating",
+            "2 revisions have replicas: quick-00002 wants 1 with 0% of the traffic, quick-00001 wants 1 with 100%",
+        ),
+        ("quota-used-up", "quota ebbtide-guaranteed exceeded: requested requests.cpu=125m"),
     ],
 )
-def test_what_is_around_it_is_told(name: str, said: str) -> None:
-    assert said in "\n".join(words(why(situations.read(name))))
+def test_other_influences_are_explained(name: str, reason: str) -> None:
+    assert reason in "\n".join(words(explain_replicas(situations.read(name))))
 
 
-def test_every_recorded_situation_has_an_answer_that_is_json() -> None:
+def test_every_recorded_situation_has_a_json_explanation() -> None:
     for name in situations.NAMES:
-        answer = why(situations.read(name))
+        answer = explain_replicas(situations.read(name))
 
         assert answer.reasons, name
-        assert json.loads(json.dumps(serialize(answer)))["name"] == answer.name
+        assert json.loads(json.dumps(serialize_body(answer)))["name"] == answer.name
         assert answer.lines()[0].startswith(f"{answer.namespace}/{answer.name}   ")
 
 
-def test_who_holds_what_it_waits_for_is_told_with_priorities() -> None:
-    found = situations.data("gpu-waiting")
-    found["pods"][0]["spec"]["priorityClassName"] = "inference"
-    found["pods"][0]["spec"]["priority"] = 125
-    live = situations.live(found)
+def test_holders_are_listed_with_priorities() -> None:
+    recording = situations.data("gpu-waiting")
+    recording["pods"][0]["spec"]["priorityClassName"] = "inference"
+    recording["pods"][0]["spec"]["priority"] = 125
+    live = situations.live(recording)
     assert live.supplies is not None
     names = ("chat", "rank")
-    live.supplies["nvidia.com/mig-3g.40gb"] = Supply(2.0, tuple(Holder(name, "shop", 1.0, 125) for name in names))
-    answer = why(live)
+    live.supplies["nvidia.com/mig-3g.40gb"] = ResourceSupply(
+        2.0, tuple(ResourceHolder(name, "shop", 1.0, 125) for name in names)
+    )
+    answer = explain_replicas(live)
 
     assert (
         "waiting for a MIG slice 3g.40gb: 2 of 2 used by chat, rank; priority inference cannot preempt them"
@@ -307,7 +333,7 @@ def test_who_holds_what_it_waits_for_is_told_with_priorities() -> None:
 
 
 def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec_: Any) -> Why:
-    found = scaled(wanted=1, **{"class": keys.CLASS_HPA})
+    recording = scaled(wanted=1, **{"class": keys.CLASS_HPA})
     target = {"type": "AverageValue", "averageValue": "300"}
     metric = {"type": "Pods", "pods": {"metric": {"name": "latency_p95"}, "target": target}}
     values = (
@@ -315,7 +341,7 @@ def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec
         if current is None
         else [{"type": "Pods", "pods": {"metric": {"name": "latency_p95"}, "current": {"averageValue": current}}}]
     )
-    found["hpas"] = [
+    recording["hpas"] = [
         {
             "metadata": {"name": "quick-00001"},
             "spec": {"minReplicas": 1, "maxReplicas": 4, "metrics": [metric], **spec_},
@@ -330,70 +356,78 @@ def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec
             },
         }
     ]
-    return why(situations.live(found))
+    return explain_replicas(situations.live(recording))
 
 
-def test_an_hpa_s_division_is_done_again() -> None:
+def test_the_division_of_an_hpa_is_repeated() -> None:
     answer = of_hpa("520")
 
     assert answer.scaler == "hpa"
-    assert words(answer)[0] == "latency_p95 is 520 a replica, to be 300: that wants 2"
+    assert words(answer)[0] == "latency_p95 is 520 per replica, with a target of 300: 2 replicas wanted"
     assert answer.sums[0] == "latency_p95 520 / 300 = 1.73; \N{MULTIPLICATION SIGN} 1 ready = 1.73 → 2"
-    assert words(of_hpa("310500m"))[0] == "latency_p95 is 310.5, within 10 % of its target 300: 1 stay"
+    assert words(of_hpa("310500m"))[0] == (
+        "latency_p95 is 310.5, within 10% of its target 300: no change from 1 replica"
+    )
 
 
 @pytest.mark.parametrize(
-    ("condition", "said"),
+    ("condition", "reason"),
     [
-        (("ScalingLimited", "True", "TooManyReplicas"), "maxReplicas 4 holds it back"),
-        (("ScalingLimited", "True", "TooFewReplicas"), "minReplicas 1 holds it"),
-        (("AbleToScale", "True", "ScaleDownStabilized"), "it was higher lately"),
-        (("ScalingActive", "False", "FailedGetPodsMetric"), "the HPA cannot decide: no metrics known for pod"),
-        (("ScalingActive", "False", "ScalingDisabled"), "it never wakes one"),
+        (("ScalingLimited", "True", "TooManyReplicas"), "limited by maxReplicas 4"),
+        (("ScalingLimited", "True", "TooFewReplicas"), "limited by minReplicas 1"),
+        (("AbleToScale", "True", "ScaleDownStabilized"), "scale-down is delayed"),
+        (("ScalingActive", "False", "FailedGetPodsMetric"), "the HPA cannot scale: no metrics known for pod"),
+        (("ScalingActive", "False", "ScalingDisabled"), "it cannot scale from zero"),
     ],
 )
-def test_an_hpa_s_conditions_are_told_in_words(condition: tuple[str, str, str], said: str) -> None:
-    assert said in "\n".join(words(of_hpa("520", [condition])))
+def test_conditions_of_an_hpa_are_explained(condition: tuple[str, str, str], reason: str) -> None:
+    assert reason in "\n".join(words(of_hpa("520", [condition])))
 
 
-def test_an_hpa_that_decides_freely_has_no_more_to_say() -> None:
+def test_an_unlimited_hpa_has_a_single_reason() -> None:
     fine = [("AbleToScale", "True", "ReadyForNewScale"), ("ScalingLimited", "False", "DesiredWithinRange")]
 
     assert len(of_hpa("520", fine).reasons) == 1
-    assert words(of_hpa(None))[0] == "latency_p95 has no value yet: nobody serves it, or no replica is ready"
-    assert words(of_hpa("520", minReplicas=4))[0] == "minReplicas and maxReplicas are both 4: no load changes that"
+    assert words(of_hpa(None))[0] == ("latency_p95 has no value yet: no metrics API serves it, or no replica is ready")
+    assert words(of_hpa("520", minReplicas=4))[0] == (
+        "minReplicas and maxReplicas are both 4, so the load has no effect"
+    )
 
 
 # A whole cluster.
 
 
 def brought(cluster: Simulated, **fields: Any) -> None:
-    made = workload(spec(fields.pop("name", "chat"), autoscaling=SCALING, **fields))
-    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
-    assert apply.wait(cluster, made.name, made.namespace, cluster.clock, 60) is not None
+    ready_workload = workload(spec(fields.pop("name", "chat"), autoscaling=SCALING, **fields))
+    apply.write_workload(cluster, apply.plan_workload(cluster, ready_workload), cluster.clock)
+    assert (
+        apply.wait_for_workload(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, 60) is not None
+    )
 
 
-def test_what_is_set_by_hand_is_told() -> None:
+def test_a_manual_override_is_explained() -> None:
     cluster = simulated()
     brought(cluster)
-    revisions.scale(cluster, find(cluster, "chat", "team-shop", cluster.clock.now()), {"minReplicas": 2})
+    revisions.scale_workload(
+        cluster, find_workload(cluster, "chat", "team-shop", cluster.clock.now()), {"minReplicas": 2}
+    )
     cluster.clock.sleep(30)
 
-    said = words(why(find(cluster, "chat", "team-shop", cluster.clock.now())))
-    assert "minReplicas 2 set by ebbtide scale (the spec has 1)" in said
+    reasons = words(explain_replicas(find_workload(cluster, "chat", "team-shop", cluster.clock.now())))
+    assert "minReplicas 2 set by ebbtide scale (the spec has 1)" in reasons
 
 
-def test_replicas_that_find_no_share_are_told_with_who_holds_them() -> None:
+def test_replicas_without_a_gpu_share_are_explained_with_holders() -> None:
     cluster = simulated()
     for name in ("rank", "embed", "vision"):
         brought(cluster, name=name, compute={"gpuPortionRequest": 0.25})
     brought(cluster, compute={"gpuPortionRequest": 0.25})
     cluster.scale("team-shop", "chat-00001", 2)
     cluster.clock.sleep(30)
-    answer = why(find(cluster, "chat", "team-shop", cluster.clock.now()))
+    answer = explain_replicas(find_workload(cluster, "chat", "team-shop", cluster.clock.now()))
 
     assert (
-        "1 of 2 replicas are ready: waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; "
+        "1 of 2 replicas ready: waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; "
         "priority inference cannot preempt them"
     ) in words(answer)
     assert [row.name for row in answer.holders] == ["chat", "embed", "rank", "vision"]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 
 from ebbtide.base import keys  # noqa: E402 - after the skip
-from ebbtide.base.paths import at  # noqa: E402
+from ebbtide.base.paths import get_at  # noqa: E402
 from ebbtide.cluster.client.protocol import (  # noqa: E402
     DEPLOYMENT,
     EVENT,
@@ -37,14 +37,14 @@ from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
 from ebbtide.cluster.read import inventory, status  # noqa: E402
 from ebbtide.cluster.write import apply, projects  # noqa: E402
 from ebbtide.documents import profiles  # noqa: E402 - after the skip
-from ebbtide.sandbox.clocks import Real, Standing  # noqa: E402
-from ebbtide.sandbox.replicas import Behaviour  # noqa: E402
+from ebbtide.sandbox.clocks import ManualClock, RealClock  # noqa: E402
+from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.services import SERVICES, demo_world  # noqa: E402
-from ebbtide.sandbox.traffic import shaped  # noqa: E402
+from ebbtide.sandbox.traffic import parse_traffic_shape  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
 from ebbtide.simulate.data import StartUp  # noqa: E402
-from ebbtide.simulate.servers import server  # noqa: E402
+from ebbtide.simulate.servers import parse_server  # noqa: E402
 from ebbtide.slo.source import Ref  # noqa: E402
 from live_cluster import PROFILE, spec, workload  # noqa: E402
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.profile.models import Profile
-    from ebbtide.sandbox.replicas import Replicas
+    from ebbtide.sandbox.replicas import RevisionReplicas
 
 CHAT = Ref("team-shop", "chat")
 START = StartUp(schedule=1.0, pull=2.0, load=5.0, ready=0.0)
@@ -62,7 +62,7 @@ def profiled() -> Profile:
     """Return the profile of other tests, with request metrics that an HPA can read."""
     document = copy.deepcopy(PROFILE)
     document["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
-    validated, problems = profiles.validate(document)
+    validated, problems = profiles.validate_profile_data(document)
     assert validated is not None, problems
     return validated
 
@@ -72,20 +72,22 @@ def node(name: str = "gpu-1", gpus: int = 8, cpu: str = "64") -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"allocatable": allocatable}}
 
 
-def world(behavior: Behaviour | None = None, *, gpus: int = 8, seed: int = 0, cpu: str = "64") -> World:
+def world(behavior: SimulatedBehavior | None = None, *, gpus: int = 8, seed: int = 0, cpu: str = "64") -> World:
     """Return an empty cluster with one node, at the clock's present."""
-    sandbox = World(Standing(), profiled(), seed=seed, behaviors={CHAT: behavior or Behaviour("none", start_up=START)})
+    sandbox = World(
+        ManualClock(), profiled(), seed=seed, behaviors={CHAT: behavior or SimulatedBehavior("none", start_up=START)}
+    )
     sandbox.cluster.put(node(gpus=gpus, cpu=cpu))
     return sandbox
 
 
-def replicas(sandbox: World, name: str = "chat") -> Replicas:
+def replicas(sandbox: World, name: str = "chat") -> RevisionReplicas:
     (revision_replicas,) = sandbox.workloads["team-shop", name].revisions.values()
     return revision_replicas
 
 
 def named(sandbox: World, name: str = "chat") -> status.Status:
-    return status.status(inventory.find(sandbox.cluster, name, "team-shop", sandbox.clock.now()))
+    return status.compute_status(inventory.find_workload(sandbox.cluster, name, "team-shop", sandbox.clock.now()))
 
 
 # Comparison with a simulation.
@@ -93,7 +95,7 @@ def named(sandbox: World, name: str = "chat") -> status.Status:
 CASES = {
     "concurrency to zero": (
         {"minReplicas": 0, "maxReplicas": 6, "metric": "concurrency", "metricThreshold": 3},
-        Behaviour("on-off:3rps,4m,5m,20m", "lognormal:median=2s,sigma=0.5,max=4", START),
+        SimulatedBehavior("on-off:3rps,4m,5m,20m", "lognormal:median=2s,sigma=0.5,max=4", START),
     ),
     "throughput with a delay": (
         {
@@ -103,7 +105,7 @@ CASES = {
             "metricThreshold": 2,
             "scaleDownDelaySeconds": 90,
         },
-        Behaviour("diurnal:0.2rps..6rps,20m,10m", "fixed:150ms,slow=4:1.5", START),
+        SimulatedBehavior("diurnal:0.2rps..6rps,20m,10m", "fixed:150ms,slow=4:1.5", START),
     ),
     "a hard limit and a language model": (
         {
@@ -114,13 +116,13 @@ CASES = {
             "concurrencyHardLimit": 2,
             "activationReplicas": 2,
         },
-        Behaviour(
+        SimulatedBehavior(
             "ramp:0rps..2rps,20m", "llm:max=4,output=15ms,tokens=300/100", StartUp(1.0, 4.0, 20.0, 0.0, spread=0.3)
         ),
     ),
     "latency by an HPA": (
         {"minReplicas": 1, "maxReplicas": 5, "metric": "latency", "metricThreshold": 500},
-        Behaviour("steps:1rps,5m,7rps,8m,1rps,12m", "lognormal:median=200ms,sigma=0.3,max=1", START),
+        SimulatedBehavior("steps:1rps,5m,7rps,8m,1rps,12m", "lognormal:median=200ms,sigma=0.3,max=1", START),
     ),
 }
 
@@ -135,27 +137,27 @@ def test_replicas_match_a_simulation(case: str, step: float, monkeypatch: pytest
     revision_replicas = replicas(sandbox)
     running, lead = revision_replicas.engine, revision_replicas.engine.inputs.lead
     ticks: list[tuple[float, int, int, str]] = []
-    closed: list[engine.Closed] = []
+    closed: list[engine.ClosedRequest] = []
 
     def ticked(bound: int) -> None:
         if running.now >= lead:
             tick = (running.now - lead) / 1e9, running.replicas, running.ready, engine.BOUND[bound]
             ticks.append(tick)
 
-    def request_closed(closed_request: engine.Closed) -> None:
+    def request_closed(closed_request: engine.ClosedRequest) -> None:
         closed.append(closed_request)
         counted(closed_request)
 
     counted = revision_replicas.request_closed
     monkeypatch.setattr(revision_replicas, "ticked", ticked)
     monkeypatch.setattr(revision_replicas, "request_closed", request_closed)
-    traffic = shaped(behavior.traffic, sandbox.seed_of(CHAT))
+    traffic = parse_traffic_shape(behavior.traffic, sandbox.seed_of(CHAT))
     end = sandbox.origin + traffic.seconds + lead / 1e9
     while sandbox.clock.now() + step < end:
         sandbox.run_until(sandbox.clock.now() + step)
 
     expected = engine.simulate(
-        revision_replicas.setting, traffic, server(behavior.server), behavior.start_up, sandbox.seed_of(CHAT)
+        revision_replicas.setting, traffic, parse_server(behavior.server), behavior.start_up, sandbox.seed_of(CHAT)
     )
     line = expected.timeline
     expected_ticks = [*zip(line.times.tolist(), line.desired.tolist(), line.ready.tolist(), line.bound, strict=True)]
@@ -174,14 +176,14 @@ def test_replicas_match_a_simulation(case: str, step: float, monkeypatch: pytest
 
 
 def test_counts_match_a_simulation() -> None:
-    behavior = Behaviour("diurnal:0rps..4rps,20m,10m", "lognormal:median=1s,sigma=0.4", START)
+    behavior = SimulatedBehavior("diurnal:0rps..4rps,20m,10m", "lognormal:median=1s,sigma=0.4", START)
     sandbox = world(behavior)
     sandbox.apply(spec(autoscaling=CASES["concurrency to zero"][0]), settled=True)
     revision_replicas = replicas(sandbox)
     lead = revision_replicas.engine.inputs.lead / 1e9
     seed = sandbox.seed_of(CHAT)
-    traffic = shaped(behavior.traffic, seed)
-    expected = engine.simulate(revision_replicas.setting, traffic, server(behavior.server), START, seed)
+    traffic = parse_traffic_shape(behavior.traffic, seed)
+    expected = engine.simulate(revision_replicas.setting, traffic, parse_server(behavior.server), START, seed)
     # The shape's period ends in a trough, so all requests are answered before the next one begins.
     sandbox.run_until(sandbox.origin + lead + 1200)
     start = sandbox.origin
@@ -208,7 +210,10 @@ def test_a_new_revision_starts_at_its_initial_scale_and_goes_to_zero() -> None:
     assert (named(sandbox).phase, named(sandbox).replicas.ready) == ("Running", 1)
     # The stable window, then the grace period, without requests.
     sandbox.run_until(sandbox.origin + 8 + 60 + 30 + 6)
-    assert (named(sandbox).replicas.wanted, named(sandbox).why) == (0, "it rests at zero; the next request wakes it")
+    assert (named(sandbox).replicas.wanted, named(sandbox).why) == (
+        0,
+        "scaled to zero; the next request starts a replica",
+    )
     scaler = sandbox.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")
     assert [(row["type"], row["status"], row.get("reason")) for row in scaler["status"]["conditions"]] == [
         ("Active", "False", "NoTraffic"),
@@ -217,7 +222,7 @@ def test_a_new_revision_starts_at_its_initial_scale_and_goes_to_zero() -> None:
 
 
 def test_a_burst_scales_from_zero_and_counts_a_cold_start() -> None:
-    sandbox = world(Behaviour("none", "fixed:100ms", START))
+    sandbox = world(SimulatedBehavior("none", "fixed:100ms", START))
     scaling = {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
     sandbox.apply(spec(autoscaling=scaling), settled=True)
     sandbox.run_until(sandbox.origin + 100)
@@ -254,7 +259,7 @@ def essence(sandbox: World) -> list[Any]:
 
 
 def test_the_same_seed_gives_the_same_history_in_any_time_steps() -> None:
-    first, again = (demo_world(Standing(), seed=3, hours=0.2) for _ in range(2))
+    first, again = (demo_world(ManualClock(), seed=3, hours=0.2) for _ in range(2))
     end = first.clock.now() + 120
     first.run_until(end)
     while again.clock.now() < end:
@@ -262,11 +267,11 @@ def test_the_same_seed_gives_the_same_history_in_any_time_steps() -> None:
 
     one, other = essence(first), essence(again)
     assert one == other
-    assert essence(demo_world(Standing(), seed=4, hours=0.2)) != one
+    assert essence(demo_world(ManualClock(), seed=4, hours=0.2)) != one
 
 
 def test_a_clock_that_stops_or_goes_back_changes_nothing() -> None:
-    clock = Standing()
+    clock = ManualClock()
     sandbox = demo_world(clock, hours=0.1)
     before = essence(sandbox)
     assert essence(sandbox) == before
@@ -290,16 +295,16 @@ def consistent(sandbox: World, *, exceeded: bool = False) -> None:
     owners: dict[tuple[str, str], int] = {}
     on: dict[str, dict[str, float]] = {}
     for pod in cluster.list(POD).items:
-        namespace, owner = pod["metadata"]["namespace"], at(pod, "metadata", "ownerReferences", 0, "name")
+        namespace, owner = pod["metadata"]["namespace"], get_at(pod, "metadata", "ownerReferences", 0, "name")
         if owner is not None and "deletionTimestamp" not in pod["metadata"]:
             assert (namespace, owner) in deployments, "a pod without its Deployment"
             owners[namespace, owner] = owners.get((namespace, owner), 0) + 1
-        place = at(pod, "spec", "nodeName")
+        place = get_at(pod, "spec", "nodeName")
         if place is not None:
-            shares = float(at(pod, "spec", "containers", 0, "resources", "limits", keys.GPU_SHARED, default=0))
+            shares = float(get_at(pod, "spec", "containers", 0, "resources", "limits", keys.GPU_SHARED, default=0))
             on.setdefault(place, {})[keys.GPU_SHARED] = on.setdefault(place, {}).get(keys.GPU_SHARED, 0.0) + shares
     for node_obj in cluster.list(NODE).items:
-        have = float(at(node_obj, "status", "allocatable", keys.GPU_SHARED, default=0))
+        have = float(get_at(node_obj, "status", "allocatable", keys.GPU_SHARED, default=0))
         assert on.get(node_obj["metadata"]["name"], {}).get(keys.GPU_SHARED, 0.0) <= have, "more shares than there are"
     for (namespace, service), simulated_workload in sandbox.workloads.items():
         cluster.get(KNATIVE, service, namespace)
@@ -320,13 +325,13 @@ def consistent(sandbox: World, *, exceeded: bool = False) -> None:
 
 
 def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
-    clock = Standing()
+    clock = ManualClock()
     sandbox = demo_world(clock, hours=0.4)
     phases: dict[str, set[str]] = {}
     for _ in range(20):
         consistent(sandbox)
-        for live in inventory.survey(sandbox.cluster, "", clock.now(), events=True):
-            workload_status = status.status(live)
+        for live in inventory.read_workloads(sandbox.cluster, "", clock.now(), events=True):
+            workload_status = status.compute_status(live)
             phases.setdefault(workload_status.name, set()).add(workload_status.phase)
         clock.sleep(61)
     assert set(phases) == {service.name for service in SERVICES}
@@ -341,12 +346,12 @@ def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
     reasons = {event["reason"] for event in sandbox.cluster.events("research")}
     assert {"Preempted", "FailedScheduling", "Failed"} <= reasons
     members = {
-        row.name: [str(who) for who in row.members] for row in projects.projects(sandbox.cluster, sandbox.profile)
+        row.name: [str(who) for who in row.members] for row in projects.read_projects(sandbox.cluster, sandbox.profile)
     }
     assert members["team-b"] == ["chris", "group:vision"]
-    assert doctor.examine(sandbox.cluster, sandbox.profile, None) == ()
+    assert doctor.examine_cluster(sandbox.cluster, sandbox.profile, None) == ()
     autoscaler = sandbox.cluster.get(HPA, "rank-00001", "team-a")
-    assert at(autoscaler, "status", "currentMetrics", 0, "pods", "current", "averageValue")
+    assert get_at(autoscaler, "status", "currentMetrics", 0, "pods", "current", "averageValue")
     pod = next(p for p in sandbox.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
     lines = [*sandbox.cluster.logs("team-a", pod["metadata"]["name"], "user-container", tail=5)]
     assert all("POST /v1/chat/completions 200" in line for line in lines)
@@ -367,7 +372,7 @@ ACTS = st.one_of(
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ACTS, min_size=3, max_size=10))
 def test_objects_pods_and_engines_agree_after_any_actions(acts: list[tuple[Any, ...]]) -> None:
-    sandbox = world(Behaviour("poisson:1rps,10m", "fixed:400ms", START), gpus=4)
+    sandbox = world(SimulatedBehavior("poisson:1rps,10m", "fixed:400ms", START), gpus=4)
     for name, value in (("train", 50), ("inference", 125)):
         sandbox.cluster.put(
             {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value}
@@ -417,8 +422,8 @@ def test_objects_pods_and_engines_agree_after_any_actions(acts: list[tuple[Any, 
     waiting = [
         pod
         for pod in sandbox.cluster.list(POD, "team-shop").items
-        if not at(pod, "spec", "nodeName")
-        and inventory.seconds(pod["metadata"]["creationTimestamp"]) < sandbox.clock.now() - 60
+        if not get_at(pod, "spec", "nodeName")
+        and inventory.parse_timestamp(pod["metadata"]["creationTimestamp"]) < sandbox.clock.now() - 60
     ]
     assert not (running and waiting), "a training sits where a service could"
     for _ in range(2):
@@ -431,11 +436,11 @@ def test_objects_pods_and_engines_agree_after_any_actions(acts: list[tuple[Any, 
 
 
 def named_in(sandbox: World, namespace: str, name: str) -> status.Status:
-    return status.status(inventory.find(sandbox.cluster, name, namespace, sandbox.clock.now()))
+    return status.compute_status(inventory.find_workload(sandbox.cluster, name, namespace, sandbox.clock.now()))
 
 
 def test_the_canary_gets_its_share_of_requests() -> None:
-    sandbox = world(Behaviour("poisson:4rps,1h", "fixed:50ms", START))
+    sandbox = world(SimulatedBehavior("poisson:4rps,1h", "fixed:50ms", START))
     scaling = {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
     sandbox.apply(spec(autoscaling=scaling), settled=True)
     traffic = {"canaryPercent": 25, "stableRevision": "chat-00001"}
@@ -451,7 +456,7 @@ def test_the_canary_gets_its_share_of_requests() -> None:
 
 
 def test_a_rollout_moves_requests_and_retires_the_old_revision() -> None:
-    sandbox = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
+    sandbox = world(SimulatedBehavior("poisson:2rps,1h", "fixed:50ms", START))
     scaling = {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
     sandbox.apply(spec(autoscaling=scaling), settled=True)
     sandbox.run_until(sandbox.origin + 100)
@@ -498,7 +503,7 @@ def test_a_deleted_pod_is_recreated_and_a_deleted_service_leaves_nothing() -> No
 
 
 def test_an_inference_service_is_suspended_and_resumed() -> None:
-    sandbox = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
+    sandbox = world(SimulatedBehavior("poisson:1rps,1h", "fixed:50ms", START))
     sandbox.apply(spec(serving="kserve", autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
     sandbox.run_until(sandbox.origin + 100)
     for stop, phase in (("true", "Stopped"), ("false", "Running")):
@@ -576,8 +581,8 @@ def test_a_quota_limits_pods_and_is_reported() -> None:
         "used": {"requests.cpu": "4050m", "pods": "2"},
     }
     assert named(sandbox).why == (
-        "2 of 3 replicas are ready: the quota small is used up: it asks for requests.cpu=2025m, in use are "
-        "requests.cpu=4050m, the limit is requests.cpu=5"
+        "2 of 3 replicas ready: quota small exceeded: requested requests.cpu=2025m, used requests.cpu=4050m, "
+        "limit requests.cpu=5"
     )
     # It is retried at growing intervals, regardless of other pods.
     failed = [event for event in sandbox.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
@@ -602,14 +607,14 @@ def test_a_missing_image_fails_at_the_deadline() -> None:
     assert named(sandbox).phase == "Initializing"
     sandbox.run_until(sandbox.origin + 610)
     assert named(sandbox).phase == "Failed"
-    assert "cannot be pulled" in named(sandbox).why
+    assert "cannot pull image" in named(sandbox).why
 
 
 # Annotations of a user.
 
 
 def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
-    sandbox = world(Behaviour("none", "fixed:1s", START))
+    sandbox = world(SimulatedBehavior("none", "fixed:1s", START))
     document = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
     objects = [*document.objects]
     objects[-1]["metadata"]["annotations"]["simulated.ebbtide.dev/traffic"] = "poisson:3rps,10m"
@@ -618,7 +623,7 @@ def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
     sandbox.run_until(sandbox.origin + 130)
     assert sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT].requests > 200
 
-    other = world(Behaviour("none", "fixed:1s", START))
+    other = world(SimulatedBehavior("none", "fixed:1s", START))
     objects[-1]["metadata"]["annotations"]["simulated.ebbtide.dev/traffic"] = "a lot"
     for item in objects:
         other.cluster.apply(item)
@@ -640,7 +645,7 @@ def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
     ],
 )
 def test_annotations_cannot_exceed_limits_or_read_files(key: str, text: str, words: str) -> None:
-    sandbox = world(Behaviour("poisson:1rps,10m", "fixed:50ms", START))
+    sandbox = world(SimulatedBehavior("poisson:1rps,10m", "fixed:50ms", START))
     *others, service = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1})).objects
     service["metadata"]["annotations"][f"simulated.ebbtide.dev/{key}"] = text
     for item in (*others, service):
@@ -704,7 +709,7 @@ def test_annotations_are_validated_as_by_knative_and_unsimulated_values_are_igno
 
 def test_a_recreated_workload_continues_its_counts() -> None:
     """It is deleted and recreated at times that are not multiples of a row's ten seconds."""
-    sandbox = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
+    sandbox = world(SimulatedBehavior("poisson:2rps,1h", "fixed:50ms", START))
     fixed = {"minReplicas": 1, "maxReplicas": 1}
     sandbox.apply(spec(autoscaling=fixed), settled=True)
     sandbox.run_until(sandbox.origin + 93)
@@ -721,7 +726,7 @@ def test_a_recreated_workload_continues_its_counts() -> None:
 
 
 def test_an_error_in_one_workload_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
+    sandbox = world(SimulatedBehavior("poisson:1rps,1h", "fixed:50ms", START))
     fixed = {"minReplicas": 1, "maxReplicas": 1}
     sandbox.apply(spec(autoscaling=fixed), settled=True)
     sandbox.apply(spec("other", autoscaling=fixed), settled=True)
@@ -757,13 +762,13 @@ def test_counts_of_deleted_workloads_are_kept_for_a_while(monkeypatch: pytest.Mo
 
 def test_a_thread_advances_time_and_a_watch_reports_changes() -> None:
     """On a clock a hundred times as fast as the machine's, a start of some seconds takes a fraction of a second."""
-    sandbox = World(Real(rate=100.0), profiled(), behaviors={CHAT: Behaviour("none", start_up=START)})
+    sandbox = World(RealClock(rate=100.0), profiled(), behaviors={CHAT: SimulatedBehavior("none", start_up=START)})
     sandbox.cluster.put(node())
     sandbox.arrive()
     sandbox.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
     with sandbox.running():
         for change in sandbox.cluster.watch(KNATIVE, "team-shop", seconds=6000.0):
-            if at(change.item, "status", "latestReadyRevisionName"):
+            if get_at(change.item, "status", "latestReadyRevisionName"):
                 break
         else:
             pytest.fail("no ready revision was reported")
@@ -779,7 +784,7 @@ def test_an_invalid_spec_is_rejected_with_a_message() -> None:
 
 
 def test_a_day_takes_no_more_memory_than_an_hour() -> None:
-    sandbox = world(Behaviour("on-off:0.5rps,2m,58m,1h", "fixed:1s", START))
+    sandbox = world(SimulatedBehavior("on-off:0.5rps,2m,58m,1h", "fixed:1s", START))
     scaling = {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
     sandbox.apply(spec(autoscaling=scaling), settled=True)
     revision_replicas = replicas(sandbox)
@@ -825,14 +830,14 @@ def test_the_world_works_without_numba() -> None:
 import sys
 sys.modules["numba"] = None
 from ebbtide.sandbox.services import demo_world
-from ebbtide.sandbox.clocks import Standing
-demo_world(Standing(), hours=0.02)
+from ebbtide.sandbox.clocks import ManualClock
+demo_world(ManualClock(), hours=0.02)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_threads_can_share_a_world() -> None:
-    clock = Standing()
+    clock = ManualClock()
     sandbox = demo_world(clock, hours=0.05)
     wrong: list[BaseException] = []
 
@@ -849,12 +854,12 @@ def test_threads_can_share_a_world() -> None:
     def write(number: int) -> None:
         fixed = {"minReplicas": 1, "maxReplicas": 1}
         document = workload(spec(f"thing-{number % 3}", autoscaling=fixed))
-        apply.carry_out(sandbox.cluster, apply.plan(sandbox.cluster, document), clock)
+        apply.write_workload(sandbox.cluster, apply.plan_workload(sandbox.cluster, document), clock)
         if number % 3 == 2:
             sandbox.cluster.delete(KNATIVE, f"thing-{number % 3}", "team-shop")
 
     readers = [
-        lambda _: inventory.survey(sandbox.cluster, "", clock.now(), events=True),
+        lambda _: inventory.read_workloads(sandbox.cluster, "", clock.now(), events=True),
         lambda _: sandbox.source.history(Ref("team-a", "chat"), clock.now() - 600, clock.now(), 30),
         lambda _: [*sandbox.cluster.follow(POD)],
         lambda _: clock.sleep(1.0),
@@ -871,7 +876,7 @@ def test_threads_can_share_a_world() -> None:
 
 
 def test_the_demonstration_limits_replicas_to_what_fits_in_memory() -> None:
-    sandbox = demo_world(Standing(), hours=0.02)
+    sandbox = demo_world(ManualClock(), hours=0.02)
     (revision,) = (
         item for item in sandbox.cluster.list(REVISION, "team-a").items if item["metadata"]["name"] == "chat-00001"
     )
@@ -882,4 +887,4 @@ def test_the_demonstration_limits_replicas_to_what_fits_in_memory() -> None:
     assert sandbox.profile.spec.knative.autoscaler["max-scale"] == "200", (
         "Knative takes no limit without a default within it"
     )
-    assert doctor.examine(sandbox.cluster, sandbox.profile, None) == ()
+    assert doctor.examine_cluster(sandbox.cluster, sandbox.profile, None) == ()

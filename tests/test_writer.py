@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.manifests import read, write, write_json, write_one
+from ebbtide.manifests import read_documents, write_document, write_documents, write_json
 
 SERVICE = {
     "apiVersion": "serving.knative.dev/v1",
@@ -67,12 +67,12 @@ spec:
 
 
 def test_an_object_is_written_as_by_kubectl_without_sorting() -> None:
-    assert write_one(SERVICE) == WRITTEN
+    assert write_document(SERVICE) == WRITTEN
 
 
 def test_objects_are_separated_and_written_one_at_a_time() -> None:
-    assert list(write([{"a": 1}, {}, {"b": 2}])) == ["a: 1\n", "---\n{}\n", "---\nb: 2\n"]
-    assert list(write([])) == []
+    assert list(write_documents([{"a": 1}, {}, {"b": 2}])) == ["a: 1\n", "---\n{}\n", "---\nb: 2\n"]
+    assert list(write_documents([])) == []
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_objects_are_separated_and_written_one_at_a_time() -> None:
     ],
 )
 def test_a_string_is_unquoted_only_if_that_is_safe(text: str, written: str) -> None:
-    assert write_one({"a": text}) == f"a: {written}\n"
-    assert write_one({text: 1}) == f"{written}: 1\n"
+    assert write_document({"a": text}) == f"a: {written}\n"
+    assert write_document({text: 1}) == f"{written}: 1\n"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_string_is_unquoted_only_if_that_is_safe(text: str, written: str) -> N
     ],
 )
 def test_a_number_is_a_number_for_every_parser(number: float, written: str) -> None:
-    assert write_one({"a": number}) == f"a: {written}\n"
+    assert write_document({"a": number}) == f"a: {written}\n"
     assert yaml.safe_load(written) == number
 
 
@@ -131,19 +131,19 @@ def test_a_number_is_a_number_for_every_parser(number: float, written: str) -> N
 )
 def test_values_that_no_parser_reads_back_are_rejected(value: Any) -> None:
     with pytest.raises(ValueError, match="cannot write"):
-        write_one({"a": value})
+        write_document({"a": value})
 
 
 @pytest.mark.parametrize("value", [(1, 2), {1: 2}, {None: 1}, b"x", {1, 2}, object()])
 def test_values_that_are_not_plain_data_are_rejected(value: Any) -> None:
     with pytest.raises(TypeError):
-        write_one({"a": value})
+        write_document({"a": value})
 
 
 def test_a_key_too_long_for_yaml_to_find_is_written_with_a_question_mark() -> None:
     data = {"a": [{"k" * 2000: {"b": ["c"]}, "é" * 2000: [1], "d": 1}]}
-    text = write_one(data)
-    assert [document.data for document in read(text, "x")] == [data]
+    text = write_document(data)
+    assert [document.data for document in read_documents(text, "x")] == [data]
     assert yaml.safe_load(text) == data
 
 
@@ -241,8 +241,8 @@ objects = st.lists(st.dictionaries(nasty_texts, plain_data, max_size=4), max_siz
 
 @given(objects)
 def test_written_yaml_is_read_back_by_the_reader_and_by_pyyaml(data: list[dict[str, Any]]) -> None:
-    text = "".join(write(data))
-    documents = list(read(text, "x"))
+    text = "".join(write_documents(data))
+    documents = list(read_documents(text, "x"))
     assert [document.problems for document in documents] == [[]] * len(data)
     # repr, because 1 == 1.0 == True and 0.0 == -0.0.
     assert repr([document.data for document in documents]) == repr(data)
@@ -251,6 +251,6 @@ def test_written_yaml_is_read_back_by_the_reader_and_by_pyyaml(data: list[dict[s
 
 @given(objects)
 def test_written_json_is_read_back(data: list[dict[str, Any]]) -> None:
-    (document,) = read(write_json(data), "x")
+    (document,) = read_documents(write_json(data), "x")
     assert document.problems == []
     assert repr(document.data["items"]) == repr(data)

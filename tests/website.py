@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ebbtide.api.access import Caller
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import EVENT, KINDS, Listing, Mark, MissingError, Seen, UnreachableError, kind_of
+from ebbtide.cluster.client.protocol import (
+    EVENT,
+    KINDS,
+    Listing,
+    MissingError,
+    UnreachableError,
+    WatchBookmark,
+    WatchChange,
+    kind_of,
+)
 from ebbtide.cluster.read.inventory import OBJECT_FIELDS
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN
-from ebbtide.sandbox.backend import Rule, of_simulated
-from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
+from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
 from ebbtide.web.routes import make_router
 from serving import served
 
@@ -41,7 +50,7 @@ class FixedCluster:
     """A read-only cluster with fixed objects: recorded ones, or ones that no real API server would accept."""
 
     namespace: str = "default"
-    log: list[tuple[Kind, Seen]] = field(default_factory=list)
+    log: list[tuple[Kind, WatchChange]] = field(default_factory=list)
     lines: tuple[str, ...] = ()
     #: Time advances only by ``sleep``.
     real: bool = False
@@ -50,7 +59,7 @@ class FixedCluster:
     def hold(self, situation: dict[str, Any]) -> None:
         """Replace all objects with those of one situation."""
         for key in [*self.held]:
-            self.log.append((key[0], Seen("DELETED", self.held.pop(key))))
+            self.log.append((key[0], WatchChange("DELETED", self.held.pop(key))))
         objects = [situation["top"], *([situation["service"]] if situation.get("service") else [])]
         for name in OBJECT_FIELDS:
             objects += situation.get(name, ())
@@ -62,7 +71,7 @@ class FixedCluster:
             # Recorded parts of a workload have no apiVersion, so the kind alone identifies them.
             kind = KINDS[item["apiVersion"], item["kind"]] if "apiVersion" in item else BARE[item["kind"]]
             metadata = item["metadata"]
-            self.log.append((kind, Seen("ADDED", item)))
+            self.log.append((kind, WatchChange("ADDED", item)))
             metadata["resourceVersion"] = str(len(self.log))
             metadata.setdefault("uid", f"uid-{len(self.log)}")
             self.held[kind, metadata.get("namespace", ""), metadata["name"]] = item
@@ -82,13 +91,13 @@ class FixedCluster:
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[Seen]:
+    ) -> Iterator[WatchChange]:
         del labels, namespace, seconds
         return iter([seen for of, seen in self.log[int(since or 0) :] if of == kind])
 
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         yield from [seen for of, seen in self.log[int(since or 0) :] if of == kind]
-        yield Mark(str(len(self.log)))
+        yield WatchBookmark(str(len(self.log)))
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         del force, dry_run, basis
@@ -139,7 +148,7 @@ class FixedCluster:
 
 
 def backend_of(cluster: Cluster, clock: Clock, **settings: Any) -> Backend:
-    return of_simulated(cast("Simulated", cluster), profiles.built_in(), BUILT_IN, clock, **settings)
+    return make_simulated_backend(cast("Simulated", cluster), profiles.load_built_in(), BUILT_IN, clock, **settings)
 
 
 class Site:
@@ -233,8 +242,8 @@ READER, WRITER, STRANGER = (
 SEEING = frozenset({"get", "list", "watch"})
 ANY = frozenset({"*"})
 RULES = (
-    Rule("readers", SEEING, ANY, frozenset({"runai-team-a"})),
-    Rule("writers", ANY, ANY, frozenset({"runai-team-a"})),
+    PermissionRule("readers", SEEING, ANY, frozenset({"runai-team-a"})),
+    PermissionRule("writers", ANY, ANY, frozenset({"runai-team-a"})),
 )
 BASE = "/workloads/runai-team-a/chat"
 
@@ -242,10 +251,10 @@ BASE = "/workloads/runai-team-a/chat"
 class FixedMetrics:
     """A metrics source that returns the same values for every workload and time."""
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         buckets = (Bucket(0.5, 540.0), Bucket(1.0, 594.0), Bucket(float("inf"), 600.0))
         return {
-            ref: Measured(
+            ref: WorkloadMeasurements(
                 ref,
                 start,
                 end,
@@ -265,7 +274,7 @@ class FixedMetrics:
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         moments = [start + step * index for index in range(int((end - start) / step))]
         values = {"ready": 2.0, "wanted": 3.0, "rate": 12.5, "mean": 0.2, "p95": 0.7, "stable": 18.0, "target": 10.0}
-        return History(ref, {name: tuple(Point(t, value) for t in moments) for name, value in values.items()})
+        return History(ref, {name: tuple(SeriesPoint(t, value) for t in moments) for name, value in values.items()})
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         return dict.fromkeys(refs, 2.0 if when else 0.0)
@@ -273,7 +282,7 @@ class FixedMetrics:
 
 def cluster(clock: Clock | None = None, *, real: bool = False) -> Simulated:
     gpus, missing = {keys.GPU_SHARED: 4}, {"example.com/none:v1"}
-    simulated = Simulated(clock or Standing(), gpus=gpus, missing_images=missing, real=real)
+    simulated = Simulated(clock or ManualClock(), gpus=gpus, missing_images=missing, real=real)
     for project in ("team-a", "vision"):
         metadata = {"name": f"runai-{project}", "labels": {keys.PROJECT: project}}
         simulated.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})

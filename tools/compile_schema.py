@@ -106,7 +106,7 @@ def schema_keys(schema: Any) -> set[tuple[str, str]]:
 def module_source() -> str:
     """Return the source of the module to write."""
     used = schema_keys([model.__pydantic_core_schema__ for model in (Inference, Profile)])
-    untested = used - schema_keys(compatibility.schema())
+    untested = used - schema_keys(compatibility.make_trial_schema())
     assert not untested, f"readers/compatibility.py has no trial schema with {sorted(untested)}"
     rows = []
     for model in (Inference, Profile):
@@ -117,7 +117,7 @@ def module_source() -> str:
         )
         rows.append(f'        "{model.__name__}": {text},')
     return (
-        HEADER.format(core=pydantic_core.__version__, behavior=_quote(compatibility.behavior()))
+        HEADER.format(core=pydantic_core.__version__, behavior=_quote(compatibility.run_trials()))
         + "\n".join(rows)
         + "\n    }\n"
     )

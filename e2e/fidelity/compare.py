@@ -17,10 +17,10 @@ from e2e.fidelity.record import Level, PodChange, Record, RecordError, Request, 
 from ebbtide.documents import profiles
 from ebbtide.simulate import servers, slo
 from ebbtide.simulate.case import Case
-from ebbtide.simulate.data import Result, StartUp, Timeline, Traffic
+from ebbtide.simulate.data import SimulationResult, StartUp, Timeline, TrafficTrace
 from ebbtide.simulate.servers import Server
 from ebbtide.simulate.setting import NotSimulated
-from ebbtide.simulate.slo import Measured
+from ebbtide.simulate.slo import SimulationMeasurements
 
 SEEDS: Final = 21
 """An odd number: the median is one of them."""
@@ -43,7 +43,7 @@ class Replayed(Server):
 
     work: tuple[float, ...]
 
-    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - nothing is drawn
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - nothing is drawn
         """Return it."""
         assert len(traffic.times) == len(self.work)
         return np.asarray(self.work)
@@ -70,8 +70,8 @@ class Course:
 class Side:
     """One side of the comparison."""
 
-    result: Result
-    measured: Measured
+    result: SimulationResult
+    measured: SimulationMeasurements
     course: Course
 
 
@@ -158,14 +158,14 @@ def compare(record: Record, starts: Sequence[Start] = (), seeds: int = SEEDS) ->
     head = record.head
     if not record.requests or not (starts or head.starts):
         raise RecordError(f"the record of {head.kind} has no requests, or no pod's start")
-    bounds = slo.parse(head.promise)
+    bounds = slo.parse_bounds(head.promise)
     start_up = fitted(starts or head.starts)
     real = measured(record)
     predicted = tuple(
-        Side(result, slo.measure(result, bounds), course_of(result, head.seconds))
+        Side(result, slo.measure_result(result, bounds), course_of(result, head.seconds))
         for result in predictions(record, start_up, seeds)
     )
-    return Comparison(record, start_up, Side(real, slo.measure(real, bounds), course(record)), predicted)
+    return Comparison(record, start_up, Side(real, slo.measure_result(real, bounds), course(record)), predicted)
 
 
 def fitted(starts: Sequence[Start]) -> StartUp:
@@ -181,14 +181,14 @@ def fitted(starts: Sequence[Start]) -> StartUp:
     return StartUp(schedule=made, pull=0.0, load=max(median - made - early, 0.0), ready=early, spread=spread)
 
 
-def predictions(record: Record, start_up: StartUp, seeds: int) -> Iterator[Result]:
+def predictions(record: Record, start_up: StartUp, seeds: int) -> Iterator[SimulationResult]:
     """Simulate what was sent, once for each seed."""
     head = record.head
     requests = sorted(record.requests, key=lambda request: request.due)
-    traffic = Traffic(head.traffic, np.array([request.due for request in requests]), seconds=head.seconds)
-    slots = servers.server(head.server).max_batch
+    traffic = TrafficTrace(head.traffic, np.array([request.due for request in requests]), seconds=head.seconds)
+    slots = servers.parse_server(head.server).max_batch
     server = Replayed(work=tuple(work + head.overhead for work in head.work), max_batch=slots)
-    profile, problems = profiles.validate(dict(head.profile))
+    profile, problems = profiles.validate_profile_data(dict(head.profile))
     if profile is None:
         raise RecordError(f"the record of {head.kind} has no valid profile: {problems[0].message}")
     case = Case(dict(head.spec), profile, traffic, server, start_up)
@@ -197,13 +197,13 @@ def predictions(record: Record, start_up: StartUp, seeds: int) -> Iterator[Resul
     except NotSimulated as error:
         raise RecordError(f"the record of {head.kind} cannot be simulated: {error}") from error
     for seed in range(seeds):
-        yield replace(case, seed=seed).of(setting)
+        yield replace(case, seed=seed).simulate_setting(setting)
 
 
 # A record as a result.
 
 
-def measured(record: Record) -> Result:
+def measured(record: Record) -> SimulationResult:
     """Return what was seen as the result of a simulation."""
     head = record.head
     requests = sorted(record.requests, key=lambda request: request.due)
@@ -217,7 +217,7 @@ def measured(record: Record) -> Result:
     times = np.arange(0.0, head.seconds, STEP)
     shown = at(ready, times)
     wanted = at([(level.at, int(level.value)) for level in record.levels if level.name == "wanted"], times)
-    return Result(
+    return SimulationResult(
         latency=np.where(lost, np.nan, took),
         wait=np.where(lost, took, np.maximum(took - alone, 0.0)),
         cold=at(ready, due) == 0,
@@ -245,7 +245,7 @@ def course(record: Record) -> Course:
     return Course(at(changes(record, "ready"), np.arange(0.0, record.head.seconds, STEP)))
 
 
-def course_of(result: Result, seconds: float) -> Course:
+def course_of(result: SimulationResult, seconds: float) -> Course:
     """Return the course of a simulation, which looks at every tick of the autoscaler."""
     timeline = result.timeline
     steps = list(zip(timeline.times.tolist(), timeline.ready.tolist(), strict=True))

@@ -9,7 +9,7 @@ import yaml
 
 from e2e.paths import ROOT
 from ebbtide.simulate import load, servers
-from ebbtide.simulate.data import Traffic
+from ebbtide.simulate.data import TrafficTrace
 
 SPECS: Final = Path(__file__).parent / "specs"
 LIMIT: Final = 20_000
@@ -51,18 +51,18 @@ REPLAYS: Final = (
 )
 
 
-def traffic_of(words: str, seed: int) -> Traffic:
+def traffic_of(words: str, seed: int) -> TrafficTrace:
     """Return the requests of a shape or of a part of a file."""
     name, _, part = words.partition("@")
     if load.is_shape(words):
-        found = load.shape(words, seed).traffic
+        found = load.generate_traffic(words, seed).traffic
     else:
         file = ROOT / name
-        found = load.read(file.read_bytes(), file.name, seed).traffic
+        found = load.parse_traffic(file.read_bytes(), file.name, seed).traffic
     assert found is not None, words
     if part:
         start, end = map(float, part.split("-"))
-        found = load.between(found, start, end)
+        found = load.slice_traffic(found, start, end)
     assert len(found.times) <= LIMIT, f"{words}: at most {LIMIT} requests"
     return found
 
@@ -73,9 +73,9 @@ def document(kind: str) -> dict[str, Any]:
     return found
 
 
-def requests_of(replay: Replay) -> tuple[Traffic, tuple[float, ...]]:
+def requests_of(replay: Replay) -> tuple[TrafficTrace, tuple[float, ...]]:
     """Return when requests come, and how many seconds each asks of the server, to the microsecond."""
-    server = servers.server(replay.server)
+    server = servers.parse_server(replay.server)
     variables = document(replay.kind)["spec"].get("environmentVariables", ())
     slots = next((int(each["value"]) for each in variables if each["name"] == "CONCURRENCY"), 0)
     assert slots == server.max_batch, f"{replay.kind}: the spec's CONCURRENCY and the server's max differ"

@@ -24,9 +24,9 @@ from e2e.fidelity.compare import starts
 from e2e.fidelity.kinds import Replay, document, requests_of
 from e2e.fidelity.record import Head, Level, Noise, PodChange, Record, Request, Start, What
 from e2e.stage import PROFILE, Stage, condition
-from ebbtide.cluster.client.kubernetes import Kubernetes
-from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Cluster, ClusterError, Kind, Seen
-from ebbtide.simulate.data import Traffic
+from ebbtide.cluster.client.kubernetes import KubernetesCluster
+from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Cluster, ClusterError, Kind, WatchChange
+from ebbtide.simulate.data import TrafficTrace
 
 SERVICE: Final = "serving.knative.dev/service"
 """The label of what belongs to a service."""
@@ -57,7 +57,7 @@ class Watched:
     levels: dict[str, list[Level]] = field(default_factory=dict)
     _known: dict[str, frozenset[What]] = field(default_factory=dict)
 
-    def pod(self, seen: Seen, now: float) -> None:
+    def pod(self, seen: WatchChange, now: float) -> None:
         """Record the events of a pod."""
         name = seen.item["metadata"]["name"]
         before, after = self._known.get(name, frozenset()), states(seen)
@@ -68,22 +68,22 @@ class Watched:
         self._known[name] = after | (before - {"ready"})
         self.pods.setdefault(_service(seen), []).extend(PodChange(now, name, what) for what in changed)
 
-    def deployment(self, seen: Seen, now: float) -> None:
+    def deployment(self, seen: WatchChange, now: float) -> None:
         """Note how many pods are wanted."""
         self._level(seen, now, "wanted", int(seen.item["spec"].get("replicas", 1)))
 
-    def path(self, seen: Seen, now: float) -> None:
+    def path(self, seen: WatchChange, now: float) -> None:
         """Note whether the activator is in the path."""
         self._level(seen, now, "mode", str(seen.item["spec"].get("mode", "")))
 
-    def _level(self, seen: Seen, now: float, name: str, value: int | str) -> None:
+    def _level(self, seen: WatchChange, now: float, name: str, value: int | str) -> None:
         levels = self.levels.setdefault(_service(seen), [])
         last = next((level.value for level in reversed(levels) if level.name == name), None)
         if seen.change != "DELETED" and value != last:
             levels.append(Level(now, name, value))
 
 
-def states(seen: Seen) -> frozenset[What]:
+def states(seen: WatchChange) -> frozenset[What]:
     """Return what is so of a pod."""
     going = seen.change == "DELETED" or "deletionTimestamp" in seen.item["metadata"]
     ready = condition(seen.item, "Ready") == "True" and not going
@@ -91,7 +91,7 @@ def states(seen: Seen) -> frozenset[What]:
     return frozenset(what for what, so in found.items() if so)
 
 
-def _service(seen: Seen) -> str:
+def _service(seen: WatchChange) -> str:
     return str(seen.item["metadata"].get("labels", {}).get(SERVICE, ""))
 
 
@@ -100,7 +100,7 @@ def watching(connect: Callable[[], Cluster], namespace: str, seconds: float) -> 
     """Watch a namespace's pods, Deployments and the activator's place until the block ends."""
     watched, stop = Watched(), threading.Event()
 
-    def watch(kind: Kind, note: Callable[[Seen, float], None]) -> None:
+    def watch(kind: Kind, note: Callable[[WatchChange, float], None]) -> None:
         # One connection per watch, since a watch occupies it.
         cluster = connect()
         while not stop.is_set():
@@ -128,7 +128,7 @@ class Service:
     document: Mapping[str, Any]
     host: str
     least: int
-    traffic: Traffic
+    traffic: TrafficTrace
     work: tuple[float, ...]
     overhead: float = 0.0
 
@@ -151,7 +151,7 @@ def run(stage: Stage, replays: Sequence[Replay], runs: int, say: Callable[[str],
     kubeconfig = str(stage.kubectl.kubeconfig)
     for number in range(1, runs + 1):
         stage.clean()
-        with watching(lambda: Kubernetes.of_kubeconfig(kubeconfig), stage.namespace, LONGEST) as watched:
+        with watching(lambda: KubernetesCluster.from_kubeconfig(kubeconfig), stage.namespace, LONGEST) as watched:
             say(f"run {number} of {runs}: deploying, and measuring starts and replies")
             services = [deployed(stage, replay) for replay in replays]
             gateway = stage.provider.gateway()

@@ -7,8 +7,8 @@ import numpy as np
 
 from e2e.fidelity.compare import PERCENT, POINTS, Comparison, Counts, Verdict, lateness, own_starts, value
 from e2e.fidelity.record import Record
-from ebbtide.simulate.report import aligned
-from ebbtide.simulate.slo import span
+from ebbtide.simulate.report import align_table
+from ebbtide.simulate.slo import format_duration
 
 WIDTH: Final = 100
 BOTH, ONLY_REAL, ONLY_PREDICTED, NEITHER = "█", "▒", "░", " "
@@ -31,17 +31,17 @@ def text(found: Comparison) -> str:
     """Return the table, the load of the machine during the replay, and the plot."""
     head = found.record.head
     what = (
-        f"{head.kind}: {len(found.record.requests):,} requests in {span(head.seconds)} from {head.traffic}; "
+        f"{head.kind}: {len(found.record.requests):,} requests in {format_duration(head.seconds)} from {head.traffic}; "
         f"server {head.server}; {head.began}\n"
     )
     given = (
-        f"start-up {span(found.start_up.seconds)} (spread {found.start_up.spread:.2f}, answers "
-        f"{span(found.start_up.ready)} before it is ready), {span(head.overhead)} a reply beside the work\n\n"
+        f"start-up {format_duration(found.start_up.seconds)} (spread {found.start_up.spread:.2f}, answers "
+        f"{format_duration(found.start_up.ready)} before it is ready), {format_duration(head.overhead)} a reply beside the work\n\n"
     )
     out = [
         what,
         given,
-        aligned([["", "measured", "predicted", f"of {len(found.predicted)} seeds", "apart"], *rows(found)]),
+        align_table([["", "measured", "predicted", f"of {len(found.predicted)} seeds", "apart"], *rows(found)]),
         "\n",
         f"  {apart(found)}\n",
         f"  {began(found.record)}\n",
@@ -74,7 +74,7 @@ def _written(number: float, form: str) -> str:
         case "share":
             return f"{number * 100:.1f} %"
         case "time":
-            return span(number)
+            return format_duration(number)
         case _:
             return f"{number:,.0f}"
 
@@ -99,8 +99,8 @@ def apart(found: Comparison) -> str:
     if not most:
         return f"ready replicas are never apart; they {rose}"
     return (
-        f"ready replicas are apart by at most {most}, for {span(seconds)} in all; by any number for "
-        f"{span(any_seconds)} of {span(found.record.head.seconds)}; they {rose}"
+        f"ready replicas are apart by at most {most}, for {format_duration(seconds)} in all; by any number for "
+        f"{format_duration(any_seconds)} of {format_duration(found.record.head.seconds)}; they {rose}"
     )
 
 
@@ -111,24 +111,24 @@ def began(record: Record) -> str:
         return "no pod started meanwhile"
     ready = sorted(start.ready for start in starts)
     early = sorted(start.ready - start.answers for start in starts if start.answers is not None)
-    used = f"; {len(early)} worked before, by {span(early[len(early) // 2])} in the median" if early else ""
+    used = f"; {len(early)} worked before, by {format_duration(early[len(early) // 2])} in the median" if early else ""
     return (
-        f"{len(ready)} pods started meanwhile and were ready after {span(ready[len(ready) // 2])} in the median, "
-        f"{span(ready[0])} to {span(ready[-1])}{used}"
+        f"{len(ready)} pods started meanwhile and were ready after {format_duration(ready[len(ready) // 2])} in the median, "
+        f"{format_duration(ready[0])} to {format_duration(ready[-1])}{used}"
     )
 
 
 def noise(record: Record) -> str:
     """Return in a sentence how far the machine kept the replay from its time."""
     late = lateness(record)
-    sent = f"requests were sent {span(float(np.median(late)))} late in the median, {span(float(late.max()))} at most"
+    sent = f"requests were sent {format_duration(float(np.median(late)))} late in the median, {format_duration(float(late.max()))} at most"
     if record.noise is None or not record.noise.ticks:
         return sent
     seen = record.noise
     waited = "" if seen.waited is None else f"; something waited for one {seen.waited * 100:.0f} % of the time"
     return (
         f"{sent}; of {seen.ticks:,} ticks {seen.late / seen.ticks * 100:.2f} % came over 20 ms late, the worst "
-        f"{span(seen.worst)}; {seen.busy * 100:.0f} % of the processors were busy{waited}"
+        f"{format_duration(seen.worst)}; {seen.busy * 100:.0f} % of the processors were busy{waited}"
     )
 
 
@@ -141,7 +141,7 @@ def plot(found: Comparison) -> str:
     for level in range(top, 0, -1):
         cells = "".join(_cell(one >= level, other >= level) for one, other in zip(real, predicted, strict=True))
         lines.append(f"  {level:>2} │{cells}".rstrip() + "\n")
-    end = span(found.record.head.seconds)
+    end = format_duration(found.record.head.seconds)
     return "".join([*lines, f"   0 └{end:─>{len(real)}}\n"])
 
 
@@ -178,9 +178,9 @@ def markdown(found: Sequence[Comparison]) -> str:
             f"{_written(one.spread('attainment')[1], 'share')} ({one.points:+.1f})",
             _written(value(one.real, "replica_seconds"), "count"),
             f"{_written(one.spread('replica_seconds')[1], 'count')} ({one.percent:+.1f} %)",
-            span(one.real.measured.p95),
-            span(one.spread("p95")[1]),
-            f"{most} for {span(seconds)}" if most else "never",
+            format_duration(one.real.measured.p95),
+            format_duration(one.spread("p95")[1]),
+            f"{most} for {format_duration(seconds)}" if most else "never",
             f"{seen.late / seen.ticks * 100:.1f} %" if seen is not None and seen.ticks else "-",
         ]
         out.append(f"| {' | '.join(cells)} |\n")

@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ebbtide.documents import load
-    from ebbtide.documents.check import check
-    from ebbtide.documents.explain import explain
+    from ebbtide.documents import load_document as load
+    from ebbtide.documents.check import check_documents as check
+    from ebbtide.documents.explain import explain_document as explain
     from ebbtide.translation.translate import translate
 
 __all__ = ["__version__", "check", "explain", "load", "translate"]
 __version__ = "0.1.0"
 
 _HOMES: Final = {
-    "check": "ebbtide.documents.check",
-    "explain": "ebbtide.documents.explain",
-    "load": "ebbtide.documents",
-    "translate": "ebbtide.translation.translate",
+    "check": ("ebbtide.documents.check", "check_documents"),
+    "explain": ("ebbtide.documents.explain", "explain_document"),
+    "load": ("ebbtide.documents", "load_document"),
+    "translate": ("ebbtide.translation.translate", "translate"),
 }
 
 
@@ -29,4 +29,5 @@ def __getattr__(name: str) -> Any:
     """Import and return a public function."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    module, function = _HOMES[name]
+    return getattr(import_module(module), function)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide.manifests import read, write, write_json
-from ebbtide.manifests.scalars import AMBIGUOUS, Refusal, as_kubectl, resolve
+from ebbtide.manifests import read_documents, write_documents, write_json
+from ebbtide.manifests.scalars import AMBIGUOUS, Refusal, as_kubectl, resolve_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -348,7 +348,7 @@ def sampled(count: int) -> list[str]:
 def disagreements(texts: list[str], verdicts: list[dict[str, Any]]) -> Iterator[tuple[str, Any, Any]]:
     """Yield each text that is accepted here and that Go rejects or reads differently."""
     for text, verdict in zip(texts, verdicts, strict=True):
-        documents = list(read(text, "fuzz"))
+        documents = list(read_documents(text, "fuzz"))
         if any(document.problems for document in documents) or is_json(text):
             continue
         ours = [document.data for document in documents]
@@ -358,7 +358,7 @@ def disagreements(texts: list[str], verdicts: list[dict[str, Any]]) -> Iterator[
 
 def problems(text: str) -> list[Problem]:
     """Return all problems that the reader reports for a text."""
-    return [problem for document in read(text, "fuzz") for problem in document.problems]
+    return [problem for document in read_documents(text, "fuzz") for problem in document.problems]
 
 
 def is_json(text: str) -> bool:
@@ -389,7 +389,7 @@ def test_every_scalar_has_the_same_value_in_yaml_1_1() -> None:
     wrong = []
     for text in (*exhaustive(), *sampled(20_000)):
         line = f"a: {text}\n"
-        documents = list(read(line, "fuzz"))
+        documents = list(read_documents(line, "fuzz"))
         if any(document.problems for document in documents):
             continue
         # The C scanner with the resolver and constructors of SafeLoader.
@@ -404,7 +404,7 @@ def test_every_scalar_has_the_same_value_in_yaml_1_2() -> None:
     wrong = [
         (text, value)
         for text in (*exhaustive(), *sampled(20_000))
-        if not isinstance(value := resolve(text), Refusal) and not same(value, core_schema(text))
+        if not isinstance(value := resolve_scalar(text), Refusal) and not same(value, core_schema(text))
     ]
     assert wrong == []
 
@@ -440,14 +440,14 @@ def test_most_scalars_are_accepted() -> None:
         "8",
         "-1",
     ]
-    assert [text for text in ordinary if next(read(f"a: {text}\n", "x")).problems] == []
+    assert [text for text in ordinary if next(read_documents(f"a: {text}\n", "x")).problems] == []
     texts = exhaustive()
-    refused = sum(resolve(text) is AMBIGUOUS for text in texts)
+    refused = sum(resolve_scalar(text) is AMBIGUOUS for text in texts)
     assert refused / len(texts) < 0.12
 
 
 def test_a_refusal_describes_the_value_in_kubectl_correctly(judge: Judge) -> None:
-    candidates = [text for text in (*exhaustive(), *sampled(20_000)) if resolve(text) is AMBIGUOUS]
+    candidates = [text for text in (*exhaustive(), *sampled(20_000)) if resolve_scalar(text) is AMBIGUOUS]
     refused = [text for text in candidates if [problem.code for problem in problems(f"a: {text}\n")] == ["YML002"]]
     verdicts = judge([f"a: {text}\n" for text in refused])
     descriptions = {text: as_kubectl(text) for text in refused}
@@ -501,7 +501,7 @@ def test_no_mutated_spec_is_accepted_that_go_rejects_or_reads_differently(judge:
     texts = [mutated(dice) for _ in range(60_000 if LONG else 8_000)]
     verdicts = judge(texts)
     assert list(disagreements(texts, verdicts)) == []
-    taken = sum(not any(document.problems for document in read(text, "x")) for text in texts)
+    taken = sum(not any(document.problems for document in read_documents(text, "x")) for text in texts)
     accepted = sum(verdict["ok"] for verdict in verdicts)
     assert taken > accepted / 2
 
@@ -514,7 +514,7 @@ def as_written(texts: Iterable[str]) -> list[dict[str, Any]]:
 def test_go_reads_every_nasty_string_as_it_was_written(judge: Judge) -> None:
     objects = as_written(NASTY)
     assert len(objects) > 496
-    verdicts = judge(list(write(objects)))
+    verdicts = judge(list(write_documents(objects)))
     wrong = [(item, verdict) for item, verdict in zip(objects, verdicts, strict=True) if verdict["docs"] != [item]]
     assert wrong == []
 
@@ -522,7 +522,7 @@ def test_go_reads_every_nasty_string_as_it_was_written(judge: Judge) -> None:
 def test_go_reads_a_stream_and_a_list_as_they_were_written(judge: Judge) -> None:
     # kubectl reads the list as JSON; Go's YAML reader, the reference here, requires keys of less than 1,024 characters.
     objects = as_written(text for text in NASTY if len(text) < 1_000)
-    stream, listed = judge(["".join(write(objects)), write_json(objects)])
+    stream, listed = judge(["".join(write_documents(objects)), write_json(objects)])
     assert stream["docs"] == objects
     assert listed["docs"] == [{"apiVersion": "v1", "kind": "List", "items": objects}]
 
@@ -546,14 +546,14 @@ def test_go_reads_every_number_as_it_was_written(judge: Judge) -> None:
         *floats,
     ]
     objects = [{"number": number} for number in numbers]
-    (verdict,) = judge(["".join(write(objects))])
+    (verdict,) = judge(["".join(write_documents(objects))])
     assert same(objects, verdict["docs"])
 
 
 def test_python_reads_every_nasty_string_as_it_was_written() -> None:
     objects = as_written(NASTY)
-    text = "".join(write(objects))
+    text = "".join(write_documents(objects))
     assert list(yaml.load_all(text, Loader=yaml.CSafeLoader)) == objects
-    documents = list(read(text, "x"))
+    documents = list(read_documents(text, "x"))
     assert [document.data for document in documents] == objects
     assert not any(document.problems for document in documents)

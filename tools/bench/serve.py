@@ -122,19 +122,19 @@ class Standin:
 
     def follow(self, kind: Any, *, since: str = "") -> Iterator[Any]:
         """Yield the objects of a kind, then their changes."""
-        from ebbtide.cluster.client.protocol import KNATIVE, Mark, Seen  # noqa: PLC0415 - in the server's process only
+        from ebbtide.cluster.client.protocol import KNATIVE, WatchBookmark, WatchChange  # noqa: PLC0415 - in the server's process only
 
         # Knative's Service alone: there is no other of that name among the kinds that are followed.
         file = self.folder / kind.name
         if not since and file.exists():
             for item in self._items(file):
-                yield Seen("ADDED", item)
-        yield Mark("1")
+                yield WatchChange("ADDED", item)
+        yield WatchBookmark("1")
         while kind == KNATIVE and self.rate:
             for item in self._items(file):
                 time.sleep(1 / self.rate)
                 item["metadata"]["resourceVersion"] = str(next(self.versions))
-                yield Seen("MODIFIED", item)
+                yield WatchChange("MODIFIED", item)
         time.sleep(60)
 
     def _items(self, file: Path) -> Iterator[dict[str, Any]]:
@@ -147,34 +147,34 @@ def serve(given: argparse.Namespace) -> None:
     """Serve the stand-in: the process that is measured."""
     import uvicorn  # noqa: PLC0415 - as above
 
-    from ebbtide.api.access import Access, Caller  # noqa: PLC0415 - as above
+    from ebbtide.api.access import AccessCache, Caller  # noqa: PLC0415 - as above
     from ebbtide.api.app import make_app  # noqa: PLC0415 - as above
-    from ebbtide.api.backend import Backend, Means  # noqa: PLC0415 - as above
+    from ebbtide.api.backend import Backend, BackendParts  # noqa: PLC0415 - as above
     from ebbtide.api.cache import Cache  # noqa: PLC0415 - as above
-    from ebbtide.api.gate import Settings  # noqa: PLC0415 - as above
+    from ebbtide.api.gate import ServerSettings  # noqa: PLC0415 - as above
     from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
-    from ebbtide.sandbox.backend import Rule, SimulatedReviewer  # noqa: PLC0415 - as above
+    from ebbtide.sandbox.backend import PermissionRule, SimulatedReviewer  # noqa: PLC0415 - as above
 
     cluster: Any = Standin(Path(given.serve), given.changes)
     everybody = frozenset({"*"})
     tokens = {name: Caller(name, token=name) for name in ("all", "tenth")}
     few = frozenset(f"team-{number:03d}" for number in range(given.namespaces // 10 or 1))
-    rules = (Rule("all", everybody, everybody, everybody), Rule("tenth", everybody, everybody, few))
+    rules = (PermissionRule("all", everybody, everybody, everybody), PermissionRule("tenth", everybody, everybody, few))
     clock = SystemClock()
     backend = Backend(
-        Means(
+        BackendParts(
             cluster=cluster,
-            profile=profiles.built_in(),
+            profile=profiles.load_built_in(),
             profile_data={},
             clock=clock,
             cache=Cache(cluster, clock, threads=True),
-            access=Access(SimulatedReviewer(tokens, rules)),
+            access=AccessCache(SimulatedReviewer(tokens, rules)),
             connect=lambda _: cluster,
         )
     )
     config = uvicorn.Config(
-        make_app(backend, Settings()),
+        make_app(backend, ServerSettings()),
         host="127.0.0.1",
         port=0,
         http="h11",

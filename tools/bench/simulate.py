@@ -16,10 +16,10 @@ from typing import Final
 
 import numpy as np
 
-from ebbtide.autoscaler.targets import Revision
+from ebbtide.autoscaler.targets import RevisionSettings
 from ebbtide.simulate import engine
-from ebbtide.simulate.data import Result, StartUp, Traffic
-from ebbtide.simulate.servers import server
+from ebbtide.simulate.data import SimulationResult, StartUp, TrafficTrace
+from ebbtide.simulate.servers import parse_server
 from ebbtide.simulate.setting import Setting
 
 SERVERS: Final = (
@@ -48,19 +48,19 @@ def timed(work: Callable[[], object]) -> Timed:
     return Timed(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def traffic(requests: int, rate: float) -> Traffic:
+def traffic(requests: int, rate: float) -> TrafficTrace:
     """Make requests at random, ``rate`` a second on average, with tokens."""
     draws = np.random.default_rng(1)
     times = np.cumsum(draws.exponential(1 / rate, requests))
     prompt, output = draws.integers(50, 2000, requests), draws.integers(10, 200, requests)
-    return Traffic("bench", times, prompt.astype(np.int32), output.astype(np.int32), float(times[-1]))
+    return TrafficTrace("bench", times, prompt.astype(np.int32), output.astype(np.int32), float(times[-1]))
 
 
 def settings(number: int) -> list[Setting]:
     """Make settings as a search tries them: targets by windows by delays."""
     made = [
         Setting(
-            revision=Revision(min_scale=1, max_scale=50, target=target, window=window, scale_down_delay=delay),
+            revision=RevisionSettings(min_scale=1, max_scale=50, target=target, window=window, scale_down_delay=delay),
         )
         for target in (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 48.0, 100.0)
         for window in (6.0, 15.0, 30.0, 60.0, 120.0)
@@ -71,11 +71,11 @@ def settings(number: int) -> list[Setting]:
 
 def rates(rounds: int, requests: int) -> None:
     """Print simulated requests a second of each server, compiled and plain."""
-    setting = Setting(revision=Revision(min_scale=1, target=5.0))
+    setting = Setting(revision=RevisionSettings(min_scale=1, target=5.0))
     few = requests // 50
     print(f"\n{'server':60} {'compiled/s':>12} {'plain/s':>12} {'ratio':>7}   ({requests:,} and {few:,} requests)")
     for text in SERVERS:
-        kind = server(text)
+        kind = parse_server(text)
         long, short = traffic(requests, 50.0), traffic(few, 50.0)
         engine.simulate(setting, short, kind, START, fast=True)
         pairs = [
@@ -94,14 +94,14 @@ def rates(rounds: int, requests: int) -> None:
 def batches(number: int, requests: int) -> None:
     """Print the time of many settings on one core and on two."""
     tried, long = settings(number), traffic(requests, 5.5)
-    kind = server("llm:max=16,base=150ms,prompt=50us,output=20ms")
+    kind = parse_server("llm:max=16,base=150ms,prompt=50us,output=20ms")
 
-    def cost(found: Result) -> float:
+    def cost(found: SimulationResult) -> float:
         return found.replica_seconds
 
     print(f"\n{len(tried)} settings x {requests:,} requests, {long.seconds / 60:.0f} minutes of traffic, {kind}")
     for workers in (1, 2):
-        found = timed(partial(engine.batch, tried, long, kind, START, workers=workers, reduce=cost))
+        found = timed(partial(engine.simulate_batch, tried, long, kind, START, workers=workers, reduce=cost))
         mark = f"   goal {GOAL_BATCH:g} s: {'met' if found.wall < GOAL_BATCH else 'missed'}" if workers > 1 else ""
         rate = len(tried) * requests / found.wall
         print(
@@ -116,8 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     share = 10 if given.quick else 1
     print(f"Python {sys.version.split()[0]}, numpy {np.__version__}, seed 0")
-    setting = Setting(revision=Revision(min_scale=1, target=5.0))
-    first = timed(lambda: engine.simulate(setting, traffic(1000, 50.0), server(SERVERS[0]), START, fast=True))
+    setting = Setting(revision=RevisionSettings(min_scale=1, target=5.0))
+    first = timed(lambda: engine.simulate(setting, traffic(1000, 50.0), parse_server(SERVERS[0]), START, fast=True))
     print(f"first call, compiled or read from the cache: {first.wall:.1f} s, {first.processor:.1f} s of processor")
     rates(1 if given.quick else 3, 1_000_000 // share)
     batches(250 // share, 20_000)

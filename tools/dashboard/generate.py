@@ -1,6 +1,6 @@
-"""Write Grafana's dashboard from the queries of the report and the charts, so that each is defined once.
+"""Generate the Grafana dashboard from the queries of the report and the charts, so that each query is defined once.
 
-``--check`` writes nothing and fails where the file differs from what would be written. Upstream:
+``--check`` writes nothing and fails if the file is not up to date. Upstream:
 grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model.
 """
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TARGET: Final = Path(__file__).parent.parent.parent / "kustomize" / "metrics" / "dashboard" / "ebbtide.json"
-#: Of the newest Knative; the gateway is Kourier's or Contour's.
+#: The gateway is Kourier's or Contour's; the pods are those of the newest Knative version.
 GATEWAY: Final = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
-PODS: Final = queries.queue_proxy("1.21")
-TELLERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
-#: Variables that Grafana fills in. A predictor's service is KServe's, the workload is the user's.
+PODS: Final = queries.queue_proxy_histogram("1.21")
+EXPORTERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
+#: Grafana variables. KServe names a predictor's service after the workload.
 NAMESPACE: Final = "$namespace"
 SERVICE: Final = "$workload(-predictor)?"
 OVER: Final = "$__rate_interval"
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
-#: Grafana's names of the units in ``SERIES``.
+#: Grafana's names for the units in ``SERIES``.
 UNITS: Final = {
     "replicas": "short",
     "requests/s": "reqps",
@@ -42,7 +42,7 @@ HEIGHT: Final = 8
 
 
 class Panel(NamedTuple):
-    """One chart: its title, what must be known of it, the queries by legend, the unit, and its part of the width."""
+    """One chart: its title, description, queries by legend, unit and width."""
 
     title: str
     text: str
@@ -51,43 +51,43 @@ class Panel(NamedTuple):
     width: int = 8
 
 
-def timed(timer: queries.Timer, where: str, known: str) -> list[Panel]:
+def timed(timer: queries.LatencyHistogram, place: str, description: str) -> list[Panel]:
     """Return the charts of one histogram."""
-    found = queries.of_requests(timer, queries.owned(NAMESPACE, SERVICE, timer.owner), OVER)
-    latency = {name: found[name] for name in ("mean", "p50", "p95", "p99")}
+    by_name = queries.request_chart_queries(timer, queries.owner_matchers(NAMESPACE, SERVICE, timer.owner), OVER)
+    latency = {name: by_name[name] for name in ("mean", "p50", "p95", "p99")}
     return [
         Panel(
-            f"Response time {where}",
-            f"{known} Quantiles are interpolated between two bounds of the histogram.",
+            f"Response time {place}",
+            f"{description} Quantiles are interpolated between two bounds of the histogram.",
             latency,
             "s",
         ),
-        Panel(f"Requests {where}", known, {name: found[name] for name in ("rate", "failures")}, "requests/s"),
+        Panel(f"Requests {place}", description, {name: by_name[name] for name in ("rate", "failures")}, "requests/s"),
         Panel(
-            f"In flight {where}",
+            f"Requests in flight {place}",
             "Calculated with Little's law.",
-            {"concurrency": found["concurrency"]},
+            {"concurrency": by_name["concurrency"]},
             SERIES["concurrency"],
         ),
     ]
 
 
 def panels() -> list[tuple[str, list[Panel]]]:
-    """Return the rows, each with its charts."""
-    matchers = [queries.owned(NAMESPACE, SERVICE, teller.owner) for teller in TELLERS]
+    """Return the dashboard's rows, each with its charts."""
+    matchers = [queries.owner_matchers(NAMESPACE, SERVICE, exporter.owner) for exporter in EXPORTERS]
     bad = {
         f"bad requests or minutes, {over}": f'max by (promise) (ebbtide:bad:ratio{over}{{namespace="{NAMESPACE}",workload="$workload"}})'
         for over in ("5m", "1h", "6h", "3d")
     }
-    cold = "Includes the time in the activator and cold starts."
-    warm = "Without the time in the activator and cold starts. The histogram ends at 10 s."
+    cold = "Includes activator wait and cold start."
+    warm = "Without activator wait and cold start. The largest bound of the histogram is 10 s."
     return [
         (
             "SLO",
             [
                 Panel(
                     "Share of bad requests or minutes",
-                    "Recorded by the rules of ebbtide slo --rules. A p95 allows 5%, and an uptime of 99.9% allows 0.1%.",
+                    "Recorded by the rules of ebbtide slo --rules. A p95 allows 5%, an uptime of 99.9% allows 0.1%.",
                     bad,
                     "ratio",
                     WIDTH,
@@ -99,14 +99,14 @@ def panels() -> list[tuple[str, list[Panel]]]:
         (
             "Replicas",
             [
-                Panel("Replicas", "", queries.of_replicas(TELLERS, matchers), "replicas"),
+                Panel("Replicas", "", queries.replica_queries(EXPORTERS, matchers), "replicas"),
                 Panel(
-                    "Scaling metric per replica",
-                    "Concurrency or requests per second, depending on the metric.",
-                    queries.of_autoscaler(TELLERS[0], matchers[0]),
+                    "Autoscaler input per replica",
+                    "Concurrency or requests per second, depending on the scaling metric.",
+                    queries.autoscaler_queries(EXPORTERS[0], matchers[0]),
                     "",
                 ),
-                Panel("GPU utilization", "", {"gpu": queries.gpu(NAMESPACE, SERVICE)}, "percent"),
+                Panel("GPU utilization", "", {"gpu": queries.gpu_query(NAMESPACE, SERVICE)}, "percent"),
             ],
         ),
     ]
@@ -184,26 +184,26 @@ def _chart(chart: Panel) -> dict[str, Any]:
         "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
         "targets": [
             {
-                "refId": chr(ord("A") + place),
+                "refId": chr(ord("A") + index),
                 "datasource": SOURCE,
                 "expr": query,
                 "legendFormat": f"{{{{promise}}}}: {name}" if chart.unit == "ratio" else name,
             }
-            for place, (name, query) in enumerate(chart.lines.items())
+            for index, (name, query) in enumerate(chart.lines.items())
         ],
     }
 
 
 def main(argv: list[str]) -> int:
-    """Write the file, or check it."""
+    """Write the file, or check that it is up to date."""
     options = argparse.ArgumentParser(description="write the Grafana dashboard")
-    options.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+    options.add_argument("--check", action="store_true", help="write nothing; fail if the file is not up to date")
     check = options.parse_args(argv).check
     text = json.dumps(dashboard(), indent=2) + "\n"
     if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
         return 0
     if check:
-        sys.stdout.write(f"{TARGET.name} is stale: make generate\n")
+        sys.stdout.write(f"{TARGET.name} is out of date: run make generate\n")
         return 1
     TARGET.write_text(text, encoding="utf-8")
     sys.stdout.write(f"{TARGET.name} written\n")

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import __version__
 from ebbtide.base import metrics
-from ebbtide.cli import COMMANDS, parser
+from ebbtide.cli import COMMANDS, make_parser
 from ebbtide.documents import profiles
 from ebbtide.profile.models import Profile, Scheduling
-from ebbtide.readers.fields import json_schema, models_in, texts
+from ebbtide.readers.fields import make_json_schema, models_in, read_field_texts
 from ebbtide.spec.inference import Inference
 from ebbtide.translation import gpu, plan, priority
 from ebbtide.translation.gpu import mig
@@ -114,7 +114,7 @@ def describe(root: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of a document."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return json_schema(root)
+        return make_json_schema(root)
 
 
 def list_blocks(root: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -140,7 +140,7 @@ def field_rows(
     path: str, model: type[BaseModel], model_schema: dict[str, Any], definitions: dict[str, Any], *, spec: bool
 ) -> Iterator[tuple[str, ...]]:
     """Yield a row for each field of a model."""
-    descriptions = texts(model)
+    descriptions = read_field_texts(model)
     for name, info in model.model_fields.items():
         entry = model_schema["properties"][info.alias or name]
         field_path = f"{path}.{info.alias}".lstrip(".")
@@ -310,7 +310,7 @@ def metrics_page() -> str:
             ("Name", "Use instead"),
             (
                 (f"`{name}`", f"`{metric}`" if metric else "not supported")
-                for name, metric in metrics.misleading().items()
+                for name, metric in metrics.list_misleading_names().items()
             ),
         ),
         "## Latency histogram\n\n",
@@ -340,12 +340,12 @@ def metrics_page() -> str:
 
 
 def gpu_page() -> str:
-    profile = profiles.built_in()
+    profile = profiles.load_built_in()
     pool = profile.spec.node_pools[0]
     quarter = plan.GpuRequest("portion", 1, portion=0.25, portion_limit=0.25)
     results = {
         row.backend.name: row
-        for row in gpu.everywhere(quarter, pool, profile.spec, "kserve-standard", "chat", "kserve-container")
+        for row in gpu.compare_backends(quarter, pool, profile.spec, "kserve-standard", "chat", "kserve-container")
     }
     out = [
         NOTE,
@@ -408,7 +408,7 @@ def gpu_page() -> str:
     return "".join(out)
 
 
-def mig_cells(rows: tuple[mig.Profile, ...], columns: int) -> list[str]:
+def mig_cells(rows: tuple[mig.MigProfile, ...], columns: int) -> list[str]:
     """Return a GPU's profiles in the columns of the table."""
     places = {(1, 0): 0, (1, 1): 1, (2, 0): 2, (3, 0): 3, (4, 0): 4, (7, 0): 5}
     cells = [""] * columns
@@ -450,9 +450,9 @@ def priorities_page() -> str:
             (
                 (
                     f"`{name}`",
-                    f"`{priority.level(name, preemptible=True).name}`",
+                    f"`{priority.make_level(name, preemptible=True).name}`",
                     str(low),
-                    f"`{priority.level(name, preemptible=False).name}`",
+                    f"`{priority.make_level(name, preemptible=False).name}`",
                     str(high),
                 )
                 for name, (low, high) in priority.LEVELS.items()
@@ -466,7 +466,7 @@ def priorities_page() -> str:
 
 
 def cli_page() -> str:
-    root = parser()
+    root = make_parser()
     out = [
         NOTE,
         "# Command-line reference\n\n",

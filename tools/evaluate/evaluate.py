@@ -20,15 +20,15 @@ import numpy as np
 
 from ebbtide.documents import profiles
 from ebbtide.simulate import load, servers, slo, tune
-from ebbtide.simulate.case import Case, after
+from ebbtide.simulate.case import Case, subtract_first_part
 from ebbtide.simulate.data import StartUp
-from ebbtide.simulate.report import percent
+from ebbtide.simulate.report import format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.simulate.data import Traffic
-    from ebbtide.simulate.tune import Point, Values
+    from ebbtide.simulate.data import TrafficTrace
+    from ebbtide.simulate.tune import SettingPoint, Values
 
 SERVER: Final = "llm:max=16,base=150ms,prompt=50us,output=20ms"
 START_UP: Final = 45.0
@@ -77,48 +77,48 @@ class Row:
 
     name: str
     values: Values
-    first: slo.Measured
-    second: slo.Measured
+    first: slo.SimulationMeasurements
+    second: slo.SimulationMeasurements
     evaluations: int = 0
 
 
-def traffics(trace: Path) -> Iterator[tuple[str, Traffic]]:
+def traffics(trace: Path) -> Iterator[tuple[str, TrafficTrace]]:
     """Yield the trace and the shapes."""
-    read = load.read(trace.read_bytes(), trace.name).traffic
+    read = load.parse_traffic(trace.read_bytes(), trace.name).traffic
     assert read is not None
     assert read.prompt_tokens is not None
     assert read.output_tokens is not None
     yield "trace", read
     rng = np.random.default_rng(SEED)
     for name, words in SHAPES.items():
-        made = load.shape(words, SEED).traffic
+        made = load.generate_traffic(words, SEED).traffic
         assert made is not None
         chosen = rng.integers(0, len(read.times), len(made.times))
         yield name, replace(made, prompt_tokens=read.prompt_tokens[chosen], output_tokens=read.output_tokens[chosen])
 
 
-def case_of(traffic: Traffic) -> Case:
+def case_of(traffic: TrafficTrace) -> Case:
     """Return the case of a traffic: the same server, start-up and SLO for each."""
     return Case(
         DOCUMENT,
-        profiles.built_in(),
+        profiles.load_built_in(),
         traffic,
-        servers.server(SERVER),
+        servers.parse_server(SERVER),
         StartUp(0.0, 0.0, START_UP, 0.0),
         SEED,
-        slo.parse(PROMISE),
+        slo.parse_bounds(PROMISE),
         fast=True,
     )
 
 
-def evaluated(name: str, traffic: Traffic) -> list[Row]:
+def evaluated(name: str, traffic: TrafficTrace) -> list[Row]:
     """Return the settings to compare on one traffic."""
     case = case_of(traffic)
     first = case.until(traffic.seconds / 2)
 
     def row(title: str, values: Values, evaluations: int = 0) -> Row:
         beginning = first.run(values)
-        rest = after(case.run(values), beginning)
+        rest = subtract_first_part(case.run(values), beginning)
         return Row(title, values, case.measure(beginning), case.measure(rest), evaluations)
 
     rows = [row(title, {**BASE, **values}) for title, values in USUAL.items()]
@@ -132,17 +132,17 @@ def evaluated(name: str, traffic: Traffic) -> list[Row]:
     start = time.monotonic()
     for number, chosen in enumerate(itertools.product(*(knob.values for knob in KNOBS)), 1):
         values = {**BASE, **{knob.name: value for knob, value in zip(KNOBS, chosen, strict=True)}}
-        points.append(tune.Point(values, first.evaluate(values)))
+        points.append(tune.SettingPoint(values, first.evaluate(values)))
         if number % 50 == 0:
             left = (time.monotonic() - start) / number * (size - number)
             sys.stderr.write(f"\r\x1b[K{name}: {number}/{size} of the grid, {left:.0f} s left")
             sys.stderr.flush()
     sys.stderr.write("\r\x1b[K")
-    rows += _best(row, "the grid's optimum", tune.Found(points).best, size)
+    rows += _best(row, "the grid's optimum", tune.SearchResult(points).best, size)
     return rows
 
 
-def _best(row: Any, title: str, best: Point | None, evaluations: int) -> list[Row]:
+def _best(row: Any, title: str, best: SettingPoint | None, evaluations: int) -> list[Row]:
     return [] if best is None else [row(title, best.values, evaluations)]
 
 
@@ -153,8 +153,8 @@ def table(name: str, rows: list[Row]) -> str:
         "|---|--:|--:|--:|--:|--:|\n",
     ]
     for row in rows:
-        cells = [percent(row.first.attainment), f"{row.first.replica_hours:.2f}"]
-        cells += [percent(row.second.attainment), f"{row.second.replica_hours:.2f}", f"{row.evaluations or 1:,}"]
+        cells = [format_percent(row.first.attainment), f"{row.first.replica_hours:.2f}"]
+        cells += [format_percent(row.second.attainment), f"{row.second.replica_hours:.2f}", f"{row.evaluations or 1:,}"]
         out.append(f"| {row.name}{told(row)} | {' | '.join(cells)} |\n")
     return "".join(out)
 
@@ -163,7 +163,7 @@ def told(row: Row) -> str:
     """Return the values that a search chose."""
     if not row.evaluations:
         return ""
-    chosen = tune.changes(row.values, BASE)
+    chosen = tune.diff_values(row.values, BASE)
     short = {
         "metricThreshold": "threshold",
         "scaleDownDelaySeconds": "delay",

@@ -67,7 +67,7 @@ WORTH_SHARING: Final = 160
 
 HEADER: Final = """\
 # Made by tools/schemas/generate.py from tools/schemas/sources.toml: don't edit.
-# Each schema holds the structure of the file named beside it, without its prose. All of these
+# Each schema holds the structure of the file that its row names, without its prose. All of these
 # projects are under the Apache License 2.0. `spliced` names the fields that a CRD leaves open and
 # Kubernetes' own structure closes here, `open` those that take any field; the status always does.
 # `handmade` is our own account of a kind, from its documentation. CEL rules are not kept.

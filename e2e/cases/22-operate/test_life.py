@@ -41,7 +41,7 @@ def test_life(stage: Stage) -> None:
     assert (ran.returncode, "address already in use" in ran.stdout + ran.stderr) == (1, True), ran
     missing = about(stage, "exec", NAME, "--", "/no/such/command")
     assert missing.returncode == 3
-    assert "the command did not begin" in missing.stderr
+    assert "the command did not start" in missing.stderr
     with forwarded(stage) as address:
         assert httpx.get(address, timeout=60).json()["revision"] == FIRST
     logged = about(stage, "logs", NAME)

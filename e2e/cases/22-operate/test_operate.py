@@ -41,7 +41,7 @@ def test_doctor(stage: Stage) -> None:
         (finding,) = json.loads(told.stdout)
         assert told.returncode == 1
         assert (finding["code"], finding["severity"]) == ("DOC005", "error")
-        assert finding["means"] == f"Knative's webhook refuses what needs it ({NAME})"
+        assert finding["means"] == f"Knative's webhook rejects services that need it ({NAME})"
         stage.until("the webhook refuses it", lambda: "priorityClassName" in refused(stage, spec))
 
         mended = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
@@ -92,7 +92,7 @@ def test_why(stage: Stage) -> None:
         told = ebbtide(stage, "why", NAME, "-n", stage.namespace).stdout
         listed = json.loads(ebbtide(stage, "list", "-n", stage.namespace, "-o", "json").stdout)
     assert load.lost == 0, load.outcomes
-    assert "/ (5 \N{MULTIPLICATION SIGN} 70 %) = " in told
+    assert "/ (5 \N{MULTIPLICATION SIGN} 70%) = " in told
     assert f"→ {wanted}   over 20 s" in told
     assert math.isclose(float(listed[0]["metric"]["now"]), requests / wanted, rel_tol=0.35), listed[0]["metric"]
     stage.report(seconds_to_three=took, seconds_until_counted=counted, told=told.splitlines()[1])
@@ -114,7 +114,7 @@ def test_project(stage: Stage) -> None:
     spec.write_text(stage.spec("spec.yaml"))
     applied = ebbtide(stage, "apply", str(spec), "-y", "--wait", "180s", kubeconfig=mine)
     assert applied.returncode == 0, applied.stdout + applied.stderr
-    assert "is not yours to change" in applied.stdout
+    assert "changing it is forbidden" in applied.stdout
     for words in (
         ("list", "-n", stage.namespace),
         ("describe", NAME, "-n", stage.namespace),
@@ -142,18 +142,18 @@ def test_project(stage: Stage) -> None:
 def test_many_submit_one_name(stage: Stage) -> None:
     """Of two hundred concurrent submissions of one name, one succeeds; every other is rejected and changes nothing."""
     from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
-    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.protocol import ExistsError  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - the other cases know the commands alone
 
     made = ebbtide(stage, "project", "create", stage.project, "-y")
     assert made.returncode == 0, made.stderr
-    cluster = Kubernetes.of_kubeconfig(str(stage.kubectl.kubeconfig))
-    planned = [apply.plan(cluster, workload(stage, number), create=True) for number in range(AT_ONCE)]
+    cluster = KubernetesCluster.from_kubeconfig(str(stage.kubectl.kubeconfig))
+    planned = [apply.plan_workload(cluster, workload(stage, number), create=True) for number in range(AT_ONCE)]
 
     def submit(number: int) -> str:
         try:
-            apply.carry_out(cluster, planned[number], SystemClock())
+            apply.write_workload(cluster, planned[number], SystemClock())
         except ExistsError as error:
             return str(error)
         return ""
@@ -161,7 +161,8 @@ def test_many_submit_one_name(stage: Stage) -> None:
     with ThreadPoolExecutor(40) as threads:
         said = list(threads.map(submit, range(AT_ONCE)))
     (winner,) = [number for number, text in enumerate(said) if not text]
-    assert all(text.startswith(f"somebody else was first: there is a workload {NAME} already") for text in said if text)
+    first = f"another client created it first: workload {NAME} already exists"
+    assert all(text.startswith(first) for text in said if text)
     container = stage.get("ksvc", NAME)["spec"]["template"]["spec"]["containers"][0]
     assert {"name": "NUMBER", "value": str(winner)} in container["env"]
     stage.ready(NAME)
@@ -171,7 +172,7 @@ def test_many_submit_one_name(stage: Stage) -> None:
     words = ("submit", NAME, "-p", stage.project, "-i", "ebbtide.local/e2e/load:v1", "-y")
     late = ebbtide(stage, *words)
     assert late.returncode == 3
-    assert f"there is a workload {NAME} already" in late.stdout
+    assert f"workload {NAME} already exists" in late.stdout
 
 
 # The command.
@@ -243,11 +244,11 @@ def workload(stage: Stage, number: int) -> Any:
     from ebbtide.documents import profiles  # noqa: PLC0415 - as in the case
     from ebbtide.translation.translate import translate  # noqa: PLC0415 - as in the case
 
-    profile, problems = profiles.read(str(PROFILE))
+    profile, problems = profiles.load_profile(str(PROFILE))
     assert profile is not None, problems
     told = yaml.safe_load(stage.spec("spec.yaml"))
     told["spec"]["environmentVariables"] = [{"name": "NUMBER", "value": str(number)}]
-    loaded = documents.load(told, profile)
+    loaded = documents.load_document(told, profile)
     assert loaded.inference is not None, loaded.problems
     made = translate(loaded.inference, profile, loaded.canonical)
     assert made.plan is not None, made.problems

@@ -9,10 +9,10 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.adopt.derive import PLACEHOLDER
-from ebbtide.base.paths import at
-from ebbtide.base.problems import Path, Problem, errors
+from ebbtide.base.paths import get_at
+from ebbtide.base.problems import Path, Problem, select_errors
 from ebbtide.readers import shapes
-from ebbtide.translation.pods import Conflict
+from ebbtide.translation.pods import PatchConflict
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ BLOCK: Final = 2
 
 
 @dataclass(slots=True)
-class Attempt:
+class RenderAttempt:
     """A trial render: the spec, the rendered object, the problems of removed fields, and the problems that remained."""
 
     draft: Draft
@@ -58,31 +58,31 @@ class Attempt:
     blocked: list[Problem] = field(default_factory=list)
 
 
-def render(native: dict[str, Any], profile: Profile, kind: str) -> tuple[Object | None, list[Problem]]:
+def render_top_object(native: dict[str, Any], profile: Profile, kind: str) -> tuple[Object | None, list[Problem]]:
     """Return the top object of a document, or None and the errors that prevent rendering it."""
-    inference, problems = shapes.validate(native)
+    inference, problems = shapes.validate_inference(native)
     if inference is None:
         return None, problems
     try:
         translation = translate(inference, profile, json.dumps(native["spec"], sort_keys=True, default=str))
-    except (Conflict, OverflowError) as conflict:
+    except (PatchConflict, OverflowError) as conflict:
         # A defect of the translation for the object's values. It is reported like an unsupported object.
         return None, [Problem("IMP005", ("spec",), str(conflict))]
     top = next((obj for obj in translation.objects if obj["kind"] == kind), None)
-    return top, errors(list(translation.problems))
+    return top, select_errors(list(translation.problems))
 
 
-def attempt(draft: Draft, profile: Profile, kind: str) -> Attempt:
+def render_draft(draft: Draft, profile: Profile, kind: str) -> RenderAttempt:
     """Render a draft, and remove the fields that are refused until it renders."""
     # The values are part of the object, which must not change when a field of the spec is removed.
     draft.native = deepcopy(draft.native)
-    result = Attempt(draft)
+    result = RenderAttempt(draft)
     for _ in range(ROUNDS):
-        result.top, problems = render(draft.native, profile, kind)
+        result.top, problems = render_top_object(draft.native, profile, kind)
         if not problems:
             break
         ordered = sorted(problems, key=_last_first, reverse=True)
-        removed = [refused for problem in ordered if (refused := _take(draft.native, problem)) is not None]
+        removed = [refused for problem in ordered if (refused := _remove_field(draft.native, problem)) is not None]
         result.dropped += removed
         result.blocked = problems
         if not removed:
@@ -96,7 +96,7 @@ def _last_first(problem: Problem) -> list[str]:
     return [f"{part:09d}" if isinstance(part, int) else part for part in problem.field]
 
 
-def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
+def _remove_field(native: dict[str, Any], problem: Problem) -> Problem | None:
     """Remove the refused field, or its block if the field is missing, and return the problem with that path.
 
     Returns None if the field cannot be removed.
@@ -108,46 +108,46 @@ def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
             return None
         model["uri"] = PLACEHOLDER
         return problem
-    if problem.code in REMOVED_INSTEAD and at(native, *REMOVED_INSTEAD[problem.code]) is not None:
+    if problem.code in REMOVED_INSTEAD and get_at(native, *REMOVED_INSTEAD[problem.code]) is not None:
         path = REMOVED_INSTEAD[problem.code]
-    while path and not _present(native, path):
+    while path and not _has_field(native, path):
         path = path[:-1]
     # A whole ``spec`` or ``metadata`` is not removed.
     if len(path) < BLOCK or path in ESSENTIAL:
         return None
-    holder = at(native, *path[:-1])
+    holder = get_at(native, *path[:-1])
     del holder[path[-1]]
     for dependent in DEPENDENTS.get(path, ()):
         holder.pop(dependent, None)
     parent = path[:-1]
     while not holder and len(parent) >= BLOCK and isinstance(parent[-1], str):
-        holder = at(native, *parent[:-1])
+        holder = get_at(native, *parent[:-1])
         del holder[parent[-1]]
         parent = parent[:-1]
     return replace(problem, field=path)
 
 
-def _present(data: Any, path: Path) -> bool:
-    holder, key = at(data, *path[:-1]), path[-1]
+def _has_field(data: Any, path: Path) -> bool:
+    holder, key = get_at(data, *path[:-1]), path[-1]
     if isinstance(holder, dict):
         return key in holder
     return isinstance(holder, list) and isinstance(key, int) and key < len(holder)
 
 
-def differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, bool]]:
+def find_differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, bool]]:
     """Yield the path of each difference, and whether ``new`` has a value there."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*new, *(name for name in old if name not in new)]:
             if name not in new or name not in old:
                 yield (*path, name), name in new
             else:
-                yield from differences(old[name], new[name], (*path, name))
+                yield from find_differences(old[name], new[name], (*path, name))
     elif isinstance(old, list) and isinstance(new, list):
         missing = object()
         for index, (old_item, new_item) in enumerate(zip_longest(old, new, fillvalue=missing)):
             if old_item is missing or new_item is missing:
                 yield (*path, index), new_item is not missing
             else:
-                yield from differences(old_item, new_item, (*path, index))
+                yield from find_differences(old_item, new_item, (*path, index))
     elif old != new:
         yield path, True

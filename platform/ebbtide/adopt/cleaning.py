@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.adopt import knative, kserve
-from ebbtide.adopt.defaults import SERVER, drop_defaults, strip, touched
-from ebbtide.adopt.view import each
+from ebbtide.adopt.defaults import SERVER, drop_defaults, is_server_written, strip_ebbtide_keys
+from ebbtide.adopt.view import iterate_matches
 from ebbtide.base import quantities
-from ebbtide.translation.objects import prune
+from ebbtide.translation.objects import prune_nulls
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,28 +29,28 @@ CONTAINERS: Final = (
 )
 
 
-def clean(obj: Object, profile: Profile, *, marked: bool | None = None) -> Object:
+def clean_object(obj: Object, profile: Profile, *, marked: bool | None = None) -> Object:
     """Return ``obj`` as its author wrote it: without fields that servers, webhooks and Ebbtide itself add.
 
     Two objects that are equal when cleaned are the same service. ``marked`` is whether a server has written the
     object; None detects it.
     """
-    was_live = touched(obj) if marked is None else marked
-    result: Object = prune(obj)
+    was_live = is_server_written(obj) if marked is None else marked
+    result: Object = prune_nulls(obj)
     drop_defaults(result, SERVER, marked=True)
-    result = strip(result)[0]
+    result = strip_ebbtide_keys(result)[0]
     metadata = result.get("metadata")
     if isinstance(metadata, dict) and not metadata.get("namespace"):
         # kubectl would use the current context's namespace. The profile's default replaces it here.
         metadata["namespace"] = profile.spec.projects.default_namespace
     for path in CONTAINERS:
-        for resources in each(result, (*path, "resources")):
+        for resources in iterate_matches(result, (*path, "resources")):
             _canonical_amounts(resources)
-    module = kind_of(result)
+    module = find_kind_module(result)
     if module is not None:
         module.normalize(result, profile.spec, marked=was_live)
     # Removing a webhook's annotation may have left an empty map.
-    cleaned: Object = strip(result)[0]
+    cleaned: Object = strip_ebbtide_keys(result)[0]
     return cleaned
 
 
@@ -61,23 +61,23 @@ def _canonical_amounts(resources: Any) -> None:
     for kind in ("requests", "limits"):
         amounts = resources.get(kind)
         if isinstance(amounts, dict):
-            resources[kind] = {name: _amount(name, amount) for name, amount in amounts.items()}
+            resources[kind] = {name: _format_amount(name, amount) for name, amount in amounts.items()}
     requests, limits = resources.get("requests"), resources.get("limits")
     if isinstance(requests, dict) and isinstance(limits, dict):
         for name in [name for name, amount in requests.items() if "/" in name and limits.get(name) == amount]:
             del requests[name]
 
 
-def _amount(name: str, amount: Any) -> Any:
+def _format_amount(name: str, amount: Any) -> Any:
     if isinstance(amount, bool) or not isinstance(amount, str | int | float):
         return amount
-    value = quantities.nano(amount) if name == "cpu" else None
+    value = quantities.parse_nano(amount) if name == "cpu" else None
     if value is None or value % MILLI:
         return str(amount)
     milli = value // MILLI
     return f"{milli}m" if milli % 1000 else str(milli // 1000)
 
 
-def kind_of(obj: Object) -> ModuleType | None:
+def find_kind_module(obj: Object) -> ModuleType | None:
     """Return the module of an object's kind."""
     return next((kind for kind in KINDS if kind.recognize(obj)), None)

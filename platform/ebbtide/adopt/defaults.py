@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.view import each
+from ebbtide.adopt.view import iterate_matches
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
@@ -21,7 +21,7 @@ ANY: Final = _Any()
 
 
 @dataclass(frozen=True, slots=True)
-class Default:
+class DefaultValue:
     """A value that a server or a webhook adds: its path (``*`` is each item of a list), the value, and its upstream source.
 
     ``marked`` is for a value that a spec can set too: it is removed only from objects that a server has written.
@@ -37,9 +37,9 @@ _META: Final = "Kubernetes metav1.ObjectMeta, set by the API server"
 _USER: Final = "serving pkg/apis/serving/metadata_validation.go, SetUserInfo"
 #: Fields that every server adds to any kind.
 SERVER: Final = (
-    Default(("status",), ANY, "set by the controllers"),
+    DefaultValue(("status",), ANY, "set by the controllers"),
     *(
-        Default(("metadata", name), ANY, _META)
+        DefaultValue(("metadata", name), ANY, _META)
         for name in (
             "uid",
             "resourceVersion",
@@ -54,7 +54,7 @@ SERVER: Final = (
         )
     ),
     *(
-        Default(("metadata", "annotations", name), ANY, source)
+        DefaultValue(("metadata", "annotations", name), ANY, source)
         for name, source in (
             ("kubectl.kubernetes.io/last-applied-configuration", "kubectl apply"),
             ("serving.knative.dev/creator", _USER),
@@ -66,12 +66,12 @@ SERVER: Final = (
 SERVER_MARKS: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
 
 
-def drop_defaults(obj: Object, rows: tuple[Default, ...], *, marked: bool) -> None:
+def drop_defaults(obj: Object, rows: tuple[DefaultValue, ...], *, marked: bool) -> None:
     """Remove the default values of ``rows`` from ``obj``, in place."""
     for row in rows:
         if row.marked and not marked:
             continue
-        for holder in each(obj, row.where[:-1]):
+        for holder in iterate_matches(obj, row.where[:-1]):
             if not isinstance(holder, dict) or row.where[-1] not in holder:
                 continue
             value = holder[row.where[-1]]
@@ -80,21 +80,21 @@ def drop_defaults(obj: Object, rows: tuple[Default, ...], *, marked: bool) -> No
                 del holder[row.where[-1]]
 
 
-def touched(obj: Object) -> bool:
+def is_server_written(obj: Object) -> bool:
     """Return whether a server has written ``obj``, so that the defaults in it may not be its author's."""
     metadata = obj.get("metadata")
-    return "status" in obj or any(at(metadata, mark) is not None for mark in SERVER_MARKS)
+    return "status" in obj or any(get_at(metadata, mark) is not None for mark in SERVER_MARKS)
 
 
-def strip(value: Any) -> tuple[Any, list[str]]:
+def strip_ebbtide_keys(value: Any) -> tuple[Any, list[str]]:
     """Return ``value`` without Ebbtide's labels and annotations at any depth, and the keys of those removed."""
     removed: list[str] = []
-    return _stripped(value, removed), removed
+    return _strip_keys(value, removed), removed
 
 
-def _stripped(value: Any, removed: list[str]) -> Any:
+def _strip_keys(value: Any, removed: list[str]) -> Any:
     if isinstance(value, list):
-        return [_stripped(item, removed) for item in value]
+        return [_strip_keys(item, removed) for item in value]
     if not isinstance(value, dict):
         return value
     result = {}
@@ -106,5 +106,5 @@ def _stripped(value: Any, removed: list[str]) -> Any:
             rest = {name: text for name, text in item.items() if name not in ours}
             if not rest:
                 continue
-        result[key] = _stripped(rest, removed)
+        result[key] = _strip_keys(rest, removed)
     return result

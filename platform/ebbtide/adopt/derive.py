@@ -6,21 +6,21 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.adopt.pod_fields import (
-    find_compute,
-    find_environment,
-    find_gpus,
-    find_placement,
-    find_pod_metadata,
-    find_probes,
-    find_volumes,
-    lawful,
+    derive_compute,
+    derive_environment,
+    derive_placement,
+    derive_pod_metadata,
+    derive_probes,
+    derive_volumes,
+    list_settable_entries,
+    read_gpu_fields,
 )
-from ebbtide.adopt.scaling_fields import find_scaling, seconds
-from ebbtide.adopt.view import mappings, text, texts
+from ebbtide.adopt.scaling_fields import derive_scaling, parse_go_seconds
+from ebbtide.adopt.view import filter_mappings, filter_strings, string_or_none
 from ebbtide.base import keys, names, quantities
-from ebbtide.base.paths import at
-from ebbtide.readers.reading import document
-from ebbtide.readers.table import Draft, FieldRow, path_of
+from ebbtide.base.paths import get_at
+from ebbtide.readers.reading import make_document
+from ebbtide.readers.table import Draft, FieldRow, split_path
 from ebbtide.translation import priority
 from ebbtide.translation.gpu import BACKENDS
 
@@ -42,16 +42,16 @@ MODEL: Final = "model"
 PREDICTOR: Final = "predictor"
 
 
-def _cores(value: Any) -> float | None:
-    billionths = quantities.nano(value) if isinstance(value, str) else None
+def _parse_cores(value: Any) -> float | None:
+    billionths = quantities.parse_nano(value) if isinstance(value, str) else None
     return (
         None
         if billionths is None or billionths > MAX_CORES * quantities.NANO
-        else quantities.plain(billionths / quantities.NANO)
+        else quantities.drop_zero_fraction(billionths / quantities.NANO)
     )
 
 
-def _groups(value: Any) -> str | None:
+def _join_groups(value: Any) -> str | None:
     return ",".join(str(group) for group in value) if isinstance(value, list) and value else None
 
 
@@ -62,15 +62,15 @@ FIELDS: Final = (
     FieldRow("command", "spec.command", CONTAINER),
     FieldRow("args", "spec.args", CONTAINER),
     FieldRow("workingDir", "spec.workingDir", CONTAINER),
-    FieldRow("resources.requests.cpu", "spec.compute.cpuCoreRequest", CONTAINER, read=_cores),
-    FieldRow("resources.limits.cpu", "spec.compute.cpuCoreLimit", CONTAINER, read=_cores),
-    FieldRow("resources.requests.memory", "spec.compute.cpuMemoryRequest", CONTAINER, read=text),
-    FieldRow("resources.limits.memory", "spec.compute.cpuMemoryLimit", CONTAINER, read=text),
+    FieldRow("resources.requests.cpu", "spec.compute.cpuCoreRequest", CONTAINER, read=_parse_cores),
+    FieldRow("resources.limits.cpu", "spec.compute.cpuCoreLimit", CONTAINER, read=_parse_cores),
+    FieldRow("resources.requests.memory", "spec.compute.cpuMemoryRequest", CONTAINER, read=string_or_none),
+    FieldRow("resources.limits.memory", "spec.compute.cpuMemoryLimit", CONTAINER, read=string_or_none),
     FieldRow("securityContext.capabilities.add", "spec.security.capabilities", CONTAINER),
     FieldRow("securityContext.readOnlyRootFilesystem", "spec.security.readOnlyRootFilesystem", CONTAINER),
     FieldRow("securityContext.runAsUser", "spec.security.runAsUid", CONTAINER),
     FieldRow("securityContext.runAsGroup", "spec.security.runAsGid", CONTAINER),
-    FieldRow("securityContext.supplementalGroups", "spec.security.supplementalGroups", POD, read=_groups),
+    FieldRow("securityContext.supplementalGroups", "spec.security.supplementalGroups", POD, read=_join_groups),
     FieldRow("modelFormat.name", "spec.model.format", MODEL),
     FieldRow("modelFormat.version", "spec.model.formatVersion", MODEL),
     FieldRow("storageUri", "spec.model.uri", MODEL),
@@ -80,56 +80,58 @@ FIELDS: Final = (
 )
 
 
-def derive(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool) -> Draft:
+def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool) -> Draft:
     """Return the spec of an object under the assumption that it uses the node pools ``chosen`` (none: the first).
 
     With ``gpu``, the GPU request is read by the pool's backend. Without, GPUs are read as extended resources.
     """
-    draft = Draft(document(None, {}), cluster=cluster)
+    draft = Draft(make_document(None, {}), cluster=cluster)
     bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
     for row in FIELDS:
         base = bases[row.kind]
         if base is not None:
-            path = (*base, *path_of(row.name))
-            value = at(view.obj, *path)
-            draft.keep(row.to, value if row.read is None else row.read(value), path)
+            path = (*base, *split_path(row.name))
+            value = get_at(view.obj, *path)
+            draft.set_nonempty(row.to, value if row.read is None else row.read(value), path)
     by_name = {pool.name: pool for pool in cluster.node_pools}
     pools = tuple(by_name[name] for name in chosen)
     default_pool = pools[0] if pools else next(iter(cluster.node_pools), None)
-    shared = find_gpus(view, default_pool) if gpu and default_pool is not None else None
-    find_metadata(view, draft)
-    _serving(view, draft)
-    _model(view, draft)
-    find_environment(view, draft)
-    find_probes(view, draft)
-    _access(view, draft)
-    find_scaling(view, draft)
-    _traffic(view, draft)
-    _priority(view, draft)
-    find_compute(view, draft, shared)
-    find_pod_metadata(view, draft, shared)
-    _security(view, draft)
-    draft.keep("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
-    find_placement(view, draft, pools or ((default_pool,) if shared is not None and default_pool is not None else ()))
-    find_volumes(view, draft)
+    shared = read_gpu_fields(view, default_pool) if gpu and default_pool is not None else None
+    derive_metadata(view, draft)
+    _derive_serving(view, draft)
+    _derive_model(view, draft)
+    derive_environment(view, draft)
+    derive_probes(view, draft)
+    _derive_access(view, draft)
+    derive_scaling(view, draft)
+    _derive_traffic(view, draft)
+    _derive_priority(view, draft)
+    derive_compute(view, draft, shared)
+    derive_pod_metadata(view, draft, shared)
+    _derive_security(view, draft)
+    draft.set_nonempty("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
+    derive_placement(view, draft, pools or ((default_pool,) if shared is not None and default_pool is not None else ()))
+    derive_volumes(view, draft)
     return draft
 
 
-def find_metadata(view: ObjectView, draft: Draft) -> None:
+def derive_metadata(view: ObjectView, draft: Draft) -> None:
     """Derive name, namespace or project, and the labels and annotations of the object itself."""
     metadata = draft.native["metadata"]
-    metadata["name"] = at(view.obj, "metadata", "name")
-    namespace = at(view.obj, "metadata", "namespace")
-    project = _project(view, namespace, draft.cluster)
+    metadata["name"] = get_at(view.obj, "metadata", "name")
+    namespace = get_at(view.obj, "metadata", "namespace")
+    project = _match_project(view, namespace, draft.cluster)
     if project is not None:
-        draft.keep("spec.project", project, ("metadata", "namespace"))
+        draft.set_nonempty("spec.project", project, ("metadata", "namespace"))
     elif namespace != draft.cluster.projects.default_namespace:
         metadata["namespace"] = namespace
-    enforcing = _enforced(view, draft.cluster)[3]
+    enforcing = _match_enforcement(view, draft.cluster)[3]
     for part in ("labels", "annotations"):
         entries = {
             key: value
-            for key, value in lawful(texts(at(view.obj, "metadata", part)), labels=part == "labels")
+            for key, value in list_settable_entries(
+                filter_strings(get_at(view.obj, "metadata", part)), labels=part == "labels"
+            )
             if key not in enforcing
         }
         if entries:
@@ -137,7 +139,7 @@ def find_metadata(view: ObjectView, draft: Draft) -> None:
             draft.origins["metadata", part] = ("metadata", part)
 
 
-def _project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | None:
+def _match_project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | None:
     """Return the project that the namespace belongs to, None if it is not a project's namespace."""
     projects = cluster.projects
     if not isinstance(namespace, str) or namespace == projects.default_namespace:
@@ -148,56 +150,60 @@ def _project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | No
         return None
     if projects.closed and match[1] not in projects.known:
         return None
-    queue = texts(view.part(view.pod_metadata, "labels")).get(keys.KAI_QUEUE)
+    queue = filter_strings(view.value_at(view.pod_metadata, "labels")).get(keys.KAI_QUEUE)
     # Under KAI a project's pods have its queue label. Without the label, the spec set the namespace directly.
     return match[1] if cluster.scheduling.scheduler != priority.KAI or queue == match[1] else None
 
 
-def _serving(view: ObjectView, draft: Draft) -> None:
+def _derive_serving(view: ObjectView, draft: Draft) -> None:
     """Derive the port, the timeouts, the pull secrets, and the kind of object if ``auto`` would choose another."""
     automatic = "kserve" if view.model is not None else "knative"
     if view.serving != automatic or any(BACKENDS[pool.backend].claims for pool in draft.cluster.node_pools):
-        draft.keep("spec.serving", view.serving, ("metadata", "annotations"))
+        draft.set_nonempty("spec.serving", view.serving, ("metadata", "annotations"))
     if view.container is not None:
         ports = (*view.container, "ports", 0)
-        number, name = view.part(ports, "containerPort"), view.part(ports, "name")
+        number, name = view.value_at(ports, "containerPort"), view.value_at(ports, "name")
         if view.model is not None or number != PORT:
-            draft.keep("spec.servingPort.container", number, (*ports, "containerPort"))
+            draft.set_nonempty("spec.servingPort.container", number, (*ports, "containerPort"))
         if isinstance(name, str) and name in GRPC:
-            draft.keep("spec.servingPort.protocol", "grpc", (*ports, "name"))
-    if at(view.obj, *view.timeout) != 0:
-        draft.keep("spec.servingConfiguration.requestTimeoutSeconds", at(view.obj, *view.timeout), view.timeout)
-    draft.keep("spec.autoscaling.concurrencyHardLimit", at(view.obj, *view.concurrency), view.concurrency)
-    deadline = seconds(view.annotations().get(keys.PROGRESS_DEADLINE))
+            draft.set_nonempty("spec.servingPort.protocol", "grpc", (*ports, "name"))
+    if get_at(view.obj, *view.timeout) != 0:
+        draft.set_nonempty(
+            "spec.servingConfiguration.requestTimeoutSeconds", get_at(view.obj, *view.timeout), view.timeout
+        )
+    draft.set_nonempty("spec.autoscaling.concurrencyHardLimit", get_at(view.obj, *view.concurrency), view.concurrency)
+    deadline = parse_go_seconds(view.read_annotations().get(keys.PROGRESS_DEADLINE))
     path = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)
-    draft.keep("spec.servingConfiguration.initializationTimeoutSeconds", deadline, path)
-    secrets = mappings(view.part(view.pod, "imagePullSecrets"))
+    draft.set_nonempty("spec.servingConfiguration.initializationTimeoutSeconds", deadline, path)
+    secrets = filter_mappings(view.value_at(view.pod, "imagePullSecrets"))
     pull_secrets = [{"name": secret["name"]} for secret in secrets if secret.keys() == {"name"}]
-    draft.keep("spec.imagePullSecrets", pull_secrets, (*view.pod, "imagePullSecrets"))
+    draft.set_nonempty("spec.imagePullSecrets", pull_secrets, (*view.pod, "imagePullSecrets"))
 
 
-def _model(view: ObjectView, draft: Draft) -> None:
+def _derive_model(view: ObjectView, draft: Draft) -> None:
     """Derive the URI of a model that does not use storageUri."""
     model = view.model
     if model is None or "uri" in draft.spec.get("model", {}) or "image" in draft.spec:
         return
-    scheme, bucket = (view.part(model, "storage", "parameters", name) for name in ("type", "bucket"))
-    path = view.part(model, "storage", "path")
+    scheme, bucket = (view.value_at(model, "storage", "parameters", name) for name in ("type", "bucket"))
+    path = view.value_at(model, "storage", "path")
     complete = isinstance(scheme, str) and isinstance(bucket, str) and isinstance(path, str)
-    draft.keep("spec.model.uri", f"{scheme}://{bucket}/{path}" if complete else PLACEHOLDER, (*model, "storage"))
+    draft.set_nonempty(
+        "spec.model.uri", f"{scheme}://{bucket}/{path}" if complete else PLACEHOLDER, (*model, "storage")
+    )
 
 
 #: The authorization types that list names: whether they have users, and whether they have groups.
 NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, True)}
 
 
-def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
+def _match_enforcement(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
     """Return the access that the profile's labels and annotations show: authorization type, users, groups, matching keys."""
     for kind, enforcer in cluster.access.enforces.items():
         lists: dict[str, str] = {}
         rows = [("labels", enforcer.labels), ("annotations", enforcer.annotations)]
         if any(source for _, source in rows) and all(
-            _matches(template, texts(at(view.obj, "metadata", part)).get(key), lists)
+            _match_template(template, filter_strings(get_at(view.obj, "metadata", part)).get(key), lists)
             for part, source in rows
             for key, template in source.items()
         ):
@@ -210,7 +216,7 @@ def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[
     return None, [], [], set()
 
 
-def _matches(template: str, text: str | None, lists: dict[str, str]) -> bool:
+def _match_template(template: str, text: str | None, lists: dict[str, str]) -> bool:
     """Return whether ``text`` matches ``template``, and add its users and groups to ``lists``."""
     parts = re.split(r"(\{users\}|\{groups\})", template)
     pattern = "".join("(.*)" if part in {"{users}", "{groups}"} else re.escape(part) for part in parts)
@@ -222,48 +228,48 @@ def _matches(template: str, text: str | None, lists: dict[str, str]) -> bool:
     return True
 
 
-def _access(view: ObjectView, draft: Draft) -> None:
+def _derive_access(view: ObjectView, draft: Draft) -> None:
     """Derive the authorization type with its users and groups, and cluster-local access."""
-    kind, users, groups, _ = _enforced(view, draft.cluster)
+    kind, users, groups, _ = _match_enforcement(view, draft.cluster)
     if kind is not None and kind != "public":
-        draft.keep("spec.servingPort.authorizationType", kind, ("metadata",))
-        draft.keep("spec.servingPort.authorizedUsers", users, ("metadata",))
-        draft.keep("spec.servingPort.authorizedGroups", groups, ("metadata",))
+        draft.set_nonempty("spec.servingPort.authorizationType", kind, ("metadata",))
+        draft.set_nonempty("spec.servingPort.authorizedUsers", users, ("metadata",))
+        draft.set_nonempty("spec.servingPort.authorizedGroups", groups, ("metadata",))
     key = keys.KNATIVE_VISIBILITY if view.serving == "knative" else keys.KSERVE_VISIBILITY
-    if at(view.obj, "metadata", "labels", key) == keys.CLUSTER_LOCAL:
-        draft.keep("spec.servingPort.clusterLocalAccessOnly", True, ("metadata", "labels", key))
+    if get_at(view.obj, "metadata", "labels", key) == keys.CLUSTER_LOCAL:
+        draft.set_nonempty("spec.servingPort.clusterLocalAccessOnly", True, ("metadata", "labels", key))
 
 
-def _traffic(view: ObjectView, draft: Draft) -> None:
+def _derive_traffic(view: ObjectView, draft: Draft) -> None:
     """Derive the canary percentage and the revision that gets the remaining traffic."""
-    targets = mappings(at(view.obj, "spec", "traffic")) if view.predictor is None else []
+    targets = filter_mappings(get_at(view.obj, "spec", "traffic")) if view.predictor is None else []
     newest = [target for target in targets if target.get("latestRevision") is True]
     others = [target for target in targets if "revisionName" in target]
     if len(newest) == 1 and len(others) <= 1 and len(targets) == len(newest) + len(others):
-        draft.keep("spec.traffic.canaryPercent", newest[0].get("percent"), ("spec", "traffic"))
+        draft.set_nonempty("spec.traffic.canaryPercent", newest[0].get("percent"), ("spec", "traffic"))
         if others:
-            draft.keep("spec.traffic.stableRevision", others[0]["revisionName"], ("spec", "traffic"))
+            draft.set_nonempty("spec.traffic.stableRevision", others[0]["revisionName"], ("spec", "traffic"))
 
 
-def _priority(view: ObjectView, draft: Draft) -> None:
+def _derive_priority(view: ObjectView, draft: Draft) -> None:
     """Derive the priority class by its name in a spec."""
-    class_name = view.part(view.pod, "priorityClassName")
+    class_name = view.value_at(view.pod, "priorityClassName")
     path = (*view.pod, "priorityClassName")
     if not isinstance(class_name, str) or class_name == priority.DEFAULT:
         return
     for name in priority.LEVELS:
         for preemptible in (True, False):
-            if class_name == priority.level(name, preemptible).name:
-                draft.keep("spec.priorityClass", name, path)
-                draft.keep("spec.preemptibility", "preemptible" if preemptible else None, path)
+            if class_name == priority.make_level(name, preemptible).name:
+                draft.set_nonempty("spec.priorityClass", name, path)
+                draft.set_nonempty("spec.preemptibility", "preemptible" if preemptible else None, path)
                 return
     if class_name in draft.cluster.scheduling.classes:
-        draft.keep("spec.priorityClass", class_name, path)
+        draft.set_nonempty("spec.priorityClass", class_name, path)
 
 
-def _security(view: ObjectView, draft: Draft) -> None:
+def _derive_security(view: ObjectView, draft: Draft) -> None:
     """Derive runAsNonRoot if it differs from the profile's default."""
     path = (*(view.container or ()), "securityContext", "runAsNonRoot")
-    run_as_non_root = view.part(view.container, "securityContext", "runAsNonRoot")
+    run_as_non_root = view.value_at(view.container, "securityContext", "runAsNonRoot")
     if run_as_non_root is not draft.cluster.pods.run_as_non_root:
-        draft.keep("spec.security.runAsNonRoot", run_as_non_root, path)
+        draft.set_nonempty("spec.security.runAsNonRoot", run_as_non_root, path)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.defaults import Default, drop_defaults
-from ebbtide.adopt.view import ObjectView, each, serving_container
-from ebbtide.base.paths import at
+from ebbtide.adopt.defaults import DefaultValue, drop_defaults
+from ebbtide.adopt.view import ObjectView, find_serving_container, iterate_matches
+from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import ProfileSpec
@@ -26,28 +26,28 @@ _ROUTE: Final = "serving pkg/apis/serving/v1/route_defaults.go"
 
 #: Defaults that the webhook adds. One that a spec can set too is removed only if a server has written the object.
 DEFAULTS: Final = (
-    Default((*POD, "enableServiceLinks"), False, f"{_REVISION}: enable-service-links"),
-    Default((*CONTAINER, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
-    Default((*CONTAINER, "resources", "requests"), {}, f"{_REVISION}: applyDefault"),
-    Default((*CONTAINER, "resources", "limits"), {}, f"{_REVISION}: applyDefault"),
-    Default((*CONTAINER, "resources"), {}, f"{_REVISION}: applyDefault"),
-    Default(
+    DefaultValue((*POD, "enableServiceLinks"), False, f"{_REVISION}: enable-service-links"),
+    DefaultValue((*CONTAINER, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
+    DefaultValue((*CONTAINER, "resources", "requests"), {}, f"{_REVISION}: applyDefault"),
+    DefaultValue((*CONTAINER, "resources", "limits"), {}, f"{_REVISION}: applyDefault"),
+    DefaultValue((*CONTAINER, "resources"), {}, f"{_REVISION}: applyDefault"),
+    DefaultValue(
         (*CONTAINER, "readinessProbe"),
         {"tcpSocket": {"port": 0}, "successThreshold": 1},
         f"{_REVISION}: applyUserContainerDefaultReadinessProbe",
     ),
-    Default((*CONTAINER, "readinessProbe"), {"successThreshold": 1}, f"{_REVISION}: applyReadinessProbeDefaults"),
-    Default(
+    DefaultValue((*CONTAINER, "readinessProbe"), {"successThreshold": 1}, f"{_REVISION}: applyReadinessProbeDefaults"),
+    DefaultValue(
         (*CONTAINER, "readinessProbe", "successThreshold"),
         1,
         f"{_REVISION}: applyReadinessProbeDefaults",
         marked=True,
     ),
     *(
-        Default((*CONTAINER, probe, "grpc", "service"), "", f"{_REVISION}: applyGRPCProbeDefaults", marked=True)
+        DefaultValue((*CONTAINER, probe, "grpc", "service"), "", f"{_REVISION}: applyGRPCProbeDefaults", marked=True)
         for probe in ("readinessProbe", "livenessProbe", "startupProbe")
     ),
-    Default(("spec", "traffic"), [{"latestRevision": True, "percent": 100}], f"{_ROUTE}: RouteSpec"),
+    DefaultValue(("spec", "traffic"), [{"latestRevision": True, "percent": 100}], f"{_ROUTE}: RouteSpec"),
 )
 #: The webhook adds these to a readiness probe with a periodSeconds.
 TIMED: Final = (("failureThreshold", 3), ("timeoutSeconds", 1))
@@ -67,17 +67,17 @@ def recognize(data: dict[str, Any]) -> bool:
 def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Remove Knative's defaults from ``obj``, in place."""
     drop_defaults(obj, DEFAULTS, marked=marked)
-    revision = at(obj, *POD)
+    revision = get_at(obj, *POD)
     if marked and isinstance(revision, dict):
         for name, key, default in CONFIGURED:
             if str(revision.get(name)) == cluster.knative.defaults.get(key, default):
                 del revision[name]
-        for probe in each(obj, (*CONTAINER, "readinessProbe")):
+        for probe in iterate_matches(obj, (*CONTAINER, "readinessProbe")):
             if isinstance(probe, dict) and probe.get("periodSeconds"):
                 for name, default_number in TIMED:
                     if probe.get(name) == default_number:
                         del probe[name]
-    containers = at(obj, *POD, "containers")
+    containers = get_at(obj, *POD, "containers")
     if isinstance(containers, list) and len(containers) == 1 and isinstance(containers[0], dict):
         containers[0]["name"] = containers[0].get("name") or "user-container"
 
@@ -89,13 +89,13 @@ def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
         serving="knative",
         pod_metadata=(*TEMPLATE, "metadata"),
         pod=POD,
-        container=serving_container(obj, (*POD, "containers")),
+        container=find_serving_container(obj, (*POD, "containers")),
         concurrency=(*POD, "containerConcurrency"),
         timeout=(*POD, "timeoutSeconds"),
-        default_minimum=int_or(cluster.knative.autoscaler.get("min-scale"), 0),
+        default_minimum=parse_int_or(cluster.knative.autoscaler.get("min-scale"), 0),
     )
 
 
-def int_or(text: str | None, other: int) -> int:
+def parse_int_or(text: str | None, other: int) -> int:
     """Return a ConfigMap's value as a number, or ``other`` if it is missing or not a number."""
     return int(text) if text is not None and text.isdecimal() else other

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.defaults import Default, drop_defaults
-from ebbtide.adopt.view import ObjectView, serving_container
+from ebbtide.adopt.defaults import DefaultValue, drop_defaults
+from ebbtide.adopt.view import ObjectView, find_serving_container
 from ebbtide.base import keys
-from ebbtide.base.paths import at
-from ebbtide.base.versions import version
+from ebbtide.base.paths import get_at
+from ebbtide.base.versions import parse_version
 from ebbtide.translation.serving.kserve import MODES, NEW_NAMES
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ DEFAULTS: Final = (
         row
         for part in (MODEL, CONTAINER)
         for row in (
-            Default((*part, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
-            Default((*part, "resources", "requests"), {}, f"{_DEFAULTER}: setResourceRequirementDefaults"),
-            Default((*part, "resources", "limits"), {}, f"{_DEFAULTER}: setResourceRequirementDefaults"),
-            Default((*part, "resources"), {}, "Go writes core/v1 Container.resources even if it is empty"),
+            DefaultValue((*part, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
+            DefaultValue((*part, "resources", "requests"), {}, f"{_DEFAULTER}: setResourceRequirementDefaults"),
+            DefaultValue((*part, "resources", "limits"), {}, f"{_DEFAULTER}: setResourceRequirementDefaults"),
+            DefaultValue((*part, "resources"), {}, "Go writes core/v1 Container.resources even if it is empty"),
         )
     ),
-    Default((*MODEL, "name"), "", "Go writes core/v1 Container.name even if it is empty"),
+    DefaultValue((*MODEL, "name"), "", "Go writes core/v1 Container.name even if it is empty"),
 )
 #: Predictors by framework, which the webhook rewrites to ``model``, and the protocol that it sets for some of them.
 FRAMEWORKS: Final = {
@@ -66,9 +66,9 @@ def recognize(data: dict[str, Any]) -> bool:
 
 def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Rewrite ``obj`` as KServe's webhook does, and remove the webhook's defaults, in place."""
-    predictor, annotations = at(obj, *PREDICTOR), at(obj, "metadata", "annotations")
+    predictor, annotations = get_at(obj, *PREDICTOR), get_at(obj, "metadata", "annotations")
     if isinstance(predictor, dict):
-        _framework(predictor)
+        _convert_framework(predictor)
         containers = predictor.get("containers")
         if (
             isinstance(containers, list)
@@ -78,16 +78,16 @@ def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
         ):
             containers[0]["name"] = "kserve-container"
     if isinstance(annotations, dict):
-        if version(cluster.kserve.version) >= NEW_NAMES:
+        if parse_version(cluster.kserve.version) >= NEW_NAMES:
             for new, old in MODES.values():
                 if annotations.get(keys.DEPLOYMENT_MODE) == old:
                     annotations[keys.DEPLOYMENT_MODE] = new
-        if annotations.get(MODEL_FORMAT) == at(obj, *MODEL, "modelFormat", "name", default=""):
+        if annotations.get(MODEL_FORMAT) == get_at(obj, *MODEL, "modelFormat", "name", default=""):
             del annotations[MODEL_FORMAT]
     drop_defaults(obj, DEFAULTS, marked=marked)
 
 
-def _framework(predictor: dict[str, Any]) -> None:
+def _convert_framework(predictor: dict[str, Any]) -> None:
     """Convert the older form ``sklearn: {…}`` to ``model``."""
     frameworks = [name for name in FRAMEWORKS if isinstance(predictor.get(name), dict)]
     if len(frameworks) != 1 or "model" in predictor or "modelFormat" in predictor[frameworks[0]]:
@@ -101,11 +101,11 @@ def _framework(predictor: dict[str, Any]) -> None:
 
 def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
     """Return a view of an InferenceService, with the paths of its parts."""
-    has_model = isinstance(at(obj, *MODEL), dict)
-    container: Path | None = MODEL if has_model else serving_container(obj, (*PREDICTOR, "containers"))
+    has_model = isinstance(get_at(obj, *MODEL), dict)
+    container: Path | None = MODEL if has_model else find_serving_container(obj, (*PREDICTOR, "containers"))
     return ObjectView(
         obj=obj,
-        serving=_serving(obj, cluster),
+        serving=_detect_serving(obj, cluster),
         pod_metadata=PREDICTOR,
         pod=PREDICTOR,
         container=container,
@@ -117,8 +117,8 @@ def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
     )
 
 
-def _serving(obj: Object, cluster: ProfileSpec) -> Serving:
-    mode = at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE)
+def _detect_serving(obj: Object, cluster: ProfileSpec) -> Serving:
+    mode = get_at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE)
     if mode in MODES["kserve-standard"]:
         return "kserve-standard"
     if mode in MODES["kserve"] or "Knative" in cluster.kserve.modes:

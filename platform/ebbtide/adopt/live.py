@@ -10,19 +10,19 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.attempt import Attempt, attempt, differences, render
-from ebbtide.adopt.cleaning import clean, kind_of
-from ebbtide.adopt.defaults import strip, touched
-from ebbtide.adopt.derive import derive, find_metadata
-from ebbtide.adopt.pod_fields import candidates
-from ebbtide.adopt.view import mappings
+from ebbtide.adopt.attempt import RenderAttempt, find_differences, render_draft, render_top_object
+from ebbtide.adopt.cleaning import clean_object, find_kind_module
+from ebbtide.adopt.defaults import is_server_written, strip_ebbtide_keys
+from ebbtide.adopt.derive import derive_metadata, derive_spec
+from ebbtide.adopt.pod_fields import list_candidate_pools
+from ebbtide.adopt.view import filter_mappings
 from ebbtide.base import keys
-from ebbtide.base.paths import at
-from ebbtide.base.problems import Path, Problem, dotted, warning
-from ebbtide.readers.reading import Reading, document
+from ebbtide.base.paths import get_at
+from ebbtide.base.problems import Path, Problem, format_path, make_warning
+from ebbtide.readers.reading import Reading, make_document
 from ebbtide.readers.table import Draft
 from ebbtide.spec.rules.naming import LABEL_VALUE
-from ebbtide.translation.objects import difference
+from ebbtide.translation.objects import make_merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Import:
+class ImportResult:
     """The result of an import: the native document, its patch, the problems, and the origin of each field."""
 
     native: dict[str, Any]
@@ -42,9 +42,9 @@ class Import:
     origins: dict[Path, Path] = field(default_factory=dict)
 
 
-def recognise(data: dict[str, Any]) -> bool:
+def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is an object of a supported kind."""
-    return kind_of(data) is not None
+    return find_kind_module(data) is not None
 
 
 def read(data: dict[str, Any], profile: Profile) -> Reading:
@@ -53,49 +53,49 @@ def read(data: dict[str, Any], profile: Profile) -> Reading:
     return Reading(result.native, result.origins, result.losses)
 
 
-def import_object(obj: Object, profile: Profile) -> Import:
+def import_object(obj: Object, profile: Profile) -> ImportResult:
     """Return the spec of a live object, with a patch for everything that no field of the spec expresses, and the problems."""
-    kind = kind_of(obj)
+    kind = find_kind_module(obj)
     assert kind is not None
-    marked = touched(obj)
-    cleaned = clean(obj, profile)
+    marked = is_server_written(obj)
+    cleaned = clean_object(obj, profile)
     view: ObjectView = kind.make_view(cleaned, profile.spec)
     found_problems: list[Problem] = []
-    stored = at(obj, "metadata", "annotations", keys.SPEC)
+    stored = get_at(obj, "metadata", "annotations", keys.SPEC)
     if stored is not None:
-        imported = _from_kept(stored, view, profile, marked=marked)
+        imported = _restore_stored_spec(stored, view, profile, marked=marked)
         if imported is not None:
             return imported
         message = "the spec stored on the object no longer matches it: the object was changed without Ebbtide"
         fix = "review the imported spec, and apply it to store it on the object"
-        found_problems.append(warning("IMP003", ("metadata", "annotations", keys.SPEC), message, fix))
-    nearest = _best(view, profile, marked=marked)
+        found_problems.append(make_warning("IMP003", ("metadata", "annotations", keys.SPEC), message, fix))
+    nearest = _find_nearest_attempt(view, profile, marked=marked)
     draft = nearest.draft
-    category = at(obj, "metadata", "labels", keys.CATEGORY)
+    category = get_at(obj, "metadata", "labels", keys.CATEGORY)
     if isinstance(category, str) and LABEL_VALUE.fullmatch(category):
-        draft.keep("spec.category", category, ("metadata", "labels", keys.CATEGORY))
-    result = Import(draft.native, {}, found_problems, draft.origins)
+        draft.set_nonempty("spec.category", category, ("metadata", "labels", keys.CATEGORY))
+    result = ImportResult(draft.native, {}, found_problems, draft.origins)
     if nearest.top is None:
-        found_problems.append(_impossible(nearest.blocked, draft))
+        found_problems.append(_report_impossible(nearest.blocked, draft))
         return result
-    found_problems.extend(_refused(nearest))
-    ours = clean(nearest.top, profile, marked=marked)
-    result.patch = difference(ours, _opened(cleaned, ours))
+    found_problems.extend(_report_dropped_fields(nearest))
+    ours = clean_object(nearest.top, profile, marked=marked)
+    result.patch = make_merge_patch(ours, _add_empty_maps(cleaned, ours))
     if result.patch:
         # Problems about any part of the patch refer to the whole object.
         draft.origins["spec", "patches"] = ()
         draft.native["spec"]["patches"] = [{"kind": obj["kind"], "name": view.name, "patch": result.patch}]
-        top, problems = render(draft.native, profile, obj["kind"])
-        if top is None or clean(top, profile, marked=marked) != cleaned:
-            found_problems.append(_impossible(problems, draft))
+        top, problems = render_top_object(draft.native, profile, obj["kind"])
+        if top is None or clean_object(top, profile, marked=marked) != cleaned:
+            found_problems.append(_report_impossible(problems, draft))
             return result
-        found_problems.extend(_patched(ours, _opened(cleaned, ours)))
-        found_problems.extend(_shadowed(result.patch, ours))
-    found_problems.append(_lost(view, obj))
+        found_problems.extend(_report_patched_fields(ours, _add_empty_maps(cleaned, ours)))
+        found_problems.extend(_report_shadowed_lists(result.patch, ours))
+    found_problems.append(_report_missing_fields(view, obj))
     return result
 
 
-def _opened(value: Any, ours: Any) -> Any:
+def _add_empty_maps(value: Any, ours: Any) -> Any:
     """Return ``value`` with an empty map of labels or annotations wherever only ``ours`` has one.
 
     The patch then removes each key by name, and does not remove keys that are added to the spec later.
@@ -103,10 +103,10 @@ def _opened(value: Any, ours: Any) -> Any:
     if not (isinstance(value, dict) and isinstance(ours, dict)):
         return value
     missing: dict[str, Any] = {name: {} for name in ("labels", "annotations") if name in ours and name not in value}
-    return {**{name: _opened(item, ours.get(name)) for name, item in value.items()}, **missing}
+    return {**{name: _add_empty_maps(item, ours.get(name)) for name, item in value.items()}, **missing}
 
 
-def _from_kept(stored: Any, view: ObjectView, profile: Profile, *, marked: bool) -> Import | None:
+def _restore_stored_spec(stored: Any, view: ObjectView, profile: Profile, *, marked: bool) -> ImportResult | None:
     """Return the spec that is stored on the object, None if rendering it does not reproduce the object."""
     try:
         spec = json.loads(stored) if isinstance(stored, str) else None
@@ -114,31 +114,31 @@ def _from_kept(stored: Any, view: ObjectView, profile: Profile, *, marked: bool)
         return None
     if not isinstance(spec, dict):
         return None
-    draft = Draft(document(None, {}), cluster=profile.spec)
-    find_metadata(view, draft)
+    draft = Draft(make_document(None, {}), cluster=profile.spec)
+    derive_metadata(view, draft)
     metadata = draft.native["metadata"]
     if "project" in spec:
         metadata.pop("namespace", None)
     elif "project" in draft.spec:
-        metadata["namespace"] = at(view.obj, "metadata", "namespace")
+        metadata["namespace"] = get_at(view.obj, "metadata", "namespace")
     native = {**draft.native, "spec": spec}
-    top, problems = render(native, profile, view.obj["kind"])
-    if top is None or problems or clean(top, profile, marked=marked) != view.obj:
+    top, problems = render_top_object(native, profile, view.obj["kind"])
+    if top is None or problems or clean_object(top, profile, marked=marked) != view.obj:
         return None
-    return Import(native)
+    return ImportResult(native)
 
 
-def _best(view: ObjectView, profile: Profile, *, marked: bool) -> Attempt:
+def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -> RenderAttempt:
     """Return the attempt with the fewest differences from the object, and of equal ones the first."""
-    nearest: Attempt | None = None
+    nearest: RenderAttempt | None = None
     fewest_differences = -1
-    for pools in candidates(view, profile.spec):
+    for pools in list_candidate_pools(view, profile.spec):
         for gpu in (True, False):
-            trial = attempt(derive(view, profile.spec, pools, gpu=gpu), profile, view.obj["kind"])
+            trial = render_draft(derive_spec(view, profile.spec, pools, gpu=gpu), profile, view.obj["kind"])
             if trial.top is None:
                 nearest = nearest or trial
                 continue
-            count = sum(1 for _ in differences(clean(trial.top, profile, marked=marked), view.obj))
+            count = sum(1 for _ in find_differences(clean_object(trial.top, profile, marked=marked), view.obj))
             if fewest_differences < 0 or count < fewest_differences:
                 nearest, fewest_differences = trial, count
             if fewest_differences == 0:
@@ -147,7 +147,7 @@ def _best(view: ObjectView, profile: Profile, *, marked: bool) -> Attempt:
     return nearest
 
 
-def _impossible(problems: list[Problem], draft: Draft) -> Problem:
+def _report_impossible(problems: list[Problem], draft: Draft) -> Problem:
     path: Path = ()
     reason, fix = "its parts contradict each other", "import it with the profile of the cluster that it comes from"
     for problem in problems[:1]:
@@ -159,30 +159,32 @@ def _impossible(problems: list[Problem], draft: Draft) -> Problem:
     return Problem("IMP005", path, f"no spec renders this object with the cluster profile ({reason})", fix)
 
 
-def _refused(trial: Attempt) -> Iterator[Problem]:
+def _report_dropped_fields(trial: RenderAttempt) -> Iterator[Problem]:
     for problem in trial.dropped:
-        message = f"{dotted(problem.field)} is not valid with the cluster profile ({problem.code}: {problem.message})"
-        path = _origin(trial.draft, problem.field)
-        yield warning("IMP002", path, f"{message}; the object's value is kept in spec.patches", problem.fix)
+        message = (
+            f"{format_path(problem.field)} is not valid with the cluster profile ({problem.code}: {problem.message})"
+        )
+        path = _find_origin(trial.draft, problem.field)
+        yield make_warning("IMP002", path, f"{message}; the object's value is kept in spec.patches", problem.fix)
 
 
-def _origin(draft: Draft, path: Path) -> Path:
+def _find_origin(draft: Draft, path: Path) -> Path:
     for length in range(len(path), 0, -1):
         if path[:length] in draft.origins:
             return draft.origins[path[:length]]
     return path
 
 
-def _patched(ours: Object, cleaned: Object) -> Iterator[Problem]:
-    for path, present in differences(ours, cleaned):
+def _report_patched_fields(ours: Object, cleaned: Object) -> Iterator[Problem]:
+    for path, present in find_differences(ours, cleaned):
         message = "Ebbtide always renders this field, but the object does not have it; a patch removes it"
         if present:
             message = "no field of the spec expresses this; it is kept in spec.patches"
         fix = "keep spec.patches to preserve the object, or remove the patch to use what Ebbtide renders"
-        yield warning("IMP001", path, message, fix)
+        yield make_warning("IMP001", path, message, fix)
 
 
-def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
+def _report_shadowed_lists(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
     """Yield a warning for each list that the patch replaces although fields of the spec render it."""
     for name, value in patch.items():
         rendered = ours.get(name) if isinstance(ours, dict) else None
@@ -192,31 +194,34 @@ def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
                 "list have no effect (for containers: image, environment, probes, resources)"
             )
             fix = "remove the list from spec.patches once the spec's fields express it"
-            yield warning("IMP006", (*path, name), message, fix)
+            yield make_warning("IMP006", (*path, name), message, fix)
         elif isinstance(value, dict):
-            yield from _shadowed(value, rendered, (*path, name))
+            yield from _report_shadowed_lists(value, rendered, (*path, name))
 
 
 #: Fields of the spec that are not part of the object.
 NOT_IN_OBJECTS: Final = ("slo", "relatedUrls", "exposedUrls")
 
 
-def _lost(view: ObjectView, obj: Object) -> Problem:
+def _report_missing_fields(view: ObjectView, obj: Object) -> Problem:
     """Return the warning about fields of the spec whose values are in other objects or in no object."""
     missing = list(NOT_IN_OBJECTS)
-    if at(obj, "metadata", "labels", keys.CATEGORY) is None:
+    if get_at(obj, "metadata", "labels", keys.CATEGORY) is None:
         missing.append("category")
-    if view.model is not None and view.part(view.pod, "serviceAccountName") is not None:
+    if view.model is not None and view.value_at(view.pod, "serviceAccountName") is not None:
         missing.append("model.storageSecret (in the service account)")
-    if view.serving == "kserve-standard" and at(obj, "metadata", "annotations", keys.AUTOSCALER_CLASS) == "external":
+    if (
+        view.serving == "kserve-standard"
+        and get_at(obj, "metadata", "annotations", keys.AUTOSCALER_CLASS) == "external"
+    ):
         missing.append("autoscaling (in a separate HPA or ScaledObject)")
-    if view.part(view.pod, "resourceClaims") is not None:
+    if view.value_at(view.pod, "resourceClaims") is not None:
         missing.append("compute (in separate resource claims)")
-    if any("persistentVolumeClaim" in volume for volume in mappings(view.part(view.pod, "volumes"))):
+    if any("persistentVolumeClaim" in volume for volume in filter_mappings(view.value_at(view.pod, "volumes"))):
         missing.append("storage.pvc[].claimInfo (in the volume claims)")
-    if at(obj, "metadata", "ownerReferences") is not None:
+    if get_at(obj, "metadata", "ownerReferences") is not None:
         missing.append("metadata.ownerReferences (another object owns this one and may revert changes)")
     restored = {keys.SPEC, keys.PROJECT, keys.CATEGORY}
-    missing += sorted(set(strip(obj)[1]) - restored)
+    missing += sorted(set(strip_ebbtide_keys(obj)[1]) - restored)
     message = f"not part of the object, so not imported: {', '.join(missing)}"
-    return warning("IMP004", (), message, "add these fields to the spec manually if the service needs them")
+    return make_warning("IMP004", (), message, "add these fields to the spec manually if the service needs them")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.view import mappings, texts
+from ebbtide.adopt.view import filter_mappings, filter_strings
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE, RESERVED_KEYS
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.gpu.backend import GpuPod
@@ -36,7 +36,7 @@ REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
-def lawful(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
+def list_settable_entries(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
     """Return the entries that a spec may set: those with a valid key that is not reserved for a controller."""
     return [
         (key, value)
@@ -47,46 +47,46 @@ def lawful(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
     ]
 
 
-def find_environment(view: ObjectView, draft: Draft) -> None:
+def derive_environment(view: ObjectView, draft: Draft) -> None:
     """Derive the variables with a value or with a source that a spec supports."""
     path = (*(view.container or ()), "env")
-    items = view.part(view.container, "env")
+    items = view.value_at(view.container, "env")
     variables: list[dict[str, Any]] = []
     for index, item in enumerate(items if isinstance(items, list) else ()):
-        variable = _variable(item)
+        variable = _convert_variable(item)
         if variable is not None:
             draft.origins["spec", "environmentVariables", len(variables)] = (*path, index)
             variables.append(variable)
-    draft.keep("spec.environmentVariables", variables, path)
+    draft.set_nonempty("spec.environmentVariables", variables, path)
 
 
-def _variable(item: Any) -> dict[str, Any] | None:
+def _convert_variable(item: Any) -> dict[str, Any] | None:
     if not isinstance(item, dict):
         return None
     source = item.get("valueFrom")
     if source is None:
         return {"name": item.get("name"), "value": item.get("value", "")}
     for kind, field, fields in SOURCES:
-        inner = at(source, kind)
+        inner = get_at(source, kind)
         if isinstance(inner, dict) and inner.keys() == {name for name, _ in fields}:
             return {"name": item.get("name"), field: {spec_name: inner[name] for name, spec_name in fields}}
     return None
 
 
-def find_probes(view: ObjectView, draft: Draft) -> None:
+def derive_probes(view: ObjectView, draft: Draft) -> None:
     """Derive the HTTP, TCP and gRPC probes. A spec does not support exec probes."""
-    port = view.part(view.container, "ports", 0, "containerPort")
+    port = view.value_at(view.container, "ports", 0, "containerPort")
     for kind, name in PROBES:
-        probe = view.part(view.container, name)
-        handler = _handler(probe, port)
+        probe = view.value_at(view.container, name)
+        handler = _convert_handler(probe, port)
         if handler:
             timing = {field: probe[field] for field in TIMINGS if field in probe}
-            draft.keep(f"spec.probes.{kind}", {"handler": handler, **timing}, (*(view.container or ()), name))
+            draft.set_nonempty(f"spec.probes.{kind}", {"handler": handler, **timing}, (*(view.container or ()), name))
 
 
-def _handler(probe: Any, port: Any) -> dict[str, Any]:
+def _convert_handler(probe: Any, port: Any) -> dict[str, Any]:
     for kind in ("httpGet", "tcpSocket", "grpc"):
-        settings = at(probe, kind)
+        settings = get_at(probe, kind)
         if isinstance(settings, dict):
             names = ("path", "port", "host", "scheme", "service")
             fields = {
@@ -96,88 +96,94 @@ def _handler(probe: Any, port: Any) -> dict[str, Any]:
     return {}
 
 
-def find_gpus(view: ObjectView, pool: NodePool) -> GpuFields | None:
+def read_gpu_fields(view: ObjectView, pool: NodePool) -> GpuFields | None:
     """Return the pod's GPU request, read by the backend of ``pool``."""
     pod = GpuPod(
-        texts(view.part(view.container, "resources", "limits")),
-        view.annotations(),
-        texts(view.part(view.pod, "nodeSelector")),
+        filter_strings(view.value_at(view.container, "resources", "limits")),
+        view.read_annotations(),
+        filter_strings(view.value_at(view.pod, "nodeSelector")),
         "user-container" if view.serving == "knative" else "kserve-container",
     )
     return BACKENDS[pool.backend].read(pool, pod)
 
 
-def find_compute(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
+def derive_compute(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
     """Derive GPUs and extended resources."""
     path = (*(view.container or ()), "resources", "limits")
     for name, value in (shared.compute if shared is not None else {}).items():
-        draft.keep(f"spec.compute.{name}", value, path)
+        draft.set_nonempty(f"spec.compute.{name}", value, path)
     used = shared.limits if shared is not None else frozenset()
     extended = [
         {"resource": name, "quantity": amount}
-        for name, amount in texts(view.part(view.container, "resources", "limits")).items()
+        for name, amount in filter_strings(view.value_at(view.container, "resources", "limits")).items()
         if "/" in name and name not in used and amount.isdecimal()
     ]
-    draft.keep("spec.compute.extendedResources", extended, path)
+    draft.set_nonempty("spec.compute.extendedResources", extended, path)
 
 
-def find_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
+def derive_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
     """Derive the pods' labels and annotations that no other field of the spec renders."""
     used = RENDERED_KEYS | (shared.annotations if shared is not None else set())
     for part in ("labels", "annotations"):
         path = (*view.pod_metadata, part)
-        rows = lawful(texts(at(view.obj, *path)), labels=part == "labels")
+        rows = list_settable_entries(filter_strings(get_at(view.obj, *path)), labels=part == "labels")
         entries = [(name, value) for name, value in rows if name not in used]
-        draft.keep(f"spec.{part}", [{"name": name, "value": value} for name, value in entries], path)
+        draft.set_nonempty(f"spec.{part}", [{"name": name, "value": value} for name, value in entries], path)
         for index, (name, _) in enumerate(entries):
             draft.origins["spec", part, index] = (*path, name)
 
 
-def candidates(view: ObjectView, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
+def list_candidate_pools(view: ObjectView, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
     """Yield the node pools that an object may use: the default one, each one alone, several in order."""
     yield ()
-    selector = texts(view.part(view.pod, "nodeSelector"))
+    selector = filter_strings(view.value_at(view.pod, "nodeSelector"))
     for pool in cluster.node_pools:
         if pool.selector.items() <= selector.items():
             yield (pool.name,)
-    by_expressions = {json.dumps(_expressions(pool)): pool.name for pool in cluster.node_pools if pool.selector}
+    by_expressions = {json.dumps(_make_expressions(pool)): pool.name for pool in cluster.node_pools if pool.selector}
     pools = [
-        by_expressions.get(json.dumps(at(preference, "preference", "matchExpressions"), default=str), "")
-        for preference in mappings(view.part(view.pod, "affinity", "nodeAffinity", PREFERRED))
+        by_expressions.get(json.dumps(get_at(preference, "preference", "matchExpressions"), default=str), "")
+        for preference in filter_mappings(view.value_at(view.pod, "affinity", "nodeAffinity", PREFERRED))
     ]
     if len(pools) > 1 and all(pools):
         yield tuple(pools)
 
 
-def _expressions(pool: NodePool) -> list[dict[str, Any]]:
+def _make_expressions(pool: NodePool) -> list[dict[str, Any]]:
     return [{"key": key, "operator": "In", "values": [value]} for key, value in pool.selector.items()]
 
 
-def find_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]) -> None:
+def derive_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]) -> None:
     """Derive node type, affinity and tolerations, without those that the node pools add."""
-    node_type = texts(view.part(view.pod, "nodeSelector")).get(keys.NODE_TYPE)
+    node_type = filter_strings(view.value_at(view.pod, "nodeSelector")).get(keys.NODE_TYPE)
     if node_type is not None and not any(keys.NODE_TYPE in pool.selector for pool in pools):
-        draft.keep("spec.nodeType", node_type, (*view.pod, "nodeSelector", keys.NODE_TYPE))
+        draft.set_nonempty("spec.nodeType", node_type, (*view.pod, "nodeSelector", keys.NODE_TYPE))
     affinity = (*view.pod, "affinity")
-    terms = _own_terms(view, pools)
+    terms = _find_spec_terms(view, pools)
     if terms:
-        draft.keep("spec.nodeAffinityRequired", {"nodeSelectorTerms": terms}, (*affinity, "nodeAffinity", REQUIRED))
+        draft.set_nonempty(
+            "spec.nodeAffinityRequired", {"nodeSelectorTerms": terms}, (*affinity, "nodeAffinity", REQUIRED)
+        )
     for field in ("podAffinity", "podAntiAffinity"):
-        draft.keep(f"spec.{field}", _pod_affinity(view.part(affinity, field), view.name), (*affinity, field))
-    tolerations = mappings(view.part(view.pod, "tolerations"))
+        draft.set_nonempty(
+            f"spec.{field}", _convert_pod_affinity(view.value_at(affinity, field), view.name), (*affinity, field)
+        )
+    tolerations = filter_mappings(view.value_at(view.pod, "tolerations"))
     of_pools = [toleration for pool in pools for toleration in pool.tolerations]
     while tolerations and tolerations[-1] in of_pools:
         of_pools.remove(tolerations.pop())
-    draft.keep("spec.tolerations", [_toleration(toleration) for toleration in tolerations], (*view.pod, "tolerations"))
+    draft.set_nonempty(
+        "spec.tolerations", [_convert_toleration(toleration) for toleration in tolerations], (*view.pod, "tolerations")
+    )
 
 
-def _own_terms(view: ObjectView, pools: tuple[NodePool, ...]) -> list[dict[str, Any]]:
+def _find_spec_terms(view: ObjectView, pools: tuple[NodePool, ...]) -> list[dict[str, Any]]:
     """Return the node affinity terms of the spec itself, without the conditions of several node pools."""
-    terms = view.part(view.pod, "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
+    terms = view.value_at(view.pod, "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
     selecting = [pool for pool in pools if pool.selector]
-    of_first_pool = _expressions(selecting[0]) if len(pools) > 1 and selecting else []
+    of_first_pool = _make_expressions(selecting[0]) if len(pools) > 1 and selecting else []
     result = []
-    for term in mappings(terms):
+    for term in filter_mappings(terms):
         conditions = term.get("matchExpressions")
         if (
             isinstance(conditions, list)
@@ -188,15 +194,15 @@ def _own_terms(view: ObjectView, pools: tuple[NodePool, ...]) -> list[dict[str, 
     return result
 
 
-def _pod_affinity(rule: Any, name: str) -> dict[str, Any] | None:
+def _convert_pod_affinity(rule: Any, name: str) -> dict[str, Any] | None:
     for kind, path in (("Required", (REQUIRED, 0)), ("Preferred", (PREFERRED, 0, "podAffinityTerm"))):
-        term = at(rule, *path)
-        if at(term, "labelSelector", "matchLabels", keys.APP_NAME) == name and name:
-            return {"type": kind, "key": at(term, "topologyKey")}
+        term = get_at(rule, *path)
+        if get_at(term, "labelSelector", "matchLabels", keys.APP_NAME) == name and name:
+            return {"type": kind, "key": get_at(term, "topologyKey")}
     return None
 
 
-def _toleration(toleration: dict[str, Any]) -> dict[str, Any]:
+def _convert_toleration(toleration: dict[str, Any]) -> dict[str, Any]:
     fields = (
         ("key", "key"),
         ("operator", "operator"),
@@ -207,16 +213,16 @@ def _toleration(toleration: dict[str, Any]) -> dict[str, Any]:
     return {field: toleration[name] for name, field in fields if name in toleration}
 
 
-def find_volumes(view: ObjectView, draft: Draft) -> None:
+def derive_volumes(view: ObjectView, draft: Draft) -> None:
     """Derive the volumes with exactly one mount, in the order of the pod's list."""
-    mounts = mappings(view.part(view.container, "volumeMounts"))
-    items = view.part(view.pod, "volumes")
+    mounts = filter_mappings(view.value_at(view.container, "volumeMounts"))
+    items = view.value_at(view.pod, "volumes")
     for index, volume in enumerate(items if isinstance(items, list) else ()):
-        mounted = [mount for mount in mounts if mount.get("name") == at(volume, "name")]
+        mounted = [mount for mount in mounts if mount.get("name") == get_at(volume, "name")]
         if not isinstance(volume, dict) or len(mounted) != 1:
             continue
         if volume == {"name": "shm", "emptyDir": {"medium": "Memory"}} and mounted[0].get("mountPath") == SHM:
-            draft.keep("spec.compute.largeShmRequest", True, (*view.pod, "volumes", index))
+            draft.set_nonempty("spec.compute.largeShmRequest", True, (*view.pod, "volumes", index))
             continue
         for kind, field, fields in VOLUMES:
             if isinstance(volume.get(kind), dict):
@@ -224,18 +230,21 @@ def find_volumes(view: ObjectView, draft: Draft) -> None:
                 # The pod does not show whether the claim was created for this service. In any case it exists already.
                 entry: dict[str, Any] = {"existingPvc": True} if field == "pvc" else {}
                 for name, source in fields.items():
-                    value = at(sources, *source.split("."))
+                    value = get_at(sources, *source.split("."))
                     if (value := READ[name](value) if name in READ else value) is not None:
                         entry[name] = value
-                draft.add(("spec", "storage", field), entry, (*view.pod, "volumes", index))
+                draft.append_item(("spec", "storage", field), entry, (*view.pod, "volumes", index))
 
 
-def _mode(value: Any) -> str | None:
+def _format_mode(value: Any) -> str | None:
     return f"0{value:03o}" if isinstance(value, int) and 0 <= value <= 0o777 else None  # noqa: PLR2004 - rwxrwxrwx
 
 
 #: Conversions of fields whose format differs in a pod.
-READ: Final[dict[str, Callable[[Any], Any]]] = {"defaultMode": _mode, "readOnly": lambda value: value is True or None}
+READ: Final[dict[str, Callable[[Any], Any]]] = {
+    "defaultMode": _format_mode,
+    "readOnly": lambda value: value is True or None,
+}
 MOUNTED: Final = "mount.mountPath"
 MODE: Final = "volume.defaultMode"
 #: A kind of volume in a pod, the spec's list of such volumes, and the path of each field of an entry.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.view import text
+from ebbtide.adopt.view import string_or_none
 from ebbtide.base import keys, metrics, quantities
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.profile import metric_names
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
 
 
-def seconds(text: Any) -> int | None:
+def parse_go_seconds(text: Any) -> int | None:
     """Return the seconds of a Go duration such as 90s, 5m or 1h30m, None if it is not one of whole seconds."""
     match = (
         re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text) if isinstance(text, str) else None
@@ -34,75 +34,81 @@ def seconds(text: Any) -> int | None:
 SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
     (keys.INITIAL_SCALE, "initialScale", "initialReplicas", quantities.parse_whole),
     (keys.ACTIVATION_SCALE, "activationScale", "activationReplicas", quantities.parse_whole),
-    (keys.SCALE_DOWN_DELAY, "scaleDownDelay", "scaleDownDelaySeconds", seconds),
-    (keys.RETENTION, "scaleToZeroPodRetentionPeriod", "scaleToZeroRetentionSeconds", seconds),
+    (keys.SCALE_DOWN_DELAY, "scaleDownDelay", "scaleDownDelaySeconds", parse_go_seconds),
+    (keys.RETENTION, "scaleToZeroPodRetentionPeriod", "scaleToZeroRetentionSeconds", parse_go_seconds),
 )
 
 
-def _spelled(annotations: dict[str, str], key: str, older: str) -> str | None:
+def _find_annotation(annotations: dict[str, str], key: str, older: str) -> str | None:
     return annotations.get(key, annotations.get(keys.AUTOSCALING + older))
 
 
-def find_scaling(view: ObjectView, draft: Draft) -> None:
+def derive_scaling(view: ObjectView, draft: Draft) -> None:
     """Derive minimum and maximum replicas, the scaling metric and the timing."""
-    annotations, predictor = view.annotations(), view.predictor
+    annotations, predictor = view.read_annotations(), view.predictor
     path = (*view.pod_metadata, "annotations")
     if predictor is not None:
         bounds = ((*predictor, "minReplicas"), (*predictor, "maxReplicas"))
-        minimum, maximum = (quantities.parse_whole(at(view.obj, *bound)) for bound in bounds)
+        minimum, maximum = (quantities.parse_whole(get_at(view.obj, *bound)) for bound in bounds)
     else:
         bounds = ((*path, keys.MIN_SCALE), (*path, keys.MAX_SCALE))
-        minimum = quantities.parse_whole(_spelled(annotations, keys.MIN_SCALE, "minScale"))
-        maximum = quantities.parse_whole(_spelled(annotations, keys.MAX_SCALE, "maxScale"))
+        minimum = quantities.parse_whole(_find_annotation(annotations, keys.MIN_SCALE, "minScale"))
+        maximum = quantities.parse_whole(_find_annotation(annotations, keys.MAX_SCALE, "maxScale"))
     minimum = view.default_minimum if minimum is None else minimum
-    if minimum != 1 or at(view.obj, *bounds[0]) is not None:
-        draft.keep("spec.autoscaling.minReplicas", minimum, bounds[0])
+    if minimum != 1 or get_at(view.obj, *bounds[0]) is not None:
+        draft.set_nonempty("spec.autoscaling.minReplicas", minimum, bounds[0])
     if view.serving == "kserve-standard":
         # A separate object scales the replicas. The spec fixes their number, and the patch contains the maximum.
         return
     # 0 means unlimited, which a spec cannot express.
-    draft.keep("spec.autoscaling.maxReplicas", maximum or None, bounds[1])
+    draft.set_nonempty("spec.autoscaling.maxReplicas", maximum or None, bounds[1])
     for key, older, field, read in SCALING:
-        draft.keep(f"spec.autoscaling.{field}", read(_spelled(annotations, key, older)), (*path, key))
+        draft.set_nonempty(f"spec.autoscaling.{field}", read(_find_annotation(annotations, key, older)), (*path, key))
     if minimum != (maximum or max(minimum, 1)):
-        _metric(view, draft, (minimum, maximum or max(minimum, 1)))
+        _derive_metric(view, draft, (minimum, maximum or max(minimum, 1)))
 
 
-def _metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> None:
+def _derive_metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> None:
     """Derive the metric's name in a spec, and its threshold, which is the default if the object sets none."""
-    annotations, config = view.annotations(), draft.cluster.knative.autoscaler
+    annotations, config = view.read_annotations(), draft.cluster.knative.autoscaler
     path = (*view.pod_metadata, "annotations")
     scaler = CLASSES.get(annotations.get(keys.CLASS) or config.get("pod-autoscaler-class", keys.CLASS_KPA))
-    metric = annotations.get(keys.METRIC) or text(view.part(view.predictor, "scaleMetric"))
-    target = quantities.parse_number(annotations.get(keys.TARGET, view.part(view.predictor, "scaleTarget")))
+    metric = annotations.get(keys.METRIC) or string_or_none(view.value_at(view.predictor, "scaleMetric"))
+    target = quantities.parse_number(annotations.get(keys.TARGET, view.value_at(view.predictor, "scaleTarget")))
     if scaler is None or (scaler == "kpa" and metric is None and target is None and bounds == (0, 1)):
         return
     rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
     name = metric or next(row.knative for row in rows if row.default_target != ("", "")) or ""
-    row = next((row for row in rows if name in metric_names.served(row, draft.cluster.metrics.names)), None)
-    metric_name = row.name if row is not None else _own_metric(name) if scaler == "hpa" else None
+    row = next((row for row in rows if name in metric_names.list_served_names(row, draft.cluster.metrics.names)), None)
+    metric_name = row.name if row is not None else _name_custom_metric(name) if scaler == "hpa" else None
     if metric_name is None:
         return
     if target is None:
         known = next((row for row in metrics.ROWS.values() if row.knative == name), metrics.CUSTOM)
         key, default = known.default_target
-        hard_limit = at(view.obj, *view.concurrency) if known.limited else None
+        hard_limit = get_at(view.obj, *view.concurrency) if known.limited else None
         target = quantities.parse_number(hard_limit or config.get(key, default))
-    draft.keep("spec.autoscaling.metric", metric_name, (*path, keys.METRIC))
+    draft.set_nonempty("spec.autoscaling.metric", metric_name, (*path, keys.METRIC))
     if metric_name == "custom":
-        draft.keep("spec.autoscaling.metricName", name, (*path, keys.METRIC))
-    draft.keep("spec.autoscaling.metricThreshold", target, (*path, keys.TARGET))
-    percentage = quantities.parse_number(_spelled(annotations, keys.TARGET_UTILIZATION, "targetUtilizationPercentage"))
+        draft.set_nonempty("spec.autoscaling.metricName", name, (*path, keys.METRIC))
+    draft.set_nonempty("spec.autoscaling.metricThreshold", target, (*path, keys.TARGET))
+    percentage = quantities.parse_number(
+        _find_annotation(annotations, keys.TARGET_UTILIZATION, "targetUtilizationPercentage")
+    )
     if scaler == "kpa" and percentage not in {None, 70}:
-        draft.keep("spec.autoscaling.metricThresholdPercentage", percentage, (*path, keys.TARGET_UTILIZATION))
+        draft.set_nonempty("spec.autoscaling.metricThresholdPercentage", percentage, (*path, keys.TARGET_UTILIZATION))
 
 
-def _own_metric(name: str) -> str | None:
+def _name_custom_metric(name: str) -> str | None:
     """Return a spec's name for a metric of Knative's HPA class without a row, None if a spec cannot have it."""
     if name in metrics.OF_KNATIVE:
         # The rules refuse this metric. The attempt reports their reason.
         return name
     if metrics.NAME.fullmatch(name) is None or any(row.knative == name for row in metrics.ROWS.values()):
         return None
-    ambiguous = name.lower() in {*metrics.misleading(), *metrics.ABSENT} or metrics.find(name) or metrics.near(name)
+    ambiguous = (
+        name.lower() in {*metrics.list_misleading_names(), *metrics.ABSENT}
+        or metrics.find_metric(name)
+        or metrics.find_similar_metric(name)
+    )
     return "custom" if ambiguous else name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,53 +34,53 @@ class ObjectView:
     @property
     def name(self) -> str:
         """The workload's name, an empty string if the object has none."""
-        name = at(self.obj, "metadata", "name")
+        name = get_at(self.obj, "metadata", "name")
         return name if isinstance(name, str) else ""
 
-    def part(self, base: Path | None, *rest: str | int) -> Any:
+    def value_at(self, base: Path | None, *rest: str | int) -> Any:
         """Return the value at a path in one of the parts, None if the part or the value is missing."""
-        return None if base is None else at(self.obj, *base, *rest)
+        return None if base is None else get_at(self.obj, *base, *rest)
 
-    def annotations(self) -> dict[str, str]:
+    def read_annotations(self) -> dict[str, str]:
         """Return the pods' annotations. An InferenceService itself may have scaling annotations too."""
-        annotations = texts(self.part(self.pod_metadata, "annotations"))
+        annotations = filter_strings(self.value_at(self.pod_metadata, "annotations"))
         if self.predictor is None:
             return annotations
-        of_object = texts(at(self.obj, "metadata", "annotations"))
+        of_object = filter_strings(get_at(self.obj, "metadata", "annotations"))
         return {**{key: value for key, value in of_object.items() if key.startswith(keys.AUTOSCALING)}, **annotations}
 
 
-def each(data: Any, path: tuple[str, ...]) -> Iterator[Any]:
+def iterate_matches(data: Any, path: tuple[str, ...]) -> Iterator[Any]:
     """Yield every value at a path in which ``*`` is each item of a list."""
     if not path:
         yield data
     elif path[0] == "*":
         for item in data if isinstance(data, list) else ():
-            yield from each(item, path[1:])
+            yield from iterate_matches(item, path[1:])
     elif isinstance(data, dict) and path[0] in data:
-        yield from each(data[path[0]], path[1:])
+        yield from iterate_matches(data[path[0]], path[1:])
 
 
-def texts(value: Any) -> dict[str, str]:
+def filter_strings(value: Any) -> dict[str, str]:
     """Return the entries of a mapping whose key and value are strings, an empty dict for any other value."""
     if not isinstance(value, dict):
         return {}
     return {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, str)}
 
 
-def text(value: Any) -> str | None:
+def string_or_none(value: Any) -> str | None:
     """Return ``value`` if it is a string, else None."""
     return value if isinstance(value, str) else None
 
 
-def mappings(value: Any) -> list[dict[str, Any]]:
+def filter_mappings(value: Any) -> list[dict[str, Any]]:
     """Return the mappings in a list, an empty list for any other value."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def serving_container(obj: Object, path: Path) -> Path | None:
+def find_serving_container(obj: Object, path: Path) -> Path | None:
     """Return the path of the serving container: the first with a port, else the first."""
-    containers = at(obj, *path)
+    containers = get_at(obj, *path)
     if not isinstance(containers, list) or not containers:
         return None
     with_port = (index for index, item in enumerate(containers) if isinstance(item, dict) and item.get("ports"))

@@ -54,7 +54,7 @@ class Caller:
     token: str = field(default="", repr=False)
 
 
-class Ask(NamedTuple):
+class AccessQuestion(NamedTuple):
     """One question to the cluster's authorizer; an empty namespace means all namespaces."""
 
     verb: str
@@ -65,10 +65,12 @@ class Ask(NamedTuple):
     subresource: str = ""
 
 
-def ask(verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = "") -> Ask:
+def make_access_question(
+    verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = ""
+) -> AccessQuestion:
     """Return the question whether a verb is allowed on objects of a kind."""
     group = kind.api_version.rpartition("/")[0]
-    return Ask(verb, group, kind.plural, namespace if kind.namespaced else "", name, subresource)
+    return AccessQuestion(verb, group, kind.plural, namespace if kind.namespaced else "", name, subresource)
 
 
 class Reviewer(Protocol):
@@ -77,16 +79,16 @@ class Reviewer(Protocol):
     def who(self, token: str) -> Caller | None:
         """Return the owner of a token, or None if the token is invalid."""
 
-    def may(self, caller: Caller, question: Ask) -> bool:
+    def may(self, caller: Caller, question: AccessQuestion) -> bool:
         """Return whether the caller is allowed to do what the question names."""
 
 
-def digest(text: str) -> bytes:
+def digest_secret(text: str) -> bytes:
     """Return a keyed digest of a secret; it is meaningless outside this process."""
     return hashlib.blake2b(text.encode(), key=_SALT, digest_size=16).digest()
 
 
-def claims(token: str) -> dict[str, Any]:
+def read_claims(token: str) -> dict[str, Any]:
     """Return the claims of a JWT, or an empty dictionary for any other token. Unverified: use only its expiry."""
     try:
         encoded = token.split(".")[1]
@@ -96,7 +98,7 @@ def claims(token: str) -> dict[str, Any]:
     return payload if isinstance(payload, dict) else {}
 
 
-class Kept(Generic[K, V]):
+class ExpiringCache(Generic[K, V]):
     """A bounded cache whose entries expire."""
 
     def __init__(self, limit: int, ticks: Callable[[], float]) -> None:
@@ -105,7 +107,7 @@ class Kept(Generic[K, V]):
         self._rows: OrderedDict[K, tuple[float, V]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def fresh(self, key: K, within: float = VALID_SECONDS) -> tuple[V] | None:
+    def find_valid(self, key: K, within: float = VALID_SECONDS) -> tuple[V] | None:
         """Return a valid entry in a tuple, since the value itself may be None or False; None if there is none."""
         with self._lock:
             entry = self._rows.get(key)
@@ -121,28 +123,28 @@ class Kept(Generic[K, V]):
 
     def get(self, key: K, compute: Callable[[], V]) -> V:
         """Return a valid entry, or compute it; an expired one is used while the API server is unavailable."""
-        if (entry := self.fresh(key)) is not None:
+        if (entry := self.find_valid(key)) is not None:
             return entry[0]
         try:
             value = compute()
         except (UnreachableError, BusyError):
-            if (entry := self.fresh(key, OUTAGE_SECONDS)) is None:
+            if (entry := self.find_valid(key, OUTAGE_SECONDS)) is None:
                 raise
             return entry[0]
         self.put(key, value)
         return value
 
 
-class Access:
+class AccessCache:
     """Cached results of a reviewer."""
 
     def __init__(self, reviewer: Reviewer, ticks: Callable[[], float] = time.monotonic) -> None:
         """Ask ``reviewer``, and cache its results; ``ticks`` returns the current time in seconds."""
         self._reviewer = reviewer
-        self._callers: Kept[bytes, Caller] = Kept(MAX_CALLERS, ticks)
+        self._callers: ExpiringCache[bytes, Caller] = ExpiringCache(MAX_CALLERS, ticks)
         #: A separate store, so that invalid tokens evict no valid callers.
-        self._refused: Kept[bytes, bool] = Kept(MAX_REJECTED, ticks)
-        self._decisions: Kept[tuple[bytes, Ask], bool] = Kept(MAX_DECISIONS, ticks)
+        self._refused: ExpiringCache[bytes, bool] = ExpiringCache(MAX_REJECTED, ticks)
+        self._decisions: ExpiringCache[tuple[bytes, AccessQuestion], bool] = ExpiringCache(MAX_DECISIONS, ticks)
 
     def caller_of(self, token: str) -> Caller:
         """Return the owner of a token.
@@ -152,8 +154,8 @@ class Access:
             ClusterError: the API server is unavailable and no result is cached.
 
         """
-        key = digest(token)
-        if self._refused.fresh(key) is not None:
+        key = digest_secret(token)
+        if self._refused.find_valid(key) is not None:
             raise UnauthorizedError
 
         def review() -> Caller:
@@ -165,13 +167,13 @@ class Access:
 
         return self._callers.get(key, review)
 
-    def may(self, caller: Caller, question: Ask) -> bool:
+    def may(self, caller: Caller, question: AccessQuestion) -> bool:
         """Return whether the caller is allowed to do what the question names."""
-        return self._decisions.get((_key(caller), question), lambda: self._reviewer.may(caller, question))
+        return self._decisions.get((_caller_key(caller), question), lambda: self._reviewer.may(caller, question))
 
 
-def _key(caller: Caller) -> bytes:
-    return digest("\0".join((caller.token, caller.name, caller.uid, *caller.groups)))
+def _caller_key(caller: Caller) -> bytes:
+    return digest_secret("\0".join((caller.token, caller.name, caller.uid, *caller.groups)))
 
 
 class KubernetesReviewer:
@@ -186,27 +188,27 @@ class KubernetesReviewer:
     def who(self, token: str) -> Caller | None:
         """Authenticate a token by a TokenReview."""
         body: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        status = _said(lambda: self._tokens.create_token_review(body, _request_timeout=TIMEOUT_SECONDS)).status
+        status = _run_review(lambda: self._tokens.create_token_review(body, _request_timeout=TIMEOUT_SECONDS)).status
         user = status.user
         if not status.authenticated or user is None or not user.username:
             return None
         extra = tuple(sorted((name, tuple(values)) for name, values in (user.extra or {}).items()))
         return Caller(user.username, tuple(user.groups or ()), user.uid or "", extra, token)
 
-    def may(self, caller: Caller, question: Ask) -> bool:
+    def may(self, caller: Caller, question: AccessQuestion) -> bool:
         """Authorize by a SubjectAccessReview, or by a SelfSubjectAccessReview for the kubeconfig's user."""
         attributes = {name: value for name, value in question._asdict().items() if value}
         body: Any = {"apiVersion": "authorization.k8s.io/v1", "spec": {"resourceAttributes": attributes}}
         if not caller.token:
             body["kind"] = "SelfSubjectAccessReview"
-            review = _said(
+            review = _run_review(
                 lambda: self._access.create_self_subject_access_review(body, _request_timeout=TIMEOUT_SECONDS)
             )
             return bool(review.status.allowed)
         body["kind"] = "SubjectAccessReview"
         extra = {name: list(values) for name, values in caller.extra}
         body["spec"] |= {"user": caller.name, "groups": list(caller.groups), "uid": caller.uid, "extra": extra}
-        review = _said(lambda: self._access.create_subject_access_review(body, _request_timeout=TIMEOUT_SECONDS))
+        review = _run_review(lambda: self._access.create_subject_access_review(body, _request_timeout=TIMEOUT_SECONDS))
         return bool(review.status.allowed)
 
 
@@ -214,7 +216,7 @@ class KubernetesReviewer:
 TIMEOUT_SECONDS: Final = (5.0, 10.0)
 
 
-def _said(work: Callable[[], Any]) -> Any:
+def _run_review(work: Callable[[], Any]) -> Any:
     """Run a review, and translate its errors; their messages omit the request, which holds the token."""
     import urllib3  # noqa: PLC0415 - with the client, which is slow to load
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above

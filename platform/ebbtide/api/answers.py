@@ -8,24 +8,24 @@ from __future__ import annotations
 from typing import Annotated, Any, TypeAlias
 
 from ebbtide import manifests
-from ebbtide.base.bodies import INLINE, Written, body
+from ebbtide.base.bodies import INLINE, WrittenBy, body
 
 # Serialization resolves these annotations at run time.
 from ebbtide.base.problems import Problem
 from ebbtide.cluster.doctor.findings import Finding
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.read.why import Why
-from ebbtide.cluster.write.apply import Planned
-from ebbtide.readers.loaded import Loaded
+from ebbtide.cluster.write.apply import ApplyPlan
+from ebbtide.readers.loaded import LoadedDocument
 from ebbtide.translation.objects import Object
 
 
-def _tenth(seconds: float) -> float:
+def _round_tenth(seconds: float) -> float:
     return round(seconds, 1)
 
 
 #: Seconds since the cluster last answered; 0 while the data is current.
-Age: TypeAlias = Annotated[float, Written(_tenth)]
+Age: TypeAlias = Annotated[float, WrittenBy(_round_tenth)]
 
 # Errors.
 
@@ -66,14 +66,14 @@ class Rendered:
     @property
     def yaml(self) -> str:
         """The objects as YAML."""
-        return "".join(manifests.write([*self.objects]))
+        return "".join(manifests.write_documents([*self.objects]))
 
 
 @body("different workloads=planned problems")
 class Plans:
     """The changes that an apply of the specs would make; empty if a spec has errors."""
 
-    planned: tuple[Planned, ...]
+    planned: tuple[ApplyPlan, ...]
     problems: tuple[Problem, ...]
 
     @property
@@ -95,8 +95,8 @@ class Place:
 class Submitted:
     """The result of an apply; ``done`` lists each write, such as ``created Service team-a/chat``."""
 
-    documents: tuple[Loaded, ...]
-    planned: tuple[Planned, ...]
+    documents: tuple[LoadedDocument, ...]
+    planned: tuple[ApplyPlan, ...]
     problems: tuple[Problem, ...]
     done: tuple[str, ...]
     #: The workloads' main objects as they are in the cluster now, including unchanged ones.

@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse
 
 from ebbtide import __version__
 from ebbtide.api import description, own, runai
-from ebbtide.api.errors import ROWS, answer
-from ebbtide.api.gate import OPENAPI, Gate, Settings
+from ebbtide.api.errors import ROWS, handle_error
+from ebbtide.api.gate import OPENAPI, Gate, ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -32,13 +32,13 @@ MAX_HEADER_BYTES: Final = 32_768
 MANY_WORKLOADS: Final = 500
 
 
-def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] = ()) -> Gate:
+def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRouter] = ()) -> Gate:
     """Return the application; it starts to watch the cluster on startup."""
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         backend.start()
-        threading.Thread(target=_warm, args=(backend,), name="warm", daemon=True).start()
+        threading.Thread(target=_warm_cache, args=(backend,), name="warm", daemon=True).start()
         yield
         backend.stop()
 
@@ -54,11 +54,11 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
     )
     app.state.backend = backend
     for error in (*(kind for kind, _ in ROWS), HTTPException, Exception):
-        app.add_exception_handler(error, answer)
-    app.include_router(_probes(backend))
+        app.add_exception_handler(error, handle_error)
+    app.include_router(_make_probes(backend))
     app.include_router(runai.router)
     app.include_router(own.router)
-    described = description.of(app)
+    described = description.make_openapi(app)
 
     @app.get(OPENAPI, include_in_schema=False)
     async def openapi() -> JSONResponse:
@@ -70,7 +70,7 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
     return Gate(app, backend, settings)
 
 
-def configured(app: Gate, host: str, port: int, **tls: Any) -> Config:
+def make_server_config(app: Gate, host: str, port: int, **tls: Any) -> Config:
     """Return uvicorn's configuration for the application; ``tls`` holds the ``ssl_*`` options."""
     from uvicorn import Config  # noqa: PLC0415 - only the server needs it
 
@@ -94,18 +94,18 @@ def configured(app: Gate, host: str, port: int, **tls: Any) -> Config:
     )
 
 
-def _warm(backend: Backend) -> None:
+def _warm_cache(backend: Backend) -> None:
     """Compute every status as soon as the cluster has been read."""
     while not backend.cache.wait_synced(60.0):
         if backend.cache.stopped():
             return
-    if backend.cache.warm() >= MANY_WORKLOADS:
+    if backend.cache.compute_statuses() >= MANY_WORKLOADS:
         # A full collection would walk all cached objects, and block every response while it does.
         gc.collect()
         gc.freeze()
 
 
-def _probes(backend: Backend) -> APIRouter:
+def _make_probes(backend: Backend) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/healthz")

@@ -46,20 +46,20 @@ _SEPARATOR: Final = re.compile(r",(?=[A-Za-z0-9]+(?:==|!=|<=|>=|=@|!@|=\^|=\$))"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestContext:
     """The backend and the caller of a request."""
 
     backend: Backend
     caller: Caller
 
 
-async def asked(request: Request, _: Annotated[Any, Security(BEARER)] = None) -> Asked:
+async def make_context(request: Request, _: Annotated[Any, Security(BEARER)] = None) -> RequestContext:
     """Return the backend and the caller, which the gate has authenticated."""
-    return Asked(request.app.state.backend, request.state.caller)
+    return RequestContext(request.app.state.backend, request.state.caller)
 
 
 #: The first argument of a path's function.
-Context = Annotated[Asked, Depends(asked)]
+Context = Annotated[RequestContext, Depends(make_context)]
 Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Zero-based index of the first item to return.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of items to return.")]
 Search = Annotated[
@@ -76,7 +76,7 @@ Filters = Annotated[
 ]
 
 
-def matching(
+def filter_rows(
     rows: Sequence[T], filters: str, fields: Mapping[str, Callable[[T], Any]], unknown: Mapping[str, str]
 ) -> list[T]:
     """Return the rows that meet every condition of ``filterBy``.
@@ -96,24 +96,24 @@ def matching(
                 f"invalid condition {condition!r}",
                 "write a field, an operator and a value, such as name==chat",
             )
-        get_value = _field("filterBy", match["field"], fields, unknown)
+        get_value = _find_field("filterBy", match["field"], fields, unknown)
         holds, value = OPERATORS[match["operator"]], match["value"]
-        matches = [row for row in matches if _holds(holds, get_value(row), value, match["field"])]
+        matches = [row for row in matches if _meets_condition(holds, get_value(row), value, match["field"])]
     return matches
 
 
-def _holds(holds: Callable[[Any, Any], bool], actual: Any, value: str, field: str) -> bool:
+def _meets_condition(holds: Callable[[Any, Any], bool], actual: Any, value: str, field: str) -> bool:
     if isinstance(actual, (int, float)) and not isinstance(actual, bool):
         try:
             return holds(actual, float(value))
         except ValueError:
             raise RequestError("filterBy", f"{field} must be compared with a number", f"write {field}>=1") from None
     if isinstance(actual, datetime):
-        return holds(actual, moment("filterBy", value))
+        return holds(actual, parse_moment("filterBy", value))
     return holds(actual, value)
 
 
-def moment(where: str, text: str) -> datetime:
+def parse_moment(where: str, text: str) -> datetime:
     """Parse an ISO 8601 time; one without a time zone is in UTC.
 
     Raises:
@@ -129,7 +129,7 @@ def moment(where: str, text: str) -> datetime:
     return time.replace(tzinfo=time.tzinfo or UTC)
 
 
-def ordered(
+def sort_rows(
     rows: list[T],
     by: str,
     order: str,
@@ -146,10 +146,10 @@ def ordered(
         raise RequestError("sortOrder", f"invalid sort order {order[:60]!r}: must be asc or desc", "write asc or desc")
     if not by:
         return rows
-    return sorted(rows, key=_field("sortBy", by, fields, unknown), reverse=order == "desc")
+    return sorted(rows, key=_find_field("sortBy", by, fields, unknown), reverse=order == "desc")
 
 
-def _field(
+def _find_field(
     where: str, name: str, fields: Mapping[str, Callable[[T], Any]], unknown: Mapping[str, str]
 ) -> Callable[[T], Any]:
     get_value = fields.get(name)
@@ -159,13 +159,13 @@ def _field(
     return get_value
 
 
-def page(rows: Sequence[T], offset: int, limit: int) -> tuple[Sequence[T], int | None]:
+def slice_page(rows: Sequence[T], offset: int, limit: int) -> tuple[Sequence[T], int | None]:
     """Return one page of the rows, and the offset of the next page or None."""
     end = offset + limit
     return rows[offset:end], end if end < len(rows) else None
 
 
-def refusals(model: type[Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
+def describe_errors(model: type[Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of the errors that a path can return."""
     media = "application/problem+json" if model is answers.Refusal else "application/json"
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}

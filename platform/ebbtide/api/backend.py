@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ebbtide.api import simulation
-from ebbtide.api.access import Access, Caller, UnauthorizedError, ask
+from ebbtide.api.access import AccessCache, Caller, UnauthorizedError, make_access_question
 from ebbtide.api.answers import Deleted, NodeRow, Plans, ProjectUse, Rendered, ShareRow, Submitted, Usage
-from ebbtide.api.cache import Top
-from ebbtide.api.workers import TooMuchError, Workers
+from ebbtide.api.cache import WorkloadKey
+from ebbtide.api.workers import LimitExceededError, Workers
 from ebbtide.base import keys
-from ebbtide.base.paths import at
-from ebbtide.base.problems import Problem, failed
+from ebbtide.base.paths import get_at
+from ebbtide.base.problems import Problem, has_errors
 from ebbtide.cluster.client.protocol import (
     EVENT,
     KNATIVE,
@@ -37,39 +37,39 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     StaleError,
     UnreachableError,
-    happened,
+    event_time,
     kind_of,
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.why import why
+from ebbtide.cluster.read.why import explain_replicas
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
-from ebbtide.cluster.write.removal import removal, remove
+from ebbtide.cluster.write.removal import plan_removal, remove_workload
 from ebbtide.documents import texts
-from ebbtide.documents.check import Batch, check
-from ebbtide.documents.explain import explain
+from ebbtide.documents.check import Batch, check_documents
+from ebbtide.documents.explain import explain_document
 from ebbtide.slo import pages, report
-from ebbtide.slo.promises import promise
+from ebbtide.slo.promises import read_slo
 from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ebbtide.api.cache import Cache
-    from ebbtide.api.simulation import Asked
-    from ebbtide.cluster.client.protocol import Clock, Cluster, Log
+    from ebbtide.api.simulation import SimulationRequest
+    from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream
     from ebbtide.cluster.doctor.findings import Finding
-    from ebbtide.cluster.read.inventory import Live
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.read.why import Why
-    from ebbtide.cluster.write.apply import Planned, Step
+    from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
     from ebbtide.cluster.write.removal import Removal
     from ebbtide.documents.explain import Explanation
     from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.slo.report import Report
-    from ebbtide.slo.source import History, Measured, Ref, Source
+    from ebbtide.slo.source import History, MetricsSource, Ref, WorkloadMeasurements
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
 
@@ -109,7 +109,7 @@ class InputError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Read(Generic[T]):
+class CachedValue(Generic[T]):
     """A value from the cache, and the seconds since the API server last answered; 0 while the data is current."""
 
     value: T
@@ -117,7 +117,7 @@ class Read(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class BackendParts:
     """The parts of a backend.
 
     ``anonymous_caller`` is the caller of requests without a token: the kubeconfig's user, on loopback only.
@@ -129,10 +129,10 @@ class Means:
     profile_data: dict[str, Any]
     clock: Clock
     cache: Cache
-    access: Access
+    access: AccessCache
     #: Returns a client of the cluster with the caller's credentials.
     connect: Callable[[Caller], Cluster]
-    source: Source | None = None
+    source: MetricsSource | None = None
     anonymous_caller: Caller | None = None
     read_only: bool = False
     demo: bool = False
@@ -141,7 +141,7 @@ class Means:
 class Backend:
     """The operations on one cluster."""
 
-    def __init__(self, parts: Means) -> None:
+    def __init__(self, parts: BackendParts) -> None:
         """Use these parts; ``start`` starts reading the cluster."""
         self._parts = parts
         self._cache, self._access = parts.cache, parts.access
@@ -185,7 +185,7 @@ class Backend:
         self, caller: Caller, verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = ""
     ) -> bool:
         """Return whether a caller is allowed to use a verb on a kind; an empty namespace means all namespaces."""
-        return self._access.may(caller, ask(verb, kind, namespace, name, subresource))
+        return self._access.may(caller, make_access_question(verb, kind, namespace, name, subresource))
 
     def _wide(self, caller: Caller) -> bool:
         """Return whether a caller can see the holders of GPUs: all nodes and all pods."""
@@ -200,12 +200,12 @@ class Backend:
         reviews = self._reviews.map(lambda namespace: self.allowed(caller, "list", kind, namespace), namespaces)
         return {namespace for namespace, allowed in zip(namespaces, reviews, strict=True) if allowed}
 
-    def _seen(self, caller: Caller, top: Top) -> Top:
-        if not self.sees(caller, top):
+    def _seen(self, caller: Caller, top: WorkloadKey) -> WorkloadKey:
+        if not self.can_see(caller, top):
             raise MissingError(f"workload {top.name} not found in namespace {top.namespace}")
         return top
 
-    def _top(self, caller: Caller, namespace: str, name: str) -> Top:
+    def _top(self, caller: Caller, namespace: str, name: str) -> WorkloadKey:
         """Return a workload's place. A workload that is not visible raises the same error as a missing one."""
         return self._seen(caller, self._cache.find(namespace, name))
 
@@ -219,17 +219,17 @@ class Backend:
         """Return the seconds since the API server last answered; 0 while the data is current."""
         return self._cache.age()
 
-    def workloads(self, caller: Caller, namespace: str = "") -> Read[list[Status]]:
+    def workloads(self, caller: Caller, namespace: str = "") -> CachedValue[list[Status]]:
         """Return the visible workloads of one namespace or of all, sorted by namespace and name."""
         self._ready()
-        self._cache.look()
+        self._cache.take_changes()
         namespaces = [namespace] if namespace else self._cache.namespaces()
         places = {name: self._places(caller, kind, namespaces) for name, kind in TOPS.items()}
         statuses = self._cache.statuses(
             set().union(*places.values()), self._wide(caller), lambda top: top.namespace in places[top.kind]
         )
         with_pods = self._places(caller, POD, sorted({status.namespace for status in statuses}))
-        return Read(
+        return CachedValue(
             [
                 status if status.namespace in with_pods or not status.pods else replace(status, pods=())
                 for status in statuses
@@ -241,63 +241,63 @@ class Backend:
         """Return a status, without its pods if the caller is not allowed to list pods in its namespace."""
         return status if self.allowed(caller, "list", POD, status.namespace) else replace(status, pods=())
 
-    def id_of(self, status: Status) -> str:
+    def workload_id_of(self, status: Status) -> str:
         """Return the UID of a workload's object (Run:ai's workloadId), or an empty string if it was deleted since."""
-        return self._cache.uid(Top(status.namespace, status.name, _top_kind(status)))
+        return self._cache.uid(WorkloadKey(status.namespace, status.name, _top_kind(status)))
 
-    def status(self, caller: Caller, namespace: str, name: str) -> Read[Status]:
+    def status(self, caller: Caller, namespace: str, name: str) -> CachedValue[Status]:
         """Return one workload's status, or raise a ``MissingError`` if it does not exist or is not visible."""
         self._ready()
-        return Read(self.status_of(caller, self._top(caller, namespace, name)), self.age())
+        return CachedValue(self.status_of(caller, self._top(caller, namespace, name)), self.age())
 
-    def status_of(self, caller: Caller, top: Top) -> Status:
+    def status_of(self, caller: Caller, top: WorkloadKey) -> Status:
         """Return the status of the workload at a place, or raise a ``MissingError``."""
         return self._with_pods(caller, self._cache.status(self._seen(caller, top), self._wide(caller)))
 
-    def workload(self, caller: Caller, namespace: str, name: str) -> Read[Live]:
+    def workload(self, caller: Caller, namespace: str, name: str) -> CachedValue[LiveWorkload]:
         """Return the visible objects of one workload, or raise a ``MissingError``.
 
         Do not derive a status from it: for a caller who cannot list pods that status is wrong. Use ``status``.
         """
         self._ready()
-        return Read(self._visible(caller, self._whole(self._top(caller, namespace, name), caller)), self.age())
+        return CachedValue(self._visible(caller, self._whole(self._top(caller, namespace, name), caller)), self.age())
 
-    def by_id(self, caller: Caller, uid: str) -> Read[Live]:
+    def by_id(self, caller: Caller, uid: str) -> CachedValue[LiveWorkload]:
         """Return the workload whose object has this UID."""
         live = self._whole(self._top_by_id(caller, uid), caller)
         if live.top["metadata"]["uid"] != uid:
-            raise _gone(uid)
-        return Read(self._visible(caller, live), self.age())
+            raise _workload_missing(uid)
+        return CachedValue(self._visible(caller, live), self.age())
 
-    def status_by_id(self, caller: Caller, uid: str) -> Read[Status]:
+    def status_by_id(self, caller: Caller, uid: str) -> CachedValue[Status]:
         """Return the status of the workload whose object has this UID."""
         top = self._top_by_id(caller, uid)
         status = self._cache.status(top, self._wide(caller))
         # UIDs are never reused: the status read before is of this object.
         if self._cache.uid(top) != uid:
-            raise _gone(uid)
-        return Read(self._with_pods(caller, status), self.age())
+            raise _workload_missing(uid)
+        return CachedValue(self._with_pods(caller, status), self.age())
 
-    def _top_by_id(self, caller: Caller, uid: str) -> Top:
+    def _top_by_id(self, caller: Caller, uid: str) -> WorkloadKey:
         """Return the place of the workload with a UID; a name is not enough, since objects of two kinds may share it."""
         self._ready()
         top = self._cache.by_id(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
-            raise _gone(uid)
+            raise _workload_missing(uid)
         return top
 
-    def of_revision(self, caller: Caller, uid: str) -> Read[Live]:
+    def find_by_revision(self, caller: Caller, uid: str) -> CachedValue[LiveWorkload]:
         """Return the workload that has the revision with this UID."""
         self._ready()
-        top = self._cache.of_revision(uid)
+        top = self._cache.find_by_revision(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
             raise MissingError(f"revision with id {uid} not found")
-        return Read(self._visible(caller, self._whole(top, caller)), self.age())
+        return CachedValue(self._visible(caller, self._whole(top, caller)), self.age())
 
-    def _whole(self, top: Top, caller: Caller) -> Live:
+    def _whole(self, top: WorkloadKey, caller: Caller) -> LiveWorkload:
         return self._cache.live(top, self._wide(caller))
 
-    def _visible(self, caller: Caller, live: Live) -> Live:
+    def _visible(self, caller: Caller, live: LiveWorkload) -> LiveWorkload:
         hidden: dict[str, Any] = {
             field: ()
             for field, kind in _KIND_OF_FIELD.items()
@@ -305,16 +305,16 @@ class Backend:
         }
         return replace(live, **hidden) if hidden else live
 
-    def events(self, caller: Caller, namespace: str, name: str = "") -> Read[tuple[Object, ...]]:
+    def events(self, caller: Caller, namespace: str, name: str = "") -> CachedValue[tuple[Object, ...]]:
         """Return the events of one workload, or of a whole namespace, oldest first."""
         self._ready()
         if name:
             live = self.workload(caller, namespace, name)
-            return Read(live.value.events, live.age)
+            return CachedValue(live.value.events, live.age)
         if not self.allowed(caller, "list", EVENT, namespace):
             raise MissingError(f"no visible events in namespace {namespace}: listing events is forbidden")
-        self._cache.look()
-        return Read(tuple(sorted(self._cache.objects(EVENT, namespace), key=happened)), self.age())
+        self._cache.take_changes()
+        return CachedValue(tuple(sorted(self._cache.objects(EVENT, namespace), key=event_time)), self.age())
 
     def logs(
         self,
@@ -326,7 +326,7 @@ class Backend:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Log:
+    ) -> LogStream:
         """Return an iterator over a container's log lines, read with the caller's credentials."""
         if not self.allowed(caller, "get", POD, namespace, pod, "log"):
             raise MissingError(f"pod {pod} not found in namespace {namespace}")
@@ -340,21 +340,21 @@ class Backend:
         pods = [candidate for candidate in live.pods if pod in {"", candidate["metadata"]["name"]}]
         if not pods:
             raise MissingError(f"pod {pod} of workload {name} not found" if pod else f"workload {name} has no pods now")
-        chosen = max(pods, key=lambda candidate: (not of_pod.is_over(candidate), of_pod.is_ready(candidate)))
-        names = [row["name"] for row in at(chosen, "spec", "containers", default=[]) if row.get("name")]
+        chosen = max(pods, key=lambda candidate: (not of_pod.has_ended(candidate), of_pod.is_ready(candidate)))
+        names = [row["name"] for row in get_at(chosen, "spec", "containers", default=[]) if row.get("name")]
         if container and container not in names:
             raise MissingError(f"container {container} not found in pod {chosen['metadata']['name']}")
         server = next((container_name for container_name in names if container_name != of_pod.QUEUE_PROXY), "")
         return chosen["metadata"]["name"], container or server
 
-    def sees(self, caller: Caller, top: Top) -> bool:
+    def can_see(self, caller: Caller, top: WorkloadKey) -> bool:
         """Return whether a caller can see a workload: whether listing its kind in its namespace is allowed."""
         return self.allowed(caller, "list", TOPS[top.kind], top.namespace)
 
-    def projects(self, caller: Caller) -> Read[list[ProjectUse]]:
+    def projects(self, caller: Caller) -> CachedValue[list[ProjectUse]]:
         """Return the visible projects: namespaces with a project label, and the profile's known projects."""
         self._ready()
-        self._cache.look()
+        self._cache.take_changes()
         places: dict[str, str] = {}
         for name in self.profile.spec.projects.known:
             places[self.profile.spec.projects.namespace.replace("{project}", name)] = name
@@ -370,42 +370,44 @@ class Backend:
             self._project(caller, places[namespace_name], namespace_name, phases[namespace_name])
             for namespace_name in sorted(visible, key=places.__getitem__)
         ]
-        return Read(rows, self.age())
+        return CachedValue(rows, self.age())
 
     def _project(self, caller: Caller, name: str, where: str, phases: dict[str, int]) -> ProjectUse:
         hard: dict[str, str] = {}
         used: dict[str, str] = {}
         if self.allowed(caller, "list", QUOTA, where):
             for quota in self._cache.objects(QUOTA, where):
-                hard |= at(quota, "status", "hard", default={}) or at(quota, "spec", "hard", default={})
-                used |= at(quota, "status", "used", default={})
+                hard |= get_at(quota, "status", "hard", default={}) or get_at(quota, "spec", "hard", default={})
+                used |= get_at(quota, "status", "used", default={})
         quota = {resource: Usage(limit, used.get(resource, "0")) for resource, limit in hard.items()}
         return ProjectUse(name, where, quota, sum(phases.values()), phases)
 
-    def nodes(self, caller: Caller) -> Read[list[NodeRow]]:
+    def nodes(self, caller: Caller) -> CachedValue[list[NodeRow]]:
         """Return the nodes with the holders of their GPUs, or raise a ``ForbiddenError`` if listing nodes is not allowed."""
         self._ready()
         if not self.allowed(caller, "list", NODE):
             raise ForbiddenError("listing nodes is forbidden for this caller")
-        self._cache.look()
-        pods = [pod for pod in self._cache.objects(POD) if at(pod, "spec", "nodeName") and not _ended(pod)]
+        self._cache.take_changes()
+        pods = [pod for pod in self._cache.objects(POD) if get_at(pod, "spec", "nodeName") and not _is_pod_over(pod)]
         visible = self._places(caller, POD, sorted({pod["metadata"]["namespace"] for pod in pods}))
         shares: dict[str, list[ShareRow]] = {}
         for pod in pods:
             is_visible = pod["metadata"]["namespace"] in visible
-            for resource, amount in of_pod.gpus(pod).items():
+            for resource, amount in of_pod.sum_pod_gpus(pod).items():
                 row = ShareRow(
                     resource,
                     amount,
-                    inventory.whose(pod) if is_visible else "",
+                    inventory.workload_name_of_pod(pod) if is_visible else "",
                     pod["metadata"]["namespace"] if is_visible else "",
                     pod["metadata"]["name"] if is_visible else "",
                 )
                 shares.setdefault(pod["spec"]["nodeName"], []).append(row)
         rows = [_node_row(node, tuple(shares.get(node["metadata"]["name"], ()))) for node in self._cache.objects(NODE)]
-        return Read(rows, self.age())
+        return CachedValue(rows, self.age())
 
-    def measured(self, caller: Caller, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measured(
+        self, caller: Caller, refs: Sequence[Ref], start: float, end: float
+    ) -> dict[Ref, WorkloadMeasurements]:
         """Return the measurements of the visible workloads among ``refs``."""
         source = self._source()
         visible = [ref for ref in refs if self._sees(caller, ref)]
@@ -423,7 +425,7 @@ class Backend:
             return False
         return True
 
-    def _source(self) -> Source:
+    def _source(self) -> MetricsSource:
         if self.source is None:
             raise SourceError("no metrics source: start ebbtide serve with --prometheus")
         return self.source
@@ -434,33 +436,33 @@ class Backend:
 
     # Without a cluster
 
-    def documents(self, text: str) -> list[Loaded]:
+    def documents(self, text: str) -> list[LoadedDocument]:
         """Parse a text into documents."""
-        return [*texts.of_text(text.encode(), "", self.profile)]
+        return [*texts.load_text(text.encode(), "", self.profile)]
 
-    def check(self, documents: Sequence[Loaded]) -> list[Problem]:
+    def check(self, documents: Sequence[LoadedDocument]) -> list[Problem]:
         """Return all problems of the documents, alone and in combination."""
-        return check([*documents], self.profile)
+        return check_documents([*documents], self.profile)
 
-    def _require_valid(self, documents: Sequence[Loaded]) -> list[Inference]:
+    def _require_valid(self, documents: Sequence[LoadedDocument]) -> list[Inference]:
         problems = self.check(documents)
-        if failed(problems):
+        if has_errors(problems):
             raise InputError(problems)
         return [loaded.inference for loaded in documents if loaded.inference is not None]
 
-    def render(self, documents: Sequence[Loaded]) -> Rendered:
+    def render(self, documents: Sequence[LoadedDocument]) -> Rendered:
         """Render documents into objects, with all problems; a document with errors renders no objects."""
         batch = Batch(self.profile)
         objects: list[Object] = []
         problems: list[Problem] = []
         for loaded in documents:
-            rendered, _, new_problems = batch.add(loaded)
+            rendered, _, new_problems = batch.add_document(loaded)
             problems += new_problems
-            if not failed(new_problems):
+            if not has_errors(new_problems):
                 objects += rendered
-        return Rendered(tuple(objects), tuple(problems + batch.finish()))
+        return Rendered(tuple(objects), tuple(problems + batch.batch_problems()))
 
-    def explain(self, documents: Sequence[Loaded], part: str = "") -> list[Explanation]:
+    def explain(self, documents: Sequence[LoadedDocument], part: str = "") -> list[Explanation]:
         """Explain the fields of each document's objects, limited to fields whose path contains ``part``.
 
         Raises:
@@ -468,20 +470,23 @@ class Backend:
 
         """
         self._require_valid(documents)
-        return [explain(loaded.reading.native, self._parts.profile_data).narrow(loaded, part) for loaded in documents]
+        return [
+            explain_document(loaded.reading.native, self._parts.profile_data).select_fields(loaded, part)
+            for loaded in documents
+        ]
 
-    def simulate(self, request: Asked) -> dict[str, Any]:
+    def simulate(self, request: SimulationRequest) -> dict[str, Any]:
         """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``aside`` does."""
-        return self.aside(simulation.simulate, request, seconds=SECONDS["simulate"])
+        return self.run_in_worker(simulation.run_simulation, request, seconds=SECONDS["simulate"])
 
-    def tune(self, request: Asked) -> dict[str, Any]:
+    def tune(self, request: SimulationRequest) -> dict[str, Any]:
         """Search for settings that meet the SLO; returns the JSON of ``ebbtide tune``, and raises as ``aside`` does."""
-        return self.aside(simulation.tune, request, seconds=SECONDS["tune"])
+        return self.run_in_worker(simulation.run_search, request, seconds=SECONDS["tune"])
 
-    def aside(
+    def run_in_worker(
         self,
         work: Callable[..., dict[str, Any]],
-        request: Asked,
+        request: SimulationRequest,
         *,
         seconds: float,
         on_progress: Callable[[Any], None] | None = None,
@@ -497,28 +502,30 @@ class Backend:
             result: dict[str, Any] = self._workers.do(
                 work, request, self._parts.profile_data, seconds=seconds, on_progress=on_progress
             )
-        except simulation.AskedError as error:
+        except simulation.SimulationRequestError as error:
             raise InputError(error.problems) from None
         return result
 
-    def why(self, caller: Caller, namespace: str, name: str) -> Read[Why]:
+    def why(self, caller: Caller, namespace: str, name: str) -> CachedValue[Why]:
         """Explain a workload's current number of replicas."""
         self._ready()
         live = self._whole(self._top(caller, namespace, name), caller)
-        live = replace(live, settings=inventory.settings(self.as_caller(caller)) if live.scalers else None)
-        return Read(why(live, self.source, self.clock.now(), self.profile.spec), self.age())
+        live = replace(
+            live, settings=inventory.read_autoscaler_settings(self.as_caller(caller)) if live.scalers else None
+        )
+        return CachedValue(explain_replicas(live, self.source, self.clock.now(), self.profile.spec), self.age())
 
-    def doctor(self, caller: Caller, documents: Sequence[Loaded] | None = None) -> tuple[Finding, ...]:
+    def doctor(self, caller: Caller, documents: Sequence[LoadedDocument] | None = None) -> tuple[Finding, ...]:
         """Diagnose the cluster, for specs if some are given, as far as the caller's permissions allow.
 
         Raises:
             InputError: a spec has errors.
 
         """
-        from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - slow to load
+        from ebbtide.cluster.doctor.checks import examine_cluster  # noqa: PLC0415 - slow to load
 
         specs = None if documents is None else self._require_valid(documents)
-        return examine(self.as_caller(caller), self.profile, specs)
+        return examine_cluster(self.as_caller(caller), self.profile, specs)
 
     def report(
         self,
@@ -543,17 +550,17 @@ class Backend:
             places = [self._top(caller, namespace, name)]
         else:
             statuses = [status for status in self.workloads(caller, namespace).value if project in {"", status.project}]
-            places = [Top(status.namespace, status.name, _top_kind(status)) for status in statuses]
+            places = [WorkloadKey(status.namespace, status.name, _top_kind(status)) for status in statuses]
         if len(places) > MAX_REPORTED:
-            raise TooMuchError(
+            raise LimitExceededError(
                 f"a report of {len(places)} workloads exceeds {MAX_REPORTED}: name a namespace or a project"
             )
         objectives = {
-            objective.ref: objective for objective in (promise(top, self.profile) for top in self._cache.tops(places))
+            objective.ref: objective for objective in (read_slo(top, self.profile) for top in self._cache.tops(places))
         }
         if not objectives:
-            return report.reports({}, {})
-        return pages.report_on(objectives, source, since, self.clock.now(), gpu_hour)
+            return report.compute_report({}, {})
+        return pages.make_slo_report(objectives, source, since, self.clock.now(), gpu_hour)
 
     # Writes
 
@@ -566,16 +573,16 @@ class Backend:
             raise ReadOnlyError("this server is read-only: use the command line, or a server that allows writes")
         return self.as_caller(caller)
 
-    def plan(self, caller: Caller, documents: Sequence[Loaded]) -> Plans:
+    def plan(self, caller: Caller, documents: Sequence[LoadedDocument]) -> Plans:
         """Return the changes that an apply would make, with all problems; nothing is written."""
-        workloads, problems = applying.workloads(documents, Batch(self.profile))
-        if failed(problems):
+        workloads, problems = applying.collect_workloads(documents, Batch(self.profile))
+        if has_errors(problems):
             return Plans((), tuple(problems))
         cluster = self.as_caller(caller)
-        return Plans(tuple(applying.plan(cluster, workload) for workload in workloads), tuple(problems))
+        return Plans(tuple(applying.plan_workload(cluster, workload) for workload in workloads), tuple(problems))
 
     def submit(
-        self, caller: Caller, documents: Sequence[Loaded], *, force: bool = False, create: bool = False
+        self, caller: Caller, documents: Sequence[LoadedDocument], *, force: bool = False, create: bool = False
     ) -> Submitted:
         """Apply specs and return the written objects, without waiting for the workloads to become ready.
 
@@ -591,7 +598,7 @@ class Backend:
         """
         return self._apply(self._writing(caller), documents, force=force, create=create)
 
-    def update(self, caller: Caller, uid: str, edit: Callable[[Object], Loaded]) -> Submitted:
+    def update(self, caller: Caller, uid: str, edit: Callable[[Object], LoadedDocument]) -> Submitted:
         """Apply the spec that ``edit`` makes of a workload's object, without losing concurrent changes.
 
         The object is read with the caller's credentials; if it changes before the write, the update is retried.
@@ -608,7 +615,7 @@ class Backend:
         while True:
             live = cluster.get(TOPS[top.kind], top.name, top.namespace)
             if live["metadata"]["uid"] != uid:
-                raise _gone(uid)
+                raise _workload_missing(uid)
             try:
                 return self._apply(cluster, [edit(live)], basis=live)
             except (StaleError, CutShortError) as error:
@@ -619,33 +626,33 @@ class Backend:
     def _apply(
         self,
         cluster: Cluster,
-        documents: Sequence[Loaded],
+        documents: Sequence[LoadedDocument],
         *,
         force: bool = False,
         create: bool = False,
         basis: Object | None = None,
     ) -> Submitted:
-        workloads, problems = applying.workloads(documents, Batch(self.profile))
-        if not failed(problems) and basis is not None:
+        workloads, problems = applying.collect_workloads(documents, Batch(self.profile))
+        if not has_errors(problems) and basis is not None:
             problems += _other_kind(workloads, basis)
-        if failed(problems):
+        if has_errors(problems):
             raise InputError(problems)
-        planned = tuple(applying.plan(cluster, workload, create=create) for workload in workloads)
-        _refuse(planned, force=force)
+        planned = tuple(applying.plan_workload(cluster, workload, create=create) for workload in workloads)
+        _raise_refused(planned, force=force)
         done: list[str] = []
         written: list[Object] = []
 
-        def record(step: Step) -> None:
+        def record(step: ApplyStep) -> None:
             done.append(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}")
 
         for planned_apply in planned:
-            written += _told(
-                lambda planned_apply=planned_apply: applying.carry_out(  # type: ignore[misc] # bound now
+            written += _report_partial_writes(
+                lambda planned_apply=planned_apply: applying.write_workload(  # type: ignore[misc] # bound now
                     cluster, planned_apply, self.clock, force=force, basis=basis, done=record
                 ),
                 done,
             )
-        tops = [obj for obj in written if applying.is_top(obj)]
+        tops = [obj for obj in written if applying.is_top_object(obj)]
         end = self._cache.ticks() + CACHE_WAIT_SECONDS
         for top in tops:
             self._cache.wait_seen(top, end)
@@ -654,7 +661,7 @@ class Backend:
             cluster.get(kind_of(obj), workload.name, workload.namespace)
             for workload in workloads
             for obj in workload.objects
-            if applying.is_top(obj) and (workload.namespace, workload.name) not in known
+            if applying.is_top_object(obj) and (workload.namespace, workload.name) not in known
         ]
         return Submitted(tuple(documents), planned, tuple(problems), tuple(done), tuple(tops))
 
@@ -662,23 +669,25 @@ class Backend:
         """Delete a workload and its secondary objects; with ``data``, also its persistent volume claims."""
         cluster = self._writing(caller)
         self._top(caller, namespace, name)
-        return self._remove(cluster, removal(cluster, name, namespace, data=data))
+        return self._remove(cluster, plan_removal(cluster, name, namespace, data=data))
 
     def delete_by_id(self, caller: Caller, uid: str) -> Deleted:
         """Delete the workload whose object has this UID, and no other object of its name."""
         cluster = self._writing(caller)
         top = self._top_by_id(caller, uid)
-        return self._remove(cluster, removal(cluster, top.name, top.namespace, data=False, one=(TOPS[top.kind], uid)))
+        return self._remove(
+            cluster, plan_removal(cluster, top.name, top.namespace, data=False, identity=(TOPS[top.kind], uid))
+        )
 
     def _remove(self, cluster: Cluster, planned: Removal) -> Deleted:
         done: list[str] = []
 
         def go() -> list[Object]:
-            for obj in remove(cluster, planned):
-                done.append(f"deleted {_label(obj)}")  # noqa: PERF401 - reported if a later deletion fails
+            for obj in remove_workload(cluster, planned):
+                done.append(f"deleted {_object_label(obj)}")  # noqa: PERF401 - reported if a later deletion fails
             return []
 
-        _told(go, done)
+        _report_partial_writes(go, done)
         self._cache.wait_gone(planned.top, self._cache.ticks() + CACHE_WAIT_SECONDS)
         return Deleted(tuple(done), tuple(obj["metadata"]["name"] for obj in planned.kept))
 
@@ -691,37 +700,37 @@ class Backend:
         """
         cluster = self._writing(caller)
         live = self._whole(self._top(caller, namespace, name), caller)
-        if reason := revisions.no_scale(live, values or {}):
+        if reason := revisions.explain_no_scale(live, values or {}):
             raise RefusedError(reason)
         if values:
-            revisions.scale(cluster, live, values)
+            revisions.scale_workload(cluster, live, values)
         else:
             revisions.reset_scale(cluster, live)
-        return tuple(revisions.scaled(live))
+        return tuple(revisions.scaled_revisions(live))
 
     def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
         """Route all requests to a revision, by default the previous ready one, and return its name."""
         cluster = self._writing(caller)
         live = self._whole(self._top(caller, namespace, name), caller)
-        if reason := revisions.no_rollback(live, to):
+        if reason := revisions.explain_no_rollback(live, to):
             raise RefusedError(reason)
-        target = revisions.rollback_target(live, to)
-        revisions.pin(cluster, live, target)
+        target = revisions.find_rollback_target(live, to)
+        revisions.pin_revision(cluster, live, target)
         return target
 
     def suspend(self, caller: Caller, namespace: str, name: str) -> None:
         """Stop a KServe workload and keep its InferenceService."""
         cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
-        if reason := revisions.no_stop(top):
+        if reason := revisions.explain_no_suspend(top):
             raise RefusedError(reason)
-        revisions.suspend(cluster, top)
+        revisions.suspend_workload(cluster, top)
 
     def resume(self, caller: Caller, namespace: str, name: str) -> None:
         """Start a suspended workload."""
         cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
-        if reason := revisions.no_stop(top):
+        if reason := revisions.explain_no_suspend(top):
             raise RefusedError(reason)
-        revisions.resume(cluster, top)
+        revisions.resume_workload(cluster, top)
 
 
 #: Parts of a workload that need a separate permission to be seen.
@@ -730,7 +739,7 @@ _KIND_OF_FIELD: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas"
 
 def _other_kind(workloads: Sequence[applying.Workload], basis: Object) -> list[Problem]:
     """Return an error if the changed spec needs an object of another kind than the workload's."""
-    kinds = {obj["kind"] for workload in workloads for obj in workload.objects if applying.is_top(obj)}
+    kinds = {obj["kind"] for workload in workloads for obj in workload.objects if applying.is_top_object(obj)}
     if kinds <= {basis["kind"]}:
         return []
     needed = " or ".join(sorted(kinds))
@@ -738,7 +747,7 @@ def _other_kind(workloads: Sequence[applying.Workload], basis: Object) -> list[P
     return [Problem("REQ001", ("spec",), text, "delete and recreate the workload, or set serving in its spec")]
 
 
-def _gone(uid: str) -> MissingError:
+def _workload_missing(uid: str) -> MissingError:
     return MissingError(f"workload with id {uid} not found")
 
 
@@ -746,27 +755,27 @@ def _top_kind(status: Status) -> str:
     return KSERVE.name if status.kind == KSERVE.name else KNATIVE.name
 
 
-def _label(obj: Object) -> str:
+def _object_label(obj: Object) -> str:
     return f"{obj['kind']} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
 
 
-def _ended(pod: Object) -> bool:
-    return at(pod, "status", "phase") in {"Succeeded", "Failed"}
+def _is_pod_over(pod: Object) -> bool:
+    return get_at(pod, "status", "phase") in {"Succeeded", "Failed"}
 
 
 def _node_row(node: Object, holders: tuple[ShareRow, ...]) -> NodeRow:
     metadata = node["metadata"]
     return NodeRow(
         metadata["name"],
-        of_pod.condition(node, "Ready").get("status", "True") == "True",
-        not at(node, "spec", "unschedulable", default=False),
+        of_pod.find_condition(node, "Ready").get("status", "True") == "True",
+        not get_at(node, "spec", "unschedulable", default=False),
         (metadata.get("labels") or {}).get(keys.GPU_PRODUCT, ""),
-        {name: str(amount) for name, amount in at(node, "status", "allocatable", default={}).items()},
+        {name: str(amount) for name, amount in get_at(node, "status", "allocatable", default={}).items()},
         holders,
     )
 
 
-def _refuse(planned: Sequence[Planned], *, force: bool) -> None:
+def _raise_refused(planned: Sequence[ApplyPlan], *, force: bool) -> None:
     """Raise an error for the steps that would fail, before anything is written."""
     steps = [step for plan in planned for step in plan.steps]
     refused = [step for step in steps if step.verdict == "refused"]
@@ -785,7 +794,7 @@ def _refuse(planned: Sequence[Planned], *, force: bool) -> None:
         raise ConflictError(f"field ownership conflict: {ownership}", owners)
 
 
-def _told(work: Callable[[], list[Object]], done: list[str]) -> list[Object]:
+def _report_partial_writes(work: Callable[[], list[Object]], done: list[str]) -> list[Object]:
     """Run a write; if it fails, raise a ``CutShortError`` that lists what was done before."""
     try:
         return work()

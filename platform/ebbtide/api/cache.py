@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.base import keys, names
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
@@ -35,20 +35,20 @@ from ebbtide.cluster.client.protocol import (
     ForbiddenError,
     GoneError,
     Kind,
-    Mark,
     MissingError,
-    happened,
+    WatchBookmark,
+    event_time,
     kind_of,
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import GROUPED, Live, Supply
-from ebbtide.cluster.read.status import Status, status
+from ebbtide.cluster.read.inventory import GROUPED, LiveWorkload, ResourceSupply
+from ebbtide.cluster.read.status import Status, compute_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ebbtide.cluster.client.protocol import Clock, Cluster, Seen
+    from ebbtide.cluster.client.protocol import Clock, Cluster, WatchChange
     from ebbtide.translation.objects import Object
 
 KINDS: Final = (*GROUPED, EVENT, NODE, NAMESPACE)
@@ -70,7 +70,7 @@ LOG: Final = logging.getLogger("ebbtide.api")
 Key = tuple[str, str]
 
 
-class Top(NamedTuple):
+class WorkloadKey(NamedTuple):
     """A workload's place: its namespace, its name, and the kind of its main object."""
 
     namespace: str
@@ -113,11 +113,11 @@ class Cache:
         self._stopped = threading.Event()
         self._items: dict[Kind, dict[Key, _Item]] = {kind: {} for kind in KINDS}
         self._groups: dict[tuple[Kind, str, str], set[str]] = {}
-        self._tops: dict[Top, str] = {}
-        self._by_uid: dict[str, Top] = {}
+        self._tops: dict[WorkloadKey, str] = {}
+        self._by_uid: dict[str, WorkloadKey] = {}
         #: Computed statuses, by whether the caller can see the holders of GPUs in all namespaces.
-        self._known: dict[bool, dict[Top, _Known]] = {True: {}, False: {}}
-        self._supplies: dict[str, Supply] | None = None
+        self._known: dict[bool, dict[WorkloadKey, _Known]] = {True: {}, False: {}}
+        self._supplies: dict[str, ResourceSupply] | None = None
         self._versions: dict[Kind, str] = {}
         self._lost: dict[Kind, float] = dict.fromkeys(KINDS, ticks())
         self._synced: set[Kind] = set()
@@ -127,7 +127,7 @@ class Cache:
         #: Identifies this process's count of changes, which starts at 0 in each process.
         self.word = secrets.token_hex(8)
         self._number = 0
-        self._moves: deque[tuple[int, Top]] = deque()
+        self._moves: deque[tuple[int, WorkloadKey]] = deque()
         #: Number of the newest change that is no longer stored.
         self._dropped = 0
 
@@ -136,7 +136,7 @@ class Cache:
     def start(self) -> None:
         """Start watching, and return immediately."""
         if not self._threads:
-            self.look()
+            self.take_changes()
             return
         for kind in KINDS:
             threading.Thread(target=self._follow, args=(kind,), name=f"watch {kind.plural}", daemon=True).start()
@@ -170,7 +170,7 @@ class Cache:
             silent = now - self._heard
             return max([0.0 if silent < SILENCE_SECONDS else silent, *(now - lost for lost in self._lost.values())])
 
-    def look(self) -> None:
+    def take_changes(self) -> None:
         """Apply the pending changes of a simulated cluster."""
         if self._threads:
             return
@@ -178,7 +178,7 @@ class Cache:
             for kind in KINDS:
                 self._take(kind)
 
-    def warm(self) -> int:
+    def compute_statuses(self) -> int:
         """Compute all statuses, so that the first list is as fast as later ones, and return the number of workloads."""
         tops = [*self._tops]
         for top in tops:
@@ -238,27 +238,27 @@ class Cache:
                 self._list(kind, changes)
         for change in changes:
             with self._lock:
-                if isinstance(change, Mark):
+                if isinstance(change, WatchBookmark):
                     self._versions[kind] = change.version
                     self._current(kind)
                 else:
-                    self._note(kind, _key(change.item), change)
-                    self._versions[kind] = str(at(change.item, "metadata", "resourceVersion", default=""))
+                    self._note(kind, _object_key(change.item), change)
+                    self._versions[kind] = str(get_at(change.item, "metadata", "resourceVersion", default=""))
             if self._stopped.is_set():
                 return
 
-    def _list(self, kind: Kind, changes: Iterator[Seen | Mark]) -> None:
+    def _list(self, kind: Kind, changes: Iterator[WatchChange | WatchBookmark]) -> None:
         """Apply a list, up to its mark, and remove objects that are not in it."""
         missing = set(self._items[kind])
         for change in changes:
             with self._lock:
-                if isinstance(change, Mark):
+                if isinstance(change, WatchBookmark):
                     for key in missing:
                         self._forget(kind, key)
                     self._versions[kind] = change.version
                     self._current(kind)
                     return
-                key = _key(change.item)
+                key = _object_key(change.item)
                 missing.discard(key)
                 self._note(kind, key, change)
 
@@ -280,21 +280,21 @@ class Cache:
             if forbidden:
                 self.forbidden.add(kind)
 
-    def _note(self, kind: Kind, key: Key, change: Seen) -> None:
+    def _note(self, kind: Kind, key: Key, change: WatchChange) -> None:
         if change.change == "DELETED":
             self._forget(kind, key)
             return
         before = self._items[kind].get(key)
-        version = str(at(change.item, "metadata", "resourceVersion", default=""))
+        version = str(get_at(change.item, "metadata", "resourceVersion", default=""))
         if before is not None and before.version == version:
             return
-        stored = stripped(kind, change.item)
-        groups = _groups(kind, stored)
-        entry = _Item(marshal.dumps(stored), version, groups, str(at(stored, "metadata", "uid", default="")))
+        stored = strip_object(kind, change.item)
+        groups = _workload_names(kind, stored)
+        entry = _Item(marshal.dumps(stored), version, groups, str(get_at(stored, "metadata", "uid", default="")))
         self._items[kind][key] = entry
         self._index(kind, key, before, entry)
-        gone = self._place(Top(*key, kind.name), stored, entry.uid) if kind in {KNATIVE, KSERVE} else None
-        gpus = kind == NODE or (kind == POD and bool(of_pod.gpus(stored)))
+        gone = self._place(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in {KNATIVE, KSERVE} else None
+        gpus = kind == NODE or (kind == POD and bool(of_pod.sum_pod_gpus(stored)))
         self._touch(key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus)
 
     def _forget(self, kind: Kind, key: Key) -> None:
@@ -303,7 +303,7 @@ class Cache:
             return
         self._index(kind, key, entry, None)
         gone = None
-        if kind in {KNATIVE, KSERVE} and self._tops.pop(top := Top(*key, kind.name), None) is not None:
+        if kind in {KNATIVE, KSERVE} and self._tops.pop(top := WorkloadKey(*key, kind.name), None) is not None:
             gone = top
             if self._by_uid.get(entry.uid) == top:
                 del self._by_uid[entry.uid]
@@ -318,23 +318,23 @@ class Cache:
         for group in after.groups if after is not None else ():
             self._groups.setdefault((kind, key[0], group), set()).add(key[1])
 
-    def _place(self, top: Top, obj: Object, uid: str) -> Top | None:
+    def _place(self, top: WorkloadKey, obj: Object, uid: str) -> WorkloadKey | None:
         """Record a workload's main object, unless KServe created it; return its place if it was a workload until now."""
         old_uid = self._tops.pop(top, None)
         if old_uid is not None:
             self._by_uid.pop(old_uid, None)
-        if inventory.is_made(obj):
+        if inventory.is_made_by_kserve(obj):
             return None if old_uid is None else top
         self._tops[top] = uid
         self._by_uid[uid] = top
         return None
 
-    def _touch(self, namespace: str, groups: set[str], ended: Top | None, *, gpus: bool) -> None:
+    def _touch(self, namespace: str, groups: set[str], ended: WorkloadKey | None, *, gpus: bool) -> None:
         """Drop the workloads' computed statuses, and record which workloads changed or, as ``ended``, disappeared."""
         self._number += 1
         if ended is not None:
             self._moves.append((self._number, ended))
-        for top in (Top(namespace, name, kind) for name in groups for kind in TOPS):
+        for top in (WorkloadKey(namespace, name, kind) for name in groups for kind in TOPS):
             for known in self._known.values():
                 known.pop(top, None)
             if top in self._tops:
@@ -352,30 +352,30 @@ class Cache:
 
     def number(self) -> int:
         """Return the count of changes."""
-        self.look()
+        self.take_changes()
         return self._number
 
     def wait(self, since: int, seconds: float) -> int:
         """Wait until the count of changes differs from ``since``, at most ``seconds``, and return it."""
         deadline = self._ticks() + seconds
         while True:
-            self.look()
+            self.take_changes()
             with self._moved:
                 if self._number != since or self._stopped.is_set() or (seconds_left := deadline - self._ticks()) <= 0:
                     return self._number
                 # A simulated cluster does not notify; it is polled.
                 self._moved.wait(seconds_left if self._threads else min(seconds_left, RECONNECT_SECONDS / 4))
 
-    def moves(self, since: int) -> tuple[int, list[Top] | None]:
+    def changes_since(self, since: int) -> tuple[int, list[WorkloadKey] | None]:
         """Return the count of changes, and the workloads that changed or disappeared after ``since``, latest first.
 
         The workloads are None if changes after ``since`` are no longer stored.
         """
-        self.look()
+        self.take_changes()
         with self._lock:
             if not self._dropped <= since <= self._number:
                 return self._number, None
-            changed: dict[Top, None] = {}
+            changed: dict[WorkloadKey, None] = {}
             for number, top in reversed(self._moves):
                 if number <= since:
                     break
@@ -388,8 +388,8 @@ class Cache:
 
     def wait_seen(self, obj: Object, deadline: float) -> None:
         """Wait until a written object, or a later version of it, is in the cache, or until ``deadline``."""
-        kind, key = kind_of(obj), _key(obj)
-        version = str(at(obj, "metadata", "resourceVersion", default=""))
+        kind, key = kind_of(obj), _object_key(obj)
+        version = str(get_at(obj, "metadata", "resourceVersion", default=""))
 
         def seen() -> bool:
             entry = self._items[kind].get(key)
@@ -401,17 +401,17 @@ class Cache:
         """Wait until a deleted workload is gone from the cache or is being deleted, or until ``deadline``."""
 
         def gone() -> bool:
-            entry = self._items[kind_of(top)].get(_key(top))
+            entry = self._items[kind_of(top)].get(_object_key(top))
             return (
                 entry is None
                 or entry.uid != top["metadata"]["uid"]
-                or "deletionTimestamp" in _unpacked(entry)["metadata"]
+                or "deletionTimestamp" in _unpack_entry(entry)["metadata"]
             )
 
         self._wait_for(gone, deadline)
 
     def _wait_for(self, holds: Callable[[], bool], deadline: float) -> None:
-        self.look()
+        self.take_changes()
         with self._moved:
             if self._threads:
                 self._moved.wait_for(lambda: holds() or self._stopped.is_set(), max(0.0, deadline - self._ticks()))
@@ -425,11 +425,13 @@ class Cache:
         """Return the stored objects of a kind, sorted by namespace and name."""
         with self._lock:
             rows = self._items[kind]
-            return [_unpacked(rows[key]) for key in sorted(rows) if namespace in {"", key[0]}]
+            return [_unpack_entry(rows[key]) for key in sorted(rows) if namespace in {"", key[0]}]
 
-    def statuses(self, namespaces: Iterable[str] | None, wide: bool, kinds: Callable[[Top], bool]) -> list[Status]:
+    def statuses(
+        self, namespaces: Iterable[str] | None, wide: bool, kinds: Callable[[WorkloadKey], bool]
+    ) -> list[Status]:
         """Return the statuses of workloads in the namespaces (None: all), sorted by namespace and name."""
-        self.look()
+        self.take_changes()
         now = self._clock.now()
         selected = None if namespaces is None else set(namespaces)
         with self._lock:
@@ -437,108 +439,108 @@ class Cache:
             return [self._status(top, now, wide=wide) for top in tops]
 
     @contextmanager
-    def _reading(self, top: Top) -> Iterator[None]:
-        self.look()
+    def _reading(self, top: WorkloadKey) -> Iterator[None]:
+        self.take_changes()
         with self._lock:
             if top not in self._tops:
                 raise MissingError(f"workload {top.name} not found in namespace {top.namespace}")
             yield
 
-    def status(self, top: Top, wide: bool) -> Status:
+    def status(self, top: WorkloadKey, wide: bool) -> Status:
         """Return one workload's status, or raise a ``MissingError``."""
         with self._reading(top):
             return self._status(top, self._clock.now(), wide=wide)
 
-    def _status(self, top: Top, now: float, *, wide: bool) -> Status:
+    def _status(self, top: WorkloadKey, now: float, *, wide: bool) -> Status:
         known = self._known[wide].get(top)
         if known is not None and now - known.now <= known.holds:
             return known.status
         if known is None:
             live = self._live(top, now, wide=wide)
-            computed = status(live)
-            short = inventory.short([*live.pods])
+            computed = compute_status(live)
+            short = inventory.has_unscheduled_pods([*live.pods])
         else:
-            computed, short = aged(known.status, now - known.now), known.short
-        self._known[wide][top] = known = _Known(computed, now, short, max(1.0, _youngest(computed) * AGE_PRECISION))
+            computed, short = add_age(known.status, now - known.now), known.short
+        self._known[wide][top] = known = _Known(computed, now, short, max(1.0, _min_age(computed) * AGE_PRECISION))
         if not short:
             self._known[not wide][top] = known
         return computed
 
-    def find(self, namespace: str, name: str) -> Top:
+    def find(self, namespace: str, name: str) -> WorkloadKey:
         """Return the place of a workload by its name; an InferenceService takes precedence over a Knative Service.
 
         Raises:
             MissingError: no workload has this name.
 
         """
-        self.look()
+        self.take_changes()
         with self._lock:
             for kind in TOPS:
-                if (top := Top(namespace, name, kind)) in self._tops:
+                if (top := WorkloadKey(namespace, name, kind)) in self._tops:
                     return top
         raise MissingError(f"workload {name} not found in namespace {namespace}")
 
-    def by_id(self, uid: str) -> Top | None:
+    def by_id(self, uid: str) -> WorkloadKey | None:
         """Return the place of the workload whose object has this UID."""
-        self.look()
+        self.take_changes()
         with self._lock:
             return self._by_uid.get(uid)
 
-    def of_revision(self, uid: str) -> Top | None:
+    def find_by_revision(self, uid: str) -> WorkloadKey | None:
         """Return the place of the workload that owns the revision with this UID."""
-        self.look()
+        self.take_changes()
         with self._lock:
             for (namespace, _), entry in self._items[REVISION].items():
                 if entry.uid == uid:
-                    places = (Top(namespace, name, kind) for name in entry.groups for kind in TOPS)
+                    places = (WorkloadKey(namespace, name, kind) for name in entry.groups for kind in TOPS)
                     return next((top for top in places if top in self._tops), None)
         return None
 
-    def tops(self, places: Iterable[Top]) -> list[Object]:
+    def tops(self, places: Iterable[WorkloadKey]) -> list[Object]:
         """Return the main objects of those of the workloads that exist."""
         with self._lock:
             return [
-                _unpacked(self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name])
+                _unpack_entry(self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name])
                 for top in places
                 if top in self._tops
             ]
 
-    def uid(self, top: Top) -> str:
+    def uid(self, top: WorkloadKey) -> str:
         """Return the UID of a workload's main object, or an empty string if it was deleted."""
         with self._lock:
             return self._tops.get(top, "")
 
-    def live(self, top: Top, wide: bool) -> Live:
+    def live(self, top: WorkloadKey, wide: bool) -> LiveWorkload:
         """Return all objects of one workload; ``wide`` adds the holders of GPUs in all namespaces."""
         with self._reading(top):
             return self._live(top, self._clock.now(), wide=wide)
 
-    def _live(self, top: Top, now: float, *, wide: bool) -> Live:
+    def _live(self, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
         objects = {kind: [*self._of(kind, top)] for kind in GROUPED}
-        events = sorted(self._of(EVENT, top), key=happened)
-        supplies = self._supply() if wide and inventory.short(objects[POD]) else None
-        for live in inventory.grouped(objects, events, supplies, now, only=top.name):
+        events = sorted(self._of(EVENT, top), key=event_time)
+        supplies = self._supply() if wide and inventory.has_unscheduled_pods(objects[POD]) else None
+        for live in inventory.group_workloads(objects, events, supplies, now, only=top.name):
             if live.top["kind"] == top.kind:
                 return live
         raise MissingError(f"workload {top.name} in namespace {top.namespace} was deleted while it was read")
 
-    def _of(self, kind: Kind, top: Top) -> Iterator[Object]:
+    def _of(self, kind: Kind, top: WorkloadKey) -> Iterator[Object]:
         rows = self._items[kind]
         if kind == QUOTA:
-            yield from (_unpacked(row) for key, row in rows.items() if key[0] == top.namespace)
+            yield from (_unpack_entry(row) for key, row in rows.items() if key[0] == top.namespace)
             return
         for name in sorted(self._groups.get((kind, top.namespace, top.name), ())):
-            yield _unpacked(rows[top.namespace, name])
+            yield _unpack_entry(rows[top.namespace, name])
 
-    def _supply(self) -> dict[str, Supply] | None:
+    def _supply(self) -> dict[str, ResourceSupply] | None:
         if {NODE, POD} & self.forbidden:
             return None
         if self._supplies is None:
-            self._supplies = inventory.supplies(self.objects(NODE), self.objects(POD))
+            self._supplies = inventory.compute_supplies(self.objects(NODE), self.objects(POD))
         return self._supplies
 
 
-def _youngest(workload_status: Status) -> float:
+def _min_age(workload_status: Status) -> float:
     """Return the smallest age in a status, in seconds."""
     ages = [row.since_seconds for row in workload_status.conditions]
     ages += [row.age_seconds for row in workload_status.revisions]
@@ -546,7 +548,7 @@ def _youngest(workload_status: Status) -> float:
     return min([workload_status.age_seconds, *ages])
 
 
-def aged(workload_status: Status, seconds: float) -> Status:
+def add_age(workload_status: Status, seconds: float) -> Status:
     """Return a status with its ages increased by ``seconds``."""
     return replace(
         workload_status,
@@ -557,7 +559,7 @@ def aged(workload_status: Status, seconds: float) -> Status:
     )
 
 
-def _unpacked(entry: _Item) -> Object:
+def _unpack_entry(entry: _Item) -> Object:
     obj: Object = marshal.loads(entry.packed)  # noqa: S302 - packed by this process, from JSON
     return obj
 
@@ -567,17 +569,17 @@ def _no_older(version: str, than: str) -> bool:
     return version == than or (version.isdigit() and than.isdigit() and int(version) >= int(than))
 
 
-def _key(obj: Object) -> Key:
-    return at(obj, "metadata", "namespace", default=""), str(obj["metadata"]["name"])
+def _object_key(obj: Object) -> Key:
+    return get_at(obj, "metadata", "namespace", default=""), str(obj["metadata"]["name"])
 
 
-def _groups(kind: Kind, obj: Object) -> tuple[str, ...]:
+def _workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
     """Return the names of the workloads that an object may belong to, by the rules of ``cluster.read.inventory``."""
     metadata = obj["metadata"]
     labels = metadata.get("labels") or {}
     name = str(metadata["name"])
     if kind == EVENT:
-        return tuple(dict.fromkeys(_prefixes(at(obj, "involvedObject", "name", default=""))))
+        return tuple(dict.fromkeys(_name_prefixes(get_at(obj, "involvedObject", "name", default=""))))
     if kind in {NODE, NAMESPACE, QUOTA}:
         return ()
     owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
@@ -586,14 +588,14 @@ def _groups(kind: Kind, obj: Object) -> tuple[str, ...]:
     if kind == HPA:
         owners.append(labels.get(keys.APP_NAME))
         # An HPA of ours without its labels, or the HPA that KEDA creates for our ScaledObject.
-        owners.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.autoscaler("")))
+        owners.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.name_autoscaler("")))
     owner_names = [text for text in owners if text]
     # A predictor's objects are the InferenceService's.
-    service_names = [text.removesuffix(names.predictor("")) for text in owner_names]
+    service_names = [text.removesuffix(names.name_predictor("")) for text in owner_names]
     return tuple(dict.fromkeys(text for text in (*owner_names, *service_names) if text))
 
 
-def _prefixes(name: str) -> Iterator[str]:
+def _name_prefixes(name: str) -> Iterator[str]:
     """Yield a name and each of its prefixes that end before a hyphen: an owner's name begins the names of its objects."""
     yield name
     while "-" in name:
@@ -604,53 +606,56 @@ def _prefixes(name: str) -> Iterator[str]:
 # The stored fields of each kind: those read by ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and pages.
 
 
-def stripped(kind: Kind, obj: Object) -> Object:
+def strip_object(kind: Kind, obj: Object) -> Object:
     """Return an object without the fields that are never read."""
-    metadata = _without(obj["metadata"], "managedFields", "selfLink")
+    metadata = _drop_fields(obj["metadata"], "managedFields", "selfLink")
     if annotations := metadata.get("annotations"):
-        metadata["annotations"] = _without(annotations, "kubectl.kubernetes.io/last-applied-configuration")
+        metadata["annotations"] = _drop_fields(annotations, "kubectl.kubernetes.io/last-applied-configuration")
     slim = {**obj, "metadata": metadata}
     cut = _STRIP.get(kind)
     return slim if cut is None else cut(slim)
 
 
-def _without(obj: Object, *fields: str) -> Object:
+def _drop_fields(obj: Object, *fields: str) -> Object:
     return {name: value for name, value in obj.items() if name not in fields}
 
 
-def _only(obj: Object, *fields: str) -> Object:
+def _keep_fields(obj: Object, *fields: str) -> Object:
     return {name: obj[name] for name in fields if name in obj}
 
 
-def _pod(obj: Object) -> Object:
+def _strip_pod(obj: Object) -> Object:
     spec, pod_status = obj.get("spec", {}), obj.get("status", {})
-    kept_spec = _only(spec, "nodeName", "priority", "priorityClassName", "schedulerName")
+    kept_spec = _keep_fields(spec, "nodeName", "priority", "priorityClassName", "schedulerName")
     for group in ("containers", "initContainers"):
         if group in spec:
-            kept_spec[group] = [_only(row, "name", "image", "resources", "ports") for row in spec[group]]
-    return {**obj, "spec": kept_spec, "status": _without(pod_status, "podIPs", "hostIPs", "hostIP", "qosClass")}
+            kept_spec[group] = [_keep_fields(row, "name", "image", "resources", "ports") for row in spec[group]]
+    return {**obj, "spec": kept_spec, "status": _drop_fields(pod_status, "podIPs", "hostIPs", "hostIP", "qosClass")}
 
 
-def _revision(obj: Object) -> Object:
+def _strip_revision(obj: Object) -> Object:
     spec = obj.get("spec", {})
-    containers = [_only(row, "name", "image", "resources") for row in spec.get("containers") or ()]
-    return {**obj, "spec": {**_without(spec, "volumes"), "containers": containers}}
+    containers = [_keep_fields(row, "name", "image", "resources") for row in spec.get("containers") or ()]
+    return {**obj, "spec": {**_drop_fields(spec, "volumes"), "containers": containers}}
 
 
-def _event(obj: Object) -> Object:
-    kept = _only(obj, "apiVersion", "kind", "type", "reason", "message", "count")
-    kept |= _only(obj, "firstTimestamp", "lastTimestamp", "eventTime")
+def _strip_event(obj: Object) -> Object:
+    kept = _keep_fields(obj, "apiVersion", "kind", "type", "reason", "message", "count")
+    kept |= _keep_fields(obj, "firstTimestamp", "lastTimestamp", "eventTime")
     return {
         **{name: value for name, value in kept.items() if value is not None},
-        "metadata": _only(obj["metadata"], "name", "namespace", "uid", "creationTimestamp"),
-        "involvedObject": _only(obj.get("involvedObject") or {}, "kind", "name", "namespace", "uid"),
+        "metadata": _keep_fields(obj["metadata"], "name", "namespace", "uid", "creationTimestamp"),
+        "involvedObject": _keep_fields(obj.get("involvedObject") or {}, "kind", "name", "namespace", "uid"),
     }
 
 
 _STRIP: Final[dict[Kind, Callable[[Object], Object]]] = {
-    POD: _pod,
-    DEPLOYMENT: lambda item: {**item, "spec": _only(item.get("spec", {}), "replicas", "selector")},
-    REVISION: _revision,
-    EVENT: _event,
-    NODE: lambda item: {**item, "status": _only(item.get("status", {}), "allocatable", "capacity", "conditions")},
+    POD: _strip_pod,
+    DEPLOYMENT: lambda item: {**item, "spec": _keep_fields(item.get("spec", {}), "replicas", "selector")},
+    REVISION: _strip_revision,
+    EVENT: _strip_event,
+    NODE: lambda item: {
+        **item,
+        "status": _keep_fields(item.get("status", {}), "allocatable", "capacity", "conditions"),
+    },
 }

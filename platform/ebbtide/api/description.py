@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from ebbtide.api.answers import Refusal
-from ebbtide.api.asked import refusals
+from ebbtide.api.asked import describe_errors
 from ebbtide.api.errors import OWN
 from ebbtide.api.gate import OPEN
 from ebbtide.api.runai_bodies import Error
@@ -31,7 +31,7 @@ TAGS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def of(app: FastAPI) -> dict[str, Any]:
+def make_openapi(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document of an application."""
     document = get_openapi(
         title=app.title,
@@ -49,20 +49,20 @@ def of(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__] = schema
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(path, operation)
+            _add_error_responses(path, operation)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
 
 
-def _complete(path: str, operation: dict[str, Any]) -> None:
+def _add_error_responses(path: str, operation: dict[str, Any]) -> None:
     is_own = path.startswith(OWN)
     responses = operation["responses"]
     if not is_own:
         # FastAPI adds its own 422; Run:ai's schema has a 400 instead.
         responses.pop(UNPROCESSABLE, None)
     model: type[Any] = Refusal if is_own else Error
-    for status, response in refusals(model, *ALWAYS).items():
+    for status, response in describe_errors(model, *ALWAYS).items():
         responses.setdefault(str(status), response)
     if path in OPEN:
         operation["security"] = []

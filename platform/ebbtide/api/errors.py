@@ -16,8 +16,8 @@ from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.answers import Refusal
 from ebbtide.api.backend import InputError, NothingReadError, ReadOnlyError
 from ebbtide.api.runai_bodies import Error
-from ebbtide.api.workers import TooMuchError
-from ebbtide.base.bodies import serialize
+from ebbtide.api.workers import LimitExceededError
+from ebbtide.base.bodies import serialize_body
 from ebbtide.base.problems import Problem
 from ebbtide.cluster.client.protocol import (
     BusyError,
@@ -55,7 +55,7 @@ class RequestError(Exception):
         self.where, self.fix = where, fix
 
 
-class Row(NamedTuple):
+class ErrorRow(NamedTuple):
     """One kind of error: its HTTP status, the last part of its type URI, and its title."""
 
     status: int
@@ -64,64 +64,64 @@ class Row(NamedTuple):
 
 
 #: The first match wins, so a subclass precedes its base class.
-ROWS: Final[tuple[tuple[type[Exception], Row], ...]] = (
-    (UnauthorizedError, Row(401, "unauthorized", "Authentication required")),
-    (MissingError, Row(404, "missing", "Not found")),
-    (ReadOnlyError, Row(403, "read-only", "This server is read-only")),
-    (ForbiddenError, Row(403, "forbidden", "Forbidden")),
-    (ExistsError, Row(409, "exists", "Already exists")),
-    (ConflictError, Row(409, "conflict", "Field ownership conflict")),
-    (StaleError, Row(409, "stale", "The object was modified by another client")),
-    (RefusedError, Row(422, "refused", "The cluster rejected the request")),
-    (InputError, Row(422, "invalid", "The input has errors")),
-    (RequestError, Row(422, "invalid", "The request has errors")),
-    (RequestValidationError, Row(422, "invalid", "The request has errors")),
-    (NothingReadError, Row(503, "not-read", "The cluster has not been read yet")),
-    (BusyError, Row(503, "busy", "The cluster is busy")),
-    (UnreachableError, Row(503, "unreachable", "The cluster does not answer")),
-    (SourceError, Row(503, "no-measurements", "Measurements are unavailable")),
-    (TooMuchError, Row(429, "too-much", "Request limit exceeded")),
-    (ClusterError, Row(502, "cluster", "The cluster returned an error")),
+ROWS: Final[tuple[tuple[type[Exception], ErrorRow], ...]] = (
+    (UnauthorizedError, ErrorRow(401, "unauthorized", "Authentication required")),
+    (MissingError, ErrorRow(404, "missing", "Not found")),
+    (ReadOnlyError, ErrorRow(403, "read-only", "This server is read-only")),
+    (ForbiddenError, ErrorRow(403, "forbidden", "Forbidden")),
+    (ExistsError, ErrorRow(409, "exists", "Already exists")),
+    (ConflictError, ErrorRow(409, "conflict", "Field ownership conflict")),
+    (StaleError, ErrorRow(409, "stale", "The object was modified by another client")),
+    (RefusedError, ErrorRow(422, "refused", "The cluster rejected the request")),
+    (InputError, ErrorRow(422, "invalid", "The input has errors")),
+    (RequestError, ErrorRow(422, "invalid", "The request has errors")),
+    (RequestValidationError, ErrorRow(422, "invalid", "The request has errors")),
+    (NothingReadError, ErrorRow(503, "not-read", "The cluster has not been read yet")),
+    (BusyError, ErrorRow(503, "busy", "The cluster is busy")),
+    (UnreachableError, ErrorRow(503, "unreachable", "The cluster does not answer")),
+    (SourceError, ErrorRow(503, "no-measurements", "Measurements are unavailable")),
+    (LimitExceededError, ErrorRow(429, "too-much", "Request limit exceeded")),
+    (ClusterError, ErrorRow(502, "cluster", "The cluster returned an error")),
 )
 FOR_STATUS: Final = {
-    400: Row(400, "bad-request", "The request cannot be parsed"),
-    403: Row(403, "forbidden", "Forbidden"),
-    404: Row(404, "missing", "Not found"),
-    405: Row(405, "method", "Method not allowed"),
-    408: Row(408, "slow", "The request timed out"),
-    413: Row(413, "too-large", "The request is too large"),
-    421: Row(421, "host", "Unknown host name"),
-    431: Row(431, "too-large", "The request headers are too large"),
-    503: Row(503, "busy", "The server is busy"),
-    504: Row(504, "late", "The operation timed out"),
+    400: ErrorRow(400, "bad-request", "The request cannot be parsed"),
+    403: ErrorRow(403, "forbidden", "Forbidden"),
+    404: ErrorRow(404, "missing", "Not found"),
+    405: ErrorRow(405, "method", "Method not allowed"),
+    408: ErrorRow(408, "slow", "The request timed out"),
+    413: ErrorRow(413, "too-large", "The request is too large"),
+    421: ErrorRow(421, "host", "Unknown host name"),
+    431: ErrorRow(431, "too-large", "The request headers are too large"),
+    503: ErrorRow(503, "busy", "The server is busy"),
+    504: ErrorRow(504, "late", "The operation timed out"),
 }
-UNFORESEEN: Final = Row(500, "defect", "Internal error in Ebbtide")
+UNFORESEEN: Final = ErrorRow(500, "defect", "Internal error in Ebbtide")
 
 
-def row_of(error: Exception) -> Row:
+def find_error_row(error: Exception) -> ErrorRow:
     """Return the table row of an error."""
     if isinstance(error, CutShortError):
-        return Row(row_of(error.cause).status, "cut-short", "The operation was interrupted")
+        return ErrorRow(find_error_row(error.cause).status, "cut-short", "The operation was interrupted")
     for kind, row in ROWS:
         if isinstance(error, kind):
             return row
     if isinstance(error, HTTPException):
-        return FOR_STATUS.get(error.status_code, Row(error.status_code, "error", "The request failed"))
+        return FOR_STATUS.get(error.status_code, ErrorRow(error.status_code, "error", "The request failed"))
     return UNFORESEEN
 
 
-def detail_of(error: Exception) -> str:
+def error_detail(error: Exception) -> str:
     """Return the detail message of an error."""
     if isinstance(error, UnauthorizedError):
         return "missing or invalid token: send a Kubernetes token that this cluster accepts, as Authorization: Bearer TOKEN"
     if isinstance(error, RequestValidationError):
-        return "; ".join(f"{problem.path}: {problem.message}" for problem in problems_of(error))
+        return "; ".join(f"{problem.path}: {problem.message}" for problem in list_error_problems(error))
     if isinstance(error, HTTPException):
         return str(error.detail)
-    return "see the server's log for details" if row_of(error) is UNFORESEEN else str(error)
+    return "see the server's log for details" if find_error_row(error) is UNFORESEEN else str(error)
 
 
-def problems_of(error: Exception) -> list[Problem]:
+def list_error_problems(error: Exception) -> list[Problem]:
     """Return the problems of an error field by field, if they are known."""
     if isinstance(error, InputError):
         return error.problems
@@ -136,40 +136,40 @@ def problems_of(error: Exception) -> list[Problem]:
     return []
 
 
-def answer(request: Request, error: Exception) -> Response:
+def handle_error(request: Request, error: Exception) -> Response:
     """Return the response to an error, in the format of the request's path."""
-    return told(request.url.path, error)
+    return make_error_response(request.url.path, error)
 
 
-def told(path: str, error: Exception) -> Response:
+def make_error_response(path: str, error: Exception) -> Response:
     """Return the response to an error on a path: status, headers and body."""
-    row = row_of(error)
+    row = find_error_row(error)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if row.status == UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if row.status in {429, 503}:
         headers["Retry-After"] = AGAIN
     if path.startswith(API) and not path.startswith(OWN):
-        return _theirs(row, error, headers)
+        return _make_runai_error(row, error, headers)
     body = Refusal(
         f"urn:ebbtide:{row.slug}",
         row.title,
         row.status,
-        detail_of(error),
-        problems_of(error) or None,
+        error_detail(error),
+        list_error_problems(error) or None,
         error.owners if isinstance(error, ConflictError) else None,
         error.done if isinstance(error, CutShortError) else None,
     )
-    return JSONResponse(serialize(body), row.status, headers, PROBLEM_MEDIA_TYPE)
+    return JSONResponse(serialize_body(body), row.status, headers, PROBLEM_MEDIA_TYPE)
 
 
-def _theirs(row: Row, error: Exception, headers: dict[str, str]) -> Response:
+def _make_runai_error(row: ErrorRow, error: Exception, headers: dict[str, str]) -> Response:
     # Run:ai's schema has no 422; an invalid request is a 400.
     status = {422: 400}.get(row.status, row.status)
-    body = Error(status, detail_of(error))
-    errors = [problem for problem in problems_of(error) if problem.severity == "error"]
+    body = Error(status, error_detail(error))
+    errors = [problem for problem in list_error_problems(error) if problem.severity == "error"]
     if errors:
         fixes = [f"{problem.code} {problem.path}: {problem.fix}" for problem in errors if problem.fix]
         wrong = "; ".join(f"{problem.path}: {problem.message}" for problem in errors)
         body = Error(status, wrong, "; ".join(fixes))
-    return JSONResponse(serialize(body), status, headers)
+    return JSONResponse(serialize_body(body), status, headers)

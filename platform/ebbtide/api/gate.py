@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
 from ebbtide.api.access import UnauthorizedError
-from ebbtide.api.errors import UNFORESEEN, told
+from ebbtide.api.errors import UNFORESEEN, make_error_response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,7 +53,7 @@ HSTS: Final = "max-age=31536000"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ServerSettings:
     """The server's host names and limits: in bytes, in seconds, or in number of concurrent requests."""
 
     #: Accepted host names, without ports; empty accepts any.
@@ -86,7 +86,7 @@ class _Transfers:
 class Gate:
     """The application behind authentication and limits."""
 
-    def __init__(self, app: ASGIApp, backend: Backend, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, backend: Backend, settings: ServerSettings) -> None:
         """Wrap ``app``; callers are authenticated by ``backend``."""
         self._app, self._backend, self._settings = app, backend, settings
         #: Counted separately, so that unauthenticated requests and log uploads block only their own kind.
@@ -136,17 +136,20 @@ class Gate:
             body = await self._receive_body(request, receive) if request.has_body else b""
             self._check_room()
         except Exception as error:
-            if not isinstance(error, HTTPException) and told(request.path, error).status_code == UNFORESEEN.status:
+            if (
+                not isinstance(error, HTTPException)
+                and make_error_response(request.path, error).status_code == UNFORESEEN.status
+            ):
                 raise
             await request.refuse(error)
             return
         if body is not None:
-            await self._run_bounded(request, _given(body, receive) if request.has_body else receive)
+            await self._run_bounded(request, _replay_body(body, receive) if request.has_body else receive)
 
     def _check_room(self) -> None:
         """Raise a 503 if the maximum number of requests is being answered."""
         if len(self._working) >= self._settings.max_requests:
-            raise _busy("too many requests are being answered; retry")
+            raise _make_busy_error("too many requests are being answered; retry")
 
     async def _authenticate(self, request: _Request) -> Caller:
         """Return the caller that the request's token authenticates."""
@@ -154,7 +157,7 @@ class Gate:
         scheme, _, token = header.partition(" ")
         if header and (scheme.lower() != "bearer" or not token.strip()):
             raise UnauthorizedError
-        if not header and request.method not in SAFE and foreign(request.headers):
+        if not header and request.method not in SAFE and is_cross_site(request.headers):
             # Without a token, the caller is the kubeconfig's user; a page of another site must not act as that user.
             raise HTTPException(403, "cross-site requests must not write: send a token")
         caller = await run_in_threadpool(self._backend.caller_of, token.strip())
@@ -167,7 +170,7 @@ class Gate:
         transfers = self._logs if request.path == LOGS else self._unknown if request.caller is None else self._known
         timeout = settings.body_seconds * request.max_body_bytes / settings.max_body_bytes
         if transfers.count >= settings.max_transfers:
-            raise _busy("too many requests are being received; retry")
+            raise _make_busy_error("too many requests are being received; retry")
         received = bytearray()
         has_more = True
         transfers.count += 1
@@ -181,7 +184,7 @@ class Gate:
                     if len(received) + len(chunk) > request.max_body_bytes:
                         raise HTTPException(413, f"the body exceeds the maximum of {request.max_body_bytes} bytes")
                     if transfers.size + len(chunk) > settings.max_transfer_bytes:
-                        raise _busy("too much data is being received; retry")
+                        raise _make_busy_error("too much data is being received; retry")
                     received += chunk
                     transfers.size += len(chunk)
                     has_more = message.get("more_body", False)
@@ -213,12 +216,12 @@ class Gate:
                 )
                 return
             if request.stream_error is not None:
-                await _ended(task)
+                await _cancel_task(task)
                 await request.refuse(request.stream_error)
                 return
             await task
         except asyncio.CancelledError:
-            await _ended(task)
+            await _cancel_task(task)
             raise
         finally:
             started.cancel()
@@ -245,10 +248,10 @@ class Gate:
         """Register a stream, or return the error if there are too many."""
         settings, caller_name = self._settings, "" if request.caller is None else request.caller.name
         if len(self._streaming) >= settings.max_streams:
-            return _busy("too many streams are open; retry")
+            return _make_busy_error("too many streams are open; retry")
         if sum(name == caller_name for name in self._streaming.values()) >= settings.max_streams_per_caller:
             streams = "stream" if settings.max_streams_per_caller == 1 else "streams"
-            return _busy(
+            return _make_busy_error(
                 f"you have {settings.max_streams_per_caller} open {streams}, the maximum per caller; close one"
             )
         self._streaming[request] = caller_name
@@ -261,11 +264,11 @@ class Gate:
             LOG.error("a request that timed out ended in an error", exc_info=task.exception())
 
 
-def _busy(detail: str) -> HTTPException:
+def _make_busy_error(detail: str) -> HTTPException:
     return HTTPException(503, detail, {"Retry-After": "1"})
 
 
-def _given(body: bytes, receive: Receive) -> Receive:
+def _replay_body(body: bytes, receive: Receive) -> Receive:
     """Return a ``receive`` that yields a body that has been read, and then further messages."""
     pending = [body]
 
@@ -277,13 +280,13 @@ def _given(body: bytes, receive: Receive) -> Receive:
     return given
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _cancel_task(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, Exception):
         await task
 
 
-def _parts(address: str) -> SplitResult | None:
+def _split_url(address: str) -> SplitResult | None:
     """Return the parts of a URL, or None if it is invalid."""
     try:
         return urlsplit(address)
@@ -291,18 +294,18 @@ def _parts(address: str) -> SplitResult | None:
         return None
 
 
-def foreign(headers: Headers) -> bool:
+def is_cross_site(headers: Headers) -> bool:
     """Return whether the browser reports that a page of another site sent the request."""
     origin = headers.get("origin")
     if headers.get("sec-fetch-site", "none") not in NEAR:
         return True
-    return origin is not None and getattr(_parts(origin), "netloc", None) != headers.get("host", "")
+    return origin is not None and getattr(_split_url(origin), "netloc", None) != headers.get("host", "")
 
 
 class _Request:
     """One request in progress."""
 
-    def __init__(self, scope: Scope, send: Send, settings: Settings) -> None:
+    def __init__(self, scope: Scope, send: Send, settings: ServerSettings) -> None:
         self.scope, self._send, self._settings = scope, send, settings
         self.method, self.path = str(scope["method"]), str(scope["path"])
         #: The path as it is logged: without control characters and query.
@@ -340,7 +343,7 @@ class _Request:
         length = self.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.max_body_bytes:
             raise HTTPException(413, f"the body exceeds the maximum of {self.max_body_bytes} bytes")
-        address = _parts(f"//{self.headers.get('host', '')}")
+        address = _split_url(f"//{self.headers.get('host', '')}")
         is_known = address is not None and (not settings.hosts or address.hostname in settings.hosts)
         if not is_known and self.path not in PROBES:
             raise HTTPException(421, "unknown host name: use a name that the server was started for")
@@ -363,4 +366,4 @@ class _Request:
         async def nothing() -> Message:
             return {"type": "http.disconnect"}
 
-        await told(self.path, error)(self.scope, nothing, self.send)
+        await make_error_response(self.path, error)(self.scope, nothing, self.send)

@@ -8,16 +8,16 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.access import Access, Caller, KubernetesReviewer, digest
-from ebbtide.api.backend import Backend, Means
+from ebbtide.api.access import AccessCache, Caller, KubernetesReviewer, digest_secret
+from ebbtide.api.backend import Backend, BackendParts
 from ebbtide.api.cache import Cache
 from ebbtide.cluster.client.protocol import UnreachableError
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.client.kubernetes import Kubernetes
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster
     from ebbtide.cluster.client.protocol import Clock
     from ebbtide.profile.models import Profile
-    from ebbtide.slo.source import Source
+    from ebbtide.slo.source import MetricsSource
 
 #: Maximum number of callers whose clients are cached, and of connections of the server's account: each watch holds one.
 MAX_CLIENTS: Final = 64
@@ -28,13 +28,13 @@ TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 HOST_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 
 
-def of_cluster(
-    cluster: Kubernetes,
+def make_cluster_backend(
+    cluster: KubernetesCluster,
     profile: Profile,
     profile_data: dict[str, Any],
     clock: Clock,
     *,
-    source: Source | None = None,
+    source: MetricsSource | None = None,
     anonymous_caller: Caller | None = None,
     read_only: bool = False,
 ) -> Backend:
@@ -43,14 +43,14 @@ def of_cluster(
     ``anonymous_caller`` is the caller of requests without a token.
     """
     return Backend(
-        Means(
+        BackendParts(
             cluster=cluster,
             profile=profile,
             profile_data=profile_data,
             clock=clock,
             cache=Cache(cluster, clock, threads=True),
-            access=Access(KubernetesReviewer(cluster.api)),
-            connect=Connections(cluster).of,
+            access=AccessCache(KubernetesReviewer(cluster.api)),
+            connect=CallerClients(cluster).of,
             source=source,
             anonymous_caller=anonymous_caller,
             read_only=read_only,
@@ -58,12 +58,12 @@ def of_cluster(
     )
 
 
-def in_cluster() -> bool:
+def is_in_cluster() -> bool:
     """Return whether this process runs in a pod that has a service account."""
     return HOST_VARIABLE in os.environ and TOKEN_FILE.exists()
 
 
-def own_cluster() -> Kubernetes:
+def connect_in_cluster() -> KubernetesCluster:
     """Return the cluster that this pod runs in, with the pod's service account.
 
     Raises:
@@ -72,17 +72,17 @@ def own_cluster() -> Kubernetes:
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
 
-    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
 
-    configuration = _configuration()
+    configuration = _make_configuration()
     try:
         kubernetes.config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # upstream's
     except kubernetes.config.ConfigException as error:
         raise UnreachableError(f"not running in a pod with a service account: {error}") from error
-    return Kubernetes(kubernetes.client.ApiClient(configuration))
+    return KubernetesCluster(kubernetes.client.ApiClient(configuration))
 
 
-def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernetes, Caller]:
+def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[KubernetesCluster, Caller]:
     """Return the cluster of a kubeconfig, and the kubeconfig's user as a caller.
 
     Raises:
@@ -91,18 +91,18 @@ def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernet
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
 
-    from ebbtide.base.paths import at  # noqa: PLC0415 - only here
-    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.base.paths import get_at  # noqa: PLC0415 - only here
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
 
-    cluster = Kubernetes.of_kubeconfig(kubeconfig, context)
+    cluster = KubernetesCluster.from_kubeconfig(kubeconfig, context)
     pool = cluster.api.rest_client.pool_manager.connection_pool_kw
     pool["maxsize"] = POOL_SIZE
     contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call] # upstream's
     chosen = active if context is None else next((row for row in contexts if row["name"] == context), None)
-    return cluster, Caller(str(at(chosen, "context", "user", default="you")))
+    return cluster, Caller(str(get_at(chosen, "context", "user", default="you")))
 
 
-def _configuration() -> Any:
+def _make_configuration() -> Any:
     import kubernetes.client  # noqa: PLC0415 - slow to load
 
     configuration = kubernetes.client.Configuration()
@@ -110,20 +110,20 @@ def _configuration() -> Any:
     return configuration
 
 
-class Connections:
+class CallerClients:
     """The clients of the latest callers, each with the caller's token; none holds the server's own credentials."""
 
-    def __init__(self, cluster: Kubernetes) -> None:
+    def __init__(self, cluster: KubernetesCluster) -> None:
         """Connect to the API server as ``cluster`` does, but with other credentials."""
         self._cluster = cluster
-        self._made: OrderedDict[bytes, Kubernetes] = OrderedDict()
+        self._made: OrderedDict[bytes, KubernetesCluster] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, caller: Caller) -> Kubernetes:
+    def of(self, caller: Caller) -> KubernetesCluster:
         """Return a client with the caller's token, or the kubeconfig's own client for a caller without one."""
         if not caller.token:
             return self._cluster
-        key = digest(caller.token)
+        key = digest_secret(caller.token)
         with self._lock:
             client = self._made.get(key)
             if client is None:
@@ -133,13 +133,13 @@ class Connections:
                 self._made.popitem(last=False)
             return client
 
-    def _make(self, token: str) -> Kubernetes:
+    def _make(self, token: str) -> KubernetesCluster:
         import kubernetes.client  # noqa: PLC0415 - slow to load
 
-        from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+        from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
 
         base, configuration = self._cluster.api.configuration, kubernetes.client.Configuration()
         for name in ("host", "verify_ssl", "ssl_ca_cert", "assert_hostname", "tls_server_name", "proxy", "no_proxy"):
             setattr(configuration, name, getattr(base, name, None))
         configuration.api_key = {"BearerToken": f"Bearer {token}"}
-        return Kubernetes(kubernetes.client.ApiClient(configuration))
+        return KubernetesCluster(kubernetes.client.ApiClient(configuration))

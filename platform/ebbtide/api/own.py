@@ -16,34 +16,34 @@ from starlette.concurrency import run_in_threadpool
 from ebbtide import __version__
 from ebbtide.api import answers, requests
 from ebbtide.api.access import UnauthorizedError
-from ebbtide.api.asked import Context, Limit, Offset, Search, moment, ordered, page, refusals
+from ebbtide.api.asked import Context, Limit, Offset, Search, describe_errors, parse_moment, slice_page, sort_rows
 from ebbtide.api.errors import RequestError
 from ebbtide.api.routing import Router
-from ebbtide.api.simulation import Asked as Question
-from ebbtide.base.bodies import serialize
-from ebbtide.base.paths import at
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError, happened
+from ebbtide.api.simulation import SimulationRequest as Question
+from ebbtide.base.bodies import serialize_body
+from ebbtide.base.paths import get_at
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError, event_time
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.documents.explain import Explanation  # noqa: TC001
-from ebbtide.slo.promises import document
+from ebbtide.slo.promises import read_spec_document
 from ebbtide.slo.report import Report  # noqa: TC001
 from ebbtide.slo.source import SERIES, Ref
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from ebbtide.api.asked import Asked
+    from ebbtide.api.asked import RequestContext
     from ebbtide.cluster.read.status import Status
     from ebbtide.translation.objects import Object
 
 router = Router(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 
 MODEL: Final = answers.Refusal
-_PURE: Final = refusals(MODEL, 400, 401, 413, 422, 429, 503)
-_READ: Final = refusals(MODEL, 401, 403, 404, 422, 502, 503)
-_LIST: Final = refusals(MODEL, 401, 403, 422, 503)
-_WRITE: Final = refusals(MODEL, 400, 401, 403, 404, 409, 413, 422, 502, 503)
+_PURE: Final = describe_errors(MODEL, 400, 401, 413, 422, 429, 503)
+_READ: Final = describe_errors(MODEL, 401, 403, 404, 422, 502, 503)
+_LIST: Final = describe_errors(MODEL, 401, 403, 422, 503)
+_WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 422, 502, 503)
 #: Seconds between two polls of a stream, and between two keep-alive comments on an idle stream.
 POLL_SECONDS: Final = 0.5
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -155,12 +155,14 @@ def workloads(
         rows = [
             row for row in rows if any(text in part.lower() for part in (row.name, row.project, row.why, row.phase))
         ]
-    page_rows, next_offset = page(ordered(rows, sort_by, sort_order, SORTS, {}), offset, limit)
-    return answers.Statuses([_status(context, row) for row in page_rows], len(rows), next_offset, statuses.age)
+    page_rows, next_offset = slice_page(sort_rows(rows, sort_by, sort_order, SORTS, {}), offset, limit)
+    return answers.Statuses(
+        [_make_workload_status(context, row) for row in page_rows], len(rows), next_offset, statuses.age
+    )
 
 
-def _status(context: Asked, row: Status) -> answers.WorkloadStatus:
-    return answers.WorkloadStatus(context.backend.id_of(row), row)
+def _make_workload_status(context: RequestContext, row: Status) -> answers.WorkloadStatus:
+    return answers.WorkloadStatus(context.backend.workload_id_of(row), row)
 
 
 @router.get("/workloads/{namespace}/{name}", summary="Get Workload", responses=_READ)
@@ -168,10 +170,13 @@ def workload(context: Context, namespace: Namespace, name: Name) -> answers.Deta
     """Return the status, the applied spec and the events of one workload."""
     status = context.backend.status(context.caller, namespace, name)
     live = context.backend.workload(context.caller, namespace, name)
-    stored_spec = document(live.value.top)
+    stored_spec = read_spec_document(live.value.top)
     spec = None if stored_spec is None else stored_spec["spec"]
     return answers.Detailed(
-        _status(context, status.value), spec, [_event(event) for event in live.value.events], live.age
+        _make_workload_status(context, status.value),
+        spec,
+        [_make_event(event) for event in live.value.events],
+        live.age,
     )
 
 
@@ -227,7 +232,7 @@ def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
 def events(context: Context, namespace: Namespace, name: Name) -> answers.Events:
     """List the Kubernetes events of a workload, oldest first."""
     workload_events = context.backend.events(context.caller, namespace, name)
-    return answers.Events([_event(event) for event in workload_events.value], workload_events.age)
+    return answers.Events([_make_event(event) for event in workload_events.value], workload_events.age)
 
 
 @router.get(
@@ -264,7 +269,7 @@ def history(
     step: Annotated[float, Query(ge=1, le=86_400, description="Seconds between two points.")] = 60.0,
 ) -> answers.Series:
     """Return the time series of a workload's requests, latencies and replicas."""
-    first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
+    first, last = parse_moment("start", start).timestamp(), parse_moment("end", end).timestamp()
     if not first < last or (last - first) / step > MAX_POINTS:
         raise RequestError(
             "step", f"the time range must hold 1 to {MAX_POINTS} points", "set end after start, or a longer step"
@@ -281,20 +286,22 @@ Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description
 @router.get("/workloads/{namespace}/{name}/slo", summary="Get Workload SLO Report", responses=_READ)
 def slo_of(context: Context, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
     """Report how well a workload met its SLO, with its replicas and costs."""
-    return context.backend.report(context.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
+    return context.backend.report(
+        context.caller, namespace=namespace, name=name, since=_parse_period(since), gpu_hour=price
+    )
 
 
-@router.get("/slo", summary="Get SLO Report", responses={**_LIST, **refusals(MODEL, 429)})
+@router.get("/slo", summary="Get SLO Report", responses={**_LIST, **describe_errors(MODEL, 429)})
 def slo(
     context: Context, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
 ) -> Report:
     """Report how well all workloads met their SLOs: by workload, by project, and in total."""
     return context.backend.report(
-        context.caller, namespace=namespace, project=project, since=_since(since), gpu_hour=price
+        context.caller, namespace=namespace, project=project, since=_parse_period(since), gpu_hour=price
     )
 
 
-def _since(text: str) -> float:
+def _parse_period(text: str) -> float:
     match = PERIOD.fullmatch(text)
     seconds = int(match["number"]) * UNIT_SECONDS[match["unit"]] if match else 0.0
     if not UNIT_SECONDS["m"] <= seconds <= MAX_PERIOD_SECONDS:
@@ -305,7 +312,7 @@ def _since(text: str) -> float:
 # The cluster.
 
 
-@router.get("/doctor", summary="Diagnose Cluster", responses={**_LIST, **refusals(MODEL, 502)})
+@router.get("/doctor", summary="Diagnose Cluster", responses={**_LIST, **describe_errors(MODEL, 502)})
 def doctor(context: Context) -> answers.Findings:
     """Compare the cluster with its profile, as far as the caller's permissions allow."""
     return answers.Findings(context.backend.doctor(context.caller))
@@ -332,13 +339,13 @@ def nodes(context: Context) -> answers.Nodes:
     return answers.Nodes(node_rows.value, node_rows.age)
 
 
-@router.get("/whoami", summary="Get Caller", responses=refusals(MODEL, 401, 503))
+@router.get("/whoami", summary="Get Caller", responses=describe_errors(MODEL, 401, 503))
 def whoami(context: Context) -> answers.Whoami:
     """Return the caller's user name and groups as the cluster reports them."""
     return answers.Whoami(context.caller.name, context.caller.groups, context.backend.read_only)
 
 
-@router.get("/version", summary="Get Version", responses=refusals(MODEL, 401, 503))
+@router.get("/version", summary="Get Version", responses=describe_errors(MODEL, 401, 503))
 def version(context: Context) -> answers.Version:
     """Return the version of Ebbtide, the name of the cluster profile, and the server's mode."""
     backend = context.backend
@@ -388,21 +395,21 @@ async def stream(
     """Stream changes of the workloads that the caller can see, from the beginning or from ``Last-Event-ID``."""
     # Permission errors need a status code, which can only be sent before the stream begins.
     await run_in_threadpool(context.backend.workloads, context.caller, namespace)
-    since = _since_id(context, last_event_id)
-    return StreamingResponse(_changes(context, namespace, since, once=once), media_type="text/event-stream")
+    since = _parse_event_id(context, last_event_id)
+    return StreamingResponse(_stream_changes(context, namespace, since, once=once), media_type="text/event-stream")
 
 
-def _since_id(context: Asked, event_id: str) -> int:
+def _parse_event_id(context: RequestContext, event_id: str) -> int:
     """Return the count of changes of an event id; -1, which precedes all changes, for an id of another process."""
     match = EVENT_ID.fullmatch(event_id)
     return int(match["number"]) if match and match["word"] == context.backend.cache.word else -1
 
 
-async def _changes(context: Asked, namespace: str, position: int, *, once: bool) -> AsyncIterator[str]:
+async def _stream_changes(context: RequestContext, namespace: str, position: int, *, once: bool) -> AsyncIterator[str]:
     quiet = 0.0
     while not context.backend.cache.stopped():
         try:
-            lines, position = await run_in_threadpool(_news, context, namespace, position)
+            lines, position = await run_in_threadpool(_list_changes, context, namespace, position)
         except (UnauthorizedError, ClusterError):
             # The token expired, or could not be reviewed: the client learns which from its next request.
             return
@@ -417,7 +424,7 @@ async def _changes(context: Asked, namespace: str, position: int, *, once: bool)
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _news(context: Asked, namespace: str, since: int) -> tuple[list[str], int]:
+def _list_changes(context: RequestContext, namespace: str, since: int) -> tuple[list[str], int]:
     """Return the changes after ``since`` as server-sent events, and the new count of changes.
 
     Raises:
@@ -426,32 +433,35 @@ def _news(context: Asked, namespace: str, since: int) -> tuple[list[str], int]:
 
     """
     backend, caller = context.backend, context.backend.caller_of(context.caller.token)
-    number, tops = backend.cache.moves(since)
+    number, tops = backend.cache.changes_since(since)
     stream_events: list[tuple[str, Any]] = []
     if tops is None:
         rows = backend.workloads(caller, namespace).value
-        stream_events = [("all", {"count": len(rows)}), *(("workload", _status(context, row)) for row in rows)]
+        stream_events = [
+            ("all", {"count": len(rows)}),
+            *(("workload", _make_workload_status(context, row)) for row in rows),
+        ]
     for top in reversed(tops or ()):
-        if namespace not in {"", top.namespace} or not backend.sees(caller, top):
+        if namespace not in {"", top.namespace} or not backend.can_see(caller, top):
             continue
         try:
-            stream_events.append(("workload", _status(context, backend.status_of(caller, top))))
+            stream_events.append(("workload", _make_workload_status(context, backend.status_of(caller, top))))
         except MissingError:
             stream_events.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": KIND_NAMES[top.kind]}))
-    lines = [f"event: {kind}\ndata: {json.dumps(serialize(data))}\n\n" for kind, data in stream_events]
+    lines = [f"event: {kind}\ndata: {json.dumps(serialize_body(data))}\n\n" for kind, data in stream_events]
     if lines:
         # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
         lines[-1] = f"id: {backend.cache.word}-{number}\n{lines[-1]}"
     return lines, number
 
 
-def _event(event: Object) -> answers.Event:
+def _make_event(event: Object) -> answers.Event:
     about = event.get("involvedObject", {})
     return answers.Event(
-        happened(event) or None,
+        event_time(event) or None,
         str(event.get("type", "")),
         str(event.get("reason", "")),
         f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
         str(event.get("message", "")),
-        int(at(event, "count", default=1)),
+        int(get_at(event, "count", default=1)),
     )

@@ -14,7 +14,7 @@ Text = Annotated[StrictStr, Field(min_length=1)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=253)]
 
 
-class Shape(BaseModel):
+class RequestModel(BaseModel):
     """Base of request bodies: camel-case keys, unknown keys rejected."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
@@ -23,7 +23,7 @@ class Shape(BaseModel):
 # Ebbtide's.
 
 
-class Spec(Shape):
+class Spec(RequestModel):
     """One or more specs, in any input format, as YAML or JSON text."""
 
     spec: Annotated[Text, Field(max_length=1_000_000, description="One or more specs, as YAML or JSON text.")]
@@ -44,7 +44,7 @@ class Apply(Spec):
     create: Annotated[bool, Field(description="Fail with 409 if a workload already exists.")] = False
 
 
-class Scale(Shape):
+class Scale(RequestModel):
     """Replica bounds or scaling threshold to set; an empty body restores the values of the spec."""
 
     min_replicas: Annotated[
@@ -59,13 +59,13 @@ class Scale(Shape):
     ] = None
 
 
-class Rollback(Shape):
+class Rollback(RequestModel):
     """The revision to roll back to; by default, the previous ready revision."""
 
     to: Annotated[Name | None, Field(description="Name of the revision.")] = None
 
 
-class Diagnose(Shape):
+class Diagnose(RequestModel):
     """The specs to diagnose the cluster for; without specs, the cluster is diagnosed against its profile."""
 
     spec: Annotated[
@@ -74,7 +74,7 @@ class Diagnose(Shape):
     ] = None
 
 
-class Simulate(Shape):
+class Simulate(RequestModel):
     """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
 
     spec: Annotated[Text, Field(max_length=200_000, description="One spec, as YAML or JSON text.")]
@@ -137,7 +137,7 @@ class TokenRequest(BaseModel):
     ] = None
 
 
-class InferenceRequest(Shape):
+class InferenceRequest(RequestModel):
     """The inference to create; ``spec`` is Run:ai's and is validated field by field."""
 
     name: Text
@@ -148,7 +148,7 @@ class InferenceRequest(Shape):
     spec: dict[str, Any]
 
 
-class InferenceUpdate(Shape):
+class InferenceUpdate(RequestModel):
     """The fields of an inference's spec to change; omitted fields keep their values."""
 
     spec: dict[str, Any]

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
-from ebbtide.api.backend import Read
-from ebbtide.base.bodies import serialize
+from ebbtide.api.backend import CachedValue
+from ebbtide.base.bodies import serialize_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,24 +32,24 @@ class Router(APIRouter):
         if isinstance(returned, type) and issubclass(returned, Response):
             super().add_api_route(path, endpoint, **options)
             return
-        model = get_args(returned)[0] if get_origin(returned) is Read else returned
+        model = get_args(returned)[0] if get_origin(returned) is CachedValue else returned
         status = options.get("status_code") or FINE
         responses = {status: {"model": model}, **(options.get("responses") or {})}
         super().add_api_route(
-            path, _answering(endpoint, status), **{**options, "responses": responses, "response_model": None}
+            path, _wrap_endpoint(endpoint, status), **{**options, "responses": responses, "response_model": None}
         )
 
 
-def _answering(endpoint: Callable[..., Any], status: int) -> Callable[..., Response]:
+def _wrap_endpoint(endpoint: Callable[..., Any], status: int) -> Callable[..., Response]:
     @wraps(endpoint)
     def answered(*args: Any, **keywords: Any) -> Response:
-        return answer(endpoint(*args, **keywords), status)
+        return make_response(endpoint(*args, **keywords), status)
 
     return answered
 
 
-def answer(value: Any, status: int = FINE) -> Response:
+def make_response(value: Any, status: int = FINE) -> Response:
     """Return a body, or a ``Read`` of one, as a response."""
-    if isinstance(value, Read):
-        return JSONResponse(serialize(value.value), status, {AGE: f"{value.age:.1f}"})
-    return JSONResponse(serialize(value), status)
+    if isinstance(value, CachedValue):
+        return JSONResponse(serialize_body(value.value), status, {AGE: f"{value.age:.1f}"})
+    return JSONResponse(serialize_body(value), status)

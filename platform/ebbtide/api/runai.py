@@ -18,30 +18,41 @@ from fastapi.responses import Response  # noqa: TC002 - FastAPI reads it as the 
 
 from ebbtide.api import requests
 from ebbtide.api import runai_bodies as bodies
-from ebbtide.api.access import SERVICE_ACCOUNT, UnauthorizedError, claims
-from ebbtide.api.asked import Context, Filters, Limit, Offset, Search, matching, moment, ordered, page, refusals
-from ebbtide.api.backend import Read
+from ebbtide.api.access import SERVICE_ACCOUNT, UnauthorizedError, read_claims
+from ebbtide.api.asked import (
+    Context,
+    Filters,
+    Limit,
+    Offset,
+    Search,
+    describe_errors,
+    filter_rows,
+    parse_moment,
+    slice_page,
+    sort_rows,
+)
+from ebbtide.api.backend import CachedValue
 from ebbtide.api.errors import RequestError
-from ebbtide.api.routing import Router, answer
+from ebbtide.api.routing import Router, make_response
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import MissingError
-from ebbtide.cluster.read.status import status as status_of
-from ebbtide.documents import load
-from ebbtide.documents.texts import of_data
+from ebbtide.cluster.read.status import compute_status as status_of
+from ebbtide.documents import load_document
+from ebbtide.documents.texts import load_data
 from ebbtide.slo.source import Ref
-from ebbtide.translation.objects import merge_patch
+from ebbtide.translation.objects import apply_merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ebbtide.api.answers import Submitted
-    from ebbtide.api.asked import Asked
+    from ebbtide.api.asked import RequestContext
     from ebbtide.api.backend import Backend
-    from ebbtide.cluster.read.inventory import Live
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Phase
     from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.objects import Object
 
 router = Router(tags=["Run:ai"])
@@ -102,9 +113,9 @@ UNCOUNTED: Final = frozenset(
 SAMPLES: Final = 1000
 
 MODEL: Final = bodies.Error
-_READ: Final = refusals(MODEL, 400, 401, 404, 503)
-_READ_ALL: Final = refusals(MODEL, 400, 401, 503)
-_WRITE: Final = refusals(MODEL, 400, 401, 403, 404, 409, 413, 502, 503)
+_READ: Final = describe_errors(MODEL, 400, 401, 404, 503)
+_READ_ALL: Final = describe_errors(MODEL, 400, 401, 503)
+_WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 502, 503)
 Deleted = Annotated[
     bool,
     Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty."),
@@ -120,7 +131,7 @@ Order = Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort
 # Token.
 
 
-@router.post("/api/v1/token", summary="Create Token", responses=refusals(MODEL, 400, 401, 413, 503))
+@router.post("/api/v1/token", summary="Create Token", responses=describe_errors(MODEL, 400, 401, 413, 503))
 def token(request: Request, body: requests.TokenRequest) -> bodies.TokenResponse:
     """Exchange a service account (``namespace/name``, or its full user name) and its token for an access token.
 
@@ -133,7 +144,7 @@ def token(request: Request, body: requests.TokenRequest) -> bodies.TokenResponse
     account = body.client_id.removeprefix(SERVICE_ACCOUNT).replace("/", ":")
     if caller.name.removeprefix(SERVICE_ACCOUNT) != account:
         raise UnauthorizedError
-    expires = claims(body.client_secret).get("exp")
+    expires = read_claims(body.client_secret).get("exp")
     seconds_left = int(expires - backend.clock.now()) if isinstance(expires, (int, float)) else 0
     return bodies.TokenResponse(body.client_secret, "", "", max(0, seconds_left))
 
@@ -151,18 +162,18 @@ def create_inference(context: Context, body: requests.InferenceRequest) -> bodie
             "clusterId does not match this server's cluster",
             f"send {bodies.cluster_id(profile)}, or use the server of the other cluster",
         )
-    document = of_data(body.model_dump(by_alias=True, exclude_none=True), profile)
+    document = load_data(body.model_dump(by_alias=True, exclude_none=True), profile)
     return _make_inference(context.backend, context.backend.submit(context.caller, [document], create=True), "Creating")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
-def get_inference(context: Context, workloadId: WorkloadId) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
+def get_inference(context: Context, workloadId: WorkloadId) -> CachedValue[bodies.Inference]:  # noqa: N803 - Run:ai's name
     """Return one inference."""
     live = context.backend.by_id(context.caller, workloadId)
     status = context.backend.status_by_id(context.caller, workloadId).value
     top, profile = live.value.top, context.backend.profile
-    return Read(
-        bodies.Inference(profile=profile, top=top, native=document_of(top, profile), phase=status.phase), live.age
+    return CachedValue(
+        bodies.Inference(profile=profile, top=top, native=read_native(top, profile), phase=status.phase), live.age
     )
 
 
@@ -177,9 +188,9 @@ def update_inference(context: Context, workloadId: WorkloadId, body: requests.In
             f"use only {', '.join(sorted(CHANGEABLE))}",
         )
 
-    def changed(top: Object) -> Loaded:
-        native = document_of(top, context.backend.profile)
-        return of_data({**native, "spec": merge_patch(native["spec"], body.spec)}, context.backend.profile)
+    def changed(top: Object) -> LoadedDocument:
+        native = read_native(top, context.backend.profile)
+        return load_data({**native, "spec": apply_merge_patch(native["spec"], body.spec)}, context.backend.profile)
 
     return _make_inference(context.backend, context.backend.update(context.caller, workloadId, changed), "Updating")
 
@@ -191,9 +202,9 @@ def delete_inference(context: Context, workloadId: WorkloadId) -> bodies.Accepte
     return bodies.Accepted(202, "Request has been accepted.")
 
 
-def document_of(top: Object, profile: Profile) -> dict[str, Any]:
+def read_native(top: Object, profile: Profile) -> dict[str, Any]:
     """Return a live workload in native format: the spec stored in its annotation, or one derived from its fields."""
-    native: dict[str, Any] = load(top, profile).reading.native
+    native: dict[str, Any] = load_document(top, profile).reading.native
     return native
 
 
@@ -219,18 +230,20 @@ WORKLOAD_FIELDS: Final[dict[str, Callable[[bodies.Workload], Any]]] = {
 }
 
 
-def _wanted(context: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
+def _select_workloads(
+    context: RequestContext, filters: str, search: str, *, deleted: bool
+) -> CachedValue[list[bodies.Workload]]:
     statuses = context.backend.workloads(context.caller)
     if deleted:
-        return Read([], statuses.age)
+        return CachedValue([], statuses.age)
     now = context.backend.clock.now()
     rows = [bodies.Workload(backend=context.backend, status=status, now=now) for status in statuses.value]
-    rows = matching(rows, filters, WORKLOAD_FIELDS, UNKNOWN)
+    rows = filter_rows(rows, filters, WORKLOAD_FIELDS, UNKNOWN)
     if search_text := search.lower():
         rows = [
             row for row in rows if any(search_text in part.lower() for part in (row.name, row.project_name, row.phase))
         ]
-    return Read(rows, statuses.age)
+    return CachedValue(rows, statuses.age)
 
 
 @router.get("/api/v1/workloads", responses=_READ_ALL)
@@ -243,21 +256,21 @@ def list_workloads(
     sort_by: By = "",
     filters: Filters = "",
     search: Search = "",
-) -> Read[bodies.Workloads]:
+) -> CachedValue[bodies.Workloads]:
     """List the workloads that the caller can see, page by page."""
-    selected = _wanted(context, filters, search, deleted=deleted)
-    rows = ordered(selected.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
-    page_rows, next_offset = page(rows, offset, limit)
-    return Read(bodies.Workloads([*page_rows], next_offset), selected.age)
+    selected = _select_workloads(context, filters, search, deleted=deleted)
+    rows = sort_rows(selected.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
+    page_rows, next_offset = slice_page(rows, offset, limit)
+    return CachedValue(bodies.Workloads([*page_rows], next_offset), selected.age)
 
 
 @router.get("/api/v1/workloads/count", responses=_READ_ALL)
 def count_workloads(
     context: Context, deleted: Deleted = False, filters: Filters = "", search: Search = ""
-) -> Read[bodies.Count]:
+) -> CachedValue[bodies.Count]:
     """Count the workloads that the caller can see."""
-    selected = _wanted(context, filters, search, deleted=deleted)
-    return Read(bodies.Count(len(selected.value)), selected.age)
+    selected = _select_workloads(context, filters, search, deleted=deleted)
+    return CachedValue(bodies.Count(len(selected.value)), selected.age)
 
 
 @router.get("/api/v1/workloads/pods", responses=_READ_ALL)
@@ -268,7 +281,7 @@ def list_pods(
     limit: Limit = 50,
     filters: Filters = "",
     search: Search = "",
-) -> Read[bodies.Pods]:
+) -> CachedValue[bodies.Pods]:
     """List the pods of all workloads that the caller can see."""
     statuses = context.backend.workloads(context.caller)
     pods: list[bodies.Pod] = []
@@ -276,24 +289,26 @@ def list_pods(
         if status.pods:
             # A workload that was deleted after the list was read has no pods.
             with suppress(MissingError):
-                pods += _pods(context, context.backend.by_id(context.caller, context.backend.id_of(status)).value)
-    pods = matching(
+                pods += _make_pod_rows(
+                    context, context.backend.by_id(context.caller, context.backend.workload_id_of(status)).value
+                )
+    pods = filter_rows(
         pods, filters, POD_FIELDS, {"currentNodepool": "not available for pods", "completedAt": "", "deletedAt": ""}
     )
-    return Read(_page_of_pods(pods, search, offset, limit), statuses.age)
+    return CachedValue(_page_of_pods(pods, search, offset, limit), statuses.age)
 
 
 def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) -> bodies.Pods:
-    page_pods, next_offset = page([pod for pod in pods if search.lower() in pod.name.lower()], offset, limit)
+    page_pods, next_offset = slice_page([pod for pod in pods if search.lower() in pod.name.lower()], offset, limit)
     return bodies.Pods([*page_pods], next_offset)
 
 
 @router.get("/api/v1/workloads/{workloadId}", responses=_READ)
-def get_workload(context: Context, workloadId: WorkloadId) -> Read[bodies.Workload]:  # noqa: N803 - as above
+def get_workload(context: Context, workloadId: WorkloadId) -> CachedValue[bodies.Workload]:  # noqa: N803 - as above
     """Return one workload."""
     status = context.backend.status_by_id(context.caller, workloadId)
     row = bodies.Workload(backend=context.backend, status=status.value, now=context.backend.clock.now())
-    return Read(row, status.age)
+    return CachedValue(row, status.age)
 
 
 # Pods and revisions.
@@ -315,15 +330,17 @@ def get_workload_pods(
     offset: Offset = 0,
     limit: Limit = 50,
     search: Search = "",
-) -> Read[bodies.Pods]:
+) -> CachedValue[bodies.Pods]:
     """List the pods of one workload."""
     live = context.backend.by_id(context.caller, workloadId)
-    return Read(_page_of_pods([] if deleted else _pods(context, live.value), search, offset, limit), live.age)
+    return CachedValue(
+        _page_of_pods([] if deleted else _make_pod_rows(context, live.value), search, offset, limit), live.age
+    )
 
 
-def _pods(context: Asked, live: Live) -> list[bodies.Pod]:
+def _make_pod_rows(context: RequestContext, live: LiveWorkload) -> list[bodies.Pod]:
     uids = {revision["metadata"]["name"]: revision["metadata"].get("uid", "") for revision in live.revisions}
-    names = (at(pod, "metadata", "labels", keys.KNATIVE_REVISION, default="") for pod in live.pods)
+    names = (get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION, default="") for pod in live.pods)
     return [
         bodies.Pod(profile=context.backend.profile, live=live, pod=pod, revision=uids.get(name, ""))
         for pod, name in zip(live.pods, names, strict=True)
@@ -331,30 +348,30 @@ def _pods(context: Asked, live: Live) -> list[bodies.Pod]:
 
 
 @router.get("/api/v1/workloads/inferences/revisions/{revisionId}", responses=_READ)
-def get_revision(context: Context, revisionId: RevisionId) -> Read[bodies.Revision]:  # noqa: N803 - as above
+def get_revision(context: Context, revisionId: RevisionId) -> CachedValue[bodies.Revision]:  # noqa: N803 - as above
     """Return one revision of an inference."""
-    owner = context.backend.of_revision(context.caller, revisionId)
-    for row in _revisions(context, owner.value):
+    owner = context.backend.find_by_revision(context.caller, revisionId)
+    for row in _make_revision_rows(context, owner.value):
         if row.id == revisionId:
-            return Read(row, owner.age)
+            return CachedValue(row, owner.age)
     raise MissingError(f"revision with id {revisionId} not found")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions", responses=_READ)
-def list_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
+def list_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> CachedValue[bodies.Revisions]:  # noqa: N803 - as above
     """List the revisions of an inference, newest first."""
     live = context.backend.by_id(context.caller, workloadId)
-    return Read(bodies.Revisions([] if deleted else _revisions(context, live.value)), live.age)
+    return CachedValue(bodies.Revisions([] if deleted else _make_revision_rows(context, live.value)), live.age)
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions/count", responses=_READ)
-def count_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
+def count_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> CachedValue[bodies.Count]:  # noqa: N803 - as above
     """Count the revisions of an inference."""
     live = context.backend.by_id(context.caller, workloadId)
-    return Read(bodies.Count(0 if deleted else len(live.value.revisions)), live.age)
+    return CachedValue(bodies.Count(0 if deleted else len(live.value.revisions)), live.age)
 
 
-def _revisions(context: Asked, live: Live) -> list[bodies.Revision]:
+def _make_revision_rows(context: RequestContext, live: LiveWorkload) -> list[bodies.Revision]:
     rows = {row.name: row for row in status_of(live).revisions}
     return [
         bodies.Revision(
@@ -399,7 +416,7 @@ def get_inference_metrics(
     samples: Samples = 20,
 ) -> Response:
     """Return time series of an inference: throughput in requests/s, latencies in ms, numbers of replicas."""
-    return _measured(context, workloadId, types, start, end, samples)
+    return _read_metrics(context, workloadId, types, start, end, samples)
 
 
 @router.get("/api/v1/workloads/{workloadId}/metrics", responses=_MEASURED)
@@ -412,10 +429,10 @@ def get_workload_metrics(
     samples: Samples = 20,
 ) -> Response:
     """Return time series of a workload. If a metric is not measured, it has no values and the status is 207."""
-    return _measured(context, workloadId, types, start, end, samples)
+    return _read_metrics(context, workloadId, types, start, end, samples)
 
 
-def _measured(context: Asked, uid: str, types: str, start: str, end: str, samples: int) -> Response:
+def _read_metrics(context: RequestContext, uid: str, types: str, start: str, end: str, samples: int) -> Response:
     live = context.backend.by_id(context.caller, uid)
     metrics = [name for name in types.split(",") if name]
     unknown = [name for name in metrics if name not in METRICS and name not in UNCOUNTED]
@@ -425,7 +442,7 @@ def _measured(context: Asked, uid: str, types: str, start: str, end: str, sample
             f"unknown metric: {', '.join(unknown)[:200]}" if unknown else "at least one metric is required",
             f"use {', '.join(METRICS)}",
         )
-    first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
+    first, last = parse_moment("start", start).timestamp(), parse_moment("end", end).timestamp()
     if not first < last:
         raise RequestError("end", "end must be after start", "swap start and end")
     step = max((last - first) / max(samples - 1, 1), 1.0)
@@ -439,7 +456,7 @@ def _measured(context: Asked, uid: str, types: str, start: str, end: str, sample
             bodies.Value(f"{point.value * factor:.6g}", point.time) for point in points or () if point.value is not None
         ]
         measurements.append(bodies.Measurement(name, {}, values))
-    return answer(Read(bodies.Measurements(measurements), live.age), 207 if is_partial else 200)
+    return make_response(CachedValue(bodies.Measurements(measurements), live.age), 207 if is_partial else 200)
 
 
 # Projects and clusters.
@@ -458,11 +475,11 @@ _PROJECTS_UNKNOWN: Final = dict.fromkeys(
 )
 
 
-def _org_units(context: Asked, filters: str, search: str) -> Read[list[bodies.OrgUnit]]:
+def _org_units(context: RequestContext, filters: str, search: str) -> CachedValue[list[bodies.OrgUnit]]:
     projects = context.backend.projects(context.caller)
     units = [bodies.OrgUnit(profile=context.backend.profile, use=row) for row in projects.value]
-    rows = matching(units, filters, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
-    return Read([row for row in rows if search.lower() in row.name.lower()], projects.age)
+    rows = filter_rows(units, filters, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
+    return CachedValue([row for row in rows if search.lower() in row.name.lower()], projects.age)
 
 
 @router.get("/api/v1/org-unit/projects", responses=_READ_ALL)
@@ -474,32 +491,32 @@ def list_projects(
     offset: Offset = 0,
     limit: Limit = 50,
     search: Search = "",
-) -> Read[bodies.OrgUnits]:
+) -> CachedValue[bodies.OrgUnits]:
     """List the projects that the caller can see."""
     units = _org_units(context, filters, search)
-    rows = ordered(units.value, sort_by, sort_order, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
-    page_rows, next_offset = page(rows, offset, limit)
-    return Read(bodies.OrgUnits([*page_rows], next_offset), units.age)
+    rows = sort_rows(units.value, sort_by, sort_order, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
+    page_rows, next_offset = slice_page(rows, offset, limit)
+    return CachedValue(bodies.OrgUnits([*page_rows], next_offset), units.age)
 
 
 @router.get("/api/v1/org-unit/projects/count", responses=_READ_ALL)
-def count_projects(context: Context, filters: Filters = "", search: Search = "") -> Read[bodies.Count]:
+def count_projects(context: Context, filters: Filters = "", search: Search = "") -> CachedValue[bodies.Count]:
     """Count the projects that the caller can see."""
     units = _org_units(context, filters, search)
-    return Read(bodies.Count(len(units.value)), units.age)
+    return CachedValue(bodies.Count(len(units.value)), units.age)
 
 
 @router.get("/api/v1/org-unit/projects/{projectId}", responses=_READ)
-def get_project(context: Context, projectId: ProjectId) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
+def get_project(context: Context, projectId: ProjectId) -> CachedValue[bodies.OrgUnit]:  # noqa: N803 - as above
     """Return one project."""
     units = _org_units(context, "", "")
     for row in units.value:
         if row.id == projectId:
-            return Read(row, units.age)
+            return CachedValue(row, units.age)
     raise MissingError(f"project with id {projectId} not found")
 
 
-def _cluster(backend: Backend) -> bodies.Cluster:
+def _make_cluster_row(backend: Backend) -> bodies.Cluster:
     age = backend.age()
     return bodies.Cluster(profile=backend.profile, heard=backend.clock.now() - age, connected=not age)
 
@@ -507,7 +524,7 @@ def _cluster(backend: Backend) -> bodies.Cluster:
 @router.get("/api/v1/clusters", responses=_READ_ALL)
 def list_clusters(context: Context) -> list[bodies.Cluster]:
     """List the cluster that this server manages."""
-    return [_cluster(context.backend)]
+    return [_make_cluster_row(context.backend)]
 
 
 @router.get("/api/v1/clusters/{clusterUuid}", responses=_READ)
@@ -515,4 +532,4 @@ def get_cluster(context: Context, clusterUuid: ClusterUuid) -> bodies.Cluster:  
     """Return the cluster that this server manages."""
     if clusterUuid.lower() != bodies.cluster_id(context.backend.profile).lower():
         raise MissingError(f"cluster {clusterUuid} not found on this server")
-    return _cluster(context.backend)
+    return _make_cluster_row(context.backend)

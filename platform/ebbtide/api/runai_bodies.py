@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import View, Written, body, derive
-from ebbtide.base.paths import at
+from ebbtide.base.bodies import DerivedBody, WrittenBy, body, derive_attribute
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.status import Phase, Status
@@ -45,7 +45,7 @@ def cluster_id(profile: Profile) -> str:
     return profile.spec.cluster_id or _uuid_of(f"cluster/{profile.metadata.name}")
 
 
-def department(profile: Profile) -> tuple[str, str]:
+def find_department(profile: Profile) -> tuple[str, str]:
     """Return the id and name of the profile's single department."""
     name = profile.spec.projects.department or "default"
     return _uuid_of(f"department/{profile.metadata.name}/{name}"), name
@@ -57,22 +57,22 @@ def project_id(profile: Profile, name: str) -> str:
     return (known.id if known is not None else None) or name
 
 
-def _project(top: Object) -> str:
+def _workload_project(top: Object) -> str:
     """Return the project of a workload: its label, or else its namespace."""
     labels: Mapping[str, str] = top["metadata"].get("labels") or {}
     return labels.get(keys.PROJECT) or top["metadata"]["namespace"]
 
 
-def _iso(seconds: float) -> Annotated[str, Field(json_schema_extra={"format": "date-time"})]:
+def _format_iso_time(seconds: float) -> Annotated[str, Field(json_schema_extra={"format": "date-time"})]:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _born(obj: Object) -> float:
-    return inventory.seconds(obj["metadata"].get("creationTimestamp"))
+def _creation_time(obj: Object) -> float:
+    return inventory.parse_timestamp(obj["metadata"].get("creationTimestamp"))
 
 
 #: Seconds since 1970, written in ISO 8601 as in Run:ai's API.
-Time: TypeAlias = Annotated[float, Written(_iso)]
+Time: TypeAlias = Annotated[float, WrittenBy(_format_iso_time)]
 
 
 @body(optional="details")
@@ -112,65 +112,65 @@ class Count:
 # Inferences.
 
 
-def _desired(top: Object) -> str:
+def _desired_phase(top: Object) -> str:
     if "deletionTimestamp" in top["metadata"]:
         return "Deleted"
-    return "Stopped" if at(top, "metadata", "annotations", keys.STOP) == "true" else "Running"
+    return "Stopped" if get_at(top, "metadata", "annotations", keys.STOP) == "true" else "Running"
 
 
-class Inference(View):
+class Inference(DerivedBody):
     """An inference: its identity, desired and actual phase, and Run:ai's spec."""
 
-    name: str = derive(lambda view: view.top["metadata"]["name"])
+    name: str = derive_attribute(lambda view: view.top["metadata"]["name"])
     requested_name: str = name
-    workload_id: str = derive(lambda view: view.top["metadata"]["uid"])
-    project_id: str = derive(lambda view: project_id(view.profile, _project(view.top)))
-    department_id: str = derive(lambda view: department(view.profile)[0])
-    cluster_id: str = derive(lambda view: cluster_id(view.profile))
-    created_by: str = derive(
-        lambda view: at(view.top, "metadata", "annotations", f"{keys.KNATIVE_PREFIX}creator", default="")
+    workload_id: str = derive_attribute(lambda view: view.top["metadata"]["uid"])
+    project_id: str = derive_attribute(lambda view: project_id(view.profile, _workload_project(view.top)))
+    department_id: str = derive_attribute(lambda view: find_department(view.profile)[0])
+    cluster_id: str = derive_attribute(lambda view: cluster_id(view.profile))
+    created_by: str = derive_attribute(
+        lambda view: get_at(view.top, "metadata", "annotations", f"{keys.KNATIVE_PREFIX}creator", default="")
     )
-    created_at: Time = derive(lambda view: _born(view.top))
+    created_at: Time = derive_attribute(lambda view: _creation_time(view.top))
     updated_at: Time = created_at
     deleted_at: Time | None = None
-    desired_phase: Literal["Running", "Stopped", "Deleted"] = derive(lambda view: _desired(view.top))
-    actual_phase: Phase = derive(lambda view: view.phase)
-    spec: dict[str, Any] = derive(lambda view: rest.write(view.native, view.profile)[0]["spec"])
+    desired_phase: Literal["Running", "Stopped", "Deleted"] = derive_attribute(lambda view: _desired_phase(view.top))
+    actual_phase: Phase = derive_attribute(lambda view: view.phase)
+    spec: dict[str, Any] = derive_attribute(lambda view: rest.write_body(view.native, view.profile)[0]["spec"])
 
 
 # Workloads.
 
 
-def _conditions(status: Status) -> list[dict[str, str]]:
+def _make_condition_rows(status: Status) -> list[dict[str, str]]:
     texts = {True: "True", False: "False", None: "Unknown"}
     return [{"type": row.name, "status": texts[row.holds], "message": row.words} for row in status.conditions]
 
 
-def _requested(status: Status) -> dict[str, int]:
+def _requested_pods(status: Status) -> dict[str, int]:
     count = status.replicas
     return {"number": count.wanted, "min": count.minimum, **({"max": count.maximum} if count.maximum else {})}
 
 
-def _connections(status: Status) -> list[dict[str, str]]:
+def _make_connections(status: Status) -> list[dict[str, str]]:
     if not status.url:
         return []
     return [{"name": "serving", "toolType": "serving-endpoint", "connectionType": "ServingPort", "url": status.url}]
 
 
-class Workload(View):
+class Workload(DerivedBody):
     """A workload of type Inference: its identity, phase, conditions, pods and URLs."""
 
     tenant_id: int = TENANT
-    id: str = derive(lambda row: row.backend.id_of(row.status))
+    id: str = derive_attribute(lambda row: row.backend.id_of(row.status))
     type: str = TYPE
-    name: str = derive(lambda row: row.status.name)
-    namespace: str = derive(lambda row: row.status.namespace)
-    cluster_id: str = derive(lambda row: cluster_id(row.backend.profile))
-    project_name: str = derive(lambda row: row.status.project or row.status.namespace)
-    project_id: str = derive(lambda row: project_id(row.backend.profile, row.project_name))
-    department_name: str = derive(lambda row: department(row.backend.profile)[1])
-    department_id: str = derive(lambda row: department(row.backend.profile)[0])
-    created_at: Time = derive(lambda row: row.now - row.status.age_seconds)
+    name: str = derive_attribute(lambda row: row.status.name)
+    namespace: str = derive_attribute(lambda row: row.status.namespace)
+    cluster_id: str = derive_attribute(lambda row: cluster_id(row.backend.profile))
+    project_name: str = derive_attribute(lambda row: row.status.project or row.status.namespace)
+    project_id: str = derive_attribute(lambda row: project_id(row.backend.profile, row.project_name))
+    department_name: str = derive_attribute(lambda row: find_department(row.backend.profile)[1])
+    department_id: str = derive_attribute(lambda row: find_department(row.backend.profile)[0])
+    created_at: Time = derive_attribute(lambda row: row.now - row.status.age_seconds)
     updated_at: Time = created_at
     phase_updated_at: Time = created_at
     k8s_phase_updated_at: Time = created_at
@@ -181,15 +181,15 @@ class Workload(View):
     priority_class_name: str = ""
     category: str = ""
     submitted_by: str = ""
-    phase: Phase = derive(lambda row: row.status.phase)
-    phase_message: str = derive(lambda row: row.status.why)
+    phase: Phase = derive_attribute(lambda row: row.status.phase)
+    phase_message: str = derive_attribute(lambda row: row.status.why)
     k8s_phase: Phase = phase
-    conditions: list[dict[str, str]] = derive(lambda row: _conditions(row.status))
-    running_pods: int = derive(lambda row: row.status.replicas.ready)
-    requested_pods: dict[str, int] = derive(lambda row: _requested(row.status))
-    urls: list[str] = derive(lambda row: [row.status.url] if row.status.url else [])
-    external_connections: list[dict[str, str]] = derive(lambda row: _connections(row.status))
-    actions_support: dict[str, bool] = derive(
+    conditions: list[dict[str, str]] = derive_attribute(lambda row: _make_condition_rows(row.status))
+    running_pods: int = derive_attribute(lambda row: row.status.replicas.ready)
+    requested_pods: dict[str, int] = derive_attribute(lambda row: _requested_pods(row.status))
+    urls: list[str] = derive_attribute(lambda row: [row.status.url] if row.status.url else [])
+    external_connections: list[dict[str, str]] = derive_attribute(lambda row: _make_connections(row.status))
+    actions_support: dict[str, bool] = derive_attribute(
         lambda row: {"delete": True, "suspend": row.status.kind == "InferenceService"}
     )
 
@@ -205,33 +205,36 @@ class Workloads:
 # Pods and revisions.
 
 
-class Pod(View):
+class Pod(DerivedBody):
     """A pod of a workload: its node, phase, containers and revision."""
 
-    id: str = derive(lambda view: view.pod["metadata"]["uid"])
-    name: str = derive(lambda view: view.pod["metadata"]["name"])
-    workload_id: str = derive(lambda view: view.live.top["metadata"]["uid"])
-    workload_name: str = derive(lambda view: view.live.name)
-    revision_id: str = derive(lambda view: view.revision)
-    cluster_id: str = derive(lambda view: cluster_id(view.profile))
-    project_id: str = derive(lambda view: project_id(view.profile, _project(view.live.top)))
-    project_name: str = derive(lambda view: _project(view.live.top))
+    id: str = derive_attribute(lambda view: view.pod["metadata"]["uid"])
+    name: str = derive_attribute(lambda view: view.pod["metadata"]["name"])
+    workload_id: str = derive_attribute(lambda view: view.live.top["metadata"]["uid"])
+    workload_name: str = derive_attribute(lambda view: view.live.name)
+    revision_id: str = derive_attribute(lambda view: view.revision)
+    cluster_id: str = derive_attribute(lambda view: cluster_id(view.profile))
+    project_id: str = derive_attribute(lambda view: project_id(view.profile, _workload_project(view.live.top)))
+    project_name: str = derive_attribute(lambda view: _workload_project(view.live.top))
     tenant_id: int = TENANT
-    node_name: str = derive(lambda view: at(view.pod, "spec", "nodeName", default=""))
-    priority_class_name: str = derive(lambda view: at(view.pod, "spec", "priorityClassName", default=""))
-    created_at: Time = derive(lambda view: _born(view.pod))
-    updated_at: Time = derive(
-        lambda view: inventory.seconds(of_pod.condition(view.pod, "Ready").get("lastTransitionTime")) or _born(view.pod)
+    node_name: str = derive_attribute(lambda view: get_at(view.pod, "spec", "nodeName", default=""))
+    priority_class_name: str = derive_attribute(lambda view: get_at(view.pod, "spec", "priorityClassName", default=""))
+    created_at: Time = derive_attribute(lambda view: _creation_time(view.pod))
+    updated_at: Time = derive_attribute(
+        lambda view: (
+            inventory.parse_timestamp(of_pod.find_condition(view.pod, "Ready").get("lastTransitionTime"))
+            or _creation_time(view.pod)
+        )
     )
-    k8s_phase: str = derive(lambda view: at(view.pod, "status", "phase", default="Unknown"))
+    k8s_phase: str = derive_attribute(lambda view: get_at(view.pod, "status", "phase", default="Unknown"))
     k8s_phase_updated_at: Time = updated_at
-    containers: list[dict[str, str]] = derive(
+    containers: list[dict[str, str]] = derive_attribute(
         lambda view: [
             {"name": str(row.get("name", "")), "image": str(row.get("image", ""))}
-            for row in at(view.pod, "spec", "containers", default=[])
+            for row in get_at(view.pod, "spec", "containers", default=[])
         ]
     )
-    ip: str = derive(lambda view: at(view.pod, "status", "podIP", default=""))
+    ip: str = derive_attribute(lambda view: get_at(view.pod, "status", "podIP", default=""))
 
 
 @body(optional="next")
@@ -242,32 +245,32 @@ class Pods:
     next: int | None = None
 
 
-def _phase(revision: Object) -> Phase:
-    ready = of_pod.condition(revision, "Ready").get("status")
+def _revision_phase(revision: Object) -> Phase:
+    ready = of_pod.find_condition(revision, "Ready").get("status")
     return "Running" if ready == "True" else "Failed" if ready == "False" else "Initializing"
 
 
-class Revision(View):
+class Revision(DerivedBody):
     """A revision of an inference: its phase, pods, images and share of the traffic in percent."""
 
-    id: str = derive(lambda view: view.item["metadata"].get("uid", ""))
-    name: str = derive(lambda view: view.row.name)
+    id: str = derive_attribute(lambda view: view.item["metadata"].get("uid", ""))
+    name: str = derive_attribute(lambda view: view.row.name)
     type: str = TYPE
-    workload_id: str = derive(lambda view: view.live.top["metadata"]["uid"])
+    workload_id: str = derive_attribute(lambda view: view.live.top["metadata"]["uid"])
     tenant_id: int = TENANT
-    cluster_id: str = derive(lambda view: cluster_id(view.profile))
-    project_id: str = derive(lambda view: project_id(view.profile, _project(view.live.top)))
-    department_id: str = derive(lambda view: department(view.profile)[0])
-    created_at: Time = derive(lambda view: _born(view.item))
+    cluster_id: str = derive_attribute(lambda view: cluster_id(view.profile))
+    project_id: str = derive_attribute(lambda view: project_id(view.profile, _workload_project(view.live.top)))
+    department_id: str = derive_attribute(lambda view: find_department(view.profile)[0])
+    created_at: Time = derive_attribute(lambda view: _creation_time(view.item))
     deleted_at: Time | None = None
-    phase: Phase = derive(lambda view: _phase(view.item))
-    phase_message: str = derive(lambda view: view.row.words)
-    running_pods: int = derive(lambda view: view.row.ready)
-    requested_pods: dict[str, int] = derive(lambda view: {"number": view.row.wanted})
-    images: list[str] = derive(
-        lambda view: [str(part.get("image", "")) for part in at(view.item, "spec", "containers", default=[])]
+    phase: Phase = derive_attribute(lambda view: _revision_phase(view.item))
+    phase_message: str = derive_attribute(lambda view: view.row.words)
+    running_pods: int = derive_attribute(lambda view: view.row.ready)
+    requested_pods: dict[str, int] = derive_attribute(lambda view: {"number": view.row.wanted})
+    images: list[str] = derive_attribute(
+        lambda view: [str(part.get("image", "")) for part in get_at(view.item, "spec", "containers", default=[])]
     )
-    additional_fields: dict[str, int] = derive(lambda view: {"trafficPercent": view.row.traffic_percent})
+    additional_fields: dict[str, int] = derive_attribute(lambda view: {"trafficPercent": view.row.traffic_percent})
 
 
 @body()
@@ -312,25 +315,27 @@ def _gpu_quota(profile: Profile, name: str) -> float | None:
     return known.gpus if known is not None else None
 
 
-class OrgUnit(View):
+class OrgUnit(DerivedBody):
     """A project in Run:ai's format: its id, department, namespace and GPU quota."""
 
-    id: str = derive(lambda view: project_id(view.profile, view.use.name))
-    name: str = derive(lambda view: view.use.name)
-    cluster_id: str = derive(lambda view: cluster_id(view.profile))
-    parent_id: str = derive(lambda view: department(view.profile)[0])
-    parent: dict[str, str] = derive(lambda view: dict(zip(("id", "name"), department(view.profile), strict=True)))
-    requested_namespace: str = derive(lambda view: view.use.namespace)
+    id: str = derive_attribute(lambda view: project_id(view.profile, view.use.name))
+    name: str = derive_attribute(lambda view: view.use.name)
+    cluster_id: str = derive_attribute(lambda view: cluster_id(view.profile))
+    parent_id: str = derive_attribute(lambda view: find_department(view.profile)[0])
+    parent: dict[str, str] = derive_attribute(
+        lambda view: dict(zip(("id", "name"), find_department(view.profile), strict=True))
+    )
+    requested_namespace: str = derive_attribute(lambda view: view.use.namespace)
     description: str = ""
     enforce_runai_scheduler: bool = False
     created_at: Time = 0.0
     updated_at: Time = 0.0
-    status: dict[str, str] = derive(lambda view: {"namespace": view.use.namespace, "phase": "Ready"})
-    total_resources: dict[str, float | None] = derive(
+    status: dict[str, str] = derive_attribute(lambda view: {"namespace": view.use.namespace, "phase": "Ready"})
+    total_resources: dict[str, float | None] = derive_attribute(
         lambda view: {"gpuQuota": _gpu_quota(view.profile, view.use.name)}
     )
-    effective: dict[str, Any] = derive(lambda _: {})
-    resources: list[Any] = derive(lambda _: [])
+    effective: dict[str, Any] = derive_attribute(lambda _: {})
+    resources: list[Any] = derive_attribute(lambda _: [])
 
 
 @body(optional="next")
@@ -341,17 +346,17 @@ class OrgUnits:
     next: int | None = None
 
 
-class Cluster(View):
+class Cluster(DerivedBody):
     """The cluster that this server manages, and whether it is connected."""
 
-    uuid: str = derive(lambda view: cluster_id(view.profile))
+    uuid: str = derive_attribute(lambda view: cluster_id(view.profile))
     tenant_id: int = TENANT
-    name: str = derive(lambda view: view.profile.metadata.name)
+    name: str = derive_attribute(lambda view: view.profile.metadata.name)
     created_at: Time = 0.0
-    domain: str = derive(lambda view: view.profile.spec.domain)
+    domain: str = derive_attribute(lambda view: view.profile.spec.domain)
     version: str = API_LEVEL
-    status: dict[str, str] = derive(lambda view: {"state": "Connected" if view.connected else "Disconnected"})
-    updated_at: Time = derive(lambda view: view.heard)
+    status: dict[str, str] = derive_attribute(lambda view: {"state": "Connected" if view.connected else "Disconnected"})
+    updated_at: Time = derive_attribute(lambda view: view.heard)
     deleted_at: Time | None = None
     last_liveness: Time = updated_at
     delete_requested_at: Time | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ebbtide.base.problems import Problem, failed
+from ebbtide.base.problems import Problem, has_errors
 from ebbtide.documents import profiles, texts
 from ebbtide.simulate import words
 from ebbtide.translation.translate import translate
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.simulate.case import Case
-    from ebbtide.simulate.data import StartUp, Traffic
-    from ebbtide.simulate.load import Read
-    from ebbtide.simulate.report import Report
+    from ebbtide.simulate.data import StartUp, TrafficTrace
+    from ebbtide.simulate.load import TrafficReading
+    from ebbtide.simulate.report import SimulationReport
     from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
-    from ebbtide.simulate.slo import Bound
-    from ebbtide.simulate.tune import Found, Tuned
+    from ebbtide.simulate.slo import SloBound
+    from ebbtide.simulate.tune import SearchResult, TuningResult
     from ebbtide.translation.plan import Plan
 
 _Read = TypeVar("_Read")
@@ -38,7 +38,7 @@ SECONDS: Final = 31 * 86_400.0
 EVALUATIONS: Final = 400
 
 
-class AskedError(Exception):
+class SimulationRequestError(Exception):
     """A request that cannot be simulated; ``problems`` lists the reasons."""
 
     def __init__(self, *problems: Problem) -> None:
@@ -46,13 +46,13 @@ class AskedError(Exception):
         super().__init__("; ".join(problem.message for problem in problems))
         self.problems = list(problems)
 
-    def __reduce__(self) -> tuple[type[AskedError], tuple[Problem, ...]]:
+    def __reduce__(self) -> tuple[type[SimulationRequestError], tuple[Problem, ...]]:
         """Support pickling, so that a worker can return the error."""
-        return AskedError, tuple(self.problems)
+        return SimulationRequestError, tuple(self.problems)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SimulationRequest:
     """A simulation request in command-line syntax; ``log`` is the text of a log, instead of a shape in ``traffic``."""
 
     spec: str
@@ -71,7 +71,7 @@ class Asked:
     part: float = 0.5
 
 
-def simulate(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+def run_simulation(request: SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Simulate the spec, the alternative settings and Knative's defaults; returns the JSON of ``ebbtide simulate``.
 
     Raises:
@@ -81,7 +81,7 @@ def simulate(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = case_of(request, profile_of(profile_data), "simulate")
+    loaded, _, case, server, notes = make_simulation_case(request, load_profile_data(profile_data), "simulate")
     with raise_refusals(loaded):
         current = case.setting({})
         tried = {"this spec": current}
@@ -89,26 +89,31 @@ def simulate(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
             tried["these settings"] = case.setting(request.settings)
         tried["Knative's defaults"] = knative_defaults(current)
         values = {"these settings": dict(request.settings or {})}
-        return report.as_json(make_report(loaded, case, server, notes, tried, values))
+        return report.report_to_json(make_report(loaded, case, server, notes, tried, values))
 
 
 def make_report(
-    loaded: Loaded,
+    loaded: LoadedDocument,
     case: Case,
     server: str,
     notes: tuple[str, ...],
     settings: Mapping[str, Setting],
     values: Mapping[str, dict[str, Any]],
-) -> Report:
+) -> SimulationReport:
     """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec."""
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
 
-    results = {name: case.of(setting) for name, setting in settings.items()}
-    runs = (report.Run(name, values.get(name, {}), result, case.measure(result)) for name, result in results.items())
-    return report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
+    results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
+    runs = (
+        report.SimulationRun(name, values.get(name, {}), result, case.measure(result))
+        for name, result in results.items()
+    )
+    return report.SimulationReport(
+        workload_name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes
+    )
 
 
-def tune(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+def run_search(request: SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Search for settings that meet the SLO with as few replicas as possible; returns the JSON of ``ebbtide tune``.
 
     Raises:
@@ -119,77 +124,85 @@ def tune(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
 
 
 def search_settings(
-    request: Asked,
+    request: SimulationRequest,
     profile_data: dict[str, Any],
     source: str,
     fix: str,
-    progress: Callable[[Found], None] = lambda _: None,
-) -> tuple[Tuned, dict[str, Any]]:
+    progress: Callable[[SearchResult], None] = lambda _: None,
+) -> tuple[TuningResult, dict[str, Any]]:
     """Run a search, and return its result and its JSON. ``source`` and ``fix`` complete the error for a missing SLO."""
     from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.tune import moved  # noqa: PLC0415 - as above
-    from ebbtide.simulate.tune import tune as search  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import make_search_space  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import tune_settings as search  # noqa: PLC0415 - as above
 
     unknown = sorted({*request.keep} - {*words.KEEPABLE})
     if unknown:
-        raise _wrong(
+        raise _make_field_error(
             ("keep",),
             f"unknown field to keep: {', '.join(unknown)}",
             f"use only {', '.join(words.KEEPABLE)}",
         )
-    loaded, plan, case, _, notes = case_of(request, profile_of(profile_data), "tune")
+    loaded, plan, case, _, notes = make_simulation_case(request, load_profile_data(profile_data), "tune")
     if not case.bounds:
         text = f"neither the spec nor the {source} sets an SLO"
-        raise AskedError(Problem("TUN001", ("spec", "slo"), text, fix))
+        raise SimulationRequestError(Problem("TUN001", ("spec", "slo"), text, fix))
     block = dict(case.document["spec"].get("autoscaling") or {})
-    knobs, base, bounds = moved(block, plan.scaling, {*request.keep})
+    knobs, base, bounds = make_search_space(block, plan.scaling, {*request.keep})
     part = case.traffic.seconds * request.part
     with raise_refusals(loaded):
         tuned = search(case, knobs, base, bounds, part=part, evaluations=request.evaluations, progress=progress)
-    return tuned, {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
+    return tuned, {**advice.tuning_to_json(tuned, workload_name_of(loaded)), "notes": list(notes)}
 
 
-def profile_of(data: dict[str, Any]) -> Profile:
+def load_profile_data(data: dict[str, Any]) -> Profile:
     """Validate a profile's document in this process: compiled profile classes cannot be pickled."""
-    profile, problems = profiles.validate(data)
+    profile, problems = profiles.validate_profile_data(data)
     assert profile is not None, problems
     return profile
 
 
-def case_of(request: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+def make_simulation_case(
+    request: SimulationRequest, profile: Profile, command: str
+) -> tuple[LoadedDocument, Plan, Case, str, tuple[str, ...]]:
     """Return the spec, its plan, the case to simulate, the server's text, and the assumptions. Raises AskedError."""
     from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
 
     if not 0 < request.part <= 1 or not 1 <= request.evaluations <= EVALUATIONS:
-        raise _wrong(
+        raise _make_field_error(
             ("part",),
             f"part must be above 0 and at most 1, and evaluations must be 1 to {EVALUATIONS}",
             "set part and evaluations within these limits",
         )
     if request.server.partition(":")[0] == "empirical":
         # It names a file, and a request must not read the server's files.
-        raise _wrong(("server",), "an empirical server is read from a file", "use ebbtide simulate with a local file")
-    loaded, plan = _spec(request.spec, profile)
-    start_up = _read_as(words.start_up, "start_up", request.start_up, "write 45s, or pull=20s,load=20s")
-    price = _read_as(words.gpu_hour, "cost", request.cost, "write gpu-hour=2.5")
-    bounds = _read_as(slo.parse, "slo", request.slo, "write p95=2s, or mean=800ms,uptime=99.9") if request.slo else None
+        raise _make_field_error(
+            ("server",), "an empirical server is read from a file", "use ebbtide simulate with a local file"
+        )
+    loaded, plan = _translate_spec(request.spec, profile)
+    start_up = _parse_field(words.parse_start_up, "start_up", request.start_up, "write 45s, or pull=20s,load=20s")
+    price = _parse_field(words.parse_gpu_hour, "cost", request.cost, "write gpu-hour=2.5")
+    bounds = (
+        _parse_field(slo.parse_bounds, "slo", request.slo, "write p95=2s, or mean=800ms,uptime=99.9")
+        if request.slo
+        else None
+    )
     server_form = "write fixed:200ms,max=8, or lognormal:median=500ms,sigma=0.5,max=16"
-    server = _read_as(servers.server, "server", request.server, server_form) if request.server else None
+    server = _parse_field(servers.parse_server, "server", request.server, server_form) if request.server else None
     if request.log:
-        reading = _read(request.log, request.traffic or "traffic.csv", request.seed)
+        reading = _parse_log(request.log, request.traffic or "traffic.csv", request.seed)
     elif load.is_shape(request.traffic):
-        reading = load.shape(request.traffic, request.seed)
+        reading = load.generate_traffic(request.traffic, request.seed)
     else:
-        raise _wrong(
+        raise _make_field_error(
             ("traffic",),
             f"{request.traffic[:80]!r} is not a valid traffic shape",
             f"write {', '.join(load.FORMS.values())}",
         )
     traffic = reading.traffic
     if traffic is None:
-        raise AskedError(*reading.problems)
+        raise SimulationRequestError(*reading.problems)
     if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
-        raise AskedError(
+        raise SimulationRequestError(
             Problem(
                 load.MANY,
                 ("traffic",),
@@ -203,19 +216,19 @@ def case_of(request: Asked, profile: Profile, command: str) -> tuple[Loaded, Pla
 
 
 def complete_case(
-    loaded: Loaded,
+    loaded: LoadedDocument,
     plan: Plan,
     profile: Profile,
-    traffic: Traffic,
+    traffic: TrafficTrace,
     server_text: str,
     server: Server | None,
     start_up: StartUp,
     seed: int,
-    bounds: tuple[Bound, ...] | None,
+    bounds: tuple[SloBound, ...] | None,
     price: float | None,
     command: str,
     server_hint: str,
-) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+) -> tuple[LoadedDocument, Plan, Case, str, tuple[str, ...]]:
     """Return a case with defaults for the values that are None, and the assumptions made.
 
     ``server_hint`` says how to set the server.
@@ -226,11 +239,11 @@ def complete_case(
     notes = []
     if server is None:
         server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
-        server = servers.server(server_text)
+        server = servers.parse_server(server_text)
         notes.append(f"the server model {server_text} is a guess: measure your server, and {server_hint}")
     if bounds is None:
         assert loaded.inference is not None
-        bounds = slo.of_spec(loaded.inference.spec.slo)
+        bounds = slo.read_spec_bounds(loaded.inference.spec.slo)
     gpus = gpus_of(plan)
     if price is not None and not gpus:
         notes.append("a replica has no GPU, so its cost is 0")
@@ -240,35 +253,35 @@ def complete_case(
 
 
 @lru_cache(maxsize=2)
-def _read(log: str, name: str, seed: int) -> Read:
+def _parse_log(log: str, name: str, seed: int) -> TrafficReading:
     """Parse a log; cached, since a client that varies a setting sends the same log each time."""
     from ebbtide.simulate import load  # noqa: PLC0415 - it needs numpy
 
-    return load.read(log.encode(), name, seed)
+    return load.parse_traffic(log.encode(), name, seed)
 
 
-def _spec(text: str, profile: Profile) -> tuple[Loaded, Plan]:
-    documents = [*texts.of_text(text.encode(), "", profile)]
+def _translate_spec(text: str, profile: Profile) -> tuple[LoadedDocument, Plan]:
+    documents = [*texts.load_text(text.encode(), "", profile)]
     if len(documents) != 1:
         message = f"{len(documents)} specs: exactly one spec can be simulated"
-        raise AskedError(Problem("SIM003", (), message, "send exactly one spec"))
+        raise SimulationRequestError(Problem("SIM003", (), message, "send exactly one spec"))
     loaded = documents[0]
     if loaded.inference is None:
-        raise AskedError(*loaded.problems)
+        raise SimulationRequestError(*loaded.problems)
     translation = translate(loaded.inference, profile, loaded.canonical)
-    problems = loaded.problems + loaded.placed(translation.problems)
-    if translation.plan is None or failed(problems):
-        raise AskedError(*problems)
+    problems = loaded.problems + loaded.place_problems(translation.problems)
+    if translation.plan is None or has_errors(problems):
+        raise SimulationRequestError(*problems)
     return loaded, translation.plan
 
 
-def name_of(loaded: Loaded) -> str:
+def workload_name_of(loaded: LoadedDocument) -> str:
     """Return the workload's name."""
     return str(loaded.reading.native["metadata"]["name"])
 
 
 @contextmanager
-def raise_refusals(loaded: Loaded, option: str = "server") -> Iterator[None]:
+def raise_refusals(loaded: LoadedDocument, option: str = "server") -> Iterator[None]:
     """Convert the simulator's errors into problems of the spec; ``option`` names the parameter that sets the server."""
     from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
@@ -277,20 +290,20 @@ def raise_refusals(loaded: Loaded, option: str = "server") -> Iterator[None]:
         yield
     except NotSimulated as error:
         problem = Problem("SIM001", (error.where,), error.message, error.fix, document=loaded.name)
-        raise AskedError(problem) from None
+        raise SimulationRequestError(problem) from None
     except ServerError as error:
-        raise AskedError(
+        raise SimulationRequestError(
             Problem("SIM002", (), str(error), f"set the server with {option}", document=loaded.name)
         ) from None
 
 
-def _read_as(reader: Callable[[str], _Read], name: str, text: str, form: str) -> _Read:
+def _parse_field(reader: Callable[[str], _Read], name: str, text: str, form: str) -> _Read:
     """Parse a field. Raises AskedError with the field's name."""
     try:
         return reader(text)
     except ValueError as error:
-        raise _wrong((name,), str(error), form) from None
+        raise _make_field_error((name,), str(error), form) from None
 
 
-def _wrong(where: tuple[str, ...], message: str, fix: str) -> AskedError:
-    return AskedError(Problem("SIM004", where, message, fix))
+def _make_field_error(where: tuple[str, ...], message: str, fix: str) -> SimulationRequestError:
+    return SimulationRequestError(Problem("SIM004", where, message, fix))

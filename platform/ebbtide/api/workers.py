@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_MEMORY_BYTES: Final = 6 * 2**30
 
 
-class TooMuchError(Exception):
+class LimitExceededError(Exception):
     """The work exceeds a limit of this server; the message names the fix."""
 
 
@@ -52,7 +52,7 @@ class Workers:
             TooMuchError: the queue is full, or the work exceeds its time or memory.
 
         """
-        with _place(self._room, 0), _place(self._turn, seconds):
+        with _hold_slot(self._room, 0), _hold_slot(self._turn, seconds):
             return self._do(work, arguments, seconds, on_progress)
 
     def _do(
@@ -68,10 +68,10 @@ class Workers:
             succeeded, result = worker.ask((work, arguments, on_progress is not None), seconds, on_progress)
         except TimeoutError:
             worker.end()
-            raise TooMuchError(f"the work exceeded {seconds:g} s: reduce the request") from None
+            raise LimitExceededError(f"the work exceeded {seconds:g} s: reduce the request") from None
         except (EOFError, OSError) as error:
             worker.end()
-            raise TooMuchError("the work exceeded the memory limit: reduce the request") from error
+            raise LimitExceededError("the work exceeded the memory limit: reduce the request") from error
         except BaseException:
             worker.end()
             raise
@@ -94,9 +94,9 @@ class Workers:
 
 
 @contextlib.contextmanager
-def _place(places: threading.Semaphore, seconds: float) -> Iterator[None]:
+def _hold_slot(places: threading.Semaphore, seconds: float) -> Iterator[None]:
     if not places.acquire(timeout=seconds):
-        raise TooMuchError("too many simulations are running: retry in a few seconds")
+        raise LimitExceededError("too many simulations are running: retry in a few seconds")
     try:
         yield
     finally:
@@ -106,7 +106,7 @@ def _place(places: threading.Semaphore, seconds: float) -> Iterator[None]:
 class _Worker:
     def __init__(self, context: Any) -> None:
         self._near, far = context.Pipe()
-        self._process = context.Process(target=_serve, args=(far,), daemon=True)
+        self._process = context.Process(target=_serve_tasks, args=(far,), daemon=True)
         self._process.start()
         far.close()
 
@@ -128,7 +128,7 @@ class _Worker:
         self._near.close()
 
 
-def _serve(far: Connection) -> None:
+def _serve_tasks(far: Connection) -> None:
     import resource  # noqa: PLC0415 - Unix only, and only here
     import signal  # noqa: PLC0415 - as above
 

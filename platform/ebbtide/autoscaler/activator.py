@@ -15,7 +15,7 @@ FIRST_AVAILABLE: Final = 3
 
 
 @kernel
-def capacity(container_concurrency: int, backends: int, trackers: int, activators: int) -> int:
+def compute_activator_capacity(container_concurrency: int, backends: int, trackers: int, activators: int) -> int:
     """Return the number of concurrent requests that one activator forwards to a revision.
 
     ``trackers`` is the number of pods assigned to this activator, or 0 if it forwards to the service's address; then its

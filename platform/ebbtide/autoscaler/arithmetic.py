@@ -21,7 +21,7 @@ _WHOLE: Final = 2.0**53
 
 
 @kernel
-def nanoseconds(seconds: float) -> int:
+def to_nanoseconds(seconds: float) -> int:
     """Return seconds as whole nanoseconds, rounded to nearest.
 
     A time computed as milliseconds / 1000 is exact up to 2**51 ns (26 days). Present-day Unix times are exact to about
@@ -52,13 +52,13 @@ def wrap64(value: int) -> int:
     return ((value + (1 << 63)) & 0xFFFFFFFFFFFFFFFF) - (1 << 63)
 
 
-def quotient(dividend: int, divisor: int) -> int:
+def divide_truncated(dividend: int, divisor: int) -> int:
     """Return the quotient of two integers, truncated towards zero."""
     result = abs(dividend) // abs(divisor)
     return result if (dividend < 0) == (divisor < 0) else -result
 
 
-def divide(dividend: float, divisor: float) -> float:
+def divide_floats(dividend: float, divisor: float) -> float:
     """Return the quotient of two floats; division by zero returns an infinity or NaN."""
     if divisor != 0.0:
         return dividend / divisor
@@ -68,13 +68,13 @@ def divide(dividend: float, divisor: float) -> float:
 
 
 @kernel
-def ceil(value: float) -> float:
+def round_up(value: float) -> float:
     """Return a float rounded up, as a float; infinities and NaN are returned unchanged."""
     return float(math.ceil(value)) if abs(value) < _WHOLE else value
 
 
 @kernel
-def floor(value: float) -> float:
+def round_down(value: float) -> float:
     """Return a float rounded down, as a float; infinities and NaN are returned unchanged."""
     return float(math.floor(value)) if abs(value) < _WHOLE else value
 
@@ -87,7 +87,7 @@ def round_half_away(value: float) -> float:
 
 
 @kernel
-def power(base: float, exponent: int) -> float:
+def compute_power(base: float, exponent: int) -> float:
     """Return ``base`` to a whole exponent ≥ 0, by squaring mantissas in the order of Go's ``math.Pow``.
 
     The C library's ``pow`` rounds correctly more often, so its results differ in the last bit.

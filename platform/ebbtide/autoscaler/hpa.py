@@ -15,12 +15,12 @@ from ebbtide.autoscaler.arithmetic import (
     INT32_MAX,
     INT32_MIN,
     INT64_MAX,
-    ceil,
-    divide,
-    nanoseconds,
-    quotient,
+    divide_floats,
+    divide_truncated,
+    round_up,
     to_int32,
     to_int64,
+    to_nanoseconds,
     wrap32,
     wrap64,
 )
@@ -50,7 +50,7 @@ class Tolerances(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class HpaConfig:
     """Flags of the HPA controller, with their defaults; times in seconds.
 
     ``configurable_tolerance`` is the feature gate HPAConfigurableTolerance, which is off in 1.34.
@@ -64,11 +64,11 @@ class Config:
     configurable_tolerance: bool = False
 
 
-DEFAULTS: Final = Config()
+DEFAULTS: Final = HpaConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pod:
+class HpaPod:
     """A pod with the fields that the HPA reads.
 
     ``ready`` is the condition Ready (None: not set yet) and ``ready_since`` the time of its last change. ``request`` is the
@@ -95,7 +95,7 @@ Samples: TypeAlias = Mapping[str, Sample]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
+class ResourceMetric:
     """A resource metric of the pods (cpu, memory), with a target utilization in percent or an average in thousandths.
 
     Raises ValueError unless exactly one of the two is set.
@@ -107,18 +107,18 @@ class Resource:
 
     def __post_init__(self) -> None:
         """Check that exactly one target is set."""
-        _one_target(self.average_utilization, self.average_value)
+        _require_one_target(self.average_utilization, self.average_value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pods:
+class PodsMetric:
     """A metric of each pod, with a target average in thousandths."""
 
     average_value: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Object:
+class ObjectMetric:
     """A metric of one object, with a target value or a target value per replica, in thousandths.
 
     Raises ValueError unless exactly one of the two is set.
@@ -129,11 +129,11 @@ class Object:
 
     def __post_init__(self) -> None:
         """Check that exactly one target is set."""
-        _one_target(self.value, self.average_value)
+        _require_one_target(self.value, self.average_value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class External:
+class ExternalMetric:
     """An external metric, summed over its series, with a target value or a target value per replica, in thousandths.
 
     Raises ValueError unless exactly one of the two is set.
@@ -144,15 +144,15 @@ class External:
 
     def __post_init__(self) -> None:
         """Check that exactly one target is set."""
-        _one_target(self.value, self.average_value)
+        _require_one_target(self.value, self.average_value)
 
 
-def _one_target(*targets: int | None) -> None:
+def _require_one_target(*targets: int | None) -> None:
     if sum(target is not None for target in targets) != 1:
         raise ValueError("a metric must have exactly one target")
 
 
-Metric: TypeAlias = Resource | Pods | Object | External
+Metric: TypeAlias = ResourceMetric | PodsMetric | ObjectMetric | ExternalMetric
 #: Measurement of a metric: the samples of pods, the value of an object, or the values of all series of an external metric;
 #: None if the metrics API returned an error.
 Measured: TypeAlias = Samples | int | Sequence[int] | None
@@ -177,7 +177,7 @@ class ScalingRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Behavior:
+class ScalingBehavior:
     """Scaling rules of both directions."""
 
     scale_up: ScalingRules = ScalingRules()
@@ -185,13 +185,13 @@ class Behavior:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class HpaSpec:
     """The spec of an HPA: bounds, metrics and behavior (None: the default limits)."""
 
     max_replicas: int
     min_replicas: int = 1
-    metrics: tuple[Metric, ...] = (Resource(average_utilization=80),)
-    behavior: Behavior | None = None
+    metrics: tuple[Metric, ...] = (ResourceMetric(average_utilization=80),)
+    behavior: ScalingBehavior | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ _UP: Final = _Rules(0, "Max", (Policy("Pods", 4, 15), Policy("Percent", 100, 15)
 _DOWN: Final = _Rules(0, "Max", (Policy("Percent", 100, 15),))
 
 
-def _filled(rules: ScalingRules, defaults: _Rules) -> _Rules:
+def _fill_rules(rules: ScalingRules, defaults: _Rules) -> _Rules:
     window = rules.stabilization_window_seconds
     return _Rules(
         defaults.window if window is None else window,
@@ -224,18 +224,18 @@ class Proposal(NamedTuple):
     utilization: int | None = None
 
 
-class Ask(NamedTuple):
+class MetricInputs(NamedTuple):
     """Inputs of a reconciliation for every metric: desired and existing replicas, pods, tolerances, flags and time."""
 
     spec_replicas: int
     status_replicas: int
-    pods: Mapping[str, Pod]
+    pods: Mapping[str, HpaPod]
     tolerances: Tolerances
-    config: Config
+    config: HpaConfig
     now: float
 
 
-class Groups(NamedTuple):
+class PodGroups(NamedTuple):
     """Pods grouped by the usability of their samples. Upstream: groupPods."""
 
     ready: int
@@ -244,7 +244,7 @@ class Groups(NamedTuple):
     ignored: frozenset[str]
 
 
-def group_pods(pods: Mapping[str, Pod], samples: Samples, resource: str, config: Config, now: float) -> Groups:
+def group_pods(pods: Mapping[str, HpaPod], samples: Samples, resource: str, config: HpaConfig, now: float) -> PodGroups:
     """Return the pods in groups.
 
     Deleted and failed pods are ignored. Pending pods are unready and, for cpu, so are pods that may still be starting.
@@ -258,22 +258,22 @@ def group_pods(pods: Mapping[str, Pod], samples: Samples, resource: str, config:
             unready.add(name)
         elif name not in samples:
             missing.add(name)
-        elif resource == "cpu" and _too_young(pod, samples[name], config, now):
+        elif resource == "cpu" and _is_too_young(pod, samples[name], config, now):
             unready.add(name)
         else:
             ready += 1
-    return Groups(ready, frozenset(unready), frozenset(missing), frozenset(ignored))
+    return PodGroups(ready, frozenset(unready), frozenset(missing), frozenset(ignored))
 
 
-def _too_young(pod: Pod, sample: Sample, config: Config, now: float) -> bool:
+def _is_too_young(pod: HpaPod, sample: Sample, config: HpaConfig, now: float) -> bool:
     """Return whether a pod's cpu sample may still include its startup."""
     if pod.ready is None or pod.start_time is None:
         return True
-    started, changed = nanoseconds(pod.start_time), nanoseconds(pod.ready_since)
-    if started + nanoseconds(config.cpu_initialization_period) > nanoseconds(now):
+    started, changed = to_nanoseconds(pod.start_time), to_nanoseconds(pod.ready_since)
+    if started + to_nanoseconds(config.cpu_initialization_period) > to_nanoseconds(now):
         # The sample must not cover any time before the pod was ready.
-        return pod.ready == "False" or nanoseconds(sample.timestamp) < changed + nanoseconds(sample.window)
-    return pod.ready == "False" and started + nanoseconds(config.initial_readiness_delay) > changed
+        return pod.ready == "False" or to_nanoseconds(sample.timestamp) < changed + to_nanoseconds(sample.window)
+    return pod.ready == "False" and started + to_nanoseconds(config.initial_readiness_delay) > changed
 
 
 def resource_utilization_ratio(
@@ -288,22 +288,22 @@ def resource_utilization_ratio(
     requested = wrap64(sum(requests[name] for name in pods))
     if requested == 0:
         raise MetricError("no metrics returned match pods with requests")
-    utilization = wrap32(quotient(wrap64(total * 100), requested))
-    return divide(float(utilization), float(target)), utilization, quotient(total, len(pods))
+    utilization = wrap32(divide_truncated(wrap64(total * 100), requested))
+    return divide_floats(float(utilization), float(target)), utilization, divide_truncated(total, len(pods))
 
 
 def metric_usage_ratio(values: Mapping[str, int], target: int) -> tuple[float, int]:
     """Return the ratio of the mean value to ``target``, and the mean. Upstream: GetMetricUsageRatio."""
-    mean = quotient(wrap64(sum(values.values())), len(values))
-    return divide(float(mean), float(target)), mean
+    mean = divide_truncated(wrap64(sum(values.values())), len(values))
+    return divide_floats(float(mean), float(target)), mean
 
 
-def resource_replicas(ask: Ask, target: int, resource: str, samples: Samples) -> Proposal:
+def resource_replicas(ask: MetricInputs, target: int, resource: str, samples: Samples) -> Proposal:
     """Return the replicas for a utilization of ``target`` percent.
 
     Raises MetricError without pods, samples or requests. Upstream: GetResourceReplicas.
     """
-    groups, values = _counted(ask, resource, samples)
+    groups, values = _select_values(ask, resource, samples)
     requests = {}
     for name, pod in ask.pods.items():
         if pod.request is None:
@@ -311,25 +311,27 @@ def resource_replicas(ask: Ask, target: int, resource: str, samples: Samples) ->
         requests[name] = pod.request
     _, utilization, mean = resource_utilization_ratio(values, requests, target)
     # When scaling down, a pod without a sample counts with its complete request, or with a target above 100%.
-    busy = {name: quotient(wrap64(requests[name] * max(100, target)), 100) for name in groups.missing}
-    replicas = _replicas(
+    busy = {name: divide_truncated(wrap64(requests[name] * max(100, target)), 100) for name in groups.missing}
+    replicas = _compute_replicas(
         ask, groups, values, busy, lambda usage: resource_utilization_ratio(usage, requests, target)[0]
     )
     return Proposal(replicas, mean, utilization)
 
 
-def plain_replicas(ask: Ask, target: int, resource: str, samples: Samples) -> Proposal:
+def plain_replicas(ask: MetricInputs, target: int, resource: str, samples: Samples) -> Proposal:
     """Return the replicas for a mean of ``target``; ``resource`` is "" for a metric that is not a resource.
 
     Raises MetricError without pods or samples. Upstream: calcPlainMetricReplicas.
     """
-    groups, values = _counted(ask, resource, samples)
+    groups, values = _select_values(ask, resource, samples)
     _, mean = metric_usage_ratio(values, target)
     busy = dict.fromkeys(groups.missing, target)
-    return Proposal(_replicas(ask, groups, values, busy, lambda usage: metric_usage_ratio(usage, target)[0]), mean)
+    return Proposal(
+        _compute_replicas(ask, groups, values, busy, lambda usage: metric_usage_ratio(usage, target)[0]), mean
+    )
 
 
-def _counted(ask: Ask, resource: str, samples: Samples) -> tuple[Groups, dict[str, int]]:
+def _select_values(ask: MetricInputs, resource: str, samples: Samples) -> tuple[PodGroups, dict[str, int]]:
     """Return the pods in groups, and the values to use, which include those of pods outside the selector."""
     if not ask.pods:
         raise MetricError("no pods match the selector")
@@ -341,9 +343,9 @@ def _counted(ask: Ask, resource: str, samples: Samples) -> tuple[Groups, dict[st
     return groups, values
 
 
-def _replicas(
-    ask: Ask,
-    groups: Groups,
+def _compute_replicas(
+    ask: MetricInputs,
+    groups: PodGroups,
     values: Mapping[str, int],
     busy: Mapping[str, int],
     ratio_of: Callable[[Mapping[str, int]], float],
@@ -353,7 +355,7 @@ def _replicas(
     ratio = ratio_of(values)
     up_with_unready = bool(groups.unready) and ratio > 1.0
     if not up_with_unready and not groups.missing:
-        return current if tolerances.is_within(ratio) else to_int32(ceil(ratio * groups.ready))
+        return current if tolerances.is_within(ratio) else to_int32(round_up(ratio * groups.ready))
     completed = dict(values)
     if ratio < 1.0:
         completed.update(busy)
@@ -364,63 +366,63 @@ def _replicas(
     new_ratio = ratio_of(completed)
     if tolerances.is_within(new_ratio) or ratio < 1.0 < new_ratio or new_ratio < 1.0 < ratio:
         return current
-    replicas = to_int32(ceil(new_ratio * len(completed)))
+    replicas = to_int32(round_up(new_ratio * len(completed)))
     is_reversed = (new_ratio < 1.0 and replicas > current) or (new_ratio > 1.0 and replicas < current)
     return current if is_reversed else replicas
 
 
-def _by_ratio(ask: Ask, usage: int, target: int) -> Proposal:
+def _replicas_by_ratio(ask: MetricInputs, usage: int, target: int) -> Proposal:
     """Return the replicas for a single value of all pods. Upstream: getUsageRatioReplicaCount."""
-    ratio = divide(float(usage), float(target))
+    ratio = divide_floats(float(usage), float(target))
     if ask.spec_replicas == 0:
-        return Proposal(to_int32(ceil(ratio)), usage)
+        return Proposal(to_int32(round_up(ratio)), usage)
     if ask.tolerances.is_within(ratio):
         return Proposal(ask.spec_replicas, usage)
     if not ask.pods:
         raise MetricError("no pods match the selector")
     ready = sum(pod.phase == "Running" and pod.ready == "True" for pod in ask.pods.values())
-    return Proposal(to_int32(ceil(ratio * ready)), usage)
+    return Proposal(to_int32(round_up(ratio * ready)), usage)
 
 
-def _per_pod(ask: Ask, usage: int, target: int) -> tuple[int | None, float]:
+def _replicas_per_pod(ask: MetricInputs, usage: int, target: int) -> tuple[int | None, float]:
     """Return the existing replicas if the value per replica is within tolerance, otherwise None and the desired replicas."""
     replicas = ask.status_replicas
-    if ask.tolerances.is_within(divide(float(usage), float(target) * replicas)):
+    if ask.tolerances.is_within(divide_floats(float(usage), float(target) * replicas)):
         return replicas, 0.0
-    return None, ceil(divide(float(usage), float(target)))
+    return None, round_up(divide_floats(float(usage), float(target)))
 
 
-def object_replicas(ask: Ask, metric: Object, usage: int) -> Proposal:
+def object_replicas(ask: MetricInputs, metric: ObjectMetric, usage: int) -> Proposal:
     """Return the replicas for a metric of an object.
 
     Raises MetricError if pods are needed and there are none. Upstream: GetObjectMetricReplicas,
     GetObjectPerPodMetricReplicas.
     """
     if metric.value is not None:
-        return _by_ratio(ask, usage, metric.value)
+        return _replicas_by_ratio(ask, usage, metric.value)
     assert metric.average_value is not None
-    replicas, desired = _per_pod(ask, usage, metric.average_value)
-    return Proposal(to_int32(desired) if replicas is None else replicas, _mean(usage, ask.status_replicas))
+    replicas, desired = _replicas_per_pod(ask, usage, metric.average_value)
+    return Proposal(to_int32(desired) if replicas is None else replicas, _mean_usage(usage, ask.status_replicas))
 
 
-def external_replicas(ask: Ask, metric: External, series: Sequence[int]) -> Proposal:
+def external_replicas(ask: MetricInputs, metric: ExternalMetric, series: Sequence[int]) -> Proposal:
     """Return the replicas for an external metric, whose ``series`` are summed.
 
     Raises MetricError if pods are needed and there are none. Upstream: GetExternalMetricReplicas,
     GetExternalPerPodMetricReplicas.
     """
     if metric.value is not None:
-        return _by_ratio(ask, wrap64(sum(series)), metric.value)
+        return _replicas_by_ratio(ask, wrap64(sum(series)), metric.value)
     assert metric.average_value is not None
-    usage = _sum_or_most(series)
-    replicas, desired = _per_pod(ask, usage, metric.average_value)
+    usage = _sum_series(series)
+    replicas, desired = _replicas_per_pod(ask, usage, metric.average_value)
     if replicas is None:
         # Upstream guards only this one of its conversions to 32 bits.
         replicas = INT32_MAX if desired > INT32_MAX else to_int32(desired)
-    return Proposal(replicas, INT64_MAX if float(usage) >= INT64_MAX else _mean(usage, ask.status_replicas))
+    return Proposal(replicas, INT64_MAX if float(usage) >= INT64_MAX else _mean_usage(usage, ask.status_replicas))
 
 
-def _sum_or_most(series: Sequence[int]) -> int:
+def _sum_series(series: Sequence[int]) -> int:
     """Return the sum of the series; a negative sum is treated as an overflow."""
     total = 0
     for value in series:
@@ -430,33 +432,33 @@ def _sum_or_most(series: Sequence[int]) -> int:
     return total
 
 
-def _mean(usage: int, replicas: int) -> int:
-    return to_int64(ceil(divide(float(usage), float(replicas))))
+def _mean_usage(usage: int, replicas: int) -> int:
+    return to_int64(round_up(divide_floats(float(usage), float(replicas))))
 
 
-def metric_replicas(ask: Ask, metric: Metric, measured: Measured) -> Proposal:
+def metric_replicas(ask: MetricInputs, metric: Metric, measured: Measured) -> Proposal:
     """Return the replicas that one metric proposes.
 
     Raises MetricError if it proposes none, and TypeError if ``measured`` does not match the type of the metric.
     """
     if measured is None:
         raise MetricError("the metrics API returned no value")
-    if isinstance(metric, Object) and isinstance(measured, int):
+    if isinstance(metric, ObjectMetric) and isinstance(measured, int):
         return object_replicas(ask, metric, measured)
-    if isinstance(metric, External) and isinstance(measured, Sequence):
+    if isinstance(metric, ExternalMetric) and isinstance(measured, Sequence):
         return external_replicas(ask, metric, measured)
     if isinstance(measured, Mapping):
-        if isinstance(metric, Pods):
+        if isinstance(metric, PodsMetric):
             return plain_replicas(ask, metric.average_value, "", measured)
-        if isinstance(metric, Resource) and metric.average_utilization is not None:
+        if isinstance(metric, ResourceMetric) and metric.average_utilization is not None:
             return resource_replicas(ask, metric.average_utilization, metric.name, measured)
-        if isinstance(metric, Resource):
+        if isinstance(metric, ResourceMetric):
             assert metric.average_value is not None
             return plain_replicas(ask, metric.average_value, metric.name, measured)
     raise TypeError(f"unexpected measurement of type {type(measured).__name__} for {metric}")
 
 
-def replicas_for_metrics(ask: Ask, metrics: Sequence[Metric], measured: Sequence[Measured]) -> int | None:
+def replicas_for_metrics(ask: MetricInputs, metrics: Sequence[Metric], measured: Sequence[Measured]) -> int | None:
     """Return the largest number of replicas that a metric proposes, or None if too many metrics fail.
 
     If a metric fails, the others may keep or add replicas, but not remove any. Raises TypeError as ``metric_replicas`` does.
@@ -476,7 +478,7 @@ def replicas_for_metrics(ask: Ask, metrics: Sequence[Metric], measured: Sequence
     return replicas
 
 
-class Decision(NamedTuple):
+class HpaDecision(NamedTuple):
     """Result of a reconciliation: the desired replicas, and why they differ from the metrics' recommendation.
 
     ``replicas`` is the current number if ``rescale`` is false. ``limited`` is the reason of upstream's condition
@@ -495,20 +497,20 @@ class _Event(NamedTuple):
     time: int
 
 
-class Autoscaler:
+class HorizontalAutoscaler:
     """An HPA with its state: recent recommendations and changes of replicas. Upstream: HorizontalController."""
 
     __slots__ = ("_added", "_config", "_down", "_recommendations", "_removed", "_spec", "_tolerances", "_up")
 
-    def __init__(self, spec: Spec, config: Config = DEFAULTS) -> None:
+    def __init__(self, spec: HpaSpec, config: HpaConfig = DEFAULTS) -> None:
         """Initialize an HPA without state. A changed spec needs a new instance."""
         self._spec = spec
         self._config = config
-        behavior = spec.behavior or Behavior()
+        behavior = spec.behavior or ScalingBehavior()
         down = _Rules(int(config.downscale_stabilization), _DOWN.select, _DOWN.policies)
-        self._up = _filled(behavior.scale_up, _UP)
-        self._down = _filled(behavior.scale_down, down)
-        self._tolerances = _tolerances(behavior, config)
+        self._up = _fill_rules(behavior.scale_up, _UP)
+        self._down = _fill_rules(behavior.scale_down, down)
+        self._tolerances = _make_tolerances(behavior, config)
         self._recommendations: list[_Event] = []
         self._added: list[_Event] = []
         self._removed: list[_Event] = []
@@ -518,48 +520,48 @@ class Autoscaler:
         now: float,
         spec_replicas: int,
         status_replicas: int,
-        pods: Mapping[str, Pod],
+        pods: Mapping[str, HpaPod],
         measured: Sequence[Measured],
-    ) -> Decision:
+    ) -> HpaDecision:
         """Return the decision at ``now`` (seconds, never decreasing). Upstream decides once per sync period.
 
         ``spec_replicas`` is the current setting and ``status_replicas`` the number of existing replicas. ``pods`` are the
         pods of the selector by name, ``measured`` the measurements of the spec's metrics, in order. Raises TypeError as
         ``metric_replicas`` does.
         """
-        spec, time = self._spec, nanoseconds(now)
+        spec, time = self._spec, to_nanoseconds(now)
         if not self._recommendations:
             self._recommendations.append(_Event(spec_replicas, time))
         limited, stabilized = None, False
         if spec_replicas == 0 and spec.min_replicas != 0:
-            return Decision(0, rescale=False)
+            return HpaDecision(0, rescale=False)
         if spec_replicas > spec.max_replicas:
             desired = spec.max_replicas
         elif spec_replicas < spec.min_replicas:
             desired = spec.min_replicas
         else:
-            ask = Ask(spec_replicas, status_replicas, pods, self._tolerances, self._config, now)
+            ask = MetricInputs(spec_replicas, status_replicas, pods, self._tolerances, self._config, now)
             recommended = replicas_for_metrics(ask, spec.metrics, measured)
             if recommended is None:
-                return Decision(spec_replicas, rescale=False)
+                return HpaDecision(spec_replicas, rescale=False)
             recommended = max(recommended, 0)
             stable = self._stabilize(recommended, spec_replicas, time)
             desired, limited = self._limit(stable, spec_replicas, time)
             stabilized = stable != recommended
         if desired != spec_replicas and spec.behavior is not None:
             self._remember(desired - spec_replicas, time)
-        return Decision(desired, desired != spec_replicas, limited, stabilized)
+        return HpaDecision(desired, desired != spec_replicas, limited, stabilized)
 
     def _stabilize(self, recommended: int, current: int, now: int) -> int:
         """Return ``recommended`` within recent recommendations, and add it to these."""
         if self._spec.behavior is None:
             # A recommendation on the edge of the window counts; with a behavior, it must be inside.
-            since = now - nanoseconds(self._config.downscale_stabilization)
+            since = now - to_nanoseconds(self._config.downscale_stabilization)
             recent = [event for event in self._recommendations if event.time >= since]
             stable = max([recommended, *(event.value for event in recent)])
         else:
-            up = now - nanoseconds(self._up.window)
-            down = now - nanoseconds(self._down.window)
+            up = now - to_nanoseconds(self._up.window)
+            down = now - to_nanoseconds(self._down.window)
             recent = [event for event in self._recommendations if event.time > min(up, down)]
             lower = min([recommended, *(event.value for event in recent if event.time > up)])
             upper = max([recommended, *(event.value for event in recent if event.time > down)])
@@ -571,7 +573,7 @@ class Autoscaler:
         """Return ``desired`` within bounds and policies, and the reason. Upstream: convertDesiredReplicasWith…."""
         spec = self._spec
         if spec.behavior is None:
-            return _limit_plainly(desired, current, spec)
+            return _limit_by_defaults(desired, current, spec)
         if desired > current:
             upper = max(self._up_limit(current, now), current)
             if desired > min(upper, spec.max_replicas):
@@ -593,7 +595,7 @@ class Autoscaler:
                 proposed.append(wrap32(start + policy.value))
             else:
                 # Rounded up; otherwise a small number of replicas could never increase.
-                proposed.append(to_int32(ceil(start * (1 + policy.value / 100))))
+                proposed.append(to_int32(round_up(start * (1 + policy.value / 100))))
         return min([INT32_MAX, *proposed]) if self._up.select == "Min" else max([INT32_MIN, *proposed])
 
     def _down_limit(self, current: int, now: int) -> int:
@@ -611,7 +613,7 @@ class Autoscaler:
 
     def _at_start(self, current: int, policy: Policy, now: int) -> int:
         """Return the number of replicas at the start of the policy's period."""
-        since = now - nanoseconds(policy.period_seconds)
+        since = now - to_nanoseconds(policy.period_seconds)
         added = sum(event.value for event in self._added if event.time > since)
         removed = sum(event.value for event in self._removed if event.time > since)
         return wrap32(current - added + removed)
@@ -620,7 +622,7 @@ class Autoscaler:
         """Record a change of replicas, replacing a change that is older than the periods of its direction's policies."""
         # Only one is replaced: the other old changes may be within the periods of the other direction's policies.
         rules, events = (self._up, self._added) if change > 0 else (self._down, self._removed)
-        longest = now - nanoseconds(max((policy.period_seconds for policy in rules.policies), default=0))
+        longest = now - to_nanoseconds(max((policy.period_seconds for policy in rules.policies), default=0))
         expired = [place for place, event in enumerate(events) if event.time < longest]
         if expired:
             events[expired[-1]] = _Event(abs(change), now)
@@ -628,7 +630,7 @@ class Autoscaler:
             events.append(_Event(abs(change), now))
 
 
-def _limit_plainly(desired: int, current: int, spec: Spec) -> tuple[int, str]:
+def _limit_by_defaults(desired: int, current: int, spec: HpaSpec) -> tuple[int, str]:
     """Return ``desired`` within the limits without a behavior. Upstream: convertDesiredReplicasWithRules."""
     upper = to_int32(max(_SCALE_UP_FACTOR * current, _SCALE_UP_MINIMUM))
     if desired < spec.min_replicas:
@@ -638,7 +640,7 @@ def _limit_plainly(desired: int, current: int, spec: Spec) -> tuple[int, str]:
     return desired, "DesiredWithinRange"
 
 
-def _tolerances(behavior: Behavior, config: Config) -> Tolerances:
+def _make_tolerances(behavior: ScalingBehavior, config: HpaConfig) -> Tolerances:
     both = Tolerances(config.tolerance, config.tolerance)
     if not config.configurable_tolerance:
         return both

@@ -27,7 +27,7 @@ def kernel(function: _Function) -> _Function:
     return function
 
 
-def hot(function: _Function) -> _Function:
+def hot_kernel(function: _Function) -> _Function:
     """Register a function that may be compiled and is called for each request."""
     HOT.add(function)
     return kernel(function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from ebbtide.autoscaler.arithmetic import ceil, floor, nanoseconds, to_int32
+from ebbtide.autoscaler.arithmetic import round_down, round_up, to_int32, to_nanoseconds
 from ebbtide.autoscaler.kernel import Floats, Ints, kernel
 from ebbtide.autoscaler.windows import BUCKETS, new_maxima, record_maximum
 
@@ -56,7 +56,7 @@ class ScaleResult:
 INVALID: Final = ScaleResult(0, 0, scale_valid=False)
 
 
-class Terms(NamedTuple):
+class DecisionTerms(NamedTuple):
     """Inputs of a decision, in pods: the scale for each of the averages, and the bounds of a single step."""
 
     wanted: int
@@ -71,7 +71,7 @@ TARGET, TOTAL, BURST, RATE_UP, RATE_DOWN, THRESHOLD, WINDOW, REACHABLE, ACTIVATI
 PANIC_SINCE, PANIC_PODS = range(2)
 
 
-def numbers(spec: DeciderSpec) -> list[float]:
+def list_spec_numbers(spec: DeciderSpec) -> list[float]:
     """Return the numbers of a spec that a decision uses; the window is in nanoseconds."""
     return [
         spec.target_value,
@@ -80,25 +80,25 @@ def numbers(spec: DeciderSpec) -> list[float]:
         spec.max_scale_up_rate,
         spec.max_scale_down_rate,
         spec.panic_threshold,
-        float(nanoseconds(spec.stable_window)),
+        float(to_nanoseconds(spec.stable_window)),
         float(spec.reachable),
         float(spec.activation_scale),
     ]
 
 
-def terms(spec: DeciderSpec, stable: float, panic: float, ready: int) -> Terms:
+def compute_terms(spec: DeciderSpec, stable: float, panic: float, ready: int) -> DecisionTerms:
     """Return the inputs of a decision for the averages over the stable and the panic window, with ``ready`` pods."""
     pods = max(1, ready)
-    return Terms(
-        wanted=int(ceil(stable / spec.target_value)),
-        wanted_in_panic=int(ceil(panic / spec.target_value)),
-        lower=int(floor(pods / spec.max_scale_down_rate)) if spec.reachable else 0,
-        upper=int(ceil(spec.max_scale_up_rate * pods)),
+    return DecisionTerms(
+        wanted=int(round_up(stable / spec.target_value)),
+        wanted_in_panic=int(round_up(panic / spec.target_value)),
+        lower=int(round_down(pods / spec.max_scale_down_rate)) if spec.reachable else 0,
+        upper=int(round_up(spec.max_scale_up_rate * pods)),
     )
 
 
 @kernel
-def bounded(desired: float, lower: float, upper: float, activation_scale: float) -> int:
+def limit_step(desired: float, lower: float, upper: float, activation_scale: float) -> int:
     """Return ``desired`` within the bounds of a single step; a scale above 0 is at least the activation scale."""
     pods = to_int32(min(max(desired, lower), upper))
     return max(pods, int(activation_scale)) if desired > 0 and activation_scale > 1 else pods
@@ -114,11 +114,11 @@ def excess_burst_capacity(spec: Floats, ready: int, panic: float) -> int:
         return 0
     if spec[BURST] < 0:
         return -1
-    return to_int32(floor(ready * spec[TOTAL] - spec[BURST] - panic))
+    return to_int32(round_down(ready * spec[TOTAL] - spec[BURST] - panic))
 
 
 @kernel
-def scale(
+def decide_pods(
     spec: Floats, memory: Ints, maxima: Ints, now: int, stable: float, panic: float, ready: int
 ) -> tuple[int, int]:
     """Return the desired pods and the excess burst capacity at ``now`` (ns). Upstream: autoscaler.Scale.
@@ -126,11 +126,11 @@ def scale(
     ``maxima`` is the window of the scale-down delay, with 0 buckets if there is no delay.
     """
     pods = max(1, ready)
-    upper = ceil(spec[RATE_UP] * pods)
-    lower = floor(pods / spec[RATE_DOWN]) if spec[REACHABLE] > 0 else 0.0
-    stable_scale = ceil(stable / spec[TARGET])
-    panic_scale = ceil(panic / spec[TARGET])
-    desired = bounded(stable_scale, lower, upper, spec[ACTIVATION])
+    upper = round_up(spec[RATE_UP] * pods)
+    lower = round_down(pods / spec[RATE_DOWN]) if spec[REACHABLE] > 0 else 0.0
+    stable_scale = round_up(stable / spec[TARGET])
+    panic_scale = round_up(panic / spec[TARGET])
+    desired = limit_step(stable_scale, lower, upper, spec[ACTIVATION])
     # Panic mode ends one stable window after the load last exceeded the panic threshold.
     if panic_scale / pods >= spec[THRESHOLD]:
         memory[PANIC_SINCE] = now
@@ -138,14 +138,14 @@ def scale(
         memory[PANIC_SINCE] = -1
         memory[PANIC_PODS] = 0
     if memory[PANIC_SINCE] >= 0:
-        desired = max(desired, bounded(panic_scale, lower, upper, spec[ACTIVATION]), memory[PANIC_PODS])
+        desired = max(desired, limit_step(panic_scale, lower, upper, spec[ACTIVATION]), memory[PANIC_PODS])
         memory[PANIC_PODS] = desired
     if maxima[BUCKETS] > 0 and spec[REACHABLE] > 0:
         desired = record_maximum(maxima, now, desired)
     return desired, excess_burst_capacity(spec, ready, panic)
 
 
-class Autoscaler:
+class KnativeAutoscaler:
     """The scaler of one revision, with its state: panic mode, and the window of the scale-down delay.
 
     ``initial_ready`` pods are ready at ``created`` (seconds). With more than one, the scaler starts in panic mode, so that a
@@ -156,10 +156,10 @@ class Autoscaler:
 
     def __init__(self, spec: DeciderSpec, initial_ready: int = 0, *, created: float = 0.0) -> None:
         """Initialize the state as upstream's constructor does."""
-        self._spec = numbers(spec)
+        self._spec = list_spec_numbers(spec)
         # The window is created once: later changes of the delay in the spec have no effect.
         self._maxima = new_maxima(spec.scale_down_delay, TICK_INTERVAL)
-        self._memory = [nanoseconds(created) if initial_ready > 1 else -1, initial_ready]
+        self._memory = [to_nanoseconds(created) if initial_ready > 1 else -1, initial_ready]
 
     @property
     def panicking(self) -> bool:
@@ -168,7 +168,7 @@ class Autoscaler:
 
     def update(self, spec: DeciderSpec) -> None:
         """Replace the scaling configuration with ``spec``."""
-        self._spec = numbers(spec)
+        self._spec = list_spec_numbers(spec)
 
     def scale(self, now: float, stable: float | None, panic: float | None, ready: int) -> ScaleResult:
         """Return the decision at ``now`` (seconds, never decreasing) for the averages over the stable and panic windows.
@@ -178,7 +178,7 @@ class Autoscaler:
         """
         if stable is None or panic is None:
             return INVALID
-        desired, excess = scale(self._spec, self._memory, self._maxima, nanoseconds(now), stable, panic, ready)
+        desired, excess = decide_pods(self._spec, self._memory, self._maxima, to_nanoseconds(now), stable, panic, ready)
         return ScaleResult(desired, excess, scale_valid=True)
 
 

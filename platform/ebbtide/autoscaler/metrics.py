@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebbtide.autoscaler.arithmetic import ceil
+from ebbtide.autoscaler.arithmetic import round_up
 from ebbtide.autoscaler.kernel import kernel
 
 #: Sample size of an infinite population: 95% confidence, a variance of 100, a margin of 5.
@@ -22,4 +22,4 @@ def population_mean_sample_size(population: float) -> float:
     """Return the sample size for ``population`` pods: all of up to 3 pods, and at most 16."""
     if population <= _ALL:
         return max(population, 0.0)
-    return ceil(population * _SAMPLE_SIZE / (population + _SAMPLE_SIZE - 1))
+    return round_up(population * _SAMPLE_SIZE / (population + _SAMPLE_SIZE - 1))

@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from ebbtide.autoscaler.arithmetic import floor, to_int32
+from ebbtide.autoscaler.arithmetic import round_down, to_int32
 from ebbtide.autoscaler.kernel import kernel
 from ebbtide.autoscaler.targets import (
-    Config,
-    Revision,
+    AutoscalerConfig,
+    RevisionSettings,
     activation_timeout,
     initial_scale,
     last_pod_retention,
@@ -43,7 +43,7 @@ NO_REASON, QUEUED, NO_TRAFFIC, TIMED_OUT = range(len(REASONS))
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class PodAutoscalerStatus:
     """Status of a PodAutoscaler between reconciliations.
 
     ``since`` is the time of the last change of ``active`` or ``reason``, None before the first reconciliation. The API stores
@@ -57,11 +57,11 @@ class Status:
     desired_scale: int = SCALE_UNKNOWN
 
 
-NEW: Final = Status()
+NEW: Final = PodAutoscalerStatus()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class ObservedState:
     """State of the cluster that a reconciliation reads.
 
     ``desired_scale`` and ``excess_burst_capacity`` are the decider's results, ``replicas`` is the Deployment's setting,
@@ -81,7 +81,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReconcileResult:
     """Result of a reconciliation.
 
     ``scale_to`` is the number of replicas to set, None to keep the current number; ``want`` is the desired scale, -1 if
@@ -89,7 +89,7 @@ class Outcome:
     next reconciliation, None if none is requested.
     """
 
-    status: Status
+    status: PodAutoscalerStatus
     want: int
     scale_to: int | None
     mode: Mode
@@ -97,7 +97,7 @@ class Outcome:
     requeue_after: float | None = None
 
 
-class Rules(NamedTuple):
+class ReconcileRules(NamedTuple):
     """Settings of a revision and its cluster that reconciliation uses; times in seconds, ``greatest`` 0 is unbounded."""
 
     least: int
@@ -113,7 +113,7 @@ class Rules(NamedTuple):
     grace: float
 
 
-class Memory(NamedTuple):
+class StatusNumbers(NamedTuple):
     """A ``Status`` in numbers: codes, and -1.0 if ``since`` is None."""
 
     active: int
@@ -122,7 +122,7 @@ class Memory(NamedTuple):
     initialized: bool
 
 
-class Sight(NamedTuple):
+class ObservedNumbers(NamedTuple):
     """The part of an ``Observed`` that decisions use; ``proxy_since`` is the current time while requests go to the pods."""
 
     desired: int
@@ -132,10 +132,10 @@ class Sight(NamedTuple):
     probed: bool
 
 
-def rules(revision: Revision, config: Config) -> Rules:
+def resolve_rules(revision: RevisionSettings, config: AutoscalerConfig) -> ReconcileRules:
     """Return the settings that reconciliations of a revision use."""
     minimum, maximum = scale_bounds(revision, config)
-    return Rules(
+    return ReconcileRules(
         least=minimum,
         greatest=maximum,
         first=initial_scale(revision, config),
@@ -150,7 +150,9 @@ def rules(revision: Revision, config: Config) -> Rules:
 
 
 @kernel
-def wanted_scale(limits: Rules, memory: Memory, sight: Sight, now: float) -> tuple[int, bool, float]:
+def wanted_scale(
+    limits: ReconcileRules, memory: StatusNumbers, sight: ObservedNumbers, now: float
+) -> tuple[int, bool, float]:
     """Return the decider's scale within the bounds; a scale of 0 needs further checks. Upstream: scaler.scale.
 
     The result is the scale, whether to apply it, and the seconds until the next reconciliation (-1.0: none requested).
@@ -171,7 +173,9 @@ def wanted_scale(limits: Rules, memory: Memory, sight: Sight, now: float) -> tup
 
 
 @kernel
-def wanted_at_zero(limits: Rules, memory: Memory, sight: Sight, now: float) -> tuple[int, bool, float]:
+def wanted_at_zero(
+    limits: ReconcileRules, memory: StatusNumbers, sight: ObservedNumbers, now: float
+) -> tuple[int, bool, float]:
     """Return whether the last pod may be removed, as ``wanted_scale`` does. Upstream: scaler.handleScaleToZero."""
     if not limits.to_zero:
         return 1, True, -1.0
@@ -199,7 +203,9 @@ def wanted_at_zero(limits: Rules, memory: Memory, sight: Sight, now: float) -> t
 
 
 @kernel
-def next_memory(limits: Rules, memory: Memory, ready: int, networked: bool, want: int, now: float) -> Memory:
+def next_memory(
+    limits: ReconcileRules, memory: StatusNumbers, ready: int, networked: bool, want: int, now: float
+) -> StatusNumbers:
     """Return the status after a reconciliation. Upstream: Reconciler.computeStatus and computeActiveCondition.
 
     A new revision is active once its initial scale is ready; later, its minimum scale suffices.
@@ -214,21 +220,31 @@ def next_memory(limits: Rules, memory: Memory, ready: int, networked: bool, want
     elif ready < threshold:
         active, reason = UNKNOWN, QUEUED
     changed = memory.since < 0 or active != memory.active or reason != memory.reason
-    since = floor(now) if changed else memory.since
-    return Memory(active, reason, since, memory.initialized or (networked and ready >= threshold))
+    since = round_down(now) if changed else memory.since
+    return StatusNumbers(active, reason, since, memory.initialized or (networked and ready >= threshold))
 
 
-def step(revision: Revision, config: Config, status: Status, observed: Observed, now: float) -> Outcome:
+def reconcile_revision(
+    revision: RevisionSettings,
+    config: AutoscalerConfig,
+    status: PodAutoscalerStatus,
+    observed: ObservedState,
+    now: float,
+) -> ReconcileResult:
     """Return the result of a reconciliation at ``now``. Upstream: Reconciler.ReconcileKind."""
-    limits, networked = rules(revision, config), observed.networked
+    limits, networked = resolve_rules(revision, config), observed.networked
     since = -1.0 if status.since is None else status.since
-    memory = Memory(ACTIVES.index(status.active), REASONS.index(status.reason), since, status.scale_target_initialized)
+    memory = StatusNumbers(
+        ACTIVES.index(status.active), REASONS.index(status.reason), since, status.scale_target_initialized
+    )
     proxy_since = now if observed.proxy_since is None else observed.proxy_since
-    sight = Sight(observed.desired_scale, observed.ready, observed.mode == "Serve", proxy_since, observed.probed)
+    sight = ObservedNumbers(
+        observed.desired_scale, observed.ready, observed.mode == "Serve", proxy_since, observed.probed
+    )
     want, apply, requeue = wanted_scale(limits, memory, sight, now) if networked else (SCALE_UNKNOWN, False, -1.0)
     after = next_memory(limits, memory, observed.ready if networked else 0, networked, want, now)
-    return Outcome(
-        status=Status(
+    return ReconcileResult(
+        status=PodAutoscalerStatus(
             active=ACTIVES[after.active],
             reason=REASONS[after.reason],
             since=after.since,
@@ -239,12 +255,12 @@ def step(revision: Revision, config: Config, status: Status, observed: Observed,
         want=want,
         scale_to=want if apply and want != observed.replicas else None,
         mode="Serve" if want > 0 and observed.excess_burst_capacity >= 0 else "Proxy",
-        activators=activator_count(revision, config, observed) if networked else MIN_ACTIVATORS,
+        activators=count_activators(revision, config, observed) if networked else MIN_ACTIVATORS,
         requeue_after=requeue if requeue >= 0 else None,
     )
 
 
-def activator_count(revision: Revision, config: Config, observed: Observed) -> int:
+def count_activators(revision: RevisionSettings, config: AutoscalerConfig, observed: ObservedState) -> int:
     """Return the number of activators for a revision: enough for its pods and its burst capacity, at least 2."""
     burst = target_burst_capacity(revision, config)
     if burst == 0:

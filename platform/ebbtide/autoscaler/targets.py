@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds, round_half_away
+from ebbtide.autoscaler.arithmetic import SECOND, round_half_away, to_nanoseconds
 from ebbtide.autoscaler.kpa import DeciderSpec
 
 _Number = TypeVar("_Number", int, float)
@@ -21,7 +21,7 @@ ACTIVATION_TIMEOUT_BUFFER: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class AutoscalerConfig:
     """The ConfigMap ``config-autoscaler`` with upstream's defaults, and the progress deadline of ``config-deployment``.
 
     Fractions are of 1, percentages of 100, times in seconds. ``target_utilization`` applies to requests/s; it is not
@@ -51,7 +51,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
+class RevisionSettings:
     """Scaling settings from a revision's annotations and spec; None for a missing annotation.
 
     Names are those of the annotations; percentages are of 100, times in seconds. ``reachable`` is false for a revision
@@ -76,7 +76,7 @@ class Revision:
     progress_deadline: float | None = None
 
 
-def resolve_metric_target(revision: Revision, config: Config) -> tuple[float, float]:
+def resolve_metric_target(revision: RevisionSettings, config: AutoscalerConfig) -> tuple[float, float]:
     """Return the target value and the maximum value per pod, in the metric's unit."""
     limit = float(revision.container_concurrency)
     if revision.metric == "rps":
@@ -92,49 +92,49 @@ def resolve_metric_target(revision: Revision, config: Config) -> tuple[float, fl
     return max(TARGET_MIN, total * utilization), total
 
 
-def initial_scale(revision: Revision, config: Config) -> int:
+def initial_scale(revision: RevisionSettings, config: AutoscalerConfig) -> int:
     """Return the scale at which a new revision starts; an annotation of 0 applies only if the cluster allows it."""
     annotation = revision.initial_scale
     is_forbidden_zero = annotation == 0 and not config.allow_zero_initial_scale
     return config.initial_scale if annotation is None or is_forbidden_zero else annotation
 
 
-def scale_bounds(revision: Revision, config: Config) -> tuple[int, int]:
+def scale_bounds(revision: RevisionSettings, config: AutoscalerConfig) -> tuple[int, int]:
     """Return the minimum and maximum scale; 0 means unbounded. A revision without a route has no minimum."""
-    minimum = _or(revision.min_scale, config.min_scale) if revision.reachable else 0
-    return minimum, _or(revision.max_scale, config.max_scale)
+    minimum = _or_default(revision.min_scale, config.min_scale) if revision.reachable else 0
+    return minimum, _or_default(revision.max_scale, config.max_scale)
 
 
-def stable_window(revision: Revision, config: Config) -> float:
+def stable_window(revision: RevisionSettings, config: AutoscalerConfig) -> float:
     """Return the stable window in seconds."""
-    return _or(revision.window, config.stable_window)
+    return _or_default(revision.window, config.stable_window)
 
 
-def panic_window(revision: Revision, config: Config) -> float:
+def panic_window(revision: RevisionSettings, config: AutoscalerConfig) -> float:
     """Return the panic window in seconds: a percentage of the stable window, rounded, at least 1 s."""
-    percentage = _or(revision.panic_window_percentage, config.panic_window_percentage)
-    share = int(nanoseconds(stable_window(revision, config)) * percentage / 100.0)
+    percentage = _or_default(revision.panic_window_percentage, config.panic_window_percentage)
+    share = int(to_nanoseconds(stable_window(revision, config)) * percentage / 100.0)
     return max(round_half_away(share / SECOND), 1.0)
 
 
-def target_burst_capacity(revision: Revision, config: Config) -> float:
+def target_burst_capacity(revision: RevisionSettings, config: AutoscalerConfig) -> float:
     """Return the target burst capacity: requests that a revision must handle without queueing; -1 unlimited, 0 none."""
-    return _or(revision.target_burst_capacity, config.target_burst_capacity)
+    return _or_default(revision.target_burst_capacity, config.target_burst_capacity)
 
 
-def last_pod_retention(revision: Revision, config: Config) -> float:
+def last_pod_retention(revision: RevisionSettings, config: AutoscalerConfig) -> float:
     """Return the seconds for which the last pod is kept after a revision becomes inactive."""
     if not revision.reachable:
         return 0.0
-    return _or(revision.scale_to_zero_pod_retention_period, config.scale_to_zero_pod_retention_period)
+    return _or_default(revision.scale_to_zero_pod_retention_period, config.scale_to_zero_pod_retention_period)
 
 
-def activation_timeout(revision: Revision, config: Config) -> float:
+def activation_timeout(revision: RevisionSettings, config: AutoscalerConfig) -> float:
     """Return the seconds after which activation of a revision times out."""
-    return _or(revision.progress_deadline, config.progress_deadline) + ACTIVATION_TIMEOUT_BUFFER
+    return _or_default(revision.progress_deadline, config.progress_deadline) + ACTIVATION_TIMEOUT_BUFFER
 
 
-def make_decider(revision: Revision, config: Config) -> DeciderSpec:
+def make_decider(revision: RevisionSettings, config: AutoscalerConfig) -> DeciderSpec:
     """Return the scaling configuration of a revision."""
     target, total = resolve_metric_target(revision, config)
     return DeciderSpec(
@@ -145,14 +145,14 @@ def make_decider(revision: Revision, config: Config) -> DeciderSpec:
         activator_capacity=config.activator_capacity,
         max_scale_up_rate=config.max_scale_up_rate,
         max_scale_down_rate=config.max_scale_down_rate,
-        panic_threshold=_or(revision.panic_threshold_percentage, config.panic_threshold_percentage) / 100.0,
+        panic_threshold=_or_default(revision.panic_threshold_percentage, config.panic_threshold_percentage) / 100.0,
         stable_window=stable_window(revision, config),
-        scale_down_delay=_or(revision.scale_down_delay, config.scale_down_delay),
+        scale_down_delay=_or_default(revision.scale_down_delay, config.scale_down_delay),
         reachable=revision.reachable,
-        activation_scale=_or(revision.activation_scale, 0),
+        activation_scale=_or_default(revision.activation_scale, 0),
         initial_scale=initial_scale(revision, config),
     )
 
 
-def _or(value: _Number | None, default: _Number) -> _Number:
+def _or_default(value: _Number | None, default: _Number) -> _Number:
     return default if value is None else value

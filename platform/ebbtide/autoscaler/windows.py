@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds, power, round_half_away
+from ebbtide.autoscaler.arithmetic import SECOND, compute_power, round_half_away, to_nanoseconds
 from ebbtide.autoscaler.kernel import Floats, Ints, kernel
 
 #: Time of the last record in an empty window. Upstream uses Go's zero time, which does not fit into 64 bits of nanoseconds.
@@ -52,7 +52,7 @@ def bucket_count(window: float, granularity: float) -> int:
         raise ValueError(f"invalid window of {window} s: must be above 0 s")
     if granularity < 1 or _DAY % granularity:
         raise ValueError(f"invalid buckets of {granularity} s: must be a whole number of seconds that divides a day")
-    return math.ceil(nanoseconds(window) / nanoseconds(granularity))
+    return math.ceil(to_nanoseconds(window) / to_nanoseconds(granularity))
 
 
 # A window for averages consists of two lists: the buckets, with their total as the last element, and four numbers: the
@@ -63,7 +63,7 @@ FIRST, LAST, LENGTH, GRANULARITY = range(4)
 def new_buckets(window: float, granularity: float) -> tuple[list[float], list[int]]:
     """Return the two lists of an empty window of ``window`` seconds. Raises ValueError as ``bucket_count`` does."""
     buckets = [0.0] * (bucket_count(window, granularity) + 1)
-    return buckets, [NEVER, NEVER, nanoseconds(window), nanoseconds(granularity)]
+    return buckets, [NEVER, NEVER, to_nanoseconds(window), to_nanoseconds(granularity)]
 
 
 @kernel
@@ -73,7 +73,7 @@ def is_empty(marks: Ints, t: int) -> bool:
 
 
 @kernel
-def record(buckets: Floats, marks: Ints, t: int, value: float) -> None:
+def record_value(buckets: Floats, marks: Ints, t: int, value: float) -> None:
     """Add a value, unless it is older than the latest record by a window. Upstream: TimedFloat64Buckets.Record."""
     size, granularity = len(buckets) - 1, marks[GRANULARITY]
     now = t - t % granularity
@@ -134,7 +134,7 @@ def weighted_average(buckets: Floats, marks: Ints, decay: float, t: int) -> floa
     weight, counting = decay, size
     if now > marks[LAST]:
         passed = (now - marks[LAST]) // granularity
-        weight *= power(1 - decay, passed)
+        weight *= compute_power(1 - decay, passed)
         counting -= passed
     newest = marks[LAST] // granularity
     result = 0.0
@@ -144,9 +144,9 @@ def weighted_average(buckets: Floats, marks: Ints, decay: float, t: int) -> floa
     return result
 
 
-def resize(buckets: list[float], marks: list[int], window: float, t: int) -> None:
+def resize_buckets(buckets: list[float], marks: list[int], window: float, t: int) -> None:
     """Change the length of a window at time ``t``, keeping the latest buckets. Raises ValueError as ``bucket_count`` does."""
-    length, granularity = nanoseconds(window), marks[GRANULARITY]
+    length, granularity = to_nanoseconds(window), marks[GRANULARITY]
     if length == marks[LENGTH]:
         return
     new, _ = new_buckets(window, granularity / SECOND)
@@ -175,7 +175,7 @@ def new_maxima(window: float, granularity: float) -> list[int]:
     Raises ValueError as ``bucket_count`` does.
     """
     buckets = bucket_count(window, granularity) if window else 0
-    return [0, 0, buckets, nanoseconds(granularity)] + [0, 0] * (buckets + 1)
+    return [0, 0, buckets, to_nanoseconds(granularity)] + [0, 0] * (buckets + 1)
 
 
 @kernel

@@ -45,7 +45,7 @@ def mark_body(names: str = "", optional: str = "") -> Callable[[type[T]], type[T
 
     def mark(cls: type[T]) -> type[T]:
         setattr(cls, MARK, (names.split(), optional.split()))
-        cls.__get_pydantic_core_schema__ = classmethod(_schema)  # type: ignore[attr-defined] # a hook of pydantic
+        cls.__get_pydantic_core_schema__ = classmethod(_generate_schema)  # type: ignore[attr-defined] # a hook of pydantic
         return cls
 
     return mark
@@ -57,7 +57,7 @@ def body(names: str = "", optional: str = "") -> Callable[[type[T]], type[T]]:
     return lambda cls: mark_body(names, optional)(dataclass(frozen=True, slots=True)(cls))
 
 
-class View:
+class DerivedBody:
     """A body with attributes derived from its constructor arguments: ``uid: str = derive(lambda view: ...)``."""
 
     def __init__(self, **values: Any) -> None:
@@ -72,35 +72,35 @@ class View:
 class _Derived(NamedTuple):
     function: Write
 
-    def __get__(self, view: View | None, _: Any) -> Any:
+    def __get__(self, view: DerivedBody | None, _: Any) -> Any:
         return self if view is None else self.function(view)
 
 
-def derive(function: Write) -> Any:
+def derive_attribute(function: Write) -> Any:
     """Return an attribute whose value a function computes from its view."""
     return _Derived(function)
 
 
-class Written(NamedTuple):
+class WrittenBy(NamedTuple):
     """Marker of an attribute that a function converts when it is written: ``Annotated[Path, Written(dotted)]``."""
 
     write: Write
 
     def __get_pydantic_core_schema__(self, _source: Any, handler: Any) -> Any:
         """Return the schema of the function's return type."""
-        returned = self.write if isinstance(self.write, type) else _hints(self.write)["return"]
+        returned = self.write if isinstance(self.write, type) else _resolve_hints(self.write)["return"]
         return handler.generate_schema(returned)
 
 
-def serialize(value: Any) -> Any:
+def serialize_body(value: Any) -> Any:
     """Return a body, or a list or mapping of bodies, as JSON-serializable data."""
     kind: Any = type(value)
     if hasattr(kind, MARK):
-        return _writer_of(kind)(value)
+        return _make_writer(kind)(value)
     if kind is dict:
-        return {key: serialize(item) for key, item in value.items()}
+        return {key: serialize_body(item) for key, item in value.items()}
     if kind is list or kind is tuple:
-        return [serialize(item) for item in value]
+        return [serialize_body(item) for item in value]
     return value
 
 
@@ -115,34 +115,34 @@ class Member(NamedTuple):
 
 
 @cache
-def members(cls: Any) -> tuple[Member, ...]:
+def list_members(cls: Any) -> tuple[Member, ...]:
     """Return the attributes to write of a body."""
     names, optional = getattr(cls, MARK)
     attributes = []
-    for entry in names or _hints(cls):
+    for entry in names or _resolve_hints(cls):
         key, _, name = entry.rpartition("=")
         first, *others = (key or name).split("_")
         camel = first + "".join(part.capitalize() for part in others)
-        hint = reduce(_hint, name.split("."), cls)
+        hint = reduce(_attribute_hint, name.split("."), cls)
         attributes.append(Member(camel, name, hint, name in optional, INLINE in get_args(hint)))
     return tuple(attributes)
 
 
 @cache
-def _hints(cls: Any) -> dict[str, Any]:
+def _resolve_hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
 
 
-def _hint(cls: Any, name: str) -> Any:
+def _attribute_hint(cls: Any, name: str) -> Any:
     """Return the type of a field or property."""
     member = getattr(cls, name, None)
-    return _hints(member.fget)["return"] if isinstance(member, property) else _hints(cls)[name]
+    return _resolve_hints(member.fget)["return"] if isinstance(member, property) else _resolve_hints(cls)[name]
 
 
 @cache
-def _writer_of(cls: Any) -> Write:
+def _make_writer(cls: Any) -> Write:
     """Return the function that writes a body."""
-    rows = [(member, attrgetter(member.name), _writer(member.hint)) for member in members(cls)]
+    rows = [(member, attrgetter(member.name), _find_writer(member.hint)) for member in list_members(cls)]
 
     def write(value: Any) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -157,43 +157,43 @@ def _writer_of(cls: Any) -> Write:
     return write
 
 
-def _writer(hint: Any) -> Write | None:
+def _find_writer(hint: Any) -> Write | None:
     """Return the function that writes values of a type, or None if they need no conversion."""
     if hasattr(hint, MARK):
-        return _writer_of(hint)
+        return _make_writer(hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        writers = [extra.write for extra in arguments[1:] if isinstance(extra, Written)]
-        return writers[0] if writers else _writer(arguments[0])
+        writers = [extra.write for extra in arguments[1:] if isinstance(extra, WrittenBy)]
+        return writers[0] if writers else _find_writer(arguments[0])
     if origin in {Union, UnionType}:
-        writer = next(filter(None, map(_writer, arguments)), None)
+        writer = next(filter(None, map(_find_writer, arguments)), None)
         return writer and (lambda value: None if value is None else writer(value))
     if origin in {tuple, list, Sequence}:
-        write_item = _writer(arguments[0])
+        write_item = _find_writer(arguments[0])
         return list if write_item is None else lambda items: [write_item(item) for item in items]
     if origin in {dict, Mapping}:
-        write_value = _writer(arguments[1])
+        write_value = _find_writer(arguments[1])
         return dict if write_value is None else lambda items: {key: write_value(item) for key, item in items.items()}
     return None
 
 
-def _schema(cls: type, _source: Any, handler: Any) -> Any:
-    return handler.generate_schema(_described(cls))
+def _generate_schema(cls: type, _source: Any, handler: Any) -> Any:
+    return handler.generate_schema(_make_described_class(cls))
 
 
 @cache
-def _described(cls: type) -> type:
+def _make_described_class(cls: type) -> type:
     """Return a dataclass with the keys of a body, from which pydantic generates the schema."""
-    described = make_dataclass(cls.__name__, _fields(cls), kw_only=True)
+    described = make_dataclass(cls.__name__, _list_fields(cls), kw_only=True)
     described.__doc__, described.__module__ = cls.__doc__, cls.__module__
     return described
 
 
-def _fields(cls: type) -> list[Any]:
+def _list_fields(cls: type) -> list[Any]:
     fields: list[Any] = []
-    for key, _, hint, optional, inline in members(cls):
+    for key, _, hint, optional, inline in list_members(cls):
         if inline:
-            fields += _fields(get_args(hint)[0])
+            fields += _list_fields(get_args(hint)[0])
         else:
             fields.append((key, hint, field(default=None)) if optional else (key, hint))
     return fields

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, NamedTuple
 
-from ebbtide.base.versions import version
+from ebbtide.base.versions import parse_version
 
 Autoscaler = Literal["kpa", "hpa"]
 #: The component that measures a metric: queue-proxy by counting requests or by its histogram of response times,
@@ -153,17 +153,17 @@ ABSENT: Final = frozenset({"none", "null", "off", "disabled", "false"})
 NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
-def find(name: str) -> Metric | None:
+def find_metric(name: str) -> Metric | None:
     """Return the row of a built-in metric, spelled with hyphens or underscores, or None for any other name."""
     return ROWS.get(name.replace("_", "-"))
 
 
-def resource(name: str) -> Metric | None:
+def find_resource_metric(name: str) -> Metric | None:
     """Return the row of a metric that an HPA reads as a resource metric, by its resource name."""
     return next((row for row in ROWS.values() if row.source == "metrics-server" and row.knative == name), None)
 
 
-def misleading() -> dict[str, str]:
+def list_misleading_names() -> dict[str, str]:
     """Return the names that have a different meaning in Knative or KServe.
 
     Each name maps to the metric to use instead, or to an empty string if there is none.
@@ -172,7 +172,7 @@ def misleading() -> dict[str, str]:
     return {name: name_by_alias.get(name, "") for name in OF_KNATIVE} | name_by_alias
 
 
-def near(name: str) -> str | None:
+def find_similar_metric(name: str) -> str | None:
     """Return the built-in metric that ``name`` probably misspells, or None.
 
     A name that contains a built-in metric as whole words (``latency_ms``, ``gpu_utilization_avg``) is not a misspelling.
@@ -211,7 +211,7 @@ HISTOGRAMS: Final = (
 OPENTELEMETRY: Final = (1, 19)
 
 
-def histogram(knative_version: str) -> Histogram:
+def find_histogram(knative_version: str) -> Histogram:
     """Return queue-proxy's response time histogram of a Knative version."""
-    release = version(knative_version)
+    release = parse_version(knative_version)
     return next(row for since, row in HISTOGRAMS if release >= since)

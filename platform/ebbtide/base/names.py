@@ -19,7 +19,7 @@ LONGEST_KSERVE: Final = LONGEST - len("-predictor") - len("-00001")
 KEDA_HPA: Final = "keda-hpa-"
 
 
-def fit(base: str, suffix: str) -> str:
+def fit_name(base: str, suffix: str) -> str:
     """Return ``base-suffix``, shortened with a hash if it would exceed 63 characters."""
     name = f"{base}-{suffix}"
     if len(name) <= LONGEST:
@@ -30,53 +30,53 @@ def fit(base: str, suffix: str) -> str:
     return f"{base[: LONGEST - len(suffix) - 10].rstrip('-.')}-{digest}-{suffix}"
 
 
-def predictor(workload: str) -> str:
+def name_predictor(workload: str) -> str:
     """Return the name of the predictor's Knative Service or Deployment in KServe: ``chat-predictor``."""
     return f"{workload}-predictor"
 
 
-def services(workload: str, serving: str) -> tuple[str, ...]:
+def name_services(workload: str, serving: str) -> tuple[str, ...]:
     """Return the names of a workload's Kubernetes Services: that of the workload, that of its predictor, or both.
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers (ingress in Knative mode, service in Standard).
     """
     if serving == "knative":
         return (workload,)
-    return (predictor(workload),) if serving == "kserve-standard" else (workload, predictor(workload))
+    return (name_predictor(workload),) if serving == "kserve-standard" else (workload, name_predictor(workload))
 
 
-def autoscaler(workload: str) -> str:
+def name_autoscaler(workload: str) -> str:
     """Return the name of the HPA or ScaledObject that Ebbtide renders: ``chat-autoscaler``.
 
     It differs from the predictor's name because KServe overwrites an HPA of that name, whatever the autoscaler class, and
     deletes it at the next reconciliation (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/hpa, checkHPAExist).
     """
-    return fit(workload, "autoscaler")
+    return fit_name(workload, "autoscaler")
 
 
-def keda_autoscaler(workload: str) -> str:
+def name_keda_autoscaler(workload: str) -> str:
     """Return the name of the HPA that KEDA creates for the ScaledObject: ``keda-hpa-chat-autoscaler``.
 
     Upstream: kedacore/keda controllers/keda/hpa.go, getHPAName.
     """
-    return f"{KEDA_HPA}{autoscaler(workload)}"
+    return f"{KEDA_HPA}{name_autoscaler(workload)}"
 
 
-def claim(workload: str, number: int) -> str:
+def name_claim(workload: str, number: int) -> str:
     """Return the name of a workload's nth new volume claim: ``chat-data-1``."""
-    return fit(workload, f"data-{number}")
+    return fit_name(workload, f"data-{number}")
 
 
-def gpu_claim(workload: str) -> str:
+def name_gpu_claim(workload: str) -> str:
     """Return the name of a workload's resource claim template: ``chat-gpu``."""
-    return fit(workload, "gpu")
+    return fit_name(workload, "gpu")
 
 
-def storage_account(workload: str) -> str:
+def name_storage_account(workload: str) -> str:
     """Return the name of the service account with access to the model's storage: ``chat-storage``."""
-    return fit(workload, "storage")
+    return fit_name(workload, "storage")
 
 
-def volume(kind: str, number: int) -> str:
+def name_volume(kind: str, number: int) -> str:
     """Return the name of a pod volume: ``secret-1``."""
     return f"{kind}-{number}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def at(data: Any, *path: str | int, default: Any = None) -> Any:
+def get_at(data: Any, *path: str | int, default: Any = None) -> Any:
     """Return the value at a path of mapping keys and list indexes, or ``default`` if it is missing or null."""
     for part in path:
         if isinstance(data, dict):

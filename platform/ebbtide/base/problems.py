@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from ebbtide.base.bodies import Written, body
+from ebbtide.base.bodies import WrittenBy, body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ class Problem:
     """
 
     code: str
-    field: Annotated[Path, Written(dotted)]
+    field: Annotated[Path, WrittenBy(format_path)]
     message: str
     fix: str = ""
     severity: Severity = ERROR
@@ -43,15 +43,15 @@ class Problem:
     @property
     def path(self) -> str:
         """Path of the field as text: ``spec.environmentVariables[0].name``."""
-        return dotted(self.field)
+        return format_path(self.field)
 
 
-def warning(code: str, where: Path, message: str, fix: str = "") -> Problem:
+def make_warning(code: str, where: Path, message: str, fix: str = "") -> Problem:
     """Return a problem that does not stop the translation."""
     return Problem(code, where, message, fix, WARNING)
 
 
-def dotted(path: Path) -> str:
+def format_path(path: Path) -> str:
     """Return ``path`` as text, with keys joined by dots and indexes in brackets."""
     text = ""
     for part in path:
@@ -62,17 +62,17 @@ def dotted(path: Path) -> str:
     return text
 
 
-def errors(problems: list[Problem]) -> list[Problem]:
+def select_errors(problems: list[Problem]) -> list[Problem]:
     """Return the problems that stop the translation."""
     return [problem for problem in problems if problem.severity == ERROR]
 
 
-def failed(problems: Iterable[Problem]) -> bool:
+def has_errors(problems: Iterable[Problem]) -> bool:
     """Return whether any problem stops the translation."""
     return any(problem.severity == ERROR for problem in problems)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value of the input as text for a message."""
     if value is None:
         return "empty"
@@ -82,9 +82,9 @@ def shown(value: Any) -> str:
         return "a mapping"
     if isinstance(value, (list, tuple)):
         return "a list"
-    return cut(repr(value))
+    return shorten_text(repr(value))
 
 
-def cut(text: str) -> str:
+def shorten_text(text: str) -> str:
     """Return a text shortened to fit on one line of a message."""
     return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - a line's worth

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 
-def counted(amount: int, noun: str) -> str:
+def count_noun(amount: int, noun: str) -> str:
     """Return an amount with its noun in the correct number: ``1 pod``, ``3 pods``."""
     return f"{amount} {noun}{'' if amount == 1 else 's'}"
 
 
-def printable(text: str, keep: str = "") -> str:
+def make_printable(text: str, keep: str = "") -> str:
     """Return ``text`` with control characters replaced by spaces, except those in ``keep``.
 
     The text can then neither move a terminal's cursor nor reverse the reading direction.

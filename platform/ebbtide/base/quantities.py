@@ -40,7 +40,7 @@ _UNITS: Final = {
 }
 
 
-def nano(text: str | float) -> int | None:
+def parse_nano(text: str | float) -> int | None:
     """Return a quantity in billionths, rounded up as in Kubernetes, or None if it is invalid or exceeds 64 bits."""
     match = _FORM.fullmatch(str(text))
     if match is None:
@@ -57,9 +57,9 @@ def nano(text: str | float) -> int | None:
     return exact if exact <= LARGEST else None
 
 
-def whole(text: str | float) -> int | None:
+def parse_whole_quantity(text: str | float) -> int | None:
     """Return a quantity as a whole number, rounded up, or None if it is invalid."""
-    value = nano(text)
+    value = parse_nano(text)
     return None if value is None else -(-value // NANO)
 
 
@@ -68,18 +68,18 @@ def is_milli(value: float) -> bool:
     return abs(value * 1000 - round(value * 1000)) < 1e-6  # noqa: PLR2004 - rounding errors of floats
 
 
-def cores(value: float) -> str:
+def format_cores(value: float) -> str:
     """Return CPU cores, a multiple of 0.001, as a canonical quantity: ``500m`` for 0.5, ``2`` for 2."""
     milli = round(value * 1000)
     return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a float rounded to six places, without trailing zeros or an exponent: 0.25, 4, 0.0001."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-def plain(value: float) -> float:
+def drop_zero_fraction(value: float) -> float:
     """Return a float as an int if it is a whole number, so that it is written without a fraction."""
     return int(value) if value == int(value) else value
 
@@ -96,17 +96,17 @@ def parse_number(text: Any) -> float | None:
     if isinstance(text, int) and not isinstance(text, bool):
         return text
     if isinstance(text, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text):
-        return plain(float(text))
+        return drop_zero_fraction(float(text))
     return None
 
 
-def mebibytes(text: str | int) -> int:
+def parse_mebibytes(text: str | int) -> int:
     """Return a memory quantity in whole MiB, rounded up, or 0 if it is invalid."""
-    value = whole(text)
+    value = parse_whole_quantity(text)
     return 0 if value is None else -(-value // MIB)
 
 
-def age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
     """Return an age in kubectl's format: 12s, 5m, 3h, 12d."""
     if seconds < 2 * MINUTE:
         return f"{seconds:.0f}s"

@@ -45,7 +45,7 @@ COMMANDS: Final = (
 )
 
 
-def parser(only: str | None = None) -> argparse.ArgumentParser:
+def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     """Return the argument parser, with the options of the command ``only``, or of every command."""
     import argparse  # noqa: PLC0415 - submit does not need it
     from importlib import import_module  # noqa: PLC0415 - as above
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     try:
         if command == "submit" and argv[0] == "submit":
             return int(import_module("ebbtide.cli.submit").run_words(argv[1:]))
-        options = parser(command or "").parse_args(argv)
+        options = make_parser(command or "").parse_args(argv)
         return int(import_module(f"ebbtide.cli.{modules[options.command]}").run(options))
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
         return 130
 
 
-def take_every_letter() -> None:
+def configure_output_encoding() -> None:
     """Make stdout and stderr accept every character, whatever the locale.
 
     A file or a pipe gets UTF-8, the encoding of YAML, JSON and HTML. A terminal shows a question mark for a character
@@ -108,11 +108,11 @@ def take_every_letter() -> None:
 def entry() -> NoReturn:
     """Run as a process: without garbage collection, because the process is short-lived, and without teardown."""
     gc.disable()
-    take_every_letter()
+    configure_output_encoding()
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete  # noqa: PLC0415 - only shell completion needs it
 
-        argcomplete.autocomplete(parser())
+        argcomplete.autocomplete(make_parser())
     code = main(sys.argv[1:])
     with suppress(BrokenPipeError):
         sys.stdout.flush()

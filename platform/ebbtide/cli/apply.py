@@ -6,9 +6,9 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.prose import counted, printable
+from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
-from ebbtide.cli.options import FILES, FORCE, QUIET, YES, Options, option, output, switch
+from ebbtide.cli.options import FILES, FORCE, QUIET, YES, Options, make_option, make_output_option, make_switch
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Problem
     from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import Look, Planned, Step, Workload
+    from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
 
 FINE: Final = 0
 USAGE: Final = 2
@@ -25,58 +25,60 @@ OPTIONS: Final = (
     *FILES,
     *connection.CONNECTION,
     YES,
-    option(
+    make_option(
         "--wait",
         metavar="TIME",
         default="5m",
         help="Time to wait until the workloads are ready, as in 90s; 0 does not wait (default: 5m)",
     ),
-    switch("--dry-run", help="Print the plan after a server-side dry run, and write nothing"),
+    make_switch("--dry-run", help="Print the plan after a server-side dry run, and write nothing"),
     FORCE,
     QUIET,
-    output("text", "json", "name"),
+    make_output_option("text", "json", "name"),
 )
 
 
 def run(options: Options) -> int:
     """Translate the specs and apply the result."""
     profile = common.read_profile(options.profile)
-    translated, problems = workloads(options.files, Batch(profile, fold=True))
-    common.show_unless_quiet(problems, options)
+    translated, problems = translate_workloads(options.files, Batch(profile, fold=True))
+    common.print_problems_unless_quiet(problems, options)
     if code := common.exit_code(problems):
         return code
-    return applied(translated, options)
+    return apply_workloads(translated, options)
 
 
-def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
+def translate_workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - not loaded for --help
 
-    return apply.workloads(common.documents(common.sources(files), batch.profile), batch)
+    return apply.collect_workloads(common.load_documents(common.read_sources(files), batch.profile), batch)
 
 
-def applied(workloads: list[Workload], options: Options, *, create: bool = False) -> int:
+def apply_workloads(workloads: list[Workload], options: Options, *, create: bool = False) -> int:
     """Plan, confirm, apply and wait for translated workloads; with ``create``, fail if one exists."""
-    limit = connection.limit_of(options)
-    return connection.on_cluster(options, lambda cluster: _apply(cluster, workloads, options, limit, create=create))
+    limit = connection.parse_wait(options)
+    return connection.run_on_cluster(
+        options, lambda cluster: _apply_workloads(cluster, workloads, options, limit, create=create)
+    )
 
 
-def _apply(
+def _apply_workloads(
     cluster: connection.Cluster, workloads: list[Workload], options: Options, limit: float, *, create: bool
 ) -> int:
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
     out = sys.stdout if options.output == "text" else sys.stderr
-    planned = [apply.plan(cluster, workload, create=create) for workload in workloads]
+    planned = [apply.plan_workload(cluster, workload, create=create) for workload in workloads]
     for planned_workload in planned:
-        out.write(shown(planned_workload))
+        out.write(format_plan(planned_workload))
     refused = any(
         step.verdict == "refused" or (step.owners and not options.force)
         for planned_workload in planned
         for step in planned_workload.steps
     )
     out.flush()
-    count = agreed(
+    count = confirm_steps(
         [step for planned_workload in planned for step in planned_workload.steps], options, planned, refused=refused
     )
     clock = connection.clock()
@@ -87,7 +89,7 @@ def _apply(
 
     written = 0
 
-    def done(step: Step) -> None:
+    def done(step: ApplyStep) -> None:
         nonlocal written
         written += 1
         say(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
@@ -95,10 +97,10 @@ def _apply(
     # Write every workload before waiting for the first, so that they start concurrently.
     try:
         for planned_workload in planned:
-            apply.carry_out(cluster, planned_workload, clock, force=options.force, done=done)
+            apply.write_workload(cluster, planned_workload, clock, force=options.force, done=done)
     except KeyboardInterrupt:
-        terminal.end(
-            f"\nInterrupted: {written} of {counted(count, 'object')} written. To write the rest, run ebbtide apply again.",
+        terminal.exit_with_message(
+            f"\nInterrupted: {written} of {count_noun(count, 'object')} written. To write the rest, run ebbtide apply again.",
             connection.INTERRUPTED,
         )
     if options.output == "name":
@@ -108,17 +110,17 @@ def _apply(
         sys.stdout.flush()
     if not limit:
         if as_json:
-            common.write_json(_answers((planned_workload, None) for planned_workload in planned))
+            common.write_json(_pair_statuses((planned_workload, None) for planned_workload in planned))
         return FINE
-    statuses: list[tuple[Planned, Status | None]] = []
+    statuses: list[tuple[ApplyPlan, Status | None]] = []
     try:
         for planned_workload in planned:
             prefix = f"{planned_workload.workload.name}: " if len(planned) > 1 else ""
-            report = partial(_progress, say, prefix)
+            report = partial(_report_progress, say, prefix)
             statuses.append(
                 (
                     planned_workload,
-                    apply.wait(
+                    apply.wait_for_workload(
                         cluster,
                         planned_workload.workload.name,
                         planned_workload.workload.namespace,
@@ -129,71 +131,71 @@ def _apply(
                 )
             )
     except KeyboardInterrupt:
-        terminal.end(
+        terminal.exit_with_message(
             "\nStopped waiting. The applied objects stay in the cluster. For their status, run ebbtide list.",
             connection.INTERRUPTED,
         )
-    return _ended(statuses, limit, options.output)
+    return _report_statuses(statuses, limit, options.output)
 
 
-def agreed(steps: Sequence[Step], options: Options, data: Any, *, refused: bool) -> int:
+def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, refused: bool) -> int:
     """Return how many objects the user agrees to write. Exit if the plan is refused or this is a dry run."""
     if options.dry_run or refused:
         if options.output in {"json", "yaml"}:
-            terminal.answer(data, options.output)
+            terminal.write_data(data, options.output)
         if refused:
-            terminal.tell("Nothing was written. Fix the lines marked with ! above.")
+            terminal.write_stderr("Nothing was written. Fix the lines marked with ! above.")
         raise SystemExit(connection.CLUSTER if refused else FINE)
     count = sum(step.verdict != "keep" for step in steps)
-    if count and not terminal.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
+    if count and not terminal.ask_confirmation(f"Apply {count_noun(count, 'object')}?", yes=options.yes):
         raise SystemExit(USAGE)
     return count
 
 
-def _ended(statuses: list[tuple[Planned, Status | None]], limit: float, output_format: str) -> int:
+def _report_statuses(statuses: list[tuple[ApplyPlan, Status | None]], limit: float, output_format: str) -> int:
     code = FINE
     for planned, status in statuses:
         if status is None:
-            terminal.tell(
+            terminal.write_stderr(
                 f"{planned.workload.name} is not ready after {limit:.0f} s. It continues to start; for its status, run "
                 f"ebbtide describe {planned.workload.name} -n {planned.workload.namespace}"
             )
             code = connection.CLUSTER
         elif status.phase in {"Failed", "Degraded"}:
-            terminal.tell(f"{status.name} is {status.phase}: {status.why}")
+            terminal.write_stderr(f"{status.name} is {status.phase}: {status.why}")
             code = connection.CLUSTER
         elif output_format == "text" and status.url:
-            sys.stdout.write(f"\n{status.url}\n{terminal.curl(status)}\n")
+            sys.stdout.write(f"\n{status.url}\n{terminal.format_call(status)}\n")
     if output_format == "json":
-        common.write_json(_answers(statuses))
+        common.write_json(_pair_statuses(statuses))
     return code
 
 
-def _answers(statuses: Iterable[tuple[Planned, Status | None]]) -> list[dict[str, Any]]:
+def _pair_statuses(statuses: Iterable[tuple[ApplyPlan, Status | None]]) -> list[dict[str, Any]]:
     """Return each plan with the workload's status, which is null if the command did not wait or the wait timed out."""
     return [{"plan": planned, "status": status} for planned, status in statuses]
 
 
-def shown(planned: Planned) -> str:
+def format_plan(planned: ApplyPlan) -> str:
     workload = planned.workload
     rollout = "replaces the pods" if workload.plan.serving == "kserve-standard" else "creates a new revision"
-    lines = [f"{workload.namespace}/{workload.name}", *lines_of(planned.steps, rollout)]
+    lines = [f"{workload.namespace}/{workload.name}", *format_steps(planned.steps, rollout)]
     lines += [f"  {line}" for line in planned.cost]
     return "\n".join(lines) + "\n"
 
 
-def lines_of(steps: Iterable[Step], rollout: str = "") -> Iterator[str]:
+def format_steps(steps: Iterable[ApplyStep], rollout: str = "") -> Iterator[str]:
     """Yield the plan as lines; ``rollout`` states the effect of a change to the pod template."""
     for step in steps:
         effect = f" ({rollout})" if step.rollout else ""
         yield f"  {VERDICT_LABELS[step.verdict]:9} {step.label}{effect}"
-        yield from (f"      {printable(str(change))}" for change in step.changes)
+        yield from (f"      {make_printable(str(change))}" for change in step.changes)
         yield from (f"      note: {note}" for note in step.notes)
         if step.refusal:
-            yield f"      ! {printable(step.refusal)}"
+            yield f"      ! {make_printable(step.refusal)}"
         for owner, fields in step.owners.items():
             yield f"      ! field ownership conflict: {owner} owns {', '.join(fields)}; --force takes the fields over"
 
 
-def _progress(say: Callable[[str], None], prefix: str, poll: Look) -> None:
-    say(terminal.progress(poll, prefix))
+def _report_progress(say: Callable[[str], None], prefix: str, poll: WaitUpdate) -> None:
+    say(terminal.format_progress(poll, prefix))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ebbtide.base.bodies import serialize
-from ebbtide.base.problems import Problem, failed
+from ebbtide.base.bodies import serialize_body
+from ebbtide.base.problems import Problem, has_errors
 from ebbtide.documents import profiles
-from ebbtide.documents.texts import of_text, unread
+from ebbtide.documents.texts import load_text, unparsed_document
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ebbtide.cli.options import Options
     from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
 
 EXTENSIONS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"
@@ -34,18 +34,18 @@ COLORS: Final = {
 
 def read_profile(path: str) -> Profile:
     """Return the profile, or print its problems and exit with code 1."""
-    profile = profile_or_problems(path)
+    profile = try_read_profile(path)
     if profile is None:
         raise SystemExit(1)
     return profile
 
 
-def profile_or_problems(path: str) -> Profile | None:
+def try_read_profile(path: str) -> Profile | None:
     """Return the profile, or print its problems and return None."""
     if path == BUILT_IN_NAME:
-        return profiles.built_in()
-    profile, problems = profiles.read(path)
-    show(problems)
+        return profiles.load_built_in()
+    profile, problems = profiles.load_profile(path)
+    print_problems(problems)
     return profile
 
 
@@ -62,7 +62,7 @@ class Source:
     unread: Problem | None = None
 
 
-def sources(files: Iterable[str]) -> Iterator[Source]:
+def read_sources(files: Iterable[str]) -> Iterator[Source]:
     """Read the named files, the files in the named directories, and stdin for ``-``."""
     for name in files:
         if name == STDIN:
@@ -71,12 +71,12 @@ def sources(files: Iterable[str]) -> Iterator[Source]:
         path = Path(name)
         if path.is_dir():
             for file in sorted(entry for entry in path.rglob("*") if entry.suffix in EXTENSIONS):
-                yield _source(file, strictly=False)
+                yield _read_source(file, strictly=False)
         else:
-            yield _source(path, strictly=True)
+            yield _read_source(path, strictly=True)
 
 
-def _source(path: Path, *, strictly: bool) -> Source:
+def _read_source(path: Path, *, strictly: bool) -> Source:
     name = str(path)
     try:
         return Source(name, path.read_bytes(), strictly)
@@ -91,31 +91,31 @@ def _source(path: Path, *, strictly: bool) -> Source:
         return Source(name, b"", strictly, unread=problem)
 
 
-def documents(sources: Iterable[Source], profile: Profile) -> Iterator[Loaded]:
+def load_documents(sources: Iterable[Source], profile: Profile) -> Iterator[LoadedDocument]:
     """Yield every document of the sources; a source that cannot be read becomes a document with a problem."""
     for source in sources:
         if source.unread is not None:
-            yield unread(source.name, [source.unread])
+            yield unparsed_document(source.name, [source.unread])
         else:
-            yield from of_text(
+            yield from load_text(
                 source.text, source.name, profile, first_line=source.first_line, strictly=source.strictly
             )
 
 
-def colours(stream: TextIO) -> dict[str, str]:
+def get_color_codes(stream: TextIO) -> dict[str, str]:
     """Return ANSI escape codes by style, or empty strings if the stream is not a terminal."""
     return COLORS if stream.isatty() else dict.fromkeys(COLORS, "")
 
 
-def show_unless_quiet(problems: Iterable[Problem], options: Options) -> None:
+def print_problems_unless_quiet(problems: Iterable[Problem], options: Options) -> None:
     """Print problems, without warnings if ``--quiet`` is set."""
-    show(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
+    print_problems(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
 
 
-def show(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
+def print_problems(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
     """Print problems as text: severity, code, location, message and fix. Default stream: stderr."""
     output = stream or sys.stderr
-    colors = colours(output)
+    colors = get_color_codes(output)
     for problem in problems:
         location = problem.document or "input"
         if problem.line:
@@ -131,11 +131,11 @@ def show(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
 
 def exit_code(problems: Iterable[Problem]) -> int:
     """Return 1 if any problem is an error, else 0."""
-    return int(failed(problems))
+    return int(has_errors(problems))
 
 
 def write_json(value: Any) -> None:
     import json  # noqa: PLC0415 - text output does not need it
 
-    json.dump(serialize(value), sys.stdout, indent=2, ensure_ascii=False)
+    json.dump(serialize_body(value), sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")

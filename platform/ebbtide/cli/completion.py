@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ebbtide.cli.options import Options, option
+from ebbtide.cli.options import Options, make_option
 
-OPTIONS: Final = (option("shell", choices=("bash", "zsh", "fish"), help="Shell"),)
+OPTIONS: Final = (make_option("shell", choices=("bash", "zsh", "fish"), help="Shell"),)
 
 
 def run(options: Options) -> int:

@@ -10,9 +10,9 @@ import re
 import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ebbtide.cli.common import profile_or_problems
-from ebbtide.cli.options import ONE_OF, Option, Options, option, switch
-from ebbtide.cli.terminal import progress, tell
+from ebbtide.cli.common import try_read_profile
+from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_switch
+from ebbtide.cli.terminal import format_progress, write_stderr
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client import protocol
     from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import Profile
-    from ebbtide.slo.source import Source
+    from ebbtide.slo.source import MetricsSource
 
 #: Cluster that a command works on.
 Cluster: TypeAlias = "protocol.Cluster"
@@ -55,27 +55,31 @@ class SystemClock:
 
 #: Options that select a cluster.
 CONNECTION: Final = (
-    option("--kubeconfig", metavar="FILE", help="Path to the kubeconfig file (default: $KUBECONFIG or ~/.kube/config)"),
-    option("--context", metavar="NAME", help="Kubeconfig context (default: the current context)"),
+    make_option(
+        "--kubeconfig", metavar="FILE", help="Path to the kubeconfig file (default: $KUBECONFIG or ~/.kube/config)"
+    ),
+    make_option("--context", metavar="NAME", help="Kubeconfig context (default: the current context)"),
 )
 #: Options that select a cluster, and a project or namespace in it.
 PLACE: Final = (
     *CONNECTION,
-    option(
+    make_option(
         "-p", "--project", group=ONE_OF, metavar="P", help="Project; its namespace is found by label or by the profile"
     ),
-    option("-n", "--namespace", group=ONE_OF, metavar="NS", help="Namespace (default: the namespace of the context)"),
+    make_option(
+        "-n", "--namespace", group=ONE_OF, metavar="NS", help="Namespace (default: the namespace of the context)"
+    ),
 )
-EVERYWHERE: Final = switch("-A", "--all", group=ONE_OF, help="All namespaces")
-NAMES: Final = option(
+EVERYWHERE: Final = make_switch("-A", "--all", group=ONE_OF, help="All namespaces")
+NAMES: Final = make_option(
     "--profile",
     metavar="P",
     default=BUILT_IN_NAME,
     help="Cluster profile, used if no namespace has the project's label",
 )
 #: Options that select a workload.
-WORKLOAD: Final = (option("name", metavar="NAME", help="Name of the workload"), *PLACE, NAMES)
-COUNTS: Final = option(
+WORKLOAD: Final = (make_option("name", metavar="NAME", help="Name of the workload"), *PLACE, NAMES)
+COUNTS: Final = make_option(
     "--prometheus",
     metavar="URL",
     # argparse applies ``type`` to a default that is a string.
@@ -85,14 +89,14 @@ COUNTS: Final = option(
 )
 
 
-def waiting(until: str) -> Option:
+def make_wait_option(until: str) -> Option:
     """Return the option ``--wait``, 0 by default; ``until`` names the state that the command waits for."""
-    return option(
+    return make_option(
         "--wait", metavar="TIME", default="0", help=f"Time to wait until {until}, as in 90s or 5m (default: 0)"
     )
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
+def make_whole_number_parser(low: int, high: int) -> Callable[[str], int]:
     """Return a parser for an option that is a whole number from ``low`` to ``high``."""
 
     def read(text: str) -> int:
@@ -105,7 +109,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def above_zero(text: str) -> float:
+def parse_positive_number(text: str) -> float:
     """Parse an option that is a number above 0 and at most the largest int32."""
     try:
         value = float(text)
@@ -128,15 +132,15 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
     from ebbtide.cluster.client.protocol import UnreachableError  # noqa: PLC0415 - only when a command connects
 
     try:
-        from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - the client is slow to import
+        from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - the client is slow to import
     except ImportError as error:
         raise UnreachableError(
             f"the Kubernetes client is not installed ({error}); run pip install 'ebbtide[cluster]'"
         ) from error
-    return Kubernetes.of_kubeconfig(kubeconfig, context)
+    return KubernetesCluster.from_kubeconfig(kubeconfig, context)
 
 
-def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> Source:
+def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> MetricsSource:
     """Return the Prometheus at ``address``, or the profile's, from outside the cluster through the API server.
 
     Raises:
@@ -152,15 +156,15 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> S
             f"the Prometheus client is not installed ({error}); run pip install 'ebbtide[slo]'"
         ) from error
     profile_address = profile.spec.metrics.prometheus
-    if address or prometheus.in_cluster() or prometheus.proxied(profile_address) is None:
-        return prometheus.Prometheus(address or profile_address, profile)
+    if address or prometheus.runs_in_cluster() or prometheus.proxy_path(profile_address) is None:
+        return prometheus.PrometheusSource(address or profile_address, profile)
     api = getattr(cluster, "api", None)
     if api is None:
         raise SourceError("this cluster has no API server to reach Prometheus through; set --prometheus")
-    return prometheus.through(api, profile_address, profile)
+    return prometheus.connect_through(api, profile_address, profile)
 
 
-def counts(cluster: Cluster, options: Options, profile: Profile) -> Source | None:
+def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile) -> MetricsSource | None:
     """Return the metrics source: the address of ``--prometheus``, or the profile's through the API server.
 
     Raises:
@@ -177,20 +181,22 @@ def counts(cluster: Cluster, options: Options, profile: Profile) -> Source | Non
         return None
 
 
-def source_of(cluster: Cluster, options: Options) -> Source | None:
+def find_metrics_source(cluster: Cluster, options: Options) -> MetricsSource | None:
     """Return the metrics source for a command that also works without; None if the profile cannot be read."""
-    profile = profile_or_problems(options.profile)
-    return None if profile is None else counts(cluster, options, profile)
+    profile = try_read_profile(options.profile)
+    return None if profile is None else connect_metrics_source(cluster, options, profile)
 
 
-def with_loads(statuses: Sequence[Status], source: Source | None, *, explicit: bool, when: float) -> list[Status]:
+def add_metric_values(
+    statuses: Sequence[Status], source: MetricsSource | None, *, explicit: bool, when: float
+) -> list[Status]:
     """Return the statuses with the current value of the scaling metric.
 
     A failure is reported only if the user named the source. The wait is limited, because the metric is only one column.
     """
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
 
-    from ebbtide.cluster.read.status import with_loads as load  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import add_current_loads as load  # noqa: PLC0415 - as above
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     if source is None:
@@ -200,7 +206,7 @@ def with_loads(statuses: Sequence[Status], source: Source | None, *, explicit: b
         return executor.submit(load, statuses, source, when).result(LOAD_TIMEOUT_SECONDS)
     except (SourceError, TimeoutError) as error:
         if explicit:
-            tell(f"Metric values are unavailable: {str(error) or 'Prometheus did not answer in time'}")
+            write_stderr(f"Metric values are unavailable: {str(error) or 'Prometheus did not answer in time'}")
         return list(statuses)
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
@@ -211,7 +217,7 @@ def clock() -> SystemClock:
     return SystemClock()
 
 
-def on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
+def run_on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
     """Connect and run ``work``; print an error of the cluster or of Prometheus and return exit code 3."""
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in connect
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
@@ -219,11 +225,11 @@ def on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
     try:
         return work(connect(options.kubeconfig, options.context))
     except (ClusterError, SourceError) as error:
-        tell(f"error: {error}")
+        write_stderr(f"error: {error}")
         return CLUSTER
 
 
-def place(cluster: Cluster, options: Options) -> str:
+def resolve_namespace(cluster: Cluster, options: Options) -> str:
     """Return the namespace that the options select.
 
     A project's namespace has the project's label; if no namespace has it, the profile's pattern gives the name.
@@ -242,51 +248,55 @@ def place(cluster: Cluster, options: Options) -> str:
             namespaces = []
         if namespaces:
             return str(namespaces[0]["metadata"]["name"])
-    profile: Profile | None = profile_or_problems(options.profile)
+    profile: Profile | None = try_read_profile(options.profile)
     if profile is None:
         raise ClusterError("cannot determine the namespace of the project without a valid profile")
     return profile.spec.projects.namespace.replace("{project}", options.project)
 
 
-def connected(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:
+def cluster_command(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:
     """Decorate a function to run as a command on the cluster that its options select, with ``--wait`` in seconds."""
 
     def run(options: Options) -> int:
         if "wait" in options:
-            options.wait = limit_of(options)
-        return on_cluster(options, lambda cluster: work(cluster, options))
+            options.wait = parse_wait(options)
+        return run_on_cluster(options, lambda cluster: work(cluster, options))
 
     return run
 
 
-def limit_of(options: Options) -> float:
+def parse_wait(options: Options) -> float:
     """Return ``--wait`` in seconds; print an error and exit if it is not a valid duration."""
     try:
         return parse_duration(options.wait)
     except ValueError:
-        tell(f"invalid --wait {options.wait}: must be a duration, as in 90s, 5m or 1h")
+        write_stderr(f"invalid --wait {options.wait}: must be a duration, as in 90s, 5m or 1h")
         raise SystemExit(2) from None
 
 
-def waited(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
+def wait_until_settled(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
     """Poll a workload until it has settled, report each phase on stderr, and return the exit code."""
-    from ebbtide.cluster.write.apply import wait  # noqa: PLC0415 - only a command that waits
+    from ebbtide.cluster.write.apply import wait_for_workload  # noqa: PLC0415 - only a command that waits
 
     if not limit:
         return 0
     try:
-        status = wait(cluster, name, namespace, clock(), limit, lambda poll: tell(progress(poll).rstrip()))
+        status = wait_for_workload(
+            cluster, name, namespace, clock(), limit, lambda poll: write_stderr(format_progress(poll).rstrip())
+        )
     except KeyboardInterrupt:
-        tell(f"\nStopped waiting. The operation continues. For its status, run ebbtide describe {name} -n {namespace}")
+        write_stderr(
+            f"\nStopped waiting. The operation continues. For its status, run ebbtide describe {name} -n {namespace}"
+        )
         return INTERRUPTED
     if status is None:
-        tell(
+        write_stderr(
             f"{name} has not settled after {limit:.0f} s. The operation continues; for its status, run "
             f"ebbtide describe {name} -n {namespace}"
         )
         return CLUSTER
     if status.phase in {"Failed", "Degraded"}:
-        tell(f"{name} is {status.phase}: {status.why}")
+        write_stderr(f"{name} is {status.phase}: {status.why}")
         return CLUSTER
     return 0
 
@@ -302,11 +312,11 @@ def wait_until_gone(remaining: Callable[[], str], limit: float, subject: str) ->
     try:
         while limit and (rest := remaining()):
             if system_clock.now() >= deadline:
-                tell(f"Timed out after {limit:.0f} s: {rest} still terminating")
+                write_stderr(f"Timed out after {limit:.0f} s: {rest} still terminating")
                 return CLUSTER
             system_clock.sleep(1.0)
     except KeyboardInterrupt:
-        tell(f"\nStopped waiting. The deletion of {subject} continues.")
+        write_stderr(f"\nStopped waiting. The deletion of {subject} continues.")
         return INTERRUPTED
     return 0
 

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
-from ebbtide.cli.common import documents, exit_code, read_profile, show, sources
-from ebbtide.cli.options import FILES, Options, option
+from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources
+from ebbtide.cli.options import FILES, Options, make_option
 from ebbtide.readers import rest
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OPTIONS: Final = (
     *FILES,
-    option(
+    make_option(
         "--to",
         choices=("native", "rest"),
         required=True,
@@ -30,21 +30,21 @@ def run(options: Options) -> int:
     profile = read_profile(options.profile)
     problems: list[Problem] = []
     converted: list[dict[str, Any]] = []
-    for loaded in documents(sources(options.files), profile):
+    for loaded in load_documents(read_sources(options.files), profile):
         problems.extend(loaded.problems)
         if loaded.inference is None:
             continue
         if options.to == "native":
             converted.append(loaded.reading.native)
         else:
-            body, losses = rest.write(loaded.reading.native, profile)
+            body, losses = rest.write_body(loaded.reading.native, profile)
             converted.append(body)
-            problems.extend(loaded.placed(losses))
-    show(problems)
+            problems.extend(loaded.place_problems(losses))
+    print_problems(problems)
     code = exit_code(problems)
     if code == 0:
         if options.to == "native":
-            sys.stdout.writelines(manifests.write(converted))
+            sys.stdout.writelines(manifests.write_documents(converted))
         else:
             sys.stdout.write(
                 json.dumps(converted[0] if len(converted) == 1 else converted, indent=2, ensure_ascii=False) + "\n"

@@ -6,34 +6,34 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.common import exit_code, read_profile, show, write_json
-from ebbtide.cli.options import FILES, Options, output
+from ebbtide.cli.common import exit_code, print_problems, read_profile, write_json
+from ebbtide.cli.options import FILES, Options, make_output_option
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     from ebbtide.cluster.write.apply import Workload
 
 DIFFERENT: Final = 4
-OPTIONS: Final = (*FILES, *connection.CONNECTION, output("text", "json", "name"))
+OPTIONS: Final = (*FILES, *connection.CONNECTION, make_output_option("text", "json", "name"))
 
 
 def run(options: Options) -> int:
     """Translate the specs and compare them with the cluster; ``ebbtide check`` reports the warnings."""
-    from ebbtide.cli.apply import workloads  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cli.apply import translate_workloads  # noqa: PLC0415 - not loaded for --help
 
     profile = read_profile(options.profile)
-    translated, problems = workloads(options.files, Batch(profile, fold=True))
+    translated, problems = translate_workloads(options.files, Batch(profile, fold=True))
     if code := exit_code(problems):
-        show(problem for problem in problems if problem.severity == "error")
+        print_problems(problem for problem in problems if problem.severity == "error")
         return code
-    return connection.on_cluster(options, lambda cluster: _compare(cluster, translated, options.output))
+    return connection.run_on_cluster(options, lambda cluster: _compare_workloads(cluster, translated, options.output))
 
 
-def _compare(cluster: connection.Cluster, workloads: list[Workload], output_format: str) -> int:
-    from ebbtide.cli.apply import shown  # noqa: PLC0415 - as above
+def _compare_workloads(cluster: connection.Cluster, workloads: list[Workload], output_format: str) -> int:
+    from ebbtide.cli.apply import format_plan  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as above
 
-    planned = [apply.plan(cluster, workload) for workload in workloads]
+    planned = [apply.plan_workload(cluster, workload) for workload in workloads]
     if output_format == "json":
         write_json(planned)
     elif output_format == "name":
@@ -48,7 +48,7 @@ def _compare(cluster: connection.Cluster, workloads: list[Workload], output_form
             has_notes = any(step.notes for step in planned_workload.steps)
             unchanged = f"{planned_workload.workload.namespace}/{planned_workload.workload.name} is up to date\n"
             sys.stdout.write(
-                shown(planned_workload)
+                format_plan(planned_workload)
                 if planned_workload.different or planned_workload.refused or has_notes
                 else unchanged
             )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ebbtide.cli.options import Options, option
+from ebbtide.cli.options import Options, make_option
 from ebbtide.documents.problem_texts import read_problem_texts
 
 OPTIONS: Final = (
-    option("code", nargs="?", metavar="CODE", help="Problem code, as in AUT004 (default: list all codes)"),
+    make_option("code", nargs="?", metavar="CODE", help="Problem code, as in AUT004 (default: list all codes)"),
 )
 
 

@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.prose import counted, printable
+from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
-from ebbtide.cli.options import PROFILE, YES, Options, option, output, switch
+from ebbtide.cli.options import PROFILE, YES, Options, make_option, make_output_option, make_switch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.cluster.doctor.findings import Finding, Patch
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, FixPatch
+    from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
 
@@ -24,94 +24,102 @@ HEADER = (
     "# Ebbtide's defaults: project quotas (projects.known), request authorization (access), pod rules (pods).\n"
 )
 OPTIONS: Final = (
-    option("files", nargs="*", metavar="SPEC", help="Specs to run on the cluster: a file, a directory, or - for stdin"),
+    make_option(
+        "files", nargs="*", metavar="SPEC", help="Specs to run on the cluster: a file, a directory, or - for stdin"
+    ),
     PROFILE,
     *connection.CONNECTION,
-    switch("--fix", help="Apply the suggested patches after confirmation"),
+    make_switch("--fix", help="Apply the suggested patches after confirmation"),
     YES,
-    option("--write-profile", metavar="FILE", help="Write a profile of this cluster to FILE (- for stdout) and exit"),
-    output("text", "json", "yaml", "name"),
+    make_option(
+        "--write-profile", metavar="FILE", help="Write a profile of this cluster to FILE (- for stdout) and exit"
+    ),
+    make_output_option("text", "json", "yaml", "name"),
 )
 
 
 def run(options: Options) -> int:
     if options.write_profile:
-        return connection.on_cluster(options, lambda cluster: _write(cluster, options.write_profile))
+        return connection.run_on_cluster(options, lambda cluster: _write_profile(cluster, options.write_profile))
     profile = common.read_profile(options.profile)
     specs: list[Inference] = []
-    for loaded in common.documents(common.sources(options.files), profile):
-        common.show(problem for problem in loaded.problems if problem.severity == "error")
+    for loaded in common.load_documents(common.read_sources(options.files), profile):
+        common.print_problems(problem for problem in loaded.problems if problem.severity == "error")
         if common.exit_code(loaded.problems) or loaded.inference is None:
             return PROBLEMS
         specs.append(loaded.inference)
     requested_specs = specs if options.files else None
-    return connection.on_cluster(options, lambda cluster: _examine(cluster, profile, requested_specs, options))
+    return connection.run_on_cluster(
+        options, lambda cluster: _examine_cluster(cluster, profile, requested_specs, options)
+    )
 
 
-def _write(cluster: connection.Cluster, file: str) -> int:
+def _write_profile(cluster: connection.Cluster, file: str) -> int:
     from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.doctor.checks import observed_profile  # noqa: PLC0415 - as above
+    from ebbtide.cluster.doctor.checks import make_observed_profile  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - not loaded for --help
 
-    data = observed_profile(cluster)
-    profile, problems = profiles.validate(data)
-    common.show(problems)
+    data = make_observed_profile(cluster)
+    profile, problems = profiles.validate_profile_data(data)
+    common.print_problems(problems)
     if profile is None:
         return PROBLEMS
-    text = HEADER + manifests.write_one(data)
+    text = HEADER + manifests.write_document(data)
     if file == "-":
         sys.stdout.write(text)
         return FINE
     try:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
-        terminal.end(f"error: cannot write {file}: {(error.strerror or 'unknown error').lower()}", USAGE)
-    terminal.tell(
+        terminal.exit_with_message(f"error: cannot write {file}: {(error.strerror or 'unknown error').lower()}", USAGE)
+    terminal.write_stderr(
         f"Wrote the cluster's profile to {file}. To check the cluster against it, run ebbtide doctor --profile {file}"
     )
     return FINE
 
 
-def _examine(cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: Options) -> int:
-    from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - as in _write
-    from ebbtide.cluster.doctor.observed import observe  # noqa: PLC0415 - as in _write
+def _examine_cluster(
+    cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: Options
+) -> int:
+    from ebbtide.cluster.doctor.checks import examine_cluster  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.observed import observe_cluster  # noqa: PLC0415 - as in _write
 
-    observed = observe(cluster)
-    findings = examine(cluster, profile, specs, observed)
-    patches: list[Patch] = []
+    observed = observe_cluster(cluster)
+    findings = examine_cluster(cluster, profile, specs, observed)
+    patches: list[FixPatch] = []
     for finding in findings:
         if finding.patch is not None and finding.patch not in patches:
             patches.append(finding.patch)
     apply_patches = bool(options.fix and patches)
     if not apply_patches or options.output == "text":
-        _tell(findings, observed, profile, options.output)
+        _print_findings(findings, observed, profile, options.output)
     if apply_patches:
-        code = _mend(cluster, patches, yes=options.yes)
+        code = _apply_patches(cluster, patches, yes=options.yes)
         if code != FINE:
             return code
-        findings = examine(cluster, profile, specs)
-        terminal.tell("After the fix:")
-        _tell(findings, observe(cluster), profile, options.output)
+        findings = examine_cluster(cluster, profile, specs)
+        terminal.write_stderr("After the fix:")
+        _print_findings(findings, observe_cluster(cluster), profile, options.output)
     elif options.fix:
-        terminal.tell("No finding can be fixed with a patch.")
+        terminal.write_stderr("No finding can be fixed with a patch.")
     return PROBLEMS if any(finding.severity == "error" for finding in findings) else FINE
 
 
-def _mend(cluster: connection.Cluster, patches: Sequence[Patch], *, yes: bool) -> int:
+def _apply_patches(cluster: connection.Cluster, patches: Sequence[FixPatch], *, yes: bool) -> int:
     """Dry-run every patch, ask for confirmation, then apply the patches in order."""
-    from ebbtide.cluster.doctor.checks import mend  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.checks import apply_fix_patch  # noqa: PLC0415 - as in _write
 
     for patch in patches:
-        mend(cluster, patch, dry_run=True)
-    terminal.tell("".join(f"  {printable(str(patch))}\n" for patch in patches).rstrip("\n"))
+        apply_fix_patch(cluster, patch, dry_run=True)
+    terminal.write_stderr("".join(f"  {make_printable(str(patch))}\n" for patch in patches).rstrip("\n"))
     count = len(patches)
-    if not terminal.confirmed(
+    if not terminal.ask_confirmation(
         f"Apply {'this patch' if count == 1 else f'these {count} patches'} to the cluster?", yes=yes
     ):
         return USAGE
     for patch in patches:
-        mend(cluster, patch)
-        terminal.tell(
+        apply_fix_patch(cluster, patch)
+        terminal.write_stderr(
             f"{ACTION_LABELS[patch.action]} {patch.kind.name} {patch.namespace}{'/' if patch.namespace else ''}{patch.name}"
         )
     return FINE
@@ -120,39 +128,41 @@ def _mend(cluster: connection.Cluster, patches: Sequence[Patch], *, yes: bool) -
 ACTION_LABELS = {"merge": "patched", "create": "created", "delete": "deleted"}
 
 
-def _tell(findings: Sequence[Finding], observed: Observed, profile: Profile, output_format: str) -> None:
+def _print_findings(
+    findings: Sequence[Finding], observed: ObservedCluster, profile: Profile, output_format: str
+) -> None:
     if output_format in {"json", "yaml"}:
-        terminal.answer([*findings], output_format)
+        terminal.write_data([*findings], output_format)
     elif output_format == "name":
         sys.stdout.writelines(f"{finding.code}\n" for finding in findings)
     else:
-        sys.stdout.write(_head(observed, profile, findings))
-        sys.stdout.writelines(map(_text, findings))
+        sys.stdout.write(_format_header(observed, profile, findings))
+        sys.stdout.writelines(map(_format_finding, findings))
     sys.stdout.flush()
 
 
-def _head(observed: Observed, profile: Profile, findings: Sequence[Finding]) -> str:
+def _format_header(observed: ObservedCluster, profile: Profile, findings: Sequence[Finding]) -> str:
     parts = [f"Kubernetes {observed.kubernetes or '(unknown version)'}"]
     parts += [f"Knative {observed.knative or '(unknown version)'}"] if "knative" in observed.served else []
     parts += [f"KServe {observed.kserve or '(unknown version)'}"] if "kserve" in observed.served else []
-    parts += [counted(len(observed.nodes), "node")] if observed.nodes is not None else []
+    parts += [count_noun(len(observed.nodes), "node")] if observed.nodes is not None else []
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
-    count = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    count = f"{count_noun(errors, 'error')}, {count_noun(warnings, 'warning')}"
     summary = count if findings else "no problems found"
     return f"{', '.join(parts)}; profile {profile.metadata.name}: {summary}\n"
 
 
-def _text(finding: Finding) -> str:
-    colors = common.colours(sys.stdout)
+def _format_finding(finding: Finding) -> str:
+    colors = common.get_color_codes(sys.stdout)
     header = (
         f"{colors[finding.severity]}{finding.severity}{colors['end']} {colors['bold']}{finding.code}{colors['end']}"
     )
     lines = [
-        f"{header} {printable(finding.what)}",
-        f"    {printable(finding.means)}",
-        f"    {colors['fix']}fix:{colors['end']} {printable(finding.fix)}",
+        f"{header} {make_printable(finding.what)}",
+        f"    {make_printable(finding.means)}",
+        f"    {colors['fix']}fix:{colors['end']} {make_printable(finding.fix)}",
     ]
     if finding.patch is not None:
-        lines.append(f"    {colors['fix']}--fix:{colors['end']} {printable(str(finding.patch))}")
+        lines.append(f"    {colors['fix']}--fix:{colors['end']} {make_printable(str(finding.patch))}")
     return "\n".join(lines) + "\n"

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.logs import POD, pods
-from ebbtide.cli.options import Options, option, switch
+from ebbtide.cli.logs import POD, select_pods
+from ebbtide.cli.options import Options, make_option, make_switch
 
 OPTIONS: Final = (
     *connection.WORKLOAD,
     *POD,
-    switch("-i", "--stdin", help="Pass stdin to the container"),
-    switch("-t", "--tty", help="Allocate a terminal (TTY)"),
-    option("words", nargs="+", metavar="COMMAND", help="Command and its arguments, after --"),
+    make_switch("-i", "--stdin", help="Pass stdin to the container"),
+    make_switch("-t", "--tty", help="Allocate a terminal (TTY)"),
+    make_option("words", nargs="+", metavar="COMMAND", help="Command and its arguments, after --"),
 )
 
 
-@connection.connected
+@connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Run the command and return its exit code."""
     from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
 
-    namespace = connection.place(cluster, options)
-    ((pod, container),) = pods(cluster, options, namespace)
-    return streams.execute(cluster, namespace, pod, container, options.words, stdin=options.stdin, tty=options.tty)
+    namespace = connection.resolve_namespace(cluster, options)
+    ((pod, container),) = select_pods(cluster, options, namespace)
+    return streams.run_command(cluster, namespace, pod, container, options.words, stdin=options.stdin, tty=options.tty)

@@ -5,57 +5,57 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.prose import counted
+from ebbtide.base.prose import count_noun
 from ebbtide.cli import common
-from ebbtide.cli.options import FILES, Options, option, output, switch
+from ebbtide.cli.options import FILES, Options, make_option, make_output_option, make_switch
 from ebbtide.documents import profiles
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     from ebbtide.documents.explain import Explanation
-    from ebbtide.readers.loaded import Loaded
-    from ebbtide.translation.gpu import Equivalent
+    from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.translation.gpu import BackendEquivalent
     from ebbtide.translation.plan import Plan
 
 OPTIONS: Final = (
     *FILES,
-    option("--field", metavar="PATH", help="Only output fields whose path contains PATH"),
-    switch("--backends", help="Show the GPU request on every GPU backend"),
-    output("text", "json"),
+    make_option("--field", metavar="PATH", help="Only output fields whose path contains PATH"),
+    make_switch("--backends", help="Show the GPU request on every GPU backend"),
+    make_output_option("text", "json"),
 )
 
 
 def run(options: Options) -> int:
-    profile, data, problems = profiles.read_with_data(options.profile)
-    common.show(problems)
+    profile, data, problems = profiles.load_profile_with_data(options.profile)
+    common.print_problems(problems)
     if profile is None:
         return 1
     batch = Batch(profile)
     answers: list[Any] = []
     exit_status = 0
-    for loaded in common.documents(common.sources(options.files), profile):
-        _, result, problems_ = batch.add(loaded)
+    for loaded in common.load_documents(common.read_sources(options.files), profile):
+        _, result, problems_ = batch.add_document(loaded)
         if common.exit_code(problems_) or result is None or result.plan is None:
-            common.show(problems_)
+            common.print_problems(problems_)
             exit_status = 1
         elif options.backends:
-            exit_status |= _backends(loaded, result.plan, answers, options)
+            exit_status |= _compare_backends(loaded, result.plan, answers, options)
         else:
-            from ebbtide.documents.explain import explain  # noqa: PLC0415 - not for --backends
+            from ebbtide.documents.explain import explain_document  # noqa: PLC0415 - not for --backends
 
-            explanation = explain(loaded.reading.native, data).narrow(loaded, options.field or "")
+            explanation = explain_document(loaded.reading.native, data).select_fields(loaded, options.field or "")
             if options.output == "json":
                 answers.append(explanation)
             else:
-                _text(explanation, full=not options.field)
-                common.show(explanation.idle, sys.stdout)
+                _print_explanation(explanation, full=not options.field)
+                common.print_problems(explanation.idle, sys.stdout)
     if options.output == "json":
         common.write_json(answers)
     return exit_status
 
 
-def _text(explanation: Explanation, *, full: bool) -> None:
-    colors = common.colours(sys.stdout)
+def _print_explanation(explanation: Explanation, *, full: bool) -> None:
+    colors = common.get_color_codes(sys.stdout)
     out = sys.stdout.write
     out(f"{colors['bold']}{explanation.document}{colors['end']}\n")
     if full:
@@ -75,23 +75,23 @@ def _text(explanation: Explanation, *, full: bool) -> None:
     out("\n")
 
 
-def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: Options) -> int:
-    from ebbtide.translation.gpu import everywhere  # noqa: PLC0415 - only for this table
+def _compare_backends(loaded: LoadedDocument, plan: Plan, answers: list[Any], options: Options) -> int:
+    from ebbtide.translation.gpu import compare_backends  # noqa: PLC0415 - only for this table
 
     if plan.gpu is None or plan.pool is None:
         sys.stderr.write(f"{loaded.name}: the spec requests no GPU\n")
         return 1
-    rows = everywhere(plan.gpu, plan.pool, plan.cluster, plan.serving, plan.name, plan.container)
+    rows = compare_backends(plan.gpu, plan.pool, plan.cluster, plan.serving, plan.name, plan.container)
     if options.output == "json":
-        answers.append({"document": loaded.name, "backends": [_row(row) for row in rows]})
+        answers.append({"document": loaded.name, "backends": [_equivalent_to_json(row) for row in rows]})
         return 0
     sys.stdout.write(f"{loaded.name} on one {plan.pool.product or 'GPU'} of pool {plan.pool.name}\n")
     for row in rows:
-        _show(row)
+        _print_equivalent(row)
     return 0
 
 
-def _row(equivalent: Equivalent) -> dict[str, Any]:
+def _equivalent_to_json(equivalent: BackendEquivalent) -> dict[str, Any]:
     return {
         "backend": equivalent.backend.name,
         "possible": equivalent.possible,
@@ -105,13 +105,13 @@ def _row(equivalent: Equivalent) -> dict[str, Any]:
     }
 
 
-def _show(equivalent: Equivalent) -> None:
+def _print_equivalent(equivalent: BackendEquivalent) -> None:
     out = sys.stdout.write
     out(f"\n  {equivalent.backend.title}\n")
     if equivalent.possible:
         for key, value in equivalent.written.items():
             out(f"      {key}: {value}\n")
-        out(f"      {counted(equivalent.fits, 'replica')} per device, {equivalent.share:.3g} of the device each\n")
+        out(f"      {count_noun(equivalent.fits, 'replica')} per device, {equivalent.share:.3g} of the device each\n")
         out(f"      memory {equivalent.backend.memory}; compute {equivalent.backend.compute}\n")
     for problem in equivalent.problems:
         if problem.severity == "error" or equivalent.possible:

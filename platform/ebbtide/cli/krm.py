@@ -15,10 +15,10 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests
-from ebbtide.base.problems import failed
-from ebbtide.cli import take_every_letter
-from ebbtide.documents import load, profiles
-from ebbtide.documents.check import Batch, identity
+from ebbtide.base.problems import has_errors
+from ebbtide.cli import configure_output_encoding
+from ebbtide.documents import load_document, profiles
+from ebbtide.documents.check import Batch, object_identity
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.readers.reading import KIND
 
@@ -40,40 +40,42 @@ MARKS: Final = (
 LOCAL: Final = "config.kubernetes.io/local-config"
 
 
-def transform(text: bytes) -> tuple[dict[str, Any], int]:
-    data = next(iter(manifests.read(text, "stdin")), None)
+def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
+    data = next(iter(manifests.read_documents(text, "stdin")), None)
     if data is None or data.problems or not isinstance(data.data, dict):
         problems = data.problems if data is not None else []
-        return _list([], problems or [_not_a_list()]), 1
+        return _make_list([], problems or [_make_list_problem()]), 1
     items = data.data.get("items") or []
     if data.data.get("kind") != LIST or not isinstance(items, list):
-        return _list([], [_not_a_list()]), 1
+        return _make_list([], [_make_list_problem()]), 1
     config = data.data.get("functionConfig")
-    profile, profile_problems = profiles.validate(BUILT_IN if config is None else _unmarked(config))
+    profile, profile_problems = profiles.validate_profile_data(
+        BUILT_IN if config is None else _drop_annotations(config)
+    )
     if profile is None:
-        return _list(items, profile_problems), 1
+        return _make_list(items, profile_problems), 1
     batch = Batch(profile)
     problems = list(profile_problems)
     output_items: list[Any] = []
     others = (item for item in items if _is_object(item) and item["kind"] != KIND and not _is_local(item))
-    existing = {_key(item): _unmarked(item) for item in others}
+    existing = {_make_key(item): _drop_annotations(item) for item in others}
     for item in items:
         if not (isinstance(item, dict) and item.get("kind") == KIND):
             output_items.append(item)
             continue
         if _is_local(item):
             continue
-        clean = _unmarked(item)
-        loaded = load(clean, profile, name=_name(clean))
-        objects, _, item_problems = batch.add(loaded)
+        clean = _drop_annotations(item)
+        loaded = load_document(clean, profile, name=_get_name(clean))
+        objects, _, item_problems = batch.add_document(loaded)
         problems.extend(item_problems)
-        problems.extend(loaded.placed(_clashes(objects, existing)))
-        output_items.extend(obj for obj in objects if _key(obj) not in existing)
-    problems.extend(batch.finish())
-    return _list(output_items, problems), int(failed(problems))
+        problems.extend(loaded.place_problems(_find_clashes(objects, existing)))
+        output_items.extend(obj for obj in objects if _make_key(obj) not in existing)
+    problems.extend(batch.batch_problems())
+    return _make_list(output_items, problems), int(has_errors(problems))
 
 
-def _not_a_list() -> Problem:
+def _make_list_problem() -> Problem:
     from ebbtide.base.problems import Problem  # noqa: PLC0415 - only needed for a problem
 
     return Problem(
@@ -93,12 +95,12 @@ def _is_object(item: Any) -> bool:
     return all(isinstance(text, str) for text in identifiers)
 
 
-def _key(item: Object) -> tuple[str, ...]:
+def _make_key(item: Object) -> tuple[str, ...]:
     """Return the key by which kustomize identifies an object: group, kind, namespace and name."""
-    return item["apiVersion"].rpartition("/")[0], *identity(item)
+    return item["apiVersion"].rpartition("/")[0], *object_identity(item)
 
 
-def _clashes(objects: list[Object], existing: dict[tuple[str, ...], Object]) -> list[Problem]:
+def _find_clashes(objects: list[Object], existing: dict[tuple[str, ...], Object]) -> list[Problem]:
     """Return an error for each object that the list already contains with different content."""
     from ebbtide.base.problems import Problem  # noqa: PLC0415 - only needed for a problem
 
@@ -110,7 +112,7 @@ def _clashes(objects: list[Object], existing: dict[tuple[str, ...], Object]) -> 
             "remove it from the resources so that it is generated from the spec, or make both identical",
         )
         for obj in objects
-        if existing.get(_key(obj), obj) != obj
+        if existing.get(_make_key(obj), obj) != obj
     ]
 
 
@@ -120,12 +122,12 @@ def _is_local(item: dict[str, Any]) -> bool:
     return isinstance(annotations, dict) and annotations.get(LOCAL, "false") != "false"
 
 
-def _name(item: dict[str, Any]) -> str:
+def _get_name(item: dict[str, Any]) -> str:
     metadata = item.get("metadata")
     return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
 
 
-def _unmarked(item: Any) -> Any:
+def _drop_annotations(item: Any) -> Any:
     """Return an item without kustomize's annotations."""
     if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
         return item
@@ -139,7 +141,7 @@ def _unmarked(item: Any) -> Any:
     return {**item, "metadata": metadata}
 
 
-def _list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
+def _make_list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "kind": LIST,
@@ -159,9 +161,9 @@ def _list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
 def entry() -> NoReturn:
     """Run as a process. Problems also go to stderr, because kustomize does not print results."""
     gc.disable()
-    take_every_letter()
-    answer, code = transform(sys.stdin.buffer.read())
-    sys.stdout.write(manifests.write_one(answer))
+    configure_output_encoding()
+    answer, code = transform_list(sys.stdin.buffer.read())
+    sys.stdout.write(manifests.write_document(answer))
     if code:
         for result in answer["results"]:
             sys.stderr.write(

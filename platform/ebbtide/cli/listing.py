@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ebbtide.base.quantities import age
+from ebbtide.base.quantities import format_age
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import Options, output, switch
+from ebbtide.cli.options import Options, make_output_option, make_switch
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
@@ -22,70 +22,72 @@ OPTIONS: Final = (
     connection.EVERYWHERE,
     connection.NAMES,
     connection.COUNTS,
-    switch("-w", "--watch", help="Keep running and print each row that changes or is deleted"),
-    output("table", "json", "yaml", "name"),
+    make_switch("-w", "--watch", help="Keep running and print each row that changes or is deleted"),
+    make_output_option("table", "json", "yaml", "name"),
 )
 
 
-@connection.connected
+@connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import survey  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import read_workloads  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
 
-    namespace = "" if options.all else connection.place(cluster, options)
+    namespace = "" if options.all else connection.resolve_namespace(cluster, options)
     clock = connection.clock()
-    source = connection.source_of(cluster, options)
+    source = connection.find_metrics_source(cluster, options)
     previous_rows: dict[Key, tuple[str, ...]] = {}
     while True:
         now = clock.now()
-        workloads = [status(workload) for workload in survey(cluster, namespace, now)]
-        workloads = connection.with_loads(workloads, source, explicit=bool(options.prometheus), when=now)
+        workloads = [compute_status(workload) for workload in read_workloads(cluster, namespace, now)]
+        workloads = connection.add_metric_values(workloads, source, explicit=bool(options.prometheus), when=now)
         if not options.watch:
-            _print(workloads, options.output, namespace)
+            _print_workloads(workloads, options.output, namespace)
             return 0
-        rows = {_key(workload): _row(workload)[:6] for workload in workloads}
-        changed = [workload for workload in workloads if previous_rows.get(_key(workload)) != rows[_key(workload)]]
+        rows = {_make_key(workload): _make_row(workload)[:6] for workload in workloads}
+        changed = [
+            workload for workload in workloads if previous_rows.get(_make_key(workload)) != rows[_make_key(workload)]
+        ]
         if changed:
-            _print(changed, options.output, namespace, watched=True)
-        _print_gone([key for key in previous_rows if key not in rows], options.output)
+            _print_workloads(changed, options.output, namespace, watched=True)
+        _print_deleted([key for key in previous_rows if key not in rows], options.output)
         previous_rows = rows
         clock.sleep(POLL_SECONDS)
 
 
-def _print(workloads: list[Status], output_format: str, namespace: str, *, watched: bool = False) -> None:
+def _print_workloads(workloads: list[Status], output_format: str, namespace: str, *, watched: bool = False) -> None:
     if output_format in {"json", "yaml"}:
-        terminal.answer(workloads, output_format, watched=watched)
+        terminal.write_data(workloads, output_format, watched=watched)
     elif output_format == "name":
         sys.stdout.writelines(f"{workload.namespace}/{workload.name}\n" for workload in workloads)
     elif workloads:
-        text = terminal.table(HEADER, [_row(workload) for workload in workloads])
+        text = terminal.format_table(HEADER, [_make_row(workload) for workload in workloads])
         header, *lines = text.splitlines(keepends=True)
         sys.stdout.write(header)
         for workload, line in zip(workloads, lines, strict=True):
-            sys.stdout.write(line.replace(workload.phase, terminal.painted(workload.phase, workload.phase), 1))
+            sys.stdout.write(line.replace(workload.phase, terminal.paint_state(workload.phase, workload.phase), 1))
     else:
-        terminal.tell(f"No workloads found in {f'namespace {namespace}' if namespace else 'the cluster'}.")
+        terminal.write_stderr(f"No workloads found in {f'namespace {namespace}' if namespace else 'the cluster'}.")
     sys.stdout.flush()
 
 
-def _print_gone(keys: list[Key], output_format: str) -> None:
+def _print_deleted(keys: list[Key], output_format: str) -> None:
     """Report workloads deleted since the last poll, except with ``-o name``, which cannot express a deletion."""
     if output_format in {"json", "yaml"}:
         if keys:
             rows = [
                 {"kind": kind, "namespace": namespace, "name": name, "gone": True} for kind, namespace, name in keys
             ]
-            terminal.answer(rows, output_format, watched=True)
+            terminal.write_data(rows, output_format, watched=True)
     elif output_format == "table":
         sys.stdout.writelines(f"{namespace}/{name} deleted\n" for _, namespace, name in keys)
     sys.stdout.flush()
 
 
-def _key(workload: Status) -> Key:
+def _make_key(workload: Status) -> Key:
     return workload.kind, workload.namespace, workload.name
 
 
-def _row(workload: Status) -> tuple[str, ...]:
+def _make_row(workload: Status) -> tuple[str, ...]:
     return (
         workload.name,
         workload.project or workload.namespace,
@@ -93,6 +95,6 @@ def _row(workload: Status) -> tuple[str, ...]:
         str(workload.replicas),
         workload.gpus,
         str(workload.metric or ""),
-        age(workload.age_seconds),
+        format_age(workload.age_seconds),
         workload.url,
     )

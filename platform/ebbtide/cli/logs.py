@@ -5,77 +5,77 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import make_printable
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import Options, option, switch
+from ebbtide.cli.options import Options, make_option, make_switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.cluster.client.protocol import Cluster, ClusterError, Log
+    from ebbtide.cluster.client.protocol import Cluster, ClusterError, LogStream
 
 #: Maximum number of buffered lines of all pods; a slow reader slows down the log streams.
 MAX_BUFFERED_LINES: Final = 1000
 #: Options that select a pod and a container.
 POD: Final = (
-    option("--pod", metavar="POD", help="Pod (default: the newest ready pod)"),
-    option("-c", "--container", metavar="C", help="Container (default: the server's container)"),
+    make_option("--pod", metavar="POD", help="Pod (default: the newest ready pod)"),
+    make_option("-c", "--container", metavar="C", help="Container (default: the server's container)"),
 )
 OPTIONS: Final = (
     *connection.WORKLOAD,
     *POD,
-    switch("-f", "--follow", help="Stream new lines until the container ends"),
-    option(
+    make_switch("-f", "--follow", help="Stream new lines until the container ends"),
+    make_option(
         "--tail",
-        type=connection.whole(0, connection.MAX_INT32),
+        type=connection.make_whole_number_parser(0, connection.MAX_INT32),
         metavar="N",
         help="Number of most recent lines to print",
     ),
-    switch("--previous", help="Logs of the container's previous run, if it was restarted"),
-    switch("--all", help="Logs of all current replicas, with the pod name before each line"),
+    make_switch("--previous", help="Logs of the container's previous run, if it was restarted"),
+    make_switch("--all", help="Logs of all current replicas, with the pod name before each line"),
 )
 
 
-@connection.connected
+@connection.cluster_command
 def run(cluster: Cluster, options: Options) -> int:
-    namespace = connection.place(cluster, options)
+    namespace = connection.resolve_namespace(cluster, options)
     logs = {
         pod: cluster.logs(
             namespace, pod, container, follow=options.follow, tail=options.tail, previous=options.previous
         )
-        for pod, container in pods(cluster, options, namespace, every=options.all)
+        for pod, container in select_pods(cluster, options, namespace, every=options.all)
     }
     if options.all:
-        return _every(logs, follow=options.follow)
+        return _print_all(logs, follow=options.follow)
     for log in logs.values():
         for line in log:
-            _write(line, follow=options.follow)
+            _write_line(line, follow=options.follow)
     return 0
 
 
-def _write(line: str, *, follow: bool) -> None:
+def _write_line(line: str, *, follow: bool) -> None:
     sys.stdout.write(f"{line}\n")
     if follow:
         sys.stdout.flush()
 
 
-def _every(logs: dict[str, Log], *, follow: bool) -> int:
+def _print_all(logs: dict[str, LogStream], *, follow: bool) -> int:
     """Print the logs of several pods, and report a pod without logs, such as one whose container is still starting."""
     from ebbtide.cluster.client.protocol import ClusterError, MissingError, RefusedError  # noqa: PLC0415 - as in pods
 
     pods_without_logs = 0
-    for pod, entry in _together(logs) if follow else _in_turn(logs):
+    for pod, entry in _read_concurrently(logs) if follow else _read_sequentially(logs):
         if isinstance(entry, MissingError | RefusedError):
-            terminal.tell(f"{pod}: {printable(str(entry))}")
+            terminal.write_stderr(f"{pod}: {make_printable(str(entry))}")
             pods_without_logs += 1
         elif isinstance(entry, ClusterError):
             raise entry
         else:
-            _write(f"{pod} {entry}", follow=follow)
+            _write_line(f"{pod} {entry}", follow=follow)
     return connection.CLUSTER if pods_without_logs == len(logs) else 0
 
 
-def _in_turn(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
+def _read_sequentially(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | ClusterError]]:
     """Yield each line with its pod, one pod after the other; an error that ends a log takes the place of a line."""
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in pods
 
@@ -86,16 +86,16 @@ def _in_turn(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
             yield pod, error
 
 
-def _together(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
+def _read_concurrently(logs: dict[str, LogStream]) -> Iterator[tuple[str, str | ClusterError]]:
     """Yield the same for all pods concurrently, in order of arrival, until the last log has ended."""
     from queue import Queue  # noqa: PLC0415 - only needed here
     from threading import Thread  # noqa: PLC0415 - as above
 
     entries: Queue[tuple[str, str | ClusterError] | None] = Queue(MAX_BUFFERED_LINES)
 
-    def read(pod: str, log: Log) -> None:
+    def read(pod: str, log: LogStream) -> None:
         try:
-            for entry in _in_turn({pod: log}):
+            for entry in _read_sequentially({pod: log}):
                 entries.put(entry)
         finally:
             entries.put(None)
@@ -111,32 +111,34 @@ def _together(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
             yield entry
 
 
-def pods(cluster: Cluster, options: Options, namespace: str, *, every: bool = False) -> list[tuple[str, str]]:
+def select_pods(cluster: Cluster, options: Options, namespace: str, *, every: bool = False) -> list[tuple[str, str]]:
     """Return the pods that the options select, each with its container. Without ``every``, only the best pod.
 
     Raises:
         MissingError: the workload has no pods, or not the requested one.
 
     """
-    from ebbtide.base.paths import at  # noqa: PLC0415 - as above
+    from ebbtide.base.paths import get_at  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
     from ebbtide.cluster.read import pods as of_pod  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
 
-    workload = find(cluster, options.name, namespace, connection.clock().now())
+    workload = find_workload(cluster, options.name, namespace, connection.clock().now())
     candidates = [pod for pod in workload.pods if options.pod in {None, pod["metadata"]["name"]}]
     if options.pod is not None and not candidates:
         names = ", ".join(pod["metadata"]["name"] for pod in workload.pods) or "none"
         raise MissingError(f"pod {options.pod} of workload {options.name} not found; its pods: {names}")
     if not candidates:
-        current_status = status(workload)
+        current_status = compute_status(workload)
         raise MissingError(f"workload {options.name} has no pods: {current_status.why or current_status.phase}")
     # Best pod last: finished pods first, then pods that are not ready, then ready pods, each from oldest to newest.
-    candidates.sort(key=lambda pod: (not of_pod.is_over(pod), of_pod.is_ready(pod)))
+    candidates.sort(key=lambda pod: (not of_pod.has_ended(pod), of_pod.is_ready(pod)))
 
     def container(pod: dict[str, object]) -> str:
-        names = [row["name"] for row in at(pod, "spec", "containers", default=[]) if row["name"] != of_pod.QUEUE_PROXY]
+        names = [
+            row["name"] for row in get_at(pod, "spec", "containers", default=[]) if row["name"] != of_pod.QUEUE_PROXY
+        ]
         return str(options.container or (names[0] if names else ""))
 
     return [(pod["metadata"]["name"], container(pod)) for pod in (candidates if every else candidates[-1:])]

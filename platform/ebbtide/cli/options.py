@@ -39,29 +39,31 @@ class Option(NamedTuple):
         return self.settings.get("default", False if self.is_switch else None)
 
 
-def option(*names: str, group: str = "", **settings: Any) -> Option:
+def make_option(*names: str, group: str = "", **settings: Any) -> Option:
     """Return an option with its names, or a positional argument with its one name, and the settings for argparse."""
     return Option(names, settings, group)
 
 
-def switch(*names: str, help: str, group: str = "") -> Option:  # noqa: A002 - argparse's parameter name
+def make_switch(*names: str, help: str, group: str = "") -> Option:  # noqa: A002 - argparse's parameter name
     """Return a Boolean option."""
-    return option(*names, group=group, action="store_true", help=help)
+    return make_option(*names, group=group, action="store_true", help=help)
 
 
-def output(*formats: str) -> Option:
+def make_output_option(*formats: str) -> Option:
     """Return the option ``--output``; the first format is the default."""
-    return option("-o", "--output", choices=formats, default=formats[0], help=f"Output format (default: {formats[0]})")
+    return make_option(
+        "-o", "--output", choices=formats, default=formats[0], help=f"Output format (default: {formats[0]})"
+    )
 
 
-PROFILE: Final = option(
+PROFILE: Final = make_option(
     "--profile",
     metavar="P",
     default=BUILT_IN_NAME,
     help="Cluster profile: a file, a directory with profile.yaml, or built-in (default)",
 )
 FILES: Final = (
-    option("files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"),
+    make_option("files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"),
     PROFILE,
 )
 
@@ -76,6 +78,6 @@ def add_options(parser: ArgumentParser, options: Iterable[Option]) -> None:
         groups[group].add_argument(*names, **settings)
 
 
-YES: Final = switch("-y", "--yes", help="Skip the confirmation prompt")
-QUIET: Final = switch("-q", "--quiet", help="Do not print warnings")
-FORCE: Final = switch("--force", help="Take over fields that other field managers own")
+YES: Final = make_switch("-y", "--yes", help="Skip the confirmation prompt")
+QUIET: Final = make_switch("-q", "--quiet", help="Do not print warnings")
+FORCE: Final = make_switch("--force", help="Take over fields that other field managers own")

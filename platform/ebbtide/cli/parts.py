@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from ebbtide import manifests
-from ebbtide.base.problems import Problem, failed
-from ebbtide.documents.check import OWN, Batch, identity
-from ebbtide.documents.quota import Demand
-from ebbtide.documents.texts import of_document
+from ebbtide.base.problems import Problem, has_errors
+from ebbtide.documents.check import OWN, Batch, object_identity
+from ebbtide.documents.quota import QuotaDemand
+from ebbtide.documents.texts import load_parsed
 from ebbtide.manifests.writer import SEPARATOR
-from ebbtide.readers.loaded import Loaded
+from ebbtide.readers.loaded import LoadedDocument
 from ebbtide.readers.reading import Reading
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ AS_ARGUMENTS: Final = attrgetter("code", "field", "message", "fix", "severity", 
 THREADS: Final = "/proc/self/task"
 
 
-class Part(NamedTuple):
+class RenderedPart(NamedTuple):
     """Result of rendering one group of documents, as plain data that can pass through a pipe."""
 
     #: Number of documents, including those of another kind.
@@ -67,17 +67,17 @@ class Part(NamedTuple):
     demands: list[tuple[str, tuple[Any, ...]]]
 
 
-def rendered(sources: list[Source], profile: Profile, smallest: int) -> Rendered | None:
+def render_parts(sources: list[Source], profile: Profile, smallest: int) -> Rendered | None:
     """Return the same manifests and problems as one process, or None if one process must render the input."""
     size = sum(len(source.text) for source in sources)
-    groups = cut(sources, min(processors(), MAX_PROCESSES, size // max(smallest, 1)))
+    groups = split_sources(sources, min(count_processors(), MAX_PROCESSES, size // max(smallest, 1)))
     if len(groups) < 2:  # noqa: PLR2004 - a single group needs no second process
         return None
-    parts = made_side_by_side(groups, profile)
-    return None if parts is None else joined(parts, profile, sources)
+    parts = render_concurrently(groups, profile)
+    return None if parts is None else join_parts(parts, profile, sources)
 
 
-def processors() -> int:
+def count_processors() -> int:
     """Return how many processes may run concurrently: 1 if fork is unavailable or unsafe because of threads."""
     try:
         return len(os.sched_getaffinity(0)) if len(list(Path(THREADS).iterdir())) == 1 else 1
@@ -85,10 +85,10 @@ def processors() -> int:
         return 1
 
 
-def cut(sources: list[Source], count: int) -> list[list[Source]]:
+def split_sources(sources: list[Source], count: int) -> list[list[Source]]:
     """Distribute the sources over up to ``count`` groups of similar size; a single source is split into sections."""
     if len(sources) == 1:
-        return [[piece] for piece in _pieces(sources[0], count)]
+        return [[piece] for piece in _split_source(sources[0], count)]
     groups: list[list[Source]] = [[]]
     total = sum(len(source.text) for source in sources)
     bytes_done = 0
@@ -100,7 +100,7 @@ def cut(sources: list[Source], count: int) -> list[list[Source]]:
     return groups
 
 
-def _pieces(source: Source, count: int) -> Iterator[Source]:
+def _split_source(source: Source, count: int) -> Iterator[Source]:
     text, start, line = source.text, 0, source.first_line
     for number in range(1, count):
         end = text.find(b"\n---", len(text) * number // count) + 1
@@ -111,31 +111,31 @@ def _pieces(source: Source, count: int) -> Iterator[Source]:
     yield replace(source, text=text[start:], first_line=line)
 
 
-def part(sources: list[Source], profile: Profile) -> Part | None:
+def render_part(sources: list[Source], profile: Profile) -> RenderedPart | None:
     """Render the documents of ``sources``, or return None if one of them has an error."""
     batch = Batch(profile, fold=True)
     documents = length = 0
     texts: list[str] = []
     shared: list[tuple[Identity, int, int]] = []
     warnings: list[tuple[tuple[str, Place] | None, tuple[Any, ...]]] = []
-    for loaded in _loaded(sources, profile):
+    for loaded in _load_documents(sources, profile):
         if loaded is None:
             documents += 1
             continue
         told = len(batch.told)
-        objects, _, problems = batch.add(loaded)
-        if failed(problems):
+        objects, _, problems = batch.add_document(loaded)
+        if has_errors(problems):
             return None
         # The document's own problems come first; each of the others is reported here for the first time.
         keys = [*[None] * len(loaded.problems), *islice(batch.told, told, None)]
         warnings.extend(zip(keys, map(AS_ARGUMENTS, problems), strict=True))
         for item in objects:
-            text = SEPARATOR + manifests.write_one(item)
+            text = SEPARATOR + manifests.write_document(item)
             texts.append(text)
             if item["kind"] not in OWN:
-                shared.append((identity(item), length, length + len(text)))
+                shared.append((object_identity(item), length, length + len(text)))
             length += len(text)
-    return Part(
+    return RenderedPart(
         documents,
         "".join(texts),
         shared,
@@ -147,21 +147,21 @@ def part(sources: list[Source], profile: Profile) -> Part | None:
     )
 
 
-def _loaded(sources: list[Source], profile: Profile) -> Iterator[Loaded | None]:
+def _load_documents(sources: list[Source], profile: Profile) -> Iterator[LoadedDocument | None]:
     """Yield the specs of each document, and None after each document."""
     for source in sources:
-        for document in manifests.read(source.text, source.name, source.first_line):
-            yield from of_document(document, profile, strictly=source.strictly)
+        for document in manifests.read_documents(source.text, source.name, source.first_line):
+            yield from load_parsed(document, profile, strictly=source.strictly)
             yield None
 
 
-def _demand_tuple(demand: Demand) -> tuple[Any, ...]:
+def _demand_tuple(demand: QuotaDemand) -> tuple[Any, ...]:
     assert demand.last is not None
     line = demand.last.line(demand.where)
     return demand.asked, demand.where, demand.last.name, line
 
 
-def joined(parts: list[Part], profile: Profile, sources: list[Source]) -> Rendered | None:
+def join_parts(parts: list[RenderedPart], profile: Profile, sources: list[Source]) -> Rendered | None:
     """Return the manifests and problems of all parts in order, or None if two parts conflict."""
     batch = Batch(profile, fold=True)
     cut_name = sources[0].name if len(sources) == 1 else None
@@ -188,27 +188,27 @@ def joined(parts: list[Part], profile: Profile, sources: list[Source]) -> Render
         texts.append(rendered_part.text[start:])
         for warning_key, (*fields, name) in rendered_part.warnings:
             if warning_key not in batch.told:
-                problems.append(Problem(*fields, document=_numbered(name, cut_name, documents)))
+                problems.append(Problem(*fields, document=_renumber_document(name, cut_name, documents)))
         for warning_key, count in rendered_part.told:
             batch.told[warning_key] = batch.told.get(warning_key, 0) + count
         batch.services += rendered_part.services
         for project, (requested, path, name, line) in rendered_part.demands:
-            last = _last(_numbered(name, cut_name, documents), line)
-            batch.demands.setdefault(project, Demand()).join(Demand(requested, last, path))
+            last = _make_stand_in(_renumber_document(name, cut_name, documents), line)
+            batch.demands.setdefault(project, QuotaDemand()).add_later(QuotaDemand(requested, last, path))
         documents += rendered_part.documents
-    problems += batch.finish()
+    problems += batch.batch_problems()
     # No separator precedes the first object.
     first = next((index for index, text in enumerate(texts) if text), 0)
     texts[first] = texts[first].removeprefix(SEPARATOR)
     return texts, problems
 
 
-def _last(name: str, line: int) -> Loaded:
+def _make_stand_in(name: str, line: int) -> LoadedDocument:
     """Return a stand-in for a demand's last document, with its name and the line of the project's field."""
-    return Loaded(name, Reading({}), line=lambda _: line)
+    return LoadedDocument(name, Reading({}), line=lambda _: line)
 
 
-def _numbered(name: str, cut_name: str | None, preceding: int) -> str:
+def _renumber_document(name: str, cut_name: str | None, preceding: int) -> str:
     """Return a document's name in the whole file: ``f#2[0]`` of a section after three documents is ``f#5[0]``."""
     if cut_name is None or preceding == 0:
         return name
@@ -223,14 +223,14 @@ class _Child(NamedTuple):
     pipe: int
 
 
-def made_side_by_side(groups: list[list[Source]], profile: Profile) -> list[Part] | None:
+def render_concurrently(groups: list[list[Source]], profile: Profile) -> list[RenderedPart] | None:
     """Return the part of each group, or None if one fails. Child processes render all groups except the first."""
     children: list[_Child] = []
-    parts: list[Part] = []
+    parts: list[RenderedPart] = []
     try:
         for group in groups[1:]:
-            children.append(_start(group, profile))  # noqa: PERF401 - if a start fails, those before it must be stopped
-        first_part = part(groups[0], profile)
+            children.append(_start_child(group, profile))  # noqa: PERF401 - if a start fails, those before it must be stopped
+        first_part = render_part(groups[0], profile)
         if first_part is None:
             return None
         parts.append(first_part)
@@ -239,30 +239,30 @@ def made_side_by_side(groups: list[list[Source]], profile: Profile) -> list[Part
                 data = stream.read()
             if not data:
                 return None
-            parts.append(Part(*marshal.loads(data)))  # noqa: S302 - written by our child process
+            parts.append(RenderedPart(*marshal.loads(data)))  # noqa: S302 - written by our child process
             del data  # as large as the part
     except (OSError, EOFError):  # no process available, or a process ended before its answer was complete
         return None
     finally:
         for child in children:
-            _end(child)
+            _end_child(child)
     return parts
 
 
-def _start(group: list[Source], profile: Profile) -> _Child:
+def _start_child(group: list[Source], profile: Profile) -> _Child:
     read_end, write_end = os.pipe()
     process = os.fork()
     if process == 0:
         os.close(read_end)
-        _work(group, profile, write_end)
+        _run_child(group, profile, write_end)
     os.close(write_end)
     return _Child(process, read_end)
 
 
-def _work(group: list[Source], profile: Profile, pipe: int) -> NoReturn:
+def _run_child(group: list[Source], profile: Profile, pipe: int) -> NoReturn:
     """Render a part and write it, completely or not at all. The parent repeats failed work and reports its errors."""
     try:
-        result = part(group, profile)
+        result = render_part(group, profile)
         if result is not None:
             data = marshal.dumps(tuple(result))
             with open(pipe, "wb") as stream:
@@ -272,7 +272,7 @@ def _work(group: list[Source], profile: Profile, pipe: int) -> NoReturn:
         os._exit(0)
 
 
-def _end(child: _Child) -> None:
+def _end_child(child: _Child) -> None:
     """Stop and reap a child process."""
     os.close(child.pipe)
     os.kill(child.process, signal.SIGKILL)

@@ -7,14 +7,14 @@ import sys
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.logs import POD, pods
-from ebbtide.cli.options import Options, option
+from ebbtide.cli.logs import POD, select_pods
+from ebbtide.cli.options import Options, make_option
 
 PORT: Final = re.compile(r"(?:(?P<local>[0-9]{1,5}):)?(?P<remote>[0-9]{1,5})", re.ASCII)
 OPTIONS: Final = (
     *connection.WORKLOAD,
     *POD,
-    option("port", metavar="PORT", help="Port of the server, or LOCAL:PORT; LOCAL 0 selects a free port"),
+    make_option("port", metavar="PORT", help="Port of the server, or LOCAL:PORT; LOCAL 0 selects a free port"),
 )
 
 
@@ -24,23 +24,23 @@ def run(options: Options) -> int:
     remote = int(match["remote"]) if match else 0
     local = int(match["local"] or remote) if match else 0
     if not 0 < remote <= connection.MAX_PORT or local > connection.MAX_PORT:
-        terminal.end(
+        terminal.exit_with_message(
             f"invalid port {options.port}: use PORT or LOCAL:PORT, as in 8080 or 9000:8080, with ports from 1 to "
             f"{connection.MAX_PORT}; LOCAL may be 0",
             2,
         )
-    return connection.on_cluster(options, lambda cluster: _forward(cluster, options, local, remote))
+    return connection.run_on_cluster(options, lambda cluster: _forward_port(cluster, options, local, remote))
 
 
-def _forward(cluster: connection.Cluster, options: Options, local: int, remote: int) -> int:
+def _forward_port(cluster: connection.Cluster, options: Options, local: int, remote: int) -> int:
     from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
 
-    namespace = connection.place(cluster, options)
-    ((pod, _),) = pods(cluster, options, namespace)
-    with streams.listening(local) as listener:
+    namespace = connection.resolve_namespace(cluster, options)
+    ((pod, _),) = select_pods(cluster, options, namespace)
+    with streams.open_listener(local) as listener:
         sys.stdout.write(
             f"Forwarding http://127.0.0.1:{listener.getsockname()[1]}/ to port {remote} of {pod}. Press Ctrl-C to stop.\n"
         )
         sys.stdout.flush()
-        streams.forward(cluster, namespace, pod, remote, listener)
+        streams.forward_port(cluster, namespace, pod, remote, listener)
     return 0

@@ -5,43 +5,43 @@ from __future__ import annotations
 import sys
 from typing import Any, Final, cast
 
-from ebbtide.cli.common import exit_code, show, write_json
-from ebbtide.cli.options import Options, option, output
+from ebbtide.cli.common import exit_code, print_problems, write_json
+from ebbtide.cli.options import Options, make_option, make_output_option
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
 WHERE: Final = "Cluster profile: a file, a directory, or built-in (default)"
 OPTIONS: Final = (
-    option(
+    make_option(
         "action", choices=("show", "validate"), help="show prints the profile with all defaults, validate checks it"
     ),
-    option("profile", nargs="?", default=BUILT_IN_NAME, metavar="P", help=WHERE),
-    output("yaml", "json"),
+    make_option("profile", nargs="?", default=BUILT_IN_NAME, metavar="P", help=WHERE),
+    make_output_option("yaml", "json"),
 )
 
 
 def run(options: Options) -> int:
-    profile, data, problems = profiles.read_with_data(options.profile)
-    show(problems)
+    profile, data, problems = profiles.load_profile_with_data(options.profile)
+    print_problems(problems)
     if profile is None:
         return 1
     if options.action == "validate":
         sys.stdout.write(f"{profile.metadata.name}: valid\n")
         return exit_code(problems)
-    effective = _effective(data)
+    effective = _make_effective(data)
     if options.output == "json":
         write_json(effective)
     else:
         from ebbtide import manifests  # noqa: PLC0415 - JSON does not need it
 
-        sys.stdout.write(manifests.write_one(effective))
+        sys.stdout.write(manifests.write_document(effective))
     return 0
 
 
-def _effective(data: dict[str, Any]) -> dict[str, Any]:
+def _make_effective(data: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.documents.explain import plain_data  # noqa: PLC0415 - only needed for show
     from ebbtide.profile.models import Profile  # noqa: PLC0415 - as above
-    from ebbtide.translation.objects import prune  # noqa: PLC0415 - as above
+    from ebbtide.translation.objects import prune_nulls  # noqa: PLC0415 - as above
     from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG  # noqa: PLC0415 - as above
 
     effective: dict[str, Any] = plain_data(Profile.model_validate(data).model_dump(by_alias=True, warnings=False))
@@ -49,4 +49,4 @@ def _effective(data: dict[str, Any]) -> dict[str, Any]:
     effective["spec"]["knative"]["features"] = {
         flag: features.get(flag, DEFAULTS.get(flag, "disabled")) for flag in sorted({*EVERY_FLAG, *features})
     }
-    return cast("dict[str, Any]", prune(effective))
+    return cast("dict[str, Any]", prune_nulls(effective))

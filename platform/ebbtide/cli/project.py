@@ -7,17 +7,17 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import names
-from ebbtide.base.prose import printable
-from ebbtide.base.quantities import number
+from ebbtide.base.prose import make_printable
+from ebbtide.base.quantities import format_number
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import read_profile
-from ebbtide.cli.options import PROFILE, YES, Options, option, output, switch
+from ebbtide.cli.options import PROFILE, YES, Options, make_option, make_output_option, make_switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ebbtide.cluster.write.apply import Step
-    from ebbtide.cluster.write.projects import Asked, ProjectRow
+    from ebbtide.cluster.write.apply import ApplyStep
+    from ebbtide.cluster.write.projects import ProjectRequest, ProjectRow
     from ebbtide.profile.models import Profile
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
@@ -25,104 +25,104 @@ HEADER: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIO
 NAME: Final = re.compile(names.LABEL.pattern)
 MEMBERS: Final = "Member to add: jane, group:ml or serviceaccount:NAMESPACE:NAME; repeatable"
 QUOTA: Final = (
-    option("--gpus", type=float, metavar="N", help="Guaranteed GPUs; 0.5 is two of four shares"),
-    option("--cpu", type=float, metavar="N", help="CPU cores, including sidecars"),
-    option("--memory", metavar="SIZE", help="Memory, including sidecars, as in 256Gi"),
-    option(
+    make_option("--gpus", type=float, metavar="N", help="Guaranteed GPUs; 0.5 is two of four shares"),
+    make_option("--cpu", type=float, metavar="N", help="CPU cores, including sidecars"),
+    make_option("--memory", metavar="SIZE", help="Memory, including sidecars, as in 256Gi"),
+    make_option(
         "--priority", type=int, metavar="N", help="Queue priority for resources beyond the quota (KAI; typically 100)"
     ),
-    option("--member", action="append", default=[], metavar="WHO", help=MEMBERS),
-    option("--no-member", action="append", default=[], metavar="WHO", help="Member to remove; repeatable"),
-    switch("--dry-run", help="Print the plan and write nothing"),
+    make_option("--member", action="append", default=[], metavar="WHO", help=MEMBERS),
+    make_option("--no-member", action="append", default=[], metavar="WHO", help="Member to remove; repeatable"),
+    make_switch("--dry-run", help="Print the plan and write nothing"),
 )
 OPTIONS: Final = (
-    option(
+    make_option(
         "action",
         choices=("create", "list", "describe", "delete"),
         help="Action; create also updates an existing project",
     ),
-    option("name", nargs="?", metavar="NAME", help="Name of the project"),
+    make_option("name", nargs="?", metavar="NAME", help="Name of the project"),
     PROFILE,
     *connection.CONNECTION,
     *(each._replace(group="create") for each in QUOTA),
-    switch("--force", help="With delete: also delete the project's workloads"),
-    option(
+    make_switch("--force", help="With delete: also delete the project's workloads"),
+    make_option(
         "--wait",
         metavar="TIME",
         default="0",
         help="With delete: time to wait until the namespace is deleted (default: 0)",
     ),
     YES,
-    output("text", "json", "yaml", "name"),
+    make_output_option("text", "json", "yaml", "name"),
 )
 
 
 def run(options: Options) -> int:
     if (options.action == "list") == (options.name is not None):
-        terminal.end(
+        terminal.exit_with_message(
             "list takes no name" if options.name else f"missing project name: ebbtide project {options.action} NAME",
             USAGE,
         )
     if options.name is not None and not NAME.fullmatch(options.name):
-        terminal.end(
+        terminal.exit_with_message(
             f"invalid project name {options.name!r}: use lowercase letters, digits and dashes, as in team-a", USAGE
         )
     profile = read_profile(options.profile)
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
-    return connection.on_cluster(options, lambda cluster: work(cluster, options, profile))
+    return connection.run_on_cluster(options, lambda cluster: work(cluster, options, profile))
 
 
 # create
 
 
 def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cli.apply import agreed, lines_of  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cli.apply import confirm_steps, format_steps  # noqa: PLC0415 - not loaded for --help
     from ebbtide.cluster.write import apply, projects  # noqa: PLC0415 - as above
 
     try:
-        steps = projects.plan(cluster, _asked(options), profile)
+        steps = projects.plan_project(cluster, _read_request(options), profile)
     except ValueError as error:
-        terminal.end(f"error: {error}", USAGE)
+        terminal.exit_with_message(f"error: {error}", USAGE)
     out = sys.stdout if options.output == "text" else sys.stderr
-    out.write("\n".join([f"project {options.name}", *lines_of(steps)]) + "\n")
+    out.write("\n".join([f"project {options.name}", *format_steps(steps)]) + "\n")
     out.flush()
     refused = any(step.verdict == "refused" or step.owners for step in steps)
     different = any(step.verdict != "keep" for step in steps)
-    agreed(steps, options, [{"name": options.name, "different": different, "steps": steps}], refused=refused)
+    confirm_steps(steps, options, [{"name": options.name, "different": different, "steps": steps}], refused=refused)
 
-    def done(step: Step) -> None:
+    def done(step: ApplyStep) -> None:
         out.write(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
         out.flush()
 
-    apply.write(cluster, steps, connection.clock(), done=done)
-    _unlike_the_profile(options, profile)
+    apply.write_steps(cluster, steps, connection.clock(), done=done)
+    _report_profile_difference(options, profile)
     if options.output != "text":
-        return _show([_row(cluster, options.name, profile)], options.output)
+        return _print_projects([_find_project(cluster, options.name, profile)], options.output)
     return FINE
 
 
-def _asked(options: Options) -> Asked:
+def _read_request(options: Options) -> ProjectRequest:
     from ebbtide.base import quantities  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.projects import Asked, member  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.projects import ProjectRequest, parse_member  # noqa: PLC0415 - as above
 
     for name in ("gpus", "cpu"):
         value = getattr(options, name)
         if value is not None and not 0 <= value < 1e6:  # noqa: PLR2004 - no cluster has a million
             raise ValueError(f"invalid --{name} {value:g}: must be at least 0 and less than 1000000")
-    if options.memory is not None and quantities.whole(options.memory) is None:
+    if options.memory is not None and quantities.parse_whole_quantity(options.memory) is None:
         raise ValueError(f"invalid --memory {options.memory}: must be a quantity, as in 256Gi")
-    return Asked(
+    return ProjectRequest(
         options.name,
         options.gpus,
         options.cpu,
         options.memory,
         options.priority,
-        tuple(map(member, options.member)),
-        tuple(map(member, options.no_member)),
+        tuple(map(parse_member, options.member)),
+        tuple(map(parse_member, options.no_member)),
     )
 
 
-def _unlike_the_profile(options: Options, profile: Profile) -> None:
+def _report_profile_difference(options: Options, profile: Profile) -> None:
     """Report a quota that the profile does not have, because the profile would give wrong answers about the project."""
     requested_quota = {
         name: getattr(options, name) for name in ("gpus", "cpu", "memory") if getattr(options, name) is not None
@@ -130,9 +130,10 @@ def _unlike_the_profile(options: Options, profile: Profile) -> None:
     known_quota = profile.spec.projects.known.get(options.name)
     if any(known_quota is None or getattr(known_quota, name) != value for name, value in requested_quota.items()):
         quota_text = ", ".join(
-            f"{name}: {value if isinstance(value, str) else number(value)}" for name, value in requested_quota.items()
+            f"{name}: {value if isinstance(value, str) else format_number(value)}"
+            for name, value in requested_quota.items()
         )
-        terminal.tell(
+        terminal.write_stderr(
             f"The quota differs from profile {profile.metadata.name}. Set projects.known.{options.name}: {{{quota_text}}} in the "
             "profile, so that ebbtide check uses this quota and ebbtide apply does not change it."
         )
@@ -142,19 +143,19 @@ def _unlike_the_profile(options: Options, profile: Profile) -> None:
 
 
 def _list(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.write.projects import projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.projects import read_projects  # noqa: PLC0415 - as above
 
-    rows = projects(cluster, profile)
+    rows = read_projects(cluster, profile)
     if options.output != "text":
-        return _show(rows, options.output)
+        return _print_projects(rows, options.output)
     if not rows:
-        terminal.tell("No projects found. To create one, run ebbtide project create NAME")
+        terminal.write_stderr("No projects found. To create one, run ebbtide project create NAME")
         return FINE
-    sys.stdout.write(terminal.table(HEADER, map(_cells, rows)))
+    sys.stdout.write(terminal.format_table(HEADER, map(_format_cells, rows)))
     return FINE
 
 
-def _cells(row: ProjectRow) -> tuple[str, ...]:
+def _format_cells(row: ProjectRow) -> tuple[str, ...]:
     return (
         row.name,
         row.namespace if row.there else f"{row.namespace} (not created yet)",
@@ -165,11 +166,11 @@ def _cells(row: ProjectRow) -> tuple[str, ...]:
     )
 
 
-def _row(cluster: connection.Cluster, name: str, profile: Profile) -> ProjectRow:
+def _find_project(cluster: connection.Cluster, name: str, profile: Profile) -> ProjectRow:
     from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write.projects import projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.projects import read_projects  # noqa: PLC0415 - as above
 
-    project = next((row for row in projects(cluster, profile) if row.name == name), None)
+    project = next((row for row in read_projects(cluster, profile) if row.name == name), None)
     if project is None:
         raise MissingError(
             f"project {name} not found; to list all projects, run ebbtide project list; to create it, run ebbtide project create {name}"
@@ -178,34 +179,36 @@ def _row(cluster: connection.Cluster, name: str, profile: Profile) -> ProjectRow
 
 
 def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.read.inventory import survey  # noqa: PLC0415 - as above
-    from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import read_workloads  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
 
-    row = _row(cluster, options.name, profile)
+    row = _find_project(cluster, options.name, profile)
     if options.output != "text":
-        return _show([row], options.output)
+        return _print_projects([row], options.output)
     now = connection.clock().now()
-    statuses = [status(workload) for workload in survey(cluster, row.namespace, now)] if row.there else []
+    statuses = (
+        [compute_status(workload) for workload in read_workloads(cluster, row.namespace, now)] if row.there else []
+    )
     out = sys.stdout.write
     out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ' (not created yet)'}\n")
     rows = (
         ("priority", "" if row.priority is None else f"{row.priority} beyond its quota"),
-        ("quota for", f"pods of class {_classes(row)}" if row.guaranteed else ""),
+        ("quota for", f"pods of class {_format_classes(row)}" if row.guaranteed else ""),
         ("members", ", ".join(map(str, row.members)) or "none, except users with cluster-wide access"),
     )
-    out("".join(f"  {title:11}{printable(text)}\n" for title, text in rows if text))
+    out("".join(f"  {title:11}{make_printable(text)}\n" for title, text in rows if text))
     out("\nquota\n")
     shares = [(share.resource, share.used, share.hard) for share in row.quota]
-    out(terminal.table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
+    out(terminal.format_table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
     out("\nworkloads\n")
     table = [
         (workload.name, workload.phase, str(workload.replicas), workload.gpus, workload.why) for workload in statuses
     ]
-    out(terminal.table(("NAME", "STATUS", "REPLICAS", "GPUS", ""), table, "  ") if table else "  none\n")
+    out(terminal.format_table(("NAME", "STATUS", "REPLICAS", "GPUS", ""), table, "  ") if table else "  none\n")
     return FINE
 
 
-def _classes(row: ProjectRow) -> str:
+def _format_classes(row: ProjectRow) -> str:
     """Return the priority classes that count against the quota, with Run:ai's levels as one entry."""
     from ebbtide.translation.priority import PREFIX  # noqa: PLC0415 - as above
 
@@ -214,11 +217,11 @@ def _classes(row: ProjectRow) -> str:
     return ", ".join([*other_classes, *levels])
 
 
-def _show(rows: Iterable[ProjectRow], output_format: str) -> int:
+def _print_projects(rows: Iterable[ProjectRow], output_format: str) -> int:
     if output_format == "name":
         sys.stdout.writelines(f"{row.name}\n" for row in rows)
     else:
-        terminal.answer([*rows], output_format)
+        terminal.write_data([*rows], output_format)
     return FINE
 
 
@@ -229,19 +232,19 @@ def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> 
     from ebbtide.cluster.client.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import projects  # noqa: PLC0415 - as above
 
-    limit = connection.limit_of(options)
-    planned_removal = projects.removal(cluster, options.name, profile)
+    limit = connection.parse_wait(options)
+    planned_removal = projects.plan_project_removal(cluster, options.name, profile)
     if planned_removal.refused and not (options.force and planned_removal.row.there):
-        terminal.tell(f"error: {planned_removal.refused}")
+        terminal.write_stderr(f"error: {planned_removal.refused}")
         return connection.CLUSTER if not planned_removal.row.there else PROBLEMS
-    terminal.tell("".join(f"  - {printable(line)}\n" for line in planned_removal.lines()).rstrip("\n"))
-    if not terminal.confirmed(f"Delete project {options.name}?", yes=options.yes):
+    terminal.write_stderr("".join(f"  - {make_printable(line)}\n" for line in planned_removal.lines()).rstrip("\n"))
+    if not terminal.ask_confirmation(f"Delete project {options.name}?", yes=options.yes):
         return USAGE
-    projects.remove(cluster, planned_removal)
+    projects.remove_project(cluster, planned_removal)
     if options.output == "name":
         sys.stdout.write(f"{options.name}\n")
     elif options.output != "text":
-        terminal.answer(
+        terminal.write_data(
             [{"name": options.name, "namespace": planned_removal.row.namespace, "deleted": True}], options.output
         )
     else:

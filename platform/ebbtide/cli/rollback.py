@@ -5,34 +5,36 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import YES, Options, option, output
+from ebbtide.cli.options import YES, Options, make_option, make_output_option
 
 OPTIONS: Final = (
     *connection.WORKLOAD,
-    option(
+    make_option(
         "--to", metavar="REVISION", help="Target revision (default: the newest ready revision before the serving one)"
     ),
     YES,
-    connection.waiting("the workload is ready"),
-    output("text", "json", "name"),
+    connection.make_wait_option("the workload is ready"),
+    make_output_option("text", "json", "name"),
 )
 
 
-@connection.connected
+@connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Choose the revision, ask for confirmation and route the traffic."""
-    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import revisions  # noqa: PLC0415 - not loaded for --help
 
-    workload = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
-    reason = revisions.no_rollback(workload, options.to)
+    workload = find_workload(
+        cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
+    )
+    reason = revisions.explain_no_rollback(workload, options.to)
     if reason:
-        terminal.end(f"error: {reason}", 1)
-    target = revisions.rollback_target(workload, options.to)
-    serving = ", ".join(revisions.serving(workload)) or "no revision"
-    if not terminal.confirmed(f"Route all traffic to {target} instead of {serving}?", yes=options.yes):
+        terminal.exit_with_message(f"error: {reason}", 1)
+    target = revisions.find_rollback_target(workload, options.to)
+    serving = ", ".join(revisions.serving_revisions(workload)) or "no revision"
+    if not terminal.ask_confirmation(f"Route all traffic to {target} instead of {serving}?", yes=options.yes):
         return 2
-    revisions.pin(cluster, workload, target)
+    revisions.pin_revision(cluster, workload, target)
     message = f"all traffic of {workload.namespace}/{workload.name} is routed to {target} until the next apply"
-    terminal.done(workload.namespace, workload.name, message, options.output, revision=target)
-    return connection.waited(cluster, workload.name, workload.namespace, options.wait)
+    terminal.print_result(workload.namespace, workload.name, message, options.output, revision=target)
+    return connection.wait_until_settled(cluster, workload.name, workload.namespace, options.wait)

@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.options import Options, option, output, switch
+from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
 
 OPTIONS: Final = (
     *connection.WORKLOAD,
-    option("--min", type=connection.whole(0, connection.MAX_INT32), metavar="N", help="Minimum replicas"),
-    option("--max", type=connection.whole(0, connection.MAX_INT32), metavar="N", help="Maximum replicas"),
-    option("--target", type=connection.above_zero, metavar="N", help="Scaling threshold: metric value per replica"),
-    switch("--reset", help="Remove the manual override and restore the values of the spec"),
-    connection.waiting("the replicas are ready"),
-    output("text", "json", "name"),
+    make_option(
+        "--min", type=connection.make_whole_number_parser(0, connection.MAX_INT32), metavar="N", help="Minimum replicas"
+    ),
+    make_option(
+        "--max", type=connection.make_whole_number_parser(0, connection.MAX_INT32), metavar="N", help="Maximum replicas"
+    ),
+    make_option(
+        "--target",
+        type=connection.parse_positive_number,
+        metavar="N",
+        help="Scaling threshold: metric value per replica",
+    ),
+    make_switch("--reset", help="Remove the manual override and restore the values of the spec"),
+    connection.make_wait_option("the replicas are ready"),
+    make_output_option("text", "json", "name"),
 )
 
 
@@ -22,33 +31,35 @@ def run(options: Options) -> int:
     options_by_field = {"minReplicas": options.min, "maxReplicas": options.max, "metricThreshold": options.target}
     overrides = {name: value for name, value in options_by_field.items() if value is not None}
     if bool(overrides) == options.reset:
-        terminal.end("set at least one of --min, --max and --target, or only --reset", 2)
-    limit = connection.limit_of(options)
-    return connection.on_cluster(options, lambda cluster: _scale(cluster, options, overrides, limit))
+        terminal.exit_with_message("set at least one of --min, --max and --target, or only --reset", 2)
+    limit = connection.parse_wait(options)
+    return connection.run_on_cluster(options, lambda cluster: _scale_workload(cluster, options, overrides, limit))
 
 
-def _scale(cluster: connection.Cluster, options: Options, overrides: dict[str, float], limit: float) -> int:
-    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - as above
+def _scale_workload(cluster: connection.Cluster, options: Options, overrides: dict[str, float], limit: float) -> int:
+    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import revisions  # noqa: PLC0415 - not loaded for --help
 
-    workload = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
-    reason = revisions.no_scale(workload, overrides)
+    workload = find_workload(
+        cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
+    )
+    reason = revisions.explain_no_scale(workload, overrides)
     if reason:
-        terminal.end(f"error: {reason}", 1)
-    names = ", ".join(revisions.scaled(workload))
+        terminal.exit_with_message(f"error: {reason}", 1)
+    names = ", ".join(revisions.scaled_revisions(workload))
     if options.reset:
         revisions.reset_scale(cluster, workload)
         message = f"{names}: the scaling settings of the spec are restored"
     else:
-        revisions.scale(cluster, workload, overrides)
+        revisions.scale_workload(cluster, workload, overrides)
         text = ", ".join(f"{name} {value:g}" for name, value in overrides.items())
         message = f"{names}: {text}. No new revision was created. The next rollout keeps these values unless the spec changes them"
-    terminal.done(
+    terminal.print_result(
         workload.namespace,
         workload.name,
         message,
         options.output,
-        revisions=revisions.scaled(workload),
+        revisions=revisions.scaled_revisions(workload),
         scale=overrides,
     )
-    return connection.waited(cluster, workload.name, workload.namespace, limit)
+    return connection.wait_until_settled(cluster, workload.name, workload.namespace, limit)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli.common import write_json
-from ebbtide.cli.options import Options, option
+from ebbtide.cli.options import Options, make_option
 
 OPTIONS: Final = (
-    option("what", nargs="?", choices=("spec", "profile"), default="spec", help="Document type (default: spec)"),
+    make_option("what", nargs="?", choices=("spec", "profile"), default="spec", help="Document type (default: spec)"),
 )
 
 
 def run(options: Options) -> int:
     from ebbtide.profile.models import Profile  # noqa: PLC0415 - one of two
-    from ebbtide.readers.fields import json_schema  # noqa: PLC0415 - reads the models' source
+    from ebbtide.readers.fields import make_json_schema  # noqa: PLC0415 - reads the models' source
     from ebbtide.spec.inference import Inference  # noqa: PLC0415 - one of two
 
-    write_json(json_schema(Profile if options.what == "profile" else Inference))
+    write_json(make_json_schema(Profile if options.what == "profile" else Inference))
     return 0

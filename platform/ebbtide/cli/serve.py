@@ -9,17 +9,17 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import show
-from ebbtide.cli.options import PROFILE, Options, option, switch
+from ebbtide.cli.common import print_problems
+from ebbtide.cli.options import PROFILE, Options, make_option, make_switch
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
     from ebbtide.api.backend import Backend
-    from ebbtide.api.gate import Settings
-    from ebbtide.cluster.client.kubernetes import Kubernetes
+    from ebbtide.api.gate import ServerSettings
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster
     from ebbtide.profile.models import Profile
-    from ebbtide.slo.source import Source
+    from ebbtide.slo.source import MetricsSource
 
 USAGE: Final = 2
 PORT: Final = 8042
@@ -30,30 +30,32 @@ OPTIONS: Final = (
     *connection.CONNECTION,
     PROFILE,
     connection.COUNTS,
-    option("--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"Address to listen on (default: {LOOPBACK[0]})"),
-    option(
+    make_option(
+        "--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"Address to listen on (default: {LOOPBACK[0]})"
+    ),
+    make_option(
         "--port",
         metavar="N",
-        type=connection.whole(0, connection.MAX_PORT),
+        type=connection.make_whole_number_parser(0, connection.MAX_PORT),
         default=PORT,
         help=f"Port to listen on; 0 selects a free port (default: {PORT})",
     ),
-    option(
+    make_option(
         "--tls-cert", metavar="FILE", help="TLS certificate of the server, followed by its intermediate certificates"
     ),
-    option("--tls-key", metavar="FILE", help="Private key of the TLS certificate"),
-    switch("--behind-proxy", help="Allow plain HTTP on a non-loopback address, because a proxy terminates TLS"),
-    option("--allow-host", metavar="NAME", action="append", default=[], help=NAMES),
-    switch("--read-only", help="Reject requests that would change the cluster"),
-    switch("--demo", help="Use a simulated cluster with synthetic traffic"),
+    make_option("--tls-key", metavar="FILE", help="Private key of the TLS certificate"),
+    make_switch("--behind-proxy", help="Allow plain HTTP on a non-loopback address, because a proxy terminates TLS"),
+    make_option("--allow-host", metavar="NAME", action="append", default=[], help=NAMES),
+    make_switch("--read-only", help="Reject requests that would change the cluster"),
+    make_switch("--demo", help="Use a simulated cluster with synthetic traffic"),
 )
 
 
 def run(options: Options) -> int:
     """Serve until a signal ends the process."""
-    contradiction = _contradiction(options)
+    contradiction = _find_contradiction(options)
     if contradiction:
-        terminal.end(f"ebbtide serve: error: {contradiction}", USAGE)
+        terminal.exit_with_message(f"ebbtide serve: error: {contradiction}", USAGE)
     try:
         import uvicorn  # noqa: F401, PLC0415 - only this command needs it
 
@@ -61,7 +63,7 @@ def run(options: Options) -> int:
             import numpy as np  # noqa: F401, PLC0415 - as above
     except ImportError as error:
         extra = "demo" if options.demo else "serve"
-        terminal.end(
+        terminal.exit_with_message(
             f"error: the server's packages are not installed ({error}); run pip install 'ebbtide[{extra}]'", USAGE
         )
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - not loaded for --help
@@ -73,12 +75,12 @@ def run(options: Options) -> int:
     # urllib3's warnings contain the URLs of queries to the API server.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
-        return _demo(options) if options.demo else _real(options)
+        return _serve_demo(options) if options.demo else _serve_cluster(options)
     except (ClusterError, SourceError) as error:
-        terminal.end(f"error: {error}", connection.CLUSTER)
+        terminal.exit_with_message(f"error: {error}", connection.CLUSTER)
 
 
-def _contradiction(options: Options) -> str:
+def _find_contradiction(options: Options) -> str:
     tls = bool(options.tls_cert)
     if tls != bool(options.tls_key):
         return "--tls-cert and --tls-key must be set together"
@@ -99,15 +101,15 @@ def _contradiction(options: Options) -> str:
     return ""
 
 
-def _demo(options: Options) -> int:
+def _serve_demo(options: Options) -> int:
     from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - as in run
     from ebbtide.sandbox import services  # noqa: PLC0415 - as above
 
-    terminal.tell("Generating the history of the simulated cluster; this takes a few seconds")
+    terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
     world = services.demo_world()
-    backend = sandbox.of_simulated(
+    backend = sandbox.make_simulated_backend(
         world.cluster,
-        services.profile(),
+        services.demo_profile(),
         services.PROFILE,
         connection.clock(),
         source=world.source,
@@ -121,21 +123,21 @@ def _demo(options: Options) -> int:
         world.stop()
 
 
-def _real(options: Options) -> int:
+def _serve_cluster(options: Options) -> int:
     from ebbtide.api import make  # noqa: PLC0415 - as in run
 
-    profile, data, problems = profiles.read_with_data(options.profile)
-    show(problems)
+    profile, data, problems = profiles.load_profile_with_data(options.profile)
+    print_problems(problems)
     if profile is None:
         return 1
     local_user = None
-    if not options.kubeconfig and make.in_cluster():
-        cluster = make.own_cluster()
+    if not options.kubeconfig and make.is_in_cluster():
+        cluster = make.connect_in_cluster()
     else:
-        cluster, user = make.of_kubeconfig(options.kubeconfig, options.context)
+        cluster, user = make.connect_kubeconfig(options.kubeconfig, options.context)
         if options.host in LOOPBACK and not options.behind_proxy:
             local_user = user
-    backend = make.of_cluster(
+    backend = make.make_cluster_backend(
         cluster,
         profile,
         data,
@@ -147,24 +149,24 @@ def _real(options: Options) -> int:
     return _serve(backend, options)
 
 
-def _source(options: Options, cluster: Kubernetes, profile: Profile) -> Source | None:
+def _source(options: Options, cluster: KubernetesCluster, profile: Profile) -> MetricsSource | None:
     """Return the metrics source: the address of ``--prometheus``, or the profile's, directly or through the API server."""
     from ebbtide.api import make  # noqa: PLC0415 - as in run
 
-    if options.prometheus is None and make.in_cluster():
+    if options.prometheus is None and make.is_in_cluster():
         options.prometheus = profile.spec.metrics.prometheus
-    return connection.counts(cluster, options, profile)
+    return connection.connect_metrics_source(cluster, options, profile)
 
 
 def _serve(backend: Backend, options: Options) -> int:
     import uvicorn  # noqa: PLC0415 - as in run
 
-    from ebbtide.api.app import configured, make_app  # noqa: PLC0415 - as in run
+    from ebbtide.api.app import make_app, make_server_config  # noqa: PLC0415 - as in run
     from ebbtide.web.routes import make_router  # noqa: PLC0415 - as in run
 
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
     pages = make_router(backend, secure=bool(tls) or options.behind_proxy)
-    config = configured(make_app(backend, settings(options), [pages]), options.host, options.port, **tls)
+    config = make_server_config(make_app(backend, make_settings(options), [pages]), options.host, options.port, **tls)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
         sockets = [config.bind_socket()]
@@ -172,21 +174,23 @@ def _serve(backend: Backend, options: Options) -> int:
         # uvicorn has logged the reason.
         return USAGE
     except OSError as error:
-        terminal.end(f"error: cannot read the TLS certificate or its key: {error.strerror or error}", USAGE)
+        terminal.exit_with_message(
+            f"error: cannot read the TLS certificate or its key: {error.strerror or error}", USAGE
+        )
     host, port = options.host, sockets[0].getsockname()[1]
     url_host = f"[{host}]" if ":" in host else host
-    terminal.tell(f"Serving on {'https' if tls else 'http'}://{url_host}:{port}/ (press Ctrl-C to stop)")
+    terminal.write_stderr(f"Serving on {'https' if tls else 'http'}://{url_host}:{port}/ (press Ctrl-C to stop)")
     server = uvicorn.Server(config)
     server.run(sockets)
     return 0 if server.started else connection.CLUSTER
 
 
-def settings(options: Options) -> Settings:
+def make_settings(options: Options) -> ServerSettings:
     """Return the server's settings: the accepted host names, and whether it uses TLS."""
-    from ebbtide.api.gate import LOCAL, Settings  # noqa: PLC0415 - as in run
+    from ebbtide.api.gate import LOCAL, ServerSettings  # noqa: PLC0415 - as in run
 
     names = {name.lower() for name in options.allow_host}
     if options.host in LOOPBACK and not options.behind_proxy:
         # Against DNS rebinding: reject requests with another site's host name that resolves to this machine.
         names |= LOCAL
-    return Settings(hosts=frozenset(names), tls=bool(options.tls_cert))
+    return ServerSettings(hosts=frozenset(names), tls=bool(options.tls_cert))

@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.problems import failed
+from ebbtide.base.problems import has_errors
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import documents, read_profile, show, sources, write_json
-from ebbtide.cli.options import Options, option, output, switch
+from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
+from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
@@ -22,7 +22,7 @@ DIFFERENT: Final = 4
 DAY: Final = 86_400.0
 
 
-def since(text: str) -> float:
+def parse_period(text: str) -> float:
     """Parse the length of the report's period (``30m``, ``12h``, ``7d``) and return seconds."""
     try:
         seconds = float(text[:-1]) * DAY if text.endswith("d") else connection.parse_duration(text)
@@ -35,7 +35,7 @@ def since(text: str) -> float:
     return seconds
 
 
-def label(text: str) -> tuple[str, str]:
+def parse_label(text: str) -> tuple[str, str]:
     """Parse a label such as ``release=prometheus`` and return its key and value."""
     from ebbtide.base import keys  # noqa: PLC0415 - not loaded for --help
     from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE  # noqa: PLC0415 - as above
@@ -48,7 +48,7 @@ def label(text: str) -> tuple[str, str]:
     return key, value
 
 
-def price(text: str) -> float:
+def parse_price(text: str) -> float:
     """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``."""
     name, _, value = text.partition("=")
     try:
@@ -61,7 +61,7 @@ def price(text: str) -> float:
 
 
 OPTIONS: Final = (
-    option(
+    make_option(
         "name",
         metavar="NAME",
         nargs="?",
@@ -70,49 +70,49 @@ OPTIONS: Final = (
     *connection.PLACE,
     connection.EVERYWHERE,
     connection.NAMES,
-    option(
+    make_option(
         "--since",
         metavar="T",
-        type=since,
+        type=parse_period,
         default=7 * DAY,
         help="Length of the period to report, as in 30m, 12h or 7d (default: 7d)",
     ),
-    option("--cost", metavar="RATE", type=price, help="Price of a GPU-hour, as in gpu-hour=2.5"),
-    option(
+    make_option("--cost", metavar="RATE", type=parse_price, help="Price of a GPU-hour, as in gpu-hour=2.5"),
+    make_option(
         "--prometheus",
         metavar="URL",
         help="Prometheus URL (default: the profile's Prometheus through the API server)",
     ),
-    switch("--exit-code", help=f"Exit with code {DIFFERENT} if an SLO was violated"),
-    option(
+    make_switch("--exit-code", help=f"Exit with code {DIFFERENT} if an SLO was violated"),
+    make_option(
         "--rules",
         metavar="SPEC",
         nargs="+",
         help="Print the PrometheusRule that monitors the SLOs of these specs instead of a report; needs no cluster",
     ),
-    option(
+    make_option(
         "--label",
         metavar="KEY=VALUE",
-        type=label,
+        type=parse_label,
         action="append",
         default=[],
         help="With --rules: label that Prometheus selects rules by, as in release=prometheus; repeatable",
     ),
-    output("text", "json", "html", "md"),
+    make_output_option("text", "json", "html", "md"),
 )
 
 
 def run(options: Options) -> int:
-    contradiction = _contradiction(options)
+    contradiction = _find_contradiction(options)
     if contradiction:
-        terminal.end(f"ebbtide slo: error: {contradiction}", USAGE)
+        terminal.exit_with_message(f"ebbtide slo: error: {contradiction}", USAGE)
     profile = read_profile(options.profile)
     if options.rules:
-        return _rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
-    return connection.on_cluster(options, lambda cluster: _report(cluster, options, profile))
+        return _print_rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
+    return connection.run_on_cluster(options, lambda cluster: _report_slos(cluster, options, profile))
 
 
-def _contradiction(options: Options) -> str:
+def _find_contradiction(options: Options) -> str:
     if options.rules and (options.name or options.all or options.project or options.namespace):
         return "--rules reads specs, not live workloads: remove the workload, project or namespace"
     if options.label and not options.rules:
@@ -124,48 +124,50 @@ def _contradiction(options: Options) -> str:
     return ""
 
 
-def _report(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
+def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.slo import pages, report  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.slo.promises import promise  # noqa: PLC0415 - as above
+    from ebbtide.slo.promises import read_slo  # noqa: PLC0415 - as above
 
-    objectives = {objective.ref: objective for objective in (promise(top, profile) for top in _tops(cluster, options))}
+    objectives = {
+        objective.ref: objective for objective in (read_slo(top, profile) for top in _find_workloads(cluster, options))
+    }
     end = connection.clock().now()
     if not objectives:
-        terminal.tell(f"No workloads found in {_where(cluster, options)}.")
+        terminal.write_stderr(f"No workloads found in {_describe_place(cluster, options)}.")
         if options.output != "text":
-            _print(replace(report.reports({}, {}), start=end - options.since, end=end), options.output)
+            _print_report(replace(report.compute_report({}, {}), start=end - options.since, end=end), options.output)
         return 0
     source = connection.connect_source(cluster, options.prometheus, profile)
-    report_ = pages.report_on(objectives, source, options.since, end, options.cost)
-    _print(report_, options.output)
+    report_ = pages.make_slo_report(objectives, source, options.since, end, options.cost)
+    _print_report(report_, options.output)
     return DIFFERENT if options.exit_code and report_.broken else 0
 
 
-def _tops(cluster: connection.Cluster, options: Options) -> list[Object]:
+def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Object]:
     """Return the top-level objects of the workloads, as their authors applied them."""
-    from ebbtide.cluster.read.inventory import top_of, tops  # noqa: PLC0415 - as in _report
+    from ebbtide.cluster.read.inventory import get_top, list_tops  # noqa: PLC0415 - as in _report
 
     if options.name:
-        return [top_of(cluster, options.name, connection.place(cluster, options))]
-    return tops(cluster, "" if options.all else connection.place(cluster, options))
+        return [get_top(cluster, options.name, connection.resolve_namespace(cluster, options))]
+    return list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
 
 
-def _where(cluster: connection.Cluster, options: Options) -> str:
-    return "the cluster" if options.all else f"namespace {connection.place(cluster, options)}"
+def _describe_place(cluster: connection.Cluster, options: Options) -> str:
+    return "the cluster" if options.all else f"namespace {connection.resolve_namespace(cluster, options)}"
 
 
-def _print(report: Report, output_format: str) -> None:
+def _print_report(report: Report, output_format: str) -> None:
     from ebbtide.slo import pages  # noqa: PLC0415 - as in _report
 
     if output_format == "json":
         write_json(report)
     elif output_format == "text":
-        sys.stdout.write(pages.text(report, terminal.painted))
+        sys.stdout.write(pages.format_text(report, terminal.paint_state))
     else:
-        sys.stdout.write(pages.page(report) if output_format == "html" else pages.markdown(report))
+        sys.stdout.write(pages.format_html(report) if output_format == "html" else pages.format_markdown(report))
 
 
-def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
+def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
     """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
     from ebbtide import manifests  # noqa: PLC0415 - as in _report
     from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
@@ -173,29 +175,29 @@ def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_jso
     from ebbtide.translation.translate import make_plan  # noqa: PLC0415 - as above
 
     try:
-        timer = queries.timer(profile)
+        timer = queries.choose_histogram(profile)
     except queries.UnknownHistogramError as error:
-        terminal.end(f"error: {error}", 1)
-    pod_queries = queries.pods(profile)
+        terminal.exit_with_message(f"error: {error}", 1)
+    pod_queries = queries.pod_gauges(profile)
     rule_objects, problems = [], []
-    for loaded in documents(sources(files), profile):
+    for loaded in load_documents(read_sources(files), profile):
         spec_problems = list(loaded.problems)
         plan = None
         if loaded.inference is not None:
             plan, plan_problems = make_plan(loaded.inference, profile)
-            spec_problems += loaded.placed(plan_problems)
+            spec_problems += loaded.place_problems(plan_problems)
         problems += [problem for problem in spec_problems if problem.severity == "error"]
-        if plan is None or loaded.inference is None or failed(spec_problems):
+        if plan is None or loaded.inference is None or has_errors(spec_problems):
             continue
         if loaded.inference.spec.slo is None:
-            terminal.tell(f"{plan.name}: the spec has no slo, so there are no rules")
+            terminal.write_stderr(f"{plan.name}: the spec has no slo, so there are no rules")
             continue
-        rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels)
-        rule_objects.append(rules.made)
+        rules = alerts.make_rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels)
+        rule_objects.append(rules.manifest)
         for note in rules.notes:
-            terminal.tell(f"{plan.name}: {note}")
-    show(problems)
-    if failed(problems):
+            terminal.write_stderr(f"{plan.name}: {note}")
+    print_problems(problems)
+    if has_errors(problems):
         return 1
-    sys.stdout.writelines([manifests.write_json(rule_objects)] if as_json else manifests.write(rule_objects))
+    sys.stdout.writelines([manifests.write_json(rule_objects)] if as_json else manifests.write_documents(rule_objects))
     return 0

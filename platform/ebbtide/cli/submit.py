@@ -6,9 +6,9 @@ import sys
 from typing import Final
 
 from ebbtide import manifests
-from ebbtide.cli.common import exit_code, read_profile, show
+from ebbtide.cli.common import exit_code, print_problems, read_profile
 from ebbtide.cli.connection import CONNECTION
-from ebbtide.cli.options import FORCE, YES, Options, option, output, switch
+from ebbtide.cli.options import FORCE, YES, Options, make_option, make_output_option, make_switch
 from ebbtide.documents.check import Batch
 from ebbtide.profile.built_in import BUILT_IN_NAME
 from ebbtide.readers import flags
@@ -16,8 +16,8 @@ from ebbtide.readers import flags
 FORMATS: Final = ("text", "json", "name")
 #: Ebbtide's flags in addition to Run:ai's.
 EBBTIDE_OPTIONS: Final = (
-    switch("--dry-run", help="Print the manifests instead of applying them"),
-    option(
+    make_switch("--dry-run", help="Print the manifests instead of applying them"),
+    make_option(
         "--profile",
         metavar="P",
         default=BUILT_IN_NAME,
@@ -25,20 +25,20 @@ EBBTIDE_OPTIONS: Final = (
     ),
     *CONNECTION,
     YES,
-    option(
+    make_option(
         "--wait",
         metavar="TIME",
         default="5m",
         help="Time to wait until the workload is ready, as in 90s; 0 does not wait (default: 5m)",
     ),
-    output(*FORMATS),
+    make_output_option(*FORMATS),
     FORCE,
 )
 #: Options for help and completion; ``ebbtide.readers.flags`` parses them.
 OPTIONS: Final = (
-    option("name", nargs="?", metavar="NAME", help="Name of the workload"),
+    make_option("name", nargs="?", metavar="NAME", help="Name of the workload"),
     *EBBTIDE_OPTIONS,
-    *(option(*filter(None, (flag.short, flag.name)), help=flag.help) for flag in flags.FLAGS),
+    *(make_option(*filter(None, (flag.short, flag.name)), help=flag.help) for flag in flags.FLAGS),
 )
 
 
@@ -49,38 +49,38 @@ def run(options: Options) -> int:  # pragma: no cover - argparse does not parse 
 
 def run_words(words: list[str]) -> int:
     """Parse Run:ai's flags, and create or print the workload. An existing workload is never changed."""
-    from ebbtide.readers.loaded import loaded_from  # noqa: PLC0415 - only needed by this command
+    from ebbtide.readers.loaded import validate_reading  # noqa: PLC0415 - only needed by this command
 
     if not words or {"-h", "--help"}.intersection(words):
-        sys.stdout.write(flags.usage() + "\n")
+        sys.stdout.write(flags.make_usage() + "\n")
         return 0 if words else 2
-    words, options = _own(words)
+    words, options = _split_words(words)
     if options.output not in FORMATS:
         sys.stderr.write(f"invalid -o {options.output}: must be one of {', '.join(FORMATS)}\n")
         return 2
     profile = read_profile(options.profile)
-    loaded = loaded_from(flags.read_flags(words, profile), "submit")
+    loaded = validate_reading(flags.read_flags(words, profile), "submit")
     batch = Batch(profile)
-    objects, result, problems = batch.add(loaded)
-    problems = problems + batch.finish()
-    show(problems)
+    objects, result, problems = batch.add_document(loaded)
+    problems = problems + batch.batch_problems()
+    print_problems(problems)
     code = exit_code(problems)
     if code:
         return code
     if options.dry_run:
         as_json = options.output == "json"
-        sys.stdout.writelines([manifests.write_json(objects)] if as_json else manifests.write(objects))
+        sys.stdout.writelines([manifests.write_json(objects)] if as_json else manifests.write_documents(objects))
         return 0
-    from ebbtide.cli.apply import applied  # noqa: PLC0415 - a dry run needs no cluster
+    from ebbtide.cli.apply import apply_workloads  # noqa: PLC0415 - a dry run needs no cluster
     from ebbtide.cluster.write.apply import Workload  # noqa: PLC0415 - as above
 
     assert result is not None
     assert result.plan is not None
     options.dry_run = False
-    return applied([Workload(tuple(objects), result.plan)], options, create=True)
+    return apply_workloads([Workload(tuple(objects), result.plan)], options, create=True)
 
 
-def _own(words: list[str]) -> tuple[list[str], Options]:
+def _split_words(words: list[str]) -> tuple[list[str], Options]:
     """Split the arguments into Run:ai's words and Ebbtide's parsed options."""
     from argparse import Namespace  # noqa: PLC0415 - only needed by this command
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.base.bodies import serialize
-from ebbtide.base.prose import printable
-from ebbtide.cli.common import colours, write_json
+from ebbtide.base.bodies import serialize_body
+from ebbtide.base.prose import make_printable
+from ebbtide.cli.common import get_color_codes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import Look
+    from ebbtide.cluster.write.apply import WaitUpdate
 
 #: Color of each workload phase and of each SLO outcome.
 STATE_COLORS: Final = {
@@ -27,15 +27,15 @@ STATE_COLORS: Final = {
 }
 
 
-def progress(poll: Look, prefix: str = "") -> str:
+def format_progress(poll: WaitUpdate, prefix: str = "") -> str:
     """Return one poll of a workload as a line."""
     status = poll.status
-    phase = painted(status.phase, f"{status.phase:13}")
+    phase = paint_state(status.phase, f"{status.phase:13}")
     count = f"{status.replicas.ready}/{status.replicas.wanted}"
-    return f"{poll.seconds:6.1f} s  {prefix}{phase} {count:6} {printable(status.why)}".rstrip() + "\n"
+    return f"{poll.seconds:6.1f} s  {prefix}{phase} {count:6} {make_printable(status.why)}".rstrip() + "\n"
 
 
-def done(namespace: str, name: str, message: str, output_format: str, **data: Any) -> None:
+def print_result(namespace: str, name: str, message: str, output_format: str, **data: Any) -> None:
     """Print the result of a command on a workload: a sentence, JSON, or only ``namespace/name``."""
     if output_format == "json":
         write_json({"namespace": namespace, "name": name, **data})
@@ -44,32 +44,34 @@ def done(namespace: str, name: str, message: str, output_format: str, **data: An
     sys.stdout.flush()
 
 
-def tell(text: str) -> None:
+def write_stderr(text: str) -> None:
     """Write a line to stderr."""
     sys.stderr.write(f"{text}\n")
 
 
-def end(text: str, code: int) -> NoReturn:
+def exit_with_message(text: str, code: int) -> NoReturn:
     """Write a line to stderr and exit with ``code``."""
-    tell(text)
+    write_stderr(text)
     raise SystemExit(code)
 
 
-def confirmed(question: str, *, yes: bool) -> bool:
+def ask_confirmation(question: str, *, yes: bool) -> bool:
     """Return whether the user confirms; without a terminal, only ``--yes`` confirms."""
     if yes:
         return True
     if not sys.stdin.isatty():
-        tell(f"{question} Cannot prompt for confirmation because stdin is not a terminal. Use --yes to confirm.")
+        write_stderr(
+            f"{question} Cannot prompt for confirmation because stdin is not a terminal. Use --yes to confirm."
+        )
         return False
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
+def format_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
     """Return rows in aligned columns; an empty cell is printed as a dash."""
-    lines = [header, *(tuple(printable(cell) or "-" for cell in row) for row in rows)]
+    lines = [header, *(tuple(make_printable(cell) or "-" for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "".join(
         indent + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
@@ -77,27 +79,27 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str 
     )
 
 
-def painted(state: str, text: str) -> str:
+def paint_state(state: str, text: str) -> str:
     """Return text in the color of a phase or an SLO outcome if stdout is a terminal."""
-    colors = colours(sys.stdout)
+    colors = get_color_codes(sys.stdout)
     return f"{colors[STATE_COLORS[state]]}{text}{colors['end']}" if state in STATE_COLORS else text
 
 
-def answer(value: Any, output_format: str, *, watched: bool = False) -> None:
+def write_data(value: Any, output_format: str, *, watched: bool = False) -> None:
     """Write data as JSON or YAML; with ``watched``, each answer starts a YAML document, because more may follow."""
     if output_format == "json":
         write_json(value)
         return
     from ebbtide import manifests  # noqa: PLC0415 - JSON does not need it
 
-    data = serialize(value)
+    data = serialize_body(value)
     rows = data if isinstance(data, list) else [data]
     if watched:
         sys.stdout.write("---\n")
-    sys.stdout.writelines(manifests.write(rows))
+    sys.stdout.writelines(manifests.write_documents(rows))
 
 
-def curl(status: Status) -> str:
+def format_call(status: Status) -> str:
     """Return the command that calls a workload, or a port-forward command if its URL is cluster-local."""
     if not status.url:
         return ""

@@ -7,90 +7,101 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.api.simulation import make_report, name_of
+from ebbtide.api.simulation import make_report, workload_name_of
 from ebbtide.base.problems import Problem
 from ebbtide.cli.common import STDIN, write_json
-from ebbtide.cli.options import Options, option, output, switch
-from ebbtide.cli.simulate import CASE, case_of, settings_of, stop, told, usage
+from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
+from ebbtide.cli.simulate import (
+    CASE,
+    exit_with_problems,
+    exit_with_usage_error,
+    get_autoscaling,
+    read_case,
+    report_refusals,
+)
 from ebbtide.simulate.words import KEEPABLE
 
 if TYPE_CHECKING:
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.simulate.case import Case
-    from ebbtide.simulate.tune import Found, Tuned
+    from ebbtide.simulate.tune import SearchResult, TuningResult
     from ebbtide.translation.plan import Plan
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
 OPTIONS: Final = (
     *CASE,
-    option("--keep", metavar="FIELDS", default="", help="Fields to leave unchanged, as in minReplicas,metric"),
-    option("--evaluations", metavar="N", type=int, default=200, help="Number of settings to simulate (default: 200)"),
-    option(
+    make_option("--keep", metavar="FIELDS", default="", help="Fields to leave unchanged, as in minReplicas,metric"),
+    make_option(
+        "--evaluations", metavar="N", type=int, default=200, help="Number of settings to simulate (default: 200)"
+    ),
+    make_option(
         "--part",
         metavar="SHARE",
         type=float,
         default=0.5,
         help="Share of the traffic, from its start, to search on; the rest evaluates the result (default: 0.5)",
     ),
-    switch("--write", help="Write the recommended settings to the spec file"),
-    output("text", "json", "html"),
+    make_switch("--write", help="Write the recommended settings to the spec file"),
+    make_output_option("text", "json", "html"),
 )
 
 
 def run(options: Options) -> int:
     try:
         if not 0 < options.part <= 1:
-            usage("invalid --part: must be above 0 and at most 1", "tune")
+            exit_with_usage_error("invalid --part: must be above 0 and at most 1", "tune")
         if options.evaluations < 1:
-            usage("invalid --evaluations: must be at least 1", "tune")
+            exit_with_usage_error("invalid --evaluations: must be at least 1", "tune")
         kept_fields = {name for name in options.keep.split(",") if name}
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
-            usage(f"invalid --keep {invalid}: valid fields are {', '.join(KEEPABLE)}", "tune")
-        return _run(options, kept_fields, *case_of(options))
+            exit_with_usage_error(f"invalid --keep {invalid}: valid fields are {', '.join(KEEPABLE)}", "tune")
+        return _run_search(options, kept_fields, *read_case(options))
     except KeyboardInterrupt:
         # A search that is interrupted returns its best result so far; this is an interrupt before the search.
         sys.stderr.write("Interrupted before the first simulation.\n")
         return INTERRUPTED
 
 
-def _run(
+def _run_search(
     options: Options,
     kept_fields: set[str],
-    loaded: Loaded,
+    loaded: LoadedDocument,
     plan: Plan,
     case: Case,
     server: str,
     notes: tuple[str, ...],
 ) -> int:
     from ebbtide.simulate import advice, report  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulate.tune import changes, moved, tune  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import diff_values, make_search_space, tune_settings  # noqa: PLC0415 - as above
 
     if not case.bounds:
         text = "no SLO is set, neither in the spec nor with --slo"
-        stop(Problem("TUN001", ("spec", "slo"), text, "set --slo p95=2s, or add slo to the spec", document=loaded.name))
-    spec_settings = settings_of(case)
-    knobs, base_values, bounds = moved(spec_settings, plan.scaling, kept_fields)
+        exit_with_problems(
+            Problem("TUN001", ("spec", "slo"), text, "set --slo p95=2s, or add slo to the spec", document=loaded.name)
+        )
+    spec_settings = get_autoscaling(case)
+    knobs, base_values, bounds = make_search_space(spec_settings, plan.scaling, kept_fields)
     if options.write:
-        _writable(options.spec, loaded, spec_settings, tuple(base_values))
+        _check_writable(options.spec, loaded, spec_settings, tuple(base_values))
     part = case.traffic.seconds * options.part
-    progress = Progress(options.evaluations)
-    with told(loaded):
+    progress = ProgressBar(options.evaluations)
+    with report_refusals(loaded):
         try:
-            tuned = tune(
+            tuned = tune_settings(
                 case, knobs, base_values, bounds, part=part, evaluations=options.evaluations, progress=progress.show
             )
         finally:
             progress.end()
-        tune_report = _report(loaded, case, server, notes, tuned)
+        tune_report = _make_report(loaded, case, server, notes, tuned)
     if options.output == "html":
-        sys.stdout.write(advice.page(tuned, tune_report))
+        sys.stdout.write(advice.render_advice_page(tuned, tune_report))
     elif options.output == "json":
-        write_json({**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)})
+        write_json({**advice.tuning_to_json(tuned, workload_name_of(loaded)), "notes": list(notes)})
     else:
         notes_text = "".join(f"note: {note}\n" for note in notes)
-        sys.stdout.write(advice.text(tuned, report.head(tune_report) + notes_text))
+        sys.stdout.write(advice.render_advice_text(tuned, report.describe_simulation(tune_report) + notes_text))
     if tuned.found.interrupted:
         if options.write:
             sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")
@@ -98,11 +109,11 @@ def _run(
     if tuned.chosen is None:
         return 1
     if options.write:
-        _write(options.spec, loaded, changes(tuned.chosen.values, tuned.own.values))
+        _write_settings(options.spec, loaded, diff_values(tuned.chosen.values, tuned.own.values))
     return 0
 
 
-def _report(loaded: Loaded, case: Case, server: str, notes: tuple[str, ...], tuned: Tuned) -> Any:
+def _make_report(loaded: LoadedDocument, case: Case, server: str, notes: tuple[str, ...], tuned: TuningResult) -> Any:
     """Return a report over all traffic that compares the recommended setting, the spec and Knative's defaults."""
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - it needs numpy
 
@@ -112,7 +123,7 @@ def _report(loaded: Loaded, case: Case, server: str, notes: tuple[str, ...], tun
     return make_report(loaded, case, server, notes, settings, {})
 
 
-class Progress:
+class ProgressBar:
     """Progress bar on stderr with the remaining time, if stderr is a terminal."""
 
     def __init__(self, evaluations: int) -> None:
@@ -121,7 +132,7 @@ class Progress:
         self.done = 0
         self.is_visible = sys.stderr.isatty()
 
-    def show(self, search: Found) -> None:
+    def show(self, search: SearchResult) -> None:
         """Redraw the bar after another evaluation."""
         self.done += 1
         if not self.is_visible:
@@ -138,44 +149,48 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
 
 
-def _writable(name: str, loaded: Loaded, spec_settings: dict[str, Any], fields: tuple[str, ...]) -> None:
+def _check_writable(name: str, loaded: LoadedDocument, spec_settings: dict[str, Any], fields: tuple[str, ...]) -> None:
     """Exit if the result of the search could not be written: edit a copy of the file in each possible way."""
     from ebbtide.readers.reading import KIND  # noqa: PLC0415 - only needed to write
 
     if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
         text = "--write requires a file with kind: Inference"
-        stop(Problem("TUN002", (), text, "convert the spec first: ebbtide convert --to native", document=loaded.name))
+        exit_with_problems(
+            Problem("TUN002", (), text, "convert the spec first: ebbtide convert --to native", document=loaded.name)
+        )
     fix = "remove --write, and edit the file manually"
-    _edited(name, loaded, {field: 1 if spec_settings.get(field) != 1 else 2 for field in fields}, fix)
+    _edit_settings(name, loaded, {field: 1 if spec_settings.get(field) != 1 else 2 for field in fields}, fix)
     for field in fields:
         if field in spec_settings:
-            _edited(name, loaded, {field: None}, fix)
+            _edit_settings(name, loaded, {field: None}, fix)
 
 
-def _write(name: str, loaded: Loaded, changes: dict[str, Any]) -> None:
+def _write_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any]) -> None:
     if not changes:
         sys.stderr.write(f"{name} is unchanged.\n")
         return
     fix = "edit the file manually: " + ", ".join(f"{key}: {value}" for key, value in changes.items())
-    text = _edited(name, loaded, changes, fix)
+    text = _edit_settings(name, loaded, changes, fix)
     try:
         Path(name).write_bytes(text.encode())
     except OSError as error:
-        _unwritten(loaded, error, fix)
+        _exit_unwritten(loaded, error, fix)
     sys.stderr.write(f"Wrote the recommended settings to {name}.\n")
 
 
-def _edited(name: str, loaded: Loaded, changes: dict[str, Any], fix: str) -> str:
+def _edit_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any], fix: str) -> str:
     """Return the file's text with changed autoscaling settings; print a problem and exit if the edit fails."""
-    from ebbtide.manifests.edit import NotEdited, edited  # noqa: PLC0415 - only needed to write
-    from ebbtide.simulate.tune import of_scaling  # noqa: PLC0415 - it needs numpy
+    from ebbtide.manifests.edit import NotEdited, edit_text  # noqa: PLC0415 - only needed to write
+    from ebbtide.simulate.tune import address_changes  # noqa: PLC0415 - it needs numpy
 
     try:
-        return edited(Path(name).read_bytes().decode(), of_scaling(changes))
+        return edit_text(Path(name).read_bytes().decode(), address_changes(changes))
     except (NotEdited, OSError) as error:
-        _unwritten(loaded, error, fix)
+        _exit_unwritten(loaded, error, fix)
 
 
-def _unwritten(loaded: Loaded, error: Exception, fix: str) -> NoReturn:
+def _exit_unwritten(loaded: LoadedDocument, error: Exception, fix: str) -> NoReturn:
     reason = (error.strerror or "unknown error").lower() if isinstance(error, OSError) else str(error)
-    stop(Problem("TUN002", ("spec", "autoscaling"), f"cannot write the settings: {reason}", fix, document=loaded.name))
+    exit_with_problems(
+        Problem("TUN002", ("spec", "autoscaling"), f"cannot write the settings: {reason}", fix, document=loaded.name)
+    )

@@ -5,24 +5,28 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import make_printable
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import read_profile
-from ebbtide.cli.options import Options, output
+from ebbtide.cli.options import Options, make_output_option
 
-OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, output("text", "json", "yaml"))
+OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, make_output_option("text", "json", "yaml"))
 
 
-@connection.connected
+@connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.why import why  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.why import explain_replicas  # noqa: PLC0415 - as above
 
     profile = read_profile(options.profile)
-    workload = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
-    explanation = why(workload, connection.counts(cluster, options, profile), cluster=profile.spec)
+    workload = find_workload(
+        cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
+    )
+    explanation = explain_replicas(
+        workload, connection.connect_metrics_source(cluster, options, profile), cluster=profile.spec
+    )
     if options.output != "text":
-        terminal.answer(explanation, options.output)
+        terminal.write_data(explanation, options.output)
         return 0
-    sys.stdout.writelines(f"{printable(line)}\n" for line in explanation.lines())
+    sys.stdout.writelines(f"{make_printable(line)}\n" for line in explanation.lines())
     return 0

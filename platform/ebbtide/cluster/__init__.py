@@ -1,4 +1,4 @@
-"""A live cluster: one protocol, a real and a simulated one behind it, and what is read from and done to either.
+"""Live cluster access: one client protocol with a real and a simulated implementation, and the reads and writes on top of it.
 
-Nothing of the translation imports this package; the commands that need a cluster do.
+The translation never imports this package; only the commands that need a cluster do.
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.problems import Problem, warning
+from ebbtide.base.problems import Problem, make_warning
 from ebbtide.readers import native
-from ebbtide.readers.loaded import Loaded, loaded_from
+from ebbtide.readers.loaded import LoadedDocument, validate_reading
 from ebbtide.readers.reading import Reading
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ COMPANIONS: Final = {
 # fmt: on
 
 
-def load(
+def load_document(
     data: Any,
     profile: Profile,
     *,
     name: str = "",
     line: Callable[[Path], int] | None = None,
     problems: list[Problem] | None = None,
-) -> Loaded:
+) -> LoadedDocument:
     """Return one document, parsed and validated. ``problems`` are those of its YAML text."""
     line_of = line or (lambda path: 0)  # noqa: ARG005 - no lines known
     text_problems = list(problems or ())
@@ -47,31 +47,31 @@ def load(
             "start with apiVersion: ebbtide.dev/v1alpha1 and kind: Inference",
         )
         text_problems = text_problems or [replace(problem, line=line_of(()), document=name)]
-        return Loaded(name, Reading({}), None, text_problems, line_of)
+        return LoadedDocument(name, Reading({}), None, text_problems, line_of)
     kind = data.get("kind")
     if isinstance(kind, str) and kind in COMPANIONS and "apiVersion" in data:
-        problem = _companion(kind)
-    elif reader := native if native.recognise(data) else _rarer(data):
-        return loaded_from(reader.read(data, profile), name, line_of, text_problems)
+        problem = _companion_warning(kind)
+    elif reader := native if native.recognize(data) else _find_rarer_reader(data):
+        return validate_reading(reader.read(data, profile), name, line_of, text_problems)
     else:
-        problem = _unknown(kind, data.get("apiVersion"))
+        problem = _unsupported_problem(kind, data.get("apiVersion"))
     problem = replace(problem, line=line_of(problem.field), document=name)
-    return Loaded(name, Reading({}), None, [*text_problems, problem], line_of)
+    return LoadedDocument(name, Reading({}), None, [*text_problems, problem], line_of)
 
 
-def _rarer(data: dict[str, Any]) -> ModuleType | None:
+def _find_rarer_reader(data: dict[str, Any]) -> ModuleType | None:
     """Return the reader of a less common input format, or None."""
     from ebbtide.readers import crd, rest  # noqa: PLC0415 - not on the common path
 
-    if reader := next((module for module in (rest, crd) if module.recognise(data)), None):
+    if reader := next((module for module in (rest, crd) if module.recognize(data)), None):
         return reader
     from ebbtide.adopt import live  # noqa: PLC0415 - as above
 
-    return live if live.recognise(data) else None
+    return live if live.recognize(data) else None
 
 
-def _companion(kind: str) -> Problem:
-    return warning(
+def _companion_warning(kind: str) -> Problem:
+    return make_warning(
         "IMP007",
         ("kind",),
         f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored",
@@ -79,7 +79,7 @@ def _companion(kind: str) -> Problem:
     )
 
 
-def _unknown(kind: Any, version: Any) -> Problem:
+def _unsupported_problem(kind: Any, version: Any) -> Problem:
     described = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
     return Problem(
         "SPEC005",

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import names
-from ebbtide.base.problems import ERROR, Problem, warning
+from ebbtide.base.problems import ERROR, Problem, make_warning
 from ebbtide.documents import quota
 from ebbtide.translation.translate import Translation, translate
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
@@ -36,15 +36,15 @@ class Batch:
     names: dict[tuple[str, str], str] = field(default_factory=dict)
     #: Name of the workload by namespace and name of each Service that Knative or KServe creates for it.
     makers: dict[tuple[str, str], str] = field(default_factory=dict)
-    demands: dict[str, quota.Demand] = field(default_factory=dict)
+    demands: dict[str, quota.QuotaDemand] = field(default_factory=dict)
 
-    def add(self, loaded: Loaded) -> tuple[list[Object], Translation | None, list[Problem]]:
+    def add_document(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         """Return one document's new objects, its translation and its problems."""
         if loaded.inference is None:
             return [], None, loaded.problems
         translation = translate(loaded.inference, self.profile, loaded.canonical)
-        reported = self._new(translation.problems) if self.fold else translation.problems
-        problems = loaded.problems + loaded.placed(reported)
+        reported = self._drop_repeated_warnings(translation.problems) if self.fold else translation.problems
+        problems = loaded.problems + loaded.place_problems(reported)
         if translation.plan is not None and translation.objects:
             key = (translation.plan.namespace, translation.plan.name)
             if key in self.names:
@@ -54,19 +54,19 @@ class Batch:
                     f"{key[1]} already exists in namespace {key[0]}, from {self.names[key] or 'an earlier document'}",
                     "rename one of the two",
                 )
-                return [], translation, problems + loaded.placed([duplicate])
-            taken = self._shared(translation.plan)
+                return [], translation, problems + loaded.place_problems([duplicate])
+            taken = self._find_taken_services(translation.plan)
             if taken:
-                return [], translation, problems + loaded.placed(taken)
+                return [], translation, problems + loaded.place_problems(taken)
             self.names[key] = loaded.name
             self.services += 1
-            problems += loaded.placed(self._clashes(translation.objects))
-            quota.add(self.demands, translation.plan, loaded, loaded.reading.origin(("spec", "project")))
-        return [obj for obj in translation.objects if self._first(obj)], translation, problems
+            problems += loaded.place_problems(self._find_conflicts(translation.objects))
+            quota.add_demand(self.demands, translation.plan, loaded, loaded.reading.origin_of(("spec", "project")))
+        return [obj for obj in translation.objects if self._is_new(obj)], translation, problems
 
-    def _shared(self, plan: Plan) -> list[Problem]:
+    def _find_taken_services(self, plan: Plan) -> list[Problem]:
         """Return an error for each Service of the workload that an earlier workload creates too."""
-        services = [(plan.namespace, name) for name in names.services(plan.name, plan.serving)]
+        services = [(plan.namespace, name) for name in names.name_services(plan.name, plan.serving)]
         problems = [
             Problem(
                 "NAM004",
@@ -81,14 +81,14 @@ class Batch:
             self.makers.update(dict.fromkeys(services, plan.name))
         return problems
 
-    def _clashes(self, objects: tuple[Object, ...]) -> list[Problem]:
+    def _find_conflicts(self, objects: tuple[Object, ...]) -> list[Problem]:
         """Return an error for each object that exists already with different content: one of the two would be lost."""
         problems = []
         earlier: dict[tuple[str, str, str], Object] = {}
         for obj in objects:
             if obj["kind"] in OWN:
                 continue
-            key = identity(obj)
+            key = object_identity(obj)
             if self.shared.get(key, obj) != obj or earlier.get(key, obj) != obj:
                 problems.append(
                     Problem(
@@ -101,7 +101,7 @@ class Batch:
             earlier[key] = obj
         return problems
 
-    def _new(self, problems: tuple[Problem, ...]) -> list[Problem]:
+    def _drop_repeated_warnings(self, problems: tuple[Problem, ...]) -> list[Problem]:
         """Return the errors, and the warnings that no earlier document had at the same field."""
         new = []
         for problem in problems:
@@ -112,17 +112,17 @@ class Batch:
                 self.told[key] = self.told.get(key, 0) + 1
         return new
 
-    def _first(self, obj: Object) -> bool:
+    def _is_new(self, obj: Object) -> bool:
         """Return whether an object is new; specs share namespaces, quotas and priority classes."""
         # The workload's name identifies the kinds in OWN; storing these objects too would keep the whole output in memory.
-        return obj["kind"] in OWN or self.shared.setdefault(identity(obj), obj) is obj
+        return obj["kind"] in OWN or self.shared.setdefault(object_identity(obj), obj) is obj
 
-    def finish(self) -> list[Problem]:
+    def batch_problems(self) -> list[Problem]:
         """Return the problems that concern all documents together."""
         problems = list(quota.over_quota(self.demands, self.profile.spec))
         if self.services > MANY_SERVICES:
             problems.append(
-                warning(
+                make_warning(
                     "SRV020",
                     (),
                     f"{self.services} services: with more than {MANY_SERVICES} services, Knative needs minutes to make a new one ready",
@@ -132,7 +132,7 @@ class Batch:
         for (code, where), count in self.told.items():
             if more := count - 1:
                 problems.append(
-                    warning(
+                    make_warning(
                         code,
                         where,
                         f"{more} more {'document has' if more == 1 else 'documents have'} the same problem",
@@ -142,13 +142,13 @@ class Batch:
         return problems
 
 
-def identity(item: Object) -> tuple[str, str, str]:
+def object_identity(item: Object) -> tuple[str, str, str]:
     """Return an object's identity in a cluster: kind, namespace, name."""
     metadata = item["metadata"]
     return item["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
-def check(documents: list[Loaded], profile: Profile) -> list[Problem]:
+def check_documents(documents: list[LoadedDocument], profile: Profile) -> list[Problem]:
     """Return all problems of ``documents``, each with its field and line."""
     batch = Batch(profile)
-    return [problem for loaded in documents for problem in batch.add(loaded)[2]] + batch.finish()
+    return [problem for loaded in documents for problem in batch.add_document(loaded)[2]] + batch.batch_problems()

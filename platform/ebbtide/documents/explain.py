@@ -11,12 +11,12 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args, get_origin
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import Written, body
-from ebbtide.base.problems import Problem, dotted, errors, warning
-from ebbtide.documents import load
+from ebbtide.base.bodies import WrittenBy, body
+from ebbtide.base.problems import Problem, format_path, make_warning, select_errors
+from ebbtide.documents import load_document
 from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import models_in
-from ebbtide.readers.loaded import canonical
+from ebbtide.readers.loaded import canonical_json
 from ebbtide.spec.inference import InferenceSpec, Metadata
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ebbtide.base.problems import Path
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
 
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]
@@ -112,12 +112,12 @@ INTEGERS: Final = (1, 2, 3, 100, 0)
 NUMBERS: Final = (1.0, 2.0, 50.0)
 
 
-def _because(choices: tuple[Decision, ...]) -> list[str]:
+def _decision_reasons(choices: tuple[Decision, ...]) -> list[str]:
     return [choice.because for choice in choices]
 
 
 @body("object field=path value causes reasons")
-class Explained:
+class ExplainedField:
     """One leaf of the output: its object, path and value, the fields that change it, and the decisions behind it."""
 
     kind: str
@@ -125,7 +125,7 @@ class Explained:
     path: str
     value: Any
     causes: tuple[str, ...]
-    reasons: Annotated[tuple[Decision, ...], Written(_because)]
+    reasons: Annotated[tuple[Decision, ...], WrittenBy(_decision_reasons)]
 
     @property
     def object(self) -> str:
@@ -137,29 +137,29 @@ class Explained:
 class Explanation:
     """The explanation of every leaf, all decisions, and the fields without effect."""
 
-    leaves: list[Explained] = field(default_factory=list)
+    leaves: list[ExplainedField] = field(default_factory=list)
     decisions: tuple[Decision, ...] = ()
     idle: list[Problem] = field(default_factory=list)
     document: str = ""
 
     @property
-    def constants(self) -> list[Explained]:
+    def constants(self) -> list[ExplainedField]:
         """The leaves that no field changes."""
         return [leaf for leaf in self.leaves if not leaf.causes]
 
-    def narrow(self, loaded: Loaded, part: str) -> Explanation:
+    def select_fields(self, loaded: LoadedDocument, part: str) -> Explanation:
         """Return the explanation of the output fields whose path contains ``part``, with source lines for idle fields."""
         leaves = [leaf for leaf in self.leaves if part in f"{leaf.kind}.{leaf.path}"]
-        return replace(self, leaves=leaves, idle=loaded.placed(self.idle), document=loaded.name)
+        return replace(self, leaves=leaves, idle=loaded.place_problems(self.idle), document=loaded.name)
 
 
-def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
+def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
     """Return the causes of each leaf of a document's translation.
 
     ``native`` is a native document that translates without errors, ``profile`` is a profile document. Both are plain
     data, which is easy to vary.
     """
-    base = _output(native, profile)
+    base = _translate_to_leaves(native, profile)
     if base is None:
         return Explanation()
     leaves, decisions, names = base
@@ -167,39 +167,39 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
     idle: list[Problem] = []
     project = native.get("spec", {}).get("project")
     # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
-    relaxed = cast("dict[str, Any]", _with(profile, ("spec", "projects", "podSecurity"), "privileged"))
-    compared = _output(native, relaxed)
+    relaxed = cast("dict[str, Any]", _replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
+    compared = _translate_to_leaves(native, relaxed)
     assert compared is not None
-    with_project = _with_twin(relaxed, project)
+    with_project = _with_twin_project(relaxed, project)
     for path, candidates, is_set in _spec_variants(native):
         has_effect = False
         translated = False
         for other in candidates:
-            after = _output(other, with_project)
+            after = _translate_to_leaves(other, with_project)
             if after is None:
                 continue
             translated = True
-            has_effect |= _attribute(compared[0], after[0], causes, dotted(path))
+            has_effect |= _attribute_changes(compared[0], after[0], causes, format_path(path))
         if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
             idle.append(
-                warning(
+                make_warning(
                     "IGN001",
                     path,
-                    f"{dotted(path)} has no effect on the rendered objects",
+                    f"{format_path(path)} has no effect on the rendered objects",
                     "remove it, or check that it is in the right place",
                 )
             )
     for path, candidates in _profile_variants(relaxed, project):
         for other in candidates:
-            after = _output(native, other)
+            after = _translate_to_leaves(native, other)
             if after is not None:
-                _attribute(compared[0], after[0], causes, "profile." + dotted(path[1:]))
+                _attribute_changes(compared[0], after[0], causes, "profile." + format_path(path[1:]))
     return Explanation(
         [
-            Explained(
+            ExplainedField(
                 leaf[0],
                 names[leaf[:2]],
-                dotted(leaf[2]),
+                format_path(leaf[2]),
                 value,
                 # Omit blocks of which a field is listed too.
                 tuple(one for one in known if not any(other.startswith((f"{one}.", f"{one}[")) for other in known)),
@@ -213,7 +213,7 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
     )
 
 
-def _output(
+def _translate_to_leaves(
     native: dict[str, Any], profile: dict[str, Any]
 ) -> tuple[dict[Leaf, Any], tuple[Decision, ...], dict[tuple[str, int], str]] | None:
     """Return the leaves of a translation, its decisions and the objects' names, or None if it fails."""
@@ -221,10 +221,10 @@ def _output(
         cluster = Profile.model_validate(profile)
     except ValueError:
         return None
-    loaded = load(native, cluster)
-    if loaded.inference is None or errors([*check(cluster)]):
+    loaded = load_document(native, cluster)
+    if loaded.inference is None or select_errors([*check(cluster)]):
         return None
-    translation = translate(loaded.inference, cluster, canonical({}))
+    translation = translate(loaded.inference, cluster, canonical_json({}))
     if not translation.objects:
         return None
     leaves: dict[Leaf, Any] = {}
@@ -235,24 +235,24 @@ def _output(
         number = counts.get(kind, 0)
         counts[kind] = number + 1
         names[kind, number] = obj["metadata"]["name"]
-        for path, value in _leaves(obj, ()):
+        for path, value in _list_leaves(obj, ()):
             if keys.SPEC not in path:
                 leaves[kind, number, path] = value
     return leaves, translation.decisions, names
 
 
-def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+def _list_leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     if isinstance(value, dict) and value:
         for name, item in value.items():
-            yield from _leaves(item, (*path, name))
+            yield from _list_leaves(item, (*path, name))
     elif isinstance(value, list) and value:
         for index, item in enumerate(value):
-            yield from _leaves(item, (*path, index))
+            yield from _list_leaves(item, (*path, index))
     else:
         yield path, value
 
 
-def _attribute(
+def _attribute_changes(
     before: dict[Leaf, Any], after: dict[Leaf, Any], causes: dict[Leaf, dict[str, None]], cause: str
 ) -> bool:
     """Add ``cause`` to each leaf that differs, but only to the kind and apiVersion of an object that is gone.
@@ -263,7 +263,7 @@ def _attribute(
     changed = len(before) != len(after)
     for leaf, value in before.items():
         if leaf[:2] not in objects:
-            twin = _counterpart(leaf, after, objects)
+            twin = _find_counterpart(leaf, after, objects)
             if leaf[2] in {("kind",), ("apiVersion",)} or (twin is not None and after[twin] != value):
                 causes[leaf][cause] = None
                 changed = True
@@ -281,7 +281,7 @@ PODS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }
 
 
-def _counterpart(leaf: Leaf, after: dict[Leaf, Any], objects: set[tuple[str, int]]) -> Leaf | None:
+def _find_counterpart(leaf: Leaf, after: dict[Leaf, Any], objects: set[tuple[str, int]]) -> Leaf | None:
     """Return the corresponding leaf of the other workload kind, if a variant turned a workload into that kind."""
     kind, number, path = leaf
     other = {"Service": "InferenceService", "InferenceService": "Service"}.get(kind)
@@ -295,20 +295,20 @@ def _counterpart(leaf: Leaf, after: dict[Leaf, Any], objects: set[tuple[str, int
     return None
 
 
-def _with_twin(profile: dict[str, Any], project: Any) -> dict[str, Any]:
+def _with_twin_project(profile: dict[str, Any], project: Any) -> dict[str, Any]:
     """Return the profile with a copy of the project under another name, so that a changed project name is valid."""
     known = profile.get("spec", {}).get("projects", {}).get("known", {})
     if project not in known:
         return profile
-    return cast("dict[str, Any]", _with(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
+    return cast("dict[str, Any]", _replace_at(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
 
 
 def _spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
     """Yield each field of the document, set or not, with variants of the document in which only this field differs."""
     for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
-        for path, value, annotation, is_set in _fields(native.get(top, {}), model, (top,)):
-            variants = [] if not is_set else [_without(native, path)]
-            variants += [_with(native, path, other) for other in _values(path, value, annotation)]
+        for path, value, annotation, is_set in _list_fields(native.get(top, {}), model, (top,)):
+            variants = [] if not is_set else [_remove_at(native, path)]
+            variants += [_replace_at(native, path, other) for other in _other_values(path, value, annotation)]
             yield path, variants, is_set
     yield from _joint_spec_variants(native)
 
@@ -323,15 +323,15 @@ def _joint_spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[di
     if "patches" in spec:
         # A patch names its object; with another name or kind of workload it would have no target.
         bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
-        yield ("metadata", "name"), [_with(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
-        yield ("spec", "serving"), [_with(bare, ("spec", "serving"), "kserve")], False
-    free = _free(spec)
+        yield ("metadata", "name"), [_replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
+        yield ("spec", "serving"), [_replace_at(bare, ("spec", "serving"), "kserve")], False
+    free = _without_reserved(spec)
     if free != spec:
         # Names that are valid in one kind of object are reserved in the other and would be rejected there.
-        yield ("spec", "serving"), [_with({**native, "spec": free}, ("spec", "serving"), "kserve")], False
+        yield ("spec", "serving"), [_replace_at({**native, "spec": free}, ("spec", "serving"), "kserve")], False
 
 
-def _free(spec: dict[str, Any]) -> dict[str, Any]:
+def _without_reserved(spec: dict[str, Any]) -> dict[str, Any]:
     """Return a spec without the names and ports that are reserved in any kind of object."""
     free = dict(spec)
     for name in ("environmentVariables", "labels"):
@@ -342,7 +342,7 @@ def _free(spec: dict[str, Any]) -> dict[str, Any]:
     return free
 
 
-def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:
+def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:
     """Yield (path, value, annotation, whether it is set) of each leaf field, descending into blocks with data."""
     for info in model.model_fields.values():
         name = info.alias or ""
@@ -350,68 +350,70 @@ def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Pat
         is_set = isinstance(data, dict) and name in data
         value = data[name] if is_set else None
         inner = next(models_in(info.annotation), None)
-        if inner is None or (not is_set and info.default in (None, ()) and dotted(_without_indexes(here)) in SAMPLES):
+        if inner is None or (
+            not is_set and info.default in (None, ()) and format_path(_without_indexes(here)) in SAMPLES
+        ):
             if isinstance(value, (list, dict)) and is_set and inner is None:
-                yield from _items(here, value)
+                yield from _list_items(here, value)
             yield here, value, info.annotation, is_set
         elif is_set and isinstance(value, list):
             yield here, value, None, True
             for index, item in enumerate(value):
                 yield (*here, index), item, None, True
-                yield from _fields(item, inner, (*here, index))
+                yield from _list_fields(item, inner, (*here, index))
         elif is_set or info.default is not None:
-            if is_set or dotted(here) in SAMPLES:
+            if is_set or format_path(here) in SAMPLES:
                 yield here, value, None, is_set
             if info.default != ():
-                yield from _fields(value if is_set else {}, inner, here)
+                yield from _list_fields(value if is_set else {}, inner, here)
 
 
-def _items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]:
+def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]:
     places = value if isinstance(value, dict) else range(len(value))
     for place in places:
         item = value[place]
         yield (*path, place), item, None, True
         if isinstance(item, (dict, list)):
-            yield from _items((*path, place), item)
+            yield from _list_items((*path, place), item)
 
 
 def _without_indexes(path: Path) -> Path:
     return tuple(part for part in path if isinstance(part, str))
 
 
-def _values(path: Path, value: Any, annotation: Any) -> list[Any]:
+def _other_values(path: Path, value: Any, annotation: Any) -> list[Any]:
     """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
-    sample = SAMPLES.get(dotted(_without_indexes(path)))
+    sample = SAMPLES.get(format_path(_without_indexes(path)))
     if sample is not None:
         return [other for other in sample if other != value]
-    values: list[Any] = [other for other in _literals(annotation) if other != value]
-    if isinstance(value, bool) or (value is None and _has(annotation, bool)):
+    values: list[Any] = [other for other in _list_literals(annotation) if other != value]
+    if isinstance(value, bool) or (value is None and _has_type(annotation, bool)):
         values.append(not value)
     elif isinstance(value, (int, float)):
         values += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
-    elif value is None and not values and _has(annotation, int):
+    elif value is None and not values and _has_type(annotation, int):
         values += INTEGERS
-    elif value is None and not values and _has(annotation, float):
+    elif value is None and not values and _has_type(annotation, float):
         values += NUMBERS
     elif isinstance(value, str) and not values:
         values += [value + "x", value[:-1] or "x", "1Gi", "1"]
     return values
 
 
-def _literals(annotation: Any) -> list[Any]:
+def _list_literals(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [value for part in get_args(annotation) for value in _literals(part)]
+    return [value for part in get_args(annotation) for value in _list_literals(part)]
 
 
-def _has(annotation: Any, kind: type) -> bool:
-    return annotation is kind or any(_has(part, kind) for part in get_args(annotation))
+def _has_type(annotation: Any, kind: type) -> bool:
+    return annotation is kind or any(_has_type(part, kind) for part in get_args(annotation))
 
 
 def _profile_variants(profile: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
     """Yield each leaf of the profile, including defaults, with variants of the profile in which only this leaf differs."""
     full = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
-    for path, value in _leaves(full["spec"], ("spec",)):
+    for path, value in _list_leaves(full["spec"], ("spec",)):
         others: list[Any] = []
         if isinstance(value, bool):
             others = [not value]
@@ -430,7 +432,7 @@ def _profile_variants(profile: dict[str, Any], project: Any) -> Iterator[tuple[P
             others = [OPTIONAL[str(path[-1])]]
         elif value == {} and path[-1] == "selector":
             others = [{"other": "value"}]
-        yield path, [_with(full, path, other) for other in others]
+        yield path, [_replace_at(full, path, other) for other in others]
     yield from _joint_profile_variants(full, project)
 
 
@@ -442,18 +444,18 @@ def _joint_profile_variants(full: dict[str, Any], project: Any) -> Iterator[tupl
     scheduler = "default-scheduler" if spec["scheduling"]["scheduler"] == custom else custom
     under = next(row for row in BACKENDS.values() if row.shared and (row.scheduler or "default-scheduler") == scheduler)
     swapped = [{**pool, "backend": under.name} for pool in spec["nodePools"]]
-    other = _with(full, ("spec", "nodePools"), swapped)
-    yield path, [_with(other, path, scheduler)]
+    other = _replace_at(full, ("spec", "nodePools"), swapped)
+    yield path, [_replace_at(other, path, scheduler)]
     cut = next(row for row in BACKENDS.values() if "replicas" in row.needs)
     shared = [{**pool, "backend": cut.name, "replicas": 2} for pool in spec["nodePools"]]
-    other = _with(full, path, "default-scheduler")
-    yield ("spec", "nodePools"), [_with(other, ("spec", "nodePools"), shared)]
+    other = _replace_at(full, path, "default-scheduler")
+    yield ("spec", "nodePools"), [_replace_at(other, ("spec", "nodePools"), shared)]
     classes = {**spec["scheduling"]["classes"], "another": 150}
-    yield ("spec", "scheduling", "classes"), [_with(full, ("spec", "scheduling", "classes"), classes)]
+    yield ("spec", "scheduling", "classes"), [_replace_at(full, ("spec", "scheduling", "classes"), classes)]
     quota = {"gpus": 3, "cpu": 7, "memory": "9Gi", "overQuota": False, "overQuotaWeight": 2}
     if isinstance(project, str):
         path = ("spec", "projects", "known", project)
-        yield path, [_with(full, path, quota)]
+        yield path, [_replace_at(full, path, quota)]
 
 
 def plain_data(value: Any) -> Any:
@@ -482,25 +484,25 @@ OPTIONAL: Final[dict[str, Any]] = {
 }
 
 
-def _with(document: Any, path: Path, value: Any) -> Any:
+def _replace_at(document: Any, path: Path, value: Any) -> Any:
     """Return ``document`` with ``value`` at ``path``; only the containers on the path are copied."""
     if not path:
         return value
     head, rest = path[0], path[1:]
     if isinstance(document, list):
         assert isinstance(head, int)
-        return [*document[:head], _with(document[head], rest, value), *document[head + 1 :]]
+        return [*document[:head], _replace_at(document[head], rest, value), *document[head + 1 :]]
     base = document if isinstance(document, dict) else {}
-    return {**base, head: _with(base.get(head), rest, value)}
+    return {**base, head: _replace_at(base.get(head), rest, value)}
 
 
-def _without(document: Any, path: Path) -> Any:
+def _remove_at(document: Any, path: Path) -> Any:
     """Return ``document`` without the value at ``path``."""
     head, rest = path[0], path[1:]
     if isinstance(document, list):
         assert isinstance(head, int)
-        inner = [] if not rest else [_without(document[head], rest)]
+        inner = [] if not rest else [_remove_at(document[head], rest)]
         return [*document[:head], *inner, *document[head + 1 :]]
     if not rest:
         return {name: item for name, item in document.items() if name != head}
-    return {**document, head: _without(document[head], rest)}
+    return {**document, head: _remove_at(document[head], rest)}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.problems import Problem, failed
+from ebbtide.base.problems import Problem, has_errors
 from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
 from ebbtide.readers import shapes
 from ebbtide.translation.profile_rules import check
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "profile.yaml"
 
 
-def built_in() -> Profile:
+def load_built_in() -> Profile:
     """Return the built-in profile."""
-    profile, problems = validate(BUILT_IN)
+    profile, problems = validate_profile_data(BUILT_IN)
     assert profile is not None, problems
     return profile
 
 
-def validate(data: Any) -> tuple[Profile | None, list[Problem]]:
+def validate_profile_data(data: Any) -> tuple[Profile | None, list[Problem]]:
     """Return the profile of a document, or all its problems."""
     profile, problems = shapes.validate_profile(data)
     if profile is None:
         return None, problems
     problems = list(check(profile))
-    return (None if failed(problems) else profile), problems
+    return (None if has_errors(problems) else profile), problems
 
 
-def read(where: str) -> tuple[Profile | None, list[Problem]]:
+def load_profile(where: str) -> tuple[Profile | None, list[Problem]]:
     """Return the profile of a file or of an overlay's directory, or the built-in profile by its name."""
-    profile, _, problems = read_with_data(where)
+    profile, _, problems = load_profile_with_data(where)
     return profile, problems
 
 
-def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Problem]]:
+def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Problem]]:
     """Return the profile, its document, and the problems with their lines."""
     if where == BUILT_IN_NAME:
-        return built_in(), BUILT_IN, []
+        return load_built_in(), BUILT_IN, []
     from ebbtide import manifests  # noqa: PLC0415 - the built-in profile needs no YAML
 
     path = File(where)
@@ -59,14 +59,14 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
             document=str(path),
         )
         return None, {}, [problem]
-    document = next(iter(manifests.read(text, str(path))), None)
+    document = next(iter(manifests.read_documents(text, str(path))), None)
     if document is None:
         problem = Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))
         return None, {}, [problem]
     problems = list(document.problems)
     profile = None
     if isinstance(document.data, dict):
-        profile, profile_problems = validate(document.data)
+        profile, profile_problems = validate_profile_data(document.data)
         problems += [
             replace(problem, line=document.line(problem.field), document=str(path)) for problem in profile_problems
         ]
@@ -74,4 +74,4 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
         problems = [
             Problem("PRF001", (), "this document is not a profile: it must be a mapping", "start with kind: Profile")
         ]
-    return (None if failed(problems) else profile), document.data, problems
+    return (None if has_errors(problems) else profile), document.data, problems

@@ -11,8 +11,8 @@ from math import fsum
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem, warning
-from ebbtide.base.quantities import NANO, number
+from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.quantities import NANO, format_number
 from ebbtide.translation import gpu, runtimes
 from ebbtide.translation.project import DEFAULT_REQUEST
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import ProfileSpec
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.plan import Plan
 
 #: A Deployment removes one of QUARTERS parts of its replicas at a time, rounded down.
@@ -31,7 +31,7 @@ SIDECAR_REQUEST: Final = {"cpu": "25m", "memory": ""}
 
 
 @dataclass(slots=True)
-class Demand:
+class QuotaDemand:
     """The resources that the specs of one call request from one project.
 
     Fractions are stored separately and summed exactly at the end, so that the result does not depend on the grouping of
@@ -42,16 +42,16 @@ class Demand:
     #: GPUs, CPU and memory in billionths.
     asked: list[tuple[int, int, int, tuple[float, int, int]]] = field(default_factory=list)
     #: The document counted last; problems are reported for it.
-    last: Loaded | None = None
+    last: LoadedDocument | None = None
     where: Path = ("spec", "project")
 
-    def join(self, later: Demand) -> None:
+    def add_later(self, later: QuotaDemand) -> None:
         """Add the requests of later documents of the same call."""
         self.asked += later.asked
         self.last, self.where = later.last, later.where
 
 
-def beside(plan: Plan) -> int:
+def update_replicas(plan: Plan) -> int:
     """Return the number of replicas that an update needs in addition to minReplicas.
 
     Knative starts the whole new revision before it removes the old one. A KServe Deployment is updated in steps of a
@@ -64,7 +64,7 @@ def beside(plan: Plan) -> int:
     return min(low, 1) if low < QUARTERS else 0
 
 
-def _in_quota(plan: Plan) -> bool:
+def _is_in_quota(plan: Plan) -> bool:
     """Return whether a workload counts against the quota; preemptible workloads may use unused resources beyond it.
 
     KAI without gang scheduling treats every Knative pod as non-preemptible.
@@ -78,9 +78,9 @@ def _in_quota(plan: Plan) -> bool:
     return always_counted or not plan.priority.preemptible
 
 
-def _claims(plan: Plan) -> bool:
+def _has_counted_claims(plan: Plan) -> bool:
     """Return whether the quota counts the workload's GPUs as resource claims, which it does regardless of the priority."""
-    ask = next(gpu.asks(plan), None)
+    ask = next(gpu.list_pool_requests(plan), None)
     claims = None if ask is None else gpu.BACKENDS[ask.pool.backend].claims
     return (
         plan.cluster.projects.quota == "resourcequota"
@@ -90,31 +90,35 @@ def _claims(plan: Plan) -> bool:
     )
 
 
-def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> None:
+def add_demand(demands: dict[str, QuotaDemand], plan: Plan, loaded: LoadedDocument, where: Path) -> None:
     """Add one workload's requests to its project, if the profile lists it; ``where`` is the field that names the project."""
     project = plan.spec.project
-    in_quota = _in_quota(plan)
-    if project is None or project not in plan.cluster.projects.known or not (in_quota or _claims(plan)):
+    in_quota = _is_in_quota(plan)
+    if project is None or project not in plan.cluster.projects.known or not (in_quota or _has_counted_claims(plan)):
         return
-    demand = demands.setdefault(project, Demand())
+    demand = demands.setdefault(project, QuotaDemand())
     compute = plan.spec.compute
     demand.asked.append(
         (
             plan.scaling.minimum,
             plan.scaling.maximum,
-            beside(plan),
+            update_replicas(plan),
             (
                 # A claim counts as whole devices, even if it uses only a part of each.
-                float(plan.gpu.devices) if plan.gpu is not None and _claims(plan) else gpu.per_replica(plan),
-                _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) if in_quota else 0,
-                _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) if in_quota else 0,
+                float(plan.gpu.devices)
+                if plan.gpu is not None and _has_counted_claims(plan)
+                else gpu.count_gpus_per_replica(plan),
+                _effective_request("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) if in_quota else 0,
+                _effective_request("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan)
+                if in_quota
+                else 0,
             ),
         )
     )
     demand.last, demand.where = loaded, where
 
 
-def _requested(
+def _effective_request(
     resource: runtimes.ComputeResource, request: str | float | None, limit: str | float | None, plan: Plan
 ) -> int:
     """Return the amount that a quota counts for one replica, in billionths: its container and Knative's sidecar.
@@ -124,20 +128,20 @@ def _requested(
     """
     cluster = plan.cluster
     default = DEFAULT_REQUEST[resource] if cluster.projects.quota == "resourcequota" else "0"
-    of_runtime = runtimes.requested(plan.spec, cluster.kserve, resource)
+    of_runtime = runtimes.find_smallest_request(plan.spec, cluster.kserve, resource)
     effective = next((value for value in (request, of_runtime, limit) if value is not None), default)
-    total = quantities.nano(effective) or 0
+    total = quantities.parse_nano(effective) or 0
     if plan.serving != "kserve-standard":
         sidecar = cluster.knative.deployment.get(f"queue-sidecar-{resource}-request", SIDECAR_REQUEST[resource])
-        total += quantities.nano(sidecar or default) or 0
+        total += quantities.parse_nano(sidecar or default) or 0
     return total
 
 
-def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Problem]:
+def over_quota(demands: dict[str, QuotaDemand], cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield an error for each project whose minimum exceeds its quota, a warning if its maximum or an update does."""
     for project, demand in demands.items():
         quota = cluster.projects.known[project]
-        memory = None if quota.memory is None else (quantities.whole(quota.memory) or 0) / quantities.GIB
+        memory = None if quota.memory is None else (quantities.parse_whole_quantity(quota.memory) or 0) / quantities.GIB
         for limit, place, unit, noun in (
             (quota.gpus, 0, 1, "GPUs"),
             (quota.cpu, 1, NANO, "CPU cores (including sidecars)"),
@@ -145,12 +149,12 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
         ):
             if limit is not None:
                 workloads = [(low, high, more, share[place] / unit) for low, high, more, share in demand.asked]
-                for problem in _over(workloads, limit, noun, project, demand.where):
+                for problem in _compare_with_quota(workloads, limit, noun, project, demand.where):
                     assert demand.last is not None
                     yield replace(problem, document=demand.last.name, line=demand.last.line(demand.where))
 
 
-def _over(
+def _compare_with_quota(
     workloads: list[tuple[int, int, int, float]], limit: float, noun: str, project: str, where: Path
 ) -> Iterator[Problem]:
     """Compare one resource with its quota; ``workloads`` has the replicas of ``Demand.asked`` and the request of one."""
@@ -163,31 +167,31 @@ def _over(
             "PRJ002",
             where,
             f"the workloads of project {project} need {_amount(needed, noun)} at their minReplicas; "
-            f"its quota is {number(limit)}",
+            f"its quota is {format_number(limit)}",
             "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
         )
         return
     if at_most > room:
-        yield warning(
+        yield make_warning(
             "PRJ003",
             where,
             f"the workloads of project {project} need {_amount(at_most, noun)} at their maxReplicas; "
-            f"its quota is {number(limit)}, so some replicas will wait",
+            f"its quota is {format_number(limit)}, so some replicas will wait",
             "lower maxReplicas, or raise the quota",
         )
     if needed + largest > room:
-        yield warning(
+        yield make_warning(
             "PRJ004",
             where,
             f"an update starts new replicas before it removes old ones, which needs {_amount(needed + largest, noun)} for the "
-            f"largest workload of project {project}; its quota is {number(limit)}, so the update would wait and then fail",
+            f"largest workload of project {project}; its quota is {format_number(limit)}, so the update would wait and then fail",
             "keep room for one update, or scale down first",
         )
 
 
 def _amount(amount: float, noun: str) -> str:
     """Return an amount with its plural noun, in the singular for 1: ``1 GPU``, ``2 GPUs``."""
-    text = number(amount)
+    text = format_number(amount)
     for plural in ("GPUs", "cores") if text == "1" else ():
         noun = noun.replace(plural, plural.removesuffix("s"))
     return f"{text} {noun}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide import manifests
-from ebbtide.documents import OTHERS, load
-from ebbtide.readers.loaded import Loaded
+from ebbtide.documents import OTHERS, load_document
+from ebbtide.readers.loaded import LoadedDocument
 from ebbtide.readers.reading import Reading
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
 
-def of_text(
+def load_text(
     text: bytes, name: str, profile: Profile, *, first_line: int = 1, strictly: bool = True
-) -> Iterator[Loaded]:
+) -> Iterator[LoadedDocument]:
     """Yield every document of a YAML text. Unless ``strictly``, skip documents that are not specs."""
-    for document in manifests.read(text, name, first_line):
-        yield from of_document(document, profile, strictly=strictly)
+    for document in manifests.read_documents(text, name, first_line):
+        yield from load_parsed(document, profile, strictly=strictly)
 
 
-def of_document(document: manifests.Document, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
+def load_parsed(document: manifests.Document, profile: Profile, *, strictly: bool) -> Iterator[LoadedDocument]:
     """Yield the content of one document: a spec, or the items of a list; nothing for a kind in ``OTHERS``."""
     data = document.data
     kind = data.get("kind") if isinstance(data, dict) else None
@@ -32,19 +32,19 @@ def of_document(document: manifests.Document, profile: Profile, *, strictly: boo
         return
     if kind == "List" and isinstance(data.get("items"), list) and not document.problems:
         for index, item in enumerate(data["items"]):
-            yield load(item, profile, name=f"{document.name}[{index}]")
+            yield load_document(item, profile, name=f"{document.name}[{index}]")
     elif data is None and document.problems:
-        yield unread(document.name, document.problems)
+        yield unparsed_document(document.name, document.problems)
     else:
-        yield load(data, profile, name=document.name, line=document.line, problems=document.problems)
+        yield load_document(data, profile, name=document.name, line=document.line, problems=document.problems)
 
 
-def of_data(data: Any, profile: Profile) -> Loaded:
+def load_data(data: Any, profile: Profile) -> LoadedDocument:
     """Return a document from parsed data, which must satisfy the rules for YAML text too."""
     faults = [*manifests.find_faults(data)]
-    return unread("", faults) if faults else load(data, profile)
+    return unparsed_document("", faults) if faults else load_document(data, profile)
 
 
-def unread(name: str, problems: list[Problem]) -> Loaded:
+def unparsed_document(name: str, problems: list[Problem]) -> LoadedDocument:
     """Return a document that could not be parsed, with its problems."""
-    return Loaded(name, Reading({}), None, list(problems))
+    return LoadedDocument(name, Reading({}), None, list(problems))

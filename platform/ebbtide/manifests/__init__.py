@@ -1,6 +1,6 @@
 """Strict reading and unambiguous writing of YAML and JSON."""
 
-from ebbtide.manifests.reader import Document, find_faults, read
-from ebbtide.manifests.writer import write, write_json, write_one
+from ebbtide.manifests.reader import Document, find_faults, read_documents
+from ebbtide.manifests.writer import write_document, write_documents, write_json
 
-__all__ = ["Document", "find_faults", "read", "write", "write_json", "write_one"]
+__all__ = ["Document", "find_faults", "read_documents", "write_document", "write_documents", "write_json"]

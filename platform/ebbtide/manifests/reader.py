@@ -27,7 +27,15 @@ from yaml.events import (
 )
 
 from ebbtide.base.problems import Path, Problem
-from ebbtide.manifests.scalars import LARGEST_INTEGER, SMALLEST_INTEGER, TOO_LARGE, Refusal, quoted, readings, resolve
+from ebbtide.manifests.scalars import (
+    LARGEST_INTEGER,
+    SMALLEST_INTEGER,
+    TOO_LARGE,
+    Refusal,
+    describe_readings,
+    quote_text,
+    resolve_scalar,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +116,7 @@ class _Chunk:
     first_line: int
 
 
-def read(text: str | bytes, name: str, first_line: int = 1) -> Iterator[Document]:
+def read_documents(text: str | bytes, name: str, first_line: int = 1) -> Iterator[Document]:
     """Yield the documents of ``text``. ``name`` is the name of the first document; the second is ``name#2``.
 
     ``first_line`` is the line of the file on which ``text`` starts.
@@ -116,19 +124,19 @@ def read(text: str | bytes, name: str, first_line: int = 1) -> Iterator[Document
     if isinstance(text, bytes):
         raw = text
         try:
-            text = _decoded(raw)
+            text = _decode_utf8(raw)
         except UnicodeError as error:
-            yield Document(name, None, [_undecodable(error, raw, name, first_line)], "", first_line)
+            yield Document(name, None, [_encoding_problem(error, raw, name, first_line)], "", first_line)
             return
     number = 1
-    for chunk in _chunks(text.removeprefix(BYTE_ORDER_MARK), first_line):
+    for chunk in _split_chunks(text.removeprefix(BYTE_ORDER_MARK), first_line):
         document = _read_chunk(chunk, name if number == 1 else f"{name}#{number}")
         if document.data is not None or document.problems:
             yield document
             number += 1
 
 
-def _decoded(raw: bytes) -> str:
+def _decode_utf8(raw: bytes) -> str:
     """Return ``raw`` as text. Raises ``UnicodeError`` for any encoding other than UTF-8."""
     for mark, encoding in FOREIGN_MARKS:
         if raw.startswith(mark):
@@ -136,7 +144,7 @@ def _decoded(raw: bytes) -> str:
     return raw.decode()
 
 
-def _undecodable(error: UnicodeError, raw: bytes, name: str, first_line: int) -> Problem:
+def _encoding_problem(error: UnicodeError, raw: bytes, name: str, first_line: int) -> Problem:
     fix = "save the file as UTF-8"
     if not isinstance(error, UnicodeDecodeError):
         return Problem(SYNTAX, (), f"the file is encoded as {error}, not UTF-8", fix, line=first_line, document=name)
@@ -145,7 +153,7 @@ def _undecodable(error: UnicodeError, raw: bytes, name: str, first_line: int) ->
     return Problem(SYNTAX, (), f"byte 0x{byte:02x} is not valid UTF-8", fix, line=line, document=name)
 
 
-def _chunks(text: str, line: int) -> Iterator[_Chunk]:
+def _split_chunks(text: str, line: int) -> Iterator[_Chunk]:
     """Split ``text`` as kubectl does, so that an invalid document does not affect the others."""
     start = 0
     for separator in _SEPARATOR.finditer(text):
@@ -159,8 +167,8 @@ def _chunks(text: str, line: int) -> Iterator[_Chunk]:
 
 def _read_chunk(chunk: _Chunk, name: str) -> Document:
     """Read a document as YAML and, if that fails, as JSON. kubectl tries both, too."""
-    clean, problems = _readable(chunk, name)
-    unlawful = _unlawful_start(clean, chunk.first_line, name)
+    clean, problems = _replace_unreadable(chunk, name)
+    unlawful = _check_start(clean, chunk.first_line, name)
     if unlawful:
         return Document(name, None, [*problems, unlawful], clean, chunk.first_line)
     builder = _Builder(clean, chunk.first_line, name)
@@ -174,7 +182,7 @@ def _read_chunk(chunk: _Chunk, name: str) -> Document:
     return Document(name, data, problems, clean, chunk.first_line)
 
 
-def _readable(chunk: _Chunk, name: str) -> tuple[str, list[Problem]]:
+def _replace_unreadable(chunk: _Chunk, name: str) -> tuple[str, list[Problem]]:
     """Return the text with a replacement for each character that parsers reject or treat differently."""
     text = chunk.text
     # Much cheaper than the search, and nearly every file has only these bytes.
@@ -184,11 +192,11 @@ def _readable(chunk: _Chunk, name: str) -> tuple[str, list[Problem]]:
     for match in _UNREADABLE.finditer(text):
         line = chunk.first_line + text.count("\n", 0, match.start())
         if line not in problems:
-            problems[line] = _unreadable(match.group(), line, name)
+            problems[line] = _character_problem(match.group(), line, name)
     return _UNREADABLE.sub(_STAND_IN, text) if problems else text, list(problems.values())
 
 
-def _unreadable(character: str, line: int, name: str) -> Problem:
+def _character_problem(character: str, line: int, name: str) -> Problem:
     code = ord(character)
     message = f"YAML parsers reject the character U+{code:04X}, or treat it differently"
     escape = f"\\u{code:04x}" if code <= LAST_SHORT_CODE else f"\\U{code:08x}"
@@ -196,12 +204,12 @@ def _unreadable(character: str, line: int, name: str) -> Problem:
     return Problem(SYNTAX, (), message, fix, line=line, document=name)
 
 
-def _unlawful_start(text: str, first_line: int, name: str) -> Problem | None:
+def _check_start(text: str, first_line: int, name: str) -> Problem | None:
     """Return the problem of a separator that is not alone on its line, or of a directive; None if there is none."""
     if text.startswith("---"):
         line = text.partition("\n")[0]
         if not _LAWFUL_SEPARATOR.fullmatch(line):
-            message = f"kubectl does not accept {_shown(line)} as a separator"
+            message = f"kubectl does not accept {_quote_shortened(line)} as a separator"
             fix = 'put "---" on a separate line'
             return Problem(SYNTAX, (), message, fix, line=first_line, document=name)
     elif directive := _DIRECTIVE.match(text):
@@ -211,11 +219,11 @@ def _unlawful_start(text: str, first_line: int, name: str) -> Problem | None:
     return None
 
 
-def _shown(text: str) -> str:
+def _quote_shortened(text: str) -> str:
     """Return ``text`` quoted, and shortened if it is long."""
     # Replace a lone surrogate, which could not be written.
     text = text.encode(errors="replace").decode()
-    return quoted(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+    return quote_text(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
 class _Stop(Exception):  # noqa: N818 - not an error: the problem is already recorded
@@ -266,7 +274,7 @@ class _Builder:
         if kind is ScalarEvent:
             if event.style:
                 return event.value
-            value = resolve(event.value)
+            value = resolve_scalar(event.value)
             return value if type(value) is not Refusal else self._refuse(value, event, place)
         if kind is AliasEvent:
             self._note(FEATURE, event, place, "aliases (*) are not supported", "replace the alias with the value")
@@ -297,7 +305,7 @@ class _Builder:
             event = next_event()
             if type(event) is ScalarEvent and not marked:
                 key = event.value
-                if not event.style and resolve(key) != key:
+                if not event.style and resolve_scalar(key) != key:
                     self._refuse_key(event, place)
             elif type(event) is MappingEndEvent:
                 return data
@@ -311,7 +319,7 @@ class _Builder:
                 if event.style:
                     data[key] = event.value
                 else:
-                    value = resolve(event.value)
+                    value = resolve_scalar(event.value)
                     if type(value) is Refusal:
                         value = self._refuse(value, event, (place, key))
                     data[key] = value
@@ -329,7 +337,7 @@ class _Builder:
             return f"(line {self.first_line + event.start_mark.line})"  # unique, so that it is not a duplicate key
         self._check_marks(event, place)
         key: str = event.value
-        if not event.style and resolve(key) != key:
+        if not event.style and resolve_scalar(key) != key:
             self._refuse_key(event, place)
         return key
 
@@ -343,17 +351,17 @@ class _Builder:
             fix = "remove the tag, and quote the value if it is a string"
             self._note(FEATURE, event, place, "tags (!) are not supported", fix)
         if self.flow and type(event) is ScalarEvent and not event.style and "?" in event.value:
-            message = f"{_cut(event.value)} has a ? inside {{}} or [], which kubectl reads as a key indicator"
-            self._note(AMBIGUOUS, event, place, message, f"quote it: {_shown(event.value)}")
+            message = f"{_shorten(event.value)} has a ? inside {{}} or [], which kubectl reads as a key indicator"
+            self._note(AMBIGUOUS, event, place, message, f"quote it: {_quote_shortened(event.value)}")
 
     def _refuse(self, refusal: Refusal, event: Event, place: Place) -> str:
         """Report why a plain scalar is rejected, and return its text instead of a value."""
         text: str = event.value
-        fix = f"quote it: {_shown(text)}"
+        fix = f"quote it: {_quote_shortened(text)}"
         if refusal is TOO_LARGE:
-            self._note(LIMIT, event, place, f"the number {_cut(text)} is too large: it must fit into 64 bits", fix)
+            self._note(LIMIT, event, place, f"the number {_shorten(text)} is too large: it must fit into 64 bits", fix)
         else:
-            self._note(AMBIGUOUS, event, place, f"{_cut(text)} is ambiguous: {readings(text)}", fix)
+            self._note(AMBIGUOUS, event, place, f"{_shorten(text)} is ambiguous: {describe_readings(text)}", fix)
         return text
 
     def _refuse_key(self, event: Event, place: Place) -> None:
@@ -363,13 +371,13 @@ class _Builder:
                 FEATURE, event, place, "merge keys (<<) are not supported", "replace the merge key with the merged keys"
             )
         else:
-            message = f"the key {_cut(text) or '(empty)'} is not a string for every YAML parser"
-            self._note(KEY, event, (place, text), message, f"quote it: {_shown(text)}")
+            message = f"the key {_shorten(text) or '(empty)'} is not a string for every YAML parser"
+            self._note(KEY, event, (place, text), message, f"quote it: {_quote_shortened(text)}")
 
     def _note_duplicate(self, event: Event, place: Place) -> None:
-        path = _path(place)
+        path = _path_to(place)
         first = self.first_line + _line_table(self.text).get(path, 0)
-        message = f"duplicate key {_shown(str(path[-1]))}, first used on line {first}"
+        message = f"duplicate key {_quote_shortened(str(path[-1]))}, first used on line {first}"
         self._note(DUPLICATE, event, place, message, "keep one of them")
 
     def _note_syntax_error(self, error: yaml.MarkedYAMLError) -> None:
@@ -388,14 +396,14 @@ class _Builder:
 
     def _note(self, code: str, event: Event, place: Place, message: str, fix: str) -> None:
         line = self.first_line + event.start_mark.line
-        self.problems.append(Problem(code, _path(place), message, fix, line=line, document=self.name))
+        self.problems.append(Problem(code, _path_to(place), message, fix, line=line, document=self.name))
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _path(place: Place) -> Path:
+def _path_to(place: Place) -> Path:
     """Return the path of a position, from the root."""
     parts: list[str | int] = []
     while place is not None:
@@ -408,13 +416,13 @@ def _strict_json(text: str) -> Any:
     """Return the data of a JSON text. Raises ``ValueError`` if it is not valid, strict JSON."""
     if text.lstrip()[:1] not in {"{", "["}:
         raise ValueError("not a JSON document")
-    data = json.loads(text, object_pairs_hook=_distinct)
+    data = json.loads(text, object_pairs_hook=_reject_duplicates)
     if any(find_faults(data)):
         raise ValueError("not a strict JSON document")
     return data
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) != len(pairs):
         raise ValueError("duplicate key")
@@ -429,18 +437,18 @@ def find_faults(data: Any, place: Place = None, depth: int = 0) -> Iterator[Prob
     if isinstance(data, str):
         if data.encode(errors="replace").decode() != data:
             message = "the string contains half of a surrogate pair, which is not a valid character"
-            yield Problem(SYNTAX, _path(place), message, "write the complete character")
+            yield Problem(SYNTAX, _path_to(place), message, "write the complete character")
     elif isinstance(data, float):
         if not math.isfinite(data):
-            yield Problem(LIMIT, _path(place), f"{data} is not a finite number", "use a finite number")
+            yield Problem(LIMIT, _path_to(place), f"{data} is not a finite number", "use a finite number")
     elif type(data) is int:
         if not SMALLEST_INTEGER <= data <= LARGEST_INTEGER:
             text = str(data)
-            message = f"the number {_cut(text)} is too large: it must fit into 64 bits"
-            yield Problem(LIMIT, _path(place), message, f"quote it: {_shown(text)}")
+            message = f"the number {_shorten(text)} is too large: it must fit into 64 bits"
+            yield Problem(LIMIT, _path_to(place), message, f"quote it: {_quote_shortened(text)}")
     elif isinstance(data, dict | list):
         if depth == MAX_DEPTH:
-            yield Problem(LIMIT, _path(place), TOO_DEEP, "flatten the document")
+            yield Problem(LIMIT, _path_to(place), TOO_DEEP, "flatten the document")
             return
         for key, value in data.items() if isinstance(data, dict) else enumerate(data):
             key_problems = [*find_faults(key, place, depth)]

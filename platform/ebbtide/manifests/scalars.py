@@ -80,7 +80,7 @@ TOO_LARGE: Final = Refusal("the number does not fit into 64 bits")
 
 
 @lru_cache(maxsize=1 << 14)
-def resolve(text: str) -> Scalar | Refusal:
+def resolve_scalar(text: str) -> Scalar | Refusal:
     """Return the value that every parser gives the plain scalar ``text``, or a ``Refusal`` if they disagree."""
     if text in AGREED_WORDS:
         return AGREED_WORDS[text]
@@ -94,43 +94,43 @@ def resolve(text: str) -> Scalar | Refusal:
 def _number_or_text(text: str) -> Scalar | Refusal:
     """Return the value of a scalar that starts like a number."""
     if _INTEGER.fullmatch(text):
-        return _bounded(int(text)) if len(text) <= LONGEST_INTEGER else TOO_LARGE
+        return _check_range(int(text)) if len(text) <= LONGEST_INTEGER else TOO_LARGE
     if _FLOAT.fullmatch(text):
         number = float(text)
         return number if math.isfinite(number) else TOO_LARGE
     if _HEXADECIMAL.fullmatch(text):
-        return _bounded(int(text, 16))
+        return _check_range(int(text, 16))
     if _NUMBER_LIKE.fullmatch(text.replace("_", "")) or _DATE_LIKE.match(text):
         return AMBIGUOUS
     return text
 
 
-def _bounded(number: int) -> int | Refusal:
+def _check_range(number: int) -> int | Refusal:
     """Return ``number`` if it fits into 64 signed bits; kubectl reads larger numbers as inexact floats."""
     return number if SMALLEST_INTEGER <= number <= LARGEST_INTEGER else TOO_LARGE
 
 
-def quoted(text: str) -> str:
+def quote_text(text: str) -> str:
     """Return ``text`` as a double-quoted string that JSON and every YAML parser read back unchanged.
 
     Raises ``ValueError`` for half of a surrogate pair, which no parser accepts in any form.
     """
-    return escaped(encode_basestring(text))
+    return escape_text(encode_basestring(text))
 
 
-def escaped(text: str) -> str:
+def escape_text(text: str) -> str:
     r"""Return JSON ``text`` with the characters that YAML parsers treat differently as ``\uXXXX``."""
-    return _ESCAPED_WHEN_QUOTED.sub(_escape, text)
+    return _ESCAPED_WHEN_QUOTED.sub(_escape_match, text)
 
 
-def _escape(match: re.Match[str]) -> str:
+def _escape_match(match: re.Match[str]) -> str:
     character = match.group()
     if unicodedata.category(character) == "Cs":
         raise ValueError(f"cannot write U+{ord(character):04X}: half of a surrogate pair is not a valid character")
     return f"\\u{ord(character):04x}"
 
 
-def readings(text: str) -> str:
+def describe_readings(text: str) -> str:
     """Return a description of how each parser reads the plain scalar ``text``."""
     by_value: dict[str, list[str]] = {}
     for parser, value in (
@@ -139,15 +139,15 @@ def readings(text: str) -> str:
         ("YAML 1.2", as_yaml_1_2(text)),
     ):
         by_value.setdefault(value, []).append(parser)
-    return ", ".join(f"{_listed(parsers)} {value}" for value, parsers in by_value.items())
+    return ", ".join(f"{_join_parsers(parsers)} {value}" for value, parsers in by_value.items())
 
 
-def _listed(parsers: list[str]) -> str:
+def _join_parsers(parsers: list[str]) -> str:
     verb = "reads" if len(parsers) == 1 else "read"
     return f"{' and '.join(parsers)} {verb}"
 
 
-def _shown(value: object) -> str:
+def _describe_value(value: object) -> str:
     """Return a value as ``readings`` describes it."""
     match value:
         case bool():
@@ -165,7 +165,7 @@ def _shown(value: object) -> str:
 def as_yaml_1_1(text: str) -> str:
     """Return a description of the value that PyYAML reads."""
     try:
-        return _shown(yaml.safe_load(f"- {text}")[0])
+        return _describe_value(yaml.safe_load(f"- {text}")[0])
     except (yaml.YAMLError, ValueError, OverflowError, TypeError):
         return "nothing (an error)"
 
@@ -180,7 +180,7 @@ def as_yaml_1_2(text: str) -> str:
     if _CORE_INTEGER.fullmatch(text):
         return _integer_shown(text, 0 if text[:2] in {"0o", "0x"} else 10)
     if _CORE_FLOAT.fullmatch(text):
-        return _shown(float(text))
+        return _describe_value(float(text))
     if _NOT_FINITE.fullmatch(text):
         return "a number that is not finite"
     return "text"
@@ -198,7 +198,7 @@ def as_kubectl(text: str) -> str:
     Its scalar rules are reimplemented here, for messages only.
     """
     if text in LEGACY_BOOLEANS:
-        return _shown(LEGACY_BOOLEANS[text])
+        return _describe_value(LEGACY_BOOLEANS[text])
     if _NOT_FINITE.fullmatch(text):
         return "nothing (an error)"  # JSON cannot represent the number
     return _as_go_number(text) if text[:1] in NUMBER_STARTS else "text"
@@ -216,7 +216,7 @@ def _as_go_number(text: str) -> str:
         base = 10 if len(rest) == 1 else _GO_BASES[rest[0].lower()]
         # Longer numbers do not fit into 64 bits and need no conversion.
         if len(digits) <= 2 * LONGEST_SHOWN and _fits_go(number := int(sign + digits, base), sign):
-            return _shown(number)
+            return _describe_value(number)
     return _finite_or_text(bare) if _CORE_FLOAT.fullmatch(bare) else "text"
 
 
@@ -231,4 +231,4 @@ def _finite_or_text(text: str) -> str:
 
 
 def _integer_shown(text: str, base: int) -> str:
-    return _shown(int(text, base)) if len(text) <= LONGEST_SHOWN else "a huge integer"
+    return _describe_value(int(text, base)) if len(text) <= LONGEST_SHOWN else "a huge integer"

@@ -17,9 +17,9 @@ from ebbtide.manifests.scalars import (
     LARGEST_INTEGER,
     LEGACY_BOOLEANS,
     SMALLEST_INTEGER,
-    escaped,
-    quoted,
-    resolve,
+    escape_text,
+    quote_text,
+    resolve_scalar,
 )
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ _PLAIN = re.compile(r"[A-Za-z/](?:[A-Za-z0-9._/@+=-]|:(?=[A-Za-z0-9/])| (?=[A-Za
 _WORDS: Final = frozenset(word.lower() for word in (*AGREED_WORDS, *LEGACY_BOOLEANS, "inf", "nan"))
 
 
-def write(objects: Iterable[dict[str, Any]]) -> Iterator[str]:
+def write_documents(objects: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Yield ``objects`` as the documents of one YAML stream."""
     lead = ""
     for document in objects:
-        yield lead + write_one(document)
+        yield lead + write_document(document)
         lead = SEPARATOR
 
 
-def write_one(document: dict[str, Any]) -> str:
+def write_document(document: dict[str, Any]) -> str:
     """Return an object as a YAML document in block style, without sorting its keys."""
     lines: list[str] = []
     if document:
@@ -61,7 +61,7 @@ def write_one(document: dict[str, Any]) -> str:
 def write_json(objects: Iterable[dict[str, Any]]) -> str:
     """Return ``objects`` as one JSON ``List``, because kubectl does not reliably read a sequence of JSON documents."""
     kubernetes_list = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-    return escaped(json.dumps(kubernetes_list, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
+    return escape_text(json.dumps(kubernetes_list, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _write_mapping(data: dict[str, Any], lead: str, indent: str, emit: Callable[[str], None]) -> None:
@@ -108,9 +108,9 @@ def _key_text(key: object, indent: str) -> str:
 
 def _quoted_if_needed(text: str) -> str:
     """Return a string as a YAML scalar: plain if that is safe for all parsers, otherwise double-quoted."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and resolve(text) == text:
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and resolve_scalar(text) == text:
         return text
-    return quoted(text)
+    return quote_text(text)
 
 
 #: Cached version: most keys and many values are repeated in every workload.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ebbtide.spec.scalars import Model, NotNegative, Text, nothing
+from ebbtide.spec.scalars import Model, NotNegative, Text, empty_list
 
 #: A dotted version in the projects' format: 1.21, 0.20.0.
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){1,2}$")]
@@ -24,7 +24,7 @@ class Kubernetes(Model):
     """Kubernetes version."""
     dra: bool = False
     """True if a DRA driver for the GPUs is installed."""
-    feature_gates: list[Text] = nothing()
+    feature_gates: list[Text] = empty_list()
     """Enabled feature gates that are disabled by default in this version, such as DRAConsumableCapacity."""
 
 
@@ -69,12 +69,12 @@ class KServe(Model):
     """Version of KServe. The names of the deployment modes changed in 0.16."""
     modes: list[ServingMode] = Field(default=["Knative", "Standard"])
     """Available deployment modes."""
-    annotation_disallow_list: list[Text] = nothing()
+    annotation_disallow_list: list[Text] = empty_list()
     """inferenceService.serviceAnnotationDisallowedList: annotations that KServe does not copy to the pods."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default={})
     """cpuLimit and memoryLimit of inferenceService.resource: limits of a container that sets none. They do not
     apply to a model."""
-    runtimes: list[Text] = nothing()
+    runtimes: list[Text] = empty_list()
     """Names of the serving runtimes. If empty, runtime names are not checked."""
     runtime_resources: dict[str, RuntimeResources] = Field(default={})
     """Resources of single-node serving runtimes, by name. Upstream's runtimes have requests and limits of 1 CPU and 2Gi."""
@@ -101,7 +101,7 @@ class Metrics(Model):
     """True if metrics-server is installed. Required for CPU metrics."""
     names: MetricNames = MetricNames()
     """Names of the adapter's metrics."""
-    custom: list[Text] = nothing()
+    custom: list[Text] = empty_list()
     """Custom metrics that the adapter serves. If empty, any name is accepted and names are not checked."""
     prometheus: Text = "http://prometheus-server.monitoring.svc:9090"
     """URL of Prometheus, used by KEDA."""
@@ -141,13 +141,13 @@ class NodePool(Model):
     """Resource name of a share, or of a device with DRA. Default: nvidia.com/gpu.shared or nvidia.com/gpu."""
     mig_strategy: Literal["single", "mixed"] = "mixed"
     """MIG strategy of the device plugin, which determines how MIG devices are advertised."""
-    mig_profiles: list[Text] = nothing()
+    mig_profiles: list[Text] = empty_list()
     """MIG profiles that the nodes are partitioned into. If empty, all profiles of the product."""
     device_class: Text = "gpu.nvidia.com"
     """DRA device class."""
     consumable_capacity: bool = False
     """True if DRA may allocate a part of a device's memory."""
-    tolerations: list[dict[str, Any]] = nothing()
+    tolerations: list[dict[str, Any]] = empty_list()
     """Tolerations for the taints of the nodes, in Kubernetes format."""
 
 
@@ -257,7 +257,7 @@ class ProfileSpec(Model):
     """KServe."""
     metrics: Metrics = Metrics()
     """Metrics for HPAs."""
-    node_pools: list[NodePool] = nothing()
+    node_pools: list[NodePool] = empty_list()
     """Node pools. The first pool is the default."""
     scheduling: Scheduling = Scheduling()
     """Scheduler and priority classes."""

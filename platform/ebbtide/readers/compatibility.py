@@ -53,40 +53,46 @@ TRIALS: Final[tuple[tuple[Any, ...], ...]] = (
 )
 
 
-def behavior(trials: tuple[tuple[Any, ...], ...] = TRIALS) -> str:
+def run_trials(trials: tuple[tuple[Any, ...], ...] = TRIALS) -> str:
     """Return the results of the trials in the installed pydantic_core: values, or errors with locations and contexts."""
     try:
-        return repr(_results(pydantic_core.SchemaValidator(schema(trials)), trials))
+        return repr(_collect_results(pydantic_core.SchemaValidator(make_trial_schema(trials)), trials))
     except (pydantic_core.SchemaError, KeyError, TypeError) as error:
         # It does not support a type, requires another key, or has a different API.
         return str(error)
 
 
-def _results(validator: Any, trials: tuple[tuple[Any, ...], ...]) -> list[Any]:
+def _collect_results(validator: Any, trials: tuple[tuple[Any, ...], ...]) -> list[Any]:
     results = []
     for turn in range(max(map(len, trials)) - 1):
         # Each document has a value for every field; fields with fewer values repeat theirs.
         values = {f"n{number}": inputs[turn % len(inputs)] for number, (_, *inputs) in enumerate(trials)}
         document: dict[str, Any] = {name: value for name, value in values.items() if value is not ABSENT}
         try:
-            results.append(_attributes(validator.validate_python(document)))
+            results.append(_plain_attributes(validator.validate_python(document)))
         except pydantic_core.ValidationError as error:
             rows = error.errors(include_url=False, include_input=False)
             results.append([(row["type"], row["loc"], row.get("ctx")) for row in rows])
     return results
 
 
-def schema(trials: tuple[tuple[Any, ...], ...] = TRIALS) -> Any:
+def make_trial_schema(trials: tuple[tuple[Any, ...], ...] = TRIALS) -> Any:
     """Return one schema that contains every trial."""
-    inner = _model("Inner", {"in_side": {"type": "model-field", "schema": _TEXT, "validation_alias": "inSide"}})
+    inner = _make_model_schema(
+        "Inner", {"in_side": {"type": "model-field", "schema": _TEXT, "validation_alias": "inSide"}}
+    )
     fields = {
         f"n{number}": {"type": "model-field", "schema": tried, "validation_alias": f"n{number}"}
         for number, (tried, *_) in enumerate(trials)
     }
-    return {"type": "definitions", "schema": _model("Outer", fields), "definitions": [{**inner, "ref": "inner"}]}
+    return {
+        "type": "definitions",
+        "schema": _make_model_schema("Outer", fields),
+        "definitions": [{**inner, "ref": "inner"}],
+    }
 
 
-def _model(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _make_model_schema(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "model",
         "cls": type(name, (), {"__slots__": SLOTS}),
@@ -96,9 +102,9 @@ def _model(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _attributes(value: Any) -> Any:
+def _plain_attributes(value: Any) -> Any:
     """Return a value in which each model instance is replaced by its class name and attributes."""
     attributes = getattr(value, "__dict__", None)
     if attributes is None:
         return value
-    return type(value).__name__, {name: _attributes(item) for name, item in attributes.items()}
+    return type(value).__name__, {name: _plain_attributes(item) for name, item in attributes.items()}

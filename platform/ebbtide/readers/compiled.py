@@ -18,13 +18,13 @@ from ebbtide.readers import compatibility
 @cache
 def inference_validator() -> Any:
     """Return the validator of ``kind: Inference``."""
-    return _validator("Inference")
+    return _choose_validator("Inference")
 
 
 @cache
 def profile_validator() -> Any:
     """Return the validator of ``kind: Profile``."""
-    return _validator("Profile")
+    return _choose_validator("Profile")
 
 
 def validation_error() -> type[pydantic_core.ValidationError]:
@@ -32,20 +32,20 @@ def validation_error() -> type[pydantic_core.ValidationError]:
     return pydantic_core.ValidationError
 
 
-def _validator(name: str) -> Any:
-    return compiled(name) if fits() else by_pydantic(name)
+def _choose_validator(name: str) -> Any:
+    return compiled_validator(name) if is_compatible() else pydantic_validator(name)
 
 
 @cache
-def fits() -> bool:
+def is_compatible() -> bool:
     """Return whether the installed pydantic_core interprets the compiled schema as intended."""
     from ebbtide.readers import _compiled  # noqa: PLC0415 - slow to load
 
     # The version that recorded the trials needs no comparison.
-    return pydantic_core.__version__ == _compiled.CORE or compatibility.behavior() == _compiled.BEHAVIOR
+    return pydantic_core.__version__ == _compiled.CORE or compatibility.run_trials() == _compiled.BEHAVIOR
 
 
-def by_pydantic(name: str) -> Any:
+def pydantic_validator(name: str) -> Any:
     """Return the validator that pydantic builds from the models."""
     from ebbtide.profile.models import Profile  # noqa: PLC0415 - importing the models is slow
     from ebbtide.spec.inference import Inference  # noqa: PLC0415 - as above
@@ -53,7 +53,7 @@ def by_pydantic(name: str) -> Any:
     return Inference.__pydantic_validator__ if name == "Inference" else Profile.__pydantic_validator__
 
 
-def compiled(name: str) -> Any:
+def compiled_validator(name: str) -> Any:
     """Return the validator of the compiled schema."""
     from ebbtide.readers import _compiled  # noqa: PLC0415 - as above
 

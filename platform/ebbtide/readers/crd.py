@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics, quantities
-from ebbtide.base.paths import at
-from ebbtide.base.problems import ERROR, cut, shown, warning
-from ebbtide.readers.reading import document
+from ebbtide.base.paths import get_at
+from ebbtide.base.problems import ERROR, format_value, make_warning, shorten_text
+from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
     ANEW,
     NAMELESS,
@@ -25,16 +25,16 @@ from ebbtide.readers.table import (
     RefusedValueError,
     Subfield,
     apply_row,
-    exposed_url,
-    if_true,
-    leave,
-    named,
-    new_claim,
-    origins_of,
-    path_of,
-    resource,
+    leave_to_rule,
+    make_exposed_url,
+    make_extended_resource,
+    make_name_value,
+    make_new_claim,
+    make_variable,
     set_at,
-    variable,
+    source_paths,
+    split_path,
+    true_or_none,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ LONGEST_QUANTITY: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ClassicItem:
     """One entry of ``items``: its key, its value, and the path of the value."""
 
     key: str
@@ -72,39 +72,41 @@ class Item:
 # Conversions of values.
 
 
-def _cores(value: Any) -> float:
+def _parse_cores(value: Any) -> float:
     """Return the number of CPU cores of 2, "0.5" or "500m"."""
-    nano = _nano(value)
+    nano = _parse_nano(value)
     if nano is None:
-        message = f"{shown(value)} is not a valid number of CPU cores"
+        message = f"{format_value(value)} is not a valid number of CPU cores"
         raise RefusedValueError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
     # Keep huge values within the range of a float; the models report the maximum.
     return min(nano, quantities.NANO * 10**9) / quantities.NANO
 
 
-def _usage(value: Any) -> str | None:
+def _check_usage(value: Any) -> str | None:
     if value not in ("Template", "Submit"):
-        raise RefusedValueError("SPEC004", f"usage is {shown(value)} but must be Submit or Template", "remove it")
+        raise RefusedValueError(
+            "SPEC004", f"usage is {format_value(value)} but must be Submit or Template", "remove it"
+        )
     return value if value == "Template" else None
 
 
-def _pull_policy(value: Any) -> str:
+def _parse_pull_policy(value: Any) -> str:
     if isinstance(value, str) and value.lower() in PULL_POLICIES:
         return PULL_POLICIES[value.lower()]
-    message = f"imagePullPolicy is {shown(value)} but must be always, ifNotPresent or never"
+    message = f"imagePullPolicy is {format_value(value)} but must be always, ifNotPresent or never"
     raise RefusedValueError("SPEC004", message, "use one of always, ifNotPresent, never")
 
 
-def _gpu_memory(value: Any) -> Any:
-    if _number(value) is None:
+def _check_gpu_memory(value: Any) -> Any:
+    if _parse_number(value) is None:
         return value
-    message = f"GPU memory {shown(value)} has no unit: Run:ai reads it as megabytes, Kubernetes as bytes"
+    message = f"GPU memory {format_value(value)} has no unit: Run:ai reads it as megabytes, Kubernetes as bytes"
     raise RefusedValueError("SPEC004", message, f"write {value}M")
 
 
-def _service_type(value: Any) -> None:
+def _check_service_type(value: Any) -> None:
     if value not in SERVICE_TYPES:
-        message = f"serviceType is {shown(value)} but must be one of {', '.join(SERVICE_TYPES)}"
+        message = f"serviceType is {format_value(value)} but must be one of {', '.join(SERVICE_TYPES)}"
         raise RefusedValueError("SPEC004", message, "remove it")
     if value != "ClusterIP":
         message = f"serviceType {value} is not supported: Knative publishes the service at the URL of its route"
@@ -114,128 +116,130 @@ def _service_type(value: Any) -> None:
 # Handlers of fields that do not correspond to exactly one native field.
 
 
-def _gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
+def _take_gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Read the number of GPUs: a whole number of devices, or a fraction of one."""
-    number = _number(value)
+    number = _parse_number(value)
     if number is None:
-        draft.refuse(
+        draft.add_error(
             "SPEC002",
             where,
-            f"{shown(value)} is not a valid number of GPUs",
+            f"{format_value(value)} is not a valid number of GPUs",
             'write "1", "2", or a fraction like "0.5"',
         )
     elif number.is_integer():
-        draft.put(row.native, int(number), where)
+        draft.set_field(row.native, int(number), where)
     elif number > 1:
         message = f"{number:g} GPUs are neither whole devices nor a fraction of one"
-        draft.refuse("GPU002", where, message, f'use "{int(number)}" or "{int(number) + 1}", or a fraction below 1')
+        draft.add_error("GPU002", where, message, f'use "{int(number)}" or "{int(number) + 1}", or a fraction below 1')
     else:
-        draft.put((*COMPUTE, "gpuRequestType"), "portion", where)
-        draft.put((*COMPUTE, "gpuPortionRequest"), number, where)
-        draft.put(row.native, 1, where)
+        draft.set_field((*COMPUTE, "gpuRequestType"), "portion", where)
+        draft.set_field((*COMPUTE, "gpuPortionRequest"), number, where)
+        draft.set_field(row.native, 1, where)
 
 
-def _gpu_limit(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
+def _take_gpu_limit(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Read the GPU limit: a fraction, or an amount of memory if it has a unit, as Run:ai's page describes it."""
-    number = _number(value)
+    number = _parse_number(value)
     if number is not None:
-        draft.put(row.native, number, where)
+        draft.set_field(row.native, number, where)
     else:
-        draft.put((*COMPUTE, "gpuMemoryLimit"), value, where)
+        draft.set_field((*COMPUTE, "gpuMemoryLimit"), value, where)
 
 
 # Lists.
 
 
-def _words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
+def _take_words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Read a list that is written as one string or as items."""
-    if isinstance(value, list) and all(isinstance(item, Item) for item in value):
+    if isinstance(value, list) and all(isinstance(item, ClassicItem) for item in value):
         for item in value:
-            draft.add(row.native, item.value, item.where)
+            draft.append_item(row.native, item.value, item.where)
     elif isinstance(value, str):
         for text in re.split(r"[\s,]+", value.strip()):
             if text:
-                draft.add(row.native, text, where)
+                draft.append_item(row.native, text, where)
     else:
-        draft.refuse(
-            "SPEC002", where, f"{shown(value)} is not a valid list", "write one string with the names, or items"
+        draft.add_error(
+            "SPEC002", where, f"{format_value(value)} is not a valid list", "write one string with the names, or items"
         )
 
 
-def _pairs(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items have their paths
+def _take_pairs(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - items have their paths
     """Append an entry for each key and value."""
     assert row.read is not None
     for item in items:
         entry = row.read((item.key, item.value))
-        here = draft.add(row.native, entry, item.where[:-1])
+        here = draft.append_item(row.native, entry, item.where[:-1])
         draft.origins[*here, "name"] = item.where[:-1]
         if "secret" in entry:
             draft.origins[*here, "secret"] = item.where
 
 
-def _entries(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
+def _take_entries(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - as above
     """Append an entry for each mapping."""
     for item in items:
-        entry = _entry(draft, item, row.parts)
-        here = draft.add(row.native, entry if row.read is None else row.read(entry), item.where)
+        entry = _native_entry(draft, item, row.parts)
+        here = draft.append_item(row.native, entry if row.read is None else row.read(entry), item.where)
         for name, part in row.parts.items():
             if isinstance(item.value, dict) and name in item.value:
-                draft.origins[*here, *path_of(part.to)] = (*item.where, name)
+                draft.origins[*here, *split_path(part.to)] = (*item.where, name)
 
 
-def _exposed(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
+def _take_exposed_urls(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:
     """Read host names, each a plain string or a mapping."""
     urls = [replace(item, value={"url": item.value}) if isinstance(item.value, str) else item for item in items]
-    _entries(draft, row, urls, where)
+    _take_entries(draft, row, urls, where)
 
 
-def _extended(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
+def _take_extended_resources(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - as above
     for item in items:
         if isinstance(item.value, dict):
-            entry = _entry(draft, item, row.parts)
+            entry = _native_entry(draft, item, row.parts)
             entry.setdefault("resource", item.key)
-            draft.add(row.native, entry, item.where)
+            draft.append_item(row.native, entry, item.where)
         else:
-            here = draft.add(row.native, resource((item.key, item.value)), item.where)
+            here = draft.append_item(row.native, make_extended_resource((item.key, item.value)), item.where)
             draft.origins[*here, "quantity"] = item.where
             draft.origins[*here, "resource"] = item.where[:-1]
 
 
-def _ports(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
+def _take_ports(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:
     if len(items) > 1:
         message = f"{len(items)} ports are set, but a Knative revision serves exactly one"
         fix = "keep the port that receives requests, or run the others as separate services"
-        draft.refuse("SRV012", where, message, fix)
+        draft.add_error("SRV012", where, message, fix)
         return
     for item in items:
-        entry = _entry(draft, item, row.parts)
+        entry = _native_entry(draft, item, row.parts)
         if "container" in entry:
-            draft.put(row.native, entry["container"], (*item.where, "container"))
+            draft.set_field(row.native, entry["container"], (*item.where, "container"))
         else:
-            draft.refuse("SPEC003", item.where, "the port has no number", "set container, for example container: 8000")
+            draft.add_error(
+                "SPEC003", item.where, "the port has no number", "set container, for example container: 8000"
+            )
         for name in ("serviceType", "external"):
             if entry.get(name) is not None:
                 apply_row(draft, OF_PORT[name], entry[name], (*item.where, name))
 
 
-def _volumes(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
-    for item in _items(draft, row.name, value, where):
+def _take_volumes(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
+    for item in _unwrap_items(draft, row.name, value, where):
         nfs = isinstance(item.value, dict) and any(str(key).lower().startswith(("nfs", "server")) for key in item.value)
         if nfs:
             message = "NFS volumes are not supported: Knative mounts an NFS share only through a PersistentVolumeClaim"
             fix = "create a PersistentVolume and a claim for the share, and use pvcs with existingPvc: true"
-            draft.refuse("STO002", item.where, message, fix)
+            draft.add_error("STO002", item.where, message, fix)
         else:
             message = "hostPath volumes are not supported: they break the pod's isolation"
-            draft.refuse("STO001", item.where, message, "use a PersistentVolumeClaim: pvcs with existingPvc: true")
+            draft.add_error("STO001", item.where, message, "use a PersistentVolumeClaim: pvcs with existingPvc: true")
 
 
-def _parts(names: str, **moved: str) -> dict[str, Subfield]:
+def _make_subfields(names: str, **moved: str) -> dict[str, Subfield]:
     """Return the keys of an item's value; those in ``moved`` have a different path in the native entry."""
     return {name: Subfield(moved.get(name, name)) for name in names.split()}
 
 
-DISPLAY_ONLY: Final = warning(
+DISPLAY_ONLY: Final = make_warning(
     "CRD001", (), "username is display-only: it grants no permissions and is ignored", "remove it"
 )
 COMPUTE: Final = ("spec", "compute")
@@ -259,57 +263,59 @@ FIELDS: Final[dict[str, FieldRow]] = {
             "a template cannot be run: only Run:ai's control plane can create workloads from it",
             "set usage: Submit, or copy its fields into the workloads that use it",
             kind="plain",
-            read=_usage,
+            read=_check_usage,
         ),
         FieldRow("username", refusal=DISPLAY_ONLY),
-        FieldRow("labels", "spec.labels", "items", read=named, take=_pairs),
-        FieldRow("annotations", "spec.annotations", "items", read=named, take=_pairs),
+        FieldRow("labels", "spec.labels", "items", read=make_name_value, take=_take_pairs),
+        FieldRow("annotations", "spec.annotations", "items", read=make_name_value, take=_take_pairs),
         # Container
         FieldRow("image", "spec.image"),
-        FieldRow("imagePullPolicy", "spec.imagePullPolicy", read=_pull_policy),
+        FieldRow("imagePullPolicy", "spec.imagePullPolicy", read=_parse_pull_policy),
         FieldRow("command", "spec.command"),
         FieldRow("arguments", "spec.args"),
-        FieldRow("environment", "spec.environmentVariables", "items", read=variable, take=_pairs),
+        FieldRow("environment", "spec.environmentVariables", "items", read=make_variable, take=_take_pairs),
         FieldRow("workingDir", "spec.workingDir"),
         FieldRow("createHomeDir", "spec.createHomeDir"),
-        FieldRow.refused("stdin", "CRD002", "an inference server has no standard input", "remove stdin", read=if_true),
-        FieldRow.refused("tty", "CRD002", "an inference server has no terminal", "remove tty", read=if_true),
-        FieldRow("capabilities", "spec.security.capabilities", "either", take=_words),
         FieldRow.refused(
-            "hostIpc", "SEC006", "sharing the node's IPC breaks the pod's isolation", "use largeShm", read=if_true
+            "stdin", "CRD002", "an inference server has no standard input", "remove stdin", read=true_or_none
+        ),
+        FieldRow.refused("tty", "CRD002", "an inference server has no terminal", "remove tty", read=true_or_none),
+        FieldRow("capabilities", "spec.security.capabilities", "either", take=_take_words),
+        FieldRow.refused(
+            "hostIpc", "SEC006", "sharing the node's IPC breaks the pod's isolation", "use largeShm", read=true_or_none
         ),
         FieldRow.refused(
             "hostNetwork",
             "SEC006",
             "sharing the node's network breaks the pod's isolation, and two replicas would use the same port",
             "remove hostNetwork",
-            read=if_true,
+            read=true_or_none,
         ),
         FieldRow("largeShm", "spec.compute.largeShmRequest"),
-        FieldRow("runAsUser", take=leave),
+        FieldRow("runAsUser", take=leave_to_rule),
         FieldRow("runAsUid", "spec.security.runAsUid"),
         FieldRow("runAsGid", "spec.security.runAsGid"),
         FieldRow("supplementalGroups", "spec.security.supplementalGroups"),
         # Compute
-        FieldRow("cpu", "spec.compute.cpuCoreRequest", read=_cores),
-        FieldRow("cpuLimit", "spec.compute.cpuCoreLimit", read=_cores),
+        FieldRow("cpu", "spec.compute.cpuCoreRequest", read=_parse_cores),
+        FieldRow("cpuLimit", "spec.compute.cpuCoreLimit", read=_parse_cores),
         FieldRow("memory", "spec.compute.cpuMemoryRequest"),
         FieldRow("memoryLimit", "spec.compute.cpuMemoryLimit"),
-        FieldRow("gpu", "spec.compute.gpuDevicesRequest", take=_gpu),
+        FieldRow("gpu", "spec.compute.gpuDevicesRequest", take=_take_gpu),
         FieldRow(
             "gpuMemory",
             "spec.compute.gpuMemoryRequest",
-            read=_gpu_memory,
+            read=_check_gpu_memory,
             implies={"spec.compute.gpuRequestType": "memory"},
         ),
-        FieldRow("gpuLimit", "spec.compute.gpuPortionLimit", take=_gpu_limit),
+        FieldRow("gpuLimit", "spec.compute.gpuPortionLimit", take=_take_gpu_limit),
         FieldRow("migProfile", "spec.compute.migProfile", implies={"spec.compute.gpuRequestType": "migProfile"}),
         FieldRow(
             "extendedResources",
             "spec.compute.extendedResources",
             "items",
-            take=_extended,
-            parts=_parts("resource name quantity", name="resource"),
+            take=_take_extended_resources,
+            parts=_make_subfields("resource name quantity", name="resource"),
         ),
         # Scaling
         FieldRow("minScale", "spec.autoscaling.minReplicas"),
@@ -317,23 +323,25 @@ FIELDS: Final[dict[str, FieldRow]] = {
         FieldRow("metric", "spec.autoscaling.metric"),
         FieldRow("metricName", "spec.autoscaling.metricName"),
         FieldRow("target", "spec.autoscaling.metricThreshold"),
-        FieldRow("class", take=leave),
+        FieldRow("class", take=leave_to_rule),
         # Network
         FieldRow(
             "ports",
             "spec.servingPort.container",
             "items",
-            take=_ports,
-            parts=_parts("container serviceType external"),
+            take=_take_ports,
+            parts=_make_subfields("container serviceType external"),
         ),
-        FieldRow("serviceType", read=_service_type),
+        FieldRow("serviceType", read=_check_service_type),
         FieldRow(
             "exposedUrls",
             "spec.exposedUrls",
             "items",
-            read=exposed_url,
-            take=_exposed,
-            parts=_parts("container url authorizationType authorizedUsers authorizedGroups toolType toolName name"),
+            read=make_exposed_url,
+            take=_take_exposed_urls,
+            parts=_make_subfields(
+                "container url authorizationType authorizedUsers authorizedGroups toolType toolName name"
+            ),
         ),
         FieldRow("isPrivateServiceUrl", "spec.servingPort.clusterLocalAccessOnly"),
         FieldRow.refused(
@@ -343,24 +351,26 @@ FIELDS: Final[dict[str, FieldRow]] = {
             "remove it; for a custom host name use exposedUrls",
         ),
         # Placement
-        FieldRow("nodePool", take=leave),
-        FieldRow("nodePools", "spec.nodePools", "either", take=_words),
+        FieldRow("nodePool", take=leave_to_rule),
+        FieldRow("nodePools", "spec.nodePools", "either", take=_take_words),
         FieldRow("nodeType", "spec.nodeType"),
         FieldRow(
             "tolerations",
             "spec.tolerations",
             "items",
-            take=_entries,
-            parts=_parts("name key operator value effect seconds tolerationSeconds", tolerationSeconds="seconds"),
+            take=_take_entries,
+            parts=_make_subfields(
+                "name key operator value effect seconds tolerationSeconds", tolerationSeconds="seconds"
+            ),
         ),
         # Storage
         FieldRow(
             "pvcs",
             "spec.storage.pvc",
             "items",
-            read=new_claim,
-            take=_entries,
-            parts=_parts(
+            read=make_new_claim,
+            take=_take_entries,
+            parts=_make_subfields(
                 "claimName existingPvc path readOnly ephemeral size storageClass volumeMode "
                 "readWriteOnce readOnlyMany readWriteMany",
                 size="claimInfo.size",
@@ -371,7 +381,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
                 readWriteMany="claimInfo.accessModes.readWriteMany",
             ),
         ),
-        FieldRow("volumes", kind="any", take=_volumes),
+        FieldRow("volumes", kind="any", take=_take_volumes),
         FieldRow.refused(
             "s3",
             "STO008",
@@ -391,7 +401,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
             "STO007",
             "mountPropagation shares mounts between the container and the node, which breaks the pod's isolation",
             "remove mountPropagation",
-            read=if_true,
+            read=true_or_none,
         ),
     )
 }
@@ -407,7 +417,7 @@ OF_PORT: Final = {
 }
 #: Paths of native fields in the classic resource, for problems about missing fields.
 ORIGINS: Final[dict[Path, Path]] = {
-    **origins_of(FIELDS.values(), "spec"),
+    **source_paths(FIELDS.values(), "spec"),
     **{("spec", part): ("spec",) for part in ("autoscaling", "compute", "security", "storage")},
     ("spec", "servingPort"): ("spec", "ports"),
     ("spec", "project"): ("metadata", "namespace"),
@@ -423,56 +433,56 @@ HABITS: Final = {
 }
 
 
-def recognise(data: dict[str, Any]) -> bool:
+def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is a classic workload, of any version."""
     return data.get("kind") == KIND
 
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the workload in native form; every field is converted or causes a problem."""
-    draft = Draft(document(NAMELESS, {}), cluster=profile.spec)
+    draft = Draft(make_document(NAMELESS, {}), cluster=profile.spec)
     version = data.get("apiVersion")
     if version not in VERSIONS:
-        message = f"apiVersion {shown(version)} of {KIND} is not supported"
-        draft.refuse("SPEC006", ("apiVersion",), message, f"use {' or '.join(VERSIONS)}")
+        message = f"apiVersion {format_value(version)} of {KIND} is not supported"
+        draft.add_error("SPEC006", ("apiVersion",), message, f"use {' or '.join(VERSIONS)}")
         return draft
     draft.origins |= ORIGINS
-    _top(draft, data)
-    _metadata(draft, data.get("metadata"))
+    _check_top_level(draft, data)
+    _read_metadata(draft, data.get("metadata"))
     spec = data.get("spec")
     if spec is None:
-        draft.refuse("SPEC003", ("spec",), "the workload has no spec", "set spec with name, image and ports")
+        draft.add_error("SPEC003", ("spec",), "the workload has no spec", "set spec with name, image and ports")
     elif not isinstance(spec, dict):
-        draft.refuse("SPEC002", ("spec",), f"spec is {shown(spec)} but must be a mapping", "write a mapping")
+        draft.add_error("SPEC002", ("spec",), f"spec is {format_value(spec)} but must be a mapping", "write a mapping")
     else:
-        _spec(draft, spec)
+        _read_spec(draft, spec)
     return draft
 
 
-def _top(draft: Draft, data: Mapping[str, Any]) -> None:
+def _check_top_level(draft: Draft, data: Mapping[str, Any]) -> None:
     for name in data:
         if name not in TOP:
-            draft.refuse("SPEC001", (str(name),), f"{name} is not a field of {KIND}", f"use one of {', '.join(TOP)}")
+            draft.add_error("SPEC001", (str(name),), f"{name} is not a field of {KIND}", f"use one of {', '.join(TOP)}")
         elif name == "status" and data[name]:
-            draft.warn("CRD001", ("status",), "status is set by the cluster and is ignored", "remove it")
+            draft.add_warning("CRD001", ("status",), "status is set by the cluster and is ignored", "remove it")
 
 
-def _metadata(draft: Draft, metadata: Any) -> None:
+def _read_metadata(draft: Draft, metadata: Any) -> None:
     if metadata is None:
         return
     if not isinstance(metadata, dict):
-        draft.refuse(
-            "SPEC002", ("metadata",), f"metadata is {shown(metadata)} but must be a mapping", "write a mapping"
+        draft.add_error(
+            "SPEC002", ("metadata",), f"metadata is {format_value(metadata)} but must be a mapping", "write a mapping"
         )
         return
     for name, value in metadata.items():
         if value is not None:
-            _metadata_field(draft, str(name))
-    _namespace(draft, metadata.get("namespace"))
+            _check_metadata_field(draft, str(name))
+    _set_namespace(draft, metadata.get("namespace"))
     for name in ("labels", "annotations"):
         value, where = metadata.get(name), ("metadata", name)
         if isinstance(value, dict) and LAST_APPLIED in value:
-            draft.warn(
+            draft.add_warning(
                 "CRD001",
                 (*where, LAST_APPLIED),
                 "kubectl's last-applied-configuration annotation is ignored",
@@ -480,22 +490,22 @@ def _metadata(draft: Draft, metadata: Any) -> None:
             )
             value = {key: text for key, text in value.items() if key != LAST_APPLIED}
         if value:
-            draft.put(where, value, where)
+            draft.set_field(where, value, where)
     draft.given["metadata.name"] = metadata.get("name")
 
 
-def _metadata_field(draft: Draft, name: str) -> None:
+def _check_metadata_field(draft: Draft, name: str) -> None:
     where = ("metadata", name)
     if name in OBSERVED:
-        draft.warn("CRD001", where, f"{name} is set by the cluster and is ignored", "remove it")
+        draft.add_warning("CRD001", where, f"{name} is set by the cluster and is ignored", "remove it")
     elif name == "generateName":
-        draft.refuse("RUN002", where, ANEW, "set metadata.name")
+        draft.add_error("RUN002", where, ANEW, "set metadata.name")
     elif name not in METADATA:
         known = ", ".join(METADATA)
-        draft.refuse("SPEC001", where, f"metadata.{cut(name)} is not supported", f"use one of {known}")
+        draft.add_error("SPEC001", where, f"metadata.{shorten_text(name)} is not supported", f"use one of {known}")
 
 
-def _namespace(draft: Draft, namespace: Any) -> None:
+def _set_namespace(draft: Draft, namespace: Any) -> None:
     """Set the project if the namespace matches the profile's pattern, otherwise the namespace."""
     where = ("metadata", "namespace")
     pattern = draft.cluster.projects.namespace
@@ -505,64 +515,64 @@ def _namespace(draft: Draft, namespace: Any) -> None:
     if isinstance(namespace, str) and len(namespace) > len(prefix) + len(suffix):
         project = namespace[len(prefix) : len(namespace) - len(suffix)]
         if pattern.replace("{project}", project) == namespace:
-            draft.put(("spec", "project"), project, where)
+            draft.set_field(("spec", "project"), project, where)
             return
-    draft.put(where, namespace, where)
+    draft.set_field(where, namespace, where)
 
 
-def _spec(draft: Draft, spec: Mapping[str, Any]) -> None:
+def _read_spec(draft: Draft, spec: Mapping[str, Any]) -> None:
     for name, wrapped in spec.items():
         where = ("spec", str(name))
         row = FIELDS.get(name)
         if row is None:
-            hint = f"use {HABITS[name]}" if name in HABITS else _did_you_mean(str(name), FIELDS)
-            draft.refuse("SPEC001", where, f"{cut(str(name))} is not a field of {KIND}", hint)
+            hint = f"use {HABITS[name]}" if name in HABITS else _suggest_name(str(name), FIELDS)
+            draft.add_error("SPEC001", where, f"{shorten_text(str(name))} is not a field of {KIND}", hint)
         elif wrapped is not None:
-            _take(draft, row, wrapped, where)
+            _take_field(draft, row, wrapped, where)
     for rule in TOGETHER:
         rule(draft)
 
 
-def _take(draft: Draft, row: FieldRow, wrapped: Any, where: Path) -> None:
+def _take_field(draft: Draft, row: FieldRow, wrapped: Any, where: Path) -> None:
     """Unwrap a field's value and apply its row."""
     if row.kind == "items" or (row.kind == "either" and isinstance(wrapped, dict) and "items" in wrapped):
         assert row.take is not None
-        row.take(draft, row, _items(draft, row.name, wrapped, where), where)
+        row.take(draft, row, _unwrap_items(draft, row.name, wrapped, where), where)
     elif row.kind in {"plain", "any"}:
         apply_row(draft, row, wrapped, where)
-    elif (value := _value(draft, row.name, wrapped, where)) is not None:
+    elif (value := _unwrap_value(draft, row.name, wrapped, where)) is not None:
         draft.given[row.name] = value
         apply_row(draft, row, value, (*where, "value"))
 
 
-def _value(draft: Draft, name: str, wrapped: Any, where: Path) -> Any:
+def _unwrap_value(draft: Draft, name: str, wrapped: Any, where: Path) -> Any:
     """Return the value in ``{value: …}``, or None if it is missing or invalid."""
     if not isinstance(wrapped, dict):
         bare = json.dumps(wrapped) if isinstance(wrapped, (str, bool, int, float)) else "…"
-        message = f"{name} is {shown(wrapped)}, but {KIND} wraps every value in a mapping"
-        draft.refuse("SPEC002", where, message, f"write {name}: {{value: {cut(bare)}}}")
+        message = f"{name} is {format_value(wrapped)}, but {KIND} wraps every value in a mapping"
+        draft.add_error("SPEC002", where, message, f"write {name}: {{value: {shorten_text(bare)}}}")
         return None
     for key in wrapped:
         if key != "value":
             code = "SPEC002" if key == "items" else "SPEC001"
             message = f"{name} has a single value; {key} is not supported"
-            draft.refuse(code, (*where, str(key)), message, f"write {name}: {{value: …}}")
+            draft.add_error(code, (*where, str(key)), message, f"write {name}: {{value: …}}")
     if not wrapped:
-        draft.refuse("SPEC003", where, f"{name} has no value", f"write {name}: {{value: …}}, or remove it")
+        draft.add_error("SPEC003", where, f"{name} has no value", f"write {name}: {{value: …}}, or remove it")
     return wrapped.get("value")
 
 
-def _items(draft: Draft, name: str, wrapped: Any, where: Path) -> list[Item]:
+def _unwrap_items(draft: Draft, name: str, wrapped: Any, where: Path) -> list[ClassicItem]:
     """Return the entries of ``items: {<key>: {value: …}}``; report a problem for each entry in another format."""
     fix = f"write {name}: {{items: {{<key>: {{value: …}}}}}}"
     entries = wrapped.get("items") if isinstance(wrapped, dict) else None
     if not isinstance(wrapped, dict) or not isinstance(entries, dict):
-        wrong = shown(entries if isinstance(wrapped, dict) and "items" in wrapped else wrapped)
-        draft.refuse("SPEC002", where, f"{name} is {wrong}, but {KIND} wraps every list in items", fix)
+        wrong = format_value(entries if isinstance(wrapped, dict) and "items" in wrapped else wrapped)
+        draft.add_error("SPEC002", where, f"{name} is {wrong}, but {KIND} wraps every list in items", fix)
         return []
     for key in wrapped:
         if key != "items":
-            draft.refuse("SPEC001", (*where, str(key)), f"{name} is a list of items; {key} is not supported", fix)
+            draft.add_error("SPEC001", (*where, str(key)), f"{name} is a list of items; {key} is not supported", fix)
     items = []
     for key, entry in entries.items():
         here = (*where, "items", str(key))
@@ -570,117 +580,126 @@ def _items(draft: Draft, name: str, wrapped: Any, where: Path) -> list[Item]:
             message = (
                 "exclude removes an item that a Run:ai policy would add; Ebbtide reads no policies and omits the item"
             )
-            draft.warn("RUN004", (*here, "exclude"), message, "remove the item")
+            draft.add_warning("RUN004", (*here, "exclude"), message, "remove the item")
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
-            items.append(Item(str(key), entry["value"], (*here, "value")))
+            items.append(ClassicItem(str(key), entry["value"], (*here, "value")))
         else:
-            draft.refuse("SPEC002", here, f"{key} is {shown(entry)} but must be {{value: …}}", fix)
+            draft.add_error("SPEC002", here, f"{key} is {format_value(entry)} but must be {{value: …}}", fix)
     return items
 
 
-def _entry(draft: Draft, item: Item, parts: Mapping[str, Subfield]) -> dict[str, Any]:
+def _native_entry(draft: Draft, item: ClassicItem, parts: Mapping[str, Subfield]) -> dict[str, Any]:
     """Return an item's value with native field names and the native nesting."""
     entry: dict[str, Any] = {}
     if not isinstance(item.value, dict):
-        message = f"{item.key} is {shown(item.value)} but must be a mapping"
-        draft.refuse(
+        message = f"{item.key} is {format_value(item.value)} but must be a mapping"
+        draft.add_error(
             "SPEC002", item.where, message, f"write a mapping with the fields that you need: {', '.join(parts)}"
         )
         return entry
     for name, value in item.value.items():
         part = parts.get(name) if isinstance(name, str) else None
         if part is None:
-            hint = _did_you_mean(str(name), parts)
-            draft.refuse("SPEC001", (*item.where, str(name)), f"unknown field {name}", hint)
+            hint = _suggest_name(str(name), parts)
+            draft.add_error("SPEC001", (*item.where, str(name)), f"unknown field {name}", hint)
         elif value is not None:
-            set_at(entry, path_of(part.to), value)
+            set_at(entry, split_path(part.to), value)
     return entry
 
 
 # Rules about several fields.
 
 
-def _complained(draft: Draft, *where: str) -> bool:
+def _has_error_at(draft: Draft, *where: str) -> bool:
     """Return whether there is an error at or below a field."""
     return any(problem.severity == ERROR and problem.field[: len(where)] == where for problem in draft.problems)
 
 
-def _named(draft: Draft) -> None:
+def _check_name(draft: Draft) -> None:
     name, of_object = draft.given.get("name"), draft.given.get("metadata.name")
-    if name is None and not _complained(draft, "spec", "name") and not _complained(draft, "spec", "namePrefix"):
+    if name is None and not _has_error_at(draft, "spec", "name") and not _has_error_at(draft, "spec", "namePrefix"):
         usual = of_object if isinstance(of_object, str) else "chat"
         message = "spec.name is missing: Run:ai does not use metadata.name as the workload's name"
-        draft.refuse("SPEC003", ("spec", "name"), message, f"set spec.name: {{value: {cut(usual)}}}")
+        draft.add_error("SPEC003", ("spec", "name"), message, f"set spec.name: {{value: {shorten_text(usual)}}}")
     elif name is not None and of_object is not None and of_object != name:
-        message = (
-            f"metadata.name {shown(of_object)} differs from spec.name; Run:ai uses {shown(name)} as the workload's name"
-        )
-        draft.warn("CRD001", ("metadata", "name"), message, "use the same name in both fields")
+        message = f"metadata.name {format_value(of_object)} differs from spec.name; Run:ai uses {format_value(name)} as the workload's name"
+        draft.add_warning("CRD001", ("metadata", "name"), message, "use the same name in both fields")
 
 
-def _port_given(draft: Draft) -> None:
-    if at(draft.spec, "servingPort", "container") is None and not _complained(draft, "spec", "ports"):
+def _check_port(draft: Draft) -> None:
+    if get_at(draft.spec, "servingPort", "container") is None and not _has_error_at(draft, "spec", "ports"):
         message = "the port on which the server listens is missing"
-        draft.refuse("CRD008", ("spec", "ports"), message, "set ports: {items: {http: {value: {container: 8000}}}}")
+        draft.add_error("CRD008", ("spec", "ports"), message, "set ports: {items: {http: {value: {container: 8000}}}}")
 
 
-def _metric(draft: Draft) -> None:
+def _check_metric_name(draft: Draft) -> None:
     name, metric = draft.given.get("metricName"), draft.given.get("metric")
     if name is None:
         return
     if metric is not None and metric != "custom":
-        message = f"metricName overrides metric, so {shown(metric)} has no effect"
-        draft.warn("CRD006", ("spec", "metric", "value"), message, "set metric: {value: custom}, or remove metricName")
-    draft.put((*AUTO, "metric"), "custom", ("spec", "metricName", "value"))
+        message = f"metricName overrides metric, so {format_value(metric)} has no effect"
+        draft.add_warning(
+            "CRD006", ("spec", "metric", "value"), message, "set metric: {value: custom}, or remove metricName"
+        )
+    draft.set_field((*AUTO, "metric"), "custom", ("spec", "metricName", "value"))
 
 
-def _autoscaler_class(draft: Draft) -> None:
+def _check_autoscaler_class(draft: Draft) -> None:
     requested = draft.given.get("class")
     if requested is None:
         return
-    metric = at(draft.native, *AUTO, "metric")
-    row = metrics.find(metric) if isinstance(metric, str) else None
+    metric = get_at(draft.native, *AUTO, "metric")
+    row = metrics.find_metric(metric) if isinstance(metric, str) else None
     required = CLASSES["kpa" if metric is None else row.autoscaler if row is not None else "hpa"]
     if requested != required:
-        message = f"class {shown(requested)} does not support metric {shown(metric)}, which needs class {required}"
-        draft.refuse("CRD003", ("spec", "class", "value"), message, f"remove class, or set it to {required}")
+        message = f"class {format_value(requested)} does not support metric {format_value(metric)}, which needs class {required}"
+        draft.add_error("CRD003", ("spec", "class", "value"), message, f"remove class, or set it to {required}")
 
 
-def _run_as(draft: Draft) -> None:
+def _check_run_as_user(draft: Draft) -> None:
     """Check ``runAsUser``: it uses ``runAsUid`` and ``runAsGid``, or the submitting user's IDs, which are unknown here."""
     run_as_user = draft.given.get("runAsUser")
     ids = [name for name in ("runAsUid", "runAsGid") if name in draft.given]
     where = ("spec", "runAsUser", "value")
     if run_as_user is not None and not isinstance(run_as_user, bool):
-        draft.refuse(
-            "SPEC002", where, f"{shown(run_as_user)} is not valid: must be true or false", "write true or false"
+        draft.add_error(
+            "SPEC002", where, f"{format_value(run_as_user)} is not valid: must be true or false", "write true or false"
         )
     elif run_as_user and "runAsUid" not in ids:
         message = "runAsUser without runAsUid means the submitting user, whose ID Ebbtide cannot look up"
-        draft.refuse("SEC004", where, message, "set runAsUid and runAsGid")
+        draft.add_error("SEC004", where, message, "set runAsUid and runAsGid")
     elif not run_as_user:
         for name in ids:
             message = f"Run:ai applies {name} only with runAsUser: true; Ebbtide always applies it"
             fix = "set runAsUser: {value: true} so that both agree, or remove it"
-            draft.warn("CRD007", ("spec", name, "value"), message, fix)
+            draft.add_warning("CRD007", ("spec", name, "value"), message, fix)
 
 
-def _one_pool(draft: Draft) -> None:
+def _take_node_pool(draft: Draft) -> None:
     pool = draft.given.get("nodePool")
     where = ("spec", "nodePool", "value")
     if pool is None:
         return
     if draft.spec.get("nodePools"):
-        draft.refuse("CRD005", where, "nodePool and nodePools exclude each other", "keep nodePools")
+        draft.add_error("CRD005", where, "nodePool and nodePools exclude each other", "keep nodePools")
         return
-    draft.warn("CRD005", where, "nodePool is deprecated; Ebbtide reads it as nodePools", "use nodePools: {value: …}")
-    draft.add(("spec", "nodePools"), pool, where)
+    draft.add_warning(
+        "CRD005", where, "nodePool is deprecated; Ebbtide reads it as nodePools", "use nodePools: {value: …}"
+    )
+    draft.append_item(("spec", "nodePools"), pool, where)
 
 
-TOGETHER: Final = (_named, _port_given, _metric, _autoscaler_class, _run_as, _one_pool)
+TOGETHER: Final = (
+    _check_name,
+    _check_port,
+    _check_metric_name,
+    _check_autoscaler_class,
+    _check_run_as_user,
+    _take_node_pool,
+)
 
 
-def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
+def _suggest_name(name: str, known: Mapping[str, Any]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
     lowered = {text.lower(): text for text in known}
@@ -688,19 +707,19 @@ def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
     return f"did you mean {lowered[close[0]]}?" if close else f"remove it; the valid fields are {', '.join(known)}"
 
 
-def _nano(value: Any) -> int | None:
+def _parse_nano(value: Any) -> int | None:
     """Return a quantity in billionths, or None."""
-    text = _written(value)
-    return quantities.nano(text) if len(text) <= LONGEST_QUANTITY else None
+    text = _number_text(value)
+    return quantities.parse_nano(text) if len(text) <= LONGEST_QUANTITY else None
 
 
-def _number(value: Any) -> float | None:
+def _parse_number(value: Any) -> float | None:
     """Return a plain number (without sign, unit or exponent), or None."""
-    text = _written(value)
+    text = _number_text(value)
     return float(text) if NUMBER.fullmatch(text) else None
 
 
-def _written(value: Any) -> str:
+def _number_text(value: Any) -> str:
     """Return a number or string as text, and an empty string for any other value."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""

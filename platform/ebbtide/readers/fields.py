@@ -33,7 +33,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(part)
 
 
-def names_at(path: Path, *, of_profile: bool = False) -> list[str]:
+def field_names_at(path: Path, *, of_profile: bool = False) -> list[str]:
     """Return the field names at a path of a spec or a profile, or an empty list if the path does not exist."""
     model: type[BaseModel] | None = Profile if of_profile else Inference
     for part in path:
@@ -46,7 +46,7 @@ def names_at(path: Path, *, of_profile: bool = False) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()] if model is not None else []
 
 
-def texts(model: type[BaseModel]) -> dict[str, str]:
+def read_field_texts(model: type[BaseModel]) -> dict[str, str]:
     """Return the documentation of a model's fields, including those of its bases, by the fields' Python names."""
     documentation: dict[str, str] = {}
     for base in reversed(model.__mro__):
@@ -65,7 +65,7 @@ def texts(model: type[BaseModel]) -> dict[str, str]:
     return documentation
 
 
-class _Quiet(GenerateJsonSchema):
+class _QuietSchemaGenerator(GenerateJsonSchema):
     """A JSON Schema generator without warnings about empty tuples, which represent empty lists and are removed below."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012 - pydantic defines it so
@@ -78,13 +78,13 @@ class _Quiet(GenerateJsonSchema):
         return None if isinstance(dft, (tuple, BaseModel)) else super().encode_default(dft)
 
 
-def json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
+def make_json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
     """Return the JSON Schema of a document, with the documentation of the fields as descriptions."""
-    schema = root.model_json_schema(by_alias=True, schema_generator=_Quiet)
-    described = {model.__name__: model for model in _all(root)}
+    schema = root.model_json_schema(by_alias=True, schema_generator=_QuietSchemaGenerator)
+    described = {model.__name__: model for model in _list_models(root)}
     for name, part in [(root.__name__, schema), *schema.get("$defs", {}).items()]:
         model = described[name]
-        documentation = texts(model)
+        documentation = read_field_texts(model)
         part["description"] = (model.__doc__ or "").strip()
         part.pop("title", None)
         for field, info in model.model_fields.items():
@@ -98,7 +98,7 @@ def json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _all(root: type[BaseModel]) -> list[type[BaseModel]]:
+def _list_models(root: type[BaseModel]) -> list[type[BaseModel]]:
     """Return the models that are reachable from ``root``, including it."""
     models: dict[str, type[BaseModel]] = {}
     todo = [root]

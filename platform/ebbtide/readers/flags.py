@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.base.problems import cut, warning
-from ebbtide.readers.reading import document
+from ebbtide.base.problems import make_warning, shorten_text
+from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
     ANEW,
     NAMELESS,
@@ -23,16 +23,16 @@ from ebbtide.readers.table import (
     RefusedValueError,
     Subfield,
     apply_row,
-    exposed_url,
-    if_true,
-    leave,
-    named,
-    new_claim,
-    origins_of,
-    path_of,
-    resource,
+    leave_to_rule,
+    make_exposed_url,
+    make_extended_resource,
+    make_name_value,
+    make_new_claim,
+    make_variable,
     set_at,
-    variable,
+    source_paths,
+    split_path,
+    true_or_none,
 )
 
 if TYPE_CHECKING:
@@ -69,24 +69,24 @@ HABITS: Final = {
 # Formats of text.
 
 
-def _whole(text: str) -> int | None:
+def _parse_whole(text: str) -> int | None:
     return int(text) if WHOLE.fullmatch(text) else None
 
 
-def _decimal(text: str) -> float | None:
-    return _whole(text) if WHOLE.fullmatch(text) else float(text) if NUMBER.fullmatch(text) else None
+def _parse_decimal(text: str) -> float | None:
+    return _parse_whole(text) if WHOLE.fullmatch(text) else float(text) if NUMBER.fullmatch(text) else None
 
 
-def _words(text: str) -> list[str] | None:
+def _parse_list(text: str) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] or None
 
 
-def _pair(text: str) -> tuple[str, str] | None:
+def _parse_pair(text: str) -> tuple[str, str] | None:
     key, equals, value = text.partition("=")
     return (key, value) if equals and key else None
 
 
-class Form(NamedTuple):
+class FlagFormat(NamedTuple):
     """One format of a flag's text: placeholder for the usage, conversion (None if invalid), and the expected format."""
 
     placeholder: str
@@ -96,21 +96,23 @@ class Form(NamedTuple):
 
 #: The formats of a flag's text.
 FORMS: Final = {
-    "text": Form("TEXT", str),
-    "whole": Form("N", _whole, "a whole number"),
-    "number": Form("NUMBER", _decimal, "a number"),
-    "list": Form("A,B", _words, "a comma-separated list with at least one value"),
-    "pair": Form("KEY=VALUE", _pair, "KEY=VALUE"),
-    "fields": Form("KEY=VALUE,…", str),
-    "switch": Form("", TRUTHS.get, "true or false"),
+    "text": FlagFormat("TEXT", str),
+    "whole": FlagFormat("N", _parse_whole, "a whole number"),
+    "number": FlagFormat("NUMBER", _parse_decimal, "a number"),
+    "list": FlagFormat("A,B", _parse_list, "a comma-separated list with at least one value"),
+    "pair": FlagFormat("KEY=VALUE", _parse_pair, "KEY=VALUE"),
+    "fields": FlagFormat("KEY=VALUE,…", str),
+    "switch": FlagFormat("", TRUTHS.get, "true or false"),
 }
 #: The formats of one key's text in ``claimname=data,path=/data``.
 PART_FORMS: Final = {
-    "text": Form("", str, "a non-empty string"),
-    "whole": Form("", _whole, "a whole number"),
-    "list": Form("", lambda text: [name for name in text.split(":") if name] or None, "names separated by :"),
-    "true": Form("", TRUTHS.get, "true or false, or have no value"),
-    "false": Form("", lambda text: None if text not in TRUTHS else not TRUTHS[text], "true or false, or have no value"),
+    "text": FlagFormat("", str, "a non-empty string"),
+    "whole": FlagFormat("", _parse_whole, "a whole number"),
+    "list": FlagFormat("", lambda text: [name for name in text.split(":") if name] or None, "names separated by :"),
+    "true": FlagFormat("", TRUTHS.get, "true or false, or have no value"),
+    "false": FlagFormat(
+        "", lambda text: None if text not in TRUTHS else not TRUTHS[text], "true or false, or have no value"
+    ),
 }
 
 
@@ -127,67 +129,69 @@ class Flag(FieldRow):
 # Conversions of values.
 
 
-def _of_secret(pair: tuple[str, str]) -> dict[str, Any]:
+def _secret_variable(pair: tuple[str, str]) -> dict[str, Any]:
     name, text = pair
     secret, _, rest = text.partition(",")
     key = rest.removeprefix("key=")
     if not secret or not key or key == rest:
         raise RefusedValueError(
-            "SPEC002", f"{cut(text)} must name a Secret and one of its keys", "write NAME=SECRET,key=KEY"
+            "SPEC002", f"{shorten_text(text)} must name a Secret and one of its keys", "write NAME=SECRET,key=KEY"
         )
     return {"name": name, "secret": {"name": secret, "key": key}}
 
 
-def _of_field(pair: tuple[str, str]) -> dict[str, Any]:
+def _pod_field_variable(pair: tuple[str, str]) -> dict[str, Any]:
     return {"name": pair[0], "podFieldRef": {"path": pair[1]}}
 
 
-def _environment(text: str) -> dict[str, Any]:
+def _read_environment(text: str) -> dict[str, Any]:
     """Read ``NAME=VALUE`` as in 2.20; in later versions the flag names an asset of the control plane."""
-    pair = _pair(text)
+    pair = _parse_pair(text)
     if pair is None:
         raise RefusedValueError(
             "RUN001", ASSET.format("an environment asset"), "set --image, --command and -e NAME=VALUE yourself"
         )
-    return variable(pair)
+    return make_variable(pair)
 
 
-def _pull_secret(name: str) -> dict[str, str]:
+def _make_pull_secret(name: str) -> dict[str, str]:
     return {"name": name}
 
 
-def _existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
+def _make_existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
     return {"existingPvc": True, **entry}
 
 
 # Handlers of flags that do not correspond to exactly one native field.
 
 
-def _serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
-    port = _whole(text)
+def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
+    port = _parse_whole(text)
     if port is None and "=" not in text:
-        draft.refuse("SPEC002", where, f"{cut(repr(text))} is not a valid port", "write 8000, or container=8000,…")
+        draft.add_error(
+            "SPEC002", where, f"{shorten_text(repr(text))} is not a valid port", "write 8000, or container=8000,…"
+        )
         return
-    entry = _entry(draft, flag, text) if port is None else {"container": port}
+    entry = _parse_entry(draft, flag, text) if port is None else {"container": port}
     for name, item in (entry or {}).items():
-        draft.put((*flag.native, name), item, where)
+        draft.set_field((*flag.native, name), item, where)
 
 
-def _topology(draft: Draft, flag: Flag, key: str, where: Path, *, kind: str) -> None:
+def _take_topology_key(draft: Draft, flag: Flag, key: str, where: Path, *, kind: str) -> None:
     other = draft.spec.get("podAffinity")
     if other is not None and other["type"] != kind:
         message = "--required-pod-topology-key and --preferred-pod-topology-key exclude each other"
-        draft.refuse("FLAGS004", where, message, "keep one of them")
+        draft.add_error("FLAGS004", where, message, "keep one of them")
         return
-    draft.put(flag.native, {"type": kind, "key": key}, where)
+    draft.set_field(flag.native, {"type": kind, "key": key}, where)
 
 
-def _exclude_node(draft: Draft, flag: Flag, nodes: list[str], where: Path) -> None:
+def _take_excluded_nodes(draft: Draft, flag: Flag, nodes: list[str], where: Path) -> None:
     """Exclude nodes by their host name label."""
     spec = draft.spec
     if "nodeAffinityRequired" not in spec:
         condition = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": []}
-        draft.put(flag.native, {"nodeSelectorTerms": [{"matchExpressions": [condition]}]}, where)
+        draft.set_field(flag.native, {"nodeSelectorTerms": [{"matchExpressions": [condition]}]}, where)
     spec["nodeAffinityRequired"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"].extend(nodes)
 
 
@@ -276,16 +280,16 @@ LEVELS: Final = ("very-low", "low", "medium-low", "medium", "medium-high", "high
 ASSET: Final = "{} is stored in Run:ai's control plane, which Ebbtide cannot read"
 
 
-def _asset(name: str, asset: str, fix: str, *, many: bool = False) -> Flag:
+def _asset_flag(name: str, asset: str, fix: str, *, many: bool = False) -> Flag:
     """Return an unsupported flag that references an asset in Run:ai's control plane."""
     text = f"{asset} of Run:ai's control plane; not supported"
     return Flag.refused(name, "RUN001", ASSET.format(f"a {asset}"), fix, help=text, many=many)
 
 
-def _of_client(name: str, effect: str, kind: str, short: str = "") -> Flag:
+def _client_flag(name: str, effect: str, kind: str, short: str = "") -> Flag:
     """Return a flag that affects only Run:ai's client."""
     message = f"{name} controls Run:ai's client and has no effect on the manifests"
-    refusal = warning("FLAGS005", (), message, "remove it")
+    refusal = make_warning("FLAGS005", (), message, "remove it")
     return Flag(name, kind=kind, help=f"{effect}; no effect in Ebbtide", short=short, refusal=refusal)
 
 
@@ -299,8 +303,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "give the workload its own name",
         help="a prefix for a generated name; not supported",
     ),
-    Flag("--label", "spec.labels", "pair", help="a label on the pods", many=True, read=named),
-    Flag("--annotation", "spec.annotations", "pair", help="an annotation on the pods", many=True, read=named),
+    Flag("--label", "spec.labels", "pair", help="a label on the pods", many=True, read=make_name_value),
+    Flag("--annotation", "spec.annotations", "pair", help="an annotation on the pods", many=True, read=make_name_value),
     # Container
     Flag("--image", "spec.image", help="the container image", short="-i"),
     Flag(
@@ -314,14 +318,14 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.imagePullSecrets",
         help="a Secret with registry credentials",
         many=True,
-        read=_pull_secret,
+        read=_make_pull_secret,
     ),
     Flag(
         "--command",
         "spec.command",
         "switch",
         help="use the arguments after -- as the container's command",
-        take=leave,
+        take=leave_to_rule,
         short="-c",
     ),
     Flag(
@@ -330,7 +334,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         help="an environment variable; NAME=SECRET:name,key reads it from a Secret",
         many=True,
-        read=variable,
+        read=make_variable,
         short="-e",
     ),
     Flag(
@@ -338,7 +342,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.environmentVariables",
         help="an environment variable, as in Run:ai 2.20; environment assets of later versions are not supported",
         many=True,
-        read=_environment,
+        read=_read_environment,
     ),
     Flag(
         "--env-secret",
@@ -346,7 +350,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         help="an environment variable from a Secret: NAME=SECRET,key=KEY",
         many=True,
-        read=_of_secret,
+        read=_secret_variable,
     ),
     Flag(
         "--env-pod-field-ref",
@@ -354,7 +358,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         help="an environment variable from a pod field: NAME=metadata.name",
         many=True,
-        read=_of_field,
+        read=_pod_field_variable,
     ),
     Flag("--working-dir", "spec.workingDir", help="the container's working directory"),
     Flag("--create-home-dir", "spec.createHomeDir", "switch", help="a home directory; not supported"),
@@ -381,7 +385,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "pair",
         help="an extended resource: rdma/hca=1",
         many=True,
-        read=resource,
+        read=make_extended_resource,
     ),
     # Autoscaling
     Flag(
@@ -451,7 +455,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "spec.servingPort",
         "fields",
         help="the serving port: 8000, or container=8000,protocol=grpc,… with : between list items",
-        take=_serving_port,
+        take=_take_serving_port,
         parts=SERVING_PORT,
     ),
     Flag(
@@ -468,13 +472,20 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "fields",
         help="a custom host name",
         many=True,
-        read=exposed_url,
+        read=make_exposed_url,
         parts=EXTERNAL_URL,
     ),
     # Scheduling
     Flag("--node-pools", "spec.nodePools", "list", help="node pools, in order of preference", many=True),
     Flag("--node-type", "spec.nodeType", help="the node type"),
-    Flag("--exclude-node", "spec.nodeAffinityRequired", "list", help="a node to avoid", many=True, take=_exclude_node),
+    Flag(
+        "--exclude-node",
+        "spec.nodeAffinityRequired",
+        "list",
+        help="a node to avoid",
+        many=True,
+        take=_take_excluded_nodes,
+    ),
     Flag(
         "--toleration", "spec.tolerations", "fields", help="a toleration for a node taint", many=True, parts=TOLERATION
     ),
@@ -482,13 +493,13 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--required-pod-topology-key",
         "spec.podAffinity",
         help="node label whose value must be the same for all replicas (pod affinity)",
-        take=partial(_topology, kind="Required"),
+        take=partial(_take_topology_key, kind="Required"),
     ),
     Flag(
         "--preferred-pod-topology-key",
         "spec.podAffinity",
         help="node label whose value should be the same for all replicas (pod affinity)",
-        take=partial(_topology, kind="Preferred"),
+        take=partial(_take_topology_key, kind="Preferred"),
     ),
     Flag("--priority", "spec.priorityClass", help="the priority of the workload", choices=LEVELS),
     Flag(
@@ -504,7 +515,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "fields",
         help="mount an existing PersistentVolumeClaim",
         many=True,
-        read=_existing_claim,
+        read=_make_existing_claim,
         parts=EXISTING_PVC,
     ),
     Flag(
@@ -513,7 +524,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "fields",
         help="create and mount a PersistentVolumeClaim",
         many=True,
-        read=new_claim,
+        read=make_new_claim,
         parts=NEW_PVC,
     ),
     Flag("--nfs", "spec.storage.nfs", "fields", help="an NFS share; not supported", many=True, parts=NFS),
@@ -569,7 +580,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "set --run-as-uid and --run-as-gid",
         help="run as the submitting user; not supported",
         kind="switch",
-        read=if_true,
+        read=true_or_none,
     ),
     Flag(
         "--supplemental-groups",
@@ -577,7 +588,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "list",
         help="additional group IDs",
         many=True,
-        take=leave,
+        take=leave_to_rule,
     ),
     Flag(
         "--user-group-source",
@@ -599,7 +610,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "use --large-shm",
         help="the node's IPC namespace; not supported",
         kind="switch",
-        read=if_true,
+        read=true_or_none,
     ),
     Flag.refused(
         "--host-network",
@@ -608,7 +619,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "remove it",
         help="the node's network; not supported",
         kind="switch",
-        read=if_true,
+        read=true_or_none,
     ),
     Flag.refused(
         "--privileged",
@@ -617,16 +628,16 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "remove it",
         help="a privileged container; not supported",
         kind="switch",
-        read=if_true,
+        read=true_or_none,
     ),
     # Assets of Run:ai's control plane
-    _asset("--template", "template", "set the template's flags yourself"),
-    _asset(
+    _asset_flag("--template", "template", "set the template's flags yourself"),
+    _asset_flag(
         "--compute",
         "compute asset",
         "set --gpu-devices-request, --cpu-core-request and the other compute flags yourself",
     ),
-    _asset(
+    _asset_flag(
         "--datasource", "data source asset", "use --existing-pvc, --secret-volume or --configmap-map-volume", many=True
     ),
     Flag.refused(
@@ -652,20 +663,20 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "remove it",
         help="a terminal in the container; not supported",
         kind="switch",
-        read=if_true,
+        read=true_or_none,
     ),
     # Run:ai's client
-    _of_client("--pod-running-timeout", "how long to wait for the pod", "text"),
-    _of_client("--wait-for-submit", "how long to wait for the workload", "text"),
-    _of_client("--config-file", "the client's configuration file", "text"),
-    _of_client("--config-path", "the client's configuration directory", "text"),
-    _of_client("--debug", "debug output", "switch", "-d"),
-    _of_client("--quiet", "less output", "switch", "-q"),
-    _of_client("--verbose", "more output", "switch"),
-    Flag("--help", "", "switch", help="print this help", take=leave, short="-h"),
+    _client_flag("--pod-running-timeout", "how long to wait for the pod", "text"),
+    _client_flag("--wait-for-submit", "how long to wait for the workload", "text"),
+    _client_flag("--config-file", "the client's configuration file", "text"),
+    _client_flag("--config-path", "the client's configuration directory", "text"),
+    _client_flag("--debug", "debug output", "switch", "-d"),
+    _client_flag("--quiet", "less output", "switch", "-q"),
+    _client_flag("--verbose", "more output", "switch"),
+    Flag("--help", "", "switch", help="print this help", take=leave_to_rule, short="-h"),
 )
 BY_NAME: Final = {flag.name: flag for flag in FLAGS} | {flag.short: flag for flag in FLAGS if flag.short}
-ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **origins_of(FLAGS)}
+ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **source_paths(FLAGS)}
 
 
 # Parsing of arguments.
@@ -683,18 +694,18 @@ def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
 
     ``argv`` contains the arguments after ``runai inference submit``; that command may precede them.
     """
-    draft = Draft(document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
-    words, rest = _split(_without_command(list(argv)))
-    names, flags = _scan(draft, words)
+    draft = Draft(make_document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
+    words, rest = _split_at_dashes(_strip_command(list(argv)))
+    names, flags = _parse_arguments(draft, words)
     for given_flag in flags:
-        _take(draft, given_flag)
-    _name(draft, names)
-    _groups(draft, flags)
-    _command(draft, rest)
+        _take_flag(draft, given_flag)
+    _set_name(draft, names)
+    _set_supplemental_groups(draft, flags)
+    _set_command(draft, rest)
     return draft
 
 
-def _without_command(argv: list[str]) -> list[str]:
+def _strip_command(argv: list[str]) -> list[str]:
     """Return the arguments without a leading ``runai inference submit``; without ``runai`` the first argument is a name."""
     if argv[:1] != [COMMAND[0]]:
         return argv
@@ -705,7 +716,7 @@ def _without_command(argv: list[str]) -> list[str]:
     return argv[place:]
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
+def _split_at_dashes(argv: list[str]) -> tuple[list[str], list[str] | None]:
     """Return the arguments before ``--``, and those after it, or None without ``--``."""
     if "--" not in argv:
         return argv, None
@@ -713,7 +724,7 @@ def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
     return argv[:place], argv[place + 1 :]
 
 
-def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
+def _parse_arguments(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
     """Return the names and the flags among the arguments."""
     names: list[str] = []
     flags: list[GivenFlag] = []
@@ -725,50 +736,50 @@ def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
         if not word.startswith("-") or word == "-":
             names.append(word)
         elif word.startswith("--"):
-            place += _long(draft, word, following, flags)
+            place += _parse_long_flag(draft, word, following, flags)
         else:
-            place += _short(draft, word, following, flags)
+            place += _parse_short_flags(draft, word, following, flags)
     return names, flags
 
 
-def _long(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
+def _parse_long_flag(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
     """Parse ``--flag``, ``--flag value`` or ``--flag=value``; return the number of further arguments that it used."""
     name, equals, text = word.partition("=")
     flag = BY_NAME.get(name)
     if flag is None:
-        _unknown(draft, name)
+        _refuse_unknown_flag(draft, name)
         # Skip the value of an unknown flag, which would otherwise be read as a second name.
         return int(not equals and following is not None and not following.startswith("-"))
     if equals:
         flags.append(GivenFlag(flag, text))
         return 0
-    return _with_value(draft, flag, following, flags)
+    return _add_flag_with_value(draft, flag, following, flags)
 
 
-def _short(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
+def _parse_short_flags(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
     """Parse ``-g 1``, ``-g1``, ``-g=1``, or combined boolean flags like ``-qd``; return as ``_long`` does."""
     for place in range(1, len(word)):
         flag = BY_NAME.get("-" + word[place])
         if flag is None:
-            _unknown(draft, "-" + word[place])
+            _refuse_unknown_flag(draft, "-" + word[place])
             return 0
         rest = word[place + 1 :]
         if rest.startswith("=") or (rest and flag.kind != "switch"):
             flags.append(GivenFlag(flag, rest.removeprefix("=")))
             return 0
         if flag.kind != "switch":
-            return _with_value(draft, flag, following, flags)
+            return _add_flag_with_value(draft, flag, following, flags)
         flags.append(GivenFlag(flag, None))
     return 0
 
 
-def _with_value(draft: Draft, flag: Flag, following: str | None, flags: list[GivenFlag]) -> int:
+def _add_flag_with_value(draft: Draft, flag: Flag, following: str | None, flags: list[GivenFlag]) -> int:
     """Add a flag with the following argument as its value; return the number of further arguments that it used."""
     if flag.kind == "switch":
         flags.append(GivenFlag(flag, None))
         return 0
     if following is None or _is_flag(following):
-        draft.refuse("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_form(flag)}")
+        draft.add_error("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_flag_syntax(flag)}")
         return 0
     flags.append(GivenFlag(flag, following))
     return 1
@@ -778,52 +789,52 @@ def _is_flag(word: str) -> bool:
     return word.partition("=")[0] in BY_NAME or (word.startswith("--") and len(word) > len("--"))
 
 
-def _unknown(draft: Draft, name: str) -> None:
+def _refuse_unknown_flag(draft: Draft, name: str) -> None:
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
     suggestion = HABITS.get(name)
     if suggestion is None and name.startswith("--"):
         suggestion = next(iter(get_close_matches(name, BY_NAME, 1, 0.7)), None)
     hint = f"did you mean {suggestion}?" if suggestion else "see the list of flags with --help"
-    draft.refuse("FLAGS001", (name,), f"unknown flag {cut(name)}", hint)
+    draft.add_error("FLAGS001", (name,), f"unknown flag {shorten_text(name)}", hint)
 
 
 # Conversion of flags to the native document.
 
 
-def _take(draft: Draft, given_flag: GivenFlag) -> None:
+def _take_flag(draft: Draft, given_flag: GivenFlag) -> None:
     flag, where = given_flag.flag, (given_flag.flag.name,)
     if not flag.many and flag.name in draft.given:
         message = f"{flag.name} is set more than once; as in Run:ai, the last value is used"
-        draft.warn("FLAGS004", where, message, "keep one of them")
+        draft.add_warning("FLAGS004", where, message, "keep one of them")
     draft.given[flag.name] = given_flag.text or ""
-    value = _value(draft, flag, given_flag.text)
+    value = _convert_value(draft, flag, given_flag.text)
     if value is not None and flag.parts and flag.take is None:
-        value = _entry(draft, flag, value)
+        value = _parse_entry(draft, flag, value)
     if value is not None:
         apply_row(draft, flag, value, where)
 
 
-def _value(draft: Draft, flag: Flag, text: str | None) -> Any:
+def _convert_value(draft: Draft, flag: Flag, text: str | None) -> Any:
     """Return the converted value of a flag, or None after reporting a problem."""
     form = FORMS[flag.kind]
     if flag.kind == "switch" and text is None:
         return True
     if not text and flag.kind != "switch":
-        draft.refuse("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_form(flag)}")
+        draft.add_error("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_flag_syntax(flag)}")
         return None
     value = form.read(text or "")
     if value is None:
-        draft.refuse(
+        draft.add_error(
             "SPEC002",
             (flag.name,),
-            f"invalid value {cut(repr(text))} of {flag.name}: must be {form.expected}",
-            f"write {_form(flag)}",
+            f"invalid value {shorten_text(repr(text))} of {flag.name}: must be {form.expected}",
+            f"write {_flag_syntax(flag)}",
         )
     return value
 
 
-def _entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
+def _parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
     """Return the native entry of ``claimname=data,path=/data,readonly``, or None after reporting problems."""
     entry: dict[str, Any] = {}
     keys: set[str] = set()
@@ -834,7 +845,9 @@ def _entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
         key = key.strip()
         part = flag.parts.get(key)
         if part is None:
-            draft.refuse("SPEC001", where, f"{flag.name} has no key {cut(key)}", f"use {', '.join(flag.parts)}")
+            draft.add_error(
+                "SPEC001", where, f"{flag.name} has no key {shorten_text(key)}", f"use {', '.join(flag.parts)}"
+            )
             continue
         keys.add(key)
         form = PART_FORMS[part.kind]
@@ -842,51 +855,55 @@ def _entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
             written = "true"
         value = form.read(written) if written else None
         if value is None:
-            wrong = cut(repr(written)) if equals else "empty"
-            draft.refuse("SPEC002", where, f"{key} is {wrong} but must be {form.expected}", f"write {_form(flag)}")
+            wrong = shorten_text(repr(written)) if equals else "empty"
+            draft.add_error(
+                "SPEC002", where, f"{key} is {wrong} but must be {form.expected}", f"write {_flag_syntax(flag)}"
+            )
             continue
-        set_at(entry, path_of(part.to), value)
+        set_at(entry, split_path(part.to), value)
     for key, part in flag.parts.items():
         if part.needed and key not in keys:
-            draft.refuse("SPEC003", where, f"{flag.name} needs {key}", f"add {key}=…: {_form(flag)}")
+            draft.add_error("SPEC003", where, f"{flag.name} needs {key}", f"add {key}=…: {_flag_syntax(flag)}")
     return entry if len(draft.problems) == problems_before else None
 
 
-def _name(draft: Draft, names: list[str]) -> None:
+def _set_name(draft: Draft, names: list[str]) -> None:
     where = ("NAME",)
     if not names and "--name-prefix" not in draft.given:
-        draft.refuse("SPEC003", where, "the workload has no name", "put the name first: chat --image …")
+        draft.add_error("SPEC003", where, "the workload has no name", "put the name first: chat --image …")
     for extra in names[1:]:
         hint = "put the container's command after --"
         if extra in TRUTHS:
             hint = f"set the value of a boolean flag with an equals sign: --large-shm={extra}"
-        draft.refuse("FLAGS003", where, f"unexpected argument {cut(repr(extra))}", hint)
+        draft.add_error("FLAGS003", where, f"unexpected argument {shorten_text(repr(extra))}", hint)
     if names:
-        draft.put(("metadata", "name"), names[0], where)
+        draft.set_field(("metadata", "name"), names[0], where)
 
 
-def _groups(draft: Draft, flags: list[GivenFlag]) -> None:
+def _set_supplemental_groups(draft: Draft, flags: list[GivenFlag]) -> None:
     """Join the group IDs of every ``--supplemental-groups`` into the spec's string."""
     flag = BY_NAME["--supplemental-groups"]
-    ids = [group for given_flag in flags if given_flag.flag is flag for group in _words(given_flag.text or "") or ()]
+    ids = [
+        group for given_flag in flags if given_flag.flag is flag for group in _parse_list(given_flag.text or "") or ()
+    ]
     if ids:
-        draft.put(flag.native, ",".join(ids), (flag.name,))
+        draft.set_field(flag.native, ",".join(ids), (flag.name,))
 
 
-def _command(draft: Draft, rest: list[str] | None) -> None:
+def _set_command(draft: Draft, rest: list[str] | None) -> None:
     """Set the arguments after ``--`` as the container's arguments, or with ``--command`` as its command."""
     is_command = "--command" in draft.given and TRUTHS.get(draft.given["--command"] or "true", False)
     if is_command and not rest:
         message = "--command needs the command after --"
-        draft.refuse("FLAGS002", ("--command",), message, "write --command -- python server.py")
+        draft.add_error("FLAGS002", ("--command",), message, "write --command -- python server.py")
     elif rest:
-        draft.put(("spec", "command" if is_command else "args"), rest, ("--command" if is_command else "--",))
+        draft.set_field(("spec", "command" if is_command else "args"), rest, ("--command" if is_command else "--",))
 
 
 # Usage text.
 
 
-def _form(flag: Flag) -> str:
+def _flag_syntax(flag: Flag) -> str:
     """Return the syntax of a flag, such as ``--gpu-devices-request N``."""
     form = f"{{{'|'.join(flag.choices)}}}" if flag.choices else FORMS[flag.kind].placeholder
     if flag.parts:
@@ -894,7 +911,7 @@ def _form(flag: Flag) -> str:
     return f"{flag.name} {form}".strip()
 
 
-def usage() -> str:
+def make_usage() -> str:
     """Return the help text: one line for each flag, in the order of the table."""
     lines = ["NAME [flags] [-- ARGUMENTS]", ""]
     forms = [

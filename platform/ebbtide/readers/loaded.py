@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.problems import failed
+from ebbtide.base.problems import has_errors
 from ebbtide.readers import shapes
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Loaded:
+class LoadedDocument:
     """One input document: the spec if it is valid, the problems, and the line of each field."""
 
     name: str
@@ -30,15 +30,15 @@ class Loaded:
     @property
     def canonical(self) -> str:
         """The spec as canonical JSON: sorted keys, no spaces, no null values."""
-        return canonical(self.reading.native.get("spec", {}))
+        return canonical_json(self.reading.native.get("spec", {}))
 
-    def placed(self, problems: list[Problem] | tuple[Problem, ...]) -> list[Problem]:
+    def place_problems(self, problems: list[Problem] | tuple[Problem, ...]) -> list[Problem]:
         """Return problems of native paths with their paths, lines and names in the input document."""
         if not problems:
             return []
         placed = []
         for problem in problems:
-            where = self.reading.origin(problem.field)
+            where = self.reading.origin_of(problem.field)
             placed.append(
                 replace(
                     problem,
@@ -53,35 +53,35 @@ class Loaded:
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def canonical(spec: Any) -> str:
+def canonical_json(spec: Any) -> str:
     """Return a spec as canonical JSON."""
     text = _CANONICAL.encode(spec)
     if "null" in text or ".0" in text or "e+" in text:
         # The text may contain a null, or a whole number written as a float; only then is the slower walk needed.
-        return _CANONICAL.encode(_bare(spec))
+        return _CANONICAL.encode(_drop_nulls(spec))
     return text
 
 
-def _bare(value: Any) -> Any:
+def _drop_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         # In a merge patch, null removes a field.
-        return {key: item if key == "patches" else _bare(item) for key, item in value.items() if item is not None}
+        return {key: item if key == "patches" else _drop_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_bare(item) for item in value]
+        return [_drop_nulls(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return value
 
 
-def loaded_from(
+def validate_reading(
     reading: Reading,
     name: str,
     line: Callable[[Path], int] | None = None,
     problems: list[Problem] | None = None,
-) -> Loaded:
+) -> LoadedDocument:
     """Return a validated reading; problems of structure are reported in addition to those of the reader."""
-    loaded = Loaded(name, reading, None, list(problems or ()), line or (lambda path: 0))  # noqa: ARG005 - no lines known
-    loaded.inference, shape_problems = shapes.validate(reading.native)
+    loaded = LoadedDocument(name, reading, None, list(problems or ()), line or (lambda path: 0))  # noqa: ARG005 - no lines known
+    loaded.inference, shape_problems = shapes.validate_inference(reading.native)
     # Problems of a reader already have paths of the input document.
     loaded.problems.extend(
         replace(problem, line=problem.line or loaded.line(problem.field), document=problem.document or name)
@@ -92,9 +92,9 @@ def loaded_from(
         unparsed = [problem.field for problem in loaded.problems if problem.code.startswith("YML")]
         loaded.problems.extend(
             problem
-            for problem in loaded.placed(shape_problems)
+            for problem in loaded.place_problems(shape_problems)
             if not any(problem.field[: len(path)] == path for path in unparsed if path)
         )
-    if failed(loaded.problems):
+    if has_errors(loaded.problems):
         loaded.inference = None
     return loaded

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
 
-def recognise(data: dict[str, Any]) -> bool:
+def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is a native document."""
     return data.get("kind") == KIND or data.get("apiVersion") == API_VERSION
 

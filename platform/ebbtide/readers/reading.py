@@ -25,7 +25,7 @@ class Reading:
     origins: dict[Path, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def origin(self, path: Path) -> Path:
+    def origin_of(self, path: Path) -> Path:
         """Return the path in the input document of a native path: the longest known prefix is replaced, the rest kept."""
         for length in range(len(path), 0, -1):
             known = self.origins.get(path[:length])
@@ -34,7 +34,7 @@ class Reading:
         return path
 
 
-def document(name: Any, spec: Any, **metadata: Any) -> dict[str, Any]:
+def make_document(name: Any, spec: Any, **metadata: Any) -> dict[str, Any]:
     """Return a native document."""
     return {
         "apiVersion": API_VERSION,

@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics
-from ebbtide.base.problems import warning
-from ebbtide.readers.reading import document
-from ebbtide.readers.table import ANEW, Draft, FieldRow, RefusedValueError, apply_row, leave
+from ebbtide.base.problems import make_warning
+from ebbtide.readers.reading import make_document
+from ebbtide.readers.table import ANEW, Draft, FieldRow, RefusedValueError, apply_row, leave_to_rule
 from ebbtide.translation.priority import LEVELS
 
 if TYPE_CHECKING:
@@ -28,35 +28,35 @@ OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"))
 AUTO: Final = ("spec", "autoscaling")
 
 
-def _prefix(value: Any) -> bool | None:
+def _check_prefix(value: Any) -> bool | None:
     if value is not True and value != 0:
         raise RefusedValueError("SPEC002", "useGivenNameAsPrefix must be true or false", "remove it")
     return value or None
 
 
-def _cluster(draft: Draft, row: FieldRow, requested_id: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+def _take_cluster_id(draft: Draft, row: FieldRow, requested_id: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
     cluster_id = draft.cluster.cluster_id
     if not isinstance(requested_id, str):
-        draft.refuse("SPEC002", where, "clusterId must be a string", "quote it")
+        draft.add_error("SPEC002", where, "clusterId must be a string", "quote it")
     elif cluster_id is not None and requested_id != cluster_id:
         message = f"the request is for cluster {requested_id}, but the profile describes cluster {cluster_id}"
-        draft.refuse("PRJ005", where, message, "use the profile of that cluster")
+        draft.add_error("PRJ005", where, message, "use the profile of that cluster")
 
 
-def _project(draft: Draft, row: FieldRow, project: Any, where: Path) -> None:
+def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> None:
     """Look up the project by its ID in the profile, or use the ID as the project's name."""
     projects = draft.cluster.projects
     if not isinstance(project, str):
-        draft.refuse("SPEC002", where, "projectId must be a string", "quote it")
+        draft.add_error("SPEC002", where, "projectId must be a string", "quote it")
     elif isinstance(draft.spec, dict):
         name = next((name for name, known in projects.known.items() if known.id == project), None)
         if name is None and project not in projects.known and not projects.closed:
             message = f"the profile has no project with ID {project}; Ebbtide uses the ID as the project's name"
-            draft.warn("PRJ006", where, message, "add the project with its ID to projects.known")
+            draft.add_warning("PRJ006", where, message, "add the project with its ID to projects.known")
         if "project" in draft.spec:
             message = "spec.project is not a field of Run:ai's request"
-            draft.refuse("SPEC001", row.native, message, "use projectId")
-        draft.put(row.native, name or project, where)
+            draft.add_error("SPEC001", row.native, message, "use projectId")
+        draft.set_field(row.native, name or project, where)
 
 
 FIELDS: Final = {
@@ -69,16 +69,16 @@ FIELDS: Final = {
             "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
             "copy its fields into the request",
         ),
-        FieldRow.refused("useGivenNameAsPrefix", "RUN002", ANEW, "give the workload its own name", read=_prefix),
-        FieldRow("clusterId", take=_cluster),
-        FieldRow("projectId", "spec.project", take=_project),
+        FieldRow.refused("useGivenNameAsPrefix", "RUN002", ANEW, "give the workload its own name", read=_check_prefix),
+        FieldRow("clusterId", take=_take_cluster_id),
+        FieldRow("projectId", "spec.project", take=_take_project_id),
         # Its fields already have native names.
-        FieldRow("spec", take=leave),
+        FieldRow("spec", take=leave_to_rule),
     )
 }
 
 
-def recognise(data: dict[str, Any]) -> bool:
+def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is a REST body: without apiVersion and kind, with a spec or project."""
     return "apiVersion" not in data and "kind" not in data and bool({"spec", "projectId"}.intersection(data))
 
@@ -86,53 +86,53 @@ def recognise(data: dict[str, Any]) -> bool:
 def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the body in native form; look up IDs in the profile."""
     spec = data.get("spec")
-    draft = Draft(document(data.get("name"), {} if spec is None else _without_nulls(spec)), cluster=profile.spec)
+    draft = Draft(make_document(data.get("name"), {} if spec is None else _drop_nulls(spec)), cluster=profile.spec)
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
     for name in data:
         if name not in FIELDS:
             known = ", ".join(sorted(FIELDS))
-            draft.refuse("SPEC001", (name,), f"{name} is not a field of Run:ai's request", f"use one of {known}")
+            draft.add_error("SPEC001", (name,), f"{name} is not a field of Run:ai's request", f"use one of {known}")
     if "name" not in data:
-        draft.refuse("SPEC003", ("name",), "the request has no name", "set name")
+        draft.add_error("SPEC003", ("name",), "the request has no name", "set name")
     for name, row in FIELDS.items():
         # NVIDIA's client writes null for every field that is not set.
         if data.get(name) is not None:
             apply_row(draft, row, data[name], (name,))
     if data.get("projectId") is None:
         message = "the request has no project"
-        draft.refuse("SPEC003", ("projectId",), message, "set projectId to the project's ID or name")
+        draft.add_error("SPEC003", ("projectId",), message, "set projectId to the project's ID or name")
     return draft
 
 
-def _without_nulls(value: Any) -> Any:
+def _drop_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         # In a merge patch, null removes a field.
-        return {
-            key: item if key == "patches" else _without_nulls(item) for key, item in value.items() if item is not None
-        }
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: item if key == "patches" else _drop_nulls(item) for key, item in value.items() if item is not None}
+    return [_drop_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 # Conversion of native documents to REST bodies.
 
 
-def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], list[Problem]]:
+def write_body(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], list[Problem]]:
     """Return Run:ai's REST body of a native document, and a warning for each field that it cannot express."""
     spec = {name: value for name, value in native["spec"].items() if name != "project"}
-    lost = [_lost(("spec", name)) for name in OURS if spec.pop(name, None) is not None]
+    lost = [_loss_warning(("spec", name)) for name in OURS if spec.pop(name, None) is not None]
     for block, name in OURS_INSIDE:
         inner = spec.get(block)
         if isinstance(inner, dict) and name in inner:
             spec[block] = {key: value for key, value in inner.items() if key != name}
-            lost.append(_lost(("spec", block, name)))
+            lost.append(_loss_warning(("spec", block, name)))
     lost += [
-        _lost(("metadata", name)) for name in ("labels", "annotations", "namespace") if native["metadata"].get(name)
+        _loss_warning(("metadata", name))
+        for name in ("labels", "annotations", "namespace")
+        if native["metadata"].get(name)
     ]
     # Blocks that both formats have, in which Run:ai supports fewer values.
     for block, change in (
-        ("autoscaling", partial(_autoscaling, listed=profile.spec.metrics.custom)),
-        ("probes", _probes),
-        ("compute", _compute),
+        ("autoscaling", partial(_convert_autoscaling, listed=profile.spec.metrics.custom)),
+        ("probes", _convert_probes),
+        ("compute", _convert_compute),
     ):
         inner = spec.get(block)
         if isinstance(inner, dict):
@@ -142,7 +142,7 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     priority = spec.get("priorityClass")
     if priority is not None and priority not in LEVELS:
         del spec["priorityClass"]
-        lost.append(_lost(("spec", "priorityClass"), f"priority class {priority}, only {', '.join(LEVELS)}"))
+        lost.append(_loss_warning(("spec", "priorityClass"), f"priority class {priority}, only {', '.join(LEVELS)}"))
     for name in ("command", "args"):
         if isinstance(spec.get(name), list):
             import shlex  # noqa: PLC0415 - most specs have no command
@@ -152,10 +152,10 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     known = profile.spec.projects.known.get(project) if project else None
     if project is None:
         message = "Run:ai requires a project, but the spec has none"
-        lost.append(warning("CNV002", ("spec", "project"), message, "fill in projectId"))
+        lost.append(make_warning("CNV002", ("spec", "project"), message, "fill in projectId"))
     if profile.spec.cluster_id is None:
         message = "Run:ai requires the cluster's ID, but the profile has none"
-        lost.append(warning("CNV002", ("metadata", "name"), message, "fill in clusterId"))
+        lost.append(make_warning("CNV002", ("metadata", "name"), message, "fill in clusterId"))
     return {
         "name": native["metadata"]["name"],
         "projectId": (known.id if known is not None and known.id else project) or "",
@@ -164,16 +164,16 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     }, lost
 
 
-def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str]) -> dict[str, Any]:
+def _convert_autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str]) -> dict[str, Any]:
     converted = dict(auto)
     metric, name = converted.get("metric"), converted.pop("metricName", None)
-    if name is not None and metric == "custom" and _is_own(name, listed):
+    if name is not None and metric == "custom" and _is_unambiguous(name, listed):
         # Run:ai reads every name other than that of a built-in metric as a custom metric.
         converted["metric"] = name
     elif name is not None:
         for field in ("metric", "metricThreshold") if metric == "custom" else ():
             converted.pop(field, None)
-        lost.append(_lost((*AUTO, "metricName"), f"custom metric named {name}"))
+        lost.append(_loss_warning((*AUTO, "metricName"), f"custom metric named {name}"))
     elif isinstance(metric, str) and "-" in metric:
         # Run:ai's pattern for metrics has no hyphen.
         converted["metric"] = metric.replace("-", "_")
@@ -184,36 +184,36 @@ def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str
             message = (
                 f"Run:ai supports whole thresholds only: {threshold:g} is rounded to {converted['metricThreshold']}"
             )
-            lost.append(warning("CNV001", (*AUTO, "metricThreshold"), message, "use a whole number"))
+            lost.append(make_warning("CNV001", (*AUTO, "metricThreshold"), message, "use a whole number"))
     return converted
 
 
-def _is_own(name: str, listed: Sequence[str]) -> bool:
+def _is_unambiguous(name: str, listed: Sequence[str]) -> bool:
     """Return whether the name of a custom metric is unambiguous: it cannot be read as another metric."""
-    return metrics.find(name) is None and (name in listed or metrics.near(name) is None)
+    return metrics.find_metric(name) is None and (name in listed or metrics.find_similar_metric(name) is None)
 
 
-def _probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+def _convert_probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
     converted = dict(probes)
     handler = (converted.get("readiness") or {}).get("handler") or {}
     for kind in ("tcpSocket", "grpc"):
         if handler.get(kind) is not None:
             converted.pop("readiness", None)
             where = ("spec", "probes", "readiness", "handler", kind)
-            lost.append(_lost(where, f"{kind} probe, only an HTTP probe"))
+            lost.append(_loss_warning(where, f"{kind} probe, only an HTTP probe"))
     return converted
 
 
-def _compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+def _convert_compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
     converted = {name: value for name, value in compute.items() if name != "migProfile"}
     if converted.get("gpuRequestType") == "migProfile":
         del converted["gpuRequestType"]
     if compute.get("migProfile") is not None:
-        lost.append(_lost(("spec", "compute", "migProfile")))
+        lost.append(_loss_warning(("spec", "compute", "migProfile")))
     return converted
 
 
-def _lost(path: tuple[str, ...], description: str = "") -> Problem:
+def _loss_warning(path: tuple[str, ...], description: str = "") -> Problem:
     """Return the warning that Run:ai's REST body cannot express a field."""
     message = f"Run:ai's REST body has no {description or path[-1]}; it is omitted"
-    return warning("CNV001", path, message, "keep the native document as the source")
+    return make_warning("CNV001", path, message, "keep the native document as the source")

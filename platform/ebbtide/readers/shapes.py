@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem, shown
+from ebbtide.base.problems import Problem, format_value
 from ebbtide.readers.compiled import inference_validator, profile_validator, validation_error
 from ebbtide.translation.gpu import BACKENDS
 
@@ -48,13 +48,13 @@ FORMS: Final = {
 }
 
 
-def validate(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
+def validate_inference(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
     """Return the validated document, or all problems of its structure."""
-    return _validated(inference_validator(), native)
+    return _run_validator(inference_validator(), native)
 
 
 @dataclass(frozen=True, slots=True)
-class _Unregistered:
+class _UnregisteredBackend:
     """The name of an unregistered backend, wrapped so that the models reject it."""
 
     value: Any
@@ -62,17 +62,17 @@ class _Unregistered:
 
 def validate_profile(data: Any) -> tuple[Profile | None, list[Problem]]:
     """Return the validated profile, or all problems of its structure."""
-    return _validated(profile_validator(), _marked(data))
+    return _run_validator(profile_validator(), _mark_unregistered_backends(data))
 
 
-def _marked(data: Any) -> Any:
+def _mark_unregistered_backends(data: Any) -> Any:
     """Return a profile in which each unregistered backend is wrapped, so that it is rejected at its field."""
     spec: Any = data.get("spec") if isinstance(data, dict) else None
     pools = spec.get("nodePools") if isinstance(spec, dict) else None
     if not isinstance(pools, list):
         return data
     marked = [
-        {**pool, "backend": _Unregistered(pool["backend"])}
+        {**pool, "backend": _UnregisteredBackend(pool["backend"])}
         if isinstance(pool, dict) and "backend" in pool and pool["backend"] not in [*BACKENDS]
         else pool
         for pool in pools
@@ -80,24 +80,24 @@ def _marked(data: Any) -> Any:
     return {**data, "spec": {**spec, "nodePools": marked}}
 
 
-def _validated(validator: Any, data: Any) -> tuple[Any, list[Problem]]:
+def _run_validator(validator: Any, data: Any) -> tuple[Any, list[Problem]]:
     try:
         return validator.validate_python(data), []
     except validation_error() as error:
-        return None, _problems(error.errors(include_url=False, include_context=True), data)
+        return None, _convert_errors(error.errors(include_url=False, include_context=True), data)
 
 
-def _problems(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Problem]:
+def _convert_errors(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Problem]:
     problems: dict[Path, Problem] = {}
     for error in errors:
-        where = _real_path(error["loc"], native)
+        where = _document_path(error["loc"], native)
         # Each branch of a union reports an error for the same value; only the first is used.
         if where not in problems:
-            problems[where] = _problem(error, where, native)
+            problems[where] = _convert_error(error, where, native)
     return list(problems.values())
 
 
-def _real_path(loc: tuple[str | int, ...], native: Any) -> Path:
+def _document_path(loc: tuple[str | int, ...], native: Any) -> Path:
     """Return ``loc`` without pydantic's labels for union branches, which do not occur in documents."""
     path: list[str | int] = []
     value = native
@@ -115,18 +115,18 @@ def _real_path(loc: tuple[str | int, ...], native: Any) -> Path:
     return tuple(path)
 
 
-def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
+def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     kind, context, value = error["type"], error.get("ctx", {}), error.get("input")
-    if isinstance(value, _Unregistered):
+    if isinstance(value, _UnregisteredBackend):
         kind, context, value = "literal_error", {"expected": ", ".join(BACKENDS)}, value.value
     last = next((part for part in reversed(where) if isinstance(part, str)), "document")
-    written = shown(value)
+    written = format_value(value)
     if kind == "extra_forbidden":
-        return _unknown_field(where, last, native)
+        return _unknown_field_problem(where, last, native)
     if kind == "missing":
         return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
     if kind in WANTED:
-        return Problem("SPEC002", where, f"{last} is {written} but must be {WANTED[kind]}", _quoting(kind, error))
+        return Problem("SPEC002", where, f"{last} is {written} but must be {WANTED[kind]}", _type_fix(kind, error))
     if kind == "literal_error":
         allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
         choice = f"one of {allowed}" if "," in allowed else allowed
@@ -139,7 +139,7 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     }
     if kind in bounds:
         key, words = bounds[kind]
-        bound = quantities.number(context[key])
+        bound = quantities.format_number(context[key])
         return Problem("SPEC004", where, f"{last} is {written} but must be {words} {bound}", f"use {words} {bound}")
     if kind == "string_pattern_mismatch":
         form = FORMS.get(last, f"a string that matches {context.get('pattern', '')}")
@@ -151,7 +151,7 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     return Problem("SPEC002", where, f"{last} is {written}: {error['msg']}", "see the reference for this field")
 
 
-def _quoting(kind: str, error: Mapping[str, Any]) -> str:
+def _type_fix(kind: str, error: Mapping[str, Any]) -> str:
     value = error.get("input")
     if value is None:
         return "set a value, or remove the line"
@@ -163,12 +163,12 @@ def _quoting(kind: str, error: Mapping[str, Any]) -> str:
     return f"write {WANTED[kind]}"
 
 
-def _unknown_field(where: Path, last: str, native: Any) -> Problem:
+def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
-    from ebbtide.readers.fields import names_at  # noqa: PLC0415 - as above
+    from ebbtide.readers.fields import field_names_at  # noqa: PLC0415 - as above
 
-    known = names_at(where[:-1], of_profile=isinstance(native, dict) and native.get("kind") == "Profile")
+    known = field_names_at(where[:-1], of_profile=isinstance(native, dict) and native.get("kind") == "Profile")
     close = get_close_matches(last, known, 1, 0.7)
     if not close and last.lower().replace("_", "") in (lowered := {name.lower(): name for name in known}):
         close = [lowered[last.lower().replace("_", "")]]

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.problems import Problem, shown, warning
+from ebbtide.base.problems import Problem, format_value, make_warning
 from ebbtide.readers.reading import Reading
 
 if TYPE_CHECKING:
@@ -44,31 +44,31 @@ class Draft(Reading):
         spec: dict[str, Any] = self.native["spec"]
         return spec
 
-    def put(self, path: Native, value: Any, where: Path) -> None:
+    def set_field(self, path: Native, value: Any, where: Path) -> None:
         """Set a native field and remember its origin."""
         set_at(self.native, path, value)
         self.origins[path] = where
 
-    def keep(self, to: str, value: Any, where: Path) -> None:
+    def set_nonempty(self, to: str, value: Any, where: Path) -> None:
         """Set a native field, unless the value is empty."""
         if value is not None and value not in ([], {}, ""):
-            self.put(path_of(to), value, where)
+            self.set_field(split_path(to), value, where)
 
-    def add(self, path: Native, value: Any, where: Path) -> Path:
+    def append_item(self, path: Native, value: Any, where: Path) -> Path:
         """Append to a native list, remember the item's origin, and return the item's native path."""
-        items = holder(self.native, path).setdefault(path[-1], [])
+        items = parent_mapping(self.native, path).setdefault(path[-1], [])
         items.append(value)
         here: Path = (*path, len(items) - 1)
         self.origins[here] = where
         return here
 
-    def refuse(self, code: str, where: Path, message: str, fix: str) -> None:
+    def add_error(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add an error."""
         self.problems.append(Problem(code, where, message, fix))
 
-    def warn(self, code: str, where: Path, message: str, fix: str) -> None:
+    def add_warning(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add a warning."""
-        self.problems.append(warning(code, where, message, fix))
+        self.problems.append(make_warning(code, where, message, fix))
 
 
 class RefusedValueError(ValueError):
@@ -118,7 +118,7 @@ class FieldRow:
     @property
     def native(self) -> Native:
         """The path of the native field; empty if there is none."""
-        return path_of(self.to)
+        return split_path(self.to)
 
 
 def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
@@ -136,18 +136,18 @@ def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
         row.take(draft, row, native, where)
     elif row.many:
         for item in native if isinstance(native, list) else (native,):
-            draft.add(row.native, item, where)
+            draft.append_item(row.native, item, where)
     else:
-        draft.put(row.native, native, where)
+        draft.set_field(row.native, native, where)
         for name, implied in row.implies.items():
-            draft.put(path_of(name), implied, where)
+            draft.set_field(split_path(name), implied, where)
 
 
-def leave(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
+def leave_to_rule(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Do nothing: a rule about several fields handles the value."""
 
 
-def origins_of(rows: Iterable[FieldRow], *above: str) -> dict[Path, Path]:
+def source_paths(rows: Iterable[FieldRow], *above: str) -> dict[Path, Path]:
     """Return each native field's path in the source, for problems about missing fields; the first row wins."""
     origins: dict[Path, Path] = {}
     for row in rows:
@@ -156,12 +156,12 @@ def origins_of(rows: Iterable[FieldRow], *above: str) -> dict[Path, Path]:
     return origins
 
 
-def path_of(text: str) -> Native:
+def split_path(text: str) -> Native:
     """Return a dotted path as a tuple."""
     return tuple(text.split(".")) if text else ()
 
 
-def holder(data: dict[str, Any], path: Native) -> dict[str, Any]:
+def parent_mapping(data: dict[str, Any], path: Native) -> dict[str, Any]:
     """Return the mapping that contains the last part of ``path``; create missing mappings."""
     for part in path[:-1]:
         data = data.setdefault(part, {})
@@ -170,37 +170,39 @@ def holder(data: dict[str, Any], path: Native) -> dict[str, Any]:
 
 def set_at(data: dict[str, Any], path: Native, value: Any) -> None:
     """Set a nested field; create missing mappings above it."""
-    holder(data, path)[path[-1]] = value
+    parent_mapping(data, path)[path[-1]] = value
 
 
 # Conversions that several source formats share.
 
 
-def if_true(value: Any) -> bool | None:
+def true_or_none(value: Any) -> bool | None:
     """Return true, or None for false, which is the default."""
     if not isinstance(value, bool):
-        raise RefusedValueError("SPEC002", f"{shown(value)} is not valid: must be true or false", "write true or false")
+        raise RefusedValueError(
+            "SPEC002", f"{format_value(value)} is not valid: must be true or false", "write true or false"
+        )
     return value or None
 
 
-def named(pair: tuple[str, Any]) -> dict[str, Any]:
+def make_name_value(pair: tuple[str, Any]) -> dict[str, Any]:
     """Return a label or annotation."""
     return {"name": pair[0], "value": pair[1]}
 
 
-def variable(pair: tuple[str, Any]) -> dict[str, Any]:
+def make_variable(pair: tuple[str, Any]) -> dict[str, Any]:
     """Return an environment variable; the value ``SECRET:name,key`` references a key of a Secret."""
     name, value = pair
     secret = SECRET.fullmatch(value) if isinstance(value, str) else None
-    return {"name": name, "secret": {"name": secret[1], "key": secret[2]}} if secret else named(pair)
+    return {"name": name, "secret": {"name": secret[1], "key": secret[2]}} if secret else make_name_value(pair)
 
 
-def resource(pair: tuple[str, Any]) -> dict[str, Any]:
+def make_extended_resource(pair: tuple[str, Any]) -> dict[str, Any]:
     """Return an extended resource."""
     return {"resource": pair[0], "quantity": pair[1]}
 
 
-def new_claim(entry: dict[str, Any]) -> dict[str, Any]:
+def make_new_claim(entry: dict[str, Any]) -> dict[str, Any]:
     """Return a claim; if it sets access modes, only these apply, without the native default."""
     modes = entry.get("claimInfo", {}).get("accessModes")
     if modes:
@@ -208,7 +210,7 @@ def new_claim(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def exposed_url(entry: dict[str, Any]) -> dict[str, Any]:
+def make_exposed_url(entry: dict[str, Any]) -> dict[str, Any]:
     """Return a host name; users or groups without a type imply their type, so that the host is never public by mistake."""
     for name in ("authorizedUsers", "authorizedGroups"):
         if entry.get(name):

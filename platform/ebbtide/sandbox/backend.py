@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.api.access import Access, Caller, ask
-from ebbtide.api.backend import Backend, Means
+from ebbtide.api.access import AccessCache, Caller, make_access_question
+from ebbtide.api.backend import Backend, BackendParts
 from ebbtide.api.cache import Cache
-from ebbtide.cluster.client.protocol import EVENT, POD, ForbiddenError, Kind, Listing, Mark, MissingError, Seen, kind_of
+from ebbtide.cluster.client.protocol import (
+    EVENT,
+    POD,
+    ForbiddenError,
+    Kind,
+    Listing,
+    MissingError,
+    WatchBookmark,
+    WatchChange,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.api.access import Ask
-    from ebbtide.cluster.client.protocol import Clock, Cluster, Log, Objects
+    from ebbtide.api.access import AccessQuestion
+    from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream, Objects
     from ebbtide.profile.models import Profile
     from ebbtide.sandbox.simulated import Simulated
-    from ebbtide.slo.source import Source
+    from ebbtide.slo.source import MetricsSource
     from ebbtide.translation.objects import Object
 
 #: The caller of requests without a token on a simulated cluster.
 ANONYMOUS_CALLER: Final = Caller("you")
 
 
-class Rule(NamedTuple):
+class PermissionRule(NamedTuple):
     """Permissions of a user or group: verbs on resources of namespaces; ``*`` is any."""
 
     who: str
@@ -35,13 +45,13 @@ class Rule(NamedTuple):
 class SimulatedReviewer:
     """A reviewer with tokens and rules in memory."""
 
-    def __init__(self, tokens: dict[str, Caller], rules: tuple[Rule, ...]) -> None:
+    def __init__(self, tokens: dict[str, Caller], rules: tuple[PermissionRule, ...]) -> None:
         self.tokens, self.rules = tokens, rules
 
     def who(self, token: str) -> Caller | None:
         return self.tokens.get(token)
 
-    def may(self, caller: Caller, question: Ask) -> bool:
+    def may(self, caller: Caller, question: AccessQuestion) -> bool:
         """Return whether a rule allows the action; a caller without a token is allowed everything."""
         resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
         return not caller.token or any(
@@ -53,14 +63,14 @@ class SimulatedReviewer:
         )
 
 
-class Guarded:
+class RestrictedCluster:
     """A cluster restricted to one caller's permissions, as RBAC restricts a real one. ``Cluster`` describes the methods."""
 
-    def __init__(self, cluster: Cluster, access: Access, caller: Caller) -> None:
+    def __init__(self, cluster: Cluster, access: AccessCache, caller: Caller) -> None:
         self._cluster, self._access, self._caller = cluster, access, caller
 
     def _require(self, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> None:
-        if not self._access.may(self._caller, ask(verb, kind, namespace, name, subresource)):
+        if not self._access.may(self._caller, make_access_question(verb, kind, namespace, name, subresource)):
             scope = f' in the namespace "{namespace}"' if namespace else ""
             raise ForbiddenError(
                 f'{kind.plural} "{name}" is forbidden: User "{self._caller.name}" cannot {verb} resource '
@@ -81,11 +91,11 @@ class Guarded:
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[Seen]:
+    ) -> Iterator[WatchChange]:
         self._require("watch", kind, namespace)
         return self._cluster.watch(kind, namespace, labels=labels, since=since, seconds=seconds)
 
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         self._require("watch", kind, "")
         return self._cluster.follow(kind, since=since)
 
@@ -119,7 +129,7 @@ class Guarded:
         return self._cluster.patch(kind, name, namespace, patch, dry_run=dry_run, basis=basis)
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
-        return self._access.may(self._caller, ask(verb, kind, namespace, name))
+        return self._access.may(self._caller, make_access_question(verb, kind, namespace, name))
 
     def read(self, path: str) -> Object:
         """Return the API server's response at a path; every caller may read versions and groups."""
@@ -138,7 +148,7 @@ class Guarded:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Log:
+    ) -> LogStream:
         self._require("get", POD, namespace, pod, "log")
         return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
 
@@ -147,30 +157,30 @@ class Guarded:
         return self._cluster.events(namespace)
 
 
-def of_simulated(
+def make_simulated_backend(
     cluster: Simulated,
     profile: Profile,
     profile_data: dict[str, Any],
     clock: Clock,
     *,
-    source: Source | None = None,
+    source: MetricsSource | None = None,
     tokens: dict[str, Caller] | None = None,
-    rules: tuple[Rule, ...] = (),
+    rules: tuple[PermissionRule, ...] = (),
     anonymous_caller: Caller | None = ANONYMOUS_CALLER,
     read_only: bool = False,
     demo: bool = False,
 ) -> Backend:
     """Return a backend on a simulated cluster. Requests without a token may do everything, others what the rules allow."""
-    access = Access(SimulatedReviewer(tokens or {}, rules))
+    access = AccessCache(SimulatedReviewer(tokens or {}, rules))
     return Backend(
-        Means(
+        BackendParts(
             cluster=cluster,
             profile=profile,
             profile_data=profile_data,
             clock=clock,
             cache=Cache(cluster, clock, threads=cluster.real),
             access=access,
-            connect=lambda caller: Guarded(cluster, access, caller),
+            connect=lambda caller: RestrictedCluster(cluster, access, caller),
             source=source,
             anonymous_caller=anonymous_caller,
             read_only=read_only,

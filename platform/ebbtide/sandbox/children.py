@@ -13,10 +13,10 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION, RefusedError
 from ebbtide.cluster.read.pods import QUEUE_PROXY
-from ebbtide.sandbox.store import bare, bounds_of, namespace_of
+from ebbtide.sandbox.store import bounds_of, make_bare, namespace_of
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind
@@ -52,9 +52,9 @@ _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def _owned(kind: Kind, name: str, owner: Object, **metadata: Object) -> Object:
+def _make_owned(kind: Kind, name: str, owner: Object, **metadata: Object) -> Object:
     """Return an object that ``owner`` controls, in its namespace."""
-    obj = bare(kind, name, namespace_of(owner))
+    obj = make_bare(kind, name, namespace_of(owner))
     reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"]}
     reference |= {"uid": owner["metadata"]["uid"], "controller": True}
     obj["metadata"] |= {**metadata, "ownerReferences": [reference]}
@@ -78,7 +78,7 @@ def make_revision(service: Object, number: int) -> Object:
         ROUTING: "active",
     }
     annotations = {**(metadata.get("annotations") or {}), TEMPLATE: template_text(service)}
-    revision = _owned(REVISION, f"{name}-{number:05d}", service, labels=labels, annotations=annotations)
+    revision = _make_owned(REVISION, f"{name}-{number:05d}", service, labels=labels, annotations=annotations)
     revision["spec"] = deepcopy(template["spec"])
     return revision
 
@@ -86,10 +86,10 @@ def make_revision(service: Object, number: int) -> Object:
 def make_deployment(revision: Object, template: Object, replicas: int) -> Object:
     """Return a revision's Deployment; ``template`` is the Knative Service's."""
     metadata = revision["metadata"]
-    deployment = _owned(DEPLOYMENT, f"{metadata['name']}-deployment", revision, labels=metadata["labels"])
+    deployment = _make_owned(DEPLOYMENT, f"{metadata['name']}-deployment", revision, labels=metadata["labels"])
     spec = deepcopy(template["spec"])
     spec["containers"] = [*spec.get("containers", []), deepcopy(SIDECAR)]
-    annotations = dict(at(template, "metadata", "annotations") or {})
+    annotations = dict(get_at(template, "metadata", "annotations") or {})
     deployment["spec"] = {"replicas": replicas, "template": {"metadata": {"annotations": annotations}, "spec": spec}}
     return deployment
 
@@ -103,7 +103,7 @@ def make_scaler(revision: Object, replicas: int) -> Object:
     """Return a revision's PodAutoscaler."""
     metadata = revision["metadata"]
     annotations = scaling_annotations(revision)
-    scaler = _owned(POD_AUTOSCALER, metadata["name"], revision, labels=metadata["labels"], annotations=annotations)
+    scaler = _make_owned(POD_AUTOSCALER, metadata["name"], revision, labels=metadata["labels"], annotations=annotations)
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{metadata['name']}-deployment"}
     scaler["spec"] = {"scaleTargetRef": target}
     scaler["status"] = {"desiredScale": replicas, "actualScale": 0}
@@ -113,7 +113,7 @@ def make_scaler(revision: Object, replicas: int) -> Object:
 def make_hpa(scaler: Object) -> Object:
     """Return the HPA that class hpa makes of a PodAutoscaler."""
     metadata, annotations = scaler["metadata"], scaler["metadata"]["annotations"]
-    hpa = _owned(HPA, metadata["name"], scaler, labels=metadata["labels"], annotations=annotations)
+    hpa = _make_owned(HPA, metadata["name"], scaler, labels=metadata["labels"], annotations=annotations)
     metric, target = annotations.get(keys.METRIC, "cpu"), annotations.get(keys.TARGET, "80")
     row: Object
     if metric == "cpu":
@@ -136,8 +136,8 @@ def make_pod(deployment: Object, revision: str, name: str) -> Object:
     """Return a pod of a revision's Deployment."""
     template = deployment["spec"]["template"]
     labels = {**deployment["metadata"]["labels"], keys.KNATIVE_REVISION: revision}
-    annotations = dict(at(template, "metadata", "annotations", default={}))
-    pod = _owned(POD, name, deployment, labels=labels, annotations=annotations)
+    annotations = dict(get_at(template, "metadata", "annotations", default={}))
+    pod = _make_owned(POD, name, deployment, labels=labels, annotations=annotations)
     pod["spec"] = deepcopy(template["spec"])
     return pod
 
@@ -145,7 +145,7 @@ def make_pod(deployment: Object, revision: str, name: str) -> Object:
 def make_predictor(service: Object) -> Object:
     """Return the Knative Service of an InferenceService's predictor, with its canary's traffic."""
     name, predictor = service["metadata"]["name"], service["spec"]["predictor"]
-    knative_service = _owned(KNATIVE, f"{name}-predictor", service, labels={keys.KSERVE_SERVICE: name})
+    knative_service = _make_owned(KNATIVE, f"{name}-predictor", service, labels={keys.KSERVE_SERVICE: name})
     annotations = {
         **(predictor.get("annotations") or {}),
         keys.MIN_SCALE: str(predictor.get("minReplicas", 1)),
@@ -161,7 +161,7 @@ def make_predictor(service: Object) -> Object:
         }
     }
     percent = predictor.get("canaryTrafficPercent")
-    rolled_out = at(service, "status", "components", "predictor", "latestRolledoutRevision")
+    rolled_out = get_at(service, "status", "components", "predictor", "latestRolledoutRevision")
     if percent is not None and rolled_out is not None:
         knative_service["spec"]["traffic"] = [
             {"latestRevision": True, "percent": percent},
@@ -176,7 +176,7 @@ def _predictor_spec(predictor: Object) -> Object:
     if "model" in predictor:
         model_fields = ("resources", "env", "args", "securityContext", "image", "ports", "readinessProbe")
         model = {name: deepcopy(predictor["model"][name]) for name in model_fields if name in predictor["model"]}
-        runtime = at(predictor, "model", "modelFormat", "name", default="model")
+        runtime = get_at(predictor, "model", "modelFormat", "name", default="model")
         spec["containers"] = [{"image": f"kserve/{runtime}server:v0.20.0", **model, "name": "kserve-container"}]
     if "timeout" in predictor:
         spec["timeoutSeconds"] = predictor["timeout"]
@@ -186,7 +186,7 @@ def _predictor_spec(predictor: Object) -> Object:
 # Knative's webhook.
 
 
-def defaulted(kind: Kind, obj: Object, limit: int) -> Object:
+def apply_defaults(kind: Kind, obj: Object, limit: int) -> Object:
     """Return an object with the webhooks' defaults; ``limit`` is the max-scale-limit.
 
     Raises:
@@ -196,7 +196,7 @@ def defaulted(kind: Kind, obj: Object, limit: int) -> Object:
     completed = deepcopy(obj)
     if kind == KNATIVE:
         template = completed["spec"].setdefault("template", {})
-        annotations = at(template, "metadata", "annotations", default={})
+        annotations = get_at(template, "metadata", "annotations", default={})
         check_annotations(annotations, "spec.template.metadata.annotations", limit)
         template["spec"] = {**DEFAULTS, **template.get("spec", {})}
         completed["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
@@ -212,22 +212,22 @@ def check_annotations(annotations: Object, where: str, limit: int) -> None:
     """
     for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
         if not str(annotations.get(key, "0")).isdecimal():
-            raise _denied(f"invalid value: {annotations[key]}: {where}.{key}")
+            raise _make_webhook_error(f"invalid value: {annotations[key]}: {where}.{key}")
     target = str(annotations.get(keys.TARGET, "1"))
     if _TARGET.fullmatch(target) is None:
-        raise _denied(f"invalid value: {target}: {where}.{keys.TARGET}")
+        raise _make_webhook_error(f"invalid value: {target}: {where}.{keys.TARGET}")
     deadline = annotations.get(keys.PROGRESS_DEADLINE)
     if deadline is not None and go_seconds(deadline) is None:
-        raise _denied(f"invalid value: {deadline}: {where}.{keys.PROGRESS_DEADLINE}")
+        raise _make_webhook_error(f"invalid value: {deadline}: {where}.{keys.PROGRESS_DEADLINE}")
     # With a limit, Knative requires the default of max-scale to be within it, so an absent annotation is valid.
     low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, str(limit))
     if limit and not 1 <= int(high) <= limit:
-        raise _denied(f"expected 1 <= {high} <= {limit}: {where}.{keys.MAX_SCALE}")
+        raise _make_webhook_error(f"expected 1 <= {high} <= {limit}: {where}.{keys.MAX_SCALE}")
     if int(high) and int(low) > int(high):
-        raise _denied(f"max-scale={high} is less than min-scale={low}: {where}")
+        raise _make_webhook_error(f"max-scale={high} is less than min-scale={low}: {where}")
 
 
-def _denied(reason: str) -> RefusedError:
+def _make_webhook_error(reason: str) -> RefusedError:
     webhook = "validation.webhook.serving.knative.dev"
     return RefusedError(f'admission webhook "{webhook}" denied the request: validation failed: {reason}')
 

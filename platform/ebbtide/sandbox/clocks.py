@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Standing:
+class ManualClock:
     """A clock that advances only by ``sleep``."""
 
     time: float = 1_800_000_000.0
@@ -24,7 +24,7 @@ class Standing:
 
 
 @dataclass(slots=True)
-class Real:
+class RealClock:
     """A monotonic clock that starts at the machine's present time and runs ``rate`` times as fast."""
 
     rate: float = 1.0
@@ -40,7 +40,7 @@ class Real:
 
 
 @dataclass(slots=True)
-class Past:
+class PastClock:
     """A manual clock in the past while ``at`` is set; afterwards, the given clock."""
 
     clock: Clock

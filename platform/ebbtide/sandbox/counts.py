@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from ebbtide.slo.queries import ENVOY_BOUNDS
-from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
+from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ MINUTE_SECONDS: Final = 60
 MIN_RANGE_SECONDS: Final = 60.0
 
 
-class Passed(NamedTuple):
+class PeriodCounts(NamedTuple):
     """The state of a workload over a period: sums over time, then gauges at its end."""
 
     #: Seconds in which a replica was ready or none was desired, and those of them without replicas.
@@ -55,9 +55,9 @@ class Passed(NamedTuple):
 
 
 #: Gauges at a row's end; NaN if unknown.
-GAUGES: Final = Passed._fields[-5:]
+GAUGES: Final = PeriodCounts._fields[-5:]
 #: Columns that are summed over a row, in this order, before the bucket counts; the last ones are the sums of ``Passed``.
-SUMS: Final = ("known", "requests", "failed", "seconds", "asked", "answered", *Passed._fields[:-5])
+SUMS: Final = ("known", "requests", "failed", "seconds", "asked", "answered", *PeriodCounts._fields[:-5])
 _SUM: Final = {name: place for place, name in enumerate(SUMS)}
 _FIRST_BUCKET: Final = len(SUMS)
 _FIRST_GAUGE: Final = _FIRST_BUCKET + len(ENVOY_BOUNDS) + 1
@@ -66,7 +66,7 @@ _REQUESTS, _FAILED, _SECONDS, _UP = (_SUM[name] for name in ("requests", "failed
 
 
 @dataclass(slots=True)
-class Tier:
+class RowTier:
     """The rows of one length: closed ones, and the one that is being filled."""
 
     step: int
@@ -101,8 +101,8 @@ class Tier:
 class Tally:
     """The counts of one workload. Times are seconds since 1970 and never decrease."""
 
-    tiers: tuple[Tier, ...] = field(
-        default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS)
+    tiers: tuple[RowTier, ...] = field(
+        default_factory=lambda: tuple(RowTier(step, deque(maxlen=most)) for step, most in TIERS)
     )
     #: Counts since the last call of ``passed``.
     row: list[float] = field(default_factory=lambda: [0.0] * _COLUMNS)
@@ -122,7 +122,7 @@ class Tally:
         else:
             self.answered = True
 
-    def passed(self, start: float, end: float, passed: Passed) -> None:
+    def passed(self, start: float, end: float, passed: PeriodCounts) -> None:
         """Advance time, at most to the end of a ten-second row, and count the requests since the last call."""
         row, fine = self.row, self.tiers[0]
         row[_SUM["known"]] = end - start
@@ -164,7 +164,7 @@ class Tally:
             tier_rows = [*tier.rows]
             if tier.row:
                 tier_rows.append((tier.start, tier.end, np.asarray(tier.row)))
-            finer = [_until(row, limit) for row in tier_rows if row[0] < limit]
+            finer = [_cut_row(row, limit) for row in tier_rows if row[0] < limit]
             merged = finer + merged
             if tier_rows:
                 limit = min(limit, tier_rows[0][0])
@@ -174,7 +174,7 @@ class Tally:
         return np.asarray(starts), np.asarray(ends), np.stack(rows)
 
 
-def _until(row: tuple[float, float, Floats], limit: float) -> tuple[float, float, Floats]:
+def _cut_row(row: tuple[float, float, Floats], limit: float) -> tuple[float, float, Floats]:
     """Return the part of a row before ``limit``, with sums in proportion."""
     start, end, values = row
     if end <= limit:
@@ -185,7 +185,7 @@ def _until(row: tuple[float, float, Floats], limit: float) -> tuple[float, float
 
 
 @dataclass(slots=True)
-class Counted:
+class TallySource:
     """The tallies of all workloads, as a ``Source``."""
 
     #: Brings the tallies up to date before they are read.
@@ -196,22 +196,22 @@ class Counted:
         """Return a workload's tally, which is created if needed."""
         return self.tallies.setdefault(ref, Tally())
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         """Return the measurements of each workload."""
         self.settle()
         return {ref: self._measured(ref, start, end) for ref in refs}
 
-    def _measured(self, ref: Ref, start: float, end: float) -> Measured:
+    def _measured(self, ref: Ref, start: float, end: float) -> WorkloadMeasurements:
         starts, ends, rows = self.tallies.get(ref, Tally()).rows()
         if not len(starts) or end <= starts[0] or start >= ends[-1]:
-            return Measured(ref, start, end)
+            return WorkloadMeasurements(ref, start, end)
         first, last = max(start, float(starts[0])), min(end, float(ends[-1]))
-        low, high = _totals(starts, ends, rows, np.asarray([first, last]))
+        low, high = _sum_until(starts, ends, rows, np.asarray([first, last]))
         total = high - low
         sums = {name: float(total[place]) for name, place in _SUM.items()}
         counts = np.cumsum(total[_FIRST_BUCKET:_FIRST_GAUGE])
         bounds = [*ENVOY_BOUNDS, math.inf]
-        return Measured(
+        return WorkloadMeasurements(
             ref,
             first,
             last,
@@ -241,7 +241,7 @@ class Counted:
         times = np.arange(start, end + step / 2, step)
         back = max(step, MIN_RANGE_SECONDS)
         known = (times > starts[0]) & (times - back < ends[-1])
-        totals = _totals(starts, ends, rows, times) - _totals(starts, ends, rows, times - back)
+        totals = _sum_until(starts, ends, rows, times) - _sum_until(starts, ends, rows, times - back)
         seconds = totals[:, _SUM["known"]]
         columns = {name: totals[:, place] for name, place in _SUM.items()}
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -256,14 +256,14 @@ class Counted:
             del series["gpu"]
         counts = np.cumsum(totals[:, _FIRST_BUCKET:_FIRST_GAUGE], axis=1)
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-            series[name] = quantiles(share, counts)
+            series[name] = compute_quantiles(share, counts)
         place = np.searchsorted(starts, times, side="left") - 1
         for number, name in enumerate(GAUGES):
             is_covered = (place >= 0) & (times - back < ends[np.maximum(place, 0)])
             series[name] = np.where(is_covered, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
         points_by_name = {
             name: tuple(
-                Point(float(time), float(value) if is_covered and math.isfinite(value) else None)
+                SeriesPoint(float(time), float(value) if is_covered and math.isfinite(value) else None)
                 for time, value, is_covered in zip(times, values, known, strict=True)
             )
             for name, values in series.items()
@@ -284,7 +284,7 @@ class Counted:
         }
 
 
-def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
+def _sum_until(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
     """Return the cumulative sums at each time, interpolated linearly within rows."""
     sums = rows[:, :_FIRST_GAUGE]
     before = np.concatenate([np.zeros((1, _FIRST_GAUGE)), np.cumsum(sums, axis=0)])
@@ -296,7 +296,7 @@ def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats
     return totals
 
 
-def quantiles(share: float, counts: Floats) -> Floats:
+def compute_quantiles(share: float, counts: Floats) -> Floats:
     """Return a quantile of each row of cumulative counts as Prometheus computes it; NaN for a row without counts.
 
     Values are interpolated linearly between bounds and capped at the last one. Upstream: promql/quantile.go.

@@ -26,11 +26,11 @@ from ebbtide.cluster.doctor.observed import (
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile import metric_names
-from ebbtide.sandbox.store import bare
+from ebbtide.sandbox.store import make_bare
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
-from ebbtide.translation.priority import make_class
+from ebbtide.translation.priority import make_priority_class
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool, Profile, ProfileSpec
@@ -40,36 +40,36 @@ if TYPE_CHECKING:
 KOURIER: Final = "kourier.ingress.networking.knative.dev"
 
 
-def furnish(cluster: Simulated, profile: Profile) -> None:
+def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
     """Add the objects of a profile to a simulated cluster; existing objects of the same name are replaced.
 
     A cluster with a built-in node gets the profile's GPUs on it; a cluster without one keeps its nodes.
     """
     spec = profile.spec
-    _serve(cluster, spec)
+    _set_api_paths(cluster, spec)
     gateway = GATEWAYS[KOURIER]
     host = (urlsplit(spec.metrics.prometheus).hostname or "").split(".")
     prometheus = (host[1], host[0]) if len(host) > 2 else None  # noqa: PLR2004 - name, namespace, svc
     # In a fixed order, so that each run gives the objects the same uids and versions.
     for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, gateway[0], *(prometheus or ())[:1])):
-        cluster.put(bare(NAMESPACE, namespace))
-    for obj in (*_knative(spec), *_kserve(spec)):
+        cluster.put(make_bare(NAMESPACE, namespace))
+    for obj in (*_make_knative_objects(spec), *_make_kserve_objects(spec)):
         cluster.put(obj)
     for namespace, name in (gateway, *([prometheus] if prometheus else ())):
-        cluster.put({**bare(SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
+        cluster.put({**make_bare(SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
     for name, value in spec.scheduling.classes.items():
-        obj = make_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
+        obj = make_priority_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
         obj["metadata"]["labels"] = (
             {keys.APP_MANAGED_BY: "ebbtide"} if spec.scheduling.classes_owner == "ebbtide" else {}
         )
         cluster.put(obj)
     if spec.projects.quota == "kai":
-        cluster.put(project.make_parent(spec.projects.parent_queue))
+        cluster.put(project.make_parent_queue(spec.projects.parent_queue))
     if cluster.gpus:
-        _equip(cluster, spec.node_pools)
+        _add_pool_resources(cluster, spec.node_pools)
 
 
-def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
+def _set_api_paths(cluster: Simulated, spec: ProfileSpec) -> None:
     """Set the API paths that a cluster of this profile serves."""
     is_served = {
         "knative": spec.knative.installed,
@@ -86,13 +86,13 @@ def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
     cluster.paths.pop(CUSTOM_METRICS, None)
     if spec.metrics.adapter == "prometheus-adapter":
         rows = [row for row in metrics.ROWS.values() if row.source in {"gpu-exporter", "histogram", "adapter"}]
-        names = [name for row in rows for name in metric_names.served(row, spec.metrics.names)[:1]]
+        names = [name for row in rows for name in metric_names.list_served_names(row, spec.metrics.names)[:1]]
         names += spec.metrics.custom
         cluster.paths[CUSTOM_METRICS] = {"resources": [{"name": f"pods/{name}"} for name in names]}
     cluster.paths["/version"] = {"gitVersion": f"v{spec.kubernetes.version}.0"}
 
 
-def _knative(spec: ProfileSpec) -> list[Object]:
+def _make_knative_objects(spec: ProfileSpec) -> list[Object]:
     if not spec.knative.installed:
         return []
     objects = []
@@ -100,13 +100,13 @@ def _knative(spec: ProfileSpec) -> list[Object]:
         data = dict(getattr(spec.knative, name))
         if name == "network":
             data.setdefault("ingress-class", KOURIER)
-        objects.append({**bare(CONFIG_MAP, f"config-{name}", KNATIVE_NAMESPACE), "data": data})
-    objects.append({**bare(CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
+        objects.append({**make_bare(CONFIG_MAP, f"config-{name}", KNATIVE_NAMESPACE), "data": data})
+    objects.append({**make_bare(CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
     names = [*CONTROLLERS, *([HPA_EXTENSION] if spec.knative.hpa else [])]
-    return [*objects, *(_deployment(name, KNATIVE_NAMESPACE, spec.knative.version) for name in names)]
+    return [*objects, *(_make_controller(name, KNATIVE_NAMESPACE, spec.knative.version) for name in names)]
 
 
-def _kserve(spec: ProfileSpec) -> list[Object]:
+def _make_kserve_objects(spec: ProfileSpec) -> list[Object]:
     if not spec.kserve.installed:
         return []
     settings: dict[str, Any] = {"serviceAnnotationDisallowedList": list(spec.kserve.annotation_disallow_list)}
@@ -114,14 +114,14 @@ def _kserve(spec: ProfileSpec) -> list[Object]:
         settings["resource"] = {f"{name}Limit": value for name, value in spec.kserve.limits.items()}
     data = {"inferenceService": json.dumps(settings)}
     return [
-        {**bare(CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE), "data": data},
-        _deployment(KSERVE_CONTROLLER, KSERVE_NAMESPACE, spec.kserve.version),
-        *(bare(CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
+        {**make_bare(CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE), "data": data},
+        _make_controller(KSERVE_CONTROLLER, KSERVE_NAMESPACE, spec.kserve.version),
+        *(make_bare(CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
     ]
 
 
-def _deployment(name: str, namespace: str, version: str) -> Object:
-    deployment = bare(DEPLOYMENT, name, namespace)
+def _make_controller(name: str, namespace: str, version: str) -> Object:
+    deployment = make_bare(DEPLOYMENT, name, namespace)
     deployment["metadata"]["labels"] = {VERSION_LABEL: f"{version}.0"}
     deployment["spec"] = {
         "replicas": 1,
@@ -131,7 +131,7 @@ def _deployment(name: str, namespace: str, version: str) -> Object:
     return deployment
 
 
-def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
+def _add_pool_resources(cluster: Simulated, pools: list[NodePool]) -> None:
     """Add the pools' advertised resources and labels to the node."""
     node = cluster.get(NODE, "node-1")
     labels = node["metadata"].setdefault("labels", {})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD_AUTOSCALER, REVISION
 from ebbtide.sandbox import kserve
 from ebbtide.sandbox.children import (
@@ -24,13 +24,13 @@ from ebbtide.sandbox.children import (
     scaling_annotations,
     template_text,
 )
-from ebbtide.sandbox.kubelet import count_pods, expire, reconcile_pods
-from ebbtide.sandbox.state import kept
-from ebbtide.sandbox.store import bounds_of, digest, namespace_of, number_of
+from ebbtide.sandbox.kubelet import count_pods, expire_revision, reconcile_pods
+from ebbtide.sandbox.state import keep_conditions
+from ebbtide.sandbox.store import bounds_of, digest_text, namespace_of, number_of
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Objects
-    from ebbtide.sandbox.state import State
+    from ebbtide.sandbox.state import ClusterState
     from ebbtide.translation.objects import Object
 
 #: The message of an inactive PodAutoscaler, by its reason.
@@ -41,16 +41,16 @@ INACTIVE: Final = {
 }
 
 
-def reconcile(state: State, namespace: str, name: str) -> None:
+def reconcile_knative(state: ClusterState, namespace: str, name: str) -> None:
     """Create the revision of a service's template, unless the newest revision has that template."""
     service = state.peek(KNATIVE, namespace, name)
     if service is None:
         return
-    newest = at(service, "status", "latestCreatedRevisionName")
+    newest = get_at(service, "status", "latestCreatedRevisionName")
     if newest is not None:
         existing = state.peek(REVISION, namespace, newest)
         if existing is not None and existing["metadata"]["annotations"].get(TEMPLATE) == template_text(service):
-            refresh(state, namespace, name)
+            refresh_knative(state, namespace, name)
             return
     number = int(newest.rpartition("-")[2]) + 1 if newest else 1
     revision = make_revision(service, number)
@@ -66,56 +66,56 @@ def reconcile(state: State, namespace: str, name: str) -> None:
         "observedGeneration": service["metadata"]["generation"],
     }
     state.set_status(KNATIVE, namespace, name, status)
-    deadline = at(template, "metadata", "annotations", keys.PROGRESS_DEADLINE)
+    deadline = get_at(template, "metadata", "annotations", keys.PROGRESS_DEADLINE)
     seconds = (go_seconds(deadline) if deadline else None) or state.life.deadline
-    state.later(seconds, lambda: expire(state, namespace, revision_name))
+    state.later(seconds, lambda: expire_revision(state, namespace, revision_name))
     if state.driver is None:
         reconcile_pods(state, namespace, revision_name)
     else:
         state.driver.revision_made(namespace, revision_name)
         count_pods(state, namespace, revision_name)
-    refresh(state, namespace, name)
+    refresh_knative(state, namespace, name)
 
 
-def refresh(state: State, namespace: str, name: str) -> None:
+def refresh_knative(state: ClusterState, namespace: str, name: str) -> None:
     """Set a service's status and traffic by the readiness of its newest revision."""
     service = state.peek(KNATIVE, namespace, name)
     if service is None:
         return
-    newest = at(service, "status", "latestCreatedRevisionName", default="")
+    newest = get_at(service, "status", "latestCreatedRevisionName", default="")
     revision = state.peek(REVISION, namespace, newest)
     if revision is None:
         return
-    ready = at(revision, "status", "conditions", 0, default={})
+    ready = get_at(revision, "status", "conditions", 0, default={})
     status: Object = {"observedGeneration": service["metadata"].get("generation", 1)}
     if ready.get("status") == "True":
         status["latestReadyRevisionName"] = newest
-        status["traffic"] = _traffic(service, newest, state.domain)
+        status["traffic"] = _make_traffic_status(service, newest, state.domain)
         conditions = [state.condition(kind, "True") for kind in ("ConfigurationsReady", "Ready", "RoutesReady")]
     else:
-        before = at(service, "status", "latestReadyRevisionName")
+        before = get_at(service, "status", "latestReadyRevisionName")
         failed = ready.get("status") == "False"
         message = f'Revision "{newest}" failed with message: {ready.get("message")}.' if failed else ""
         if before is not None:
-            status["traffic"] = _traffic(service, before, state.domain)
+            status["traffic"] = _make_traffic_status(service, before, state.domain)
         reason = "RevisionFailed" if failed else "" if before else "RevisionMissing"
         conditions = [
             state.condition("ConfigurationsReady", ready.get("status", "Unknown"), reason, message),
             state.condition("Ready", ready.get("status", "Unknown"), reason, message),
             state.condition("RoutesReady", "True" if before else "Unknown"),
         ]
-    status["conditions"] = kept(service, conditions)
-    moved = status.get("traffic") != at(service, "status", "traffic")
+    status["conditions"] = keep_conditions(service, conditions)
+    moved = status.get("traffic") != get_at(service, "status", "traffic")
     state.set_status(KNATIVE, namespace, name, status)
-    _retire(state, namespace, name)
+    _retire_revisions(state, namespace, name)
     if moved and state.driver is not None:
         state.driver.routed(namespace, name)
-    kserve.refresh(state, state.expect(KNATIVE, namespace, name).item)
+    kserve.refresh_kserve(state, state.expect(KNATIVE, namespace, name).item)
 
 
-def _traffic(service: Object, newest: str, domain: str) -> Objects:
+def _make_traffic_status(service: Object, newest: str, domain: str) -> Objects:
     """Return the traffic of a service's status; ``newest`` is its latest ready revision."""
-    rows = at(service, "spec", "traffic") or [{"latestRevision": True, "percent": 100}]
+    rows = get_at(service, "spec", "traffic") or [{"latestRevision": True, "percent": 100}]
     host = f"{service['metadata']['name']}.{namespace_of(service)}.{domain}"
     return [
         {
@@ -127,17 +127,17 @@ def _traffic(service: Object, newest: str, domain: str) -> Objects:
     ]
 
 
-def _retire(state: State, namespace: str, name: str) -> None:
+def _retire_revisions(state: ClusterState, namespace: str, name: str) -> None:
     """Set the routing state of a service's revisions, and scale those without traffic to zero; a driver does that itself."""
     service = state.expect(KNATIVE, namespace, name).item
-    serving = {row["revisionName"] for row in at(service, "status", "traffic", default=[])}
-    serving.add(at(service, "status", "latestCreatedRevisionName"))
+    serving = {row["revisionName"] for row in get_at(service, "status", "traffic", default=[])}
+    serving.add(get_at(service, "status", "latestCreatedRevisionName"))
     for key in state.store.owned_by(service["metadata"]["uid"]):
         if key.kind != REVISION:
             continue
         revision = state.expect(REVISION, namespace, key.name).item
         routing = "active" if key.name in serving else "reserve"
-        if at(revision, "metadata", "labels", ROUTING) != routing:
+        if get_at(revision, "metadata", "labels", ROUTING) != routing:
             revision["metadata"]["labels"] = {**revision["metadata"]["labels"], ROUTING: routing}
             state.write(REVISION, revision)
         deployment = state.peek(DEPLOYMENT, namespace, f"{key.name}-deployment")
@@ -150,7 +150,7 @@ def _retire(state: State, namespace: str, name: str) -> None:
 # Scaling of a revision.
 
 
-def _create_scaled(state: State, revision: Object, template: Object) -> None:
+def _create_scaled(state: ClusterState, revision: Object, template: Object) -> None:
     """Create a new revision's PodAutoscaler, its HPA if the class is hpa, and its Deployment with the initial scale."""
     low, high = bounds_of(revision)
     replicas = min(max(number_of(revision, keys.INITIAL_SCALE, 1), low), high)
@@ -161,7 +161,7 @@ def _create_scaled(state: State, revision: Object, template: Object) -> None:
     state.write(DEPLOYMENT, make_deployment(revision, template, replicas))
 
 
-def scale(state: State, namespace: str, revision: str, replicas: int) -> None:
+def scale_revision(state: ClusterState, namespace: str, revision: str, replicas: int) -> None:
     """Set a revision's desired number of pods within its bounds, as an autoscaler does."""
     low, high = bounds_of(state.expect(REVISION, namespace, revision).item)
     replicas = min(max(replicas, low), high)
@@ -170,19 +170,21 @@ def scale(state: State, namespace: str, revision: str, replicas: int) -> None:
     reconcile_pods(state, namespace, revision)
 
 
-def follow_driver(state: State, namespace: str, revision: str, replicas: int, active: str, reason: str) -> None:
+def follow_driver(state: ClusterState, namespace: str, revision: str, replicas: int, active: str, reason: str) -> None:
     """Apply a driver's decision: the replicas, and the PodAutoscaler's condition Active with its reason."""
     if state.peek(REVISION, namespace, revision) is None:
         return
     scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
     _set_replicas(state, namespace, revision, replicas)
     message = INACTIVE.get(reason, "")
-    conditions = kept(scaler, [state.condition(kind, active, reason, message) for kind in ("Active", "Ready")])
+    conditions = keep_conditions(
+        scaler, [state.condition(kind, active, reason, message) for kind in ("Active", "Ready")]
+    )
     state.set_status(POD_AUTOSCALER, namespace, revision, {"desiredScale": replicas, "conditions": conditions})
     count_pods(state, namespace, revision)
 
 
-def follow_annotations(state: State, namespace: str, name: str) -> None:
+def follow_annotations(state: ClusterState, namespace: str, name: str) -> None:
     """Apply scaling annotations that were set on a revision, as its reconciler does."""
     revision = state.peek(REVISION, namespace, name)
     scaler = state.peek(POD_AUTOSCALER, namespace, name)
@@ -197,12 +199,12 @@ def follow_annotations(state: State, namespace: str, name: str) -> None:
     if hpa is not None:
         state.write(HPA, {**make_hpa(scaler), "status": hpa.get("status", {})})
     if state.driver is None:
-        scale(state, namespace, name, at(scaler, "status", "desiredScale", default=0))
+        scale_revision(state, namespace, name, get_at(scaler, "status", "desiredScale", default=0))
     else:
         state.driver.revision_changed(namespace, name)
 
 
-def _set_replicas(state: State, namespace: str, revision: str, replicas: int) -> None:
+def _set_replicas(state: ClusterState, namespace: str, revision: str, replicas: int) -> None:
     deployment = state.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
     before = deployment["spec"]["replicas"]
     if before == replicas:
@@ -211,5 +213,5 @@ def _set_replicas(state: State, namespace: str, revision: str, replicas: int) ->
     state.write(DEPLOYMENT, deployment)
     name = deployment["metadata"]["name"]
     direction = "up" if replicas > before else "down"
-    message = f"Scaled {direction} replica set {name}-{digest(name, 10)} from {before} to {replicas}"
+    message = f"Scaled {direction} replica set {name}-{digest_text(name, 10)} from {before} to {replicas}"
     state.note(deployment, "Normal", "ScalingReplicaSet", message)

@@ -8,30 +8,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError
-from ebbtide.sandbox.children import defaulted, make_predictor
-from ebbtide.sandbox.kubelet import remove
-from ebbtide.sandbox.state import kept
-from ebbtide.sandbox.store import Held, namespace_of, place_of
+from ebbtide.sandbox.children import apply_defaults, make_predictor
+from ebbtide.sandbox.kubelet import remove_object
+from ebbtide.sandbox.state import keep_conditions
+from ebbtide.sandbox.store import StoredObject, namespace_of, place_of
 
 if TYPE_CHECKING:
-    from ebbtide.sandbox.state import State
+    from ebbtide.sandbox.state import ClusterState
     from ebbtide.translation.objects import Object
 
 
-def reconcile(state: State, namespace: str, name: str) -> None:
+def reconcile_kserve(state: ClusterState, namespace: str, name: str) -> None:
     """Create or update the predictor's Knative Service of an InferenceService; delete it if the service is stopped."""
     service = state.peek(KSERVE, namespace, name)
     if service is None:
         return
     predictor = f"{name}-predictor"
-    if at(service, "metadata", "annotations", keys.STOP) == "true":
-        remove(state, KNATIVE, namespace, predictor)
+    if get_at(service, "metadata", "annotations", keys.STOP) == "true":
+        remove_object(state, KNATIVE, namespace, predictor)
         conditions = [state.condition("Ready", "False", "Stopped"), state.condition("Stopped", "True", "Stopped")]
         state.set_status(KSERVE, namespace, name, {"conditions": conditions})
         return
-    mode = at(service, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
+    mode = get_at(service, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
     if mode not in {"Knative", "Serverless"}:
         message = f"the simulated cluster does not support KServe's {mode} mode and creates no pods"
         _set_unready(state, service, "NotSimulated", message)
@@ -40,32 +40,34 @@ def reconcile(state: State, namespace: str, name: str) -> None:
     if before is not None:
         knative_service["status"] = before.item.get("status", {})
     try:
-        knative_service = defaulted(KNATIVE, knative_service, state.max_scale_limit)
+        knative_service = apply_defaults(KNATIVE, knative_service, state.max_scale_limit)
     except RefusedError as error:
         _set_unready(state, service, "ReconcileError", str(error))
         return
-    state.commit(KNATIVE, Held(knative_service), before)
+    state.commit(KNATIVE, StoredObject(knative_service), before)
 
 
-def _set_unready(state: State, service: Object, reason: str, message: str) -> None:
-    conditions = kept(service, [state.condition("Ready", "False", reason, message)])
+def _set_unready(state: ClusterState, service: Object, reason: str, message: str) -> None:
+    conditions = keep_conditions(service, [state.condition("Ready", "False", reason, message)])
     state.set_status(KSERVE, *place_of(service), {"conditions": conditions})
 
 
-def refresh(state: State, ksvc: Object) -> None:
+def refresh_kserve(state: ClusterState, ksvc: Object) -> None:
     """Set the status of the InferenceService that owns a Knative Service, if one does."""
-    owner, namespace = at(ksvc, "metadata", "ownerReferences", 0, default={}), namespace_of(ksvc)
+    owner, namespace = get_at(ksvc, "metadata", "ownerReferences", 0, default={}), namespace_of(ksvc)
     service = state.peek(KSERVE, namespace, owner.get("name", ""))
     if owner.get("kind") != "InferenceService" or service is None:
         return
-    ready: Object = next((row for row in at(ksvc, "status", "conditions", default=[]) if row["type"] == "Ready"), {})
+    ready: Object = next(
+        (row for row in get_at(ksvc, "status", "conditions", default=[]) if row["type"] == "Ready"), {}
+    )
     conditions = [{**ready, "type": kind} for kind in ("PredictorReady", "Ready") if ready]
-    before = at(service, "status", "components", "predictor", default={})
-    newest = at(ksvc, "status", "latestReadyRevisionName")
+    before = get_at(service, "status", "components", "predictor", default={})
+    newest = get_at(ksvc, "status", "latestReadyRevisionName")
     component = {
-        "latestCreatedRevision": at(ksvc, "status", "latestCreatedRevisionName"),
+        "latestCreatedRevision": get_at(ksvc, "status", "latestCreatedRevisionName"),
         "latestReadyRevision": newest,
-        "traffic": at(ksvc, "status", "traffic", default=[]),
+        "traffic": get_at(ksvc, "status", "traffic", default=[]),
     }
     rolled, previous = before.get("latestRolledoutRevision"), before.get("previousRolledoutRevision")
     if newest and [row["revisionName"] for row in component["traffic"] if row.get("percent")] == [newest]:
@@ -73,7 +75,7 @@ def refresh(state: State, ksvc: Object) -> None:
     component |= {"latestRolledoutRevision": rolled} if rolled else {}
     component |= {"previousRolledoutRevision": previous} if previous else {}
     status = {
-        "conditions": kept(service, [*conditions, state.condition("Stopped", "False")]),
+        "conditions": keep_conditions(service, [*conditions, state.condition("Stopped", "False")]),
         "url": f"http://{owner['name']}.{namespace}.{state.domain}",
         "components": {"predictor": component},
     }

@@ -11,17 +11,25 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, POD_AUTOSCALER, PRIORITY_CLASS, REVISION
-from ebbtide.cluster.read.pods import asked, is_ready
+from ebbtide.cluster.read.pods import is_ready, sum_requests
 from ebbtide.sandbox import scheduling
 from ebbtide.sandbox.children import make_pod
-from ebbtide.sandbox.state import Bound, kept
-from ebbtide.sandbox.store import ABSENT, Key, digest, is_leaving, namespace_of, place_of, untimed
+from ebbtide.sandbox.state import BoundPod, keep_conditions
+from ebbtide.sandbox.store import (
+    ABSENT,
+    ObjectKey,
+    digest_text,
+    is_leaving,
+    namespace_of,
+    place_of,
+    strip_transition_time,
+)
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind, Objects
-    from ebbtide.sandbox.state import Life, State
+    from ebbtide.sandbox.state import ClusterState, PodLife
     from ebbtide.sandbox.store import Place
     from ebbtide.translation.objects import Object
 
@@ -34,48 +42,48 @@ SOON_SECONDS: Final = 1.0
 # Replicas and admission.
 
 
-def reconcile_pods(state: State, namespace: str, revision: str) -> None:
+def reconcile_pods(state: ClusterState, namespace: str, revision: str) -> None:
     """Create a Deployment's missing pods, and end those beyond its replicas; a driver does that itself."""
     deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None or state.driver is not None:
         return
-    alive, refused = alive_of(state, namespace, revision), refused_of(state, deployment)
+    alive, refused = list_alive(state, namespace, revision), list_refused(state, deployment)
     replicas = deployment["spec"]["replicas"]
     for key in refused[max(0, replicas - len(alive)) :]:
         give_up(state, key)
     for pod in alive[replicas:]:
-        leave(state, place_of(pod))
+        mark_for_deletion(state, place_of(pod))
     for _ in range(replicas - len(alive) - len(refused)):
-        start(state, deployment, revision, state.life)
+        start_pod(state, deployment, revision, state.life)
     count_pods(state, namespace, revision)
 
 
-def refused_of(state: State, deployment: Object) -> list[tuple[str, str]]:
+def list_refused(state: ClusterState, deployment: Object) -> list[tuple[str, str]]:
     """Return the refused pods of a Deployment, by namespace and name."""
     uid = deployment["metadata"]["uid"]
     return [
         key
         for key, pod in state.pods.refused.items()
-        if at(pod, "metadata", "ownerReferences", 0, "uid", default="") == uid
+        if get_at(pod, "metadata", "ownerReferences", 0, "uid", default="") == uid
     ]
 
 
-def start(state: State, deployment: Object, revision: str, life: Life) -> str:
+def start_pod(state: ClusterState, deployment: Object, revision: str, life: PodLife) -> str:
     """Create a pod of a revision's Deployment, and return its name."""
     owner = deployment["metadata"]["name"]
-    name = f"{owner}-{digest(owner, 10)}-{digest(str(state.store.number()), 5)}"
-    admit(state, make_pod(deployment, revision, name), life)
+    name = f"{owner}-{digest_text(owner, 10)}-{digest_text(str(state.store.number()), 5)}"
+    admit_pod(state, make_pod(deployment, revision, name), life)
     return name
 
 
-def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
+def admit_pod(state: ClusterState, pod: Object, life: PodLife, seconds: float = 0.0) -> None:
     """Create a pod, or retry later if its priority class is unknown or a quota refuses it.
 
     ``seconds`` is the delay before this attempt; 0 for the first one.
     """
     namespace, name = key = place_of(pod)
     pods = state.pods
-    requests = asked(pod)
+    requests = sum_requests(pod)
     pods.requests[key], pods.lives[key] = requests, life
     message = _class_refusal(state, pod) or scheduling.quota_refusal(state, pod, requests)
     owner = _deployment_of(state, pod)
@@ -100,12 +108,12 @@ def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
     if owner is not None:
         pods.of_deployment.setdefault((namespace, owner["metadata"]["name"]), {})[name] = None
     scheduling.update_quotas(state, namespace)
-    state.later(life.schedule, lambda: _schedule(state, key, late=late))
+    state.later(life.schedule, lambda: _schedule_pod(state, key, late=late))
 
 
-def _class_refusal(state: State, pod: Object) -> str:
+def _class_refusal(state: ClusterState, pod: Object) -> str:
     """Set a pod's priority by its class; return why it is refused if the class is not found."""
-    chosen = at(pod, "spec", "priorityClassName")
+    chosen = get_at(pod, "spec", "priorityClassName")
     if chosen is None:
         return ""
     values = {stored.item["metadata"]["name"]: stored.item["value"] for stored in state.store.all(PRIORITY_CLASS)}
@@ -115,24 +123,24 @@ def _class_refusal(state: State, pod: Object) -> str:
     return ""
 
 
-def _retry_refused(state: State, key: Place, seconds: float) -> None:
+def _retry_refused(state: ClusterState, key: Place, seconds: float) -> None:
     """Retry a refused pod after ``seconds``; replaces the planned retry."""
     number = state.pods.attempts[key] = state.store.number()
 
     def attempt() -> None:
         if state.pods.attempts.get(key) == number:
-            admit(state, state.pods.refused[key], state.pods.lives[key], seconds)
+            admit_pod(state, state.pods.refused[key], state.pods.lives[key], seconds)
 
     state.later(seconds, attempt)
 
 
-def retry_refused_of(state: State, namespace: str) -> None:
+def retry_refused_of(state: ClusterState, namespace: str) -> None:
     """Retry the refused pods of a namespace soon, since a quota has more room."""
     for key in [key for key in state.pods.refused if key[0] == namespace]:
         _retry_refused(state, key, SOON_SECONDS)
 
 
-def give_up(state: State, key: Place) -> None:
+def give_up(state: ClusterState, key: Place) -> None:
     """Stop retrying a refused pod."""
     pods = state.pods
     if pods.refused.pop(key, None) is not None:
@@ -140,117 +148,117 @@ def give_up(state: State, key: Place) -> None:
             records.pop(key, None)
 
 
-def _deployment_of(state: State, pod: Object) -> Object | None:
-    owner = at(pod, "metadata", "ownerReferences", 0, default={})
+def _deployment_of(state: ClusterState, pod: Object) -> Object | None:
+    owner = get_at(pod, "metadata", "ownerReferences", 0, default={})
     return state.peek(DEPLOYMENT, namespace_of(pod), owner.get("name", ""))
 
 
 # Scheduling.
 
 
-def _schedule(state: State, key: Place, *, late: bool = False) -> None:
+def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> None:
     """Place a pod on a node, preempt others for it, or report why no node fits."""
-    pods, pod = state.pods, _staying(state, key)
+    pods, pod = state.pods, _find_staying(state, key)
     if pod is None:
         pods.waiting.pop(key, None)
         return
     nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(NODE)}
-    placement = scheduling.place(pod, nodes, pods.bound, may_preempt=not _is_being_made_room_for(state, pod))
+    placement = scheduling.place_pod(pod, nodes, pods.bound, may_preempt=not _is_being_made_room_for(state, pod))
     if placement.node:
         late = pods.waiting.pop(key, ABSENT) is not ABSENT or late
-        _bind(state, key, pod, placement.node, late=late)
+        _bind_pod(state, key, pod, placement.node, late=late)
         return
     if key not in pods.waiting and state.driver is not None:
         state.driver.pod_delayed(*key)
     pods.waiting[key] = None
     condition = state.condition("PodScheduled", "False", "Unschedulable", placement.message)
-    before = at(pod, "status", "conditions", default=[])
-    if [untimed(row) for row in before] != [untimed(condition)]:
-        if placement.message != at(pod, "status", "conditions", 0, "message"):
+    before = get_at(pod, "status", "conditions", default=[])
+    if [strip_transition_time(row) for row in before] != [strip_transition_time(condition)]:
+        if placement.message != get_at(pod, "status", "conditions", 0, "message"):
             state.note(pod, "Warning", "FailedScheduling", placement.message)
         pod["status"]["conditions"] = [condition]
         if placement.nominated:
             pod["status"]["nominatedNodeName"] = placement.nominated
         state.write(POD, pod)
-        revision = at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
+        revision = get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
         if revision is not None:
-            _fail(state, key[0], revision, "Unschedulable", placement.message)
+            _fail_revision(state, key[0], revision, "Unschedulable", placement.message)
     for victim in placement.victims:
-        _preempt(state, victim, pod, placement.nominated)
+        _preempt_pod(state, victim, pod, placement.nominated)
 
 
-def _bind(state: State, key: Place, pod: Object, node: str, *, late: bool) -> None:
+def _bind_pod(state: ClusterState, key: Place, pod: Object, node: str, *, late: bool) -> None:
     """Place a pod on a node; ``late`` is true if it had to wait for one."""
     life = state.pods.lives[key]
     pod["spec"]["nodeName"] = node
     pod["status"] = {"phase": "Pending", "conditions": [state.condition("PodScheduled", "True")]}
-    bound = Bound(state.pods.requests[key], at(pod, "spec", "priority", default=0))
+    bound = BoundPod(state.pods.requests[key], get_at(pod, "spec", "priority", default=0))
     state.pods.bound.setdefault(node, {})[key] = bound
     state.write(POD, pod)
     state.note(pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {node}")
     if late and state.driver is not None:
         state.driver.pod_placed(*key, state.now() + life.pull + life.start)
-    state.later(life.pull, lambda: _run(state, key))
+    state.later(life.pull, lambda: _run_pod(state, key))
 
 
-def _staying(state: State, key: Place) -> Object | None:
+def _find_staying(state: ClusterState, key: Place) -> Object | None:
     """Return a pod that is not being deleted."""
     pod = state.peek(POD, *key)
     return None if pod is None or is_leaving(pod) else pod
 
 
-def _is_being_made_room_for(state: State, pod: Object) -> bool:
+def _is_being_made_room_for(state: ClusterState, pod: Object) -> bool:
     """Return whether a pod of lower priority is leaving the node that was nominated for a pod."""
-    priority = at(pod, "spec", "priority", default=0)
-    bound = state.pods.bound.get(at(pod, "status", "nominatedNodeName", default=""), {})
+    priority = get_at(pod, "spec", "priority", default=0)
+    bound = state.pods.bound.get(get_at(pod, "status", "nominatedNodeName", default=""), {})
     leaving = (state.peek(POD, *key) for key, other in bound.items() if other.priority < priority)
     return any(other is not None and is_leaving(other) for other in leaving)
 
 
-def _preempt(state: State, victim: Place, pod: Object, node: str) -> None:
+def _preempt_pod(state: ClusterState, victim: Place, pod: Object, node: str) -> None:
     """Delete a pod to make room for another."""
-    victim_pod = _staying(state, victim)
+    victim_pod = _find_staying(state, victim)
     if victim_pod is None:
         return
     state.note(victim_pod, "Normal", "Preempted", f"Preempted by pod {pod['metadata']['uid']} on node {node}")
-    owner, revision = _deployment_of(state, victim_pod), at(victim_pod, "metadata", "labels", keys.KNATIVE_REVISION)
-    leave(state, victim)
+    owner, revision = _deployment_of(state, victim_pod), get_at(victim_pod, "metadata", "labels", keys.KNATIVE_REVISION)
+    mark_for_deletion(state, victim)
     if state.driver is not None:
         state.driver.pod_evicted(*victim)
     elif owner is not None:
         reconcile_pods(state, victim[0], revision)
 
 
-def retry_waiting(state: State) -> None:
+def retry_waiting(state: ClusterState) -> None:
     """Schedule waiting pods soon, since capacity changed."""
     if state.pods.waiting and not state.pods.is_retry_due:
         state.pods.is_retry_due = True
         state.later(SOON_SECONDS, lambda: _schedule_waiting(state))
 
 
-def _schedule_waiting(state: State) -> None:
+def _schedule_waiting(state: ClusterState) -> None:
     """Schedule waiting pods, the most important first, then the oldest."""
     state.pods.is_retry_due = False
     waiting = [(key, state.peek(POD, *key)) for key in state.pods.waiting]
     ranks = [
-        (-at(pod, "spec", "priority", default=0), pod["metadata"]["creationTimestamp"], key)
+        (-get_at(pod, "spec", "priority", default=0), pod["metadata"]["creationTimestamp"], key)
         for key, pod in waiting
         if pod is not None
     ]
     for _, _, key in sorted(ranks):
-        _schedule(state, key)
+        _schedule_pod(state, key)
 
 
 # On a node.
 
 
-def _run(state: State, key: Place) -> None:
+def _run_pod(state: ClusterState, key: Place) -> None:
     """Start a pod's containers, unless its image cannot be pulled."""
-    pod = _staying(state, key)
+    pod = _find_staying(state, key)
     if pod is None:
         return
-    containers = at(pod, "spec", "containers", default=[])
-    image = at(containers, 0, "image", default="")
+    containers = get_at(pod, "spec", "containers", default=[])
+    image = get_at(containers, 0, "image", default="")
     running: Object = {"running": {"startedAt": state.stamp()}}
     rows = [
         {
@@ -268,7 +276,7 @@ def _run(state: State, key: Place) -> None:
         state.note(pod, "Warning", "Failed", f'Failed to pull image "{image}": not found')
     else:
         pod["status"]["phase"] = "Running"
-        state.note(pod, "Normal", "Started", f"Started container {at(containers, 0, 'name', default='')}")
+        state.note(pod, "Normal", "Started", f"Started container {get_at(containers, 0, 'name', default='')}")
     pod["status"]["containerStatuses"] = rows
     state.write(POD, pod)
     if image not in state.missing_images | state.broken_images:
@@ -277,20 +285,20 @@ def _run(state: State, key: Place) -> None:
         state.driver.pod_delayed(*key)
 
 
-def _become_ready(state: State, key: Place) -> None:
-    pod = _staying(state, key)
+def _become_ready(state: ClusterState, key: Place) -> None:
+    pod = _find_staying(state, key)
     if pod is None:
         return
     for row in pod["status"]["containerStatuses"]:
         row["ready"] = True
     pod["status"]["conditions"] = [state.condition("PodScheduled", "True"), state.condition("Ready", "True")]
     state.write(POD, pod)
-    revision = at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
+    revision = get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
     if revision is not None:
         count_pods(state, key[0], revision)
 
 
-def leave(state: State, key: Place, seconds: float | None = None) -> None:
+def mark_for_deletion(state: ClusterState, key: Place, seconds: float | None = None) -> None:
     """Mark a pod for deletion; it is gone after ``seconds``, by default after its life's ``end``."""
     pod = state.peek(POD, *key)
     if pod is None:
@@ -301,26 +309,26 @@ def leave(state: State, key: Place, seconds: float | None = None) -> None:
     elif seconds is None:
         return
     seconds = state.pods.lives.get(key, state.life).end if seconds is None else seconds
-    if not at(pod, "spec", "nodeName"):
+    if not get_at(pod, "spec", "nodeName"):
         # A pod that never ran is gone immediately.
         seconds = 0.0
     if seconds < math.inf:
-        state.later(seconds, lambda: drop(state, key))
+        state.later(seconds, lambda: free_pod(state, key))
 
 
-def drop(state: State, key: Place) -> None:
+def free_pod(state: ClusterState, key: Place) -> None:
     """Remove a pod, and free its resources."""
-    stored = state.take_out(Key(POD, *key))
+    stored = state.take_out(ObjectKey(POD, *key))
     if stored is None:
         return
     pods, pod = state.pods, stored.item
-    pods.bound.get(at(pod, "spec", "nodeName", default=""), {}).pop(key, None)
+    pods.bound.get(get_at(pod, "spec", "nodeName", default=""), {}).pop(key, None)
     for records in (pods.requests, pods.lives, pods.waiting):
         records.pop(key, None)
-    for container in at(pod, "spec", "containers", default=[]):
+    for container in get_at(pod, "spec", "containers", default=[]):
         state.container_logs.pop((*key, container.get("name", "")), None)
     namespace, name = key
-    owner = at(pod, "metadata", "ownerReferences", 0, "name", default="")
+    owner = get_at(pod, "metadata", "ownerReferences", 0, "name", default="")
     siblings = pods.of_deployment.get((namespace, owner), {})
     siblings.pop(name, None)
     if not siblings:
@@ -333,98 +341,98 @@ def drop(state: State, key: Place) -> None:
 # Removal, as Kubernetes' garbage collector does.
 
 
-def remove(state: State, kind: Kind, namespace: str, name: str) -> None:
+def remove_object(state: ClusterState, kind: Kind, namespace: str, name: str) -> None:
     """Remove an object and what it owns; its pods terminate over time."""
     if kind == POD:
-        drop(state, (namespace, name))
+        free_pod(state, (namespace, name))
         return
     if kind == REVISION and state.driver is not None:
         state.driver.revision_gone(namespace, name)
-    stored = state.take_out(Key(kind, namespace, name))
+    stored = state.take_out(ObjectKey(kind, namespace, name))
     if stored is None:
         return
     uid = stored.item["metadata"]["uid"]
     for key in state.store.owned_by(uid):
         if key.kind == POD:
-            leave(state, (key.namespace, key.name))
+            mark_for_deletion(state, (key.namespace, key.name))
         else:
-            remove(state, *key)
+            remove_object(state, *key)
     state.store.disown(uid)
     if kind == DEPLOYMENT:
-        for refused in refused_of(state, stored.item):
+        for refused in list_refused(state, stored.item):
             give_up(state, refused)
 
 
 # Readiness of a revision.
 
 
-def alive_of(state: State, namespace: str, revision: str) -> Objects:
+def list_alive(state: ClusterState, namespace: str, revision: str) -> Objects:
     """Return a revision's pods that are not being deleted, oldest first."""
     names = state.pods.of_deployment.get((namespace, f"{revision}-deployment"), ())
     pods = (state.peek(POD, namespace, name) for name in names)
     return [pod for pod in pods if pod is not None and not is_leaving(pod)]
 
 
-def count_pods(state: State, namespace: str, revision: str) -> None:
+def count_pods(state: ClusterState, namespace: str, revision: str) -> None:
     """Count a revision's pods, and update the statuses of its Deployment, PodAutoscaler and the revision."""
     deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None:
         return
-    alive = alive_of(state, namespace, revision)
+    alive = list_alive(state, namespace, revision)
     ready = sum(is_ready(pod) for pod in alive)
     replicas = deployment["spec"]["replicas"]
     status = {"replicas": len(alive), "readyReplicas": ready, "availableReplicas": ready}
     state.set_status(DEPLOYMENT, namespace, f"{revision}-deployment", status)
     scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
-    desired = at(scaler, "status", "desiredScale", default=replicas) if state.driver is not None else replicas
+    desired = get_at(scaler, "status", "desiredScale", default=replicas) if state.driver is not None else replicas
     state.set_status(POD_AUTOSCALER, namespace, revision, {"actualScale": ready, "desiredScale": desired})
     revision_obj = state.expect(REVISION, namespace, revision).item
-    before = at(revision_obj, "status", "conditions", 0, "status")
+    before = get_at(revision_obj, "status", "conditions", 0, "status")
     conditions = revision_obj["status"]["conditions"]
     if ready >= replicas and (before == "Unknown" or (replicas and before == "False")):
         conditions = [state.condition("Ready", "True"), state.condition("Active", "True")]
     elif before == "True":
         active: Object = next(
-            (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
+            (row for row in get_at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
             conditions[1],
         )
-        conditions = kept(revision_obj, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
+        conditions = keep_conditions(revision_obj, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
     counted = {"actualReplicas": ready, "desiredReplicas": replicas, "conditions": conditions}
     state.set_status(REVISION, namespace, revision, counted)
-    if before != at(conditions, 0, "status"):
+    if before != get_at(conditions, 0, "status"):
         service = revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE]
         seconds = 0.0 if before == "False" else state.life.route
         state.later(seconds, lambda: state.on_readiness(namespace, service))
 
 
-def set_failure(state: State, deployment: Object, message: str) -> None:
+def set_failure(state: ClusterState, deployment: Object, message: str) -> None:
     """Set a Deployment's ReplicaFailure condition; an empty message removes it."""
-    before = at(deployment, "status", "conditions", default=[])
+    before = get_at(deployment, "status", "conditions", default=[])
     if not message and not before:
         return
     conditions = [state.condition("ReplicaFailure", "True", "FailedCreate", message)] if message else []
     namespace, name = place_of(deployment)
-    state.set_status(DEPLOYMENT, namespace, name, {"conditions": kept(deployment, conditions)})
+    state.set_status(DEPLOYMENT, namespace, name, {"conditions": keep_conditions(deployment, conditions)})
     if message:
-        revision = at(deployment, "metadata", "ownerReferences", 0, "name", default="")
-        _fail(state, namespace, revision, "FailedCreate", message)
+        revision = get_at(deployment, "metadata", "ownerReferences", 0, "name", default="")
+        _fail_revision(state, namespace, revision, "FailedCreate", message)
 
 
-def expire(state: State, namespace: str, revision: str) -> None:
+def expire_revision(state: ClusterState, namespace: str, revision: str) -> None:
     """Fail a revision that is not ready by its deadline, with the waiting reason of its first pod, if any."""
-    if at(state.peek(REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
+    if get_at(state.peek(REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
         return
-    pod = next(iter(alive_of(state, namespace, revision)), None)
-    waiting = at(pod, "status", "containerStatuses", 0, "state", "waiting", default={})
+    pod = next(iter(list_alive(state, namespace, revision)), None)
+    waiting = get_at(pod, "status", "containerStatuses", 0, "state", "waiting", default={})
     message = waiting.get("message") or f'ReplicaSet "{revision}-deployment" has timed out progressing.'
-    _fail(state, namespace, revision, waiting.get("reason") or "ProgressDeadlineExceeded", message)
+    _fail_revision(state, namespace, revision, waiting.get("reason") or "ProgressDeadlineExceeded", message)
 
 
-def _fail(state: State, namespace: str, revision: str, reason: str, message: str) -> None:
+def _fail_revision(state: ClusterState, namespace: str, revision: str, reason: str, message: str) -> None:
     """Set the failure reason of a revision that is not ready; it may still become ready later."""
     revision_obj = state.peek(REVISION, namespace, revision)
-    if revision_obj is None or at(revision_obj, "status", "conditions", 0, "status") == "True":
+    if revision_obj is None or get_at(revision_obj, "status", "conditions", 0, "status") == "True":
         return
-    conditions = kept(revision_obj, [state.condition("Ready", "False", reason, message)])
+    conditions = keep_conditions(revision_obj, [state.condition("Ready", "False", reason, message)])
     state.set_status(REVISION, namespace, revision, {"conditions": conditions})
     state.on_readiness(namespace, revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE])

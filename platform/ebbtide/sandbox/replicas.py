@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.cluster.client.protocol import HPA
-from ebbtide.sandbox.counts import Passed
-from ebbtide.sandbox.state import Life
-from ebbtide.sandbox.store import stamp
+from ebbtide.sandbox.counts import PeriodCounts
+from ebbtide.sandbox.state import PodLife
+from ebbtide.sandbox.store import format_timestamp
 from ebbtide.simulate import engine
 from ebbtide.simulate.data import StartUp
 
@@ -35,7 +35,7 @@ _PERCENT_TOTAL: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviour:
+class SimulatedBehavior:
     """The simulated behavior of a service: its traffic, its server, and the start-up time of its pods."""
 
     traffic: str = "diurnal:0.2rps..2rps,1h,20m"
@@ -45,7 +45,7 @@ class Behaviour:
     path: str = "/predict"
 
 
-class Stage(Protocol):
+class WorkloadEnvironment(Protocol):
     """The environment of a workload: ``ebbtide.sandbox.world.World``."""
 
     cluster: Simulated
@@ -54,24 +54,24 @@ class Stage(Protocol):
     #: True if requests are written to pods' logs.
     logging: bool
     #: The revision that each pod belongs to.
-    owners: dict[Place, Replicas]
+    owners: dict[Place, RevisionReplicas]
 
 
 @dataclass(slots=True)
-class Workload:
+class SimulatedWorkload:
     """A Knative Service: its revisions, its routes, and the sender of its requests."""
 
-    world: Stage
+    world: WorkloadEnvironment
     ref: Ref
-    behavior: Behaviour
+    behavior: SimulatedBehavior
     server: Server
     tally: Tally
     #: The server's container, and the name of the metric that its HPA reads.
     container: str = ""
     metric: str = ""
-    revisions: dict[str, Replicas] = field(default_factory=dict)
+    revisions: dict[str, RevisionReplicas] = field(default_factory=dict)
     #: Routes with percentages; empty until a revision is ready.
-    routes: tuple[tuple[Replicas, int], ...] = ()
+    routes: tuple[tuple[RevisionReplicas, int], ...] = ()
     sender: Sender | None = None
     sent: int = 0
     # Since the last call of ``count``: its time, and seconds up, scaled to zero, and of requests in flight.
@@ -143,7 +143,7 @@ class Workload:
         self.tally.passed(
             origin + self.counted_at / SECOND,
             origin + now / SECOND,
-            Passed(
+            PeriodCounts(
                 self.up_seconds,
                 self.zero_seconds,
                 pod_seconds,
@@ -161,10 +161,10 @@ class Workload:
         self.up_seconds = self.zero_seconds = self.in_flight_seconds = 0.0
 
 
-class Replicas:
+class RevisionReplicas:
     """A scaled revision. The engine's times are whole nanoseconds since the world's ``created``."""
 
-    def __init__(self, workload: Workload, name: str, setting: Setting, *, created: int, gpus: float) -> None:
+    def __init__(self, workload: SimulatedWorkload, name: str, setting: Setting, *, created: int, gpus: float) -> None:
         """Prepare a revision without replicas; ``gpus`` is the number of GPUs per replica."""
         self.workload = workload
         self.cluster, self.namespace = workload.world.cluster, workload.ref.namespace
@@ -175,17 +175,17 @@ class Replicas:
         #: The cluster's pods by the engine's numbers, and the reverse.
         self.pods: dict[int, str] = {}
         self.numbers: dict[str, int] = {}
-        self.engine: engine.Knative | engine.Horizontal
+        self.engine: engine.KnativeSimulation | engine.HpaSimulation
         self._is_settled = False
         self._reported: tuple[int, str, str] = (-1, "", "")
         self._reported_hpa: tuple[int | None, int] = (None, -1)
         self._sums = (0, 0, 0)
         self._cold_starts = 0
 
-    def begin(self, drawn: engine.Inputs, *, settled: bool) -> None:
+    def begin(self, drawn: engine.SimulationInputs, *, settled: bool) -> None:
         """Create the engine: ``settled`` for a long-idle workload at its minimum replicas, otherwise for a new revision."""
         self._is_settled = settled
-        kind = engine.Knative if self.setting.hpa is None else engine.Horizontal
+        kind = engine.KnativeSimulation if self.setting.hpa is None else engine.HpaSimulation
         kind(self.setting, drawn, self, new=not settled)
         self._is_settled = False
 
@@ -193,29 +193,29 @@ class Replicas:
 
     def attached(self, simulation: engine.Simulation) -> None:
         """Store the engine, which reports its first pods while it is being constructed."""
-        assert isinstance(simulation, engine.Knative | engine.Horizontal)
+        assert isinstance(simulation, engine.KnativeSimulation | engine.HpaSimulation)
         self.engine = simulation
 
-    def request_closed(self, closed: engine.Closed) -> None:
+    def request_closed(self, closed: engine.ClosedRequest) -> None:
         """Count a request, and write it to its pod's log."""
         seconds = (closed.ended - closed.arrived) / SECOND
         self.workload.tally.request(seconds, failed=closed.lost)
         world, pod = self.workload.world, self.pods.get(closed.pod)
         if pod is not None and world.logging:
             request_text = f"POST {self.workload.behavior.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"
-            line = f"{stamp(self._absolute(closed.ended))} {request_text}"
+            line = f"{format_timestamp(self._absolute(closed.ended))} {request_text}"
             self.cluster.say(self.namespace, pod, self.workload.container, line)
 
     def ticked(self, bound: int) -> None:
         """Do nothing: decisions are read once per second."""
 
-    def pod_made(self, pod: engine.Pod) -> None:
+    def pod_made(self, pod: engine.PodEvent) -> None:
         """Create a pod in the cluster with the engine's start-up time."""
         seconds = 0.0 if self._is_settled else (pod.life - pod.born) / SECOND
         start_up = self.workload.behavior.start_up
         schedule = min(start_up.schedule, seconds)
         pull = min(start_up.pull, seconds - schedule)
-        life = Life(schedule=schedule, pull=pull, start=seconds - schedule - pull, end=math.inf)
+        life = PodLife(schedule=schedule, pull=pull, start=seconds - schedule - pull, end=math.inf)
         with self._moment(pod.born):
             name = self.cluster.add_pod(self.namespace, self.name, life)
         self.pods[pod.number] = name
@@ -224,15 +224,15 @@ class Replicas:
         if self.cluster.is_refused(self.namespace, name):
             self.engine.hold(pod.number)
 
-    def pod_ready(self, pod: engine.Pod) -> None:
+    def pod_ready(self, pod: engine.PodEvent) -> None:
         """Do nothing: the cluster's pod has the same start-up time."""
 
-    def pod_deleted(self, pod: engine.Pod) -> None:
+    def pod_deleted(self, pod: engine.PodEvent) -> None:
         """Delete the cluster's pod."""
         with self._moment(self.engine.now):
             self.cluster.end_pod(self.namespace, self.pods[pod.number])
 
-    def pod_ended(self, pod: engine.Pod) -> None:
+    def pod_ended(self, pod: engine.PodEvent) -> None:
         """Remove the cluster's deleted pod."""
         name = self.pods.pop(pod.number)
         del self.numbers[name]
@@ -288,13 +288,13 @@ class Replicas:
         simulation, until = self.engine, until - self.created
         simulation.step(until)
         decision = (simulation.replicas, "True", "")
-        if isinstance(simulation, engine.Knative):
+        if isinstance(simulation, engine.KnativeSimulation):
             decision = (simulation.replicas, *simulation.active)
         if decision != self._reported:
             self._reported = decision
             with self._moment(until):
                 self.cluster.scaled(self.namespace, self.name, *decision)
-        if isinstance(simulation, engine.Horizontal) and simulation.average is not None:
+        if isinstance(simulation, engine.HpaSimulation) and simulation.average is not None:
             self._tell_hpa(simulation.average, simulation.replicas, until)
 
     def _tell_hpa(self, average: int, replicas: int, until: int) -> None:
@@ -308,7 +308,7 @@ class Replicas:
             "type": "Pods",
             "pods": {"metric": {"name": self.workload.metric}, "current": {"averageValue": value}},
         }
-        if isinstance(metric, hpa.Resource):
+        if isinstance(metric, hpa.ResourceMetric):
             utilization = {"averageUtilization": average // 10, "averageValue": f"{average}m"}
             current = {"type": "Resource", "resource": {"name": "cpu", "current": utilization}}
         status = {"currentReplicas": replicas, "desiredReplicas": replicas, "currentMetrics": [current]}
@@ -329,12 +329,12 @@ class Replicas:
     def compared(self) -> tuple[float, float, float]:
         """Return the values that the autoscaler compares per replica: stable window, panic window, and target."""
         simulation = self.engine
-        if isinstance(simulation, engine.Horizontal):
+        if isinstance(simulation, engine.HpaSimulation):
             metric = self.setting.hpa.metrics[0] if self.setting.hpa is not None and self.setting.hpa.metrics else None
             value = math.nan if simulation.average is None else simulation.average / 1000
-            if isinstance(metric, hpa.Resource):
+            if isinstance(metric, hpa.ResourceMetric):
                 return value * 100, math.nan, float(metric.average_utilization or math.nan)
-            return value, math.nan, metric.average_value / 1000 if isinstance(metric, hpa.Pods) else math.nan
+            return value, math.nan, metric.average_value / 1000 if isinstance(metric, hpa.PodsMetric) else math.nan
         stable, panic = simulation.averages
         ready = max(1, simulation.ready)
         return stable / ready, panic / ready, simulation.spec.target_value

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import POD, QUOTA
-from ebbtide.cluster.read.pods import asked
+from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.sandbox.store import namespace_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ebbtide.sandbox.state import Bound, State
+    from ebbtide.sandbox.state import BoundPod, ClusterState
     from ebbtide.translation.objects import Object
 
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
@@ -43,62 +43,66 @@ class Placement:
     nominated: str = ""
 
 
-def place(
-    pod: Object, nodes: Mapping[str, Object], bound: Mapping[str, Mapping[tuple[str, str], Bound]], *, may_preempt: bool
+def place_pod(
+    pod: Object,
+    nodes: Mapping[str, Object],
+    bound: Mapping[str, Mapping[tuple[str, str], BoundPod]],
+    *,
+    may_preempt: bool,
 ) -> Placement:
     """Choose a node for a pod: the fitting node with the most free resources, by name among equals.
 
     ``bound`` has the pods of each node. If no node fits and ``may_preempt`` is set, the node with the least important
     victims is nominated: the lowest priorities, then the lowest number of pods.
     """
-    requests, priority = asked(pod), at(pod, "spec", "priority", default=0)
+    requests, priority = sum_requests(pod), get_at(pod, "spec", "priority", default=0)
     reasons: Counter[str] = Counter()
     roomy: list[tuple[float, str]] = []
     candidates: list[tuple[int, int, str, tuple[tuple[str, str], ...]]] = []
     hopeless = 0
     for name in sorted(nodes):
         node = nodes[name]
-        unfit = _unfit(pod, node)
+        unfit = _unfit_reason(pod, node)
         if unfit:
             reasons[unfit] += 1
             hopeless += 1
             continue
         bound_pods = bound.get(name, {})
-        free = _left(node, bound_pods.values())
+        free = _free_resources(node, bound_pods.values())
         insufficient = [resource for resource in requests if requests[resource] > free.get(resource, 0.0)]
         if not insufficient:
             scarce = [free[resource] - amount for resource, amount in requests.items() if "/" in resource]
             roomy.append((-(scarce[0] if scarce else free.get("cpu", 0.0)), name))
             continue
         reasons.update(f"Insufficient {resource}" for resource in insufficient)
-        victims = _victims(node, bound_pods, requests, priority)
+        victims = _choose_victims(node, bound_pods, requests, priority)
         if victims:
             worst = max(bound_pods[victim].priority for victim in victims)
             candidates.append((worst, len(victims), name, victims))
-        elif any(requests[resource] > _capacity(node).get(resource, 0.0) for resource in insufficient):
+        elif any(requests[resource] > _node_capacity(node).get(resource, 0.0) for resource in insufficient):
             hopeless += 1
     if roomy:
         return Placement(node=min(roomy)[1])
-    message = f"0/{len(nodes)} nodes are available: {_list(reasons)}."
+    message = f"0/{len(nodes)} nodes are available: {_join_reasons(reasons)}."
     if candidates and may_preempt:
         _, _, nominated, victims = min(candidates)
         return Placement(message=message, victims=victims, nominated=nominated)
     tried = {UNHELPFUL: hopeless, NO_VICTIMS: len(nodes) - hopeless}
-    outcomes = _list({reason: number for reason, number in tried.items() if number})
+    outcomes = _join_reasons({reason: number for reason, number in tried.items() if number})
     return Placement(message=f"{message} preemption: 0/{len(nodes)} nodes are available: {outcomes}.")
 
 
-def _list(reasons: Mapping[str, int]) -> str:
+def _join_reasons(reasons: Mapping[str, int]) -> str:
     return ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
 
 
-def _capacity(node: Object) -> dict[str, float]:
-    allocatable = at(node, "status", "allocatable", default={})
-    return {name: (quantities.nano(amount) or 0) / quantities.NANO for name, amount in allocatable.items()}
+def _node_capacity(node: Object) -> dict[str, float]:
+    allocatable = get_at(node, "status", "allocatable", default={})
+    return {name: (quantities.parse_nano(amount) or 0) / quantities.NANO for name, amount in allocatable.items()}
 
 
-def _left(node: Object, bound_pods: Any) -> dict[str, float]:
-    free = _capacity(node)
+def _free_resources(node: Object, bound_pods: Any) -> dict[str, float]:
+    free = _node_capacity(node)
     for bound in bound_pods:
         for resource, amount in bound.asked.items():
             free[resource] = free.get(resource, 0.0) - amount
@@ -106,30 +110,35 @@ def _left(node: Object, bound_pods: Any) -> dict[str, float]:
     return {resource: round(amount, 3) for resource, amount in free.items()}
 
 
-def _unfit(pod: Object, node: Object) -> str:
+def _unfit_reason(pod: Object, node: Object) -> str:
     """Return why a node can never take a pod, even without other pods, or an empty string."""
-    if at(node, "spec", "unschedulable"):
+    if get_at(node, "spec", "unschedulable"):
         return "node(s) were unschedulable"
-    for taint in at(node, "spec", "taints", default=[]):
+    for taint in get_at(node, "spec", "taints", default=[]):
         if taint.get("effect") == "NoSchedule" and not any(
-            _tolerates(row, taint) for row in at(pod, "spec", "tolerations", default=[])
+            _tolerates_taint(row, taint) for row in get_at(pod, "spec", "tolerations", default=[])
         ):
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
-    labels = {**at(node, "metadata", "labels", default={}), "metadata.name": node["metadata"]["name"]}
-    selector = at(pod, "spec", "nodeSelector", default={})
+    labels = {**get_at(node, "metadata", "labels", default={}), "metadata.name": node["metadata"]["name"]}
+    selector = get_at(pod, "spec", "nodeSelector", default={})
     if any(labels.get(key) != value for key, value in selector.items()):
         return UNFIT
-    required = at(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", default={})
+    required = get_at(
+        pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", default={}
+    )
     terms = required.get("nodeSelectorTerms", [])
     if terms and not any(
-        all(matches(row, labels) for row in [*term.get("matchExpressions", []), *term.get("matchFields", [])])
+        all(
+            matches_requirement(row, labels)
+            for row in [*term.get("matchExpressions", []), *term.get("matchFields", [])]
+        )
         for term in terms
     ):
         return UNFIT
     return ""
 
 
-def _tolerates(toleration: Object, taint: Object) -> bool:
+def _tolerates_taint(toleration: Object, taint: Object) -> bool:
     if toleration.get("effect") not in {None, "", taint.get("effect")}:
         return False
     if toleration.get("operator") == "Exists":
@@ -137,7 +146,7 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
     return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
 
 
-def matches(row: Object, labels: Mapping[str, str]) -> bool:
+def matches_requirement(row: Object, labels: Mapping[str, str]) -> bool:
     """Return whether labels meet a requirement of a selector: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
     operator: str = row["operator"]
     value, values = labels.get(row["key"]), row.get("values") or []
@@ -150,83 +159,83 @@ def matches(row: Object, labels: Mapping[str, str]) -> bool:
     return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
 
 
-def _victims(
-    node: Object, bound_pods: Mapping[tuple[str, str], Bound], requests: Mapping[str, float], priority: int
+def _choose_victims(
+    node: Object, bound_pods: Mapping[tuple[str, str], BoundPod], requests: Mapping[str, float], priority: int
 ) -> tuple[tuple[str, str], ...]:
     """Return the pods of lower priority to preempt, as few and as unimportant as possible; none if that is not enough."""
     staying = {key: bound for key, bound in bound_pods.items() if bound.priority >= priority}
     leaving = sorted(
         (key for key in bound_pods if key not in staying), key=lambda key: (-bound_pods[key].priority, key)
     )
-    if not _fits(node, staying, requests):
+    if not _has_room(node, staying, requests):
         return ()
     # Keep as many as possible, the most important first.
     for key in leaving:
-        if _fits(node, {**staying, key: bound_pods[key]}, requests):
+        if _has_room(node, {**staying, key: bound_pods[key]}, requests):
             staying[key] = bound_pods[key]
     return tuple(key for key in leaving if key not in staying)
 
 
-def _fits(node: Object, bound_pods: Mapping[tuple[str, str], Bound], requests: Mapping[str, float]) -> bool:
-    free = _left(node, bound_pods.values())
+def _has_room(node: Object, bound_pods: Mapping[tuple[str, str], BoundPod], requests: Mapping[str, float]) -> bool:
+    free = _free_resources(node, bound_pods.values())
     return all(amount <= free.get(resource, 0.0) for resource, amount in requests.items())
 
 
 # Quotas.
 
 
-def quota_refusal(state: State, pod: Object, requests: Mapping[str, float]) -> str:
+def quota_refusal(state: ClusterState, pod: Object, requests: Mapping[str, float]) -> str:
     """Return why a quota of its namespace refuses a pod, or an empty string."""
     for stored in state.store.all(QUOTA, namespace_of(pod)):
         quota = stored.item
-        if _counts(quota, pod):
-            more = _charged(requests, at(quota, "spec", "hard", default={}))
-            message = _exceeded(quota, _used(state, quota), more)
+        if _is_counted(quota, pod):
+            more = _quota_charge(requests, get_at(quota, "spec", "hard", default={}))
+            message = _exceeded_message(quota, _quota_usage(state, quota), more)
             if message:
                 return message
     return ""
 
 
-def _used(state: State, quota: Object) -> dict[str, float]:
+def _quota_usage(state: ClusterState, quota: Object) -> dict[str, float]:
     """Return the usage of a quota by the pods of its namespace."""
-    hard = at(quota, "spec", "hard", default={})
+    hard = get_at(quota, "spec", "hard", default={})
     total = dict.fromkeys(hard, 0.0)
     for stored in state.store.all(POD, namespace_of(quota)):
-        if _counts(quota, stored.item):
+        if _is_counted(quota, stored.item):
             requests = state.pods.requests.get(place_of(stored.item), {})
-            for name, amount in _charged(requests, hard).items():
+            for name, amount in _quota_charge(requests, hard).items():
                 total[name] += amount
     return total
 
 
-def update_quota(state: State, quota: Object) -> None:
+def update_quota(state: ClusterState, quota: Object) -> None:
     """Update a quota's status."""
     if "spec" not in quota:
         return
-    status = {"hard": at(quota, "spec", "hard", default={}), "used": _texts(_used(state, quota))}
+    status = {"hard": get_at(quota, "spec", "hard", default={}), "used": _format_amounts(_quota_usage(state, quota))}
     state.set_status(QUOTA, namespace_of(quota), quota["metadata"]["name"], status)
 
 
-def update_quotas(state: State, namespace: str) -> None:
+def update_quotas(state: ClusterState, namespace: str) -> None:
     """Update the status of a namespace's quotas."""
     for stored in state.store.all(QUOTA, namespace):
         update_quota(state, stored.item)
 
 
-def _counts(quota: Object, pod: Object) -> bool:
+def _is_counted(quota: Object, pod: Object) -> bool:
     """Return whether a quota counts a pod, by its scopes; scopes other than priority classes are ignored."""
-    if at(pod, "status", "phase") in {"Succeeded", "Failed"}:
+    if get_at(pod, "status", "phase") in {"Succeeded", "Failed"}:
         return False
-    return all(_in_scope(row, pod) for row in at(quota, "spec", "scopeSelector", "matchExpressions", default=[]))
+    return all(_in_scope(row, pod) for row in get_at(quota, "spec", "scopeSelector", "matchExpressions", default=[]))
 
 
 def _in_scope(row: Object, pod: Object) -> bool:
     if row["scopeName"] != "PriorityClass":
         return True
-    return matches({**row, "key": "class"}, {"class": at(pod, "spec", "priorityClassName", default="")})
+    return matches_requirement({**row, "key": "class"}, {"class": get_at(pod, "spec", "priorityClassName", default="")})
 
 
-def _charged(requests: Mapping[str, float], hard: Mapping[str, str]) -> dict[str, float]:
+def _quota_charge(requests: Mapping[str, float], hard: Mapping[str, str]) -> dict[str, float]:
     """Return how much of a quota a pod with ``requests`` uses."""
     charges = {}
     for name in hard:
@@ -239,13 +248,14 @@ def _charged(requests: Mapping[str, float], hard: Mapping[str, str]) -> dict[str
     return charges
 
 
-def _exceeded(quota: Object, before: Mapping[str, float], more: Mapping[str, float]) -> str:
+def _exceeded_message(quota: Object, before: Mapping[str, float], more: Mapping[str, float]) -> str:
     """Return the API server's message about a quota that a pod would exceed, or an empty string."""
-    hard = at(quota, "spec", "hard", default={})
+    hard = get_at(quota, "spec", "hard", default={})
     over = [
         name
         for name, amount in more.items()
-        if amount and round(before.get(name, 0.0) + amount, 3) > (quantities.nano(hard[name]) or 0) / quantities.NANO
+        if amount
+        and round(before.get(name, 0.0) + amount, 3) > (quantities.parse_nano(hard[name]) or 0) / quantities.NANO
     ]
     if not over:
         return ""
@@ -254,17 +264,17 @@ def _exceeded(quota: Object, before: Mapping[str, float], more: Mapping[str, flo
         return ",".join(f"{name}={amounts[name]}" for name in sorted(over))
 
     return (
-        f"exceeded quota: {quota['metadata']['name']}, requested: {listed(_texts(more))}, "
-        f"used: {listed(_texts({name: before.get(name, 0.0) for name in over}))}, limited: {listed(hard)}"
+        f"exceeded quota: {quota['metadata']['name']}, requested: {listed(_format_amounts(more))}, "
+        f"used: {listed(_format_amounts({name: before.get(name, 0.0) for name in over}))}, limited: {listed(hard)}"
     )
 
 
-def _texts(amounts: Mapping[str, float]) -> dict[str, str]:
+def _format_amounts(amounts: Mapping[str, float]) -> dict[str, str]:
     """Format amounts as Kubernetes quantities: cores or millicores, memory in the largest unit without a fraction."""
-    return {name: _text(name, amount) for name, amount in amounts.items()}
+    return {name: _format_quantity(name, amount) for name, amount in amounts.items()}
 
 
-def _text(name: str, amount: float) -> str:
+def _format_quantity(name: str, amount: float) -> str:
     if name.endswith(("memory", "storage")):
         whole = round(amount)
         return next((f"{whole // size}{unit}" for unit, size in _UNITS if whole and whole % size == 0), str(whole))

@@ -14,10 +14,10 @@ from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KSERVE, NODE
 from ebbtide.cluster.write import projects, revisions
 from ebbtide.documents import profiles
-from ebbtide.sandbox.clocks import Real
-from ebbtide.sandbox.furnished import furnish
-from ebbtide.sandbox.replicas import Behaviour
-from ebbtide.sandbox.store import bare
+from ebbtide.sandbox.clocks import RealClock
+from ebbtide.sandbox.furnished import furnish_cluster
+from ebbtide.sandbox.replicas import SimulatedBehavior
+from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.world import World
 from ebbtide.simulate.data import StartUp
 from ebbtide.slo.source import Ref
@@ -49,7 +49,7 @@ _FEATURES: Final = (
 )
 
 
-def _pool(name: str, product: str, mebibytes: int, devices: int, **options: Any) -> dict[str, Any]:
+def _make_pool(name: str, product: str, mebibytes: int, devices: int, **options: Any) -> dict[str, Any]:
     pool = {"name": name, "product": product, "gpuMemoryMebibytes": mebibytes, "devices": devices, **options}
     return {**pool, "selector": {"demo.ebbtide.dev/pool": name}}
 
@@ -74,8 +74,8 @@ PROFILE: Final[dict[str, Any]] = {
         },
         "metrics": {"gatewayLatency": "envoy_cluster_upstream_rq_time"},
         "nodePools": [
-            _pool("shared", "NVIDIA-A100-SXM4-80GB", 81920, 1, nodes=2, backend="time-slicing", replicas=4),
-            _pool("whole", "NVIDIA-L40S", 46068, 2, nodes=1, backend="devices"),
+            _make_pool("shared", "NVIDIA-A100-SXM4-80GB", 81920, 1, nodes=2, backend="time-slicing", replicas=4),
+            _make_pool("whole", "NVIDIA-L40S", 46068, 2, nodes=1, backend="devices"),
         ],
         "scheduling": {"scheduler": "default-scheduler", "classesOwner": "cluster"},
         "projects": {
@@ -94,13 +94,13 @@ PROFILE: Final[dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class DemoService:
     """One service of the demonstration: its spec's fields, and its simulated behavior."""
 
     project: str
     name: str
     spec: dict[str, Any]
-    behavior: Behaviour
+    behavior: SimulatedBehavior
     #: Time of its apply, as a fraction of the past; 0 means long before the start.
     at: float = 0.0
 
@@ -118,161 +118,170 @@ class Service:
 _QUARTER: Final = {"gpuDevicesRequest": 1, "gpuRequestType": "portion", "gpuPortionRequest": 0.25}
 
 
-def _start(pull: float, load: float) -> StartUp:
+def _make_start_up(pull: float, load: float) -> StartUp:
     return StartUp(schedule=1.0, pull=pull, load=load, ready=0.0)
 
 
-def _compute(cores: float = 0.5, memory: str = "1Gi", gpu: dict[str, Any] | None = None) -> dict[str, Any]:
+def _make_compute(cores: float = 0.5, memory: str = "1Gi", gpu: dict[str, Any] | None = None) -> dict[str, Any]:
     return {**(gpu or {}), "cpuCoreRequest": cores, "cpuMemoryRequest": memory}
 
 
-def _scaled(low: int, high: int, metric: str, threshold: int, **more: int) -> dict[str, Any]:
+def _make_autoscaling(low: int, high: int, metric: str, threshold: int, **more: int) -> dict[str, Any]:
     return {"minReplicas": low, "maxReplicas": high, "metric": metric, "metricThreshold": threshold, **more}
 
 
 SERVICES: Final = (
-    Service(
+    DemoService(
         "team-a",
         "chat",
         {
             "image": "ghcr.io/acme/vllm-openai:0.11",
             "args": "--model Qwen/Qwen2.5-7B-Instruct-AWQ --gpu-memory-utilization 0.22",
             "servingPort": {"container": 8000},
-            "compute": _compute(2, "12Gi", _QUARTER),
-            "autoscaling": _scaled(1, 3, "concurrency", 4, scaleDownDelaySeconds=120),
+            "compute": _make_compute(2, "12Gi", _QUARTER),
+            "autoscaling": _make_autoscaling(1, 3, "concurrency", 4, scaleDownDelaySeconds=120),
             "slo": {"meanLatencyMilliseconds": 2500, "p95LatencyMilliseconds": 5000, "uptimePercent": 99.5},
         },
-        Behaviour(
+        SimulatedBehavior(
             "diurnal:0.1rps..2.4rps,6h,4h",
             "lognormal:median=1.5s,sigma=0.5,max=8,slow=8:1.8,util=1:0.35/8:0.95",
-            _start(6.0, 35.0),
+            _make_start_up(6.0, 35.0),
             "/v1/chat/completions",
         ),
     ),
-    Service(
+    DemoService(
         "team-a",
         "embed",
         {
             "image": "ghcr.io/acme/embedder:2.1",
-            "compute": _compute(2, "4Gi"),
-            "autoscaling": _scaled(1, 5, "throughput", 1),
+            "compute": _make_compute(2, "4Gi"),
+            "autoscaling": _make_autoscaling(1, 5, "throughput", 1),
             "slo": {"p95LatencyMilliseconds": 1000, "uptimePercent": 99.9},
         },
-        Behaviour("diurnal:0.2rps..2rps,6h,90m", "lognormal:median=120ms,sigma=0.4", _start(3.0, 8.0), "/embed"),
+        SimulatedBehavior(
+            "diurnal:0.2rps..2rps,6h,90m", "lognormal:median=120ms,sigma=0.4", _make_start_up(3.0, 8.0), "/embed"
+        ),
     ),
-    Service(
+    DemoService(
         "team-a",
         "rank",
         {
             "image": "ghcr.io/acme/ranker:3.0",
-            "compute": _compute(1, "4Gi", _QUARTER),
-            "autoscaling": _scaled(2, 3, "latency", 1000),
+            "compute": _make_compute(1, "4Gi", _QUARTER),
+            "autoscaling": _make_autoscaling(2, 3, "latency", 1000),
             "slo": {"meanLatencyMilliseconds": 400, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9},
         },
-        Behaviour(
+        SimulatedBehavior(
             "steps:0.6rps,50m,3rps,25m,0.9rps,45m",
             "lognormal:median=300ms,sigma=0.3,max=1,util=1:0.8",
-            _start(4.0, 12.0),
+            _make_start_up(4.0, 12.0),
             "/rank",
         ),
     ),
-    Service(
+    DemoService(
         "team-a",
         "summarize",
         {
             "image": "ghcr.io/acme/summarizer:1.2",
-            "compute": _compute(1, "8Gi", _QUARTER),
-            "autoscaling": _scaled(0, 2, "concurrency", 4, scaleToZeroRetentionSeconds=60),
+            "compute": _make_compute(1, "8Gi", _QUARTER),
+            "autoscaling": _make_autoscaling(0, 2, "concurrency", 4, scaleToZeroRetentionSeconds=60),
         },
-        Behaviour(
+        SimulatedBehavior(
             "on-off:0.15rps,2m,6m,6h",
             "llm:max=8,base=200ms,output=20ms,util=1:0.4/8:0.9,tokens=2000/180",
-            _start(2.0, 14.0),
+            _make_start_up(2.0, 14.0),
             "/summarize",
         ),
     ),
-    Service(
+    DemoService(
         "team-b",
         "iris",
         {
             "model": {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"},
-            "compute": _compute(1, "2Gi"),
-            "autoscaling": _scaled(0, 3, "concurrency", 2),
+            "compute": _make_compute(1, "2Gi"),
+            "autoscaling": _make_autoscaling(0, 3, "concurrency", 2),
         },
-        Behaviour(
-            "diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"
+        SimulatedBehavior(
+            "diurnal:0rps..1.2rps,6h,2h",
+            "lognormal:median=90ms,sigma=0.6",
+            _make_start_up(2.0, 6.0),
+            "/v1/models/iris:predict",
         ),
     ),
-    Service(
+    DemoService(
         "team-b",
         "search",
         {
             "image": "ghcr.io/acme/search:7.3",
-            "compute": _compute(1, "2Gi"),
-            "autoscaling": _scaled(1, 6, "concurrency", 1),
+            "compute": _make_compute(1, "2Gi"),
+            "autoscaling": _make_autoscaling(1, 6, "concurrency", 1),
             "slo": {"meanLatencyMilliseconds": 600, "p95LatencyMilliseconds": 1500, "uptimePercent": 99.5},
         },
-        Behaviour("diurnal:0.2rps..2rps,6h,3h", "lognormal:median=400ms,sigma=0.5", _start(2.0, 5.0), "/search"),
+        SimulatedBehavior(
+            "diurnal:0.2rps..2rps,6h,3h", "lognormal:median=400ms,sigma=0.5", _make_start_up(2.0, 5.0), "/search"
+        ),
     ),
-    Service(
+    DemoService(
         "team-b",
         "vision",
         {
             "image": "ghcr.io/acme/detector:5.0",
             "nodePools": ["whole"],
-            "compute": _compute(2, "8Gi", {"gpuDevicesRequest": 1}),
-            "autoscaling": _scaled(1, 2, "gpu-utilization", 60),
+            "compute": _make_compute(2, "8Gi", {"gpuDevicesRequest": 1}),
+            "autoscaling": _make_autoscaling(1, 2, "gpu-utilization", 60),
         },
-        Behaviour(
+        SimulatedBehavior(
             "diurnal:0.2rps..1.6rps,6h,5h",
             "lognormal:median=600ms,sigma=0.3,max=4,util=1:0.75/4:1",
-            _start(5.0, 20.0),
+            _make_start_up(5.0, 20.0),
             "/detect",
         ),
     ),
-    Service(
+    DemoService(
         "team-b",
         "ocr",
         {
             "image": "ghcr.io/acme/ocr:1.9",
             "serving": "kserve",
-            "compute": _compute(),
-            "autoscaling": _scaled(1, 2, "concurrency", 2),
+            "compute": _make_compute(),
+            "autoscaling": _make_autoscaling(1, 2, "concurrency", 2),
         },
-        Behaviour("poisson:0.2rps,1h", "lognormal:median=900ms,sigma=0.4", _start(2.0, 6.0), "/ocr"),
+        SimulatedBehavior("poisson:0.2rps,1h", "lognormal:median=900ms,sigma=0.4", _make_start_up(2.0, 6.0), "/ocr"),
     ),
-    Service(
+    DemoService(
         "research",
         "notes",
         {
             "image": "ghcr.io/acme/notes:0.4",
-            "compute": _compute(),
-            "autoscaling": _scaled(0, 2, "concurrency", 5),
+            "compute": _make_compute(),
+            "autoscaling": _make_autoscaling(0, 2, "concurrency", 5),
         },
-        Behaviour("on-off:0.4rps,4m,26m,6h", "lognormal:median=200ms,sigma=0.4", _start(1.0, 3.0), "/notes"),
+        SimulatedBehavior(
+            "on-off:0.4rps,4m,26m,6h", "lognormal:median=200ms,sigma=0.4", _make_start_up(1.0, 3.0), "/notes"
+        ),
     ),
-    Service(
+    DemoService(
         "research",
         "nightly",
         {
             "image": "ghcr.io/acme/scorer:1.1",
             "priorityClass": "very-low",
             "preemptibility": "preemptible",
-            "compute": _compute(1, "4Gi", _QUARTER),
+            "compute": _make_compute(1, "4Gi", _QUARTER),
             "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
         },
-        Behaviour("none"),
+        SimulatedBehavior("none"),
         at=0.96,
     ),
-    Service(
+    DemoService(
         "research",
         "translate",
         {
             "image": "ghcr.io/acme/translate:2.0-rc9",
-            "compute": _compute(),
-            "autoscaling": _scaled(1, 3, "concurrency", 4),
+            "compute": _make_compute(),
+            "autoscaling": _make_autoscaling(1, 3, "concurrency", 4),
         },
-        Behaviour("poisson:0.5rps,1h"),
+        SimulatedBehavior("poisson:0.5rps,1h"),
         at=0.94,
     ),
 )
@@ -288,9 +297,9 @@ MISSING_IMAGES: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
 TRAINING: Final = ("research", "pretrain", 6)
 
 
-def profile() -> Profile:
+def demo_profile() -> Profile:
     """Return the profile of the demonstration cluster."""
-    validated, problems = profiles.validate(PROFILE)
+    validated, problems = profiles.validate_profile_data(PROFILE)
     assert validated is not None, problems
     return validated
 
@@ -300,15 +309,15 @@ def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) ->
 
     Simulating the past takes some seconds per hour. ``World.start`` lets time continue.
     """
-    clock = Real() if clock is None else clock
+    clock = RealClock() if clock is None else clock
     now = clock.now()
-    chosen = profile()
+    chosen = demo_profile()
     behaviors = {Ref(service.project, service.name): service.behavior for service in SERVICES}
     world = World(clock, chosen, seed=seed, origin=now - hours * HOUR_SECONDS, behaviors=behaviors)
     world.cluster.missing_images |= MISSING_IMAGES
-    for node in _nodes(chosen):
+    for node in _make_nodes(chosen):
         world.cluster.put(node)
-    furnish(world.cluster, chosen)
+    furnish_cluster(world.cluster, chosen)
     world.logging = False
     length = now - world.origin
     actions: list[tuple[float, Callable[[World], None]]] = [
@@ -327,7 +336,7 @@ def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) ->
     return world
 
 
-def _train(world: World) -> None:
+def _start_training(world: World) -> None:
     namespace, name, count = TRAINING
     container = {
         "name": "trainer",
@@ -337,14 +346,14 @@ def _train(world: World) -> None:
     world.train(namespace, name, count, {"priorityClassName": "train", "containers": [container]})
 
 
-def _admit(world: World) -> None:
+def _add_members(world: World) -> None:
     for name, members in MEMBERS.items():
-        members_change = projects.Asked(name, add=tuple(projects.member(text) for text in members))
-        for step in projects.plan(world.cluster, members_change, world.profile):
+        members_change = projects.ProjectRequest(name, add=tuple(projects.parse_member(text) for text in members))
+        for step in projects.plan_project(world.cluster, members_change, world.profile):
             world.cluster.apply(step.item)
 
 
-def _canary(world: World) -> None:
+def _start_canary(world: World) -> None:
     service = next(candidate for candidate in SERVICES if candidate.name == "search")
     document = service.document
     traffic = {"canaryPercent": 20, "stableRevision": "search-00001"}
@@ -352,23 +361,23 @@ def _canary(world: World) -> None:
     world.apply(document)
 
 
-def _suspend(world: World) -> None:
-    revisions.suspend(world.cluster, world.cluster.get(KSERVE, "ocr", "team-b"))
+def _suspend_ocr(world: World) -> None:
+    revisions.suspend_workload(world.cluster, world.cluster.get(KSERVE, "ocr", "team-b"))
 
 
 #: Other events: the time as a fraction of the past, and the action.
 EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
-    (0.0, _admit),
-    (0.05, _train),
-    (0.7, _canary),
-    (0.85, _suspend),
+    (0.0, _add_members),
+    (0.05, _start_training),
+    (0.7, _start_canary),
+    (0.85, _suspend_ocr),
 ]
 
 
 # The cluster.
 
 
-def _nodes(chosen: Profile) -> Iterator[Object]:
+def _make_nodes(chosen: Profile) -> Iterator[Object]:
     """Yield the nodes: those of the pools, and two without GPUs."""
     for pool in chosen.spec.node_pools:
         gpus = {name: str(pool.devices * count) for name, count in BACKENDS[pool.backend].advertises(pool).items()}
@@ -380,13 +389,13 @@ def _nodes(chosen: Profile) -> Iterator[Object]:
                 "nvidia.com/gpu.count": str(pool.devices),
                 keys.GPU_REPLICAS: str(pool.replicas or 1),
             }
-            yield _node(f"gpu-{pool.name}-{number + 1}", labels, {"cpu": "32", "memory": "256Gi", **gpus})
+            yield _make_node(f"gpu-{pool.name}-{number + 1}", labels, {"cpu": "32", "memory": "256Gi", **gpus})
     for number in range(2):
-        yield _node(f"cpu-{number + 1}", {"demo.ebbtide.dev/pool": "cpu"}, {"cpu": "32", "memory": "128Gi"})
+        yield _make_node(f"cpu-{number + 1}", {"demo.ebbtide.dev/pool": "cpu"}, {"cpu": "32", "memory": "128Gi"})
 
 
-def _node(name: str, labels: dict[str, str], allocatable: dict[str, str]) -> Object:
-    node = bare(NODE, name)
+def _make_node(name: str, labels: dict[str, str], allocatable: dict[str, str]) -> Object:
+    node = make_bare(NODE, name)
     node["metadata"]["labels"] = {"kubernetes.io/hostname": name, **labels}
     node["status"] = {
         "allocatable": allocatable,

@@ -17,7 +17,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
@@ -36,25 +36,34 @@ from ebbtide.cluster.client.protocol import (
     GoneError,
     Kind,
     Listing,
-    Mark,
     MissingError,
     Objects,
-    Seen,
     StaleError,
+    WatchBookmark,
+    WatchChange,
     kind_of,
-    prepared,
+    make_applicable,
 )
-from ebbtide.cluster.read.pods import asked
+from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.sandbox import knative, kserve, kubelet, scheduling
-from ebbtide.sandbox.children import check_annotations, defaulted
-from ebbtide.sandbox.state import ContainerLog, State
-from ebbtide.sandbox.store import ABSENT, Held, bare, leaves, place_of, selects, take, unpacked
-from ebbtide.translation.objects import merge_patch
+from ebbtide.sandbox.children import apply_defaults, check_annotations
+from ebbtide.sandbox.state import ClusterState, ContainerLog
+from ebbtide.sandbox.store import (
+    ABSENT,
+    StoredObject,
+    list_leaves,
+    make_bare,
+    matches_selector,
+    merge_applied,
+    place_of,
+    unpack_object,
+)
+from ebbtide.translation.objects import apply_merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from ebbtide.sandbox.state import Life
+    from ebbtide.sandbox.state import PodLife
     from ebbtide.translation.objects import Object
 
 #: Responses at the paths of an API server with Knative and KServe: its version and its API groups.
@@ -70,12 +79,12 @@ LOG_POLL_SECONDS: Final = 1.0
 WATCH_POLL_SECONDS: Final = 0.25
 
 
-_Of = TypeVar("_Of", bound=State)
+_Of = TypeVar("_Of", bound=ClusterState)
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
 
 
-def _whole(method: Callable[Concatenate[_Of, _Given], _Found]) -> Callable[Concatenate[_Of, _Given], _Found]:
+def _locked(method: Callable[Concatenate[_Of, _Given], _Found]) -> Callable[Concatenate[_Of, _Given], _Found]:
     """Return a method that holds the cluster's lock, so that calls of several threads are serialized."""
 
     @wraps(method)
@@ -87,7 +96,7 @@ def _whole(method: Callable[Concatenate[_Of, _Given], _Found]) -> Callable[Conca
 
 
 @dataclass(slots=True)
-class Simulated(State):
+class Simulated(ClusterState):
     """The simulated cluster: nodes with GPUs, and the objects that are applied."""
 
     gpus: dict[str, int] = field(default_factory=lambda: {keys.GPU: 1})
@@ -103,33 +112,35 @@ class Simulated(State):
 
     def __post_init__(self) -> None:
         """Create the namespace ``default``, and a node with the given GPUs."""
-        self.on_write, self.on_readiness = self._reconcile, partial(knative.refresh, self)
-        self.put(bare(NAMESPACE, "default"))
+        self.on_write, self.on_readiness = self._reconcile, partial(knative.refresh_knative, self)
+        self.put(make_bare(NAMESPACE, "default"))
         if self.gpus:
-            node = bare(NODE, "node-1")
+            node = make_bare(NODE, "node-1")
             allocatable = {"cpu": "64", "memory": "256Gi", **{name: str(number) for name, number in self.gpus.items()}}
             node["status"] = {"allocatable": allocatable}
             self.put(node)
 
     # The protocol
 
-    @_whole
+    @_locked
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
         self._begin("get", kind)
         return self.expect(kind, namespace, name).copy()
 
-    @_whole
+    @_locked
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
         """Return all objects of a kind, sorted by namespace and name."""
         self._begin("list", kind)
         items = [
-            stored.copy() for stored in self.store.all(kind, namespace) if not labels or selects(labels, stored.item)
+            stored.copy()
+            for stored in self.store.all(kind, namespace)
+            if not labels or matches_selector(labels, stored.item)
         ]
         return Listing(items, str(self.store.version))
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[Seen]:
+    ) -> Iterator[WatchChange]:
         """Yield changes until ``seconds`` have passed."""
         end = self.clock.now() + seconds
         known: dict[tuple[str, str], Object] = {}
@@ -137,7 +148,7 @@ class Simulated(State):
         while True:
             if version < 0:
                 listing = self.list(kind, namespace, labels=labels)
-                yield from _caught_up(known, listing.items)
+                yield from _list_missed_changes(known, listing.items)
                 version = int(listing.version)
             self.settle()
             with self.lock:
@@ -149,19 +160,19 @@ class Simulated(State):
                 version = change.version
                 if namespace not in {"", change.namespace}:
                     continue
-                item = unpacked(change.packed)
-                if not labels or selects(labels, item):
+                item = unpack_object(change.packed)
+                if not labels or matches_selector(labels, item):
                     place = (change.namespace, item["metadata"]["name"])
                     if change.change == "DELETED":
                         known.pop(place, None)
                     else:
                         known[place] = item
-                    yield Seen(change.change, item)
+                    yield WatchChange(change.change, item)
             if (seconds_left := end - self.clock.now()) <= 0:
                 return
             self._pause(min(seconds_left, WATCH_POLL_SECONDS))
 
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         """Yield pending changes; in real time, continue for a while."""
         if kind not in KINDS.values():
             raise MissingError(f"the server could not find the requested resource: {kind.plural}")
@@ -171,7 +182,7 @@ class Simulated(State):
         else:
             listing = self.list(kind)
             version = int(listing.version)
-            yield from (Seen("ADDED", item) for item in listing.items)
+            yield from (WatchChange("ADDED", item) for item in listing.items)
         reported = -1
         while True:
             self.settle()
@@ -179,33 +190,33 @@ class Simulated(State):
                 changes, now = self.store.since(kind, version), self.store.version
             if changes is None:
                 raise GoneError(f"too old resource version: {version} ({now})")
-            yield from (Seen(change.change, unpacked(change.packed)) for change in changes)
+            yield from (WatchChange(change.change, unpack_object(change.packed)) for change in changes)
             version = now
             if changes or reported < 0:
                 reported = version
-                yield Mark(str(version))
+                yield WatchBookmark(str(version))
             if (seconds_left := end - self.clock.now()) <= 0:
                 return
             self._pause(min(seconds_left, WATCH_POLL_SECONDS))
 
-    @_whole
+    @_locked
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         """Apply an object with server-side apply semantics."""
-        applied = prepared(item)
+        applied = make_applicable(item)
         kind, metadata = kind_of(applied), applied["metadata"]
         self._begin("patch", kind)
         namespace, name = metadata.get("namespace", ""), metadata["name"]
         if kind.namespaced and self.store.find(NAMESPACE, "", namespace) is None:
             raise MissingError(f'namespaces "{namespace}" not found')
         stored = self.store.find(kind, namespace, name)
-        applied_fields = set(leaves(applied))
+        applied_fields = set(list_leaves(applied))
         if stored is None:
-            updated = Held(defaulted(kind, applied, self.max_scale_limit), {MANAGER: applied_fields})
+            updated = StoredObject(apply_defaults(kind, applied, self.max_scale_limit), {MANAGER: applied_fields})
         else:
-            updated = Held(stored.copy(), {manager: set(owned) for manager, owned in stored.owned.items()})
-            take(updated, applied, applied_fields, force=force)
-            updated.item = defaulted(kind, updated.item, self.max_scale_limit)
-        _hold_to(basis, stored)
+            updated = StoredObject(stored.copy(), {manager: set(owned) for manager, owned in stored.owned.items()})
+            merge_applied(updated, applied, applied_fields, force=force)
+            updated.item = apply_defaults(kind, updated.item, self.max_scale_limit)
+        _check_basis(basis, stored)
         if dry_run:
             self.store.identify(kind, updated.item, stored, self.stamp())
             return deepcopy(updated.item)
@@ -214,7 +225,7 @@ class Simulated(State):
         self._after_write(applied)
         return self.expect(kind, namespace, name).copy()
 
-    @_whole
+    @_locked
     def create(self, item: Object) -> Object:
         """Create an object, or raise ``ExistsError``."""
         self.settle()
@@ -223,7 +234,7 @@ class Simulated(State):
             raise ExistsError(f'{kind.plural} "{metadata["name"]}" already exists')
         return self.apply(item)
 
-    @_whole
+    @_locked
     def patch(
         self,
         kind: Kind,
@@ -237,27 +248,27 @@ class Simulated(State):
         """Merge a patch; its field manager then owns the fields it sets."""
         self._begin("patch", kind)
         stored = self.expect(kind, namespace, name)
-        _hold_to(basis, stored)
-        changed: Object = merge_patch(stored.copy(), patch)
+        _check_basis(basis, stored)
+        changed: Object = apply_merge_patch(stored.copy(), patch)
         if kind == REVISION:
             check_annotations(
-                at(changed, "metadata", "annotations", default={}), "metadata.annotations", self.max_scale_limit
+                get_at(changed, "metadata", "annotations", default={}), "metadata.annotations", self.max_scale_limit
             )
         if dry_run:
             return changed
         self._before_write(patch)
-        updated = Held(changed, {manager: set(owned) for manager, owned in stored.owned.items()})
-        touched = set(leaves(patch))
+        updated = StoredObject(changed, {manager: set(owned) for manager, owned in stored.owned.items()})
+        touched = set(list_leaves(patch))
         for owned in updated.owned.values():
             owned.difference_update(touched)
         updated.owned.setdefault(LIVE_MANAGER, set()).update(
-            leaf for leaf in touched if at(updated.item, *leaf, default=ABSENT) is not ABSENT
+            leaf for leaf in touched if get_at(updated.item, *leaf, default=ABSENT) is not ABSENT
         )
         self.commit(kind, updated, stored)
         self._after_write(patch)
         return self.expect(kind, namespace, name).copy()
 
-    @_whole
+    @_locked
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
         """Delete an object; its pods terminate some seconds later."""
         self._begin("delete", kind)
@@ -266,14 +277,14 @@ class Simulated(State):
             return
         self._before_write({"kind": kind.name, "metadata": {"name": name}})
         if kind == POD:
-            kubelet.leave(self, (namespace, name))
+            kubelet.mark_for_deletion(self, (namespace, name))
             if self.driver is not None:
                 self.driver.pod_evicted(namespace, name)
             return
-        kubelet.remove(self, kind, namespace, name)
+        kubelet.remove_object(self, kind, namespace, name)
         if kind == NAMESPACE:
             for key in self.store.inside(name):
-                kubelet.remove(self, *key)
+                kubelet.remove_object(self, *key)
 
     def logs(
         self,
@@ -300,19 +311,19 @@ class Simulated(State):
             self._pause(LOG_POLL_SECONDS)
             self.settle()
 
-    @_whole
+    @_locked
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:  # noqa: ARG002 - of any object
         """Return whether an action is not denied."""
         return (verb, kind.plural) not in self.denied
 
-    @_whole
+    @_locked
     def read(self, path: str) -> Object:
         """Return the response at a path of ``paths``."""
         if path not in self.paths:
             raise MissingError(f"the server could not find the requested resource: {path}")
         return deepcopy(self.paths[path])
 
-    @_whole
+    @_locked
     def events(self, namespace: str = "") -> Objects:
         """Return the events, oldest first."""
         events = self.list(EVENT, namespace).items
@@ -320,7 +331,7 @@ class Simulated(State):
 
     # Time and drivers
 
-    @_whole
+    @_locked
     def settle(self) -> None:
         """Do all work that is due."""
         until = self.clock.now()
@@ -333,56 +344,56 @@ class Simulated(State):
         self.run_due(until)
 
     # Actions of drivers, autoscalers and controllers.
-    scale = _whole(knative.scale)
-    scaled = _whole(knative.follow_driver)
-    tell = _whole(State.note)
-    drop_pod = _whole(kubelet.drop)
+    scale = _locked(knative.scale_revision)
+    scaled = _locked(knative.follow_driver)
+    tell = _locked(ClusterState.note)
+    drop_pod = _locked(kubelet.free_pod)
     #: Create a pod that belongs to no revision, such as a training job's.
-    add_alone = _whole(kubelet.admit)
+    add_alone = _locked(kubelet.admit_pod)
 
-    @_whole
-    def add_pod(self, namespace: str, revision: str, life: Life) -> str:
+    @_locked
+    def add_pod(self, namespace: str, revision: str, life: PodLife) -> str:
         """Create a pod of a revision with the given life, and return its name; a quota may refuse it for now."""
         deployment = self.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
-        return kubelet.start(self, deployment, revision, life)
+        return kubelet.start_pod(self, deployment, revision, life)
 
-    @_whole
+    @_locked
     def is_refused(self, namespace: str, name: str) -> bool:
         """Return whether a pod is not created yet because a quota or an unknown priority class refuses it."""
         return (namespace, name) in self.pods.refused
 
-    @_whole
+    @_locked
     def end_pod(self, namespace: str, name: str, seconds: float | None = None) -> None:
         """End a pod, even a refused one; it is gone after ``seconds``, after its life's ``end``, or by ``drop_pod``."""
         kubelet.give_up(self, (namespace, name))
-        kubelet.leave(self, (namespace, name), seconds)
+        kubelet.mark_for_deletion(self, (namespace, name), seconds)
 
-    @_whole
+    @_locked
     def say(self, namespace: str, pod: str, container: str, line: str) -> None:
         """Write a line to a container's log."""
         self.container_logs.setdefault((namespace, pod, container), ContainerLog()).write(line)
 
-    @_whole
+    @_locked
     def put(self, item: Object) -> None:
         """Store an object as it is, as a controller would; for tests and demonstrations."""
         obj = deepcopy(item)
         kind = kind_of(obj)
         self.write(kind, obj)
         if kind == POD:
-            self.pods.requests[place_of(obj)] = asked(obj)
+            self.pods.requests[place_of(obj)] = sum_requests(obj)
         if kind == QUOTA:
             scheduling.update_quota(self, obj)
         kubelet.retry_waiting(self)
 
     # Parts
 
-    def _reconcile(self, kind: Kind, item: Object, before: Held | None) -> None:
+    def _reconcile(self, kind: Kind, item: Object, before: StoredObject | None) -> None:
         """Let the controllers act on an applied object, immediately or as the next due work."""
         namespace, name = place_of(item)
         if kind == KNATIVE and (before is None or before.item["spec"] != item["spec"]):
-            self.later(0, lambda: knative.reconcile(self, namespace, name))
+            self.later(0, lambda: knative.reconcile_knative(self, namespace, name))
         if kind == KSERVE:
-            self.later(0, lambda: kserve.reconcile(self, namespace, name))
+            self.later(0, lambda: kserve.reconcile_kserve(self, namespace, name))
         if kind == REVISION and before is not None:
             self.later(0, lambda: knative.follow_annotations(self, namespace, name))
         if kind == QUOTA:
@@ -415,20 +426,20 @@ class Simulated(State):
             self.lock.wait(seconds)
 
 
-def _hold_to(basis: Object | None, stored: Held | None) -> None:
+def _check_basis(basis: Object | None, stored: StoredObject | None) -> None:
     """Raise ``StaleError`` if the object that a write is based on has changed or was deleted."""
     now = {} if stored is None else stored.item["metadata"]
     if basis is not None and any(now.get(part) != basis["metadata"][part] for part in ("uid", "resourceVersion")):
         raise StaleError("the object has been modified; please apply your changes to the latest version and try again")
 
 
-def _caught_up(known: dict[tuple[str, str], Object], items: Objects) -> Iterator[Seen]:
+def _list_missed_changes(known: dict[tuple[str, str], Object], items: Objects) -> Iterator[WatchChange]:
     """Yield the differences between a fresh list and the objects a watch has reported, and update the latter."""
     now = {place_of(item): item for item in items}
     for place in [place for place in known if place not in now]:
-        yield Seen("DELETED", known.pop(place))
+        yield WatchChange("DELETED", known.pop(place))
     for place, item in now.items():
         before = known.get(place)
         known[place] = item
         if before is None or before["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
-            yield Seen("ADDED" if before is None else "MODIFIED", item)
+            yield WatchChange("ADDED" if before is None else "MODIFIED", item)

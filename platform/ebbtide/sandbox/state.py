@@ -16,15 +16,22 @@ from datetime import datetime
 from threading import Condition
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import EVENT, MissingError
-from ebbtide.sandbox.store import Key, Store, bare, namespace_of, stamp, untimed
+from ebbtide.sandbox.store import (
+    ObjectKey,
+    ObjectStore,
+    format_timestamp,
+    make_bare,
+    namespace_of,
+    strip_transition_time,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ebbtide.cluster.client.protocol import Clock, Kind, Objects
-    from ebbtide.sandbox.store import Held, Leaf, Place
+    from ebbtide.sandbox.store import Leaf, Place, StoredObject
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger(__name__)
@@ -35,7 +42,7 @@ TTL_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class PodLife:
     """The durations of the steps of a pod's life, in seconds."""
 
     schedule: float = 1.0
@@ -95,7 +102,7 @@ class ContainerLog:
         return [*self.lines][len(self.lines) - new :] if new > 0 else []
 
 
-class Bound(NamedTuple):
+class BoundPod(NamedTuple):
     """The resources of a pod on a node, and its priority."""
 
     asked: Mapping[str, float]
@@ -103,15 +110,15 @@ class Bound(NamedTuple):
 
 
 @dataclass(slots=True)
-class Pods:
+class PodRecords:
     """Records about pods in addition to their objects, by namespace and name."""
 
     #: The pods of a Deployment in order of creation, by namespace and Deployment.
     of_deployment: dict[Place, dict[str, None]] = field(default_factory=dict)
     requests: dict[Place, dict[str, float]] = field(default_factory=dict)
-    lives: dict[Place, Life] = field(default_factory=dict)
+    lives: dict[Place, PodLife] = field(default_factory=dict)
     #: The pods on each node.
-    bound: dict[str, dict[Place, Bound]] = field(default_factory=dict)
+    bound: dict[str, dict[Place, BoundPod]] = field(default_factory=dict)
     #: Pods that wait for a node, and those that a quota or an unknown priority class refuses.
     waiting: dict[Place, None] = field(default_factory=dict)
     refused: dict[Place, Object] = field(default_factory=dict)
@@ -122,11 +129,11 @@ class Pods:
 
 
 @dataclass(slots=True)
-class State:
+class ClusterState:
     """Objects, time, due work, and settings of the simulated cluster."""
 
     clock: Clock
-    life: Life = field(default_factory=Life)
+    life: PodLife = field(default_factory=PodLife)
     domain: str = "example.com"
     #: Images that cannot be pulled, and those whose server never becomes ready.
     missing_images: set[str] = field(default_factory=set)
@@ -136,8 +143,8 @@ class State:
     max_scale_limit: int = 0
     #: True if time passes automatically and a watch waits for changes; otherwise a watch advances the clock.
     real: bool = False
-    store: Store = field(default_factory=Store)
-    pods: Pods = field(default_factory=Pods)
+    store: ObjectStore = field(default_factory=ObjectStore)
+    pods: PodRecords = field(default_factory=PodRecords)
     container_logs: dict[tuple[str, str, str], ContainerLog] = field(default_factory=dict)
     #: The name of an object's latest event, by the object's uid, the reason and the message.
     event_names: dict[tuple[str, str, str], str] = field(default_factory=dict)
@@ -145,7 +152,7 @@ class State:
     #: Held during each call, and notified of each write.
     lock: Condition = field(default_factory=Condition)
     #: Called with an applied object and the object it replaced.
-    on_write: Callable[[Kind, Object, Held | None], None] = field(init=False)
+    on_write: Callable[[Kind, Object, StoredObject | None], None] = field(init=False)
     #: Called with the namespace and the Knative Service of a revision whose readiness changed.
     on_readiness: Callable[[str, str], None] = field(init=False)
     #: The time of the work in progress; 0 means the clock's present.
@@ -159,7 +166,7 @@ class State:
 
     def stamp(self) -> str:
         """Return the time of the work in progress, as the API writes it."""
-        return stamp(self.now())
+        return format_timestamp(self.now())
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
         """Schedule work in ``seconds`` of the clock."""
@@ -198,7 +205,7 @@ class State:
             stored = self.store.find(kind, namespace, name)
             return stored.item if stored is not None else None
 
-    def expect(self, kind: Kind, namespace: str, name: str) -> Held:
+    def expect(self, kind: Kind, namespace: str, name: str) -> StoredObject:
         """Return a stored object.
 
         Raises:
@@ -215,7 +222,7 @@ class State:
         self.store.write(kind, item, self.stamp(), owned)
         self.lock.notify_all()
 
-    def commit(self, kind: Kind, updated: Held, before: Held | None) -> None:
+    def commit(self, kind: Kind, updated: StoredObject, before: StoredObject | None) -> None:
         """Store an applied object unless nothing changed, and let the controllers act on it."""
         item = updated.item
         self.store.identify(kind, item, before, self.stamp())
@@ -224,7 +231,7 @@ class State:
         self.write(kind, item, updated.owned)
         self.on_write(kind, item, before)
 
-    def take_out(self, key: Key) -> Held | None:
+    def take_out(self, key: ObjectKey) -> StoredObject | None:
         """Remove an object, and return it."""
         stored = self.store.remove(key)
         if stored is not None:
@@ -255,7 +262,7 @@ class State:
         if before is not None:
             self.write(EVENT, {**before, "count": before["count"] + 1, "lastTimestamp": self.stamp()})
             return
-        event = bare(EVENT, f"{metadata['name']}.{self.store.number():016x}", namespace)
+        event = make_bare(EVENT, f"{metadata['name']}.{self.store.number():016x}", namespace)
         event |= {
             "type": kind,
             "reason": reason,
@@ -281,11 +288,15 @@ class State:
             if seconds_left > 1.0:
                 self.later(seconds_left, lambda: self._expire(known, namespace))
                 return
-            self.take_out(Key(EVENT, namespace, name))
+            self.take_out(ObjectKey(EVENT, namespace, name))
         self.event_names.pop(known, None)
 
 
-def kept(item: Object, conditions: Objects) -> Objects:
+def keep_conditions(item: Object, conditions: Objects) -> Objects:
     """Return new conditions, or the object's present ones if only the times differ."""
-    old: Objects = at(item, "status", "conditions", default=[])
-    return old if [untimed(row) for row in old] == [untimed(row) for row in conditions] else conditions
+    old: Objects = get_at(item, "status", "conditions", default=[])
+    return (
+        old
+        if [strip_transition_time(row) for row in old] == [strip_transition_time(row) for row in conditions]
+        else conditions
+    )

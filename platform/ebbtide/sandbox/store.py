@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import EVENT, MANAGER, NAMESPACE, ConflictError, Kind
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 _UNBOUNDED: Final = 2**31 - 1
 
 
-class Key(NamedTuple):
+class ObjectKey(NamedTuple):
     """The identity of an object; the namespace of a cluster-scoped kind is empty."""
 
     kind: Kind
@@ -49,7 +49,7 @@ class Key(NamedTuple):
 
 
 @dataclass(slots=True)
-class Held:
+class StoredObject:
     """A stored object, its packed bytes, and the fields that each manager owns."""
 
     item: Object
@@ -58,10 +58,10 @@ class Held:
 
     def copy(self) -> Object:
         """Return a copy of the object as last written."""
-        return unpacked(self.packed)
+        return unpack_object(self.packed)
 
 
-class Noted(NamedTuple):
+class ChangeRecord(NamedTuple):
     """One entry of the change log."""
 
     version: int
@@ -70,38 +70,40 @@ class Noted(NamedTuple):
     packed: bytes
 
 
-def unpacked(packed: bytes) -> Object:
+def unpack_object(packed: bytes) -> Object:
     """Unpack an object; each call returns a separate copy."""
     obj: Object = marshal.loads(packed)  # noqa: S302 - packed here, by write
     return obj
 
 
 @dataclass(slots=True)
-class Store:
+class ObjectStore:
     """All objects, by kind."""
 
     version: int = 0
-    _kinds: dict[Kind, dict[Place, Held]] = field(default_factory=dict)
-    _owned: dict[str, set[Key]] = field(default_factory=dict)
-    _log: dict[Kind, deque[Noted]] = field(default_factory=dict)
+    _kinds: dict[Kind, dict[Place, StoredObject]] = field(default_factory=dict)
+    _owned: dict[str, set[ObjectKey]] = field(default_factory=dict)
+    _log: dict[Kind, deque[ChangeRecord]] = field(default_factory=dict)
     #: By kind, the version of the newest change that is no longer kept.
     _forgotten: dict[Kind, int] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
-    def find(self, kind: Kind, namespace: str, name: str) -> Held | None:
+    def find(self, kind: Kind, namespace: str, name: str) -> StoredObject | None:
         """Return a stored object, or None."""
         return self._kinds.get(kind, {}).get((namespace if kind.namespaced else "", name))
 
-    def all(self, kind: Kind, namespace: str = "") -> list[Held]:
+    def all(self, kind: Kind, namespace: str = "") -> list[StoredObject]:
         """Return the stored objects of a kind, sorted by namespace and name."""
         objects = self._kinds.get(kind, {})
         return [objects[key] for key in sorted(objects) if namespace in {"", key[0]}]
 
-    def inside(self, namespace: str) -> list[Key]:
+    def inside(self, namespace: str) -> list[ObjectKey]:
         """Return the keys of all objects in a namespace."""
-        return [Key(kind, *key) for kind, objects in self._kinds.items() for key in objects if key[0] == namespace]
+        return [
+            ObjectKey(kind, *key) for kind, objects in self._kinds.items() for key in objects if key[0] == namespace
+        ]
 
-    def owned_by(self, uid: str) -> list[Key]:
+    def owned_by(self, uid: str) -> list[ObjectKey]:
         """Return the keys of the objects that an object owns."""
         return sorted(self._owned.get(uid, ()), key=lambda key: (key.kind.plural, key.namespace, key.name))
 
@@ -109,11 +111,11 @@ class Store:
         """Return a new unique number."""
         return next(self._numbers)
 
-    def identify(self, kind: Kind, item: Object, before: Held | None, time: str) -> None:
+    def identify(self, kind: Kind, item: Object, before: StoredObject | None, time: str) -> None:
         """Set the metadata that the server sets: uid, creation time, and a generation that counts changes of the spec."""
         metadata = item["metadata"]
         old = before.item["metadata"] if before is not None else {}
-        metadata["uid"] = old.get("uid") or uid(self.number())
+        metadata["uid"] = old.get("uid") or make_uid(self.number())
         metadata["creationTimestamp"] = old.get("creationTimestamp") or time
         if kind not in {NAMESPACE, EVENT}:
             edited = before is None or before.item.get("spec") != item.get("spec")
@@ -128,7 +130,7 @@ class Store:
         before = objects.get(place)
         self.version += 1
         if "uid" not in metadata:
-            metadata["uid"] = uid(self.number())
+            metadata["uid"] = make_uid(self.number())
         metadata.setdefault("creationTimestamp", time)
         metadata["resourceVersion"] = str(self.version)
         owned_fields = owned if owned is not None else (before.owned if before is not None else {})
@@ -137,19 +139,19 @@ class Store:
                 {
                     "manager": manager,
                     "operation": "Apply" if manager == MANAGER else "Update",
-                    "fieldsV1": fields(paths),
+                    "fieldsV1": format_managed_fields(paths),
                 }
                 for manager, paths in sorted(owned.items())
                 if paths
             ]
         packed = marshal.dumps(item)
-        objects[place] = Held(item, owned_fields, packed)
+        objects[place] = StoredObject(item, owned_fields, packed)
         if before is None:
             for owner in metadata.get("ownerReferences", ()):
-                self._owned.setdefault(owner["uid"], set()).add(Key(kind, *place))
-        self._note(kind, Noted(self.version, "ADDED" if before is None else "MODIFIED", place[0], packed))
+                self._owned.setdefault(owner["uid"], set()).add(ObjectKey(kind, *place))
+        self._note(kind, ChangeRecord(self.version, "ADDED" if before is None else "MODIFIED", place[0], packed))
 
-    def remove(self, key: Key) -> Held | None:
+    def remove(self, key: ObjectKey) -> StoredObject | None:
         """Remove an object, and return it."""
         stored = self._kinds.get(key.kind, {}).pop((key.namespace if key.kind.namespaced else "", key.name), None)
         if stored is None:
@@ -159,24 +161,24 @@ class Store:
         metadata["resourceVersion"] = str(self.version)
         for owner in metadata.get("ownerReferences", ()):
             self._owned.get(owner["uid"], set()).discard(key)
-        self._note(key.kind, Noted(self.version, "DELETED", key.namespace, marshal.dumps(stored.item)))
+        self._note(key.kind, ChangeRecord(self.version, "DELETED", key.namespace, marshal.dumps(stored.item)))
         return stored
 
     def disown(self, uid: str) -> None:
         """Forget the objects that a removed object owned."""
         self._owned.pop(uid, None)
 
-    def _note(self, kind: Kind, noted: Noted) -> None:
+    def _note(self, kind: Kind, noted: ChangeRecord) -> None:
         log = self._log.setdefault(kind, deque())
         if len(log) == REMEMBERED:
             self._forgotten[kind] = log.popleft().version
         log.append(noted)
 
-    def since(self, kind: Kind, version: int) -> list[Noted] | None:
+    def since(self, kind: Kind, version: int) -> list[ChangeRecord] | None:
         """Return the changes of a kind after a version, oldest first; None if they are no longer kept."""
         if version < self._forgotten.get(kind, 0):
             return None
-        changes: list[Noted] = []
+        changes: list[ChangeRecord] = []
         for change in reversed(self._log.get(kind, ())):
             if change.version <= version:
                 break
@@ -185,14 +187,14 @@ class Store:
         return changes
 
 
-def uid(number: int) -> str:
+def make_uid(number: int) -> str:
     """Return a uid that is derived from a number."""
     return str(UUID(bytes=sha256(str(number).encode()).digest()[:16], version=4))
 
 
-def selects(labels: str, item: Object) -> bool:
+def matches_selector(labels: str, item: Object) -> bool:
     """Return whether an object matches a label selector of ``key``, ``key=value`` and ``key!=value``."""
-    item_labels = at(item, "metadata", "labels", default={})
+    item_labels = get_at(item, "metadata", "labels", default={})
     for part in filter(None, labels.split(",")):
         name, unlike, value = part.partition("!=")
         if unlike:
@@ -208,24 +210,24 @@ def selects(labels: str, item: Object) -> bool:
 # Field managers.
 
 
-def leaves(value: Any, path: Leaf = ()) -> Iterator[Leaf]:
+def list_leaves(value: Any, path: Leaf = ()) -> Iterator[Leaf]:
     """Yield the path of every value and list; a list is one field, as in a CRD without list keys."""
     for name, inner in value.items():
         here = (*path, name)
         if here in {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}:
             continue
         if isinstance(inner, dict) and inner:
-            yield from leaves(inner, here)
+            yield from list_leaves(inner, here)
         else:
             yield here
 
 
-def take(stored: Held, applied: Object, applied_fields: set[Leaf], *, force: bool) -> None:
+def merge_applied(stored: StoredObject, applied: Object, applied_fields: set[Leaf], *, force: bool) -> None:
     """Merge an applied object into a stored one: set fields, take over or release ownership. Raises ConflictError."""
     conflicts: dict[str, list[str]] = {}
     for leaf in applied_fields:
-        value = at(applied, *leaf, default=ABSENT)
-        if at(stored.item, *leaf, default=ABSENT) == value:
+        value = get_at(applied, *leaf, default=ABSENT)
+        if get_at(stored.item, *leaf, default=ABSENT) == value:
             continue
         for manager, owned in stored.owned.items():
             if manager != MANAGER and leaf in owned:
@@ -237,18 +239,18 @@ def take(stored: Held, applied: Object, applied_fields: set[Leaf], *, force: boo
     for leaf in stored.owned.get(MANAGER, set()) - applied_fields:
         shared = any(leaf in owned for manager, owned in stored.owned.items() if manager != MANAGER)
         if not shared:
-            drop(stored.item, leaf)
+            drop_leaf(stored.item, leaf)
     for leaf in applied_fields:
-        value = at(applied, *leaf, default=None)
-        if at(stored.item, *leaf, default=ABSENT) != value:
+        value = get_at(applied, *leaf, default=None)
+        if get_at(stored.item, *leaf, default=ABSENT) != value:
             for manager, owned in stored.owned.items():
                 if manager != MANAGER:
                     owned.discard(leaf)
-            put(stored.item, leaf, value)
+            set_leaf(stored.item, leaf, value)
     stored.owned[MANAGER] = applied_fields
 
 
-def put(item: Object, leaf: Leaf, value: Any) -> None:
+def set_leaf(item: Object, leaf: Leaf, value: Any) -> None:
     """Set a field, and create its parents."""
     for name in leaf[:-1]:
         inner = item.get(name)
@@ -258,7 +260,7 @@ def put(item: Object, leaf: Leaf, value: Any) -> None:
     item[leaf[-1]] = deepcopy(value)
 
 
-def drop(item: Object, leaf: Leaf) -> None:
+def drop_leaf(item: Object, leaf: Leaf) -> None:
     """Remove a field."""
     inner: Any = item
     for name in leaf[:-1]:
@@ -268,7 +270,7 @@ def drop(item: Object, leaf: Leaf) -> None:
     inner.pop(leaf[-1], None)
 
 
-def fields(owned: Iterable[Leaf]) -> Object:
+def format_managed_fields(owned: Iterable[Leaf]) -> Object:
     """Return fields in the format of ``fieldsV1``."""
     tree: Object = {}
     for leaf in sorted(owned):
@@ -281,7 +283,7 @@ def fields(owned: Iterable[Leaf]) -> Object:
 # Metadata: names, owners, times, scaling annotations.
 
 
-def bare(kind: Kind, name: str, namespace: str = "") -> Object:
+def make_bare(kind: Kind, name: str, namespace: str = "") -> Object:
     """Return an object that has only its kind, name and namespace."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
@@ -289,7 +291,7 @@ def bare(kind: Kind, name: str, namespace: str = "") -> Object:
 
 def namespace_of(item: Object) -> str:
     """Return an object's namespace; empty for a cluster-scoped object."""
-    return str(at(item, "metadata", "namespace", default=""))
+    return str(get_at(item, "metadata", "namespace", default=""))
 
 
 def place_of(item: Object) -> Place:
@@ -304,7 +306,7 @@ def is_leaving(item: Object) -> bool:
 
 def number_of(item: Object, annotation: str, default: int) -> int:
     """Return the integer value of an annotation."""
-    return int(at(item, "metadata", "annotations", annotation, default=default))
+    return int(get_at(item, "metadata", "annotations", annotation, default=default))
 
 
 def bounds_of(revision: Object) -> tuple[int, int]:
@@ -313,16 +315,16 @@ def bounds_of(revision: Object) -> tuple[int, int]:
     return number_of(revision, keys.MIN_SCALE, 0), high
 
 
-def digest(text: str, length: int) -> str:
+def digest_text(text: str, length: int) -> str:
     """Return a random-looking string of letters that is derived from a text."""
     return "".join(_LETTERS[byte % len(_LETTERS)] for byte in sha256(text.encode()).digest()[:length])
 
 
-def stamp(time: float) -> str:
+def format_timestamp(time: float) -> str:
     """Format seconds since 1970 as the API writes times."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def untimed(condition: Object) -> Object:
+def strip_transition_time(condition: Object) -> Object:
     """Return a condition without the time of its last transition."""
     return {name: value for name, value in condition.items() if name != "lastTransitionTime"}

@@ -14,7 +14,7 @@ import numpy as np
 
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.simulate import load
-from ebbtide.simulate.data import Traffic
+from ebbtide.simulate.data import TrafficTrace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from ebbtide.simulate.servers import Server
 
 #: Traffic without requests.
-SILENCE = Traffic("none", np.zeros(0))
+SILENCE = TrafficTrace("none", np.zeros(0))
 
 
-def shaped(text: str, seed: int) -> Traffic:
+def parse_traffic_shape(text: str, seed: int) -> TrafficTrace:
     """Parse a traffic shape; ``none`` is silence. Raises ValueError for an invalid shape."""
     if text == "none":
         return SILENCE
-    read = load.shape(text, seed) if load.is_shape(text) else None
+    read = load.generate_traffic(text, seed) if load.is_shape(text) else None
     if read is None:
         raise ValueError(f"invalid traffic shape {text!r}: write one like {load.FORMS['poisson']}, or none")
     if read.traffic is not None:
@@ -41,7 +41,7 @@ def shaped(text: str, seed: int) -> Traffic:
 
 
 @dataclass(slots=True)
-class Turn:
+class RequestBatch:
     """Requests of one period or burst: their arrival times, and their processing times without other requests."""
 
     times: list[int]
@@ -49,7 +49,7 @@ class Turn:
     place: int = 0
 
     @classmethod
-    def of(cls, start: int, traffic: Traffic, work: NDArray[np.int64]) -> Turn:
+    def of(cls, start: int, traffic: TrafficTrace, work: NDArray[np.int64]) -> RequestBatch:
         """Return the requests of ``traffic``, which starts at ``start``."""
         times = start + np.rint(traffic.times * SECOND).astype(np.int64)
         return cls(times.tolist(), work.tolist())
@@ -70,18 +70,20 @@ class Sender:
     server: Server
     seed: int
     start: int
-    first: Turn
+    first: RequestBatch
     #: Length of one period of the shape; 0 means silence, without further periods.
     length: int
     number: int = 0
-    bursts: list[Turn] = field(default_factory=list)
+    bursts: list[RequestBatch] = field(default_factory=list)
 
     @classmethod
-    def of(cls, text: str, server: Server, seed: int, start: int, drawn: engine.Inputs | None = None) -> Sender:
+    def of(
+        cls, text: str, server: Server, seed: int, start: int, drawn: engine.SimulationInputs | None = None
+    ) -> Sender:
         """Return a sender that starts at ``start``; ``drawn`` has an engine's inputs for the first period, if known."""
-        traffic = shaped(text, seed)
-        work = drawn.work if drawn is not None else _work(server, traffic, seed)
-        return cls(text, server, seed, start, Turn.of(start, traffic, work), round(traffic.seconds * SECOND))
+        traffic = parse_traffic_shape(text, seed)
+        work = drawn.work if drawn is not None else _processing_times(server, traffic, seed)
+        return cls(text, server, seed, start, RequestBatch.of(start, traffic, work), round(traffic.seconds * SECOND))
 
     def until(self, time: int) -> tuple[list[int], list[int]]:
         """Take the requests that arrive up to a time, in order."""
@@ -95,9 +97,9 @@ class Sender:
                 break
             self.number += 1
             seed = self.seed + self.number
-            traffic = shaped(self.text, seed)
+            traffic = parse_traffic_shape(self.text, seed)
             start = self.start + self.number * self.length
-            self.first = Turn.of(start, traffic, _work(self.server, traffic, seed))
+            self.first = RequestBatch.of(start, traffic, _processing_times(self.server, traffic, seed))
         if self.bursts:
             for burst in self.bursts:
                 more, durations = burst.until(time)
@@ -112,12 +114,12 @@ class Sender:
         """Add a burst of random requests at ``rate`` per second, and return their number."""
         draws = np.random.default_rng([self.seed, number])
         offsets = np.sort(draws.uniform(0.0, seconds, draws.poisson(rate * seconds)))
-        traffic = Traffic("burst", offsets, seconds=seconds)
-        self.bursts.append(Turn.of(now + 1, traffic, _work(self.server, traffic, self.seed)))
+        traffic = TrafficTrace("burst", offsets, seconds=seconds)
+        self.bursts.append(RequestBatch.of(now + 1, traffic, _processing_times(self.server, traffic, self.seed)))
         return len(offsets)
 
 
-def _work(server: Server, traffic: Traffic, seed: int) -> NDArray[np.int64]:
+def _processing_times(server: Server, traffic: TrafficTrace, seed: int) -> NDArray[np.int64]:
     """Return the requests' processing times alone, rounded as ``engine.prepare`` does."""
     alone = server.alone(traffic, np.random.default_rng([seed, 1]))
     return np.maximum(np.rint(alone * SECOND), 1.0).astype(np.int64)

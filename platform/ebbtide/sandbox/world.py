@@ -24,26 +24,26 @@ import numpy as np
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.base import keys
-from ebbtide.base.paths import at
-from ebbtide.base.quantities import whole
+from ebbtide.base.paths import get_at
+from ebbtide.base.quantities import parse_whole_quantity
 from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, POD, REVISION, MissingError
-from ebbtide.cluster.read.pods import asked
+from ebbtide.cluster.read.pods import sum_requests
 from ebbtide.cluster.write import apply
-from ebbtide.documents import load
+from ebbtide.documents import load_document
 from ebbtide.documents.check import Batch
-from ebbtide.sandbox.clocks import Past, Standing
-from ebbtide.sandbox.counts import Counted
-from ebbtide.sandbox.replicas import Behaviour, Replicas, Workload
+from ebbtide.sandbox.clocks import ManualClock, PastClock
+from ebbtide.sandbox.counts import TallySource
+from ebbtide.sandbox.replicas import RevisionReplicas, SimulatedBehavior, SimulatedWorkload
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.sandbox.state import Life
-from ebbtide.sandbox.store import bare
-from ebbtide.sandbox.traffic import SILENCE, Sender, shaped
+from ebbtide.sandbox.state import PodLife
+from ebbtide.sandbox.store import make_bare
+from ebbtide.sandbox.traffic import SILENCE, Sender, parse_traffic_shape
 from ebbtide.simulate import engine
-from ebbtide.simulate.load import between
-from ebbtide.simulate.servers import ServerError, server
+from ebbtide.simulate.load import slice_traffic
+from ebbtide.simulate.servers import ServerError, parse_server
 from ebbtide.simulate.setting import NotSimulated, Setting, from_annotations
 from ebbtide.slo.source import Ref
-from ebbtide.translation.gpu import BACKENDS, is_gpu
+from ebbtide.translation.gpu import BACKENDS, is_gpu_resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ MAX_REQUESTS: Final = 200_000
 
 
 @dataclass(slots=True)
-class Training:
+class TrainingPod:
     """One pod of a training job that runs next to the services; ``made`` counts how often it was created."""
 
     namespace: str
@@ -96,7 +96,7 @@ class World:
         *,
         seed: int = 0,
         origin: float | None = None,
-        behaviors: dict[Ref, Behaviour] | None = None,
+        behaviors: dict[Ref, SimulatedBehavior] | None = None,
     ) -> None:
         """Start with an empty cluster."""
         self.profile = profile
@@ -104,25 +104,25 @@ class World:
         self.behaviors = dict(behaviors or {})
         start = clock.now() if origin is None else origin
         self.origin = start - start % COUNT_SECONDS
-        self.clock = Past(clock, self.origin)
+        self.clock = PastClock(clock, self.origin)
         self.cluster = Simulated(
             self.clock,
             gpus={},
             domain=profile.spec.domain,
             driver=self,
-            max_scale_limit=whole(profile.spec.knative.autoscaler.get("max-scale-limit", "0")) or 0,
-            real=not isinstance(clock, Standing),
+            max_scale_limit=parse_whole_quantity(profile.spec.knative.autoscaler.get("max-scale-limit", "0")) or 0,
+            real=not isinstance(clock, ManualClock),
         )
-        self.source = Counted(self._recount)
+        self.source = TallySource(self._recount)
         #: False while a past is simulated whose requests need not appear in pods' logs.
         self.logging = True
-        self.owners: dict[tuple[str, str], Replicas] = {}
-        self.workloads: dict[tuple[str, str], Workload] = {}
+        self.owners: dict[tuple[str, str], RevisionReplicas] = {}
+        self.workloads: dict[tuple[str, str], SimulatedWorkload] = {}
         self._second = 0
         self._settled = False
         self._bursts = 0
         self._gone: dict[Ref, None] = {}
-        self._trainings: dict[tuple[str, str], Training] = {}
+        self._trainings: dict[tuple[str, str], TrainingPod] = {}
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -134,14 +134,14 @@ class World:
         Raises ValueError with the spec's errors.
         """
         batch = Batch(self.profile)
-        objects, translation, problems = batch.add(load(document, self.profile))
+        objects, translation, problems = batch.add_document(load_document(document, self.profile))
         errors = [f"{problem.path}: {problem.message}" for problem in problems if problem.severity == "error"]
         if errors or translation is None or translation.plan is None:
             raise ValueError("; ".join(errors))
         self._settled = settled
         try:
-            planned = apply.plan(self.cluster, apply.Workload(tuple(objects), translation.plan))
-            apply.carry_out(self.cluster, planned, self.clock)
+            planned = apply.plan_workload(self.cluster, apply.Workload(tuple(objects), translation.plan))
+            apply.write_workload(self.cluster, planned, self.clock)
         finally:
             self._settled = False
 
@@ -152,7 +152,7 @@ class World:
         number of requests.
         """
         if not (0 < rate <= MAX_RATE and 0 < rate * seconds <= MAX_REQUESTS):
-            raise ValueError(_many(rate, rate * seconds))
+            raise ValueError(_limit_message(rate, rate * seconds))
         with self.cluster.lock:
             self.cluster.settle()
             workload = next((candidate for candidate in self.workloads.values() if candidate.ref == ref), None)
@@ -166,7 +166,7 @@ class World:
     def train(self, namespace: str, name: str, count: int, spec: Object) -> None:
         """Keep ``count`` training pods running next to the services; an evicted pod is recreated."""
         for number in range(count):
-            self._train(Training(namespace, name, number, spec))
+            self._train(TrainingPod(namespace, name, number, spec))
 
     def run_until(self, time: float) -> None:
         """Advance a time that does not pass automatically to ``time``, in seconds since 1970."""
@@ -226,7 +226,7 @@ class World:
             if self._second % COUNT_SECONDS == 0:
                 self._count()
 
-    def _pass(self, key: tuple[str, str], workload: Workload, now: int) -> None:
+    def _pass(self, key: tuple[str, str], workload: SimulatedWorkload, now: int) -> None:
         """Advance a workload by one second. In real time, an error stops only this workload."""
         try:
             workload.send(now)
@@ -252,16 +252,16 @@ class World:
         created = self._second * SECOND
         setting = self._setting(revision)
         deployment = self.cluster.peek(DEPLOYMENT, namespace, f"{name}-deployment")
-        requests = asked(at(deployment, "spec", "template", default={}))
-        gpus = sum(amount * self._share(resource) for resource, amount in requests.items() if is_gpu(resource))
-        replicas = Replicas(workload, name, setting, created=created, gpus=gpus)
+        requests = sum_requests(get_at(deployment, "spec", "template", default={}))
+        gpus = sum(amount * self._share(resource) for resource, amount in requests.items() if is_gpu_resource(resource))
+        replicas = RevisionReplicas(workload, name, setting, created=created, gpus=gpus)
         workload.revisions[name] = replicas
-        workload.container = str(at(revision, "spec", "containers", 0, "name", default="user-container"))
-        workload.metric = str(at(revision, "metadata", "annotations", keys.METRIC, default=""))
+        workload.container = str(get_at(revision, "spec", "containers", 0, "name", default="user-container"))
+        workload.metric = str(get_at(revision, "metadata", "annotations", keys.METRIC, default=""))
         seed, start_up = self.seed_of(workload.ref, name), workload.behavior.start_up
         # The engine receives its requests through ``feed``; those drawn here are for a sender.
-        traffic = shaped(workload.behavior.traffic, seed) if self._settled else SILENCE
-        drawn = engine.prepare(setting, traffic, workload.server, start_up, seed)
+        traffic = parse_traffic_shape(workload.behavior.traffic, seed) if self._settled else SILENCE
+        drawn = engine.prepare_inputs(setting, traffic, workload.server, start_up, seed)
         if self._settled:
             workload.sender = Sender.of(workload.behavior.traffic, workload.server, seed, created + drawn.lead, drawn)
         try:
@@ -312,14 +312,14 @@ class World:
         if workload is None or service_obj is None:
             return
         shares: dict[str, int] = {}
-        for row in at(service_obj, "status", "traffic", default=[]):
+        for row in get_at(service_obj, "status", "traffic", default=[]):
             shares[row["revisionName"]] = shares.get(row["revisionName"], 0) + (row.get("percent") or 0)
         workload.routes = tuple(
             (workload.revisions[name], percent)
             for name, percent in shares.items()
             if percent and name in workload.revisions
         )
-        newest = at(service_obj, "status", "latestCreatedRevisionName")
+        newest = get_at(service_obj, "status", "latestCreatedRevisionName")
         for name, replicas in workload.revisions.items():
             replicas.reach(reachable=name in shares or name == newest)
         if workload.sender is None and workload.routes:
@@ -349,15 +349,15 @@ class World:
         suffix = revision if not revision.endswith("-00001") else ""
         return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{suffix}".encode())
 
-    def _train(self, training: Training) -> None:
+    def _train(self, training: TrainingPod) -> None:
         training.made += 1
         name = f"{training.name}-{training.number}-{training.made}"
-        pod = {**bare(POD, name, training.namespace), "spec": deepcopy(training.spec)}
+        pod = {**make_bare(POD, name, training.namespace), "spec": deepcopy(training.spec)}
         pod["metadata"]["labels"] = {"job-name": training.name}
         self._trainings[training.namespace, name] = training
-        self.cluster.add_alone(pod, Life(end=2.0))
+        self.cluster.add_alone(pod, PodLife(end=2.0))
 
-    def _of(self, namespace: str, name: str) -> tuple[Object, Workload]:
+    def _of(self, namespace: str, name: str) -> tuple[Object, SimulatedWorkload]:
         """Return a revision and its workload, which is created if needed."""
         revision = self.cluster.peek(REVISION, namespace, name)
         assert revision is not None
@@ -365,35 +365,35 @@ class World:
         workload = self.workloads.get((namespace, service))
         if workload is None:
             top = self.cluster.peek(KNATIVE, namespace, service)
-            owner = at(top, "metadata", "labels", keys.KSERVE_SERVICE)
+            owner = get_at(top, "metadata", "labels", keys.KSERVE_SERVICE)
             if owner is not None:
                 top = self.cluster.peek(KSERVE, namespace, owner)
             ref = Ref(namespace, owner or service)
             behavior, simulated_server = self._behavior(ref, top or {})
-            workload = Workload(
+            workload = SimulatedWorkload(
                 self, ref, behavior, simulated_server, self.source.tally(ref), counted_at=self._second * SECOND
             )
             self.workloads[namespace, service] = workload
         return revision, workload
 
-    def _behavior(self, ref: Ref, top: Object) -> tuple[Behaviour, Server]:
+    def _behavior(self, ref: Ref, top: Object) -> tuple[SimulatedBehavior, Server]:
         """Return a workload's behavior and server: by its annotations, by the table, or by default."""
-        behavior = self.behaviors.get(ref, Behaviour())
-        annotations = at(top, "metadata", "annotations", default={})
+        behavior = self.behaviors.get(ref, SimulatedBehavior())
+        annotations = get_at(top, "metadata", "annotations", default={})
         annotated = replace(
             behavior,
             traffic=annotations.get(TRAFFIC_ANNOTATION, behavior.traffic),
             server=annotations.get(SERVER_ANNOTATION, behavior.server),
         )
         try:
-            return annotated, _server(annotated)
+            return annotated, _make_server(annotated)
         except (ValueError, ServerError) as error:
             self.cluster.tell(top, "Warning", "NotSimulated", f"the annotations are ignored: {error}")
-            return behavior, server(behavior.server)
+            return behavior, parse_server(behavior.server)
 
     def _setting(self, revision: Object) -> Setting:
         """Return a revision's scaling settings; one that cannot be simulated keeps its minimum replicas."""
-        annotations = at(revision, "metadata", "annotations", default={})
+        annotations = get_at(revision, "metadata", "annotations", default={})
         spec = revision["spec"]
         try:
             return from_annotations(
@@ -401,7 +401,7 @@ class World:
                 self.profile.spec,
                 container_concurrency=spec.get("containerConcurrency"),
                 timeout=spec.get("timeoutSeconds"),
-                cpu_request=any(at(row, "resources", "requests", "cpu") for row in spec.get("containers", ())),
+                cpu_request=any(get_at(row, "resources", "requests", "cpu") for row in spec.get("containers", ())),
             )
         except NotSimulated as error:
             return self._fixed(revision, error)
@@ -409,8 +409,8 @@ class World:
     def _fixed(self, revision: Object, error: ValueError) -> Setting:
         """Return settings that keep a revision at its minimum replicas, and note the reason as an event."""
         self.cluster.tell(revision, "Warning", "NotSimulated", f"the number of replicas is fixed: {error}")
-        least = max(int(at(revision, "metadata", "annotations", keys.MIN_SCALE, default=1)), 1)
-        return Setting(metric="cpu", hpa=hpa.Spec(min_replicas=least, max_replicas=least))
+        least = max(int(get_at(revision, "metadata", "annotations", keys.MIN_SCALE, default=1)), 1)
+        return Setting(metric="cpu", hpa=hpa.HpaSpec(min_replicas=least, max_replicas=least))
 
     def _share(self, resource: str) -> float:
         """Return the fraction of a whole GPU that one unit of a resource is."""
@@ -421,25 +421,25 @@ class World:
         return 1.0
 
 
-def _server(behavior: Behaviour) -> Server:
+def _make_server(behavior: SimulatedBehavior) -> Server:
     """Return a behavior's server. Raises ValueError and ServerError for one that is not allowed here.
 
     Annotations are untrusted: they must not name a file, and the traffic must not exceed the maximum.
     """
     if behavior.server.startswith("empirical"):
         raise ServerError("an empirical server's file is not read here: use lognormal:median=…,sigma=… or another form")
-    simulated_server = server(behavior.server)
-    traffic = shaped(behavior.traffic, 0)
+    simulated_server = parse_server(behavior.server)
+    traffic = parse_traffic_shape(behavior.traffic, 0)
     count = len(traffic.times)
     if count:
         rate = count / traffic.seconds
         if rate > MAX_RATE or count > MAX_REQUESTS:
-            raise ValueError(_many(rate, count))
-        simulated_server.alone(between(traffic, 0.0, 0.0), np.random.default_rng(0))
+            raise ValueError(_limit_message(rate, count))
+        simulated_server.alone(slice_traffic(traffic, 0.0, 0.0), np.random.default_rng(0))
     return simulated_server
 
 
-def _many(rate: float, count: float) -> str:
+def _limit_message(rate: float, count: float) -> str:
     return (
         f"invalid traffic of {rate:g} requests/s, {count:g} in total: must be above 0, and at most {MAX_RATE:g} requests/s "
         f"and {MAX_REQUESTS} requests"

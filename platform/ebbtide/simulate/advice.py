@@ -5,19 +5,19 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.prose import counted
+from ebbtide.base.prose import count_noun
 from ebbtide.simulate.case import CLUSTER
-from ebbtide.simulate.report import aligned, measured_json, number, percent
-from ebbtide.simulate.report import page as report_page
-from ebbtide.simulate.slo import span
-from ebbtide.simulate.tune import MIN_SAVING, changes
+from ebbtide.simulate.report import align_table, format_percent, measurements_to_json, round_number
+from ebbtide.simulate.report import render_report_page as report_page
+from ebbtide.simulate.slo import format_duration
+from ebbtide.simulate.tune import MIN_SAVING, diff_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ebbtide.simulate.report import Report
-    from ebbtide.simulate.slo import Measured
-    from ebbtide.simulate.tune import Point, Relief, Tuned
+    from ebbtide.simulate.report import SimulationReport
+    from ebbtide.simulate.slo import SimulationMeasurements
+    from ebbtide.simulate.tune import Relief, SettingPoint, TuningResult
 
 NAMES: Final = {
     "own": "current spec",
@@ -36,15 +36,15 @@ FRONT: Final = 12
 MIN_DIFFERENCE: Final = 0.005
 
 
-def points_of(tuned: Tuned) -> dict[str, Point]:
+def list_compared_points(tuned: TuningResult) -> dict[str, SettingPoint]:
     """Return the settings to compare, by name."""
     points = {name: getattr(tuned, name) for name in ("default", "own", "lowered", "chosen", "cluster")}
     return {name: point for name, point in points.items() if point is not None}
 
 
-def settings(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+def format_changes(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     """Return the difference between ``values`` and the spec's values as text."""
-    changed = changes(values, own)
+    changed = diff_values(values, own)
     assignments = (
         f"{name} {f'{value:g}' if isinstance(value, float) else value}"
         for name, value in changed.items()
@@ -54,53 +54,57 @@ def settings(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     return ", ".join((*assignments, *unset)) or "no change"
 
 
-def text(tuned: Tuned, head: str) -> str:
+def render_advice_text(tuned: TuningResult, head: str) -> str:
     """Return the results as text; ``head`` describes the simulation."""
     spec_values, has_rest = tuned.own.values, bool(tuned.rest)
     has_price = tuned.own.measured.cost is not None
     out = [head]
     if has_rest:
-        out.append(f"searched on the first {span(tuned.part)} of the traffic, evaluated on the rest as well\n")
+        out.append(
+            f"searched on the first {format_duration(tuned.part)} of the traffic, evaluated on the rest as well\n"
+        )
     out.append(
-        f"{counted(tuned.found.evaluations, 'setting')} simulated{', then interrupted' * tuned.found.interrupted}\n\n"
+        f"{count_noun(tuned.found.evaluations, 'setting')} simulated{', then interrupted' * tuned.found.interrupted}\n\n"
     )
     table = [
         ["", "attainment", "replica-hours"] + ["cost"] * has_price + ["rest: attainment", "replica-hours"] * has_rest
     ]
-    for name, point in points_of(tuned).items():
-        cells = _cells(point.measured, priced=has_price)
+    for name, point in list_compared_points(tuned).items():
+        cells = _format_cells(point.measured, priced=has_price)
         if has_rest:
-            cells += _cells(tuned.rest[name], priced=False)
+            cells += _format_cells(tuned.rest[name], priced=False)
         table.append([NAMES[name], *cells])
     out += [
-        aligned(table),
+        align_table(table),
         "\n",
         "Pareto front, cheapest first: no simulated setting is better in both attainment and replica-hours.\n",
     ]
-    shown_points = _shown(tuned)
+    shown_points = _select_front_rows(tuned)
     rows = [["", "attainment", "replica-hours"] + ["cost"] * has_price]
     rows += [
-        ["->" if point is tuned.chosen else "", *_cells(point.measured, priced=has_price)] for point in shown_points
+        ["->" if point is tuned.chosen else "", *_format_cells(point.measured, priced=has_price)]
+        for point in shown_points
     ]
-    lines = aligned(rows).splitlines()
+    lines = align_table(rows).splitlines()
     out.append(lines[0] + "  change\n")
     out += [
-        f"{line}  {settings(point.values, spec_values)}\n" for line, point in zip(lines[1:], shown_points, strict=True)
+        f"{line}  {format_changes(point.values, spec_values)}\n"
+        for line, point in zip(lines[1:], shown_points, strict=True)
     ]
     out.append("\n")
-    out += [f"{sentence}\n" for sentence in sentences(tuned)]
+    out += [f"{sentence}\n" for sentence in make_sentences(tuned)]
     return "".join(out)
 
 
-def _cells(measured: Measured, *, priced: bool) -> list[str]:
+def _format_cells(measured: SimulationMeasurements, *, priced: bool) -> list[str]:
     cells = [
-        f"{percent(measured.attainment)} {'met' if measured.holds else 'violated'}",
+        f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}",
         f"{measured.replica_hours:.2f}",
     ]
     return [*cells, f"{measured.cost:,.2f}"] if priced else cells
 
 
-def _shown(tuned: Tuned) -> list[Point]:
+def _select_front_rows(tuned: TuningResult) -> list[SettingPoint]:
     """Return the points of the front to print: those around the recommended one."""
     front = tuned.front
     middle = next((index for index, point in enumerate(front) if point is tuned.chosen), 0)
@@ -108,37 +112,37 @@ def _shown(tuned: Tuned) -> list[Point]:
     return front[start : start + FRONT]
 
 
-def sentences(tuned: Tuned) -> list[str]:
+def make_sentences(tuned: TuningResult) -> list[str]:
     """Return the recommendation and its reasons as sentences."""
     chosen = tuned.chosen
     if chosen is None:
-        return _infeasible(tuned)
-    if changes(chosen.values, tuned.own.values):
-        out = [f"Recommended: {settings(chosen.values, tuned.own.values)}."]
+        return _explain_infeasible(tuned)
+    if diff_values(chosen.values, tuned.own.values):
+        out = [f"Recommended: {format_changes(chosen.values, tuned.own.values)}."]
     else:
         threshold = f"{MIN_SAVING * 100:g}%"
         out = [
             f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
         ]
-    out += _trade(tuned, chosen)
+    out += _describe_neighbors(tuned, chosen)
     for name in ("own", "default", "lowered"):
-        point = points_of(tuned).get(name)
+        point = list_compared_points(tuned).get(name)
         if point is not None and point.values != chosen.values:
-            out.append(_against(name, point, chosen))
+            out.append(_compare_setting(name, point, chosen))
     if tuned.cluster is not None:
         values = tuned.cluster.values
-        changed_settings = changes(
+        changed_settings = diff_values(
             {name: value for name, value in values.items() if name in CLUSTER}, tuned.cluster_now
         )
-        cluster_changes = settings(
+        cluster_changes = format_changes(
             {name: f"{value:g}{'s' * (name == 'stable-window')}" for name, value in changed_settings.items()}, {}
         )
-        spec_changes = settings(
+        spec_changes = format_changes(
             {name: value for name, value in values.items() if name not in CLUSTER}, tuned.own.values
         )
         out.append(
             f"Cluster settings can save more: {cluster_changes} in config-autoscaler, which applies to all services, with "
-            f"{spec_changes} in this spec, would save another {_percent(1 - tuned.cluster.cost / chosen.cost)} of the replica-hours."
+            f"{spec_changes} in this spec, would save another {_format_percent(1 - tuned.cluster.cost / chosen.cost)} of the replica-hours."
         )
     if "chosen" in tuned.rest and not tuned.rest["chosen"].holds:
         out.append(
@@ -148,7 +152,7 @@ def sentences(tuned: Tuned) -> list[str]:
     return out
 
 
-def _trade(tuned: Tuned, chosen: Point) -> list[str]:
+def _describe_neighbors(tuned: TuningResult, chosen: SettingPoint) -> list[str]:
     """Return the costs of the neighbors on the front as a sentence."""
     front = tuned.front
     index = next((number for number, point in enumerate(front) if point is chosen), None)
@@ -158,54 +162,63 @@ def _trade(tuned: Tuned, chosen: Point) -> list[str]:
     if index > 0:
         cheaper = front[index - 1]
         neighbors.append(
-            f"the next cheaper setting saves {_percent(1 - cheaper.cost / chosen.cost)} of the replica-hours and attains "
-            f"{percent(cheaper.measured.attainment)}"
+            f"the next cheaper setting saves {_format_percent(1 - cheaper.cost / chosen.cost)} of the replica-hours and attains "
+            f"{format_percent(cheaper.measured.attainment)}"
         )
     if index + 1 < len(front):
         safer = front[index + 1]
         neighbors.append(
-            f"the next safer setting takes {_percent(safer.cost / chosen.cost - 1)} more and attains "
-            f"{percent(safer.measured.attainment)}"
+            f"the next safer setting takes {_format_percent(safer.cost / chosen.cost - 1)} more and attains "
+            f"{format_percent(safer.measured.attainment)}"
         )
     return (
-        [f"The recommended setting attains {percent(chosen.measured.attainment)}; {', '.join(neighbors)}."]
+        [f"The recommended setting attains {format_percent(chosen.measured.attainment)}; {', '.join(neighbors)}."]
         if neighbors
         else []
     )
 
 
-def _against(name: str, point: Point, chosen: Point) -> str:
+def _compare_setting(name: str, point: SettingPoint, chosen: SettingPoint) -> str:
     saving = 1 - chosen.cost / point.cost if point.cost else 0.0
     difference = (
-        f"{_percent(abs(saving))} {'fewer' if saving > 0 else 'more'} replica-hours"
+        f"{_format_percent(abs(saving))} {'fewer' if saving > 0 else 'more'} replica-hours"
         if abs(saving) >= MIN_DIFFERENCE
         else "the same replica-hours"
     )
     meet, attain = ("meet", "attain") if name == "default" else ("meets", "attains")
     outcome = (
-        f"which also {meet} the SLO" if point.holds else f"which {attain} only {percent(point.measured.attainment)}"
+        f"which also {meet} the SLO"
+        if point.holds
+        else f"which {attain} only {format_percent(point.measured.attainment)}"
     )
     return f"Compared with {NAMES_IN_SENTENCES[name]}, {outcome}: {difference}."
 
 
-def _infeasible(tuned: Tuned) -> list[str]:
+def _explain_infeasible(tuned: TuningResult) -> list[str]:
     nearest = tuned.found.nearest
     if nearest is None:
         return ["No setting was simulated."]
     bounds = ",".join(held.bound.name for held in nearest.measured.held if not held.holds)
     limits = {relief.limit: relief for relief in tuned.reliefs}
-    attainment, setting_text = percent(nearest.measured.attainment), settings(nearest.values, tuned.own.values)
+    attainment, setting_text = (
+        format_percent(nearest.measured.attainment),
+        format_changes(nearest.values, tuned.own.values),
+    )
     closest = f"The closest setting attains {attainment} with {nearest.cost:.2f} replica-hours: {setting_text}."
     out = [f"Infeasible: no simulated setting meets {bounds}. {closest}"]
     if "server" in limits:
         relief = limits["server"]
         out.append(
-            f"The limit is the server: {percent(relief.now)} of requests that never wait are within the bound, but the SLO "
-            f"requires {percent(relief.needed)}. Use a faster server or a less strict SLO."
+            f"The limit is the server: {format_percent(relief.now)} of requests that never wait are within the bound, but the SLO "
+            f"requires {format_percent(relief.needed)}. Use a faster server or a less strict SLO."
         )
     elif limits:
-        limit = f"start-up time of {span(limits['start-up'].now)}" if "start-up" in limits else "number of replicas"
-        remedies = ", or ".join(_way(relief) for relief in tuned.reliefs)
+        limit = (
+            f"start-up time of {format_duration(limits['start-up'].now)}"
+            if "start-up" in limits
+            else "number of replicas"
+        )
+        remedies = ", or ".join(_describe_remedy(relief) for relief in tuned.reliefs)
         out.append(
             f"The limit is the {limit}: {remedies}. Each change was simulated separately, based on the closest setting."
         )
@@ -216,30 +229,30 @@ def _infeasible(tuned: Tuned) -> list[str]:
     return out
 
 
-def _way(relief: Relief) -> str:
+def _describe_remedy(relief: Relief) -> str:
     if relief.limit == "start-up":
-        return f"reduce the start-up time to {span(relief.needed)} or less"
+        return f"reduce the start-up time to {format_duration(relief.needed)} or less"
     limit = "minReplicas and maxReplicas" if relief.limit == "both" else relief.limit
     return f"raise {limit} from {relief.now:g} to {relief.needed:g}"
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{share * 100:.0f}%" if share >= 0.095 else f"{share * 100:.1f}%"  # noqa: PLR2004 - two digits
 
 
-def page(tuned: Tuned, report: Report) -> str:
+def render_advice_page(tuned: TuningResult, report: SimulationReport) -> str:
     """Return the results as an HTML page; ``report`` compares the settings on all of the traffic."""
-    advice = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in sentences(tuned))
+    advice = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in make_sentences(tuned))
     priced = tuned.own.measured.cost is not None
     heads = ["attainment", "replica-hours", *["cost"] * priced, "change"]
     rows = "".join(
-        f"<tr{' class=chosen' if point is tuned.chosen else ''}>{_row(tuned, point, heads)}</tr>\n"
+        f"<tr{' class=chosen' if point is tuned.chosen else ''}>{_make_row(tuned, point, heads)}</tr>\n"
         for point in tuned.front
     )
-    searched = f"the first {span(tuned.part)} of the traffic" if tuned.rest else "all of the traffic"
+    searched = f"the first {format_duration(tuned.part)} of the traffic" if tuned.rest else "all of the traffic"
     lead = (
         f"<h2>Recommendation</h2><ul class=advice>{advice}</ul>\n"
-        f"<h2>Attainment and replica-hours of {counted(tuned.found.evaluations, 'setting')} on {searched}</h2>\n"
+        f"<h2>Attainment and replica-hours of {count_noun(tuned.found.evaluations, 'setting')} on {searched}</h2>\n"
         "<p class=hint>A filled marker meets the SLO, a hollow marker violates it. The line is the Pareto front: no other "
         "simulated setting is better in both attainment and replica-hours.</p>\n"
         '<svg id="front" role="group" aria-label="Settings by replica-hours and attainment, followed by a table of the best settings"></svg>'
@@ -247,47 +260,48 @@ def page(tuned: Tuned, report: Report) -> str:
         f"<table class=front><thead><tr><td></td>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead>"
         f"<tbody>{rows}</tbody></table>\n<h2>Results on all of the traffic</h2>\n"
     )
-    return report_page(report, lead, scatter(tuned))
+    return report_page(report, lead, make_scatter(tuned))
 
 
-def _row(tuned: Tuned, point: Point, heads: list[str]) -> str:
+def _make_row(tuned: TuningResult, point: SettingPoint, heads: list[str]) -> str:
     """Return a table row of the front; each number carries its column name for narrow screens without a table header."""
     *numbers, change = heads
-    cells = zip(numbers, _cells(point.measured, priced="cost" in numbers), strict=True)
+    cells = zip(numbers, _format_cells(point.measured, priced="cost" in numbers), strict=True)
     number_cells = "".join(
         f"<td{f' data-of={head}' * (head != 'attainment')}>{html.escape(cell)}</td>" for head, cell in cells
     )
     name = "recommended" if point is tuned.chosen else ""
-    return f"<th scope=row>{name}</th>{number_cells}<td class={change}>{html.escape(_change(tuned, point))}</td>"
+    return f"<th scope=row>{name}</th>{number_cells}<td class={change}>{html.escape(_format_point_changes(tuned, point))}</td>"
 
 
-def _change(tuned: Tuned, point: Point) -> str:
-    return settings(point.values, tuned.own.values)
+def _format_point_changes(tuned: TuningResult, point: SettingPoint) -> str:
+    return format_changes(point.values, tuned.own.values)
 
 
-def scatter(tuned: Tuned) -> dict[str, Any]:
+def make_scatter(tuned: TuningResult) -> dict[str, Any]:
     """Return the points of the scatter chart: the front and the compared settings with names, the others without."""
-    named = {id(point): name for name, point in points_of(tuned).items()}
+    named = {id(point): name for name, point in list_compared_points(tuned).items()}
     front = tuned.front
     front_ids = {id(point) for point in front}
-    shown_points = [*front, *(point for point in points_of(tuned).values() if id(point) not in front_ids)]
+    shown_points = [*front, *(point for point in list_compared_points(tuned).values() if id(point) not in front_ids)]
     kinds = [named.get(id(point), "front") for point in shown_points]
     best = tuned.found.best if tuned.chosen is not None else None
     tried = [point for point in tuned.found.points if id(point) not in front_ids | set(named) and point is not best]
     return {
         "points": [
-            {"kind": "tried", "x": number(point.cost), "y": number(point.measured.attainment)} for point in tried
+            {"kind": "tried", "x": round_number(point.cost), "y": round_number(point.measured.attainment)}
+            for point in tried
         ]
         + [
             {
                 "kind": kind,
                 "name": NAMES.get(kind, "on the front"),
-                "x": number(point.cost),
-                "y": number(point.measured.attainment),
+                "x": round_number(point.cost),
+                "y": round_number(point.measured.attainment),
                 "holds": point.holds,
                 "front": id(point) in front_ids,
-                "told": f"attainment {percent(point.measured.attainment)}, {point.cost:.2f} replica-hours"
-                + (f"; {_change(tuned, point)}" if point.values else ""),
+                "told": f"attainment {format_percent(point.measured.attainment)}, {point.cost:.2f} replica-hours"
+                + (f"; {_format_point_changes(tuned, point)}" if point.values else ""),
             }
             for kind, point in zip(kinds, shown_points, strict=True)
         ],
@@ -299,17 +313,17 @@ def scatter(tuned: Tuned) -> dict[str, Any]:
     }
 
 
-def as_json(tuned: Tuned, workload: str) -> dict[str, Any]:
+def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
     """Return the results as JSON-ready data; its keys are documented and stable."""
     own = tuned.own.values
 
-    def point_json(name: str, point: Point) -> dict[str, Any]:
+    def point_json(name: str, point: SettingPoint) -> dict[str, Any]:
         rest_measurements = tuned.rest.get(name)
         return {
             "settings": {key: value for key, value in point.values.items() if value is not None},
-            "changes": changes(point.values, own) if point.values else {},
-            **measured_json(point.measured),
-            "rest": None if rest_measurements is None else measured_json(rest_measurements),
+            "changes": diff_values(point.values, own) if point.values else {},
+            **measurements_to_json(point.measured),
+            "rest": None if rest_measurements is None else measurements_to_json(rest_measurements),
         }
 
     names = {
@@ -319,27 +333,28 @@ def as_json(tuned: Tuned, workload: str) -> dict[str, Any]:
         "chosen": "recommended",
         "cluster": "withCluster",
     }
-    points = points_of(tuned)
+    points = list_compared_points(tuned)
     return {
         "workload": workload,
         "evaluations": tuned.found.evaluations,
         "interrupted": tuned.found.interrupted,
-        "searchedSeconds": number(tuned.part),
+        "searchedSeconds": round_number(tuned.part),
         "feasible": tuned.chosen is not None,
         **{names[name]: point_json(name, points[name]) if name in points else None for name in names},
         "front": [
             {
-                "changes": changes(point.values, own),
-                "attainment": number(point.measured.attainment),
-                "used": number(point.measured.used),
-                "replicaHours": number(point.cost),
-                "cost": number(point.measured.cost),
+                "changes": diff_values(point.values, own),
+                "attainment": round_number(point.measured.attainment),
+                "used": round_number(point.measured.used),
+                "replicaHours": round_number(point.cost),
+                "cost": round_number(point.measured.cost),
                 "holds": point.holds,
             }
             for point in tuned.front
         ],
         "reliefs": [
-            {"limit": relief.limit, "now": relief.now, "needed": number(relief.needed)} for relief in tuned.reliefs
+            {"limit": relief.limit, "now": relief.now, "needed": round_number(relief.needed)}
+            for relief in tuned.reliefs
         ],
-        "advice": sentences(tuned),
+        "advice": make_sentences(tuned),
     }

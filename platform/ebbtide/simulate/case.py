@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ebbtide.documents import load
+from ebbtide.documents import load_document
 from ebbtide.simulate import engine
 from ebbtide.simulate import setting as settings
-from ebbtide.simulate.data import Result, StartUp, Traffic
-from ebbtide.simulate.load import between
-from ebbtide.simulate.slo import Bound, Measured, measure
+from ebbtide.simulate.data import SimulationResult, StartUp, TrafficTrace
+from ebbtide.simulate.load import slice_traffic
+from ebbtide.simulate.slo import SimulationMeasurements, SloBound, measure_result
 from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ class Case:
     document: dict[str, Any]
     """Spec in native format."""
     profile: Profile
-    traffic: Traffic
+    traffic: TrafficTrace
     server: Server
     start_up: StartUp
     seed: int = 0
-    bounds: tuple[Bound, ...] = ()
+    bounds: tuple[SloBound, ...] = ()
     gpus: float = 0.0
     gpu_hour: float | None = None
     fast: bool = False
@@ -65,15 +65,15 @@ class Case:
                 autoscaling.pop(name, None)
             else:
                 autoscaling[name] = value
-        loaded = load(document, self.profile)
+        loaded = load_document(document, self.profile)
         if loaded.inference is None:
             reasons = "; ".join(f"{problem.path}: {problem.message}" for problem in loaded.problems)
             raise settings.NotSimulated("spec", reasons)
-        translated = settings.of(loaded.inference, self.profile)
+        translated = settings.read_spec_setting(loaded.inference, self.profile)
         cluster = {CLUSTER[name]: value for name, value in values.items() if name in CLUSTER}
         return replace(translated, config=replace(translated.config, **cluster)) if cluster else translated
 
-    def valid(self, values: Mapping[str, Any]) -> bool:
+    def is_renderable(self, values: Mapping[str, Any]) -> bool:
         """Return whether the values are valid in combination."""
         try:
             self.setting(values)
@@ -81,20 +81,20 @@ class Case:
             return False
         return True
 
-    def run(self, values: Mapping[str, Any], start_up: StartUp | None = None) -> Result:
+    def run(self, values: Mapping[str, Any], start_up: StartUp | None = None) -> SimulationResult:
         """Simulate the setting with ``values``. Raises NotSimulated and ServerError."""
-        return self.of(self.setting(values), start_up)
+        return self.simulate_setting(self.setting(values), start_up)
 
-    def of(self, setting: Setting, start_up: StartUp | None = None) -> Result:
+    def simulate_setting(self, setting: Setting, start_up: StartUp | None = None) -> SimulationResult:
         """Simulate a setting. Raises ServerError."""
         start_up = start_up or self.start_up
         return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast)
 
-    def measure(self, result: Result) -> Measured:
+    def measure(self, result: SimulationResult) -> SimulationMeasurements:
         """Return the measurements of a result."""
-        return measure(result, self.bounds, self.gpus, self.gpu_hour)
+        return measure_result(result, self.bounds, self.gpus, self.gpu_hour)
 
-    def evaluate(self, values: Mapping[str, Any]) -> Measured:
+    def evaluate(self, values: Mapping[str, Any]) -> SimulationMeasurements:
         """Simulate and measure the setting with ``values``."""
         return self.measure(self.run(values))
 
@@ -116,10 +116,10 @@ class Case:
 
     def until(self, seconds: float) -> Case:
         """Return the case with only the first ``seconds`` of the traffic."""
-        return replace(self, traffic=between(self.traffic, 0.0, seconds))
+        return replace(self, traffic=slice_traffic(self.traffic, 0.0, seconds))
 
 
-def after(whole: Result, first: Result) -> Result:
+def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> SimulationResult:
     """Return the result for the rest of the traffic, given the result ``first`` of its first part alone.
 
     The rest therefore starts with the pods that the first part left, not with an idle service. Replies of the first part
@@ -127,7 +127,7 @@ def after(whole: Result, first: Result) -> Result:
     """
     start = len(first.latency)
     assert first.at_end is not None
-    return Result(
+    return SimulationResult(
         latency=whole.latency[start:],
         wait=whole.wait[start:],
         cold=whole.cold[start:],
@@ -138,4 +138,4 @@ def after(whole: Result, first: Result) -> Result:
 
 
 #: Number of GPUs per replica.
-gpus_of = gpu.per_replica
+gpus_of = gpu.count_gpus_per_replica

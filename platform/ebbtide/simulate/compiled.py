@@ -46,16 +46,16 @@ def _draw(seed: int, stream: int, number: int, below: int) -> int:
     return np.int64(((x >> np.uint64(32)) * np.uint64(below)) >> np.uint64(32))  # type: ignore[return-value] # compatible with int
 
 
-def functions() -> SimpleNamespace:
+def compile_functions() -> SimpleNamespace:
     """Return the compiled copies by name."""
     with _LOCK:
-        return _functions()
+        return _compile_functions()
 
 
 @cache
-def _functions() -> SimpleNamespace:
+def _compile_functions() -> SimpleNamespace:
     assert advance in FUNCTIONS
-    replacements = {pods.tell: _tell, pods.grow: _grow, state.draw: _draw}
+    replacements = {pods.notify_observer: _tell, pods.add_rows: _grow, state.draw: _draw}
     modules = {name: sys.modules[name] for name in sorted({function_.__module__ for function_ in FUNCTIONS})}
     digest = 0
     for file in (__file__, *(module.__file__ for module in modules.values())):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Traffic:
+class TrafficTrace:
     """Requests in the order of their arrival."""
 
     name: str
@@ -65,7 +65,7 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class Spent:
+class SimulationUsage:
     """Cumulative resource usage of a simulation up to a point in time."""
 
     replica_seconds: float
@@ -80,13 +80,16 @@ class Spent:
     """Seconds in which a request would have been answered: a pod was ready, or could have started in time."""
     cold_starts: int
 
-    def since(self, earlier: Spent) -> dict[str, Any]:
+    def since(self, earlier: SimulationUsage) -> dict[str, Any]:
         """Return the usage since an earlier point in time, by field."""
-        return {field_.name: getattr(self, field_.name) - getattr(earlier, field_.name) for field_ in fields(Spent)}
+        return {
+            field_.name: getattr(self, field_.name) - getattr(earlier, field_.name)
+            for field_ in fields(SimulationUsage)
+        }
 
 
 @dataclass(frozen=True)
-class Result(Spent):
+class SimulationResult(SimulationUsage):
     """Result of one simulation; arrays are in the order of the traffic's requests."""
 
     latency: NDArray[np.float64]
@@ -98,7 +101,7 @@ class Result(Spent):
     lost: NDArray[np.bool_]
     """True if the request timed out or was rejected."""
     timeline: Timeline
-    at_end: Spent | None = None
+    at_end: SimulationUsage | None = None
     """Usage at the end of the traffic, without the replies after it; None if nothing was simulated."""
     notes: Mapping[str, float] = field(default_factory=dict)
     """Additional values of the engine: GPU utilization, events handled."""

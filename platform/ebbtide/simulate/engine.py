@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from ebbtide.autoscaler import hpa, kpa, reconciler, targets, windows
-from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds
+from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.autoscaler.kernel import FUNCTIONS
-from ebbtide.base.metrics import histogram
+from ebbtide.base.metrics import find_histogram
 from ebbtide.simulate import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
-from ebbtide.simulate.data import Result, Spent, Timeline
-from ebbtide.simulate.setting import bounds
+from ebbtide.simulate.data import SimulationResult, SimulationUsage, Timeline
+from ebbtide.simulate.setting import get_replica_bounds
 from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, EngineState, ScalerState, Stream, draw
 
 if TYPE_CHECKING:
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ebbtide.simulate.data import StartUp, Traffic
+    from ebbtide.simulate.data import StartUp, TrafficTrace
     from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
 
 __all__ = [
     "BOUND",
-    "Closed",
-    "Horizontal",
-    "Inputs",
-    "Knative",
-    "Pod",
+    "ClosedRequest",
+    "HpaSimulation",
+    "KnativeSimulation",
+    "PodEvent",
+    "SimulationInputs",
     "Stream",
-    "batch",
     "draw",
-    "prepare",
+    "prepare_inputs",
     "simulate",
+    "simulate_batch",
 ]
 
 #: Number of start-up times drawn in advance; pods use them in turn.
@@ -72,7 +72,7 @@ _Reduced = TypeVar("_Reduced")
 
 
 @dataclass(frozen=True)
-class Inputs:
+class SimulationInputs:
     """Input of a simulation; times are in nanoseconds since the start of the lead-in."""
 
     lead: int
@@ -106,7 +106,9 @@ class Inputs:
     """True if a request can wait for a pod to start without timing out."""
 
 
-def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp, seed: int) -> Inputs:
+def prepare_inputs(
+    setting: Setting, traffic: TrafficTrace, server: Server, startup: StartUp, seed: int
+) -> SimulationInputs:
     """Draw the random values that are needed in advance, and convert times to nanoseconds.
 
     Raises ValueError for traffic that is not sorted or starts before 0.
@@ -122,9 +124,9 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
     slow_down = np.asarray(server.slow_down or (1.0,))
     tick = draw(seed, Stream.TICK, 0, TICK)
     limits = [limit for limit in (setting.container_concurrency, server.max_batch) if limit]
-    return Inputs(
+    return SimulationInputs(
         lead=lead,
-        end=lead + nanoseconds(max(traffic.seconds, float(times[-1]) if len(times) else 0.0)),
+        end=lead + to_nanoseconds(max(traffic.seconds, float(times[-1]) if len(times) else 0.0)),
         arrivals=np.rint(times * SECOND).astype(np.int64) + lead,
         work=np.maximum(np.rint(server.alone(traffic, draws) * SECOND), 1.0).astype(np.int64),
         start_ups=np.rint(totals * SECOND).astype(np.int64),
@@ -133,7 +135,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         # Index 0 is never used.
         speeds=np.concatenate([[SPEED], np.maximum(np.rint(SPEED / slow_down), 1)]).astype(np.int64),
         busy=np.rint(np.asarray(server.utilization) * 100).astype(np.int64),
-        timeout=nanoseconds(setting.timeout),
+        timeout=to_nanoseconds(setting.timeout),
         limit=setting.container_concurrency,
         slots=min(limits, default=0),
         seed=seed,
@@ -145,18 +147,18 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
 
 
 def simulate(
-    setting: Setting, traffic: Traffic, server: Server, startup: StartUp, seed: int = 0, *, fast: bool = False
-) -> Result:
+    setting: Setting, traffic: TrafficTrace, server: Server, startup: StartUp, seed: int = 0, *, fast: bool = False
+) -> SimulationResult:
     """Simulate ``traffic`` on the workload and return the result.
 
     The workload has been idle for a long time and starts with its minimum replicas, which are ready. The simulation ends
     with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed.
     """
-    inputs = prepare(setting, traffic, server, startup, seed)
-    kind = Knative if setting.hpa is None else Horizontal
+    inputs = prepare_inputs(setting, traffic, server, startup, seed)
+    kind = KnativeSimulation if setting.hpa is None else HpaSimulation
     if not fast or find_spec("numba") is None:
         return kind(setting, inputs).run()
-    rows = max(_COMPILED_ROWS, 4 * bounds(setting)[0])
+    rows = max(_COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])
     while True:
         run = kind(setting, inputs, rows=rows)
         if not run.full:
@@ -167,15 +169,15 @@ def simulate(
         rows *= 4
 
 
-def batch(
+def simulate_batch(
     settings: Sequence[Setting],
-    traffic: Traffic,
+    traffic: TrafficTrace,
     server: Server,
     startup: StartUp,
     seed: int = 0,
     *,
     workers: int = 1,
-    reduce: Callable[[Result], _Reduced],
+    reduce: Callable[[SimulationResult], _Reduced],
 ) -> list[_Reduced]:
     """Simulate each setting, compiled, in up to ``workers`` threads, and return the reduced results in order.
 
@@ -191,7 +193,7 @@ def batch(
         return list(pool.map(simulate_one, settings))
 
 
-class Pod(NamedTuple):
+class PodEvent(NamedTuple):
     """Pod as reported to an observer: number, creation time, and the time when it is ready or, if deleted, may end."""
 
     number: int
@@ -199,7 +201,7 @@ class Pod(NamedTuple):
     life: int
 
 
-class Closed(NamedTuple):
+class ClosedRequest(NamedTuple):
     """Outcome of a request; ``began`` is the time when a container started to process it, or -1."""
 
     arrived: int
@@ -211,33 +213,33 @@ class Closed(NamedTuple):
     pod: int
 
 
-class Observer(Protocol):
+class SimulationObserver(Protocol):
     """Observer of a simulation without an end; each method is called at the simulation's ``now``."""
 
     def attached(self, simulation: Simulation) -> None:
         """Record the simulation; called before its first pod."""
 
-    def request_closed(self, closed: Closed) -> None:
+    def request_closed(self, closed: ClosedRequest) -> None:
         """Record that a request was answered or lost."""
 
     def ticked(self, bound: int) -> None:
         """Record a tick; ``bound`` is the code of the decision's cause."""
 
-    def pod_made(self, pod: Pod) -> None:
+    def pod_made(self, pod: PodEvent) -> None:
         """Record a new pod; ``hold`` keeps it from becoming ready."""
 
-    def pod_ready(self, pod: Pod) -> None:
+    def pod_ready(self, pod: PodEvent) -> None:
         """Record that a pod became ready."""
 
-    def pod_deleted(self, pod: Pod) -> None:
+    def pod_deleted(self, pod: PodEvent) -> None:
         """Record that a pod was deleted."""
 
-    def pod_ended(self, pod: Pod) -> None:
+    def pod_ended(self, pod: PodEvent) -> None:
         """Record that a pod has ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class TimeIntegrals:
     """Integrals over time since the start of the traffic, in nanoseconds times the quantity; utilization is in percent."""
 
     in_pods: int
@@ -258,8 +260,8 @@ class Simulation:
     def __init__(
         self,
         setting: Setting,
-        inputs: Inputs,
-        observer: Observer | None = None,
+        inputs: SimulationInputs,
+        observer: SimulationObserver | None = None,
         *,
         new: bool = False,
         rows: int | None = None,
@@ -273,7 +275,7 @@ class Simulation:
             assert observer is None
             from ebbtide.simulate import compiled  # noqa: PLC0415 - requires numba
 
-            self._call = compiled.functions()
+            self._call = compiled.compile_functions()
         self.world, self.deciding = self._create_state(rows)
         if observer is not None:
             observer.attached(self)
@@ -330,13 +332,13 @@ class Simulation:
         return self._value(state.INSIDE) + self._value(state.HELD)
 
     @property
-    def sums(self) -> Sums:
+    def sums(self) -> TimeIntegrals:
         """Integrals so far."""
-        return Sums(*map(int, self.world.state[state.SUM_PODS : state.SUM_UP + 1]))
+        return TimeIntegrals(*map(int, self.world.state[state.SUM_PODS : state.SUM_UP + 1]))
 
     # Time.
 
-    def run(self) -> Result:
+    def run(self) -> SimulationResult:
         """Process all events in order and return the result."""
         self.advance(FAR)
         end = max(self.inputs.end, self.now)
@@ -350,7 +352,7 @@ class Simulation:
         self.world.state[state.NOW] = max(self.now, until)
         ended = self._value(state.OLDEST)
         if ended > _KEPT * state.REQUEST_ROW or 0 < ended == len(self.world.requests):
-            _forget(self.world)
+            _drop_ended_requests(self.world)
 
     def feed(self, arrivals: Sequence[int], work: Sequence[int]) -> None:
         """Add requests, sorted, which arrive after ``now`` and after all earlier ones."""
@@ -429,10 +431,10 @@ class Simulation:
             row = w.requests[number : number + state.REQUEST_ROW]
             cold, lost = row[state.COLD] > 0, row[state.FINISHED] < 0
             pod = w.pods[other + state.NUMBER] if other >= 0 else -1
-            observer.request_closed(Closed(row[state.ARRIVAL], row[state.BEGAN], self.now, cold, lost, pod))
+            observer.request_closed(ClosedRequest(row[state.ARRIVAL], row[state.BEGAN], self.now, cold, lost, pod))
             return
         notify = (observer.pod_made, observer.pod_ready, observer.pod_deleted, observer.pod_ended)[event - state.MADE]
-        notify(Pod(*(w.pods[number + column] for column in (state.NUMBER, state.BORN, state.LIFE))))
+        notify(PodEvent(*(w.pods[number + column] for column in (state.NUMBER, state.BORN, state.LIFE))))
 
     def _create_state(self, rows: int | None) -> tuple[EngineState, ScalerState]:
         """Return the initial state, without pods."""
@@ -440,7 +442,7 @@ class Simulation:
         revision, config = setting.revision, setting.config
         spec = targets.make_decider(revision, config)
         count = 0 if is_watched else len(inputs.arrivals)
-        edges = [] if setting.hpa is None else [edge / 1000 for edge in histogram(setting.version).bounds]
+        edges = [] if setting.hpa is None else [edge / 1000 for edge in find_histogram(setting.version).bounds]
         requests = np.zeros((count, state.REQUEST_ROW), np.int64)
         if count:
             requests[:, state.ARRIVAL], requests[:, state.WORK] = inputs.arrivals, inputs.work
@@ -466,19 +468,21 @@ class Simulation:
             "panic": np.array(panic, real),
             "stable_marks": np.array(stable_marks, integer),
             "panic_marks": np.array(panic_marks, integer),
-            "decider": np.array(kpa.numbers(spec), real),
+            "decider": np.array(kpa.list_spec_numbers(spec), real),
             "memory": np.array([-1, 0], integer),
             "maxima": np.array(windows.new_maxima(spec.scale_down_delay, kpa.TICK_INTERVAL), integer),
             "ticks": np.zeros(ticks * state.TICK_ROW, integer),
         }
-        for index, value in _given(setting, inputs, spec, edges=len(edges), watched=is_watched):
+        for index, value in _list_initial_values(setting, inputs, spec, edges=len(edges), watched=is_watched):
             fields["state"][index] = value
         if rows is None:
             fields, scaler = ({name: values.tolist() for name, values in arrays.items()} for arrays in (fields, scaler))
         observer = self._notify if is_watched else None
-        return EngineState(observer=observer, **fields), ScalerState(rules=reconciler.rules(revision, config), **scaler)
+        return EngineState(observer=observer, **fields), ScalerState(
+            rules=reconciler.resolve_rules(revision, config), **scaler
+        )
 
-    def _result(self, end: int) -> Result:
+    def _result(self, end: int) -> SimulationResult:
         """Return the result in seconds of a simulation that ended at ``end``."""
         inputs, s = self.inputs, self.world.state
         requests = np.asarray(self.world.requests, np.int64).reshape(-1, state.REQUEST_ROW)
@@ -492,8 +496,8 @@ class Simulation:
             change = np.diff(ticks[:, column], prepend=0)
             means.append(np.divide(change, steps, out=np.zeros(len(times)), where=steps > 0))
         sums = self.sums
-        at_end = Sums(*map(int, s[state.END_PODS : state.END_COLD_STARTS]))
-        return Result(
+        at_end = TimeIntegrals(*map(int, s[state.END_PODS : state.END_COLD_STARTS]))
+        return SimulationResult(
             latency=np.where(lost, np.nan, (finished - inputs.arrivals) / SECOND),
             wait=(np.where(began < 0, np.abs(finished), began) - inputs.arrivals) / SECOND,
             cold=requests[:, state.COLD] != 0,
@@ -507,14 +511,14 @@ class Simulation:
                 queued=means[1],
                 bound=tuple(BOUND[code] for code in ticks[:, state.BY].tolist()),
             ),
-            at_end=_spent(inputs, at_end, inputs.end, self._value(state.END_COLD_STARTS)),
+            at_end=_make_usage(inputs, at_end, inputs.end, self._value(state.END_COLD_STARTS)),
             notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
-            **vars(_spent(inputs, sums, end, self.cold_starts)),
+            **vars(_make_usage(inputs, sums, end, self.cold_starts)),
         )
 
 
-def _given(
-    setting: Setting, inputs: Inputs, spec: kpa.DeciderSpec, *, edges: int, watched: bool
+def _list_initial_values(
+    setting: Setting, inputs: SimulationInputs, spec: kpa.DeciderSpec, *, edges: int, watched: bool
 ) -> tuple[tuple[int, int], ...]:
     """Return the initial values of a world's ``state``, by index."""
     count = len(inputs.start_ups)
@@ -553,9 +557,9 @@ def _given(
     )
 
 
-def _spent(inputs: Inputs, sums: Sums, now: int, cold_starts: int) -> Spent:
+def _make_usage(inputs: SimulationInputs, sums: TimeIntegrals, now: int, cold_starts: int) -> SimulationUsage:
     """Convert the integrals at a point in time to seconds."""
-    return Spent(
+    return SimulationUsage(
         replica_seconds=sums.pods / SECOND,
         ready_seconds=sums.ready / SECOND,
         busy_seconds=sums.working / SECOND,
@@ -565,7 +569,7 @@ def _spent(inputs: Inputs, sums: Sums, now: int, cold_starts: int) -> Spent:
     )
 
 
-def _forget(w: EngineState) -> None:
+def _drop_ended_requests(w: EngineState) -> None:
     """Drop the rows of requests before the oldest open one, and adjust all references to the remaining rows."""
     s, r, offset = w.state, w.requests, w.state[state.OLDEST]
 
@@ -609,14 +613,14 @@ def _forget(w: EngineState) -> None:
     s[state.OLDEST] = 0
 
 
-class Knative(Simulation):
+class KnativeSimulation(Simulation):
     """Simulation of a workload with Knative's activator and pod autoscaler."""
 
     def begin(self, *, new: bool) -> None:
         """Create the first pods and the initial state of the decider and the reconciler."""
         revision, config, w, s = self.setting.revision, self.setting.config, self.world, self.world.state
         self.spec = targets.make_decider(revision, config)
-        minimum, maximum = bounds(self.setting)
+        minimum, maximum = get_replica_bounds(self.setting)
         if not minimum and not config.enable_scale_to_zero:
             minimum = 1
         active, reason = (
@@ -633,7 +637,7 @@ class Knative(Simulation):
         w.moments[state.AVERAGE] = w.moments[state.PANIC_AVERAGE] = math.nan
         if new:
             # Upstream: MakeDeployment.
-            first = max(targets.initial_scale(revision, config), bounds(self.setting)[0])
+            first = max(targets.initial_scale(revision, config), get_replica_bounds(self.setting)[0])
             self._call.set_replicas(w, min(first, maximum) if maximum else first)
             self._call.reconcile(w, self.deciding)
         else:
@@ -665,20 +669,20 @@ class Knative(Simulation):
         ):
             assert isinstance(buckets, list)
             assert isinstance(marks, list)
-            windows.resize(buckets, marks, length, self.now)
+            windows.resize_buckets(buckets, marks, length, self.now)
             w.moments[index] = windows.smoothing_coefficient(len(buckets) - 1)
             if spec.scaling_metric != self.spec.scaling_metric:
                 buckets[:], marks[:] = windows.new_buckets(length, 1.0)
         self.setting, self.spec = setting, spec
-        scaler.decider[:] = kpa.numbers(spec)
-        for index, value in _given(setting, self.inputs, spec, edges=0, watched=True):
+        scaler.decider[:] = kpa.list_spec_numbers(spec)
+        for index, value in _list_initial_values(setting, self.inputs, spec, edges=0, watched=True):
             if index in {state.SCRAPED, state.RPS, state.UNIT}:
                 s[index] = value
-        self.deciding = scaler._replace(rules=reconciler.rules(revision, config))
+        self.deciding = scaler._replace(rules=reconciler.resolve_rules(revision, config))
         self._call.reconcile(self.world, self.deciding)
 
 
-class Horizontal(Simulation):
+class HpaSimulation(Simulation):
     """Simulation of a workload with an HPA: no activator in the path, delayed metrics, a decision every 15 s.
 
     A pod that is not ready counts as pending. Utilization is that of the server's GPU or CPU request. Latency comes from
@@ -691,8 +695,8 @@ class Horizontal(Simulation):
         """Create the first pods and the HPA."""
         assert self.setting.hpa is not None
         seed, minimum = self.inputs.seed, self.setting.hpa.min_replicas
-        self.scaler = hpa.Autoscaler(self.setting.hpa)
-        self.sync = nanoseconds(hpa.DEFAULTS.sync_period)
+        self.scaler = hpa.HorizontalAutoscaler(self.setting.hpa)
+        self.sync = to_nanoseconds(hpa.DEFAULTS.sync_period)
         self.next_scrape = draw(seed, Stream.SCRAPE, 1, METRICS_EVERY)
         self.next_sync = draw(seed, Stream.TICK, 1, self.sync)
         self.edges = list(self.world.moments[state.EDGE :])
@@ -728,7 +732,7 @@ class Horizontal(Simulation):
         """Apply other annotations from now on with a new HPA, which has no history."""
         assert setting.hpa is not None
         self.setting = setting
-        self.scaler = hpa.Autoscaler(setting.hpa)
+        self.scaler = hpa.HorizontalAutoscaler(setting.hpa)
         minimum, maximum = setting.hpa.min_replicas, setting.hpa.max_replicas
         self._call.set_replicas(self.world, min(max(self.replicas, minimum), maximum))
 
@@ -760,7 +764,7 @@ class Horizontal(Simulation):
             # The range of the rate ends now, so older scrapes are ignored.
             first = next(scrape for scrape in scrapes if scrape[0] > self.now - RATE_WINDOW)
             added = [newer - older for newer, older in zip(counts, first[2], strict=True)]
-            return hpa.Sample(int(quantile(_PERCENTILE, self.edges, added) * 1000 * 1000), at / SECOND, window)
+            return hpa.Sample(int(compute_quantile(_PERCENTILE, self.edges, added) * 1000 * 1000), at / SECOND, window)
         previous_at, was_busy, _ = scrapes[-2]
         percent = (busy - was_busy) / (at - previous_at)
         # One percent of a CPU request of one core is 10 thousandths; one percent as a metric value is 1000.
@@ -775,7 +779,7 @@ class Horizontal(Simulation):
                 continue
             name, ready = str(rows[pod + state.NUMBER]), bool(rows[pod + state.IS_READY])
             born = int(rows[pod + state.BORN])
-            pods[name] = hpa.Pod(
+            pods[name] = hpa.HpaPod(
                 phase="Running" if ready else "Pending",
                 ready="True" if ready else "False",
                 ready_since=(int(rows[pod + state.LIFE]) if ready else born) / SECOND,
@@ -788,7 +792,7 @@ class Horizontal(Simulation):
         self.average = sum(sample.value for sample in samples.values()) // len(samples) if samples else None
         decision = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods, (samples,))
         bound = _LIMITED.get(decision.limited or "", state.NO_DATA)
-        if decision.stabilized and decision.replicas > bounds(self.setting)[0]:
+        if decision.stabilized and decision.replicas > get_replica_bounds(self.setting)[0]:
             bound = state.DELAY
         self.world.state[state.DECIDED] = bound
         if decision.rescale:
@@ -805,7 +809,7 @@ _LIMITED: Final = {
 }
 
 
-def quantile(share: float, edges: Sequence[float], counts: Sequence[int]) -> float:
+def compute_quantile(share: float, edges: Sequence[float], counts: Sequence[int]) -> float:
     """Return a quantile of a histogram, 0 without counts; the last of ``counts`` is above all edges.
 
     Values between two edges are interpolated linearly; values above the last edge equal it. Upstream: Prometheus,

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from ebbtide.base.problems import Problem
-from ebbtide.base.prose import counted
-from ebbtide.simulate.data import Traffic
+from ebbtide.base.prose import count_noun
+from ebbtide.simulate.data import TrafficTrace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,46 +75,46 @@ _PER_SECOND: Final = {"rps": 1.0, "rpm": 1 / 60, "rph": 1 / 3600}
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class TrafficReading:
     """Traffic, or None and the problems of its source."""
 
-    traffic: Traffic | None
+    traffic: TrafficTrace | None
     problems: list[Problem] = field(default_factory=list)
 
 
-class _Refused(Exception):  # noqa: N818 - not an error for callers: read and shape return its problems
+class _RejectedTraffic(Exception):  # noqa: N818 - not an error for callers: read and shape return its problems
     """Raised to end the reading of traffic with problems."""
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = [*problems]
 
 
-def _caught(reader: Callable[..., Traffic], *arguments: Any) -> Read:
+def _collect_problems(reader: Callable[..., TrafficTrace], *arguments: Any) -> TrafficReading:
     try:
-        return Read(reader(*arguments))
-    except _Refused as refused:
-        return Read(None, refused.problems)
+        return TrafficReading(reader(*arguments))
+    except _RejectedTraffic as refused:
+        return TrafficReading(None, refused.problems)
 
 
-def _check(count: float, seconds: float, name: str) -> None:
+def _check_limits(count: float, seconds: float, name: str) -> None:
     """Reject traffic that exceeds the limits of one simulation."""
     if seconds > MAX_SECONDS:
-        text = f"the traffic lasts {_days(seconds)}, and the maximum is {_days(MAX_SECONDS)}"
-        raise _Refused(
+        text = f"the traffic lasts {_format_days(seconds)}, and the maximum is {_format_days(MAX_SECONDS)}"
+        raise _RejectedTraffic(
             Problem(MANY, (), text, "correct times that are out of range, or use a shorter period", document=name)
         )
     if count > LIMIT:
         text = f"the traffic has {count:,.0f} requests, and the maximum is {LIMIT:,}"
-        raise _Refused(Problem(MANY, (), text, "use a shorter period", document=name))
+        raise _RejectedTraffic(Problem(MANY, (), text, "use a shorter period", document=name))
 
 
-def _check_any(count: float, name: str) -> None:
+def _check_not_empty(count: float, name: str) -> None:
     if not count:
         text = "the traffic has no requests"
-        raise _Refused(Problem(EMPTY, (), text, "use a file or a shape with requests", document=name))
+        raise _RejectedTraffic(Problem(EMPTY, (), text, "use a file or a shape with requests", document=name))
 
 
-def duration(text: str) -> float:
+def parse_compound_duration(text: str) -> float:
     """Parse a duration (``45s``, ``1h30m``, ``250ms``) and return seconds. Raises ValueError."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
@@ -122,7 +122,7 @@ def duration(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
-def rate(text: str) -> float:
+def parse_rate(text: str) -> float:
     """Parse a rate (``5rps``, ``300rpm``, ``20rph``) and return requests per second. Raises ValueError."""
     match = _RATE.fullmatch(text)
     if not match:
@@ -130,10 +130,10 @@ def rate(text: str) -> float:
     return float(match[1]) * _PER_SECOND[match[2]]
 
 
-def between(traffic: Traffic, start: float, end: float) -> Traffic:
+def slice_traffic(traffic: TrafficTrace, start: float, end: float) -> TrafficTrace:
     """Return the traffic from ``start`` to ``end`` in seconds, with times relative to ``start``."""
     first, last = np.searchsorted(traffic.times, (start, end))
-    return Traffic(
+    return TrafficTrace(
         traffic.name,
         traffic.times[first:last] - start,
         None if traffic.prompt_tokens is None else traffic.prompt_tokens[first:last],
@@ -157,37 +157,37 @@ def is_shape(text: str) -> bool:
     return text.partition(":")[0] in SHAPES
 
 
-def shape(text: str, seed: int = 0) -> Read:
+def generate_traffic(text: str, seed: int = 0) -> TrafficReading:
     """Generate the traffic of a shape such as ``ramp:1rps..20rps,10m``.
 
     Requests of ``constant`` arrive at equal intervals; those of all other shapes form a Poisson process with its rate.
     """
-    return _caught(_of_shape, text, seed)
+    return _collect_problems(_generate_shape, text, seed)
 
 
-def _of_shape(text: str, seed: int) -> Traffic:
+def _generate_shape(text: str, seed: int) -> TrafficTrace:
     kind, _, rest = text.partition(":")
     parts = [word for word in rest.split(",") if word]
     settings = dict(word.split("=", 1) for word in parts if "=" in word)
     try:
-        tokens = _tokens(settings)
+        tokens = _parse_token_counts(settings)
         curve = SHAPES[kind]([word for word in parts if "=" not in word])
     except ValueError as error:
-        raise _Refused(Problem(SHAPE, (), str(error), f"use {FORMS[kind]}", document=text)) from None
+        raise _RejectedTraffic(Problem(SHAPE, (), str(error), f"use {FORMS[kind]}", document=text)) from None
     rng = np.random.default_rng(seed)
     expected = float(curve.expected[-1])
-    _check(expected, curve.times[-1], text)
+    _check_limits(expected, curve.times[-1], text)
     if kind == "constant":
         levels = np.arange(int(expected + 1e-9), dtype=np.float64)
     else:
         levels = np.sort(rng.uniform(0.0, expected, rng.poisson(expected)))
     times = np.interp(levels, curve.expected, curve.times)
-    _check_any(len(times), text)
+    _check_not_empty(len(times), text)
     columns = [None if value is None else np.full(len(times), value, np.int32) for value in tokens]
-    return Traffic(text, times, columns[0], columns[1], float(curve.times[-1]))
+    return TrafficTrace(text, times, columns[0], columns[1], float(curve.times[-1]))
 
 
-def _tokens(settings: Mapping[str, str]) -> tuple[int | None, int | None]:
+def _parse_token_counts(settings: Mapping[str, str]) -> tuple[int | None, int | None]:
     unknown = sorted(set(settings) - {"prompt", "output"})
     if unknown:
         raise ValueError(f"unknown setting {unknown[0]}= of a shape: valid settings are prompt= and output=, in tokens")
@@ -200,7 +200,7 @@ def _tokens(settings: Mapping[str, str]) -> tuple[int | None, int | None]:
     return values[0], values[1]
 
 
-def _these(words: Sequence[str], minimum: int, maximum: int | None = None) -> Sequence[str]:
+def _require_parts(words: Sequence[str], minimum: int, maximum: int | None = None) -> Sequence[str]:
     if not minimum <= len(words) <= (maximum or minimum):
         raise ValueError(
             f"the shape requires {minimum if maximum is None else f'{minimum} or {maximum}'} parts, and the text has {len(words)}"
@@ -209,68 +209,68 @@ def _these(words: Sequence[str], minimum: int, maximum: int | None = None) -> Se
 
 
 def _constant(words: Sequence[str]) -> _Curve:
-    rps, seconds = _these(words, 2)
+    rps, seconds = _require_parts(words, 2)
     return _steps([rps, seconds])
 
 
 def _ramp(words: Sequence[str]) -> _Curve:
-    span, seconds = _these(words, 2)
-    low, high = _span(span)
-    return _integral(np.linspace(0.0, _positive(seconds), 2001), np.linspace(low, high, 2001))
+    span, seconds = _require_parts(words, 2)
+    low, high = _parse_rate_range(span)
+    return _integrate_rates(np.linspace(0.0, _parse_positive_duration(seconds), 2001), np.linspace(low, high, 2001))
 
 
 def _diurnal(words: Sequence[str]) -> _Curve:
-    span, seconds, *day = _these(words, 2, 3)
-    low, high = _span(span)
-    period = _positive(day[0]) if day else _SECONDS["d"]
-    length = _positive(seconds)
-    times = np.linspace(0.0, length, 200 * _turns(length / period, 200) + 1)
+    span, seconds, *day = _require_parts(words, 2, 3)
+    low, high = _parse_rate_range(span)
+    period = _parse_positive_duration(day[0]) if day else _SECONDS["d"]
+    length = _parse_positive_duration(seconds)
+    times = np.linspace(0.0, length, 200 * _count_cycles(length / period, 200) + 1)
     # The curve starts at the minimum and peaks half a period later.
-    return _integral(times, low + (high - low) * (1 - np.cos(2 * np.pi * times / period)) / 2)
+    return _integrate_rates(times, low + (high - low) * (1 - np.cos(2 * np.pi * times / period)) / 2)
 
 
 def _steps(words: Sequence[str]) -> _Curve:
     if not words or len(words) % 2:
         raise ValueError("each rate must be followed by its duration")
-    lengths = np.array([_positive(word) for word in words[1::2]])
-    rates = np.array([rate(word) for word in words[::2]])
+    lengths = np.array([_parse_positive_duration(word) for word in words[1::2]])
+    rates = np.array([parse_rate(word) for word in words[::2]])
     return _Curve(np.concatenate([[0.0], np.cumsum(lengths)]), np.concatenate([[0.0], np.cumsum(lengths * rates)]))
 
 
 def _on_off(words: Sequence[str]) -> _Curve:
-    rps, on, off, seconds = _these(words, 4)
-    length, cycle = _positive(seconds), _positive(on) + _positive(off)
-    curve = _steps([rps, on, "0rps", off] * _turns(length / cycle, 2))
+    rps, on, off, seconds = _require_parts(words, 4)
+    length, cycle = _parse_positive_duration(seconds), _parse_positive_duration(on) + _parse_positive_duration(off)
+    curve = _steps([rps, on, "0rps", off] * _count_cycles(length / cycle, 2))
     inside = curve.times < length
     end = np.interp(length, curve.times, curve.expected)
     return _Curve(np.append(curve.times[inside], length), np.append(curve.expected[inside], end))
 
 
-def _turns(turns: float, pieces: int) -> int:
+def _count_cycles(turns: float, pieces: int) -> int:
     """Return the number of cycles, rounded up, of ``pieces`` segments each. Raises ValueError for too many."""
     if turns * pieces > MAX_PIECES:
         raise ValueError(f"the shape has {turns:,.0f} cycles, and the maximum is {MAX_PIECES // pieces:,}")
     return math.ceil(turns)
 
 
-def _integral(times: Floats, rates: Floats) -> _Curve:
+def _integrate_rates(times: Floats, rates: Floats) -> _Curve:
     pieces = np.diff(times) * (rates[1:] + rates[:-1]) / 2
     return _Curve(times, np.concatenate([[0.0], np.cumsum(pieces)]))
 
 
-def _span(text: str) -> tuple[float, float]:
+def _parse_rate_range(text: str) -> tuple[float, float]:
     low, dots, high = text.partition("..")
     if not dots:
         raise ValueError(f"invalid range of rates {text!r}: must be RATE..RATE, as in 1rps..20rps")
-    return rate(low), rate(high)
+    return parse_rate(low), parse_rate(high)
 
 
-def _positive(text: str) -> float:
-    seconds = duration(text)
+def _parse_positive_duration(text: str) -> float:
+    seconds = parse_compound_duration(text)
     if seconds <= 0:
         raise ValueError(f"invalid duration {text}: must be longer than 0s")
     if seconds > MAX_SECONDS:
-        raise ValueError(f"invalid duration {text}: must be at most {_days(MAX_SECONDS)}")
+        raise ValueError(f"invalid duration {text}: must be at most {_format_days(MAX_SECONDS)}")
     return seconds
 
 
@@ -295,39 +295,39 @@ FORMS: Final = {
 # Files.
 
 
-def read(data: bytes, name: str, seed: int = 0, columns: Mapping[str, str] | None = None) -> Read:
+def parse_traffic(data: bytes, name: str, seed: int = 0, columns: Mapping[str, str] | None = None) -> TrafficReading:
     """Parse the traffic in a file's bytes.
 
     ``columns`` maps roles (time, prompt, output, count, rate) to column names, and ``unit`` to the unit of the times.
     """
-    return _caught(_of_bytes, data, name, seed, columns or {})
+    return _collect_problems(_parse_bytes, data, name, seed, columns or {})
 
 
-def _of_bytes(data: bytes, name: str, seed: int, columns: Mapping[str, str]) -> Traffic:
+def _parse_bytes(data: bytes, name: str, seed: int, columns: Mapping[str, str]) -> TrafficTrace:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _Refused(
+        raise _RejectedTraffic(
             Problem(UNKNOWN, (), "the file is not UTF-8 text", "save the file as UTF-8", line=line, document=name)
         ) from None
     start = text.lstrip()[:1]
     if start in {"{", "["}:
-        document = _json(text)
+        document = _parse_json(text)
         if isinstance(document, dict) and ("status" in document or "resultType" in document):
-            return _prometheus(document, name, seed, named=bool(columns))
-        return _table(_json_rows(text, document), name, seed, columns)
-    return _table(_csv_rows(text), name, seed, columns)
+            return _parse_prometheus(document, name, seed, named=bool(columns))
+        return _parse_table(_read_json_rows(text, document), name, seed, columns)
+    return _parse_table(_read_csv_rows(text), name, seed, columns)
 
 
-def _json(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-class _Rows(NamedTuple):
+class _TextTable(NamedTuple):
     """Table as text: the column names, and each row with its line number; an invalid row is None."""
 
     header: list[str]
@@ -335,7 +335,7 @@ class _Rows(NamedTuple):
     rows: list[list[str] | None]
 
 
-def _csv_rows(text: str) -> _Rows:
+def _read_csv_rows(text: str) -> _TextTable:
     csv.field_size_limit(CELL)
     separator = next((sign for sign in ("\t", ";") if sign in text.partition("\n")[0]), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -346,7 +346,7 @@ def _csv_rows(text: str) -> _Rows:
         try:
             row = next(reader)
         except StopIteration:
-            return _Rows(header, lines, rows)
+            return _TextTable(header, lines, rows)
         except csv.Error:
             lines.append(reader.line_num)
             rows.append(None)
@@ -360,7 +360,7 @@ def _csv_rows(text: str) -> _Rows:
         rows.append(row if len(row) == len(header) else None)
 
 
-def _json_rows(text: str, document: Any) -> _Rows:
+def _read_json_rows(text: str, document: Any) -> _TextTable:
     """Return JSON Lines, one JSON object or a list of objects as a table."""
     if isinstance(document, list):
         numbered_items = list(enumerate(document, 1))
@@ -369,19 +369,22 @@ def _json_rows(text: str, document: Any) -> _Rows:
     else:
         # A JSON string may contain other line separators, such as U+2028.
         lines = re.split("\r\n|\r|\n", text)
-        numbered_items = [(number, _json(line)) for number, line in enumerate(lines, 1) if line.strip()]
+        numbered_items = [(number, _parse_json(line)) for number, line in enumerate(lines, 1) if line.strip()]
     header = list(dict.fromkeys(key for _, item in numbered_items if isinstance(item, dict) for key in item))
-    rows = [[_cell(item.get(key)) for key in header] if isinstance(item, dict) else None for _, item in numbered_items]
-    return _Rows(header, [number for number, _ in numbered_items], rows)
+    rows = [
+        [_format_cell(item.get(key)) for key in header] if isinstance(item, dict) else None
+        for _, item in numbered_items
+    ]
+    return _TextTable(header, [number for number, _ in numbered_items], rows)
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return "" if value is None else value if isinstance(value, str) else repr(value)
 
 
-def _table(table: _Rows, name: str, seed: int, columns: Mapping[str, str]) -> Traffic:
-    indexes = _places(table.header, columns, name)
-    row_problems = _Bad(name)
+def _parse_table(table: _TextTable, name: str, seed: int, columns: Mapping[str, str]) -> TrafficTrace:
+    indexes = _find_columns(table.header, columns, name)
+    row_problems = _RowProblems(name)
     valid_rows = []
     for line, row in zip(table.lines, table.rows, strict=True):
         if row is not None:
@@ -390,43 +393,43 @@ def _table(table: _Rows, name: str, seed: int, columns: Mapping[str, str]) -> Tr
             row_problems.note(TIME, line, "", "the row does not have the columns of the header")
     lines = [line for line, _ in valid_rows]
     cells = {role: [row[index].strip() for _, row in valid_rows] for role, index in indexes.items()}
-    unit = columns.get("unit") or _unit_of(table.header, indexes, cells["time"])
-    times = _times(cells["time"], lines, table.header[indexes["time"]], unit, row_problems)
+    unit = columns.get("unit") or _find_unit(table.header, indexes, cells["time"])
+    times = _parse_times(cells["time"], lines, table.header[indexes["time"]], unit, row_problems)
     numbers = {
-        role: _numbers(
+        role: _parse_numbers(
             cells[role], lines, table.header[indexes[role]], row_problems, whole=role in {"prompt", "output"}
         )
         for role in indexes
         if role != "time"
     }
     if row_problems.problems:
-        raise _Refused(*row_problems.all())
+        raise _RejectedTraffic(*row_problems.all())
     order = np.argsort(times, kind="stable")
     times = times[order]
     numbers = {role: values[order] for role, values in numbers.items()}
     if "count" in numbers or "rate" in numbers:
-        return _spread(times, numbers, name, seed)
-    _check_any(len(times), name)
-    _check(len(times), 0.0, name)
+        return _spread_requests(times, numbers, name, seed)
+    _check_not_empty(len(times), name)
+    _check_limits(len(times), 0.0, name)
     times = times - times[0]
-    _check(0, times[-1], name)
+    _check_limits(0, times[-1], name)
     tokens = {role: values.astype(np.int32) for role, values in numbers.items()}
-    return Traffic(name, times, tokens.get("prompt"), tokens.get("output"), float(times[-1]))
+    return TrafficTrace(name, times, tokens.get("prompt"), tokens.get("output"), float(times[-1]))
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return re.sub(r"[ -]+", "_", name.strip().lower())
 
 
-def _places(header: list[str], columns: Mapping[str, str], name: str) -> dict[str, int]:
+def _find_columns(header: list[str], columns: Mapping[str, str], name: str) -> dict[str, int]:
     """Return the column index of each role."""
-    indexes = {_plain(column): index for index, column in reversed([*enumerate(header)])}
+    indexes = {_normalize_name(column): index for index, column in reversed([*enumerate(header)])}
     result: dict[str, int] = {}
     for role, names in COLUMNS.items():
         requested = columns.get(role)
         if requested is not None and requested not in header:
             fix = f"use one of its columns: {', '.join(header)}" if header else "use a file that is not empty"
-            raise _Refused(
+            raise _RejectedTraffic(
                 Problem(UNKNOWN, (), f"column {requested!r} not found in the file", fix, line=1, document=name)
             )
         column_name = (
@@ -438,16 +441,16 @@ def _places(header: list[str], columns: Mapping[str, str], name: str) -> dict[st
         contents = f"its columns are {', '.join(header)[:200]}" if header else "it is empty"
         text = f"no known time column found in the file: {contents}"
         fix = "set --columns time=NAME, or name a column time or timestamp"
-        raise _Refused(Problem(UNKNOWN, (), text, fix, line=1, document=name))
+        raise _RejectedTraffic(Problem(UNKNOWN, (), text, fix, line=1, document=name))
     return result
 
 
-def _unit_of(header: list[str], indexes: Mapping[str, int], cells: list[str]) -> str:
-    name = _plain(header[indexes["time"]])
+def _find_unit(header: list[str], indexes: Mapping[str, int], cells: list[str]) -> str:
+    name = _normalize_name(header[indexes["time"]])
     ending = name.rpartition("_")[2]
     if ending in UNITS and ending != name:
         return ending
-    if MOONCAKE in {_plain(column) for column in header}:
+    if MOONCAKE in {_normalize_name(column) for column in header}:
         return "ms"
     try:
         first = float(cells[0])
@@ -456,7 +459,7 @@ def _unit_of(header: list[str], indexes: Mapping[str, int], cells: list[str]) ->
     return next((unit for above, unit in EPOCHS if first > above), "s")
 
 
-class _Bad:
+class _RowProblems:
     """Collector of row problems that keeps the first ones and counts the rest."""
 
     def __init__(self, name: str) -> None:
@@ -479,7 +482,7 @@ class _Bad:
                 Problem(
                     TIME,
                     (),
-                    f"{counted(self.more, 'more row')} cannot be read",
+                    f"{count_noun(self.more, 'more row')} cannot be read",
                     "correct the rows as above",
                     document=self.name,
                 )
@@ -487,7 +490,7 @@ class _Bad:
         return problems
 
 
-def _times(cells: list[str], lines: list[int], column: str, unit: str, row_problems: _Bad) -> Floats:
+def _parse_times(cells: list[str], lines: list[int], column: str, unit: str, row_problems: _RowProblems) -> Floats:
     try:
         times = np.array(cells, np.float64) * UNITS[unit]
         if np.isfinite(times).all():
@@ -497,14 +500,14 @@ def _times(cells: list[str], lines: list[int], column: str, unit: str, row_probl
     moments = np.zeros(len(cells))
     for index, (cell, line) in enumerate(zip(cells, lines, strict=True)):
         try:
-            moments[index] = _moment(cell, unit)
+            moments[index] = _parse_time(cell, unit)
         except (ValueError, OverflowError):
             message = f"invalid time {cell!r}" if cell else "the time is missing"
             row_problems.note(TIME, line, column, message)
     return moments
 
 
-def _moment(cell: str, unit: str) -> float:
+def _parse_time(cell: str, unit: str) -> float:
     """Parse a number in ``unit`` or an ISO 8601 time, UTC by default, and return seconds. Raises ValueError."""
     match = _ISO.fullmatch(cell)
     if match is not None:
@@ -518,7 +521,9 @@ def _moment(cell: str, unit: str) -> float:
     return number * UNITS[unit]
 
 
-def _numbers(cells: list[str], lines: list[int], column: str, row_problems: _Bad, *, whole: bool) -> Floats:
+def _parse_numbers(
+    cells: list[str], lines: list[int], column: str, row_problems: _RowProblems, *, whole: bool
+) -> Floats:
     """Parse numbers of at least 0; an empty token cell is 0, as logs have it for a failed request."""
     maximum = TOKENS_LIMIT if whole else LIMIT
     numbers = np.zeros(len(cells))
@@ -539,9 +544,9 @@ def _numbers(cells: list[str], lines: list[int], column: str, row_problems: _Bad
     return numbers
 
 
-def _spread(times: Floats, numbers: Mapping[str, Floats], name: str, seed: int) -> Traffic:
+def _spread_requests(times: Floats, numbers: Mapping[str, Floats], name: str, seed: int) -> TrafficTrace:
     """Return the requests of counts or rates; a row covers the interval from its time to that of the next row."""
-    _check_any(len(times), name)
+    _check_not_empty(len(times), name)
     gaps = np.diff(times)
     gaps = gaps[gaps > 0]
     # A single row covers one minute.
@@ -549,22 +554,22 @@ def _spread(times: Floats, numbers: Mapping[str, Floats], name: str, seed: int) 
     length = float(times[-1] - times[0] + step)
     rng = np.random.default_rng(seed)
     counts = numbers["count"] if "count" in numbers else numbers["rate"] * step
-    _check(float(counts.sum()), length, name)
+    _check_limits(float(counts.sum()), length, name)
     request_counts = counts.astype(np.int64) if (counts == np.floor(counts)).all() else rng.poisson(counts)
-    _check_any(request_counts.sum(), name)
+    _check_not_empty(request_counts.sum(), name)
     starts = np.repeat(times - times[0], request_counts)
     arrivals = np.sort(starts + rng.uniform(0.0, step, len(starts)))
-    return Traffic(name, arrivals, None, None, length)
+    return TrafficTrace(name, arrivals, None, None, length)
 
 
 # Prometheus.
 
 
-def _prometheus(answer: Mapping[str, Any], name: str, seed: int, *, named: bool) -> Traffic:
+def _parse_prometheus(answer: Mapping[str, Any], name: str, seed: int, *, named: bool) -> TrafficTrace:
     """Return the requests of a range query's result: request rates, or a request counter."""
 
-    def refused(message: str, fix: str) -> _Refused:
-        return _Refused(Problem(PROMETHEUS, (), message, fix, document=name))
+    def refused(message: str, fix: str) -> _RejectedTraffic:
+        return _RejectedTraffic(Problem(PROMETHEUS, (), message, fix, document=name))
 
     if named:
         raise refused("a Prometheus result has no columns", "remove --columns")
@@ -577,20 +582,20 @@ def _prometheus(answer: Mapping[str, Any], name: str, seed: int, *, named: bool)
         raise refused(f"the result is of type {kind}, not matrix", "query /api/v1/query_range with start, end and step")
     total: dict[float, float] = {}
     for number, entry in enumerate(series):
-        points = _points(entry)
+        points = _parse_points(entry)
         if points is None:
             raise refused(
                 f"series {number} has a value that is not a number of at least 0", "query rate(…) or a counter"
             )
         metric = entry.get("metric") if isinstance(entry, dict) else None
         counter = str(metric.get("__name__", "") if isinstance(metric, dict) else "").endswith(COUNTERS)
-        for time, value in _rates(points) if counter else points:
+        for time, value in _compute_rates(points) if counter else points:
             total[time] = total.get(time, 0.0) + value
     times = np.array(sorted(total))
-    return _spread(times, {"rate": np.array([total[time] for time in times])}, name, seed)
+    return _spread_requests(times, {"rate": np.array([total[time] for time in times])}, name, seed)
 
 
-def _points(series: Any) -> list[tuple[float, float]] | None:
+def _parse_points(series: Any) -> list[tuple[float, float]] | None:
     try:
         points = [(float(time), float(value)) for time, value in series["values"]]
     except (KeyError, TypeError, ValueError):
@@ -600,7 +605,7 @@ def _points(series: Any) -> list[tuple[float, float]] | None:
     return points if all(math.isfinite(time) and 0 <= value < math.inf for time, value in points) else None
 
 
-def _rates(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _compute_rates(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the rate from each point to the next; a counter that decreases was reset to 0."""
     return [
         (time, (after if after < before else after - before) / (later - time))
@@ -609,5 +614,5 @@ def _rates(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     ]
 
 
-def _days(seconds: float) -> str:
+def _format_days(seconds: float) -> str:
     return f"{seconds / _SECONDS['d']:,.0f} days"

@@ -12,21 +12,21 @@ time). Envoy: a cluster's load balancing defaults to round robin, which Kourier 
 
 from __future__ import annotations
 
-from ebbtide.autoscaler.activator import FIRST_AVAILABLE, capacity
+from ebbtide.autoscaler.activator import FIRST_AVAILABLE, compute_activator_capacity
 from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.autoscaler.kernel import Ints, hot, kernel
+from ebbtide.autoscaler.kernel import Ints, hot_kernel, kernel
 from ebbtide.simulate.state import *
 
 
 @kernel
-def tell(w: EngineState, event: int, number: int, other: int) -> None:
+def notify_observer(w: EngineState, event: int, number: int, other: int) -> None:
     """Notify the observer of an event; the compiled copy has no observer and does nothing."""
     assert w.observer is not None
     w.observer(event, number, other)
 
 
 @kernel
-def grow(w: EngineState) -> bool:
+def add_rows(w: EngineState) -> bool:
     """Add rows for pods; the compiled copy cannot, and returns False."""
     rows = len(w.pods) // POD_ROW
     w.pods.extend([0] * len(w.pods))
@@ -35,7 +35,7 @@ def grow(w: EngineState) -> bool:
     return rows > 0
 
 
-@hot
+@hot_kernel
 def reckon(w: EngineState, now: int) -> None:
     """Update the integrals to ``now``."""
     s = w.state
@@ -76,7 +76,7 @@ def place_of(w: EngineState, column: int, count: int, pod: int) -> int:
 
 
 @kernel
-def insert(w: EngineState, column: int, count: int, pod: int) -> None:
+def insert_pod(w: EngineState, column: int, count: int, pod: int) -> None:
     """Insert a pod into a sorted column."""
     index, lists = place_of(w, column, count, pod), w.lists
     for later in range(count, index, -1):
@@ -85,7 +85,7 @@ def insert(w: EngineState, column: int, count: int, pod: int) -> None:
 
 
 @kernel
-def remove(w: EngineState, column: int, count: int, pod: int) -> None:
+def remove_pod(w: EngineState, column: int, count: int, pod: int) -> None:
     """Remove a pod from a sorted column."""
     lists = w.lists
     for later in range(place_of(w, column, count, pod), count - 1):
@@ -141,8 +141,8 @@ def pop_departure(s: Ints, heap: Ints) -> None:
 # Queue-proxy and server of a pod.
 
 
-@hot
-def flow(p: Ints, pod: int, now: int) -> None:
+@hot_kernel
+def update_flow(p: Ints, pod: int, now: int) -> None:
     """Update queue-proxy's integrals to ``now``."""
     passed = now - p[pod + POD_CUT]
     p[pod + POD_FLOW] += p[pod + POD_INSIDE] * passed
@@ -150,12 +150,12 @@ def flow(p: Ints, pod: int, now: int) -> None:
     p[pod + POD_CUT] = now
 
 
-@hot
-def account(w: EngineState, pod: int, now: int) -> None:
+@hot_kernel
+def update_statistics(w: EngineState, pod: int, now: int) -> None:
     """Update queue-proxy's statistics to ``now``, including the reports due until then."""
     p = w.pods
     while p[pod + POD_REPORT] <= now:
-        flow(p, pod, p[pod + POD_REPORT])
+        update_flow(p, pod, p[pod + POD_REPORT])
         # Value of the metric, in the unit of ``state[UNIT]``.
         rps = w.state[RPS] > 0
         p[pod + REPORTED] = p[pod + POD_COUNT] if rps else p[pod + POD_FLOW]
@@ -165,16 +165,16 @@ def account(w: EngineState, pod: int, now: int) -> None:
         p[pod + POD_COUNT] = 0
         p[pod + COUNT_PROXIED] = 0
         p[pod + POD_REPORT] += SECOND
-    flow(p, pod, now)
+    update_flow(p, pod, now)
 
 
-@hot
-def speed(w: EngineState, pod: int) -> int:
+@hot_kernel
+def get_request_speed(w: EngineState, pod: int) -> int:
     """Return the speed of each request in units of 1/``SPEED``."""
     return w.tables[w.state[SPEEDS] + min(w.pods[pod + RUNNING], w.state[FASTEST])]
 
 
-@hot
+@hot_kernel
 def reckon_busy(w: EngineState, pod: int) -> None:
     """Update a pod's utilization to now, from its first appearance in the metrics pipeline on."""
     s, p = w.state, w.pods
@@ -184,8 +184,8 @@ def reckon_busy(w: EngineState, pod: int) -> None:
     p[pod + BUSY_AT] = s[NOW]
 
 
-@hot
-def load(w: EngineState, pod: int, by: int) -> None:
+@hot_kernel
+def change_load(w: EngineState, pod: int, by: int) -> None:
     """Change the number of requests that a pod processes by ``by``, and the totals of all pods."""
     s, p, busy = w.state, w.pods, w.state[BUSY]
     if s[EDGES] > 0:
@@ -199,25 +199,25 @@ def load(w: EngineState, pod: int, by: int) -> None:
     s[UTILIZATION] += w.tables[busy + min(before + by, s[BUSIEST])] - w.tables[busy + min(before, s[BUSIEST])]
 
 
-@hot
+@hot_kernel
 def bring_work(w: EngineState, pod: int) -> None:
     """Update a pod's completed work to now."""
     p, now = w.pods, w.state[NOW]
     if p[pod + RUNNING] > 0:
-        p[pod + VIRTUAL] += (now - p[pod + VIRTUAL_AT]) * speed(w, pod)
+        p[pod + VIRTUAL] += (now - p[pod + VIRTUAL_AT]) * get_request_speed(w, pod)
     else:
         p[pod + VIRTUAL] = 0
     p[pod + VIRTUAL_AT] = now
 
 
-@hot
-def begin(w: EngineState, pod: int, request: int) -> None:
+@hot_kernel
+def begin_request(w: EngineState, pod: int, request: int) -> None:
     """Start processing a request in a pod's server."""
     p, r, now = w.pods, w.requests, w.state[NOW]
     moving = w.state[MOVING] > 0
     if moving:
         bring_work(w, pod)
-    load(w, pod, 1)
+    change_load(w, pod, 1)
     r[request + RUNS] = 1
     r[request + BEGAN] = now
     if moving:
@@ -232,8 +232,8 @@ def begin(w: EngineState, pod: int, request: int) -> None:
         push_departure(w.state, w.heap, now + r[request + WORK], request)
 
 
-@hot
-def stop(w: EngineState, pod: int, request: int) -> None:
+@hot_kernel
+def stop_request(w: EngineState, pod: int, request: int) -> None:
     """Stop processing a request in a pod's server."""
     r = w.requests
     if w.state[MOVING] > 0:
@@ -245,19 +245,19 @@ def stop(w: EngineState, pod: int, request: int) -> None:
             w.pods[pod + FIRST_RUNNING] = after
         if after >= 0:
             r[after + BACK] = before
-    load(w, pod, -1)
+    change_load(w, pod, -1)
     r[request + RUNS] = 0
 
 
-@hot
-def schedule(w: EngineState, pod: int) -> None:
+@hot_kernel
+def schedule_departure(w: EngineState, pod: int) -> None:
     """Schedule the end of a pod's next request, if it depends on concurrency."""
     if w.state[MOVING] > 0:
-        reschedule(w, pod)
+        reschedule_departure(w, pod)
 
 
 @kernel
-def reschedule(w: EngineState, pod: int) -> None:
+def reschedule_departure(w: EngineState, pod: int) -> None:
     """Schedule the end of a pod's next request; an earlier schedule becomes void."""
     p, r = w.pods, w.requests
     request = p[pod + FIRST_RUNNING]
@@ -271,14 +271,14 @@ def reschedule(w: EngineState, pod: int) -> None:
         if other <= due and (other < due or request < earliest):
             earliest, due = request, other
         request = r[request + LINK]
-    at = p[pod + VIRTUAL_AT] - min(0, (p[pod + VIRTUAL] - due) // speed(w, pod))
+    at = p[pod + VIRTUAL_AT] - min(0, (p[pod + VIRTUAL] - due) // get_request_speed(w, pod))
     if at != p[pod + NEXT_DONE] or earliest != p[pod + NEXT_REQUEST]:
         p[pod + NEXT_DONE] = at
         p[pod + NEXT_REQUEST] = earliest
         push_departure(w.state, w.heap, at, earliest)
 
 
-@hot
+@hot_kernel
 def is_void(w: EngineState, at: int, request: int) -> bool:
     """Return whether a scheduled departure no longer applies to its request."""
     if w.requests[request + FINISHED] != 0 or w.state[MOVING] == 0:
@@ -287,23 +287,23 @@ def is_void(w: EngineState, at: int, request: int) -> bool:
     return w.pods[pod + NEXT_DONE] != at or w.pods[pod + NEXT_REQUEST] != request
 
 
-@hot
-def close(w: EngineState, request: int, pod: int, finished: int) -> None:
+@hot_kernel
+def close_request(w: EngineState, request: int, pod: int, finished: int) -> None:
     """Record the end of a request; ``finished`` is the negated time for a lost request, ``pod`` is -1 for none."""
     w.requests[request + FINISHED] = finished
     w.state[DONE] += 1
     if w.state[WATCHED] > 0:
-        tell(w, CLOSED, request, pod)
+        notify_observer(w, CLOSED, request, pod)
 
 
-@hot
-def enter(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
+@hot_kernel
+def enter_pod(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
     """Send a request to a pod's queue-proxy; False if its queue is full and the request is lost."""
     s, p, r = w.state, w.pods, w.requests
     if s[LIMIT] > 0 and p[pod + POD_INSIDE] >= s[LIMIT] * (1 + QUEUE_DEPTH):
-        close(w, request, -1, -s[NOW])
+        close_request(w, request, -1, -s[NOW])
         return False
-    account(w, pod, s[NOW])
+    update_statistics(w, pod, s[NOW])
     p[pod + POD_INSIDE] += 1
     p[pod + POD_COUNT] += 1
     if proxied:
@@ -320,12 +320,12 @@ def enter(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
         p[pod + LAST_WAITING] = request
         s[QUEUED] += 1
     else:
-        begin(w, pod, request)
-        schedule(w, pod)
+        begin_request(w, pod, request)
+        schedule_departure(w, pod)
     return True
 
 
-@hot
+@hot_kernel
 def count_response(w: EngineState, pod: int, seconds: float) -> None:
     """Add a latency to the histogram of its pod."""
     edges, index = w.state[EDGES], 0
@@ -334,30 +334,30 @@ def count_response(w: EngineState, pod: int, seconds: float) -> None:
     w.counts[pod // POD_ROW * (edges + 1) + index] += 1
 
 
-@hot
-def finish(w: EngineState, request: int, lost: bool) -> None:
+@hot_kernel
+def finish_request(w: EngineState, request: int, lost: bool) -> None:
     """Remove a request from its pod, with or without a reply, and admit the next one."""
     s, p, r = w.state, w.pods, w.requests
     pod, now = r[request + WHERE], s[NOW]
     if s[EDGES] > 0:
         count_response(w, pod, (now - r[request + ARRIVAL]) / SECOND)
     r[request + WHERE] = -1
-    close(w, request, pod, -now if lost else now)
+    close_request(w, request, pod, -now if lost else now)
     proxied = r[request + IS_PROXIED] > 0
-    account(w, pod, now)
+    update_statistics(w, pod, now)
     p[pod + POD_INSIDE] -= 1
     if proxied:
         p[pod + POD_PROXIED] -= 1
     s[INSIDE] -= 1
     if r[request + RUNS] > 0:
-        stop(w, pod, request)
+        stop_request(w, pod, request)
         while p[pod + FIRST_WAITING] >= 0 and (s[SLOTS] == 0 or p[pod + RUNNING] < s[SLOTS]):
             waiting = p[pod + FIRST_WAITING]
             p[pod + FIRST_WAITING] = r[waiting + LINK]
             if r[waiting + FINISHED] == 0:
                 s[QUEUED] -= 1
-                begin(w, pod, waiting)
-        schedule(w, pod)
+                begin_request(w, pod, waiting)
+        schedule_departure(w, pod)
     else:
         # The request stays in the pod's list and is skipped there.
         s[QUEUED] -= 1
@@ -365,7 +365,7 @@ def finish(w: EngineState, request: int, lost: bool) -> None:
         end_pod(w, pod)
     if proxied:
         leave_activator(w, request)
-        let_through(w)
+        admit_requests(w)
 
 
 # Life cycle of pods.
@@ -392,7 +392,7 @@ def free_row(w: EngineState) -> int:
         s[FREE] = p[pod + NUMBER]
     else:
         pod = s[UNUSED]
-        if pod >= len(p) and not grow(w):
+        if pod >= len(p) and not add_rows(w):
             s[FULL] = 1
             return -1
         s[UNUSED] += POD_ROW
@@ -423,11 +423,11 @@ def add_pod(w: EngineState, begins: int, answers: int, life: int) -> int:
     p[pod + FIRST_WAITING] = -1
     p[pod + BUSY_AT] = -1
     starts(w, pod, begins, answers)
-    insert(w, ALIVE_LIST, s[ALIVE], pod)
+    insert_pod(w, ALIVE_LIST, s[ALIVE], pod)
     s[REPLICAS] += 1
     s[ALIVE] += 1
     if s[WATCHED] > 0:
-        tell(w, MADE, pod, 0)
+        notify_observer(w, MADE, pod, 0)
     return pod
 
 
@@ -463,16 +463,16 @@ def delete_pod(w: EngineState, pod: int) -> None:
     s, p = w.state, w.pods
     p[pod + IS_DELETED] = 1
     if s[WATCHED] > 0:
-        tell(w, DELETED, pod, 0)
+        notify_observer(w, DELETED, pod, 0)
     if s[NOW] < p[pod + BEGINS]:
         end_pod(w, pod)
         return
     if p[pod + IS_READY] > 0:
-        remove(w, READY_LIST, s[READY], pod)
+        remove_pod(w, READY_LIST, s[READY], pod)
         s[READY] -= 1
     p[pod + SEE_AT] = FAR
     if p[pod + IS_SEEN] > 0:
-        remove(w, SEEN_LIST, s[SEEN], pod)
+        remove_pod(w, SEEN_LIST, s[SEEN], pod)
         s[SEEN] -= 1
     p[pod + LIFE] = s[NOW] + min(DRAIN, s[TIMEOUT])
     s[NEXT_POD] = min(s[NEXT_POD], p[pod + LIFE])
@@ -482,11 +482,11 @@ def delete_pod(w: EngineState, pod: int) -> None:
 def end_pod(w: EngineState, pod: int) -> None:
     """End a pod and free its row."""
     s, p = w.state, w.pods
-    remove(w, ALIVE_LIST, s[ALIVE], pod)
+    remove_pod(w, ALIVE_LIST, s[ALIVE], pod)
     s[ALIVE] -= 1
     s[ALIVE_READY] -= p[pod + IS_READY]
     if s[WATCHED] > 0:
-        tell(w, GONE, pod, 0)
+        notify_observer(w, GONE, pod, 0)
     p[pod + NUMBER] = s[FREE]
     s[FREE] = pod
 
@@ -497,20 +497,20 @@ def become_ready(w: EngineState, pod: int) -> None:
     s = w.state
     w.pods[pod + IS_READY] = 1
     s[ALIVE_READY] += 1
-    insert(w, READY_LIST, s[READY], pod)
+    insert_pod(w, READY_LIST, s[READY], pod)
     s[READY] += 1
     if s[WATCHED] > 0:
-        tell(w, BECAME_READY, pod, 0)
+        notify_observer(w, BECAME_READY, pod, 0)
 
 
 @kernel
-def see(w: EngineState, pod: int) -> None:
+def detect_pod(w: EngineState, pod: int) -> None:
     """Let the activator use a pod, and send it waiting requests."""
     w.pods[pod + SEE_AT] = FAR
     w.pods[pod + IS_SEEN] = 1
-    insert(w, SEEN_LIST, w.state[SEEN], pod)
+    insert_pod(w, SEEN_LIST, w.state[SEEN], pod)
     w.state[SEEN] += 1
-    let_through(w)
+    admit_requests(w)
 
 
 @kernel
@@ -529,8 +529,8 @@ def find_next_pod(w: EngineState) -> None:
 # Queue in front of all pods: that of the activator, or of a Service without endpoints.
 
 
-@hot
-def hold(w: EngineState, request: int) -> None:
+@hot_kernel
+def hold_request(w: EngineState, request: int) -> None:
     """Add a request to the queue in front of all pods."""
     s, r = w.state, w.requests
     r[request + LINK] = -1
@@ -543,7 +543,7 @@ def hold(w: EngineState, request: int) -> None:
     s[QUEUED] += 1
 
 
-@hot
+@hot_kernel
 def first_held(w: EngineState) -> int:
     """Return the request that has waited longest, skipping requests that timed out."""
     s, r = w.state, w.requests
@@ -552,8 +552,8 @@ def first_held(w: EngineState) -> int:
     return s[HEAD]
 
 
-@hot
-def unhold(w: EngineState, request: int) -> None:
+@hot_kernel
+def unhold_request(w: EngineState, request: int) -> None:
     """Remove the first request, or one that timed out, from the queue."""
     s, r = w.state, w.requests
     if r[request + FINISHED] == 0:
@@ -565,7 +565,7 @@ def unhold(w: EngineState, request: int) -> None:
         s[HEAD] = -1
 
 
-@hot
+@hot_kernel
 def activator_flow(w: EngineState) -> None:
     """Update the activator's statistics to now."""
     s = w.state
@@ -573,7 +573,7 @@ def activator_flow(w: EngineState) -> None:
     s[CUT] = s[NOW]
 
 
-@hot
+@hot_kernel
 def leave_activator(w: EngineState, request: int) -> None:
     """Remove a request from the activator's open requests."""
     activator_flow(w)
@@ -581,25 +581,25 @@ def leave_activator(w: EngineState, request: int) -> None:
     w.state[PROXIED] -= 1
 
 
-@hot
-def let_through(w: EngineState) -> None:
+@hot_kernel
+def admit_requests(w: EngineState) -> None:
     """Send waiting requests from the activator to pods while these have capacity."""
     s = w.state
     if s[HELD] == 0:
         return
-    room = capacity(s[LIMIT], s[SEEN], s[SEEN], 1)
+    room = compute_activator_capacity(s[LIMIT], s[SEEN], s[SEEN], 1)
     while s[HELD] > 0 and s[PROXIED] - s[HELD] < room:
         request = first_held(w)
-        pod = pick(w)
+        pod = pick_pod(w)
         if pod < 0:
             break
-        unhold(w, request)
-        if not enter(w, pod, request, True):
+        unhold_request(w, request)
+        if not enter_pod(w, pod, request, True):
             leave_activator(w, request)
 
 
-@hot
-def pick(w: EngineState) -> int:
+@hot_kernel
+def pick_pod(w: EngineState) -> int:
     """Choose a pod as the activator does, or return -1; ``ebbtide.autoscaler.activator`` for lists of pods."""
     s, p, lists = w.state, w.pods, w.lists
     count = s[SEEN]

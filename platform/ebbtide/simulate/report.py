@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ebbtide.simulate.slo import percentiles, span
+from ebbtide.simulate.slo import compute_percentiles, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from ebbtide.simulate.data import Result, Traffic
-    from ebbtide.simulate.slo import Measured
+    from ebbtide.simulate.data import SimulationResult, TrafficTrace
+    from ebbtide.simulate.slo import SimulationMeasurements
 
     Floats = NDArray[np.float64]
 
@@ -38,26 +38,26 @@ PERCENT: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SimulationRun:
     """Simulation of one setting: its name, its values in terms of the spec, the result and the measurements."""
 
     name: str
     values: Mapping[str, Any]
-    result: Result
-    measured: Measured
+    result: SimulationResult
+    measured: SimulationMeasurements
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SimulationReport:
     """Data of a report. The first run is that of the spec; the others are for comparison."""
 
     workload: str
-    traffic: Traffic
+    traffic: TrafficTrace
     server: str
     start_up: float
     """Start-up time in seconds."""
     seed: int
-    runs: tuple[Run, ...]
+    runs: tuple[SimulationRun, ...]
     notes: tuple[str, ...] = field(default=())
     """Assumptions, as sentences."""
 
@@ -81,50 +81,54 @@ ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-def shown(name: str, measured: Measured) -> str:
+def format_measurement(name: str, measured: SimulationMeasurements) -> str:
     """Format one measurement for display."""
     value = getattr(measured, name)
     if value is None:
         return "-"
     if name in {"uptime", "utilization"}:
-        return percent(value)
+        return format_percent(value)
     if name in {"replica_hours", "gpu_hours", "cost"}:
         return f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) else span(value)
+    return f"{value:,}" if isinstance(value, int) else format_duration(value)
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """Format a fraction as a percentage; a fraction slightly below 1 is not rounded up to 100%."""
     digits = 3 if 0.999 < share < 1 else 2 if 0.99 < share < 1 else 1  # noqa: PLR2004 - nines
     return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:.{digits}f}%"
 
 
-def part_of_time(share: float) -> str:
+def format_time_share(share: float) -> str:
     """Format a fraction of time as a percentage; a small fraction is not rounded down to 0."""
     return "-" if not share else "below 0.1%" if share < 0.001 else f"{share * PERCENT:.1f}%"  # noqa: PLR2004 - as in the text
 
 
-def rows(runs: Sequence[Run]) -> list[list[str]]:
+def make_table_rows(runs: Sequence[SimulationRun]) -> list[list[str]]:
     """Return the rows of the table, each with a label and a value per run; the SLO bounds come first."""
     table = []
     for index, bound in enumerate(runs[0].measured.held):
         cells = []
         for run in runs:
             measurement = run.measured.held[index]
-            value = span(measurement.value) if measurement.bound.kind == "mean" else percent(measurement.value)
+            value = (
+                format_duration(measurement.value)
+                if measurement.bound.kind == "mean"
+                else format_percent(measurement.value)
+            )
             cells.append(f"{value} {'met' if measurement.holds else 'VIOLATED'}")
         table.append([bound.bound.name, *cells])
-    shown_rows = [(name, title) for name, title in ROWS_OF_TABLE if _told(name, runs)]
-    return table + [[title, *(shown(name, run.measured) for run in runs)] for name, title in shown_rows]
+    shown_rows = [(name, title) for name, title in ROWS_OF_TABLE if _has_measurement(name, runs)]
+    return table + [[title, *(format_measurement(name, run.measured) for run in runs)] for name, title in shown_rows]
 
 
-def _told(name: str, runs: Sequence[Run]) -> bool:
+def _has_measurement(name: str, runs: Sequence[SimulationRun]) -> bool:
     if name == "cost":
         return runs[0].measured.cost is not None
     return name != "gpu_hours" or any(run.measured.gpu_hours for run in runs)
 
 
-def aligned(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
+def align_table(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """Return a table as text, with the first column left-aligned and the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
@@ -137,44 +141,46 @@ def aligned(table: Sequence[Sequence[str]], indent: str = "  ") -> str:
 # Text.
 
 
-def text(report: Report) -> str:
+def render_report_text(report: SimulationReport) -> str:
     """Return the report as text."""
     spec_run = report.runs[0]
-    parts = [head(report), "\n"]
+    parts = [describe_simulation(report), "\n"]
     parts += [f"  note: {note}\n" for note in report.notes]
     parts.append("\n" * bool(report.notes))
-    parts += [aligned([["", *(run.name for run in report.runs)], *rows(report.runs)]), "\n"]
+    parts += [align_table([["", *(run.name for run in report.runs)], *make_table_rows(report.runs)]), "\n"]
     end = spec_run.result.seconds
-    arrivals = _rate(report.traffic.times, end, WIDTH)
+    arrivals = _compute_rates(report.traffic.times, end, WIDTH)
     timeline = spec_run.result.timeline
     parts += [
-        chart("requests/s", arrivals, end),
-        chart("ready replicas", _binned(timeline.times, timeline.ready, end, WIDTH), end),
-        chart("queued requests", _binned(timeline.times, timeline.queued, end, WIDTH, peak=True), end),
+        draw_chart("requests/s", arrivals, end),
+        draw_chart("ready replicas", _bin_values(timeline.times, timeline.ready, end, WIDTH), end),
+        draw_chart("queued requests", _bin_values(timeline.times, timeline.queued, end, WIDTH, peak=True), end),
     ]
     parts.append("Scaling decisions by cause, as a share of time:\n")
-    names = list(dict.fromkeys(name for run in report.runs for name, _ in bounds_of(run.result)))
-    shares = [dict(bounds_of(run.result)) for run in report.runs]
-    parts.append(aligned([[name, *(part_of_time(share.get(name, 0.0)) for share in shares)] for name in names]))
+    names = list(dict.fromkeys(name for run in report.runs for name, _ in list_causes(run.result)))
+    shares = [dict(list_causes(run.result)) for run in report.runs]
+    parts.append(
+        align_table([[name, *(format_time_share(share.get(name, 0.0)) for share in shares)] for name in names])
+    )
     return "".join(parts)
 
 
-def requests(traffic: Traffic) -> str:
+def count_requests(traffic: TrafficTrace) -> str:
     """Return the number of requests with its noun."""
     count = len(traffic.times)
     return f"{count:,} {'request' if count == 1 else 'requests'}"
 
 
-def head(report: Report) -> str:
+def describe_simulation(report: SimulationReport) -> str:
     """Return the description of the simulation as one line."""
     traffic = report.traffic
     return (
-        f"{report.workload}: {requests(traffic)} in {span(traffic.seconds)} from {traffic.name}; "
-        f"server {report.server}; start-up {span(report.start_up)}; seed {report.seed}\n"
+        f"{report.workload}: {count_requests(traffic)} in {format_duration(traffic.seconds)} from {traffic.name}; "
+        f"server {report.server}; start-up {format_duration(report.start_up)}; seed {report.seed}\n"
     )
 
 
-def chart(title: str, values: Floats, end: float) -> str:
+def draw_chart(title: str, values: Floats, end: float) -> str:
     """Return values over time as a column chart of block characters, labeled with the maximum and the duration."""
     maximum = float(values.max()) if len(values) else 0.0
     label = f"{maximum:,.3g}" if maximum < 1000 else f"{maximum:,.0f}"  # noqa: PLR2004 - four digits
@@ -186,18 +192,18 @@ def chart(title: str, values: Floats, end: float) -> str:
         label_text = label if row == ROWS - 1 else "0" if row == 0 else ""
         cells = "".join(BLOCKS[min(max(height - row * 8, 0), 8)] for height in heights)
         lines.append(f"  {label_text:>{width}} │{cells}".rstrip() + "\n")
-    last = span(end)
+    last = format_duration(end)
     lines.append(f"  {'':>{width}} └0{last:─>{len(values) - 1}}\n\n")
     return "".join(lines)
 
 
-def _rate(times: Floats, end: float, bins: int) -> Floats:
+def _compute_rates(times: Floats, end: float, bins: int) -> Floats:
     counts, _ = np.histogram(times, bins=bins, range=(0.0, max(end, 1e-9)))
     rates: Floats = counts / max(end / bins, 1e-9)
     return rates
 
 
-def _binned(times: Floats, values: NDArray[Any], end: float, bins: int, *, peak: bool = False) -> Floats:
+def _bin_values(times: Floats, values: NDArray[Any], end: float, bins: int, *, peak: bool = False) -> Floats:
     """Return values in bins of equal duration: the mean or the maximum of each; an empty bin repeats the last value."""
     binned = np.zeros(bins)
     if not len(times):
@@ -212,7 +218,7 @@ def _binned(times: Floats, values: NDArray[Any], end: float, bins: int, *, peak:
     return binned
 
 
-def bounds_of(result: Result) -> list[tuple[str, float]]:
+def list_causes(result: SimulationResult) -> list[tuple[str, float]]:
     """Return the causes of the scaling decisions with their shares of the ticks, largest share first."""
     bound = result.timeline.bound
     return sorted(
@@ -223,33 +229,33 @@ def bounds_of(result: Result) -> list[tuple[str, float]]:
 # JSON.
 
 
-def number(value: float | None) -> float | None:
+def round_number(value: float | None) -> float | None:
     """Return a rounded number for JSON; a number that is not finite becomes null."""
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def measured_json(measured: Measured) -> dict[str, Any]:
+def measurements_to_json(measured: SimulationMeasurements) -> dict[str, Any]:
     """Return the measurements of one simulation as JSON-ready data, in seconds, hours and fractions of 1."""
     return {
         "requests": measured.requests,
         "lost": measured.lost,
         "metColdStart": measured.met_cold,
         "coldStarts": measured.cold_starts,
-        "latencySeconds": {name: number(getattr(measured, name)) for name in ("mean", "p50", "p95", "p99")},
-        "waitSeconds": {"p95": number(measured.wait_p95), "p99": number(measured.wait_p99)},
-        "uptime": number(measured.uptime),
-        "replicaHours": number(measured.replica_hours),
-        "readyHours": number(measured.ready_hours),
-        "utilisation": number(measured.utilization),  # prose: a JSON key of the API
-        "gpuHours": number(measured.gpu_hours),
-        "cost": number(measured.cost),
+        "latencySeconds": {name: round_number(getattr(measured, name)) for name in ("mean", "p50", "p95", "p99")},
+        "waitSeconds": {"p95": round_number(measured.wait_p95), "p99": round_number(measured.wait_p99)},
+        "uptime": round_number(measured.uptime),
+        "replicaHours": round_number(measured.replica_hours),
+        "readyHours": round_number(measured.ready_hours),
+        "utilisation": round_number(measured.utilization),  # prose: a JSON key of the API
+        "gpuHours": round_number(measured.gpu_hours),
+        "cost": round_number(measured.cost),
         "slo": {
             "holds": measured.holds,
             "bounds": [
                 {
                     "bound": bound_result.bound.name,
-                    "value": number(bound_result.value),
-                    "used": number(bound_result.used),
+                    "value": round_number(bound_result.value),
+                    "used": round_number(bound_result.used),
                     "holds": bound_result.holds,
                 }
                 for bound_result in measured.held
@@ -258,37 +264,37 @@ def measured_json(measured: Measured) -> dict[str, Any]:
     }
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def report_to_json(report: SimulationReport) -> dict[str, Any]:
     """Return the report as JSON-ready data; its keys are documented and stable."""
     return {
         "workload": report.workload,
         "traffic": {
             "name": report.traffic.name,
             "requests": len(report.traffic.times),
-            "seconds": number(report.traffic.seconds),
+            "seconds": round_number(report.traffic.seconds),
         },
         "server": report.server,
         "startUpSeconds": report.start_up,
         "seed": report.seed,
         "notes": list(report.notes),
-        "runs": [_run_json(run) for run in report.runs],
+        "runs": [_run_to_json(run) for run in report.runs],
     }
 
 
-def _run_json(run: Run) -> dict[str, Any]:
+def _run_to_json(run: SimulationRun) -> dict[str, Any]:
     timeline = run.result.timeline
     return {
         "name": run.name,
         "settings": dict(run.values),
-        **measured_json(run.measured),
-        "boundBy": {name: number(share) for name, share in bounds_of(run.result)},
+        **measurements_to_json(run.measured),
+        "boundBy": {name: round_number(share) for name, share in list_causes(run.result)},
         "timeline": {
-            "seconds": [number(value) for value in timeline.times.tolist()],
+            "seconds": [round_number(value) for value in timeline.times.tolist()],
             "desired": timeline.desired.tolist(),
             "ready": timeline.ready.tolist(),
             "starting": timeline.starting.tolist(),
-            "inFlight": [number(value) for value in timeline.in_flight.tolist()],
-            "waiting": [number(value) for value in timeline.queued.tolist()],
+            "inFlight": [round_number(value) for value in timeline.in_flight.tolist()],
+            "waiting": [round_number(value) for value in timeline.queued.tolist()],
             "bound": list(timeline.bound),
         },
     }
@@ -297,24 +303,29 @@ def _run_json(run: Run) -> dict[str, Any]:
 # HTML.
 
 
-def page(report: Report, lead: str = "", front: Mapping[str, Any] | None = None) -> str:
+def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[str, Any] | None = None) -> str:
     """Return a self-contained HTML page with zoomable charts.
 
     ``lead`` is HTML that precedes the table, ``front`` the points of a search (``advice.page``).
     """
     spec_run = report.runs[0]
-    title = f"{report.workload}: simulation of {requests(report.traffic)}"
-    table = rows(report.runs)
+    title = f"{report.workload}: simulation of {count_requests(report.traffic)}"
+    table = make_table_rows(report.runs)
     cells = "".join(
         f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
         for row in table
     )
     names = "".join(f"<th scope=col>{html.escape(run.name)}</th>" for run in report.runs)
-    data = {"end": spec_run.result.seconds, "charts": charts(report), "bound": _strip(spec_run.result), "front": front}
+    data = {
+        "end": spec_run.result.seconds,
+        "charts": make_charts(report),
+        "bound": _make_cause_intervals(spec_run.result),
+        "front": front,
+    }
     template = files("ebbtide.simulate").joinpath("report.html").read_text(encoding="utf-8")
     replacements = {
         "TITLE": html.escape(title),
-        "HEAD": html.escape(head(report)),
+        "HEAD": html.escape(describe_simulation(report)),
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
         "FRONT": lead,
         "TABLE": f"<table><thead><tr><th scope=col>latency and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
@@ -326,7 +337,7 @@ def page(report: Report, lead: str = "", front: Mapping[str, Any] | None = None)
     return template
 
 
-def charts(report: Report, points: int = POINTS) -> list[dict[str, Any]]:
+def make_charts(report: SimulationReport, points: int = POINTS) -> list[dict[str, Any]]:
     """Return the charts, each with a title, a unit and curves of equal steps over the whole time; each run has a color."""
     spec_result = report.runs[0].result
     end, times = spec_result.seconds, report.traffic.times
@@ -334,16 +345,16 @@ def charts(report: Report, points: int = POINTS) -> list[dict[str, Any]]:
     replicas, waiting, tails = [], [], []
     for color, run in enumerate(report.runs):
         timeline, latency = run.result.timeline, run.result.latency
-        replicas.append(_curve(run.name, color, _binned(timeline.times, timeline.ready, end, bins)))
-        waiting.append(_curve(run.name, color, _binned(timeline.times, timeline.queued, end, bins, peak=True)))
-        tails.append(_curve(run.name, color, _tail(times, latency, end, max(bins // 5, 2))))
-    desired = _binned(spec_result.timeline.times, spec_result.timeline.desired, end, bins)
-    desired_curve = _curve(f"desired, {report.runs[0].name}", 0, desired, dashed=True)
+        replicas.append(_make_curve(run.name, color, _bin_values(timeline.times, timeline.ready, end, bins)))
+        waiting.append(_make_curve(run.name, color, _bin_values(timeline.times, timeline.queued, end, bins, peak=True)))
+        tails.append(_make_curve(run.name, color, _compute_tail_latency(times, latency, end, max(bins // 5, 2))))
+    desired = _bin_values(spec_result.timeline.times, spec_result.timeline.desired, end, bins)
+    desired_curve = _make_curve(f"desired, {report.runs[0].name}", 0, desired, dashed=True)
     return [
         {
             "title": "Requests per second",
             "unit": "requests/s",
-            "curves": [_curve("received", 5, _rate(times, end, bins))],
+            "curves": [_make_curve("received", 5, _compute_rates(times, end, bins))],
         },
         {"title": "Ready replicas", "unit": "replicas", "curves": [desired_curve, *replicas]},
         {"title": "Queued requests", "unit": "requests", "curves": waiting},
@@ -351,12 +362,12 @@ def charts(report: Report, points: int = POINTS) -> list[dict[str, Any]]:
     ]
 
 
-def _curve(name: str, color: int, values: Floats, *, dashed: bool = False) -> dict[str, Any]:
+def _make_curve(name: str, color: int, values: Floats, *, dashed: bool = False) -> dict[str, Any]:
     rounded = [None if math.isnan(value) else float(f"{value:.4g}") for value in values.tolist()]
     return {"name": name, "colour": color % 6, "dashed": dashed, "values": rounded}
 
 
-def _tail(times: Floats, latency: Floats, end: float, bins: int) -> Floats:
+def _compute_tail_latency(times: Floats, latency: Floats, end: float, bins: int) -> Floats:
     """Return the 95th percentile latency of the requests of each bin; NaN for a bin without replies."""
     tails = np.full(bins, np.nan)
     edges = np.searchsorted(times, np.linspace(0.0, end, bins + 1))
@@ -364,11 +375,11 @@ def _tail(times: Floats, latency: Floats, end: float, bins: int) -> Floats:
         inside = latency[first:last]
         inside = inside[np.isfinite(inside)]
         if len(inside):
-            tails[index] = percentiles(inside, (0.95,))[0]
+            tails[index] = compute_percentiles(inside, (0.95,))[0]
     return tails
 
 
-def _strip(result: Result) -> list[list[Any]]:
+def _make_cause_intervals(result: SimulationResult) -> list[list[Any]]:
     """Return the causes of the scaling decisions as intervals: start, end, name."""
     intervals: list[list[Any]] = []
     for time, name in zip(result.timeline.times.tolist(), result.timeline.bound, strict=True):

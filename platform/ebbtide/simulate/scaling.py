@@ -1,7 +1,7 @@
 """Measurements, decisions and the order of events of Knative's pod autoscaler.
 
 Pods report every second; the autoscaler scrapes a sample of them every second and decides every 2 s, with
-``ebbtide.autoscaler``. An HPA decides in ``ebbtide.simulate.engine.Horizontal``, between two calls of ``advance``. All
+``ebbtide.autoscaler``. An HPA decides in ``ebbtide.simulate.engine.HpaSimulation``, between two calls of ``advance``. All
 functions are kernel functions (``ebbtide.autoscaler.kernel``).
 
 Upstream: knative.dev/serving v0.48.1: cmd/autoscaler (stats are recorded, then the scaler is poked),
@@ -13,34 +13,34 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ebbtide.autoscaler.arithmetic import SECOND, ceil, floor, nanoseconds
-from ebbtide.autoscaler.kernel import Floats, hot, kernel
+from ebbtide.autoscaler.arithmetic import SECOND, round_down, round_up, to_nanoseconds
+from ebbtide.autoscaler.kernel import Floats, hot_kernel, kernel
 from ebbtide.autoscaler.kpa import ACTIVATION as AT_ACTIVATION
-from ebbtide.autoscaler.kpa import PANIC_SINCE, RATE_DOWN, RATE_UP, TARGET, bounded, scale
+from ebbtide.autoscaler.kpa import PANIC_SINCE, RATE_DOWN, RATE_UP, TARGET, decide_pods, limit_step
 from ebbtide.autoscaler.metrics import population_mean_sample_size
-from ebbtide.autoscaler.reconciler import FALSE, Memory, Sight, next_memory, wanted_scale
-from ebbtide.autoscaler.windows import LENGTH, is_empty, record, timed_average, weighted_average
+from ebbtide.autoscaler.reconciler import FALSE, ObservedNumbers, StatusNumbers, next_memory, wanted_scale
+from ebbtide.autoscaler.windows import LENGTH, is_empty, record_value, timed_average, weighted_average
 from ebbtide.simulate.pods import (
-    account,
     activator_flow,
+    admit_requests,
     become_ready,
-    close,
+    close_request,
+    detect_pod,
     end_pod,
-    enter,
+    enter_pod,
     find_next_pod,
-    finish,
+    finish_request,
     first_held,
-    hold,
+    hold_request,
     is_void,
     leave_activator,
-    let_through,
+    notify_observer,
     pop_departure,
     reckon,
     reckon_end,
-    see,
     set_replicas,
-    tell,
-    unhold,
+    unhold_request,
+    update_statistics,
 )
 from ebbtide.simulate.state import *
 
@@ -51,24 +51,24 @@ _NONE: Final = math.nan
 # Measurements.
 
 
-@hot
+@hot_kernel
 def record_both(w: EngineState, k: ScalerState, value: float) -> None:
     """Add one report to both windows."""
     now = w.state[NOW]
-    record(k.stable, k.stable_marks, now, value)
-    record(k.panic, k.panic_marks, now, value)
+    record_value(k.stable, k.stable_marks, now, value)
+    record_value(k.panic, k.panic_marks, now, value)
 
 
 @kernel
-def send(w: EngineState, k: ScalerState, concurrency: float, count: float) -> None:
+def record_report(w: EngineState, k: ScalerState, concurrency: float, count: float) -> None:
     """Record a report of the activator, and let the scaler of a revision at zero decide immediately."""
     record_both(w, k, count if w.state[RPS] > 0 else concurrency)
     if w.state[DESIRED] == 0 and concurrency != 0:
-        decide(w, k)
+        decide_scale(w, k)
 
 
-@hot
-def report(w: EngineState, k: ScalerState) -> None:
+@hot_kernel
+def send_report(w: EngineState, k: ScalerState) -> None:
     """Send the activator's report, and drop a revision without requests."""
     s = w.state
     if s[KNOWN] == 0:
@@ -83,11 +83,11 @@ def report(w: EngineState, k: ScalerState) -> None:
     s[SINCE] = s[NOW]
     s[FLOW] = 0
     s[REQUESTS] = 0
-    send(w, k, concurrency, count)
+    record_report(w, k, concurrency, count)
 
 
 @kernel
-def shuffle(w: EngineState, first: int, count: int) -> None:
+def shuffle_sample(w: EngineState, first: int, count: int) -> None:
     """Shuffle a section of the sample."""
     s, lists = w.state, w.lists
     for last in range(count - 1, 0, -1):
@@ -99,8 +99,8 @@ def shuffle(w: EngineState, first: int, count: int) -> None:
         lists[drawn_index] = swapped
 
 
-@hot
-def scrape(w: EngineState, k: ScalerState) -> None:
+@hot_kernel
+def scrape_pods(w: EngineState, k: ScalerState) -> None:
     """Scrape a sample of the ready pods: pods older than a stable window first, younger ones only if those are too few."""
     s, p, lists = w.state, w.pods, w.lists
     total, window = s[READY], k.stable_marks[LENGTH]
@@ -120,13 +120,13 @@ def scrape(w: EngineState, k: ScalerState) -> None:
             young += 1
     size = int(population_mean_sample_size(float(total)))
     if old < size:
-        shuffle(w, old, total - old)
+        shuffle_sample(w, old, total - old)
     else:
-        shuffle(w, 0, old)
+        shuffle_sample(w, 0, old)
     value, proxied = 0.0, 0.0
     for index in range(size):
         pod = lists[index * LIST_ROW + SAMPLE_LIST]
-        account(w, pod, s[NOW])
+        update_statistics(w, pod, s[NOW])
         value += p[pod + REPORTED] / s[UNIT]
         proxied += p[pod + REPORTED_PROXIED] / s[UNIT]
     # Divide first, then multiply, as upstream does, for identical rounding.
@@ -140,10 +140,10 @@ def scrape(w: EngineState, k: ScalerState) -> None:
 def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking: bool) -> int:
     """Return the code of the cause of the scaler's decision for ``desired`` pods."""
     pods = max(1, ready)
-    upper = ceil(spec[RATE_UP] * pods)
-    lower = floor(pods / spec[RATE_DOWN])
-    by_metric = ceil(stable / spec[TARGET])
-    if desired > bounded(by_metric, lower, upper, spec[AT_ACTIVATION]):
+    upper = round_up(spec[RATE_UP] * pods)
+    lower = round_down(pods / spec[RATE_DOWN])
+    by_metric = round_up(stable / spec[TARGET])
+    if desired > limit_step(by_metric, lower, upper, spec[AT_ACTIVATION]):
         return PANIC if panicking else DELAY
     if by_metric > upper:
         return UP
@@ -152,8 +152,8 @@ def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking:
     return ACTIVATION if 0 < by_metric < spec[AT_ACTIVATION] else STABLE
 
 
-@hot
-def decide(w: EngineState, k: ScalerState) -> bool:
+@hot_kernel
+def decide_scale(w: EngineState, k: ScalerState) -> bool:
     """Let the scaler decide, and reconcile if the decision or the sign of the excess changed; False without measurements."""
     s, f, now = w.state, w.moments, w.state[NOW]
     if s[SCRAPED] > 0 and is_empty(k.stable_marks, now):
@@ -168,7 +168,7 @@ def decide(w: EngineState, k: ScalerState) -> bool:
         panic = timed_average(k.panic, k.panic_marks, now)
     f[AVERAGE] = stable
     f[PANIC_AVERAGE] = panic
-    desired, excess = scale(k.decider, k.memory, k.maxima, now, stable, panic, s[READY])
+    desired, excess = decide_pods(k.decider, k.memory, k.maxima, now, stable, panic, s[READY])
     s[DECIDED] = decided_by(k.decider, stable, s[READY], desired, k.memory[PANIC_SINCE] >= 0)
     changed = desired != s[DESIRED] or (excess < 0) != (s[EXCESS] < 0)
     s[DESIRED] = desired
@@ -185,8 +185,8 @@ def reconcile(w: EngineState, k: ScalerState) -> None:
     while True:
         now = s[NOW] / SECOND
         serves, replicas = s[SERVES], s[REPLICAS]
-        before = Memory(s[ACTIVE], s[REASON], f[STATUS_SINCE], s[INITIALIZED] > 0)
-        sight = Sight(s[DESIRED], s[READY], serves > 0, now if serves > 0 else f[PROXY_SINCE], True)
+        before = StatusNumbers(s[ACTIVE], s[REASON], f[STATUS_SINCE], s[INITIALIZED] > 0)
+        sight = ObservedNumbers(s[DESIRED], s[READY], serves > 0, now if serves > 0 else f[PROXY_SINCE], True)
         desired, apply, after = wanted_scale(k.rules, before, sight, now)
         updated = next_memory(k.rules, before, s[READY], True, desired, now)
         s[ACTIVE] = updated.active
@@ -199,14 +199,14 @@ def reconcile(w: EngineState, k: ScalerState) -> None:
         if apply and desired != replicas:
             set_replicas(w, desired)
         if after >= 0:
-            s[LOOK_AT] = s[NOW] + max(nanoseconds(after), SOON)
+            s[LOOK_AT] = s[NOW] + max(to_nanoseconds(after), SOON)
         same = updated.active == before.active and updated.reason == before.reason
         if (same and serves == s[SERVES] and replicas == s[REPLICAS]) or s[FULL] > 0:
             return
 
 
 @kernel
-def bound(w: EngineState, k: ScalerState, valid: bool) -> int:
+def find_bound(w: EngineState, k: ScalerState, valid: bool) -> int:
     """Return the code of the cause of the number of replicas at a tick."""
     s, rules = w.state, k.rules
     if s[REPLICAS] == 0:
@@ -229,7 +229,7 @@ def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
     """Record the state at a tick, from the start of the traffic on."""
     s, ticks = w.state, k.ticks
     if s[WATCHED] > 0:
-        tell(w, TICKED, code, 0)
+        notify_observer(w, TICKED, code, 0)
         return
     if s[NOW] < s[LEAD]:
         return
@@ -247,23 +247,23 @@ def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
 # Order of events.
 
 
-@hot
+@hot_kernel
 def enter_next(w: EngineState, request: int) -> None:
     """Send a request to the next pod in turn."""
     pod = w.lists[w.state[TURN] % w.state[READY] * LIST_ROW + READY_LIST]
     w.state[TURN] += 1
-    enter(w, pod, request, False)
+    enter_pod(w, pod, request, False)
 
 
-@hot
-def arrive(w: EngineState, k: ScalerState, request: int) -> None:
+@hot_kernel
+def route_request(w: EngineState, k: ScalerState, request: int) -> None:
     """Send a request to the pods in turn, or queue it: for a ready pod with an HPA, in the activator with the KPA."""
     s = w.state
     if (s[SERVES] > 0 or s[EDGES] > 0) and s[READY] > 0:
         enter_next(w, request)
         return
     if s[EDGES] > 0:
-        hold(w, request)
+        hold_request(w, request)
         return
     if s[KNOWN] == 0:
         s[KNOWN] = 1
@@ -272,22 +272,22 @@ def arrive(w: EngineState, k: ScalerState, request: int) -> None:
         s[CUT] = s[NOW]
         s[FLOW] = 0
         s[REQUESTS] = 0
-        send(w, k, 1.0, 1.0)
+        record_report(w, k, 1.0, 1.0)
     activator_flow(w)
     w.requests[request + IS_PROXIED] = 1
     s[PROXIED] += 1
     s[REQUESTS] += 1
-    hold(w, request)
-    let_through(w)
+    hold_request(w, request)
+    admit_requests(w)
 
 
 @kernel
-def give_up(w: EngineState, request: int) -> None:
+def expire_request(w: EngineState, request: int) -> None:
     """End a request that timed out before it reached a pod."""
-    close(w, request, -1, -w.state[NOW])
+    close_request(w, request, -1, -w.state[NOW])
     if w.requests[request + IS_PROXIED] > 0:
         leave_activator(w, request)
-    unhold(w, request)
+    unhold_request(w, request)
 
 
 @kernel
@@ -300,12 +300,12 @@ def pods_changed(w: EngineState, k: ScalerState) -> None:
         return
     while s[HELD] > 0 and s[READY] > 0:
         request = first_held(w)
-        unhold(w, request)
+        unhold_request(w, request)
         enter_next(w, request)
 
 
 @kernel
-def live(w: EngineState, k: ScalerState, pod: int) -> None:
+def change_pod(w: EngineState, k: ScalerState, pod: int) -> None:
     """Make a pod ready, or end it, as scheduled."""
     p = w.pods
     if p[pod + IS_DELETED] > 0:
@@ -325,34 +325,34 @@ def next_change(w: EngineState, k: ScalerState) -> None:
     for index in range(w.state[ALIVE]):
         pod = w.lists[index * LIST_ROW + ALIVE_LIST]
         if p[pod + LIFE] == now and (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0):
-            live(w, k, pod)
+            change_pod(w, k, pod)
             find_next_pod(w)
             return
     for index in range(w.state[ALIVE]):
         pod = w.lists[index * LIST_ROW + ALIVE_LIST]
         if p[pod + SEE_AT] == now:
-            see(w, pod)
+            detect_pod(w, pod)
             break
     find_next_pod(w)
 
 
 @kernel
-def autoscale(w: EngineState, k: ScalerState) -> None:
+def run_autoscaler(w: EngineState, k: ScalerState) -> None:
     """Process one autoscaler event that is due now, in order."""
     s, at = w.state, w.state[NOW]
     if s[NEXT_REPORT] == at:
         s[NEXT_REPORT] += SECOND
-        report(w, k)
+        send_report(w, k)
     elif s[NEXT_SCRAPE] == at:
         s[NEXT_SCRAPE] += SECOND
-        scrape(w, k)
+        scrape_pods(w, k)
     elif s[NEXT_TICK] == at:
         s[NEXT_TICK] += TICK
         if s[EDGES] > 0:
             record_tick(w, k, s[DECIDED])
         else:
-            valid = decide(w, k)
-            record_tick(w, k, bound(w, k, valid))
+            valid = decide_scale(w, k)
+            record_tick(w, k, find_bound(w, k, valid))
     else:
         s[LOOK_AT] = FAR
         reconcile(w, k)
@@ -392,12 +392,12 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
             if not lost:
                 request = w.heap[1]
                 pop_departure(s, w.heap)
-            finish(w, request, lost)
+            finish_request(w, request, lost)
         elif at_expiry == at:
-            give_up(w, oldest)
+            expire_request(w, oldest)
         elif at_arrival == at:
             r[arrived + COLD] = 1 if s[READY] == 0 else 0
             s[ARRIVED] = arrived + REQUEST_ROW
-            arrive(w, k, arrived)
+            route_request(w, k, arrived)
         else:
-            autoscale(w, k)
+            run_autoscaler(w, k)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ebbtide.simulate.data import Traffic
+    from ebbtide.simulate.data import TrafficTrace
 
 #: One measurement: concurrent requests, seconds, and for a language model the prompt and output tokens.
 Row: TypeAlias = tuple[float, ...]
@@ -63,13 +63,13 @@ class Server:
         if not self.utilization or any(not 0 <= share <= 1 for share in self.utilization):
             raise ServerError("invalid util: every value must be from 0 to 1")
 
-    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return the service time in seconds of each request of ``traffic`` without concurrent requests."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fixed(Server):
+class FixedServer(Server):
     """Server with a constant service time."""
 
     seconds: float
@@ -77,21 +77,21 @@ class Fixed(Server):
     def __post_init__(self) -> None:
         """Validate the fields. Raises ServerError."""
         super().__post_init__()
-        _positive("service time", self.seconds)
+        _require_positive("service time", self.seconds)
 
-    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
         """Return the constant service time for each request."""
         return np.full(len(traffic.times), self.seconds)
 
     @classmethod
-    def calibrated(cls, rows: Iterable[Row]) -> Fixed:
+    def calibrated(cls, rows: Iterable[Row]) -> FixedServer:
         """Return a server with the median time at the lowest concurrency and the measured slow-down."""
-        first, slow_down = _by_concurrency(rows)
+        first, slow_down = _group_by_concurrency(rows)
         return cls(seconds=median(first), slow_down=slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogNormal(Server):
+class LogNormalServer(Server):
     """Server with log-normal service times: ``median`` in seconds, ``sigma`` the standard deviation of their logarithm."""
 
     median: float
@@ -100,18 +100,18 @@ class LogNormal(Server):
     def __post_init__(self) -> None:
         """Validate the fields. Raises ServerError."""
         super().__post_init__()
-        _positive("median", self.median)
+        _require_positive("median", self.median)
         if not 0 <= self.sigma < math.inf:
             raise ServerError(f"invalid sigma={self.sigma:g}: must be at least 0")
 
-    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return a random time for each request."""
         return self.median * np.exp(self.sigma * draws.standard_normal(len(traffic.times)))
 
     @classmethod
-    def calibrated(cls, rows: Iterable[Row]) -> LogNormal:
+    def calibrated(cls, rows: Iterable[Row]) -> LogNormalServer:
         """Return a server with the median and spread of the times at the lowest concurrency and the measured slow-down."""
-        first, slow_down = _by_concurrency(rows)
+        first, slow_down = _group_by_concurrency(rows)
         logs = [math.log(seconds) for seconds in first]
         mean = sum(logs) / len(logs)
         sigma = math.sqrt(sum((log - mean) ** 2 for log in logs) / max(len(logs) - 1, 1))
@@ -119,7 +119,7 @@ class LogNormal(Server):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Empirical(Server):
+class EmpiricalServer(Server):
     """Server with service times drawn from measurements with equal probability."""
 
     values: tuple[float, ...]
@@ -130,21 +130,21 @@ class Empirical(Server):
         if not self.values:
             raise ServerError("the list of measured times must have at least one time")
         for seconds in self.values:
-            _positive("service time", seconds)
+            _require_positive("service time", seconds)
 
-    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return a random measured time for each request."""
         return np.asarray(self.values)[draws.integers(0, len(self.values), len(traffic.times))]
 
     @classmethod
-    def calibrated(cls, rows: Iterable[Row]) -> Empirical:
+    def calibrated(cls, rows: Iterable[Row]) -> EmpiricalServer:
         """Return a server that draws from the times at the lowest concurrency, with the measured slow-down."""
-        first, slow_down = _by_concurrency(rows)
+        first, slow_down = _group_by_concurrency(rows)
         return cls(values=tuple(sorted(first)), slow_down=slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModel(Server):
+class LanguageModelServer(Server):
     """Server with continuous batching: ``base`` seconds, ``prompt`` per prompt token and ``output`` per output token.
 
     ``tokens`` are the prompt and output tokens of a request if the traffic has no token counts.
@@ -164,7 +164,7 @@ class LanguageModel(Server):
         if not self.base + self.prompt + self.output > 0:
             raise ServerError("invalid base, prompt and output: at least one must be above 0")
 
-    def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
+    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
         """Return the time that the tokens of each request take."""
         counts = []
         for index, token_counts in enumerate((traffic.prompt_tokens, traffic.output_tokens)):
@@ -180,7 +180,7 @@ class LanguageModel(Server):
         return self.base + self.prompt * counts[0] + self.output * counts[1]
 
     @classmethod
-    def calibrated(cls, rows: Iterable[Row], max_batch: int = 16) -> LanguageModel:
+    def calibrated(cls, rows: Iterable[Row], max_batch: int = 16) -> LanguageModelServer:
         """Fit rows of (concurrency, seconds, prompt tokens, output tokens) by least squares.
 
         The rows of the lowest concurrency give the times; the others give the slow-down.
@@ -202,22 +202,22 @@ class LanguageModel(Server):
         for index, value in zip(columns_kept, weights, strict=True):
             parts[index] = max(float(value), 0.0)
         ratios = [(row[0], row[1] / (parts[0] + parts[1] * row[2] + parts[2] * row[3])) for row in measurements]
-        _, slow_down = _by_concurrency(ratios)
+        _, slow_down = _group_by_concurrency(ratios)
         return cls(max_batch=max_batch, base=parts[0], prompt=parts[1], output=parts[2], slow_down=slow_down)
 
 
-def _positive(name: str, seconds: float) -> None:
+def _require_positive(name: str, seconds: float) -> None:
     if not 0 < seconds < math.inf:
         raise ServerError(f"invalid {name} of {seconds:g} s: must be above 0")
 
 
-def _by_concurrency(rows: Iterable[Row]) -> tuple[list[float], tuple[float, ...]]:
+def _group_by_concurrency(rows: Iterable[Row]) -> tuple[list[float], tuple[float, ...]]:
     """Return the times at the lowest concurrency, and the slow-down factors for 1, 2, … concurrent requests."""
     times_by_concurrency: dict[float, list[float]] = {}
     for concurrency, seconds, *_ in rows:
         if concurrency < 1:
             raise ServerError(f"invalid concurrency {concurrency:g}: must be at least 1")
-        _positive("measured time", seconds)
+        _require_positive("measured time", seconds)
         times_by_concurrency.setdefault(concurrency, []).append(seconds)
     if not times_by_concurrency:
         raise ServerError("a table of measurements must have at least one row")
@@ -225,12 +225,12 @@ def _by_concurrency(rows: Iterable[Row]) -> tuple[list[float], tuple[float, ...]
     if len(times_by_concurrency) == 1:
         return first, ()
     alone = median(first)
-    return first, interpolated(
+    return first, interpolate_table(
         {round(number): median(times_by_concurrency[number]) / alone for number in sorted(times_by_concurrency)}
     )
 
 
-def interpolated(points: Mapping[int, float], first: int = 1) -> tuple[float, ...]:
+def interpolate_table(points: Mapping[int, float], first: int = 1) -> tuple[float, ...]:
     """Return a value for each whole number from ``first`` to the last point, by linear interpolation.
 
     Raises ServerError for a point beyond ``MAX_CONCURRENCY``.
@@ -249,7 +249,7 @@ def interpolated(points: Mapping[int, float], first: int = 1) -> tuple[float, ..
     return tuple(values)
 
 
-def server(text: str) -> Server:
+def parse_server(text: str) -> Server:
     """Parse a server model. Raises ServerError with the valid values.
 
     ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5``, ``empirical:FILE`` (a time in seconds on each line) and
@@ -261,21 +261,25 @@ def server(text: str) -> Server:
         raise ServerError(f"unknown server model {kind!r}: must be one of {', '.join(_KINDS)}, followed by a colon")
     parts = [part.strip() for part in rest.split(",") if part.strip()]
     first = parts.pop(0) if kind in {"fixed", "empirical"} and parts else ""
-    options = dict(_option(part) for part in parts)
-    slots = _whole(options.pop("max")) if "max" in options else None
-    slow_down = _table(options.pop("slow", ""), 1, 1.0)
-    utilization = _table(options.pop("util", "1:1"), 0, 0.0)
+    options = dict(_parse_option(part) for part in parts)
+    slots = _parse_whole_number(options.pop("max")) if "max" in options else None
+    slow_down = _parse_table(options.pop("slow", ""), 1, 1.0)
+    utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
     model: Server
     match kind:
         case "fixed":
-            model = Fixed(seconds=seconds(first.removeprefix("seconds=")))
+            model = FixedServer(seconds=parse_seconds(first.removeprefix("seconds=")))
         case "lognormal":
-            model = LogNormal(median=seconds(options.pop("median", "")), sigma=_number(options.pop("sigma", "0.5")))
+            model = LogNormalServer(
+                median=parse_seconds(options.pop("median", "")), sigma=_parse_number(options.pop("sigma", "0.5"))
+            )
         case "empirical":
-            model = Empirical(values=_measured(Path(first)))
+            model = EmpiricalServer(values=_read_measurements(Path(first)))
         case _:
-            base, prompt, output = (seconds(options.pop(*default)) for default in _PARTS)
-            model = LanguageModel(base=base, prompt=prompt, output=output, tokens=_tokens(options.pop("tokens", "")))
+            base, prompt, output = (parse_seconds(options.pop(*default)) for default in _PARTS)
+            model = LanguageModelServer(
+                base=base, prompt=prompt, output=output, tokens=_parse_tokens(options.pop("tokens", ""))
+            )
     if options:
         raise ServerError(f"unknown options of {kind}: {', '.join(options)}; all models accept max, slow and util")
     return replace(
@@ -283,7 +287,7 @@ def server(text: str) -> Server:
     )
 
 
-def seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Parse a duration (150ms, 50us, 2s, 1m, or a number of seconds) and return seconds. Raises ServerError."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
@@ -291,27 +295,27 @@ def seconds(text: str) -> float:
     return float(match[1]) / _UNITS[match[2]]
 
 
-def _option(part: str) -> tuple[str, str]:
+def _parse_option(part: str) -> tuple[str, str]:
     name, equals, value = part.partition("=")
     if not equals:
         raise ServerError(f"invalid option {part!r}: must be NAME=VALUE")
     return name.strip(), value.strip()
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise ServerError(f"invalid value {text!r}: must be a number") from None
 
 
-def _whole(text: str) -> int:
+def _parse_whole_number(text: str) -> int:
     if not text.isdecimal():
         raise ServerError(f"invalid value {text!r}: must be a whole number of at least 0")
     return int(text)
 
 
-def _table(text: str, first: int, first_value: float) -> tuple[float, ...]:
+def _parse_table(text: str, first: int, first_value: float) -> tuple[float, ...]:
     """Parse a table such as ``8:1.2/16:1.6``; the value at ``first`` is ``start`` by default."""
     if not text:
         return ()
@@ -320,22 +324,22 @@ def _table(text: str, first: int, first_value: float) -> tuple[float, ...]:
         number, colon, value = part.partition(":")
         if not colon:
             raise ServerError(f"invalid entry {part!r}: must be REQUESTS:VALUE, as in 8:1.2")
-        points[_whole(number)] = _number(value)
-    return interpolated(points, first)
+        points[_parse_whole_number(number)] = _parse_number(value)
+    return interpolate_table(points, first)
 
 
-def _tokens(text: str) -> tuple[int, int] | None:
+def _parse_tokens(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     prompt, slash, output = text.partition("/")
     if not slash:
         raise ServerError(f"invalid tokens={text}: must be PROMPT/OUTPUT, as in 500/200")
-    return _whole(prompt), _whole(output)
+    return _parse_whole_number(prompt), _parse_whole_number(output)
 
 
-def _measured(path: Path) -> tuple[float, ...]:
+def _read_measurements(path: Path) -> tuple[float, ...]:
     try:
         lines = path.read_text(encoding="utf-8").split()
     except OSError as error:
         raise ServerError(f"cannot read {path}: {error.strerror}") from None
-    return tuple(_number(line) for line in lines)
+    return tuple(_parse_number(line) for line in lines)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.autoscaler import hpa
-from ebbtide.autoscaler.targets import Config, Revision, scale_bounds
+from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings, scale_bounds
 from ebbtide.base import keys, metrics
-from ebbtide.base.quantities import nano
+from ebbtide.base.quantities import parse_nano
 from ebbtide.profile import metric_names
 from ebbtide.translation.translate import translate
 
@@ -55,18 +55,18 @@ class Setting:
     kubelet can.
     """
 
-    revision: Revision = field(default_factory=Revision)
-    config: Config = field(default_factory=Config)
+    revision: RevisionSettings = field(default_factory=RevisionSettings)
+    config: AutoscalerConfig = field(default_factory=AutoscalerConfig)
     metric: Metric = "concurrency"
     container_concurrency: int = 0
     timeout: float = TIMEOUT
     weighted: bool = False
-    hpa: hpa.Spec | None = None
+    hpa: hpa.HpaSpec | None = None
     version: str = "1.21"
     probed: bool = True
 
 
-def of(inference: Inference, profile: Profile) -> Setting:
+def read_spec_setting(inference: Inference, profile: Profile) -> Setting:
     """Return the setting of a spec as it would be rendered for ``profile``.
 
     Raises NotSimulated if the spec does not render or cannot be simulated.
@@ -89,14 +89,14 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
     if "Service" in by_kind and by_kind["Service"]["apiVersion"].startswith("serving.knative.dev/"):
         template = by_kind["Service"]["spec"]["template"]
         spec = template["spec"]
-        cpu_requests = [_cpu(container) for container in spec.get("containers", ())]
+        cpu_requests = [_get_cpu_request(container) for container in spec.get("containers", ())]
         return from_annotations(
             template.get("metadata", {}).get("annotations") or {},
             cluster,
             container_concurrency=spec.get("containerConcurrency"),
             timeout=spec.get("timeoutSeconds"),
             cpu_request=any(cpu_requests),
-            probed=not any(map(_by_kubelet, spec.get("containers", ()))),
+            probed=not any(map(_needs_kubelet_probe, spec.get("containers", ()))),
         )
     if "InferenceService" not in by_kind:
         raise NotSimulated("objects", "they contain neither a Knative Service nor an InferenceService")
@@ -109,15 +109,15 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
     }
     mode = (service["metadata"].get("annotations") or {}).get(keys.DEPLOYMENT_MODE, "Knative")
     if mode in {"Standard", "RawDeployment"}:
-        return _standard(by_kind, predictor, cluster)
+        return _read_standard_setting(by_kind, predictor, cluster)
     container: Mapping[str, Any] = predictor.get("model") or next(iter(predictor.get("containers") or ()), {})
     return from_annotations(
         annotations,
         cluster,
         container_concurrency=predictor.get("containerConcurrency"),
         timeout=predictor.get("timeout"),
-        cpu_request=bool(_cpu(container)),
-        probed=not _by_kubelet(container),
+        cpu_request=bool(_get_cpu_request(container)),
+        probed=not _needs_kubelet_probe(container),
     )
 
 
@@ -135,25 +135,25 @@ def from_annotations(
     Raises NotSimulated.
     """
     defaults = cluster.knative.defaults
-    limit = _count("container-concurrency", defaults.get("container-concurrency", "0"))
+    limit = _parse_count("container-concurrency", defaults.get("container-concurrency", "0"))
     limit = limit if container_concurrency is None else container_concurrency
-    seconds = _number("revision-timeout-seconds", defaults.get("revision-timeout-seconds", str(TIMEOUT)))
+    seconds = _parse_number("revision-timeout-seconds", defaults.get("revision-timeout-seconds", str(TIMEOUT)))
     kind = annotations.get(keys.CLASS, cluster.knative.autoscaler.get("pod-autoscaler-class", keys.CLASS_KPA))
-    fields = _read(Revision, annotations, keys.AUTOSCALING, progress_deadline=keys.PROGRESS_DEADLINE)
-    config = configured(cluster)
+    fields = _read_fields(RevisionSettings, annotations, keys.AUTOSCALING, progress_deadline=keys.PROGRESS_DEADLINE)
+    config = read_autoscaler_config(cluster)
     metric = annotations.get(keys.METRIC)
     hpa_spec = None
     if kind == keys.CLASS_HPA:
-        metric = _hpa_metric(metric or "cpu", cluster)
+        metric = _find_hpa_metric(metric or "cpu", cluster)
         if metric == "cpu" and not cpu_request:
             raise NotSimulated(keys.METRIC, "metric cpu requires a CPU request, and none is set", "set a CPU request")
-        hpa_spec = _of_class_hpa(metric, Revision(**fields), config)
+        hpa_spec = _make_class_hpa(metric, RevisionSettings(**fields), config)
     elif kind != keys.CLASS_KPA:
         raise NotSimulated(keys.CLASS, f"autoscaler class {kind} is not supported", f"use {keys.CLASS_KPA}")
     elif metric not in {None, "concurrency", "rps"}:
         raise NotSimulated(keys.METRIC, f"the KPA does not support metric {metric}", "use concurrency or rps")
     return Setting(
-        revision=Revision(
+        revision=RevisionSettings(
             # Of an HPA's settings, the KPA's arithmetic uses only the bounds.
             metric="concurrency" if hpa_spec is not None or metric is None else metric,
             container_concurrency=limit,
@@ -170,26 +170,28 @@ def from_annotations(
     )
 
 
-def configured(cluster: ProfileSpec) -> Config:
+def read_autoscaler_config(cluster: ProfileSpec) -> AutoscalerConfig:
     """Return the ``config-autoscaler`` of a cluster. Raises NotSimulated for a value that is not a valid number."""
     autoscaler = cluster.knative.autoscaler
     deadline = {"progress-deadline": cluster.knative.deployment.get("progress-deadline")}
-    fields = _read(Config, {**autoscaler, **deadline}, rps_target_default="requests-per-second-target-default")
+    fields = _read_fields(
+        AutoscalerConfig, {**autoscaler, **deadline}, rps_target_default="requests-per-second-target-default"
+    )
     share = "container-concurrency-target-percentage"
     if share in autoscaler:
         # A number up to 1 is a fraction. Upstream: autoscaler/config.NewConfigFromMap.
-        percentage = _number(share, autoscaler[share])
+        percentage = _parse_number(share, autoscaler[share])
         fields["container_concurrency_target_fraction"] = percentage if percentage <= 1 else percentage / 100
-    return Config(**fields)
+    return AutoscalerConfig(**fields)
 
 
 def knative_defaults(setting: Setting) -> Setting:
     """Return Knative's defaults with the bounds of ``setting``: default target, no concurrency limit, no delays."""
-    minimum, maximum = bounds(setting)
-    return Setting(revision=Revision(min_scale=minimum, max_scale=maximum), timeout=setting.timeout)
+    minimum, maximum = get_replica_bounds(setting)
+    return Setting(revision=RevisionSettings(min_scale=minimum, max_scale=maximum), timeout=setting.timeout)
 
 
-def bounds(setting: Setting) -> tuple[int, int]:
+def get_replica_bounds(setting: Setting) -> tuple[int, int]:
     """Return the minimum and maximum replicas; the maximum is 0 if there is no limit."""
     if setting.hpa is not None:
         maximum = setting.hpa.max_replicas
@@ -197,10 +199,13 @@ def bounds(setting: Setting) -> tuple[int, int]:
     return scale_bounds(setting.revision, setting.config)
 
 
-def _hpa_metric(metric: str, cluster: ProfileSpec) -> Metric:
+def _find_hpa_metric(metric: str, cluster: ProfileSpec) -> Metric:
     cluster_metrics = cluster.metrics
     for row in metrics.ROWS.values():
-        names = (*metric_names.served(row, cluster_metrics.names), metric_names.standard(row, cluster_metrics))
+        names = (
+            *metric_names.list_served_names(row, cluster_metrics.names),
+            metric_names.find_standard_name(row, cluster_metrics),
+        )
         if row.autoscaler == "hpa" and row.simulated is not None and metric in names:
             return row.simulated
     *others, last = (row.name for row in metrics.ROWS.values() if row.simulated is not None)
@@ -211,33 +216,35 @@ def _hpa_metric(metric: str, cluster: ProfileSpec) -> Metric:
     )
 
 
-def _of_class_hpa(metric: Metric, revision: Revision, config: Config) -> hpa.Spec:
+def _make_class_hpa(metric: Metric, revision: RevisionSettings, config: AutoscalerConfig) -> hpa.HpaSpec:
     """Return the HPA that class hpa creates: an integer target, and one window for both directions."""
     minimum = config.min_scale if revision.min_scale is None else revision.min_scale
     maximum = config.max_scale if revision.max_scale is None else revision.max_scale
     behavior = None
     if revision.window is not None:
         window = hpa.ScalingRules(stabilization_window_seconds=int(revision.window))
-        behavior = hpa.Behavior(scale_up=window, scale_down=window)
-    return hpa.Spec(
+        behavior = hpa.ScalingBehavior(scale_up=window, scale_down=window)
+    return hpa.HpaSpec(
         min_replicas=max(minimum, 1),
         max_replicas=maximum or _NO_LIMIT,
-        metrics=(_target(metric, revision.target),),
+        metrics=(_make_hpa_metric(metric, revision.target),),
         behavior=behavior,
     )
 
 
-def _target(metric: Metric, target: float | None) -> hpa.Metric:
+def _make_hpa_metric(metric: Metric, target: float | None) -> hpa.Metric:
     if metric == "cpu":
-        return hpa.Resource(average_utilization=math.ceil(target) if target is not None else 80)
+        return hpa.ResourceMetric(average_utilization=math.ceil(target) if target is not None else 80)
     if target is None:
         raise NotSimulated(keys.TARGET, f"class hpa on {metric} without a target scales on CPU instead", "set a target")
     if int(target) < 1:
         raise NotSimulated(keys.TARGET, f"class hpa truncates {target:g} to 0, which the API rejects", "use at least 1")
-    return hpa.Pods(average_value=int(target) * 1000)
+    return hpa.PodsMetric(average_value=int(target) * 1000)
 
 
-def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], cluster: ProfileSpec) -> Setting:
+def _read_standard_setting(
+    by_kind: Mapping[str, Object], predictor: Mapping[str, Any], cluster: ProfileSpec
+) -> Setting:
     """Return the setting of a KServe Standard deployment with Ebbtide's HPA, or with a fixed number of replicas."""
     timeout = float(predictor.get("timeout") or TIMEOUT)
     if "ScaledObject" in by_kind:
@@ -248,24 +255,28 @@ def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], clust
         )
     if "HorizontalPodAutoscaler" not in by_kind:
         fixed = int(predictor.get("minReplicas", 1))
-        spec = hpa.Spec(min_replicas=fixed, max_replicas=fixed)
+        spec = hpa.HpaSpec(min_replicas=fixed, max_replicas=fixed)
         return Setting(metric="cpu", timeout=timeout, hpa=spec)
     hpa_spec = by_kind["HorizontalPodAutoscaler"]["spec"]
     entry = hpa_spec["metrics"][0]
     if entry["type"] == "Resource":
         metric: Metric = "cpu"
-        target: hpa.Metric = hpa.Resource(average_utilization=int(entry["resource"]["target"]["averageUtilization"]))
+        target: hpa.Metric = hpa.ResourceMetric(
+            average_utilization=int(entry["resource"]["target"]["averageUtilization"])
+        )
     else:
-        metric = _hpa_metric(entry["pods"]["metric"]["name"], cluster)
-        value = (nano(entry["pods"]["target"]["averageValue"]) or 0) // 1_000_000
+        metric = _find_hpa_metric(entry["pods"]["metric"]["name"], cluster)
+        value = (parse_nano(entry["pods"]["target"]["averageValue"]) or 0) // 1_000_000
         if value < 1:
             raise NotSimulated("averageValue", "must be a number above 0")
-        target = hpa.Pods(average_value=value)
+        target = hpa.PodsMetric(average_value=value)
     scale_down_seconds = ((hpa_spec.get("behavior") or {}).get("scaleDown") or {}).get("stabilizationWindowSeconds")
     behavior = None
     if scale_down_seconds is not None:
-        behavior = hpa.Behavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=int(scale_down_seconds)))
-    spec = hpa.Spec(
+        behavior = hpa.ScalingBehavior(
+            scale_down=hpa.ScalingRules(stabilization_window_seconds=int(scale_down_seconds))
+        )
+    spec = hpa.HpaSpec(
         min_replicas=int(hpa_spec.get("minReplicas") or 1),
         max_replicas=int(hpa_spec["maxReplicas"]),
         metrics=(target,),
@@ -274,7 +285,7 @@ def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], clust
     return Setting(metric=metric, timeout=timeout, hpa=spec)
 
 
-def _by_kubelet(container: Mapping[str, Any]) -> bool:
+def _needs_kubelet_probe(container: Mapping[str, Any]) -> bool:
     """Return whether only the kubelet can check that a container is ready.
 
     Upstream: knative.dev/serving pkg/activator/net/revision_backends.go, enableProbeOptimisation.
@@ -282,12 +293,12 @@ def _by_kubelet(container: Mapping[str, Any]) -> bool:
     return "startupProbe" in container or "exec" in (container.get("readinessProbe") or {})
 
 
-def _cpu(container: Mapping[str, Any]) -> str | None:
+def _get_cpu_request(container: Mapping[str, Any]) -> str | None:
     resources = container.get("resources") or {}
     return (resources.get("requests") or resources.get("limits") or {}).get("cpu")
 
 
-def _duration(key: str, text: str) -> float:
+def _parse_duration(key: str, text: str) -> float:
     """Parse a Go duration of one or more units, as in 1m30s."""
     total, rest = 0.0, text.strip()
     while rest:
@@ -295,19 +306,19 @@ def _duration(key: str, text: str) -> float:
         unit = next((unit for unit in _UNITS if rest[digits:].startswith(unit)), None)
         if not digits or unit is None:
             raise NotSimulated(key, f"invalid duration {text!r}", "use a Go duration, as in 60s")
-        total += _number(key, rest[:digits]) * _UNITS[unit]
+        total += _parse_number(key, rest[:digits]) * _UNITS[unit]
         rest = rest[digits + len(unit) :]
     return total
 
 
-def _number(key: str, text: str) -> float:
+def _parse_number(key: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise NotSimulated(key, f"invalid value {text!r}: must be a number") from None
 
 
-def _count(key: str, text: str) -> int:
+def _parse_count(key: str, text: str) -> int:
     if not text.isdecimal():
         raise NotSimulated(key, f"invalid value {text!r}: must be a whole number of at least 0")
     return int(text)
@@ -315,33 +326,36 @@ def _count(key: str, text: str) -> int:
 
 #: Parsers of annotations and of ``config-autoscaler``, by the name of the field that each sets.
 _READERS: Final[dict[str, Callable[[str, str], Any]]] = {
-    "window": _duration,
-    "stable_window": _duration,
-    "scale_down_delay": _duration,
-    "scale_to_zero_grace_period": _duration,
-    "scale_to_zero_pod_retention_period": _duration,
-    "progress_deadline": _duration,
-    "min_scale": _count,
-    "max_scale": _count,
-    "initial_scale": _count,
-    "activation_scale": _count,
-    "target": _number,
-    "target_utilization_percentage": _number,
-    "target_burst_capacity": _number,
-    "panic_window_percentage": _number,
-    "panic_threshold_percentage": _number,
-    "container_concurrency_target_default": _number,
-    "rps_target_default": _number,
-    "activator_capacity": _number,
-    "max_scale_up_rate": _number,
-    "max_scale_down_rate": _number,
+    "window": _parse_duration,
+    "stable_window": _parse_duration,
+    "scale_down_delay": _parse_duration,
+    "scale_to_zero_grace_period": _parse_duration,
+    "scale_to_zero_pod_retention_period": _parse_duration,
+    "progress_deadline": _parse_duration,
+    "min_scale": _parse_count,
+    "max_scale": _parse_count,
+    "initial_scale": _parse_count,
+    "activation_scale": _parse_count,
+    "target": _parse_number,
+    "target_utilization_percentage": _parse_number,
+    "target_burst_capacity": _parse_number,
+    "panic_window_percentage": _parse_number,
+    "panic_threshold_percentage": _parse_number,
+    "container_concurrency_target_default": _parse_number,
+    "rps_target_default": _parse_number,
+    "activator_capacity": _parse_number,
+    "max_scale_up_rate": _parse_number,
+    "max_scale_down_rate": _parse_number,
     "enable_scale_to_zero": lambda _, text: text == "true",
     "allow_zero_initial_scale": lambda _, text: text == "true",
 }
 
 
-def _read(
-    kind: type[Config | Revision], texts: Mapping[str, str | None], prefix: str = "", **exceptions: str
+def _read_fields(
+    kind: type[AutoscalerConfig | RevisionSettings],
+    texts: Mapping[str, str | None],
+    prefix: str = "",
+    **exceptions: str,
 ) -> dict[str, Any]:
     """Return the fields of ``kind`` that are set. A key is the field's name with hyphens, except those in ``exceptions``."""
     fields = {}

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ebbtide.simulate.load import duration
+from ebbtide.simulate.load import parse_compound_duration
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ebbtide.simulate.data import Result
+    from ebbtide.simulate.data import SimulationResult
     from ebbtide.spec.serving import Slo as SpecSlo
 
 HOUR: Final = 3600.0
@@ -29,7 +29,7 @@ _ITEM: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class SloBound:
     """SLO bound on a percentile of latency or wait time, on mean latency, or on uptime."""
 
     kind: str
@@ -45,14 +45,14 @@ class Bound:
         if self.kind == "uptime":
             return f"uptime={self.limit * 100:g}"
         metric = {"mean": "mean", "latency": f"p{self.share * 100:g}", "wait": f"wait-p{self.share * 100:g}"}[self.kind]
-        return f"{metric}={span(self.limit)}"
+        return f"{metric}={format_duration(self.limit)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class BoundResult:
     """Measurement of a simulation against one bound."""
 
-    bound: Bound
+    bound: SloBound
     value: float
     """Fraction of requests within the limit, mean in seconds, or uptime as a fraction of 1."""
     used: float
@@ -65,7 +65,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class SimulationMeasurements:
     """Measurements of one simulation. Times are in seconds; a percentile that falls on a lost request is infinite."""
 
     requests: int
@@ -89,7 +89,7 @@ class Measured:
     gpu_hours: float
     cost: float | None
     """Cost in the currency of ``--cost``."""
-    held: tuple[Held, ...]
+    held: tuple[BoundResult, ...]
 
     @property
     def holds(self) -> bool:
@@ -109,7 +109,7 @@ class Measured:
         return min(shares or others, default=1.0)
 
 
-def parse(text: str) -> tuple[Bound, ...]:
+def parse_bounds(text: str) -> tuple[SloBound, ...]:
     """Parse bounds such as ``p95=2s,mean=800ms,uptime=99.9``. Raises ValueError."""
     bounds = []
     for item in text.split(","):
@@ -119,11 +119,11 @@ def parse(text: str) -> tuple[Bound, ...]:
                 f"invalid SLO bound {item!r}: must be a percentile, mean or uptime, as in p95=2s, mean=800ms, wait-p99=1s "
                 "or uptime=99.9"
             )
-        bounds.append(_bound(match))
+        bounds.append(_parse_bound(match))
     return tuple(bounds)
 
 
-def _bound(match: re.Match[str]) -> Bound:
+def _parse_bound(match: re.Match[str]) -> SloBound:
     if match["what"] == "uptime":
         try:
             percent = float(match["limit"].removesuffix("%"))
@@ -131,35 +131,35 @@ def _bound(match: re.Match[str]) -> Bound:
             percent = math.nan
         if not 0 < percent <= 100:  # noqa: PLR2004 - percent
             raise ValueError(f"invalid uptime={match['limit']}: must be a percentage above 0 and at most 100")
-        return Bound("uptime", round(percent / 100, 12))
-    limit = duration(match["limit"])
+        return SloBound("uptime", round(percent / 100, 12))
+    limit = parse_compound_duration(match["limit"])
     if limit <= 0:
         raise ValueError(f"invalid {match['what']}={match['limit']}: must be longer than 0s")
     if match["what"] == "mean":
-        return Bound("mean", limit)
+        return SloBound("mean", limit)
     percent = float(match["percent"] or match["wait"])
     if not 0 < percent < 100:  # noqa: PLR2004 - percent
         raise ValueError(f"invalid percentile {match['what']}: must be above 0 and below 100")
-    return Bound("latency" if match["percent"] else "wait", limit, round(percent / 100, 12))
+    return SloBound("latency" if match["percent"] else "wait", limit, round(percent / 100, 12))
 
 
-def of_spec(objective: SpecSlo | None) -> tuple[Bound, ...]:
+def read_spec_bounds(objective: SpecSlo | None) -> tuple[SloBound, ...]:
     """Return the bounds of a spec's ``slo``."""
     if objective is None:
         return ()
     bounds = []
     if objective.p95_latency_milliseconds is not None:
-        bounds.append(Bound("latency", objective.p95_latency_milliseconds / 1000, 0.95))
+        bounds.append(SloBound("latency", objective.p95_latency_milliseconds / 1000, 0.95))
     if objective.mean_latency_milliseconds is not None:
-        bounds.append(Bound("mean", objective.mean_latency_milliseconds / 1000))
+        bounds.append(SloBound("mean", objective.mean_latency_milliseconds / 1000))
     if objective.uptime_percent is not None:
-        bounds.append(Bound("uptime", round(objective.uptime_percent / 100, 12)))
+        bounds.append(SloBound("uptime", round(objective.uptime_percent / 100, 12)))
     return tuple(bounds)
 
 
-def measure(
-    result: Result, bounds: tuple[Bound, ...] = (), gpus: float = 0.0, gpu_hour: float | None = None
-) -> Measured:
+def measure_result(
+    result: SimulationResult, bounds: tuple[SloBound, ...] = (), gpus: float = 0.0, gpu_hour: float | None = None
+) -> SimulationMeasurements:
     """Measure a simulation; ``gpus`` is the number of GPUs per replica, ``gpu_hour`` the price of a GPU-hour."""
     latency = np.where(result.lost, np.inf, result.latency)
     wait = np.where(result.lost, np.inf, result.wait)
@@ -167,9 +167,9 @@ def measure(
     mean = float(answered.mean()) if len(answered) else math.inf
     uptime = result.up_seconds / result.seconds if result.seconds else 1.0
     replica_hours = result.replica_seconds / HOUR
-    p50, p95, p99 = percentiles(latency, (0.5, 0.95, 0.99))
-    wait_p95, wait_p99 = percentiles(wait, (0.95, 0.99))
-    return Measured(
+    p50, p95, p99 = compute_percentiles(latency, (0.5, 0.95, 0.99))
+    wait_p95, wait_p99 = compute_percentiles(wait, (0.95, 0.99))
+    return SimulationMeasurements(
         requests=len(latency),
         lost=int(result.lost.sum()),
         met_cold=int(result.cold.sum()),
@@ -187,11 +187,11 @@ def measure(
         hours=result.seconds / HOUR,
         gpu_hours=replica_hours * gpus,
         cost=None if gpu_hour is None else replica_hours * gpus * gpu_hour,
-        held=tuple(_held(bound, latency, wait, mean, uptime) for bound in bounds),
+        held=tuple(_measure_bound(bound, latency, wait, mean, uptime) for bound in bounds),
     )
 
 
-def percentiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[float]:
+def compute_percentiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[float]:
     """Return, for each share, the lowest value that at least this share of ``values`` does not exceed."""
     if not len(values):
         return [0.0] * len(shares)
@@ -199,18 +199,20 @@ def percentiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[
     return [float(ordered[max(math.ceil(share * len(ordered) - 1e-9) - 1, 0)]) for share in shares]
 
 
-def _held(bound: Bound, latency: NDArray[np.float64], wait: NDArray[np.float64], mean: float, uptime: float) -> Held:
+def _measure_bound(
+    bound: SloBound, latency: NDArray[np.float64], wait: NDArray[np.float64], mean: float, uptime: float
+) -> BoundResult:
     if bound.kind == "mean":
-        return Held(bound, mean, mean / bound.limit)
+        return BoundResult(bound, mean, mean / bound.limit)
     if bound.kind == "uptime":
-        return Held(bound, uptime, _used(1 - uptime, 1 - bound.limit))
+        return BoundResult(bound, uptime, _compute_consumed_budget(1 - uptime, 1 - bound.limit))
     values = latency if bound.kind == "latency" else wait
     within = int((values <= bound.limit).sum())
     share = within / len(values) if len(values) else 1.0
-    return Held(bound, share, _used(1 - share, 1 - bound.share))
+    return BoundResult(bound, share, _compute_consumed_budget(1 - share, 1 - bound.share))
 
 
-def _used(missed: float, allowed: float) -> float:
+def _compute_consumed_budget(missed: float, allowed: float) -> float:
     # Shares are fractions of whole numbers, so a tiny difference is a rounding error.
     missed = 0.0 if missed < 1e-12 else missed  # noqa: PLR2004 - see above
     if allowed < 1e-12:  # noqa: PLR2004 - see above
@@ -219,7 +221,7 @@ def _used(missed: float, allowed: float) -> float:
     return 1.0 if abs(used - 1) < 1e-9 else used  # noqa: PLR2004 - see above
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a duration for display: ``800ms``, ``2s``, ``1m30s``, or ``never`` for an infinite one."""
     if math.isinf(seconds):
         return "never"

@@ -14,11 +14,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from ebbtide.autoscaler import kpa
-from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds
+from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.autoscaler.kernel import Floats, Ints, kernel
 
 if TYPE_CHECKING:
-    from ebbtide.autoscaler.reconciler import Rules
+    from ebbtide.autoscaler.reconciler import ReconcileRules
 
 #: Probe interval of the activator, 200 ms: it detects a new pod at the next multiple.
 PROBE: Final = SECOND // 5
@@ -35,7 +35,7 @@ QUEUE_DEPTH: Final = 10
 FAR: Final = 1 << 62
 #: Resolution of a server's speed: the value of speed 1.
 SPEED: Final = 4096
-TICK: Final = nanoseconds(kpa.TICK_INTERVAL)
+TICK: Final = to_nanoseconds(kpa.TICK_INTERVAL)
 #: Causes of scaling decisions, by code.
 BOUND: Final = (
     "no data",
@@ -119,7 +119,7 @@ class ScalerState(NamedTuple):
     memory: Ints
     maxima: Ints
     """State of the decider (``ebbtide.autoscaler.kpa``)."""
-    rules: Rules
+    rules: ReconcileRules
     ticks: Ints
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from ebbtide.base import metrics
-from ebbtide.simulate.case import after
+from ebbtide.simulate.case import subtract_first_part
 from ebbtide.simulate.data import StartUp
 from ebbtide.simulate.setting import knative_defaults
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.setting import Setting
-    from ebbtide.simulate.slo import Measured
+    from ebbtide.simulate.slo import SimulationMeasurements
     from ebbtide.translation.plan import Scaling
 
     Floats = NDArray[np.float64]
@@ -59,12 +59,12 @@ class Knob:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class SettingPoint:
     """Setting that was simulated, with its measurements."""
 
     values: Values
     """Values in terms of the spec."""
-    measured: Measured
+    measured: SimulationMeasurements
     raw: Values = field(default_factory=dict)
     """Values in terms of the knobs: the threshold as requests in flight, for every metric."""
     place: Place = ()
@@ -81,41 +81,41 @@ class Point:
 
 
 @dataclass(slots=True)
-class Found:
+class SearchResult:
     """Results of a search so far."""
 
-    points: list[Point] = field(default_factory=list)
+    points: list[SettingPoint] = field(default_factory=list)
     evaluations: int = 0
     interrupted: bool = False
 
     @property
-    def best(self) -> Point | None:
+    def best(self) -> SettingPoint | None:
         """Cheapest point that meets the SLO; among equals, the one that consumes less of the error budget."""
         candidates = [point for point in self.points if point.holds]
         return min(candidates, key=lambda point: (point.cost, point.measured.used), default=None)
 
     @property
-    def nearest(self) -> Point | None:
+    def nearest(self) -> SettingPoint | None:
         """Point closest to meeting the SLO; among equals, the cheapest."""
         return min(self.points, key=lambda point: (point.measured.used, point.cost), default=None)
 
     @property
-    def front(self) -> list[Point]:
+    def front(self) -> list[SettingPoint]:
         """Points that no other beats in both cost and consumed budget, cheapest first."""
-        front_points: list[Point] = []
+        front_points: list[SettingPoint] = []
         for point in sorted(self.points, key=lambda point: (point.cost, point.measured.used)):
             if not front_points or point.measured.used < front_points[-1].measured.used:
                 front_points.append(point)
         return front_points
 
-    def add(self, other: Found) -> None:
+    def add(self, other: SearchResult) -> None:
         """Add the results of another search."""
         self.points += other.points
         self.evaluations += other.evaluations
         self.interrupted |= other.interrupted
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the number of evaluations is reached
+class SearchStopped(Exception):  # noqa: N818 - not an error: the number of evaluations is reached
     """Raised to end a search."""
 
 
@@ -124,7 +124,7 @@ class Search:
     """Search over knobs that remembers the evaluated points."""
 
     knobs: tuple[Knob, ...]
-    evaluate: Callable[[Values], Measured]
+    evaluate: Callable[[Values], SimulationMeasurements]
     """Function that simulates and measures values."""
     _: KW_ONLY
     base: Values
@@ -133,9 +133,9 @@ class Search:
     """Function that converts the knobs' values to the spec's."""
     valid: Callable[[Values], bool] = lambda _: True
     seed: InitVar[int] = 0
-    progress: Callable[[Found], None] = lambda _: None
-    found: Found = field(default_factory=Found, init=False)
-    known: dict[Place, Point | None] = field(default_factory=dict, init=False)
+    progress: Callable[[SearchResult], None] = lambda _: None
+    found: SearchResult = field(default_factory=SearchResult, init=False)
+    known: dict[Place, SettingPoint | None] = field(default_factory=dict, init=False)
     most: int = field(default=0, init=False)
     draws: np.random.Generator = field(init=False)
     line: int = field(init=False)
@@ -145,7 +145,7 @@ class Search:
         self.draws = np.random.default_rng(seed)
         self.line = next((place for place, knob in enumerate(self.knobs) if knob.name == THRESHOLD), 0)
 
-    def run(self, evaluations: int = EVALUATIONS, levels: tuple[tuple[float, float], ...] = LEVELS) -> Found:
+    def run(self, evaluations: int = EVALUATIONS, levels: tuple[tuple[float, float], ...] = LEVELS) -> SearchResult:
         """Search with at most ``evaluations`` simulations; after an interrupt, return the results so far."""
         start = self.found.evaluations
         part = 0.0
@@ -162,7 +162,7 @@ class Search:
         """Return the knobs' values at a place."""
         return {**self.base, **{knob.name: knob.values[index] for knob, index in zip(self.knobs, place, strict=True)}}
 
-    def _point(self, place: Place) -> Point | None:
+    def _point(self, place: Place) -> SettingPoint | None:
         """Return the point at a place, or None if its values are invalid in combination. Raises Stopped."""
         if place in self.known:
             return self.known[place]
@@ -172,8 +172,8 @@ class Search:
             self.known[place] = None
             return None
         if self.found.evaluations >= self.most:
-            raise Stopped
-        point = Point(values, self.evaluate(values), raw, place)
+            raise SearchStopped
+        point = SettingPoint(values, self.evaluate(values), raw, place)
         self.found.evaluations += 1
         self.found.points.append(point)
         self.known[place] = point
@@ -182,7 +182,7 @@ class Search:
 
     def _level(self, level: float) -> None:
         """Search for the cheapest point that consumes at most ``level`` of the error budget."""
-        best: Point | None = min(
+        best: SettingPoint | None = min(
             (point for point in self.found.points if point.measured.used <= level),
             key=lambda point: point.cost,
             default=None,
@@ -196,14 +196,14 @@ class Search:
                     improved = self._along(place, level, best)
                     if improved is not None and improved is not best:
                         best = self._climb(improved, level)
-        except Stopped:
+        except SearchStopped:
             return
 
     def _start(self) -> Place:
         """Return the place closest to the base values."""
-        return tuple(_nearest(knob.values, self.base.get(knob.name)) for knob in self.knobs)
+        return tuple(_find_nearest(knob.values, self.base.get(knob.name)) for knob in self.knobs)
 
-    def _climb(self, best: Point | None, level: float) -> Point | None:
+    def _climb(self, best: SettingPoint | None, level: float) -> SettingPoint | None:
         """Change one knob after another as long as the result improves."""
         has_improved = True
         while has_improved:
@@ -245,7 +245,7 @@ class Search:
         evaluated = np.array([point.place for point in self.found.points])
         costs = np.log([point.cost + 1e-9 for point in self.found.points])
         used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.found.points])
-        known_terms, candidate_terms = _quadratic(evaluated, sizes), _quadratic(places, sizes)
+        known_terms, candidate_terms = _make_quadratic_terms(evaluated, sizes), _make_quadratic_terms(places, sizes)
         predicted_used = self._drawn(known_terms, used, candidate_terms)
         predicted_costs = self._drawn(known_terms, costs, candidate_terms)
         within_level = predicted_used <= math.log(level + USED_FLOOR)
@@ -268,10 +268,10 @@ class Search:
     def _at(self, place: Place, index: int) -> Place:
         return (*place[: self.line], index, *place[self.line + 1 :])
 
-    def _along(self, place: Place, level: float, best: Point | None) -> Point | None:
+    def _along(self, place: Place, level: float, best: SettingPoint | None) -> SettingPoint | None:
         """Return the cheapest point within ``level`` on the line of thresholds through ``place``, or ``best``."""
 
-        def is_within(point: Point | None) -> bool:
+        def is_within(point: SettingPoint | None) -> bool:
             return point is not None and point.measured.used <= level
 
         last = len(self.knobs[self.line].values) - 1
@@ -304,7 +304,7 @@ class Search:
         return cheapest
 
 
-def _quadratic(places: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
+def _make_quadratic_terms(places: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
     """Return the model's terms: 1, each knob's position from 0 to 1, and the products of each two positions."""
     positions = places / np.maximum(sizes - 1, 1)
     first, second = np.triu_indices(len(sizes))
@@ -312,7 +312,7 @@ def _quadratic(places: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
     return np.concatenate([ones, positions, positions[:, first] * positions[:, second]], axis=1)
 
 
-def _nearest(values: tuple[Any, ...], target: Any) -> int:
+def _find_nearest(values: tuple[Any, ...], target: Any) -> int:
     if target in values:
         return values.index(target)
     if target is None:
@@ -348,7 +348,7 @@ FROM_ZERO: Final = ("scaleToZeroRetentionSeconds", "activationReplicas")
 MOVING: Final = ("metric", THRESHOLD, "metricThresholdPercentage", "scaleDownDelaySeconds")
 
 
-def knobs_of(block: Mapping[str, Any], metric: str, minimum: int, maximum: int) -> tuple[Knob, ...]:
+def make_knobs(block: Mapping[str, Any], metric: str, minimum: int, maximum: int) -> tuple[Knob, ...]:
     """Return the knobs of a search for a spec whose ``autoscaling`` is ``block``, with the plan's bounds.
 
     If the spec has no scaling metric, concurrency is tried. maxReplicas is the budget and is not changed.
@@ -367,22 +367,24 @@ def knobs_of(block: Mapping[str, Any], metric: str, minimum: int, maximum: int) 
     delay, limit = block.get("scaleDownDelaySeconds"), block.get("concurrencyHardLimit")
     knobs += [
         Knob("metric", REQUESTS),
-        Knob("scaleDownDelaySeconds", _with(DELAYS, delay)),
-        Knob("concurrencyHardLimit", _with(LIMITS, limit)),
+        Knob("scaleDownDelaySeconds", _include_value(DELAYS, delay)),
+        Knob("concurrencyHardLimit", _include_value(LIMITS, limit)),
     ]
     if minimum == 0:
-        knobs.append(Knob("scaleToZeroRetentionSeconds", _with(RETENTIONS, block.get("scaleToZeroRetentionSeconds"))))
+        knobs.append(
+            Knob("scaleToZeroRetentionSeconds", _include_value(RETENTIONS, block.get("scaleToZeroRetentionSeconds")))
+        )
         scales = tuple(count for count in (2, 3, 4, 6, 8) if count <= maximum)
-        knobs.append(Knob("activationReplicas", _with((None, *scales), block.get("activationReplicas"))))
+        knobs.append(Knob("activationReplicas", _include_value((None, *scales), block.get("activationReplicas"))))
     return tuple(knobs)
 
 
-def moved(
+def make_search_space(
     block: Mapping[str, Any], scaling: Scaling, kept: Container[str]
 ) -> tuple[tuple[Knob, ...], Values, tuple[int, int]]:
     """Return the knobs of a spec's autoscaling, except those in ``kept``, with the spec's values and its bounds."""
     metric = scaling.metric.name if scaling.metric is not None else ""
-    knobs = knobs_of(block, metric, scaling.minimum, scaling.maximum)
+    knobs = make_knobs(block, metric, scaling.minimum, scaling.maximum)
     base = {knob.name: block.get(knob.name) for knob in knobs}
     base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
     if scaling.scaler in {"knative-kpa", "fixed"}:
@@ -390,33 +392,33 @@ def moved(
     return tuple(knob for knob in knobs if knob.name not in kept), base, (scaling.minimum, scaling.maximum)
 
 
-def _with(values: tuple[Any, ...], current: Any) -> tuple[Any, ...]:
+def _include_value(values: tuple[Any, ...], current: Any) -> tuple[Any, ...]:
     return values if current in values or not current else (*values[:1], *sorted((*values[1:], current)))
 
 
-def _per_second(values: Values) -> bool:
+def _is_per_second(values: Values) -> bool:
     row = metrics.ROWS.get(values.get("metric") or "")
     return row is not None and row.simulated == "rps"
 
 
-def per_second(raw: Values, seconds: float) -> Values:
+def convert_to_per_second(raw: Values, seconds: float) -> Values:
     """Return values with the threshold converted to an equivalent load in their metric.
 
     ``seconds`` is the service time of a request, which relates requests in flight to requests per second (Little's law).
     """
-    if not _per_second(raw) or raw.get(THRESHOLD) is None:
-        return tidy(raw)
-    return tidy({**raw, THRESHOLD: float(f"{raw[THRESHOLD] / seconds:.3g}")})
+    if not _is_per_second(raw) or raw.get(THRESHOLD) is None:
+        return drop_idle_fields(raw)
+    return drop_idle_fields({**raw, THRESHOLD: float(f"{raw[THRESHOLD] / seconds:.3g}")})
 
 
-def in_flight(values: Values, seconds: float) -> Values:
+def convert_to_in_flight(values: Values, seconds: float) -> Values:
     """Return a spec's values in terms of the knobs: the inverse of ``per_second``."""
-    if not _per_second(values) or values.get(THRESHOLD) is None:
+    if not _is_per_second(values) or values.get(THRESHOLD) is None:
         return values
     return {**values, THRESHOLD: values[THRESHOLD] * seconds}
 
 
-def tidy(values: Values) -> Values:
+def drop_idle_fields(values: Values) -> Values:
     """Return values without fields that have no effect with these bounds."""
     minimum = values.get("minReplicas")
     ignored: tuple[str, ...] = FROM_ZERO if minimum else ()
@@ -425,13 +427,13 @@ def tidy(values: Values) -> Values:
     return {name: None if name in ignored else value for name, value in values.items()}
 
 
-def fits(values: Values) -> bool:
+def fits_hard_limit(values: Values) -> bool:
     """Return whether the hard limit is at least the threshold: Knative scales on the smaller of the two."""
     limit, threshold = values.get("concurrencyHardLimit"), values.get(THRESHOLD)
-    return not limit or threshold is None or _per_second(values) or threshold <= limit
+    return not limit or threshold is None or _is_per_second(values) or threshold <= limit
 
 
-def finer(raw: Values, line: Knob) -> tuple[Knob, ...]:
+def refine_knobs(raw: Values, line: Knob) -> tuple[Knob, ...]:
     """Return knobs with values between those already tried: thresholds and target utilization."""
     current = raw[THRESHOLD]
     neighbors = sorted({*line.values, current})
@@ -442,7 +444,7 @@ def finer(raw: Values, line: Knob) -> tuple[Knob, ...]:
     threshold = Knob(THRESHOLD, tuple(sorted(value for value in candidates if low <= value <= high)))
     if "metricThresholdPercentage" not in raw:
         return (threshold,)
-    return (threshold, Knob("metricThresholdPercentage", _with(SHARES, raw["metricThresholdPercentage"])))
+    return (threshold, Knob("metricThresholdPercentage", _include_value(SHARES, raw["metricThresholdPercentage"])))
 
 
 # Limits.
@@ -468,7 +470,7 @@ class Relief:
     """Value that meets the SLO: lowest number of replicas, approximately longest start-up, or lowest fraction."""
 
 
-def relieve(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Relief, ...]:
+def find_reliefs(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Relief, ...]:
     """Return the limits whose change alone makes the closest point meet the SLO.
 
     If no single limit does, try a higher minimum together with a higher maximum. If that does not help, the server is the
@@ -477,15 +479,15 @@ def relieve(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Rel
 
     def holds(changed: Mapping[str, Any], seconds: float | None = None) -> bool:
         start_up = None if seconds is None else StartUp(0.0, 0.0, seconds, 0.0, case.start_up.spread)
-        candidate = tidy({**values, **changed})
-        return case.valid(candidate) and case.measure(case.run(candidate, start_up)).holds
+        candidate = drop_idle_fields({**values, **changed})
+        return case.is_renderable(candidate) and case.measure(case.run(candidate, start_up)).holds
 
     def find_count(limit: Limit, now: int, low: int, high: int, *fields: str) -> list[Relief]:
-        count = least(low, high, lambda count: holds(dict.fromkeys(fields, count)))
+        count = find_lowest(low, high, lambda count: holds(dict.fromkeys(fields, count)))
         return [] if count is None else [Relief(limit, now, count)]
 
     reliefs = find_count("minReplicas", minimum, minimum + 1, maximum, "minReplicas")
-    seconds = most(MIN_START_UP_SECONDS, case.start_up.seconds, lambda seconds: holds({}, seconds))
+    seconds = find_highest(MIN_START_UP_SECONDS, case.start_up.seconds, lambda seconds: holds({}, seconds))
     if seconds is not None:
         reliefs.append(Relief("start-up", case.start_up.seconds, seconds))
     raised = maximum, maximum + 1, MAX_FACTOR * maximum
@@ -497,7 +499,7 @@ def relieve(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Rel
     return tuple(reliefs)
 
 
-def least(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
+def find_lowest(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
     """Return the lowest whole number from ``low`` to ``high`` that ``holds``, assuming that all higher ones hold."""
     if low > high or not holds(high):
         return None
@@ -510,7 +512,7 @@ def least(low: int, high: int, holds: Callable[[int], bool]) -> int | None:
     return low
 
 
-def most(low: float, high: float, holds: Callable[[float], bool], steps: int = 6) -> float | None:
+def find_highest(low: float, high: float, holds: Callable[[float], bool], steps: int = 6) -> float | None:
     """Return approximately the highest number from ``low`` to ``high`` that ``holds``; None if ``low`` does not."""
     if low >= high or not holds(low):
         return None
@@ -536,31 +538,31 @@ MAIN: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class TuningResult:
     """Result of a search. Points are measured on the part of the traffic that was searched on."""
 
-    found: Found
-    own: Point
+    found: SearchResult
+    own: SettingPoint
     """Current spec."""
-    default: Point
+    default: SettingPoint
     """Knative's defaults with the spec's bounds."""
-    lowered: Point | None
+    lowered: SettingPoint | None
     """Spec with the highest threshold that meets the SLO, otherwise unchanged."""
-    chosen: Point | None
+    chosen: SettingPoint | None
     """Cheapest point that meets the SLO with spec fields only, without changes that save almost nothing."""
-    cluster: Point | None
+    cluster: SettingPoint | None
     """Point cheaper than the chosen one that also changes cluster settings."""
     cluster_now: Mapping[str, float]
     """Current cluster settings."""
     reliefs: tuple[Relief, ...]
     """Changes that would help if no point meets the SLO."""
-    rest: Mapping[str, Measured]
+    rest: Mapping[str, SimulationMeasurements]
     """Measurements on the rest of the traffic, by field name of the point."""
     part: float
     """Length in seconds of the traffic that was searched on."""
 
     @property
-    def front(self) -> list[Point]:
+    def front(self) -> list[SettingPoint]:
         """Pareto front, cheapest first, with the chosen point in place of the search's best."""
         best, chosen = self.found.best, self.chosen
         if chosen is None:
@@ -570,7 +572,7 @@ class Tuned:
         ]
 
 
-def tune(
+def tune_settings(
     case: Case,
     knobs: tuple[Knob, ...],
     base: Values,
@@ -578,8 +580,8 @@ def tune(
     *,
     part: float,
     evaluations: int = EVALUATIONS,
-    progress: Callable[[Found], None] = lambda result: None,  # noqa: ARG005 - no progress by default
-) -> Tuned:
+    progress: Callable[[SearchResult], None] = lambda result: None,  # noqa: ARG005 - no progress by default
+) -> TuningResult:
     """Search for settings on the first ``part`` seconds of the traffic, and evaluate them on the rest.
 
     ``base`` contains the spec's values, ``bounds`` its minimum and maximum replicas. Raises NotSimulated if the current
@@ -588,20 +590,20 @@ def tune(
     is_whole = part >= case.traffic.seconds
     first = case if is_whole else case.until(part)
     seconds = first.service_seconds()
-    current = Point(base, first.evaluate(base), in_flight(base, seconds))
+    current = SettingPoint(base, first.evaluate(base), convert_to_in_flight(base, seconds))
     defaults = knative_defaults(first.setting(base))
-    default = Point({}, first.measure(first.of(defaults)))
+    default = SettingPoint({}, first.measure(first.simulate_setting(defaults)))
     line = {**base, "metric": base.get("metric") or REQUESTS[0]}
 
     def valid(values: Values) -> bool:
-        return fits(values) and first.valid(values)
+        return fits_hard_limit(values) and first.is_renderable(values)
 
     def search(moved: tuple[Knob, ...], start: Values) -> Search:
         return Search(
             moved,
             first.evaluate,
             base=start,
-            resolve=lambda values: per_second(values, seconds),
+            resolve=lambda values: convert_to_per_second(values, seconds),
             valid=valid,
             seed=case.seed,
             progress=progress,
@@ -609,8 +611,8 @@ def tune(
 
     result = search(knobs, line).run(round(evaluations * MAIN))
     result.points.append(current)
-    lowered: Point | None = None
-    cluster: Point | None = None
+    lowered: SettingPoint | None = None
+    cluster: SettingPoint | None = None
     threshold = knobs[0]
     if not result.interrupted:
         alone = search((threshold,), line).run(len(threshold.values), PROMISE)
@@ -618,29 +620,29 @@ def tune(
         result.add(alone)
     remaining = max(evaluations - result.evaluations, 2) // 2
     if not result.interrupted and result.best is not None and result.best.raw.get(THRESHOLD) is not None:
-        result.add(search(finer(result.best.raw, threshold), result.best.raw).run(remaining, PROMISE))
+        result.add(search(refine_knobs(result.best.raw, threshold), result.best.raw).run(remaining, PROMISE))
     chosen = result.best
     if not result.interrupted and chosen is not None:
-        chosen = simpler(result, first.evaluate, current, lowered, valid)
+        chosen = simplify_best(result, first.evaluate, current, lowered, valid)
         if not result.interrupted:
-            other = _beside(search, chosen, threshold, first.cluster(), remaining)
+            other = _search_cluster(search, chosen, threshold, first.cluster(), remaining)
             result.interrupted = other.interrupted
             if other.best is not None and other.best.cost < chosen.cost * (1 - MIN_CLUSTER_SAVING):
                 cluster = other.best
     reliefs: tuple[Relief, ...] = ()
-    measurements_of_rest: dict[str, Measured] = {}
+    measurements_of_rest: dict[str, SimulationMeasurements] = {}
     try:
         if not result.interrupted and result.best is None and result.nearest is not None:
-            reliefs = relieve(first, result.nearest.values, *bounds)
+            reliefs = find_reliefs(first, result.nearest.values, *bounds)
         if not result.interrupted and not is_whole:
-            measurements_of_rest["default"] = _on_the_rest(case, first, defaults)
+            measurements_of_rest["default"] = _measure_rest(case, first, defaults)
             points = {"own": current, "chosen": chosen, "lowered": lowered, "cluster": cluster}
             for name, point in points.items():
                 if point is not None:
-                    measurements_of_rest[name] = _on_the_rest(case, first, first.setting(point.values))
+                    measurements_of_rest[name] = _measure_rest(case, first, first.setting(point.values))
     except KeyboardInterrupt:
         result.interrupted, measurements_of_rest = True, {}
-    return Tuned(
+    return TuningResult(
         result,
         current,
         default,
@@ -654,13 +656,13 @@ def tune(
     )
 
 
-def simpler(
-    result: Found,
-    evaluate: Callable[[Values], Measured],
-    current: Point,
-    lowered: Point | None = None,
+def simplify_best(
+    result: SearchResult,
+    evaluate: Callable[[Values], SimulationMeasurements],
+    current: SettingPoint,
+    lowered: SettingPoint | None = None,
     is_valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - all values are valid by default
-) -> Point:
+) -> SettingPoint:
     """Return the best point of ``result`` without changes to ``current`` that save less than ``MIN_SAVING``.
 
     Among the points within this tolerance, the one with the fewest changes is chosen, and among those the safest.
@@ -676,16 +678,16 @@ def simpler(
     if lowered is not None and lowered.cost <= most:
         return lowered
     try:
-        for name in sorted(changes(best.values, current.values), key=lambda name: (name in TOGETHER, name)):
+        for name in sorted(diff_values(best.values, current.values), key=lambda name: (name in TOGETHER, name)):
             names = TOGETHER if name in TOGETHER else (name,)
             originals = {name: current.values.get(name) for name in names}
-            if not changes(best.values, originals) or (originals.get(THRESHOLD) is None and THRESHOLD in originals):
+            if not diff_values(best.values, originals) or (originals.get(THRESHOLD) is None and THRESHOLD in originals):
                 continue
-            values = tidy({**best.values, **originals})
+            values = drop_idle_fields({**best.values, **originals})
             if values == best.values or not is_valid(values):
                 continue
             raw = {**best.raw, **{name: current.raw.get(name) for name in names}}
-            point = Point(values, evaluate(values), raw)
+            point = SettingPoint(values, evaluate(values), raw)
             result.evaluations += 1
             result.points.append(point)
             if point.holds and point.cost <= most:
@@ -695,35 +697,35 @@ def simpler(
     candidates = [point for point in result.points if point.holds and point.cost <= most]
     return min(
         candidates,
-        key=lambda point: (len(changes(point.values, current.values)), point.measured.used, point is not best),
+        key=lambda point: (len(diff_values(point.values, current.values)), point.measured.used, point is not best),
     )
 
 
-def _beside(
+def _search_cluster(
     search: Callable[[tuple[Knob, ...], Values], Search],
-    best: Point,
+    best: SettingPoint,
     threshold: Knob,
     cluster: Mapping[str, float],
     evaluations: int,
-) -> Found:
+) -> SearchResult:
     """Search near the best point for points that also change cluster settings; ``cluster`` has the current ones."""
     knobs = tuple(
         Knob(knob.name, tuple(sorted({*knob.values, cluster[knob.name]})), "cluster") for knob in CLUSTER_KNOBS
     )
     # A spec without a threshold has no adjacent thresholds to try.
-    thresholds = finer(best.raw, threshold)[:1] if best.raw.get(THRESHOLD) is not None else ()
+    thresholds = refine_knobs(best.raw, threshold)[:1] if best.raw.get(THRESHOLD) is not None else ()
     return search((*thresholds, *knobs), {**best.raw, **cluster}).run(evaluations, PROMISE)
 
 
-def _on_the_rest(case: Case, first: Case, setting: Setting) -> Measured:
-    return case.measure(after(case.of(setting), first.of(setting)))
+def _measure_rest(case: Case, first: Case, setting: Setting) -> SimulationMeasurements:
+    return case.measure(subtract_first_part(case.simulate_setting(setting), first.simulate_setting(setting)))
 
 
-def changes(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:
+def diff_values(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:
     """Return the values that differ from ``before``."""
     return {name: value for name, value in values.items() if before.get(name) != value}
 
 
-def of_scaling(changes: Mapping[str, Any]) -> dict[Path, Any]:
+def address_changes(changes: Mapping[str, Any]) -> dict[Path, Any]:
     """Return changes to a spec's ``autoscaling`` by path in the document, the input of ``manifests.edit``."""
     return {("spec", "autoscaling", name): value for name, value in changes.items()}

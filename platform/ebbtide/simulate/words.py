@@ -27,16 +27,16 @@ KEEPABLE: Final = (
 PHASES: Final = ("schedule", "pull", "load", "ready")
 
 
-def start_up(text: str) -> StartUp:
+def parse_start_up(text: str) -> StartUp:
     """Parse a start-up time: ``45s``, or ``schedule=1s,pull=20s,load=20s,ready=2s,spread=0.3``. Raises ValueError."""
     from ebbtide.simulate.data import StartUp  # noqa: PLC0415 - importing load requires numpy, which --help does not need
-    from ebbtide.simulate.load import duration  # noqa: PLC0415 - as above
+    from ebbtide.simulate.load import parse_compound_duration  # noqa: PLC0415 - as above
 
     if "=" not in text:
-        return StartUp(0.0, 0.0, duration(text), 0.0)
+        return StartUp(0.0, 0.0, parse_compound_duration(text), 0.0)
     phases = {name: value for name, _, value in (assignment.partition("=") for assignment in text.split(","))}
     spread = float(phases.pop("spread", "0"))
-    schedule, pull, load, ready = (duration(phases.pop(name, "0s")) for name in PHASES)
+    schedule, pull, load, ready = (parse_compound_duration(phases.pop(name, "0s")) for name in PHASES)
     if phases or not 0 <= spread < float("inf"):
         raise ValueError(
             f"invalid start-up time {text!r}: must be a duration, or durations for {', '.join(PHASES)}, and spread, "
@@ -45,7 +45,7 @@ def start_up(text: str) -> StartUp:
     return StartUp(schedule, pull, load, ready, spread)
 
 
-def gpu_hour(text: str) -> float | None:
+def parse_gpu_hour(text: str) -> float | None:
     """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``; None for an empty text. Raises ValueError."""
     if not text:
         return None

@@ -1,1 +1,1 @@
-"""What was promised and what was kept: response times, uptime, cold starts, budgets, from measured requests."""
+"""SLO reports and alerts: response times, uptime, cold starts and error budgets, from measured requests."""

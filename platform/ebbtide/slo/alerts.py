@@ -1,12 +1,12 @@
-"""Recording rules and alerts for a promise, as a PrometheusRule of the Prometheus operator.
+"""Recording rules and alerts for an SLO, as a PrometheusRule of the Prometheus operator.
 
-A latency or uptime promise leaves a budget of bad requests or minutes. It is watched at several windows: an alert comes
-when a long window says that much of it burns and a short one that it still does, so that it comes early and goes when
-the trouble does (sre.google/workbook/alerting-on-slos, "Multiwindow, Multi-Burn-Rate Alerts"). A mean has no budget: its
-alert comes when the last hour and the last five minutes are both above it. Where no pod is ready, requests wait and none may
-end, so that no minute is bad: an uptime has one more alert, when pods are wanted and none is ready.
+A latency or uptime SLO has an error budget of bad requests or minutes. Several windows monitor it: an alert fires when a
+long window shows a high burn rate and a short window shows that it continues, so the alert fires early and resolves with
+the problem (sre.google/workbook/alerting-on-slos, "Multiwindow, Multi-Burn-Rate Alerts"). A mean has no error budget: its
+alert fires when the last hour and the last five minutes both exceed the limit. If no pod is ready, requests wait and may
+not end, so no minute counts as bad: an uptime SLO has one more alert, for when pods are wanted and none is ready.
 
-Pure: objects as plain dicts. The queries are those of ``queries.py``.
+Pure functions with objects as plain dicts. The queries come from ``queries.py``.
 """
 
 from __future__ import annotations
@@ -16,282 +16,294 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys
-from ebbtide.base.names import fit
+from ebbtide.base.names import fit_name
 from ebbtide.slo import queries
-from ebbtide.slo.report import LEAST, P95, PERCENT, span
+from ebbtide.slo.report import LEAST, P95, PERCENT, format_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ebbtide.slo.queries import Pods, Timer
+    from ebbtide.slo.queries import LatencyHistogram, PodGauges
     from ebbtide.slo.source import Ref
     from ebbtide.spec.serving import Slo
     from ebbtide.translation.objects import Object
 
 
-class Burn(NamedTuple):
-    """A pace at which a budget burns that calls for someone, and over which two windows it is seen."""
+class BurnRate(NamedTuple):
+    """A burn rate that triggers an alert, with its long and short window."""
 
     long: str
     short: str
-    #: 1 is the pace at which the budget of 30 days lasts 30 days.
-    pace: float
+    #: The burn rate: at 1, the error budget of 30 days lasts 30 days.
+    rate: float
     severity: str
 
 
-#: Two, five and ten percent of the budget of 30 days in the long window, and a tenth of it in three days.
+#: 2%, 5% and 10% of the error budget of 30 days within the long window, and 10% within three days.
 BURNS: Final = (
-    Burn("1h", "5m", 14.4, "critical"),
-    Burn("6h", "30m", 6.0, "critical"),
-    Burn("1d", "2h", 3.0, "warning"),
-    Burn("3d", "6h", 1.0, "warning"),
+    BurnRate("1h", "5m", 14.4, "critical"),
+    BurnRate("6h", "30m", 6.0, "critical"),
+    BurnRate("1d", "2h", 3.0, "warning"),
+    BurnRate("3d", "6h", 1.0, "warning"),
 )
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 NONE_READY: Final = "EbbtideNoReplicaReady"
-#: Seconds between two evaluations: minutes are counted, so one a minute.
+#: Evaluation interval: the rules count minutes, so once per minute.
 INTERVAL: Final = "1m"
-#: How long none may be ready: longer than most cold starts, shorter than the ten minutes and a half after which Knative gives
-#: up a start that nobody waits for any more, and wants none (progress-deadline; knative.dev/serving v0.48.1
+#: Time without a ready replica until the alert: longer than most cold starts, but shorter than the 10.5 minutes after which
+#: Knative gives up a start without waiting requests and wants no replicas (progress-deadline; knative.dev/serving v0.48.1
 #: pkg/reconciler/autoscaling/kpa/scaler.go).
 UNREADY: Final = "5m"
-#: A bound of a histogram and a promise are the same within this.
+#: Tolerance for comparing an SLO with a histogram bound.
 SAME: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """The object, and what the rules cannot watch or watch less sharply, in words."""
+class AlertRules:
+    """The PrometheusRule, and notes on what the rules do not monitor, or only with lower precision."""
 
-    made: Object
+    manifest: Object
     notes: tuple[str, ...]
 
 
-def rules(
-    ref: Ref, promise: Slo, timer: Timer, tellers: Sequence[Pods], labels: Mapping[str, str] | None = None
-) -> Rules:
-    """Return the rules for one workload's promise, by who times its requests and who tells of its pods, the best first.
+def make_rules(
+    ref: Ref, slo: Slo, timer: LatencyHistogram, exporters: Sequence[PodGauges], labels: Mapping[str, str] | None = None
+) -> AlertRules:
+    """Return the rules for one workload's SLO, based on a latency histogram and pod metrics (``exporters``, best first).
 
-    ``labels`` are more of the object's own, by which a Prometheus selects its rules.
+    ``labels`` are added to the PrometheusRule, for a Prometheus that selects rules by label.
     """
     notes: list[str] = []
-    recorded: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     alerts: list[dict[str, Any]] = []
-    enough = _enough(ref, timer)
-    if promise.mean_latency_milliseconds is not None:
-        limit = promise.mean_latency_milliseconds / 1000
-        recorded += [
-            _record(ref, "mean", f"ebbtide:latency_mean:seconds{over}", _mean(ref, timer, over))
+    enough = _enough_requests(ref, timer)
+    if slo.mean_latency_milliseconds is not None:
+        limit = slo.mean_latency_milliseconds / 1000
+        records += [
+            _make_recording(ref, "mean", f"ebbtide:latency_mean:seconds{over}", _mean_query(ref, timer, over))
             for over in ("5m", "1h")
         ]
-        alerts.append(_mean_alert(ref, limit, enough))
-    if promise.p95_latency_milliseconds is not None:
-        limit = promise.p95_latency_milliseconds / 1000
-        watched, note = bound(timer, limit)
+        alerts.append(_make_mean_alert(ref, limit, enough))
+    if slo.p95_latency_milliseconds is not None:
+        limit = slo.p95_latency_milliseconds / 1000
+        watched, note = choose_bound(timer, limit)
         notes += [note] if note else []
         if watched is not None:
-            recorded += [_record(ref, "p95", _bad(over), _slow(ref, timer, watched, over)) for over in WINDOWS]
-            what = f"{{{{ $value | humanizePercentage }}}} of requests to {_name(ref)} took longer than {span(watched)} or failed"
-            alerts += _burns(ref, "p95", 1 - P95, f"{what}; at most 5% may", dict.fromkeys(WINDOWS, enough), notes)
-    if promise.uptime_percent is not None:
-        target = promise.uptime_percent / PERCENT
-        asked = f"{_moved(ref, timer)} > bool 0"
-        recorded += [
-            _record(ref, "uptime", "ebbtide:minutes_asked:bool", asked),
-            _record(
+            records += [
+                _make_recording(ref, "p95", _bad_ratio_name(over), _slow_query(ref, timer, watched, over))
+                for over in WINDOWS
+            ]
+            symptom = f"{{{{ $value | humanizePercentage }}}} of requests to {_workload_label(ref)} took longer than {format_span(watched)} or failed"
+            description = f"{symptom}; the SLO allows at most 5%"
+            alerts += _make_burn_alerts(ref, "p95", 1 - P95, description, dict.fromkeys(WINDOWS, enough), notes)
+    if slo.uptime_percent is not None:
+        target = slo.uptime_percent / PERCENT
+        growth = f"{_growth_query(ref, timer)} > bool 0"
+        records += [
+            _make_recording(ref, "uptime", "ebbtide:minutes_asked:bool", growth),
+            _make_recording(
                 ref,
                 "uptime",
                 "ebbtide:minutes_unanswered:bool",
-                f"({asked}) - (({_moved(ref, timer, answered=True)} > bool 0) or 0 * ({asked}))",
+                f"({growth}) - (({_growth_query(ref, timer, answered=True)} > bool 0) or 0 * ({growth}))",
             ),
-            *(_record(ref, "uptime", _bad(over), _unanswered(ref, over)) for over in WINDOWS),
+            *(_make_recording(ref, "uptime", _bad_ratio_name(over), _unanswered_query(ref, over)) for over in WINDOWS),
         ]
-        what = f"in {{{{ $value | humanizePercentage }}}} of the minutes with requests, {_name(ref)} answered none"
+        symptom = f"in {{{{ $value | humanizePercentage }}}} of the minutes with requests, {_workload_label(ref)} answered none"
         if 1 - target > SAME:
-            said = f"{what}; at most {100 - promise.uptime_percent:g}% may"
-            alerts += _burns(
-                ref, "uptime", 1 - target, said, {over: _enough_minutes(ref, over) for over in WINDOWS}, notes
+            description = f"{symptom}; the SLO allows at most {100 - slo.uptime_percent:g}%"
+            alerts += _make_burn_alerts(
+                ref, "uptime", 1 - target, description, {over: _enough_minutes(ref, over) for over in WINDOWS}, notes
             )
         else:
-            notes.append("uptime 100 % leaves no budget: the alert comes with the first bad minute of five")
-            alerts.append(_first_minute(ref, what))
-        alerts.append(_none_ready(ref, tellers))
+            notes.append("uptime 100% leaves no error budget: the alert fires on the first bad minute of five")
+            alerts.append(_make_first_minute_alert(ref, symptom))
+        alerts.append(_make_none_ready_alert(ref, exporters))
         if timer.place != "gateway":
             notes.append(
-                "uptime is watched at the pods, which count only what reached them: of a total outage "
-                f"{NONE_READY} alone tells, and only where {' or '.join(one.teller for one in tellers)} is scraped; "
-                "name a gateway's histogram in metrics.gatewayLatency"
+                "uptime is measured at the pods, which count only requests that reach them: in a total outage only "
+                f"{NONE_READY} fires, and only if Prometheus scrapes {' or '.join(row.exporter for row in exporters)}; "
+                "to measure at the gateway, set metrics.gatewayLatency to its histogram"
             )
     groups = [
-        {"name": f"{ref.namespace}-{ref.name}-slo", "interval": INTERVAL, "rules": [*recorded, *alerts]},
+        {"name": f"{ref.namespace}-{ref.name}-slo", "interval": INTERVAL, "rules": [*records, *alerts]},
     ]
     all_labels = {keys.APP_MANAGED_BY: "ebbtide", keys.APP_NAME: ref.name, **(labels or {})}
-    return Rules(
+    return AlertRules(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
-            "metadata": {"name": fit(ref.name, "slo"), "namespace": ref.namespace, "labels": all_labels},
+            "metadata": {"name": fit_name(ref.name, "slo"), "namespace": ref.namespace, "labels": all_labels},
             "spec": {"groups": groups},
         },
         tuple(dict.fromkeys(notes)),
     )
 
 
-def bound(timer: Timer, limit: float) -> tuple[float | None, str]:
-    """Return the histogram's bound that a limit is watched by, in seconds, and what must be known of it.
+def choose_bound(timer: LatencyHistogram, limit: float) -> tuple[float | None, str]:
+    """Return the histogram bound, in seconds, by which a limit is monitored, and a note on it.
 
-    A limit between two bounds is watched by the one above: what that one calls broken is broken.
+    For a limit between two bounds, it is the upper one: an SLO that is violated at that bound is violated.
     """
-    if any(abs(one - limit) <= SAME * limit for one in timer.bounds):
+    if any(abs(edge - limit) <= SAME * limit for edge in timer.bounds):
         return limit, ""
     if not timer.bounds:
         return (
             limit,
-            f"p95 within {span(limit)} is watched only if {timer.series} has this bound: its bounds are not known",
+            f"p95 within {format_span(limit)} is monitored only if {timer.series} has this bound, because its bounds are unknown",
         )
-    above = min((one for one in timer.bounds if one > limit), default=math.inf)
+    above = min((edge for edge in timer.bounds if edge > limit), default=math.inf)
     if math.isinf(above):
         return None, (
-            f"p95 within {span(limit)} is not watched: {timer.series} ends at {span(timer.top)}, and above it nothing is told apart"
+            f"p95 within {format_span(limit)} is not monitored: the largest bound of {timer.series} is {format_span(timer.top)}, and it "
+            "does not distinguish slower requests"
         )
     return above, (
-        f"p95 within {span(limit)} lies between two bounds of {timer.series}, so the alert watches {span(above)}: "
-        "promise one of its bounds to be told earlier"
+        f"p95 within {format_span(limit)} is between two bounds of {timer.series}, so the alert uses {format_span(above)}; "
+        "set the SLO to one of the bounds to be alerted earlier"
     )
 
 
-def _name(ref: Ref) -> str:
+def _workload_label(ref: Ref) -> str:
     return f"{ref.namespace}/{ref.name}"
 
 
-def _bad(over: str) -> str:
+def _bad_ratio_name(over: str) -> str:
     return f"ebbtide:bad:ratio{over}"
 
 
-def _labels(ref: Ref, promise: str) -> dict[str, str]:
-    return {"namespace": ref.namespace, "workload": ref.name, "promise": promise}
+def _rule_labels(ref: Ref, objective: str) -> dict[str, str]:
+    return {"namespace": ref.namespace, "workload": ref.name, "promise": objective}
 
 
-def _recorded(name: str, ref: Ref, promise: str) -> str:
-    told = ",".join(f'{label}="{value}"' for label, value in _labels(ref, promise).items())
-    return f"{name}{{{told}}}"
+def _recorded_selector(name: str, ref: Ref, objective: str) -> str:
+    matchers = ",".join(f'{label}="{value}"' for label, value in _rule_labels(ref, objective).items())
+    return f"{name}{{{matchers}}}"
 
 
-def _record(ref: Ref, promise: str, name: str, expression: str) -> dict[str, Any]:
-    return {"record": name, "expr": expression, "labels": _labels(ref, promise)}
+def _make_recording(ref: Ref, objective: str, name: str, expression: str) -> dict[str, Any]:
+    return {"record": name, "expr": expression, "labels": _rule_labels(ref, objective)}
 
 
-def _rate(ref: Ref, timer: Timer, series: str, over: str, *more: str) -> str:
-    matchers = ",".join(filter(None, (queries.of_workload(ref, timer.owner), timer.only, *more)))
+def _rate_query(ref: Ref, timer: LatencyHistogram, series: str, over: str, *more: str) -> str:
+    matchers = ",".join(filter(None, (queries.workload_matchers(ref, timer.owner), timer.only, *more)))
     return f"sum(rate({series}{{{matchers}}}[{over}]))"
 
 
-def _mean(ref: Ref, timer: Timer, over: str) -> str:
+def _mean_query(ref: Ref, timer: LatencyHistogram, over: str) -> str:
     unit = "" if timer.unit == 1.0 else f"{timer.unit:g} * "
-    count = _rate(ref, timer, f"{timer.series}_count", over)
-    return f"{unit}{_rate(ref, timer, f'{timer.series}_sum', over)} / ({count} > 0)"
+    count = _rate_query(ref, timer, f"{timer.series}_count", over)
+    return f"{unit}{_rate_query(ref, timer, f'{timer.series}_sum', over)} / ({count} > 0)"
 
 
-def _slow(ref: Ref, timer: Timer, limit: float, over: str) -> str:
-    """Return the least share of requests that were not answered within a limit; failed ones are not, however fast.
+def _slow_query(ref: Ref, timer: LatencyHistogram, limit: float, over: str) -> str:
+    """Return a lower bound for the share of requests that were not answered within a limit; failed ones never are.
 
-    At most so many were as were within, failed ones among them, and as did not fail.
+    The number of answered requests within the limit is at most the number within the limit, which includes failed ones,
+    and at most the number that did not fail.
     """
     # Prometheus 3 writes 500 as 500.0.
     le = f"{limit / timer.unit:.12g}".replace(".", "\\\\.")
-    within = _rate(ref, timer, f"{timer.series}_bucket", over, f'le=~"{le}(\\\\.0)?"')
-    ended = _rate(ref, timer, timer.counter, over)
-    answered = f"({ended} - ({_rate(ref, timer, timer.counter, over, timer.failed)} or 0 * {ended}))"
+    within = _rate_query(ref, timer, f"{timer.series}_bucket", over, f'le=~"{le}(\\\\.0)?"')
+    ended = _rate_query(ref, timer, timer.counter, over)
+    answered = f"({ended} - ({_rate_query(ref, timer, timer.counter, over, timer.failed)} or 0 * {ended}))"
     return f"clamp(1 - ({within} < {answered} or {answered}) / ({ended} > 0), 0, 1)"
 
 
-def _moved(ref: Ref, timer: Timer, *, answered: bool = False) -> str:
-    right = queries.negated(timer.failed) if answered else ""
-    return queries.moved(timer.counter, (), queries.of_workload(ref, timer.owner), timer.only, right)
+def _growth_query(ref: Ref, timer: LatencyHistogram, *, answered: bool = False) -> str:
+    succeeded = queries.negate_matcher(timer.failed) if answered else ""
+    return queries.last_minute_growth(
+        timer.counter, (), queries.workload_matchers(ref, timer.owner), timer.only, succeeded
+    )
 
 
-def _unanswered(ref: Ref, over: str) -> str:
-    asked = _recorded("ebbtide:minutes_asked:bool", ref, "uptime")
-    unanswered = _recorded("ebbtide:minutes_unanswered:bool", ref, "uptime")
-    return f"sum_over_time({unanswered}[{over}]) / (sum_over_time({asked}[{over}]) > 0)"
+def _unanswered_query(ref: Ref, over: str) -> str:
+    with_requests = _recorded_selector("ebbtide:minutes_asked:bool", ref, "uptime")
+    unanswered = _recorded_selector("ebbtide:minutes_unanswered:bool", ref, "uptime")
+    return f"sum_over_time({unanswered}[{over}]) / (sum_over_time({with_requests}[{over}]) > 0)"
 
 
-def _enough(ref: Ref, timer: Timer) -> str:
-    """Return what must hold beside: too few requests in the last hour are no ground for a call."""
-    return f" and on () {_rate(ref, timer, timer.counter, '1h')} * 3600 >= {LEAST}"
+def _enough_requests(ref: Ref, timer: LatencyHistogram) -> str:
+    """Return the additional condition of an alert: enough requests in the last hour."""
+    return f" and on () {_rate_query(ref, timer, timer.counter, '1h')} * 3600 >= {LEAST}"
 
 
 def _enough_minutes(ref: Ref, over: str) -> str:
-    """Return the same of minutes with requests: from so many on the report has a verdict, too."""
-    return f" and sum_over_time({_recorded('ebbtide:minutes_asked:bool', ref, 'uptime')}[{over}]) >= {LEAST}"
+    """Return the additional condition of an alert: enough minutes with requests, as in the report."""
+    return f" and sum_over_time({_recorded_selector('ebbtide:minutes_asked:bool', ref, 'uptime')}[{over}]) >= {LEAST}"
 
 
-def _burns(
-    ref: Ref, promise: str, allowed: float, what: str, enough: Mapping[str, str], notes: list[str]
+def _make_burn_alerts(
+    ref: Ref, objective: str, allowed: float, description: str, enough: Mapping[str, str], notes: list[str]
 ) -> list[dict[str, Any]]:
-    """Return the alerts of a budget; ``enough`` is what must hold beside, by the long window."""
-    found = []
+    """Return the alerts of an error budget; ``enough`` has the additional condition by long window."""
+    alerts = []
     for burn in BURNS:
-        most = burn.pace * allowed
-        if most >= 1:
+        threshold = burn.rate * allowed
+        if threshold >= 1:
             notes.append(
-                f"{promise}: no alert over {burn.long}, since {burn.pace:g} times the pace would be more than all that can be bad"
+                f"{objective}: no alert over {burn.long}, because {burn.rate:g} times the sustainable burn rate would be more "
+                "than 100% bad"
             )
             continue
-        both = " and ".join(f"{_recorded(_bad(over), ref, promise)} > {most:.6g}" for over in (burn.long, burn.short))
-        found.append(
-            _alert(
+        windows = " and ".join(
+            f"{_recorded_selector(_bad_ratio_name(over), ref, objective)} > {threshold:.6g}"
+            for over in (burn.long, burn.short)
+        )
+        alerts.append(
+            _make_alert(
                 ref,
                 "EbbtideBudgetBurns",
-                f"{both}{enough[burn.long]}",
-                {"severity": burn.severity, "window": burn.long, **_labels(ref, promise)},
-                f"{_name(ref)} burns its {promise} budget at {burn.pace:g} times the pace that lasts, or faster",
-                f"In the last {burn.long}, {what}.",
+                f"{windows}{enough[burn.long]}",
+                {"severity": burn.severity, "window": burn.long, **_rule_labels(ref, objective)},
+                f"{_workload_label(ref)} burns its {objective} error budget at {burn.rate:g} times the sustainable burn rate or faster",
+                f"In the last {burn.long}, {description}.",
             )
         )
-    return found
+    return alerts
 
 
-def _mean_alert(ref: Ref, limit: float, enough: str) -> dict[str, Any]:
-    both = " and ".join(
-        f"{_recorded(f'ebbtide:latency_mean:seconds{over}', ref, 'mean')} > {limit:g}" for over in ("1h", "5m")
+def _make_mean_alert(ref: Ref, limit: float, enough: str) -> dict[str, Any]:
+    windows = " and ".join(
+        f"{_recorded_selector(f'ebbtide:latency_mean:seconds{over}', ref, 'mean')} > {limit:g}" for over in ("1h", "5m")
     )
-    return _alert(
+    return _make_alert(
         ref,
         "EbbtideMeanLatency",
-        f"{both}{enough}",
-        {"severity": "warning", **_labels(ref, "mean")},
-        f"{_name(ref)} is slower on average than promised",
-        f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; {span(limit)} are promised.",
+        f"{windows}{enough}",
+        {"severity": "warning", **_rule_labels(ref, "mean")},
+        f"{_workload_label(ref)} violates its SLO for the mean response time",
+        f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; the SLO is {format_span(limit)}.",
     )
 
 
-def _first_minute(ref: Ref, what: str) -> dict[str, Any]:
-    # However few the minutes with requests are: one that is bad breaks this promise for good.
-    return _alert(
+def _make_first_minute_alert(ref: Ref, symptom: str) -> dict[str, Any]:
+    # No minimum of minutes with requests: a single bad one violates this SLO.
+    return _make_alert(
         ref,
         "EbbtideBudgetBurns",
-        f"{_recorded(_bad('5m'), ref, 'uptime')} > 0",
-        {"severity": "critical", "window": "5m", **_labels(ref, "uptime")},
-        f"{_name(ref)} did not answer, and promised to do so always",
-        f"In the last five minutes, {what}.",
+        f"{_recorded_selector(_bad_ratio_name('5m'), ref, 'uptime')} > 0",
+        {"severity": "critical", "window": "5m", **_rule_labels(ref, "uptime")},
+        f"{_workload_label(ref)} did not answer, and its SLO is an uptime of 100%",
+        f"In the last five minutes, {symptom}.",
     )
 
 
-def _none_ready(ref: Ref, tellers: Sequence[Pods]) -> dict[str, Any]:
-    # Rest at zero is no outage: none is wanted then.
-    pods = queries.of_replicas(tellers, [queries.of_workload(ref, one.owner) for one in tellers])
-    return _alert(
+def _make_none_ready_alert(ref: Ref, exporters: Sequence[PodGauges]) -> dict[str, Any]:
+    # A workload that is scaled to zero is not down: it wants no replicas.
+    pods = queries.replica_queries(exporters, [queries.workload_matchers(ref, row.owner) for row in exporters])
+    return _make_alert(
         ref,
         NONE_READY,
         f"({pods['wanted']}) > 0 unless ({pods['ready']}) > 0",
-        {"severity": "critical", **_labels(ref, "uptime")},
-        f"{_name(ref)} has no replica that is ready",
-        f"For {UNREADY} or longer replicas were wanted ({{{{ $value }}}} now) and none was ready: requests wait, or fail.",
+        {"severity": "critical", **_rule_labels(ref, "uptime")},
+        f"{_workload_label(ref)} has no ready replica",
+        f"For {UNREADY} or longer, replicas were wanted ({{{{ $value }}}} now) and none was ready: requests wait or fail.",
         hold=UNREADY,
     )
 
 
-def _alert(
+def _make_alert(
     ref: Ref,
     name: str,
     expression: str,

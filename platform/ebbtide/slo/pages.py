@@ -1,6 +1,6 @@
-"""A report for people: text for a terminal, Markdown, and one page of HTML that asks no network and runs nothing.
+"""Formats of a report: text for a terminal, Markdown, and a static page of HTML without network requests or scripts.
 
-Everything here may hold a name from a cluster: control characters are taken out, and HTML and Markdown are escaped.
+All text can contain names from a cluster: control characters are removed, and HTML and Markdown are escaped.
 """
 
 from __future__ import annotations
@@ -11,114 +11,117 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.prose import printable
-from ebbtide.slo.report import HOUR, P95, PLACES, Between, reports, span
+from ebbtide.base.prose import count_noun, make_printable
+from ebbtide.slo.report import HOUR, P95, PLACES, ValueInterval, compute_report, format_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ebbtide.slo.promises import Promise
+    from ebbtide.slo.promises import WorkloadSlo
     from ebbtide.slo.report import Outcome, Report, ReportRow, Verdict
-    from ebbtide.slo.source import Measured, Ref, Source
+    from ebbtide.slo.source import MetricsSource, Ref, WorkloadMeasurements
 
 PERCENT: Final = 100
-#: What a verdict is called.
-OUTCOMES: Final = {"kept": "kept", "broken": "BROKEN", "unknown": "cannot be told", "none": "-"}
-#: What Markdown would take for its own.
+#: Labels of the outcomes.
+OUTCOMES: Final = {"kept": "met", "broken": "VIOLATED", "unknown": "unknown", "none": "-"}
+#: Characters with a meaning in Markdown.
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
 
 
-# Numbers in words.
+# Formatted numbers.
 
 
-def percent(share: float) -> str:
-    """Return a share as percent; what is short of all is not rounded up to it, and what is little is not nothing."""
+def format_slo_percent(share: float) -> str:
+    """Return a share as a percentage, rounded down; a positive share below 0.01% is not shown as 0."""
     if 0 < share < 0.0001:  # noqa: PLR2004 - see the text
-        return "below 0.01 %"
+        return "<0.01%"
     digits = 3 if 0.999 < share < 1 else 2  # noqa: PLR2004 - nines
-    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:g} %"
+    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:g}%"
 
 
-def between(value: Between | None, told: Callable[[float], str] = span) -> str:
-    """Return an interval: ``250 to 510 ms`` where both have one unit, ``above 10 s`` where it has no end."""
+def format_interval(value: ValueInterval | None, formatted: Callable[[float], str] = format_span) -> str:
+    """Return an interval: ``250 to 510 ms`` if both ends have the same unit, ``above 10 s`` if it has no upper end."""
     if value is None:
         return "-"
     if math.isinf(value.high):
-        return f"above {told(value.low)}"
-    low, high = told(value.low), told(value.high)
+        return f"above {formatted(value.low)}"
+    low, high = formatted(value.low), formatted(value.high)
     if low == high:
         return low
-    if value.low == 0 and told is span:
+    if value.low == 0 and formatted is format_span:
         return f"up to {high}"
     number, _, unit = low.rpartition(" ")
     return f"{number} to {high}" if unit == high.rpartition(" ")[2] and number else f"{low} to {high}"
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else percent(value)
+def _format_share(value: float | None) -> str:
+    return "-" if value is None else format_slo_percent(value)
 
 
-def _number(value: float | None, digits: int = 0) -> str:
+def _format_number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _hours(value: float | None) -> str:
-    return _number(value, 2)
+def _format_hours(value: float | None) -> str:
+    return _format_number(value, 2)
 
 
-def times(value: Between) -> str:
-    """Return how much of a budget is used: ``40 %`` of it, or ``6.2 times``."""
-    return between(value, lambda share: percent(share) if share <= 1 else f"{share:.3g} times over")
+def format_budget_use(value: ValueInterval) -> str:
+    """Return the used share of an error budget: ``40%``, or ``6.2 times`` if more than all of it is used."""
+    return format_interval(value, lambda share: format_slo_percent(share) if share <= 1 else f"{share:.3g} times")
 
 
-def limit(verdict: Verdict) -> str:
-    """Return what was promised: ``p95 within 500 ms``."""
+def format_objective(verdict: Verdict) -> str:
+    """Return the SLO: ``p95 within 500 ms``."""
     if verdict.name == "uptime":
-        return f"uptime {verdict.limit * PERCENT:g} %"
-    return f"{verdict.name} within {span(verdict.limit)}"
+        return f"uptime {verdict.limit * PERCENT:g}%"
+    return f"{verdict.name} within {format_span(verdict.limit)}"
 
 
-def reached(verdict: Verdict) -> str:
-    """Return what came of it, in words."""
+def format_reached(verdict: Verdict) -> str:
+    """Return the measured value as text; empty if nothing was measured."""
     if verdict.reached is None:
         return ""
     if verdict.name == "mean":
-        return f"it was {between(verdict.reached)}"
-    told = between(verdict.reached, percent)
+        return f"measured {format_interval(verdict.reached)}"
+    share = format_interval(verdict.reached, format_slo_percent)
     if verdict.name == "uptime":
-        return f"{told} of the minutes" if not verdict.why.startswith("by readiness") else f"{told} of the time"
-    return f"{told} of requests were within it, {P95 * PERCENT:g} % are promised"
+        by_readiness = verdict.why.startswith("by readiness")
+        return (
+            f"available {share} of the time" if by_readiness else f"available in {share} of the minutes with requests"
+        )
+    return f"{share} of requests were within the limit, {P95 * PERCENT:g}% required"
 
 
-def sentence(verdict: Verdict) -> str:
-    """Return a verdict in words, without its name: what was reached, why, and the budget."""
-    parts = [reached(verdict), verdict.why]
+def format_verdict(verdict: Verdict) -> str:
+    """Return a verdict without its name: the measured value, the reason, the error budget and the burn rate."""
+    parts = [format_reached(verdict), verdict.why]
     if verdict.used is not None:
-        parts.append(f"error budget used: {times(verdict.used)}")
+        parts.append(f"error budget used: {format_budget_use(verdict.used)}")
     if verdict.burn is not None:
-        parts.append(f"burning in the last hour at {pace(verdict.burn)}")
+        parts.append(f"last hour: {format_burn_rate(verdict.burn)}")
     return "; ".join(filter(None, parts))
 
 
-def pace(burn: Between) -> str:
-    """Return how fast a budget burns."""
-    return f"{between(burn, lambda value: f'{value:.3g}')} times the pace that lasts"
+def format_burn_rate(burn: ValueInterval) -> str:
+    """Return the burn rate of an error budget as text."""
+    return f"{format_interval(burn, lambda value: f'{value:.3g}')} times the sustainable burn rate"
 
 
-def when(report: Report) -> str:
-    """Return what time a report is about."""
+def format_report_time(report: Report) -> str:
+    """Return the time range of a report."""
     if not report.rows:
         return "no workloads"
     start, end = (datetime.fromtimestamp(time, UTC) for time in (report.start, report.end))
-    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({_long(report.end - report.start)})"
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({_format_length(report.end - report.start)})"
 
 
-def moment(time: float) -> str:
-    """Return a moment to the minute, in UTC."""
+def format_moment(time: float) -> str:
+    """Return a time to the minute, in UTC."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _long(seconds: float) -> str:
+def _format_length(seconds: float) -> str:
     days, hours, minutes = seconds / 86_400, seconds / 3600, seconds / 60
     for value, unit in ((days, "days"), (hours, "hours"), (minutes, "minutes")):
         if value >= 2:  # noqa: PLR2004 - two of a unit
@@ -126,129 +129,140 @@ def _long(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-#: The columns of the table: head, and what stands in it of a row.
+#: The columns of the table: heading, and the cell of a row.
 COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
-    ("REQUESTS", lambda row: _number(row.measured.requests)),
-    ("ERRORS", lambda row: _share(row.errors)),
-    ("MEAN", lambda row: between(row.mean)),
-    ("P95", lambda row: between(row.quantiles["p95"])),
-    ("ANSWERED", lambda row: _share(row.answered)),
-    ("READY", lambda row: _share(row.ready)),
-    ("COLD", lambda row: _number(row.measured.cold_starts)),
-    ("REPLICA-H", lambda row: _hours(row.replica_hours)),
-    ("GPU-H", lambda row: _hours(row.gpu_hours)),
-    ("COST", lambda row: _hours(row.cost)),
+    ("REQUESTS", lambda row: _format_number(row.measured.requests)),
+    ("ERRORS", lambda row: _format_share(row.errors)),
+    ("MEAN", lambda row: format_interval(row.mean)),
+    ("P95", lambda row: format_interval(row.quantiles["p95"])),
+    ("ANSWERED", lambda row: _format_share(row.answered)),
+    ("READY", lambda row: _format_share(row.ready)),
+    ("COLD-STARTS", lambda row: _format_number(row.measured.cold_starts)),
+    ("REPLICA-H", lambda row: _format_hours(row.replica_hours)),
+    ("GPU-H", lambda row: _format_hours(row.gpu_hours)),
+    ("COST", lambda row: _format_hours(row.cost)),
 )
-#: What the columns mean, under the table.
+#: Explanation of the columns, below the table.
 LEGEND: Final = (
-    "P95: between which bounds of the histogram it lies. ANSWERED: share of the minutes with requests in "
-    "which one was answered. READY: share of the time in which a pod was ready or none was wanted."
+    "P95: the histogram bounds that enclose the percentile. ANSWERED: share of the minutes with requests in "
+    "which at least one was answered. READY: share of the time in which a pod was ready or no replica was wanted."
 )
 
 
-#: The first columns are text, the others are numbers.
-TEXTS: Final = ("WORKLOAD", "PROJECT", "PROMISE")
+#: Headings of the leading text columns; the other columns are numbers.
+TEXTS: Final = ("WORKLOAD", "PROJECT", "SLO")
 
 
-def _table(report: Report) -> list[tuple[str, ...]]:
-    """Return the table of all rows, its head first; a column in which nothing stands is left out."""
+def _make_table(report: Report) -> list[tuple[str, ...]]:
+    """Return the table of all rows, headings first, without empty columns."""
     several = len(report.rows) > 1
     rows = [*report.rows, *(report.projects if len(report.projects) > 1 else ()), *([report.total] if several else [])]
-    columns = [(head, [cell(row) for row in rows]) for head, cell in COLUMNS]
-    shown = [(head, cells) for head, cells in columns if any(cell != "-" for cell in cells)]
+    columns = [(heading, [cell(row) for row in rows]) for heading, cell in COLUMNS]
+    used = [(heading, cells) for heading, cells in columns if any(cell != "-" for cell in cells)]
     lines = (
-        (_name(row, report), row.project or "-", _promise(row), *(cells[place] for _, cells in shown))
-        for place, row in enumerate(rows)
+        (_row_title(row, report), row.project or "-", _format_outcome(row), *(cells[index] for _, cells in used))
+        for index, row in enumerate(rows)
     )
-    return [(*TEXTS, *(head for head, _ in shown)), *lines]
+    return [(*TEXTS, *(heading for heading, _ in used)), *lines]
 
 
-def _name(row: ReportRow, report: Report) -> str:
+def _row_title(row: ReportRow, report: Report) -> str:
     if row.ref is not None:
-        return printable(row.name)
-    return f"all {row.workloads}" if row is not report.total else f"all {row.workloads} together"
+        return make_printable(row.name)
+    count = count_noun(row.workloads, "workload")
+    return count if row is not report.total else f"total: {count}"
 
 
-def _promise(row: ReportRow) -> str:
+def _format_outcome(row: ReportRow) -> str:
     if row.outcome is not None:
         return OUTCOMES[row.outcome]
     counts = row.outcomes or {}
-    told = [f"{counts[name]} {OUTCOMES[name]}" for name in ("broken", "unknown", "kept") if counts.get(name)]
-    return ", ".join(told) or OUTCOMES["none"]
+    parts = [f"{counts[name]} {OUTCOMES[name]}" for name in ("broken", "unknown", "kept") if counts.get(name)]
+    return ", ".join(parts) or OUTCOMES["none"]
 
 
-def _noted(report: Report) -> list[str]:
-    """Return what must be known of the numbers, each once; what is true of one workload only, with its name."""
+def _collect_notes(report: Report) -> list[str]:
+    """Return the notes of a report without duplicates; a note on a single workload starts with its name."""
     several = len(report.rows) > 1
-    told = (
+    row_notes = (
         note if note in PLACES.values() or not several else f"{row.name}: {note}"
         for row in report.rows
         for note in row.notes
     )
-    return list(dict.fromkeys([*told, *report.notes]))
+    return list(dict.fromkeys([*row_notes, *report.notes]))
 
 
 # Text.
 
 
-def text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, words: words) -> str:
-    """Return the report for a terminal; ``paint`` colours an outcome's words."""
+def format_text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, words: words) -> str:
+    """Return the report for a terminal; ``paint`` colors an outcome's label."""
     if len(report.rows) == 1:
-        return _one(report, report.rows[0], paint)
-    lines = [f"{when(report)}\n\n"]
+        return _format_single(report, report.rows[0], paint)
+    lines = [f"{format_report_time(report)}\n\n"]
     if report.rows:
-        lines += [_aligned(_table(report)), "\n"]
-        lines += [_told(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts]
-        lines += ["\n" * any(row.verdicts for row in report.rows), f"{_wrapped(LEGEND)}\n"]
-    lines += [f"{_wrapped(note)}\n" for note in _noted(report)]
+        lines += [_align_columns(_make_table(report)), "\n"]
+        lines += [
+            _format_verdict_line(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts
+        ]
+        lines += ["\n" * any(row.verdicts for row in report.rows), f"{_wrap_text(LEGEND)}\n"]
+    lines += [f"{_wrap_text(note)}\n" for note in _collect_notes(report)]
     return "".join(lines)
 
 
-def _one(report: Report, row: ReportRow, paint: Callable[[Outcome | str, str], str]) -> str:
-    """Return the report on one workload, a line a number."""
-    lines = [f"{printable(row.name)}   {printable(row.project)}   {when(report)}\n", "\n"]
-    lines += [_told(row, verdict, paint, named=False) for verdict in row.verdicts]
+def _format_single(report: Report, row: ReportRow, paint: Callable[[Outcome | str, str], str]) -> str:
+    """Return the report on one workload, with one line for each number."""
+    lines = [f"{make_printable(row.name)}   {make_printable(row.project)}   {format_report_time(report)}\n", "\n"]
+    lines += [_format_verdict_line(row, verdict, paint, named=False) for verdict in row.verdicts]
     if not row.verdicts:
-        lines.append("  nothing was promised: a spec says it with slo\n")
+        lines.append("  no SLO: set slo in the spec to define one\n")
     lines.append("\n")
-    rows = details(row)
+    rows = list_details(row)
     width = max(len(name) for name, _ in rows)
     lines += [f"  {name:{width}}  {value}\n" for name, value in rows]
     lines.append("\n")
-    lines += [f"{_wrapped(note)}\n" for note in _noted(report)]
+    lines += [f"{_wrap_text(note)}\n" for note in _collect_notes(report)]
     return "".join(lines)
 
 
-def details(row: ReportRow) -> list[tuple[str, str]]:
-    """Return the numbers of one row by name, in words; those that nobody knows are left out."""
-    one = row.measured
-    minutes = f"of the minutes with requests ({_number(one.minutes_asked)})"
-    met = f", met by at least {percent(row.cold)} of requests" if row.cold else ""
-    found = [
-        ("requests", f"{_number(one.requests)}, {row.rate:.3g} a second"),
+def list_details(row: ReportRow) -> list[tuple[str, str]]:
+    """Return the formatted numbers of one row by name, without unknown ones."""
+    measured = row.measured
+    minutes = f"of the minutes with requests ({_format_number(measured.minutes_asked)})"
+    delayed = f", affecting at least {format_slo_percent(row.cold)} of requests" if row.cold else ""
+    facts = [
+        ("requests", f"{_format_number(measured.requests)}, {row.rate:.3g} per second"),
         ("in flight", "" if row.concurrency is None else f"{row.concurrency:.3g} on average"),
-        ("errors", "" if row.errors is None else f"{percent(row.errors)} ({_number(one.failed)})"),
-        ("mean", between(row.mean)),
-        *((name, between(value)) for name, value in row.quantiles.items()),
-        ("answered", "" if row.answered is None else f"in {percent(row.answered)} {minutes}"),
-        ("ready", "" if row.ready is None else f"{percent(row.ready)} of the time, rest at zero not counted as down"),
-        ("at rest", "" if not row.rest else f"{percent(row.rest)} of the time"),
-        ("cold starts", "" if one.cold_starts is None else f"{_number(one.cold_starts)}{met}"),
-        ("replica-hours", _hours(row.replica_hours)),
-        ("GPU-hours", _hours(row.gpu_hours)),
-        ("cost", _hours(row.cost)),
+        (
+            "errors",
+            "" if row.errors is None else f"{format_slo_percent(row.errors)} ({_format_number(measured.failed)})",
+        ),
+        ("mean", format_interval(row.mean)),
+        *((name, format_interval(value)) for name, value in row.quantiles.items()),
+        ("answered", "" if row.answered is None else f"in {format_slo_percent(row.answered)} {minutes}"),
+        (
+            "ready",
+            "" if row.ready is None else f"{format_slo_percent(row.ready)} of the time, including time scaled to zero",
+        ),
+        ("scaled to zero", "" if not row.rest else f"{format_slo_percent(row.rest)} of the time"),
+        ("cold starts", "" if measured.cold_starts is None else f"{_format_number(measured.cold_starts)}{delayed}"),
+        ("replica-hours", _format_hours(row.replica_hours)),
+        ("GPU-hours", _format_hours(row.gpu_hours)),
+        ("cost", _format_hours(row.cost)),
     ]
-    return [(name, value) for name, value in found if value not in {"", "-"}]
+    return [(name, value) for name, value in facts if value not in {"", "-"}]
 
 
-def _told(row: ReportRow, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool) -> str:
-    who = f"{printable(row.name)}: " if named else ""
+def _format_verdict_line(
+    row: ReportRow, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool
+) -> str:
+    name = f"{make_printable(row.name)}: " if named else ""
     outcome = paint(verdict.outcome, OUTCOMES[verdict.outcome])
-    told = sentence(verdict)
-    return f"  {who}{limit(verdict)}: {outcome}{f'; {told}' if told else ''}\n"
+    details = format_verdict(verdict)
+    return f"  {name}{format_objective(verdict)}: {outcome}{f'; {details}' if details else ''}\n"
 
 
-def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
+def _align_columns(lines: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(
         "   ".join(
@@ -260,38 +274,38 @@ def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _wrapped(words: str, width: int = 100) -> str:
+def _wrap_text(words: str, width: int = 100) -> str:
     import textwrap  # noqa: PLC0415 - only text needs it
 
-    return textwrap.fill(printable(words), width)
+    return textwrap.fill(make_printable(words), width)
 
 
 # Markdown.
 
 
-def markdown(report: Report) -> str:
-    lines = [f"# Promises and what came of them\n\n{when(report)}\n\n"]
+def format_markdown(report: Report) -> str:
+    lines = [f"# SLO report\n\n{format_report_time(report)}\n\n"]
     if report.rows:
-        head, *rows = _table(report)
-        rule = f"|{'---|' * len(TEXTS)}{'---:|' * (len(head) - len(TEXTS))}\n"
-        lines += [_md_row(head), rule, *map(_md_row, rows)]
-        told = [
-            f"- {_md(printable(row.name))}, {_md(limit(verdict))}: **{OUTCOMES[verdict.outcome]}**"
-            f"{f'; {_md(sentence(verdict))}' if sentence(verdict) else ''}\n"
+        headings, *rows = _make_table(report)
+        rule = f"|{'---|' * len(TEXTS)}{'---:|' * (len(headings) - len(TEXTS))}\n"
+        lines += [_make_markdown_row(headings), rule, *map(_make_markdown_row, rows)]
+        verdicts = [
+            f"- {_escape_markdown(make_printable(row.name))}, {_escape_markdown(format_objective(verdict))}: **{OUTCOMES[verdict.outcome]}**"
+            f"{f'; {_escape_markdown(format_verdict(verdict))}' if format_verdict(verdict) else ''}\n"
             for row in report.rows
             for verdict in row.verdicts
         ]
-        lines += ["\n", *told, "\n" * bool(told), f"{_md(LEGEND)}\n"]
-    lines += [f"\n{_md(printable(note))}\n" for note in _noted(report)]
+        lines += ["\n", *verdicts, "\n" * bool(verdicts), f"{_escape_markdown(LEGEND)}\n"]
+    lines += [f"\n{_escape_markdown(make_printable(note))}\n" for note in _collect_notes(report)]
     return "".join(lines)
 
 
-def _md(words: str) -> str:
+def _escape_markdown(words: str) -> str:
     return _MARKDOWN.sub(r"\\\1", words)
 
 
-def _md_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_md(cell) for cell in cells)} |\n"
+def _make_markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_escape_markdown(cell) for cell in cells)} |\n"
 
 
 # HTML.
@@ -316,39 +330,39 @@ ul { padding-left: 1.2rem; margin: .25rem 0; }
 """
 
 
-def page(report: Report) -> str:
-    """Return the report as one page of HTML: no script, no address, everything escaped."""
-    body = [f"<h1>Promises and what came of them</h1>\n<p class=soft>{html.escape(when(report))}</p>\n"]
+def format_html(report: Report) -> str:
+    """Return the report as one HTML page without scripts and links, with all text escaped."""
+    body = [f"<h1>SLO report</h1>\n<p class=soft>{html.escape(format_report_time(report))}</p>\n"]
     if report.rows:
-        body.append(_html_table(_table(report)))
+        body.append(_make_html_table(_make_table(report)))
     for row in report.rows:
         body.append(
-            f"<h2>{html.escape(printable(row.name))} <span class=soft>{html.escape(printable(row.project))}</span></h2>\n"
+            f"<h2>{html.escape(make_printable(row.name))} <span class=soft>{html.escape(make_printable(row.project))}</span></h2>\n"
         )
-        body.append("<ul>\n" + "".join(_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
+        body.append("<ul>\n" + "".join(_make_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
         cells = "".join(
             f"<tr><th scope=row>{html.escape(name)}</th><td class=left>{html.escape(value)}</td></tr>\n"
-            for name, value in details(row)
+            for name, value in list_details(row)
         )
         body.append(f"<table><tbody>{cells}</tbody></table>\n")
     body += [
-        f"<p class=soft>{html.escape(printable(note))}</p>\n"
-        for note in ([LEGEND] * bool(report.rows) + _noted(report))
+        f"<p class=soft>{html.escape(make_printable(note))}</p>\n"
+        for note in ([LEGEND] * bool(report.rows) + _collect_notes(report))
     ]
     return (
         "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>Promises: {html.escape(when(report))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>SLO report: {html.escape(format_report_time(report))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"{''.join(body)}</main>\n</body>\n</html>\n"
     )
 
 
-def _html_table(table: Sequence[tuple[str, ...]]) -> str:
+def _make_html_table(table: Sequence[tuple[str, ...]]) -> str:
     def cells(tag: str, row: Sequence[str], start: int = 0) -> str:
         return "".join(
-            f"<{tag}{' class=left' if place < len(TEXTS) else ''}>{html.escape(cell)}</{tag[:2]}>"
-            for place, cell in enumerate(row[start:], start)
+            f"<{tag}{' class=left' if column < len(TEXTS) else ''}>{html.escape(cell)}</{tag[:2]}>"
+            for column, cell in enumerate(row[start:], start)
         )
 
     head = cells("th scope=col", table[0])
@@ -356,8 +370,8 @@ def _html_table(table: Sequence[tuple[str, ...]]) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
 
 
-def _html_verdict(verdict: Verdict) -> str:
-    told = sentence(verdict)
+def _make_html_verdict(verdict: Verdict) -> str:
+    details = format_verdict(verdict)
     bar = ""
     if verdict.used is not None and verdict.used.exact:
         used = verdict.used.high
@@ -365,47 +379,49 @@ def _html_verdict(verdict: Verdict) -> str:
         filled = min(used, 1.0) * PERCENT
         bar = f" <span class='bar{over}' aria-hidden=true><i style='width: {filled:.0f}%'></i></span>"
     return (
-        f"<li>{html.escape(limit(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
-        f"{html.escape(f'; {told}' if told else '')}{bar}</li>\n"
+        f"<li>{html.escape(format_objective(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
+        f"{html.escape(f'; {details}' if details else '')}{bar}</li>\n"
     )
 
 
-def notes(
+def make_report_notes(
     *,
-    made_of: Mapping[Ref, Measured],
+    measurements: Mapping[Ref, WorkloadMeasurements],
     start: float,
     end: float,
-    promised: Mapping[Ref, Promise],
+    workloads: Mapping[Ref, WorkloadSlo],
     cost: float | None,
 ) -> list[str]:
-    """Return what must be known of all numbers of a report."""
-    found = []
-    first = min(one.start for one in made_of.values())
-    last = max(one.end for one in made_of.values())
-    # A scrape or two are no news.
-    if first > start + max(60.0, 0.02 * (end - start)):
-        found.append(f"Prometheus knows nothing before {moment(first)}: the report begins there")
-    if last < end - 60:
-        found.append(f"Prometheus' clock is {end - last:.0f} s behind this machine's: the report ends at its now")
-    if cost is not None and not any(one.gpus for one in promised.values()):
-        found.append("no replica has a GPU that a spec tells of, so nothing costs anything")
-    return found
+    """Return the notes on all numbers of a report."""
+    texts = []
+    earliest = min(row.start for row in measurements.values())
+    latest = max(row.end for row in measurements.values())
+    # A difference of one or two scrapes is not reported.
+    if earliest > start + max(60.0, 0.02 * (end - start)):
+        texts.append(f"Prometheus has no data before {format_moment(earliest)}, so the report starts there")
+    if latest < end - 60:
+        texts.append(
+            f"Prometheus' clock is {end - latest:.0f} s behind this machine's, so the report ends at Prometheus' current time"
+        )
+    if cost is not None and not any(row.gpus for row in workloads.values()):
+        texts.append("no workload has a spec that requests GPUs, so there are no costs to report")
+    return texts
 
 
-def report_on(
-    promised: Mapping[Ref, Promise], source: Source, since: float, end: float, gpu_hour: float | None
+def make_slo_report(
+    workloads: Mapping[Ref, WorkloadSlo], source: MetricsSource, since: float, end: float, gpu_hour: float | None
 ) -> Report:
     """Return the report on the last ``since`` seconds. Raises SourceError."""
-    refs = sorted(promised)
+    refs = sorted(workloads)
     measured = source.measure(refs, end - since, end)
-    # The last hour is measured separately only if the report covers more than it.
-    burns = since > HOUR and any(found.slo is not None for found in promised.values())
-    return reports(
+    # A report of at most an hour needs no separate measurement of the last hour.
+    burns = since > HOUR and any(row.slo is not None for row in workloads.values())
+    return compute_report(
         measured,
-        {ref: found.slo for ref, found in promised.items()},
-        projects={ref: found.project for ref, found in promised.items()},
-        gpus={ref: found.gpus for ref, found in promised.items() if found.gpus},
+        {ref: row.slo for ref, row in workloads.items()},
+        projects={ref: row.project for ref, row in workloads.items()},
+        gpus={ref: row.gpus for ref, row in workloads.items() if row.gpus},
         gpu_hour=gpu_hour,
         last_hour=source.measure(refs, end - HOUR, end) if burns else None,
-        notes=notes(made_of=measured, start=end - since, end=end, promised=promised, cost=gpu_hour),
+        notes=make_report_notes(measurements=measured, start=end - since, end=end, workloads=workloads, cost=gpu_hour),
     )

@@ -1,7 +1,7 @@
-"""A real Prometheus as a ``Source``, by ``prometheus-api-client``: what was asked, in a few queries, as plain numbers.
+"""Prometheus as a ``Source``, over ``prometheus-api-client``: plain numbers from a few queries.
 
-One query per figure answers for all workloads. Everything that Prometheus may send instead of a number (an error of its
-own, a page of HTML, NaN, nothing) becomes a ``SourceError`` in words or "not known"; NaN never comes out.
+One query for each figure covers all workloads. Anything that Prometheus returns instead of a number (an error, an HTML
+page, NaN, nothing) results in a ``SourceError`` or an unknown value; NaN is never returned.
 Upstream: prometheus.io/docs/prometheus/latest/querying/api.
 """
 
@@ -21,59 +21,59 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import make_printable
 from ebbtide.slo import queries
-from ebbtide.slo.source import Bucket, History, Measured, Point, Ref, SourceError
+from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ebbtide.profile.models import Profile
-    from ebbtide.slo.queries import Pods, Timer
+    from ebbtide.slo.queries import LatencyHistogram, PodGauges
 
-#: Seconds to connect, and until an answer begins; Prometheus itself gives up after two minutes.
+#: Connect timeout and read timeout in seconds; Prometheus aborts a query after two minutes.
 TIMEOUT: Final = (5.0, 130.0)
-#: Once more where nobody took the connection; what Prometheus answers is not asked again.
+#: One retry of a failed connection; a request that reached Prometheus is not retried.
 RETRY: Final = Retry(total=1, connect=1, read=0, status=0, other=0, backoff_factor=0.2)
-#: Errors of the connection and their messages; the first class that matches counts.
+#: Messages by exception class; the first class that matches is used.
 FAILURES: Final[dict[type[Exception], str]] = {
-    requests.exceptions.JSONDecodeError: "{host} answers with something that is no answer of Prometheus: is this its address?",
-    requests.exceptions.Timeout: "Prometheus at {host} does not answer in time: ask about less, or a shorter time",
-    requests.exceptions.SSLError: "the certificate of Prometheus at {host} does not fit: {reason}",
+    requests.exceptions.JSONDecodeError: "{host} does not return a valid Prometheus response; check the address",
+    requests.exceptions.Timeout: "Prometheus at {host} timed out; query fewer workloads or a shorter time range",
+    requests.exceptions.SSLError: "invalid certificate of Prometheus at {host}: {reason}",
     **dict.fromkeys((requests.exceptions.RequestException, OSError), "Prometheus at {host} does not answer: {reason}"),
     **dict.fromkeys(
         (PrometheusApiClientException, KeyError, TypeError, ValueError),
-        "Prometheus at {host} answers in a form that is not known",
+        "Prometheus at {host} returned a response in an unknown format",
     ),
 }
-#: Prometheus refuses more points in one answer.
-MOST_POINTS: Final = 11_000
-#: Characters of somebody else's error message that are passed on.
-LONGEST: Final = 300
-#: The address of a service as the cluster knows it: prometheus.monitoring.svc, with or without a domain.
+#: Prometheus rejects queries with more points per series.
+MAX_POINTS: Final = 11_000
+#: Maximum length of a quoted error message.
+MAX_MESSAGE_CHARACTERS: Final = 300
+#: The cluster-internal address of a Service: prometheus.monitoring.svc, with or without a domain.
 SERVICE: Final = re.compile(r"(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)(\.svc(\..+)?)?")
 
 
-class Prometheus:
-    """A Prometheus, asked as a profile says what is measured where."""
+class PrometheusSource:
+    """A Prometheus server, queried for the metrics that the profile names."""
 
     def __init__(self, url: str, profile: Profile, session: requests.Session | None = None) -> None:
-        """Take its address, and the connection where it is not a plain one.
+        """Connect to an address, with a preconfigured ``session`` if the default one is not sufficient.
 
         Raises:
-            SourceError: the address is none, or the profile names a histogram that nobody knows.
+            SourceError: the address is invalid, or the profile names an unknown histogram.
 
         """
         if urlsplit(url).scheme not in {"http", "https"}:
-            raise SourceError(f"{url} is no address of a Prometheus: it begins with http:// or https://")
+            raise SourceError(f"invalid Prometheus address {url}: must start with http:// or https://")
         try:
-            self.timer: Timer = queries.timer(profile)
+            self.timer: LatencyHistogram = queries.choose_histogram(profile)
         except queries.UnknownHistogramError as error:
             raise SourceError(str(error)) from error
         self._profile = profile
         self._host = urlsplit(url).netloc
         session = session or requests.Session()
-        session.hooks["response"].append(_said)
+        session.hooks["response"].append(_raise_for_status)
         self._connection = PrometheusConnect(
             url=url.rstrip("/"),
             session=session,
@@ -81,192 +81,205 @@ class Prometheus:
             timeout=TIMEOUT,
         )
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         if not refs:
             return {}
-        start, end = self._known(start, end)
+        start, end = self._clip_range(start, end)
         window = max(queries.SCRAPE, round(end - start))
-        known = _by_namespace(refs)
+        known = _group_names(refs)
         timer = self.timer
 
-        spread: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-        for ref, labels, value in self._ask(queries.buckets(timer, refs, window), end, timer.owner, known):
-            bound = _finite(labels.get("le", ""))
+        buckets: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+        for ref, labels, value in self._query_workloads(
+            queries.bucket_query(timer, refs, window), end, timer.owner, known
+        ):
+            bound = _parse_finite(labels.get("le", ""))
             if bound is not None or labels.get("le") == "+Inf":
-                spread[ref][math.inf if bound is None else bound * timer.unit] += value
+                buckets[ref][math.inf if bound is None else bound * timer.unit] += value
         sums = {
-            name: _summed(self._ask(query, end, timer.owner, known))
+            name: _sum_by_workload(self._query_workloads(query, end, timer.owner, known))
             for name, query in (
-                ("total", queries.total(timer, refs, window)),
-                ("ended", queries.requests(timer, refs, window)),
-                ("failed", queries.requests(timer, refs, window, failed=True)),
-                ("asked", queries.minutes(timer, refs, window)),
-                ("answered", queries.minutes(timer, refs, window, answered=True)),
+                ("total", queries.total_query(timer, refs, window)),
+                ("ended", queries.request_query(timer, refs, window)),
+                ("failed", queries.request_query(timer, refs, window, failed=True)),
+                ("asked", queries.minute_query(timer, refs, window)),
+                ("answered", queries.minute_query(timer, refs, window, answered=True)),
             )
         }
-        told = self._replicas(refs, window, end, known)
+        figures = self._read_pod_figures(refs, window, end, known)
         return {
-            ref: Measured(
+            ref: WorkloadMeasurements(
                 ref,
                 start,
                 end,
-                **_of_requests(timer, spread[ref], {name: by_ref[ref] for name, by_ref in sums.items()}),
-                **_of_pods(told.get(ref, {}), queries.look(window)),
+                **_request_fields(timer, buckets[ref], {name: by_ref[ref] for name, by_ref in sums.items()}),
+                **_pod_fields(figures.get(ref, {}), queries.evaluation_seconds(window)),
             )
             for ref in refs
         }
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        if step <= 0 or (end - start) / step > MOST_POINTS:
-            raise SourceError(f"Prometheus gives at most {MOST_POINTS:,} points at once: take a longer step")
-        # The client asks from a whole second on.
+        if step <= 0 or (end - start) / step > MAX_POINTS:
+            raise SourceError(
+                f"too many points: Prometheus returns at most {MAX_POINTS:,} per query; use a longer step"
+            )
+        # The client rounds the start down to whole seconds.
         start = math.floor(start)
-        times = [start + place * step for place in range(int((end - start) / step) + 1)]
-        found = {}
-        for name, query in queries.series(self.timer, self._profile, ref, step).items():
-            values = self._range(query, start, end, step)
+        times = [start + index * step for index in range(int((end - start) / step) + 1)]
+        series = {}
+        for name, query in queries.chart_queries(self.timer, self._profile, ref, step).items():
+            values = self._query_range(query, start, end, step)
             if values:
-                found[name] = tuple(Point(time, values.get(_milliseconds(time))) for time in times)
-        return History(ref, found)
+                series[name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
+        return History(ref, series)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         if not refs:
             return {}
-        teller, known = queries.pods(self._profile)[0], _by_namespace(refs)
-        return dict(_summed(self._ask(queries.loads(teller, refs), when, teller.owner, known)))
+        exporter, known = queries.pod_gauges(self._profile)[0], _group_names(refs)
+        return dict(
+            _sum_by_workload(self._query_workloads(queries.load_query(exporter, refs), when, exporter.owner, known))
+        )
 
-    def _replicas(
+    def _read_pod_figures(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:
-        """Return the figures of ``queries.OF_PODS`` by workload, each from the first who knows it."""
-        found: dict[Ref, dict[str, float]] = {}
-        for teller in queries.pods(self._profile):
-            left = [ref for ref in refs if ref not in found]
-            if left:
-                found |= self._told(teller, left, window, end, known)
-        left = [ref for ref in refs if ref not in found]
-        if left:
-            unknown = set(left)
-            for ref, _, value in self._ask(queries.reached(left, window), end, queries.POD_OWNER, known):
+        """Return the figures of ``queries.OF_PODS`` by workload, each from the first exporter that has them."""
+        figures: dict[Ref, dict[str, float]] = {}
+        for exporter in queries.pod_gauges(self._profile):
+            missing = [ref for ref in refs if ref not in figures]
+            if missing:
+                figures |= self._read_figures_of(exporter, missing, window, end, known)
+        missing = [ref for ref in refs if ref not in figures]
+        if missing:
+            unknown = set(missing)
+            for ref, _, value in self._query_workloads(
+                queries.scraped_pods_query(missing, window), end, queries.POD_OWNER, known
+            ):
                 if ref in unknown:
-                    found.setdefault(ref, defaultdict(float))["pods"] += value
-        return found
+                    figures.setdefault(ref, defaultdict(float))["pods"] += value
+        return figures
 
-    def _told(
-        self, teller: Pods, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
+    def _read_figures_of(
+        self, exporter: PodGauges, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:
-        found: dict[Ref, dict[str, float]] = {}
-        asked = set(refs)
-        for what in queries.OF_PODS:
-            for ref, _, value in self._ask(queries.of_pods(teller, what, refs, window), end, teller.owner, known):
-                if ref in asked:
-                    found.setdefault(ref, defaultdict(float))[what] += value
-            if not found:
-                # It knows none of them: the other questions are spared.
+        figures: dict[Ref, dict[str, float]] = {}
+        requested = set(refs)
+        for name in queries.OF_PODS:
+            for ref, _, value in self._query_workloads(
+                queries.pod_figure_query(exporter, name, refs, window), end, exporter.owner, known
+            ):
+                if ref in requested:
+                    figures.setdefault(ref, defaultdict(float))[name] += value
+            if not figures:
+                # This exporter has none of the workloads, so skip the other queries.
                 break
-        return found
+        return figures
 
-    def _known(self, start: float, end: float) -> tuple[float, float]:
-        """Return the part of a time of which this Prometheus knows anything, by its own clock."""
-        now = next((value for _, value in self._instant(queries.NOW, None)), None)
+    def _clip_range(self, start: float, end: float) -> tuple[float, float]:
+        """Return the part of a time range for which this Prometheus has data, by its own clock."""
+        now = next((value for _, value in self._query_instant(queries.NOW, None)), None)
         if now is None:
-            raise SourceError(f"{self._host} does not say what time it is: it is no Prometheus")
+            raise SourceError(f"{self._host} does not return the current time, so it is not a Prometheus server")
         end = min(end, now)
         if end <= start:
-            raise SourceError(f"there is no time to look at: by Prometheus' clock it is {_moment(now)}")
+            raise SourceError(f"empty time range: Prometheus' clock is at {_format_utc(now)}")
         window = max(queries.SCRAPE, round(end - start))
-        first = next((value for _, value in self._instant(queries.since(self.timer, window), end)), None)
-        if first is not None and first > start + 2 * queries.grain(window):
-            # A scrape later, so that everything has been seen once and is not taken for new.
+        first = next(
+            (value for _, value in self._query_instant(queries.first_data_query(self.timer, window), end)), None
+        )
+        if first is not None and first > start + 2 * queries.first_data_precision(window):
+            # One scrape later: every series has then been scraped once and does not count as new.
             start = min(first + queries.SCRAPE, end - queries.SCRAPE)
         return start, end
 
-    def _ask(
+    def _query_workloads(
         self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]]
     ) -> Iterator[tuple[Ref, Mapping[str, str], float]]:
-        """Yield the samples of a query that are those of known workloads, with the workload."""
-        for labels, value in self._instant(query, time):
-            ref = queries.workload_of(labels, owner, known)
+        """Yield the samples of a query that belong to known workloads, with the workload."""
+        for labels, value in self._query_instant(query, time):
+            ref = queries.find_workload_of(labels, owner, known)
             if ref is not None:
                 yield ref, labels, value
 
-    def _instant(self, query: str, time: float | None) -> Iterator[tuple[Mapping[str, str], float]]:
-        """Yield the samples of a query at a moment, without those that are no number."""
-        with self._translated():
-            found = self._connection.custom_query(query, params={} if time is None else {"time": f"{time:.3f}"})
-        for labels, pair in _samples(found, "value"):
-            _, value = _pair(pair)
+    def _query_instant(self, query: str, time: float | None) -> Iterator[tuple[Mapping[str, str], float]]:
+        """Yield the samples of an instant query that are finite numbers."""
+        with self._convert_errors():
+            result = self._connection.custom_query(query, params={} if time is None else {"time": f"{time:.3f}"})
+        for labels, pair in _iterate_samples(result, "value"):
+            _, value = _parse_pair(pair)
             if value is not None:
                 yield labels, value
 
-    def _range(self, query: str, start: float, end: float, step: float) -> dict[int, float]:
-        """Return the values of a query's one series by time, in whole milliseconds."""
-        with self._translated():
-            found = self._connection.custom_query_range(
+    def _query_range(self, query: str, start: float, end: float, step: float) -> dict[int, float]:
+        """Return the values of a range query with a single series, by time in whole milliseconds."""
+        with self._convert_errors():
+            result = self._connection.custom_query_range(
                 query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), f"{step:g}"
             )
         values: dict[int, float] = {}
-        for _, pairs in _samples(found, "values"):
+        for _, pairs in _iterate_samples(result, "values"):
             for pair in pairs if isinstance(pairs, list) else ():
-                time, value = _pair(pair)
+                time, value = _parse_pair(pair)
                 if time is not None and value is not None:
-                    values[_milliseconds(time)] = value
+                    values[_to_milliseconds(time)] = value
         return values
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Say errors of the connection in our words."""
+    def _convert_errors(self) -> Iterator[None]:
+        """Convert connection errors into a ``SourceError``."""
         try:
             yield
         except tuple(FAILURES) as error:
             text = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
-            raise SourceError(text.format(host=self._host, reason=_reason(error))) from error
+            raise SourceError(text.format(host=self._host, reason=_innermost_reason(error))) from error
 
 
-def _said(response: requests.Response, **_: Any) -> None:
-    """Raise what an error status means, in Prometheus' own words where it has some."""
+def _raise_for_status(response: requests.Response, **_: Any) -> None:
+    """Raise a ``SourceError`` for an error status, with Prometheus' message if there is one."""
     if response.ok:
         return
     host = urlsplit(response.url).netloc
     try:
-        told = response.json()
+        answer = response.json()
     except ValueError:
-        told = None
-    words = ""
-    if isinstance(told, dict):
-        # Prometheus calls it error, an API server on the way message.
-        words = printable(str(told.get("error") or told.get("message") or ""))[:LONGEST]
+        answer = None
+    message = ""
+    if isinstance(answer, dict):
+        # Prometheus uses the key error, an API server proxy the key message.
+        message = make_printable(str(answer.get("error") or answer.get("message") or ""))[:MAX_MESSAGE_CHARACTERS]
+    suffix = f": {message}" if message else ""
     match response.status_code:
         case 401 | 403:
-            raise SourceError(f"{host} does not let this account ask Prometheus{f': {words}' if words else ''}")
+            raise SourceError(f"forbidden: {host} does not allow this account to query Prometheus{suffix}")
         case 404:
-            raise SourceError(f"there is no Prometheus at this address of {host}{f': {words}' if words else ''}")
-        case _ if words:
-            raise SourceError(f"Prometheus says no: {words}")
+            raise SourceError(f"Prometheus not found at this address of {host}{suffix}")
+        case _ if message:
+            raise SourceError(f"Prometheus rejected the query: {message}")
         case status:
-            raise SourceError(f"Prometheus at {host} fails with HTTP {status} and without a reason")
+            raise SourceError(f"Prometheus at {host} failed with HTTP {status} and without a message")
 
 
-def _samples(found: Any, field: str) -> Iterator[tuple[Mapping[str, str], Any]]:
-    for row in found if isinstance(found, list) else ():
+def _iterate_samples(result: Any, field: str) -> Iterator[tuple[Mapping[str, str], Any]]:
+    for row in result if isinstance(result, list) else ():
         if isinstance(row, dict):
             labels = row.get("metric")
             yield (labels if isinstance(labels, dict) else {}), row.get(field)
 
 
-def _pair(pair: Any) -> tuple[float | None, float | None]:
-    """Return a sample's time and value, each None where it is no number."""
+def _parse_pair(pair: Any) -> tuple[float | None, float | None]:
+    """Return a sample's time and value; each is None unless it is a finite number."""
     if not isinstance(pair, list) or len(pair) != 2:  # noqa: PLR2004 - time and value
         return None, None
-    return _finite(pair[0]), _finite(pair[1])
+    return _parse_finite(pair[0]), _parse_finite(pair[1])
 
 
-def _milliseconds(time: float) -> int:
+def _to_milliseconds(time: float) -> int:
     return round(time * 1000)
 
 
-def _finite(text: Any) -> float | None:
-    """Return a finite number, or None for what is none."""
+def _parse_finite(text: Any) -> float | None:
+    """Parse a finite number; return None for anything else."""
     try:
         value = float(text)
     except (TypeError, ValueError):
@@ -274,62 +287,64 @@ def _finite(text: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _summed(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, float]:
-    found: dict[Ref, float] = defaultdict(float)
+def _sum_by_workload(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, float]:
+    sums: dict[Ref, float] = defaultdict(float)
     for ref, _, value in rows:
-        found[ref] += value
-    return found
+        sums[ref] += value
+    return sums
 
 
-def _of_requests(timer: Timer, spread: Mapping[float, float], sums: Mapping[str, float]) -> dict[str, Any]:
-    """Return what ``Measured`` says of requests."""
-    timed = max(spread.values(), default=0.0)
-    counts = {**spread, math.inf: timed} if spread else {}
+def _request_fields(
+    timer: LatencyHistogram, buckets: Mapping[float, float], sums: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the fields of ``Measured`` about requests."""
+    timed = max(buckets.values(), default=0.0)
+    counts = {**buckets, math.inf: timed} if buckets else {}
     seconds = sums["total"] * timer.unit
     return {
         "place": timer.place if timed else None,
         "requests": max(sums["ended"], timed),
         "failed": sums["failed"],
         "total_seconds": seconds,
-        "total_between": between(seconds, timed) if timer.blurred and timed else None,
-        "buckets": rising(
-            Bucket(bound, counts[bound], reach(bound) if timer.blurred else None) for bound in sorted(counts)
+        "total_between": sum_bounds(seconds, timed) if timer.blurred and timed else None,
+        "buckets": make_monotonic(
+            Bucket(bound, counts[bound], envoy_reach(bound) if timer.blurred else None) for bound in sorted(counts)
         ),
         "minutes_asked": sums["asked"],
         "minutes_answered": min(sums["answered"], sums["asked"]),
     }
 
 
-def _of_pods(told: Mapping[str, float], look: int) -> dict[str, Any]:
-    """Return what ``Measured`` says of pods, of figures in looks; nothing of what nobody told."""
-    if not told:
+def _pod_fields(figures: Mapping[str, float], interval: int) -> dict[str, Any]:
+    """Return the fields of ``Measured`` about pods, from figures counted once every ``interval`` seconds; empty if unknown."""
+    if not figures:
         return {}
-    seconds = {name: value * look for name, value in told.items()}
+    seconds = {name: value * interval for name, value in figures.items()}
     known = seconds.get("known", 0.0)
     return {
         "seconds_known": known,
         "seconds_up": min(seconds.get("up", 0.0), known),
         "seconds_at_rest": min(seconds.get("rest", 0.0), seconds.get("up", 0.0)),
-        # Who knows the workload and names no pods says that there were none.
+        # An exporter that has the workload but no pods means that there were none.
         "replica_seconds": seconds.get("pods", 0.0),
-        "cold_starts": told.get("woken", 0.0) if known else None,
+        "cold_starts": figures.get("woken", 0.0) if known else None,
     }
 
 
-def rising(buckets: Iterable[Bucket]) -> tuple[Bucket, ...]:
-    """Return buckets whose counts never fall: two of them may have been scraped at different moments."""
-    found: list[Bucket] = []
+def make_monotonic(buckets: Iterable[Bucket]) -> tuple[Bucket, ...]:
+    """Return buckets with non-decreasing counts; the input may decrease if buckets were scraped at different times."""
+    monotonic: list[Bucket] = []
     for bucket in buckets:
-        count = max(bucket.count, found[-1].count if found else 0.0)
-        found.append(bucket._replace(count=count))
-    return tuple(found)
+        count = max(bucket.count, monotonic[-1].count if monotonic else 0.0)
+        monotonic.append(bucket._replace(count=count))
+    return tuple(monotonic)
 
 
-def reach(bound: float) -> float:
+def envoy_reach(bound: float) -> float:
     """Return the longest time, in seconds, that Envoy counts within a bound.
 
-    It rounds a time down to whole milliseconds and keeps two digits of it; a bound takes in the whole bin that it lies
-    in: 500 ms what took up to 510, 1 s what took up to 1.1 (circonus-labs/libcircllhist, hist_approx_count_below).
+    Envoy rounds times down to whole milliseconds and keeps two digits; a bound includes its whole bin: 500 ms includes
+    times up to 510 ms, 1 s includes times up to 1.1 s (circonus-labs/libcircllhist, hist_approx_count_below).
     """
     if math.isinf(bound):
         return bound
@@ -338,43 +353,43 @@ def reach(bound: float) -> float:
     return (milliseconds + max(width, 1.0)) / 1000
 
 
-def between(seconds: float, timed: float) -> tuple[float, float]:
-    """Return between what the true sum lies where Envoy adds up the middles of its bins.
+def sum_bounds(seconds: float, timed: float) -> tuple[float, float]:
+    """Return lower and upper bounds of the true sum; Envoy sums up the midpoints of its bins.
 
-    A bin is at most a tenth of its lower end wide, and milliseconds are rounded down.
+    The width of a bin is at most a tenth of its lower end, and times are rounded down to milliseconds.
     """
     return seconds / 1.05, seconds * 1.05 + timed / 1000
 
 
-def _by_namespace(refs: Iterable[Ref]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
+def _group_names(refs: Iterable[Ref]) -> dict[str, set[str]]:
+    names: dict[str, set[str]] = defaultdict(set)
     for ref in refs:
-        found[ref.namespace].add(ref.name)
-    return found
+        names[ref.namespace].add(ref.name)
+    return names
 
 
-def _moment(time: float) -> str:
+def _format_utc(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _reason(error: Exception) -> str:
-    """Return the innermost words of an error, without the address that they repeat."""
+def _innermost_reason(error: Exception) -> str:
+    """Return the innermost message of an error, without the object representations in it."""
     inner: Any = error
     while getattr(inner, "args", None) and isinstance(inner.args[0], BaseException):
         inner = getattr(inner.args[0], "reason", None) or inner.args[0]
-    return printable(re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*", "", str(inner)))[:LONGEST]
+    return make_printable(re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*", "", str(inner)))[:MAX_MESSAGE_CHARACTERS]
 
 
-# How it is reached.
+# Access to Prometheus.
 
 
-def in_cluster() -> bool:
-    """Whether this process runs in a pod, and so reaches services by their names."""
+def runs_in_cluster() -> bool:
+    """Return whether this process runs in a pod, and so can reach Services by name."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def proxied(url: str) -> str | None:
-    """Return the API server's path that leads to a service of the cluster, or None where an address is no service's.
+def proxy_path(url: str) -> str | None:
+    """Return the API server's proxy path for the address of a Service, or None for any other address.
 
     ``http://prometheus.monitoring.svc:9090`` is ``/api/v1/namespaces/monitoring/services/http:prometheus:9090/proxy``
     (kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services).
@@ -388,28 +403,29 @@ def proxied(url: str) -> str | None:
     return f"/api/v1/namespaces/{match['namespace']}/services/{parts.scheme}:{match['name']}:{port}/proxy{quote(path)}"
 
 
-def through(api: Any, url: str, profile: Profile) -> Prometheus:
-    """Return the Prometheus at a service's address, through the API server with the account of a ``kubernetes`` client.
+def connect_through(api: Any, url: str, profile: Profile) -> PrometheusSource:
+    """Return the Prometheus at a Service's address, through the API server's proxy with a ``kubernetes`` client's account.
 
     The account needs ``get`` on ``services/proxy`` in Prometheus' namespace; no port-forward is needed.
 
     Raises:
-        SourceError: the address is no service's.
+        SourceError: the address is not that of a Service.
 
     """
-    path = proxied(url)
+    path = proxy_path(url)
     if path is None:
         raise SourceError(
-            f"{url} is no service of the cluster: say --prometheus with an address that this machine reaches"
+            f"{url} is not the address of a Service in the cluster: set --prometheus to an address that this machine can "
+            "reach"
         )
-    return Prometheus(f"{api.configuration.host.rstrip('/')}{path}", profile, session_of(api))
+    return PrometheusSource(f"{api.configuration.host.rstrip('/')}{path}", profile, make_session(api))
 
 
-def session_of(api: Any) -> requests.Session:
-    """Return a connection with the credentials of a ``kubernetes`` client, its certificate authority among them."""
+def make_session(api: Any) -> requests.Session:
+    """Return a session with the credentials and the certificate authority of a ``kubernetes`` client."""
     configuration = api.configuration
     session = requests.Session()
-    # Nothing of the environment or a netrc goes with the account's own credentials.
+    # Proxies and credentials of the environment or a netrc must not mix with the account's credentials.
     session.trust_env = False
     session.verify = (configuration.ssl_ca_cert or True) if configuration.verify_ssl else False
     if configuration.cert_file:
@@ -419,7 +435,7 @@ def session_of(api: Any) -> requests.Session:
 
 
 class _Account(requests.auth.AuthBase):
-    """The client's own credentials, asked for at each request: tokens end."""
+    """The client's credentials, read for each request because tokens expire."""
 
     def __init__(self, api: Any) -> None:
         self._api = api

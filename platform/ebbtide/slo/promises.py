@@ -1,4 +1,4 @@
-"""What live workloads promised, from the spec that is kept on each; pure functions of the objects."""
+"""SLOs of live workloads, from the spec that is stored on each; pure functions of the objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
-from ebbtide.documents import load
+from ebbtide.documents import load_document
 from ebbtide.slo.source import Ref
 from ebbtide.translation import gpu
 from ebbtide.translation.translate import make_plan
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
-    """One workload: whose it is, what it promised, and how many GPUs one replica has."""
+class WorkloadSlo:
+    """One workload: its project, its SLO, and the number of GPUs per replica."""
 
     ref: Ref
     project: str
-    #: None where nothing was promised, or no spec is kept.
+    #: None without an SLO or a stored spec.
     slo: Slo | None
-    #: None where no spec is kept.
+    #: None without a stored spec.
     gpus: float | None
 
 
-def promise(top: Object, profile: Profile) -> Promise:
-    """Return what the object that a workload's author applied says of it."""
+def read_slo(top: Object, profile: Profile) -> WorkloadSlo:
+    """Return the SLO and GPUs of a workload from its top object."""
     metadata = top["metadata"]
     ref = Ref(metadata["namespace"], metadata["name"])
     project = str((metadata.get("labels") or {}).get(keys.PROJECT, ""))
-    inference = load(document(top), profile).inference
+    inference = load_document(read_spec_document(top), profile).inference
     if inference is None:
-        return Promise(ref, project, None, None)
+        return WorkloadSlo(ref, project, None, None)
     plan, _ = make_plan(inference, profile)
-    return Promise(ref, project, inference.spec.slo, None if plan is None else gpu.per_replica(plan))
+    return WorkloadSlo(ref, project, inference.spec.slo, None if plan is None else gpu.count_gpus_per_replica(plan))
 
 
-def document(top: Object) -> dict[str, Any] | None:
-    """Return the spec that is kept on an object as a document, or None where none can be read."""
+def read_spec_document(top: Object) -> dict[str, Any] | None:
+    """Return the stored spec of an object as a document, or None if it is missing or invalid."""
     text = (top["metadata"].get("annotations") or {}).get(keys.SPEC)
     try:
         spec = json.loads(text or "null")

@@ -1,14 +1,14 @@
-"""Every line of PromQL that Ebbtide asks: which series say what, by Knative version, KServe mode and gateway.
+"""All PromQL queries of Ebbtide: the series by Knative version, KServe mode and gateway.
 
-Pure text: nothing here talks to a Prometheus. The report, the rules, the dashboard and the charts are made from the
-tables below, so that a query stands once.
+Pure text: nothing here connects to Prometheus. The report, the rules, the dashboard and the charts use the tables
+below, so that each query is defined once.
 
-Where the facts come from: knative.dev/serving v0.48.1 pkg/queue/request_metric.go, pkg/queue/sharedmain/handlers.go,
+Upstream: knative.dev/serving v0.48.1 pkg/queue/request_metric.go, pkg/queue/sharedmain/handlers.go,
 pkg/autoscaler/scaling/metrics.go, pkg/reconciler/autoscaling/kpa/metrics.go (names of 1.19 and later; OpenTelemetry's
 exporter turns dots into underscores and adds units), knative/docs docs/serving/metrics.md (names up to 1.18);
 knative.dev/net-kourier v0.48.0 pkg/generator/ingress_translator.go (an Envoy cluster is ``namespace/revision``);
 projectcontour/contour internal/envoy/cluster.go (``namespace_service_port``); istio.io/latest/docs/reference/config/metrics;
-envoyproxy/envoy source/common/stats/histogram_impl.cc, and a run of Envoy 1.40 for what a bound takes in.
+envoyproxy/envoy source/common/stats/histogram_impl.cc; measured with Envoy 1.40: the times that a bound includes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.metrics import OPENTELEMETRY, histogram
-from ebbtide.base.names import predictor
-from ebbtide.base.versions import version
+from ebbtide.base.metrics import OPENTELEMETRY, find_histogram
+from ebbtide.base.names import name_predictor
+from ebbtide.base.versions import parse_version
 from ebbtide.slo.source import Place, Ref
 
 if TYPE_CHECKING:
@@ -28,63 +28,63 @@ if TYPE_CHECKING:
 
     from ebbtide.profile.models import Profile
 
-#: How a revision's number is appended to the name of its service: chat-00001.
+#: Suffix of a revision's name after the name of its service: chat-00001.
 REVISION: Final = re.compile(r"-[0-9]{5,}$")
 _PLAIN: Final = re.compile(r"[a-z0-9-]+")
-#: More namespaces or workloads than this are not listed in a selector: all are asked for, and what is not wanted is dropped.
-MOST_NAMES: Final = 40
-#: A subquery looks at most so often; Prometheus itself refuses ranges of more than 11,000 points.
-MOST_LOOKS: Final = 10_000
-#: Seconds between two scrapes by our monitors.
+#: Maximum number of namespaces or workloads in a selector; beyond it, all are queried and the result is filtered.
+MAX_NAMES: Final = 40
+#: Maximum number of evaluations of a subquery; Prometheus rejects ranges of more than 11,000 points.
+MAX_EVALUATIONS: Final = 10_000
+#: Seconds between two scrapes by Ebbtide's monitors.
 SCRAPE: Final = 15
 MINUTE: Final = 60
-#: A rate needs a few scrapes.
+#: Minimum window of a rate in seconds: it needs a few scrapes.
 SHORTEST_RATE: Final = 4 * SCRAPE
 
 
 class UnknownHistogramError(ValueError):
-    """A profile names a histogram of which nobody knows the unit; the message is for a person."""
+    """The profile names a histogram of unknown unit; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timer:
-    """A histogram of response times, and how it says whose request it was."""
+class LatencyHistogram:
+    """A histogram of response times, with the labels that identify the workload."""
 
     place: Place
-    #: The series without ``_bucket``.
+    #: Name of the series without ``_bucket``.
     series: str
-    #: What one of its units is in seconds.
+    #: Its unit in seconds.
     unit: float
-    #: The labels that say whose: a namespace and a service, or one label that holds both.
+    #: The labels that identify the workload: a namespace and a service, or one label that contains both.
     owner: tuple[str, ...]
-    #: The series that counts requests that ended, and the matcher of those that ended in a server's error.
+    #: The counter of ended requests, and the matcher of those that ended with a server error.
     counter: str
     failed: str
-    #: A matcher of the requests that count; each is told of more than once in some.
+    #: A matcher that selects each request once, for series that count it several times.
     only: str = ""
-    #: Whether Envoy's own bins stand behind the buckets, each up to a tenth wide.
+    #: True if the buckets are derived from Envoy's bins, each up to a tenth wide.
     blurred: bool = False
-    #: The bounds, in seconds, where they are known beforehand.
+    #: The bounds in seconds; empty if they are unknown.
     bounds: tuple[float, ...] = ()
 
     @property
     def top(self) -> float:
-        """The largest finite bound in seconds, or infinite where the bounds are not known."""
+        """The largest finite bound in seconds; infinite if the bounds are unknown."""
         return max(self.bounds, default=math.inf)
 
 
 # fmt: off
-#: Envoy's bounds where its bootstrap does not set others (stats_config.histogram_bucket_settings), in seconds, and so Istio's.
+#: Default bounds of Envoy and Istio in seconds; the bootstrap can override them (stats_config.histogram_bucket_settings).
 ENVOY_BOUNDS: Final = (
     0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
 )
 # fmt: on
-#: Gateways by the histogram that a profile names in ``metrics.gatewayLatency``.
-GATEWAYS: Final[Mapping[str, Timer]] = {
+#: Gateways by their histogram, as in the profile's ``metrics.gatewayLatency``.
+GATEWAYS: Final[Mapping[str, LatencyHistogram]] = {
     timer.series: timer
     for timer in (
-        # Kourier and Contour. From the last byte of the request to the last of the response, retries included.
-        Timer(
+        # Kourier and Contour. Measured from the last byte of the request to the last of the response, including retries.
+        LatencyHistogram(
             "gateway",
             "envoy_cluster_upstream_rq_time",
             0.001,
@@ -94,8 +94,8 @@ GATEWAYS: Final[Mapping[str, Timer]] = {
             blurred=True,
             bounds=ENVOY_BOUNDS,
         ),
-        # Istio. Sidecars tell of the same request again: only what a gateway saw counts. Code 0 is no answer.
-        Timer(
+        # Istio. Sidecars report the same request, so only the gateway's reports count. Code 0 means no response.
+        LatencyHistogram(
             "gateway",
             "istio_request_duration_milliseconds",
             0.001,
@@ -108,28 +108,28 @@ GATEWAYS: Final[Mapping[str, Timer]] = {
         ),
     )
 }
-#: How the unit of any other histogram is told by its name.
+#: Units of other histograms in seconds, by name suffix.
 UNITS: Final = (("_milliseconds", 0.001), ("_seconds", 1.0))
-#: The labels by which our PodMonitor says whose pod it was: kustomize/metrics/monitors/queue-proxy.yaml.
+#: Labels that Ebbtide's PodMonitor adds to identify the workload: kustomize/metrics/monitors/queue-proxy.yaml.
 POD_OWNER: Final = ("namespace", "kn_service_name")
 
 
-def timer(profile: Profile) -> Timer:
-    """Return where response times are measured: the gateway's histogram where the profile names one, else queue-proxy's.
+def choose_histogram(profile: Profile) -> LatencyHistogram:
+    """Return the histogram of response times: the gateway's if the profile names one, else queue-proxy's.
 
     Raises:
-        UnknownHistogramError: the profile names a histogram whose unit its name does not tell.
+        UnknownHistogramError: the profile names a histogram whose name has no known unit.
 
     """
     named = profile.spec.metrics.gateway_latency
-    return queue_proxy(profile.spec.knative.version) if named is None else gateway(named)
+    return queue_proxy_histogram(profile.spec.knative.version) if named is None else gateway_histogram(named)
 
 
-def gateway(name: str) -> Timer:
-    """Return a gateway's histogram; one that is not in the table must have the labels ``namespace`` and ``workload``.
+def gateway_histogram(name: str) -> LatencyHistogram:
+    """Return a gateway's histogram; one that is not in ``GATEWAYS`` must have the labels ``namespace`` and ``workload``.
 
     Raises:
-        UnknownHistogramError: its name ends in no unit.
+        UnknownHistogramError: its name does not end in a unit.
 
     """
     known = GATEWAYS.get(name)
@@ -138,53 +138,50 @@ def gateway(name: str) -> Timer:
     for ending, unit in UNITS:
         if name.endswith(ending):
             labels = ("namespace", "workload")
-            return Timer("gateway", name, unit, labels, f"{name}_count", 'code=~"5.."')
-    known_ones = ", ".join(GATEWAYS)
+            return LatencyHistogram("gateway", name, unit, labels, f"{name}_count", 'code=~"5.."')
     raise UnknownHistogramError(
-        f"metrics.gatewayLatency {name}: its name ends in neither _seconds nor _milliseconds, so its unit is not known; "
-        f"known by name are {known_ones}"
+        f"invalid metrics.gatewayLatency {name}: unknown unit; the name must end in _seconds or _milliseconds, or be "
+        f"one of {', '.join(GATEWAYS)}"
     )
 
 
-def queue_proxy(knative_version: str) -> Timer:
-    """Return queue-proxy's histogram of a Knative version."""
-    found = histogram(knative_version)
-    unit = found.milliseconds / 1000
-    failed = 'http_response_status_code=~"5.."' if _otel(knative_version) else 'response_code_class="5xx"'
-    return Timer(
-        "queue-proxy" if found.queue_included else "container",
-        found.series,
-        # The table says how many milliseconds one unit is.
-        unit,
+def queue_proxy_histogram(knative_version: str) -> LatencyHistogram:
+    """Return queue-proxy's histogram in a Knative version."""
+    latency = find_histogram(knative_version)
+    failed = 'http_response_status_code=~"5.."' if _uses_opentelemetry(knative_version) else 'response_code_class="5xx"'
+    return LatencyHistogram(
+        "queue-proxy" if latency.queue_included else "container",
+        latency.series,
+        latency.milliseconds / 1000,
         POD_OWNER,
-        f"{found.series}_count",
+        f"{latency.series}_count",
         failed,
-        bounds=tuple(bound / 1000 for bound in found.bounds),
+        bounds=tuple(bound / 1000 for bound in latency.bounds),
     )
 
 
-def _otel(knative_version: str) -> bool:
-    return version(knative_version) >= OPENTELEMETRY
+def _uses_opentelemetry(knative_version: str) -> bool:
+    return parse_version(knative_version) >= OPENTELEMETRY
 
 
 @dataclass(frozen=True, slots=True)
-class Pods:
-    """Gauges of a workload's pods, and the labels that say whose."""
+class PodGauges:
+    """Gauges of a workload's pods from one exporter, with the labels that identify the workload."""
 
-    #: Who tells, for a person.
-    teller: str
+    #: Name of the exporter in messages.
+    exporter: str
     wanted: str
     ready: str
-    #: Pods that are there and not ready: starting, waiting for a node, ending.
+    #: Pods that exist but are not ready: starting, waiting for a node, terminating.
     others: str
     owner: tuple[str, ...]
-    #: Of an autoscaler: what it records of a revision, by concurrency or by requests per second, as regular expressions of
-    #: names; the windows are of all its pods.
+    #: An autoscaler's metrics of a revision, by concurrency or by requests per second, as regular expressions of their names;
+    #: the windows are totals of all its pods.
     windows: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Knative's autoscaler tells of revisions of its own class; kube-state-metrics, where it runs, of any Deployment.
-AUTOSCALER: Final = Pods(
+#: Knative's autoscaler exports revisions that the KPA scales; kube-state-metrics, if it runs, exports any Deployment.
+AUTOSCALER: Final = PodGauges(
     "Knative's autoscaler",
     "kn_revision_pods_requested",
     "kn_revision_pods_count",
@@ -196,7 +193,7 @@ AUTOSCALER: Final = Pods(
         "target": "kn_revision_(concurrency_target|rps_target(_per_second)?)",
     },
 )
-AUTOSCALER_OPENCENSUS: Final = Pods(
+AUTOSCALER_OPENCENSUS: Final = PodGauges(
     "Knative's autoscaler",
     "autoscaler_requested_pods",
     "autoscaler_actual_pods",
@@ -208,157 +205,161 @@ AUTOSCALER_OPENCENSUS: Final = Pods(
         "target": "autoscaler_target_(concurrency_per_pod|requests_per_second)",
     },
 )
-DEPLOYMENTS: Final = Pods(
+DEPLOYMENTS: Final = PodGauges(
     "kube-state-metrics",
     "kube_deployment_spec_replicas",
     "kube_deployment_status_replicas_ready",
     "kube_deployment_status_replicas_unavailable",
     ("namespace", "deployment"),
 )
-#: What our PodMonitor could reach: of no use for readiness, but every pod is there for as long as it lives.
+#: Targets that Ebbtide's PodMonitor scraped: it does not show readiness, but counts every running pod.
 REACHED: Final = 'up{job=~".*/ebbtide-queue-proxy"}'
 
 
-def pods(profile: Profile) -> tuple[Pods, ...]:
-    """Return who may tell of a workload's pods, the best first."""
-    own = AUTOSCALER if _otel(profile.spec.knative.version) else AUTOSCALER_OPENCENSUS
-    return (own, DEPLOYMENTS)
+def pod_gauges(profile: Profile) -> tuple[PodGauges, ...]:
+    """Return the exporters of a workload's pod gauges, best first."""
+    autoscaler = AUTOSCALER if _uses_opentelemetry(profile.spec.knative.version) else AUTOSCALER_OPENCENSUS
+    return (autoscaler, DEPLOYMENTS)
 
 
-# Whose a series is.
+# Mapping of series to workloads.
 
 
-def services(name: str) -> tuple[str, ...]:
-    """Return the services that a workload may have: its own, and that of its KServe predictor."""
-    return (name, predictor(name))
+def service_names(name: str) -> tuple[str, ...]:
+    """Return the names of the Knative Services that a workload may have: its own name and its KServe predictor's."""
+    return (name, name_predictor(name))
 
 
-def workload_of(labels: Mapping[str, str], owner: Sequence[str], known: Mapping[str, set[str]]) -> Ref | None:
-    """Return whose a series is: one of the ``known`` names by namespace, or None where it is nobody's who was asked for.
+def find_workload_of(labels: Mapping[str, str], owner: Sequence[str], known: Mapping[str, set[str]]) -> Ref | None:
+    """Return the workload of a series, among the ``known`` names by namespace, or None if it is none of them.
 
-    A workload that is called like another's predictor or revision is found first.
+    An exact name takes precedence over the workload of a predictor or revision with that name.
     """
     if len(owner) == 1:
-        namespace, service = _of_cluster(labels.get(owner[0], ""))
+        namespace, service = _parse_envoy_cluster(labels.get(owner[0], ""))
     else:
         namespace, service = labels.get(owner[0], ""), labels.get(owner[1], "")
     names = known.get(namespace, set())
     tail = "-deployment" if owner == DEPLOYMENTS.owner else ""
     service = service.removesuffix(tail)
-    for found in (service, REVISION.sub("", service)):
-        for name in (found, found.removesuffix("-predictor")):
+    for candidate in (service, REVISION.sub("", service)):
+        for name in (candidate, candidate.removesuffix("-predictor")):
             if name in names:
                 return Ref(namespace, name)
     return None
 
 
-def _of_cluster(name: str) -> tuple[str, str]:
-    """Return namespace and service of an Envoy cluster: Kourier's ``shop/chat-00001``, Contour's ``shop_chat-00001_80``."""
+def _parse_envoy_cluster(name: str) -> tuple[str, str]:
+    """Parse the namespace and service of an Envoy cluster: Kourier's ``shop/chat-00001``, Contour's ``shop_chat-00001_80``."""
     parts = re.split("[/_]", name)
     return (parts[0], parts[1]) if len(parts) > 1 else ("", "")
 
 
-def scope(refs: Iterable[Ref], owner: Sequence[str]) -> str:
-    """Return the matchers that leave of a series what may be these workloads'; empty where they are too many to list."""
-    asked = sorted(set(refs))
-    namespaces = sorted({ref.namespace for ref in asked})
-    if len(namespaces) > MOST_NAMES:
+def scope_matchers(refs: Iterable[Ref], owner: Sequence[str]) -> str:
+    """Return matchers for the series of some workloads; they may match more series, and are empty for many namespaces."""
+    unique = sorted(set(refs))
+    namespaces = sorted({ref.namespace for ref in unique})
+    if len(namespaces) > MAX_NAMES:
         return ""
-    names = sorted({name for ref in asked for name in services(ref.name)}) if len(asked) <= MOST_NAMES // 2 else []
-    return owned(_any(namespaces), _any(names) if names else "[^/_]+", owner)
+    names = (
+        sorted({name for ref in unique for name in service_names(ref.name)}) if len(unique) <= MAX_NAMES // 2 else []
+    )
+    return owner_matchers(_match_any(namespaces), _match_any(names) if names else "[^/_]+", owner)
 
 
-def of_workload(ref: Ref, owner: Sequence[str]) -> str:
-    """Return the matchers of one workload's series, and of nobody else's."""
-    return owned(literal(ref.namespace), _any(services(ref.name)), owner)
+def workload_matchers(ref: Ref, owner: Sequence[str]) -> str:
+    """Return matchers for the series of exactly one workload."""
+    return owner_matchers(escape_regex(ref.namespace), _match_any(service_names(ref.name)), owner)
 
 
-def owned(namespace: str, service: str, owner: Sequence[str]) -> str:
-    """Return the matchers of a namespace and a service that stand as regular expressions, revisions included."""
+def owner_matchers(namespace: str, service: str, owner: Sequence[str]) -> str:
+    """Return matchers for a namespace and a service, both regular expressions, including the service's revisions."""
     if len(owner) == 1:
         return f'{owner[0]}=~"{namespace}[/_]{service}(-[0-9]{{5,}})?(_[0-9]+)?"'
     tail = "(-[0-9]{5,}-deployment)?" if owner == DEPLOYMENTS.owner else "(-[0-9]{5,})?"
     return f'{owner[0]}=~"{namespace}",{owner[1]}=~"{service}{tail}"'
 
 
-def literal(text: str) -> str:
-    """Return text as a regular expression that fits it alone, inside of quotes in PromQL."""
+def escape_regex(text: str) -> str:
+    """Escape text as a regular expression inside a quoted PromQL string."""
     return text if _PLAIN.fullmatch(text) else re.escape(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _any(texts: Iterable[str]) -> str:
-    found = [literal(text) for text in texts]
-    return found[0] if len(found) == 1 else f"({'|'.join(found)})"
+def _match_any(texts: Iterable[str]) -> str:
+    escaped = [escape_regex(text) for text in texts]
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
 
-def _select(series: str, *matchers: str) -> str:
-    told = ",".join(filter(None, matchers))
-    return f"{series}{{{told}}}" if told else series
+def _select_series(series: str, *matchers: str) -> str:
+    selector = ",".join(filter(None, matchers))
+    return f"{series}{{{selector}}}" if selector else series
 
 
-def _by(labels: Iterable[str]) -> str:
-    told = ",".join(labels)
-    return f"sum by ({told})" if told else "sum"
+def _sum_by(labels: Iterable[str]) -> str:
+    names = ",".join(labels)
+    return f"sum by ({names})" if names else "sum"
 
 
-# Over a whole range, at its end.
+# Instant queries over a whole range.
 
 
-def counted(series: str, by: Sequence[str], window: int, *matchers: str) -> str:
-    """Return by how much counters grew in so many seconds.
+def growth_query(series: str, by: Sequence[str], window: int, *matchers: str) -> str:
+    """Return the query for the growth of counters within a window in seconds.
 
-    Not ``increase``, which guesses beyond the first and last sample and leaves out what a new series begins with: a pod
-    that woke for one request has that request in its first sample. So it is the last value, less the one at the start
-    where there was one; only of a counter that began anew in between does ``increase`` say it better.
+    ``increase`` extrapolates beyond the first and last sample and ignores the first value of a new series: a pod that was
+    started by a single request has that request in its first sample. The query therefore subtracts the value at the
+    start, if there is one, from the last value, and uses ``increase`` only for a counter that was reset in between.
     """
-    one = _select(series, *matchers)
+    selector = _select_series(series, *matchers)
     return (
-        f"{_by(by)} ((increase({one}[{window}s]) and resets({one}[{window}s]) > 0) "
-        f"or (max_over_time({one}[{window}s]) - {one} offset {window}s) or max_over_time({one}[{window}s]))"
+        f"{_sum_by(by)} ((increase({selector}[{window}s]) and resets({selector}[{window}s]) > 0) "
+        f"or (max_over_time({selector}[{window}s]) - {selector} offset {window}s) or max_over_time({selector}[{window}s]))"
     )
 
 
-def moved(series: str, by: Sequence[str], *matchers: str) -> str:
-    """Return by how much counters grew in the last minute; one that is new, or began anew, by all that it says."""
-    one = _select(series, *matchers)
-    return f"{_by(by)} (({one} - {one} offset 1m >= 0) or {one})"
+def last_minute_growth(series: str, by: Sequence[str], *matchers: str) -> str:
+    """Return the query for the growth of counters in the last minute; a new or reset counter grew by its whole value."""
+    selector = _select_series(series, *matchers)
+    return f"{_sum_by(by)} (({selector} - {selector} offset 1m >= 0) or {selector})"
 
 
-def buckets(timer: Timer, refs: Iterable[Ref], window: int) -> str:
-    """Return the cumulative counts by owner and bound."""
-    return counted(f"{timer.series}_bucket", (*timer.owner, "le"), window, scope(refs, timer.owner), timer.only)
+def bucket_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> str:
+    """Return the query for the cumulative counts by owner and bound."""
+    return growth_query(
+        f"{timer.series}_bucket", (*timer.owner, "le"), window, scope_matchers(refs, timer.owner), timer.only
+    )
 
 
-def total(timer: Timer, refs: Iterable[Ref], window: int) -> str:
-    """Return the response times added up, in the histogram's unit."""
-    return counted(f"{timer.series}_sum", timer.owner, window, scope(refs, timer.owner), timer.only)
+def total_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> str:
+    """Return the query for the sum of the response times, in the histogram's unit."""
+    return growth_query(f"{timer.series}_sum", timer.owner, window, scope_matchers(refs, timer.owner), timer.only)
 
 
-def requests(timer: Timer, refs: Iterable[Ref], window: int, *, failed: bool = False) -> str:
-    """Return how many requests ended, or how many of them in a server's error."""
-    matchers = (scope(refs, timer.owner), timer.only, timer.failed if failed else "")
-    return counted(timer.counter, timer.owner, window, *matchers)
+def request_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int, *, failed: bool = False) -> str:
+    """Return the query for the number of ended requests, or of those with a server error."""
+    matchers = (scope_matchers(refs, timer.owner), timer.only, timer.failed if failed else "")
+    return growth_query(timer.counter, timer.owner, window, *matchers)
 
 
-def minutes(timer: Timer, refs: Iterable[Ref], window: int, *, answered: bool = False) -> str:
-    """Return in how many minutes a request ended, or one ended without a server's error."""
-    right = negated(timer.failed) if answered else ""
-    asked = moved(timer.counter, timer.owner, scope(refs, timer.owner), timer.only, right)
-    return f"count_over_time(({asked} > 0)[{window}s:1m])"
+def minute_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int, *, answered: bool = False) -> str:
+    """Return the query for the number of minutes in which a request ended, or one ended without a server error."""
+    succeeded = negate_matcher(timer.failed) if answered else ""
+    growth = last_minute_growth(timer.counter, timer.owner, scope_matchers(refs, timer.owner), timer.only, succeeded)
+    return f"count_over_time(({growth} > 0)[{window}s:1m])"
 
 
-def negated(matcher: str) -> str:
-    """Return a matcher of everything else."""
+def negate_matcher(matcher: str) -> str:
+    """Return the opposite of a matcher."""
     return matcher.replace('=~"', '!~"', 1) if '=~"' in matcher else matcher.replace('="', '!="', 1)
 
 
-def look(window: int) -> int:
-    """Return the seconds between two looks at a gauge: a scrape's, or more where the range is long."""
-    return max(SCRAPE, math.ceil(window / MOST_LOOKS / SCRAPE) * SCRAPE)
+def evaluation_seconds(window: int) -> int:
+    """Return the seconds between two evaluations of a gauge: one scrape interval, or more for a long window."""
+    return max(SCRAPE, math.ceil(window / MAX_EVALUATIONS / SCRAPE) * SCRAPE)
 
 
-#: What is asked of gauges of pods: for how many looks it is known, was up, rested, how many pods there were, and how often
-#: it left zero (of a series of 0 and 1, all changes less those downwards).
+#: Queries for the figures from pod gauges: the number of evaluations at which the workload is known, up, or scaled to zero,
+#: the sum of its pods, and the number of times it scaled from zero (of a series of 0 and 1, all changes except decreases).
 OF_PODS: Final[Mapping[str, str]] = {
     "known": "count_over_time(({wanted})[{range}])",
     "up": "count_over_time(({ready} > 0 or {wanted} == 0)[{range}])",
@@ -368,115 +369,119 @@ OF_PODS: Final[Mapping[str, str]] = {
 }
 
 
-def of_pods(pods: Pods, what: str, refs: Iterable[Ref], window: int) -> str:
-    """Return one line of ``OF_PODS``, in looks."""
-    matchers = scope(refs, pods.owner)
+def pod_figure_query(pods: PodGauges, figure: str, refs: Iterable[Ref], window: int) -> str:
+    """Return a query of ``OF_PODS``, which counts evaluations."""
+    matchers = scope_matchers(refs, pods.owner)
     sums = {
-        name: f"{_by(pods.owner)} ({_select(getattr(pods, name), matchers)})" for name in ("wanted", "ready", "others")
+        name: f"{_sum_by(pods.owner)} ({_select_series(getattr(pods, name), matchers)})"
+        for name in ("wanted", "ready", "others")
     }
-    return OF_PODS[what].format(range=f"{window}s:{look(window)}s", **sums)
+    return OF_PODS[figure].format(range=f"{window}s:{evaluation_seconds(window)}s", **sums)
 
 
-def reached(refs: Iterable[Ref], window: int) -> str:
-    """Return pods that could be scraped, in looks: their number where nobody else counts them."""
+def scraped_pods_query(refs: Iterable[Ref], window: int) -> str:
+    """Return the query for the sum of scraped pods over all evaluations, for workloads without pod gauges."""
     series, job = REACHED.removesuffix("}").split("{")
-    matchers = scope(refs, POD_OWNER)
-    return f"sum_over_time(({_by(POD_OWNER)} ({_select(series, job, matchers)}))[{window}s:{look(window)}s])"
+    matchers = scope_matchers(refs, POD_OWNER)
+    return f"sum_over_time(({_sum_by(POD_OWNER)} ({_select_series(series, job, matchers)}))[{window}s:{evaluation_seconds(window)}s])"
 
 
-def since(timer: Timer, window: int) -> str:
-    """Return the first moment in a range of which anything is known, to a three-hundredth of it.
+def first_data_query(timer: LatencyHistogram, window: int) -> str:
+    """Return the query for the first time in a window with any data, to 1/300 of the window.
 
-    A gateway is always there: what counts is when those targets were scraped that count requests now, though they may
-    not have had any yet. Pods come and go, so there it is enough that anything was scraped.
+    A gateway always runs, so the start is the first scrape of the targets that count requests now, even before their first
+    request. Pods start and stop, so for them any scrape is sufficient.
     """
-    there = "up"
+    targets = "up"
     if timer.place == "gateway":
-        there += f" and on (job, instance) last_over_time({_select(timer.counter, timer.only)}[{window}s] @ end())"
-    return f"min_over_time(timestamp(count({there}))[{window}s:{grain(window)}s])"
+        targets += (
+            f" and on (job, instance) last_over_time({_select_series(timer.counter, timer.only)}[{window}s] @ end())"
+        )
+    return f"min_over_time(timestamp(count({targets}))[{window}s:{first_data_precision(window)}s])"
 
 
-def grain(window: int) -> int:
-    """Return how exactly ``since`` knows, in seconds."""
+def first_data_precision(window: int) -> int:
+    """Return the precision of ``since`` in seconds."""
     return max(SCRAPE, window // 300)
 
 
-#: Prometheus' own time.
+#: Query for Prometheus' current time.
 NOW: Final = "vector(time())"
 
 
-# Over time, for charts, rules and the dashboard.
+# Range queries for charts, rules and the dashboard.
 
 
-def series(timer: Timer, profile: Profile, ref: Ref, step: float) -> dict[str, str]:
-    """Return the queries of ``SERIES`` for one workload, each one series, in the units that stand there."""
+def chart_queries(timer: LatencyHistogram, profile: Profile, ref: Ref, step: float) -> dict[str, str]:
+    """Return the queries of ``SERIES`` for one workload; each results in a single series in the unit given there."""
     over = f"{max(SHORTEST_RATE, math.ceil(step))}s"
-    tellers = pods(profile)
+    exporters = pod_gauges(profile)
     return {
-        **of_requests(timer, of_workload(ref, timer.owner), over),
-        **of_replicas(tellers, [of_workload(ref, teller.owner) for teller in tellers]),
-        **of_autoscaler(tellers[0], of_workload(ref, tellers[0].owner)),
-        "gpu": gpu(literal(ref.namespace), _any(services(ref.name))),
+        **request_chart_queries(timer, workload_matchers(ref, timer.owner), over),
+        **replica_queries(exporters, [workload_matchers(ref, exporter.owner) for exporter in exporters]),
+        **autoscaler_queries(exporters[0], workload_matchers(ref, exporters[0].owner)),
+        "gpu": gpu_query(escape_regex(ref.namespace), _match_any(service_names(ref.name))),
     }
 
 
-def of_requests(timer: Timer, matchers: str, over: str) -> dict[str, str]:
-    """Return what requests say: rate, failures, concurrency by Little's law, mean and quantiles in seconds."""
+def request_chart_queries(timer: LatencyHistogram, matchers: str, over: str) -> dict[str, str]:
+    """Return queries for request rate, failures, concurrency by Little's law, mean and quantiles in seconds."""
 
     def rate(name: str, *more: str) -> str:
-        return f"sum(rate({_select(name, matchers, timer.only, *more)}[{over}]))"
+        return f"sum(rate({_select_series(name, matchers, timer.only, *more)}[{over}]))"
 
-    spent = f"{rate(f'{timer.series}_sum')}{_in_seconds(timer)}"
-    spread = f"sum by (le) (rate({_select(f'{timer.series}_bucket', matchers, timer.only)}[{over}]))"
+    duration = f"{rate(f'{timer.series}_sum')}{_to_seconds(timer)}"
+    by_bound = f"sum by (le) (rate({_select_series(f'{timer.series}_bucket', matchers, timer.only)}[{over}]))"
     return {
         "rate": rate(timer.counter),
-        # No series of failures is none failed, where there are requests.
+        # If there are requests, a missing series of failures means that none failed.
         "failures": f"{rate(timer.counter, timer.failed)} or 0 * {rate(timer.counter)}",
-        "concurrency": spent,
-        "mean": f"{spent} / ({rate(f'{timer.series}_count')} > 0)",
+        "concurrency": duration,
+        "mean": f"{duration} / ({rate(f'{timer.series}_count')} > 0)",
         **{
-            name: f"histogram_quantile({share}, {spread}){_in_seconds(timer)}"
+            name: f"histogram_quantile({share}, {by_bound}){_to_seconds(timer)}"
             for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
         },
     }
 
 
-def _in_seconds(timer: Timer) -> str:
+def _to_seconds(timer: LatencyHistogram) -> str:
     return "" if timer.unit == 1.0 else f" * {timer.unit:g}"
 
 
-def of_replicas(tellers: Sequence[Pods], matchers: Sequence[str]) -> dict[str, str]:
-    """Return how many pods were ready and how many were wanted, by the first who knows."""
+def replica_queries(exporters: Sequence[PodGauges], matchers: Sequence[str]) -> dict[str, str]:
+    """Return queries for the number of ready and wanted pods, from the first exporter that has them."""
     return {
         name: " or ".join(
-            f"sum({_select(getattr(teller, name), told)})" for teller, told in zip(tellers, matchers, strict=True)
+            f"sum({_select_series(getattr(exporter, name), selector)})"
+            for exporter, selector in zip(exporters, matchers, strict=True)
         )
         for name in ("ready", "wanted")
     }
 
 
-def of_autoscaler(teller: Pods, matchers: str) -> dict[str, str]:
-    """Return what the autoscaler compares, per ready replica: both windows, and the target."""
-    ready = f"clamp_min(sum({_select(teller.ready, matchers)}), 1)"
-    told = {name: f'{{__name__=~"{regex}",{matchers}}}' for name, regex in teller.windows.items()}
+def autoscaler_queries(exporter: PodGauges, matchers: str) -> dict[str, str]:
+    """Return queries for the autoscaler's inputs per ready replica: stable window, panic window and target."""
+    ready = f"clamp_min(sum({_select_series(exporter.ready, matchers)}), 1)"
+    selectors = {name: f'{{__name__=~"{regex}",{matchers}}}' for name, regex in exporter.windows.items()}
     return {
-        "stable": f"sum({told['stable']}) / {ready}",
-        "panic": f"sum({told['panic']}) / {ready}",
-        "target": f"max({told['target']})",
+        "stable": f"sum({selectors['stable']}) / {ready}",
+        "panic": f"sum({selectors['panic']}) / {ready}",
+        "target": f"max({selectors['target']})",
     }
 
 
-def loads(teller: Pods, refs: Iterable[Ref]) -> str:
-    """Return the stable window by workload, per ready replica, at one moment."""
-    matchers = scope(refs, teller.owner)
-    told = ",".join(filter(None, (f'__name__=~"{teller.windows["stable"]}"', matchers)))
-    by = _by(teller.owner)
-    return f"{by} ({{{told}}}) / clamp_min({by} ({_select(teller.ready, matchers)}), 1)"
+def load_query(exporter: PodGauges, refs: Iterable[Ref]) -> str:
+    """Return the instant query for the stable window by workload, per ready replica."""
+    matchers = scope_matchers(refs, exporter.owner)
+    selector = ",".join(filter(None, (f'__name__=~"{exporter.windows["stable"]}"', matchers)))
+    by = _sum_by(exporter.owner)
+    return f"{by} ({{{selector}}}) / clamp_min({by} ({_select_series(exporter.ready, matchers)}), 1)"
 
 
-def gpu(namespace: str, service: str) -> str:
-    """Return the mean utilization of a workload's GPUs in percent: by MIG instance where there are such, else by device."""
+def gpu_query(namespace: str, service: str) -> str:
+    """Return the query for the mean GPU utilization of a workload in percent: by MIG instance if there are any, else by device."""
     pod = f'namespace=~"{namespace}",pod=~"{service}(-[0-9]{{5,}}-deployment)?-[a-z0-9]+-[a-z0-9]{{5}}"'
-    instance = _select("DCGM_FI_PROF_GR_ENGINE_ACTIVE", pod, 'GPU_I_ID!=""')
-    device = _select("DCGM_FI_DEV_GPU_UTIL", pod, 'GPU_I_ID=""')
+    instance = _select_series("DCGM_FI_PROF_GR_ENGINE_ACTIVE", pod, 'GPU_I_ID!=""')
+    device = _select_series("DCGM_FI_DEV_GPU_UTIL", pod, 'GPU_I_ID=""')
     return f"avg(100 * {instance}) or avg({device})"

@@ -1,9 +1,9 @@
-"""What was promised and what came of it: arithmetic on what a ``Source`` counted, and nothing else.
+"""SLO reports: pure calculations on the measurements of a ``Source``.
 
-A histogram says how many requests lie between two bounds, not where. So a quantile is an interval, and so is the share
-of requests within a limit that is no bound; where the interval leaves it open whether a promise was kept, the verdict
-says so. Times are seconds, shares are fractions of 1. Upstream: prometheus.io/docs/practices/histograms,
-sre.google/workbook/alerting-on-slos (budget and burn).
+A histogram has the number of requests between two bounds, but not their exact times. A quantile is therefore an interval,
+and so is the share of requests within a limit that is not one of the bounds; if the interval does not decide whether an
+SLO is met, the verdict is unknown. Times are in seconds, shares are fractions of 1. Upstream:
+prometheus.io/docs/practices/histograms, sre.google/workbook/alerting-on-slos (error budget and burn rate).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
-from ebbtide.base.bodies import Written, body, mark_body
-from ebbtide.slo.source import Bucket, Measured, Number, Place, Ref
+from ebbtide.base.bodies import WrittenBy, body, mark_body
+from ebbtide.slo.source import Bucket, Number, Place, Ref, WorkloadMeasurements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,65 +24,65 @@ if TYPE_CHECKING:
 
 HOUR: Final = 3600.0
 PERCENT: Final = 100.0
-#: Fewer requests, or minutes with requests, than this are no ground for a verdict: one of them would be 5 %.
+#: Minimum number of requests, or of minutes with requests, for a verdict: one of 20 is already 5%.
 LEAST: Final = 20
-#: The share of requests that the promise of a 95th percentile speaks of.
+#: The share of requests within the limit that an SLO for the 95th percentile requires.
 P95: Final = 0.95
 QUANTILES: Final = {"p50": 0.5, "p95": P95, "p99": 0.99}
-#: Below this share of requests that were timed it is said. Envoy adds to its histograms some seconds after its counters, and
-#: what it answers without a server it does not time.
+#: A smaller share of timed requests results in a note. Envoy updates its histograms some seconds after its counters, and does
+#: not time requests that it answers without a server.
 MOST_TIMED: Final = 0.9
-#: The figures of several workloads that are sums of each one's.
+#: Figures that are summed up for several workloads.
 ADDED: Final = (
     *("requests", "failed", "minutes_asked", "minutes_answered", "seconds_known", "seconds_up", "seconds_at_rest"),
     *("replica_seconds", "gpu_seconds", "cold_starts"),
 )
-#: Sums and shares of counts are off by rounding alone within this.
+#: Tolerance for rounding errors in totals and shares of counts.
 ROUNDING: Final = 1e-9
 
 Outcome = Literal["kept", "broken", "unknown"]
-#: What is said of each place beside every number.
+#: Notes on the place of measurement.
 PLACES: Final[Mapping[Place, str]] = {
-    "gateway": "measured at the gateway, activator wait and cold start included",
+    "gateway": "measured at the gateway, including activator wait and cold start",
     "queue-proxy": "measured in the pods, without activator wait and cold start",
-    "container": "measured at the container, without activator wait, cold start and queue-proxy's own queue",
+    "container": "measured at the container, without activator wait, cold start and queue-proxy's queue",
 }
 
 
 @mark_body()
-class Between(NamedTuple):
-    """A number that lies between two others; both are the same where it is exact. ``high`` may be infinite."""
+class ValueInterval(NamedTuple):
+    """The lower and upper bound of a number; they are equal if it is exact. ``high`` may be infinite."""
 
     low: Number
     high: Number
 
     @property
     def exact(self) -> bool:
-        """Whether there is nothing between them."""
+        """True if both bounds are equal."""
         return self.low == self.high
 
 
-def _or_none(text: str) -> str | None:
+def _text_or_null(text: str) -> str | None:
     return text or None
 
 
 @body("name limit outcome reached why budget_used=used burn_last_hour=burn")
 class Verdict:
-    """What came of one bound of a promise."""
+    """The result for one objective of an SLO."""
 
     #: mean, p95 or uptime.
     name: str
-    #: Seconds; of the uptime a fraction.
+    #: Seconds; a fraction for the uptime.
     limit: Number
     outcome: Outcome
-    #: The mean in seconds, the share of requests within the limit, or the share of minutes; None where nothing was seen.
-    reached: Between | None
-    #: Why it cannot be told, or what else must be known of the number; may be empty.
+    #: The mean in seconds, the share of requests within the limit, or the share of minutes; None without data.
+    reached: ValueInterval | None
+    #: The reason for an unknown outcome, or a note on the number; may be empty.
     why: str = ""
-    #: How much of the error budget is used up, 1 being all of it; None for the mean, and for a promise that leaves none.
-    used: Between | None = None
-    #: The same of the last hour: how fast the budget burns, 1 being the pace that just lasts.
-    burn: Between | None = None
+    #: The used share of the error budget, 1 for all of it; None for the mean, and for an SLO without an error budget.
+    used: ValueInterval | None = None
+    #: The same for the last hour: the burn rate, 1 for the sustainable burn rate.
+    burn: ValueInterval | None = None
 
 
 @body(
@@ -93,47 +93,47 @@ class Verdict:
     optional="outcome outcomes",
 )
 class ReportRow:
-    """One workload, one project, or all together. ``ref`` is None where it is several workloads."""
+    """The figures of one workload, of one project, or of all workloads. ``ref`` is None for several workloads."""
 
     name: str
     ref: Ref | None
-    project: Annotated[str, Written(_or_none)]
+    project: Annotated[str, WrittenBy(_text_or_null)]
     workloads: int
-    measured: Measured
-    mean: Between | None
+    measured: WorkloadMeasurements
+    mean: ValueInterval | None
     #: By name, as in ``QUANTILES``.
-    quantiles: Mapping[str, Between | None]
+    quantiles: Mapping[str, ValueInterval | None]
     #: Requests per second, and requests in flight on average.
     rate: Number
     concurrency: Number | None
     errors: Number | None
     #: Share of the minutes with requests in which one was answered.
     answered: Number | None
-    #: Share of the known time in which a pod was ready or none was wanted, and in which it rested at zero.
+    #: Share of the known time in which a pod was ready or no replica was wanted, and in which it was scaled to zero.
     ready: Number | None
     rest: Number | None
-    #: The least share of requests that met a cold start: each start was for one at least.
+    #: Minimum share of requests that waited for a cold start: each start had at least one.
     cold: Number | None
     replica_hours: Number | None
     gpu_hours: Number | None
     cost: Number | None
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
-    #: Of several workloads: how many have which outcome.
+    #: Number of workloads by outcome; None for one workload.
     outcomes: Mapping[str, int] | None = None
 
     @property
     def namespace(self) -> str | None:
-        """The workload's namespace; None of several workloads."""
+        """The workload's namespace; None for several workloads."""
         return self.ref.namespace if self.ref else None
 
     @property
-    def latency_seconds(self) -> dict[str, Between | None]:
+    def latency_seconds(self) -> dict[str, ValueInterval | None]:
         return {"mean": self.mean, **self.quantiles}
 
     @property
     def uptime(self) -> dict[str, Number | None]:
-        """What is known of when it was up."""
+        """The measurements of uptime."""
         return {
             "answeredMinutes": self.answered,
             "minutesWithRequests": self.measured.minutes_asked,
@@ -144,23 +144,23 @@ class ReportRow:
 
     @property
     def outcome(self) -> Outcome | Literal["none"] | None:
-        """The worst of the verdicts; ``none`` where nothing was promised, None of several workloads."""
+        """The worst outcome of the verdicts; ``none`` without an SLO, None for several workloads."""
         if self.ref is None:
             return None
-        found = {verdict.outcome for verdict in self.verdicts}
-        return next((name for name in ("broken", "unknown", "kept") if name in found), "none")
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        return next((name for name in ("broken", "unknown", "kept") if name in outcomes), "none")
 
 
-def _milliseconds(seconds: float) -> float:
+def _round_milliseconds(seconds: float) -> float:
     return round(seconds, 3)
 
 
-Moment: TypeAlias = Annotated[float, Written(_milliseconds)]
+Moment: TypeAlias = Annotated[float, WrittenBy(_round_milliseconds)]
 
 
 @body("start end workloads=rows projects total notes")
 class Report:
-    """Rows of workloads, of projects, and of all; the time they are about, and what must be known of all of them."""
+    """The time range, the rows of workloads, of projects and of all together, and notes on all of them."""
 
     start: Moment
     end: Moment
@@ -174,147 +174,156 @@ class Report:
         return any(row.outcome == "broken" for row in self.rows)
 
 
-def reports(
-    measured: Mapping[Ref, Measured],
-    promises: Mapping[Ref, Slo | None],
+def compute_report(
+    measured: Mapping[Ref, WorkloadMeasurements],
+    slos: Mapping[Ref, Slo | None],
     *,
     projects: Mapping[Ref, str] | None = None,
     gpus: Mapping[Ref, float] | None = None,
     gpu_hour: float | None = None,
-    last_hour: Mapping[Ref, Measured] | None = None,
+    last_hour: Mapping[Ref, WorkloadMeasurements] | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
-    """Return the report on these workloads.
+    """Return the report on some workloads.
 
     Args:
-        measured: What was counted of each.
-        promises: What each promised, or None.
-        projects: The project of each; without one, its namespace stands for it.
-        gpus: How many GPUs one replica of each has, where no GPU-hours were counted.
-        gpu_hour: What one GPU-hour costs.
-        last_hour: What was counted in the last hour, for how fast budgets burn.
-        notes: What must be known of all numbers.
+        measured: Measurements of each workload.
+        slos: SLO of each workload, or None.
+        projects: Project of each workload; default is its namespace.
+        gpus: GPUs per replica of each workload, used if no GPU-hours were measured.
+        gpu_hour: Cost of one GPU-hour.
+        last_hour: Measurements of the last hour, for burn rates.
+        notes: Notes on all numbers.
 
     """
-    belongs = {ref: (projects or {}).get(ref) or ref.namespace for ref in measured}
+    project_of = {ref: (projects or {}).get(ref) or ref.namespace for ref in measured}
     rows = tuple(
-        _row(
+        _make_report_row(
             ref.name,
             ref,
-            belongs[ref],
+            project_of[ref],
             1,
-            one,
-            _gpu_seconds(one, (gpus or {}).get(ref)),
+            figures,
+            _compute_gpu_seconds(figures, (gpus or {}).get(ref)),
             gpu_hour,
-            verdicts(one, promises.get(ref), (last_hour or {}).get(ref)),
+            make_verdicts(figures, slos.get(ref), (last_hour or {}).get(ref)),
         )
-        for ref, one in sorted(measured.items())
+        for ref, figures in sorted(measured.items())
     )
     by_project: dict[str, list[ReportRow]] = {}
     for row in rows:
         by_project.setdefault(row.project, []).append(row)
-    start = min((one.start for one in measured.values()), default=0.0)
-    end = max((one.end for one in measured.values()), default=0.0)
+    start = min((row_measured.start for row_measured in measured.values()), default=0.0)
+    end = max((row_measured.end for row_measured in measured.values()), default=0.0)
     return Report(
         start,
         end,
         rows,
-        tuple(_together(name, name, found, gpu_hour) for name, found in sorted(by_project.items())),
-        _together("all", "", rows, gpu_hour),
+        tuple(_combine_rows(name, name, members, gpu_hour) for name, members in sorted(by_project.items())),
+        _combine_rows("all", "", rows, gpu_hour),
         tuple(notes),
     )
 
 
-def _row(
+def _make_report_row(
     name: str,
     ref: Ref | None,
     project: str,
     workloads: int,
-    one: Measured,
+    measured: WorkloadMeasurements,
     gpu_seconds: float | None,
     gpu_hour: float | None,
-    told: tuple[Verdict, ...],
+    row_verdicts: tuple[Verdict, ...],
 ) -> ReportRow:
-    seconds = one.end - one.start
+    seconds = measured.end - measured.start
     gpu_hours = None if gpu_seconds is None else gpu_seconds / HOUR
     return ReportRow(
         name=name,
         ref=ref,
         project=project,
         workloads=workloads,
-        measured=one,
-        mean=mean(one),
-        quantiles={quantile_name: quantile(one.buckets, share) for quantile_name, share in QUANTILES.items()},
-        rate=one.requests / seconds if seconds > 0 else 0.0,
-        concurrency=one.total_seconds / seconds if seconds > 0 and one.place else None,
-        errors=part(one.failed, one.requests),
-        answered=part(one.minutes_answered, one.minutes_asked),
-        ready=part(one.seconds_up, one.seconds_known),
-        rest=part(one.seconds_at_rest, one.seconds_known),
-        cold=None if one.cold_starts is None else part(min(one.cold_starts, one.requests), one.requests),
-        replica_hours=None if one.replica_seconds is None else one.replica_seconds / HOUR,
+        measured=measured,
+        mean=compute_mean(measured),
+        quantiles={
+            quantile_name: compute_quantile_interval(measured.buckets, share)
+            for quantile_name, share in QUANTILES.items()
+        },
+        rate=measured.requests / seconds if seconds > 0 else 0.0,
+        concurrency=measured.total_seconds / seconds if seconds > 0 and measured.place else None,
+        errors=share_of(measured.failed, measured.requests),
+        answered=share_of(measured.minutes_answered, measured.minutes_asked),
+        ready=share_of(measured.seconds_up, measured.seconds_known),
+        rest=share_of(measured.seconds_at_rest, measured.seconds_known),
+        cold=None
+        if measured.cold_starts is None
+        else share_of(min(measured.cold_starts, measured.requests), measured.requests),
+        replica_hours=None if measured.replica_seconds is None else measured.replica_seconds / HOUR,
         gpu_hours=gpu_hours,
         cost=None if gpu_hours is None or gpu_hour is None else gpu_hours * gpu_hour,
-        verdicts=told,
-        notes=_notes(one),
+        verdicts=row_verdicts,
+        notes=_make_row_notes(measured),
     )
 
 
-def _notes(one: Measured) -> tuple[str, ...]:
-    if one.place:
-        few = one.timed < MOST_TIMED * one.requests
-        untimed = f"{one.timed:.0f} of {one.requests:.0f} requests were timed, and the latencies are of those alone"
-        return (PLACES[one.place], *([untimed] if few else []))
-    if one.requests:
-        return ("its requests ended, and none was timed: no server took them",)
-    return ("no request was counted",)
+def _make_row_notes(measured: WorkloadMeasurements) -> tuple[str, ...]:
+    if measured.place:
+        incomplete = measured.timed < MOST_TIMED * measured.requests
+        note = (
+            f"only {measured.timed:.0f} of {measured.requests:.0f} requests were timed; the latencies cover only those"
+        )
+        return (PLACES[measured.place], *([note] if incomplete else []))
+    if measured.requests:
+        return ("no request was timed, because no server accepted them",)
+    return ("no requests were counted",)
 
 
-def _gpu_seconds(one: Measured, gpus: float | None) -> float | None:
-    if one.gpu_seconds is not None:
-        return one.gpu_seconds
-    return None if gpus is None or one.replica_seconds is None else one.replica_seconds * gpus
+def _compute_gpu_seconds(measured: WorkloadMeasurements, gpus: float | None) -> float | None:
+    if measured.gpu_seconds is not None:
+        return measured.gpu_seconds
+    return None if gpus is None or measured.replica_seconds is None else measured.replica_seconds * gpus
 
 
-def _together(name: str, project: str, rows: Sequence[ReportRow], gpu_hour: float | None) -> ReportRow:
-    """Return several workloads as one; minutes and seconds of uptime are those of all workloads added up."""
-    one = together([row.measured for row in rows], name)
-    hours = _sum(row.gpu_hours for row in rows)
-    made = _row(name, None, project, len(rows), one, None if hours is None else hours * HOUR, gpu_hour, ())
+def _combine_rows(name: str, project: str, rows: Sequence[ReportRow], gpu_hour: float | None) -> ReportRow:
+    """Return the row of several workloads; minutes and seconds of uptime are summed up over all workloads."""
+    measured = combine_measurements([row.measured for row in rows], name)
+    hours = _sum_known(row.gpu_hours for row in rows)
+    combined = _make_report_row(
+        name, None, project, len(rows), measured, None if hours is None else hours * HOUR, gpu_hour, ()
+    )
     mixed = len({row.measured.place for row in rows if row.measured.place}) > 1
-    notes = ("measured at different places: see each workload",) if mixed else made.notes
-    return replace(made, notes=notes, outcomes=Counter(row.outcome or "none" for row in rows))
+    notes = ("measured at different places: see each workload",) if mixed else combined.notes
+    return replace(combined, notes=notes, outcomes=Counter(row.outcome or "none" for row in rows))
 
 
-def together(measured: Sequence[Measured], name: str = "all") -> Measured:
-    """Return what was counted of several workloads as if they were one; a bound that one of them lacks is left out."""
+def combine_measurements(measured: Sequence[WorkloadMeasurements], name: str = "all") -> WorkloadMeasurements:
+    """Return the combined measurements of several workloads; only bounds that all of them have are kept."""
     ref = Ref("", name)
     if not measured:
-        return Measured(ref, 0.0, 0.0)
-    timed = [one for one in measured if one.buckets]
+        return WorkloadMeasurements(ref, 0.0, 0.0)
+    timed = [row for row in measured if row.buckets]
     low, high = (
-        sum(one.total_between[end] if one.total_between else one.total_seconds for one in timed) for end in (0, 1)
+        sum(row.total_between[end] if row.total_between else row.total_seconds for row in timed) for end in (0, 1)
     )
-    sums: dict[str, Any] = {name: _sum(getattr(one, name) for one in measured) for name in ADDED}
-    return Measured(
+    sums: dict[str, Any] = {name: _sum_known(getattr(row, name) for row in measured) for name in ADDED}
+    return WorkloadMeasurements(
         ref=ref,
-        start=min(one.start for one in measured),
-        end=max(one.end for one in measured),
-        place=next((one.place for one in timed), None),
-        total_seconds=sum(one.total_seconds for one in timed),
-        total_between=(low, high) if any(one.total_between for one in timed) else None,
-        buckets=_added([one.buckets for one in timed]),
+        start=min(row.start for row in measured),
+        end=max(row.end for row in measured),
+        place=next((row.place for row in timed), None),
+        total_seconds=sum(row.total_seconds for row in timed),
+        total_between=(low, high) if any(row.total_between for row in timed) else None,
+        buckets=_combine_buckets([row.buckets for row in timed]),
         **sums,
     )
 
 
-def _added(several: Sequence[tuple[Bucket, ...]]) -> tuple[Bucket, ...]:
-    if not several:
+def _combine_buckets(histograms: Sequence[tuple[Bucket, ...]]) -> tuple[Bucket, ...]:
+    if not histograms:
         return ()
-    common = set.intersection(*({bucket.bound for bucket in buckets} for buckets in several))
+    common = set.intersection(*({bucket.bound for bucket in buckets} for buckets in histograms))
     counts = dict.fromkeys(sorted(common), 0.0)
     reaches: dict[float, float] = {}
-    for buckets in several:
+    for buckets in histograms:
         for bucket in buckets:
             if bucket.bound in counts:
                 counts[bucket.bound] += bucket.count
@@ -324,205 +333,227 @@ def _added(several: Sequence[tuple[Bucket, ...]]) -> tuple[Bucket, ...]:
     )
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    """Return the sum of what is known, or None where nothing is."""
+def _sum_known(values: Iterable[float | None]) -> float | None:
+    """Return the sum of the known values, or None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-# The numbers.
+# Numbers.
 
 
-def part(some: float, whole: float) -> float | None:
-    """Return a share, or None of nothing."""
-    return None if whole <= 0 else min(max(some / whole, 0.0), 1.0)
+def share_of(amount: float, whole: float) -> float | None:
+    """Return a share, or None if the whole is 0."""
+    return None if whole <= 0 else min(max(amount / whole, 0.0), 1.0)
 
 
-def mean(one: Measured) -> Between | None:
-    """Return the mean response time in seconds of those that were timed: exact, but for a histogram that estimates sums."""
-    if one.timed <= 0:
+def compute_mean(measured: WorkloadMeasurements) -> ValueInterval | None:
+    """Return the mean response time of the timed requests in seconds; exact unless the histogram estimates its sum."""
+    if measured.timed <= 0:
         return None
-    low, high = one.total_between or (one.total_seconds, one.total_seconds)
-    return Between(low / one.timed, high / one.timed)
+    low, high = measured.total_between or (measured.total_seconds, measured.total_seconds)
+    return ValueInterval(low / measured.timed, high / measured.timed)
 
 
-def quantile(buckets: Sequence[Bucket], share: float) -> Between | None:
-    """Return between what a quantile lies: the least time that at least this share of the timed requests were within."""
+def compute_quantile_interval(buckets: Sequence[Bucket], share: float) -> ValueInterval | None:
+    """Return the bounds of a quantile: the shortest time within which at least this share of the timed requests were."""
     if not buckets or buckets[-1].count <= 0:
         return None
     rank = share * buckets[-1].count
     low = 0.0
     for bucket in buckets:
-        # Counts are sums of floats: what is short by rounding alone is not short.
+        # Counts are sums of floats, so allow for rounding errors.
         if bucket.count >= rank * (1 - ROUNDING):
-            return Between(low, bucket.top)
+            return ValueInterval(low, bucket.top)
         low = bucket.bound
-    return Between(low, math.inf)
+    return ValueInterval(low, math.inf)
 
 
-def within(one: Measured, limit: float) -> tuple[Between, float] | None:
-    """Return the share of requests that were answered within a limit, and the limit that this is exactly about.
+def share_within(measured: WorkloadMeasurements, limit: float) -> tuple[ValueInterval, float] | None:
+    """Return the share of requests that were answered within a limit, and the limit that this share is exact for.
 
-    A limit that is a bucket's bound is about what the bucket takes in (Envoy's 500 ms: up to 510), any other about itself.
-    A request that failed is within none; the histogram has failed ones among the others and does not say where, so
-    they make an interval, too, and so do those that were not timed. None where there was no request.
+    If the limit is a bucket's bound, that is the longest time in the bucket (Envoy's 500 ms: 510 ms), else the limit itself.
+    A failed request is never within the limit. The histogram includes failed requests without distinguishing them, so they
+    widen the interval, as do requests that were not timed. Returns None without requests.
     """
-    if one.requests <= 0:
+    if measured.requests <= 0:
         return None
-    low, high, about = 0.0, one.timed, limit
-    for bucket in one.buckets:
+    low, high, exact_limit = 0.0, measured.timed, limit
+    for bucket in measured.buckets:
         if abs(bucket.bound - limit) <= ROUNDING * limit:
             low = high = bucket.count
-            about = bucket.top
+            exact_limit = bucket.top
             break
         if bucket.top < limit:
             low = bucket.count
         elif bucket.bound >= limit:
             high = bucket.count
             break
-    answered = max(one.requests - one.failed, 0.0)
+    answered = max(measured.requests - measured.failed, 0.0)
     return (
-        Between(max(low - one.failed, 0.0) / one.requests, min(min(high + untimed(one), answered) / one.requests, 1.0)),
-        about,
+        ValueInterval(
+            max(low - measured.failed, 0.0) / measured.requests,
+            min(min(high + count_untimed(measured), answered) / measured.requests, 1.0),
+        ),
+        exact_limit,
     )
 
 
-def untimed(one: Measured) -> float:
-    """Return how many requests have no time: Envoy's histograms come up to 5 s after its counters.
+def count_untimed(measured: WorkloadMeasurements) -> float:
+    """Return the number of requests that were not timed: Envoy updates its histograms up to 5 s after its counters.
 
-    Whether those failed or were answered is not known, nor whether the failed ones are among those with a time.
+    It is unknown whether those failed or were answered, and whether the failed requests are among the timed ones.
     """
-    return max(one.requests - one.timed, 0.0)
+    return max(measured.requests - measured.timed, 0.0)
 
 
-def budget(good: Between, target: float) -> Between | None:
-    """Return how much of an error budget is used up when this share was good; None where the target leaves no budget."""
+def compute_budget(good: ValueInterval, target: float) -> ValueInterval | None:
+    """Return the used share of an error budget for a share of good requests; None if the target leaves no error budget."""
     allowed = 1 - target
     if allowed <= ROUNDING:
         return None
-    # 1 - 0.95 is a little less than a twentieth.
-    return Between(*(_even((1 - share) / allowed) for share in (good.high, good.low)))
+    # 1 - 0.95 is slightly less than 0.05 in floating point.
+    return ValueInterval(*(_snap_to_whole((1 - share) / allowed) for share in (good.high, good.low)))
 
 
-def _even(value: float) -> float:
+def _snap_to_whole(value: float) -> float:
     whole = round(value)
     return float(whole) if abs(value - whole) < ROUNDING * max(1.0, abs(value)) else value
 
 
-# The verdicts.
+# Verdicts.
 
 
-def verdicts(one: Measured, promise: Slo | None, last_hour: Measured | None = None) -> tuple[Verdict, ...]:
-    """Return what came of each bound of a promise, in the order of the spec."""
-    if promise is None:
+def make_verdicts(
+    measured: WorkloadMeasurements, slo: Slo | None, last_hour: WorkloadMeasurements | None = None
+) -> tuple[Verdict, ...]:
+    """Return the verdict on each objective of an SLO, in the order of the spec."""
+    if slo is None:
         return ()
     bounds = (
-        (promise.mean_latency_milliseconds, 1000, of_mean),
-        (promise.p95_latency_milliseconds, 1000, of_p95),
-        (promise.uptime_percent, PERCENT, of_uptime),
+        (slo.mean_latency_milliseconds, 1000, judge_mean),
+        (slo.p95_latency_milliseconds, 1000, judge_p95),
+        (slo.uptime_percent, PERCENT, judge_uptime),
     )
-    return tuple(of(one, limit / unit, last_hour) for limit, unit, of in bounds if limit is not None)
+    return tuple(judge(measured, limit / unit, last_hour) for limit, unit, judge in bounds if limit is not None)
 
 
-def _few(count: float, what: str) -> str:
+def _explain_too_few(count: float, noun: str) -> str:
     if count <= 0:
-        return f"there were no {what}"
-    return f"too few {what} ({count:,.0f}): from {LEAST} on there is a verdict"
+        return f"there were no {noun}"
+    return f"too few {noun} ({count:,.0f}); a verdict needs at least {LEAST}"
 
 
-def _outcome(low_holds: bool, high_holds: bool) -> Outcome:
-    """Return the verdict when both ends of an interval agree, else that it is unknown."""
+def _judge_interval(low_holds: bool, high_holds: bool) -> Outcome:
+    """Return the outcome if both ends of an interval agree on it, else ``unknown``."""
     return "unknown" if low_holds != high_holds else "kept" if low_holds else "broken"
 
 
-def of_mean(one: Measured, limit: float, _last_hour: Measured | None = None) -> Verdict:
-    """Return whether the mean response time was within a limit."""
-    reached = mean(one)
-    if reached is None or one.timed < LEAST:
-        return Verdict("mean", limit, "unknown", reached, _few(one.timed, "timed requests"))
-    outcome = _outcome(reached.high <= limit, reached.low <= limit)
-    why = "the gateway only estimates the mean, and the limit lies within its error" if outcome == "unknown" else ""
-    return Verdict("mean", limit, outcome, reached, why)
+def judge_mean(measured: WorkloadMeasurements, limit: float, _last_hour: WorkloadMeasurements | None = None) -> Verdict:
+    """Return the verdict on a limit for the mean response time."""
+    reached = compute_mean(measured)
+    if reached is None or measured.timed < LEAST:
+        return Verdict("mean", limit, "unknown", reached, _explain_too_few(measured.timed, "timed requests"))
+    outcome = _judge_interval(reached.high <= limit, reached.low <= limit)
+    reason = (
+        "the gateway only estimates the mean, and the limit is within the margin of error"
+        if outcome == "unknown"
+        else ""
+    )
+    return Verdict("mean", limit, outcome, reached, reason)
 
 
-def of_p95(one: Measured, limit: float, last_hour: Measured | None = None) -> Verdict:
-    """Return whether at least 95 % of requests were answered within a limit."""
-    found = within(one, limit)
-    if found is None or one.requests < LEAST:
-        return Verdict("p95", limit, "unknown", found[0] if found else None, _few(one.requests, "requests"))
-    reached, about = found
-    outcome = _outcome(_reaches(reached.low, P95), _reaches(reached.high, P95))
-    recent = within(last_hour, limit) if last_hour is not None else None
+def judge_p95(measured: WorkloadMeasurements, limit: float, last_hour: WorkloadMeasurements | None = None) -> Verdict:
+    """Return the verdict on a limit within which at least 95% of requests must be answered."""
+    share = share_within(measured, limit)
+    if share is None or measured.requests < LEAST:
+        return Verdict(
+            "p95", limit, "unknown", share[0] if share else None, _explain_too_few(measured.requests, "requests")
+        )
+    reached, exact_limit = share
+    outcome = _judge_interval(_reaches_target(reached.low, P95), _reaches_target(reached.high, P95))
+    recent = share_within(last_hour, limit) if last_hour is not None else None
     return Verdict(
         "p95",
         limit,
         outcome,
         reached,
-        _untold(one, reached, outcome) or _why(one, limit, about, outcome),
-        budget(reached, P95),
-        budget(recent[0], P95) if recent else None,
+        _explain_untimed(measured, reached, outcome) or _explain_bound(measured, limit, exact_limit, outcome),
+        compute_budget(reached, P95),
+        compute_budget(recent[0], P95) if recent else None,
     )
 
 
-def _reaches(share: float, target: float) -> bool:
+def _reaches_target(share: float, target: float) -> bool:
     return share >= target - ROUNDING
 
 
-def _untold(one: Measured, reached: Between, outcome: Outcome) -> str:
-    """Return that it is the untimed requests that leave a verdict open, or nothing."""
-    few = untimed(one)
-    if outcome != "unknown" or _reaches(reached.high - few / one.requests, P95):
+def _explain_untimed(measured: WorkloadMeasurements, reached: ValueInterval, outcome: Outcome) -> str:
+    """Return the reason if only the untimed requests make an outcome unknown; empty otherwise."""
+    untimed_count = count_untimed(measured)
+    if outcome != "unknown" or _reaches_target(reached.high - untimed_count / measured.requests, P95):
         return ""
-    return f"{few:,.0f} of {one.requests:,.0f} requests have no time, and may have been answered within it"
+    return (
+        f"{untimed_count:,.0f} of {measured.requests:,.0f} requests were not timed, and may have been within the limit"
+    )
 
 
-def _why(one: Measured, limit: float, about: float, outcome: Outcome) -> str:
-    bounds = [bucket.bound for bucket in one.buckets if math.isfinite(bucket.bound)]
+def _explain_bound(measured: WorkloadMeasurements, limit: float, exact_limit: float, outcome: Outcome) -> str:
+    bounds = [bucket.bound for bucket in measured.buckets if math.isfinite(bucket.bound)]
     if outcome != "unknown":
-        # One word on the bound, where the number is about another one than was promised.
-        return f"the gateway counts up to {span(about)} as within {span(limit)}" if about > limit else ""
+        # The share is exact for another limit than the SLO's.
+        return (
+            f"the gateway counts up to {format_span(exact_limit)} as within {format_span(limit)}"
+            if exact_limit > limit
+            else ""
+        )
     if not bounds:
         return "the histogram has no bounds"
     largest = max(bounds)
     if limit > largest:
-        return f"{span(limit)} lies above the histogram's largest bound of {span(largest)}"
-    if about == limit and not any(abs(bound - limit) <= ROUNDING * limit for bound in bounds):
+        return f"{format_span(limit)} is above the histogram's largest bound, {format_span(largest)}"
+    if exact_limit == limit and not any(abs(bound - limit) <= ROUNDING * limit for bound in bounds):
         below = max((bound for bound in bounds if bound < limit), default=0.0)
         above = min(bound for bound in bounds if bound > limit)
-        return f"{span(limit)} lies between the histogram's bounds {span(below)} and {span(above)}: promise one of them"
-    return "some requests failed, and the histogram does not say how long those took"
+        return f"{format_span(limit)} is between the histogram's bounds {format_span(below)} and {format_span(above)}; set the SLO to one of them"
+    return "some requests failed, and the histogram does not show how long they took"
 
 
-def of_uptime(one: Measured, target: float, last_hour: Measured | None = None) -> Verdict:
-    """Return whether the service answered: by the minutes with requests, or by readiness where nobody asked."""
-    if one.minutes_asked >= LEAST:
-        share = part(one.minutes_answered, one.minutes_asked)
-        why = ""
-    elif one.seconds_known >= LEAST * 60:
-        share = part(one.seconds_up, one.seconds_known)
-        asked = f"only {one.minutes_asked:,.0f} minutes had requests" if one.minutes_asked else "no minute had requests"
-        why = f"by readiness: {asked}"
+def judge_uptime(
+    measured: WorkloadMeasurements, target: float, last_hour: WorkloadMeasurements | None = None
+) -> Verdict:
+    """Return the verdict on an uptime: by the minutes with requests, or by readiness if there are too few of them."""
+    if measured.minutes_asked >= LEAST:
+        share = share_of(measured.minutes_answered, measured.minutes_asked)
+        reason = ""
+    elif measured.seconds_known >= LEAST * 60:
+        share = share_of(measured.seconds_up, measured.seconds_known)
+        count = f"{measured.minutes_asked:,.0f}"
+        minutes = f"only {count} minute{'' if count == '1' else 's'}" if measured.minutes_asked else "no minute"
+        reason = f"by readiness, because {minutes} had requests"
     else:
-        return Verdict("uptime", target, "unknown", None, _few(one.minutes_asked, "minutes with requests"))
+        return Verdict(
+            "uptime", target, "unknown", None, _explain_too_few(measured.minutes_asked, "minutes with requests")
+        )
     assert share is not None
-    reached = Between(share, share)
-    recent = part(last_hour.minutes_answered, last_hour.minutes_asked) if last_hour is not None else None
+    reached = ValueInterval(share, share)
+    recent = share_of(last_hour.minutes_answered, last_hour.minutes_asked) if last_hour is not None else None
     return Verdict(
         "uptime",
         target,
-        "kept" if _reaches(share, target) else "broken",
+        "kept" if _reaches_target(share, target) else "broken",
         reached,
-        why,
-        budget(reached, target),
-        None if recent is None else budget(Between(recent, recent), target),
+        reason,
+        compute_budget(reached, target),
+        None if recent is None else compute_budget(ValueInterval(recent, recent), target),
     )
 
 
-# Numbers for others.
+# Formatted durations.
 
 
-def span(seconds: float) -> str:
-    """Return a time for a person: ``85 ms``, ``2.5 s``, ``90 s``, ``30 min``."""
+def format_span(seconds: float) -> str:
+    """Return a formatted duration: ``85 ms``, ``2.5 s``, ``90 s``, ``30 min``."""
     if seconds < 0.9995:  # noqa: PLR2004 - below it, milliseconds do not round to a second
         return f"{seconds * 1000:.3g} ms"
     if seconds < 120:  # noqa: PLR2004 - two minutes

@@ -1,8 +1,8 @@
-"""What is asked of whoever counted the requests: one Protocol, plain numbers.
+"""The protocol of a metrics source: one Protocol, plain numbers.
 
-Two implementations stand behind it, ``prometheus.py`` on a real Prometheus and ``sandbox/counts.py`` on a simulated cluster.
-Everything that follows from the numbers (quantiles with their bounds, budgets, uptime in percent) is arithmetic in
-``report.py``, the same for both. Upstream: prometheus.io/docs/practices/histograms (what a bucket can say).
+It has two implementations: ``prometheus.py`` for a real Prometheus and ``sandbox/counts.py`` for a simulated cluster.
+Everything derived from the numbers (quantiles with their bounds, error budgets, uptime in percent) is calculated in
+``report.py`` for both. Upstream: prometheus.io/docs/practices/histograms (the precision of buckets).
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from ebbtide.base.bodies import Written
+from ebbtide.base.bodies import WrittenBy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
 class SourceError(Exception):
-    """The numbers cannot be had: nobody answers, or the answer makes no sense; the message is for a person."""
+    """The metrics are unavailable: the source does not answer, or its response is invalid; the message is for the user."""
 
 
 def json_number(value: float) -> float | None:
-    """Return a number that JSON has; one without end is null."""
+    """Return a JSON number; None for an infinite one or NaN."""
     if not math.isfinite(value):
         return None
     rounded = round(value, 6)
     return int(rounded) if rounded == int(rounded) else rounded
 
 
-#: A number that is written so.
-Number: TypeAlias = Annotated[float, Written(json_number)]
+#: A number that is serialized with ``json_number``.
+Number: TypeAlias = Annotated[float, WrittenBy(json_number)]
 
 
 class Ref(NamedTuple):
@@ -40,17 +40,17 @@ class Ref(NamedTuple):
     name: str
 
 
-#: Where requests were timed: at the gateway, cold starts included; behind it, in each pod's queue-proxy, its own queue
-#: included; or behind that queue too, at the container (Knative 1.19 and 1.20 measure nothing else).
+#: Place of the time measurement: the gateway, including cold starts; each pod's queue-proxy behind it, including its queue;
+#: or the container behind that queue (the only measurement in Knative 1.19 and 1.20).
 Place = Literal["gateway", "queue-proxy", "container"]
 
 
 class Bucket(NamedTuple):
-    """Requests that took at most so many seconds; the last bucket's bound is infinite."""
+    """The number of requests that took at most ``bound`` seconds; the last bucket's bound is infinite."""
 
     bound: float
-    count: float  # type: ignore[assignment] # a tuple's own method of this name is of no use here
-    #: The longest time that may be counted in, where the histogram's own bins blur the bound (Envoy); else the bound.
+    count: float  # type: ignore[assignment] # hides a method of tuple that is not used
+    #: The longest time that may be included, if the histogram's bins blur the bound (Envoy); None if it is the bound.
     reach: float | None = None
 
     @property
@@ -60,53 +60,53 @@ class Bucket(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What was counted of one workload between two moments, in seconds since 1970. Counts may be fractions.
+class WorkloadMeasurements:
+    """The measurements of one workload between two times, in seconds since 1970. Counts may be fractions.
 
-    A number that nobody knows is None, never 0 and never NaN.
+    An unknown number is None, never 0 or NaN.
     """
 
     ref: Ref
     start: float
     end: float
-    #: None where no requests were timed at all.
+    #: None if no requests were timed.
     place: Place | None = None
     requests: Number = 0.0
-    #: Requests that ended in a server's error (5xx) or in none at all. A client that left early is in neither number.
+    #: Requests with a server error (5xx) or without a response. Requests that the client canceled are in neither number.
     failed: Number = 0.0
-    #: The response times of those that were timed added up, failed ones among them where they had a response.
+    #: Sum of the response times of the timed requests, including failed ones with a response.
     total_seconds: float = 0.0
-    #: Between what that sum lies, where the histogram only estimates it (Envoy).
+    #: Lower and upper bound of that sum, if the histogram only estimates it (Envoy).
     total_between: tuple[float, float] | None = None
-    #: How the response times spread; the counts are cumulative, and the last one is how many were timed.
+    #: Distribution of the response times; counts are cumulative, and the last one is the number of timed requests.
     buckets: tuple[Bucket, ...] = ()
-    #: Minutes in which there was a request, and those of them in which one was answered without a server's error.
+    #: Minutes with a request, and those of them in which a request was answered without a server error.
     minutes_asked: float = 0.0
     minutes_answered: float = 0.0
-    #: Seconds for which it is known whether it was up, and those in which it was: a pod ready, or none wanted.
+    #: Seconds with a known state, and those of them in which a pod was ready or no replica was wanted.
     seconds_known: float = 0.0
     seconds_up: float = 0.0
-    #: Seconds in which it rested at zero; they are up.
+    #: Seconds in which the workload was scaled to zero; they count as up.
     seconds_at_rest: float = 0.0
     replica_seconds: float | None = None
     gpu_seconds: float | None = None
-    #: How often it left zero.
+    #: Number of starts from zero.
     cold_starts: Number | None = None
 
     @property
     def timed(self) -> float:
-        """How many requests the buckets hold."""
+        """The number of timed requests."""
         return self.buckets[-1].count if self.buckets else 0.0
 
 
-class Point(NamedTuple):
-    """A value at a moment, in seconds since 1970; None where there was none."""
+class SeriesPoint(NamedTuple):
+    """A value at a time in seconds since 1970; None if there is no value."""
 
     time: float
     value: float | None
 
 
-#: The series that a history has, where they are known, with their units.
+#: The series of a history and their units.
 SERIES: Final[Mapping[str, str]] = {
     "ready": "replicas",
     "wanted": "replicas",
@@ -117,7 +117,7 @@ SERIES: Final[Mapping[str, str]] = {
     "p50": "s",
     "p95": "s",
     "p99": "s",
-    # What the autoscaler compares, per replica: stable and panic window, and the target.
+    # The autoscaler's inputs per replica: stable window, panic window and target.
     "stable": "",
     "panic": "",
     "target": "",
@@ -127,27 +127,27 @@ SERIES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Series over time of one workload, by the names of ``SERIES``; what is not known is left out."""
+    """Time series of one workload, by the names of ``SERIES``; unknown series are missing."""
 
     ref: Ref
-    series: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    series: Mapping[str, tuple[SeriesPoint, ...]] = field(default_factory=dict)
 
 
-class Source(Protocol):
-    """Who counted. Every method raises a ``SourceError`` and nothing else that the source is the cause of."""
+class MetricsSource(Protocol):
+    """A source of metrics. Every failure that the source causes is raised as a ``SourceError``."""
 
-    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
-        """Return what was counted of each workload; one of which nothing is known is there, with nothing known.
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
+        """Return the measurements of each workload; a workload without data has empty measurements.
 
-        ``start`` and ``end`` of an answer are what was really looked at: later or earlier than asked for where the
-        source knows nothing before, or its clock is behind.
+        ``start`` and ``end`` of the result are the range with data: the start is later if the source has no data before,
+        the end is earlier if its clock is behind.
         """
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        """Return series with a point every ``step`` seconds."""
+        """Return time series with a point every ``step`` seconds."""
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return what the autoscaler last saw of each workload, per ready replica, in its metric's unit: one question.
+        """Return the autoscaler's latest input for each workload, per ready replica, in its metric's unit.
 
-        One of which nothing is known is left out, and so is one that an HPA scales.
+        Sends one query. Workloads without data and those that an HPA scales are missing.
         """

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ebbtide.spec.scalars import Model, NotNegative, Quantity, Text, nothing
+from ebbtide.spec.scalars import Model, NotNegative, Quantity, Text, empty_list
 
 Cores = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 Portion = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -50,5 +50,5 @@ class Compute(Model):
     """MIG profile, such as 1g.10gb."""
     large_shm_request: bool = False
     """Mount a large in-memory ``/dev/shm`` into the container."""
-    extended_resources: list[ExtendedResource] = nothing()
+    extended_resources: list[ExtendedResource] = empty_list()
     """Other devices, by Kubernetes resource name."""

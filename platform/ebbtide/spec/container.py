@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ebbtide.spec.scalars import Model, NotNegative, ObjectName, Port, Positive, Text, nothing
+from ebbtide.spec.scalars import Model, NotNegative, ObjectName, Port, Positive, Text, empty_list
 
 
-class KeyOf(Model):
+class KeyReference(Model):
     """A key of a Secret or ConfigMap."""
 
     name: ObjectName
@@ -32,13 +32,13 @@ class Variable(Model):
     """Name of the variable."""
     value: str | None = None
     """Literal value."""
-    secret: KeyOf | None = None
+    secret: KeyReference | None = None
     """Secret key that holds the value."""
-    config_map: KeyOf | None = None
+    config_map: KeyReference | None = None
     """ConfigMap key that holds the value."""
     pod_field_ref: FieldRef | None = None
     """Pod field that holds the value."""
-    user_credential: KeyOf | None = None
+    user_credential: KeyReference | None = None
     """Credential of a Run:ai user. Not supported: credentials are stored in Run:ai's control plane. Use a Secret."""
     exclude: bool = False
     """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
@@ -128,7 +128,7 @@ class PullSecret(Model):
 class Security(Model):
     """User, group and privileges of the serving container."""
 
-    capabilities: list[Annotated[str, Field(pattern=r"^[A-Z_]+$")]] = nothing()
+    capabilities: list[Annotated[str, Field(pattern=r"^[A-Z_]+$")]] = empty_list()
     """Linux capabilities to add. The restricted Pod Security Standard allows only NET_BIND_SERVICE."""
     read_only_root_filesystem: bool | None = None
     """Mount the container's root file system read-only."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from ebbtide.spec.autoscaling import Autoscaling
 from ebbtide.spec.compute import Compute
 from ebbtide.spec.container import Probes, PullSecret, Security, Variable
-from ebbtide.spec.scalars import Label, Model, Named, Text, Words, nothing
+from ebbtide.spec.scalars import Label, Model, NamedValue, Text, Words, empty_list
 from ebbtide.spec.scheduling import NodeAffinity, PodAffinity, Toleration
 from ebbtide.spec.serving import (
     ExposedPort,
@@ -54,7 +54,7 @@ class InferenceSpec(Model):
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
     """Image pull policy. Default: Always for the tag ``:latest`` or no tag, otherwise IfNotPresent. Knative resolves a
     tag once per revision."""
-    image_pull_secrets: list[PullSecret] = nothing()
+    image_pull_secrets: list[PullSecret] = empty_list()
     """Secrets with credentials for the image registry."""
     command: Words | None = None
     """Command to run instead of the image's entrypoint."""
@@ -64,7 +64,7 @@ class InferenceSpec(Model):
     """Working directory of the container."""
     create_home_dir: bool = False
     """Create a home directory for the Run:ai user. ``true`` is not supported."""
-    environment_variables: list[Variable] = nothing()
+    environment_variables: list[Variable] = empty_list()
     """Environment variables of the container."""
     probes: Probes = Probes()
     """Readiness, liveness and startup probes."""
@@ -87,7 +87,7 @@ class InferenceSpec(Model):
     of the cluster."""
     preemptibility: Literal["preemptible", "non-preemptible", "semi-preemptible"] | None = None
     """Preemptibility: allows workloads of higher priority to preempt this one. semi-preemptible is not supported."""
-    node_pools: list[Text] = nothing()
+    node_pools: list[Text] = empty_list()
     """Node pools in order of preference."""
     node_type: Text | None = None
     """Node type: required value of the node label run.ai/type."""
@@ -97,25 +97,25 @@ class InferenceSpec(Model):
     """Run the replicas in the same topology domain."""
     pod_anti_affinity: PodAffinity | None = None
     """Run the replicas in different topology domains. Ebbtide extension."""
-    tolerations: list[Toleration] = nothing()
+    tolerations: list[Toleration] = empty_list()
     """Tolerations for node taints."""
     storage: Storage = Storage()
     """Volumes and their mount paths."""
     security: Security = Security()
     """User, group and privileges of the container."""
-    labels: list[Named] = nothing()
+    labels: list[NamedValue] = empty_list()
     """Labels of the pods. A change creates a new revision."""
-    annotations: list[Named] = nothing()
+    annotations: list[NamedValue] = empty_list()
     """Annotations of the pods. A change creates a new revision."""
     category: Label | None = None
     """Run:ai's workload category, set as a label of the rendered object."""
-    exposed_urls: list[ExposedUrl] = nothing()
+    exposed_urls: list[ExposedUrl] = empty_list()
     """Custom host names of the service."""
-    ports: list[ExposedPort] = nothing()
+    ports: list[ExposedPort] = empty_list()
     """Additional ports. Only the serving port is supported."""
-    related_urls: list[RelatedUrl] = nothing()
+    related_urls: list[RelatedUrl] = empty_list()
     """Links to show with the workload. Not rendered."""
-    patches: list[Patch] = nothing()
+    patches: list[Patch] = empty_list()
     """JSON merge patches for the rendered objects. Import writes settings here that have no field in the spec. Ebbtide
     extension."""
 

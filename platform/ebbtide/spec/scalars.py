@@ -40,12 +40,12 @@ class Model(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", alias_generator=to_camel)
 
 
-def nothing() -> Any:
+def empty_list() -> Any:
     """Return the default of an empty list: a shared empty tuple, which pydantic does not copy."""
     return Field(default=())
 
 
-class Named(Model):
+class NamedValue(Model):
     """A label or annotation: a key with a value."""
 
     name: Annotated[str, Field(min_length=1, max_length=316)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ebbtide.spec.scalars import Model, Text, nothing
+from ebbtide.spec.scalars import Model, Text, empty_list
 
 
 class MatchExpression(Model):
@@ -16,7 +16,7 @@ class MatchExpression(Model):
     """Key of the node label."""
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
     """Comparison of the label with the values."""
-    values: list[str] = nothing()
+    values: list[str] = empty_list()
     """Values: at least one for In and NotIn, none for Exists and DoesNotExist, one whole number for Gt and Lt."""
 
 

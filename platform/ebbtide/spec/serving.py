@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ebbtide.spec.scalars import Model, ObjectName, Port, Positive, Protocol, Text, nothing
+from ebbtide.spec.scalars import Model, ObjectName, Port, Positive, Protocol, Text, empty_list
 
 
 class ServingPort(Model):
@@ -20,9 +20,9 @@ class ServingPort(Model):
         Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups", "authorizedUsersOrGroups"] | None
     ) = None
     """Clients that may send requests. Default: public."""
-    authorized_users: list[Text] = nothing()
+    authorized_users: list[Text] = empty_list()
     """Users that may send requests. Only with authorizationType authorizedUsers or authorizedUsersOrGroups."""
-    authorized_groups: list[Text] = nothing()
+    authorized_groups: list[Text] = empty_list()
     """Groups that may send requests. Only with authorizationType authorizedGroups or authorizedUsersOrGroups."""
     cluster_local_access_only: bool = False
     """Make the service reachable only from inside the cluster."""
@@ -84,9 +84,9 @@ class ExposedUrl(Model):
     authorization_type: Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups"] | None = None
     """Clients that may send requests. Only public is accepted; servingPort.authorizationType applies to every host
     name."""
-    authorized_users: list[Text] = nothing()
+    authorized_users: list[Text] = empty_list()
     """Authorized users. Not supported; use servingPort."""
-    authorized_groups: list[Text] = nothing()
+    authorized_groups: list[Text] = empty_list()
     """Authorized groups. Not supported; use servingPort."""
     tool_type: str | None = None
     """Tool type in Run:ai's UI. Not rendered."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ebbtide.spec.scalars import AbsolutePath, FileMode, Model, ObjectName, Quantity, Text, nothing
+from ebbtide.spec.scalars import AbsolutePath, FileMode, Model, ObjectName, Quantity, Text, empty_list
 
 
 class Mount(Model):
@@ -73,7 +73,7 @@ class ClaimInfo(Model):
     """Access modes of the claim."""
     volume_mode: Literal["Filesystem", "Block"] | None = None
     """Volume mode. Only Filesystem is supported."""
-    added_attr_values: list[dict[str, str]] = nothing()
+    added_attr_values: list[dict[str, str]] = empty_list()
     """Attributes of a Run:ai storage asset. Not supported."""
 
 
@@ -168,19 +168,19 @@ class GitVolume(Mount):
 class Storage(Model):
     """Volumes, by type."""
 
-    config_map_volume: list[ConfigMapVolume] = nothing()
+    config_map_volume: list[ConfigMapVolume] = empty_list()
     """Volumes from ConfigMaps."""
-    secret_volume: list[SecretVolume] = nothing()
+    secret_volume: list[SecretVolume] = empty_list()
     """Volumes from Secrets."""
-    empty_dir_volume: list[EmptyDirVolume] = nothing()
+    empty_dir_volume: list[EmptyDirVolume] = empty_list()
     """Scratch volumes."""
-    pvc: list[ClaimVolume] = nothing()
+    pvc: list[ClaimVolume] = empty_list()
     """Volumes from persistent volume claims."""
-    host_path: list[HostPathVolume] = nothing()
+    host_path: list[HostPathVolume] = empty_list()
     """Directories of the node. Not supported."""
-    nfs: list[NfsVolume] = nothing()
+    nfs: list[NfsVolume] = empty_list()
     """NFS shares. Not supported."""
-    git: list[GitVolume] = nothing()
+    git: list[GitVolume] = empty_list()
     """Git repositories. Not supported."""
-    data_volume: list[DataVolume] = nothing()
+    data_volume: list[DataVolume] = empty_list()
     """Run:ai data volumes. Not supported."""

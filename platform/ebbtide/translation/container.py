@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem, warning
+from ebbtide.base.problems import Problem, make_warning
 from ebbtide.translation import pod_security
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.pods import Pod, PodPatch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_PROBE_PERIOD_SECONDS: Final = 10
 
 
-def words(command: str | list[str] | None) -> list[str] | None:
+def split_command(command: str | list[str] | None) -> list[str] | None:
     """Return a command line as a list of words. A string is split as a shell splits it, without expansion."""
     if command is None or isinstance(command, list):
         return command
@@ -30,7 +30,7 @@ def words(command: str | list[str] | None) -> list[str] | None:
     return shlex.split(command)
 
 
-def pull_policy(plan: Plan) -> str | None:
+def choose_pull_policy(plan: Plan) -> str | None:
     """Return the image pull policy: as written, or Always for an image without a fixed tag under KServe Standard.
 
     KServe Standard writes IfNotPresent, so Kubernetes' default of Always for ``latest`` never applies
@@ -43,16 +43,16 @@ def pull_policy(plan: Plan) -> str | None:
     return "Always" if tag in {"", "latest"} else None
 
 
-def environment(plan: Plan) -> PodPatch:
+def make_environment_patch(plan: Plan) -> PodPatch:
     """Return the variables in their written order, since later ones may refer to earlier ones."""
     return PodPatch(
         by="environment",
         cause=("spec", "environmentVariables"),
-        env=[_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
+        env=[_render_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
     )
 
 
-def _variable(variable: Variable) -> dict[str, Any]:
+def _render_variable(variable: Variable) -> dict[str, Any]:
     if variable.secret is not None:
         source = {"secretKeyRef": {"name": variable.secret.name, "key": variable.secret.key}}
     elif variable.config_map is not None:
@@ -64,13 +64,13 @@ def _variable(variable: Variable) -> dict[str, Any]:
     return {"name": variable.name, "valueFrom": source}
 
 
-def resources(plan: Plan) -> PodPatch:
+def make_resources_patch(plan: Plan) -> PodPatch:
     """Return CPU, memory and extended resources."""
     compute = plan.spec.compute
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
     for name, request, limit in (
-        ("cpu", _cores(compute.cpu_core_request), _cores(compute.cpu_core_limit)),
+        ("cpu", _format_cores(compute.cpu_core_request), _format_cores(compute.cpu_core_limit)),
         ("memory", compute.cpu_memory_request, compute.cpu_memory_limit),
     ):
         if request is not None:
@@ -79,22 +79,22 @@ def resources(plan: Plan) -> PodPatch:
             limits[name] = str(limit)
     for extended in compute.extended_resources:
         if not extended.exclude:
-            limits[extended.resource] = str(quantities.whole(extended.quantity))
+            limits[extended.resource] = str(quantities.parse_whole_quantity(extended.quantity))
     return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
 
 
-def _cores(value: float | None) -> str | None:
-    return None if value is None else quantities.cores(value)
+def _format_cores(value: float | None) -> str | None:
+    return None if value is None else quantities.format_cores(value)
 
 
-def decisions(plan: Plan) -> Iterator[Decision]:
+def list_container_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the choices for container fields that the spec leaves out."""
     spec = plan.spec
     if spec.serving_port.container is None and spec.model is None:
         yield Decision(
             "port", "8080", "the spec sets no port, and 8080 is Knative's default", ("spec.servingPort.container",)
         )
-    if spec.image_pull_policy is None and pull_policy(plan) is not None:
+    if spec.image_pull_policy is None and choose_pull_policy(plan) is not None:
         yield Decision(
             "pull policy",
             "Always",
@@ -103,7 +103,7 @@ def decisions(plan: Plan) -> Iterator[Decision]:
         )
 
 
-def security(plan: Plan) -> PodPatch:
+def make_security_patch(plan: Plan) -> PodPatch:
     """Return the restricted security context. The container may run as root unless the spec or the profile forbids it."""
     rules = plan.spec.security
     groups = rules.supplemental_groups
@@ -117,7 +117,7 @@ def security(plan: Plan) -> PodPatch:
                 **({"add": [*rules.capabilities]} if rules.capabilities else {}),
             },
             "readOnlyRootFilesystem": rules.read_only_root_filesystem,
-            "runAsNonRoot": pod_security.non_root(plan.spec, plan.cluster),
+            "runAsNonRoot": pod_security.requires_non_root(plan.spec, plan.cluster),
             "runAsUser": rules.run_as_uid,
             "runAsGroup": rules.run_as_gid,
             "seccompProfile": {"type": "RuntimeDefault"},
@@ -133,9 +133,9 @@ def check(plan: Plan) -> Iterator[Problem]:
     rules, forbidden = plan.spec.security, plan.cluster.pods.run_as_non_root
     yield from pod_security.check(plan)
     if rules.run_as_non_root is None and not forbidden:
-        if pod_security.level(plan.spec, plan.cluster) == "restricted":
+        if pod_security.find_namespace_level(plan.spec, plan.cluster) == "restricted":
             return
-        yield warning(
+        yield make_warning(
             "SEC003",
             ("spec", "security", "runAsNonRoot"),
             "the container may run as root, as most model images do; it has no capabilities and cannot gain any",
@@ -150,7 +150,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
+def _render_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
     if probe is None:
         return None
     handler = probe.handler
@@ -178,13 +178,13 @@ def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
     }
 
 
-def _readiness(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
+def _render_readiness_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
     """Return the readiness probe, with Kubernetes' default period if it has a timeout or a failure threshold.
 
     A probe without a period is run by Knative's own fast prober, for which the webhook refuses a timeout and a
     failure threshold.
     """
-    rendered = _probe(probe, port)
+    rendered = _render_probe(probe, port)
     if (
         rendered is not None
         and rendered["periodSeconds"] is None
@@ -207,9 +207,9 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     return {
         "name": plan.container,
         "image": spec.image,
-        "imagePullPolicy": pull_policy(plan),
-        "command": words(spec.command),
-        "args": words(spec.args),
+        "imagePullPolicy": choose_pull_policy(plan),
+        "command": split_command(spec.command),
+        "args": split_command(spec.args),
         "workingDir": spec.working_dir,
         "ports": None if port is None else [{"name": port_name, "containerPort": port}],
         "env": pod.env or None,
@@ -220,9 +220,9 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         }
         if requests or limits or pod.container_claims
         else None,
-        "readinessProbe": _readiness(probes.readiness, probed),
-        "livenessProbe": _probe(probes.liveness, probed),
-        "startupProbe": _probe(probes.startup, probed),
+        "readinessProbe": _render_readiness_probe(probes.readiness, probed),
+        "livenessProbe": _render_probe(probes.liveness, probed),
+        "startupProbe": _render_probe(probes.startup, probed),
         "volumeMounts": pod.mounts or None,
         "securityContext": pod.container_security,
     }

@@ -29,7 +29,7 @@ ORDER: Final = {
 }
 
 
-def prune(value: Any) -> Any:
+def prune_nulls(value: Any) -> Any:
     """Return ``value`` without keys whose value is None, at every depth. Empty dicts and lists stay."""
     # An exact type is faster to compare, and this visits every leaf of every object.
     kind = type(value)
@@ -38,19 +38,19 @@ def prune(value: Any) -> Any:
         for name, field in value.items():
             if field is not None:
                 inner = type(field)
-                result[name] = prune(field) if inner is dict or inner is list else field
+                result[name] = prune_nulls(field) if inner is dict or inner is list else field
         return result
     if kind is list:
-        return [prune(field) for field in value]
+        return [prune_nulls(field) for field in value]
     return value
 
 
-def in_apply_order(objects: list[Object]) -> list[Object]:
+def sort_for_apply(objects: list[Object]) -> list[Object]:
     """Return ``objects`` sorted into apply order. The sort is stable."""
     return sorted(objects, key=lambda obj: ORDER.get(obj["kind"], len(ORDER)))
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
+def apply_merge_patch(target: Any, patch: Any) -> Any:
     """Return ``target`` with ``patch`` merged in by RFC 7386: null removes a key, and a list is replaced."""
     if not isinstance(patch, dict):
         return patch
@@ -59,11 +59,11 @@ def merge_patch(target: Any, patch: Any) -> Any:
         if value is None:
             result.pop(name, None)
         else:
-            result[name] = merge_patch(result.get(name), value)
+            result[name] = apply_merge_patch(result.get(name), value)
     return result
 
 
-def difference(old: Any, new: Any) -> Any:
+def make_merge_patch(old: Any, new: Any) -> Any:
     """Return the merge patch that turns ``old`` into ``new``, ``{}`` if they are equal.
 
     RFC 7386 cannot set a value to null, so ``new`` must not contain null.
@@ -75,5 +75,5 @@ def difference(old: Any, new: Any) -> Any:
         if name not in old:
             patch[name] = value
         elif old[name] != value:
-            patch[name] = difference(old[name], value)
+            patch[name] = make_merge_patch(old[name], value)
     return patch

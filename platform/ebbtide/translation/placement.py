@@ -49,7 +49,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             + "), and a pod can request GPUs through one backend only",
             "list only pools with the same backend",
         )
-    yield from _apart(pools)
+    yield from _check_combination(pools)
     for pool in pools:
         node_type = pool.selector.get(keys.NODE_TYPE)
         if spec.node_type is not None and node_type is not None and node_type != spec.node_type:
@@ -61,7 +61,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             )
 
 
-def _apart(pools: tuple[NodePool, ...]) -> Iterator[Problem]:
+def _check_combination(pools: tuple[NodePool, ...]) -> Iterator[Problem]:
     """Yield a problem for several node pools that one pod cannot request together."""
     if len(pools) < 2:  # noqa: PLR2004 - one pool has no other to agree with
         return
@@ -87,7 +87,7 @@ def _apart(pools: tuple[NodePool, ...]) -> Iterator[Problem]:
             )
 
 
-def patches(plan: Plan) -> Iterator[PodPatch]:
+def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
     """Yield node selector, affinity and tolerations, each with the spec's field that causes it."""
     spec = plan.spec
     pools = plan.pools if spec.node_pools or plan.gpu is not None else ()
@@ -99,7 +99,7 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
         yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)
     if spec.node_type is not None:
         yield PodPatch(by="placement/type", cause=("spec", "nodeType"), node_selector={keys.NODE_TYPE: spec.node_type})
-    node = _node_affinity(spec, pools if len(pools) > 1 else ())
+    node = _render_node_affinity(spec, pools if len(pools) > 1 else ())
     if node:
         cause = "nodeAffinityRequired" if spec.node_affinity_required is not None else "nodePools"
         yield PodPatch(by="placement/node", cause=("spec", cause), affinity={"nodeAffinity": node})
@@ -108,7 +108,7 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
             yield PodPatch(
                 by=f"placement/{field}",
                 cause=("spec", field),
-                affinity={field: _pod_affinity(plan.name, rule)},
+                affinity={field: _render_pod_affinity(plan.name, rule)},
             )
     tolerations = [
         {
@@ -131,7 +131,7 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
         )
 
 
-def _node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> dict[str, Any]:
+def _render_node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> dict[str, Any]:
     """Return node affinity for any of several pools, the first one preferred, each combined with the spec's conditions."""
     required = spec.node_affinity_required
     of_spec = [
@@ -141,7 +141,7 @@ def _node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> dict[str
         ]
         for term in (required.node_selector_terms if required is not None else ())
     ]
-    of_pools = [_expressions(pool) for pool in pools if pool.selector]
+    of_pools = [_render_expressions(pool) for pool in pools if pool.selector]
     combined = [pool_terms + spec_terms for pool_terms in (of_pools or [[]]) for spec_terms in (of_spec or [[]])]
     terms = [{"matchExpressions": expressions} for expressions in combined if expressions]
     if not terms:
@@ -156,11 +156,11 @@ def _node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> dict[str
     return affinity
 
 
-def _expressions(pool: NodePool) -> list[dict[str, Any]]:
+def _render_expressions(pool: NodePool) -> list[dict[str, Any]]:
     return [{"key": key, "operator": "In", "values": [value]} for key, value in pool.selector.items()]
 
 
-def _pod_affinity(name: str, rule: PodAffinity) -> dict[str, Any]:
+def _render_pod_affinity(name: str, rule: PodAffinity) -> dict[str, Any]:
     term = {"labelSelector": {"matchLabels": {keys.APP_NAME: name}}, "topologyKey": rule.key}
     if rule.type == "Required":
         return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}

@@ -103,7 +103,7 @@ class Plan:
         """Copy the ``spec`` blocks from their documents."""
         self.spec, self.cluster = self.inference.spec, self.profile.spec
 
-    def decide(self, choice: Choice, decision: Decision) -> Choice:
+    def record_decision(self, choice: Choice, decision: Decision) -> Choice:
         """Record a decision and return its choice."""
         self.decisions.append(decision)
         return choice

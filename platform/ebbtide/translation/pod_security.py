@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ebbtide.base.problems import Problem
-from ebbtide.base.versions import version
+from ebbtide.base.versions import parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ LEVELS: Final[tuple[Level, ...]] = ("privileged", "baseline", "restricted")
 PROBE_HOSTS: Final = (1, 34)
 
 
-class Rule(NamedTuple):
+class PodSecurityRule(NamedTuple):
     """A property of a pod: the first level that refuses it, the fields of a spec that cause it, its wording, the fix."""
 
     level: Level
@@ -38,30 +38,30 @@ class Rule(NamedTuple):
     fix: str
 
 
-def non_root(spec: InferenceSpec, cluster: ProfileSpec) -> bool:
+def requires_non_root(spec: InferenceSpec, cluster: ProfileSpec) -> bool:
     """Return whether the container must not run as root, by the spec or else by the profile."""
     setting = spec.security.run_as_non_root
     return cluster.pods.run_as_non_root if setting is None else setting
 
 
-def _root(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
-    if not non_root(spec, cluster):
+def _find_root(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
+    if not requires_non_root(spec, cluster):
         yield ("spec", "security", "runAsNonRoot")
 
 
-def _user(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
+def _find_root_user(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
     # If the container must not run as root, SEC005 reports user 0.
-    if spec.security.run_as_uid == 0 and not non_root(spec, cluster):
+    if spec.security.run_as_uid == 0 and not requires_non_root(spec, cluster):
         yield ("spec", "security", "runAsUid")
 
 
-def _model_image(spec: InferenceSpec, _: ProfileSpec, serving: Serving) -> Iterator[Path]:
+def _find_model_image(spec: InferenceSpec, _: ProfileSpec, serving: Serving) -> Iterator[Path]:
     if serving != "knative" and spec.model is not None and (spec.model.uri or "").startswith("oci://"):
         yield ("spec", "model", "uri")
 
 
-def _probe_hosts(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Path]:
-    if version(cluster.kubernetes.version) < PROBE_HOSTS:
+def _find_probe_hosts(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Path]:
+    if parse_version(cluster.kubernetes.version) < PROBE_HOSTS:
         return
     for field, probe in (
         ("readiness", spec.probes.readiness if serving == "kserve-standard" else None),
@@ -73,35 +73,37 @@ def _probe_hosts(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) ->
 
 
 RULES: Final = (
-    Rule(
+    PodSecurityRule(
         "restricted",
-        _root,
+        _find_root,
         "may run as root",
         "set security.runAsNonRoot: true, together with runAsUid unless the image sets a numeric user",
     ),
-    Rule("restricted", _user, "runs as user 0", "set runAsUid to a user other than 0"),
-    Rule(
+    PodSecurityRule("restricted", _find_root_user, "runs as user 0", "set runAsUid to a user other than 0"),
+    PodSecurityRule(
         "restricted",
-        _model_image,
+        _find_model_image,
         "runs the model's image as an additional container without a security context",
         "store the model at another address (s3://, pvc://), or set projects.podSecurity: baseline in the profile",
     ),
-    Rule(
+    PodSecurityRule(
         "baseline",
-        _probe_hosts,
+        _find_probe_hosts,
         "has a probe that sets host",
         "remove host: without it, the probe goes to the pod itself",
     ),
 )
 
 
-def level(spec: InferenceSpec, cluster: ProfileSpec) -> Level:
+def find_namespace_level(spec: InferenceSpec, cluster: ProfileSpec) -> Level:
     """Return the level of the namespace that Ebbtide creates for the spec's project, else ``privileged``: it is unknown."""
     managed = spec.project is not None and cluster.projects.manage
     return cluster.projects.pod_security if managed else "privileged"
 
 
-def refused(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, at: str) -> Iterator[tuple[Path, Rule]]:
+def find_refused_fields(
+    spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, at: str
+) -> Iterator[tuple[Path, PodSecurityRule]]:
     """Yield the fields of a spec that a namespace of level ``at`` refuses, with the rule. An unknown level refuses nothing."""
     for rule in RULES:
         if at in LEVELS[LEVELS.index(rule.level) :]:
@@ -112,8 +114,8 @@ def refused(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, at: str
 def check(plan: Plan) -> Iterator[Problem]:
     """Refuse pods that the project's namespace would refuse."""
     spec = plan.spec
-    namespace_level = level(spec, plan.cluster)
-    for path, rule in refused(spec, plan.cluster, plan.serving, namespace_level):
+    namespace_level = find_namespace_level(spec, plan.cluster)
+    for path, rule in find_refused_fields(spec, plan.cluster, plan.serving, namespace_level):
         yield Problem(
             "SEC007",
             path,

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 
-class Conflict(Exception):  # noqa: N818 - a conflict of two features
+class PatchConflict(Exception):  # noqa: N818 - a conflict of two features
     """Two features set the same part of a pod to different values: a defect of Ebbtide, not of the input."""
 
 
-class Parts(TypedDict, total=False):
+class PodParts(TypedDict, total=False):
     """The parts of a pod that a feature may set. Dicts merge by key, lists are joined, and one feature sets each other part."""
 
     labels: dict[str, str]
@@ -53,7 +53,7 @@ class PodPatch:
 
     __slots__ = ("by", "cause", "parts")
 
-    def __init__(self, by: str, cause: Path = (), **parts: Unpack[Parts]) -> None:
+    def __init__(self, by: str, cause: Path = (), **parts: Unpack[PodParts]) -> None:
         self.by = by
         self.cause = cause
         self.parts = parts
@@ -88,7 +88,7 @@ class Pod:
 _BY: Final = attrgetter("by")
 
 
-def merge(patches: Iterable[PodPatch]) -> Pod:
+def merge_patches(patches: Iterable[PodPatch]) -> Pod:
     """Return the pod that combines all ``patches``, whatever their order.
 
     Raises Conflict if two features set one key or part to different values.
@@ -108,13 +108,13 @@ def merge(patches: Iterable[PodPatch]) -> Pod:
             elif isinstance(part, dict):
                 for key, value in part.items():
                     if merged.setdefault(key, value) != value:
-                        raise Conflict(_both(ordered, patch, name, key))
+                        raise PatchConflict(_describe_conflict(ordered, patch, name, key))
             elif merged != part:
-                raise Conflict(_both(ordered, patch, name, None))
+                raise PatchConflict(_describe_conflict(ordered, patch, name, None))
     return pod
 
 
-def _both(ordered: list[PodPatch], later: PodPatch, name: str, key: str | None) -> str:
+def _describe_conflict(ordered: list[PodPatch], later: PodPatch, name: str, key: str | None) -> str:
     """Return the message that names the two features with different values of one part."""
 
     def sets(patch: PodPatch) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.problems import Problem, warning
+from ebbtide.base.problems import Problem, make_warning
 from ebbtide.translation.plan import Decision, Priority
 from ebbtide.translation.pods import PodPatch
 
@@ -41,7 +41,7 @@ PREFIX: Final = "ebbtide-"
 KAI: Final = "kai-scheduler"
 
 
-def level(name: str, preemptible: bool) -> Priority:
+def make_level(name: str, preemptible: bool) -> Priority:
     """Return the class of one of the seven levels, such as ``ebbtide-high`` or ``ebbtide-high-preemptible``."""
     preemptible_value, guaranteed_value = LEVELS[name]
     suffix = "-preemptible" if preemptible else ""
@@ -50,29 +50,29 @@ def level(name: str, preemptible: bool) -> Priority:
     )
 
 
-def every_class() -> list[Priority]:
+def list_level_classes() -> list[Priority]:
     """Return every class that Ebbtide defines, for the kustomize component."""
-    return [level(name, preemptible) for name in LEVELS for preemptible in (True, False)]
+    return [make_level(name, preemptible) for name in LEVELS for preemptible in (True, False)]
 
 
 def choose(plan: Plan) -> tuple[Priority, Decision]:
     """Return the priority class. A class that the cluster does not have gets value 0."""
     cluster = plan.cluster
-    requested, preemptibility = plan.spec.priority_class, _side(plan)
+    requested, preemptibility = plan.spec.priority_class, _find_preemptibility(plan)
     if requested is None and preemptibility != "preemptible":
-        chosen = _known(DEFAULT, cluster)
+        chosen = _make_known_class(DEFAULT, cluster)
         because = "it is the default for inference workloads: the highest of Run:ai's four classes, non-preemptible"
     elif requested is None:
-        chosen = level(USUAL_LEVEL, preemptible=True)
+        chosen = make_level(USUAL_LEVEL, preemptible=True)
         because = (
             "the workload is preemptible, at Run:ai's default level for inference; KAI treats a class with a value below "
             f"{NON_PREEMPTIBLE} as preemptible"
         )
     elif requested in LEVELS:
-        chosen = level(requested, preemptible=preemptibility == "preemptible")
+        chosen = make_level(requested, preemptible=preemptibility == "preemptible")
         because = f"the spec sets level {requested}, {preemptibility or 'non-preemptible by default for inference'}"
     elif requested in cluster.scheduling.classes:
-        chosen, because = _known(requested, cluster), f"the spec sets {requested}, a class of this cluster"
+        chosen, because = _make_known_class(requested, cluster), f"the spec sets {requested}, a class of this cluster"
     else:
         chosen, because = Priority(requested, 0, rendered=False, preemptible=True), "the spec sets it"
     settings = (("spec.priorityClass", requested), ("spec.preemptibility", plan.spec.preemptibility))
@@ -80,7 +80,7 @@ def choose(plan: Plan) -> tuple[Priority, Decision]:
     return chosen, Decision("priority class", chosen.name, because, fields)
 
 
-def _side(plan: Plan) -> str | None:
+def _find_preemptibility(plan: Plan) -> str | None:
     """Return the preemptibility, None for semi-preemptible: a class cannot express it, and `check` refuses it."""
     preemptibility = plan.spec.preemptibility
     return None if preemptibility == "semi-preemptible" else preemptibility
@@ -88,7 +88,7 @@ def _side(plan: Plan) -> str | None:
 
 def check(plan: Plan) -> Iterator[Problem]:
     """Refuse an unknown class or one that contradicts preemptibility, and warn of priorities that the scheduler ignores."""
-    requested, preemptibility, chosen = plan.spec.priority_class, _side(plan), plan.priority
+    requested, preemptibility, chosen = plan.spec.priority_class, _find_preemptibility(plan), plan.priority
     classes = plan.cluster.scheduling.classes
     if plan.spec.preemptibility == "semi-preemptible":
         yield Problem(
@@ -100,7 +100,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         )
     own_level = requested in LEVELS or (requested is None and preemptibility == "preemptible")
     if not own_level and chosen.name not in classes:
-        yield _unknown(chosen.name, plan.cluster)
+        yield _report_unknown_class(chosen.name, plan.cluster)
     elif (
         not own_level
         and requested is not None
@@ -114,16 +114,16 @@ def check(plan: Plan) -> Iterator[Problem]:
             f"{'' if chosen.preemptible else 'non-'}preemptible: a value of {NON_PREEMPTIBLE} or more is non-preemptible",
             f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}",
         )
-    yield from _surprises(plan)
+    yield from _warn_about_scheduler(plan)
 
 
-def _known(name: str, cluster: ProfileSpec) -> Priority:
+def _make_known_class(name: str, cluster: ProfileSpec) -> Priority:
     value = cluster.scheduling.classes.get(name, 0)
     rendered = name in FOUR and cluster.scheduling.classes_owner == "ebbtide"
     return Priority(name, value, rendered, preemptible=value < NON_PREEMPTIBLE)
 
 
-def _unknown(requested: str, cluster: ProfileSpec) -> Problem:
+def _report_unknown_class(requested: str, cluster: ProfileSpec) -> Problem:
     from difflib import get_close_matches  # noqa: PLC0415 - only an unknown name needs it
 
     known = [*cluster.scheduling.classes, *LEVELS]
@@ -136,11 +136,11 @@ def _unknown(requested: str, cluster: ProfileSpec) -> Problem:
     )
 
 
-def _surprises(plan: Plan) -> Iterator[Problem]:
+def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
     field, chosen, scheduling = ("spec", "priorityClass"), plan.priority, plan.cluster.scheduling
     if scheduling.scheduler == KAI:
         if plan.serving != "kserve-standard" and not scheduling.kai.gang_schedule_knative and chosen.name != DEFAULT:
-            yield warning(
+            yield make_warning(
                 "PRI004",
                 field if plan.spec.priority_class is not None else ("spec", "preemptibility"),
                 f"with gang scheduling off, KAI schedules every Knative pod as {DEFAULT} (125, non-preemptible): only the "
@@ -152,7 +152,7 @@ def _surprises(plan: Plan) -> Iterator[Problem]:
     classes = scheduling.classes
     build, inference = classes.get("build"), classes.get("inference")
     if build is not None and build == inference and chosen.name in {"build", "inference"}:
-        yield warning(
+        yield make_warning(
             "PRI006",
             field,
             "build and inference have the same value in the cluster profile, so inference does not evict builds, but is not "
@@ -161,7 +161,7 @@ def _surprises(plan: Plan) -> Iterator[Problem]:
             "profile, or use KAI-Scheduler, which does not evict builds for inference",
         )
     elif build is not None and chosen.name != "build" and chosen.value > build >= NON_PREEMPTIBLE:
-        yield warning(
+        yield make_warning(
             "PRI007",
             field,
             f"{scheduling.scheduler} evicts any pod of a lower class: {chosen.name} ({chosen.value}) also evicts "
@@ -170,7 +170,7 @@ def _surprises(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def patch(plan: Plan) -> PodPatch:
+def make_priority_patch(plan: Plan) -> PodPatch:
     """Return the class as a field and a label. KAI reads the label first, the default scheduler reads the field."""
     chosen, spec = plan.priority, plan.spec
     labels = {keys.PRIORITY_LABEL: chosen.name}
@@ -182,11 +182,11 @@ def patch(plan: Plan) -> PodPatch:
         cause=("spec", "preemptibility" if spec.priority_class is None and spec.preemptibility else "priorityClass"),
         labels=labels,
         priority_class_name=chosen.name,
-        objects=[make_class(chosen)] if chosen.rendered else [],
+        objects=[make_priority_class(chosen)] if chosen.rendered else [],
     )
 
 
-def make_class(chosen: Priority) -> Object:
+def make_priority_class(chosen: Priority) -> Object:
     """Return the PriorityClass object. Its value is immutable once it is in the cluster."""
     return {
         "apiVersion": "scheduling.k8s.io/v1",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.problems import Problem, warning
-from ebbtide.base.quantities import nano, whole
+from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.quantities import parse_nano, parse_whole_quantity
 from ebbtide.profile.built_in import OTHER_FLAGS
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.serving.knative import EVERY_FLAG
@@ -52,8 +52,8 @@ def check(profile: Profile) -> Iterator[Problem]:
                 f"{value!r} is not a valid value of {key}: must be a whole number",
                 'write it as a quoted whole number, as in the ConfigMap: "600"',
             )
-    yield from _most_replicas(knative)
-    yield from _amounts(spec.kserve)
+    yield from _check_scale_limit(knative)
+    yield from _check_quantities(spec.kserve)
     for flag, value in knative.features.items():
         if value not in FLAG_VALUES and flag != "secure-pod-defaults":
             yield Problem(
@@ -63,7 +63,7 @@ def check(profile: Profile) -> Iterator[Problem]:
                 "use enabled, allowed or disabled",
             )
         elif flag.startswith("kubernetes.podspec-") and flag not in EVERY_FLAG and flag not in OTHER_FLAGS:
-            yield warning(
+            yield make_warning(
                 "PRF003",
                 ("spec", "knative", "features", flag),
                 f"unknown feature flag {flag}: Ebbtide does not know it for Knative {knative.version}",
@@ -99,9 +99,11 @@ def check(profile: Profile) -> Iterator[Problem]:
             )
 
 
-def _most_replicas(knative: Knative) -> Iterator[Problem]:
+def _check_scale_limit(knative: Knative) -> Iterator[Problem]:
     """Refuse a max-scale-limit that Knative's webhook refuses: the default max-scale, which is none, must be within it."""
-    limit, default = (whole(knative.autoscaler.get(key, "0")) or 0 for key in ("max-scale-limit", "max-scale"))
+    limit, default = (
+        parse_whole_quantity(knative.autoscaler.get(key, "0")) or 0 for key in ("max-scale-limit", "max-scale")
+    )
     if limit and not 1 <= default <= limit:
         yield Problem(
             "PRF004",
@@ -112,7 +114,7 @@ def _most_replicas(knative: Knative) -> Iterator[Problem]:
         )
 
 
-def _amounts(kserve: KServe) -> Iterator[Problem]:
+def _check_quantities(kserve: KServe) -> Iterator[Problem]:
     """Refuse invalid quantities among KServe's resources."""
     parts: list[tuple[Path, Mapping[ComputeResource, str]]] = [(("limits",), kserve.limits)]
     for name, resources in kserve.runtime_resources.items():
@@ -120,7 +122,7 @@ def _amounts(kserve: KServe) -> Iterator[Problem]:
         parts.append((("runtimeResources", name, "limits"), resources.limits))
     for path, amounts in parts:
         for resource, amount in amounts.items():
-            if nano(amount) is None:
+            if parse_nano(amount) is None:
                 yield Problem(
                     "PRF002",
                     ("spec", "kserve", *path, resource),

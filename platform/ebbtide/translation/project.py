@@ -14,7 +14,7 @@ from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.pods import PodPatch
-from ebbtide.translation.priority import NON_PREEMPTIBLE, every_class
+from ebbtide.translation.priority import NON_PREEMPTIBLE, list_level_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ QUOTAS: Final = ("ebbtide-guaranteed", "ebbtide-claims")
 DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
 
 
-def namespace(inference: Inference, cluster: ProfileSpec) -> str:
+def choose_namespace(inference: Inference, cluster: ProfileSpec) -> str:
     """Return the namespace: the document's, else the project's by the profile's pattern, else the profile's default."""
     if inference.metadata.namespace is not None:
         return inference.metadata.namespace
@@ -73,7 +73,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def patch(plan: Plan) -> PodPatch:
+def make_project_patch(plan: Plan) -> PodPatch:
     """Return the project's objects if Ebbtide manages projects, and under KAI the pods' queue label."""
     project, cluster = plan.spec.project, plan.cluster
     if project is None:
@@ -83,11 +83,11 @@ def patch(plan: Plan) -> PodPatch:
         by="project",
         cause=("spec", "project"),
         labels=labels,
-        objects=make_objects(project, plan.namespace, plan.profile) if cluster.projects.manage else [],
+        objects=make_project_objects(project, plan.namespace, plan.profile) if cluster.projects.manage else [],
     )
 
 
-def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
+def make_project_objects(project: str, name: str, profile: Profile) -> list[Object]:
     """Return the project's namespace and the objects that enforce its quota."""
     projects = profile.spec.projects
     quota = projects.known.get(project)
@@ -107,13 +107,13 @@ def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
         }
     ]
     if projects.quota == "kai":
-        objects.append(_queue(project, quota, profile.spec))
+        objects.append(_make_queue(project, quota, profile.spec))
     elif projects.quota == "resourcequota" and quota is not None:
-        objects.extend(_quota(name, labels, quota, profile.spec))
+        objects.extend(_make_quotas(name, labels, quota, profile.spec))
     return objects
 
 
-def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
+def _make_queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
     weight = 1 if known is None else known.over_quota_weight
     over_quota = known is None or known.over_quota
 
@@ -121,7 +121,7 @@ def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
         quota = UNLIMITED if amount is None else amount
         return {"quota": quota, "limit": UNLIMITED if over_quota else quota, "overQuotaWeight": weight}
 
-    memory = quantities.whole(known.memory) if known is not None and known.memory is not None else None
+    memory = quantities.parse_whole_quantity(known.memory) if known is not None and known.memory is not None else None
     return {
         "apiVersion": "scheduling.run.ai/v2",
         "kind": "Queue",
@@ -130,15 +130,17 @@ def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
             "displayName": project,
             "parentQueue": cluster.projects.parent_queue,
             "resources": {
-                "cpu": part(None if known is None or known.cpu is None else quantities.plain(known.cpu * 1000)),
-                "gpu": part(None if known is None or known.gpus is None else quantities.plain(known.gpus)),
+                "cpu": part(
+                    None if known is None or known.cpu is None else quantities.drop_zero_fraction(known.cpu * 1000)
+                ),
+                "gpu": part(None if known is None or known.gpus is None else quantities.drop_zero_fraction(known.gpus)),
                 "memory": part(None if memory is None else -(-memory // 10**6)),
             },
         },
     }
 
 
-def make_parent(name: str) -> Object:
+def make_parent_queue(name: str) -> Object:
     """Return the parent of the projects' queues, without quota or limit.
 
     A quota of 0, which KAI's chart sets for its own parent queue, would keep every non-preemptible workload from being scheduled
@@ -153,11 +155,11 @@ def make_parent(name: str) -> Object:
     }
 
 
-def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSpec) -> Iterator[Object]:
+def _make_quotas(name: str, labels: dict[str, str], known: Project, cluster: ProfileSpec) -> Iterator[Object]:
     hard: dict[str, str] = {}
     claims: dict[str, str] = {}
     if known.cpu is not None:
-        hard["requests.cpu"] = quantities.cores(known.cpu)
+        hard["requests.cpu"] = quantities.format_cores(known.cpu)
     if known.memory is not None:
         hard["requests.memory"] = known.memory
     if known.gpus is not None:
@@ -182,7 +184,7 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
     # Only non-preemptible classes are held to the quota. Preemptible pods may use what is left.
     non_preemptible = sorted(
         [name for name, value in cluster.scheduling.classes.items() if value >= NON_PREEMPTIBLE]
-        + [priority_class.name for priority_class in every_class() if not priority_class.preemptible]
+        + [priority_class.name for priority_class in list_level_classes() if not priority_class.preemptible]
     )
     yield {
         "apiVersion": "v1",

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 ComputeResource = Literal["cpu", "memory"]
 
 
-def requested(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:
+def find_smallest_request(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:
     """Return the smallest request of the runtimes that may serve the model, None if it is 0 or not in the profile."""
-    requests = [runtime.requests.get(resource, "0") for runtime in _candidates(spec, kserve)]
-    smallest = min(requests, key=_nano, default="0")
-    return smallest if _nano(smallest) else None
+    requests = [runtime.requests.get(resource, "0") for runtime in _list_runtimes(spec, kserve)]
+    smallest = min(requests, key=_parse_nano, default="0")
+    return smallest if _parse_nano(smallest) else None
 
 
-def limited(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:
+def find_largest_limit(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:
     """Return the largest limit of the runtimes that may serve the model, None if one has no limit or none is in the profile."""
-    values = [runtime.limits.get(resource) for runtime in _candidates(spec, kserve)]
+    values = [runtime.limits.get(resource) for runtime in _list_runtimes(spec, kserve)]
     limits = [limit for limit in values if limit is not None]
-    return max(limits, key=_nano) if limits and len(limits) == len(values) else None
+    return max(limits, key=_parse_nano) if limits and len(limits) == len(values) else None
 
 
-def _candidates(spec: InferenceSpec, kserve: KServe) -> list[RuntimeResources]:
+def _list_runtimes(spec: InferenceSpec, kserve: KServe) -> list[RuntimeResources]:
     """Return the runtime that the model names, or all runtimes of the profile if KServe chooses."""
     if spec.model is None:
         return []
@@ -42,5 +42,5 @@ def _candidates(spec: InferenceSpec, kserve: KServe) -> list[RuntimeResources]:
     return [known[spec.model.runtime]] if spec.model.runtime in known else []
 
 
-def _nano(amount: str) -> int:
-    return quantities.nano(amount) or 0
+def _parse_nano(amount: str) -> int:
+    return quantities.parse_nano(amount) or 0

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 SHM: Final = "/dev/shm"  # noqa: S108 - a path in the pod
 
 
-def _mode(text: str | None) -> int | None:
+def _parse_mode(text: str | None) -> int | None:
     return None if text is None else int(text, 8)
 
 
-def patches(plan: Plan) -> list[PodPatch]:
+def make_storage_patches(plan: Plan) -> list[PodPatch]:
     """Return one patch per kind of volume, so that a problem about a feature flag names the field that needs it."""
     storage = plan.spec.storage
     result = []
@@ -35,15 +35,15 @@ def patches(plan: Plan) -> list[PodPatch]:
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     for number, files in enumerate((item for item in storage.config_map_volume if not item.exclude), 1):
-        name = names.volume("config", number)
+        name = names.name_volume("config", number)
         volumes.append(
-            {"name": name, "configMap": {"name": files.config_map, "defaultMode": _mode(files.default_mode)}}
+            {"name": name, "configMap": {"name": files.config_map, "defaultMode": _parse_mode(files.default_mode)}}
         )
         mounts.append({"name": name, "mountPath": files.mount_path, "subPath": files.sub_path, "readOnly": True})
     for number, secret in enumerate((item for item in storage.secret_volume if not item.exclude), 1):
-        name = names.volume("secret", number)
+        name = names.name_volume("secret", number)
         volumes.append(
-            {"name": name, "secret": {"secretName": secret.secret, "defaultMode": _mode(secret.default_mode)}}
+            {"name": name, "secret": {"secretName": secret.secret, "defaultMode": _parse_mode(secret.default_mode)}}
         )
         mounts.append({"name": name, "mountPath": secret.mount_path, "readOnly": True})
     if volumes:
@@ -56,7 +56,7 @@ def patches(plan: Plan) -> list[PodPatch]:
                 cause=("spec", "storage", "emptyDirVolume"),
                 volumes=[
                     {
-                        "name": names.volume("scratch", number),
+                        "name": names.name_volume("scratch", number),
                         "emptyDir": {
                             "medium": item.medium or None,
                             "sizeLimit": None if item.size_limit is None else str(item.size_limit),
@@ -65,24 +65,24 @@ def patches(plan: Plan) -> list[PodPatch]:
                     for number, item in enumerate(scratch, 1)
                 ],
                 mounts=[
-                    {"name": names.volume("scratch", number), "mountPath": item.path}
+                    {"name": names.name_volume("scratch", number), "mountPath": item.path}
                     for number, item in enumerate(scratch, 1)
                 ],
             )
         )
     claims = [item for item in storage.pvc if not item.exclude]
     if claims:
-        result.append(_claims(plan, claims))
+        result.append(_make_claims_patch(plan, claims))
     return result
 
 
-def _claims(plan: Plan, claims: list[ClaimVolume]) -> PodPatch:
+def _make_claims_patch(plan: Plan, claims: list[ClaimVolume]) -> PodPatch:
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     objects: list[Object] = []
     for number, volume_claim in enumerate(claims, 1):
-        name = names.volume("claim", number)
-        claim = volume_claim.claim_name or names.claim(plan.name, number)
+        name = names.name_volume("claim", number)
+        claim = volume_claim.claim_name or names.name_claim(plan.name, number)
         volumes.append(
             {
                 "name": name,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
-from ebbtide.base.problems import ERROR, Problem, failed, warning
+from ebbtide.base.problems import ERROR, Problem, has_errors, make_warning
 from ebbtide.spec import rules
 from ebbtide.translation import container, gpu, placement, pods, priority, project, scaling, serving, storage
-from ebbtide.translation.objects import in_apply_order, merge_patch, prune
+from ebbtide.translation.objects import apply_merge_patch, prune_nulls, sort_for_apply
 from ebbtide.translation.plan import Decision, Plan
 from ebbtide.translation.scaling.keda import make_scaled_object
 from ebbtide.translation.scaling.own_hpa import make_hpa
@@ -67,18 +67,18 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
     plan, problems = make_plan(inference, profile)
     if plan is None:
         return Translation((), None, tuple(problems))
-    pod = pods.merge(patches(plan))
+    pod = pods.merge_patches(make_patches(plan))
     if plan.serving != "kserve-standard":
         problems.extend(knative.check_flags(pod, profile.spec))
-        problems.extend(_from_image(plan))
-    if failed(problems):
+        problems.extend(_check_model_image(plan))
+    if has_errors(problems):
         return Translation((), plan, tuple(problems))
-    objects = [obj if obj["kind"] in CLUSTER_SCOPED else prune(obj) for obj in make_objects(plan, pod, canonical)]
-    problems.extend(_too_long(objects))
-    objects = _patched(inference, objects, problems)
-    if failed(problems):
+    objects = [obj if obj["kind"] in CLUSTER_SCOPED else prune_nulls(obj) for obj in make_objects(plan, pod, canonical)]
+    problems.extend(_check_annotation_size(objects))
+    objects = _apply_patches(inference, objects, problems)
+    if has_errors(problems):
         return Translation((), plan, tuple(problems))
-    return Translation(tuple(in_apply_order(objects)), plan, tuple(problems))
+    return Translation(tuple(sort_for_apply(objects)), plan, tuple(problems))
 
 
 def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
@@ -89,35 +89,35 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     """
     problems = rules.check(inference, profile.spec.metrics.custom)
     broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
-    plan = Plan(inference, profile, project.namespace(inference, profile.spec))
+    plan = Plan(inference, profile, project.choose_namespace(inference, profile.spec))
     plan.pools = placement.choose(plan)
-    plan.gpu = None if broken.intersection(GPU) else gpu.request(plan.spec.compute)
-    plan.serving = plan.decide(*serving.choose(plan))
-    plan.scaling = plan.decide(*scaling.choose(plan))
-    plan.priority = plan.decide(*priority.choose(plan))
+    plan.gpu = None if broken.intersection(GPU) else gpu.make_gpu_request(plan.spec.compute)
+    plan.serving = plan.record_decision(*serving.choose(plan))
+    plan.scaling = plan.record_decision(*scaling.choose(plan))
+    plan.priority = plan.record_decision(*priority.choose(plan))
     if plan.gpu is not None and plan.pool is not None:
-        plan.decisions.append(_gpu_decision(plan.pool))
-    plan.decisions.extend(container.decisions(plan))
+        plan.decisions.append(_make_gpu_decision(plan.pool))
+    plan.decisions.extend(container.list_container_decisions(plan))
     for check in (placement.check, serving.check, project.check, container.check, priority.check, _check_gpu):
         problems.extend(check(plan))
     if SCALING not in broken:
         problems.extend(scaling.check(plan))
-    return (None if failed(problems) else plan), problems
+    return (None if has_errors(problems) else plan), problems
 
 
 def _check_gpu(plan: Plan) -> Iterator[Problem]:
     if plan.gpu is None:
         return
     if plan.pool is None and not plan.spec.node_pools:
-        yield _no_pool()
-    for index, ask in enumerate(gpu.asks(plan)):
+        yield _report_missing_pool()
+    for index, ask in enumerate(gpu.list_pool_requests(plan)):
         # Warnings are reported for the first pool only, errors for each pool.
         for problem in gpu.check(ask, plan.spec.compute):
             if index == 0 or problem.severity == ERROR:
                 yield problem
 
 
-def _no_pool() -> Problem:
+def _report_missing_pool() -> Problem:
     return Problem(
         "GPU007",
         ("spec", "compute"),
@@ -126,7 +126,7 @@ def _no_pool() -> Problem:
     )
 
 
-def _gpu_decision(pool: NodePool) -> Decision:
+def _make_gpu_decision(pool: NodePool) -> Decision:
     backend = gpu.BACKENDS[pool.backend]
     return Decision(
         "GPU backend",
@@ -136,29 +136,29 @@ def _gpu_decision(pool: NodePool) -> Decision:
     )
 
 
-def patches(plan: Plan) -> Iterator[PodPatch]:
+def make_patches(plan: Plan) -> Iterator[PodPatch]:
     """Yield the pod patch of each feature."""
     cluster = plan.cluster
-    yield container.resources(plan)
-    yield container.environment(plan)
-    yield container.security(plan)
-    yield priority.patch(plan)
-    yield project.patch(plan)
-    yield from storage.patches(plan)
-    yield from placement.patches(plan)
+    yield container.make_resources_patch(plan)
+    yield container.make_environment_patch(plan)
+    yield container.make_security_patch(plan)
+    yield priority.make_priority_patch(plan)
+    yield project.make_project_patch(plan)
+    yield from storage.make_storage_patches(plan)
+    yield from placement.make_placement_patches(plan)
     if cluster.scheduling.scheduler != "default-scheduler":
         yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler)
-    ask = next(gpu.asks(plan), None)
+    ask = next(gpu.list_pool_requests(plan), None)
     if ask is not None:
         yield gpu.BACKENDS[ask.pool.backend].patch(ask)
         if cluster.pods.runtime_class is not None:
             yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
-    model_storage = kserve.storage_patch(plan)
+    model_storage = kserve.make_storage_patch(plan)
     if model_storage is not None:
         yield model_storage
 
 
-def _from_image(plan: Plan) -> Iterator[Problem]:
+def _check_model_image(plan: Plan) -> Iterator[Problem]:
     """Yield a problem if the feature flag is off that a revision with a model from an image needs."""
     model = plan.spec.model
     scheme = (model.uri or "").partition("://")[0] if model is not None else ""
@@ -176,20 +176,20 @@ def _from_image(plan: Plan) -> Iterator[Problem]:
 
 def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     """Return every object of the workload."""
-    objects = [_placed(obj, plan) for obj in pod.objects]
+    objects = [_place_object(obj, plan) for obj in pod.objects]
     if plan.serving == "knative":
         objects.append(knative.make_service(plan, pod, canonical))
         objects.extend(knative.make_domain_mappings(plan, plan.name))
         return objects
     objects.append(kserve.make_service(plan, pod, canonical))
     if plan.serving == "kserve":
-        objects.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
+        objects.extend(knative.make_domain_mappings(plan, names.name_predictor(plan.name)))
     elif plan.scaling.scaler in OWN_SCALERS:
-        objects.append(_placed(OWN_SCALERS[plan.scaling.scaler](plan), plan))
+        objects.append(_place_object(OWN_SCALERS[plan.scaling.scaler](plan), plan))
     return objects
 
 
-def _too_long(objects: list[Object]) -> Iterator[Problem]:
+def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
     """Yield a problem for each object whose annotations, which include the spec, are too large for the API server."""
     for obj in objects:
         annotations = obj["metadata"].get("annotations") or {}
@@ -204,7 +204,7 @@ def _too_long(objects: list[Object]) -> Iterator[Problem]:
             )
 
 
-def _placed(obj: Object, plan: Plan) -> Object:
+def _place_object(obj: Object, plan: Plan) -> Object:
     """Return a feature's object in the workload's namespace, with the recommended labels."""
     if obj["kind"] in CLUSTER_SCOPED:
         return obj
@@ -217,7 +217,7 @@ def _placed(obj: Object, plan: Plan) -> Object:
     return {**obj, "metadata": metadata}
 
 
-def _may_patch(patch: dict[str, Any]) -> bool:
+def _keeps_identity(patch: dict[str, Any]) -> bool:
     """Return whether a patch leaves the object's identity unchanged: API version, kind, name, namespace."""
     metadata = patch.get("metadata", {})
     return (
@@ -227,7 +227,7 @@ def _may_patch(patch: dict[str, Any]) -> bool:
     )
 
 
-def _patched(inference: Inference, objects: list[Object], problems: list[Problem]) -> list[Object]:
+def _apply_patches(inference: Inference, objects: list[Object], problems: list[Problem]) -> list[Object]:
     """Return the objects with the spec's merge patches applied. A patch that matches no object is an error."""
     for index, patch in enumerate(inference.spec.patches):
         path = ("spec", "patches", index)
@@ -247,7 +247,7 @@ def _patched(inference: Inference, objects: list[Object], problems: list[Problem
                 )
             )
             continue
-        if not _may_patch(patch.patch):
+        if not _keeps_identity(patch.patch):
             problems.append(
                 Problem(
                     "PAT002",
@@ -258,9 +258,9 @@ def _patched(inference: Inference, objects: list[Object], problems: list[Problem
             )
             continue
         for position in matches:
-            objects[position] = merge_patch(objects[position], patch.patch)
+            objects[position] = apply_merge_patch(objects[position], patch.patch)
         problems.append(
-            warning(
+            make_warning(
                 "PAT001",
                 path,
                 f"{patch.kind} is patched manually: Ebbtide neither checks nor explains what a patch sets",

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
-from ebbtide.cluster.write.removal import removal
-from ebbtide.web.errors import PageError, told
+from ebbtide.cluster.write.removal import plan_removal
+from ebbtide.web.errors import PageError, make_page_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.read.inventory import Live
-    from ebbtide.web.frame import Visit
+    from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.web.frame import PageVisit
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ActionOffer:
     """One action, and the reason why it is unavailable; empty if it is available."""
 
     name: str
@@ -45,10 +45,10 @@ class Action:
 
     label: str
     verb: str
-    kind: Callable[[Live], Kind]
-    why_not: Callable[[Live], str]
-    show: Callable[[Visit, Live], dict[str, Any]]
-    do: Callable[[Visit, Live], object]
+    kind: Callable[[LiveWorkload], Kind]
+    why_not: Callable[[LiveWorkload], str]
+    show: Callable[[PageVisit, LiveWorkload], dict[str, Any]]
+    do: Callable[[PageVisit, LiveWorkload], object]
 
 
 FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": "target"}
@@ -57,28 +57,30 @@ WHOLE: Final = re.compile(r"[0-9]{1,9}")
 FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
 
-def _top(live: Live) -> Kind:
+def _kind_of_top(live: LiveWorkload) -> Kind:
     return kind_of(live.top)
 
 
-def _ref(live: Live) -> tuple[str, str]:
+def _workload_ref(live: LiveWorkload) -> tuple[str, str]:
     return live.namespace, live.name
 
 
-def _no_stop(live: Live) -> str:
-    return revisions.no_stop(live.top)
+def _no_stop(live: LiveWorkload) -> str:
+    return revisions.explain_no_suspend(live.top)
 
 
-def offers(visit: Visit, live: Live) -> list[Offer]:
+def list_offers(visit: PageVisit, live: LiveWorkload) -> list[ActionOffer]:
     """Return the actions for a workload, each with the reason if it is unavailable."""
-    stopped = at(live.top, "metadata", "annotations", keys.STOP) == "true"
+    stopped = get_at(live.top, "metadata", "annotations", keys.STOP) == "true"
     hidden = "suspend" if stopped else "resume"
     return [
-        Offer(name, action.label, against(visit, live, action)) for name, action in ACTIONS.items() if name != hidden
+        ActionOffer(name, action.label, explain_unavailable(visit, live, action))
+        for name, action in ACTIONS.items()
+        if name != hidden
     ]
 
 
-def against(visit: Visit, live: Live, action: Action) -> str:
+def explain_unavailable(visit: PageVisit, live: LiveWorkload, action: Action) -> str:
     """Return why an action is unavailable, or an empty string."""
     if visit.backend.read_only:
         return "this server is read-only"
@@ -93,16 +95,16 @@ def against(visit: Visit, live: Live, action: Action) -> str:
 # Scale.
 
 
-def _scale_form(_visit: Visit, live: Live) -> dict[str, Any]:
+def _scale_form(_visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     newest = live.revisions[-1] if live.revisions else None
-    annotations = at(newest, "metadata", "annotations", default={})
+    annotations = get_at(newest, "metadata", "annotations", default={})
     return {
         "current": {name: str(annotations.get(SCALED[field], "")) for field, name in FIELDS.items()},
-        "revisions": revisions.scaled(live),
+        "revisions": revisions.scaled_revisions(live),
     }
 
 
-def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, float]:
+def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, float]:
     """Return the scale fields that a form changes.
 
     Raises:
@@ -123,77 +125,85 @@ def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, floa
     return changes
 
 
-def _scale(visit: Visit, live: Live) -> None:
+def _apply_scale(visit: PageVisit, live: LiveWorkload) -> None:
     if visit.form.get("reset"):
-        visit.backend.scale(visit.user, *_ref(live))
+        visit.backend.scale(visit.user, *_workload_ref(live))
         return
-    values = given(visit.form, _scale_form(visit, live)["current"])
+    values = parse_scale(visit.form, _scale_form(visit, live)["current"])
     if not values:
         raise PageError(422, "Nothing to change", "These values are already set.")
-    visit.backend.scale(visit.user, *_ref(live), values)
+    visit.backend.scale(visit.user, *_workload_ref(live), values)
 
 
 # The other actions.
 
 
-def _rollback_form(visit: Visit, live: Live) -> dict[str, Any]:
+def _rollback_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     revision = visit.query("to") or visit.form.get("to", "") or None
-    why = revisions.no_rollback(live, revision)
+    why = revisions.explain_no_rollback(live, revision)
     return {
-        "target": "" if why else revisions.rollback_target(live, revision),
-        "serving": revisions.serving(live),
+        "target": "" if why else revisions.find_rollback_target(live, revision),
+        "serving": revisions.serving_revisions(live),
         "why": why,
     }
 
 
-def _delete_form(visit: Visit, live: Live) -> dict[str, Any]:
-    planned = removal(visit.backend.as_caller(visit.user), live.name, live.namespace, data=False)
-    return {"items": [_named(obj) for obj in planned.items], "claims": [_named(obj) for obj in planned.kept]}
+def _delete_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
+    planned = plan_removal(visit.backend.as_caller(visit.user), live.name, live.namespace, data=False)
+    return {
+        "items": [_format_object(obj) for obj in planned.items],
+        "claims": [_format_object(obj) for obj in planned.kept],
+    }
 
 
-def _named(obj: dict[str, Any]) -> str:
+def _format_object(obj: dict[str, Any]) -> str:
     return f"{obj['kind']} {obj['metadata']['name']}"
 
 
-def _delete(visit: Visit, live: Live) -> None:
+def _delete_workload(visit: PageVisit, live: LiveWorkload) -> None:
     if visit.form.get("typed", "").strip() != live.name:
         raise PageError(422, "The name does not match", f"Type {live.name} to confirm.")
-    visit.backend.delete(visit.user, *_ref(live), data=bool(visit.form.get("data")))
+    visit.backend.delete(visit.user, *_workload_ref(live), data=bool(visit.form.get("data")))
 
 
 ACTIONS: Final[dict[str, Action]] = {
     "scale": Action(
-        "Scale", "patch", lambda _live: REVISION, lambda live: revisions.no_scale(live, {}), _scale_form, _scale
+        "Scale",
+        "patch",
+        lambda _live: REVISION,
+        lambda live: revisions.explain_no_scale(live, {}),
+        _scale_form,
+        _apply_scale,
     ),
     "rollback": Action(
         "Roll back",
         "patch",
-        _top,
-        lambda live: revisions.no_rollback(live, None),
+        _kind_of_top,
+        lambda live: revisions.explain_no_rollback(live, None),
         _rollback_form,
-        lambda visit, live: visit.backend.rollback(visit.user, *_ref(live), visit.form.get("to") or None),
+        lambda visit, live: visit.backend.rollback(visit.user, *_workload_ref(live), visit.form.get("to") or None),
     ),
     "suspend": Action(
         "Suspend",
         "patch",
-        _top,
+        _kind_of_top,
         _no_stop,
         lambda *_: {},
-        lambda visit, live: visit.backend.suspend(visit.user, *_ref(live)),
+        lambda visit, live: visit.backend.suspend(visit.user, *_workload_ref(live)),
     ),
     "resume": Action(
         "Resume",
         "patch",
-        _top,
+        _kind_of_top,
         _no_stop,
         lambda *_: {},
-        lambda visit, live: visit.backend.resume(visit.user, *_ref(live)),
+        lambda visit, live: visit.backend.resume(visit.user, *_workload_ref(live)),
     ),
-    "delete": Action("Delete", "delete", _top, lambda _live: "", _delete_form, _delete),
+    "delete": Action("Delete", "delete", _kind_of_top, lambda _live: "", _delete_form, _delete_workload),
 }
 
 
-def _asked(visit: Visit) -> tuple[str, Action, Live]:
+def _find_action(visit: PageVisit) -> tuple[str, Action, LiveWorkload]:
     name = visit.path_parameter("action")
     action = ACTIONS.get(name)
     if action is None:
@@ -205,14 +215,16 @@ def _asked(visit: Visit) -> tuple[str, Action, Live]:
     )
 
 
-def ask(visit: Visit) -> Response:
+def show_action(visit: PageVisit) -> Response:
     """Show the dialog of an action."""
-    name, action, live = _asked(visit)
-    return _shown(visit, name, action, live)
+    name, action, live = _find_action(visit)
+    return _render_action(visit, name, action, live)
 
 
-def _shown(visit: Visit, name: str, action: Action, live: Live, message: str = "", status: int = 200) -> Response:
-    why = against(visit, live, action)
+def _render_action(
+    visit: PageVisit, name: str, action: Action, live: LiveWorkload, message: str = "", status: int = 200
+) -> Response:
+    why = explain_unavailable(visit, live, action)
     context = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
     return visit.render(
         "comp_action.html" if visit.is_partial else "page_action.html",
@@ -228,36 +240,36 @@ def _shown(visit: Visit, name: str, action: Action, live: Live, message: str = "
     )
 
 
-def do(visit: Visit) -> Response:
+def perform_action(visit: PageVisit) -> Response:
     """Perform an action; on an error, show the dialog again with the reason."""
-    name, action, live = _asked(visit)
-    if why := against(visit, live, action):
-        return _shown(visit, name, action, live, why, 422)
+    name, action, live = _find_action(visit)
+    if why := explain_unavailable(visit, live, action):
+        return _render_action(visit, name, action, live, why, 422)
     if name == "scale" and not visit.form.get("confirm") and not visit.form.get("reset"):
-        return _review(visit, action, live)
+        return _review_scale(visit, action, live)
     try:
         action.do(visit, live)
     except Exception as error:
-        page = told(error)
+        page = make_page_error(error)
         if page.status in {401, 500}:
             raise
-        return _shown(visit, name, action, live, page.text, 422)
+        return _render_action(visit, name, action, live, page.text, 422)
     if name == "delete":
         return visit.redirect("/workloads?told=deleted")
     outcome = "reset" if name == "scale" and visit.form.get("reset") else name
     return visit.redirect(f"{visit.request.url.path.rpartition('/do/')[0]}?told={outcome}")
 
 
-def _review(visit: Visit, action: Action, live: Live) -> Response:
+def _review_scale(visit: PageVisit, action: Action, live: LiveWorkload) -> Response:
     """Show the changes of a scale before they are applied."""
     form = _scale_form(visit, live)
     try:
-        values = given(visit.form, form["current"])
+        values = parse_scale(visit.form, form["current"])
     except PageError as error:
-        return _shown(visit, "scale", action, live, error.text, 422)
-    message = revisions.no_scale(live, values) if values else "These values are already set."
+        return _render_action(visit, "scale", action, live, error.text, 422)
+    message = revisions.explain_no_scale(live, values) if values else "These values are already set."
     if message:
-        return _shown(visit, "scale", action, live, message, 422)
+        return _render_action(visit, "scale", action, live, message, 422)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
     return visit.render(
         "comp_review.html" if visit.is_partial else "page_review.html",

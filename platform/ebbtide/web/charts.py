@@ -64,7 +64,11 @@ class Chart:
 
     def format_value(self, value: float) -> str:
         """Return a value with its unit."""
-        return words.duration(value) if self.unit == "s" else f"{words.number(value)} {self.unit}".rstrip()
+        return (
+            words.format_response_time(value)
+            if self.unit == "s"
+            else f"{words.format_decimal(value)} {self.unit}".rstrip()
+        )
 
     def latest(self, curve: Curve) -> str:
         """Return a curve's latest value with its unit."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.quantities import NANO, nano
+from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
 from ebbtide.translation import gpu
 from ebbtide.web import words
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.api.answers import NodeRow, ShareRow
-    from ebbtide.web.frame import Visit
+    from ebbtide.web.frame import PageVisit
 
 #: The maximum number of lines that separate devices or slices in a picture.
 MAX_MARKS: Final = 64
@@ -24,7 +24,7 @@ SEVERITIES: Final = ("error", "warning")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PictureSection:
     """One section of a picture: its holder and amount, and its start and width in percent of the whole."""
 
     label: str
@@ -39,16 +39,16 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class GpuPicture:
     """One GPU resource of a node: its sections side by side, the free rest last."""
 
     resource: str
     label: str
     total: float
     used: float
-    parts: tuple[Part, ...]
+    parts: tuple[PictureSection, ...]
     #: Each holder once, with its total amount.
-    holders: tuple[Part, ...]
+    holders: tuple[PictureSection, ...]
     #: The boundaries between devices or slices, in percent.
     marks: tuple[float, ...]
 
@@ -56,13 +56,13 @@ class Picture:
     def summary(self) -> str:
         holders = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
         free = max(0.0, self.total - self.used)
-        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} allocated{f' ({holders})' if holders else ''}, {words.number(free)} free"
+        return f"{self.label}: {words.format_decimal(self.used)} of {words.format_decimal(self.total)} allocated{f' ({holders})' if holders else ''}, {words.format_decimal(free)} free"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCard:
     row: NodeRow
-    pictures: tuple[Picture, ...]
+    pictures: tuple[GpuPicture, ...]
     cores: str
     memory: str
 
@@ -75,16 +75,18 @@ def resource_label(resource: str) -> str:
     return "GPUs" if resource == keys.GPU else resource
 
 
-def colours(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
+def assign_colors(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
     """Return a color for each workload that holds GPUs, the same on every node."""
     holders = sorted({(share.namespace, share.name) for row in rows for share in row.holders})
     return {holder: index % COLOURS for index, holder in enumerate(holders)}
 
 
-def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
+def draw_gpu_pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[GpuPicture]:
     """Return a picture for each GPU resource of a node; KAI's fractions are parts of whole GPUs."""
     capacities = {
-        resource: (nano(amount) or 0) / NANO for resource, amount in row.allocatable.items() if gpu.is_gpu(resource)
+        resource: (parse_nano(amount) or 0) / NANO
+        for resource, amount in row.allocatable.items()
+        if gpu.is_gpu_resource(resource)
     }
     drawings = []
     for resource, total in capacities.items():
@@ -95,11 +97,13 @@ def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
             (share for share in row.holders if share.resource in names),
             key=lambda share: (share.namespace, share.name, share.pod),
         )
-        drawings.append(picture(resource, total, shares, colour))
+        drawings.append(draw_gpu_picture(resource, total, shares, colour))
     return drawings
 
 
-def picture(resource: str, total: float, shares: list[ShareRow], colour: dict[tuple[str, str], int]) -> Picture:
+def draw_gpu_picture(
+    resource: str, total: float, shares: list[ShareRow], colour: dict[tuple[str, str], int]
+) -> GpuPicture:
     """Return the picture of one resource: its holders side by side, then the free rest."""
     used = sum(share.amount for share in shares)
     whole = max(total, used)
@@ -108,33 +112,33 @@ def picture(resource: str, total: float, shares: list[ShareRow], colour: dict[tu
         width = share.amount / whole * 100
         name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
-        parts.append(Part(name, *holder, share.pod, share.amount, at, width, colour[holder]))
+        parts.append(PictureSection(name, *holder, share.pod, share.amount, at, width, colour[holder]))
         at += width
     if total > used:
-        parts.append(Part("free", "", "", "", total - used, at, 100 - at, None))
+        parts.append(PictureSection("free", "", "", "", total - used, at, 100 - at, None))
     marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MAX_MARKS else ()
-    holders: dict[tuple[str, str], Part] = {}
+    holders: dict[tuple[str, str], PictureSection] = {}
     for part in parts:
         if part.colour is not None:
             holder = (part.namespace, part.name)
             before = holders[holder].amount if holder in holders else 0.0
             holders[holder] = replace(holders.get(holder, part), amount=before + part.amount)
-    return Picture(resource, resource_label(resource), total, used, tuple(parts), tuple(holders.values()), marks)
+    return GpuPicture(resource, resource_label(resource), total, used, tuple(parts), tuple(holders.values()), marks)
 
 
-def cluster(visit: Visit) -> Response:
+def show_cluster(visit: PageVisit) -> Response:
     try:
         read = visit.backend.nodes(visit.user)
         rows, age, hidden = read.value, read.age, ""
     except ForbiddenError as error:
         rows, age, hidden = [], visit.backend.age(), str(error)
-    colour = colours(rows)
+    colour = assign_colors(rows)
     cards = [
         NodeCard(
             row,
-            tuple(pictures(row, colour)),
-            words.number((nano(row.allocatable.get("cpu", "0")) or 0) / NANO),
-            words.size((nano(row.allocatable.get("memory", "0")) or 0) / NANO),
+            tuple(draw_gpu_pictures(row, colour)),
+            words.format_decimal((parse_nano(row.allocatable.get("cpu", "0")) or 0) / NANO),
+            words.format_bytes((parse_nano(row.allocatable.get("memory", "0")) or 0) / NANO),
         )
         for row in rows
     ]
@@ -144,7 +148,7 @@ def cluster(visit: Visit) -> Response:
         nodes=cards,
         with_gpus=[card for card in cards if card.pictures],
         without=[card for card in cards if not card.pictures],
-        totals=totals(cards),
+        totals=sum_gpus(cards),
         # A training workload can hold GPUs too, but has no page to link to.
         workloads={(row.namespace, row.name) for row in visit.backend.workloads(visit.user).value},
         hidden=hidden,
@@ -153,7 +157,7 @@ def cluster(visit: Visit) -> Response:
     )
 
 
-def doctor(visit: Visit) -> Response:
+def show_findings(visit: PageVisit) -> Response:
     """Show the findings of the cluster check, errors first."""
     trouble = ""
     try:
@@ -169,7 +173,7 @@ def doctor(visit: Visit) -> Response:
     )
 
 
-def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
+def sum_gpus(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
     """Return each GPU resource with its allocated and total amount on all nodes."""
     amounts: dict[str, tuple[float, float]] = {}
     for node in nodes:

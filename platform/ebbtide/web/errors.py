@@ -47,7 +47,7 @@ class PageError(Exception):
         self.text = text
 
 
-def told(error: Exception) -> PageError:
+def make_page_error(error: Exception) -> PageError:
     """Return the error page for an exception; an unexpected one shows no details."""
     if isinstance(error, PageError):
         return error

@@ -9,15 +9,22 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.simulation import AskedError, case_of, make_report, profile_of, raise_refusals, search_settings
+from ebbtide.api.simulation import (
+    SimulationRequestError,
+    load_profile_data,
+    make_report,
+    make_simulation_case,
+    raise_refusals,
+    search_settings,
+)
 from ebbtide.base.problems import Problem
 from ebbtide.simulate import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.api.simulation import Asked
-    from ebbtide.simulate.tune import Found
+    from ebbtide.api.simulation import SimulationRequest
+    from ebbtide.simulate.tune import SearchResult
 
 #: The maximum number of requests in a simulation that follows a slider.
 MAX_REQUESTS: Final = 400_000
@@ -27,7 +34,7 @@ POINTS: Final = 400
 PROGRESS_SECONDS: Final = 0.25
 
 
-def simulated(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+def simulate_for_page(request: SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Return a comparison of the tried settings, the current spec, and Knative's defaults.
 
     Raises:
@@ -37,12 +44,12 @@ def simulated(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = case_of(request, profile_of(profile_data), "simulate")
+    loaded, _, case, server, notes = make_simulation_case(request, load_profile_data(profile_data), "simulate")
     count = len(case.traffic.times)
     if count > MAX_REQUESTS:
         text = f"the traffic has {count:,} requests; the page simulates at most {MAX_REQUESTS:,}"
         fix = "use a shorter duration or a lower rate, or run ebbtide simulate"
-        raise AskedError(Problem(load.MANY, ("traffic",), text, fix))
+        raise SimulationRequestError(Problem(load.MANY, ("traffic",), text, fix))
     case = replace(case, fast=True)
     with raise_refusals(loaded):
         tried = case.setting(request.settings or {})
@@ -53,18 +60,20 @@ def simulated(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         comparison = make_report(loaded, case, server, notes, settings, {})
     runs = comparison.runs
     return {
-        "head": report.head(comparison).strip(),
+        "head": report.describe_simulation(comparison).strip(),
         "notes": list(notes),
         "names": [run.name for run in runs],
-        "rows": report.rows(comparison.runs),
+        "rows": report.make_table_rows(comparison.runs),
         "seconds": runs[0].result.seconds,
-        "charts": report.charts(comparison, POINTS),
-        "bounds": [[name, report.part_of_time(share)] for name, share in report.bounds_of(runs[0].result)],
-        "runs": [report.measured_json(run.measured) for run in runs],
+        "charts": report.make_charts(comparison, POINTS),
+        "bounds": [[name, report.format_time_share(share)] for name, share in report.list_causes(runs[0].result)],
+        "runs": [report.measurements_to_json(run.measured) for run in runs],
     }
 
 
-def tuned(request: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
+def tune_for_page(
+    request: SimulationRequest, profile_data: dict[str, Any], tell: Callable[[Any], None]
+) -> dict[str, Any]:
     """Run a search with progress reports, and return the JSON of ``ebbtide tune`` with all tried points.
 
     Raises:
@@ -73,7 +82,7 @@ def tuned(request: Asked, profile_data: dict[str, Any], tell: Callable[[Any], No
     """
     evaluations, last = 0, 0.0
 
-    def progress(search: Found) -> None:
+    def progress(search: SearchResult) -> None:
         nonlocal evaluations, last
         evaluations += 1
         if time.monotonic() - last >= PROGRESS_SECONDS:

@@ -15,8 +15,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from ebbtide.base import metrics
-from ebbtide.base.paths import at
-from ebbtide.readers.fields import models_in, texts
+from ebbtide.base.paths import get_at
+from ebbtide.readers.fields import models_in, read_field_texts
 from ebbtide.spec.inference import Inference
 from ebbtide.translation import priority
 
@@ -32,7 +32,7 @@ Kind = Literal["text", "exact", "integer", "number", "amount", "choice", "flag",
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FormRow:
     """One row of the table. ``path`` is dotted; ``[]`` after a name marks a list, whose items have this field."""
 
     path: str
@@ -71,65 +71,65 @@ _OURS: Final = re.compile(r" Ebbtide extension\.")
 ENV: Final = "spec.environmentVariables[]."
 
 # fmt: off
-ROWS: Final[tuple[Row, ...]] = (
-    Row("spec.project", "Project", PROJECT, "team-a", choices="projects"),
-    Row("metadata.name", "Name", PROJECT, "chat"),
-    Row("spec.image", "Image", RUNS, "registry.example.com/team/server:1.4"),
-    Row("spec.imagePullPolicy", "Image pull policy", RUNS),
-    Row("spec.serving", "Serving mode", RUNS),
-    Row("spec.imagePullSecrets[].name", "Secret name", RUNS, "registry"),
-    Row("spec.model.format", "Model format", MODEL, "sklearn"),
-    Row("spec.model.uri", "Model URI", MODEL, "s3://models/iris"),
-    Row("spec.model.runtime", "Serving runtime", MODEL),
-    Row("spec.model.formatVersion", "Format version", MODEL),
-    Row("spec.model.protocol", "Inference protocol", MODEL),
-    Row("spec.model.storageSecret", "Storage secret", MODEL),
-    Row("spec.servingPort.container", "Container port", ENDPOINT, "8080"),
-    Row("spec.servingPort.protocol", "Protocol", ENDPOINT),
-    Row("spec.servingPort.authorizationType", "Access", ENDPOINT),
-    Row("spec.servingPort.authorizedUsers", "Authorized users", ENDPOINT, "ann, bob", when="users"),
-    Row("spec.servingPort.authorizedGroups", "Authorized groups", ENDPOINT, "research", when="groups"),
-    Row("spec.servingPort.clusterLocalAccessOnly", "Cluster-local access only", ENDPOINT),
-    Row(GPU + "gpuDevicesRequest", "GPU devices", COMPUTE, "1"),
-    Row(GPU + "gpuRequestType", "GPU request type", COMPUTE),
-    Row(GPU + "gpuPortionRequest", "GPU fraction", COMPUTE, "0.25", when="portion"),
-    Row(GPU + "gpuPortionLimit", "GPU fraction limit", COMPUTE, "0.5", when="portion"),
-    Row(GPU + "gpuMemoryRequest", "GPU memory request", COMPUTE, "20Gi", when="memory"),
-    Row(GPU + "gpuMemoryLimit", "GPU memory limit", COMPUTE, "40Gi", when="memory"),
-    Row(GPU + "migProfile", "MIG profile", COMPUTE, "1g.10gb", when="mig"),
-    Row(GPU + "cpuCoreRequest", "CPU request", COMPUTE, "2", "cores"),
-    Row(GPU + "cpuCoreLimit", "CPU limit", COMPUTE, "", "cores"),
-    Row(GPU + "cpuMemoryRequest", "CPU memory request", COMPUTE, "8Gi"),
-    Row(GPU + "cpuMemoryLimit", "CPU memory limit", COMPUTE),
-    Row(GPU + "largeShmRequest", "Increase shared memory", COMPUTE),
-    Row("spec.nodePools", "Node pools", COMPUTE, choices="pools"),
-    Row(AUTO + "minReplicas", "Minimum replicas", REPLICAS, "1"),
-    Row(AUTO + "maxReplicas", "Maximum replicas", REPLICAS, "1"),
-    Row(AUTO + "minReplicas", "Scale to zero when idle", REPLICAS, kind="zero", name="to-zero"),
-    Row(AUTO + "metric", "Scaling metric", REPLICAS, choices="metrics", when="moves"),
-    Row(AUTO + "metricThreshold", "Scaling threshold", REPLICAS, "10", choices="", when="moves"),
-    Row(AUTO + "metricName", "Custom metric name", REPLICAS, "queue_length", when="custom"),
-    Row(AUTO + "scaleToZeroRetentionSeconds", "Scale to zero after", REPLICAS, "0", "s", when="zero"),
-    Row(AUTO + "initialReplicas", "Initial replicas", ADVANCED),
-    Row(AUTO + "activationReplicas", "Activation replicas", ADVANCED),
-    Row(AUTO + "scaleDownDelaySeconds", "Scale-down delay", ADVANCED, "0", "s"),
-    Row(AUTO + "concurrencyHardLimit", "Container concurrency", ADVANCED, "0"),
-    Row(AUTO + "metricThresholdPercentage", "Target utilization", ADVANCED, "70", "%"),
-    Row("spec.servingConfiguration.initializationTimeoutSeconds", "Initialization timeout", ADVANCED, "600", "s"),
-    Row("spec.servingConfiguration.requestTimeoutSeconds", "Request timeout", ADVANCED, "300", "s"),
-    Row("spec.priorityClass", "Priority class", PRIORITY, choices="priorities"),
-    Row("spec.preemptibility", "Preemptibility", PRIORITY),
-    Row("spec.command", "Command", ENVIRONMENT, kind="lines"),
-    Row("spec.args", "Arguments", ENVIRONMENT, "--port 8080", kind="lines"),
-    Row("spec.workingDir", "Working directory", ENVIRONMENT),
-    Row(ENV + "name", "Variable", ENVIRONMENT, "LOG_LEVEL"),
-    Row(ENV + "value", "Value", ENVIRONMENT, kind="exact"),
-    Row(ENV + "secret.name", "or Secret", ENVIRONMENT),
-    Row(ENV + "secret.key", "Secret key", ENVIRONMENT),
-    Row(ENV + "configMap.name", "or ConfigMap", ENVIRONMENT),
-    Row(ENV + "configMap.key", "ConfigMap key", ENVIRONMENT),
+ROWS: Final[tuple[FormRow, ...]] = (
+    FormRow("spec.project", "Project", PROJECT, "team-a", choices="projects"),
+    FormRow("metadata.name", "Name", PROJECT, "chat"),
+    FormRow("spec.image", "Image", RUNS, "registry.example.com/team/server:1.4"),
+    FormRow("spec.imagePullPolicy", "Image pull policy", RUNS),
+    FormRow("spec.serving", "Serving mode", RUNS),
+    FormRow("spec.imagePullSecrets[].name", "Secret name", RUNS, "registry"),
+    FormRow("spec.model.format", "Model format", MODEL, "sklearn"),
+    FormRow("spec.model.uri", "Model URI", MODEL, "s3://models/iris"),
+    FormRow("spec.model.runtime", "Serving runtime", MODEL),
+    FormRow("spec.model.formatVersion", "Format version", MODEL),
+    FormRow("spec.model.protocol", "Inference protocol", MODEL),
+    FormRow("spec.model.storageSecret", "Storage secret", MODEL),
+    FormRow("spec.servingPort.container", "Container port", ENDPOINT, "8080"),
+    FormRow("spec.servingPort.protocol", "Protocol", ENDPOINT),
+    FormRow("spec.servingPort.authorizationType", "Access", ENDPOINT),
+    FormRow("spec.servingPort.authorizedUsers", "Authorized users", ENDPOINT, "ann, bob", when="users"),
+    FormRow("spec.servingPort.authorizedGroups", "Authorized groups", ENDPOINT, "research", when="groups"),
+    FormRow("spec.servingPort.clusterLocalAccessOnly", "Cluster-local access only", ENDPOINT),
+    FormRow(GPU + "gpuDevicesRequest", "GPU devices", COMPUTE, "1"),
+    FormRow(GPU + "gpuRequestType", "GPU request type", COMPUTE),
+    FormRow(GPU + "gpuPortionRequest", "GPU fraction", COMPUTE, "0.25", when="portion"),
+    FormRow(GPU + "gpuPortionLimit", "GPU fraction limit", COMPUTE, "0.5", when="portion"),
+    FormRow(GPU + "gpuMemoryRequest", "GPU memory request", COMPUTE, "20Gi", when="memory"),
+    FormRow(GPU + "gpuMemoryLimit", "GPU memory limit", COMPUTE, "40Gi", when="memory"),
+    FormRow(GPU + "migProfile", "MIG profile", COMPUTE, "1g.10gb", when="mig"),
+    FormRow(GPU + "cpuCoreRequest", "CPU request", COMPUTE, "2", "cores"),
+    FormRow(GPU + "cpuCoreLimit", "CPU limit", COMPUTE, "", "cores"),
+    FormRow(GPU + "cpuMemoryRequest", "CPU memory request", COMPUTE, "8Gi"),
+    FormRow(GPU + "cpuMemoryLimit", "CPU memory limit", COMPUTE),
+    FormRow(GPU + "largeShmRequest", "Increase shared memory", COMPUTE),
+    FormRow("spec.nodePools", "Node pools", COMPUTE, choices="pools"),
+    FormRow(AUTO + "minReplicas", "Minimum replicas", REPLICAS, "1"),
+    FormRow(AUTO + "maxReplicas", "Maximum replicas", REPLICAS, "1"),
+    FormRow(AUTO + "minReplicas", "Scale to zero when idle", REPLICAS, kind="zero", name="to-zero"),
+    FormRow(AUTO + "metric", "Scaling metric", REPLICAS, choices="metrics", when="moves"),
+    FormRow(AUTO + "metricThreshold", "Scaling threshold", REPLICAS, "10", choices="", when="moves"),
+    FormRow(AUTO + "metricName", "Custom metric name", REPLICAS, "queue_length", when="custom"),
+    FormRow(AUTO + "scaleToZeroRetentionSeconds", "Scale to zero after", REPLICAS, "0", "s", when="zero"),
+    FormRow(AUTO + "initialReplicas", "Initial replicas", ADVANCED),
+    FormRow(AUTO + "activationReplicas", "Activation replicas", ADVANCED),
+    FormRow(AUTO + "scaleDownDelaySeconds", "Scale-down delay", ADVANCED, "0", "s"),
+    FormRow(AUTO + "concurrencyHardLimit", "Container concurrency", ADVANCED, "0"),
+    FormRow(AUTO + "metricThresholdPercentage", "Target utilization", ADVANCED, "70", "%"),
+    FormRow("spec.servingConfiguration.initializationTimeoutSeconds", "Initialization timeout", ADVANCED, "600", "s"),
+    FormRow("spec.servingConfiguration.requestTimeoutSeconds", "Request timeout", ADVANCED, "300", "s"),
+    FormRow("spec.priorityClass", "Priority class", PRIORITY, choices="priorities"),
+    FormRow("spec.preemptibility", "Preemptibility", PRIORITY),
+    FormRow("spec.command", "Command", ENVIRONMENT, kind="lines"),
+    FormRow("spec.args", "Arguments", ENVIRONMENT, "--port 8080", kind="lines"),
+    FormRow("spec.workingDir", "Working directory", ENVIRONMENT),
+    FormRow(ENV + "name", "Variable", ENVIRONMENT, "LOG_LEVEL"),
+    FormRow(ENV + "value", "Value", ENVIRONMENT, kind="exact"),
+    FormRow(ENV + "secret.name", "or Secret", ENVIRONMENT),
+    FormRow(ENV + "secret.key", "Secret key", ENVIRONMENT),
+    FormRow(ENV + "configMap.name", "or ConfigMap", ENVIRONMENT),
+    FormRow(ENV + "configMap.key", "ConfigMap key", ENVIRONMENT),
     *(
-        Row(f"spec.probes.{probe}.{path}", f"{title} {label}", PROBES, example, unit)
+        FormRow(f"spec.probes.{probe}.{path}", f"{title} {label}", PROBES, example, unit)
         for probe, title in (("readiness", "Readiness"), ("liveness", "Liveness"), ("startup", "Startup"))
         for path, label, example, unit in (
             ("handler.httpGet.path", "path", "/health", ""),
@@ -138,26 +138,26 @@ ROWS: Final[tuple[Row, ...]] = (
             ("failureThreshold", "failure threshold", "", ""),
         )
     ),
-    Row("spec.storage.pvc[].claimName", "Claim name", STORAGE, "models"),
-    Row("spec.storage.pvc[].path", "Mount path", STORAGE, "/models"),
-    Row("spec.storage.pvc[].existingPvc", "Existing claim", STORAGE),
-    Row("spec.storage.pvc[].readOnly", "Read-only", STORAGE),
-    Row("spec.storage.configMapVolume[].configMap", "ConfigMap", STORAGE),
-    Row("spec.storage.configMapVolume[].mountPath", "Mount path", STORAGE, "/etc/app"),
-    Row("spec.storage.secretVolume[].secret", "Secret", STORAGE),
-    Row("spec.storage.secretVolume[].mountPath", "Mount path", STORAGE, "/etc/keys"),
-    Row("spec.storage.emptyDirVolume[].path", "Mount path", STORAGE, "/cache"),
-    Row("spec.storage.emptyDirVolume[].sizeLimit", "Size limit", STORAGE, "10Gi"),
-    Row("spec.slo.p95LatencyMilliseconds", "p95 response time", SLO, "2000", "ms"),
-    Row("spec.slo.meanLatencyMilliseconds", "Mean response time", SLO, "800", "ms"),
-    Row("spec.slo.uptimePercent", "Uptime", SLO, "99.9", "%"),
-    Row("spec.labels[].name", "Key", LABELS, "team"),
-    Row("spec.labels[].value", "Value", LABELS, kind="exact"),
-    Row("spec.annotations[].name", "Key", LABELS),
-    Row("spec.annotations[].value", "Value", LABELS, kind="exact"),
-    Row("spec.traffic.canaryPercent", "Canary traffic", LABELS, "10", "%"),
-    Row("spec.security.runAsNonRoot", "Run as non-root", LABELS),
-    Row("spec.security.runAsUid", "Run as user ID", LABELS),
+    FormRow("spec.storage.pvc[].claimName", "Claim name", STORAGE, "models"),
+    FormRow("spec.storage.pvc[].path", "Mount path", STORAGE, "/models"),
+    FormRow("spec.storage.pvc[].existingPvc", "Existing claim", STORAGE),
+    FormRow("spec.storage.pvc[].readOnly", "Read-only", STORAGE),
+    FormRow("spec.storage.configMapVolume[].configMap", "ConfigMap", STORAGE),
+    FormRow("spec.storage.configMapVolume[].mountPath", "Mount path", STORAGE, "/etc/app"),
+    FormRow("spec.storage.secretVolume[].secret", "Secret", STORAGE),
+    FormRow("spec.storage.secretVolume[].mountPath", "Mount path", STORAGE, "/etc/keys"),
+    FormRow("spec.storage.emptyDirVolume[].path", "Mount path", STORAGE, "/cache"),
+    FormRow("spec.storage.emptyDirVolume[].sizeLimit", "Size limit", STORAGE, "10Gi"),
+    FormRow("spec.slo.p95LatencyMilliseconds", "p95 response time", SLO, "2000", "ms"),
+    FormRow("spec.slo.meanLatencyMilliseconds", "Mean response time", SLO, "800", "ms"),
+    FormRow("spec.slo.uptimePercent", "Uptime", SLO, "99.9", "%"),
+    FormRow("spec.labels[].name", "Key", LABELS, "team"),
+    FormRow("spec.labels[].value", "Value", LABELS, kind="exact"),
+    FormRow("spec.annotations[].name", "Key", LABELS),
+    FormRow("spec.annotations[].value", "Value", LABELS, kind="exact"),
+    FormRow("spec.traffic.canaryPercent", "Canary traffic", LABELS, "10", "%"),
+    FormRow("spec.security.runAsNonRoot", "Run as non-root", LABELS),
+    FormRow("spec.security.runAsUid", "Run as user ID", LABELS),
 )
 # fmt: on
 
@@ -180,10 +180,10 @@ CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class FormControl:
     """A form field: its table row plus the type, help, and choices from the model."""
 
-    row: Row
+    row: FormRow
     kind: Kind
     help: str
     #: Choices from the model or the table; empty if any value is allowed.
@@ -199,21 +199,21 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class FieldBlock:
     """Adjacent fields: those with the same visibility condition, or the columns of one list."""
 
     when: str
     #: The dotted path of the list, if the fields are its columns.
     listed: str
-    controls: tuple[Control, ...]
+    controls: tuple[FormControl, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FieldGroup:
     """A titled group of the form."""
 
     title: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[FieldBlock, ...]
     folded: bool = field(default=False)
 
     @property
@@ -223,39 +223,39 @@ class Group:
 
 
 @cache
-def groups() -> tuple[Group, ...]:
+def list_field_groups() -> tuple[FieldGroup, ...]:
     """Return all groups in order."""
     form_groups = []
     for title, rows in groupby(ROWS, key=lambda row: row.group):
         blocks = [
-            Block(when, listed, tuple(control(row) for row in inside))
+            FieldBlock(when, listed, tuple(make_control(row) for row in inside))
             for (when, listed), inside in groupby(
                 rows, key=lambda row: (row.when, row.path.partition("[]")[0] if "[]" in row.path else "")
             )
         ]
-        form_groups.append(Group(title, tuple(blocks), title in FOLDED))
+        form_groups.append(FieldGroup(title, tuple(blocks), title in FOLDED))
     return tuple(form_groups)
 
 
 @cache
-def controls() -> tuple[Control, ...]:
+def list_controls() -> tuple[FormControl, ...]:
     """Return all fields in order."""
-    return tuple(item for group in groups() for block in group.blocks for item in block.controls)
+    return tuple(item for group in list_field_groups() for block in group.blocks for item in block.controls)
 
 
 @cache
-def control(row: Row) -> Control:
+def make_control(row: FormRow) -> FormControl:
     """Return the control for a row.
 
     Raises:
         StopIteration: no model has the path.
 
     """
-    annotation, text = _of_model(row.path)
+    annotation, text = _find_model_field(row.path)
     before, _, after = row.path.partition("[].")
-    choices = CHOICES[row.choices]() if row.choices in CHOICES else _literals(annotation)
-    kind = row.kind or _kind(annotation, choices)
-    return Control(
+    choices = CHOICES[row.choices]() if row.choices in CHOICES else _literal_values(annotation)
+    kind = row.kind or _infer_kind(annotation, choices)
+    return FormControl(
         row,
         kind,
         _OURS.sub("", text).replace("``", ""),
@@ -265,35 +265,37 @@ def control(row: Row) -> Control:
     )
 
 
-def _of_model(path: str) -> tuple[Any, str]:
+def _find_model_field(path: str) -> tuple[Any, str]:
     """Return a field's annotation and its help text from the models."""
     model: type[BaseModel] = Inference
     annotation: Any = None
     text = ""
     for part in path.replace("[]", "").split("."):
         name, info = next((name, info) for name, info in model.model_fields.items() if info.alias == part)
-        annotation, text = info.annotation, texts(model)[name]
+        annotation, text = info.annotation, read_field_texts(model)[name]
         model = next(models_in(annotation), model)
     return annotation, text
 
 
-def _parts(annotation: Any) -> Iterator[Any]:
+def _union_members(annotation: Any) -> Iterator[Any]:
     """Yield the types that an annotation allows, without None and constraints."""
     if get_origin(annotation) in {types.UnionType, typing.Union}:
         for part in get_args(annotation):
-            yield from _parts(part)
+            yield from _union_members(part)
     elif get_origin(annotation) is typing.Annotated:
-        yield from _parts(get_args(annotation)[0])
+        yield from _union_members(get_args(annotation)[0])
     elif annotation is not type(None):
         yield annotation
 
 
-def _literals(annotation: Any) -> tuple[str, ...]:
-    return tuple(str(value) for part in _parts(annotation) if get_origin(part) is Literal for value in get_args(part))
+def _literal_values(annotation: Any) -> tuple[str, ...]:
+    return tuple(
+        str(value) for part in _union_members(annotation) if get_origin(part) is Literal for value in get_args(part)
+    )
 
 
-def _kind(annotation: Any, choices: Sequence[str]) -> Kind:
-    allowed = [*_parts(annotation)]
+def _infer_kind(annotation: Any, choices: Sequence[str]) -> Kind:
+    allowed = [*_union_members(annotation)]
     if choices:
         return "choice"
     if bool in allowed:
@@ -310,35 +312,35 @@ def _kind(annotation: Any, choices: Sequence[str]) -> Kind:
 # Visibility conditions, evaluated on the document.
 
 
-def _least(data: Any) -> Any:
-    minimum = at(data, "spec", "autoscaling", "minReplicas")
+def _min_replicas(data: Any) -> Any:
+    minimum = get_at(data, "spec", "autoscaling", "minReplicas")
     return 1 if minimum is None else minimum
 
 
-def _moves(data: Any) -> bool:
-    minimum, maximum = _least(data), at(data, "spec", "autoscaling", "maxReplicas")
+def _is_autoscaled(data: Any) -> bool:
+    minimum, maximum = _min_replicas(data), get_at(data, "spec", "autoscaling", "maxReplicas")
     return maximum is not None and maximum != minimum
 
 
 def _part_of_gpu(kind: str, *names: str) -> Callable[[Any], bool]:
     return lambda data: (
-        at(data, "spec", "compute", "gpuRequestType") == kind
-        or any(at(data, "spec", "compute", name) for name in names)
+        get_at(data, "spec", "compute", "gpuRequestType") == kind
+        or any(get_at(data, "spec", "compute", name) for name in names)
     )
 
 
-def _access(*kinds: str) -> Callable[[Any], bool]:
-    return lambda data: at(data, "spec", "servingPort", "authorizationType") in kinds
+def _has_access_type(*kinds: str) -> Callable[[Any], bool]:
+    return lambda data: get_at(data, "spec", "servingPort", "authorizationType") in kinds
 
 
 CONDITIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "": lambda data: True,  # noqa: ARG005 - always visible
-    "users": _access("authorizedUsers", "authorizedUsersOrGroups"),
-    "groups": _access("authorizedGroups", "authorizedUsersOrGroups"),
+    "users": _has_access_type("authorizedUsers", "authorizedUsersOrGroups"),
+    "groups": _has_access_type("authorizedGroups", "authorizedUsersOrGroups"),
     "portion": _part_of_gpu("portion", "gpuPortionRequest", "gpuPortionLimit"),
     "memory": _part_of_gpu("memory", "gpuMemoryRequest", "gpuMemoryLimit"),
     "mig": _part_of_gpu("migProfile", "migProfile"),
-    "moves": _moves,
-    "custom": lambda data: at(data, "spec", "autoscaling", "metric") == "custom",
-    "zero": lambda data: _least(data) == 0,
+    "moves": _is_autoscaled,
+    "custom": lambda data: get_at(data, "spec", "autoscaling", "metric") == "custom",
+    "zero": lambda data: _min_replicas(data) == 0,
 }

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
 from ebbtide.base import metrics
-from ebbtide.base.paths import at
-from ebbtide.base.problems import Problem, dotted
-from ebbtide.documents import load
+from ebbtide.base.paths import get_at
+from ebbtide.base.problems import Problem, format_path
+from ebbtide.documents import load_document
 from ebbtide.documents.check import Batch
-from ebbtide.manifests.edit import NotEdited, changed, edited
-from ebbtide.readers.fields import names_at
+from ebbtide.manifests.edit import NotEdited, apply_change, edit_text
+from ebbtide.readers.fields import field_names_at
 from ebbtide.readers.reading import API_VERSION, KIND
-from ebbtide.web.fields import CONDITIONS, controls, groups
+from ebbtide.web.fields import CONDITIONS, list_controls, list_field_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
-    from ebbtide.web.fields import Block, Control, Group, Kind
+    from ebbtide.web.fields import FieldBlock, FieldGroup, FormControl, Kind
 
 #: The document that an empty text stands for.
 EMPTY: Final = f'apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: ""\nspec: {{}}\n'
@@ -48,7 +48,7 @@ THRESHOLD: Final = "spec.autoscaling.metricThreshold"
 # Single values.
 
 
-def shown(kind: Kind, value: Any) -> str | None:
+def show_value(kind: Kind, value: Any) -> str | None:
     """Return the form's text for a value; None if a browser could not return it unchanged."""
     if kind == "zero":
         return ON if value == 0 and not isinstance(value, bool) else ""
@@ -60,7 +60,7 @@ def shown(kind: Kind, value: Any) -> str | None:
         if not all(isinstance(item, str) for item in value):
             return None
         text = shlex.join(value) if kind == "lines" else ", ".join(value)
-        if kind != "lines" and (kind != "list" or (meant("list", text) or []) != value):
+        if kind != "lines" and (kind != "list" or (parse_field("list", text) or []) != value):
             return None
     elif isinstance(value, bool):
         text = str(value).lower()
@@ -72,7 +72,7 @@ def shown(kind: Kind, value: Any) -> str | None:
     return text if all(line.isprintable() for line in lines) else None
 
 
-def meant(kind: Kind, text: str) -> Any:
+def parse_field(kind: Kind, text: str) -> Any:
     """Parse a form field; an invalid number stays a string, so that the check reports it."""
     if kind == "exact":
         return text or None
@@ -94,7 +94,7 @@ def meant(kind: Kind, text: str) -> Any:
     return text
 
 
-def same(value: Any, other: Any) -> bool:
+def is_same_value(value: Any, other: Any) -> bool:
     """Return True if two document values are equal and of the same kind (True is not 1)."""
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
@@ -103,20 +103,20 @@ def same(value: Any, other: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ParsedSpec:
     """A parsed spec: its document in native format, all problems, and the rendered objects."""
 
     text: str
     #: In native format; empty if the YAML cannot be read.
     data: dict[str, Any]
     problems: tuple[Problem, ...]
-    documents: tuple[Loaded, ...] = ()
+    documents: tuple[LoadedDocument, ...] = ()
     objects: tuple[Object, ...] = ()
     plan: Plan | None = None
     #: The reason why the form is read-only; empty if it is not.
-    closed: str = ""
+    read_only_reason: str = ""
     #: True if the document can be converted to native format.
-    foreign: bool = False
+    convertible: bool = False
 
     @property
     def readable(self) -> bool:
@@ -132,66 +132,68 @@ class Look:
         return [problem for problem in self.problems if problem.severity != "error"]
 
 
-def look(text: str, profile: Profile) -> Look:
+def read_spec(text: str, profile: Profile) -> ParsedSpec:
     """Parse, check, and translate a spec."""
     if len(text) > MAX_SPEC_CHARACTERS:
         problem = Problem(
             "YML006", (), f"the spec is longer than {MAX_SPEC_CHARACTERS:,} characters", "apply it with ebbtide apply"
         )
-        return Look(text, {}, (problem,), closed=problem.message)
+        return ParsedSpec(text, {}, (problem,), read_only_reason=problem.message)
     batch = Batch(profile)
     problems: list[Problem] = []
     objects: list[Object] = []
-    documents: list[Loaded] = []
+    documents: list[LoadedDocument] = []
     plan = None
     native = True
-    for document in manifests.read(text if text.strip() else EMPTY, "spec"):
-        loaded = load(document.data, profile, name=document.name, line=document.line, problems=document.problems)
-        new_objects, translation, new_problems = batch.add(loaded)
+    for document in manifests.read_documents(text if text.strip() else EMPTY, "spec"):
+        loaded = load_document(
+            document.data, profile, name=document.name, line=document.line, problems=document.problems
+        )
+        new_objects, translation, new_problems = batch.add_document(loaded)
         documents.append(loaded)
         objects += new_objects
         problems += new_problems
         native = isinstance(document.data, dict) and loaded.reading.native is document.data
         plan = plan or (translation.plan if translation is not None else None)
-    problems += batch.finish()
+    problems += batch.batch_problems()
     data: Any = documents[0].reading.native if documents else {}
-    closed = ""
+    read_only_reason = ""
     if not isinstance(data, dict) or not data:
-        data, closed = {}, "The YAML cannot be read. Fix it to use the form."
+        data, read_only_reason = {}, "The YAML cannot be read. Fix it to use the form."
     elif len(documents) > 1:
-        closed = f"The YAML has {len(documents)} documents. The form shows the first one and is read-only."
+        read_only_reason = f"The YAML has {len(documents)} documents. The form shows the first one and is read-only."
     elif not native:
-        closed = "This spec is not in Ebbtide's native format. The form is read-only until you convert it."
-    return Look(
+        read_only_reason = "This spec is not in Ebbtide's native format. The form is read-only until you convert it."
+    return ParsedSpec(
         text,
         data,
         tuple(problems),
         tuple(documents),
         () if any(problem.severity == "error" for problem in problems) else tuple(objects),
         plan,
-        closed,
+        read_only_reason,
         bool(data) and len(documents) == 1 and not native,
     )
 
 
-def ordered(value: Any, path: Path = ()) -> Any:
+def order_fields(value: Any, path: Path = ()) -> Any:
     """Return a document with its fields in the order of the reference; unknown fields come last."""
     if isinstance(value, list):
-        return [ordered(item, path) for item in value]
+        return [order_fields(item, path) for item in value]
     if not isinstance(value, dict):
         return value
-    known = [name for name in names_at(path) if name in value]
-    return {name: ordered(value[name], (*path, name)) for name in dict.fromkeys((*known, *value))}
+    known = [name for name in field_names_at(path) if name in value]
+    return {name: order_fields(value[name], (*path, name)) for name in dict.fromkeys((*known, *value))}
 
 
-def text_of(top: Object, profile: Profile) -> str:
+def write_live_spec(top: Object, profile: Profile) -> str:
     """Return the spec of a live workload as YAML for editing."""
-    return manifests.write_one(ordered(load(top, profile).reading.native))
+    return manifests.write_document(order_fields(load_document(top, profile).reading.native))
 
 
-def data_of(text: str) -> Any:
+def parse_document(text: str) -> Any:
     """Return the only document of a YAML text as data; None if there is no single mapping to edit."""
-    documents = list(manifests.read(text if text.strip() else EMPTY, "spec"))
+    documents = list(manifests.read_documents(text if text.strip() else EMPTY, "spec"))
     return documents[0].data if len(documents) == 1 and isinstance(documents[0].data, dict) else None
 
 
@@ -199,7 +201,7 @@ def data_of(text: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedText:
     """YAML with the form's changes, the fields that could not be changed, and the number of changes made."""
 
     text: str
@@ -207,42 +209,42 @@ class Merged:
     changed_count: int = 0
 
 
-def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
+def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
     """Return ``text`` with the changes that ``posted`` makes to ``base``, the YAML that the form was rendered from."""
-    data = data_of(base)
-    changes = changes_of(data, posted) if data is not None else {}
+    data = parse_document(base)
+    changes = find_changes(data, posted) if data is not None else {}
     if not changes:
-        return Merged(text)
+        return MergedText(text)
     if len(changes) > MAX_CHANGES:
-        return Merged(text, (f"{len(changes)} fields (at most {MAX_CHANGES} at a time)",))
+        return MergedText(text, (f"{len(changes)} fields (at most {MAX_CHANGES} at a time)",))
     text = text if text.strip() else EMPTY
-    text = text.replace("spec: {}\n", "spec:\n", 1) if data_of(text) == data_of(EMPTY) else text
+    text = text.replace("spec: {}\n", "spec:\n", 1) if parse_document(text) == parse_document(EMPTY) else text
     try:
-        return Merged(edited(text, changes, names_at), changed_count=len(changes))
+        return MergedText(edit_text(text, changes, field_names_at), changed_count=len(changes))
     except NotEdited:
         refused = []
     # Apply the changes one at a time, so that the possible ones are made and the others are reported.
     for path, value in changes.items():
         try:
-            text = edited(text, {path: value}, names_at)
+            text = edit_text(text, {path: value}, field_names_at)
         except NotEdited:
-            refused.append(dotted(path))
-    return Merged(text, tuple(refused), len(changes) - len(refused))
+            refused.append(format_path(path))
+    return MergedText(text, tuple(refused), len(changes) - len(refused))
 
 
-def changes_of(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
+def find_changes(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
     """Return the changes that a form makes to the document it was rendered from, by path; new list items come last."""
     changes: dict[Path, Any] = {}
-    for control in controls():
+    for control in list_controls():
         if control.column:
             continue
-        value = at(data, *control.path)
-        new = _new(control, value, posted.get(control.name))
+        value = get_at(data, *control.path)
+        new = _new_value(control, value, posted.get(control.name))
         if new is not UNCHANGED:
             changes[control.path] = new
-    for listed in dict.fromkeys(control.path for control in controls() if control.column):
-        columns = [control for control in controls() if control.column and control.path == listed]
-        items = at(data, *listed)
+    for listed in dict.fromkeys(control.path for control in list_controls() if control.column):
+        columns = [control for control in list_controls() if control.column and control.path == listed]
+        items = get_at(data, *listed)
         if items is None or isinstance(items, list):
             changes.update(_changed_items(listed, columns, items or [], posted))
     return changes
@@ -251,32 +253,32 @@ def changes_of(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
 UNCHANGED: Final = object()
 
 
-def _new(control: Control, value: Any, text: str | None) -> Any:
+def _new_value(control: FormControl, value: Any, text: str | None) -> Any:
     """Return the new value of a field, or ``UNCHANGED``."""
-    before = shown(control.kind, value)
+    before = show_value(control.kind, value)
     if text is None or before is None:
         return UNCHANGED
     text = text.replace("\r\n", "\n")
     if text == before:
         return UNCHANGED
-    new = meant(control.kind, text)
-    return UNCHANGED if same(new, value) else new
+    new = parse_field(control.kind, text)
+    return UNCHANGED if is_same_value(new, value) else new
 
 
 def _changed_items(
-    listed: tuple[str, ...], columns: Sequence[Control], items: Sequence[Any], posted: Mapping[str, str]
+    listed: tuple[str, ...], columns: Sequence[FormControl], items: Sequence[Any], posted: Mapping[str, str]
 ) -> Iterator[tuple[Path, Any]]:
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             continue
         changes = {}
         for control in columns:
-            new = _new(control, at(item, *control.column), posted.get(control.name.format(index)))
+            new = _new_value(control, get_at(item, *control.column), posted.get(control.name.format(index)))
             if new is not UNCHANGED:
                 changes[control.column] = new
         remaining: Any = item
         for path, new in changes.items():
-            remaining = changed({"": remaining}, ("", *path), new).get("", {})
+            remaining = apply_change({"": remaining}, ("", *path), new).get("", {})
         if changes and not remaining:
             # Only its button removes an item, so an item whose fields are all cleared stays in place.
             changes[columns[0].column] = ""
@@ -284,18 +286,18 @@ def _changed_items(
         for path, new in sorted(changes.items(), key=lambda entry: entry[1] is None):
             yield (*listed, index, *path), new
     position = len(items)
-    for index in sorted(_numbers(columns, posted) - set(range(len(items)))):
+    for index in sorted(_item_indexes(columns, posted) - set(range(len(items)))):
         item = {}
         for control in columns:
-            value = meant(control.kind, posted.get(control.name.format(index), "").replace("\r\n", "\n"))
+            value = parse_field(control.kind, posted.get(control.name.format(index), "").replace("\r\n", "\n"))
             if value is not None:
-                item = changed(item, control.column, value)
+                item = apply_change(item, control.column, value)
         if item:
             yield (*listed, position), item
             position += 1
 
 
-def _numbers(columns: Sequence[Control], posted: Mapping[str, str]) -> set[int]:
+def _item_indexes(columns: Sequence[FormControl], posted: Mapping[str, str]) -> set[int]:
     numbers = set()
     lead = columns[0].name.partition("{}")[0]
     for name in posted:
@@ -310,11 +312,11 @@ def _numbers(columns: Sequence[Control], posted: Mapping[str, str]) -> set[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownField:
     """One form field: its name, its text (None if only the YAML can show the value), and its problems."""
 
     name: str
-    control: Control
+    control: FormControl
     text: str | None
     problems: tuple[Problem, ...] = ()
     #: A hint that depends on other fields: the unit of a threshold.
@@ -342,18 +344,18 @@ class ShownBlock:
 
     when: str
     #: True if the condition of the block is met.
-    used: bool
-    fields: tuple[Shown, ...] = ()
+    condition_met: bool
+    fields: tuple[ShownField, ...] = ()
     listed: str = ""
-    items: tuple[tuple[Shown, ...], ...] = ()
+    items: tuple[tuple[ShownField, ...], ...] = ()
     #: The number of items in the YAML.
     count: int = 0
     problems: tuple[Problem, ...] = ()
 
     @property
-    def on(self) -> bool:
+    def visible(self) -> bool:
         """True if the block is visible: its condition is met, or it has values or problems."""
-        return self.used or self.filled or bool(self.all_problems)
+        return self.condition_met or self.filled or bool(self.all_problems)
 
     @property
     def filled(self) -> bool:
@@ -372,7 +374,7 @@ class ShownBlock:
 
 @dataclass(frozen=True, slots=True)
 class ShownGroup:
-    group: Group
+    group: FieldGroup
     blocks: tuple[ShownBlock, ...]
 
     @property
@@ -389,23 +391,23 @@ class ShownGroup:
         return sum(problem.severity != "error" for block in self.blocks for problem in block.all_problems)
 
 
-def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...], list[Problem]]:
+def render_form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...], list[Problem]]:
     """Return the form for a document with problems at their fields, and the problems that belong to no field."""
-    placed, unplaced = _placed(data, problems)
+    placed, unplaced = _place_problems(data, problems)
     rendered = []
-    for group in groups():
+    for group in list_field_groups():
         blocks = []
         for block in group.blocks:
             if block.listed:
-                blocks.append(_items(block, data, placed))
+                blocks.append(_render_items(block, data, placed))
                 continue
             fields = tuple(
-                Shown(
+                ShownField(
                     control.name,
                     control,
-                    shown(control.kind, at(data, *control.path)),
+                    show_value(control.kind, get_at(data, *control.path)),
                     tuple(placed.get(control.name, ())) if not control.row.name else (),
-                    _unit(data) if control.name == THRESHOLD else "",
+                    _threshold_unit(data) if control.name == THRESHOLD else "",
                 )
                 for control in block.controls
             )
@@ -414,21 +416,21 @@ def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...]
     return tuple(rendered), unplaced
 
 
-def _unit(data: Any) -> str:
+def _threshold_unit(data: Any) -> str:
     """Return the unit of the threshold for the document's metric."""
-    row = metrics.find(str(at(data, "spec", "autoscaling", "metric") or ""))
+    row = metrics.find_metric(str(get_at(data, "spec", "autoscaling", "metric") or ""))
     return f"Unit: {row.unit}." if row is not None else ""
 
 
-def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:
-    value = at(data, *block.listed.split("."))
+def _render_items(block: FieldBlock, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:
+    value = get_at(data, *block.listed.split("."))
     items = value if isinstance(value, list) else []
     rows = [
         tuple(
-            Shown(
+            ShownField(
                 name := control.name.format(index),
                 control,
-                shown(control.kind, at(item, *control.column)),
+                show_value(control.kind, get_at(item, *control.column)),
                 tuple(placed.get(name, ())),
             )
             for control in block.controls
@@ -437,21 +439,21 @@ def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> Show
     ]
     problems = tuple(placed.get(block.listed, ()))
     return ShownBlock(
-        block.when, used=True, listed=block.listed, items=tuple(rows), count=len(items), problems=problems
+        block.when, condition_met=True, listed=block.listed, items=tuple(rows), count=len(items), problems=problems
     )
 
 
-def _placed(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Problem]], list[Problem]]:
+def _place_problems(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Problem]], list[Problem]]:
     """Return the problems by the name of their field, and the problems without one."""
     names: dict[Path, str] = {}
-    for control in controls():
+    for control in list_controls():
         if control.row.name:
             continue
         if not control.column:
             names[control.path] = control.name
             continue
         names.setdefault(control.path, ".".join(control.path))
-        items = at(data, *control.path)
+        items = get_at(data, *control.path)
         for index in range(len(items) if isinstance(items, list) else 0):
             names.setdefault((*control.path, index), control.name.format(index))
             names[(*control.path, index, *control.column)] = control.name.format(index)
@@ -468,24 +470,24 @@ def _placed(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Prob
     return placed, unplaced
 
 
-def beside(data: Any) -> list[str]:
+def list_unshown_fields(data: Any) -> list[str]:
     """Return the paths in a document that have no form field, each as short as possible."""
-    known: set[Path] = {control.path + control.column for control in controls()}
-    lists: set[Path] = {control.path for control in controls() if control.column}
+    known: set[Path] = {control.path + control.column for control in list_controls()}
+    lists: set[Path] = {control.path for control in list_controls() if control.column}
     kinds: dict[Path, Kind] = {
-        control.path + control.column: control.kind for control in controls() if control.kind != "zero"
+        control.path + control.column: control.kind for control in list_controls() if control.kind != "zero"
     }
     paths: list[str] = []
 
     def walk(value: Any, path: Path, plain: Path) -> bool:
         """Record unknown paths below ``value``; return True if any path there is known."""
         if plain in known and plain not in lists:
-            if shown(kinds[plain], value) is None:
-                paths.append(dotted(path))
+            if show_value(kinds[plain], value) is None:
+                paths.append(format_path(path))
             return True
         inside = any(known_path[: len(plain)] == plain for known_path in known)
         if not inside or not isinstance(value, (dict, list)) or (isinstance(value, list) and plain not in lists):
-            paths.append(dotted(path))
+            paths.append(format_path(path))
             return False
         parts: Any = value.items() if isinstance(value, dict) else enumerate(value)
         for part, below in parts:

@@ -25,16 +25,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from ebbtide.api.access import Kept
-from ebbtide.api.gate import foreign
+from ebbtide.api.access import ExpiringCache
+from ebbtide.api.gate import is_cross_site
 from ebbtide.base import quantities
-from ebbtide.base.bodies import serialize
-from ebbtide.base.prose import counted, printable
+from ebbtide.base.bodies import serialize_body
+from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.web import words
-from ebbtide.web.assets import asset
-from ebbtide.web.errors import PageError, told
-from ebbtide.web.pulse import Pulse
-from ebbtide.web.session import COOKIE, Sessions
+from ebbtide.web.assets import asset_url
+from ebbtide.web.errors import PageError, make_page_error
+from ebbtide.web.pulse import ChangePulse
+from ebbtide.web.session import COOKIE, BrowserSessions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -88,21 +88,21 @@ HTMX: Final = json.dumps(
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageRoute:
     """A path and the function that answers it; a function that streams is a coroutine function."""
 
     method: str
     path: str
-    answer: Callable[[Visit], Response] | Callable[[Visit], Awaitable[Response]]
+    answer: Callable[[PageVisit], Response] | Callable[[PageVisit], Awaitable[Response]]
     #: True if the page is served without sign-in.
     public: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class PageVisit:
     """One validated request for a page."""
 
-    frame: Frame
+    frame: PageFrame
     request: Request
     caller: Caller | None
     #: The session's name; the CSRF token is derived from it.
@@ -167,24 +167,24 @@ class Visit:
         return f"{self.request.url.path}{f'?{query}' if query else ''}"
 
 
-class Frame:
+class PageFrame:
     """State shared by all pages: the backend, templates, and sessions."""
 
     def __init__(self, backend: Backend, *, secure: bool = False) -> None:
         """Load the template environment; ``secure`` means that TLS ends at a proxy in front of this server."""
         self.backend = backend
         self.secure = secure
-        self.sessions = Sessions(backend.clock)
-        self.pulse = Pulse(backend)
-        self.templates = environment(backend.profile)
+        self.sessions = BrowserSessions(backend.clock)
+        self.pulse = ChangePulse(backend)
+        self.templates = make_template_environment(backend.profile)
         #: Query results shared by all open pages, so that one change does not cause one query per page.
-        self._results: Kept[Hashable, Any] = Kept(CACHED_RESULTS, time.monotonic)
+        self._results: ExpiringCache[Hashable, Any] = ExpiringCache(CACHED_RESULTS, time.monotonic)
         #: Threads for queries that a page waits for only a limited time.
         self.executor = ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="aside")
 
     def cached(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
         """Return a cached value that is at most ``seconds`` old, or compute it; the cache is shared by all callers."""
-        known = self._results.fresh(key, seconds)
+        known = self._results.find_valid(key, seconds)
         if known is not None:
             value: T = known[0]
             return value
@@ -192,7 +192,7 @@ class Frame:
         self._results.put(key, value)
         return value
 
-    def make_endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+    def make_endpoint(self, page: PageRoute) -> Callable[[Request], Awaitable[Response]]:
         """Return the ASGI endpoint for a page."""
 
         async def answer(request: Request) -> Response:
@@ -204,12 +204,12 @@ class Frame:
 
         return answer
 
-    async def _handle(self, page: Page, request: Request) -> Response:
+    async def _handle(self, page: PageRoute, request: Request) -> Response:
         session, fresh = self.sessions.identify(request.cookies.get(COOKIE, ""))
         if fresh and request.method in SAFE and request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
             # A link on another site led here, so the browser withheld the SameSite cookie; the reload from this page includes it.
             return HTMLResponse(RELOAD_PAGE)
-        visit = Visit(self, request, None, session)
+        visit = PageVisit(self, request, None, session)
         try:
             visit = await self._make_visit(page, visit)
             if inspect.iscoroutinefunction(page.answer):
@@ -224,12 +224,12 @@ class Frame:
             visit.set_session_cookie(response, session)
         return response
 
-    async def _make_visit(self, page: Page, visit: Visit) -> Visit:
+    async def _make_visit(self, page: PageRoute, visit: PageVisit) -> PageVisit:
         request = visit.request
         form: dict[str, str] = {}
         lists: dict[str, list[str]] = {}
         if page.method not in SAFE:
-            if foreign(request.headers):
+            if is_cross_site(request.headers):
                 message = "Ebbtide accepts forms only from its own pages. Open the page on this server and try again."
                 raise PageError(403, "Request from another site", message)
             async with request.form(max_fields=MAX_FIELDS, max_files=1) as data:
@@ -252,7 +252,7 @@ class Frame:
             caller = await run_in_threadpool(self._find_caller, token, public=page.public)
             # The gate limits streams per caller.
             request.state.caller = caller
-        return Visit(self, request, caller, visit.session, form, lists)
+        return PageVisit(self, request, caller, visit.session, form, lists)
 
     def _find_caller(self, token: str, *, public: bool) -> Caller | None:
         try:
@@ -262,8 +262,8 @@ class Frame:
                 return None
             raise
 
-    def _render_error(self, visit: Visit, error: Exception) -> Response:
-        page = told(error)
+    def _render_error(self, visit: PageVisit, error: Exception) -> Response:
+        page = make_page_error(error)
         if page.status == 401:  # noqa: PLR2004 - an HTTP status
             return visit.redirect(
                 f"/login?next={quote(visit.current_address() if visit.request.method in SAFE else '/', safe='')}"
@@ -276,7 +276,7 @@ class Frame:
         )
 
 
-def environment(profile: Profile) -> Environment:
+def make_template_environment(profile: Profile) -> Environment:
     """Return the template environment: autoescaping is on, and an undefined name is an error."""
     env = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -284,32 +284,32 @@ def environment(profile: Profile) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=finalize,
+        finalize=display_value,
     )
     env.filters.update(
-        age=quantities.age,
-        counted=counted,
-        number=words.number,
-        moment=words.moment,
-        tone=words.tone,
-        amount=words.amount,
-        metric=partial(words.metric, names=profile.spec.metrics.names),
-        host=words.host,
-        bytes=words.size,
+        age=quantities.format_age,
+        counted=count_noun,
+        number=words.format_decimal,
+        moment=words.format_time,
+        tone=words.tone_of_phase,
+        amount=words.format_quantity,
+        metric=partial(words.label_metric, names=profile.spec.metrics.names),
+        host=words.strip_scheme,
+        bytes=words.format_bytes,
         part=partial(quote, safe=""),
-        duration=words.duration,
-        percent=words.percent,
-        serialize=serialize,
+        duration=words.format_response_time,
+        percent=words.format_share,
+        serialize=serialize_body,
     )
     env.tests["web"] = words.is_web
-    env.globals.update(asset=asset, htmx=HTMX)
+    env.globals.update(asset=asset_url, htmx=HTMX)
     return env
 
 
-def finalize(value: Any) -> Any:
+def display_value(value: Any) -> Any:
     """Return the displayed form of a template value: no control characters in strings, and an empty string for None."""
     if value is None:
         return ""
     if isinstance(value, Markup):
         return value
-    return printable(value, "\n\t") if isinstance(value, str) else value
+    return make_printable(value, "\n\t") if isinstance(value, str) else value

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from ebbtide.cluster.read.status import with_loads as loaded
+from ebbtide.cluster.read.status import add_current_loads as loaded
 from ebbtide.slo.source import Ref, SourceError
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.read.status import Metric, Phase, Status
-    from ebbtide.web.frame import Visit
+    from ebbtide.cluster.read.status import Phase, ScalingMetric, Status
+    from ebbtide.web.frame import PageVisit
 
 ROWS_PER_PAGE: Final = 50
 #: Seconds that a page waits for the metrics source.
@@ -53,7 +53,7 @@ SORTS: Final = {name: key for name, _, _, key in COLUMNS if name}
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class GridView:
     """The view from the query: a search text, a project, a status group, a sort order, and a page number."""
 
     q: str = ""
@@ -83,7 +83,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class GridPage:
     """One page of rows, and the counts around it."""
 
     rows: tuple[Status, ...]
@@ -96,11 +96,11 @@ class Shown:
     projects: tuple[str, ...]
 
 
-def view_of(visit: Visit) -> View:
+def parse_grid_view(visit: PageVisit) -> GridView:
     """Return the view of a request; invalid values fall back to defaults."""
     number = visit.query("page")
     state, sort = visit.query("state"), visit.query("sort")
-    return View(
+    return GridView(
         q=visit.query("q").strip()[:200],
         project=visit.query("project")[:200],
         state=state if state in GROUPS else "",
@@ -121,7 +121,7 @@ def gpu_amount(text: str) -> float:
     return total
 
 
-def select(rows: list[Status], view: View) -> Shown:
+def select_rows(rows: list[Status], view: GridView) -> GridPage:
     """Return the rows of a view."""
     needle = view.q.lower()
     fitting = [
@@ -138,7 +138,7 @@ def select(rows: list[Status], view: View) -> Shown:
     fitting.sort(key=SORTS[view.sort], reverse=view.down)
     pages = max(1, -(-len(fitting) // ROWS_PER_PAGE))
     first = (min(view.number, pages) - 1) * ROWS_PER_PAGE
-    return Shown(
+    return GridPage(
         rows=tuple(fitting[first : first + ROWS_PER_PAGE]),
         counts={"": all_states, **counts},
         fitting=len(fitting),
@@ -149,13 +149,13 @@ def select(rows: list[Status], view: View) -> Shown:
     )
 
 
-def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
+def add_loads(visit: PageVisit, rows: Sequence[Status]) -> list[Status]:
     """Return rows with their current load; if the metrics source is slow or fails, return them unchanged."""
     source = visit.backend.source
     if source is None:
         return [*rows]
 
-    def ask() -> dict[Ref, Metric | None]:
+    def ask() -> dict[Ref, ScalingMetric | None]:
         future = visit.frame.executor.submit(loaded, rows, source, visit.backend.clock.now())
         return {Ref(row.namespace, row.name): row.metric for row in future.result(METRICS_TIMEOUT_SECONDS)}
 
@@ -167,10 +167,10 @@ def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
     return [replace(row, metric=metrics[Ref(row.namespace, row.name)]) for row in rows]
 
 
-def grid(visit: Visit) -> Response:
-    view = view_of(visit)
+def show_grid(visit: PageVisit) -> Response:
+    view = parse_grid_view(visit)
     read = visit.backend.workloads(visit.user)
-    selection = select(read.value, view)
+    selection = select_rows(read.value, view)
     return visit.render(
         "comp_grid.html" if visit.is_partial else "page_grid.html",
         page="workloads",
@@ -179,7 +179,7 @@ def grid(visit: Visit) -> Response:
         selection=selection,
         choices=(("", "All"), *((name, label) for name, (label, _) in GROUPS.items())),
         columns=[column[:3] for column in COLUMNS],
-        rows=with_loads(visit, selection.rows),
+        rows=add_loads(visit, selection.rows),
         rows_a_page=ROWS_PER_PAGE,
         age=read.age,
         now=visit.backend.clock.now(),

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from ebbtide.base.prose import printable
-from ebbtide.web.errors import PageError, told
-from ebbtide.web.pulse import stream
+from ebbtide.base.prose import make_printable
+from ebbtide.web.errors import PageError, make_page_error
+from ebbtide.web.pulse import stream_events
 from ebbtide.web.workload import MAX_LOG_LINES
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from ebbtide.cluster.client.protocol import Log
-    from ebbtide.web.frame import Visit
+    from ebbtide.cluster.client.protocol import LogStream
+    from ebbtide.web.frame import PageVisit
 
 #: The maximum number of followed logs, of lines per event, and of lines queued for a slow reader.
 MAX_FOLLOWED: Final = 64
@@ -41,13 +41,13 @@ FOLLOW_SLOTS: Final = BoundedSemaphore(MAX_FOLLOWED)
 
 
 @dataclass(slots=True)
-class Follower:
+class LogFollower:
     """A followed log. Its thread queues lines, then None at the end or an exception on failure."""
 
-    lines: Log
+    lines: LogStream
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED_LINES))
-    left: Event = field(default_factory=Event)
+    closed: Event = field(default_factory=Event)
 
     def run(self) -> None:
         """Read lines until the log ends or the reader leaves."""
@@ -62,14 +62,14 @@ class Follower:
             FOLLOW_SLOTS.release()
 
     def _put(self, entry: str | Exception | None) -> bool:
-        if self.left.is_set():
+        if self.closed.is_set():
             return False
         try:
             asyncio.run_coroutine_threadsafe(self.queue.put(entry), self.loop).result()
         except (RuntimeError, asyncio.CancelledError):
             # The server is shutting down.
             return False
-        return not self.left.is_set()
+        return not self.closed.is_set()
 
     async def events(self, request: Request) -> AsyncIterator[str]:
         """Yield events: ``lines`` with a JSON list, then ``end`` with the reason as a JSON string."""
@@ -82,15 +82,15 @@ class Follower:
                     continue
                 while len(items) < MAX_BATCH_LINES and not self.queue.empty():
                     items.append(self.queue.get_nowait())
-                lines = [shown(item) for item in items if isinstance(item, str)]
+                lines = [clean_log_line(item) for item in items if isinstance(item, str)]
                 if lines:
                     yield f"event: lines\ndata: {json.dumps(lines)}\n\n"
                 if not isinstance(items[-1], str):
                     last = items[-1]
-                    yield f"event: end\ndata: {json.dumps(told(last).text if last is not None else '')}\n\n"
+                    yield f"event: end\ndata: {json.dumps(make_page_error(last).text if last is not None else '')}\n\n"
                     return
         finally:
-            self.left.set()
+            self.closed.set()
             # A generator that is running in its thread cannot be closed.
             with suppress(ValueError):
                 self.lines.close()
@@ -98,13 +98,13 @@ class Follower:
                 self.queue.get_nowait()
 
 
-def shown(line: str) -> str:
+def clean_log_line(line: str) -> str:
     """Return a line without control characters, truncated to ``MAX_LINE_CHARACTERS``."""
-    text = printable(line[:MAX_LINE_CHARACTERS], "\t")
+    text = make_printable(line[:MAX_LINE_CHARACTERS], "\t")
     return text if len(line) <= MAX_LINE_CHARACTERS else f"{text} … {len(line) - MAX_LINE_CHARACTERS} more characters"
 
 
-async def follow(visit: Visit) -> Response:
+async def follow_log(visit: PageVisit) -> Response:
     tail = visit.query("tail")
     lines = await run_in_threadpool(
         visit.backend.logs,
@@ -121,6 +121,6 @@ async def follow(visit: Visit) -> Response:
             "Too many log streams",
             f"{MAX_FOLLOWED} logs are already being followed. Close a log page and try again.",
         )
-    follower = Follower(lines, asyncio.get_running_loop())
+    follower = LogFollower(lines, asyncio.get_running_loop())
     Thread(target=follower.run, name="ebbtide-log", daemon=True).start()
-    return stream(follower.events(visit.request))
+    return stream_events(follower.events(visit.request))

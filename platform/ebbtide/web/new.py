@@ -12,21 +12,21 @@ from ebbtide import manifests
 from ebbtide.api.backend import InputError
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.cluster.read.status import SETTLED
-from ebbtide.manifests.edit import NotEdited, edited
-from ebbtide.readers.fields import names_at
+from ebbtide.manifests.edit import NotEdited, edit_text
+from ebbtide.readers.fields import field_names_at
 from ebbtide.web.errors import PageError
 from ebbtide.web.fields import LISTS
-from ebbtide.web.form import beside, form, look, merged, ordered, text_of
-from ebbtide.web.remedies import applied, remedies
-from ebbtide.web.workload import address, curl
+from ebbtide.web.form import list_unshown_fields, merge_form, order_fields, read_spec, render_form, write_live_spec
+from ebbtide.web.remedies import apply_fix, find_fixes
+from ebbtide.web.workload import call_command, workload_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.api.answers import Plans
     from ebbtide.cluster.read.status import Status
-    from ebbtide.web.form import Look
-    from ebbtide.web.frame import Visit
+    from ebbtide.web.form import ParsedSpec
+    from ebbtide.web.frame import PageVisit
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
@@ -37,7 +37,7 @@ MAX_PHASES: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ExampleSpec:
     """An example spec; its first line is a comment with its title."""
 
     key: str
@@ -46,12 +46,12 @@ class Example:
 
 
 @cache
-def examples() -> dict[str, Example]:
+def load_examples() -> dict[str, ExampleSpec]:
     """Return the example specs, the simplest first."""
     specs = {}
     for key in ("hello", "chat", "model", "promise", "batch"):
         text = (EXAMPLES / f"{key}.yaml").read_text(encoding="utf-8")
-        specs[key] = Example(key, text.partition("\n")[0].removeprefix("# "), text)
+        specs[key] = ExampleSpec(key, text.partition("\n")[0].removeprefix("# "), text)
     return specs
 
 
@@ -59,7 +59,7 @@ def examples() -> dict[str, Example]:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class FormState:
     """The state of the form page: the YAML, the last readable YAML, and the edited workload."""
 
     text: str
@@ -70,71 +70,71 @@ class State:
     refused: tuple[str, ...] = ()
 
 
-def new(visit: Visit) -> Response:
+def show_new_form(visit: PageVisit) -> Response:
     """Show the form, filled from an example; redirect to ``edit`` for a live workload."""
     if visit.query("name"):
-        return visit.redirect(f"{address(visit.query('namespace'), visit.query('name'))}/edit")
+        return visit.redirect(f"{workload_path(visit.query('namespace'), visit.query('name'))}/edit")
     key = visit.query("example")
-    chosen = examples().get(key)
+    chosen = load_examples().get(key)
     if key and chosen is None:
-        raise PageError(404, "Example not found", f"Available examples: {', '.join(examples())}.")
-    text = chosen.text if chosen else examples()["hello"].text
+        raise PageError(404, "Example not found", f"Available examples: {', '.join(load_examples())}.")
+    text = chosen.text if chosen else load_examples()["hello"].text
     project = visit.query("project")
     if project:
-        text = edited(text, {("spec", "project"): project}, names_at)
-    return _page(visit, State(text, text))
+        text = edit_text(text, {("spec", "project"): project}, field_names_at)
+    return _render_form_page(visit, FormState(text, text))
 
 
-def edit(visit: Visit) -> Response:
+def show_edit_form(visit: PageVisit) -> Response:
     """Show the form with a live workload's spec."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     live = visit.backend.workload(visit.user, namespace, name).value
-    text = text_of(live.top, visit.backend.profile)
-    return _page(visit, State(text, text, (namespace, name)))
+    text = write_live_spec(live.top, visit.backend.profile)
+    return _render_form_page(visit, FormState(text, text, (namespace, name)))
 
 
-def check(visit: Visit) -> Response:
+def check_form(visit: PageVisit) -> Response:
     """Synchronize form and YAML, and show the problems."""
-    return _page(visit, _state(visit))
+    return _render_form_page(visit, _read_form_state(visit))
 
 
-def _lines(text: str) -> str:
+def _normalize_newlines(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _state(visit: Visit) -> State:
+def _read_form_state(visit: PageVisit) -> FormState:
     """Return the state of a submitted form after the action of its button."""
     fields = visit.form
-    base, text = _lines(fields.get("base", "")), _lines(fields.get("yaml", ""))
+    base, text = _normalize_newlines(fields.get("base", "")), _normalize_newlines(fields.get("yaml", ""))
     profile = visit.backend.profile
-    spec = look(text, profile)
+    spec = read_spec(text, profile)
     refused: tuple[str, ...] = ()
-    if not spec.closed:
-        merge = merged(base, text, fields)
+    if not spec.read_only_reason:
+        merge = merge_form(base, text, fields)
         text, refused = merge.text, merge.refused
-    elif spec.foreign and fields.get("do") == "convert":
-        text = manifests.write_one(ordered(spec.data))
+    elif spec.convertible and fields.get("do") == "convert":
+        text = manifests.write_document(order_fields(spec.data))
     if 0 < len(fields.get("remove", "")) < MAX_PATH_CHARACTERS:
         path = tuple(int(part) if part.isdecimal() else part for part in fields["remove"].split("."))
         try:
-            text = edited(text, {path: None}, names_at)
+            text = edit_text(text, {path: None}, field_names_at)
         except NotEdited:
             refused = (*refused, fields["remove"])
     if fields.get("fix"):
-        text = applied(look(text, profile), profile, fields["fix"])
+        text = apply_fix(read_spec(text, profile), profile, fields["fix"])
     # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
-    if fields.get("example") in examples() and (visit.is_partial or fields.get("do") == "example"):
-        text = examples()[fields["example"]].text
+    if fields.get("example") in load_examples() and (visit.is_partial or fields.get("do") == "example"):
+        text = load_examples()[fields["example"]].text
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
-    return State(text, base, (namespace, name) if name else None, tab if tab in TABS else "yaml", refused)
+    return FormState(text, base, (namespace, name) if name else None, tab if tab in TABS else "yaml", refused)
 
 
-def _page(visit: Visit, state: State, status: int = 200, **context: Any) -> Response:
-    spec = look(state.text, visit.backend.profile)
-    visible_spec = spec if spec.readable else look(state.good, visit.backend.profile)
-    groups, unplaced = form(visible_spec.data, spec.problems)
-    fixes = remedies(spec, visit.backend.profile)
+def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **context: Any) -> Response:
+    spec = read_spec(state.text, visit.backend.profile)
+    visible_spec = spec if spec.readable else read_spec(state.good, visit.backend.profile)
+    groups, unplaced = render_form(visible_spec.data, spec.problems)
+    fixes = find_fixes(spec, visit.backend.profile)
     return visit.render(
         "comp_form.html" if visit.is_partial else "page_new.html",
         status,
@@ -145,23 +145,23 @@ def _page(visit: Visit, state: State, status: int = 200, **context: Any) -> Resp
         groups=groups,
         unplaced=unplaced,
         lists=LISTS,
-        fixes={_key(spec.problems[number]): offered for number, offered in fixes.items()},
-        key=_key,
-        beside=beside(visible_spec.data),
-        choices=_choices(visit),
-        marks=_marks(spec),
-        examples=examples().values(),
+        fixes={_problem_key(spec.problems[number]): offered for number, offered in fixes.items()},
+        key=_problem_key,
+        beside=list_unshown_fields(visible_spec.data),
+        choices=_list_choices(visit),
+        marks=_mark_lines(spec),
+        examples=load_examples().values(),
         tabs=TABS,
-        panel=_panel(visit, spec, state.tab),
+        panel=_render_panel(visit, spec, state.tab),
         **context,
     )
 
 
-def _key(problem: Any) -> tuple[str, str, int]:
+def _problem_key(problem: Any) -> tuple[str, str, int]:
     return (problem.code, problem.path, problem.line)
 
 
-def _choices(visit: Visit) -> dict[str, list[str]]:
+def _list_choices(visit: PageVisit) -> dict[str, list[str]]:
     """Return the projects and node pools of the cluster."""
     cluster = visit.backend.profile.spec
     try:
@@ -171,7 +171,7 @@ def _choices(visit: Visit) -> dict[str, list[str]]:
     return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
 
 
-def _marks(spec: Look) -> list[tuple[int, str, str]]:
+def _mark_lines(spec: ParsedSpec) -> list[tuple[int, str, str]]:
     """Return each line number with its most severe problem: severity and message."""
     worst: dict[int, tuple[str, str]] = {}
     for problem in sorted(spec.problems, key=lambda problem: problem.severity == "error"):
@@ -181,12 +181,12 @@ def _marks(spec: Look) -> list[tuple[int, str, str]]:
     return [(number, *worst.get(number, ("", ""))) for number in range(1, count + 1)]
 
 
-def _panel(visit: Visit, spec: Look, tab: str) -> Any:
+def _render_panel(visit: PageVisit, spec: ParsedSpec, tab: str) -> Any:
     """Return the content of a preview tab; None if the spec has errors."""
     if spec.errors or not spec.objects:
         return None
     if tab == "manifests":
-        return [(f"{obj['kind']} {obj['metadata']['name']}", manifests.write_one(obj)) for obj in spec.objects]
+        return [(f"{obj['kind']} {obj['metadata']['name']}", manifests.write_document(obj)) for obj in spec.objects]
     if tab == "explanation":
         with suppress(InputError):
             return visit.backend.explain(spec.documents)
@@ -196,16 +196,16 @@ def _panel(visit: Visit, spec: Look, tab: str) -> Any:
 # The plan and the submit.
 
 
-def plan(visit: Visit) -> Response:
+def show_plan(visit: PageVisit) -> Response:
     """Show the changes that an apply would make."""
-    state = _state(visit)
+    state = _read_form_state(visit)
     plans = visit.backend.plan(visit.user, visit.backend.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
-        return _page(visit, state, 422, message="Fix the highlighted errors before you review the plan.")
-    return _plan(visit, state, plans)
+        return _render_form_page(visit, state, 422, message="Fix the highlighted errors before you review the plan.")
+    return _render_plan(visit, state, plans)
 
 
-def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, message: str = "") -> Response:
+def _render_plan(visit: PageVisit, state: FormState, plans: Plans, status: int = 200, message: str = "") -> Response:
     steps = [step for workload_plan in plans.planned for step in workload_plan.steps]
     moved = state.of is not None and state.of not in {
         (workload_plan.workload.namespace, workload_plan.workload.name) for workload_plan in plans.planned
@@ -225,22 +225,24 @@ def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, message: 
     )
 
 
-def submit(visit: Visit) -> Response:
+def submit_form(visit: PageVisit) -> Response:
     """Apply the spec and redirect to the progress page."""
-    state = _state(visit)
+    state = _read_form_state(visit)
     try:
         documents = visit.backend.documents(state.text)
         submitted = visit.backend.submit(visit.user, documents, force=visit.form.get("force") == "on")
     except InputError:
-        return _page(visit, state, 422, message="Fix the highlighted errors first. Nothing was applied.")
+        return _render_form_page(visit, state, 422, message="Fix the highlighted errors first. Nothing was applied.")
     except (ConflictError, RefusedError) as error:
-        return _plan(visit, state, visit.backend.plan(visit.user, visit.backend.documents(state.text)), 422, str(error))
+        return _render_plan(
+            visit, state, visit.backend.plan(visit.user, visit.backend.documents(state.text)), 422, str(error)
+        )
     first = submitted.planned[0].workload
     since = visit.backend.clock.now()
-    return visit.redirect(f"{address(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
+    return visit.redirect(f"{workload_path(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
 
 
-def progress(visit: Visit) -> Response:
+def show_rollout(visit: PageVisit) -> Response:
     """Show the progress of a workload by phase; the phases seen before are query parameters."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     now = visit.backend.clock.now()
@@ -267,13 +269,13 @@ def progress(visit: Visit) -> Response:
         since=f"{since:.3f}",
         steps=steps,
         workload=status,
-        done=status is not None and settled(status),
-        curl=curl(status) if status is not None else "",
+        done=status is not None and is_settled(status),
+        curl=call_command(status) if status is not None else "",
         elapsed=now - since,
     )
 
 
-def settled(status: Status) -> bool:
+def is_settled(status: Status) -> bool:
     """Return True if a rollout is over: enough replicas are ready, or it has failed or stopped."""
     replicas = status.replicas
     enough = replicas.ready >= min(replicas.wanted, max(replicas.minimum, 1))

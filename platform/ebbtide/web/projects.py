@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.quantities import NANO, nano
+from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError
-from ebbtide.cluster.write.projects import projects as on_cluster
+from ebbtide.cluster.write.projects import read_projects as on_cluster
 from ebbtide.web import words
 from ebbtide.web.grid import GROUPS
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.api.answers import ProjectUse
-    from ebbtide.web.frame import Visit
+    from ebbtide.web.frame import PageVisit
 
 #: Labels of quota resources, by the resource's name, and the unit in which they are shown.
 RESOURCES: Final = (
@@ -29,7 +29,7 @@ RESOURCES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class QuotaUse:
     """The usage of one quota resource: as text for people, and ``amount`` and ``limit`` as numbers."""
 
     resource: str
@@ -42,14 +42,14 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ProjectCard:
     row: ProjectUse
-    uses: tuple[Use, ...]
+    uses: tuple[QuotaUse, ...]
     #: A status group, its label, and the number of workloads in it.
     groups: tuple[tuple[str, str, int], ...]
 
 
-def label_of(resource: str) -> tuple[str, str]:
+def label_resource(resource: str) -> tuple[str, str]:
     """Return a resource's label and its unit."""
     bare = resource.removeprefix("requests.")
     limit = bare.startswith("limits.")
@@ -62,11 +62,11 @@ def label_of(resource: str) -> tuple[str, str]:
     return resource, ""
 
 
-def use_of(resource: str, hard: str, used: str) -> Use:
-    label, unit = label_of(resource)
-    limit, amount = ((nano(text) or 0) / NANO for text in (hard, used))
-    format_amount = words.size if unit == "bytes" else words.number
-    return Use(
+def make_quota_use(resource: str, hard: str, used: str) -> QuotaUse:
+    label, unit = label_resource(resource)
+    limit, amount = ((parse_nano(text) or 0) / NANO for text in (hard, used))
+    format_amount = words.format_bytes if unit == "bytes" else words.format_decimal
+    return QuotaUse(
         resource,
         label,
         format_amount(amount),
@@ -77,17 +77,17 @@ def use_of(resource: str, hard: str, used: str) -> Use:
     )
 
 
-def card_of(row: ProjectUse) -> Card:
+def make_project_card(row: ProjectUse) -> ProjectCard:
     """Return a project's card, with GPUs first."""
-    uses = [use_of(resource, usage.hard, usage.used) for resource, usage in row.quota.items()]
+    uses = [make_quota_use(resource, usage.hard, usage.used) for resource, usage in row.quota.items()]
     uses.sort(key=lambda use: ("GPU" not in use.label and "MIG" not in use.label, use.label))
     groups = (
         (name, label, sum(row.phases.get(phase, 0) for phase in phases)) for name, (label, phases) in GROUPS.items()
     )
-    return Card(row, tuple(uses), tuple(group for group in groups if group[2]))
+    return ProjectCard(row, tuple(uses), tuple(group for group in groups if group[2]))
 
 
-def members_of(visit: Visit) -> dict[str, list[str]]:
+def list_namespace_members(visit: PageVisit) -> dict[str, list[str]]:
     """Return the members of each namespace that the caller may list; empty if that fails."""
     try:
         rows = on_cluster(visit.backend.as_caller(visit.user), visit.backend.profile)
@@ -96,15 +96,15 @@ def members_of(visit: Visit) -> dict[str, list[str]]:
     return {row.namespace: [str(member) for member in row.members] for row in rows}
 
 
-def projects(visit: Visit) -> Response:
+def show_projects(visit: PageVisit) -> Response:
     read = visit.backend.projects(visit.user)
     # Members are read from the API server rather than the cache, so a page that updates itself keeps the ones it has.
-    members = {} if visit.is_partial else members_of(visit)
+    members = {} if visit.is_partial else list_namespace_members(visit)
     return visit.render(
         "comp_projects.html" if visit.is_partial else "page_projects.html",
         page="projects",
         members=members,
-        cards=[card_of(row) for row in read.value],
+        cards=[make_project_card(row) for row in read.value],
         age=read.age,
         now=visit.backend.clock.now(),
     )

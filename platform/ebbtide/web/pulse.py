@@ -32,7 +32,7 @@ PAUSE_SECONDS_PER_PAGE: Final = 0.1
 
 
 @dataclass(slots=True)
-class Pulse:
+class ChangePulse:
     """The listeners, and one thread that waits for the cache; the thread ends with the last listener."""
 
     backend: Backend
@@ -80,7 +80,7 @@ class Pulse:
                 self._listeners.discard(listener)
 
 
-def stream(lines: AsyncIterator[str]) -> Response:
+def stream_events(lines: AsyncIterator[str]) -> Response:
     """Return a response with server-sent events that proxies do not buffer."""
     return StreamingResponse(
         lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -9,66 +9,66 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
 from ebbtide.web import actions, cluster, grid, login, logs, new, projects, simulate, workload
-from ebbtide.web.assets import serve
-from ebbtide.web.frame import Frame, Page
-from ebbtide.web.pulse import stream
+from ebbtide.web.assets import serve_asset
+from ebbtide.web.frame import PageFrame, PageRoute
+from ebbtide.web.pulse import stream_events
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.api.backend import Backend
-    from ebbtide.web.frame import Visit
+    from ebbtide.web.frame import PageVisit
 
 
-def home(_visit: Visit) -> Response:
+def redirect_home(_visit: PageVisit) -> Response:
     return RedirectResponse("/workloads", 307)
 
 
-def static(visit: Visit) -> Response:
-    return serve(visit.path_parameter("name"), visit.request.url.query)
+def serve_static(visit: PageVisit) -> Response:
+    return serve_asset(visit.path_parameter("name"), visit.request.url.query)
 
 
-async def live(visit: Visit) -> Response:
+async def stream_changes(visit: PageVisit) -> Response:
     """Stream the events that keep an open page up to date."""
-    return stream(visit.frame.pulse.events(visit.request))
+    return stream_events(visit.frame.pulse.events(visit.request))
 
 
-PAGES: Final[tuple[Page, ...]] = (
-    Page("GET", "/", home, public=True),
-    Page("GET", "/static/{name:path}", static, public=True),
-    Page("GET", "/login", login.ask, public=True),
-    Page("POST", "/login", login.enter, public=True),
-    Page("POST", "/logout", login.leave, public=True),
-    Page("POST", "/theme", login.choose_theme, public=True),
-    Page("GET", "/live", live),
-    Page("GET", "/workloads", grid.grid),
-    Page("GET", "/new", new.new),
-    Page("GET", "/workloads/{namespace}/{name}/edit", new.edit),
-    Page("POST", "/new/check", new.check),
-    Page("POST", "/new/plan", new.plan),
-    Page("POST", "/new/submit", new.submit),
-    Page("GET", "/new/progress/{namespace}/{name}", new.progress),
-    Page("GET", "/simulate", simulate.start),
-    Page("POST", "/simulate/with", simulate.with_spec),
-    Page("POST", "/simulate/upload", simulate.upload),
-    Page("POST", "/simulate/run", simulate.run),
-    Page("POST", "/simulate/tune", simulate.tune),
-    Page("GET", "/simulate/tune/{search}", simulate.progress),
-    Page("POST", "/simulate/tune/{search}/stop", simulate.stop),
-    Page("GET", "/workloads/{namespace}/{name}/do/{action}", actions.ask),
-    Page("POST", "/workloads/{namespace}/{name}/do/{action}", actions.do),
-    Page("GET", "/workloads/{namespace}/{name}/logs/stream", logs.follow),
-    Page("GET", "/workloads/{namespace}/{name}", workload.show),
-    Page("GET", "/workloads/{namespace}/{name}/series", workload.series),
-    Page("GET", "/workloads/{namespace}/{name}/{tab}", workload.show),
-    Page("GET", "/projects", projects.projects),
-    Page("GET", "/cluster", cluster.cluster),
-    Page("GET", "/cluster/doctor", cluster.doctor),
+PAGES: Final[tuple[PageRoute, ...]] = (
+    PageRoute("GET", "/", redirect_home, public=True),
+    PageRoute("GET", "/static/{name:path}", serve_static, public=True),
+    PageRoute("GET", "/login", login.show_login, public=True),
+    PageRoute("POST", "/login", login.sign_in, public=True),
+    PageRoute("POST", "/logout", login.sign_out, public=True),
+    PageRoute("POST", "/theme", login.choose_theme, public=True),
+    PageRoute("GET", "/live", stream_changes),
+    PageRoute("GET", "/workloads", grid.show_grid),
+    PageRoute("GET", "/new", new.show_new_form),
+    PageRoute("GET", "/workloads/{namespace}/{name}/edit", new.show_edit_form),
+    PageRoute("POST", "/new/check", new.check_form),
+    PageRoute("POST", "/new/plan", new.show_plan),
+    PageRoute("POST", "/new/submit", new.submit_form),
+    PageRoute("GET", "/new/progress/{namespace}/{name}", new.show_rollout),
+    PageRoute("GET", "/simulate", simulate.show_simulation),
+    PageRoute("POST", "/simulate/with", simulate.show_simulation_of_spec),
+    PageRoute("POST", "/simulate/upload", simulate.upload_log),
+    PageRoute("POST", "/simulate/run", simulate.run_page_simulation),
+    PageRoute("POST", "/simulate/tune", simulate.start_tuning),
+    PageRoute("GET", "/simulate/tune/{search}", simulate.show_search),
+    PageRoute("POST", "/simulate/tune/{search}/stop", simulate.stop_search),
+    PageRoute("GET", "/workloads/{namespace}/{name}/do/{action}", actions.show_action),
+    PageRoute("POST", "/workloads/{namespace}/{name}/do/{action}", actions.perform_action),
+    PageRoute("GET", "/workloads/{namespace}/{name}/logs/stream", logs.follow_log),
+    PageRoute("GET", "/workloads/{namespace}/{name}", workload.show_workload),
+    PageRoute("GET", "/workloads/{namespace}/{name}/series", workload.serve_series),
+    PageRoute("GET", "/workloads/{namespace}/{name}/{tab}", workload.show_workload),
+    PageRoute("GET", "/projects", projects.show_projects),
+    PageRoute("GET", "/cluster", cluster.show_cluster),
+    PageRoute("GET", "/cluster/doctor", cluster.show_findings),
 )
 
 
 def make_router(backend: Backend, *, secure: bool = False) -> APIRouter:
     """Return the router of all pages; ``secure`` means that TLS ends at a proxy, so cookies must be ``Secure``."""
-    frame = Frame(backend, secure=secure)
+    frame = PageFrame(backend, secure=secure)
     routes: list[BaseRoute] = [Route(page.path, frame.make_endpoint(page), methods=[page.method]) for page in PAGES]
     return APIRouter(routes=routes)

@@ -25,20 +25,20 @@ MAX_TOKENS: Final = 10_000
 
 
 @dataclass(slots=True)
-class Held:
+class SessionToken:
     """A token and the time of its last use."""
 
     token: str = field(repr=False)
-    used: float
+    last_used: float
 
 
 @dataclass(slots=True)
-class Sessions:
+class BrowserSessions:
     """All sessions of this process."""
 
     clock: Clock
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _tokens: dict[str, Held] = field(default_factory=dict, repr=False)
+    _tokens: dict[str, SessionToken] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock)
 
     def identify(self, cookie: str) -> tuple[str, bool]:
@@ -56,10 +56,10 @@ class Sessions:
             entry = self._tokens.get(session)
             if entry is None:
                 return ""
-            if now - entry.used > TOKEN_SECONDS:
+            if now - entry.last_used > TOKEN_SECONDS:
                 del self._tokens[session]
                 return ""
-            entry.used = now
+            entry.last_used = now
             return entry.token
 
     def begin(self, token: str) -> str:
@@ -67,11 +67,11 @@ class Sessions:
         session = secrets.token_urlsafe(32)
         now = self.clock.now()
         with self._lock:
-            for name in [name for name, entry in self._tokens.items() if now - entry.used > TOKEN_SECONDS]:
+            for name in [name for name, entry in self._tokens.items() if now - entry.last_used > TOKEN_SECONDS]:
                 del self._tokens[name]
             while len(self._tokens) >= MAX_TOKENS:
-                del self._tokens[min(self._tokens, key=lambda name: self._tokens[name].used)]
-            self._tokens[session] = Held(token, now)
+                del self._tokens[min(self._tokens, key=lambda name: self._tokens[name].last_used)]
+            self._tokens[session] = SessionToken(token, now)
         return session
 
     def end(self, session: str) -> None:

@@ -11,20 +11,20 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.api.backend import InputError
-from ebbtide.api.simulation import REQUESTS, Asked
-from ebbtide.api.workers import TooMuchError
-from ebbtide.base.paths import at
+from ebbtide.api.simulation import REQUESTS, SimulationRequest
+from ebbtide.api.workers import LimitExceededError
+from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem
-from ebbtide.base.prose import counted
-from ebbtide.manifests.edit import NotEdited, edited
-from ebbtide.readers.fields import names_at
+from ebbtide.base.prose import count_noun
+from ebbtide.manifests.edit import NotEdited, edit_text
+from ebbtide.readers.fields import field_names_at
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.errors import PageError
-from ebbtide.web.experiments import simulated, tuned
-from ebbtide.web.fields import ROWS, Row, control
-from ebbtide.web.form import data_of, look, meant, shown, text_of
-from ebbtide.web.new import examples
+from ebbtide.web.experiments import simulate_for_page, tune_for_page
+from ebbtide.web.fields import ROWS, FormRow, make_control
+from ebbtide.web.form import parse_document, parse_field, read_spec, show_value, write_live_spec
+from ebbtide.web.new import load_examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.slo.source import History
-    from ebbtide.web.fields import Control
-    from ebbtide.web.frame import Visit
+    from ebbtide.web.fields import FormControl
+    from ebbtide.web.frame import PageVisit
 
 #: Time limits of a simulation and of a search, in seconds.
 SIMULATION_SECONDS: Final = 60.0
@@ -50,7 +50,7 @@ BLOCK: Final = ("spec", "autoscaling")
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberInput:
     """A numeric input: its name, label, unit, and default, and the range and step of its slider."""
 
     name: str
@@ -63,7 +63,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class TrafficShape:
     """A traffic shape: its label, its numeric inputs, and its template in the simulator's syntax."""
 
     key: str
@@ -76,25 +76,25 @@ class Shape:
 NUMBERS: Final = {
     one.name: one
     for one in (
-        Number("rate", "Request rate", "/s", "20", 0.1, 200, 0.1),
-        Number("low", "Low rate", "/s", "2", 0, 100, 0.1),
-        Number("high", "High rate", "/s", "40", 0.1, 200, 0.1),
-        Number("minutes", "Duration", "min", "60", 1, 1440),
-        Number("period", "Day length", "min", "60", 5, 1440),
-        Number("on", "Burst duration", "min", "2", 0.5, 120, 0.5),
-        Number("off", "Pause between bursts", "min", "10", 0.5, 240, 0.5),
-        Number("step", "Step duration", "min", "20", 1, 600),
+        NumberInput("rate", "Request rate", "/s", "20", 0.1, 200, 0.1),
+        NumberInput("low", "Low rate", "/s", "2", 0, 100, 0.1),
+        NumberInput("high", "High rate", "/s", "40", 0.1, 200, 0.1),
+        NumberInput("minutes", "Duration", "min", "60", 1, 1440),
+        NumberInput("period", "Day length", "min", "60", 5, 1440),
+        NumberInput("on", "Burst duration", "min", "2", 0.5, 120, 0.5),
+        NumberInput("off", "Pause between bursts", "min", "10", 0.5, 240, 0.5),
+        NumberInput("step", "Step duration", "min", "20", 1, 600),
     )
 }
 SHAPES: Final = {
     one.key: one
     for one in (
-        Shape("diurnal", "Daily cycle", ("low", "high", "minutes", "period"), "diurnal:{low}rps..{high}rps,{minutes}m,{period}m"),
-        Shape("poisson", "Random arrivals (Poisson)", ("rate", "minutes"), "poisson:{rate}rps,{minutes}m"),
-        Shape("constant", "Constant rate", ("rate", "minutes"), "constant:{rate}rps,{minutes}m"),
-        Shape("ramp", "Ramp", ("low", "high", "minutes"), "ramp:{low}rps..{high}rps,{minutes}m"),
-        Shape("steps", "Step up and down", ("low", "high", "step"), "steps:{low}rps,{step}m,{high}rps,{step}m,{low}rps,{step}m"),
-        Shape("on-off", "Bursts", ("rate", "on", "off", "minutes"), "on-off:{rate}rps,{on}m,{off}m,{minutes}m"),
+        TrafficShape("diurnal", "Daily cycle", ("low", "high", "minutes", "period"), "diurnal:{low}rps..{high}rps,{minutes}m,{period}m"),
+        TrafficShape("poisson", "Random arrivals (Poisson)", ("rate", "minutes"), "poisson:{rate}rps,{minutes}m"),
+        TrafficShape("constant", "Constant rate", ("rate", "minutes"), "constant:{rate}rps,{minutes}m"),
+        TrafficShape("ramp", "Ramp", ("low", "high", "minutes"), "ramp:{low}rps..{high}rps,{minutes}m"),
+        TrafficShape("steps", "Step up and down", ("low", "high", "step"), "steps:{low}rps,{step}m,{high}rps,{step}m,{low}rps,{step}m"),
+        TrafficShape("on-off", "Bursts", ("rate", "on", "off", "minutes"), "on-off:{rate}rps,{on}m,{off}m,{minutes}m"),
     )
 }  # fmt: skip
 #: Server models in the simulator's syntax, with their labels.
@@ -111,10 +111,10 @@ SERVERS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Knob:
+class SettingSlider:
     """A setting with a slider: the form's control, and the slider's range and step."""
 
-    control: Control
+    control: FormControl
     minimum: float
     maximum: float
     step: float = 1
@@ -125,13 +125,13 @@ class Knob:
         return self.control.path[-1]
 
 
-def _row(name: str) -> Row:
+def _find_field_row(name: str) -> FormRow:
     return next(row for row in ROWS if row.path == f"spec.autoscaling.{name}" and not row.name)
 
 
 #: The settings with sliders; the metric has a select instead.
 KNOBS: Final = tuple(
-    Knob(control(_row(name)), least, most, step)
+    SettingSlider(make_control(_find_field_row(name)), least, most, step)
     for name, least, most, step in (
         ("metricThreshold", 1, 100, 1),
         ("metricThresholdPercentage", 10, 100, 1),
@@ -142,15 +142,15 @@ KNOBS: Final = tuple(
         ("concurrencyHardLimit", 0, 128, 1),
     )
 )
-METRIC: Final = control(_row("metric"))
-WINDOW: Final = Number("stable-window", "Stable window", "s", "60", 10, 600, 5)
+METRIC: Final = make_control(_find_field_row("metric"))
+WINDOW: Final = NumberInput("stable-window", "Stable window", "s", "60", 10, 600, 5)
 
 
 # State kept between requests.
 
 
 @dataclass(slots=True)
-class Search:
+class TuningSearch:
     """One search: its progress and its result."""
 
     text: str
@@ -167,16 +167,16 @@ class Search:
         return self.result is not None or bool(self.problems)
 
 
-class StoppedError(Exception):
+class SearchStoppedError(Exception):
     """Ends a search that the user stopped."""
 
 
 @dataclass(slots=True)
-class Desk:
+class SimulationDesk:
     """Uploaded logs and running searches, in memory and limited in number, and the latest request of each session."""
 
     logs: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
-    searches: OrderedDict[str, Search] = field(default_factory=OrderedDict)
+    searches: OrderedDict[str, TuningSearch] = field(default_factory=OrderedDict)
     turns: dict[str, int] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
     busy: dict[str, Lock] = field(default_factory=dict)
@@ -195,7 +195,7 @@ class Desk:
             whose, text = self.logs.get(name, ("", ""))
         return text if whose == owner else ""
 
-    def add_search(self, search: Search) -> str:
+    def add_search(self, search: TuningSearch) -> str:
         """Store a search and return its name; the oldest finished searches make room."""
         name = secrets.token_urlsafe(12)
         with self.lock:
@@ -204,11 +204,11 @@ class Desk:
             ]:
                 del self.searches[old]
             if len(self.searches) >= 2 * MAX_SEARCHES:
-                raise TooMuchError("too many searches are running; try again in a minute")
+                raise LimitExceededError("too many searches are running; try again in a minute")
             self.searches[name] = search
         return name
 
-    def get_search(self, owner: str, name: str) -> Search:
+    def get_search(self, owner: str, name: str) -> TuningSearch:
         search = self.searches.get(name)
         if search is None or search.owner != owner:
             raise PageError(
@@ -226,14 +226,14 @@ class Desk:
             return self.turns[owner], self.busy.setdefault(owner, Lock())
 
 
-DESK: Final = Desk()
+DESK: Final = SimulationDesk()
 
 
 # The request.
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PageQuestion:
     """One request of the page: the spec, the tried settings, and the other fields."""
 
     text: str
@@ -244,28 +244,28 @@ class Question:
     @property
     def tuned_text(self) -> str:
         """The spec's YAML with those tried settings that a spec can have."""
-        return _with(self.text, {name: value for name, value in self.settings.items() if name != WINDOW.name})
+        return _apply_settings(self.text, {name: value for name, value in self.settings.items() if name != WINDOW.name})
 
 
-def _with(text: str, settings: Mapping[str, Any]) -> str:
+def _apply_settings(text: str, settings: Mapping[str, Any]) -> str:
     """Return a spec's YAML with other settings, or unchanged if they cannot be written there."""
     try:
-        return edited(text, {(*BLOCK, name): value for name, value in settings.items()}, names_at)
+        return edit_text(text, {(*BLOCK, name): value for name, value in settings.items()}, field_names_at)
     except NotEdited:
         return text
 
 
-def first(text: str, **fields: str) -> Question:
+def make_question(text: str, **fields: str) -> PageQuestion:
     """Return the initial request of the page."""
-    data = data_of(text) or {}
-    defaults = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _promise(data), WINDOW.name: ""}
+    data = parse_document(text) or {}
+    defaults = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _write_slo(data), WINDOW.name: ""}
     defaults |= {number.name: number.default for number in NUMBERS.values()}
     for knob_control in (*(knob.control for knob in KNOBS), METRIC):
-        defaults[knob_control.path[-1]] = shown(knob_control.kind, at(data, *knob_control.path)) or ""
-    return Question(text, {**defaults, **fields})
+        defaults[knob_control.path[-1]] = show_value(knob_control.kind, get_at(data, *knob_control.path)) or ""
+    return PageQuestion(text, {**defaults, **fields})
 
 
-def _promise(data: Any) -> str:
+def _write_slo(data: Any) -> str:
     """Return a spec's SLO in the simulator's syntax, or a default SLO."""
     bounds = []
     for key, name in (
@@ -273,35 +273,38 @@ def _promise(data: Any) -> str:
         ("meanLatencyMilliseconds", "mean"),
         ("uptimePercent", "uptime"),
     ):
-        value = at(data, "spec", "slo", key)
+        value = get_at(data, "spec", "slo", key)
         if isinstance(value, (int, float)):
             seconds = f"{value / 1000:g}s" if value >= 1000 else f"{value:g}ms"  # noqa: PLR2004 - a second
             bounds.append(f"{name}={value:g}" if name == "uptime" else f"{name}={seconds}")
     return ",".join(bounds) or "p95=3s"
 
 
-def _asked(visit: Visit) -> Question:
+def _read_question(visit: PageVisit) -> PageQuestion:
     text = visit.form.get("yaml", "").replace("\r\n", "\n")
-    fields = {**first(text).fields, **{name: value.strip() for name, value in visit.form.items() if name != "yaml"}}
-    data = data_of(text) or {}
+    fields = {
+        **make_question(text).fields,
+        **{name: value.strip() for name, value in visit.form.items() if name != "yaml"},
+    }
+    data = parse_document(text) or {}
     settings: dict[str, Any] = {}
     for knob_control in (*(knob.control for knob in KNOBS), METRIC):
         name = knob_control.path[-1]
-        before = at(data, *knob_control.path)
-        if name in visit.form and fields[name] != (shown(knob_control.kind, before) or ""):
-            settings[name] = meant(knob_control.kind, fields[name])
-    window = meant("number", fields[WINDOW.name])
+        before = get_at(data, *knob_control.path)
+        if name in visit.form and fields[name] != (show_value(knob_control.kind, before) or ""):
+            settings[name] = parse_field(knob_control.kind, fields[name])
+    window = parse_field("number", fields[WINDOW.name])
     if isinstance(window, (int, float)) and math.isfinite(window):
         settings[WINDOW.name] = float(window)
-    return Question(text, fields, _tidied(data, settings))
+    return PageQuestion(text, fields, _drop_zero_fields(data, settings))
 
 
-def _tidied(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
+def _drop_zero_fields(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings that also remove scale-to-zero fields if the minimum is raised above 0."""
     from ebbtide.simulate.tune import FROM_ZERO  # noqa: PLC0415 - it needs numpy
 
     def value(name: str) -> Any:
-        return settings[name] if name in settings else at(data, *BLOCK, name)
+        return settings[name] if name in settings else get_at(data, *BLOCK, name)
 
     minimum = value("minReplicas")
     if "minReplicas" not in settings or not isinstance(minimum, int) or minimum < 1:
@@ -309,7 +312,7 @@ def _tidied(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, **{name: None for name in FROM_ZERO if value(name) is not None}}
 
 
-def _words(visit: Visit, question: Question) -> Asked:
+def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest:
     """Return the request for the simulator.
 
     Raises:
@@ -322,14 +325,14 @@ def _words(visit: Visit, question: Question) -> Asked:
         log = DESK.get_log(visit.session, fields.get("log", ""))
         traffic = "the log"
         if not log:
-            raise _wrong("no log uploaded", "upload a log, or choose a traffic shape")
+            raise _field_error("no log uploaded", "upload a log, or choose a traffic shape")
     else:
         shape = SHAPES.get(fields["shape"])
         if shape is None:
-            raise _wrong("invalid traffic shape", f"use one of {', '.join(SHAPES)}")
+            raise _field_error("invalid traffic shape", f"use one of {', '.join(SHAPES)}")
         numbers = {name: _checked_number(fields, NUMBERS[name]) for name in shape.numbers}
         traffic = shape.words.format_map(numbers)
-    return Asked(
+    return SimulationRequest(
         question.text,
         traffic,
         log,
@@ -344,44 +347,46 @@ def _words(visit: Visit, question: Question) -> Asked:
     )
 
 
-def _checked_number(fields: Mapping[str, str], number: Number) -> str:
-    value = meant("number", fields[number.name])
+def _checked_number(fields: Mapping[str, str], number: NumberInput) -> str:
+    value = parse_field("number", fields[number.name])
     if not isinstance(value, (int, float)) or not 0 <= value < 1e6:  # noqa: PLR2004 - far above any useful value
         message = f"invalid {number.label.lower()} {fields[number.name]!r}: must be a number from 0 to below 1,000,000"
-        raise _wrong(message, "enter a number of 0 or more")
+        raise _field_error(message, "enter a number of 0 or more")
     return f"{value:.10g}"
 
 
-def _wrong(message: str, fix: str) -> InputError:
+def _field_error(message: str, fix: str) -> InputError:
     return InputError([Problem("SIM004", (), message, fix)])
 
 
 # The pages.
 
 
-def start(visit: Visit) -> Response:
+def show_simulation(visit: PageVisit) -> Response:
     """Show the page with a live workload and its recorded traffic, or with an example."""
     namespace, name = visit.query("namespace"), visit.query("name")
     if not name:
         key = visit.query("example")
-        return _page(visit, first(examples().get(key, examples()["chat"]).text))
+        return _render_simulation_page(visit, make_question(load_examples().get(key, load_examples()["chat"]).text))
     live = visit.backend.workload(visit.user, namespace, name).value
-    text = text_of(live.top, visit.backend.profile)
-    log, words = _own_traffic(visit, Ref(namespace, name))
+    text = write_live_spec(live.top, visit.backend.profile)
+    log, words = _read_recorded_traffic(visit, Ref(namespace, name))
     if not log:
-        return _page(
+        return _render_simulation_page(
             visit,
-            first(text),
+            make_question(text),
             of=(namespace, name),
             message="No request metrics are available for this workload, so the simulation uses a traffic shape.",
         )
     log_name = DESK.keep_log(visit.session, log)
     message = "Replays the workload's traffic of the last six hours"
     message += " with the response times measured then." if words else "."
-    return _page(visit, first(text, shape="log", log=log_name, words=words), of=(namespace, name), message=message)
+    return _render_simulation_page(
+        visit, make_question(text, shape="log", log=log_name, words=words), of=(namespace, name), message=message
+    )
 
 
-def _own_traffic(visit: Visit, ref: Ref) -> tuple[str, str]:
+def _read_recorded_traffic(visit: PageVisit, ref: Ref) -> tuple[str, str]:
     """Return a workload's recent traffic as a log of rates, and a matching server model; empty if unknown."""
     end = visit.backend.clock.now()
     try:
@@ -394,10 +399,10 @@ def _own_traffic(visit: Visit, ref: Ref) -> tuple[str, str]:
     if not any(point.value for point in points):
         return "", ""
     log = "time,rate\n" + "".join(f"{point.time:.3f},{max(point.value or 0.0, 0.0):.6g}\n" for point in points)
-    return log, like(history)
+    return log, fit_server_model(history)
 
 
-def like(history: History) -> str:
+def fit_server_model(history: History) -> str:
     """Return a server model with the median response times of a history, or an empty string."""
     median, high = (
         statistics.median([point.value for point in history.series.get(name, ()) if point.value] or [0.0])
@@ -409,44 +414,44 @@ def like(history: History) -> str:
     return f"lognormal:median={median * 1000:.4g}ms,sigma={math.log(high / median) / 1.645:.2f},max=16"
 
 
-def with_spec(visit: Visit) -> Response:
+def show_simulation_of_spec(visit: PageVisit) -> Response:
     """Show the page with the spec from the form."""
-    return _page(visit, first(visit.form.get("yaml", "").replace("\r\n", "\n")))
+    return _render_simulation_page(visit, make_question(visit.form.get("yaml", "").replace("\r\n", "\n")))
 
 
-def upload(visit: Visit) -> Response:
+def upload_log(visit: PageVisit) -> Response:
     """Store an uploaded log, and continue with it."""
     text = visit.form.get("file", "")
     if len(text) > MAX_LOG_CHARACTERS:
-        return _no_log(
+        return _show_log_error(
             visit,
             413,
             "The log is too large",
             f"The limit is {MAX_LOG_CHARACTERS // 1_000_000} MB. Shorten the log, or run ebbtide simulate.",
         )
     if not text.strip():
-        return _no_log(
+        return _show_log_error(
             visit, 422, "The log is empty", "Choose a file with one row per request, or with request counts."
         )
     log_name = DESK.keep_log(visit.session, text)
     lines = text.count("\n") + (not text.endswith("\n"))
     if visit.is_partial:
         return visit.render("comp_log.html", log=log_name, lines=lines)
-    question = _asked(visit)
-    return _page(
-        visit, Question(question.text, {**question.fields, "shape": "log", "log": log_name}, question.settings)
+    question = _read_question(visit)
+    return _render_simulation_page(
+        visit, PageQuestion(question.text, {**question.fields, "shape": "log", "log": log_name}, question.settings)
     )
 
 
-def _no_log(visit: Visit, status: int, title: str, text: str) -> Response:
+def _show_log_error(visit: PageVisit, status: int, title: str, text: str) -> Response:
     """Show an error about a log in the log's place, so that the next upload replaces it."""
     if not visit.is_partial:
         raise PageError(status, title, text)
     return visit.render("comp_log.html", log="", lines=0, wrong=f"{title}. {text}")
 
 
-def _page(visit: Visit, question: Question, **context: Any) -> Response:
-    spec = look(question.text, visit.backend.profile)
+def _render_simulation_page(visit: PageVisit, question: PageQuestion, **context: Any) -> Response:
+    spec = read_spec(question.text, visit.backend.profile)
     return visit.render(
         "page_simulate.html",
         page="simulate",
@@ -461,48 +466,50 @@ def _page(visit: Visit, question: Question, **context: Any) -> Response:
     )
 
 
-def run(visit: Visit) -> Response:
+def run_page_simulation(visit: PageVisit) -> Response:
     """Simulate and show the result. Of several concurrent requests of a session, only the last is answered."""
-    question = _asked(visit)
+    question = _read_question(visit)
     number, busy = DESK.next_turn(visit.session)
     with busy:
         if visit.is_partial and DESK.turns.get(visit.session) != number:
-            return visit.render("comp_outcome.html", 204, **_outcome(question))
-        outcome = _simulated(visit, question)
+            return visit.render("comp_outcome.html", 204, **_outcome_context(question))
+        outcome = _simulate(visit, question)
     if visit.is_partial:
         return visit.render("comp_outcome.html", **outcome)
-    return _page(visit, outcome.pop("question"), **outcome)
+    return _render_simulation_page(visit, outcome.pop("question"), **outcome)
 
 
-def _simulated(visit: Visit, question: Question) -> dict[str, Any]:
+def _simulate(visit: PageVisit, question: PageQuestion) -> dict[str, Any]:
     try:
-        report = visit.backend.aside(simulated, _words(visit, question), seconds=SIMULATION_SECONDS)
+        report = visit.backend.run_in_worker(
+            simulate_for_page, _make_request(visit, question), seconds=SIMULATION_SECONDS
+        )
     except InputError as error:
-        return _outcome(question, problems=error.problems)
-    except TooMuchError as error:
-        return _outcome(question, problems=[Problem("SIM004", (), str(error))])
-    return _outcome(question, report=report, charts=_charts(report))
+        return _outcome_context(question, problems=error.problems)
+    except LimitExceededError as error:
+        return _outcome_context(question, problems=[Problem("SIM004", (), str(error))])
+    return _outcome_context(question, report=report, charts=_make_report_charts(report))
 
 
-def _outcome(
-    question: Question,
+def _outcome_context(
+    question: PageQuestion,
     report: dict[str, Any] | None = None,
     charts: Sequence[Chart] = (),
     problems: Sequence[Problem] = (),
 ) -> dict[str, Any]:
-    data = data_of(question.text) or {}
+    data = parse_document(question.text) or {}
     return {
         "question": question,
         "report": report,
         "charts": charts,
         "problems": problems,
-        "changes": [(name, at(data, *BLOCK, name), value) for name, value in question.settings.items()],
+        "changes": [(name, get_at(data, *BLOCK, name), value) for name, value in question.settings.items()],
         "text": question.tuned_text,
         "window": WINDOW,
     }
 
 
-def _charts(report: dict[str, Any]) -> list[Chart]:
+def _make_report_charts(report: dict[str, Any]) -> list[Chart]:
     """Return the report's charts in the page's format."""
     charts = []
     for chart in report["charts"]:
@@ -520,62 +527,66 @@ def _charts(report: dict[str, Any]) -> list[Chart]:
 # The search.
 
 
-def tune(visit: Visit) -> Response:
+def start_tuning(visit: PageVisit) -> Response:
     """Start a search from the current settings, and show its progress."""
-    question = _asked(visit)
+    question = _read_question(visit)
     # The search does not change maxReplicas, its budget, so it needs the current value.
     question = replace(question, text=question.tuned_text, settings={})
     try:
-        request = _words(visit, question)
+        request = _make_request(visit, question)
     except InputError as error:
-        return _tuned(visit, "", Search(question.text, visit.session, problems=tuple(error.problems)))
-    search = Search(question.text, visit.session)
+        return _render_search(visit, "", TuningSearch(question.text, visit.session, problems=tuple(error.problems)))
+    search = TuningSearch(question.text, visit.session)
     name = DESK.add_search(search)
-    Thread(target=_search, args=(visit, search, request), name="ebbtide-tune", daemon=True).start()
+    Thread(target=_run_search, args=(visit, search, request), name="ebbtide-tune", daemon=True).start()
     if not visit.is_partial:
         return visit.redirect(f"/simulate/tune/{name}")
-    return _tuned(visit, name, search)
+    return _render_search(visit, name, search)
 
 
-def _search(visit: Visit, search: Search, request: Asked) -> None:
+def _run_search(visit: PageVisit, search: TuningSearch, request: SimulationRequest) -> None:
     def report_progress(news: dict[str, Any]) -> None:
         search.done, search.best = news["done"], news["best"]
         if search.stopped:
-            raise StoppedError
+            raise SearchStoppedError
 
     try:
-        search.result = visit.backend.aside(tuned, request, seconds=SEARCH_SECONDS, on_progress=report_progress)
+        search.result = visit.backend.run_in_worker(
+            tune_for_page, request, seconds=SEARCH_SECONDS, on_progress=report_progress
+        )
     except InputError as error:
         search.problems = tuple(error.problems)
-    except StoppedError:
+    except SearchStoppedError:
         search.problems = (
-            Problem("SIM004", (), f"stopped after {counted(search.done, 'setting')}", "start a new search"),
+            Problem("SIM004", (), f"stopped after {count_noun(search.done, 'setting')}", "start a new search"),
         )
     except Exception as error:
         # Report any failure to the user who waits for the search.
-        text = str(error) if isinstance(error, TooMuchError) else "the search failed; see the server log for details"
+        text = (
+            str(error) if isinstance(error, LimitExceededError) else "the search failed; see the server log for details"
+        )
         search.problems = (Problem("SIM004", (), text),)
-        if not isinstance(error, TooMuchError):
+        if not isinstance(error, LimitExceededError):
             raise
 
 
-def progress(visit: Visit) -> Response:
+def show_search(visit: PageVisit) -> Response:
     """Show the progress or the result of a search."""
     name = visit.path_parameter("search")
-    return _tuned(visit, name, DESK.get_search(visit.session, name))
+    return _render_search(visit, name, DESK.get_search(visit.session, name))
 
 
-def stop(visit: Visit) -> Response:
+def stop_search(visit: PageVisit) -> Response:
     name = visit.path_parameter("search")
     search = DESK.get_search(visit.session, name)
     search.stopped = True
-    return _tuned(visit, name, search) if visit.is_partial else visit.redirect(f"/simulate/tune/{name}")
+    return _render_search(visit, name, search) if visit.is_partial else visit.redirect(f"/simulate/tune/{name}")
 
 
-def _tuned(visit: Visit, name: str, search: Search) -> Response:
+def _render_search(visit: PageVisit, name: str, search: TuningSearch) -> Response:
     result = search.result
     chosen = result["recommended"] if result is not None else None
-    text = search.text if chosen is None else _with(search.text, chosen["changes"])
+    text = search.text if chosen is None else _apply_settings(search.text, chosen["changes"])
     return visit.render(
         "comp_tune.html" if visit.is_partial else "page_tune.html",
         page="simulate",
@@ -583,14 +594,14 @@ def _tuned(visit: Visit, name: str, search: Search) -> Response:
         search=search,
         result=result,
         text=text,
-        lines=_difference(search.text, text),
-        scatter=None if result is None else scatter(result),
+        lines=_diff_lines(search.text, text),
+        scatter=None if result is None else make_scatter_plot(result),
         total=EVALUATIONS,
         requests=REQUESTS["tune"],
     )
 
 
-def _difference(before: str, after: str) -> list[tuple[str, str]]:
+def _diff_lines(before: str, after: str) -> list[tuple[str, str]]:
     """Return the lines that differ, each with ``-`` or ``+``."""
     from difflib import ndiff  # noqa: PLC0415 - only needed for a result
 
@@ -598,7 +609,7 @@ def _difference(before: str, after: str) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Dot:
+class PlotDot:
     """One setting in the scatter plot: its position, kind, and label."""
 
     x: float
@@ -608,16 +619,16 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
-class Scatter:
+class ScatterPlot:
     """SLO attainment over replica-hours of all tried settings, in a box of 600 by 240."""
 
-    dots: tuple[Dot, ...]
+    dots: tuple[PlotDot, ...]
     front: str
     across: tuple[tuple[float, str], ...]
     up: tuple[tuple[float, str], ...]
 
 
-def scatter(result: Mapping[str, Any]) -> Scatter:
+def make_scatter_plot(result: Mapping[str, Any]) -> ScatterPlot:
     """Return the scatter plot of a search: tried settings, the Pareto front, and the named settings."""
     points = result["points"]
     marked = [
@@ -641,17 +652,17 @@ def scatter(result: Mapping[str, Any]) -> Scatter:
     def y(attainment: float) -> float:
         return round(math.log10(max(1 - attainment, 1e-4)) / -4 * -230 + 235, 1)
 
-    def dot(share: float, hours: float, kind: str, lead: str = "") -> Dot:
+    def dot(share: float, hours: float, kind: str, lead: str = "") -> PlotDot:
         label = f"{lead}{share * 100:.2f}% within the SLO, {hours:.2f} replica-hours"
-        return Dot(x(hours), y(share), kind, label)
+        return PlotDot(x(hours), y(share), kind, label)
 
     dots = [
         dot(setting["attainment"], setting["hours"], "holds" if setting["holds"] else "fails") for setting in points
     ]
-    dots += [dot(_attained(setting), setting["replicaHours"], kind, f"{label}: ") for setting, kind, label in marked]
+    dots += [dot(_attainment(setting), setting["replicaHours"], kind, f"{label}: ") for setting, kind, label in marked]
     front = " ".join(f"{x(row['replicaHours'] or 0)},{y(row['attainment'] or 0)}" for row in result["front"])
     ticks = [value for value in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= math.log(value) <= high]
-    return Scatter(
+    return ScatterPlot(
         tuple(dots),
         front,
         tuple((x(value), f"{value:g} h") for value in ticks),
@@ -659,7 +670,7 @@ def scatter(result: Mapping[str, Any]) -> Scatter:
     )
 
 
-def _attained(setting: Mapping[str, Any]) -> float:
+def _attainment(setting: Mapping[str, Any]) -> float:
     shares = [row["value"] for row in setting["slo"]["bounds"] if row["value"] is not None and row["bound"][0] in "pw"]
     others = [min(1.0, 1 / row["used"]) if row["used"] else 1.0 for row in setting["slo"]["bounds"]]
     return float(min(shares or others, default=1.0))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from ebbtide.base import metrics
-from ebbtide.base.quantities import NANO, nano
+from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.profile import metric_names
 
 if TYPE_CHECKING:
@@ -26,17 +26,17 @@ TONES: Final[dict[Tone, tuple[str, ...]]] = {
 }
 
 
-def tone(phase: str) -> Tone:
+def tone_of_phase(phase: str) -> Tone:
     """Return the tone of a phase; a phase that is neither running, pending nor failed is ``calm``."""
     return next((name for name, phases in TONES.items() if phase in phases), "calm")
 
 
-def percent(share: float) -> str:
+def format_share(share: float) -> str:
     """Return a share as a percentage with three significant digits: 0.214 is 21.4%, 1 is 100%."""
     return f"{100 * share:.3g}%"
 
 
-def duration(seconds: float | None) -> str:
+def format_response_time(seconds: float | None) -> str:
     """Return a response time in ms or s: 12 ms, 1.25 s."""
     if seconds is None:
         return NONE
@@ -45,7 +45,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3g} s"
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def format_decimal(value: float | None, digits: int = 3) -> str:
     """Return a number with ``digits`` significant digits, or with thousands separators; a dash for None."""
     if value is None:
         return NONE
@@ -54,12 +54,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
-def moment(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return a time as ISO 8601 in UTC; the browser converts it to the reader's time zone."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def host(url: str) -> str:
+def strip_scheme(url: str) -> str:
     """Return a URL without its scheme, for narrow columns."""
     return url.partition("://")[2] or url
 
@@ -69,7 +69,7 @@ def is_web(url: str) -> bool:
     return url.startswith(("http://", "https://")) and ".svc." not in f"{url}/"
 
 
-def size(value: float) -> str:
+def format_bytes(value: float) -> str:
     """Return a number of bytes in GiB, MiB or KiB."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if value >= factor:
@@ -77,13 +77,13 @@ def size(value: float) -> str:
     return f"{value:.0f} B"
 
 
-def amount(text: str) -> str:
+def format_quantity(text: str) -> str:
     """Return a Kubernetes quantity as a plain number: 728645m is 729."""
-    nanos = nano(text)
-    return text if nanos is None else number(nanos / NANO)
+    nanos = parse_nano(text)
+    return text if nanos is None else format_decimal(nanos / NANO)
 
 
-def metric(name: str, names: MetricNames) -> str:
+def label_metric(name: str, names: MetricNames) -> str:
     """Return the spec's name for a metric; an HPA uses its name in Prometheus."""
-    rows = (row for row in metrics.ROWS.values() if name in metric_names.served(row, names)[:1])
+    rows = (row for row in metrics.ROWS.values() if name in metric_names.list_served_names(row, names)[:1])
     return next((row.label for row in rows if row.label), name)

@@ -10,32 +10,32 @@ from starlette.responses import JSONResponse
 
 from ebbtide import manifests
 from ebbtide.base import keys
-from ebbtide.base.bodies import serialize
+from ebbtide.base.bodies import serialize_body
 from ebbtide.base.metrics import ROWS
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo import pages
-from ebbtide.slo.promises import document, promise
-from ebbtide.slo.report import reports
+from ebbtide.slo.promises import read_slo, read_spec_document
+from ebbtide.slo.report import compute_report
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web import actions, grid, words
 from ebbtide.web.charts import Chart, Curve
-from ebbtide.web.errors import PageError, told
+from ebbtide.web.errors import PageError, make_page_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.read.inventory import Live
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import MetricNames
-    from ebbtide.slo.source import History, Measured
+    from ebbtide.slo.source import History, WorkloadMeasurements
     from ebbtide.spec.serving import Slo
     from ebbtide.translation.objects import Object
-    from ebbtide.web.frame import Visit
+    from ebbtide.web.frame import PageVisit
 
 #: The maximum number of log lines and of events on the page; the latest are shown.
 MAX_LOG_LINES: Final = 500
@@ -119,7 +119,7 @@ DONE_MESSAGES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WorkloadEvent:
     """One Kubernetes event."""
 
     time: float
@@ -131,19 +131,19 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class LogContainer:
     """A container of a pod, with a log."""
 
     pod: str
     name: str
 
 
-def address(namespace: str, name: str, lead: str = "/workloads") -> str:
+def workload_path(namespace: str, name: str, lead: str = "/workloads") -> str:
     """Return the path of a workload's page, or with ``lead`` of another page about it."""
     return f"{lead}/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
-def show(visit: Visit) -> Response:
+def show_workload(visit: PageVisit) -> Response:
     """Show a tab of a workload; if it was deleted, an open page says so and stops updating."""
     tab = visit.request.path_params.get("tab", "overview")
     if tab not in TABS:
@@ -164,8 +164,8 @@ def show(visit: Visit) -> Response:
         now=visit.backend.clock.now(),
         tab=tab,
         tabs=TABS,
-        base=address(state.value.namespace, state.value.name),
-        offers=actions.offers(visit, live.value),
+        base=workload_path(state.value.namespace, state.value.name),
+        offers=actions.list_offers(visit, live.value),
         message=DONE_MESSAGES.get(visit.query("told"), ""),
         **{"row": state.value, **CONTEXTS[tab](visit, live.value, state.value)},
     )
@@ -174,60 +174,60 @@ def show(visit: Visit) -> Response:
 # Template context of each tab.
 
 
-def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
+def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the latest events, and the charts of the last hour."""
-    measured = minute(visit, row)
+    measured = measure_last_minute(visit, row)
     timed = measured if measured is not None and measured.place else None
-    promised = promise(live.top, visit.backend.profile).slo
-    drawn_now = charts(visit, live, row, "1h")
+    promised = read_slo(live.top, visit.backend.profile).slo
+    drawn_now = load_charts(visit, live, row, "1h")
     return {
-        "row": grid.with_loads(visit, [row])[0],
+        "row": grid.add_loads(visit, [row])[0],
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
-        "events": [*events(live)][:OVERVIEW_EVENTS],
+        "events": [*list_workload_events(live)][:OVERVIEW_EVENTS],
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         "charts": {name: drawn_now[name] for name in ("replicas", "throughput") if name in drawn_now},
-        "curl": curl(row),
+        "curl": call_command(row),
         "promised": None
         if promised is None or promised.mean_latency_milliseconds is None
         else promised.mean_latency_milliseconds / 1000,
     }
 
 
-def minute(visit: Visit, row: Status) -> Measured | None:
+def measure_last_minute(visit: PageVisit, row: Status) -> WorkloadMeasurements | None:
     """Return the measurements of the last minute, or None if there is no metrics source."""
     try:
-        return counted(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, grid.REUSE_SECONDS)
+        return measure_recent(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, grid.REUSE_SECONDS)
     except SourceError:
         return None
 
 
-def counted(visit: Visit, ref: Ref, length: float, recent: float) -> Measured | None:
+def measure_recent(visit: PageVisit, ref: Ref, length: float, recent: float) -> WorkloadMeasurements | None:
     """Return the measurements of the last ``length`` seconds; a result up to ``recent`` seconds old is reused."""
 
-    def ask() -> Measured | None:
+    def ask() -> WorkloadMeasurements | None:
         now = visit.backend.clock.now()
         return visit.backend.measured(visit.user, [ref], now - length, now).get(ref)
 
     return visit.frame.cached(("counted", ref, length), recent, ask)
 
 
-def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
+def metrics_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     """Return the charts of the selected time range."""
-    chosen = range_of(visit)
+    chosen = chosen_range(visit)
     drawn_charts: dict[str, Chart] = {}
     trouble = ""
     try:
-        drawn_charts = charts(visit, live, row, chosen, quiet=False)
+        drawn_charts = load_charts(visit, live, row, chosen, quiet=False)
     except SourceError as error:
         trouble = str(error)
     return {"range": chosen, "ranges": RANGES, "charts": drawn_charts, "trouble": trouble}
 
 
-def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+def logs_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
     """Return the containers, and the end of the selected one's log for readers without JavaScript."""
-    all_containers = containers(live)
+    all_containers = list_log_containers(live)
     container, pod = visit.query("container"), visit.query("pod")
     fitting = [
         row for row in all_containers if container == f"{row.pod}/{row.name}" or (not container and row.pod == pod)
@@ -240,68 +240,68 @@ def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
             stream = visit.backend.logs(visit.user, live.namespace, chosen.pod, chosen.name, tail=MAX_LOG_LINES)
             lines = [*stream][-MAX_LOG_LINES:]
         except Exception as error:  # noqa: BLE001 - the rest of the page is shown
-            trouble = told(error).text
+            trouble = make_page_error(error).text
     return {"containers": all_containers, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": MAX_LOG_LINES}
 
 
-def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+def slo_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
     """Return the SLO report of the selected time range."""
     requested = visit.query("since")
     since = requested if requested in SPANS else "24h"
     context = {"since": since, "spans": SPANS, "trouble": "", "report": None, "pages": pages}
-    promised = promise(live.top, visit.backend.profile)
+    promised = read_slo(live.top, visit.backend.profile)
     try:
-        measured = counted(visit, promised.ref, SPANS[since], REPORT_REUSE_SECONDS)
-        last_hour = None if since == "1h" else counted(visit, promised.ref, SPANS["1h"], REPORT_REUSE_SECONDS)
+        measured = measure_recent(visit, promised.ref, SPANS[since], REPORT_REUSE_SECONDS)
+        last_hour = None if since == "1h" else measure_recent(visit, promised.ref, SPANS["1h"], REPORT_REUSE_SECONDS)
     except SourceError as error:
         return {**context, "trouble": str(error)}
     if measured is None:
         return context
-    slo_report = reports(
+    slo_report = compute_report(
         {promised.ref: measured},
         {promised.ref: promised.slo},
         gpus={promised.ref: promised.gpus} if promised.gpus else None,
         last_hour=None if last_hour is None else {promised.ref: last_hour},
     )
-    return {**context, "report": slo_report.rows[0], "when": pages.when(slo_report)}
+    return {**context, "report": slo_report.rows[0], "when": pages.format_report_time(slo_report)}
 
 
-def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+def why_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
     explanation = visit.backend.why(visit.user, live.namespace, live.name).value
     return {"why": explanation, "topics": TOPICS, "scalers": SCALERS}
 
 
-def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+def yaml_context(_visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
     """Return the spec and the live objects as YAML."""
-    spec = document(live.top)
+    spec = read_spec_document(live.top)
     beside = [*live.revisions, *live.scalers, *live.deployments, *live.hpas]
     inner = [live.service] if live.service is not None and live.service is not live.top else []
     return {
         "spec": None
         if spec is None
-        else manifests.write_one({**spec, "metadata": {**spec["metadata"], "namespace": live.namespace}}),
+        else manifests.write_document({**spec, "metadata": {**spec["metadata"], "namespace": live.namespace}}),
         "objects": [
-            (f"{obj['kind']} {obj['metadata']['name']}", manifests.write_one(tidy(obj)))
+            (f"{obj['kind']} {obj['metadata']['name']}", manifests.write_document(strip_bookkeeping(obj)))
             for obj in (live.top, *inner, *beside)
         ],
     }
 
 
-CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] = {
-    "overview": overview,
-    "metrics": metrics,
+CONTEXTS: Final[Mapping[str, Callable[[PageVisit, LiveWorkload, Status], dict[str, Any]]]] = {
+    "overview": overview_context,
+    "metrics": metrics_context,
     # These tabs only need the status.
     "revisions": lambda *_: {},
     "pods": lambda *_: {},
-    "events": lambda _visit, live, _row: {"events": [*events(live)][:MAX_EVENTS]},
-    "logs": logs,
-    "slo": report,
-    "why": because,
-    "yaml": texts,
+    "events": lambda _visit, live, _row: {"events": [*list_workload_events(live)][:MAX_EVENTS]},
+    "logs": logs_context,
+    "slo": slo_context,
+    "why": why_context,
+    "yaml": yaml_context,
 }
 
 
-def curl(row: Status) -> str:
+def call_command(row: Status) -> str:
     """Return a command that calls the workload from a terminal, or an empty string."""
     if not row.url:
         return ""
@@ -310,7 +310,7 @@ def curl(row: Status) -> str:
     return f"curl {row.url}/"
 
 
-def tidy(obj: Object) -> Object:
+def strip_bookkeeping(obj: Object) -> Object:
     """Return an object without managedFields and without the spec annotation, which the page shows separately."""
     metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
     annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name != keys.SPEC}
@@ -319,13 +319,13 @@ def tidy(obj: Object) -> Object:
     return {**obj, "metadata": metadata}
 
 
-def events(live: Live) -> Iterator[Event]:
+def list_workload_events(live: LiveWorkload) -> Iterator[WorkloadEvent]:
     """Yield a workload's events, latest first."""
     for event in reversed(live.events):
-        involved = at(event, "involvedObject", default={})
+        involved = get_at(event, "involvedObject", default={})
         timestamp = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
-        yield Event(
-            time=inventory.seconds(timestamp),
+        yield WorkloadEvent(
+            time=inventory.parse_timestamp(timestamp),
             kind=str(event.get("type", "")),
             reason=str(event.get("reason", "")),
             involved=f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}",
@@ -334,15 +334,15 @@ def events(live: Live) -> Iterator[Event]:
         )
 
 
-def containers(live: Live) -> list[Container]:
+def list_log_containers(live: LiveWorkload) -> list[LogContainer]:
     """Return the containers of all pods: ready and recent pods first, queue-proxy last in each pod."""
     pods = [*reversed(live.pods)]
-    pods.sort(key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
+    pods.sort(key=lambda pod: (of_pod.has_ended(pod), not of_pod.is_ready(pod)))
     return [
-        Container(pod["metadata"]["name"], name)
+        LogContainer(pod["metadata"]["name"], name)
         for pod in pods
         for name in sorted(
-            (str(row.get("name", "")) for row in at(pod, "spec", "containers", default=[])),
+            (str(row.get("name", "")) for row in get_at(pod, "spec", "containers", default=[])),
             key=lambda name: name == of_pod.QUEUE_PROXY,
         )
     ]
@@ -351,13 +351,15 @@ def containers(live: Live) -> list[Container]:
 # Charts.
 
 
-def range_of(visit: Visit) -> str:
+def chosen_range(visit: PageVisit) -> str:
     """Return the selected time range of the charts."""
     chosen = visit.query("range")
     return chosen if chosen in RANGES else "1h"
 
 
-def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = True) -> dict[str, Chart]:
+def load_charts(
+    visit: PageVisit, live: LiveWorkload, row: Status, chosen: str, *, quiet: bool = True
+) -> dict[str, Chart]:
     """Return the charts of a workload.
 
     Raises:
@@ -377,10 +379,12 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
         if quiet:
             return {}
         raise
-    return drawn(history, promise(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names)
+    return make_workload_charts(
+        history, read_slo(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names
+    )
 
 
-def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
+def make_workload_charts(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
     """Return the charts of a history, all over the same times."""
     moments = sorted({point.time for points in history.series.values() for point in points})
     values = {
@@ -395,13 +399,13 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
         chart: [replace(curve, values=values[name]) for name, curve in curves.items() if name in values]
         for chart, (_, _, curves) in CHARTS.items()
     }
-    chart_curves["load"] += _target(values, whole=row.metric is not None and row.metric.name in WHOLE)
+    chart_curves["load"] += _target_curve(values, whole=row.metric is not None and row.metric.name in WHOLE)
     chart_curves["latency"] += [
         Curve(f"SLO {label}", [bound / 1000] * len(moments), 4, dashed=True, bound=True)
         for label, bound in bounds
         if bound is not None
     ]
-    of_load = f" observed by the autoscaler: {words.metric(row.metric.name, names)}" if row.metric else ""
+    of_load = f" observed by the autoscaler: {words.label_metric(row.metric.name, names)}" if row.metric else ""
     return {
         chart: Chart(
             f"{title}{of_load if chart == 'load' else ''}",
@@ -415,7 +419,7 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
     }
 
 
-def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:
+def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:
     """Return the target curve: the target of one replica, or times the ready replicas if the metric is a total."""
     if "target" not in values:
         return []
@@ -426,10 +430,10 @@ def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Cu
     return [Curve("target \u00d7 ready", capacity, 4, dashed=True, stepped=True)]
 
 
-def series(visit: Visit) -> Response:
+def serve_series(visit: PageVisit) -> Response:
     """Return all charts of a workload as JSON."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     state = visit.backend.status(visit.user, namespace, name).value
     live = visit.backend.workload(visit.user, namespace, name).value
-    drawn_charts = charts(visit, live, state, range_of(visit), quiet=False)
-    return JSONResponse(serialize(drawn_charts))
+    drawn_charts = load_charts(visit, live, state, chosen_range(visit), quiet=False)
+    return JSONResponse(serialize_body(drawn_charts))

@@ -1,1 +1,1 @@
-"""The protocol of a cluster, and the official client behind it."""
+"""The cluster client protocol, and its implementation over the official Kubernetes client."""

@@ -1,7 +1,7 @@
-"""What Ebbtide asks of a cluster: objects as plain dicts, one Protocol, its own exceptions.
+"""The cluster client protocol: objects as plain dicts, one Protocol, dedicated exceptions.
 
-Two implementations stand behind it, ``kubernetes.py`` on the official client and ``sandbox/simulated.py`` in memory, and one
-contract suite runs on both (tests/test_cluster_contract.py). Upstream: k8s.io/apimachinery pkg/apis/meta/v1/types.go
+It has two implementations: ``kubernetes.py`` on the official client and ``sandbox/simulated.py`` in memory. One contract
+suite runs on both (tests/test_cluster_contract.py). Upstream: k8s.io/apimachinery pkg/apis/meta/v1/types.go
 (Status, WatchEvent), kubernetes.io/docs/reference/using-api/server-side-apply.
 """
 
@@ -11,76 +11,76 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.translation.objects import Object
 
-#: The field manager of what ``apply`` writes.
+#: The field manager of ``apply``.
 MANAGER: Final = "ebbtide"
-#: The field manager of what is set by hand on a live object: ``apply`` must not take it for its own and remove it.
+#: The field manager of manual overrides on a live object: with ``MANAGER``, the next apply would remove them.
 LIVE_MANAGER: Final = "ebbtide-live"
 
 
 class ClusterError(Exception):
-    """The cluster could not be asked, or said no; the message is for a person."""
+    """A request to the cluster failed or was rejected; the message is for the user."""
 
 
 class UnreachableError(ClusterError):
-    """Nobody answered: no kubeconfig, no network, or a certificate that does not fit."""
+    """The cluster does not answer: no kubeconfig, no network, or an invalid certificate."""
 
 
 class MissingError(ClusterError):
-    """There is no such object, or the cluster does not know its kind."""
+    """The object does not exist, or the cluster does not know its kind."""
 
 
 class ForbiddenError(ClusterError):
-    """The caller's account may not do this."""
+    """The caller's account does not have the permission."""
 
 
 class RefusedError(ClusterError):
-    """The cluster understood the object and refused it: a webhook, a quota, a wrong field."""
+    """The cluster rejected the object, because of a webhook, a quota or an invalid field."""
 
 
 class BusyError(ClusterError):
-    """The cluster cannot answer now: a webhook that starts, a server that is overloaded. Ask again."""
+    """The cluster is temporarily unable to answer: a webhook is starting, or the server is overloaded. Retry."""
 
 
 class GoneError(ClusterError):
-    """The version is too old to go on from: list anew."""
+    """The resource version is too old for a watch: list the objects and start from their version."""
 
 
 class ExistsError(ClusterError):
-    """There is an object of this name already, and it is left as it is."""
+    """An object of this name already exists; it was not changed."""
 
 
 class StaleError(ClusterError):
-    """The object was changed, or went, since it was read, and the write was to go by what was read."""
+    """The object was changed or deleted after the read that a conditional write is based on."""
 
 
 class ConflictError(ClusterError):
-    """Another field manager owns what would be changed; ``owners`` names each with its fields."""
+    """A field ownership conflict; ``owners`` has the fields of each other field manager."""
 
     def __init__(self, message: str, owners: dict[str, tuple[str, ...]]) -> None:
-        """Keep the owners beside the message."""
+        """Store the owners with the message."""
         super().__init__(message)
         self.owners = owners
 
 
 class CutShortError(ClusterError):
-    """A write failed after others had succeeded; ``done`` names them. Doing it again gives the same end."""
+    """A write failed after others had succeeded; ``done`` describes those. All writes can be repeated safely."""
 
     def __init__(self, cause: ClusterError, done: tuple[str, ...]) -> None:
-        """Keep what was done beside the cause."""
-        super().__init__(f"{cause}; before that {', '.join(done)} had been written, and it may all be sent again")
+        """Store the completed writes with the cause."""
+        super().__init__(f"{cause}; already done: {', '.join(done)}; it is safe to run the command again")
         self.cause, self.done = cause, done
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of object and where the API serves it."""
+    """One kind of object and its location in the API."""
 
     api_version: str
     name: str
@@ -89,7 +89,7 @@ class Kind:
 
     @property
     def path(self) -> str:
-        """The API's path up to the namespace: ``/api/v1``, ``/apis/apps/v1``."""
+        """The API path before the namespace: ``/api/v1``, ``/apis/apps/v1``."""
         return f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
 
 
@@ -118,7 +118,7 @@ CLUSTER_RUNTIME: Final = Kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
 
-#: Every kind that is rendered or read. No discovery: a kind that the cluster lacks answers as missing.
+#: Every kind that is rendered or read. There is no discovery: a kind that is unknown to the cluster answers as missing.
 KINDS: Final[dict[tuple[str, str], Kind]] = {
     (kind.api_version, kind.name): kind
     for kind in (
@@ -159,21 +159,21 @@ def kind_of(item: Object) -> Kind:
     """Return the kind of an object.
 
     Raises:
-        MissingError: nothing here reads or writes such objects.
+        MissingError: the kind is not in ``KINDS``.
 
     """
-    found = KINDS.get((item["apiVersion"], item["kind"]))
-    if found is None:
-        raise MissingError(f"{item['apiVersion']} {item['kind']} is no kind that Ebbtide applies")
-    return found
+    kind = KINDS.get((item["apiVersion"], item["kind"]))
+    if kind is None:
+        raise MissingError(f"unsupported kind: Ebbtide cannot apply {item['apiVersion']} {item['kind']}")
+    return kind
 
 
-#: Named, since in a class with a method ``list`` the word no longer means the type.
+#: An alias, because a class with a method ``list`` shadows the builtin in its annotations.
 Objects: TypeAlias = "list[Object]"
 
 
 class Listing(NamedTuple):
-    """The objects of a kind at one moment, and the version from which a watch goes on."""
+    """The objects of a kind at one moment, and the resource version from which a watch continues."""
 
     items: list[Object]
     version: str
@@ -182,76 +182,76 @@ class Listing(NamedTuple):
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
-class Seen(NamedTuple):
-    """One change that a watch saw; a deleted object is as it was last."""
+class WatchChange(NamedTuple):
+    """One change from a watch; a deleted object has its last state."""
 
     change: Change
     item: Object
 
 
-class Mark(NamedTuple):
-    """Where a connection has come to: nothing before this version is still to be told."""
+class WatchBookmark(NamedTuple):
+    """The progress of a watch connection: all changes up to this resource version have been delivered."""
 
     version: str
 
 
-class Log(Protocol):
-    """A container's log as it comes; its errors are a ``ClusterError``, as of all that a cluster tells."""
+class LogStream(Protocol):
+    """A streamed container log; iteration raises a ``ClusterError`` on failure."""
 
     def __iter__(self) -> Iterator[str]:
         """Yield the lines."""
 
     def close(self) -> None:
-        """End it, while another thread waits for the next line, too. A ``ValueError`` where that cannot be."""
+        """Close the stream, even while another thread waits for the next line; raise a ``ValueError`` if that fails."""
 
 
 class Cluster(Protocol):
-    """A cluster. Every method raises a ``ClusterError``, and nothing else that the cluster is the cause of."""
+    """A cluster. Every failure that the cluster causes is raised as a ``ClusterError``."""
 
     @property
     def namespace(self) -> str:
-        """The namespace of who says none: the kubeconfig's, or ``default``."""
+        """The default namespace: the kubeconfig context's, or ``default``."""
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        """Return one object; a ``MissingError`` where there is none."""
+        """Return one object; raise a ``MissingError`` if it does not exist."""
 
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
-        """Return the objects of a namespace, or of all; ``labels`` is a selector like ``app=chat,tier!=web``.
+        """Return the objects of a namespace, or of all namespaces; ``labels`` is a selector like ``app=chat,tier!=web``.
 
-        A kind that the cluster does not know has no objects.
+        Returns no objects for a kind that the cluster does not know.
         """
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
-    ) -> Iterator[Seen]:
-        """Yield changes after version ``since`` for so many seconds; without it, what is there comes first, as added.
+    ) -> Iterator[WatchChange]:
+        """Yield changes after version ``since`` for ``seconds``; without it, the existing objects come first, as added.
 
-        A connection that ends is taken up where it ended. Where that is too long ago everything is listed anew: the
-        present objects come again as added or modified, those that went meanwhile as deleted; no change is lost, and
-        only the newest state of each is promised.
+        A closed connection is resumed at its last version. If that version is too old, the objects are listed: existing
+        objects are reported as added or modified, objects deleted in the meantime as deleted. No object's change is lost,
+        but intermediate states may be.
         """
 
-    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
-        """Yield what one connection tells of a kind in all namespaces after version ``since``, and end with it.
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
+        """Yield the changes of a kind in all namespaces after version ``since``, over one connection, until it closes.
 
-        Without a version, what is there comes first, as added and page by page, and then a mark; a caller that knew more
-        knows by the mark what went meanwhile. With one, a mark says that the connection stands. Nothing is taken up
-        again here: a ``GoneError`` says that the version is too old, any other error that the connection is lost. A kind
-        that the cluster does not know is a ``MissingError``.
+        Without a version, the existing objects come first, as added and page by page, followed by a mark: every object
+        that the caller knew and that did not appear before the mark has been deleted. With a version, a mark first
+        confirms the connection. Connections are not resumed: a ``GoneError`` means that the version is too old, any other
+        error that the connection is lost. Raises a ``MissingError`` for a kind that the cluster does not know.
         """
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
-        """Create or change an object server-side, as manager ``ebbtide``, and return it as it is now.
+        """Create or change an object with a server-side apply, as field manager ``ebbtide``, and return the result.
 
-        ``force`` takes fields over from their owners; else a ``ConflictError`` names them. A dry run changes nothing,
-        and goes through the webhooks all the same. Replicas of Deployments are left to whoever scales them.
-        With ``basis``, the object as it was read, that very version is changed: a ``StaleError`` where it is there no more.
+        ``force`` takes ownership of conflicting fields; without it a ``ConflictError`` names their owners. A dry run
+        changes nothing but calls the webhooks. The replicas of Deployments are left to their autoscaler. With ``basis``,
+        the object as it was read, the write succeeds only on that version, and otherwise raises a ``StaleError``.
         """
 
     def create(self, item: Object) -> Object:
-        """Apply an object that is not there yet; an ``ExistsError`` where it is, by whoever made it.
+        """Apply an object that does not exist yet; raise an ``ExistsError`` if it does.
 
-        Of several that create one at once, exactly one does. What is made may be applied like anything else.
+        If several callers create an object concurrently, exactly one succeeds. The object can be applied afterwards.
         """
 
     def patch(
@@ -264,21 +264,24 @@ class Cluster(Protocol):
         dry_run: bool = False,
         basis: Object | None = None,
     ) -> Object:
-        """Change an object by a merge patch (RFC 7386), as manager ``ebbtide-live``, and return it; ``basis`` as above."""
+        """Change an object with a merge patch (RFC 7386), as field manager ``ebbtide-live``, and return the result.
+
+        ``basis`` has the same meaning as in ``apply``.
+        """
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
-        """Say whether the caller's own account may do this; a namespace of "" is all of them."""
+        """Return whether the caller's account has this permission; a namespace of "" means all namespaces."""
 
     def read(self, path: str) -> Object:
-        """Return what the API answers at a path that is no object's: ``/version``, ``/apis/custom.metrics.k8s.io/v1beta1``.
+        """Return the response of a non-object API path: ``/version``, ``/apis/custom.metrics.k8s.io/v1beta1``.
 
-        A ``MissingError`` where it serves no such thing.
+        Raises a ``MissingError`` if the API does not serve the path.
         """
 
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
-        """Mark an object for deletion with all that it owns; what is not there is no error.
+        """Delete an object and all objects that it owns, in the background; a missing object is not an error.
 
-        With ``uid`` only that object: another one of the name, made since, stays, and the one that is meant is not there.
+        With ``uid``, only the object with that uid is deleted: a newer object of the same name is kept.
         """
 
     def logs(
@@ -290,55 +293,55 @@ class Cluster(Protocol):
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Log:
-        """Return a container's log line by line, without the line's end; with ``follow`` until the container ends."""
+    ) -> LogStream:
+        """Return a container's log line by line, without newlines; with ``follow``, until the container ends."""
 
     def events(self, namespace: str = "") -> Objects:
         """Return the events of a namespace, or of all, oldest first."""
 
 
 class Clock(Protocol):
-    """Where time comes from, in seconds since 1970; a test's clock moves only when it sleeps."""
+    """A source of time, in seconds since 1970; a test's clock advances only in ``sleep``."""
 
     def now(self) -> float:
-        """Return the time."""
+        """Return the current time."""
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait."""
 
 
-def prepared(item: Object) -> Object:
-    """Return an object as it may be applied: nothing that the server sets, no replicas that an autoscaler owns.
+def make_applicable(item: Object) -> Object:
+    """Return an object that can be applied: without fields that the server sets or replicas that an autoscaler owns.
 
-    A read-back object with ``managedFields`` is refused by the server, and replicas of a Deployment belong to the HPA,
-    to Knative's autoscaler or to KServe: to apply a number would put it back at each call.
+    The server rejects an object with ``managedFields``. The replicas of a Deployment belong to the HPA, to Knative's
+    autoscaler or to KServe: applying a number would reset it on each call.
     """
-    made = deepcopy(item)
-    made.pop("status", None)
+    applicable = deepcopy(item)
+    applicable.pop("status", None)
     for field in ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp"):
-        made["metadata"].pop(field, None)
-    if made["kind"] in {"Deployment", "StatefulSet", "ReplicaSet"}:
-        made.get("spec", {}).pop("replicas", None)
-    return made
+        applicable["metadata"].pop(field, None)
+    if applicable["kind"] in {"Deployment", "StatefulSet", "ReplicaSet"}:
+        applicable.get("spec", {}).pop("replicas", None)
+    return applicable
 
 
-def conditional(item: Object, basis: Object | None) -> Object:
-    """Return what is to be written with the condition that its object is still as it was read."""
+def add_preconditions(item: Object, basis: Object | None) -> Object:
+    """Return an object to write, on the condition that the live object is unchanged since ``basis`` was read."""
     if basis is None:
         return item
-    read = {part: basis["metadata"][part] for part in ("uid", "resourceVersion")}
-    return {**item, "metadata": {**item.get("metadata", {}), **read}}
+    preconditions = {part: basis["metadata"][part] for part in ("uid", "resourceVersion")}
+    return {**item, "metadata": {**item.get("metadata", {}), **preconditions}}
 
 
-def happened(event: Object) -> str:
-    """Return when an event was last seen, as the API writes times: what sorts events."""
+def event_time(event: Object) -> str:
+    """Return the time an event was last observed, in the API's format; events are sorted by it."""
     for field in ("lastTimestamp", "eventTime", "firstTimestamp"):
         if event.get(field):
             return str(event[field])
-    return str(at(event, "metadata", "creationTimestamp", default=""))
+    return str(get_at(event, "metadata", "creationTimestamp", default=""))
 
 
-def start_cause(message: str) -> str:
-    """Return why a process did not begin: what runc says behind all who passed it on, at most 160 characters."""
+def shorten_start_error(message: str) -> str:
+    """Return the reason why a process did not start: runc's message without its wrappers, at most 160 characters."""
     text = message.strip().removesuffix(": unknown")
     return (text.rpartition("unable to start container process: ")[2] or text)[-160:]

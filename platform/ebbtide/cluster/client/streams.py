@@ -1,4 +1,4 @@
-"""Commands and ports of a pod, over the official client's websockets.
+"""Exec and port-forward for a pod, over the official client's websockets.
 
 Upstream: github.com/kubernetes-client/python kubernetes/stream; kubernetes.io, the v4 and v5 channel protocols.
 """
@@ -14,43 +14,43 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.paths import at
-from ebbtide.cluster.client.protocol import ClusterError, UnreachableError, start_cause
+from ebbtide.base.paths import get_at
+from ebbtide.cluster.client.protocol import ClusterError, UnreachableError, shorten_start_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
 
-#: Seconds between two looks at stdin and the connection.
-LOOK: Final = 0.1
-PART: Final = 65536
+#: Seconds between two polls of stdin and the connection.
+POLL_SECONDS: Final = 0.1
+CHUNK_BYTES: Final = 65536
 STDIN_CHANNEL: Final = 0
 ERROR_CHANNEL: Final = 3
-#: By the v4 and v5 protocols it says so always: k8s.io/kubelet pkg/cri/streaming/remotecommand/exec.go.
-CUT: Final = "the connection ended before the command said how it did"
+#: The v4 and v5 protocols always send an exit status: k8s.io/kubelet pkg/cri/streaming/remotecommand/exec.go.
+CUT: Final = "the connection was closed before the command reported its exit status"
 
 
-def _api(cluster: Cluster) -> Any:
+def _core_api(cluster: Cluster) -> Any:
     """Return the official client's pod API; only a real cluster has one."""
     api = getattr(cluster, "api", None)
     if api is None:
-        raise ClusterError("this cluster is simulated: there is nothing behind its pods")
+        raise ClusterError("exec and port-forward are not available on a simulated cluster: its pods run no containers")
     from kubernetes.client import CoreV1Api  # noqa: PLC0415 - slow to load
 
     return CoreV1Api(api)
 
 
-def execute(
+def run_command(
     cluster: Cluster, namespace: str, pod: str, container: str, words: Sequence[str], *, stdin: bool, tty: bool
 ) -> int:
-    """Run a command in a container, its output byte by byte on ours, and return its exit code.
+    """Run a command in a container, copy its output to stdout and stderr, and return its exit code.
 
     Raises:
-        ClusterError: the command did not begin, or the connection ended before it did.
+        ClusterError: the command did not start, or the connection was closed before the command ended.
 
     """
-    core = _api(cluster)
+    core = _core_api(cluster)
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above
     from kubernetes.stream import stream  # noqa: PLC0415 - as above
     from websocket import WebSocketException  # noqa: PLC0415 - as above
@@ -70,15 +70,15 @@ def execute(
             _preload_content=False,
         )
     except (ApiException, WebSocketException, OSError) as error:
-        raise UnreachableError(f"the command cannot be run: {getattr(error, 'reason', None) or error}") from error
-    with _raw(tty and stdin):
-        _converse(running, stdin=stdin)
-    return exit_code(running.read_channel(ERROR_CHANNEL).decode(errors="replace"))
+        raise UnreachableError(f"cannot run the command: {getattr(error, 'reason', None) or error}") from error
+    with _raw_terminal(tty and stdin):
+        _relay_stdio(running, stdin=stdin)
+    return parse_exit_code(running.read_channel(ERROR_CHANNEL).decode(errors="replace"))
 
 
 @contextmanager
-def _connected() -> Iterator[None]:
-    """Tell what breaks as the connection's end. What we print to may break, too, and that is nobody's error."""
+def _convert_stream_errors() -> Iterator[None]:
+    """Convert a failure of the connection into an ``UnreachableError``; failures of stdout and stderr stay outside."""
     from websocket import WebSocketException  # noqa: PLC0415 - slow to load
 
     try:
@@ -87,70 +87,72 @@ def _connected() -> Iterator[None]:
         raise UnreachableError(f"{CUT}: {error}") from error
 
 
-def _converse(running: Any, *, stdin: bool) -> None:
-    """Pass stdin on and print what comes, until the command ends."""
+def _relay_stdio(running: Any, *, stdin: bool) -> None:
+    """Forward stdin and print the output until the command ends."""
     try:
         while running.is_open():
-            with _connected():
-                running.update(timeout=LOOK)
-            _copy(running)
+            with _convert_stream_errors():
+                running.update(timeout=POLL_SECONDS)
+            _copy_output(running)
             if stdin and running.is_open() and select.select([sys.stdin], [], [], 0)[0]:
-                # Past Python's own buffer: a line that is in there already would make no more stir.
-                part = os.read(sys.stdin.fileno(), PART)
-                stdin = bool(part)
-                with _connected():
-                    if part:
-                        running.write_stdin(part)
+                # Bypass Python's buffer: select() does not report a line that is already in it.
+                chunk = os.read(sys.stdin.fileno(), CHUNK_BYTES)
+                stdin = bool(chunk)
+                with _convert_stream_errors():
+                    if chunk:
+                        running.write_stdin(chunk)
                     else:
                         running.close_channel(STDIN_CHANNEL)
     finally:
-        # What came before the connection broke is the reader's too.
-        _copy(running)
+        # Print the output that arrived before the connection failed.
+        _copy_output(running)
 
 
-def exit_code(text: str) -> int:
-    """Return what the last message on the channel of errors says: a Status with the exit code as a cause.
+def parse_exit_code(text: str) -> int:
+    """Return the exit code from the last message on the error channel, a ``Status`` with the code as a cause.
 
-    Upstream's own ``returncode`` takes each cause for a number; where a command did not begin, it is a sentence.
+    Upstream's ``returncode`` parses every cause as a number, but it is a sentence if the command did not start.
 
     Raises:
-        ClusterError: the command did not begin, or nothing was said: what became of it is not known.
+        ClusterError: the command did not start, or the message is missing and the outcome is unknown.
 
     """
     if not text:
         raise ClusterError(CUT)
     try:
-        said = json.loads(text)
+        status = json.loads(text)
     except ValueError:
-        raise ClusterError(f"the command did not begin: {text[:300]}") from None
-    if at(said, "status") == "Success":
+        raise ClusterError(f"the command did not start: {text[:300]}") from None
+    if get_at(status, "status") == "Success":
         return 0
-    code = at(said, "details", "causes", 0, "message", default="")
+    code = get_at(status, "details", "causes", 0, "message", default="")
     if code.isdigit():
         return int(code)
-    raise ClusterError(f"the command did not begin: {start_cause(str(at(said, 'message', default=code)))}")
+    raise ClusterError(
+        f"the command did not start: {shorten_start_error(str(get_at(status, 'message', default=code)))}"
+    )
 
 
-def _copy(running: Any) -> None:
+def _copy_output(running: Any) -> None:
     for ready, read, out in (
         (running.peek_stdout, running.read_stdout, sys.stdout.buffer),
         (running.peek_stderr, running.read_stderr, sys.stderr.buffer),
     ):
-        with _connected():
-            part = read() if ready() else b""
-        if part:
-            out.write(part)
+        with _convert_stream_errors():
+            chunk = read() if ready() else b""
+        if chunk:
+            out.write(chunk)
             out.flush()
 
 
-class _raw:  # noqa: N801 - used as a statement
-    """A terminal without its own echo and line editing, and as it was in the end."""
+class _raw_terminal:  # noqa: N801 - used as a statement
+    """A terminal without local echo and line editing; its settings are restored at exit."""
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted and sys.stdin.isatty()
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled and sys.stdin.isatty()
 
     def __enter__(self) -> None:
-        if self.wanted:
+        if self.enabled:
             import termios  # noqa: PLC0415 - Unix only
             import tty  # noqa: PLC0415 - as above
 
@@ -158,53 +160,53 @@ class _raw:  # noqa: N801 - used as a statement
             tty.setraw(sys.stdin)
 
     def __exit__(self, *_: object) -> None:
-        if self.wanted:
+        if self.enabled:
             import termios  # noqa: PLC0415 - as above
 
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self.before)
 
 
-def listening(port: int) -> socket.socket:
-    """Return a socket that listens on loopback; port 0 takes any that is free."""
+def open_listener(port: int) -> socket.socket:
+    """Return a socket that listens on loopback; port 0 selects a free port."""
     try:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        raise UnreachableError(f"port {port} of this machine cannot be had: {error.strerror or error}") from error
+        raise UnreachableError(f"local port {port} is unavailable: {error.strerror or error}") from error
 
 
-def forward(cluster: Cluster, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
-    """Lead each connection to a pod's port, until the listener is closed."""
-    core = _api(cluster)
+def forward_port(cluster: Cluster, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
+    """Forward connections to a pod's port until the listener is closed."""
+    core = _core_api(cluster)
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             return
-        threading.Thread(target=_lead, args=(core, namespace, pod, port, connection), daemon=True).start()
+        threading.Thread(target=_forward_connection, args=(core, namespace, pod, port, connection), daemon=True).start()
 
 
-def _lead(core: Any, namespace: str, pod: str, port: int, connection: socket.socket) -> None:
+def _forward_connection(core: Any, namespace: str, pod: str, port: int, connection: socket.socket) -> None:
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above
     from kubernetes.stream import portforward  # noqa: PLC0415 - as above
 
     with connection:
         try:
             tunnel = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
-            far = tunnel.socket(port)
-            far.setblocking(True)
-            threading.Thread(target=_pump, args=(connection, far), daemon=True).start()
-            _pump(far, connection)
+            remote = tunnel.socket(port)
+            remote.setblocking(True)
+            threading.Thread(target=_copy_socket, args=(connection, remote), daemon=True).start()
+            _copy_socket(remote, connection)
             if problem := tunnel.error(port):
                 sys.stderr.write(f"{pod}: {problem}\n")
         except (ApiException, OSError) as error:
             sys.stderr.write(f"{pod}: {getattr(error, 'reason', None) or error}\n")
 
 
-def _pump(near: Any, far: Any) -> None:
-    """Copy until the sender ends."""
+def _copy_socket(sender: Any, receiver: Any) -> None:
+    """Copy data until the sender closes."""
     try:
-        while part := near.recv(PART):
-            far.sendall(part)
-        far.shutdown(socket.SHUT_WR)
+        while chunk := sender.recv(CHUNK_BYTES):
+            receiver.sendall(chunk)
+        receiver.shutdown(socket.SHUT_WR)
     except OSError:
         return

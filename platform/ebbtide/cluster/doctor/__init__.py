@@ -1,1 +1,1 @@
-"""A live cluster, observed and compared with a profile."""
+"""Comparison of a live cluster with a cluster profile."""

@@ -1,9 +1,9 @@
-"""What a cluster lacks for a profile and its specs: findings with what they mean, what to do, and the patch that does it.
+"""Checks of a live cluster against a profile and specs; each finding has its effect, a fix and, where possible, a patch.
 
-A profile is a promise that translation relies on. Each check compares one part of it with what was observed, in both
-directions: what the profile says and the cluster is not would be refused or ignored there; what the cluster is and the
-profile does not say makes answers about it wrong. Nothing is written but by ``mend``. The checks are in modules by theme:
-``installation``, ``scheduling``, ``network``, ``namespaces``.
+Translation relies on the profile. Each check compares one part of it with the observed cluster, in both directions: the
+cluster rejects or ignores objects that use a feature which only the profile has; Ebbtide's answers are wrong about a
+setting that only the cluster has. Only ``mend`` writes. The checks are grouped by theme in the modules
+``installation``, ``scheduling``, ``network`` and ``namespaces``.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import CLUSTER_ROLE
 from ebbtide.cluster.doctor import installation, namespaces, network, scheduling
-from ebbtide.cluster.doctor.findings import Wanted
-from ebbtide.cluster.doctor.observed import KSERVE_MAP, MAPS, Observed, observe, profile_of
+from ebbtide.cluster.doctor.findings import SpecRequirements
+from ebbtide.cluster.doctor.observed import KSERVE_MAP, MAPS, ObservedCluster, make_profile_document, observe_cluster
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.findings import Finding, Patch
+    from ebbtide.cluster.doctor.findings import Finding, FixPatch
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
 
 OBSERVER_ROLE: Final = "ebbtide-observer"
-_LOOK: Final = ["get", "list"]
-#: What doctor reads of a whole cluster: settings, nodes and what workloads may name; no Secret, and of ConfigMaps these alone.
+_READ_VERBS: Final = ["get", "list"]
+#: Everything that doctor reads cluster-wide: settings, nodes and objects that workloads refer to. No Secrets, and only these
+#: ConfigMaps.
 OBSERVER_RULES: Final[list[Object]] = [
     {
         "apiGroups": [""],
@@ -36,52 +37,57 @@ OBSERVER_RULES: Final[list[Object]] = [
         "resourceNames": [*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP],
         "verbs": ["get"],
     },
-    {"apiGroups": [""], "resources": ["nodes", "namespaces", "services", "resourcequotas"], "verbs": _LOOK},
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _LOOK},
-    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": _LOOK},
-    {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": _LOOK},
-    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _LOOK},
-    {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _LOOK},
-    {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _LOOK},
-    {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _LOOK},
+    {"apiGroups": [""], "resources": ["nodes", "namespaces", "services", "resourcequotas"], "verbs": _READ_VERBS},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ_VERBS},
+    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": _READ_VERBS},
+    {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": _READ_VERBS},
+    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _READ_VERBS},
+    {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _READ_VERBS},
+    {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _READ_VERBS},
+    {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _READ_VERBS},
 ]
-#: Checks of what was observed, and those that read more of the cluster.
-CHECKS: Final[tuple[Callable[[Observed, Wanted], Iterator[Finding]], ...]] = (
+#: Checks that need only the observed state, and checks that read more objects from the cluster.
+CHECKS: Final[tuple[Callable[[ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
     *installation.CHECKS,
     *scheduling.CHECKS,
 )
-READING_CHECKS: Final[tuple[Callable[[Cluster, Observed, Wanted], Iterator[Finding]], ...]] = (
+READING_CHECKS: Final[tuple[Callable[[Cluster, ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
     *network.CHECKS,
     *namespaces.CHECKS,
 )
 
 
-def examine(
-    cluster: Cluster, profile: Profile, specs: Sequence[Inference] | None = None, observed: Observed | None = None
+def examine_cluster(
+    cluster: Cluster,
+    profile: Profile,
+    specs: Sequence[Inference] | None = None,
+    observed: ObservedCluster | None = None,
 ) -> tuple[Finding, ...]:
-    """Return everything that is not as a profile says, or that specs lack; errors first. Nothing is written.
+    """Return all differences from a profile and all requirements of specs that the cluster does not meet, errors first.
+
+    Read-only.
 
     Raises:
-        UnreachableError: nobody answers.
+        UnreachableError: the cluster does not answer.
 
     """
-    seen = observe(cluster) if observed is None else observed
-    wanted = _wanted(profile, specs)
-    found = [finding for check in CHECKS for finding in check(seen, wanted)]
-    found += [finding for check in READING_CHECKS for finding in check(cluster, seen, wanted)]
-    return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
+    observed = observe_cluster(cluster) if observed is None else observed
+    requirements = _collect_requirements(profile, specs)
+    findings = [finding for check in CHECKS for finding in check(observed, requirements)]
+    findings += [finding for check in READING_CHECKS for finding in check(cluster, observed, requirements)]
+    return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
 
 
-def observed_profile(cluster: Cluster) -> dict[str, Any]:
-    """Return the profile of a live cluster, as a document. ``examine`` has nothing to say of the two together."""
-    return profile_of(observe(cluster))
+def make_observed_profile(cluster: Cluster) -> dict[str, Any]:
+    """Return the profile of a live cluster, as a document. ``examine`` reports no findings for the two together."""
+    return make_profile_document(observe_cluster(cluster))
 
 
-def mend(cluster: Cluster, patch: Patch, *, dry_run: bool = False) -> None:
-    """Do what mends a finding, as manager ``ebbtide-live``; what a map has beside the patch's keys stays.
+def apply_fix_patch(cluster: Cluster, patch: FixPatch, *, dry_run: bool = False) -> None:
+    """Apply the patch that fixes a finding, as field manager ``ebbtide-live``; a merge keeps a map's other keys.
 
     Raises:
-        ClusterError: the cluster does not let it.
+        ClusterError: the cluster rejects the write.
 
     """
     match patch.action:
@@ -95,8 +101,8 @@ def mend(cluster: Cluster, patch: Patch, *, dry_run: bool = False) -> None:
             cluster.delete(patch.kind, patch.name, patch.namespace)
 
 
-def observer_role() -> Object:
-    """Return the ClusterRole that lets doctor see all; kustomize/roles has it."""
+def make_observer_role() -> Object:
+    """Return the ClusterRole that grants doctor all of its reads; kustomize/roles contains the same role."""
     return {
         "apiVersion": CLUSTER_ROLE.api_version,
         "kind": CLUSTER_ROLE.name,
@@ -105,18 +111,18 @@ def observer_role() -> Object:
     }
 
 
-def _wanted(profile: Profile, specs: Sequence[Inference] | None) -> Wanted:
+def _collect_requirements(profile: Profile, specs: Sequence[Inference] | None) -> SpecRequirements:
     if specs is None:
-        return Wanted(profile, None)
-    made = [translate(spec, profile, "{}") for spec in specs]
-    return Wanted(
+        return SpecRequirements(profile, None)
+    translations = [translate(spec, profile, "{}") for spec in specs]
+    return SpecRequirements(
         profile,
         tuple(specs),
-        tuple(each.plan for each in made if each.plan is not None),
-        tuple(item for each in made for item in each.objects),
+        tuple(translation.plan for translation in translations if translation.plan is not None),
+        tuple(obj for translation in translations for obj in translation.objects),
         tuple(
-            (str(spec.metadata.name), f"{found.code} {found.path}: {found.message}")
-            for spec, each in zip(specs, made, strict=True)
-            for found in [problem for problem in each.problems if problem.severity == "error"][:1]
+            (str(spec.metadata.name), f"{first_error.code} {first_error.path}: {first_error.message}")
+            for spec, translation in zip(specs, translations, strict=True)
+            for first_error in [problem for problem in translation.problems if problem.severity == "error"][:1]
         ),
     )

@@ -1,4 +1,4 @@
-"""A finding: something on a cluster that is not as its profile or the specs need it, and the patch that fixes it."""
+"""Findings: differences between a cluster and what its profile or the specs need, with the patch that fixes each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from ebbtide.base.bodies import Written, body
+from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.problems import Severity
 from ebbtide.cluster.client.protocol import ClusterError, Kind, MissingError
 from ebbtide.translation.objects import Object
@@ -21,79 +21,79 @@ if TYPE_CHECKING:
 Action = Literal["merge", "create", "delete"]
 
 
-def _name(kind: Kind) -> str:
+def _kind_name(kind: Kind) -> str:
     return kind.name
 
 
 @body()
-class Patch:
-    """What mends a finding: a merge into an object, an object to create, or one to delete."""
+class FixPatch:
+    """The fix of a finding: a merge patch, an object to create, or an object to delete."""
 
     action: Action
-    kind: Annotated[Kind, Written(_name)]
+    kind: Annotated[Kind, WrittenBy(_kind_name)]
     name: str
     namespace: str = ""
     body: Object = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Return it as the line of kubectl that does the same."""
-        where = f" -n {self.namespace}" if self.namespace else ""
-        what = f"{self.kind.plural} {self.name}"
+        """Return the equivalent kubectl command line."""
+        namespace = f" -n {self.namespace}" if self.namespace else ""
+        target = f"{self.kind.plural} {self.name}"
         if self.action == "delete":
-            return f"kubectl delete {what}{where}"
+            return f"kubectl delete {target}{namespace}"
         body = shlex.quote(json.dumps(self.body, ensure_ascii=False))
         if self.action == "create":
             return f"kubectl create -f - <<< {body}"
-        return f"kubectl patch {what}{where} --type merge -p {body}"
+        return f"kubectl patch {target}{namespace} --type merge -p {body}"
 
 
 @body("code severity what means fix patch command")
 class Finding:
-    """One thing that is not as it should be: a code of ``ebbtide docs``, what it means for the user, what to do."""
+    """One difference: its code in ``ebbtide docs``, the difference, its effect on the user, and the fix."""
 
     code: str
     severity: Severity
     what: str
     means: str
     fix: str
-    patch: Patch | None = None
+    patch: FixPatch | None = None
 
     @property
     def command(self) -> str:
-        """The line of kubectl that fixes it; empty where none does."""
+        """The kubectl command line that fixes it; empty if there is none."""
         return "" if self.patch is None else str(self.patch)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What specs come to on the cluster of a profile: their plans, their objects, and where they go."""
+class SpecRequirements:
+    """The requirements on a cluster: its profile, and the plans and objects of the specs to run on it."""
 
     profile: Profile
-    #: None where doctor is asked about the cluster alone.
+    #: None if doctor examines the cluster without specs.
     specs: tuple[Inference, ...] | None
     plans: tuple[Plan, ...] = ()
     objects: tuple[Object, ...] = ()
-    #: The specs that do not translate, each with the first error.
+    #: Name and first error of each spec that does not translate.
     refused: tuple[tuple[str, str], ...] = ()
 
     @property
     def namespaces(self) -> tuple[str, ...]:
-        """The namespaces that the specs go to."""
+        """The namespaces of the specs."""
         return tuple(dict.fromkeys(plan.namespace for plan in self.plans))
 
 
-def error(code: str, what: str, means: str, fix: str, patch: Patch | None = None) -> Finding:
-    """Return a finding that breaks something."""
+def make_error_finding(code: str, what: str, means: str, fix: str, patch: FixPatch | None = None) -> Finding:
+    """Return a finding that makes applies or workloads fail."""
     return Finding(code, "error", what, means, fix, patch)
 
 
-def warning(code: str, what: str, means: str, fix: str, patch: Patch | None = None) -> Finding:
-    """Return a finding that breaks nothing by itself."""
+def make_warning_finding(code: str, what: str, means: str, fix: str, patch: FixPatch | None = None) -> Finding:
+    """Return a finding that does not, on its own, make applies or workloads fail."""
     return Finding(code, "warning", what, means, fix, patch)
 
 
-def fetch(cluster: Cluster, kind: Kind, name: str, namespace: str = "") -> Object | None:
-    """Return an object, None where there is none, an empty one where it cannot be seen."""
+def fetch_or_none(cluster: Cluster, kind: Kind, name: str, namespace: str = "") -> Object | None:
+    """Return an object, None if it does not exist, or an empty object if it cannot be read."""
     try:
         return cluster.get(kind, name, namespace)
     except MissingError:

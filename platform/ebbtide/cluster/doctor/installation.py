@@ -1,4 +1,4 @@
-"""Checks of what is installed: versions, Knative's and KServe's settings, the sources of metrics."""
+"""Checks of the installed components: versions, Knative and KServe settings, metrics adapters."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.metrics import resource
+from ebbtide.base.metrics import find_resource_metric
 from ebbtide.cluster.client.protocol import CONFIG_MAP
-from ebbtide.cluster.doctor.findings import Patch, error, warning
+from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
     HPA_EXTENSION,
@@ -17,10 +17,10 @@ from ebbtide.cluster.doctor.observed import (
     KSERVE_MAP,
     KSERVE_NAMESPACE,
     MAPS,
-    effective,
-    minor,
-    same,
-    settings,
+    changed_settings,
+    effective_settings,
+    is_equivalent,
+    minor_version,
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.translation.serving.knative import ALLOWED
@@ -29,260 +29,279 @@ from ebbtide.translation.translate import translate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ebbtide.cluster.doctor.findings import Finding, Wanted
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.observed import ObservedCluster
 
 
-def _map_patch(part: str, data: Mapping[str, str]) -> Patch:
-    return Patch("merge", CONFIG_MAP, f"config-{part}", KNATIVE_NAMESPACE, {"data": dict(data)})
+def _make_map_patch(part: str, data: Mapping[str, str]) -> FixPatch:
+    return FixPatch("merge", CONFIG_MAP, f"config-{part}", KNATIVE_NAMESPACE, {"data": dict(data)})
 
 
-def _unread(seen: Observed, _: Wanted) -> Iterator[Finding]:
-    if seen.unread:
-        yield warning(
+def _check_unread(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
+    if observed.unread:
+        yield make_warning_finding(
             "DOC001",
-            f"you may not read {', '.join(seen.unread)}",
-            "what depends on them was not looked at",
-            "ask somebody who may, or for the ClusterRole ebbtide-observer of kustomize/roles",
+            f"forbidden: your account cannot read {', '.join(observed.unread)}",
+            "checks that depend on them were skipped",
+            "ask a cluster administrator to run doctor, or to bind your account to the ClusterRole ebbtide-observer "
+            "(kustomize/roles)",
         )
 
 
-def _specs(_: Observed, wanted: Wanted) -> Iterator[Finding]:
-    for name, problem in wanted.refused:
-        yield error(
+def _check_specs(_: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    for name, problem in requirements.refused:
+        yield make_error_finding(
             "DOC025",
-            f"{name} does not translate for profile {wanted.profile.metadata.name}: {problem}",
-            "what it needs of the cluster is not known",
-            "see ebbtide check, and then look again",
+            f"{name} does not translate for profile {requirements.profile.metadata.name}: {problem}",
+            "its requirements on the cluster are unknown and were not checked",
+            "fix the spec (see ebbtide check), then run doctor again",
         )
 
 
-def _versions(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    spec = wanted.profile.spec
+def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    spec = requirements.profile.spec
     rows = (
-        ("Kubernetes", "kubernetes.version", spec.kubernetes.version, seen.kubernetes, True),
-        ("Knative", "knative.version", spec.knative.version, seen.knative, "knative" in seen.served),
-        ("KServe", "kserve.version", spec.kserve.version, seen.kserve, "kserve" in seen.served),
+        ("Kubernetes", "kubernetes.version", spec.kubernetes.version, observed.kubernetes, True),
+        ("Knative", "knative.version", spec.knative.version, observed.knative, "knative" in observed.served),
+        ("KServe", "kserve.version", spec.kserve.version, observed.kserve, "kserve" in observed.served),
     )
-    for name, where, said, live, there in rows:
-        if there and live and minor(said) != minor(live):
-            yield warning(
+    for name, field, declared, live, served in rows:
+        if served and live and minor_version(declared) != minor_version(live):
+            yield make_warning_finding(
                 "DOC002",
-                f"{name} is {live} here, and the profile says {said}",
-                "names of fields, modes and metrics go by the version",
-                f"set {where}: {minor(live)} in the profile",
+                f"the cluster runs {name} {live}, but the profile has {declared}",
+                "field names, deployment modes and metric names depend on the version",
+                f"set {field}: {minor_version(live)} in the profile",
             )
 
 
-def _installed(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    spec = wanted.profile.spec
-    used = {plan.serving for plan in wanted.plans}
-    for name, group, said, needed in (
+def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    spec = requirements.profile.spec
+    used = {plan.serving for plan in requirements.plans}
+    for name, group, declared, needed in (
         ("Knative Serving", "knative", spec.knative.installed, used - {"kserve-standard"}),
         ("KServe", "kserve", spec.kserve.installed, used - {"knative"}),
     ):
-        there = group in seen.served
-        if said and not there and (wanted.specs is None or needed):
-            yield error(
+        served = group in observed.served
+        if declared and not served and (requirements.specs is None or needed):
+            yield make_error_finding(
                 "DOC003",
-                f"{name} is not here, and the profile says that it is",
-                "its objects are refused as of an unknown kind",
-                f"install it, or set {group}.installed: false in the profile",
+                f"{name} is not installed, but the profile says that it is",
+                "the API server rejects its objects as an unknown kind",
+                f"install {name}, or set {group}.installed: false in the profile",
             )
-        if there and not said:
-            yield warning(
+        if served and not declared:
+            yield make_warning_finding(
                 "DOC003",
-                f"{name} is here, and the profile says that it is not",
-                "specs that need it are refused without reason",
+                f"{name} is installed, but the profile says that it is not",
+                "Ebbtide rejects specs that need it, although they would work",
                 f"set {group}.installed: true in the profile",
             )
-    if "knative" in seen.served and seen.deployments is not None:
+    if "knative" in observed.served and observed.deployments is not None:
         for name in CONTROLLERS:
-            if not seen.deployments.get(name, False):
-                yield error(
+            if not observed.deployments.get(name, False):
+                yield make_error_finding(
                     "DOC004",
-                    f"Knative's {name} does not run",
+                    f"Knative's {name} is not running",
                     WITHOUT[name],
-                    f"see kubectl describe deployment {name} -n {KNATIVE_NAMESPACE}",
+                    f"find the cause with kubectl describe deployment {name} -n {KNATIVE_NAMESPACE}",
                 )
 
-    if "kserve" in seen.served and spec.kserve.installed and seen.kserve_runs is False:
-        yield error(
+    if "kserve" in observed.served and spec.kserve.installed and observed.kserve_runs is False:
+        yield make_error_finding(
             "DOC004",
-            f"KServe's {KSERVE_CONTROLLER} does not run",
-            "InferenceServices are refused, since its webhook does not answer, or nothing comes of them",
-            f"see kubectl describe deployment {KSERVE_CONTROLLER} -n {KSERVE_NAMESPACE}",
+            f"KServe's {KSERVE_CONTROLLER} is not running",
+            "InferenceServices are rejected because its webhook does not answer, or are stored but never reconciled",
+            f"find the cause with kubectl describe deployment {KSERVE_CONTROLLER} -n {KSERVE_NAMESPACE}",
         )
 
 
 WITHOUT: Final = {
-    "activator": "nothing wakes a service that rests at zero, and requests to it fail",
-    "autoscaler": "replicas stay as they are, whatever the load",
-    "controller": "what is applied is stored, and nothing comes of it",
-    "webhook": "every write of a Knative object is refused",
+    "activator": "services cannot scale from zero, and requests to them fail",
+    "autoscaler": "the number of replicas does not change, whatever the load",
+    "controller": "applied Knative objects are stored but never reconciled",
+    "webhook": "every write of a Knative object is rejected",
 }
 
 
-def _features(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    live = effective(seen, "features")
-    if seen.maps.get("features") is None:
+def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    live = effective_settings(observed, "features")
+    if observed.maps.get("features") is None:
         return
-    for flag, said in sorted(wanted.profile.spec.knative.features.items()):
-        if flag not in MAPS["features"] or said not in ALLOWED or live[flag] == said:
+    for flag, declared in sorted(requirements.profile.spec.knative.features.items()):
+        if flag not in MAPS["features"] or declared not in ALLOWED or live[flag] == declared:
             continue
-        if live[flag] in ALLOWED and said == "allowed":
+        if live[flag] in ALLOWED and declared == "allowed":
             continue
-        asks = _asking(wanted, flag, live[flag])
-        make = warning if wanted.specs is not None and not asks else error
-        whose = f" ({', '.join(asks)})" if asks else ""
+        rejected = _rejected_workloads(requirements, flag, live[flag])
+        make = make_warning_finding if requirements.specs is not None and not rejected else make_error_finding
+        affected = f" ({', '.join(rejected)})" if rejected else ""
         yield make(
             "DOC005",
-            f"{flag} is {live[flag]} in config-features, and the profile says {said}",
-            f"Knative's webhook refuses what needs it{whose}",
-            f"set {flag}: {said} there",
-            _map_patch("features", {flag: said}),
+            f"{flag} is {live[flag]} in config-features, but the profile has {declared}",
+            f"Knative's webhook rejects services that need it{affected}",
+            f"set {flag}: {declared} in config-features",
+            _make_map_patch("features", {flag: declared}),
         )
-    for flag, value in settings(seen, "features").items():
-        if flag not in wanted.profile.spec.knative.features:
-            yield warning(
+    for flag, value in changed_settings(observed, "features").items():
+        if flag not in requirements.profile.spec.knative.features:
+            yield make_warning_finding(
                 "DOC006",
-                f"{flag} is {value} in config-features, and the profile does not say so",
-                "specs that need it are refused without reason"
+                f"{flag} is {value} in config-features, but the profile does not set it",
+                "Ebbtide rejects specs that need it, although they would work"
                 if value in ALLOWED
-                else "specs that need it are refused",
+                else "Knative's webhook rejects services that need it",
                 f"set {flag}: {value} in the profile's knative.features",
             )
 
 
-def _asking(wanted: Wanted, flag: str, value: str) -> list[str]:
-    """Return the workloads that a feature flag's value keeps out."""
-    changed = deepcopy(wanted.profile)
+def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -> list[str]:
+    """Return the names of the workloads that are rejected if a feature flag has this value."""
+    changed = deepcopy(requirements.profile)
     changed.spec.knative.features[flag] = value
-    found = []
-    for each in wanted.specs or ():
-        codes = {problem.message for problem in translate(each, changed, "{}").problems if problem.code == "FLG001"}
-        before = {problem.message for problem in translate(each, wanted.profile, "{}").problems}
-        if codes - before:
-            found.append(str(each.metadata.name))
-    return found
+    rejected = []
+    for spec in requirements.specs or ():
+        messages = {problem.message for problem in translate(spec, changed, "{}").problems if problem.code == "FLG001"}
+        before = {problem.message for problem in translate(spec, requirements.profile, "{}").problems}
+        if messages - before:
+            rejected.append(str(spec.metadata.name))
+    return rejected
 
 
-def _settings(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    knative = wanted.profile.spec.knative
+def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    knative = requirements.profile.spec.knative
     for part in MAPS:
-        live = seen.maps.get(part)
+        live = observed.maps.get(part)
         if part == "features" or live is None:
             continue
-        said: dict[str, str] = getattr(knative, part)
-        for key, value in sorted(said.items()):
-            now = live.get(key, MAPS[part].get(key, ""))
-            if not same(now, value):
-                yield warning(
+        declared: dict[str, str] = getattr(knative, part)
+        for key, value in sorted(declared.items()):
+            actual = live.get(key, MAPS[part].get(key, ""))
+            if not is_equivalent(actual, value):
+                yield make_warning_finding(
                     "DOC006",
-                    f"{key} is {now or 'not set'} in config-{part}, and the profile says {value}",
-                    "answers about this cluster go by the profile, and are wrong here",
-                    f"set {key}: {value} there, or {now or 'nothing'} in the profile's knative.{part}",
-                    _map_patch(part, {key: value}),
+                    f"{key} is {actual or 'not set'} in config-{part}, but the profile has {value}",
+                    "Ebbtide calculates with the profile's value, so its answers are wrong for this cluster",
+                    f"set {key}: {value} in config-{part}, or "
+                    f"{f'{key}: {actual}' if actual else f'remove {key}'} in the profile's knative.{part}",
+                    _make_map_patch(part, {key: value}),
                 )
-        for key, value in settings(seen, part).items():
-            if key not in said:
-                yield warning(
+        for key, value in changed_settings(observed, part).items():
+            if key not in declared:
+                yield make_warning_finding(
                     "DOC006",
-                    f"{key} is {value} in config-{part}, and the profile does not say so",
-                    f"upstream's default, {MAPS[part][key] or 'nothing'}, is taken for it",
+                    f"{key} is {value} in config-{part}, but the profile does not set it",
+                    f"Ebbtide calculates with Knative's default ({MAPS[part][key] or 'not set'}) instead",
                     f"set {key}: {value} in the profile's knative.{part}",
                 )
-    domains = [name for name in seen.maps.get("domain") or {} if not name.startswith("_")]
-    if domains and wanted.profile.spec.domain not in domains:
-        yield warning(
+    domains = [name for name in observed.maps.get("domain") or {} if not name.startswith("_")]
+    if domains and requirements.profile.spec.domain not in domains:
+        yield make_warning_finding(
             "DOC006",
-            f"services are published under {', '.join(domains)}, and the profile says {wanted.profile.spec.domain}",
-            "host names that are foretold are wrong",
+            f"services are published under {', '.join(domains)}, but the profile has {requirements.profile.spec.domain}",
+            "the host names that Ebbtide predicts are wrong",
             f"set domain: {domains[0]} in the profile",
         )
 
 
-def _scaling(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    spec = wanted.profile.spec
-    by_hpa = [plan.name for plan in wanted.plans if plan.scaling.scaler == "knative-hpa"]
-    asked = wanted.specs is None or bool(by_hpa)
-    there = bool((seen.deployments or {}).get(HPA_EXTENSION))
-    if "knative" in seen.served and seen.deployments is not None and spec.knative.hpa != there:
-        make = error if spec.knative.hpa and asked else warning
+def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    spec = requirements.profile.spec
+    by_hpa = [plan.name for plan in requirements.plans if plan.scaling.scaler == "knative-hpa"]
+    needed = requirements.specs is None or bool(by_hpa)
+    running = bool((observed.deployments or {}).get(HPA_EXTENSION))
+    if "knative" in observed.served and observed.deployments is not None and spec.knative.hpa != running:
+        make = make_error_finding if spec.knative.hpa and needed else make_warning_finding
         yield make(
             "DOC007",
-            f"Knative's HPA extension {'runs' if there else 'does not run'} here, and the profile says otherwise",
-            "services that scale by latency, CPU, GPU or a custom metric keep their replicas whatever comes"
-            if not there
-            else "specs that scale so are refused without reason",
-            "apply serving-hpa.yaml of the release" if not there else "set knative.hpa: true in the profile",
+            f"Knative's HPA extension {'is' if running else 'is not'} running, but the profile says "
+            f"that it {'is not' if running else 'is'}",
+            "services that scale on latency, CPU, GPU or a custom metric keep their number of replicas, whatever the load"
+            if not running
+            else "Ebbtide rejects specs that scale on latency, CPU, GPU or a custom metric, although they would work",
+            "apply serving-hpa.yaml of the Knative release" if not running else "set knative.hpa: true in the profile",
         )
-    if spec.metrics.metrics_server and "metrics-server" not in seen.served:
-        yield (error if asked else warning)(
+    if spec.metrics.metrics_server and "metrics-server" not in observed.served:
+        yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
-            "metrics.k8s.io is not served, and the profile says that metrics-server runs",
-            "nothing can scale by CPU",
+            "the API metrics.k8s.io is not available, but the profile says that metrics-server runs",
+            "workloads cannot scale on CPU",
             "install metrics-server, or set metrics.metricsServer: false in the profile",
         )
     adapter = spec.metrics.adapter
-    if adapter == "prometheus-adapter" and seen.metrics is None:
-        yield (error if asked else warning)(
+    if adapter == "prometheus-adapter" and observed.metrics is None:
+        yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
-            "custom.metrics.k8s.io is not served, and the profile says that prometheus-adapter runs",
-            "nothing can scale by latency, GPU or a custom metric",
-            "install prometheus-adapter with the rules of kustomize/metrics, or set metrics.adapter in the profile",
+            "the API custom.metrics.k8s.io is not available, but the profile says that prometheus-adapter runs",
+            "workloads cannot scale on latency, GPU or a custom metric",
+            "install prometheus-adapter with the rules of kustomize/metrics, or correct metrics.adapter in the profile",
         )
-    if adapter == "keda" and "keda" not in seen.served:
-        yield (error if asked else warning)(
+    if adapter == "keda" and "keda" not in observed.served:
+        yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
-            "KEDA is not here, and the profile says that it is the adapter",
-            "ScaledObjects are refused as of an unknown kind",
-            "install KEDA, or set metrics.adapter in the profile",
+            "KEDA is not installed, but the profile names it as the metrics adapter",
+            "the API server rejects ScaledObjects as an unknown kind",
+            "install KEDA, or correct metrics.adapter in the profile",
         )
-    if adapter == "prometheus-adapter" and seen.metrics is not None:
-        for plan in wanted.plans:
+    if adapter == "prometheus-adapter" and observed.metrics is not None:
+        for plan in requirements.plans:
             name = plan.scaling.metric_name
-            if plan.scaling.scaler == "knative-hpa" and not resource(name) and name not in seen.metrics:
-                yield warning(
+            if plan.scaling.scaler == "knative-hpa" and not find_resource_metric(name) and name not in observed.metrics:
+                yield make_warning_finding(
                     "DOC009",
-                    f"custom.metrics.k8s.io does not serve {name} of pods now, which {plan.name} scales by",
-                    "it comes once a pod is scraped that counts it; until then the HPA leaves the replicas alone",
-                    "if it stays away, see the adapter's rules (kustomize/metrics) and the monitors",
+                    f"{plan.name} scales on the pod metric {name}, which custom.metrics.k8s.io does not serve now",
+                    "the metric appears once Prometheus has scraped a pod that exports it; until then the HPA does not "
+                    "change the replicas",
+                    "if the metric stays missing, check the adapter's rules and the monitors (kustomize/metrics)",
                 )
 
 
-def _kserve(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    said = wanted.profile.spec.kserve
-    if "kserve" not in seen.served or seen.kserve_map is None:
+def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    declared = requirements.profile.spec.kserve
+    if "kserve" not in observed.served or observed.kserve_map is None:
         return
-    lacking = [name for name in said.annotation_disallow_list if name not in seen.disallowed]
-    if lacking and said.installed:
-        whole = {**seen.inference_settings, "serviceAnnotationDisallowedList": [*seen.disallowed, *lacking]}
-        body = {"data": {"inferenceService": json.dumps(whole, indent=2)}}
-        yield error(
+    unlisted = [name for name in declared.annotation_disallow_list if name not in observed.disallowed]
+    if unlisted and declared.installed:
+        settings_ = {
+            **observed.inference_settings,
+            "serviceAnnotationDisallowedList": [*observed.disallowed, *unlisted],
+        }
+        body = {"data": {"inferenceService": json.dumps(settings_, indent=2)}}
+        yield make_error_finding(
             "DOC010",
-            f"KServe's serviceAnnotationDisallowedList lacks {', '.join(lacking)}, and the profile lists it",
-            "the annotation is copied to pods, so that each edit of a spec makes a new revision",
-            f"add it to inferenceService of {KSERVE_MAP}",
-            Patch("merge", CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE, body),
+            f"KServe's serviceAnnotationDisallowedList does not contain {', '.join(unlisted)}, but the profile lists "
+            f"{'it' if len(unlisted) == 1 else 'them'}",
+            "KServe copies the annotation to pods, so every edit of a spec creates a new revision",
+            f"add {', '.join(unlisted)} to serviceAnnotationDisallowedList in inferenceService of {KSERVE_MAP}",
+            FixPatch("merge", CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE, body),
         )
-    beyond = [name for name in (keys.SPEC, keys.SCALE) if name in seen.disallowed]
-    unsaid = [name for name in beyond if name not in said.annotation_disallow_list]
-    if unsaid and said.installed:
-        yield warning(
+    dropped = [name for name in (keys.SPEC, keys.SCALE) if name in observed.disallowed]
+    undeclared = [name for name in dropped if name not in declared.annotation_disallow_list]
+    if undeclared and declared.installed:
+        yield make_warning_finding(
             "DOC010",
-            f"KServe keeps {', '.join(unsaid)} off pods here, and the profile does not say so",
-            "the spec is not kept on InferenceServices, so that they cannot be compared or read back",
-            "add it to the profile's kserve.annotationDisallowList",
+            f"KServe does not copy {', '.join(undeclared)} to pods, but the profile does not list "
+            f"{'it' if len(undeclared) == 1 else 'them'}",
+            "Ebbtide does not store the spec on InferenceServices, so they cannot be compared or read back",
+            f"add {', '.join(undeclared)} to the profile's kserve.annotationDisallowList",
         )
-    missing = [name for name in said.runtimes if name not in (seen.runtimes or ())]
-    if missing and seen.runtimes is not None:
-        yield error(
+    missing = [name for name in declared.runtimes if name not in (observed.runtimes or ())]
+    if missing and observed.runtimes is not None:
+        yield make_error_finding(
             "DOC011",
-            f"the serving runtimes {', '.join(missing)} are not here, and the profile lists them",
-            "a model that asks for one is refused",
-            "apply them (kserve-cluster-resources.yaml of the release), or take them off the profile",
+            f"serving runtime{'' if len(missing) == 1 else 's'} not found: {', '.join(missing)}; the profile lists "
+            f"{'it' if len(missing) == 1 else 'them'}",
+            "models that ask for a missing runtime are rejected",
+            "apply kserve-cluster-resources.yaml of the KServe release, or remove the missing runtimes from the profile",
         )
 
 
-CHECKS: Final = (_unread, _specs, _versions, _installed, _features, _settings, _scaling, _kserve)
+CHECKS: Final = (
+    _check_unread,
+    _check_specs,
+    _check_versions,
+    _check_installed,
+    _check_features,
+    _check_settings,
+    _check_scaling,
+    _check_kserve,
+)

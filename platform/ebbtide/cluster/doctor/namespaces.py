@@ -1,4 +1,4 @@
-"""Checks of the namespaces that specs go to: pod security, the caller's rights, autoscalers that were left over.
+"""Checks of the specs' namespaces: pod security, the caller's permissions, leftover autoscalers.
 
 Upstream: kubernetes.io/docs/concepts/security/pod-security-admission.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
@@ -22,7 +22,7 @@ from ebbtide.cluster.client.protocol import (
     REVISION,
     kind_of,
 )
-from ebbtide.cluster.doctor.findings import Patch, error, fetch, warning
+from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import POD_SECURITY
 from ebbtide.cluster.write.apply import SHARED
 from ebbtide.translation import pod_security
@@ -31,95 +31,99 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.findings import Finding, Wanted
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.translation.objects import Object
 
-#: What commands read of a workload's namespace.
+#: Kinds that commands list in a workload's namespace.
 READ: Final = (KNATIVE, KSERVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA, EVENT)
-#: What an apply does with each kind that it writes: server-side apply is a patch, and a create where nothing is.
+#: Verbs that an apply needs for each kind it writes: server-side apply is a patch, or a create if the object does not exist.
 WRITE: Final = ("get", "create", "patch")
 
 
-def _security(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    projects = wanted.profile.spec.projects
-    for namespace in wanted.namespaces:
-        found = fetch(cluster, NAMESPACE, namespace)
-        level = at(found, "metadata", "labels", POD_SECURITY, default="")
-        made = any(item["kind"] == "Namespace" and item["metadata"]["name"] == namespace for item in wanted.objects)
-        if found is not None and made and level and level != projects.pod_security:
-            yield warning(
+def _check_pod_security(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    projects = requirements.profile.spec.projects
+    for namespace in requirements.namespaces:
+        live = fetch_or_none(cluster, NAMESPACE, namespace)
+        level = get_at(live, "metadata", "labels", POD_SECURITY, default="")
+        managed = any(
+            obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace for obj in requirements.objects
+        )
+        if live is not None and managed and level and level != projects.pod_security:
+            yield make_warning_finding(
                 "DOC022",
-                f"namespace {namespace} has the pod security level {level}, and the profile says {projects.pod_security}",
+                f"namespace {namespace} enforces pod security level {level}, but the profile has {projects.pod_security}",
                 f"the next apply sets it to {projects.pod_security}",
-                f"set projects.podSecurity: {level} in the profile, if that is what is meant",
+                f"to keep {level}, set projects.podSecurity: {level} in the profile",
             )
-        if made:
+        if managed:
             continue
-        for plan in wanted.plans:
+        for plan in requirements.plans:
             if plan.namespace == namespace:
-                for _where, rule in pod_security.refused(plan.spec, wanted.profile.spec, plan.serving, level):
-                    yield error(
+                for _where, rule in pod_security.find_refused_fields(
+                    plan.spec, requirements.profile.spec, plan.serving, level
+                ):
+                    yield make_error_finding(
                         "DOC022",
-                        f"namespace {namespace} has the pod security level {level}, and a pod of {plan.name} {rule.words}",
-                        "its pods are refused",
+                        f"namespace {namespace} enforces pod security level {level}, but a pod of {plan.name} {rule.words}",
+                        "its pods are rejected",
                         rule.fix,
                     )
 
 
-def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    """Ask for what apply does: in the namespaces of the specs, else in the caller's own.
+def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check the permissions for an apply in the namespaces of the specs, or in the caller's own without specs.
 
-    What several workloads share is left as it is where it is there, so only what is missing must be made.
+    An apply does not change shared objects that exist, so it needs permissions only for the missing ones.
     """
-    own = [item for item in wanted.objects if item["kind"] not in SHARED or _missing(cluster, item)]
-    kinds = list(dict.fromkeys(kind_of(item) for item in own)) or [KNATIVE, KSERVE]
-    for namespace in wanted.namespaces or (cluster.namespace,):
-        lacking = [
+    written = [obj for obj in requirements.objects if obj["kind"] not in SHARED or _is_missing(cluster, obj)]
+    kinds = list(dict.fromkeys(kind_of(obj) for obj in written)) or [KNATIVE, KSERVE]
+    for namespace in requirements.namespaces or (cluster.namespace,):
+        forbidden = [
             f"{verb} {kind.plural}"
             for kind in kinds
             for verb in WRITE
             if not cluster.may(verb, kind, namespace if kind.namespaced else "")
         ]
-        if lacking:
-            yield error(
+        if forbidden:
+            yield make_error_finding(
                 "DOC023",
-                f"you may not {', '.join(lacking)} in namespace {namespace}",
-                "apply ends there, with what came before it written",
-                "be made a member of the project (ebbtide project create --member), and let projects.manage be false "
-                "where namespaces, quotas and classes are somebody else's",
+                f"forbidden in namespace {namespace}: {', '.join(forbidden)}",
+                "apply stops at the first forbidden object, after it has written the objects before it",
+                "ask a cluster administrator to add you to the project (ebbtide project create --member), and set "
+                "projects.manage: false in the profile if administrators manage namespaces, quotas and priority classes",
             )
-        unseen = [kind.plural for kind in READ if not cluster.may("list", kind, namespace)]
-        if unseen:
-            yield warning(
+        hidden = [kind.plural for kind in READ if not cluster.may("list", kind, namespace)]
+        if hidden:
+            yield make_warning_finding(
                 "DOC023",
-                f"you may not list {', '.join(unseen)} in namespace {namespace}",
-                "list, describe and why cannot say what becomes of a workload",
-                "be made a member of the project (ebbtide project create --member)",
+                f"forbidden in namespace {namespace}: list {', '.join(hidden)}",
+                "list, describe and why cannot report the full state of a workload",
+                "ask a cluster administrator to add you to the project (ebbtide project create --member)",
             )
 
 
-def _missing(cluster: Cluster, item: Object) -> bool:
-    metadata = item["metadata"]
-    return fetch(cluster, kind_of(item), metadata["name"], metadata.get("namespace", "")) is None
+def _is_missing(cluster: Cluster, obj: Object) -> bool:
+    metadata = obj["metadata"]
+    return fetch_or_none(cluster, kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
 
 
-def _orphans(cluster: Cluster, seen: Observed, _: Wanted) -> Iterator[Finding]:
-    """Find HPAs of ours whose Deployment is gone."""
-    for item in seen.hpas or ():
-        metadata = item["metadata"]
-        if at(metadata, "labels", keys.APP_MANAGED_BY) != "ebbtide" or metadata.get("ownerReferences"):
+def _check_orphaned_hpas(cluster: Cluster, observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
+    """Find HPAs that Ebbtide created and whose Deployment no longer exists."""
+    for hpa in observed.hpas or ():
+        metadata = hpa["metadata"]
+        if get_at(metadata, "labels", keys.APP_MANAGED_BY) != "ebbtide" or metadata.get("ownerReferences"):
             continue
-        target = str(at(item, "spec", "scaleTargetRef", "name", default=""))
-        if fetch(cluster, DEPLOYMENT, target, metadata["namespace"]) is None:
+        target = str(get_at(hpa, "spec", "scaleTargetRef", "name", default=""))
+        if fetch_or_none(cluster, DEPLOYMENT, target, metadata["namespace"]) is None:
             name = f"{metadata['namespace']}/{metadata['name']}"
-            yield warning(
+            yield make_warning_finding(
                 "DOC024",
-                f"HPA {name} scales Deployment {target}, which is not there",
-                "it asks for metrics every 15 s for nothing, and would take hold of a new Deployment of that name",
-                "delete it, unless its workload is suspended or about to come",
-                Patch("delete", HPA, metadata["name"], metadata["namespace"]),
+                f"HPA {name} scales Deployment {target}, which does not exist",
+                "the HPA queries metrics every 15 s to no effect, and would scale any new Deployment of that name",
+                "delete the HPA, unless its workload is suspended or about to be created",
+                FixPatch("delete", HPA, metadata["name"], metadata["namespace"]),
             )
 
 
-CHECKS: Final = (_security, _rights, _orphans)
+CHECKS: Final = (_check_pod_security, _check_permissions, _check_orphaned_hpas)

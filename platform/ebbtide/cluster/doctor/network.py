@@ -1,4 +1,4 @@
-"""Checks of the ways to a service and from it: Prometheus, the gateway, domain claims, network policies.
+"""Checks of the network around a service: Prometheus, the gateway, domain claims, network policies.
 
 Upstream: knative.dev/networking pkg/apis/networking (ClusterDomainClaim).
 """
@@ -8,20 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DOMAIN_CLAIM, NETWORK_POLICY, SERVICE, ForbiddenError
-from ebbtide.cluster.doctor.findings import Patch, error, fetch, warning
+from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.findings import Finding, Wanted
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.translation.objects import Object
 
-#: Ingress classes, with the service that must be there for each: namespace and name.
+#: Namespace and name of the gateway's Service by ingress class.
 GATEWAYS: Final = {
     "kourier.ingress.networking.knative.dev": ("kourier-system", "kourier"),
     "contour.ingress.networking.knative.dev": ("contour-external", "envoy"),
@@ -31,47 +31,49 @@ USUAL_GATEWAY: Final = "istio.ingress.networking.knative.dev"
 CLAIMS: Final = "autocreate-cluster-domain-claims"
 
 
-def _prometheus(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    metrics = wanted.profile.spec.metrics
+def _check_prometheus(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    metrics = requirements.profile.spec.metrics
     if metrics.adapter == "none":
-        # The profile names an address whether or not there is anything at it.
+        # The profile has an address even without a Prometheus.
         return
     host = (urlsplit(metrics.prometheus).hostname or "").split(".")
     if len(host) < 3 or host[2] != "svc":  # noqa: PLR2004 - name, namespace, svc
         return
-    if fetch(cluster, SERVICE, host[0], host[1]) is None:
-        yield warning(
+    if fetch_or_none(cluster, SERVICE, host[0], host[1]) is None:
+        yield make_warning_finding(
             "DOC018",
-            f"there is no service {host[0]} in namespace {host[1]}, where the profile says that Prometheus is",
-            "slo has nothing to report, and why and list show no load",
+            f"Prometheus not found: the profile expects Service {host[0]} in namespace {host[1]}",
+            "slo has no data to report, and why and list show no load",
             "correct metrics.prometheus in the profile, or install Prometheus with the monitors of kustomize/metrics",
         )
 
 
-def _gateway(cluster: Cluster, seen: Observed, _: Wanted) -> Iterator[Finding]:
-    network = seen.maps.get("network")
+def _check_gateway(cluster: Cluster, observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
+    network = observed.maps.get("network")
     if network is None:
         return
     name = network.get("ingress-class") or USUAL_GATEWAY
-    place = GATEWAYS.get(name)
-    if place is not None and fetch(cluster, SERVICE, place[1], place[0]) is None:
-        yield error(
+    gateway = GATEWAYS.get(name)
+    if gateway is not None and fetch_or_none(cluster, SERVICE, gateway[1], gateway[0]) is None:
+        yield make_error_finding(
             "DOC019",
-            f"Knative's ingress class is {name}, and there is no service {place[1]} in namespace {place[0]}",
-            "no service gets a URL that answers: they stay not ready",
-            "install that gateway, or set ingress-class in config-network to the one that is here",
+            f"Knative's ingress class is {name}, but its Service {gateway[1]} was not found in namespace {gateway[0]}",
+            "services never become ready, because no gateway serves their URLs",
+            "install that gateway, or set ingress-class in config-network to the class of the installed gateway",
         )
 
 
-def _claims(cluster: Cluster, seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    network = seen.maps.get("network")
+def _check_domain_claims(
+    cluster: Cluster, observed: ObservedCluster, requirements: SpecRequirements
+) -> Iterator[Finding]:
+    network = observed.maps.get("network")
     if network is None or network.get(CLAIMS) == "true":
         return
-    for item in wanted.objects:
-        if item["kind"] != "DomainMapping":
+    for mapping in requirements.objects:
+        if mapping["kind"] != "DomainMapping":
             continue
-        host, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
-        claim = fetch(cluster, DOMAIN_CLAIM, host)
+        host, namespace = mapping["metadata"]["name"], mapping["metadata"]["namespace"]
+        claim = fetch_or_none(cluster, DOMAIN_CLAIM, host)
         if claim is None:
             body = {
                 "apiVersion": DOMAIN_CLAIM.api_version,
@@ -79,45 +81,47 @@ def _claims(cluster: Cluster, seen: Observed, wanted: Wanted) -> Iterator[Findin
                 "metadata": {"name": host},
                 "spec": {"namespace": namespace},
             }
-            yield error(
+            yield make_error_finding(
                 "DOC020",
-                f"nobody has given {host} to namespace {namespace} (a ClusterDomainClaim)",
-                "the DomainMapping stays not ready, and the host name does not answer",
-                f"create the claim, or set {CLAIMS} in config-network",
-                Patch("create", DOMAIN_CLAIM, host, body=body),
+                f"no ClusterDomainClaim assigns the host name {host} to namespace {namespace}",
+                "the DomainMapping never becomes ready, and the host name does not answer",
+                f"create the ClusterDomainClaim, or set {CLAIMS}: true in config-network",
+                FixPatch("create", DOMAIN_CLAIM, host, body=body),
             )
-        elif at(claim, "spec", "namespace") != namespace:
-            yield error(
+        elif get_at(claim, "spec", "namespace") != namespace:
+            yield make_error_finding(
                 "DOC020",
-                f"{host} belongs to namespace {at(claim, 'spec', 'namespace')} (its ClusterDomainClaim)",
-                f"a service in {namespace} never gets it",
-                "take another host name, or let its owner give it up",
+                f"a ClusterDomainClaim assigns the host name {host} to namespace {get_at(claim, 'spec', 'namespace')}",
+                f"services in namespace {namespace} cannot use it",
+                "use another host name, or ask the owner of that namespace to delete the claim",
             )
 
 
-def _networks(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    for namespace in wanted.namespaces:
+def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    for namespace in requirements.namespaces:
         try:
-            found = cluster.list(NETWORK_POLICY, namespace).items
+            policies = cluster.list(NETWORK_POLICY, namespace).items
         except ForbiddenError:
             continue
         closed = [
-            item
-            for item in found
-            if _selects_all(item) and "Ingress" in at(item, "spec", "policyTypes", default=["Ingress"])
+            policy
+            for policy in policies
+            if _selects_all(policy) and "Ingress" in get_at(policy, "spec", "policyTypes", default=["Ingress"])
         ]
-        if closed and not any(at(item, "spec", "ingress", default=[]) for item in found):
-            names = ", ".join(item["metadata"]["name"] for item in closed)
-            yield error(
+        if closed and not any(get_at(policy, "spec", "ingress", default=[]) for policy in policies):
+            names = ", ".join(policy["metadata"]["name"] for policy in closed)
+            yield make_error_finding(
                 "DOC021",
-                f"network policy {names} lets nobody reach pods in namespace {namespace}",
-                "neither the gateway nor Knative's activator reaches a replica: requests fail, and nothing wakes",
-                f"allow ingress from {KNATIVE_NAMESPACE} and from the gateway's namespace",
+                f"network polic{'y' if len(closed) == 1 else 'ies'} {names} in namespace {namespace} "
+                f"den{'ies' if len(closed) == 1 else 'y'} all ingress to its pods",
+                "neither the gateway nor Knative's activator reaches a replica: requests fail, and services cannot scale "
+                "from zero",
+                f"allow ingress from namespace {KNATIVE_NAMESPACE} and from the gateway's namespace",
             )
 
 
 def _selects_all(policy: Object) -> bool:
-    return not at(policy, "spec", "podSelector", default={})
+    return not get_at(policy, "spec", "podSelector", default={})
 
 
-CHECKS: Final = (_prometheus, _gateway, _claims, _networks)
+CHECKS: Final = (_check_prometheus, _check_gateway, _check_domain_claims, _check_network_policies)

@@ -1,6 +1,6 @@
-"""What a live cluster is, read once: versions, settings, autoscalers' sources, classes, nodes; and a profile made of it.
+"""One-time reading of a live cluster (versions, settings, metrics APIs, priority classes, nodes), and the profile of it.
 
-What the caller may not read is noted, and is no error. Upstream: knative.dev/serving config/core (deployments, the
+A forbidden read is recorded and does not raise. Upstream: knative.dev/serving config/core (deployments, the
 defaults of ConfigMaps in pkg/apis/config and pkg/autoscaler/config), kserve config/configmap and config/manager,
 NVIDIA/k8s-device-plugin docs and NVIDIA/gpu-feature-discovery (labels of GPU nodes).
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_RUNTIME,
     CONFIG_MAP,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 KSERVE_NAMESPACE: Final = "kserve"
 MONITORING_NAMESPACE: Final = "monitoring"
 KSERVE_MAP: Final = "inferenceservice-config"
-#: The ConfigMaps that a profile has a part of, and of each the keys that mean something to us, with upstream's defaults.
+#: Knative's ConfigMaps that a profile covers, with the keys that Ebbtide evaluates and their upstream defaults.
 MAPS: Final[Mapping[str, Mapping[str, str]]] = {
     "features": {flag: DEFAULTS.get(flag, "disabled") for flag in sorted({*EVERY_FLAG, *OTHER_FLAGS})},
     "autoscaler": {
@@ -87,11 +87,11 @@ MAPS: Final[Mapping[str, Mapping[str, str]]] = {
     "observability": {"request-metrics-protocol": "none", "metrics-protocol": "none"},
     "network": {},
 }
-#: Knative's own Deployments without which nothing works.
+#: Knative Deployments that every service needs.
 CONTROLLERS: Final = ("activator", "autoscaler", "controller", "webhook")
 KSERVE_CONTROLLER: Final = "kserve-controller-manager"
 HPA_EXTENSION: Final = "autoscaler-hpa"
-#: Groups of the API, by what serves them.
+#: API group paths by the component that serves them.
 GROUPS: Final = {
     "knative": "/apis/serving.knative.dev/v1",
     "kserve": "/apis/serving.kserve.io/v1beta1",
@@ -107,22 +107,23 @@ POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """A cluster as it was read. What was not read is None; versions that nobody tells are empty."""
+class ObservedCluster:
+    """A cluster as it was read. A part that was not read is None; an unknown version is empty."""
 
     kubernetes: str
     knative: str
     kserve: str
-    #: Which of ``GROUPS`` are served.
+    #: Names of the ``GROUPS`` that are served.
     served: frozenset[str]
-    #: ``config-<name>`` of Knative by name, and KServe's ConfigMap.
+    #: Data of Knative's ConfigMaps ``config-<name>`` by name.
     maps: Mapping[str, Mapping[str, str] | None]
+    #: Data of KServe's ConfigMap.
     kserve_map: Mapping[str, str] | None
-    #: Deployments of Knative by name, and whether they have a replica.
+    #: Knative's Deployments by name; True if at least one replica is available.
     deployments: Mapping[str, bool] | None
-    #: Whether KServe's controller has a replica; None where it was not read.
+    #: True if KServe's controller has an available replica; None if it was not read.
     kserve_runs: bool | None
-    #: What custom.metrics.k8s.io serves of pods; None where it is not served.
+    #: Names of the pod metrics of custom.metrics.k8s.io; None if that API is not served.
     metrics: frozenset[str] | None
     classes: tuple[Object, ...] | None
     nodes: tuple[Object, ...] | None
@@ -132,160 +133,167 @@ class Observed:
     hpas: tuple[Object, ...] | None
     services: tuple[Object, ...]
     runtimes: tuple[str, ...] | None
-    #: What the caller may not read, in words.
+    #: Descriptions of the objects that the caller is not allowed to read.
     unread: tuple[str, ...] = ()
 
     @property
     def disallowed(self) -> tuple[str, ...]:
-        """The annotations that KServe does not copy to pods, as its ConfigMap lists them."""
-        found = self.inference_settings.get("serviceAnnotationDisallowedList", [])
-        return tuple(map(str, found)) if isinstance(found, list) else ()
+        """The annotations that KServe does not copy to pods, from its ConfigMap."""
+        disallowed = self.inference_settings.get("serviceAnnotationDisallowedList", [])
+        return tuple(map(str, disallowed)) if isinstance(disallowed, list) else ()
 
     @property
     def inference_settings(self) -> dict[str, Any]:
-        """KServe's ``inferenceService`` settings; empty where there are none, or none that can be read."""
+        """KServe's ``inferenceService`` settings; empty if they are absent or not valid JSON."""
         try:
-            found = json.loads((self.kserve_map or {}).get("inferenceService", "{}"))
+            inference_settings = json.loads((self.kserve_map or {}).get("inferenceService", "{}"))
         except ValueError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return inference_settings if isinstance(inference_settings, dict) else {}
 
 
-def observe(cluster: Cluster) -> Observed:
-    """Return what a cluster is.
+def observe_cluster(cluster: Cluster) -> ObservedCluster:
+    """Read the state of a cluster.
 
     Raises:
-        UnreachableError: nobody answers.
+        UnreachableError: the cluster does not answer.
 
     """
     unread: list[str] = []
 
-    def try_(what: str, work: Callable[[], Any]) -> Any:
+    def read(title: str, request: Callable[[], Any]) -> Any:
         try:
-            return work()
+            return request()
         except MissingError:
             return None
         except ForbiddenError:
-            unread.append(what)
+            unread.append(title)
             return None
 
-    def listed(kind: Kind, namespace: str = "", labels: str = "") -> tuple[Object, ...] | None:
-        where = f" in {namespace}" if namespace else ""
-        found: tuple[Object, ...] | None = try_(
-            f"{kind.plural}{where}", lambda: tuple(cluster.list(kind, namespace, labels=labels).items)
+    def list_(kind: Kind, namespace: str = "", labels: str = "") -> tuple[Object, ...] | None:
+        place = f" in {namespace}" if namespace else ""
+        objects: tuple[Object, ...] | None = read(
+            f"{kind.plural}{place}", lambda: tuple(cluster.list(kind, namespace, labels=labels).items)
         )
-        return found
+        return objects
 
-    def map_(name: str, namespace: str) -> Mapping[str, str] | None:
-        found = try_(f"the settings in {namespace}", lambda: cluster.get(CONFIG_MAP, name, namespace))
-        return None if found is None else at(found, "data", default={})
+    def read_map(name: str, namespace: str) -> Mapping[str, str] | None:
+        config_map = read(f"{CONFIG_MAP.plural} in {namespace}", lambda: cluster.get(CONFIG_MAP, name, namespace))
+        return None if config_map is None else get_at(config_map, "data", default={})
 
-    served = frozenset(name for name, path in GROUPS.items() if _serves(cluster, path))
-    knative = listed(DEPLOYMENT, KNATIVE_NAMESPACE) if "knative" in served else ()
-    kserve = listed(DEPLOYMENT, KSERVE_NAMESPACE) if "kserve" in served else ()
-    kserve_map = map_(KSERVE_MAP, KSERVE_NAMESPACE) if "kserve" in served else None
-    runtimes = listed(CLUSTER_RUNTIME) if "kserve" in served else ()
-    return Observed(
-        kubernetes=_version(str(cluster.read("/version").get("gitVersion", ""))),
-        knative=_release(knative or (), "controller"),
-        kserve=_release(kserve or (), KSERVE_CONTROLLER) or _of_images(kserve_map or {}),
+    served = frozenset(name for name, path in GROUPS.items() if _is_served(cluster, path))
+    knative = list_(DEPLOYMENT, KNATIVE_NAMESPACE) if "knative" in served else ()
+    kserve = list_(DEPLOYMENT, KSERVE_NAMESPACE) if "kserve" in served else ()
+    kserve_map = read_map(KSERVE_MAP, KSERVE_NAMESPACE) if "kserve" in served else None
+    runtimes = list_(CLUSTER_RUNTIME) if "kserve" in served else ()
+    return ObservedCluster(
+        kubernetes=_parse_version(str(cluster.read("/version").get("gitVersion", ""))),
+        knative=_read_release(knative or (), "controller"),
+        kserve=_read_release(kserve or (), KSERVE_CONTROLLER) or _version_of_images(kserve_map or {}),
         served=served,
-        maps={name: map_(f"config-{name}", KNATIVE_NAMESPACE) for name in (*MAPS, "domain")}
+        maps={name: read_map(f"config-{name}", KNATIVE_NAMESPACE) for name in (*MAPS, "domain")}
         if "knative" in served
         else dict.fromkeys((*MAPS, "domain")),
         kserve_map=kserve_map,
-        deployments=None if knative is None else {item["metadata"]["name"]: _runs(item) for item in knative},
-        kserve_runs=None if kserve is None else any(_is(item, KSERVE_CONTROLLER) and _runs(item) for item in kserve),
-        metrics=_custom_metrics(cluster),
-        classes=listed(PRIORITY_CLASS),
-        nodes=listed(NODE),
-        namespaces=listed(NAMESPACE),
-        quotas=listed(QUOTA),
-        queues=listed(QUEUE) if "kai" in served else (),
-        hpas=listed(HPA),
-        # A cluster has several for each workload: only those that may be Prometheus.
+        deployments=None if knative is None else {obj["metadata"]["name"]: _is_available(obj) for obj in knative},
+        kserve_runs=None
+        if kserve is None
+        else any(_has_name(obj, KSERVE_CONTROLLER) and _is_available(obj) for obj in kserve),
+        metrics=_read_custom_metrics(cluster),
+        classes=list_(PRIORITY_CLASS),
+        nodes=list_(NODE),
+        namespaces=list_(NAMESPACE),
+        quotas=list_(QUOTA),
+        queues=list_(QUEUE) if "kai" in served else (),
+        hpas=list_(HPA),
+        # Each workload has several Services, so list only candidates for Prometheus.
         services=(
-            *(listed(SERVICE, MONITORING_NAMESPACE) or ()),
-            *(listed(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
+            *(list_(SERVICE, MONITORING_NAMESPACE) or ()),
+            *(list_(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
         ),
-        runtimes=None if runtimes is None else tuple(item["metadata"]["name"] for item in runtimes),
+        runtimes=None if runtimes is None else tuple(obj["metadata"]["name"] for obj in runtimes),
         unread=tuple(dict.fromkeys(unread)),
     )
 
 
-def _serves(cluster: Cluster, path: str) -> bool:
+def _is_served(cluster: Cluster, path: str) -> bool:
     try:
         cluster.read(path)
     except MissingError:
         return False
     except ForbiddenError:
-        # Whoever may not ask is answered as if it were there: other reads tell.
+        # Assume that the group is served; the reads of its objects show whether it is.
         return True
     except ClusterError:
-        # An aggregated API whose server is away.
+        # An aggregated API whose server is down.
         return False
     return True
 
 
-def _custom_metrics(cluster: Cluster) -> frozenset[str] | None:
-    """Return the names that HPAs can ask for of pods."""
+def _read_custom_metrics(cluster: Cluster) -> frozenset[str] | None:
+    """Return the names of the pod metrics that HPAs can use."""
     try:
-        found = cluster.read(CUSTOM_METRICS)
+        api_resources = cluster.read(CUSTOM_METRICS)
     except ClusterError:
         return None
-    names = [str(row.get("name", "")) for row in at(found, "resources", default=[])]
+    names = [str(row.get("name", "")) for row in get_at(api_resources, "resources", default=[])]
     return frozenset(name.removeprefix("pods/") for name in names if name.startswith("pods/"))
 
 
-def _is(item: Object, name: str) -> bool:
-    return bool(item["metadata"]["name"] == name)
+def _has_name(obj: Object, name: str) -> bool:
+    return bool(obj["metadata"]["name"] == name)
 
 
-def _runs(deployment: Object) -> bool:
-    return int(at(deployment, "status", "availableReplicas", default=0)) > 0
+def _is_available(deployment: Object) -> bool:
+    return int(get_at(deployment, "status", "availableReplicas", default=0)) > 0
 
 
-def _version(text: str) -> str:
-    found = VERSION.fullmatch(text.strip())
-    return found[1] if found is not None else ""
+def _parse_version(text: str) -> str:
+    match = VERSION.fullmatch(text.strip())
+    return match[1] if match is not None else ""
 
 
-def _release(deployments: Iterable[Object], name: str) -> str:
-    """Return the version that a Deployment has as its label, or as its image's tag."""
-    for item in deployments:
-        if not _is(item, name):
+def _read_release(deployments: Iterable[Object], name: str) -> str:
+    """Return a Deployment's version, from its version label or its image's tag; empty if neither has one."""
+    for deployment in deployments:
+        if not _has_name(deployment, name):
             continue
-        said = _version(at(item, "metadata", "labels", VERSION_LABEL, default=""))
-        images = [str(row.get("image", "")) for row in at(item, "spec", "template", "spec", "containers", default=[])]
-        return said or next(filter(None, (_version(image.rpartition(":")[2]) for image in images)), "")
+        labeled = _parse_version(get_at(deployment, "metadata", "labels", VERSION_LABEL, default=""))
+        containers = get_at(deployment, "spec", "template", "spec", "containers", default=[])
+        images = [str(container.get("image", "")) for container in containers]
+        return labeled or next(filter(None, (_parse_version(image.rpartition(":")[2]) for image in images)), "")
     return ""
 
 
-def _of_images(settings: Mapping[str, str]) -> str:
-    """Return the version that most of KServe's own images have in its ConfigMap."""
-    found = Counter(re.findall(r"kserve/[a-z-]+:v(\d+\.\d+\.\d+)", " ".join(settings.values())))
-    return found.most_common(1)[0][0] if found else ""
+def _version_of_images(settings: Mapping[str, str]) -> str:
+    """Return the most common version among KServe's images in its ConfigMap; empty if there are none."""
+    versions = Counter(re.findall(r"kserve/[a-z-]+:v(\d+\.\d+\.\d+)", " ".join(settings.values())))
+    return versions.most_common(1)[0][0] if versions else ""
 
 
-def minor(text: str) -> str:
-    """Return a version without its last number: 1.34.4 is 1.34."""
+def minor_version(text: str) -> str:
+    """Return a version's major and minor numbers: 1.34 for 1.34.4."""
     return ".".join(text.split(".")[:2])
 
 
-def effective(observed: Observed, part: str) -> dict[str, str]:
-    """Return what a ConfigMap comes to: upstream's defaults, and over them what it says."""
-    said = observed.maps.get(part) or {}
-    return {key: said.get(key, usual) for key, usual in MAPS[part].items()}
+def effective_settings(observed: ObservedCluster, part: str) -> dict[str, str]:
+    """Return the effective settings of a ConfigMap: upstream's defaults, overridden by its data."""
+    data = observed.maps.get(part) or {}
+    return {key: data.get(key, default) for key, default in MAPS[part].items()}
 
 
-def settings(observed: Observed, part: str) -> dict[str, str]:
-    """Return what a ConfigMap says differently from upstream's defaults, of the keys that mean something to us."""
-    return {key: value for key, value in effective(observed, part).items() if not same(value, MAPS[part][key])}
+def changed_settings(observed: ObservedCluster, part: str) -> dict[str, str]:
+    """Return the settings of a ConfigMap that differ from upstream's defaults, among the keys in ``MAPS``."""
+    return {
+        key: value
+        for key, value in effective_settings(observed, part).items()
+        if not is_equivalent(value, MAPS[part][key])
+    }
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two values of a ConfigMap mean the same: 200 and 200.0, 60s and 1m."""
-    return one.strip() == other.strip() or _setting_value(one) == _setting_value(other)
+def is_equivalent(first: str, second: str) -> bool:
+    """Return whether two values of a ConfigMap are equivalent: 200 and 200.0, 60s and 1m."""
+    return first.strip() == second.strip() or _setting_value(first) == _setting_value(second)
 
 
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -301,35 +309,35 @@ def _setting_value(text: str) -> float | str:
         return text.strip()
 
 
-# A profile of it.
+# The observed profile.
 
 
-def profile_of(observed: Observed) -> dict[str, Any]:
-    """Return the profile of a cluster, as a document; what cannot be seen has its default."""
+def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
+    """Return the profile of a cluster, as a document; unreadable settings have their defaults."""
     knative: dict[str, Any] = {"installed": "knative" in observed.served}
     if observed.knative:
-        knative["version"] = minor(observed.knative)
+        knative["version"] = minor_version(observed.knative)
     knative["hpa"] = bool((observed.deployments or {}).get(HPA_EXTENSION))
-    knative |= {part: found for part in MAPS if (found := settings(observed, part))}
+    knative |= {part: changed for part in MAPS if (changed := changed_settings(observed, part))}
     kserve: dict[str, Any] = {"installed": "kserve" in observed.served}
     if observed.kserve:
-        kserve["version"] = minor(observed.kserve)
+        kserve["version"] = minor_version(observed.kserve)
     kserve["modes"] = [*(["Knative"] if knative["installed"] else []), "Standard"]
     kserve["annotationDisallowList"] = list(observed.disallowed)
-    limits = _limits(observed)
+    limits = _read_limits(observed)
     if limits:
         kserve["limits"] = limits
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
     spec = {
-        "kubernetes": {"version": minor(observed.kubernetes) or "1.34", "dra": _has_dra(observed)},
+        "kubernetes": {"version": minor_version(observed.kubernetes) or "1.34", "dra": _has_dra(observed)},
         "knative": knative,
         "kserve": kserve,
-        "metrics": _metrics(observed),
-        "nodePools": list(_pools(observed)),
-        "scheduling": _scheduling(observed),
-        "projects": _projects(observed),
-        "domain": _domain(observed),
+        "metrics": _observe_metrics(observed),
+        "nodePools": list(_observe_pools(observed)),
+        "scheduling": _observe_scheduling(observed),
+        "projects": _observe_projects(observed),
+        "domain": _observe_domain(observed),
     }
     return {
         "apiVersion": "ebbtide.dev/v1alpha1",
@@ -339,51 +347,53 @@ def profile_of(observed: Observed) -> dict[str, Any]:
     }
 
 
-def _has_dra(observed: Observed) -> bool:
-    # The API is there on every new cluster; a driver is what tells.
-    return False if observed.nodes is None else any(_drivers(node) for node in observed.nodes)
+def _has_dra(observed: ObservedCluster) -> bool:
+    # Every recent cluster serves the API; only a driver makes it usable.
+    return False if observed.nodes is None else any(_has_dra_driver(node) for node in observed.nodes)
 
 
-def _drivers(node: Object) -> bool:
-    labels = at(node, "metadata", "labels", default={})
+def _has_dra_driver(node: Object) -> bool:
+    labels = get_at(node, "metadata", "labels", default={})
     return any("dra-kubelet-plugin" in key for key in labels)
 
 
-def _limits(observed: Observed) -> dict[str, str]:
-    found = observed.inference_settings.get("resource", {})
-    told = {"cpu": found.get("cpuLimit"), "memory": found.get("memoryLimit")} if isinstance(found, dict) else {}
-    return {name: str(value) for name, value in told.items() if value}
+def _read_limits(observed: ObservedCluster) -> dict[str, str]:
+    defaults = observed.inference_settings.get("resource", {})
+    limits = (
+        {"cpu": defaults.get("cpuLimit"), "memory": defaults.get("memoryLimit")} if isinstance(defaults, dict) else {}
+    )
+    return {name: str(value) for name, value in limits.items() if value}
 
 
-def _metrics(observed: Observed) -> dict[str, Any]:
+def _observe_metrics(observed: ObservedCluster) -> dict[str, Any]:
     adapter = "prometheus-adapter" if observed.metrics is not None else "none"
     if adapter == "none" and "keda" in observed.served:
         adapter = "keda"
-    found: dict[str, Any] = {"adapter": adapter, "metricsServer": "metrics-server" in observed.served}
-    address = prometheus_of(observed)
-    return {**found, **({"prometheus": address} if address else {})}
+    metrics: dict[str, Any] = {"adapter": adapter, "metricsServer": "metrics-server" in observed.served}
+    address = find_prometheus(observed)
+    return {**metrics, **({"prometheus": address} if address else {})}
 
 
-def prometheus_of(observed: Observed) -> str:
-    """Return the address of the service that seems to be Prometheus, or nothing."""
-    for item in observed.services:
-        metadata = item["metadata"]
-        ports = [row.get("port") for row in at(item, "spec", "ports", default=[])]
-        told = {metadata["name"], str(at(metadata, "labels", keys.APP_NAME, default=""))}
-        headless = at(item, "spec", "clusterIP") == "None"
-        ours = any(name in {"prometheus", "prometheus-server", "prometheus-k8s"} for name in told)
-        if ours and not headless and ports:
-            port = 9090 if 9090 in ports else ports[0]  # noqa: PLR2004 - Prometheus' own
+def find_prometheus(observed: ObservedCluster) -> str:
+    """Return the URL of the Service that appears to be Prometheus; empty if there is none."""
+    for service in observed.services:
+        metadata = service["metadata"]
+        ports = [row.get("port") for row in get_at(service, "spec", "ports", default=[])]
+        names = {metadata["name"], str(get_at(metadata, "labels", keys.APP_NAME, default=""))}
+        headless = get_at(service, "spec", "clusterIP") == "None"
+        is_prometheus = any(name in {"prometheus", "prometheus-server", "prometheus-k8s"} for name in names)
+        if is_prometheus and not headless and ports:
+            port = 9090 if 9090 in ports else ports[0]  # noqa: PLR2004 - Prometheus' default
             return f"http://{metadata['name']}.{metadata['namespace']}.svc:{port}"
     return ""
 
 
-def _pools(observed: Observed) -> Iterator[dict[str, Any]]:
-    """Yield the pools of GPU nodes: those that advertise the same in the same way."""
+def _observe_pools(observed: ObservedCluster) -> Iterator[dict[str, Any]]:
+    """Yield the pools of GPU nodes: nodes that advertise the same GPUs through the same backend."""
     groups: dict[tuple[str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
-    for item in observed.nodes or ():
-        node = gpu_node(item, observed)
-        for pool in gpu.detect(node):
+    for obj in observed.nodes or ():
+        node = make_gpu_node(obj, observed)
+        for pool in gpu.detect_pools(node):
             groups.setdefault((pool["name"], node.product), []).append((node, pool))
     names: Counter[str] = Counter()
     for (name, product), rows in groups.items():
@@ -401,66 +411,66 @@ def _pools(observed: Observed) -> Iterator[dict[str, Any]]:
         yield pool
 
 
-def gpu_node(node: Object, observed: Observed) -> GpuNode:
-    """Return the facts about a node by which GPU backends recognize it."""
-    amounts = at(node, "status", "allocatable", default={})
-    resources = {name: amount for name, text in amounts.items() if (amount := quantities.whole(text))}
-    return GpuNode(resources, at(node, "metadata", "labels", default={}), observed.served)
+def make_gpu_node(node: Object, observed: ObservedCluster) -> GpuNode:
+    """Return the properties of a node that GPU backends use to detect their pools."""
+    amounts = get_at(node, "status", "allocatable", default={})
+    resources = {name: amount for name, text in amounts.items() if (amount := quantities.parse_whole_quantity(text))}
+    return GpuNode(resources, get_at(node, "metadata", "labels", default={}), observed.served)
 
 
-def class_values(observed: Observed) -> dict[str, int]:
-    """Return the priority classes that workloads may name, with their values."""
+def read_class_values(observed: ObservedCluster) -> dict[str, int]:
+    """Return the values of the priority classes that workloads can use, by name."""
     return {
-        item["metadata"]["name"]: int(item.get("value", 0))
-        for item in observed.classes or ()
-        if not item["metadata"]["name"].startswith("system-")
+        priority_class["metadata"]["name"]: int(priority_class.get("value", 0))
+        for priority_class in observed.classes or ()
+        if not priority_class["metadata"]["name"].startswith("system-")
     }
 
 
-def _scheduling(observed: Observed) -> dict[str, Any]:
+def _observe_scheduling(observed: ObservedCluster) -> dict[str, Any]:
     kai = "kai" in observed.served
-    found = class_values(observed)
-    levels = {f"{PREFIX}{name}{side}" for name in LEVELS for side in ("", "-preemptible")}
-    own = {name: value for name, value in found.items() if name not in levels}
+    values = read_class_values(observed)
+    levels = {f"{PREFIX}{name}{suffix}" for name in LEVELS for suffix in ("", "-preemptible")}
+    classes = {name: value for name, value in values.items() if name not in levels}
     scheduling: dict[str, Any] = {"scheduler": "kai-scheduler" if kai else "default-scheduler"}
-    if all(name in own for name in FOUR):
+    if all(name in classes for name in FOUR):
         labels = [
-            at(item, "metadata", "labels", keys.APP_MANAGED_BY)
-            for item in observed.classes or ()
-            if item["metadata"]["name"] in FOUR
+            get_at(priority_class, "metadata", "labels", keys.APP_MANAGED_BY)
+            for priority_class in observed.classes or ()
+            if priority_class["metadata"]["name"] in FOUR
         ]
         owner = "kai" if kai else "cluster"
-        scheduling |= {"classes": own, "classesOwner": "ebbtide" if set(labels) == {"ebbtide"} else owner}
+        scheduling |= {"classes": classes, "classesOwner": "ebbtide" if set(labels) == {"ebbtide"} else owner}
     else:
-        # Ebbtide makes its own four with the first workload.
-        usual = {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
-        scheduling |= {"classes": {**usual, **own}, "classesOwner": "ebbtide"}
+        # Ebbtide creates its four classes with the first workload.
+        defaults = {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
+        scheduling |= {"classes": {**defaults, **classes}, "classesOwner": "ebbtide"}
     return scheduling
 
 
-def _projects(observed: Observed) -> dict[str, Any]:
+def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
     patterns: Counter[str] = Counter()
     levels: Counter[str] = Counter()
-    for item in observed.namespaces or ():
-        labels = at(item, "metadata", "labels", default={})
-        project, name = labels.get(keys.PROJECT), item["metadata"]["name"]
+    for obj in observed.namespaces or ():
+        labels = get_at(obj, "metadata", "labels", default={})
+        project, name = labels.get(keys.PROJECT), obj["metadata"]["name"]
         if project and project in name:
             patterns[name.replace(project, "{project}", 1)] += 1
             levels[labels.get(POD_SECURITY, "baseline")] += 1
-    found: dict[str, Any] = {"quota": "kai" if "kai" in observed.served else "resourcequota"}
+    settings: dict[str, Any] = {"quota": "kai" if "kai" in observed.served else "resourcequota"}
     if patterns:
-        found["namespace"] = patterns.most_common(1)[0][0]
-        found["podSecurity"] = levels.most_common(1)[0][0]
-    above = Counter(
+        settings["namespace"] = patterns.most_common(1)[0][0]
+        settings["podSecurity"] = levels.most_common(1)[0][0]
+    parents = Counter(
         parent
-        for item in observed.queues or ()
-        if at(item, "metadata", "labels", keys.PROJECT) and (parent := at(item, "spec", "parentQueue"))
+        for obj in observed.queues or ()
+        if get_at(obj, "metadata", "labels", keys.PROJECT) and (parent := get_at(obj, "spec", "parentQueue"))
     )
-    if above:
-        found["parentQueue"] = above.most_common(1)[0][0]
-    return found
+    if parents:
+        settings["parentQueue"] = parents.most_common(1)[0][0]
+    return settings
 
 
-def _domain(observed: Observed) -> str:
-    said = observed.maps.get("domain") or {}
-    return next((name for name in said if not name.startswith("_")), "example.com")
+def _observe_domain(observed: ObservedCluster) -> str:
+    domains = observed.maps.get("domain") or {}
+    return next((name for name in domains if not name.startswith("_")), "example.com")

@@ -1,178 +1,178 @@
-"""Checks of what decides where pods run: priority classes, node pools, the scheduler, queues and quotas."""
+"""Checks of scheduling: priority classes, node pools, the scheduler, queues and quotas."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
-from ebbtide.cluster.doctor.findings import Patch, error, warning
-from ebbtide.cluster.doctor.observed import class_values, gpu_node
+from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.observed import make_gpu_node, read_class_values
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
-from ebbtide.translation.priority import make_class
+from ebbtide.translation.priority import make_priority_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ebbtide.cluster.doctor.findings import Finding, Wanted
-    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.profile.models import NodePool
     from ebbtide.translation.gpu.backend import GpuNode
 
 
-def _classes(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    if seen.classes is None:
+def _check_classes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    if observed.classes is None:
         return
-    scheduling = wanted.profile.spec.scheduling
-    live = class_values(seen)
+    scheduling = requirements.profile.spec.scheduling
+    live = read_class_values(observed)
     for name, value in scheduling.classes.items():
         if name in live and live[name] != value:
-            yield error(
+            yield make_error_finding(
                 "DOC012",
-                f"priority class {name} has the value {live[name]} here, and the profile says {value}",
-                "who gives way to whom is not as the profile says; a class's value can never be changed",
-                f"set scheduling.classes.{name}: {live[name]} in the profile, or delete the class and make it anew",
+                f"priority class {name} has the value {live[name]}, but the profile has {value}",
+                "pods preempt each other differently than the profile predicts; the value of a class cannot be changed",
+                f"set scheduling.classes.{name}: {live[name]} in the profile, or delete and recreate the class",
             )
         elif name not in live and scheduling.classes_owner != "ebbtide":
-            body = make_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
-            yield error(
+            body = make_priority_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
+            yield make_error_finding(
                 "DOC013",
-                f"there is no priority class {name} here, and the profile says that the cluster has it",
-                "pods that name it are refused",
+                f"priority class {name} not found, but the profile says that the cluster provides it",
+                "pods that use it are rejected",
                 f"create it with the value {value}, or set scheduling.classesOwner: ebbtide in the profile",
-                Patch("create", PRIORITY_CLASS, name, body=body),
+                FixPatch("create", PRIORITY_CLASS, name, body=body),
             )
 
 
-def _pools(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    if seen.nodes is None:
+def _check_pools(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    if observed.nodes is None:
         return
-    nodes = [gpu_node(node, seen) for node in seen.nodes]
-    used = {plan.pool.name for plan in wanted.plans if plan.pool is not None and plan.gpu is not None}
-    for pool in wanted.profile.spec.node_pools:
-        make = warning if wanted.specs is not None and pool.name not in used else error
-        yield from (make(*row) for row in _of_pool(pool, nodes))
+    nodes = [make_gpu_node(node, observed) for node in observed.nodes]
+    used = {plan.pool.name for plan in requirements.plans if plan.pool is not None and plan.gpu is not None}
+    for pool in requirements.profile.spec.node_pools:
+        make = make_warning_finding if requirements.specs is not None and pool.name not in used else make_error_finding
+        yield from (make(*row) for row in _compare_pool(pool, nodes))
 
 
-def _of_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield code, what, meaning and fix of what a pool's nodes are not."""
-    where = f"node pool {pool.name}"
+def _compare_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield code, difference, effect and fix of each difference between a pool and its nodes."""
+    title = f"node pool {pool.name}"
     labels = dict(pool.selector)
-    mine = [node for node in nodes if labels.items() <= node.labels.items()]
-    if not mine:
-        told = ", ".join(f"{key}={value}" for key, value in labels.items())
+    pool_nodes = [node for node in nodes if labels.items() <= node.labels.items()]
+    if not pool_nodes:
+        selector = ", ".join(f"{key}={value}" for key, value in labels.items())
         yield (
             "DOC014",
-            f"no node has the labels of {where}: {told}" if told else f"there is no node for {where}",
-            "its workloads wait for a node",
+            f"no node has the labels of {title}: {selector}" if selector else f"{title} has no nodes",
+            "its workloads stay pending, waiting for a node",
             f"label the nodes, or correct nodePools ({pool.name}) in the profile",
         )
         return
     if not pool.product:
         return
-    told_products = {node.product for node in mine if node.product}
-    if told_products and pool.product.removesuffix("-SHARED") not in told_products:
+    products = {node.product for node in pool_nodes if node.product}
+    if products and pool.product.removesuffix("-SHARED") not in products:
         yield (
             "DOC014",
-            f"{where} is of {pool.product} by the profile, and its nodes have {', '.join(sorted(told_products))}",
-            "what a share or a MIG profile comes to is computed for another GPU",
+            f"the profile has {pool.product} for {title}, but its nodes have {', '.join(sorted(products))}",
+            "GPU shares and MIG profiles are calculated for the wrong GPU",
             f"set the product of nodePools ({pool.name}) in the profile",
         )
     backend = BACKENDS[pool.backend]
     resources = backend.advertises(pool)
     if backend.claims is not None or not resources:
         return
-    best = max((sum(node.resources.get(name, 0) for name in resources) for node in mine), default=0)
-    if not best:
+    largest = max((sum(node.resources.get(name, 0) for name in resources) for node in pool_nodes), default=0)
+    if not largest:
         yield (
             "DOC015",
-            f"no node of {where} has {' or '.join(resources)} to give",
-            "its workloads wait for a GPU for ever",
-            "see the device plugin and its sharing, or correct the pool's backend in the profile",
+            f"no node of {title} advertises {' or '.join(resources)}",
+            "its workloads wait for a GPU indefinitely",
+            "check the device plugin and its sharing configuration, or correct the pool's backend in the profile",
         )
         return
-    (resource, each), *_ = resources.items()
-    if not backend.partitioned and pool.devices and best != pool.devices * each:
+    (resource, per_gpu), *_ = resources.items()
+    if not backend.partitioned and pool.devices and largest != pool.devices * per_gpu:
         gpus = f"{pool.devices} GPU{'' if pool.devices == 1 else 's'}"
-        shares = f"{gpus} in {each} shares each" if each > 1 else gpus
+        shares = f"{gpus} with {per_gpu} shares each" if per_gpu > 1 else gpus
         yield (
             "DOC015",
-            f"a node of {where} has {best} {resource} to give, and the profile says {shares}",
-            "how many replicas fit is foretold wrongly",
+            f"a node of {title} advertises {largest} {resource}, but the profile has {shares}",
+            "Ebbtide predicts the wrong number of replicas per node",
             f"correct devices or replicas of nodePools ({pool.name}) in the profile",
         )
 
 
-def _scheduler(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    said = wanted.profile.spec.scheduling.scheduler
-    by_kai = said == "kai-scheduler" or wanted.profile.spec.projects.quota == "kai"
-    if by_kai and "kai" not in seen.served:
-        yield error(
+def _check_scheduler(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    scheduler = requirements.profile.spec.scheduling.scheduler
+    by_kai = scheduler == "kai-scheduler" or requirements.profile.spec.projects.quota == "kai"
+    if by_kai and "kai" not in observed.served:
+        yield make_error_finding(
             "DOC016",
-            "KAI-Scheduler is not here, and the profile says that it places pods",
-            "pods wait for a scheduler that never comes, and queues are refused",
-            "install KAI, or set scheduling.scheduler and projects.quota in the profile",
+            "KAI-Scheduler is not installed, but the profile uses it to schedule pods or to enforce quotas",
+            "pods stay pending because no scheduler binds them, and the API server rejects queues",
+            "install KAI-Scheduler, or correct scheduling.scheduler and projects.quota in the profile",
         )
 
 
-def _parent(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    """Look at the queue above the projects: KAI leaves out queues without it, and counts its quota as well as theirs."""
-    projects = wanted.profile.spec.projects
-    if seen.queues is None or "kai" not in seen.served or projects.quota != "kai" or not projects.manage:
+def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check the projects' parent queue: KAI ignores queues whose parent is missing, and enforces the parent's quota too."""
+    projects = requirements.profile.spec.projects
+    if observed.queues is None or "kai" not in observed.served or projects.quota != "kai" or not projects.manage:
         return
     name = projects.parent_queue
-    found = next((item for item in seen.queues if item["metadata"]["name"] == name), None)
-    if found is None:
-        yield error(
+    parent = next((queue for queue in observed.queues if queue["metadata"]["name"] == name), None)
+    if parent is None:
+        yield make_error_finding(
             "DOC026",
-            f"there is no queue {name}, and the profile says that the projects' queues are below it",
-            "KAI leaves out queues whose parent is not there, and their pods stay pending",
-            "create it, or name the queue that is there in projects.parentQueue of the profile",
-            Patch("create", QUEUE, name, body=project.make_parent(name)),
+            f"queue {name} not found, but the profile names it as the parent of the projects' queues",
+            "KAI ignores queues whose parent is missing, and their pods stay pending",
+            "create the queue, or set projects.parentQueue in the profile to an existing queue",
+            FixPatch("create", QUEUE, name, body=project.make_parent_queue(name)),
         )
         return
-    parts = at(found, "spec", "resources", default={})
-    shut = [part for part in project.RESOURCES if at(parts, part, "quota", default=0) == 0]
-    if shut:
-        open_ = {part: {"quota": project.UNLIMITED} for part in shut}
-        yield error(
+    quotas = get_at(parent, "spec", "resources", default={})
+    zero = [resource for resource in project.RESOURCES if get_at(quotas, resource, "quota", default=0) == 0]
+    if zero:
+        unlimited = {resource: {"quota": project.UNLIMITED} for resource in zero}
+        yield make_error_finding(
             "DOC026",
-            f"queue {name} has a quota of 0 for {', '.join(shut)}",
-            "KAI counts work that may not be preempted against each queue above it, too: its pods stay pending in every project",
-            f"raise the quota of {name} to what its projects have together, or to -1, which is no bound",
-            Patch("merge", QUEUE, name, body={"spec": {"resources": open_}}),
+            f"queue {name} has a quota of 0 for {', '.join(zero)}",
+            "KAI also counts non-preemptible pods against every parent queue, so they stay pending in every project",
+            f"raise the quota of {name} to the sum of its projects' quotas, or set it to -1 (unlimited)",
+            FixPatch("merge", QUEUE, name, body={"spec": {"resources": unlimited}}),
         )
 
 
-def _quotas(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
-    spec = wanted.profile.spec
-    if seen.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
+def _check_quotas(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    spec = requirements.profile.spec
+    if observed.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
         return
-    live = {(item["metadata"]["namespace"], item["metadata"]["name"]): item for item in seen.quotas}
+    live = {(obj["metadata"]["namespace"], obj["metadata"]["name"]): obj for obj in observed.quotas}
     for name in spec.projects.known:
         namespace = spec.projects.namespace.replace("{project}", name)
-        made = {
-            item["metadata"]["name"]: item
-            for item in project.make_objects(name, namespace, wanted.profile)
-            if item["kind"] == QUOTA.name
+        rendered = {
+            obj["metadata"]["name"]: obj
+            for obj in project.make_project_objects(name, namespace, requirements.profile)
+            if obj["kind"] == QUOTA.name
         }
-        for own in project.QUOTAS:
-            said = at(made.get(own), "spec", "hard", default={})
-            now = at(live.get((namespace, own)), "spec", "hard", default={})
-            if not now or now == said:
+        for quota in project.QUOTAS:
+            expected = get_at(rendered.get(quota), "spec", "hard", default={})
+            actual = get_at(live.get((namespace, quota)), "spec", "hard", default={})
+            if not actual or actual == expected:
                 continue
-            yield warning(
+            yield make_warning_finding(
                 "DOC017",
-                f"the quota of project {name} is {_hard(now)} here, and the profile says {_hard(said)}",
-                "the next apply of a spec of this project sets it to the profile's",
-                f"correct projects.known.{name} in the profile, or let the apply set it",
+                f"the quota of project {name} is {_format_hard_limits(actual)}, but the profile has {_format_hard_limits(expected)}",
+                "the next apply of a spec in this project sets it to the profile's value",
+                f"to keep the cluster's value, correct projects.known.{name} in the profile",
             )
 
 
-def _hard(hard: Mapping[str, str]) -> str:
+def _format_hard_limits(hard: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in sorted(hard.items())) or "none"
 
 
-CHECKS: Final = (_classes, _pools, _scheduler, _parent, _quotas)
+CHECKS: Final = (_check_classes, _check_pools, _check_scheduler, _check_parent_queue, _check_quotas)

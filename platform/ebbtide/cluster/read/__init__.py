@@ -1,1 +1,1 @@
-"""Live workloads: read, grouped, given a status and explained."""
+"""Live workloads: list them, group their objects, derive their status and explain their replicas."""

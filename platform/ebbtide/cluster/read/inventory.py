@@ -1,6 +1,6 @@
-"""What is read of workloads on a cluster, grouped by workload: a few lists, however many workloads there are.
+"""Inventory of a cluster's workloads: objects from a fixed number of list requests, grouped by workload.
 
-Upstream: knative.dev/serving pkg/apis/serving/register.go (the labels of what belongs to a service), kserve
+Upstream: knative.dev/serving pkg/apis/serving/register.go (labels of a service's objects), kserve
 pkg/constants/constants.go; k8s.io/api core/v1 for pods, nodes and events.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names
 from ebbtide.base.bodies import body
-from ebbtide.base.paths import at
+from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 
 @body()
-class Holder:
-    """Who holds a part of a resource: the workload or pod, how much, and its priority's value."""
+class ResourceHolder:
+    """A holder of a resource: the workload or pod, its amount, and its priority value."""
 
     name: str
     namespace: str
@@ -49,26 +49,26 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
-    """What all nodes have of a resource, and who holds it."""
+class ResourceSupply:
+    """The total amount of a resource on all nodes, and its holders."""
 
     total: float
-    holders: tuple[Holder, ...]
+    holders: tuple[ResourceHolder, ...]
 
     @property
     def used(self) -> float:
-        """What is held."""
+        """The amount in use."""
         return sum(holder.amount for holder in self.holders)
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """One workload as it was read. ``now`` is in seconds since 1970, by the reader's clock."""
+class LiveWorkload:
+    """The objects of one workload. ``now`` is the time of the reading, in seconds since 1970, by the reader's clock."""
 
-    #: The Knative Service or InferenceService that its author applied.
+    #: The Knative Service or InferenceService that the user applied.
     top: Object
     now: float
-    #: The Knative Service: the top itself, or the one KServe made of it; none in Standard mode.
+    #: The Knative Service: the top itself, or the one that KServe created for it; None in Standard mode.
     service: Object | None = None
     #: By generation, oldest first.
     revisions: tuple[Object, ...] = ()
@@ -79,9 +79,9 @@ class Live:
     #: Oldest first.
     events: tuple[Object, ...] = ()
     quotas: tuple[Object, ...] = ()
-    #: The GPUs of all nodes by resource; empty where the caller may not see nodes or all pods.
-    supplies: dict[str, Supply] | None = None
-    #: Knative's config-autoscaler; None where it was not read or the caller may not.
+    #: The GPUs of all nodes by resource; None if no pod waits for a node, or if reading nodes or pods is forbidden.
+    supplies: dict[str, ResourceSupply] | None = None
+    #: Data of Knative's config-autoscaler; None if it was not read or reading it is forbidden.
     settings: dict[str, str] | None = None
 
     @property
@@ -95,14 +95,14 @@ class Live:
         return str(self.top["metadata"]["namespace"])
 
 
-#: The kinds that workloads are made of, or bound by.
+#: The kinds of a workload's objects, and of those that limit it.
 GROUPED: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA)
 KNATIVE_NAMESPACE: Final = "knative-serving"
 OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas")
 
 
-def seconds(text: str | None) -> float:
-    """Return a time of the API in seconds since 1970; 0 where there is none."""
+def parse_timestamp(text: str | None) -> float:
+    """Return an API timestamp in seconds since 1970; 0 if it is missing or invalid."""
     if not text:
         return 0.0
     try:
@@ -111,34 +111,34 @@ def seconds(text: str | None) -> float:
         return 0.0
 
 
-def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
-    """Return one workload with its events, quotas, the GPUs of the cluster and the autoscaler's settings.
+def find_workload(cluster: Cluster, name: str, namespace: str, now: float) -> LiveWorkload:
+    """Return one workload with its events, quotas, the cluster's GPUs and the autoscaler's settings.
 
     Raises:
-        MissingError: there is neither a Knative Service nor an InferenceService of this name.
+        MissingError: no Knative Service or InferenceService has this name.
 
     """
-    kind = top_of(cluster, name, namespace)["kind"]
-    found = survey(cluster, namespace, now, events=True, only=name)
-    live = next((item for item in found if item.top["kind"] == kind), None)
+    kind = get_top(cluster, name, namespace)["kind"]
+    workloads = read_workloads(cluster, namespace, now, events=True, only=name)
+    live = next((workload for workload in workloads if workload.top["kind"] == kind), None)
     if live is None:
-        raise MissingError(f"{name} in namespace {namespace} went while it was read")
-    return replace(live, settings=settings(cluster)) if live.scalers else live
+        raise MissingError(f"workload {name} in namespace {namespace} was deleted while it was being read")
+    return replace(live, settings=read_autoscaler_settings(cluster)) if live.scalers else live
 
 
-def settings(cluster: Cluster) -> dict[str, str] | None:
-    """Return Knative's config-autoscaler, or None where the caller may not read it."""
+def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
+    """Return the data of Knative's config-autoscaler, or None if it cannot be read."""
     try:
-        return dict(at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
+        return dict(get_at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
     except ClusterError:
         return None
 
 
-def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
-    """Return the object that a workload's author applied: an InferenceService goes before a Knative Service.
+def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
+    """Return a workload's top object; an InferenceService takes precedence over a Knative Service.
 
     Raises:
-        MissingError: there is neither.
+        MissingError: neither exists.
 
     """
     for kind in (KSERVE, KNATIVE):
@@ -146,162 +146,172 @@ def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
             return cluster.get(kind, name, namespace)
         except MissingError:
             continue
-    raise MissingError(f"there is no workload {name} in namespace {namespace}")
+    raise MissingError(f"workload {name} not found in namespace {namespace}")
 
 
-def tops(cluster: Cluster, namespace: str) -> list[Object]:
-    """Return the objects that workloads' authors applied, of a namespace, or of all where it is empty."""
-    found = [*cluster.list(KSERVE, namespace).items, *cluster.list(KNATIVE, namespace).items]
-    return sorted((top for top in found if _owner_kind(top) != "InferenceService"), key=_key)
+def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
+    """Return the workloads' top objects in a namespace, or in all namespaces if it is empty."""
+    services = [*cluster.list(KSERVE, namespace).items, *cluster.list(KNATIVE, namespace).items]
+    return sorted((top for top in services if _owner_kind(top) != "InferenceService"), key=_namespaced_name)
 
 
-def survey(cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = "") -> list[Live]:
-    """Return every workload of a namespace, or of all where it is empty, by namespace and name; or those of one name."""
-    read = {kind: cluster.list(kind, namespace).items for kind in GROUPED}
-    told = cluster.events(namespace) if events else []
-    pods = read[POD]
-    supplies = _supplies(cluster, pods if not namespace else None) if short(pods) else None
-    return grouped(read, told, supplies, now, only=only)
+def read_workloads(
+    cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = ""
+) -> list[LiveWorkload]:
+    """Return the workloads of a namespace (all if empty) in order of namespace and name; with ``only``, those of one name."""
+    objects = {kind: cluster.list(kind, namespace).items for kind in GROUPED}
+    event_list = cluster.events(namespace) if events else []
+    pods = objects[POD]
+    supplies = _read_supplies(cluster, pods if not namespace else None) if has_unscheduled_pods(pods) else None
+    return group_workloads(objects, event_list, supplies, now, only=only)
 
 
-def grouped(
-    read: Mapping[Kind, list[Object]],
-    told: list[Object],
-    supplies: dict[str, Supply] | None,
+def group_workloads(
+    objects: Mapping[Kind, list[Object]],
+    events: list[Object],
+    supplies: dict[str, ResourceSupply] | None,
     now: float,
     *,
     only: str = "",
-) -> list[Live]:
-    """Return the workloads of what was read, by namespace and name; ``told`` are events, oldest first."""
-    isvcs, ksvcs, deployments, hpas, quotas = (read[kind] for kind in (KSERVE, KNATIVE, DEPLOYMENT, HPA, QUOTA))
-    revisions = _grouped(sorted(read[REVISION], key=generation), keys.KNATIVE_SERVICE)
-    scalers = _grouped(read[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
-    services = {_key(item): item for item in ksvcs}
-    ours = {_key(item): item for item in hpas}
-    by_service = _grouped(hpas, keys.KNATIVE_SERVICE)
+) -> list[LiveWorkload]:
+    """Return the workloads of the listed objects in order of namespace and name; ``events`` are oldest first."""
+    isvcs, ksvcs, deployments, hpas, quotas = (objects[kind] for kind in (KSERVE, KNATIVE, DEPLOYMENT, HPA, QUOTA))
+    revisions = _group_by_label(sorted(objects[REVISION], key=revision_sort_key), keys.KNATIVE_SERVICE)
+    scalers = _group_by_label(objects[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
+    services = {_namespaced_name(obj): obj for obj in ksvcs}
+    hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
+    hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
     groups = {
-        label: (_grouped(deployments, label), _grouped(sorted(read[POD], key=_born), label))
+        label: (_group_by_label(deployments, label), _group_by_label(sorted(objects[POD], key=_created_at), label))
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
     }
-    found = []
-    for top in sorted([*isvcs, *ksvcs], key=_key):
-        where, name = _key(top)
-        if is_made(top) or only not in {"", name}:
+    workloads = []
+    for top in sorted([*isvcs, *ksvcs], key=_namespaced_name):
+        namespace, name = _namespaced_name(top)
+        if is_made_by_kserve(top) or only not in {"", name}:
             continue
         kserve = top["kind"] == "InferenceService"
-        inner = names.predictor(name) if kserve else name
+        service = names.name_predictor(name) if kserve else name
         of_deployments, of_pods = groups[keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE]
-        own = ours.get((where, names.autoscaler(name))) or ours.get((where, names.keda_autoscaler(name)))
-        live = Live(
+        rendered_hpa = hpas_by_name.get((namespace, names.name_autoscaler(name))) or hpas_by_name.get(
+            (namespace, names.name_keda_autoscaler(name))
+        )
+        live = LiveWorkload(
             top=top,
             now=now,
-            service=services.get((where, inner)) if kserve else top,
-            revisions=tuple(revisions.get((where, inner), ())),
-            scalers=tuple(scalers.get((where, inner), ())),
-            deployments=tuple(of_deployments.get((where, name), ())),
-            hpas=(*by_service.get((where, inner), ()), *([own] if own is not None else [])),
-            pods=tuple(pod for pod in of_pods.get((where, name), ()) if not _foreign(pod, kserve=kserve)),
-            events=tuple(event for event in told if _about(event, where, inner, name)),
-            quotas=tuple(item for item in quotas if item["metadata"]["namespace"] == where),
+            service=services.get((namespace, service)) if kserve else top,
+            revisions=tuple(revisions.get((namespace, service), ())),
+            scalers=tuple(scalers.get((namespace, service), ())),
+            deployments=tuple(of_deployments.get((namespace, name), ())),
+            hpas=(
+                *hpas_by_service.get((namespace, service), ()),
+                *([rendered_hpa] if rendered_hpa is not None else []),
+            ),
+            pods=tuple(pod for pod in of_pods.get((namespace, name), ()) if not _is_of_kserve(pod, kserve=kserve)),
+            events=tuple(event for event in events if _concerns_workload(event, namespace, service, name)),
+            quotas=tuple(obj for obj in quotas if obj["metadata"]["namespace"] == namespace),
             supplies=supplies,
         )
-        found.append(live)
-    return found
+        workloads.append(live)
+    return workloads
 
 
-def _key(item: Object) -> tuple[str, str]:
-    return item["metadata"]["namespace"], item["metadata"]["name"]
+def _namespaced_name(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
 
 
-def _born(item: Object) -> str:
-    return str(item["metadata"].get("creationTimestamp", ""))
+def _created_at(obj: Object) -> str:
+    return str(obj["metadata"].get("creationTimestamp", ""))
 
 
-def _grouped(items: Iterable[Object], label: str) -> dict[tuple[str, str], list[Object]]:
-    """Return objects by namespace and a label's value, each group in the order given."""
-    found: dict[tuple[str, str], list[Object]] = {}
-    for item in items:
-        value = (item["metadata"].get("labels") or {}).get(label)
+def _group_by_label(objects: Iterable[Object], label: str) -> dict[tuple[str, str], list[Object]]:
+    """Return objects by namespace and label value; each group keeps the order of ``items``."""
+    groups: dict[tuple[str, str], list[Object]] = {}
+    for obj in objects:
+        value = (obj["metadata"].get("labels") or {}).get(label)
         if value is not None:
-            found.setdefault((item["metadata"].get("namespace", ""), value), []).append(item)
-    return found
+            groups.setdefault((obj["metadata"].get("namespace", ""), value), []).append(obj)
+    return groups
 
 
-def generation(revision: Object) -> tuple[str, int]:
-    """Return what sorts revisions: their service's name, and the number of its edit."""
-    labels = at(revision, "metadata", "labels", default={})
+def revision_sort_key(revision: Object) -> tuple[str, int]:
+    """Return the sort key of a revision: its service's name and its generation number."""
+    labels = get_at(revision, "metadata", "labels", default={})
     text = labels.get(keys.KNATIVE_GENERATION, "0")
     return labels.get(keys.KNATIVE_SERVICE, ""), int(text) if text.isdigit() else 0
 
 
-def _owner_kind(item: Object) -> str:
-    return str(at(item, "metadata", "ownerReferences", 0, "kind", default=""))
+def _owner_kind(obj: Object) -> str:
+    return str(get_at(obj, "metadata", "ownerReferences", 0, "kind", default=""))
 
 
-def is_made(service: Object) -> bool:
-    """Whether a Knative Service was made by KServe for an InferenceService, and is no workload of its own."""
+def is_made_by_kserve(service: Object) -> bool:
+    """Return whether KServe created a Knative Service for an InferenceService, so that it is not a separate workload."""
     return _owner_kind(service) == "InferenceService"
 
 
-def _foreign(pod: Object, *, kserve: bool) -> bool:
-    """Whether a pod that has a Knative Service's label belongs to an InferenceService of that name."""
+def _is_of_kserve(pod: Object, *, kserve: bool) -> bool:
+    """Return whether a pod with a Knative Service's label belongs to an InferenceService of the same name."""
     return not kserve and keys.KSERVE_SERVICE in (pod["metadata"].get("labels") or {})
 
 
-def _of_service(name: str, service: str) -> bool:
-    """Whether a revision, or what is made for one, is a service's: ``chat-00001…`` of ``chat``."""
-    rest = name.removeprefix(f"{service}-")
-    return rest != name and rest[:5].isdigit()
+def _belongs_to_service(name: str, service: str) -> bool:
+    """Return whether a revision, or an object created for one, belongs to a service: ``chat-00001…`` to ``chat``."""
+    suffix = name.removeprefix(f"{service}-")
+    return suffix != name and suffix[:5].isdigit()
 
 
-def _about(event: Object, namespace: str, inner: str, name: str) -> bool:
-    about = event.get("involvedObject", {})
-    told = about.get("name", "")
-    here = about.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
-    return here and (
-        told in {inner, name, names.autoscaler(name), names.keda_autoscaler(name)}
-        or _of_service(told, inner)
-        or told.startswith(f"{names.predictor(name)}-")
+def _concerns_workload(event: Object, namespace: str, service: str, name: str) -> bool:
+    involved = event.get("involvedObject", {})
+    object_name = involved.get("name", "")
+    same_namespace = involved.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
+    return same_namespace and (
+        object_name in {service, name, names.name_autoscaler(name), names.name_keda_autoscaler(name)}
+        or _belongs_to_service(object_name, service)
+        or object_name.startswith(f"{names.name_predictor(name)}-")
     )
 
 
-def short(pods: list[Object]) -> bool:
-    """Whether any pod waits for a node: only then it matters who holds what."""
-    return any(of_pod.condition(pod, "PodScheduled").get("status") == "False" for pod in pods)
+def has_unscheduled_pods(pods: list[Object]) -> bool:
+    """Return whether any pod waits for a node; only then the holders of resources matter."""
+    return any(of_pod.find_condition(pod, "PodScheduled").get("status") == "False" for pod in pods)
 
 
-def _supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[str, Supply] | None:
+def _read_supplies(cluster: Cluster, everywhere: list[Object] | None) -> dict[str, ResourceSupply] | None:
     try:
         nodes = cluster.list(NODE).items
-        return supplies(nodes, cluster.list(POD).items if everywhere is None else everywhere)
+        return compute_supplies(nodes, cluster.list(POD).items if everywhere is None else everywhere)
     except ForbiddenError:
         return None
     except ClusterError:
         return None
 
 
-def supplies(nodes: list[Object], pods: list[Object]) -> dict[str, Supply]:
-    """Return what the nodes have of each GPU resource, and who holds it."""
+def compute_supplies(nodes: list[Object], pods: list[Object]) -> dict[str, ResourceSupply]:
+    """Return the supply of each GPU resource on the nodes, with its holders."""
     total: dict[str, float] = {}
     for node in nodes:
-        for resource, amount in at(node, "status", "allocatable", default={}).items():
-            if gpu.is_gpu(resource):
+        for resource, amount in get_at(node, "status", "allocatable", default={}).items():
+            if gpu.is_gpu_resource(resource):
                 total[resource] = total.get(resource, 0.0) + float(amount)
-    held: dict[str, list[Holder]] = {resource: [] for resource in total}
+    holders: dict[str, list[ResourceHolder]] = {resource: [] for resource in total}
     for pod in pods:
-        if not at(pod, "spec", "nodeName") or at(pod, "status", "phase") in {"Succeeded", "Failed"}:
+        if not get_at(pod, "spec", "nodeName") or get_at(pod, "status", "phase") in {"Succeeded", "Failed"}:
             continue
-        for resource, amount in of_pod.gpus(pod).items():
-            if resource in held:
-                holder = Holder(
-                    whose(pod), pod["metadata"]["namespace"], amount, at(pod, "spec", "priority", default=0)
+        for resource, amount in of_pod.sum_pod_gpus(pod).items():
+            if resource in holders:
+                holder = ResourceHolder(
+                    workload_name_of_pod(pod),
+                    pod["metadata"]["namespace"],
+                    amount,
+                    get_at(pod, "spec", "priority", default=0),
                 )
-                held[resource].append(holder)
-    return {resource: Supply(amount, tuple(held[resource])) for resource, amount in total.items() if amount}
+                holders[resource].append(holder)
+    return {resource: ResourceSupply(amount, tuple(holders[resource])) for resource, amount in total.items() if amount}
 
 
-def whose(pod: Object) -> str:
-    """Return the workload that a pod belongs to, as its author calls it, or the pod's own name."""
+def workload_name_of_pod(pod: Object) -> str:
+    """Return the name of the workload that a pod belongs to, or the pod's name."""
     labels = pod["metadata"].get("labels") or {}
     for key in (keys.KSERVE_SERVICE, keys.KNATIVE_SERVICE, keys.APP_NAME, "job-name", "app"):
         if key in labels:

@@ -1,6 +1,6 @@
-"""What one pod says of itself: what it asks for, whether it is ready, what keeps it.
+"""State of a single pod: its resource requests, its readiness, and what prevents it from becoming ready.
 
-Upstream: k8s.io/api core/v1 (PodCondition, ContainerState), k8s.io/kubernetes pkg/kubelet/images (the words of waiting).
+Upstream: k8s.io/api core/v1 (PodCondition, ContainerState), k8s.io/kubernetes pkg/kubelet/images (reasons for waiting).
 """
 
 from __future__ import annotations
@@ -8,104 +8,107 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.base import quantities
-from ebbtide.base.paths import at
-from ebbtide.base.prose import counted
-from ebbtide.cluster.client.protocol import start_cause
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
+from ebbtide.cluster.client.protocol import shorten_start_error
 from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
-#: Knative's own container in each pod.
+#: Name of Knative's sidecar container.
 QUEUE_PROXY: Final = "queue-proxy"
 PULLING: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 
 
-def asked(pod: Object) -> dict[str, float]:
-    """Return what a pod's containers ask for, by resource, in cores, bytes or devices."""
+def sum_requests(pod: Object) -> dict[str, float]:
+    """Return the sum of the containers' requests by resource, in cores, bytes or devices."""
     total: dict[str, float] = {}
-    for container in at(pod, "spec", "containers", default=[]):
-        # A limit without a request is a request too.
-        wanted = {
-            **at(container, "resources", "limits", default={}),
-            **at(container, "resources", "requests", default={}),
+    for container in get_at(pod, "spec", "containers", default=[]):
+        # A limit without a request counts as a request.
+        requests = {
+            **get_at(container, "resources", "limits", default={}),
+            **get_at(container, "resources", "requests", default={}),
         }
-        for resource, amount in wanted.items():
-            total[resource] = total.get(resource, 0.0) + (quantities.nano(amount) or 0) / quantities.NANO
+        for resource, amount in requests.items():
+            total[resource] = total.get(resource, 0.0) + (quantities.parse_nano(amount) or 0) / quantities.NANO
     return total
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether a pod's condition Ready is true."""
-    return condition(pod, "Ready").get("status") == "True"
+    """Return whether a pod's Ready condition is true."""
+    return find_condition(pod, "Ready").get("status") == "True"
 
 
-def is_over(pod: Object) -> bool:
-    """Whether a pod has ended or is on its way out."""
-    return "deletionTimestamp" in pod["metadata"] or at(pod, "status", "phase") in {"Succeeded", "Failed"}
+def has_ended(pod: Object) -> bool:
+    """Return whether a pod has ended or is terminating."""
+    return "deletionTimestamp" in pod["metadata"] or get_at(pod, "status", "phase") in {"Succeeded", "Failed"}
 
 
-def condition(item: Object, kind: str) -> Object:
-    """Return an object's condition of a type, or an empty one."""
-    rows = at(item, "status", "conditions", default=[])
+def find_condition(obj: Object, kind: str) -> Object:
+    """Return an object's condition of a type, or an empty dict."""
+    rows = get_at(obj, "status", "conditions", default=[])
     return next((row for row in rows if row.get("type") == kind), {})
 
 
-def gpus(pod: Object) -> dict[str, float]:
-    """Return the GPUs a pod takes, by resource or by the annotation that asks for them."""
-    found = {resource: amount for resource, amount in asked(pod).items() if gpu.is_gpu(resource) and amount}
-    return found | gpu.annotated(at(pod, "metadata", "annotations", default={}))
+def sum_pod_gpus(pod: Object) -> dict[str, float]:
+    """Return the GPUs that a pod requests, by resource or by annotation."""
+    amounts = {
+        resource: amount for resource, amount in sum_requests(pod).items() if gpu.is_gpu_resource(resource) and amount
+    }
+    return amounts | gpu.find_annotated_gpus(get_at(pod, "metadata", "annotations", default={}))
 
 
-class Trouble(NamedTuple):
-    """What keeps a pod from being ready: a short name, and the words for a person."""
+class PodTrouble(NamedTuple):
+    """A problem that prevents a pod from becoming ready: its kind and its explanation."""
 
     kind: str
     words: str
 
 
-def trouble(pod: Object) -> Trouble | None:
-    """Return what keeps a pod, if it is more than time: no node, no image, a crash, a killed process."""
-    scheduled = condition(pod, "PodScheduled")
+def find_trouble(pod: Object) -> PodTrouble | None:
+    """Return the problem that prevents a pod from becoming ready: no node, no image, a crash; None if it only needs time."""
+    scheduled = find_condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        return Trouble("unschedulable", scheduled.get("message") or scheduled.get("reason") or "no node takes it")
-    of_pod = [
-        *at(pod, "status", "initContainerStatuses", default=[]),
-        *at(pod, "status", "containerStatuses", default=[]),
+        return PodTrouble("unschedulable", scheduled.get("message") or scheduled.get("reason") or "no suitable node")
+    statuses = [
+        *get_at(pod, "status", "initContainerStatuses", default=[]),
+        *get_at(pod, "status", "containerStatuses", default=[]),
     ]
-    images = {row["name"]: row.get("image", "") for row in at(pod, "spec", "containers", default=[])}
-    for row in of_pod:
-        waiting = at(row, "state", "waiting", default={})
+    images = {row["name"]: row.get("image", "") for row in get_at(pod, "spec", "containers", default=[])}
+    for row in statuses:
+        waiting = get_at(row, "state", "waiting", default={})
         reason = waiting.get("reason", "")
         if reason in PULLING:
             image = images.get(row["name"]) or row.get("image", "")
-            return Trouble("image", f"the image {image} cannot be pulled: {cause(waiting.get('message') or reason)}")
+            return PodTrouble(
+                "image", f"cannot pull image {image}: {innermost_cause(waiting.get('message') or reason)}"
+            )
         if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
-            return Trouble("crash", _crash(row))
+            return PodTrouble("crash", _describe_crash(row))
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
-            return Trouble(
-                "config", f"container {row['name']} cannot be made: {start_cause(waiting.get('message') or reason)}"
+            return PodTrouble(
+                "config",
+                f"cannot create container {row['name']}: {shorten_start_error(waiting.get('message') or reason)}",
             )
     return None
 
 
-def _crash(row: Object) -> str:
-    ended = at(row, "lastState", "terminated", default={}) or at(row, "state", "terminated", default={})
+def _describe_crash(row: Object) -> str:
+    ended = get_at(row, "lastState", "terminated", default={}) or get_at(row, "state", "terminated", default={})
     times = row.get("restartCount", 0)
-    restarted = f"restarted {counted(times, 'time')}"
+    restarted = f"restarted {count_noun(times, 'time')}"
     if ended.get("reason") in {"StartError", "ContainerCannotRun"}:
-        return (
-            f"container {row['name']} cannot start: {start_cause(ended.get('message') or ended['reason'])}; {restarted}"
-        )
+        return f"cannot start container {row['name']}: {shorten_start_error(ended.get('message') or ended['reason'])}; {restarted}"
     code = ended.get("exitCode")
-    why = f" with exit code {code}" if code is not None else ""
+    reason = f" with exit code {code}" if code is not None else ""
     if ended.get("reason") == "OOMKilled":
-        why = ": it used more memory than its limit (OOMKilled)"
-    return f"container {row['name']} ends{why}; {restarted}"
+        reason = ": it used more memory than its limit (OOMKilled)"
+    return f"container {row['name']} exited{reason}; {restarted}"
 
 
-def cause(message: str) -> str:
-    """Return the innermost cause of a chain of errors that were joined by colons, at most 160 characters."""
+def innermost_cause(message: str) -> str:
+    """Return the innermost cause of a colon-separated chain of errors, at most 160 characters."""
     text = message.strip().rstrip(".")
     if "not found" in text:
         return "not found"
@@ -113,11 +116,11 @@ def cause(message: str) -> str:
     return inner[-160:]
 
 
-def starting(pod: Object) -> str:
-    """Say where a pod that is well is on its way to being ready."""
-    if not at(pod, "spec", "nodeName"):
+def describe_startup(pod: Object) -> str:
+    """Describe the startup progress of a pod without problems."""
+    if not get_at(pod, "spec", "nodeName"):
         return "waiting for a node"
-    rows = at(pod, "status", "containerStatuses", default=[])
+    rows = get_at(pod, "status", "containerStatuses", default=[])
     if not rows or any("waiting" in row.get("state", {}) for row in rows):
         return "pulling images and starting containers"
-    return "the server is starting: its readiness probe does not answer yet"
+    return "the server is starting: its readiness probe does not succeed yet"

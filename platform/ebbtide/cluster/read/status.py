@@ -1,10 +1,10 @@
-"""One workload, one status: its phase by Run:ai's names, why in words, replicas, metric, URL, age, GPUs.
+"""Status of a workload: its phase with Run:ai's names, the reason, replicas, metric, URL, age and GPUs.
 
-Pure functions of what was read (``live.Live``), the time included. Phases are those of Run:ai's REST schema (runapy
-.generator/swagger.json, ``Phase``); the rules that lead to them are ours, from Knative's and KServe's conditions and from
-the pods. Upstream: knative.dev/serving pkg/apis/serving/v1/{service,revision}_lifecycle.go,
+Pure functions of the objects that were read (``inventory.Live``), including the time. Phases are those of Run:ai's REST
+schema (runapy .generator/swagger.json, ``Phase``); Ebbtide derives them from Knative's and KServe's conditions and from the
+pods. Upstream: knative.dev/serving pkg/apis/serving/v1/{service,revision}_lifecycle.go,
 pkg/apis/autoscaling/v1alpha1/pa_lifecycle.go, kserve pkg/apis/serving/v1beta1/inference_service_status.go, and
-k8s.io/kubernetes pkg/scheduler/framework/types.go (FitError's words).
+k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitError).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import Written, body
-from ebbtide.base.paths import at
-from ebbtide.base.prose import counted
-from ebbtide.base.quantities import NANO, nano, number
+from ebbtide.base.bodies import WrittenBy, body
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
+from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo.source import Ref
@@ -27,8 +27,8 @@ from ebbtide.translation import gpu
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.cluster.read.inventory import Live, Supply
-    from ebbtide.slo.source import Source
+    from ebbtide.cluster.read.inventory import LiveWorkload, ResourceSupply
+    from ebbtide.slo.source import MetricsSource
     from ebbtide.translation.objects import Object
 
 Phase = Literal[
@@ -47,7 +47,7 @@ Phase = Literal[
     "Terminating",
     "Unknown",
 ]
-#: Phases in which a command that waits has nothing more to wait for; Degraded may yet mend itself.
+#: Phases that end a wait; a Degraded workload may still recover.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
 
 INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
@@ -56,45 +56,55 @@ EXCEEDED: Final = re.compile(
 )
 IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>.+)', re.DOTALL)
 CLASS_MISSING: Final = re.compile(r"no PriorityClass with name (\S+) was found")
-#: What the scheduler says of nodes that do not fit, and what it means.
+#: Scheduler messages about unsuitable nodes, and their explanations.
 UNFIT: Final = (
     (
         "didn't match Pod's node affinity/selector",
-        "no node has the labels that the workload asks for (node pool or node type)",
+        "no node has the labels that the workload requires (node pool or node type)",
     ),
-    ("untolerated taint", "the nodes that would fit are tainted, and the workload tolerates none of it"),
-    ("didn't have free ports", "the port is taken on every node"),
-    ("unbound immediate PersistentVolumeClaims", "its volume claim is not bound: no volume fits it"),
-    ("volume node affinity conflict", "its volume lies on another node"),
-    ("didn't match pod anti-affinity rules", "each node has a replica already, and the workload wants one per node"),
+    ("untolerated taint", "the matching nodes have taints that the workload does not tolerate"),
+    ("didn't have free ports", "the port is in use on every node"),
+    ("unbound immediate PersistentVolumeClaims", "its volume claim is not bound: no matching volume"),
+    ("volume node affinity conflict", "its volume is on another node"),
+    ("didn't match pod anti-affinity rules", "each node already has a replica, and the workload allows one per node"),
     ("unschedulable", "the nodes are cordoned"),
 )
-#: What a condition says: for True, while it is unknown, and for False.
+#: The start of the reason of a workload without replicas.
+SCALED_TO_ZERO: Final = "scaled to zero"
+#: Explanations of a condition with status True, Unknown and False.
 CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
-    "Ready": ("it serves", "it does not serve yet", "it does not serve"),
+    "Ready": ("the workload serves requests", "the workload does not serve yet", "the workload does not serve"),
     "ConfigurationsReady": (
         "the newest revision is ready",
         "the newest revision is not ready yet",
         "the newest revision failed",
     ),
-    "RoutesReady": ("requests reach it", "requests do not reach it yet", "requests cannot reach it"),
+    "RoutesReady": (
+        "requests reach the workload",
+        "requests do not reach the workload yet",
+        "requests cannot reach the workload",
+    ),
     "PredictorReady": ("the predictor is ready", "the predictor is not ready yet", "the predictor is not ready"),
-    "IngressReady": ("requests reach it", "requests do not reach it yet", "requests cannot reach it"),
-    "Stopped": ("it is suspended", "", ""),
+    "IngressReady": (
+        "requests reach the workload",
+        "requests do not reach the workload yet",
+        "requests cannot reach the workload",
+    ),
+    "Stopped": ("the workload is suspended", "", ""),
 }
 
 
-def _rounded(value: float) -> int:
+def _round_seconds(value: float) -> int:
     return round(value)
 
 
-#: Shown to a program without fractions.
-Seconds: TypeAlias = Annotated[float, Written(_rounded)]
+#: Serialized as a whole number.
+Seconds: TypeAlias = Annotated[float, WrittenBy(_round_seconds)]
 
 
 @body()
 class Condition:
-    """One condition in words. ``holds`` is None while it is not known."""
+    """One condition with its explanation. ``holds`` is None while it is unknown."""
 
     name: str
     holds: bool | None
@@ -104,7 +114,7 @@ class Condition:
 
 @body()
 class Replicas:
-    """How many replicas there are, are wanted, and may be; ``maximum`` 0 is no bound."""
+    """Number of ready and wanted replicas, and their bounds; ``maximum`` 0 means unlimited."""
 
     ready: int
     wanted: int
@@ -112,27 +122,27 @@ class Replicas:
     maximum: int
 
     def __str__(self) -> str:
-        """Return them as one word: ``1/2 (0..4)``."""
+        """Return the compact form: ``1/2 (0..4)``."""
         bounds = f"{self.minimum}..{self.maximum or ''}" if self.minimum != self.maximum else f"{self.minimum}"
         return f"{self.ready}/{self.wanted} ({bounds})"
 
 
 @body()
-class Metric:
-    """What moves the replicas: its name, the target per replica, and the value now where the cluster tells it."""
+class ScalingMetric:
+    """The scaling metric: its name, the target per replica, and its current value if the cluster reports it."""
 
     name: str
     target: str
     now: str = ""
 
     def __str__(self) -> str:
-        """Return it as one word: ``concurrency -/10``."""
+        """Return the compact form: ``concurrency -/10``."""
         return f"{self.name} {self.now or '-'}/{self.target}"
 
 
 @body()
 class RevisionRow:
-    """One revision: its share of the traffic in percent, its replicas, and what it says of itself."""
+    """One revision: its share of the traffic in percent, its replicas, and its state."""
 
     name: str
     traffic_percent: int
@@ -144,7 +154,7 @@ class RevisionRow:
 
 @body()
 class PodRow:
-    """One pod: where it is, and what it says of itself."""
+    """One pod: its node and its state."""
 
     name: str
     node: str
@@ -156,7 +166,7 @@ class PodRow:
 
 @body()
 class Status:
-    """One workload's state."""
+    """The status of one workload."""
 
     name: str
     namespace: str
@@ -166,41 +176,41 @@ class Status:
     why: str
     replicas: Replicas
     gpus: str
-    #: What the pods ask for.
+    #: Sum of the pods' requests.
     cpu_cores: float
     memory_bytes: float
-    metric: Metric | None
+    metric: ScalingMetric | None
     url: str
     age_seconds: Seconds
     conditions: tuple[Condition, ...]
     revisions: tuple[RevisionRow, ...]
     pods: tuple[PodRow, ...]
-    #: What is set by hand on the live object and is not in its spec.
+    #: Manual overrides on the live object that are not in its spec.
     by_hand: tuple[str, ...] = ()
 
 
-def with_loads(found: Sequence[Status], source: Source, when: float) -> list[Status]:
-    """Return statuses with the value now of what moves each, where the cluster itself does not tell it.
+def add_current_loads(statuses: Sequence[Status], source: MetricsSource, when: float) -> list[Status]:
+    """Return statuses with the current value of each scaling metric, where the cluster does not report it.
 
-    One question for all of them. Raises SourceError where the source cannot answer.
+    Sends one query for all of them. Raises SourceError if the source cannot answer.
     """
-    asked = [Ref(item.namespace, item.name) for item in found if item.metric is not None and not item.metric.now]
-    loads = source.loads(asked, when) if asked else {}
-    return [_with_load(item, loads.get(Ref(item.namespace, item.name))) for item in found]
+    refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and not state.metric.now]
+    loads = source.loads(refs, when) if refs else {}
+    return [_add_current_load(state, loads.get(Ref(state.namespace, state.name))) for state in statuses]
 
 
-def _with_load(item: Status, load: float | None) -> Status:
-    if load is None or item.metric is None or item.metric.now:
-        return item
-    return replace(item, metric=replace(item.metric, now=number(round(load, 2))))
+def _add_current_load(state: Status, load: float | None) -> Status:
+    if load is None or state.metric is None or state.metric.now:
+        return state
+    return replace(state, metric=replace(state.metric, now=format_number(round(load, 2))))
 
 
-def status(live: Live) -> Status:
+def compute_status(live: LiveWorkload) -> Status:
     """Return a workload's status."""
     metadata = live.top["metadata"]
     labels = metadata.get("labels") or {}
-    replicas = replicas_of(live)
-    phase, why = phase_of(live, replicas)
+    replicas = compute_replicas(live)
+    phase, why = compute_phase(live, replicas)
     return Status(
         name=live.name,
         namespace=live.namespace,
@@ -209,328 +219,344 @@ def status(live: Live) -> Status:
         phase=phase,
         why=why,
         replicas=replicas,
-        gpus=gpus_of(live),
-        cpu_cores=_asked(live, "cpu"),
-        memory_bytes=_asked(live, "memory"),
-        metric=metric_of(live),
-        url=at(live.top, "status", "url") or at(live.service, "status", "url", default=""),
-        age_seconds=_age(live, metadata),
-        conditions=tuple(_conditions(live)),
-        revisions=tuple(_revision_rows(live)),
-        pods=tuple(_pod_rows(live)),
-        by_hand=tuple(_by_hand(live)),
+        gpus=format_gpus(live),
+        cpu_cores=_sum_pod_requests(live, "cpu"),
+        memory_bytes=_sum_pod_requests(live, "memory"),
+        metric=find_scaling_metric(live),
+        url=get_at(live.top, "status", "url") or get_at(live.service, "status", "url", default=""),
+        age_seconds=_object_age(live, metadata),
+        conditions=tuple(_make_condition_rows(live)),
+        revisions=tuple(_make_revision_rows(live)),
+        pods=tuple(_make_pod_rows(live)),
+        by_hand=tuple(_describe_overrides(live)),
     )
 
 
 # The phase.
 
 
-def phase_of(live: Live, replicas: Replicas) -> tuple[Phase, str]:
-    """Return the phase and why, in words; the first rule that fits."""
+def compute_phase(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
+    """Return the phase and its reason, by the first rule that matches."""
     metadata = live.top["metadata"]
-    left = [pod for pod in live.pods if at(pod, "status", "phase") not in {"Succeeded", "Failed"}]
+    active = [pod for pod in live.pods if get_at(pod, "status", "phase") not in {"Succeeded", "Failed"}]
     if "deletionTimestamp" in metadata:
-        return "Deleting", f"it is being removed{_left(left)}"
-    if at(metadata, "annotations", keys.STOP) == "true":
-        if left:
-            return "Stopping", f"it is being suspended{_left(left)}"
-        return "Stopped", "it is suspended; ebbtide resume brings it back"
-    if of_pod.condition(live.top, "Stopped").get("status") == "True":
-        return "Resuming", "it is to come back, and KServe has not looked at that yet"
+        return "Deleting", f"the workload is being deleted{_describe_terminating(active)}"
+    if get_at(metadata, "annotations", keys.STOP) == "true":
+        if active:
+            return "Stopping", f"the workload is being suspended{_describe_terminating(active)}"
+        return "Stopped", "suspended; start it with ebbtide resume"
+    if of_pod.find_condition(live.top, "Stopped").get("status") == "True":
+        return "Resuming", "resume requested; KServe has not processed it yet"
     if live.service is None and live.top["kind"] == "InferenceService" and not _in_knative_mode(live):
         return _phase_of_standard(live, replicas)
     return _phase_of_knative(live, replicas)
 
 
-def _left(pods: list[Object]) -> str:
-    return f"; {counted(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still ending" if pods else ""
+def _describe_terminating(pods: list[Object]) -> str:
+    return f"; {count_noun(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still terminating" if pods else ""
 
 
-def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     top, service = live.top, live.service
-    serving = at(service, "status", "latestReadyRevisionName", default="")
-    newest = at(service, "status", "latestCreatedRevisionName", default="")
-    ready = of_pod.condition(top, "Ready")
-    if service is None or not ready or _stale(service):
-        told = _message(ready)
-        if ready.get("status") == "False" and told:
-            # KServe could not make the ksvc at all.
-            return ("Degraded" if serving else "Failed"), told
-        return ("Updating" if serving else "Creating"), "Knative has not looked at the change yet"
+    serving = get_at(service, "status", "latestReadyRevisionName", default="")
+    newest = get_at(service, "status", "latestCreatedRevisionName", default="")
+    ready = of_pod.find_condition(top, "Ready")
+    if service is None or not ready or _is_stale(service):
+        message = _condition_message(ready)
+        if ready.get("status") == "False" and message:
+            # KServe could not create the Knative Service.
+            return ("Degraded" if serving else "Failed"), message
+        return ("Updating" if serving else "Creating"), "Knative has not processed the change yet"
     if ready.get("status") == "True":
         return _phase_of_ready(live, replicas)
     if serving == newest and serving and live.revisions:
-        # The revision is fine; what is not is the way to it.
-        route = of_pod.condition(top, "RoutesReady") or of_pod.condition(top, "IngressReady") or ready
-        told = _message(route) or _message(ready)
-        # KServe's conditions are a few seconds behind, and say nothing until they have caught up.
-        if ready.get("status") == "False" and told:
-            return "Degraded", f"the revision is ready, but requests cannot reach it: {told}"
-        return "Initializing", f"the route is being set up{f': {told}' if told else ''}"
-    trouble = _trouble(live, newest)
+        # The revision is ready, but the route to it is not.
+        route = of_pod.find_condition(top, "RoutesReady") or of_pod.find_condition(top, "IngressReady") or ready
+        message = _condition_message(route) or _condition_message(ready)
+        # KServe's conditions lag a few seconds behind and have no message until then.
+        if ready.get("status") == "False" and message:
+            return "Degraded", f"the revision is ready, but requests cannot reach it: {message}"
+        return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
+    trouble = _explain_trouble(live, newest)
     if ready.get("status") == "False":
-        waits = _recovers(live, newest)
-        if waits and serving:
-            return "Updating", f"revision {newest}: {trouble or waits}; {serving} serves until it is ready"
-        if waits:
-            lost = trouble or not _pods_of(live, newest)
-            return ("Pending" if lost else "Initializing"), trouble or waits
-        failed = trouble or _failure(live, newest) or _message(ready)
-        if failed and serving:
-            return "Degraded", f"revision {newest} failed: {failed}; {serving} still serves"
-        # Nothing has been said of what was begun a moment ago; what fails has a reason.
-        if failed:
-            return "Failed", failed
+        recovery = _explain_recovery(live, newest)
+        if recovery and serving:
+            return "Updating", f"revision {newest}: {trouble or recovery}; {serving} serves until it is ready"
+        if recovery:
+            blocked = trouble or not _list_revision_pods(live, newest)
+            return ("Pending" if blocked else "Initializing"), trouble or recovery
+        failure = trouble or _explain_failure(live, newest) or _condition_message(ready)
+        if failure and serving:
+            return "Degraded", f"revision {newest} failed: {failure}; {serving} still serves"
+        # A failure has a reason; without one the revision has only just been created.
+        if failure:
+            return "Failed", failure
     if serving:
-        coming = trouble or _coming(live, newest)
-        return "Updating", f"revision {newest}: {coming}; {serving} serves until it is ready"
-    return _first_start(live, newest, trouble)
+        progress = trouble or _describe_progress(live, newest)
+        return "Updating", f"revision {newest}: {progress}; {serving} serves until it is ready"
+    return _phase_of_first_start(live, newest, trouble)
 
 
-def _first_start(live: Live, newest: str, trouble: str) -> tuple[Phase, str]:
-    pods = _pods_of(live, newest)
-    if trouble and not any(at(pod, "spec", "nodeName") for pod in pods):
+def _phase_of_first_start(live: LiveWorkload, newest: str, trouble: str) -> tuple[Phase, str]:
+    pods = _list_revision_pods(live, newest)
+    if trouble and not any(get_at(pod, "spec", "nodeName") for pod in pods):
         return "Pending", trouble
     if pods:
-        return "Initializing", trouble or _coming(live, newest)
+        return "Initializing", trouble or _describe_progress(live, newest)
     if newest:
-        return "Creating", "the revision is there, its pods are not yet"
-    return "Creating", _message(of_pod.condition(live.top, "Ready")) or "Knative makes the first revision"
+        return "Creating", "the revision exists, but has no pods yet"
+    return "Creating", _condition_message(
+        of_pod.find_condition(live.top, "Ready")
+    ) or "Knative is creating the first revision"
 
 
-def _phase_of_ready(live: Live, replicas: Replicas) -> tuple[Phase, str]:
-    """Return the phase of a workload that its conditions call ready; they do not look at each pod."""
-    pinned = _pinned(live)
-    trouble = next(filter(None, (_trouble(live, name) for name in _current(live))), "")
+def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
+    """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
+    pinned = _describe_pin(live)
+    trouble = next(filter(None, (_explain_trouble(live, name) for name in _list_current_revisions(live))), "")
     if replicas.wanted == 0 and replicas.ready == 0:
-        return "Running", _joined("it rests at zero; the next request wakes it", pinned)
+        return "Running", _join_parts(f"{SCALED_TO_ZERO}; the next request starts a replica", pinned)
     if replicas.ready == 0:
         if trouble:
-            waits = any(_unscheduled(pod) for pod in live.pods)
-            return ("Pending" if waits else "Degraded"), trouble
-        return "Resuming", _coming(live, _current(live)[0] if _current(live) else "")
+            unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
+            return ("Pending" if unscheduled else "Degraded"), trouble
+        return "Resuming", _describe_progress(
+            live, _list_current_revisions(live)[0] if _list_current_revisions(live) else ""
+        )
     if replicas.ready < replicas.wanted:
-        short = f"{replicas.ready} of {replicas.wanted} replicas are ready"
+        short = f"{replicas.ready} of {replicas.wanted} replicas ready"
         if trouble and replicas.ready < max(replicas.minimum, 1):
             return "Degraded", f"{short}: {trouble}"
         if trouble:
-            waits = any(_unscheduled(pod) for pod in live.pods)
-            return ("Running" if waits else "Degraded"), f"{short}: {trouble}"
-        return "Running", _joined(f"{short}; the others are starting", pinned)
-    return "Running", _joined("", pinned)
+            unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
+            return ("Running" if unscheduled else "Degraded"), f"{short}: {trouble}"
+        return "Running", _join_parts(f"{short}; the rest are starting", pinned)
+    return "Running", _join_parts("", pinned)
 
 
-def _phase_of_standard(live: Live, replicas: Replicas) -> tuple[Phase, str]:
-    """Return the phase of a Deployment of KServe's: its conditions, and its pods."""
-    ready = of_pod.condition(live.top, "Ready")
+def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
+    """Return the phase of an InferenceService in Standard mode, from its Deployment's conditions and its pods."""
+    ready = of_pod.find_condition(live.top, "Ready")
     if not live.deployments:
-        failed = _message(ready)
-        if ready.get("status") == "False" and failed:
-            return "Failed", failed
-        return "Creating", "KServe makes its deployment"
+        message = _condition_message(ready)
+        if ready.get("status") == "False" and message:
+            return "Failed", message
+        return "Creating", "KServe is creating the Deployment"
     deployment = live.deployments[0]
-    trouble = _trouble(live, "")
-    failure = of_pod.condition(deployment, "ReplicaFailure")
+    trouble = _explain_trouble(live, "")
+    failure = of_pod.find_condition(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
-        trouble = trouble or refusal(_message(failure))
-    late = of_pod.condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
-    updating = at(deployment, "status", "updatedReplicas", default=0) < replicas.wanted
+        trouble = trouble or explain_rejection(_condition_message(failure))
+    late = of_pod.find_condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    updating = get_at(deployment, "status", "updatedReplicas", default=0) < replicas.wanted
     if replicas.ready == 0 and replicas.wanted:
         if late:
-            return "Failed", trouble or _message(of_pod.condition(deployment, "Progressing"))
-        if trouble and not any(at(pod, "spec", "nodeName") for pod in live.pods):
+            return "Failed", trouble or _condition_message(of_pod.find_condition(deployment, "Progressing"))
+        if trouble and not any(get_at(pod, "spec", "nodeName") for pod in live.pods):
             return "Pending", trouble
-        return "Initializing", trouble or _coming(live, "")
-    if updating or at(deployment, "status", "unavailableReplicas", default=0):
+        return "Initializing", trouble or _describe_progress(live, "")
+    if updating or get_at(deployment, "status", "unavailableReplicas", default=0):
         if late:
-            return "Degraded", trouble or _message(of_pod.condition(deployment, "Progressing"))
+            return "Degraded", trouble or _condition_message(of_pod.find_condition(deployment, "Progressing"))
         if updating:
-            return "Updating", trouble or _coming(live, "")
+            return "Updating", trouble or _describe_progress(live, "")
     if ready.get("status") != "True":
-        return "Initializing", _message(ready) or "the route is being set up"
+        return "Initializing", _condition_message(ready) or "the route is being set up"
     return _phase_of_ready(live, replicas)
 
 
-def _in_knative_mode(live: Live) -> bool:
-    mode = at(live.top, "metadata", "annotations", keys.DEPLOYMENT_MODE) or at(live.top, "status", "deploymentMode")
+def _in_knative_mode(live: LiveWorkload) -> bool:
+    mode = get_at(live.top, "metadata", "annotations", keys.DEPLOYMENT_MODE) or get_at(
+        live.top, "status", "deploymentMode"
+    )
     return mode in {"Knative", "Serverless"} and not live.deployments
 
 
-def _stale(item: Object) -> bool:
-    """Whether the controller has not seen a Knative Service's newest edit.
+def _is_stale(obj: Object) -> bool:
+    """Return whether the controller has not processed the newest generation of a Knative Service.
 
-    An InferenceService's observedGeneration tells nothing: in Knative mode KServe copies that of the Knative Service
+    The observedGeneration of an InferenceService is of no use: in Knative mode KServe copies that of the Knative Service
     (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateStatus).
     """
-    seen = at(item, "status", "observedGeneration")
-    return seen is not None and seen != at(item, "metadata", "generation", default=seen)
+    observed = get_at(obj, "status", "observedGeneration")
+    return observed is not None and observed != get_at(obj, "metadata", "generation", default=observed)
 
 
-def _message(condition: Object) -> str:
-    """Return a condition's message in our words where they are known, else its own."""
+def _condition_message(condition: Object) -> str:
+    """Return a condition's message, reworded if Ebbtide knows it."""
     text = str(condition.get("message") or "").strip()
-    return refusal(text) if text else ""
+    return explain_rejection(text) if text else ""
 
 
-def _failure(live: Live, revision: str) -> str:
-    """Return why a revision failed, from its own conditions and its deployment's."""
-    found = _of_name(live.revisions, revision)
-    ready = of_pod.condition(found, "Ready") if found is not None else {}
+def _explain_failure(live: LiveWorkload, revision: str) -> str:
+    """Return why a revision failed, from its Ready condition and its pods."""
+    failed = _find_by_name(live.revisions, revision)
+    ready = of_pod.find_condition(failed, "Ready") if failed is not None else {}
     if ready.get("reason") == "ProgressDeadlineExceeded":
-        waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
-        last = of_pod.starting(waiting[0]) if waiting else "no replica became ready"
-        limit = at(found, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="its time")
-        return f"it was not ready within {limit}; {last}"
-    return _message(ready)
+        waiting = [pod for pod in _list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
+        progress = of_pod.describe_startup(waiting[0]) if waiting else "no replica became ready"
+        limit = get_at(failed, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="the progress deadline")
+        return f"not ready within {limit}; {progress}"
+    return _condition_message(ready)
 
 
-def _recovers(live: Live, revision: str) -> str:
-    """Return what a revision waits for that Knative calls failed, or nothing.
+def _explain_recovery(live: LiveWorkload, revision: str) -> str:
+    """Return what a revision waits for although Knative marks it as failed; empty if it really failed.
 
-    Knative marks one failed as soon as a pod finds no room or a quota refuses one; both go on being tried, and the
-    revision becomes ready with them. A pod may have found its place already, and the mark be old.
+    Knative marks a revision as failed as soon as a pod is unschedulable or a quota rejects a pod. Both are retried, and
+    the revision becomes ready once they succeed. The mark may also be outdated: the pod may have been scheduled since.
     """
-    found = _of_name(live.revisions, revision)
-    ready = of_pod.condition(found, "Ready") if found is not None else {}
+    marked = _find_by_name(live.revisions, revision)
+    ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
     message = str(ready.get("message", ""))
     if ready.get("reason") == "Unschedulable":
-        return _coming(live, revision)
+        return _describe_progress(live, revision)
     if "exceeded quota" in message:
-        return refusal(message) if not _pods_of(live, revision) else _coming(live, revision)
+        return (
+            explain_rejection(message)
+            if not _list_revision_pods(live, revision)
+            else _describe_progress(live, revision)
+        )
     return ""
 
 
-def _trouble(live: Live, revision: str) -> str:
-    """Return what keeps a revision's pods, in words; nothing where only time does."""
-    for pod in _pods_of(live, revision):
+def _explain_trouble(live: LiveWorkload, revision: str) -> str:
+    """Return what prevents a revision's pods from becoming ready; empty if they only need time."""
+    for pod in _list_revision_pods(live, revision):
         if of_pod.is_ready(pod):
             continue
-        found = of_pod.trouble(pod)
-        if found is not None:
-            return unschedulable(found.words, pod, live) if found.kind == "unschedulable" else found.words
+        trouble = of_pod.find_trouble(pod)
+        if trouble is not None:
+            return explain_unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
             continue
-        failure = of_pod.condition(deployment, "ReplicaFailure")
+        failure = of_pod.find_condition(deployment, "ReplicaFailure")
         if failure.get("status") == "True":
-            return refusal(_message(failure))
+            return explain_rejection(_condition_message(failure))
     for event in reversed(live.events):
-        # A Deployment that cannot make pods says so late; its ReplicaSet's events say it at once.
-        about = at(event, "involvedObject", "name", default="")
-        if event.get("reason") == "FailedCreate" and about.startswith(revision) and not _pods_of(live, revision):
-            return refusal(str(event.get("message", "")))
+        # A Deployment reports late that it cannot create pods; the events of its ReplicaSet report it immediately.
+        about = get_at(event, "involvedObject", "name", default="")
+        if (
+            event.get("reason") == "FailedCreate"
+            and about.startswith(revision)
+            and not _list_revision_pods(live, revision)
+        ):
+            return explain_rejection(str(event.get("message", "")))
     return ""
 
 
-def _coming(live: Live, revision: str) -> str:
-    """Say how far a revision is on its way."""
-    waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
+def _describe_progress(live: LiveWorkload, revision: str) -> str:
+    """Describe the progress of a revision that is not ready."""
+    waiting = [pod for pod in _list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
     if waiting:
-        return of_pod.starting(waiting[0])
+        return of_pod.describe_startup(waiting[0])
     return (
-        "its replicas are ready, Knative has yet to notice" if _pods_of(live, revision) else "its pods are being made"
+        "its replicas are ready, but Knative has not noticed yet"
+        if _list_revision_pods(live, revision)
+        else "its pods are being created"
     )
 
 
-def _pods_of(live: Live, revision: str) -> list[Object]:
-    alive = [pod for pod in live.pods if not of_pod.is_over(pod)]
+def _list_revision_pods(live: LiveWorkload, revision: str) -> list[Object]:
+    alive = [pod for pod in live.pods if not of_pod.has_ended(pod)]
     if not revision:
         return alive
-    return [pod for pod in alive if at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == revision]
+    return [pod for pod in alive if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == revision]
 
 
-def _unscheduled(pod: Object) -> bool:
-    return not of_pod.is_over(pod) and of_pod.condition(pod, "PodScheduled").get("status") == "False"
+def _is_unscheduled(pod: Object) -> bool:
+    return not of_pod.has_ended(pod) and of_pod.find_condition(pod, "PodScheduled").get("status") == "False"
 
 
-def _current(live: Live) -> list[str]:
-    """Return the revisions that get requests, and the newest, that one first; in Standard mode one without a name."""
+def _list_current_revisions(live: LiveWorkload) -> list[str]:
+    """Return the newest revision and those that receive requests; in Standard mode one with an empty name."""
     if live.service is None:
         return [""]
-    newest = at(live.service, "status", "latestCreatedRevisionName", default="")
-    shares = _shares(live)
+    newest = get_at(live.service, "status", "latestCreatedRevisionName", default="")
+    shares = _traffic_shares(live)
     return [name for name in dict.fromkeys([newest, *shares]) if name]
 
 
-def _shares(live: Live) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for row in at(live.service, "status", "traffic", default=[]):
+def _traffic_shares(live: LiveWorkload) -> dict[str, int]:
+    shares: dict[str, int] = {}
+    for row in get_at(live.service, "status", "traffic", default=[]):
         name = row.get("revisionName", "")
-        found[name] = found.get(name, 0) + (row.get("percent") or 0)
-    return {name: percent for name, percent in found.items() if percent}
+        shares[name] = shares.get(name, 0) + (row.get("percent") or 0)
+    return {name: percent for name, percent in shares.items() if percent}
 
 
-def _pinned(live: Live) -> str:
-    rows = at(live.service, "spec", "traffic", default=[])
+def _describe_pin(live: LiveWorkload) -> str:
+    rows = get_at(live.service, "spec", "traffic", default=[])
     pinned = [row for row in rows if row.get("revisionName") and (row.get("percent") or 0)]
-    newest = at(live.service, "status", "latestCreatedRevisionName", default="")
+    newest = get_at(live.service, "status", "latestCreatedRevisionName", default="")
     if len(pinned) == 1 and pinned[0].get("percent") == 100 and pinned[0]["revisionName"] != newest:  # noqa: PLR2004 - all
         return f"all traffic is pinned to {pinned[0]['revisionName']} until the next apply"
     return ""
 
 
-def _joined(*parts: str) -> str:
+def _join_parts(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-# Words.
+# Explanations.
 
 
-def unschedulable(message: str, pod: Object, live: Live) -> str:
-    """Say why no node takes a pod: which resource, who holds it, and whether they would give way."""
+def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
+    """Explain why a pod cannot be scheduled: the missing resource, its holders, and whether they can be preempted."""
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     for resource in missing:
-        if gpu.is_gpu(resource):
-            return _gpu_words(resource, message, pod, (live.supplies or {}).get(resource))
+        if gpu.is_gpu_resource(resource):
+            return _explain_gpu_wait(resource, message, pod, (live.supplies or {}).get(resource))
     if missing:
-        wanted = of_pod.asked(pod)
-        told = ", ".join(f"{_amount(name, wanted.get(name, 0.0))}" for name in dict.fromkeys(missing))
-        return f"waiting for a node with {told} free"
-    for part, words in UNFIT:
+        requests = of_pod.sum_requests(pod)
+        amounts = ", ".join(f"{_format_request(name, requests.get(name, 0.0))}" for name in dict.fromkeys(missing))
+        return f"waiting for a node with {amounts} free"
+    for part, explanation in UNFIT:
         if part in message:
-            return f"waiting for a node: {words}"
+            return f"waiting for a node: {explanation}"
     return f"waiting for a node: {message.partition(' preemption:')[0]}"
 
 
-def _gpu_words(resource: str, message: str, pod: Object, supply: Supply | None) -> str:
-    asked = of_pod.asked(pod).get(resource, 1.0)
-    thing = _thing(resource, asked)
+def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:
+    requested = of_pod.sum_requests(pod).get(resource, 1.0)
+    thing = _format_gpu_request(resource, requested)
     if supply is None:
-        return f"waiting for {thing}: no node has it free"
+        return f"waiting for {thing}: no node has enough free"
     if not supply.total:
-        return f"waiting for {thing}: no node has any {resource}"
-    if asked > supply.total:
-        return f"waiting for {thing}: the cluster has {supply.total:g}"
+        return f"waiting for {thing}: no node provides {resource}"
+    if requested > supply.total:
+        return f"waiting for {thing}: the cluster has only {supply.total:g}"
     users = ", ".join(dict.fromkeys(holder.name for holder in supply.holders))
     used = (
         f"{supply.used:g} of {supply.total:g} used by {users}"
         if users
         else f"all {supply.total:g} are free, but not on one node"
     )
-    name = at(pod, "spec", "priorityClassName", default="")
-    value = at(pod, "spec", "priority", default=0)
+    name = get_at(pod, "spec", "priorityClassName", default="")
+    value = get_at(pod, "spec", "priority", default=0)
     weaker = [holder.name for holder in supply.holders if holder.priority < value]
     if not users:
         return f"waiting for {thing}: {used}"
     if "terminating pod on the nominated node" in message:
-        return f"waiting for {thing}: the pods that give way to it are still ending"
-    if at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
-        whose = f"priority {name}" if name else "without a priority it"
-        return f"waiting for {thing}: {used}; {whose} cannot preempt them"
-    return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must give way first"
+        return f"waiting for {thing}: the preempted pods are still terminating"
+    if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
+        preemptor = f"priority {name}" if name else "a pod without a priority"
+        return f"waiting for {thing}: {used}; {preemptor} cannot preempt them"
+    return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must be preempted first"
 
 
-def _thing(resource: str, amount: float) -> str:
-    one = amount == 1
+def _format_gpu_request(resource: str, amount: float) -> str:
+    single = amount == 1
     if resource == keys.GPU_SHARED:
-        return "a GPU share" if one else f"{amount:g} GPU shares"
+        return "a GPU share" if single else f"{amount:g} GPU shares"
     if resource.startswith(keys.MIG_PREFIX):
         profile = resource.removeprefix(keys.MIG_PREFIX)
-        return f"a MIG slice {profile}" if one else f"{amount:g} MIG slices {profile}"
-    return "a GPU" if one else f"{amount:g} GPUs"
+        return f"a MIG slice {profile}" if single else f"{amount:g} MIG slices {profile}"
+    return "a GPU" if single else f"{amount:g} GPUs"
 
 
-def _amount(resource: str, amount: float) -> str:
+def _format_request(resource: str, amount: float) -> str:
     if resource == "cpu":
         return f"{amount:g} CPU core{'' if amount == 1 else 's'}"
     if resource in {"memory", "ephemeral-storage"}:
@@ -538,88 +564,96 @@ def _amount(resource: str, amount: float) -> str:
     return f"{amount:g} {resource}" if amount else resource
 
 
-def refusal(message: str) -> str:
-    """Say a refusal in our words where they are known: a quota, a missing class, the policy for pods."""
+def explain_rejection(message: str) -> str:
+    """Return a rejection message, reworded if Ebbtide knows it: a quota, a missing class, pod security, an image."""
     if "Initial scale was never achieved" in message:
-        return "no replica became ready in its time"
+        return "no replica became ready before the progress deadline"
     match = EXCEEDED.search(message)
     if match is not None:
         return (
-            f"the quota {match['quota']} is used up: it asks for {match['asked']}, in use are {match['used']}, "
-            f"the limit is {match['hard']}"
+            f"quota {match['quota']} exceeded: requested {match['asked']}, used {match['used']}, limit {match['hard']}"
         )
     match = CLASS_MISSING.search(message)
     if match is not None:
-        return f"the priority class {match[1].rstrip(',:')} is not there; create it, or let the profile own the classes"
+        return (
+            f"priority class {match[1].rstrip(',:')} not found; create it, or set scheduling.classesOwner: ebbtide in the "
+            "profile"
+        )
     match = IMAGE.search(message)
     if match is not None:
-        return f"the image {match['image']} cannot be looked up: {of_pod.cause(match['cause'])}"
+        return f"cannot resolve image {match['image']}: {of_pod.innermost_cause(match['cause'])}"
     if "violates PodSecurity" in message:
-        return f"the namespace's pod security refuses the pod: {message.partition('violates PodSecurity')[2].strip()}"
+        return f"rejected by the namespace's pod security: {message.partition('violates PodSecurity')[2].strip()}"
     return message.partition("failed with message: ")[2].rstrip(". ") or message.rstrip(". ")
 
 
 # Numbers.
 
 
-def replicas_of(live: Live) -> Replicas:
-    """Return the replicas of the revisions that serve or come up."""
-    current = _current(live)
-    ready = sum(of_pod.is_ready(pod) for name in current for pod in _pods_of(live, name))
+def compute_replicas(live: LiveWorkload) -> Replicas:
+    """Return the replicas of the revisions that serve or start."""
+    current = _list_current_revisions(live)
+    ready = sum(of_pod.is_ready(pod) for name in current for pod in _list_revision_pods(live, name))
     if live.service is None:
         deployment = live.deployments[0] if live.deployments else None
-        low = at(live.top, "spec", "predictor", "minReplicas", default=1)
-        high = at(live.top, "spec", "predictor", "maxReplicas", default=low)
+        low = get_at(live.top, "spec", "predictor", "minReplicas", default=1)
+        high = get_at(live.top, "spec", "predictor", "maxReplicas", default=low)
         for hpa in live.hpas:
-            low, high = at(hpa, "spec", "minReplicas", default=low), at(hpa, "spec", "maxReplicas", default=high)
-        return Replicas(ready, at(deployment, "spec", "replicas", default=0), low, high)
-    wanted = sum(_wanted(live, name) for name in current)
-    # What binds is what stands on the revision that serves, whoever set it.
-    serving = at(live.service, "status", "latestReadyRevisionName") or (current[0] if current else "")
-    low, high = _bounds(live, serving)
-    return Replicas(ready, wanted, low, high)
+            low, high = (
+                get_at(hpa, "spec", "minReplicas", default=low),
+                get_at(hpa, "spec", "maxReplicas", default=high),
+            )
+        return Replicas(ready, get_at(deployment, "spec", "replicas", default=0), low, high)
+    desired = sum(_desired_replicas(live, name) for name in current)
+    # The bounds on the serving revision are in effect, whichever field manager set them.
+    serving = get_at(live.service, "status", "latestReadyRevisionName") or (current[0] if current else "")
+    low, high = _read_scale_bounds(live, serving)
+    return Replicas(ready, desired, low, high)
 
 
-def _wanted(live: Live, revision: str) -> int:
-    scaler = _of_name(live.scalers, revision)
-    desired = at(scaler, "status", "desiredScale")
+def _desired_replicas(live: LiveWorkload, revision: str) -> int:
+    scaler = _find_by_name(live.scalers, revision)
+    desired = get_at(scaler, "status", "desiredScale")
     if isinstance(desired, int) and desired >= 0:
         return desired
-    deployment = next((item for item in live.deployments if item["metadata"]["name"].startswith(f"{revision}-")), None)
-    return int(at(deployment, "spec", "replicas", default=0))
+    deployment = next(
+        (deployment for deployment in live.deployments if deployment["metadata"]["name"].startswith(f"{revision}-")),
+        None,
+    )
+    return int(get_at(deployment, "spec", "replicas", default=0))
 
 
-def _bounds(live: Live, revision: str) -> tuple[int, int]:
-    found = _of_name(live.revisions, revision)
-    annotations = at(found, "metadata", "annotations") or at(
+def _read_scale_bounds(live: LiveWorkload, revision: str) -> tuple[int, int]:
+    serving = _find_by_name(live.revisions, revision)
+    annotations = get_at(serving, "metadata", "annotations") or get_at(
         live.service, "spec", "template", "metadata", "annotations", default={}
     )
-    return _whole(annotations.get(keys.MIN_SCALE)), _whole(annotations.get(keys.MAX_SCALE))
+    return _parse_whole(annotations.get(keys.MIN_SCALE)), _parse_whole(annotations.get(keys.MAX_SCALE))
 
 
-def _whole(text: Any) -> int:
+def _parse_whole(text: Any) -> int:
     return int(text) if str(text).isdigit() else 0
 
 
-def _of_name(items: tuple[Object, ...], name: str) -> Object | None:
-    return next((item for item in items if item["metadata"]["name"] == name), None)
+def _find_by_name(objects: tuple[Object, ...], name: str) -> Object | None:
+    return next((obj for obj in objects if obj["metadata"]["name"] == name), None)
 
 
-def gpus_of(live: Live) -> str:
-    """Return the GPUs that the pods hold or wait for: ``2``, ``3 shares``, ``1 of 1g.10gb``; empty where none."""
+def format_gpus(live: LiveWorkload) -> str:
+    """Return the GPUs that the pods hold or wait for: ``2``, ``3 shares``, ``1 of 1g.10gb``; empty if none."""
     total: dict[str, float] = {}
     for pod in live.pods:
-        if not of_pod.is_over(pod):
-            for resource, amount in of_pod.gpus(pod).items():
+        if not of_pod.has_ended(pod):
+            for resource, amount in of_pod.sum_pod_gpus(pod).items():
                 total[resource] = total.get(resource, 0.0) + amount
-    return ", ".join(_gpu_amount(resource, amount) for resource, amount in total.items())
+    return ", ".join(_format_gpu_amount(resource, amount) for resource, amount in total.items())
 
 
-def _asked(live: Live, resource: str) -> float:
-    return sum(of_pod.asked(pod).get(resource, 0.0) for pod in live.pods if not of_pod.is_over(pod))
+def _sum_pod_requests(live: LiveWorkload, resource: str) -> float:
+    return sum(of_pod.sum_requests(pod).get(resource, 0.0) for pod in live.pods if not of_pod.has_ended(pod))
 
 
-def _gpu_amount(resource: str, amount: float) -> str:
+def _format_gpu_amount(resource: str, amount: float) -> str:
     if resource == keys.GPU_SHARED:
         return f"{amount:g} share{'' if amount == 1 else 's'}"
     if resource.startswith(keys.MIG_PREFIX):
@@ -629,119 +663,130 @@ def _gpu_amount(resource: str, amount: float) -> str:
     return f"{amount:g}"
 
 
-def metric_of(live: Live) -> Metric | None:
-    """Return what moves the replicas: the newest revision's annotations, or the HPA's own."""
+def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
+    """Return the scaling metric, from the HPA or from the newest revision's annotations."""
     for hpa in live.hpas:
-        spec = at(hpa, "spec", "metrics", 0, default={})
-        name, target = hpa_metric(spec)
+        spec = get_at(hpa, "spec", "metrics", 0, default={})
+        name, target = read_hpa_metric(spec)
         if name:
-            now = next((hpa_value(row) for row in at(hpa, "status", "currentMetrics", default=[])), "")
-            return Metric(name, target, now)
-    current = _current(live)
-    found = _of_name(live.revisions, current[0]) if current else None
-    annotations = at(found, "metadata", "annotations", default={})
+            now = next((read_hpa_value(row) for row in get_at(hpa, "status", "currentMetrics", default=[])), "")
+            return ScalingMetric(name, target, now)
+    current = _list_current_revisions(live)
+    newest = _find_by_name(live.revisions, current[0]) if current else None
+    annotations = get_at(newest, "metadata", "annotations", default={})
     if keys.METRIC not in annotations or keys.TARGET not in annotations:
         return None
-    return Metric(annotations[keys.METRIC], annotations[keys.TARGET])
+    return ScalingMetric(annotations[keys.METRIC], annotations[keys.TARGET])
 
 
-def hpa_metric(spec: Object) -> tuple[str, str]:
+def read_hpa_metric(spec: Object) -> tuple[str, str]:
     kind = str(spec.get("type", ""))
     part = spec.get(kind[:1].lower() + kind[1:], {})
-    name = part.get("name") or at(part, "metric", "name", default="")
+    name = part.get("name") or get_at(part, "metric", "name", default="")
     target = part.get("target", {})
     percent = target.get("averageUtilization")
-    return name, f"{percent}%" if percent is not None else amount(
+    return name, f"{percent}%" if percent is not None else format_metric_quantity(
         target.get("averageValue") or target.get("value") or "-"
     )
 
 
-def hpa_value(row: Object) -> str:
+def read_hpa_value(row: Object) -> str:
     kind = str(row.get("type", ""))
-    current = at(row, kind[:1].lower() + kind[1:], "current", default={})
+    current = get_at(row, kind[:1].lower() + kind[1:], "current", default={})
     percent = current.get("averageUtilization")
-    return f"{percent}%" if percent is not None else amount(current.get("averageValue") or current.get("value") or "")
+    return (
+        f"{percent}%"
+        if percent is not None
+        else format_metric_quantity(current.get("averageValue") or current.get("value") or "")
+    )
 
 
-def amount(text: str | float) -> str:
-    """Return a quantity as people write a number: ``728645m`` is 728.645; what is none stays as it is."""
-    billionths = nano(text)
-    return str(text) if billionths is None else number(billionths / NANO)
+def format_metric_quantity(text: str | float) -> str:
+    """Return a quantity as a plain number: 728.645 for ``728645m``; an invalid quantity is returned unchanged."""
+    billionths = parse_nano(text)
+    return str(text) if billionths is None else format_number(billionths / NANO)
 
 
 # Rows.
 
 
-def _age(live: Live, metadata: Object) -> float:
-    return max(0.0, live.now - inventory.seconds(metadata.get("creationTimestamp")))
+def _object_age(live: LiveWorkload, metadata: Object) -> float:
+    return max(0.0, live.now - inventory.parse_timestamp(metadata.get("creationTimestamp")))
 
 
-def _conditions(live: Live) -> Iterator[Condition]:
-    for row in at(live.top, "status", "conditions", default=[]):
+def _make_condition_rows(live: LiveWorkload) -> Iterator[Condition]:
+    for row in get_at(live.top, "status", "conditions", default=[]):
         kind = row.get("type", "")
-        words = CONDITIONS.get(kind)
-        if words is None:
+        texts = CONDITIONS.get(kind)
+        if texts is None:
             continue
         holds = {"True": True, "False": False}.get(row.get("status", ""))
-        text = words[(True, None, False).index(holds)]
+        text = texts[(True, None, False).index(holds)]
         if not text:
             continue
-        message = _message(row)
-        since = max(0.0, live.now - inventory.seconds(row.get("lastTransitionTime")))
+        message = _condition_message(row)
+        since = max(0.0, live.now - inventory.parse_timestamp(row.get("lastTransitionTime")))
         yield Condition(kind, holds, f"{text}: {message}" if message and holds is not True else text, since)
 
 
-def _revision_rows(live: Live) -> Iterator[RevisionRow]:
-    shares = _shares(live)
-    for item in reversed(live.revisions):
-        name = item["metadata"]["name"]
-        ready = of_pod.condition(item, "Ready")
+def _make_revision_rows(live: LiveWorkload) -> Iterator[RevisionRow]:
+    shares = _traffic_shares(live)
+    for revision in reversed(live.revisions):
+        name = revision["metadata"]["name"]
+        ready = of_pod.find_condition(revision, "Ready")
         words = "ready" if name in shares else "ready, no traffic"
         if ready.get("status") == "False":
-            # What a pod waits for is said better by the pod than by what the scheduler writes.
-            waits = ready.get("reason") == "Unschedulable" and _trouble(live, name)
-            words = waits or _failure(live, name) or "failed"
+            # The pod gives a better reason than the scheduler's message in the condition.
+            trouble = ready.get("reason") == "Unschedulable" and _explain_trouble(live, name)
+            words = trouble or _explain_failure(live, name) or "failed"
         elif ready.get("status") != "True":
-            words = _trouble(live, name) or _coming(live, name)
-        alive = [pod for pod in _pods_of(live, name) if of_pod.is_ready(pod)]
+            words = _explain_trouble(live, name) or _describe_progress(live, name)
+        ready_pods = [pod for pod in _list_revision_pods(live, name) if of_pod.is_ready(pod)]
         yield RevisionRow(
-            name, shares.get(name, 0), len(alive), _wanted(live, name), words, _age(live, item["metadata"])
+            name,
+            shares.get(name, 0),
+            len(ready_pods),
+            _desired_replicas(live, name),
+            words,
+            _object_age(live, revision["metadata"]),
         )
 
 
-def _pod_rows(live: Live) -> Iterator[PodRow]:
+def _make_pod_rows(live: LiveWorkload) -> Iterator[PodRow]:
     for pod in live.pods:
-        found = of_pod.trouble(pod)
+        trouble = of_pod.find_trouble(pod)
         ready = of_pod.is_ready(pod)
         if "deletionTimestamp" in pod["metadata"]:
-            words = "ending"
+            words = "terminating"
         elif ready:
             words = "ready"
-        elif found is not None:
-            words = unschedulable(found.words, pod, live) if found.kind == "unschedulable" else found.words
+        elif trouble is not None:
+            words = (
+                explain_unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
+            )
         else:
-            words = of_pod.starting(pod)
-        restarts = sum(row.get("restartCount", 0) for row in at(pod, "status", "containerStatuses", default=[]))
+            words = of_pod.describe_startup(pod)
+        restarts = sum(row.get("restartCount", 0) for row in get_at(pod, "status", "containerStatuses", default=[]))
         yield PodRow(
             pod["metadata"]["name"],
-            at(pod, "spec", "nodeName", default=""),
+            get_at(pod, "spec", "nodeName", default=""),
             ready,
             words,
             restarts,
-            _age(live, pod["metadata"]),
+            _object_age(live, pod["metadata"]),
         )
 
 
-def _by_hand(live: Live) -> Iterator[str]:
-    text = at(live.top, "metadata", "annotations", keys.SCALE)
+def _describe_overrides(live: LiveWorkload) -> Iterator[str]:
+    text = get_at(live.top, "metadata", "annotations", keys.SCALE)
     if text is None:
         return
     try:
         record = json.loads(text)
     except ValueError:
-        yield f"{keys.SCALE} holds no JSON: {text[:80]}"
+        yield f"invalid annotation {keys.SCALE}: must be JSON, got {text[:80]}"
         return
-    base = at(record, "base", default={})
+    base = get_at(record, "base", default={})
     for field in ("minReplicas", "maxReplicas", "metricThreshold"):
         if isinstance(record, dict) and field in record and record[field] != base.get(field):
             yield f"{field} {record[field]} set by ebbtide scale (the spec has {base.get(field, 'none')})"

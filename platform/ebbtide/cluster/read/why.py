@@ -1,8 +1,8 @@
-"""Why a workload has this number of replicas now: the words first, then the sums they rest on.
+"""Explanation of a workload's current number of replicas: reasons first, then the calculation behind them.
 
-A pure function of what was read of the workload and of who counts its requests. The sums are the autoscalers' own
-(``ebbtide.autoscaler``), done again on what they saw. Without a count the number that the autoscaler wants still says
-between which bounds the load is. Upstream: knative.dev/serving pkg/autoscaler/scaling/autoscaler.go,
+A pure function of the live workload and the metrics of its requests. The calculation repeats the autoscaler's own
+(``ebbtide.autoscaler``) on the values that it used. Without metrics, the autoscaler's desired number of replicas still
+gives bounds for the load. Upstream: knative.dev/serving pkg/autoscaler/scaling/autoscaler.go,
 pkg/reconciler/autoscaling/kpa/scaler.go; k8s.io/kubernetes pkg/controller/podautoscaler/horizontal.go (conditions).
 """
 
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from ebbtide.autoscaler import hpa, kpa, targets
 from ebbtide.base import keys, metrics
 from ebbtide.base.bodies import body
-from ebbtide.base.paths import at
-from ebbtide.base.prose import counted
-from ebbtide.base.quantities import NANO, nano, number
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
+from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import Holder
-from ebbtide.cluster.read.status import Replicas, hpa_metric, hpa_value, status
+from ebbtide.cluster.read.inventory import ResourceHolder
+from ebbtide.cluster.read.status import SCALED_TO_ZERO, Replicas, compute_status, read_hpa_metric, read_hpa_value
 from ebbtide.profile.models import Knative, ProfileSpec
 from ebbtide.simulate import setting
 from ebbtide.slo.source import Ref, SourceError
@@ -30,48 +30,60 @@ from ebbtide.slo.source import Ref, SourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.autoscaler.targets import Config, Revision
-    from ebbtide.cluster.read.inventory import Live
+    from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
-    from ebbtide.slo.source import History, Source
+    from ebbtide.slo.source import History, MetricsSource
     from ebbtide.translation.objects import Object
 
 Scaler = Literal["kpa", "hpa", "none"]
 Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unknown"]
-#: What a unit of each of the KPA's metrics is called, by its name in Knative.
+#: Unit of each KPA metric, by the metric's name in Knative.
 UNITS: Final = {row.knative or "": row.each for row in metrics.ROWS.values() if row.autoscaler == "kpa"}
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
-#: A value this much older than now is not what the autoscaler sees, in seconds.
-OLD: Final = 60.0
-#: What an HPA's condition means, by its type and reason; where the metric's name belongs stands {metric}.
+#: Maximum age of a metric value in seconds; the autoscaler no longer uses an older one.
+MAX_AGE_SECONDS: Final = 60.0
+#: Explanations of an HPA's conditions, by type and reason.
 HPA_WORDS: Final = {
-    ("ScalingLimited", "TooManyReplicas"): "maxReplicas {maximum} holds it back: the metric wants more",
-    ("ScalingLimited", "TooFewReplicas"): "minReplicas {minimum} holds it: the metric alone wants fewer",
-    ("ScalingLimited", "ScaleUpLimit"): "it grows in steps: one look at most doubles the replicas, or brings four",
-    ("ScalingLimited", "ScaleDownLimit"): "it shrinks in steps, as the HPA's behaviour says",
-    ("AbleToScale", "ScaleDownStabilized"): "it was higher lately: what the last minutes wanted holds the replicas up",
-    ("AbleToScale", "ScaleUpStabilized"): "it was lower lately: what the last minutes wanted holds the replicas down",
-    ("AbleToScale", "BackoffBoth"): "it has just changed, and waits before it changes again",
-    ("AbleToScale", "BackoffDownscale"): "it has just changed, and waits before it takes any away",
-    ("AbleToScale", "BackoffUpscale"): "it has just changed, and waits before it adds any",
-    ("AbleToScale", "FailedGetScale"): "the HPA cannot read the Deployment that it scales",
-    ("AbleToScale", "FailedUpdateScale"): "the HPA may not or cannot change the Deployment that it scales",
-    ("ScalingActive", "ScalingDisabled"): "the HPA rests, since the Deployment has no replica: it never wakes one",
-    ("ScalingActive", "InvalidSelector"): "the HPA cannot tell which pods are its own",
+    ("ScalingLimited", "TooManyReplicas"): "limited by maxReplicas {maximum}: the metric asks for more replicas",
+    ("ScalingLimited", "TooFewReplicas"): "limited by minReplicas {minimum}: the metric asks for fewer replicas",
+    ("ScalingLimited", "ScaleUpLimit"): "scale-up is rate limited: one step at most doubles the replicas or adds four",
+    ("ScalingLimited", "ScaleDownLimit"): "scale-down is rate limited by the HPA's behavior settings",
+    (
+        "AbleToScale",
+        "ScaleDownStabilized",
+    ): "scale-down is delayed: the metric asked for more replicas in the last minutes",
+    (
+        "AbleToScale",
+        "ScaleUpStabilized",
+    ): "scale-up is delayed: the metric asked for fewer replicas in the last minutes",
+    ("AbleToScale", "BackoffBoth"): "the HPA has just scaled and waits before it scales again",
+    ("AbleToScale", "BackoffDownscale"): "the HPA has just scaled and waits before it scales down",
+    ("AbleToScale", "BackoffUpscale"): "the HPA has just scaled and waits before it scales up",
+    ("AbleToScale", "FailedGetScale"): "the HPA cannot read the scale of its Deployment",
+    (
+        "AbleToScale",
+        "FailedUpdateScale",
+    ): "the HPA cannot update the scale of its Deployment: forbidden, or the update failed",
+    (
+        "ScalingActive",
+        "ScalingDisabled",
+    ): "the HPA is inactive because the Deployment has no replicas; it cannot scale from zero",
+    ("ScalingActive", "InvalidSelector"): "the HPA cannot identify its pods: the selector is invalid",
 }
 
 
 @body()
-class Reason:
-    """One sentence, and what it is about."""
+class WhyReason:
+    """One sentence of the explanation, and its topic."""
 
     topic: Topic
     words: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What the KPA compares: totals of a revision, averaged over its windows, when, and how many pods were ready."""
+class ScalerReading:
+    """The KPA's input at one time: a revision's totals, averaged over both windows, and the number of ready pods."""
 
     time: float
     stable: float
@@ -81,130 +93,134 @@ class Reading:
 
 @body()
 class Why:
-    """The answer. ``numbers`` are what the sums were done with, None for what nobody knows; ``sums`` are lines."""
+    """The explanation. ``numbers`` has the inputs of the calculation, None if unknown; ``sums`` has its lines."""
 
     name: str
     namespace: str
     scaler: Scaler
     replicas: Replicas
-    reasons: tuple[Reason, ...]
+    reasons: tuple[WhyReason, ...]
     numbers: dict[str, float | str | None]
     sums: tuple[str, ...]
-    #: Who holds what it waits for, where it waits for a GPU.
-    holders: tuple[Holder, ...] = ()
+    #: Holders of the resource that it waits for, if it waits for a GPU.
+    holders: tuple[ResourceHolder, ...] = ()
 
     def lines(self) -> list[str]:
-        """Return it for a person: sentences, then sums."""
+        """Return the explanation for the terminal: reasons, then the calculation."""
         count = self.replicas
         high = f"..{count.maximum}" if count.maximum else " or more"
         bounds = f"{count.minimum}" if count.minimum == count.maximum else f"{count.minimum}{high}"
         head = f"{self.namespace}/{self.name}   {count.wanted} wanted, {count.ready} ready, {bounds} allowed"
-        said = [f"  {reason.words}" for reason in self.reasons]
-        held = [
-            f"  {row.namespace}/{row.name} holds {number(row.amount)} at priority {row.priority}"
+        reasons = [f"  {reason.words}" for reason in self.reasons]
+        holders = [
+            f"  {row.namespace}/{row.name} holds {format_number(row.amount)} at priority {row.priority}"
             for row in self.holders
         ]
-        return [head, *said, *(["", *held] if held else []), *(["", *(f"  {line}" for line in self.sums)])]
+        return [head, *reasons, *(["", *holders] if holders else []), *(["", *(f"  {line}" for line in self.sums)])]
 
 
-class _Part(NamedTuple):
-    """What one way of scaling says."""
+class _ScalerExplanation(NamedTuple):
+    """The part of the explanation that depends on the autoscaler."""
 
     scaler: Scaler
-    reasons: list[Reason]
+    reasons: list[WhyReason]
     numbers: dict[str, float | str | None]
     sums: list[str]
 
 
-def why(live: Live, source: Source | None = None, now: float | None = None, cluster: ProfileSpec | None = None) -> Why:
-    """Return why a workload has its replicas.
+def explain_replicas(
+    live: LiveWorkload,
+    source: MetricsSource | None = None,
+    now: float | None = None,
+    cluster: ProfileSpec | None = None,
+) -> Why:
+    """Explain a workload's number of replicas.
 
-    ``now`` is in seconds since 1970, by default the time of the reading; ``cluster`` is asked for the autoscaler's
-    settings where ``live`` has none. A source that cannot answer is told of, and is no error.
+    ``now`` is in seconds since 1970, by default the time of the reading. The autoscaler's settings come from ``cluster``
+    if ``live`` has none. A source that cannot answer is reported in the explanation and does not raise.
     """
-    state = status(live)
+    state = compute_status(live)
     when = live.now if now is None else now
     replicas = state.replicas
-    name = _revision(live)
+    name = _serving_revision(live)
     if state.phase in {"Stopped", "Stopping", "Deleting"}:
-        part = _Part("none", [Reason("rest", state.why)], {}, [])
-    elif _by_kpa(live, name):
-        part = _of_kpa(live, state, name, _readings(live, source, when), _settings(live, cluster))
+        part = _ScalerExplanation("none", [WhyReason("rest", state.why)], {}, [])
+    elif _is_scaled_by_kpa(live, name):
+        part = _explain_kpa(live, state, name, _read_history(live, source, when), _autoscaler_settings(live, cluster))
     elif live.hpas:
-        part = _of_hpa(next((item for item in live.hpas if item["metadata"]["name"] == name), live.hpas[-1]), state)
+        part = _explain_hpa(next((obj for obj in live.hpas if obj["metadata"]["name"] == name), live.hpas[-1]), state)
     else:
-        part = _fixed(live, state)
+        part = _explain_fixed(live, state)
     return Why(
         name=live.name,
         namespace=live.namespace,
         scaler=part.scaler,
         replicas=replicas,
-        reasons=(*part.reasons, *_around(live, state, part)),
+        reasons=(*part.reasons, *_explain_influences(live, state, part)),
         numbers=part.numbers,
         sums=tuple(part.sums),
-        holders=_holders(live),
+        holders=_list_gpu_holders(live),
     )
 
 
-# Who scales.
+# The autoscaler.
 
 
-def _revision(live: Live) -> str:
-    """Return the revision that gets requests: the ready one, else the newest."""
+def _serving_revision(live: LiveWorkload) -> str:
+    """Return the name of the latest ready revision, else of the newest; empty if there is none."""
     for field in ("latestReadyRevisionName", "latestCreatedRevisionName"):
-        found = at(live.service, "status", field, default="")
-        if found:
-            return str(found)
+        revision = get_at(live.service, "status", field, default="")
+        if revision:
+            return str(revision)
     return ""
 
 
-def _by_kpa(live: Live, name: str) -> bool:
-    scaler = next((item for item in live.scalers if item["metadata"]["name"] == name), None)
-    return scaler is not None and _annotations(scaler).get(keys.CLASS, keys.CLASS_KPA) == keys.CLASS_KPA
+def _is_scaled_by_kpa(live: LiveWorkload, name: str) -> bool:
+    scaler = next((obj for obj in live.scalers if obj["metadata"]["name"] == name), None)
+    return scaler is not None and _read_annotations(scaler).get(keys.CLASS, keys.CLASS_KPA) == keys.CLASS_KPA
 
 
-def _annotations(item: Object) -> dict[str, str]:
-    return item["metadata"].get("annotations") or {}
+def _read_annotations(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("annotations") or {}
 
 
-def _fixed(live: Live, state: Status) -> _Part:
+def _explain_fixed(live: LiveWorkload, state: Status) -> _ScalerExplanation:
     if live.service is not None and not live.scalers:
-        return _Part("none", [Reason("unknown", "its autoscaler is not made yet")], {}, [])
-    count = counted(state.replicas.minimum, "replica")
-    return _Part("none", [Reason("bound", f"nothing scales it: it has {count} whatever comes")], {}, [])
+        return _ScalerExplanation("none", [WhyReason("unknown", "its autoscaler has not been created yet")], {}, [])
+    count = count_noun(state.replicas.minimum, "replica")
+    return _ScalerExplanation("none", [WhyReason("bound", f"no autoscaler: it has {count}, whatever the load")], {}, [])
 
 
 # The KPA.
 
 
-def _settings(live: Live, cluster: ProfileSpec | None) -> ProfileSpec:
+def _autoscaler_settings(live: LiveWorkload, cluster: ProfileSpec | None) -> ProfileSpec:
     if live.settings is not None:
         return ProfileSpec(knative=Knative(autoscaler=live.settings))
     return cluster or ProfileSpec()
 
 
-def _readings(live: Live, source: Source | None, now: float) -> tuple[Reading, ...] | str:
-    """Return what the autoscaler saw of late, oldest first; or why it is not known."""
+def _read_history(live: LiveWorkload, source: MetricsSource | None, now: float) -> tuple[ScalerReading, ...] | str:
+    """Return the autoscaler's recent input, oldest first, or the reason why it is unknown."""
     if source is None:
-        return "no Prometheus was asked how much that is"
+        return "the exact load is unknown, because Prometheus was not queried"
     try:
-        # As far back as a scale-down can be delayed: the longest delay that Knative takes.
-        history = source.history(Ref(live.namespace, live.name), now - _back(live), now, kpa.TICK_INTERVAL)
+        history = source.history(Ref(live.namespace, live.name), now - _lookback_seconds(live), now, kpa.TICK_INTERVAL)
     except SourceError as error:
-        return f"how much exactly is not known: {error}"
-    found = tuple(_joined(history))
-    if not found or found[-1].time < now - OLD:
-        return "Prometheus has no count of it"
-    return found
+        return f"the exact load is unknown: {error}"
+    readings = tuple(_join_series(history))
+    if not readings or readings[-1].time < now - MAX_AGE_SECONDS:
+        return "the exact load is unknown, because Prometheus has no recent data for this workload"
+    return readings
 
 
-def _back(live: Live) -> float:
-    """Return how many seconds of the past a decision may rest on."""
-    made = [_lasting(_annotations(item)) for item in live.scalers]
-    return max([2 * OLD, *made])
+def _lookback_seconds(live: LiveWorkload) -> float:
+    """Return the length of the past, in seconds, that a decision may depend on: a scale-down can be delayed that long."""
+    spans = [_decision_span(_read_annotations(obj)) for obj in live.scalers]
+    return max([2 * MAX_AGE_SECONDS, *spans])
 
 
-def _lasting(annotations: dict[str, str]) -> float:
+def _decision_span(annotations: dict[str, str]) -> float:
     try:
         read = setting.from_annotations(annotations, ProfileSpec())
     except setting.NotSimulated:
@@ -213,28 +229,36 @@ def _lasting(annotations: dict[str, str]) -> float:
     return 2 * max(window, read.revision.scale_down_delay or 0.0)
 
 
-def _joined(history: History) -> Iterator[Reading]:
-    """Yield the moments at which the averages are known. A source gives them per ready replica."""
+def _join_series(history: History) -> Iterator[ScalerReading]:
+    """Yield a reading for each time with known averages; the source reports them per ready replica."""
     series = {name: dict(points) for name, points in history.series.items()}
     panic, ready = series.get("panic", {}), series.get("ready", {})
     for time, stable in history.series.get("stable", ()):
         if stable is not None:
             pods = int(ready.get(time) or 0)
-            short = panic.get(time)
-            all_pods = max(1, pods)
-            yield Reading(time, stable * all_pods, (stable if short is None else short) * all_pods, pods)
+            panic_average = panic.get(time)
+            divisor = max(1, pods)
+            yield ScalerReading(
+                time, stable * divisor, (stable if panic_average is None else panic_average) * divisor, pods
+            )
 
 
-def _of_kpa(live: Live, state: Status, name: str, found: tuple[Reading, ...] | str, cluster: ProfileSpec) -> _Part:
-    scaler = next(item for item in live.scalers if item["metadata"]["name"] == name)
-    limit = at(next((item for item in live.revisions if item["metadata"]["name"] == name), None), "spec")
+def _explain_kpa(
+    live: LiveWorkload, state: Status, name: str, readings: tuple[ScalerReading, ...] | str, cluster: ProfileSpec
+) -> _ScalerExplanation:
+    scaler = next(obj for obj in live.scalers if obj["metadata"]["name"] == name)
+    revision_spec = get_at(next((obj for obj in live.revisions if obj["metadata"]["name"] == name), None), "spec")
     try:
-        read = setting.from_annotations(
-            _annotations(scaler), cluster, container_concurrency=at(limit, "containerConcurrency", default=0)
+        settings = setting.from_annotations(
+            _read_annotations(scaler),
+            cluster,
+            container_concurrency=get_at(revision_spec, "containerConcurrency", default=0),
         )
     except setting.NotSimulated as error:
-        return _Part("kpa", [Reason("unknown", f"its settings cannot be read: {error}")], {}, [])
-    revision, config = read.revision, read.config
+        return _ScalerExplanation(
+            "kpa", [WhyReason("unknown", f"its autoscaling settings cannot be evaluated: {error}")], {}, []
+        )
+    revision, config = settings.revision, settings.config
     spec = targets.make_decider(revision, config)
     low, high = targets.scale_bounds(revision, config)
     numbers: dict[str, float | str | None] = {
@@ -249,320 +273,346 @@ def _of_kpa(live: Live, state: Status, name: str, found: tuple[Reading, ...] | s
         "desired": None,
         "asOf": None,
     }
-    wanted = int(at(scaler, "status", "desiredScale", default=-1))
+    wanted = int(get_at(scaler, "status", "desiredScale", default=-1))
     if wanted == 0 and state.phase == "Failed":
-        return _Part(
-            "kpa", [Reason("rest", "it was given up: Knative took away what did not become ready")], numbers, []
+        return _ScalerExplanation(
+            "kpa", [WhyReason("rest", "scaled to zero by Knative, because no replica became ready")], numbers, []
         )
     if low == high and low:
-        return _Part("kpa", [Reason("bound", f"{_both(low)}: no load changes that")], numbers, [])
+        return _ScalerExplanation(
+            "kpa", [WhyReason("bound", f"{_format_fixed_bounds(low)}, so the load has no effect")], numbers, []
+        )
     if wanted == 0 and state.replicas.ready == 0:
-        return _Part("kpa", [_resting(scaler, revision, live.now)], numbers, [_target(spec)])
-    if isinstance(found, str):
-        reasons = [*_guessed(spec, low, high, wanted, found), *_last(scaler, revision, config, wanted, live.now)]
-        return _Part("kpa", reasons, numbers, [_target(spec)])
-    last = found[-1]
-    steps, desired = _replayed(spec, found)
+        return _ScalerExplanation(
+            "kpa", [_explain_zero(scaler, revision, live.now)], numbers, [_make_target_line(spec)]
+        )
+    if isinstance(readings, str):
+        reasons = [
+            *_explain_bounds(spec, low, high, wanted, readings),
+            *_explain_last_replica(scaler, revision, config, wanted, live.now),
+        ]
+        return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
+    last = readings[-1]
+    steps, desired = _replay_decisions(spec, readings)
     numbers |= {"stable": last.stable, "panic": last.panic, "desired": desired, "asOf": last.time}
-    told = _Decided(revision, config, spec, steps, desired, wanted)
-    reasons = [*_decided(told), *_last(scaler, revision, config, wanted, live.now)]
-    return _Part("kpa", reasons, numbers, list(_sums(told)))
+    decision = _ReplayedDecision(revision, config, spec, steps, desired, wanted)
+    reasons = [*_explain_decision(decision), *_explain_last_replica(scaler, revision, config, wanted, live.now)]
+    return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
 
 
-def _resting(scaler: Object, revision: Revision, now: float) -> Reason:
-    since = inventory.seconds(of_pod.condition(scaler, "Active").get("lastTransitionTime"))
+def _explain_zero(scaler: Object, revision: RevisionSettings, now: float) -> WhyReason:
+    since = inventory.parse_timestamp(of_pod.find_condition(scaler, "Active").get("lastTransitionTime"))
     first = max(revision.activation_scale or 0, 1)
-    starts = f"starts {counted(first, 'replica')}"
-    long = f" for {_time(now - since)}" if since else ""
-    return Reason(
+    duration = f" for {_format_time(now - since)}" if since else ""
+    return WhyReason(
         "rest",
-        f"it rests at zero: nothing has been asked{long}. Any request to its URL is held by the activator and {starts}",
+        f"scaled to zero: no requests{duration}. The activator holds the next request to its URL and starts "
+        f"{count_noun(first, 'replica')}",
     )
 
 
-def _last(scaler: Object, revision: Revision, config: Config, wanted: int, now: float) -> Iterator[Reason]:
-    """Say what is left of the way to zero."""
-    active = of_pod.condition(scaler, "Active")
+def _explain_last_replica(
+    scaler: Object, revision: RevisionSettings, config: AutoscalerConfig, wanted: int, now: float
+) -> Iterator[WhyReason]:
+    """Yield the reason for a remaining last replica while the revision scales to zero."""
+    active = of_pod.find_condition(scaler, "Active")
     if wanted != 0 or active.get("status") != "False":
         return
-    since = inventory.seconds(active.get("lastTransitionTime"))
-    stays = max(config.scale_to_zero_grace_period, targets.last_pod_retention(revision, config))
-    left = max(0.0, since + stays - now) if since else stays
-    which = "retention" if stays > config.scale_to_zero_grace_period else "grace"
-    yield Reason(
+    since = inventory.parse_timestamp(active.get("lastTransitionTime"))
+    retention = max(config.scale_to_zero_grace_period, targets.last_pod_retention(revision, config))
+    remaining = max(0.0, since + retention - now) if since else retention
+    period = "retention" if retention > config.scale_to_zero_grace_period else "grace"
+    yield WhyReason(
         "rest",
-        f"no request since a whole stable window: the last replica goes within {_time(left)} ({which} period {_time(stays)})",
+        f"no requests for a whole stable window: the last replica is removed within {_format_time(remaining)} "
+        f"({period} period {_format_time(retention)})",
     )
 
 
-def _guessed(spec: kpa.DeciderSpec, low: int, high: int, wanted: int, unknown: str) -> Iterator[Reason]:
-    """Say what the number that is wanted tells of the load."""
+def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, wanted: int, unknown: str) -> Iterator[WhyReason]:
+    """Yield the bounds of the load that follow from the desired number of replicas."""
     target, unit = spec.target_value, UNITS[spec.scaling_metric]
-    window = f"on average over {_time(spec.stable_window)}"
+    window = f"on average over {_format_time(spec.stable_window)}"
     if wanted < 0:
-        yield Reason("unknown", "the autoscaler has not decided yet: it has no measurements")
+        yield WhyReason("unknown", "the autoscaler has not decided yet, because it has no metrics")
     elif wanted <= max(low, spec.activation_scale):
         floor = f"minReplicas {low}" if low >= spec.activation_scale else f"activationReplicas {spec.activation_scale}"
-        bound = f"; {floor} is the least" if wanted else ""
-        yield Reason("load", f"at most {number(wanted * target)} {unit} {window}{bound}; {unknown}")
+        bound = f"; {floor} is the minimum" if wanted else ""
+        yield WhyReason("load", f"at most {format_number(wanted * target)} {unit} {window}{bound}; {unknown}")
     elif high and wanted >= high:
-        yield Reason(
+        yield WhyReason(
             "bound",
-            f"maxReplicas {high} is reached: more than {number((high - 1) * target)} {unit} {window}; {unknown}",
+            f"limited by maxReplicas {high}: more than {format_number((high - 1) * target)} {unit} {window}; {unknown}",
         )
     else:
-        yield Reason(
+        yield WhyReason(
             "load",
-            f"the autoscaler wants {wanted}, so {number((wanted - 1) * target)} to {number(wanted * target)} are {unit} "
-            f"{window}; {unknown}",
+            f"the autoscaler wants {count_noun(wanted, 'replica')}, so there are {format_number((wanted - 1) * target)} to "
+            f"{format_number(wanted * target)} {unit} {window}; {unknown}",
         )
 
 
-class _Step(NamedTuple):
-    """One decision done again, as it is without a delay of scale-downs."""
+class _ReplayedStep(NamedTuple):
+    """One repeated decision, without the scale-down delay."""
 
-    reading: Reading
+    reading: ScalerReading
     desired: int
     panicking: bool
 
 
-def _replayed(spec: kpa.DeciderSpec, found: Sequence[Reading]) -> tuple[tuple[_Step, ...], int]:
-    """Do the autoscaler's sums again, and return each decision before it is delayed, and the last one after that."""
-    # Not as a restarted one, which begins in panic: what is replayed is long enough to leave any.
-    decider, at_once = kpa.Autoscaler(spec), kpa.Autoscaler(replace(spec, scale_down_delay=0.0))
+def _replay_decisions(
+    spec: kpa.DeciderSpec, readings: Sequence[ScalerReading]
+) -> tuple[tuple[_ReplayedStep, ...], int]:
+    """Repeat the autoscaler's decisions; return each without the scale-down delay, and the last one with it."""
+    # A restarted autoscaler would begin in panic mode; the readings go back far enough to leave any panic mode.
+    delayed, undelayed = kpa.KnativeAutoscaler(spec), kpa.KnativeAutoscaler(replace(spec, scale_down_delay=0.0))
     decision = kpa.INVALID
     steps = []
-    for row in found:
-        decision = decider.scale(row.time, row.stable, row.panic, row.ready)
-        free = at_once.scale(row.time, row.stable, row.panic, row.ready)
-        steps.append(_Step(row, free.desired_pod_count, at_once.panicking))
+    for row in readings:
+        decision = delayed.scale(row.time, row.stable, row.panic, row.ready)
+        immediate = undelayed.scale(row.time, row.stable, row.panic, row.ready)
+        steps.append(_ReplayedStep(row, immediate.desired_pod_count, undelayed.panicking))
     return tuple(steps), decision.desired_pod_count
 
 
-class _Decided(NamedTuple):
-    """A decision done again, with all that it rests on."""
+class _ReplayedDecision(NamedTuple):
+    """A repeated decision with all of its inputs."""
 
-    revision: Revision
-    config: Config
+    revision: RevisionSettings
+    config: AutoscalerConfig
     spec: kpa.DeciderSpec
-    #: Oldest first; the last one is the decision, but for a delay.
-    steps: tuple[_Step, ...]
+    #: Oldest first; the last one is the decision without the scale-down delay.
+    steps: tuple[_ReplayedStep, ...]
     desired: int
-    #: What the autoscaler says that it wants.
+    #: The desired number of replicas that the autoscaler reports.
     wanted: int
 
     @property
-    def last(self) -> Reading:
+    def last(self) -> ScalerReading:
         """The newest reading."""
         return self.steps[-1].reading
 
 
-def _decided(told: _Decided) -> Iterator[Reason]:
-    """Say what a decision rests on, and what binds it."""
-    spec, last = told.spec, told.last
-    terms = kpa.terms(spec, last.stable, last.panic, last.ready)
-    low, high = targets.scale_bounds(told.revision, told.config)
+def _explain_decision(decision: _ReplayedDecision) -> Iterator[WhyReason]:
+    """Yield the load behind a decision, and the limits on it."""
+    spec, last = decision.spec, decision.last
+    terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
+    low, high = targets.scale_bounds(decision.revision, decision.config)
     unit = UNITS[spec.scaling_metric]
-    yield Reason(
+    yield WhyReason(
         "load",
-        f"{number(round(last.stable, 2))} {unit} on average over {_time(spec.stable_window)}, and each replica is to take "
-        f"{number(spec.target_value)}{_share(spec)}: that wants {terms.wanted}",
+        f"{format_number(round(last.stable, 2))} {unit} on average over {_format_time(spec.stable_window)}, with a target of "
+        f"{format_number(spec.target_value)}{_format_target_share(spec)} per replica: {count_noun(terms.wanted, 'replica')} wanted",
     )
-    if told.steps[-1].panicking:
-        yield Reason("pace", _panic(told, terms.wanted))
+    if decision.steps[-1].panicking:
+        yield WhyReason("pace", _explain_panic(decision, terms.wanted))
     elif terms.wanted_in_panic < terms.wanted:
-        yield Reason(
+        yield WhyReason(
             "pace",
-            f"the load falls: the last {_time(targets.panic_window(told.revision, told.config))} alone want "
-            f"{terms.wanted_in_panic}, and the longer average follows",
+            f"the load is falling: over the last {_format_time(targets.panic_window(decision.revision, decision.config))} alone, "
+            f"{count_noun(terms.wanted_in_panic, 'replica')} would be wanted; the longer average follows",
         )
     if terms.wanted > terms.upper:
-        yield Reason("pace", f"one decision at most makes {terms.upper} of {max(1, last.ready)} (max-scale-up-rate)")
+        yield WhyReason(
+            "pace",
+            f"max-scale-up-rate limits one decision to {count_noun(terms.upper, 'replica')}, from {max(1, last.ready)}",
+        )
     if 0 < terms.wanted < terms.lower:
-        yield Reason("pace", f"one decision at least leaves {terms.lower} of {last.ready} (max-scale-down-rate)")
+        yield WhyReason(
+            "pace",
+            f"max-scale-down-rate keeps at least {count_noun(terms.lower, 'replica')} in one decision, from {last.ready}",
+        )
     if 0 < terms.wanted < spec.activation_scale:
-        yield Reason("bound", f"activationReplicas {spec.activation_scale} is the least above zero")
-    if told.desired > told.steps[-1].desired:
-        held = next(step for step in reversed(told.steps) if step.desired >= told.desired)
-        row = held.reading
+        yield WhyReason("bound", f"activationReplicas {spec.activation_scale} is the minimum above zero")
+    if decision.desired > decision.steps[-1].desired:
+        peak = next(step for step in reversed(decision.steps) if step.desired >= decision.desired)
+        row = peak.reading
         ago = last.time - row.time
-        alone = held.panicking and held.desired > kpa.terms(spec, row.stable, row.panic, row.ready).wanted
-        yield Reason(
+        by_panic = peak.panicking and peak.desired > kpa.compute_terms(spec, row.stable, row.panic, row.ready).wanted
+        yield WhyReason(
             "pace",
-            f"scaleDownDelay {_time(spec.scale_down_delay)}: {told.desired} were wanted "
-            f"{'in panic ' if alone else ''}{_time(ago)} ago, and go "
-            f"{_time(max(0.0, spec.scale_down_delay - ago))} from now at the earliest",
+            f"scaleDownDelay {_format_time(spec.scale_down_delay)} keeps {count_noun(decision.desired, 'replica')}, wanted "
+            f"{'in panic mode ' if by_panic else ''}{_format_time(ago)} ago, for at least another "
+            f"{_format_time(max(0.0, spec.scale_down_delay - ago))}",
         )
-    if low and told.desired < low:
-        yield Reason("bound", f"minReplicas {low} holds it up")
-    if high and told.desired > high:
-        yield Reason("bound", f"maxReplicas {high} holds it back: {told.desired} are wanted")
-    within = max(low, min(told.desired, high or told.desired))
-    if told.wanted >= 0 and within != told.wanted and not (within == 0 and told.wanted == 1):
-        yield Reason(
+    if low and decision.desired < low:
+        yield WhyReason("bound", f"limited by minReplicas {low}: {count_noun(decision.desired, 'replica')} wanted")
+    if high and decision.desired > high:
+        yield WhyReason("bound", f"limited by maxReplicas {high}: {count_noun(decision.desired, 'replica')} wanted")
+    within = max(low, min(decision.desired, high or decision.desired))
+    if decision.wanted >= 0 and within != decision.wanted and not (within == 0 and decision.wanted == 1):
+        yield WhyReason(
             "pace",
-            f"the autoscaler says {told.wanted}; by what was counted last it would be {within}: it looks every "
-            f"{_time(kpa.TICK_INTERVAL)}, and counts arrive later",
+            f"the autoscaler reports {decision.wanted}, but the latest metrics give {within}: it decides every "
+            f"{_format_time(kpa.TICK_INTERVAL)}, and the metrics arrive later",
         )
 
 
-def _panic(told: _Decided, wanted: int) -> str:
-    """Say since when it is in panic, and how many that wants where the longer average wants fewer."""
-    spec, last, desired = told.spec, told.last, told.steps[-1].desired
-    lately = [*takewhile(lambda step: step.panicking, reversed(told.steps))]
-    over = next(step.reading for step in lately if _over(spec, step.reading))
+def _explain_panic(decision: _ReplayedDecision, wanted: int) -> str:
+    """Return the cause and time of panic mode, and its number of replicas if the stable window wants fewer."""
+    spec, last, desired = decision.spec, decision.last, decision.steps[-1].desired
+    recent = [*takewhile(lambda step: step.panicking, reversed(decision.steps))]
+    over = next(step.reading for step in recent if _is_over_threshold(spec, step.reading))
     ago = last.time - over.time
-    begun, take = (f"{_time(ago)} ago it was", "were") if ago else ("of late it was", "are")
-    # In panic decisions never fall, so the oldest that is as high brought it.
-    risen = next(step.reading for step in reversed(lately) if step.desired >= desired)
-    when = f"were wanted {_time(last.time - risen.time)} ago" if risen.time < last.time else "are wanted"
+    when, ready = (f"{_format_time(ago)} ago", "replicas that were ready then") if ago else ("now", "ready replicas")
+    # Decisions never fall in panic mode, so the oldest one that is as high set the number.
+    risen = next(step.reading for step in reversed(recent) if step.desired >= desired)
+    since = f"wanted {_format_time(last.time - risen.time)} ago" if risen.time < last.time else "wanted now"
     return (
-        f"panic: {begun} {number(round(over.panic, 2))} {UNITS[spec.scaling_metric]}, at least "
-        f"{number(spec.panic_threshold)} times what the ready replicas {take} to take. Replicas are only added until "
-        f"{_time(spec.stable_window)} have passed without that{f': {desired} {when}' if desired > wanted else ''}"
+        f"panic mode: {format_number(round(over.panic, 2))} {UNITS[spec.scaling_metric]} {when}, at least "
+        f"{format_number(spec.panic_threshold)} times the target of the {ready}. Until the load has been below that for "
+        f"{_format_time(spec.stable_window)}, replicas are only added"
+        f"{f' ({desired} {since})' if desired > wanted else ''}"
     )
 
 
-def _over(spec: kpa.DeciderSpec, row: Reading) -> bool:
-    wanted = kpa.terms(spec, row.stable, row.panic, row.ready).wanted_in_panic
+def _is_over_threshold(spec: kpa.DeciderSpec, row: ScalerReading) -> bool:
+    wanted = kpa.compute_terms(spec, row.stable, row.panic, row.ready).wanted_in_panic
     return wanted / max(1, row.ready) >= spec.panic_threshold
 
 
-def _sums(told: _Decided) -> Iterator[str]:
-    """Yield the sums of a decision as lines."""
-    spec, last = told.spec, told.last
-    terms = kpa.terms(spec, last.stable, last.panic, last.ready)
-    low, high = targets.scale_bounds(told.revision, told.config)
+def _make_calculation(decision: _ReplayedDecision) -> Iterator[str]:
+    """Yield the lines of a decision's calculation."""
+    spec, last = decision.spec, decision.last
+    terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
+    low, high = targets.scale_bounds(decision.revision, decision.config)
     for title, window, value, wanted in (
         ("stable", spec.stable_window, last.stable, terms.wanted),
-        ("panic", targets.panic_window(told.revision, told.config), last.panic, terms.wanted_in_panic),
+        ("panic", targets.panic_window(decision.revision, decision.config), last.panic, terms.wanted_in_panic),
     ):
         yield (
-            f"{title:7} {number(round(value, 2))} {UNITS[spec.scaling_metric]} / {_per(spec)} = "
-            f"{value / spec.target_value:.2f} → {wanted}   over {_time(window)}"
+            f"{title:7} {format_number(round(value, 2))} {UNITS[spec.scaling_metric]} / {_format_target(spec)} = "
+            f"{value / spec.target_value:.2f} → {wanted}   over {_format_time(window)}"
         )
     pods = max(1, last.ready)
-    begins = math.ceil(spec.panic_threshold * pods)
-    yield f"panic   begins where the panic window wants {begins} = {number(spec.panic_threshold)} {TIMES} {pods} ready"
-    yield f"pace    {terms.lower} to {terms.upper} in one decision, from {last.ready} ready"
-    yield f"bounds  {low} to {high or 'any number'}; decided {told.desired}, the autoscaler says {told.wanted}"
+    start = math.ceil(spec.panic_threshold * pods)
+    yield f"panic   starts if the panic window wants {start} = {format_number(spec.panic_threshold)} {TIMES} {pods} ready"
+    yield f"rate    {terms.lower} to {terms.upper} in one decision, from {last.ready} ready"
+    yield f"bounds  {low} to {high or 'unlimited'}; calculated {decision.desired}, the autoscaler reports {decision.wanted}"
 
 
-def _per(spec: kpa.DeciderSpec) -> str:
+def _format_target(spec: kpa.DeciderSpec) -> str:
     share = 100 * spec.target_value / spec.total_value
     if math.isclose(share, 100):
-        return number(spec.target_value)
-    return f"({number(spec.total_value)} {TIMES} {number(round(share, 2))} %)"
+        return format_number(spec.target_value)
+    return f"({format_number(spec.total_value)} {TIMES} {format_number(round(share, 2))}%)"
 
 
-def _share(spec: kpa.DeciderSpec) -> str:
-    per = _per(spec)
+def _format_target_share(spec: kpa.DeciderSpec) -> str:
+    per = _format_target(spec)
     return f" {per}" if per.startswith("(") else ""
 
 
-def _target(spec: kpa.DeciderSpec) -> str:
-    return f"target  {_per(spec)} = {number(spec.target_value)} {UNITS[spec.scaling_metric]} a replica"
+def _make_target_line(spec: kpa.DeciderSpec) -> str:
+    return (
+        f"target  {_format_target(spec)} = {format_number(spec.target_value)} {UNITS[spec.scaling_metric]} per replica"
+    )
 
 
-# An HPA.
+# The HPA.
 
 
-def _of_hpa(item: Object, state: Status) -> _Part:
-    """Say what an HPA's own status says, and do its division again."""
-    spec, found = item.get("spec", {}), item.get("status", {})
+def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
+    """Explain an HPA from its status, and repeat its division."""
+    spec, hpa_status = hpa_object.get("spec", {}), hpa_object.get("status", {})
     low, high = int(spec.get("minReplicas") or 1), int(spec.get("maxReplicas") or 0)
-    current = int(found.get("currentReplicas") or 0)
-    desired = int(found.get("desiredReplicas") or 0)
+    current = int(hpa_status.get("currentReplicas") or 0)
+    desired = int(hpa_status.get("desiredReplicas") or 0)
     numbers: dict[str, float | str | None] = {"desired": desired, "current": current}
-    reasons: list[Reason] = []
+    reasons: list[WhyReason] = []
     sums: list[str] = []
-    values = at(found, "currentMetrics", default=[])
-    for place, metric in enumerate(spec.get("metrics", [])):
-        name, target = hpa_metric(metric)
-        now = hpa_value(values[place]) if place < len(values) else ""
+    values = get_at(hpa_status, "currentMetrics", default=[])
+    for index, metric in enumerate(spec.get("metrics", [])):
+        name, target = read_hpa_metric(metric)
+        now = read_hpa_value(values[index]) if index < len(values) else ""
         numbers |= {"metric": name, "target": target, "now": now or None}
         if not now:
-            reasons.append(Reason("unknown", f"{name} has no value yet: nobody serves it, or no replica is ready"))
+            reasons.append(
+                WhyReason("unknown", f"{name} has no value yet: no metrics API serves it, or no replica is ready")
+            )
             continue
-        words, line = _division(name, now, target, state)
-        reasons.append(Reason("load", words))
+        words, line = _explain_hpa_metric(name, now, target, state)
+        reasons.append(WhyReason("load", words))
         sums.append(line)
-    for row in at(found, "conditions", default=[]):
-        reasons += _condition(row, low, high)
+    for row in get_at(hpa_status, "conditions", default=[]):
+        reasons += _explain_hpa_condition(row, low, high)
     if low == high:
-        reasons = [Reason("bound", f"{_both(low)}: no load changes that")]
+        reasons = [WhyReason("bound", f"{_format_fixed_bounds(low)}, so the load has no effect")]
     sums.append(f"bounds  {low} to {high}; the HPA has {current} and wants {desired}")
-    return _Part("hpa", reasons, numbers, sums)
+    return _ScalerExplanation("hpa", reasons, numbers, sums)
 
 
-def _division(name: str, now: str, target: str, state: Status) -> tuple[str, str]:
-    """Return one metric's proposal in words, and as a sum."""
-    value, aim = (_thousandths(text) for text in (now, target))
+def _explain_hpa_metric(name: str, now: str, target: str, state: Status) -> tuple[str, str]:
+    """Return one metric's recommendation as a sentence, and its calculation."""
+    value, target_value = (_to_thousandths(text) for text in (now, target))
     pods = max(1, state.replicas.ready)
-    if not aim:
-        return f"{name} is {now}, against {target}", f"{name} {now} / {target}"
-    made = {f"{number_}": hpa.Pod() for number_ in range(pods)}
-    ask = hpa.Ask(pods, pods, made, hpa.Tolerances(), hpa.DEFAULTS, 0.0)
-    proposed = hpa.plain_replicas(ask, aim, "", {key: hpa.Sample(value) for key in made}).replicas
-    ratio = value / aim
+    if not target_value:
+        return f"{name} is {now}, with a target of {target}", f"{name} {now} / {target}"
+    ready_pods = {str(index): hpa.HpaPod() for index in range(pods)}
+    ask = hpa.MetricInputs(pods, pods, ready_pods, hpa.Tolerances(), hpa.DEFAULTS, 0.0)
+    proposed = hpa.plain_replicas(ask, target_value, "", {key: hpa.Sample(value) for key in ready_pods}).replicas
+    ratio = value / target_value
     line = f"{name} {now} / {target} = {ratio:.2f}; {TIMES} {pods} ready = {ratio * pods:.2f} → {proposed}"
     if hpa.Tolerances().is_within(ratio):
-        near = f"{name} is {now}, within 10 % of its target {target}: {pods} stay"
-        return near, line
-    return f"{name} is {now} a replica, to be {target}: that wants {proposed}", line
+        return f"{name} is {now}, within 10% of its target {target}: no change from {count_noun(pods, 'replica')}", line
+    return f"{name} is {now} per replica, with a target of {target}: {count_noun(proposed, 'replica')} wanted", line
 
 
-def _thousandths(text: str) -> int:
-    return (nano(text.rstrip("%")) or 0) // (NANO // 1000)
+def _to_thousandths(text: str) -> int:
+    return (parse_nano(text.rstrip("%")) or 0) // (NANO // 1000)
 
 
-def _condition(row: Object, low: int, high: int) -> Iterator[Reason]:
+def _explain_hpa_condition(row: Object, low: int, high: int) -> Iterator[WhyReason]:
     kind, reason, holds = row.get("type", ""), row.get("reason", ""), row.get("status")
-    words = HPA_WORDS.get((kind, reason))
-    if words is not None:
-        yield Reason("pace" if kind == "AbleToScale" else "bound", words.format(minimum=low, maximum=high))
+    template = HPA_WORDS.get((kind, reason))
+    if template is not None:
+        yield WhyReason("pace" if kind == "AbleToScale" else "bound", template.format(minimum=low, maximum=high))
     elif kind in {"ScalingActive", "AbleToScale"} and holds == "False":
-        yield Reason("unknown", f"the HPA cannot decide: {row.get('message') or reason}")
+        yield WhyReason("unknown", f"the HPA cannot scale: {row.get('message') or reason}")
 
 
-# What is around it.
+# Other influences.
 
 
-def _around(live: Live, state: Status, part: _Part) -> Iterator[Reason]:
-    """Say what else decides: hands, rollouts, and pods that are wanted and not there."""
+def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanation) -> Iterator[WhyReason]:
+    """Yield the other influences: manual overrides, rollouts, and missing pods."""
     for text in state.by_hand:
-        yield Reason("hand", text)
+        yield WhyReason("hand", text)
     running = [row for row in state.revisions if row.wanted]
     if len(running) > 1:
-        shares = ", ".join(f"{row.name} {row.wanted} with {row.traffic_percent}% of the traffic" for row in running)
-        yield Reason("rollout", f"{len(running)} revisions have replicas: {shares}")
+        shares = ", ".join(
+            f"{row.name} wants {row.wanted} with {row.traffic_percent}% of the traffic" for row in running
+        )
+        yield WhyReason("rollout", f"{len(running)} revisions have replicas: {shares}")
     initialized = next(
-        (of_pod.condition(item, "ScaleTargetInitialized").get("status") for item in live.scalers[-1:]), "True"
+        (of_pod.find_condition(obj, "ScaleTargetInitialized").get("status") for obj in live.scalers[-1:]), "True"
     )
-    first = _annotations(live.scalers[-1]).get(keys.INITIAL_SCALE) if live.scalers else None
+    first = _read_annotations(live.scalers[-1]).get(keys.INITIAL_SCALE) if live.scalers else None
     if initialized != "True" and first not in {None, "0", "1"}:
-        yield Reason("bound", f"initialReplicas {first} must have been ready once before anything else counts")
-    if state.why and all(state.why != reason.words for reason in part.reasons) and "rests at zero" not in state.why:
-        yield Reason("pods", state.why)
+        yield WhyReason(
+            "bound", f"initialReplicas {first}: all of them must be ready once before the autoscaler follows the load"
+        )
+    if state.why and all(state.why != reason.words for reason in part.reasons) and SCALED_TO_ZERO not in state.why:
+        yield WhyReason("pods", state.why)
 
 
-def _holders(live: Live) -> tuple[Holder, ...]:
-    """Return who holds the GPUs that a pod waits for."""
+def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:
+    """Return the holders of the GPUs that a pod waits for."""
     for pod in live.pods:
-        waits = of_pod.condition(pod, "PodScheduled").get("status") == "False"
-        for resource in of_pod.gpus(pod) if waits and not of_pod.is_over(pod) else ():
+        waits = of_pod.find_condition(pod, "PodScheduled").get("status") == "False"
+        for resource in of_pod.sum_pod_gpus(pod) if waits and not of_pod.has_ended(pod) else ():
             supply = (live.supplies or {}).get(resource)
             if supply is not None:
                 return supply.holders
     return ()
 
 
-def _both(count: int) -> str:
+def _format_fixed_bounds(count: int) -> str:
     return f"minReplicas and maxReplicas are both {count}"
 
 
-def _time(seconds: float) -> str:
-    """Return a span for a person: 45 s, 5 min, 2 h."""
+def _format_time(seconds: float) -> str:
+    """Return a formatted duration: 45 s, 5 min, 2 h."""
     if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{number(round(seconds, 1))} s"
+        return f"{format_number(round(seconds, 1))} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"  # noqa: PLR2004 - two hours

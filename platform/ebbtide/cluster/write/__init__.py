@@ -1,1 +1,1 @@
-"""Changes to a live cluster: apply, remove, revise, and projects."""
+"""Changes to a live cluster: apply, delete, change revisions, and manage projects."""

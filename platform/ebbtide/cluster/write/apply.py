@@ -1,9 +1,9 @@
-"""From objects to a running workload: what would change, what it costs, the writes in order, the wait.
+"""Apply of a workload: the plan of changes, its cost, the ordered writes, and the wait.
 
-``plan`` reads and asks the server for dry runs; ``carry_out`` writes; ``wait`` looks until the workload has settled.
-Each may be killed at any point and run again: every write is a server-side apply of the whole object, so the end is the
-same. With ``create`` the workload must not be there yet, and of several that begin at once one has it. Nothing is
-deleted here. Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
+``plan`` reads and sends server-side dry runs; ``carry_out`` writes; ``wait`` polls until the workload has settled.
+Each can be interrupted and repeated: every write is a server-side apply of the whole object, so the result is the same.
+With ``create`` the workload must not exist; of several concurrent callers, one creates it. Nothing is deleted.
+Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide.base import keys
 from ebbtide.base.bodies import body
-from ebbtide.base.paths import at
-from ebbtide.base.prose import counted
-from ebbtide.base.quantities import number
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
+from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import (
     LIVE_MANAGER,
     QUOTA,
@@ -29,14 +29,14 @@ from ebbtide.cluster.client.protocol import (
     ForbiddenError,
     MissingError,
     kind_of,
-    prepared,
+    make_applicable,
 )
 from ebbtide.cluster.read import inventory
-from ebbtide.cluster.read.status import SETTLED, Status, refusal, status
-from ebbtide.cluster.write.changes import Change, changes, makes_pods
-from ebbtide.documents.quota import beside
+from ebbtide.cluster.read.status import SETTLED, Status, compute_status, explain_rejection
+from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
+from ebbtide.documents.quota import update_replicas
 from ebbtide.translation import gpu
-from ebbtide.translation.objects import Object, merge_patch
+from ebbtide.translation.objects import Object, apply_merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,22 +44,22 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.documents.check import Batch
-    from ebbtide.readers.loaded import Loaded
+    from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.plan import Plan
 
 Verdict = Literal["create", "change", "keep", "refused"]
-#: Seconds between two looks while waiting, and between two attempts at a server that is busy.
-LOOK: Final = 1.0
-#: Seconds that a busy server is asked again for.
-PATIENCE: Final = 60.0
-#: KServe notes an edit as seen before it has passed it on.
-KSERVE_LAG: Final = 3.0
+#: Seconds between two polls of a workload, and between two attempts to write to a busy server.
+POLL_SECONDS: Final = 1.0
+#: Seconds for which a write to a busy server is retried.
+RETRY_SECONDS: Final = 60.0
+#: Seconds during which KServe may report an edit as processed before it has updated the Knative Service.
+KSERVE_LAG_SECONDS: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
-#: What several workloads share, and so is there before any of them.
+#: Kinds that workloads share; they are written before the workload.
 SHARED: Final = {"Namespace", "PriorityClass", "Queue", "ResourceQuota", "LimitRange"}
-#: What is of no use without its workload, and is written after it.
+#: Kinds that need an existing workload; they are written after it.
 FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
-#: A live scale's fields, and the annotation of a revision that holds each.
+#: Fields of a manual scale override, and the revision annotation of each.
 SCALED: Final = {
     "minReplicas": keys.MIN_SCALE,
     "maxReplicas": keys.MAX_SCALE,
@@ -70,7 +70,7 @@ LATEST: Final = [{"latestRevision": True, "percent": 100}]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One workload to apply: its objects in order, and the choices they come from."""
+    """One workload to apply: its objects in order, and the plan they were rendered from."""
 
     objects: tuple[Object, ...]
     plan: Plan
@@ -87,27 +87,27 @@ class Workload:
 
 
 @body("verdict kind namespace name changes rollout owners refusal notes")
-class Step:
-    """What becomes of one object."""
+class ApplyStep:
+    """The planned change of one object."""
 
     verdict: Verdict
-    #: As it will be sent.
+    #: The object to send.
     item: Object
-    changes: tuple[Change, ...] = ()
-    #: Whether the change makes new pods: a new revision, or a rollout.
+    changes: tuple[FieldChange, ...] = ()
+    #: True if the change creates pods: a new revision, or a rollout.
     rollout: bool = False
-    #: Who else owns what would be changed, with the fields; taken over only by force.
+    #: Other field managers of fields to change, with those fields; only ``force`` takes them over.
     owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Why the cluster refuses it.
+    #: The reason why the cluster rejects the object.
     refusal: str = ""
-    #: What it is refused by: what is there already, what the caller may not, what the cluster does not take.
+    #: The error behind the rejection: the object exists, is forbidden to the caller, or is invalid.
     error: ClusterError | None = None
-    #: Removed first, since another manager's field stays however often it is left out.
+    #: Merge patch that is sent first, because an apply does not remove fields of other managers.
     unset: Object | None = None
     notes: tuple[str, ...] = ()
-    #: What the spec says of the fields that a live scale may set.
-    said: dict[str, str | None] = field(default_factory=dict)
-    #: Whether a live scale is noted on the workload.
+    #: The spec's values of the fields that a manual scale override can set.
+    spec_values: dict[str, str | None] = field(default_factory=dict)
+    #: True if the workload has a manual scale override.
     scaled: bool = False
 
     @property
@@ -117,7 +117,7 @@ class Step:
 
     @property
     def namespace(self) -> str:
-        """The object's namespace; empty where it has none."""
+        """The object's namespace; empty if it has none."""
         return str(self.item["metadata"].get("namespace") or "")
 
     @property
@@ -127,428 +127,439 @@ class Step:
 
     @property
     def label(self) -> str:
-        """The object in words: ``Service team-a/chat``."""
+        """The object's kind and name: ``Service team-a/chat``."""
         return f"{self.kind} {self.namespace and f'{self.namespace}/'}{self.name}"
 
 
 @body("name=workload.name namespace=workload.namespace different steps cost")
-class Planned:
-    """What an apply of one workload would do, and what it costs."""
+class ApplyPlan:
+    """The planned changes of an apply of one workload, and their cost."""
 
     workload: Workload
-    steps: tuple[Step, ...]
+    steps: tuple[ApplyStep, ...]
     cost: tuple[str, ...]
-    #: Whether the workload must not be there when it is written.
+    #: True if the workload must not exist when it is written.
     create: bool = False
 
     @property
     def different(self) -> bool:
-        """Whether anything would change."""
+        """True if anything would change."""
         return any(step.verdict != "keep" for step in self.steps)
 
     @property
     def refused(self) -> bool:
-        """Whether the cluster would refuse something, or somebody else owns a part of it."""
+        """True if the cluster would reject an object, or another field manager owns a field to change."""
         return any(step.verdict == "refused" or step.owners for step in self.steps)
 
 
-def workloads(documents: Iterable[Loaded], batch: Batch) -> tuple[list[Workload], list[Problem]]:
-    """Return every workload of documents, and every problem of them and of all together."""
-    made, problems = [], []
+def collect_workloads(documents: Iterable[LoadedDocument], batch: Batch) -> tuple[list[Workload], list[Problem]]:
+    """Return the workloads of documents, and all problems: of each document and of the whole batch."""
+    ready, problems = [], []
     for loaded in documents:
-        objects, translation, found = batch.add(loaded)
-        problems += found
+        objects, translation, document_problems = batch.add_document(loaded)
+        problems += document_problems
         if translation is not None and translation.plan is not None and objects:
-            made.append(Workload(tuple(objects), translation.plan))
-    return made, problems + batch.finish()
+            ready.append(Workload(tuple(objects), translation.plan))
+    return ready, problems + batch.batch_problems()
 
 
-def is_top(item: Object) -> bool:
-    """Whether an object is the workload itself."""
-    return item["apiVersion"] in TOPS and item["kind"] in {"Service", "InferenceService"}
+def is_top_object(obj: Object) -> bool:
+    """Return whether an object is a workload's top object."""
+    return obj["apiVersion"] in TOPS and obj["kind"] in {"Service", "InferenceService"}
 
 
-def plan(cluster: Cluster, workload: Workload, *, create: bool = False) -> Planned:
-    """Return what an apply would do, or with ``create`` a submit of what is not there yet. Nothing is written."""
-    found = [_step(cluster, item, create=create) for item in workload.objects]
+def plan_workload(cluster: Cluster, workload: Workload, *, create: bool = False) -> ApplyPlan:
+    """Return the plan of an apply, or with ``create``, of a submit of a new workload. Read-only."""
+    planned = [_plan_object(cluster, obj, create=create) for obj in workload.objects]
     if create:
-        # The workload's own object decides who is first, so what only belongs to it waits until that is known.
-        found.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top(step.item)))
-    return Planned(workload, tuple(found), tuple(_cost(cluster, workload, found)), create)
+        # Creating the top object decides which of several callers is first, so its companions come after it.
+        planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
+    return ApplyPlan(workload, tuple(planned), tuple(_estimate_cost(cluster, workload, planned)), create)
 
 
-def steps(cluster: Cluster, objects: Iterable[Object]) -> tuple[Step, ...]:
-    """Return what would become of objects that are no workload's, in order. Nothing is written."""
-    return tuple(_step(cluster, item) for item in objects)
+def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep, ...]:
+    """Return the planned changes of objects without a workload, in order. Read-only."""
+    return tuple(_plan_object(cluster, obj) for obj in objects)
 
 
-def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
-    name, namespace = item["metadata"]["name"], item["metadata"].get("namespace", "")
-    new = create and is_top(item)
+def _plan_object(cluster: Cluster, obj: Object, *, create: bool = False) -> ApplyStep:
+    name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
+    new = create and is_top_object(obj)
     try:
-        live = inventory.top_of(cluster, name, namespace) if new else cluster.get(kind_of(item), name, namespace)
+        live = inventory.get_top(cluster, name, namespace) if new else cluster.get(kind_of(obj), name, namespace)
     except MissingError:
-        return _creation(cluster, item)
+        return _plan_creation(cluster, obj)
     except ForbiddenError:
-        if item["kind"] not in SHARED:
+        if obj["kind"] not in SHARED:
             raise
-        return Step("keep", item, notes=("you may not see it: it is taken to be there as it should be",))
+        return ApplyStep("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
     if new:
-        taken = _taken(item, live)
-        return Step("refused", item, refusal=taken, error=ExistsError(taken))
-    if not is_top(item):
-        return _change(cluster, item, live)
-    kept, notes = with_scale(item, live, folded=False)
-    kept, unset = _unpinned(kept, live)
-    step = _change(cluster, kept, live, unset, notes)
-    if step.rollout and scale_record(live):
-        # A new revision is made anyway: it takes over what was set by hand on the old one.
-        kept, notes = with_scale(item, live, folded=True)
-        kept, unset = _unpinned(kept, live)
-        step = _change(cluster, kept, live, unset, notes)
-    said = {name: get_scaled(item, name) for name in SCALED}
-    return replace(step, said=said, scaled=bool(scale_record(live)))
+        taken = _explain_taken_name(obj, live)
+        return ApplyStep("refused", obj, refusal=taken, error=ExistsError(taken))
+    if not is_top_object(obj):
+        return _plan_change(cluster, obj, live)
+    kept_obj, notes = keep_scale(obj, live, folded=False)
+    kept_obj, unset = _end_rollback(kept_obj, live)
+    step = _plan_change(cluster, kept_obj, live, unset, notes)
+    if step.rollout and read_scale_record(live):
+        # A new revision is created anyway: it takes over the manual override of the old one.
+        kept_obj, notes = keep_scale(obj, live, folded=True)
+        kept_obj, unset = _end_rollback(kept_obj, live)
+        step = _plan_change(cluster, kept_obj, live, unset, notes)
+    spec_values = {name: get_scale_value(obj, name) for name in SCALED}
+    return replace(step, spec_values=spec_values, scaled=bool(read_scale_record(live)))
 
 
-def _taken(item: Object, live: Object) -> str:
-    """Say that a name is taken, and what to do if it was oneself that took it."""
-    name = item["metadata"]["name"]
-    same = at(live, "metadata", "annotations", keys.SPEC) == at(item, "metadata", "annotations", keys.SPEC)
+def _explain_taken_name(obj: Object, live: Object) -> str:
+    """Return the message for a name that is taken, with the fix."""
+    name = obj["metadata"]["name"]
+    same = get_at(live, "metadata", "annotations", keys.SPEC) == get_at(obj, "metadata", "annotations", keys.SPEC)
     since = live["metadata"].get("creationTimestamp", "")
     return (
-        f"there is a workload {name} already, made at {since} from "
-        f"{'this very spec' if same else 'another spec'}; choose another name, or "
-        f"{'let ebbtide apply finish what was cut short' if same else 'change it with ebbtide apply'}"
+        f"workload {name} already exists, created at {since} from "
+        f"{'the same spec' if same else 'another spec'}; choose another name, or "
+        f"{'run ebbtide apply to complete an interrupted submit' if same else 'change it with ebbtide apply'}"
     )
 
 
-def _creation(cluster: Cluster, item: Object) -> Step:
+def _plan_creation(cluster: Cluster, obj: Object) -> ApplyStep:
     try:
-        cluster.apply(item, dry_run=True)
+        cluster.apply(obj, dry_run=True)
     except MissingError as error:
         if "namespaces" in str(error):
-            # Its namespace is made by an earlier step, and there is nothing to ask before that.
-            return Step("create", item)
-        return Step("refused", item, refusal=f"this cluster does not know {item['kind']}: {error}", error=error)
+            # An earlier step creates its namespace; a dry run is not possible before that.
+            return ApplyStep("create", obj)
+        return ApplyStep("refused", obj, refusal=f"kind {obj['kind']} is unknown to this cluster: {error}", error=error)
     except BusyError:
-        return Step("create", item)
+        return ApplyStep("create", obj)
     except ClusterError as error:
-        return Step("refused", item, refusal=refusal(str(error)), error=error)
-    return Step("create", item)
+        return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
+    return ApplyStep("create", obj)
 
 
-def _change(
-    cluster: Cluster, item: Object, live: Object, unset: Object | None = None, notes: tuple[str, ...] = ()
-) -> Step:
+def _plan_change(
+    cluster: Cluster, obj: Object, live: Object, unset: Object | None = None, notes: tuple[str, ...] = ()
+) -> ApplyStep:
     owners: dict[str, tuple[str, ...]] = {}
     try:
         try:
-            wanted = cluster.apply(item, dry_run=True)
+            result = cluster.apply(obj, dry_run=True)
         except ConflictError as error:
-            owners = {who: fields for who, fields in error.owners.items() if who != LIVE_MANAGER}
-            wanted = cluster.apply(item, force=True, dry_run=True)
+            owners = {manager: fields for manager, fields in error.owners.items() if manager != LIVE_MANAGER}
+            result = cluster.apply(obj, force=True, dry_run=True)
     except BusyError:
         raise
     except ForbiddenError as error:
-        if item["kind"] in SHARED and _holds(live, prepared(item)):
-            return Step("keep", item, notes=("it is there as it should be, and is not yours to change",))
-        return Step("refused", item, refusal=str(error), error=error)
+        if obj["kind"] in SHARED and _contains_fields(live, make_applicable(obj)):
+            return ApplyStep("keep", obj, notes=("up to date; changing it is forbidden",))
+        return ApplyStep("refused", obj, refusal=str(error), error=error)
     except ClusterError as error:
-        return Step("refused", item, refusal=refusal(str(error)), error=error)
+        return ApplyStep("refused", obj, refusal=explain_rejection(str(error)), error=error)
     if unset is not None:
-        wanted = merge_patch(wanted, unset)
-    found = changes(live, wanted)
-    if not found:
-        return Step("keep", item, owners=owners, notes=notes)
-    return Step("change", item, found, makes_pods(live, found), owners, unset=unset, notes=notes)
+        result = apply_merge_patch(result, unset)
+    differences = diff_objects(live, result)
+    if not differences:
+        return ApplyStep("keep", obj, owners=owners, notes=notes)
+    return ApplyStep("change", obj, differences, creates_pods(live, differences), owners, unset=unset, notes=notes)
 
 
-def _holds(live: Any, wanted: Any) -> bool:
-    """Whether all of an object stands in a live one."""
-    if isinstance(wanted, dict) and isinstance(live, dict):
-        return all(_holds(live.get(name), value) for name, value in wanted.items())
-    return bool(live == wanted)
+def _contains_fields(live: Any, expected: Any) -> bool:
+    """Return whether a live object has all of an object's fields."""
+    if isinstance(expected, dict) and isinstance(live, dict):
+        return all(_contains_fields(live.get(name), value) for name, value in expected.items())
+    return bool(live == expected)
 
 
-# What is set by hand.
+# Manual scale overrides.
 
 
-def scale_record(live: Object) -> dict[str, Any]:
-    """Return what ``ebbtide scale`` noted on a workload; empty where it noted nothing, or nothing readable."""
+def read_scale_record(live: Object) -> dict[str, Any]:
+    """Return the record of ``ebbtide scale`` on a workload; empty if there is none, or if it is not valid JSON."""
     try:
-        record = json.loads(at(live, "metadata", "annotations", keys.SCALE, default="{}"))
+        record = json.loads(get_at(live, "metadata", "annotations", keys.SCALE, default="{}"))
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def with_scale(item: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:
-    """Return an object that keeps a live scale, with a note on each field.
+def keep_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:
+    """Return an object that keeps a manual scale override, with a note on each field.
 
-    Where the spec says what it said when the scale was set, or has caught up with it, the scale stays: without a rollout
-    the template is left as it is, since the revision has the value already; with one it gets the value. Where the spec
-    says something else since, the spec wins.
+    The override stays if the spec has the same value as when the override was set, or the overriding value itself.
+    Without a rollout the template is unchanged, since the revision has the value already; with a rollout the template gets
+    the value. If the spec has another value, the spec wins.
     """
-    record = scale_record(live)
-    base = at(record, "base", default={})
-    made, notes = deepcopy(item), []
+    record = read_scale_record(live)
+    base = get_at(record, "base", default={})
+    result, notes = deepcopy(obj), []
     for name in SCALED:
         if name not in record:
             continue
-        said, scaled = get_scaled(item, name), str(record[name])
-        if said is None or said not in {scaled, str(base.get(name))}:
-            notes.append(f"{name} {scaled} was set by hand; the spec has changed since and wins with {said or 'none'}")
-            continue
-        of_template = get_scaled(live, name) or said
-        put_scaled(made, name, scaled if folded else of_template)
-        if said != scaled:
+        spec_value, override = get_scale_value(obj, name), str(record[name])
+        if spec_value is None or spec_value not in {override, str(base.get(name))}:
             notes.append(
-                f"{name} {scaled} was set by hand and is kept (the spec has {said}); "
-                f"{'the new revision takes it over' if folded else 'ebbtide scale --reset drops it'}"
+                f"manual override {name} {override} is dropped: the spec has changed to {spec_value or 'none'}"
             )
-        elif of_template != said and not folded:
-            notes.append(f"{name} {said} is live already; the template follows with the next rollout")
-    return made, tuple(notes)
+            continue
+        template_value = get_scale_value(live, name) or spec_value
+        put_scale_value(result, name, override if folded else template_value)
+        if spec_value != override:
+            notes.append(
+                f"manual override {name} {override} is kept (the spec has {spec_value}); "
+                f"{'the new revision takes it over' if folded else 'remove it with ebbtide scale --reset'}"
+            )
+        elif template_value != spec_value and not folded:
+            notes.append(f"{name} {spec_value} is already live; the next rollout updates the template")
+    return result, tuple(notes)
 
 
-def get_scaled(item: Object, name: str) -> str | None:
-    """Return a field of the scale as an object's template has it."""
-    if item["kind"] == "InferenceService":
+def get_scale_value(obj: Object, name: str) -> str | None:
+    """Return an object's template value of a field that ``ebbtide scale`` can set."""
+    if obj["kind"] == "InferenceService":
         if name != "metricThreshold":
-            found = at(item, "spec", "predictor", name)
-            return None if found is None else str(found)
-        return _text(at(item, "spec", "predictor", "annotations", keys.TARGET))
-    return _text(at(item, "spec", "template", "metadata", "annotations", SCALED[name]))
+            value = get_at(obj, "spec", "predictor", name)
+            return None if value is None else str(value)
+        return _text_or_none(get_at(obj, "spec", "predictor", "annotations", keys.TARGET))
+    return _text_or_none(get_at(obj, "spec", "template", "metadata", "annotations", SCALED[name]))
 
 
-def _text(value: Any) -> str | None:
+def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def put_scaled(item: Object, name: str, value: str) -> None:
-    """Set a field of the scale in an object's template."""
-    if item["kind"] == "InferenceService":
-        predictor = item["spec"]["predictor"]
+def put_scale_value(obj: Object, name: str, value: str) -> None:
+    """Set the template value of a field that ``ebbtide scale`` can set."""
+    if obj["kind"] == "InferenceService":
+        predictor = obj["spec"]["predictor"]
         if name == "metricThreshold":
             predictor.setdefault("annotations", {})[keys.TARGET] = value
         else:
             predictor[name] = int(value)
         return
-    item["spec"]["template"]["metadata"].setdefault("annotations", {})[SCALED[name]] = value
+    obj["spec"]["template"]["metadata"].setdefault("annotations", {})[SCALED[name]] = value
 
 
-def _unpinned(item: Object, live: Object) -> tuple[Object, Object | None]:
-    """Return an object that ends a rollback: traffic goes to the newest revision again."""
-    if item["kind"] == "InferenceService":
-        predictor = item["spec"]["predictor"]
-        pinned = at(live, "spec", "predictor", "canaryTrafficPercent") is not None
+def _end_rollback(obj: Object, live: Object) -> tuple[Object, Object | None]:
+    """Return an object that ends a rollback, so that the newest revision receives all traffic, and a patch for KServe."""
+    if obj["kind"] == "InferenceService":
+        predictor = obj["spec"]["predictor"]
+        pinned = get_at(live, "spec", "predictor", "canaryTrafficPercent") is not None
         if pinned and predictor.get("canaryTrafficPercent") is None:
-            return item, {"spec": {"predictor": {"canaryTrafficPercent": None}}}
-        return item, None
-    rows = at(live, "spec", "traffic", default=[])
-    if at(item, "spec", "traffic") is None and any(row.get("revisionName") for row in rows):
-        return {**item, "spec": {**item["spec"], "traffic": LATEST}}, None
-    return item, None
+            return obj, {"spec": {"predictor": {"canaryTrafficPercent": None}}}
+        return obj, None
+    rows = get_at(live, "spec", "traffic", default=[])
+    if get_at(obj, "spec", "traffic") is None and any(row.get("revisionName") for row in rows):
+        return {**obj, "spec": {**obj["spec"], "traffic": LATEST}}, None
+    return obj, None
 
 
-# What it costs.
+# The cost.
 
 
-def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterator[str]:
-    chosen = workload.plan
-    share = gpu.per_replica(chosen)
-    low, high = chosen.scaling.minimum, chosen.scaling.maximum
+def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplyStep]) -> Iterator[str]:
+    workload_plan = workload.plan
+    share = gpu.count_gpus_per_replica(workload_plan)
+    low, high = workload_plan.scaling.minimum, workload_plan.scaling.maximum
     if share:
         yield (
-            f"GPUs: {number(share)} a replica, {number(low * share)} at {counted(low, 'replica')} "
-            f"(minReplicas), {number(high * share)} at {high} (maxReplicas)"
+            f"GPUs: {format_number(share)} per replica, {format_number(low * share)} at {count_noun(low, 'replica')} "
+            f"(minReplicas), {format_number(high * share)} at {high} (maxReplicas)"
         )
-        more = beside(chosen)
-        if any(step.rollout for step in steps) and more:
-            yield f"the rollout needs {number((low + more) * share)} while old and new replicas run"
+        surge = update_replicas(workload_plan)
+        if any(step.rollout for step in steps) and surge:
+            gpus = (low + surge) * share
+            yield (
+                f"the rollout needs {format_number(gpus)} GPU{'' if gpus == 1 else 's'} while old and new replicas run together"
+            )
     try:
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:
         return
     for quota in quotas:
-        hard, used = at(quota, "status", "hard", default={}), at(quota, "status", "used", default={})
-        told = ", ".join(f"{used.get(name, '0')} of {limit} {name}" for name, limit in hard.items())
-        if told:
-            yield f"quota {quota['metadata']['name']}: {told} in use"
+        hard, used = get_at(quota, "status", "hard", default={}), get_at(quota, "status", "used", default={})
+        usage = ", ".join(f"{used.get(name, '0')} of {limit} {name}" for name, limit in hard.items())
+        if usage:
+            yield f"quota {quota['metadata']['name']}: {usage} in use"
 
 
 # Writing and waiting.
 
 
-def carry_out(
+def write_workload(
     cluster: Cluster,
-    planned: Planned,
+    planned: ApplyPlan,
     clock: Clock,
     *,
     force: bool = False,
     basis: Object | None = None,
-    done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - nobody listens
+    done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
 ) -> list[Object]:
-    """Write what differs, in order, and return the objects as they are then.
+    """Write the planned changes in order, and return the resulting objects.
 
-    ``basis`` is the workload's own object as it was read, where what is written was made of it.
+    ``basis`` is the workload's top object as it was read, if the plan was derived from it.
 
     Raises:
-        StaleError: that object is not as it was read.
-        ConflictError: another manager owns what would be changed, and ``force`` is not said.
-        ExistsError: it is planned to be created, and somebody else has done so since.
-        ClusterError: the cluster refuses an object; what came before it is written, and may be written again.
+        StaleError: the top object has changed since ``basis`` was read.
+        ConflictError: another field manager owns a field to change, and ``force`` is not set.
+        ExistsError: the plan creates the workload, and another client has created it in the meantime.
+        ClusterError: the cluster rejects an object; the objects before it are written, and the apply can be repeated.
 
     """
-    return write(cluster, planned.steps, clock, create=planned.create, force=force, basis=basis, done=done)
+    return write_steps(cluster, planned.steps, clock, create=planned.create, force=force, basis=basis, done=done)
 
 
-def write(
+def write_steps(
     cluster: Cluster,
-    planned: Iterable[Step],
+    planned: Iterable[ApplyStep],
     clock: Clock,
     *,
     create: bool = False,
     force: bool = False,
     basis: Object | None = None,
-    done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - nobody listens
+    done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
 ) -> list[Object]:
-    """Write steps in order, and return the objects as they are then. Raises what ``carry_out`` does."""
-    found = []
-    todo = list(planned)
-    top = next((step.item for step in todo if is_top(step.item)), None)
-    for step in todo:
+    """Write steps in order, and return the resulting objects. Raises the same errors as ``carry_out``."""
+    results = []
+    steps_ = list(planned)
+    top = next((step.item for step in steps_ if is_top_object(step.item)), None)
+    for step in steps_:
         if step.verdict == "keep":
             if step.scaled:
-                # An apply that was cut short may have left a note that its last write would have brought up to date.
+                # An interrupted apply may have left an outdated scale record, which its last write would have updated.
                 metadata = step.item["metadata"]
-                _tidy(cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"]))
+                _update_scale_record(
+                    cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
+                )
             continue
-        first = create and is_top(step.item)
-        owned = replace(step, item=_owned(cluster, top, step.item))
-        on = basis if is_top(step.item) else None
-        work = partial(_create, cluster, step) if first else partial(_write, cluster, owned, force=force, basis=on)
-        made = _patiently(clock, work)
-        found.append(made)
+        must_create = create and is_top_object(step.item)
+        owned = replace(step, item=_add_owner(cluster, top, step.item))
+        on = basis if is_top_object(step.item) else None
+        work = (
+            partial(_create_top, cluster, step)
+            if must_create
+            else partial(_write_step, cluster, owned, force=force, basis=on)
+        )
+        result = _retry_while_busy(clock, work)
+        results.append(result)
         done(step)
-        if is_top(step.item) and scale_record(made):
-            _tidy(cluster, step, made)
-    return found
+        if is_top_object(step.item) and read_scale_record(result):
+            _update_scale_record(cluster, step, result)
+    return results
 
 
-def _create(cluster: Cluster, step: Step) -> Object:
+def _create_top(cluster: Cluster, step: ApplyStep) -> Object:
     metadata = step.item["metadata"]
     try:
         return cluster.create(step.item)
     except ExistsError as error:
         live = cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
-        raise ExistsError(f"somebody else was first: {_taken(step.item, live)}") from error
+        raise ExistsError(f"another client created it first: {_explain_taken_name(step.item, live)}") from error
 
 
-def _owned(cluster: Cluster, top: Object | None, item: Object) -> Object:
-    """Return an object that goes with its workload, whoever deletes that: what comes after it is told its uid."""
-    if top is None or item["kind"] not in FOLLOWERS:
-        return item
+def _add_owner(cluster: Cluster, top: Object | None, obj: Object) -> Object:
+    """Return a companion object with its workload as owner, so that Kubernetes deletes them together."""
+    if top is None or obj["kind"] not in FOLLOWERS:
+        return obj
     live = cluster.get(kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
     owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
         part: live["metadata"][part] for part in ("name", "uid")
     }
-    return {**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}}
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 
 
-def _write(cluster: Cluster, step: Step, *, force: bool, basis: Object | None) -> Object:
+def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object | None) -> Object:
     metadata = step.item["metadata"]
     if step.unset is not None:
-        now = cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis)
-        basis = None if basis is None else now
+        patched = cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis)
+        basis = None if basis is None else patched
     try:
         return cluster.apply(step.item, force=force, basis=basis)
     except ConflictError as error:
-        # What was set by our own commands on the live object is ours to take back.
+        # Fields that Ebbtide's own commands set on the live object can be taken over.
         if set(error.owners) == {LIVE_MANAGER}:
             return cluster.apply(step.item, force=True, basis=basis)
         raise
 
 
-def _tidy(cluster: Cluster, step: Step, made: Object) -> None:
-    """Bring the note of a live scale up to the spec; what the template says by now needs none."""
-    record = scale_record(made)
-    base = at(record, "base", default={})
-    kept: dict[str, Any] = {}
+def _update_scale_record(cluster: Cluster, step: ApplyStep, result: Object) -> None:
+    """Update the record of a manual scale override to the spec; drop the fields that the template has by now."""
+    record = read_scale_record(result)
+    base = get_at(record, "base", default={})
+    overrides: dict[str, Any] = {}
     for name in SCALED:
-        said = step.said.get(name)
-        if name not in record or said is None or said not in {str(record[name]), str(base.get(name))}:
+        spec_value = step.spec_values.get(name)
+        if name not in record or spec_value is None or spec_value not in {str(record[name]), str(base.get(name))}:
             continue
-        if said == str(record[name]) == get_scaled(made, name):
+        if spec_value == str(record[name]) == get_scale_value(result, name):
             continue
-        kept[name] = record[name]
-        base = {**base, name: record[name] if said == str(record[name]) else base.get(name)}
-    wanted = {**kept, "base": {name: base.get(name) for name in kept}} if kept else {}
-    if wanted == record:
+        overrides[name] = record[name]
+        base = {**base, name: record[name] if spec_value == str(record[name]) else base.get(name)}
+    new_record = {**overrides, "base": {name: base.get(name) for name in overrides}} if overrides else {}
+    if new_record == record:
         return
     metadata = step.item["metadata"]
-    value = json.dumps(wanted, sort_keys=True) if wanted else None
+    value = json.dumps(new_record, sort_keys=True) if new_record else None
     patch = {"metadata": {"annotations": {keys.SCALE: value}}}
     cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], patch)
 
 
-def _patiently(clock: Clock, work: Callable[[], Object]) -> Object:
-    """Do a write, again and again while the server is busy."""
-    end = clock.now() + PATIENCE
+def _retry_while_busy(clock: Clock, work: Callable[[], Object]) -> Object:
+    """Call ``work``, and retry while the server is busy."""
+    end = clock.now() + RETRY_SECONDS
     while True:
         try:
             return work()
         except BusyError:
-            if clock.now() + LOOK > end:
+            if clock.now() + POLL_SECONDS > end:
                 raise
-            clock.sleep(LOOK)
+            clock.sleep(POLL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One look at a workload while waiting: seconds since the beginning, and what was seen."""
+class WaitUpdate:
+    """One poll of a workload during a wait: seconds since the start, and its status."""
 
     seconds: float
     status: Status
 
 
-def wait(
+def wait_for_workload(
     cluster: Cluster,
     name: str,
     namespace: str,
     clock: Clock,
     limit: float,
-    seen: Callable[[Look], None] = lambda look: None,  # noqa: ARG005 - nobody listens
+    seen: Callable[[WaitUpdate], None] = lambda look: None,  # noqa: ARG005 - a callback that does nothing
 ) -> Status | None:
-    """Look at a workload until it has settled, and tell each change of phase or reason; None after ``limit`` seconds.
+    """Poll a workload until it has settled, and report each change of phase or reason; return None after ``limit`` seconds.
 
-    Degraded is an end: a revision that failed does not come up by waiting.
+    Degraded ends the wait, because a failed revision does not become ready later.
 
     Raises:
-        MissingError: somebody removed it.
+        MissingError: the workload was deleted.
 
     """
     start = clock.now()
-    told: tuple[str, str] | None = None
+    reported: tuple[str, str] | None = None
     while True:
         try:
-            live = inventory.find(cluster, name, namespace, clock.now())
+            live = inventory.find_workload(cluster, name, namespace, clock.now())
         except BusyError:
             live = None
         if live is not None:
-            now = status(live)
-            if (now.phase, now.why) != told:
-                told = (now.phase, now.why)
-                seen(Look(clock.now() - start, now))
-            early = live.top["kind"] == "InferenceService" and clock.now() - start < KSERVE_LAG
-            if now.phase in SETTLED and not early and _complete(now):
+            now = compute_status(live)
+            if (now.phase, now.why) != reported:
+                reported = (now.phase, now.why)
+                seen(WaitUpdate(clock.now() - start, now))
+            early = live.top["kind"] == "InferenceService" and clock.now() - start < KSERVE_LAG_SECONDS
+            if now.phase in SETTLED and not early and _has_minimum_replicas(now):
                 return now
         if clock.now() - start >= limit:
             return None
-        clock.sleep(LOOK)
+        clock.sleep(POLL_SECONDS)
 
 
-def _complete(now: Status) -> bool:
-    """Whether a running workload has as many replicas as it must have; what is wanted follows its bounds a little later."""
-    least, wanted = now.replicas.minimum, now.replicas.wanted
-    return now.phase != "Running" or now.replicas.ready >= min(max(wanted, least), max(least, 1))
+def _has_minimum_replicas(now: Status) -> bool:
+    """Return whether a running workload has its minimum of replicas; the wanted number follows its bounds with a delay."""
+    minimum, desired = now.replicas.minimum, now.replicas.wanted
+    return now.phase != "Running" or now.replicas.ready >= min(max(desired, minimum), max(minimum, 1))

@@ -1,9 +1,9 @@
-"""What an apply would change of a live object, in words that leave out what servers and controllers set.
+"""Differences between a live object and the result of an apply, without fields that the server and controllers set.
 
-The question is put to the API server: a server-side dry run gives the object as it would be, defaults, webhooks and field
-managers included; what differs from the live one is a change, and nothing else is. Upstream: knative.dev/serving
-pkg/apis/serving/v1/service_defaults.go (the annotations of who edited), pkg/reconciler/configuration (only the template
-makes a revision), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative (annotations pass to the template).
+A server-side dry run returns the resulting object, including defaults, webhooks and field managers; the changes are
+exactly its differences from the live object. Upstream: knative.dev/serving pkg/apis/serving/v1/service_defaults.go
+(annotations of the editors), pkg/reconciler/configuration (only the template creates a revision), kserve
+pkg/controller/v1beta1/inferenceservice/reconcilers/knative (annotations are passed to the template).
 """
 
 from __future__ import annotations
@@ -12,72 +12,72 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import Written, mark_body
-from ebbtide.base.paths import at
+from ebbtide.base.bodies import WrittenBy, mark_body
+from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.translation.objects import Object
 
-#: What the server sets in metadata.
+#: Metadata fields that the server sets.
 SERVERS: Final = frozenset(
     {"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink", "ownerReferences"}
 )
-#: Annotations that Knative's webhook writes to say who came by.
+#: Annotations in which Knative's webhook records the editors.
 EDITORS: Final = frozenset({f"{keys.KNATIVE_PREFIX}creator", f"{keys.KNATIVE_PREFIX}lastModifier"})
-#: What names an item of a list, so that one more item is no change of all that follow.
+#: Keys that identify a list item, so that an inserted item does not count as a change of all following ones.
 NAMES: Final = ("name", "containerPort", "mountPath", "key", "revisionName")
-#: Of an InferenceService, what changes no pod.
+#: Predictor fields of an InferenceService that do not affect its pods.
 NO_POD: Final = ("canaryTrafficPercent",)
-#: As above in Standard mode, where the Deployment is scaled and not made anew.
+#: The same in Standard mode, where KServe scales the Deployment without a rollout.
 NO_POD_IN_STANDARD: Final = ("canaryTrafficPercent", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric")
 ABSENT: Final = None
 
 
 @mark_body()
-class Change(NamedTuple):
-    """One field: its path, what it is and what it would be; None for absent."""
+class FieldChange(NamedTuple):
+    """A changed field: its path, its current value and its new value; None if absent."""
 
-    path: Annotated[tuple[str, ...], Written(_shown_path)]
+    path: Annotated[tuple[str, ...], WrittenBy(_format_path)]
     before: Any
     after: Any
 
     def __str__(self) -> str:
-        """Return it as one line: ``spec.template…image: a → b``."""
-        place = _shown_path(self.path)
+        """Return the change as one line: ``spec.template…image: a -> b``."""
+        path = _format_path(self.path)
         if self.path == ("metadata", "annotations", keys.SPEC):
-            return f"{place}: {_spec_words(self.before, self.after)}"
+            return f"{path}: {_describe_spec_change(self.before, self.after)}"
         if self.before is ABSENT:
-            return f"{place}: + {_shown(self.after)}"
+            return f"{path}: + {_format_value(self.after)}"
         if self.after is ABSENT:
-            return f"{place}: - {_shown(self.before)}"
-        return f"{place}: {_shown(self.before)} -> {_shown(self.after)}"
+            return f"{path}: - {_format_value(self.before)}"
+        return f"{path}: {_format_value(self.before)} -> {_format_value(self.after)}"
 
 
-def changes(live: Object, wanted: Object) -> tuple[Change, ...]:
-    """Return what differs between an object and what it would be."""
+def diff_objects(live: Object, result: Object) -> tuple[FieldChange, ...]:
+    """Return the changes from a live object to the result of a dry run."""
     return tuple(
         change
-        for change in _differences(live, wanted, ())
+        for change in _walk_differences(live, result, ())
         if change.path[0] != "status"
         and not (change.path[0] == "metadata" and change.path[1] in SERVERS)
         and not (change.path[:2] == ("metadata", "annotations") and change.path[-1] in EDITORS)
     )
 
 
-def makes_pods(item: Object, found: tuple[Change, ...]) -> bool:
-    """Whether changes of a workload's top object make new pods: a new revision, or a rollout of its Deployment."""
-    return any(_moves_pods(item, change) for change in found)
+def creates_pods(obj: Object, differences: tuple[FieldChange, ...]) -> bool:
+    """Return whether changes of a workload's top object create pods: a new revision, or a rollout of its Deployment."""
+    return any(_change_creates_pods(obj, change) for change in differences)
 
 
-def _moves_pods(item: Object, change: Change) -> bool:
+def _change_creates_pods(obj: Object, change: FieldChange) -> bool:
     path = change.path
-    if item["kind"] == "Service" and item["apiVersion"].startswith("serving.knative.dev/"):
+    if obj["kind"] == "Service" and obj["apiVersion"].startswith("serving.knative.dev/"):
         return path[:2] == ("spec", "template")
-    if item["kind"] != "InferenceService":
+    if obj["kind"] != "InferenceService":
         return False
-    standard = at(item, "metadata", "annotations", keys.DEPLOYMENT_MODE) in {"Standard", "RawDeployment"}
+    standard = get_at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE) in {"Standard", "RawDeployment"}
     if path[:2] == ("spec", "predictor"):
         return path[2] not in (NO_POD_IN_STANDARD if standard else NO_POD)
     if path[:2] == ("metadata", "annotations"):
@@ -85,52 +85,52 @@ def _moves_pods(item: Object, change: Change) -> bool:
     return path[:2] == ("metadata", "labels") and not standard
 
 
-def _differences(before: Any, after: Any, path: tuple[str, ...]) -> Iterator[Change]:
+def _walk_differences(before: Any, after: Any, path: tuple[str, ...]) -> Iterator[FieldChange]:
     if before == after:
         return
     if isinstance(before, dict) and isinstance(after, dict):
         for name in dict.fromkeys((*before, *after)):
-            yield from _differences(before.get(name), after.get(name), (*path, str(name)))
-    elif _named(before) and _named(after):
-        old, new = ({_name(row): row for row in rows} for rows in (before, after))
+            yield from _walk_differences(before.get(name), after.get(name), (*path, str(name)))
+    elif _has_named_items(before) and _has_named_items(after):
+        old, new = ({_item_name(row): row for row in rows} for rows in (before, after))
         for name in dict.fromkeys((*old, *new)):
-            yield from _differences(old.get(name), new.get(name), (*path, f"[{name}]"))
+            yield from _walk_differences(old.get(name), new.get(name), (*path, f"[{name}]"))
         if set(old) == set(new) and list(old) != list(new):
-            yield Change(path, list(old), list(new))
+            yield FieldChange(path, list(old), list(new))
     else:
-        yield Change(path, before, after)
+        yield FieldChange(path, before, after)
 
 
-def _named(value: Any) -> bool:
+def _has_named_items(value: Any) -> bool:
     if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
         return False
-    found = [_name(row) for row in value]
-    return None not in found and len(set(found)) == len(found)
+    names = [_item_name(row) for row in value]
+    return None not in names and len(set(names)) == len(names)
 
 
-def _name(row: Object) -> str | None:
+def _item_name(row: Object) -> str | None:
     return next((str(row[key]) for key in NAMES if key in row), None)
 
 
-def _shown_path(path: tuple[str, ...]) -> str:
+def _format_path(path: tuple[str, ...]) -> str:
     text = ""
     for part in path:
         plain = part.startswith("[") or not text
-        # A key with dots of its own would read as several.
+        # A key that contains dots would look like several keys.
         text += part if plain else f"[{part}]" if "." in part else f".{part}"
     return text
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 120 else f"{text[:117]}..."  # noqa: PLR2004 - a line's worth
 
 
-def _spec_words(before: Any, after: Any) -> str:
-    """Say which fields of the kept spec differ."""
+def _describe_spec_change(before: Any, after: Any) -> str:
+    """Return the fields of the stored spec that differ."""
     try:
         old, new = (json.loads(text) if text else {} for text in (before, after))
     except (TypeError, ValueError):
-        return "the kept spec changes"
-    fields = sorted(_shown_path(change.path) for change in _differences(old, new, ()))
-    return f"the kept spec: {', '.join(fields)}" if fields else "the kept spec is written anew"
+        return "the stored spec changes"
+    fields = sorted(_format_path(change.path) for change in _walk_differences(old, new, ()))
+    return f"the stored spec changes in {', '.join(fields)}" if fields else "the stored spec is reformatted"

@@ -1,8 +1,8 @@
-"""Projects on a live cluster: a namespace, what enforces its quota, and who may work in it.
+"""Projects on a live cluster: each is a namespace, the objects that enforce its quota, and its members.
 
-A project's objects are those that ``ebbtide.translation.project`` renders for a spec, and a RoleBinding for its members to the
-ClusterRole ``ebbtide-project-member``, which allows what Ebbtide's commands do in a namespace and no more. Nothing of a
-project is kept anywhere else. Upstream: kubernetes.io/docs/reference/access-authn-authz/rbac; KAI-Scheduler
+A project's objects are those that ``ebbtide.translation.project`` renders for a spec, and a RoleBinding of its members to
+the ClusterRole ``ebbtide-project-member``, which grants exactly the permissions that Ebbtide's commands need in a
+namespace. A project has no other state. Upstream: kubernetes.io/docs/reference/access-authn-authz/rbac; KAI-Scheduler
 pkg/apis/scheduling/v2/queue_types.go (priority and allocated).
 """
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import Written, body
-from ebbtide.base.paths import at
-from ebbtide.base.prose import counted
+from ebbtide.base.bodies import WrittenBy, body
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
     KINDS,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.cluster.write.apply import Step
+    from ebbtide.cluster.write.apply import ApplyStep
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
 
@@ -44,14 +44,14 @@ MEMBER_ROLE: Final = "ebbtide-project-member"
 BINDING: Final = "ebbtide-project-members"
 CLAIM: Final = KINDS["v1", "PersistentVolumeClaim"]
 RBAC: Final = "rbac.authorization.k8s.io"
-#: As KAI ranks queues that say nothing, in what they get beyond their quota.
+#: KAI's default priority of a queue; it ranks the queues for resources beyond their quota.
 USUAL_PRIORITY: Final = 100
 SEE: Final = ["get", "list", "watch"]
 SHIP: Final = [*SEE, "create", "patch", "update", "delete"]
-#: What a member may do: ship and remove workloads with what is made beside them, and see what becomes of them.
+#: A member's permissions: apply and delete workloads with their companion objects, and observe them.
 MEMBER_RULES: Final[list[Object]] = [
     {"apiGroups": ["serving.knative.dev"], "resources": ["services", "domainmappings"], "verbs": SHIP},
-    # scale sets bounds on revisions.
+    # ebbtide scale patches revisions.
     {"apiGroups": ["serving.knative.dev"], "resources": ["revisions"], "verbs": [*SEE, "patch"]},
     {"apiGroups": ["serving.knative.dev"], "resources": ["configurations", "routes"], "verbs": SEE},
     {"apiGroups": ["autoscaling.internal.knative.dev"], "resources": ["podautoscalers"], "verbs": SEE},
@@ -63,38 +63,38 @@ MEMBER_RULES: Final[list[Object]] = [
     {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": SEE},
     {"apiGroups": [""], "resources": ["pods", "pods/log", "events", "resourcequotas", "limitranges"], "verbs": SEE},
     {"apiGroups": [""], "resources": ["pods/exec", "pods/portforward"], "verbs": ["create", "get"]},
-    # Its own namespace only: the binding is in it.
+    # Only the project's namespace, because the RoleBinding is in it.
     {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
     {"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": SEE},
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """Who may work in a project: a user, a group, or a service account of a namespace."""
+class ProjectMember:
+    """A member of a project: a user, a group, or a service account of a namespace."""
 
     kind: str
     name: str
     namespace: str = ""
 
     def __str__(self) -> str:
-        """Return it as it is written on the command line."""
+        """Return the member in command-line syntax."""
         if self.kind == "ServiceAccount":
             return f"serviceaccount:{self.namespace}:{self.name}"
         return self.name if self.kind == "User" else f"group:{self.name}"
 
     def subject(self) -> Object:
-        """Return it as a RoleBinding has it."""
+        """Return the member as the subject of a RoleBinding."""
         if self.kind == "ServiceAccount":
             return {"kind": self.kind, "name": self.name, "namespace": self.namespace}
         return {"apiGroup": RBAC, "kind": self.kind, "name": self.name}
 
 
-def member(text: str) -> Member:
-    """Return who is meant by ``jane``, ``user:jane``, ``group:ml`` or ``serviceaccount:ci:builder``.
+def parse_member(text: str) -> ProjectMember:
+    """Parse a member: ``jane``, ``user:jane``, ``group:ml`` or ``serviceaccount:ci:builder``.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text has none of these forms.
 
     """
     kind, colon, name = text.partition(":")
@@ -103,15 +103,17 @@ def member(text: str) -> Member:
     if kind == "serviceaccount":
         namespace, _, account = name.partition(":")
         if namespace and account:
-            return Member("ServiceAccount", account, namespace)
+            return ProjectMember("ServiceAccount", account, namespace)
     elif kind in {"user", "group"} and name:
-        return Member(kind.capitalize(), name)
-    raise ValueError(f"{text!r} is no member: write jane, group:ml, or serviceaccount:NAMESPACE:NAME")
+        return ProjectMember(kind.capitalize(), name)
+    raise ValueError(
+        f"invalid member {text!r}: must be a user such as jane, group:NAME, or serviceaccount:NAMESPACE:NAME"
+    )
 
 
 @body()
-class Share:
-    """One resource of a quota: its name, what may be used, and what is, as Kubernetes writes amounts."""
+class QuotaShare:
+    """One resource of a quota: its name, its limit and the amount in use, as Kubernetes quantities."""
 
     resource: str
     hard: str
@@ -120,24 +122,24 @@ class Share:
 
 @body()
 class ProjectRow:
-    """One project as it is on the cluster."""
+    """One project with its state on the cluster."""
 
     name: str
     namespace: str
-    #: False where the profile knows a project that the cluster has no namespace for yet.
+    #: False for a project of the profile without a namespace on the cluster.
     there: bool
-    quota: tuple[Share, ...] = ()
-    #: The priority classes whose pods count against the quota; empty where all do, or none is set.
+    quota: tuple[QuotaShare, ...] = ()
+    #: The priority classes whose pods count against the quota; empty if all pods count, or if there is no quota.
     guaranteed: tuple[str, ...] = ()
-    #: KAI's rank of the queue; None without KAI.
+    #: Priority of the KAI queue; None without KAI.
     priority: int | None = None
     workloads: tuple[str, ...] = ()
-    members: tuple[Annotated[Member, Written(str)], ...] = ()
+    members: tuple[Annotated[ProjectMember, WrittenBy(str)], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What projects are made of, as it was listed: by whoever asks, once or from a cache."""
+class ProjectObjects:
+    """The listed objects of all projects, from the cluster or from a cache."""
 
     namespaces: Sequence[Object] = ()
     quotas: Sequence[Object] = ()
@@ -147,181 +149,189 @@ class Parts:
     tops: Sequence[Object] = ()
 
 
-def projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
-    """Return every project by name: those of the cluster that the caller may see, and those of the profile."""
-    namespaces = _listed(cluster, NAMESPACE, keys.PROJECT)
+def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
+    """Return the projects in order of name: those on the cluster that the caller can read, and those of the profile."""
+    namespaces = _list_or_none(cluster, NAMESPACE, keys.PROJECT)
     if namespaces is None:
-        # Who may not list namespaces may yet see his own: the context's, and those that the profile knows.
-        names = [cluster.namespace, *(namespace_of(name, profile) for name in profile.spec.projects.known)]
-        namespaces = [item for name in dict.fromkeys(names) if (item := _get(cluster, name)) is not None]
-    return rows(
-        Parts(
+        # A caller without permission to list namespaces may still read the context's and the profile's namespaces.
+        names = [cluster.namespace, *(project_namespace(name, profile) for name in profile.spec.projects.known)]
+        namespaces = [obj for name in dict.fromkeys(names) if (obj := _get_namespace(cluster, name)) is not None]
+    return make_project_rows(
+        ProjectObjects(
             namespaces,
-            _everywhere(cluster, QUOTA, namespaces),
-            _listed(cluster, QUEUE) or [],
-            _everywhere(cluster, ROLE_BINDING, namespaces, f"{keys.APP_MANAGED_BY}=ebbtide"),
-            [*_everywhere(cluster, KNATIVE, namespaces), *_everywhere(cluster, KSERVE, namespaces)],
+            _list_everywhere(cluster, QUOTA, namespaces),
+            _list_or_none(cluster, QUEUE) or [],
+            _list_everywhere(cluster, ROLE_BINDING, namespaces, f"{keys.APP_MANAGED_BY}=ebbtide"),
+            [*_list_everywhere(cluster, KNATIVE, namespaces), *_list_everywhere(cluster, KSERVE, namespaces)],
         ),
         profile,
     )
 
 
-def rows(parts: Parts, profile: Profile) -> list[ProjectRow]:
-    """Return the projects that objects come to, by name."""
-    found = {}
-    queues = {item["metadata"]["name"]: item for item in parts.queues}
-    for item in parts.namespaces:
-        name = str(at(item, "metadata", "labels", keys.PROJECT, default=""))
+def make_project_rows(parts: ProjectObjects, profile: Profile) -> list[ProjectRow]:
+    """Return the projects of the listed objects and of the profile, in order of name."""
+    by_name = {}
+    queues = {obj["metadata"]["name"]: obj for obj in parts.queues}
+    for obj in parts.namespaces:
+        name = str(get_at(obj, "metadata", "labels", keys.PROJECT, default=""))
         if name:
-            found[name] = _row(name, item["metadata"]["name"], parts, queues.get(name))
+            by_name[name] = _make_project_row(name, obj["metadata"]["name"], parts, queues.get(name))
     for name in profile.spec.projects.known:
-        found.setdefault(name, ProjectRow(name, namespace_of(name, profile), there=False))
-    return [found[name] for name in sorted(found)]
+        by_name.setdefault(name, ProjectRow(name, project_namespace(name, profile), there=False))
+    return [by_name[name] for name in sorted(by_name)]
 
 
-def _row(name: str, namespace: str, parts: Parts, queue: Object | None) -> ProjectRow:
-    here = [item for item in parts.quotas if item["metadata"]["namespace"] == namespace]
+def _make_project_row(name: str, namespace: str, parts: ProjectObjects, queue: Object | None) -> ProjectRow:
+    quotas = [obj for obj in parts.quotas if obj["metadata"]["namespace"] == namespace]
     return ProjectRow(
         name,
         namespace,
         there=True,
-        quota=tuple([*_of_queue(queue)] if queue is not None else [row for item in here for row in _of_quota(item)]),
+        quota=tuple(
+            [*_queue_shares(queue)] if queue is not None else [row for obj in quotas for row in _quota_shares(obj)]
+        ),
         guaranteed=tuple(
             str(value)
-            for item in here
-            for rule in at(item, "spec", "scopeSelector", "matchExpressions", default=[])
+            for obj in quotas
+            for rule in get_at(obj, "spec", "scopeSelector", "matchExpressions", default=[])
             if rule.get("scopeName") == "PriorityClass"
             for value in rule.get("values", [])
         ),
-        priority=None if queue is None else int(at(queue, "spec", "priority", default=USUAL_PRIORITY)),
+        priority=None if queue is None else int(get_at(queue, "spec", "priority", default=USUAL_PRIORITY)),
         workloads=tuple(
             sorted(
-                item["metadata"]["name"]
-                for item in parts.tops
-                if item["metadata"]["namespace"] == namespace and not item["metadata"].get("ownerReferences")
+                obj["metadata"]["name"]
+                for obj in parts.tops
+                if obj["metadata"]["namespace"] == namespace and not obj["metadata"].get("ownerReferences")
             )
         ),
-        members=members_of(item for item in parts.bindings if item["metadata"]["namespace"] == namespace),
+        members=list_project_members(obj for obj in parts.bindings if obj["metadata"]["namespace"] == namespace),
     )
 
 
-def _of_quota(item: Object) -> Iterator[Share]:
-    used = at(item, "status", "used", default={})
-    for resource, hard in at(item, "spec", "hard", default={}).items():
-        yield Share(resource.removeprefix("requests."), str(hard), str(used.get(resource, "0")))
+def _quota_shares(quota_object: Object) -> Iterator[QuotaShare]:
+    used = get_at(quota_object, "status", "used", default={})
+    for resource, hard in get_at(quota_object, "spec", "hard", default={}).items():
+        yield QuotaShare(resource.removeprefix("requests."), str(hard), str(used.get(resource, "0")))
 
 
-#: How KAI's queue names a resource, and how its status does.
+#: Resource names in the spec of a KAI queue, and in its status.
 _QUEUED: Final = {"gpu": keys.GPU, "cpu": "cpu", "memory": "memory"}
 
 
-def _of_queue(item: Object) -> Iterator[Share]:
-    used = at(item, "status", "allocated", default={})
+def _queue_shares(queue: Object) -> Iterator[QuotaShare]:
+    used = get_at(queue, "status", "allocated", default={})
     for name, resource in _QUEUED.items():
-        quota = at(item, "spec", "resources", name, "quota", default=project.UNLIMITED)
+        quota = get_at(queue, "spec", "resources", name, "quota", default=project.UNLIMITED)
         if quota != project.UNLIMITED:
             unit = {"cpu": "m", "memory": "M"}.get(name, "")
-            yield Share(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
+            yield QuotaShare(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
 
 
-def members_of(bindings: Iterable[Object]) -> tuple[Member, ...]:
-    """Return who RoleBindings make members, each once."""
-    found = [
-        Member(str(row.get("kind", "")), str(row.get("name", "")), str(row.get("namespace", "")))
-        for item in bindings
-        if at(item, "roleRef", "name") == MEMBER_ROLE
-        for row in item.get("subjects") or []
+def list_project_members(bindings: Iterable[Object]) -> tuple[ProjectMember, ...]:
+    """Return the members that RoleBindings define, without duplicates."""
+    members = [
+        ProjectMember(str(row.get("kind", "")), str(row.get("name", "")), str(row.get("namespace", "")))
+        for binding in bindings
+        if get_at(binding, "roleRef", "name") == MEMBER_ROLE
+        for row in binding.get("subjects") or []
     ]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(members))
 
 
-def namespace_of(name: str, profile: Profile) -> str:
-    """Return a project's namespace by the profile's pattern."""
+def project_namespace(name: str, profile: Profile) -> str:
+    """Return a project's namespace according to the profile's pattern."""
     return profile.spec.projects.namespace.replace("{project}", name)
 
 
-# Making and removing one.
+# Creating and deleting a project.
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a project shall have; None is left as it is, or as the profile has it."""
+class ProjectRequest:
+    """The requested settings of a project; None keeps the current value or the profile's."""
 
     name: str
     gpus: float | None = None
     cpu: float | None = None
     memory: str | None = None
     priority: int | None = None
-    add: tuple[Member, ...] = ()
-    remove: tuple[Member, ...] = ()
+    add: tuple[ProjectMember, ...] = ()
+    remove: tuple[ProjectMember, ...] = ()
 
 
-def plan(cluster: Cluster, asked: Asked, profile: Profile) -> tuple[Step, ...]:
-    """Return what making or changing a project would do. Nothing is written.
+def plan_project(cluster: Cluster, request: ProjectRequest, profile: Profile) -> tuple[ApplyStep, ...]:
+    """Return the planned changes to create or update a project. Read-only.
 
     Raises:
-        ValueError: the profile's way of quotas cannot express it; the message is for a person.
-        ClusterError: the cluster does not let it be looked at.
+        ValueError: the profile's kind of quota does not support a setting; the message is for the user.
+        ClusterError: the cluster cannot be read.
 
     """
     spec = profile.spec.projects
-    if asked.priority is not None and spec.quota != "kai":
+    if request.priority is not None and spec.quota != "kai":
         raise ValueError(
-            f"a project's priority is the rank of its queue, and this profile has quota {spec.quota}: without KAI pods are "
-            "ranked by their class alone (priorityClass in the spec)"
+            f"invalid priority: a project's priority applies only to KAI queues, and the profile has quota {spec.quota}; "
+            "without KAI, set priorityClass in the spec of each workload"
         )
-    if spec.quota == "kai" and asked.name == spec.parent_queue:
-        raise ValueError(f"queue {asked.name} is the one above the projects' own: no project can have its name")
-    amounts = {"gpus": asked.gpus, "cpu": asked.cpu, "memory": asked.memory}
-    given = {key: value for key, value in amounts.items() if value is not None}
-    if given and spec.quota == "none":
-        raise ValueError("this profile enforces no quota (projects.quota: none), so none can be set")
-    return apply.steps(cluster, _objects(cluster, asked, given, profile))
+    if spec.quota == "kai" and request.name == spec.parent_queue:
+        raise ValueError(f"invalid project name: queue {request.name} is the parent of the projects' queues")
+    amounts = {"gpus": request.gpus, "cpu": request.cpu, "memory": request.memory}
+    amounts_given = {key: value for key, value in amounts.items() if value is not None}
+    if amounts_given and spec.quota == "none":
+        raise ValueError("cannot set a quota: the profile does not enforce quotas (projects.quota: none)")
+    return apply.plan_objects(cluster, _render_project(cluster, request, amounts_given, profile))
 
 
-def _objects(cluster: Cluster, asked: Asked, given: dict[str, Any], profile: Profile) -> Iterator[Object]:
-    """Yield a project's objects in the order in which they are needed."""
-    namespace = namespace_of(asked.name, profile)
-    for item in project.make_objects(asked.name, namespace, _with_amounts(profile, asked.name, given)):
-        if item["kind"] == QUEUE.name:
-            if asked.priority is not None:
-                item["spec"]["priority"] = asked.priority
-            elif not given and asked.name not in profile.spec.projects.known and _there(cluster, QUEUE, asked.name):
-                # Rendered without amounts it has no limit; one that is there keeps its own.
+def _render_project(
+    cluster: Cluster, request: ProjectRequest, amounts: dict[str, Any], profile: Profile
+) -> Iterator[Object]:
+    """Yield a project's objects in the order of their dependencies."""
+    namespace = project_namespace(request.name, profile)
+    for obj in project.make_project_objects(request.name, namespace, _set_amounts(profile, request.name, amounts)):
+        if obj["kind"] == QUEUE.name:
+            if request.priority is not None:
+                obj["spec"]["priority"] = request.priority
+            elif (
+                not amounts
+                and request.name not in profile.spec.projects.known
+                and _object_exists(cluster, QUEUE, request.name)
+            ):
+                # A queue rendered without amounts would be unlimited, so an existing one is kept.
                 continue
-        yield item
-    before = members_of(_everywhere(cluster, ROLE_BINDING, [{"metadata": {"name": namespace}}]))
-    wanted = [who for who in dict.fromkeys((*before, *asked.add)) if who not in asked.remove]
-    if not wanted and not before:
+        yield obj
+    before = list_project_members(_list_everywhere(cluster, ROLE_BINDING, [{"metadata": {"name": namespace}}]))
+    members = [entry for entry in dict.fromkeys((*before, *request.add)) if entry not in request.remove]
+    if not members and not before:
         return
-    if not _there(cluster, CLUSTER_ROLE, MEMBER_ROLE):
-        yield member_role()
+    if not _object_exists(cluster, CLUSTER_ROLE, MEMBER_ROLE):
+        yield make_member_role()
     yield {
         "apiVersion": ROLE_BINDING.api_version,
         "kind": ROLE_BINDING.name,
         "metadata": {
             "name": BINDING,
             "namespace": namespace,
-            "labels": {keys.PROJECT: asked.name, keys.APP_MANAGED_BY: "ebbtide"},
+            "labels": {keys.PROJECT: request.name, keys.APP_MANAGED_BY: "ebbtide"},
         },
         "roleRef": {"apiGroup": RBAC, "kind": CLUSTER_ROLE.name, "name": MEMBER_ROLE},
-        "subjects": [who.subject() for who in wanted],
+        "subjects": [entry.subject() for entry in members],
     }
 
 
-def _with_amounts(profile: Profile, name: str, given: dict[str, Any]) -> Profile:
-    """Return a profile in which a project has the amounts that are asked for."""
-    made = deepcopy(profile)
-    known = made.spec.projects.known
+def _set_amounts(profile: Profile, name: str, amounts: dict[str, Any]) -> Profile:
+    """Return a copy of the profile with the given quota of a project."""
+    changed = deepcopy(profile)
+    known = changed.spec.projects.known
     if name in known:
-        known[name].__dict__.update(given)
-    elif given:
-        known[name] = Project(**given)
-    return made
+        known[name].__dict__.update(amounts)
+    elif amounts:
+        known[name] = Project(**amounts)
+    return changed
 
 
-def member_role() -> Object:
-    """Return the ClusterRole that a project's members have in its namespace; kustomize/roles has the same."""
+def make_member_role() -> Object:
+    """Return the ClusterRole of a project's members in its namespace; kustomize/roles contains the same role."""
     return {
         "apiVersion": CLUSTER_ROLE.api_version,
         "kind": CLUSTER_ROLE.name,
@@ -331,8 +341,8 @@ def member_role() -> Object:
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
-    """What goes with a project."""
+class ProjectRemoval:
+    """The objects that deleting a project deletes."""
 
     row: ProjectRow
     claims: tuple[str, ...]
@@ -340,82 +350,82 @@ class Removal:
 
     @property
     def refused(self) -> str:
-        """Why it does not go without force; empty where nothing stands in the way."""
+        """The reason why it is not deleted without ``--force``; empty if there is none."""
         if not self.row.there:
-            return f"there is no project {self.row.name} on this cluster"
+            return f"project {self.row.name} not found on this cluster"
         if self.row.workloads:
             count = len(self.row.workloads)
             return (
-                f"project {self.row.name} still has {counted(count, 'workload')}: "
-                f"{', '.join(self.row.workloads)}; delete them first, or say --force"
+                f"project {self.row.name} still has {count_noun(count, 'workload')}: "
+                f"{', '.join(self.row.workloads)}; delete {'it' if count == 1 else 'them'} first, or use --force"
             )
         return ""
 
     def lines(self) -> list[str]:
-        """Return what goes, line by line."""
+        """Return one line for each object to delete."""
         row = self.row
         return [
-            f"namespace {row.namespace} with all that is in it",
+            f"namespace {row.namespace} and everything in it",
             *(f"workload {name}" for name in row.workloads),
-            *(f"volume claim {name} with its data" for name in self.claims),
+            *(f"volume claim {name} and its data" for name in self.claims),
             *([f"queue {row.name}"] if self.queue else []),
         ]
 
 
-def removal(cluster: Cluster, name: str, profile: Profile) -> Removal:
-    """Return what would go with a project. Nothing is removed."""
+def plan_project_removal(cluster: Cluster, name: str, profile: Profile) -> ProjectRemoval:
+    """Return the objects that deleting a project would delete. Read-only."""
     row = next(
-        (row for row in projects(cluster, profile) if row.name == name),
-        ProjectRow(name, namespace_of(name, profile), there=False),
+        (row for row in read_projects(cluster, profile) if row.name == name),
+        ProjectRow(name, project_namespace(name, profile), there=False),
     )
     claims = cluster.list(CLAIM, row.namespace).items if row.there else []
-    return Removal(
-        row, tuple(item["metadata"]["name"] for item in claims), queue=row.there and _there(cluster, QUEUE, name)
+    return ProjectRemoval(
+        row, tuple(obj["metadata"]["name"] for obj in claims), queue=row.there and _object_exists(cluster, QUEUE, name)
     )
 
 
-def remove(cluster: Cluster, gone: Removal) -> None:
-    """Remove a project's namespace, and its queue. It may be run again."""
-    cluster.delete(NAMESPACE, gone.row.namespace)
-    if gone.queue:
-        cluster.delete(QUEUE, gone.row.name)
+def remove_project(cluster: Cluster, planned: ProjectRemoval) -> None:
+    """Delete a project's namespace and its queue. Safe to repeat."""
+    cluster.delete(NAMESPACE, planned.row.namespace)
+    if planned.queue:
+        cluster.delete(QUEUE, planned.row.name)
 
 
 # Reading.
 
 
-def _listed(cluster: Cluster, kind: Kind, labels: str = "") -> list[Object] | None:
+def _list_or_none(cluster: Cluster, kind: Kind, labels: str = "") -> list[Object] | None:
     try:
         return cluster.list(kind, labels=labels).items
     except ForbiddenError:
         return None
 
 
-def _everywhere(cluster: Cluster, kind: Kind, namespaces: Sequence[Object], labels: str = "") -> list[Object]:
-    """Return the objects of some namespaces: in one list of all where the caller may, else one by one."""
-    names = [item["metadata"]["name"] for item in namespaces]
-    found = _listed(cluster, kind, labels) if len(names) != 1 else None
-    if found is not None:
-        return [item for item in found if item["metadata"].get("namespace") in names]
-    return [item for name in names for item in _in_namespace(cluster, kind, name, labels)]
+def _list_everywhere(cluster: Cluster, kind: Kind, namespaces: Sequence[Object], labels: str = "") -> list[Object]:
+    """Return the objects of some namespaces, with one cluster-wide list if allowed, else with one list per namespace."""
+    names = [obj["metadata"]["name"] for obj in namespaces]
+    everything = _list_or_none(cluster, kind, labels) if len(names) != 1 else None
+    if everything is not None:
+        return [obj for obj in everything if obj["metadata"].get("namespace") in names]
+    return [obj for name in names for obj in _list_in_namespace(cluster, kind, name, labels)]
 
 
-def _in_namespace(cluster: Cluster, kind: Kind, namespace: str, labels: str) -> list[Object]:
+def _list_in_namespace(cluster: Cluster, kind: Kind, namespace: str, labels: str) -> list[Object]:
     try:
         return cluster.list(kind, namespace, labels=labels).items
     except ForbiddenError:
         return []
 
 
-def _get(cluster: Cluster, namespace: str) -> Object | None:
+def _get_namespace(cluster: Cluster, namespace: str) -> Object | None:
     try:
         return cluster.get(NAMESPACE, namespace)
     except (MissingError, ForbiddenError):
         return None
 
 
-def _there(cluster: Cluster, kind: Kind, name: str) -> bool:
-    """Whether a cluster has an object; one that may not be seen is taken to be there."""
+def _object_exists(cluster: Cluster, kind: Kind, name: str) -> bool:
+    """Return whether an object exists; True if reading it is forbidden."""
     try:
         cluster.get(kind, name)
     except MissingError:

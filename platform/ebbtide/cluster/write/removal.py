@@ -1,4 +1,4 @@
-"""What goes with a workload when it is deleted, and what stays: its data, unless it is named."""
+"""Deletion of a workload with its companion objects; its volume claims are kept unless requested."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KINDS, MissingError, kind_of
-from ebbtide.cluster.read.inventory import top_of
+from ebbtide.cluster.read.inventory import get_top
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Cluster, Kind
     from ebbtide.translation.objects import Object
 
-#: What is made beside a workload, under its labels.
+#: Kinds of a workload's companion objects, which have its labels.
 COMPANIONS: Final = (
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("keda.sh/v1alpha1", "ScaledObject"),
@@ -28,53 +28,55 @@ DATA: Final = ("v1", "PersistentVolumeClaim")
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What a deletion takes, in its order, and the volume claims that it leaves."""
+    """The objects to delete, in order, and the volume claims to keep."""
 
     top: Object
     items: tuple[Object, ...]
     kept: tuple[Object, ...]
 
 
-def removal(cluster: Cluster, name: str, namespace: str, *, data: bool, one: tuple[Kind, str] | None = None) -> Removal:
-    """Return what deleting a workload would remove; with ``data`` its volume claims, too.
+def plan_removal(
+    cluster: Cluster, name: str, namespace: str, *, data: bool, identity: tuple[Kind, str] | None = None
+) -> Removal:
+    """Return the objects that deleting a workload would delete; with ``data``, including its volume claims.
 
-    ``one`` is the kind and the uid of its object, where another workload may have the same name.
+    ``identity`` is the kind and uid of its top object, in case another workload has the same name.
 
     Raises:
-        MissingError: there is no such workload.
+        MissingError: the workload does not exist.
 
     """
-    if one is None:
-        top = top_of(cluster, name, namespace)
+    if identity is None:
+        top = get_top(cluster, name, namespace)
     else:
-        kind, uid = one
+        kind, uid = identity
         top = cluster.get(kind, name, namespace)
         if top["metadata"]["uid"] != uid:
-            raise MissingError(f"there is no workload with id {uid}")
-    beside = [found for key in COMPANIONS for found in _beside(cluster, KINDS[key], top)]
-    claims = _beside(cluster, KINDS[DATA], top)
-    # What scales it goes first; the workload itself takes its revisions and pods along.
-    return Removal(top, (*beside, *(claims if data else ()), top), () if data else tuple(claims))
+            raise MissingError(f"workload with id {uid} not found")
+    companions = [companion for key in COMPANIONS for companion in _list_companions(cluster, KINDS[key], top)]
+    claims = _list_companions(cluster, KINDS[DATA], top)
+    # Autoscalers are deleted first; deleting the top object deletes its revisions and pods.
+    return Removal(top, (*companions, *(claims if data else ()), top), () if data else tuple(claims))
 
 
-def remove(cluster: Cluster, planned: Removal) -> Iterator[Object]:
-    """Delete, and yield each object that is gone; to be run again if it is cut short.
+def remove_workload(cluster: Cluster, planned: Removal) -> Iterator[Object]:
+    """Delete the planned objects and yield each one afterwards. Safe to repeat after an interruption.
 
-    What was made anew under one of the names since it was planned stays.
+    An object that was recreated under the same name since the plan is kept.
     """
-    for item in planned.items:
-        metadata = item["metadata"]
-        cluster.delete(kind_of(item), metadata["name"], metadata.get("namespace", ""), uid=metadata["uid"])
-        yield item
+    for obj in planned.items:
+        metadata = obj["metadata"]
+        cluster.delete(kind_of(obj), metadata["name"], metadata.get("namespace", ""), uid=metadata["uid"])
+        yield obj
 
 
-def _beside(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
-    """Return a workload's companions of a kind: ours by label, and nobody else's by owner."""
+def _list_companions(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
+    """Return a workload's companions of a kind: those with Ebbtide's labels and no other owner."""
     metadata = top["metadata"]
     labels = f"{keys.APP_NAME}={metadata['name']},{keys.APP_MANAGED_BY}=ebbtide"
-    found = cluster.list(kind, metadata["namespace"], labels=labels).items
-    return [item for item in found if _owners(item) <= {metadata["uid"]}]
+    labeled = cluster.list(kind, metadata["namespace"], labels=labels).items
+    return [obj for obj in labeled if _owner_uids(obj) <= {metadata["uid"]}]
 
 
-def _owners(item: Object) -> set[str]:
-    return {owner["uid"] for owner in item["metadata"].get("ownerReferences", ())}
+def _owner_uids(obj: Object) -> set[str]:
+    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences", ())}

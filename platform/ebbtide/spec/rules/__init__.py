@@ -24,19 +24,19 @@ def check(inference: Inference, listed: Sequence[str] = ()) -> list[Problem]:
     ``listed`` names the custom metrics that the profile lists.
     """
     rules: tuple[Callable[[Inference], Iterator[Problem]], ...] = (
-        naming.name,
-        scaling.replicas,
-        partial(scaling.metric, listed=listed),
-        scaling.knobs,
-        compute.gpu,
-        compute.cpu,
-        container.environment,
-        naming.metadata_keys,
-        placement.placement,
-        storage.storage,
-        container.security,
-        serving.serving,
-        container.probes,
-        serving.control_plane,
+        naming.check_name,
+        scaling.check_replicas,
+        partial(scaling.check_metric, listed=listed),
+        scaling.check_scaling_fields,
+        compute.check_gpu,
+        compute.check_cpu,
+        container.check_environment,
+        naming.check_metadata_keys,
+        placement.check_placement,
+        storage.check_storage,
+        container.check_security,
+        serving.check_serving,
+        container.check_probes,
+        serving.check_control_plane,
     )
     return [problem for rule in rules for problem in rule(inference)]

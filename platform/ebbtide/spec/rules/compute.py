@@ -19,7 +19,7 @@ COMPUTE: Final[Path] = ("spec", "compute")
 SMALLEST_PORTION: Final = 0.001
 
 
-def gpu(inference: Inference) -> Iterator[Problem]:
+def check_gpu(inference: Inference) -> Iterator[Problem]:
     """Check GPU request type, fraction, memory, MIG profile and devices against each other."""
     compute = inference.spec.compute
     portion, memory, profile = compute.gpu_portion_request, compute.gpu_memory_request, compute.mig_profile
@@ -71,7 +71,7 @@ def gpu(inference: Inference) -> Iterator[Problem]:
                 f"{field} requires {field.replace('Limit', 'Request')}",
                 f"set {field.replace('Limit', 'Request')} too",
             )
-        elif (quantities.nano(limit) or 0) < (quantities.nano(request) or 0):
+        elif (quantities.parse_nano(limit) or 0) < (quantities.parse_nano(request) or 0):
             yield Problem(
                 "GPU004",
                 (*COMPUTE, field),
@@ -102,7 +102,7 @@ def gpu(inference: Inference) -> Iterator[Problem]:
         )
 
 
-def cpu(inference: Inference) -> Iterator[Problem]:
+def check_cpu(inference: Inference) -> Iterator[Problem]:
     """Check that CPU, memory and extended resources are valid quantities, and that no limit is below its request."""
     compute = inference.spec.compute
     for field, text in (
@@ -111,7 +111,7 @@ def cpu(inference: Inference) -> Iterator[Problem]:
         ("gpuMemoryRequest", compute.gpu_memory_request),
         ("gpuMemoryLimit", compute.gpu_memory_limit),
     ):
-        if text is not None and not quantities.nano(text):
+        if text is not None and not quantities.parse_nano(text):
             yield Problem(
                 "CPU002",
                 (*COMPUTE, field),
@@ -130,7 +130,11 @@ def cpu(inference: Inference) -> Iterator[Problem]:
         (compute.cpu_core_request, compute.cpu_core_limit, "cpuCoreLimit"),
         (compute.cpu_memory_request, compute.cpu_memory_limit, "cpuMemoryLimit"),
     ):
-        if low is not None and high is not None and (quantities.nano(high) or 0) < (quantities.nano(low) or 0):
+        if (
+            low is not None
+            and high is not None
+            and (quantities.parse_nano(high) or 0) < (quantities.parse_nano(low) or 0)
+        ):
             yield Problem(
                 "CPU001",
                 (*COMPUTE, field),
@@ -140,7 +144,7 @@ def cpu(inference: Inference) -> Iterator[Problem]:
     resources: set[str] = set()
     for index, extended in enumerate(compute.extended_resources):
         where = (*COMPUTE, "extendedResources", index)
-        count = quantities.nano(extended.quantity)
+        count = quantities.parse_nano(extended.quantity)
         if "/" not in extended.resource or LABEL_KEY.fullmatch(extended.resource) is None:
             yield Problem(
                 "CPU003",

@@ -31,7 +31,7 @@ OF_POD: Final = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]")
 LARGEST_ID: Final = 2**31 - 1
 
 
-def environment(inference: Inference) -> Iterator[Problem]:
+def check_environment(inference: Inference) -> Iterator[Problem]:
     """Check that each variable has a valid name and exactly one source."""
     index_by_name: dict[str, int] = {}
     for index, variable in enumerate(inference.spec.environment_variables):
@@ -95,7 +95,7 @@ def _is_pod_field(path: str) -> bool:
     return LABEL_KEY.fullmatch(key if kind == "labels" else key.lower()) is not None
 
 
-def security(inference: Inference) -> Iterator[Problem]:
+def check_security(inference: Inference) -> Iterator[Problem]:
     """Check the container against the restricted Pod Security Standard; running as root may be allowed."""
     rules = inference.spec.security
     where = ("spec", "security")
@@ -155,7 +155,7 @@ def security(inference: Inference) -> Iterator[Problem]:
         )
 
 
-def probes(inference: Inference) -> Iterator[Problem]:
+def check_probes(inference: Inference) -> Iterator[Problem]:
     """Check that each probe has exactly one handler, and the values that Kubernetes accepts for its type."""
     all_probes = inference.spec.probes
     serving_port = inference.spec.serving_port.container

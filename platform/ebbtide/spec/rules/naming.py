@@ -26,7 +26,7 @@ RESERVED_KEYS: Final = (
 # fmt: on
 
 
-def name(inference: Inference) -> Iterator[Problem]:
+def check_name(inference: Inference) -> Iterator[Problem]:
     """Check that the name is valid for a Knative Service, an InferenceService and the names derived from them."""
     text = inference.metadata.name
     where = ("metadata", "name")
@@ -62,7 +62,7 @@ def name(inference: Inference) -> Iterator[Problem]:
             )
 
 
-def metadata_keys(inference: Inference) -> Iterator[Problem]:
+def check_metadata_keys(inference: Inference) -> Iterator[Problem]:
     """Check that keys and values of labels and annotations are valid, and that no key belongs to a controller."""
     spec, meta = inference.spec, inference.metadata
     groups = (

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
 
 
-def placement(inference: Inference) -> Iterator[Problem]:
+def check_placement(inference: Inference) -> Iterator[Problem]:
     """Check that Kubernetes accepts the tolerations and the affinity terms."""
     for index, toleration in enumerate(inference.spec.tolerations):
         where = ("spec", "tolerations", index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics, quantities
-from ebbtide.base.problems import Problem, warning
+from ebbtide.base.problems import Problem, make_warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 AUTO: Final[Path] = ("spec", "autoscaling")
 
 
-def replicas(inference: Inference) -> Iterator[Problem]:
+def check_replicas(inference: Inference) -> Iterator[Problem]:
     """Check replica bounds, metric and threshold against Run:ai's rules for the autoscaling block."""
     auto = inference.spec.autoscaling
     low = 1 if auto.min_replicas is None else auto.min_replicas
@@ -52,7 +52,7 @@ def replicas(inference: Inference) -> Iterator[Problem]:
         )
 
 
-def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem]:
+def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem]:
     """Check that the metric is known and fits the replica bounds.
 
     A name in ``listed`` is never treated as a misspelling of a built-in metric.
@@ -93,8 +93,8 @@ def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem
             "keep a fixed number of replicas), or set one of " + ", ".join(metrics.ROWS),
         )
         return
-    row = metrics.find(metric_name)
-    misleading = {} if row is not None else metrics.misleading()
+    row = metrics.find_metric(metric_name)
+    misleading = {} if row is not None else metrics.list_misleading_names()
     if metric_name.lower() in misleading:
         replacement = misleading[metric_name.lower()]
         yield Problem(
@@ -107,7 +107,7 @@ def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem
         )
         return
     if row is None:
-        near = None if metric_name in listed else metrics.near(metric_name)
+        near = None if metric_name in listed else metrics.find_similar_metric(metric_name)
         if near is not None:
             custom = f" For a custom metric of this name, set metric: custom and metricName: {metric_name}"
             yield Problem(
@@ -133,10 +133,10 @@ def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem
             f"{auto.metric_name!r} is not a valid Prometheus metric name",
             "use only letters, digits, _ and :, starting with a letter, _ or :",
         )
-    yield from _threshold(inference, row)
+    yield from _check_threshold(inference, row)
 
 
-def _threshold(inference: Inference, row: metrics.Metric) -> Iterator[Problem]:
+def _check_threshold(inference: Inference, row: metrics.Metric) -> Iterator[Problem]:
     auto = inference.spec.autoscaling
     value = auto.metric_threshold
     where = (*AUTO, "metricThreshold")
@@ -172,12 +172,12 @@ def _threshold(inference: Inference, row: metrics.Metric) -> Iterator[Problem]:
         )
     elif value > row.most:
         percentage = row.unit.startswith("%")
-        threshold = f"{value:g}" if percentage else quantities.number(value)
+        threshold = f"{value:g}" if percentage else quantities.format_number(value)
         fix = f"use a percentage from 1 to {row.most:g}" if percentage else "use a smaller threshold"
         yield Problem("AUT011", where, row.beyond.format(threshold), fix)
 
 
-def knobs(inference: Inference) -> Iterator[Problem]:
+def check_scaling_fields(inference: Inference) -> Iterator[Problem]:
     """Check the remaining autoscaling fields against the replica bounds."""
     auto = inference.spec.autoscaling
     low = 1 if auto.min_replicas is None else auto.min_replicas
@@ -205,7 +205,7 @@ def knobs(inference: Inference) -> Iterator[Problem]:
                 f"use at most {high}",
             )
         elif low > 0:
-            yield warning(
+            yield make_warning(
                 "AUT021",
                 (*AUTO, "activationReplicas"),
                 f"activationReplicas has no effect: with minReplicas {low} the service never scales from zero",
@@ -213,7 +213,7 @@ def knobs(inference: Inference) -> Iterator[Problem]:
             )
     if auto.initialization_timeout_seconds is not None:
         newer = inference.spec.serving_configuration.initialization_timeout_seconds
-        yield warning(
+        yield make_warning(
             "AUT026",
             (*AUTO, "initializationTimeoutSeconds"),
             "initializationTimeoutSeconds has moved to servingConfiguration; "

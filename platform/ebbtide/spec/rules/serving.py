@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base.problems import Problem, warning
+from ebbtide.base.problems import Problem, make_warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ REGISTRY: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
 
 
-def serving(inference: Inference) -> Iterator[Problem]:
+def check_serving(inference: Inference) -> Iterator[Problem]:
     """Check image, model, command, ports, access control, exposed URLs and SLO."""
     spec = inference.spec
     if spec.image is None and spec.model is None:
@@ -33,7 +33,7 @@ def serving(inference: Inference) -> Iterator[Problem]:
             "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
         )
     for field, value in (("command", spec.command), ("args", spec.args)):
-        if isinstance(value, str) and not _words(value):
+        if isinstance(value, str) and not _split_words(value):
             yield Problem(
                 "SRV016",
                 ("spec", field),
@@ -90,7 +90,7 @@ def serving(inference: Inference) -> Iterator[Problem]:
             )
     for index, url in enumerate(spec.exposed_urls):
         if not url.exclude:
-            yield from _exposed(index, url, serving_port)
+            yield from _check_exposed_url(index, url, serving_port)
             if port.cluster_local_access_only:
                 yield Problem(
                     "SRV028",
@@ -106,7 +106,7 @@ def serving(inference: Inference) -> Iterator[Problem]:
         and slo.p95_latency_milliseconds is not None
         and slo.mean_latency_milliseconds > slo.p95_latency_milliseconds
     ):
-        yield warning(
+        yield make_warning(
             "SLO001",
             ("spec", "slo", "meanLatencyMilliseconds"),
             "meanLatencyMilliseconds is above p95LatencyMilliseconds, so it is almost always met when the 95th percentile is",
@@ -114,7 +114,7 @@ def serving(inference: Inference) -> Iterator[Problem]:
         )
 
 
-def _exposed(index: int, url: object, serving_port: int) -> Iterator[Problem]:
+def _check_exposed_url(index: int, url: object, serving_port: int) -> Iterator[Problem]:
     where = ("spec", "exposedUrls", index)
     container: int | None = url.container  # type: ignore[attr-defined]
     address: str | None = url.url  # type: ignore[attr-defined]
@@ -133,7 +133,7 @@ def _exposed(index: int, url: object, serving_port: int) -> Iterator[Problem]:
             "the exposed URL has no url",
             "set url: https://chat.example.com",
         )
-    elif host(address) is None:
+    elif parse_host(address) is None:
         yield Problem(
             "SRV013",
             (*where, "url"),
@@ -160,13 +160,13 @@ def is_image(reference: str) -> bool:
     return REPOSITORY.fullmatch(reference) is not None
 
 
-def host(url: str) -> str | None:
+def parse_host(url: str) -> str | None:
     """Return the host name of a URL, None if the URL has a path or a port, or no full host name."""
     match = re.fullmatch(r"(?:https?://)?([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+)/?", url)
     return match[1] if match and len(match[1]) <= 253 else None  # noqa: PLR2004 - DNS
 
 
-def control_plane(inference: Inference) -> Iterator[Problem]:
+def check_control_plane(inference: Inference) -> Iterator[Problem]:
     """Check for fields that need Run:ai's control plane, and for items marked with exclude."""
     spec = inference.spec
     if spec.create_home_dir:
@@ -184,10 +184,10 @@ def control_plane(inference: Inference) -> Iterator[Problem]:
                 f"{secret.name} is a credential of a Run:ai user, which is available only in Run:ai's control plane",
                 "create a Secret of type kubernetes.io/dockerconfigjson in the project and set its name",
             )
-    for where, items in _excludable(spec):
+    for where, items in _list_excludable(spec):
         for index, item in enumerate(items):
             if item.exclude:  # type: ignore[attr-defined]
-                yield warning(
+                yield make_warning(
                     "RUN004",
                     (*where, index, "exclude"),
                     "exclude removes an item that a Run:ai policy adds; Ebbtide reads no policies, so the item is left out",
@@ -195,7 +195,7 @@ def control_plane(inference: Inference) -> Iterator[Problem]:
                 )
 
 
-def _excludable(spec: InferenceSpec) -> Iterator[tuple[Path, Sequence[object]]]:
+def _list_excludable(spec: InferenceSpec) -> Iterator[tuple[Path, Sequence[object]]]:
     yield ("spec", "environmentVariables"), spec.environment_variables
     yield ("spec", "labels"), spec.labels
     yield ("spec", "annotations"), spec.annotations
@@ -216,7 +216,7 @@ def _excludable(spec: InferenceSpec) -> Iterator[tuple[Path, Sequence[object]]]:
     yield ("spec", "storage", "dataVolume"), volumes.data_volume
 
 
-def _words(text: str) -> list[str] | None:
+def _split_words(text: str) -> list[str] | None:
     import shlex  # noqa: PLC0415 - most specs have no command
 
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RESERVED_PATHS: Final = {"/", "/dev", "/dev/log"}
 
 
-def storage(inference: Inference) -> Iterator[Problem]:
+def check_storage(inference: Inference) -> Iterator[Problem]:
     """Check that a restricted pod may have each type of volume, and that all mount paths differ."""
     volumes = inference.spec.storage
     base = ("spec", "storage")
@@ -67,7 +67,7 @@ def storage(inference: Inference) -> Iterator[Problem]:
                 "use a key of the ConfigMap, without a leading / and without ..",
             )
     for index, scratch in enumerate(volumes.empty_dir_volume):
-        if scratch.size_limit is not None and not quantities.nano(scratch.size_limit):
+        if scratch.size_limit is not None and not quantities.parse_nano(scratch.size_limit):
             yield Problem(
                 "CPU002",
                 (*base, "emptyDirVolume", index, "sizeLimit"),
@@ -76,7 +76,7 @@ def storage(inference: Inference) -> Iterator[Problem]:
             )
     for index, claim in enumerate(volumes.pvc):
         if not claim.exclude:
-            yield from _claim((*base, "pvc", index), claim)
+            yield from _check_claim((*base, "pvc", index), claim)
 
 
 def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
@@ -85,24 +85,24 @@ def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
     volumes = spec.storage
     for index, files in enumerate(volumes.config_map_volume):
         if not files.exclude:
-            yield "configMapVolume", index, _clean(files.mount_path)
+            yield "configMapVolume", index, _normalize_path(files.mount_path)
     for index, secret in enumerate(volumes.secret_volume):
         if not secret.exclude:
-            yield "secretVolume", index, _clean(secret.mount_path)
+            yield "secretVolume", index, _normalize_path(secret.mount_path)
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if not scratch.exclude:
-            yield "emptyDirVolume", index, _clean(scratch.path)
+            yield "emptyDirVolume", index, _normalize_path(scratch.path)
     for index, claim in enumerate(volumes.pvc):
         if not claim.exclude:
-            yield "pvc", index, _clean(claim.path)
+            yield "pvc", index, _normalize_path(claim.path)
 
 
-def _clean(path: str) -> str:
+def _normalize_path(path: str) -> str:
     """Return an absolute path in the form that Knative compares: ``/a//b/`` and ``/a/./b`` become ``/a/b``."""
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
-def _claim(where: Path, claim: object) -> Iterator[Problem]:
+def _check_claim(where: Path, claim: object) -> Iterator[Problem]:
     # The parameter is typed as object because the compiled models are not pydantic classes.
     existing: bool = claim.existing_pvc  # type: ignore[attr-defined]
     info = claim.claim_info  # type: ignore[attr-defined]
@@ -133,7 +133,7 @@ def _claim(where: Path, claim: object) -> Iterator[Problem]:
         yield Problem("STO005", where, "a new claim requires a size", "set claimInfo.size, or existingPvc: true")
     if info is None:
         return
-    if info.size is not None and not quantities.nano(info.size):
+    if info.size is not None and not quantities.parse_nano(info.size):
         yield Problem(
             "CPU002",
             (*where, "claimInfo", "size"),

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
 from ebbtide.base.problems import ERROR, Problem
-from ebbtide.base.prose import counted
+from ebbtide.base.prose import count_noun
 from ebbtide.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
-from ebbtide.translation.gpu.backend import Ask, Backend, GpuNode
+from ebbtide.translation.gpu.backend import Backend, GpuNode, PoolRequest
 from ebbtide.translation.plan import GpuRequest
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ BACKENDS: Final[dict[str, Backend]] = {
 }
 
 
-def is_gpu(resource: str) -> bool:
+def is_gpu_resource(resource: str) -> bool:
     """Return whether a resource name counts GPUs or parts of GPUs."""
     return "/" in resource and any(
         resource.startswith(name) if name.endswith("-") else resource == name
@@ -46,12 +46,12 @@ def is_gpu(resource: str) -> bool:
     )
 
 
-def annotated(annotations: dict[str, str]) -> dict[str, float]:
+def find_annotated_gpus(annotations: dict[str, str]) -> dict[str, float]:
     """Return the GPUs that a pod requests by annotation, by the annotation's key."""
     return {key: gpus for backend in BACKENDS.values() for key, gpus in backend.annotated(annotations).items()}
 
 
-def detect(node: GpuNode) -> list[dict[str, Any]]:
+def detect_pools(node: GpuNode) -> list[dict[str, Any]]:
     """Return the node pools that a node belongs to. The last of several backends that recognize the same pool wins."""
     pools: dict[str, dict[str, Any]] = {}
     for backend in BACKENDS.values():
@@ -62,7 +62,7 @@ def detect(node: GpuNode) -> list[dict[str, Any]]:
     return sorted(pools.values(), key=lambda pool: "replicas" not in pool)
 
 
-def request(compute: Compute) -> GpuRequest | None:
+def make_gpu_request(compute: Compute) -> GpuRequest | None:
     """Return the GPU request of a replica, None for no GPU.
 
     A portion that rounds to 1 is a whole device. ``compute`` has passed the rules.
@@ -73,8 +73,10 @@ def request(compute: Compute) -> GpuRequest | None:
     if compute.mig_profile is not None:
         return GpuRequest("mig", number, mig_profile=compute.mig_profile)
     if memory is not None:
-        size = quantities.whole(memory) or 0
-        limit = quantities.whole(compute.gpu_memory_limit) if compute.gpu_memory_limit is not None else size
+        size = quantities.parse_whole_quantity(memory) or 0
+        limit = (
+            quantities.parse_whole_quantity(compute.gpu_memory_limit) if compute.gpu_memory_limit is not None else size
+        )
         return GpuRequest("memory", number, memory=size, memory_limit=limit or size)
     if portion is not None and round(portion, 6) < 1:
         return GpuRequest("portion", number, portion=portion, portion_limit=compute.gpu_portion_limit or portion)
@@ -83,14 +85,14 @@ def request(compute: Compute) -> GpuRequest | None:
     return None
 
 
-def asks(plan: Plan) -> Iterator[Ask]:
+def list_pool_requests(plan: Plan) -> Iterator[PoolRequest]:
     """Yield the plan's GPU request for each of its node pools. The pod is rendered for the first one."""
     if plan.gpu is not None:
         for pool in plan.pools:
-            yield Ask(plan.gpu, pool, plan.cluster, plan.serving, plan.name, plan.container)
+            yield PoolRequest(plan.gpu, pool, plan.cluster, plan.serving, plan.name, plan.container)
 
 
-def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
+def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
     """Yield the problems of a request: those that apply to any backend, and those of the pool's backend."""
     if not ask.pool.product and not ask.pool.devices and not ask.pool.gpu_memory_mebibytes:
         yield Problem(
@@ -116,7 +118,7 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
         yield Problem(
             "GPU022",
             ("spec", "compute", "gpuDevicesRequest"),
-            f"{counted(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
+            f"{count_noun(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
             "and a replica runs on one node",
             f"set gpuDevicesRequest to at most {ask.pool.devices}",
         )
@@ -124,7 +126,7 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
 
 
 @dataclass(frozen=True, slots=True)
-class Equivalent:
+class BackendEquivalent:
     """A GPU request on one backend: its annotations, limits and selectors, how many fit on one device, and its problems."""
 
     backend: Backend
@@ -139,9 +141,9 @@ class Equivalent:
         return all(problem.severity != ERROR for problem in self.problems)
 
 
-def everywhere(
+def compare_backends(
     requested: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
-) -> list[Equivalent]:
+) -> list[BackendEquivalent]:
     """Return the request on every backend, sorted by name, as if the pool had that backend and the scheduler that it needs.
 
     If the pool has no number of shares, it is chosen to fit the request, since the table shows what is possible.
@@ -155,13 +157,13 @@ def everywhere(
             )
             changes["replicas"] = max(2, int(1 / portion + 1e-9)) if portion else 2
         scheduler = backend.scheduler or "default-scheduler"
-        ask = Ask(
+        ask = PoolRequest(
             requested,
-            _copy(pool, **changes),
-            _copy(
+            _copy_model(pool, **changes),
+            _copy_model(
                 cluster,
-                scheduling=_copy(cluster.scheduling, scheduler=scheduler),
-                kubernetes=_copy(cluster.kubernetes, dra=True),
+                scheduling=_copy_model(cluster.scheduling, scheduler=scheduler),
+                kubernetes=_copy_model(cluster.kubernetes, dra=True),
             ),
             serving,
             workload,
@@ -176,7 +178,7 @@ def everywhere(
             if "resource_claims" in parts:
                 written["resourceClaims"] = parts["resource_claims"][0]["resourceClaimTemplateName"]
         equivalents.append(
-            Equivalent(
+            BackendEquivalent(
                 backend,
                 written,
                 backend.fits(ask) if possible else 0,
@@ -187,7 +189,7 @@ def everywhere(
     return equivalents
 
 
-def _copy(model: Any, **changes: Any) -> Any:
+def _copy_model(model: Any, **changes: Any) -> Any:
     # Both pydantic's models and the compiled ones keep their values in __dict__.
     twin = object.__new__(type(model))
     values = {**model.__dict__, **changes}
@@ -197,7 +199,7 @@ def _copy(model: Any, **changes: Any) -> Any:
     return twin
 
 
-def per_replica(plan: Plan) -> float:
+def count_gpus_per_replica(plan: Plan) -> float:
     """Return the number of GPUs that one replica takes, after the backend's rounding. A portion counts as a fraction."""
-    ask = next(asks(plan), None)
+    ask = next(list_pool_requests(plan), None)
     return 0.0 if ask is None else ask.request.devices * BACKENDS[ask.pool.backend].share(ask)

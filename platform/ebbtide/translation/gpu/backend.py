@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.pods import PodPatch
 
 
-class Ask(NamedTuple):
+class PoolRequest(NamedTuple):
     """A GPU request for one container of a workload, on one node pool of a cluster."""
 
     request: GpuRequest
@@ -74,7 +74,7 @@ class GpuNode(NamedTuple):
         return self.labels.get(keys.GPU_PRODUCT, "").removesuffix("-SHARED")
 
 
-class Claims(NamedTuple):
+class ClaimRules(NamedTuple):
     """The functions of a backend that allocates devices by resource claims, which nodes do not list as resources.
 
     ``needed`` returns whether a cluster provides GPUs by claim only. ``counted`` returns whether a quota counts the claims
@@ -82,7 +82,7 @@ class Claims(NamedTuple):
     """
 
     needed: Callable[[ProfileSpec], bool]
-    counted: Callable[[Ask], bool]
+    counted: Callable[[PoolRequest], bool]
 
 
 class Backend(NamedTuple):
@@ -109,10 +109,10 @@ class Backend(NamedTuple):
     compute: str
     isolates_memory: bool
     shared: bool
-    check: Callable[[Ask], Iterator[Problem]]
-    patch: Callable[[Ask], PodPatch]
-    share: Callable[[Ask], float]
-    fits: Callable[[Ask], int]
+    check: Callable[[PoolRequest], Iterator[Problem]]
+    patch: Callable[[PoolRequest], PodPatch]
+    share: Callable[[PoolRequest], float]
+    fits: Callable[[PoolRequest], int]
     read: Callable[[NodePool, GpuPod], GpuFields | None]
     resources: tuple[str, ...]
     advertises: Callable[[NodePool], dict[str, int]]
@@ -122,7 +122,7 @@ class Backend(NamedTuple):
     partitioned: bool = False
     #: The scheduler that the backend's pods need; None: any.
     scheduler: str | None = None
-    claims: Claims | None = None
+    claims: ClaimRules | None = None
     #: The fields that a node pool of the profile must set for this backend, such as ``replicas`` or ``product``.
     needs: tuple[str, ...] = ()
     #: The pool that a live node belongs to, in the profile's format; None: not a node of this backend.
@@ -135,22 +135,22 @@ class Backend(NamedTuple):
     asked_twice: str = ""
 
 
-def device_bytes(pool: NodePool) -> int:
+def find_device_bytes(pool: NodePool) -> int:
     """Return the memory of one GPU in bytes, 0 if the profile does not set it."""
     return (pool.gpu_memory_mebibytes or 0) << 20
 
 
-def portion_of(ask: Ask) -> float:
+def compute_portion(ask: PoolRequest) -> float:
     """Return the requested fraction of one device's memory, 1 for whole devices or unknown memory."""
     request = ask.request
     if request.kind == "portion":
         return request.portion
-    total = device_bytes(ask.pool)
+    total = find_device_bytes(ask.pool)
     if request.kind == "memory" and total:
         return request.memory / total
     return 1.0
 
 
-def how_many(portion: float) -> int:
+def count_portions(portion: float) -> int:
     """Return how many equal portions fit on one device, with a tolerance for float errors."""
     return int(1 / portion + 1e-9) if portion > 0 else 0

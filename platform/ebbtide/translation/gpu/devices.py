@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
-from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod
+from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool
 
 
-def check(ask: Ask) -> Iterator[Problem]:
+def check(ask: PoolRequest) -> Iterator[Problem]:
     """Refuse requests for parts of a device."""
     if ask.request.kind != "devices":
         yield Problem(
@@ -29,7 +29,7 @@ def check(ask: Ask) -> Iterator[Problem]:
         )
 
 
-def patch(ask: Ask) -> PodPatch:
+def patch(ask: PoolRequest) -> PodPatch:
     """Return the limit. Kubernetes sets an equal request."""
     return PodPatch(by="gpu/devices", cause=ask.cause, limits={ask.pool.resource or keys.GPU: str(ask.request.devices)})
 

@@ -11,10 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names, quantities
-from ebbtide.base.problems import Problem, warning
-from ebbtide.base.versions import version
+from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.versions import parse_version
 from ebbtide.translation.gpu import devices, mig
-from ebbtide.translation.gpu.backend import Ask, Backend, Claims, device_bytes, how_many, portion_of
+from ebbtide.translation.gpu.backend import (
+    Backend,
+    ClaimRules,
+    PoolRequest,
+    compute_portion,
+    count_portions,
+    find_device_bytes,
+)
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -32,12 +39,12 @@ GATES: Final = {EXTENDED: (1, 36), CONSUMABLE: (1, 36), PARTITIONABLE: (1, 36)}
 MIG_CLASS: Final = "mig.nvidia.com"
 
 
-def has(gate: str, kubernetes: Kubernetes) -> bool:
+def has_feature_gate(gate: str, kubernetes: Kubernetes) -> bool:
     """Return whether a feature gate is on, by the cluster's version or by the profile."""
-    return version(kubernetes.version) >= GATES[gate] or gate in kubernetes.feature_gates
+    return parse_version(kubernetes.version) >= GATES[gate] or gate in kubernetes.feature_gates
 
 
-def check(ask: Ask) -> Iterator[Problem]:
+def check(ask: PoolRequest) -> Iterator[Problem]:
     """Refuse claims that the serving object or the cluster does not support, and parts that the driver does not provide."""
     request, kubernetes = ask.request, ask.cluster.kubernetes
     claims = ask.serving == "kserve-standard"
@@ -49,7 +56,7 @@ def check(ask: Ask) -> Iterator[Problem]:
             "install the driver and set kubernetes.dra: true in the profile, or set another backend for the pool",
         )
         return
-    if not claims and not has(EXTENDED, kubernetes):
+    if not claims and not has_feature_gate(EXTENDED, kubernetes):
         yield Problem(
             "GPU016",
             ask.cause,
@@ -59,7 +66,7 @@ def check(ask: Ask) -> Iterator[Problem]:
             "kubernetes.featureGates of the profile, or use a node pool with another backend",
         )
         return
-    if claims and version(kubernetes.version) < CLAIMS:
+    if claims and parse_version(kubernetes.version) < CLAIMS:
         yield Problem(
             "GPU016",
             ask.cause,
@@ -83,7 +90,7 @@ def check(ask: Ask) -> Iterator[Problem]:
                 "turn on the driver's ConsumableShares gate and set consumableCapacity: true for the pool in the profile, or "
                 "request whole devices or a migProfile",
             )
-        elif request.kind == "portion" and not device_bytes(ask.pool):
+        elif request.kind == "portion" and not find_device_bytes(ask.pool):
             yield Problem(
                 "GPU007",
                 ask.cause,
@@ -91,21 +98,21 @@ def check(ask: Ask) -> Iterator[Problem]:
                 "set gpuMemoryMebibytes for the pool in the profile, or request memory with gpuMemoryRequest",
             )
         else:
-            yield warning(
+            yield make_warning(
                 "GPU013",
                 ask.cause,
                 "DRA's consumable capacity only accounts for memory; the driver's sharing strategy determines whether it is "
                 "enforced",
                 "check the sharing strategy of the driver's ConsumableShares gate",
             )
-            if not has(CONSUMABLE, kubernetes):
-                yield _gate(
+            if not has_feature_gate(CONSUMABLE, kubernetes):
+                yield _warn_about_gate(
                     ask,
                     CONSUMABLE,
                     "the API server drops the amount from the claim, so each replica takes a whole device",
                 )
-    elif request.kind == "mig" and claims and not has(PARTITIONABLE, kubernetes):
-        yield _gate(
+    elif request.kind == "mig" and claims and not has_feature_gate(PARTITIONABLE, kubernetes):
+        yield _warn_about_gate(
             ask,
             PARTITIONABLE,
             "only existing MIG devices are available, since the driver cannot create them on demand",
@@ -119,9 +126,9 @@ def check(ask: Ask) -> Iterator[Problem]:
         )
 
 
-def _gate(ask: Ask, gate: str, without: str) -> Problem:
+def _warn_about_gate(ask: PoolRequest, gate: str, without: str) -> Problem:
     since = ".".join(map(str, GATES[gate]))
-    return warning(
+    return make_warning(
         "GPU024",
         ask.cause,
         f"feature gate {gate} is alpha and off by default in Kubernetes {ask.cluster.kubernetes.version}: without it, {without}",
@@ -130,7 +137,7 @@ def _gate(ask: Ask, gate: str, without: str) -> Problem:
     )
 
 
-def patch(ask: Ask) -> PodPatch:
+def patch(ask: PoolRequest) -> PodPatch:
     """Return a claim template and the pod's reference to it in Standard mode, an extended resource in Knative mode."""
     request = ask.request
     if ask.serving != "kserve-standard":
@@ -145,29 +152,29 @@ def patch(ask: Ask) -> PodPatch:
             ],
         }
     elif request.kind != "devices":
-        memory = request.memory or int(request.portion * device_bytes(ask.pool))
-        exactly |= {"capacity": {"requests": {"memory": f"{quantities.mebibytes(memory)}Mi"}}}
+        memory = request.memory or int(request.portion * find_device_bytes(ask.pool))
+        exactly |= {"capacity": {"requests": {"memory": f"{quantities.parse_mebibytes(memory)}Mi"}}}
     template = {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
-        "metadata": {"name": names.gpu_claim(ask.workload)},
+        "metadata": {"name": names.name_gpu_claim(ask.workload)},
         "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}},
     }
     return PodPatch(
         by="gpu/dra",
         cause=ask.cause,
         objects=[template],
-        resource_claims=[{"name": "gpu", "resourceClaimTemplateName": names.gpu_claim(ask.workload)}],
+        resource_claims=[{"name": "gpu", "resourceClaimTemplateName": names.name_gpu_claim(ask.workload)}],
         container_claims=[{"name": "gpu"}],
     )
 
 
 def needed(cluster: ProfileSpec) -> bool:
     """Return whether GPUs are available by claim only, because DRA does not provide extended resources."""
-    return not has(EXTENDED, cluster.kubernetes)
+    return not has_feature_gate(EXTENDED, cluster.kubernetes)
 
 
-def counted(ask: Ask) -> bool:
+def counted(ask: PoolRequest) -> bool:
     """Return whether the claim is of the pool's device class. MIG devices have another class, which no quota counts."""
     return ask.serving == "kserve-standard" and ask.request.kind != "mig"
 
@@ -188,11 +195,11 @@ BACKEND = Backend(
     shared=False,
     check=check,
     patch=patch,
-    share=portion_of,
-    fits=lambda ask: how_many(portion_of(ask)),
+    share=compute_portion,
+    fits=lambda ask: count_portions(compute_portion(ask)),
     read=lambda pool, pod: mig.read(pool, pod) or devices.read(pool, pod),
     resources=(keys.GPU, keys.MIG_PREFIX),
     advertises=devices.advertises,
     quota=quota,
-    claims=Claims(needed, counted),
+    claims=ClaimRules(needed, counted),
 )

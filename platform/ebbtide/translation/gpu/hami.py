@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.problems import Problem, warning
+from ebbtide.base.problems import Problem, make_warning
 from ebbtide.translation.gpu import devices
-from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod, device_bytes, how_many
+from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuPod, PoolRequest, count_portions, find_device_bytes
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 REPLACED_SCHEDULERS: Final = {"default-scheduler", "hami-scheduler"}
 
 
-def percent(portion: float) -> int:
+def round_up_to_percent(portion: float) -> int:
     """Return a portion in whole percent, rounded up, with a tolerance for float errors."""
     return -int(-(portion * 100 - 1e-9) // 1)
 
 
-def check(ask: Ask) -> Iterator[Problem]:
+def check(ask: PoolRequest) -> Iterator[Problem]:
     """Refuse limits above the request, MIG nodes and other schedulers. Warn of rounding."""
     request = ask.request
     if ask.cluster.scheduling.scheduler not in REPLACED_SCHEDULERS:
@@ -63,32 +63,32 @@ def check(ask: Ask) -> Iterator[Problem]:
             "HAMi does not support a limit above the request: it has one value for both",
             "remove the limit, and request the maximum that the service needs",
         )
-    total = device_bytes(ask.pool)
+    total = find_device_bytes(ask.pool)
     if request.kind == "memory" and total and request.memory > total:
         yield Problem(
             "GPU012",
             ask.cause,
-            f"{quantities.mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
+            f"{quantities.parse_mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
             f"({ask.pool.gpu_memory_mebibytes} MiB)",
             "request less memory, or whole devices with gpuDevicesRequest",
         )
     elif request.kind == "memory" and request.memory % quantities.MIB:
-        yield warning(
+        yield make_warning(
             "GPU014",
             ask.cause,
-            f"HAMi allocates whole MiB: the request is rounded up to {quantities.mebibytes(request.memory)} MiB",
+            f"HAMi allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB",
             "write the memory in Mi or Gi",
         )
-    if request.kind == "portion" and abs(percent(request.portion) / 100 - request.portion) > 1e-9:  # noqa: PLR2004
-        yield warning(
+    if request.kind == "portion" and abs(round_up_to_percent(request.portion) / 100 - request.portion) > 1e-9:  # noqa: PLR2004
+        yield make_warning(
             "GPU014",
             ask.cause,
-            f"HAMi allocates whole percent: the portion {request.portion:g} is rounded up to {percent(request.portion)}%",
+            f"HAMi allocates whole percent: the portion {request.portion:g} is rounded up to {round_up_to_percent(request.portion)}%",
             "write the portion with two decimals",
         )
 
 
-def patch(ask: Ask) -> PodPatch:
+def patch(ask: PoolRequest) -> PodPatch:
     """Return the limits, with ``nvidia.com/gpu``, by which KServe recognizes a GPU."""
     request = ask.request
     limits = {keys.GPU: str(request.devices)}
@@ -96,19 +96,19 @@ def patch(ask: Ask) -> PodPatch:
         # HAMi's default, rendered so that a quota on the percentage counts it.
         limits[keys.HAMI_PERCENTAGE] = "100"
     if request.kind == "portion":
-        limits[keys.HAMI_PERCENTAGE] = str(percent(request.portion))
+        limits[keys.HAMI_PERCENTAGE] = str(round_up_to_percent(request.portion))
     elif request.kind == "memory":
-        limits[keys.HAMI_MEMORY] = str(quantities.mebibytes(request.memory))
+        limits[keys.HAMI_MEMORY] = str(quantities.parse_mebibytes(request.memory))
     return PodPatch(by="gpu/hami", cause=ask.cause, limits=limits)
 
 
-def share(ask: Ask) -> float:
+def share(ask: PoolRequest) -> float:
     """Return the fraction of a device after rounding."""
     request, total = ask.request, ask.pool.gpu_memory_mebibytes
     if request.kind == "portion":
-        return percent(request.portion) / 100
+        return round_up_to_percent(request.portion) / 100
     if request.kind == "memory" and total:
-        return quantities.mebibytes(request.memory) / total
+        return quantities.parse_mebibytes(request.memory) / total
     return 1.0
 
 
@@ -122,7 +122,7 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
         return whole
     count_fields = whole.compute if whole.compute["gpuDevicesRequest"] > 1 else {}
     if percentage is not None:
-        portion = quantities.plain(percentage / 100)
+        portion = quantities.drop_zero_fraction(percentage / 100)
         return GpuFields({**count_fields, "gpuPortionRequest": portion}, whole.limits | {keys.HAMI_PERCENTAGE})
     return GpuFields({**count_fields, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
 
@@ -145,7 +145,7 @@ BACKEND = Backend(
     check=check,
     patch=patch,
     share=share,
-    fits=lambda ask: how_many(share(ask)),
+    fits=lambda ask: count_portions(share(ask)),
     read=read,
     resources=(keys.GPU,),
     advertises=devices.advertises,

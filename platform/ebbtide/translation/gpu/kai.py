@@ -10,10 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
-from ebbtide.base.problems import Problem, warning
-from ebbtide.base.versions import version
+from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.versions import parse_version
 from ebbtide.translation.gpu import devices
-from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod, device_bytes, how_many, portion_of
+from ebbtide.translation.gpu.backend import (
+    Backend,
+    GpuFields,
+    GpuNode,
+    GpuPod,
+    PoolRequest,
+    compute_portion,
+    count_portions,
+    find_device_bytes,
+)
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -27,7 +36,7 @@ NV_FRACTIONS: Final = (0, 18)
 HAMI_CORE: Final = (0, 17)
 
 
-def check(ask: Ask) -> Iterator[Problem]:
+def check(ask: PoolRequest) -> Iterator[Problem]:
     """Refuse requests that KAI's validator refuses, and warn of what KAI does not isolate."""
     request, kai = ask.request, ask.cluster.scheduling.kai
     if ask.cluster.scheduling.scheduler != SCHEDULER:
@@ -64,7 +73,7 @@ def check(ask: Ask) -> Iterator[Problem]:
             "the profile",
         )
         return
-    installed = version(kai.version)
+    installed = parse_version(kai.version)
     if (kai.sharing_mode == "NvFractions" and installed < NV_FRACTIONS) or (
         kai.sharing_mode == "HamiCore" and installed < HAMI_CORE
     ):
@@ -82,7 +91,7 @@ def check(ask: Ask) -> Iterator[Problem]:
             "open-source KAI does not support a limit above the request: it has one value, and does not enforce it",
             "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions",
         )
-    if limited and kai.sharing_mode == "NvFractions" and not device_bytes(ask.pool):
+    if limited and kai.sharing_mode == "NvFractions" and not find_device_bytes(ask.pool):
         yield Problem(
             "GPU007",
             ask.cause,
@@ -90,9 +99,9 @@ def check(ask: Ask) -> Iterator[Problem]:
             "set gpuMemoryMebibytes for the pool in the profile, or remove "
             + ("gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
         )
-    yield from _memory(ask)
+    yield from _check_memory(ask)
     if kai.sharing_mode == "NonMemoryEnforced":
-        yield warning(
+        yield make_warning(
             "GPU013",
             ask.cause,
             "KAI accounts for GPU shares but does not isolate them: a server that uses more memory than it requested can "
@@ -101,27 +110,27 @@ def check(ask: Ask) -> Iterator[Problem]:
         )
 
 
-def _memory(ask: Ask) -> Iterator[Problem]:
-    request, total = ask.request, device_bytes(ask.pool)
+def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
+    request, total = ask.request, find_device_bytes(ask.pool)
     if request.kind == "memory":
         if total and request.memory > total:
             yield Problem(
                 "GPU012",
                 ask.cause,
-                f"{quantities.mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
+                f"{quantities.parse_mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
                 f"({ask.pool.gpu_memory_mebibytes} MiB)",
                 "request less memory, or whole devices with gpuDevicesRequest",
             )
         elif request.memory % quantities.MIB:
-            yield warning(
+            yield make_warning(
                 "GPU014",
                 ask.cause,
-                f"KAI allocates whole MiB: the request is rounded up to {quantities.mebibytes(request.memory)} MiB",
+                f"KAI allocates whole MiB: the request is rounded up to {quantities.parse_mebibytes(request.memory)} MiB",
                 "write the memory in Mi or Gi",
             )
 
 
-def patch(ask: Ask) -> PodPatch:
+def patch(ask: PoolRequest) -> PodPatch:
     """Return annotations and scheduler. A portion is never combined with ``nvidia.com/gpu``."""
     request = ask.request
     if request.kind == "devices":
@@ -135,17 +144,17 @@ def patch(ask: Ask) -> PodPatch:
         request.portion_limit > request.portion or request.memory_limit > request.memory
     ):
         prefix = f"{keys.NV_CONTAINER}{ask.container}.gpu-memory"
-        total = device_bytes(ask.pool)
+        total = find_device_bytes(ask.pool)
         minimum = request.memory or int(request.portion * total)
         maximum = request.memory_limit or int(request.portion_limit * total)
         annotations |= {
-            f"{prefix}.request": f"{quantities.mebibytes(minimum)}Mi",
-            f"{prefix}.limit": f"{quantities.mebibytes(maximum)}Mi",
+            f"{prefix}.request": f"{quantities.parse_mebibytes(minimum)}Mi",
+            f"{prefix}.limit": f"{quantities.parse_mebibytes(maximum)}Mi",
         }
     elif request.kind == "portion":
-        annotations[keys.KAI_FRACTION] = quantities.number(request.portion)
+        annotations[keys.KAI_FRACTION] = quantities.format_number(request.portion)
     else:
-        annotations[keys.KAI_MEMORY] = str(quantities.mebibytes(request.memory))
+        annotations[keys.KAI_MEMORY] = str(quantities.parse_mebibytes(request.memory))
     return PodPatch(by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, annotations=annotations)
 
 
@@ -177,7 +186,7 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
         total = pool.gpu_memory_mebibytes
         if count_fields and total:
             # Several devices can be requested by portion only.
-            parts = [quantities.mebibytes(text) / total for text in (minimum, maximum)]
+            parts = [quantities.parse_mebibytes(text) / total for text in (minimum, maximum)]
             return GpuFields(
                 {**count_fields, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used
             )
@@ -214,8 +223,8 @@ BACKEND = Backend(
     shared=True,
     check=check,
     patch=patch,
-    share=portion_of,
-    fits=lambda ask: how_many(portion_of(ask)),
+    share=compute_portion,
+    fits=lambda ask: count_portions(compute_portion(ask)),
     read=read,
     resources=(keys.GPU,),
     advertises=devices.advertises,

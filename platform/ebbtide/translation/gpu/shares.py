@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
-from ebbtide.base.problems import Problem, warning
-from ebbtide.base.prose import counted
-from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod, portion_of
+from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.prose import count_noun
+from ebbtide.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest, compute_portion
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool
 
 
-def _check_share(ask: Ask) -> Iterator[Problem]:
+def _check_share(ask: PoolRequest) -> Iterator[Problem]:
     """Refuse requests for more than one share. Warn of a share that is larger than the request."""
     request, pool = ask.request, ask.pool
     replicas = pool.replicas
@@ -40,7 +40,7 @@ def _check_share(ask: Ask) -> Iterator[Problem]:
         yield Problem(
             "GPU008",
             ask.cause,
-            f"whole GPUs are unavailable in node pool {pool.name}: it has {counted(replicas, 'share')} per GPU, and several "
+            f"whole GPUs are unavailable in node pool {pool.name}: it has {count_noun(replicas, 'share')} per GPU, and several "
             "shares may be on different GPUs",
             "request a portion, or use a node pool with backend devices",
         )
@@ -49,7 +49,7 @@ def _check_share(ask: Ask) -> Iterator[Problem]:
         yield Problem(
             "GPU008",
             (*ask.cause[:2], "gpuDevicesRequest"),
-            f"portions of {counted(request.devices, 'device')} are not supported by {pool.backend}: the shares may be on the "
+            f"portions of {count_noun(request.devices, 'device')} are not supported by {pool.backend}: the shares may be on the "
             "same GPU",
             "set gpuDevicesRequest to 1",
         )
@@ -69,21 +69,21 @@ def _check_share(ask: Ask) -> Iterator[Problem]:
             "set gpuMemoryMebibytes for the pool in the profile, or request a portion",
         )
         return
-    portion = portion_of(ask)
+    portion = compute_portion(ask)
     share = 1 / replicas
     if portion > share + 1e-9:
         yield Problem(
             "GPU008",
             ask.cause,
             f"{portion:g} of a GPU is more than one share ({share:g}) of node pool {pool.name}, which has "
-            f"{counted(replicas, 'share')} per GPU, and a pod can use only one",
+            f"{count_noun(replicas, 'share')} per GPU, and a pod can use only one",
             f"request at most {share:g}, or use a node pool with fewer shares or whole GPUs",
         )
     elif portion < share - 1e-9:
-        yield warning(
+        yield make_warning(
             "GPU014",
             ask.cause,
-            f"{portion:g} of a GPU is rounded up to one of {counted(replicas, 'share')}, which is {share:g}",
+            f"{portion:g} of a GPU is rounded up to one of {count_noun(replicas, 'share')}, which is {share:g}",
             f"request {share:g}, or configure more shares per GPU in the device plugin",
         )
 
@@ -101,7 +101,7 @@ def advertises(pool: NodePool) -> dict[str, int]:
     return {pool.resource or keys.GPU_SHARED: pool.replicas or 1}
 
 
-def _detect(name: str, node: GpuNode) -> dict[str, Any] | None:
+def _detect_pool(name: str, node: GpuNode) -> dict[str, Any] | None:
     """Recognize a node that lists shares. Without the label for replicas, all of them are taken as those of one GPU."""
     shares = node.resources.get(keys.GPU_SHARED)
     if not shares:
@@ -133,10 +133,10 @@ def make_backend(
     ``labels`` distinguish its nodes from those of other backends with shares.
     """
 
-    def check(ask: Ask) -> Iterator[Problem]:
+    def check(ask: PoolRequest) -> Iterator[Problem]:
         yield from _check_share(ask)
         if ask.request.kind in {"portion", "memory"}:
-            yield warning("GPU013", ask.cause, isolation_warning, fix)
+            yield make_warning("GPU013", ask.cause, isolation_warning, fix)
 
     return Backend(
         about=about,
@@ -157,6 +157,6 @@ def make_backend(
         resources=(keys.GPU_SHARED,),
         advertises=advertises,
         needs=("replicas",),
-        detect=lambda node: _detect(name, node),
+        detect=lambda node: _detect_pool(name, node),
         labels=labels or {},
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics
-from ebbtide.base.problems import Problem, warning
-from ebbtide.base.prose import counted
-from ebbtide.base.quantities import whole
-from ebbtide.base.versions import version
+from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.prose import count_noun
+from ebbtide.base.quantities import parse_whole_quantity
+from ebbtide.base.versions import parse_version
 from ebbtide.profile import metric_names
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision, Scaling
@@ -48,23 +48,23 @@ def choose(plan: Plan) -> tuple[Scaling, Decision]:
     maximum = auto.max_replicas if auto.max_replicas is not None else max(minimum, 1)
     if minimum == maximum:
         fixed = Scaling("fixed", minimum, maximum)
-        return fixed, _decision("none", f"minimum and maximum replicas are both {minimum}", *BOUNDS)
+        return fixed, _make_decision("none", f"minimum and maximum replicas are both {minimum}", *BOUNDS)
     if auto.metric is None:
         because = "without a metric, one replica starts on the first request and scales to zero when idle"
-        return Scaling("knative-kpa", minimum, maximum), _decision(TITLES["knative-kpa"], because, *BOUNDS)
-    row = metrics.find(auto.metric) or metrics.CUSTOM
-    name = metric_name(row, auto.metric_name or auto.metric, plan)
-    scaler, because = _scaler(row, name, plan)
+        return Scaling("knative-kpa", minimum, maximum), _make_decision(TITLES["knative-kpa"], because, *BOUNDS)
+    row = metrics.find_metric(auto.metric) or metrics.CUSTOM
+    name = choose_metric_name(row, auto.metric_name or auto.metric, plan)
+    scaler, because = _choose_scaler(row, name, plan)
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
     scaling = Scaling(scaler, minimum, maximum, row, name, auto.metric_threshold, percentage)
-    return scaling, _decision(TITLES[scaler], because, "metric", "metricThreshold")
+    return scaling, _make_decision(TITLES[scaler], because, "metric", "metricThreshold")
 
 
-def _decision(value: str, because: str, *fields: str) -> Decision:
+def _make_decision(value: str, because: str, *fields: str) -> Decision:
     return Decision("autoscaler", value, because, tuple(f"spec.autoscaling.{name}" for name in fields))
 
 
-def _scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
+def _choose_scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
     """Return the autoscaler for a metric, and the reason.
 
     CPU goes to an HPA even with KEDA, since it needs only metrics-server. KEDA's webhook refuses a ScaledObject on CPU until
@@ -73,7 +73,7 @@ def _scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
     """
     metric = plan.spec.autoscaling.metric
     if plan.serving == "kserve-standard":
-        keda = plan.cluster.metrics.adapter == "keda" and metrics.resource(name) is None
+        keda = plan.cluster.metrics.adapter == "keda" and metrics.find_resource_metric(name) is None
         if keda:
             return (
                 "keda",
@@ -85,7 +85,7 @@ def _scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
     return "knative-hpa", f"the KPA supports only concurrency and rps, so {metric} needs an HPA"
 
 
-def shared(plan: Plan) -> bool:
+def shares_device(plan: Plan) -> bool:
     """Return whether a replica shares its GPU device with other pods."""
     return (
         plan.gpu is not None
@@ -95,13 +95,13 @@ def shared(plan: Plan) -> bool:
     )
 
 
-def metric_name(row: metrics.Metric, written: str, plan: Plan) -> str:
+def choose_metric_name(row: metrics.Metric, written: str, plan: Plan) -> str:
     """Return the metric's name for the autoscaler."""
     config = plan.cluster.metrics
     if plan.serving == "kserve-standard" and row.standard is not None:
-        return metric_names.standard(row, config) or row.name
-    of_container = metric_names.shared(row, config.names) if shared(plan) else None
-    return of_container or next(iter(metric_names.served(row, config.names)), written)
+        return metric_names.find_standard_name(row, config) or row.name
+    of_container = metric_names.find_shared_name(row, config.names) if shares_device(plan) else None
+    return of_container or next(iter(metric_names.list_served_names(row, config.names)), written)
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -109,21 +109,21 @@ def check(plan: Plan) -> Iterator[Problem]:
     spec, cluster, scaling = plan.spec, plan.cluster, plan.scaling
     standard = plan.serving == "kserve-standard"
     if standard:
-        yield from _standard(spec, cluster, scaling)
+        yield from _check_standard(spec, cluster, scaling)
     else:
-        yield from _limits(spec, cluster)
-        yield from _replicas(spec, cluster, scaling)
+        yield from _check_limits(spec, cluster)
+        yield from _check_replicas(spec, cluster, scaling)
     auto = spec.autoscaling
     fixed = scaling.scaler == "fixed"
     if fixed and auto.metric is not None:
-        yield warning(
+        yield make_warning(
             "AUT021",
             (*AUTO, "metric"),
             f"the metric has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
             "increase maxReplicas, or remove metric",
         )
     if fixed and auto.scale_down_delay_seconds:
-        yield warning(
+        yield make_warning(
             "AUT021",
             (*AUTO, "scaleDownDelaySeconds"),
             f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
@@ -134,15 +134,17 @@ def check(plan: Plan) -> Iterator[Problem]:
         return
     if row.autoscaler == "kpa":
         if not standard:
-            yield from _concurrency(spec, scaling)
+            yield from _check_concurrency(spec, scaling)
         return
-    yield from _hpa(plan)
+    yield from _check_hpa(plan)
     yield from CHECKS[row.source](plan, row)
 
 
-def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+def _check_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     auto, knative = spec.autoscaling, cluster.knative
-    hard_limit = whole(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
+    hard_limit = (
+        parse_whole_quantity(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
+    )
     if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard_limit:
         yield Problem(
             "AUT023",
@@ -157,18 +159,18 @@ def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
             "0 means no limit, and this cluster requires a hard limit (allow-container-concurrency-zero)",
             "set concurrencyHardLimit to 1 or more",
         )
-    scale_limit = whole(knative.autoscaler.get("max-scale-limit", "0"))
+    scale_limit = parse_whole_quantity(knative.autoscaler.get("max-scale-limit", "0"))
     maximum = auto.max_replicas or max(auto.min_replicas or 1, 1)
     if scale_limit and maximum > scale_limit:
         yield Problem(
             "AUT022",
             (*AUTO, "maxReplicas"),
-            f"{maximum} is above this cluster's maximum of {counted(scale_limit, 'replica')} (max-scale-limit)",
+            f"{maximum} is above this cluster's maximum of {count_noun(scale_limit, 'replica')} (max-scale-limit)",
             f"set maxReplicas to at most {scale_limit}",
         )
 
 
-def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
+def _check_replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
     auto, config = spec.autoscaling, cluster.knative.autoscaler
     if scaling.minimum == 0 and config.get("enable-scale-to-zero", "true") != "true":
         yield Problem(
@@ -193,7 +195,7 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
                 "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile",
             )
         elif scaling.minimum > 0:
-            yield warning(
+            yield make_warning(
                 "AUT021",
                 (*AUTO, "initialReplicas"),
                 f"initialReplicas has no effect: minReplicas is {scaling.minimum}, which is higher",
@@ -201,25 +203,25 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             )
     elif auto.initial_replicas is not None:
         if auto.initial_replicas <= scaling.minimum:
-            yield warning(
+            yield make_warning(
                 "AUT021",
                 (*AUTO, "initialReplicas"),
                 f"initialReplicas has no effect: a revision starts with at least minReplicas, which is {scaling.minimum}",
                 f"remove initialReplicas, or set it above {scaling.minimum}",
             )
         else:
-            yield warning(
+            yield make_warning(
                 "AUT025",
                 (*AUTO, "initialReplicas"),
-                f"Knative starts every new revision, not only the first, with {counted(auto.initial_replicas, 'replica')}: each "
+                f"Knative starts every new revision, not only the first, with {count_noun(auto.initial_replicas, 'replica')}: each "
                 "update needs capacity for them",
                 "remove initialReplicas if there is no spare capacity during updates",
             )
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
-        yield warning(
+        yield make_warning(
             "AUT031",
             (*AUTO, "activationReplicas"),
-            f"Knative keeps at least {counted(auto.activation_replicas, 'replica')} as long as requests arrive, not only when it "
+            f"Knative keeps at least {count_noun(auto.activation_replicas, 'replica')} as long as requests arrive, not only when it "
             "scales from zero",
             "remove activationReplicas if a few requests must not keep that many replicas",
         )
@@ -228,7 +230,7 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
         scaling.minimum == 0
         and cluster.scheduling.scheduler == "kai-scheduler"
         and kai.gang_schedule_knative
-        and version(kai.version) < (0, 18)
+        and parse_version(kai.version) < (0, 18)
     ):
         yield Problem(
             "GPU023",
@@ -239,11 +241,11 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
         )
 
 
-def _concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
+def _check_concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
     hard_limit = spec.autoscaling.concurrency_hard_limit
     limited = scaling.metric is not None and scaling.metric.limited
     if limited and hard_limit and scaling.threshold and hard_limit < scaling.threshold:
-        yield warning(
+        yield make_warning(
             "AUT018",
             (*AUTO, "concurrencyHardLimit"),
             f"Knative scales on the smaller of the two values: concurrencyHardLimit {hard_limit} replaces metricThreshold "
@@ -252,10 +254,10 @@ def _concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
         )
 
 
-def _hpa(plan: Plan) -> Iterator[Problem]:
+def _check_hpa(plan: Plan) -> Iterator[Problem]:
     auto, cluster = plan.spec.autoscaling, plan.cluster
     metric, path = auto.metric, (*AUTO, "metric")
-    resource = metrics.resource(plan.scaling.metric_name)
+    resource = metrics.find_resource_metric(plan.scaling.metric_name)
     if plan.serving != "kserve-standard":
         if not cluster.knative.hpa:
             yield Problem(
@@ -282,7 +284,7 @@ def _hpa(plan: Plan) -> Iterator[Problem]:
                 "or scale on concurrency or throughput",
             )
     elif resource is None and cluster.metrics.adapter == "none":
-        yield _no_adapter(metric or "")
+        yield _report_missing_adapter(metric or "")
     if resource is not None and not cluster.metrics.metrics_server:
         yield Problem(
             "AUT009",
@@ -292,7 +294,7 @@ def _hpa(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _no_adapter(metric: str) -> Problem:
+def _report_missing_adapter(metric: str) -> Problem:
     return Problem(
         "AUT009",
         (*AUTO, "metric"),
@@ -301,7 +303,7 @@ def _no_adapter(metric: str) -> Problem:
     )
 
 
-def _cpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
+def _check_cpu_metric(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
     if not plan.spec.compute.cpu_core_request:
         yield Problem(
             "AUT012",
@@ -319,7 +321,7 @@ def _cpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
         )
 
 
-def _gpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
+def _check_gpu_metric(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
     path = (*AUTO, "metric")
     if plan.gpu is None:
         yield Problem(
@@ -328,7 +330,7 @@ def _gpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
             f"{row.name} needs a GPU, and the spec requests none",
             "request a GPU in compute, or scale on another metric",
         )
-    elif shared(plan) and metric_names.shared(row, plan.cluster.metrics.names) is None:
+    elif shares_device(plan) and metric_names.find_shared_name(row, plan.cluster.metrics.names) is None:
         yield Problem(
             "AUT016",
             path,
@@ -336,20 +338,20 @@ def _gpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
             "the others too",
             "scale on concurrency or throughput"
             + "".join(
-                f", or set metrics.names.{metric_names.alias(field)} in the profile to a per-container metric"
+                f", or set metrics.names.{metric_names.make_alias(field)} in the profile to a per-container metric"
                 for field in row.named[1:]
             ),
         )
 
 
-def _latency(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
+def _check_latency_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
     if plan.serving == "kserve-standard":
         return
     path = (*AUTO, "metricThreshold")
     knative = plan.cluster.knative
-    histogram = metrics.histogram(knative.version)
+    histogram = metrics.find_histogram(knative.version)
     protocol = knative.observability.get("request-metrics-protocol")
-    if version(knative.version) >= metrics.OPENTELEMETRY and protocol in {None, "none"}:
+    if parse_version(knative.version) >= metrics.OPENTELEMETRY and protocol in {None, "none"}:
         yield Problem(
             "AUT029",
             (*AUTO, "metric"),
@@ -377,7 +379,7 @@ def _latency(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
     elif value not in histogram.bounds:
         lower = max((bound for bound in histogram.bounds if bound < value), default=0.0)
         upper = min(bound for bound in histogram.bounds if bound > value)
-        yield warning(
+        yield make_warning(
             "AUT014",
             path,
             f"{value:g} ms is between two bucket bounds of the histogram, {lower:g} and {upper:g} ms: the percentile is "
@@ -386,7 +388,7 @@ def _latency(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
         )
 
 
-def _listed(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
+def _check_custom_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
     listed, name = plan.cluster.metrics.custom, plan.scaling.metric_name
     if listed and name not in listed:
         yield Problem(
@@ -399,14 +401,14 @@ def _listed(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
 
 #: The checks of an HPA's metric, by its source.
 CHECKS: Final[dict[metrics.Source, Callable[[Plan, metrics.Metric], Iterator[Problem]]]] = {
-    "metrics-server": _cpu,
-    "gpu-exporter": _gpu,
-    "histogram": _latency,
-    "adapter": _listed,
+    "metrics-server": _check_cpu_metric,
+    "gpu-exporter": _check_gpu_metric,
+    "histogram": _check_latency_metric,
+    "adapter": _check_custom_metric,
 }
 
 
-def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
+def _check_standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
     auto, row = spec.autoscaling, scaling.metric
     if scaling.minimum == 0:
         yield Problem(
@@ -432,7 +434,7 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
         )
     if row is None or row.source not in {"queue-proxy", "histogram"}:
         return
-    metric = metric_names.standard(row, cluster.metrics)
+    metric = metric_names.find_standard_name(row, cluster.metrics)
     if metric is None:
         yield Problem(
             "AUT024",
@@ -440,10 +442,10 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             f"KServe Standard has no queue-proxy, so {row.name} is not measured",
             "use serving: kserve or knative"
             + (
-                f", or set metrics.{metric_names.alias(row.standard)} in the profile to a metric of the gateway or the server"
+                f", or set metrics.{metric_names.make_alias(row.standard)} in the profile to a metric of the gateway or the server"
                 if row.standard is not None
                 else ""
             ),
         )
     elif cluster.metrics.adapter == "none":
-        yield _no_adapter(metric)
+        yield _report_missing_adapter(metric)

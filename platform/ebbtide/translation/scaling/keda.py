@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import metrics, names
-from ebbtide.base.quantities import number
+from ebbtide.base.quantities import format_number
 from ebbtide.translation.gpu import BACKENDS
 
 if TYPE_CHECKING:
@@ -25,22 +25,22 @@ def make_scaled_object(plan: Plan) -> Object:
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
-        "metadata": {"name": names.autoscaler(plan.name)},
+        "metadata": {"name": names.name_autoscaler(plan.name)},
         "spec": {
-            "scaleTargetRef": {"name": names.predictor(plan.name)},
+            "scaleTargetRef": {"name": names.name_predictor(plan.name)},
             "minReplicaCount": scaling.minimum,
             "maxReplicaCount": scaling.maximum,
             "advanced": None
             if delay is None
             else {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": delay}}}},
-            "triggers": [_trigger(plan)],
+            "triggers": [_make_trigger(plan)],
         },
     }
 
 
-def _trigger(plan: Plan) -> dict[str, Any]:
+def _make_trigger(plan: Plan) -> dict[str, Any]:
     scaling, config = plan.scaling, plan.cluster.metrics
-    threshold = number(scaling.threshold or 0.0)
+    threshold = format_number(scaling.threshold or 0.0)
     row = scaling.metric or metrics.CUSTOM
     partitioned = plan.pool is not None and BACKENDS[plan.pool.backend].partitioned
     template = (
@@ -53,7 +53,7 @@ def _trigger(plan: Plan) -> dict[str, Any]:
     )
     query = (
         template.replace("{namespace}", plan.namespace)
-        .replace("{deployment}", names.predictor(plan.name))
+        .replace("{deployment}", names.name_predictor(plan.name))
         .replace("{metric}", scaling.metric_name)
     )
     return {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.base.quantities import number
+from ebbtide.base.quantities import format_number
 
 if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 CLASSES: Final = {"knative-kpa": keys.CLASS_KPA, "knative-hpa": keys.CLASS_HPA, "fixed": keys.CLASS_KPA}
 
 
-def scaling_annotations(plan: Plan) -> dict[str, str]:
+def make_scaling_annotations(plan: Plan) -> dict[str, str]:
     """Return the scaling annotations except minimum and maximum replicas, which are fields in KServe."""
     scaling, auto = plan.scaling, plan.spec.autoscaling
     annotations = {keys.CLASS: CLASSES[scaling.scaler]}
     if scaling.metric is not None and scaling.threshold is not None:
         annotations[keys.METRIC] = scaling.metric_name
-        annotations[keys.TARGET] = number(scaling.threshold)
+        annotations[keys.TARGET] = format_number(scaling.threshold)
         if scaling.scaler == "knative-kpa":
-            annotations[keys.TARGET_UTILIZATION] = number(scaling.percentage)
+            annotations[keys.TARGET_UTILIZATION] = format_number(scaling.percentage)
     if auto.initial_replicas is not None and (auto.initial_replicas > scaling.minimum or scaling.minimum == 0):
         annotations[keys.INITIAL_SCALE] = str(auto.initial_replicas)
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
@@ -39,6 +39,6 @@ def scaling_annotations(plan: Plan) -> dict[str, str]:
     return annotations
 
 
-def bounds(plan: Plan) -> dict[str, str]:
+def make_bound_annotations(plan: Plan) -> dict[str, str]:
     """Return minimum and maximum replicas as annotations, for a Knative Service."""
     return {keys.MIN_SCALE: str(plan.scaling.minimum), keys.MAX_SCALE: str(plan.scaling.maximum)}

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import names
-from ebbtide.base.metrics import resource
-from ebbtide.base.quantities import number
+from ebbtide.base.metrics import find_resource_metric
+from ebbtide.base.quantities import format_number
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
@@ -25,21 +25,21 @@ def make_hpa(plan: Plan) -> Object:
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": names.autoscaler(plan.name)},
+        "metadata": {"name": names.name_autoscaler(plan.name)},
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.predictor(plan.name)},
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.name_predictor(plan.name)},
             "minReplicas": scaling.minimum,
             "maxReplicas": scaling.maximum,
-            "metrics": [_metric(plan)],
+            "metrics": [_make_metric(plan)],
             "behavior": None if delay is None else {"scaleDown": {"stabilizationWindowSeconds": delay}},
         },
     }
 
 
-def _metric(plan: Plan) -> dict[str, Any]:
+def _make_metric(plan: Plan) -> dict[str, Any]:
     scaling = plan.scaling
     threshold = scaling.threshold or 0.0
-    if resource(scaling.metric_name) is not None:
+    if find_resource_metric(scaling.metric_name) is not None:
         return {
             "type": "Resource",
             "resource": {
@@ -51,6 +51,6 @@ def _metric(plan: Plan) -> dict[str, Any]:
         "type": "Pods",
         "pods": {
             "metric": {"name": scaling.metric_name},
-            "target": {"type": "AverageValue", "averageValue": number(threshold)},
+            "target": {"type": "AverageValue", "averageValue": format_number(threshold)},
         },
     }

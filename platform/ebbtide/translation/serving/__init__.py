@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
-from ebbtide.base.problems import Problem, warning
-from ebbtide.base.quantities import nano, whole
-from ebbtide.base.versions import version
+from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.quantities import parse_nano, parse_whole_quantity
+from ebbtide.base.versions import parse_version
 from ebbtide.translation import runtimes
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision
@@ -48,22 +48,22 @@ def choose(plan: Plan) -> tuple[Serving, Decision]:
 def check(plan: Plan) -> Iterator[Problem]:
     """Yield fields that the kind of object or the cluster does not support, and warnings."""
     spec, cluster, serving = plan.spec, plan.cluster, plan.serving
-    yield from _mode(plan)
-    yield from reserved.variables(spec, cluster.kserve.version, serving)
-    yield from reserved.labels(spec, serving)
-    yield from reserved.port(spec, serving)
-    yield from _access(spec, cluster)
+    yield from _check_mode(plan)
+    yield from reserved.check_variables(spec, cluster.kserve.version, serving)
+    yield from reserved.check_labels(spec, serving)
+    yield from reserved.check_port(spec, serving)
+    yield from _check_access(spec, cluster)
     seconds = spec.serving_configuration.request_timeout_seconds
     if seconds is not None:
-        yield from _timeout(seconds, cluster, serving)
-    if serving == "kserve-standard" and _initialization(spec) is not None:
+        yield from _check_timeout(seconds, cluster, serving)
+    if serving == "kserve-standard" and _find_initialization_timeout(spec) is not None:
         yield Problem(
             "SRV014",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
             "initializationTimeoutSeconds has no effect under KServe Standard, whose deployments have a fixed deadline of 600 s",
             "remove initializationTimeoutSeconds, or use serving: kserve or knative",
         )
-    yield from _traffic(spec, serving)
+    yield from _check_traffic(spec, serving)
     if serving == "kserve-standard":
         for index, url in enumerate(spec.exposed_urls):
             if not url.exclude:
@@ -74,12 +74,12 @@ def check(plan: Plan) -> Iterator[Problem]:
                     "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative",
                 )
     else:
-        yield from _hosts(spec, cluster)
+        yield from _check_hosts(spec, cluster)
     if serving != "knative":
-        yield from _copied(plan.inference)
-        yield from _default_limits(spec, cluster) if spec.model is None else _runtime_limits(spec, cluster)
+        yield from _check_copied_metadata(plan.inference)
+        yield from _check_default_limits(spec, cluster) if spec.model is None else _check_runtime_limits(spec, cluster)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
-        yield warning(
+        yield make_warning(
             "SRV015",
             ("metadata", "name"),
             "the spec is not stored on the object: this cluster's KServe copies annotations to the pods, so each edit of the "
@@ -89,7 +89,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _copied(inference: Inference) -> Iterator[Problem]:
+def _check_copied_metadata(inference: Inference) -> Iterator[Problem]:
     # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
     user_metadata, category = inference.metadata, inference.spec.category
     for path, value in (
@@ -98,7 +98,7 @@ def _copied(inference: Inference) -> Iterator[Problem]:
         (("spec", "category"), category),
     ):
         if value:
-            yield warning(
+            yield make_warning(
                 "SRV022",
                 path,
                 "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods",
@@ -106,12 +106,12 @@ def _copied(inference: Inference) -> Iterator[Problem]:
             )
 
 
-def _hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+def _check_hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     if cluster.knative.network.get("autocreate-cluster-domain-claims") == "true":
         return
     for index, url in enumerate(spec.exposed_urls):
         if not url.exclude:
-            yield warning(
+            yield make_warning(
                 "SRV023",
                 ("spec", "exposedUrls", index),
                 "this cluster serves a host name only after an administrator has created a ClusterDomainClaim for it and the "
@@ -121,7 +121,7 @@ def _hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
             )
 
 
-def _default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+def _check_default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     compute = spec.compute
     for resource, field, request, limit in (
         ("cpu", "cpuCoreLimit", compute.cpu_core_request, compute.cpu_core_limit),
@@ -131,7 +131,7 @@ def _default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Probl
         if default_limit is None or limit is not None:
             continue
         message = f"KServe limits {resource} to {default_limit} if the spec sets no limit (inferenceService.resource)"
-        if request is not None and (nano(request) or 0) > (nano(default_limit) or 0):
+        if request is not None and (parse_nano(request) or 0) > (parse_nano(default_limit) or 0):
             yield Problem(
                 "SRV024",
                 ("spec", "compute", field),
@@ -139,10 +139,10 @@ def _default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Probl
                 f"set {field}",
             )
         else:
-            yield warning("SRV025", ("spec", "compute", field), message, f"set {field} to what the server needs")
+            yield make_warning("SRV025", ("spec", "compute", field), message, f"set {field} to what the server needs")
 
 
-def _runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+def _check_runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     compute, kserve = spec.compute, cluster.kserve
     named = spec.model is not None and spec.model.runtime
     runtime = f"serving runtime {named}" if named else "the serving runtime that KServe chooses"
@@ -152,14 +152,14 @@ def _runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Probl
         ("memory", "cpuMemory", compute.cpu_memory_request, compute.cpu_memory_limit),
     ):
         runtime_request, runtime_limit = (
-            runtimes.requested(spec, kserve, resource),
-            runtimes.limited(spec, kserve, resource),
+            runtimes.find_smallest_request(spec, kserve, resource),
+            runtimes.find_largest_limit(spec, kserve, resource),
         )
         if (
             limit is not None
             and request is None
             and runtime_request is not None
-            and (nano(limit) or 0) < (nano(runtime_request) or 0)
+            and (parse_nano(limit) or 0) < (parse_nano(runtime_request) or 0)
         ):
             yield Problem(
                 "SRV026",
@@ -171,7 +171,7 @@ def _runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Probl
         if limit is not None or runtime_limit is None:
             continue
         message = f"{runtime} limits {resource} to {runtime_limit} if the spec sets no limit"
-        if request is not None and (nano(request) or 0) > (nano(runtime_limit) or 0):
+        if request is not None and (parse_nano(request) or 0) > (parse_nano(runtime_limit) or 0):
             yield Problem(
                 "SRV026",
                 ("spec", "compute", f"{field}Limit"),
@@ -179,17 +179,17 @@ def _runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Probl
                 f"set {field}Limit",
             )
         else:
-            yield warning(
+            yield make_warning(
                 "SRV027", ("spec", "compute", f"{field}Limit"), message, f"set {field}Limit to what the model needs"
             )
 
 
-def _initialization(spec: InferenceSpec) -> int | None:
+def _find_initialization_timeout(spec: InferenceSpec) -> int | None:
     newer = spec.serving_configuration.initialization_timeout_seconds
     return newer if newer is not None else spec.autoscaling.initialization_timeout_seconds
 
 
-def _mode(plan: Plan) -> Iterator[Problem]:
+def _check_mode(plan: Plan) -> Iterator[Problem]:
     cluster, serving, path = plan.cluster, plan.serving, ("spec", "serving")
     if serving != "kserve-standard" and not cluster.knative.installed:
         yield Problem(
@@ -243,7 +243,7 @@ def _mode(plan: Plan) -> Iterator[Problem]:
             f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
         )
     if model.uri is not None:
-        yield from _address(model.uri, cluster)
+        yield from _check_model_uri(model.uri, cluster)
 
 
 #: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go).
@@ -256,10 +256,10 @@ IMAGE_VOLUMES: Final = "ImageVolume"
 IMAGE_VOLUMES_SINCE: Final = (1, 35)
 
 
-def _address(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
+def _check_model_uri(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
     path = ("spec", "model", "uri")
     scheme, separator, _ = uri.partition("://")
-    schemes = SCHEMES | {NATIVE} if version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
+    schemes = SCHEMES | {NATIVE} if parse_version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
     if not separator:
         yield Problem(
             "SRV019",
@@ -276,7 +276,7 @@ def _address(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
         )
     elif (
         scheme == NATIVE
-        and version(cluster.kubernetes.version) < IMAGE_VOLUMES_SINCE
+        and parse_version(cluster.kubernetes.version) < IMAGE_VOLUMES_SINCE
         and IMAGE_VOLUMES not in cluster.kubernetes.feature_gates
     ):
         yield Problem(
@@ -287,7 +287,7 @@ def _address(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
         )
 
 
-def _access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+def _check_access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     kind = spec.serving_port.authorization_type or "public"
     if kind != "public" and kind not in cluster.access.enforces:
         yield Problem(
@@ -299,7 +299,7 @@ def _access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
         )
 
 
-def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+def _check_timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
     path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
     if serving == "kserve-standard":
         yield Problem(
@@ -309,7 +309,10 @@ def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[P
             "remove it and set the timeout in the gateway, or use serving: kserve or knative",
         )
         return
-    maximum = whole(cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS)) or 0
+    maximum = (
+        parse_whole_quantity(cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS))
+        or 0
+    )
     if seconds > maximum:
         yield Problem(
             "SRV007",
@@ -318,7 +321,7 @@ def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[P
             f"use at most {maximum}, or increase the maximum in config-defaults and in knative.defaults of the profile",
         )
     elif seconds > DEFAULT_TIMEOUT_SECONDS:
-        yield warning(
+        yield make_warning(
             "SRV008",
             path,
             f"Knative uses the request timeout as the pod's grace period too, so a terminating replica may hold its GPU for up "
@@ -327,12 +330,12 @@ def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[P
         )
 
 
-def _traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
+def _check_traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
     traffic = spec.traffic
     percent = traffic.canary_percent
     if percent is None:
         if traffic.stable_revision is not None:
-            yield warning(
+            yield make_warning(
                 "AUT021",
                 ("spec", "traffic", "stableRevision"),
                 "stableRevision has no effect: without canaryPercent, all traffic goes to the latest revision",
@@ -355,7 +358,7 @@ def _traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
             "set traffic.stableRevision (ebbtide apply fills it in), or use serving: kserve, which tracks the revision itself",
         )
     elif serving == "kserve" and traffic.stable_revision is not None:
-        yield warning(
+        yield make_warning(
             "AUT021",
             ("spec", "traffic", "stableRevision"),
             "stableRevision has no effect: KServe tracks the last revision that was rolled out",
@@ -363,7 +366,9 @@ def _traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
         )
 
 
-def guards(spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None) -> tuple[dict[str, str], dict[str, str]]:
+def make_access_metadata(
+    spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return the labels and annotations by which the gateway enforces access, with users and groups filled in.
 
     ``kind`` is the authorizationType of an additional host name. None uses that of servingPort.
@@ -380,7 +385,7 @@ def guards(spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None) -
     return filled(enforcer.labels), filled(enforcer.annotations)
 
 
-def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
+def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     """Return the top object's metadata: the recommended labels, the user's labels and annotations, and the canonical spec."""
     spec, user_metadata, cluster = plan.spec, plan.inference.metadata, plan.cluster
     labels = {
@@ -399,7 +404,7 @@ def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
             labels[keys.KNATIVE_VISIBILITY] = keys.CLUSTER_LOCAL
         if plan.serving != "knative":
             labels[keys.KSERVE_VISIBILITY] = keys.CLUSTER_LOCAL
-    guarding_labels, guarding_annotations = guards(spec, cluster)
+    guarding_labels, guarding_annotations = make_access_metadata(spec, cluster)
     labels |= guarding_labels
     annotations |= guarding_annotations
     if canonical is not None:
@@ -412,7 +417,7 @@ def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     }
 
 
-def pod_labels(plan: Plan, own: dict[str, str]) -> dict[str, str]:
+def make_pod_labels(plan: Plan, own: dict[str, str]) -> dict[str, str]:
     """Return the pods' labels: the name, by which affinity and monitors select, those of features, and the user's."""
     return {
         keys.APP_NAME: plan.name,
@@ -421,10 +426,10 @@ def pod_labels(plan: Plan, own: dict[str, str]) -> dict[str, str]:
     }
 
 
-def pod_annotations(plan: Plan) -> dict[str, str]:
+def make_pod_annotations(plan: Plan) -> dict[str, str]:
     """Return the user's annotations for the pods and Knative's progress deadline."""
     annotations = {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}
-    seconds = _initialization(plan.spec)
+    seconds = _find_initialization_timeout(plan.spec)
     if seconds is not None and plan.serving != "kserve-standard":
         annotations[keys.PROGRESS_DEADLINE] = f"{seconds}s"
     return annotations

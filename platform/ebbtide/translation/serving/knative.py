@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem
-from ebbtide.base.quantities import whole
-from ebbtide.spec.rules.serving import host
+from ebbtide.base.quantities import parse_whole_quantity
+from ebbtide.spec.rules.serving import parse_host
 from ebbtide.translation.container import make_container, make_pod_fields
-from ebbtide.translation.scaling.knative import bounds, scaling_annotations
-from ebbtide.translation.serving import guards, metadata, pod_annotations, pod_labels
+from ebbtide.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
+from ebbtide.translation.serving import make_access_metadata, make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ EVERY_FLAG: Final = (*(flag for _, flag, _ in FLAGS), CLAIM, CLAIM_WRITE, EMPTY_
 def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
     features = cluster.knative.features
-    for part, flag, values, cause in _needed(pod):
+    for part, flag, values, cause in _list_needed_flags(pod):
         value = features.get(flag, DEFAULTS.get(flag, "disabled"))
         if value not in values:
             # For some parts, Knative requires the value enabled.
@@ -69,7 +69,7 @@ def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
             )
 
 
-def _needed(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
+def _list_needed_flags(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
     for part, flag, values in FLAGS:
         if getattr(pod, part):
             yield part.replace("_", " "), flag, values, pod.causes[part]
@@ -99,32 +99,32 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": metadata(plan, canonical),
+        "metadata": make_metadata(plan, canonical),
         "spec": {
             "template": {
                 "metadata": {
-                    "labels": pod_labels(plan, pod.labels),
+                    "labels": make_pod_labels(plan, pod.labels),
                     "annotations": {
-                        **scaling_annotations(plan),
-                        **bounds(plan),
+                        **make_scaling_annotations(plan),
+                        **make_bound_annotations(plan),
                         **pod.annotations,
-                        **pod_annotations(plan),
+                        **make_pod_annotations(plan),
                     },
                 },
                 "spec": {
                     "containerConcurrency": limit,
                     "timeoutSeconds": spec.serving_configuration.request_timeout_seconds,
-                    "responseStartTimeoutSeconds": _response_start(plan),
+                    "responseStartTimeoutSeconds": _choose_response_start(plan),
                     **make_pod_fields(plan, pod),
-                    "containers": [make_container(plan, pod, _port_name(plan))],
+                    "containers": [make_container(plan, pod, _choose_port_name(plan))],
                 },
             },
-            "traffic": _traffic(plan),
+            "traffic": _make_traffic(plan),
         },
     }
 
 
-def _response_start(plan: Plan) -> int | None:
+def _choose_response_start(plan: Plan) -> int | None:
     """Return the request timeout as the timeout of the first byte, None if the default of the cluster is long enough.
 
     A response that is not streamed starts only when it is complete, so a shorter timeout of the first byte would end the
@@ -132,15 +132,17 @@ def _response_start(plan: Plan) -> int | None:
     with a longer request timeout.
     """
     seconds = plan.spec.serving_configuration.request_timeout_seconds
-    default = whole(plan.cluster.knative.defaults.get(RESPONSE_START, DEFAULT_RESPONSE_START_SECONDS)) or 0
+    default = (
+        parse_whole_quantity(plan.cluster.knative.defaults.get(RESPONSE_START, DEFAULT_RESPONSE_START_SECONDS)) or 0
+    )
     return seconds if seconds is not None and 0 < default < seconds else None
 
 
-def _port_name(plan: Plan) -> str:
+def _choose_port_name(plan: Plan) -> str:
     return "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1"
 
 
-def _traffic(plan: Plan) -> list[dict[str, Any]] | None:
+def _make_traffic(plan: Plan) -> list[dict[str, Any]] | None:
     traffic = plan.spec.traffic
     percent = traffic.canary_percent
     if percent is None:
@@ -169,13 +171,13 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
     for url in plan.spec.exposed_urls:
         if url.exclude:
             continue
-        labels, annotations = guards(plan.spec, plan.cluster, url.authorization_type)
+        labels, annotations = make_access_metadata(plan.spec, plan.cluster, url.authorization_type)
         mappings.append(
             {
                 "apiVersion": "serving.knative.dev/v1beta1",
                 "kind": "DomainMapping",
                 "metadata": {
-                    "name": host(url.url or ""),
+                    "name": parse_host(url.url or ""),
                     "namespace": plan.namespace,
                     "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
                     "annotations": annotations or None,

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
-from ebbtide.base.versions import version
+from ebbtide.base.versions import parse_version
 from ebbtide.translation.container import make_container, make_pod_fields
 from ebbtide.translation.pods import PodPatch
-from ebbtide.translation.scaling.knative import scaling_annotations
-from ebbtide.translation.serving import metadata, pod_annotations, pod_labels
+from ebbtide.translation.scaling.knative import make_scaling_annotations
+from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import ProfileSpec
@@ -26,18 +26,18 @@ NEW_NAMES: Final = (0, 16)
 MODES: Final = {"kserve": ("Knative", "Serverless"), "kserve-standard": ("Standard", "RawDeployment")}
 
 
-def mode(serving: str, kserve_version: str) -> str:
+def find_mode_name(serving: str, kserve_version: str) -> str:
     """Return the deployment mode's name as this version of KServe spells it."""
     new, old = MODES[serving]
-    return new if version(kserve_version) >= NEW_NAMES else old
+    return new if parse_version(kserve_version) >= NEW_NAMES else old
 
 
-def storage_patch(plan: Plan) -> PodPatch | None:
+def make_storage_patch(plan: Plan) -> PodPatch | None:
     """Return the service account with a model's storage credentials, None if the spec names no Secret."""
     model = plan.spec.model
     if model is None or model.storage_secret is None:
         return None
-    name = names.storage_account(plan.name)
+    name = names.name_storage_account(plan.name)
     account = {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -57,13 +57,13 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     spec, cluster = plan.spec, plan.cluster
     standard = plan.serving == "kserve-standard"
     stored = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
-    top = metadata(plan, stored)
+    top = make_metadata(plan, stored)
     top["annotations"] = {
-        keys.DEPLOYMENT_MODE: mode(plan.serving, cluster.kserve.version),
+        keys.DEPLOYMENT_MODE: find_mode_name(plan.serving, cluster.kserve.version),
         keys.AUTOSCALER_CLASS: _autoscaler_class(plan, cluster) if standard else None,
         **(top["annotations"] or {}),
     }
-    scaling = {} if standard else scaling_annotations(plan)
+    scaling = {} if standard else make_scaling_annotations(plan)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -75,10 +75,10 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                 "containerConcurrency": spec.autoscaling.concurrency_hard_limit,
                 "timeout": spec.serving_configuration.request_timeout_seconds,
                 "canaryTrafficPercent": spec.traffic.canary_percent,
-                "labels": pod_labels(plan, pod.labels),
-                "annotations": {**scaling, **pod.annotations, **pod_annotations(plan)} or None,
+                "labels": make_pod_labels(plan, pod.labels),
+                "annotations": {**scaling, **pod.annotations, **make_pod_annotations(plan)} or None,
                 **make_pod_fields(plan, pod),
-                **_what_runs(plan, pod, standard=standard),
+                **_make_runtime(plan, pod, standard=standard),
             }
         },
     }
@@ -88,10 +88,10 @@ def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:
     if plan.scaling.scaler != "fixed":
         return "external"
     # With class none, KServe keeps the number of replicas at minReplicas.
-    return "none" if version(cluster.kserve.version) >= NEW_NAMES else "hpa"
+    return "none" if parse_version(cluster.kserve.version) >= NEW_NAMES else "hpa"
 
 
-def _what_runs(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
+def _make_runtime(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
     model = plan.spec.model
     grpc = plan.spec.serving_port.protocol == "grpc"
     port_name = ("grpc" if grpc else "http") if standard else ("h2c" if grpc else "http1")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.problems import Problem
-from ebbtide.base.versions import version
+from ebbtide.base.versions import parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ KSERVE: Final = frozenset({"kserve", "kserve-standard"})
 
 
 @dataclass(frozen=True, slots=True)
-class Reserved:
+class ReservedName:
     """A reserved name: the kinds of serving object that reserve it, the reason, and the fix."""
 
     name: str
@@ -39,17 +39,17 @@ class Reserved:
 
 _SET_BY_KNATIVE: Final = "is reserved: Knative sets it, and its webhook refuses it in a spec"
 VARIABLES: Final = (
-    Reserved("PORT", KNATIVE, _SET_BY_KNATIVE, "remove it and set servingPort.container"),
-    Reserved("K_SERVICE", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
-    Reserved("K_CONFIGURATION", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
-    Reserved("K_REVISION", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
-    Reserved(
+    ReservedName("PORT", KNATIVE, _SET_BY_KNATIVE, "remove it and set servingPort.container"),
+    ReservedName("K_SERVICE", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
+    ReservedName("K_CONFIGURATION", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
+    ReservedName("K_REVISION", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
+    ReservedName(
         "STORAGE_URI",
         KSERVE,
         "is reserved: KServe downloads a model from it into the pod",
         "use model.uri, or choose another name",
     ),
-    Reserved(
+    ReservedName(
         "PYTHONPATH",
         KSERVE,
         "is forbidden: KServe's webhook refuses it, since it changes the code that Python loads",
@@ -58,8 +58,8 @@ VARIABLES: Final = (
     ),
 )
 LABELS: Final = (
-    Reserved("component", KSERVE, "is reserved: KServe sets it to predictor on every pod", "choose another key"),
-    Reserved(
+    ReservedName("component", KSERVE, "is reserved: KServe sets it to predictor on every pod", "choose another key"),
+    ReservedName(
         "app",
         frozenset({"kserve-standard"}),
         "is reserved: KServe Standard overwrites it, since its deployment selects pods by it",
@@ -74,9 +74,9 @@ PROTOCOLS: Final = ("v1", "v2")
 NAMES: Final = frozenset({PROTOCOL, *(row.name for row in (*VARIABLES, *LABELS))})
 
 
-def variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
+def check_variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
     """Yield a problem for each variable that the kind of object reserves, in this version of KServe."""
-    reserved = {row.name: row for row in VARIABLES if serving in row.by and version(kserve_version) >= row.since}
+    reserved = {row.name: row for row in VARIABLES if serving in row.by and parse_version(kserve_version) >= row.since}
     custom = serving in KSERVE and spec.model is None
     for index, variable in enumerate(spec.environment_variables):
         if variable.exclude:
@@ -94,7 +94,7 @@ def variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Ite
             )
 
 
-def labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
+def check_labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
     """Yield a problem for each pod label that the kind of object would overwrite."""
     reserved = {row.name: row for row in LABELS if serving in row.by}
     for index, label in enumerate(spec.labels):
@@ -103,7 +103,7 @@ def labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
             yield Problem("LAB002", ("spec", "labels", index), f"{row.name} {row.reason}", row.fix)
 
 
-def port(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
+def check_port(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
     """Yield a problem if the container listens on a port of queue-proxy, which Standard mode does not have."""
     container = spec.serving_port.container
     if serving in KNATIVE and container in PORTS:
