@@ -285,7 +285,7 @@ def test_an_unsupported_list_query_is_a_400_with_a_message(world: Any, query: st
 
 def test_unmeasured_metrics_are_empty_and_the_status_is_207(world: Any) -> None:
     _, backend, client = world
-    uid = backend.id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    uid = backend.workload_id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     query = {"start": START, "end": END, "numberOfSamples": 3}
     path = f"/api/v1/workloads/{uid}/metrics"
     answer = client.get(path, params={**query, "metricType": "LATENCY_P95,REPLICAS"}, headers=serving.bearer("root"))
@@ -306,7 +306,7 @@ def test_unmeasured_metrics_are_empty_and_the_status_is_207(world: Any) -> None:
 
 def test_an_update_changes_only_changeable_fields(world: Any) -> None:
     _, backend, client = world
-    uid = backend.id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    uid = backend.workload_id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     path = f"/api/v1/workloads/inferences/{uid}"
     answer = client.patch(path, json={"spec": {"storage": {}}}, headers=serving.bearer("owner"))
     assert answer.status_code == 400

@@ -69,7 +69,7 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     kubernetes = pytest.importorskip(
         "ebbtide.cluster.client.kubernetes", reason="the kubernetes client is not installed"
     )
-    real: Cluster = kubernetes.Kubernetes.of_kubeconfig(KUBECONFIG)
+    real: Cluster = kubernetes.KubernetesCluster.from_kubeconfig(KUBECONFIG)
     return real
 
 
