@@ -69,7 +69,7 @@ def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> No
 
     usual = stage.render(inference("usual"))
     assert "PRI007" in usual.problems
-    assert "evicts build (100) too" in usual.problems
+    assert "also evicts build (100)" in usual.problems
     stage.apply(usual)
     stage.until("a server of the usual class runs", lambda: running(stage, "usual"))
     assert len(holding(stage, "build")) == 3
