@@ -59,8 +59,6 @@ class Stage:
     figures: dict[str, object] = field(default_factory=dict)
     """Measurements for the report; none is asserted."""
     _applied: list[Manifest] = field(default_factory=list)
-    _ending: set[str] = field(default_factory=set)
-    """Pods that were terminating at the last read."""
 
     @property
     def namespace(self) -> str:
@@ -311,12 +309,8 @@ class Stage:
         self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--wait=false")
         self._end([pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]], 1)
         # A terminating pod stays for queue-proxy's half a minute of drain: no shorter grace period interrupts the hook that
-        # waits for it. A forced deletion removes it, and its processes end later, without requests. The kubelet must see the
-        # termination first: without control groups for pods, as on the local node, it crashes when a pod is removed that it
-        # is still starting (doPodResizeAction of 1.34, kubernetes#137999).
-        ending = {pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]}
-        self._end(sorted(ending & self._ending), 0)
-        self._ending = ending
+        # waits for it. A forced deletion removes it, and its processes end later, without requests.
+        self._end([pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]], 0)
         return False
 
     def _left(self) -> list[str]:

@@ -39,12 +39,14 @@ class Kind:
 
     name = "kind"
 
-    def __init__(self, cluster: str = paths.DEFAULT, source: str = "") -> None:
+    def __init__(self, cluster: str = paths.DEFAULT, source: str = "", *, workers: int = 0) -> None:
         self.cluster = cluster
+        self.workers = workers
         self._remembered = paths.state(cluster) / "source"
         if not source:
             source = self._remembered.read_text() if self._remembered.exists() else "upstream"
         self.source: Source = SOURCES[source]
+        self._addresses: dict[int, str] = {}
 
     def up(self, progress: Progress) -> Kubectl:
         """Create the cluster where it is missing or does not answer, and load the images."""
@@ -169,9 +171,11 @@ class Kind:
     def _create(self, found: Engine, image: str) -> None:
         settings = yaml.safe_load(CONFIG.read_text())
         own = self.source.configuration()
+        settings["nodes"] += [{"role": "worker"}] * self.workers
         settings["kubeadmConfigPatches"] = [*settings.get("kubeadmConfigPatches", []), *own.pop("kubeadmConfigPatches")]
         self._config().write_text(yaml.safe_dump({**settings, **own}))
         (paths.state(self.cluster) / "loaded").unlink(missing_ok=True)
+        self._addresses.clear()
         self._kind(
             found,
             *(
@@ -206,8 +210,10 @@ class Kind:
             return False
 
     def _published(self, port: int) -> str:
-        address: str = self._engine().run("port", f"{self.cluster}-control-plane", f"{port}/tcp").split()[0]
-        return address
+        if port not in self._addresses:
+            answer = self._engine().run("port", f"{self.cluster}-control-plane", f"{port}/tcp")
+            self._addresses[port] = answer.split()[0]
+        return self._addresses[port]
 
     def _kubeconfig(self) -> Path:
         return paths.state(self.cluster) / "kubeconfig"

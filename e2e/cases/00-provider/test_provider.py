@@ -7,9 +7,10 @@ from contextlib import nullcontext
 import pytest
 
 from e2e import engine, paths
-from e2e.kubectl import Kubectl, KubectlError
+from e2e.kubectl import Kubectl, KubectlError, Manifest
 from e2e.providers.kind import Kind
 from e2e.providers.protocol import Provider
+from e2e.servers import images
 
 NAME = "beside"
 
@@ -18,7 +19,7 @@ NAME = "beside"
 def second(provider: Provider) -> Iterator[Kind]:
     if not isinstance(provider, Kind):
         pytest.skip("the nodes of an existing cluster are not the suite's")
-    kind = Kind(NAME, provider.source.name)
+    kind = Kind(NAME, provider.source.name, workers=1)
     kind.down()
     yield kind
     kind.down()
@@ -30,6 +31,14 @@ def test_a_second_cluster_comes_and_goes(provider: Provider, second: Kind) -> No
     assert answers(kubectl)
     assert answers(provider.kubectl())
     assert second.gateway() != provider.gateway()
+    nodes = [item["metadata"]["name"] for item in kubectl.get("nodes")["items"]]
+    assert nodes == [f"{NAME}-control-plane", f"{NAME}-worker"]
+    for node in nodes:
+        kubectl.apply([pod_on(node)])
+    kubectl.run("wait", "pod", "--all", "--for=condition=Ready", "--timeout=120s")
+    for node in nodes:
+        # The API server asks the pod at its address, from the first node.
+        assert "maxInFlight" in kubectl.run("get", f"--raw=/api/v1/namespaces/default/pods/{node}:8080/proxy/")
 
     found = engine.find()
     assert found is not None
@@ -44,6 +53,18 @@ def test_a_second_cluster_comes_and_goes(provider: Provider, second: Kind) -> No
     running = subprocess.run(["ps", "axo", "args"], check=True, capture_output=True, text=True).stdout
     assert f"{NAME}-control-plane" not in running
     assert answers(provider.kubectl())
+
+
+def pod_on(node: str) -> Manifest:
+    """Return a pod of the load server for one node."""
+    container = {"name": "load", "image": images.image("load"), "ports": [{"containerPort": 8080}]}
+    tolerations = [{"operator": "Exists"}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": node, "namespace": "default"},
+        "spec": {"nodeName": node, "containers": [container], "tolerations": tolerations},
+    }
 
 
 def answers(kubectl: Kubectl) -> bool:

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -93,6 +95,11 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 			*value = parsed
 		}
 	}
+	mebibytes, err := strconv.Atoi(cmp.Or(r.URL.Query().Get("memory"), "0"))
+	if err != nil || mebibytes < 0 {
+		http.Error(w, "memory: not a number of MiB", http.StatusBadRequest)
+		return
+	}
 	// A body that is not read holds up the client's next request on the connection.
 	io.Copy(io.Discard, r.Body)
 
@@ -103,6 +110,11 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	said := s.seen()
 	defer s.end()
+	held := make([]byte, mebibytes<<20)
+	for page := 0; page < len(held); page += 4096 {
+		held[page] = 1
+	}
+	defer runtime.KeepAlive(held)
 	if cpu > 0 {
 		burn(r, cpu)
 	} else {
