@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ebbtide import manifests
+from ebbtide.api import errors
 from ebbtide.cli import COMMANDS
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
@@ -229,3 +230,15 @@ def test_security_lists_the_connections_of_every_command() -> None:
     assert {name for name, module, _ in COMMANDS if module in alone} <= {
         name for name, where in connected.items() if where == "none"
     }
+
+
+def test_the_api_page_lists_every_error_type_with_its_titles() -> None:
+    table = (ROOT / "docs" / "api.md").read_text()
+    rows = [*(row for _, row in errors.ROWS), *errors.FOR_STATUS.values(), errors.UNFORESEEN]
+    missing = [
+        row
+        for row in rows
+        if not re.search(rf"^\| `{row.slug}` \|.*\b{row.status}\b.*\b{row.title}\b", table, re.MULTILINE)
+    ]
+
+    assert missing == []

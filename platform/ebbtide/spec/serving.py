@@ -55,7 +55,7 @@ class ServedModel(Model):
 
 
 class Slo(Model):
-    """Service level objectives. ``simulate`` predicts them, ``slo`` reports them, alerts watch them. Ebbtide extension."""
+    """Service level objectives. ``simulate`` predicts them, ``slo`` reports them, and alerts monitor them. Ebbtide extension."""
 
     mean_latency_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Maximum mean response time, in milliseconds."""
