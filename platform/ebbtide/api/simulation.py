@@ -195,7 +195,7 @@ def make_simulation_case(
     else:
         raise _make_field_error(
             ("traffic",),
-            f"{request.traffic[:80]!r} is not a valid traffic shape",
+            f"invalid traffic shape {request.traffic[:80]!r}",
             f"write {', '.join(load.FORMS.values())}",
         )
     traffic = reading.traffic

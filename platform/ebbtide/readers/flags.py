@@ -169,7 +169,7 @@ def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None
     port = _parse_whole(text)
     if port is None and "=" not in text:
         draft.add_error(
-            "SPEC002", where, f"{shorten_text(repr(text))} is not a valid port", "write 8000, or container=8000,…"
+            "SPEC002", where, f"invalid port {shorten_text(repr(text))}", "write 8000, or container=8000,…"
         )
         return
     entry = _parse_entry(draft, flag, text) if port is None else {"container": port}
@@ -180,7 +180,7 @@ def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None
 def _take_topology_key(draft: Draft, flag: Flag, key: str, where: Path, *, kind: str) -> None:
     other = draft.spec.get("podAffinity")
     if other is not None and other["type"] != kind:
-        message = "--required-pod-topology-key and --preferred-pod-topology-key exclude each other"
+        message = "--required-pod-topology-key and --preferred-pod-topology-key are mutually exclusive"
         draft.add_error("FLAGS004", where, message, "keep one of them")
         return
     draft.set_field(flag.native, {"type": kind, "key": key}, where)
@@ -855,9 +855,9 @@ def _parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
             written = "true"
         value = form.read(written) if written else None
         if value is None:
-            wrong = shorten_text(repr(written)) if equals else "empty"
+            wrong = f" {shorten_text(repr(written))}" if equals else ""
             draft.add_error(
-                "SPEC002", where, f"{key} is {wrong} but must be {form.expected}", f"write {_flag_syntax(flag)}"
+                "SPEC002", where, f"invalid {key}{wrong}: must be {form.expected}", f"write {_flag_syntax(flag)}"
             )
             continue
         set_at(entry, split_path(part.to), value)

@@ -169,7 +169,7 @@ def _check_model_image(plan: Plan) -> Iterator[Problem]:
         yield Problem(
             "FLG001",
             ("spec", "model", "uri"),
-            f"a model from an image {effect}, which Knative refuses in this cluster: {flag} is off in config-features",
+            f"a model from an image {effect}, which Knative rejects in this cluster: {flag} is disabled in config-features",
             f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
         )
 

@@ -29,7 +29,7 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
         yield Problem(
             "SRV021",
             ("spec", "image"),
-            f"{spec.image!r} is not a valid image reference; Knative rejects references that it cannot parse",
+            f"invalid image reference {spec.image!r}: Knative rejects references that it cannot parse",
             "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
         )
     for field, value in (("command", spec.command), ("args", spec.args)):
@@ -137,7 +137,7 @@ def _check_exposed_url(index: int, url: object, serving_port: int) -> Iterator[P
         yield Problem(
             "SRV013",
             (*where, "url"),
-            f"{address!r} is not a URL with only a host name: Knative cannot route a path or a port to a service",
+            f"invalid exposed URL {address!r}: must have only a host name, since Knative cannot route a path or a port to a service",
             "use https:// and a full host name, without path or port",
         )
     if kind != "public" or url.authorized_users or url.authorized_groups:  # type: ignore[attr-defined]
