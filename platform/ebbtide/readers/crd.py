@@ -84,9 +84,7 @@ def _parse_cores(value: Any) -> float:
 
 def _check_usage(value: Any) -> str | None:
     if value not in ("Template", "Submit"):
-        raise RefusedValueError(
-            "SPEC004", describe_invalid("usage", value, "Submit or Template"), "remove it"
-        )
+        raise RefusedValueError("SPEC004", describe_invalid("usage", value, "Submit or Template"), "remove it")
     return value if value == "Template" else None
 
 
@@ -160,7 +158,10 @@ def _take_words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
                 draft.append_item(row.native, text, where)
     else:
         draft.add_error(
-            "SPEC002", where, describe_invalid("list", value, "a string, or items"), "write one string with the names, or items"
+            "SPEC002",
+            where,
+            describe_invalid("list", value, "a string, or items"),
+            "write one string with the names, or items",
         )
 
 

@@ -263,7 +263,7 @@ def _apply_patches(inference: Inference, objects: list[Object], problems: list[P
             make_warning(
                 "PAT001",
                 path,
-                f"{patch.kind} is patched manually: Ebbtide neither checks nor explains what a patch sets",
+                f"a patch changes {patch.kind}: Ebbtide neither checks nor explains what a patch sets",
                 "use a field of the spec instead where one exists",
             )
         )

@@ -452,7 +452,7 @@ def _describe_progress(live: LiveWorkload, revision: str) -> str:
     if waiting:
         return of_pod.describe_startup(waiting[0])
     return (
-        "its replicas are ready, but Knative has not noticed yet"
+        "its replicas are ready, but Knative has not updated its status yet"
         if _list_revision_pods(live, revision)
         else "its pods are being created"
     )

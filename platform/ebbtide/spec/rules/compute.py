@@ -154,7 +154,10 @@ def check_cpu(inference: Inference) -> Iterator[Problem]:
             )
         elif extended.resource in resources:
             yield Problem(
-                "CPU003", (*where, "resource"), f"duplicate extended resource {extended.resource}", "keep one of the entries"
+                "CPU003",
+                (*where, "resource"),
+                f"duplicate extended resource {extended.resource}",
+                "keep one of the entries",
             )
         resources.add(extended.resource)
         if not count or count % quantities.NANO:

@@ -37,8 +37,8 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "SRV016",
                 ("spec", field),
-                f"{field} cannot be split into words by shell rules",
-                "close the quotes, or use a list of words",
+                f"invalid {field}: cannot be split into arguments by shell rules",
+                "close the quotes, or use a list of arguments",
             )
     if spec.model is not None and spec.model.uri is None and spec.image is None:
         yield Problem("SRV001", ("spec", "model", "uri"), "the model has no storage URI", "set model.uri")
