@@ -96,7 +96,7 @@ def test_load_target_and_division_are_explained() -> None:
         "12.4 requests in flight on average over 20 s, with a target of 7 (10 \N{MULTIPLICATION SIGN} 70%) per replica: "
         "2 replicas desired"
     )
-    assert answer.sums[0] == "stable  12.4 in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 1.77 → 2   over 20 s"
+    assert answer.sums[0] == "stable  12.4 requests in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 1.77 → 2   over 20 s"
     assert answer.sums[-1] == "bounds  0 to 4; calculated 2, the autoscaler reports 2"
     assert answer.numbers["target"] == 7
     assert (answer.numbers["stable"], answer.numbers["desired"]) == (12.4, 2)
@@ -105,7 +105,7 @@ def test_load_target_and_division_are_explained() -> None:
 def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
     answer = counted(scaled(), stable=6.2, panic=6.2, ready=2)
 
-    assert "12.4 in flight" in words(answer)[0]
+    assert "12.4 requests in flight" in words(answer)[0]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {"stable": 12.0, "panic": 40.0},
             4,
             (
-                "panic mode: 40 in flight now, at least 2 times the target of the ready replicas. Until the load has been "
+                "panic mode: 40 requests in flight now, at least 2 times the target of the ready replicas. Until the load has been "
                 "below that for 20 s, replicas are only added (6 desired now)"
             ),
         ),
@@ -128,7 +128,7 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {"stable": {10.0: 5.0, 4.0: 5.0, 0.0: 5.0}, "panic": {10.0: 40.0, 4.0: 20.0, 0.0: 5.0}},
             4,
             (
-                "panic mode: 20 in flight 4 s ago, at least 2 times the target of the replicas that were ready then. Until the "
+                "panic mode: 20 requests in flight 4 s ago, at least 2 times the target of the replicas that were ready then. Until the "
                 "load has been below that for 20 s, replicas are only added (6 desired 10 s ago)"
             ),
         ),
@@ -150,21 +150,21 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {"scale_down_delay": "60s"},
             {"stable": {30.0: 20.0, 0.0: 5.0}, "panic": {30.0: 20.0, 0.0: 5.0}, "ready": {30.0: 1.0, 0.0: 1.0}},
             3,
-            "scaleDownDelay 60 s keeps 3 replicas, wanted 30 s ago, for at least another 30 s",
+            "scaleDownDelay 60 s keeps 3 replicas, desired 30 s ago, for at least another 30 s",
         ),
         # The stable average never wanted more than one replica; only panic mode did.
         (
             {"scale_down_delay": "60s"},
             {"stable": {50.0: 5.0, 40.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 40.0: 5.0, 0.0: 5.0}},
             3,
-            "scaleDownDelay 60 s keeps 3 replicas, wanted in panic mode 40 s ago, for at least another 20 s",
+            "scaleDownDelay 60 s keeps 3 replicas, desired in panic mode 40 s ago, for at least another 20 s",
         ),
         (
             {"scale_down_delay": "60s", "max_scale": "2"},
             {"stable": {50.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 0.0: 5.0}},
             2,
             (
-                "keeps 3 replicas, wanted in panic mode 50 s ago, for at least another 10 s\n"
+                "keeps 3 replicas, desired in panic mode 50 s ago, for at least another 10 s\n"
                 "limited by maxReplicas 2: 3 replicas desired"
             ),
         ),
@@ -226,9 +226,9 @@ def test_without_metrics_the_wanted_replicas_give_bounds_of_the_load() -> None:
     )
     assert guessed(4).startswith("limited by maxReplicas 4: more than 21 requests in flight on average over 20 s")
     assert guessed(2, min_scale="2").startswith(
-        "at most 14 requests in flight on average over 20 s; minReplicas 2 is the minimum"
+        "kept at minReplicas 2: at most 14 requests in flight on average over 20 s"
     )
-    assert guessed(3, activation_scale="3").startswith("at most 21 in flight")
+    assert guessed(3, activation_scale="3").startswith("kept at activationReplicas 3: at most 21 requests in flight")
     assert guessed(-1) == "the autoscaler has not decided yet, because it has no metrics"
     assert guessed(2, metric="rps", target="50").startswith("2 replicas desired, so there are 35 to 70 requests/s")
 

@@ -337,8 +337,8 @@ def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, wanted: int, unk
         yield WhyReason("unknown", "the autoscaler has not decided yet, because it has no metrics")
     elif wanted <= max(low, spec.activation_scale):
         floor = f"minReplicas {low}" if low >= spec.activation_scale else f"activationReplicas {spec.activation_scale}"
-        bound = f"; {floor} is the minimum" if wanted else ""
-        yield WhyReason("load", f"at most {format_number(wanted * target)} {unit} {window}{bound}; {unknown}")
+        bound = f"kept at {floor}: " if wanted else ""
+        yield WhyReason("load", f"{bound}at most {format_number(wanted * target)} {unit} {window}; {unknown}")
     elif high and wanted >= high:
         yield WhyReason(
             "bound",
