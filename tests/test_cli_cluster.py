@@ -456,7 +456,7 @@ def test_list_and_describe_show_the_current_metric(run: Any) -> None:
     code, out, err = run("list", *PLACE, "--prometheus", url)
     assert code == 0
     assert "concurrency -/10" in out
-    assert "Metric values are unavailable: Prometheus at 127.0.0.1" in err
+    assert "Metrics are unavailable: Prometheus at 127.0.0.1" in err
     code, _, err = run("list", *PLACE, "--prometheus", "nowhere")
     assert code == 3
     assert "invalid Prometheus address nowhere" in err

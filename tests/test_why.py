@@ -321,7 +321,7 @@ def test_holders_are_listed_with_priorities() -> None:
     answer = explain_replicas(live)
 
     assert (
-        "waiting for a MIG slice 3g.40gb: 2 of 2 used by chat, rank; priority inference cannot preempt them"
+        "waiting for a MIG slice 3g.40gb: 2 of 2 used by chat, rank; priority class inference cannot preempt them"
         in words(answer)
     )
     assert "  shop/chat holds 1 at priority 125" in answer.lines()
@@ -426,6 +426,6 @@ def test_replicas_without_a_gpu_share_are_explained_with_holders() -> None:
 
     assert (
         "1 of 2 replicas ready: waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; "
-        "priority inference cannot preempt them"
+        "priority class inference cannot preempt them"
     ) in words(answer)
     assert [row.name for row in answer.holders] == ["chat", "embed", "rank", "vision"]

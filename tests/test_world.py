@@ -529,7 +529,7 @@ def test_a_pod_without_a_gpu_share_waits_and_starts_when_one_is_free() -> None:
     sandbox.run_until(sandbox.origin + 60)
     assert named(sandbox, "second").phase == "Pending"
     assert named(sandbox, "second").why == (
-        "waiting for a GPU share: 1 of 1 used by first; priority inference cannot preempt them"
+        "waiting for a GPU share: 1 of 1 used by first; priority class inference cannot preempt them"
     )
     sandbox.cluster.delete(KNATIVE, "first", "team-shop")
     sandbox.run_until(sandbox.origin + 90)

@@ -388,7 +388,7 @@ async def stream(
     context: Context,
     namespace: InNamespace = "",
     last_event_id: Annotated[
-        str, Header(alias="Last-Event-ID", description="Id of the last event received, to resume after it.")
+        str, Header(alias="Last-Event-ID", description="ID of the last event received, to resume after it.")
     ] = "",
     once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,
 ) -> StreamingResponse:

@@ -210,7 +210,7 @@ def add_metric_values(
         return executor.submit(load, statuses, source, when).result(LOAD_TIMEOUT_SECONDS)
     except (SourceError, TimeoutError) as error:
         if explicit:
-            write_stderr(f"Metric values are unavailable: {str(error) or 'Prometheus did not answer in time'}")
+            write_stderr(f"Metrics are unavailable: {str(error) or 'Prometheus did not answer in time'}")
         return list(statuses)
     finally:
         executor.shutdown(wait=False, cancel_futures=True)

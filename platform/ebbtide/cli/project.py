@@ -196,7 +196,7 @@ def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -
     out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ' (not created yet)'}\n")
     rows = (
         ("priority", "" if row.priority is None else f"{row.priority} beyond its quota"),
-        ("quota for", f"pods of class {_format_classes(row)}" if row.guaranteed else ""),
+        ("quota for", f"pods of priority class {_format_classes(row)}" if row.guaranteed else ""),
         ("members", ", ".join(map(str, row.members)) or "none, except users with cluster-wide access"),
     )
     out("".join(f"  {title:11}{make_printable(text)}\n" for title, text in rows if text))

@@ -33,7 +33,11 @@ OPTIONS: Final = (
     *CASE,
     make_option("--keep", metavar="FIELDS", default="", help="Fields to leave unchanged, as in minReplicas,metric"),
     make_option(
-        "--evaluations", metavar="N", type=int, default=200, help="Number of settings to simulate (default: 200)"
+        "--evaluations",
+        metavar="N",
+        type=int,
+        default=200,
+        help="Approximate number of settings to simulate (default: 200)",
     ),
     make_option(
         "--part",

@@ -308,7 +308,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag(
         "--image-pull-policy",
         "spec.imagePullPolicy",
-        help="When to pull the image",
+        help="Image pull policy",
         choices=("Always", "IfNotPresent", "Never"),
     ),
     Flag(
@@ -506,7 +506,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag(
         "--preemptibility",
         "spec.preemptibility",
-        help="Whether the workload can be preempted",
+        help="Preemptibility of the workload",
         choices=("preemptible", "non-preemptible"),
     ),
     # Storage

@@ -75,9 +75,9 @@ SCALED_TO_ZERO: Final = "scaled to zero"
 CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
     "Ready": ("the workload serves requests", "the workload does not serve yet", "the workload does not serve"),
     "ConfigurationsReady": (
-        "the newest revision is ready",
-        "the newest revision is not ready yet",
-        "the newest revision failed",
+        "the latest revision is ready",
+        "the latest revision is not ready yet",
+        "the latest revision failed",
     ),
     "RoutesReady": (
         "requests reach the workload",
@@ -541,7 +541,7 @@ def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: Resource
     if "terminating pod on the nominated node" in message:
         return f"waiting for {thing}: the preempted pods are still terminating"
     if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
-        preemptor = f"priority {name}" if name else "a pod without a priority"
+        preemptor = f"priority class {name}" if name else "a pod without a priority"
         return f"waiting for {thing}: {used}; {preemptor} cannot preempt them"
     return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must be preempted first"
 

@@ -41,7 +41,7 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
                 "close the quotes, or use a list of arguments",
             )
     if spec.model is not None and spec.model.uri is None and spec.image is None:
-        yield Problem("SRV001", ("spec", "model", "uri"), "the model has no storage URI", "set model.uri")
+        yield Problem("SRV001", ("spec", "model", "uri"), "model.uri is missing", "set model.uri")
     port = spec.serving_port
     where = ("spec", "servingPort")
     if port.authorized_users and port.authorized_groups:
