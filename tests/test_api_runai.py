@@ -285,7 +285,7 @@ def test_an_unsupported_list_query_is_a_400_with_a_message(world: Any, query: st
 
 def test_unmeasured_metrics_are_empty_and_the_status_is_207(world: Any) -> None:
     _, backend, client = world
-    uid = backend.id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    uid = backend.workload_id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     query = {"start": START, "end": END, "numberOfSamples": 3}
     path = f"/api/v1/workloads/{uid}/metrics"
     answer = client.get(path, params={**query, "metricType": "LATENCY_P95,REPLICAS"}, headers=serving.bearer("root"))
@@ -306,7 +306,7 @@ def test_unmeasured_metrics_are_empty_and_the_status_is_207(world: Any) -> None:
 
 def test_an_update_changes_only_changeable_fields(world: Any) -> None:
     _, backend, client = world
-    uid = backend.id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    uid = backend.workload_id_of(backend.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     path = f"/api/v1/workloads/inferences/{uid}"
     answer = client.patch(path, json={"spec": {"storage": {}}}, headers=serving.bearer("owner"))
     assert answer.status_code == 400
@@ -346,7 +346,12 @@ def test_a_post_is_validated_once_and_translated_once(path: str, monkeypatch: py
         answer = client.post(path, json=sent, headers=serving.bearer("owner"))
 
     assert answer.status_code in {200, 202}, answer.text
-    assert counts == {"translate": 1, "make_plan": 1, "validate": 1, **({} if path == INFERENCES else {"read": 1})}
+    assert counts == {
+        "translate": 1,
+        "make_plan": 1,
+        "validate_inference": 1,
+        **({} if path == INFERENCES else {"read_documents": 1}),
+    }
 
 
 def test_the_response_to_a_post_has_the_spec_as_stored(world: Any) -> None:
@@ -367,9 +372,9 @@ def nested(depth: int) -> Any:
 @pytest.mark.parametrize(
     ("workdir", "words"),
     [
-        ("\ud800", "half a character"),
+        ("\ud800", "half of a surrogate pair"),
         (float("nan"), "not a finite number"),
-        (10**30, "too large a number"),
+        (10**30, "is too large: it must fit into 64 bits"),
         (nested(70), "levels of mappings and lists"),
     ],
 )

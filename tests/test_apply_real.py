@@ -71,7 +71,7 @@ def cluster() -> Any:
     kubernetes = pytest.importorskip(
         "ebbtide.cluster.client.kubernetes", reason="the kubernetes client is not installed"
     )
-    return kubernetes.Kubernetes.of_kubeconfig(KUBECONFIG)
+    return kubernetes.KubernetesCluster.from_kubeconfig(KUBECONFIG)
 
 
 @pytest.fixture(scope="module")

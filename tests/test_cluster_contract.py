@@ -69,7 +69,7 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     kubernetes = pytest.importorskip(
         "ebbtide.cluster.client.kubernetes", reason="the kubernetes client is not installed"
     )
-    real: Cluster = kubernetes.Kubernetes.of_kubeconfig(KUBECONFIG)
+    real: Cluster = kubernetes.KubernetesCluster.from_kubeconfig(KUBECONFIG)
     return real
 
 
@@ -484,7 +484,7 @@ def real_of(client: FixedClient) -> Cluster:
     kubernetes = pytest.importorskip(
         "ebbtide.cluster.client.kubernetes", reason="the kubernetes client is not installed"
     )
-    real: Cluster = kubernetes.Kubernetes(client)
+    real: Cluster = kubernetes.KubernetesCluster(client)
     return real
 
 

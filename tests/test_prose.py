@@ -1,4 +1,4 @@
-"""The prose linter: which texts it finds in which files, what the rules report, and how the baseline may change."""
+"""The prose linter: the texts that it finds in files, and the sentences that its rules report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from text import prose
 from text.markup import comment_texts, script_texts, template_texts, yaml_texts
-from text.prose import Alert
 from text.strings import Scope, Text, python_texts
 
 if TYPE_CHECKING:
@@ -265,25 +264,3 @@ def test_markdown_is_linted_as_it_is(tmp_path: Path) -> None:
     page.write_text("# What it is\n\nThe user is\ntold. `mend`\n\n```sh\nmend\n```\n")
 
     assert [(alert.line, alert.rule) for alert in prose.lint([], [str(page)])] == [(3, "Ebbtide.Glossary")]
-
-
-def test_the_baseline_must_be_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    found = [Alert("a.py", line, "comments", "Ebbtide.Percent", f"message {line}") for line in (1, 2)]
-
-    assert prose.check(found, {"comments": {"a.py": 2}}) == 0
-    assert prose.check(found, {"comments": {"a.py": 3}}) == 1
-    assert "message" not in capsys.readouterr().out
-    assert prose.check(found, {"comments": {"a.py": 1}}) == 1
-    assert "a.py:2: [comments] message 2 (Ebbtide.Percent)\n" in capsys.readouterr().out
-    assert prose.check(found, {"strings": {"a.py": 2}}) == 1
-    assert prose.check([], {}) == 0
-
-
-def test_the_baseline_follows_a_move_and_only_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prose, "BASELINE", tmp_path / "baseline.toml")
-    moved = [Alert("b.py", 1, "comments", "r", "m")]
-
-    assert prose.lower(moved, {"comments": {"a.py": 1}}) == 0
-    assert prose.BASELINE.read_text().endswith('\n\n[comments]\n"b.py" = 1\n')
-    assert prose.lower([*moved, *moved], {"comments": {"b.py": 1}, "strings": {"b.py": 1}}) == 1
-    assert prose.BASELINE.read_text().endswith('\n\n[comments]\n"b.py" = 1\n')

@@ -26,7 +26,7 @@ requests = pytest.importorskip("requests")
 @pytest.fixture(scope="module")
 def source() -> Iterator[Any]:
     with answering(recorded()) as url:
-        yield prometheus.Prometheus(url, profile())
+        yield prometheus.PrometheusSource(url, profile())
 
 
 def test_measurements_match_the_client_s_requests(source: Any) -> None:
@@ -83,7 +83,7 @@ def test_values_that_are_not_numbers_are_ignored(bad: str | None) -> None:
         ]
 
     with answering(recorded(spoiled)) as url:
-        source = prometheus.Prometheus(url, profile())
+        source = prometheus.PrometheusSource(url, profile())
         measured = source.measure([CHAT], START, END)[CHAT]
         assert (measured.requests, measured.place, measured.replica_seconds) == (0, None, None)
         assert not any_nan(measured)
@@ -98,7 +98,8 @@ def test_buckets_scraped_at_different_times_do_not_decrease() -> None:
 
     with answering(recorded(torn)) as url:
         counts = [
-            bucket.count for bucket in prometheus.Prometheus(url, profile()).measure([CHAT], START, END)[CHAT].buckets
+            bucket.count
+            for bucket in prometheus.PrometheusSource(url, profile()).measure([CHAT], START, END)[CHAT].buckets
         ]
     assert counts == sorted(counts)
 
@@ -111,7 +112,7 @@ def test_a_malformed_response_is_unknown_or_an_error(result: Any) -> None:
         return real if name in {"now", "since"} else result
 
     with answering(recorded(strange)) as url:
-        source = prometheus.Prometheus(url, profile())
+        source = prometheus.PrometheusSource(url, profile())
         assert source.measure([CHAT], START, END)[CHAT].requests == 0
         assert source.history(CHAT, START, END, STEP).series == {}
 
@@ -126,14 +127,14 @@ def test_the_range_starts_with_the_first_data() -> None:
         return recorded()(path, parameters)
 
     with answering(answer) as url:
-        measured = prometheus.Prometheus(url, profile()).measure([CHAT], END - week, END)[CHAT]
+        measured = prometheus.PrometheusSource(url, profile()).measure([CHAT], END - week, END)[CHAT]
     assert (measured.start, measured.end, measured.requests) == (START, END, 66)
 
 
 def test_the_range_ends_at_prometheus_current_time() -> None:
     """The local clock is ten minutes ahead of Prometheus' clock: the range ends at Prometheus' current time."""
     with answering(recorded()) as url:
-        source = prometheus.Prometheus(url, profile())
+        source = prometheus.PrometheusSource(url, profile())
         measured = source.measure([CHAT], START, END + 600)[CHAT]
         assert (measured.start, measured.end, measured.requests) == (START, END, 66)
         with pytest.raises(SourceError, match="empty time range: Prometheus' clock is at"):
@@ -178,7 +179,7 @@ HTML = b"<html><body><h1>Sign in</h1></body></html>"
 )
 def test_errors_are_explained(answer: Answer, words: str) -> None:
     with answering(lambda _, __: answer) as url:
-        source = prometheus.Prometheus(url, profile())
+        source = prometheus.PrometheusSource(url, profile())
         with pytest.raises(SourceError) as first:
             source.measure([CHAT], START, END)
     assert words in str(first.value)
@@ -189,7 +190,7 @@ def test_a_refused_connection_is_explained() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    source = prometheus.Prometheus(f"http://127.0.0.1:{port}", profile())
+    source = prometheus.PrometheusSource(f"http://127.0.0.1:{port}", profile())
 
     calls: tuple[Callable[[], object], ...] = (
         lambda: source.measure([CHAT], START, END),
@@ -206,12 +207,12 @@ def test_a_refused_connection_is_explained() -> None:
 @pytest.mark.parametrize("address", ["", "prometheus:9090", "ftp://x", "file:///etc/passwd"])
 def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(SourceError, match="invalid Prometheus address"):
-        prometheus.Prometheus(address, profile())
+        prometheus.PrometheusSource(address, profile())
 
 
 def test_a_histogram_of_unknown_unit_is_refused() -> None:
     with pytest.raises(SourceError, match=r"invalid metrics\.gatewayLatency response_time: unknown unit"):
-        prometheus.Prometheus("http://x", profile(gatewayLatency="response_time"))
+        prometheus.PrometheusSource("http://x", profile(gatewayLatency="response_time"))
     histogram = queries.choose_histogram(profile(gatewayLatency="my_gateway_duration_seconds"))
     assert (histogram.unit, histogram.owner, histogram.counter) == (
         1.0,
@@ -233,7 +234,7 @@ def test_a_histogram_of_unknown_unit_is_refused() -> None:
     ],
 )
 def test_a_service_is_reached_through_the_api_server(url: str, path: str | None) -> None:
-    assert prometheus.proxied(url) == path
+    assert prometheus.proxy_path(url) == path
 
 
 class Api:
@@ -259,7 +260,7 @@ def test_the_token_is_read_for_each_request_and_is_in_no_error() -> None:
 
     with answering(answer) as url:
         api = Api(url)
-        source = prometheus.through(api, "http://prometheus.monitoring.svc:9090", profile())
+        source = prometheus.connect_through(api, "http://prometheus.monitoring.svc:9090", profile())
         for _ in range(2):
             with pytest.raises(SourceError) as raised:
                 source.measure([CHAT], START, END)
@@ -306,7 +307,7 @@ def test_many_workloads_need_few_queries() -> None:
 
     many = [Ref(f"team-{number % 300}", f"service-{number}") for number in range(3000)]
     with answering(answer) as url:
-        measurements = prometheus.Prometheus(url, profile()).measure(many, START, END)
+        measurements = prometheus.PrometheusSource(url, profile()).measure(many, START, END)
     assert len(measurements) == 3000
     assert len(sent) < 20
     assert max(map(len, sent)) < 2000
@@ -332,10 +333,10 @@ def test_each_knative_version_has_its_histogram(version: str, place: str, series
 
 def test_bounds_of_envoy_include_their_bins() -> None:
     """Measured with Envoy 1.40: 506 ms count within 500, 512 do not; 258 within 250, 264 not; 104 within 100."""
-    reach = {bound: prometheus.reach(bound / 1000) * 1000 for bound in (1, 10, 100, 250, 500, 1000, 2500, 10_000)}
+    reach = {bound: prometheus.envoy_reach(bound / 1000) * 1000 for bound in (1, 10, 100, 250, 500, 1000, 2500, 10_000)}
 
     assert reach == pytest.approx({1: 2, 10: 11, 100: 110, 250: 260, 500: 510, 1000: 1100, 2500: 2600, 10_000: 11_000})
-    assert math.isinf(prometheus.reach(math.inf))
+    assert math.isinf(prometheus.envoy_reach(math.inf))
 
 
 def test_the_parser_loads_no_client() -> None:

@@ -38,7 +38,7 @@ class SourceCase(NamedTuple):
 @contextmanager
 def of_recorded() -> Iterator[SourceCase]:
     with answering(recorded()) as url:
-        yield SourceCase(prometheus.Prometheus(url, profile()), CHAT, START, END)
+        yield SourceCase(prometheus.PrometheusSource(url, profile()), CHAT, START, END)
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def of_real() -> Iterator[SourceCase]:
     assert real is not None, problems
     namespace, _, name = workload.partition("/")
     now = time.time()
-    yield SourceCase(prometheus.Prometheus(address, real), Ref(namespace, name), now - 3600, now)
+    yield SourceCase(prometheus.PrometheusSource(address, real), Ref(namespace, name), now - 3600, now)
 
 
 #: Sources by name; add a row to test another implementation.

@@ -1,7 +1,6 @@
 """Lint all prose of the repository with Vale: Markdown as it is, and listings of the text extracted from other files.
 
-``--check`` compares the alerts with ``baseline.toml`` and fails where a file has more or fewer than its row says.
-``--lower`` updates the rows after a fix or a move, and refuses if the alerts of a scope grow in number.
+The exit code is 1 if there are alerts.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,11 +20,10 @@ from text.markup import comment_texts, script_texts, template_texts, yaml_texts
 from text.strings import PARAGRAPH, Scope, Text, python_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 VALE: Final = ROOT / "tools/vale/bin/vale"
-BASELINE: Final = ROOT / "tools/text/baseline.toml"
 SCOPES: Final = get_args(Scope)
 #: Generated from texts that are linted at their source, and the rules, which quote what they forbid.
 SKIPPED: Final = ("platform/ebbtide/readers/_compiled.py", ".vale/")
@@ -37,7 +33,6 @@ SHOWN: Final = ("platform/",)
 VALUES: Final = (".github/", "kustomize/", "policies/")
 #: A line whose text no rule reads, with the reason: ``"no such host"  # prose: Go's words``.
 _EXCUSED: Final = re.compile(r"(?:#|//) prose: \S")
-Counts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -137,33 +132,6 @@ def table(texts: list[Text], markdown: list[str], alerts: list[Alert]) -> str:
     return "\n".join(f"{row[0]:<12}" + "".join(f"{cell:>13}" for cell in row[1:]) for row in rows)
 
 
-def count(alerts: Iterable[Alert]) -> Counts:
-    """Return the number of alerts by scope and file."""
-    counts: Counts = {}
-    for (scope, path), number in sorted(Counter((alert.scope, alert.path) for alert in alerts).items()):
-        counts.setdefault(scope, {})[path] = number
-    return counts
-
-
-def compare(counts: Counts, baseline: Counts) -> Iterator[str]:
-    """Yield a line for each file whose number of alerts differs from its row."""
-    for scope in SCOPES:
-        now, before = counts.get(scope, {}), baseline.get(scope, {})
-        for path in sorted({*now, *before}):
-            has, may = now.get(path, 0), before.get(path, 0)
-            if has != may:
-                yield f"{path}: {has} alerts in {scope}, {may} in the baseline"
-
-
-def write(counts: Counts) -> None:
-    """Write the baseline."""
-    lines = ["# Alerts of `make prose` that are left to fix, by scope and file. `make prose-lower` writes this file."]
-    for scope in SCOPES:
-        if scope in counts:
-            lines += ["", f"[{scope}]", *(f'"{path}" = {number}' for path, number in counts[scope].items())]
-    BASELINE.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def main(arguments: list[str]) -> int:
     """Lint, and print what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -171,48 +139,17 @@ def main(arguments: list[str]) -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--counts", action="store_true", help="print the counts only")
     mode.add_argument("--list", action="store_true", help="print the extracted texts, without linting them")
-    mode.add_argument("--check", action="store_true", help="fail where the baseline differs from the alerts")
-    mode.add_argument("--lower", action="store_true", help="update the baseline; no scope may get more alerts")
     options = parser.parse_args(arguments)
-    if options.paths and (options.check or options.lower):
-        parser.error("--check and --lower read all files: remove the paths")
     roots = {Path(path) for path in options.paths} or {Path()}
     texts, markdown = collect(ROOT, [name for name in list_files(ROOT) if roots & {Path(name), *Path(name).parents}])
     if options.list:
         print(*texts, sep="\n")
         return 0
     alerts = lint(texts, markdown)
-    if options.check or options.lower:
-        baseline = tomllib.loads(BASELINE.read_text(encoding="utf-8")) if BASELINE.exists() else {}
-        return (check if options.check else lower)(alerts, baseline)
     if not options.counts:
         print(*alerts, "", sep="\n")
     print(table(texts, markdown, alerts))
-    return 0
-
-
-def check(alerts: list[Alert], baseline: Counts) -> int:
-    """Print what differs from the baseline, with the alerts of files that have too many."""
-    counts = count(alerts)
-    differences = list(compare(counts, baseline))
-    for alert in alerts:
-        if counts[alert.scope][alert.path] > baseline.get(alert.scope, {}).get(alert.path, 0):
-            print(alert)
-    if differences:
-        print(*differences, "Fix new alerts; after a fix or a move, run: make prose-lower", sep="\n")
-    return bool(differences)
-
-
-def lower(alerts: list[Alert], baseline: Counts) -> int:
-    """Write the baseline, unless a scope has more alerts than in the one before."""
-    counts = count(alerts)
-    for scope in SCOPES:
-        now, before = sum(counts.get(scope, {}).values()), sum(baseline.get(scope, {}).values())
-        if now > before and BASELINE.exists():
-            print(*compare(counts, baseline), f"{now} alerts in {scope}, {before} before: fix the new ones", sep="\n")
-            return 1
-    write(counts)
-    return 0
+    return bool(alerts)
 
 
 if __name__ == "__main__":
