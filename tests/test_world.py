@@ -630,7 +630,7 @@ def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
     other.run_until(other.origin + 60)
     messages = [event["message"] for event in other.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
     assert messages == [
-        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,LENGTH, or none"
+        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,DURATION, or none"
     ]
     assert other.source.measure([CHAT], other.origin, other.clock.now())[CHAT].requests == 0
 

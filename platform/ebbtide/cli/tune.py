@@ -60,7 +60,7 @@ def run(options: Options) -> int:
         kept_fields = {name for name in options.keep.split(",") if name}
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
-            exit_with_usage_error(f"invalid --keep {invalid}: valid fields are {', '.join(KEEPABLE)}", "tune")
+            exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
         return _run_search(options, kept_fields, *read_case(options))
     except KeyboardInterrupt:
         # A search that is interrupted returns its best result so far; this is an interrupt before the search.

@@ -55,7 +55,7 @@ def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], 
             "PRF001",
             (),
             f"cannot read the profile: {(error.strerror or 'unknown error').lower()}",
-            f"name a file, a directory that contains {FILE_NAME}, or {BUILT_IN_NAME}",
+            f"use a file, a directory that contains {FILE_NAME}, or {BUILT_IN_NAME}",
             document=str(path),
         )
         return None, {}, [problem]

@@ -847,7 +847,10 @@ def _parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
         part = flag.parts.get(key)
         if part is None:
             draft.add_error(
-                "SPEC001", where, f"{flag.name} has no key {shorten_text(key)}", f"use {', '.join(flag.parts)}"
+                "SPEC001",
+                where,
+                f"unknown key {shorten_text(key)} of {flag.name}",
+                f"use one of {', '.join(flag.parts)}",
             )
             continue
         keys.add(key)
@@ -864,7 +867,7 @@ def _parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
         set_at(entry, split_path(part.to), value)
     for key, part in flag.parts.items():
         if part.needed and key not in keys:
-            draft.add_error("SPEC003", where, f"{flag.name} needs {key}", f"add {key}=…: {_flag_syntax(flag)}")
+            draft.add_error("SPEC003", where, f"{key} of {flag.name} is missing", f"add {key}=…: {_flag_syntax(flag)}")
     return entry if len(draft.problems) == problems_before else None
 
 

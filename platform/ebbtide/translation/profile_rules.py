@@ -89,7 +89,7 @@ def check(profile: Profile) -> Iterator[Problem]:
         for attribute in backend.needs:
             if getattr(pool, attribute) is None:
                 meaning, fix = BACKEND_FIELDS[attribute]
-                yield Problem("PRF004", path, f"backend {backend.name} needs {meaning}", fix)
+                yield Problem("PRF004", path, f"backend {backend.name} requires {meaning}", fix)
         if backend.scheduler not in {None, spec.scheduling.scheduler}:
             yield Problem(
                 "PRF004",

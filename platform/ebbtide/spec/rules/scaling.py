@@ -103,7 +103,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             f"metric {metric_name} has a different meaning in Knative and in Run:ai",
             f"use {replacement}"
             if replacement
-            else "memory use does not fall with the load; scale on concurrency, throughput or cpu-utilization",
+            else "scale on concurrency, throughput or cpu-utilization: memory use does not fall with the load",
         )
         return
     if row is None:
