@@ -709,7 +709,7 @@ class Backend:
         return tuple(revisions.scaled_revisions(live))
 
     def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
-        """Route all requests to a revision, by default the previous ready one, and return its name."""
+        """Route all traffic to a revision, by default the previous ready one, and return its name."""
         cluster = self._writing(caller)
         live = self._whole(self._top(caller, namespace, name), caller)
         if reason := revisions.explain_no_rollback(live, to):
@@ -719,7 +719,7 @@ class Backend:
         return target
 
     def suspend(self, caller: Caller, namespace: str, name: str) -> None:
-        """Stop a KServe workload and keep its InferenceService."""
+        """Stop a KServe workload and keep its spec."""
         cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
         if reason := revisions.explain_no_suspend(top):
             raise RefusedError(reason)

@@ -93,7 +93,7 @@ class Verdict:
     optional="outcome outcomes",
 )
 class ReportRow:
-    """The figures of one workload, of one project, or of all workloads. ``ref`` is None for several workloads."""
+    """The figures of one workload, of one project, or of all workloads. ``ref`` is null for several workloads."""
 
     name: str
     ref: Ref | None

@@ -104,7 +104,7 @@ Seconds: TypeAlias = Annotated[float, WrittenBy(_round_seconds)]
 
 @body()
 class Condition:
-    """One condition with its explanation. ``holds`` is None while it is unknown."""
+    """One condition with its explanation. ``holds`` is null while it is unknown."""
 
     name: str
     holds: bool | None
@@ -114,7 +114,7 @@ class Condition:
 
 @body()
 class Replicas:
-    """Number of ready and wanted replicas, and their bounds; ``maximum`` 0 means unlimited."""
+    """Numbers of ready, desired, minimum and maximum replicas; ``maximum`` 0 means unlimited."""
 
     ready: int
     wanted: int
