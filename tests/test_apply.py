@@ -273,7 +273,7 @@ def test_a_fifth_quarter_of_a_gpu_waits_and_names_the_holders() -> None:
     now = compute_status(find_workload(cluster, "fifth", "team-shop", cluster.clock.now()))
     assert (now.phase, now.why) == (
         "Pending",
-        "waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; priority inference cannot preempt them",
+        "waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; priority class inference cannot preempt them",
     )
 
     cluster.delete(KNATIVE, "rank", "team-shop")

@@ -340,9 +340,9 @@ def test_the_refusal_of_an_unknown_backend_lists_the_registered_ones() -> None:
 
     assert profile is None
     assert [(problem.code, problem.field[-1], problem.message) for problem in problems] == [
-        ("SPEC002", "nodes", "nodes is '1' but must be a whole number"),
-        ("SPEC004", "backend", f"backend is 'copied' but must be one of {', '.join(gpu.BACKENDS)}"),
-        ("SPEC004", "replicas", "replicas is 1 but must be at least 2"),
+        ("SPEC002", "nodes", "invalid nodes '1': must be a whole number"),
+        ("SPEC004", "backend", f"invalid backend 'copied': must be one of {', '.join(gpu.BACKENDS)}"),
+        ("SPEC004", "replicas", "invalid replicas 1: must be at least 2"),
     ]
 
 

@@ -456,7 +456,7 @@ def test_list_and_describe_show_the_current_metric(run: Any) -> None:
     code, out, err = run("list", *PLACE, "--prometheus", url)
     assert code == 0
     assert "concurrency -/10" in out
-    assert "Metric values are unavailable: Prometheus at 127.0.0.1" in err
+    assert "Metrics are unavailable: Prometheus at 127.0.0.1" in err
     code, _, err = run("list", *PLACE, "--prometheus", "nowhere")
     assert code == 3
     assert "invalid Prometheus address nowhere" in err
@@ -467,14 +467,14 @@ def test_why_prints_text_and_data(run: Any) -> None:
     code, out, _ = run("why", "chat", *PLACE)
     assert code == 0
     assert out.startswith(
-        "team-shop/chat   1 wanted, 1 ready, 1..4 allowed\n  at most 7 in flight on average over 60 s"
+        "team-shop/chat   1 ready, 1 desired, minimum 1, maximum 4\n  kept at minReplicas 1: at most 7 requests in flight on average over 60 s"
     )
 
     with load_is("5.5") as url:
         out = run("why", "chat", *PLACE, "--prometheus", url).out
         found = json.loads(run("why", "chat", *PLACE, "--prometheus", url, "-o", "json").out)
-    assert "  5.5 in flight on average over 60 s, with a target of 7" in out
-    assert "stable  5.5 in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 0.79 → 1   over 60 s" in out
+    assert "  5.5 requests in flight on average over 60 s, with a target of 7" in out
+    assert "stable  5.5 requests in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 0.79 → 1   over 60 s" in out
     assert found["numbers"]["stable"] == 5.5
     assert found["reasons"][0]["topic"] == "load"
 

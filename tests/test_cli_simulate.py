@@ -109,7 +109,7 @@ def test_a_file_of_traffic(run: Any, spec: Path, tmp_path: Path) -> None:
 
     assert code == 0
     assert "60 requests in 59s from log.csv; server llm:max=16" in out
-    assert "is a guess: measure your server" in out
+    assert "is an assumption: measure your server" in out
 
 
 def test_without_tokens_another_server_is_guessed(run: Any, spec: Path) -> None:

@@ -167,8 +167,8 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "stable-window is 20s in config-autoscaler, but the profile does not set it",
     ),
     "no HPA extension": (gone(DEPLOYMENT, "autoscaler-hpa", SERVING), "DOC007", "HPA extension is not running"),
-    "no metrics-server": (unserved("/apis/metrics.k8s.io/v1beta1"), "DOC008", "API metrics.k8s.io is not available"),
-    "no adapter": (unserved(observed.CUSTOM_METRICS), "DOC008", "API custom.metrics.k8s.io is not available"),
+    "no metrics-server": (unserved("/apis/metrics.k8s.io/v1beta1"), "DOC008", "API metrics.k8s.io is unavailable"),
+    "no adapter": (unserved(observed.CUSTOM_METRICS), "DOC008", "API custom.metrics.k8s.io is unavailable"),
     "KServe's list": (
         lambda cluster: changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", kserve_list),
         "DOC010",

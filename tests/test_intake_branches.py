@@ -148,7 +148,7 @@ def test_a_number_instead_of_a_list_is_rejected_at_its_path() -> None:
 
     assert [
         (problem.code, problem.path, problem.message) for problem in result.problems if problem.severity == "error"
-    ] == [("SPEC002", "spec.capabilities.value", "5 is not a valid list")]
+    ] == [("SPEC002", "spec.capabilities.value", "invalid list 5: must be a string, or items")]
     assert result.inference is None
 
 

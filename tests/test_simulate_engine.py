@@ -389,7 +389,7 @@ def test_servers_from_text(tmp_path: Path) -> None:
         ("fixed:1s,util=1:2", "from 0 to 1"),
         ("lognormal:median=1s,sigma=-1", "must be at least 0"),
         ("lognormal:median=1s,sigma=x", "must be a number"),
-        ("empirical:/nowhere/at/all", "No such file"),
+        ("empirical:/nowhere/at/all", "no such file"),
         ("llm:tokens=5", "must be PROMPT/OUTPUT"),
         ("llm:base=0s,prompt=0s,output=0s", "at least one must be above 0"),
     ],

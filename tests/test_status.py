@@ -309,7 +309,7 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "gpu-waiting",
         four_shares,
         "Pending",
-        "waiting for a GPU share: 4 of 4 used by chat, rank, embed, vision; priority inference cannot preempt them",
+        "waiting for a GPU share: 4 of 4 used by chat, rank, embed, vision; priority class inference cannot preempt them",
     ),
     "training can be preempted": (
         "gpu-waiting",
@@ -396,7 +396,7 @@ def test_a_running_service_in_full() -> None:
 
     assert state["url"] == "http://quick.op-record.ebbtide.test"
     assert [row["words"] for row in state["conditions"]] == [
-        "the newest revision is ready",
+        "the latest revision is ready",
         "the workload serves requests",
         "requests reach the workload",
     ]
@@ -414,7 +414,7 @@ def test_conditions_have_their_reason() -> None:
     )
     assert (
         words["ConfigurationsReady"]
-        == "the newest revision failed: no replica became ready before the progress deadline"
+        == "the latest revision failed: no replica became ready before the progress deadline"
     )
     assert all(len(row) == 3 for row in CONDITIONS.values())
 

@@ -529,7 +529,7 @@ def test_a_pod_without_a_gpu_share_waits_and_starts_when_one_is_free() -> None:
     sandbox.run_until(sandbox.origin + 60)
     assert named(sandbox, "second").phase == "Pending"
     assert named(sandbox, "second").why == (
-        "waiting for a GPU share: 1 of 1 used by first; priority inference cannot preempt them"
+        "waiting for a GPU share: 1 of 1 used by first; priority class inference cannot preempt them"
     )
     sandbox.cluster.delete(KNATIVE, "first", "team-shop")
     sandbox.run_until(sandbox.origin + 90)
@@ -630,7 +630,7 @@ def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
     other.run_until(other.origin + 60)
     messages = [event["message"] for event in other.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
     assert messages == [
-        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,LENGTH, or none"
+        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,DURATION, or none"
     ]
     assert other.source.measure([CHAT], other.origin, other.clock.now())[CHAT].requests == 0
 

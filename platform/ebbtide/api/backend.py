@@ -291,7 +291,7 @@ class Backend:
         self._ready()
         top = self._cache.find_by_revision(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
-            raise MissingError(f"revision with id {uid} not found")
+            raise MissingError(f"revision with ID {uid} not found")
         return CachedValue(self._visible(caller, self._whole(top, caller)), self.age())
 
     def _whole(self, top: WorkloadKey, caller: Caller) -> LiveWorkload:
@@ -495,7 +495,7 @@ class Backend:
 
         Raises:
             InputError: the request cannot be simulated.
-            TooMuchError: the work exceeds its limits, or the queue is full.
+            LimitExceededError: the work exceeds its limits, or the queue is full.
 
         """
         try:
@@ -541,7 +541,7 @@ class Backend:
 
         Raises:
             MissingError: the named workload does not exist or is not visible.
-            TooMuchError: more workloads than one report may have.
+            LimitExceededError: more workloads than one report may have.
             SourceError: there is no metrics source, or it is unavailable.
 
         """
@@ -553,7 +553,7 @@ class Backend:
             places = [WorkloadKey(status.namespace, status.name, _top_kind(status)) for status in statuses]
         if len(places) > MAX_REPORTED:
             raise LimitExceededError(
-                f"a report of {len(places)} workloads exceeds {MAX_REPORTED}: name a namespace or a project"
+                f"a report covers at most {MAX_REPORTED} workloads, and there are {len(places)}: select a namespace or a project"
             )
         objectives = {
             objective.ref: objective for objective in (read_slo(top, self.profile) for top in self._cache.tops(places))
@@ -709,7 +709,7 @@ class Backend:
         return tuple(revisions.scaled_revisions(live))
 
     def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
-        """Route all requests to a revision, by default the previous ready one, and return its name."""
+        """Route all traffic to a revision, by default the previous ready one, and return its name."""
         cluster = self._writing(caller)
         live = self._whole(self._top(caller, namespace, name), caller)
         if reason := revisions.explain_no_rollback(live, to):
@@ -719,7 +719,7 @@ class Backend:
         return target
 
     def suspend(self, caller: Caller, namespace: str, name: str) -> None:
-        """Stop a KServe workload and keep its InferenceService."""
+        """Stop a KServe workload and keep its spec."""
         cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
         if reason := revisions.explain_no_suspend(top):
             raise RefusedError(reason)
@@ -748,7 +748,7 @@ def _other_kind(workloads: Sequence[applying.Workload], basis: Object) -> list[P
 
 
 def _workload_missing(uid: str) -> MissingError:
-    return MissingError(f"workload with id {uid} not found")
+    return MissingError(f"workload with ID {uid} not found")
 
 
 def _top_kind(status: Status) -> str:

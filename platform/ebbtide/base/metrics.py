@@ -73,7 +73,7 @@ ROWS: Final[dict[str, Metric]] = {
             default_target=("container-concurrency-target-default", "100"),
             simulated="concurrency",
             limited=True,
-            each="in flight",
+            each="requests in flight",
         ),
         Metric(
             name="throughput",

@@ -51,7 +51,7 @@ class Batch:
                 duplicate = Problem(
                     "NAM004",
                     ("metadata", "name"),
-                    f"{key[1]} already exists in namespace {key[0]}, from {self.names[key] or 'an earlier document'}",
+                    f"workload {key[1]} already exists in namespace {key[0]}, from {self.names[key] or 'an earlier document'}",
                     "rename one of the two",
                 )
                 return [], translation, problems + loaded.place_problems([duplicate])

@@ -185,7 +185,7 @@ def _compare_with_quota(
             where,
             f"an update starts new replicas before it removes old ones, which needs {_amount(needed + largest, noun)} for the "
             f"largest workload of project {project}; its quota is {format_number(limit)}, so the update would wait and then fail",
-            "keep room for one update, or scale down first",
+            "leave enough quota for one update, or scale down first",
         )
 
 

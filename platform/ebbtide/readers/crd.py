@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics, quantities
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import ERROR, format_value, make_warning, shorten_text
+from ebbtide.base.problems import ERROR, describe_invalid, format_value, make_warning, shorten_text
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
     ANEW,
@@ -76,7 +76,7 @@ def _parse_cores(value: Any) -> float:
     """Return the number of CPU cores of 2, "0.5" or "500m"."""
     nano = _parse_nano(value)
     if nano is None:
-        message = f"{format_value(value)} is not a valid number of CPU cores"
+        message = describe_invalid("number of CPU cores", value, "a number, or a number of millicores")
         raise RefusedValueError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
     # Keep huge values within the range of a float; the models report the maximum.
     return min(nano, quantities.NANO * 10**9) / quantities.NANO
@@ -84,16 +84,14 @@ def _parse_cores(value: Any) -> float:
 
 def _check_usage(value: Any) -> str | None:
     if value not in ("Template", "Submit"):
-        raise RefusedValueError(
-            "SPEC004", f"usage is {format_value(value)} but must be Submit or Template", "remove it"
-        )
+        raise RefusedValueError("SPEC004", describe_invalid("usage", value, "Submit or Template"), "remove it")
     return value if value == "Template" else None
 
 
 def _parse_pull_policy(value: Any) -> str:
     if isinstance(value, str) and value.lower() in PULL_POLICIES:
         return PULL_POLICIES[value.lower()]
-    message = f"imagePullPolicy is {format_value(value)} but must be always, ifNotPresent or never"
+    message = describe_invalid("imagePullPolicy", value, "always, ifNotPresent or never")
     raise RefusedValueError("SPEC004", message, "use one of always, ifNotPresent, never")
 
 
@@ -106,7 +104,7 @@ def _check_gpu_memory(value: Any) -> Any:
 
 def _check_service_type(value: Any) -> None:
     if value not in SERVICE_TYPES:
-        message = f"serviceType is {format_value(value)} but must be one of {', '.join(SERVICE_TYPES)}"
+        message = describe_invalid("serviceType", value, f"one of {', '.join(SERVICE_TYPES)}")
         raise RefusedValueError("SPEC004", message, "remove it")
     if value != "ClusterIP":
         message = f"serviceType {value} is not supported: Knative publishes the service at the URL of its route"
@@ -123,7 +121,7 @@ def _take_gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
         draft.add_error(
             "SPEC002",
             where,
-            f"{format_value(value)} is not a valid number of GPUs",
+            describe_invalid("number of GPUs", value, "a whole number, or a fraction below 1"),
             'write "1", "2", or a fraction like "0.5"',
         )
     elif number.is_integer():
@@ -160,7 +158,10 @@ def _take_words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
                 draft.append_item(row.native, text, where)
     else:
         draft.add_error(
-            "SPEC002", where, f"{format_value(value)} is not a valid list", "write one string with the names, or items"
+            "SPEC002",
+            where,
+            describe_invalid("list", value, "a string, or items"),
+            "write one string with the names, or items",
         )
 
 
@@ -453,7 +454,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     if spec is None:
         draft.add_error("SPEC003", ("spec",), "the workload has no spec", "set spec with name, image and ports")
     elif not isinstance(spec, dict):
-        draft.add_error("SPEC002", ("spec",), f"spec is {format_value(spec)} but must be a mapping", "write a mapping")
+        draft.add_error("SPEC002", ("spec",), describe_invalid("spec", spec, "a mapping"), "write a mapping")
     else:
         _read_spec(draft, spec)
     return draft
@@ -462,7 +463,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
 def _check_top_level(draft: Draft, data: Mapping[str, Any]) -> None:
     for name in data:
         if name not in TOP:
-            draft.add_error("SPEC001", (str(name),), f"{name} is not a field of {KIND}", f"use one of {', '.join(TOP)}")
+            draft.add_error("SPEC001", (str(name),), f"unknown field {name} of {KIND}", f"use one of {', '.join(TOP)}")
         elif name == "status" and data[name]:
             draft.add_warning("CRD001", ("status",), "status is set by the cluster and is ignored", "remove it")
 
@@ -472,7 +473,7 @@ def _read_metadata(draft: Draft, metadata: Any) -> None:
         return
     if not isinstance(metadata, dict):
         draft.add_error(
-            "SPEC002", ("metadata",), f"metadata is {format_value(metadata)} but must be a mapping", "write a mapping"
+            "SPEC002", ("metadata",), describe_invalid("metadata", metadata, "a mapping"), "write a mapping"
         )
         return
     for name, value in metadata.items():
@@ -526,7 +527,7 @@ def _read_spec(draft: Draft, spec: Mapping[str, Any]) -> None:
         row = FIELDS.get(name)
         if row is None:
             hint = f"use {HABITS[name]}" if name in HABITS else _suggest_name(str(name), FIELDS)
-            draft.add_error("SPEC001", where, f"{shorten_text(str(name))} is not a field of {KIND}", hint)
+            draft.add_error("SPEC001", where, f"unknown field {shorten_text(str(name))} of {KIND}", hint)
         elif wrapped is not None:
             _take_field(draft, row, wrapped, where)
     for rule in TOGETHER:
@@ -549,7 +550,7 @@ def _unwrap_value(draft: Draft, name: str, wrapped: Any, where: Path) -> Any:
     """Return the value in ``{value: …}``, or None if it is missing or invalid."""
     if not isinstance(wrapped, dict):
         bare = json.dumps(wrapped) if isinstance(wrapped, (str, bool, int, float)) else "…"
-        message = f"{name} is {format_value(wrapped)}, but {KIND} wraps every value in a mapping"
+        message = f"invalid {name}: {KIND} wraps every value in a mapping, but this is {format_value(wrapped)}"
         draft.add_error("SPEC002", where, message, f"write {name}: {{value: {shorten_text(bare)}}}")
         return None
     for key in wrapped:
@@ -568,7 +569,7 @@ def _unwrap_items(draft: Draft, name: str, wrapped: Any, where: Path) -> list[Cl
     entries = wrapped.get("items") if isinstance(wrapped, dict) else None
     if not isinstance(wrapped, dict) or not isinstance(entries, dict):
         wrong = format_value(entries if isinstance(wrapped, dict) and "items" in wrapped else wrapped)
-        draft.add_error("SPEC002", where, f"{name} is {wrong}, but {KIND} wraps every list in items", fix)
+        draft.add_error("SPEC002", where, f"invalid {name}: {KIND} wraps every list in items, but this is {wrong}", fix)
         return []
     for key in wrapped:
         if key != "items":
@@ -584,7 +585,7 @@ def _unwrap_items(draft: Draft, name: str, wrapped: Any, where: Path) -> list[Cl
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
             items.append(ClassicItem(str(key), entry["value"], (*here, "value")))
         else:
-            draft.add_error("SPEC002", here, f"{key} is {format_value(entry)} but must be {{value: …}}", fix)
+            draft.add_error("SPEC002", here, describe_invalid(str(key), entry, "{value: …}"), fix)
     return items
 
 
@@ -592,7 +593,7 @@ def _native_entry(draft: Draft, item: ClassicItem, parts: Mapping[str, Subfield]
     """Return an item's value with native field names and the native nesting."""
     entry: dict[str, Any] = {}
     if not isinstance(item.value, dict):
-        message = f"{item.key} is {format_value(item.value)} but must be a mapping"
+        message = describe_invalid(item.key, item.value, "a mapping")
         draft.add_error(
             "SPEC002", item.where, message, f"write a mapping with the fields that you need: {', '.join(parts)}"
         )
@@ -663,7 +664,7 @@ def _check_run_as_user(draft: Draft) -> None:
     where = ("spec", "runAsUser", "value")
     if run_as_user is not None and not isinstance(run_as_user, bool):
         draft.add_error(
-            "SPEC002", where, f"{format_value(run_as_user)} is not valid: must be true or false", "write true or false"
+            "SPEC002", where, describe_invalid("runAsUser", run_as_user, "true or false"), "write true or false"
         )
     elif run_as_user and "runAsUid" not in ids:
         message = "runAsUser without runAsUid means the submitting user, whose ID Ebbtide cannot look up"
@@ -681,7 +682,7 @@ def _take_node_pool(draft: Draft) -> None:
     if pool is None:
         return
     if draft.spec.get("nodePools"):
-        draft.add_error("CRD005", where, "nodePool and nodePools exclude each other", "keep nodePools")
+        draft.add_error("CRD005", where, "nodePool and nodePools are mutually exclusive", "keep nodePools")
         return
     draft.add_warning(
         "CRD005", where, "nodePool is deprecated; Ebbtide reads it as nodePools", "use nodePools: {value: …}"

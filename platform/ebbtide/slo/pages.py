@@ -145,7 +145,7 @@ COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
 #: Explanation of the columns, below the table.
 LEGEND: Final = (
     "P95: the histogram bounds that enclose the percentile. ANSWERED: share of the minutes with requests in "
-    "which at least one was answered. READY: share of the time in which a pod was ready or no replica was wanted."
+    "which at least one was answered. READY: share of the time in which a pod was ready or no replica was desired."
 )
 
 

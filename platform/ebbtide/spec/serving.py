@@ -69,7 +69,7 @@ class Traffic(Model):
     """Traffic split during a rollout. Ebbtide extension."""
 
     canary_percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    """Percentage of requests that the newest revision receives."""
+    """Percentage of requests that the latest revision receives."""
     stable_revision: ObjectName | None = None
     """Revision that receives the remaining requests. Required for a Knative Service; set by ``apply``."""
 

@@ -92,7 +92,11 @@ class KubernetesCluster:
             api = kubernetes.config.new_client_from_config(file, context)  # type: ignore[no-untyped-call] # as above
         except (kubernetes.config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
             path = f" {file}" if file else ""
-            raise UnreachableError(f"cannot load a cluster from the kubeconfig{path}: {error}") from error
+            reason = str(error).rstrip(".")
+            message = (
+                f"cannot load a cluster from the kubeconfig{path}: {reason}; set KUBECONFIG, or use --kubeconfig FILE"
+            )
+            raise UnreachableError(message) from error
         return cls(api, get_at(selected, "context", "namespace", default="default"))
 
     @property

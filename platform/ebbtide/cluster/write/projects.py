@@ -352,7 +352,7 @@ class ProjectRemoval:
     def refused(self) -> str:
         """The reason why it is not deleted without ``--force``; empty if there is none."""
         if not self.row.there:
-            return f"project {self.row.name} not found on this cluster"
+            return f"project {self.row.name} not found. To list all projects, run ebbtide project list"
         if self.row.workloads:
             count = len(self.row.workloads)
             return (

@@ -105,7 +105,7 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     low = values.get("minReplicas", _parse_scale(annotations.get(keys.MIN_SCALE), 0))
     high = values.get("maxReplicas", _parse_scale(annotations.get(keys.MAX_SCALE), 0))
     if low < 0 or high < 0 or (high and low > high):
-        return f"invalid bounds: min {low:g} and max {high:g}; must be 0 <= min <= max"
+        return f"invalid bounds: min {low:g} and max {high:g}; min must be at least 0 and must not exceed max"
     if "maxReplicas" in values and not high:
         return "invalid max 0: it means unlimited in Knative; must be at least 1"
     by_hpa = annotations.get(keys.CLASS) == keys.CLASS_HPA

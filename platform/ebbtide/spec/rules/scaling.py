@@ -88,7 +88,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
         yield Problem(
             "AUT032",
             where,
-            f"{metric_name} is not a valid metric: the autoscaler would wait for a custom metric of that name",
+            f"invalid metric {metric_name}: the autoscaler would wait for a custom metric of that name",
             "remove metric and metricThreshold (with 0..1 replicas any request scales the service from zero, and equal bounds "
             "keep a fixed number of replicas), or set one of " + ", ".join(metrics.ROWS),
         )
@@ -103,7 +103,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             f"metric {metric_name} has a different meaning in Knative and in Run:ai",
             f"use {replacement}"
             if replacement
-            else "memory use does not fall with the load; scale on concurrency, throughput or cpu-utilization",
+            else "scale on concurrency, throughput or cpu-utilization: memory use does not fall with the load",
         )
         return
     if row is None:
@@ -130,7 +130,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
         yield Problem(
             "AUT008",
             (*AUTO, "metricName"),
-            f"{auto.metric_name!r} is not a valid Prometheus metric name",
+            f"invalid Prometheus metric name {auto.metric_name!r}",
             "use only letters, digits, _ and :, starting with a letter, _ or :",
         )
     yield from _check_threshold(inference, row)

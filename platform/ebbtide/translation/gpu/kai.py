@@ -37,7 +37,7 @@ HAMI_CORE: Final = (0, 17)
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
-    """Reject requests that KAI's validator rejects, and warn about missing isolation."""
+    """Reject requests that KAI's validator rejects, and warn of what KAI does not isolate."""
     request, kai = ask.request, ask.cluster.scheduling.kai
     if ask.cluster.scheduling.scheduler != SCHEDULER:
         yield Problem(
