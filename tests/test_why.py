@@ -94,7 +94,7 @@ def test_load_target_and_division_are_explained() -> None:
 
     assert words(answer)[0] == (
         "12.4 in flight on average over 20 s, with a target of 7 (10 \N{MULTIPLICATION SIGN} 70%) per replica: "
-        "2 replicas wanted"
+        "2 replicas desired"
     )
     assert answer.sums[0] == "stable  12.4 in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 1.77 → 2   over 20 s"
     assert answer.sums[-1] == "bounds  0 to 4; calculated 2, the autoscaler reports 2"
@@ -111,8 +111,8 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
 @pytest.mark.parametrize(
     ("annotations", "series", "wanted", "reason"),
     [
-        ({}, {"stable": 40.0, "panic": 20.0}, 4, "limited by maxReplicas 4: 6 replicas wanted"),
-        ({"min_scale": "2"}, {"stable": 1.0, "panic": 1.0}, 2, "limited by minReplicas 2: 1 replica wanted"),
+        ({}, {"stable": 40.0, "panic": 20.0}, 4, "limited by maxReplicas 4: 6 replicas desired"),
+        ({"min_scale": "2"}, {"stable": 1.0, "panic": 1.0}, 2, "limited by minReplicas 2: 1 replica desired"),
         ({"activation_scale": "3"}, {"stable": 1.0, "panic": 1.0}, 3, "activationReplicas 3 is the minimum above zero"),
         (
             {},
@@ -120,7 +120,7 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             4,
             (
                 "panic mode: 40 in flight now, at least 2 times the target of the ready replicas. Until the load has been "
-                "below that for 20 s, replicas are only added (6 wanted now)"
+                "below that for 20 s, replicas are only added (6 desired now)"
             ),
         ),
         (
@@ -129,7 +129,7 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             4,
             (
                 "panic mode: 20 in flight 4 s ago, at least 2 times the target of the replicas that were ready then. Until the "
-                "load has been below that for 20 s, replicas are only added (6 wanted 10 s ago)"
+                "load has been below that for 20 s, replicas are only added (6 desired 10 s ago)"
             ),
         ),
         # The longer average wants as many replicas, so the number from panic mode explains nothing.
@@ -138,7 +138,7 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {},
             {"stable": 20.0, "panic": 3.0},
             3,
-            "the load is falling: over the last 2 s alone, 1 replica would be wanted; the longer average follows",
+            "the load is falling: over the last 2 s alone, 1 replica would be desired; the stable window follows more slowly",
         ),
         (
             {},
@@ -150,22 +150,22 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {"scale_down_delay": "60s"},
             {"stable": {30.0: 20.0, 0.0: 5.0}, "panic": {30.0: 20.0, 0.0: 5.0}, "ready": {30.0: 1.0, 0.0: 1.0}},
             3,
-            "scaleDownDelay 60 s keeps 3 replicas, wanted 30 s ago, for at least another 30 s",
+            "scaleDownDelay 60 s keeps 3 replicas, desired 30 s ago, for at least another 30 s",
         ),
         # The stable average never wanted more than one replica; only panic mode did.
         (
             {"scale_down_delay": "60s"},
             {"stable": {50.0: 5.0, 40.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 40.0: 5.0, 0.0: 5.0}},
             3,
-            "scaleDownDelay 60 s keeps 3 replicas, wanted in panic mode 40 s ago, for at least another 20 s",
+            "scaleDownDelay 60 s keeps 3 replicas, desired in panic mode 40 s ago, for at least another 20 s",
         ),
         (
             {"scale_down_delay": "60s", "max_scale": "2"},
             {"stable": {50.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 0.0: 5.0}},
             2,
             (
-                "keeps 3 replicas, wanted in panic mode 50 s ago, for at least another 10 s\n"
-                "limited by maxReplicas 2: 3 replicas wanted"
+                "keeps 3 replicas, desired in panic mode 50 s ago, for at least another 10 s\n"
+                "limited by maxReplicas 2: 3 replicas desired"
             ),
         ),
         ({}, {"stable": 12.0, "panic": 12.0}, 3, "the autoscaler reports 3, but the latest metrics give 2"),
@@ -221,7 +221,7 @@ def test_without_metrics_the_wanted_replicas_give_bounds_of_the_load() -> None:
         return words(explain_replicas(situations.live(scaled(wanted=wanted, **annotations))))[0]
 
     assert guessed(2).startswith(
-        "the autoscaler wants 2 replicas, so there are 7 to 14 in flight on average over 20 s; the exact load is unknown, "
+        "the autoscaler reports 2 replicas, so there are 7 to 14 in flight on average over 20 s; the exact load is unknown, "
         "because Prometheus was not queried"
     )
     assert guessed(4).startswith("limited by maxReplicas 4: more than 21 in flight on average over 20 s")
@@ -231,7 +231,7 @@ def test_without_metrics_the_wanted_replicas_give_bounds_of_the_load() -> None:
     assert guessed(3, activation_scale="3").startswith("at most 21 in flight")
     assert guessed(-1) == "the autoscaler has not decided yet, because it has no metrics"
     assert guessed(2, metric="rps", target="50").startswith(
-        "the autoscaler wants 2 replicas, so there are 35 to 70 requests/s"
+        "the autoscaler reports 2 replicas, so there are 35 to 70 requests/s"
     )
 
 
@@ -292,7 +292,7 @@ def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: st
         ("running", "minReplicas and maxReplicas are both 1, so the load has no effect"),
         (
             "updating",
-            "2 revisions have replicas: quick-00002 wants 1 with 0% of the traffic, quick-00001 wants 1 with 100%",
+            "2 revisions have replicas: quick-00002 has 1 desired and 0% of the traffic, quick-00001 has 1 desired and 100%",
         ),
         ("quota-used-up", "quota ebbtide-guaranteed exceeded: requested requests.cpu=125m"),
     ],
@@ -363,7 +363,7 @@ def test_the_division_of_an_hpa_is_repeated() -> None:
     answer = of_hpa("520")
 
     assert answer.scaler == "hpa"
-    assert words(answer)[0] == "latency_p95 is 520 per replica, with a target of 300: 2 replicas wanted"
+    assert words(answer)[0] == "latency_p95 is 520 per replica, with a target of 300: 2 replicas desired"
     assert answer.sums[0] == "latency_p95 520 / 300 = 1.73; \N{MULTIPLICATION SIGN} 1 ready = 1.73 → 2"
     assert words(of_hpa("310500m"))[0] == (
         "latency_p95 is 310.5, within 10% of its target 300: no change from 1 replica"

@@ -110,7 +110,7 @@ class Why:
         count = self.replicas
         high = f"..{count.maximum}" if count.maximum else " or more"
         bounds = f"{count.minimum}" if count.minimum == count.maximum else f"{count.minimum}{high}"
-        head = f"{self.namespace}/{self.name}   {count.wanted} wanted, {count.ready} ready, {bounds} allowed"
+        head = f"{self.namespace}/{self.name}   {count.wanted} desired, {count.ready} ready, {bounds} allowed"
         reasons = [f"  {reason.words}" for reason in self.reasons]
         holders = [
             f"  {row.namespace}/{row.name} holds {format_number(row.amount)} at priority {row.priority}"
@@ -347,7 +347,7 @@ def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, wanted: int, unk
     else:
         yield WhyReason(
             "load",
-            f"the autoscaler wants {count_noun(wanted, 'replica')}, so there are {format_number((wanted - 1) * target)} to "
+            f"the autoscaler reports {count_noun(wanted, 'replica')}, so there are {format_number((wanted - 1) * target)} to "
             f"{format_number(wanted * target)} {unit} {window}; {unknown}",
         )
 
@@ -402,7 +402,7 @@ def _explain_decision(decision: _ReplayedDecision) -> Iterator[WhyReason]:
     yield WhyReason(
         "load",
         f"{format_number(round(last.stable, 2))} {unit} on average over {_format_time(spec.stable_window)}, with a target of "
-        f"{format_number(spec.target_value)}{_format_target_share(spec)} per replica: {count_noun(terms.wanted, 'replica')} wanted",
+        f"{format_number(spec.target_value)}{_format_target_share(spec)} per replica: {count_noun(terms.wanted, 'replica')} desired",
     )
     if decision.steps[-1].panicking:
         yield WhyReason("pace", _explain_panic(decision, terms.wanted))
@@ -410,7 +410,7 @@ def _explain_decision(decision: _ReplayedDecision) -> Iterator[WhyReason]:
         yield WhyReason(
             "pace",
             f"the load is falling: over the last {_format_time(targets.panic_window(decision.revision, decision.config))} alone, "
-            f"{count_noun(terms.wanted_in_panic, 'replica')} would be wanted; the longer average follows",
+            f"{count_noun(terms.wanted_in_panic, 'replica')} would be desired; the stable window follows more slowly",
         )
     if terms.wanted > terms.upper:
         yield WhyReason(
@@ -431,14 +431,14 @@ def _explain_decision(decision: _ReplayedDecision) -> Iterator[WhyReason]:
         by_panic = peak.panicking and peak.desired > kpa.compute_terms(spec, row.stable, row.panic, row.ready).wanted
         yield WhyReason(
             "pace",
-            f"scaleDownDelay {_format_time(spec.scale_down_delay)} keeps {count_noun(decision.desired, 'replica')}, wanted "
+            f"scaleDownDelay {_format_time(spec.scale_down_delay)} keeps {count_noun(decision.desired, 'replica')}, desired "
             f"{'in panic mode ' if by_panic else ''}{_format_time(ago)} ago, for at least another "
             f"{_format_time(max(0.0, spec.scale_down_delay - ago))}",
         )
     if low and decision.desired < low:
-        yield WhyReason("bound", f"limited by minReplicas {low}: {count_noun(decision.desired, 'replica')} wanted")
+        yield WhyReason("bound", f"limited by minReplicas {low}: {count_noun(decision.desired, 'replica')} desired")
     if high and decision.desired > high:
-        yield WhyReason("bound", f"limited by maxReplicas {high}: {count_noun(decision.desired, 'replica')} wanted")
+        yield WhyReason("bound", f"limited by maxReplicas {high}: {count_noun(decision.desired, 'replica')} desired")
     within = max(low, min(decision.desired, high or decision.desired))
     if decision.wanted >= 0 and within != decision.wanted and not (within == 0 and decision.wanted == 1):
         yield WhyReason(
@@ -457,7 +457,7 @@ def _explain_panic(decision: _ReplayedDecision, wanted: int) -> str:
     when, ready = (f"{_format_time(ago)} ago", "replicas that were ready then") if ago else ("now", "ready replicas")
     # Decisions never fall in panic mode, so the oldest one that is as high set the number.
     risen = next(step.reading for step in reversed(recent) if step.desired >= desired)
-    since = f"wanted {_format_time(last.time - risen.time)} ago" if risen.time < last.time else "wanted now"
+    since = f"desired {_format_time(last.time - risen.time)} ago" if risen.time < last.time else "desired now"
     return (
         f"panic mode: {format_number(round(over.panic, 2))} {UNITS[spec.scaling_metric]} {when}, at least "
         f"{format_number(spec.panic_threshold)} times the target of the {ready}. Until the load has been below that for "
@@ -486,7 +486,7 @@ def _make_calculation(decision: _ReplayedDecision) -> Iterator[str]:
         )
     pods = max(1, last.ready)
     start = math.ceil(spec.panic_threshold * pods)
-    yield f"panic   starts if the panic window wants {start} = {format_number(spec.panic_threshold)} {TIMES} {pods} ready"
+    yield f"panic   starts if the panic window gives {start} = {format_number(spec.panic_threshold)} {TIMES} {pods} ready"
     yield f"rate    {terms.lower} to {terms.upper} in one decision, from {last.ready} ready"
     yield f"bounds  {low} to {high or 'unlimited'}; calculated {decision.desired}, the autoscaler reports {decision.wanted}"
 
@@ -538,7 +538,7 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
         reasons += _explain_hpa_condition(row, low, high)
     if low == high:
         reasons = [WhyReason("bound", f"{_format_fixed_bounds(low)}, so the load has no effect")]
-    sums.append(f"bounds  {low} to {high}; the HPA has {current} and wants {desired}")
+    sums.append(f"bounds  {low} to {high}; the HPA reports {current} current, {desired} desired")
     return _ScalerExplanation("hpa", reasons, numbers, sums)
 
 
@@ -555,7 +555,7 @@ def _explain_hpa_metric(name: str, now: str, target: str, state: Status) -> tupl
     line = f"{name} {now} / {target} = {ratio:.2f}; {TIMES} {pods} ready = {ratio * pods:.2f} → {proposed}"
     if hpa.Tolerances().is_within(ratio):
         return f"{name} is {now}, within 10% of its target {target}: no change from {count_noun(pods, 'replica')}", line
-    return f"{name} is {now} per replica, with a target of {target}: {count_noun(proposed, 'replica')} wanted", line
+    return f"{name} is {now} per replica, with a target of {target}: {count_noun(proposed, 'replica')} desired", line
 
 
 def _to_thousandths(text: str) -> int:
@@ -581,7 +581,7 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
     running = [row for row in state.revisions if row.wanted]
     if len(running) > 1:
         shares = ", ".join(
-            f"{row.name} wants {row.wanted} with {row.traffic_percent}% of the traffic" for row in running
+            f"{row.name} has {row.wanted} desired and {row.traffic_percent}% of the traffic" for row in running
         )
         yield WhyReason("rollout", f"{len(running)} revisions have replicas: {shares}")
     initialized = next(
