@@ -95,7 +95,7 @@ def test_a_workload_is_planned_applied_scaled_rolled_back_and_deleted(world: Any
     assert client.post(f"{place}/rollback", json={}, headers=ROOT).json() == {"done": ["heron-00001"]}
     answer = client.post(f"{place}/suspend", headers=ROOT)
     assert answer.status_code == 422
-    assert "Knative Services do not support it" in answer.json()["detail"]
+    assert "Knative Services cannot be suspended" in answer.json()["detail"]
     assert client.delete(place, headers=ROOT).json() == {"done": ["deleted Service team-alpha/heron"], "kept": []}
     assert client.get(place, headers=ROOT).status_code == 404
 

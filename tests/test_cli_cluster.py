@@ -740,7 +740,7 @@ def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profil
 def test_suspend_works_for_kserve_only(run: Any, profile: Path, tmp_path: Path) -> None:
     code, _, err = run("suspend", "chat", *PLACE)
     assert code == 1
-    assert "Knative Services do not support it" in err
+    assert "Knative Services cannot be suspended" in err
 
     other = written(tmp_path / "other.yaml", name="other", serving="kserve", autoscaling=SCALING)
     assert run("apply", "-y", "-q", "--profile", profile, other).code == 0

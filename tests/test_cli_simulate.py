@@ -163,7 +163,7 @@ def test_a_wrong_command_line_is_a_usage_error(run: Any, spec: Path, words: tupl
 def test_parts_of_a_start_up(run: Any, spec: Path) -> None:
     words = ("--start-up", "schedule=1s,pull=2s,load=3s,spread=0.2")
 
-    assert "start-up 6s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
+    assert "pod startup 6s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
 
 
 def test_a_custom_metric_is_not_simulated(run: Any, spec: Path) -> None:

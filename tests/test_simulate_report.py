@@ -166,16 +166,16 @@ def reported(name: str = "day.csv") -> report.SimulationReport:
 
 
 TEXT = """\
-chat: 100 requests in 40s from day.csv; server fixed:1s; start-up 45s; seed 0
+chat: 100 requests in 40s from day.csv; server fixed:1s; pod startup 45s; seed 0
 
   note: the server is a guess
 
                         this spec  Knative's defaults
   p95=2s               100.0% met       0.0% VIOLATED
-  mean latency                 1s                  3s
-  p50 latency                  1s                  3s
-  p95 latency                  1s                  3s
-  p99 latency                  1s                  3s
+  mean response time           1s                  3s
+  p50 response time            1s                  3s
+  p95 response time            1s                  3s
+  p99 response time            1s                  3s
   p95 wait time             500ms                1.5s
   p99 wait time             500ms                1.5s
   lost requests                 0                   0
@@ -247,7 +247,7 @@ def test_the_page_is_self_contained() -> None:
         "Requests per second",
         "Ready replicas",
         "Queued requests",
-        "Latency, 95th percentile",
+        "Response time, 95th percentile",
     ]
     assert data["bound"] == [[0.0, 30.0, "stable"], [30.0, 40.0, "panic"]]
     assert "default-src 'none'" in page

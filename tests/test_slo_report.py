@@ -254,7 +254,7 @@ def test_unknown_numbers_are_null_and_never_nan() -> None:
     assert '"high": null' in text
     row = report.compute_report({CHAT: nothing}, {CHAT: slo}).rows[0]
     assert row.outcome == "unknown"
-    assert row.notes == ("no requests were counted",)
+    assert row.notes == ("no requests in this period",)
     assert (row.replica_hours, row.cost, row.cold, row.ready) == (None, None, None, None)
 
 
@@ -397,7 +397,7 @@ def test_text_is_aligned_and_has_the_place_of_measurement() -> None:
     assert head.index("SLO") == chat.index("met")
     assert head.index("P95") + len("P95") == chat.index("250 to 500 ms") + len("250 to 500 ms")
     assert "measured at the gateway, including activator wait and cold start" in text
-    assert "idle: no requests were counted" in text
+    assert "idle: no requests in this period" in text
     assert "  chat: p95 within 500 ms: met; 96% of requests were within the limit, 95% required; error" in text
 
 

@@ -216,7 +216,7 @@ def test_pages_report_missing_metrics_and_show_the_rest() -> None:
             assert "Metrics are unavailable. Prometheus does not answer" in Parsed(site.get(path).text).text
         assert site.get(f"{BASE}/series").status_code == 502
         assert "– / 10 concurrency" in Parsed(site.get("/workloads").text).text  # noqa: RUF001 - nothing is known
-        assert "the workload serves requests" in Parsed(site.get(BASE).text).text
+        assert "the workload is ready" in Parsed(site.get(BASE).text).text
 
 
 def test_pages_without_a_metrics_source() -> None:
@@ -701,7 +701,7 @@ def test_an_invalid_scale_is_rejected_immediately(site: Site, form: dict[str, st
 def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> None:
     apply_specs(site, "chat")
     first = Parsed(site.get(f"{BASE}/do/rollback").text)
-    assert "chat has no ready revision before chat-00001" in first.text
+    assert "chat has no ready revision older than chat-00001" in first.text
     apply_specs(site, "chat", image="example.com/chat:v2")
     page = Parsed(site.get(f"{BASE}/do/rollback").text)
     assert "Routes all requests to chat-00001 instead of chat-00002" in page.text
@@ -716,7 +716,7 @@ def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> 
 def test_suspending_a_knative_service_shows_the_alternative(site: Site) -> None:
     apply_specs(site, "chat")
     page = Parsed(site.get(f"{BASE}/do/suspend").text)
-    assert "Knative Services do not support it" in page.text
+    assert "Knative Services cannot be suspended" in page.text
     assert site.send(f"{BASE}/do/suspend", {}).status_code == 422
     assert site.get(f"{BASE}/do/nonsense").status_code == 404
 

@@ -33,7 +33,7 @@ from website import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+    from playwright.sync_api import APIResponse, Browser, BrowserContext, ConsoleMessage, Page, Route
 
 #: Timeout in milliseconds, long enough for a busy machine.
 PATIENCE = 60_000
@@ -139,6 +139,39 @@ def test_the_filter_applies_while_typing_and_is_in_the_url(site: Site, visit: Ca
     page.get_by_label("Project", exact=True).select_option("")
     page.get_by_role("link", name="Running 3").click()
     expect(page.locator("a.name")).to_have_text(["chat", "embed", "rank"])
+
+
+def test_an_update_directly_after_a_filter_keeps_the_filter(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    ready(page)
+    page.evaluate(
+        "document.body.addEventListener('htmx:afterSwap', () => setTimeout(() => htmx.trigger(document.body, 'changed'), 1),"
+        " {once: true})"
+    )
+    with page.expect_request(re.compile("/workloads[?]project=vision$")):
+        page.get_by_label("Project", exact=True).select_option("vision")
+    expect(page.locator("a.name")).to_have_text(["rank"])
+
+
+def test_an_update_with_a_new_project_keeps_the_selected_project(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    ready(page)
+    pending: list[tuple[Route, APIResponse]] = []
+    page.route(re.compile("/workloads$"), lambda route: pending.append((route, route.fetch())))
+    apply_specs(site, "first", project="alpha")
+    # The update is on its way when a project is selected, and arrives before the filter is sent.
+    field = page.get_by_label("Project", exact=True)
+    while not any("alpha" in response.text() for _, response in pending):
+        for route, response in pending:
+            route.fulfill(response=response)
+        pending.clear()
+        page.evaluate("htmx.trigger(document.body, 'changed')")
+        page.wait_for_timeout(100)
+    field.select_option("vision")
+    for route, response in pending:
+        route.fulfill(response=response)
+    expect(page.locator("a.name")).to_have_text(["rank"])
+    expect(field).to_have_value("vision")
 
 
 def test_sorting_the_grid_keeps_the_focus(site: Site, visit: Callable[..., Page]) -> None:

@@ -86,7 +86,7 @@ ROWS: Final[dict[str, Metric]] = {
             standard="standard_throughput",
             default_target=("requests-per-second-target-default", "200"),
             simulated="rps",
-            label="requests/s",
+            label="throughput (requests/s)",
             each="requests/s",
             aliases=("rps", "qps", "requests-per-second"),
         ),

@@ -67,8 +67,8 @@ def _format_hours(value: float | None) -> str:
 
 
 def format_budget_use(value: ValueInterval) -> str:
-    """Return the used share of an error budget: ``40%``, or ``6.2 times`` if more than all of it is used."""
-    return format_interval(value, lambda share: format_slo_percent(share) if share <= 1 else f"{share:.3g} times")
+    """Return the used share of an error budget: ``40%``, or ``620%`` if more than all of it is used."""
+    return format_interval(value, lambda share: format_slo_percent(share) if share <= 1 else f"{share * PERCENT:,.0f}%")
 
 
 def format_objective(verdict: Verdict) -> str:

@@ -274,7 +274,7 @@ def _make_row_notes(measured: WorkloadMeasurements) -> tuple[str, ...]:
         return (PLACES[measured.place], *([note] if incomplete else []))
     if measured.requests:
         return ("no request was timed, because no server accepted them",)
-    return ("no requests were counted",)
+    return ("no requests in this period",)
 
 
 def _compute_gpu_seconds(measured: WorkloadMeasurements, gpus: float | None) -> float | None:

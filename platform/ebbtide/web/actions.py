@@ -157,7 +157,8 @@ def _delete_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
 
 
 def _format_object(obj: dict[str, Any]) -> str:
-    return f"{obj['kind']} {obj['metadata']['name']}"
+    kind = "Knative Service" if obj["apiVersion"].startswith("serving.knative.dev/") else obj["kind"]
+    return f"{kind} {obj['metadata']['name']}"
 
 
 def _delete_workload(visit: PageVisit, live: LiveWorkload) -> None:

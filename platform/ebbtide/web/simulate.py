@@ -143,6 +143,17 @@ KNOBS: Final = tuple(
     )
 )
 METRIC: Final = make_control(_find_field_row("metric"))
+#: Labels of the causes of a scaling decision; the others are shown as the simulator names them.
+CAUSES: Final = {
+    "stable": "stable window",
+    "panic": "panic mode",
+    "max": "maximum replicas",
+    "min": "minimum replicas",
+    "activation scale": "activation replicas",
+    "grace": "scale-to-zero grace period",
+    "retention": "scale-to-zero retention",
+    "zero": "scale to zero",
+}
 WINDOW: Final = NumberInput("stable-window", "Stable window", "s", "60", 10, 600, 5)
 
 
@@ -506,6 +517,7 @@ def _outcome_context(
         "changes": [(name, get_at(data, *BLOCK, name), value) for name, value in question.settings.items()],
         "text": question.tuned_text,
         "window": WINDOW,
+        "causes": CAUSES,
     }
 
 

@@ -73,22 +73,22 @@ UNFIT: Final = (
 SCALED_TO_ZERO: Final = "scaled to zero"
 #: Explanations of a condition with status True, Unknown and False.
 CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
-    "Ready": ("the workload serves requests", "the workload does not serve yet", "the workload does not serve"),
+    "Ready": ("the workload is ready", "the workload is not ready yet", "the workload is not ready"),
     "ConfigurationsReady": (
         "the latest revision is ready",
         "the latest revision is not ready yet",
         "the latest revision failed",
     ),
     "RoutesReady": (
-        "requests reach the workload",
-        "requests do not reach the workload yet",
-        "requests cannot reach the workload",
+        "traffic is routed to the workload",
+        "traffic is not routed to the workload yet",
+        "traffic cannot be routed to the workload",
     ),
     "PredictorReady": ("the predictor is ready", "the predictor is not ready yet", "the predictor is not ready"),
     "IngressReady": (
-        "requests reach the workload",
-        "requests do not reach the workload yet",
-        "requests cannot reach the workload",
+        "traffic is routed to the workload",
+        "traffic is not routed to the workload yet",
+        "traffic cannot be routed to the workload",
     ),
     "Stopped": ("the workload is suspended", "", ""),
 }
@@ -275,7 +275,7 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         message = _condition_message(route) or _condition_message(ready)
         # KServe's conditions lag a few seconds behind and have no message until then.
         if ready.get("status") == "False" and message:
-            return "Degraded", f"the revision is ready, but requests cannot reach it: {message}"
+            return "Degraded", f"the revision is ready, but traffic cannot be routed to it: {message}"
         return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
     trouble = _explain_trouble(live, newest)
     if ready.get("status") == "False":
@@ -330,7 +330,7 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
         if trouble:
             unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
             return ("Running" if unscheduled else "Degraded"), f"{short}: {trouble}"
-        return "Running", _join_parts(f"{short}; the rest are starting", pinned)
+        return "Running", _join_parts(f"{short}; the others are starting", pinned)
     return "Running", _join_parts("", pinned)
 
 
