@@ -46,13 +46,13 @@ class Ticks:
         return self.now
 
 
-def made() -> tuple[AccessCache, Reviews, Ticks]:
+def make_access_cache() -> tuple[AccessCache, Reviews, Ticks]:
     reviews, ticks = Reviews(), Ticks()
     return AccessCache(reviews, ticks), reviews, ticks
 
 
 def test_a_review_is_cached_for_30_seconds() -> None:
-    decided, reviews, ticks = made()
+    decided, reviews, ticks = make_access_cache()
     question = make_access_question("list", KNATIVE, "team-a")
     for _ in range(3):
         assert decided.caller_of(JANE.token) == JANE
@@ -66,7 +66,7 @@ def test_a_review_is_cached_for_30_seconds() -> None:
 
 
 def test_in_an_outage_cached_reviews_stay_valid_for_a_limited_time() -> None:
-    decided, reviews, ticks = made()
+    decided, reviews, ticks = make_access_cache()
     decided.caller_of(JANE.token)
     decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
     reviews.away = True
@@ -84,7 +84,7 @@ def test_in_an_outage_cached_reviews_stay_valid_for_a_limited_time() -> None:
 
 def test_invalid_tokens_are_rejected_from_the_cache_and_evict_no_valid_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "MAX_REJECTED", 10)
-    decided, reviews, _ = made()
+    decided, reviews, _ = make_access_cache()
     decided.caller_of(JANE.token)
     for _ in range(2):
         with pytest.raises(UnauthorizedError):
@@ -107,7 +107,7 @@ def test_the_cache_is_bounded_and_evicts_the_oldest_entry() -> None:
 
 
 def test_callers_with_the_same_name_and_different_tokens_are_distinct() -> None:
-    decided, reviews, _ = made()
+    decided, reviews, _ = make_access_cache()
     decided.may(JANE, make_access_question("list", NODE))
     other = Caller("jane", ("admins",), token="another")
     with pytest.raises(AssertionError):
@@ -116,7 +116,7 @@ def test_callers_with_the_same_name_and_different_tokens_are_distinct() -> None:
 
 
 def test_a_token_is_in_no_repr_and_no_key() -> None:
-    decided, _, _ = made()
+    decided, _, _ = make_access_cache()
     decided.caller_of(JANE.token)
     assert JANE.token not in repr(JANE)
     assert JANE.token not in repr(decided.__dict__["_callers"].__dict__)

@@ -311,12 +311,12 @@ def test_merging_a_difference_returns_the_other_value(old: Any, new: Any) -> Non
 def at(data: Any, path: Place) -> bool:
     """Return whether there is a value at ``path``."""
     for part in path:
-        there = (
+        present = (
             part in data
             if isinstance(data, dict)
             else isinstance(data, list) and isinstance(part, int) and part < len(data)
         )
-        if not there:
+        if not present:
             return False
         data = data[part]
     return True

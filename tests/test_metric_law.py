@@ -130,8 +130,8 @@ def test_an_ambiguous_name_is_rejected_with_the_correct_one(row: metrics.Metric)
         translation = translated(
             {**native(row), "spec": {**native(row)["spec"], "autoscaling": alias_of(alias)}}, profile()
         )
-        (found,) = (problem for problem in translation.problems if problem.code == "AUT007")
-        assert found.fix == f"use {row.name}"
+        (problem,) = (problem for problem in translation.problems if problem.code == "AUT007")
+        assert problem.fix == f"use {row.name}"
 
 
 def alias_of(alias: str) -> dict[str, Any]:

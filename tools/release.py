@@ -17,13 +17,15 @@ TITLE: Final = "## "
 
 def notes(root: Path, tag: str) -> str:
     """Return the changelog's section of a tag's version; a ``ValueError`` says why there is none."""
-    found = VERSION.search((root / "platform" / "ebbtide" / "__init__.py").read_text(encoding="utf-8"))
-    version = found[1] if found else "unknown"
+    match = VERSION.search((root / "platform" / "ebbtide" / "__init__.py").read_text(encoding="utf-8"))
+    version = match[1] if match else "unknown"
     if tag != f"v{version}":
         raise ValueError(f"the tag is {tag}, and the version is {version}: the tag must be v{version}")
-    left = sorted(path.name for path in (root / "changes").glob("*.md") if path.name != "README.md")
-    if left:
-        raise ValueError(f"CHANGELOG.md lacks {', '.join(left)}: run `make changelog` and commit it before the tag")
+    unreleased = sorted(path.name for path in (root / "changes").glob("*.md") if path.name != "README.md")
+    if unreleased:
+        raise ValueError(
+            f"CHANGELOG.md lacks {', '.join(unreleased)}: run `make changelog` and commit it before the tag"
+        )
     # The first part is the text before all sections.
     sections = (root / "CHANGELOG.md").read_text(encoding="utf-8").split(f"\n{TITLE}")[1:]
     for section in sections:

@@ -66,11 +66,11 @@ def serving(program: Path, folder: Path) -> Iterator[str]:
         server = subprocess.Popen([program, "serve", "--demo", "--port=0"], stderr=file, cwd=folder)
     try:
         end = time.monotonic() + START_SECONDS
-        while not (found := ADDRESS.search(log.read_text())) or not answers(found[1]):
+        while not (match := ADDRESS.search(log.read_text())) or not answers(match[1]):
             if server.poll() is not None or time.monotonic() > end:
                 raise TimeoutError(f"the server does not answer: {log.read_text()}")
             time.sleep(0.2)
-        yield found[1]
+        yield match[1]
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(START_SECONDS)

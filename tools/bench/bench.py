@@ -115,24 +115,24 @@ def parse(arguments: list[str] | None) -> Options:
         metavar="S",
         help="start no further round after S seconds",
     )
-    given = parser.parse_args(arguments)
-    ebbtide = shutil.which(given.ebbtide) or parser.error(f"no program {given.ebbtide}: install the project first")
+    parsed = parser.parse_args(arguments)
+    ebbtide = shutil.which(parsed.ebbtide) or parser.error(f"no program {parsed.ebbtide}: install the project first")
     # No cluster is asked, whatever the caller's shell points to.
     environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
     return Options(
         ebbtide,
-        given.profile,
-        QUICK if given.quick else FULL,
-        100 if given.quick else KUSTOMIZE_MOST,
-        given.seconds_a_row,
+        parsed.profile,
+        QUICK if parsed.quick else FULL,
+        100 if parsed.quick else KUSTOMIZE_MOST,
+        parsed.seconds_a_row,
         environment,
     )
 
 
 def program(name: str) -> str | None:
     """Find a program on PATH, or build it once for each state of go.sum."""
-    if found := shutil.which(name):
-        return found
+    if path := shutil.which(name):
+        return path
     pins = hashlib.sha256((HERE / "go.mod").read_bytes() + (HERE / "go.sum").read_bytes()).hexdigest()[:12]
     built = ROOT / ".cache" / "bin" / pins / name
     if built.exists():
@@ -215,8 +215,8 @@ def report_start_up(options: Options, tools: dict[str, str], folder: Path) -> No
         "ebbtide --version": [options.ebbtide, "--version"],
         **{f"{name} version": [path, *TOOLS[name][1]] for name, path in tools.items()},
     }
-    found = turns(options, commands, options.sizes[0].rounds, folder)
-    print("start-up:", ", ".join(f"{name} {one.median * 1000:.0f} ms" for name, one in found.items()))
+    timings = turns(options, commands, options.sizes[0].rounds, folder)
+    print("start-up:", ", ".join(f"{name} {timing.median * 1000:.0f} ms" for name, timing in timings.items()))
 
 
 HEAD: Final = (
@@ -237,10 +237,10 @@ def report_size(options: Options, tools: dict[str, str], template: jobs.Template
     # At its largest size kustomize runs once, after the others.
     late = [name for name in ("kustomize",) if name in commands and size.count >= KUSTOMIZE_MOST]
     slow = {name: commands.pop(name) for name in late}
-    found = turns(options, commands, size.rounds, folder)
+    timings = turns(options, commands, size.rounds, folder)
     if slow:
-        found |= turns(options, slow, KUSTOMIZE_ROUNDS, folder)
-    print(row(size, found))
+        timings |= turns(options, slow, KUSTOMIZE_ROUNDS, folder)
+    print(row(size, timings))
 
 
 def write_job(
@@ -260,22 +260,22 @@ def write_job(
     return commands
 
 
-def row(size: Size, found: dict[str, Measured]) -> str:
+def row(size: Size, timings: dict[str, Measured]) -> str:
     """Write one row of the table."""
-    ours = found["ebbtide"]
+    ours = timings["ebbtide"]
 
     def seconds(name: str) -> str:
-        return f"{found[name].median:.3f}" if name in found else "-"
+        return f"{timings[name].median:.3f}" if name in timings else "-"
 
     def ratio(name: str) -> str:
-        return f"{ours.median / found[name].median:.2f}" if name in found else "-"
+        return f"{ours.median / timings[name].median:.2f}" if name in timings else "-"
 
     def memory(name: str) -> str:
-        return f"{found[name].megabytes:.0f}" if name in found else "-"
+        return f"{timings[name].megabytes:.0f}" if name in timings else "-"
 
     goal = ""
-    if size.goal is not None and "helm" in found:
-        goal = f"<= {size.goal:g} {verdict(ours.median <= size.goal * found['helm'].median)}"
+    if size.goal is not None and "helm" in timings:
+        goal = f"<= {size.goal:g} {verdict(ours.median <= size.goal * timings['helm'].median)}"
     line = (
         f"{size.count:6}  {len(ours.seconds):6}  {seconds('helm'):>7}  {seconds('ebbtide'):>9}  "
         f"{ratio('helm'):>5}  {goal:10}{seconds('kustomize'):>11}  {ratio('kustomize'):>5}   "

@@ -62,7 +62,7 @@ FIELDS: Final = (
 
 def spec(values: dict[Place, Any]) -> Object:
     """Make one native spec of about forty lines with these values in it."""
-    made: Object = {
+    inference: Object = {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Inference",
         "metadata": {"name": None},
@@ -97,8 +97,8 @@ def spec(values: dict[Place, Any]) -> Object:
         },
     }
     for place, value in values.items():
-        put(made, place, value)
-    return made
+        put(inference, place, value)
+    return inference
 
 
 def specs(count: int, fixed: frozenset[str]) -> list[Object]:
@@ -226,11 +226,11 @@ def write_chart(template: Template, documents: list[Object], folder: Path) -> No
     values = yaml.dump({"specs": documents}, Dumper=yaml.CSafeDumper, sort_keys=False)
     (folder / "values.yaml").write_text(values, encoding="utf-8")
     once: list[str] = []
-    each: list[str] = []
+    per_spec: list[str] = []
     for index, obj in enumerate(template.objects):
         lines = ["---", *block(obj, (index,), template)]
-        (once if template.shared(index) else each).extend(lines)
-    text = "\n".join([*once, "{{- range .Values.specs }}", *each, "{{- end }}", ""])
+        (once if template.shared(index) else per_spec).extend(lines)
+    text = "\n".join([*once, "{{- range .Values.specs }}", *per_spec, "{{- end }}", ""])
     (folder / "templates" / "all.yaml").write_text(text, encoding="utf-8")
 
 
@@ -336,22 +336,24 @@ def objects_in(text: str | bytes) -> list[Object]:
 
 def difference(ours: list[Object], theirs: list[Object]) -> str | None:
     """Say where two outputs first differ as data, order of objects aside; nothing is ignored."""
-    left, right = by_identity(ours), by_identity(theirs)
-    if len(ours) != len(theirs) or left.keys() != right.keys():
-        odd = sorted(map(str, left.keys() ^ right.keys()))[:1]
+    our_objects, their_objects = by_identity(ours), by_identity(theirs)
+    if len(ours) != len(theirs) or our_objects.keys() != their_objects.keys():
+        odd = sorted(map(str, our_objects.keys() ^ their_objects.keys()))[:1]
         return f"{len(ours)} objects against {len(theirs)} {' '.join(odd)}".strip()
-    for identity, obj in left.items():
-        here, there = dict(leaves(obj)), dict(leaves(right[identity]))
-        for place in [*here, *there]:
-            if (place in here, place in there) != (True, True) or not same(here[place], there[place]):
+    for identity, obj in our_objects.items():
+        our_leaves, their_leaves = dict(leaves(obj)), dict(leaves(their_objects[identity]))
+        for place in [*our_leaves, *their_leaves]:
+            if (place in our_leaves, place in their_leaves) != (True, True) or not same(
+                our_leaves[place], their_leaves[place]
+            ):
                 path = ".".join(map(str, place))
-                return f"{'/'.join(identity)} {path}: {here.get(place)!r} against {there.get(place)!r}"
+                return f"{'/'.join(identity)} {path}: {our_leaves.get(place)!r} against {their_leaves.get(place)!r}"
     return None
 
 
-def same(left: Any, right: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Compare two scalars with their types: 1, "1" and true differ."""
-    return type(left) is type(right) and bool(left == right)
+    return type(first) is type(second) and bool(first == second)
 
 
 def by_identity(objects: list[Object]) -> dict[tuple[str, ...], Object]:

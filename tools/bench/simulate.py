@@ -58,7 +58,7 @@ def traffic(requests: int, rate: float) -> TrafficTrace:
 
 def settings(number: int) -> list[Setting]:
     """Make settings as a search tries them: targets by windows by delays."""
-    made = [
+    candidates = [
         Setting(
             revision=RevisionSettings(min_scale=1, max_scale=50, target=target, window=window, scale_down_delay=delay),
         )
@@ -66,7 +66,7 @@ def settings(number: int) -> list[Setting]:
         for window in (6.0, 15.0, 30.0, 60.0, 120.0)
         for delay in (0.0, 30.0, 60.0, 300.0, 600.0)
     ]
-    return made[:number]
+    return candidates[:number]
 
 
 def rates(rounds: int, requests: int) -> None:
@@ -96,16 +96,16 @@ def batches(number: int, requests: int) -> None:
     tried, long = settings(number), traffic(requests, 5.5)
     kind = parse_server("llm:max=16,base=150ms,prompt=50us,output=20ms")
 
-    def cost(found: SimulationResult) -> float:
-        return found.replica_seconds
+    def cost(result: SimulationResult) -> float:
+        return result.replica_seconds
 
     print(f"\n{len(tried)} settings x {requests:,} requests, {long.seconds / 60:.0f} minutes of traffic, {kind}")
     for workers in (1, 2):
-        found = timed(partial(engine.simulate_batch, tried, long, kind, START, workers=workers, reduce=cost))
-        mark = f"   goal {GOAL_BATCH:g} s: {'met' if found.wall < GOAL_BATCH else 'missed'}" if workers > 1 else ""
-        rate = len(tried) * requests / found.wall
+        timing = timed(partial(engine.simulate_batch, tried, long, kind, START, workers=workers, reduce=cost))
+        mark = f"   goal {GOAL_BATCH:g} s: {'met' if timing.wall < GOAL_BATCH else 'missed'}" if workers > 1 else ""
+        rate = len(tried) * requests / timing.wall
         print(
-            f"  {workers} at once: {found.wall:6.2f} s, {found.processor:6.2f} s of processors, {rate:12,.0f}/s{mark}"
+            f"  {workers} at once: {timing.wall:6.2f} s, {timing.processor:6.2f} s of processors, {rate:12,.0f}/s{mark}"
         )
 
 
@@ -113,13 +113,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
-    given = parser.parse_args(arguments)
-    share = 10 if given.quick else 1
+    options = parser.parse_args(arguments)
+    share = 10 if options.quick else 1
     print(f"Python {sys.version.split()[0]}, numpy {np.__version__}, seed 0")
     setting = Setting(revision=RevisionSettings(min_scale=1, target=5.0))
     first = timed(lambda: engine.simulate(setting, traffic(1000, 50.0), parse_server(SERVERS[0]), START, fast=True))
     print(f"first call, compiled or read from the cache: {first.wall:.1f} s, {first.processor:.1f} s of processor")
-    rates(1 if given.quick else 3, 1_000_000 // share)
+    rates(1 if options.quick else 3, 1_000_000 // share)
     batches(250 // share, 20_000)
     print(f"\nmost memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:.0f} MB")
     return 0

@@ -91,10 +91,13 @@ def traffics(trace: Path) -> Iterator[tuple[str, TrafficTrace]]:
     yield "trace", read
     rng = np.random.default_rng(SEED)
     for name, words in SHAPES.items():
-        made = load.generate_traffic(words, SEED).traffic
-        assert made is not None
-        chosen = rng.integers(0, len(read.times), len(made.times))
-        yield name, replace(made, prompt_tokens=read.prompt_tokens[chosen], output_tokens=read.output_tokens[chosen])
+        generated = load.generate_traffic(words, SEED).traffic
+        assert generated is not None
+        chosen = rng.integers(0, len(read.times), len(generated.times))
+        yield (
+            name,
+            replace(generated, prompt_tokens=read.prompt_tokens[chosen], output_tokens=read.output_tokens[chosen]),
+        )
 
 
 def case_of(traffic: TrafficTrace) -> Case:
@@ -123,8 +126,8 @@ def evaluated(name: str, traffic: TrafficTrace) -> list[Row]:
 
     rows = [row(title, {**BASE, **values}) for title, values in USUAL.items()]
     size = math.prod(len(knob.values) for knob in KNOBS)
-    found = tune.Search(KNOBS, first.evaluate, base=BASE, seed=SEED).run(size // 10, tune.PROMISE)
-    rows += _best(row, "tune", found.best, found.evaluations)
+    result = tune.Search(KNOBS, first.evaluate, base=BASE, seed=SEED).run(size // 10, tune.PROMISE)
+    rows += _best(row, "tune", result.best, result.evaluations)
     with_minimum = (*KNOBS[:2], tune.Knob("minReplicas", tune.MINIMA), *KNOBS[2:])
     more = tune.Search(with_minimum, first.evaluate, base=BASE, seed=SEED).run(size // 10, tune.PROMISE)
     rows += _best(row, "tune, minReplicas free", more.best, more.evaluations)
@@ -134,8 +137,8 @@ def evaluated(name: str, traffic: TrafficTrace) -> list[Row]:
         values = {**BASE, **{knob.name: value for knob, value in zip(KNOBS, chosen, strict=True)}}
         points.append(tune.SettingPoint(values, first.evaluate(values)))
         if number % 50 == 0:
-            left = (time.monotonic() - start) / number * (size - number)
-            sys.stderr.write(f"\r\x1b[K{name}: {number}/{size} of the grid, {left:.0f} s left")
+            remaining = (time.monotonic() - start) / number * (size - number)
+            sys.stderr.write(f"\r\x1b[K{name}: {number}/{size} of the grid, {remaining:.0f} s left")
             sys.stderr.flush()
     sys.stderr.write("\r\x1b[K")
     rows += _best(row, "the grid's optimum", tune.SearchResult(points).best, size)
@@ -155,11 +158,11 @@ def table(name: str, rows: list[Row]) -> str:
     for row in rows:
         cells = [format_percent(row.first.attainment), f"{row.first.replica_hours:.2f}"]
         cells += [format_percent(row.second.attainment), f"{row.second.replica_hours:.2f}", f"{row.evaluations or 1:,}"]
-        out.append(f"| {row.name}{told(row)} | {' | '.join(cells)} |\n")
+        out.append(f"| {row.name}{format_changes(row)} | {' | '.join(cells)} |\n")
     return "".join(out)
 
 
-def told(row: Row) -> str:
+def format_changes(row: Row) -> str:
     """Return the values that a search chose."""
     if not row.evaluations:
         return ""

@@ -124,13 +124,13 @@ def write(files: dict[str, str], folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def differing(left: Path, right: Path) -> list[str]:
+def differing(first: Path, second: Path) -> list[str]:
     """Name the files that are in one folder only, or not the same in both."""
 
     def contents(folder: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
-    ours, theirs = contents(left), contents(right)
+    ours, theirs = contents(first), contents(second)
     return sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
 
 
@@ -175,11 +175,11 @@ def module_folders(queries: list[str]) -> dict[str, Path]:
     done = subprocess.run(
         ["go", "mod", "download", "-json", *queries], check=False, capture_output=True, text=True, cwd=HERE
     )
-    found = list(json_stream(done.stdout))
-    failed = [module["Error"] for module in found if "Error" in module]
+    modules = list(json_stream(done.stdout))
+    failed = [module["Error"] for module in modules if "Error" in module]
     if failed or done.returncode:
         sys.exit("\n".join(failed) or done.stderr)
-    return {module["Path"]: Path(module["Dir"]) for module in found}
+    return {module["Path"]: Path(module["Dir"]) for module in modules}
 
 
 def json_stream(text: str) -> Iterator[dict[str, Any]]:
@@ -255,10 +255,10 @@ def openapi_structure(definitions: dict[str, Schema], short: str) -> Schema:
         if name := reference.get("$ref", "").removeprefix(REF):
             return SCALARS.get(name) or as_crd(name, definitions[name])
         # Go's zero values are given as defaults, which fill nothing in: a required field stays so.
-        own = {key: value for key, value in node.items() if key != "default"}
+        crd_node = {key: value for key, value in node.items() if key != "default"}
         if node.get("type") == "object" and not {"properties", "additionalProperties"} & node.keys():
-            own[PRESERVE] = True
-        return with_parts(own, "", as_crd)
+            crd_node[PRESERVE] = True
+        return with_parts(crd_node, "", as_crd)
 
     return structure(as_crd(short, definitions[only(definitions, short)]))
 
@@ -312,25 +312,25 @@ def bounds_within(node: Schema) -> Schema:
 
 def open_fields(node: Schema, at: str = "") -> set[str]:
     """Find where a CRD takes any field, such as `spec.template.spec.affinity`; not in the status."""
-    found = {at} if node.get(PRESERVE) else set()
+    paths = {at} if node.get(PRESERVE) else set()
     for name, part in node.get("properties", {}).items():
         if (at, name) != ("", "status"):
-            found |= open_fields(part, f"{at}.{name}".removeprefix("."))
+            paths |= open_fields(part, f"{at}.{name}".removeprefix("."))
     for key, mark in (("items", "[]"), ("additionalProperties", "{}")):
         if isinstance(part := node.get(key), dict):
-            found |= open_fields(part, at + mark)
-    return found
+            paths |= open_fields(part, at + mark)
+    return paths
 
 
 def document(kind: Kind, metadata: Schema) -> Schema:
     """Make the whole schema of one kind: its envelope, its structure, its repeated parts once."""
-    own = kind.schema.get("properties", {})
-    properties = own | {
+    status_properties = kind.schema.get("properties", {})
+    properties = status_properties | {
         "apiVersion": {"const": kind.api_version},
         "kind": {"const": kind.name},
         "metadata": metadata | {"required": ["name"]},
     }
-    if "status" in own:
+    if "status" in status_properties:
         # A controller's business, and as long as the spec.
         properties["status"] = {"type": "object"}
     required = sorted({"apiVersion", "kind", "metadata", *kind.schema.get("required", ())} - {"status"})

@@ -50,13 +50,13 @@ def mask(text: str) -> str:
 
 def make_text(scope: Scope, path: str, lines: Iterable[tuple[int, str]]) -> Iterator[Text]:
     """Yield the text of ``lines`` with code masked and without blank lines around it; nothing if there are no words."""
-    kept = [(number, mask(" ".join(line.split()))) for number, line in lines]
-    while kept and not kept[-1][1]:
-        kept.pop()
-    while kept and not kept[0][1]:
-        kept.pop(0)
-    if any(re.search(r"[^\W\d_x]{2}", line) for _, line in kept):
-        yield Text(scope, path, tuple((number, line or PARAGRAPH) for number, line in kept))
+    masked = [(number, mask(" ".join(line.split()))) for number, line in lines]
+    while masked and not masked[-1][1]:
+        masked.pop()
+    while masked and not masked[0][1]:
+        masked.pop(0)
+    if any(re.search(r"[^\W\d_x]{2}", line) for _, line in masked):
+        yield Text(scope, path, tuple((number, line or PARAGRAPH) for number, line in masked))
 
 
 def python_texts(path: str, source: str, *, strings: bool) -> Iterator[Text]:
@@ -93,13 +93,13 @@ def _without_blocks(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str
 
 def _comments(path: str, source: str) -> Iterator[Text]:
     """Yield the comments; those on lines below each other, in one column, are one text."""
-    found = []
+    comments = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT and not token.string.startswith("#!"):
             number, column = token.start
-            own = not token.line[:column].strip()
-            found.append((number, column if own else -number, token.string.lstrip("#:").strip()))
-    for _, run in groupby(enumerate(found), key=lambda each: (each[1][0] - each[0], each[1][1])):
+            is_alone = not token.line[:column].strip()
+            comments.append((number, column if is_alone else -number, token.string.lstrip("#:").strip()))
+    for _, run in groupby(enumerate(comments), key=lambda numbered: (numbered[1][0] - numbered[0], numbered[1][1])):
         yield from make_text("comments", path, [(number, _reason(text)) for _, (number, _, text) in run])
 
 

@@ -39,9 +39,9 @@ def main(revisions: str) -> int:
     """Print what is wrong with the subjects of a range of revisions, merges apart."""
     command = ["git", "log", "--no-merges", "--format=%h %s", revisions]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    found = [f"{line}\n  {fault}" for line in lines for fault in faults(line.partition(" ")[2])]
-    print(*found, f"{len(lines)} subjects checked, {len(found)} faults", sep="\n")
-    return bool(found)
+    reports = [f"{line}\n  {fault}" for line in lines for fault in faults(line.partition(" ")[2])]
+    print(*reports, f"{len(lines)} subjects checked, {len(reports)} faults", sep="\n")
+    return bool(reports)
 
 
 if __name__ == "__main__":
