@@ -23,11 +23,11 @@ class Reviews:
     allowed: bool = True
     asked: list[Any] = field(default_factory=list)
 
-    def who(self, token: str) -> Caller | None:
+    def authenticate(self, token: str) -> Caller | None:
         self._ask(token)
         return JANE if token == JANE.token else None
 
-    def may(self, caller: Caller, question: access.AccessQuestion) -> bool:
+    def is_allowed(self, caller: Caller, question: access.AccessQuestion) -> bool:
         self._ask(question)
         assert caller == JANE
         return self.allowed
@@ -56,30 +56,30 @@ def test_a_review_is_cached_for_30_seconds() -> None:
     question = make_access_question("list", KNATIVE, "team-a")
     for _ in range(3):
         assert decided.caller_of(JANE.token) == JANE
-        assert decided.may(JANE, question)
+        assert decided.is_allowed(JANE, question)
     assert len(reviews.asked) == 2
     reviews.allowed = False
     ticks.now = 29
-    assert decided.may(JANE, question)
+    assert decided.is_allowed(JANE, question)
     ticks.now = 30
-    assert not decided.may(JANE, question)
+    assert not decided.is_allowed(JANE, question)
 
 
 def test_in_an_outage_cached_reviews_stay_valid_for_a_limited_time() -> None:
     decided, reviews, ticks = make_access_cache()
     decided.caller_of(JANE.token)
-    decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
+    decided.is_allowed(JANE, make_access_question("list", KNATIVE, "team-a"))
     reviews.away = True
     ticks.now = 600
     assert decided.caller_of(JANE.token) == JANE
-    assert decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
+    assert decided.is_allowed(JANE, make_access_question("list", KNATIVE, "team-a"))
     with pytest.raises(UnreachableError):
-        decided.may(JANE, make_access_question("list", KNATIVE, "team-b"))
+        decided.is_allowed(JANE, make_access_question("list", KNATIVE, "team-b"))
     with pytest.raises(UnreachableError):
         decided.caller_of("somebody else's")
     ticks.now = 901
     with pytest.raises(UnreachableError):
-        decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
+        decided.is_allowed(JANE, make_access_question("list", KNATIVE, "team-a"))
 
 
 def test_invalid_tokens_are_rejected_from_the_cache_and_evict_no_valid_caller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,10 +108,10 @@ def test_the_cache_is_bounded_and_evicts_the_oldest_entry() -> None:
 
 def test_callers_with_the_same_name_and_different_tokens_are_distinct() -> None:
     decided, reviews, _ = make_access_cache()
-    decided.may(JANE, make_access_question("list", NODE))
+    decided.is_allowed(JANE, make_access_question("list", NODE))
     other = Caller("jane", ("admins",), token="another")
     with pytest.raises(AssertionError):
-        decided.may(other, make_access_question("list", NODE))
+        decided.is_allowed(other, make_access_question("list", NODE))
     assert len(reviews.asked) == 2
 
 

@@ -47,7 +47,7 @@ def make_result(latency: list[float], **changes: Any) -> SimulationResult:
 
 
 def measure_bound(result: SimulationResult, text: str) -> slo.BoundResult:
-    (bound_result,) = slo.measure_result(result, slo.parse_bounds(text)).held
+    (bound_result,) = slo.measure_result(result, slo.parse_bounds(text)).bound_results
     return bound_result
 
 
@@ -97,7 +97,7 @@ def test_cold_starts_count_and_a_lost_request_is_within_no_limit() -> None:
     result = make_result(latency, lost=lost)
     measured = slo.measure_result(result, slo.parse_bounds("p95=2s,mean=2s"))
 
-    assert [bound_result.holds for bound_result in measured.held] == [False, True]
+    assert [bound_result.holds for bound_result in measured.bound_results] == [False, True]
     assert (measured.lost, measured.mean, measured.p50) == (6, 1.0, 1.0)
     assert measured.p95 == math.inf
 

@@ -38,7 +38,7 @@ def measured(used: float, hours: float) -> SimulationMeasurements:
     return SimulationMeasurements(
         requests=100, lost=0, met_cold=0, cold_starts=0, mean=1, p50=1, p95=1, p99=1, wait_p95=0, wait_p99=0, uptime=1,
         replica_hours=hours, ready_hours=hours, utilization=0.5, hours=1, gpu_hours=hours, cost=None,
-        held=(BoundResult(BOUND, share, used),),
+        bound_results=(BoundResult(BOUND, share, used),),
     )  # fmt: skip
 
 
@@ -231,10 +231,10 @@ def test_no_recommendation_costs_more_than_the_spec(scaling: dict[str, Any], wor
     knobs, base, bounds = tune.make_search_space(block, plan.scaling, ())
     tuning = tune.tune_settings(case, knobs, base, bounds, part=case.traffic.seconds * part, evaluations=12)
 
-    assert tuning.own.holds <= (tuning.chosen is not None)
+    assert tuning.current.holds <= (tuning.chosen is not None)
     if tuning.chosen is not None:
         assert tuning.chosen.holds
-        assert not tuning.own.holds or tuning.chosen.cost <= tuning.own.cost
+        assert not tuning.current.holds or tuning.chosen.cost <= tuning.current.cost
     if tuning.cluster is not None:
         assert tuning.chosen is not None
         assert tuning.cluster.cost < tuning.chosen.cost
@@ -346,8 +346,8 @@ def test_the_boundary_of_a_condition() -> None:
 def tuned(points: list[tune.SettingPoint], **changes: Any) -> tune.TuningResult:
     current = tune.SettingPoint({"metricThreshold": 100, "minReplicas": 1}, measured(20.0, 1.0))
     values: dict[str, Any] = {
-        "found": tune.SearchResult([*points, current], len(points) + 2),
-        "own": current,
+        "result": tune.SearchResult([*points, current], len(points) + 2),
+        "current": current,
         "default": tune.SettingPoint({}, measured(20.0, 1.0)),
         "lowered": None,
         "cluster": None,

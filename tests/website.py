@@ -136,7 +136,7 @@ class FixedCluster:
         del namespace, pod, container, follow, tail, previous
         yield from self.lines
 
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         del verb, kind, namespace, name
         return True
 

@@ -185,7 +185,7 @@ class Backend:
         self, caller: Caller, verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = ""
     ) -> bool:
         """Return whether a caller is allowed to use a verb on a kind; an empty namespace means all namespaces."""
-        return self._access.may(caller, make_access_question(verb, kind, namespace, name, subresource))
+        return self._access.is_allowed(caller, make_access_question(verb, kind, namespace, name, subresource))
 
     def _wide(self, caller: Caller) -> bool:
         """Return whether a caller can see the holders of GPUs: all nodes and all pods."""
@@ -689,7 +689,7 @@ class Backend:
 
         _report_partial_writes(go, done)
         self._cache.wait_gone(planned.top, self._cache.ticks() + CACHE_WAIT_SECONDS)
-        return Deleted(tuple(done), tuple(obj["metadata"]["name"] for obj in planned.kept))
+        return Deleted(tuple(done), tuple(obj["metadata"]["name"] for obj in planned.kept_claims))
 
     def scale(
         self, caller: Caller, namespace: str, name: str, values: dict[str, float] | None = None

@@ -640,10 +640,10 @@ def _strip_revision(obj: Object) -> Object:
 
 
 def _strip_event(obj: Object) -> Object:
-    kept = _keep_fields(obj, "apiVersion", "kind", "type", "reason", "message", "count")
-    kept |= _keep_fields(obj, "firstTimestamp", "lastTimestamp", "eventTime")
+    fields = _keep_fields(obj, "apiVersion", "kind", "type", "reason", "message", "count")
+    fields |= _keep_fields(obj, "firstTimestamp", "lastTimestamp", "eventTime")
     return {
-        **{name: value for name, value in kept.items() if value is not None},
+        **{name: value for name, value in fields.items() if value is not None},
         "metadata": _keep_fields(obj["metadata"], "name", "namespace", "uid", "creationTimestamp"),
         "involvedObject": _keep_fields(obj.get("involvedObject") or {}, "kind", "name", "namespace", "uid"),
     }

@@ -213,9 +213,9 @@ def find_bound(w: EngineState, k: ScalerState, valid: bool) -> int:
         return ZERO
     if not valid:
         return NO_DATA
-    if s[DESIRED] < rules.least:
+    if s[DESIRED] < rules.min_replicas:
         return MIN
-    if 0 < rules.greatest < s[DESIRED]:
+    if 0 < rules.max_replicas < s[DESIRED]:
         return MAX
     if s[DESIRED] != 0:
         return s[DECIDED]

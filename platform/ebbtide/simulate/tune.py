@@ -134,9 +134,9 @@ class Search:
     valid: Callable[[Values], bool] = lambda _: True
     seed: InitVar[int] = 0
     progress: Callable[[SearchResult], None] = lambda _: None
-    found: SearchResult = field(default_factory=SearchResult, init=False)
+    result: SearchResult = field(default_factory=SearchResult, init=False)
     known: dict[Place, SettingPoint | None] = field(default_factory=dict, init=False)
-    most: int = field(default=0, init=False)
+    evaluation_limit: int = field(default=0, init=False)
     draws: np.random.Generator = field(init=False)
     line: int = field(init=False)
 
@@ -147,16 +147,16 @@ class Search:
 
     def run(self, evaluations: int = EVALUATIONS, levels: tuple[tuple[float, float], ...] = LEVELS) -> SearchResult:
         """Search with at most ``evaluations`` simulations; after an interrupt, return the results so far."""
-        start = self.found.evaluations
+        start = self.result.evaluations
         part = 0.0
         try:
             for level, share in levels:
                 part += share
-                self.most = start + round(evaluations * part)
+                self.evaluation_limit = start + round(evaluations * part)
                 self._level(level)
         except KeyboardInterrupt:
-            self.found.interrupted = True
-        return self.found
+            self.result.interrupted = True
+        return self.result
 
     def raw(self, place: Place) -> Values:
         """Return the knobs' values at a place."""
@@ -171,19 +171,19 @@ class Search:
         if not self.valid(values):
             self.known[place] = None
             return None
-        if self.found.evaluations >= self.most:
+        if self.result.evaluations >= self.evaluation_limit:
             raise SearchStopped
         point = SettingPoint(values, self.evaluate(values), raw, place)
-        self.found.evaluations += 1
-        self.found.points.append(point)
+        self.result.evaluations += 1
+        self.result.points.append(point)
         self.known[place] = point
-        self.progress(self.found)
+        self.progress(self.result)
         return point
 
     def _level(self, level: float) -> None:
         """Search for the cheapest point that consumes at most ``level`` of the error budget."""
         best: SettingPoint | None = min(
-            (point for point in self.found.points if point.measured.used <= level),
+            (point for point in self.result.points if point.measured.used <= level),
             key=lambda point: point.cost,
             default=None,
         )
@@ -240,11 +240,11 @@ class Search:
         places = places[[tuple(place) not in self.known for place in places.tolist()]]
         if not len(places):
             return None
-        if not self.found.points:
+        if not self.result.points:
             return tuple(places[0].tolist())
-        evaluated = np.array([point.place for point in self.found.points])
-        costs = np.log([point.cost + 1e-9 for point in self.found.points])
-        used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.found.points])
+        evaluated = np.array([point.place for point in self.result.points])
+        costs = np.log([point.cost + 1e-9 for point in self.result.points])
+        used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.result.points])
         known_terms, candidate_terms = _make_quadratic_terms(evaluated, sizes), _make_quadratic_terms(places, sizes)
         predicted_used = self._drawn(known_terms, used, candidate_terms)
         predicted_costs = self._drawn(known_terms, costs, candidate_terms)
@@ -380,7 +380,7 @@ def make_knobs(block: Mapping[str, Any], metric: str, minimum: int, maximum: int
 
 
 def make_search_space(
-    block: Mapping[str, Any], scaling: Scaling, kept: Container[str]
+    block: Mapping[str, Any], scaling: Scaling, preserved: Container[str]
 ) -> tuple[tuple[Knob, ...], Values, tuple[int, int]]:
     """Return the knobs of a spec's autoscaling, except those in ``kept``, with the spec's values and its bounds."""
     metric = scaling.metric.name if scaling.metric is not None else ""
@@ -389,7 +389,7 @@ def make_search_space(
     base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
     if scaling.scaler in {"knative-kpa", "fixed"}:
         base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
-    return tuple(knob for knob in knobs if knob.name not in kept), base, (scaling.minimum, scaling.maximum)
+    return tuple(knob for knob in knobs if knob.name not in preserved), base, (scaling.minimum, scaling.maximum)
 
 
 def _include_value(values: tuple[Any, ...], current: Any) -> tuple[Any, ...]:
@@ -541,8 +541,8 @@ MAIN: Final = 0.8
 class TuningResult:
     """Result of a search. Points are measured on the part of the traffic that was searched on."""
 
-    found: SearchResult
-    own: SettingPoint
+    result: SearchResult
+    current: SettingPoint
     """Current spec."""
     default: SettingPoint
     """Knative's defaults with the spec's bounds."""
@@ -564,11 +564,11 @@ class TuningResult:
     @property
     def front(self) -> list[SettingPoint]:
         """Pareto front, cheapest first, with the chosen point in place of the search's best."""
-        best, chosen = self.found.best, self.chosen
+        best, chosen = self.result.best, self.chosen
         if chosen is None:
-            return self.found.front
+            return self.result.front
         return [
-            chosen if point is best else point for point in self.found.front if point is not chosen or point is best
+            chosen if point is best else point for point in self.result.front if point is not chosen or point is best
         ]
 
 
@@ -672,10 +672,10 @@ def simplify_best(
     """
     best = result.best
     assert best is not None
-    most = best.cost * (1 + MIN_SAVING)
-    if current.holds and current.cost <= most:
+    max_cost = best.cost * (1 + MIN_SAVING)
+    if current.holds and current.cost <= max_cost:
         return current
-    if lowered is not None and lowered.cost <= most:
+    if lowered is not None and lowered.cost <= max_cost:
         return lowered
     try:
         for name in sorted(diff_values(best.values, current.values), key=lambda name: (name in TOGETHER, name)):
@@ -690,11 +690,11 @@ def simplify_best(
             point = SettingPoint(values, evaluate(values), raw)
             result.evaluations += 1
             result.points.append(point)
-            if point.holds and point.cost <= most:
+            if point.holds and point.cost <= max_cost:
                 best = point
     except KeyboardInterrupt:
         result.interrupted = True
-    candidates = [point for point in result.points if point.holds and point.cost <= most]
+    candidates = [point for point in result.points if point.holds and point.cost <= max_cost]
     return min(
         candidates,
         key=lambda point: (len(diff_values(point.values, current.values)), point.measured.used, point is not best),

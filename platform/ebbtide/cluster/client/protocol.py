@@ -269,7 +269,7 @@ class Cluster(Protocol):
         ``basis`` has the same meaning as in ``apply``.
         """
 
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Return whether the caller's account has this permission; a namespace of "" means all namespaces."""
 
     def read(self, path: str) -> Object:
