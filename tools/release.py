@@ -16,7 +16,7 @@ TITLE: Final = "## "
 
 
 def notes(root: Path, tag: str) -> str:
-    """Return the changelog's section of a tag's version; a ``ValueError`` says why there is none."""
+    """Return the changelog's section of a tag's version; raise a ``ValueError`` with the reason if there is none."""
     match = VERSION.search((root / "platform" / "ebbtide" / "__init__.py").read_text(encoding="utf-8"))
     version = match[1] if match else "unknown"
     if tag != f"v{version}":
@@ -36,7 +36,7 @@ def notes(root: Path, tag: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the notes, or what is wrong."""
+    """Print the release notes, or the error."""
     try:
         sys.stdout.write(notes(ROOT, arguments[0]))
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Time the server's lists and measure its memory, with N workloads whose objects change all the time.
+"""Measure the response times of the server's lists and its memory, with N workloads that change continuously.
 
-A report, not a test: the exit code is 0 whatever the figures are. The server runs in a separate process, whose memory is
+This is a report, not a test: the exit code is always 0. The server runs in a separate process, whose memory is
 measured; the cluster is a stand-in that lists recorded objects page by page and then sends watch events, with the fields
 that a server adds (managed fields, the environment, volumes). It answers the API server's reviews immediately.
 """
@@ -40,7 +40,7 @@ LISTS: Final = {
 
 
 def bulk(name: str) -> dict[str, Any]:
-    """Return what a server and a webhook add, of the size that they have on a real cluster."""
+    """Return metadata as a server and a webhook add it, with the size that it has on a real cluster."""
     fields: dict[str, Any] = {f"f:field-{number}": {"f:value": {}, "f:name": {}} for number in range(40)}
     return {
         "managedFields": [
@@ -90,7 +90,7 @@ def objects(count: int, namespaces: int) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def write(folder: Path, count: int, namespaces: int) -> None:
-    """Write the objects, a page a line: what the server holds of them is its own."""
+    """Write the objects to files, one page per line, so that they do not occupy the server's memory."""
     pages: dict[str, list[dict[str, Any]]] = {}
     for kind, item in objects(count, namespaces):
         rows = pages.setdefault(kind, [])
@@ -112,7 +112,7 @@ class Standin:
     namespace = "default"
 
     def __init__(self, folder: Path, rate: float) -> None:
-        """Take where the objects are written."""
+        """Read the objects from files in a folder."""
         self.folder, self.rate = folder, rate
         self.versions = itertools.count(10**9)
 
@@ -124,7 +124,7 @@ class Standin:
         """Yield the objects of a kind, then their changes."""
         from ebbtide.cluster.client.protocol import KNATIVE, WatchBookmark, WatchChange  # noqa: PLC0415 - in the server's process only
 
-        # Knative's Service alone: there is no other of that name among the kinds that are followed.
+        # Only Knative's Service: no other kind that is watched has this name.
         file = self.folder / kind.name
         if not since and file.exists():
             for item in self._items(file):
@@ -144,7 +144,7 @@ class Standin:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Serve the stand-in: the process that is measured."""
+    """Serve the stand-in cluster; runs in the process that is measured."""
     import uvicorn  # noqa: PLC0415 - as above
 
     from ebbtide.api.access import AccessCache, Caller  # noqa: PLC0415 - as above
@@ -188,7 +188,7 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def memory(process: int) -> float:
-    """Return the megabytes that a process has in memory."""
+    """Return the resident memory of a process in megabytes."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6
@@ -196,13 +196,13 @@ def memory(process: int) -> float:
 
 
 def processor(process: int) -> float:
-    """Return the seconds of processors that a process has used: other work does not change them."""
+    """Return the processor time of a process in seconds, which does not depend on other processes."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(client: httpx.Client, path: str, caller: str, times: int) -> tuple[list[float], int]:
-    """Return the milliseconds of each of ``times`` requests, and the bytes of a response."""
+    """Return the time of each of ``times`` requests in milliseconds, and the size of a response in bytes."""
     milliseconds = []
     size = 0
     for _ in range(times):
@@ -215,7 +215,7 @@ def measure(client: httpx.Client, path: str, caller: str, times: int) -> tuple[l
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report."""
+    """Run the benchmark and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", type=int, default=5000)
     parser.add_argument("--namespaces", type=int, default=100)
@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def report(options: argparse.Namespace, pid: int, port: int) -> None:
-    """Measure and print."""
+    """Measure the server and print the report."""
     start = time.perf_counter()
     transport = httpx.HTTPTransport(retries=10)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, transport=transport) as client:

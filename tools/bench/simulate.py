@@ -1,6 +1,6 @@
-"""Time the simulator: compiled and plain on one core, and a search's worth of settings on two.
+"""Benchmark the simulator: compiled and plain on one core, and the settings of one search on two.
 
-A report, not a test: the exit code is 0 whatever the figures are. Processor time is what counts for one core, since other
+This is a report, not a test: the exit code is always 0. Processor time is what counts for one core, since other
 programs may run at the same time; the batch is timed by the clock and by the processor.
 """
 
@@ -35,21 +35,21 @@ START: Final = StartUp(load=30.0)
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Seconds by the clock and by the processor."""
+    """Wall time and processor time in seconds."""
 
     wall: float
     processor: float
 
 
 def timed(work: Callable[[], object]) -> Timed:
-    """Time ``work`` once."""
+    """Run ``work`` once and return its times."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
     return Timed(time.perf_counter() - wall, time.process_time() - processor)
 
 
 def traffic(requests: int, rate: float) -> TrafficTrace:
-    """Make requests at random, ``rate`` a second on average, with tokens."""
+    """Return random requests with tokens, ``rate`` per second on average."""
     draws = np.random.default_rng(1)
     times = np.cumsum(draws.exponential(1 / rate, requests))
     prompt, output = draws.integers(50, 2000, requests), draws.integers(10, 200, requests)
@@ -57,7 +57,7 @@ def traffic(requests: int, rate: float) -> TrafficTrace:
 
 
 def settings(number: int) -> list[Setting]:
-    """Make settings as a search tries them: targets by windows by delays."""
+    """Return settings as a search tries them: combinations of targets, windows and delays."""
     candidates = [
         Setting(
             revision=RevisionSettings(min_scale=1, max_scale=50, target=target, window=window, scale_down_delay=delay),
@@ -70,7 +70,7 @@ def settings(number: int) -> list[Setting]:
 
 
 def rates(rounds: int, requests: int) -> None:
-    """Print simulated requests a second of each server, compiled and plain."""
+    """Print the simulated requests per second of each server model, compiled and plain."""
     setting = Setting(revision=RevisionSettings(min_scale=1, target=5.0))
     few = requests // 50
     print(f"\n{'server':60} {'compiled/s':>12} {'plain/s':>12} {'ratio':>7}   ({requests:,} and {few:,} requests)")
@@ -92,7 +92,7 @@ def rates(rounds: int, requests: int) -> None:
 
 
 def batches(number: int, requests: int) -> None:
-    """Print the time of many settings on one core and on two."""
+    """Print the time of many settings on one and on two cores."""
     tried, long = settings(number), traffic(requests, 5.5)
     kind = parse_server("llm:max=16,base=150ms,prompt=50us,output=20ms")
 
@@ -110,7 +110,7 @@ def batches(number: int, requests: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report."""
+    """Run the benchmark and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Hold what `ebbtide tune` finds against an exhaustive grid, on a real trace and on shapes.
+"""Compare the results of `ebbtide tune` with an exhaustive grid, on a real trace and on shapes.
 
 Each traffic is searched on its first half; what was found, and what people set instead, is scored on the second. The
 table in docs/simulate.md is this program's output. The trace is Azure's LLM inference trace of 2023, conversations
@@ -34,7 +34,7 @@ SERVER: Final = "llm:max=16,base=150ms,prompt=50us,output=20ms"
 START_UP: Final = 45.0
 PROMISE: Final = "wait-p99=1s"
 SEED: Final = 7
-#: A spec that holds nothing but its bounds: what a search moves is put into it.
+#: A spec with bounds only; a search adds the values that it changes.
 DOCUMENT: Final[dict[str, Any]] = {
     "apiVersion": "ebbtide.dev/v1alpha1",
     "kind": "Inference",
@@ -73,7 +73,7 @@ USUAL: Final = {
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of one traffic, on the half that was searched and on the other."""
+    """One setting of one traffic, with its results on the searched half and on the other half."""
 
     name: str
     values: Values
@@ -163,7 +163,7 @@ def table(name: str, rows: list[Row]) -> str:
 
 
 def format_changes(row: Row) -> str:
-    """Return the values that a search chose."""
+    """Return the changes that a search chose, as text."""
     if not row.evaluations:
         return ""
     chosen = tune.diff_values(row.values, BASE)
@@ -178,7 +178,7 @@ def format_changes(row: Row) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Print a table for each traffic, and fail where the goal was missed."""
+    """Print a table for each traffic, and fail if a goal is missed."""
     parser = argparse.ArgumentParser(description="hold tune against an exhaustive grid")
     parser.add_argument("trace", type=Path, help="AzureLLMInferenceTrace_conv.csv")
     parser.add_argument("--only", default="", help="one traffic: trace, day, burst, idle gaps")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _INLINE: Final = frozenset(
     {"a", "abbr", "b", "code", "em", "i", "kbd", "small", "span", "strong", "sub", "sup", "time", "wbr"}
 )
-#: Attributes that people see or hear.
+#: Attributes that browsers show or screen readers read.
 _SPOKEN: Final = frozenset({"alt", "aria-label", "data-say", "label", "placeholder", "title"})
 #: Keys of YAML and JSON whose values people read: of policies, alerts, dashboards and issue forms.
 _KEYS: Final = frozenset({"description", "label", "message", "messageExpression", "summary", "title"})
@@ -61,7 +61,7 @@ def template_texts(path: str, source: str) -> Iterator[Text]:
 
 
 class _Page(HTMLParser):
-    """The texts of an HTML page, by the line on which each stands."""
+    """The texts of an HTML page, with their line numbers."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ def comment_texts(path: str, source: str, mark: str) -> Iterator[Text]:
 
 
 def _runs(path: str, lines: list[tuple[int, str]]) -> Iterator[Text]:
-    """Yield comments; those on lines below each other are one text."""
+    """Yield comments; comments on consecutive lines are one text."""
     for _, run in groupby(enumerate(lines), key=lambda numbered: numbered[1][0] - numbered[0]):
         yield from make_text("comments", path, [line for _, line in run])
 

@@ -64,7 +64,7 @@ def list_files(root: Path) -> list[str]:
 
 
 def readers(path: str) -> Iterator[Callable[[str, str], Iterator[Text]]]:
-    """Yield the functions that extract the texts of a file, by its name."""
+    """Yield the functions that extract texts from a file, selected by its name."""
     name = path.rpartition("/")[2]
     suffix = Path(name).suffix
     is_visible = path.startswith(SHOWN)
@@ -123,7 +123,7 @@ def lint(texts: list[Text], markdown: list[str]) -> list[Alert]:
 
 
 def table(texts: list[Text], markdown: list[str], alerts: list[Alert]) -> str:
-    """Return the counts by scope as a table; a text of Markdown is a line with something on it."""
+    """Return the counts by scope as a table; a Markdown text is a nonempty line."""
     rows = [("scope", "files", "texts", "with alerts", "share", "alerts")]
     lines = sum(
         bool(line.strip()) for name in markdown for line in (ROOT / name).read_text(encoding="utf-8").split("\n")
@@ -169,7 +169,7 @@ def write(counts: Counts) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Lint, and print what the options ask for."""
+    """Lint the repository, and print the output that the options select."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", help="files or folders, relative to the repository; all by default")
     mode = parser.add_mutually_exclusive_group()
@@ -196,7 +196,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check(alerts: list[Alert], baseline: Counts) -> int:
-    """Print what differs from the baseline, with the alerts of files that have too many."""
+    """Print the differences from the baseline, with the alerts of files that have more than their baseline."""
     counts = count(alerts)
     differences = list(compare(counts, baseline))
     for alert in alerts:
@@ -208,7 +208,7 @@ def check(alerts: list[Alert], baseline: Counts) -> int:
 
 
 def lower(alerts: list[Alert], baseline: Counts) -> int:
-    """Write the baseline, unless a scope has more alerts than in the one before."""
+    """Write the baseline, unless a scope has more alerts than in the previous one."""
     counts = count(alerts)
     for scope in SCOPES:
         now, before = sum(counts.get(scope, {}).values()), sum(baseline.get(scope, {}).values())
