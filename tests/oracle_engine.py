@@ -907,7 +907,7 @@ class Knative(Simulation):
     # Request path.
 
     def arrive(self, request: int) -> None:
-        """Send a request to the pods in turn, or to the activator."""
+        """Send a request to the pods round-robin, or to the activator."""
         if self.mode == "Serve" and self.ready:
             pod = self.ready[self.turn % len(self.ready)]
             self.turn += 1
@@ -1186,7 +1186,7 @@ class Horizontal(Simulation):
         self.push(draw(inputs.seed, Stream.TICK, 1, self.sync), Rank.RECONCILE)
         self.push(inputs.tick, Rank.TICK)
 
-    def handle(self, rank: int, number: int) -> None:  # noqa: ARG002 - no pod is asked by an activator
+    def handle(self, rank: int, number: int) -> None:  # noqa: ARG002 - no activator queries the pod
         """Process an event."""
         match rank:
             case Rank.SCRAPE:
@@ -1200,7 +1200,7 @@ class Horizontal(Simulation):
                 self.record_tick(self.bound)
 
     def arrive(self, request: int) -> None:
-        """Send a request to the pods in turn."""
+        """Send a request to the pods round-robin."""
         if not self.ready:
             self.held.append(request)
             self.queued += 1

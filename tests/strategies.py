@@ -98,7 +98,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("hf-token", "a.b", "x", "0"),
     r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$": ("", "Chat", "a_b.c"),
     r"^0[0-7]{3}$": ("0644", "0000", "0777"),
-    r"^/": ("/", "/data", "/data/", "/a:b", "/dev/shm", "//"),  # noqa: S108 - mounts of a pod, not files of ours
+    r"^/": ("/", "/data", "/data/", "/a:b", "/dev/shm", "//"),  # noqa: S108 - mount paths in a pod, not local files
     r"^(/[a-zA-Z0-9\-_./]*)?$": ("", "/", "/v1/health"),
     r"^[1-9]g\.[0-9]+gb(\+me)?$": ("1g.10gb", "7g.80gb", "1g.10gb+me", "9g.999gb"),
     r"^[A-Z_]+$": ("NET_BIND_SERVICE", "SYS_ADMIN", "_"),

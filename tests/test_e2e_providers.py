@@ -185,13 +185,13 @@ def test_a_cluster_that_is_not_there_ends_with_three(tmp_path: Path) -> None:
 
 @needs_go
 def test_the_real_kind_takes_our_configuration(tmp_path: Path) -> None:
-    """kind decodes strictly before it looks for an engine: a field that it does not know would be its first error."""
+    """kind decodes its configuration strictly before it looks for an engine, so an unknown field would be its first error."""
     build(COMPONENTS["kind"])
     kubeconfig = f"--kubeconfig={tmp_path}/kubeconfig"
     command = [str(program("kind")), "create", "cluster", "--name=ebbtide-config", kubeconfig]
     bad = tmp_path / "bad.yaml"
     bad.write_text(kind.CONFIG.read_text().replace("extraPortMappings", "extraPorts"))
-    # No engine may be asked for real: where there is one, it is hidden.
+    # Hide any real container engine, so that the test does not call it.
     environment = {**os.environ, "PATH": str(tmp_path), "DOCKER_HOST": "unix:///nowhere"}
 
     def run_kind(file: Path) -> str:

@@ -47,7 +47,7 @@ settings.register_profile(
 )
 LAWS = settings.get_profile("laws")
 MANY = settings(LAWS, max_examples=150)
-#: For tests in which most drawn inputs are refused and skipped.
+#: For tests in which most drawn inputs are rejected and skipped.
 FEW = settings(LAWS, max_examples=25)
 #: Kinds whose name is a domain: a DomainMapping has the name of its host.
 DOMAINS = {"DomainMapping"}
@@ -57,7 +57,7 @@ SELF_EVIDENT = {"YML001"}
 
 
 def translated(native: Any, profile: Any) -> Translation:
-    """Return the translation of a native document. A document that the models refuse is skipped."""
+    """Return the translation of a native document. A document that the models reject is skipped."""
     cluster, problems = profiles.validate_profile_data(profile)
     assert cluster is not None, problems
     loaded = load_document(native, cluster)

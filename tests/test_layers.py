@@ -54,7 +54,7 @@ def loaded_by(program: str) -> set[str]:
 
 
 def test_the_source_root_is_no_package() -> None:
-    """With an __init__.py it would stand in for the standard library's module of that name."""
+    """With an __init__.py, it would shadow the standard library's module of the same name."""
     assert not (SOURCE / "__init__.py").exists()
     assert platform.system() in {"Linux", "Darwin", "Windows"}
     assert Path(platform.__file__).name == "platform.py"
@@ -103,8 +103,8 @@ def test_the_autoscalers_import_the_standard_library_only() -> None:
     assert {name.partition(".")[0] for name in loaded} - {"ebbtide"} - sys.stdlib_module_names == set()
 
 
-def test_the_core_looks_at_no_clock_and_no_environment() -> None:
-    """Only the command line, the server and what deals with a cluster or its past may; a translation is a function of its arguments."""
+def test_the_core_reads_no_clock_and_no_environment() -> None:
+    """Only the command line, the server and the cluster packages read them; a translation depends only on its arguments."""
     impure = {"os", "time", "datetime", "random", "secrets", "uuid", "getpass", "locale"}
     guilty = {
         str(path.relative_to(SOURCE)): sorted(names)
@@ -235,7 +235,7 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 
 
 def test_no_module_of_the_package_is_named_like_one_of_the_standard_library_at_top_level() -> None:
-    """sys.path holds the source root, so such a file would stand in for it everywhere."""
+    """sys.path contains the source root, so such a file would shadow it everywhere."""
     top = {path.stem for path in SOURCE.glob("*.py")} | {path.name for path in SOURCE.iterdir() if path.is_dir()}
 
     assert "ebbtide" in top

@@ -104,7 +104,7 @@ def test_rendered_objects_match_upstream_schemas() -> None:
 
 
 def test_a_body_and_its_native_form_give_the_same_objects() -> None:
-    """REST is the native document under other top-level names; only the project's id may differ."""
+    """A REST body is a native document with other top-level names; only the project ID may differ."""
     profile = profiles.load_built_in()
     for seed in range(NUMBER):
         rendered = make(seed)

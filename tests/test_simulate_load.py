@@ -1,4 +1,4 @@
-"""Traffic: every format gives its requests, and every invalid row is reported with its line."""
+"""Traffic: every format is parsed into its requests, and every invalid row is reported with its line."""
 
 from __future__ import annotations
 

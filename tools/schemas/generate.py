@@ -1,7 +1,7 @@
 """Generate tests/schemas from the CRDs and OpenAPI documents in upstream's Go modules.
 
 Only structure is kept (types, properties, bounds), never prose. Where an API server would drop an
-unknown field, the schema refuses it: a misspelt field is an error, not a silent loss.
+unknown field, the schema rejects it: a misspelt field is an error, not a silent loss.
 """
 
 import argparse

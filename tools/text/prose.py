@@ -1,7 +1,7 @@
 """Lint all prose of the repository with Vale: Markdown as it is, and listings of the text extracted from other files.
 
 ``--check`` compares the alerts with ``baseline.toml`` and fails where a file has more or fewer than its row says.
-``--lower`` updates the rows after a fix or a move, and refuses if the alerts of a scope grow in number.
+``--lower`` updates the rows after a fix or a move, and rejects if the alerts of a scope grow in number.
 """
 
 from __future__ import annotations

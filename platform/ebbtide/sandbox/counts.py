@@ -56,7 +56,7 @@ class PeriodCounts(NamedTuple):
 
 #: Gauges at a row's end; NaN if unknown.
 GAUGES: Final = PeriodCounts._fields[-5:]
-#: Columns that are summed over a row, in this order, before the bucket counts; the last ones are the sums of ``Passed``.
+#: Columns that are summed over a row, in this order, before the bucket counts; the last ones are the sums of ``PeriodCounts``.
 SUMS: Final = ("known", "requests", "failed", "seconds", "asked", "answered", *PeriodCounts._fields[:-5])
 _SUM: Final = {name: place for place, name in enumerate(SUMS)}
 _FIRST_BUCKET: Final = len(SUMS)

@@ -153,20 +153,20 @@ class Search:
             for level, share in levels:
                 part += share
                 self.evaluation_limit = start + round(evaluations * part)
-                self._level(level)
+                self._search_level(level)
         except KeyboardInterrupt:
             self.result.interrupted = True
         return self.result
 
-    def raw(self, place: Place) -> Values:
+    def get_knob_values(self, place: Place) -> Values:
         """Return the knobs' values at a place."""
         return {**self.base, **{knob.name: knob.values[index] for knob, index in zip(self.knobs, place, strict=True)}}
 
-    def _point(self, place: Place) -> SettingPoint | None:
+    def _evaluate_place(self, place: Place) -> SettingPoint | None:
         """Return the point at a place, or None if its values are invalid in combination. Raises Stopped."""
         if place in self.known:
             return self.known[place]
-        raw = self.raw(place)
+        raw = self.get_knob_values(place)
         values = self.resolve(raw)
         if not self.valid(values):
             self.known[place] = None
@@ -180,7 +180,7 @@ class Search:
         self.progress(self.result)
         return point
 
-    def _level(self, level: float) -> None:
+    def _search_level(self, level: float) -> None:
         """Search for the cheapest point that consumes at most ``level`` of the error budget."""
         best: SettingPoint | None = min(
             (point for point in self.result.points if point.measured.used <= level),
@@ -188,34 +188,34 @@ class Search:
             default=None,
         )
         try:
-            best = self._along(best.place if best else self._start(), level, best)
-            best = self._climb(best, level)
-            while place := self._promising(level):
-                point = self._point(place)
+            best = self._search_threshold_line(best.place if best else self._find_start(), level, best)
+            best = self._improve_knobs(best, level)
+            while place := self._find_promising_place(level):
+                point = self._evaluate_place(place)
                 if point is not None and (best is None or point.cost < best.cost):
-                    improved = self._along(place, level, best)
+                    improved = self._search_threshold_line(place, level, best)
                     if improved is not None and improved is not best:
-                        best = self._climb(improved, level)
+                        best = self._improve_knobs(improved, level)
         except SearchStopped:
             return
 
-    def _start(self) -> Place:
+    def _find_start(self) -> Place:
         """Return the place closest to the base values."""
         return tuple(_find_nearest(knob.values, self.base.get(knob.name)) for knob in self.knobs)
 
-    def _climb(self, best: SettingPoint | None, level: float) -> SettingPoint | None:
+    def _improve_knobs(self, best: SettingPoint | None, level: float) -> SettingPoint | None:
         """Change one knob after another as long as the result improves."""
         has_improved = True
         while has_improved:
             has_improved = False
-            for place in self._beside(best.place if best else self._start()):
-                improved = self._along(place, level, best)
+            for place in self._list_neighbors(best.place if best else self._find_start()):
+                improved = self._search_threshold_line(place, level, best)
                 if improved is not None and improved is not best:
                     best, has_improved = improved, True
                     break
         return best
 
-    def _beside(self, place: Place) -> Iterator[Place]:
+    def _list_neighbors(self, place: Place) -> Iterator[Place]:
         """Yield the places that differ in one knob other than the threshold: adjacent values first, then all others."""
         others = [number for number in range(len(self.knobs)) if number != self.line]
         self.draws.shuffle(others)
@@ -228,7 +228,7 @@ class Search:
         for _, number, index in sorted(moves, key=lambda move: move[0]):
             yield (*place[:number], index, *place[number + 1 :])
 
-    def _promising(self, level: float) -> Place | None:
+    def _find_promising_place(self, level: float) -> Place | None:
         """Return the place with the lowest predicted cost whose predicted budget is within ``level``; None if none is left.
 
         Predictions come from a quadratic model of the knobs' positions, fitted to the known points, with random errors.
@@ -246,8 +246,8 @@ class Search:
         costs = np.log([point.cost + 1e-9 for point in self.result.points])
         used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.result.points])
         known_terms, candidate_terms = _make_quadratic_terms(evaluated, sizes), _make_quadratic_terms(places, sizes)
-        predicted_used = self._drawn(known_terms, used, candidate_terms)
-        predicted_costs = self._drawn(known_terms, costs, candidate_terms)
+        predicted_used = self._predict_with_errors(known_terms, used, candidate_terms)
+        predicted_costs = self._predict_with_errors(known_terms, costs, candidate_terms)
         within_level = predicted_used <= math.log(level + USED_FLOOR)
         best = (
             int(np.where(within_level, predicted_costs, np.inf).argmin())
@@ -256,7 +256,7 @@ class Search:
         )
         return tuple(places[best].tolist())
 
-    def _drawn(self, known_terms: Floats, values: Floats, terms: Floats) -> Floats:
+    def _predict_with_errors(self, known_terms: Floats, values: Floats, terms: Floats) -> Floats:
         """Predict ``values`` at new positions by ridge regression, with random errors of its standard deviation."""
         inverse = np.linalg.inv(known_terms.T @ known_terms + RIDGE * np.eye(known_terms.shape[1]))
         weights = inverse @ known_terms.T @ values
@@ -265,10 +265,10 @@ class Search:
         predictions: Floats = terms @ weights + spread * uncertainty * self.draws.standard_normal(len(terms))
         return predictions
 
-    def _at(self, place: Place, index: int) -> Place:
+    def _move_threshold(self, place: Place, index: int) -> Place:
         return (*place[: self.line], index, *place[self.line + 1 :])
 
-    def _along(self, place: Place, level: float, best: SettingPoint | None) -> SettingPoint | None:
+    def _search_threshold_line(self, place: Place, level: float, best: SettingPoint | None) -> SettingPoint | None:
         """Return the cheapest point within ``level`` on the line of thresholds through ``place``, or ``best``."""
 
         def is_within(point: SettingPoint | None) -> bool:
@@ -276,7 +276,7 @@ class Search:
 
         last = len(self.knobs[self.line].values) - 1
         index, step = place[self.line], 1
-        current = self._point(self._at(place, index))
+        current = self._evaluate_place(self._move_threshold(place, index))
         direction = 1 if is_within(current) else -1
         inside, outside = (index, None) if is_within(current) else (None, index)
         # Double the step until the boundary is between two places.
@@ -287,18 +287,18 @@ class Search:
                 break
             index = min(max(index + direction * step, 0), last)
             step *= 2
-            current = self._point(self._at(place, index))
+            current = self._evaluate_place(self._move_threshold(place, index))
             if is_within(current):
                 inside = index
             else:
                 outside = index
         while inside is not None and outside is not None and outside - inside > 1:
             middle = (inside + outside) // 2
-            if is_within(self._point(self._at(place, middle))):
+            if is_within(self._evaluate_place(self._move_threshold(place, middle))):
                 inside = middle
             else:
                 outside = middle
-        cheapest = None if inside is None else self._point(self._at(place, inside))
+        cheapest = None if inside is None else self._evaluate_place(self._move_threshold(place, inside))
         if cheapest is None or (best is not None and cheapest.cost >= best.cost):
             return best
         return cheapest

@@ -81,13 +81,13 @@ def choose(plan: Plan) -> tuple[Priority, Decision]:
 
 
 def _find_preemptibility(plan: Plan) -> str | None:
-    """Return the preemptibility, None for semi-preemptible: a class cannot express it, and `check` refuses it."""
+    """Return the preemptibility, None for semi-preemptible: a class cannot express it, and `check` rejects it."""
     preemptibility = plan.spec.preemptibility
     return None if preemptibility == "semi-preemptible" else preemptibility
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse an unknown class or one that contradicts preemptibility, and warn of priorities that the scheduler ignores."""
+    """Reject an unknown class or one that contradicts preemptibility, and warn of priorities that the scheduler ignores."""
     requested, preemptibility, chosen = plan.spec.priority_class, _find_preemptibility(plan), plan.priority
     classes = plan.cluster.scheduling.classes
     if plan.spec.preemptibility == "semi-preemptible":

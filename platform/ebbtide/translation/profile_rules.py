@@ -100,7 +100,7 @@ def check(profile: Profile) -> Iterator[Problem]:
 
 
 def _check_scale_limit(knative: Knative) -> Iterator[Problem]:
-    """Refuse a max-scale-limit that Knative's webhook refuses: the default max-scale, which is none, must be within it."""
+    """Reject a max-scale-limit that Knative's webhook rejects: the default max-scale, which is none, must be within it."""
     limit, default = (
         parse_whole_quantity(knative.autoscaler.get(key, "0")) or 0 for key in ("max-scale-limit", "max-scale")
     )
@@ -115,7 +115,7 @@ def _check_scale_limit(knative: Knative) -> Iterator[Problem]:
 
 
 def _check_quantities(kserve: KServe) -> Iterator[Problem]:
-    """Refuse invalid quantities among KServe's resources."""
+    """Reject invalid quantities among KServe's resources."""
     parts: list[tuple[Path, Mapping[ComputeResource, str]]] = [(("limits",), kserve.limits)]
     for name, resources in kserve.runtime_resources.items():
         parts.append((("runtimeResources", name, "requests"), resources.requests))

@@ -196,7 +196,7 @@ class SimulationDesk:
         return text if whose == owner else ""
 
     def add_search(self, search: TuningSearch) -> str:
-        """Store a search and return its name; the oldest finished searches make room."""
+        """Store a search and return its name; if there are too many, the oldest finished searches are removed."""
         name = secrets.token_urlsafe(12)
         with self.lock:
             for old in [key for key, stored in self.searches.items() if stored.ended][

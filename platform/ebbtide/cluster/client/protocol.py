@@ -118,7 +118,7 @@ CLUSTER_RUNTIME: Final = Kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
 
-#: Every kind that is rendered or read. There is no discovery: a kind that is unknown to the cluster answers as missing.
+#: Every kind that is rendered or read. Discovery is not used: objects of a kind that the cluster does not know count as missing.
 KINDS: Final[dict[tuple[str, str], Kind]] = {
     (kind.api_version, kind.name): kind
     for kind in (

@@ -45,7 +45,7 @@ def has_feature_gate(gate: str, kubernetes: Kubernetes) -> bool:
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
-    """Refuse claims that the serving object or the cluster does not support, and parts that the driver does not provide."""
+    """Reject claims that the serving object or the cluster does not support, and parts that the driver does not provide."""
     request, kubernetes = ask.request, ask.cluster.kubernetes
     claims = ask.serving == "kserve-standard"
     if not kubernetes.dra:
