@@ -351,10 +351,10 @@ def test_requests_above_the_limit_are_told_to_retry() -> None:
     occupied, go = threading.Event(), threading.Event()
     plain = backend.workloads
 
-    def slow(*given: Any) -> Any:
+    def slow(*args: Any) -> Any:
         occupied.set()
         go.wait(30)
-        return plain(*given)
+        return plain(*args)
 
     backend.workloads = slow  # type: ignore[assignment,method-assign] # a slow request
     with (
@@ -472,8 +472,8 @@ def test_a_stream_above_the_limit_is_rejected_before_it_begins() -> None:
         ExitStack() as open_streams,
     ):
 
-        def opened(who: str) -> httpx.Response:
-            return open_streams.enter_context(client.stream("GET", f"{V1}/events", headers=serving.bearer(who)))
+        def opened(caller: str) -> httpx.Response:
+            return open_streams.enter_context(client.stream("GET", f"{V1}/events", headers=serving.bearer(caller)))
 
         first = opened("root")
         assert first.status_code == 200

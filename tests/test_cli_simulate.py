@@ -48,15 +48,15 @@ def spec(tmp_path: Path) -> Path:
 
 
 def simulate(run: Any, spec: Path, *words: str | Path, traffic: str = TRAFFIC) -> Ran:
-    found: Ran = run("simulate", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", *words)
-    return found
+    ran: Ran = run("simulate", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", *words)
+    return ran
 
 
 def tune(run: Any, spec: Path, *words: str | Path, traffic: str = TRAFFIC) -> Ran:
-    found: Ran = run(
+    ran: Ran = run(
         "tune", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", "--evaluations", "30", "--part", "1", *words
     )  # fmt: skip
-    return found
+    return ran
 
 
 # simulate
@@ -260,9 +260,9 @@ def test_a_search_as_html_shows_the_recommended_setting(run: Any, spec: Path) ->
     out = tune(run, spec, "-o", "html").out
 
     assert out.startswith("<!DOCTYPE html>")
-    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', out, re.DOTALL)
-    assert found is not None
-    front = json.loads(found[1])["front"]
+    match = re.search(r'<script id="data" type="application/json">(.*?)</script>', out, re.DOTALL)
+    assert match is not None
+    front = json.loads(match[1])["front"]
     known = json.loads(tune(run, spec, "-o", "json").out)
     kinds = [point["kind"] for point in front["points"]]
     assert {kind: kinds.count(kind) for kind in ("chosen", "own", "default")} == {"chosen": 1, "own": 1, "default": 1}

@@ -82,22 +82,22 @@ def test_a_spec_translates_or_is_marked_as_refused(block: Block) -> None:
 
 @pytest.mark.parametrize("block", CONSOLES, ids=lambda block: block.name)
 def test_a_command_prints_the_documented_output(block: Block, *, accept: bool) -> None:
-    shown = ""
+    transcript = ""
     for command, expected in steps(block.body):
-        shown += f"$ {command}\n"
+        transcript += f"$ {command}\n"
         if not command.startswith("ebbtide "):
-            shown += expected
+            transcript += expected
             continue
         output = run(command)
         if accept and not matches(expected, output) and not marked(expected):
-            shown += output
+            transcript += output
             continue
-        shown += expected
+        transcript += expected
 
         assert matches(expected, output), f"{block.name}: $ {command}\nprints now:\n{output}"
-    if accept and shown != block.body:
+    if accept and transcript != block.body:
         text = block.page.read_text()
-        block.page.write_text(text.replace(block.body, shown))
+        block.page.write_text(text.replace(block.body, transcript))
 
 
 def steps(body: str) -> Iterator[tuple[str, str]]:

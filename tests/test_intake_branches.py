@@ -446,9 +446,9 @@ def test_an_owner_of_the_object_is_reported() -> None:
     assert "metadata.ownerReferences" in lost.message
 
 
-@pytest.mark.parametrize("kept", ["{", "[" * 100_000, "[]", "7"], ids=["cut off", "too deep", "list", "number"])
-def test_a_stored_spec_that_is_not_a_mapping_is_ignored(kept: str) -> None:
-    result = imported(with_metadata(annotations={"ebbtide.dev/spec": kept}))
+@pytest.mark.parametrize("stored", ["{", "[" * 100_000, "[]", "7"], ids=["cut off", "too deep", "list", "number"])
+def test_a_stored_spec_that_is_not_a_mapping_is_ignored(stored: str) -> None:
+    result = imported(with_metadata(annotations={"ebbtide.dev/spec": stored}))
 
     assert places(result, "IMP003") == ["metadata.annotations.ebbtide.dev/spec"]
     assert result.native["spec"]["image"] == IMAGE

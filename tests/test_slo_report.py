@@ -259,8 +259,8 @@ def test_unknown_numbers_are_null_and_never_nan() -> None:
 
 
 def test_few_timed_requests_are_noted() -> None:
-    few, most = measured(requests=2000.0), measured(requests=1100.0)
-    notes = [report.compute_report({CHAT: figures}, {}).rows[0].notes for figures in (few, most)]
+    few, many = measured(requests=2000.0), measured(requests=1100.0)
+    notes = [report.compute_report({CHAT: figures}, {}).rows[0].notes for figures in (few, many)]
     assert notes[0][1:] == ("only 1000 of 2000 requests were timed; the latencies cover only those",)
     assert notes[1][1:] == ()
 
@@ -331,14 +331,14 @@ def test_a_verdict_is_never_wrong(samples: list[float], bounds: list[float], lim
 
 
 @given(st.floats(0.5, 0.9999), st.floats(0, 1), st.floats(0, 1))
-def test_a_larger_failure_share_uses_more_budget(target: float, one: float, other: float) -> None:
-    better, worse = max(one, other), min(one, other)
-    least, most = (report.compute_budget(ValueInterval(share, share), target) for share in (better, worse))
+def test_a_larger_failure_share_uses_more_budget(target: float, first_share: float, second_share: float) -> None:
+    better, worse = max(first_share, second_share), min(first_share, second_share)
+    lower, higher = (report.compute_budget(ValueInterval(share, share), target) for share in (better, worse))
 
-    assert least is not None
-    assert most is not None
-    assert least.low <= most.low
-    assert (most.low <= 1) == (worse >= target - 1e-9) or abs(most.low - 1) < 1e-4
+    assert lower is not None
+    assert higher is not None
+    assert lower.low <= higher.low
+    assert (higher.low <= 1) == (worse >= target - 1e-9) or abs(higher.low - 1) < 1e-4
 
 
 @given(st.lists(SAMPLES, min_size=1, max_size=4), st.lists(TIMES, max_size=6))

@@ -67,15 +67,15 @@ class Broken(Counted):
         raise SourceError("Prometheus does not answer")
 
 
-def scaled(name: str = "running", *, wanted: int = 2, **annotations: str) -> dict[str, Any]:
+def scaled(name: str = "running", *, desired: int = 2, **annotations: str) -> dict[str, Any]:
     """Return a recorded service with bounds, a metric and a desired number of replicas."""
     recording = situations.data(name)
     recording["settings"] = SETTINGS
     values = {**SCALED, **{f"{keys.AUTOSCALING}{key.replace('_', '-')}": value for key, value in annotations.items()}}
     for obj in (*recording["revisions"], *recording["scalers"]):
         obj["metadata"]["annotations"] |= values
-    recording["scalers"][0]["status"]["desiredScale"] = wanted
-    recording["deployments"][0]["spec"]["replicas"] = wanted
+    recording["scalers"][0]["status"]["desiredScale"] = desired
+    recording["deployments"][0]["spec"]["replicas"] = desired
     return recording
 
 
@@ -109,7 +109,7 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotations", "series", "wanted", "reason"),
+    ("annotations", "series", "desired", "reason"),
     [
         ({}, {"stable": 40.0, "panic": 20.0}, 4, "limited by maxReplicas 4: 6 replicas desired"),
         ({"min_scale": "2"}, {"stable": 1.0, "panic": 1.0}, 2, "limited by minReplicas 2: 1 replica desired"),
@@ -172,18 +172,18 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
     ],
 )
 def test_limits_of_a_decision_are_explained(
-    annotations: dict[str, str], series: dict[str, Any], wanted: int, reason: str
+    annotations: dict[str, str], series: dict[str, Any], desired: int, reason: str
 ) -> None:
     if series.pop("_totals", None):
         ready = series["ready"]
         series = {name: value if name == "ready" else value / ready for name, value in series.items()}
-    answer = counted(scaled(wanted=wanted, **annotations), **series)
+    answer = counted(scaled(desired=desired, **annotations), **series)
 
     assert reason in "\n".join(words(answer))
 
 
 def test_the_scale_up_rate_is_explained() -> None:
-    recording = scaled(wanted=2)
+    recording = scaled(desired=2)
     recording["settings"] = {**SETTINGS, "max-scale-up-rate": "2"}
 
     assert "max-scale-up-rate limits one decision to 2 replicas, from 1" in words(
@@ -192,7 +192,7 @@ def test_the_scale_up_rate_is_explained() -> None:
 
 
 def test_limits_that_are_not_in_effect_are_not_mentioned() -> None:
-    assert len(counted(scaled(wanted=1), stable=5.5, panic=6.5).reasons) == 1
+    assert len(counted(scaled(desired=1), stable=5.5, panic=6.5).reasons) == 1
 
 
 @settings(deadline=None)
@@ -217,8 +217,8 @@ def test_the_decision_equals_the_autoscaler_s(stable: float, panic: float, ready
 
 
 def test_without_metrics_the_wanted_replicas_give_bounds_of_the_load() -> None:
-    def guessed(wanted: int, **annotations: str) -> str:
-        return words(explain_replicas(situations.live(scaled(wanted=wanted, **annotations))))[0]
+    def guessed(desired: int, **annotations: str) -> str:
+        return words(explain_replicas(situations.live(scaled(desired=desired, **annotations))))[0]
 
     assert guessed(2).startswith(
         "2 replicas desired, so there are 7 to 14 requests in flight on average over 20 s; the exact load is unknown, "
@@ -264,7 +264,7 @@ def test_a_workload_at_zero_is_explained() -> None:
         "scaled to zero: no requests for 88 s. The activator holds the next request to its URL and starts 1 replica"
     )
     assert words(answer) == [reason]
-    several = explain_replicas(situations.live(scaled("resting", wanted=0, activation_scale="3")))
+    several = explain_replicas(situations.live(scaled("resting", desired=0, activation_scale="3")))
     assert "starts 3 replicas" in words(several)[0]
 
 
@@ -272,7 +272,7 @@ def test_a_workload_at_zero_is_explained() -> None:
     ("retention", "reason"), [("0s", "within 6 s (grace period 10 s)"), ("60s", "within 56 s (retention")]
 )
 def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: str) -> None:
-    recording = scaled(wanted=0, scale_to_zero_pod_retention_period=retention)
+    recording = scaled(desired=0, scale_to_zero_pod_retention_period=retention)
     recording["now"] = 1795554000
     active = next(row for row in recording["scalers"][0]["status"]["conditions"] if row["type"] == "Active")
     active |= {"status": "False", "reason": "NoTraffic", "lastTransitionTime": "2026-11-24T20:59:56Z"}
@@ -331,7 +331,7 @@ def test_holders_are_listed_with_priorities() -> None:
 
 
 def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec_: Any) -> Why:
-    recording = scaled(wanted=1, **{"class": keys.CLASS_HPA})
+    recording = scaled(desired=1, **{"class": keys.CLASS_HPA})
     target = {"type": "AverageValue", "averageValue": "300"}
     metric = {"type": "Pods", "pods": {"metric": {"name": "latency_p95"}, "target": target}}
     values = (

@@ -236,7 +236,7 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
 def resolve_namespace(cluster: Cluster, options: Options) -> str:
     """Return the namespace that the options select.
 
-    A project's namespace has the project's label; if no namespace has it, the profile's pattern gives the name.
+    A project's namespace has the project's label; if no namespace has it, the profile's pattern determines the name.
     """
     if options.namespace:
         return str(options.namespace)

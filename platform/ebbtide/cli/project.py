@@ -44,7 +44,7 @@ OPTIONS: Final = (
     make_option("name", nargs="?", metavar="NAME", help="Name of the project"),
     PROFILE,
     *connection.CONNECTION,
-    *(each._replace(group="create") for each in QUOTA),
+    *(option._replace(group="create") for option in QUOTA),
     make_switch("--force", help="With delete: also delete the project's workloads"),
     make_option(
         "--wait",

@@ -106,14 +106,14 @@ def _run_search(
     else:
         notes_text = "".join(f"note: {note}\n" for note in notes)
         sys.stdout.write(advice.render_advice_text(tuned, report.describe_simulation(tune_report) + notes_text))
-    if tuned.found.interrupted:
+    if tuned.result.interrupted:
         if options.write:
             sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")
         return INTERRUPTED
     if tuned.chosen is None:
         return 1
     if options.write:
-        _write_settings(options.spec, loaded, diff_values(tuned.chosen.values, tuned.own.values))
+        _write_settings(options.spec, loaded, diff_values(tuned.chosen.values, tuned.current.values))
     return 0
 
 

@@ -170,20 +170,20 @@ def _take_pairs(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Pa
     assert row.read is not None
     for item in items:
         entry = row.read((item.key, item.value))
-        here = draft.append_item(row.native, entry, item.where[:-1])
-        draft.origins[*here, "name"] = item.where[:-1]
+        item_path = draft.append_item(row.native, entry, item.where[:-1])
+        draft.origins[*item_path, "name"] = item.where[:-1]
         if "secret" in entry:
-            draft.origins[*here, "secret"] = item.where
+            draft.origins[*item_path, "secret"] = item.where
 
 
 def _take_entries(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - as above
     """Append an entry for each mapping."""
     for item in items:
         entry = _native_entry(draft, item, row.parts)
-        here = draft.append_item(row.native, entry if row.read is None else row.read(entry), item.where)
+        item_path = draft.append_item(row.native, entry if row.read is None else row.read(entry), item.where)
         for name, part in row.parts.items():
             if isinstance(item.value, dict) and name in item.value:
-                draft.origins[*here, *split_path(part.to)] = (*item.where, name)
+                draft.origins[*item_path, *split_path(part.to)] = (*item.where, name)
 
 
 def _take_exposed_urls(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:
@@ -199,9 +199,9 @@ def _take_extended_resources(draft: Draft, row: FieldRow, items: list[ClassicIte
             entry.setdefault("resource", item.key)
             draft.append_item(row.native, entry, item.where)
         else:
-            here = draft.append_item(row.native, make_extended_resource((item.key, item.value)), item.where)
-            draft.origins[*here, "quantity"] = item.where
-            draft.origins[*here, "resource"] = item.where[:-1]
+            item_path = draft.append_item(row.native, make_extended_resource((item.key, item.value)), item.where)
+            draft.origins[*item_path, "quantity"] = item.where
+            draft.origins[*item_path, "resource"] = item.where[:-1]
 
 
 def _take_ports(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:
@@ -492,7 +492,7 @@ def _read_metadata(draft: Draft, metadata: Any) -> None:
             value = {key: text for key, text in value.items() if key != LAST_APPLIED}
         if value:
             draft.set_field(where, value, where)
-    draft.given["metadata.name"] = metadata.get("name")
+    draft.values_by_name["metadata.name"] = metadata.get("name")
 
 
 def _check_metadata_field(draft: Draft, name: str) -> None:
@@ -542,7 +542,7 @@ def _take_field(draft: Draft, row: FieldRow, wrapped: Any, where: Path) -> None:
     elif row.kind in {"plain", "any"}:
         apply_row(draft, row, wrapped, where)
     elif (value := _unwrap_value(draft, row.name, wrapped, where)) is not None:
-        draft.given[row.name] = value
+        draft.values_by_name[row.name] = value
         apply_row(draft, row, value, (*where, "value"))
 
 
@@ -576,16 +576,16 @@ def _unwrap_items(draft: Draft, name: str, wrapped: Any, where: Path) -> list[Cl
             draft.add_error("SPEC001", (*where, str(key)), f"{name} is a list of items; {key} is not supported", fix)
     items = []
     for key, entry in entries.items():
-        here = (*where, "items", str(key))
+        item_path = (*where, "items", str(key))
         if isinstance(entry, dict) and entry.get("exclude") is True:
             message = (
                 "exclude removes an item that a Run:ai policy would add; Ebbtide reads no policies and omits the item"
             )
-            draft.add_warning("RUN004", (*here, "exclude"), message, "remove the item")
+            draft.add_warning("RUN004", (*item_path, "exclude"), message, "remove the item")
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
-            items.append(ClassicItem(str(key), entry["value"], (*here, "value")))
+            items.append(ClassicItem(str(key), entry["value"], (*item_path, "value")))
         else:
-            draft.add_error("SPEC002", here, describe_invalid(str(key), entry, "{value: …}"), fix)
+            draft.add_error("SPEC002", item_path, describe_invalid(str(key), entry, "{value: …}"), fix)
     return items
 
 
@@ -617,7 +617,7 @@ def _has_error_at(draft: Draft, *where: str) -> bool:
 
 
 def _check_name(draft: Draft) -> None:
-    name, of_object = draft.given.get("name"), draft.given.get("metadata.name")
+    name, of_object = draft.values_by_name.get("name"), draft.values_by_name.get("metadata.name")
     if name is None and not _has_error_at(draft, "spec", "name") and not _has_error_at(draft, "spec", "namePrefix"):
         usual = of_object if isinstance(of_object, str) else "chat"
         message = "spec.name is missing: Run:ai does not use metadata.name as the workload's name"
@@ -634,7 +634,7 @@ def _check_port(draft: Draft) -> None:
 
 
 def _check_metric_name(draft: Draft) -> None:
-    name, metric = draft.given.get("metricName"), draft.given.get("metric")
+    name, metric = draft.values_by_name.get("metricName"), draft.values_by_name.get("metric")
     if name is None:
         return
     if metric is not None and metric != "custom":
@@ -646,7 +646,7 @@ def _check_metric_name(draft: Draft) -> None:
 
 
 def _check_autoscaler_class(draft: Draft) -> None:
-    requested = draft.given.get("class")
+    requested = draft.values_by_name.get("class")
     if requested is None:
         return
     metric = get_at(draft.native, *AUTO, "metric")
@@ -659,8 +659,8 @@ def _check_autoscaler_class(draft: Draft) -> None:
 
 def _check_run_as_user(draft: Draft) -> None:
     """Check ``runAsUser``: it uses ``runAsUid`` and ``runAsGid``, or the submitting user's IDs, which are unknown here."""
-    run_as_user = draft.given.get("runAsUser")
-    ids = [name for name in ("runAsUid", "runAsGid") if name in draft.given]
+    run_as_user = draft.values_by_name.get("runAsUser")
+    ids = [name for name in ("runAsUid", "runAsGid") if name in draft.values_by_name]
     where = ("spec", "runAsUser", "value")
     if run_as_user is not None and not isinstance(run_as_user, bool):
         draft.add_error(
@@ -677,7 +677,7 @@ def _check_run_as_user(draft: Draft) -> None:
 
 
 def _take_node_pool(draft: Draft) -> None:
-    pool = draft.given.get("nodePool")
+    pool = draft.values_by_name.get("nodePool")
     where = ("spec", "nodePool", "value")
     if pool is None:
         return

@@ -805,10 +805,10 @@ def _refuse_unknown_flag(draft: Draft, name: str) -> None:
 
 def _take_flag(draft: Draft, given_flag: GivenFlag) -> None:
     flag, where = given_flag.flag, (given_flag.flag.name,)
-    if not flag.many and flag.name in draft.given:
+    if not flag.many and flag.name in draft.values_by_name:
         message = f"{flag.name} is set more than once; as in Run:ai, the last value is used"
         draft.add_warning("FLAGS004", where, message, "keep one of them")
-    draft.given[flag.name] = given_flag.text or ""
+    draft.values_by_name[flag.name] = given_flag.text or ""
     value = _convert_value(draft, flag, given_flag.text)
     if value is not None and flag.parts and flag.take is None:
         value = _parse_entry(draft, flag, value)
@@ -873,7 +873,7 @@ def _parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
 
 def _set_name(draft: Draft, names: list[str]) -> None:
     where = ("NAME",)
-    if not names and "--name-prefix" not in draft.given:
+    if not names and "--name-prefix" not in draft.values_by_name:
         draft.add_error("SPEC003", where, "the workload has no name", "put the name first: chat --image …")
     for extra in names[1:]:
         hint = "put the container's command after --"
@@ -896,7 +896,7 @@ def _set_supplemental_groups(draft: Draft, flags: list[GivenFlag]) -> None:
 
 def _set_command(draft: Draft, rest: list[str] | None) -> None:
     """Set the arguments after ``--`` as the container's arguments, or with ``--command`` as its command."""
-    is_command = "--command" in draft.given and TRUTHS.get(draft.given["--command"] or "true", False)
+    is_command = "--command" in draft.values_by_name and TRUTHS.get(draft.values_by_name["--command"] or "true", False)
     if is_command and not rest:
         message = "--command needs the command after --"
         draft.add_error("FLAGS002", ("--command",), message, "write --command -- python server.py")

@@ -163,7 +163,7 @@ def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> Non
         pods.waiting.pop(key, None)
         return
     nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(NODE)}
-    placement = scheduling.place_pod(pod, nodes, pods.bound, may_preempt=not _is_being_made_room_for(state, pod))
+    placement = scheduling.place_pod(pod, nodes, pods.bound, may_preempt=not _is_preemption_in_progress(state, pod))
     if placement.node:
         late = pods.waiting.pop(key, ABSENT) is not ABSENT or late
         _bind_pod(state, key, pod, placement.node, late=late)
@@ -207,8 +207,8 @@ def _find_staying(state: ClusterState, key: Place) -> Object | None:
     return None if pod is None or is_leaving(pod) else pod
 
 
-def _is_being_made_room_for(state: ClusterState, pod: Object) -> bool:
-    """Return whether a pod of lower priority is leaving the node that was nominated for a pod."""
+def _is_preemption_in_progress(state: ClusterState, pod: Object) -> bool:
+    """Return whether a preempted pod of lower priority is still terminating on the pod's nominated node."""
     priority = get_at(pod, "spec", "priority", default=0)
     bound = state.pods.bound.get(get_at(pod, "status", "nominatedNodeName", default=""), {})
     leaving = (state.peek(POD, *key) for key, other in bound.items() if other.priority < priority)
@@ -216,7 +216,7 @@ def _is_being_made_room_for(state: ClusterState, pod: Object) -> bool:
 
 
 def _preempt_pod(state: ClusterState, victim: Place, pod: Object, node: str) -> None:
-    """Delete a pod to make room for another."""
+    """Preempt a pod: delete it to free capacity for another."""
     victim_pod = _find_staying(state, victim)
     if victim_pod is None:
         return

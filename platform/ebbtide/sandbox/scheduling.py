@@ -104,7 +104,7 @@ def _node_capacity(node: Object) -> dict[str, float]:
 def _free_resources(node: Object, bound_pods: Any) -> dict[str, float]:
     free = _node_capacity(node)
     for bound in bound_pods:
-        for resource, amount in bound.asked.items():
+        for resource, amount in bound.requests.items():
             free[resource] = free.get(resource, 0.0) - amount
     # CPU amounts have a resolution of 1/1000 core.
     return {resource: round(amount, 3) for resource, amount in free.items()}

@@ -312,7 +312,7 @@ class Simulated(ClusterState):
             self.settle()
 
     @_locked
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:  # noqa: ARG002 - of any object
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:  # noqa: ARG002 - of any object
         """Return whether an action is not denied."""
         return (verb, kind.plural) not in self.denied
 

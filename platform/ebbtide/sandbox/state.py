@@ -105,7 +105,7 @@ class ContainerLog:
 class BoundPod(NamedTuple):
     """The resources of a pod on a node, and its priority."""
 
-    asked: Mapping[str, float]
+    requests: Mapping[str, float]
     priority: int
 
 

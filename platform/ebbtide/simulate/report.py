@@ -107,10 +107,10 @@ def format_time_share(share: float) -> str:
 def make_table_rows(runs: Sequence[SimulationRun]) -> list[list[str]]:
     """Return the rows of the table, each with a label and a value per run; the SLO bounds come first."""
     table = []
-    for index, bound in enumerate(runs[0].measured.held):
+    for index, bound in enumerate(runs[0].measured.bound_results):
         cells = []
         for run in runs:
-            measurement = run.measured.held[index]
+            measurement = run.measured.bound_results[index]
             value = (
                 format_duration(measurement.value)
                 if measurement.bound.kind == "mean"
@@ -258,7 +258,7 @@ def measurements_to_json(measured: SimulationMeasurements) -> dict[str, Any]:
                     "used": round_number(bound_result.used),
                     "holds": bound_result.holds,
                 }
-                for bound_result in measured.held
+                for bound_result in measured.bound_results
             ],
         },
     }

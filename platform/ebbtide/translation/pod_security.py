@@ -33,7 +33,7 @@ class PodSecurityRule(NamedTuple):
     """A property of a pod: the first level that rejects it, the fields of a spec that cause it, its wording, the fix."""
 
     level: Level
-    found: Callable[[InferenceSpec, ProfileSpec, Serving], Iterator[Path]]
+    find_paths: Callable[[InferenceSpec, ProfileSpec, Serving], Iterator[Path]]
     words: str
     fix: str
 
@@ -107,7 +107,7 @@ def find_refused_fields(
     """Yield the fields of a spec that a namespace of level ``at`` rejects, with the rule. An unknown level rejects nothing."""
     for rule in RULES:
         if at in LEVELS[LEVELS.index(rule.level) :]:
-            for path in rule.found(spec, cluster, serving):
+            for path in rule.find_paths(spec, cluster, serving):
                 yield path, rule
 
 

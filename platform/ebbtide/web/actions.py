@@ -152,7 +152,7 @@ def _delete_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     planned = plan_removal(visit.backend.as_caller(visit.user), live.name, live.namespace, data=False)
     return {
         "items": [_format_object(obj) for obj in planned.items],
-        "claims": [_format_object(obj) for obj in planned.kept],
+        "claims": [_format_object(obj) for obj in planned.kept_claims],
     }
 
 

@@ -157,16 +157,16 @@ class KubernetesCluster:
                     time.sleep(min(PAUSE, remaining))
                     continue
             try:
-                for seen in self._stream_watch(kind, namespace, labels, version, remaining):
-                    if isinstance(seen, WatchBookmark):
-                        version = seen.version
+                for change in self._stream_watch(kind, namespace, labels, version, remaining):
+                    if isinstance(change, WatchBookmark):
+                        version = change.version
                         continue
-                    version = seen.item["metadata"]["resourceVersion"]
-                    if seen.change == "DELETED":
-                        known.pop(_namespaced_key(seen.item), None)
+                    version = change.item["metadata"]["resourceVersion"]
+                    if change.change == "DELETED":
+                        known.pop(_namespaced_key(change.item), None)
                     else:
-                        known[_namespaced_key(seen.item)] = seen.item
-                    yield seen
+                        known[_namespaced_key(change.item)] = change.item
+                    yield change
             except GoneError:
                 version = ""
             except (UnreachableError, BusyError):
@@ -273,7 +273,7 @@ class KubernetesCluster:
                 dryRun="All" if dry_run else "",
             )
 
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Create a SelfSubjectAccessReview."""
         group, _, version = kind.api_version.rpartition("/")
         attributes = {

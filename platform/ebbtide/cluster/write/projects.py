@@ -129,7 +129,7 @@ class ProjectRow:
     #: False for a project of the profile without a namespace on the cluster.
     there: bool
     quota: tuple[QuotaShare, ...] = ()
-    #: The priority classes whose pods count against the quota; empty if all pods count, or if there is no quota.
+    #: The priority classes whose pods count against the quota; empty if all pods count or there is no quota.
     guaranteed: tuple[str, ...] = ()
     #: Priority of the KAI queue; None without KAI.
     priority: int | None = None

@@ -32,7 +32,7 @@ class Removal:
 
     top: Object
     items: tuple[Object, ...]
-    kept: tuple[Object, ...]
+    kept_claims: tuple[Object, ...]
 
 
 def plan_removal(

@@ -170,11 +170,11 @@ def _check_threshold(inference: Inference, row: metrics.Metric) -> Iterator[Prob
             f"a threshold of {value:g} is below the minimum for {auto.metric}",
             "use 1 or more" if row.autoscaler == "hpa" else "use 0.01 or more",
         )
-    elif value > row.most:
+    elif value > row.max_threshold:
         percentage = row.unit.startswith("%")
         threshold = f"{value:g}" if percentage else quantities.format_number(value)
-        fix = f"use a percentage from 1 to {row.most:g}" if percentage else "use a smaller threshold"
-        yield Problem("AUT011", where, row.beyond.format(threshold), fix)
+        fix = f"use a percentage from 1 to {row.max_threshold:g}" if percentage else "use a smaller threshold"
+        yield Problem("AUT011", where, row.above_max_message.format(threshold), fix)
 
 
 def check_scaling_fields(inference: Inference) -> Iterator[Problem]:

@@ -417,11 +417,11 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     }
 
 
-def make_pod_labels(plan: Plan, own: dict[str, str]) -> dict[str, str]:
+def make_pod_labels(plan: Plan, workload_labels: dict[str, str]) -> dict[str, str]:
     """Return the pods' labels: the name, by which affinity and monitors select, those of features, and the user's."""
     return {
         keys.APP_NAME: plan.name,
-        **own,
+        **workload_labels,
         **{label.name: label.value for label in plan.spec.labels if not label.exclude},
     }
 
