@@ -467,7 +467,7 @@ def test_why_prints_text_and_data(run: Any) -> None:
     code, out, _ = run("why", "chat", *PLACE)
     assert code == 0
     assert out.startswith(
-        "team-shop/chat   1 wanted, 1 ready, 1..4 allowed\n  at most 7 in flight on average over 60 s"
+        "team-shop/chat   1 desired, 1 ready, 1..4 allowed\n  at most 7 in flight on average over 60 s"
     )
 
     with load_is("5.5") as url:
