@@ -76,7 +76,7 @@ def recorded(
     for refs in ([CHAT, DEAD], [CHAT], [DEAD]):
         for name, query in figures(refs, RECORDED["window"]).items():
             answers[query] = (name, RECORDED["instant"][name])
-    # Invented, in the format of the autoscaler's series: where the rest was recorded, it was not scraped.
+    # Not recorded: a made-up value in the format of the autoscaler's series, which the recorded Prometheus did not scrape.
     load = {"metric": {"k8s_namespace_name": CHAT.namespace, "kn_service_name": CHAT.name}, "value": [END, "0.5"]}
     for refs in ([CHAT, DEAD], [CHAT], [Ref("no-such-namespace", "nobody"), CHAT]):
         answers[queries.load_query(queries.AUTOSCALER, refs)] = ("loads", [load])

@@ -61,7 +61,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Judge:
-    """The running judge: one question, one answer, as lines of JSON."""
+    """The running judge process, which answers each question with one line of JSON."""
 
     def __init__(self, binary: Path) -> None:
         self.process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -701,19 +701,19 @@ class Simulation:
 
     # Pods.
 
-    def set_replicas(self, wanted: int) -> None:
+    def set_replicas(self, desired: int) -> None:
         """Create pods, or delete pods that are not ready first, then those ready for the shortest time."""
-        for _ in range(self.replicas, wanted):
+        for _ in range(self.replicas, desired):
             place = self.made % len(self.start_ups)
             begins, answers, life = self.begins[place], self.answers[place], self.start_ups[place]
             self.add_pod(self.now + begins, self.now + answers, self.now + life)
-        if wanted < self.replicas:
-            kept = [pod for pod in self.pods.values() if not pod.deleted]
+        if desired < self.replicas:
+            remaining = [pod for pod in self.pods.values() if not pod.deleted]
             # ``life`` is the time when a pod became or becomes ready.
-            kept.sort(key=lambda pod: (pod.ready, -pod.life, -pod.number))
-            for pod in kept[: self.replicas - wanted]:
+            remaining.sort(key=lambda pod: (pod.ready, -pod.life, -pod.number))
+            for pod in remaining[: self.replicas - desired]:
                 self._delete(pod)
-        self.replicas = wanted
+        self.replicas = desired
 
     def add_pod(self, begins: int, answers: int, life: int) -> Pod:
         """Create a pod whose containers run at ``begins``, that answers at ``answers``, and is ready at ``life``."""
@@ -753,19 +753,19 @@ class Simulation:
             self.push(life, Rank.LIFE, number)
             if not pod.seen:
                 place = number % len(self.start_ups)
-                wanted = life - self.start_ups[place]
-                self._starts(pod, wanted + self.begins[place], max(wanted + self.answers[place], self.now))
+                created = life - self.start_ups[place]
+                self._starts(pod, created + self.begins[place], max(created + self.answers[place], self.now))
 
     def replace(self, number: int) -> None:
         """Delete a pod, as an eviction does, and create another in its place."""
         pod = self.pods.get(number)
         if pod is None or pod.deleted:
             return
-        wanted = self.replicas
+        desired = self.replicas
         self._delete(pod)
         self.replicas -= 1
         self.pods_changed()
-        self.set_replicas(max(self.replicas, wanted))
+        self.set_replicas(max(self.replicas, desired))
 
     def _delete(self, pod: Pod) -> None:
         pod.deleted = True
@@ -804,7 +804,7 @@ class Simulation:
         elif not pod.ready:
             pod.ready = True
             self.alive_ready += 1
-            insort(self.ready, pod, key=lambda each: each.number)
+            insort(self.ready, pod, key=lambda ready_pod: ready_pod.number)
             if self.observer is not None:
                 self.observer.pod_ready(pod)
             self.pods_changed()
@@ -835,23 +835,23 @@ class Knative(Simulation):
         self.first = 0
         self.since = self.cut = self.flow = self.count = 0
         # Last decision of the decider, and state of the reconciler.
-        least, _ = get_replica_bounds(setting)
-        if not least and not config.enable_scale_to_zero:
-            least = 1
-        self.desired = least
+        min_replicas, _ = get_replica_bounds(setting)
+        if not min_replicas and not config.enable_scale_to_zero:
+            min_replicas = 1
+        self.desired = min_replicas
         # Averages over the stable and the panic window at the scaler's last decision.
         self.averages: tuple[float | None, float | None] = (None, None)
-        self.excess = kpa.excess_burst_capacity(kpa.list_spec_numbers(self.spec), least, 0.0)
+        self.excess = kpa.excess_burst_capacity(kpa.list_spec_numbers(self.spec), min_replicas, 0.0)
         self.decided = _STABLE
         self.status = reconciler.PodAutoscalerStatus(
-            "True", "", 0.0, scale_target_initialized=True, desired_scale=least
+            "True", "", 0.0, scale_target_initialized=True, desired_scale=min_replicas
         )
-        if not least:
+        if not min_replicas:
             self.excess = kpa.initial_excess_burst_capacity(self.spec)
             self.status = reconciler.PodAutoscalerStatus(
                 "False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0
             )
-        self.mode: reconciler.Mode = "Serve" if least and self.excess >= 0 else "Proxy"
+        self.mode: reconciler.Mode = "Serve" if min_replicas and self.excess >= 0 else "Proxy"
         self.proxy_since: float | None = None if self.mode == "Serve" else 0.0
         self.look_at = 0
         if new:
@@ -860,7 +860,7 @@ class Knative(Simulation):
             self.set_replicas(self._first())
             self._reconcile()
         else:
-            for _ in range(least):
+            for _ in range(min_replicas):
                 self._life(self.add_pod(0, 0, 0))
         self.push(inputs.report, Rank.REPORT)
         self.push(inputs.tick, Rank.TICK)
@@ -887,9 +887,9 @@ class Knative(Simulation):
 
     def _first(self) -> int:
         """Return the initial replicas of a new revision's Deployment. Upstream: MakeDeployment."""
-        least, most = get_replica_bounds(self.setting)
-        first = max(targets.initial_scale(self.setting.revision, self.setting.config), least)
-        return min(first, most) if most else first
+        min_replicas, max_replicas = get_replica_bounds(self.setting)
+        first = max(targets.initial_scale(self.setting.revision, self.setting.config), min_replicas)
+        return min(first, max_replicas) if max_replicas else first
 
     def reconfigure(self, setting: Setting) -> None:
         """Apply other annotations from now on, as after an edit of a revision or of its route."""
@@ -907,7 +907,7 @@ class Knative(Simulation):
     # Request path.
 
     def arrive(self, request: int) -> None:
-        """Send a request to the pods in turn, or to the activator."""
+        """Send a request to the pods round-robin, or to the activator."""
         if self.mode == "Serve" and self.ready:
             pod = self.ready[self.turn % len(self.ready)]
             self.turn += 1
@@ -987,7 +987,7 @@ class Knative(Simulation):
         if pod.deleted or pod.seen or pod.answers > self.now:
             return
         pod.seen = True
-        insort(self.seen, pod, key=lambda each: each.number)
+        insort(self.seen, pod, key=lambda ready_pod: ready_pod.number)
         self._let_through()
 
     def unsee(self, pod: Pod) -> None:
@@ -1034,9 +1034,9 @@ class Knative(Simulation):
         old = [place for place, pod in enumerate(self.ready) if self.now - pod.born >= window]
         young = [place for place, pod in enumerate(self.ready) if self.now - pod.born < window]
         total = float(len(self.ready))
-        asked = choose(old, young, self._shuffle)[: int(population_mean_sample_size(total))]
+        scraped = choose(old, young, self._shuffle)[: int(population_mean_sample_size(total))]
         reports = []
-        for place in asked:
+        for place in scraped:
             pod = self.ready[place]
             pod.account(self.now)
             reports.append(pod.report)
@@ -1059,13 +1059,15 @@ class Knative(Simulation):
             else self.collector.stable_and_panic_concurrency
         )
         stable, panic = self.averages = read(now)
-        found = self.scaler.scale(now, stable, panic, ready)
-        if not found.scale_valid:
+        decision = self.scaler.scale(now, stable, panic, ready)
+        if not decision.scale_valid:
             return False
         assert stable is not None
-        self.decided = decided_by(self.spec, stable, ready, found.desired_pod_count, panicking=self.scaler.panicking)
-        changed = found.desired_pod_count != self.desired or (found.excess_burst_capacity < 0) != (self.excess < 0)
-        self.desired, self.excess = found.desired_pod_count, found.excess_burst_capacity
+        self.decided = decided_by(self.spec, stable, ready, decision.desired_pod_count, panicking=self.scaler.panicking)
+        changed = decision.desired_pod_count != self.desired or (decision.excess_burst_capacity < 0) != (
+            self.excess < 0
+        )
+        self.desired, self.excess = decision.desired_pod_count, decision.excess_burst_capacity
         if changed:
             self._reconcile()
         return True
@@ -1087,30 +1089,32 @@ class Knative(Simulation):
                 proxy_since=self.proxy_since,
             )
             now = self.now / SECOND
-            made = reconciler.reconcile_revision(self.setting.revision, self.setting.config, self.status, observed, now)
+            result = reconciler.reconcile_revision(
+                self.setting.revision, self.setting.config, self.status, observed, now
+            )
             before = (self.status.active, self.status.reason, self.mode, self.replicas)
-            self.status = made.status
-            if made.mode != self.mode:
-                self.mode = made.mode
-                self.proxy_since = now if made.mode == "Proxy" else None
-            if made.scale_to is not None:
-                self.set_replicas(made.scale_to)
-            if made.requeue_after is not None:
-                self.look_at = self.now + max(to_nanoseconds(made.requeue_after), SOON)
+            self.status = result.status
+            if result.mode != self.mode:
+                self.mode = result.mode
+                self.proxy_since = now if result.mode == "Proxy" else None
+            if result.scale_to is not None:
+                self.set_replicas(result.scale_to)
+            if result.requeue_after is not None:
+                self.look_at = self.now + max(to_nanoseconds(result.requeue_after), SOON)
                 self.push(self.look_at, Rank.RECONCILE)
             if before == (self.status.active, self.status.reason, self.mode, self.replicas):
                 return
 
     def _bound(self, *, valid: bool) -> int:
         """Return the code of the cause of the number of replicas at a tick."""
-        least, most = get_replica_bounds(self.setting)
+        min_replicas, max_replicas = get_replica_bounds(self.setting)
         if not self.replicas:
             return _ZERO
         if not valid:
             return _NO_DATA
-        if self.desired < least:
+        if self.desired < min_replicas:
             return _MIN
-        if most and self.desired > most:
+        if max_replicas and self.desired > max_replicas:
             return _MAX
         if self.desired:
             return self.decided
@@ -1126,14 +1130,14 @@ def decided_by(spec: kpa.DeciderSpec, stable: float, ready: int, desired: int, *
     pods = max(1, ready)
     upper = math.ceil(spec.max_scale_up_rate * pods)
     lower = math.floor(pods / spec.max_scale_down_rate)
-    wanted = math.ceil(stable / spec.target_value)
-    if desired > kpa.limit_step(wanted, lower, upper, spec.activation_scale):
+    target_replicas = math.ceil(stable / spec.target_value)
+    if desired > kpa.limit_step(target_replicas, lower, upper, spec.activation_scale):
         return _PANIC if panicking else _DELAY
-    if wanted > upper:
+    if target_replicas > upper:
         return _UP
-    if wanted < lower:
+    if target_replicas < lower:
         return _DOWN
-    return _ACTIVATION if 0 < wanted < spec.activation_scale else _STABLE
+    return _ACTIVATION if 0 < target_replicas < spec.activation_scale else _STABLE
 
 
 @dataclass
@@ -1182,7 +1186,7 @@ class Horizontal(Simulation):
         self.push(draw(inputs.seed, Stream.TICK, 1, self.sync), Rank.RECONCILE)
         self.push(inputs.tick, Rank.TICK)
 
-    def handle(self, rank: int, number: int) -> None:  # noqa: ARG002 - no pod is asked by an activator
+    def handle(self, rank: int, number: int) -> None:  # noqa: ARG002 - no activator queries the pod
         """Process an event."""
         match rank:
             case Rank.SCRAPE:
@@ -1196,7 +1200,7 @@ class Horizontal(Simulation):
                 self.record_tick(self.bound)
 
     def arrive(self, request: int) -> None:
-        """Send a request to the pods in turn."""
+        """Send a request to the pods round-robin."""
         if not self.ready:
             self.held.append(request)
             self.queued += 1
@@ -1246,18 +1250,18 @@ class Horizontal(Simulation):
         return self.measured[pod.number]
 
     def _reckon_busy(self, pod: Pod) -> Seen:
-        seen = self._seen(pod)
-        seen.busy += _by_count(self.busy, len(pod.running)) * (self.now - seen.reckoned)
-        seen.reckoned = self.now
-        return seen
+        usage = self._seen(pod)
+        usage.busy += _by_count(self.busy, len(pod.running)) * (self.now - usage.reckoned)
+        usage.reckoned = self.now
+        return usage
 
     def _scrape(self) -> None:
         """Scrape the metrics of all ready pods."""
         for pod in self.ready:
-            seen = self._reckon_busy(pod)
-            seen.scrapes.append((self.now, seen.busy, tuple(seen.counts)))
-            while seen.scrapes[0][0] <= self.now - RATE_WINDOW:
-                seen.scrapes.popleft()
+            usage = self._reckon_busy(pod)
+            usage.scrapes.append((self.now, usage.busy, tuple(usage.counts)))
+            while usage.scrapes[0][0] <= self.now - RATE_WINDOW:
+                usage.scrapes.popleft()
 
     def _sample(self, pod: Pod) -> hpa.Sample | None:
         """Return a pod's value in the metrics API in thousandths, or None before the second scrape."""
@@ -1268,7 +1272,7 @@ class Horizontal(Simulation):
         window = METRICS_EVERY / SECOND
         if self.setting.metric == "latency":
             # The range of the rate ends now, so older scrapes are ignored.
-            first = next(each for each in scrapes if each[0] > self.now - RATE_WINDOW)
+            first = next(scrape for scrape in scrapes if scrape[0] > self.now - RATE_WINDOW)
             added = [late - early for late, early in zip(counts, first[2], strict=True)]
             return hpa.Sample(int(quantile(_PERCENTILE, self.edges, added) * 1000 * 1000), at / SECOND, window)
         before, was_busy, _ = scrapes[-2]
@@ -1295,12 +1299,12 @@ class Horizontal(Simulation):
             if sample is not None:
                 samples[name] = sample
         self.average = sum(sample.value for sample in samples.values()) // len(samples) if samples else None
-        made = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods, (samples,))
-        self.bound = _LIMITED.get(made.limited or "", _NO_DATA)
-        if made.stabilized and made.replicas > get_replica_bounds(self.setting)[0]:
+        result = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods, (samples,))
+        self.bound = _LIMITED.get(result.limited or "", _NO_DATA)
+        if result.stabilized and result.replicas > get_replica_bounds(self.setting)[0]:
             self.bound = _DELAY
-        if made.rescale:
-            self.set_replicas(made.replicas)
+        if result.rescale:
+            self.set_replicas(result.replicas)
 
 
 #: Cause of an HPA's decision, by the reason of its condition.

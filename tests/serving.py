@@ -159,10 +159,10 @@ def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, A
 
 @contextmanager
 def served(
-    found: Backend, settings: ServerSettings | None = None, routers: Sequence[APIRouter] = ()
+    backend: Backend, settings: ServerSettings | None = None, routers: Sequence[APIRouter] = ()
 ) -> Iterator[httpx.Client]:
     """Serve a backend on loopback, and yield a client without a token."""
-    config = make_server_config(make_app(found, settings or ServerSettings(), routers), "127.0.0.1", 0)
+    config = make_server_config(make_app(backend, settings or ServerSettings(), routers), "127.0.0.1", 0)
     config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
     listener = config.bind_socket()
@@ -181,6 +181,6 @@ def served(
         listener.close()
 
 
-def bearer(who: str) -> dict[str, str]:
+def bearer(caller: str) -> dict[str, str]:
     """Return the header that authenticates a user."""
-    return {"Authorization": f"Bearer {CALLERS[who].token}"}
+    return {"Authorization": f"Bearer {CALLERS[caller].token}"}

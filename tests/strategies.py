@@ -98,7 +98,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("hf-token", "a.b", "x", "0"),
     r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$": ("", "Chat", "a_b.c"),
     r"^0[0-7]{3}$": ("0644", "0000", "0777"),
-    r"^/": ("/", "/data", "/data/", "/a:b", "/dev/shm", "//"),  # noqa: S108 - mounts of a pod, not files of ours
+    r"^/": ("/", "/data", "/data/", "/a:b", "/dev/shm", "//"),  # noqa: S108 - mount paths in a pod, not local files
     r"^(/[a-zA-Z0-9\-_./]*)?$": ("", "/", "/v1/health"),
     r"^[1-9]g\.[0-9]+gb(\+me)?$": ("1g.10gb", "7g.80gb", "1g.10gb+me", "9g.999gb"),
     r"^[A-Z_]+$": ("NET_BIND_SERVICE", "SYS_ADMIN", "_"),
@@ -201,31 +201,31 @@ def autoscaling(rng: random.Random) -> Data:
 
 
 def compute(rng: random.Random) -> Data:
-    found: Data = {}
+    fields: Data = {}
     way = rng.choice(("none", "devices", "portion", "portion", "memory"))
     if way == "devices":
-        found["gpuDevicesRequest"] = rng.randint(0, 8)
+        fields["gpuDevicesRequest"] = rng.randint(0, 8)
     elif way == "portion":
         if maybe(rng):
-            found["gpuDevicesRequest"] = rng.randint(1, 4)
-        found |= {"gpuRequestType": "portion", "gpuPortionRequest": rng.choice((0.1, 0.25, 0.5, 1, 0.333))}
+            fields["gpuDevicesRequest"] = rng.randint(1, 4)
+        fields |= {"gpuRequestType": "portion", "gpuPortionRequest": rng.choice((0.1, 0.25, 0.5, 1, 0.333))}
     elif way == "memory":
         if maybe(rng):
-            found["gpuDevicesRequest"] = 1
-        found |= {"gpuRequestType": "memory", "gpuMemoryRequest": rng.choice(("8Gi", "20G", "4000M", "16384Mi"))}
+            fields["gpuDevicesRequest"] = 1
+        fields |= {"gpuRequestType": "memory", "gpuMemoryRequest": rng.choice(("8Gi", "20G", "4000M", "16384Mi"))}
     if maybe(rng):
-        found["cpuCoreRequest"] = rng.choice((0.1, 0.5, 1, 2, 3.25))
+        fields["cpuCoreRequest"] = rng.choice((0.1, 0.5, 1, 2, 3.25))
         if maybe(rng, 0.4):
-            found["cpuCoreLimit"] = rng.choice((4, 8.5))
+            fields["cpuCoreLimit"] = rng.choice((4, 8.5))
     if maybe(rng):
-        found["cpuMemoryRequest"] = rng.choice(("512Mi", "4Gi", "5G"))
+        fields["cpuMemoryRequest"] = rng.choice(("512Mi", "4Gi", "5G"))
         if maybe(rng, 0.4):
-            found["cpuMemoryLimit"] = rng.choice(("8Gi", "64G"))
+            fields["cpuMemoryLimit"] = rng.choice(("8Gi", "64G"))
     if maybe(rng, 0.2):
-        found["largeShmRequest"] = maybe(rng)
+        fields["largeShmRequest"] = maybe(rng)
     if maybe(rng, 0.1):
-        found["extendedResources"] = [{"resource": "rdma/hca", "quantity": "1"}]
-    return found
+        fields["extendedResources"] = [{"resource": "rdma/hca", "quantity": "1"}]
+    return fields
 
 
 def container(rng: random.Random, spec: Data, port: int) -> None:
@@ -344,30 +344,30 @@ def serving(rng: random.Random, spec: Data, port: int) -> None:  # noqa: ARG001 
 
 
 def security(rng: random.Random) -> Data:
-    found: Data = {}
+    fields: Data = {}
     if maybe(rng):
-        found["runAsNonRoot"] = True
+        fields["runAsNonRoot"] = True
     if maybe(rng, 0.4):
-        found |= {"uidGidSource": "custom", "runAsUid": 1000, "runAsGid": rng.choice((0, 1000))}
+        fields |= {"uidGidSource": "custom", "runAsUid": 1000, "runAsGid": rng.choice((0, 1000))}
         if maybe(rng):
-            found["supplementalGroups"] = rng.choice(("2000", "1,2;3"))
+            fields["supplementalGroups"] = rng.choice(("2000", "1,2;3"))
     if maybe(rng, 0.3):
-        found["readOnlyRootFilesystem"] = maybe(rng)
+        fields["readOnlyRootFilesystem"] = maybe(rng)
     if maybe(rng, 0.2):
-        found["capabilities"] = ["NET_BIND_SERVICE"]
+        fields["capabilities"] = ["NET_BIND_SERVICE"]
     if maybe(rng, 0.2):
-        found["seccompProfileType"] = "RuntimeDefault"
-    return found
+        fields["seccompProfileType"] = "RuntimeDefault"
+    return fields
 
 
 def storage(rng: random.Random) -> Data:
-    found: Data = {}
+    fields: Data = {}
     if maybe(rng, 0.4):
-        found["configMapVolume"] = [{"configMap": "settings", "mountPath": "/etc/app", "defaultMode": "0644"}]
+        fields["configMapVolume"] = [{"configMap": "settings", "mountPath": "/etc/app", "defaultMode": "0644"}]
     if maybe(rng, 0.4):
-        found["secretVolume"] = [{"secret": "certs", "mountPath": "/etc/certs", "name": "certificates"}]
+        fields["secretVolume"] = [{"secret": "certs", "mountPath": "/etc/certs", "name": "certificates"}]
     if maybe(rng, 0.4):
-        found["emptyDirVolume"] = [
+        fields["emptyDirVolume"] = [
             rng.choice(
                 (
                     {"path": "/cache"},
@@ -377,7 +377,7 @@ def storage(rng: random.Random) -> Data:
             )
         ]
     if maybe(rng, 0.5):
-        found["pvc"] = [
+        fields["pvc"] = [
             rng.choice(
                 (
                     {"path": "/models", "existingPvc": True, "claimName": "models", "readOnly": True},
@@ -389,7 +389,7 @@ def storage(rng: random.Random) -> Data:
                 )
             )
         ]
-    return found
+    return fields
 
 
 def _put(*path: str, value: Any) -> Callable[[Data], None]:
@@ -663,8 +663,8 @@ def value_of(rng: random.Random, schema: Data, defs: Data, chance: float) -> Any
     if kind == "object":
         return _object(rng, schema, defs, chance)
     if kind == "array":
-        least = schema.get("minItems", 0)
-        return [value_of(rng, schema["items"], defs, 0.5) for _ in range(rng.randint(least, max(least, 2)))]
+        min_items = schema.get("minItems", 0)
+        return [value_of(rng, schema["items"], defs, 0.5) for _ in range(rng.randint(min_items, max(min_items, 2)))]
     if kind == "string":
         return _text(rng, schema)
     if kind in {"integer", "number"}:

@@ -23,11 +23,11 @@ class Reviews:
     allowed: bool = True
     asked: list[Any] = field(default_factory=list)
 
-    def who(self, token: str) -> Caller | None:
+    def authenticate(self, token: str) -> Caller | None:
         self._ask(token)
         return JANE if token == JANE.token else None
 
-    def may(self, caller: Caller, question: access.AccessQuestion) -> bool:
+    def is_allowed(self, caller: Caller, question: access.AccessQuestion) -> bool:
         self._ask(question)
         assert caller == JANE
         return self.allowed
@@ -46,45 +46,45 @@ class Ticks:
         return self.now
 
 
-def made() -> tuple[AccessCache, Reviews, Ticks]:
+def make_access_cache() -> tuple[AccessCache, Reviews, Ticks]:
     reviews, ticks = Reviews(), Ticks()
     return AccessCache(reviews, ticks), reviews, ticks
 
 
 def test_a_review_is_cached_for_30_seconds() -> None:
-    decided, reviews, ticks = made()
+    decided, reviews, ticks = make_access_cache()
     question = make_access_question("list", KNATIVE, "team-a")
     for _ in range(3):
         assert decided.caller_of(JANE.token) == JANE
-        assert decided.may(JANE, question)
+        assert decided.is_allowed(JANE, question)
     assert len(reviews.asked) == 2
     reviews.allowed = False
     ticks.now = 29
-    assert decided.may(JANE, question)
+    assert decided.is_allowed(JANE, question)
     ticks.now = 30
-    assert not decided.may(JANE, question)
+    assert not decided.is_allowed(JANE, question)
 
 
 def test_in_an_outage_cached_reviews_stay_valid_for_a_limited_time() -> None:
-    decided, reviews, ticks = made()
+    decided, reviews, ticks = make_access_cache()
     decided.caller_of(JANE.token)
-    decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
+    decided.is_allowed(JANE, make_access_question("list", KNATIVE, "team-a"))
     reviews.away = True
     ticks.now = 600
     assert decided.caller_of(JANE.token) == JANE
-    assert decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
+    assert decided.is_allowed(JANE, make_access_question("list", KNATIVE, "team-a"))
     with pytest.raises(UnreachableError):
-        decided.may(JANE, make_access_question("list", KNATIVE, "team-b"))
+        decided.is_allowed(JANE, make_access_question("list", KNATIVE, "team-b"))
     with pytest.raises(UnreachableError):
         decided.caller_of("somebody else's")
     ticks.now = 901
     with pytest.raises(UnreachableError):
-        decided.may(JANE, make_access_question("list", KNATIVE, "team-a"))
+        decided.is_allowed(JANE, make_access_question("list", KNATIVE, "team-a"))
 
 
 def test_invalid_tokens_are_rejected_from_the_cache_and_evict_no_valid_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "MAX_REJECTED", 10)
-    decided, reviews, _ = made()
+    decided, reviews, _ = make_access_cache()
     decided.caller_of(JANE.token)
     for _ in range(2):
         with pytest.raises(UnauthorizedError):
@@ -107,16 +107,16 @@ def test_the_cache_is_bounded_and_evicts_the_oldest_entry() -> None:
 
 
 def test_callers_with_the_same_name_and_different_tokens_are_distinct() -> None:
-    decided, reviews, _ = made()
-    decided.may(JANE, make_access_question("list", NODE))
+    decided, reviews, _ = make_access_cache()
+    decided.is_allowed(JANE, make_access_question("list", NODE))
     other = Caller("jane", ("admins",), token="another")
     with pytest.raises(AssertionError):
-        decided.may(other, make_access_question("list", NODE))
+        decided.is_allowed(other, make_access_question("list", NODE))
     assert len(reviews.asked) == 2
 
 
 def test_a_token_is_in_no_repr_and_no_key() -> None:
-    decided, _, _ = made()
+    decided, _, _ = make_access_cache()
     decided.caller_of(JANE.token)
     assert JANE.token not in repr(JANE)
     assert JANE.token not in repr(decided.__dict__["_callers"].__dict__)

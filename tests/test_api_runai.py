@@ -52,19 +52,19 @@ def world() -> Iterator[tuple[Any, Any, httpx.Client]]:
         yield cluster, backend, client
 
 
-def runapy(client: httpx.Client, who: str = "owner", name: str = serving.ACCOUNT) -> RunaiClient:
+def runapy(client: httpx.Client, caller: str = "owner", name: str = serving.ACCOUNT) -> RunaiClient:
     settings = Configuration(
         client_id=name,
-        client_secret=serving.CALLERS[who].token,
+        client_secret=serving.CALLERS[caller].token,
         runai_base_url=str(client.base_url),
         retry_enabled=False,
     )
     return RunaiClient(ApiClient(settings))
 
 
-def refused(call: Any, *given: Any, **named: Any) -> tuple[int, dict[str, Any]]:
+def refused(call: Any, *args: Any, **kwargs: Any) -> tuple[int, dict[str, Any]]:
     with pytest.raises(ApiException) as raised:
-        call(*given, **named)
+        call(*args, **kwargs)
     return raised.value.status, raised.value.data
 
 
@@ -324,9 +324,9 @@ INFERENCES = "/api/v1/workloads/inferences"
 def counted(patched: pytest.MonkeyPatch, counts: Counter[str], function: Any) -> None:
     """Count the calls of a function, under every name that a module imports it as."""
 
-    def counting(*given: Any, **named: Any) -> Any:
+    def counting(*args: Any, **kwargs: Any) -> Any:
         counts[function.__name__] += 1
-        return function(*given, **named)
+        return function(*args, **kwargs)
 
     for module in [loaded_module for name, loaded_module in sys.modules.items() if name.startswith("ebbtide")]:
         for name in [name for name, value in vars(module).items() if value is function]:
@@ -396,7 +396,7 @@ def envs(cluster: Any, name: str, namespace: str = "team-beta") -> dict[str, str
     return {row["name"]: row["value"] for row in rows}
 
 
-def most(cluster: Any, name: str, namespace: str = "team-beta") -> str:
+def get_max_scale(cluster: Any, name: str, namespace: str = "team-beta") -> str:
     max_scale: str = cluster.get(KNATIVE, name, namespace)["spec"]["template"]["metadata"]["annotations"][
         keys.MAX_SCALE
     ]
@@ -423,7 +423,7 @@ def test_of_two_concurrent_updates_none_is_lost(monkeypatch: pytest.MonkeyPatch)
 
     assert (answer.status_code, once != []) == (202, True)
     assert envs(cluster, "bandicoot") == {"K": "1"}
-    assert most(cluster, "bandicoot") == "7"
+    assert get_max_scale(cluster, "bandicoot") == "7"
     assert answer.json()["spec"]["autoscaling"]["maxReplicas"] == 7
 
 
@@ -442,7 +442,7 @@ def test_of_many_concurrent_updates_none_is_lost() -> None:
         assert [answer.status_code for answer in answers] == [202, 202, 202]
 
     assert envs(cluster, "bandicoot") == {"K": "1"}
-    assert most(cluster, "bandicoot") == "7"
+    assert get_max_scale(cluster, "bandicoot") == "7"
     assert cluster.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["timeoutSeconds"] == 77
 
 
@@ -458,7 +458,7 @@ def test_an_update_that_needs_another_kind_is_rejected() -> None:
     with pytest.raises(InputError) as caught:
         backend.update(serving.CALLERS["root"], uid, edit)
 
-    (problem,) = [one for one in caught.value.problems if one.severity == "error"]
+    (problem,) = [problem for problem in caught.value.problems if problem.severity == "error"]
     assert problem.message == "the changed spec needs kind InferenceService, and the workload is of kind Service"
     assert len(requested) == 1
     assert cluster.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] == uid
@@ -497,10 +497,10 @@ def test_an_update_that_is_overtaken_in_every_attempt_is_a_conflict(
             cluster.patch(KNATIVE, "bandicoot", "team-beta", noted)
         return applied(guarded, item, **named)
 
-    def first(target: Any, item: Any, *given: Any, **named: Any) -> Any:
+    def first(target: Any, item: Any, *args: Any, **kwargs: Any) -> Any:
         # Reports a write that precedes the workload's main object.
-        named["done"](item.steps[0])
-        return carried_out(target, item, *given, **named)
+        kwargs["done"](item.steps[0])
+        return carried_out(target, item, *args, **kwargs)
 
     monkeypatch.setattr(RestrictedCluster, "apply", late)
     if before:
@@ -594,13 +594,13 @@ def test_a_recreated_object_of_the_same_name_is_not_deleted(planned: bool) -> No
 
     real = removal.plan_removal
 
-    def late(*given: Any, **named: Any) -> Any:
+    def late(*args: Any, **kwargs: Any) -> Any:
         if planned:
-            made_of = real(*given, **named)
+            made_of = real(*args, **kwargs)
             replaced()
             return made_of
         replaced()
-        return real(*given, **named)
+        return real(*args, **kwargs)
 
     with serving.served(backend) as client, pytest.MonkeyPatch.context() as patched:
         patched.setattr(api_backend, "plan_removal", late)
@@ -615,10 +615,10 @@ def test_a_read_by_id_returns_only_that_object() -> None:
     cluster.patch(KSERVE, "bandicoot", "team-beta", {"metadata": {"annotations": {keys.STOP: "true"}}})
     cluster.clock.sleep(60)
     with serving.served(backend) as client:
-        who = serving.bearer("root")
-        phases = [client.get(f"{INFERENCES}/{uid}", headers=who).json()["actualPhase"] for uid in (knative, kserve)]
-        rows = [client.get(f"/api/v1/workloads/{uid}", headers=who).json() for uid in (knative, kserve)]
-        pods = client.get("/api/v1/workloads/pods?limit=50", headers=who).json()["pods"]
+        headers = serving.bearer("root")
+        phases = [client.get(f"{INFERENCES}/{uid}", headers=headers).json()["actualPhase"] for uid in (knative, kserve)]
+        rows = [client.get(f"/api/v1/workloads/{uid}", headers=headers).json() for uid in (knative, kserve)]
+        pods = client.get("/api/v1/workloads/pods?limit=50", headers=headers).json()["pods"]
 
     assert phases == ["Running", "Stopped"]
     assert [(row["id"], row["phase"]) for row in rows] == [(knative, "Running"), (kserve, "Stopped")]

@@ -37,8 +37,8 @@ SCHEMA: Final = schemathesis.openapi.from_dict(described())
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    _, found = serving.inhabited()
-    with serving.served(found) as client:
+    _, backend = serving.inhabited()
+    with serving.served(backend) as client:
         yield str(client.base_url)
 
 

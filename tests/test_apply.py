@@ -273,7 +273,7 @@ def test_a_fifth_quarter_of_a_gpu_waits_and_names_the_holders() -> None:
     now = compute_status(find_workload(cluster, "fifth", "team-shop", cluster.clock.now()))
     assert (now.phase, now.why) == (
         "Pending",
-        "waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; priority inference cannot preempt them",
+        "waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; priority class inference cannot preempt them",
     )
 
     cluster.delete(KNATIVE, "rank", "team-shop")
@@ -469,9 +469,9 @@ def test_a_workload_deleted_during_the_wait_is_missing() -> None:
 # Scale.
 
 
-def scaled(cluster: Simulated, **given: float) -> None:
-    assert revisions.explain_no_scale(live(cluster), given) == ""
-    revisions.scale_workload(cluster, live(cluster), given)
+def scaled(cluster: Simulated, **bounds: float) -> None:
+    assert revisions.explain_no_scale(live(cluster), bounds) == ""
+    revisions.scale_workload(cluster, live(cluster), bounds)
     cluster.clock.sleep(30)
 
 
@@ -648,7 +648,7 @@ def test_a_reset_after_a_rollout_creates_no_revision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("bounds", "why"),
     [
         ({"minReplicas": 9}, "invalid bounds: min 9 and max 4"),
         ({"minReplicas": -1}, "invalid bounds: min -1 and max 4"),
@@ -658,8 +658,8 @@ def test_a_reset_after_a_rollout_creates_no_revision() -> None:
         ({"metricThreshold": 0.5}, ""),
     ],
 )
-def test_an_invalid_scale_is_refused_with_the_reason(given: dict[str, float], why: str) -> None:
-    refusal = revisions.explain_no_scale(live(running()), given)
+def test_an_invalid_scale_is_refused_with_the_reason(bounds: dict[str, float], why: str) -> None:
+    refusal = revisions.explain_no_scale(live(running()), bounds)
 
     assert why in refusal
     assert bool(refusal) == bool(why)

@@ -114,9 +114,9 @@ def test_an_applied_spec_has_no_difference(
     assert ran.code == 0, ran.out + ran.err
 
     assert run("diff", "--profile", profile, file) == Ran(0, f"op-drift-{project}/{name} is up to date\n", "")
-    found = json.loads(run("describe", name, "-p", project, "-o", "json").out)
-    assert found["phase"] == "Running", found
-    assert found["url"]
+    described = json.loads(run("describe", name, "-p", project, "-o", "json").out)
+    assert described["phase"] == "Running", described
+    assert described["url"]
 
     file.write_text(text(name, **fields, slo={"uptimePercent": 99.5}))
     ran = run("diff", "-o", "json", "--profile", profile, file)

@@ -119,11 +119,11 @@ def test_a_restarted_autoscaler_keeps_a_revision_scaled_to_zero() -> None:
     status = reconciler.PodAutoscalerStatus("False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0)
     observed = reconciler.ObservedState(ready=0, replicas=0)
 
-    found = reconciler.reconcile_revision(
+    result = reconciler.reconcile_revision(
         targets.RevisionSettings(), targets.AutoscalerConfig(), status, observed, 100.0
     )
 
-    assert found == reconciler.ReconcileResult(status, -1, None, "Proxy", 3)
+    assert result == reconciler.ReconcileResult(status, -1, None, "Proxy", 3)
 
 
 def test_a_revision_that_never_starts_times_out() -> None:
@@ -160,9 +160,9 @@ def test_the_last_pod_waits_for_retention_and_for_the_activator(
     revision = targets.RevisionSettings(scale_to_zero_pod_retention_period=10)
     observed = reconciler.ObservedState(desired_scale=0, ready=1, proxy_since=100 - proxied)
 
-    found = reconciler.reconcile_revision(revision, targets.AutoscalerConfig(), status, observed, 100)
+    result = reconciler.reconcile_revision(revision, targets.AutoscalerConfig(), status, observed, 100)
 
-    assert (found.want, found.scale_to, found.requeue_after) == (0, scale_to, again)
+    assert (result.want, result.scale_to, result.requeue_after) == (0, scale_to, again)
 
 
 @LAWS
@@ -182,10 +182,10 @@ def test_a_decision_changes_the_scale_within_the_rates(
 def test_more_load_never_means_fewer_pods(loads: list[float], ready: int) -> None:
     less, more = sorted(loads)
     spec = kpa.DeciderSpec()
-    one, other = (kpa.KnativeAutoscaler(spec).scale(0.0, load, load, ready) for load in (less, more))
+    less_loaded, more_loaded = (kpa.KnativeAutoscaler(spec).scale(0.0, load, load, ready) for load in (less, more))
 
-    assert one.desired_pod_count <= other.desired_pod_count
-    assert one.excess_burst_capacity >= other.excess_burst_capacity
+    assert less_loaded.desired_pod_count <= more_loaded.desired_pod_count
+    assert less_loaded.excess_burst_capacity >= more_loaded.excess_burst_capacity
 
 
 @LAWS

@@ -79,8 +79,8 @@ def documented(folder: Path) -> Backend:
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    found: Backend = module.BACKEND
-    return found
+    backend: Backend = module.BACKEND
+    return backend
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,9 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
     name = request.param
     if name not in UNREGISTERED:
         return gpu.BACKENDS[name]
-    found = COPY if name == "copied" else documented(tmp_path)
-    monkeypatch.setitem(gpu.BACKENDS, found.name, found)
-    return found
+    chosen = COPY if name == "copied" else documented(tmp_path)
+    monkeypatch.setitem(gpu.BACKENDS, chosen.name, chosen)
+    return chosen
 
 
 @pytest.fixture
@@ -320,8 +320,8 @@ def test_the_sandbox_runs_its_pods(taken: list[Case]) -> None:
 
 
 def test_the_page_shows_a_case_that_renders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = documented(tmp_path)
-    monkeypatch.setitem(gpu.BACKENDS, found.name, found)
+    backend = documented(tmp_path)
+    monkeypatch.setitem(gpu.BACKENDS, backend.name, backend)
     pools, spec = (match["body"] for match in FENCE.finditer(PAGE.read_text()) if match["info"] == "yaml")
     _, data, _ = profiles.load_profile_with_data(str(ROOT / "tests" / "profiles" / "time-slicing.yaml"))
     profile, problems = profiles.validate_profile_data({**data, "spec": {**data["spec"], **yaml.safe_load(pools)}})
@@ -340,9 +340,9 @@ def test_the_refusal_of_an_unknown_backend_lists_the_registered_ones() -> None:
 
     assert profile is None
     assert [(problem.code, problem.field[-1], problem.message) for problem in problems] == [
-        ("SPEC002", "nodes", "nodes is '1' but must be a whole number"),
-        ("SPEC004", "backend", f"backend is 'copied' but must be one of {', '.join(gpu.BACKENDS)}"),
-        ("SPEC004", "replicas", "replicas is 1 but must be at least 2"),
+        ("SPEC002", "nodes", "invalid nodes '1': must be a whole number"),
+        ("SPEC004", "backend", f"invalid backend 'copied': must be one of {', '.join(gpu.BACKENDS)}"),
+        ("SPEC004", "replicas", "invalid replicas 1: must be at least 2"),
     ]
 
 

@@ -127,9 +127,9 @@ def test_a_schema_describes_the_written_data_and_not_the_attributes() -> None:
 
 
 def test_every_body_can_be_written_and_described() -> None:
-    found = declared()
-    assert len(found) > 50
-    for cls in found:
+    classes = declared()
+    assert len(classes) > 50
+    for cls in classes:
         keys = [member.key for member in bodies.list_members(cls) if not member.inline]
         assert {*keys} <= {*TypeAdapter[Any](cls).json_schema(mode="serialization")["properties"]}, cls
         assert cls.__doc__, cls

@@ -68,9 +68,9 @@ def stdin(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    found = list(manifests.read_documents(text.encode(), "stdout"))
-    assert [document.problems for document in found if document.problems] == []
-    return [document.data for document in found]
+    documents = list(manifests.read_documents(text.encode(), "stdout"))
+    assert [document.problems for document in documents if document.problems] == []
+    return [document.data for document in documents]
 
 
 # render
@@ -96,9 +96,11 @@ def test_render_prints_nothing_on_stdout_when_any_document_has_an_error(run: Any
 
 def test_json_render_has_the_same_objects(run: Any, chat: Path) -> None:
     as_yaml, as_json = run("render", chat), run("render", "-o", "json", chat)
-    found = json.loads(as_json.out)
+    rendered = json.loads(as_json.out)
 
-    assert (found["items"] if isinstance(found, dict) and "items" in found else found) == objects(as_yaml.out)
+    assert (rendered["items"] if isinstance(rendered, dict) and "items" in rendered else rendered) == objects(
+        as_yaml.out
+    )
 
 
 def test_quiet_render_prints_errors_but_no_warnings(run: Any, chat: Path, wrong: Path) -> None:
@@ -355,14 +357,14 @@ def test_convert_prints_nothing_for_an_unreadable_document(run: Any, tmp_path: P
 
 def test_profile_show_prints_every_default_and_reads_back_as_the_same(run: Any) -> None:
     code, out, err = run("profile", "show")
-    (shown,) = objects(out)
-    again, problems = profiles.validate_profile_data(shown)
+    (printed,) = objects(out)
+    again, problems = profiles.validate_profile_data(printed)
 
     assert (code, err) == (0, "")
     assert again is not None, problems
     assert again.spec.metrics.adapter == "prometheus-adapter"
-    assert shown["spec"]["domain"] == "example.com"
-    assert shown == json.loads(run("profile", "show", "-o", "json").out)
+    assert printed["spec"]["domain"] == "example.com"
+    assert printed == json.loads(run("profile", "show", "-o", "json").out)
 
 
 def test_profile_validate_reports_a_valid_profile(run: Any) -> None:
@@ -388,8 +390,8 @@ def test_profile_validate_reports_problems_with_lines(run: Any, tmp_path: Path) 
 def schema() -> dict[str, Any]:
     ran = module("schema")
     assert (ran.code, ran.err) == (0, "")
-    found: dict[str, Any] = json.loads(ran.out)
-    return found
+    printed: dict[str, Any] = json.loads(ran.out)
+    return printed
 
 
 def test_the_schema_is_valid_and_described(schema: dict[str, Any]) -> None:
@@ -435,11 +437,11 @@ def test_the_profile_schema_accepts_the_profiles_of_the_repository() -> None:
 
 @pytest.mark.parametrize("code", ["AUT004", "aut004"])
 def test_docs_prints_the_meaning_of_a_code(run: Any, code: str) -> None:
-    found = run("docs", code)
+    ran = run("docs", code)
 
-    assert found.code == 0
-    assert found.out.startswith(f"AUT004: {CODES['AUT004'].title}\n")
-    assert CODES["AUT004"].fix in found.out
+    assert ran.code == 0
+    assert ran.out.startswith(f"AUT004: {CODES['AUT004'].title}\n")
+    assert CODES["AUT004"].fix in ran.out
 
 
 def test_docs_lists_all_codes(run: Any) -> None:
@@ -613,11 +615,11 @@ def test_a_terminal_without_a_character_shows_a_question_mark(monkeypatch: pytes
         def isatty(self) -> bool:
             return True
 
-    shown = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", Terminal(shown, encoding="latin-1"))
+    output = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", Terminal(output, encoding="latin-1"))
     monkeypatch.setattr("sys.stderr", io.StringIO())
     configure_output_encoding()
     sys.stdout.write("é ▂█\n")
     sys.stdout.flush()
 
-    assert shown.getvalue() == b"\xe9 ??\n"
+    assert output.getvalue() == b"\xe9 ??\n"

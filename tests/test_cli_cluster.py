@@ -169,9 +169,9 @@ def test_apply_rejects_an_invalid_wait(run: Any, profile: Path, chat: Path) -> N
 
 @pytest.mark.usefixtures("cluster")
 def test_apply_of_several_workloads_labels_their_progress(run: Any, profile: Path, tmp_path: Path) -> None:
-    one = written(tmp_path / "one.yaml", name="one")
-    two = written(tmp_path / "two.yaml", name="two")
-    code, out, _ = run("apply", "-y", "-q", "--profile", profile, one, two)
+    first = written(tmp_path / "one.yaml", name="one")
+    second = written(tmp_path / "two.yaml", name="two")
+    code, out, _ = run("apply", "-y", "-q", "--profile", profile, first, second)
 
     assert code == 0
     assert " s  one: Running" in out
@@ -181,22 +181,22 @@ def test_apply_of_several_workloads_labels_their_progress(run: Any, profile: Pat
 @pytest.mark.usefixtures("cluster")
 def test_apply_as_json_has_the_plan_and_the_end_on_stdout(run: Any, profile: Path, chat: Path) -> None:
     code, out, err = run("apply", "-y", "-q", "-o", "json", "--profile", profile, chat)
-    (found,) = json.loads(out)
+    (entry,) = json.loads(out)
 
     assert code == 0
-    assert found["plan"]["steps"][-1]["verdict"] == "create"
-    assert found["status"]["phase"] == "Running"
+    assert entry["plan"]["steps"][-1]["verdict"] == "create"
+    assert entry["status"]["phase"] == "Running"
     assert "+ create  Service team-shop/chat" in err
 
 
 @pytest.mark.usefixtures("cluster")
 def test_as_json_without_a_wait_has_the_plan_and_no_status(run: Any, profile: Path, chat: Path) -> None:
     code, out, _ = run("apply", "-y", "-q", "-o", "json", "--wait", "0", "--profile", profile, chat)
-    (found,) = json.loads(out)
-    assert (code, found["plan"]["name"], found["status"]) == (0, "chat", None)
+    (entry,) = json.loads(out)
+    assert (code, entry["plan"]["name"], entry["status"]) == (0, "chat", None)
     words = ("embed", "-p", "shop", "-i", "a.io/b/c:1", "-y", "-o", "json", "--wait", "0", "--profile", profile)
-    (found,) = json.loads(run("submit", *words).out)
-    assert (found["plan"]["name"], found["status"]) == ("embed", None)
+    (entry,) = json.loads(run("submit", *words).out)
+    assert (entry["plan"]["name"], entry["status"]) == ("embed", None)
 
 
 def test_apply_reports_a_field_ownership_conflict(
@@ -283,8 +283,8 @@ def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, prof
     assert "kind: Service" in out
     assert cluster.list(KNATIVE).items == []
     words = ("embed", "--profile", profile, "-p", "shop", "-i", "a.io/b/c:1", "--dry-run", "-o", "json")
-    found = json.loads(run("submit", *words).out)
-    assert [item["kind"] for item in found["items"]] == ["Namespace", "Service"]
+    manifest_list = json.loads(run("submit", *words).out)
+    assert [item["kind"] for item in manifest_list["items"]] == ["Namespace", "Service"]
     assert cluster.list(KNATIVE).items == []
 
 
@@ -330,8 +330,8 @@ def test_list_has_one_row_per_workload(run: Any) -> None:
 @pytest.mark.usefixtures("applied")
 def test_list_in_other_formats(run: Any) -> None:
     assert run("list", "-A", "-o", "name").out == "team-shop/chat\n"
-    (found,) = json.loads(run("list", "-A", "-o", "json").out)
-    assert (found["name"], found["phase"], found["replicas"]["ready"]) == ("chat", "Running", 1)
+    (row,) = json.loads(run("list", "-A", "-o", "json").out)
+    assert (row["name"], row["phase"], row["replicas"]["ready"]) == ("chat", "Running", 1)
     assert "phase: Running" in run("list", "-A", "-o", "yaml").out
 
 
@@ -436,14 +436,14 @@ def test_watching_as_yaml_prints_one_document_per_poll(
 def load_is(value: str) -> AbstractContextManager[str]:
     """Run a Prometheus that has one metric value for chat, as an instant and as a range, and no other data."""
 
-    def answer(path: str, asked: dict[str, str]) -> Answer:
+    def answer(path: str, parameters: dict[str, str]) -> Answer:
         labels = {"k8s_namespace_name": "team-shop", "kn_service_name": "chat"}
-        if "_stable" not in asked["query"]:
+        if "_stable" not in parameters["query"]:
             return fine([], "matrix" if path.endswith("_range") else "vector")
         if path.endswith("_range"):
-            end = float(asked["end"])
+            end = float(parameters["end"])
             return fine([{"metric": {}, "values": [[end, value]]}], "matrix")
-        return fine([{"metric": labels, "value": [float(asked["time"]), value]}])
+        return fine([{"metric": labels, "value": [float(parameters["time"]), value]}])
 
     return answering(answer)
 
@@ -456,7 +456,7 @@ def test_list_and_describe_show_the_current_metric(run: Any) -> None:
     code, out, err = run("list", *PLACE, "--prometheus", url)
     assert code == 0
     assert "concurrency -/10" in out
-    assert "Metric values are unavailable: Prometheus at 127.0.0.1" in err
+    assert "Metrics are unavailable: Prometheus at 127.0.0.1" in err
     code, _, err = run("list", *PLACE, "--prometheus", "nowhere")
     assert code == 3
     assert "invalid Prometheus address nowhere" in err
@@ -467,26 +467,26 @@ def test_why_prints_text_and_data(run: Any) -> None:
     code, out, _ = run("why", "chat", *PLACE)
     assert code == 0
     assert out.startswith(
-        "team-shop/chat   1 wanted, 1 ready, 1..4 allowed\n  at most 7 in flight on average over 60 s"
+        "team-shop/chat   1 ready, 1 desired, minimum 1, maximum 4\n  kept at minReplicas 1: at most 7 requests in flight on average over 60 s"
     )
 
     with load_is("5.5") as url:
         out = run("why", "chat", *PLACE, "--prometheus", url).out
         found = json.loads(run("why", "chat", *PLACE, "--prometheus", url, "-o", "json").out)
-    assert "  5.5 in flight on average over 60 s, with a target of 7" in out
-    assert "stable  5.5 in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 0.79 → 1   over 60 s" in out
+    assert "  5.5 requests in flight on average over 60 s, with a target of 7" in out
+    assert "stable  5.5 requests in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 0.79 → 1   over 60 s" in out
     assert found["numbers"]["stable"] == 5.5
     assert found["reasons"][0]["topic"] == "load"
 
 
 def test_describe_as_data(applied: Simulated, run: Any) -> None:
     applied.clock.sleep(60)
-    found = json.loads(run("describe", "chat", *PLACE, "-o", "json").out)
+    described = json.loads(run("describe", "chat", *PLACE, "-o", "json").out)
 
-    assert found["phase"] == "Running"
-    assert found["spec"]["autoscaling"] == SCALING
-    assert all(60 <= event["ageSeconds"] < 120 for event in found["events"])
-    assert found["events"]
+    assert described["phase"] == "Running"
+    assert described["spec"]["autoscaling"] == SCALING
+    assert all(60 <= event["ageSeconds"] < 120 for event in described["events"])
+    assert described["events"]
     assert "phase: Running" in run("describe", "chat", *PLACE, "-o", "yaml").out
 
 
@@ -615,7 +615,7 @@ def test_an_invalid_port_is_rejected_before_connecting(run: Any, port: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ("scale", "chat", "--target", "nan"),
@@ -634,11 +634,11 @@ def test_an_invalid_port_is_rejected_before_connecting(run: Any, port: str) -> N
         (("list", "-p", "shop", "-A"), "-A/--all: not allowed with argument -p/--project"),
     ],
 )
-def test_invalid_options_are_rejected_before_connecting(run: Any, words: tuple[str, ...], said: str) -> None:
+def test_invalid_options_are_rejected_before_connecting(run: Any, words: tuple[str, ...], message: str) -> None:
     code, out, err = run(*words)
 
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
 
 
 def test_a_port_in_use_is_reported() -> None:
@@ -647,18 +647,18 @@ def test_a_port_in_use_is_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("status", "code"),
     [
         ('{"status": "Success"}', 0),
         ('{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}', 7),
     ],
 )
-def test_exec_returns_the_exit_code_of_the_command(said: str, code: int) -> None:
-    assert streams.parse_exit_code(said) == code
+def test_exec_returns_the_exit_code_of_the_command(status: str, code: int) -> None:
+    assert streams.parse_exit_code(status) == code
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("status", "words"),
     [
         ("no json", "no json"),
         (
@@ -668,9 +668,9 @@ def test_exec_returns_the_exit_code_of_the_command(said: str, code: int) -> None
         ('{"status": "Failure", "details": {"causes": [{"message": "it broke"}]}}', "it broke"),
     ],
 )
-def test_a_command_that_did_not_start_is_a_cluster_error(said: str, words: str) -> None:
+def test_a_command_that_did_not_start_is_a_cluster_error(status: str, words: str) -> None:
     with pytest.raises(ClusterError, match=f"did not start: {words}$"):
-        streams.parse_exit_code(said)
+        streams.parse_exit_code(status)
 
 
 def test_a_command_without_a_status_has_not_succeeded() -> None:
@@ -740,7 +740,7 @@ def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profil
 def test_suspend_works_for_kserve_only(run: Any, profile: Path, tmp_path: Path) -> None:
     code, _, err = run("suspend", "chat", *PLACE)
     assert code == 1
-    assert "Knative Services do not support it" in err
+    assert "Knative Services cannot be suspended" in err
 
     other = written(tmp_path / "other.yaml", name="other", serving="kserve", autoscaling=SCALING)
     assert run("apply", "-y", "-q", "--profile", profile, other).code == 0
@@ -886,21 +886,21 @@ def test_a_missing_client_is_reported_with_its_package(run: Any, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (2 * 86400, "2d")]
+    ("seconds", "age"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (2 * 86400, "2d")]
 )
-def test_ages(seconds: float, shown: str) -> None:
-    assert format_age(seconds) == shown
+def test_ages(seconds: float, age: str) -> None:
+    assert format_age(seconds) == age
 
 
-@pytest.mark.parametrize(("told", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])
-def test_durations(told: str, seconds: float) -> None:
-    assert connection.parse_duration(told) == seconds
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])
+def test_durations(text: str, seconds: float) -> None:
+    assert connection.parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("told", ["", "m", "-1", "5 m", "5d", "1e3"])
-def test_invalid_durations(told: str) -> None:
-    with pytest.raises(ValueError, match=f"^{told}$"):
-        connection.parse_duration(told)
+@pytest.mark.parametrize("text", ["", "m", "-1", "5 m", "5d", "1e3"])
+def test_invalid_durations(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        connection.parse_duration(text)
 
 
 def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(

@@ -30,7 +30,7 @@ BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--host", "0.0.0.0"], "would send tokens unencrypted"),  # noqa: S104 - the command rejects it
         (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "must be set together"),
@@ -43,16 +43,16 @@ BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
         (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "use a loopback address"),
     ],
 )
-def test_unsafe_and_contradictory_options_are_rejected(run: Any, words: list[str], told: str) -> None:
+def test_unsafe_and_contradictory_options_are_rejected(run: Any, words: list[str], message: str) -> None:
     code, _, err = run("serve", *words)
     assert code == 2
-    assert told in err
+    assert message in err
 
 
 def test_environment_variables_do_not_contradict_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(connection.PROMETHEUS, "http://127.0.0.1:9090")
-    asked = make_parser("serve").parse_args(["serve", "--demo"])
-    assert serve._find_contradiction(asked) == ""  # noqa: SLF001 - the function under test
+    parsed = make_parser("serve").parse_args(["serve", "--demo"])
+    assert serve._find_contradiction(parsed) == ""  # noqa: SLF001 - the function under test
 
 
 def test_a_missing_kubeconfig_is_reported(run: Any, tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_missing_packages_are_reported_with_their_extra(
     )
 
 
-def options(**given: Any) -> Namespace:
+def options(**values: Any) -> Namespace:
     return Namespace(
-        **{"host": "127.0.0.1", "behind_proxy": False, "allow_host": [], "tls_cert": None, "tls_key": None, **given}
+        **{"host": "127.0.0.1", "behind_proxy": False, "allow_host": [], "tls_cert": None, "tls_key": None, **values}
     )
 
 
@@ -95,20 +95,22 @@ def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest
     from ebbtide.api import make  # noqa: PLC0415 - only needed here
     from ebbtide.api.access import Caller  # noqa: PLC0415 - as above
 
-    made: list[Any] = []
+    anonymous_callers: list[Any] = []
 
     class Found:
         api = None
 
     monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     monkeypatch.setattr(make, "connect_kubeconfig", lambda *_: (Found(), Caller("jane")))
-    monkeypatch.setattr(make, "make_cluster_backend", lambda *_, **named: made.append(named["anonymous_caller"]))
+    monkeypatch.setattr(
+        make, "make_cluster_backend", lambda *_, **named: anonymous_callers.append(named["anonymous_caller"])
+    )
     monkeypatch.setattr(serve, "_source", lambda *_: None)
     monkeypatch.setattr(serve, "_serve", lambda *_: 0)
-    told = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
-    for given in ({}, {"behind_proxy": True}, {"host": "192.0.2.1", "tls_cert": "a"}):
-        assert serve._serve_cluster(options(**told, **given)) == 0  # noqa: SLF001 - the function under test
-    assert made == [Caller("jane"), None, None]
+    defaults = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
+    for address_options in ({}, {"behind_proxy": True}, {"host": "192.0.2.1", "tls_cert": "a"}):
+        assert serve._serve_cluster(options(**defaults, **address_options)) == 0  # noqa: SLF001 - the function under test
+    assert anonymous_callers == [Caller("jane"), None, None]
 
 
 def test_a_callers_client_has_no_credentials_of_the_server() -> None:
@@ -118,25 +120,25 @@ def test_a_callers_client_has_no_credentials_of_the_server() -> None:
     from ebbtide.api.make import MAX_CLIENTS, CallerClients  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
 
-    own = kubernetes.client.Configuration()
-    own.host, own.ssl_ca_cert = "https://192.0.2.1:6443", None
-    own.api_key = {"authorization": "Bearer the-servers-own"}
-    own.username, own.password, own.cert_file = "admin", "hunter2", "/admin.pem"
-    server = KubernetesCluster(kubernetes.client.ApiClient(_without_files(own)))
+    server_config = kubernetes.client.Configuration()
+    server_config.host, server_config.ssl_ca_cert = "https://192.0.2.1:6443", None
+    server_config.api_key = {"authorization": "Bearer the-servers-own"}
+    server_config.username, server_config.password, server_config.cert_file = "admin", "hunter2", "/admin.pem"
+    server = KubernetesCluster(kubernetes.client.ApiClient(_without_files(server_config)))
     connections = CallerClients(server)
-    made = connections.of(Caller("jane", token="jane's"))
-    config = made.api.configuration
+    client = connections.of(Caller("jane", token="jane's"))
+    config = client.api.configuration
     assert config.host == "https://192.0.2.1:6443"
     assert (config.username, config.password, config.cert_file) == (None, None, None)
     assert config.api_key == {"BearerToken": "Bearer jane's"}
     headers: dict[str, str] = {}
-    made.api.update_params_for_auth(headers, [], ["BearerToken"], "/", "GET", None)
+    client.api.update_params_for_auth(headers, [], ["BearerToken"], "/", "GET", None)
     assert headers["authorization"] == "Bearer jane's"
-    assert connections.of(Caller("jane", token="jane's")) is made
+    assert connections.of(Caller("jane", token="jane's")) is client
     assert connections.of(Caller("own")) is server
     for number in range(MAX_CLIENTS):
         connections.of(Caller("other", token=f"other {number}"))
-    assert connections.of(Caller("jane", token="jane's")) is not made
+    assert connections.of(Caller("jane", token="jane's")) is not client
 
 
 def _without_files(config: Any) -> Any:
@@ -171,8 +173,8 @@ def begun(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], 
     )
     with serving(
         [sys.executable, "-m", "ebbtide", "serve", "--kubeconfig", str(config), "--port", "0", *words]
-    ) as found:
-        yield found
+    ) as server:
+        yield server
 
 
 @contextmanager
@@ -258,12 +260,12 @@ def test_with_a_certificate_only_tls_connections_are_accepted(tmp_path: Path) ->
 
 
 def manifests() -> dict[str, Any]:
-    found = {}
+    objects = {}
     for file in BASE.glob("*.yaml"):
         for item in yaml.safe_load_all(file.read_text()):
             if item["kind"] not in {"Kustomization", "Profile"}:
-                found[item["kind"]] = item
-    return found
+                objects[item["kind"]] = item
+    return objects
 
 
 def test_its_role_has_only_the_cache_s_reads_and_the_reviews() -> None:
@@ -287,8 +289,8 @@ def test_its_role_has_only_the_cache_s_reads_and_the_reviews() -> None:
 
 
 def test_its_pod_is_restricted_and_its_arguments_are_valid() -> None:
-    found = manifests()
-    pod = found["Deployment"]["spec"]["template"]["spec"]
+    objects = manifests()
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -299,15 +301,15 @@ def test_its_pod_is_restricted_and_its_arguments_are_valid() -> None:
     }
     assert {"requests", "limits"} == {*container["resources"]}
     assert {"readinessProbe", "livenessProbe"} <= {*container}
-    assert found["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert objects["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     from ebbtide.cli import make_parser  # noqa: PLC0415 - only needed here
 
     read = make_parser("serve").parse_args(container["args"])
     assert serve._find_contradiction(read) == ""  # noqa: SLF001 - the function under test
-    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
     for selector in (
-        found["Service"]["spec"]["selector"],
-        found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
-        found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        objects["Service"]["spec"]["selector"],
+        objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()

@@ -48,15 +48,15 @@ def spec(tmp_path: Path) -> Path:
 
 
 def simulate(run: Any, spec: Path, *words: str | Path, traffic: str = TRAFFIC) -> Ran:
-    found: Ran = run("simulate", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", *words)
-    return found
+    ran: Ran = run("simulate", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", *words)
+    return ran
 
 
 def tune(run: Any, spec: Path, *words: str | Path, traffic: str = TRAFFIC) -> Ran:
-    found: Ran = run(
+    ran: Ran = run(
         "tune", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", "--evaluations", "30", "--part", "1", *words
     )  # fmt: skip
-    return found
+    return ran
 
 
 # simulate
@@ -109,7 +109,7 @@ def test_a_file_of_traffic(run: Any, spec: Path, tmp_path: Path) -> None:
 
     assert code == 0
     assert "60 requests in 59s from log.csv; server llm:max=16" in out
-    assert "is a guess: measure your server" in out
+    assert "is an assumption: measure your server" in out
 
 
 def test_without_tokens_another_server_is_guessed(run: Any, spec: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_wrong_command_line_is_a_usage_error(run: Any, spec: Path, words: tupl
 def test_parts_of_a_start_up(run: Any, spec: Path) -> None:
     words = ("--start-up", "schedule=1s,pull=2s,load=3s,spread=0.2")
 
-    assert "start-up 6s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
+    assert "pod startup 6s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
 
 
 def test_a_custom_metric_is_not_simulated(run: Any, spec: Path) -> None:
@@ -260,9 +260,9 @@ def test_a_search_as_html_shows_the_recommended_setting(run: Any, spec: Path) ->
     out = tune(run, spec, "-o", "html").out
 
     assert out.startswith("<!DOCTYPE html>")
-    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', out, re.DOTALL)
-    assert found is not None
-    front = json.loads(found[1])["front"]
+    match = re.search(r'<script id="data" type="application/json">(.*?)</script>', out, re.DOTALL)
+    assert match is not None
+    front = json.loads(match[1])["front"]
     known = json.loads(tune(run, spec, "-o", "json").out)
     kinds = [point["kind"] for point in front["points"]]
     assert {kind: kinds.count(kind) for kind in ("chosen", "own", "default")} == {"chosen": 1, "own": 1, "default": 1}

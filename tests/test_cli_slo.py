@@ -35,31 +35,31 @@ class Now:
 
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
-    told = json.loads(json.dumps(PROFILE))
-    told["spec"]["metrics"] = {"gatewayLatency": "envoy_cluster_upstream_rq_time"}
-    told["spec"]["projects"]["namespace"] = "e2e-{project}"
+    data = json.loads(json.dumps(PROFILE))
+    data["spec"]["metrics"] = {"gatewayLatency": "envoy_cluster_upstream_rq_time"}
+    data["spec"]["projects"]["namespace"] = "e2e-{project}"
     file = tmp_path / "profile.yaml"
-    file.write_text(manifests.write_document(told))
+    file.write_text(manifests.write_document(data))
     return file
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, run: Any, profile: Path, tmp_path: Path) -> Simulated:
-    made = simulated()
-    monkeypatch.setattr(connection, "connect", lambda *_: made)
-    monkeypatch.setattr(connection, "clock", lambda: made.clock)
+    simulated_cluster = simulated()
+    monkeypatch.setattr(connection, "connect", lambda *_: simulated_cluster)
+    monkeypatch.setattr(connection, "clock", lambda: simulated_cluster.clock)
     for name, fields in (("chat", {"slo": SLO}), ("dead", {})):
         file = tmp_path / f"{name}.yaml"
         file.write_text(text(name, project="slo", **fields))
         assert run("apply", "-y", "-q", "--profile", profile, file).code == 0
     monkeypatch.setattr(connection, "clock", Now)
-    return made
+    return simulated_cluster
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with answering(recorded()) as found:
-        yield found
+    with answering(recorded()) as address:
+        yield address
 
 
 @pytest.mark.usefixtures("cluster")
@@ -82,11 +82,11 @@ def test_a_project_as_json_and_the_exit_code_for_scripts(run: Any, profile: Path
     ran = run("slo", *where, "--exit-code", "--cost", "gpu-hour=2.5")
 
     assert ran.code == 4
-    told = json.loads(ran.out)
-    assert [row["name"] for row in told["workloads"]] == ["chat", "dead"]
-    assert told["total"]["requests"] == 67
-    assert told["total"]["outcomes"] == {"broken": 1, "none": 1}
-    assert told["notes"] == ["no workload has a spec that requests GPUs, so there are no costs to report"]
+    report = json.loads(ran.out)
+    assert [row["name"] for row in report["workloads"]] == ["chat", "dead"]
+    assert report["total"]["requests"] == 67
+    assert report["total"]["outcomes"] == {"broken": 1, "none": 1}
+    assert report["notes"] == ["no workload has a spec that requests GPUs, so there are no costs to report"]
     assert run("slo", *where).code == 0
     assert run("slo", "dead", *where, "--exit-code").code == 0
 
@@ -121,11 +121,11 @@ def test_errors_are_reported_with_exit_code_3(run: Any, profile: Path) -> None:
 def test_a_report_without_workloads_is_complete_and_empty(run: Any, profile: Path) -> None:
     where = ("slo", "-n", "empty", "--since", "3m", "--profile", profile, "-o")
     code, out, err = run(*where, "json")
-    told = json.loads(out)
+    report = json.loads(out)
 
     assert (code, err) == (0, "No workloads found in namespace empty.\n")
-    assert (told["workloads"], told["total"]["requests"]) == ([], 0)
-    assert (told["start"], told["end"]) == (END - 180, END)
+    assert (report["workloads"], report["total"]["requests"]) == ([], 0)
+    assert (report["start"], report["end"]) == (END - 180, END)
     for form, start in (("html", "<!DOCTYPE html>"), ("md", "# SLO report")):
         assert run(*where, form).out.startswith(start)
 
@@ -190,9 +190,9 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
 
 
 def test_rules_as_json_are_one_list(run: Any, tmp_path: Path, profile: Path) -> None:
-    told = json.loads(rules(run, tmp_path, profile, spec("chat", slo=SLO), words=("-o", "json")).out)
+    rule_list = json.loads(rules(run, tmp_path, profile, spec("chat", slo=SLO), words=("-o", "json")).out)
 
-    assert (told["kind"], [item["kind"] for item in told["items"]]) == ("List", ["PrometheusRule"])
+    assert (rule_list["kind"], [item["kind"] for item in rule_list["items"]]) == ("List", ["PrometheusRule"])
 
 
 def test_rules_have_the_requested_labels(run: Any, tmp_path: Path, profile: Path) -> None:
@@ -233,11 +233,11 @@ def test_rules_report_that_pods_do_not_count_an_outage(run: Any, tmp_path: Path,
     at_pods.write_text(profile.read_text().replace("gatewayLatency: envoy_cluster_upstream_rq_time", "adapter: none"))
     promised = (spec("chat", slo={"uptimePercent": 99}), spec("rank", slo={"meanLatencyMilliseconds": 100}))
 
-    told = rules(run, tmp_path, at_pods, *promised)
-    assert told.code == 0
-    assert "chat: uptime is measured at the pods" in told.err
-    assert "only EbbtideNoReplicaReady fires" in told.err
-    assert "rank" not in told.err
+    ran = rules(run, tmp_path, at_pods, *promised)
+    assert ran.code == 0
+    assert "chat: uptime is measured at the pods" in ran.err
+    assert "only EbbtideNoReplicaReady fires" in ran.err
+    assert "rank" not in ran.err
     assert rules(run, tmp_path, profile, *promised).err == ""
 
 

@@ -254,9 +254,9 @@ def test_nothing_is_created_in_a_missing_namespace(cluster: Cluster, name: str) 
 
 
 def test_an_administrator_has_all_permissions(cluster: Cluster, namespace: str) -> None:
-    assert cluster.may("patch", CONFIG_MAP, namespace)
-    assert cluster.may("list", DEPLOYMENT)
-    assert cluster.may("get", NAMESPACE, name=namespace)
+    assert cluster.is_allowed("patch", CONFIG_MAP, namespace)
+    assert cluster.is_allowed("list", DEPLOYMENT)
+    assert cluster.is_allowed("get", NAMESPACE, name=namespace)
 
 
 def test_a_non_object_path_is_read(cluster: Cluster) -> None:

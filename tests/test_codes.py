@@ -110,15 +110,15 @@ def test_a_code_has_a_title_an_explanation_and_a_fix(code: Any) -> None:
 
 def test_every_code_is_covered_by_a_golden_case_or_a_listed_test() -> None:
     homes = (ROOT / "tests" / "golden", ROOT / "examples")
-    shown = {
+    golden_codes = {
         code
         for home in homes
         for file in home.glob("*/problems.yaml")
         for code in re.findall(r"code: (\S+)$", file.read_text(), re.MULTILINE)
     }
 
-    assert sorted(set(CODES) - shown - set(ELSEWHERE)) == [], "these need a golden case"
-    assert sorted(shown & set(ELSEWHERE)) == [], "these have a golden case: remove them from the list"
+    assert sorted(set(CODES) - golden_codes - set(ELSEWHERE)) == [], "these need a golden case"
+    assert sorted(golden_codes & set(ELSEWHERE)) == [], "these have a golden case: remove them from the list"
     assert sorted(set(ELSEWHERE) - set(CODES)) == []
 
 

@@ -71,15 +71,15 @@ def test_a_long_derived_name_is_cut_with_a_hash_and_two_long_names_stay_apart() 
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "what"),
+    ("first", "second", "message"),
     [
         ({"labels": {"a": "1"}}, {"labels": {"a": "2"}}, "labels a"),
         ({"scheduler_name": "x"}, {"scheduler_name": "y"}, "scheduler_name"),
     ],
 )
-def test_a_conflict_of_two_features_names_both(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
-    with pytest.raises(pods.PatchConflict, match=f"first and second both set {what}"):
-        pods.merge_patches([pods.PodPatch(by="second", **other), pods.PodPatch(by="first", **one)])
+def test_a_conflict_of_two_features_names_both(first: dict[str, Any], second: dict[str, Any], message: str) -> None:
+    with pytest.raises(pods.PatchConflict, match=f"first and second both set {message}"):
+        pods.merge_patches([pods.PodPatch(by="second", **second), pods.PodPatch(by="first", **first)])
 
 
 def test_kai_on_another_scheduler_is_rejected_without_a_check_of_the_profile() -> None:
@@ -96,8 +96,10 @@ def test_shares_without_a_number_are_rejected_without_a_check_of_the_profile() -
 
 def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     profile = cluster(pool(consumableCapacity=True))
-    here = ask(profile, "portion", "kserve-standard", portion=0.25, portion_limit=0.25)
-    rows = gpu.compare_backends(here.request, here.pool, profile.spec, here.serving, "chat", here.container)
+    gpu_query = ask(profile, "portion", "kserve-standard", portion=0.25, portion_limit=0.25)
+    rows = gpu.compare_backends(
+        gpu_query.request, gpu_query.pool, profile.spec, gpu_query.serving, "chat", gpu_query.container
+    )
     rows_by_backend = {row.backend.name: row for row in rows}
 
     assert rows_by_backend["dra"].written == {"resourceClaims": "chat-gpu"}
@@ -122,9 +124,9 @@ def test_a_quota_counts_the_partitions_of_a_pool() -> None:
 @pytest.mark.parametrize(("migs", "fits"), [([], 1), (["1g.10gb+me"], 1), (["1g.10gb"], 0)])
 def test_one_instance_of_a_gpu_has_the_media_engines(migs: list[str], fits: int) -> None:
     profile = cluster(pool(backend="mig", migProfiles=migs))
-    here = ask(profile, "mig", "knative", mig_profile="1g.10gb+me")
+    gpu_query = ask(profile, "mig", "knative", mig_profile="1g.10gb+me")
 
-    assert gpu.BACKENDS["mig"].fits(here) == fits
+    assert gpu.BACKENDS["mig"].fits(gpu_query) == fits
 
 
 @pytest.mark.parametrize(
@@ -174,10 +176,10 @@ def test_the_json_schema_has_our_texts_and_refuses_unknown_fields() -> None:
     ],
 )
 def test_an_invalid_value_or_name_is_reported_with_its_path(spec: dict[str, Any], field: str, words: str) -> None:
-    found = load_document(native(spec), profiles.load_built_in()).problems
+    problems = load_document(native(spec), profiles.load_built_in()).problems
 
-    assert [problem.path for problem in found] == [field]
-    assert words in found[0].fix or words in found[0].path
+    assert [problem.path for problem in problems] == [field]
+    assert words in problems[0].fix or words in problems[0].path
 
 
 @pytest.mark.parametrize(
@@ -241,8 +243,8 @@ def test_kserve_rejects_pythonpath_since_0_18(version: str, codes: list[str]) ->
     )
     assert loaded.inference is not None
 
-    found = translate(loaded.inference, profile, "{}").problems
-    assert [problem.code for problem in found if problem.code.startswith("ENV")] == codes
+    problems = translate(loaded.inference, profile, "{}").problems
+    assert [problem.code for problem in problems if problem.code.startswith("ENV")] == codes
 
 
 @pytest.mark.parametrize(

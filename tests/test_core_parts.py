@@ -115,12 +115,12 @@ def test_a_mig_profile_and_its_type_are_lost_together() -> None:
     assert lost == ["spec.compute.migProfile"]
 
 
-@pytest.mark.parametrize(("priority", "kept"), [("train", False), ("high", True)])
-def test_a_class_that_is_not_a_level_of_run_ai_is_reported_as_lost(priority: str, *, kept: bool) -> None:
+@pytest.mark.parametrize(("priority", "preserved"), [("train", False), ("high", True)])
+def test_a_class_that_is_not_a_level_of_run_ai_is_reported_as_lost(priority: str, *, preserved: bool) -> None:
     spec, lost = lost_of(priorityClass=priority)
 
-    assert spec.get("priorityClass") == (priority if kept else None)
-    assert lost == ([] if kept else ["spec.priorityClass"])
+    assert spec.get("priorityClass") == (priority if preserved else None)
+    assert lost == ([] if preserved else ["spec.priorityClass"])
 
 
 def first(folder: Path) -> LoadedDocument:
@@ -138,8 +138,8 @@ def test_a_converted_body_can_be_read_back(folder: Path) -> None:
     loaded = load_document({**body, "projectId": body["projectId"] or "team-a"}, profile)
     assert loaded.inference is not None, loaded.problems
 
-    found = translate(loaded.inference, profile, loaded.canonical).problems
-    assert [problem for problem in found if problem.severity == "error"] == []
+    problems = translate(loaded.inference, profile, loaded.canonical).problems
+    assert [problem for problem in problems if problem.severity == "error"] == []
 
 
 def test_fields_that_nvidias_client_leaves_empty_are_ignored() -> None:
@@ -231,9 +231,9 @@ def test_a_node_type_other_than_that_of_the_pool_is_rejected() -> None:
     assert profile is not None, problems
     loaded = load_document(native(nodeType="other"), profile)
     assert loaded.inference is not None
-    found = [problem for problem in translate(loaded.inference, profile, "{}").problems if problem.code == "PLC005"]
+    reported = [problem for problem in translate(loaded.inference, profile, "{}").problems if problem.code == "PLC005"]
 
-    assert [problem.field for problem in found] == [("spec", "nodeType")]
+    assert [problem.field for problem in reported] == [("spec", "nodeType")]
 
 
 def test_a_label_with_a_list_of_names_is_rejected() -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ebbtide import manifests
+from ebbtide.api import errors
 from ebbtide.cli import COMMANDS
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
@@ -81,22 +82,22 @@ def test_a_spec_translates_or_is_marked_as_refused(block: Block) -> None:
 
 @pytest.mark.parametrize("block", CONSOLES, ids=lambda block: block.name)
 def test_a_command_prints_the_documented_output(block: Block, *, accept: bool) -> None:
-    shown = ""
+    transcript = ""
     for command, expected in steps(block.body):
-        shown += f"$ {command}\n"
+        transcript += f"$ {command}\n"
         if not command.startswith("ebbtide "):
-            shown += expected
+            transcript += expected
             continue
         output = run(command)
         if accept and not matches(expected, output) and not marked(expected):
-            shown += output
+            transcript += output
             continue
-        shown += expected
+        transcript += expected
 
         assert matches(expected, output), f"{block.name}: $ {command}\nprints now:\n{output}"
-    if accept and shown != block.body:
+    if accept and transcript != block.body:
         text = block.page.read_text()
-        block.page.write_text(text.replace(block.body, shown))
+        block.page.write_text(text.replace(block.body, transcript))
 
 
 def steps(body: str) -> Iterator[tuple[str, str]]:
@@ -229,3 +230,15 @@ def test_security_lists_the_connections_of_every_command() -> None:
     assert {name for name, module, _ in COMMANDS if module in alone} <= {
         name for name, where in connected.items() if where == "none"
     }
+
+
+def test_the_api_page_lists_every_error_type_with_its_titles() -> None:
+    table = (ROOT / "docs" / "api.md").read_text()
+    rows = [*(row for _, row in errors.ROWS), *errors.FOR_STATUS.values(), errors.UNFORESEEN]
+    missing = [
+        row
+        for row in rows
+        if not re.search(rf"^\| `{row.slug}` \|.*\b{row.status}\b.*\b{row.title}\b", table, re.MULTILINE)
+    ]
+
+    assert missing == []

@@ -167,8 +167,8 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "stable-window is 20s in config-autoscaler, but the profile does not set it",
     ),
     "no HPA extension": (gone(DEPLOYMENT, "autoscaler-hpa", SERVING), "DOC007", "HPA extension is not running"),
-    "no metrics-server": (unserved("/apis/metrics.k8s.io/v1beta1"), "DOC008", "API metrics.k8s.io is not available"),
-    "no adapter": (unserved(observed.CUSTOM_METRICS), "DOC008", "API custom.metrics.k8s.io is not available"),
+    "no metrics-server": (unserved("/apis/metrics.k8s.io/v1beta1"), "DOC008", "API metrics.k8s.io is unavailable"),
+    "no adapter": (unserved(observed.CUSTOM_METRICS), "DOC008", "API custom.metrics.k8s.io is unavailable"),
     "KServe's list": (
         lambda cluster: changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", kserve_list),
         "DOC010",
@@ -219,12 +219,12 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
 }
 
 
-def said(findings: tuple[Finding, ...]) -> str:
+def format_findings(findings: tuple[Finding, ...]) -> str:
     return "\n".join(f"{finding.code} {finding.what}" for finding in findings)
 
 
 def test_a_cluster_that_matches_its_profile_has_no_findings() -> None:
-    assert said(doctor.examine_cluster(furnished(), profile())) == ""
+    assert format_findings(doctor.examine_cluster(furnished(), profile())) == ""
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -234,8 +234,8 @@ def test_each_defect_has_exactly_its_own_finding(name: str) -> None:
     break_(cluster)
     findings = doctor.examine_cluster(cluster, profile())
 
-    assert {finding.code for finding in findings} == {code}, said(findings)
-    assert words in said(findings)
+    assert {finding.code for finding in findings} == {code}, format_findings(findings)
+    assert words in format_findings(findings)
     assert all(finding.means and finding.fix for finding in findings)
     assert json.loads(json.dumps(serialize_body(findings)))
 
@@ -250,7 +250,7 @@ def test_a_patch_fixes_the_defect_and_a_dry_run_does_not(name: str) -> None:
     assert doctor.examine_cluster(cluster, profile()) == (finding,)
 
     doctor.apply_fix_patch(cluster, finding.patch)
-    assert said(doctor.examine_cluster(cluster, profile())) == ""
+    assert format_findings(doctor.examine_cluster(cluster, profile())) == ""
 
 
 def test_a_config_map_patch_keeps_other_keys_and_settings() -> None:
@@ -275,7 +275,7 @@ def test_config_map_values_are_compared_by_meaning() -> None:
     cluster = furnished(cluster_profile)
     changed(cluster, CONFIG_MAP, "config-autoscaler", SERVING, lambda obj: obj.update(data={}))
 
-    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
     mapped("autoscaler", stable_window="20s")(cluster)
     (finding,) = doctor.examine_cluster(cluster, cluster_profile)
     assert finding.what == "stable-window is 20s in config-autoscaler, but the profile has 1m"
@@ -319,8 +319,8 @@ def test_config_map_values_are_compared_by_meaning() -> None:
 def test_a_setting_that_only_the_profile_has_is_found(parts: dict[str, Any], code: str, words: str) -> None:
     findings = doctor.examine_cluster(furnished(), profile(**parts))
 
-    assert {finding.code for finding in findings} == {code}, said(findings)
-    assert words in said(findings)
+    assert {finding.code for finding in findings} == {code}, format_findings(findings)
+    assert words in format_findings(findings)
 
 
 def test_a_different_quota_is_a_warning() -> None:
@@ -333,7 +333,7 @@ def test_a_different_quota_is_a_warning() -> None:
     assert (finding.code, finding.severity) == ("DOC017", "warning")
     assert "of project shop is requests.nvidia.com/gpu.shared 2, but the profile has" in finding.what
     cluster.delete(QUOTA, "ebbtide-guaranteed", "team-shop")
-    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
 
 
 def test_a_quota_of_claims_is_compared() -> None:
@@ -363,7 +363,7 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
     cluster = furnished(cluster_profile)
 
     assert "nvidia.com/mig-1g.10gb.me" in cluster.gpus
-    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
     pools = doctor.make_observed_profile(cluster)["spec"]["nodePools"]
     assert ["1g.10gb+me"] in [pool.get("migProfiles") for pool in pools]
 
@@ -381,7 +381,7 @@ def test_a_pool_is_found_by_the_resources_of_its_profile(fields: dict[str, Any],
     cluster = furnished(cluster_profile)
 
     assert resource in cluster.gpus
-    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
 
 
 # For specs.
@@ -418,7 +418,7 @@ def test_a_scaling_metric_that_is_not_served_yet_is_a_warning() -> None:
     cluster.paths[observed.CUSTOM_METRICS] = {"resources": []}
     latency = {"minReplicas": 1, "maxReplicas": 2, "metric": "latency", "metricThreshold": 300}
 
-    assert said(examined(cluster, inference(autoscaling=SCALING), knative=measured)) == ""
+    assert format_findings(examined(cluster, inference(autoscaling=SCALING), knative=measured)) == ""
     (finding,) = examined(cluster, inference(autoscaling=latency), knative=measured)
     assert (finding.code, finding.severity) == ("DOC009", "warning")
     assert finding.what.startswith("chat scales on the pod metric ")
@@ -440,12 +440,12 @@ def test_a_host_name_needs_a_domain_claim_for_its_namespace() -> None:
     assert (finding.code, finding.severity) == ("DOC020", "error")
     assert finding.patch is not None
     doctor.apply_fix_patch(cluster, finding.patch)
-    assert said(examined(cluster, chat)) == ""
+    assert format_findings(examined(cluster, chat)) == ""
 
     changed(cluster, DOMAIN_CLAIM, "chat.example.org", "", lambda obj: obj["spec"].update(namespace="other"))
-    assert "assigns the host name chat.example.org to namespace other" in said(examined(cluster, chat))
+    assert "assigns the host name chat.example.org to namespace other" in format_findings(examined(cluster, chat))
     mapped("network", autocreate_cluster_domain_claims="true")(cluster)
-    assert said(examined(cluster, chat)) == ""
+    assert format_findings(examined(cluster, chat)) == ""
 
 
 def test_a_network_policy_that_denies_all_ingress_is_found() -> None:
@@ -458,9 +458,9 @@ def test_a_network_policy_that_denies_all_ingress_is_found() -> None:
     assert (finding.code, finding.severity) == ("DOC021", "error")
     allow: Object = {"podSelector": {}, "ingress": [{}]}
     put("NetworkPolicy", "networking.k8s.io/v1", "allow", "team-shop", spec=allow)(cluster)
-    assert said(examined(cluster, inference())) == ""
+    assert format_findings(examined(cluster, inference())) == ""
     cluster.denied.add(("list", NETWORK_POLICY.plural))
-    assert said(examined(cluster, inference())) == ""
+    assert format_findings(examined(cluster, inference())) == ""
 
 
 def test_a_different_pod_security_level_is_found() -> None:
@@ -469,14 +469,14 @@ def test_a_different_pod_security_level_is_found() -> None:
     put("Namespace", "v1", "team-shop", labels=labels)(cluster)
     unmanaged = {**PROFILE["spec"]["projects"], "manage": False}
 
-    assert "enforces pod security level restricted, but the profile has baseline" in said(
+    assert "enforces pod security level restricted, but the profile has baseline" in format_findings(
         examined(cluster, inference())
     )
     (finding,) = examined(cluster, inference(), projects=unmanaged)
     assert (finding.code, finding.severity) == ("DOC022", "error")
     assert "but a pod of chat may run as root" in finding.what
     cluster.delete(NAMESPACE, "team-shop")
-    assert said(examined(cluster, inference())) == ""
+    assert format_findings(examined(cluster, inference())) == ""
 
 
 def test_the_permissions_for_an_apply_are_checked() -> None:
@@ -487,7 +487,7 @@ def test_the_permissions_for_an_apply_are_checked() -> None:
     assert finding.code == "DOC023"
     assert finding.what == "forbidden in namespace team-shop: create namespaces"
     put("Namespace", "v1", "team-shop")(cluster)
-    assert said(examined(cluster, inference())) == "", "an existing namespace is not changed"
+    assert format_findings(examined(cluster, inference())) == "", "an existing namespace is not changed"
 
 
 def test_a_cluster_with_forbidden_reads_raises_no_error() -> None:
@@ -510,7 +510,7 @@ def test_a_cluster_with_forbidden_reads_raises_no_error() -> None:
     )
     findings = examined(cluster, inference())
 
-    assert {finding.code for finding in findings} == {"DOC001", "DOC023"}, said(findings)
+    assert {finding.code for finding in findings} == {"DOC001", "DOC023"}, format_findings(findings)
 
 
 # The observed profile.
@@ -529,8 +529,8 @@ def test_a_written_profile_has_no_findings(data: dict[str, Any]) -> None:
 
     assert written is not None, problems
     assert problems == []
-    assert said(doctor.examine_cluster(cluster, written)) == ""
-    assert said(doctor.examine_cluster(cluster, original)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, written)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, original)) == ""
 
 
 def kai(**projects: Any) -> Profile:
@@ -551,11 +551,16 @@ def test_the_parent_queue_of_the_projects_must_exist() -> None:
     assert "queue default-parent-queue not found" in finding.what
     assert finding.patch is not None
     doctor.apply_fix_patch(cluster, finding.patch)
-    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
     cluster.delete(QUEUE, "default-parent-queue")
-    assert said(doctor.examine_cluster(cluster, kai(manage=False))) == "", "the queues are not managed by Ebbtide"
+    assert format_findings(doctor.examine_cluster(cluster, kai(manage=False))) == "", (
+        "the queues are not managed by Ebbtide"
+    )
     cluster.denied.add(("list", "queues"))
-    assert said(doctor.examine_cluster(cluster, cluster_profile)) == "DOC001 forbidden: your account cannot read queues"
+    assert (
+        format_findings(doctor.examine_cluster(cluster, cluster_profile))
+        == "DOC001 forbidden: your account cannot read queues"
+    )
 
 
 def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
@@ -576,7 +581,7 @@ def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
     assert finding.what == "queue default-parent-queue has a quota of 0 for cpu, gpu"
     assert finding.patch is not None
     doctor.apply_fix_patch(cluster, finding.patch)
-    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
     assert cluster.get(QUEUE, "default-parent-queue")["spec"]["resources"] == {
         "cpu": {**part, "quota": -1},
         "gpu": {**part, "quota": -1},
@@ -602,7 +607,7 @@ def test_the_profile_of_a_bare_cluster_is_valid() -> None:
     assert cluster_profile is not None, problems
     assert (cluster_profile.spec.knative.installed, cluster_profile.spec.kserve.installed) == (False, False)
     assert cluster_profile.spec.metrics.adapter == "none"
-    assert said(doctor.examine_cluster(cluster, cluster_profile)) == ""
+    assert format_findings(doctor.examine_cluster(cluster, cluster_profile)) == ""
 
 
 # The command.

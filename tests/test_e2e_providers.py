@@ -81,15 +81,15 @@ def test_both_sources_have_every_image_of_the_installation(tmp_path: Path) -> No
         *knative.objects(knative.QUEUE, "ebbtide.local", 30080),
         *metrics.objects(metrics.PROMETHEUS_IMAGE, metrics.RELOADER, 30090, tmp_path),
     ]
-    seen: list[str] = []
+    noted: list[str] = []
 
     def note(reference: str) -> str:
-        seen.append(reference)
+        noted.append(reference)
         return reference
 
     list(fit(found, note))
-    assert seen
-    for reference in seen:
+    assert noted
+    for reference in noted:
         assert without_tag(reference) in PROGRAMS or without_tag(reference) == ENVOY, reference
         assert not SOURCES["upstream"].image(reference).endswith((":latest", ":master")), reference
 
@@ -192,22 +192,22 @@ def test_a_cluster_that_is_not_there_ends_with_three(tmp_path: Path) -> None:
 
 @needs_go
 def test_the_real_kind_takes_our_configuration(tmp_path: Path) -> None:
-    """kind decodes strictly before it looks for an engine: a field that it does not know would be its first error."""
+    """kind decodes its configuration strictly before it looks for an engine, so an unknown field would be its first error."""
     build(COMPONENTS["kind"])
     kubeconfig = f"--kubeconfig={tmp_path}/kubeconfig"
     command = [str(program("kind")), "create", "cluster", "--name=ebbtide-config", kubeconfig]
     bad = tmp_path / "bad.yaml"
     bad.write_text(kind.CONFIG.read_text().replace("extraPortMappings", "extraPorts"))
-    # No engine may be asked for real: where there is one, it is hidden.
+    # Hide any real container engine, so that the test does not call it.
     environment = {**os.environ, "PATH": str(tmp_path), "DOCKER_HOST": "unix:///nowhere"}
 
-    def said(file: Path) -> str:
-        told = [*command, f"--config={file}"]
-        done = subprocess.run(told, check=False, capture_output=True, text=True, env=environment)
+    def run_kind(file: Path) -> str:
+        arguments = [*command, f"--config={file}"]
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment)
         return done.stderr
 
-    assert "field extraPorts not found" in said(bad)
-    assert "unable to decode config" not in said(kind.CONFIG)
+    assert "field extraPorts not found" in run_kind(bad)
+    assert "unable to decode config" not in run_kind(kind.CONFIG)
 
 
 def test_upstream_yaml_reads_a_lone_equals_sign(tmp_path: Path) -> None:

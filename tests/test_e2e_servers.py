@@ -47,9 +47,9 @@ class Server:
     def port_of(self, name: str) -> int:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found = re.fullmatch(rf"{name} on 127\.0\.0\.1:(\d+)\n", line)
-        assert found, line
-        return int(found[1])
+        match = re.fullmatch(rf"{name} on 127\.0\.0\.1:(\d+)\n", line)
+        assert match, line
+        return int(match[1])
 
     def ask(self, path: str, method: str = "GET", port: int = 0) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=20)
@@ -63,8 +63,8 @@ class Server:
     def answer(self, path: str = "/") -> dict[str, Any]:
         status, body = self.ask(path)
         assert status == 200, body
-        said: dict[str, Any] = json.loads(body)
-        return said
+        decoded: dict[str, Any] = json.loads(body)
+        return decoded
 
     def metrics(self, port: int = 0) -> dict[str, float]:
         """Return the lines of /metrics by name and labels."""
@@ -94,11 +94,11 @@ def running(name: str, **environment: str) -> Iterator[Server]:
 @needs_go
 def test_load_says_who_answers() -> None:
     with running("load", POD_NAME="chat-1", K_REVISION="chat-00001") as server:
-        said = server.answer("/v1/models/chat:predict")
-    assert said["pod"] == "chat-1"
-    assert said["revision"] == "chat-00001"
-    assert said["path"] == "/v1/models/chat:predict"
-    assert said["inFlight"] == said["maxInFlight"] == 1
+        response = server.answer("/v1/models/chat:predict")
+    assert response["pod"] == "chat-1"
+    assert response["revision"] == "chat-00001"
+    assert response["path"] == "/v1/models/chat:predict"
+    assert response["inFlight"] == response["maxInFlight"] == 1
 
 
 @needs_go
@@ -128,17 +128,17 @@ def test_load_burns_cpu() -> None:
 @needs_go
 def test_load_keeps_its_own_limit() -> None:
     with running("load", CONCURRENCY="2") as server, ThreadPoolExecutor(6) as pool:
-        said = list(pool.map(server.answer, ["/?sleep=200ms"] * 6))
-        assert {each["maxInFlight"] for each in said} <= {1, 2}
-        assert max(each["waitSeconds"] for each in said) >= 0.35, "the last two wait for two others"
+        responses = list(pool.map(server.answer, ["/?sleep=200ms"] * 6))
+        assert {response["maxInFlight"] for response in responses} <= {1, 2}
+        assert max(response["waitSeconds"] for response in responses) >= 0.35, "the last two wait for two others"
 
 
 @needs_go
 def test_load_has_no_limit_by_default() -> None:
     with running("load") as server, ThreadPoolExecutor(6) as pool:
-        said = list(pool.map(server.answer, ["/?sleep=500ms"] * 6))
-        assert max(each["inFlight"] for each in said) == 6
-        assert max(each["waitSeconds"] for each in said) < 0.1
+        responses = list(pool.map(server.answer, ["/?sleep=500ms"] * 6))
+        assert max(response["inFlight"] for response in responses) == 6
+        assert max(response["waitSeconds"] for response in responses) < 0.1
 
 
 @needs_go
@@ -280,19 +280,19 @@ class Cluster:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    made = Cluster()
-    yield made
-    made.close()
+    fake_cluster = Cluster()
+    yield fake_cluster
+    fake_cluster.close()
 
 
 def by_pod(server: Server, metric: str = "DCGM_FI_DEV_GPU_UTIL") -> dict[str, float]:
     """A metric's values by pod, and by device where there is none."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for line, value in server.metrics().items():
         if line.startswith(metric + "{"):
             labels = labels_of(line)
-            found[labels.get("pod") or "idle " + labels["device"]] = value
-    return found
+            values[labels.get("pod") or "idle " + labels["device"]] = value
+    return values
 
 
 def labels_of(line: str) -> dict[str, str]:
@@ -420,17 +420,17 @@ def test_exporter_shows_what_it_does(cluster: Cluster) -> None:
     cluster.pods = [pod("chat-0")]
     with running("gpu-exporter", API_SERVER=cluster.address) as server:
         server.ask("/load?namespace=team&workload=chat&total=30", "PUT")
-        _, said = server.ask("/load")
-    assert json.loads(said) == [{"namespace": "team", "pod": "chat-0", "serving": True, "percent": 30, "gpus": [0]}]
+        _, body = server.ask("/load")
+    assert json.loads(body) == [{"namespace": "team", "pod": "chat-0", "serving": True, "percent": 30, "gpus": [0]}]
 
 
 @needs_go
 def test_exporter_says_what_is_wrong(cluster: Cluster) -> None:
     cluster.status = 403
     with running("gpu-exporter", API_SERVER=cluster.address) as server:
-        status, said = server.ask("/metrics")
+        status, body = server.ask("/metrics")
         assert status == 503
-        assert "403" in said
+        assert "403" in body
         for query in (
             "",
             "namespace=team&workload=chat",
@@ -470,9 +470,9 @@ def test_model_names_types_of_content(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     predicted = model.predict({"instances": [shell, png]})
     assert isinstance(predicted, dict)
-    assert [each["label"] for each in predicted["predictions"]] == ["shell", "png"]
-    asked = kserve.InferRequest("types", [kserve.InferInput("content", [1], "BYTES", [shell])])
-    inferred: Any = model.predict(asked)
+    assert [prediction["label"] for prediction in predicted["predictions"]] == ["shell", "png"]
+    request = kserve.InferRequest("types", [kserve.InferInput("content", [1], "BYTES", [shell])])
+    inferred: Any = model.predict(request)
     assert inferred.to_dict()["outputs"][0]["data"] == ["shell"]
     for wrong in ({"instances": [3]}, {"instances": "text"}, {}, b"x"):
         with pytest.raises(kserve.errors.InvalidInput):

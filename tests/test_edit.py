@@ -192,13 +192,16 @@ def test_setting_a_value_and_setting_it_back_restores_the_text(data: st.DataObje
 
     (document,) = manifests.read_documents(changed_text, "after")
     assert document.data == apply_change(whole, path, value)
-    here, there = text.splitlines(), changed_text.splitlines()
-    alike = next((n for n, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), len(here))
-    assert there[:alike] == here[:alike]
+    original_lines, changed_lines = text.splitlines(), changed_text.splitlines()
+    alike = next(
+        (n for n, pair in enumerate(zip(original_lines, changed_lines, strict=False)) if pair[0] != pair[1]),
+        len(original_lines),
+    )
+    assert changed_lines[:alike] == original_lines[:alike]
     if "\n" not in str(before):
         # One line is another, and all others are the same ones.
-        assert len(here) == len(there)
-        assert there[alike + 1 :] == here[alike + 1 :]
+        assert len(original_lines) == len(changed_lines)
+        assert changed_lines[alike + 1 :] == original_lines[alike + 1 :]
 
 
 @settings(max_examples=150, deadline=None)

@@ -162,11 +162,11 @@ def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
     """Yield the path of every leaf field of the models."""
     for info in model.model_fields.values():
         inner = next(models_in(info.annotation), None)
-        here = f"{path}.{info.alias}".removeprefix(".")
+        field_path = f"{path}.{info.alias}".removeprefix(".")
         if inner is None:
-            yield here
+            yield field_path
         else:
-            yield from fields(inner, here)
+            yield from fields(inner, field_path)
 
 
 def reviewed(leaf: ExplainedField) -> bool:

@@ -40,12 +40,12 @@ class Watched(oracle.Knative):
         self.levels: list[Level] = []
         super().__init__(setting, inputs)
 
-    def note(self, pod: Pod, what: What) -> None:
-        self.changes.append(PodChange((self.now - self.inputs.lead) / SECOND, str(pod.number), what))
+    def note(self, pod: Pod, event: What) -> None:
+        self.changes.append(PodChange((self.now - self.inputs.lead) / SECOND, str(pod.number), event))
 
-    def set_replicas(self, wanted: int) -> None:
-        self.levels.append(Level((self.now - self.inputs.lead) / SECOND, "wanted", wanted))
-        super().set_replicas(wanted)
+    def set_replicas(self, desired: int) -> None:
+        self.levels.append(Level((self.now - self.inputs.lead) / SECOND, "wanted", desired))
+        super().set_replicas(desired)
 
     def add_pod(self, begins: int, answers: int, life: int) -> Pod:
         pod = super().add_pod(begins, answers, life)
@@ -67,9 +67,9 @@ class Watched(oracle.Knative):
         self.note(pod, "gone")
 
 
-def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
+def make_record(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
     """Return the record of a cluster that behaves exactly like the simulator."""
-    replay = next(each for each in REPLAYS if each.kind == kind)
+    replay = next(candidate for candidate in REPLAYS if candidate.kind == kind)
     traffic, work = requests_of(replay)
     head = Head(
         kind=kind,
@@ -102,21 +102,21 @@ def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
 
 @pytest.mark.parametrize("kind", [replay.kind for replay in REPLAYS])
 def test_a_cluster_that_matches_the_simulator_does_not_diverge(kind: str) -> None:
-    found = compare(made(kind), seeds=1)
-    (same,) = found.predicted
-    (verdict,) = verdicts([found])
+    comparison = compare(make_record(kind), seeds=1)
+    (same,) = comparison.predicted
+    (verdict,) = verdicts([comparison])
     assert verdict.holds
-    assert found.points == pytest.approx(0, abs=1e-9)
-    assert found.percent == pytest.approx(0, abs=1e-9)
-    assert found.real.measured.p99 == pytest.approx(same.measured.p99)
-    assert found.real.measured.met_cold == same.measured.met_cold
-    assert found.real.measured.cold_starts == same.measured.cold_starts
-    assert found.real.result.ready_seconds == pytest.approx(same.result.ready_seconds)
+    assert comparison.points == pytest.approx(0, abs=1e-9)
+    assert comparison.percent == pytest.approx(0, abs=1e-9)
+    assert comparison.real.measured.p99 == pytest.approx(same.measured.p99)
+    assert comparison.real.measured.met_cold == same.measured.met_cold
+    assert comparison.real.measured.cold_starts == same.measured.cold_starts
+    assert comparison.real.result.ready_seconds == pytest.approx(same.result.ready_seconds)
 
 
 @pytest.mark.parametrize("kind", [replay.kind for replay in REPLAYS])
 def test_each_replay_scales_up_three_times_and_down(kind: str) -> None:
-    predicted = compare(made(kind), seeds=1).typical.course
+    predicted = compare(make_record(kind), seeds=1).typical.course
     assert predicted.ups >= 3
     assert predicted.downs >= 1
 
@@ -125,7 +125,7 @@ def test_each_replay_scales_up_three_times_and_down(kind: str) -> None:
 
 
 def test_a_record_round_trips(tmp_path: Path) -> None:
-    record = made("hard-limit", began="2026-01-01T00:00:00+00:00")
+    record = make_record("hard-limit", began="2026-01-01T00:00:00+00:00")
     record.write(tmp_path / "one.jsonl")
     again = read(tmp_path / "one.jsonl")
     assert again == record
@@ -133,13 +133,13 @@ def test_a_record_round_trips(tmp_path: Path) -> None:
 
 
 def test_the_first_part_of_a_record_is_a_record() -> None:
-    part = made().until(200.0)
+    part = make_record().until(200.0)
     assert part.head.seconds == 200.0
     assert len(part.requests) == len(part.head.work)
     assert max(request.due for request in part.requests) < 200.0
-    found = compare(part, seeds=1)
-    assert found.real.measured.p99 == pytest.approx(found.typical.measured.p99)
-    assert found.percent == pytest.approx(0, abs=0.5)
+    comparison = compare(part, seeds=1)
+    assert comparison.real.measured.p99 == pytest.approx(comparison.typical.measured.p99)
+    assert comparison.percent == pytest.approx(0, abs=0.5)
 
 
 HEAD = {
@@ -217,16 +217,16 @@ def test_a_start_counts_from_the_scaling_decision() -> None:
         Request(2.0, 2.0, 2.5, "200", "b", 0.3),
         Request(2.0, 2.0, 0.1, "503", "b", 0.0),
     ]
-    found = starts(record.pods, levels, requests)
-    assert found == [Start(pytest.approx(0.2), pytest.approx(1.0), 1.5), Start(pytest.approx(0.3), None, 3.0)]  # type: ignore[arg-type]
+    measured = starts(record.pods, levels, requests)
+    assert measured == [Start(pytest.approx(0.2), pytest.approx(1.0), 1.5), Start(pytest.approx(0.3), None, 3.0)]  # type: ignore[arg-type]
 
 
 def test_a_start_up_is_the_median_with_its_phases() -> None:
-    found = fitted([Start(0.1, None, 1.0), Start(0.2, 1.5, 2.0), Start(0.3, 3.2, 4.0)])
-    assert found.schedule == 0.2
-    assert found.ready == pytest.approx(0.65)
-    assert found.seconds == pytest.approx(2.0)
-    assert found.spread == pytest.approx(np.log(2.0) / 1.349)
+    fit = fitted([Start(0.1, None, 1.0), Start(0.2, 1.5, 2.0), Start(0.3, 3.2, 4.0)])
+    assert fit.schedule == 0.2
+    assert fit.ready == pytest.approx(0.65)
+    assert fit.seconds == pytest.approx(2.0)
+    assert fit.spread == pytest.approx(np.log(2.0) / 1.349)
     assert fitted([Start(0.1, None, 1.0)]).spread == 0.0
     # A single slow start changes neither.
     usual = [Start(0.1, None, seconds) for seconds in (1.9, 1.95, 2.0, 2.05, 2.1)]
@@ -238,33 +238,33 @@ def test_a_start_up_is_the_median_with_its_phases() -> None:
 
 
 def test_a_divergence_is_reported_and_plotted() -> None:
-    record = made()
-    slower = [dataclasses.replace(each, took=each.took + 0.5) for each in record.requests]
+    record = make_record()
+    slower = [dataclasses.replace(request, took=request.took + 0.5) for request in record.requests]
     fewer = [change for change in record.pods if change.pod in {"0", "1"}]
-    found = compare(dataclasses.replace(record, requests=slower, pods=fewer), seeds=3)
-    (verdict,) = verdicts([found])
+    comparison = compare(dataclasses.replace(record, requests=slower, pods=fewer), seeds=3)
+    (verdict,) = verdicts([comparison])
     assert not verdict.holds
     assert show.verdict([verdict]).startswith("concurrency, 1 run: ")
-    text = show.text(found)
+    text = show.text(comparison)
     assert "ABOVE 3" in text
     assert "ABOVE 10" in text
-    assert show.ONLY_PREDICTED in show.plot(found)
+    assert show.ONLY_PREDICTED in show.plot(comparison)
     assert "of 60,000 ticks 0.05 % came over 20 ms late" in text
-    assert f"| concurrency | {found.real.measured.attainment * 100:.1f} % |" in show.markdown([found])
+    assert f"| concurrency | {comparison.real.measured.attainment * 100:.1f} % |" in show.markdown([comparison])
 
 
 def test_runs_of_a_kind_are_evaluated_together() -> None:
-    record = made()
+    record = make_record()
     more = [dataclasses.replace(change, at=change.at - 20 * (change.what == "made")) for change in record.pods]
-    found = [compare(record, seeds=1), compare(dataclasses.replace(record, pods=more), seeds=1)]
-    (verdict,) = verdicts(found)
+    comparisons = [compare(record, seeds=1), compare(dataclasses.replace(record, pods=more), seeds=1)]
+    (verdict,) = verdicts(comparisons)
     assert verdict.runs == 2
-    assert verdict.percent == pytest.approx(found[1].percent / 2)
+    assert verdict.percent == pytest.approx(comparisons[1].percent / 2)
     assert verdict.percent > 5
 
 
 def test_both_curves_are_in_the_plot() -> None:
-    same = compare(made(), seeds=1)
-    shown = show.plot(same).partition("\n")[2]
-    assert show.BOTH in shown
-    assert show.ONLY_REAL not in shown or same.apart()[2] <= 2 * STEP * same.real.course.ups
+    same = compare(make_record(), seeds=1)
+    plotted = show.plot(same).partition("\n")[2]
+    assert show.BOTH in plotted
+    assert show.ONLY_REAL not in plotted or same.apart()[2] <= 2 * STEP * same.real.course.ups

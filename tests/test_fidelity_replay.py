@@ -69,9 +69,9 @@ def test_each_request_is_sent_on_time_and_takes_its_duration(gateway: str) -> No
 
 def test_a_failed_request_reports_its_error() -> None:
     """No server listens on a port that was free a moment ago."""
-    found = asyncio.run(_asked("127.0.0.1:1"))
-    assert found.status == "ConnectError"
-    assert not found.answered
+    answer = asyncio.run(_asked("127.0.0.1:1"))
+    assert answer.status == "ConnectError"
+    assert not answer.answered
 
 
 async def _asked(gateway: str) -> Any:
@@ -84,17 +84,17 @@ async def _asked(gateway: str) -> Any:
 
 def watched(cluster: Simulated, namespace: str, seconds: float) -> replay.Watched:
     """Watch a simulated cluster, whose clock advances with the watch."""
-    found = replay.Watched()
+    recorder = replay.Watched()
     start = cluster.clock.now()
-    notes = {POD: found.pod, DEPLOYMENT: found.deployment}
-    seen = [
+    notes = {POD: recorder.pod, DEPLOYMENT: recorder.deployment}
+    changes = [
         (cluster.clock.now() - start, kind, change)
         for kind in notes
         for change in cluster.watch(kind, namespace, labels=replay.SERVICE, seconds=seconds, since="1")
     ]
-    for at, kind, change in seen:
+    for at, kind, change in changes:
         notes[kind](change, at)
-    return found
+    return recorder
 
 
 def test_pods_and_desired_replicas_are_recorded() -> None:
@@ -102,11 +102,11 @@ def test_pods_and_desired_replicas_are_recorded() -> None:
     workload = live_cluster.workload(project="shop", autoscaling={**live_cluster.SCALING, "minReplicas": 2})
     for item in workload.objects:
         cluster.apply(item)
-    found = watched(cluster, "team-shop", 30.0)
-    (pods,) = found.pods.values()
+    recorder = watched(cluster, "team-shop", 30.0)
+    (pods,) = recorder.pods.values()
     assert [change.what for change in pods].count("made") == 2
     assert [change.what for change in pods].count("ready") == 2
-    assert all(level.name == "wanted" for level in found.levels["chat"])
+    assert all(level.name == "wanted" for level in recorder.levels["chat"])
 
 
 LABELS = {"labels": {replay.SERVICE: "chat"}, "name": "chat-1"}
@@ -118,12 +118,12 @@ def pod(*, ready: bool = False, going: bool = False) -> dict[str, Any]:
 
 
 def test_pod_events_are_recorded_once_and_in_order() -> None:
-    found = replay.Watched()
+    recorder = replay.Watched()
     life = [pod(), pod(), pod(ready=True), pod(ready=True), pod(), pod(ready=True), pod(ready=True, going=True)]
     for at, item in enumerate(life):
-        found.pod(WatchChange("MODIFIED", item), at)
-    found.pod(WatchChange("DELETED", pod(going=True)), 9.0)
-    assert [(change.at, change.what) for change in found.pods["chat"]] == [
+        recorder.pod(WatchChange("MODIFIED", item), at)
+    recorder.pod(WatchChange("DELETED", pod(going=True)), 9.0)
+    assert [(change.at, change.what) for change in recorder.pods["chat"]] == [
         (0, "made"),
         (2, "ready"),
         (4, "unready"),
@@ -134,18 +134,18 @@ def test_pod_events_are_recorded_once_and_in_order() -> None:
 
 
 def test_levels_are_recorded_when_they_change() -> None:
-    found = replay.Watched()
+    recorder = replay.Watched()
     for at, replicas in enumerate((0, 0, 3, 3, 1)):
-        found.deployment(WatchChange("MODIFIED", {"metadata": LABELS, "spec": {"replicas": replicas}}), at)
-    found.path(WatchChange("ADDED", {"metadata": LABELS, "spec": {"mode": "Proxy"}}), 9.0)
-    found.deployment(WatchChange("DELETED", {"metadata": LABELS, "spec": {"replicas": 1}}), 10.0)
-    assert [(level.at, level.name, level.value) for level in found.levels["chat"]] == [
+        recorder.deployment(WatchChange("MODIFIED", {"metadata": LABELS, "spec": {"replicas": replicas}}), at)
+    recorder.path(WatchChange("ADDED", {"metadata": LABELS, "spec": {"mode": "Proxy"}}), 9.0)
+    recorder.deployment(WatchChange("DELETED", {"metadata": LABELS, "spec": {"replicas": 1}}), 10.0)
+    assert [(level.at, level.name, level.value) for level in recorder.levels["chat"]] == [
         (0, "wanted", 0),
         (2, "wanted", 3),
         (4, "wanted", 1),
         (9.0, "mode", "Proxy"),
     ]
-    assert starts(found.pods.get("chat", ()), found.levels["chat"], ()) == []
+    assert starts(recorder.pods.get("chat", ()), recorder.levels["chat"], ()) == []
 
 
 def test_pods_that_exist_before_the_watch_are_recorded() -> None:
@@ -153,9 +153,9 @@ def test_pods_that_exist_before_the_watch_are_recorded() -> None:
     for item in live_cluster.workload(project="shop").objects:
         cluster.apply(item)
     cluster.clock.sleep(60.0)
-    with replay.watching(lambda: cluster, "team-shop", 1.0) as found:
+    with replay.watching(lambda: cluster, "team-shop", 1.0) as recorder:
         deadline = time.monotonic() + 20
-        while not (found.pods and found.levels) and time.monotonic() < deadline:
+        while not (recorder.pods and recorder.levels) and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert {change.what for change in found.pods["chat"]} >= {"made", "ready"}
-    assert found.levels["chat"][0].name == "wanted"
+    assert {change.what for change in recorder.pods["chat"]} >= {"made", "ready"}
+    assert recorder.levels["chat"][0].name == "wanted"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def shown(problems: list[Any]) -> str:
+def format_problems(problems: list[Any]) -> str:
     """Return the problems in the format of a golden file."""
     rows = [
         {
@@ -37,7 +37,10 @@ def shown(problems: list[Any]) -> str:
 @pytest.mark.parametrize("folder", cases.FOLDERS, ids=lambda folder: folder.name)
 def test_the_output_of_a_case_matches_its_folder(folder: Path, *, accept: bool) -> None:
     case = cases.make(folder)
-    outputs = {"expected.yaml": "".join(manifests.write_documents(case.objects)), "problems.yaml": shown(case.problems)}
+    outputs = {
+        "expected.yaml": "".join(manifests.write_documents(case.objects)),
+        "problems.yaml": format_problems(case.problems),
+    }
 
     for name, text in outputs.items():
         file = folder / name

@@ -537,10 +537,10 @@ NEEDED_BY = {
 
 @pytest.mark.parametrize(("folder", "live"), golden())
 def test_golden_objects_are_reproduced_by_their_import(folder: Path, live: dict[str, Any]) -> None:
-    own, named = folder / "profile.yaml", folder / "profile.txt"
-    where = str(own) if own.exists() else BUILT_IN_NAME
-    if named.exists():
-        where = str(ROOT / named.read_text().strip())
+    profile_file, profile_name = folder / "profile.yaml", folder / "profile.txt"
+    where = str(profile_file) if profile_file.exists() else BUILT_IN_NAME
+    if profile_name.exists():
+        where = str(ROOT / profile_name.read_text().strip())
     cluster, problems = profiles.load_profile(where)
     assert cluster is not None, problems
 
@@ -967,8 +967,8 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @cache
 def bases() -> list[dict[str, Any]]:
     """Return objects that users wrote, and Ebbtide's objects with and without the spec stored on them."""
-    own = [rendered(spec, profile(**PROFILES[of])) for _, of, spec, _ in CASES if of == "built-in"]
-    return [*FOREIGN.values(), *own, *(stripped(live) for live in own)]
+    exported = [rendered(spec, profile(**PROFILES[of])) for _, of, spec, _ in CASES if of == "built-in"]
+    return [*FOREIGN.values(), *exported, *(stripped(live) for live in exported)]
 
 
 @st.composite
@@ -985,10 +985,10 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
         holder: Any = obj
         for part in path[:-1]:
             holder = holder[part]
-        what = draw(st.sampled_from(["set", "remove", "add"]))
-        if what == "remove":
+        mutation = draw(st.sampled_from(["set", "remove", "add"]))
+        if mutation == "remove":
             del holder[path[-1]]
-        elif what == "add" and isinstance(holder[path[-1]], dict):
+        elif mutation == "add" and isinstance(holder[path[-1]], dict):
             holder[path[-1]][draw(st.sampled_from(["x", "name", "priorityClassName", "exec", "limits"]))] = draw(VALUES)
         else:
             holder[path[-1]] = draw(VALUES)

@@ -86,13 +86,13 @@ def test_a_list_without_an_inference_passes_through_untouched() -> None:
 def test_kustomize_annotations_do_not_reach_the_objects() -> None:
     marked = copy.deepcopy(CHAT)
     marked["metadata"]["annotations"] = {**MARKED, "example.com/kept": "yes"}
-    kept = copy.deepcopy(CHAT)
-    kept["metadata"]["annotations"] = {"example.com/kept": "yes"}
+    annotated = copy.deepcopy(CHAT)
+    annotated["metadata"]["annotations"] = {"example.com/kept": "yes"}
 
     answer, code = transform_list(resource_list(marked))
 
     assert code == 0
-    assert answer["items"] == rendered(kept, BUILT_IN)
+    assert answer["items"] == rendered(annotated, BUILT_IN)
     service = next(item for item in answer["items"] if item["kind"] == "Service")
     assert service["metadata"]["annotations"]["example.com/kept"] == "yes"
 
@@ -166,33 +166,33 @@ HIGH: dict[str, Any] = {**CHAT, "spec": {**CHAT["spec"], "priorityClass": "high"
 
 
 def high_class() -> Object:
-    (made,) = (item for item in rendered(HIGH, BUILT_IN) if item["kind"] == "PriorityClass")
-    return made
+    (priority_class,) = (item for item in rendered(HIGH, BUILT_IN) if item["kind"] == "PriorityClass")
+    return priority_class
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_an_identical_resource_is_not_generated(first: bool) -> None:
-    there = high_class()
-    there["metadata"]["annotations"] = dict(MARKED)
-    items = [there, HIGH] if first else [HIGH, there]
+    existing = high_class()
+    existing["metadata"]["annotations"] = dict(MARKED)
+    items = [existing, HIGH] if first else [HIGH, existing]
 
     answer, code = transform_list(resource_list(*items))
 
     assert code == 0
-    assert [item for item in answer["items"] if item["kind"] == "PriorityClass"] == [there]
+    assert [item for item in answer["items"] if item["kind"] == "PriorityClass"] == [existing]
     assert len(answer["items"]) == len(rendered(HIGH, BUILT_IN))
 
 
 def test_a_resource_that_differs_stops() -> None:
-    there = {**high_class(), "value": 7}
+    existing = {**high_class(), "value": 7}
 
-    answer, code = transform_list(resource_list(there, HIGH))
+    answer, code = transform_list(resource_list(existing, HIGH))
 
     assert code == 1
     (error,) = (result for result in answer["results"] if result["severity"] == "error")
     assert error["message"].startswith("NAM005: PriorityClass ebbtide-high is already among the resources")
     assert error["resourceRef"] == {"name": "chat"}
-    assert answer["items"].count(there) == 1
+    assert answer["items"].count(existing) == 1
 
 
 @pytest.mark.parametrize(
@@ -206,12 +206,12 @@ def test_a_resource_that_differs_stops() -> None:
     ],
 )
 def test_a_different_resource_is_still_generated(other: dict[str, Any]) -> None:
-    there = {**high_class(), **other}
+    existing = {**high_class(), **other}
 
-    answer, code = transform_list(resource_list(there, HIGH))
+    answer, code = transform_list(resource_list(existing, HIGH))
 
     assert code == 0
-    assert answer["items"] == [there, *rendered(HIGH, BUILT_IN)]
+    assert answer["items"] == [existing, *rendered(HIGH, BUILT_IN)]
 
 
 @pytest.mark.parametrize(("value", "objects"), [("true", 0), ("", 0), ("false", 1)])

@@ -116,10 +116,10 @@ def config_map(part: str) -> Object:
 
 
 def test_knatives_config_maps_match_the_built_in_profile() -> None:
-    said = {part: config_map(part)["data"] for part in CONFIG_MAPS}
+    installed = {part: config_map(part)["data"] for part in CONFIG_MAPS}
     built_in = {part: values for part, values in BUILT_IN["spec"]["knative"].items() if part in CONFIG_MAPS}
-    assert said == built_in
-    assert said["features"] == FEATURES
+    assert installed == built_in
+    assert installed["features"] == FEATURES
     files = {path.stem.removeprefix("config-") for path in (KUSTOMIZE / "knative").glob("config-*.yaml")}
     assert files == {*CONFIG_MAPS, *NOT_IN_PROFILE}
 
@@ -472,19 +472,19 @@ def kustomization_on(page: str, first: str) -> Object:
     return dict(document.data)
 
 
-def write_overlay(folder: Path, base: str, shown: Object) -> None:
+def write_overlay(folder: Path, base: str, kustomization: Object) -> None:
     """Write an overlay of a base with the patches of a page."""
     resources = [os.path.relpath(ROOT / base, folder.resolve())]
     kind = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
     (folder / "kustomization.yaml").write_text(
-        json.dumps({**kind, "resources": resources, "patches": shown["patches"]})
+        json.dumps({**kind, "resources": resources, "patches": kustomization["patches"]})
     )
 
 
 def test_the_lists_of_the_policies_can_be_patched_as_documented(kustomize: str, tmp_path: Path) -> None:
-    shown = kustomization_on("kustomize.md", "ebbtide-very-high")
-    assert shown["resources"] == ["../../policies"]
-    write_overlay(tmp_path, "policies", shown)
+    kustomization = kustomization_on("kustomize.md", "ebbtide-very-high")
+    assert kustomization["resources"] == ["../../policies"]
+    write_overlay(tmp_path, "policies", kustomization)
     result = build(kustomize, tmp_path)
     assert result.code == 0, result.err
     objects = by_name(result.out)

@@ -47,7 +47,7 @@ settings.register_profile(
 )
 LAWS = settings.get_profile("laws")
 MANY = settings(LAWS, max_examples=150)
-#: For tests in which most drawn inputs are refused and skipped.
+#: For tests in which most drawn inputs are rejected and skipped.
 FEW = settings(LAWS, max_examples=25)
 #: Kinds whose name is a domain: a DomainMapping has the name of its host.
 DOMAINS = {"DomainMapping"}
@@ -57,7 +57,7 @@ SELF_EVIDENT = {"YML001"}
 
 
 def translated(native: Any, profile: Any) -> Translation:
-    """Return the translation of a native document. A document that the models refuse is skipped."""
+    """Return the translation of a native document. A document that the models reject is skipped."""
     cluster, problems = profiles.validate_profile_data(profile)
     assert cluster is not None, problems
     loaded = load_document(native, cluster)
@@ -311,12 +311,12 @@ def test_merging_a_difference_returns_the_other_value(old: Any, new: Any) -> Non
 def at(data: Any, path: Place) -> bool:
     """Return whether there is a value at ``path``."""
     for part in path:
-        there = (
+        present = (
             part in data
             if isinstance(data, dict)
             else isinstance(data, list) and isinstance(part, int) and part < len(data)
         )
-        if not there:
+        if not present:
             return False
         data = data[part]
     return True

@@ -46,15 +46,15 @@ IMPURE = {"socket", "subprocess", "ssl", "http.client", "urllib.request", "tempf
 def loaded_by(program: str) -> set[str]:
     """The modules that a program leaves loaded, less those of an empty one."""
     counted = f"{program}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-    found = []
+    module_sets = []
     for source in (counted, counted[len(program) :]):
         ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
-        found.append(set(json.loads(ran.stderr.splitlines()[-1])))
-    return found[0] - found[1]
+        module_sets.append(set(json.loads(ran.stderr.splitlines()[-1])))
+    return module_sets[0] - module_sets[1]
 
 
 def test_the_source_root_is_no_package() -> None:
-    """With an __init__.py it would stand in for the standard library's module of that name."""
+    """With an __init__.py, it would shadow the standard library's module of the same name."""
     assert not (SOURCE / "__init__.py").exists()
     assert platform.system() in {"Linux", "Darwin", "Windows"}
     assert Path(platform.__file__).name == "platform.py"
@@ -62,23 +62,23 @@ def test_the_source_root_is_no_package() -> None:
 
 @pytest.mark.parametrize("module", CORE)
 def test_the_core_imports_pydantic_and_the_standard_library_only(module: str) -> None:
-    found = {name.partition(".")[0] for name in loaded_by(f"import {module}")}
+    loaded = {name.partition(".")[0] for name in loaded_by(f"import {module}")}
 
-    assert "ebbtide" in found
+    assert "ebbtide" in loaded
     # Python's own table of how it was built has a name of the platform's.
-    found = {name for name in found if not name.startswith("_sysconfigdata")}
-    assert found - ALLOWED - sys.stdlib_module_names == set()
+    loaded = {name for name in loaded if not name.startswith("_sysconfigdata")}
+    assert loaded - ALLOWED - sys.stdlib_module_names == set()
 
 
 @pytest.mark.parametrize(
     "module", ["ebbtide.translation.translate", "ebbtide.documents.check", "ebbtide.documents", "ebbtide.adopt.live"]
 )
 def test_the_core_imports_nothing_impure_and_not_pydantic_itself(module: str) -> None:
-    found = loaded_by(f"import {module}")
+    loaded = loaded_by(f"import {module}")
 
-    assert module in found
-    assert found & IMPURE == set()
-    assert "pydantic" not in found
+    assert module in loaded
+    assert loaded & IMPURE == set()
+    assert "pydantic" not in loaded
 
 
 def test_the_command_line_parses_without_the_translation() -> None:
@@ -94,23 +94,23 @@ def test_the_command_line_parses_without_the_translation() -> None:
 
 
 def test_the_autoscalers_import_the_standard_library_only() -> None:
-    found = loaded_by("from ebbtide.autoscaler import activator, hpa, metrics, reconciler")
+    loaded = loaded_by("from ebbtide.autoscaler import activator, hpa, metrics, reconciler")
 
-    assert "ebbtide.autoscaler.windows" in found
+    assert "ebbtide.autoscaler.windows" in loaded
     assert {
-        name for name in found if name.startswith("ebbtide.") and not name.startswith("ebbtide.autoscaler")
+        name for name in loaded if name.startswith("ebbtide.") and not name.startswith("ebbtide.autoscaler")
     } == set()
-    assert {name.partition(".")[0] for name in found} - {"ebbtide"} - sys.stdlib_module_names == set()
+    assert {name.partition(".")[0] for name in loaded} - {"ebbtide"} - sys.stdlib_module_names == set()
 
 
-def test_the_core_looks_at_no_clock_and_no_environment() -> None:
-    """Only the command line, the server and what deals with a cluster or its past may; a translation is a function of its arguments."""
-    told = {"os", "time", "datetime", "random", "secrets", "uuid", "getpass", "locale"}
+def test_the_core_reads_no_clock_and_no_environment() -> None:
+    """Only the command line, the server and the cluster packages read them; a translation depends only on its arguments."""
+    impure = {"os", "time", "datetime", "random", "secrets", "uuid", "getpass", "locale"}
     guilty = {
         str(path.relative_to(SOURCE)): sorted(names)
         for path in MODULES
         if not {"cli", "cluster", "slo", "api", "web", "sandbox"}.intersection(path.relative_to(SOURCE).parts)
-        for names in [imported(path) & told]
+        for names in [imported(path) & impure]
         if names
     }
 
@@ -119,13 +119,13 @@ def test_the_core_looks_at_no_clock_and_no_environment() -> None:
 
 def imported(path: Path) -> set[str]:
     """The top-level names of all imports in a file, those inside functions too."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name.partition(".")[0] for alias in node.names)
+            names.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add((node.module or "").partition(".")[0])
-    return found
+            names.add((node.module or "").partition(".")[0])
+    return names
 
 
 def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
@@ -135,11 +135,11 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
         f"import sys\nfrom ebbtide.cli import main\ncode = main(['render', {str(example)!r}])\nassert code == 0, code"
     )
 
-    found = loaded_by(program)
+    loaded = loaded_by(program)
 
     assert compiled.is_compatible()
-    assert "pydantic_core" in found
-    assert "pydantic" not in found
+    assert "pydantic_core" in loaded
+    assert "pydantic" not in loaded
     for module in (
         "kubernetes",
         "fastapi",
@@ -151,16 +151,16 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
         "ebbtide.readers.table",
         "ebbtide.adopt",
     ):
-        assert module not in found
+        assert module not in loaded
 
 
 def test_the_options_of_all_commands_load_nothing_of_a_cluster() -> None:
     """Completion and help must not wait for a client."""
-    found = loaded_by("from ebbtide.cli import make_parser\nmake_parser()")
+    loaded = loaded_by("from ebbtide.cli import make_parser\nmake_parser()")
 
-    assert "ebbtide.cli.apply" in found
+    assert "ebbtide.cli.apply" in loaded
     assert not {
-        name for name in found if name.startswith(("ebbtide.cluster", "ebbtide.sandbox", "kubernetes", "urllib3"))
+        name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.sandbox", "kubernetes", "urllib3"))
     }
 
 
@@ -182,21 +182,21 @@ def _module(path: Path) -> str:
 
 def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
     """The package's own modules that a file imports anywhere; of ``from package import module`` it is the module."""
-    found = set()
+    imports = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in modules else str(node.module) for name in inner}
-    return found.intersection(modules) - {_module(path)}
+            imports |= {name if name in modules else str(node.module) for name in inner}
+    return imports.intersection(modules) - {_module(path)}
 
 
 def test_the_sandbox_is_imported_by_serve_demo_and_the_servers_benchmark_alone() -> None:
     outside = [path for path in MODULES if "sandbox" not in path.relative_to(SOURCE).parts]
     outside += [path for folder in ("e2e", "tools") for path in (ROOT / folder).rglob("*.py")]
-    importers = {path: found for path in outside if (found := _functions_that_import(path, "ebbtide.sandbox"))}
+    importers = {path: functions for path in outside if (functions := _functions_that_import(path, "ebbtide.sandbox"))}
 
     assert importers == {
         SOURCE / "ebbtide" / "cli" / "serve.py": {"_serve_demo"},
@@ -206,24 +206,24 @@ def test_the_sandbox_is_imported_by_serve_demo_and_the_servers_benchmark_alone()
 
 def _functions_that_import(path: Path, package: str) -> set[str]:
     """The top-level functions and classes of a file that import of a package; empty text for the file's own imports."""
-    found = set()
+    functions = set()
     for part in ast.parse(path.read_text()).body:
         imports = [node for node in ast.walk(part) if isinstance(node, ast.Import | ast.ImportFrom)]
         names = [
             name for node in imports for name in (getattr(node, "module", None), *(row.name for row in node.names))
         ]
         if any(f"{name}.".startswith(f"{package}.") for name in names):
-            found.add(getattr(part, "name", ""))
-    return found
+            functions.add(getattr(part, "name", ""))
+    return functions
 
 
 def test_serve_on_a_real_cluster_loads_no_sandbox() -> None:
     program = "from ebbtide.cli import main\nassert main(['serve', '--kubeconfig', 'none']) == 3"
 
-    found = loaded_by(program)
+    loaded = loaded_by(program)
 
-    assert "ebbtide.api.make" in found
-    assert not {name for name in found if name.startswith("ebbtide.sandbox")}
+    assert "ebbtide.api.make" in loaded
+    assert not {name for name in loaded if name.startswith("ebbtide.sandbox")}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -235,7 +235,7 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 
 
 def test_no_module_of_the_package_is_named_like_one_of_the_standard_library_at_top_level() -> None:
-    """sys.path holds the source root, so such a file would stand in for it everywhere."""
+    """sys.path contains the source root, so such a file would shadow it everywhere."""
     top = {path.stem for path in SOURCE.glob("*.py")} | {path.name for path in SOURCE.iterdir() if path.is_dir()}
 
     assert "ebbtide" in top

@@ -119,7 +119,7 @@ def test_a_threshold_has_the_form_and_the_bounds_of_the_row(row: metrics.Metric)
     assert ("AUT010" in codes(native(row, metricThreshold=10.5), cluster)) == whole
     assert "AUT011" in codes(native(row, metricThreshold=0), cluster)
     assert ("AUT011" in codes(native(row, metricThreshold=0.5), cluster)) is False
-    assert "AUT011" in codes(native(row, metricThreshold=row.most + 1), cluster)
+    assert "AUT011" in codes(native(row, metricThreshold=row.max_threshold + 1), cluster)
     assert ("AUT006" in codes(native(row, metricThresholdPercentage=80), cluster)) == whole
     assert ("AUT004" in codes(native(row, minReplicas=0), cluster)) != row.to_zero
 
@@ -130,8 +130,8 @@ def test_an_ambiguous_name_is_rejected_with_the_correct_one(row: metrics.Metric)
         translation = translated(
             {**native(row), "spec": {**native(row)["spec"], "autoscaling": alias_of(alias)}}, profile()
         )
-        (found,) = (problem for problem in translation.problems if problem.code == "AUT007")
-        assert found.fix == f"use {row.name}"
+        (problem,) = (problem for problem in translation.problems if problem.code == "AUT007")
+        assert problem.fix == f"use {row.name}"
 
 
 def alias_of(alias: str) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def test_the_page_offers_it_with_its_label(row: metrics.Metric) -> None:
         assert words.label_metric(name, names) == (row.label or name)
     assert row.unit
     assert row.how
-    assert row.autoscaler != "kpa" or row.each
+    assert row.autoscaler != "kpa" or row.unit_label
 
 
 def test_explain_names_the_metric_as_the_cause(row: metrics.Metric) -> None:

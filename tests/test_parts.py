@@ -132,19 +132,19 @@ def texts(draw: st.DrawFn) -> bytes:
 @given(texts(), st.integers(2, 4), st.booleans())
 def test_one_file_in_parts_renders_like_the_whole(text: bytes, count: int, few: bool) -> None:
     profile = projects() if few else profiles.load_built_in()
-    found = [Source("specs.yaml", text)]
+    sources = [Source("specs.yaml", text)]
 
-    whole = by_one(found, profile)
+    whole = by_one(sources, profile)
 
-    assert by_parts(found, profile, count) in {None, whole}
+    assert by_parts(sources, profile, count) in {None, whole}
 
 
 @MANY
 @given(st.lists(texts(), min_size=2, max_size=5), st.integers(2, 4), st.booleans())
 def test_several_files_in_parts_render_like_the_whole(read: list[bytes], count: int, strictly: bool) -> None:
-    found = [Source(f"{number % 3}.yaml", text, strictly) for number, text in enumerate(read)]
+    sources = [Source(f"{number % 3}.yaml", text, strictly) for number, text in enumerate(read)]
 
-    assert by_parts(found, projects(), count) in {None, by_one(found, projects())}
+    assert by_parts(sources, projects(), count) in {None, by_one(sources, projects())}
 
 
 @MANY
@@ -153,11 +153,11 @@ def test_valid_parts_are_joined(blocks: list[bytes], count: int) -> None:
     """Valid input is rendered in parts; otherwise the other tests would compare one process with itself."""
     profile = profiles.load_built_in()
     fine = [block for block in blocks if b"%" not in block and b"Profile" not in block]
-    found = [Source("f", b"---\n".join(named(block, number) for number, block in enumerate(fine)))]
+    sources = [Source("f", b"---\n".join(named(block, number) for number, block in enumerate(fine)))]
 
-    joined = by_parts(found, profile, count)
+    joined = by_parts(sources, profile, count)
 
-    assert joined == by_one(found, profile)
+    assert joined == by_one(sources, profile)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -182,11 +182,11 @@ def test_golden_cases_in_parts_render_like_the_whole(seed: int) -> None:
         else:
             text = cases.spec_file(folder).read_bytes()
         read.append(text)
-    found = [Source("f", b"---\n".join(read))]
+    sources = [Source("f", b"---\n".join(read))]
 
     for count in (2, 3, 4):
-        joined = by_parts(found, profile, count)
-        assert joined in {None, by_one(found, profile)}
+        joined = by_parts(sources, profile, count)
+        assert joined in {None, by_one(sources, profile)}
     assert by_parts([Source(str(number), text) for number, text in enumerate(read)], profile, 3) in {
         None,
         by_one([Source(str(number), text) for number, text in enumerate(read)], profile),
@@ -195,45 +195,45 @@ def test_golden_cases_in_parts_render_like_the_whole(seed: int) -> None:
 
 def test_a_quota_is_summed_over_the_cut() -> None:
     block = BLOCKS[3]
-    found = [Source("f", b"---\n".join(named(block, number) for number in range(6)))]
+    sources = [Source("f", b"---\n".join(named(block, number) for number in range(6)))]
 
-    joined = by_parts(found, projects(), 3)
+    joined = by_parts(sources, projects(), 3)
 
-    assert joined == by_one(found, projects())
+    assert joined == by_one(sources, projects())
     assert joined is not None
     assert "PRJ002 f#6:46 spec.project\n    the workloads of project team-a need 4.2 GPUs" in joined[1]
     assert joined[2]
 
 
 def test_the_same_name_in_two_parts_is_left_to_one_process() -> None:
-    found = [Source("f", named(FINE, 1) + b"---\n" + named(FINE, 1))]
+    sources = [Source("f", named(FINE, 1) + b"---\n" + named(FINE, 1))]
 
-    assert by_parts(found, profiles.load_built_in(), 2) is None
-    assert "NAM004" in by_one(found, profiles.load_built_in())[1]
+    assert by_parts(sources, profiles.load_built_in(), 2) is None
+    assert "NAM004" in by_one(sources, profiles.load_built_in())[1]
 
 
 def test_one_service_of_workloads_in_two_parts_is_left_to_one_process() -> None:
     folder = Path(__file__).parent / "golden" / "predictors-service-taken"
-    found = [Source("f", (folder / "spec.yaml").read_bytes())]
+    sources = [Source("f", (folder / "spec.yaml").read_bytes())]
 
-    assert by_parts(found, profiles.load_built_in(), 2) is None
-    assert "NAM004" in by_one(found, profiles.load_built_in())[1]
+    assert by_parts(sources, profiles.load_built_in(), 2) is None
+    assert "NAM004" in by_one(sources, profiles.load_built_in())[1]
 
 
 def test_a_shared_object_that_differs_between_parts_is_left_to_one_process() -> None:
     plain, patched = BLOCKS[2], BLOCKS[14]
-    found = [Source("f", named(plain, 1) + b"---\n" + named(patched, 2))]
+    sources = [Source("f", named(plain, 1) + b"---\n" + named(patched, 2))]
 
-    assert by_parts(found, projects(), 2) is None
-    assert "NAM005" in by_one(found, projects())[1]
+    assert by_parts(sources, projects(), 2) is None
+    assert "NAM005" in by_one(sources, projects())[1]
 
 
 def test_a_warning_of_a_later_part_has_its_document_and_line() -> None:
-    found = [Source("f", named(FINE, 1) + b"---\n---\n" + named(FINE, 2) + b"---\n" + named(BLOCKS[18], 3))]
+    sources = [Source("f", named(FINE, 1) + b"---\n---\n" + named(FINE, 2) + b"---\n" + named(BLOCKS[18], 3))]
 
-    joined = by_parts(found, profiles.load_built_in(), 2)
+    joined = by_parts(sources, profiles.load_built_in(), 2)
 
-    assert joined == by_one(found, profiles.load_built_in())
+    assert joined == by_one(sources, profiles.load_built_in())
     assert joined is not None
     assert "IMP007 f#3:15 kind" in joined[1]
 
@@ -253,18 +253,18 @@ def test_cuts_are_only_between_documents() -> None:
 
 
 def test_files_are_distributed_by_size() -> None:
-    found = [Source(str(number), b"#" * size) for number, size in enumerate((10, 10, 70, 10, 0))]
+    sources = [Source(str(number), b"#" * size) for number, size in enumerate((10, 10, 70, 10, 0))]
 
-    groups = parts.split_sources(found, 2)
+    groups = parts.split_sources(sources, 2)
 
-    assert [source for group in groups for source in group] == found
+    assert [source for group in groups for source in group] == sources
     assert [len(group) for group in groups] == [3, 2]
 
 
 def test_an_unreadable_file_is_left_to_one_process(tmp_path: Path) -> None:
-    found = [Source("f", FINE), *read_sources([str(tmp_path / "none.yaml")])]
+    sources = [Source("f", FINE), *read_sources([str(tmp_path / "none.yaml")])]
 
-    assert by_parts(found, profiles.load_built_in(), 2) is None
+    assert by_parts(sources, profiles.load_built_in(), 2) is None
 
 
 def test_threads_or_other_systems_use_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def shown(texts: list[Text]) -> list[tuple[str, int, str]]:
+def list_texts(texts: list[Text]) -> list[tuple[str, int, str]]:
     return sorted((text.scope, text.span[0], " / ".join(line for _, line in text.lines)) for text in texts)
 
 
@@ -33,7 +33,7 @@ class A:
         """Run."""
 '''
 
-    assert shown(list(python_texts("a.py", source, strings=True))) == [
+    assert list_texts(list(python_texts("a.py", source, strings=True))) == [
         ("docstrings", 1, "Module."),
         ("docstrings", 3, "First line. / ¶ / Second paragraph, with ``xxxx`` in it."),
         ("docstrings", 9, "Size in bytes."),
@@ -44,7 +44,7 @@ class A:
 def test_a_docstring_is_read_without_its_code() -> None:
     source = '"""Sum up.\n\n    >>> total(nobody)\n    3\n\nSee ``a.b`` and platform/ebbtide/base or os.path.\n"""\n'
 
-    assert shown(list(python_texts("a.py", source, strings=True))) == [
+    assert list_texts(list(python_texts("a.py", source, strings=True))) == [
         ("docstrings", 1, "Sum up. / ¶ / ¶ / ¶ / ¶ / See ``x.x`` and xxxxxxxx/xxxxxxx/xxxx or xx.xxxx."),
     ]
 
@@ -58,7 +58,7 @@ y = 2  # noqa: E501 - the reason
 # type: ignore
 """
 
-    assert shown(list(python_texts("a.py", source, strings=False))) == [
+    assert list_texts(list(python_texts("a.py", source, strings=False))) == [
         ("comments", 2, "One sentence / on two lines."),
         ("comments", 4, "beside code"),
         ("comments", 5, "the reason"),
@@ -74,7 +74,7 @@ text = '''First line
 of two'''
 """
 
-    assert shown(list(python_texts("a.py", source, strings=True))) == [
+    assert list_texts(list(python_texts("a.py", source, strings=True))) == [
         ("strings", 2, "Replicas"),
         ("strings", 3, "whole number"),
         ("strings", 3, "{…} is not a {…}: use {…}"),
@@ -91,7 +91,7 @@ looks. #}
 <style>a { color: red blue }</style><script>say("It is done"); // as asked</script>
 """
 
-    assert shown(list(template_texts("a.html", source))) == [
+    assert list_texts(list(template_texts("a.html", source))) == [
         ("comments", 1, "How it / looks."),
         ("comments", 6, "as asked"),
         ("strings", 6, "It is done"),
@@ -109,7 +109,7 @@ const a = /no "string" here/.test(b) ? 'It\\'s a string' : c / d / "also text";
 say(`Held, ${n} new line${n === 1 ? "" : `s and ${"more words"}`} in {all}`);
 """
 
-    assert shown(list(script_texts("a.js", source))) == [
+    assert list_texts(list(script_texts("a.js", source))) == [
         ("comments", 1, "Block / comment."),
         ("strings", 3, "It\\'s a string"),
         ("strings", 3, "also text"),
@@ -132,7 +132,7 @@ spec:
       and second.
 """
 
-    assert shown([*comment_texts("a.yaml", source, "#"), *yaml_texts("a.yaml", source)]) == [
+    assert list_texts([*comment_texts("a.yaml", source, "#"), *yaml_texts("a.yaml", source)]) == [
         ("comments", 1, "Limits of / a project. / not a comment in quotes"),
         ("strings", 7, "Set a limit."),
         ("strings", 9, "First line / and second."),
@@ -146,7 +146,7 @@ def test_a_line_with_a_reason_is_excused(tmp_path: Path) -> None:
 
     texts, _ = prose.collect(tmp_path, ["platform/a.py"])
 
-    assert shown(texts) == [("strings", 2, "no such name")]
+    assert list_texts(texts) == [("strings", 2, "no such name")]
 
 
 vale = pytest.mark.skipif(not prose.VALE.exists(), reason="Vale not built: make vale")
@@ -154,9 +154,9 @@ vale = pytest.mark.skipif(not prose.VALE.exists(), reason="Vale not built: make 
 
 def alerts(*texts: str, scope: Scope = "docstrings") -> list[set[str]]:
     """Return the rules that each text breaks."""
-    found = prose.lint([Text(scope, "a.py", ((7 * number, text),)) for number, text in enumerate(texts)], [])
-    assert [alert.line for alert in found] == [7 * alert.text for alert in found]
-    return [{alert.rule.removeprefix("Ebbtide.") for alert in found if alert.text == n} for n in range(len(texts))]
+    reported = prose.lint([Text(scope, "a.py", ((7 * number, text),)) for number, text in enumerate(texts)], [])
+    assert [alert.line for alert in reported] == [7 * alert.text for alert in reported]
+    return [{alert.rule.removeprefix("Ebbtide.") for alert in reported if alert.text == n} for n in range(len(texts))]
 
 
 @vale

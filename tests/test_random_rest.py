@@ -75,9 +75,9 @@ def test_many_valid_looking_bodies_render() -> None:
 
 def test_every_rejected_body_has_an_error_with_a_known_code_and_a_fix() -> None:
     for seed in range(NUMBER):
-        made = make(seed)
-        assert bool(made.objects) != bool(made.errors), seed
-        for problem in made.problems:
+        rendered = make(seed)
+        assert bool(rendered.objects) != bool(rendered.errors), seed
+        for problem in rendered.problems:
             assert problem.code in CODES, (seed, problem)
             assert problem.message, (seed, problem)
             assert problem.fix, (seed, problem)
@@ -98,20 +98,20 @@ def test_upstream_accepts_rendered_objects(seeds: range, judge: Any) -> None:
 
 
 def test_rendered_objects_match_upstream_schemas() -> None:
-    wrong = {seed: found for seed in range(NUMBER) for item in make(seed).objects if (found := validate(item))}
+    wrong = {seed: errors for seed in range(NUMBER) for item in make(seed).objects if (errors := validate(item))}
 
     assert wrong == {}
 
 
 def test_a_body_and_its_native_form_give_the_same_objects() -> None:
-    """REST is the native document under other top-level names; only the project's id may differ."""
+    """A REST body is a native document with other top-level names; only the project ID may differ."""
     profile = profiles.load_built_in()
     for seed in range(NUMBER):
-        made = make(seed)
-        if made.objects:
-            native = strategies.native_of(strategies.without_nulls(made.body))
+        rendered = make(seed)
+        if rendered.objects:
+            native = strategies.native_of(strategies.without_nulls(rendered.body))
             objects, _, problems = Batch(profile).add_document(load_document(native, profile))
-            assert objects == made.objects, (seed, problems)
+            assert objects == rendered.objects, (seed, problems)
 
 
 def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from ebbtide.manifests import Document, read_documents, write_documents
 
 
-def one(text: str | bytes) -> Document:
+def read_one(text: str | bytes) -> Document:
     """Return the only document of a text."""
     (document,) = read_documents(text, "chat.yaml")
     return document
 
 
-def faults(text: str | bytes) -> list[tuple[str, str, int]]:
+def list_problems(text: str | bytes) -> list[tuple[str, str, int]]:
     """Return the code, the field and the line of every problem."""
     return [
         (problem.code, problem.path, problem.line)
@@ -61,7 +61,7 @@ def faults(text: str | bytes) -> list[tuple[str, str, int]]:
     ],
 )
 def test_a_value_on_which_all_parsers_agree_is_accepted(written: str, value: Any) -> None:
-    document = one(f"a: {written}\n")
+    document = read_one(f"a: {written}\n")
     assert document.problems == []
     assert document.data == {"a": value}
     assert type(document.data["a"]) is type(value)
@@ -86,7 +86,7 @@ def test_a_value_on_which_all_parsers_agree_is_accepted(written: str, value: Any
     ],
 )
 def test_a_value_on_which_parsers_differ_is_rejected_with_the_readings_and_a_fix(written: str, readings: str) -> None:
-    document = one(f"# first\na:\n- {written}\n")
+    document = read_one(f"# first\na:\n- {written}\n")
     (problem,) = document.problems
     assert (problem.code, problem.path, problem.line) == ("YML002", "a[0]", 3)
     assert problem.message == f"{written} is ambiguous: {readings}"
@@ -149,18 +149,18 @@ def test_a_value_on_which_parsers_differ_is_rejected_with_the_readings_and_a_fix
     ],
 )
 def test_a_problem_has_its_field_and_line(text: str | bytes, expected: list[tuple[str, str, int]]) -> None:
-    assert faults(text) == expected
+    assert list_problems(text) == expected
 
 
 def test_a_duplicate_key_names_both_lines() -> None:
-    (problem,) = one("\n---\n# c\na: 1\nb: 2\na: 3\n").problems
+    (problem,) = read_one("\n---\n# c\na: 1\nb: 2\na: 3\n").problems
     assert problem.message == 'duplicate key "a", first used on line 4'
     assert problem.line == 6
 
 
 def test_all_problems_are_reported_together() -> None:
     text = "a: yes\na: 2\n1: x\n---\nb: [\n---\nc: 0o7\nd: &x 1\n"
-    assert faults(text) == [
+    assert list_problems(text) == [
         ("YML002", "a", 1),
         ("YML003", "a", 2),
         ("YML005", "1", 3),
@@ -171,7 +171,7 @@ def test_all_problems_are_reported_together() -> None:
 
 
 def test_problems_before_a_syntax_error_are_kept() -> None:
-    document = one("a: yes\nb: [1\nc: no\n")
+    document = read_one("a: yes\nb: [1\nc: no\n")
     assert [problem.code for problem in document.problems] == ["YML002", "YML001"]
     assert document.data is None
 
@@ -197,8 +197,8 @@ def test_empty_documents_are_skipped_and_not_counted() -> None:
 
 @pytest.mark.parametrize("text", ["a: é\nb: 😀\n", "\ufeffa: é\nb: 😀\n", "a: é\r\nb: 😀\r\n", "--- \t\r\na: é\nb: 😀"])
 def test_text_bytes_and_line_ends_make_no_difference(text: str) -> None:
-    assert one(text).data == one(text.encode()).data == {"a": "é", "b": "😀"}
-    assert faults(text) == faults(text.encode()) == []
+    assert read_one(text).data == read_one(text.encode()).data == {"a": "é", "b": "😀"}
+    assert list_problems(text) == list_problems(text.encode()) == []
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_text_bytes_and_line_ends_make_no_difference(text: str) -> None:
     ],
 )
 def test_strict_json_is_read_as_json(text: str) -> None:
-    document = one(text)
+    document = read_one(text)
     assert document.problems == []
     assert document.data == json.loads(text)
 
@@ -233,7 +233,7 @@ def test_strict_json_is_read_as_json(text: str) -> None:
     ],
 )
 def test_loose_json_is_rejected(text: str) -> None:
-    assert faults(text) != []
+    assert list_problems(text) != []
 
 
 def test_a_line_is_found_for_a_path_or_its_deepest_part() -> None:
@@ -249,15 +249,15 @@ def test_a_line_is_found_for_a_path_or_its_deepest_part() -> None:
 
 
 def test_a_line_is_unknown_if_nothing_could_be_read() -> None:
-    assert one(b"\xff").line(("a",)) == 0
+    assert read_one(b"\xff").line(("a",)) == 0
 
 
 def test_a_line_is_found_before_a_syntax_error() -> None:
-    assert one("a: 1\nb: 2\nc: [\n").line(("b",)) == 2
+    assert read_one("a: 1\nb: 2\nc: [\n").line(("b",)) == 2
 
 
 def test_a_line_is_found_above_the_maximum_depth() -> None:
-    document = one("a: 1\nb:\n" + "- " * 80 + "x\n")
+    document = read_one("a: 1\nb:\n" + "- " * 80 + "x\n")
     assert document.data is None
     assert document.line(("b",)) == 2
     assert document.line(("b", *[0] * 80)) == 3
@@ -325,7 +325,7 @@ plain_data = st.recursive(
 @given(st.dictionaries(st.from_regex(r"[a-w]{1,4}", fullmatch=True), plain_data, min_size=1, max_size=6))
 def test_a_line_is_where_its_key_is_written(data: dict[str, Any]) -> None:
     text = "# c\n" + "".join(write_documents([data]))
-    document = one(text)
+    document = read_one(text)
     lines = text.split("\n")
     for key in data:
         numbers = [number for number, line in enumerate(lines, 1) if line.startswith((f"{key}:", f'"{key}":'))]
@@ -340,6 +340,6 @@ def test_a_line_is_where_its_key_is_written(data: dict[str, Any]) -> None:
 def test_json_is_read_as_a_json_parser_reads_it(
     data: dict[str, Any], indent: int | str | None, ascii_only: bool
 ) -> None:
-    document = one(json.dumps(data, indent=indent, ensure_ascii=ascii_only))
+    document = read_one(json.dumps(data, indent=indent, ensure_ascii=ascii_only))
     assert document.problems == []
     assert document.data == data

@@ -77,12 +77,12 @@ def simulated(
 
 def test_a_cold_start_takes_start_up_and_service_time() -> None:
     """The first request triggers a scaling decision immediately; the activator probes pods at multiples of 200 ms."""
-    found = simulated(setting(), traffic(7.0, seconds=20))
+    result = simulated(setting(), traffic(7.0, seconds=20))
     # Created at 7, ready at 12, and 12 is a multiple of 200 ms.
-    assert found.latency.tolist() == [5.0 + 1.0]
-    assert found.wait.tolist() == [5.0]
-    assert found.cold.tolist() == [True]
-    assert found.cold_starts == 1
+    assert result.latency.tolist() == [5.0 + 1.0]
+    assert result.wait.tolist() == [5.0]
+    assert result.cold.tolist() == [True]
+    assert result.cold_starts == 1
     late = simulated(setting(), traffic(7.05, seconds=20))
     # Ready at 12.05, detected at 12.2, done at 13.2.
     assert late.latency[0] == pytest.approx(13.2 - 7.05)
@@ -91,14 +91,14 @@ def test_a_cold_start_takes_start_up_and_service_time() -> None:
 def test_the_activator_does_not_wait_for_kubernetes_readiness() -> None:
     """A pod that answers gets requests; for the autoscaler it counts as ready when Kubernetes reports it."""
     start = StartUp(schedule=1.0, pull=0.0, load=3.0, ready=1.5)
-    found = simulated(setting(), traffic(7.0, 11.05, 12.6, seconds=20), start=start)
+    result = simulated(setting(), traffic(7.0, 11.05, 12.6, seconds=20), start=start)
     # Created at 7, answers at 11, ready at 12.5.
-    assert found.wait.tolist() == [4.0, 0.0, 0.0]
-    assert found.cold.tolist() == [True, True, False]
-    assert found.ready_seconds == 20.0 - 12.5
+    assert result.wait.tolist() == [4.0, 0.0, 0.0]
+    assert result.cold.tolist() == [True, True, False]
+    assert result.ready_seconds == 20.0 - 12.5
     # The activator waits for a probe that only the kubelet can run; readiness at 12.5 is detected at 12.6.
-    found = simulated(dataclasses.replace(setting(), probed=False), traffic(7.0, seconds=20), start=start)
-    assert found.wait.tolist() == [pytest.approx(5.6)]
+    result = simulated(dataclasses.replace(setting(), probed=False), traffic(7.0, seconds=20), start=start)
+    assert result.wait.tolist() == [pytest.approx(5.6)]
 
 
 @pytest.mark.parametrize(
@@ -111,46 +111,46 @@ def test_the_activator_does_not_wait_for_kubernetes_readiness() -> None:
 )
 def test_a_pod_whose_containers_run_is_drained_though_it_was_never_ready(start: StartUp, drained: bool) -> None:
     chosen = setting(min_scale=1, max_scale=2, target=1.0, window=6.0)
-    found = simulated(chosen, at(8, 0.0, start=3.0, seconds=60.0), start=start)
-    assert found.timeline.desired.max() == 2
-    assert found.timeline.desired[-1] == 1
-    assert found.ready_seconds == 60.0
-    assert (found.replica_seconds > 60.0 + 30.0) == drained
+    result = simulated(chosen, at(8, 0.0, start=3.0, seconds=60.0), start=start)
+    assert result.timeline.desired.max() == 2
+    assert result.timeline.desired[-1] == 1
+    assert result.ready_seconds == 60.0
+    assert (result.replica_seconds > 60.0 + 30.0) == drained
 
 
 def test_a_warm_pod_answers_in_its_service_time() -> None:
-    found = simulated(setting(min_scale=1), at(10, 3.0))
-    assert found.latency.tolist() == [1.0] * 10
-    assert not found.cold.any()
-    assert not found.cold_starts
-    assert found.replica_seconds == found.ready_seconds == found.seconds == found.up_seconds == 28.0
-    assert found.busy_seconds == 10.0
-    assert found.notes["utilization"] == pytest.approx(10 / 28)
+    result = simulated(setting(min_scale=1), at(10, 3.0))
+    assert result.latency.tolist() == [1.0] * 10
+    assert not result.cold.any()
+    assert not result.cold_starts
+    assert result.replica_seconds == result.ready_seconds == result.seconds == result.up_seconds == 28.0
+    assert result.busy_seconds == 10.0
+    assert result.notes["utilization"] == pytest.approx(10 / 28)
 
 
 def test_more_than_the_limit_wait_in_order() -> None:
-    found = simulated(setting(2, min_scale=1, max_scale=1), traffic(1.0, 1.0, 1.0, 1.0, 1.0))
-    assert found.latency.tolist() == [1.0, 1.0, 2.0, 2.0, 3.0]
-    assert found.wait.tolist() == [0.0, 0.0, 1.0, 1.0, 2.0]
+    result = simulated(setting(2, min_scale=1, max_scale=1), traffic(1.0, 1.0, 1.0, 1.0, 1.0))
+    assert result.latency.tolist() == [1.0, 1.0, 2.0, 2.0, 3.0]
+    assert result.wait.tolist() == [0.0, 0.0, 1.0, 1.0, 2.0]
 
 
 def test_the_queue_proxy_rejects_beyond_ten_times_its_limit() -> None:
     """Without an activator in the path, one request is processed and ten wait."""
     chosen = setting(1, min_scale=1, max_scale=1, target_burst_capacity=0)
-    found = simulated(chosen, at(14, 0.0, start=5.0))
-    assert found.lost.tolist() == [False] * 11 + [True] * 3
-    assert found.latency[:11].tolist() == [float(place) for place in range(1, 12)]
+    result = simulated(chosen, at(14, 0.0, start=5.0))
+    assert result.lost.tolist() == [False] * 11 + [True] * 3
+    assert result.latency[:11].tolist() == [float(place) for place in range(1, 12)]
     # In the path, the activator accepts all of them.
     assert not simulated(setting(1, min_scale=1, max_scale=1), at(14, 0.0, start=5.0)).lost.any()
 
 
 def test_requests_that_wait_too_long_are_lost() -> None:
-    found = simulated(setting(1, timeout=2.5, min_scale=1, max_scale=1), at(5, 0.0, start=5.0))
-    assert found.lost.tolist() == [False, False, True, True, True]
-    assert found.latency[:2].tolist() == [1.0, 2.0]
-    assert np.isnan(found.latency[2:]).all()
+    result = simulated(setting(1, timeout=2.5, min_scale=1, max_scale=1), at(5, 0.0, start=5.0))
+    assert result.lost.tolist() == [False, False, True, True, True]
+    assert result.latency[:2].tolist() == [1.0, 2.0]
+    assert np.isnan(result.latency[2:]).all()
     # The third was started and timed out.
-    assert found.wait.tolist() == [0.0, 1.0, 2.0, 2.5, 2.5]
+    assert result.wait.tolist() == [0.0, 1.0, 2.0, 2.5, 2.5]
     # If the start-up takes longer than the timeout, no request is answered.
     cold = simulated(setting(timeout=4.0), traffic(5.0, seconds=100))
     assert cold.lost.tolist() == [True]
@@ -160,54 +160,56 @@ def test_requests_that_wait_too_long_are_lost() -> None:
 
 def test_slots_and_slow_down() -> None:
     # Two concurrent requests take 1.5 times as long; the third waits for a slot.
-    found = simulated(setting(min_scale=1), traffic(1.0, 1.0, 1.0), "fixed:1s,max=2,slow=2:1.5")
-    assert found.latency.tolist() == pytest.approx([1.5, 1.5, 2.5], abs=1e-3)
+    result = simulated(setting(min_scale=1), traffic(1.0, 1.0, 1.0), "fixed:1s,max=2,slow=2:1.5")
+    assert result.latency.tolist() == pytest.approx([1.5, 1.5, 2.5], abs=1e-3)
     # The first half runs alone, the second half concurrently with another request, which then finishes alone.
-    found = simulated(setting(min_scale=1), traffic(1.0, 1.5), "fixed:1s,slow=2:2")
-    assert found.latency.tolist() == pytest.approx([1.5, 1.5], abs=1e-3)
+    result = simulated(setting(min_scale=1), traffic(1.0, 1.5), "fixed:1s,slow=2:2")
+    assert result.latency.tolist() == pytest.approx([1.5, 1.5], abs=1e-3)
 
 
 def test_concurrency_sets_the_replicas() -> None:
     """Ten concurrent requests on average, with a target of 2 x 70% per pod: ceil(10 / 1.4) = 8."""
-    found = simulated(setting(min_scale=1, target=2.0), at(2400, 0.1, seconds=240.0), "fixed:1s")
-    assert found.timeline.desired[-20:].tolist() == [8] * 20
-    assert found.timeline.bound[-1] == "stable"
-    assert found.timeline.in_flight[-20:] == pytest.approx(10.0, abs=0.2)
+    result = simulated(setting(min_scale=1, target=2.0), at(2400, 0.1, seconds=240.0), "fixed:1s")
+    assert result.timeline.desired[-20:].tolist() == [8] * 20
+    assert result.timeline.bound[-1] == "stable"
+    assert result.timeline.in_flight[-20:] == pytest.approx(10.0, abs=0.2)
 
 
 def test_rps_sets_the_replicas() -> None:
     """Ten requests per second, with a target of 4 x 70% per pod: ceil(10 / 2.8) = 4, for any duration."""
     for kind in ("fixed:10ms", "fixed:2s"):
-        found = simulated(setting(metric="rps", min_scale=1, target=4.0), at(2400, 0.1, seconds=240.0), kind)
-        assert found.timeline.desired[-20:].tolist() == [4] * 20
+        result = simulated(setting(metric="rps", min_scale=1, target=4.0), at(2400, 0.1, seconds=240.0), kind)
+        assert result.timeline.desired[-20:].tolist() == [4] * 20
 
 
 def test_queued_requests_count() -> None:
     """Of four concurrent requests to a pod that takes one, three wait in the activator and are counted there."""
-    found = simulated(
+    result = simulated(
         setting(1, min_scale=1, target_utilization_percentage=100.0), at(400, 0.25, seconds=100.0), "fixed:1s"
     )
-    assert found.timeline.desired.max() >= 4
+    assert result.timeline.desired.max() >= 4
 
 
 def test_to_zero_after_window_and_grace() -> None:
-    found = simulated(setting(scale_to_zero_pod_retention_period=20.0), traffic(5.0, seconds=200))
-    seen = list(zip(found.timeline.times, found.timeline.ready, found.timeline.bound, strict=True))
-    gone = next(time for time, ready, _ in seen if time > 20 and not ready)
+    result = simulated(setting(scale_to_zero_pod_retention_period=20.0), traffic(5.0, seconds=200))
+    samples = list(zip(result.timeline.times, result.timeline.ready, result.timeline.bound, strict=True))
+    gone = next(time for time, ready, _ in samples if time > 20 and not ready)
     # Active from 10 on; the last second with a request leaves the 60 s window a minute later; then 20 s of retention.
     assert 85 <= gone <= 95
-    assert "retention" in {bound for _, _, bound in seen}
-    assert seen[0][2] == seen[-1][2] == "zero"
+    assert "retention" in {bound for _, _, bound in samples}
+    assert samples[0][2] == samples[-1][2] == "zero"
     # The pod drains for another 30 s.
-    assert found.replica_seconds == pytest.approx(gone - 5 + 30, abs=3)
+    assert result.replica_seconds == pytest.approx(gone - 5 + 30, abs=3)
 
 
 def test_the_grace_counts_from_the_activator_in_the_path() -> None:
     """Without burst capacity, the activator enters the path only when the revision scales to zero."""
     chosen = setting(target_burst_capacity=0.0)
-    found = simulated(chosen, traffic(5.0, seconds=200))
-    assert "grace" in set(found.timeline.bound)
-    gone = next(t for t, ready in zip(found.timeline.times, found.timeline.ready, strict=True) if t > 20 and not ready)
+    result = simulated(chosen, traffic(5.0, seconds=200))
+    assert "grace" in set(result.timeline.bound)
+    gone = next(
+        t for t, ready in zip(result.timeline.times, result.timeline.ready, strict=True) if t > 20 and not ready
+    )
     assert 95 <= gone <= 105
 
 
@@ -228,9 +230,11 @@ def test_rates_and_delay() -> None:
     assert "scale-up rate" in simulated(slow, burst, "fixed:30s").timeline.bound
     falls = simulated(setting(min_scale=1, target=1.0, window=10.0), burst, "fixed:5s").timeline
     assert "scale-down rate" in falls.bound
-    held = simulated(setting(min_scale=1, target=1.0, window=10.0, scale_down_delay=60.0), burst, "fixed:5s").timeline
-    assert "scale-down delay" in held.bound
-    assert held.ready.sum() > falls.ready.sum()
+    delayed = simulated(
+        setting(min_scale=1, target=1.0, window=10.0, scale_down_delay=60.0), burst, "fixed:5s"
+    ).timeline
+    assert "scale-down delay" in delayed.bound
+    assert delayed.ready.sum() > falls.ready.sum()
 
 
 def test_late_replies_of_the_first_part_count_toward_the_rest() -> None:
@@ -249,17 +253,17 @@ def test_late_replies_of_the_first_part_count_toward_the_rest() -> None:
 
 
 def test_without_scale_to_zero_one_replica_remains() -> None:
-    found = simulated(setting(config=AutoscalerConfig(enable_scale_to_zero=False)), traffic(5.0, seconds=300))
-    assert found.timeline.ready.min() == 1
-    assert not found.cold.any()
+    result = simulated(setting(config=AutoscalerConfig(enable_scale_to_zero=False)), traffic(5.0, seconds=300))
+    assert result.timeline.ready.min() == 1
+    assert not result.cold.any()
 
 
 def test_no_traffic_costs_nothing() -> None:
-    found = simulated(setting(), TrafficTrace("silence", np.zeros(0), seconds=600.0))
-    assert (found.replica_seconds, found.seconds, found.cold_starts) == (0.0, 600.0, 0)
-    assert found.up_seconds == 600.0
-    assert set(found.timeline.bound) == {"zero"}
-    assert len(found.latency) == 0
+    result = simulated(setting(), TrafficTrace("silence", np.zeros(0), seconds=600.0))
+    assert (result.replica_seconds, result.seconds, result.cold_starts) == (0.0, 600.0, 0)
+    assert result.up_seconds == 600.0
+    assert set(result.timeline.bound) == {"zero"}
+    assert len(result.latency) == 0
 
 
 def test_unsorted_traffic_is_rejected() -> None:
@@ -274,14 +278,14 @@ def test_unsorted_traffic_is_rejected() -> None:
 @st.composite
 def cases(draws: st.DrawFn) -> tuple[Setting, TrafficTrace, str, int]:
     gaps = draws(st.lists(st.sampled_from([0.0, 0.01, 0.2, 1.0, 5.0, 90.0]), min_size=1, max_size=80))
-    least = draws(st.sampled_from([0, 0, 1, 3]))
+    min_replicas = draws(st.sampled_from([0, 0, 1, 3]))
     limit = draws(st.sampled_from([0, 1, 3, 5]))
     chosen = setting(
         limit,
         draws(st.sampled_from([3.0, 30.0])),
         metric=draws(st.sampled_from(["concurrency", "rps"])),
-        min_scale=least,
-        max_scale=draws(st.sampled_from([0, max(least, 1), least + 4])),
+        min_scale=min_replicas,
+        max_scale=draws(st.sampled_from([0, max(min_replicas, 1), min_replicas + 4])),
         target=draws(st.sampled_from([None, 1.0, 3.0])),
         target_burst_capacity=draws(st.sampled_from([None, 0.0, -1.0])),
         window=draws(st.sampled_from([6.0, 30.0])),
@@ -294,24 +298,24 @@ class Watched(oracle.Knative):
     """Collector of violated invariants at each tick."""
 
     def record_tick(self, bound: int) -> None:
-        least, most = get_replica_bounds(self.setting)
-        assert self.replicas >= least
-        assert not most or self.replicas <= max(most, least)
+        min_replicas, max_replicas = get_replica_bounds(self.setting)
+        assert self.replicas >= min_replicas
+        assert not max_replicas or self.replicas <= max(max_replicas, min_replicas)
         assert len(self.ready) <= self.replicas <= self.alive
-        held = len(self.held)
-        assert self.inside + held + self.done == np.searchsorted(self.inputs.arrivals, self.now, side="right")
-        assert self.queued == held + sum(len(pod.waiting) for pod in self.pods.values())
+        held_requests = len(self.held)
+        assert self.inside + held_requests + self.done == np.searchsorted(self.inputs.arrivals, self.now, side="right")
+        assert self.queued == held_requests + sum(len(pod.waiting) for pod in self.pods.values())
         if not self.replicas and self.now > self.inputs.lead:
             # Zero only when idle: remaining requests drain, and a request within a tick starts a pod.
             assert all(pod.deleted for pod in self.pods.values())
-            assert not held
+            assert not held_requests
         super().record_tick(bound)
 
     def enter(self, pod: oracle.Pod, request: int, *, proxied: bool = False) -> bool:
-        made = super().enter(pod, request, proxied=proxied)
+        entered = super().enter(pod, request, proxied=proxied)
         slots = self.inputs.slots
         assert not slots or len(pod.running) <= slots
-        return made
+        return entered
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -319,21 +323,21 @@ class Watched(oracle.Knative):
 def test_invariants(case: tuple[Setting, TrafficTrace, str, int]) -> None:
     chosen, came, kind, seed = case
     inputs = oracle.prepare(chosen, came, parse_server(kind), START, seed)
-    found = Watched(chosen, inputs).run()
-    answered = ~np.isnan(found.latency)
-    assert (answered ^ found.lost).all()
-    assert (found.latency[answered] >= inputs.work[answered] / SECOND - 1e-9).all()
-    assert (found.latency[answered] >= found.wait[answered]).all()
-    assert (found.latency[answered] <= chosen.timeout).all()
-    assert (found.wait >= 0).all()
-    assert found.ready_seconds <= found.replica_seconds
-    assert found.busy_seconds <= found.ready_seconds
-    assert found.up_seconds <= found.seconds
-    assert found.seconds >= came.seconds
+    result = Watched(chosen, inputs).run()
+    answered = ~np.isnan(result.latency)
+    assert (answered ^ result.lost).all()
+    assert (result.latency[answered] >= inputs.work[answered] / SECOND - 1e-9).all()
+    assert (result.latency[answered] >= result.wait[answered]).all()
+    assert (result.latency[answered] <= chosen.timeout).all()
+    assert (result.wait >= 0).all()
+    assert result.ready_seconds <= result.replica_seconds
+    assert result.busy_seconds <= result.ready_seconds
+    assert result.up_seconds <= result.seconds
+    assert result.seconds >= came.seconds
     again = engine.simulate(chosen, came, parse_server(kind), START, seed)
-    for one in dataclasses.fields(SimulationResult):
-        if one.name in {"latency", "wait", "cold", "lost"}:
-            np.testing.assert_array_equal(getattr(found, one.name), getattr(again, one.name))
+    for result_field in dataclasses.fields(SimulationResult):
+        if result_field.name in {"latency", "wait", "cold", "lost"}:
+            np.testing.assert_array_equal(getattr(result, result_field.name), getattr(again, result_field.name))
 
 
 @pytest.mark.parametrize("limit", [0, 1])
@@ -342,8 +346,8 @@ def test_a_longer_start_up_never_helps(limit: int) -> None:
     came = at(60, 0.5, start=3.0, seconds=60.0)
     shares = []
     for load in (0.0, 1.0, 5.0, 20.0, 60.0):
-        found = simulated(setting(limit, max_scale=1), came, "fixed:100ms", StartUp(load=load))
-        shares.append(float((found.latency <= 1.0).mean()))
+        result = simulated(setting(limit, max_scale=1), came, "fixed:100ms", StartUp(load=load))
+        shares.append(float((result.latency <= 1.0).mean()))
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > shares[-1]
 
@@ -389,7 +393,7 @@ def test_servers_from_text(tmp_path: Path) -> None:
         ("fixed:1s,util=1:2", "from 0 to 1"),
         ("lognormal:median=1s,sigma=-1", "must be at least 0"),
         ("lognormal:median=1s,sigma=x", "must be a number"),
-        ("empirical:/nowhere/at/all", "No such file"),
+        ("empirical:/nowhere/at/all", "no such file"),
         ("llm:tokens=5", "must be PROMPT/OUTPUT"),
         ("llm:base=0s,prompt=0s,output=0s", "at least one must be above 0"),
     ],
@@ -402,8 +406,8 @@ def test_invalid_servers(text: str, message: str) -> None:
 def test_tokens_are_needed() -> None:
     with pytest.raises(ServerError, match="has no prompt token counts"):
         simulated(setting(), traffic(1.0), "llm:max=4")
-    found = simulated(setting(min_scale=1), traffic(1.0), "llm:tokens=1000/100")
-    assert found.latency[0] == pytest.approx(0.15 + 0.05 + 2.0)
+    result = simulated(setting(min_scale=1), traffic(1.0), "llm:tokens=1000/100")
+    assert result.latency[0] == pytest.approx(0.15 + 0.05 + 2.0)
 
 
 def test_calibration_fits_the_measurements() -> None:
@@ -414,16 +418,16 @@ def test_calibration_fits_the_measurements() -> None:
     assert FixedServer.calibrated([(1, 0.2)]).slow_down == ()
     draws = np.random.default_rng(1)
     times = 0.5 * np.exp(0.4 * draws.standard_normal(4000))
-    found = LogNormalServer.calibrated([(1, float(time)) for time in times])
-    assert found.median == pytest.approx(0.5, rel=0.03)
-    assert found.sigma == pytest.approx(0.4, rel=0.05)
+    fitted = LogNormalServer.calibrated([(1, float(time)) for time in times])
+    assert fitted.median == pytest.approx(0.5, rel=0.03)
+    assert fitted.sigma == pytest.approx(0.4, rel=0.05)
     assert EmpiricalServer.calibrated([(1, 0.3), (1, 0.1), (2, 0.4)]).values == (0.1, 0.3)
-    made = []
+    measurements = []
     for concurrency in (1, 8):
         for prompt, output in ((100, 10), (2000, 50), (500, 200), (50, 400)):
             seconds = 0.1 + 40e-6 * prompt + 0.015 * output
-            made.append((concurrency, seconds * (1 if concurrency == 1 else 1.4), prompt, output))
-    model = LanguageModelServer.calibrated(made, max_batch=8)
+            measurements.append((concurrency, seconds * (1 if concurrency == 1 else 1.4), prompt, output))
+    model = LanguageModelServer.calibrated(measurements, max_batch=8)
     assert (model.base, model.prompt, model.output) == pytest.approx((0.1, 40e-6, 0.015))
     assert model.slow_down[7] == pytest.approx(1.4)
     # A negative time is set to 0.
@@ -503,8 +507,8 @@ def test_a_spec_gives_the_whole_setting() -> None:
         (0, 6),
     )
     assert chosen.config.allow_zero_initial_scale
-    found = simulated(chosen, traffic(1.0, seconds=30))
-    assert found.timeline.desired.max() == 2
+    result = simulated(chosen, traffic(1.0, seconds=30))
+    assert result.timeline.desired.max() == 2
 
 
 def test_annotations_and_the_clusters_config() -> None:
@@ -604,7 +608,7 @@ def test_kserve_in_both_modes() -> None:
         "type": "Pods",
         "pods": {"metric": {"name": "gpu_utilization_percent"}, "target": {"averageValue": "60"}},
     }
-    own = {
+    inference_service = {
         "kind": "HorizontalPodAutoscaler",
         "spec": {
             "minReplicas": 1,
@@ -613,13 +617,13 @@ def test_kserve_in_both_modes() -> None:
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
         },
     }
-    chosen = from_objects([standard, own], cluster())
+    chosen = from_objects([standard, inference_service], cluster())
     assert chosen.hpa is not None
     assert chosen.hpa.metrics == (hpa.PodsMetric(average_value=60_000),)
     assert chosen.hpa.behavior == hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=60))
     assert (get_replica_bounds(chosen), chosen.metric) == ((1, 5), "gpu-utilization")
     cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 70}}}
-    chosen = from_objects([standard, {**own, "spec": {"maxReplicas": 5, "metrics": [cpu]}}], cluster())
+    chosen = from_objects([standard, {**inference_service, "spec": {"maxReplicas": 5, "metrics": [cpu]}}], cluster())
     assert chosen.hpa is not None
     assert (chosen.metric, chosen.hpa.metrics) == ("cpu", (hpa.ResourceMetric(average_utilization=70),))
     assert get_replica_bounds(from_objects([{**standard, "spec": {"predictor": {"minReplicas": 2}}}], cluster())) == (
@@ -632,14 +636,16 @@ def test_kserve_in_both_modes() -> None:
         from_objects([], cluster())
     target["pods"]["target"]["averageValue"] = "0"
     with pytest.raises(NotSimulated, match="must be a number above 0"):
-        from_objects([standard, own], cluster())
+        from_objects([standard, inference_service], cluster())
 
 
 # The HPA.
 
 
-def horizontal(metric: Literal["cpu", "gpu-utilization", "latency"], target: hpa.Metric, most: int = 10) -> Setting:
-    return Setting(metric=metric, hpa=hpa.HpaSpec(min_replicas=1, max_replicas=most, metrics=(target,)))
+def horizontal(
+    metric: Literal["cpu", "gpu-utilization", "latency"], target: hpa.Metric, max_replicas: int = 10
+) -> Setting:
+    return Setting(metric=metric, hpa=hpa.HpaSpec(min_replicas=1, max_replicas=max_replicas, metrics=(target,)))
 
 
 @pytest.mark.parametrize(
@@ -649,29 +655,29 @@ def horizontal(metric: Literal["cpu", "gpu-utilization", "latency"], target: hpa
 def test_an_hpa_maintains_a_utilization(metric: Literal["cpu", "gpu-utilization"], target: hpa.Metric) -> None:
     """Ten concurrent requests in total; n of them make a pod n tenths busy, so a pod at 60% has 6: two pods."""
     kind = "fixed:1s,util=10:1"
-    found = simulated(horizontal(metric, target), at(9000, 0.1), kind)
-    assert found.timeline.desired[-10:].tolist() == [2] * 10
-    assert not found.lost.any()
-    assert found.notes["utilization"] == pytest.approx(0.5, abs=0.06)
+    result = simulated(horizontal(metric, target), at(9000, 0.1), kind)
+    assert result.timeline.desired[-10:].tolist() == [2] * 10
+    assert not result.lost.any()
+    assert result.notes["utilization"] == pytest.approx(0.5, abs=0.06)
     # The decision is delayed by two samples, one every 15 s, and by a sync interval of 15 s.
-    late = found.timeline.times[found.timeline.desired >= 2][0]
+    late = result.timeline.times[result.timeline.desired >= 2][0]
     assert 10 <= late <= 50
 
 
 def test_an_hpa_on_latency() -> None:
     burst = traffic(*[float(second) for second in range(60)], *(60 + np.arange(0, 240, 0.2)).tolist(), seconds=900.0)
     target = hpa.PodsMetric(average_value=800_000)
-    found = simulated(horizontal("latency", target, 4), burst, "fixed:400ms,max=1")
-    assert found.timeline.desired.max() == 4
-    assert "max" in found.timeline.bound
+    result = simulated(horizontal("latency", target, 4), burst, "fixed:400ms,max=1")
+    assert result.timeline.desired.max() == 4
+    assert "max" in result.timeline.bound
     # Five minutes after the last long request, the HPA scales down to one.
-    assert found.timeline.desired[-1] == 1
-    assert {"scale-down delay", "min"} <= set(found.timeline.bound)
+    assert result.timeline.desired[-1] == 1
+    assert {"scale-down delay", "min"} <= set(result.timeline.bound)
 
 
 def test_an_hpa_with_equal_bounds_keeps_the_number() -> None:
-    found = simulated(Setting(metric="cpu", hpa=hpa.HpaSpec(min_replicas=2, max_replicas=2)), at(600, 0.1), "fixed:2s")
-    assert set(found.timeline.ready.tolist()) == {2}
+    result = simulated(Setting(metric="cpu", hpa=hpa.HpaSpec(min_replicas=2, max_replicas=2)), at(600, 0.1), "fixed:2s")
+    assert set(result.timeline.ready.tolist()) == {2}
 
 
 def test_quantiles_of_histograms() -> None:
@@ -684,19 +690,19 @@ def test_quantiles_of_histograms() -> None:
 
 
 def test_class_hpa_from_annotations() -> None:
-    given = {keys.CLASS: keys.CLASS_HPA, keys.METRIC: "cpu", keys.TARGET: "62.5", keys.MAX_SCALE: "6"}
-    chosen = from_annotations(given, cluster())
+    annotations = {keys.CLASS: keys.CLASS_HPA, keys.METRIC: "cpu", keys.TARGET: "62.5", keys.MAX_SCALE: "6"}
+    chosen = from_annotations(annotations, cluster())
     assert chosen.metric == "cpu"
     assert chosen.hpa == hpa.HpaSpec(max_replicas=6, metrics=(hpa.ResourceMetric(average_utilization=63),))
     # Without a limit, and with a window, which applies to both directions.
-    given = {
+    annotations = {
         keys.CLASS: keys.CLASS_HPA,
         keys.METRIC: "request_latency_p95_milliseconds",
         keys.TARGET: "800",
         keys.MIN_SCALE: "0",
         keys.AUTOSCALING + "window": "30s",
     }
-    chosen = from_annotations(given, cluster())
+    chosen = from_annotations(annotations, cluster())
     assert (chosen.metric, get_replica_bounds(chosen)) == ("latency", (1, 0))
     assert chosen.hpa is not None
     rules = hpa.ScalingRules(stabilization_window_seconds=30)
@@ -707,8 +713,8 @@ def test_class_hpa_from_annotations() -> None:
 
 def test_empirical_times_are_those_measured() -> None:
     kind = EmpiricalServer(values=(0.1, 0.4))
-    found = engine.simulate(setting(min_scale=1), at(200, 1.0), kind, START)
-    assert set(np.round(found.latency, 9).tolist()) == {0.1, 0.4}
+    result = engine.simulate(setting(min_scale=1), at(200, 1.0), kind, START)
+    assert set(np.round(result.latency, 9).tolist()) == {0.1, 0.4}
     with pytest.raises(ServerError, match="at least one time"):
         EmpiricalServer(values=())
     with pytest.raises(ServerError, match="or 0 for no limit"):
@@ -722,6 +728,6 @@ def test_an_even_number_of_times_has_a_median() -> None:
 @pytest.mark.parametrize("limit", [0, 2, 5])
 def test_the_activator_distributes_requests(limit: int) -> None:
     """Behind the activator, with each of its policies, three pods share a load that exceeds one pod."""
-    found = simulated(setting(limit, min_scale=3, max_scale=3), at(300, 0.2), "fixed:1s,slow=2:1/9:9")
-    assert found.latency[~found.lost].max() <= 2.5
-    assert found.notes["utilization"] > 0.8
+    result = simulated(setting(limit, min_scale=3, max_scale=3), at(300, 0.2), "fixed:1s,slow=2:1/9:9")
+    assert result.latency[~result.lost].max() <= 2.5
+    assert result.notes["utilization"] > 0.8

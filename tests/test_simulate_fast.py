@@ -38,22 +38,24 @@ def lines(name: str) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(line)
 
 
-def differing(left: Any, right: Any) -> list[str]:
+def differing(first: Any, second: Any) -> list[str]:
     """Return the names of the fields in which two results differ."""
-    found = []
-    for one in dataclasses.fields(left):
-        a, b = getattr(left, one.name), getattr(right, one.name)
+    differences = []
+    for result_field in dataclasses.fields(first):
+        a, b = getattr(first, result_field.name), getattr(second, result_field.name)
         if dataclasses.is_dataclass(a):
-            found += differing(a, b)
+            differences += differing(a, b)
         elif isinstance(a, np.ndarray):
             if a.dtype != b.dtype or not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
-                found.append(one.name)
+                differences.append(result_field.name)
         elif a != b:
-            found.append(one.name)
-    return found
+            differences.append(result_field.name)
+    return differences
 
 
-def held(setting: Setting, traffic: TrafficTrace, text: str, startup: StartUp, seed: int) -> SimulationResult:
+def simulate_on_all_engines(
+    setting: Setting, traffic: TrafficTrace, text: str, startup: StartUp, seed: int
+) -> SimulationResult:
     """Simulate with the oracle, the plain and the compiled engine, and assert that they agree."""
     slow = oracle.simulate(setting, traffic, parse_server(text), startup, seed)
     plain = engine.simulate(setting, traffic, parse_server(text), startup, seed)
@@ -83,7 +85,7 @@ def test_compiled_decisions_match_upstream() -> None:
             if not want:
                 continue
             decisions += 1
-            found = fast.decide_pods(
+            decision = fast.decide_pods(
                 np.array(kpa.list_spec_numbers(spec)),
                 memory,
                 maxima,
@@ -92,29 +94,29 @@ def test_compiled_decisions_match_upstream() -> None:
                 float(stable if panic == "=" else panic),
                 ready,
             )
-            assert list(found) == want, (number, place)
+            assert list(decision) == want, (number, place)
     assert decisions > 15_000
 
 
 def test_compiled_windows_match_upstream() -> None:
     averages = 0
     for number, line in lines("windows"):
-        made = windows.new_buckets(line["window"], line["granularity"])
-        buckets, marks = np.array(made[0]), np.array(made[1], np.int64)
+        new_buckets = windows.new_buckets(line["window"], line["granularity"])
+        buckets, marks = np.array(new_buckets[0]), np.array(new_buckets[1], np.int64)
         maxima = np.array(windows.new_maxima(line["window"], line["granularity"]), np.int64)
-        for place, (what, ms, *rest) in enumerate(line["steps"]):
+        for place, (step, ms, *rest) in enumerate(line["steps"]):
             now = to_nanoseconds(ms / 1000)
-            match what:
+            match step:
                 case "r":
                     fast.record_value(buckets, marks, now, float(rest[0]))
                 case "a":
                     averages += 1
                     if line["kind"] == "timed":
-                        found = fast.timed_average(buckets, marks, now)
+                        average = fast.timed_average(buckets, marks, now)
                     else:
                         decay = windows.smoothing_coefficient(len(buckets) - 1)
-                        found = fast.weighted_average(buckets, marks, decay, now)
-                    assert found == rest[0], (number, place)
+                        average = fast.weighted_average(buckets, marks, decay, now)
+                    assert average == rest[0], (number, place)
                 case "e":
                     assert fast.is_empty(marks, now) is rest[0], (number, place)
                 case "m":
@@ -134,10 +136,10 @@ def test_the_sample_size_matches_upstream(number: int) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 5), st.integers(0, 2**40), st.integers(1, 2**32 - 1))
 def test_draws(seed: int, stream: int, number: int, below: int) -> None:
-    found = oracle.draw(seed, stream, number, below)
-    assert 0 <= found < below
-    assert engine.draw(seed, stream, number, below) == found
-    assert fast.draw(seed, stream, number, below) == found
+    drawn = oracle.draw(seed, stream, number, below)
+    assert 0 <= drawn < below
+    assert engine.draw(seed, stream, number, below) == drawn
+    assert fast.draw(seed, stream, number, below) == drawn
 
 
 # Equality of whole simulations.
@@ -174,7 +176,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, TrafficTrace, str, StartUp, int]:
         float(times[-1] if count else 0) + draws(st.sampled_from([0.0, 10.0, 200.0])),
     )
     limit = draws(st.sampled_from([0, 0, 1, 2, 3, 4, 10]))
-    least = draws(st.sampled_from([0, 0, 1, 2, 20]))
+    min_replicas = draws(st.sampled_from([0, 0, 1, 2, 20]))
     optional = {
         "target": st.sampled_from([0.5, 1.0, 2.0, 5.0, 70.0]),
         "target_utilization_percentage": st.sampled_from([50.0, 100.0]),
@@ -190,8 +192,8 @@ def cases(draws: st.DrawFn) -> tuple[Setting, TrafficTrace, str, StartUp, int]:
     revision = RevisionSettings(
         metric=draws(st.sampled_from(["concurrency", "rps"])),
         container_concurrency=limit,
-        min_scale=least,
-        max_scale=draws(st.sampled_from([0, max(least, 1), least + 3])),
+        min_scale=min_replicas,
+        max_scale=draws(st.sampled_from([0, max(min_replicas, 1), min_replicas + 3])),
         **chosen,
     )
     config = AutoscalerConfig(
@@ -217,7 +219,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, TrafficTrace, str, StartUp, int]:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(cases())
 def test_the_engine_and_the_oracle_agree(case: tuple[Setting, TrafficTrace, str, StartUp, int]) -> None:
-    held(*case)
+    simulate_on_all_engines(*case)
 
 
 def test_the_engine_and_the_oracle_agree_on_a_busy_hour() -> None:
@@ -230,9 +232,11 @@ def test_the_engine_and_the_oracle_agree_on_a_busy_hour() -> None:
     setting = Setting(
         revision=RevisionSettings(min_scale=0, max_scale=40, target=1.0, scale_down_delay=30.0, window=20.0)
     )
-    found = held(setting, traffic, "lognormal:median=700ms,sigma=0.4", StartUp(load=8, spread=0.2), 3)
-    assert found.timeline.ready.max() > 20
-    assert {"panic", "stable", "max", "scale-down delay"} <= set(found.timeline.bound)
+    result = simulate_on_all_engines(
+        setting, traffic, "lognormal:median=700ms,sigma=0.4", StartUp(load=8, spread=0.2), 3
+    )
+    assert result.timeline.ready.max() > 20
+    assert {"panic", "stable", "max", "scale-down delay"} <= set(result.timeline.bound)
 
 
 def test_the_pod_array_grows() -> None:
@@ -240,8 +244,8 @@ def test_the_pod_array_grows() -> None:
     setting = Setting(
         revision=RevisionSettings(target=1.0, target_utilization_percentage=100.0, window=6.0, min_scale=1)
     )
-    found = held(setting, TrafficTrace("bursts", times, seconds=300.0), "fixed:4s", StartUp(), 0)
-    assert found.timeline.ready.max() > 512
+    result = simulate_on_all_engines(setting, TrafficTrace("bursts", times, seconds=300.0), "fixed:4s", StartUp(), 0)
+    assert result.timeline.ready.max() > 512
 
 
 def test_batches_are_in_order() -> None:
@@ -251,7 +255,7 @@ def test_batches_are_in_order() -> None:
     alone = [engine.simulate(setting, traffic, kind, start, 7).replica_seconds for setting in tried]
     for workers in (1, 2):
         both = engine.simulate_batch(
-            tried, traffic, kind, start, 7, workers=workers, reduce=lambda found: found.replica_seconds
+            tried, traffic, kind, start, 7, workers=workers, reduce=lambda result: result.replica_seconds
         )
         assert both == alone
     assert len(set(alone)) > 1
@@ -267,11 +271,11 @@ HPAS: dict[Metric, hpa.Metric] = {
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(cases(), st.sampled_from(sorted(HPAS)), st.integers(1, 3), st.integers(0, 4))
 def test_the_engine_and_the_oracle_agree_on_an_hpa(
-    case: tuple[Setting, TrafficTrace, str, StartUp, int], metric: Metric, least: int, more: int
+    case: tuple[Setting, TrafficTrace, str, StartUp, int], metric: Metric, min_replicas: int, headroom: int
 ) -> None:
     setting, traffic, text, startup, seed = case
-    spec = hpa.HpaSpec(min_replicas=least, max_replicas=least + more, metrics=(HPAS[metric],))
-    held(dataclasses.replace(setting, metric=metric, hpa=spec), traffic, text, startup, seed)
+    spec = hpa.HpaSpec(min_replicas=min_replicas, max_replicas=min_replicas + headroom, metrics=(HPAS[metric],))
+    simulate_on_all_engines(dataclasses.replace(setting, metric=metric, hpa=spec), traffic, text, startup, seed)
 
 
 def test_the_result_is_the_same_without_numba() -> None:
@@ -288,11 +292,11 @@ traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
 setting = Setting(revision=RevisionSettings(target=2.0))
 print(engine.simulate(setting, traffic, parse_server("fixed:1s"), StartUp(), 7, fast=True).latency.sum())
 """
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    program = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
     setting = Setting(revision=RevisionSettings(target=2.0))
-    found = oracle.simulate(setting, traffic, parse_server("fixed:1s"), StartUp(), 7)
-    assert float(made.stdout) == found.latency.sum()
+    result = oracle.simulate(setting, traffic, parse_server("fixed:1s"), StartUp(), 7)
+    assert float(program.stdout) == result.latency.sum()
 
 
 def test_times_are_exact() -> None:

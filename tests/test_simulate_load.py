@@ -1,4 +1,4 @@
-"""Traffic: every format gives its requests, and every invalid row is reported with its line."""
+"""Traffic: every format is parsed into its requests, and every invalid row is reported with its line."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 def traffic(text: str, **settings: Any) -> TrafficTrace:
-    found = load.parse_traffic(text.encode(), "log", **settings)
-    assert found.problems == []
-    assert found.traffic is not None
-    return found.traffic
+    parsed = load.parse_traffic(text.encode(), "log", **settings)
+    assert parsed.problems == []
+    assert parsed.traffic is not None
+    return parsed.traffic
 
 
 def problems(text: str, **settings: Any) -> list[Problem]:
-    found = load.parse_traffic(text.encode(), "log", **settings)
-    assert found.traffic is None
-    return found.problems
+    parsed = load.parse_traffic(text.encode(), "log", **settings)
+    assert parsed.traffic is None
+    return parsed.problems
 
 
-def told(found: list[Problem]) -> list[tuple[str, int]]:
-    return [(problem.code, problem.line) for problem in found]
+def list_codes(problems: list[Problem]) -> list[tuple[str, int]]:
+    return [(problem.code, problem.line) for problem in problems]
 
 
-def shaped(words: str, seed: int = 0) -> TrafficTrace:
-    found = load.generate_traffic(words, seed)
-    assert found.problems == []
-    assert found.traffic is not None
-    return found.traffic
+def generate_trace(words: str, seed: int = 0) -> TrafficTrace:
+    generated = load.generate_traffic(words, seed)
+    assert generated.problems == []
+    assert generated.traffic is not None
+    return generated.traffic
 
 
 # Logs
@@ -53,14 +53,14 @@ TIMESTAMP,ContextTokens,GeneratedTokens
 
 
 def test_azure_s_trace() -> None:
-    found = traffic(AZURE)
+    trace = traffic(AZURE)
 
-    assert found.times.round(3).tolist() == [0.0, 4.315, 4.542]
-    assert found.prompt_tokens is not None
-    assert found.output_tokens is not None
-    assert found.prompt_tokens.tolist() == [374, 396, 879]
-    assert found.output_tokens.tolist() == [44, 109, 55]
-    assert found.seconds == pytest.approx(4.542, abs=1e-3)
+    assert trace.times.round(3).tolist() == [0.0, 4.315, 4.542]
+    assert trace.prompt_tokens is not None
+    assert trace.output_tokens is not None
+    assert trace.prompt_tokens.tolist() == [374, 396, 879]
+    assert trace.output_tokens.tolist() == [44, 109, 55]
+    assert trace.seconds == pytest.approx(4.542, abs=1e-3)
 
 
 def test_mooncake_s_trace_is_in_milliseconds() -> None:
@@ -68,21 +68,21 @@ def test_mooncake_s_trace_is_in_milliseconds() -> None:
         {"timestamp": 0, "input_length": 5, "output_length": 6, "hash_ids": [1]},
         {"timestamp": 1500, "input_length": 7, "output_length": 8, "hash_ids": []},
     )
-    found = traffic("".join(json.dumps(row) + "\n" for row in rows))
+    trace = traffic("".join(json.dumps(row) + "\n" for row in rows))
 
-    assert found.times.tolist() == [0.0, 1.5]
-    assert found.output_tokens is not None
-    assert found.output_tokens.tolist() == [6, 8]
+    assert trace.times.tolist() == [0.0, 1.5]
+    assert trace.output_tokens is not None
+    assert trace.output_tokens.tolist() == [6, 8]
 
 
 def test_burstgpt_s_trace() -> None:
-    found = traffic(
+    trace = traffic(
         "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,230,1317,Conversation log\n"
     )
 
-    assert found.times.tolist() == [0.0, 40.0]
-    assert found.prompt_tokens is not None
-    assert found.prompt_tokens.tolist() == [472, 1087]
+    assert trace.times.tolist() == [0.0, 40.0]
+    assert trace.prompt_tokens is not None
+    assert trace.prompt_tokens.tolist() == [472, 1087]
 
 
 @pytest.mark.parametrize(
@@ -103,17 +103,17 @@ def test_times_in_every_form(text: str, columns: dict[str, str]) -> None:
 
 
 def test_a_request_without_tokens_has_0() -> None:
-    found = traffic("time,prompt_tokens\n1,\n2,7\n")
+    trace = traffic("time,prompt_tokens\n1,\n2,7\n")
 
-    assert found.prompt_tokens is not None
-    assert found.prompt_tokens.tolist() == [0, 7]
-    assert found.output_tokens is None
+    assert trace.prompt_tokens is not None
+    assert trace.prompt_tokens.tolist() == [0, 7]
+    assert trace.output_tokens is None
 
 
 def test_all_invalid_rows_are_reported_with_their_lines() -> None:
     text = "time,prompt_tokens\n1,5\nsoon,5\n3\n,5\n5,many\n6,-1\n7,1.5\nnan,1\n"
 
-    assert told(problems(text)) == [
+    assert list_codes(problems(text)) == [
         ("TRF002", 3),
         ("TRF002", 4),
         ("TRF002", 5),
@@ -126,14 +126,14 @@ def test_all_invalid_rows_are_reported_with_their_lines() -> None:
 
 
 def test_after_twenty_invalid_rows_the_rest_is_counted() -> None:
-    found = problems("time\n" + "never\n" * 50)
+    reported = problems("time\n" + "never\n" * 50)
 
-    assert len(found) == 21
-    assert found[-1].message == "30 more rows cannot be read"
+    assert len(reported) == 21
+    assert reported[-1].message == "30 more rows cannot be read"
 
 
 def test_invalid_lines_of_json_are_reported() -> None:
-    assert told(problems('{"time": 1}\nnot json\n{"time": null}\n[1]\n')) == [
+    assert list_codes(problems('{"time": 1}\nnot json\n{"time": null}\n[1]\n')) == [
         ("TRF002", 2),
         ("TRF002", 3),
         ("TRF002", 4),
@@ -167,66 +167,66 @@ def test_a_json_line_ends_only_at_a_newline() -> None:
     texts = ("one\u2028two", "one\x85two", "plain")
     lines = [json.dumps({"time": place, "text": text}, ensure_ascii=False) for place, text in enumerate(texts)]
 
-    assert told(load.parse_traffic("\r\n".join([*lines, "{}"]).encode(), "log").problems) == [("TRF002", 4)]
-    found = load.parse_traffic("\n".join(lines).encode(), "log").traffic
-    assert found is not None
-    assert found.times.tolist() == [0, 1, 2]
+    assert list_codes(load.parse_traffic("\r\n".join([*lines, "{}"]).encode(), "log").problems) == [("TRF002", 4)]
+    trace = load.parse_traffic("\n".join(lines).encode(), "log").traffic
+    assert trace is not None
+    assert trace.times.tolist() == [0, 1, 2]
 
 
 def test_a_cell_may_contain_a_long_prompt() -> None:
-    found = load.parse_traffic(f"time,text\n1,{'word ' * 30_000}\n2,short\n".encode(), "log")
+    parsed = load.parse_traffic(f"time,text\n1,{'word ' * 30_000}\n2,short\n".encode(), "log")
 
-    assert found.problems == []
-    assert found.traffic is not None
-    assert len(found.traffic.times) == 2
+    assert parsed.problems == []
+    assert parsed.traffic is not None
+    assert len(parsed.traffic.times) == 2
 
 
 def test_a_prometheus_result_has_no_columns() -> None:
     text = '{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "2"]]}]}}'
-    (found,) = problems(text, columns={"time": "when"})
+    (problem,) = problems(text, columns={"time": "when"})
 
-    assert (found.code, found.message) == ("TRF005", "a Prometheus result has no columns")
+    assert (problem.code, problem.message) == ("TRF005", "a Prometheus result has no columns")
 
 
 def test_a_missing_column_is_reported_with_the_existing_ones() -> None:
-    (found,) = problems("a,b\n1,2\n", columns={"time": "c"})
+    (problem,) = problems("a,b\n1,2\n", columns={"time": "c"})
 
-    assert (found.message, found.fix) == ("column 'c' not found in the file", "use one of its columns: a, b")
+    assert (problem.message, problem.fix) == ("column 'c' not found in the file", "use one of its columns: a, b")
 
 
 def test_invalid_utf_8_is_reported_with_its_line() -> None:
-    assert told(load.parse_traffic(b"time\n1\n\xff\n", "log").problems) == [("TRF001", 3)]
+    assert list_codes(load.parse_traffic(b"time\n1\n\xff\n", "log").problems) == [("TRF001", 3)]
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_cause_an_exception(data: bytes) -> None:
-    found = load.parse_traffic(data, "log")
+    parsed = load.parse_traffic(data, "log")
 
-    assert (found.traffic is None) == bool(found.problems)
+    assert (parsed.traffic is None) == bool(parsed.problems)
 
 
 @given(st.lists(st.text(alphabet='time,{}[]":0123456789e.-+\n ', max_size=30), max_size=8))
 def test_no_text_causes_an_exception(lines: list[str]) -> None:
-    found = load.parse_traffic(("time,count\n" + "\n".join(lines)).encode(), "log")
+    parsed = load.parse_traffic(("time,count\n" + "\n".join(lines)).encode(), "log")
 
-    assert (found.traffic is None) == bool(found.problems)
+    assert (parsed.traffic is None) == bool(parsed.problems)
 
 
 # Counts
 
 
 def test_counts_are_spread_over_their_interval() -> None:
-    found = traffic("time,count\n0,5\n60,0\n120,3\n")
+    trace = traffic("time,count\n0,5\n60,0\n120,3\n")
 
-    assert np.histogram(found.times, bins=(0, 60, 120, 180))[0].tolist() == [5, 0, 3]
-    assert found.seconds == 180.0
-    assert (np.diff(found.times) >= 0).all()
+    assert np.histogram(trace.times, bins=(0, 60, 120, 180))[0].tolist() == [5, 0, 3]
+    assert trace.seconds == 180.0
+    assert (np.diff(trace.times) >= 0).all()
 
 
 def test_requests_of_rates_are_random() -> None:
-    found = traffic("time,rps\n" + "".join(f"{minute * 60},5\n" for minute in range(60)))
+    trace = traffic("time,rps\n" + "".join(f"{minute * 60},5\n" for minute in range(60)))
 
-    assert len(found.times) == pytest.approx(18_000, rel=0.03)
+    assert len(trace.times) == pytest.approx(18_000, rel=0.03)
 
 
 def test_the_same_seed_gives_the_same_traffic() -> None:
@@ -245,24 +245,24 @@ def matrix(*series: dict[str, Any]) -> str:
 
 def test_rates_of_several_series_add_up() -> None:
     values = [[second, "10"] for second in range(0, 600, 15)]
-    found = traffic(matrix({"metric": {"pod": "a"}, "values": values}, {"metric": {"pod": "b"}, "values": values}))
+    trace = traffic(matrix({"metric": {"pod": "a"}, "values": values}, {"metric": {"pod": "b"}, "values": values}))
 
-    assert len(found.times) == pytest.approx(12_000, rel=0.04)
-    assert found.seconds == 600.0
+    assert len(trace.times) == pytest.approx(12_000, rel=0.04)
+    assert trace.seconds == 600.0
 
 
 def test_a_counter_gives_differences_and_may_be_reset() -> None:
     values = [[0, "100"], [60, "700"], [120, "60"], [180, "660"]]
-    found = traffic(matrix({"metric": {"__name__": "revision_request_count"}, "values": values}))
+    trace = traffic(matrix({"metric": {"__name__": "revision_request_count"}, "values": values}))
 
-    assert np.histogram(found.times, bins=(0, 60, 120, 180))[0].tolist() == [600, 60, 600]
+    assert np.histogram(trace.times, bins=(0, 60, 120, 180))[0].tolist() == [600, 60, 600]
 
 
 def test_nan_means_no_requests() -> None:
-    found = traffic(matrix({"metric": {}, "values": [[0, "NaN"], [60, "1"]]}))
+    trace = traffic(matrix({"metric": {}, "values": [[0, "NaN"], [60, "1"]]}))
 
-    assert found.times.min() >= 0.0
-    assert found.seconds == 120.0
+    assert trace.times.min() >= 0.0
+    assert trace.seconds == 120.0
 
 
 # Shapes
@@ -282,39 +282,39 @@ def test_nan_means_no_requests() -> None:
     ],
 )
 def test_a_shape_has_its_requests_and_its_length(words: str, requests: int, seconds: float) -> None:
-    found = shaped(words)
+    trace = generate_trace(words)
 
-    assert len(found.times) == pytest.approx(requests, rel=0.05)
-    assert found.seconds == pytest.approx(seconds)
-    assert (np.diff(found.times) >= 0).all()
-    assert 0 <= found.times[0] <= found.times[-1] <= seconds
+    assert len(trace.times) == pytest.approx(requests, rel=0.05)
+    assert trace.seconds == pytest.approx(seconds)
+    assert (np.diff(trace.times) >= 0).all()
+    assert 0 <= trace.times[0] <= trace.times[-1] <= seconds
 
 
 def test_only_a_constant_shape_has_equal_intervals() -> None:
-    assert np.ptp(np.diff(shaped("constant:4rps,1m").times)) == pytest.approx(0, abs=1e-9)
-    assert np.diff(shaped("poisson:4rps,10m").times).std() == pytest.approx(0.25, rel=0.1)
+    assert np.ptp(np.diff(generate_trace("constant:4rps,1m").times)) == pytest.approx(0, abs=1e-9)
+    assert np.diff(generate_trace("poisson:4rps,10m").times).std() == pytest.approx(0.25, rel=0.1)
 
 
 def test_an_on_off_shape_has_no_requests_when_off() -> None:
-    times = shaped("on-off:10rps,2m,8m,1h").times
+    times = generate_trace("on-off:10rps,2m,8m,1h").times
 
     assert (times % 600 <= 120).all()
 
 
 def test_a_diurnal_shape_has_its_peak_at_noon() -> None:
-    counts = np.histogram(shaped("diurnal:1rps..9rps,24h").times, bins=24)[0]
+    counts = np.histogram(generate_trace("diurnal:1rps..9rps,24h").times, bins=24)[0]
 
     assert counts.argmax() in {11, 12}
     assert counts[0] < counts[11] / 5
 
 
 def test_a_shape_with_tokens() -> None:
-    found = shaped("poisson:5rps,1m,prompt=500,output=200")
+    trace = generate_trace("poisson:5rps,1m,prompt=500,output=200")
 
-    assert found.prompt_tokens is not None
-    assert found.output_tokens is not None
-    assert set(found.prompt_tokens.tolist()) == {500}
-    assert set(found.output_tokens.tolist()) == {200}
+    assert trace.prompt_tokens is not None
+    assert trace.output_tokens is not None
+    assert set(trace.prompt_tokens.tolist()) == {500}
+    assert set(trace.output_tokens.tolist()) == {200}
 
 
 @pytest.mark.parametrize(
@@ -339,10 +339,10 @@ def test_a_shape_with_tokens() -> None:
     ],
 )
 def test_an_invalid_shape_is_reported_with_its_syntax(words: str) -> None:
-    (found,) = load.generate_traffic(words).problems
+    (problem,) = load.generate_traffic(words).problems
 
-    assert found.code == "TRF006"
-    assert found.fix == f"use {load.FORMS[words.partition(':')[0]]}"
+    assert problem.code == "TRF006"
+    assert problem.fix == f"use {load.FORMS[words.partition(':')[0]]}"
 
 
 def test_a_shape_without_or_with_too_many_requests() -> None:
@@ -359,7 +359,7 @@ def test_a_shape_with_too_many_cycles_or_too_long_is_reported() -> None:
 
 
 def test_an_on_off_shape_may_end_before_it_is_off() -> None:
-    assert shaped("on-off:1rph,60d,60d,1d").seconds == 86_400
+    assert generate_trace("on-off:1rph,60d,60d,1d").seconds == 86_400
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_invalid_durations(text: str) -> None:
 
 
 def test_a_part_of_the_traffic_has_relative_times() -> None:
-    whole = shaped("constant:1rps,1m,prompt=3,output=4")
+    whole = generate_trace("constant:1rps,1m,prompt=3,output=4")
     part = load.slice_traffic(whole, 30.0, 60.0)
 
     assert part.times.tolist() == (whole.times[30:] - 30).tolist()

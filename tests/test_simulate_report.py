@@ -17,7 +17,7 @@ from ebbtide.simulate.slo import SloBound
 COUNT = 100
 
 
-def made(latency: list[float], **changes: Any) -> SimulationResult:
+def make_result(latency: list[float], **changes: Any) -> SimulationResult:
     """Return a result of twenty ticks with one pod, and a second pod in the second half."""
     ticks = 20
     half = np.repeat(np.array([1, 2], np.int32), ticks // 2)
@@ -46,9 +46,9 @@ def made(latency: list[float], **changes: Any) -> SimulationResult:
     return SimulationResult(**values)
 
 
-def held(result: SimulationResult, text: str) -> slo.BoundResult:
-    (one,) = slo.measure_result(result, slo.parse_bounds(text)).held
-    return one
+def measure_bound(result: SimulationResult, text: str) -> slo.BoundResult:
+    (bound_result,) = slo.measure_result(result, slo.parse_bounds(text)).bound_results
+    return bound_result
 
 
 # SLO bounds
@@ -78,8 +78,8 @@ def test_invalid_bounds(text: str) -> None:
 
 
 def test_a_p95_is_met_with_exactly_95_of_100_within() -> None:
-    edge = held(made([1.0] * 95 + [3.0] * 5), "p95=2s")
-    below = held(made([1.0] * 94 + [3.0] * 6), "p95=2s")
+    edge = measure_bound(make_result([1.0] * 95 + [3.0] * 5), "p95=2s")
+    below = measure_bound(make_result([1.0] * 94 + [3.0] * 6), "p95=2s")
 
     assert (edge.value, edge.used, edge.holds) == (0.95, 1.0, True)
     assert below.holds is False
@@ -87,36 +87,36 @@ def test_a_p95_is_met_with_exactly_95_of_100_within() -> None:
 
 
 def test_a_request_at_the_bound_is_within() -> None:
-    assert held(made([2.0] * COUNT), "p95=2s").value == 1.0
+    assert measure_bound(make_result([2.0] * COUNT), "p95=2s").value == 1.0
 
 
 def test_cold_starts_count_and_a_lost_request_is_within_no_limit() -> None:
     lost = np.zeros(COUNT, bool)
     lost[:6] = True
     latency = [math.nan] * 6 + [1.0] * 94
-    result = made(latency, lost=lost)
+    result = make_result(latency, lost=lost)
     measured = slo.measure_result(result, slo.parse_bounds("p95=2s,mean=2s"))
 
-    assert [one.holds for one in measured.held] == [False, True]
+    assert [bound_result.holds for bound_result in measured.bound_results] == [False, True]
     assert (measured.lost, measured.mean, measured.p50) == (6, 1.0, 1.0)
     assert measured.p95 == math.inf
 
 
 def test_a_percentile_is_the_lowest_time_that_covers_the_share() -> None:
-    measured = slo.measure_result(made([float(number) for number in range(1, 101)]))
+    measured = slo.measure_result(make_result([float(number) for number in range(1, 101)]))
 
     assert (measured.p50, measured.p95, measured.p99) == (50.0, 95.0, 99.0)
 
 
 def test_uptime_is_the_share_of_time() -> None:
-    assert held(made([1.0], up_seconds=39.0), "uptime=97.5").holds
-    assert not held(made([1.0], up_seconds=38.9), "uptime=97.5").holds
-    assert held(made([1.0]), "uptime=100").used == 0.0
-    assert held(made([1.0], up_seconds=39.0), "uptime=100").used == math.inf
+    assert measure_bound(make_result([1.0], up_seconds=39.0), "uptime=97.5").holds
+    assert not measure_bound(make_result([1.0], up_seconds=38.9), "uptime=97.5").holds
+    assert measure_bound(make_result([1.0]), "uptime=100").used == 0.0
+    assert measure_bound(make_result([1.0], up_seconds=39.0), "uptime=100").used == math.inf
 
 
 def test_cost() -> None:
-    measured = slo.measure_result(made([1.0]), gpus=0.25, gpu_hour=2.5)
+    measured = slo.measure_result(make_result([1.0]), gpus=0.25, gpu_hour=2.5)
 
     assert measured.replica_hours == pytest.approx(60 / 3600)
     assert measured.gpu_hours == pytest.approx(60 / 3600 / 4)
@@ -125,12 +125,12 @@ def test_cost() -> None:
 
 
 def test_the_attainment_is_that_of_the_worst_percentile() -> None:
-    assert slo.measure_result(made([1.0] * 90 + [3.0] * 10), slo.parse_bounds("p80=2s,p50=4s")).attainment == 0.9
-    assert slo.measure_result(made([1.0] * 100), slo.parse_bounds("mean=500ms")).attainment == 0.5
+    assert slo.measure_result(make_result([1.0] * 90 + [3.0] * 10), slo.parse_bounds("p80=2s,p50=4s")).attainment == 0.9
+    assert slo.measure_result(make_result([1.0] * 100), slo.parse_bounds("mean=500ms")).attainment == 0.5
 
 
 def test_no_requests() -> None:
-    measured = slo.measure_result(made([]), slo.parse_bounds("p95=2s"))
+    measured = slo.measure_result(make_result([]), slo.parse_bounds("p95=2s"))
 
     assert (measured.requests, measured.p95, measured.holds) == (0, 0.0, True)
 
@@ -155,27 +155,29 @@ def test_formatted_durations(seconds: float, text: str) -> None:
 
 
 def reported(name: str = "day.csv") -> report.SimulationReport:
-    own, other = made([1.0] * COUNT), made([3.0] * COUNT)
+    current, other = make_result([1.0] * COUNT), make_result([3.0] * COUNT)
     bounds = slo.parse_bounds("p95=2s")
     traffic = TrafficTrace(name, np.linspace(0.0, 38.0, COUNT), seconds=40.0)
     runs = (
-        report.SimulationRun("this spec", {"metricThreshold": 6}, own, slo.measure_result(own, bounds, 1.0, 2.0)),
+        report.SimulationRun(
+            "this spec", {"metricThreshold": 6}, current, slo.measure_result(current, bounds, 1.0, 2.0)
+        ),
         report.SimulationRun("Knative's defaults", {}, other, slo.measure_result(other, bounds, 1.0, 2.0)),
     )
     return report.SimulationReport("chat", traffic, "fixed:1s", 45.0, 0, runs, ("the server is a guess",))
 
 
 TEXT = """\
-chat: 100 requests in 40s from day.csv; server fixed:1s; start-up 45s; seed 0
+chat: 100 requests in 40s from day.csv; server fixed:1s; pod startup 45s; seed 0
 
   note: the server is a guess
 
                         this spec  Knative's defaults
   p95=2s               100.0% met       0.0% VIOLATED
-  mean latency                 1s                  3s
-  p50 latency                  1s                  3s
-  p95 latency                  1s                  3s
-  p99 latency                  1s                  3s
+  mean response time           1s                  3s
+  p50 response time            1s                  3s
+  p95 response time            1s                  3s
+  p99 response time            1s                  3s
   p95 wait time             500ms                1.5s
   p99 wait time             500ms                1.5s
   lost requests                 0                   0
@@ -232,22 +234,22 @@ def test_the_json_has_these_keys_and_no_other() -> None:
 
 
 def test_an_infinite_value_is_null_in_json() -> None:
-    lost = made([math.nan], lost=np.array([True]))
+    lost = make_result([math.nan], lost=np.array([True]))
 
     assert report.measurements_to_json(slo.measure_result(lost))["latencySeconds"]["p95"] is None
 
 
 def test_the_page_is_self_contained() -> None:
     page = report.render_report_page(reported())
-    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
+    match = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
 
-    assert found is not None
-    data = json.loads(found[1])
+    assert match is not None
+    data = json.loads(match[1])
     assert [chart["title"] for chart in data["charts"]] == [
         "Requests per second",
         "Ready replicas",
         "Queued requests",
-        "Latency, 95th percentile",
+        "Response time, 95th percentile",
     ]
     assert data["bound"] == [[0.0, 30.0, "stable"], [30.0, 40.0, "panic"]]
     assert "default-src 'none'" in page

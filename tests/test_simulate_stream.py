@@ -30,8 +30,8 @@ class Log:
         self.rows: list[Any] = []
         self.running: Any = None
 
-    def note(self, *what: Any) -> None:
-        self.rows.append((self.running.now, *what))
+    def note(self, *event: Any) -> None:
+        self.rows.append((self.running.now, *event))
 
     def attached(self, simulation: Any) -> None:
         self.running = simulation
@@ -59,12 +59,12 @@ class Log:
 
 @st.composite
 def revisions(draws: st.DrawFn) -> RevisionSettings:
-    least = draws(st.sampled_from([0, 0, 1, 2]))
+    min_replicas = draws(st.sampled_from([0, 0, 1, 2]))
     return RevisionSettings(
         container_concurrency=2,
         reachable=draws(st.sampled_from([True, True, False])),
-        min_scale=least,
-        max_scale=least + 4,
+        min_scale=min_replicas,
+        max_scale=min_replicas + 4,
         initial_scale=draws(st.sampled_from([None, 1, 2])),
         target=draws(st.sampled_from([None, 1.0, 2.0])),
         target_burst_capacity=draws(st.sampled_from([None, 0.0, -1.0])),
@@ -91,8 +91,8 @@ def followed(kind: Any, chosen: Setting, text: str, steps: list[tuple[str, Any]]
     log = Log()
     running = kind(chosen, inputs, log, new=new)
     now = 0
-    for what, value in steps:
-        match what:
+    for step, value in steps:
+        match step:
             case "step":
                 now += value * SECOND
                 running.step(now)
@@ -138,5 +138,5 @@ def test_it_matches_the_oracle(
         kinds = (oracle.Horizontal, engine.HpaSimulation)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_KEPT", 2)
-        expected, found = (followed(kind, chosen, text, steps, new=new) for kind in kinds)
-    assert found == expected
+        expected, actual = (followed(kind, chosen, text, steps, new=new) for kind in kinds)
+    assert actual == expected

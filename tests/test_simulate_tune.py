@@ -38,16 +38,16 @@ def measured(used: float, hours: float) -> SimulationMeasurements:
     return SimulationMeasurements(
         requests=100, lost=0, met_cold=0, cold_starts=0, mean=1, p50=1, p95=1, p99=1, wait_p95=0, wait_p99=0, uptime=1,
         replica_hours=hours, ready_hours=hours, utilization=0.5, hours=1, gpu_hours=hours, cost=None,
-        held=(BoundResult(BOUND, share, used),),
+        bound_results=(BoundResult(BOUND, share, used),),
     )  # fmt: skip
 
 
 def toy(values: Values) -> SimulationMeasurements:
     """More load per replica costs less and is slower, a delay and a minimum cost more and are faster, the window has an optimum."""
-    threshold, least = values[tune.THRESHOLD], values["minReplicas"]
+    threshold, min_replicas = values[tune.THRESHOLD], values["minReplicas"]
     delay, window = values["scaleDownDelaySeconds"] or 0, values["stable-window"]
-    hours = max(40 / threshold, least) * (1 + delay / 900) + 0.2 * least
-    used = threshold / 6 / (1 + delay / 200) / math.sqrt(least) * (1 + (math.log(window / 30)) ** 2)
+    hours = max(40 / threshold, min_replicas) * (1 + delay / 900) + 0.2 * min_replicas
+    used = threshold / 6 / (1 + delay / 200) / math.sqrt(min_replicas) * (1 + (math.log(window / 30)) ** 2)
     return measured(used, hours)
 
 
@@ -61,7 +61,7 @@ def grid() -> list[SettingPoint]:
     values: list[Values] = [{}]
     for knob in KNOBS:
         values = [{**before, knob.name: value} for before in values for value in knob.values]
-    return [tune.SettingPoint(one, toy(one)) for one in values]
+    return [tune.SettingPoint(setting, toy(setting)) for setting in values]
 
 
 # Search
@@ -71,12 +71,12 @@ def grid() -> list[SettingPoint]:
 def test_a_tenth_of_the_evaluations_gets_within_a_tenth_of_the_optimum(seed: int) -> None:
     points = grid()
     best = min(point.cost for point in points if point.holds)
-    found = searched(toy, len(points) // 10, seed)
+    result = searched(toy, len(points) // 10, seed)
 
     assert len(points) == 2160
-    assert found.evaluations <= len(points) // 10
-    assert found.best is not None
-    assert found.best.cost <= best * 1.1
+    assert result.evaluations <= len(points) // 10
+    assert result.best is not None
+    assert result.best.cost <= best * 1.1
 
 
 def test_the_same_seed_gives_the_same_search() -> None:
@@ -94,19 +94,19 @@ def test_nothing_is_evaluated_twice() -> None:
 
 
 def test_a_search_ends_when_all_lines_are_searched() -> None:
-    found = tune.Search(KNOBS[:1], toy, base=BASE).run(1000)
+    result = tune.Search(KNOBS[:1], toy, base=BASE).run(1000)
 
-    assert found.evaluations <= len(KNOBS[0].values)
+    assert result.evaluations <= len(KNOBS[0].values)
 
 
 def test_no_point_of_the_front_is_dominated() -> None:
-    found = searched(toy, 150)
+    result = searched(toy, 150)
 
-    assert len(found.front) > 2
-    for point in found.front:
+    assert len(result.front) > 2
+    for point in result.front:
         assert not [
             other
-            for other in found.points
+            for other in result.points
             if other.cost <= point.cost
             and other.measured.used <= point.measured.used
             and (other.cost, other.measured.used) != (point.cost, point.measured.used)
@@ -122,16 +122,16 @@ def test_an_interrupt_returns_the_results_so_far() -> None:
             raise KeyboardInterrupt
         return toy(values)
 
-    found = searched(interrupted, 200)
+    result = searched(interrupted, 200)
 
-    assert found.interrupted
-    assert (found.evaluations, len(found.points)) == (9, 9)
+    assert result.interrupted
+    assert (result.evaluations, len(result.points)) == (9, 9)
 
 
 def test_invalid_values_are_not_evaluated() -> None:
-    found = searched(toy, 100, valid=lambda values: values["minReplicas"] > 1)
+    result = searched(toy, 100, valid=lambda values: values["minReplicas"] > 1)
 
-    assert {point.values["minReplicas"] for point in found.points} <= {2, 3, 4, 6, 8}
+    assert {point.values["minReplicas"] for point in result.points} <= {2, 3, 4, 6, 8}
 
 
 @settings(deadline=None, max_examples=30)
@@ -146,13 +146,13 @@ def test_a_search_never_fails(table: dict[tuple[int, ...], tuple[float, float]])
     def evaluate(values: Values) -> SimulationMeasurements:
         return measured(*table[values[tune.THRESHOLD], values["a"], values["b"]])
 
-    found = tune.Search(knobs, evaluate, base={}).run(27)
+    result = tune.Search(knobs, evaluate, base={}).run(27)
 
-    assert found.evaluations == len(found.points) <= 27
+    assert result.evaluations == len(result.points) <= 27
 
 
 def test_changes_that_save_nothing_are_reverted() -> None:
-    own = {"minReplicas": 1, "scaleDownDelaySeconds": None, "metric": "concurrency", tune.THRESHOLD: 32}
+    current = {"minReplicas": 1, "scaleDownDelaySeconds": None, "metric": "concurrency", tune.THRESHOLD: 32}
 
     def evaluate(values: Values) -> SimulationMeasurements:
         return measured(
@@ -160,11 +160,11 @@ def test_changes_that_save_nothing_are_reverted() -> None:
         )
 
     best = {"minReplicas": 2, "scaleDownDelaySeconds": 900, "metric": "throughput", tune.THRESHOLD: 26.3}
-    found = tune.SearchResult([tune.SettingPoint(best, evaluate(best), best)])
-    simple = tune.simplify_best(found, evaluate, tune.SettingPoint(own, evaluate(own), own))
+    result = tune.SearchResult([tune.SettingPoint(best, evaluate(best), best)])
+    simple = tune.simplify_best(result, evaluate, tune.SettingPoint(current, evaluate(current), current))
 
-    assert tune.diff_values(simple.values, own) == {"minReplicas": 2}
-    assert found.evaluations == len(found.points) - 1
+    assert tune.diff_values(simple.values, current) == {"minReplicas": 2}
+    assert result.evaluations == len(result.points) - 1
 
 
 def test_the_current_spec_is_kept_if_no_change_saves() -> None:
@@ -172,25 +172,27 @@ def test_the_current_spec_is_kept_if_no_change_saves() -> None:
         values = {"metric": "concurrency", tune.THRESHOLD: threshold}
         return tune.SettingPoint(values, measured(used, hours), values)
 
-    def taken(own: SettingPoint) -> SettingPoint:
-        return tune.simplify_best(tune.SearchResult([lowered, own]), toy, own, lowered)
+    def taken(current: SettingPoint) -> SettingPoint:
+        return tune.simplify_best(tune.SearchResult([lowered, current]), toy, current, lowered)
 
     lowered = flat(64, 0.3, 1.0)
     alike, dear, failing = flat(9, 0.2, 1.005), flat(9, 0.2, 1.02), flat(9, 2.0, 0.5)
 
-    assert [taken(own) for own in (alike, dear, failing)] == [alike, lowered, lowered]
+    assert [taken(current) for current in (alike, dear, failing)] == [alike, lowered, lowered]
 
 
 def test_a_reverted_threshold_is_in_requests_in_flight() -> None:
     """The spec's threshold is in requests per second, the search's in requests in flight."""
-    own = tune.SettingPoint(
+    current = tune.SettingPoint(
         {"minReplicas": 1, "metric": "throughput", tune.THRESHOLD: 50},
         measured(5.0, 1.0),
         {"minReplicas": 1, "metric": "throughput", tune.THRESHOLD: 5.0},
     )
     best = {"minReplicas": 2, "metric": "concurrency", tune.THRESHOLD: 20}
-    found = tune.SearchResult([tune.SettingPoint(best, measured(0.5, 2.0), best), own])
-    simple = tune.simplify_best(found, lambda values: measured(0.5 if values["minReplicas"] == 2 else 5.0, 2.0), own)
+    result = tune.SearchResult([tune.SettingPoint(best, measured(0.5, 2.0), best), current])
+    simple = tune.simplify_best(
+        result, lambda values: measured(0.5 if values["minReplicas"] == 2 else 5.0, 2.0), current
+    )
 
     assert simple.values == {
         "minReplicas": 2,
@@ -227,15 +229,15 @@ def test_no_recommendation_costs_more_than_the_spec(scaling: dict[str, Any], wor
     assume(plan is not None)
     assert plan is not None
     knobs, base, bounds = tune.make_search_space(block, plan.scaling, ())
-    found = tune.tune_settings(case, knobs, base, bounds, part=case.traffic.seconds * part, evaluations=12)
+    tuning = tune.tune_settings(case, knobs, base, bounds, part=case.traffic.seconds * part, evaluations=12)
 
-    assert found.own.holds <= (found.chosen is not None)
-    if found.chosen is not None:
-        assert found.chosen.holds
-        assert not found.own.holds or found.chosen.cost <= found.own.cost
-    if found.cluster is not None:
-        assert found.chosen is not None
-        assert found.cluster.cost < found.chosen.cost
+    assert tuning.current.holds <= (tuning.chosen is not None)
+    if tuning.chosen is not None:
+        assert tuning.chosen.holds
+        assert not tuning.current.holds or tuning.chosen.cost <= tuning.current.cost
+    if tuning.cluster is not None:
+        assert tuning.chosen is not None
+        assert tuning.cluster.cost < tuning.chosen.cost
 
 
 def case_of(block: dict[str, Any], words: str) -> Case:
@@ -342,10 +344,10 @@ def test_the_boundary_of_a_condition() -> None:
 
 
 def tuned(points: list[tune.SettingPoint], **changes: Any) -> tune.TuningResult:
-    own = tune.SettingPoint({"metricThreshold": 100, "minReplicas": 1}, measured(20.0, 1.0))
+    current = tune.SettingPoint({"metricThreshold": 100, "minReplicas": 1}, measured(20.0, 1.0))
     values: dict[str, Any] = {
-        "found": tune.SearchResult([*points, own], len(points) + 2),
-        "own": own,
+        "result": tune.SearchResult([*points, current], len(points) + 2),
+        "current": current,
         "default": tune.SettingPoint({}, measured(20.0, 1.0)),
         "lowered": None,
         "cluster": None,

@@ -110,9 +110,9 @@ def test_minutes_with_requests_and_minutes_with_answers(tmp_path: Path) -> None:
         f'{COUNTER}="5"}}': "_x52 1 2 3 4 4+0x24",
     }
 
-    asked = only(evaluated(tmp_path, series, queries.minute_query(ENVOY, [CHAT], 600), "20m"))
+    with_requests = only(evaluated(tmp_path, series, queries.minute_query(ENVOY, [CHAT], 600), "20m"))
     answered = only(evaluated(tmp_path, series, queries.minute_query(ENVOY, [CHAT], 600, answered=True), "20m"))
-    assert (asked, answered) == (5, 4)
+    assert (with_requests, answered) == (5, 4)
 
 
 def test_readiness_zero_and_cold_starts(tmp_path: Path) -> None:
@@ -223,25 +223,25 @@ def test_failures_are_minutes_without_an_answer(tmp_path: Path) -> None:
     assert ("EbbtideBudgetBurns", "1h") in calls
 
 
-@pytest.mark.parametrize(("asked", "called"), [(0, set()), (18, set()), (19, {"1h", "6h", "1d", "3d"})])
-def test_a_bad_minute_alerts_after_twenty_minutes_with_requests(tmp_path: Path, asked: int, called: set[str]) -> None:
+@pytest.mark.parametrize(("minutes", "called"), [(0, set()), (18, set()), (19, {"1h", "6h", "1d", "3d"})])
+def test_a_bad_minute_alerts_after_twenty_minutes_with_requests(tmp_path: Path, minutes: int, called: set[str]) -> None:
     """N minutes with one answered request each; then one that failed. One bad minute of 20 is 5%, and 0.1% is allowed."""
     series = {
-        f'{COUNTER}="2"}}': "0x40 " + " ".join(f"{minute}x3" for minute in range(1, asked + 1)) + f" {asked}x120",
-        f'{COUNTER}="5"}}': f"0x{40 + 4 * asked} 1x120",
+        f'{COUNTER}="2"}}': "0x40 " + " ".join(f"{minute}x3" for minute in range(1, minutes + 1)) + f" {minutes}x120",
+        f'{COUNTER}="5"}}': f"0x{40 + 4 * minutes} 1x120",
     }
 
-    calls = fired(tmp_path, series, {"uptimePercent": 99.9}, f"{12 + asked}m")
+    calls = fired(tmp_path, series, {"uptimePercent": 99.9}, f"{12 + minutes}m")
     assert calls == {("EbbtideBudgetBurns", window) for window in called}
     # An uptime of 100% is violated by the first bad minute.
-    assert fired(tmp_path, series, {"uptimePercent": 100}, f"{12 + asked}m") == {("EbbtideBudgetBurns", "5m")}
+    assert fired(tmp_path, series, {"uptimePercent": 100}, f"{12 + minutes}m") == {("EbbtideBudgetBurns", "5m")}
 
 
 NONE_READY = {("EbbtideNoReplicaReady", "")}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "ready", "called"),
+    ("desired", "ready", "called"),
     [
         # 80 scrapes are 20 minutes. Scaled to zero, and up.
         ("0x80", "0x80", set()),
@@ -256,12 +256,12 @@ NONE_READY = {("EbbtideNoReplicaReady", "")}
     ],
 )
 def test_wanted_pods_that_are_not_ready_fire_an_alert(
-    tmp_path: Path, wanted: str, ready: str, called: set[tuple[str, str]]
+    tmp_path: Path, desired: str, ready: str, called: set[tuple[str, str]]
 ) -> None:
-    autoscaler = {f"kn_revision_pods_requested{{{PODS}}}": wanted, f"kn_revision_pods_count{{{PODS}}}": ready}
+    autoscaler = {f"kn_revision_pods_requested{{{PODS}}}": desired, f"kn_revision_pods_count{{{PODS}}}": ready}
     deployment = 'namespace="shop",deployment="chat-00001-deployment"'
     kube_state = {
-        f"kube_deployment_spec_replicas{{{deployment}}}": wanted,
+        f"kube_deployment_spec_replicas{{{deployment}}}": desired,
         f"kube_deployment_status_replicas_ready{{{deployment}}}": ready,
     }
     for series in (autoscaler, kube_state):

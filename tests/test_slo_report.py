@@ -254,13 +254,13 @@ def test_unknown_numbers_are_null_and_never_nan() -> None:
     assert '"high": null' in text
     row = report.compute_report({CHAT: nothing}, {CHAT: slo}).rows[0]
     assert row.outcome == "unknown"
-    assert row.notes == ("no requests were counted",)
+    assert row.notes == ("no requests in this period",)
     assert (row.replica_hours, row.cost, row.cold, row.ready) == (None, None, None, None)
 
 
 def test_few_timed_requests_are_noted() -> None:
-    few, most = measured(requests=2000.0), measured(requests=1100.0)
-    notes = [report.compute_report({CHAT: figures}, {}).rows[0].notes for figures in (few, most)]
+    few, many = measured(requests=2000.0), measured(requests=1100.0)
+    notes = [report.compute_report({CHAT: figures}, {}).rows[0].notes for figures in (few, many)]
     assert notes[0][1:] == ("only 1000 of 2000 requests were timed; the latencies cover only those",)
     assert notes[1][1:] == ()
 
@@ -331,14 +331,14 @@ def test_a_verdict_is_never_wrong(samples: list[float], bounds: list[float], lim
 
 
 @given(st.floats(0.5, 0.9999), st.floats(0, 1), st.floats(0, 1))
-def test_a_larger_failure_share_uses_more_budget(target: float, one: float, other: float) -> None:
-    better, worse = max(one, other), min(one, other)
-    least, most = (report.compute_budget(ValueInterval(share, share), target) for share in (better, worse))
+def test_a_larger_failure_share_uses_more_budget(target: float, first_share: float, second_share: float) -> None:
+    better, worse = max(first_share, second_share), min(first_share, second_share)
+    lower, higher = (report.compute_budget(ValueInterval(share, share), target) for share in (better, worse))
 
-    assert least is not None
-    assert most is not None
-    assert least.low <= most.low
-    assert (most.low <= 1) == (worse >= target - 1e-9) or abs(most.low - 1) < 1e-4
+    assert lower is not None
+    assert higher is not None
+    assert lower.low <= higher.low
+    assert (higher.low <= 1) == (worse >= target - 1e-9) or abs(higher.low - 1) < 1e-4
 
 
 @given(st.lists(SAMPLES, min_size=1, max_size=4), st.lists(TIMES, max_size=6))
@@ -397,7 +397,7 @@ def test_text_is_aligned_and_has_the_place_of_measurement() -> None:
     assert head.index("SLO") == chat.index("met")
     assert head.index("P95") + len("P95") == chat.index("250 to 500 ms") + len("250 to 500 ms")
     assert "measured at the gateway, including activator wait and cold start" in text
-    assert "idle: no requests were counted" in text
+    assert "idle: no requests in this period" in text
     assert "  chat: p95 within 500 ms: met; 96% of requests were within the limit, 95% required; error" in text
 
 

@@ -73,8 +73,8 @@ SOURCES: dict[str, Callable[[], AbstractContextManager[SourceCase]]] = {
 
 @pytest.fixture(params=SOURCES, scope="module")
 def case(request: pytest.FixtureRequest) -> Iterator[SourceCase]:
-    with SOURCES[request.param]() as found:
-        yield found
+    with SOURCES[request.param]() as source:
+        yield source
 
 
 def test_measurements_are_consistent(case: SourceCase) -> None:

@@ -272,7 +272,7 @@ def no_pods_yet(recording: dict[str, Any]) -> None:
 DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
     "deleted": ("running", deleted, "Deleting", "the workload is being deleted; 1 pod is still terminating"),
     "from zero": ("running", resuming, "Resuming", "the server is starting: its readiness probe does not succeed yet"),
-    "one more is starting": ("running", one_of_two, "Running", "1 of 2 replicas ready; the rest are starting"),
+    "one more is starting": ("running", one_of_two, "Running", "1 of 2 replicas ready; the others are starting"),
     "one more waits": (
         "running",
         another_waits,
@@ -302,14 +302,14 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "running",
         no_route,
         "Degraded",
-        "the revision is ready, but requests cannot reach it: no ingress takes it",
+        "the revision is ready, but traffic cannot be routed to it: no ingress takes it",
     ),
     "route to come": ("running", route_to_come, "Initializing", "the route is being set up"),
     "four of four": (
         "gpu-waiting",
         four_shares,
         "Pending",
-        "waiting for a GPU share: 4 of 4 used by chat, rank, embed, vision; priority inference cannot preempt them",
+        "waiting for a GPU share: 4 of 4 used by chat, rank, embed, vision; priority class inference cannot preempt them",
     ),
     "training can be preempted": (
         "gpu-waiting",
@@ -396,9 +396,9 @@ def test_a_running_service_in_full() -> None:
 
     assert state["url"] == "http://quick.op-record.ebbtide.test"
     assert [row["words"] for row in state["conditions"]] == [
-        "the newest revision is ready",
-        "the workload serves requests",
-        "requests reach the workload",
+        "the latest revision is ready",
+        "the workload is ready",
+        "traffic is routed to the workload",
     ]
     (revision,) = state["revisions"]
     assert (revision["name"], revision["trafficPercent"], revision["words"]) == ("quick-00001", 100, "ready")
@@ -410,11 +410,11 @@ def test_conditions_have_their_reason() -> None:
     words = {row.name: row.words for row in compute_status(situations.read("timed-out")).conditions}
 
     assert words["RoutesReady"].startswith(
-        ("requests do not reach the workload yet", "requests cannot reach the workload")
+        ("traffic is not routed to the workload yet", "traffic cannot be routed to the workload")
     )
     assert (
         words["ConfigurationsReady"]
-        == "the newest revision failed: no replica became ready before the progress deadline"
+        == "the latest revision failed: no replica became ready before the progress deadline"
     )
     assert all(len(row) == 3 for row in CONDITIONS.values())
 

@@ -84,7 +84,7 @@ def guarded() -> Iterator[Site]:
 def entered(site: Site, caller: Caller) -> Iterator[httpx.Client]:
     """Yield a client that is signed in as ``caller``."""
     with httpx.Client(base_url=site.address) as visitor:
-        answer = site.send("/login", {"token": caller.token, "next": "/workloads"}, seen="/login", visitor=visitor)
+        answer = site.send("/login", {"token": caller.token, "next": "/workloads"}, form_page="/login", visitor=visitor)
         assert (answer.status_code, answer.headers["location"]) == (303, "/workloads")
         yield visitor
 
@@ -216,7 +216,7 @@ def test_pages_report_missing_metrics_and_show_the_rest() -> None:
             assert "Metrics are unavailable. Prometheus does not answer" in Parsed(site.get(path).text).text
         assert site.get(f"{BASE}/series").status_code == 502
         assert "– / 10 concurrency" in Parsed(site.get("/workloads").text).text  # noqa: RUF001 - nothing is known
-        assert "the workload serves requests" in Parsed(site.get(BASE).text).text
+        assert "the workload is ready" in Parsed(site.get(BASE).text).text
 
 
 def test_pages_without_a_metrics_source() -> None:
@@ -586,7 +586,7 @@ def test_without_a_token_every_page_redirects_to_the_login(guarded: Site) -> Non
 
 
 def test_an_invalid_token_is_rejected_and_not_shown(guarded: Site) -> None:
-    answer = guarded.send("/login", {"token": "no-such-token", "next": "/"}, seen="/login")
+    answer = guarded.send("/login", {"token": "no-such-token", "next": "/"}, form_page="/login")
     assert answer.status_code == 422
     assert "Invalid or expired token" in answer.text
     assert "no-such-token" not in answer.text
@@ -596,7 +596,7 @@ def test_an_invalid_token_is_rejected_and_not_shown(guarded: Site) -> None:
     "address", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"]
 )
 def test_the_login_redirects_only_to_this_site(guarded: Site, address: str) -> None:
-    answer = guarded.send("/login", {"token": READER.token, "next": address}, seen="/login")
+    answer = guarded.send("/login", {"token": READER.token, "next": address}, form_page="/login")
     assert answer.headers["location"] == "/"
 
 
@@ -604,7 +604,7 @@ def test_sign_in_creates_a_new_session_and_sign_out_ends_it(guarded: Site) -> No
     with httpx.Client(base_url=guarded.address) as visitor:
         guarded.get("/login", visitor=visitor)
         before = visitor.cookies["ebbtide-session"]
-        guarded.send("/login", {"token": READER.token, "next": "/"}, seen="/login", visitor=visitor)
+        guarded.send("/login", {"token": READER.token, "next": "/"}, form_page="/login", visitor=visitor)
         after = visitor.cookies["ebbtide-session"]
         assert before != after
         page = guarded.get("/workloads", visitor=visitor)
@@ -701,7 +701,7 @@ def test_an_invalid_scale_is_rejected_immediately(site: Site, form: dict[str, st
 def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> None:
     apply_specs(site, "chat")
     first = Parsed(site.get(f"{BASE}/do/rollback").text)
-    assert "chat has no ready revision before chat-00001" in first.text
+    assert "chat has no ready revision older than chat-00001" in first.text
     apply_specs(site, "chat", image="example.com/chat:v2")
     page = Parsed(site.get(f"{BASE}/do/rollback").text)
     assert "Routes all requests to chat-00001 instead of chat-00002" in page.text
@@ -716,7 +716,7 @@ def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> 
 def test_suspending_a_knative_service_shows_the_alternative(site: Site) -> None:
     apply_specs(site, "chat")
     page = Parsed(site.get(f"{BASE}/do/suspend").text)
-    assert "Knative Services do not support it" in page.text
+    assert "Knative Services cannot be suspended" in page.text
     assert site.send(f"{BASE}/do/suspend", {}).status_code == 422
     assert site.get(f"{BASE}/do/nonsense").status_code == 404
 

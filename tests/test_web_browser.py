@@ -33,7 +33,7 @@ from website import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+    from playwright.sync_api import APIResponse, Browser, BrowserContext, ConsoleMessage, Page, Route
 
 #: Timeout in milliseconds, long enough for a busy machine.
 PATIENCE = 60_000
@@ -60,23 +60,23 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     opened: list[tuple[BrowserContext, Page]] = []
 
     def go(site: Site, path: str, **context: Any) -> Page:
-        made = browser.new_context(base_url=site.address, **{"viewport": WIDE, **context})
-        made.add_init_script(WATCH)
-        page = made.new_page()
+        browser_context = browser.new_context(base_url=site.address, **{"viewport": WIDE, **context})
+        browser_context.add_init_script(WATCH)
+        page = browser_context.new_page()
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
         page.on("console", lambda message: wrong.append(message.text) if is_wrong(message) else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(f"a script of the cluster's ran: {dialog.message}"))
         page.goto(path)
-        opened.append((made, page))
+        opened.append((browser_context, page))
         return page
 
     yield go
-    for made, page in opened:
+    for browser_context, page in opened:
         if page.evaluate("typeof violations") != "undefined":
             wrong += page.evaluate("violations")
-        made.close()
+        browser_context.close()
     assert not wrong
 
 
@@ -139,6 +139,39 @@ def test_the_filter_applies_while_typing_and_is_in_the_url(site: Site, visit: Ca
     page.get_by_label("Project", exact=True).select_option("")
     page.get_by_role("link", name="Running 3").click()
     expect(page.locator("a.name")).to_have_text(["chat", "embed", "rank"])
+
+
+def test_an_update_directly_after_a_filter_keeps_the_filter(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    ready(page)
+    page.evaluate(
+        "document.body.addEventListener('htmx:afterSwap', () => setTimeout(() => htmx.trigger(document.body, 'changed'), 1),"
+        " {once: true})"
+    )
+    with page.expect_request(re.compile("/workloads[?]project=vision$")):
+        page.get_by_label("Project", exact=True).select_option("vision")
+    expect(page.locator("a.name")).to_have_text(["rank"])
+
+
+def test_an_update_with_a_new_project_keeps_the_selected_project(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    ready(page)
+    pending: list[tuple[Route, APIResponse]] = []
+    page.route(re.compile("/workloads$"), lambda route: pending.append((route, route.fetch())))
+    apply_specs(site, "first", project="alpha")
+    # The update is on its way when a project is selected, and arrives before the filter is sent.
+    field = page.get_by_label("Project", exact=True)
+    while not any("alpha" in response.text() for _, response in pending):
+        for route, response in pending:
+            route.fulfill(response=response)
+        pending.clear()
+        page.evaluate("htmx.trigger(document.body, 'changed')")
+        page.wait_for_timeout(100)
+    field.select_option("vision")
+    for route, response in pending:
+        route.fulfill(response=response)
+    expect(page.locator("a.name")).to_have_text(["rank"])
+    expect(field).to_have_value("vision")
 
 
 def test_sorting_the_grid_keeps_the_focus(site: Site, visit: Callable[..., Page]) -> None:
@@ -227,7 +260,7 @@ def test_roll_back_and_delete(site: Site, visit: Callable[..., Page]) -> None:
     expect(page.locator("a.name")).to_have_text(["embed", "none", "rank"])
 
 
-def held(page: Page, address: re.Pattern[str]) -> None:
+def hold_update(page: Page, address: re.Pattern[str]) -> None:
     """Start a live update whose response never arrives."""
     page.route(address, lambda _: None)
     with page.expect_request(address):
@@ -238,7 +271,7 @@ def test_clicks_during_an_update_take_effect(site: Site, visit: Callable[..., Pa
     apply_specs(site, "chat", image="example.com/chat:v2")
     page = visit(site, f"{BASE}/revisions")
     ready(page)
-    held(page, re.compile(r"/revisions$"))
+    hold_update(page, re.compile(r"/revisions$"))
     page.get_by_role("link", name="Delete").click()
     expect(page.get_by_label("Type chat to confirm")).to_be_visible()
     page.keyboard.press("Escape")
@@ -247,7 +280,7 @@ def test_clicks_during_an_update_take_effect(site: Site, visit: Callable[..., Pa
 
     page = visit(site, "/workloads")
     ready(page)
-    held(page, re.compile(r"/workloads$"))
+    hold_update(page, re.compile(r"/workloads$"))
     page.locator("#sort-name").click()
     expect(page.locator("a.name")).to_have_text(["rank", "none", "embed", "chat"])
     page.get_by_role("link", name="Running 3").click()
@@ -358,7 +391,7 @@ def test_an_open_page_does_not_leak_nodes_or_listeners(site: Site, visit: Callab
     ready(page)
     session = page.context.new_cdp_session(page)
 
-    def kept() -> dict[str, float]:
+    def count_nodes_and_listeners() -> dict[str, float]:
         session.send("HeapProfiler.collectGarbage")
         return {
             row["name"]: row["value"]
@@ -373,11 +406,11 @@ def test_an_open_page_does_not_leak_nodes_or_listeners(site: Site, visit: Callab
     session.send("Performance.enable")
     for _ in range(5):
         renew()
-    before = kept()
+    before = count_nodes_and_listeners()
     for _ in range(60):
         site.backend.clock.sleep(10)
         renew()
-    after = kept()
+    after = count_nodes_and_listeners()
     assert page.locator("tbody tr").count() == 4
     for name, value in before.items():
         assert after[name] <= value * 1.1 + 50, (name, before, after)

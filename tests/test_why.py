@@ -67,15 +67,15 @@ class Broken(Counted):
         raise SourceError("Prometheus does not answer")
 
 
-def scaled(name: str = "running", *, wanted: int = 2, **annotations: str) -> dict[str, Any]:
+def scaled(name: str = "running", *, desired: int = 2, **annotations: str) -> dict[str, Any]:
     """Return a recorded service with bounds, a metric and a desired number of replicas."""
     recording = situations.data(name)
     recording["settings"] = SETTINGS
     values = {**SCALED, **{f"{keys.AUTOSCALING}{key.replace('_', '-')}": value for key, value in annotations.items()}}
     for obj in (*recording["revisions"], *recording["scalers"]):
         obj["metadata"]["annotations"] |= values
-    recording["scalers"][0]["status"]["desiredScale"] = wanted
-    recording["deployments"][0]["spec"]["replicas"] = wanted
+    recording["scalers"][0]["status"]["desiredScale"] = desired
+    recording["deployments"][0]["spec"]["replicas"] = desired
     return recording
 
 
@@ -93,10 +93,10 @@ def test_load_target_and_division_are_explained() -> None:
     answer = counted(scaled(), stable=12.4, panic=12.4)
 
     assert words(answer)[0] == (
-        "12.4 in flight on average over 20 s, with a target of 7 (10 \N{MULTIPLICATION SIGN} 70%) per replica: "
-        "2 replicas wanted"
+        "12.4 requests in flight on average over 20 s, with a target of 7 (10 \N{MULTIPLICATION SIGN} 70%) per replica: "
+        "2 replicas desired"
     )
-    assert answer.sums[0] == "stable  12.4 in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 1.77 → 2   over 20 s"
+    assert answer.sums[0] == "stable  12.4 requests in flight / (10 \N{MULTIPLICATION SIGN} 70%) = 1.77 → 2   over 20 s"
     assert answer.sums[-1] == "bounds  0 to 4; calculated 2, the autoscaler reports 2"
     assert answer.numbers["target"] == 7
     assert (answer.numbers["stable"], answer.numbers["desired"]) == (12.4, 2)
@@ -105,22 +105,22 @@ def test_load_target_and_division_are_explained() -> None:
 def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
     answer = counted(scaled(), stable=6.2, panic=6.2, ready=2)
 
-    assert "12.4 in flight" in words(answer)[0]
+    assert "12.4 requests in flight" in words(answer)[0]
 
 
 @pytest.mark.parametrize(
-    ("annotations", "series", "wanted", "reason"),
+    ("annotations", "series", "desired", "reason"),
     [
-        ({}, {"stable": 40.0, "panic": 20.0}, 4, "limited by maxReplicas 4: 6 replicas wanted"),
-        ({"min_scale": "2"}, {"stable": 1.0, "panic": 1.0}, 2, "limited by minReplicas 2: 1 replica wanted"),
+        ({}, {"stable": 40.0, "panic": 20.0}, 4, "limited by maxReplicas 4: 6 replicas desired"),
+        ({"min_scale": "2"}, {"stable": 1.0, "panic": 1.0}, 2, "limited by minReplicas 2: 1 replica desired"),
         ({"activation_scale": "3"}, {"stable": 1.0, "panic": 1.0}, 3, "activationReplicas 3 is the minimum above zero"),
         (
             {},
             {"stable": 12.0, "panic": 40.0},
             4,
             (
-                "panic mode: 40 in flight now, at least 2 times the target of the ready replicas. Until the load has been "
-                "below that for 20 s, replicas are only added (6 wanted now)"
+                "panic mode: 40 requests in flight now, at least 2 times the target of the ready replicas. Until the load has been "
+                "below that for 20 s, replicas are only added (6 desired now)"
             ),
         ),
         (
@@ -128,8 +128,8 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {"stable": {10.0: 5.0, 4.0: 5.0, 0.0: 5.0}, "panic": {10.0: 40.0, 4.0: 20.0, 0.0: 5.0}},
             4,
             (
-                "panic mode: 20 in flight 4 s ago, at least 2 times the target of the replicas that were ready then. Until the "
-                "load has been below that for 20 s, replicas are only added (6 wanted 10 s ago)"
+                "panic mode: 20 requests in flight 4 s ago, at least 2 times the target of the replicas that were ready then. Until the "
+                "load has been below that for 20 s, replicas are only added (6 desired 10 s ago)"
             ),
         ),
         # The longer average wants as many replicas, so the number from panic mode explains nothing.
@@ -138,7 +138,7 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {},
             {"stable": 20.0, "panic": 3.0},
             3,
-            "the load is falling: over the last 2 s alone, 1 replica would be wanted; the longer average follows",
+            "the load is falling: over the last 2 s alone, 1 replica would be enough; the longer average follows",
         ),
         (
             {},
@@ -150,40 +150,40 @@ def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
             {"scale_down_delay": "60s"},
             {"stable": {30.0: 20.0, 0.0: 5.0}, "panic": {30.0: 20.0, 0.0: 5.0}, "ready": {30.0: 1.0, 0.0: 1.0}},
             3,
-            "scaleDownDelay 60 s keeps 3 replicas, wanted 30 s ago, for at least another 30 s",
+            "scaleDownDelay 60 s keeps 3 replicas, desired 30 s ago, for at least another 30 s",
         ),
         # The stable average never wanted more than one replica; only panic mode did.
         (
             {"scale_down_delay": "60s"},
             {"stable": {50.0: 5.0, 40.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 40.0: 5.0, 0.0: 5.0}},
             3,
-            "scaleDownDelay 60 s keeps 3 replicas, wanted in panic mode 40 s ago, for at least another 20 s",
+            "scaleDownDelay 60 s keeps 3 replicas, desired in panic mode 40 s ago, for at least another 20 s",
         ),
         (
             {"scale_down_delay": "60s", "max_scale": "2"},
             {"stable": {50.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 0.0: 5.0}},
             2,
             (
-                "keeps 3 replicas, wanted in panic mode 50 s ago, for at least another 10 s\n"
-                "limited by maxReplicas 2: 3 replicas wanted"
+                "keeps 3 replicas, desired in panic mode 50 s ago, for at least another 10 s\n"
+                "limited by maxReplicas 2: 3 replicas desired"
             ),
         ),
         ({}, {"stable": 12.0, "panic": 12.0}, 3, "the autoscaler reports 3, but the latest metrics give 2"),
     ],
 )
 def test_limits_of_a_decision_are_explained(
-    annotations: dict[str, str], series: dict[str, Any], wanted: int, reason: str
+    annotations: dict[str, str], series: dict[str, Any], desired: int, reason: str
 ) -> None:
     if series.pop("_totals", None):
         ready = series["ready"]
         series = {name: value if name == "ready" else value / ready for name, value in series.items()}
-    answer = counted(scaled(wanted=wanted, **annotations), **series)
+    answer = counted(scaled(desired=desired, **annotations), **series)
 
     assert reason in "\n".join(words(answer))
 
 
 def test_the_scale_up_rate_is_explained() -> None:
-    recording = scaled(wanted=2)
+    recording = scaled(desired=2)
     recording["settings"] = {**SETTINGS, "max-scale-up-rate": "2"}
 
     assert "max-scale-up-rate limits one decision to 2 replicas, from 1" in words(
@@ -192,7 +192,7 @@ def test_the_scale_up_rate_is_explained() -> None:
 
 
 def test_limits_that_are_not_in_effect_are_not_mentioned() -> None:
-    assert len(counted(scaled(wanted=1), stable=5.5, panic=6.5).reasons) == 1
+    assert len(counted(scaled(desired=1), stable=5.5, panic=6.5).reasons) == 1
 
 
 @settings(deadline=None)
@@ -217,22 +217,20 @@ def test_the_decision_equals_the_autoscaler_s(stable: float, panic: float, ready
 
 
 def test_without_metrics_the_wanted_replicas_give_bounds_of_the_load() -> None:
-    def guessed(wanted: int, **annotations: str) -> str:
-        return words(explain_replicas(situations.live(scaled(wanted=wanted, **annotations))))[0]
+    def guessed(desired: int, **annotations: str) -> str:
+        return words(explain_replicas(situations.live(scaled(desired=desired, **annotations))))[0]
 
     assert guessed(2).startswith(
-        "the autoscaler wants 2 replicas, so there are 7 to 14 in flight on average over 20 s; the exact load is unknown, "
+        "2 replicas desired, so there are 7 to 14 requests in flight on average over 20 s; the exact load is unknown, "
         "because Prometheus was not queried"
     )
-    assert guessed(4).startswith("limited by maxReplicas 4: more than 21 in flight on average over 20 s")
+    assert guessed(4).startswith("limited by maxReplicas 4: more than 21 requests in flight on average over 20 s")
     assert guessed(2, min_scale="2").startswith(
-        "at most 14 in flight on average over 20 s; minReplicas 2 is the minimum"
+        "kept at minReplicas 2: at most 14 requests in flight on average over 20 s"
     )
-    assert guessed(3, activation_scale="3").startswith("at most 21 in flight")
+    assert guessed(3, activation_scale="3").startswith("kept at activationReplicas 3: at most 21 requests in flight")
     assert guessed(-1) == "the autoscaler has not decided yet, because it has no metrics"
-    assert guessed(2, metric="rps", target="50").startswith(
-        "the autoscaler wants 2 replicas, so there are 35 to 70 requests/s"
-    )
+    assert guessed(2, metric="rps", target="50").startswith("2 replicas desired, so there are 35 to 70 requests/s")
 
 
 def test_a_source_that_cannot_answer_is_reported() -> None:
@@ -266,7 +264,7 @@ def test_a_workload_at_zero_is_explained() -> None:
         "scaled to zero: no requests for 88 s. The activator holds the next request to its URL and starts 1 replica"
     )
     assert words(answer) == [reason]
-    several = explain_replicas(situations.live(scaled("resting", wanted=0, activation_scale="3")))
+    several = explain_replicas(situations.live(scaled("resting", desired=0, activation_scale="3")))
     assert "starts 3 replicas" in words(several)[0]
 
 
@@ -274,7 +272,7 @@ def test_a_workload_at_zero_is_explained() -> None:
     ("retention", "reason"), [("0s", "within 6 s (grace period 10 s)"), ("60s", "within 56 s (retention")]
 )
 def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: str) -> None:
-    recording = scaled(wanted=0, scale_to_zero_pod_retention_period=retention)
+    recording = scaled(desired=0, scale_to_zero_pod_retention_period=retention)
     recording["now"] = 1795554000
     active = next(row for row in recording["scalers"][0]["status"]["conditions"] if row["type"] == "Active")
     active |= {"status": "False", "reason": "NoTraffic", "lastTransitionTime": "2026-11-24T20:59:56Z"}
@@ -292,7 +290,7 @@ def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: st
         ("running", "minReplicas and maxReplicas are both 1, so the load has no effect"),
         (
             "updating",
-            "2 revisions have replicas: quick-00002 wants 1 with 0% of the traffic, quick-00001 wants 1 with 100%",
+            "2 revisions have replicas: quick-00002 has 1 desired and 0% of the traffic, quick-00001 has 1 desired and 100%",
         ),
         ("quota-used-up", "quota ebbtide-guaranteed exceeded: requested requests.cpu=125m"),
     ],
@@ -323,7 +321,7 @@ def test_holders_are_listed_with_priorities() -> None:
     answer = explain_replicas(live)
 
     assert (
-        "waiting for a MIG slice 3g.40gb: 2 of 2 used by chat, rank; priority inference cannot preempt them"
+        "waiting for a MIG slice 3g.40gb: 2 of 2 used by chat, rank; priority class inference cannot preempt them"
         in words(answer)
     )
     assert "  shop/chat holds 1 at priority 125" in answer.lines()
@@ -333,7 +331,7 @@ def test_holders_are_listed_with_priorities() -> None:
 
 
 def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec_: Any) -> Why:
-    recording = scaled(wanted=1, **{"class": keys.CLASS_HPA})
+    recording = scaled(desired=1, **{"class": keys.CLASS_HPA})
     target = {"type": "AverageValue", "averageValue": "300"}
     metric = {"type": "Pods", "pods": {"metric": {"name": "latency_p95"}, "target": target}}
     values = (
@@ -363,7 +361,7 @@ def test_the_division_of_an_hpa_is_repeated() -> None:
     answer = of_hpa("520")
 
     assert answer.scaler == "hpa"
-    assert words(answer)[0] == "latency_p95 is 520 per replica, with a target of 300: 2 replicas wanted"
+    assert words(answer)[0] == "latency_p95 is 520 per replica, with a target of 300: 2 replicas desired"
     assert answer.sums[0] == "latency_p95 520 / 300 = 1.73; \N{MULTIPLICATION SIGN} 1 ready = 1.73 → 2"
     assert words(of_hpa("310500m"))[0] == (
         "latency_p95 is 310.5, within 10% of its target 300: no change from 1 replica"
@@ -428,6 +426,6 @@ def test_replicas_without_a_gpu_share_are_explained_with_holders() -> None:
 
     assert (
         "1 of 2 replicas ready: waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; "
-        "priority inference cannot preempt them"
+        "priority class inference cannot preempt them"
     ) in words(answer)
     assert [row.name for row in answer.holders] == ["chat", "embed", "rank", "vision"]

@@ -252,7 +252,7 @@ def test_a_burst_for_an_unknown_workload_is_rejected() -> None:
 
 
 def essence(sandbox: World) -> list[Any]:
-    objects = [held for kind in KINDS.values() for held in sandbox.cluster.list(kind).items]
+    objects = [obj for kind in KINDS.values() for obj in sandbox.cluster.list(kind).items]
     refs = [Ref(service.project, service.name) for service in SERVICES]
     measured = sandbox.source.measure(refs, sandbox.origin, sandbox.clock.now())
     return [*objects, *(measured[ref] for ref in refs)]
@@ -265,9 +265,9 @@ def test_the_same_seed_gives_the_same_history_in_any_time_steps() -> None:
     while again.clock.now() < end:
         again.run_until(min(again.clock.now() + 0.7, end))
 
-    one, other = essence(first), essence(again)
-    assert one == other
-    assert essence(demo_world(ManualClock(), seed=4, hours=0.2)) != one
+    expected, actual = essence(first), essence(again)
+    assert expected == actual
+    assert essence(demo_world(ManualClock(), seed=4, hours=0.2)) != expected
 
 
 def test_a_clock_that_stops_or_goes_back_changes_nothing() -> None:
@@ -346,7 +346,8 @@ def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
     reasons = {event["reason"] for event in sandbox.cluster.events("research")}
     assert {"Preempted", "FailedScheduling", "Failed"} <= reasons
     members = {
-        row.name: [str(who) for who in row.members] for row in projects.read_projects(sandbox.cluster, sandbox.profile)
+        row.name: [str(member) for member in row.members]
+        for row in projects.read_projects(sandbox.cluster, sandbox.profile)
     }
     assert members["team-b"] == ["chris", "group:vision"]
     assert doctor.examine_cluster(sandbox.cluster, sandbox.profile, None) == ()
@@ -529,7 +530,7 @@ def test_a_pod_without_a_gpu_share_waits_and_starts_when_one_is_free() -> None:
     sandbox.run_until(sandbox.origin + 60)
     assert named(sandbox, "second").phase == "Pending"
     assert named(sandbox, "second").why == (
-        "waiting for a GPU share: 1 of 1 used by first; priority inference cannot preempt them"
+        "waiting for a GPU share: 1 of 1 used by first; priority class inference cannot preempt them"
     )
     sandbox.cluster.delete(KNATIVE, "first", "team-shop")
     sandbox.run_until(sandbox.origin + 90)
@@ -630,7 +631,7 @@ def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
     other.run_until(other.origin + 60)
     messages = [event["message"] for event in other.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
     assert messages == [
-        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,LENGTH, or none"
+        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,DURATION, or none"
     ]
     assert other.source.measure([CHAT], other.origin, other.clock.now())[CHAT].requests == 0
 
@@ -880,8 +881,8 @@ def test_the_demonstration_limits_replicas_to_what_fits_in_memory() -> None:
     (revision,) = (
         item for item in sandbox.cluster.list(REVISION, "team-a").items if item["metadata"]["name"] == "chat-00001"
     )
-    for most, words in (("201", "expected 1 <= 201 <= 200"), ("0", "expected 1 <= 0 <= 200")):
-        patch = {"metadata": {"annotations": {keys.MAX_SCALE: most}}}
+    for max_replicas, words in (("201", "expected 1 <= 201 <= 200"), ("0", "expected 1 <= 0 <= 200")):
+        patch = {"metadata": {"annotations": {keys.MAX_SCALE: max_replicas}}}
         with pytest.raises(RefusedError, match=words):
             sandbox.cluster.patch(REVISION, revision["metadata"]["name"], "team-a", patch)
     assert sandbox.profile.spec.knative.autoscaler["max-scale"] == "200", (

@@ -93,10 +93,10 @@ class FixedCluster:
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
     ) -> Iterator[WatchChange]:
         del labels, namespace, seconds
-        return iter([seen for of, seen in self.log[int(since or 0) :] if of == kind])
+        return iter([event for of, event in self.log[int(since or 0) :] if of == kind])
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
-        yield from [seen for of, seen in self.log[int(since or 0) :] if of == kind]
+        yield from [event for of, event in self.log[int(since or 0) :] if of == kind]
         yield WatchBookmark(str(len(self.log)))
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
@@ -136,7 +136,7 @@ class FixedCluster:
         del namespace, pod, container, follow, tail, previous
         yield from self.lines
 
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         del verb, kind, namespace, name
         return True
 
@@ -172,10 +172,10 @@ class Site:
         return (visitor or self.visitor).get(path, headers={"HX-Request": "true"} if part else {})
 
     def send(
-        self, path: str, data: dict[str, str], *, seen: str = "/workloads", visitor: httpx.Client | None = None
+        self, path: str, data: dict[str, str], *, form_page: str = "/workloads", visitor: httpx.Client | None = None
     ) -> httpx.Response:
         """Submit a form with the CSRF token from the page ``seen``, as a browser does."""
-        token = CSRF.search(self.get(seen, visitor=visitor).text)
+        token = CSRF.search(self.get(form_page, visitor=visitor).text)
         assert token is not None
         return (visitor or self.visitor).post(
             path,

@@ -17,7 +17,7 @@ MODULES: Final = "node_modules/"
 
 
 def page_libraries() -> list[dict[str, Any]]:
-    """Return the libraries that the wheel carries, by npm's lock file."""
+    """Return the libraries that the wheel contains, from npm's lock file."""
     packages = json.loads(LOCK.read_text(encoding="utf-8"))["packages"]
     return [_component(name.removeprefix(MODULES), row) for name, row in packages.items() if name.startswith(MODULES)]
 
@@ -37,7 +37,7 @@ def _component(name: str, row: dict[str, str]) -> dict[str, Any]:
 
 
 def with_page(bill: dict[str, Any]) -> dict[str, Any]:
-    """Return a bill of Python packages with the page's libraries as parts of Ebbtide."""
+    """Return a bill of Python packages, with the page's libraries as components of Ebbtide."""
     libraries = page_libraries()
     names = [library["bom-ref"] for library in libraries]
     rows = [
@@ -52,8 +52,8 @@ def with_page(bill: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(python: Path, target: Path) -> list[str]:
-    """Write the bill of what ``python`` finds installed, and return the names in it."""
-    # With a serial number, which actions/attest asks for: so not --output-reproducible. The whole bill is validated below.
+    """Write the bill of the packages installed for ``python``, and return their names."""
+    # Without --output-reproducible, because actions/attest requires a serial number. The bill is validated below.
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--no-validate", str(python)]
     listed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     bill = with_page(json.loads(listed))

@@ -1,4 +1,4 @@
-"""Hatchling's build hook: refuse to build a wheel or an sdist without the page's libraries."""
+"""Hatchling build hook that fails if the page's libraries are missing in a wheel or an sdist."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Final
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 WEB: Final = Path("platform", "ebbtide", "web")
-#: The call by which a template names a file under ``static``.
+#: The template call that refers to a file under ``static``.
 ASSET: Final = re.compile(r"""asset\(['"]([^'"]+)['"]\)""")
 
 
 class Assets(BuildHookInterface):  # type: ignore[type-arg] # its parameter is a builder's configuration, which this ignores
-    """Checks that each file that a page loads is there."""
+    """Check that each file that a page loads exists."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
         """Check before the build; an editable install reads the work tree, where ``make assets`` can follow later."""

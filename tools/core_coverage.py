@@ -1,4 +1,4 @@
-"""Fail where the pure core has a line or branch that no test takes; report the rest.
+"""Fail if the tests do not cover every line and branch of the pure core; report the coverage of other packages.
 
 Reads the data of the last run with branch coverage.
 """
@@ -13,12 +13,12 @@ from typing import Final
 
 from coverage import Coverage
 
-#: Rooms that must be covered completely: the translation with everything below it, and the autoscalers.
+#: Packages that must be covered completely: the translation with all layers below it, and the autoscalers.
 CORE: Final = ("autoscaler/", "base/", "spec/", "profile/", "translation/", "readers/", "adopt/", "documents/")
 
 
 def main() -> int:
-    """Print what is missing and return 1 if anything of the core is."""
+    """Print the uncovered lines and branches; return 1 if the core has any."""
     data = Coverage()
     data.load()
     with tempfile.TemporaryDirectory() as folder:

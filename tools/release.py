@@ -16,14 +16,16 @@ TITLE: Final = "## "
 
 
 def notes(root: Path, tag: str) -> str:
-    """Return the changelog's section of a tag's version; a ``ValueError`` says why there is none."""
-    found = VERSION.search((root / "platform" / "ebbtide" / "__init__.py").read_text(encoding="utf-8"))
-    version = found[1] if found else "unknown"
+    """Return the changelog's section of a tag's version; raise a ``ValueError`` with the reason if there is none."""
+    match = VERSION.search((root / "platform" / "ebbtide" / "__init__.py").read_text(encoding="utf-8"))
+    version = match[1] if match else "unknown"
     if tag != f"v{version}":
         raise ValueError(f"the tag is {tag}, and the version is {version}: the tag must be v{version}")
-    left = sorted(path.name for path in (root / "changes").glob("*.md") if path.name != "README.md")
-    if left:
-        raise ValueError(f"CHANGELOG.md lacks {', '.join(left)}: run `make changelog` and commit it before the tag")
+    unreleased = sorted(path.name for path in (root / "changes").glob("*.md") if path.name != "README.md")
+    if unreleased:
+        raise ValueError(
+            f"CHANGELOG.md lacks {', '.join(unreleased)}: run `make changelog` and commit it before the tag"
+        )
     # The first part is the text before all sections.
     sections = (root / "CHANGELOG.md").read_text(encoding="utf-8").split(f"\n{TITLE}")[1:]
     for section in sections:
@@ -34,7 +36,7 @@ def notes(root: Path, tag: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the notes, or what is wrong."""
+    """Print the release notes, or the error."""
     try:
         sys.stdout.write(notes(ROOT, arguments[0]))
     except ValueError as error:

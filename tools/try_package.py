@@ -1,6 +1,6 @@
-"""Try ``dist`` as a stranger would: rebuild, install in an empty environment, load the page of ``ebbtide serve --demo``.
+"""Test the packages in ``dist``: rebuild, install in an empty environment, load the page of ``ebbtide serve --demo``.
 
-Writes the bill of materials of that environment, too.
+Also write the bill of materials of that environment.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ REQUEST_SECONDS: Final = 30
 
 
 def only(dist: Path, pattern: str) -> Path:
-    """Return the one file of a kind."""
+    """Return the only file that matches a pattern."""
     (path,) = dist.glob(pattern)
     return path
 
 
 def pip(*words: str | Path, python: str | Path = sys.executable) -> None:
-    """Run the locked pip for an environment that has no pip."""
+    """Run the locked pip for an environment without pip."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", f"--python={python}", "--quiet"]
     subprocess.run([*command, *words], check=True)
 
@@ -51,7 +51,7 @@ def rebuild(sdist: Path, wheel: Path, folder: Path) -> None:
 
 
 def install(python: Path, wheel: Path) -> None:
-    """Install the wheel with the locked versions of what it needs."""
+    """Install the wheel with the locked versions of its dependencies."""
     locks = [f"--requirement={ROOT / 'requirements' / name}.txt" for name in LOCKS]
     pip("install", "--require-hashes", *locks, python=python)
     # Installed by its name, since pip would record a path as the package's origin.
@@ -60,24 +60,24 @@ def install(python: Path, wheel: Path) -> None:
 
 @contextmanager
 def serving(program: Path, folder: Path) -> Iterator[str]:
-    """Run ``ebbtide serve --demo`` on any free port, and give its address once it answers."""
+    """Run ``ebbtide serve --demo`` on a free port, and yield its address when it responds."""
     log = folder / "log"
     with log.open("w") as file:
         server = subprocess.Popen([program, "serve", "--demo", "--port=0"], stderr=file, cwd=folder)
     try:
         end = time.monotonic() + START_SECONDS
-        while not (found := ADDRESS.search(log.read_text())) or not answers(found[1]):
+        while not (match := ADDRESS.search(log.read_text())) or not answers(match[1]):
             if server.poll() is not None or time.monotonic() > end:
                 raise TimeoutError(f"the server does not answer: {log.read_text()}")
             time.sleep(0.2)
-        yield found[1]
+        yield match[1]
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(START_SECONDS)
 
 
 def answers(address: str) -> bool:
-    """Return whether the server answers: it prints its address before it listens."""
+    """Return whether the server responds: it prints its address before it listens."""
     try:
         return bool(get(f"{address}/readyz"))
     except OSError:
@@ -85,15 +85,15 @@ def answers(address: str) -> bool:
 
 
 def get(address: str) -> str:
-    """Return a text over loopback."""
+    """Return the response text of a loopback address."""
     with urllib.request.urlopen(address, timeout=REQUEST_SECONDS) as answer:  # noqa: S310 - the server's own address
         return str(answer.read().decode())
 
 
 def load(address: str) -> list[str]:
-    """Load the page and every file that it names; return their paths."""
+    """Load the page and every file that it refers to; return their paths."""
     paths = LOADED.findall(get(f"{address}/"))
-    # A file that is missing has no hash in its address.
+    # The address of a missing file has no hash.
     wrong = [path for path in paths if path.endswith("?missing") or not get(address + path)]
     if wrong or not any("/vendor/" in path for path in paths):
         raise ValueError(f"the page does not load what it needs: {wrong or paths}")
@@ -101,7 +101,7 @@ def load(address: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Try the sdist and the wheel in a folder."""
+    """Test the sdist and the wheel in a folder."""
     dist = Path(arguments[0]).resolve()
     sdist, wheel = only(dist, "*.tar.gz"), only(dist, "*.whl")
     with tempfile.TemporaryDirectory() as name:

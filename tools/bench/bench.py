@@ -1,7 +1,7 @@
-"""Time ebbtide, helm and kustomize, each making the same objects.
+"""Benchmark ebbtide, helm and kustomize, which all render the same objects.
 
 The chart and the kustomization are derived from what ebbtide renders, and all outputs are compared as
-data before anything is timed. A report, not a test: the exit code is 0 whatever the figures are.
+data before anything is timed. This is a report, not a test: the exit code is always 0.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TOOLS: Final = {
     "kustomize": ("sigs.k8s.io/kustomize/kustomize/v5", ["version"]),
 }
 
-# Kustomize compares each resource with all before it: time grows with the square of their number.
+# Kustomize compares each resource with all previous ones, so its time is quadratic in their number.
 KUSTOMIZE_MOST: Final = 1000
 KUSTOMIZE_ROUNDS: Final = 1
 
@@ -37,11 +37,11 @@ MEMORY_GOAL: Final = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One row of the table."""
+    """Input size of one row of the table."""
 
     count: int
     rounds: int
-    # The highest ratio of ebbtide's time to helm's.
+    # Maximum ratio of ebbtide's time to helm's.
     goal: float | None = None
 
 
@@ -58,12 +58,12 @@ class Measured:
 
     @property
     def median(self) -> float:
-        """The middle wall time in seconds."""
+        """Median wall time in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def megabytes(self) -> float:
-        """The highest peak memory, of the largest process where there are several."""
+        """Highest peak memory; for several processes, that of the largest one."""
         return max(self.kibibytes) * 1024 / 1e6
 
 
@@ -79,12 +79,12 @@ class Options:
     environment: dict[str, str] = field(default_factory=dict)
 
     def render(self, path: Path) -> list[str]:
-        """Give the command that renders a file of specs."""
+        """Return the command that renders a file of specs."""
         return [self.ebbtide, "render", str(path), *(["--profile", self.profile] if self.profile else [])]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report."""
+    """Run the benchmark and print the report."""
     options = parse(arguments)
     tools = {name: path for name in TOOLS if (path := program(name))}
     with tempfile.TemporaryDirectory() as name:
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> Options:
-    """Read the command line."""
+    """Parse the command line."""
     beside = Path(sys.executable).parent / "ebbtide"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, up to 1,000 specs, about a minute")
@@ -115,24 +115,24 @@ def parse(arguments: list[str] | None) -> Options:
         metavar="S",
         help="start no further round after S seconds",
     )
-    given = parser.parse_args(arguments)
-    ebbtide = shutil.which(given.ebbtide) or parser.error(f"no program {given.ebbtide}: install the project first")
-    # No cluster is asked, whatever the caller's shell points to.
+    parsed = parser.parse_args(arguments)
+    ebbtide = shutil.which(parsed.ebbtide) or parser.error(f"no program {parsed.ebbtide}: install the project first")
+    # Prevents connections to the cluster of the caller's environment.
     environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
     return Options(
         ebbtide,
-        given.profile,
-        QUICK if given.quick else FULL,
-        100 if given.quick else KUSTOMIZE_MOST,
-        given.seconds_a_row,
+        parsed.profile,
+        QUICK if parsed.quick else FULL,
+        100 if parsed.quick else KUSTOMIZE_MOST,
+        parsed.seconds_a_row,
         environment,
     )
 
 
 def program(name: str) -> str | None:
-    """Find a program on PATH, or build it once for each state of go.sum."""
-    if found := shutil.which(name):
-        return found
+    """Return the path of a program from PATH, or build it once per version of go.sum."""
+    if path := shutil.which(name):
+        return path
     pins = hashlib.sha256((HERE / "go.mod").read_bytes() + (HERE / "go.sum").read_bytes()).hexdigest()[:12]
     built = ROOT / ".cache" / "bin" / pins / name
     if built.exists():
@@ -143,7 +143,7 @@ def program(name: str) -> str | None:
     print(f"building {name}: minutes the first time ...", file=sys.stderr, flush=True)
     begun = time.monotonic()
     built.parent.mkdir(parents=True, exist_ok=True)
-    # A build that is interrupted must leave nothing that looks finished.
+    # An interrupted build must not leave a file at the final path.
     partial = built.with_suffix(f".{os.getpid()}")
     subprocess.run(
         ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(partial), TOOLS[name][0]],
@@ -157,7 +157,7 @@ def program(name: str) -> str | None:
 
 
 def output_of(command: list[str], environment: dict[str, str]) -> bytes:
-    """Run a command and give its output; say what it said if it fails."""
+    """Run a command and return its output; exit with its error output if it fails."""
     done = subprocess.run(command, capture_output=True, check=False, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr.decode()[-2000:]}")
@@ -165,13 +165,13 @@ def output_of(command: list[str], environment: dict[str, str]) -> bytes:
 
 
 def rendered(options: Options, specs: list[jobs.Object], path: Path) -> list[jobs.Object]:
-    """Render specs with ebbtide."""
+    """Return the objects that ebbtide renders from specs."""
     jobs.write_specs(specs, path)
     return jobs.objects_in(output_of(options.render(path), options.environment))
 
 
 def describe(options: Options, tools: dict[str, str], template: jobs.Template) -> None:
-    """Print what is compared."""
+    """Print the versions and the inputs of the comparison."""
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
     for name, path in tools.items():
         print(f"{name} {output_of([path, *TOOLS[name][1]], options.environment).decode().strip()}: {path}")
@@ -184,7 +184,7 @@ def describe(options: Options, tools: dict[str, str], template: jobs.Template) -
 
 
 def turns(options: Options, commands: dict[str, list[str]], rounds: int, folder: Path) -> dict[str, Measured]:
-    """Run the commands in turn, in a separate small process."""
+    """Run the commands in turns in a separate process, and return their measurements."""
     order = {
         "commands": commands,
         "rounds": rounds,
@@ -209,14 +209,14 @@ def turns(options: Options, commands: dict[str, list[str]], rounds: int, folder:
 
 
 def report_start_up(options: Options, tools: dict[str, str], folder: Path) -> None:
-    """Print how long each program takes to do nothing."""
+    """Print the start-up time of each program."""
     commands = {
         "bare python": [sys.executable, "-c", "pass"],
         "ebbtide --version": [options.ebbtide, "--version"],
         **{f"{name} version": [path, *TOOLS[name][1]] for name, path in tools.items()},
     }
-    found = turns(options, commands, options.sizes[0].rounds, folder)
-    print("start-up:", ", ".join(f"{name} {one.median * 1000:.0f} ms" for name, one in found.items()))
+    timings = turns(options, commands, options.sizes[0].rounds, folder)
+    print("start-up:", ", ".join(f"{name} {timing.median * 1000:.0f} ms" for name, timing in timings.items()))
 
 
 HEAD: Final = (
@@ -225,7 +225,7 @@ HEAD: Final = (
 
 
 def report_size(options: Options, tools: dict[str, str], template: jobs.Template, size: Size, folder: Path) -> None:
-    """Write one job, compare the outputs, time them and print the row."""
+    """Write the inputs of one size, compare the outputs, measure the programs and print the row."""
     folder.mkdir()
     commands = write_job(options, tools, template, size, folder)
     ours = jobs.objects_in(output_of(commands["ebbtide"], options.environment))
@@ -234,19 +234,19 @@ def report_size(options: Options, tools: dict[str, str], template: jobs.Template
         if unlike := jobs.difference(ours, theirs):
             print(f"{size.count:6}  {name} makes other objects, so there is no ratio: {unlike}")
             del commands[name]
-    # At its largest size kustomize runs once, after the others.
+    # At the largest size, kustomize runs only once, after the others.
     late = [name for name in ("kustomize",) if name in commands and size.count >= KUSTOMIZE_MOST]
     slow = {name: commands.pop(name) for name in late}
-    found = turns(options, commands, size.rounds, folder)
+    timings = turns(options, commands, size.rounds, folder)
     if slow:
-        found |= turns(options, slow, KUSTOMIZE_ROUNDS, folder)
-    print(row(size, found))
+        timings |= turns(options, slow, KUSTOMIZE_ROUNDS, folder)
+    print(row(size, timings))
 
 
 def write_job(
     options: Options, tools: dict[str, str], template: jobs.Template, size: Size, folder: Path
 ) -> dict[str, list[str]]:
-    """Write the inputs of one size and give each program's command."""
+    """Write the inputs of one size and return each program's command."""
     documents = jobs.specs(size.count, template.fixed)
     commands = {}
     if "helm" in tools:
@@ -260,22 +260,22 @@ def write_job(
     return commands
 
 
-def row(size: Size, found: dict[str, Measured]) -> str:
-    """Write one row of the table."""
-    ours = found["ebbtide"]
+def row(size: Size, timings: dict[str, Measured]) -> str:
+    """Return one row of the table."""
+    ours = timings["ebbtide"]
 
     def seconds(name: str) -> str:
-        return f"{found[name].median:.3f}" if name in found else "-"
+        return f"{timings[name].median:.3f}" if name in timings else "-"
 
     def ratio(name: str) -> str:
-        return f"{ours.median / found[name].median:.2f}" if name in found else "-"
+        return f"{ours.median / timings[name].median:.2f}" if name in timings else "-"
 
     def memory(name: str) -> str:
-        return f"{found[name].megabytes:.0f}" if name in found else "-"
+        return f"{timings[name].megabytes:.0f}" if name in timings else "-"
 
     goal = ""
-    if size.goal is not None and "helm" in found:
-        goal = f"<= {size.goal:g} {verdict(ours.median <= size.goal * found['helm'].median)}"
+    if size.goal is not None and "helm" in timings:
+        goal = f"<= {size.goal:g} {verdict(ours.median <= size.goal * timings['helm'].median)}"
     line = (
         f"{size.count:6}  {len(ours.seconds):6}  {seconds('helm'):>7}  {seconds('ebbtide'):>9}  "
         f"{ratio('helm'):>5}  {goal:10}{seconds('kustomize'):>11}  {ratio('kustomize'):>5}   "
@@ -290,12 +290,12 @@ def row(size: Size, found: dict[str, Measured]) -> str:
 
 
 def verdict(reached: bool) -> str:
-    """Say whether a goal is reached."""
+    """Return whether a goal is met, as text."""
     return "yes" if reached else "NO"
 
 
 def report_timings(options: Options, folder: Path) -> None:
-    """Print where ebbtide's time goes in the largest job, if it offers to say so."""
+    """Print the time of each phase of ebbtide for the largest input, if ebbtide supports ``--timings``."""
     if b"--timings" not in output_of([options.ebbtide, "render", "--help"], options.environment):
         return
     count = options.sizes[-1].count

@@ -1,4 +1,4 @@
-"""The same job for every program: specs, and from one rendered spec the chart and the kustomization."""
+"""Inputs of the benchmark: specs, and a chart and a kustomization that are derived from one rendered spec."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,23 +14,23 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of the spec that differs from one workload to the next."""
+    """A field of the spec that differs between workloads."""
 
     place: Place
     value: Callable[[int], Any]
-    # Two values that occur nowhere else in a rendered spec, to find what depends on the field.
+    # Two values that occur nowhere else in a rendered spec; they show what depends on the field.
     trial: Any
     other: Any
-    # The part of the spec's value that the objects leave off its beginning.
+    # Prefix of the spec's value that the objects omit.
     prefix: str = ""
 
     def bare(self, value: Any) -> str:
-        """Give a value as the objects hold it."""
+        """Return a value as it appears in the objects."""
         return str(value).removeprefix(self.prefix)
 
     @property
     def name(self) -> str:
-        """The field's path for people, such as `spec.autoscaling.maxReplicas`."""
+        """The field's path for messages, such as `spec.autoscaling.maxReplicas`."""
         return ".".join(map(str, self.place))
 
 
@@ -61,8 +61,8 @@ FIELDS: Final = (
 
 
 def spec(values: dict[Place, Any]) -> Object:
-    """Make one native spec of about forty lines with these values in it."""
-    made: Object = {
+    """Return a native spec of about forty lines with these values."""
+    inference: Object = {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Inference",
         "metadata": {"name": None},
@@ -97,12 +97,12 @@ def spec(values: dict[Place, Any]) -> Object:
         },
     }
     for place, value in values.items():
-        put(made, place, value)
-    return made
+        put(inference, place, value)
+    return inference
 
 
 def specs(count: int, fixed: frozenset[str]) -> list[Object]:
-    """Make the specs of one job; fields named in `fixed` are the same in all."""
+    """Return the specs of one input; fields in `fixed` have the same value in all specs."""
     return [
         spec({field.place: field.value(1 if field.name in fixed else i) for field in FIELDS})
         for i in range(1, count + 1)
@@ -110,19 +110,19 @@ def specs(count: int, fixed: frozenset[str]) -> list[Object]:
 
 
 def at(node: Any, place: Place) -> Any:
-    """Find the value at a place."""
+    """Return the value at a path."""
     for step in place:
         node = node[step]
     return node
 
 
 def put(node: Any, place: Place, value: Any) -> None:
-    """Set the value at a place."""
+    """Set the value at a path."""
     at(node, place[:-1])[place[-1]] = value
 
 
 def leaves(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """List every scalar and every empty list or map, with its place."""
+    """Yield every scalar, empty list and empty map with its path."""
     if isinstance(node, dict) and node:
         for key, value in node.items():
             yield from leaves(value, (*place, key))
@@ -133,20 +133,20 @@ def leaves(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
         yield place, node
 
 
-# A rendered scalar as text and fields in turn, such as `("m-", Field(…), ".example")`.
+# A rendered scalar as alternating text and fields, such as `("m-", Field(…), ".example")`.
 Formula = tuple[str | Field, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The objects of one spec, and which of their scalars depend on which fields."""
+    """The objects of one spec, and the fields that each of their scalars depends on."""
 
     objects: list[Object]
     formulas: dict[Place, Formula]
     fixed: frozenset[str]
 
     def shared(self, index: int) -> bool:
-        """Say whether an object is the same for all specs, so that it is made once."""
+        """Return whether an object is the same for all specs, so that it is rendered once."""
         return not any(place[0] == index for place in self.formulas)
 
 
@@ -154,10 +154,10 @@ Render = Callable[[list[Object]], list[Object]]
 
 
 def derive(render: Render) -> Template:
-    """Find out what depends on which field, by changing one field at a time.
+    """Derive a template by changing one field at a time.
 
-    A field whose value is not copied but computed with (0.5 cores written as 500m) can't be templated
-    without knowing the rule: it is held fixed in all specs, which is to helm's advantage.
+    A field whose value is converted rather than copied (0.5 cores become 500m) cannot be templated without the
+    conversion rule. Such a field has the same value in all specs, which benefits Helm.
     """
     fixed: set[str] = set()
     while True:
@@ -168,7 +168,7 @@ def derive(render: Render) -> Template:
 
 
 def attempt(render: Render, fixed: frozenset[str]) -> tuple[Template, set[str]]:
-    """Derive a template with some fields held; say which others it is wrong for."""
+    """Derive a template with some fixed fields, and return the other fields that it renders incorrectly."""
     free = [field for field in FIELDS if field.name not in fixed]
     values = {f.place: f.value(1) if f.name in fixed else f.trial for f in FIELDS}
     objects = render([spec(values)])
@@ -188,7 +188,7 @@ def attempt(render: Render, fixed: frozenset[str]) -> tuple[Template, set[str]]:
 
 
 def formula(leaf: Any, fields: list[Field]) -> Formula:
-    """Write a scalar as text and the fields whose trial values occur in it."""
+    """Return a scalar as a sequence of text and the fields whose trial values it contains."""
     parts: list[str | Field] = [str(leaf)]
     for field in fields:
         parts = [piece for part in parts for piece in split(part, field)]
@@ -196,7 +196,7 @@ def formula(leaf: Any, fields: list[Field]) -> Formula:
 
 
 def split(part: str | Field, field: Field) -> Iterator[str | Field]:
-    """Cut a text at each occurrence of a field's trial value."""
+    """Split a text at each occurrence of a field's trial value."""
     if isinstance(part, Field):
         yield part
         return
@@ -208,34 +208,34 @@ def split(part: str | Field, field: Field) -> Iterator[str | Field]:
 
 
 def evaluate(parts: Formula, leaf: Any, values: dict[Place, Any]) -> Any:
-    """Work out a formula for other values; what was a number stays one."""
+    """Evaluate a formula for other values; a number remains a number."""
     if not isinstance(leaf, str):
         return values[parts[0].place] if len(parts) == 1 and isinstance(parts[0], Field) else leaf
     return "".join(part if isinstance(part, str) else part.bare(values[part.place]) for part in parts)
 
 
 def write_specs(documents: list[Object], path: Path) -> None:
-    """Write the translator's input: one file of many documents."""
+    """Write ebbtide's input: one file with many documents."""
     path.write_text(yaml.dump_all(documents, Dumper=yaml.CSafeDumper, sort_keys=False), encoding="utf-8")
 
 
 def write_chart(template: Template, documents: list[Object], folder: Path) -> None:
-    """Write a chart as a person would: the same specs as values, a range over them, everything quoted."""
+    """Write an idiomatic chart: the specs as values, one range over them, and all values quoted."""
     (folder / "templates").mkdir(parents=True)
     (folder / "Chart.yaml").write_text("apiVersion: v2\nname: bench\nversion: 0.1.0\n", encoding="utf-8")
     values = yaml.dump({"specs": documents}, Dumper=yaml.CSafeDumper, sort_keys=False)
     (folder / "values.yaml").write_text(values, encoding="utf-8")
     once: list[str] = []
-    each: list[str] = []
+    per_spec: list[str] = []
     for index, obj in enumerate(template.objects):
         lines = ["---", *block(obj, (index,), template)]
-        (once if template.shared(index) else each).extend(lines)
-    text = "\n".join([*once, "{{- range .Values.specs }}", *each, "{{- end }}", ""])
+        (once if template.shared(index) else per_spec).extend(lines)
+    text = "\n".join([*once, "{{- range .Values.specs }}", *per_spec, "{{- end }}", ""])
     (folder / "templates" / "all.yaml").write_text(text, encoding="utf-8")
 
 
 def block(node: Any, place: Place, template: Template) -> list[str]:
-    """Write a value as lines of block YAML with template expressions for what varies."""
+    """Return a value as lines of block YAML, with template expressions for its variable parts."""
     if isinstance(node, dict) and node:
         return [
             line
@@ -254,14 +254,14 @@ def block(node: Any, place: Place, template: Template) -> list[str]:
 
 
 def entry(head: str, lines: list[str], value: Any) -> list[str]:
-    """Put a key before its value: on its line if it is a scalar, above it if it is not."""
+    """Return a key with its value: a scalar on the same line, a collection on the next lines."""
     if isinstance(value, dict | list) and value:
         return [head, *(f"  {line}" for line in lines)]
     return [f"{head} {lines[0]}"]
 
 
 def expression(parts: Formula, leaf: Any) -> str:
-    """Write a formula in helm's language."""
+    """Return a formula as a Helm template expression."""
     fields = [argument(part) for part in parts if isinstance(part, Field)]
     if not isinstance(leaf, str):
         return f"{{{{ {fields[0]} }}}}"
@@ -272,13 +272,13 @@ def expression(parts: Formula, leaf: Any) -> str:
 
 
 def argument(field: Field) -> str:
-    """Write a field as helm's functions take it."""
+    """Return a field as an argument of Helm's functions."""
     path = helm_path(field.place)
     return f"(trimPrefix {json.dumps(field.prefix)} {path})" if field.prefix else path
 
 
 def helm_path(place: Place) -> str:
-    """Write where a field is, such as `(index .spec.environmentVariables 0).value`."""
+    """Return the Helm path of a field, such as `(index .spec.environmentVariables 0).value`."""
     text = ""
     for step in place:
         text = f"{text}.{step}" if isinstance(step, str) else f"(index {text} {step})"
@@ -286,7 +286,7 @@ def helm_path(place: Place) -> str:
 
 
 def write_kustomization(template: Template, documents: list[Object], folder: Path) -> None:
-    """Write one base, and for every spec an overlay that patches what varies."""
+    """Write one base, and an overlay for each spec that patches the differences."""
     base = [obj for index, obj in enumerate(template.objects) if not template.shared(index)]
     once = [obj for index, obj in enumerate(template.objects) if template.shared(index)]
     write_yaml(folder / "base" / "objects.yaml", base)
@@ -304,7 +304,7 @@ def write_kustomization(template: Template, documents: list[Object], folder: Pat
 
 
 def patch(template: Template, index: int, document: Object) -> Object:
-    """Make the JSON patch that turns one object of the base into one spec's."""
+    """Return the JSON patch that changes an object of the base into the object of a spec."""
     obj = template.objects[index]
     values = {field.place: at(document, field.place) for field in FIELDS}
     operations = [
@@ -324,38 +324,40 @@ def patch(template: Template, index: int, document: Object) -> Object:
 
 
 def write_yaml(path: Path, documents: list[Object]) -> None:
-    """Write documents to a file and make its folder."""
+    """Write documents to a file, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.dump_all(documents, Dumper=yaml.CSafeDumper, sort_keys=False), encoding="utf-8")
 
 
 def objects_in(text: str | bytes) -> list[Object]:
-    """Read all objects of a program's output."""
+    """Return all objects of a program's output."""
     return [obj for obj in yaml.load_all(text, yaml.CSafeLoader) if obj is not None]
 
 
 def difference(ours: list[Object], theirs: list[Object]) -> str | None:
-    """Say where two outputs first differ as data, order of objects aside; nothing is ignored."""
-    left, right = by_identity(ours), by_identity(theirs)
-    if len(ours) != len(theirs) or left.keys() != right.keys():
-        odd = sorted(map(str, left.keys() ^ right.keys()))[:1]
+    """Return the first difference between two outputs as data, regardless of the order of objects."""
+    our_objects, their_objects = by_identity(ours), by_identity(theirs)
+    if len(ours) != len(theirs) or our_objects.keys() != their_objects.keys():
+        odd = sorted(map(str, our_objects.keys() ^ their_objects.keys()))[:1]
         return f"{len(ours)} objects against {len(theirs)} {' '.join(odd)}".strip()
-    for identity, obj in left.items():
-        here, there = dict(leaves(obj)), dict(leaves(right[identity]))
-        for place in [*here, *there]:
-            if (place in here, place in there) != (True, True) or not same(here[place], there[place]):
+    for identity, obj in our_objects.items():
+        our_leaves, their_leaves = dict(leaves(obj)), dict(leaves(their_objects[identity]))
+        for place in [*our_leaves, *their_leaves]:
+            if (place in our_leaves, place in their_leaves) != (True, True) or not same(
+                our_leaves[place], their_leaves[place]
+            ):
                 path = ".".join(map(str, place))
-                return f"{'/'.join(identity)} {path}: {here.get(place)!r} against {there.get(place)!r}"
+                return f"{'/'.join(identity)} {path}: {our_leaves.get(place)!r} against {their_leaves.get(place)!r}"
     return None
 
 
-def same(left: Any, right: Any) -> bool:
-    """Compare two scalars with their types: 1, "1" and true differ."""
-    return type(left) is type(right) and bool(left == right)
+def same(first: Any, second: Any) -> bool:
+    """Return whether two scalars have the same value and type: 1, "1" and true differ."""
+    return type(first) is type(second) and bool(first == second)
 
 
 def by_identity(objects: list[Object]) -> dict[tuple[str, ...], Object]:
-    """Order objects by what makes them one and the same for a cluster."""
+    """Return objects by their identity in a cluster."""
     return {
         (obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]): obj
         for obj in objects

@@ -1,6 +1,6 @@
-"""Time the server's lists and measure its memory, with N workloads whose objects change all the time.
+"""Measure the response times of the server's lists and its memory, with N workloads that change continuously.
 
-A report, not a test: the exit code is 0 whatever the figures are. The server runs in a separate process, whose memory is
+This is a report, not a test: the exit code is always 0. The server runs in a separate process, whose memory is
 measured; the cluster is a stand-in that lists recorded objects page by page and then sends watch events, with the fields
 that a server adds (managed fields, the environment, volumes). It answers the API server's reviews immediately.
 """
@@ -40,7 +40,7 @@ LISTS: Final = {
 
 
 def bulk(name: str) -> dict[str, Any]:
-    """Return what a server and a webhook add, of the size that they have on a real cluster."""
+    """Return metadata as a server and a webhook add it, with the size that it has on a real cluster."""
     fields: dict[str, Any] = {f"f:field-{number}": {"f:value": {}, "f:name": {}} for number in range(40)}
     return {
         "managedFields": [
@@ -58,15 +58,15 @@ def bulk(name: str) -> dict[str, Any]:
 
 def objects(count: int, namespaces: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the objects of the workloads by kind."""
-    found = json.loads(SITUATION.read_text())
-    old_name, old_place = found["top"]["metadata"]["name"], found["top"]["metadata"]["namespace"]
+    situation = json.loads(SITUATION.read_text())
+    old_name, old_place = situation["top"]["metadata"]["name"], situation["top"]["metadata"]["namespace"]
     parts = [
-        ("Service", found["top"]),
-        ("Revision", found["revisions"][0]),
-        ("PodAutoscaler", found["scalers"][0]),
-        ("Deployment", found["deployments"][0]),
-        ("Pod", found["pods"][0]),
-        ("Pod", found["pods"][0]),
+        ("Service", situation["top"]),
+        ("Revision", situation["revisions"][0]),
+        ("PodAutoscaler", situation["scalers"][0]),
+        ("Deployment", situation["deployments"][0]),
+        ("Pod", situation["pods"][0]),
+        ("Pod", situation["pods"][0]),
     ]
     extra = {
         "volumes": [{"name": f"volume-{n}", "emptyDir": {"sizeLimit": "1Gi"}} for n in range(4)],
@@ -77,20 +77,20 @@ def objects(count: int, namespaces: int) -> Iterator[tuple[str, dict[str, Any]]]
         name, place = f"w-{number:04d}", f"team-{number % namespaces:03d}"
         for index, (kind, item) in enumerate(parts):
             text = json.dumps(item).replace(old_name, name).replace(old_place, place)
-            made = json.loads(text)
-            made["metadata"] |= bulk(name)
-            made["metadata"]["uid"] = f"{number:08d}-0000-4000-8000-{index:012d}"
-            made["metadata"]["resourceVersion"] = str(number * 10 + index + 1)
+            obj = json.loads(text)
+            obj["metadata"] |= bulk(name)
+            obj["metadata"]["uid"] = f"{number:08d}-0000-4000-8000-{index:012d}"
+            obj["metadata"]["resourceVersion"] = str(number * 10 + index + 1)
             if kind == "Pod":
-                made["metadata"]["name"] += f"-{index}"
-                made["spec"] |= copy.deepcopy(extra)
-                for container in made["spec"]["containers"]:
+                obj["metadata"]["name"] += f"-{index}"
+                obj["spec"] |= copy.deepcopy(extra)
+                for container in obj["spec"]["containers"]:
                     container["env"] = environment
-            yield kind, made
+            yield kind, obj
 
 
 def write(folder: Path, count: int, namespaces: int) -> None:
-    """Write the objects, a page a line: what the server holds of them is its own."""
+    """Write the objects to files, one page per line, so that they do not occupy the server's memory."""
     pages: dict[str, list[dict[str, Any]]] = {}
     for kind, item in objects(count, namespaces):
         rows = pages.setdefault(kind, [])
@@ -112,7 +112,7 @@ class Standin:
     namespace = "default"
 
     def __init__(self, folder: Path, rate: float) -> None:
-        """Take where the objects are written."""
+        """Read the objects from files in a folder."""
         self.folder, self.rate = folder, rate
         self.versions = itertools.count(10**9)
 
@@ -124,7 +124,7 @@ class Standin:
         """Yield the objects of a kind, then their changes."""
         from ebbtide.cluster.client.protocol import KNATIVE, WatchBookmark, WatchChange  # noqa: PLC0415 - in the server's process only
 
-        # Knative's Service alone: there is no other of that name among the kinds that are followed.
+        # Only Knative's Service: no other kind that is watched has this name.
         file = self.folder / kind.name
         if not since and file.exists():
             for item in self._items(file):
@@ -143,8 +143,8 @@ class Standin:
                 yield from json.loads(line)
 
 
-def serve(given: argparse.Namespace) -> None:
-    """Serve the stand-in: the process that is measured."""
+def serve(options: argparse.Namespace) -> None:
+    """Serve the stand-in cluster; runs in the process that is measured."""
     import uvicorn  # noqa: PLC0415 - as above
 
     from ebbtide.api.access import AccessCache, Caller  # noqa: PLC0415 - as above
@@ -156,10 +156,10 @@ def serve(given: argparse.Namespace) -> None:
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
     from ebbtide.sandbox.backend import PermissionRule, SimulatedReviewer  # noqa: PLC0415 - as above
 
-    cluster: Any = Standin(Path(given.serve), given.changes)
+    cluster: Any = Standin(Path(options.serve), options.changes)
     everybody = frozenset({"*"})
     tokens = {name: Caller(name, token=name) for name in ("all", "tenth")}
-    few = frozenset(f"team-{number:03d}" for number in range(given.namespaces // 10 or 1))
+    few = frozenset(f"team-{number:03d}" for number in range(options.namespaces // 10 or 1))
     rules = (PermissionRule("all", everybody, everybody, everybody), PermissionRule("tenth", everybody, everybody, few))
     clock = SystemClock()
     backend = Backend(
@@ -188,7 +188,7 @@ def serve(given: argparse.Namespace) -> None:
 
 
 def memory(process: int) -> float:
-    """Return the megabytes that a process has in memory."""
+    """Return the resident memory of a process in megabytes."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6
@@ -196,50 +196,50 @@ def memory(process: int) -> float:
 
 
 def processor(process: int) -> float:
-    """Return the seconds of processors that a process has used: other work does not change them."""
+    """Return the processor time of a process in seconds, which does not depend on other processes."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(client: httpx.Client, path: str, who: str, times: int) -> tuple[list[float], int]:
-    """Return the milliseconds of each of ``times`` requests, and the bytes of a response."""
-    found = []
+def measure(client: httpx.Client, path: str, caller: str, times: int) -> tuple[list[float], int]:
+    """Return the time of each of ``times`` requests in milliseconds, and the size of a response in bytes."""
+    milliseconds = []
     size = 0
     for _ in range(times):
         start = time.perf_counter()
-        answer = client.get(path, headers={"Authorization": f"Bearer {who}"})
-        found.append((time.perf_counter() - start) * 1000)
+        answer = client.get(path, headers={"Authorization": f"Bearer {caller}"})
+        milliseconds.append((time.perf_counter() - start) * 1000)
         answer.raise_for_status()
         size = len(answer.content)
-    return found, size
+    return milliseconds, size
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report."""
+    """Run the benchmark and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", type=int, default=5000)
     parser.add_argument("--namespaces", type=int, default=100)
     parser.add_argument("--changes", type=float, default=20.0, help="changes a second while it is measured")
     parser.add_argument("--times", type=int, default=100, help="requests of each list")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.serve:
-        serve(given)
+    options = parser.parse_args(arguments)
+    if options.serve:
+        serve(options)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), given.workloads, given.namespaces)
-        words = [sys.executable, __file__, f"--serve={folder}", f"--namespaces={given.namespaces}"]
-        with subprocess.Popen([*words, f"--changes={given.changes}"], stdout=subprocess.PIPE, text=True) as server:
+        write(Path(folder), options.workloads, options.namespaces)
+        words = [sys.executable, __file__, f"--serve={folder}", f"--namespaces={options.namespaces}"]
+        with subprocess.Popen([*words, f"--changes={options.changes}"], stdout=subprocess.PIPE, text=True) as server:
             try:
                 assert server.stdout is not None
-                report(given, server.pid, int(server.stdout.readline()))
+                report(options, server.pid, int(server.stdout.readline()))
             finally:
                 server.terminate()
     return 0
 
 
-def report(given: argparse.Namespace, pid: int, port: int) -> None:
-    """Measure and print."""
+def report(options: argparse.Namespace, pid: int, port: int) -> None:
+    """Measure the server and print the report."""
     start = time.perf_counter()
     transport = httpx.HTTPTransport(retries=10)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, transport=transport) as client:
@@ -248,43 +248,47 @@ def report(given: argparse.Namespace, pid: int, port: int) -> None:
         read = time.perf_counter() - start
         first, _ = measure(client, "/api/v1/workloads", "all", 1)
         print(
-            f"{given.workloads} workloads in {given.namespaces} namespaces, {given.changes:g} changes a second; "
+            f"{options.workloads} workloads in {options.namespaces} namespaces, {options.changes:g} changes a second; "
             f"Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}"
         )
         print(f"read in {read:.1f} s; the first list after {first[0] / 1000:.2f} s")
         print(f"\n{'':26}{'who':>7}{'p50':>9}{'p95':>9}{'most':>9}{'processor':>11}{'kB':>8}")
         worst = 0.0
-        for (title, path), who in itertools.product(LISTS.items(), ("all", "tenth")):
+        for (title, path), caller in itertools.product(LISTS.items(), ("all", "tenth")):
             before = processor(pid)
-            found, size = measure(client, path, who, given.times)
-            each = (processor(pid) - before) / given.times * 1000
-            slow = statistics.quantiles(found, n=TENTH)[-1]
+            milliseconds, size = measure(client, path, caller, options.times)
+            cpu_milliseconds = (processor(pid) - before) / options.times * 1000
+            slow = statistics.quantiles(milliseconds, n=TENTH)[-1]
             worst = max(worst, slow)
             print(
-                f"{title:26}{who:>7}{statistics.median(found):7.1f}ms{slow:7.1f}ms{max(found):7.1f}ms{each:9.1f}ms{size / 1000:8.0f}"
+                f"{title:26}{caller:>7}{statistics.median(milliseconds):7.1f}ms{slow:7.1f}ms{max(milliseconds):7.1f}ms{cpu_milliseconds:9.1f}ms{size / 1000:8.0f}"
             )
-        several(client, given.times)
-    held = memory(pid)
+        several(client, options.times)
+    megabytes = memory(pid)
     print(
         f"\nworst p95: {worst:.0f} ms   goal {GOAL_MILLISECONDS:g} ms: {'met' if worst < GOAL_MILLISECONDS else 'missed'}"
     )
-    print(f"memory: {held:.0f} MB   goal {GOAL_MEGABYTES:g} MB: {'met' if held < GOAL_MEGABYTES else 'missed'}")
+    print(
+        f"memory: {megabytes:.0f} MB   goal {GOAL_MEGABYTES:g} MB: {'met' if megabytes < GOAL_MEGABYTES else 'missed'}"
+    )
 
 
 def several(client: httpx.Client, times: int) -> None:
     """Print the response times of eight concurrent clients."""
-    found: list[float] = []
+    milliseconds: list[float] = []
 
-    def one() -> None:
-        found.extend(measure(client, "/api/v1/workloads", "all", times // 4)[0])
+    def measure_one() -> None:
+        milliseconds.extend(measure(client, "/api/v1/workloads", "all", times // 4)[0])
 
-    threads = [threading.Thread(target=one) for _ in range(8)]
+    threads = [threading.Thread(target=measure_one) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    slow = statistics.quantiles(found, n=TENTH)[-1]
-    print(f"{'eight clients at once':26}{'all':>7}{statistics.median(found):7.1f}ms{slow:7.1f}ms{max(found):7.1f}ms")
+    slow = statistics.quantiles(milliseconds, n=TENTH)[-1]
+    print(
+        f"{'eight clients at once':26}{'all':>7}{statistics.median(milliseconds):7.1f}ms{slow:7.1f}ms{max(milliseconds):7.1f}ms"
+    )
 
 
 if __name__ == "__main__":

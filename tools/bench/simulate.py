@@ -1,6 +1,6 @@
-"""Time the simulator: compiled and plain on one core, and a search's worth of settings on two.
+"""Benchmark the simulator: compiled and plain on one core, and the settings of one search on two.
 
-A report, not a test: the exit code is 0 whatever the figures are. Processor time is what counts for one core, since other
+This is a report, not a test: the exit code is always 0. Processor time is what counts for one core, since other
 programs may run at the same time; the batch is timed by the clock and by the processor.
 """
 
@@ -35,21 +35,21 @@ START: Final = StartUp(load=30.0)
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Seconds by the clock and by the processor."""
+    """Wall time and processor time in seconds."""
 
     wall: float
     processor: float
 
 
 def timed(work: Callable[[], object]) -> Timed:
-    """Time ``work`` once."""
+    """Run ``work`` once and return its times."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
     return Timed(time.perf_counter() - wall, time.process_time() - processor)
 
 
 def traffic(requests: int, rate: float) -> TrafficTrace:
-    """Make requests at random, ``rate`` a second on average, with tokens."""
+    """Return random requests with tokens, ``rate`` per second on average."""
     draws = np.random.default_rng(1)
     times = np.cumsum(draws.exponential(1 / rate, requests))
     prompt, output = draws.integers(50, 2000, requests), draws.integers(10, 200, requests)
@@ -57,8 +57,8 @@ def traffic(requests: int, rate: float) -> TrafficTrace:
 
 
 def settings(number: int) -> list[Setting]:
-    """Make settings as a search tries them: targets by windows by delays."""
-    made = [
+    """Return settings as a search tries them: combinations of targets, windows and delays."""
+    candidates = [
         Setting(
             revision=RevisionSettings(min_scale=1, max_scale=50, target=target, window=window, scale_down_delay=delay),
         )
@@ -66,11 +66,11 @@ def settings(number: int) -> list[Setting]:
         for window in (6.0, 15.0, 30.0, 60.0, 120.0)
         for delay in (0.0, 30.0, 60.0, 300.0, 600.0)
     ]
-    return made[:number]
+    return candidates[:number]
 
 
 def rates(rounds: int, requests: int) -> None:
-    """Print simulated requests a second of each server, compiled and plain."""
+    """Print the simulated requests per second of each server model, compiled and plain."""
     setting = Setting(revision=RevisionSettings(min_scale=1, target=5.0))
     few = requests // 50
     print(f"\n{'server':60} {'compiled/s':>12} {'plain/s':>12} {'ratio':>7}   ({requests:,} and {few:,} requests)")
@@ -92,34 +92,34 @@ def rates(rounds: int, requests: int) -> None:
 
 
 def batches(number: int, requests: int) -> None:
-    """Print the time of many settings on one core and on two."""
+    """Print the time of many settings on one and on two cores."""
     tried, long = settings(number), traffic(requests, 5.5)
     kind = parse_server("llm:max=16,base=150ms,prompt=50us,output=20ms")
 
-    def cost(found: SimulationResult) -> float:
-        return found.replica_seconds
+    def cost(result: SimulationResult) -> float:
+        return result.replica_seconds
 
     print(f"\n{len(tried)} settings x {requests:,} requests, {long.seconds / 60:.0f} minutes of traffic, {kind}")
     for workers in (1, 2):
-        found = timed(partial(engine.simulate_batch, tried, long, kind, START, workers=workers, reduce=cost))
-        mark = f"   goal {GOAL_BATCH:g} s: {'met' if found.wall < GOAL_BATCH else 'missed'}" if workers > 1 else ""
-        rate = len(tried) * requests / found.wall
+        timing = timed(partial(engine.simulate_batch, tried, long, kind, START, workers=workers, reduce=cost))
+        mark = f"   goal {GOAL_BATCH:g} s: {'met' if timing.wall < GOAL_BATCH else 'missed'}" if workers > 1 else ""
+        rate = len(tried) * requests / timing.wall
         print(
-            f"  {workers} at once: {found.wall:6.2f} s, {found.processor:6.2f} s of processors, {rate:12,.0f}/s{mark}"
+            f"  {workers} at once: {timing.wall:6.2f} s, {timing.processor:6.2f} s of processors, {rate:12,.0f}/s{mark}"
         )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report."""
+    """Run the benchmark and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
-    given = parser.parse_args(arguments)
-    share = 10 if given.quick else 1
+    options = parser.parse_args(arguments)
+    share = 10 if options.quick else 1
     print(f"Python {sys.version.split()[0]}, numpy {np.__version__}, seed 0")
     setting = Setting(revision=RevisionSettings(min_scale=1, target=5.0))
     first = timed(lambda: engine.simulate(setting, traffic(1000, 50.0), parse_server(SERVERS[0]), START, fast=True))
     print(f"first call, compiled or read from the cache: {first.wall:.1f} s, {first.processor:.1f} s of processor")
-    rates(1 if given.quick else 3, 1_000_000 // share)
+    rates(1 if options.quick else 3, 1_000_000 // share)
     batches(250 // share, 20_000)
     print(f"\nmost memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:.0f} MB")
     return 0

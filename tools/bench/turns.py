@@ -10,7 +10,7 @@ import time
 
 
 def measure(command: list[str], log: str) -> tuple[float, int]:
-    """Run a command with its output thrown away; give its seconds and its peak memory in KiB."""
+    """Run a command, discard its output, and return its wall time in seconds and its peak memory in KiB."""
     actions = [
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
@@ -25,7 +25,7 @@ def measure(command: list[str], log: str) -> tuple[float, int]:
 
 
 def take_turns(commands: dict[str, list[str]], rounds: int, limit: float, log: str) -> dict[str, list[list[float]]]:
-    """Run every command once a round, so that a busy machine slows all alike; stop early at the limit."""
+    """Run every command once per round, so that a busy machine slows all equally; stop early at the limit."""
     results: dict[str, list[list[float]]] = {name: [] for name in commands}
     end = time.monotonic() + limit
     for done in range(rounds):

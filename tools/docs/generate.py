@@ -349,7 +349,7 @@ def gpu_page() -> str:
     }
     out = [
         NOTE,
-        "# GPU sharing backends reference\n\n",
+        "# GPU-sharing backends reference\n\n",
         paragraph(
             "The GPU request of a spec is translated for the backend of the node pool. Each node pool of the profile has one",
             "backend.",

@@ -1,4 +1,4 @@
-"""Hold what `ebbtide tune` finds against an exhaustive grid, on a real trace and on shapes.
+"""Compare the results of `ebbtide tune` with an exhaustive grid, on a real trace and on shapes.
 
 Each traffic is searched on its first half; what was found, and what people set instead, is scored on the second. The
 table in docs/simulate.md is this program's output. The trace is Azure's LLM inference trace of 2023, conversations
@@ -34,7 +34,7 @@ SERVER: Final = "llm:max=16,base=150ms,prompt=50us,output=20ms"
 START_UP: Final = 45.0
 PROMISE: Final = "wait-p99=1s"
 SEED: Final = 7
-#: A spec that holds nothing but its bounds: what a search moves is put into it.
+#: A spec with bounds only; a search adds the values that it changes.
 DOCUMENT: Final[dict[str, Any]] = {
     "apiVersion": "ebbtide.dev/v1alpha1",
     "kind": "Inference",
@@ -73,7 +73,7 @@ USUAL: Final = {
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of one traffic, on the half that was searched and on the other."""
+    """One setting of one traffic, with its results on the searched half and on the other half."""
 
     name: str
     values: Values
@@ -91,10 +91,13 @@ def traffics(trace: Path) -> Iterator[tuple[str, TrafficTrace]]:
     yield "trace", read
     rng = np.random.default_rng(SEED)
     for name, words in SHAPES.items():
-        made = load.generate_traffic(words, SEED).traffic
-        assert made is not None
-        chosen = rng.integers(0, len(read.times), len(made.times))
-        yield name, replace(made, prompt_tokens=read.prompt_tokens[chosen], output_tokens=read.output_tokens[chosen])
+        generated = load.generate_traffic(words, SEED).traffic
+        assert generated is not None
+        chosen = rng.integers(0, len(read.times), len(generated.times))
+        yield (
+            name,
+            replace(generated, prompt_tokens=read.prompt_tokens[chosen], output_tokens=read.output_tokens[chosen]),
+        )
 
 
 def case_of(traffic: TrafficTrace) -> Case:
@@ -123,8 +126,8 @@ def evaluated(name: str, traffic: TrafficTrace) -> list[Row]:
 
     rows = [row(title, {**BASE, **values}) for title, values in USUAL.items()]
     size = math.prod(len(knob.values) for knob in KNOBS)
-    found = tune.Search(KNOBS, first.evaluate, base=BASE, seed=SEED).run(size // 10, tune.PROMISE)
-    rows += _best(row, "tune", found.best, found.evaluations)
+    result = tune.Search(KNOBS, first.evaluate, base=BASE, seed=SEED).run(size // 10, tune.PROMISE)
+    rows += _best(row, "tune", result.best, result.evaluations)
     with_minimum = (*KNOBS[:2], tune.Knob("minReplicas", tune.MINIMA), *KNOBS[2:])
     more = tune.Search(with_minimum, first.evaluate, base=BASE, seed=SEED).run(size // 10, tune.PROMISE)
     rows += _best(row, "tune, minReplicas free", more.best, more.evaluations)
@@ -134,8 +137,8 @@ def evaluated(name: str, traffic: TrafficTrace) -> list[Row]:
         values = {**BASE, **{knob.name: value for knob, value in zip(KNOBS, chosen, strict=True)}}
         points.append(tune.SettingPoint(values, first.evaluate(values)))
         if number % 50 == 0:
-            left = (time.monotonic() - start) / number * (size - number)
-            sys.stderr.write(f"\r\x1b[K{name}: {number}/{size} of the grid, {left:.0f} s left")
+            remaining = (time.monotonic() - start) / number * (size - number)
+            sys.stderr.write(f"\r\x1b[K{name}: {number}/{size} of the grid, {remaining:.0f} s left")
             sys.stderr.flush()
     sys.stderr.write("\r\x1b[K")
     rows += _best(row, "the grid's optimum", tune.SearchResult(points).best, size)
@@ -155,12 +158,12 @@ def table(name: str, rows: list[Row]) -> str:
     for row in rows:
         cells = [format_percent(row.first.attainment), f"{row.first.replica_hours:.2f}"]
         cells += [format_percent(row.second.attainment), f"{row.second.replica_hours:.2f}", f"{row.evaluations or 1:,}"]
-        out.append(f"| {row.name}{told(row)} | {' | '.join(cells)} |\n")
+        out.append(f"| {row.name}{format_changes(row)} | {' | '.join(cells)} |\n")
     return "".join(out)
 
 
-def told(row: Row) -> str:
-    """Return the values that a search chose."""
+def format_changes(row: Row) -> str:
+    """Return the changes that a search chose, as text."""
     if not row.evaluations:
         return ""
     chosen = tune.diff_values(row.values, BASE)
@@ -175,7 +178,7 @@ def told(row: Row) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Print a table for each traffic, and fail where the goal was missed."""
+    """Print a table for each traffic, and fail if a goal is missed."""
     parser = argparse.ArgumentParser(description="hold tune against an exhaustive grid")
     parser.add_argument("trace", type=Path, help="AzureLLMInferenceTrace_conv.csv")
     parser.add_argument("--only", default="", help="one traffic: trace, day, burst, idle gaps")
@@ -188,11 +191,13 @@ def main(argv: list[str]) -> int:
         by_name = {row.name: row for row in rows}
         sys.stdout.write(table(name, rows) + "\n")
         if "the grid's optimum" not in by_name:
-            sys.stdout.write("No point of the grid keeps the promise, nor did tune find one with minReplicas 1.\n\n")
+            sys.stdout.write("With `minReplicas: 1`, neither the grid nor `tune` has a setting that meets the SLO.\n\n")
             continue
         mine, best = by_name.get("tune"), by_name["the grid's optimum"]
         more = math.inf if mine is None else mine.first.replica_hours / best.first.replica_hours - 1
-        sys.stdout.write(f"tune is {more:+.1%} from the grid's optimum, with a tenth of its simulations.\n\n")
+        sys.stdout.write(
+            f"Replica-hours of `tune` compared with the grid's optimum: {more:+.1%}, with a tenth of the simulations.\n\n"
+        )
         sys.stdout.flush()
         missed += more > 0.1  # noqa: PLR2004 - the goal
     return min(missed, 1)

@@ -1,7 +1,7 @@
-"""Make tests/schemas from the CRDs and OpenAPI documents that upstream's Go modules carry.
+"""Generate tests/schemas from the CRDs and OpenAPI documents in upstream's Go modules.
 
 Only structure is kept (types, properties, bounds), never prose. Where an API server would drop an
-unknown field, the schema refuses it: a misspelt field is an error, not a silent loss.
+unknown field, the schema rejects it: a misspelt field is an error, not a silent loss.
 """
 
 import argparse
@@ -30,7 +30,7 @@ KUBERNETES: Final = "k8s.io/kubernetes"
 CORE: Final = "api/openapi-spec/v3/api__v1_openapi.json"
 REF: Final = "#/components/schemas/"
 
-# Keywords that bound a value and hold no schema.
+# Keywords that constrain a value and contain no schema.
 BOUNDS: Final = (
     "enum",
     "exclusiveMaximum",
@@ -62,7 +62,7 @@ SCALARS: Final[dict[str, Schema]] = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["integer", "string"]},
 }
 
-# From about this many characters on, a part that occurs twice is worth a name.
+# Minimum length in characters of a repeated part that gets its own definition.
 WORTH_SHARING: Final = 160
 
 HEADER: Final = """\
@@ -76,7 +76,7 @@ HEADER: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind's structure, and where it was read."""
+    """The structure of one kind, and its source."""
 
     group: str
     version: str
@@ -93,12 +93,12 @@ class Kind:
 
     @property
     def file(self) -> str:
-        """The name of the schema's file, such as `serving.knative.dev_v1_service.json`."""
+        """File name of the schema, such as `serving.knative.dev_v1_service.json`."""
         return f"{self.group or 'core'}_{self.version}_{self.name.lower()}.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the schemas, or with --check say which of them differ from what would be written."""
+    """Write the schemas; with --check, report the ones that are out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if anything would change")
     check: bool = parser.parse_args(arguments).check
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write(files: dict[str, str], folder: Path) -> None:
-    """Make the folder hold these files and no other schema."""
+    """Write these files to the folder, and delete all other schemas in it."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.json"):
         if old.name not in files:
@@ -124,18 +124,18 @@ def write(files: dict[str, str], folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def differing(left: Path, right: Path) -> list[str]:
-    """Name the files that are in one folder only, or not the same in both."""
+def differing(first: Path, second: Path) -> list[str]:
+    """Return the names of files that are missing in one of the folders or differ."""
 
     def contents(folder: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
-    ours, theirs = contents(left), contents(right)
+    ours, theirs = contents(first), contents(second)
     return sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
 
 
 def generate() -> dict[str, str]:
-    """Give every output file's text by its name."""
+    """Return the text of every output file by its name."""
     sources = tomllib.loads((HERE / "sources.toml").read_text(encoding="utf-8"))
     modules = Modules(sources["modules"])
     core = openapi_definitions(modules.read(KUBERNETES, CORE))
@@ -153,37 +153,37 @@ def generate() -> dict[str, str]:
 
 
 class Modules:
-    """The Go module cache, filled through the ordinary client."""
+    """The Go module cache, filled by the Go command."""
 
     def __init__(self, versions: dict[str, str]) -> None:
-        """Download the modules that are missing in the cache."""
+        """Download the modules that are missing from the cache."""
         self._versions = versions
         self._folders = module_folders([f"{path}@{version}" for path, version in versions.items()])
 
     def read(self, module: str, path: str) -> bytes:
-        """Read one file of a module."""
+        """Return the contents of one file of a module."""
         return (self._folders[module] / path).read_bytes()
 
     def source(self, module: str, path: str) -> dict[str, str]:
-        """Say where one file is from; its hash also guards against a changed download."""
+        """Return the source of one file, with a hash that detects a changed download."""
         digest = hashlib.sha256(self.read(module, path)).hexdigest()
         return {"module": module, "version": self._versions[module], "path": path, "sha256": digest}
 
 
 def module_folders(queries: list[str]) -> dict[str, Path]:
-    """Find the folder of each module's files, by module path."""
+    """Return the folder of each module, by module path."""
     done = subprocess.run(
         ["go", "mod", "download", "-json", *queries], check=False, capture_output=True, text=True, cwd=HERE
     )
-    found = list(json_stream(done.stdout))
-    failed = [module["Error"] for module in found if "Error" in module]
+    modules = list(json_stream(done.stdout))
+    failed = [module["Error"] for module in modules if "Error" in module]
     if failed or done.returncode:
         sys.exit("\n".join(failed) or done.stderr)
-    return {module["Path"]: Path(module["Dir"]) for module in found}
+    return {module["Path"]: Path(module["Dir"]) for module in modules}
 
 
 def json_stream(text: str) -> Iterator[dict[str, Any]]:
-    """Read the JSON objects that stand one after another in a text."""
+    """Yield the JSON objects of a text that contains several of them."""
     decoder = json.JSONDecoder()
     while text := text.lstrip():
         value, end = decoder.raw_decode(text)
@@ -192,7 +192,7 @@ def json_stream(text: str) -> Iterator[dict[str, Any]]:
 
 
 def crd_kind(modules: Modules, entry: dict[str, Any], core: dict[str, Schema]) -> Kind:
-    """Read the kind that a CRD defines, and close what it leaves open with Kubernetes' structure."""
+    """Return the kind that a CRD defines, with Kubernetes' structure where the CRD accepts any field."""
     source = modules.source(entry["module"], entry["path"])
     spec = yaml.load(modules.read(entry["module"], entry["path"]), yaml.CSafeLoader)["spec"]
     (schema,) = (
@@ -214,7 +214,7 @@ def crd_kind(modules: Modules, entry: dict[str, Any], core: dict[str, Schema]) -
 
 
 def builtin_kinds(modules: Modules, entry: dict[str, Any]) -> Iterator[Kind]:
-    """Read the named kinds of one of Kubernetes' OpenAPI documents."""
+    """Yield the named kinds of one of Kubernetes' OpenAPI documents."""
     source = modules.source(KUBERNETES, entry["path"])
     definitions = openapi_definitions(modules.read(KUBERNETES, entry["path"]))
     for name in entry["kinds"]:
@@ -224,7 +224,7 @@ def builtin_kinds(modules: Modules, entry: dict[str, Any]) -> Iterator[Kind]:
 
 
 def handmade_kind(path: str) -> Kind:
-    """Read a kind whose structure is our own account of it."""
+    """Return a kind with a manually written structure."""
     text = (HERE / path).read_bytes()
     entry = json.loads(text)
     source = {
@@ -235,36 +235,36 @@ def handmade_kind(path: str) -> Kind:
 
 
 def openapi_definitions(text: bytes) -> dict[str, Schema]:
-    """Read an OpenAPI document's definitions, by full name."""
+    """Return the definitions of an OpenAPI document, by full name."""
     definitions: dict[str, Schema] = json.loads(text)["components"]["schemas"]
     return definitions
 
 
 def only(definitions: dict[str, Schema], short: str) -> str:
-    """Find the full name of the one definition with this short name."""
+    """Return the full name of the only definition with this short name."""
     (name,) = (name for name in definitions if name.rpartition(".")[2] == short)
     return name
 
 
 def openapi_structure(definitions: dict[str, Schema], short: str) -> Schema:
-    """Give the structure of one definition, references replaced by what they refer to."""
+    """Return the structure of one definition, with references resolved."""
 
     def as_crd(_hint: str, node: Schema) -> Schema:
-        # A reference stands alone, or in an `allOf` of one when it has a description.
+        # A reference is on its own or, with a description, in an `allOf` with one item.
         (reference,) = node["allOf"] if len(node.get("allOf", ())) == 1 else (node,)
         if name := reference.get("$ref", "").removeprefix(REF):
             return SCALARS.get(name) or as_crd(name, definitions[name])
-        # Go's zero values are given as defaults, which fill nothing in: a required field stays so.
-        own = {key: value for key, value in node.items() if key != "default"}
+        # Defaults that are Go's zero values have no effect: a required field remains required.
+        crd_node = {key: value for key, value in node.items() if key != "default"}
         if node.get("type") == "object" and not {"properties", "additionalProperties"} & node.keys():
-            own[PRESERVE] = True
-        return with_parts(own, "", as_crd)
+            crd_node[PRESERVE] = True
+        return with_parts(crd_node, "", as_crd)
 
     return structure(as_crd(short, definitions[only(definitions, short)]))
 
 
 def structure(node: Schema, splices: dict[str, Schema] | None = None, at: str = "") -> Schema:
-    """Rewrite a CRD's schema without prose, closed wherever unknown fields would be dropped."""
+    """Return a CRD's schema without prose, closed wherever the API server would drop unknown fields."""
     if splices and at in splices:
         return splices[at]
     result = bounds(node)
@@ -278,7 +278,7 @@ def structure(node: Schema, splices: dict[str, Schema] | None = None, at: str = 
         result["properties"] = {
             name: structure(part, splices, f"{at}.{name}".removeprefix(".")) for name, part in properties.items()
         }
-    # Defaults are filled in before a CRD's required fields are looked for.
+    # Defaults are set before the required fields of a CRD are checked.
     if required := sorted(name for name in node.get("required", ()) if "default" not in properties.get(name, {})):
         result["required"] = required
     if "items" in node:
@@ -291,7 +291,7 @@ def structure(node: Schema, splices: dict[str, Schema] | None = None, at: str = 
 
 
 def bounds(node: Schema) -> Schema:
-    """Keep the keywords that bound the value itself."""
+    """Return only the keywords that constrain the value itself."""
     result: Schema = {key: node[key] for key in BOUNDS if key in node}
     if node.get(INT_OR_STRING):
         result["type"] = ["integer", "string"]
@@ -303,7 +303,7 @@ def bounds(node: Schema) -> Schema:
 
 
 def bounds_within(node: Schema) -> Schema:
-    """Rewrite a branch of a combination, which only narrows what the schema around it allows."""
+    """Return a branch of a combination, which only restricts the surrounding schema."""
     result = bounds(node) | {key: node[key] for key in ("required",) if key in node}
     return with_parts(
         result | {key: node[key] for key in PARTS if key in node}, "", lambda _, part: bounds_within(part)
@@ -311,27 +311,27 @@ def bounds_within(node: Schema) -> Schema:
 
 
 def open_fields(node: Schema, at: str = "") -> set[str]:
-    """Find where a CRD takes any field, such as `spec.template.spec.affinity`; not in the status."""
-    found = {at} if node.get(PRESERVE) else set()
+    """Return the paths at which a CRD accepts any field, such as `spec.template.spec.affinity`; not in the status."""
+    paths = {at} if node.get(PRESERVE) else set()
     for name, part in node.get("properties", {}).items():
         if (at, name) != ("", "status"):
-            found |= open_fields(part, f"{at}.{name}".removeprefix("."))
+            paths |= open_fields(part, f"{at}.{name}".removeprefix("."))
     for key, mark in (("items", "[]"), ("additionalProperties", "{}")):
         if isinstance(part := node.get(key), dict):
-            found |= open_fields(part, at + mark)
-    return found
+            paths |= open_fields(part, at + mark)
+    return paths
 
 
 def document(kind: Kind, metadata: Schema) -> Schema:
-    """Make the whole schema of one kind: its envelope, its structure, its repeated parts once."""
-    own = kind.schema.get("properties", {})
-    properties = own | {
+    """Return the complete schema of one kind, with repeated parts defined once."""
+    status_properties = kind.schema.get("properties", {})
+    properties = status_properties | {
         "apiVersion": {"const": kind.api_version},
         "kind": {"const": kind.name},
         "metadata": metadata | {"required": ["name"]},
     }
-    if "status" in own:
-        # A controller's business, and as long as the spec.
+    if "status" in status_properties:
+        # Only controllers write it, and it is as long as the spec.
         properties["status"] = {"type": "object"}
     required = sorted({"apiVersion", "kind", "metadata", *kind.schema.get("required", ())} - {"status"})
     whole = kind.schema | {"properties": properties, "required": required}
@@ -347,7 +347,7 @@ def shared(root: Schema) -> Schema:
     def tally(hint: str, node: Schema) -> Schema:
         text = dump(node)
         uses[text] += 1
-        # Parts of a part already seen will be written once, so they count once.
+        # Nested parts of a repeated part are written once, so they count once.
         return with_parts(node, hint, tally) if uses[text] == 1 else node
 
     def swap(hint: str, node: Schema) -> Schema:
@@ -365,7 +365,7 @@ def shared(root: Schema) -> Schema:
 
 
 def unused(name: str, taken: set[str]) -> str:
-    """Give the name itself, or with the first number that makes it new."""
+    """Return the name, with a number appended if it is already used."""
     return next(new for new in chain([name], (f"{name}{n}" for n in count(2))) if new not in taken)
 
 
@@ -384,7 +384,7 @@ def with_parts(node: Schema, hint: str, change: Callable[[str, Schema], Schema])
 
 
 def account(kinds: list[Kind], core: dict[str, str]) -> str:
-    """Write the text of SOURCES.toml."""
+    """Return the text of SOURCES.toml."""
     blocks = [table("[splices]", core)]
     for kind in kinds:
         lists = {"spliced": list(kind.spliced), "open": list(kind.open)}
@@ -393,20 +393,20 @@ def account(kinds: list[Kind], core: dict[str, str]) -> str:
 
 
 def table(head: str, values: Mapping[str, str | list[str]]) -> str:
-    """Write one TOML table; empty values are left out."""
-    # A JSON string of plain characters is a TOML string too.
+    """Return one TOML table without empty values."""
+    # A JSON string of plain characters is also a TOML string.
     return "\n".join([head, *(f"{key} = {toml(value)}" for key, value in values.items() if value), ""])
 
 
 def toml(value: str | list[str]) -> str:
-    """Write a string, or a list of strings one a line, in TOML."""
+    """Return a string, or a list of strings on separate lines, as TOML."""
     if isinstance(value, str):
         return json.dumps(value)
     return "\n".join(["[", *(f"    {json.dumps(item)}," for item in value), "]"])
 
 
 def dump(schema: Schema) -> str:
-    """Write the shortest JSON, keys sorted."""
+    """Return compact JSON with sorted keys."""
     return json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -14,7 +14,7 @@ LONGEST: Final = 240
 
 
 def validate(obj: Any) -> list[str]:
-    """Say what is wrong with an object, one line each, such as `spec.trafic: unknown field`."""
+    """Return the errors of an object, one per line, such as `spec.trafic: unknown field`."""
     if not isinstance(obj, dict):
         return [f"expected an object, not {type(obj).__name__}"]
     validator = validators().get((str(obj.get("apiVersion")), str(obj.get("kind"))))
@@ -25,19 +25,19 @@ def validate(obj: Any) -> list[str]:
 
 @functools.cache
 def validators() -> dict[tuple[str, str], jsonschema_rs.Draft202012Validator]:
-    """Make a validator for every schema, by apiVersion and kind."""
+    """Return a validator for every schema, by apiVersion and kind."""
     schemas = [json.loads(path.read_bytes()) for path in sorted(FOLDER.glob("*.json"))]
     return {kind_of(schema): jsonschema_rs.Draft202012Validator(schema) for schema in schemas}
 
 
 def kind_of(schema: dict[str, Any]) -> tuple[str, str]:
-    """Read which objects a schema is for."""
+    """Return the apiVersion and kind that a schema describes."""
     properties = schema["properties"]
     return properties["apiVersion"]["const"], properties["kind"]["const"]
 
 
 def lines(error: jsonschema_rs.ValidationError) -> list[str]:
-    """Return the lines of an error: its place and its message, and one line per unknown field."""
+    """Return the lines of an error: its path and its message, or one line per unknown field."""
     if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
         return [f"{dotted([*error.instance_path, name])}: unknown field" for name in error.kind.unexpected]
     message = error.message if len(error.message) <= LONGEST else f"...{error.message[-LONGEST:]}"
@@ -45,12 +45,12 @@ def lines(error: jsonschema_rs.ValidationError) -> list[str]:
 
 
 def dotted(path: list[str | int]) -> str:
-    """Write a path as in `spec.containers[0].image`; a name with a dot is in brackets."""
+    """Return a path in the form `spec.containers[0].image`; a name with a dot is in brackets."""
     return "".join(step(part) for part in path).removeprefix(".")
 
 
 def step(part: str | int) -> str:
-    """Write one step of a path."""
+    """Return one step of a path."""
     if isinstance(part, int):
         return f"[{part}]"
     return f"[{json.dumps(part)}]" if "." in part or "/" in part else f".{part}"

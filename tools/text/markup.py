@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _INLINE: Final = frozenset(
     {"a", "abbr", "b", "code", "em", "i", "kbd", "small", "span", "strong", "sub", "sup", "time", "wbr"}
 )
-#: Attributes that people see or hear.
+#: Attributes that browsers show or screen readers read.
 _SPOKEN: Final = frozenset({"alt", "aria-label", "data-say", "label", "placeholder", "title"})
 #: Keys of YAML and JSON whose values people read: of policies, alerts, dashboards and issue forms.
 _KEYS: Final = frozenset({"description", "label", "message", "messageExpression", "summary", "title"})
@@ -61,7 +61,7 @@ def template_texts(path: str, source: str) -> Iterator[Text]:
 
 
 class _Page(HTMLParser):
-    """The texts of an HTML page, by the line on which each stands."""
+    """The texts of an HTML page, with their line numbers."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Page(HTMLParser):
 
     def end(self) -> None:
         """End the text that is being read."""
-        lines = [(line, "".join(text for _, text in run)) for line, run in groupby(self._open, lambda each: each[0])]
+        lines = [(line, "".join(text for _, text in run)) for line, run in groupby(self._open, lambda part: part[0])]
         self.texts += make_text("templates", self.path, [(line, text) for line, text in lines if text.strip()])
         self._open = []
 
@@ -117,15 +117,15 @@ def _script(source: str) -> Iterator[tuple[int, Scope, str]]:
     nested: list[tuple[int, str]] = []  # templates whose expression is being read: start, and the text so far
     depths: list[int] = []
     at, depth = 0, 0
-    while found := _JS.search(source, at):
-        kind, at = found.lastgroup, found.end()
+    while match := _JS.search(source, at):
+        kind, at = match.lastgroup, match.end()
         template: tuple[int, str] | None = None
         if kind in {"line", "block"}:
-            yield found.start(), "comments", re.sub(r"(?m)^\s*(?://+|/?\*+)|\*/$", "", found[0])
+            yield match.start(), "comments", re.sub(r"(?m)^\s*(?://+|/?\*+)|\*/$", "", match[0])
         elif kind == "string":
-            yield found.start(), "strings", found[0][1:-1]
+            yield match.start(), "strings", match[0][1:-1]
         elif kind == "template":
-            template = found.start(), ""
+            template = match.start(), ""
         elif kind == "open":
             depth += 1
         elif kind == "close" and depths and depth == depths[-1]:
@@ -168,14 +168,14 @@ def comment_texts(path: str, source: str, mark: str) -> Iterator[Text]:
     lines = []
     for number, line in enumerate(source.splitlines(), 1):
         bare = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), line)
-        if found := _LINE_COMMENT[mark].search(bare if line.lstrip()[:1] != mark[0] else line):
-            lines.append((number, line[found.end(1) :]))
+        if match := _LINE_COMMENT[mark].search(bare if line.lstrip()[:1] != mark[0] else line):
+            lines.append((number, line[match.end(1) :]))
     yield from _runs(path, lines)
 
 
 def _runs(path: str, lines: list[tuple[int, str]]) -> Iterator[Text]:
-    """Yield comments; those on lines below each other are one text."""
-    for _, run in groupby(enumerate(lines), key=lambda each: each[1][0] - each[0]):
+    """Yield comments; comments on consecutive lines are one text."""
+    for _, run in groupby(enumerate(lines), key=lambda numbered: numbered[1][0] - numbered[0]):
         yield from make_text("comments", path, [line for _, line in run])
 
 

@@ -59,15 +59,15 @@ def list_files(root: Path) -> list[str]:
 
 
 def readers(path: str) -> Iterator[Callable[[str, str], Iterator[Text]]]:
-    """Yield the functions that extract the texts of a file, by its name."""
+    """Yield the functions that extract texts from a file, selected by its name."""
     name = path.rpartition("/")[2]
     suffix = Path(name).suffix
-    shown = path.startswith(SHOWN)
+    is_visible = path.startswith(SHOWN)
     if suffix == ".py":
-        yield partial(python_texts, strings=shown)
-    elif suffix == ".html" and shown:
+        yield partial(python_texts, strings=is_visible)
+    elif suffix == ".html" and is_visible:
         yield template_texts
-    elif suffix == ".js" and shown:
+    elif suffix == ".js" and is_visible:
         yield script_texts
     elif suffix == ".go":
         yield partial(comment_texts, mark="//")
@@ -118,22 +118,26 @@ def lint(texts: list[Text], markdown: list[str]) -> list[Alert]:
 
 
 def table(texts: list[Text], markdown: list[str], alerts: list[Alert]) -> str:
-    """Return the counts by scope as a table; a text of Markdown is a line with something on it."""
+    """Return the counts by scope as a table; a Markdown text is a nonempty line."""
     rows = [("scope", "files", "texts", "with alerts", "share", "alerts")]
     lines = sum(
         bool(line.strip()) for name in markdown for line in (ROOT / name).read_text(encoding="utf-8").split("\n")
     )
     for scope in SCOPES:
-        own = [text for text in texts if text.scope == scope]
-        found = [alert for alert in alerts if alert.scope == scope]
-        files, count = (len(markdown), lines) if scope == "markdown" else (len({text.path for text in own}), len(own))
-        wrong = len({alert.text if alert.text >= 0 else (alert.path, alert.line) for alert in found})
-        rows.append((scope, f"{files}", f"{count}", f"{wrong}", f"{wrong / max(count, 1):.1%}", f"{len(found)}"))
+        scope_texts = [text for text in texts if text.scope == scope]
+        scope_alerts = [alert for alert in alerts if alert.scope == scope]
+        files, count = (
+            (len(markdown), lines)
+            if scope == "markdown"
+            else (len({text.path for text in scope_texts}), len(scope_texts))
+        )
+        wrong = len({alert.text if alert.text >= 0 else (alert.path, alert.line) for alert in scope_alerts})
+        rows.append((scope, f"{files}", f"{count}", f"{wrong}", f"{wrong / max(count, 1):.1%}", f"{len(scope_alerts)}"))
     return "\n".join(f"{row[0]:<12}" + "".join(f"{cell:>13}" for cell in row[1:]) for row in rows)
 
 
 def main(arguments: list[str]) -> int:
-    """Lint, and print what the options ask for."""
+    """Lint the repository, and print the output that the options select."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", help="files or folders, relative to the repository; all by default")
     mode = parser.add_mutually_exclusive_group()

@@ -22,13 +22,13 @@ PARAGRAPH: Final = "¶"
 _CODE: Final = re.compile(r"``.+?``|`[^`]+`|\w+://\S+|[\w.~<>*{}-]*[/_][\w./~<>*{}…-]*\w|\b\w+(?:\.\w+)+\b")
 #: Comments for programs; a reason follows " - ".
 _DIRECTIVE: Final = re.compile(r"(?:noqa|type: ignore|prose|ruff|mypy|fmt|pragma|isort)\b")
-#: At least two words, or one that begins as a label does.
+#: At least two words, or one that starts like a label.
 PROSE: Final = re.compile(r"[A-Za-z][,:;'\u2019)]* [A-Za-z]{2,}|[A-Za-z]{2,}[,:;]? [A-Za-z]|^[A-Z][a-z]+[.:!?…]?$")
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One text and the lines of its file that it is from: ``(number, text)``."""
+    """One text with the source lines that contain it: ``(number, text)``."""
 
     scope: Scope
     path: str
@@ -50,13 +50,13 @@ def mask(text: str) -> str:
 
 def make_text(scope: Scope, path: str, lines: Iterable[tuple[int, str]]) -> Iterator[Text]:
     """Yield the text of ``lines`` with code masked and without blank lines around it; nothing if there are no words."""
-    kept = [(number, mask(" ".join(line.split()))) for number, line in lines]
-    while kept and not kept[-1][1]:
-        kept.pop()
-    while kept and not kept[0][1]:
-        kept.pop(0)
-    if any(re.search(r"[^\W\d_x]{2}", line) for _, line in kept):
-        yield Text(scope, path, tuple((number, line or PARAGRAPH) for number, line in kept))
+    masked = [(number, mask(" ".join(line.split()))) for number, line in lines]
+    while masked and not masked[-1][1]:
+        masked.pop()
+    while masked and not masked[0][1]:
+        masked.pop(0)
+    if any(re.search(r"[^\W\d_x]{2}", line) for _, line in masked):
+        yield Text(scope, path, tuple((number, line or PARAGRAPH) for number, line in masked))
 
 
 def python_texts(path: str, source: str, *, strings: bool) -> Iterator[Text]:
@@ -92,14 +92,14 @@ def _without_blocks(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str
 
 
 def _comments(path: str, source: str) -> Iterator[Text]:
-    """Yield the comments; those on lines below each other, in one column, are one text."""
-    found = []
+    """Yield the comments; comments on consecutive lines in the same column are one text."""
+    comments = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT and not token.string.startswith("#!"):
             number, column = token.start
-            own = not token.line[:column].strip()
-            found.append((number, column if own else -number, token.string.lstrip("#:").strip()))
-    for _, run in groupby(enumerate(found), key=lambda each: (each[1][0] - each[0], each[1][1])):
+            is_alone = not token.line[:column].strip()
+            comments.append((number, column if is_alone else -number, token.string.lstrip("#:").strip()))
+    for _, run in groupby(enumerate(comments), key=lambda numbered: (numbered[1][0] - numbered[0], numbered[1][1])):
         yield from make_text("comments", path, [(number, _reason(text)) for _, (number, _, text) in run])
 
 
@@ -108,7 +108,7 @@ def _reason(comment: str) -> str:
 
 
 def _strings(path: str, tree: ast.AST) -> Iterator[Text]:
-    """Yield string literals with at least two words, or one that begins as a label does."""
+    """Yield string literals with at least two words, or one that starts like a label."""
     for node, text in _literals(tree):
         if PROSE.search(text):
             yield from make_text("strings", path, _numbered(node, text))
@@ -132,7 +132,7 @@ def _literals(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
 
 
 def _numbered(node: ast.expr, text: str) -> list[tuple[int, str]]:
-    """Return the lines of a literal with their numbers; all with the first one's where escapes make the lines."""
+    """Return the lines of a literal with their numbers; if the lines result from escapes, all have the number of the first."""
     lines = text.split("\n")
     step = int((node.end_lineno or node.lineno) - node.lineno == len(lines) - 1)
     return [(node.lineno + step * index, line) for index, line in enumerate(lines)]

@@ -23,7 +23,7 @@ BASE_FORMS: Final = frozenset(
 
 
 def faults(subject: str) -> Iterator[str]:
-    """Yield what is wrong with a subject."""
+    """Yield the faults of a subject."""
     if len(subject) > MAX_CHARACTERS:
         yield f"{len(subject)} characters: at most {MAX_CHARACTERS}"
     if subject.endswith("."):
@@ -36,12 +36,12 @@ def faults(subject: str) -> Iterator[str]:
 
 
 def main(revisions: str) -> int:
-    """Print what is wrong with the subjects of a range of revisions, merges apart."""
+    """Print the faults of the subjects in a range of revisions, without merges."""
     command = ["git", "log", "--no-merges", "--format=%h %s", revisions]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    found = [f"{line}\n  {fault}" for line in lines for fault in faults(line.partition(" ")[2])]
-    print(*found, f"{len(lines)} subjects checked, {len(found)} faults", sep="\n")
-    return bool(found)
+    reports = [f"{line}\n  {fault}" for line in lines for fault in faults(line.partition(" ")[2])]
+    print(*reports, f"{len(lines)} subjects checked, {len(reports)} faults", sep="\n")
+    return bool(reports)
 
 
 if __name__ == "__main__":

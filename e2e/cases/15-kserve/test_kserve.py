@@ -89,7 +89,7 @@ def test_kserve_runtime_resources(stage: Stage) -> None:
     stage.apply(rendered)
     said = f"must be less than or equal to memory limit of {resources['limits']['memory']}"
     stage.until(
-        "the cluster refuses its pods, and says so",
+        "the cluster rejects its pods and reports it",
         lambda: said in json.dumps([_revisions(stage), stage.events()]),
         seen=lambda: [stage.get("isvc", "files").get("status"), stage.events()],
     )

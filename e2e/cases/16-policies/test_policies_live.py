@@ -39,7 +39,7 @@ SECURITY: Final = {
 }
 CAP: Final = {"ebbtide.dev/max-replicas": "1000"}
 BEFORE: Final = {"gpu-share/bad/nonsense": "quantities must match the regular expression"}
-"""Bad examples that something else refuses before the policy can, and with what words."""
+"""Bad examples that another component rejects before the policy can, with its message."""
 DROPPED: Final = {"images/bad/image-volume"}
 """Bad examples of which nothing bad is left: this Kubernetes has image volumes switched off and drops the field."""
 

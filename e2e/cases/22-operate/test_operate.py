@@ -42,7 +42,7 @@ def test_doctor(stage: Stage) -> None:
         assert told.returncode == 1
         assert (finding["code"], finding["severity"]) == ("DOC005", "error")
         assert finding["means"] == f"Knative's webhook rejects services that need it ({NAME})"
-        stage.until("the webhook refuses it", lambda: "priorityClassName" in refused(stage, spec))
+        stage.until("the webhook rejects it", lambda: "priorityClassName" in refused(stage, spec))
 
         mended = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
         assert mended.returncode == 0, mended.stderr

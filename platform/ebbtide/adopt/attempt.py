@@ -1,4 +1,4 @@
-"""Trial renders of a derived spec, which remove the fields that are refused."""
+"""Trial renders of a derived spec, which remove the fields that are rejected."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def render_top_object(native: dict[str, Any], profile: Profile, kind: str) -> tu
 
 
 def render_draft(draft: Draft, profile: Profile, kind: str) -> RenderAttempt:
-    """Render a draft, and remove the fields that are refused until it renders."""
+    """Render a draft, and remove the fields that are rejected until it renders."""
     # The values are part of the object, which must not change when a field of the spec is removed.
     draft.native = deepcopy(draft.native)
     result = RenderAttempt(draft)
@@ -97,7 +97,7 @@ def _last_first(problem: Problem) -> list[str]:
 
 
 def _remove_field(native: dict[str, Any], problem: Problem) -> Problem | None:
-    """Remove the refused field, or its block if the field is missing, and return the problem with that path.
+    """Remove the rejected field, or its block if the field is missing, and return the problem with that path.
 
     Returns None if the field cannot be removed.
     """

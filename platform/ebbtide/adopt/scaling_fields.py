@@ -102,7 +102,7 @@ def _derive_metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> N
 def _name_custom_metric(name: str) -> str | None:
     """Return a spec's name for a metric of Knative's HPA class without a row, None if a spec cannot have it."""
     if name in metrics.OF_KNATIVE:
-        # The rules refuse this metric. The attempt reports their reason.
+        # The rules reject this metric. The attempt reports their reason.
         return name
     if metrics.NAME.fullmatch(name) is None or any(row.knative == name for row in metrics.ROWS.values()):
         return None

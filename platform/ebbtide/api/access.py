@@ -76,10 +76,10 @@ def make_access_question(
 class Reviewer(Protocol):
     """Authenticates and authorizes callers. Every method raises a ``ClusterError`` if the API server is unavailable."""
 
-    def who(self, token: str) -> Caller | None:
+    def authenticate(self, token: str) -> Caller | None:
         """Return the owner of a token, or None if the token is invalid."""
 
-    def may(self, caller: Caller, question: AccessQuestion) -> bool:
+    def is_allowed(self, caller: Caller, question: AccessQuestion) -> bool:
         """Return whether the caller is allowed to do what the question names."""
 
 
@@ -159,7 +159,7 @@ class AccessCache:
             raise UnauthorizedError
 
         def review() -> Caller:
-            caller = self._reviewer.who(token)
+            caller = self._reviewer.authenticate(token)
             if caller is None:
                 self._refused.put(key, True)
                 raise UnauthorizedError
@@ -167,9 +167,9 @@ class AccessCache:
 
         return self._callers.get(key, review)
 
-    def may(self, caller: Caller, question: AccessQuestion) -> bool:
+    def is_allowed(self, caller: Caller, question: AccessQuestion) -> bool:
         """Return whether the caller is allowed to do what the question names."""
-        return self._decisions.get((_caller_key(caller), question), lambda: self._reviewer.may(caller, question))
+        return self._decisions.get((_caller_key(caller), question), lambda: self._reviewer.is_allowed(caller, question))
 
 
 def _caller_key(caller: Caller) -> bytes:
@@ -185,7 +185,7 @@ class KubernetesReviewer:
 
         self._tokens, self._access = AuthenticationV1Api(api), AuthorizationV1Api(api)
 
-    def who(self, token: str) -> Caller | None:
+    def authenticate(self, token: str) -> Caller | None:
         """Authenticate a token by a TokenReview."""
         body: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
         status = _run_review(lambda: self._tokens.create_token_review(body, _request_timeout=TIMEOUT_SECONDS)).status
@@ -195,7 +195,7 @@ class KubernetesReviewer:
         extra = tuple(sorted((name, tuple(values)) for name, values in (user.extra or {}).items()))
         return Caller(user.username, tuple(user.groups or ()), user.uid or "", extra, token)
 
-    def may(self, caller: Caller, question: AccessQuestion) -> bool:
+    def is_allowed(self, caller: Caller, question: AccessQuestion) -> bool:
         """Authorize by a SubjectAccessReview, or by a SelfSubjectAccessReview for the kubeconfig's user."""
         attributes = {name: value for name, value in question._asdict().items() if value}
         body: Any = {"apiVersion": "authorization.k8s.io/v1", "spec": {"resourceAttributes": attributes}}

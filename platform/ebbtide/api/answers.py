@@ -224,7 +224,7 @@ class ProjectUse:
 
 @body()
 class Projects:
-    """The projects that the caller is allowed to see."""
+    """The projects that the caller can see."""
 
     projects: list[ProjectUse]
     age: Age

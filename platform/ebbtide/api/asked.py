@@ -154,8 +154,8 @@ def _find_field(
 ) -> Callable[[T], Any]:
     get_value = fields.get(name)
     if get_value is None:
-        why = unknown.get(name, "unknown field")
-        raise RequestError(where, f"{name[:60]}: {why}", f"use {', '.join(fields)}")
+        message = f"{name[:60]}: {unknown[name]}" if name in unknown else f"unknown field {name[:60]}"
+        raise RequestError(where, message, f"use {', '.join(fields)}")
     return get_value
 
 

@@ -185,13 +185,13 @@ class Backend:
         self, caller: Caller, verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = ""
     ) -> bool:
         """Return whether a caller is allowed to use a verb on a kind; an empty namespace means all namespaces."""
-        return self._access.may(caller, make_access_question(verb, kind, namespace, name, subresource))
+        return self._access.is_allowed(caller, make_access_question(verb, kind, namespace, name, subresource))
 
-    def _wide(self, caller: Caller) -> bool:
+    def _can_see_gpu_holders(self, caller: Caller) -> bool:
         """Return whether a caller can see the holders of GPUs: all nodes and all pods."""
         return self.allowed(caller, "list", NODE) and self.allowed(caller, "list", POD)
 
-    def _places(self, caller: Caller, kind: Kind, namespaces: Sequence[str]) -> set[str]:
+    def _list_readable_namespaces(self, caller: Caller, kind: Kind, namespaces: Sequence[str]) -> set[str]:
         """Return the namespaces in which a caller is allowed to list a kind."""
         if self.allowed(caller, "list", kind):
             return {*namespaces}
@@ -200,16 +200,16 @@ class Backend:
         reviews = self._reviews.map(lambda namespace: self.allowed(caller, "list", kind, namespace), namespaces)
         return {namespace for namespace, allowed in zip(namespaces, reviews, strict=True) if allowed}
 
-    def _seen(self, caller: Caller, top: WorkloadKey) -> WorkloadKey:
+    def _require_visible(self, caller: Caller, top: WorkloadKey) -> WorkloadKey:
         if not self.can_see(caller, top):
             raise MissingError(f"workload {top.name} not found in namespace {top.namespace}")
         return top
 
-    def _top(self, caller: Caller, namespace: str, name: str) -> WorkloadKey:
+    def _find_workload(self, caller: Caller, namespace: str, name: str) -> WorkloadKey:
         """Return a workload's place. A workload that is not visible raises the same error as a missing one."""
-        return self._seen(caller, self._cache.find(namespace, name))
+        return self._require_visible(caller, self._cache.find(namespace, name))
 
-    def _ready(self) -> None:
+    def _require_synced(self) -> None:
         if not self._cache.synced():
             raise NothingReadError("the cluster has not been read yet; retry in a few seconds")
 
@@ -221,14 +221,16 @@ class Backend:
 
     def workloads(self, caller: Caller, namespace: str = "") -> CachedValue[list[Status]]:
         """Return the visible workloads of one namespace or of all, sorted by namespace and name."""
-        self._ready()
+        self._require_synced()
         self._cache.take_changes()
         namespaces = [namespace] if namespace else self._cache.namespaces()
-        places = {name: self._places(caller, kind, namespaces) for name, kind in TOPS.items()}
+        places = {name: self._list_readable_namespaces(caller, kind, namespaces) for name, kind in TOPS.items()}
         statuses = self._cache.statuses(
-            set().union(*places.values()), self._wide(caller), lambda top: top.namespace in places[top.kind]
+            set().union(*places.values()),
+            self._can_see_gpu_holders(caller),
+            lambda top: top.namespace in places[top.kind],
         )
-        with_pods = self._places(caller, POD, sorted({status.namespace for status in statuses}))
+        with_pods = self._list_readable_namespaces(caller, POD, sorted({status.namespace for status in statuses}))
         return CachedValue(
             [
                 status if status.namespace in with_pods or not status.pods else replace(status, pods=())
@@ -247,32 +249,39 @@ class Backend:
 
     def status(self, caller: Caller, namespace: str, name: str) -> CachedValue[Status]:
         """Return one workload's status, or raise a ``MissingError`` if it does not exist or is not visible."""
-        self._ready()
-        return CachedValue(self.status_of(caller, self._top(caller, namespace, name)), self.age())
+        self._require_synced()
+        return CachedValue(self.status_of(caller, self._find_workload(caller, namespace, name)), self.age())
 
     def status_of(self, caller: Caller, top: WorkloadKey) -> Status:
         """Return the status of the workload at a place, or raise a ``MissingError``."""
-        return self._with_pods(caller, self._cache.status(self._seen(caller, top), self._wide(caller)))
+        return self._with_pods(
+            caller, self._cache.status(self._require_visible(caller, top), self._can_see_gpu_holders(caller))
+        )
 
     def workload(self, caller: Caller, namespace: str, name: str) -> CachedValue[LiveWorkload]:
         """Return the visible objects of one workload, or raise a ``MissingError``.
 
         Do not derive a status from it: for a caller who cannot list pods that status is wrong. Use ``status``.
         """
-        self._ready()
-        return CachedValue(self._visible(caller, self._whole(self._top(caller, namespace, name), caller)), self.age())
+        self._require_synced()
+        return CachedValue(
+            self._hide_forbidden_objects(
+                caller, self._read_live_workload(self._find_workload(caller, namespace, name), caller)
+            ),
+            self.age(),
+        )
 
     def by_id(self, caller: Caller, uid: str) -> CachedValue[LiveWorkload]:
         """Return the workload whose object has this UID."""
-        live = self._whole(self._top_by_id(caller, uid), caller)
+        live = self._read_live_workload(self._top_by_id(caller, uid), caller)
         if live.top["metadata"]["uid"] != uid:
             raise _workload_missing(uid)
-        return CachedValue(self._visible(caller, live), self.age())
+        return CachedValue(self._hide_forbidden_objects(caller, live), self.age())
 
     def status_by_id(self, caller: Caller, uid: str) -> CachedValue[Status]:
         """Return the status of the workload whose object has this UID."""
         top = self._top_by_id(caller, uid)
-        status = self._cache.status(top, self._wide(caller))
+        status = self._cache.status(top, self._can_see_gpu_holders(caller))
         # UIDs are never reused: the status read before is of this object.
         if self._cache.uid(top) != uid:
             raise _workload_missing(uid)
@@ -280,7 +289,7 @@ class Backend:
 
     def _top_by_id(self, caller: Caller, uid: str) -> WorkloadKey:
         """Return the place of the workload with a UID; a name is not enough, since objects of two kinds may share it."""
-        self._ready()
+        self._require_synced()
         top = self._cache.by_id(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
             raise _workload_missing(uid)
@@ -288,16 +297,16 @@ class Backend:
 
     def find_by_revision(self, caller: Caller, uid: str) -> CachedValue[LiveWorkload]:
         """Return the workload that has the revision with this UID."""
-        self._ready()
+        self._require_synced()
         top = self._cache.find_by_revision(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
-            raise MissingError(f"revision with id {uid} not found")
-        return CachedValue(self._visible(caller, self._whole(top, caller)), self.age())
+            raise MissingError(f"revision with ID {uid} not found")
+        return CachedValue(self._hide_forbidden_objects(caller, self._read_live_workload(top, caller)), self.age())
 
-    def _whole(self, top: WorkloadKey, caller: Caller) -> LiveWorkload:
-        return self._cache.live(top, self._wide(caller))
+    def _read_live_workload(self, top: WorkloadKey, caller: Caller) -> LiveWorkload:
+        return self._cache.live(top, self._can_see_gpu_holders(caller))
 
-    def _visible(self, caller: Caller, live: LiveWorkload) -> LiveWorkload:
+    def _hide_forbidden_objects(self, caller: Caller, live: LiveWorkload) -> LiveWorkload:
         hidden: dict[str, Any] = {
             field: ()
             for field, kind in _KIND_OF_FIELD.items()
@@ -307,7 +316,7 @@ class Backend:
 
     def events(self, caller: Caller, namespace: str, name: str = "") -> CachedValue[tuple[Object, ...]]:
         """Return the events of one workload, or of a whole namespace, oldest first."""
-        self._ready()
+        self._require_synced()
         if name:
             live = self.workload(caller, namespace, name)
             return CachedValue(live.value.events, live.age)
@@ -353,7 +362,7 @@ class Backend:
 
     def projects(self, caller: Caller) -> CachedValue[list[ProjectUse]]:
         """Return the visible projects: namespaces with a project label, and the profile's known projects."""
-        self._ready()
+        self._require_synced()
         self._cache.take_changes()
         places: dict[str, str] = {}
         for name in self.profile.spec.projects.known:
@@ -361,18 +370,18 @@ class Backend:
         for namespace in self._cache.objects(NAMESPACE):
             if label := (namespace["metadata"].get("labels") or {}).get(keys.PROJECT):
                 places[namespace["metadata"]["name"]] = label
-        visible = self._places(caller, KNATIVE, [*places])
+        visible = self._list_readable_namespaces(caller, KNATIVE, [*places])
         phases: dict[str, dict[str, int]] = {namespace_name: {} for namespace_name in visible}
         for status in self.workloads(caller).value:
             if status.namespace in phases:
                 phases[status.namespace][status.phase] = phases[status.namespace].get(status.phase, 0) + 1
         rows = [
-            self._project(caller, places[namespace_name], namespace_name, phases[namespace_name])
+            self._describe_project(caller, places[namespace_name], namespace_name, phases[namespace_name])
             for namespace_name in sorted(visible, key=places.__getitem__)
         ]
         return CachedValue(rows, self.age())
 
-    def _project(self, caller: Caller, name: str, where: str, phases: dict[str, int]) -> ProjectUse:
+    def _describe_project(self, caller: Caller, name: str, where: str, phases: dict[str, int]) -> ProjectUse:
         hard: dict[str, str] = {}
         used: dict[str, str] = {}
         if self.allowed(caller, "list", QUOTA, where):
@@ -384,12 +393,12 @@ class Backend:
 
     def nodes(self, caller: Caller) -> CachedValue[list[NodeRow]]:
         """Return the nodes with the holders of their GPUs, or raise a ``ForbiddenError`` if listing nodes is not allowed."""
-        self._ready()
+        self._require_synced()
         if not self.allowed(caller, "list", NODE):
             raise ForbiddenError("listing nodes is forbidden for this caller")
         self._cache.take_changes()
         pods = [pod for pod in self._cache.objects(POD) if get_at(pod, "spec", "nodeName") and not _is_pod_over(pod)]
-        visible = self._places(caller, POD, sorted({pod["metadata"]["namespace"] for pod in pods}))
+        visible = self._list_readable_namespaces(caller, POD, sorted({pod["metadata"]["namespace"] for pod in pods}))
         shares: dict[str, list[ShareRow]] = {}
         for pod in pods:
             is_visible = pod["metadata"]["namespace"] in visible
@@ -409,23 +418,23 @@ class Backend:
         self, caller: Caller, refs: Sequence[Ref], start: float, end: float
     ) -> dict[Ref, WorkloadMeasurements]:
         """Return the measurements of the visible workloads among ``refs``."""
-        source = self._source()
-        visible = [ref for ref in refs if self._sees(caller, ref)]
+        source = self._require_source()
+        visible = [ref for ref in refs if self._can_see_ref(caller, ref)]
         return source.measure(visible, start, end) if visible else {}
 
     def history(self, caller: Caller, ref: Ref, start: float, end: float, step: float) -> History:
         """Return a workload's time series."""
-        self._top(caller, ref.namespace, ref.name)
-        return self._source().history(ref, start, end, step)
+        self._find_workload(caller, ref.namespace, ref.name)
+        return self._require_source().history(ref, start, end, step)
 
-    def _sees(self, caller: Caller, ref: Ref) -> bool:
+    def _can_see_ref(self, caller: Caller, ref: Ref) -> bool:
         try:
-            self._top(caller, ref.namespace, ref.name)
+            self._find_workload(caller, ref.namespace, ref.name)
         except MissingError:
             return False
         return True
 
-    def _source(self) -> MetricsSource:
+    def _require_source(self) -> MetricsSource:
         if self.source is None:
             raise SourceError("no metrics source: start ebbtide serve with --prometheus")
         return self.source
@@ -495,7 +504,7 @@ class Backend:
 
         Raises:
             InputError: the request cannot be simulated.
-            TooMuchError: the work exceeds its limits, or the queue is full.
+            LimitExceededError: the work exceeds its limits, or the queue is full.
 
         """
         try:
@@ -508,8 +517,8 @@ class Backend:
 
     def why(self, caller: Caller, namespace: str, name: str) -> CachedValue[Why]:
         """Explain a workload's current number of replicas."""
-        self._ready()
-        live = self._whole(self._top(caller, namespace, name), caller)
+        self._require_synced()
+        live = self._read_live_workload(self._find_workload(caller, namespace, name), caller)
         live = replace(
             live, settings=inventory.read_autoscaler_settings(self.as_caller(caller)) if live.scalers else None
         )
@@ -541,19 +550,19 @@ class Backend:
 
         Raises:
             MissingError: the named workload does not exist or is not visible.
-            TooMuchError: more workloads than one report may have.
+            LimitExceededError: more workloads than one report may have.
             SourceError: there is no metrics source, or it is unavailable.
 
         """
-        source = self._source()
+        source = self._require_source()
         if name:
-            places = [self._top(caller, namespace, name)]
+            places = [self._find_workload(caller, namespace, name)]
         else:
             statuses = [status for status in self.workloads(caller, namespace).value if project in {"", status.project}]
             places = [WorkloadKey(status.namespace, status.name, _top_kind(status)) for status in statuses]
         if len(places) > MAX_REPORTED:
             raise LimitExceededError(
-                f"a report of {len(places)} workloads exceeds {MAX_REPORTED}: name a namespace or a project"
+                f"a report covers at most {MAX_REPORTED} workloads, and there are {len(places)}: select a namespace or a project"
             )
         objectives = {
             objective.ref: objective for objective in (read_slo(top, self.profile) for top in self._cache.tops(places))
@@ -568,7 +577,7 @@ class Backend:
         """Return a client of the cluster with the caller's credentials."""
         return self._parts.connect(caller)
 
-    def _writing(self, caller: Caller) -> Cluster:
+    def _connect_for_writing(self, caller: Caller) -> Cluster:
         if self.read_only:
             raise ReadOnlyError("this server is read-only: use the command line, or a server that allows writes")
         return self.as_caller(caller)
@@ -596,7 +605,7 @@ class Backend:
             CutShortError: a write failed after others succeeded.
 
         """
-        return self._apply(self._writing(caller), documents, force=force, create=create)
+        return self._apply_documents(self._connect_for_writing(caller), documents, force=force, create=create)
 
     def update(self, caller: Caller, uid: str, edit: Callable[[Object], LoadedDocument]) -> Submitted:
         """Apply the spec that ``edit`` makes of a workload's object, without losing concurrent changes.
@@ -609,7 +618,7 @@ class Backend:
             ClusterError: as ``submit``, which also raises ``InputError``.
 
         """
-        cluster = self._writing(caller)
+        cluster = self._connect_for_writing(caller)
         top = self._top_by_id(caller, uid)
         attempts_left = MAX_UPDATE_ATTEMPTS
         while True:
@@ -617,13 +626,13 @@ class Backend:
             if live["metadata"]["uid"] != uid:
                 raise _workload_missing(uid)
             try:
-                return self._apply(cluster, [edit(live)], basis=live)
+                return self._apply_documents(cluster, [edit(live)], basis=live)
             except (StaleError, CutShortError) as error:
                 attempts_left -= 1
                 if not attempts_left or not isinstance(getattr(error, "cause", error), StaleError):
                     raise
 
-    def _apply(
+    def _apply_documents(
         self,
         cluster: Cluster,
         documents: Sequence[LoadedDocument],
@@ -667,19 +676,19 @@ class Backend:
 
     def delete(self, caller: Caller, namespace: str, name: str, *, data: bool = False) -> Deleted:
         """Delete a workload and its secondary objects; with ``data``, also its persistent volume claims."""
-        cluster = self._writing(caller)
-        self._top(caller, namespace, name)
-        return self._remove(cluster, plan_removal(cluster, name, namespace, data=data))
+        cluster = self._connect_for_writing(caller)
+        self._find_workload(caller, namespace, name)
+        return self._remove_workload(cluster, plan_removal(cluster, name, namespace, data=data))
 
     def delete_by_id(self, caller: Caller, uid: str) -> Deleted:
         """Delete the workload whose object has this UID, and no other object of its name."""
-        cluster = self._writing(caller)
+        cluster = self._connect_for_writing(caller)
         top = self._top_by_id(caller, uid)
-        return self._remove(
+        return self._remove_workload(
             cluster, plan_removal(cluster, top.name, top.namespace, data=False, identity=(TOPS[top.kind], uid))
         )
 
-    def _remove(self, cluster: Cluster, planned: Removal) -> Deleted:
+    def _remove_workload(self, cluster: Cluster, planned: Removal) -> Deleted:
         done: list[str] = []
 
         def go() -> list[Object]:
@@ -689,7 +698,7 @@ class Backend:
 
         _report_partial_writes(go, done)
         self._cache.wait_gone(planned.top, self._cache.ticks() + CACHE_WAIT_SECONDS)
-        return Deleted(tuple(done), tuple(obj["metadata"]["name"] for obj in planned.kept))
+        return Deleted(tuple(done), tuple(obj["metadata"]["name"] for obj in planned.kept_claims))
 
     def scale(
         self, caller: Caller, namespace: str, name: str, values: dict[str, float] | None = None
@@ -698,8 +707,8 @@ class Backend:
 
         Returns the names of the changed revisions. A ``CutShortError`` names the writes before a failed one.
         """
-        cluster = self._writing(caller)
-        live = self._whole(self._top(caller, namespace, name), caller)
+        cluster = self._connect_for_writing(caller)
+        live = self._read_live_workload(self._find_workload(caller, namespace, name), caller)
         if reason := revisions.explain_no_scale(live, values or {}):
             raise RefusedError(reason)
         if values:
@@ -709,9 +718,9 @@ class Backend:
         return tuple(revisions.scaled_revisions(live))
 
     def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
-        """Route all requests to a revision, by default the previous ready one, and return its name."""
-        cluster = self._writing(caller)
-        live = self._whole(self._top(caller, namespace, name), caller)
+        """Route all traffic to a revision, by default the previous ready one, and return its name."""
+        cluster = self._connect_for_writing(caller)
+        live = self._read_live_workload(self._find_workload(caller, namespace, name), caller)
         if reason := revisions.explain_no_rollback(live, to):
             raise RefusedError(reason)
         target = revisions.find_rollback_target(live, to)
@@ -719,15 +728,19 @@ class Backend:
         return target
 
     def suspend(self, caller: Caller, namespace: str, name: str) -> None:
-        """Stop a KServe workload and keep its InferenceService."""
-        cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
+        """Stop a KServe workload and keep its spec."""
+        cluster = self._connect_for_writing(caller)
+        top = self._read_live_workload(self._find_workload(caller, namespace, name), caller).top
         if reason := revisions.explain_no_suspend(top):
             raise RefusedError(reason)
         revisions.suspend_workload(cluster, top)
 
     def resume(self, caller: Caller, namespace: str, name: str) -> None:
         """Start a suspended workload."""
-        cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
+        cluster, top = (
+            self._connect_for_writing(caller),
+            self._read_live_workload(self._find_workload(caller, namespace, name), caller).top,
+        )
         if reason := revisions.explain_no_suspend(top):
             raise RefusedError(reason)
         revisions.resume_workload(cluster, top)
@@ -748,7 +761,7 @@ def _other_kind(workloads: Sequence[applying.Workload], basis: Object) -> list[P
 
 
 def _workload_missing(uid: str) -> MissingError:
-    return MissingError(f"workload with id {uid} not found")
+    return MissingError(f"workload with ID {uid} not found")
 
 
 def _top_kind(status: Status) -> str:

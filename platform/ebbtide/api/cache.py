@@ -139,8 +139,8 @@ class Cache:
             self.take_changes()
             return
         for kind in KINDS:
-            threading.Thread(target=self._follow, args=(kind,), name=f"watch {kind.plural}", daemon=True).start()
-        threading.Thread(target=self._beat, name="watch the API server", daemon=True).start()
+            threading.Thread(target=self._watch_kind, args=(kind,), name=f"watch {kind.plural}", daemon=True).start()
+        threading.Thread(target=self._check_periodically, name="watch the API server", daemon=True).start()
 
     def stop(self) -> None:
         """Stop watching; open connections close with the process."""
@@ -176,7 +176,7 @@ class Cache:
             return
         with self._lock:
             for kind in KINDS:
-                self._take(kind)
+                self._apply_connection_changes(kind)
 
     def compute_statuses(self) -> int:
         """Compute all statuses, so that the first list is as fast as later ones, and return the number of workloads."""
@@ -186,21 +186,21 @@ class Cache:
                 break
             with self._lock:
                 if top in self._tops:
-                    self._status(top, self._clock.now(), wide=False)
+                    self._compute_status(top, self._clock.now(), wide=False)
         return len(tops)
 
-    def _follow(self, kind: Kind) -> None:
+    def _watch_kind(self, kind: Kind) -> None:
         while not self._stopped.is_set():
             begun = self._ticks()
             pause = 0.0
             try:
-                self._take(kind)
+                self._apply_connection_changes(kind)
                 # Without a pause, a server that closes every connection immediately would be called in a tight loop.
                 pause = RECONNECT_SECONDS if self._ticks() - begun < RECONNECT_SECONDS else 0.0
             except GoneError:
                 self._versions.pop(kind, None)
             except (MissingError, ForbiddenError) as error:
-                self._absent(kind, forbidden=isinstance(error, ForbiddenError))
+                self._mark_absent(kind, forbidden=isinstance(error, ForbiddenError))
                 pause = ABSENT_RETRY_SECONDS
             except ClusterError:
                 with self._lock:
@@ -213,11 +213,11 @@ class Cache:
                 pause = RECONNECT_SECONDS
             self._stopped.wait(pause)
 
-    def _beat(self) -> None:
+    def _check_periodically(self) -> None:
         while not self._stopped.wait(CHECK_SECONDS):
-            self.ask()
+            self.check_api_server()
 
-    def ask(self) -> None:
+    def check_api_server(self) -> None:
         """Check whether the API server answers, which an idle watch does not show; an error response counts as an answer."""
         asked_at = self._ticks()
         try:
@@ -229,40 +229,40 @@ class Cache:
         with self._lock:
             self._heard = asked_at
 
-    def _take(self, kind: Kind) -> None:
+    def _apply_connection_changes(self, kind: Kind) -> None:
         """Apply the changes that one watch connection reports."""
         since = self._versions.get(kind, "")
         changes = self._cluster.follow(kind, since=since)
         if not since:
             with self._listing:
-                self._list(kind, changes)
+                self._apply_list(kind, changes)
         for change in changes:
             with self._lock:
                 if isinstance(change, WatchBookmark):
                     self._versions[kind] = change.version
-                    self._current(kind)
+                    self._mark_current(kind)
                 else:
-                    self._note(kind, _object_key(change.item), change)
+                    self._store_change(kind, _object_key(change.item), change)
                     self._versions[kind] = str(get_at(change.item, "metadata", "resourceVersion", default=""))
             if self._stopped.is_set():
                 return
 
-    def _list(self, kind: Kind, changes: Iterator[WatchChange | WatchBookmark]) -> None:
+    def _apply_list(self, kind: Kind, changes: Iterator[WatchChange | WatchBookmark]) -> None:
         """Apply a list, up to its mark, and remove objects that are not in it."""
         missing = set(self._items[kind])
         for change in changes:
             with self._lock:
                 if isinstance(change, WatchBookmark):
                     for key in missing:
-                        self._forget(kind, key)
+                        self._remove_object(kind, key)
                     self._versions[kind] = change.version
-                    self._current(kind)
+                    self._mark_current(kind)
                     return
                 key = _object_key(change.item)
                 missing.discard(key)
-                self._note(kind, key, change)
+                self._store_change(kind, key, change)
 
-    def _current(self, kind: Kind) -> None:
+    def _mark_current(self, kind: Kind) -> None:
         self._lost.pop(kind, None)
         self._heard = self._ticks()
         self.forbidden.discard(kind)
@@ -270,19 +270,19 @@ class Cache:
             self._synced.add(kind)
             self._moved.notify_all()
 
-    def _absent(self, kind: Kind, *, forbidden: bool) -> None:
+    def _mark_absent(self, kind: Kind, *, forbidden: bool) -> None:
         """Record that a kind does not exist in the cluster, or that reading it is forbidden."""
         with self._lock:
             for key in [*self._items[kind]]:
-                self._forget(kind, key)
+                self._remove_object(kind, key)
             self._versions.pop(kind, None)
-            self._current(kind)
+            self._mark_current(kind)
             if forbidden:
                 self.forbidden.add(kind)
 
-    def _note(self, kind: Kind, key: Key, change: WatchChange) -> None:
+    def _store_change(self, kind: Kind, key: Key, change: WatchChange) -> None:
         if change.change == "DELETED":
-            self._forget(kind, key)
+            self._remove_object(kind, key)
             return
         before = self._items[kind].get(key)
         version = str(get_at(change.item, "metadata", "resourceVersion", default=""))
@@ -292,24 +292,26 @@ class Cache:
         groups = _workload_names(kind, stored)
         entry = _Item(marshal.dumps(stored), version, groups, str(get_at(stored, "metadata", "uid", default="")))
         self._items[kind][key] = entry
-        self._index(kind, key, before, entry)
-        gone = self._place(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in {KNATIVE, KSERVE} else None
+        self._update_groups(kind, key, before, entry)
+        gone = self._record_top(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in {KNATIVE, KSERVE} else None
         gpus = kind == NODE or (kind == POD and bool(of_pod.sum_pod_gpus(stored)))
-        self._touch(key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus)
+        self._record_workload_changes(
+            key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus
+        )
 
-    def _forget(self, kind: Kind, key: Key) -> None:
+    def _remove_object(self, kind: Kind, key: Key) -> None:
         entry = self._items[kind].pop(key, None)
         if entry is None:
             return
-        self._index(kind, key, entry, None)
+        self._update_groups(kind, key, entry, None)
         gone = None
         if kind in {KNATIVE, KSERVE} and self._tops.pop(top := WorkloadKey(*key, kind.name), None) is not None:
             gone = top
             if self._by_uid.get(entry.uid) == top:
                 del self._by_uid[entry.uid]
-        self._touch(key[0], set(entry.groups), gone, gpus=kind in {NODE, POD})
+        self._record_workload_changes(key[0], set(entry.groups), gone, gpus=kind in {NODE, POD})
 
-    def _index(self, kind: Kind, key: Key, before: _Item | None, after: _Item | None) -> None:
+    def _update_groups(self, kind: Kind, key: Key, before: _Item | None, after: _Item | None) -> None:
         for group in before.groups if before is not None else ():
             members = self._groups[kind, key[0], group]
             members.discard(key[1])
@@ -318,7 +320,7 @@ class Cache:
         for group in after.groups if after is not None else ():
             self._groups.setdefault((kind, key[0], group), set()).add(key[1])
 
-    def _place(self, top: WorkloadKey, obj: Object, uid: str) -> WorkloadKey | None:
+    def _record_top(self, top: WorkloadKey, obj: Object, uid: str) -> WorkloadKey | None:
         """Record a workload's main object, unless KServe created it; return its place if it was a workload until now."""
         old_uid = self._tops.pop(top, None)
         if old_uid is not None:
@@ -329,7 +331,9 @@ class Cache:
         self._by_uid[uid] = top
         return None
 
-    def _touch(self, namespace: str, groups: set[str], ended: WorkloadKey | None, *, gpus: bool) -> None:
+    def _record_workload_changes(
+        self, namespace: str, groups: set[str], ended: WorkloadKey | None, *, gpus: bool
+    ) -> None:
         """Drop the workloads' computed statuses, and record which workloads changed or, as ``ended``, disappeared."""
         self._number += 1
         if ended is not None:
@@ -436,10 +440,10 @@ class Cache:
         selected = None if namespaces is None else set(namespaces)
         with self._lock:
             tops = sorted(top for top in self._tops if (selected is None or top.namespace in selected) and kinds(top))
-            return [self._status(top, now, wide=wide) for top in tops]
+            return [self._compute_status(top, now, wide=wide) for top in tops]
 
     @contextmanager
-    def _reading(self, top: WorkloadKey) -> Iterator[None]:
+    def _lock_workload(self, top: WorkloadKey) -> Iterator[None]:
         self.take_changes()
         with self._lock:
             if top not in self._tops:
@@ -448,15 +452,15 @@ class Cache:
 
     def status(self, top: WorkloadKey, wide: bool) -> Status:
         """Return one workload's status, or raise a ``MissingError``."""
-        with self._reading(top):
-            return self._status(top, self._clock.now(), wide=wide)
+        with self._lock_workload(top):
+            return self._compute_status(top, self._clock.now(), wide=wide)
 
-    def _status(self, top: WorkloadKey, now: float, *, wide: bool) -> Status:
+    def _compute_status(self, top: WorkloadKey, now: float, *, wide: bool) -> Status:
         known = self._known[wide].get(top)
         if known is not None and now - known.now <= known.holds:
             return known.status
         if known is None:
-            live = self._live(top, now, wide=wide)
+            live = self._group_live_workload(top, now, wide=wide)
             computed = compute_status(live)
             short = inventory.has_unscheduled_pods([*live.pods])
         else:
@@ -512,19 +516,19 @@ class Cache:
 
     def live(self, top: WorkloadKey, wide: bool) -> LiveWorkload:
         """Return all objects of one workload; ``wide`` adds the holders of GPUs in all namespaces."""
-        with self._reading(top):
-            return self._live(top, self._clock.now(), wide=wide)
+        with self._lock_workload(top):
+            return self._group_live_workload(top, self._clock.now(), wide=wide)
 
-    def _live(self, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
-        objects = {kind: [*self._of(kind, top)] for kind in GROUPED}
-        events = sorted(self._of(EVENT, top), key=event_time)
-        supplies = self._supply() if wide and inventory.has_unscheduled_pods(objects[POD]) else None
+    def _group_live_workload(self, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
+        objects = {kind: [*self._unpack_workload_objects(kind, top)] for kind in GROUPED}
+        events = sorted(self._unpack_workload_objects(EVENT, top), key=event_time)
+        supplies = self._compute_supplies() if wide and inventory.has_unscheduled_pods(objects[POD]) else None
         for live in inventory.group_workloads(objects, events, supplies, now, only=top.name):
             if live.top["kind"] == top.kind:
                 return live
         raise MissingError(f"workload {top.name} in namespace {top.namespace} was deleted while it was read")
 
-    def _of(self, kind: Kind, top: WorkloadKey) -> Iterator[Object]:
+    def _unpack_workload_objects(self, kind: Kind, top: WorkloadKey) -> Iterator[Object]:
         rows = self._items[kind]
         if kind == QUOTA:
             yield from (_unpack_entry(row) for key, row in rows.items() if key[0] == top.namespace)
@@ -532,7 +536,7 @@ class Cache:
         for name in sorted(self._groups.get((kind, top.namespace, top.name), ())):
             yield _unpack_entry(rows[top.namespace, name])
 
-    def _supply(self) -> dict[str, ResourceSupply] | None:
+    def _compute_supplies(self) -> dict[str, ResourceSupply] | None:
         if {NODE, POD} & self.forbidden:
             return None
         if self._supplies is None:
@@ -640,10 +644,10 @@ def _strip_revision(obj: Object) -> Object:
 
 
 def _strip_event(obj: Object) -> Object:
-    kept = _keep_fields(obj, "apiVersion", "kind", "type", "reason", "message", "count")
-    kept |= _keep_fields(obj, "firstTimestamp", "lastTimestamp", "eventTime")
+    fields = _keep_fields(obj, "apiVersion", "kind", "type", "reason", "message", "count")
+    fields |= _keep_fields(obj, "firstTimestamp", "lastTimestamp", "eventTime")
     return {
-        **{name: value for name, value in kept.items() if value is not None},
+        **{name: value for name, value in fields.items() if value is not None},
         "metadata": _keep_fields(obj["metadata"], "name", "namespace", "uid", "creationTimestamp"),
         "involvedObject": _keep_fields(obj.get("involvedObject") or {}, "kind", "name", "namespace", "uid"),
     }

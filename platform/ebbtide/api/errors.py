@@ -79,7 +79,7 @@ ROWS: Final[tuple[tuple[type[Exception], ErrorRow], ...]] = (
     (NothingReadError, ErrorRow(503, "not-read", "The cluster has not been read yet")),
     (BusyError, ErrorRow(503, "busy", "The cluster is busy")),
     (UnreachableError, ErrorRow(503, "unreachable", "The cluster does not answer")),
-    (SourceError, ErrorRow(503, "no-measurements", "Measurements are unavailable")),
+    (SourceError, ErrorRow(503, "no-measurements", "Metrics are unavailable")),
     (LimitExceededError, ErrorRow(429, "too-much", "Request limit exceeded")),
     (ClusterError, ErrorRow(502, "cluster", "The cluster returned an error")),
 )

@@ -159,7 +159,9 @@ class Gate:
             raise UnauthorizedError
         if not header and request.method not in SAFE and is_cross_site(request.headers):
             # Without a token, the caller is the kubeconfig's user; a page of another site must not act as that user.
-            raise HTTPException(403, "cross-site requests must not write: send a token")
+            raise HTTPException(
+                403, "cross-site requests cannot write without a token: send one as Authorization: Bearer TOKEN"
+            )
         caller = await run_in_threadpool(self._backend.caller_of, token.strip())
         request.caller_name = caller.name
         return caller

@@ -77,7 +77,7 @@ SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
 
 @router.post("/render", summary="Render Specs", responses=_PURE)
 def render(context: Context, body: requests.Spec) -> answers.Rendered:
-    """Render specs into Kubernetes manifests."""
+    """Render specs to Kubernetes manifests."""
     return context.backend.render(context.backend.documents(body.spec))
 
 
@@ -108,15 +108,15 @@ def tune(context: Context, body: requests.Tune) -> dict[str, Any]:
 # Plan and apply.
 
 
-@router.post("/plan", summary="Plan an Apply", responses=_WRITE)
+@router.post("/plan", summary="Preview Apply", responses=_WRITE)
 def plan(context: Context, body: requests.Spec) -> answers.Plans:
-    """Preview an apply: its steps by a server-side dry run, and its cost. Nothing is written."""
+    """Preview an apply by a server-side dry run: its changes and its cost. Nothing is written."""
     return context.backend.plan(context.caller, context.backend.documents(body.spec))
 
 
 @router.post("/diff", summary="Diff Specs", responses=_WRITE)
 def diff(context: Context, body: requests.Spec) -> answers.Plans:
-    """Return only the steps that an apply would change."""
+    """Return only the objects that an apply would change."""
     plans = context.backend.plan(context.caller, context.backend.documents(body.spec))
     planned = (
         replace(workload_plan, steps=tuple(step for step in workload_plan.steps if step.verdict != "keep"))
@@ -203,13 +203,13 @@ def scale(context: Context, namespace: Namespace, name: Name, body: requests.Sca
 
 @router.post("/workloads/{namespace}/{name}/rollback", summary="Roll Back Workload", responses=_WRITE)
 def rollback(context: Context, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
-    """Route all requests to a revision, until the next apply."""
+    """Route all traffic to a revision until the next apply."""
     return answers.Done((context.backend.rollback(context.caller, namespace, name, body.to),))
 
 
 @router.post("/workloads/{namespace}/{name}/suspend", summary="Suspend Workload", responses=_WRITE)
 def suspend(context: Context, namespace: Namespace, name: Name) -> answers.Done:
-    """Stop a KServe workload and keep its InferenceService."""
+    """Stop a KServe workload and keep its spec."""
     context.backend.suspend(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
@@ -320,7 +320,7 @@ def doctor(context: Context) -> answers.Findings:
 
 @router.post("/doctor", summary="Diagnose Cluster for Specs", responses=_WRITE)
 def doctor_for(context: Context, body: requests.Diagnose) -> answers.Findings:
-    """Return what is missing in the cluster for the specs to run."""
+    """Check whether the cluster meets the requirements of the specs."""
     documents = None if body.spec is None else context.backend.documents(body.spec)
     return answers.Findings(context.backend.doctor(context.caller, documents))
 
@@ -388,7 +388,7 @@ async def stream(
     context: Context,
     namespace: InNamespace = "",
     last_event_id: Annotated[
-        str, Header(alias="Last-Event-ID", description="Id of the last event received, to resume after it.")
+        str, Header(alias="Last-Event-ID", description="ID of the last event received, to resume after it.")
     ] = "",
     once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,
 ) -> StreamingResponse:

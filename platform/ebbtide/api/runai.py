@@ -122,8 +122,8 @@ Deleted = Annotated[
 ]
 WorkloadId = Annotated[str, Path(description="UID of the workload's Knative Service or InferenceService.")]
 RevisionId = Annotated[str, Path(description="UID of the Knative Revision.")]
-ProjectId = Annotated[str, Path(description="Id of the project: the profile's, or else the project's name.")]
-ClusterUuid = Annotated[str, Path(description="Id of the cluster: the profile's, or else derived from its name.")]
+ProjectId = Annotated[str, Path(description="ID of the project: the profile's, or else the project's name.")]
+ClusterUuid = Annotated[str, Path(description="ID of the cluster: the profile's, or else derived from its name.")]
 By = Annotated[str, Query(alias="sortBy", max_length=60, description="The field to sort by.")]
 Order = Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort order: asc or desc.")]
 
@@ -354,7 +354,7 @@ def get_revision(context: Context, revisionId: RevisionId) -> CachedValue[bodies
     for row in _make_revision_rows(context, owner.value):
         if row.id == revisionId:
             return CachedValue(row, owner.age)
-    raise MissingError(f"revision with id {revisionId} not found")
+    raise MissingError(f"revision with ID {revisionId} not found")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions", responses=_READ)
@@ -439,7 +439,7 @@ def _read_metrics(context: RequestContext, uid: str, types: str, start: str, end
     if unknown or not metrics:
         raise RequestError(
             "metricType",
-            f"unknown metric: {', '.join(unknown)[:200]}" if unknown else "at least one metric is required",
+            f"unknown metrics: {', '.join(unknown)[:200]}" if unknown else "at least one metric is required",
             f"use {', '.join(METRICS)}",
         )
     first, last = parse_moment("start", start).timestamp(), parse_moment("end", end).timestamp()
@@ -513,7 +513,7 @@ def get_project(context: Context, projectId: ProjectId) -> CachedValue[bodies.Or
     for row in units.value:
         if row.id == projectId:
             return CachedValue(row, units.age)
-    raise MissingError(f"project with id {projectId} not found")
+    raise MissingError(f"project with ID {projectId} not found")
 
 
 def _make_cluster_row(backend: Backend) -> bodies.Cluster:

@@ -316,7 +316,7 @@ def _gpu_quota(profile: Profile, name: str) -> float | None:
 
 
 class OrgUnit(DerivedBody):
-    """A project in Run:ai's format: its id, department, namespace and GPU quota."""
+    """A project in Run:ai's format: its ID, department, namespace and GPU quota."""
 
     id: str = derive_attribute(lambda view: project_id(view.profile, view.use.name))
     name: str = derive_attribute(lambda view: view.use.name)

@@ -139,7 +139,7 @@ def search_settings(
     if unknown:
         raise _make_field_error(
             ("keep",),
-            f"unknown field to keep: {', '.join(unknown)}",
+            f"cannot keep unknown fields: {', '.join(unknown)}",
             f"use only {', '.join(words.KEEPABLE)}",
         )
     loaded, plan, case, _, notes = make_simulation_case(request, load_profile_data(profile_data), "tune")
@@ -195,7 +195,7 @@ def make_simulation_case(
     else:
         raise _make_field_error(
             ("traffic",),
-            f"{request.traffic[:80]!r} is not a valid traffic shape",
+            f"invalid traffic shape {request.traffic[:80]!r}",
             f"write {', '.join(load.FORMS.values())}",
         )
     traffic = reading.traffic
@@ -240,7 +240,7 @@ def complete_case(
     if server is None:
         server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
         server = servers.parse_server(server_text)
-        notes.append(f"the server model {server_text} is a guess: measure your server, and {server_hint}")
+        notes.append(f"the server model {server_text} is an assumption: measure your server, and {server_hint}")
     if bounds is None:
         assert loaded.inference is not None
         bounds = slo.read_spec_bounds(loaded.inference.spec.slo)

@@ -49,7 +49,7 @@ class Workers:
         report in this process, and cancels the work by raising.
 
         Raises:
-            TooMuchError: the queue is full, or the work exceeds its time or memory.
+            LimitExceededError: the queue is full, or the work exceeds its time or memory.
 
         """
         with _hold_slot(self._room, 0), _hold_slot(self._turn, seconds):
@@ -68,10 +68,12 @@ class Workers:
             succeeded, result = worker.ask((work, arguments, on_progress is not None), seconds, on_progress)
         except TimeoutError:
             worker.end()
-            raise LimitExceededError(f"the work exceeded {seconds:g} s: reduce the request") from None
+            raise LimitExceededError(
+                f"the simulation took longer than {seconds:g} s: use less traffic or fewer evaluations"
+            ) from None
         except (EOFError, OSError) as error:
             worker.end()
-            raise LimitExceededError("the work exceeded the memory limit: reduce the request") from error
+            raise LimitExceededError("the simulation exceeded the memory limit: use less traffic") from error
         except BaseException:
             worker.end()
             raise

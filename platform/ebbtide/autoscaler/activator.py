@@ -10,7 +10,7 @@ from typing import Final
 from ebbtide.autoscaler.arithmetic import INT32_MAX
 from ebbtide.autoscaler.kernel import kernel
 
-#: Maximum containerConcurrency at which the activator picks the first available pod; above it, pods are used in turn.
+#: Maximum containerConcurrency at which the activator picks the first available pod; above it, pods are used round-robin.
 FIRST_AVAILABLE: Final = 3
 
 

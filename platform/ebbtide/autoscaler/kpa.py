@@ -59,8 +59,8 @@ INVALID: Final = ScaleResult(0, 0, scale_valid=False)
 class DecisionTerms(NamedTuple):
     """Inputs of a decision, in pods: the scale for each of the averages, and the bounds of a single step."""
 
-    wanted: int
-    wanted_in_panic: int
+    desired: int
+    desired_in_panic: int
     lower: int
     upper: int
 
@@ -90,8 +90,8 @@ def compute_terms(spec: DeciderSpec, stable: float, panic: float, ready: int) ->
     """Return the inputs of a decision for the averages over the stable and the panic window, with ``ready`` pods."""
     pods = max(1, ready)
     return DecisionTerms(
-        wanted=int(round_up(stable / spec.target_value)),
-        wanted_in_panic=int(round_up(panic / spec.target_value)),
+        desired=int(round_up(stable / spec.target_value)),
+        desired_in_panic=int(round_up(panic / spec.target_value)),
         lower=int(round_down(pods / spec.max_scale_down_rate)) if spec.reachable else 0,
         upper=int(round_up(spec.max_scale_up_rate * pods)),
     )

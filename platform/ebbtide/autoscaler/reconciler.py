@@ -98,10 +98,10 @@ class ReconcileResult:
 
 
 class ReconcileRules(NamedTuple):
-    """Settings of a revision and its cluster that reconciliation uses; times in seconds, ``greatest`` 0 is unbounded."""
+    """Settings of a revision and its cluster that reconciliation uses; times in seconds, ``max_replicas`` 0 is unbounded."""
 
-    least: int
-    greatest: int
+    min_replicas: int
+    max_replicas: int
     first: int
     """Scale at which a new revision starts."""
     reachable: bool
@@ -136,8 +136,8 @@ def resolve_rules(revision: RevisionSettings, config: AutoscalerConfig) -> Recon
     """Return the settings that reconciliations of a revision use."""
     minimum, maximum = scale_bounds(revision, config)
     return ReconcileRules(
-        least=minimum,
-        greatest=maximum,
+        min_replicas=minimum,
+        max_replicas=maximum,
         first=initial_scale(revision, config),
         reachable=revision.reachable,
         to_zero=config.enable_scale_to_zero,
@@ -160,13 +160,13 @@ def wanted_scale(
     desired = sight.desired
     if desired < 0 and memory.active != UNKNOWN:
         return desired, False, -1.0
-    minimum = limits.least
+    minimum = limits.min_replicas
     if limits.first > 1 and not memory.initialized and limits.reachable:
         minimum = max(limits.first, minimum)
     if desired < minimum:
         desired = minimum
-    elif limits.greatest > 0 and desired > limits.greatest:
-        desired = limits.greatest
+    elif limits.max_replicas > 0 and desired > limits.max_replicas:
+        desired = limits.max_replicas
     if desired != 0:
         return desired, True, -1.0
     return wanted_at_zero(limits, memory, sight, now)
@@ -210,7 +210,7 @@ def next_memory(
 
     A new revision is active once its initial scale is ready; later, its minimum scale suffices.
     """
-    threshold = max(limits.least, 1 if memory.initialized else limits.first)
+    threshold = max(limits.min_replicas, 1 if memory.initialized else limits.first)
     active, reason = TRUE, NO_REASON
     if want == 0 or threshold == 0:
         active, reason = FALSE, TIMED_OUT if memory.active == UNKNOWN and threshold > 0 else NO_TRAFFIC

@@ -116,7 +116,7 @@ class Member(NamedTuple):
 
 @cache
 def list_members(cls: Any) -> tuple[Member, ...]:
-    """Return the attributes to write of a body."""
+    """Return the attributes of a body that are written."""
     names, optional = getattr(cls, MARK)
     attributes = []
     for entry in names or _resolve_hints(cls):

@@ -46,13 +46,13 @@ class Metric(NamedTuple):
     #: Signal that a simulation uses for the metric. None: the metric cannot be simulated.
     simulated: Signal | None = None
     #: Maximum threshold, and the message for a larger one.
-    most: float = 2**31 - 1
-    beyond: str = "a threshold of {} cannot be reached"
+    max_threshold: float = 2**31 - 1
+    above_max_message: str = "a threshold of {} cannot be reached"
     #: True if Knative bounds the threshold by the container's hard limit of requests.
     limited: bool = False
     #: Label on the web page, and the label of one unit.
     label: str = ""
-    each: str = ""
+    unit_label: str = ""
     #: Other names of the metric, which have a different meaning in Knative or KServe.
     aliases: tuple[str, ...] = ()
 
@@ -73,7 +73,7 @@ ROWS: Final[dict[str, Metric]] = {
             default_target=("container-concurrency-target-default", "100"),
             simulated="concurrency",
             limited=True,
-            each="in flight",
+            unit_label="requests in flight",
         ),
         Metric(
             name="throughput",
@@ -86,8 +86,8 @@ ROWS: Final[dict[str, Metric]] = {
             standard="standard_throughput",
             default_target=("requests-per-second-target-default", "200"),
             simulated="rps",
-            label="requests/s",
-            each="requests/s",
+            label="throughput (requests/s)",
+            unit_label="requests/s",
             aliases=("rps", "qps", "requests-per-second"),
         ),
         Metric(
@@ -100,8 +100,8 @@ ROWS: Final[dict[str, Metric]] = {
             knative="cpu",
             default_target=("", "80"),
             simulated="cpu",
-            most=1000,
-            beyond="a threshold of {}% cannot be reached",
+            max_threshold=1000,
+            above_max_message="a threshold of {}% cannot be reached",
             aliases=("cpu",),
         ),
         Metric(
@@ -116,8 +116,8 @@ ROWS: Final[dict[str, Metric]] = {
             # On MIG, DEV_GPU_UTIL has no value per instance; GR_ENGINE_ACTIVE is a ratio.
             partition_query='avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{namespace="{namespace}",pod=~"{deployment}-.*"})',
             simulated="gpu-utilization",
-            most=100,
-            beyond="a threshold of {}% cannot be reached",
+            max_threshold=100,
+            above_max_message="a threshold of {}% cannot be reached",
             label="GPU utilization (%)",
             aliases=("gpu",),
         ),

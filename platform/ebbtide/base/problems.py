@@ -85,6 +85,14 @@ def format_value(value: Any) -> str:
     return shorten_text(repr(value))
 
 
+def describe_invalid(label: str, value: Any, expected: str) -> str:
+    """Return the message about an invalid value of the input: ``invalid LABEL VALUE: must be EXPECTED``."""
+    written = format_value(value)
+    if value is None or isinstance(value, (dict, list, tuple)):
+        return f"invalid {label}: must be {expected}, not {written}"
+    return f"invalid {label} {written}: must be {expected}"
+
+
 def shorten_text(text: str) -> str:
     """Return a text shortened to fit on one line of a message."""
     return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - a line's worth

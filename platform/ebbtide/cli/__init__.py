@@ -56,7 +56,7 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="ebbtide",
         description="Deploy Run:ai inference specs on plain Knative and KServe.",
-        epilog="Exit codes: 0 success, 1 invalid input, 2 usage error, 3 cluster error, 4 differences found.",
+        epilog="Exit codes: 0 success, 1 problems in the input, 2 invalid usage, 3 cluster error, 4 differences found.",
     )
     root.add_argument("--version", action="version", version=f"ebbtide {__version__}")
     commands = root.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)

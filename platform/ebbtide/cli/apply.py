@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FINE: Final = 0
 USAGE: Final = 2
-VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! refused"}
+VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! rejected"}
 OPTIONS: Final = (
     *FILES,
     *connection.CONNECTION,
@@ -139,7 +139,7 @@ def _apply_workloads(
 
 
 def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, refused: bool) -> int:
-    """Return how many objects the user agrees to write. Exit if the plan is refused or this is a dry run."""
+    """Return how many objects the user agrees to write. Exit if the plan is rejected or this is a dry run."""
     if options.dry_run or refused:
         if options.output in {"json", "yaml"}:
             terminal.write_data(data, options.output)

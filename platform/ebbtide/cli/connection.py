@@ -64,7 +64,11 @@ CONNECTION: Final = (
 PLACE: Final = (
     *CONNECTION,
     make_option(
-        "-p", "--project", group=ONE_OF, metavar="P", help="Project; its namespace is found by label or by the profile"
+        "-p",
+        "--project",
+        group=ONE_OF,
+        metavar="P",
+        help="Project; the namespace with its label, or else the one that the profile names",
     ),
     make_option(
         "-n", "--namespace", group=ONE_OF, metavar="NS", help="Namespace (default: the namespace of the context)"
@@ -206,7 +210,7 @@ def add_metric_values(
         return executor.submit(load, statuses, source, when).result(LOAD_TIMEOUT_SECONDS)
     except (SourceError, TimeoutError) as error:
         if explicit:
-            write_stderr(f"Metric values are unavailable: {str(error) or 'Prometheus did not answer in time'}")
+            write_stderr(f"Metrics are unavailable: {str(error) or 'Prometheus did not answer in time'}")
         return list(statuses)
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
@@ -232,7 +236,7 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
 def resolve_namespace(cluster: Cluster, options: Options) -> str:
     """Return the namespace that the options select.
 
-    A project's namespace has the project's label; if no namespace has it, the profile's pattern gives the name.
+    A project's namespace has the project's label; if no namespace has it, the profile's pattern determines the name.
     """
     if options.namespace:
         return str(options.namespace)
@@ -270,7 +274,7 @@ def parse_wait(options: Options) -> float:
     try:
         return parse_duration(options.wait)
     except ValueError:
-        write_stderr(f"invalid --wait {options.wait}: must be a duration, as in 90s, 5m or 1h")
+        write_stderr(f"error: invalid --wait {options.wait!r}: must be a duration, as in 90s, 5m or 1h")
         raise SystemExit(2) from None
 
 

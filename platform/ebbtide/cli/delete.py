@@ -35,9 +35,9 @@ def run(cluster: connection.Cluster, options: Options) -> int:
             sys.stdout.write(f"deleted {obj['kind']} {namespace}/{obj['metadata']['name']}\n")
     if options.output == "name":
         sys.stdout.write(f"{namespace}/{options.name}\n")
-    if planned.kept:
-        kept = ", ".join(obj["metadata"]["name"] for obj in planned.kept)
-        terminal.write_stderr(f"Kept with their data: {kept}. Use --data to delete them.")
+    if planned.kept_claims:
+        claim_names = ", ".join(obj["metadata"]["name"] for obj in planned.kept_claims)
+        terminal.write_stderr(f"Kept with their data: {claim_names}. Use --data to delete them.")
     label = keys.KSERVE_SERVICE if top["kind"] == "InferenceService" else keys.KNATIVE_SERVICE
 
     def remaining() -> str:

@@ -27,7 +27,7 @@ def run(options: Options) -> int:
 
         close = get_close_matches(options.code.upper(), texts, 3, 0.6)
         hint = f"did you mean {', '.join(close)}?" if close else "to list all codes, run ebbtide docs"
-        sys.stderr.write(f"problem code {options.code} not found; {hint}\n")
+        sys.stderr.write(f"error: problem code {options.code} not found; {hint}\n")
         return 2
     out(f"{text.code}: {text.title}\n\n{text.meaning}\n\nFix: {text.fix}\n")
     return 0

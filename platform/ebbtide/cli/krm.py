@@ -134,9 +134,9 @@ def _drop_annotations(item: Any) -> Any:
     metadata = dict(item["metadata"])
     annotations = metadata.get("annotations")
     if isinstance(annotations, dict):
-        kept = {key: value for key, value in annotations.items() if not key.startswith(MARKS)}
-        metadata["annotations"] = kept
-        if not kept:
+        remaining = {key: value for key, value in annotations.items() if not key.startswith(MARKS)}
+        metadata["annotations"] = remaining
+        if not remaining:
             del metadata["annotations"]
     return {**item, "metadata": metadata}
 

@@ -60,10 +60,10 @@ class RenderedPart(NamedTuple):
     #: Namespace and name of every workload, and of every Service that a workload produces.
     names: list[tuple[str, str]]
     #: Number of occurrences of each warning that a command prints only once.
-    told: list[tuple[tuple[str, Place], int]]
+    warning_counts: list[tuple[tuple[str, Place], int]]
     #: Warnings to print, as arguments of ``Problem``, with a key if a command prints the warning only once.
     warnings: list[tuple[tuple[str, Place] | None, tuple[Any, ...]]]
-    #: Fields of ``Demand`` by project, with the name and line of the last document.
+    #: Fields of ``QuotaDemand`` by project, with the name and line of the last document.
     demands: list[tuple[str, tuple[Any, ...]]]
 
 
@@ -122,12 +122,12 @@ def render_part(sources: list[Source], profile: Profile) -> RenderedPart | None:
         if loaded is None:
             documents += 1
             continue
-        told = len(batch.told)
+        count_before = len(batch.warning_counts)
         objects, _, problems = batch.add_document(loaded)
         if has_errors(problems):
             return None
         # The document's own problems come first; each of the others is reported here for the first time.
-        keys = [*[None] * len(loaded.problems), *islice(batch.told, told, None)]
+        keys = [*[None] * len(loaded.problems), *islice(batch.warning_counts, count_before, None)]
         warnings.extend(zip(keys, map(AS_ARGUMENTS, problems), strict=True))
         for item in objects:
             text = SEPARATOR + manifests.write_document(item)
@@ -141,7 +141,7 @@ def render_part(sources: list[Source], profile: Profile) -> RenderedPart | None:
         shared,
         batch.services,
         [*batch.names, *batch.makers],
-        list(batch.told.items()),
+        list(batch.warning_counts.items()),
         warnings,
         [(project, _demand_tuple(demand)) for project, demand in batch.demands.items()],
     )
@@ -158,7 +158,7 @@ def _load_documents(sources: list[Source], profile: Profile) -> Iterator[LoadedD
 def _demand_tuple(demand: QuotaDemand) -> tuple[Any, ...]:
     assert demand.last is not None
     line = demand.last.line(demand.where)
-    return demand.asked, demand.where, demand.last.name, line
+    return demand.requests, demand.where, demand.last.name, line
 
 
 def join_parts(parts: list[RenderedPart], profile: Profile, sources: list[Source]) -> Rendered | None:
@@ -187,10 +187,10 @@ def join_parts(parts: list[RenderedPart], profile: Profile, sources: list[Source
                 return None
         texts.append(rendered_part.text[start:])
         for warning_key, (*fields, name) in rendered_part.warnings:
-            if warning_key not in batch.told:
+            if warning_key not in batch.warning_counts:
                 problems.append(Problem(*fields, document=_renumber_document(name, cut_name, documents)))
-        for warning_key, count in rendered_part.told:
-            batch.told[warning_key] = batch.told.get(warning_key, 0) + count
+        for warning_key, count in rendered_part.warning_counts:
+            batch.warning_counts[warning_key] = batch.warning_counts.get(warning_key, 0) + count
         batch.services += rendered_part.services
         for project, (requested, path, name, line) in rendered_part.demands:
             last = _make_stand_in(_renumber_document(name, cut_name, documents), line)

@@ -25,14 +25,14 @@ HEADER: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIO
 NAME: Final = re.compile(names.LABEL.pattern)
 MEMBERS: Final = "Member to add: jane, group:ml or serviceaccount:NAMESPACE:NAME; repeatable"
 QUOTA: Final = (
-    make_option("--gpus", type=float, metavar="N", help="Guaranteed GPUs; 0.5 is two of four shares"),
+    make_option("--gpus", type=float, metavar="N", help="Guaranteed GPUs, as in 2 or 0.5"),
     make_option("--cpu", type=float, metavar="N", help="CPU cores, including sidecars"),
     make_option("--memory", metavar="SIZE", help="Memory, including sidecars, as in 256Gi"),
     make_option(
         "--priority", type=int, metavar="N", help="Queue priority for resources beyond the quota (KAI; typically 100)"
     ),
-    make_option("--member", action="append", default=[], metavar="WHO", help=MEMBERS),
-    make_option("--no-member", action="append", default=[], metavar="WHO", help="Member to remove; repeatable"),
+    make_option("--member", action="append", default=[], metavar="MEMBER", help=MEMBERS),
+    make_option("--no-member", action="append", default=[], metavar="MEMBER", help="Member to remove; repeatable"),
     make_switch("--dry-run", help="Print the plan and write nothing"),
 )
 OPTIONS: Final = (
@@ -44,7 +44,7 @@ OPTIONS: Final = (
     make_option("name", nargs="?", metavar="NAME", help="Name of the project"),
     PROFILE,
     *connection.CONNECTION,
-    *(each._replace(group="create") for each in QUOTA),
+    *(option._replace(group="create") for option in QUOTA),
     make_switch("--force", help="With delete: also delete the project's workloads"),
     make_option(
         "--wait",
@@ -60,12 +60,15 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     if (options.action == "list") == (options.name is not None):
         terminal.exit_with_message(
-            "list takes no name" if options.name else f"missing project name: ebbtide project {options.action} NAME",
+            "error: list takes no name"
+            if options.name
+            else f"error: missing project name: run ebbtide project {options.action} NAME",
             USAGE,
         )
     if options.name is not None and not NAME.fullmatch(options.name):
         terminal.exit_with_message(
-            f"invalid project name {options.name!r}: use lowercase letters, digits and dashes, as in team-a", USAGE
+            f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a",
+            USAGE,
         )
     profile = read_profile(options.profile)
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
@@ -173,7 +176,7 @@ def _find_project(cluster: connection.Cluster, name: str, profile: Profile) -> P
     project = next((row for row in read_projects(cluster, profile) if row.name == name), None)
     if project is None:
         raise MissingError(
-            f"project {name} not found; to list all projects, run ebbtide project list; to create it, run ebbtide project create {name}"
+            f"project {name} not found. To list all projects, run ebbtide project list; to create it, run ebbtide project create {name}"
         )
     return project
 
@@ -193,7 +196,7 @@ def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -
     out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ' (not created yet)'}\n")
     rows = (
         ("priority", "" if row.priority is None else f"{row.priority} beyond its quota"),
-        ("quota for", f"pods of class {_format_classes(row)}" if row.guaranteed else ""),
+        ("quota for", f"pods of priority class {_format_classes(row)}" if row.guaranteed else ""),
         ("members", ", ".join(map(str, row.members)) or "none, except users with cluster-wide access"),
     )
     out("".join(f"  {title:11}{make_printable(text)}\n" for title, text in rows if text))

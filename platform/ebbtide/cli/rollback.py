@@ -10,7 +10,7 @@ from ebbtide.cli.options import YES, Options, make_option, make_output_option
 OPTIONS: Final = (
     *connection.WORKLOAD,
     make_option(
-        "--to", metavar="REVISION", help="Target revision (default: the newest ready revision before the serving one)"
+        "--to", metavar="REVISION", help="Target revision (default: the latest ready revision before the serving one)"
     ),
     YES,
     connection.make_wait_option("the workload is ready"),

@@ -31,7 +31,7 @@ def run(options: Options) -> int:
     options_by_field = {"minReplicas": options.min, "maxReplicas": options.max, "metricThreshold": options.target}
     overrides = {name: value for name, value in options_by_field.items() if value is not None}
     if bool(overrides) == options.reset:
-        terminal.exit_with_message("set at least one of --min, --max and --target, or only --reset", 2)
+        terminal.exit_with_message("error: set at least one of --min, --max and --target, or only --reset", 2)
     limit = connection.parse_wait(options)
     return connection.run_on_cluster(options, lambda cluster: _scale_workload(cluster, options, overrides, limit))
 

@@ -175,7 +175,7 @@ def _serve(backend: Backend, options: Options) -> int:
         return USAGE
     except OSError as error:
         terminal.exit_with_message(
-            f"error: cannot read the TLS certificate or its key: {error.strerror or error}", USAGE
+            f"error: cannot read the TLS certificate or its key: {(error.strerror or str(error)).lower()}", USAGE
         )
     host, port = options.host, sockets[0].getsockname()[1]
     url_host = f"[{host}]" if ":" in host else host

@@ -137,11 +137,8 @@ def read_case(options: Options) -> tuple[LoadedDocument, Plan, Case, str, tuple[
     columns = _parse_columns(options.columns, command)
     start_up = _parse_option(words.parse_start_up, options.start_up, "--start-up", command)
     price = _parse_option(words.parse_gpu_hour, options.cost, "--cost", command)
-    try:
-        bounds = slo.parse_bounds(options.slo) if options.slo else None
-        server = servers.parse_server(options.server) if options.server else None
-    except ValueError as error:
-        exit_with_usage_error(str(error), command)
+    bounds = _parse_option(slo.parse_bounds, options.slo, "--slo", command) if options.slo else None
+    server = _parse_option(servers.parse_server, options.server, "--server", command) if options.server else None
     profile = read_profile(options.profile)
     loaded, plan = _read_spec(options.spec, profile)
     traffic_reading = _read_traffic(options, columns)

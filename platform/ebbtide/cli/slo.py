@@ -120,7 +120,7 @@ def _find_contradiction(options: Options) -> str:
     if options.rules and options.output in {"html", "md"}:
         return f"-o {options.output} is a report format, and --rules prints manifests: remove -o, or use -o json"
     if options.name and options.all:
-        return "NAME and -A exclude each other: use only one of them"
+        return "NAME and -A are mutually exclusive: use only one of them"
     return ""
 
 

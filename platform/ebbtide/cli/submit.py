@@ -8,7 +8,7 @@ from typing import Final
 from ebbtide import manifests
 from ebbtide.cli.common import exit_code, print_problems, read_profile
 from ebbtide.cli.connection import CONNECTION
-from ebbtide.cli.options import FORCE, YES, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import FORCE, YES, Option, Options, make_option, make_output_option, make_switch
 from ebbtide.documents.check import Batch
 from ebbtide.profile.built_in import BUILT_IN_NAME
 from ebbtide.readers import flags
@@ -38,7 +38,12 @@ EBBTIDE_OPTIONS: Final = (
 OPTIONS: Final = (
     make_option("name", nargs="?", metavar="NAME", help="Name of the workload"),
     *EBBTIDE_OPTIONS,
-    *(make_option(*filter(None, (flag.short, flag.name)), help=flag.help) for flag in flags.FLAGS),
+    *(
+        make_switch(*filter(None, (flag.short, flag.name)), help=flag.help)
+        if flag.kind == "switch"
+        else make_option(*filter(None, (flag.short, flag.name)), help=flag.help)
+        for flag in flags.FLAGS
+    ),
 )
 
 
@@ -52,11 +57,11 @@ def run_words(words: list[str]) -> int:
     from ebbtide.readers.loaded import validate_reading  # noqa: PLC0415 - only needed by this command
 
     if not words or {"-h", "--help"}.intersection(words):
-        sys.stdout.write(flags.make_usage() + "\n")
+        sys.stdout.write(_make_help())
         return 0 if words else 2
     words, options = _split_words(words)
     if options.output not in FORMATS:
-        sys.stderr.write(f"invalid -o {options.output}: must be one of {', '.join(FORMATS)}\n")
+        sys.stderr.write(f"error: invalid --output {options.output!r}: must be one of {', '.join(FORMATS)}\n")
         return 2
     profile = read_profile(options.profile)
     loaded = validate_reading(flags.read_flags(words, profile), "submit")
@@ -78,6 +83,34 @@ def run_words(words: list[str]) -> int:
     assert result.plan is not None
     options.dry_run = False
     return apply_workloads([Workload(tuple(objects), result.plan)], options, create=True)
+
+
+def _make_help() -> str:
+    """Return the help text: Ebbtide's options, then Run:ai's flags."""
+    rows = [
+        (f"{', '.join(option_.names)} {'' if option_.is_switch else _placeholder(option_)}".rstrip(), option_)
+        for option_ in EBBTIDE_OPTIONS
+    ]
+    width = max(len(form) for form, _ in rows)
+    lines = [f"  {form:<{width}}  {option_.settings['help']}" for form, option_ in rows]
+    return "\n".join(
+        [
+            "usage: ebbtide submit NAME [options] [flags] [-- ARGUMENTS]",
+            "",
+            "Create a workload from the flags of `runai inference submit`.",
+            "",
+            "options of Ebbtide:",
+            *lines,
+            "",
+            "flags of Run:ai:",
+            flags.format_flags(),
+        ]
+    )
+
+
+def _placeholder(option_: Option) -> str:
+    choices = option_.settings.get("choices")
+    return f"{{{','.join(choices)}}}" if choices else str(option_.settings["metavar"])
 
 
 def _split_words(words: list[str]) -> tuple[list[str], Options]:

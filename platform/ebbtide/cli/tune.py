@@ -33,7 +33,11 @@ OPTIONS: Final = (
     *CASE,
     make_option("--keep", metavar="FIELDS", default="", help="Fields to leave unchanged, as in minReplicas,metric"),
     make_option(
-        "--evaluations", metavar="N", type=int, default=200, help="Number of settings to simulate (default: 200)"
+        "--evaluations",
+        metavar="N",
+        type=int,
+        default=200,
+        help="Approximate number of settings to simulate (default: 200)",
     ),
     make_option(
         "--part",
@@ -56,7 +60,7 @@ def run(options: Options) -> int:
         kept_fields = {name for name in options.keep.split(",") if name}
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
-            exit_with_usage_error(f"invalid --keep {invalid}: valid fields are {', '.join(KEEPABLE)}", "tune")
+            exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
         return _run_search(options, kept_fields, *read_case(options))
     except KeyboardInterrupt:
         # A search that is interrupted returns its best result so far; this is an interrupt before the search.
@@ -102,14 +106,14 @@ def _run_search(
     else:
         notes_text = "".join(f"note: {note}\n" for note in notes)
         sys.stdout.write(advice.render_advice_text(tuned, report.describe_simulation(tune_report) + notes_text))
-    if tuned.found.interrupted:
+    if tuned.result.interrupted:
         if options.write:
             sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")
         return INTERRUPTED
     if tuned.chosen is None:
         return 1
     if options.write:
-        _write_settings(options.spec, loaded, diff_values(tuned.chosen.values, tuned.own.values))
+        _write_settings(options.spec, loaded, diff_values(tuned.chosen.values, tuned.current.values))
     return 0
 
 

@@ -31,7 +31,7 @@ class Batch:
     #: Count a warning that an earlier document had too, instead of repeating it.
     fold: bool = False
     services: int = 0
-    told: dict[tuple[str, Path], int] = field(default_factory=dict)
+    warning_counts: dict[tuple[str, Path], int] = field(default_factory=dict)
     shared: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
     #: Name of the workload by namespace and name of each Service that Knative or KServe creates for it.
@@ -51,7 +51,7 @@ class Batch:
                 duplicate = Problem(
                     "NAM004",
                     ("metadata", "name"),
-                    f"{key[1]} already exists in namespace {key[0]}, from {self.names[key] or 'an earlier document'}",
+                    f"workload {key[1]} already exists in namespace {key[0]}, from {self.names[key] or 'an earlier document'}",
                     "rename one of the two",
                 )
                 return [], translation, problems + loaded.place_problems([duplicate])
@@ -106,10 +106,10 @@ class Batch:
         new = []
         for problem in problems:
             key = (problem.code, problem.field)
-            if problem.severity == ERROR or key not in self.told:
+            if problem.severity == ERROR or key not in self.warning_counts:
                 new.append(problem)
             if problem.severity != ERROR:
-                self.told[key] = self.told.get(key, 0) + 1
+                self.warning_counts[key] = self.warning_counts.get(key, 0) + 1
         return new
 
     def _is_new(self, obj: Object) -> bool:
@@ -129,7 +129,7 @@ class Batch:
                     "spread them over several clusters, or merge small ones into one server",
                 )
             )
-        for (code, where), count in self.told.items():
+        for (code, where), count in self.warning_counts.items():
             if more := count - 1:
                 problems.append(
                     make_warning(

@@ -202,7 +202,11 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
                 format_path(leaf[2]),
                 value,
                 # Omit blocks of which a field is listed too.
-                tuple(one for one in known if not any(other.startswith((f"{one}.", f"{one}[")) for other in known)),
+                tuple(
+                    known_path
+                    for known_path in known
+                    if not any(other.startswith((f"{known_path}.", f"{known_path}[")) for other in known)
+                ),
                 tuple(choice for choice in decisions if set(choice.fields).intersection(known)),
             )
             for leaf, value in leaves.items()
@@ -346,26 +350,26 @@ def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tupl
     """Yield (path, value, annotation, whether it is set) of each leaf field, descending into blocks with data."""
     for info in model.model_fields.values():
         name = info.alias or ""
-        here = (*path, name)
+        field_path = (*path, name)
         is_set = isinstance(data, dict) and name in data
         value = data[name] if is_set else None
         inner = next(models_in(info.annotation), None)
         if inner is None or (
-            not is_set and info.default in (None, ()) and format_path(_without_indexes(here)) in SAMPLES
+            not is_set and info.default in (None, ()) and format_path(_without_indexes(field_path)) in SAMPLES
         ):
             if isinstance(value, (list, dict)) and is_set and inner is None:
-                yield from _list_items(here, value)
-            yield here, value, info.annotation, is_set
+                yield from _list_items(field_path, value)
+            yield field_path, value, info.annotation, is_set
         elif is_set and isinstance(value, list):
-            yield here, value, None, True
+            yield field_path, value, None, True
             for index, item in enumerate(value):
-                yield (*here, index), item, None, True
-                yield from _list_fields(item, inner, (*here, index))
+                yield (*field_path, index), item, None, True
+                yield from _list_fields(item, inner, (*field_path, index))
         elif is_set or info.default is not None:
-            if is_set or format_path(here) in SAMPLES:
-                yield here, value, None, is_set
+            if is_set or format_path(field_path) in SAMPLES:
+                yield field_path, value, None, is_set
             if info.default != ():
-                yield from _list_fields(value if is_set else {}, inner, here)
+                yield from _list_fields(value if is_set else {}, inner, field_path)
 
 
 def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]:

@@ -54,8 +54,8 @@ def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], 
         problem = Problem(
             "PRF001",
             (),
-            f"the profile cannot be read: {error.strerror}",
-            f"name a file, a directory that contains {FILE_NAME}, or {BUILT_IN_NAME}",
+            f"cannot read the profile: {(error.strerror or 'unknown error').lower()}",
+            f"use a file, a directory that contains {FILE_NAME}, or {BUILT_IN_NAME}",
             document=str(path),
         )
         return None, {}, [problem]

@@ -40,14 +40,14 @@ class QuotaDemand:
 
     #: For each workload: minReplicas, maxReplicas, additional replicas during an update, and the request of one replica:
     #: GPUs, CPU and memory in billionths.
-    asked: list[tuple[int, int, int, tuple[float, int, int]]] = field(default_factory=list)
+    requests: list[tuple[int, int, int, tuple[float, int, int]]] = field(default_factory=list)
     #: The document counted last; problems are reported for it.
     last: LoadedDocument | None = None
     where: Path = ("spec", "project")
 
     def add_later(self, later: QuotaDemand) -> None:
         """Add the requests of later documents of the same call."""
-        self.asked += later.asked
+        self.requests += later.requests
         self.last, self.where = later.last, later.where
 
 
@@ -98,7 +98,7 @@ def add_demand(demands: dict[str, QuotaDemand], plan: Plan, loaded: LoadedDocume
         return
     demand = demands.setdefault(project, QuotaDemand())
     compute = plan.spec.compute
-    demand.asked.append(
+    demand.requests.append(
         (
             plan.scaling.minimum,
             plan.scaling.maximum,
@@ -148,7 +148,7 @@ def over_quota(demands: dict[str, QuotaDemand], cluster: ProfileSpec) -> Iterato
             (memory, 2, NANO * quantities.GIB, "GiB of memory (including sidecars)"),
         ):
             if limit is not None:
-                workloads = [(low, high, more, share[place] / unit) for low, high, more, share in demand.asked]
+                workloads = [(low, high, more, share[place] / unit) for low, high, more, share in demand.requests]
                 for problem in _compare_with_quota(workloads, limit, noun, project, demand.where):
                     assert demand.last is not None
                     yield replace(problem, document=demand.last.name, line=demand.last.line(demand.where))
@@ -157,7 +157,7 @@ def over_quota(demands: dict[str, QuotaDemand], cluster: ProfileSpec) -> Iterato
 def _compare_with_quota(
     workloads: list[tuple[int, int, int, float]], limit: float, noun: str, project: str, where: Path
 ) -> Iterator[Problem]:
-    """Compare one resource with its quota; ``workloads`` has the replicas of ``Demand.asked`` and the request of one."""
+    """Compare one resource with its quota; ``workloads`` has the replicas of ``QuotaDemand.requests`` and the request of one."""
     needed = fsum(low * share for low, _, _, share in workloads)
     at_most = fsum(high * share for _, high, _, share in workloads)
     largest = max(more * share for _, _, more, share in workloads)
@@ -185,7 +185,7 @@ def _compare_with_quota(
             where,
             f"an update starts new replicas before it removes old ones, which needs {_amount(needed + largest, noun)} for the "
             f"largest workload of project {project}; its quota is {format_number(limit)}, so the update would wait and then fail",
-            "keep room for one update, or scale down first",
+            "leave enough quota for one update, or scale down first",
         )
 
 

@@ -81,7 +81,7 @@ TOO_LARGE: Final = Refusal("the number does not fit into 64 bits")
 
 @lru_cache(maxsize=1 << 14)
 def resolve_scalar(text: str) -> Scalar | Refusal:
-    """Return the value that every parser gives the plain scalar ``text``, or a ``Refusal`` if they disagree."""
+    """Return the value that every parser reads from the plain scalar ``text``, or a ``Refusal`` if they disagree."""
     if text in AGREED_WORDS:
         return AGREED_WORDS[text]
     if text[0] in NUMBER_STARTS:

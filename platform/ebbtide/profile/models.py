@@ -119,7 +119,7 @@ class Metrics(Model):
 
 
 class NodePool(Model):
-    """Node pool: nodes with the same GPU model and the same GPU sharing backend."""
+    """Node pool: nodes with the same GPU model and the same GPU-sharing backend."""
 
     name: Text
     """Name of the pool, as used in spec.nodePools."""
@@ -134,7 +134,7 @@ class NodePool(Model):
     nodes: NotNegative = 0
     """Number of nodes. 0 if unknown or variable."""
     backend: str = "devices"
-    """GPU sharing backend."""
+    """GPU-sharing backend."""
     replicas: Annotated[int, Field(ge=2)] | None = None
     """Number of shares per GPU for time-slicing or MPS."""
     resource: Text | None = None

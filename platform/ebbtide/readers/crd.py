@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics, quantities
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import ERROR, format_value, make_warning, shorten_text
+from ebbtide.base.problems import ERROR, describe_invalid, format_value, make_warning, shorten_text
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
     ANEW,
@@ -76,7 +76,7 @@ def _parse_cores(value: Any) -> float:
     """Return the number of CPU cores of 2, "0.5" or "500m"."""
     nano = _parse_nano(value)
     if nano is None:
-        message = f"{format_value(value)} is not a valid number of CPU cores"
+        message = describe_invalid("number of CPU cores", value, "a number, or a number of millicores")
         raise RefusedValueError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
     # Keep huge values within the range of a float; the models report the maximum.
     return min(nano, quantities.NANO * 10**9) / quantities.NANO
@@ -84,16 +84,14 @@ def _parse_cores(value: Any) -> float:
 
 def _check_usage(value: Any) -> str | None:
     if value not in ("Template", "Submit"):
-        raise RefusedValueError(
-            "SPEC004", f"usage is {format_value(value)} but must be Submit or Template", "remove it"
-        )
+        raise RefusedValueError("SPEC004", describe_invalid("usage", value, "Submit or Template"), "remove it")
     return value if value == "Template" else None
 
 
 def _parse_pull_policy(value: Any) -> str:
     if isinstance(value, str) and value.lower() in PULL_POLICIES:
         return PULL_POLICIES[value.lower()]
-    message = f"imagePullPolicy is {format_value(value)} but must be always, ifNotPresent or never"
+    message = describe_invalid("imagePullPolicy", value, "always, ifNotPresent or never")
     raise RefusedValueError("SPEC004", message, "use one of always, ifNotPresent, never")
 
 
@@ -106,7 +104,7 @@ def _check_gpu_memory(value: Any) -> Any:
 
 def _check_service_type(value: Any) -> None:
     if value not in SERVICE_TYPES:
-        message = f"serviceType is {format_value(value)} but must be one of {', '.join(SERVICE_TYPES)}"
+        message = describe_invalid("serviceType", value, f"one of {', '.join(SERVICE_TYPES)}")
         raise RefusedValueError("SPEC004", message, "remove it")
     if value != "ClusterIP":
         message = f"serviceType {value} is not supported: Knative publishes the service at the URL of its route"
@@ -123,7 +121,7 @@ def _take_gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
         draft.add_error(
             "SPEC002",
             where,
-            f"{format_value(value)} is not a valid number of GPUs",
+            describe_invalid("number of GPUs", value, "a whole number, or a fraction below 1"),
             'write "1", "2", or a fraction like "0.5"',
         )
     elif number.is_integer():
@@ -160,7 +158,10 @@ def _take_words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
                 draft.append_item(row.native, text, where)
     else:
         draft.add_error(
-            "SPEC002", where, f"{format_value(value)} is not a valid list", "write one string with the names, or items"
+            "SPEC002",
+            where,
+            describe_invalid("list", value, "a string, or items"),
+            "write one string with the names, or items",
         )
 
 
@@ -169,20 +170,20 @@ def _take_pairs(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Pa
     assert row.read is not None
     for item in items:
         entry = row.read((item.key, item.value))
-        here = draft.append_item(row.native, entry, item.where[:-1])
-        draft.origins[*here, "name"] = item.where[:-1]
+        item_path = draft.append_item(row.native, entry, item.where[:-1])
+        draft.origins[*item_path, "name"] = item.where[:-1]
         if "secret" in entry:
-            draft.origins[*here, "secret"] = item.where
+            draft.origins[*item_path, "secret"] = item.where
 
 
 def _take_entries(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - as above
     """Append an entry for each mapping."""
     for item in items:
         entry = _native_entry(draft, item, row.parts)
-        here = draft.append_item(row.native, entry if row.read is None else row.read(entry), item.where)
+        item_path = draft.append_item(row.native, entry if row.read is None else row.read(entry), item.where)
         for name, part in row.parts.items():
             if isinstance(item.value, dict) and name in item.value:
-                draft.origins[*here, *split_path(part.to)] = (*item.where, name)
+                draft.origins[*item_path, *split_path(part.to)] = (*item.where, name)
 
 
 def _take_exposed_urls(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:
@@ -198,9 +199,9 @@ def _take_extended_resources(draft: Draft, row: FieldRow, items: list[ClassicIte
             entry.setdefault("resource", item.key)
             draft.append_item(row.native, entry, item.where)
         else:
-            here = draft.append_item(row.native, make_extended_resource((item.key, item.value)), item.where)
-            draft.origins[*here, "quantity"] = item.where
-            draft.origins[*here, "resource"] = item.where[:-1]
+            item_path = draft.append_item(row.native, make_extended_resource((item.key, item.value)), item.where)
+            draft.origins[*item_path, "quantity"] = item.where
+            draft.origins[*item_path, "resource"] = item.where[:-1]
 
 
 def _take_ports(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:
@@ -453,7 +454,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     if spec is None:
         draft.add_error("SPEC003", ("spec",), "the workload has no spec", "set spec with name, image and ports")
     elif not isinstance(spec, dict):
-        draft.add_error("SPEC002", ("spec",), f"spec is {format_value(spec)} but must be a mapping", "write a mapping")
+        draft.add_error("SPEC002", ("spec",), describe_invalid("spec", spec, "a mapping"), "write a mapping")
     else:
         _read_spec(draft, spec)
     return draft
@@ -462,7 +463,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
 def _check_top_level(draft: Draft, data: Mapping[str, Any]) -> None:
     for name in data:
         if name not in TOP:
-            draft.add_error("SPEC001", (str(name),), f"{name} is not a field of {KIND}", f"use one of {', '.join(TOP)}")
+            draft.add_error("SPEC001", (str(name),), f"unknown field {name} of {KIND}", f"use one of {', '.join(TOP)}")
         elif name == "status" and data[name]:
             draft.add_warning("CRD001", ("status",), "status is set by the cluster and is ignored", "remove it")
 
@@ -472,7 +473,7 @@ def _read_metadata(draft: Draft, metadata: Any) -> None:
         return
     if not isinstance(metadata, dict):
         draft.add_error(
-            "SPEC002", ("metadata",), f"metadata is {format_value(metadata)} but must be a mapping", "write a mapping"
+            "SPEC002", ("metadata",), describe_invalid("metadata", metadata, "a mapping"), "write a mapping"
         )
         return
     for name, value in metadata.items():
@@ -491,7 +492,7 @@ def _read_metadata(draft: Draft, metadata: Any) -> None:
             value = {key: text for key, text in value.items() if key != LAST_APPLIED}
         if value:
             draft.set_field(where, value, where)
-    draft.given["metadata.name"] = metadata.get("name")
+    draft.values_by_name["metadata.name"] = metadata.get("name")
 
 
 def _check_metadata_field(draft: Draft, name: str) -> None:
@@ -526,7 +527,7 @@ def _read_spec(draft: Draft, spec: Mapping[str, Any]) -> None:
         row = FIELDS.get(name)
         if row is None:
             hint = f"use {HABITS[name]}" if name in HABITS else _suggest_name(str(name), FIELDS)
-            draft.add_error("SPEC001", where, f"{shorten_text(str(name))} is not a field of {KIND}", hint)
+            draft.add_error("SPEC001", where, f"unknown field {shorten_text(str(name))} of {KIND}", hint)
         elif wrapped is not None:
             _take_field(draft, row, wrapped, where)
     for rule in TOGETHER:
@@ -541,7 +542,7 @@ def _take_field(draft: Draft, row: FieldRow, wrapped: Any, where: Path) -> None:
     elif row.kind in {"plain", "any"}:
         apply_row(draft, row, wrapped, where)
     elif (value := _unwrap_value(draft, row.name, wrapped, where)) is not None:
-        draft.given[row.name] = value
+        draft.values_by_name[row.name] = value
         apply_row(draft, row, value, (*where, "value"))
 
 
@@ -549,7 +550,7 @@ def _unwrap_value(draft: Draft, name: str, wrapped: Any, where: Path) -> Any:
     """Return the value in ``{value: …}``, or None if it is missing or invalid."""
     if not isinstance(wrapped, dict):
         bare = json.dumps(wrapped) if isinstance(wrapped, (str, bool, int, float)) else "…"
-        message = f"{name} is {format_value(wrapped)}, but {KIND} wraps every value in a mapping"
+        message = f"invalid {name}: {KIND} wraps every value in a mapping, but this is {format_value(wrapped)}"
         draft.add_error("SPEC002", where, message, f"write {name}: {{value: {shorten_text(bare)}}}")
         return None
     for key in wrapped:
@@ -568,23 +569,23 @@ def _unwrap_items(draft: Draft, name: str, wrapped: Any, where: Path) -> list[Cl
     entries = wrapped.get("items") if isinstance(wrapped, dict) else None
     if not isinstance(wrapped, dict) or not isinstance(entries, dict):
         wrong = format_value(entries if isinstance(wrapped, dict) and "items" in wrapped else wrapped)
-        draft.add_error("SPEC002", where, f"{name} is {wrong}, but {KIND} wraps every list in items", fix)
+        draft.add_error("SPEC002", where, f"invalid {name}: {KIND} wraps every list in items, but this is {wrong}", fix)
         return []
     for key in wrapped:
         if key != "items":
             draft.add_error("SPEC001", (*where, str(key)), f"{name} is a list of items; {key} is not supported", fix)
     items = []
     for key, entry in entries.items():
-        here = (*where, "items", str(key))
+        item_path = (*where, "items", str(key))
         if isinstance(entry, dict) and entry.get("exclude") is True:
             message = (
                 "exclude removes an item that a Run:ai policy would add; Ebbtide reads no policies and omits the item"
             )
-            draft.add_warning("RUN004", (*here, "exclude"), message, "remove the item")
+            draft.add_warning("RUN004", (*item_path, "exclude"), message, "remove the item")
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
-            items.append(ClassicItem(str(key), entry["value"], (*here, "value")))
+            items.append(ClassicItem(str(key), entry["value"], (*item_path, "value")))
         else:
-            draft.add_error("SPEC002", here, f"{key} is {format_value(entry)} but must be {{value: …}}", fix)
+            draft.add_error("SPEC002", item_path, describe_invalid(str(key), entry, "{value: …}"), fix)
     return items
 
 
@@ -592,7 +593,7 @@ def _native_entry(draft: Draft, item: ClassicItem, parts: Mapping[str, Subfield]
     """Return an item's value with native field names and the native nesting."""
     entry: dict[str, Any] = {}
     if not isinstance(item.value, dict):
-        message = f"{item.key} is {format_value(item.value)} but must be a mapping"
+        message = describe_invalid(item.key, item.value, "a mapping")
         draft.add_error(
             "SPEC002", item.where, message, f"write a mapping with the fields that you need: {', '.join(parts)}"
         )
@@ -616,7 +617,7 @@ def _has_error_at(draft: Draft, *where: str) -> bool:
 
 
 def _check_name(draft: Draft) -> None:
-    name, of_object = draft.given.get("name"), draft.given.get("metadata.name")
+    name, of_object = draft.values_by_name.get("name"), draft.values_by_name.get("metadata.name")
     if name is None and not _has_error_at(draft, "spec", "name") and not _has_error_at(draft, "spec", "namePrefix"):
         usual = of_object if isinstance(of_object, str) else "chat"
         message = "spec.name is missing: Run:ai does not use metadata.name as the workload's name"
@@ -633,7 +634,7 @@ def _check_port(draft: Draft) -> None:
 
 
 def _check_metric_name(draft: Draft) -> None:
-    name, metric = draft.given.get("metricName"), draft.given.get("metric")
+    name, metric = draft.values_by_name.get("metricName"), draft.values_by_name.get("metric")
     if name is None:
         return
     if metric is not None and metric != "custom":
@@ -645,7 +646,7 @@ def _check_metric_name(draft: Draft) -> None:
 
 
 def _check_autoscaler_class(draft: Draft) -> None:
-    requested = draft.given.get("class")
+    requested = draft.values_by_name.get("class")
     if requested is None:
         return
     metric = get_at(draft.native, *AUTO, "metric")
@@ -658,12 +659,12 @@ def _check_autoscaler_class(draft: Draft) -> None:
 
 def _check_run_as_user(draft: Draft) -> None:
     """Check ``runAsUser``: it uses ``runAsUid`` and ``runAsGid``, or the submitting user's IDs, which are unknown here."""
-    run_as_user = draft.given.get("runAsUser")
-    ids = [name for name in ("runAsUid", "runAsGid") if name in draft.given]
+    run_as_user = draft.values_by_name.get("runAsUser")
+    ids = [name for name in ("runAsUid", "runAsGid") if name in draft.values_by_name]
     where = ("spec", "runAsUser", "value")
     if run_as_user is not None and not isinstance(run_as_user, bool):
         draft.add_error(
-            "SPEC002", where, f"{format_value(run_as_user)} is not valid: must be true or false", "write true or false"
+            "SPEC002", where, describe_invalid("runAsUser", run_as_user, "true or false"), "write true or false"
         )
     elif run_as_user and "runAsUid" not in ids:
         message = "runAsUser without runAsUid means the submitting user, whose ID Ebbtide cannot look up"
@@ -676,12 +677,12 @@ def _check_run_as_user(draft: Draft) -> None:
 
 
 def _take_node_pool(draft: Draft) -> None:
-    pool = draft.given.get("nodePool")
+    pool = draft.values_by_name.get("nodePool")
     where = ("spec", "nodePool", "value")
     if pool is None:
         return
     if draft.spec.get("nodePools"):
-        draft.add_error("CRD005", where, "nodePool and nodePools exclude each other", "keep nodePools")
+        draft.add_error("CRD005", where, "nodePool and nodePools are mutually exclusive", "keep nodePools")
         return
     draft.add_warning(
         "CRD005", where, "nodePool is deprecated; Ebbtide reads it as nodePools", "use nodePools: {value: …}"

@@ -168,9 +168,7 @@ def _make_existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
 def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
     port = _parse_whole(text)
     if port is None and "=" not in text:
-        draft.add_error(
-            "SPEC002", where, f"{shorten_text(repr(text))} is not a valid port", "write 8000, or container=8000,…"
-        )
+        draft.add_error("SPEC002", where, f"invalid port {shorten_text(repr(text))}", "write 8000, or container=8000,…")
         return
     entry = _parse_entry(draft, flag, text) if port is None else {"container": port}
     for name, item in (entry or {}).items():
@@ -180,7 +178,7 @@ def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None
 def _take_topology_key(draft: Draft, flag: Flag, key: str, where: Path, *, kind: str) -> None:
     other = draft.spec.get("podAffinity")
     if other is not None and other["type"] != kind:
-        message = "--required-pod-topology-key and --preferred-pod-topology-key exclude each other"
+        message = "--required-pod-topology-key and --preferred-pod-topology-key are mutually exclusive"
         draft.add_error("FLAGS004", where, message, "keep one of them")
         return
     draft.set_field(flag.native, {"type": kind, "key": key}, where)
@@ -282,7 +280,7 @@ ASSET: Final = "{} is stored in Run:ai's control plane, which Ebbtide cannot rea
 
 def _asset_flag(name: str, asset: str, fix: str, *, many: bool = False) -> Flag:
     """Return an unsupported flag that references an asset in Run:ai's control plane."""
-    text = f"{asset} of Run:ai's control plane; not supported"
+    text = f"{asset[0].upper()}{asset[1:]} of Run:ai's control plane; not supported"
     return Flag.refused(name, "RUN001", ASSET.format(f"a {asset}"), fix, help=text, many=many)
 
 
@@ -295,28 +293,28 @@ def _client_flag(name: str, effect: str, kind: str, short: str = "") -> Flag:
 
 FLAGS: Final[tuple[Flag, ...]] = (
     # Identity
-    Flag("--project", "spec.project", help="the project; each project has a namespace", short="-p"),
+    Flag("--project", "spec.project", help="Project; each project has a namespace", short="-p"),
     Flag.refused(
         "--name-prefix",
         "RUN002",
         ANEW,
         "give the workload its own name",
-        help="a prefix for a generated name; not supported",
+        help="Prefix of a generated name; not supported",
     ),
-    Flag("--label", "spec.labels", "pair", help="a label on the pods", many=True, read=make_name_value),
-    Flag("--annotation", "spec.annotations", "pair", help="an annotation on the pods", many=True, read=make_name_value),
+    Flag("--label", "spec.labels", "pair", help="Label on the pods", many=True, read=make_name_value),
+    Flag("--annotation", "spec.annotations", "pair", help="Annotation on the pods", many=True, read=make_name_value),
     # Container
-    Flag("--image", "spec.image", help="the container image", short="-i"),
+    Flag("--image", "spec.image", help="Container image", short="-i"),
     Flag(
         "--image-pull-policy",
         "spec.imagePullPolicy",
-        help="when to pull the image",
+        help="Image pull policy",
         choices=("Always", "IfNotPresent", "Never"),
     ),
     Flag(
         "--image-pull-secret",
         "spec.imagePullSecrets",
-        help="a Secret with registry credentials",
+        help="Secret with registry credentials",
         many=True,
         read=_make_pull_secret,
     ),
@@ -324,7 +322,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--command",
         "spec.command",
         "switch",
-        help="use the arguments after -- as the container's command",
+        help="Use the arguments after -- as the container's command",
         take=leave_to_rule,
         short="-c",
     ),
@@ -332,7 +330,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--environment-variable",
         "spec.environmentVariables",
         "pair",
-        help="an environment variable; NAME=SECRET:name,key reads it from a Secret",
+        help="Environment variable; NAME=SECRET:name,key reads it from a Secret",
         many=True,
         read=make_variable,
         short="-e",
@@ -340,7 +338,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag(
         "--environment",
         "spec.environmentVariables",
-        help="an environment variable, as in Run:ai 2.20; environment assets of later versions are not supported",
+        help="Environment variable, as in Run:ai 2.20; environment assets of later versions are not supported",
         many=True,
         read=_read_environment,
     ),
@@ -348,7 +346,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--env-secret",
         "spec.environmentVariables",
         "pair",
-        help="an environment variable from a Secret: NAME=SECRET,key=KEY",
+        help="Environment variable from a Secret: NAME=SECRET,key=KEY",
         many=True,
         read=_secret_variable,
     ),
@@ -356,34 +354,39 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--env-pod-field-ref",
         "spec.environmentVariables",
         "pair",
-        help="an environment variable from a pod field: NAME=metadata.name",
+        help="Environment variable from a pod field: NAME=metadata.name",
         many=True,
         read=_pod_field_variable,
     ),
-    Flag("--working-dir", "spec.workingDir", help="the container's working directory"),
-    Flag("--create-home-dir", "spec.createHomeDir", "switch", help="a home directory; not supported"),
-    Flag("--large-shm", "spec.compute.largeShmRequest", "switch", help="a larger /dev/shm"),
+    Flag("--working-dir", "spec.workingDir", help="Working directory of the container"),
+    Flag("--create-home-dir", "spec.createHomeDir", "switch", help="Create a home directory; not supported"),
+    Flag("--large-shm", "spec.compute.largeShmRequest", "switch", help="Provide a larger /dev/shm"),
     # Compute
     Flag("--cpu-core-request", "spec.compute.cpuCoreRequest", "number", help="CPU request in cores"),
     Flag("--cpu-core-limit", "spec.compute.cpuCoreLimit", "number", help="CPU limit in cores"),
-    Flag("--cpu-memory-request", "spec.compute.cpuMemoryRequest", help="memory request: 16Gi"),
-    Flag("--cpu-memory-limit", "spec.compute.cpuMemoryLimit", help="memory limit"),
-    Flag("--gpu-devices-request", "spec.compute.gpuDevicesRequest", "whole", help="number of GPU devices", short="-g"),
+    Flag("--cpu-memory-request", "spec.compute.cpuMemoryRequest", help="Memory request, as in 16Gi"),
+    Flag("--cpu-memory-limit", "spec.compute.cpuMemoryLimit", help="Memory limit, as in 16Gi"),
+    Flag("--gpu-devices-request", "spec.compute.gpuDevicesRequest", "whole", help="Number of GPU devices", short="-g"),
     Flag(
         "--gpu-request-type",
         "spec.compute.gpuRequestType",
-        help="how the GPU fraction is specified",
+        help="Type of the GPU request",
         choices=("portion", "memory", "migProfile"),
     ),
-    Flag("--gpu-portion-request", "spec.compute.gpuPortionRequest", "number", help="fraction of each GPU, 0 to 1"),
-    Flag("--gpu-portion-limit", "spec.compute.gpuPortionLimit", "number", help="limit for the fraction of each GPU"),
-    Flag("--gpu-memory-request", "spec.compute.gpuMemoryRequest", help="GPU memory request per device: 20G"),
+    Flag(
+        "--gpu-portion-request",
+        "spec.compute.gpuPortionRequest",
+        "number",
+        help="GPU fraction of each device, as in 0.5",
+    ),
+    Flag("--gpu-portion-limit", "spec.compute.gpuPortionLimit", "number", help="GPU fraction limit of each device"),
+    Flag("--gpu-memory-request", "spec.compute.gpuMemoryRequest", help="GPU memory request per device, as in 20G"),
     Flag("--gpu-memory-limit", "spec.compute.gpuMemoryLimit", help="GPU memory limit per device"),
     Flag(
         "--extended-resource",
         "spec.compute.extendedResources",
         "pair",
-        help="an extended resource: rdma/hca=1",
+        help="Extended resource, as in rdma/hca=1",
         many=True,
         read=make_extended_resource,
     ),
@@ -392,69 +395,69 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--min-replicas",
         "spec.autoscaling.minReplicas",
         "whole",
-        help="minimum number of replicas; 0 enables scale to zero",
+        help="Minimum number of replicas; 0 enables scale to zero",
     ),
-    Flag("--max-replicas", "spec.autoscaling.maxReplicas", "whole", help="maximum number of replicas"),
+    Flag("--max-replicas", "spec.autoscaling.maxReplicas", "whole", help="Maximum number of replicas"),
     Flag(
         "--initial-replicas",
         "spec.autoscaling.initialReplicas",
         "whole",
-        help="initial number of replicas of a new revision",
+        help="Initial number of replicas of a new revision",
     ),
     Flag(
         "--activation-replicas",
         "spec.autoscaling.activationReplicas",
         "whole",
-        help="number of replicas when scaling from zero",
+        help="Number of replicas when scaling from zero",
     ),
     Flag(
         "--metric",
         "spec.autoscaling.metric",
-        help="the scaling metric: concurrency, throughput, latency, gpu-utilization, or a custom metric",
+        help="Scaling metric: concurrency, throughput, latency, gpu-utilization, or a custom metric",
     ),
-    Flag("--metric-threshold", "spec.autoscaling.metricThreshold", "number", help="the scaling threshold per replica"),
+    Flag("--metric-threshold", "spec.autoscaling.metricThreshold", "number", help="Scaling threshold per replica"),
     Flag(
         "--metric-threshold-percentage",
         "spec.autoscaling.metricThresholdPercentage",
         "number",
-        help="target utilization of the threshold in percent, 1 to 100",
+        help="Target utilization of the threshold in percent, 1 to 100",
     ),
     Flag(
         "--concurrency-hard-limit",
         "spec.autoscaling.concurrencyHardLimit",
         "whole",
-        help="maximum concurrent requests per replica; 0 for no limit",
+        help="Maximum concurrent requests per replica; 0 for no limit",
     ),
     Flag(
         "--scale-down-delay-seconds",
         "spec.autoscaling.scaleDownDelaySeconds",
         "whole",
-        help="how long load must stay lower before scaling down",
+        help="Scale-down delay: seconds that the load must stay lower before replicas are removed",
     ),
     Flag(
         "--scale-to-zero-retention-seconds",
         "spec.autoscaling.scaleToZeroRetentionSeconds",
         "whole",
-        help="how long to keep the last replica before scaling to zero",
+        help="Seconds to keep the last replica before scaling to zero",
     ),
     Flag(
         "--initialization-timeout-seconds",
         "spec.servingConfiguration.initializationTimeoutSeconds",
         "whole",
-        help="time limit for a revision to become ready",
+        help="Seconds until a revision must be ready",
     ),
     Flag(
         "--request-timeout-seconds",
         "spec.servingConfiguration.requestTimeoutSeconds",
         "whole",
-        help="time limit for a request",
+        help="Request timeout in seconds",
     ),
     # Network
     Flag(
         "--serving-port",
         "spec.servingPort",
         "fields",
-        help="the serving port: 8000, or container=8000,protocol=grpc,… with : between list items",
+        help="Serving port: 8000, or container=8000,protocol=grpc,…; separate list items with :",
         take=_take_serving_port,
         parts=SERVING_PORT,
     ),
@@ -462,7 +465,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--port",
         "spec.ports",
         "fields",
-        help="an additional port; only the serving port is supported",
+        help="Additional port; not supported, only the serving port is",
         many=True,
         parts=PORT,
     ),
@@ -470,42 +473,40 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--external-url",
         "spec.exposedUrls",
         "fields",
-        help="a custom host name",
+        help="Custom host name",
         many=True,
         read=make_exposed_url,
         parts=EXTERNAL_URL,
     ),
     # Scheduling
-    Flag("--node-pools", "spec.nodePools", "list", help="node pools, in order of preference", many=True),
-    Flag("--node-type", "spec.nodeType", help="the node type"),
+    Flag("--node-pools", "spec.nodePools", "list", help="Node pools, in order of preference", many=True),
+    Flag("--node-type", "spec.nodeType", help="Node type"),
     Flag(
         "--exclude-node",
         "spec.nodeAffinityRequired",
         "list",
-        help="a node to avoid",
+        help="Nodes to avoid",
         many=True,
         take=_take_excluded_nodes,
     ),
-    Flag(
-        "--toleration", "spec.tolerations", "fields", help="a toleration for a node taint", many=True, parts=TOLERATION
-    ),
+    Flag("--toleration", "spec.tolerations", "fields", help="Toleration for a node taint", many=True, parts=TOLERATION),
     Flag(
         "--required-pod-topology-key",
         "spec.podAffinity",
-        help="node label whose value must be the same for all replicas (pod affinity)",
+        help="Node label whose value must be the same for all replicas (pod affinity)",
         take=partial(_take_topology_key, kind="Required"),
     ),
     Flag(
         "--preferred-pod-topology-key",
         "spec.podAffinity",
-        help="node label whose value should be the same for all replicas (pod affinity)",
+        help="Node label whose value should be the same for all replicas (pod affinity)",
         take=partial(_take_topology_key, kind="Preferred"),
     ),
-    Flag("--priority", "spec.priorityClass", help="the priority of the workload", choices=LEVELS),
+    Flag("--priority", "spec.priorityClass", help="Priority of the workload", choices=LEVELS),
     Flag(
         "--preemptibility",
         "spec.preemptibility",
-        help="whether the workload can be preempted",
+        help="Preemptibility of the workload",
         choices=("preemptible", "non-preemptible"),
     ),
     # Storage
@@ -513,7 +514,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--existing-pvc",
         "spec.storage.pvc",
         "fields",
-        help="mount an existing PersistentVolumeClaim",
+        help="Mount an existing PersistentVolumeClaim",
         many=True,
         read=_make_existing_claim,
         parts=EXISTING_PVC,
@@ -522,17 +523,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--new-pvc",
         "spec.storage.pvc",
         "fields",
-        help="create and mount a PersistentVolumeClaim",
+        help="Create and mount a PersistentVolumeClaim",
         many=True,
         read=make_new_claim,
         parts=NEW_PVC,
     ),
-    Flag("--nfs", "spec.storage.nfs", "fields", help="an NFS share; not supported", many=True, parts=NFS),
+    Flag("--nfs", "spec.storage.nfs", "fields", help="NFS share; not supported", many=True, parts=NFS),
     Flag(
         "--host-path",
         "spec.storage.hostPath",
         "fields",
-        help="a directory on the node; not supported",
+        help="Directory on the node; not supported",
         many=True,
         parts=HOST_PATH,
     ),
@@ -540,7 +541,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--secret-volume",
         "spec.storage.secretVolume",
         "fields",
-        help="mount files from a Secret",
+        help="Mount files from a Secret",
         many=True,
         parts=SECRET_VOLUME,
     ),
@@ -548,7 +549,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--configmap-map-volume",
         "spec.storage.configMapVolume",
         "fields",
-        help="mount files from a ConfigMap",
+        help="Mount files from a ConfigMap",
         many=True,
         parts=CONFIG_MAP_VOLUME,
     ),
@@ -556,29 +557,29 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--empty-dir-volume",
         "spec.storage.emptyDirVolume",
         "fields",
-        help="mount an empty scratch directory",
+        help="Mount an empty scratch directory",
         many=True,
         parts=EMPTY_DIR_VOLUME,
     ),
-    Flag("--git-sync", "spec.storage.git", "fields", help="a git repository; not supported", many=True, parts=GIT_SYNC),
+    Flag("--git-sync", "spec.storage.git", "fields", help="Git repository; not supported", many=True, parts=GIT_SYNC),
     Flag.refused(
         "--datavolume",
         "STO004",
         "--datavolume references a data volume of Run:ai's control plane, which Ebbtide cannot read",
         "use the PersistentVolumeClaim behind it: --existing-pvc claimname=…,path=…",
-        help="a Run:ai data volume; not supported",
+        help="Run:ai data volume; not supported",
         many=True,
     ),
     # Security
-    Flag("--run-as-uid", "spec.security.runAsUid", "whole", help="the user ID"),
-    Flag("--run-as-gid", "spec.security.runAsGid", "whole", help="the group ID"),
-    Flag("--run-as-non-root", "spec.security.runAsNonRoot", "switch", help="forbid running as root"),
+    Flag("--run-as-uid", "spec.security.runAsUid", "whole", help="User ID of the container"),
+    Flag("--run-as-gid", "spec.security.runAsGid", "whole", help="Group ID of the container"),
+    Flag("--run-as-non-root", "spec.security.runAsNonRoot", "switch", help="Forbid running as root"),
     Flag.refused(
         "--run-as-user",
         "SEC004",
         "--run-as-user means the submitting user, whose ID Ebbtide cannot look up",
         "set --run-as-uid and --run-as-gid",
-        help="run as the submitting user; not supported",
+        help="Run as the submitting user; not supported",
         kind="switch",
         read=true_or_none,
     ),
@@ -586,29 +587,29 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--supplemental-groups",
         "spec.security.supplementalGroups",
         "list",
-        help="additional group IDs",
+        help="Additional group IDs",
         many=True,
         take=leave_to_rule,
     ),
     Flag(
         "--user-group-source",
         "spec.security.uidGidSource",
-        help="the source of user and group IDs",
+        help="Source of user and group IDs",
         choices=("fromTheImage", "fromIdpToken"),
     ),
     Flag(
         "--seccomp-profile",
         "spec.security.seccompProfileType",
-        help="the seccomp profile",
+        help="Seccomp profile",
         choices=("RuntimeDefault", "Unconfined", "Localhost"),
     ),
-    Flag("--capability", "spec.security.capabilities", help="a Linux capability to add", many=True),
+    Flag("--capability", "spec.security.capabilities", help="Linux capability to add", many=True),
     Flag.refused(
         "--host-ipc",
         "SEC006",
-        "sharing the node's IPC breaks the pod's isolation",
+        "sharing the node's IPC namespace breaks the pod's isolation",
         "use --large-shm",
-        help="the node's IPC namespace; not supported",
+        help="Use the node's IPC namespace; not supported",
         kind="switch",
         read=true_or_none,
     ),
@@ -617,7 +618,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "SEC006",
         "sharing the node's network breaks the pod's isolation",
         "remove it",
-        help="the node's network; not supported",
+        help="Use the node's network; not supported",
         kind="switch",
         read=true_or_none,
     ),
@@ -626,7 +627,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "SEC006",
         "a privileged container has root access to the node",
         "remove it",
-        help="a privileged container; not supported",
+        help="Run a privileged container; not supported",
         kind="switch",
         read=true_or_none,
     ),
@@ -645,7 +646,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "ENV003",
         "Run:ai user credentials are stored in Run:ai's control plane, which Ebbtide cannot read",
         "store the credential in a Secret of the project and use --env-secret NAME=SECRET,key=KEY",
-        help="an environment variable from a user's credential; not supported",
+        help="Environment variable from a user's credential; not supported",
         many=True,
     ),
     Flag.refused(
@@ -653,7 +654,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "ENV003",
         "Run:ai user credentials are stored in Run:ai's control plane, which Ebbtide cannot read",
         "create a Secret of type kubernetes.io/dockerconfigjson and use --image-pull-secret",
-        help="a user's registry credential; not supported",
+        help="Registry credential of a user; not supported",
         many=True,
     ),
     Flag.refused(
@@ -661,19 +662,19 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "CRD002",
         "an inference server has no terminal to attach to",
         "remove it",
-        help="a terminal in the container; not supported",
+        help="Attach a terminal to the container; not supported",
         kind="switch",
         read=true_or_none,
     ),
     # Run:ai's client
-    _client_flag("--pod-running-timeout", "how long to wait for the pod", "text"),
-    _client_flag("--wait-for-submit", "how long to wait for the workload", "text"),
-    _client_flag("--config-file", "the client's configuration file", "text"),
-    _client_flag("--config-path", "the client's configuration directory", "text"),
-    _client_flag("--debug", "debug output", "switch", "-d"),
-    _client_flag("--quiet", "less output", "switch", "-q"),
-    _client_flag("--verbose", "more output", "switch"),
-    Flag("--help", "", "switch", help="print this help", take=leave_to_rule, short="-h"),
+    _client_flag("--pod-running-timeout", "Time to wait for the pod", "text"),
+    _client_flag("--wait-for-submit", "Time to wait for the workload", "text"),
+    _client_flag("--config-file", "Configuration file of the client", "text"),
+    _client_flag("--config-path", "Configuration directory of the client", "text"),
+    _client_flag("--debug", "Debug output", "switch", "-d"),
+    _client_flag("--quiet", "Less output", "switch", "-q"),
+    _client_flag("--verbose", "More output", "switch"),
+    Flag("--help", "", "switch", help="Show this help message and exit", take=leave_to_rule, short="-h"),
 )
 BY_NAME: Final = {flag.name: flag for flag in FLAGS} | {flag.short: flag for flag in FLAGS if flag.short}
 ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **source_paths(FLAGS)}
@@ -804,10 +805,10 @@ def _refuse_unknown_flag(draft: Draft, name: str) -> None:
 
 def _take_flag(draft: Draft, given_flag: GivenFlag) -> None:
     flag, where = given_flag.flag, (given_flag.flag.name,)
-    if not flag.many and flag.name in draft.given:
+    if not flag.many and flag.name in draft.values_by_name:
         message = f"{flag.name} is set more than once; as in Run:ai, the last value is used"
         draft.add_warning("FLAGS004", where, message, "keep one of them")
-    draft.given[flag.name] = given_flag.text or ""
+    draft.values_by_name[flag.name] = given_flag.text or ""
     value = _convert_value(draft, flag, given_flag.text)
     if value is not None and flag.parts and flag.take is None:
         value = _parse_entry(draft, flag, value)
@@ -846,7 +847,10 @@ def _parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
         part = flag.parts.get(key)
         if part is None:
             draft.add_error(
-                "SPEC001", where, f"{flag.name} has no key {shorten_text(key)}", f"use {', '.join(flag.parts)}"
+                "SPEC001",
+                where,
+                f"unknown key {shorten_text(key)} of {flag.name}",
+                f"use one of {', '.join(flag.parts)}",
             )
             continue
         keys.add(key)
@@ -855,21 +859,21 @@ def _parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
             written = "true"
         value = form.read(written) if written else None
         if value is None:
-            wrong = shorten_text(repr(written)) if equals else "empty"
+            wrong = f" {shorten_text(repr(written))}" if equals else ""
             draft.add_error(
-                "SPEC002", where, f"{key} is {wrong} but must be {form.expected}", f"write {_flag_syntax(flag)}"
+                "SPEC002", where, f"invalid {key}{wrong}: must be {form.expected}", f"write {_flag_syntax(flag)}"
             )
             continue
         set_at(entry, split_path(part.to), value)
     for key, part in flag.parts.items():
         if part.needed and key not in keys:
-            draft.add_error("SPEC003", where, f"{flag.name} needs {key}", f"add {key}=…: {_flag_syntax(flag)}")
+            draft.add_error("SPEC003", where, f"{key} of {flag.name} is missing", f"add {key}=…: {_flag_syntax(flag)}")
     return entry if len(draft.problems) == problems_before else None
 
 
 def _set_name(draft: Draft, names: list[str]) -> None:
     where = ("NAME",)
-    if not names and "--name-prefix" not in draft.given:
+    if not names and "--name-prefix" not in draft.values_by_name:
         draft.add_error("SPEC003", where, "the workload has no name", "put the name first: chat --image …")
     for extra in names[1:]:
         hint = "put the container's command after --"
@@ -892,7 +896,7 @@ def _set_supplemental_groups(draft: Draft, flags: list[GivenFlag]) -> None:
 
 def _set_command(draft: Draft, rest: list[str] | None) -> None:
     """Set the arguments after ``--`` as the container's arguments, or with ``--command`` as its command."""
-    is_command = "--command" in draft.given and TRUTHS.get(draft.given["--command"] or "true", False)
+    is_command = "--command" in draft.values_by_name and TRUTHS.get(draft.values_by_name["--command"] or "true", False)
     if is_command and not rest:
         message = "--command needs the command after --"
         draft.add_error("FLAGS002", ("--command",), message, "write --command -- python server.py")
@@ -911,15 +915,15 @@ def _flag_syntax(flag: Flag) -> str:
     return f"{flag.name} {form}".strip()
 
 
-def make_usage() -> str:
-    """Return the help text: one line for each flag, in the order of the table."""
-    lines = ["NAME [flags] [-- ARGUMENTS]", ""]
+def format_flags() -> str:
+    """Return the help text of the flags: one line for each, in the order of the table."""
     forms = [
         f"{flag.short + ', ' if flag.short else '    '}{flag.name} {FORMS[flag.kind].placeholder}" for flag in FLAGS
     ]
     width = max(len(form.rstrip()) for form in forms)
+    lines = []
     for flag, form in zip(FLAGS, forms, strict=True):
         more = f" ({', '.join(flag.choices)})" if flag.choices else ""
-        more += "; may be repeated" if flag.many else ""
+        more += "; repeatable" if flag.many else ""
         lines.append(f"  {form.rstrip():<{width}}  {flag.help}{more}")
     return "\n".join(lines) + "\n"

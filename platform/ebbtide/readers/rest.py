@@ -54,7 +54,7 @@ def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> 
             message = f"the profile has no project with ID {project}; Ebbtide uses the ID as the project's name"
             draft.add_warning("PRJ006", where, message, "add the project with its ID to projects.known")
         if "project" in draft.spec:
-            message = "spec.project is not a field of Run:ai's request"
+            message = "unknown field spec.project of Run:ai's request"
             draft.add_error("SPEC001", row.native, message, "use projectId")
         draft.set_field(row.native, name or project, where)
 
@@ -91,7 +91,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     for name in data:
         if name not in FIELDS:
             known = ", ".join(sorted(FIELDS))
-            draft.add_error("SPEC001", (name,), f"{name} is not a field of Run:ai's request", f"use one of {known}")
+            draft.add_error("SPEC001", (name,), f"unknown field {name} of Run:ai's request", f"use one of {known}")
     if "name" not in data:
         draft.add_error("SPEC003", ("name",), "the request has no name", "set name")
     for name, row in FIELDS.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem, format_value
+from ebbtide.base.problems import Problem, describe_invalid
 from ebbtide.readers.compiled import inference_validator, profile_validator, validation_error
 from ebbtide.translation.gpu import BACKENDS
 
@@ -120,17 +120,16 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
     if isinstance(value, _UnregisteredBackend):
         kind, context, value = "literal_error", {"expected": ", ".join(BACKENDS)}, value.value
     last = next((part for part in reversed(where) if isinstance(part, str)), "document")
-    written = format_value(value)
     if kind == "extra_forbidden":
         return _unknown_field_problem(where, last, native)
     if kind == "missing":
         return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
     if kind in WANTED:
-        return Problem("SPEC002", where, f"{last} is {written} but must be {WANTED[kind]}", _type_fix(kind, error))
+        return Problem("SPEC002", where, describe_invalid(last, value, WANTED[kind]), _type_fix(kind, error))
     if kind == "literal_error":
         allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
         choice = f"one of {allowed}" if "," in allowed else allowed
-        return Problem("SPEC004", where, f"{last} is {written} but must be {choice}", f"use {choice}")
+        return Problem("SPEC004", where, describe_invalid(last, value, choice), f"use {choice}")
     bounds = {
         "greater_than_equal": ("ge", "at least"),
         "greater_than": ("gt", "more than"),
@@ -140,15 +139,15 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
     if kind in bounds:
         key, words = bounds[kind]
         bound = quantities.format_number(context[key])
-        return Problem("SPEC004", where, f"{last} is {written} but must be {words} {bound}", f"use {words} {bound}")
+        return Problem("SPEC004", where, describe_invalid(last, value, f"{words} {bound}"), f"use {words} {bound}")
     if kind == "string_pattern_mismatch":
         form = FORMS.get(last, f"a string that matches {context.get('pattern', '')}")
-        return Problem("SPEC004", where, f"{last} is {written} but must be {form}", f"write {form}")
+        return Problem("SPEC004", where, describe_invalid(last, value, form), f"write {form}")
     if kind in {"string_too_short", "too_short"}:
         return Problem("SPEC004", where, f"{last} is empty", f"set a value, or remove {last}")
     if kind in {"string_too_long", "too_long"}:
         return Problem("SPEC004", where, f"{last} is longer than {context.get('max_length')} characters", "shorten it")
-    return Problem("SPEC002", where, f"{last} is {written}: {error['msg']}", "see the reference for this field")
+    return Problem("SPEC002", where, f"invalid {last}: {error['msg']}", "see the reference for this field")
 
 
 def _type_fix(kind: str, error: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ class Draft(Reading):
 
     cluster: ProfileSpec = field(kw_only=True)
     #: The input's plain values by field, for rules about several fields.
-    given: dict[str, Any] = field(default_factory=dict)
+    values_by_name: dict[str, Any] = field(default_factory=dict)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -58,9 +58,9 @@ class Draft(Reading):
         """Append to a native list, remember the item's origin, and return the item's native path."""
         items = parent_mapping(self.native, path).setdefault(path[-1], [])
         items.append(value)
-        here: Path = (*path, len(items) - 1)
-        self.origins[here] = where
-        return here
+        item_path: Path = (*path, len(items) - 1)
+        self.origins[item_path] = where
+        return item_path
 
     def add_error(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add an error."""

@@ -36,7 +36,7 @@ ANONYMOUS_CALLER: Final = Caller("you")
 class PermissionRule(NamedTuple):
     """Permissions of a user or group: verbs on resources of namespaces; ``*`` is any."""
 
-    who: str
+    subject: str
     verbs: frozenset[str]
     resources: frozenset[str]
     namespaces: frozenset[str]
@@ -48,14 +48,14 @@ class SimulatedReviewer:
     def __init__(self, tokens: dict[str, Caller], rules: tuple[PermissionRule, ...]) -> None:
         self.tokens, self.rules = tokens, rules
 
-    def who(self, token: str) -> Caller | None:
+    def authenticate(self, token: str) -> Caller | None:
         return self.tokens.get(token)
 
-    def may(self, caller: Caller, question: AccessQuestion) -> bool:
+    def is_allowed(self, caller: Caller, question: AccessQuestion) -> bool:
         """Return whether a rule allows the action; a caller without a token is allowed everything."""
         resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
         return not caller.token or any(
-            rule.who in {caller.name, *caller.groups}
+            rule.subject in {caller.name, *caller.groups}
             and rule.verbs & {"*", question.verb}
             and rule.resources & {"*", resource}
             and rule.namespaces & {"*", question.namespace or "*"}
@@ -70,7 +70,7 @@ class RestrictedCluster:
         self._cluster, self._access, self._caller = cluster, access, caller
 
     def _require(self, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> None:
-        if not self._access.may(self._caller, make_access_question(verb, kind, namespace, name, subresource)):
+        if not self._access.is_allowed(self._caller, make_access_question(verb, kind, namespace, name, subresource)):
             scope = f' in the namespace "{namespace}"' if namespace else ""
             raise ForbiddenError(
                 f'{kind.plural} "{name}" is forbidden: User "{self._caller.name}" cannot {verb} resource '
@@ -128,8 +128,8 @@ class RestrictedCluster:
         self._require("patch", kind, namespace, name)
         return self._cluster.patch(kind, name, namespace, patch, dry_run=dry_run, basis=basis)
 
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
-        return self._access.may(self._caller, make_access_question(verb, kind, namespace, name))
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+        return self._access.is_allowed(self._caller, make_access_question(verb, kind, namespace, name))
 
     def read(self, path: str) -> Object:
         """Return the API server's response at a path; every caller may read versions and groups."""

@@ -56,7 +56,7 @@ class PeriodCounts(NamedTuple):
 
 #: Gauges at a row's end; NaN if unknown.
 GAUGES: Final = PeriodCounts._fields[-5:]
-#: Columns that are summed over a row, in this order, before the bucket counts; the last ones are the sums of ``Passed``.
+#: Columns that are summed over a row, in this order, before the bucket counts; the last ones are the sums of ``PeriodCounts``.
 SUMS: Final = ("known", "requests", "failed", "seconds", "asked", "answered", *PeriodCounts._fields[:-5])
 _SUM: Final = {name: place for place, name in enumerate(SUMS)}
 _FIRST_BUCKET: Final = len(SUMS)
@@ -308,10 +308,10 @@ def compute_quantiles(share: float, counts: Floats) -> Floats:
     inside = np.minimum(place, len(bounds) - 1)
     rows = np.arange(len(counts))
     below = np.where(inside > 0, counts[rows, np.maximum(inside - 1, 0)], 0.0)
-    here = counts[rows, inside] - below
+    bucket_count = counts[rows, inside] - below
     low = np.where(inside > 0, bounds[np.maximum(inside - 1, 0)], 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = low + (bounds[inside] - low) * np.where(here > 0, (rank - below) / here, 1.0)
+        value = low + (bounds[inside] - low) * np.where(bucket_count > 0, (rank - below) / bucket_count, 1.0)
     value = np.where(place >= len(bounds), bounds[-1], value)
     result: Floats = np.where(total > 0, value, np.nan)
     return result

@@ -1,7 +1,7 @@
 """The life of pods, the readiness of their revisions, and the removal of objects together with those they own.
 
 Upstream: k8s.io/kubernetes pkg/scheduler/framework/preemption (PodEligibleToPreemptOthers), pkg/controller/replicaset
-(slow retries of refused pods), pkg/controller (FailedCreate), pkg/kubelet (states of containers); knative.dev/serving
+(slow retries of rejected pods), pkg/controller (FailedCreate), pkg/kubelet (states of containers); knative.dev/serving
 pkg/apis/serving/v1/revision_lifecycle.go.
 """
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from ebbtide.sandbox.store import Place
     from ebbtide.translation.objects import Object
 
-#: Seconds before the first and the longest retry of a refused pod; each delay is twice the one before.
+#: Seconds before the first and the longest retry of a rejected pod; each delay is twice the one before.
 RETRY_SECONDS: Final = (5.0, 320.0)
-#: Seconds until waiting or refused pods are retried after capacity changed.
+#: Seconds until waiting or rejected pods are retried after capacity changed.
 SOON_SECONDS: Final = 1.0
 
 
@@ -59,7 +59,7 @@ def reconcile_pods(state: ClusterState, namespace: str, revision: str) -> None:
 
 
 def list_refused(state: ClusterState, deployment: Object) -> list[tuple[str, str]]:
-    """Return the refused pods of a Deployment, by namespace and name."""
+    """Return the rejected pods of a Deployment, by namespace and name."""
     uid = deployment["metadata"]["uid"]
     return [
         key
@@ -77,7 +77,7 @@ def start_pod(state: ClusterState, deployment: Object, revision: str, life: PodL
 
 
 def admit_pod(state: ClusterState, pod: Object, life: PodLife, seconds: float = 0.0) -> None:
-    """Create a pod, or retry later if its priority class is unknown or a quota refuses it.
+    """Create a pod, or retry later if its priority class is unknown or a quota rejects it.
 
     ``seconds`` is the delay before this attempt; 0 for the first one.
     """
@@ -112,7 +112,7 @@ def admit_pod(state: ClusterState, pod: Object, life: PodLife, seconds: float = 
 
 
 def _class_refusal(state: ClusterState, pod: Object) -> str:
-    """Set a pod's priority by its class; return why it is refused if the class is not found."""
+    """Set a pod's priority by its class; return why it is rejected if the class is not found."""
     chosen = get_at(pod, "spec", "priorityClassName")
     if chosen is None:
         return ""
@@ -124,7 +124,7 @@ def _class_refusal(state: ClusterState, pod: Object) -> str:
 
 
 def _retry_refused(state: ClusterState, key: Place, seconds: float) -> None:
-    """Retry a refused pod after ``seconds``; replaces the planned retry."""
+    """Retry a rejected pod after ``seconds``; replaces the planned retry."""
     number = state.pods.attempts[key] = state.store.number()
 
     def attempt() -> None:
@@ -135,13 +135,13 @@ def _retry_refused(state: ClusterState, key: Place, seconds: float) -> None:
 
 
 def retry_refused_of(state: ClusterState, namespace: str) -> None:
-    """Retry the refused pods of a namespace soon, since a quota has more room."""
+    """Retry the rejected pods of a namespace soon, since a quota has free capacity."""
     for key in [key for key in state.pods.refused if key[0] == namespace]:
         _retry_refused(state, key, SOON_SECONDS)
 
 
 def give_up(state: ClusterState, key: Place) -> None:
-    """Stop retrying a refused pod."""
+    """Stop retrying a rejected pod."""
     pods = state.pods
     if pods.refused.pop(key, None) is not None:
         for records in (pods.attempts, pods.requests, pods.lives):
@@ -163,7 +163,7 @@ def _schedule_pod(state: ClusterState, key: Place, *, late: bool = False) -> Non
         pods.waiting.pop(key, None)
         return
     nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(NODE)}
-    placement = scheduling.place_pod(pod, nodes, pods.bound, may_preempt=not _is_being_made_room_for(state, pod))
+    placement = scheduling.place_pod(pod, nodes, pods.bound, may_preempt=not _is_preemption_in_progress(state, pod))
     if placement.node:
         late = pods.waiting.pop(key, ABSENT) is not ABSENT or late
         _bind_pod(state, key, pod, placement.node, late=late)
@@ -207,8 +207,8 @@ def _find_staying(state: ClusterState, key: Place) -> Object | None:
     return None if pod is None or is_leaving(pod) else pod
 
 
-def _is_being_made_room_for(state: ClusterState, pod: Object) -> bool:
-    """Return whether a pod of lower priority is leaving the node that was nominated for a pod."""
+def _is_preemption_in_progress(state: ClusterState, pod: Object) -> bool:
+    """Return whether a preempted pod of lower priority is still terminating on the pod's nominated node."""
     priority = get_at(pod, "spec", "priority", default=0)
     bound = state.pods.bound.get(get_at(pod, "status", "nominatedNodeName", default=""), {})
     leaving = (state.peek(POD, *key) for key, other in bound.items() if other.priority < priority)
@@ -216,7 +216,7 @@ def _is_being_made_room_for(state: ClusterState, pod: Object) -> bool:
 
 
 def _preempt_pod(state: ClusterState, victim: Place, pod: Object, node: str) -> None:
-    """Delete a pod to make room for another."""
+    """Preempt a pod: delete it to free capacity for another."""
     victim_pod = _find_staying(state, victim)
     if victim_pod is None:
         return

@@ -189,7 +189,7 @@ class RevisionReplicas:
         kind(self.setting, drawn, self, new=not settled)
         self._is_settled = False
 
-    # Calls of the engine.
+    # Callbacks of the engine.
 
     def attached(self, simulation: engine.Simulation) -> None:
         """Store the engine, which reports its first pods while it is being constructed."""
@@ -263,7 +263,7 @@ class RevisionReplicas:
         self.engine.reconfigure(setting)
 
     def reach(self, *, reachable: bool) -> None:
-        """Set whether a route leads to the revision."""
+        """Set whether a route sends traffic to the revision."""
         revision = replace(self.setting.revision, reachable=reachable)
         if self.setting.hpa is None:
             self.reconfigure(replace(self.setting, revision=revision))

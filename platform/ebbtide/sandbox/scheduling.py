@@ -1,4 +1,4 @@
-"""The scheduling and admission of a pod: the node it fits on, the pods it preempts, and the quotas that admit or refuse it.
+"""The scheduling and admission of a pod: the node it fits on, the pods it preempts, and the quotas that admit or reject it.
 
 Covers the parts of the default scheduler that a demonstration needs: resources, node selectors and required node affinity,
 taints, and preemption of lower priorities; of a quota, ``hard`` and the scope by priority class. Upstream: k8s.io/kubernetes
@@ -104,7 +104,7 @@ def _node_capacity(node: Object) -> dict[str, float]:
 def _free_resources(node: Object, bound_pods: Any) -> dict[str, float]:
     free = _node_capacity(node)
     for bound in bound_pods:
-        for resource, amount in bound.asked.items():
+        for resource, amount in bound.requests.items():
             free[resource] = free.get(resource, 0.0) - amount
     # CPU amounts have a resolution of 1/1000 core.
     return {resource: round(amount, 3) for resource, amount in free.items()}
@@ -185,7 +185,7 @@ def _has_room(node: Object, bound_pods: Mapping[tuple[str, str], BoundPod], requ
 
 
 def quota_refusal(state: ClusterState, pod: Object, requests: Mapping[str, float]) -> str:
-    """Return why a quota of its namespace refuses a pod, or an empty string."""
+    """Return why a quota of its namespace rejects a pod, or an empty string."""
     for stored in state.store.all(QUOTA, namespace_of(pod)):
         quota = stored.item
         if _is_counted(quota, pod):

@@ -312,7 +312,7 @@ class Simulated(ClusterState):
             self.settle()
 
     @_locked
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:  # noqa: ARG002 - of any object
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:  # noqa: ARG002 - of any object
         """Return whether an action is not denied."""
         return (verb, kind.plural) not in self.denied
 
@@ -353,18 +353,18 @@ class Simulated(ClusterState):
 
     @_locked
     def add_pod(self, namespace: str, revision: str, life: PodLife) -> str:
-        """Create a pod of a revision with the given life, and return its name; a quota may refuse it for now."""
+        """Create a pod of a revision with the given life, and return its name; a quota may reject it for now."""
         deployment = self.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
         return kubelet.start_pod(self, deployment, revision, life)
 
     @_locked
     def is_refused(self, namespace: str, name: str) -> bool:
-        """Return whether a pod is not created yet because a quota or an unknown priority class refuses it."""
+        """Return whether a pod is not created yet because a quota or an unknown priority class rejects it."""
         return (namespace, name) in self.pods.refused
 
     @_locked
     def end_pod(self, namespace: str, name: str, seconds: float | None = None) -> None:
-        """End a pod, even a refused one; it is gone after ``seconds``, after its life's ``end``, or by ``drop_pod``."""
+        """End a pod, even a rejected one; it is gone after ``seconds``, after its life's ``end``, or by ``drop_pod``."""
         kubelet.give_up(self, (namespace, name))
         kubelet.mark_for_deletion(self, (namespace, name), seconds)
 

@@ -105,7 +105,7 @@ class ContainerLog:
 class BoundPod(NamedTuple):
     """The resources of a pod on a node, and its priority."""
 
-    asked: Mapping[str, float]
+    requests: Mapping[str, float]
     priority: int
 
 
@@ -119,10 +119,10 @@ class PodRecords:
     lives: dict[Place, PodLife] = field(default_factory=dict)
     #: The pods on each node.
     bound: dict[str, dict[Place, BoundPod]] = field(default_factory=dict)
-    #: Pods that wait for a node, and those that a quota or an unknown priority class refuses.
+    #: Pods that wait for a node, and those that a quota or an unknown priority class rejects.
     waiting: dict[Place, None] = field(default_factory=dict)
     refused: dict[Place, Object] = field(default_factory=dict)
-    #: The number of a refused pod's next attempt.
+    #: The number of a rejected pod's next attempt.
     attempts: dict[Place, int] = field(default_factory=dict)
     #: True if a retry of the waiting pods is scheduled.
     is_retry_due: bool = False

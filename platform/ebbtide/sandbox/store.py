@@ -213,13 +213,13 @@ def matches_selector(labels: str, item: Object) -> bool:
 def list_leaves(value: Any, path: Leaf = ()) -> Iterator[Leaf]:
     """Yield the path of every value and list; a list is one field, as in a CRD without list keys."""
     for name, inner in value.items():
-        here = (*path, name)
-        if here in {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}:
+        leaf_path = (*path, name)
+        if leaf_path in {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}:
             continue
         if isinstance(inner, dict) and inner:
-            yield from list_leaves(inner, here)
+            yield from list_leaves(inner, leaf_path)
         else:
-            yield here
+            yield leaf_path
 
 
 def merge_applied(stored: StoredObject, applied: Object, applied_fields: set[Leaf], *, force: bool) -> None:

@@ -79,7 +79,7 @@ class TrainingPod:
     name: str
     number: int
     spec: Object
-    made: int = 0
+    created: int = 0
 
 
 class World:
@@ -350,8 +350,8 @@ class World:
         return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{suffix}".encode())
 
     def _train(self, training: TrainingPod) -> None:
-        training.made += 1
-        name = f"{training.name}-{training.number}-{training.made}"
+        training.created += 1
+        name = f"{training.name}-{training.number}-{training.created}"
         pod = {**make_bare(POD, name, training.namespace), "spec": deepcopy(training.spec)}
         pod["metadata"]["labels"] = {"job-name": training.name}
         self._trainings[training.namespace, name] = training
@@ -409,8 +409,8 @@ class World:
     def _fixed(self, revision: Object, error: ValueError) -> Setting:
         """Return settings that keep a revision at its minimum replicas, and note the reason as an event."""
         self.cluster.tell(revision, "Warning", "NotSimulated", f"the number of replicas is fixed: {error}")
-        least = max(int(get_at(revision, "metadata", "annotations", keys.MIN_SCALE, default=1)), 1)
-        return Setting(metric="cpu", hpa=hpa.HpaSpec(min_replicas=least, max_replicas=least))
+        min_replicas = max(int(get_at(revision, "metadata", "annotations", keys.MIN_SCALE, default=1)), 1)
+        return Setting(metric="cpu", hpa=hpa.HpaSpec(min_replicas=min_replicas, max_replicas=min_replicas))
 
     def _share(self, resource: str) -> float:
         """Return the fraction of a whole GPU that one unit of a resource is."""

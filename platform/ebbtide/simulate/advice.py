@@ -42,9 +42,9 @@ def list_compared_points(tuned: TuningResult) -> dict[str, SettingPoint]:
     return {name: point for name, point in points.items() if point is not None}
 
 
-def format_changes(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+def format_changes(values: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     """Return the difference between ``values`` and the spec's values as text."""
-    changed = diff_values(values, own)
+    changed = diff_values(values, current)
     assignments = (
         f"{name} {f'{value:g}' if isinstance(value, float) else value}"
         for name, value in changed.items()
@@ -56,15 +56,15 @@ def format_changes(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
 
 def render_advice_text(tuned: TuningResult, head: str) -> str:
     """Return the results as text; ``head`` describes the simulation."""
-    spec_values, has_rest = tuned.own.values, bool(tuned.rest)
-    has_price = tuned.own.measured.cost is not None
+    spec_values, has_rest = tuned.current.values, bool(tuned.rest)
+    has_price = tuned.current.measured.cost is not None
     out = [head]
     if has_rest:
         out.append(
             f"searched on the first {format_duration(tuned.part)} of the traffic, evaluated on the rest as well\n"
         )
     out.append(
-        f"{count_noun(tuned.found.evaluations, 'setting')} simulated{', then interrupted' * tuned.found.interrupted}\n\n"
+        f"{count_noun(tuned.result.evaluations, 'setting')} simulated{', then interrupted' * tuned.result.interrupted}\n\n"
     )
     table = [
         ["", "attainment", "replica-hours"] + ["cost"] * has_price + ["rest: attainment", "replica-hours"] * has_rest
@@ -117,8 +117,8 @@ def make_sentences(tuned: TuningResult) -> list[str]:
     chosen = tuned.chosen
     if chosen is None:
         return _explain_infeasible(tuned)
-    if diff_values(chosen.values, tuned.own.values):
-        out = [f"Recommended: {format_changes(chosen.values, tuned.own.values)}."]
+    if diff_values(chosen.values, tuned.current.values):
+        out = [f"Recommended: {format_changes(chosen.values, tuned.current.values)}."]
     else:
         threshold = f"{MIN_SAVING * 100:g}%"
         out = [
@@ -138,7 +138,7 @@ def make_sentences(tuned: TuningResult) -> list[str]:
             {name: f"{value:g}{'s' * (name == 'stable-window')}" for name, value in changed_settings.items()}, {}
         )
         spec_changes = format_changes(
-            {name: value for name, value in values.items() if name not in CLUSTER}, tuned.own.values
+            {name: value for name, value in values.items() if name not in CLUSTER}, tuned.current.values
         )
         out.append(
             f"Cluster settings can save more: {cluster_changes} in config-autoscaler, which applies to all services, with "
@@ -195,14 +195,16 @@ def _compare_setting(name: str, point: SettingPoint, chosen: SettingPoint) -> st
 
 
 def _explain_infeasible(tuned: TuningResult) -> list[str]:
-    nearest = tuned.found.nearest
+    nearest = tuned.result.nearest
     if nearest is None:
         return ["No setting was simulated."]
-    bounds = ",".join(held.bound.name for held in nearest.measured.held if not held.holds)
+    bounds = ",".join(
+        bound_result.bound.name for bound_result in nearest.measured.bound_results if not bound_result.holds
+    )
     limits = {relief.limit: relief for relief in tuned.reliefs}
     attainment, setting_text = (
         format_percent(nearest.measured.attainment),
-        format_changes(nearest.values, tuned.own.values),
+        format_changes(nearest.values, tuned.current.values),
     )
     closest = f"The closest setting attains {attainment} with {nearest.cost:.2f} replica-hours: {setting_text}."
     out = [f"Infeasible: no simulated setting meets {bounds}. {closest}"]
@@ -222,7 +224,7 @@ def _explain_infeasible(tuned: TuningResult) -> list[str]:
         out.append(
             f"The limit is the {limit}: {remedies}. Each change was simulated separately, based on the closest setting."
         )
-    elif not tuned.found.interrupted:
+    elif not tuned.result.interrupted:
         out.append(
             "Neither a start-up time of 1 s nor four times the maximum replicas from the start would meet the SLO."
         )
@@ -243,7 +245,7 @@ def _format_percent(share: float) -> str:
 def render_advice_page(tuned: TuningResult, report: SimulationReport) -> str:
     """Return the results as an HTML page; ``report`` compares the settings on all of the traffic."""
     advice = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in make_sentences(tuned))
-    priced = tuned.own.measured.cost is not None
+    priced = tuned.current.measured.cost is not None
     heads = ["attainment", "replica-hours", *["cost"] * priced, "change"]
     rows = "".join(
         f"<tr{' class=chosen' if point is tuned.chosen else ''}>{_make_row(tuned, point, heads)}</tr>\n"
@@ -252,7 +254,7 @@ def render_advice_page(tuned: TuningResult, report: SimulationReport) -> str:
     searched = f"the first {format_duration(tuned.part)} of the traffic" if tuned.rest else "all of the traffic"
     lead = (
         f"<h2>Recommendation</h2><ul class=advice>{advice}</ul>\n"
-        f"<h2>Attainment and replica-hours of {count_noun(tuned.found.evaluations, 'setting')} on {searched}</h2>\n"
+        f"<h2>Attainment and replica-hours of {count_noun(tuned.result.evaluations, 'setting')} on {searched}</h2>\n"
         "<p class=hint>A filled marker meets the SLO, a hollow marker violates it. The line is the Pareto front: no other "
         "simulated setting is better in both attainment and replica-hours.</p>\n"
         '<svg id="front" role="group" aria-label="Settings by replica-hours and attainment, followed by a table of the best settings"></svg>'
@@ -275,7 +277,7 @@ def _make_row(tuned: TuningResult, point: SettingPoint, heads: list[str]) -> str
 
 
 def _format_point_changes(tuned: TuningResult, point: SettingPoint) -> str:
-    return format_changes(point.values, tuned.own.values)
+    return format_changes(point.values, tuned.current.values)
 
 
 def make_scatter(tuned: TuningResult) -> dict[str, Any]:
@@ -285,8 +287,8 @@ def make_scatter(tuned: TuningResult) -> dict[str, Any]:
     front_ids = {id(point) for point in front}
     shown_points = [*front, *(point for point in list_compared_points(tuned).values() if id(point) not in front_ids)]
     kinds = [named.get(id(point), "front") for point in shown_points]
-    best = tuned.found.best if tuned.chosen is not None else None
-    tried = [point for point in tuned.found.points if id(point) not in front_ids | set(named) and point is not best]
+    best = tuned.result.best if tuned.chosen is not None else None
+    tried = [point for point in tuned.result.points if id(point) not in front_ids | set(named) and point is not best]
     return {
         "points": [
             {"kind": "tried", "x": round_number(point.cost), "y": round_number(point.measured.attainment)}
@@ -306,22 +308,22 @@ def make_scatter(tuned: TuningResult) -> dict[str, Any]:
             for kind, point in zip(kinds, shown_points, strict=True)
         ],
         "promised": [
-            {"share": held.bound.share, "name": held.bound.name}
-            for held in tuned.own.measured.held
-            if held.bound.kind in {"latency", "wait"}
+            {"share": bound_result.bound.share, "name": bound_result.bound.name}
+            for bound_result in tuned.current.measured.bound_results
+            if bound_result.bound.kind in {"latency", "wait"}
         ],
     }
 
 
 def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
     """Return the results as JSON-ready data; its keys are documented and stable."""
-    own = tuned.own.values
+    current_values = tuned.current.values
 
     def point_json(name: str, point: SettingPoint) -> dict[str, Any]:
         rest_measurements = tuned.rest.get(name)
         return {
             "settings": {key: value for key, value in point.values.items() if value is not None},
-            "changes": diff_values(point.values, own) if point.values else {},
+            "changes": diff_values(point.values, current_values) if point.values else {},
             **measurements_to_json(point.measured),
             "rest": None if rest_measurements is None else measurements_to_json(rest_measurements),
         }
@@ -336,14 +338,14 @@ def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
     points = list_compared_points(tuned)
     return {
         "workload": workload,
-        "evaluations": tuned.found.evaluations,
-        "interrupted": tuned.found.interrupted,
+        "evaluations": tuned.result.evaluations,
+        "interrupted": tuned.result.interrupted,
         "searchedSeconds": round_number(tuned.part),
         "feasible": tuned.chosen is not None,
         **{names[name]: point_json(name, points[name]) if name in points else None for name in names},
         "front": [
             {
-                "changes": diff_values(point.values, own),
+                "changes": diff_values(point.values, current_values),
                 "attainment": round_number(point.measured.attainment),
                 "used": round_number(point.measured.used),
                 "replicaHours": round_number(point.cost),

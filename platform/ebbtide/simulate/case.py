@@ -120,7 +120,7 @@ class Case:
 
 
 def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> SimulationResult:
-    """Return the result for the rest of the traffic, given the result ``first`` of its first part alone.
+    """Return the result for the rest of the traffic, given the result ``first`` of its first part.
 
     The rest therefore starts with the pods that the first part left, not with an idle service. Replies of the first part
     that end after it count toward the rest.

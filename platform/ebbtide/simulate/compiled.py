@@ -24,7 +24,7 @@ from ebbtide.simulate.scaling import advance
 _LOCK: Final = threading.Lock()
 
 
-def _tell(w: Any, what: int, number: int, other: int) -> None:
+def _tell(w: Any, event: int, number: int, other: int) -> None:
     """Replace ``pods.tell``: a compiled simulation has no observer."""
 
 

@@ -283,12 +283,12 @@ SHAPES: Final[dict[str, Callable[[Sequence[str]], _Curve]]] = {
     "on-off": _on_off,
 }
 FORMS: Final = {
-    "constant": "constant:RATE,LENGTH",
-    "poisson": "poisson:RATE,LENGTH",
-    "ramp": "ramp:RATE..RATE,LENGTH",
-    "steps": "steps:RATE,LENGTH,RATE,LENGTH…",
-    "diurnal": "diurnal:RATE..RATE,LENGTH[,DAY]",
-    "on-off": "on-off:RATE,ON,OFF,LENGTH",
+    "constant": "constant:RATE,DURATION",
+    "poisson": "poisson:RATE,DURATION",
+    "ramp": "ramp:RATE..RATE,DURATION",
+    "steps": "steps:RATE,DURATION,RATE,DURATION…",
+    "diurnal": "diurnal:RATE..RATE,DURATION[,DAY]",
+    "on-off": "on-off:RATE,ON,OFF,DURATION",
 }
 
 

@@ -64,10 +64,10 @@ class SimulationReport:
 
 # Measurements and their labels, in the order of the table.
 ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
-    ("mean", "mean latency"),
-    ("p50", "p50 latency"),
-    ("p95", "p95 latency"),
-    ("p99", "p99 latency"),
+    ("mean", "mean response time"),
+    ("p50", "p50 response time"),
+    ("p95", "p95 response time"),
+    ("p99", "p99 response time"),
     ("wait_p95", "p95 wait time"),
     ("wait_p99", "p99 wait time"),
     ("lost", "lost requests"),
@@ -107,10 +107,10 @@ def format_time_share(share: float) -> str:
 def make_table_rows(runs: Sequence[SimulationRun]) -> list[list[str]]:
     """Return the rows of the table, each with a label and a value per run; the SLO bounds come first."""
     table = []
-    for index, bound in enumerate(runs[0].measured.held):
+    for index, bound in enumerate(runs[0].measured.bound_results):
         cells = []
         for run in runs:
-            measurement = run.measured.held[index]
+            measurement = run.measured.bound_results[index]
             value = (
                 format_duration(measurement.value)
                 if measurement.bound.kind == "mean"
@@ -176,7 +176,7 @@ def describe_simulation(report: SimulationReport) -> str:
     traffic = report.traffic
     return (
         f"{report.workload}: {count_requests(traffic)} in {format_duration(traffic.seconds)} from {traffic.name}; "
-        f"server {report.server}; start-up {format_duration(report.start_up)}; seed {report.seed}\n"
+        f"server {report.server}; pod startup {format_duration(report.start_up)}; seed {report.seed}\n"
     )
 
 
@@ -258,7 +258,7 @@ def measurements_to_json(measured: SimulationMeasurements) -> dict[str, Any]:
                     "used": round_number(bound_result.used),
                     "holds": bound_result.holds,
                 }
-                for bound_result in measured.held
+                for bound_result in measured.bound_results
             ],
         },
     }
@@ -328,7 +328,7 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
         "HEAD": html.escape(describe_simulation(report)),
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
         "FRONT": lead,
-        "TABLE": f"<table><thead><tr><th scope=col>latency and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
+        "TABLE": f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
         # A name may contain any text; inside a script element, none may look like its end tag.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -358,7 +358,7 @@ def make_charts(report: SimulationReport, points: int = POINTS) -> list[dict[str
         },
         {"title": "Ready replicas", "unit": "replicas", "curves": [desired_curve, *replicas]},
         {"title": "Queued requests", "unit": "requests", "curves": waiting},
-        {"title": "Latency, 95th percentile", "unit": "s", "curves": tails},
+        {"title": "Response time, 95th percentile", "unit": "s", "curves": tails},
     ]
 
 

@@ -213,9 +213,9 @@ def find_bound(w: EngineState, k: ScalerState, valid: bool) -> int:
         return ZERO
     if not valid:
         return NO_DATA
-    if s[DESIRED] < rules.least:
+    if s[DESIRED] < rules.min_replicas:
         return MIN
-    if 0 < rules.greatest < s[DESIRED]:
+    if 0 < rules.max_replicas < s[DESIRED]:
         return MAX
     if s[DESIRED] != 0:
         return s[DECIDED]
@@ -249,7 +249,7 @@ def record_tick(w: EngineState, k: ScalerState, code: int) -> None:
 
 @hot_kernel
 def enter_next(w: EngineState, request: int) -> None:
-    """Send a request to the next pod in turn."""
+    """Send a request to the next pod, round-robin."""
     pod = w.lists[w.state[TURN] % w.state[READY] * LIST_ROW + READY_LIST]
     w.state[TURN] += 1
     enter_pod(w, pod, request, False)
@@ -257,7 +257,7 @@ def enter_next(w: EngineState, request: int) -> None:
 
 @hot_kernel
 def route_request(w: EngineState, k: ScalerState, request: int) -> None:
-    """Send a request to the pods in turn, or queue it: for a ready pod with an HPA, in the activator with the KPA."""
+    """Send a request to the pods round-robin, or queue it: for a ready pod with an HPA, in the activator with the KPA."""
     s = w.state
     if (s[SERVES] > 0 or s[EDGES] > 0) and s[READY] > 0:
         enter_next(w, request)

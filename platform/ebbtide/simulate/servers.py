@@ -341,5 +341,5 @@ def _read_measurements(path: Path) -> tuple[float, ...]:
     try:
         lines = path.read_text(encoding="utf-8").split()
     except OSError as error:
-        raise ServerError(f"cannot read {path}: {error.strerror}") from None
+        raise ServerError(f"cannot read {path}: {(error.strerror or 'unknown error').lower()}") from None
     return tuple(_parse_number(line) for line in lines)

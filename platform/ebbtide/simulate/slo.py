@@ -89,23 +89,23 @@ class SimulationMeasurements:
     gpu_hours: float
     cost: float | None
     """Cost in the currency of ``--cost``."""
-    held: tuple[BoundResult, ...]
+    bound_results: tuple[BoundResult, ...]
 
     @property
     def holds(self) -> bool:
         """True if every bound is met."""
-        return all(result.holds for result in self.held)
+        return all(result.holds for result in self.bound_results)
 
     @property
     def used(self) -> float:
         """Largest consumed share of any bound's error budget; 0 without bounds."""
-        return max((result.used for result in self.held), default=0.0)
+        return max((result.used for result in self.bound_results), default=0.0)
 
     @property
     def attainment(self) -> float:
         """Lowest fraction of requests within a percentile bound; without one, the lowest ratio of limit to value."""
-        shares = [result.value for result in self.held if result.bound.kind in {"latency", "wait"}]
-        others = [min(1.0, 1 / result.used) if result.used > 0 else 1.0 for result in self.held]
+        shares = [result.value for result in self.bound_results if result.bound.kind in {"latency", "wait"}]
+        others = [min(1.0, 1 / result.used) if result.used > 0 else 1.0 for result in self.bound_results]
         return min(shares or others, default=1.0)
 
 
@@ -187,7 +187,7 @@ def measure_result(
         hours=result.seconds / HOUR,
         gpu_hours=replica_hours * gpus,
         cost=None if gpu_hour is None else replica_hours * gpus * gpu_hour,
-        held=tuple(_measure_bound(bound, latency, wait, mean, uptime) for bound in bounds),
+        bound_results=tuple(_measure_bound(bound, latency, wait, mean, uptime) for bound in bounds),
     )
 
 

@@ -134,9 +134,9 @@ class Search:
     valid: Callable[[Values], bool] = lambda _: True
     seed: InitVar[int] = 0
     progress: Callable[[SearchResult], None] = lambda _: None
-    found: SearchResult = field(default_factory=SearchResult, init=False)
+    result: SearchResult = field(default_factory=SearchResult, init=False)
     known: dict[Place, SettingPoint | None] = field(default_factory=dict, init=False)
-    most: int = field(default=0, init=False)
+    evaluation_limit: int = field(default=0, init=False)
     draws: np.random.Generator = field(init=False)
     line: int = field(init=False)
 
@@ -147,75 +147,75 @@ class Search:
 
     def run(self, evaluations: int = EVALUATIONS, levels: tuple[tuple[float, float], ...] = LEVELS) -> SearchResult:
         """Search with at most ``evaluations`` simulations; after an interrupt, return the results so far."""
-        start = self.found.evaluations
+        start = self.result.evaluations
         part = 0.0
         try:
             for level, share in levels:
                 part += share
-                self.most = start + round(evaluations * part)
-                self._level(level)
+                self.evaluation_limit = start + round(evaluations * part)
+                self._search_level(level)
         except KeyboardInterrupt:
-            self.found.interrupted = True
-        return self.found
+            self.result.interrupted = True
+        return self.result
 
-    def raw(self, place: Place) -> Values:
+    def get_knob_values(self, place: Place) -> Values:
         """Return the knobs' values at a place."""
         return {**self.base, **{knob.name: knob.values[index] for knob, index in zip(self.knobs, place, strict=True)}}
 
-    def _point(self, place: Place) -> SettingPoint | None:
+    def _evaluate_place(self, place: Place) -> SettingPoint | None:
         """Return the point at a place, or None if its values are invalid in combination. Raises Stopped."""
         if place in self.known:
             return self.known[place]
-        raw = self.raw(place)
+        raw = self.get_knob_values(place)
         values = self.resolve(raw)
         if not self.valid(values):
             self.known[place] = None
             return None
-        if self.found.evaluations >= self.most:
+        if self.result.evaluations >= self.evaluation_limit:
             raise SearchStopped
         point = SettingPoint(values, self.evaluate(values), raw, place)
-        self.found.evaluations += 1
-        self.found.points.append(point)
+        self.result.evaluations += 1
+        self.result.points.append(point)
         self.known[place] = point
-        self.progress(self.found)
+        self.progress(self.result)
         return point
 
-    def _level(self, level: float) -> None:
+    def _search_level(self, level: float) -> None:
         """Search for the cheapest point that consumes at most ``level`` of the error budget."""
         best: SettingPoint | None = min(
-            (point for point in self.found.points if point.measured.used <= level),
+            (point for point in self.result.points if point.measured.used <= level),
             key=lambda point: point.cost,
             default=None,
         )
         try:
-            best = self._along(best.place if best else self._start(), level, best)
-            best = self._climb(best, level)
-            while place := self._promising(level):
-                point = self._point(place)
+            best = self._search_threshold_line(best.place if best else self._find_start(), level, best)
+            best = self._improve_knobs(best, level)
+            while place := self._find_promising_place(level):
+                point = self._evaluate_place(place)
                 if point is not None and (best is None or point.cost < best.cost):
-                    improved = self._along(place, level, best)
+                    improved = self._search_threshold_line(place, level, best)
                     if improved is not None and improved is not best:
-                        best = self._climb(improved, level)
+                        best = self._improve_knobs(improved, level)
         except SearchStopped:
             return
 
-    def _start(self) -> Place:
+    def _find_start(self) -> Place:
         """Return the place closest to the base values."""
         return tuple(_find_nearest(knob.values, self.base.get(knob.name)) for knob in self.knobs)
 
-    def _climb(self, best: SettingPoint | None, level: float) -> SettingPoint | None:
+    def _improve_knobs(self, best: SettingPoint | None, level: float) -> SettingPoint | None:
         """Change one knob after another as long as the result improves."""
         has_improved = True
         while has_improved:
             has_improved = False
-            for place in self._beside(best.place if best else self._start()):
-                improved = self._along(place, level, best)
+            for place in self._list_neighbors(best.place if best else self._find_start()):
+                improved = self._search_threshold_line(place, level, best)
                 if improved is not None and improved is not best:
                     best, has_improved = improved, True
                     break
         return best
 
-    def _beside(self, place: Place) -> Iterator[Place]:
+    def _list_neighbors(self, place: Place) -> Iterator[Place]:
         """Yield the places that differ in one knob other than the threshold: adjacent values first, then all others."""
         others = [number for number in range(len(self.knobs)) if number != self.line]
         self.draws.shuffle(others)
@@ -228,7 +228,7 @@ class Search:
         for _, number, index in sorted(moves, key=lambda move: move[0]):
             yield (*place[:number], index, *place[number + 1 :])
 
-    def _promising(self, level: float) -> Place | None:
+    def _find_promising_place(self, level: float) -> Place | None:
         """Return the place with the lowest predicted cost whose predicted budget is within ``level``; None if none is left.
 
         Predictions come from a quadratic model of the knobs' positions, fitted to the known points, with random errors.
@@ -240,14 +240,14 @@ class Search:
         places = places[[tuple(place) not in self.known for place in places.tolist()]]
         if not len(places):
             return None
-        if not self.found.points:
+        if not self.result.points:
             return tuple(places[0].tolist())
-        evaluated = np.array([point.place for point in self.found.points])
-        costs = np.log([point.cost + 1e-9 for point in self.found.points])
-        used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.found.points])
+        evaluated = np.array([point.place for point in self.result.points])
+        costs = np.log([point.cost + 1e-9 for point in self.result.points])
+        used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.result.points])
         known_terms, candidate_terms = _make_quadratic_terms(evaluated, sizes), _make_quadratic_terms(places, sizes)
-        predicted_used = self._drawn(known_terms, used, candidate_terms)
-        predicted_costs = self._drawn(known_terms, costs, candidate_terms)
+        predicted_used = self._predict_with_errors(known_terms, used, candidate_terms)
+        predicted_costs = self._predict_with_errors(known_terms, costs, candidate_terms)
         within_level = predicted_used <= math.log(level + USED_FLOOR)
         best = (
             int(np.where(within_level, predicted_costs, np.inf).argmin())
@@ -256,7 +256,7 @@ class Search:
         )
         return tuple(places[best].tolist())
 
-    def _drawn(self, known_terms: Floats, values: Floats, terms: Floats) -> Floats:
+    def _predict_with_errors(self, known_terms: Floats, values: Floats, terms: Floats) -> Floats:
         """Predict ``values`` at new positions by ridge regression, with random errors of its standard deviation."""
         inverse = np.linalg.inv(known_terms.T @ known_terms + RIDGE * np.eye(known_terms.shape[1]))
         weights = inverse @ known_terms.T @ values
@@ -265,10 +265,10 @@ class Search:
         predictions: Floats = terms @ weights + spread * uncertainty * self.draws.standard_normal(len(terms))
         return predictions
 
-    def _at(self, place: Place, index: int) -> Place:
+    def _move_threshold(self, place: Place, index: int) -> Place:
         return (*place[: self.line], index, *place[self.line + 1 :])
 
-    def _along(self, place: Place, level: float, best: SettingPoint | None) -> SettingPoint | None:
+    def _search_threshold_line(self, place: Place, level: float, best: SettingPoint | None) -> SettingPoint | None:
         """Return the cheapest point within ``level`` on the line of thresholds through ``place``, or ``best``."""
 
         def is_within(point: SettingPoint | None) -> bool:
@@ -276,7 +276,7 @@ class Search:
 
         last = len(self.knobs[self.line].values) - 1
         index, step = place[self.line], 1
-        current = self._point(self._at(place, index))
+        current = self._evaluate_place(self._move_threshold(place, index))
         direction = 1 if is_within(current) else -1
         inside, outside = (index, None) if is_within(current) else (None, index)
         # Double the step until the boundary is between two places.
@@ -287,18 +287,18 @@ class Search:
                 break
             index = min(max(index + direction * step, 0), last)
             step *= 2
-            current = self._point(self._at(place, index))
+            current = self._evaluate_place(self._move_threshold(place, index))
             if is_within(current):
                 inside = index
             else:
                 outside = index
         while inside is not None and outside is not None and outside - inside > 1:
             middle = (inside + outside) // 2
-            if is_within(self._point(self._at(place, middle))):
+            if is_within(self._evaluate_place(self._move_threshold(place, middle))):
                 inside = middle
             else:
                 outside = middle
-        cheapest = None if inside is None else self._point(self._at(place, inside))
+        cheapest = None if inside is None else self._evaluate_place(self._move_threshold(place, inside))
         if cheapest is None or (best is not None and cheapest.cost >= best.cost):
             return best
         return cheapest
@@ -380,7 +380,7 @@ def make_knobs(block: Mapping[str, Any], metric: str, minimum: int, maximum: int
 
 
 def make_search_space(
-    block: Mapping[str, Any], scaling: Scaling, kept: Container[str]
+    block: Mapping[str, Any], scaling: Scaling, preserved: Container[str]
 ) -> tuple[tuple[Knob, ...], Values, tuple[int, int]]:
     """Return the knobs of a spec's autoscaling, except those in ``kept``, with the spec's values and its bounds."""
     metric = scaling.metric.name if scaling.metric is not None else ""
@@ -389,7 +389,7 @@ def make_search_space(
     base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
     if scaling.scaler in {"knative-kpa", "fixed"}:
         base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
-    return tuple(knob for knob in knobs if knob.name not in kept), base, (scaling.minimum, scaling.maximum)
+    return tuple(knob for knob in knobs if knob.name not in preserved), base, (scaling.minimum, scaling.maximum)
 
 
 def _include_value(values: tuple[Any, ...], current: Any) -> tuple[Any, ...]:
@@ -541,8 +541,8 @@ MAIN: Final = 0.8
 class TuningResult:
     """Result of a search. Points are measured on the part of the traffic that was searched on."""
 
-    found: SearchResult
-    own: SettingPoint
+    result: SearchResult
+    current: SettingPoint
     """Current spec."""
     default: SettingPoint
     """Knative's defaults with the spec's bounds."""
@@ -564,11 +564,11 @@ class TuningResult:
     @property
     def front(self) -> list[SettingPoint]:
         """Pareto front, cheapest first, with the chosen point in place of the search's best."""
-        best, chosen = self.found.best, self.chosen
+        best, chosen = self.result.best, self.chosen
         if chosen is None:
-            return self.found.front
+            return self.result.front
         return [
-            chosen if point is best else point for point in self.found.front if point is not chosen or point is best
+            chosen if point is best else point for point in self.result.front if point is not chosen or point is best
         ]
 
 
@@ -672,10 +672,10 @@ def simplify_best(
     """
     best = result.best
     assert best is not None
-    most = best.cost * (1 + MIN_SAVING)
-    if current.holds and current.cost <= most:
+    max_cost = best.cost * (1 + MIN_SAVING)
+    if current.holds and current.cost <= max_cost:
         return current
-    if lowered is not None and lowered.cost <= most:
+    if lowered is not None and lowered.cost <= max_cost:
         return lowered
     try:
         for name in sorted(diff_values(best.values, current.values), key=lambda name: (name in TOGETHER, name)):
@@ -690,11 +690,11 @@ def simplify_best(
             point = SettingPoint(values, evaluate(values), raw)
             result.evaluations += 1
             result.points.append(point)
-            if point.holds and point.cost <= most:
+            if point.holds and point.cost <= max_cost:
                 best = point
     except KeyboardInterrupt:
         result.interrupted = True
-    candidates = [point for point in result.points if point.holds and point.cost <= most]
+    candidates = [point for point in result.points if point.holds and point.cost <= max_cost]
     return min(
         candidates,
         key=lambda point: (len(diff_values(point.values, current.values)), point.measured.used, point is not best),

@@ -67,8 +67,8 @@ def _format_hours(value: float | None) -> str:
 
 
 def format_budget_use(value: ValueInterval) -> str:
-    """Return the used share of an error budget: ``40%``, or ``6.2 times`` if more than all of it is used."""
-    return format_interval(value, lambda share: format_slo_percent(share) if share <= 1 else f"{share:.3g} times")
+    """Return the used share of an error budget: ``40%``, or ``620%`` if more than all of it is used."""
+    return format_interval(value, lambda share: format_slo_percent(share) if share <= 1 else f"{share * PERCENT:,.0f}%")
 
 
 def format_objective(verdict: Verdict) -> str:
@@ -145,7 +145,7 @@ COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
 #: Explanation of the columns, below the table.
 LEGEND: Final = (
     "P95: the histogram bounds that enclose the percentile. ANSWERED: share of the minutes with requests in "
-    "which at least one was answered. READY: share of the time in which a pod was ready or no replica was wanted."
+    "which at least one was answered. READY: share of the time in which a pod was ready or no replica was desired."
 )
 
 

@@ -93,7 +93,7 @@ class Verdict:
     optional="outcome outcomes",
 )
 class ReportRow:
-    """The figures of one workload, of one project, or of all workloads. ``ref`` is None for several workloads."""
+    """The figures of one workload, of one project, or of all workloads. ``ref`` is null for several workloads."""
 
     name: str
     ref: Ref | None
@@ -109,7 +109,7 @@ class ReportRow:
     errors: Number | None
     #: Share of the minutes with requests in which one was answered.
     answered: Number | None
-    #: Share of the known time in which a pod was ready or no replica was wanted, and in which it was scaled to zero.
+    #: Share of the known time in which a pod was ready or no replica was desired, and in which it was scaled to zero.
     ready: Number | None
     rest: Number | None
     #: Minimum share of requests that waited for a cold start: each start had at least one.
@@ -274,7 +274,7 @@ def _make_row_notes(measured: WorkloadMeasurements) -> tuple[str, ...]:
         return (PLACES[measured.place], *([note] if incomplete else []))
     if measured.requests:
         return ("no request was timed, because no server accepted them",)
-    return ("no requests were counted",)
+    return ("no requests in this period",)
 
 
 def _compute_gpu_seconds(measured: WorkloadMeasurements, gpus: float | None) -> float | None:

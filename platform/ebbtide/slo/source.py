@@ -83,7 +83,7 @@ class WorkloadMeasurements:
     #: Minutes with a request, and those of them in which a request was answered without a server error.
     minutes_asked: float = 0.0
     minutes_answered: float = 0.0
-    #: Seconds with a known state, and those of them in which a pod was ready or no replica was wanted.
+    #: Seconds with a known state, and those of them in which a pod was ready or no replica was desired.
     seconds_known: float = 0.0
     seconds_up: float = 0.0
     #: Seconds in which the workload was scaled to zero; they count as up.

@@ -55,7 +55,7 @@ class ServedModel(Model):
 
 
 class Slo(Model):
-    """Service level objectives. ``simulate`` predicts them, ``slo`` reports them, alerts watch them. Ebbtide extension."""
+    """Service level objectives. ``simulate`` predicts them, ``slo`` reports them, and alerts monitor them. Ebbtide extension."""
 
     mean_latency_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Maximum mean response time, in milliseconds."""
@@ -69,7 +69,7 @@ class Traffic(Model):
     """Traffic split during a rollout. Ebbtide extension."""
 
     canary_percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    """Percentage of requests that the newest revision receives."""
+    """Percentage of requests that the latest revision receives."""
     stable_revision: ObjectName | None = None
     """Revision that receives the remaining requests. Required for a Knative Service; set by ``apply``."""
 

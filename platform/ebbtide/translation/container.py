@@ -129,7 +129,7 @@ def make_security_patch(plan: Plan) -> PodPatch:
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Warn if the container may run as root, and refuse user 0 or a pod that the profile or the namespace forbids."""
+    """Warn if the container may run as root, and reject user 0 or a pod that the profile or the namespace forbids."""
     rules, forbidden = plan.spec.security, plan.cluster.pods.run_as_non_root
     yield from pod_security.check(plan)
     if rules.run_as_non_root is None and not forbidden:
@@ -181,7 +181,7 @@ def _render_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | Non
 def _render_readiness_probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
     """Return the readiness probe, with Kubernetes' default period if it has a timeout or a failure threshold.
 
-    A probe without a period is run by Knative's own fast prober, for which the webhook refuses a timeout and a
+    A probe without a period is run by Knative's own fast prober, for which the webhook rejects a timeout and a
     failure threshold.
     """
     rendered = _render_probe(probe, port)

@@ -29,7 +29,7 @@ def choose(plan: Plan) -> tuple[NodePool, ...]:
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse unknown node pools, pools that cannot be combined, and pools whose nodes have another type."""
+    """Reject unknown node pools, pools that cannot be combined, and pools whose nodes have another type."""
     spec, pools = plan.spec, plan.pools
     known = [pool.name for pool in plan.cluster.node_pools]
     for index, name in enumerate(spec.node_pools):

@@ -1,4 +1,4 @@
-"""The rules by which a namespace's Pod Security level refuses a spec's pods.
+"""The rules by which a namespace's Pod Security level rejects a spec's pods.
 
 Every rendered container meets the other rules of ``restricted``, whatever the spec says: no capability except
 NET_BIND_SERVICE, no privilege escalation, seccomp RuntimeDefault, only allowed volume types, no host namespaces or ports.
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan, Serving
 
 Level = Literal["privileged", "baseline", "restricted"]
-#: From the least to the most restrictive: each refuses everything that the levels before it refuse.
+#: From the least to the most restrictive: each rejects everything that the levels before it reject.
 LEVELS: Final[tuple[Level, ...]] = ("privileged", "baseline", "restricted")
-#: The Kubernetes version from which probes with a host are refused.
+#: The Kubernetes version from which probes with a host are rejected.
 PROBE_HOSTS: Final = (1, 34)
 
 
 class PodSecurityRule(NamedTuple):
-    """A property of a pod: the first level that refuses it, the fields of a spec that cause it, its wording, the fix."""
+    """A property of a pod: the first level that rejects it, the fields of a spec that cause it, its wording, the fix."""
 
     level: Level
-    found: Callable[[InferenceSpec, ProfileSpec, Serving], Iterator[Path]]
+    find_paths: Callable[[InferenceSpec, ProfileSpec, Serving], Iterator[Path]]
     words: str
     fix: str
 
@@ -104,15 +104,15 @@ def find_namespace_level(spec: InferenceSpec, cluster: ProfileSpec) -> Level:
 def find_refused_fields(
     spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, at: str
 ) -> Iterator[tuple[Path, PodSecurityRule]]:
-    """Yield the fields of a spec that a namespace of level ``at`` refuses, with the rule. An unknown level refuses nothing."""
+    """Yield the fields of a spec that a namespace of level ``at`` rejects, with the rule. An unknown level rejects nothing."""
     for rule in RULES:
         if at in LEVELS[LEVELS.index(rule.level) :]:
-            for path in rule.found(spec, cluster, serving):
+            for path in rule.find_paths(spec, cluster, serving):
                 yield path, rule
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse pods that the project's namespace would refuse."""
+    """Reject pods that the project's namespace would reject."""
     spec = plan.spec
     namespace_level = find_namespace_level(spec, plan.cluster)
     for path, rule in find_refused_fields(spec, plan.cluster, plan.serving, namespace_level):

@@ -81,13 +81,13 @@ def choose(plan: Plan) -> tuple[Priority, Decision]:
 
 
 def _find_preemptibility(plan: Plan) -> str | None:
-    """Return the preemptibility, None for semi-preemptible: a class cannot express it, and `check` refuses it."""
+    """Return the preemptibility, None for semi-preemptible: a class cannot express it, and `check` rejects it."""
     preemptibility = plan.spec.preemptibility
     return None if preemptibility == "semi-preemptible" else preemptibility
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse an unknown class or one that contradicts preemptibility, and warn of priorities that the scheduler ignores."""
+    """Reject an unknown class or one that contradicts preemptibility, and warn of priorities that the scheduler ignores."""
     requested, preemptibility, chosen = plan.spec.priority_class, _find_preemptibility(plan), plan.priority
     classes = plan.cluster.scheduling.classes
     if plan.spec.preemptibility == "semi-preemptible":
@@ -131,7 +131,7 @@ def _report_unknown_class(requested: str, cluster: ProfileSpec) -> Problem:
     return Problem(
         "PRI001",
         ("spec", "priorityClass"),
-        f"priority class {requested} not found in the cluster profile; Kubernetes refuses a pod with an unknown class",
+        f"priority class {requested} not found in the cluster profile; Kubernetes rejects a pod with an unknown class",
         f"did you mean {similar[0]}?" if similar else f"use one of {', '.join(known)}",
     )
 

@@ -49,7 +49,7 @@ def check(profile: Profile) -> Iterator[Problem]:
             yield Problem(
                 "PRF002",
                 ("spec", "knative", config, key),
-                f"{value!r} is not a valid value of {key}: must be a whole number",
+                f"invalid {key} {value!r}: must be a whole number",
                 'write it as a quoted whole number, as in the ConfigMap: "600"',
             )
     yield from _check_scale_limit(knative)
@@ -59,7 +59,7 @@ def check(profile: Profile) -> Iterator[Problem]:
             yield Problem(
                 "PRF002",
                 ("spec", "knative", "features", flag),
-                f"{value!r} is not a valid value of a feature flag: must be enabled, allowed or disabled",
+                f"invalid feature flag value {value!r}: must be enabled, allowed or disabled",
                 "use enabled, allowed or disabled",
             )
         elif flag.startswith("kubernetes.podspec-") and flag not in EVERY_FLAG and flag not in OTHER_FLAGS:
@@ -83,13 +83,13 @@ def check(profile: Profile) -> Iterator[Problem]:
         path = ("spec", "nodePools", index)
         if names.index(pool.name) != index:
             yield Problem(
-                "PRF004", (*path, "name"), f"node pool name {pool.name} is used twice", "rename one of the node pools"
+                "PRF004", (*path, "name"), f"duplicate node pool name {pool.name}", "rename one of the node pools"
             )
         backend = BACKENDS[pool.backend]
         for attribute in backend.needs:
             if getattr(pool, attribute) is None:
                 meaning, fix = BACKEND_FIELDS[attribute]
-                yield Problem("PRF004", path, f"backend {backend.name} needs {meaning}", fix)
+                yield Problem("PRF004", path, f"backend {backend.name} requires {meaning}", fix)
         if backend.scheduler not in {None, spec.scheduling.scheduler}:
             yield Problem(
                 "PRF004",
@@ -100,7 +100,7 @@ def check(profile: Profile) -> Iterator[Problem]:
 
 
 def _check_scale_limit(knative: Knative) -> Iterator[Problem]:
-    """Refuse a max-scale-limit that Knative's webhook refuses: the default max-scale, which is none, must be within it."""
+    """Reject a max-scale-limit that Knative's webhook rejects: the default max-scale, which is none, must be within it."""
     limit, default = (
         parse_whole_quantity(knative.autoscaler.get(key, "0")) or 0 for key in ("max-scale-limit", "max-scale")
     )
@@ -115,7 +115,7 @@ def _check_scale_limit(knative: Knative) -> Iterator[Problem]:
 
 
 def _check_quantities(kserve: KServe) -> Iterator[Problem]:
-    """Refuse invalid quantities among KServe's resources."""
+    """Reject invalid quantities among KServe's resources."""
     parts: list[tuple[Path, Mapping[ComputeResource, str]]] = [(("limits",), kserve.limits)]
     for name, resources in kserve.runtime_resources.items():
         parts.append((("runtimeResources", name, "requests"), resources.requests))
@@ -126,6 +126,6 @@ def _check_quantities(kserve: KServe) -> Iterator[Problem]:
                 yield Problem(
                     "PRF002",
                     ("spec", "kserve", *path, resource),
-                    f"{amount!r} is not a valid quantity",
+                    f"invalid quantity {amount!r}",
                     'write a Kubernetes quantity, such as "1", 500m or 2Gi',
                 )

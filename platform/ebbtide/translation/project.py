@@ -44,7 +44,7 @@ def choose_namespace(inference: Inference, cluster: ProfileSpec) -> str:
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Refuse a project that is not in the profile, has the name of the parent queue, or whose namespace's name is too long."""
+    """Reject a project that is not in the profile, has the name of the parent queue, or whose namespace's name is too long."""
     project, projects, text = plan.spec.project, plan.cluster.projects, plan.namespace
     if project is None:
         return

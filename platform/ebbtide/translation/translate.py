@@ -169,7 +169,7 @@ def _check_model_image(plan: Plan) -> Iterator[Problem]:
         yield Problem(
             "FLG001",
             ("spec", "model", "uri"),
-            f"a model from an image {effect}, which Knative refuses in this cluster: {flag} is off in config-features",
+            f"a model from an image {effect}, which Knative rejects in this cluster: {flag} is disabled in config-features",
             f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
         )
 
@@ -263,7 +263,7 @@ def _apply_patches(inference: Inference, objects: list[Object], problems: list[P
             make_warning(
                 "PAT001",
                 path,
-                f"{patch.kind} is patched manually: Ebbtide neither checks nor explains what a patch sets",
+                f"a patch changes {patch.kind}: Ebbtide neither checks nor explains what a patch sets",
                 "use a field of the spec instead where one exists",
             )
         )

@@ -152,12 +152,13 @@ def _delete_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     planned = plan_removal(visit.backend.as_caller(visit.user), live.name, live.namespace, data=False)
     return {
         "items": [_format_object(obj) for obj in planned.items],
-        "claims": [_format_object(obj) for obj in planned.kept],
+        "claims": [_format_object(obj) for obj in planned.kept_claims],
     }
 
 
 def _format_object(obj: dict[str, Any]) -> str:
-    return f"{obj['kind']} {obj['metadata']['name']}"
+    kind = "Knative Service" if obj["apiVersion"].startswith("serving.knative.dev/") else obj["kind"]
+    return f"{kind} {obj['metadata']['name']}"
 
 
 def _delete_workload(visit: PageVisit, live: LiveWorkload) -> None:

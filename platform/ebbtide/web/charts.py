@@ -64,11 +64,10 @@ class Chart:
 
     def format_value(self, value: float) -> str:
         """Return a value with its unit."""
-        return (
-            words.format_response_time(value)
-            if self.unit == "s"
-            else f"{words.format_decimal(value)} {self.unit}".rstrip()
-        )
+        if self.unit == "s":
+            return words.format_response_time(value)
+        gap = "" if self.unit == "%" else " "
+        return f"{words.format_decimal(value)}{gap}{self.unit}".rstrip()
 
     def latest(self, curve: Curve) -> str:
         """Return a curve's latest value with its unit."""

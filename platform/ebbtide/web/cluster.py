@@ -40,7 +40,7 @@ class PictureSection:
 
 @dataclass(frozen=True, slots=True)
 class GpuPicture:
-    """One GPU resource of a node: its sections side by side, the free rest last."""
+    """One GPU resource of a node: its segments side by side, the free part last."""
 
     resource: str
     label: str
@@ -104,7 +104,7 @@ def draw_gpu_pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[
 def draw_gpu_picture(
     resource: str, total: float, shares: list[ShareRow], colour: dict[tuple[str, str], int]
 ) -> GpuPicture:
-    """Return the picture of one resource: its holders side by side, then the free rest."""
+    """Return the picture of one resource: its holders side by side, then the free part."""
     used = sum(share.amount for share in shares)
     whole = max(total, used)
     parts, at = [], 0.0

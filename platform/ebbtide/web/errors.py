@@ -64,5 +64,5 @@ def make_page_error(error: Exception) -> PageError:
     return PageError(
         500,
         "Internal error",
-        "Nothing was partially applied. Try again; if the error persists, see the server log for details.",
+        "The server log has the details. Reload the page to see the current state, then try again.",
     )

@@ -94,6 +94,6 @@ def tune_for_page(
     # All tried settings, for the scatter plot.
     points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}
-        for point in search.found.points
+        for point in search.result.points
     ]
     return {**result, "points": points}

@@ -71,10 +71,12 @@ HEADERS: Final = {
 }
 RELOAD_PAGE: Final = '<!DOCTYPE html><html lang="en"><meta http-equiv="refresh" content="0"><title>Ebbtide</title>'
 #: The htmx configuration: no eval, no injected style element. A form with problems returns 422, which htmx must swap in.
+#: Without a settle delay, a new part listens under its new address immediately: an update of the old view cannot undo a filter.
 HTMX: Final = json.dumps(
     {
         "allowEval": False,
         "includeIndicatorStyles": False,
+        "defaultSettleDelay": 0,
         "selfRequestsOnly": True,
         "historyCacheSize": 0,
         "responseHandling": [

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.web.errors import make_page_error
 from ebbtide.web.frame import THEMES
+from ebbtide.web.session import TOKEN_SECONDS
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -24,7 +25,12 @@ def local_path(address: str) -> str:
 
 
 def show_login(visit: PageVisit) -> Response:
-    return visit.render("page_login.html", next=local_path(visit.query("next", "/")), message="")
+    return _render_login(visit, local_path(visit.query("next", "/")))
+
+
+def _render_login(visit: PageVisit, after: str, message: str = "") -> Response:
+    hours = f"{TOKEN_SECONDS / 3600:g}"
+    return visit.render("page_login.html", 422 if message else 200, next=after, message=message, hours=hours)
 
 
 def sign_in(visit: PageVisit) -> Response:
@@ -32,16 +38,15 @@ def sign_in(visit: PageVisit) -> Response:
     token = visit.form.get("token", "").strip()
     after = local_path(visit.form.get("next", "/"))
     if not token or len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
-        return visit.render(
-            "page_login.html",
-            422,
-            next=after,
-            message=f"Invalid token: must be one line of at most {MAX_TOKEN_CHARACTERS:,} ASCII characters.",
+        return _render_login(
+            visit,
+            after,
+            f"Invalid token: must be one line of at most {MAX_TOKEN_CHARACTERS:,} ASCII characters.",
         )
     try:
         visit.backend.caller_of(token)
     except Exception as error:  # noqa: BLE001 - shown on this page
-        return visit.render("page_login.html", 422, next=after, message=make_page_error(error).text)
+        return _render_login(visit, after, make_page_error(error).text)
     session = visit.frame.sessions.begin(token)
     response = visit.redirect(after)
     visit.set_session_cookie(response, session)

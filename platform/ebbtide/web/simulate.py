@@ -74,8 +74,8 @@ class TrafficShape:
 
 #: The numeric inputs of the traffic shapes.
 NUMBERS: Final = {
-    one.name: one
-    for one in (
+    option.name: option
+    for option in (
         NumberInput("rate", "Request rate", "/s", "20", 0.1, 200, 0.1),
         NumberInput("low", "Low rate", "/s", "2", 0, 100, 0.1),
         NumberInput("high", "High rate", "/s", "40", 0.1, 200, 0.1),
@@ -87,8 +87,8 @@ NUMBERS: Final = {
     )
 }
 SHAPES: Final = {
-    one.key: one
-    for one in (
+    shape.key: shape
+    for shape in (
         TrafficShape("diurnal", "Daily cycle", ("low", "high", "minutes", "period"), "diurnal:{low}rps..{high}rps,{minutes}m,{period}m"),
         TrafficShape("poisson", "Random arrivals (Poisson)", ("rate", "minutes"), "poisson:{rate}rps,{minutes}m"),
         TrafficShape("constant", "Constant rate", ("rate", "minutes"), "constant:{rate}rps,{minutes}m"),
@@ -131,8 +131,8 @@ def _find_field_row(name: str) -> FormRow:
 
 #: The settings with sliders; the metric has a select instead.
 KNOBS: Final = tuple(
-    SettingSlider(make_control(_find_field_row(name)), least, most, step)
-    for name, least, most, step in (
+    SettingSlider(make_control(_find_field_row(name)), minimum, maximum, step)
+    for name, minimum, maximum, step in (
         ("metricThreshold", 1, 100, 1),
         ("metricThresholdPercentage", 10, 100, 1),
         ("minReplicas", 0, 20, 1),
@@ -143,6 +143,17 @@ KNOBS: Final = tuple(
     )
 )
 METRIC: Final = make_control(_find_field_row("metric"))
+#: Labels of the causes of a scaling decision; the others are shown as the simulator names them.
+CAUSES: Final = {
+    "stable": "stable window",
+    "panic": "panic mode",
+    "max": "maximum replicas",
+    "min": "minimum replicas",
+    "activation scale": "activation replicas",
+    "grace": "scale-to-zero grace period",
+    "retention": "scale-to-zero retention",
+    "zero": "scale to zero",
+}
 WINDOW: Final = NumberInput("stable-window", "Stable window", "s", "60", 10, 600, 5)
 
 
@@ -196,7 +207,7 @@ class SimulationDesk:
         return text if whose == owner else ""
 
     def add_search(self, search: TuningSearch) -> str:
-        """Store a search and return its name; the oldest finished searches make room."""
+        """Store a search and return its name; if there are too many, the oldest finished searches are removed."""
         name = secrets.token_urlsafe(12)
         with self.lock:
             for old in [key for key, stored in self.searches.items() if stored.ended][
@@ -506,6 +517,7 @@ def _outcome_context(
         "changes": [(name, get_at(data, *BLOCK, name), value) for name, value in question.settings.items()],
         "text": question.tuned_text,
         "window": WINDOW,
+        "causes": CAUSES,
     }
 
 

@@ -59,7 +59,7 @@ TABS: Final = {
 TOPICS: Final = {
     "load": "load",
     "bound": "limit",
-    "rest": "scale to zero",
+    "rest": "zero replicas",
     "pace": "scaling rate",
     "hand": "manual override",
     "rollout": "rollout",

@@ -92,7 +92,11 @@ class KubernetesCluster:
             api = kubernetes.config.new_client_from_config(file, context)  # type: ignore[no-untyped-call] # as above
         except (kubernetes.config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
             path = f" {file}" if file else ""
-            raise UnreachableError(f"cannot load a cluster from the kubeconfig{path}: {error}") from error
+            reason = str(error).rstrip(".")
+            message = (
+                f"cannot load a cluster from the kubeconfig{path}: {reason}; set KUBECONFIG, or use --kubeconfig FILE"
+            )
+            raise UnreachableError(message) from error
         return cls(api, get_at(selected, "context", "namespace", default="default"))
 
     @property
@@ -153,16 +157,16 @@ class KubernetesCluster:
                     time.sleep(min(PAUSE, remaining))
                     continue
             try:
-                for seen in self._stream_watch(kind, namespace, labels, version, remaining):
-                    if isinstance(seen, WatchBookmark):
-                        version = seen.version
+                for change in self._stream_watch(kind, namespace, labels, version, remaining):
+                    if isinstance(change, WatchBookmark):
+                        version = change.version
                         continue
-                    version = seen.item["metadata"]["resourceVersion"]
-                    if seen.change == "DELETED":
-                        known.pop(_namespaced_key(seen.item), None)
+                    version = change.item["metadata"]["resourceVersion"]
+                    if change.change == "DELETED":
+                        known.pop(_namespaced_key(change.item), None)
                     else:
-                        known[_namespaced_key(seen.item)] = seen.item
-                    yield seen
+                        known[_namespaced_key(change.item)] = change.item
+                    yield change
             except GoneError:
                 version = ""
             except (UnreachableError, BusyError):
@@ -269,7 +273,7 @@ class KubernetesCluster:
                 dryRun="All" if dry_run else "",
             )
 
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Create a SelfSubjectAccessReview."""
         group, _, version = kind.api_version.rpartition("/")
         attributes = {

@@ -118,7 +118,7 @@ CLUSTER_RUNTIME: Final = Kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
 
-#: Every kind that is rendered or read. There is no discovery: a kind that is unknown to the cluster answers as missing.
+#: Every kind that is rendered or read. Discovery is not used: objects of a kind that the cluster does not know count as missing.
 KINDS: Final[dict[tuple[str, str], Kind]] = {
     (kind.api_version, kind.name): kind
     for kind in (
@@ -269,7 +269,7 @@ class Cluster(Protocol):
         ``basis`` has the same meaning as in ``apply``.
         """
 
-    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+    def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Return whether the caller's account has this permission; a namespace of "" means all namespaces."""
 
     def read(self, path: str) -> Object:

@@ -223,7 +223,7 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
     if spec.metrics.metrics_server and "metrics-server" not in observed.served:
         yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
-            "the API metrics.k8s.io is not available, but the profile says that metrics-server runs",
+            "the API metrics.k8s.io is unavailable, but the profile says that metrics-server runs",
             "workloads cannot scale on CPU",
             "install metrics-server, or set metrics.metricsServer: false in the profile",
         )
@@ -231,7 +231,7 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
     if adapter == "prometheus-adapter" and observed.metrics is None:
         yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
-            "the API custom.metrics.k8s.io is not available, but the profile says that prometheus-adapter runs",
+            "the API custom.metrics.k8s.io is unavailable, but the profile says that prometheus-adapter runs",
             "workloads cannot scale on latency, GPU or a custom metric",
             "install prometheus-adapter with the rules of kustomize/metrics, or correct metrics.adapter in the profile",
         )

@@ -83,7 +83,7 @@ def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecR
             f"{verb} {kind.plural}"
             for kind in kinds
             for verb in WRITE
-            if not cluster.may(verb, kind, namespace if kind.namespaced else "")
+            if not cluster.is_allowed(verb, kind, namespace if kind.namespaced else "")
         ]
         if forbidden:
             yield make_error_finding(
@@ -93,7 +93,7 @@ def _check_permissions(cluster: Cluster, _: ObservedCluster, requirements: SpecR
                 "ask a cluster administrator to add you to the project (ebbtide project create --member), and set "
                 "projects.manage: false in the profile if administrators manage namespaces, quotas and priority classes",
             )
-        hidden = [kind.plural for kind in READ if not cluster.may("list", kind, namespace)]
+        hidden = [kind.plural for kind in READ if not cluster.is_allowed("list", kind, namespace)]
         if hidden:
             yield make_warning_finding(
                 "DOC023",

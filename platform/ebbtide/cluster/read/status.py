@@ -73,22 +73,22 @@ UNFIT: Final = (
 SCALED_TO_ZERO: Final = "scaled to zero"
 #: Explanations of a condition with status True, Unknown and False.
 CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
-    "Ready": ("the workload serves requests", "the workload does not serve yet", "the workload does not serve"),
+    "Ready": ("the workload is ready", "the workload is not ready yet", "the workload is not ready"),
     "ConfigurationsReady": (
-        "the newest revision is ready",
-        "the newest revision is not ready yet",
-        "the newest revision failed",
+        "the latest revision is ready",
+        "the latest revision is not ready yet",
+        "the latest revision failed",
     ),
     "RoutesReady": (
-        "requests reach the workload",
-        "requests do not reach the workload yet",
-        "requests cannot reach the workload",
+        "traffic is routed to the workload",
+        "traffic is not routed to the workload yet",
+        "traffic cannot be routed to the workload",
     ),
     "PredictorReady": ("the predictor is ready", "the predictor is not ready yet", "the predictor is not ready"),
     "IngressReady": (
-        "requests reach the workload",
-        "requests do not reach the workload yet",
-        "requests cannot reach the workload",
+        "traffic is routed to the workload",
+        "traffic is not routed to the workload yet",
+        "traffic cannot be routed to the workload",
     ),
     "Stopped": ("the workload is suspended", "", ""),
 }
@@ -104,7 +104,7 @@ Seconds: TypeAlias = Annotated[float, WrittenBy(_round_seconds)]
 
 @body()
 class Condition:
-    """One condition with its explanation. ``holds`` is None while it is unknown."""
+    """One condition with its explanation. ``holds`` is null while it is unknown."""
 
     name: str
     holds: bool | None
@@ -114,7 +114,7 @@ class Condition:
 
 @body()
 class Replicas:
-    """Number of ready and wanted replicas, and their bounds; ``maximum`` 0 means unlimited."""
+    """Numbers of ready, desired, minimum and maximum replicas; ``maximum`` 0 means unlimited."""
 
     ready: int
     wanted: int
@@ -275,7 +275,7 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         message = _condition_message(route) or _condition_message(ready)
         # KServe's conditions lag a few seconds behind and have no message until then.
         if ready.get("status") == "False" and message:
-            return "Degraded", f"the revision is ready, but requests cannot reach it: {message}"
+            return "Degraded", f"the revision is ready, but traffic cannot be routed to it: {message}"
         return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
     trouble = _explain_trouble(live, newest)
     if ready.get("status") == "False":
@@ -330,7 +330,7 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
         if trouble:
             unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
             return ("Running" if unscheduled else "Degraded"), f"{short}: {trouble}"
-        return "Running", _join_parts(f"{short}; the rest are starting", pinned)
+        return "Running", _join_parts(f"{short}; the others are starting", pinned)
     return "Running", _join_parts("", pinned)
 
 
@@ -452,7 +452,7 @@ def _describe_progress(live: LiveWorkload, revision: str) -> str:
     if waiting:
         return of_pod.describe_startup(waiting[0])
     return (
-        "its replicas are ready, but Knative has not noticed yet"
+        "its replicas are ready, but Knative has not updated its status yet"
         if _list_revision_pods(live, revision)
         else "its pods are being created"
     )
@@ -541,7 +541,7 @@ def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: Resource
     if "terminating pod on the nominated node" in message:
         return f"waiting for {thing}: the preempted pods are still terminating"
     if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
-        preemptor = f"priority {name}" if name else "a pod without a priority"
+        preemptor = f"priority class {name}" if name else "a pod without a priority"
         return f"waiting for {thing}: {used}; {preemptor} cannot preempt them"
     return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must be preempted first"
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Scaler = Literal["kpa", "hpa", "none"]
 Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unknown"]
 #: Unit of each KPA metric, by the metric's name in Knative.
-UNITS: Final = {row.knative or "": row.each for row in metrics.ROWS.values() if row.autoscaler == "kpa"}
+UNITS: Final = {row.knative or "": row.unit_label for row in metrics.ROWS.values() if row.autoscaler == "kpa"}
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 #: Maximum age of a metric value in seconds; the autoscaler no longer uses an older one.
 MAX_AGE_SECONDS: Final = 60.0
@@ -108,9 +108,9 @@ class Why:
     def lines(self) -> list[str]:
         """Return the explanation for the terminal: reasons, then the calculation."""
         count = self.replicas
-        high = f"..{count.maximum}" if count.maximum else " or more"
-        bounds = f"{count.minimum}" if count.minimum == count.maximum else f"{count.minimum}{high}"
-        head = f"{self.namespace}/{self.name}   {count.wanted} wanted, {count.ready} ready, {bounds} allowed"
+        high = f"maximum {count.maximum}" if count.maximum else "no maximum"
+        bounds = f"fixed at {count.minimum}" if count.minimum == count.maximum else f"minimum {count.minimum}, {high}"
+        head = f"{self.namespace}/{self.name}   {count.ready} ready, {count.wanted} desired, {bounds}"
         reasons = [f"  {reason.words}" for reason in self.reasons]
         holders = [
             f"  {row.namespace}/{row.name} holds {format_number(row.amount)} at priority {row.priority}"
@@ -273,8 +273,8 @@ def _explain_kpa(
         "desired": None,
         "asOf": None,
     }
-    wanted = int(get_at(scaler, "status", "desiredScale", default=-1))
-    if wanted == 0 and state.phase == "Failed":
+    reported = int(get_at(scaler, "status", "desiredScale", default=-1))
+    if reported == 0 and state.phase == "Failed":
         return _ScalerExplanation(
             "kpa", [WhyReason("rest", "scaled to zero by Knative, because no replica became ready")], numbers, []
         )
@@ -282,21 +282,21 @@ def _explain_kpa(
         return _ScalerExplanation(
             "kpa", [WhyReason("bound", f"{_format_fixed_bounds(low)}, so the load has no effect")], numbers, []
         )
-    if wanted == 0 and state.replicas.ready == 0:
+    if reported == 0 and state.replicas.ready == 0:
         return _ScalerExplanation(
             "kpa", [_explain_zero(scaler, revision, live.now)], numbers, [_make_target_line(spec)]
         )
     if isinstance(readings, str):
         reasons = [
-            *_explain_bounds(spec, low, high, wanted, readings),
-            *_explain_last_replica(scaler, revision, config, wanted, live.now),
+            *_explain_bounds(spec, low, high, reported, readings),
+            *_explain_last_replica(scaler, revision, config, reported, live.now),
         ]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
     last = readings[-1]
     steps, desired = _replay_decisions(spec, readings)
     numbers |= {"stable": last.stable, "panic": last.panic, "desired": desired, "asOf": last.time}
-    decision = _ReplayedDecision(revision, config, spec, steps, desired, wanted)
-    reasons = [*_explain_decision(decision), *_explain_last_replica(scaler, revision, config, wanted, live.now)]
+    decision = _ReplayedDecision(revision, config, spec, steps, desired, reported)
+    reasons = [*_explain_decision(decision), *_explain_last_replica(scaler, revision, config, reported, live.now)]
     return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
 
 
@@ -312,11 +312,11 @@ def _explain_zero(scaler: Object, revision: RevisionSettings, now: float) -> Why
 
 
 def _explain_last_replica(
-    scaler: Object, revision: RevisionSettings, config: AutoscalerConfig, wanted: int, now: float
+    scaler: Object, revision: RevisionSettings, config: AutoscalerConfig, reported: int, now: float
 ) -> Iterator[WhyReason]:
     """Yield the reason for a remaining last replica while the revision scales to zero."""
     active = of_pod.find_condition(scaler, "Active")
-    if wanted != 0 or active.get("status") != "False":
+    if reported != 0 or active.get("status") != "False":
         return
     since = inventory.parse_timestamp(active.get("lastTransitionTime"))
     retention = max(config.scale_to_zero_grace_period, targets.last_pod_retention(revision, config))
@@ -329,17 +329,17 @@ def _explain_last_replica(
     )
 
 
-def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, wanted: int, unknown: str) -> Iterator[WhyReason]:
+def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, desired: int, unknown: str) -> Iterator[WhyReason]:
     """Yield the bounds of the load that follow from the desired number of replicas."""
     target, unit = spec.target_value, UNITS[spec.scaling_metric]
     window = f"on average over {_format_time(spec.stable_window)}"
-    if wanted < 0:
+    if desired < 0:
         yield WhyReason("unknown", "the autoscaler has not decided yet, because it has no metrics")
-    elif wanted <= max(low, spec.activation_scale):
+    elif desired <= max(low, spec.activation_scale):
         floor = f"minReplicas {low}" if low >= spec.activation_scale else f"activationReplicas {spec.activation_scale}"
-        bound = f"; {floor} is the minimum" if wanted else ""
-        yield WhyReason("load", f"at most {format_number(wanted * target)} {unit} {window}{bound}; {unknown}")
-    elif high and wanted >= high:
+        bound = f"kept at {floor}: " if desired else ""
+        yield WhyReason("load", f"{bound}at most {format_number(desired * target)} {unit} {window}; {unknown}")
+    elif high and desired >= high:
         yield WhyReason(
             "bound",
             f"limited by maxReplicas {high}: more than {format_number((high - 1) * target)} {unit} {window}; {unknown}",
@@ -347,8 +347,8 @@ def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, wanted: int, unk
     else:
         yield WhyReason(
             "load",
-            f"the autoscaler wants {count_noun(wanted, 'replica')}, so there are {format_number((wanted - 1) * target)} to "
-            f"{format_number(wanted * target)} {unit} {window}; {unknown}",
+            f"{count_noun(desired, 'replica')} desired, so there are {format_number((desired - 1) * target)} to "
+            f"{format_number(desired * target)} {unit} {window}; {unknown}",
         )
 
 
@@ -385,7 +385,7 @@ class _ReplayedDecision(NamedTuple):
     steps: tuple[_ReplayedStep, ...]
     desired: int
     #: The desired number of replicas that the autoscaler reports.
-    wanted: int
+    reported: int
 
     @property
     def last(self) -> ScalerReading:
@@ -402,54 +402,54 @@ def _explain_decision(decision: _ReplayedDecision) -> Iterator[WhyReason]:
     yield WhyReason(
         "load",
         f"{format_number(round(last.stable, 2))} {unit} on average over {_format_time(spec.stable_window)}, with a target of "
-        f"{format_number(spec.target_value)}{_format_target_share(spec)} per replica: {count_noun(terms.wanted, 'replica')} wanted",
+        f"{format_number(spec.target_value)}{_format_target_share(spec)} per replica: {count_noun(terms.desired, 'replica')} desired",
     )
     if decision.steps[-1].panicking:
-        yield WhyReason("pace", _explain_panic(decision, terms.wanted))
-    elif terms.wanted_in_panic < terms.wanted:
+        yield WhyReason("pace", _explain_panic(decision, terms.desired))
+    elif terms.desired_in_panic < terms.desired:
         yield WhyReason(
             "pace",
             f"the load is falling: over the last {_format_time(targets.panic_window(decision.revision, decision.config))} alone, "
-            f"{count_noun(terms.wanted_in_panic, 'replica')} would be wanted; the longer average follows",
+            f"{count_noun(terms.desired_in_panic, 'replica')} would be enough; the longer average follows",
         )
-    if terms.wanted > terms.upper:
+    if terms.desired > terms.upper:
         yield WhyReason(
             "pace",
             f"max-scale-up-rate limits one decision to {count_noun(terms.upper, 'replica')}, from {max(1, last.ready)}",
         )
-    if 0 < terms.wanted < terms.lower:
+    if 0 < terms.desired < terms.lower:
         yield WhyReason(
             "pace",
             f"max-scale-down-rate keeps at least {count_noun(terms.lower, 'replica')} in one decision, from {last.ready}",
         )
-    if 0 < terms.wanted < spec.activation_scale:
+    if 0 < terms.desired < spec.activation_scale:
         yield WhyReason("bound", f"activationReplicas {spec.activation_scale} is the minimum above zero")
     if decision.desired > decision.steps[-1].desired:
         peak = next(step for step in reversed(decision.steps) if step.desired >= decision.desired)
         row = peak.reading
         ago = last.time - row.time
-        by_panic = peak.panicking and peak.desired > kpa.compute_terms(spec, row.stable, row.panic, row.ready).wanted
+        by_panic = peak.panicking and peak.desired > kpa.compute_terms(spec, row.stable, row.panic, row.ready).desired
         yield WhyReason(
             "pace",
-            f"scaleDownDelay {_format_time(spec.scale_down_delay)} keeps {count_noun(decision.desired, 'replica')}, wanted "
+            f"scaleDownDelay {_format_time(spec.scale_down_delay)} keeps {count_noun(decision.desired, 'replica')}, desired "
             f"{'in panic mode ' if by_panic else ''}{_format_time(ago)} ago, for at least another "
             f"{_format_time(max(0.0, spec.scale_down_delay - ago))}",
         )
     if low and decision.desired < low:
-        yield WhyReason("bound", f"limited by minReplicas {low}: {count_noun(decision.desired, 'replica')} wanted")
+        yield WhyReason("bound", f"limited by minReplicas {low}: {count_noun(decision.desired, 'replica')} desired")
     if high and decision.desired > high:
-        yield WhyReason("bound", f"limited by maxReplicas {high}: {count_noun(decision.desired, 'replica')} wanted")
+        yield WhyReason("bound", f"limited by maxReplicas {high}: {count_noun(decision.desired, 'replica')} desired")
     within = max(low, min(decision.desired, high or decision.desired))
-    if decision.wanted >= 0 and within != decision.wanted and not (within == 0 and decision.wanted == 1):
+    if decision.reported >= 0 and within != decision.reported and not (within == 0 and decision.reported == 1):
         yield WhyReason(
             "pace",
-            f"the autoscaler reports {decision.wanted}, but the latest metrics give {within}: it decides every "
+            f"the autoscaler reports {decision.reported}, but the latest metrics give {within}: it decides every "
             f"{_format_time(kpa.TICK_INTERVAL)}, and the metrics arrive later",
         )
 
 
-def _explain_panic(decision: _ReplayedDecision, wanted: int) -> str:
-    """Return the cause and time of panic mode, and its number of replicas if the stable window wants fewer."""
+def _explain_panic(decision: _ReplayedDecision, stable_replicas: int) -> str:
+    """Return the cause and time of panic mode, and its number of replicas if the stable window needs fewer."""
     spec, last, desired = decision.spec, decision.last, decision.steps[-1].desired
     recent = [*takewhile(lambda step: step.panicking, reversed(decision.steps))]
     over = next(step.reading for step in recent if _is_over_threshold(spec, step.reading))
@@ -457,18 +457,18 @@ def _explain_panic(decision: _ReplayedDecision, wanted: int) -> str:
     when, ready = (f"{_format_time(ago)} ago", "replicas that were ready then") if ago else ("now", "ready replicas")
     # Decisions never fall in panic mode, so the oldest one that is as high set the number.
     risen = next(step.reading for step in reversed(recent) if step.desired >= desired)
-    since = f"wanted {_format_time(last.time - risen.time)} ago" if risen.time < last.time else "wanted now"
+    since = f"desired {_format_time(last.time - risen.time)} ago" if risen.time < last.time else "desired now"
     return (
         f"panic mode: {format_number(round(over.panic, 2))} {UNITS[spec.scaling_metric]} {when}, at least "
         f"{format_number(spec.panic_threshold)} times the target of the {ready}. Until the load has been below that for "
         f"{_format_time(spec.stable_window)}, replicas are only added"
-        f"{f' ({desired} {since})' if desired > wanted else ''}"
+        f"{f' ({desired} {since})' if desired > stable_replicas else ''}"
     )
 
 
 def _is_over_threshold(spec: kpa.DeciderSpec, row: ScalerReading) -> bool:
-    wanted = kpa.compute_terms(spec, row.stable, row.panic, row.ready).wanted_in_panic
-    return wanted / max(1, row.ready) >= spec.panic_threshold
+    panic_replicas = kpa.compute_terms(spec, row.stable, row.panic, row.ready).desired_in_panic
+    return panic_replicas / max(1, row.ready) >= spec.panic_threshold
 
 
 def _make_calculation(decision: _ReplayedDecision) -> Iterator[str]:
@@ -476,19 +476,19 @@ def _make_calculation(decision: _ReplayedDecision) -> Iterator[str]:
     spec, last = decision.spec, decision.last
     terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
     low, high = targets.scale_bounds(decision.revision, decision.config)
-    for title, window, value, wanted in (
-        ("stable", spec.stable_window, last.stable, terms.wanted),
-        ("panic", targets.panic_window(decision.revision, decision.config), last.panic, terms.wanted_in_panic),
+    for title, window, value, replicas in (
+        ("stable", spec.stable_window, last.stable, terms.desired),
+        ("panic", targets.panic_window(decision.revision, decision.config), last.panic, terms.desired_in_panic),
     ):
         yield (
             f"{title:7} {format_number(round(value, 2))} {UNITS[spec.scaling_metric]} / {_format_target(spec)} = "
-            f"{value / spec.target_value:.2f} → {wanted}   over {_format_time(window)}"
+            f"{value / spec.target_value:.2f} → {replicas}   over {_format_time(window)}"
         )
     pods = max(1, last.ready)
     start = math.ceil(spec.panic_threshold * pods)
-    yield f"panic   starts if the panic window wants {start} = {format_number(spec.panic_threshold)} {TIMES} {pods} ready"
+    yield f"panic   starts if the panic window needs {start} = {format_number(spec.panic_threshold)} {TIMES} {pods} ready"
     yield f"rate    {terms.lower} to {terms.upper} in one decision, from {last.ready} ready"
-    yield f"bounds  {low} to {high or 'unlimited'}; calculated {decision.desired}, the autoscaler reports {decision.wanted}"
+    yield f"bounds  {low} to {high or 'unlimited'}; calculated {decision.desired}, the autoscaler reports {decision.reported}"
 
 
 def _format_target(spec: kpa.DeciderSpec) -> str:
@@ -538,7 +538,7 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
         reasons += _explain_hpa_condition(row, low, high)
     if low == high:
         reasons = [WhyReason("bound", f"{_format_fixed_bounds(low)}, so the load has no effect")]
-    sums.append(f"bounds  {low} to {high}; the HPA has {current} and wants {desired}")
+    sums.append(f"bounds  {low} to {high}; the HPA reports {current} current and {desired} desired")
     return _ScalerExplanation("hpa", reasons, numbers, sums)
 
 
@@ -555,7 +555,7 @@ def _explain_hpa_metric(name: str, now: str, target: str, state: Status) -> tupl
     line = f"{name} {now} / {target} = {ratio:.2f}; {TIMES} {pods} ready = {ratio * pods:.2f} → {proposed}"
     if hpa.Tolerances().is_within(ratio):
         return f"{name} is {now}, within 10% of its target {target}: no change from {count_noun(pods, 'replica')}", line
-    return f"{name} is {now} per replica, with a target of {target}: {count_noun(proposed, 'replica')} wanted", line
+    return f"{name} is {now} per replica, with a target of {target}: {count_noun(proposed, 'replica')} desired", line
 
 
 def _to_thousandths(text: str) -> int:
@@ -581,7 +581,7 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
     running = [row for row in state.revisions if row.wanted]
     if len(running) > 1:
         shares = ", ".join(
-            f"{row.name} wants {row.wanted} with {row.traffic_percent}% of the traffic" for row in running
+            f"{row.name} has {row.wanted} desired and {row.traffic_percent}% of the traffic" for row in running
         )
         yield WhyReason("rollout", f"{len(running)} revisions have replicas: {shares}")
     initialized = next(

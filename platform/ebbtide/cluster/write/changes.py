@@ -37,7 +37,7 @@ ABSENT: Final = None
 
 @mark_body()
 class FieldChange(NamedTuple):
-    """A changed field: its path, its current value and its new value; None if absent."""
+    """A changed field: its path, its current value and its new value; null if absent."""
 
     path: Annotated[tuple[str, ...], WrittenBy(_format_path)]
     before: Any

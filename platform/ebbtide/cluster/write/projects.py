@@ -129,7 +129,7 @@ class ProjectRow:
     #: False for a project of the profile without a namespace on the cluster.
     there: bool
     quota: tuple[QuotaShare, ...] = ()
-    #: The priority classes whose pods count against the quota; empty if all pods count, or if there is no quota.
+    #: The priority classes whose pods count against the quota; empty if all pods count or there is no quota.
     guaranteed: tuple[str, ...] = ()
     #: Priority of the KAI queue; None without KAI.
     priority: int | None = None
@@ -352,7 +352,7 @@ class ProjectRemoval:
     def refused(self) -> str:
         """The reason why it is not deleted without ``--force``; empty if there is none."""
         if not self.row.there:
-            return f"project {self.row.name} not found on this cluster"
+            return f"project {self.row.name} not found. To list all projects, run ebbtide project list"
         if self.row.workloads:
             count = len(self.row.workloads)
             return (

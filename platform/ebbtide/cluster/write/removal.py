@@ -32,7 +32,7 @@ class Removal:
 
     top: Object
     items: tuple[Object, ...]
-    kept: tuple[Object, ...]
+    kept_claims: tuple[Object, ...]
 
 
 def plan_removal(
@@ -52,7 +52,7 @@ def plan_removal(
         kind, uid = identity
         top = cluster.get(kind, name, namespace)
         if top["metadata"]["uid"] != uid:
-            raise MissingError(f"workload with id {uid} not found")
+            raise MissingError(f"workload with ID {uid} not found")
     companions = [companion for key in COMPANIONS for companion in _list_companions(cluster, KINDS[key], top)]
     claims = _list_companions(cluster, KINDS[DATA], top)
     # Autoscalers are deleted first; deleting the top object deletes its revisions and pods.

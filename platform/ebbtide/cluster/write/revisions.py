@@ -45,13 +45,13 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
         return f"revision {to} of {live.name} not found; its revisions are {', '.join(known) or 'none'}"
     target = find_rollback_target(live, to)
     if not target:
-        return f"{live.name} has no ready revision before {', '.join(serving_revisions(live)) or 'the newest one'}"
+        return f"{live.name} has no ready revision older than {', '.join(serving_revisions(live)) or 'the newest one'}"
     if to is not None and not _is_revision_ready(live, to):
         return f"revision {to} is not ready and cannot serve"
     if live.top["kind"] == "InferenceService":
         previous = get_at(live.top, "status", "components", "predictor", "previousRolledoutRevision")
         if target != previous:
-            return f"KServe can only roll back to the previously rolled out revision ({previous or 'there is none'})"
+            return f"KServe can only roll back to the previously rolled out revision ({previous or 'none'})"
     return ""
 
 
@@ -105,7 +105,7 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     low = values.get("minReplicas", _parse_scale(annotations.get(keys.MIN_SCALE), 0))
     high = values.get("maxReplicas", _parse_scale(annotations.get(keys.MAX_SCALE), 0))
     if low < 0 or high < 0 or (high and low > high):
-        return f"invalid bounds: min {low:g} and max {high:g}; must be 0 <= min <= max"
+        return f"invalid bounds: min {low:g} and max {high:g}; min must be at least 0 and must not exceed max"
     if "maxReplicas" in values and not high:
         return "invalid max 0: it means unlimited in Knative; must be at least 1"
     by_hpa = annotations.get(keys.CLASS) == keys.CLASS_HPA
@@ -213,8 +213,8 @@ def explain_no_suspend(top: Object) -> str:
     if top["kind"] == "InferenceService":
         return ""
     return (
-        f"cannot suspend {name}: Knative Services do not support it; let it scale to zero with "
-        f"ebbtide scale {name} --min 0, or deploy it with serving: kserve"
+        f"cannot suspend {name}: Knative Services cannot be suspended; run ebbtide scale {name} "
+        "--min 0 to let it scale to zero, or deploy it with serving: kserve"
     )
 
 

@@ -115,7 +115,7 @@ def check_cpu(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "CPU002",
                 (*COMPUTE, field),
-                f"{text!r} is not a valid amount of memory",
+                f"invalid amount of memory {text!r}",
                 "use a quantity such as 512Mi, 16Gi or 20G",
             )
     for field, cores in (("cpuCoreRequest", compute.cpu_core_request), ("cpuCoreLimit", compute.cpu_core_limit)):
@@ -149,12 +149,15 @@ def check_cpu(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "CPU003",
                 (*where, "resource"),
-                f"{extended.resource!r} is not a valid name of an extended resource",
+                f"invalid extended resource name {extended.resource!r}",
                 "include the vendor prefix, as in nvidia.com/gpu or rdma/hca",
             )
         elif extended.resource in resources:
             yield Problem(
-                "CPU003", (*where, "resource"), f"{extended.resource} is requested twice", "keep one of the entries"
+                "CPU003",
+                (*where, "resource"),
+                f"duplicate extended resource {extended.resource}",
+                "keep one of the entries",
             )
         resources.add(extended.resource)
         if not count or count % quantities.NANO:

@@ -67,21 +67,21 @@ def check_environment(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "ENV007",
                 (*where, "podFieldRef", "path"),
-                f"{variable.pod_field_ref.path!r} is not a pod field that a variable can refer to",
+                f"invalid pod field {variable.pod_field_ref.path!r}: an environment variable cannot refer to it",
                 f"use one of {', '.join(POD_FIELDS)}, metadata.labels['key'] or metadata.annotations['key']",
             )
         if ENV_NAME.fullmatch(variable.name) is None:
             yield Problem(
                 "ENV005",
                 (*where, "name"),
-                f"{variable.name!r} is not a valid name for a variable",
+                f"invalid environment variable name {variable.name!r}",
                 "use letters, digits and _, starting with a letter or _",
             )
         elif variable.name in index_by_name:
             yield Problem(
                 "ENV004",
                 (*where, "name"),
-                f"{variable.name} is set twice (also in environmentVariables[{index_by_name[variable.name]}])",
+                f"duplicate environment variable {variable.name} (also in environmentVariables[{index_by_name[variable.name]}])",
                 "keep one of the entries",
             )
         index_by_name.setdefault(variable.name, index)

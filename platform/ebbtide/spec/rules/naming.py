@@ -34,7 +34,7 @@ def check_name(inference: Inference) -> Iterator[Problem]:
         yield Problem(
             "NAM001",
             where,
-            f"{text!r} is not a valid name for a service",
+            f"invalid service name {text!r}",
             "use lowercase letters, digits and dashes, starting with a letter and not ending with a dash",
         )
     elif len(text) > names.LONGEST_WORKLOAD:
@@ -57,7 +57,7 @@ def check_name(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "NAM001",
                 ("metadata", field) if field == "namespace" else ("spec", field),
-                f"{value!r} is not a valid name for a {field}",
+                f"invalid {field} name {value!r}",
                 "use lowercase letters, digits and dashes, starting and ending with a letter or digit",
             )
 
@@ -90,7 +90,7 @@ def check_metadata_keys(inference: Inference) -> Iterator[Problem]:
                 yield Problem(
                     "LAB001",
                     (*where, place),
-                    f"{key!r} is not a valid {kind} key",
+                    f"invalid {kind} key {key!r}",
                     "use letters, digits, -, _ and ., with an optional prefix followed by /",
                 )
             elif key.startswith(RESERVED_KEYS):
@@ -101,12 +101,12 @@ def check_metadata_keys(inference: Inference) -> Iterator[Problem]:
                     "use the field of the spec that sets it, or patches if there is none",
                 )
             elif key in keys_used:
-                yield Problem("LAB003", (*where, place), f"{key} is set twice", "keep one of the entries")
+                yield Problem("LAB003", (*where, place), f"duplicate key {key}", "keep one of the entries")
             elif kind == "label" and LABEL_VALUE.fullmatch(value) is None:
                 yield Problem(
                     "LAB001",
                     (*where, place),
-                    f"{value!r} is not a valid label value",
+                    f"invalid label value {value!r}",
                     "use at most 63 letters, digits, -, _ and ., or use an annotation",
                 )
             keys_used.add(key)

@@ -44,14 +44,14 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "PLC003",
                 (*where, "key"),
-                f"{toleration.key!r} is not a valid taint key",
+                f"invalid taint key {toleration.key!r}",
                 "use the key of the node's taint",
             )
         if toleration.value is not None and LABEL_VALUE.fullmatch(toleration.value) is None:
             yield Problem(
                 "PLC003",
                 (*where, "value"),
-                f"{toleration.value!r} is not a valid taint value",
+                f"invalid taint value {toleration.value!r}",
                 "use the value of the node's taint",
             )
     affinity = inference.spec.node_affinity_required
@@ -86,7 +86,7 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
                 yield Problem(
                     "PLC004",
                     (*place, "key"),
-                    f"{rule.key!r} is not a valid label key",
+                    f"invalid label key {rule.key!r}",
                     "use the key of a node label",
                 )
     for field, affinity_rule in (
@@ -97,6 +97,6 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "PLC004",
                 ("spec", field, "key"),
-                f"{affinity_rule.key!r} is not a valid node label key",
+                f"invalid node label key {affinity_rule.key!r}",
                 "use a topology key such as kubernetes.io/hostname or topology.kubernetes.io/zone",
             )

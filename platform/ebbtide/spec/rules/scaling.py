@@ -88,7 +88,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
         yield Problem(
             "AUT032",
             where,
-            f"{metric_name} is not a valid metric: the autoscaler would wait for a custom metric of that name",
+            f"invalid metric {metric_name}: the autoscaler would wait for a custom metric of that name",
             "remove metric and metricThreshold (with 0..1 replicas any request scales the service from zero, and equal bounds "
             "keep a fixed number of replicas), or set one of " + ", ".join(metrics.ROWS),
         )
@@ -103,7 +103,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             f"metric {metric_name} has a different meaning in Knative and in Run:ai",
             f"use {replacement}"
             if replacement
-            else "memory use does not fall with the load; scale on concurrency, throughput or cpu-utilization",
+            else "scale on concurrency, throughput or cpu-utilization: memory use does not fall with the load",
         )
         return
     if row is None:
@@ -130,7 +130,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
         yield Problem(
             "AUT008",
             (*AUTO, "metricName"),
-            f"{auto.metric_name!r} is not a valid Prometheus metric name",
+            f"invalid Prometheus metric name {auto.metric_name!r}",
             "use only letters, digits, _ and :, starting with a letter, _ or :",
         )
     yield from _check_threshold(inference, row)
@@ -170,11 +170,11 @@ def _check_threshold(inference: Inference, row: metrics.Metric) -> Iterator[Prob
             f"a threshold of {value:g} is below the minimum for {auto.metric}",
             "use 1 or more" if row.autoscaler == "hpa" else "use 0.01 or more",
         )
-    elif value > row.most:
+    elif value > row.max_threshold:
         percentage = row.unit.startswith("%")
         threshold = f"{value:g}" if percentage else quantities.format_number(value)
-        fix = f"use a percentage from 1 to {row.most:g}" if percentage else "use a smaller threshold"
-        yield Problem("AUT011", where, row.beyond.format(threshold), fix)
+        fix = f"use a percentage from 1 to {row.max_threshold:g}" if percentage else "use a smaller threshold"
+        yield Problem("AUT011", where, row.above_max_message.format(threshold), fix)
 
 
 def check_scaling_fields(inference: Inference) -> Iterator[Problem]:

@@ -29,7 +29,7 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
         yield Problem(
             "SRV021",
             ("spec", "image"),
-            f"{spec.image!r} is not a valid image reference; Knative rejects references that it cannot parse",
+            f"invalid image reference {spec.image!r}: Knative rejects references that it cannot parse",
             "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
         )
     for field, value in (("command", spec.command), ("args", spec.args)):
@@ -37,11 +37,11 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "SRV016",
                 ("spec", field),
-                f"{field} cannot be split into words by shell rules",
-                "close the quotes, or use a list of words",
+                f"invalid {field}: cannot be split into arguments by shell rules",
+                "close the quotes, or use a list of arguments",
             )
     if spec.model is not None and spec.model.uri is None and spec.image is None:
-        yield Problem("SRV001", ("spec", "model", "uri"), "the model has no storage URI", "set model.uri")
+        yield Problem("SRV001", ("spec", "model", "uri"), "model.uri is missing", "set model.uri")
     port = spec.serving_port
     where = ("spec", "servingPort")
     if port.authorized_users and port.authorized_groups:
@@ -137,7 +137,7 @@ def _check_exposed_url(index: int, url: object, serving_port: int) -> Iterator[P
         yield Problem(
             "SRV013",
             (*where, "url"),
-            f"{address!r} is not a URL with only a host name: Knative cannot route a path or a port to a service",
+            f"invalid exposed URL {address!r}: must have only a host name, since Knative cannot route a path or a port to a service",
             "use https:// and a full host name, without path or port",
         )
     if kind != "public" or url.authorized_users or url.authorized_groups:  # type: ignore[attr-defined]

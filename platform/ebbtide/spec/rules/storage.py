@@ -63,7 +63,7 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "STO009",
                 (*base, "configMapVolume", index, "subPath"),
-                f"subPath {sub_path!r} is not a path inside the volume",
+                f"invalid subPath {sub_path!r}: must be a path inside the volume",
                 "use a key of the ConfigMap, without a leading / and without ..",
             )
     for index, scratch in enumerate(volumes.empty_dir_volume):
@@ -71,7 +71,7 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "CPU002",
                 (*base, "emptyDirVolume", index, "sizeLimit"),
-                f"{scratch.size_limit!r} is not a valid amount of storage",
+                f"invalid amount of storage {scratch.size_limit!r}",
                 "use a quantity such as 10Gi",
             )
     for index, claim in enumerate(volumes.pvc):
@@ -137,7 +137,7 @@ def _check_claim(where: Path, claim: object) -> Iterator[Problem]:
         yield Problem(
             "CPU002",
             (*where, "claimInfo", "size"),
-            f"{info.size!r} is not a valid amount of storage",
+            f"invalid amount of storage {info.size!r}",
             "use a quantity such as 100Gi",
         )
     if info.volume_mode == "Block":

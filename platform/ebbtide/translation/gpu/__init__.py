@@ -110,7 +110,7 @@ def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
             yield Problem(
                 "GPU011",
                 ("spec", "compute", "extendedResources", index, "resource"),
-                f"extended resource {item.resource} requests the GPU a second time, in addition to the GPU request"
+                f"extended resource {item.resource} requests a GPU in addition to the GPU request"
                 + (f"; {backend.asked_twice}" if backend.asked_twice and ask.request.kind != "devices" else ""),
                 "remove the extended resource and keep the GPU request",
             )

@@ -91,7 +91,7 @@ class Backend(NamedTuple):
     For documentation: ``about`` is the module's docstring, whose first sentence and sources appear in the reference;
     ``rounding``, ``memory`` and ``compute`` are columns of the reference's table.
 
-    For a request: ``check`` yields a problem for a request that the backend refuses or rounds. ``patch`` returns the pod
+    For a request: ``check`` yields a problem for a request that the backend rejects or rounds. ``patch`` returns the pod
     patch of a request that ``check`` accepts. ``share`` returns the fraction of one device that a replica takes, and
     ``fits`` the number of such replicas on one device. ``read`` is the inverse of ``patch``: it returns the fields of a
     live pod, None if the pod requests nothing from the pool.

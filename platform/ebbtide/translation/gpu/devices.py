@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
-    """Refuse requests for parts of a device."""
+    """Reject requests for parts of a device."""
     if ask.request.kind != "devices":
         yield Problem(
             "GPU008",

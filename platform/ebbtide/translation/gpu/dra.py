@@ -45,7 +45,7 @@ def has_feature_gate(gate: str, kubernetes: Kubernetes) -> bool:
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
-    """Refuse claims that the serving object or the cluster does not support, and parts that the driver does not provide."""
+    """Reject claims that the serving object or the cluster does not support, and parts that the driver does not provide."""
     request, kubernetes = ask.request, ask.cluster.kubernetes
     claims = ask.serving == "kserve-standard"
     if not kubernetes.dra:
@@ -60,7 +60,7 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         yield Problem(
             "GPU016",
             ask.cause,
-            "a Knative revision does not support resource claims, which Knative's webhook refuses, and this cluster's "
+            "a Knative revision does not support resource claims, which Knative's webhook rejects, and this cluster's "
             f"Kubernetes {kubernetes.version} does not provide extended resources through DRA",
             f"set serving: kserve-standard, use Kubernetes 1.36 or later, turn feature gate {EXTENDED} on and add it to "
             "kubernetes.featureGates of the profile, or use a node pool with another backend",

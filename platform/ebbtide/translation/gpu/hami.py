@@ -29,7 +29,7 @@ def round_up_to_percent(portion: float) -> int:
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
-    """Refuse limits above the request, MIG nodes and other schedulers. Warn of rounding."""
+    """Reject limits above the request, MIG nodes and other schedulers. Warn of rounding."""
     request = ask.request
     if ask.cluster.scheduling.scheduler not in REPLACED_SCHEDULERS:
         yield Problem(

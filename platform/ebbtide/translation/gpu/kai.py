@@ -37,7 +37,7 @@ HAMI_CORE: Final = (0, 17)
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
-    """Refuse requests that KAI's validator refuses, and warn of what KAI does not isolate."""
+    """Reject requests that KAI's validator rejects, and warn of what KAI does not isolate."""
     request, kai = ask.request, ask.cluster.scheduling.kai
     if ask.cluster.scheduling.scheduler != SCHEDULER:
         yield Problem(
@@ -231,5 +231,5 @@ BACKEND = Backend(
     scheduler=SCHEDULER,
     detect=detect,
     annotated=annotated,
-    asked_twice="KAI refuses such pods",
+    asked_twice="KAI rejects such pods",
 )

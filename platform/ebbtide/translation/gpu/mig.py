@@ -148,7 +148,7 @@ def choose(ask: PoolRequest) -> MigProfile | None:
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
-    """Refuse requests that fit no profile. Warn of the profile that was chosen for a portion, and of its size."""
+    """Reject requests that fit no profile. Warn of the profile that was chosen for a portion, and of its size."""
     request, pool = ask.request, ask.pool
     total, profiles = find_pool_profiles(pool)
     if not total:

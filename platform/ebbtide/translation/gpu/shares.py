@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _check_share(ask: PoolRequest) -> Iterator[Problem]:
-    """Refuse requests for more than one share. Warn of a share that is larger than the request."""
+    """Reject requests for more than one share. Warn of a share that is larger than the request."""
     request, pool = ask.request, ask.pool
     replicas = pool.replicas
     if replicas is None:

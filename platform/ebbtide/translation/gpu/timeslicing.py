@@ -1,7 +1,7 @@
 """Equal shares of a GPU, through time-slicing in the NVIDIA device plugin.
 
 Upstream: NVIDIA/k8s-device-plugin README, ``sharing.timeSlicing``: renameByDefault sets the resource name
-nvidia.com/gpu.shared; two shares do not give twice the compute, and failRequestsGreaterThanOne refuses them.
+nvidia.com/gpu.shared; two shares do not give twice the compute, and failRequestsGreaterThanOne rejects them.
 """
 
 from __future__ import annotations

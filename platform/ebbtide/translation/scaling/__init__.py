@@ -67,7 +67,7 @@ def _make_decision(value: str, because: str, *fields: str) -> Decision:
 def _choose_scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
     """Return the autoscaler for a metric, and the reason.
 
-    CPU goes to an HPA even with KEDA, since it needs only metrics-server. KEDA's webhook refuses a ScaledObject on CPU until
+    CPU goes to an HPA even with KEDA, since it needs only metrics-server. KEDA's webhook rejects a ScaledObject on CPU until
     its Deployment exists, and KServe creates the Deployment later (kedacore/keda apis/keda/v1alpha1/scaledobject_webhook.go,
     verifyCPUMemoryScalers).
     """
@@ -235,7 +235,7 @@ def _check_replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling)
         yield Problem(
             "GPU023",
             (*AUTO, "minReplicas"),
-            f"KAI {kai.version} with gang scheduling refuses a pod group without pods, so a service that is scaled to zero "
+            f"KAI {kai.version} with gang scheduling rejects a pod group without pods, so a service that is scaled to zero "
             "cannot start again",
             "set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18 or later",
         )

@@ -135,7 +135,7 @@ def _check_default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator
             yield Problem(
                 "SRV024",
                 ("spec", "compute", field),
-                f"{message}, which is less than the request of {request}: Kubernetes would refuse the pods",
+                f"{message}, which is less than the request of {request}: Kubernetes would reject the pods",
                 f"set {field}",
             )
         else:
@@ -165,7 +165,7 @@ def _check_runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator
                 "SRV026",
                 ("spec", "compute", f"{field}Request"),
                 f"{runtime} has a {resource} request of {runtime_request}, which applies since the spec sets none and is more "
-                f"than the limit of {limit}: Kubernetes would refuse the pods",
+                f"than the limit of {limit}: Kubernetes would reject the pods",
                 f"set {field}Request",
             )
         if limit is not None or runtime_limit is None:
@@ -175,7 +175,7 @@ def _check_runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator
             yield Problem(
                 "SRV026",
                 ("spec", "compute", f"{field}Limit"),
-                f"{message}, which is less than the request of {request}: Kubernetes would refuse the pods",
+                f"{message}, which is less than the request of {request}: Kubernetes would reject the pods",
                 f"set {field}Limit",
             )
         else:
@@ -417,11 +417,11 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     }
 
 
-def make_pod_labels(plan: Plan, own: dict[str, str]) -> dict[str, str]:
+def make_pod_labels(plan: Plan, workload_labels: dict[str, str]) -> dict[str, str]:
     """Return the pods' labels: the name, by which affinity and monitors select, those of features, and the user's."""
     return {
         keys.APP_NAME: plan.name,
-        **own,
+        **workload_labels,
         **{label.name: label.value for label in plan.spec.labels if not label.exclude},
     }
 

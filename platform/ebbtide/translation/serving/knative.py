@@ -38,6 +38,16 @@ FLAGS: Final = (
     ("tolerations", PREFIX + "tolerations", ALLOWED),
     ("pod_security", PREFIX + "securitycontext", ALLOWED),
 )
+#: The names that Kubernetes gives to these parts.
+POD_FIELDS: Final = {
+    "priority_class_name": "priorityClassName",
+    "scheduler_name": "schedulerName",
+    "runtime_class_name": "runtimeClassName",
+    "node_selector": "nodeSelector",
+    "affinity": "affinity",
+    "tolerations": "tolerations",
+    "pod_security": "a pod's securityContext",
+}
 CLAIM: Final = PREFIX + "persistent-volume-claim"
 CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
@@ -60,11 +70,11 @@ def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
         value = features.get(flag, DEFAULTS.get(flag, "disabled"))
         if value not in values:
             # For some parts, Knative requires the value enabled.
-            state = "allowed, but must be enabled," if value == "allowed" else "off"
+            state = "allowed, but must be enabled," if value == "allowed" else "disabled"
             yield Problem(
                 "FLG001",
                 cause,
-                f"Knative refuses {part} in this cluster: {flag} is {state} in config-features",
+                f"Knative rejects {part} in this cluster: {flag} is {state} in config-features",
                 f"set {flag}: enabled in config-features and in the profile's knative.features",
             )
 
@@ -72,24 +82,24 @@ def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
 def _list_needed_flags(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
     for part, flag, values in FLAGS:
         if getattr(pod, part):
-            yield part.replace("_", " "), flag, values, pod.causes[part]
+            yield POD_FIELDS[part], flag, values, pod.causes[part]
     for volume in pod.volumes:
         if "emptyDir" in volume:
             cause: Path = ("spec", "compute", "largeShmRequest")
             if volume["name"] != "shm":
                 cause = ("spec", "storage", "emptyDirVolume")
-            yield "scratch volumes", EMPTY_DIR, ENABLED, cause
+            yield "emptyDir volumes", EMPTY_DIR, ENABLED, cause
             break
     claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
     if claims:
         cause = ("spec", "storage", "pvc")
-        yield "volume claims", CLAIM, ENABLED, cause
+        yield "persistent volume claims", CLAIM, ENABLED, cause
         if any(volume["persistentVolumeClaim"]["readOnly"] is None for volume in claims):
-            yield "writing to volume claims", CLAIM_WRITE, ENABLED, cause
+            yield "writable persistent volume claims", CLAIM_WRITE, ENABLED, cause
     if pod.container_security.get("capabilities", {}).get("add"):
         yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
     if any("fieldRef" in variable.get("valueFrom", ()) for variable in pod.env):
-        yield "variables from the pod's fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
+        yield "environment variables from pod fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:

@@ -37,7 +37,7 @@ class ReservedName:
     since: tuple[int, ...] = (0,)
 
 
-_SET_BY_KNATIVE: Final = "is reserved: Knative sets it, and its webhook refuses it in a spec"
+_SET_BY_KNATIVE: Final = "is reserved: Knative sets it, and its webhook rejects it in a spec"
 VARIABLES: Final = (
     ReservedName("PORT", KNATIVE, _SET_BY_KNATIVE, "remove it and set servingPort.container"),
     ReservedName("K_SERVICE", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
@@ -52,7 +52,7 @@ VARIABLES: Final = (
     ReservedName(
         "PYTHONPATH",
         KSERVE,
-        "is forbidden: KServe's webhook refuses it, since it changes the code that Python loads",
+        "is not allowed: KServe's webhook rejects it, since it changes the code that Python loads",
         "set it in the image, or use serving: knative",
         (0, 18),
     ),
