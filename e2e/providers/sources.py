@@ -182,6 +182,8 @@ class Built:
 
         kind's own plugin, kindnet, is in no module. The nodes share one network, so a route per node is enough.
         """
+        # The controller manager may still be starting: it gives each node its range.
+        kubectl.run("wait", "node", "--all", "--for=jsonpath={.spec.podCIDR}", "--timeout=120s")
         nodes = {item["metadata"]["name"]: item for item in kubectl.get("nodes")["items"]}
         ranges = {name: item["spec"]["podCIDR"] for name, item in nodes.items()}
         addresses = {
