@@ -52,13 +52,13 @@ def ask(profile: Profile, kind: Any, serving: Any = "knative", **request: Any) -
 
 def test_the_public_functions_accept_plain_data() -> None:
     profile = profiles.load_built_in()
-    loaded = ebbtide.load_document(native({}), profile)
+    loaded = ebbtide.load(native({}), profile)
     assert loaded.inference is not None
 
-    assert ebbtide.check_documents([loaded], profile) == loaded.place_problems(
+    assert ebbtide.check([loaded], profile) == loaded.place_problems(
         ebbtide.translate(loaded.inference, profile, "{}").problems
     )
-    assert ebbtide.explain_document(native({}), BUILT_IN).leaves
+    assert ebbtide.explain(native({}), BUILT_IN).leaves
 
 
 def test_a_long_derived_name_is_cut_with_a_hash_and_two_long_names_stay_apart() -> None:
