@@ -357,7 +357,7 @@ def tuned(points: list[tune.SettingPoint], **changes: Any) -> tune.TuningResult:
         "part": 60.0,
         **changes,
     }
-    return tune.TuningResult(**{"chosen": values["found"].best, **values})
+    return tune.TuningResult(**{"chosen": values["result"].best, **values})
 
 
 GOOD = tune.SettingPoint({"metricThreshold": 12, "minReplicas": 2}, measured(0.9, 2.0))
