@@ -289,7 +289,7 @@ def test_during_an_outage_reads_return_cached_data_with_its_age(wired: Any) -> N
     assert watch_cache.age() >= 42
     assert [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
     wire.away = False
-    watch_cache.ask()
+    watch_cache.check_api_server()
     until(watch_cache, lambda: watch_cache.age() == 0)
 
 
@@ -297,11 +297,11 @@ def test_a_silent_connection_ages_the_data(wired: Any) -> None:
     wire, watch_cache, ticks = wired
     ticks.now += 100
     assert watch_cache.age() == 100
-    watch_cache.ask()
+    watch_cache.check_api_server()
     assert watch_cache.age() == 0
     wire.away = True
     ticks.now += 60
-    watch_cache.ask()
+    watch_cache.check_api_server()
     assert watch_cache.age() == 60
 
 

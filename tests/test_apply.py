@@ -677,7 +677,7 @@ def test_a_target_without_a_metric_is_refused() -> None:
 
 def test_a_rollback_sends_all_traffic_back_until_the_next_apply() -> None:
     cluster = running()
-    assert "no ready revision before" in revisions.explain_no_rollback(live(cluster), None)
+    assert "no ready revision older than" in revisions.explain_no_rollback(live(cluster), None)
     second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
     bring(cluster, second)
 

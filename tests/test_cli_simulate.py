@@ -265,7 +265,11 @@ def test_a_search_as_html_shows_the_recommended_setting(run: Any, spec: Path) ->
     front = json.loads(match[1])["front"]
     known = json.loads(tune(run, spec, "-o", "json").out)
     kinds = [point["kind"] for point in front["points"]]
-    assert {kind: kinds.count(kind) for kind in ("chosen", "own", "default")} == {"chosen": 1, "own": 1, "default": 1}
+    assert {kind: kinds.count(kind) for kind in ("chosen", "current", "default")} == {
+        "chosen": 1,
+        "current": 1,
+        "default": 1,
+    }
     assert kinds.count("tried") > 20
     line = [(point["x"], point["y"]) for point in front["points"] if point.get("front")]
     assert line == [(row["replicaHours"], row["attainment"]) for row in known["front"]]

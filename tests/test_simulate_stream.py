@@ -85,7 +85,8 @@ STEPS = st.one_of(
 
 def followed(kind: Any, chosen: Setting, text: str, steps: list[tuple[str, Any]], *, new: bool) -> list[Any]:
     """Run a simulation of one engine through steps, and return its observer's events and its integrals."""
-    inputs = (oracle if kind.__module__ == oracle.__name__ else engine).prepare(
+    prepare = oracle.prepare if kind.__module__ == oracle.__name__ else engine.prepare_inputs
+    inputs = prepare(
         chosen, SILENCE, parse_server(text), StartUp(schedule=1.0, pull=1.0, load=3.0, ready=1.0, spread=0.2), 5
     )
     log = Log()

@@ -357,7 +357,7 @@ def tuned(points: list[tune.SettingPoint], **changes: Any) -> tune.TuningResult:
         "part": 60.0,
         **changes,
     }
-    return tune.TuningResult(**{"chosen": values["found"].best, **values})
+    return tune.TuningResult(**{"chosen": values["result"].best, **values})
 
 
 GOOD = tune.SettingPoint({"metricThreshold": 12, "minReplicas": 2}, measured(0.9, 2.0))
@@ -395,7 +395,7 @@ def test_cluster_settings_are_suggested_separately() -> None:
 
 
 def test_a_violation_on_the_rest_is_reported() -> None:
-    rest = {"own": measured(20, 1), "default": measured(20, 1), "chosen": measured(1.5, 2)}
+    rest = {"current": measured(20, 1), "default": measured(20, 1), "chosen": measured(1.5, 2)}
 
     assert advice.make_sentences(tuned([GOOD], rest=rest))[-1].startswith("On the rest of the traffic, the recommended")
 

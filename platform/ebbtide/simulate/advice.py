@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from ebbtide.simulate.tune import Relief, SettingPoint, TuningResult
 
 NAMES: Final = {
-    "own": "current spec",
+    "current": "current spec",
     "default": "Knative's defaults",
     "lowered": "threshold change only",
     "chosen": "recommended",
     "cluster": "with cluster settings",
 }
 NAMES_IN_SENTENCES: Final = {
-    "own": "the current spec",
+    "current": "the current spec",
     "default": "Knative's defaults",
     "lowered": "the current spec with only the threshold changed",
 }
@@ -38,7 +38,7 @@ MIN_DIFFERENCE: Final = 0.005
 
 def list_compared_points(tuned: TuningResult) -> dict[str, SettingPoint]:
     """Return the settings to compare, by name."""
-    points = {name: getattr(tuned, name) for name in ("default", "own", "lowered", "chosen", "cluster")}
+    points = {name: getattr(tuned, name) for name in ("default", "current", "lowered", "chosen", "cluster")}
     return {name: point for name, point in points.items() if point is not None}
 
 
@@ -125,7 +125,7 @@ def make_sentences(tuned: TuningResult) -> list[str]:
             f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
         ]
     out += _describe_neighbors(tuned, chosen)
-    for name in ("own", "default", "lowered"):
+    for name in ("current", "default", "lowered"):
         point = list_compared_points(tuned).get(name)
         if point is not None and point.values != chosen.values:
             out.append(_compare_setting(name, point, chosen))
@@ -329,7 +329,7 @@ def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
         }
 
     names = {
-        "own": "asItIs",
+        "current": "asItIs",
         "default": "knativeDefaults",
         "lowered": "onlyThreshold",
         "chosen": "recommended",

@@ -636,7 +636,7 @@ def tune_settings(
             reliefs = find_reliefs(first, result.nearest.values, *bounds)
         if not result.interrupted and not is_whole:
             measurements_of_rest["default"] = _measure_rest(case, first, defaults)
-            points = {"own": current, "chosen": chosen, "lowered": lowered, "cluster": cluster}
+            points = {"current": current, "chosen": chosen, "lowered": lowered, "cluster": cluster}
             for name, point in points.items():
                 if point is not None:
                     measurements_of_rest[name] = _measure_rest(case, first, first.setting(point.values))

@@ -647,7 +647,7 @@ def make_scatter_plot(result: Mapping[str, Any]) -> ScatterPlot:
         (result[key], kind, label)
         for key, kind, label in (
             ("knativeDefaults", "default", "Knative's defaults"),
-            ("asItIs", "own", "current spec"),
+            ("asItIs", "current", "current spec"),
             ("recommended", "chosen", "recommended"),
         )
         if result[key] is not None
