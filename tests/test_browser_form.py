@@ -209,7 +209,7 @@ def test_a_slider_changes_the_result_and_the_plan(page: Page) -> None:
     page.locator(".changed-settings").get_by_role("button", name="Review plan").click()
     expect(page.locator(".steps")).to_contain_text("Service default/chat")
     page.get_by_role("button", name="Back to form").click()
-    expect(page.locator("#yaml")).to_have_value(re.compile(r"maxReplicas: 9\n.*metricThreshold: 4 ", re.DOTALL))
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"maxReplicas: 9\n.*metricThreshold: 4\n", re.DOTALL))
 
 
 def test_an_invalid_log_is_reported_at_its_field_and_can_be_replaced(page: Page, tmp_path: Path) -> None:
