@@ -7,6 +7,7 @@ config/core/configmaps/autoscaler.yaml (targets), pkg/queue/request_metric.go (h
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from ebbtide.base.versions import parse_version
@@ -177,11 +178,17 @@ def find_similar_metric(name: str) -> str | None:
 
     A name that contains a built-in metric as whole words (``latency_ms``, ``gpu_utilization_avg``) is not a misspelling.
     """
-    from difflib import get_close_matches  # noqa: PLC0415 - needed only for misspelled names
-
     normalized = name.replace("_", "-").lower()
-    match = next(iter(get_close_matches(normalized, [*ROWS], 1, 0.8)), None)
+    match = _find_closest(normalized, tuple(ROWS))
     return None if match is None or (match != normalized and f"-{match}-" in f"-{normalized}-") else match
+
+
+@lru_cache(maxsize=256)
+def _find_closest(name: str, names: tuple[str, ...]) -> str | None:
+    """Return the most similar name. Specs repeat their custom metrics, and a comparison takes longer than any other rule."""
+    from difflib import get_close_matches  # noqa: PLC0415 - needed only for metrics that are not built in
+
+    return next(iter(get_close_matches(name, names, 1, 0.8)), None)
 
 
 class Histogram(NamedTuple):
