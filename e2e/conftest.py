@@ -13,6 +13,8 @@ from xdist.remote import Producer  # type: ignore[import-untyped] # upstream's
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # upstream's
 
 from e2e import paths
+from e2e.install.everything import list_unavailable_apis
+from e2e.kubectl import KubectlError
 from e2e.providers import choose
 from e2e.providers.protocol import Provider, ProviderError
 from e2e.stage import Stage
@@ -55,9 +57,11 @@ def provider() -> Provider:
     """Return the running cluster's provider: EBBTIDE_E2E_PROVIDER says which, EBBTIDE_E2E_CLUSTER its name."""
     chosen = choose(os.environ.get("EBBTIDE_E2E_PROVIDER", ""), os.environ.get("EBBTIDE_E2E_CLUSTER", paths.DEFAULT))
     try:
-        chosen.kubectl()
-    except ProviderError as error:
+        unavailable = list_unavailable_apis(chosen.kubectl())
+    except (ProviderError, KubectlError) as error:
         pytest.exit(str(error), returncode=3)
+    if unavailable:
+        pytest.exit("\n".join(unavailable), returncode=3)
     return chosen
 
 

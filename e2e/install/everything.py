@@ -6,7 +6,7 @@ from pathlib import Path
 
 from e2e.install import keda, knative, kserve, metrics
 from e2e.install.manifests import Object, fit, kustomize, namespace, parse
-from e2e.kubectl import Kubectl
+from e2e.kubectl import Kubectl, KubectlError
 from e2e.paths import ROOT
 from e2e.providers.protocol import Progress
 
@@ -137,4 +137,17 @@ def wait(kubectl: Kubectl, timeout: str = "300s") -> None:
         "rollout", "status", "statefulset/prometheus-e2e", "-n", metrics.NAMESPACE, f"--timeout={timeout}", timeout=400
     )
     for api in ("v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io", keda.API):
-        kubectl.run("wait", f"apiservice/{api}", "--for=condition=Available", f"--timeout={timeout}", timeout=400)
+        try:
+            kubectl.run("wait", f"apiservice/{api}", "--for=condition=Available", f"--timeout={timeout}", timeout=400)
+        except KubectlError as error:
+            raise KubectlError("\n".join([str(error), *list_unavailable_apis(kubectl)])) from error
+
+
+def list_unavailable_apis(kubectl: Kubectl) -> list[str]:
+    """Return the aggregated APIs that do not answer, with their messages: a namespace cannot be deleted until they do."""
+    return [
+        f"APIService {item['metadata']['name']} is unavailable: {condition['message']}"
+        for item in kubectl.get("apiservices")["items"]
+        for condition in item.get("status", {}).get("conditions", ())
+        if (condition["type"], condition["status"]) == ("Available", "False")
+    ]
