@@ -20,8 +20,10 @@ from e2e.build import build, module_folder, program
 from e2e.components import COMPONENTS
 from e2e.images import Image, write
 from e2e.install import knative, metrics
+from e2e.install.everything import list_unavailable_apis
 from e2e.install.images import ENVOY, PROGRAMS, without_tag
 from e2e.install.manifests import fit, parse, read
+from e2e.kubectl import Kubectl
 from e2e.node import image as node
 from e2e.providers import choose, kind
 from e2e.providers.existing import KUBECONFIG
@@ -167,6 +169,19 @@ def test_one_stream_holds_each_shared_layer_once(tmp_path: Path) -> None:
     assert len(names) == len({*names}) == 3 + 2 + 1  # three layers, two configurations, the manifest
     assert [each["RepoTags"] for each in manifest] == [["ebbtide.local/a:v1"], ["ebbtide.local/b:v1"]]
     assert all(layer in names for each in manifest for layer in each["Layers"])
+
+
+def test_an_unavailable_aggregated_api_is_reported_with_its_message(tmp_path: Path) -> None:
+    answer = tmp_path / "kubectl"
+    conditions = [{"type": "Available", "status": "False", "message": "no response from https://10.0.0.1:443"}]
+    items = [{"metadata": {"name": "v1beta1.metrics.k8s.io"}, "status": {"conditions": conditions}}]
+    items.append({"metadata": {"name": "v1.apps"}, "status": {"conditions": [{"type": "Available", "status": "True"}]}})
+    answer.write_text(f"#!/bin/sh\ncat <<'EOF'\n{json.dumps({'items': items})}\nEOF\n")
+    answer.chmod(0o755)
+
+    assert list_unavailable_apis(Kubectl(answer, tmp_path)) == [
+        "APIService v1beta1.metrics.k8s.io is unavailable: no response from https://10.0.0.1:443"
+    ]
 
 
 def test_an_ambient_kubeconfig_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
