@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from e2e.build import BuildError
 from e2e.kubectl import KubectlError
 from e2e.paths import DEFAULT
 from e2e.providers import choose
@@ -42,7 +43,7 @@ def main() -> int:
                 provider.down()
         for part, words in provider.status().items():
             console.print(f"{part}: {words}")
-    except (ProviderError, KubectlError) as error:
+    except (BuildError, ProviderError, KubectlError) as error:
         console.print(f"error: {error}", style="red", soft_wrap=True)
         return CLUSTER_FAILED
     return 0

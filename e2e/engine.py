@@ -119,7 +119,8 @@ def _start() -> Engine:
     if not _until(OWN.answers, 60):
         raise BuildError(f"dockerd does not answer: see {FOLDER}/dockerd.log")
     # kind uses an existing network. A network that kind creates has IPv6 and address translation.
-    OWN.run("network", "create", "--driver=bridge", NETWORK)
+    if NETWORK not in OWN.run("network", "ls", "--format={{.Name}}").split():
+        OWN.run("network", "create", "--driver=bridge", NETWORK)
     return OWN
 
 
@@ -130,14 +131,19 @@ def stop() -> None:
             return
         if OWN.answers():
             OWN.run("network", "rm", NETWORK)
-        if PID.exists():
-            daemon = int(PID.read_text())
+        daemon = int(PID.read_text()) if PID.exists() else 0
+        process = Path(f"/proc/{daemon}/comm")
+        # A daemon that was killed leaves its file, and another process may have its id by now.
+        if process.exists() and process.read_text().strip() == "dockerd":
             os.kill(daemon, signal.SIGTERM)
-            _until(lambda: not Path(f"/proc/{daemon}").exists(), 60)
+            _until(lambda: not process.exists(), 60)
         for name, value in json.loads(SAVED.read_text()).items():
             Path("/proc/sys", name).write_text(value)
         for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
             _remove_cgroup(hierarchy / CGROUP.strip("/"))
+        # The daemon mounts its data onto themselves; each one that was killed left a mount.
+        while not subprocess.run(["umount", str(DATA)], check=False, capture_output=True).returncode:
+            pass
         shutil.rmtree(FOLDER)
         shutil.rmtree(DATA, ignore_errors=True)
 

@@ -36,7 +36,7 @@ def text(found: Comparison) -> str:
     )
     given = (
         f"start-up {format_duration(found.start_up.seconds)} (spread {found.start_up.spread:.2f}, answers "
-        f"{format_duration(found.start_up.ready)} before it is ready), {format_duration(head.overhead)} a reply beside the work\n\n"
+        f"{format_duration(found.start_up.ready)} before it is ready), {format_duration(head.overhead)} of overhead per reply\n\n"
     )
     out = [
         what,

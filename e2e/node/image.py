@@ -24,33 +24,29 @@ REGISTRY: Final = "ebbtide.local/kubernetes"
 PAUSE: Final = "ebbtide.local/kubernetes/pause:v1"
 NAME: Final = "ebbtide.local/kind/node"
 
-PACKAGES: Final = (
-    *(
-        "systemd",
-        "systemd-sysv",
-        "conntrack",
-        "iptables",
-        "nftables",
-        "iproute2",
-        "ethtool",
-        "util-linux",
-        "mount",
-        "kmod",
-    ),
-    *(
-        "libseccomp2",
-        "pigz",
-        "bash",
-        "ca-certificates",
-        "curl",
-        "jq",
-        "procps",
-        "e2fsprogs",
-        "socat",
-        "containerd",
-        "runc",
-    ),
-)
+PACKAGES: Final = [
+    "systemd",
+    "systemd-sysv",
+    "conntrack",
+    "iptables",
+    "nftables",
+    "iproute2",
+    "ethtool",
+    "util-linux",
+    "mount",
+    "kmod",
+    "libseccomp2",
+    "pigz",
+    "bash",
+    "ca-certificates",
+    "curl",
+    "jq",
+    "procps",
+    "e2fsprogs",
+    "socat",
+    "containerd",
+    "runc",
+]
 """kind's list without network file systems and FUSE, with Debian's containerd and runc."""
 HOOK: Final = Path(__file__).with_name("base.sh")
 FILES: Final = Path(__file__).with_name("files")

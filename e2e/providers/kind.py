@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from e2e import engine, paths
-from e2e.build import BuildError, build, program
+from e2e.build import BuildError, build
 from e2e.components import COMPONENTS
 from e2e.install import everything
 from e2e.kubectl import Kubectl, KubectlError
@@ -223,7 +223,10 @@ class Kind:
 
     def _kind(self, found: Engine, *arguments: str) -> str:
         name = [] if arguments[0] == "get" else [f"--name={self.cluster}"]
-        command = [str(program("kind")), *arguments, *name]
+        try:
+            command = [str(build(COMPONENTS["kind"]) / "kind"), *arguments, *name]
+        except BuildError as error:
+            raise ProviderError(str(error)) from error
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=found.environment)
         if done.returncode:
             raise ProviderError(f"kind {' '.join(arguments)}: {done.stderr.strip()}")

@@ -44,9 +44,9 @@ def test_doctor(stage: Stage) -> None:
         assert finding["means"] == f"Knative's webhook rejects services that need it ({NAME})"
         stage.until("the webhook rejects it", lambda: "priorityClassName" in refused(stage, spec))
 
-        mended = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
-        assert mended.returncode == 0, mended.stderr
-        assert "no problems found" in mended.stdout
+        repaired = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
+        assert repaired.returncode == 0, repaired.stderr
+        assert "no problems found" in repaired.stdout
         found = stage.kubectl.get("configmap", FEATURES, "-n", "knative-serving", "--show-managed-fields")
         assert found["data"][FLAG] == "enabled"
         assert {row["manager"] for row in found["metadata"]["managedFields"]} >= {"ebbtide-live"}

@@ -18,8 +18,8 @@ from ebbtide.base.paths import get_at
 from ebbtide.base.problems import ERROR, describe_invalid, format_value, make_warning, shorten_text
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
-    ANEW,
     NAMELESS,
+    NO_GENERATED_NAMES,
     Draft,
     FieldRow,
     RefusedValueError,
@@ -250,7 +250,9 @@ FIELDS: Final[dict[str, FieldRow]] = {
     for row in (
         # Identity
         FieldRow("name", "metadata.name"),
-        FieldRow.refused("namePrefix", "RUN002", ANEW, "give the workload its own name: name: {value: chat}"),
+        FieldRow.refused(
+            "namePrefix", "RUN002", NO_GENERATED_NAMES, "give the workload its own name: name: {value: chat}"
+        ),
         FieldRow.refused(
             "baseWorkload",
             "RUN001",
@@ -500,7 +502,7 @@ def _check_metadata_field(draft: Draft, name: str) -> None:
     if name in OBSERVED:
         draft.add_warning("CRD001", where, f"{name} is set by the cluster and is ignored", "remove it")
     elif name == "generateName":
-        draft.add_error("RUN002", where, ANEW, "set metadata.name")
+        draft.add_error("RUN002", where, NO_GENERATED_NAMES, "set metadata.name")
     elif name not in METADATA:
         known = ", ".join(METADATA)
         draft.add_error("SPEC001", where, f"metadata.{shorten_text(name)} is not supported", f"use one of {known}")

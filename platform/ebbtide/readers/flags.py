@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ebbtide.base.problems import make_warning, shorten_text
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
-    ANEW,
     NAMELESS,
+    NO_GENERATED_NAMES,
     Draft,
     FieldRow,
     RefusedValueError,
@@ -297,7 +297,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     Flag.refused(
         "--name-prefix",
         "RUN002",
-        ANEW,
+        NO_GENERATED_NAMES,
         "give the workload its own name",
         help="Prefix of a generated name; not supported",
     ),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import metrics
 from ebbtide.base.problems import make_warning
 from ebbtide.readers.reading import make_document
-from ebbtide.readers.table import ANEW, Draft, FieldRow, RefusedValueError, apply_row, leave_to_rule
+from ebbtide.readers.table import NO_GENERATED_NAMES, Draft, FieldRow, RefusedValueError, apply_row, leave_to_rule
 from ebbtide.translation.priority import LEVELS
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ FIELDS: Final = {
             "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
             "copy its fields into the request",
         ),
-        FieldRow.refused("useGivenNameAsPrefix", "RUN002", ANEW, "give the workload its own name", read=_check_prefix),
+        FieldRow.refused(
+            "useGivenNameAsPrefix", "RUN002", NO_GENERATED_NAMES, "give the workload its own name", read=_check_prefix
+        ),
         FieldRow("clusterId", take=_take_cluster_id),
         FieldRow("projectId", "spec.project", take=_take_project_id),
         # Its fields already have native names.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Name of a document whose name is missing or invalid, so that this causes one problem only.
 NAMELESS: Final = "unnamed"
-ANEW: Final = "generated names are not supported: the service could not be reapplied or compared"
+NO_GENERATED_NAMES: Final = "generated names are not supported: the service could not be reapplied or compared"
 SECRET: Final = re.compile(r"SECRET:\s*([^,\s]+)\s*,\s*(\S+)")
 
 

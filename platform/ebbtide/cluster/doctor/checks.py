@@ -2,7 +2,7 @@
 
 Translation relies on the profile. Each check compares one part of it with the observed cluster, in both directions: the
 cluster rejects or ignores objects that use a feature which only the profile has; Ebbtide's answers are wrong about a
-setting that only the cluster has. Only ``mend`` writes. The checks are grouped by theme in the modules
+setting that only the cluster has. Only ``apply_fix_patch`` writes. The checks are grouped by theme in the modules
 ``installation``, ``scheduling``, ``network`` and ``namespaces``.
 """
 
