@@ -105,6 +105,8 @@ def _start() -> Engine:
             "`apt-get install docker.io` and root are enough, and the suite starts and ends the daemon"
         )
     FOLDER.mkdir(parents=True, exist_ok=True)
+    # A daemon that was killed leaves the process id of its containerd, for which the next one would wait.
+    shutil.rmtree(FOLDER / "exec", ignore_errors=True)
     if not SAVED.exists():
         SAVED.write_text(json.dumps({name: Path("/proc/sys", name).read_text().strip() for name in KERNEL}))
     # Docker 20.10 asks for all capabilities of the kernel for a privileged container, and runc refuses a missing one.
