@@ -187,12 +187,12 @@ bench-simulate: $(VENV)/.simulate ## Measure the simulator: requests per second,
 
 lock: ## Update Python's lock files (needs uv)
 	for part in build runtime simulate test serve serve-test release e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
 	# For the Python of the image, regardless of the local version.
 	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all: --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
 	  e2e/servers/model/requirements.in -o e2e/servers/model/requirements.txt
 
 package: $(VENV)/.release assets ## Build the sdist and the wheel in dist, test both, and write the bill of materials
