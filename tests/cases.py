@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide import manifests
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
-from ebbtide.profile.built_in import BUILT_IN_NAME
+from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS, FULL_NAME
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
@@ -50,12 +50,16 @@ def profile_data(folder: Path) -> dict[str, Any]:
 
 
 def profile_name(folder: Path) -> str:
-    """Return the case's profile, else the one that its file ``profile.txt`` names, else the built-in one."""
+    """Return the case's profile, else the one that its file ``profile.txt`` names, else a built-in one.
+
+    That is the default for an example, and ``full`` for a golden case.
+    """
     if (folder / "profile.yaml").exists():
         return str(folder / "profile.yaml")
     if (folder / "profile.txt").exists():
-        return str(ROOT / (folder / "profile.txt").read_text().strip())
-    return BUILT_IN_NAME
+        name = (folder / "profile.txt").read_text().strip()
+        return name if name in BUILT_INS else str(ROOT / name)
+    return BUILT_IN_NAME if folder.parent.name == "examples" else FULL_NAME
 
 
 @cache

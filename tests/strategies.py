@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
 
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.spec.inference import Inference
 from ebbtide.translation.gpu import BACKENDS
 
@@ -538,7 +538,7 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
 
 def random_profile(rng: random.Random) -> Data:
     """Return a valid profile: any backend, old and new versions, flags on and off, any adapter."""
-    data = copy.deepcopy(BUILT_IN)
+    data = copy.deepcopy(FULL)
     spec = data["spec"]
     spec["kubernetes"] = {"version": rng.choice(("1.31", "1.34", "1.36.1")), "dra": maybe(rng, 0.7)}
     knative = spec["knative"]

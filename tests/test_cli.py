@@ -23,7 +23,7 @@ from ebbtide import __version__, manifests
 from ebbtide.cli import COMMANDS, configure_output_encoding
 from ebbtide.documents import profiles
 from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 
 ROOT = Path(__file__).parent.parent
 CODES = read_problem_texts()
@@ -122,7 +122,7 @@ def test_problems_in_stdin_name_stdin(run: Any, monkeypatch: pytest.MonkeyPatch)
 
 def test_profile_and_kustomization_in_a_directory_are_skipped(run: Any, chat: Path) -> None:
     folder = chat.parent
-    (folder / "profile.yaml").write_text(manifests.write_document(BUILT_IN))
+    (folder / "profile.yaml").write_text(manifests.write_document(FULL))
     (folder / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: []\n"
     )
@@ -268,8 +268,8 @@ def test_explain_shows_a_gpu_request_on_every_backend(run: Any, tmp_path: Path) 
     file = tmp_path / "fraction.yaml"
     file.write_text(FRACTION)
 
-    text = run("explain", "--backends", file)
-    (answer,) = json.loads(run("explain", "--backends", "-o", "json", file).out)
+    text = run("explain", "--profile", "full", "--backends", file)
+    (answer,) = json.loads(run("explain", "--profile", "full", "--backends", "-o", "json", file).out)
 
     assert text.code == 0
     assert "KAI-Scheduler" in text.out
@@ -356,7 +356,7 @@ def test_convert_prints_nothing_for_an_unreadable_document(run: Any, tmp_path: P
 
 
 def test_profile_show_prints_every_default_and_reads_back_as_the_same(run: Any) -> None:
-    code, out, err = run("profile", "show")
+    code, out, err = run("profile", "show", "full")
     (printed,) = objects(out)
     again, problems = profiles.validate_profile_data(printed)
 
@@ -364,7 +364,7 @@ def test_profile_show_prints_every_default_and_reads_back_as_the_same(run: Any) 
     assert again is not None, problems
     assert again.spec.metrics.adapter == "prometheus-adapter"
     assert printed["spec"]["domain"] == "example.com"
-    assert printed == json.loads(run("profile", "show", "-o", "json").out)
+    assert printed == json.loads(run("profile", "show", "full", "-o", "json").out)
 
 
 def test_profile_validate_reports_a_valid_profile(run: Any) -> None:

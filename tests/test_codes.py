@@ -13,7 +13,7 @@ from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import MANY_SERVICES, Batch
 from ebbtide.documents.explain import explain_document
 from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -131,7 +131,7 @@ def test_a_listed_test_file_contains_its_code(code: str, file: str) -> None:
 
 
 def profile_with(**spec: Any) -> dict[str, Any]:
-    return {**BUILT_IN, "spec": {**BUILT_IN["spec"], **spec}}
+    return {**FULL, "spec": {**FULL["spec"], **spec}}
 
 
 def codes_of(problems: Iterable[Any]) -> list[str]:
@@ -211,7 +211,7 @@ def test_invalid_kserve_resources_are_reported() -> None:
 
 
 def test_too_many_services_for_knatives_control_plane_are_reported() -> None:
-    batch = Batch(profiles.load_built_in())
+    batch = Batch(profiles.load_built_in("full"))
     batch.services = MANY_SERVICES + 1
 
     assert codes_of(batch.batch_problems()) == ["SRV020"]
@@ -237,7 +237,7 @@ def test_a_field_without_effect_is_reported() -> None:
     # Without canaryPercent, the stable revision is not rendered.
     document = {**SPEC, "spec": {**SPEC["spec"], "traffic": {"stableRevision": "chat-00001"}}}
 
-    assert "IGN001" in codes_of(explain_document(document, BUILT_IN).idle)
+    assert "IGN001" in codes_of(explain_document(document, FULL).idle)
 
 
 def test_fields_that_runai_cannot_express_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 import compile_schema
 import strategies
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.profile.models import Profile
 from ebbtide.readers import _compiled, compatibility, compiled, shapes
 from ebbtide.spec.inference import Inference
@@ -180,7 +180,7 @@ def test_pydantic_validates_if_the_core_does_not_fit(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_compiled, "BEHAVIOR", "another")
 
     inference, problems = shapes.validate_inference(NATIVE)
-    profile, of_profile = shapes.validate_profile(BUILT_IN)
+    profile, of_profile = shapes.validate_profile(FULL)
     refused, why = shapes.validate_inference({**NATIVE, "spec": {"imag": "x"}})
 
     assert isinstance(inference, Inference)

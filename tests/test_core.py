@@ -9,7 +9,7 @@ import pytest
 import ebbtide
 from ebbtide.base import metrics, names
 from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import field_names_at, make_json_schema
 from ebbtide.spec import rules
@@ -51,14 +51,14 @@ def ask(profile: Profile, kind: Any, serving: Any = "knative", **request: Any) -
 
 
 def test_the_public_functions_accept_plain_data() -> None:
-    profile = profiles.load_built_in()
+    profile = profiles.load_built_in("full")
     loaded = ebbtide.load(native({}), profile)
     assert loaded.inference is not None
 
     assert ebbtide.check([loaded], profile) == loaded.place_problems(
         ebbtide.translate(loaded.inference, profile, "{}").problems
     )
-    assert ebbtide.explain(native({}), BUILT_IN).leaves
+    assert ebbtide.explain(native({}), FULL).leaves
 
 
 def test_a_long_derived_name_is_cut_with_a_hash_and_two_long_names_stay_apart() -> None:
@@ -176,7 +176,7 @@ def test_the_json_schema_has_our_texts_and_refuses_unknown_fields() -> None:
     ],
 )
 def test_an_invalid_value_or_name_is_reported_with_its_path(spec: dict[str, Any], field: str, words: str) -> None:
-    problems = load_document(native(spec), profiles.load_built_in()).problems
+    problems = load_document(native(spec), profiles.load_built_in("full")).problems
 
     assert [problem.path for problem in problems] == [field]
     assert words in problems[0].fix or words in problems[0].path
@@ -228,7 +228,7 @@ def test_an_image_is_valid_if_knative_can_parse_it(image: str, lawful: bool, jud
 def test_values_that_upstream_rejects_are_rejected(spec: dict[str, Any], code: str) -> None:
     document = native(spec)
     document["spec"] = {name: value for name, value in document["spec"].items() if value is not None}
-    profile = profiles.load_built_in()
+    profile = profiles.load_built_in("full")
     loaded = load_document(document, profile)
     assert loaded.inference is not None
 
@@ -275,7 +275,7 @@ def test_an_invalid_custom_metric_name_has_one_fix_only() -> None:
 
 @pytest.mark.parametrize(("length", "codes"), [(200_000, []), (263_000, ["SPEC007"])])
 def test_a_spec_that_is_too_long_for_an_annotation_is_refused(length: int, codes: list[str]) -> None:
-    profile = profiles.load_built_in()
+    profile = profiles.load_built_in("full")
     loaded = load_document(native({"args": ["a" * length], "security": {"runAsNonRoot": True}}), profile)
     assert loaded.inference is not None
 

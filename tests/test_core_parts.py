@@ -10,7 +10,7 @@ import pytest
 import cases
 from ebbtide.base.quantities import format_age
 from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.readers import rest
 from ebbtide.translation import gpu
 from ebbtide.translation.translate import translate
@@ -35,9 +35,9 @@ def native(**spec: Any) -> dict[str, Any]:
     [({}, 0.0), ({"gpuPortionRequest": 0.25}, 0.25), ({"gpuDevicesRequest": 2}, 2.0)],
 )
 def test_a_replica_holds_its_part_of_the_gpus(compute: dict[str, Any], devices: float) -> None:
-    loaded = load_document(native(compute=compute), profiles.load_built_in())
+    loaded = load_document(native(compute=compute), profiles.load_built_in("full"))
     assert loaded.inference is not None
-    plan = translate(loaded.inference, profiles.load_built_in(), loaded.canonical).plan
+    plan = translate(loaded.inference, profiles.load_built_in("full"), loaded.canonical).plan
     assert plan is not None
     assert gpu.count_gpus_per_replica(plan) == devices
 
@@ -49,7 +49,7 @@ def test_fields_that_run_ai_does_not_have_are_reported_on_conversion() -> None:
         autoscaling={"metric": "cpu-utilization", "metricThreshold": 2.5},
         probes={"liveness": {"handler": {"httpGet": {"path": "/"}}}},
     )
-    body, lost = rest.write_body(document, profiles.load_built_in())
+    body, lost = rest.write_body(document, profiles.load_built_in("full"))
     assert body["spec"]["autoscaling"] == {"metric": "cpu_utilization", "metricThreshold": 2}
     assert body["spec"]["command"] == "serve 'a b'"
     assert "slo" not in body["spec"]
@@ -63,7 +63,7 @@ def test_fields_that_run_ai_does_not_have_are_reported_on_conversion() -> None:
 
 def lost_of(**spec: Any) -> tuple[dict[str, Any], list[str]]:
     """Return the REST body of a spec, and the fields that are reported as lost."""
-    body, lost = rest.write_body(native(**spec), profiles.load_built_in())
+    body, lost = rest.write_body(native(**spec), profiles.load_built_in("full"))
     return body["spec"], [problem.path for problem in lost if problem.code == "CNV001"]
 
 
@@ -161,7 +161,7 @@ def test_fields_that_nvidias_client_leaves_empty_are_ignored() -> None:
         },
     }
 
-    loaded = load_document(empty, profiles.load_built_in())
+    loaded = load_document(empty, profiles.load_built_in("full"))
 
     assert loaded.inference is not None, loaded.problems
     assert loaded.reading.native["spec"] == {
@@ -175,7 +175,7 @@ def test_fields_that_nvidias_client_leaves_empty_are_ignored() -> None:
 
 
 def test_a_body_whose_spec_is_not_a_mapping_is_rejected() -> None:
-    loaded = load_document({"name": "chat", "projectId": "team-a", "spec": [None]}, profiles.load_built_in())
+    loaded = load_document({"name": "chat", "projectId": "team-a", "spec": [None]}, profiles.load_built_in("full"))
 
     assert [(problem.code, problem.path) for problem in loaded.problems] == [("SPEC002", "spec")]
 
@@ -183,13 +183,13 @@ def test_a_body_whose_spec_is_not_a_mapping_is_rejected() -> None:
 @pytest.mark.parametrize("prefix", [[], {}, "yes", 2])
 def test_a_prefix_that_is_not_a_boolean_is_rejected(prefix: Any) -> None:
     loaded = load_document(
-        {"name": "chat", "projectId": "team-a", "useGivenNameAsPrefix": prefix}, profiles.load_built_in()
+        {"name": "chat", "projectId": "team-a", "useGivenNameAsPrefix": prefix}, profiles.load_built_in("full")
     )
     assert ("SPEC002", "useGivenNameAsPrefix") in {(problem.code, problem.path) for problem in loaded.problems}
 
 
 def test_the_cluster_id_comes_from_the_profile() -> None:
-    data = copy.deepcopy(BUILT_IN)
+    data = copy.deepcopy(FULL)
     data["spec"]["clusterId"] = "9f1c"
     profile, problems = profiles.validate_profile_data(data)
     assert profile is not None, problems
@@ -200,7 +200,7 @@ def test_the_cluster_id_comes_from_the_profile() -> None:
 def test_a_body_of_run_ai_has_the_project_and_no_default_autoscaling() -> None:
     document = native(project="team-a")
     document["spec"]["autoscaling"] = None
-    body, _ = rest.write_body(document, profiles.load_built_in())
+    body, _ = rest.write_body(document, profiles.load_built_in("full"))
     assert body["projectId"] == "team-a"
 
 
@@ -215,7 +215,7 @@ def test_an_annotation_that_is_not_a_number_requests_no_gpu() -> None:
 
 
 def test_mig_with_strategy_single_lists_and_counts_plain_gpus() -> None:
-    pool = profiles.load_built_in().spec.node_pools[0]
+    pool = profiles.load_built_in("full").spec.node_pools[0]
     single = gpu.BACKENDS["mig"].advertises, gpu.BACKENDS["mig"].quota
     values = {"mig_strategy": "single", "resource": None}
 
@@ -225,7 +225,7 @@ def test_mig_with_strategy_single_lists_and_counts_plain_gpus() -> None:
 
 
 def test_a_node_type_other_than_that_of_the_pool_is_rejected() -> None:
-    data = copy.deepcopy(BUILT_IN)
+    data = copy.deepcopy(FULL)
     data["spec"]["nodePools"][0]["selector"] = {"run.ai/type": "dgx"}
     profile, problems = profiles.validate_profile_data(data)
     assert profile is not None, problems
@@ -237,7 +237,7 @@ def test_a_node_type_other_than_that_of_the_pool_is_rejected() -> None:
 
 
 def test_a_label_with_a_list_of_names_is_rejected() -> None:
-    data = copy.deepcopy(BUILT_IN)
+    data = copy.deepcopy(FULL)
     data["spec"]["access"] = {"enforces": {"authorizedUsers": {"labels": {"users": "{users}"}}}}
     profile, problems = profiles.validate_profile_data(data)
 

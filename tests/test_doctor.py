@@ -28,7 +28,7 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
 from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.sandbox.furnished import furnish_cluster
 from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
@@ -518,7 +518,7 @@ def test_a_cluster_with_forbidden_reads_raises_no_error() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [PROFILE, {**BUILT_IN, "metadata": {"name": "kai"}}],
+    [PROFILE, {**FULL, "metadata": {"name": "kai"}}],
     ids=["time-slicing", "kai"],
 )
 def test_a_written_profile_has_no_findings(data: dict[str, Any]) -> None:
@@ -534,7 +534,7 @@ def test_a_written_profile_has_no_findings(data: dict[str, Any]) -> None:
 
 
 def kai(**projects: Any) -> Profile:
-    data = json.loads(json.dumps({**BUILT_IN, "metadata": {"name": "kai"}}))
+    data = json.loads(json.dumps({**FULL, "metadata": {"name": "kai"}}))
     data["spec"]["projects"] |= projects
     validated, problems = profiles.validate_profile_data(data)
     assert validated is not None, problems

@@ -12,7 +12,7 @@ import cases
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain_document
-from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
+from ebbtide.profile.built_in import FULL, FULL_NAME
 from ebbtide.readers.fields import models_in
 from ebbtide.spec.inference import Inference
 
@@ -232,7 +232,7 @@ def test_every_field_of_the_spec_has_an_effect() -> None:
 @pytest.mark.parametrize("field", MANUAL_CASES)
 def test_a_field_without_effect_in_any_case_changes_the_output_or_is_rejected(field: str) -> None:
     before, after, profile = MANUAL_CASES[field]
-    where = str(cases.ROOT / "tests" / "profiles" / profile) if profile else BUILT_IN_NAME
+    where = str(cases.ROOT / "tests" / "profiles" / profile) if profile else FULL_NAME
     cluster, _ = profiles.load_profile(where)
     assert cluster is not None
     outcomes = []
@@ -260,7 +260,7 @@ def test_fields_that_need_runais_control_plane_or_the_node_are_always_rejected(a
         "spec.storage.dataVolume": {"storage": {"dataVolume": [{"id": "a"}]}},
         "spec.ports": {"ports": [{"container": 9000}]},
     }
-    cluster = profiles.load_built_in()
+    cluster = profiles.load_built_in("full")
 
     objects, _, problems = Batch(cluster).add_document(load_document(native(values[above]), cluster))
 
@@ -382,7 +382,7 @@ IDLE: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize(("path", "spec"), IDLE, ids=[row[0] for row in IDLE])
 def test_a_field_without_effect_is_reported(path: str, spec: dict[str, Any]) -> None:
-    explanation = explain_document(native(spec), BUILT_IN)
+    explanation = explain_document(native(spec), FULL)
 
     assert explanation.leaves
     assert [(problem.code, problem.severity) for problem in explanation.idle if problem.path == path] == [
@@ -412,7 +412,7 @@ USED: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize(("path", "spec"), USED, ids=[f"{number}-{row[0]}" for number, row in enumerate(USED)])
 def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any]) -> None:
-    explanation = explain_document(native(spec), BUILT_IN)
+    explanation = explain_document(native(spec), FULL)
 
     assert explanation.leaves
     assert path not in [problem.path for problem in explanation.idle]
@@ -420,4 +420,4 @@ def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any])
 
 @pytest.mark.parametrize("spec", [{"image": ""}, {"autoscaling": {"minReplicas": 5, "maxReplicas": 1}}])
 def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
-    assert explain_document(native(spec), BUILT_IN).leaves == []
+    assert explain_document(native(spec), FULL).leaves == []

@@ -35,7 +35,7 @@ from ebbtide.web.remedies import apply_fix, find_fixes
 if TYPE_CHECKING:
     from ebbtide.base.problems import Path
 
-PROFILE = profiles.load_built_in()
+PROFILE = profiles.load_built_in("full")
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n"
 SPEC = f"""\
 {HEAD}\

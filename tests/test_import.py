@@ -17,7 +17,7 @@ from ebbtide.adopt import knative, kserve
 from ebbtide.adopt.cleaning import clean_object
 from ebbtide.adopt.live import ImportResult, import_object
 from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import BUILT_IN_NAME
+from ebbtide.profile.built_in import FULL_NAME
 from ebbtide.readers.loaded import canonical_json
 from ebbtide.translation.objects import apply_merge_patch
 from ebbtide.translation.translate import translate
@@ -37,7 +37,7 @@ def profile(**changes: Any) -> Any:
 
 
 def profiles_data() -> dict[str, Any]:
-    _, data, _ = profiles.load_profile_with_data(BUILT_IN_NAME)
+    _, data, _ = profiles.load_profile_with_data(FULL_NAME)
     return data
 
 
@@ -538,7 +538,7 @@ NEEDED_BY = {
 @pytest.mark.parametrize(("folder", "live"), golden())
 def test_golden_objects_are_reproduced_by_their_import(folder: Path, live: dict[str, Any]) -> None:
     profile_file, profile_name = folder / "profile.yaml", folder / "profile.txt"
-    where = str(profile_file) if profile_file.exists() else BUILT_IN_NAME
+    where = str(profile_file) if profile_file.exists() else FULL_NAME
     if profile_name.exists():
         where = str(ROOT / profile_name.read_text().strip())
     cluster, problems = profiles.load_profile(where)

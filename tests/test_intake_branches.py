@@ -13,7 +13,7 @@ from ebbtide.adopt.defaults import is_server_written
 from ebbtide.adopt.derive import derive_spec
 from ebbtide.adopt.live import ImportResult, import_object
 from ebbtide.documents import load_document, profiles
-from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
+from ebbtide.profile.built_in import FULL, FULL_NAME
 from ebbtide.profile.models import Profile
 from ebbtide.readers import flags
 from ebbtide.translation.objects import apply_merge_patch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
     from ebbtide.readers.loaded import LoadedDocument
 
-PROFILE = Profile.model_validate(BUILT_IN)
+PROFILE = Profile.model_validate(FULL)
 IMAGE = "ghcr.io/acme/chat:1.0"
 KSVC: dict[str, Any] = {
     "apiVersion": "serving.knative.dev/v1",
@@ -52,7 +52,7 @@ def stock(backend: str, **projects: Any) -> Profile:
 
 def profile(**changes: Any) -> Profile:
     """Return the built-in profile with ``changes`` merged into its spec."""
-    _, data, _ = profiles.load_profile_with_data(BUILT_IN_NAME)
+    _, data, _ = profiles.load_profile_with_data(FULL_NAME)
     cluster, problems = profiles.validate_profile_data(apply_merge_patch(data, {"spec": changes}))
     assert cluster is not None, problems
     return cluster

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ebbtide.base.problems import select_errors
 from ebbtide.documents import load_document
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.profile.models import Profile
 from ebbtide.readers import crd
 from ebbtide.spec.inference import Inference
@@ -19,7 +19,7 @@ from ebbtide.spec.inference import Inference
 if TYPE_CHECKING:
     from ebbtide.readers.loaded import LoadedDocument
 
-PROFILE = Profile.model_validate(BUILT_IN)
+PROFILE = Profile.model_validate(FULL)
 WORKLOAD: dict[str, Any] = {
     "apiVersion": "run.ai/v2alpha1",
     "kind": "InferenceWorkload",
@@ -386,7 +386,7 @@ def test_a_namespace_that_matches_the_profiles_pattern_sets_the_project(
 
 
 def test_the_pattern_of_a_custom_profile_is_used() -> None:
-    custom = copy.deepcopy(BUILT_IN)
+    custom = copy.deepcopy(FULL)
     custom["spec"]["projects"] = {"namespace": "p-{project}-x"}
     profile = Profile.model_validate(custom)
     data = workload()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.base.problems import select_errors
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.profile.models import Profile
 from ebbtide.readers import flags, shapes
 from ebbtide.spec import rules
@@ -19,7 +19,7 @@ from ebbtide.spec.inference import Inference
 if TYPE_CHECKING:
     from ebbtide.readers.reading import Reading
 
-PROFILE = Profile.model_validate(BUILT_IN)
+PROFILE = Profile.model_validate(FULL)
 NAMED = operator.attrgetter("name")
 FULL_PORT = (
     "container=8000,authorization-type=authorizedUsersOrGroups,authorized-users=ann:bob,"

@@ -18,7 +18,7 @@ from ebbtide import manifests
 from ebbtide.cli.krm import transform_list
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import BUILT_IN, FULL
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
@@ -98,7 +98,7 @@ def test_kustomize_annotations_do_not_reach_the_objects() -> None:
 
 
 def test_the_function_s_config_is_the_profile() -> None:
-    profile = copy.deepcopy(BUILT_IN)
+    profile = copy.deepcopy(FULL)
     profile["metadata"] |= {"name": "own", "annotations": dict(MARKED)}
     profile["spec"]["scheduling"] = {"scheduler": "default-scheduler"}
     profile["spec"]["nodePools"] = []
@@ -161,12 +161,12 @@ def test_the_same_name_twice_is_rejected() -> None:
     assert "NAM004" in {result["message"].partition(":")[0] for result in answer["results"]}
 
 
-#: Object that a spec needs with the built-in profile, in addition to its service.
+#: Object that a spec needs with the full profile, in addition to its service.
 HIGH: dict[str, Any] = {**CHAT, "spec": {**CHAT["spec"], "priorityClass": "high"}}
 
 
 def high_class() -> Object:
-    (priority_class,) = (item for item in rendered(HIGH, BUILT_IN) if item["kind"] == "PriorityClass")
+    (priority_class,) = (item for item in rendered(HIGH, FULL) if item["kind"] == "PriorityClass")
     return priority_class
 
 
@@ -176,17 +176,17 @@ def test_an_identical_resource_is_not_generated(first: bool) -> None:
     existing["metadata"]["annotations"] = dict(MARKED)
     items = [existing, HIGH] if first else [HIGH, existing]
 
-    answer, code = transform_list(resource_list(*items))
+    answer, code = transform_list(resource_list(*items, functionConfig=FULL))
 
     assert code == 0
     assert [item for item in answer["items"] if item["kind"] == "PriorityClass"] == [existing]
-    assert len(answer["items"]) == len(rendered(HIGH, BUILT_IN))
+    assert len(answer["items"]) == len(rendered(HIGH, FULL))
 
 
 def test_a_resource_that_differs_stops() -> None:
     existing = {**high_class(), "value": 7}
 
-    answer, code = transform_list(resource_list(existing, HIGH))
+    answer, code = transform_list(resource_list(existing, HIGH, functionConfig=FULL))
 
     assert code == 1
     (error,) = (result for result in answer["results"] if result["severity"] == "error")
@@ -208,10 +208,10 @@ def test_a_resource_that_differs_stops() -> None:
 def test_a_different_resource_is_still_generated(other: dict[str, Any]) -> None:
     existing = {**high_class(), **other}
 
-    answer, code = transform_list(resource_list(existing, HIGH))
+    answer, code = transform_list(resource_list(existing, HIGH, functionConfig=FULL))
 
     assert code == 0
-    assert answer["items"] == [existing, *rendered(HIGH, BUILT_IN)]
+    assert answer["items"] == [existing, *rendered(HIGH, FULL)]
 
 
 @pytest.mark.parametrize(("value", "objects"), [("true", 0), ("", 0), ("false", 1)])

@@ -22,7 +22,7 @@ from ebbtide.base import keys, metrics
 from ebbtide.cluster.doctor.checks import make_observer_role
 from ebbtide.cluster.write.projects import make_member_role
 from ebbtide.documents import profiles
-from ebbtide.profile.built_in import BUILT_IN, FEATURES
+from ebbtide.profile.built_in import FEATURES, FULL
 from ebbtide.profile.models import MetricNames, Profile, Scheduling
 from ebbtide.slo import queries
 from ebbtide.translation import priority, project
@@ -117,7 +117,7 @@ def config_map(part: str) -> Object:
 
 def test_knatives_config_maps_match_the_built_in_profile() -> None:
     installed = {part: config_map(part)["data"] for part in CONFIG_MAPS}
-    built_in = {part: values for part, values in BUILT_IN["spec"]["knative"].items() if part in CONFIG_MAPS}
+    built_in = {part: values for part, values in FULL["spec"]["knative"].items() if part in CONFIG_MAPS}
     assert installed == built_in
     assert installed["features"] == FEATURES
     files = {path.stem.removeprefix("config-") for path in (KUSTOMIZE / "knative").glob("config-*.yaml")}
@@ -145,7 +145,7 @@ def test_no_role_reads_secrets_or_all_config_maps() -> None:
 def test_kserves_config_matches_the_built_in_profile() -> None:
     (config_map_object,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
     values = {key: json.loads(text) for key, text in config_map_object["data"].items()}
-    kserve = BUILT_IN["spec"]["kserve"]
+    kserve = FULL["spec"]["kserve"]
     assert values["inferenceService"]["serviceAnnotationDisallowedList"] == kserve["annotationDisallowList"]
     assert keys.SPEC in kserve["annotationDisallowList"]
     # The older name, which every version accepts. Versions before 0.16 accept only this one.
@@ -343,7 +343,7 @@ def test_the_components_build_together(kustomize: str, tmp_path: Path, folder: P
     assert download["securityContext"]["runAsNonRoot"] is True
     assert download["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     activator = objects["Deployment", "knative-serving", "activator"]
-    longest = BUILT_IN["spec"]["knative"]["defaults"]["max-revision-timeout-seconds"]
+    longest = FULL["spec"]["knative"]["defaults"]["max-revision-timeout-seconds"]
     assert str(activator["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]) == longest
     assert len([key for key in objects if key[0] == "PriorityClass"]) == 18
     rules_made = objects["ConfigMap", "monitoring", "ebbtide-adapter-rules"]["data"]["config.yaml"]
@@ -372,7 +372,7 @@ def test_the_objects_of_a_project_match_those_of_render(kustomize: str, tmp_path
     assert result.code == 0, result.err
     profile = Profile.model_validate(
         {
-            **BUILT_IN,
+            **FULL,
             "spec": {
                 "nodePools": [{"name": "gpus", "product": "NVIDIA-L4", "devices": 8}],
                 "projects": {"known": {"team-a": {"gpus": 4, "cpu": 64, "memory": "256Gi"}}},

@@ -22,7 +22,7 @@ from ebbtide.base.problems import format_path
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.readers import shapes
 from ebbtide.readers.loaded import canonical_json
 from ebbtide.translation import gpu, objects, pods
@@ -126,7 +126,7 @@ def test_the_smallest_portions_do_not_raise(portion: float, backend: str) -> Non
 @example({"kind": []})
 @given(made.json_like | made.documents)
 def test_the_readers_do_not_raise_for_any_data(data: Any) -> None:
-    loaded = load_document(data, profiles.load_built_in())
+    loaded = load_document(data, profiles.load_built_in("full"))
 
     assert loaded.problems or loaded.inference is not None
 
@@ -367,7 +367,7 @@ def test_every_problem_of_a_native_document_has_a_code_a_fix_and_a_place_in_it(n
 @MANY
 @given(st.builds(made.classic_of, made.rest_bodies))
 def test_every_problem_of_a_classic_workload_has_a_code_a_fix_and_a_place_in_it(body: Any) -> None:
-    cluster = profiles.load_built_in()
+    cluster = profiles.load_built_in("full")
     _, _, problems = Batch(cluster).add_document(load_document(body, cluster, name="chat.yaml"))
 
     for problem in problems:
@@ -377,7 +377,7 @@ def test_every_problem_of_a_classic_workload_has_a_code_a_fix_and_a_place_in_it(
 @LAWS
 @given(made.documents)
 def test_every_problem_of_any_document_has_a_code_and_a_message(data: Any) -> None:
-    cluster = profiles.load_built_in()
+    cluster = profiles.load_built_in("full")
     _, _, problems = Batch(cluster).add_document(load_document(data, cluster, name="any"))
 
     for problem in problems:
@@ -395,7 +395,7 @@ def test_more_devices_never_lower_the_limits(backend: str) -> None:
         "metadata": {"name": backend},
         "spec": {
             "kubernetes": {"version": "1.36", "dra": True},
-            "knative": profiles.load_built_in().spec.knative.__dict__,
+            "knative": profiles.load_built_in("full").spec.knative.__dict__,
             "nodePools": [
                 {
                     "name": "default",
@@ -442,8 +442,8 @@ def test_canonical_json_round_trips(data: Any) -> None:
 @LAWS
 @given(made.lawful)
 def test_the_annotation_contains_the_whole_spec(native: Any) -> None:
-    cluster = profiles.load_built_in()
-    for item in translated(native, BUILT_IN).objects:
+    cluster = profiles.load_built_in("full")
+    for item in translated(native, FULL).objects:
         text = item["metadata"].get("annotations", {}).get(keys.SPEC)
         if text is not None:
             again = load_document({**native, "spec": json.loads(text)}, cluster)
@@ -453,7 +453,7 @@ def test_the_annotation_contains_the_whole_spec(native: Any) -> None:
 @LAWS
 @given(made.lawful)
 def test_the_same_spec_twice_in_one_call_is_refused(native: Any) -> None:
-    batch = Batch(profiles.load_built_in())
+    batch = Batch(profiles.load_built_in("full"))
     first, _, _ = batch.add_document(load_document(native, batch.profile, name="one"))
     assume(first)
 

@@ -23,7 +23,7 @@ from ebbtide.cli import parts
 from ebbtide.cli.common import Source, print_problems, read_sources
 from ebbtide.cli.render import render_sources
 from ebbtide.documents import profiles
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from test_laws import MANY
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def by_parts(sources: list[Source], profile: Profile, count: int) -> tuple[str, 
 
 def projects() -> Profile:
     """Return the built-in profile with quotas."""
-    spec = {**BUILT_IN["spec"], "projects": {**BUILT_IN["spec"].get("projects", {}), "known": KNOWN}}
-    profile, problems = profiles.validate_profile_data({**BUILT_IN, "spec": spec})
+    spec = {**FULL["spec"], "projects": {**FULL["spec"].get("projects", {}), "known": KNOWN}}
+    profile, problems = profiles.validate_profile_data({**FULL, "spec": spec})
     assert profile is not None, problems
     return profile
 
@@ -131,7 +131,7 @@ def texts(draw: st.DrawFn) -> bytes:
 @MANY
 @given(texts(), st.integers(2, 4), st.booleans())
 def test_one_file_in_parts_renders_like_the_whole(text: bytes, count: int, few: bool) -> None:
-    profile = projects() if few else profiles.load_built_in()
+    profile = projects() if few else profiles.load_built_in("full")
     sources = [Source("specs.yaml", text)]
 
     whole = by_one(sources, profile)
@@ -151,7 +151,7 @@ def test_several_files_in_parts_render_like_the_whole(read: list[bytes], count: 
 @given(st.lists(st.sampled_from(BLOCKS[:6] + BLOCKS[17:24]), min_size=4, max_size=30), st.integers(2, 4))
 def test_valid_parts_are_joined(blocks: list[bytes], count: int) -> None:
     """Valid input is rendered in parts; otherwise the other tests would compare one process with itself."""
-    profile = profiles.load_built_in()
+    profile = profiles.load_built_in("full")
     fine = [block for block in blocks if b"%" not in block and b"Profile" not in block]
     sources = [Source("f", b"---\n".join(named(block, number) for number, block in enumerate(fine)))]
 
@@ -165,7 +165,7 @@ def test_golden_cases_in_parts_render_like_the_whole(seed: int) -> None:
     import random  # noqa: PLC0415 - the seed names the case
 
     chance = random.Random(seed)  # noqa: S311 - not for secrets
-    profile = projects() if seed % 2 else profiles.load_built_in()
+    profile = projects() if seed % 2 else profiles.load_built_in("full")
     folders = chance.sample(cases.FOLDERS, 30)
     # Half of the rounds use only specs that translate, under unique names.
     fine = seed % 4 < 2
@@ -208,16 +208,16 @@ def test_a_quota_is_summed_over_the_cut() -> None:
 def test_the_same_name_in_two_parts_is_left_to_one_process() -> None:
     sources = [Source("f", named(FINE, 1) + b"---\n" + named(FINE, 1))]
 
-    assert by_parts(sources, profiles.load_built_in(), 2) is None
-    assert "NAM004" in by_one(sources, profiles.load_built_in())[1]
+    assert by_parts(sources, profiles.load_built_in("full"), 2) is None
+    assert "NAM004" in by_one(sources, profiles.load_built_in("full"))[1]
 
 
 def test_one_service_of_workloads_in_two_parts_is_left_to_one_process() -> None:
     folder = Path(__file__).parent / "golden" / "predictors-service-taken"
     sources = [Source("f", (folder / "spec.yaml").read_bytes())]
 
-    assert by_parts(sources, profiles.load_built_in(), 2) is None
-    assert "NAM004" in by_one(sources, profiles.load_built_in())[1]
+    assert by_parts(sources, profiles.load_built_in("full"), 2) is None
+    assert "NAM004" in by_one(sources, profiles.load_built_in("full"))[1]
 
 
 def test_a_shared_object_that_differs_between_parts_is_left_to_one_process() -> None:
@@ -231,9 +231,9 @@ def test_a_shared_object_that_differs_between_parts_is_left_to_one_process() -> 
 def test_a_warning_of_a_later_part_has_its_document_and_line() -> None:
     sources = [Source("f", named(FINE, 1) + b"---\n---\n" + named(FINE, 2) + b"---\n" + named(BLOCKS[18], 3))]
 
-    joined = by_parts(sources, profiles.load_built_in(), 2)
+    joined = by_parts(sources, profiles.load_built_in("full"), 2)
 
-    assert joined == by_one(sources, profiles.load_built_in())
+    assert joined == by_one(sources, profiles.load_built_in("full"))
     assert joined is not None
     assert "IMP007 f#3:15 kind" in joined[1]
 
@@ -264,7 +264,7 @@ def test_files_are_distributed_by_size() -> None:
 def test_an_unreadable_file_is_left_to_one_process(tmp_path: Path) -> None:
     sources = [Source("f", FINE), *read_sources([str(tmp_path / "none.yaml")])]
 
-    assert by_parts(sources, profiles.load_built_in(), 2) is None
+    assert by_parts(sources, profiles.load_built_in("full"), 2) is None
 
 
 def test_threads_or_other_systems_use_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ from ebbtide.cli.common import Source
 from ebbtide.cli.render import render_sources
 
 parts.count_processors = lambda: 3
-profile = profiles.load_built_in()
+profile = profiles.load_built_in("full")
 spec = "apiVersion: ebbtide.dev/v1alpha1\\nkind: Inference\\nmetadata: {name: w%d}\\nspec: {image: a/%s, project: p}\\n"
 found = [Source("f", "---\\n".join(spec % (n, "x" * 9000) for n in range(40)).encode().replace(b"x" * 9000, b"x" * 90))]
 whole = render_sources(found, profile, as_json=False, large=10**9)
@@ -359,5 +359,5 @@ def test_the_command_prints_the_same_with_several_processes(tmp_path: Path) -> N
 
     ran = subprocess.run([sys.executable, "-m", "ebbtide", "render", file], capture_output=True, text=True, check=False)
 
-    out, err, bad = by_one(list(read_sources([str(file)])), profiles.load_built_in())
+    out, err, bad = by_one(list(read_sources([str(file)])), profiles.load_built_in("full"))
     assert (ran.stdout, ran.stderr, ran.returncode) == ("" if bad else out, err, int(bad))

@@ -12,7 +12,7 @@ import pytest
 import strategies
 from ebbtide.documents import profiles
 from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME, FEATURES, OTHER_FLAGS
+from ebbtide.profile.built_in import BUILT_INS, FEATURES, FULL, FULL_NAME, OTHER_FLAGS
 from ebbtide.profile.models import Profile
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ POOL = ("spec", "nodePools", 0)
 
 def changed(*path: str | int, value: Any) -> dict[str, Any]:
     """Return the built-in profile with one value changed."""
-    data = copy.deepcopy(BUILT_IN)
+    data = copy.deepcopy(FULL)
     place: Any = data
     for part in path[:-1]:
         place = place[part]
@@ -39,24 +39,38 @@ def only(problems: list[Problem]) -> Problem:
     return problem
 
 
-def test_the_built_in_profile_has_no_problem_and_equals_its_data() -> None:
-    profile, problems = profiles.validate_profile_data(BUILT_IN)
+def test_the_full_profile_has_no_problem_and_equals_its_data() -> None:
+    profile, problems = profiles.validate_profile_data(FULL)
 
     assert problems == []
     assert profile is not None
-    built_in = profiles.load_built_in()
-    assert built_in.metadata.name == BUILT_IN_NAME
+    built_in = profiles.load_built_in("full")
+    assert built_in.metadata.name == FULL_NAME
     assert [pool.backend for pool in built_in.spec.node_pools] == ["kai"]
     assert built_in.spec.scheduling.classes["inference"] == 125
     assert dict(built_in.spec.knative.features) == FEATURES
 
 
-def test_the_built_in_profile_is_found_by_its_name() -> None:
-    profile, data, problems = profiles.load_profile_with_data("built-in")
+@pytest.mark.parametrize("name", BUILT_INS)
+def test_a_built_in_profile_is_found_by_its_name(name: str) -> None:
+    profile, data, problems = profiles.load_profile_with_data(name)
 
     assert profile is not None
-    assert data == BUILT_IN
+    assert profile.metadata.name == name
+    assert data == BUILT_INS[name]
     assert problems == []
+
+
+def test_the_default_profile_needs_nothing_but_knative() -> None:
+    spec = profiles.load_built_in().spec
+
+    assert spec.knative.installed
+    assert not spec.knative.hpa
+    assert not any(spec.knative.__dict__[part] for part in ("features", "autoscaler", "defaults", "deployment"))
+    assert not spec.kserve.installed
+    assert spec.metrics.adapter == "none"
+    assert not spec.node_pools
+    assert spec.scheduling.scheduler == "default-scheduler"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
@@ -174,7 +188,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, tuple[str | int, ...]]] = {
         "SPEC002",
         (*POOL, "devices"),
     ),
-    "no spec": ({key: value for key, value in BUILT_IN.items() if key != "spec"}, "SPEC003", ("spec",)),
+    "no spec": ({key: value for key, value in FULL.items() if key != "spec"}, "SPEC003", ("spec",)),
     "a backend that is none": (changed(*POOL, "backend", value="magic"), "SPEC004", (*POOL, "backend")),
     "a version that is none": (
         changed("spec", "kubernetes", "version", value="v1.34"),
@@ -255,7 +269,7 @@ def test_problems_of_a_file_have_their_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [BUILT_IN["spec"], None, [], 3, "text"], ids=["spec-alone", "null", "list", "number", "text"]
+    "data", [FULL["spec"], None, [], 3, "text"], ids=["spec-alone", "null", "list", "number", "text"]
 )
 def test_an_invalid_profile_is_a_problem_not_a_traceback(data: Any) -> None:
     profile, problems = profiles.validate_profile_data(data)

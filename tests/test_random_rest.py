@@ -50,13 +50,13 @@ class Made:
 @cache
 def make(seed: int) -> Made:
     body = strategies.random_rest(strategies.dice(seed))
-    batch = Batch(profiles.load_built_in())
+    batch = Batch(profiles.load_built_in("full"))
     objects, _, problems = batch.add_document(load_document(body, batch.profile, name=f"{seed}.json"))
     return Made(body, objects, problems + batch.batch_problems())
 
 
 def config() -> dict[str, Any]:
-    knative = profiles.load_built_in().spec.knative
+    knative = profiles.load_built_in("full").spec.knative
     return {
         "features": dict(knative.features),
         "autoscaler": dict(knative.autoscaler),
@@ -105,7 +105,7 @@ def test_rendered_objects_match_upstream_schemas() -> None:
 
 def test_a_body_and_its_native_form_give_the_same_objects() -> None:
     """A REST body is a native document with other top-level names; only the project ID may differ."""
-    profile = profiles.load_built_in()
+    profile = profiles.load_built_in("full")
     for seed in range(NUMBER):
         rendered = make(seed)
         if rendered.objects:
@@ -116,7 +116,7 @@ def test_a_body_and_its_native_form_give_the_same_objects() -> None:
 
 def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:
     """One call over a folder: no traceback, and each document is either counted as translated or has an error."""
-    profile = profiles.load_built_in()
+    profile = profiles.load_built_in("full")
     expected = 0
     named: set[str] = set()
     for seed in range(NUMBER):

@@ -488,7 +488,7 @@ def test_a_spec_gives_the_whole_setting() -> None:
             scaleToZeroRetentionSeconds=90,
             activationReplicas=2,
         ),
-        load_built_in(),
+        load_built_in("full"),
     )
     assert chosen.revision == RevisionSettings(
         container_concurrency=10,
@@ -583,7 +583,7 @@ def test_cpu_needs_a_request() -> None:
 
 def test_a_spec_that_does_not_render_is_rejected() -> None:
     with pytest.raises(NotSimulated, match=r"cannot be rendered: spec\.autoscaling"):
-        read_spec_setting(spec(minReplicas=3, maxReplicas=1), load_built_in())
+        read_spec_setting(spec(minReplicas=3, maxReplicas=1), load_built_in("full"))
 
 
 def test_kserve_in_both_modes() -> None:

@@ -252,7 +252,7 @@ def case_of(block: dict[str, Any], words: str) -> Case:
     start_up = StartUp(0.0, 0.0, 3.0, 0.0)
     return Case(
         document,
-        profiles.load_built_in(),
+        profiles.load_built_in("full"),
         traffic,
         servers.parse_server("fixed:500ms,max=2"),
         start_up,

@@ -135,7 +135,7 @@ def test_readiness_zero_and_cold_starts(tmp_path: Path) -> None:
     assert figures["pods"] == 20
 
 
-EXPORTERS = queries.pod_gauges(profiles.load_built_in())
+EXPORTERS = queries.pod_gauges(profiles.load_built_in("full"))
 RULES: dict[str, Any] = {
     "queue-proxy": queries.queue_proxy_histogram("1.21"),
     "envoy": ENVOY,
@@ -288,7 +288,7 @@ def test_a_mean_above_its_limit_fires_an_alert(tmp_path: Path) -> None:
 def test_every_chart_query_parses(tmp_path: Path) -> None:
     """promtool parses a query only as part of a rule."""
     for timer in RULES.values():
-        texts = queries.chart_queries(timer, profiles.load_built_in(), CHAT, 30).values()
+        texts = queries.chart_queries(timer, profiles.load_built_in("full"), CHAT, 30).values()
         rules = [{"record": f"x{number}", "expr": text} for number, text in enumerate(texts)]
         file = tmp_path / "rules.json"
         file.write_text(json.dumps({"groups": [{"name": "charts", "rules": rules}]}))

@@ -24,7 +24,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read.inventory import OBJECT_FIELDS
 from ebbtide.documents import profiles
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import FULL
 from ebbtide.sandbox.backend import PermissionRule, make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
@@ -148,7 +148,7 @@ class FixedCluster:
 
 
 def backend_of(cluster: Cluster, clock: Clock, **settings: Any) -> Backend:
-    return make_simulated_backend(cast("Simulated", cluster), profiles.load_built_in(), BUILT_IN, clock, **settings)
+    return make_simulated_backend(cast("Simulated", cluster), profiles.load_built_in("full"), FULL, clock, **settings)
 
 
 class Site:

@@ -13,7 +13,7 @@ for folder in examples/*/; do
   "$ebbtide" render --profile "$profile" "$spec"
 done
 first=examples/llm-on-a-fraction/spec.yaml
-printf '\n######## why: ebbtide explain %s\n' "$first"
-"$ebbtide" explain "$first"
-printf '\n######## the same GPU request on every backend: ebbtide explain --backends %s\n' "$first"
-"$ebbtide" explain --backends "$first"
+printf '\n######## why: ebbtide explain --profile full %s\n' "$first"
+"$ebbtide" explain --profile full "$first"
+printf '\n######## the same GPU request on every backend: ebbtide explain --profile full --backends %s\n' "$first"
+"$ebbtide" explain --profile full --backends "$first"

@@ -72,7 +72,7 @@ class Options:
     """Settings from the command line."""
 
     ebbtide: str
-    profile: str | None
+    profile: str
     sizes: tuple[Size, ...]
     kustomize_most: int
     seconds_a_row: float
@@ -80,7 +80,7 @@ class Options:
 
     def render(self, path: Path) -> list[str]:
         """Return the command that renders a file of specs."""
-        return [self.ebbtide, "render", str(path), *(["--profile", self.profile] if self.profile else [])]
+        return [self.ebbtide, "render", str(path), "--profile", self.profile]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,7 +107,7 @@ def parse(arguments: list[str] | None) -> Options:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, up to 1,000 specs, about a minute")
     parser.add_argument("--ebbtide", default=str(beside), help="the translator (default: beside this Python)")
-    parser.add_argument("--profile", help="passed on to ebbtide render (default: its built-in one)")
+    parser.add_argument("--profile", default="full", help="passed on to ebbtide render (default: full)")
     parser.add_argument(
         "--seconds-a-row",
         type=float,

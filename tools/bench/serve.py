@@ -165,7 +165,7 @@ def serve(options: argparse.Namespace) -> None:
     backend = Backend(
         BackendParts(
             cluster=cluster,
-            profile=profiles.load_built_in(),
+            profile=profiles.load_built_in("full"),
             profile_data={},
             clock=clock,
             cache=Cache(cluster, clock, threads=True),

@@ -340,7 +340,7 @@ def metrics_page() -> str:
 
 
 def gpu_page() -> str:
-    profile = profiles.load_built_in()
+    profile = profiles.load_built_in("full")
     pool = profile.spec.node_pools[0]
     quarter = plan.GpuRequest("portion", 1, portion=0.25, portion_limit=0.25)
     results = {

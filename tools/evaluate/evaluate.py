@@ -104,7 +104,7 @@ def case_of(traffic: TrafficTrace) -> Case:
     """Return the case of a traffic: the same server, start-up and SLO for each."""
     return Case(
         DOCUMENT,
-        profiles.load_built_in(),
+        profiles.load_built_in("full"),
         traffic,
         servers.parse_server(SERVER),
         StartUp(0.0, 0.0, START_UP, 0.0),

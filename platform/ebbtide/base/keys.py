@@ -82,6 +82,8 @@ KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"
 # Priority and projects.
 #: The label (not the pod field) that KAI and Run:ai read: priorityClassName: inference
 PRIORITY_LABEL: Final = "priorityClassName"
+#: The feature flag of Knative that allows a priority class in a revision.
+PRIORITY_CLASS_FLAG: Final = "kubernetes.podspec-priorityclassname"
 #: kai.scheduler/queue: team-a
 KAI_QUEUE: Final = "kai.scheduler/queue"
 #: kai.scheduler/preemptibility: preemptible

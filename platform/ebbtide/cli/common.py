@@ -11,7 +11,7 @@ from ebbtide.base.bodies import serialize_body
 from ebbtide.base.problems import Problem, has_errors
 from ebbtide.documents import profiles
 from ebbtide.documents.texts import load_text, unparsed_document
-from ebbtide.profile.built_in import BUILT_IN_NAME
+from ebbtide.profile.built_in import BUILT_INS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,8 +42,8 @@ def read_profile(path: str) -> Profile:
 
 def try_read_profile(path: str) -> Profile | None:
     """Return the profile, or print its problems and return None."""
-    if path == BUILT_IN_NAME:
-        return profiles.load_built_in()
+    if path in BUILT_INS:
+        return profiles.load_built_in(path)
     profile, problems = profiles.load_profile(path)
     print_problems(problems)
     return profile

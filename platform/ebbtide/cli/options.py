@@ -60,7 +60,7 @@ PROFILE: Final = make_option(
     "--profile",
     metavar="P",
     default=BUILT_IN_NAME,
-    help="Cluster profile: a file, a directory with profile.yaml, or built-in (default)",
+    help="Cluster profile: a file, a directory with profile.yaml, built-in (default) or full",
 )
 FILES: Final = (
     make_option("files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"),

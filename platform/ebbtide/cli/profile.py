@@ -10,7 +10,7 @@ from ebbtide.cli.options import Options, make_option, make_output_option
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
-WHERE: Final = "Cluster profile: a file, a directory, or built-in (default)"
+WHERE: Final = "Cluster profile: a file, a directory, built-in (default) or full"
 OPTIONS: Final = (
     make_option(
         "action", choices=("show", "validate"), help="show prints the profile with all defaults, validate checks it"

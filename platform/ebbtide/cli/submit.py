@@ -21,7 +21,7 @@ EBBTIDE_OPTIONS: Final = (
         "--profile",
         metavar="P",
         default=BUILT_IN_NAME,
-        help="Cluster profile: a file, a directory with profile.yaml, or built-in (default)",
+        help="Cluster profile: a file, a directory with profile.yaml, built-in (default) or full",
     ),
     *CONNECTION,
     YES,

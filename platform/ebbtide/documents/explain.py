@@ -170,12 +170,12 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     relaxed = cast("dict[str, Any]", _replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
     compared = _translate_to_leaves(native, relaxed)
     assert compared is not None
-    with_project = _with_twin_project(relaxed, project)
+    capable = _with_components(_with_twin_project(relaxed, project))
     for path, candidates, is_set in _spec_variants(native):
         has_effect = False
         translated = False
         for other in candidates:
-            after = _translate_to_leaves(other, with_project)
+            after = _translate_to_leaves(other, capable)
             if after is None:
                 continue
             translated = True
@@ -305,6 +305,17 @@ def _with_twin_project(profile: dict[str, Any], project: Any) -> dict[str, Any]:
     if project not in known:
         return profile
     return cast("dict[str, Any]", _replace_at(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
+
+
+def _with_components(profile: dict[str, Any]) -> dict[str, Any]:
+    """Return the profile with the components that only some specs need, so that more variants of a spec are valid."""
+    capable = plain_data(profile)
+    spec = capable["spec"]
+    spec["kserve"] = {**spec.get("kserve", {}), "installed": True}
+    spec["knative"] = {**spec.get("knative", {}), "hpa": True}
+    metrics = {**spec.get("metrics", {}), "metricsServer": True}
+    spec["metrics"] = {**metrics, "adapter": "prometheus-adapter"} if metrics.get("adapter") == "none" else metrics
+    return cast("dict[str, Any]", capable)
 
 
 def _spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:

@@ -7,7 +7,7 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.problems import Problem, has_errors
-from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
+from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS
 from ebbtide.readers import shapes
 from ebbtide.translation.profile_rules import check
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "profile.yaml"
 
 
-def load_built_in() -> Profile:
-    """Return the built-in profile."""
-    profile, problems = validate_profile_data(BUILT_IN)
+def load_built_in(name: str = BUILT_IN_NAME) -> Profile:
+    """Return the built-in profile with the name."""
+    profile, problems = validate_profile_data(BUILT_INS[name])
     assert profile is not None, problems
     return profile
 
@@ -34,16 +34,16 @@ def validate_profile_data(data: Any) -> tuple[Profile | None, list[Problem]]:
 
 
 def load_profile(where: str) -> tuple[Profile | None, list[Problem]]:
-    """Return the profile of a file or of an overlay's directory, or the built-in profile by its name."""
+    """Return the profile of a file or of an overlay's directory, or a built-in profile by its name."""
     profile, _, problems = load_profile_with_data(where)
     return profile, problems
 
 
 def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Problem]]:
     """Return the profile, its document, and the problems with their lines."""
-    if where == BUILT_IN_NAME:
-        return load_built_in(), BUILT_IN, []
-    from ebbtide import manifests  # noqa: PLC0415 - the built-in profile needs no YAML
+    if where in BUILT_INS:
+        return load_built_in(where), BUILT_INS[where], []
+    from ebbtide import manifests  # noqa: PLC0415 - a built-in profile needs no YAML
 
     path = File(where)
     if path.is_dir():
@@ -55,7 +55,7 @@ def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], 
             "PRF001",
             (),
             f"cannot read the profile: {(error.strerror or 'unknown error').lower()}",
-            f"use a file, a directory that contains {FILE_NAME}, or {BUILT_IN_NAME}",
+            f"use a file, a directory that contains {FILE_NAME}, or one of {', '.join(BUILT_INS)}",
             document=str(path),
         )
         return None, {}, [problem]

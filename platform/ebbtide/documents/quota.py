@@ -14,7 +14,7 @@ from ebbtide.base import quantities
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.quantities import NANO, format_number
 from ebbtide.translation import gpu, runtimes
-from ebbtide.translation.project import DEFAULT_REQUEST
+from ebbtide.translation.project import DEFAULT_REQUEST, counts_every_pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def _is_in_quota(plan: Plan) -> bool:
         and plan.serving != "kserve-standard"
         and not scheduling.kai.gang_schedule_knative
     )
-    return always_counted or not plan.priority.preemptible
+    return always_counted or not plan.priority.preemptible or counts_every_pod(plan.cluster)
 
 
 def _has_counted_claims(plan: Plan) -> bool:

@@ -1,15 +1,27 @@
-"""The built-in profile: a cluster set up with Ebbtide's kustomize components.
+"""The built-in profiles: a stock Knative, and a cluster set up with Ebbtide's kustomize components and KAI-Scheduler.
 
-It is plain data, so that a call with another profile does not validate it.
+They are plain data, so that a call with another profile does not validate them.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-#: Name of the built-in profile for ``--profile``.
+#: Names of the built-in profiles for ``--profile``. The first is the default.
 BUILT_IN_NAME: Final = "built-in"
-#: Feature flags that ``kustomize/knative`` sets in config-features, and the only ones of the built-in profile.
+FULL_NAME: Final = "full"
+#: The default profile: Knative 1.24 as its release installs it, and no other component.
+BUILT_IN: Final[dict[str, Any]] = {
+    "apiVersion": "ebbtide.dev/v1alpha1",
+    "kind": "Profile",
+    "metadata": {"name": BUILT_IN_NAME},
+    "spec": {
+        "knative": {"version": "1.24", "hpa": False},
+        "kserve": {"installed": False},
+        "metrics": {"adapter": "none", "metricsServer": False},
+    },
+}
+#: Feature flags that ``kustomize/knative`` sets in config-features, and the only ones of the full profile.
 FEATURES: Final[dict[str, str]] = {
     "kubernetes.podspec-affinity": "enabled",
     "kubernetes.podspec-fieldref": "enabled",
@@ -23,11 +35,11 @@ FEATURES: Final[dict[str, str]] = {
     "kubernetes.podspec-securitycontext": "enabled",
     "kubernetes.podspec-tolerations": "enabled",
 }
-#: The default profile: Knative 1.21, KServe 0.20, and one pool of A100-80 GPUs with KAI 0.17.
-BUILT_IN: Final[dict[str, Any]] = {
+#: Knative 1.21, KServe 0.20, and one pool of A100-80 GPUs with KAI 0.17.
+FULL: Final[dict[str, Any]] = {
     "apiVersion": "ebbtide.dev/v1alpha1",
     "kind": "Profile",
-    "metadata": {"name": "built-in"},
+    "metadata": {"name": FULL_NAME},
     "spec": {
         "kubernetes": {"version": "1.34"},
         "knative": {
@@ -60,6 +72,8 @@ BUILT_IN: Final[dict[str, Any]] = {
         "projects": {"quota": "kai"},
     },
 }
+#: The built-in profiles by name.
+BUILT_INS: Final = {BUILT_IN_NAME: BUILT_IN, FULL_NAME: FULL}
 #: Other flags of config-features, which no spec needs but a cluster may have
 #: (knative.dev/serving pkg/apis/config/features.go).
 OTHER_FLAGS: Final = frozenset(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.translation.objects import Object
-    from ebbtide.translation.plan import Plan
+    from ebbtide.translation.plan import Plan, Serving
 
 #: The value from which KAI neither preempts a workload nor schedules it over quota.
 NON_PREEMPTIBLE: Final = 100
@@ -39,6 +39,10 @@ LEVELS: Final = {
 USUAL_LEVEL: Final = "very-high"
 PREFIX: Final = "ebbtide-"
 KAI: Final = "kai-scheduler"
+#: The values of Knative's feature flag that allow a priority class.
+ALLOWED: Final = frozenset({"enabled", "allowed"})
+#: The pods of a cluster without priority classes. Such a pod has priority 0, and KAI treats it as ``inference``.
+NO_CLASS: Final = Priority("", 0, rendered=False, preemptible=False)
 
 
 def make_level(name: str, preemptible: bool) -> Priority:
@@ -55,10 +59,22 @@ def list_level_classes() -> list[Priority]:
     return [make_level(name, preemptible) for name in LEVELS for preemptible in (True, False)]
 
 
+def find_missing_default(cluster: ProfileSpec, serving: Serving) -> str:
+    """Return why the cluster's pods get no priority class by default, or an empty string if they get ``inference``."""
+    if serving != "kserve-standard" and cluster.knative.features.get(keys.PRIORITY_CLASS_FLAG) not in ALLOWED:
+        return f"Knative rejects priority classes in this cluster: {keys.PRIORITY_CLASS_FLAG} is disabled in config-features"
+    if DEFAULT not in cluster.scheduling.classes:
+        return f"the cluster has no class {DEFAULT}, the default for inference workloads"
+    return ""
+
+
 def choose(plan: Plan) -> tuple[Priority, Decision]:
     """Return the priority class. A class that the cluster does not have gets value 0."""
     cluster = plan.cluster
     requested, preemptibility = plan.spec.priority_class, _find_preemptibility(plan)
+    missing = find_missing_default(cluster, plan.serving)
+    if requested is None and preemptibility is None and missing:
+        return NO_CLASS, Decision("priority class", "none", missing)
     if requested is None and preemptibility != "preemptible":
         chosen = _make_known_class(DEFAULT, cluster)
         because = "it is the default for inference workloads: the highest of Run:ai's four classes, non-preemptible"
@@ -98,7 +114,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             "grouper creates one pod group per revision, which is preemptible as a whole or not at all",
             "use non-preemptible, or two services: a non-preemptible one with the guaranteed replicas, and a preemptible one",
         )
-    own_level = requested in LEVELS or (requested is None and preemptibility == "preemptible")
+    own_level = requested in LEVELS or (requested is None and preemptibility == "preemptible") or chosen is NO_CLASS
     if not own_level and chosen.name not in classes:
         yield _report_unknown_class(chosen.name, plan.cluster)
     elif (
@@ -139,7 +155,11 @@ def _report_unknown_class(requested: str, cluster: ProfileSpec) -> Problem:
 def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
     field, chosen, scheduling = ("spec", "priorityClass"), plan.priority, plan.cluster.scheduling
     if scheduling.scheduler == KAI:
-        if plan.serving != "kserve-standard" and not scheduling.kai.gang_schedule_knative and chosen.name != DEFAULT:
+        if (
+            plan.serving != "kserve-standard"
+            and not scheduling.kai.gang_schedule_knative
+            and chosen.name not in {DEFAULT, ""}
+        ):
             yield make_warning(
                 "PRI004",
                 field if plan.spec.priority_class is not None else ("spec", "preemptibility"),
@@ -173,7 +193,7 @@ def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
 def make_priority_patch(plan: Plan) -> PodPatch:
     """Return the class as a field and a label. KAI reads the label first, the default scheduler reads the field."""
     chosen, spec = plan.priority, plan.spec
-    labels = {keys.PRIORITY_LABEL: chosen.name}
+    labels = {keys.PRIORITY_LABEL: chosen.name} if chosen.name else {}
     if plan.cluster.scheduling.scheduler == KAI:
         # KAI's Deployment grouper reads it, for Standard mode. Its Knative grouper does not.
         labels[keys.KAI_PREEMPTIBILITY] = "preemptible" if chosen.preemptible else "non-preemptible"

@@ -14,7 +14,7 @@ from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.pods import PodPatch
-from ebbtide.translation.priority import NON_PREEMPTIBLE, list_level_classes
+from ebbtide.translation.priority import NON_PREEMPTIBLE, find_missing_default, list_level_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile, ProfileSpec, Project
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
-    from ebbtide.translation.plan import Plan
+    from ebbtide.translation.plan import Plan, Serving
 
 UNLIMITED: Final = -1
 #: The resources of a KAI queue.
@@ -181,21 +181,11 @@ def _make_quotas(name: str, labels: dict[str, str], known: Project, cluster: Pro
         }
     if not hard:
         return
-    # Only non-preemptible classes are held to the quota. Preemptible pods may use what is left.
-    non_preemptible = sorted(
-        [name for name, value in cluster.scheduling.classes.items() if value >= NON_PREEMPTIBLE]
-        + [priority_class.name for priority_class in list_level_classes() if not priority_class.preemptible]
-    )
     yield {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
         "metadata": {"name": QUOTAS[0], "namespace": name, "labels": labels},
-        "spec": {
-            "hard": hard,
-            "scopeSelector": {
-                "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": non_preemptible}]
-            },
-        },
+        "spec": {"hard": hard, **_make_scope(cluster)},
     }
     if "requests.cpu" in hard or "requests.memory" in hard:
         yield {
@@ -204,3 +194,19 @@ def _make_quotas(name: str, labels: dict[str, str], known: Project, cluster: Pro
             "metadata": {"name": "ebbtide", "namespace": name, "labels": labels},
             "spec": {"limits": [{"type": "Container", "defaultRequest": DEFAULT_REQUEST}]},
         }
+
+
+def counts_every_pod(cluster: ProfileSpec) -> bool:
+    """Return whether a ResourceQuota counts every pod, since pods that request no class have none that it could select."""
+    serving: Serving = "knative" if cluster.knative.installed else "kserve-standard"
+    return cluster.projects.quota == "resourcequota" and bool(find_missing_default(cluster, serving))
+
+
+def _make_scope(cluster: ProfileSpec) -> Object:
+    """Return the scope of a quota: only non-preemptible classes. Preemptible pods may use what is left."""
+    if counts_every_pod(cluster):
+        return {}
+    classes = [name for name, value in cluster.scheduling.classes.items() if value >= NON_PREEMPTIBLE]
+    levels = [level.name for level in list_level_classes() if not level.preemptible]
+    rule = {"scopeName": "PriorityClass", "operator": "In", "values": sorted(classes + levels)}
+    return {"scopeSelector": {"matchExpressions": [rule]}}

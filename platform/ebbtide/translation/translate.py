@@ -122,7 +122,7 @@ def _report_missing_pool() -> Problem:
         "GPU007",
         ("spec", "compute"),
         "the spec requests a GPU, but the cluster profile has no node pools",
-        "add the GPU nodes to nodePools in the profile",
+        "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does",
     )
 
 

@@ -23,8 +23,9 @@ from ebbtide.cluster.doctor.observed import (
     minor_version,
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
-from ebbtide.translation.serving.knative import ALLOWED
-from ebbtide.translation.translate import translate
+from ebbtide.translation.pods import merge_patches
+from ebbtide.translation.serving.knative import ALLOWED, check_flags
+from ebbtide.translation.translate import make_patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -157,14 +158,14 @@ def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -
 
 def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -> list[str]:
     """Return the names of the workloads that are rejected if a feature flag has this value."""
-    changed = deepcopy(requirements.profile)
-    changed.spec.knative.features[flag] = value
+    changed = deepcopy(requirements.profile.spec)
+    changed.knative.features[flag] = value
     rejected = []
-    for spec in requirements.specs or ():
-        messages = {problem.message for problem in translate(spec, changed, "{}").problems if problem.code == "FLG001"}
-        before = {problem.message for problem in translate(spec, requirements.profile, "{}").problems}
-        if messages - before:
-            rejected.append(str(spec.metadata.name))
+    for plan in requirements.plans:
+        if plan.serving != "kserve-standard":
+            pod = merge_patches(make_patches(plan))
+            if {*check_flags(pod, changed)} - {*check_flags(pod, plan.cluster)}:
+                rejected.append(plan.name)
     return rejected
 
 

@@ -30,7 +30,7 @@ ALLOWED: Final = frozenset({"enabled", "allowed"})
 PREFIX: Final = "kubernetes.podspec-"
 #: A part of a pod, the feature flag that allows it, and the flag's values that do.
 FLAGS: Final = (
-    ("priority_class_name", PREFIX + "priorityclassname", ALLOWED),
+    ("priority_class_name", keys.PRIORITY_CLASS_FLAG, ALLOWED),
     ("scheduler_name", PREFIX + "schedulername", ALLOWED),
     ("runtime_class_name", PREFIX + "runtimeclassname", ALLOWED),
     ("node_selector", PREFIX + "nodeselector", ALLOWED),
