@@ -31,10 +31,10 @@ from ebbtide.cluster.client.protocol import (
     kind_of,
     make_applicable,
 )
-from ebbtide.cluster.read import inventory
-from ebbtide.cluster.read.status import SETTLED, Status, compute_status, explain_rejection
+from ebbtide.cluster.read import amounts, hints, inventory
+from ebbtide.cluster.read.status import Status, compute_status, explain_rejection
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
-from ebbtide.documents.quota import update_replicas
+from ebbtide.documents.quota import sum_replica_requests, update_replicas
 from ebbtide.translation import gpu
 from ebbtide.translation.objects import Object, apply_merge_patch
 
@@ -375,11 +375,25 @@ def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplySt
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:
         return
+    new = any(step.verdict == "create" and is_top_object(step.item) for step in steps)
+    pods = max(low, 1) if new else update_replicas(workload_plan) if any(step.rollout for step in steps) else 0
+    requests = sum_replica_requests(workload_plan) | _count_gpu_requests(steps)
     for quota in quotas:
-        hard, used = get_at(quota, "status", "hard", default={}), get_at(quota, "status", "used", default={})
-        usage = ", ".join(f"{used.get(name, '0')} of {limit} {name}" for name, limit in hard.items())
+        usage = ", ".join(map(str, amounts.list_quota_rows(quota)))
         if usage:
-            yield f"quota {quota['metadata']['name']}: {usage} in use"
+            yield f"quota {quota['metadata']['name']}: {usage}"
+        if amounts.applies_to_class(quota, workload_plan.priority.name or ""):
+            yield from amounts.find_shortages(quota, requests, pods)
+
+
+def _count_gpu_requests(steps: Sequence[ApplyStep]) -> dict[str, float]:
+    """Return the GPU resources that the containers of the workload's top object request."""
+    top = next((step.item for step in steps if is_top_object(step.item)), {})
+    pod = get_at(top, "spec", "template", "spec", default={}) or get_at(top, "spec", "predictor", default={})
+    containers = [*pod.get("containers", []), *([pod["model"]] if "model" in pod else [])]
+    limits = [get_at(container, "resources", "limits", default={}) for container in containers]
+    names = {name for row in limits for name in row if gpu.is_gpu_resource(name)}
+    return {name: sum(amounts.parse_amount(row.get(name, 0)) for row in limits) for name in names}
 
 
 # Writing and waiting.
@@ -521,6 +535,8 @@ class WaitUpdate:
 
     seconds: float
     status: Status
+    #: What a server that does not become ready says itself.
+    hint: str = ""
 
 
 def wait_for_workload(
@@ -533,14 +549,15 @@ def wait_for_workload(
 ) -> Status | None:
     """Poll a workload until it has settled, and report each change of phase or reason; return None after ``limit`` seconds.
 
-    Degraded ends the wait, because a failed revision does not become ready later.
+    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait.
 
     Raises:
         MissingError: the workload was deleted.
 
     """
     start = clock.now()
-    reported: tuple[str, str] | None = None
+    reported: tuple[str, str, str] | None = None
+    hint, next_hint = "", start + hints.PATIENCE_SECONDS
     while True:
         try:
             live = inventory.find_workload(cluster, name, namespace, clock.now())
@@ -548,11 +565,17 @@ def wait_for_workload(
             live = None
         if live is not None:
             now = compute_status(live)
-            if (now.phase, now.why) != reported:
-                reported = (now.phase, now.why)
-                seen(WaitUpdate(clock.now() - start, now))
+            failed = now.phase in {"Failed", "Degraded"}
+            if now.phase == "Running":
+                hint = ""
+            elif failed or clock.now() >= next_hint:
+                hint = hints.read_server_hint(cluster, live)
+                next_hint = clock.now() + hints.PATIENCE_SECONDS
+            if (now.phase, now.why, hint) != reported:
+                reported = (now.phase, now.why, hint)
+                seen(WaitUpdate(clock.now() - start, now, hint))
             early = live.top["kind"] == "InferenceService" and clock.now() - start < KSERVE_LAG_SECONDS
-            if now.phase in SETTLED and not early and _has_minimum_replicas(now):
+            if now.settled and not early and _has_minimum_replicas(now):
                 return now
         if clock.now() - start >= limit:
             return None
