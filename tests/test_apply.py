@@ -847,6 +847,33 @@ def test_changes_name_list_items_and_omit_server_fields() -> None:
     ]
 
 
+def test_what_kubectl_applied_of_the_stored_spec_is_taken_over() -> None:
+    cluster = running()
+    stored = cluster.store.find(KNATIVE, "team-shop", "chat")
+    assert stored is not None
+    stored.owned = {"kubectl-client-side-apply": set().union(*stored.owned.values())}
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+
+    assert not planned.refused
+    assert planned.steps[-1].notes == ("takes over what kubectl applied of the stored spec",)
+    apply.write_workload(cluster, planned, cluster.clock)
+    assert "chat:2" in json.dumps(cluster.get(KNATIVE, "chat", "team-shop"))
+
+
+def test_an_edit_by_kubectl_is_not_taken_over() -> None:
+    cluster = running()
+    edited = cluster.get(KNATIVE, "chat", "team-shop")
+    edited["spec"]["template"]["spec"]["containers"][0]["image"] = "ghcr.io/acme/chat:mine"
+    cluster.put(edited)
+    stored = cluster.store.find(KNATIVE, "team-shop", "chat")
+    assert stored is not None
+    stored.owned = {"kubectl-client-side-apply": set().union(*stored.owned.values())}
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+
+    assert planned.refused
+    assert set(planned.steps[-1].owners) == {"kubectl-client-side-apply"}
+
+
 def test_another_order_of_named_items_is_a_change() -> None:
     rows = [{"name": "A"}, {"name": "B"}]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from ebbtide.adopt.live import import_object
 from ebbtide.base import keys
 from ebbtide.base.bodies import body
 from ebbtide.base.paths import get_at
@@ -43,13 +44,17 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Problem
     from ebbtide.cluster.client.protocol import Clock, Cluster
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.documents.check import Batch
+    from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.plan import Plan
 
 Verdict = Literal["create", "change", "keep", "refused"]
 #: Seconds between two polls of a workload, and between two attempts to write to a busy server.
 POLL_SECONDS: Final = 1.0
+#: Looks at the top object between two polls: a wait ends within a fifth of a second.
+LOOKS_PER_POLL: Final = 5
 #: Seconds for which a write to a busy server is retried.
 RETRY_SECONDS: Final = 60.0
 #: Seconds during which KServe may report an edit as processed before it has updated the Knative Service.
@@ -65,6 +70,8 @@ SCALED: Final = {
     "maxReplicas": keys.MAX_SCALE,
     "metricThreshold": keys.TARGET,
 }
+#: Field managers of ``kubectl apply``, on the client's and on the server's side.
+KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]
 
 
@@ -109,6 +116,8 @@ class ApplyStep:
     spec_values: dict[str, str | None] = field(default_factory=dict)
     #: True if the workload has a manual scale override.
     scaled: bool = False
+    #: True if fields of kubectl may be taken over, because it applied what the stored spec renders.
+    adopted: bool = False
 
     @property
     def kind(self) -> str:
@@ -170,7 +179,7 @@ def is_top_object(obj: Object) -> bool:
 
 def plan_workload(cluster: Cluster, workload: Workload, *, create: bool = False) -> ApplyPlan:
     """Return the plan of an apply, or with ``create``, of a submit of a new workload. Read-only."""
-    planned = [_plan_object(cluster, obj, create=create) for obj in workload.objects]
+    planned = [_plan_object(cluster, obj, workload.plan.profile, create=create) for obj in workload.objects]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
         planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
@@ -182,7 +191,7 @@ def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep
     return tuple(_plan_object(cluster, obj) for obj in objects)
 
 
-def _plan_object(cluster: Cluster, obj: Object, *, create: bool = False) -> ApplyStep:
+def _plan_object(cluster: Cluster, obj: Object, profile: Profile | None = None, *, create: bool = False) -> ApplyStep:
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
     new = create and is_top_object(obj)
     try:
@@ -206,6 +215,10 @@ def _plan_object(cluster: Cluster, obj: Object, *, create: bool = False) -> Appl
         kept_obj, notes = keep_scale(obj, live, folded=True)
         kept_obj, unset = _end_rollback(kept_obj, live)
         step = _plan_change(cluster, kept_obj, live, unset, notes)
+    if set(step.owners) & KUBECTL and profile is not None and _is_as_rendered(live, profile):
+        owners = {manager: fields for manager, fields in step.owners.items() if manager not in KUBECTL}
+        note = "takes over what kubectl applied of the stored spec"
+        step = replace(step, owners=owners, notes=(*step.notes, note), adopted=True)
     spec_values = {name: get_scale_value(obj, name) for name in SCALED}
     return replace(step, spec_values=spec_values, scaled=bool(read_scale_record(live)))
 
@@ -261,6 +274,14 @@ def _plan_change(
     if not differences:
         return ApplyStep("keep", obj, owners=owners, notes=notes)
     return ApplyStep("change", obj, differences, creates_pods(live, differences), owners, unset=unset, notes=notes)
+
+
+def _is_as_rendered(live: Object, profile: Profile) -> bool:
+    """Return whether a live object is what its stored spec renders, so that nobody edited it after the last apply."""
+    if get_at(live, "metadata", "annotations", keys.SPEC) is None:
+        return False
+    imported = import_object(live, profile)
+    return not imported.patch and not any(problem.code == "IMP003" for problem in imported.losses)
 
 
 def _contains_fields(live: Any, expected: Any) -> bool:
@@ -489,8 +510,8 @@ def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object
     try:
         return cluster.apply(step.item, force=force, basis=basis)
     except ConflictError as error:
-        # Fields that Ebbtide's own commands set on the live object can be taken over.
-        if set(error.owners) == {LIVE_MANAGER}:
+        # Fields that Ebbtide's own commands set on the live object can be taken over, and those of an adopted object.
+        if set(error.owners) <= {LIVE_MANAGER, *(KUBECTL if step.adopted else ())}:
             return cluster.apply(step.item, force=True, basis=basis)
         raise
 
@@ -579,7 +600,21 @@ def wait_for_workload(
                 return now
         if clock.now() - start >= limit:
             return None
-        clock.sleep(POLL_SECONDS)
+        _sleep_until_change(cluster, live, clock)
+
+
+def _sleep_until_change(cluster: Cluster, live: LiveWorkload | None, clock: Clock) -> None:
+    """Sleep for the interval between two polls, or until the top object changes, which one small request finds out."""
+    for _ in range(LOOKS_PER_POLL):
+        clock.sleep(POLL_SECONDS / LOOKS_PER_POLL)
+        if live is None:
+            continue
+        try:
+            top = cluster.get(kind_of(live.top), live.name, live.namespace)
+        except (BusyError, MissingError):
+            continue
+        if top["metadata"].get("resourceVersion") != live.top["metadata"].get("resourceVersion"):
+            return
 
 
 def _has_minimum_replicas(now: Status) -> bool:
