@@ -130,8 +130,10 @@ def test_a_template_change_creates_a_revision() -> None:
     (step,) = [step for step in planned.steps if step.verdict == "change"]
 
     assert step.rollout
-    assert "spec.template.spec.containers[user-container].image: " in "\n".join(map(str, step.changes))
-    assert "the stored spec changes in image" in "\n".join(map(str, step.changes))
+    assert "spec.template.spec.containers[user-container].image: " in "\n".join(
+        change.describe() for change in step.changes
+    )
+    assert "the stored spec changes in image" in "\n".join(change.describe() for change in step.changes)
 
 
 def test_a_change_outside_the_template_creates_no_revision() -> None:
@@ -179,7 +181,7 @@ def test_the_plan_has_the_cost() -> None:
 
     assert apply.plan_workload(cluster, again).cost[1:] == (
         "the rollout needs 0.5 GPUs while old and new replicas run together",
-        "quota guaranteed: 1 of 4 requests.nvidia.com/gpu.shared in use",
+        "quota guaranteed: 1 of 4 GPU shares in use",
     )
 
 
@@ -257,9 +259,65 @@ def test_the_wait_needs_the_minimum_of_replicas(replicas: Replicas, *, complete:
 
 
 def test_the_wait_times_out() -> None:
-    cluster = simulated(missing_images={"ghcr.io/acme/chat:1"})
+    cluster = simulated(life=PodLife(start=60.0))
 
     assert bring(cluster, workload(autoscaling=SCALING), limit=20) is None
+
+
+def test_a_failure_that_no_attempt_can_end_ends_the_wait() -> None:
+    state = bring(simulated(missing_images={"ghcr.io/acme/chat:1"}), workload(autoscaling=SCALING), limit=300)
+
+    assert state is not None
+    assert (state.phase, state.why) == ("Failed", "cannot pull image ghcr.io/acme/chat:1: not found")
+    assert state.age_seconds < 20
+
+
+def test_a_plan_says_what_a_quota_leaves_no_room_for() -> None:
+    cluster = simulated()
+    bring(cluster, workload())
+    cluster.delete(KNATIVE, "chat", "team-shop")
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "guaranteed", "namespace": "team-shop"},
+        "status": {"hard": {"requests.cpu": "300m"}, "used": {"requests.cpu": "0"}},
+    }
+    cluster.put(quota)
+    chat = workload(
+        autoscaling={**SCALING, "minReplicas": 3}, compute={"cpuCoreRequest": 0.1, "cpuMemoryRequest": "64Mi"}
+    )
+
+    assert apply.plan_workload(cluster, chat).cost == (
+        "quota guaranteed: 0 of 0.3 CPU cores in use",
+        "quota guaranteed is too small: 3 pods of 0.125 CPU cores need 0.375, and 0.3 of 0.3 CPU cores is free, so 2 can start",
+    )
+
+
+def test_a_long_value_is_named_by_its_parts_and_whole_on_demand() -> None:
+    labels = {f"label-{number}": "x" * 20 for number in range(8)}
+    (change,) = diff_objects({"metadata": {"name": "a"}}, {"metadata": {"name": "a", "labels": labels}})
+
+    assert change.describe().endswith("label-7} (--full shows the values)")
+    assert json.loads(change.describe(full=True).partition("+ ")[2]) == labels
+    texts = [FieldChange(("spec", "args"), None, value).describe() for value in (["x" * 99, "y" * 99], "z" * 200)]
+    assert texts == [
+        "spec.args: + a list of 2 items (--full shows them)",
+        "spec.args: + a text of 200 characters (--full shows it)",
+    ]
+
+
+def test_undoing_a_failed_update_keeps_the_revision_that_serves() -> None:
+    cluster = simulated(missing_images={"ghcr.io/acme/chat:3"})
+    for number in (1, 2, 3):
+        bring(cluster, workload(autoscaling=SCALING, image=f"ghcr.io/acme/chat:{number}"), limit=60)
+    failed = live(cluster)
+
+    assert revisions.serving_revisions(failed) == ["chat-00002"]
+    assert revisions.explain_no_rollback(failed, None) == ""
+    assert revisions.find_rollback_target(failed, None) == "chat-00002"
+    revisions.pin_revision(cluster, failed, "chat-00002")
+    cluster.clock.sleep(30)
+    assert revisions.find_rollback_target(live(cluster), None) == "chat-00001"
 
 
 def test_a_fifth_quarter_of_a_gpu_waits_and_names_the_holders() -> None:
@@ -781,7 +839,7 @@ def test_changes_name_list_items_and_omit_server_fields() -> None:
         "spec": {"env": [{"name": "A", "value": "9"}, {"name": "C", "value": "3"}], "args": ["y"]},
     }
 
-    assert [str(change) for change in diff_objects(before, after)] == [
+    assert [change.describe() for change in diff_objects(before, after)] == [
         'spec.env[A].value: "1" -> "9"',
         'spec.env[B]: - {"name": "B", "value": "2"}',
         'spec.env[C]: + {"name": "C", "value": "3"}',
@@ -789,10 +847,39 @@ def test_changes_name_list_items_and_omit_server_fields() -> None:
     ]
 
 
+def test_what_kubectl_applied_of_the_stored_spec_is_taken_over() -> None:
+    cluster = running()
+    stored = cluster.store.find(KNATIVE, "team-shop", "chat")
+    assert stored is not None
+    stored.owned = {"kubectl-client-side-apply": set().union(*stored.owned.values())}
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+
+    assert not planned.refused
+    assert planned.steps[-1].notes == ("takes over what kubectl applied of the stored spec",)
+    apply.write_workload(cluster, planned, cluster.clock)
+    assert "chat:2" in json.dumps(cluster.get(KNATIVE, "chat", "team-shop"))
+
+
+def test_an_edit_by_kubectl_is_not_taken_over() -> None:
+    cluster = running()
+    edited = cluster.get(KNATIVE, "chat", "team-shop")
+    edited["spec"]["template"]["spec"]["containers"][0]["image"] = "ghcr.io/acme/chat:mine"
+    cluster.put(edited)
+    stored = cluster.store.find(KNATIVE, "team-shop", "chat")
+    assert stored is not None
+    stored.owned = {"kubectl-client-side-apply": set().union(*stored.owned.values())}
+    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+
+    assert planned.refused
+    assert set(planned.steps[-1].owners) == {"kubectl-client-side-apply"}
+
+
 def test_another_order_of_named_items_is_a_change() -> None:
     rows = [{"name": "A"}, {"name": "B"}]
 
-    assert [str(c) for c in diff_objects({"spec": rows}, {"spec": rows[::-1]})] == ['spec: ["A", "B"] -> ["B", "A"]']
+    assert [c.describe() for c in diff_objects({"spec": rows}, {"spec": rows[::-1]})] == [
+        'spec: ["A", "B"] -> ["B", "A"]'
+    ]
 
 
 def test_an_existing_namespace_keeps_its_other_labels() -> None:

@@ -42,16 +42,16 @@ RECORDED = {
         "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
     ),
     "image-missing": (
-        "Initializing",
+        "Failed",
         "0/1 (1)",
         "",
-        "cannot pull image ebbtide.local/e2e/none:v1: Temporary failure in name resolution",
+        "cannot pull image ebbtide.local/e2e/none:v1: the registry ebbtide.local cannot be found (Temporary failure in name resolution)",
     ),
     "image-unknown": (
         "Failed",
         "0/0 (1)",
         "",
-        "cannot resolve image registry.invalid/none:v1: server misbehaving",
+        "cannot resolve image registry.invalid/none:v1: the registry registry.invalid cannot be found (server misbehaving)",
     ),
     "kserve-running": ("Running", "1/1 (1)", "", ""),
     "kserve-stopping": ("Stopping", "0/0 (1)", "", "the workload is being suspended; 1 pod is still terminating"),
@@ -65,7 +65,7 @@ RECORDED = {
         "Pending",
         "0/1 (1)",
         "",
-        "quota ebbtide-guaranteed exceeded: requested requests.cpu=125m, used requests.cpu=0, limit requests.cpu=20m",
+        "exceeds quota ebbtide-guaranteed: it requests 0.125 CPU cores with 0 of 0.02 CPU cores in use",
     ),
     "resting": ("Running", "0/0 (0..1)", "", "scaled to zero; the next request starts a replica"),
     "running": ("Running", "1/1 (1)", "", ""),
@@ -456,6 +456,69 @@ def test_the_metric_comes_from_the_annotations_or_the_hpa() -> None:
 
     assert str(changed("running", concurrency).metric) == "concurrency -/10"
     assert str(changed("running", cpu).metric) == "cpu 35%/70%"
+
+
+@pytest.mark.parametrize(
+    ("restarts", "reason", "settled"), [(1, "Error", False), (3, "Error", True), (1, "StartError", True)]
+)
+def test_the_first_crashes_end_no_wait(restarts: int, reason: str, *, settled: bool) -> None:
+    def crashes(recording: dict[str, Any]) -> None:
+        row = next(
+            row for row in recording["pods"][0]["status"]["containerStatuses"] if row["name"] == "user-container"
+        )
+        row["restartCount"] = restarts
+        row["lastState"]["terminated"]["reason"] = reason
+
+    state = changed("crashing", crashes)
+
+    assert (state.phase, state.settled) == ("Failed", settled)
+
+
+def test_an_update_that_crashes_is_degraded() -> None:
+    def crashes(recording: dict[str, Any]) -> None:
+        pod = deepcopy(situations.data("crashing")["pods"][0])
+        pod["metadata"]["labels"][keys.KNATIVE_REVISION] = "quick-00002"
+        recording["pods"] = [row for row in recording["pods"] if "quick-00001" in row["metadata"]["name"]] + [pod]
+
+    state = changed("updating", crashes)
+
+    assert state.phase == "Degraded"
+    assert state.why.startswith("revision quick-00002 fails: cannot start container user-container")
+
+
+def test_a_failing_probe_is_named_with_its_path_and_port() -> None:
+    def probed(recording: dict[str, Any]) -> None:
+        probe = {"httpGet": {"path": "/ready", "port": 9000}}
+        sidecar = recording["pods"][0]["spec"]["containers"][1]
+        sidecar["env"] = [{"name": "SERVING_READINESS_PROBE", "value": json.dumps(probe)}]
+
+    words = "the server is starting: its readiness probe (GET /ready on port 9000) does not succeed yet"
+    assert changed("starting-slowly", probed).why == words
+
+
+def test_an_hpa_without_a_value_wants_its_minimum() -> None:
+    def undecided(recording: dict[str, Any]) -> None:
+        recording["scalers"][0]["metadata"].setdefault("annotations", {})[keys.CLASS] = keys.CLASS_HPA
+        recording["scalers"][0]["status"]["desiredScale"] = 0
+
+    assert changed("running", undecided).replicas.wanted == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "live", "name"),
+    [
+        ("throughput", "rps", "throughput"),
+        ("latency", "request_latency_p95_milliseconds", "latency"),
+        ("throughput", "concurrency", "concurrency"),
+        ("tokens_per_second", "tokens_per_second", "tokens_per_second"),
+    ],
+)
+def test_the_metric_has_the_name_of_the_spec(metric: str, live: str, name: str) -> None:
+    def scaled(recording: dict[str, Any]) -> None:
+        recording["top"]["metadata"]["annotations"][keys.SPEC] = json.dumps({"autoscaling": {"metric": metric}})
+        recording["revisions"][0]["metadata"]["annotations"] |= {keys.METRIC: live, keys.TARGET: "10"}
+
+    assert str(changed("running", scaled).metric) == f"{name} -/10"
 
 
 def test_supplies_are_the_gpus_of_all_nodes() -> None:

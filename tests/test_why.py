@@ -292,7 +292,7 @@ def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: st
             "updating",
             "2 revisions have replicas: quick-00002 has 1 desired and 0% of the traffic, quick-00001 has 1 desired and 100%",
         ),
-        ("quota-used-up", "quota ebbtide-guaranteed exceeded: requested requests.cpu=125m"),
+        ("quota-used-up", "exceeds quota ebbtide-guaranteed: it requests 0.125 CPU cores"),
     ],
 )
 def test_other_influences_are_explained(name: str, reason: str) -> None:
@@ -382,11 +382,63 @@ def test_conditions_of_an_hpa_are_explained(condition: tuple[str, str, str], rea
     assert reason in "\n".join(words(of_hpa("520", [condition])))
 
 
+def test_latency_without_requests_is_a_state_of_rest() -> None:
+    recording = scaled(desired=1, **{"class": keys.CLASS_HPA})
+    recording["top"]["metadata"]["annotations"][keys.SPEC] = '{"autoscaling": {"metric": "latency"}}'
+    target = {"type": "AverageValue", "averageValue": "300"}
+    message = "unable to get metric latency_p95: no metrics returned from custom metrics API"
+    recording["hpas"] = [
+        {
+            "metadata": {"name": "quick-00001"},
+            "spec": {
+                "minReplicas": 1,
+                "maxReplicas": 4,
+                "metrics": [{"type": "Pods", "pods": {"metric": {"name": "latency_p95"}, "target": target}}],
+            },
+            "status": {
+                "currentReplicas": 1,
+                "desiredReplicas": 0,
+                "conditions": [
+                    {"type": "ScalingActive", "status": "False", "reason": "FailedGetPodsMetric", "message": message}
+                ],
+            },
+        }
+    ]
+
+    assert words(explain_replicas(situations.live(recording))) == [
+        "latency has no value, because there were no requests: minReplicas 1 is the lower limit"
+    ]
+
+
+def test_a_metric_that_never_rose_is_held_by_the_minimum() -> None:
+    recording = scaled(desired=1, **{"class": keys.CLASS_HPA})
+    current = {"type": "Pods", "pods": {"metric": {"name": "queue"}, "current": {"averageValue": "0"}}}
+    target = {"type": "AverageValue", "averageValue": "5"}
+    recording["hpas"] = [
+        {
+            "metadata": {"name": "quick-00001"},
+            "spec": {
+                "minReplicas": 1,
+                "maxReplicas": 4,
+                "metrics": [{"type": "Pods", "pods": {"metric": {"name": "queue"}, "target": target}}],
+            },
+            "status": {
+                "currentReplicas": 1,
+                "desiredReplicas": 1,
+                "currentMetrics": [current],
+                "conditions": [{"type": "AbleToScale", "status": "True", "reason": "ScaleDownStabilized"}],
+            },
+        }
+    ]
+
+    assert words(explain_replicas(situations.live(recording)))[1:] == ["minReplicas 1 is the lower limit"]
+
+
 def test_an_unlimited_hpa_has_a_single_reason() -> None:
     fine = [("AbleToScale", "True", "ReadyForNewScale"), ("ScalingLimited", "False", "DesiredWithinRange")]
 
     assert len(of_hpa("520", fine).reasons) == 1
-    assert words(of_hpa(None))[0] == ("latency_p95 has no value yet: no metrics API serves it, or no replica is ready")
+    assert words(of_hpa(None))[0] == "no metrics API serves latency_p95 for these pods, so the HPA cannot scale"
     assert words(of_hpa("520", minReplicas=4))[0] == (
         "minReplicas and maxReplicas are both 4, so the load has no effect"
     )

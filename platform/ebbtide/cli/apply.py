@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
-from ebbtide.cli.options import FILES, FORCE, QUIET, YES, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import FILES, FORCE, FULL, QUIET, YES, Options, make_option, make_output_option, make_switch
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ OPTIONS: Final = (
         "--wait",
         metavar="TIME",
         default="5m",
-        help="Time to wait until the workloads are ready, as in 90s; 0 does not wait (default: 5m)",
+        help="Time to wait until all workloads are ready, as in 90s; 0 does not wait (default: 5m)",
     ),
     make_switch("--dry-run", help="Print the plan after a server-side dry run, and write nothing"),
     FORCE,
+    FULL,
     QUIET,
     make_output_option("text", "json", "name"),
 )
@@ -71,7 +72,7 @@ def _apply_workloads(
     out = sys.stdout if options.output == "text" else sys.stderr
     planned = [apply.plan_workload(cluster, workload, create=create) for workload in workloads]
     for planned_workload in planned:
-        out.write(format_plan(planned_workload))
+        out.write(format_plan(planned_workload, full=options.full))
     refused = any(
         step.verdict == "refused" or (step.owners and not options.force)
         for planned_workload in planned
@@ -113,6 +114,7 @@ def _apply_workloads(
             common.write_json(_pair_statuses((planned_workload, None) for planned_workload in planned))
         return FINE
     statuses: list[tuple[ApplyPlan, Status | None]] = []
+    deadline = clock.now() + limit
     try:
         for planned_workload in planned:
             prefix = f"{planned_workload.workload.name}: " if len(planned) > 1 else ""
@@ -125,7 +127,7 @@ def _apply_workloads(
                         planned_workload.workload.name,
                         planned_workload.workload.namespace,
                         clock,
-                        limit,
+                        max(0.0, deadline - clock.now()),
                         report,
                     ),
                 )
@@ -176,20 +178,20 @@ def _pair_statuses(statuses: Iterable[tuple[ApplyPlan, Status | None]]) -> list[
     return [{"plan": planned, "status": status} for planned, status in statuses]
 
 
-def format_plan(planned: ApplyPlan) -> str:
+def format_plan(planned: ApplyPlan, *, full: bool = False) -> str:
     workload = planned.workload
     rollout = "replaces the pods" if workload.plan.serving == "kserve-standard" else "creates a new revision"
-    lines = [f"{workload.namespace}/{workload.name}", *format_steps(planned.steps, rollout)]
+    lines = [f"{workload.namespace}/{workload.name}", *format_steps(planned.steps, rollout, full=full)]
     lines += [f"  {line}" for line in planned.cost]
     return "\n".join(lines) + "\n"
 
 
-def format_steps(steps: Iterable[ApplyStep], rollout: str = "") -> Iterator[str]:
-    """Yield the plan as lines; ``rollout`` states the effect of a change to the pod template."""
+def format_steps(steps: Iterable[ApplyStep], rollout: str = "", *, full: bool = False) -> Iterator[str]:
+    """Yield the plan as lines; ``rollout`` states the effect of a change to the pod template, ``full`` keeps long values."""
     for step in steps:
         effect = f" ({rollout})" if step.rollout else ""
         yield f"  {VERDICT_LABELS[step.verdict]:9} {step.label}{effect}"
-        yield from (f"      {make_printable(str(change))}" for change in step.changes)
+        yield from (f"      {make_printable(change.describe(full=full))}" for change in step.changes)
         yield from (f"      note: {note}" for note in step.notes)
         if step.refusal:
             yield f"      ! {make_printable(step.refusal)}"

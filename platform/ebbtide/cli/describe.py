@@ -34,7 +34,8 @@ OPTIONS: Final = (
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.hints import read_server_hint  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
 
     clock, source = connection.clock(), connection.find_metrics_source(cluster, options)
@@ -47,7 +48,8 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         )
         current = _drop_durations(serialize_body(current_status))
         if current != previous:
-            _print_workload(workload, current_status, options.output, watched=options.watch)
+            hint = read_server_hint(cluster, workload)
+            _print_workload(workload, current_status, hint, options.output, watched=options.watch)
             previous = current
         if not options.watch:
             return 0
@@ -55,11 +57,16 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         clock.sleep(POLL_SECONDS)
 
 
-def _print_workload(workload: LiveWorkload, status: Status, output_format: str, *, watched: bool) -> None:
+def _print_workload(workload: LiveWorkload, status: Status, hint: str, output_format: str, *, watched: bool) -> None:
     if output_format == "text":
-        sys.stdout.writelines(_format_workload(workload, status))
+        sys.stdout.writelines(_format_workload(workload, status, hint))
     else:
-        data = {**serialize_body(status), "events": _list_events(workload), "spec": read_stored_spec(workload)}
+        data = {
+            **serialize_body(status),
+            "hint": hint,
+            "events": _list_events(workload),
+            "spec": read_stored_spec(workload),
+        }
         terminal.write_data(data, output_format, watched=watched)
 
 
@@ -78,11 +85,13 @@ def read_stored_spec(workload: LiveWorkload) -> Any:
         return None
 
 
-def _format_workload(workload: LiveWorkload, status: Status) -> Iterator[str]:
+def _format_workload(workload: LiveWorkload, status: Status, hint: str) -> Iterator[str]:
     phase = terminal.paint_state(status.phase, status.phase)
     yield f"{status.namespace}/{status.name}   {status.kind}   {phase}   age {format_age(status.age_seconds)}\n"
     if status.why:
         yield f"  {make_printable(status.why)}\n"
+    if hint:
+        yield f"  {make_printable(hint)}\n"
     rows = [
         ("project", status.project),
         ("replicas", f"{status.replicas.ready} ready, {status.replicas.wanted} desired, {_format_bounds(status)}"),

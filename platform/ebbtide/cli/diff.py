@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection
 from ebbtide.cli.common import exit_code, print_problems, read_profile, write_json
-from ebbtide.cli.options import FILES, Options, make_output_option
+from ebbtide.cli.options import FILES, FULL, Options, make_output_option
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     from ebbtide.cluster.write.apply import Workload
 
 DIFFERENT: Final = 4
-OPTIONS: Final = (*FILES, *connection.CONNECTION, make_output_option("text", "json", "name"))
+OPTIONS: Final = (*FILES, *connection.CONNECTION, FULL, make_output_option("text", "json", "name"))
 
 
 def run(options: Options) -> int:
@@ -26,17 +26,17 @@ def run(options: Options) -> int:
     if code := exit_code(problems):
         print_problems(problem for problem in problems if problem.severity == "error")
         return code
-    return connection.run_on_cluster(options, lambda cluster: _compare_workloads(cluster, translated, options.output))
+    return connection.run_on_cluster(options, lambda cluster: _compare_workloads(cluster, translated, options))
 
 
-def _compare_workloads(cluster: connection.Cluster, workloads: list[Workload], output_format: str) -> int:
+def _compare_workloads(cluster: connection.Cluster, workloads: list[Workload], options: Options) -> int:
     from ebbtide.cli.apply import format_plan  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as above
 
     planned = [apply.plan_workload(cluster, workload) for workload in workloads]
-    if output_format == "json":
+    if options.output == "json":
         write_json(planned)
-    elif output_format == "name":
+    elif options.output == "name":
         different = [
             planned_workload.workload
             for planned_workload in planned
@@ -48,7 +48,7 @@ def _compare_workloads(cluster: connection.Cluster, workloads: list[Workload], o
             has_notes = any(step.notes for step in planned_workload.steps)
             unchanged = f"{planned_workload.workload.namespace}/{planned_workload.workload.name} is up to date\n"
             sys.stdout.write(
-                format_plan(planned_workload)
+                format_plan(planned_workload, full=options.full)
                 if planned_workload.different or planned_workload.refused or has_notes
                 else unchanged
             )

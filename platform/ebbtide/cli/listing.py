@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ebbtide.base.quantities import format_age
@@ -12,7 +14,7 @@ from ebbtide.cli.options import Options, make_output_option, make_switch
 if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
 
-HEADER: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL")
+HEADER: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL", "REASON")
 #: Kind, namespace and name.
 Key: TypeAlias = tuple[str, str, str]
 #: Interval between two polls with --watch.
@@ -36,6 +38,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     clock = connection.clock()
     source = connection.find_metrics_source(cluster, options)
     previous_rows: dict[Key, tuple[str, ...]] = {}
+    widths: list[int] = []
     while True:
         now = clock.now()
         workloads = [compute_status(workload) for workload in read_workloads(cluster, namespace, now)]
@@ -43,34 +46,62 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         if not options.watch:
             _print_workloads(workloads, options.output, namespace)
             return 0
-        rows = {_make_key(workload): _make_row(workload)[:6] for workload in workloads}
+        rows = {_make_key(workload): _drop_age(_make_row(workload)) for workload in workloads}
         changed = [
             workload for workload in workloads if previous_rows.get(_make_key(workload)) != rows[_make_key(workload)]
         ]
         if changed:
-            _print_workloads(changed, options.output, namespace, watched=True)
-        _print_deleted([key for key in previous_rows if key not in rows], options.output)
+            _print_workloads(changed, options.output, namespace, watched=True, widths=widths, now=now)
+        _print_deleted([key for key in previous_rows if key not in rows], options.output, now)
         previous_rows = rows
         clock.sleep(POLL_SECONDS)
 
 
-def _print_workloads(workloads: list[Status], output_format: str, namespace: str, *, watched: bool = False) -> None:
+def _print_workloads(
+    workloads: list[Status],
+    output_format: str,
+    namespace: str,
+    *,
+    watched: bool = False,
+    widths: list[int] | None = None,
+    now: float = 0.0,
+) -> None:
+    """Print workloads. With ``watched``, each row has the time, and only the first call prints the header."""
     if output_format in {"json", "yaml"}:
         terminal.write_data(workloads, output_format, watched=watched)
     elif output_format == "name":
         sys.stdout.writelines(f"{workload.namespace}/{workload.name}\n" for workload in workloads)
     elif workloads:
-        text = terminal.format_table(HEADER, [_make_row(workload) for workload in workloads])
-        header, *lines = text.splitlines(keepends=True)
-        sys.stdout.write(header)
+        moment = (_format_time(now),) if watched else ()
+        header = (*(("TIME",) if watched else ()), *HEADER)
+        first = not widths
+        if widths is not None and first:
+            widths += [0] * len(header)
+        text = terminal.format_table(header, [(*moment, *_make_row(workload)) for workload in workloads], widths=widths)
+        titles, *lines = text.splitlines()
+        for line in [titles] if first else []:
+            sys.stdout.write(f"{line}\n")
         for workload, line in zip(workloads, lines, strict=True):
-            sys.stdout.write(line.replace(workload.phase, terminal.paint_state(workload.phase, workload.phase), 1))
+            row = _cut_to_terminal(line).replace(
+                workload.phase, terminal.paint_state(workload.phase, workload.phase), 1
+            )
+            sys.stdout.write(f"{row}\n")
     else:
         terminal.write_stderr(f"No workloads found in {f'namespace {namespace}' if namespace else 'the cluster'}.")
     sys.stdout.flush()
 
 
-def _print_deleted(keys: list[Key], output_format: str) -> None:
+def _format_time(now: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(now))
+
+
+def _cut_to_terminal(line: str) -> str:
+    """Return a line of at most the terminal's width; in a pipe or a file, the whole line."""
+    width = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
+    return line if not width or len(line) <= width else f"{line[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _print_deleted(keys: list[Key], output_format: str, now: float) -> None:
     """Report workloads deleted since the last poll, except with ``-o name``, which cannot express a deletion."""
     if output_format in {"json", "yaml"}:
         if keys:
@@ -79,7 +110,7 @@ def _print_deleted(keys: list[Key], output_format: str) -> None:
             ]
             terminal.write_data(rows, output_format, watched=True)
     elif output_format == "table":
-        sys.stdout.writelines(f"{namespace}/{name} deleted\n" for _, namespace, name in keys)
+        sys.stdout.writelines(f"{_format_time(now)}   {namespace}/{name} deleted\n" for _, namespace, name in keys)
     sys.stdout.flush()
 
 
@@ -97,4 +128,11 @@ def _make_row(workload: Status) -> tuple[str, ...]:
         str(workload.metric or ""),
         format_age(workload.age_seconds),
         workload.url,
+        workload.why,
     )
+
+
+def _drop_age(row: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a row without its age, which changes at every poll."""
+    age = HEADER.index("AGE")
+    return (*row[:age], *row[age + 1 :])

@@ -80,4 +80,5 @@ def add_options(parser: ArgumentParser, options: Iterable[Option]) -> None:
 
 YES: Final = make_switch("-y", "--yes", help="Skip the confirmation prompt")
 QUIET: Final = make_switch("-q", "--quiet", help="Do not print warnings")
+FULL: Final = make_switch("--full", help="Show long values in the plan")
 FORCE: Final = make_switch("--force", help="Take over fields that other field managers own")

@@ -146,11 +146,18 @@ def _report_profile_difference(options: Options, profile: Profile) -> None:
 
 
 def _list(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
+    from ebbtide.cluster.client.protocol import NAMESPACE  # noqa: PLC0415 - as above
     from ebbtide.cluster.write.projects import read_projects  # noqa: PLC0415 - as above
 
     rows = read_projects(cluster, profile)
     if options.output != "text":
         return _print_projects(rows, options.output)
+    if not rows and not cluster.is_allowed("list", NAMESPACE):
+        terminal.write_stderr(
+            "You may not list namespaces, so projects cannot be listed. Commands with -p PROJECT work in the projects whose "
+            "member you are."
+        )
+        return FINE
     if not rows:
         terminal.write_stderr("No projects found. To create one, run ebbtide project create NAME")
         return FINE

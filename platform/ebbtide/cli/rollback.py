@@ -9,9 +9,7 @@ from ebbtide.cli.options import YES, Options, make_option, make_output_option
 
 OPTIONS: Final = (
     *connection.WORKLOAD,
-    make_option(
-        "--to", metavar="REVISION", help="Target revision (default: the latest ready revision before the serving one)"
-    ),
+    make_option("--to", metavar="REVISION", help="Target revision (default: what the newest revision replaced)"),
     YES,
     connection.make_wait_option("the workload is ready"),
     make_output_option("text", "json", "name"),
@@ -32,7 +30,12 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         terminal.exit_with_message(f"error: {reason}", 1)
     target = revisions.find_rollback_target(workload, options.to)
     serving = ", ".join(revisions.serving_revisions(workload)) or "no revision"
-    if not terminal.ask_confirmation(f"Route all traffic to {target} instead of {serving}?", yes=options.yes):
+    question = (
+        f"Keep all traffic on {target} and end the rollout of the newest revision?"
+        if target == serving
+        else f"Route all traffic to {target} instead of {serving}?"
+    )
+    if not terminal.ask_confirmation(question, yes=options.yes):
         return 2
     revisions.pin_revision(cluster, workload, target)
     message = f"all traffic of {workload.namespace}/{workload.name} is routed to {target} until the next apply"

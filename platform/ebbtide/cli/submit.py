@@ -8,7 +8,7 @@ from typing import Final
 from ebbtide import manifests
 from ebbtide.cli.common import exit_code, print_problems, read_profile
 from ebbtide.cli.connection import CONNECTION
-from ebbtide.cli.options import FORCE, YES, Option, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import FORCE, FULL, YES, Option, Options, make_option, make_output_option, make_switch
 from ebbtide.documents.check import Batch
 from ebbtide.profile.built_in import BUILT_IN_NAME
 from ebbtide.readers import flags
@@ -33,6 +33,7 @@ EBBTIDE_OPTIONS: Final = (
     ),
     make_output_option(*FORMATS),
     FORCE,
+    FULL,
 )
 #: Options for help and completion; ``ebbtide.readers.flags`` parses them.
 OPTIONS: Final = (

@@ -25,6 +25,8 @@ STATE_COLORS: Final = {
     "broken": "error",
     "unknown": "warning",
 }
+#: The width of a progress line up to its reason.
+HINT_INDENT: Final = " " * 31
 
 
 def format_progress(poll: WaitUpdate, prefix: str = "") -> str:
@@ -32,7 +34,8 @@ def format_progress(poll: WaitUpdate, prefix: str = "") -> str:
     status = poll.status
     phase = paint_state(status.phase, f"{status.phase:13}")
     count = f"{status.replicas.ready}/{status.replicas.wanted}"
-    return f"{poll.seconds:6.1f} s  {prefix}{phase} {count:6} {make_printable(status.why)}".rstrip() + "\n"
+    line = f"{poll.seconds:6.1f} s  {prefix}{phase} {count:6} {make_printable(status.why)}".rstrip()
+    return f"{line}\n{HINT_INDENT}{make_printable(poll.hint)}\n" if poll.hint else f"{line}\n"
 
 
 def print_result(namespace: str, name: str, message: str, output_format: str, **data: Any) -> None:
@@ -69,10 +72,16 @@ def ask_confirmation(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def format_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
-    """Return rows in aligned columns; an empty cell is printed as a dash."""
+def format_table(
+    header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "", *, widths: list[int] | None = None
+) -> str:
+    """Return rows in aligned columns; an empty cell is printed as a dash.
+
+    ``widths`` are those of an earlier part of the same table; they grow where this part needs more.
+    """
     lines = [header, *(tuple(make_printable(cell) or "-" for cell in row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths = [0] * len(header) if widths is None else widths
+    widths[:] = [max(width, *(len(line[column]) for line in lines)) for column, width in enumerate(widths)]
     return "".join(
         indent + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
         for line in lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Final
 
 from ebbtide.base.prose import make_printable
@@ -15,8 +16,9 @@ OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, make_output_option("t
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.why import explain_replicas  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.hints import read_server_hint  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.why import WhyReason, explain_replicas  # noqa: PLC0415 - as above
 
     profile = read_profile(options.profile)
     workload = find_workload(
@@ -25,6 +27,8 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     explanation = explain_replicas(
         workload, connection.connect_metrics_source(cluster, options, profile), cluster=profile.spec
     )
+    if hint := read_server_hint(cluster, workload):
+        explanation = replace(explanation, reasons=(*explanation.reasons, WhyReason("pods", hint)))
     if options.output != "text":
         terminal.write_data(explanation, options.output)
         return 0

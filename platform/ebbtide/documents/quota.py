@@ -137,6 +137,15 @@ def _effective_request(
     return total
 
 
+def sum_replica_requests(plan: Plan) -> dict[str, float]:
+    """Return the CPU in cores and the memory in bytes that a quota counts for one replica, Knative's sidecar included."""
+    compute = plan.spec.compute
+    return {
+        "cpu": _effective_request("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) / NANO,
+        "memory": _effective_request("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) / NANO,
+    }
+
+
 def over_quota(demands: dict[str, QuotaDemand], cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield an error for each project whose minimum exceeds its quota, a warning if its maximum or an update does."""
     for project, demand in demands.items():

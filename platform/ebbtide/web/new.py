@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide import manifests
 from ebbtide.api.backend import InputError
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
-from ebbtide.cluster.read.status import SETTLED
 from ebbtide.manifests.edit import NotEdited, edit_text
 from ebbtide.readers.fields import field_names_at
 from ebbtide.web.errors import PageError
@@ -279,4 +278,4 @@ def is_settled(status: Status) -> bool:
     """Return True if a rollout is over: enough replicas are ready, or it has failed or stopped."""
     replicas = status.replicas
     enough = replicas.ready >= min(replicas.wanted, max(replicas.minimum, 1))
-    return status.phase in SETTLED and (status.phase != "Running" or enough)
+    return status.settled and (status.phase != "Running" or enough)

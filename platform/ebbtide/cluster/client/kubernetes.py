@@ -8,9 +8,11 @@ kubernetes/config/kube_config.py, kubernetes/client/rest.py; k8s.io/apiserver pk
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
@@ -91,10 +93,12 @@ class KubernetesCluster:
             selected = active if context is None else next((row for row in contexts if row["name"] == context), None)
             api = kubernetes.config.new_client_from_config(file, context)  # type: ignore[no-untyped-call] # as above
         except (kubernetes.config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
-            path = f" {file}" if file else ""
-            reason = str(error).rstrip(".")
+            path = file or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            # The client's own message for a missing file is that no configuration was found.
+            exists = any(Path(part).expanduser().exists() for part in path.split(os.pathsep))
+            reason = str(error).rstrip(".") if exists else "the file does not exist"
             message = (
-                f"cannot load a cluster from the kubeconfig{path}: {reason}; set KUBECONFIG, or use --kubeconfig FILE"
+                f"cannot load a cluster from the kubeconfig {path}: {reason}; set KUBECONFIG, or use --kubeconfig FILE"
             )
             raise UnreachableError(message) from error
         return cls(api, get_at(selected, "context", "namespace", default="default"))

@@ -139,14 +139,30 @@ def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
 
     Raises:
         MissingError: neither exists.
+        ForbiddenError: the caller may read neither kind.
 
     """
+    forbidden = None
     for kind in (KSERVE, KNATIVE):
         try:
             return cluster.get(kind, name, namespace)
         except MissingError:
             continue
+        except ForbiddenError as error:
+            forbidden = error
+    if forbidden is not None:
+        raise _explain_forbidden(namespace) from forbidden
     raise MissingError(f"workload {name} not found in namespace {namespace}")
+
+
+def _explain_forbidden(namespace: str) -> ForbiddenError:
+    where = (
+        f"in namespace {namespace}" if namespace else "in all namespaces; select one with -p PROJECT or -n NAMESPACE"
+    )
+    return ForbiddenError(
+        f"you may not read workloads {where}. Who administers its project can add you: "
+        "ebbtide project create PROJECT --member USER"
+    )
 
 
 def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
@@ -159,7 +175,10 @@ def read_workloads(
     cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = ""
 ) -> list[LiveWorkload]:
     """Return the workloads of a namespace (all if empty) in order of namespace and name; with ``only``, those of one name."""
-    objects = {kind: cluster.list(kind, namespace).items for kind in GROUPED}
+    try:
+        objects = {kind: cluster.list(kind, namespace).items for kind in GROUPED}
+    except ForbiddenError as error:
+        raise _explain_forbidden(namespace) from error
     event_list = cluster.events(namespace) if events else []
     pods = objects[POD]
     supplies = _read_supplies(cluster, pods if not namespace else None) if has_unscheduled_pods(pods) else None

@@ -5,6 +5,8 @@ Upstream: k8s.io/api core/v1 (PodCondition, ContainerState), k8s.io/kubernetes p
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.base import quantities
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 #: Name of Knative's sidecar container.
 QUEUE_PROXY: Final = "queue-proxy"
 PULLING: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+#: Kinds of trouble in which the server itself fails, as opposed to a cluster without room.
+FAILING: Final = {"image", "crash", "config"}
+#: Restarts after which a crash counts as lasting: the kubelet then waits 40 s and more between two attempts.
+LASTING_RESTARTS: Final = 3
+#: Environment variable of Knative's sidecar with the server's readiness probe as JSON (pkg/queue/sharedmain).
+READINESS: Final = "SERVING_READINESS_PROBE"
+#: Kinds of probes, and what each asks for.
+PROBES: Final = {"httpGet": "GET {path} on port {port}", "tcpSocket": "port {port}", "grpc": "gRPC port {port}"}
+#: The host in an error of a name lookup.
+LOOKUP: Final = re.compile(r"lookup (?P<host>[\w.-]+)(?: on \S+)?: (?P<cause>[^:]+)$")
 
 
 def sum_requests(pod: Object) -> dict[str, float]:
@@ -64,6 +76,8 @@ class PodTrouble(NamedTuple):
 
     kind: str
     words: str
+    #: True if repeating the same attempt cannot succeed.
+    lasting: bool = False
 
 
 def find_trouble(pod: Object) -> PodTrouble | None:
@@ -81,24 +95,36 @@ def find_trouble(pod: Object) -> PodTrouble | None:
         reason = waiting.get("reason", "")
         if reason in PULLING:
             image = images.get(row["name"]) or row.get("image", "")
-            return PodTrouble(
-                "image", f"cannot pull image {image}: {innermost_cause(waiting.get('message') or reason)}"
-            )
+            cause = innermost_cause(waiting.get("message") or reason)
+            lasting = cause == "not found" or reason in {"InvalidImageName", "ErrImageNeverPull"}
+            return PodTrouble("image", f"cannot pull image {image}: {cause}", lasting)
         if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
-            return PodTrouble("crash", _describe_crash(row))
+            lasting = row.get("restartCount", 0) >= LASTING_RESTARTS or _cannot_start(row)
+            return PodTrouble("crash", _describe_crash(row), lasting)
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
             return PodTrouble(
                 "config",
                 f"cannot create container {row['name']}: {shorten_start_error(waiting.get('message') or reason)}",
+                lasting=True,
             )
     return None
 
 
+def _last_end(row: Object) -> Object:
+    """Return how a container ended last: the state ``terminated`` of this or of the previous run."""
+    ended: Object = get_at(row, "lastState", "terminated", default={}) or get_at(row, "state", "terminated", default={})
+    return ended
+
+
+def _cannot_start(row: Object) -> bool:
+    return _last_end(row).get("reason") in {"StartError", "ContainerCannotRun"}
+
+
 def _describe_crash(row: Object) -> str:
-    ended = get_at(row, "lastState", "terminated", default={}) or get_at(row, "state", "terminated", default={})
+    ended = _last_end(row)
     times = row.get("restartCount", 0)
     restarted = f"restarted {count_noun(times, 'time')}"
-    if ended.get("reason") in {"StartError", "ContainerCannotRun"}:
+    if _cannot_start(row):
         return f"cannot start container {row['name']}: {shorten_start_error(ended.get('message') or ended['reason'])}; {restarted}"
     code = ended.get("exitCode")
     reason = f" with exit code {code}" if code is not None else ""
@@ -112,6 +138,9 @@ def innermost_cause(message: str) -> str:
     text = message.strip().rstrip(".")
     if "not found" in text:
         return "not found"
+    lookup = LOOKUP.search(text)
+    if lookup is not None:
+        return f"the registry {lookup['host']} cannot be found ({lookup['cause']})"
     inner = text.removesuffix(": unknown").rpartition(": ")[2] or text
     return inner[-160:]
 
@@ -123,4 +152,46 @@ def describe_startup(pod: Object) -> str:
     rows = get_at(pod, "status", "containerStatuses", default=[])
     if not rows or any("waiting" in row.get("state", {}) for row in rows):
         return "pulling images and starting containers"
-    return "the server is starting: its readiness probe does not succeed yet"
+    return f"the server is starting: its readiness probe{_describe_probe(pod)} does not succeed yet"
+
+
+def find_server_container(pod: Object) -> str:
+    """Return the name of the container with the server: the first that is not Knative's sidecar."""
+    names = [str(row["name"]) for row in get_at(pod, "spec", "containers", default=[])]
+    return next((name for name in names if name != QUEUE_PROXY), "")
+
+
+def find_probed_port(pod: Object) -> str:
+    """Return the port that the server's readiness probe connects to; empty if it has none."""
+    probe = _find_probe(pod)
+    return next((str(probe[kind].get("port")) for kind in PROBES if kind in probe), "")
+
+
+def _describe_probe(pod: Object) -> str:
+    """Return what the server's readiness probe asks for: `` (GET /healthz on port 8080)``; empty if it is unknown."""
+    probe = _find_probe(pod)
+    for kind, action in PROBES.items():
+        if kind in probe:
+            return f" ({action.format(path=probe[kind].get('path') or '/', port=probe[kind].get('port'))})"
+    return ""
+
+
+def _find_probe(pod: Object) -> Object:
+    """Return the server's readiness probe, or an empty dict."""
+    for container in get_at(pod, "spec", "containers", default=[]):
+        probe = container.get("readinessProbe") if container["name"] != QUEUE_PROXY else _read_knative_probe(container)
+        if probe:
+            return dict(probe)
+    return {}
+
+
+def _read_knative_probe(container: Object) -> Object | None:
+    """Return the server's probe, which Knative moves to its sidecar."""
+    text = next((row.get("value") for row in container.get("env", []) if row.get("name") == READINESS), None)
+    try:
+        probes = json.loads(text or "null")
+    except ValueError:
+        return None
+    # A list where Knative probes several containers.
+    probe = probes[0] if isinstance(probes, list) and probes else probes
+    return probe if isinstance(probe, dict) else None

@@ -14,12 +14,12 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
-from ebbtide.base import keys
+from ebbtide.base import keys, metrics
 from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import NANO, format_number, parse_nano
-from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read import amounts, inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo.source import Ref
 from ebbtide.translation import gpu
@@ -47,7 +47,7 @@ Phase = Literal[
     "Terminating",
     "Unknown",
 ]
-#: Phases that end a wait; a Degraded workload may still recover.
+#: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
 
 INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
@@ -69,6 +69,7 @@ UNFIT: Final = (
     ("didn't match pod anti-affinity rules", "each node already has a replica, and the workload allows one per node"),
     ("unschedulable", "the nodes are cordoned"),
 )
+PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
 #: The start of the reason of a workload without replicas.
 SCALED_TO_ZERO: Final = "scaled to zero"
 #: Explanations of a condition with status True, Unknown and False.
@@ -187,6 +188,8 @@ class Status:
     pods: tuple[PodRow, ...]
     #: Manual overrides on the live object that are not in its spec.
     by_hand: tuple[str, ...] = ()
+    #: False while the phase may change without an edit of the workload.
+    settled: bool = False
 
 
 def add_current_loads(statuses: Sequence[Status], source: MetricsSource, when: float) -> list[Status]:
@@ -211,6 +214,7 @@ def compute_status(live: LiveWorkload) -> Status:
     labels = metadata.get("labels") or {}
     replicas = compute_replicas(live)
     phase, why = compute_phase(live, replicas)
+    retried = phase in {"Failed", "Degraded"} and _is_retried(live)
     return Status(
         name=live.name,
         namespace=live.namespace,
@@ -229,7 +233,23 @@ def compute_status(live: LiveWorkload) -> Status:
         revisions=tuple(_make_revision_rows(live)),
         pods=tuple(_make_pod_rows(live)),
         by_hand=tuple(_describe_overrides(live)),
+        settled=phase in SETTLED and not retried,
     )
+
+
+def _is_retried(live: LiveWorkload) -> bool:
+    """Return whether a failure is of a kind that the kubelet's next attempt may end: a pull, or the first crashes."""
+    for name in _list_current_revisions(live)[:1]:
+        failed = _find_by_name(live.revisions, name)
+        reason = of_pod.find_condition(failed, "Ready").get("reason") if failed is not None else ""
+        trouble = _find_trouble(live, name)
+        return (
+            reason != PROGRESS_DEADLINE
+            and trouble is not None
+            and trouble.kind in of_pod.FAILING
+            and not trouble.lasting
+        )
+    return False
 
 
 # The phase.
@@ -277,7 +297,8 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         if ready.get("status") == "False" and message:
             return "Degraded", f"the revision is ready, but traffic cannot be routed to it: {message}"
         return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
-    trouble = _explain_trouble(live, newest)
+    pod_trouble = _find_trouble(live, newest)
+    trouble = pod_trouble.words if pod_trouble is not None else ""
     if ready.get("status") == "False":
         recovery = _explain_recovery(live, newest)
         if recovery and serving:
@@ -291,10 +312,13 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         # A failure has a reason; without one the revision has only just been created.
         if failure:
             return "Failed", failure
+    failing = pod_trouble is not None and pod_trouble.kind in of_pod.FAILING
+    if serving and failing:
+        return "Degraded", f"revision {newest} fails: {trouble}; {serving} still serves"
     if serving:
         progress = trouble or _describe_progress(live, newest)
         return "Updating", f"revision {newest}: {progress}; {serving} serves until it is ready"
-    return _phase_of_first_start(live, newest, trouble)
+    return ("Failed", trouble) if failing else _phase_of_first_start(live, newest, trouble)
 
 
 def _phase_of_first_start(live: LiveWorkload, newest: str, trouble: str) -> tuple[Phase, str]:
@@ -343,14 +367,15 @@ def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, s
             return "Failed", message
         return "Creating", "KServe is creating the Deployment"
     deployment = live.deployments[0]
-    trouble = _explain_trouble(live, "")
+    pod_trouble = _find_trouble(live, "")
+    trouble = pod_trouble.words if pod_trouble is not None else ""
     failure = of_pod.find_condition(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
         trouble = trouble or explain_rejection(_condition_message(failure))
-    late = of_pod.find_condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    late = of_pod.find_condition(deployment, "Progressing").get("reason") == PROGRESS_DEADLINE
     updating = get_at(deployment, "status", "updatedReplicas", default=0) < replicas.wanted
     if replicas.ready == 0 and replicas.wanted:
-        if late:
+        if late or (pod_trouble is not None and pod_trouble.kind in of_pod.FAILING):
             return "Failed", trouble or _condition_message(of_pod.find_condition(deployment, "Progressing"))
         if trouble and not any(get_at(pod, "spec", "nodeName") for pod in live.pods):
             return "Pending", trouble
@@ -392,7 +417,7 @@ def _explain_failure(live: LiveWorkload, revision: str) -> str:
     """Return why a revision failed, from its Ready condition and its pods."""
     failed = _find_by_name(live.revisions, revision)
     ready = of_pod.find_condition(failed, "Ready") if failed is not None else {}
-    if ready.get("reason") == "ProgressDeadlineExceeded":
+    if ready.get("reason") == PROGRESS_DEADLINE:
         waiting = [pod for pod in _list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
         progress = of_pod.describe_startup(waiting[0]) if waiting else "no replica became ready"
         limit = get_at(failed, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="the progress deadline")
@@ -422,18 +447,26 @@ def _explain_recovery(live: LiveWorkload, revision: str) -> str:
 
 def _explain_trouble(live: LiveWorkload, revision: str) -> str:
     """Return what prevents a revision's pods from becoming ready; empty if they only need time."""
+    trouble = _find_trouble(live, revision)
+    return trouble.words if trouble is not None else ""
+
+
+def _find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None:
+    """Return what prevents a revision's pods from becoming ready, or None if they only need time."""
     for pod in _list_revision_pods(live, revision):
         if of_pod.is_ready(pod):
             continue
         trouble = of_pod.find_trouble(pod)
+        if trouble is not None and trouble.kind == "unschedulable":
+            return trouble._replace(words=explain_unschedulable(trouble.words, pod, live))
         if trouble is not None:
-            return explain_unschedulable(trouble.words, pod, live) if trouble.kind == "unschedulable" else trouble.words
+            return trouble
     for deployment in live.deployments:
         if revision and not deployment["metadata"]["name"].startswith(revision):
             continue
         failure = of_pod.find_condition(deployment, "ReplicaFailure")
         if failure.get("status") == "True":
-            return explain_rejection(_condition_message(failure))
+            return of_pod.PodTrouble("rejected", explain_rejection(_condition_message(failure)))
     for event in reversed(live.events):
         # A Deployment reports late that it cannot create pods; the events of its ReplicaSet report it immediately.
         about = get_at(event, "involvedObject", "name", default="")
@@ -442,8 +475,8 @@ def _explain_trouble(live: LiveWorkload, revision: str) -> str:
             and about.startswith(revision)
             and not _list_revision_pods(live, revision)
         ):
-            return explain_rejection(str(event.get("message", "")))
-    return ""
+            return of_pod.PodTrouble("rejected", explain_rejection(str(event.get("message", ""))))
+    return None
 
 
 def _describe_progress(live: LiveWorkload, revision: str) -> str:
@@ -510,8 +543,8 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
             return _explain_gpu_wait(resource, message, pod, (live.supplies or {}).get(resource))
     if missing:
         requests = of_pod.sum_requests(pod)
-        amounts = ", ".join(f"{_format_request(name, requests.get(name, 0.0))}" for name in dict.fromkeys(missing))
-        return f"waiting for a node with {amounts} free"
+        parts = ", ".join(_format_request(name, requests.get(name, 0.0)) for name in dict.fromkeys(missing))
+        return f"waiting for a node with {parts} free"
     for part, explanation in UNFIT:
         if part in message:
             return f"waiting for a node: {explanation}"
@@ -520,7 +553,7 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
 
 def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:
     requested = of_pod.sum_requests(pod).get(resource, 1.0)
-    thing = _format_gpu_request(resource, requested)
+    thing = _format_request(resource, requested)
     if supply is None:
         return f"waiting for {thing}: no node has enough free"
     if not supply.total:
@@ -546,22 +579,27 @@ def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: Resource
     return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must be preempted first"
 
 
-def _format_gpu_request(resource: str, amount: float) -> str:
-    single = amount == 1
-    if resource == keys.GPU_SHARED:
-        return "a GPU share" if single else f"{amount:g} GPU shares"
-    if resource.startswith(keys.MIG_PREFIX):
-        profile = resource.removeprefix(keys.MIG_PREFIX)
-        return f"a MIG slice {profile}" if single else f"{amount:g} MIG slices {profile}"
-    return "a GPU" if single else f"{amount:g} GPUs"
-
-
 def _format_request(resource: str, amount: float) -> str:
-    if resource == "cpu":
-        return f"{amount:g} CPU core{'' if amount == 1 else 's'}"
-    if resource in {"memory", "ephemeral-storage"}:
-        return f"{amount / 2**30:.3g} GiB of {resource}"
-    return f"{amount:g} {resource}" if amount else resource
+    """Return what a pod asks for: ``a GPU``, ``2 GPUs``, ``0.5 CPU cores``."""
+    return (
+        amounts.format_amount(resource, amount).replace("1 GPU", "a GPU").replace("1 MIG", "a MIG")
+        if (amount == 1 and gpu.is_gpu_resource(resource))
+        else amounts.format_amount(resource, amount)
+    )
+
+
+def _explain_exceeded(quota: str, asked: str, used: str, hard: str) -> str:
+    """Explain what a quota rejected; the amounts are lists such as ``requests.cpu=125m,pods=1``."""
+    requested, in_use, limits = (
+        {name: amounts.parse_amount(value) for name, _, value in (part.partition("=") for part in text.split(","))}
+        for text in (asked, used, hard.rstrip(":"))
+    )
+    parts = [
+        f"it requests {amounts.format_amount(name, amount)} with "
+        f"{amounts.QuotaRow(name, in_use.get(name, 0.0), limits.get(name, 0.0))}"
+        for name, amount in requested.items()
+    ]
+    return f"exceeds quota {quota}: {'; '.join(parts)}"
 
 
 def explain_rejection(message: str) -> str:
@@ -570,9 +608,7 @@ def explain_rejection(message: str) -> str:
         return "no replica became ready before the progress deadline"
     match = EXCEEDED.search(message)
     if match is not None:
-        return (
-            f"quota {match['quota']} exceeded: requested {match['asked']}, used {match['used']}, limit {match['hard']}"
-        )
+        return _explain_exceeded(match["quota"], match["asked"], match["used"], match["hard"])
     match = CLASS_MISSING.search(message)
     if match is not None:
         return (
@@ -614,7 +650,10 @@ def compute_replicas(live: LiveWorkload) -> Replicas:
 def _desired_replicas(live: LiveWorkload, revision: str) -> int:
     scaler = _find_by_name(live.scalers, revision)
     desired = get_at(scaler, "status", "desiredScale")
-    if isinstance(desired, int) and desired >= 0:
+    annotations = get_at(scaler, "metadata", "annotations", default={})
+    # An HPA without a metric value reports 0, although it never goes below its minimum.
+    undecided = desired == 0 and annotations.get(keys.CLASS) == keys.CLASS_HPA
+    if isinstance(desired, int) and desired >= 0 and not undecided:
         return desired
     deployment = next(
         (deployment for deployment in live.deployments if deployment["metadata"]["name"].startswith(f"{revision}-")),
@@ -670,13 +709,25 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
         name, target = read_hpa_metric(spec)
         if name:
             now = next((read_hpa_value(row) for row in get_at(hpa, "status", "currentMetrics", default=[])), "")
-            return ScalingMetric(name, target, now)
+            return ScalingMetric(_name_in_spec(live, name), target, now)
     current = _list_current_revisions(live)
     newest = _find_by_name(live.revisions, current[0]) if current else None
     annotations = get_at(newest, "metadata", "annotations", default={})
     if keys.METRIC not in annotations or keys.TARGET not in annotations:
         return None
-    return ScalingMetric(annotations[keys.METRIC], annotations[keys.TARGET])
+    return ScalingMetric(_name_in_spec(live, annotations[keys.METRIC]), annotations[keys.TARGET])
+
+
+def _name_in_spec(live: LiveWorkload, name: str) -> str:
+    """Return a metric's name as the stored spec has it; the cluster's own name if the live metric is another one."""
+    try:
+        spec = json.loads(get_at(live.top, "metadata", "annotations", keys.SPEC, default="null"))
+    except ValueError:
+        return name
+    written = get_at(spec, "autoscaling", "metric", default="") if isinstance(spec, dict) else ""
+    row = metrics.ROWS.get(written)
+    names_of_knative = {other.knative for other in metrics.ROWS.values()}
+    return name if row is None or (name in names_of_knative and name != row.knative) else written
 
 
 def read_hpa_metric(spec: Object) -> tuple[str, str]:

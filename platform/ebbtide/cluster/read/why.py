@@ -524,22 +524,49 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
     values = get_at(hpa_status, "currentMetrics", default=[])
     for index, metric in enumerate(spec.get("metrics", [])):
         name, target = read_hpa_metric(metric)
+        if index == 0 and state.metric is not None:
+            name = state.metric.name
         now = read_hpa_value(values[index]) if index < len(values) else ""
         numbers |= {"metric": name, "target": target, "now": now or None}
         if not now:
-            reasons.append(
-                WhyReason("unknown", f"{name} has no value yet: no metrics API serves it, or no replica is ready")
-            )
+            reasons.append(_explain_missing_value(name, hpa_status, low, state))
             continue
         words, line = _explain_hpa_metric(name, now, target, state)
         reasons.append(WhyReason("load", words))
         sums.append(line)
+    never_higher = current == desired == low
     for row in get_at(hpa_status, "conditions", default=[]):
-        reasons += _explain_hpa_condition(row, low, high)
+        # A missing value is explained above, and a stabilization that holds nothing is none.
+        told = row.get("type") == "ScalingActive" and len(values) < len(spec.get("metrics", []))
+        if not told and not (never_higher and row.get("reason") == "ScaleDownStabilized"):
+            reasons += _explain_hpa_condition(row, low, high)
+    if never_higher and low != high and values:
+        reasons.append(WhyReason("bound", f"minReplicas {low} is the lower limit"))
     if low == high:
         reasons = [WhyReason("bound", f"{_format_fixed_bounds(low)}, so the load has no effect")]
     sums.append(f"bounds  {low} to {high}; the HPA reports {current} current and {desired} desired")
     return _ScalerExplanation("hpa", reasons, numbers, sums)
+
+
+def _explain_missing_value(name: str, hpa_status: Object, low: int, state: Status) -> WhyReason:
+    """Explain a metric without a value: nothing is measured without requests, or the metrics API has no such metric."""
+    active = next(
+        (row for row in get_at(hpa_status, "conditions", default=[]) if row.get("type") == "ScalingActive"), {}
+    )
+    message = str(active.get("message", ""))
+    if "no metrics returned from custom metrics API" in message and _measures_requests(name) and state.replicas.ready:
+        return WhyReason(
+            "rest", f"{name} has no value, because there were no requests: minReplicas {low} is the lower limit"
+        )
+    if not state.replicas.ready:
+        return WhyReason("unknown", f"{name} has no value yet: no replica is ready")
+    cause = f": {message}" if message else ""
+    return WhyReason("unknown", f"no metrics API serves {name} for these pods, so the HPA cannot scale{cause}")
+
+
+def _measures_requests(name: str) -> bool:
+    row = metrics.ROWS.get(name)
+    return row is not None and row.source == "histogram"
 
 
 def _explain_hpa_metric(name: str, now: str, target: str, state: Status) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from ebbtide.adopt.live import import_object
 from ebbtide.base import keys
 from ebbtide.base.bodies import body
 from ebbtide.base.paths import get_at
@@ -31,10 +32,10 @@ from ebbtide.cluster.client.protocol import (
     kind_of,
     make_applicable,
 )
-from ebbtide.cluster.read import inventory
-from ebbtide.cluster.read.status import SETTLED, Status, compute_status, explain_rejection
+from ebbtide.cluster.read import amounts, hints, inventory
+from ebbtide.cluster.read.status import Status, compute_status, explain_rejection
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
-from ebbtide.documents.quota import update_replicas
+from ebbtide.documents.quota import sum_replica_requests, update_replicas
 from ebbtide.translation import gpu
 from ebbtide.translation.objects import Object, apply_merge_patch
 
@@ -43,13 +44,17 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Problem
     from ebbtide.cluster.client.protocol import Clock, Cluster
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.documents.check import Batch
+    from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.plan import Plan
 
 Verdict = Literal["create", "change", "keep", "refused"]
 #: Seconds between two polls of a workload, and between two attempts to write to a busy server.
 POLL_SECONDS: Final = 1.0
+#: Looks at the top object between two polls: a wait ends within a fifth of a second.
+LOOKS_PER_POLL: Final = 5
 #: Seconds for which a write to a busy server is retried.
 RETRY_SECONDS: Final = 60.0
 #: Seconds during which KServe may report an edit as processed before it has updated the Knative Service.
@@ -65,6 +70,8 @@ SCALED: Final = {
     "maxReplicas": keys.MAX_SCALE,
     "metricThreshold": keys.TARGET,
 }
+#: Field managers of ``kubectl apply``, on the client's and on the server's side.
+KUBECTL: Final = frozenset({"kubectl-client-side-apply", "kubectl"})
 LATEST: Final = [{"latestRevision": True, "percent": 100}]
 
 
@@ -109,6 +116,8 @@ class ApplyStep:
     spec_values: dict[str, str | None] = field(default_factory=dict)
     #: True if the workload has a manual scale override.
     scaled: bool = False
+    #: True if fields of kubectl may be taken over, because it applied what the stored spec renders.
+    adopted: bool = False
 
     @property
     def kind(self) -> str:
@@ -170,7 +179,7 @@ def is_top_object(obj: Object) -> bool:
 
 def plan_workload(cluster: Cluster, workload: Workload, *, create: bool = False) -> ApplyPlan:
     """Return the plan of an apply, or with ``create``, of a submit of a new workload. Read-only."""
-    planned = [_plan_object(cluster, obj, create=create) for obj in workload.objects]
+    planned = [_plan_object(cluster, obj, workload.plan.profile, create=create) for obj in workload.objects]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
         planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
@@ -182,7 +191,7 @@ def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep
     return tuple(_plan_object(cluster, obj) for obj in objects)
 
 
-def _plan_object(cluster: Cluster, obj: Object, *, create: bool = False) -> ApplyStep:
+def _plan_object(cluster: Cluster, obj: Object, profile: Profile | None = None, *, create: bool = False) -> ApplyStep:
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
     new = create and is_top_object(obj)
     try:
@@ -206,6 +215,10 @@ def _plan_object(cluster: Cluster, obj: Object, *, create: bool = False) -> Appl
         kept_obj, notes = keep_scale(obj, live, folded=True)
         kept_obj, unset = _end_rollback(kept_obj, live)
         step = _plan_change(cluster, kept_obj, live, unset, notes)
+    if set(step.owners) & KUBECTL and profile is not None and _is_as_rendered(live, profile):
+        owners = {manager: fields for manager, fields in step.owners.items() if manager not in KUBECTL}
+        note = "takes over what kubectl applied of the stored spec"
+        step = replace(step, owners=owners, notes=(*step.notes, note), adopted=True)
     spec_values = {name: get_scale_value(obj, name) for name in SCALED}
     return replace(step, spec_values=spec_values, scaled=bool(read_scale_record(live)))
 
@@ -261,6 +274,14 @@ def _plan_change(
     if not differences:
         return ApplyStep("keep", obj, owners=owners, notes=notes)
     return ApplyStep("change", obj, differences, creates_pods(live, differences), owners, unset=unset, notes=notes)
+
+
+def _is_as_rendered(live: Object, profile: Profile) -> bool:
+    """Return whether a live object is what its stored spec renders, so that nobody edited it after the last apply."""
+    if get_at(live, "metadata", "annotations", keys.SPEC) is None:
+        return False
+    imported = import_object(live, profile)
+    return not imported.patch and not any(problem.code == "IMP003" for problem in imported.losses)
 
 
 def _contains_fields(live: Any, expected: Any) -> bool:
@@ -375,11 +396,25 @@ def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplySt
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:
         return
+    new = any(step.verdict == "create" and is_top_object(step.item) for step in steps)
+    pods = max(low, 1) if new else update_replicas(workload_plan) if any(step.rollout for step in steps) else 0
+    requests = sum_replica_requests(workload_plan) | _count_gpu_requests(steps)
     for quota in quotas:
-        hard, used = get_at(quota, "status", "hard", default={}), get_at(quota, "status", "used", default={})
-        usage = ", ".join(f"{used.get(name, '0')} of {limit} {name}" for name, limit in hard.items())
+        usage = ", ".join(map(str, amounts.list_quota_rows(quota)))
         if usage:
-            yield f"quota {quota['metadata']['name']}: {usage} in use"
+            yield f"quota {quota['metadata']['name']}: {usage}"
+        if amounts.applies_to_class(quota, workload_plan.priority.name or ""):
+            yield from amounts.find_shortages(quota, requests, pods)
+
+
+def _count_gpu_requests(steps: Sequence[ApplyStep]) -> dict[str, float]:
+    """Return the GPU resources that the containers of the workload's top object request."""
+    top = next((step.item for step in steps if is_top_object(step.item)), {})
+    pod = get_at(top, "spec", "template", "spec", default={}) or get_at(top, "spec", "predictor", default={})
+    containers = [*pod.get("containers", []), *([pod["model"]] if "model" in pod else [])]
+    limits = [get_at(container, "resources", "limits", default={}) for container in containers]
+    names = {name for row in limits for name in row if gpu.is_gpu_resource(name)}
+    return {name: sum(amounts.parse_amount(row.get(name, 0)) for row in limits) for name in names}
 
 
 # Writing and waiting.
@@ -475,8 +510,8 @@ def _write_step(cluster: Cluster, step: ApplyStep, *, force: bool, basis: Object
     try:
         return cluster.apply(step.item, force=force, basis=basis)
     except ConflictError as error:
-        # Fields that Ebbtide's own commands set on the live object can be taken over.
-        if set(error.owners) == {LIVE_MANAGER}:
+        # Fields that Ebbtide's own commands set on the live object can be taken over, and those of an adopted object.
+        if set(error.owners) <= {LIVE_MANAGER, *(KUBECTL if step.adopted else ())}:
             return cluster.apply(step.item, force=True, basis=basis)
         raise
 
@@ -521,6 +556,8 @@ class WaitUpdate:
 
     seconds: float
     status: Status
+    #: What a server that does not become ready says itself.
+    hint: str = ""
 
 
 def wait_for_workload(
@@ -533,14 +570,15 @@ def wait_for_workload(
 ) -> Status | None:
     """Poll a workload until it has settled, and report each change of phase or reason; return None after ``limit`` seconds.
 
-    Degraded ends the wait, because a failed revision does not become ready later.
+    A failure that Kubernetes keeps retrying, such as the first crashes of a container, does not end the wait.
 
     Raises:
         MissingError: the workload was deleted.
 
     """
     start = clock.now()
-    reported: tuple[str, str] | None = None
+    reported: tuple[str, str, str] | None = None
+    hint, next_hint = "", start + hints.PATIENCE_SECONDS
     while True:
         try:
             live = inventory.find_workload(cluster, name, namespace, clock.now())
@@ -548,15 +586,35 @@ def wait_for_workload(
             live = None
         if live is not None:
             now = compute_status(live)
-            if (now.phase, now.why) != reported:
-                reported = (now.phase, now.why)
-                seen(WaitUpdate(clock.now() - start, now))
+            failed = now.phase in {"Failed", "Degraded"}
+            if now.phase == "Running":
+                hint = ""
+            elif failed or clock.now() >= next_hint:
+                hint = hints.read_server_hint(cluster, live)
+                next_hint = clock.now() + hints.PATIENCE_SECONDS
+            if (now.phase, now.why, hint) != reported:
+                reported = (now.phase, now.why, hint)
+                seen(WaitUpdate(clock.now() - start, now, hint))
             early = live.top["kind"] == "InferenceService" and clock.now() - start < KSERVE_LAG_SECONDS
-            if now.phase in SETTLED and not early and _has_minimum_replicas(now):
+            if now.settled and not early and _has_minimum_replicas(now):
                 return now
         if clock.now() - start >= limit:
             return None
-        clock.sleep(POLL_SECONDS)
+        _sleep_until_change(cluster, live, clock)
+
+
+def _sleep_until_change(cluster: Cluster, live: LiveWorkload | None, clock: Clock) -> None:
+    """Sleep for the interval between two polls, or until the top object changes, which one small request finds out."""
+    for _ in range(LOOKS_PER_POLL):
+        clock.sleep(POLL_SECONDS / LOOKS_PER_POLL)
+        if live is None:
+            continue
+        try:
+            top = cluster.get(kind_of(live.top), live.name, live.namespace)
+        except (BusyError, MissingError):
+            continue
+        if top["metadata"].get("resourceVersion") != live.top["metadata"].get("resourceVersion"):
+            return
 
 
 def _has_minimum_replicas(now: Status) -> bool:

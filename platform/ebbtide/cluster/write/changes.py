@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, mark_body
 from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,8 @@ NO_POD: Final = ("canaryTrafficPercent",)
 #: The same in Standard mode, where KServe scales the Deployment without a rollout.
 NO_POD_IN_STANDARD: Final = ("canaryTrafficPercent", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric")
 ABSENT: Final = None
+#: Length of a value above which a plan names its parts only.
+LONG: Final = 120
 
 
 @mark_body()
@@ -43,16 +46,17 @@ class FieldChange(NamedTuple):
     before: Any
     after: Any
 
-    def __str__(self) -> str:
-        """Return the change as one line: ``spec.template…image: a -> b``."""
+    def describe(self, *, full: bool = False) -> str:
+        """Return the change as one line: ``spec.template…image: a -> b``. Without ``full``, long values are shortened."""
         path = _format_path(self.path)
         if self.path == ("metadata", "annotations", keys.SPEC):
             return f"{path}: {_describe_spec_change(self.before, self.after)}"
+        before, after = (_format_value(value, full=full) for value in (self.before, self.after))
         if self.before is ABSENT:
-            return f"{path}: + {_format_value(self.after)}"
+            return f"{path}: + {after}"
         if self.after is ABSENT:
-            return f"{path}: - {_format_value(self.before)}"
-        return f"{path}: {_format_value(self.before)} -> {_format_value(self.after)}"
+            return f"{path}: - {before}"
+        return f"{path}: {before} -> {after}"
 
 
 def diff_objects(live: Object, result: Object) -> tuple[FieldChange, ...]:
@@ -121,9 +125,15 @@ def _format_path(path: tuple[str, ...]) -> str:
     return text
 
 
-def _format_value(value: Any) -> str:
+def _format_value(value: Any, *, full: bool) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 120 else f"{text[:117]}..."  # noqa: PLR2004 - a line's worth
+    if full or len(text) <= LONG:
+        return text
+    if isinstance(value, dict):
+        return f"{{{', '.join(sorted(map(str, value)))}}} (--full shows the values)"
+    if isinstance(value, list):
+        return f"a list of {count_noun(len(value), 'item')} (--full shows them)"
+    return f"a text of {len(str(value))} characters (--full shows it)"
 
 
 def _describe_spec_change(before: Any, after: Any) -> str:

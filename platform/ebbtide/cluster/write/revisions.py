@@ -50,19 +50,38 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
         return f"revision {to} is not ready and cannot serve"
     if live.top["kind"] == "InferenceService":
         previous = get_at(live.top, "status", "components", "predictor", "previousRolledoutRevision")
+        if to is None and target in serving_revisions(live):
+            # canaryTrafficPercent 0 would go one revision further (propagateStatus of KServe's predictor).
+            return (
+                f"{target} still serves {live.name}, and the newest revision receives no requests; "
+                "to end its rollout, apply the former spec"
+            )
         if target != previous:
             return f"KServe can only roll back to the previously rolled out revision ({previous or 'none'})"
     return ""
 
 
 def find_rollback_target(live: LiveWorkload, to: str | None) -> str:
-    """Return the revision to roll back to: ``to``, or the newest ready one before the oldest serving one; empty if none."""
+    """Return the revision to roll back to; empty if there is none.
+
+    It is ``to``, or what the newest revision replaced: the newest ready revision before the oldest serving one, or, if the
+    newest revision never received the traffic, the revision that still serves.
+    """
     if to is not None:
         return to
+    serving = serving_revisions(live)
+    newest = get_at(live.service, "status", "latestCreatedRevisionName", default="")
+    if serving and newest not in serving and not _is_pinned(live):
+        return serving[-1]
     names = [revision["metadata"]["name"] for revision in live.revisions]
-    positions = [names.index(name) for name in serving_revisions(live) if name in names]
+    positions = [names.index(name) for name in serving if name in names]
     older = live.revisions[: min(positions)] if positions else ()
     return next((revision["metadata"]["name"] for revision in reversed(older) if _has_ready_condition(revision)), "")
+
+
+def _is_pinned(live: LiveWorkload) -> bool:
+    """Return whether the traffic goes to named revisions, as after a rollback, and not to the newest ready one."""
+    return all(row.get("revisionName") for row in get_at(live.service, "spec", "traffic", default=[]) or [{}])
 
 
 def _is_revision_ready(live: LiveWorkload, name: str) -> bool:

@@ -1,0 +1,89 @@
+"""Amounts of resources in words: ``2 GPUs``, ``0.5 CPU cores``, ``4 GiB of memory``; and the room that a quota leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ebbtide.base import keys
+from ebbtide.base.paths import get_at
+from ebbtide.base.quantities import GIB, NANO, format_number, parse_nano
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ebbtide.translation.objects import Object
+
+BYTES: Final = {"memory", "ephemeral-storage"}
+#: Prefix of the names in a quota (k8s.io/api core/v1 DefaultResourceRequestsPrefix).
+REQUESTS: Final = "requests."
+
+
+def format_amount(resource: str, amount: float) -> str:
+    """Return an amount of a resource, given in cores, bytes or devices; a quota's prefix ``requests.`` is left out."""
+    name = resource.removeprefix(REQUESTS)
+    number = format_amount_number(resource, amount)
+    if name == keys.GPU_SHARED:
+        return f"{number} GPU {'share' if number == '1' else 'shares'}"
+    if name.startswith(keys.MIG_PREFIX):
+        return f"{number} MIG {'slice' if number == '1' else 'slices'} {name.removeprefix(keys.MIG_PREFIX)}"
+    if name == keys.GPU:
+        return f"{number} {'GPU' if number == '1' else 'GPUs'}"
+    if name == "cpu":
+        return f"{number} CPU {'core' if number == '1' else 'cores'}"
+    return f"{number} GiB of {name}" if name in BYTES else f"{number} {name}"
+
+
+def format_amount_number(resource: str, amount: float) -> str:
+    """Return the number of an amount alone, in the unit that ``format_amount`` names."""
+    return format_number(round(amount / GIB, 2) if resource.removeprefix(REQUESTS) in BYTES else amount)
+
+
+def parse_amount(text: object) -> float:
+    """Return a quantity in cores, bytes or devices; 0 if it is invalid."""
+    return (parse_nano(str(text)) or 0) / NANO
+
+
+class QuotaRow(NamedTuple):
+    """One resource of a ResourceQuota: its limit and what is in use, in cores, bytes or devices."""
+
+    resource: str
+    used: float
+    hard: float
+
+    def __str__(self) -> str:
+        """Return the use in words: ``1 of 4 GPU shares in use``."""
+        return f"{format_amount_number(self.resource, self.used)} of {format_amount(self.resource, self.hard)} in use"
+
+
+def list_quota_rows(quota: Object) -> list[QuotaRow]:
+    """Return the resources of a ResourceQuota, from its status."""
+    hard, used = get_at(quota, "status", "hard", default={}), get_at(quota, "status", "used", default={})
+    return [QuotaRow(name, parse_amount(used.get(name, 0)), parse_amount(limit)) for name, limit in hard.items()]
+
+
+def applies_to_class(quota: Object, priority_class: str) -> bool:
+    """Return whether a ResourceQuota counts pods of a priority class (k8s.io/kubernetes pkg/quota/v1/evaluator/core)."""
+    rows = get_at(quota, "spec", "scopeSelector", "matchExpressions", default=[])
+    return all(
+        priority_class in row.get("values", [])
+        for row in rows
+        if row.get("scopeName") == "PriorityClass" and row.get("operator") == "In"
+    )
+
+
+def find_shortages(quota: Object, requests: Mapping[str, float], replicas: int) -> Iterator[str]:
+    """Yield a sentence for each resource of which a quota leaves less than ``replicas`` new pods request.
+
+    ``requests`` is what one pod requests, by resource.
+    """
+    for row in list_quota_rows(quota):
+        share = requests.get(row.resource.removeprefix(REQUESTS), 0.0)
+        room = row.hard - row.used
+        if row.resource.startswith(REQUESTS) and share * replicas > room + 1e-9:
+            fitting = max(0, int((room + 1e-9) // share))
+            yield (
+                f"quota {quota['metadata']['name']} is too small: {replicas} {'pod' if replicas == 1 else 'pods'} of "
+                f"{format_amount(row.resource, share)} need {format_amount_number(row.resource, share * replicas)}, and "
+                f"{format_amount_number(row.resource, max(0.0, room))} of {format_amount(row.resource, row.hard)} "
+                f"{'is' if room <= 1 else 'are'} free, so {fitting or 'none'} can start"
+            )

@@ -1,0 +1,92 @@
+"""What a server that does not become ready says itself: recorded pods, with logs that the test supplies."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import situations
+from ebbtide.cluster.client.protocol import ForbiddenError
+from ebbtide.cluster.read.hints import read_server_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.cluster.read.inventory import LiveWorkload
+
+
+class Logs:
+    """A cluster that answers only ``logs``, by container."""
+
+    def __init__(self, **lines: list[str]) -> None:
+        self.lines = lines
+        self.asked: list[tuple[str, bool]] = []
+
+    def logs(self, _namespace: str, _pod: str, container: str, *, previous: bool = False, **_: Any) -> Iterator[str]:
+        self.asked.append((container, previous))
+        return iter(self.lines.get(container.replace("-", "_"), []))
+
+
+class NoLogs(Logs):
+    def logs(self, *_: Any, **__: Any) -> Iterator[str]:
+        raise ForbiddenError("no logs for you")
+
+
+def starting(seconds: float = 60.0) -> LiveWorkload:
+    """A pod whose server has run for some seconds without becoming ready."""
+    recording = deepcopy(situations.data("starting-slowly"))
+    probe = {"httpGet": {"path": "/", "port": 9000}}
+    recording["pods"][0]["spec"]["containers"][1]["env"] = [
+        {"name": "SERVING_READINESS_PROBE", "value": json.dumps(probe)}
+    ]
+    live = situations.live(recording)
+    return replace(live, now=situations_time("2026-11-24T20:59:40Z") + seconds)
+
+
+def situations_time(text: str) -> float:
+    from ebbtide.cluster.read.inventory import parse_timestamp  # noqa: PLC0415 - one use
+
+    return parse_timestamp(text)
+
+
+def test_a_crash_shows_the_last_line_of_the_run_that_crashed() -> None:
+    logs = Logs(user_container=["starting", "load: time: invalid duration banana", ""])
+
+    hint = read_server_hint(logs, situations.read("crashing"))  # type: ignore[arg-type] # only logs is called
+
+    assert hint == (
+        "the last line of its log is: load: time: invalid duration banana (ebbtide logs crash -n op-record --previous)"
+    )
+    assert logs.asked == [("user-container", True)]
+
+
+def test_a_refused_port_is_named() -> None:
+    logs = Logs(
+        user_container=["Serving HTTP on 0.0.0.0 port 8080"],
+        queue_proxy=["aggressive probe error (failed 202 times): dial tcp 127.0.0.1:9000: connect: connection refused"],
+    )
+
+    assert read_server_hint(logs, starting()) == (  # type: ignore[arg-type] # as above
+        "nothing listens on port 9000 of container user-container; the last line of its log is: "
+        "Serving HTTP on 0.0.0.0 port 8080 (ebbtide logs slow -n op-record)"
+    )
+
+
+@pytest.mark.parametrize("name", ["running", "resting", "gpu-waiting", "image-missing", "stopped"])
+def test_a_known_cause_needs_no_log(name: str) -> None:
+    name = "standard-stopped" if name == "stopped" else name
+    assert read_server_hint(NoLogs(), situations.read(name)) == ""  # type: ignore[arg-type] # as above
+
+
+def test_a_server_may_start_in_peace() -> None:
+    assert read_server_hint(NoLogs(), starting(5)) == ""  # type: ignore[arg-type] # as above
+
+
+def test_without_the_right_to_read_logs_the_command_remains() -> None:
+    hint = read_server_hint(NoLogs(), starting())  # type: ignore[arg-type] # as above
+
+    assert hint == "its log is empty or unreadable (ebbtide logs slow -n op-record)"
