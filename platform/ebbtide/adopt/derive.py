@@ -268,8 +268,10 @@ def _derive_priority(view: ObjectView, draft: Draft) -> None:
 
 
 def _derive_security(view: ObjectView, draft: Draft) -> None:
-    """Derive runAsNonRoot if it differs from the profile's default."""
-    path = (*(view.container or ()), "securityContext", "runAsNonRoot")
+    """Derive runAsNonRoot if it differs from the default, which for a model is that of its serving runtime."""
+    container = view.container or ()
+    path = (*container, "securityContext", "runAsNonRoot")
     run_as_non_root = view.value_at(view.container, "securityContext", "runAsNonRoot")
-    if run_as_non_root is not draft.cluster.pods.run_as_non_root:
+    default = draft.cluster.pods.run_as_non_root or (None if "model" in container else False)
+    if run_as_non_root is not default:
         draft.set_nonempty("spec.security.runAsNonRoot", run_as_non_root, path)

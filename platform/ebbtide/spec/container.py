@@ -133,7 +133,7 @@ class Security(Model):
     read_only_root_filesystem: bool | None = None
     """Mount the container's root file system read-only."""
     run_as_non_root: bool | None = None
-    """Require a user other than root. Default: pods.runAsNonRoot of the profile."""
+    """Require a user other than root. Default: pods.runAsNonRoot of the profile, or for a model what its runtime sets."""
     run_as_uid: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None
     """User ID of the container."""
     run_as_gid: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = None

@@ -130,9 +130,9 @@ def make_security_patch(plan: Plan) -> PodPatch:
 
 def check(plan: Plan) -> Iterator[Problem]:
     """Warn if the container may run as root, and reject user 0 or a pod that the profile or the namespace forbids."""
-    rules, forbidden = plan.spec.security, plan.cluster.pods.run_as_non_root
+    rules = plan.spec.security
     yield from pod_security.check(plan)
-    if rules.run_as_non_root is None and not forbidden:
+    if rules.run_as_non_root is None and pod_security.requires_non_root(plan.spec, plan.cluster) is False:
         if pod_security.find_namespace_level(plan.spec, plan.cluster) == "restricted":
             return
         yield make_warning(

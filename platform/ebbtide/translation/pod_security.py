@@ -38,20 +38,27 @@ class PodSecurityRule(NamedTuple):
     fix: str
 
 
-def requires_non_root(spec: InferenceSpec, cluster: ProfileSpec) -> bool:
-    """Return whether the container must not run as root, by the spec or else by the profile."""
-    setting = spec.security.run_as_non_root
-    return cluster.pods.run_as_non_root if setting is None else setting
+def requires_non_root(spec: InferenceSpec, cluster: ProfileSpec) -> bool | None:
+    """Return whether the container must not run as root, or None if a model's serving runtime decides.
+
+    KServe merges the spec's value over the runtime's, and its own runtimes set true (kserve config/runtimes,
+    pkg/controller/v1beta1/inferenceservice/utils/utils.go, MergeRuntimeContainers).
+    """
+    security = spec.security
+    if security.run_as_non_root is not None:
+        return security.run_as_non_root
+    by_runtime = spec.model is not None and security.run_as_uid != 0
+    return cluster.pods.run_as_non_root or (None if by_runtime else False)
 
 
 def _find_root(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
-    if not requires_non_root(spec, cluster):
+    if requires_non_root(spec, cluster) is False:
         yield ("spec", "security", "runAsNonRoot")
 
 
 def _find_root_user(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
     # If the container must not run as root, SEC005 reports user 0.
-    if spec.security.run_as_uid == 0 and not requires_non_root(spec, cluster):
+    if spec.security.run_as_uid == 0 and requires_non_root(spec, cluster) is False:
         yield ("spec", "security", "runAsUid")
 
 
