@@ -12,6 +12,7 @@ import threading
 import warnings
 from argparse import Namespace
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
         (["--demo", "--port", "99999"], "invalid value '99999': must be a whole number from 0 to 65535"),
         (["--port", "-1"], "invalid value '-1': must be a whole number from 0 to 65535"),
         (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "use a loopback address"),
+        (["--demo", "--unix-socket", "a", "--port", "1"], "--unix-socket replaces the port"),
+        (["--unix-socket", "a", "--behind-proxy"], "--unix-socket replaces the port"),
     ],
 )
 def test_unsafe_and_contradictory_options_are_rejected(run: Any, words: list[str], message: str) -> None:
@@ -79,7 +82,15 @@ def test_missing_packages_are_reported_with_their_extra(
 
 def options(**values: Any) -> Namespace:
     return Namespace(
-        **{"host": "127.0.0.1", "behind_proxy": False, "allow_host": [], "tls_cert": None, "tls_key": None, **values}
+        **{
+            "host": "127.0.0.1",
+            "unix_socket": None,
+            "behind_proxy": False,
+            "allow_host": [],
+            "tls_cert": None,
+            "tls_key": None,
+            **values,
+        }
     )
 
 
@@ -95,22 +106,34 @@ def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest
     from ebbtide.api import make  # noqa: PLC0415 - only needed here
     from ebbtide.api.access import Caller  # noqa: PLC0415 - as above
 
-    anonymous_callers: list[Any] = []
+    callers: list[tuple[Any, Any]] = []
 
     class Found:
         api = None
 
     monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
-    monkeypatch.setattr(make, "connect_kubeconfig", lambda *_: (Found(), Caller("jane")))
+    jane = Caller("jane", is_local=True)
+    monkeypatch.setattr(make, "connect_kubeconfig", lambda *_: (Found(), jane))
     monkeypatch.setattr(
-        make, "make_cluster_backend", lambda *_, **named: anonymous_callers.append(named["anonymous_caller"])
+        make,
+        "make_cluster_backend",
+        lambda *_, **named: callers.append((named["anonymous_caller"], named["local_caller"])),
     )
     monkeypatch.setattr(serve, "_source", lambda *_: None)
     monkeypatch.setattr(serve, "_serve", lambda *_: 0)
     defaults = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
-    for address_options in ({}, {"behind_proxy": True}, {"host": "192.0.2.1", "tls_cert": "a"}):
+    for address_options in (
+        {},
+        {"unix_socket": "a"},
+        {"behind_proxy": True},
+        {"host": "192.0.2.1", "tls_cert": "a"},
+    ):
         assert serve._serve_cluster(options(**defaults, **address_options)) == 0  # noqa: SLF001 - the function under test
-    assert anonymous_callers == [Caller("jane"), None, None]
+    (anonymous, local), *others = callers
+    assert anonymous is None
+    assert len(local.token) == 43
+    assert local == replace(jane, token=local.token)
+    assert others == [(jane, None), (None, None), (None, None)]
 
 
 def test_a_callers_client_has_no_credentials_of_the_server() -> None:
@@ -135,7 +158,7 @@ def test_a_callers_client_has_no_credentials_of_the_server() -> None:
     client.api.update_params_for_auth(headers, [], ["BearerToken"], "/", "GET", None)
     assert headers["authorization"] == "Bearer jane's"
     assert connections.of(Caller("jane", token="jane's")) is client
-    assert connections.of(Caller("own")) is server
+    assert connections.of(Caller("own", is_local=True)) is server
     for number in range(MAX_CLIENTS):
         connections.of(Caller("other", token=f"other {number}"))
     assert connections.of(Caller("jane", token="jane's")) is not client
@@ -157,7 +180,7 @@ def test_a_process_outside_a_pod_has_no_service_account(monkeypatch: pytest.Monk
 
 @contextmanager
 def begun(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the command with the address of an API server that does not answer; yield the process and its URL."""
+    """Run the command with the address of an API server that does not answer; yield the process and the printed URL."""
     config = tmp_path / "config"
     config.write_text(
         yaml.safe_dump(
@@ -179,14 +202,14 @@ def begun(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], 
 
 @contextmanager
 def serving(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a command that serves; yield its process and URL."""
+    """Run a command that serves; yield its process and the URL that signs in."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
         watchdog = threading.Timer(120, server.kill)
         watchdog.start()
         try:
             assert server.stderr is not None
-            lines = (re.search(r"https?://127\.0\.0\.1:\d+/", line) for line in server.stderr)
+            lines = (re.search(r"https?://127\.0\.0\.1:\d+/\?key=[\w-]+", line) for line in server.stderr)
             match = next(filter(None, lines))
             yield server, match[0]
         finally:
@@ -196,11 +219,15 @@ def serving(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def test_it_serves_without_an_api_server_and_shuts_down_on_a_signal(tmp_path: Path) -> None:
     """The server starts, reports that it has no data, and shuts down cleanly."""
-    with begun(tmp_path) as (server, address):
-        with httpx.Client(base_url=address, timeout=60, transport=httpx.HTTPTransport(retries=10)) as client:
-            assert client.get("healthz").status_code == 200
-            assert client.get("readyz").status_code == 503
-            answer = client.get("api/ebbtide/v1/workloads")
+    with begun(tmp_path) as (server, url):
+        with httpx.Client(
+            base_url=url.partition("?")[0], timeout=60, transport=httpx.HTTPTransport(retries=10)
+        ) as client:
+            assert client.get("/healthz").status_code == 200
+            assert client.get("/readyz").status_code == 503
+            assert client.get("/api/ebbtide/v1/workloads").status_code == 401
+            assert client.get(url).status_code == 303
+            answer = client.get("/api/ebbtide/v1/workloads")
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:not-read")
         server.send_signal(signal.SIGTERM)
         assert server.stderr is not None
@@ -221,11 +248,12 @@ def test_the_demo_needs_no_cluster_client_no_prometheus_client_and_no_numba() ->
     )
     retrying = httpx.HTTPTransport(retries=10)
     with (
-        serving([sys.executable, "-c", program]) as (_, address),
-        httpx.Client(base_url=address, timeout=60, transport=retrying) as client,
+        serving([sys.executable, "-c", program]) as (_, url),
+        httpx.Client(base_url=url.partition("?")[0], timeout=60, transport=retrying) as client,
     ):
+        client.get(url)
         for page in ("workloads", "workloads/team-a/chat", "workloads/team-a/chat/slo", "workloads/team-a/chat/why"):
-            assert client.get(page).status_code == 200
+            assert client.get(f"/{page}").status_code == 200
 
 
 def test_with_a_certificate_only_tls_connections_are_accepted(tmp_path: Path) -> None:
@@ -243,8 +271,9 @@ def test_with_a_certificate_only_tls_connections_are_accepted(tmp_path: Path) ->
         warnings.simplefilter("ignore", DeprecationWarning)
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     old.set_ciphers("ALL:@SECLEVEL=0")
-    with begun(tmp_path, "--tls-cert", str(certificate), "--tls-key", str(key)) as (_, address):
-        assert address.startswith("https://")
+    with begun(tmp_path, "--tls-cert", str(certificate), "--tls-key", str(key)) as (_, url):
+        assert url.startswith("https://")
+        address = url.partition("?")[0]
         transport = httpx.HTTPTransport(retries=10, verify=trusting)
         with httpx.Client(base_url=address, timeout=60, transport=transport) as client:
             answer = client.get("healthz")

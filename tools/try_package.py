@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parent.parent
 BILL: Final = ROOT / "build" / "ebbtide.cdx.json"
 LOCKS: Final = ("runtime", "simulate", "serve")
-ADDRESS: Final = re.compile(r"Serving on (http://127\.0\.0\.1:\d+)/")
+ADDRESS: Final = re.compile(r"Open (http://127\.0\.0\.1:\d+)/(\?key=[\w-]+)")
 LOADED: Final = re.compile(r'(?:src|href)="(/static/[^"]+)"')
 START_SECONDS: Final = 120
 REQUEST_SECONDS: Final = 30
@@ -59,8 +59,8 @@ def install(python: Path, wheel: Path) -> None:
 
 
 @contextmanager
-def serving(program: Path, folder: Path) -> Iterator[str]:
-    """Run ``ebbtide serve --demo`` on a free port, and yield its address when it responds."""
+def serving(program: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    """Run ``ebbtide serve --demo`` on a free port, and yield its address, when it responds, and the path that signs in."""
     log = folder / "log"
     with log.open("w") as file:
         server = subprocess.Popen([program, "serve", "--demo", "--port=0"], stderr=file, cwd=folder)
@@ -70,7 +70,7 @@ def serving(program: Path, folder: Path) -> Iterator[str]:
             if server.poll() is not None or time.monotonic() > end:
                 raise TimeoutError(f"the server does not answer: {log.read_text()}")
             time.sleep(0.2)
-        yield match[1]
+        yield match[1], f"/{match[2]}"
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(START_SECONDS)
@@ -84,15 +84,19 @@ def answers(address: str) -> bool:
         return False
 
 
+#: Keeps the session's cookie.
+BROWSER: Final = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+
 def get(address: str) -> str:
     """Return the response text of a loopback address."""
-    with urllib.request.urlopen(address, timeout=REQUEST_SECONDS) as answer:  # noqa: S310 - the server's own address
+    with BROWSER.open(address, timeout=REQUEST_SECONDS) as answer:
         return str(answer.read().decode())
 
 
-def load(address: str) -> list[str]:
+def load(address: str, start: str) -> list[str]:
     """Load the page and every file that it refers to; return their paths."""
-    paths = LOADED.findall(get(f"{address}/"))
+    paths = LOADED.findall(get(address + start))
     # The address of a missing file has no hash.
     wrong = [path for path in paths if path.endswith("?missing") or not get(address + path)]
     if wrong or not any("/vendor/" in path for path in paths):
@@ -110,8 +114,8 @@ def main(arguments: list[str]) -> int:
         programs = folder / "venv" / "bin"
         rebuild(sdist, wheel, folder)
         install(programs / "python", wheel)
-        with serving(programs / "ebbtide", folder) as address:
-            paths = load(address)
+        with serving(programs / "ebbtide", folder) as (address, start):
+            paths = load(address, start)
         components = bill_of_materials.write(programs / "python", BILL)
     print(f"{wheel.name}: the sdist builds the same wheel; the page and its {len(paths)} files load")
     print(f"{BILL.relative_to(ROOT)}: {len(components)} components")

@@ -45,13 +45,15 @@ class UnauthorizedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of a request; without a token, the user of the kubeconfig (on loopback only)."""
+    """The caller of a request: the owner of a Kubernetes token, or the user of the kubeconfig."""
 
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
     extra: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), repr=False)
     token: str = field(default="", repr=False)
+    #: True for the user of the kubeconfig, whose requests use the kubeconfig's own credentials.
+    is_local: bool = False
 
 
 class AccessQuestion(NamedTuple):
@@ -199,7 +201,7 @@ class KubernetesReviewer:
         """Authorize by a SubjectAccessReview, or by a SelfSubjectAccessReview for the kubeconfig's user."""
         attributes = {name: value for name, value in question._asdict().items() if value}
         body: Any = {"apiVersion": "authorization.k8s.io/v1", "spec": {"resourceAttributes": attributes}}
-        if not caller.token:
+        if caller.is_local:
             body["kind"] = "SelfSubjectAccessReview"
             review = _run_review(
                 lambda: self._access.create_self_subject_access_review(body, _request_timeout=TIMEOUT_SECONDS)

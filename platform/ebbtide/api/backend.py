@@ -7,6 +7,7 @@ Translation, checks and simulation need no cluster. Upstream: access design in d
 
 from __future__ import annotations
 
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -15,6 +16,7 @@ from ebbtide.api import simulation
 from ebbtide.api.access import AccessCache, Caller, UnauthorizedError, make_access_question
 from ebbtide.api.answers import Deleted, NodeRow, Plans, ProjectUse, Rendered, ShareRow, Submitted, Usage
 from ebbtide.api.cache import WorkloadKey
+from ebbtide.api.sessions import BrowserSessions
 from ebbtide.api.workers import LimitExceededError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
@@ -120,7 +122,8 @@ class CachedValue(Generic[T]):
 class BackendParts:
     """The parts of a backend.
 
-    ``anonymous_caller`` is the caller of requests without a token: the kubeconfig's user, on loopback only.
+    Both callers are the kubeconfig's user: ``anonymous_caller`` is the caller of requests without a token, on a Unix socket
+    that only this user can open; ``local_caller`` has a random token, which sessions on loopback contain.
     """
 
     cluster: Cluster
@@ -134,6 +137,7 @@ class BackendParts:
     connect: Callable[[Caller], Cluster]
     source: MetricsSource | None = None
     anonymous_caller: Caller | None = None
+    local_caller: Caller | None = None
     read_only: bool = False
     demo: bool = False
 
@@ -149,6 +153,7 @@ class Backend:
         self._workers = Workers(*MAX_SIMULATIONS)
         self.profile, self.clock, self.source = parts.profile, parts.clock, parts.source
         self.read_only, self.demo = parts.read_only, parts.demo
+        self.sessions = BrowserSessions(parts.clock)
 
     def start(self) -> None:
         """Start watching the cluster."""
@@ -168,7 +173,7 @@ class Backend:
     # Callers
 
     def caller_of(self, token: str) -> Caller:
-        """Return the owner of a token; without a token, the kubeconfig's user if this server has one.
+        """Return the owner of a token; without a token, the anonymous caller if this server has one.
 
         Raises:
             UnauthorizedError: the token is missing or invalid.
@@ -179,7 +184,21 @@ class Backend:
             if self._parts.anonymous_caller is None:
                 raise UnauthorizedError
             return self._parts.anonymous_caller
+        local_caller = self._parts.local_caller
+        if local_caller is not None and secrets.compare_digest(token.encode(), local_caller.token.encode()):
+            return local_caller
         return self._access.caller_of(token)
+
+    @property
+    def has_local_user(self) -> bool:
+        """True if the kubeconfig's user signs in with a one-time key."""
+        return self._parts.local_caller is not None
+
+    def begin_local_session(self) -> str:
+        """Return the name of a new session of the kubeconfig's user, or raise an ``UnauthorizedError``."""
+        if self._parts.local_caller is None:
+            raise UnauthorizedError
+        return self.sessions.begin(self._parts.local_caller.token)
 
     def allowed(
         self, caller: Caller, verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = ""

@@ -17,9 +17,11 @@ from urllib.parse import SplitResult, quote, urlsplit
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.errors import UNFORESEEN, make_error_response
+from ebbtide.api.sessions import COOKIE
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -152,17 +154,18 @@ class Gate:
             raise _make_busy_error("too many requests are being answered; retry")
 
     async def _authenticate(self, request: _Request) -> Caller:
-        """Return the caller that the request's token authenticates."""
+        """Return the caller that the request's token or session authenticates."""
         header = request.headers.get("authorization", "")
         scheme, _, token = header.partition(" ")
         if header and (scheme.lower() != "bearer" or not token.strip()):
             raise UnauthorizedError
         if not header and request.method not in SAFE and is_cross_site(request.headers):
-            # Without a token, the caller is the kubeconfig's user; a page of another site must not act as that user.
+            # A browser adds the session's cookie; a page of another site must not act as the session's user.
             raise HTTPException(
                 403, "cross-site requests cannot write without a token: send one as Authorization: Bearer TOKEN"
             )
-        caller = await run_in_threadpool(self._backend.caller_of, token.strip())
+        token = token.strip() or self._backend.sessions.token(request.cookie)
+        caller = await run_in_threadpool(self._backend.caller_of, token)
         request.caller_name = caller.name
         return caller
 
@@ -330,6 +333,11 @@ class _Request:
         """The caller, once authenticated."""
         caller: Caller | None = self.state.get("caller")
         return caller
+
+    @property
+    def cookie(self) -> str:
+        """The session's cookie, or an empty string."""
+        return cookie_parser(self.headers.get("cookie", "")).get(COOKIE, "")
 
     @property
     def has_body(self) -> bool:

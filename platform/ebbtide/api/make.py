@@ -36,11 +36,12 @@ def make_cluster_backend(
     *,
     source: MetricsSource | None = None,
     anonymous_caller: Caller | None = None,
+    local_caller: Caller | None = None,
     read_only: bool = False,
 ) -> Backend:
     """Return a backend for a cluster, which is read with ``cluster``'s account.
 
-    ``anonymous_caller`` is the caller of requests without a token.
+    ``BackendParts`` describes ``anonymous_caller`` and ``local_caller``.
     """
     return Backend(
         BackendParts(
@@ -53,6 +54,7 @@ def make_cluster_backend(
             connect=CallerClients(cluster).of,
             source=source,
             anonymous_caller=anonymous_caller,
+            local_caller=local_caller,
             read_only=read_only,
         )
     )
@@ -99,7 +101,7 @@ def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kub
     pool["maxsize"] = POOL_SIZE
     contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call] # upstream's
     chosen = active if context is None else next((row for row in contexts if row["name"] == context), None)
-    return cluster, Caller(str(get_at(chosen, "context", "user", default="you")))
+    return cluster, Caller(str(get_at(chosen, "context", "user", default="you")), is_local=True)
 
 
 def _make_configuration() -> Any:
@@ -120,8 +122,8 @@ class CallerClients:
         self._lock = threading.Lock()
 
     def of(self, caller: Caller) -> KubernetesCluster:
-        """Return a client with the caller's token, or the kubeconfig's own client for a caller without one."""
-        if not caller.token:
+        """Return a client with the caller's token, or the kubeconfig's own client for its user."""
+        if caller.is_local:
             return self._cluster
         key = digest_secret(caller.token)
         with self._lock:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
+import secrets
+import socket
+import stat
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import connection, terminal
@@ -15,6 +21,7 @@ from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
+    from ebbtide.api.access import Caller
     from ebbtide.api.backend import Backend
     from ebbtide.api.gate import ServerSettings
     from ebbtide.cluster.client.kubernetes import KubernetesCluster
@@ -39,6 +46,11 @@ OPTIONS: Final = (
         type=connection.make_whole_number_parser(0, connection.MAX_PORT),
         default=PORT,
         help=f"Port to listen on; 0 selects a free port (default: {PORT})",
+    ),
+    make_option(
+        "--unix-socket",
+        metavar="PATH",
+        help="Listen on a Unix socket instead of a port; only your account can open it, and no sign-in is necessary",
     ),
     make_option(
         "--tls-cert", metavar="FILE", help="TLS certificate of the server, followed by its intermediate certificates"
@@ -89,6 +101,8 @@ def _find_contradiction(options: Options) -> str:
             f"--host {options.host} without TLS would send tokens unencrypted: set --tls-cert and --tls-key, or set "
             "--behind-proxy if a proxy terminates TLS"
         )
+    if options.unix_socket and (tls or options.behind_proxy or options.host != LOOPBACK[0] or options.port != PORT):
+        return "--unix-socket replaces the port: remove --host, --port, --tls-cert, --tls-key and --behind-proxy"
     if options.demo and (options.kubeconfig or options.context):
         return "--demo uses a simulated cluster: remove --kubeconfig and --context"
     if options.demo and options.profile != BUILT_IN_NAME:
@@ -97,7 +111,7 @@ def _find_contradiction(options: Options) -> str:
     if options.demo and options.prometheus not in {None, os.environ.get(connection.PROMETHEUS)}:
         return "--demo uses simulated metrics: remove --prometheus"
     if options.demo and options.host not in LOOPBACK:
-        return "--demo grants every client full access: use a loopback address"
+        return "--demo has one user, who signs in with the printed URL: use a loopback address"
     return ""
 
 
@@ -107,6 +121,7 @@ def _serve_demo(options: Options) -> int:
 
     terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
     world = services.demo_world()
+    anonymous_caller, local_caller = _identify_local_user(options, sandbox.ANONYMOUS_CALLER)
     backend = sandbox.make_simulated_backend(
         world.cluster,
         services.demo_profile(),
@@ -115,6 +130,8 @@ def _serve_demo(options: Options) -> int:
         source=world.source,
         read_only=options.read_only,
         demo=True,
+        anonymous_caller=anonymous_caller,
+        local_caller=local_caller,
     )
     world.start()
     try:
@@ -130,23 +147,32 @@ def _serve_cluster(options: Options) -> int:
     print_problems(problems)
     if profile is None:
         return 1
-    local_user = None
+    anonymous_caller, local_caller = None, None
     if not options.kubeconfig and make.is_in_cluster():
         cluster = make.connect_in_cluster()
     else:
         cluster, user = make.connect_kubeconfig(options.kubeconfig, options.context)
-        if options.host in LOOPBACK and not options.behind_proxy:
-            local_user = user
+        anonymous_caller, local_caller = _identify_local_user(options, user)
     backend = make.make_cluster_backend(
         cluster,
         profile,
         data,
         connection.clock(),
         source=_source(options, cluster, profile),
-        anonymous_caller=local_user,
+        anonymous_caller=anonymous_caller,
+        local_caller=local_caller,
         read_only=options.read_only,
     )
     return _serve(backend, options)
+
+
+def _identify_local_user(options: Options, user: Caller) -> tuple[Caller | None, Caller | None]:
+    """Return the anonymous and the local caller: the user on a Unix socket, the user with a secret on loopback, or none."""
+    if options.unix_socket:
+        return user, None
+    if options.host in LOOPBACK and not options.behind_proxy:
+        return None, replace(user, token=secrets.token_urlsafe(32))
+    return None, None
 
 
 def _source(options: Options, cluster: KubernetesCluster, profile: Profile) -> MetricsSource | None:
@@ -162,27 +188,70 @@ def _serve(backend: Backend, options: Options) -> int:
     import uvicorn  # noqa: PLC0415 - as in run
 
     from ebbtide.api.app import make_app, make_server_config  # noqa: PLC0415 - as in run
+    from ebbtide.api.sessions import OneTimeKey  # noqa: PLC0415 - as in run
     from ebbtide.web.routes import make_router  # noqa: PLC0415 - as in run
 
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
-    pages = make_router(backend, secure=bool(tls) or options.behind_proxy)
+    address = ""
+
+    def print_url(key: str) -> None:
+        terminal.write_stderr(f"Open {address}?key={key} (valid once)")
+
+    one_time_key = OneTimeKey(print_url) if backend.has_local_user else None
+    pages = make_router(backend, secure=bool(tls) or options.behind_proxy, one_time_key=one_time_key)
     config = make_server_config(make_app(backend, make_settings(options), [pages]), options.host, options.port, **tls)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
-        sockets = [config.bind_socket()]
+        sockets = [_bind_unix_socket(options.unix_socket) if options.unix_socket else config.bind_socket()]
     except SystemExit:
         # uvicorn has logged the reason.
         return USAGE
     except OSError as error:
-        terminal.exit_with_message(
-            f"error: cannot read the TLS certificate or its key: {(error.strerror or str(error)).lower()}", USAGE
-        )
-    host, port = options.host, sockets[0].getsockname()[1]
-    url_host = f"[{host}]" if ":" in host else host
-    terminal.write_stderr(f"Serving on {'https' if tls else 'http'}://{url_host}:{port}/ (press Ctrl-C to stop)")
+        subject = "open the Unix socket" if options.unix_socket else "read the TLS certificate or its key"
+        terminal.exit_with_message(f"error: cannot {subject}: {(error.strerror or str(error)).lower()}", USAGE)
+    if options.unix_socket:
+        address = options.unix_socket
+    else:
+        host, port = options.host, sockets[0].getsockname()[1]
+        address = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
+    terminal.write_stderr(f"Serving on {address} (press Ctrl-C to stop)")
+    if one_time_key is not None:
+        one_time_key.renew()
     server = uvicorn.Server(config)
-    server.run(sockets)
+    try:
+        server.run(sockets)
+    finally:
+        if options.unix_socket:
+            Path(options.unix_socket).unlink(missing_ok=True)
     return 0 if server.started else connection.CLUSTER
+
+
+def _bind_unix_socket(path: str) -> socket.socket:
+    """Return a Unix socket that only this account can open; replace one that a stopped server left.
+
+    Raises:
+        OSError: the path exists and is not an unused socket, or cannot be created.
+
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    Path(path).unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    # The socket has its mode from the beginning: another account could open it before a later chmod.
+    mask = os.umask(0o177)
+    try:
+        listener.bind(path)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
 
 
 def make_settings(options: Options) -> ServerSettings:
@@ -190,7 +259,7 @@ def make_settings(options: Options) -> ServerSettings:
     from ebbtide.api.gate import LOCAL, ServerSettings  # noqa: PLC0415 - as in run
 
     names = {name.lower() for name in options.allow_host}
-    if options.host in LOOPBACK and not options.behind_proxy:
+    if options.unix_socket or (options.host in LOOPBACK and not options.behind_proxy):
         # Against DNS rebinding: reject requests with another site's host name that resolves to this machine.
         names |= LOCAL
     return ServerSettings(hosts=frozenset(names), tls=bool(options.tls_cert))

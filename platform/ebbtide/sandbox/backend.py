@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 #: The caller of requests without a token on a simulated cluster.
-ANONYMOUS_CALLER: Final = Caller("you")
+ANONYMOUS_CALLER: Final = Caller("you", is_local=True)
 
 
 class PermissionRule(NamedTuple):
@@ -52,9 +52,9 @@ class SimulatedReviewer:
         return self.tokens.get(token)
 
     def is_allowed(self, caller: Caller, question: AccessQuestion) -> bool:
-        """Return whether a rule allows the action; a caller without a token is allowed everything."""
+        """Return whether a rule allows the action; the local user is allowed everything."""
         resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
-        return not caller.token or any(
+        return caller.is_local or any(
             rule.subject in {caller.name, *caller.groups}
             and rule.verbs & {"*", question.verb}
             and rule.resources & {"*", resource}
@@ -167,10 +167,11 @@ def make_simulated_backend(
     tokens: dict[str, Caller] | None = None,
     rules: tuple[PermissionRule, ...] = (),
     anonymous_caller: Caller | None = ANONYMOUS_CALLER,
+    local_caller: Caller | None = None,
     read_only: bool = False,
     demo: bool = False,
 ) -> Backend:
-    """Return a backend on a simulated cluster. Requests without a token may do everything, others what the rules allow."""
+    """Return a backend on a simulated cluster. The local user may do everything, other callers what the rules allow."""
     access = AccessCache(SimulatedReviewer(tokens or {}, rules))
     return Backend(
         BackendParts(
@@ -183,6 +184,7 @@ def make_simulated_backend(
             connect=lambda caller: RestrictedCluster(cluster, access, caller),
             source=source,
             anonymous_caller=anonymous_caller,
+            local_caller=local_caller,
             read_only=read_only,
             demo=demo,
         )

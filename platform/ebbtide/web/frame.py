@@ -27,6 +27,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ebbtide.api.access import ExpiringCache
 from ebbtide.api.gate import is_cross_site
+from ebbtide.api.sessions import COOKIE, OneTimeKey
 from ebbtide.base import quantities
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import count_noun, make_printable
@@ -34,7 +35,6 @@ from ebbtide.web import words
 from ebbtide.web.assets import asset_url
 from ebbtide.web.errors import PageError, make_page_error
 from ebbtide.web.pulse import ChangePulse
-from ebbtide.web.session import COOKIE, BrowserSessions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -172,11 +172,15 @@ class PageVisit:
 class PageFrame:
     """State shared by all pages: the backend, templates, and sessions."""
 
-    def __init__(self, backend: Backend, *, secure: bool = False) -> None:
-        """Load the template environment; ``secure`` means that TLS ends at a proxy in front of this server."""
+    def __init__(self, backend: Backend, *, secure: bool = False, one_time_key: OneTimeKey | None = None) -> None:
+        """Load the template environment; ``secure`` means that TLS ends at a proxy in front of this server.
+
+        ``one_time_key`` is the key that signs the kubeconfig's user in, if this server has one.
+        """
         self.backend = backend
         self.secure = secure
-        self.sessions = BrowserSessions(backend.clock)
+        self.sessions = backend.sessions
+        self.one_time_key = one_time_key
         self.pulse = ChangePulse(backend)
         self.templates = make_template_environment(backend.profile)
         #: Query results shared by all open pages, so that one change does not cause one query per page.
@@ -222,7 +226,7 @@ class PageFrame:
             raise
         except Exception as error:  # noqa: BLE001 - a visitor never gets a traceback
             response = self._render_error(visit, error)
-        if fresh:
+        if fresh and not any(value.startswith(f"{COOKIE}=") for value in response.headers.getlist("set-cookie")):
             visit.set_session_cookie(response, session)
         return response
 

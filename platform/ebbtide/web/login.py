@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from starlette.responses import RedirectResponse
+
+from ebbtide.api.sessions import TOKEN_SECONDS
 from ebbtide.web.errors import make_page_error
 from ebbtide.web.frame import THEMES
-from ebbtide.web.session import TOKEN_SECONDS
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -29,8 +31,11 @@ def show_login(visit: PageVisit) -> Response:
 
 
 def _render_login(visit: PageVisit, after: str, message: str = "") -> Response:
+    local = visit.frame.one_time_key is not None
     hours = f"{TOKEN_SECONDS / 3600:g}"
-    return visit.render("page_login.html", 422 if message else 200, next=after, message=message, hours=hours)
+    return visit.render(
+        "page_login.html", 422 if message else 200, next=after, message=message, hours=hours, local=local
+    )
 
 
 def sign_in(visit: PageVisit) -> Response:
@@ -50,6 +55,19 @@ def sign_in(visit: PageVisit) -> Response:
     session = visit.frame.sessions.begin(token)
     response = visit.redirect(after)
     visit.set_session_cookie(response, session)
+    return response
+
+
+def sign_in_with_key(visit: PageVisit, key: str) -> Response:
+    """Sign the kubeconfig's user in with the one-time key of the printed URL."""
+    one_time_key = visit.frame.one_time_key
+    # A HEAD request must not use the key up.
+    if one_time_key is None or visit.request.method != "GET" or not one_time_key.use(key):
+        return _render_login(
+            visit, "/", "This URL is invalid or was used before. Open the latest URL that the server printed."
+        )
+    response = RedirectResponse("/workloads", 303)
+    visit.set_session_cookie(response, visit.backend.begin_local_session())
     return response
 
 

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.api.backend import Backend
+    from ebbtide.api.sessions import OneTimeKey
     from ebbtide.web.frame import PageVisit
 
 
-def redirect_home(_visit: PageVisit) -> Response:
+def redirect_home(visit: PageVisit) -> Response:
+    if key := visit.query("key"):
+        return login.sign_in_with_key(visit, key)
     return RedirectResponse("/workloads", 307)
 
 
@@ -67,8 +70,8 @@ PAGES: Final[tuple[PageRoute, ...]] = (
 )
 
 
-def make_router(backend: Backend, *, secure: bool = False) -> APIRouter:
+def make_router(backend: Backend, *, secure: bool = False, one_time_key: OneTimeKey | None = None) -> APIRouter:
     """Return the router of all pages; ``secure`` means that TLS ends at a proxy, so cookies must be ``Secure``."""
-    frame = PageFrame(backend, secure=secure)
+    frame = PageFrame(backend, secure=secure, one_time_key=one_time_key)
     routes: list[BaseRoute] = [Route(page.path, frame.make_endpoint(page), methods=[page.method]) for page in PAGES]
     return APIRouter(routes=routes)

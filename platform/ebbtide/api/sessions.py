@@ -1,7 +1,7 @@
-"""Browser sessions: a random name in a cookie, and the caller's token, in memory only.
+"""Browser sessions: a random name in a cookie, and the caller's token, in memory only; and one-time sign-in keys.
 
-A session without a token stands for the server's own user, if there is one. The CSRF token is derived from the session's
-name with a key that is lost when the process ends.
+The CSRF token is derived from the session's name with a key that is lost when the process ends. A one-time key, which
+``ebbtide serve`` prints as part of a URL, signs the user of the kubeconfig in.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ebbtide.cluster.client.protocol import Clock
 
 COOKIE: Final = "ebbtide-session"
@@ -77,3 +79,29 @@ class BrowserSessions:
     def end(self, session: str) -> None:
         with self._lock:
             self._tokens.pop(session, None)
+
+
+@dataclass(slots=True)
+class OneTimeKey:
+    """The key in the URL that signs the user of the kubeconfig in; each key is valid once."""
+
+    #: Receives each new key, to print it.
+    announce: Callable[[str], None] = field(repr=False)
+    _key: str = field(default="", repr=False)
+    _lock: Lock = field(default_factory=Lock)
+
+    def renew(self) -> None:
+        """Replace the key, and announce the new one."""
+        with self._lock:
+            self._key = secrets.token_urlsafe(32)
+        self.announce(self._key)
+
+    def use(self, key: str) -> bool:
+        """Return whether a key is valid; if it is, replace it, so that it cannot be used twice."""
+        with self._lock:
+            is_valid = bool(self._key) and secrets.compare_digest(key.encode(), self._key.encode())
+            if is_valid:
+                self._key = ""
+        if is_valid:
+            self.renew()
+        return is_valid
