@@ -104,6 +104,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     r"^[A-Z_]+$": ("NET_BIND_SERVICE", "SYS_ADMIN", "_"),
     r"^\s*[0-9]+(\s*[,;]\s*[0-9]+)*\s*$": ("1000", " 1,2 ; 3 ", "99999999999999999999"),
     r"^[0-9]+(\.[0-9]+){1,2}$": ("1.34", "0.0", "1.21.3", "99999999999.9"),
+    r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$": ("1.4.0", "22.08-py3", "_"),
     r"\{project\}": ("{project}", "runai-{project}", "{project}-{project}", "Ä{project}", "{0}{project}"),
 }
 
@@ -521,12 +522,48 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
         }
         if maybe(rng):
             spec["model"]["storageSecret"] = "models"
+        if maybe(rng, 0.2):
+            spec["model"]["runtimeVersion"] = "1.4"
+        if maybe(rng, 0.3):
+            del spec["model"]["uri"]
+            spec["model"] |= rng.choice(
+                (
+                    {"storage": {"path": "a", "key": "minio", "parameters": {"type": "s3", "bucket": "models"}}},
+                    {"uris": [{"uri": "s3://models/a"}, {"uri": "pvc://claim", "mountPath": "/mnt/models/b"}]},
+                    {},
+                )
+            )
         if maybe(rng):
             del spec["image"]
     if maybe(rng, 0.2):
         spec["slo"] = {"meanLatencyMilliseconds": 100, "p95LatencyMilliseconds": 400.5, "uptimePercent": 99.9}
     if maybe(rng, 0.1):
         spec["traffic"] = {"canaryPercent": rng.choice((0, 10, 100)), "stableRevision": "chat-00001"}
+    if maybe(rng, 0.1):
+        spec["traffic"] = {"rolloutDurationSeconds": rng.choice((0, 600))}
+    if maybe(rng, 0.2) and isinstance(spec.get("autoscaling"), dict):
+        rows = {
+            "stableWindowSeconds": rng.choice((6, 60, 3600)),
+            "panicWindowPercentage": rng.choice((1, 12.5, 100)),
+            "panicThresholdPercentage": rng.choice((110, 1000)),
+            "targetBurstCapacity": rng.choice((-1, 0, 200.5)),
+            "metricAggregation": rng.choice(("linear", "weighted-exponential")),
+        }
+        spec["autoscaling"] |= {name: rows[name] for name in rng.sample(list(rows), rng.randint(1, 5))}
+    if maybe(rng, 0.1):
+        spec["logger"] = {
+            "url": "http://sink.example.com",
+            "mode": rng.choice(("all", "request")),
+            "metadataHeaders": ["x-id"],
+        }
+    if maybe(rng, 0.1):
+        spec["batcher"] = {"maxBatchSize": 32, "maxLatency": 500}
+    if maybe(rng, 0.1):
+        spec["serviceAccountName"] = "reader"
+    if maybe(rng, 0.1):
+        spec["nodeSelector"] = rng.choice(
+            ({"gpu": "a100"}, {"run.ai/type": "dgx", "disk": "ssd"}, {"nvidia.com/gpu.product": "x"})
+        )
     if maybe(rng, 0.1):
         spec["podAntiAffinity"] = {"type": "Preferred", "key": "kubernetes.io/hostname"}
     if maybe(rng, 0.1):
@@ -597,6 +634,7 @@ def random_profile(rng: random.Random) -> Data:
             )
         ),
         "podSecurity": rng.choice(("restricted", "baseline", "privileged")),
+        "serviceAccounts": rng.choice(([], [], ["reader"], ["other"])),
     }
     if maybe(rng, 0.2):
         rule = {"labels": {"access": "on"}, "annotations": {"who": "{users}{groups}"}}

@@ -90,7 +90,6 @@ SCALED = {"minReplicas": 1, "maxReplicas": 4}
 #: Reasons why an object that Ebbtide rendered needs a patch.
 HPA = "a separate HPA or ScaledObject scales the replicas"
 CLAIMS = "the size of a GPU claim is in a separate ResourceClaimTemplate"
-ACCOUNT = "the Secret is in a separate ServiceAccount"
 #: Name, profile, spec, and the reason for a patch, empty if none is needed.
 CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("least", "built-in", {}, ""),
@@ -397,7 +396,92 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         },
         "",
     ),
-    ("storage secret", "built-in", {"image": None, "model": {**MODEL, "storageSecret": "s3"}}, ACCOUNT),
+    ("storage secret", "built-in", {"image": None, "model": {**MODEL, "storageSecret": "s3"}}, ""),
+    ("service account", "built-in", {"serviceAccountName": "reader"}, ""),
+    (
+        "model in the storage Secret",
+        "built-in",
+        {
+            "image": None,
+            "model": {
+                "format": "onnx",
+                "runtimeVersion": "22.08-py3",
+                "storage": {"key": "minio", "path": "a/b", "parameters": {"type": "s3", "bucket": "models"}},
+            },
+        },
+        "",
+    ),
+    (
+        "model by its name",
+        "built-in",
+        {"image": None, "model": {"format": "huggingface"}, "args": ["--model_id=org/model"]},
+        "",
+    ),
+    (
+        "model of several addresses",
+        "built-in",
+        {
+            "image": None,
+            "serving": "kserve-standard",
+            "model": {
+                "format": "huggingface",
+                "uris": [{"uri": "hf://org/base"}, {"uri": "s3://a/b", "mountPath": "/mnt/models/b"}],
+            },
+        },
+        "",
+    ),
+    (
+        "logger and batcher",
+        "built-in",
+        {
+            "image": None,
+            "model": MODEL,
+            "logger": {
+                "url": "http://sink.default",
+                "mode": "response",
+                "metadataHeaders": ["x-id"],
+                "storage": {"key": "minio", "path": "/logs", "parameters": {"type": "s3"}},
+            },
+            "batcher": {"maxBatchSize": 8, "maxLatency": 50, "timeout": 60},
+        },
+        "",
+    ),
+    (
+        "node selector",
+        "pools",
+        {"nodePools": ["a100"], "nodeType": "dgx", "nodeSelector": {"disk": "ssd"}},
+        "",
+    ),
+    ("node selector of another pool", "pools", {"nodeSelector": {"zone": "a", "disk": "ssd"}}, ""),
+    (
+        "windows",
+        "built-in",
+        {
+            "autoscaling": {
+                **SCALED,
+                "metric": "concurrency",
+                "metricThreshold": 4,
+                "stableWindowSeconds": 90,
+                "panicWindowPercentage": 12.5,
+                "panicThresholdPercentage": 150,
+                "targetBurstCapacity": -1,
+                "metricAggregation": "weighted-exponential",
+            },
+            "traffic": {"rolloutDurationSeconds": 300},
+        },
+        "",
+    ),
+    (
+        "windows of KServe",
+        "built-in",
+        {
+            "image": None,
+            "model": MODEL,
+            "autoscaling": {**SCALED, "metric": "latency", "metricThreshold": 500, "stableWindowSeconds": 90},
+            "traffic": {"rolloutDurationSeconds": 300},
+        },
+        "",
+    ),
 )
 
 
@@ -525,7 +609,6 @@ NEEDED: tuple[tuple[str, Callable[[dict[str, Any]], bool]], ...] = (
         lambda live: live["metadata"].get("annotations", {}).get("serving.kserve.io/autoscalerClass") == "external",
     ),
     (CLAIMS, lambda live: "resourceClaims" in pod_of(live)),
-    (ACCOUNT, lambda live: pod_of(live).get("serviceAccountName") == f"{live['metadata']['name']}-storage"),
     ("its spec had patches", kept_patches),
 )
 #: The reasons in cases whose object does not show it.

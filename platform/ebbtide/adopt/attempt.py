@@ -102,7 +102,7 @@ def _remove_field(native: dict[str, Any], problem: Problem) -> Problem | None:
     Returns None if the field cannot be removed.
     """
     path = problem.field
-    if problem.code == "SRV019":
+    if problem.code in {"SRV001", "SRV019"} and path[:2] == ("spec", "model") and path[2] != "uris":
         model = native["spec"]["model"]
         if model.get("uri") == PLACEHOLDER:
             return None

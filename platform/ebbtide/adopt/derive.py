@@ -71,11 +71,17 @@ FIELDS: Final = (
     FieldRow("securityContext.runAsUser", "spec.security.runAsUid", CONTAINER),
     FieldRow("securityContext.runAsGroup", "spec.security.runAsGid", CONTAINER),
     FieldRow("securityContext.supplementalGroups", "spec.security.supplementalGroups", POD, read=_join_groups),
+    FieldRow("serviceAccountName", "spec.serviceAccountName", POD),
     FieldRow("modelFormat.name", "spec.model.format", MODEL),
     FieldRow("modelFormat.version", "spec.model.formatVersion", MODEL),
     FieldRow("storageUri", "spec.model.uri", MODEL),
+    FieldRow("storage", "spec.model.storage", MODEL),
     FieldRow("runtime", "spec.model.runtime", MODEL),
+    FieldRow("runtimeVersion", "spec.model.runtimeVersion", MODEL),
+    FieldRow("storageUris", "spec.model.uris", PREDICTOR),
     FieldRow("protocolVersion", "spec.model.protocol", MODEL),
+    FieldRow("logger", "spec.logger", PREDICTOR),
+    FieldRow("batcher", "spec.batcher", PREDICTOR),
     FieldRow("canaryTrafficPercent", "spec.traffic.canaryPercent", PREDICTOR),
 )
 
@@ -99,7 +105,6 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
     shared = read_gpu_fields(view, default_pool) if gpu and default_pool is not None else None
     derive_metadata(view, draft)
     _derive_serving(view, draft)
-    _derive_model(view, draft)
     derive_environment(view, draft)
     derive_probes(view, draft)
     _derive_access(view, draft)
@@ -180,19 +185,6 @@ def _derive_serving(view: ObjectView, draft: Draft) -> None:
     draft.set_nonempty("spec.imagePullSecrets", pull_secrets, (*view.pod, "imagePullSecrets"))
 
 
-def _derive_model(view: ObjectView, draft: Draft) -> None:
-    """Derive the URI of a model that does not use storageUri."""
-    model = view.model
-    if model is None or "uri" in draft.spec.get("model", {}) or "image" in draft.spec:
-        return
-    scheme, bucket = (view.value_at(model, "storage", "parameters", name) for name in ("type", "bucket"))
-    path = view.value_at(model, "storage", "path")
-    complete = isinstance(scheme, str) and isinstance(bucket, str) and isinstance(path, str)
-    draft.set_nonempty(
-        "spec.model.uri", f"{scheme}://{bucket}/{path}" if complete else PLACEHOLDER, (*model, "storage")
-    )
-
-
 #: The authorization types that list names: whether they have users, and whether they have groups.
 NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, True)}
 
@@ -241,7 +233,9 @@ def _derive_access(view: ObjectView, draft: Draft) -> None:
 
 
 def _derive_traffic(view: ObjectView, draft: Draft) -> None:
-    """Derive the canary percentage and the revision that gets the remaining traffic."""
+    """Derive the rollout duration, the canary percentage and the revision that gets the remaining traffic."""
+    path = ("metadata", "annotations", keys.ROLLOUT_DURATION)
+    draft.set_nonempty("spec.traffic.rolloutDurationSeconds", parse_go_seconds(get_at(view.obj, *path)), path)
     targets = filter_mappings(get_at(view.obj, "spec", "traffic")) if view.predictor is None else []
     newest = [target for target in targets if target.get("latestRevision") is True]
     others = [target for target in targets if "revisionName" in target]

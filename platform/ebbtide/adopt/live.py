@@ -16,7 +16,7 @@ from ebbtide.adopt.defaults import is_server_written, strip_ebbtide_keys
 from ebbtide.adopt.derive import derive_metadata, derive_spec
 from ebbtide.adopt.pod_fields import list_candidate_pools
 from ebbtide.adopt.view import filter_mappings
-from ebbtide.base import keys
+from ebbtide.base import keys, names
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Path, Problem, format_path, make_warning
 from ebbtide.readers.reading import Reading, make_document
@@ -208,7 +208,8 @@ def _report_missing_fields(view: ObjectView, obj: Object) -> Problem:
     missing = list(NOT_IN_OBJECTS)
     if get_at(obj, "metadata", "labels", keys.CATEGORY) is None:
         missing.append("category")
-    if view.model is not None and view.value_at(view.pod, "serviceAccountName") is not None:
+    account = view.value_at(view.pod, "serviceAccountName")
+    if view.model is not None and account == names.name_storage_account(view.name):
         missing.append("model.storageSecret (in the service account)")
     if (
         view.serving == "kserve-standard"

@@ -134,12 +134,12 @@ def derive_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None
 
 
 def list_candidate_pools(view: ObjectView, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
-    """Yield the node pools that an object may use: the default one, each one alone, several in order."""
-    yield ()
+    """Yield the node pools that an object may use: each one that its nodeSelector selects, the default one, several in order."""
     selector = filter_strings(view.value_at(view.pod, "nodeSelector"))
-    for pool in cluster.node_pools:
-        if pool.selector.items() <= selector.items():
-            yield (pool.name,)
+    matching = [pool for pool in cluster.node_pools if pool.selector.items() <= selector.items()]
+    yield from ((pool.name,) for pool in matching if pool.selector)
+    yield ()
+    yield from ((pool.name,) for pool in matching if not pool.selector)
     by_expressions = {json.dumps(_make_expressions(pool)): pool.name for pool in cluster.node_pools if pool.selector}
     pools = [
         by_expressions.get(json.dumps(get_at(preference, "preference", "matchExpressions"), default=str), "")
@@ -155,9 +155,13 @@ def _make_expressions(pool: NodePool) -> list[dict[str, Any]]:
 
 def derive_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]) -> None:
     """Derive node type, affinity and tolerations, without those that the node pools add."""
-    node_type = filter_strings(view.value_at(view.pod, "nodeSelector")).get(keys.NODE_TYPE)
-    if node_type is not None and not any(keys.NODE_TYPE in pool.selector for pool in pools):
-        draft.set_nonempty("spec.nodeType", node_type, (*view.pod, "nodeSelector", keys.NODE_TYPE))
+    selector = filter_strings(view.value_at(view.pod, "nodeSelector"))
+    for pool in pools:
+        by_backend = {keys.GPU_PRODUCT} if BACKENDS[pool.backend].partitioned else set()
+        selector = {key: value for key, value in selector.items() if key not in pool.selector and key not in by_backend}
+    path = (*view.pod, "nodeSelector")
+    draft.set_nonempty("spec.nodeType", selector.pop(keys.NODE_TYPE, None), (*path, keys.NODE_TYPE))
+    draft.set_nonempty("spec.nodeSelector", selector, path)
     affinity = (*view.pod, "affinity")
     terms = _find_spec_terms(view, pools)
     if terms:

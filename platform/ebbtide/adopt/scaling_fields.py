@@ -36,6 +36,11 @@ SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
     (keys.ACTIVATION_SCALE, "activationScale", "activationReplicas", quantities.parse_whole),
     (keys.SCALE_DOWN_DELAY, "scaleDownDelay", "scaleDownDelaySeconds", parse_go_seconds),
     (keys.RETENTION, "scaleToZeroPodRetentionPeriod", "scaleToZeroRetentionSeconds", parse_go_seconds),
+    (keys.WINDOW, "window", "stableWindowSeconds", parse_go_seconds),
+    (keys.PANIC_WINDOW, "panicWindowPercentage", "panicWindowPercentage", quantities.parse_number),
+    (keys.PANIC_THRESHOLD, "panicThresholdPercentage", "panicThresholdPercentage", quantities.parse_number),
+    (keys.BURST_CAPACITY, "targetBurstCapacity", "targetBurstCapacity", quantities.parse_number),
+    (keys.AGGREGATION, "metricAggregationAlgorithm", "metricAggregation", string_or_none),
 )
 
 

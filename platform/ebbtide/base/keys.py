@@ -52,6 +52,18 @@ ACTIVATION_SCALE: Final = "autoscaling.knative.dev/activation-scale"
 SCALE_DOWN_DELAY: Final = "autoscaling.knative.dev/scale-down-delay"
 #: autoscaling.knative.dev/scale-to-zero-pod-retention-period: 600s
 RETENTION: Final = "autoscaling.knative.dev/scale-to-zero-pod-retention-period"
+#: autoscaling.knative.dev/window: 60s
+WINDOW: Final = "autoscaling.knative.dev/window"
+#: autoscaling.knative.dev/panic-window-percentage: "10"
+PANIC_WINDOW: Final = "autoscaling.knative.dev/panic-window-percentage"
+#: autoscaling.knative.dev/panic-threshold-percentage: "200"
+PANIC_THRESHOLD: Final = "autoscaling.knative.dev/panic-threshold-percentage"
+#: autoscaling.knative.dev/target-burst-capacity: "211"
+BURST_CAPACITY: Final = "autoscaling.knative.dev/target-burst-capacity"
+#: autoscaling.knative.dev/metric-aggregation-algorithm: linear
+AGGREGATION: Final = "autoscaling.knative.dev/metric-aggregation-algorithm"
+#: On a Service or an InferenceService: serving.knative.dev/rollout-duration: 600s
+ROLLOUT_DURATION: Final = "serving.knative.dev/rollout-duration"
 #: serving.knative.dev/progress-deadline: 1800s
 PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
 #: On the objects that Knative creates for a service: serving.knative.dev/service: chat

@@ -213,6 +213,8 @@ class Projects(Model):
     """Projects by name."""
     closed: bool = False
     """Accept only projects that are listed in ``known``."""
+    service_accounts: list[Text] = empty_list()
+    """Names of the service accounts that specs may use. If empty, names are not checked."""
     labels: dict[str, str] = Field(default={})
     """Labels of every project namespace, for policies, such as ebbtide.dev/environment: production."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "baseline"

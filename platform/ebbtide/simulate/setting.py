@@ -30,7 +30,6 @@ Metric = metrics.Signal
 TIMEOUT: Final = 300.0
 #: Maximum replicas of an HPA without a limit.
 _NO_LIMIT: Final = (1 << 31) - 1
-_ALGORITHM: Final = keys.AUTOSCALING + "metric-aggregation-algorithm"
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -163,7 +162,7 @@ def from_annotations(
         metric=metric or "concurrency",  # type: ignore[arg-type] # checked above
         container_concurrency=limit,
         timeout=seconds if timeout is None else float(timeout),
-        weighted=annotations.get(_ALGORITHM) == "weighted-exponential",
+        weighted=annotations.get(keys.AGGREGATION) in {"weighted-exponential", "weightedExponential"},
         hpa=hpa_spec,
         version=cluster.knative.version,
         probed=probed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -38,5 +38,20 @@ class Autoscaling(Model):
     Requires minReplicas 0."""
     scale_down_delay_seconds: Seconds | None = None
     """Scale-down delay: seconds that the load must stay lower before the autoscaler removes replicas."""
+    stable_window_seconds: Annotated[int, Field(ge=6, le=3600)] | None = None
+    """Stable window: seconds over which the autoscaler averages the load. With an HPA, the seconds that the load must stay
+    the same before it scales up or down. Default: stable-window of the cluster, 60. Ebbtide extension."""
+    panic_window_percentage: Percentage | None = None
+    """Panic window: percentage of the stable window over which the autoscaler averages sudden load. Default: 10. Ebbtide
+    extension."""
+    panic_threshold_percentage: Annotated[float, Field(ge=110, le=1000, allow_inf_nan=False)] | None = None
+    """Panic threshold: percentage of the present capacity above which the autoscaler uses the panic window. Default: 200.
+    Ebbtide extension."""
+    target_burst_capacity: Annotated[float, Field(ge=-1, allow_inf_nan=False)] | None = None
+    """Target burst capacity: additional concurrent requests that the service must be able to take without the activator
+    as a queue. 0 uses the activator only to scale from zero, -1 always. Default: 211. Ebbtide extension."""
+    metric_aggregation: Literal["linear", "weighted-exponential"] | None = None
+    """Average over the stable window: linear, or weighted-exponential with more weight on recent load. Default: linear.
+    Ebbtide extension."""
     initialization_timeout_seconds: Positive | None = None
     """Deprecated in Run:ai 2.22. Use servingConfiguration.initializationTimeoutSeconds."""

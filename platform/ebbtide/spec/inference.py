@@ -9,11 +9,13 @@ from pydantic import Field
 from ebbtide.spec.autoscaling import Autoscaling
 from ebbtide.spec.compute import Compute
 from ebbtide.spec.container import Probes, PullSecret, Security, Variable
-from ebbtide.spec.scalars import Label, Model, NamedValue, Text, Words, empty_list
+from ebbtide.spec.scalars import Label, Model, NamedValue, ObjectName, Text, Words, empty_list
 from ebbtide.spec.scheduling import NodeAffinity, PodAffinity, Toleration
 from ebbtide.spec.serving import (
+    Batcher,
     ExposedPort,
     ExposedUrl,
+    Logger,
     Patch,
     RelatedUrl,
     ServedModel,
@@ -54,6 +56,9 @@ class InferenceSpec(Model):
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
     """Image pull policy. Default: Always for the tag ``:latest`` or no tag, otherwise IfNotPresent. Knative resolves a
     tag once per revision."""
+    service_account_name: ObjectName | None = None
+    """Service account of the pods, for their permissions and their cloud identity (IRSA, Workload Identity). Default: the
+    account ``default`` of the namespace. Ebbtide extension."""
     image_pull_secrets: list[PullSecret] = empty_list()
     """Secrets with credentials for the image registry."""
     command: Words | None = None
@@ -70,6 +75,10 @@ class InferenceSpec(Model):
     """Readiness, liveness and startup probes."""
     model: ServedModel | None = None
     """Model to serve with a KServe runtime instead of an image. Ebbtide extension."""
+    logger: Logger | None = None
+    """Log of requests and responses. KServe only. Ebbtide extension."""
+    batcher: Batcher | None = None
+    """Batches of requests. KServe only. Ebbtide extension."""
     compute: Compute = Compute()
     """CPU, memory and GPU resources of one replica."""
     autoscaling: Autoscaling = Autoscaling()
@@ -91,6 +100,8 @@ class InferenceSpec(Model):
     """Node pools in order of preference."""
     node_type: Text | None = None
     """Node type: required value of the node label run.ai/type."""
+    node_selector: dict[str, Label] | None = None
+    """Required node labels, in addition to those of node pools and node type. Ebbtide extension."""
     node_affinity_required: NodeAffinity | None = None
     """Required node affinity."""
     pod_affinity: PodAffinity | None = None

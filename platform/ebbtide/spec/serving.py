@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ebbtide.spec.scalars import Model, ObjectName, Port, Positive, Protocol, Text, empty_list
+from ebbtide.spec.scalars import (
+    AbsolutePath,
+    Model,
+    NotNegative,
+    ObjectName,
+    Port,
+    Positive,
+    Protocol,
+    Text,
+    empty_list,
+)
 
 
 class ServingPort(Model):
@@ -37,6 +47,27 @@ class ServingConfiguration(Model):
     """Request timeout: maximum duration of one request, in seconds."""
 
 
+class ModelStorage(Model):
+    """A model in an object store whose address and credentials are in KServe's storage Secret. Ebbtide extension."""
+
+    key: Text | None = None
+    """Key of the Secret storage-config with the type, address and credentials of the store. Default: ``default``, or
+    ``default_<type>`` if parameters set a type."""
+    path: Text | None = None
+    """Path of the model in the bucket. Must not be set together with model.uri."""
+    parameters: dict[str, str] | None = None
+    """Values to use instead of those in the Secret, such as type (s3, hdfs or webhdfs) and bucket."""
+
+
+class ModelUri(Model):
+    """One of several storage URIs of a model. Ebbtide extension."""
+
+    uri: Text
+    """Storage URI, such as s3://bucket/path or pvc://claim/path."""
+    mount_path: AbsolutePath | None = None
+    """Directory in the container. Default: /mnt/models."""
+
+
 class ServedModel(Model):
     """A model that a KServe runtime loads from storage and serves. Ebbtide extension."""
 
@@ -46,12 +77,64 @@ class ServedModel(Model):
     """Version of the format, if the runtime requires one."""
     uri: Text | None = None
     """Storage URI of the model: s3://…, gs://…, hf://…, pvc://claim/path, https://…, oci://… or oci+native://…."""
+    uris: list[ModelUri] = empty_list()
+    """Several storage URIs, such as those of a base model and its adapters, instead of ``uri``."""
+    storage: ModelStorage | None = None
+    """Location or credentials in KServe's storage Secret. A model without uri, uris and storage is loaded by its runtime,
+    which args or environmentVariables must tell the model's name, such as --model_id=org/model."""
     runtime: ObjectName | None = None
     """Name of the serving runtime. Default: KServe selects one by format."""
+    runtime_version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)] | None = None
+    """Version of the serving runtime: replaces the tag of its image, unless the image has a digest."""
     protocol: Literal["v1", "v2", "grpc-v1", "grpc-v2"] | None = None
     """Inference protocol."""
     storage_secret: ObjectName | None = None
-    """Secret with credentials for the storage URI."""
+    """Secret with credentials for the storage URI. Not valid with ``storage``, which has its own credentials."""
+
+
+class LoggerStorage(Model):
+    """A store for the payload log, instead of a URL. Ebbtide extension."""
+
+    key: Text
+    """Key of the Secret with the store's credentials."""
+    path: Text
+    """Path of the log in the store."""
+    parameters: dict[str, str]
+    """Properties of the store, such as type, bucket and format."""
+    service_account_name: ObjectName | None = None
+    """Service account whose Secret has the credentials."""
+
+
+class Logger(Model):
+    """Payload log: KServe's agent sends requests and responses as CloudEvents. Ebbtide extension."""
+
+    url: Text | None = None
+    """URL that receives the events. Default: defaultUrl of KServe's logger configuration."""
+    mode: Literal["all", "request", "response"] = "all"
+    """Payloads to log."""
+    metadata_headers: list[Text] = empty_list()
+    """Request headers to add to the events."""
+    metadata_annotations: list[Text] = empty_list()
+    """Keys of pod annotations to add to the events."""
+    storage: LoggerStorage | None = None
+    """Store for the log."""
+    marshaller_url: Text | None = None
+    """URL of a service that formats the records for the store."""
+    batch_size: Positive | None = None
+    """Records per object in the store. Default: 1."""
+    batch_interval: Text | None = None
+    """Time after which an incomplete object is stored, such as 5s."""
+
+
+class Batcher(Model):
+    """Request batching by KServe's agent. Ebbtide extension."""
+
+    max_batch_size: Positive | None = None
+    """Number of instances that complete a batch. Default: 32."""
+    max_latency: Positive | None = None
+    """Milliseconds after which an incomplete batch is sent. Default: 5000."""
+    timeout: Positive | None = None
+    """Timeout of a batch, in seconds. KServe accepts it without effect."""
 
 
 class Slo(Model):
@@ -72,6 +155,8 @@ class Traffic(Model):
     """Percentage of requests that the latest revision receives."""
     stable_revision: ObjectName | None = None
     """Revision that receives the remaining requests. Required for a Knative Service; set by ``apply``."""
+    rollout_duration_seconds: NotNegative | None = None
+    """Seconds over which Knative shifts the traffic to a new revision. Default: rollout-duration of the cluster, 0."""
 
 
 class ExposedUrl(Model):

@@ -64,6 +64,12 @@ def _render_variable(variable: Variable) -> dict[str, Any]:
     return {"name": variable.name, "valueFrom": source}
 
 
+def make_account_patch(plan: Plan) -> PodPatch:
+    """Return the pods' service account."""
+    name = plan.spec.service_account_name
+    return PodPatch(by="account", cause=("spec", "serviceAccountName"), service_account_name=name or "")
+
+
 def make_resources_patch(plan: Plan) -> PodPatch:
     """Return CPU, memory and extended resources."""
     compute = plan.spec.compute
@@ -132,6 +138,7 @@ def check(plan: Plan) -> Iterator[Problem]:
     """Warn if the container may run as root, and reject user 0 or a pod that the profile or the namespace forbids."""
     rules = plan.spec.security
     yield from pod_security.check(plan)
+    yield from _check_account(plan)
     if rules.run_as_non_root is None and pod_security.requires_non_root(plan.spec, plan.cluster) is False:
         if pod_security.find_namespace_level(plan.spec, plan.cluster) == "restricted":
             return
@@ -147,6 +154,32 @@ def check(plan: Plan) -> Iterator[Problem]:
             ("spec", "security", "runAsUid"),
             "user 0 is root, and the cluster profile forbids containers that run as root (pods.runAsNonRoot)",
             "set runAsUid to a user other than 0",
+        )
+
+
+def _check_account(plan: Plan) -> Iterator[Problem]:
+    """Reject a service account that the profile does not allow, or that replaces the one of the model's credentials."""
+    name, allowed, path = (
+        plan.spec.service_account_name,
+        plan.cluster.projects.service_accounts,
+        ("spec", "serviceAccountName"),
+    )
+    if name is None:
+        return
+    if allowed and name not in allowed:
+        yield Problem(
+            "SEC018",
+            path,
+            f"the cluster profile does not allow service account {name}",
+            f"use one of {', '.join(allowed)}, or add it to projects.serviceAccounts of the profile",
+        )
+    if plan.spec.model is not None and plan.spec.model.storage_secret is not None:
+        yield Problem(
+            "SRV039",
+            ("spec", "model", "storageSecret"),
+            "storageSecret and serviceAccountName are mutually exclusive: KServe reads a model's credentials from the Secrets of "
+            "the pods' service account",
+            f"remove storageSecret, and add the Secret to the secrets of service account {name}",
         )
 
 

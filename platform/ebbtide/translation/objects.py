@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, TypeAlias
 
 Object: TypeAlias = dict[str, Any]
 
+_CAMEL: Final = re.compile("_(.)")
 #: Kinds in the order in which they must be created. Other kinds go last.
 ORDER: Final = {
     kind: place
@@ -43,6 +45,18 @@ def prune_nulls(value: Any) -> Any:
     if kind is list:
         return [prune_nulls(field) for field in value]
     return value
+
+
+def write_model(value: Any) -> Any:
+    """Return a part of a spec whose fields have the same names in Kubernetes, without empty fields.
+
+    The instances of the compiled models have the fields as attributes and no methods.
+    """
+    if isinstance(value, list | tuple):
+        return [write_model(item) for item in value] or None
+    if not hasattr(value, "__dict__"):
+        return value
+    return {_CAMEL.sub(lambda part: part[1].upper(), name): write_model(field) for name, field in vars(value).items()}
 
 
 def sort_for_apply(objects: list[Object]) -> list[Object]:

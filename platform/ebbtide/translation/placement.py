@@ -40,6 +40,8 @@ def check(plan: Plan) -> Iterator[Problem]:
                 f"node pool {name} not found in the cluster profile",
                 f"use one of {', '.join(known)}" if known else "remove nodePools: the profile has no node pools",
             )
+    for key, value in (spec.node_selector or {}).items():
+        yield from _check_selected_label(plan, key, value)
     if len({pool.backend for pool in pools}) > 1:
         yield Problem(
             "PLC002",
@@ -59,6 +61,39 @@ def check(plan: Plan) -> Iterator[Problem]:
                 f"nodeType is {spec.node_type}, but the nodes of pool {pool.name} have type {node_type}, so no node matches both",
                 "remove nodeType, or use another pool in nodePools",
             )
+
+
+def _check_selected_label(plan: Plan, key: str, value: str) -> Iterator[Problem]:
+    """Yield a problem if another field of the spec or the GPU backend selects nodes by another value of a label."""
+    path = ("spec", "nodeSelector", key)
+    if key == keys.NODE_TYPE and plan.spec.node_type not in {None, value}:
+        yield Problem(
+            "PLC016",
+            path,
+            f"nodeSelector requires {key} {value}, but nodeType requires {plan.spec.node_type}",
+            "remove nodeType, or remove the label from nodeSelector",
+        )
+    for pool in _list_selecting_pools(plan):
+        if plan.gpu is not None and key == keys.GPU_PRODUCT and BACKENDS[pool.backend].partitioned:
+            yield Problem(
+                "PLC016",
+                path,
+                f"the GPU backend of node pool {pool.name} selects nodes by {key}, with the suffix that the device plugin adds",
+                "remove it, and select the node pool with nodePools",
+            )
+        elif pool.selector.get(key, value) != value:
+            yield Problem(
+                "PLC016",
+                path,
+                f"nodeSelector requires {key} {value}, but the nodes of pool {pool.name} have {pool.selector[key]}, so no node "
+                "matches both",
+                "remove it, or use another pool in nodePools",
+            )
+
+
+def _list_selecting_pools(plan: Plan) -> tuple[NodePool, ...]:
+    """Return the node pools by which the pods select nodes: none if the spec neither names pools nor requests a GPU."""
+    return plan.pools if plan.spec.node_pools or plan.gpu is not None else ()
 
 
 def _check_combination(pools: tuple[NodePool, ...]) -> Iterator[Problem]:
@@ -90,7 +125,7 @@ def _check_combination(pools: tuple[NodePool, ...]) -> Iterator[Problem]:
 def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
     """Yield node selector, affinity and tolerations, each with the spec's field that causes it."""
     spec = plan.spec
-    pools = plan.pools if spec.node_pools or plan.gpu is not None else ()
+    pools = _list_selecting_pools(plan)
     selector = dict(pools[0].selector) if len(pools) == 1 else {}
     if plan.gpu is not None and plan.pool is not None and BACKENDS[plan.pool.backend].partitioned:
         # The backend itself selects the product, with the suffix that strategy single adds to it.
@@ -99,6 +134,8 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
         yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)
     if spec.node_type is not None:
         yield PodPatch(by="placement/type", cause=("spec", "nodeType"), node_selector={keys.NODE_TYPE: spec.node_type})
+    if spec.node_selector:
+        yield PodPatch(by="placement/selector", cause=("spec", "nodeSelector"), node_selector=spec.node_selector)
     node = _render_node_affinity(spec, pools if len(pools) > 1 else ())
     if node:
         cause = "nodeAffinityRequired" if spec.node_affinity_required is not None else "nodePools"

@@ -69,7 +69,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
         return Translation((), None, tuple(problems))
     pod = pods.merge_patches(make_patches(plan))
     if plan.serving != "kserve-standard":
-        problems.extend(knative.check_flags(pod, profile.spec))
+        problems.extend(knative.check_flags(pod, inference.spec, profile.spec))
         problems.extend(_check_model_image(plan))
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
@@ -141,6 +141,7 @@ def make_patches(plan: Plan) -> Iterator[PodPatch]:
     cluster = plan.cluster
     yield container.make_resources_patch(plan)
     yield container.make_environment_patch(plan)
+    yield container.make_account_patch(plan)
     yield container.make_security_patch(plan)
     yield priority.make_priority_patch(plan)
     yield project.make_project_patch(plan)

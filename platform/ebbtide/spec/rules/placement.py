@@ -54,6 +54,11 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
                 f"invalid taint value {toleration.value!r}",
                 "use the value of the node's taint",
             )
+    for key in inference.spec.node_selector or ():
+        if LABEL_KEY.fullmatch(key) is None:
+            yield Problem(
+                "PLC004", ("spec", "nodeSelector", key), f"invalid label key {key!r}", "use the key of a node label"
+            )
     affinity = inference.spec.node_affinity_required
     for number, term in enumerate(affinity.node_selector_terms if affinity else ()):
         for index, rule in enumerate(term.match_expressions):

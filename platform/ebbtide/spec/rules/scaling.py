@@ -211,6 +211,13 @@ def check_scaling_fields(inference: Inference) -> Iterator[Problem]:
                 f"activationReplicas has no effect: with minReplicas {low} the service never scales from zero",
                 "remove activationReplicas",
             )
+    if auto.target_burst_capacity is not None and -1 < auto.target_burst_capacity < 0:
+        yield Problem(
+            "AUT043",
+            (*AUTO, "targetBurstCapacity"),
+            f"invalid targetBurstCapacity {auto.target_burst_capacity:g}: must be -1, 0 or more",
+            "use -1 to always queue requests in the activator, or 0 or more",
+        )
     if auto.initialization_timeout_seconds is not None:
         newer = inference.spec.serving_configuration.initialization_timeout_seconds
         yield make_warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -12,10 +13,17 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
     from ebbtide.spec.inference import Inference, InferenceSpec
+    from ebbtide.spec.serving import ServedModel
 
 REGISTRY: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 #: A repository of at least two characters, with a tag, a digest, or both.
 REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
+
+#: The types of store that KServe's storage Secret supports (pkg/credentials/service_account_credentials.go).
+STORES: Final = ("s3", "hdfs", "webhdfs")
+
+#: The directory of the model in the container, if none is set (pkg/constants/constants.go, DefaultModelLocalMountPath).
+MODELS: Final = "/mnt/models"
 
 
 def check_serving(inference: Inference) -> Iterator[Problem]:
@@ -40,8 +48,7 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
                 f"invalid {field}: cannot be split into arguments by shell rules",
                 "close the quotes, or use a list of arguments",
             )
-    if spec.model is not None and spec.model.uri is None and spec.image is None:
-        yield Problem("SRV001", ("spec", "model", "uri"), "model.uri is missing", "set model.uri")
+    yield from _check_model(spec)
     port = spec.serving_port
     where = ("spec", "servingPort")
     if port.authorized_users and port.authorized_groups:
@@ -111,6 +118,128 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
             ("spec", "slo", "meanLatencyMilliseconds"),
             "meanLatencyMilliseconds is above p95LatencyMilliseconds, so it is almost always met when the 95th percentile is",
             "lower meanLatencyMilliseconds, or remove it",
+        )
+
+
+def _check_model(spec: InferenceSpec) -> Iterator[Problem]:
+    """Check that a model has at most one location, and credentials that KServe can read.
+
+    Upstream: kserve pkg/apis/serving/v1beta1/component.go (validateStorageSpec),
+    pkg/credentials/service_account_credentials.go (CreateStorageSpecSecretEnvs), pkg/webhook/admission/pod,
+    pkg/controller/v1beta1/inferenceservice/components (addStorageInitializerAnnotations).
+    """
+    model = spec.model
+    if model is None:
+        return
+    where, storage = ("spec", "model"), model.storage
+    locations = [
+        name
+        for name, value in (
+            ("uri", model.uri),
+            ("uris", model.uris),
+            ("storage.path", storage is not None and storage.path),
+        )
+        if value
+    ]
+    # A runtime can load a model by name, or contain it. Its arguments and variables name the model then.
+    by_runtime = spec.args or spec.command or spec.environment_variables or model.runtime or spec.image
+    if not locations and not by_runtime:
+        yield Problem(
+            "SRV001",
+            (*where, "uri"),
+            "the location of the model is missing",
+            "set model.uri, model.storage.path, or args that name the model (--model_id=org/model)",
+        )
+    for name in locations[1:]:
+        yield Problem(
+            "SRV039",
+            (*where, *name.split(".")),
+            f"model.{locations[0]} and model.{name} are mutually exclusive: KServe loads a model from one location",
+            f"remove {name.rpartition('.')[2]}, or remove {locations[0]}",
+        )
+    yield from _check_model_uris(model)
+    if spec.image is not None and model.runtime_version is not None:
+        yield Problem(
+            "SRV040",
+            (*where, "runtimeVersion"),
+            "runtimeVersion replaces the tag of the image, and the spec sets image, which has its own",
+            "remove runtimeVersion, and set the tag in image",
+        )
+    if storage is None:
+        return
+    parameters = storage.parameters or {}
+    kind = parameters.get("type")
+    if model.storage_secret is not None:
+        yield Problem(
+            "SRV039",
+            (*where, "storageSecret"),
+            "storageSecret has no effect with model.storage: KServe reads the credentials of storage.key",
+            "remove storageSecret",
+        )
+    if kind is not None and kind not in STORES:
+        yield Problem(
+            "SRV041",
+            (*where, "storage", "parameters", "type"),
+            f"KServe's storage Secret does not support the type {kind!r}",
+            f"use one of {', '.join(STORES)}",
+        )
+    elif kind == "s3" and storage.path is not None and "bucket" not in parameters:
+        yield Problem(
+            "SRV041",
+            (*where, "storage", "parameters"),
+            "parameters set the type s3 but no bucket, and KServe reads the bucket from the Secret only together with the type",
+            "set parameters.bucket, or remove type",
+        )
+    if model.uri is not None and storage.path is None and model.uri.partition("://")[0] not in STORES:
+        yield Problem(
+            "SRV041",
+            (*where, "storage"),
+            f"KServe's storage Secret does not support the URI {model.uri}",
+            f"remove storage, or use a URI that starts with one of {', '.join(f'{store}://' for store in STORES)}",
+        )
+
+
+def _check_model_uris(model: ServedModel) -> Iterator[Problem]:
+    """Check the directories of several storage URIs.
+
+    Upstream: kserve pkg/apis/serving/v1beta1/inference_service_validation.go (validateMultipleStorageURIsSpec),
+    pkg/webhook/admission/pod/storage_initializer_injector.go (CommonStorageInitialization).
+    """
+    where = ("spec", "model", "uris")
+    uri_by_path: dict[str, str] = {}
+    for index, item in enumerate(model.uris):
+        path = posixpath.normpath(item.mount_path or MODELS)
+        if path.strip("/") == "" or ".." in (item.mount_path or ""):
+            yield Problem(
+                "SRV042",
+                (*where, index, "mountPath"),
+                f"invalid mountPath {item.mount_path!r}: must be a directory below /, without ..",
+                f"use a directory such as {MODELS}/adapter",
+            )
+            continue
+        if path in uri_by_path and any(uri.startswith("pvc:") for uri in (item.uri, uri_by_path[path])):
+            yield Problem(
+                "SRV042",
+                (*where, index),
+                f"directory {path} is already used by another URI, and a claim needs its own",
+                f"use another mountPath, such as {MODELS}/adapter",
+            )
+        uri_by_path[path] = item.uri
+        scheme, _, rest = item.uri.partition("://")
+        if scheme == "pvc" and rest.strip("/").partition("/")[2]:
+            yield make_warning(
+                "SRV043",
+                (*where, index, "uri"),
+                "KServe mounts the whole claim of one of several storage URIs, and ignores the path in it",
+                "remove the path, and let the server read the model from the path in mountPath",
+            )
+    downloads = [path for path, uri in uri_by_path.items() if not uri.startswith(("pvc:", "oci"))]
+    if len({path.split("/")[1] for path in downloads}) > 1:
+        yield Problem(
+            "SRV042",
+            where,
+            f"the directories {', '.join(downloads)} have no common parent, which KServe mounts as one volume",
+            f"use directories below {MODELS}",
         )
 
 

@@ -12,6 +12,7 @@ from ebbtide.base.versions import parse_version
 from ebbtide.profile import metric_names
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision, Scaling
+from ebbtide.translation.scaling.knative import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ KNATIVE_ONLY: Final = (
     ("activationReplicas", "activation_replicas", None),
     ("concurrencyHardLimit", "concurrency_hard_limit", 0),
     ("scaleToZeroRetentionSeconds", "scale_to_zero_retention_seconds", 0),
+    *((field, attribute, None) for field, attribute, *_ in SETTINGS),
 )
 
 
@@ -129,6 +131,8 @@ def check(plan: Plan) -> Iterator[Problem]:
             f"the delay has no effect: minReplicas and maxReplicas are both {scaling.minimum}",
             "increase maxReplicas, or remove scaleDownDelaySeconds",
         )
+    if not standard:
+        yield from _check_settings(plan)
     row = scaling.metric
     if row is None:
         return
@@ -138,6 +142,15 @@ def check(plan: Plan) -> Iterator[Problem]:
         return
     yield from _check_hpa(plan)
     yield from CHECKS[row.source](plan, row)
+
+
+def _check_settings(plan: Plan) -> Iterator[Problem]:
+    """Warn about settings of Knative's autoscaler that the workload's autoscaler does not read."""
+    scaler = plan.scaling.scaler
+    reason = "an HPA does not read it" if scaler == "knative-hpa" else "minReplicas and maxReplicas are equal"
+    for field, attribute, *_, readers in SETTINGS:
+        if getattr(plan.spec.autoscaling, attribute) is not None and scaler not in readers:
+            yield make_warning("AUT021", (*AUTO, field), f"{field} has no effect: {reason}", f"remove {field}")
 
 
 def _check_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:

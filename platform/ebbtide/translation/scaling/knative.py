@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 #: A fixed number of replicas is the KPA with minimum and maximum replicas equal.
 CLASSES: Final = {"knative-kpa": keys.CLASS_KPA, "knative-hpa": keys.CLASS_HPA, "fixed": keys.CLASS_KPA}
 
+#: Fields whose value is an annotation: the field, its attribute, the annotation, the value's unit, the autoscalers that read
+#: it (pkg/apis/autoscaling/register.go; pkg/reconciler/autoscaling/hpa/resources/hpa.go reads only the window).
+SETTINGS: Final[tuple[tuple[str, str, str, str, frozenset[str]], ...]] = (
+    ("stableWindowSeconds", "stable_window_seconds", keys.WINDOW, "s", frozenset({"knative-kpa", "knative-hpa"})),
+    ("panicWindowPercentage", "panic_window_percentage", keys.PANIC_WINDOW, "", frozenset({"knative-kpa"})),
+    ("panicThresholdPercentage", "panic_threshold_percentage", keys.PANIC_THRESHOLD, "", frozenset({"knative-kpa"})),
+    ("targetBurstCapacity", "target_burst_capacity", keys.BURST_CAPACITY, "", frozenset({"knative-kpa", "fixed"})),
+    ("metricAggregation", "metric_aggregation", keys.AGGREGATION, "", frozenset({"knative-kpa"})),
+)
+
 
 def make_scaling_annotations(plan: Plan) -> dict[str, str]:
     """Return the scaling annotations except minimum and maximum replicas, which are fields in KServe."""
@@ -36,6 +46,10 @@ def make_scaling_annotations(plan: Plan) -> dict[str, str]:
         annotations[keys.SCALE_DOWN_DELAY] = f"{auto.scale_down_delay_seconds}s"
     if auto.scale_to_zero_retention_seconds:
         annotations[keys.RETENTION] = f"{auto.scale_to_zero_retention_seconds}s"
+    for _, attribute, key, unit, _ in SETTINGS:
+        value = getattr(auto, attribute)
+        if value is not None:
+            annotations[key] = value if isinstance(value, str) else f"{format_number(value)}{unit}"
     return annotations
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
@@ -16,10 +17,12 @@ from ebbtide.translation.serving import reserved
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ebbtide.base.problems import Path
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import Inference, InferenceSpec
     from ebbtide.translation.plan import Plan, Serving
 
+SNAKE: Final = re.compile("([A-Z])")
 #: The upstream default of max-revision-timeout-seconds in config-defaults, in seconds.
 DEFAULT_MAX_TIMEOUT_SECONDS: Final = "600"
 #: Knative's default request timeout in seconds, which is also a pod's termination grace period.
@@ -78,6 +81,7 @@ def check(plan: Plan) -> Iterator[Problem]:
     if serving != "knative":
         yield from _check_copied_metadata(plan.inference)
         yield from _check_default_limits(spec, cluster) if spec.model is None else _check_runtime_limits(spec, cluster)
+    yield from _check_kserve_fields(spec, cluster, serving)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield make_warning(
             "SRV015",
@@ -87,6 +91,43 @@ def check(plan: Plan) -> Iterator[Problem]:
             "add ebbtide.dev/spec to KServe's serviceAnnotationDisallowedList (kustomize/kserve does) and to "
             "kserve.annotationDisallowList of the profile",
         )
+
+
+#: Fields that only KServe supports, and its first version with each
+#: (pkg/apis/serving/v1beta1: component.go, predictor.go, inference_service.go).
+KSERVE_FIELDS: Final[tuple[tuple[str, tuple[int, int]], ...]] = (
+    ("logger", (0, 1)),
+    ("logger.storage", (0, 16)),
+    ("logger.marshallerUrl", (0, 17)),
+    ("logger.batchSize", (0, 17)),
+    ("logger.batchInterval", (0, 17)),
+    ("batcher", (0, 1)),
+    ("model.uris", (0, 16)),
+)
+
+
+def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+    """Reject fields that only KServe, or only a later version of it, supports."""
+    version = cluster.kserve.version
+    for field, since in KSERVE_FIELDS:
+        value: Any = spec
+        for name in field.split("."):
+            value = getattr(value, SNAKE.sub(r"_\1", name).lower(), None)
+        path = ("spec", *field.split("."))
+        if value and serving == "knative" and "." not in field:
+            yield Problem(
+                "SRV044",
+                path,
+                f"a Knative Service does not support {field}, which needs KServe's agent",
+                f"use serving: kserve, or remove {field}",
+            )
+        elif value and serving != "knative" and parse_version(version) < since:
+            yield Problem(
+                "SRV045",
+                path,
+                f"KServe {version} does not support {field}",
+                f"remove it, or use KServe {since[0]}.{since[1]} or later",
+            )
 
 
 def _check_copied_metadata(inference: Inference) -> Iterator[Problem]:
@@ -243,7 +284,9 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
         )
     if model.uri is not None:
-        yield from _check_model_uri(model.uri, cluster)
+        yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster)
+    for index, item in enumerate(model.uris):
+        yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster)
 
 
 #: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go).
@@ -256,8 +299,7 @@ IMAGE_VOLUMES: Final = "ImageVolume"
 IMAGE_VOLUMES_SINCE: Final = (1, 35)
 
 
-def _check_model_uri(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
-    path = ("spec", "model", "uri")
+def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec) -> Iterator[Problem]:
     scheme, separator, _ = uri.partition("://")
     schemes = SCHEMES | {NATIVE} if parse_version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
     if not separator:
@@ -332,6 +374,13 @@ def _check_timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iter
 
 def _check_traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
     traffic = spec.traffic
+    if traffic.rollout_duration_seconds is not None and serving == "kserve-standard":
+        yield Problem(
+            "SRV010",
+            ("spec", "traffic", "rolloutDurationSeconds"),
+            "KServe Standard has no revisions, between which Knative shifts traffic",
+            "remove rolloutDurationSeconds, or use serving: kserve or knative",
+        )
     percent = traffic.canary_percent
     if percent is None:
         if traffic.stable_revision is not None:
@@ -394,6 +443,8 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
         **(user_metadata.labels or {}),
     }
     annotations = dict(user_metadata.annotations or {})
+    if spec.traffic.rollout_duration_seconds is not None and plan.serving != "kserve-standard":
+        annotations[keys.ROLLOUT_DURATION] = f"{spec.traffic.rollout_duration_seconds}s"
     if spec.project is not None:
         labels[keys.APP_PART_OF] = spec.project
         labels[keys.PROJECT] = spec.project

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import ProfileSpec
+    from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
     from ebbtide.translation.pods import Pod
@@ -53,6 +54,7 @@ CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
 FIELD_REF: Final = PREFIX + "fieldref"
 #: Needed for every added capability, even NET_BIND_SERVICE, which the restricted level allows.
+INIT_CONTAINERS: Final = PREFIX + "init-containers"
 ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
 RESPONSE_START: Final = "revision-response-start-timeout-seconds"
 #: The upstream default in config-defaults, in seconds. 0 means no limit.
@@ -60,13 +62,21 @@ DEFAULT_RESPONSE_START_SECONDS: Final = "300"
 #: Feature flags that are not disabled by default.
 DEFAULTS: Final = {EMPTY_DIR: "enabled"}
 #: Every flag that a spec can need. ``doctor`` and the profile's list are built from it.
-EVERY_FLAG: Final = (*(flag for _, flag, _ in FLAGS), CLAIM, CLAIM_WRITE, EMPTY_DIR, FIELD_REF, ADD_CAPABILITIES)
+EVERY_FLAG: Final = (
+    *(flag for _, flag, _ in FLAGS),
+    CLAIM,
+    CLAIM_WRITE,
+    EMPTY_DIR,
+    FIELD_REF,
+    INIT_CONTAINERS,
+    ADD_CAPABILITIES,
+)
 
 
-def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
+def check_flags(pod: Pod, spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
     features = cluster.knative.features
-    for part, flag, values, cause in _list_needed_flags(pod):
+    for part, flag, values, cause in (*_list_needed_flags(pod), *_list_model_flags(spec)):
         value = features.get(flag, DEFAULTS.get(flag, "disabled"))
         if value not in values:
             # For some parts, Knative requires the value enabled.
@@ -100,6 +110,19 @@ def _list_needed_flags(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Pat
         yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
     if any("fieldRef" in variable.get("valueFrom", ()) for variable in pod.env):
         yield "environment variables from pod fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
+
+
+def _list_model_flags(spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
+    """Yield what KServe adds to a revision that loads a model from several storage URIs.
+
+    Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative/ksvc_reconciler.go (createKnativeService).
+    """
+    uris = [] if spec.model is None else [item.uri for item in spec.model.uris]
+    cause = ("spec", "model", "uris")
+    if any(uri.startswith("pvc://") for uri in uris):
+        yield "persistent volume claims", CLAIM, ENABLED, cause
+    if any(not uri.startswith(("pvc://", "oci")) for uri in uris):
+        yield "init containers", INIT_CONTAINERS, ENABLED, cause
 
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:

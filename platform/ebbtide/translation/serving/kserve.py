@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import keys, names
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.container import make_container, make_pod_fields
+from ebbtide.translation.objects import write_model
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.scaling.knative import make_scaling_annotations
 from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
@@ -75,6 +76,8 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                 "containerConcurrency": spec.autoscaling.concurrency_hard_limit,
                 "timeout": spec.serving_configuration.request_timeout_seconds,
                 "canaryTrafficPercent": spec.traffic.canary_percent,
+                "logger": write_model(spec.logger),
+                "batcher": write_model(spec.batcher),
                 "labels": make_pod_labels(plan, pod.labels),
                 "annotations": {**scaling, **pod.annotations, **make_pod_annotations(plan)} or None,
                 **make_pod_fields(plan, pod),
@@ -103,8 +106,11 @@ def _make_runtime(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
         "model": {
             "modelFormat": {"name": model.format, "version": model.format_version},
             "runtime": model.runtime,
+            "runtimeVersion": model.runtime_version,
             "protocolVersion": model.protocol,
             "storageUri": model.uri,
+            "storage": write_model(model.storage),
             **{name: value for name, value in container.items() if name != "name"},
-        }
+        },
+        "storageUris": write_model(model.uris),
     }
