@@ -30,6 +30,7 @@ from ebbtide.cluster.doctor import observed
 from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import FULL
 from ebbtide.sandbox.furnished import furnish_cluster
+from ebbtide.slo.proxy import find_gateway_histogram
 from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
 if TYPE_CHECKING:
@@ -597,6 +598,40 @@ def test_the_observed_profile_has_the_parent_queue() -> None:
     put("Queue", "scheduling.run.ai/v2", "theirs", spec={"parentQueue": "other"})(cluster)
 
     assert doctor.make_observed_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
+
+
+def with_histograms(*names: str) -> Simulated:
+    """A cluster whose Prometheus has the counts of these gateways' histograms."""
+    cluster = furnished()
+    asked: list[str] = []
+    find_gateway_histogram(asked.append, "http://prometheus-server.monitoring.svc:9090")
+    cluster.paths[asked[0]] = {"status": "success", "data": [f"{name}_count" for name in names]}
+    return cluster
+
+
+def test_the_observed_profile_has_the_gateway_s_histogram() -> None:
+    data = doctor.make_observed_profile(with_histograms("envoy_cluster_upstream_rq_time"))
+
+    assert data["spec"]["metrics"]["gatewayLatency"] == "envoy_cluster_upstream_rq_time"
+    assert "gatewayLatency" not in doctor.make_observed_profile(with_histograms())["spec"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("served", "named", "words"),
+    [
+        (["istio_request_duration_milliseconds"], None, "has istio_request_duration_milliseconds"),
+        ([], None, "has no response times of the gateway"),
+        ([], "envoy_cluster_upstream_rq_time", "envoy_cluster_upstream_rq_time has no values"),
+        (["envoy_cluster_upstream_rq_time"], "envoy_cluster_upstream_rq_time", ""),
+        ([], "my_gateway_seconds", ""),
+    ],
+)
+def test_a_gateway_that_is_not_measured_is_a_warning(served: list[str], named: str | None, words: str) -> None:
+    cluster = with_histograms(*served)
+    found = doctor.examine_cluster(cluster, profile(metrics={"gatewayLatency": named}))
+
+    assert [finding.code for finding in found] == (["DOC027"] if words else [])
+    assert all(words in finding.what for finding in found)
 
 
 def test_the_profile_of_a_bare_cluster_is_valid() -> None:

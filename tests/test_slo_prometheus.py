@@ -13,6 +13,7 @@ import pytest
 
 from answering import CHAT, DEAD, END, START, STEP, Answer, answering, any_nan, fine, profile, recorded
 from ebbtide.slo import queries
+from ebbtide.slo.proxy import proxy_path
 from ebbtide.slo.report import ValueInterval, compute_mean, compute_quantile_interval
 from ebbtide.slo.source import Ref, SourceError
 
@@ -234,7 +235,7 @@ def test_a_histogram_of_unknown_unit_is_refused() -> None:
     ],
 )
 def test_a_service_is_reached_through_the_api_server(url: str, path: str | None) -> None:
-    assert prometheus.proxy_path(url) == path
+    assert proxy_path(url) == path
 
 
 class Api:

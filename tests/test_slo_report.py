@@ -429,3 +429,24 @@ def test_an_interval_is_formatted(value: ValueInterval | None, text: str) -> Non
 )
 def test_a_share_below_one_is_not_rounded_up_to_100_percent(share: float, text: str) -> None:
     assert pages.format_slo_percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit", "outcomes"),
+    [
+        ({"place": "queue-proxy", "seconds_at_rest": 60.0, "cold_starts": 1.0}, 1000, {"unknown"}),
+        ({"place": "queue-proxy", "seconds_at_rest": 0.0, "cold_starts": None}, 1000, {"unknown"}),
+        ({"place": "queue-proxy", "seconds_at_rest": 0.0, "cold_starts": 0.0}, 1000, {"kept"}),
+        ({"place": "gateway", "seconds_at_rest": 60.0, "cold_starts": 1.0}, 1000, {"kept"}),
+        ({"place": "queue-proxy", "seconds_at_rest": 60.0, "cold_starts": 1.0}, 10, {"broken"}),
+    ],
+)
+def test_what_the_pods_meet_is_no_verdict_where_clients_waited_for_cold_starts(
+    changes: dict[str, Any], limit: int, outcomes: set[str]
+) -> None:
+    slo = promise(meanLatencyMilliseconds=limit, p95LatencyMilliseconds=limit)
+    figures = measured(**{"buckets": counts(0, 0, 1000, 1000, 1000, 1000, 1000), **changes})
+    verdicts = report.make_verdicts(figures, slo)
+
+    assert {verdict.outcome for verdict in verdicts} == outcomes
+    assert all(("cold starts are not measured" in verdict.why) == (outcomes == {"unknown"}) for verdict in verdicts)

@@ -155,12 +155,13 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
 
     try:
         from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to import
+        from ebbtide.slo.proxy import proxy_path  # noqa: PLC0415 - as above
     except ImportError as error:
         raise SourceError(
             f"the Prometheus client is not installed ({error}); run pip install 'ebbtide[slo]'"
         ) from error
     profile_address = profile.spec.metrics.prometheus
-    if address or prometheus.runs_in_cluster() or prometheus.proxy_path(profile_address) is None:
+    if address or prometheus.runs_in_cluster() or proxy_path(profile_address) is None:
         return prometheus.PrometheusSource(address or profile_address, profile)
     api = getattr(cluster, "api", None)
     if api is None:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from prometheus_api_client import PrometheusConnect
@@ -23,6 +23,7 @@ from urllib3.util.retry import Retry
 
 from ebbtide.base.prose import make_printable
 from ebbtide.slo import queries
+from ebbtide.slo.proxy import proxy_path
 from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ FAILURES: Final[dict[type[Exception], str]] = {
 MAX_POINTS: Final = 11_000
 #: Maximum length of a quoted error message.
 MAX_MESSAGE_CHARACTERS: Final = 300
-#: The cluster-internal address of a Service: prometheus.monitoring.svc, with or without a domain.
-SERVICE: Final = re.compile(r"(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)(\.svc(\..+)?)?")
 
 
 class PrometheusSource:
@@ -386,21 +385,6 @@ def _innermost_reason(error: Exception) -> str:
 def runs_in_cluster() -> bool:
     """Return whether this process runs in a pod, and so can reach Services by name."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
-
-
-def proxy_path(url: str) -> str | None:
-    """Return the API server's proxy path for the address of a Service, or None for any other address.
-
-    ``http://prometheus.monitoring.svc:9090`` is ``/api/v1/namespaces/monitoring/services/http:prometheus:9090/proxy``
-    (kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services).
-    """
-    parts = urlsplit(url)
-    match = SERVICE.fullmatch(parts.hostname or "")
-    if match is None or not match[3]:
-        return None
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    path = parts.path.rstrip("/")
-    return f"/api/v1/namespaces/{match['namespace']}/services/{parts.scheme}:{match['name']}:{port}/proxy{quote(path)}"
 
 
 def connect_through(api: Any, url: str, profile: Profile) -> PrometheusSource:

@@ -435,7 +435,24 @@ def make_verdicts(
         (slo.p95_latency_milliseconds, 1000, judge_p95),
         (slo.uptime_percent, PERCENT, judge_uptime),
     )
-    return tuple(judge(measured, limit / unit, last_hour) for limit, unit, judge in bounds if limit is not None)
+    verdicts = (judge(measured, limit / unit, last_hour) for limit, unit, judge in bounds if limit is not None)
+    return tuple(_limit_to_measured(verdict, measured) for verdict in verdicts)
+
+
+def _limit_to_measured(verdict: Verdict, measured: WorkloadMeasurements) -> Verdict:
+    """Return a verdict on latency as unknown if it was met in the pods, and requests also waited for cold starts.
+
+    A limit that is violated in the pods is violated for clients too, who wait longer.
+    """
+    slept = measured.seconds_at_rest > 0 or measured.cold_starts is None or measured.cold_starts > 0
+    if verdict.name == "uptime" or verdict.outcome != "kept" or measured.place == "gateway" or not slept:
+        return verdict
+    reason = "cold starts are not measured: set metrics.gatewayLatency in the profile to the gateway's histogram"
+    return replace(verdict, outcome="unknown", why=_join_reasons(verdict.why, reason))
+
+
+def _join_reasons(*reasons: str) -> str:
+    return "; ".join(reason for reason in reasons if reason)
 
 
 def _explain_too_few(count: float, noun: str) -> str:

@@ -12,6 +12,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import DOMAIN_CLAIM, NETWORK_POLICY, SERVICE, ForbiddenError
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
+from ebbtide.slo.queries import GATEWAYS as HISTOGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,28 @@ def _check_prometheus(cluster: Cluster, _: ObservedCluster, requirements: SpecRe
             f"Prometheus not found: the profile expects Service {host[0]} in namespace {host[1]}",
             "slo has no data to report, and why and list show no load",
             "correct metrics.prometheus in the profile, or install Prometheus with the monitors of kustomize/metrics",
+        )
+
+
+def _check_gateway_histogram(
+    _: Cluster, observed: ObservedCluster, requirements: SpecRequirements
+) -> Iterator[Finding]:
+    named, found = requirements.profile.spec.metrics.gateway_latency, observed.gateway_histogram
+    effect = "slo measures response times in the pods, without the wait for cold starts, and gives no verdict on them"
+    if found and named is None:
+        yield make_warning_finding(
+            "DOC027",
+            f"Prometheus has {found}, the gateway's histogram, but the profile does not name it",
+            effect,
+            f"set metrics.gatewayLatency: {found} in the profile",
+        )
+    elif found == "" and (named is None or named in HISTOGRAMS):
+        yield make_warning_finding(
+            "DOC027",
+            f"Prometheus has no response times of the gateway{f': {named} has no values' if named else ''}",
+            effect,
+            "add a monitor for the gateway (kustomize/metrics has Kourier's), then set metrics.gatewayLatency in the profile "
+            f"to one of {', '.join(HISTOGRAMS)}, or to the gateway's own histogram",
         )
 
 
@@ -124,4 +147,10 @@ def _selects_all(policy: Object) -> bool:
     return not get_at(policy, "spec", "podSelector", default={})
 
 
-CHECKS: Final = (_check_prometheus, _check_gateway, _check_domain_claims, _check_network_policies)
+CHECKS: Final = (
+    _check_prometheus,
+    _check_gateway_histogram,
+    _check_gateway,
+    _check_domain_claims,
+    _check_network_policies,
+)

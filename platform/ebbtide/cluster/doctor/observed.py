@@ -32,6 +32,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile.built_in import OTHER_FLAGS
+from ebbtide.slo.proxy import find_gateway_histogram
 from ebbtide.translation import gpu
 from ebbtide.translation.gpu.backend import GpuNode
 from ebbtide.translation.priority import FOUR, LEVELS, PREFIX
@@ -133,6 +134,8 @@ class ObservedCluster:
     hpas: tuple[Object, ...] | None
     services: tuple[Object, ...]
     runtimes: tuple[str, ...] | None
+    #: The gateway's histogram in the cluster's Prometheus; empty without one, None if it was not read.
+    gateway_histogram: str | None = None
     #: Descriptions of the objects that the caller is not allowed to read.
     unread: tuple[str, ...] = ()
 
@@ -186,6 +189,11 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
     kserve = list_(DEPLOYMENT, KSERVE_NAMESPACE) if "kserve" in served else ()
     kserve_map = read_map(KSERVE_MAP, KSERVE_NAMESPACE) if "kserve" in served else None
     runtimes = list_(CLUSTER_RUNTIME) if "kserve" in served else ()
+    # Each workload has several Services, so list only candidates for Prometheus.
+    services = (
+        *(list_(SERVICE, MONITORING_NAMESPACE) or ()),
+        *(list_(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
+    )
     return ObservedCluster(
         kubernetes=_parse_version(str(cluster.read("/version").get("gitVersion", ""))),
         knative=_read_release(knative or (), "controller"),
@@ -206,14 +214,19 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         quotas=list_(QUOTA),
         queues=list_(QUEUE) if "kai" in served else (),
         hpas=list_(HPA),
-        # Each workload has several Services, so list only candidates for Prometheus.
-        services=(
-            *(list_(SERVICE, MONITORING_NAMESPACE) or ()),
-            *(list_(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
-        ),
+        services=services,
         runtimes=None if runtimes is None else tuple(obj["metadata"]["name"] for obj in runtimes),
+        gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
         unread=tuple(dict.fromkeys(unread)),
     )
+
+
+def _read_gateway_histogram(cluster: Cluster, address: str) -> str | None:
+    """Return the gateway's histogram in Prometheus, or None if Prometheus cannot be asked."""
+    try:
+        return find_gateway_histogram(cluster.read, address) if address else None
+    except ClusterError:
+        return None
 
 
 def _is_served(cluster: Cluster, path: str) -> bool:
@@ -370,13 +383,17 @@ def _observe_metrics(observed: ObservedCluster) -> dict[str, Any]:
     if adapter == "none" and "keda" in observed.served:
         adapter = "keda"
     metrics: dict[str, Any] = {"adapter": adapter, "metricsServer": "metrics-server" in observed.served}
-    address = find_prometheus(observed)
-    return {**metrics, **({"prometheus": address} if address else {})}
+    address, histogram = find_prometheus(observed.services), observed.gateway_histogram
+    return {
+        **metrics,
+        **({"prometheus": address} if address else {}),
+        **({"gatewayLatency": histogram} if histogram else {}),
+    }
 
 
-def find_prometheus(observed: ObservedCluster) -> str:
+def find_prometheus(services: Iterable[Object]) -> str:
     """Return the URL of the Service that appears to be Prometheus; empty if there is none."""
-    for service in observed.services:
+    for service in services:
         metadata = service["metadata"]
         ports = [row.get("port") for row in get_at(service, "spec", "ports", default=[])]
         names = {metadata["name"], str(get_at(metadata, "labels", keys.APP_NAME, default=""))}
