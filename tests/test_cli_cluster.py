@@ -72,6 +72,37 @@ def applied(cluster: Simulated, run: Any, profile: Path, chat: Path) -> Simulate
 PLACE = ("-p", "shop")
 
 
+# the profile
+
+
+OBSERVED = "Profile: this cluster as observed. To use another, set --profile\n"
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("command", [("apply", "-y"), ("diff",), ("doctor",)])
+def test_without_a_profile_a_command_uses_that_of_the_cluster(run: Any, chat: Path, command: tuple[str, ...]) -> None:
+    assert OBSERVED in run(*command, chat).err
+
+
+def test_a_submit_without_a_profile_uses_that_of_the_cluster(cluster: Simulated, run: Any) -> None:
+    ran = run("submit", "embed", "-p", "shop", "-i", "ghcr.io/acme/embed:2", "-y", "--wait", "0")
+
+    assert ran.code == 0
+    assert OBSERVED in ran.err
+    assert cluster.list(KNATIVE).items
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_environment_names_the_profile(
+    run: Any, profile: Path, chat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EBBTIDE_PROFILE", str(profile))
+    code, out, err = run("apply", "-y", "-q", chat)
+
+    assert (code, err) == (0, "")
+    assert "created Service team-shop/chat\n" in out
+
+
 # apply
 
 

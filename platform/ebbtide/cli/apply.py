@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
-from ebbtide.cli.options import FILES, FORCE, FULL, QUIET, YES, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import (
+    FORCE,
+    FULL,
+    LIVE_PROFILE,
+    QUIET,
+    SPECS,
+    YES,
+    Options,
+    make_option,
+    make_output_option,
+    make_switch,
+)
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
@@ -17,12 +28,14 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
+    from ebbtide.profile.models import Profile
 
 FINE: Final = 0
 USAGE: Final = 2
 VERDICT_LABELS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! rejected"}
 OPTIONS: Final = (
-    *FILES,
+    SPECS,
+    LIVE_PROFILE,
     *connection.CONNECTION,
     YES,
     make_option(
@@ -41,12 +54,16 @@ OPTIONS: Final = (
 
 def run(options: Options) -> int:
     """Translate the specs and apply the result."""
-    profile = common.read_profile(options.profile)
-    translated, problems = translate_workloads(options.files, Batch(profile, fold=True))
-    common.print_problems_unless_quiet(problems, options)
-    if code := common.exit_code(problems):
-        return code
-    return apply_workloads(translated, options)
+    limit = connection.parse_wait(options)
+
+    def prepare(profile: Profile) -> list[Workload] | int:
+        translated, problems = translate_workloads(options.files, Batch(profile, fold=True))
+        common.print_problems_unless_quiet(problems, options)
+        return common.exit_code(problems) or translated
+
+    return connection.run_with_profile(
+        options, prepare, lambda cluster, workloads: apply_workloads(cluster, workloads, options, limit)
+    )
 
 
 def translate_workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
@@ -55,17 +72,10 @@ def translate_workloads(files: list[str], batch: Batch) -> tuple[list[Workload],
     return apply.collect_workloads(common.load_documents(common.read_sources(files), batch.profile), batch)
 
 
-def apply_workloads(workloads: list[Workload], options: Options, *, create: bool = False) -> int:
-    """Plan, confirm, apply and wait for translated workloads; with ``create``, fail if one exists."""
-    limit = connection.parse_wait(options)
-    return connection.run_on_cluster(
-        options, lambda cluster: _apply_workloads(cluster, workloads, options, limit, create=create)
-    )
-
-
-def _apply_workloads(
-    cluster: connection.Cluster, workloads: list[Workload], options: Options, limit: float, *, create: bool
+def apply_workloads(
+    cluster: connection.Cluster, workloads: list[Workload], options: Options, limit: float, *, create: bool = False
 ) -> int:
+    """Plan, confirm, apply and wait for translated workloads; with ``create``, fail if one exists."""
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.problems import Problem, has_errors
+from ebbtide.cli.options import PROFILE_VARIABLE
 from ebbtide.documents import profiles
 from ebbtide.documents.texts import load_text, unparsed_document
-from ebbtide.profile.built_in import BUILT_INS
+from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,16 +34,22 @@ COLORS: Final = {
 }
 
 
-def read_profile(path: str) -> Profile:
-    """Return the profile, or print its problems and exit with code 1."""
-    profile = try_read_profile(path)
+def read_profile(option: str) -> Profile:
+    """Return the profile that the option selects, or print its problems and exit with code 1."""
+    profile = try_read_profile(option)
     if profile is None:
         raise SystemExit(1)
     return profile
 
 
-def try_read_profile(path: str) -> Profile | None:
-    """Return the profile, or print its problems and return None."""
+def choose_profile(option: str) -> str:
+    """Return the profile of a command: ``--profile``, else that of the environment, else the default built-in one."""
+    return option or os.environ.get(PROFILE_VARIABLE) or BUILT_IN_NAME
+
+
+def try_read_profile(option: str) -> Profile | None:
+    """Return the profile that the option selects, or print its problems and return None."""
+    path = choose_profile(option)
     if path in BUILT_INS:
         return profiles.load_built_in(path)
     profile, problems = profiles.load_profile(path)

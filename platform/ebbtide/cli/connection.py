@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from ebbtide.cli.common import try_read_profile
-from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_switch
+from ebbtide.cli.common import choose_profile, print_problems, read_profile, try_read_profile
+from ebbtide.cli.options import ONE_OF, PROFILE_VARIABLE, Option, Options, make_option, make_switch
 from ebbtide.cli.terminal import format_progress, write_stderr
 from ebbtide.profile.built_in import BUILT_IN_NAME
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Cluster that a command works on.
 Cluster: TypeAlias = "protocol.Cluster"
+#: Input that a command prepares before it works on the cluster, such as its translated specs.
+Prepared = TypeVar("Prepared")
 CLUSTER: Final = 3
 #: Exit code after Ctrl-C, as in shells.
 INTERRUPTED: Final = 130
@@ -78,7 +80,7 @@ EVERYWHERE: Final = make_switch("-A", "--all", group=ONE_OF, help="All namespace
 NAMES: Final = make_option(
     "--profile",
     metavar="P",
-    default=BUILT_IN_NAME,
+    default="",
     help="Cluster profile, used if no namespace has the project's label",
 )
 #: Options that select a workload.
@@ -234,6 +236,47 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
         return CLUSTER
 
 
+def is_profile_named(options: Options) -> bool:
+    """Return whether an option or the environment names the profile."""
+    return bool(options.profile or os.environ.get(PROFILE_VARIABLE))
+
+
+def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
+    """Return the cluster's own profile and its document, and report that it is used; exit if it has errors."""
+    from ebbtide.cluster.doctor.observed import make_profile_document, observe_cluster  # noqa: PLC0415 - as in connect
+    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+
+    observed = observe_cluster(cluster)
+    data = make_profile_document(observed)
+    profile, problems = profiles.validate_profile_data(data)
+    print_problems(problems)
+    if profile is None:
+        raise SystemExit(1)
+    unread = f", without {', '.join(observed.unread)} (access denied)" if observed.unread else ""
+    write_stderr(f"Profile: this cluster as observed{unread}. To use another, set --profile")
+    return profile, data
+
+
+def run_with_profile(
+    options: Options, prepare: Callable[[Profile], Prepared | int], work: Callable[[Cluster, Prepared], int]
+) -> int:
+    """Run ``work`` on the cluster with what ``prepare`` returns for the profile, unless that is an exit code.
+
+    A profile that the options name is read before the command connects. Otherwise, the profile is that of the cluster.
+    """
+
+    def run(cluster: Cluster, profile: Profile) -> int:
+        prepared = prepare(profile)
+        return prepared if isinstance(prepared, int) else work(cluster, prepared)
+
+    if not is_profile_named(options):
+        return run_on_cluster(options, lambda cluster: run(cluster, observe_profile(cluster)[0]))
+    prepared = prepare(read_profile(options.profile))
+    if isinstance(prepared, int):
+        return prepared
+    return run_on_cluster(options, lambda cluster: work(cluster, prepared))
+
+
 def resolve_namespace(cluster: Cluster, options: Options) -> str:
     """Return the namespace that the options select.
 
@@ -246,7 +289,7 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
     from ebbtide.base import keys  # noqa: PLC0415 - only needed here
     from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
 
-    if options.profile == BUILT_IN_NAME:
+    if choose_profile(options.profile) == BUILT_IN_NAME:
         try:
             namespaces = cluster.list(NAMESPACE, labels=f"{keys.PROJECT}={options.project}").items
         except ForbiddenError:

@@ -6,27 +6,30 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.common import exit_code, print_problems, read_profile, write_json
-from ebbtide.cli.options import FILES, FULL, Options, make_output_option
+from ebbtide.cli.common import exit_code, print_problems, write_json
+from ebbtide.cli.options import FULL, LIVE_PROFILE, SPECS, Options, make_output_option
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     from ebbtide.cluster.write.apply import Workload
+    from ebbtide.profile.models import Profile
 
 DIFFERENT: Final = 4
-OPTIONS: Final = (*FILES, *connection.CONNECTION, FULL, make_output_option("text", "json", "name"))
+OPTIONS: Final = (SPECS, LIVE_PROFILE, *connection.CONNECTION, FULL, make_output_option("text", "json", "name"))
 
 
 def run(options: Options) -> int:
     """Translate the specs and compare them with the cluster; ``ebbtide check`` reports the warnings."""
     from ebbtide.cli.apply import translate_workloads  # noqa: PLC0415 - not loaded for --help
 
-    profile = read_profile(options.profile)
-    translated, problems = translate_workloads(options.files, Batch(profile, fold=True))
-    if code := exit_code(problems):
+    def prepare(profile: Profile) -> list[Workload] | int:
+        translated, problems = translate_workloads(options.files, Batch(profile, fold=True))
         print_problems(problem for problem in problems if problem.severity == "error")
-        return code
-    return connection.run_on_cluster(options, lambda cluster: _compare_workloads(cluster, translated, options))
+        return exit_code(problems) or translated
+
+    return connection.run_with_profile(
+        options, prepare, lambda cluster, workloads: _compare_workloads(cluster, workloads, options)
+    )
 
 
 def _compare_workloads(cluster: connection.Cluster, workloads: list[Workload], options: Options) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
-from ebbtide.cli.options import PROFILE, YES, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 FINE, PROBLEMS, USAGE = 0, 1, 2
 HEADER = (
     "# Written by ebbtide doctor --write-profile from the state of the cluster. Settings that it cannot observe have\n"
-    "# Ebbtide's defaults: project quotas (projects.known), request authorization (access), pod rules (pods).\n"
+    "# Ebbtide's defaults: project quotas without a KAI queue (projects.known), request authorization (access), pod rules (pods).\n"
 )
 OPTIONS: Final = (
     make_option(
         "files", nargs="*", metavar="SPEC", help="Specs to run on the cluster: a file, a directory, or - for stdin"
     ),
-    PROFILE,
+    LIVE_PROFILE,
     *connection.CONNECTION,
     make_switch("--fix", help="Apply the suggested patches after confirmation"),
     YES,
@@ -41,16 +41,18 @@ OPTIONS: Final = (
 def run(options: Options) -> int:
     if options.write_profile:
         return connection.run_on_cluster(options, lambda cluster: _write_profile(cluster, options.write_profile))
-    profile = common.read_profile(options.profile)
-    specs: list[Inference] = []
-    for loaded in common.load_documents(common.read_sources(options.files), profile):
-        common.print_problems(problem for problem in loaded.problems if problem.severity == "error")
-        if common.exit_code(loaded.problems) or loaded.inference is None:
-            return PROBLEMS
-        specs.append(loaded.inference)
-    requested_specs = specs if options.files else None
-    return connection.run_on_cluster(
-        options, lambda cluster: _examine_cluster(cluster, profile, requested_specs, options)
+
+    def prepare(profile: Profile) -> tuple[Profile, list[Inference] | None] | int:
+        specs: list[Inference] = []
+        for loaded in common.load_documents(common.read_sources(options.files), profile):
+            common.print_problems(problem for problem in loaded.problems if problem.severity == "error")
+            if common.exit_code(loaded.problems) or loaded.inference is None:
+                return PROBLEMS
+            specs.append(loaded.inference)
+        return profile, specs if options.files else None
+
+    return connection.run_with_profile(
+        options, prepare, lambda cluster, prepared: _examine_cluster(cluster, *prepared, options)
     )
 
 

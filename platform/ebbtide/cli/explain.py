@@ -26,7 +26,7 @@ OPTIONS: Final = (
 
 
 def run(options: Options) -> int:
-    profile, data, problems = profiles.load_profile_with_data(options.profile)
+    profile, data, problems = profiles.load_profile_with_data(common.choose_profile(options.profile))
     common.print_problems(problems)
     if profile is None:
         return 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from ebbtide.profile.built_in import BUILT_IN_NAME
+from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -56,16 +56,28 @@ def make_output_option(*formats: str) -> Option:
     )
 
 
-PROFILE: Final = make_option(
-    "--profile",
-    metavar="P",
-    default=BUILT_IN_NAME,
-    help="Cluster profile: a file, a directory with profile.yaml, built-in (default) or full",
+#: The environment variable that names the profile of commands without ``--profile``.
+PROFILE_VARIABLE: Final = "EBBTIDE_PROFILE"
+
+
+def make_profile_option(default: str) -> Option:
+    """Return the option ``--profile``, empty if it is not set; ``default`` describes the profile that then applies."""
+    return make_option(
+        "--profile",
+        metavar="P",
+        default="",
+        help=f"Cluster profile: a file, a directory with profile.yaml, {' or '.join(BUILT_INS)} (default: "
+        f"${PROFILE_VARIABLE}, or {default})",
+    )
+
+
+#: ``--profile`` of a command that needs no cluster, and of one that connects to a cluster.
+PROFILE: Final = make_profile_option(BUILT_IN_NAME)
+LIVE_PROFILE: Final = make_profile_option("the profile of the cluster as observed")
+SPECS: Final = make_option(
+    "files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"
 )
-FILES: Final = (
-    make_option("files", nargs="+", metavar="FILE", help="Spec file, directory of spec files, or - for stdin"),
-    PROFILE,
-)
+FILES: Final = (SPECS, PROFILE)
 
 
 def add_options(parser: ArgumentParser, options: Iterable[Option]) -> None:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import sys
 from typing import Any, Final, cast
 
-from ebbtide.cli.common import exit_code, print_problems, write_json
-from ebbtide.cli.options import Options, make_option, make_output_option
+from ebbtide.cli.common import choose_profile, exit_code, print_problems, write_json
+from ebbtide.cli.options import PROFILE_VARIABLE, Options, make_option, make_output_option
 from ebbtide.documents import profiles
-from ebbtide.profile.built_in import BUILT_IN_NAME
 
-WHERE: Final = "Cluster profile: a file, a directory, built-in (default) or full"
+WHERE: Final = f"Cluster profile: a file, a directory, built-in or full (default: ${PROFILE_VARIABLE}, or built-in)"
 OPTIONS: Final = (
     make_option(
         "action", choices=("show", "validate"), help="show prints the profile with all defaults, validate checks it"
     ),
-    make_option("profile", nargs="?", default=BUILT_IN_NAME, metavar="P", help=WHERE),
+    make_option("profile", nargs="?", metavar="P", help=WHERE),
     make_output_option("yaml", "json"),
 )
 
 
 def run(options: Options) -> int:
-    profile, data, problems = profiles.load_profile_with_data(options.profile)
+    profile, data, problems = profiles.load_profile_with_data(choose_profile(options.profile or ""))
     print_problems(problems)
     if profile is None:
         return 1

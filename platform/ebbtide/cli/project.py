@@ -10,8 +10,7 @@ from ebbtide.base import names
 from ebbtide.base.prose import make_printable
 from ebbtide.base.quantities import format_number
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import read_profile
-from ebbtide.cli.options import PROFILE, YES, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +41,7 @@ OPTIONS: Final = (
         help="Action; create also updates an existing project",
     ),
     make_option("name", nargs="?", metavar="NAME", help="Name of the project"),
-    PROFILE,
+    LIVE_PROFILE,
     *connection.CONNECTION,
     *(option._replace(group="create") for option in QUOTA),
     make_switch("--force", help="With delete: also delete the project's workloads"),
@@ -70,9 +69,10 @@ def run(options: Options) -> int:
             f"error: invalid project name {options.name!r}: must be lowercase letters, digits and dashes, as in team-a",
             USAGE,
         )
-    profile = read_profile(options.profile)
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
-    return connection.run_on_cluster(options, lambda cluster: work(cluster, options, profile))
+    return connection.run_with_profile(
+        options, lambda profile: profile, lambda cluster, profile: work(cluster, options, profile)
+    )
 
 
 # create

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import print_problems
-from ebbtide.cli.options import PROFILE, Options, make_option, make_switch
+from ebbtide.cli.common import choose_profile, print_problems
+from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch
 from ebbtide.documents import profiles
-from ebbtide.profile.built_in import BUILT_IN_NAME
+from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
 
 if TYPE_CHECKING:
     from ebbtide.api.access import Caller
@@ -35,7 +35,7 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 NAMES: Final = "Host name that clients may use for this server; repeatable"
 OPTIONS: Final = (
     *connection.CONNECTION,
-    PROFILE,
+    LIVE_PROFILE,
     connection.COUNTS,
     make_option(
         "--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"Address to listen on (default: {LOOPBACK[0]})"
@@ -105,7 +105,7 @@ def _find_contradiction(options: Options) -> str:
         return "--unix-socket replaces the port: remove --host, --port, --tls-cert, --tls-key and --behind-proxy"
     if options.demo and (options.kubeconfig or options.context):
         return "--demo uses a simulated cluster: remove --kubeconfig and --context"
-    if options.demo and options.profile != BUILT_IN_NAME:
+    if options.demo and options.profile:
         return "--demo uses a built-in profile: remove --profile"
     # EBBTIDE_PROMETHEUS applies to real clusters, so it does not conflict with --demo.
     if options.demo and options.prometheus not in {None, os.environ.get(connection.PROMETHEUS)}:
@@ -143,16 +143,20 @@ def _serve_demo(options: Options) -> int:
 def _serve_cluster(options: Options) -> int:
     from ebbtide.api import make  # noqa: PLC0415 - as in run
 
-    profile, data, problems = profiles.load_profile_with_data(options.profile)
-    print_problems(problems)
-    if profile is None:
-        return 1
+    profile: Profile | None = None
+    if connection.is_profile_named(options):
+        profile, data, problems = profiles.load_profile_with_data(choose_profile(options.profile))
+        print_problems(problems)
+        if profile is None:
+            return 1
     anonymous_caller, local_caller = None, None
     if not options.kubeconfig and make.is_in_cluster():
         cluster = make.connect_in_cluster()
     else:
         cluster, user = make.connect_kubeconfig(options.kubeconfig, options.context)
         anonymous_caller, local_caller = _identify_local_user(options, user)
+    if profile is None:
+        profile, data = _observe_profile(cluster)
     backend = make.make_cluster_backend(
         cluster,
         profile,
@@ -173,6 +177,17 @@ def _identify_local_user(options: Options, user: Caller) -> tuple[Caller | None,
     if options.host in LOOPBACK and not options.behind_proxy:
         return None, replace(user, token=secrets.token_urlsafe(32))
     return None, None
+
+
+def _observe_profile(cluster: KubernetesCluster) -> tuple[Profile, dict[str, Any]]:
+    """Return the cluster's own profile, or the default one if the cluster does not answer, since the server starts anyway."""
+    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in run
+
+    try:
+        return connection.observe_profile(cluster)
+    except ClusterError as error:
+        terminal.write_stderr(f"Profile: {BUILT_IN_NAME}, because the cluster cannot be observed: {error}")
+        return profiles.load_built_in(), BUILT_IN
 
 
 def _source(options: Options, cluster: KubernetesCluster, profile: Profile) -> MetricsSource | None:

@@ -106,10 +106,12 @@ def run(options: Options) -> int:
     contradiction = _find_contradiction(options)
     if contradiction:
         terminal.exit_with_message(f"ebbtide slo: error: {contradiction}", USAGE)
-    profile = read_profile(options.profile)
     if options.rules:
+        profile = read_profile(options.profile)
         return _print_rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
-    return connection.run_on_cluster(options, lambda cluster: _report_slos(cluster, options, profile))
+    return connection.run_with_profile(
+        options, lambda profile: profile, lambda cluster, profile: _report_slos(cluster, options, profile)
+    )
 
 
 def _find_contradiction(options: Options) -> str:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide import manifests
 from ebbtide.cli.common import exit_code, print_problems, read_profile
-from ebbtide.cli.connection import CONNECTION
-from ebbtide.cli.options import FORCE, FULL, YES, Option, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.connection import CONNECTION, parse_wait, run_with_profile
+from ebbtide.cli.options import (
+    FORCE,
+    FULL,
+    LIVE_PROFILE,
+    YES,
+    Option,
+    Options,
+    make_option,
+    make_output_option,
+    make_switch,
+)
 from ebbtide.documents.check import Batch
-from ebbtide.profile.built_in import BUILT_IN_NAME
 from ebbtide.readers import flags
+
+if TYPE_CHECKING:
+    from ebbtide.profile.models import Profile
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Plan
 
 FORMATS: Final = ("text", "json", "name")
 #: Ebbtide's flags in addition to Run:ai's.
 EBBTIDE_OPTIONS: Final = (
     make_switch("--dry-run", help="Print the manifests instead of applying them"),
-    make_option(
-        "--profile",
-        metavar="P",
-        default=BUILT_IN_NAME,
-        help="Cluster profile: a file, a directory with profile.yaml, built-in (default) or full",
-    ),
+    LIVE_PROFILE,
     *CONNECTION,
     YES,
     make_option(
@@ -64,26 +73,39 @@ def run_words(words: list[str]) -> int:
     if options.output not in FORMATS:
         sys.stderr.write(f"error: invalid --output {options.output!r}: must be one of {', '.join(FORMATS)}\n")
         return 2
-    profile = read_profile(options.profile)
-    loaded = validate_reading(flags.read_flags(words, profile), "submit")
-    batch = Batch(profile)
-    objects, result, problems = batch.add_document(loaded)
-    problems = problems + batch.batch_problems()
-    print_problems(problems)
-    code = exit_code(problems)
-    if code:
-        return code
+
+    def prepare(profile: Profile) -> tuple[list[Object], Plan] | int:
+        loaded = validate_reading(flags.read_flags(words, profile), "submit")
+        batch = Batch(profile)
+        objects, result, problems = batch.add_document(loaded)
+        problems = problems + batch.batch_problems()
+        print_problems(problems)
+        if code := exit_code(problems):
+            return code
+        assert result is not None
+        assert result.plan is not None
+        return objects, result.plan
+
     if options.dry_run:
+        prepared = prepare(read_profile(options.profile))
+        if isinstance(prepared, int):
+            return prepared
         as_json = options.output == "json"
-        sys.stdout.writelines([manifests.write_json(objects)] if as_json else manifests.write_documents(objects))
+        sys.stdout.writelines(
+            [manifests.write_json(prepared[0])] if as_json else manifests.write_documents(prepared[0])
+        )
         return 0
     from ebbtide.cli.apply import apply_workloads  # noqa: PLC0415 - a dry run needs no cluster
     from ebbtide.cluster.write.apply import Workload  # noqa: PLC0415 - as above
 
-    assert result is not None
-    assert result.plan is not None
-    options.dry_run = False
-    return apply_workloads([Workload(tuple(objects), result.plan)], options, create=True)
+    limit = parse_wait(options)
+    return run_with_profile(
+        options,
+        prepare,
+        lambda cluster, prepared: apply_workloads(
+            cluster, [Workload(tuple(prepared[0]), prepared[1])], options, limit, create=True
+        ),
+    )
 
 
 def _make_help() -> str:

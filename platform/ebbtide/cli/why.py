@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import make_printable
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import read_profile
 from ebbtide.cli.options import Options, make_output_option
+
+if TYPE_CHECKING:
+    from ebbtide.profile.models import Profile
 
 OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, make_output_option("text", "json", "yaml"))
 
 
-@connection.cluster_command
-def run(cluster: connection.Cluster, options: Options) -> int:
+def run(options: Options) -> int:
+    return connection.run_with_profile(
+        options, lambda profile: profile, lambda cluster, profile: _explain(cluster, options, profile)
+    )
+
+
+def _explain(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.read.hints import read_server_hint  # noqa: PLC0415 - not loaded for --help
     from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.why import WhyReason, explain_replicas  # noqa: PLC0415 - as above
 
-    profile = read_profile(options.profile)
     workload = find_workload(
         cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
     )

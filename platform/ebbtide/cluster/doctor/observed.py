@@ -36,6 +36,7 @@ from ebbtide.slo.proxy import find_gateway_histogram
 from ebbtide.translation import gpu
 from ebbtide.translation.gpu.backend import GpuNode
 from ebbtide.translation.priority import FOUR, LEVELS, PREFIX
+from ebbtide.translation.project import RESOURCES, UNLIMITED
 from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 KSERVE_NAMESPACE: Final = "kserve"
 MONITORING_NAMESPACE: Final = "monitoring"
+#: The resource of a KAI queue by the field of a project's quota.
+QUOTA_FIELDS: Final = {"gpus": "gpu", "cpu": "cpu", "memory": "memory"}
 KSERVE_MAP: Final = "inferenceservice-config"
 #: Knative's ConfigMaps that a profile covers, with the keys that Ebbtide evaluates and their upstream defaults.
 MAPS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -465,6 +468,30 @@ def _observe_scheduling(observed: ObservedCluster) -> dict[str, Any]:
     return scheduling
 
 
+def _observe_queue_quotas(observed: ObservedCluster) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the quota of each project with a queue, so that an apply with the observed profile keeps it."""
+    for queue in observed.queues or ():
+        project = get_at(queue, "metadata", "labels", keys.PROJECT)
+        resources = get_at(queue, "spec", "resources", default={})
+        amounts = {name: get_at(resources, name, "quota", default=0) for name in RESOURCES}
+        if not project:
+            continue
+        gpu_queue = resources.get("gpu", {})
+        quota = {
+            "gpus": amounts["gpu"],
+            "cpu": amounts["cpu"] / 1000,
+            "memory": f"{amounts['memory']}M",
+        }
+        yield (
+            project,
+            {
+                **{field: quota[field] for field, name in QUOTA_FIELDS.items() if amounts[name] != UNLIMITED},
+                "overQuota": get_at(gpu_queue, "limit", default=UNLIMITED) == UNLIMITED,
+                "overQuotaWeight": int(get_at(gpu_queue, "overQuotaWeight", default=1)),
+            },
+        )
+
+
 def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
     patterns: Counter[str] = Counter()
     levels: Counter[str] = Counter()
@@ -485,6 +512,9 @@ def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
     )
     if parents:
         settings["parentQueue"] = parents.most_common(1)[0][0]
+    known = dict(_observe_queue_quotas(observed))
+    if known:
+        settings["known"] = known
     return settings
 
 
