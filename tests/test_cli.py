@@ -77,11 +77,13 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def test_render_prints_manifests_on_stdout_and_warnings_on_stderr(run: Any, chat: Path) -> None:
+    chat.write_text(FRACTION)
+
     code, out, err = run("render", chat)
 
     assert code == 0
     assert [item["kind"] for item in objects(out)] == ["Service"]
-    assert "warning SEC003" in err
+    assert "warning GPU013" in err
     assert "error" not in err
 
 
@@ -206,8 +208,15 @@ def test_check_lists_problems_on_stdout_and_counts_them(run: Any, chat: Path, wr
 
     assert (code, err) == (1, "")
     assert "error AUT001" in out
-    assert out.endswith("warnings\n")
-    assert "1 service translated, 1 error, " in out
+    assert out.endswith("1 service translated, 1 error, 0 warnings, 1 may run as root (SEC003)\n")
+
+
+def test_check_counts_services_that_may_run_as_root(run: Any, chat: Path) -> None:
+    assert "SEC003" in run("check", chat).out
+    text = CHAT + "  security: {{runAsNonRoot: {}}}\n"
+    for decided in ("true", "false"):
+        chat.write_text(text.format(decided))
+        assert run("check", chat).out.endswith("1 service translated, 0 errors, 0 warnings\n")
 
 
 def test_check_succeeds_with_warnings(run: Any, chat: Path) -> None:

@@ -50,6 +50,7 @@ ELSEWHERE = {
     "SIM003": "test_cli_simulate.py",
     "SIM004": "test_api_server.py",
     "REQ001": "test_api_server.py",
+    "SEC003": "test_cli.py",
     "SPEC007": "test_core.py",
     **{f"DOC{number:03}": "test_doctor.py" for number in range(1, 27)},
     "TUN001": "test_cli_simulate.py",

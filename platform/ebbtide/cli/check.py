@@ -8,7 +8,7 @@ from typing import Final
 from ebbtide.base.prose import count_noun
 from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import FILES, Options, make_output_option
-from ebbtide.documents.check import Batch
+from ebbtide.documents.check import MAY_RUN_AS_ROOT, Batch
 
 OPTIONS: Final = (*FILES, make_output_option("text", "json"))
 
@@ -33,5 +33,6 @@ def run(options: Options) -> int:
             count_noun(errors, "error"),
             count_noun(len(problems) - errors, "warning"),
         )
-        sys.stdout.write(f"{', '.join(summary)}\n")
+        note = f", {batch.root_services} may run as root ({MAY_RUN_AS_ROOT})" if batch.root_services else ""
+        sys.stdout.write(f"{', '.join(summary)}{note}\n")
     return exit_code(problems)

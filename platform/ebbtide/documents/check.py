@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import names
 from ebbtide.base.problems import ERROR, Problem, make_warning
 from ebbtide.documents import quota
+from ebbtide.translation.container import may_run_as_root
 from ebbtide.translation.translate import Translation, translate
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Number of services above which Knative's control plane becomes slow (knative/serving#10776, #13247).
 MANY_SERVICES: Final = 1000
+#: The note in the summary of ``check`` about containers that may run as root.
+MAY_RUN_AS_ROOT: Final = "SEC003"
 #: Kinds of which each workload has at most one object, with the name of the workload.
 OWN: Final = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject"}
 
@@ -31,6 +34,8 @@ class Batch:
     #: Count a warning that an earlier document had too, instead of repeating it.
     fold: bool = False
     services: int = 0
+    #: Number of services that may run as root because neither the spec nor the profile sets their user.
+    root_services: int = 0
     warning_counts: dict[tuple[str, Path], int] = field(default_factory=dict)
     shared: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -39,9 +44,18 @@ class Batch:
     demands: dict[str, quota.QuotaDemand] = field(default_factory=dict)
 
     def add_document(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
-        """Return one document's new objects, its translation and its problems."""
+        """Return one document's new objects, its translation and its problems in the order of their lines."""
+        objects, translation, problems = self._add_document(loaded)
+        # A problem without a line concerns the whole document.
+        return objects, translation, sorted(problems, key=lambda problem: problem.line)
+
+    def _add_document(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         if loaded.inference is None:
-            return [], None, loaded.problems
+            if not loaded.problems:
+                return [], None, []
+            from ebbtide.documents.incomplete import find_further_problems  # noqa: PLC0415 - slow, and only after an error
+
+            return [], None, loaded.problems + find_further_problems(loaded, self.profile)
         translation = translate(loaded.inference, self.profile, loaded.canonical)
         reported = self._drop_repeated_warnings(translation.problems) if self.fold else translation.problems
         problems = loaded.problems + loaded.place_problems(reported)
@@ -60,6 +74,7 @@ class Batch:
                 return [], translation, problems + loaded.place_problems(taken)
             self.names[key] = loaded.name
             self.services += 1
+            self.root_services += may_run_as_root(translation.plan)
             problems += loaded.place_problems(self._find_conflicts(translation.objects))
             quota.add_demand(self.demands, translation.plan, loaded, loaded.reading.origin_of(("spec", "project")))
         return [obj for obj in translation.objects if self._is_new(obj)], translation, problems

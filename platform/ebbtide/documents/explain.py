@@ -187,7 +187,7 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     idle: list[Problem] = []
     project = native.get("spec", {}).get("project")
     # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
-    relaxed = cast("dict[str, Any]", _replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
+    relaxed = cast("dict[str, Any]", replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
     compared = _translate_to_leaves(native, relaxed)
     assert compared is not None
     capable = _with_components(_with_twin_project(relaxed, project))
@@ -324,7 +324,7 @@ def _with_twin_project(profile: dict[str, Any], project: Any) -> dict[str, Any]:
     known = profile.get("spec", {}).get("projects", {}).get("known", {})
     if project not in known:
         return profile
-    return cast("dict[str, Any]", _replace_at(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
+    return cast("dict[str, Any]", replace_at(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
 
 
 def _with_components(profile: dict[str, Any]) -> dict[str, Any]:
@@ -342,8 +342,8 @@ def _spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str
     """Yield each field of the document, set or not, with variants of the document in which only this field differs."""
     for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
         for path, value, annotation, is_set in _list_fields(native.get(top, {}), model, (top,)):
-            variants = [] if not is_set else [_remove_at(native, path)]
-            variants += [_replace_at(native, path, other) for other in _other_values(path, value, annotation)]
+            variants = [] if not is_set else [remove_at(native, path)]
+            variants += [replace_at(native, path, other) for other in _other_values(path, value, annotation)]
             yield path, variants, is_set
     yield from _joint_spec_variants(native)
 
@@ -358,12 +358,12 @@ def _joint_spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[di
     if "patches" in spec:
         # A patch names its object; with another name or kind of workload it would have no target.
         bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
-        yield ("metadata", "name"), [_replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
-        yield ("spec", "serving"), [_replace_at(bare, ("spec", "serving"), "kserve")], False
+        yield ("metadata", "name"), [replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
+        yield ("spec", "serving"), [replace_at(bare, ("spec", "serving"), "kserve")], False
     free = _without_reserved(spec)
     if free != spec:
         # Names that are valid in one kind of object are reserved in the other and would be rejected there.
-        yield ("spec", "serving"), [_replace_at({**native, "spec": free}, ("spec", "serving"), "kserve")], False
+        yield ("spec", "serving"), [replace_at({**native, "spec": free}, ("spec", "serving"), "kserve")], False
 
 
 def _without_reserved(spec: dict[str, Any]) -> dict[str, Any]:
@@ -386,7 +386,7 @@ def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tupl
         value = data[name] if is_set else None
         inner = next(models_in(info.annotation), None)
         if inner is None or (
-            not is_set and info.default in (None, ()) and format_path(_without_indexes(field_path)) in SAMPLES
+            not is_set and info.default in (None, ()) and format_path(without_indexes(field_path)) in SAMPLES
         ):
             if isinstance(value, (list, dict)) and is_set and inner is None:
                 yield from _list_items(field_path, value)
@@ -412,16 +412,16 @@ def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]
             yield from _list_items((*path, place), item)
 
 
-def _without_indexes(path: Path) -> Path:
+def without_indexes(path: Path) -> Path:
     return tuple(part for part in path if isinstance(part, str))
 
 
 def _other_values(path: Path, value: Any, annotation: Any) -> list[Any]:
     """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
-    sample = SAMPLES.get(format_path(_without_indexes(path)))
+    sample = SAMPLES.get(format_path(without_indexes(path)))
     if sample is not None:
         return [other for other in sample if other != value]
-    values: list[Any] = [other for other in _list_literals(annotation) if other != value]
+    values: list[Any] = [other for other in list_literals(annotation) if other != value]
     if isinstance(value, bool) or (value is None and _has_type(annotation, bool)):
         values.append(not value)
     elif isinstance(value, (int, float)):
@@ -435,10 +435,10 @@ def _other_values(path: Path, value: Any, annotation: Any) -> list[Any]:
     return values
 
 
-def _list_literals(annotation: Any) -> list[Any]:
+def list_literals(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [value for part in get_args(annotation) for value in _list_literals(part)]
+    return [value for part in get_args(annotation) for value in list_literals(part)]
 
 
 def _has_type(annotation: Any, kind: type) -> bool:
@@ -467,7 +467,7 @@ def _profile_variants(profile: dict[str, Any], project: Any) -> Iterator[tuple[P
             others = [OPTIONAL[str(path[-1])]]
         elif value == {} and path[-1] == "selector":
             others = [{"other": "value"}]
-        yield path, [_replace_at(full, path, other) for other in others]
+        yield path, [replace_at(full, path, other) for other in others]
     yield from _joint_profile_variants(full, project)
 
 
@@ -479,18 +479,18 @@ def _joint_profile_variants(full: dict[str, Any], project: Any) -> Iterator[tupl
     scheduler = "default-scheduler" if spec["scheduling"]["scheduler"] == custom else custom
     under = next(row for row in BACKENDS.values() if row.shared and (row.scheduler or "default-scheduler") == scheduler)
     swapped = [{**pool, "backend": under.name} for pool in spec["nodePools"]]
-    other = _replace_at(full, ("spec", "nodePools"), swapped)
-    yield path, [_replace_at(other, path, scheduler)]
+    other = replace_at(full, ("spec", "nodePools"), swapped)
+    yield path, [replace_at(other, path, scheduler)]
     cut = next(row for row in BACKENDS.values() if "replicas" in row.needs)
     shared = [{**pool, "backend": cut.name, "replicas": 2} for pool in spec["nodePools"]]
-    other = _replace_at(full, path, "default-scheduler")
-    yield ("spec", "nodePools"), [_replace_at(other, ("spec", "nodePools"), shared)]
+    other = replace_at(full, path, "default-scheduler")
+    yield ("spec", "nodePools"), [replace_at(other, ("spec", "nodePools"), shared)]
     classes = {**spec["scheduling"]["classes"], "another": 150}
-    yield ("spec", "scheduling", "classes"), [_replace_at(full, ("spec", "scheduling", "classes"), classes)]
+    yield ("spec", "scheduling", "classes"), [replace_at(full, ("spec", "scheduling", "classes"), classes)]
     quota = {"gpus": 3, "cpu": 7, "memory": "9Gi", "overQuota": False, "overQuotaWeight": 2}
     if isinstance(project, str):
         path = ("spec", "projects", "known", project)
-        yield path, [_replace_at(full, path, quota)]
+        yield path, [replace_at(full, path, quota)]
 
 
 def plain_data(value: Any) -> Any:
@@ -519,25 +519,25 @@ OPTIONAL: Final[dict[str, Any]] = {
 }
 
 
-def _replace_at(document: Any, path: Path, value: Any) -> Any:
+def replace_at(document: Any, path: Path, value: Any) -> Any:
     """Return ``document`` with ``value`` at ``path``; only the containers on the path are copied."""
     if not path:
         return value
     head, rest = path[0], path[1:]
     if isinstance(document, list):
         assert isinstance(head, int)
-        return [*document[:head], _replace_at(document[head], rest, value), *document[head + 1 :]]
+        return [*document[:head], replace_at(document[head], rest, value), *document[head + 1 :]]
     base = document if isinstance(document, dict) else {}
-    return {**base, head: _replace_at(base.get(head), rest, value)}
+    return {**base, head: replace_at(base.get(head), rest, value)}
 
 
-def _remove_at(document: Any, path: Path) -> Any:
+def remove_at(document: Any, path: Path) -> Any:
     """Return ``document`` without the value at ``path``."""
     head, rest = path[0], path[1:]
     if isinstance(document, list):
         assert isinstance(head, int)
-        inner = [] if not rest else [_remove_at(document[head], rest)]
+        inner = [] if not rest else [remove_at(document[head], rest)]
         return [*document[:head], *inner, *document[head + 1 :]]
     if not rest:
         return {name: item for name, item in document.items() if name != head}
-    return {**document, head: _remove_at(document[head], rest)}
+    return {**document, head: remove_at(document[head], rest)}

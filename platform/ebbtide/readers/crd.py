@@ -304,7 +304,12 @@ FIELDS: Final[dict[str, FieldRow]] = {
         FieldRow("cpuLimit", "spec.compute.cpuCoreLimit", read=_parse_cores),
         FieldRow("memory", "spec.compute.cpuMemoryRequest"),
         FieldRow("memoryLimit", "spec.compute.cpuMemoryLimit"),
-        FieldRow("gpu", "spec.compute.gpuDevicesRequest", take=_take_gpu),
+        FieldRow(
+            "gpu",
+            "spec.compute.gpuDevicesRequest",
+            take=_take_gpu,
+            also=("spec.compute.gpuPortionRequest", "spec.compute.gpuRequestType"),
+        ),
         FieldRow(
             "gpuMemory",
             "spec.compute.gpuMemoryRequest",
@@ -448,6 +453,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     if version not in VERSIONS:
         message = f"apiVersion {format_value(version)} of {KIND} is not supported"
         draft.add_error("SPEC006", ("apiVersion",), message, f"use {' or '.join(VERSIONS)}")
+        draft.unread.add(("spec",))
         return draft
     draft.origins |= ORIGINS
     _check_top_level(draft, data)
@@ -455,8 +461,10 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     spec = data.get("spec")
     if spec is None:
         draft.add_error("SPEC003", ("spec",), "the workload has no spec", "set spec with name, image and ports")
+        draft.unread.add(("spec",))
     elif not isinstance(spec, dict):
         draft.add_error("SPEC002", ("spec",), describe_invalid("spec", spec, "a mapping"), "write a mapping")
+        draft.unread.add(("spec",))
     else:
         _read_spec(draft, spec)
     return draft
@@ -528,10 +536,13 @@ def _read_spec(draft: Draft, spec: Mapping[str, Any]) -> None:
         where = ("spec", str(name))
         row = FIELDS.get(name)
         if row is None:
+            meant = HABITS.get(name) or _find_similar_name(str(name), FIELDS)
             hint = f"use {HABITS[name]}" if name in HABITS else _suggest_name(str(name), FIELDS)
             draft.add_error("SPEC001", where, f"unknown field {shorten_text(str(name))} of {KIND}", hint)
+            draft.unread.update(FIELDS[meant].fields if meant else ())
         elif wrapped is not None:
-            _take_field(draft, row, wrapped, where)
+            with draft.reading_field(row):
+                _take_field(draft, row, wrapped, where)
     for rule in TOGETHER:
         rule(draft)
 
@@ -633,6 +644,7 @@ def _check_port(draft: Draft) -> None:
     if get_at(draft.spec, "servingPort", "container") is None and not _has_error_at(draft, "spec", "ports"):
         message = "the port on which the server listens is missing"
         draft.add_error("CRD008", ("spec", "ports"), message, "set ports: {items: {http: {value: {container: 8000}}}}")
+        draft.unread.add(("spec", "servingPort", "container"))
 
 
 def _check_metric_name(draft: Draft) -> None:
@@ -703,11 +715,16 @@ TOGETHER: Final = (
 
 
 def _suggest_name(name: str, known: Mapping[str, Any]) -> str:
+    similar = _find_similar_name(name, known)
+    return f"did you mean {similar}?" if similar else f"remove it; the valid fields are {', '.join(known)}"
+
+
+def _find_similar_name(name: str, known: Mapping[str, Any]) -> str | None:
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
     lowered = {text.lower(): text for text in known}
     close = get_close_matches(name.lower().replace("_", "").replace("-", ""), [*lowered], 1, 0.7)
-    return f"did you mean {lowered[close[0]]}?" if close else f"remove it; the valid fields are {', '.join(known)}"
+    return lowered[close[0]] if close else None
 
 
 def _parse_nano(value: Any) -> int | None:

@@ -781,6 +781,7 @@ def _add_flag_with_value(draft: Draft, flag: Flag, following: str | None, flags:
         return 0
     if following is None or _is_flag(following):
         draft.add_error("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_flag_syntax(flag)}")
+        draft.unread.update(flag.fields)
         return 0
     flags.append(GivenFlag(flag, following))
     return 1
@@ -798,6 +799,7 @@ def _refuse_unknown_flag(draft: Draft, name: str) -> None:
         suggestion = next(iter(get_close_matches(name, BY_NAME, 1, 0.7)), None)
     hint = f"did you mean {suggestion}?" if suggestion else "see the list of flags with --help"
     draft.add_error("FLAGS001", (name,), f"unknown flag {shorten_text(name)}", hint)
+    draft.unread.update(BY_NAME[suggestion].fields if suggestion else ())
 
 
 # Conversion of flags to the native document.
@@ -809,9 +811,10 @@ def _take_flag(draft: Draft, given_flag: GivenFlag) -> None:
         message = f"{flag.name} is set more than once; as in Run:ai, the last value is used"
         draft.add_warning("FLAGS004", where, message, "keep one of them")
     draft.values_by_name[flag.name] = given_flag.text or ""
-    value = _convert_value(draft, flag, given_flag.text)
-    if value is not None and flag.parts and flag.take is None:
-        value = _parse_entry(draft, flag, value)
+    with draft.reading_field(flag):
+        value = _convert_value(draft, flag, given_flag.text)
+        if value is not None and flag.parts and flag.take is None:
+            value = _parse_entry(draft, flag, value)
     if value is not None:
         apply_row(draft, flag, value, where)
 

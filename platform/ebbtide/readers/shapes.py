@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem, describe_invalid
+from ebbtide.base.problems import Problem, describe_invalid, format_path
 from ebbtide.readers.compiled import inference_validator, profile_validator, validation_error
 from ebbtide.translation.gpu import BACKENDS
 
@@ -30,6 +31,10 @@ WANTED: Final = {
     "model_attributes_type": "a mapping",
     "finite_number": "a finite number",
 }
+#: Fields whose number is a fraction of one: 50% is 0.5 there, and 50 elsewhere.
+FRACTIONS: Final = {"gpuPortionRequest", "gpuPortionLimit"}
+WHOLE_NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}")
+NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?")
 #: Descriptions of patterns by field name; other patterns are shown as regular expressions.
 FORMS: Final = {
     "cpuMemoryRequest": "an amount like 512Mi, 16Gi or 20G",
@@ -45,6 +50,34 @@ FORMS: Final = {
     "path": "a path that starts with /",
     "capabilities": "a capability like NET_BIND_SERVICE",
     "supplementalGroups": "group IDs like 1000,2000",
+}
+#: Names in Kubernetes, Knative, KServe or older versions of Run:ai, with the field that has this meaning here.
+HABITS: Final = {
+    "containerConcurrency": "spec.autoscaling.concurrencyHardLimit",
+    "containerPort": "spec.servingPort.container",
+    "cpu": "spec.compute.cpuCoreRequest",
+    "cpuLimit": "spec.compute.cpuCoreLimit",
+    "cpuRequest": "spec.compute.cpuCoreRequest",
+    "env": "spec.environmentVariables",
+    "gpu": "spec.compute.gpuDevicesRequest",
+    "gpuFraction": "spec.compute.gpuPortionRequest",
+    "gpuMemory": "spec.compute.gpuMemoryRequest",
+    "gpuPortion": "spec.compute.gpuPortionRequest",
+    "gpus": "spec.compute.gpuDevicesRequest",
+    "maxScale": "spec.autoscaling.maxReplicas",
+    "memory": "spec.compute.cpuMemoryRequest",
+    "memoryLimit": "spec.compute.cpuMemoryLimit",
+    "memoryRequest": "spec.compute.cpuMemoryRequest",
+    "minScale": "spec.autoscaling.minReplicas",
+    "namespace": "metadata.namespace",
+    "port": "spec.servingPort.container",
+    "priorityClassName": "spec.priorityClass",
+    "replicas": "spec.autoscaling.minReplicas",
+    "resources": "spec.compute",
+    "storageUri": "spec.model.uri",
+    "target": "spec.autoscaling.metricThreshold",
+    "timeoutSeconds": "spec.servingConfiguration.requestTimeoutSeconds",
+    "volumes": "spec.storage",
 }
 
 
@@ -125,7 +158,7 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
     if kind == "missing":
         return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
     if kind in WANTED:
-        return Problem("SPEC002", where, describe_invalid(last, value, WANTED[kind]), _type_fix(kind, error))
+        return Problem("SPEC002", where, describe_invalid(last, value, WANTED[kind]), _type_fix(kind, last, value))
     if kind == "literal_error":
         allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
         choice = f"one of {allowed}" if "," in allowed else allowed
@@ -150,32 +183,59 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
     return Problem("SPEC002", where, f"invalid {last}: {error['msg']}", "see the reference for this field")
 
 
-def _type_fix(kind: str, error: Mapping[str, Any]) -> str:
-    value = error.get("input")
+def _type_fix(kind: str, last: str, value: Any) -> str:
     if value is None:
         return "set a value, or remove the line"
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         text = str(value).lower() if isinstance(value, bool) else value
         return f'quote it: "{text}"'
     if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
-        return "remove the quotes" if value else "set a value"
+        return _fix_of_text(kind, last, value.strip())
     return f"write {WANTED[kind]}"
 
 
+def _fix_of_text(kind: str, last: str, text: str) -> str:
+    """Return the fix of a text where a number, or true or false, is valid."""
+    if not text:
+        return "set a value"
+    if kind == "bool_type":
+        return "remove the quotes" if text in {"true", "false"} else f"write {WANTED[kind]}"
+    number = text.removesuffix("%").rstrip()
+    if (NUMBER if kind == "float_type" else WHOLE_NUMBER).fullmatch(number) is None:
+        return f"write {WANTED[kind]}"
+    if number == text:
+        return "remove the quotes"
+    return f"set {last} to {float(number) / 100:g}" if last in FRACTIONS else f"set {last} to {number}"
+
+
 def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
+    meant = find_meant_field(where, of_profile=_is_profile(native))
+    if meant is None:
+        from ebbtide.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
+
+        known = field_names_at(where[:-1], of_profile=_is_profile(native))
+        hint = f"remove it; the valid fields are {', '.join(known)}" if known else "remove it"
+    elif meant[:-1] == where[:-1]:
+        hint = f"did you mean {meant[-1]}?"
+    else:
+        hint = f"set {format_path(meant)} instead"
+    return Problem("SPEC001", where, f"unknown field {last}", hint)
+
+
+def _is_profile(native: Any) -> bool:
+    return isinstance(native, dict) and native.get("kind") == "Profile"
+
+
+def find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
+    """Return the path of the field that an unknown field most likely means: by its spelling, or in another API's terms."""
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
-    from ebbtide.readers.fields import field_names_at  # noqa: PLC0415 - as above
+    from ebbtide.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
 
-    known = field_names_at(where[:-1], of_profile=isinstance(native, dict) and native.get("kind") == "Profile")
-    close = get_close_matches(last, known, 1, 0.7)
-    if not close and last.lower().replace("_", "") in (lowered := {name.lower(): name for name in known}):
-        close = [lowered[last.lower().replace("_", "")]]
-    hint = (
-        f"did you mean {close[0]}?"
-        if close
-        else f"remove it; the valid fields are {', '.join(known)}"
-        if known
-        else "remove it"
-    )
-    return Problem("SPEC001", where, f"unknown field {last}", hint)
+    name = str(where[-1])
+    habit = None if of_profile or where[0] != "spec" else HABITS.get(name)
+    if habit is not None:
+        return tuple(habit.split("."))
+    lowered = {text.lower(): text for text in field_names_at(where[:-1], of_profile=of_profile)}
+    close = get_close_matches(name.lower().replace("_", "").replace("-", ""), lowered, 1, 0.7)
+    return (*where[:-1], lowered[close[0]]) if close else None

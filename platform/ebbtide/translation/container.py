@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.problems import Problem
 from ebbtide.translation import pod_security
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.pods import Pod, PodPatch
@@ -107,6 +107,23 @@ def list_container_decisions(plan: Plan) -> Iterator[Decision]:
             "the image has no fixed tag, and KServe Standard's default, IfNotPresent, would reuse the image cached on a node",
             ("spec.image",),
         )
+    if may_run_as_root(plan):
+        yield Decision(
+            "user",
+            "root allowed",
+            "neither the spec nor the profile forbids root; the container has no capabilities and cannot gain any",
+            ("spec.security.runAsNonRoot",),
+        )
+
+
+def may_run_as_root(plan: Plan) -> bool:
+    """Return whether the container may run as root because neither the spec nor the profile sets its user."""
+    rules = plan.spec.security
+    return (
+        rules.run_as_non_root is None
+        and not rules.run_as_uid
+        and pod_security.requires_non_root(plan.spec, plan.cluster) is False
+    )
 
 
 def make_security_patch(plan: Plan) -> PodPatch:
@@ -135,20 +152,11 @@ def make_security_patch(plan: Plan) -> PodPatch:
 
 
 def check(plan: Plan) -> Iterator[Problem]:
-    """Warn if the container may run as root, and reject user 0 or a pod that the profile or the namespace forbids."""
-    rules = plan.spec.security
+    """Reject user 0 or a pod that the profile or the namespace forbids."""
+    rules, forbidden = plan.spec.security, plan.cluster.pods.run_as_non_root
     yield from pod_security.check(plan)
     yield from _check_account(plan)
-    if rules.run_as_non_root is None and pod_security.requires_non_root(plan.spec, plan.cluster) is False:
-        if pod_security.find_namespace_level(plan.spec, plan.cluster) == "restricted":
-            return
-        yield make_warning(
-            "SEC003",
-            ("spec", "security", "runAsNonRoot"),
-            "the container may run as root, as most model images do; it has no capabilities and cannot gain any",
-            "set security.runAsNonRoot: true if the image sets a user, or pods.runAsNonRoot: true in the profile",
-        )
-    elif rules.run_as_non_root is None and rules.run_as_uid == 0:
+    if forbidden and rules.run_as_non_root is None and rules.run_as_uid == 0:
         yield Problem(
             "SEC005",
             ("spec", "security", "runAsUid"),
