@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,7 +116,12 @@ func (c *cluster) HorizontalPodAutoscalers(string) autoscalingclient.HorizontalP
 
 func (h hpas) UpdateStatus(_ context.Context, hpa *autoscalingv2.HorizontalPodAutoscaler, _ metav1.UpdateOptions) (*autoscalingv2.HorizontalPodAutoscaler, error) {
 	h.c.status = hpa.Status.DeepCopy()
-	return hpa, nil
+	// Of the status, the controller reads only who took the last replica.
+	kept := hpa.DeepCopy()
+	kept.Status.Conditions = slices.DeleteFunc(kept.Status.Conditions, func(c autoscalingv2.HorizontalPodAutoscalerCondition) bool {
+		return c.Type != autoscalingv2.ScaledToZero
+	})
+	return hpa, h.c.hpas.Update(kept)
 }
 
 // informer is a shared informer over an index that the test fills.
@@ -274,11 +280,8 @@ func horizontalSequence(d dice) row {
 		}
 	}
 	spec["metrics"] = metrics
-	gate := d.chance(0.3)
-	check(feature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{string(features.HPAConfigurableTolerance): gate}))
-	if gate {
-		config["configurable_tolerance"] = true
-	}
+	// It compares resource versions, which only an API server gives.
+	check(feature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{string(features.StaleControllerConsistencyHPA): false}))
 	if d.chance(0.8) {
 		up, upRow := randomRules(d)
 		down, downRow := randomRules(d)
@@ -296,7 +299,7 @@ func horizontalSequence(d dice) row {
 		hpaInformer{c}, podInformer{c}, seconds(period), seconds(config["downscale_stabilization"]),
 		config["tolerance"].(float64), seconds(cpuPeriod), seconds(readiness))
 
-	w := &world{dice: d, c: c, start: time.Now(), told: map[string]any{}, edge: readiness, settled: cpuPeriod, half: seconds(period) / 2}
+	w := &world{dice: d, c: c, start: time.Now(), told: map[string]any{}, edge: readiness, settled: cpuPeriod}
 	c.scale.Status.Selector = "app=d"
 	c.scale.Spec.Replicas = int32(pick(d, 1, 1, 2, 3, 8, 0))
 	if d.chance(0.4) { // from many replicas down
@@ -305,17 +308,23 @@ func horizontalSequence(d dice) row {
 	}
 	check(c.hpas.Add(hpa))
 	go controller.Run(ctx, 1)
-	c.enqueue.OnAdd(hpa, true)
 
 	steps := []any{}
-	time.Sleep(seconds(period) / 2)
-	for range d.between(8, 12) {
+	for i := range d.between(8, 12) {
+		// A new HPA is reconciled at once, and then period after period.
+		w.half = seconds(period) / 2
+		if i == 0 {
+			w.half = 0
+		}
 		w.turn(aims)
 		c.status = nil
-		step := row{"t": int((time.Since(w.start) + seconds(period)/2).Seconds()), "r": c.scale.Spec.Replicas, "s": c.scale.Status.Replicas}
+		step := row{"t": int((time.Since(w.start) + w.half).Seconds()), "r": c.scale.Spec.Replicas, "s": c.scale.Status.Replicas}
 		step["p"], step["m"] = w.pods(aims)
 		before := c.scale.Spec.Replicas
-		time.Sleep(seconds(period)/2 + time.Millisecond)
+		if i == 0 {
+			c.enqueue.OnAdd(hpa, true)
+		}
+		time.Sleep(w.half + time.Millisecond)
 		synctest.Wait()
 		if c.status == nil {
 			panic("not reconciled")

@@ -1,6 +1,6 @@
 """Capacity of a revision that one activator may use.
 
-Upstream: knative.dev/serving v0.48.1, pkg/activator/net/throttler.go and lb_policy.go.
+Upstream: knative.dev/serving v0.51.0, pkg/activator/net/throttler.go and lb_policy.go.
 """
 
 from __future__ import annotations

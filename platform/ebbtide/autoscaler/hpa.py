@@ -1,6 +1,6 @@
 """Horizontal Pod Autoscaler (HPA), v2: replicas from metrics, stabilization and limits.
 
-Upstream: k8s.io/kubernetes v1.34.4, pkg/controller/podautoscaler/{horizontal,replica_calculator}.go,
+Upstream: k8s.io/kubernetes v1.37.2, pkg/controller/podautoscaler/{horizontal,replica_calculator}.go,
 metrics/utilization.go, and pkg/apis/autoscaling/v2/defaults.go. Metric values are whole thousandths (milli) that overflow
 like upstream's int64; utilizations are whole percentages; times are seconds on one scale.
 """
@@ -51,17 +51,13 @@ class Tolerances(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HpaConfig:
-    """Flags of the HPA controller, with their defaults; times in seconds.
-
-    ``configurable_tolerance`` is the feature gate HPAConfigurableTolerance, which is off in 1.34.
-    """
+    """Flags of the HPA controller, with their defaults; times in seconds."""
 
     sync_period: float = 15.0
     downscale_stabilization: float = 300.0
     tolerance: float = 0.1
     cpu_initialization_period: float = 300.0
     initial_readiness_delay: float = 30.0
-    configurable_tolerance: bool = False
 
 
 DEFAULTS: Final = HpaConfig()
@@ -381,7 +377,7 @@ def _replicas_by_ratio(ask: MetricInputs, usage: int, target: int) -> Proposal:
     if not ask.pods:
         raise MetricError("no pods match the selector")
     ready = sum(pod.phase == "Running" and pod.ready == "True" for pod in ask.pods.values())
-    return Proposal(to_int32(round_up(ratio * ready)), usage)
+    return Proposal(_cap_replicas(round_up(ratio * ready)), usage)
 
 
 def _replicas_per_pod(ask: MetricInputs, usage: int, target: int) -> tuple[int | None, float]:
@@ -412,14 +408,28 @@ def external_replicas(ask: MetricInputs, metric: ExternalMetric, series: Sequenc
     GetExternalPerPodMetricReplicas.
     """
     if metric.value is not None:
-        return _replicas_by_ratio(ask, wrap64(sum(series)), metric.value)
+        return _replicas_by_ratio(ask, _cap_sum(series), metric.value)
     assert metric.average_value is not None
     usage = _sum_series(series)
     replicas, desired = _replicas_per_pod(ask, usage, metric.average_value)
     if replicas is None:
-        # Upstream guards only this one of its conversions to 32 bits.
-        replicas = INT32_MAX if desired > INT32_MAX else to_int32(desired)
+        replicas = _cap_replicas(desired)
     return Proposal(replicas, INT64_MAX if float(usage) >= INT64_MAX else _mean_usage(usage, ask.status_replicas))
+
+
+def _cap_replicas(desired: float) -> int:
+    """Return a number of replicas within 32 bits. Upstream guards two of its conversions like this."""
+    return INT32_MAX if desired > INT32_MAX else to_int32(desired)
+
+
+def _cap_sum(series: Sequence[int]) -> int:
+    """Return the sum of the series, capped where a positive value would overflow it."""
+    total = 0
+    for value in series:
+        if value > 0 and total > INT64_MAX - value:
+            return INT64_MAX
+        total = wrap64(total + value)
+    return total
 
 
 def _sum_series(series: Sequence[int]) -> int:
@@ -500,7 +510,18 @@ class _Event(NamedTuple):
 class HorizontalAutoscaler:
     """An HPA with its state: recent recommendations and changes of replicas. Upstream: HorizontalController."""
 
-    __slots__ = ("_added", "_config", "_down", "_recommendations", "_removed", "_spec", "_tolerances", "_up")
+    __slots__ = (
+        "_added",
+        "_config",
+        "_down",
+        "_recommendations",
+        "_removed",
+        "_spec",
+        "_to_zero",
+        "_tolerances",
+        "_up",
+        "_zeroed",
+    )
 
     def __init__(self, spec: HpaSpec, config: HpaConfig = DEFAULTS) -> None:
         """Initialize an HPA without state. A changed spec needs a new instance."""
@@ -511,6 +532,12 @@ class HorizontalAutoscaler:
         self._up = _fill_rules(behavior.scale_up, _UP)
         self._down = _fill_rules(behavior.scale_down, down)
         self._tolerances = _make_tolerances(behavior, config)
+        # Only these metrics exist without pods.
+        self._to_zero = spec.min_replicas == 0 and any(
+            isinstance(metric, ObjectMetric | ExternalMetric) for metric in spec.metrics
+        )
+        # Upstream's condition ScaledToZero: this HPA removed the last replica, and not somebody else.
+        self._zeroed = False
         self._recommendations: list[_Event] = []
         self._added: list[_Event] = []
         self._removed: list[_Event] = []
@@ -533,7 +560,7 @@ class HorizontalAutoscaler:
         if not self._recommendations:
             self._recommendations.append(_Event(spec_replicas, time))
         limited, stabilized = None, False
-        if spec_replicas == 0 and spec.min_replicas != 0:
+        if spec_replicas == 0 and not self._zeroed:
             return HpaDecision(0, rescale=False)
         if spec_replicas > spec.max_replicas:
             desired = spec.max_replicas
@@ -548,8 +575,10 @@ class HorizontalAutoscaler:
             stable = self._stabilize(recommended, spec_replicas, time)
             desired, limited = self._limit(stable, spec_replicas, time)
             stabilized = stable != recommended
-        if desired != spec_replicas and spec.behavior is not None:
-            self._remember(desired - spec_replicas, time)
+        if desired != spec_replicas:
+            self._zeroed = desired == 0 and self._to_zero
+            if spec.behavior is not None:
+                self._remember(desired - spec_replicas, time)
         return HpaDecision(desired, desired != spec_replicas, limited, stabilized)
 
     def _stabilize(self, recommended: int, current: int, now: int) -> int:
@@ -642,7 +671,5 @@ def _limit_by_defaults(desired: int, current: int, spec: HpaSpec) -> tuple[int, 
 
 def _make_tolerances(behavior: ScalingBehavior, config: HpaConfig) -> Tolerances:
     both = Tolerances(config.tolerance, config.tolerance)
-    if not config.configurable_tolerance:
-        return both
     down, up = behavior.scale_down.tolerance, behavior.scale_up.tolerance
     return Tolerances(both.scale_down if down is None else down, both.scale_up if up is None else up)

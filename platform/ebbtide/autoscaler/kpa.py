@@ -1,6 +1,6 @@
 """Knative Pod Autoscaler (KPA): the desired number of pods of a revision, from its measurements.
 
-Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/scaling/autoscaler.go and multiscaler.go. ``Autoscaler`` is the scaler
+Upstream: knative.dev/serving v0.51.0, pkg/autoscaler/scaling/autoscaler.go and multiscaler.go. ``Autoscaler`` is the scaler
 of one revision. Upstream runs it every 2 s, and immediately when a request arrives at a revision of scale 0.
 """
 

@@ -1,6 +1,6 @@
 """Number of pods whose statistics are sampled.
 
-Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/metrics/sample_size.go. Every second, the autoscaler samples a subset
+Upstream: knative.dev/serving v0.51.0, pkg/autoscaler/metrics/sample_size.go. Every second, the autoscaler samples a subset
 of the ready pods and uses their mean for all.
 """
 

@@ -1,6 +1,6 @@
 """Reconciliation of a PodAutoscaler as a function: from a scaling decision to replicas and the activator in the path.
 
-Upstream: knative.dev/serving v0.48.1, pkg/reconciler/autoscaling/kpa/{kpa,scaler}.go, for a PodAutoscaler of class KPA.
+Upstream: knative.dev/serving v0.51.0, pkg/reconciler/autoscaling/kpa/{kpa,scaler}.go, for a PodAutoscaler of class KPA.
 A reconciliation runs when a decision changes, when pods change, and ``requeue_after`` seconds after a reconciliation that
 requests it. Times are seconds on one scale.
 """

@@ -1,6 +1,6 @@
 """Resolution of a revision's annotations and the cluster's ConfigMap into the numbers that decisions use.
 
-Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/config, pkg/apis/autoscaling/v1alpha1/pa_lifecycle.go and
+Upstream: knative.dev/serving v0.51.0, pkg/autoscaler/config, pkg/apis/autoscaling/v1alpha1/pa_lifecycle.go and
 pkg/reconciler/autoscaling/{resources/target.go,resources/metric.go,kpa/resources/decider.go}.
 """
 

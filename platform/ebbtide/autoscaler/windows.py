@@ -1,6 +1,6 @@
 """Averages and maxima over a sliding window of buckets.
 
-Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/aggregation/bucketing.go and aggregation/max. Sums are computed in
+Upstream: knative.dev/serving v0.51.0, pkg/autoscaler/aggregation/bucketing.go and aggregation/max. Sums are computed in
 upstream's order, so averages are equal to the last bit. Times are seconds ≥ 0 since the start of any UTC day; they are
 converted to whole nanoseconds (``arithmetic.nanoseconds``) and truncated to the bucket.
 """

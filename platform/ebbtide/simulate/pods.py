@@ -4,7 +4,7 @@ A request arrives at the gateway and goes to the pods in turn, or through the ac
 ready. It waits there, then in queue-proxy within ``containerConcurrency``, then for a slot of the server. Pods start, drain
 and end as in Kubernetes. All functions are kernel functions (``ebbtide.autoscaler.kernel``).
 
-Upstream: knative.dev/serving v0.48.1: pkg/activator/net (probing every 200 ms, load balancing), pkg/queue/{breaker,
+Upstream: knative.dev/serving v0.51.0: pkg/activator/net (probing every 200 ms, load balancing), pkg/queue/{breaker,
 handler}.go and sharedmain (a report every second, a queue of ten times the limit, 30 s of drain). Kubernetes:
 pkg/controller/controller_utils.go (ActivePodsWithRanks: pods that are not ready first, then those ready for the shortest
 time). Envoy: a cluster's load balancing defaults to round robin, which Kourier and Contour keep.

@@ -4,7 +4,7 @@ Pods report every second; the autoscaler scrapes a sample of them every second a
 ``ebbtide.autoscaler``. An HPA decides in ``ebbtide.simulate.engine.HpaSimulation``, between two calls of ``advance``. All
 functions are kernel functions (``ebbtide.autoscaler.kernel``).
 
-Upstream: knative.dev/serving v0.48.1: cmd/autoscaler (stats are recorded, then the scaler is poked),
+Upstream: knative.dev/serving v0.51.0: cmd/autoscaler (stats are recorded, then the scaler is poked),
 pkg/activator/handler/concurrency_reporter.go, pkg/autoscaler/{metrics,scaling} and pkg/reconciler/autoscaling/kpa.
 """
 

@@ -51,7 +51,7 @@ NONE_READY: Final = "EbbtideNoReplicaReady"
 #: Evaluation interval: the rules count minutes, so once per minute.
 INTERVAL: Final = "1m"
 #: Time without a ready replica until the alert: longer than most cold starts, but shorter than the 10.5 minutes after which
-#: Knative gives up a start without waiting requests and wants no replicas (progress-deadline; knative.dev/serving v0.48.1
+#: Knative gives up a start without waiting requests and wants no replicas (progress-deadline; knative.dev/serving v0.51.0
 #: pkg/reconciler/autoscaling/kpa/scaler.go).
 UNREADY: Final = "5m"
 #: Tolerance for comparing an SLO with a histogram bound.

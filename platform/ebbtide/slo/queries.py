@@ -3,7 +3,7 @@
 Pure text: nothing here connects to Prometheus. The report, the rules, the dashboard and the charts use the tables
 below, so that each query is defined once.
 
-Upstream: knative.dev/serving v0.48.1 pkg/queue/request_metric.go, pkg/queue/sharedmain/handlers.go,
+Upstream: knative.dev/serving v0.51.0 pkg/queue/request_metric.go, pkg/queue/sharedmain/handlers.go,
 pkg/autoscaler/scaling/metrics.go, pkg/reconciler/autoscaling/kpa/metrics.go (names of 1.19 and later; OpenTelemetry's
 exporter turns dots into underscores and adds units), knative/docs docs/serving/metrics.md (names up to 1.18);
 knative.dev/net-kourier v0.48.0 pkg/generator/ingress_translator.go (an Envoy cluster is ``namespace/revision``);
