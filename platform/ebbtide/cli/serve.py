@@ -203,6 +203,7 @@ def _serve(backend: Backend, options: Options) -> int:
     import uvicorn  # noqa: PLC0415 - as in run
 
     from ebbtide.api.app import make_app, make_server_config  # noqa: PLC0415 - as in run
+    from ebbtide.api.protocol import ConnectionLimits, raise_file_limit  # noqa: PLC0415 - as in run
     from ebbtide.api.sessions import OneTimeKey  # noqa: PLC0415 - as in run
     from ebbtide.web.routes import make_router  # noqa: PLC0415 - as in run
 
@@ -214,7 +215,11 @@ def _serve(backend: Backend, options: Options) -> int:
 
     one_time_key = OneTimeKey(print_url) if backend.has_local_user else None
     pages = make_router(backend, secure=bool(tls) or options.behind_proxy, one_time_key=one_time_key)
-    config = make_server_config(make_app(backend, make_settings(options), [pages]), options.host, options.port, **tls)
+    # A proxy sends the requests of all clients from its own address.
+    limits = ConnectionLimits(max_per_address=0) if options.behind_proxy else ConnectionLimits()
+    raise_file_limit()
+    app = make_app(backend, make_settings(options), [pages])
+    config = make_server_config(app, options.host, options.port, limits, **tls)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
         sockets = [_bind_unix_socket(options.unix_socket) if options.unix_socket else config.bind_socket()]
@@ -277,4 +282,4 @@ def make_settings(options: Options) -> ServerSettings:
     if options.unix_socket or (options.host in LOOPBACK and not options.behind_proxy):
         # Against DNS rebinding: reject requests with another site's host name that resolves to this machine.
         names |= LOCAL
-    return ServerSettings(hosts=frozenset(names), tls=bool(options.tls_cert))
+    return ServerSettings(hosts=frozenset(names), tls=bool(options.tls_cert), behind_proxy=options.behind_proxy)

@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 HERE: Final = Path(__file__).parent
 EXECUTOR_THREADS: Final = 4
 CACHED_RESULTS: Final = 1_000
+#: Characters that a URL contains unquoted, as in starlette's ``RedirectResponse``.
+URL_CHARACTERS: Final = ":/%#?=@[]!$&'()*+,;"
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
 #: Starlette's limit on the number of form fields; the form of a spec has the most.
@@ -155,7 +157,8 @@ class PageVisit:
     def redirect(self, address: str) -> Response:
         """Redirect to an address after an action: with HX-Redirect for htmx, otherwise with status 303."""
         if self.is_partial:
-            return Response(status_code=204, headers={"HX-Redirect": address})
+            # A header contains no other characters than these.
+            return Response(status_code=204, headers={"HX-Redirect": quote(address, safe=URL_CHARACTERS)})
         return RedirectResponse(address, 303)
 
     def set_session_cookie(self, response: Response, session: str) -> None:

@@ -23,7 +23,9 @@ MAX_TOKEN_CHARACTERS: Final = 16_384
 
 def local_path(address: str) -> str:
     """Return ``address`` if it is a path on this site, otherwise ``/``."""
-    return address if address.startswith("/") and not address.startswith(("//", "/\\")) else "/"
+    # Browsers remove tabs and line breaks, which can turn a path into another site's address.
+    is_local = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if is_local else "/"
 
 
 def show_login(visit: PageVisit) -> Response:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.backend import InputError
+from ebbtide.api.offline import InputError
 from ebbtide.api.simulation import REQUESTS, SimulationRequest
 from ebbtide.api.workers import LimitExceededError
 from ebbtide.base.paths import get_at
