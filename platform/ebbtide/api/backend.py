@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ebbtide.api.cache import Cache
+    from ebbtide.api.sessions import Session
     from ebbtide.api.simulation import SimulationRequest
     from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream
     from ebbtide.cluster.doctor.findings import Finding
@@ -129,6 +130,8 @@ class BackendParts:
     source: MetricsSource | None = None
     anonymous_caller: Caller | None = None
     local_caller: Caller | None = None
+    #: Keys of the cookies of sessions: the first encrypts, all of them decrypt. Without one, sessions end with the process.
+    session_keys: tuple[str, ...] = ()
     read_only: bool = False
     demo: bool = False
 
@@ -144,7 +147,7 @@ class Backend:
         self._workers = Workers(*MAX_SIMULATIONS, MAX_WORK_PER_CALLER)
         self.profile, self.clock, self.source = parts.profile, parts.clock, parts.source
         self.read_only, self.demo = parts.read_only, parts.demo
-        self.sessions = BrowserSessions(parts.clock)
+        self.sessions = BrowserSessions(parts.clock, parts.session_keys)
 
     def start(self) -> None:
         """Start watching the cluster."""
@@ -189,8 +192,8 @@ class Backend:
         """True if the kubeconfig's user signs in with a one-time key."""
         return self._parts.local_caller is not None
 
-    def begin_local_session(self) -> str:
-        """Return the name of a new session of the kubeconfig's user, or raise an ``UnauthorizedError``."""
+    def begin_local_session(self) -> Session:
+        """Return a new session of the kubeconfig's user, or raise an ``UnauthorizedError``."""
         if self._parts.local_caller is None:
             raise UnauthorizedError
         return self.sessions.begin(self._parts.local_caller.token)

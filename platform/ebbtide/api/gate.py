@@ -23,7 +23,6 @@ from starlette.requests import cookie_parser
 
 from ebbtide.api.access import ADDRESS, UnauthorizedError, digest_secret
 from ebbtide.api.errors import UNFORESEEN, make_error_response
-from ebbtide.api.sessions import COOKIE
 from ebbtide.api.workers import CALLER, LimitExceededError
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ class Gate:
                 return
             self._check_room()
             ADDRESS.set("" if self._settings.behind_proxy else str((request.scope.get("client") or ("",))[0]))
-            request.session_token = self._backend.sessions.token(request.cookie)
+            request.session_token = self._backend.sessions.token(cookie_parser(request.headers.get("cookie", "")))
             if request.path.startswith(API) and request.path not in OPEN:
                 request.state["caller"] = await self._authenticate(request)
             body = await self._receive_body(request, receive) if request.has_body else b""
@@ -199,7 +198,9 @@ class Gate:
                 403, "cross-site requests cannot write without a token: send one as Authorization: Bearer TOKEN"
             )
         token = token.strip() or request.session_token
-        caller = self._backend.find_known_caller(token) or await run_in_threadpool(self._backend.caller_of, token)
+        caller = self._backend.find_known_caller(token)
+        if caller is None:
+            caller = await run_in_threadpool(self._backend.caller_of, token)
         request.caller_name = caller.name
         return caller
 
@@ -443,11 +444,6 @@ class _Request:
     def is_expensive(self) -> bool:
         """True if the request may need much processor time: it has a body, or its path is in ``EXPENSIVE``."""
         return self.has_body or self.path in EXPENSIVE
-
-    @property
-    def cookie(self) -> str:
-        """The session's cookie, or an empty string."""
-        return cookie_parser(self.headers.get("cookie", "")).get(COOKIE, "")
 
     @property
     def has_body(self) -> bool:
