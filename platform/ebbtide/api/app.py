@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse
 
 from ebbtide import __version__
 from ebbtide.api import description, own, runai
 from ebbtide.api.errors import ROWS, handle_error
 from ebbtide.api.gate import OPENAPI, Gate, ServerSettings
-from ebbtide.api.shared import SharedResponses
+from ebbtide.api.shared import LEVEL, MIN_COMPRESSED_BYTES, SharedResponses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -69,7 +70,9 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
 
     for router in routers:
         app.include_router(router, include_in_schema=False)
-    return Gate(SharedResponses(app, backend), backend, settings)
+    # No other site can cause a response with a session's contents, whose length could reveal them: cookies are SameSite=Strict.
+    compressed = GZipMiddleware(app, MIN_COMPRESSED_BYTES, LEVEL)
+    return Gate(SharedResponses(compressed, backend), backend, settings)
 
 
 def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits | None = None, **tls: Any) -> Config:

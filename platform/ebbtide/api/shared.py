@@ -119,8 +119,10 @@ class SharedResponses:
             else:
                 parts.append(message.get("body", b""))
 
+        # Stored as it is, and compressed for the clients that accept it.
+        headers = [row for row in scope["headers"] if row[0] != b"accept-encoding"]
         async with self._computing:
-            await self._app({**scope, "state": {**scope["state"]}}, receive, send)
+            await self._app({**scope, "headers": headers, "state": {**scope["state"]}}, receive, send)
         response.body = b"".join(parts)
         response.etag = b'"' + hashlib.blake2b(response.body, digest_size=16).hexdigest().encode() + b'"'
         return response
