@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from ebbtide.api.backend import Backend
+    from ebbtide.api.protocol import ConnectionLimits
     from ebbtide.sandbox.simulated import Simulated
     from ebbtide.slo.source import Ref
 
@@ -159,10 +160,13 @@ def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, A
 
 @contextmanager
 def served(
-    backend: Backend, settings: ServerSettings | None = None, routers: Sequence[APIRouter] = ()
+    backend: Backend,
+    settings: ServerSettings | None = None,
+    routers: Sequence[APIRouter] = (),
+    limits: ConnectionLimits | None = None,
 ) -> Iterator[httpx.Client]:
     """Serve a backend on loopback, and yield a client without a token."""
-    config = make_server_config(make_app(backend, settings or ServerSettings(), routers), "127.0.0.1", 0)
+    config = make_server_config(make_app(backend, settings or ServerSettings(), routers), "127.0.0.1", 0, limits)
     config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
     listener = config.bind_socket()

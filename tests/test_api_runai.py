@@ -16,7 +16,8 @@ import serving
 from ebbtide import manifests
 from ebbtide.api import backend as api_backend
 from ebbtide.api import runai_bodies
-from ebbtide.api.backend import MAX_UPDATE_ATTEMPTS, InputError
+from ebbtide.api.backend import MAX_UPDATE_ATTEMPTS
+from ebbtide.api.offline import InputError
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.write import apply as applying

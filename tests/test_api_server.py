@@ -19,8 +19,8 @@ import serving
 from ebbtide.api import app, simulation, workers
 from ebbtide.api.access import Caller, UnauthorizedError
 from ebbtide.api.app import make_app
-from ebbtide.api.backend import InputError
 from ebbtide.api.gate import LOCAL, ServerSettings
+from ebbtide.api.offline import InputError
 from ebbtide.api.simulation import SimulationRequest
 from ebbtide.api.workers import LimitExceededError, Workers
 from ebbtide.base import keys

@@ -1,5 +1,6 @@
 """`ebbtide serve` in the cluster: from kustomize/ebbtide, for real tokens, by NVIDIA's own client, and who may see what."""
 
+import base64
 import json
 import os
 import re
@@ -81,6 +82,14 @@ class Place:
             "namespace": self.system,
             "resources": [os.path.relpath(BASE, folder)],
             "images": [{"name": "ghcr.io/ebbtide/ebbtide", "newName": name, "newTag": tag}],
+            # An administrator creates the key separately.
+            "secretGenerator": [
+                {
+                    "name": "ebbtide-session-key",
+                    "literals": [f"key={base64.urlsafe_b64encode(os.urandom(32)).decode()}"],
+                    "options": {"disableNameSuffixHash": True},
+                }
+            ],
             "configMapGenerator": [{"name": "ebbtide-profile", "behavior": "replace", "files": ["profile.yaml"]}],
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(told))

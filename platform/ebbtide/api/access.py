@@ -15,9 +15,11 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
+from ebbtide.api.workers import LimitExceededError
 from ebbtide.cluster.client.protocol import BusyError, ClusterError, ForbiddenError, UnreachableError
 
 if TYPE_CHECKING:
@@ -32,6 +34,13 @@ OUTAGE_SECONDS: Final = 900.0
 MAX_CALLERS: Final = 2_000
 MAX_REJECTED: Final = 2_000
 MAX_DECISIONS: Final = 50_000
+#: Invalid tokens that are reviewed in a burst, and per second after that: from one address, and from all.
+BURST_PER_ADDRESS: Final = 20
+REVIEWS_PER_ADDRESS: Final = 0.2
+BURST: Final = 200
+REVIEWS: Final = 10.0
+#: The client address of the request that runs in this context; empty behind a proxy, which has one address.
+ADDRESS: Final[ContextVar[str]] = ContextVar("address", default="")
 SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 _SALT: Final = os.urandom(32)
 
@@ -137,6 +146,38 @@ class ExpiringCache(Generic[K, V]):
         return value
 
 
+class FailureLimiter:
+    """A limit on invalid tokens, by client address and in total: token buckets that only failures empty."""
+
+    def __init__(self, ticks: Callable[[], float]) -> None:
+        """Limit failures; ``ticks`` returns the current time in seconds."""
+        self._ticks = ticks
+        self._levels: ExpiringCache[str, tuple[float, float]] = ExpiringCache(MAX_CALLERS, ticks)
+        self._lock = threading.Lock()
+
+    def _level(self, address: str) -> float:
+        """Return the number of failures that an address, or all clients for an empty one, may still cause."""
+        burst, rate = (BURST_PER_ADDRESS, REVIEWS_PER_ADDRESS) if address else (BURST, REVIEWS)
+        entry = self._levels.find_valid(address, burst / rate)
+        if entry is None:
+            return float(burst)
+        (level, then), now = entry[0], self._ticks()
+        return min(float(burst), level + (now - then) * rate)
+
+    def check(self) -> None:
+        """Raise a ``LimitExceededError`` if this request's address, or all clients together, sent too many invalid tokens."""
+        with self._lock:
+            for address in {ADDRESS.get(), ""}:
+                if self._level(address) < 1:
+                    raise LimitExceededError("too many invalid tokens were sent: retry in a few seconds")
+
+    def record(self) -> None:
+        """Count one invalid token."""
+        with self._lock:
+            for address in {ADDRESS.get(), ""}:
+                self._levels.put(address, (self._level(address) - 1, self._ticks()))
+
+
 class AccessCache:
     """Cached results of a reviewer."""
 
@@ -145,14 +186,21 @@ class AccessCache:
         self._reviewer = reviewer
         self._callers: ExpiringCache[bytes, Caller] = ExpiringCache(MAX_CALLERS, ticks)
         #: A separate store, so that invalid tokens evict no valid callers.
+        self._failures = FailureLimiter(ticks)
         self._refused: ExpiringCache[bytes, bool] = ExpiringCache(MAX_REJECTED, ticks)
         self._decisions: ExpiringCache[tuple[bytes, AccessQuestion], bool] = ExpiringCache(MAX_DECISIONS, ticks)
+
+    def find_caller(self, token: str) -> Caller | None:
+        """Return the owner of a token if a valid result is cached."""
+        entry = self._callers.find_valid(digest_secret(token))
+        return None if entry is None else entry[0]
 
     def caller_of(self, token: str) -> Caller:
         """Return the owner of a token.
 
         Raises:
             UnauthorizedError: the token is invalid.
+            LimitExceededError: too many invalid tokens were sent.
             ClusterError: the API server is unavailable and no result is cached.
 
         """
@@ -161,8 +209,10 @@ class AccessCache:
             raise UnauthorizedError
 
         def review() -> Caller:
+            self._failures.check()
             caller = self._reviewer.authenticate(token)
             if caller is None:
+                self._failures.record()
                 self._refused.put(key, True)
                 raise UnauthorizedError
             return caller
@@ -171,10 +221,13 @@ class AccessCache:
 
     def is_allowed(self, caller: Caller, question: AccessQuestion) -> bool:
         """Return whether the caller is allowed to do what the question names."""
-        return self._decisions.get((_caller_key(caller), question), lambda: self._reviewer.is_allowed(caller, question))
+        return self._decisions.get(
+            (digest_caller(caller), question), lambda: self._reviewer.is_allowed(caller, question)
+        )
 
 
-def _caller_key(caller: Caller) -> bytes:
+def digest_caller(caller: Caller) -> bytes:
+    """Return a keyed digest of a caller, by which results are cached."""
     return digest_secret("\0".join((caller.token, caller.name, caller.uid, *caller.groups)))
 
 

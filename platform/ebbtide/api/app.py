@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse
 
 from ebbtide import __version__
 from ebbtide.api import description, own, runai
 from ebbtide.api.errors import ROWS, handle_error
 from ebbtide.api.gate import OPENAPI, Gate, ServerSettings
+from ebbtide.api.shared import LEVEL, MIN_COMPRESSED_BYTES, SharedResponses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from uvicorn import Config
 
     from ebbtide.api.backend import Backend
+    from ebbtide.api.protocol import ConnectionLimits
 
 #: Seconds that requests in progress get to finish at shutdown, and that an idle connection stays open.
 SHUTDOWN_SECONDS: Final = 10
@@ -67,18 +70,22 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
 
     for router in routers:
         app.include_router(router, include_in_schema=False)
-    return Gate(app, backend, settings)
+    # No other site can cause a response with a session's contents, whose length could reveal them: cookies are SameSite=Strict.
+    compressed = GZipMiddleware(app, MIN_COMPRESSED_BYTES, LEVEL)
+    return Gate(SharedResponses(compressed, backend), backend, settings)
 
 
-def make_server_config(app: Gate, host: str, port: int, **tls: Any) -> Config:
+def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits | None = None, **tls: Any) -> Config:
     """Return uvicorn's configuration for the application; ``tls`` holds the ``ssl_*`` options."""
     from uvicorn import Config  # noqa: PLC0415 - only the server needs it
+
+    from ebbtide.api.protocol import ConnectionLimits, make_protocol  # noqa: PLC0415 - as above
 
     return Config(
         app,
         host=host,
         port=port,
-        http="h11",
+        http=make_protocol(limits or ConnectionLimits()),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -12,15 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from ebbtide.api import simulation
+from ebbtide.api import offline, simulation
 from ebbtide.api.access import AccessCache, Caller, UnauthorizedError, make_access_question
 from ebbtide.api.answers import Deleted, NodeRow, Plans, ProjectUse, Rendered, ShareRow, Submitted, Usage
 from ebbtide.api.cache import WorkloadKey
+from ebbtide.api.offline import InputError
 from ebbtide.api.sessions import BrowserSessions
-from ebbtide.api.workers import LimitExceededError, Workers
+from ebbtide.api.workers import SPECS, LimitExceededError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
-from ebbtide.base.problems import Problem, has_errors
+from ebbtide.base.problems import Problem, has_errors, limit_problems
 from ebbtide.cluster.client.protocol import (
     EVENT,
     KNATIVE,
@@ -48,9 +49,7 @@ from ebbtide.cluster.read.why import explain_replicas
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
-from ebbtide.documents import texts
-from ebbtide.documents.check import Batch, check_documents
-from ebbtide.documents.explain import explain_document
+from ebbtide.documents.check import Batch
 from ebbtide.slo import pages, report
 from ebbtide.slo.promises import read_slo
 from ebbtide.slo.source import SourceError
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ebbtide.api.cache import Cache
+    from ebbtide.api.sessions import Session
     from ebbtide.api.simulation import SimulationRequest
     from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream
     from ebbtide.cluster.doctor.findings import Finding
@@ -72,13 +72,14 @@ if TYPE_CHECKING:
     from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.slo.report import Report
     from ebbtide.slo.source import History, MetricsSource, Ref, WorkloadMeasurements
-    from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
 
 #: Access reviews that run in parallel.
 MAX_REVIEWS: Final = 8
-#: Maximum simulations that run and that wait in the queue, and the seconds that each may take.
+#: Maximum simulations and other work of worker processes that run, that wait in the queue, and that one caller may have;
+#: and the seconds that each simulation may take.
 MAX_SIMULATIONS: Final = (2, 4)
+MAX_WORK_PER_CALLER: Final = 3
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
 DAY_SECONDS: Final = 86_400.0
 #: Maximum number of workloads in one report.
@@ -99,15 +100,6 @@ class ReadOnlyError(ClusterError):
 
 class NothingReadError(ClusterError):
     """The cache has not read the cluster yet."""
-
-
-class InputError(Exception):
-    """A spec has errors; ``problems`` lists them all."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        """Store the problems."""
-        super().__init__("the spec has errors")
-        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +130,8 @@ class BackendParts:
     source: MetricsSource | None = None
     anonymous_caller: Caller | None = None
     local_caller: Caller | None = None
+    #: Keys of the cookies of sessions: the first encrypts, all of them decrypt. Without one, sessions end with the process.
+    session_keys: tuple[str, ...] = ()
     read_only: bool = False
     demo: bool = False
 
@@ -150,10 +144,10 @@ class Backend:
         self._parts = parts
         self._cache, self._access = parts.cache, parts.access
         self._reviews = ThreadPoolExecutor(MAX_REVIEWS, thread_name_prefix="review")
-        self._workers = Workers(*MAX_SIMULATIONS)
+        self._workers = Workers(*MAX_SIMULATIONS, MAX_WORK_PER_CALLER)
         self.profile, self.clock, self.source = parts.profile, parts.clock, parts.source
         self.read_only, self.demo = parts.read_only, parts.demo
-        self.sessions = BrowserSessions(parts.clock)
+        self.sessions = BrowserSessions(parts.clock, parts.session_keys)
 
     def start(self) -> None:
         """Start watching the cluster."""
@@ -189,13 +183,17 @@ class Backend:
             return local_caller
         return self._access.caller_of(token)
 
+    def find_known_caller(self, token: str) -> Caller | None:
+        """Return the owner of a token that was reviewed recently, without a request to the API server."""
+        return self._access.find_caller(token)
+
     @property
     def has_local_user(self) -> bool:
         """True if the kubeconfig's user signs in with a one-time key."""
         return self._parts.local_caller is not None
 
-    def begin_local_session(self) -> str:
-        """Return the name of a new session of the kubeconfig's user, or raise an ``UnauthorizedError``."""
+    def begin_local_session(self) -> Session:
+        """Return a new session of the kubeconfig's user, or raise an ``UnauthorizedError``."""
         if self._parts.local_caller is None:
             raise UnauthorizedError
         return self.sessions.begin(self._parts.local_caller.token)
@@ -465,43 +463,49 @@ class Backend:
     # Without a cluster
 
     def documents(self, text: str) -> list[LoadedDocument]:
-        """Parse a text into documents."""
-        return [*texts.load_text(text.encode(), "", self.profile)]
-
-    def check(self, documents: Sequence[LoadedDocument]) -> list[Problem]:
-        """Return all problems of the documents, alone and in combination."""
-        return check_documents([*documents], self.profile)
-
-    def _require_valid(self, documents: Sequence[LoadedDocument]) -> list[Inference]:
-        problems = self.check(documents)
-        if has_errors(problems):
-            raise InputError(problems)
-        return [loaded.inference for loaded in documents if loaded.inference is not None]
-
-    def render(self, documents: Sequence[LoadedDocument]) -> Rendered:
-        """Render documents into objects, with all problems; a document with errors renders no objects."""
-        batch = Batch(self.profile)
-        objects: list[Object] = []
-        problems: list[Problem] = []
-        for loaded in documents:
-            rendered, _, new_problems = batch.add_document(loaded)
-            problems += new_problems
-            if not has_errors(new_problems):
-                objects += rendered
-        return Rendered(tuple(objects), tuple(problems + batch.batch_problems()))
-
-    def explain(self, documents: Sequence[LoadedDocument], part: str = "") -> list[Explanation]:
-        """Explain the fields of each document's objects, limited to fields whose path contains ``part``.
+        """Parse a text into documents.
 
         Raises:
-            InputError: a document has errors.
+            LimitExceededError: the text has too many documents, or takes too long.
 
         """
-        self._require_valid(documents)
-        return [
-            explain_document(loaded.reading.native, self._parts.profile_data).select_fields(loaded, part)
-            for loaded in documents
-        ]
+        if len(text) > offline.SHORT_TEXT:
+            # Checked first in a process that can be stopped: what passes takes no longer here.
+            self._check_specs(offline.check_in_worker, text)
+        return offline.parse_documents(text, self.profile)
+
+    def _check_specs(self, work: Callable[..., T], *arguments: str) -> T:
+        """Run a function of ``offline`` on specs in a worker."""
+        result: T = self._workers.do(
+            work, *arguments, self._parts.profile_data, seconds=offline.MAX_SECONDS, subject=SPECS
+        )
+        return result
+
+    def check(self, text: str) -> list[Problem]:
+        """Return all problems of the specs in a text, alone and in combination."""
+        if len(text) > offline.SHORT_TEXT:
+            return self._check_specs(offline.check_in_worker, text)
+        return offline.check_text(text, self.profile)
+
+    def render(self, text: str) -> Rendered:
+        """Render the specs in a text into objects, with all problems; a spec with errors renders no objects."""
+        if len(text) > offline.SHORT_TEXT:
+            return self._check_specs(offline.render_in_worker, text)
+        return offline.render_text(text, self.profile)
+
+    def explain(self, text: str, part: str = "") -> list[Explanation]:
+        """Explain the fields of the objects of the specs in a text, limited to fields whose path contains ``part``.
+
+        Raises:
+            InputError: a spec has errors.
+            LimitExceededError: the text has too many specs, or takes too long.
+
+        """
+        if len(text) <= offline.SHORT_TEXT:
+            documents = offline.parse_documents(text, self.profile, offline.MAX_EXPLAINED)
+            if len(documents) <= offline.FEW_EXPLAINED:
+                return offline.explain_documents(documents, part, self.profile, self._parts.profile_data)
+        return self._check_specs(offline.explain_in_worker, text, part)
 
     def simulate(self, request: SimulationRequest) -> dict[str, Any]:
         """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``aside`` does."""
@@ -552,7 +556,10 @@ class Backend:
         """
         from ebbtide.cluster.doctor.checks import examine_cluster  # noqa: PLC0415 - slow to load
 
-        specs = None if documents is None else self._require_valid(documents)
+        specs = None
+        if documents is not None:
+            offline.require_valid(documents, self.profile)
+            specs = [loaded.inference for loaded in documents if loaded.inference is not None]
         return examine_cluster(self.as_caller(caller), self.profile, specs)
 
     def report(
@@ -605,7 +612,7 @@ class Backend:
         """Return the changes that an apply would make, with all problems; nothing is written."""
         workloads, problems = applying.collect_workloads(documents, Batch(self.profile))
         if has_errors(problems):
-            return Plans((), tuple(problems))
+            return Plans((), tuple(limit_problems(problems)))
         cluster = self.as_caller(caller)
         return Plans(tuple(applying.plan_workload(cluster, workload) for workload in workloads), tuple(problems))
 

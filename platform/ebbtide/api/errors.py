@@ -14,11 +14,12 @@ from starlette.responses import JSONResponse
 
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.answers import Refusal
-from ebbtide.api.backend import InputError, NothingReadError, ReadOnlyError
+from ebbtide.api.backend import NothingReadError, ReadOnlyError
+from ebbtide.api.offline import InputError
 from ebbtide.api.runai_bodies import Error
 from ebbtide.api.workers import LimitExceededError
 from ebbtide.base.bodies import serialize_body
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, limit_problems
 from ebbtide.cluster.client.protocol import (
     BusyError,
     ClusterError,
@@ -89,6 +90,7 @@ FOR_STATUS: Final = {
     404: ErrorRow(404, "missing", "Not found"),
     405: ErrorRow(405, "method", "Method not allowed"),
     408: ErrorRow(408, "slow", "The request timed out"),
+    422: ErrorRow(422, "invalid", "The request has errors"),
     413: ErrorRow(413, "too-large", "The request is too large"),
     421: ErrorRow(421, "host", "Unknown host name"),
     431: ErrorRow(431, "too-large", "The request headers are too large"),
@@ -124,15 +126,16 @@ def error_detail(error: Exception) -> str:
 def list_error_problems(error: Exception) -> list[Problem]:
     """Return the problems of an error field by field, if they are known."""
     if isinstance(error, InputError):
-        return error.problems
+        return limit_problems(error.problems)
     if isinstance(error, RequestError):
         return [Problem("REQ001", (error.where,), str(error), error.fix)]
     if isinstance(error, RequestValidationError):
-        return [
+        problems = [
             # Omits the value and its context, which may hold a secret.
             Problem("REQ001", tuple(row["loc"][1:]) or ("body",), row["msg"], "see /api/ebbtide/v1/openapi.json")
             for row in error.errors()
         ]
+        return limit_problems(problems)
     return []
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, quote, urlsplit
@@ -19,9 +21,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 
-from ebbtide.api.access import UnauthorizedError
+from ebbtide.api.access import ADDRESS, UnauthorizedError, digest_secret
 from ebbtide.api.errors import UNFORESEEN, make_error_response
-from ebbtide.api.sessions import COOKIE
+from ebbtide.api.workers import CALLER, LimitExceededError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +44,14 @@ NEAR: Final = {"same-origin", "none"}
 #: The page's upload path for logs, which may be larger than other bodies.
 LOGS: Final = "/simulate/upload"
 LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
+#: Paths without a body whose requests may need much processor time or many requests to the API server.
+EXPENSIVE: Final = {"/api/ebbtide/v1/doctor", "/api/ebbtide/v1/slo", "/cluster/doctor"}
+#: Bytes that are sent at a time.
+CHUNK_BYTES: Final = 2**16
+#: Maximum number of members of a JSON object or array, and of values in a body; checked before its validation, which reports
+#: each wrong one.
+MAX_MEMBERS: Final = 1_000
+MAX_VALUES: Final = 20_000
 STREAM: Final = "text/event-stream"
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -61,12 +71,20 @@ class ServerSettings:
     #: Accepted host names, without ports; empty accepts any.
     hosts: frozenset[str] = frozenset()
     tls: bool = False
+    #: True if all requests come from the address of a proxy.
+    behind_proxy: bool = False
     max_body_bytes: int = 2**20
     #: Maximum bytes of a log upload, including the form around it.
     max_log_bytes: int = 2**23 + 2**20
     max_header_bytes: int = 2**14
     max_requests: int = 64
+    #: Maximum concurrent requests of one caller that may need much processor time.
+    max_requests_per_caller: int = 32
     request_seconds: float = 90.0
+    #: Maximum bytes of a response, and of all responses that are being sent, in total and to one caller.
+    max_response_bytes: int = 2**23
+    max_sending_bytes: int = 2**26
+    max_sending_bytes_per_caller: int = 2**24
     #: Limits of bodies that are being received: their number, their total bytes, and the seconds for each (for a log, longer
     #: in proportion to its larger size). They apply separately to known callers, to unknown callers and to logs.
     max_transfers: int = 256
@@ -94,6 +112,10 @@ class Gate:
         #: Counted separately, so that unauthenticated requests and log uploads block only their own kind.
         self._known, self._unknown, self._logs = _Transfers(), _Transfers(), _Transfers()
         self._working: set[_Request] = set()
+        #: Requests in progress of each caller, of those that may need much processor time.
+        self._expensive: Counter[str] = Counter()
+        #: Bytes of responses that are being sent, by caller.
+        self._sending: Counter[str] = Counter()
         #: Open streams, and the name of each one's caller.
         self._streaming: dict[_Request, str] = {}
         #: Requests that timed out but still run; without a reference, the event loop would drop their tasks.
@@ -133,10 +155,15 @@ class Gate:
                 await self._app(request.scope, receive, request.send)
                 return
             self._check_room()
+            ADDRESS.set("" if self._settings.behind_proxy else str((request.scope.get("client") or ("",))[0]))
+            request.session_token = self._backend.sessions.token(cookie_parser(request.headers.get("cookie", "")))
             if request.path.startswith(API) and request.path not in OPEN:
                 request.state["caller"] = await self._authenticate(request)
             body = await self._receive_body(request, receive) if request.has_body else b""
             self._check_room()
+            self._check_expensive(request)
+            if body and is_json(request.headers):
+                await run_in_threadpool(check_json_size, body)
         except Exception as error:
             if (
                 not isinstance(error, HTTPException)
@@ -153,6 +180,12 @@ class Gate:
         if len(self._working) >= self._settings.max_requests:
             raise _make_busy_error("too many requests are being answered; retry")
 
+    def _check_expensive(self, request: _Request) -> None:
+        """Raise a 503 if the caller has the maximum number of expensive requests in progress."""
+        most = self._settings.max_requests_per_caller
+        if request.is_expensive and self._expensive[request.caller_key] >= most:
+            raise _make_busy_error(f"you have {most} requests in progress, the maximum per caller; retry")
+
     async def _authenticate(self, request: _Request) -> Caller:
         """Return the caller that the request's token or session authenticates."""
         header = request.headers.get("authorization", "")
@@ -164,8 +197,10 @@ class Gate:
             raise HTTPException(
                 403, "cross-site requests cannot write without a token: send one as Authorization: Bearer TOKEN"
             )
-        token = token.strip() or self._backend.sessions.token(request.cookie)
-        caller = await run_in_threadpool(self._backend.caller_of, token)
+        token = token.strip() or request.session_token
+        caller = self._backend.find_known_caller(token)
+        if caller is None:
+            caller = await run_in_threadpool(self._backend.caller_of, token)
         request.caller_name = caller.name
         return caller
 
@@ -205,8 +240,12 @@ class Gate:
     async def _run_bounded(self, request: _Request, receive: Receive) -> None:
         """Limit the time until the response starts; a stream may continue after that."""
         self._working.add(request)
+        caller_key = request.caller_key
+        if request.is_expensive:
+            self._expensive[caller_key] += 1
+        CALLER.set(caller_key)
         task = asyncio.create_task(self._run_app(request, receive))
-        task.add_done_callback(lambda _: self._working.discard(request))
+        task.add_done_callback(lambda _: self._finish_request(request, caller_key))
         started = asyncio.create_task(request.response_started.wait())
         try:
             await asyncio.wait(
@@ -220,9 +259,9 @@ class Gate:
                     HTTPException(504, f"the request took longer than {self._settings.request_seconds:.0f} s")
                 )
                 return
-            if request.stream_error is not None:
+            if request.response_error is not None:
                 await _cancel_task(task)
-                await request.refuse(request.stream_error)
+                await request.refuse(request.response_error)
                 return
             await task
         except asyncio.CancelledError:
@@ -236,18 +275,48 @@ class Gate:
         """Run the application. Once the response starts, the request no longer counts as running: only sending remains."""
 
         async def send(message: Message) -> None:
-            if request.refused or request.stream_error is not None:
+            if request.refused or request.response_error is not None:
                 return
             if message["type"] == "http.response.start":
                 self._working.discard(request)
-                if Headers(raw=message.get("headers", [])).get("content-type", "").startswith(STREAM):
-                    request.stream_error = self._register_stream(request)
+                headers = Headers(raw=message.get("headers", []))
+                if headers.get("content-type", "").startswith(STREAM):
+                    request.response_error = self._register_stream(request)
+                else:
+                    request.response_error = self._register_response(request, int(headers.get("content-length", "0")))
                 request.response_started.set()
-                if request.stream_error is not None:
+                if request.response_error is not None:
                     return
             await request.send(message)
 
         await self._app(request.scope, receive, send)
+
+    def _finish_request(self, request: _Request, caller_key: str) -> None:
+        """Stop counting a request whose response has been sent."""
+        self._working.discard(request)
+        if request.is_expensive:
+            self._expensive[caller_key] -= 1
+        if request.sending_bytes:
+            self._sending[caller_key] -= request.sending_bytes
+        for counts in (self._expensive, self._sending):
+            if not counts[caller_key]:
+                del counts[caller_key]
+
+    def _register_response(self, request: _Request, size: int) -> Exception | None:
+        """Count the bytes of a response until they are sent, or return the error if they are too many."""
+        settings, caller_key = self._settings, request.caller_key
+        if size > settings.max_response_bytes:
+            return LimitExceededError(
+                f"the response has {size:,} bytes, and the maximum is {settings.max_response_bytes:,}: send fewer specs, "
+                "or request a smaller page"
+            )
+        if self._sending[caller_key] + size > settings.max_sending_bytes_per_caller:
+            return _make_busy_error("you have not read the responses to earlier requests; read them and retry")
+        if self._sending.total() + size > settings.max_sending_bytes:
+            return _make_busy_error("too many responses are being sent; retry")
+        request.sending_bytes = size
+        self._sending[caller_key] += size
+        return None
 
     def _register_stream(self, request: _Request) -> HTTPException | None:
         """Register a stream, or return the error if there are too many."""
@@ -267,6 +336,32 @@ class Gate:
         self._timed_out.discard(task)
         if not task.cancelled() and task.exception() is not None:
             LOG.error("a request that timed out ended in an error", exc_info=task.exception())
+
+
+def is_json(headers: Headers) -> bool:
+    """Return whether a request's body is JSON."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
+
+
+def check_json_size(body: bytes) -> None:
+    """Raise an error if a JSON body has too many values, before they are validated one by one; ignore invalid JSON."""
+    try:
+        pending = [json.loads(body)]
+    except (ValueError, RecursionError):
+        # Validation reports it.
+        return
+    count = 0
+    while pending:
+        value = pending.pop()
+        if not isinstance(value, (dict, list)):
+            continue
+        count += len(value)
+        if len(value) > MAX_MEMBERS or count > MAX_VALUES:
+            raise HTTPException(
+                422,
+                f"the body has too many values: at most {MAX_MEMBERS:,} in an object or array, {MAX_VALUES:,} in all",
+            )
+        pending.extend(value.values() if isinstance(value, dict) else value)
 
 
 def _make_busy_error(detail: str) -> HTTPException:
@@ -323,9 +418,13 @@ class _Request:
         self.started_at = time.monotonic()
         #: Set when the application starts its response.
         self.response_started = asyncio.Event()
-        #: The error if there are too many streams for the one that the application started.
-        self.stream_error: HTTPException | None = None
+        #: The error if the response that the application started exceeds a limit.
+        self.response_error: Exception | None = None
+        #: Bytes of the response that count as being sent.
+        self.sending_bytes = 0
         self.status, self.caller_name = 0, "-"
+        #: The token of the session, or an empty string.
+        self.session_token = ""
         self.refused = False
 
     @property
@@ -335,9 +434,16 @@ class _Request:
         return caller
 
     @property
-    def cookie(self) -> str:
-        """The session's cookie, or an empty string."""
-        return cookie_parser(self.headers.get("cookie", "")).get(COOKIE, "")
+    def caller_key(self) -> str:
+        """A name for the caller, to count requests by: the user, or a digest of the session's token."""
+        if self.caller is not None:
+            return self.caller.name
+        return digest_secret(self.session_token).hex() if self.session_token else ""
+
+    @property
+    def is_expensive(self) -> bool:
+        """True if the request may need much processor time: it has a body, or its path is in ``EXPENSIVE``."""
+        return self.has_body or self.path in EXPENSIVE
 
     @property
     def has_body(self) -> bool:
@@ -347,6 +453,11 @@ class _Request:
     def check(self) -> None:
         """Reject a request that is too large, or for a host name that is not accepted."""
         settings = self._settings
+        if "content-length" in self.headers and "transfer-encoding" in self.headers:
+            # RFC 9112, section 6.1: it may be an attempt to smuggle a request, so the connection closes.
+            raise HTTPException(
+                400, "Content-Length and Transfer-Encoding exclude each other: send one", {"Connection": "close"}
+            )
         size = sum(len(name) + len(value) for name, value in self.scope["headers"])
         if size > settings.max_header_bytes or len(self.scope.get("raw_path") or b"") > settings.max_header_bytes:
             raise HTTPException(431, f"the request headers exceed the maximum of {settings.max_header_bytes} bytes")
@@ -367,7 +478,15 @@ class _Request:
                 headers.setdefault(name, value)
             if self._settings.tls:
                 headers.setdefault("Strict-Transport-Security", HSTS)
-        await self._send(message)
+        body = message.get("body", b"")
+        if len(body) <= CHUNK_BYTES:
+            await self._send(message)
+            return
+        # uvicorn waits for the client between two messages, not within one.
+        for start in range(0, len(body), CHUNK_BYTES):
+            end = start + CHUNK_BYTES
+            more = message.get("more_body", False) or end < len(body)
+            await self._send({"type": "http.response.body", "body": body[start:end], "more_body": more})
 
     async def refuse(self, error: Exception) -> None:
         """Send an error response, and ignore what the application sends afterwards."""

@@ -37,11 +37,12 @@ def make_cluster_backend(
     source: MetricsSource | None = None,
     anonymous_caller: Caller | None = None,
     local_caller: Caller | None = None,
+    session_keys: tuple[str, ...] = (),
     read_only: bool = False,
 ) -> Backend:
     """Return a backend for a cluster, which is read with ``cluster``'s account.
 
-    ``BackendParts`` describes ``anonymous_caller`` and ``local_caller``.
+    ``BackendParts`` describes the other arguments.
     """
     return Backend(
         BackendParts(
@@ -55,6 +56,7 @@ def make_cluster_backend(
             source=source,
             anonymous_caller=anonymous_caller,
             local_caller=local_caller,
+            session_keys=session_keys,
             read_only=read_only,
         )
     )

@@ -43,7 +43,7 @@ MODEL: Final = answers.Refusal
 _PURE: Final = describe_errors(MODEL, 400, 401, 413, 422, 429, 503)
 _READ: Final = describe_errors(MODEL, 401, 403, 404, 422, 502, 503)
 _LIST: Final = describe_errors(MODEL, 401, 403, 422, 503)
-_WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 422, 502, 503)
+_WRITE: Final = describe_errors(MODEL, 400, 401, 403, 404, 409, 413, 422, 429, 502, 503)
 #: Seconds between two polls of a stream, and between two keep-alive comments on an idle stream.
 POLL_SECONDS: Final = 0.5
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -78,19 +78,19 @@ SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
 @router.post("/render", summary="Render Specs", responses=_PURE)
 def render(context: Context, body: requests.Spec) -> answers.Rendered:
     """Render specs to Kubernetes manifests."""
-    return context.backend.render(context.backend.documents(body.spec))
+    return context.backend.render(body.spec)
 
 
 @router.post("/check", summary="Check Specs", responses=_PURE)
 def check(context: Context, body: requests.Spec) -> answers.Problems:
     """Validate specs and return all problems."""
-    return answers.Problems(context.backend.check(context.backend.documents(body.spec)))
+    return answers.Problems(context.backend.check(body.spec))
 
 
 @router.post("/explain", summary="Explain Manifests", responses=_PURE)
 def explain(context: Context, body: requests.Explain) -> list[Explanation]:
     """Explain each field of the rendered manifests: its value, the spec fields it depends on, and the reasons."""
-    return context.backend.explain(context.backend.documents(body.spec), body.field)
+    return context.backend.explain(body.spec, body.field)
 
 
 @router.post("/simulate", summary="Simulate Traffic", responses=_PURE)

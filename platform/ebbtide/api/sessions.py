@@ -1,84 +1,114 @@
-"""Browser sessions: a random name in a cookie, and the caller's token, in memory only; and one-time sign-in keys.
+"""Browser sessions in encrypted, signed cookies, and one-time sign-in keys.
 
-The CSRF token is derived from the session's name with a key that is lost when the process ends. A one-time key, which
-``ebbtide serve`` prints as part of a URL, signs the user of the kubeconfig in.
+A session is stored in the browser alone, so that every replica of the server with the same key can read it. A cookie
+contains the caller's token, which neither the browser nor scripts can read. The CSRF token is derived from the session's
+name. A one-time key, which ``ebbtide serve`` prints as part of a URL, signs the user of the kubeconfig in. Upstream:
+github.com/fernet/spec (AES-128-CBC, HMAC-SHA256 and a time), RFC 6265 section 6.1 (4,096 bytes per cookie).
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
+import json
 import secrets
+import zlib
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from ebbtide.cluster.client.protocol import Clock
 
 COOKIE: Final = "ebbtide-session"
-NAME: Final = re.compile(r"[A-Za-z0-9_-]{43}")
-#: Seconds for which a token is kept after its last use, and the maximum number of tokens.
-TOKEN_SECONDS: Final = 8 * 3600.0
-MAX_TOKENS: Final = 10_000
+#: Seconds for which a session is valid after its last use, and after sign-in.
+TOKEN_SECONDS: Final = 8 * 3600
+MAX_SECONDS: Final = 24 * 3600
+#: Seconds of use after which a session's cookie is replaced, which extends the session.
+RENEW_SECONDS: Final = 600
+#: Characters of one cookie, and maximum number of cookies for a session with a long token.
+CHUNK_CHARACTERS: Final = 3_800
+MAX_COOKIES: Final = 3
 
 
-@dataclass(slots=True)
-class SessionToken:
-    """A token and the time of its last use."""
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One browser's session: its name, the caller's token if it is signed in, and the times of sign-in and of last use."""
 
-    token: str = field(repr=False)
-    last_used: float
+    name: str
+    token: str = field(default="", repr=False)
+    begun: int = 0
+    used: int = 0
 
 
-@dataclass(slots=True)
 class BrowserSessions:
-    """All sessions of this process."""
+    """The sessions that a set of keys can read."""
 
-    clock: Clock
-    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _tokens: dict[str, SessionToken] = field(default_factory=dict, repr=False)
-    _lock: Lock = field(default_factory=Lock)
+    def __init__(self, clock: Clock, keys: Sequence[str] = ()) -> None:
+        """Encrypt with the first key and read with all; without a key, one that exists only in this process.
 
-    def identify(self, cookie: str) -> tuple[str, bool]:
-        """Return the session name for a cookie, and True if it is new."""
-        return (cookie, False) if NAME.fullmatch(cookie) else (secrets.token_urlsafe(32), True)
+        Raises:
+            ValueError: a key is not 32 bytes in URL-safe base64.
 
-    def csrf_token(self, session: str) -> str:
+        """
+        self.clock = clock
+        chosen = [*keys] or [Fernet.generate_key().decode()]
+        self._cipher = MultiFernet([Fernet(key) for key in chosen])
+        self._csrf_key = hashlib.sha256(f"csrf {chosen[0]}".encode()).digest()
+
+    def identify(self, cookies: Mapping[str, str]) -> tuple[Session, bool]:
+        """Return the session of a request's cookies, and True if it is new or its cookie must be replaced."""
+        session = self._read(cookies)
+        if session is None:
+            return Session(secrets.token_urlsafe(32)), True
+        return session, session.used + RENEW_SECONDS < self.clock.now()
+
+    def _read(self, cookies: Mapping[str, str]) -> Session | None:
+        text = "".join(cookies.get(name, "") for name in _COOKIES)
+        now = int(self.clock.now())
+        try:
+            packed = self._cipher.decrypt_at_time(text, TOKEN_SECONDS, now)
+            name, token, begun = json.loads(zlib.decompress(packed))
+            used = self._cipher.extract_timestamp(text)
+        except (InvalidToken, ValueError):
+            return None
+        return Session(name, token, begun, used) if now - begun <= MAX_SECONDS else None
+
+    def csrf_token(self, session: Session) -> str:
         """Return the CSRF token that forms of this session must include."""
-        return hmac.new(self._key, session.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._csrf_key, session.name.encode(), hashlib.sha256).hexdigest()
 
-    def token(self, session: str) -> str:
-        """Return the Kubernetes token of a session, or an empty string."""
-        now = self.clock.now()
-        with self._lock:
-            entry = self._tokens.get(session)
-            if entry is None:
-                return ""
-            if now - entry.last_used > TOKEN_SECONDS:
-                del self._tokens[session]
-                return ""
-            entry.last_used = now
-            return entry.token
+    def token(self, cookies: Mapping[str, str]) -> str:
+        """Return the token of the session in a request's cookies, or an empty string."""
+        session = self._read(cookies) if COOKIE in cookies else None
+        return "" if session is None else session.token
 
-    def begin(self, token: str) -> str:
-        """Store a token and return the name of its new session, so that a name known before sign-in is useless."""
-        session = secrets.token_urlsafe(32)
-        now = self.clock.now()
-        with self._lock:
-            for name in [name for name, entry in self._tokens.items() if now - entry.last_used > TOKEN_SECONDS]:
-                del self._tokens[name]
-            while len(self._tokens) >= MAX_TOKENS:
-                del self._tokens[min(self._tokens, key=lambda name: self._tokens[name].last_used)]
-            self._tokens[session] = SessionToken(token, now)
-        return session
+    def begin(self, token: str = "") -> Session:
+        """Return a new session, so that a session known before sign-in is useless."""
+        return Session(secrets.token_urlsafe(32), token, int(self.clock.now()))
 
-    def end(self, session: str) -> None:
-        with self._lock:
-            self._tokens.pop(session, None)
+    def write(self, session: Session) -> dict[str, str]:
+        """Return the cookies of a session by name; a cookie without a value is to be deleted.
+
+        Raises:
+            ValueError: the session's token is too long for the cookies.
+
+        """
+        now = int(self.clock.now())
+        packed = zlib.compress(json.dumps([session.name, session.token, session.begun or now]).encode(), 9)
+        text = self._cipher.encrypt_at_time(packed, now).decode()
+        if len(text) > MAX_COOKIES * CHUNK_CHARACTERS:
+            raise ValueError("the token is too long for a session")
+        return {
+            name: text[index * CHUNK_CHARACTERS : (index + 1) * CHUNK_CHARACTERS] for index, name in enumerate(_COOKIES)
+        }
+
+
+_COOKIES: Final = (COOKIE, *(f"{COOKIE}-{number}" for number in range(2, MAX_COOKIES + 1)))
 
 
 @dataclass(slots=True)

@@ -1,34 +1,64 @@
 """Worker processes for CPU-bound work: a few at a time, each limited in time and memory.
 
 A process that exceeds its time is killed and replaced, so that no request can block the server. Upstream:
-docs.python.org/3/library/multiprocessing (spawn, connection.poll).
+docs.python.org/3/library/multiprocessing (spawn, connection.poll); docs.kernel.org/admin-guide/cgroup-v2.html (memory.max)
+and cgroup-v1/memory.html (memory.limit_in_bytes); getrlimit(2) (RLIMIT_DATA).
 """
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
-#: Bytes of address space that a worker may map.
+#: Bytes of data that a worker may allocate: a share of the memory that this process may use, within these bounds. What the
+#: server keeps for itself is not shared.
+MIN_MEMORY_BYTES: Final = 384 * 2**20
 MAX_MEMORY_BYTES: Final = 6 * 2**30
+SERVER_MEMORY_BYTES: Final = 512 * 2**20
+#: Files with the memory limit of this process's control group, in version 2 and 1; a container sees its own as the root.
+MEMORY_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+#: The caller whose request runs in this context; empty if there is only one.
+CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")
 
 
 class LimitExceededError(Exception):
     """The work exceeds a limit of this server; the message names the fix."""
 
 
+class WorkSubject(NamedTuple):
+    """The kind of work, as error messages name it, and the fix if the work is too large."""
+
+    singular: str
+    plural: str
+    fix: str
+
+
+SIMULATION: Final = WorkSubject("the simulation", "simulations", "use less traffic or fewer evaluations")
+SPECS: Final = WorkSubject("the specs", "requests with many specs", "send fewer specs in a request")
+
+
 class Workers:
     """Worker processes, started when they are first needed."""
 
-    def __init__(self, count: int, waiting: int) -> None:
-        """Run at most ``count`` tasks at a time, with up to ``waiting`` more in the queue."""
+    def __init__(self, count: int, waiting: int, per_caller: int = 0) -> None:
+        """Run at most ``count`` tasks at a time, with up to ``waiting`` more in the queue.
+
+        At most ``per_caller`` of them belong to one caller (``CALLER``); 0 means no limit.
+        """
+        self._memory_bytes = compute_worker_memory(read_memory_limit(), count)
+        self._per_caller = per_caller or count + waiting
+        self._callers: Counter[str] = Counter()
         self._context = multiprocessing.get_context("spawn")
         self._room = threading.BoundedSemaphore(count + waiting)
         self._turn = threading.BoundedSemaphore(count)
@@ -42,6 +72,7 @@ class Workers:
         *arguments: Any,
         seconds: float,
         on_progress: Callable[[Any], None] | None = None,
+        subject: WorkSubject = SIMULATION,
     ) -> Any:
         """Run a module-level function in a worker; return its result or raise its exception.
 
@@ -52,8 +83,28 @@ class Workers:
             LimitExceededError: the queue is full, or the work exceeds its time or memory.
 
         """
-        with _hold_slot(self._room, 0), _hold_slot(self._turn, seconds):
-            return self._do(work, arguments, seconds, on_progress)
+        with (
+            self._count_caller(subject),
+            _hold_slot(self._room, 0, subject),
+            _hold_slot(self._turn, seconds, subject),
+        ):
+            return self._do(work, arguments, seconds, on_progress, subject)
+
+    @contextlib.contextmanager
+    def _count_caller(self, subject: WorkSubject) -> Iterator[None]:
+        caller = CALLER.get()
+        with self._lock:
+            if self._callers[caller] >= self._per_caller:
+                raise LimitExceededError(
+                    f"you have {self._per_caller} {subject.plural} in progress, the maximum per caller: wait for one to end"
+                )
+            self._callers[caller] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._callers[caller] -= 1
+                self._callers += Counter()
 
     def _do(
         self,
@@ -61,19 +112,18 @@ class Workers:
         arguments: tuple[Any, ...],
         seconds: float,
         on_progress: Callable[[Any], None] | None,
+        subject: WorkSubject,
     ) -> Any:
         with self._lock:
-            worker = self._idle.pop() if self._idle else _Worker(self._context)
+            worker = self._idle.pop() if self._idle else _Worker(self._context, self._memory_bytes)
         try:
             succeeded, result = worker.ask((work, arguments, on_progress is not None), seconds, on_progress)
         except TimeoutError:
             worker.end()
-            raise LimitExceededError(
-                f"the simulation took longer than {seconds:g} s: use less traffic or fewer evaluations"
-            ) from None
+            raise LimitExceededError(f"{subject.singular} took longer than {seconds:g} s: {subject.fix}") from None
         except (EOFError, OSError) as error:
             worker.end()
-            raise LimitExceededError("the simulation exceeded the memory limit: use less traffic") from error
+            raise LimitExceededError(f"{subject.singular} exceeded the memory limit: {subject.fix}") from error
         except BaseException:
             worker.end()
             raise
@@ -96,9 +146,9 @@ class Workers:
 
 
 @contextlib.contextmanager
-def _hold_slot(places: threading.Semaphore, seconds: float) -> Iterator[None]:
+def _hold_slot(places: threading.Semaphore, seconds: float, subject: WorkSubject) -> Iterator[None]:
     if not places.acquire(timeout=seconds):
-        raise LimitExceededError("too many simulations are running: retry in a few seconds")
+        raise LimitExceededError(f"too many {subject.plural} are running: retry in a few seconds")
     try:
         yield
     finally:
@@ -106,9 +156,9 @@ def _hold_slot(places: threading.Semaphore, seconds: float) -> Iterator[None]:
 
 
 class _Worker:
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, memory_bytes: int) -> None:
         self._near, far = context.Pipe()
-        self._process = context.Process(target=_serve_tasks, args=(far,), daemon=True)
+        self._process = context.Process(target=_serve_tasks, args=(far, memory_bytes), daemon=True)
         self._process.start()
         far.close()
 
@@ -130,13 +180,29 @@ class _Worker:
         self._near.close()
 
 
-def _serve_tasks(far: Connection) -> None:
+def read_memory_limit() -> int:
+    """Return the bytes of memory that this process may use: the limit of its control group, or the machine's memory."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            # "max" in version 2 and a huge number in version 1 mean that there is no limit.
+            return min(machine, int(file.read_text()))
+    return machine
+
+
+def compute_worker_memory(limit: int, count: int) -> int:
+    """Return the bytes that each of ``count`` workers may allocate if the server and its workers share ``limit``."""
+    return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, (limit - SERVER_MEMORY_BYTES) // count))
+
+
+def _serve_tasks(far: Connection, memory_bytes: int) -> None:
     import resource  # noqa: PLC0415 - Unix only, and only here
     import signal  # noqa: PLC0415 - as above
 
     # The server's own process handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    # Not the address space, of which compiled code reserves much more than it uses.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     with contextlib.suppress(EOFError):
         while True:
             work, arguments, reports_progress = far.recv()

@@ -21,6 +21,8 @@ Path = tuple[str | int, ...]
 
 ERROR: Final[Severity] = "error"
 WARNING: Final[Severity] = "warning"
+#: Maximum number of problems that an output lists.
+MAX_PROBLEMS: Final = 100
 
 
 @body("code severity document field line message fix")
@@ -70,6 +72,22 @@ def select_errors(problems: list[Problem]) -> list[Problem]:
 def has_errors(problems: Iterable[Problem]) -> bool:
     """Return whether any problem stops the translation."""
     return any(problem.severity == ERROR for problem in problems)
+
+
+def limit_problems(problems: list[Problem]) -> list[Problem]:
+    """Return at most ``MAX_PROBLEMS`` problems in their order, errors in preference; another one counts the rest."""
+    if len(problems) <= MAX_PROBLEMS:
+        return problems
+    chosen = {*sorted(range(len(problems)), key=lambda index: problems[index].severity != ERROR)[:MAX_PROBLEMS]}
+    hidden = [problem for index, problem in enumerate(problems) if index not in chosen]
+    more = Problem(
+        "FIL052",
+        (),
+        f"{len(hidden):,} more problems are not listed",
+        "fix the listed problems first",
+        ERROR if has_errors(hidden) else WARNING,
+    )
+    return [problem for index, problem in enumerate(problems) if index in chosen] + [more]
 
 
 def format_value(value: Any) -> str:

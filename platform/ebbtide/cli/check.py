@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from ebbtide.base.problems import limit_problems
 from ebbtide.base.prose import count_noun
 from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import FILES, Options, make_output_option
@@ -24,7 +25,7 @@ def run(options: Options) -> int:
     ]
     problems += batch.batch_problems()
     if options.output == "json":
-        write_json(problems)
+        write_json(limit_problems(problems))
     else:
         print_problems(problems, sys.stdout)
         errors = sum(problem.severity == "error" for problem in problems)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbtide.base.bodies import serialize_body
-from ebbtide.base.problems import Problem, has_errors
+from ebbtide.base.problems import Problem, has_errors, limit_problems
 from ebbtide.cli.options import PROFILE_VARIABLE
 from ebbtide.documents import profiles
 from ebbtide.documents.texts import load_text, unparsed_document
@@ -124,7 +124,7 @@ def print_problems(problems: Iterable[Problem], stream: TextIO | None = None) ->
     """Print problems as text: severity, code, location, message and fix. Default stream: stderr."""
     output = stream or sys.stderr
     colors = get_color_codes(output)
-    for problem in problems:
+    for problem in limit_problems([*problems]):
         location = problem.document or "input"
         if problem.line:
             location += f":{problem.line}"

@@ -58,6 +58,12 @@ OPTIONS: Final = (
     make_option("--tls-key", metavar="FILE", help="Private key of the TLS certificate"),
     make_switch("--behind-proxy", help="Allow plain HTTP on a non-loopback address, because a proxy terminates TLS"),
     make_option("--allow-host", metavar="NAME", action="append", default=[], help=NAMES),
+    make_option(
+        "--session-key-file",
+        metavar="FILE",
+        help="Keys of browser sessions, one per line, 32 bytes each in URL-safe base64; the first encrypts. "
+        "With the same file, several replicas serve the same sessions. Default: a random key",
+    ),
     make_switch("--read-only", help="Reject requests that would change the cluster"),
     make_switch("--demo", help="Use a simulated cluster with synthetic traffic"),
 )
@@ -165,9 +171,35 @@ def _serve_cluster(options: Options) -> int:
         source=_source(options, cluster, profile),
         anonymous_caller=anonymous_caller,
         local_caller=local_caller,
+        session_keys=_read_session_keys(options),
         read_only=options.read_only,
     )
     return _serve(backend, options)
+
+
+def _read_session_keys(options: Options) -> tuple[str, ...]:
+    """Return the keys of ``--session-key-file``, or exit if they are invalid."""
+    if not options.session_key_file:
+        return ()
+    from cryptography.fernet import Fernet  # noqa: PLC0415 - as in run
+
+    try:
+        keys = tuple(Path(options.session_key_file).read_text().split())
+        for key in keys:
+            Fernet(key)
+    except OSError as error:
+        terminal.exit_with_message(
+            f"error: cannot read the session keys: {(error.strerror or str(error)).lower()}", USAGE
+        )
+    except ValueError:
+        keys = ()
+    if not keys:
+        terminal.exit_with_message(
+            f"error: invalid session keys in {options.session_key_file}: each line must be 32 bytes in URL-safe base64; "
+            "create one with openssl rand -base64 32 | tr +/ -_",
+            USAGE,
+        )
+    return keys
 
 
 def _identify_local_user(options: Options, user: Caller) -> tuple[Caller | None, Caller | None]:
@@ -203,6 +235,7 @@ def _serve(backend: Backend, options: Options) -> int:
     import uvicorn  # noqa: PLC0415 - as in run
 
     from ebbtide.api.app import make_app, make_server_config  # noqa: PLC0415 - as in run
+    from ebbtide.api.protocol import ConnectionLimits, raise_file_limit  # noqa: PLC0415 - as in run
     from ebbtide.api.sessions import OneTimeKey  # noqa: PLC0415 - as in run
     from ebbtide.web.routes import make_router  # noqa: PLC0415 - as in run
 
@@ -214,7 +247,11 @@ def _serve(backend: Backend, options: Options) -> int:
 
     one_time_key = OneTimeKey(print_url) if backend.has_local_user else None
     pages = make_router(backend, secure=bool(tls) or options.behind_proxy, one_time_key=one_time_key)
-    config = make_server_config(make_app(backend, make_settings(options), [pages]), options.host, options.port, **tls)
+    # A proxy sends the requests of all clients from its own address.
+    limits = ConnectionLimits(max_per_address=0) if options.behind_proxy else ConnectionLimits()
+    raise_file_limit()
+    app = make_app(backend, make_settings(options), [pages])
+    config = make_server_config(app, options.host, options.port, limits, **tls)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
         sockets = [_bind_unix_socket(options.unix_socket) if options.unix_socket else config.bind_socket()]
@@ -277,4 +314,4 @@ def make_settings(options: Options) -> ServerSettings:
     if options.unix_socket or (options.host in LOOPBACK and not options.behind_proxy):
         # Against DNS rebinding: reject requests with another site's host name that resolves to this machine.
         names |= LOCAL
-    return ServerSettings(hosts=frozenset(names), tls=bool(options.tls_cert))
+    return ServerSettings(hosts=frozenset(names), tls=bool(options.tls_cert), behind_proxy=options.behind_proxy)

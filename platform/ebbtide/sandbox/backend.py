@@ -168,6 +168,7 @@ def make_simulated_backend(
     rules: tuple[PermissionRule, ...] = (),
     anonymous_caller: Caller | None = ANONYMOUS_CALLER,
     local_caller: Caller | None = None,
+    session_keys: tuple[str, ...] = (),
     read_only: bool = False,
     demo: bool = False,
 ) -> Backend:
@@ -185,6 +186,7 @@ def make_simulated_backend(
             source=source,
             anonymous_caller=anonymous_caller,
             local_caller=local_caller,
+            session_keys=session_keys,
             read_only=read_only,
             demo=demo,
         )

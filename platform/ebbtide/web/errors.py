@@ -9,6 +9,7 @@ from starlette.formparsers import MultiPartException
 
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.backend import NothingReadError, ReadOnlyError
+from ebbtide.api.workers import LimitExceededError
 from ebbtide.cluster.client.protocol import (
     BusyError,
     ClusterError,
@@ -33,6 +34,7 @@ TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (BusyError, 503, "The cluster is busy"),
     (UnreachableError, 503, "The cluster is unreachable"),
     (ClusterError, 502, "The cluster request failed"),
+    (LimitExceededError, 429, "Request limit exceeded"),
     (SourceError, 502, "Metrics are unavailable"),
 )
 

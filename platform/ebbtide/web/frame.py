@@ -27,7 +27,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ebbtide.api.access import ExpiringCache
 from ebbtide.api.gate import is_cross_site
-from ebbtide.api.sessions import COOKIE, OneTimeKey
+from ebbtide.api.sessions import COOKIE
 from ebbtide.base import quantities
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import count_noun, make_printable
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from ebbtide.api.access import Caller
     from ebbtide.api.backend import Backend
+    from ebbtide.api.sessions import OneTimeKey, Session
     from ebbtide.profile.models import Profile
 
 T = TypeVar("T")
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 HERE: Final = Path(__file__).parent
 EXECUTOR_THREADS: Final = 4
 CACHED_RESULTS: Final = 1_000
+#: Characters that a URL contains unquoted, as in starlette's ``RedirectResponse``.
+URL_CHARACTERS: Final = ":/%#?=@[]!$&'()*+,;"
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
 #: Starlette's limit on the number of form fields; the form of a spec has the most.
@@ -107,8 +110,7 @@ class PageVisit:
     frame: PageFrame
     request: Request
     caller: Caller | None
-    #: The session's name; the CSRF token is derived from it.
-    session: str
+    session: Session
     form: Mapping[str, str] = field(default_factory=dict)
     #: All values of each form field, since a field may occur more than once.
     lists: Mapping[str, list[str]] = field(default_factory=dict)
@@ -155,13 +157,18 @@ class PageVisit:
     def redirect(self, address: str) -> Response:
         """Redirect to an address after an action: with HX-Redirect for htmx, otherwise with status 303."""
         if self.is_partial:
-            return Response(status_code=204, headers={"HX-Redirect": address})
+            # A header contains no other characters than these.
+            return Response(status_code=204, headers={"HX-Redirect": quote(address, safe=URL_CHARACTERS)})
         return RedirectResponse(address, 303)
 
-    def set_session_cookie(self, response: Response, session: str) -> None:
-        """Set the session cookie, restricted to this site and to the browser's session."""
+    def set_session_cookie(self, response: Response, session: Session) -> None:
+        """Set the session's cookies, restricted to this site and to the browser's session."""
         secure = self.frame.secure or self.request.url.scheme == "https"
-        response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=secure, path="/")
+        for name, value in self.frame.sessions.write(session).items():
+            if value:
+                response.set_cookie(name, value, httponly=True, samesite="strict", secure=secure, path="/")
+            elif name in self.request.cookies:
+                response.delete_cookie(name, httponly=True, samesite="strict", secure=secure, path="/")
 
     def current_address(self) -> str:
         """Return the path and query of this request, as the target of a later redirect."""
@@ -211,8 +218,13 @@ class PageFrame:
         return answer
 
     async def _handle(self, page: PageRoute, request: Request) -> Response:
-        session, fresh = self.sessions.identify(request.cookies.get(COOKIE, ""))
-        if fresh and request.method in SAFE and request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+        session, fresh = self.sessions.identify(request.cookies)
+        if (
+            not session.token
+            and fresh
+            and request.method in SAFE
+            and request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+        ):
             # A link on another site led here, so the browser withheld the SameSite cookie; the reload from this page includes it.
             return HTMLResponse(RELOAD_PAGE)
         visit = PageVisit(self, request, None, session)
@@ -253,7 +265,7 @@ class PageFrame:
         caller = None
         # An authenticating proxy sends the user's token with each request.
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        token = bearer.strip() if scheme.lower() == "bearer" else self.sessions.token(visit.session)
+        token = bearer.strip() if scheme.lower() == "bearer" else visit.session.token
         if not page.public or token:
             caller = await run_in_threadpool(self._find_caller, token, public=page.public)
             # The gate limits streams per caller.

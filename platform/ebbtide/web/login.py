@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 #: One year in seconds.
 YEAR_SECONDS: Final = 365 * 86_400
-#: The maximum length of a token; a Kubernetes token has one or two thousand characters.
-MAX_TOKEN_CHARACTERS: Final = 16_384
+#: The maximum length of a token, which must fit into the session's cookies; a Kubernetes token has one or two thousand
+#: characters.
+MAX_TOKEN_CHARACTERS: Final = 8_192
 
 
 def local_path(address: str) -> str:
     """Return ``address`` if it is a path on this site, otherwise ``/``."""
-    return address if address.startswith("/") and not address.startswith(("//", "/\\")) else "/"
+    # Browsers remove tabs and line breaks, which can turn a path into another site's address.
+    is_local = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if is_local else "/"
 
 
 def show_login(visit: PageVisit) -> Response:
@@ -52,9 +55,8 @@ def sign_in(visit: PageVisit) -> Response:
         visit.backend.caller_of(token)
     except Exception as error:  # noqa: BLE001 - shown on this page
         return _render_login(visit, after, make_page_error(error).text)
-    session = visit.frame.sessions.begin(token)
     response = visit.redirect(after)
-    visit.set_session_cookie(response, session)
+    visit.set_session_cookie(response, visit.frame.sessions.begin(token))
     return response
 
 
@@ -72,8 +74,9 @@ def sign_in_with_key(visit: PageVisit, key: str) -> Response:
 
 
 def sign_out(visit: PageVisit) -> Response:
-    visit.frame.sessions.end(visit.session)
-    return visit.redirect("/login")
+    response = visit.redirect("/login")
+    visit.set_session_cookie(response, visit.frame.sessions.begin())
+    return response
 
 
 def choose_theme(visit: PageVisit) -> Response:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
-from ebbtide.api.backend import InputError
+from ebbtide.api.offline import InputError
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.manifests.edit import NotEdited, edit_text
 from ebbtide.readers.fields import field_names_at
@@ -188,7 +188,7 @@ def _render_panel(visit: PageVisit, spec: ParsedSpec, tab: str) -> Any:
         return [(f"{obj['kind']} {obj['metadata']['name']}", manifests.write_document(obj)) for obj in spec.objects]
     if tab == "explanation":
         with suppress(InputError):
-            return visit.backend.explain(spec.documents)
+            return visit.backend.explain(spec.text)
     return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.backend import InputError
+from ebbtide.api.offline import InputError
 from ebbtide.api.simulation import REQUESTS, SimulationRequest
 from ebbtide.api.workers import LimitExceededError
 from ebbtide.base.paths import get_at
@@ -333,7 +333,7 @@ def _make_request(visit: PageVisit, question: PageQuestion) -> SimulationRequest
     fields = question.fields
     log, traffic = "", ""
     if fields["shape"] == "log":
-        log = DESK.get_log(visit.session, fields.get("log", ""))
+        log = DESK.get_log(visit.session.name, fields.get("log", ""))
         traffic = "the log"
         if not log:
             raise _field_error("no log uploaded", "upload a log, or choose a traffic shape")
@@ -389,7 +389,7 @@ def show_simulation(visit: PageVisit) -> Response:
             of=(namespace, name),
             message="No request metrics are available for this workload, so the simulation uses a traffic shape.",
         )
-    log_name = DESK.keep_log(visit.session, log)
+    log_name = DESK.keep_log(visit.session.name, log)
     message = "Replays the workload's traffic of the last six hours"
     message += " with the response times measured then." if words else "."
     return _render_simulation_page(
@@ -444,7 +444,7 @@ def upload_log(visit: PageVisit) -> Response:
         return _show_log_error(
             visit, 422, "The log is empty", "Choose a file with one row per request, or with request counts."
         )
-    log_name = DESK.keep_log(visit.session, text)
+    log_name = DESK.keep_log(visit.session.name, text)
     lines = text.count("\n") + (not text.endswith("\n"))
     if visit.is_partial:
         return visit.render("comp_log.html", log=log_name, lines=lines)
@@ -480,9 +480,9 @@ def _render_simulation_page(visit: PageVisit, question: PageQuestion, **context:
 def run_page_simulation(visit: PageVisit) -> Response:
     """Simulate and show the result. Of several concurrent requests of a session, only the last is answered."""
     question = _read_question(visit)
-    number, busy = DESK.next_turn(visit.session)
+    number, busy = DESK.next_turn(visit.session.name)
     with busy:
-        if visit.is_partial and DESK.turns.get(visit.session) != number:
+        if visit.is_partial and DESK.turns.get(visit.session.name) != number:
             return visit.render("comp_outcome.html", 204, **_outcome_context(question))
         outcome = _simulate(visit, question)
     if visit.is_partial:
@@ -547,8 +547,10 @@ def start_tuning(visit: PageVisit) -> Response:
     try:
         request = _make_request(visit, question)
     except InputError as error:
-        return _render_search(visit, "", TuningSearch(question.text, visit.session, problems=tuple(error.problems)))
-    search = TuningSearch(question.text, visit.session)
+        return _render_search(
+            visit, "", TuningSearch(question.text, visit.session.name, problems=tuple(error.problems))
+        )
+    search = TuningSearch(question.text, visit.session.name)
     name = DESK.add_search(search)
     Thread(target=_run_search, args=(visit, search, request), name="ebbtide-tune", daemon=True).start()
     if not visit.is_partial:
@@ -585,12 +587,12 @@ def _run_search(visit: PageVisit, search: TuningSearch, request: SimulationReque
 def show_search(visit: PageVisit) -> Response:
     """Show the progress or the result of a search."""
     name = visit.path_parameter("search")
-    return _render_search(visit, name, DESK.get_search(visit.session, name))
+    return _render_search(visit, name, DESK.get_search(visit.session.name, name))
 
 
 def stop_search(visit: PageVisit) -> Response:
     name = visit.path_parameter("search")
-    search = DESK.get_search(visit.session, name)
+    search = DESK.get_search(visit.session.name, name)
     search.stopped = True
     return _render_search(visit, name, search) if visit.is_partial else visit.redirect(f"/simulate/tune/{name}")
 
