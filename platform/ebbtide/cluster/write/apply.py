@@ -505,12 +505,12 @@ def _update_scale_record(cluster: Cluster, step: ApplyStep, result: Object) -> N
 
 def _retry_while_busy(clock: Clock, work: Callable[[], Object]) -> Object:
     """Call ``work``, and retry while the server is busy."""
-    end = clock.now() + RETRY_SECONDS
+    end = clock.ticks() + RETRY_SECONDS
     while True:
         try:
             return work()
         except BusyError:
-            if clock.now() + POLL_SECONDS > end:
+            if clock.ticks() + POLL_SECONDS > end:
                 raise
             clock.sleep(POLL_SECONDS)
 
@@ -539,7 +539,7 @@ def wait_for_workload(
         MissingError: the workload was deleted.
 
     """
-    start = clock.now()
+    start = clock.ticks()
     reported: tuple[str, str] | None = None
     while True:
         try:
@@ -550,11 +550,11 @@ def wait_for_workload(
             now = compute_status(live)
             if (now.phase, now.why) != reported:
                 reported = (now.phase, now.why)
-                seen(WaitUpdate(clock.now() - start, now))
-            early = live.top["kind"] == "InferenceService" and clock.now() - start < KSERVE_LAG_SECONDS
+                seen(WaitUpdate(clock.ticks() - start, now))
+            early = live.top["kind"] == "InferenceService" and clock.ticks() - start < KSERVE_LAG_SECONDS
             if now.phase in SETTLED and not early and _has_minimum_replicas(now):
                 return now
-        if clock.now() - start >= limit:
+        if clock.ticks() - start >= limit:
             return None
         clock.sleep(POLL_SECONDS)
 
