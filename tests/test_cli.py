@@ -20,7 +20,8 @@ import pytest
 import cases
 from commands import Ran
 from ebbtide import __version__, manifests
-from ebbtide.cli import COMMANDS, configure_output_encoding
+from ebbtide.cli import COMMANDS
+from ebbtide.cli.streams import configure_output_encoding
 from ebbtide.documents import profiles
 from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import FULL

@@ -589,7 +589,7 @@ def test_logs_of_all_replicas_continue_while_one_is_starting(
         code, out, err = run("logs", "chat", *PLACE, "--all", *words)
         assert code == 0
         assert sorted(out.splitlines()) == sorted(f"{pod} line, followed: {followed}" for pod in three[1:])
-        assert err == f'{three[0]}: container "user-container" in pod "{three[0]}" is waiting to start:  [2J\n'
+        assert err == f'{three[0]}: container "user-container" in pod "{three[0]}" is waiting to start: \\x1b[2J\n'
     starting.update(three)
     assert run("logs", "chat", *PLACE, "--all").code == 3
     code, _, err = run("logs", "chat", *PLACE, "--pod", three[0])

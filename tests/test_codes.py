@@ -27,6 +27,7 @@ QUOTED = re.compile(r'"([A-Z]{3,5}[0-9]{3})"')
 ELSEWHERE = {
     "FIL001": "test_codes.py",
     "FIL052": "attacks/test_availability.py",
+    "FIL057": "test_codes.py",
     "IGN001": "test_codes.py",
     "CNV001": "test_codes.py",
     "CNV002": "test_codes.py",
@@ -145,6 +146,16 @@ def test_a_missing_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
 
     assert code == 1
     assert "FIL001" in capsys.readouterr().out
+
+
+def test_an_input_that_is_too_large_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "large.yaml"
+    with file.open("wb") as stream:
+        stream.truncate(64 * 2**20 + 1)
+    code = main(["check", str(file)])
+
+    assert code == 1
+    assert "FIL057" in capsys.readouterr().out
 
 
 def test_a_missing_or_empty_profile_is_reported(tmp_path: Path) -> None:

@@ -86,8 +86,11 @@ def test_the_command_line_parses_without_the_translation() -> None:
     loaded = loaded_by("from ebbtide.cli import main\nmain(['--version'])")
 
     assert {name for name in loaded if name.startswith("ebbtide.")} == {
+        "ebbtide.base",
+        "ebbtide.base.prose",
         "ebbtide.cli",
         "ebbtide.cli.options",
+        "ebbtide.cli.streams",
         "ebbtide.profile",
         "ebbtide.profile.built_in",
     }

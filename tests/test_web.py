@@ -245,7 +245,7 @@ def test_a_finished_log_is_streamed_as_lines_and_an_end_event() -> None:
         kinds, data = zip(*(event.split("\ndata: ") for event in events), strict=True)
         lines = [line for told_at_once in data[:-1] for line in json.loads(told_at_once)]
         assert {*kinds[:-1]} == {"event: lines"}
-        assert lines[:2] == ["one", "two [31m <b>"]
+        assert lines[:2] == ["one", "two\\x1b[31m <b>"]
         assert lines[2].endswith("… 808 more characters")
         assert events[-1] == 'event: end\ndata: ""'
         assert "<b>" not in site.get(path).text

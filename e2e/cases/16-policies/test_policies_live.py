@@ -298,7 +298,8 @@ def ask(stage: Stage, items: list[Object], *, update: bool = False) -> str:
         elif update and item["kind"] == "Revision":
             # A revision's spec has defaults that an applied one would take away, and cannot be changed.
             where = ("-n", item["metadata"]["namespace"], "--dry-run=server")
-            change = json.dumps({"metadata": {"annotations": item["metadata"]["annotations"]}})
+            metadata = {key: item["metadata"].get(key, {}) for key in ("labels", "annotations")}
+            change = json.dumps({"metadata": metadata})
             stage.kubectl.run("patch", "revision", item["metadata"]["name"], *where, "--type=merge", "-p", change)
         else:
             stage.kubectl.apply(items, "--dry-run=server")

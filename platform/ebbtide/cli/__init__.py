@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import io
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
+
+from ebbtide.cli import streams
 
 if TYPE_CHECKING:
     import argparse
@@ -70,6 +69,20 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run one command and return its exit code."""
+    with streams.guard_streams():
+        try:
+            code = _run_command(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            return 0  # the reader closed the pipe, so an error message would not be read
+        except OSError as error:
+            return streams.report_output_failure(error)
+        except KeyboardInterrupt:
+            return 130
+        return code
+
+
+def _run_command(argv: list[str]) -> int:
     from importlib import import_module  # noqa: PLC0415 - as in parser
 
     modules = {name: module for name, module, _ in COMMANDS}
@@ -81,40 +94,16 @@ def main(argv: list[str]) -> int:
         return int(import_module(f"ebbtide.cli.{modules[options.command]}").run(options))
     except SystemExit as stop:
         return int(stop.code or 0)
-    except BrokenPipeError:
-        # The reader closed the pipe, so an error message would not be read.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open until the process ends
-        return 0
-    except KeyboardInterrupt:
-        return 130
-
-
-def configure_output_encoding() -> None:
-    """Make stdout and stderr accept every character, whatever the locale.
-
-    A file or a pipe gets UTF-8, the encoding of YAML, JSON and HTML. A terminal shows a question mark for a character
-    outside its encoding.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if not isinstance(stream, io.TextIOWrapper):
-            continue
-        if stream.isatty():
-            stream.reconfigure(errors="replace")
-        else:
-            # File names may contain bytes that are not valid UTF-8.
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def entry() -> NoReturn:
-    """Run as a process: without garbage collection, because the process is short-lived, and without teardown."""
-    gc.disable()
-    configure_output_encoding()
+    """Run the command line as a process."""
+    streams.run_process(_run_arguments)
+
+
+def _run_arguments() -> int:
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete  # noqa: PLC0415 - only shell completion needs it
 
         argcomplete.autocomplete(make_parser())
-    code = main(sys.argv[1:])
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    return main(sys.argv[1:])

@@ -124,7 +124,7 @@ def apply_workloads(
             common.write_json(_pair_statuses((planned_workload, None) for planned_workload in planned))
         return FINE
     statuses: list[tuple[ApplyPlan, Status | None]] = []
-    deadline = clock.now() + limit
+    deadline = clock.ticks() + limit
     try:
         for planned_workload in planned:
             prefix = f"{planned_workload.workload.name}: " if len(planned) > 1 else ""
@@ -137,7 +137,7 @@ def apply_workloads(
                         planned_workload.workload.name,
                         planned_workload.workload.namespace,
                         clock,
-                        max(0.0, deadline - clock.now()),
+                        max(0.0, deadline - clock.ticks()),
                         report,
                     ),
                 )

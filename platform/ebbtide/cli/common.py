@@ -5,33 +5,30 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbtide.base.bodies import serialize_body
-from ebbtide.base.problems import Problem, has_errors, limit_problems
+from ebbtide.base.problems import has_errors, limit_problems
+from ebbtide.base.prose import escape_json, make_printable
 from ebbtide.cli.options import PROFILE_VARIABLE
+from ebbtide.cli.streams import get_style_codes
 from ebbtide.documents import profiles
+from ebbtide.documents.files import is_directory, read_file, read_stdin, unreadable_problem
 from ebbtide.documents.texts import load_text, unparsed_document
 from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from ebbtide.base.problems import Problem
     from ebbtide.cli.options import Options
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
 
 EXTENSIONS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"
-COLORS: Final = {
-    "error": "\x1b[31m",
-    "good": "\x1b[32m",
-    "warning": "\x1b[33m",
-    "fix": "\x1b[36m",
-    "bold": "\x1b[1m",
-    "end": "\x1b[0m",
-}
 
 
 def read_profile(option: str) -> Profile:
@@ -73,30 +70,22 @@ class Source:
 def read_sources(files: Iterable[str]) -> Iterator[Source]:
     """Read the named files, the files in the named directories, and stdin for ``-``."""
     for name in files:
-        if name == STDIN:
-            yield Source("stdin", sys.stdin.buffer.read())
-            continue
         path = Path(name)
-        if path.is_dir():
+        if name == STDIN:
+            yield _read_source("stdin", read_stdin, strictly=True)
+        elif is_directory(path):
             for file in sorted(entry for entry in path.rglob("*") if entry.suffix in EXTENSIONS):
-                yield _read_source(file, strictly=False)
+                if not file.is_dir():
+                    yield _read_source(str(file), partial(read_file, file, only_regular=True), strictly=False)
         else:
-            yield _read_source(path, strictly=True)
+            yield _read_source(name, partial(read_file, path), strictly=True)
 
 
-def _read_source(path: Path, *, strictly: bool) -> Source:
-    name = str(path)
+def _read_source(name: str, read: Callable[[], bytes], *, strictly: bool) -> Source:
     try:
-        return Source(name, path.read_bytes(), strictly)
+        return Source(name, read(), strictly)
     except OSError as error:
-        problem = Problem(
-            "FIL001",
-            (),
-            f"cannot read the file: {(error.strerror or 'unknown error').lower()}",
-            "check the file name and its permissions",
-            document=name,
-        )
-        return Source(name, b"", strictly, unread=problem)
+        return Source(name, b"", strictly, unread=unreadable_problem(error, name))
 
 
 def load_documents(sources: Iterable[Source], profile: Profile) -> Iterator[LoadedDocument]:
@@ -110,11 +99,6 @@ def load_documents(sources: Iterable[Source], profile: Profile) -> Iterator[Load
             )
 
 
-def get_color_codes(stream: TextIO) -> dict[str, str]:
-    """Return ANSI escape codes by style, or empty strings if the stream is not a terminal."""
-    return COLORS if stream.isatty() else dict.fromkeys(COLORS, "")
-
-
 def print_problems_unless_quiet(problems: Iterable[Problem], options: Options) -> None:
     """Print problems, without warnings if ``--quiet`` is set."""
     print_problems(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
@@ -123,7 +107,7 @@ def print_problems_unless_quiet(problems: Iterable[Problem], options: Options) -
 def print_problems(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
     """Print problems as text: severity, code, location, message and fix. Default stream: stderr."""
     output = stream or sys.stderr
-    colors = get_color_codes(output)
+    colors = get_style_codes(output)
     for problem in limit_problems([*problems]):
         location = problem.document or "input"
         if problem.line:
@@ -131,10 +115,10 @@ def print_problems(problems: Iterable[Problem], stream: TextIO | None = None) ->
         field = f" {problem.path}" if problem.field else ""
         output.write(
             f"{colors[problem.severity]}{problem.severity}{colors['end']} {colors['bold']}{problem.code}{colors['end']} "
-            f"{location}{field}\n    {problem.message}\n"
+            f"{make_printable(location + field)}\n    {make_printable(problem.message)}\n"
         )
         if problem.fix:
-            output.write(f"    {colors['fix']}fix:{colors['end']} {problem.fix}\n")
+            output.write(f"    {colors['fix']}fix:{colors['end']} {make_printable(problem.fix)}\n")
 
 
 def exit_code(problems: Iterable[Problem]) -> int:
@@ -145,5 +129,4 @@ def exit_code(problems: Iterable[Problem]) -> int:
 def write_json(value: Any) -> None:
     import json  # noqa: PLC0415 - text output does not need it
 
-    json.dump(serialize_body(value), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(escape_json(json.dumps(serialize_body(value), indent=2, ensure_ascii=False)) + "\n")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import count_noun, make_printable
 from ebbtide.cli import common, connection, terminal
+from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import LIVE_PROFILE, YES, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.streams import get_style_codes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ def _write_profile(cluster: connection.Cluster, file: str) -> int:
         sys.stdout.write(text)
         return FINE
     try:
-        Path(file).write_text(text, encoding="utf-8")
+        replace_file(file, text.encode())
     except OSError as error:
         terminal.exit_with_message(f"error: cannot write {file}: {(error.strerror or 'unknown error').lower()}", USAGE)
     terminal.write_stderr(
@@ -156,7 +157,7 @@ def _format_header(observed: ObservedCluster, profile: Profile, findings: Sequen
 
 
 def _format_finding(finding: Finding) -> str:
-    colors = common.get_color_codes(sys.stdout)
+    colors = get_style_codes(sys.stdout)
     header = (
         f"{colors[finding.severity]}{finding.severity}{colors['end']} {colors['bold']}{finding.code}{colors['end']}"
     )

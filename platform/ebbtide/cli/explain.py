@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base.prose import count_noun
 from ebbtide.cli import common
 from ebbtide.cli.options import FILES, Options, make_option, make_output_option, make_switch
+from ebbtide.cli.streams import get_style_codes
 from ebbtide.documents import profiles
 from ebbtide.documents.check import Batch
 
@@ -55,7 +56,7 @@ def run(options: Options) -> int:
 
 
 def _print_explanation(explanation: Explanation, *, full: bool) -> None:
-    colors = common.get_color_codes(sys.stdout)
+    colors = get_style_codes(sys.stdout)
     out = sys.stdout.write
     out(f"{colors['bold']}{explanation.document}{colors['end']}\n")
     if full:

@@ -9,16 +9,16 @@ Upstream: kustomize.io, KRM functions specification (config.kubernetes.io/v1 Res
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests
 from ebbtide.base.problems import has_errors
-from ebbtide.cli import configure_output_encoding
+from ebbtide.base.prose import make_printable
+from ebbtide.cli import streams
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch, object_identity
+from ebbtide.documents.files import read_stdin
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.readers.reading import KIND
 
@@ -160,15 +160,20 @@ def _make_list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
 
 def entry() -> NoReturn:
     """Run as a process. Problems also go to stderr, because kustomize does not print results."""
-    gc.disable()
-    configure_output_encoding()
-    answer, code = transform_list(sys.stdin.buffer.read())
-    sys.stdout.write(manifests.write_document(answer))
-    if code:
-        for result in answer["results"]:
-            sys.stderr.write(
-                f"{result['severity']} {result['resourceRef']['name']} {result['field']['path']}: {result['message']}\n"
-            )
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    streams.run_process(run_function)
+
+
+def run_function() -> int:
+    """Transform the list on stdin and return the exit code."""
+    with streams.guard_streams():
+        try:
+            answer, code = transform_list(read_stdin())
+            sys.stdout.write(manifests.write_document(answer))
+            if code:
+                for result in answer["results"]:
+                    where = f"{result['resourceRef']['name']} {result['field']['path']}"
+                    sys.stderr.write(make_printable(f"{result['severity']} {where}: {result['message']}") + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            return streams.report_output_failure(error)
+        return code

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base.prose import make_printable
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.options import Options, make_option, make_switch
+from ebbtide.cli.streams import unguard_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,9 @@ def run(cluster: Cluster, options: Options) -> int:
 
 
 def _write_line(line: str, *, follow: bool) -> None:
-    sys.stdout.write(f"{line}\n")
+    # A file or another program gets the container's bytes, as from kubectl logs.
+    output = sys.stdout if sys.stdout.isatty() else unguard_stream(sys.stdout)
+    output.write(f"{line}\n")
     if follow:
         sys.stdout.flush()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -14,6 +15,7 @@ from ebbtide.base.prose import count_noun
 from ebbtide.cli import connection
 from ebbtide.cli.common import load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import PROFILE, Options, make_option, make_output_option
+from ebbtide.documents.files import read_file, unreadable_problem
 from ebbtide.simulate import words
 from ebbtide.simulate.words import PLAIN_SERVER, TOKENS_SERVER
 from ebbtide.translation.translate import translate
@@ -174,13 +176,11 @@ def _read_traffic(options: Options, columns: dict[str, str]) -> TrafficReading:
             )
         return load.generate_traffic(options.traffic, options.seed)
     try:
-        data = Path(options.traffic).read_bytes()
+        data = read_file(Path(options.traffic), limited=False)
     except OSError as error:
-        reason = (error.strerror or "unknown error").lower()
+        problem = unreadable_problem(error, options.traffic)
         fix = f"check the file name, or use a shape: {', '.join(load.FORMS)}"
-        return load.TrafficReading(
-            None, [Problem("FIL001", (), f"cannot read the file: {reason}", fix, document=options.traffic)]
-        )
+        return load.TrafficReading(None, [replace(problem, fix=fix)])
     return load.parse_traffic(data, Path(options.traffic).name, options.seed, columns)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import make_printable
-from ebbtide.cli.common import get_color_codes, write_json
+from ebbtide.cli.common import write_json
+from ebbtide.cli.streams import get_style_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,7 +91,7 @@ def format_table(
 
 def paint_state(state: str, text: str) -> str:
     """Return text in the color of a phase or an SLO outcome if stdout is a terminal."""
-    colors = get_color_codes(sys.stdout)
+    colors = get_style_codes(sys.stdout)
     return f"{colors[STATE_COLORS[state]]}{text}{colors['end']}" if state in STATE_COLORS else text
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from ebbtide.api.simulation import make_report, workload_name_of
 from ebbtide.base.problems import Problem
 from ebbtide.cli.common import STDIN, write_json
+from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import Options, make_option, make_output_option, make_switch
 from ebbtide.cli.simulate import (
     CASE,
@@ -19,6 +20,7 @@ from ebbtide.cli.simulate import (
     read_case,
     report_refusals,
 )
+from ebbtide.cli.streams import unguard_stream
 from ebbtide.simulate.words import KEEPABLE
 
 if TYPE_CHECKING:
@@ -145,12 +147,14 @@ class ProgressBar:
         remaining_seconds = (time.monotonic() - self.start) / self.done * max(self.evaluations - self.done, 0)
         bar = ("█" * round(BAR * share)).ljust(BAR, "░")
         best = f", best {search.best.cost:.2f} replica-hours" if search.best is not None else ""
-        sys.stderr.write(f"\r\x1b[K{bar} {self.done}/{self.evaluations}, {remaining_seconds:.0f} s left{best}")
+        unguard_stream(sys.stderr).write(
+            f"\r\x1b[K{bar} {self.done}/{self.evaluations}, {remaining_seconds:.0f} s left{best}"
+        )
         sys.stderr.flush()
 
     def end(self) -> None:
         if self.is_visible and self.done:
-            sys.stderr.write("\r\x1b[K")
+            unguard_stream(sys.stderr).write("\r\x1b[K")
 
 
 def _check_writable(name: str, loaded: LoadedDocument, spec_settings: dict[str, Any], fields: tuple[str, ...]) -> None:
@@ -176,7 +180,7 @@ def _write_settings(name: str, loaded: LoadedDocument, changes: dict[str, Any]) 
     fix = "edit the file manually: " + ", ".join(f"{key}: {value}" for key, value in changes.items())
     text = _edit_settings(name, loaded, changes, fix)
     try:
-        Path(name).write_bytes(text.encode())
+        replace_file(name, text.encode())
     except OSError as error:
         _exit_unwritten(loaded, error, fix)
     sys.stderr.write(f"Wrote the recommended settings to {name}.\n")

@@ -7,6 +7,7 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.problems import Problem, has_errors
+from ebbtide.documents.files import is_directory, read_file
 from ebbtide.profile.built_in import BUILT_IN_NAME, BUILT_INS
 from ebbtide.readers import shapes
 from ebbtide.translation.profile_rules import check
@@ -46,10 +47,10 @@ def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], 
     from ebbtide import manifests  # noqa: PLC0415 - a built-in profile needs no YAML
 
     path = File(where)
-    if path.is_dir():
+    if is_directory(path):
         path = path / FILE_NAME
     try:
-        text = path.read_bytes()
+        text = read_file(path)
     except OSError as error:
         problem = Problem(
             "PRF001",

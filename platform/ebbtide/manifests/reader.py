@@ -66,7 +66,8 @@ LAST_SHORT_CODE: Final = 0xFFFF
 # kubectl ends a document at every line with this prefix; libyaml only if a blank follows.
 _SEPARATOR = re.compile(r"^---.*", re.MULTILINE)
 _LAWFUL_SEPARATOR = re.compile(r"---[ \t]*\r?|---[ \t]+#.*")
-_DIRECTIVE = re.compile(r"(?:[ \t]*(?:#.*)?\r?\n)*%")
+# Each line matches in one way, and without backtracking: 30 comments that end with CRLF would otherwise take minutes.
+_DIRECTIVE = re.compile(r"(?:[ \t]*(?:#[^\n]*|\r)?\n)*+%")
 
 # Rejected by libyaml, or a line break only for some parsers: NEL, U+2028, U+2029, a lone CR.
 _UNREADABLE = re.compile(
@@ -189,8 +190,11 @@ def _replace_unreadable(chunk: _Chunk, name: str) -> tuple[str, list[Problem]]:
     if not text.encode(errors="surrogatepass").translate(None, _USUAL_BYTES):
         return text, []
     problems: dict[int, Problem] = {}
+    line, start = chunk.first_line, 0
     for match in _UNREADABLE.finditer(text):
-        line = chunk.first_line + text.count("\n", 0, match.start())
+        # Each part of the text is counted once.
+        line += text.count("\n", start, match.start())
+        start = match.start()
         if line not in problems:
             problems[line] = _character_problem(match.group(), line, name)
     return _UNREADABLE.sub(_STAND_IN, text) if problems else text, list(problems.values())

@@ -19,6 +19,9 @@ class ManualClock:
     def now(self) -> float:
         return self.time
 
+    def ticks(self) -> float:
+        return self.time
+
     def sleep(self, seconds: float) -> None:
         self.time += seconds
 
@@ -34,6 +37,9 @@ class RealClock:
     def now(self) -> float:
         return self._start + (time.monotonic() - self._since) * self.rate
 
+    def ticks(self) -> float:
+        return self.now()
+
     def sleep(self, seconds: float) -> None:
         """Wait for ``seconds`` of this clock."""
         time.sleep(seconds / self.rate)
@@ -48,6 +54,9 @@ class PastClock:
 
     def now(self) -> float:
         return self.clock.now() if self.at is None else self.at
+
+    def ticks(self) -> float:
+        return self.clock.ticks() if self.at is None else self.at
 
     def sleep(self, seconds: float) -> None:
         if self.at is None:

@@ -306,6 +306,9 @@ class Clock(Protocol):
     def now(self) -> float:
         """Return the current time."""
 
+    def ticks(self) -> float:
+        """Return seconds of a clock that only advances, for deadlines; setting the machine's time does not change it."""
+
     def sleep(self, seconds: float) -> None:
         """Wait."""
 

@@ -540,12 +540,12 @@ def _update_scale_record(cluster: Cluster, step: ApplyStep, result: Object) -> N
 
 def _retry_while_busy(clock: Clock, work: Callable[[], Object]) -> Object:
     """Call ``work``, and retry while the server is busy."""
-    end = clock.now() + RETRY_SECONDS
+    end = clock.ticks() + RETRY_SECONDS
     while True:
         try:
             return work()
         except BusyError:
-            if clock.now() + POLL_SECONDS > end:
+            if clock.ticks() + POLL_SECONDS > end:
                 raise
             clock.sleep(POLL_SECONDS)
 
@@ -576,7 +576,7 @@ def wait_for_workload(
         MissingError: the workload was deleted.
 
     """
-    start = clock.now()
+    start = clock.ticks()
     reported: tuple[str, str, str] | None = None
     hint, next_hint = "", start + hints.PATIENCE_SECONDS
     while True:
@@ -589,16 +589,16 @@ def wait_for_workload(
             failed = now.phase in {"Failed", "Degraded"}
             if now.phase == "Running":
                 hint = ""
-            elif failed or clock.now() >= next_hint:
+            elif failed or clock.ticks() >= next_hint:
                 hint = hints.read_server_hint(cluster, live)
-                next_hint = clock.now() + hints.PATIENCE_SECONDS
+                next_hint = clock.ticks() + hints.PATIENCE_SECONDS
             if (now.phase, now.why, hint) != reported:
                 reported = (now.phase, now.why, hint)
-                seen(WaitUpdate(clock.now() - start, now, hint))
-            early = live.top["kind"] == "InferenceService" and clock.now() - start < KSERVE_LAG_SECONDS
+                seen(WaitUpdate(clock.ticks() - start, now, hint))
+            early = live.top["kind"] == "InferenceService" and clock.ticks() - start < KSERVE_LAG_SECONDS
             if now.settled and not early and _has_minimum_replicas(now):
                 return now
-        if clock.now() - start >= limit:
+        if clock.ticks() - start >= limit:
             return None
         _sleep_until_change(cluster, live, clock)
 

@@ -1,0 +1,137 @@
+"""Standard streams of a process: their encoding, closed streams, and a guard against terminal escapes.
+
+The guard is the one place that all output passes through, including that of argparse and of the log.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import re
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, cast
+
+from ebbtide.base.prose import CONTROLS_OUTSIDE_ASCII, escape_character
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+OUTPUT_FAILED: Final = 2
+#: Styles of text. Each is one half of a surrogate pair, which no decoded text contains, so that no text from outside can
+#: use a style; the guard replaces it with the terminal's sequence.
+STYLES: Final = {
+    "error": "\udc01",
+    "good": "\udc02",
+    "warning": "\udc03",
+    "fix": "\udc04",
+    "bold": "\udc05",
+    "end": "\udc06",
+}
+NO_STYLES: Final = dict.fromkeys(STYLES, "")
+_SEQUENCES: Final = {
+    STYLES["error"]: "\x1b[31m",
+    STYLES["good"]: "\x1b[32m",
+    STYLES["warning"]: "\x1b[33m",
+    STYLES["fix"]: "\x1b[36m",
+    STYLES["bold"]: "\x1b[1m",
+    STYLES["end"]: "\x1b[0m",
+}
+#: All controls except the line feed and the tab. Bytes of a file name that are not UTF-8, U+DC80 to U+DCFF, are left to the
+#: stream's error handler.
+_NO_SURROGATES: Final = CONTROLS_OUTSIDE_ASCII.replace("\ud800-\udfff", "")
+_CONTROL = re.compile(f"[\0-\x08\x0b-\x1f\x7f{_NO_SURROGATES}\udc01-\udc06]")
+
+
+def guard_text(text: str) -> str:
+    """Return text with visible escapes instead of controls, and with a terminal's sequences instead of styles."""
+    return _CONTROL.sub(lambda match: _SEQUENCES.get(match[0]) or escape_character(match[0]), text)
+
+
+class GuardedStream:
+    """Text stream that escapes the control characters of everything written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unguarded = stream
+
+    def write(self, text: str) -> int:
+        return self.unguarded.write(guard_text(text))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.unguarded.writelines(map(guard_text, lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unguarded, name)
+
+
+def unguard_stream(stream: TextIO) -> TextIO:
+    """Return the stream below the guard, for a cursor movement of Ebbtide's own or for bytes that are not displayed."""
+    return stream.unguarded if isinstance(stream, GuardedStream) else stream
+
+
+def get_style_codes(stream: TextIO) -> dict[str, str]:
+    """Return the codes of all styles, or empty strings if the stream is not a guarded terminal."""
+    return STYLES if isinstance(stream, GuardedStream) and stream.isatty() else NO_STYLES
+
+
+@contextmanager
+def guard_streams() -> Iterator[None]:
+    """Guard stdout and stderr while the context is entered."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", GuardedStream(unguard_stream(stream))) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def report_output_failure(error: OSError) -> int:
+    """Print the reason why input or output failed and return the exit code."""
+    place = f"{error.filename}: " if error.filename else ""
+    with suppress(OSError):
+        sys.stderr.write(f"error: {place}{(error.strerror or 'input or output failed').lower()}\n")
+        sys.stderr.flush()
+    return OUTPUT_FAILED
+
+
+def configure_output_encoding() -> None:
+    """Make stdout and stderr accept every character, whatever the locale.
+
+    A file or a pipe gets UTF-8, the encoding of YAML, JSON and HTML. A terminal shows a question mark for a character
+    outside its encoding.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if stream.isatty():
+            stream.reconfigure(errors="replace")
+        else:
+            # File names may contain bytes that are not valid UTF-8.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def open_closed_streams() -> None:
+    """Open stdin, stdout and stderr if the parent process closed them, so that no other file gets their numbers.
+
+    Reading stdin and writing stdout then fail with an error that is reported. What is written to stderr is lost.
+    """
+    for number, name, flags in ((0, "stdin", os.O_WRONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
+
+
+def run_process(work: Callable[[], int]) -> NoReturn:
+    """Run as a process: without garbage collection, because the process is short-lived, and without teardown."""
+    gc.disable()
+    open_closed_streams()
+    configure_output_encoding()
+    code = work()
+    with suppress(OSError):
+        sys.stderr.flush()
+    # The rest of the buffer of stdout could not be written.
+    os._exit(code)
