@@ -52,6 +52,7 @@ ELSEWHERE = {
     "REQ001": "test_api_server.py",
     "SPEC007": "test_core.py",
     **{f"DOC{number:03}": "test_doctor.py" for number in range(1, 27)},
+    "DOC047": "test_doctor.py",
     "TUN001": "test_cli_simulate.py",
     "TUN002": "test_cli_simulate.py",
 }

@@ -164,7 +164,7 @@ def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -
     for plan in requirements.plans:
         if plan.serving != "kserve-standard":
             pod = merge_patches(make_patches(plan))
-            if {*check_flags(pod, changed)} - {*check_flags(pod, plan.cluster)}:
+            if {*check_flags(pod, plan.spec, changed)} - {*check_flags(pod, plan.spec, plan.cluster)}:
                 rejected.append(plan.name)
     return rejected
 
