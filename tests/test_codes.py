@@ -55,6 +55,7 @@ ELSEWHERE = {
     "SEC003": "test_cli.py",
     "SPEC007": "test_core.py",
     **{f"DOC{number:03}": "test_doctor.py" for number in range(1, 27)},
+    "DOC047": "test_doctor.py",
     "TUN001": "test_cli_simulate.py",
     "TUN002": "test_cli_simulate.py",
 }

@@ -31,6 +31,7 @@ from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import FULL
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.slo.proxy import find_gateway_histogram
+from ebbtide.translation import project
 from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
 if TYPE_CHECKING:
@@ -540,6 +541,38 @@ def kai(**projects: Any) -> Profile:
     validated, problems = profiles.validate_profile_data(data)
     assert validated is not None, problems
     return validated
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "live"),
+    [("gangScheduleKnative", True, "false"), ("sharingMode", "HamiCore", "NonMemoryEnforced")],
+)
+def test_settings_of_kai_must_match_the_profile(field: str, value: Any, live: str) -> None:
+    cluster = furnished(kai())
+    data = json.loads(json.dumps({**FULL, "metadata": {"name": "kai"}}))
+    data["spec"]["scheduling"]["kai"][field] = value
+    other, problems = profiles.validate_profile_data(data)
+    assert other is not None, problems
+    (finding,) = doctor.examine_cluster(cluster, other)
+
+    assert (finding.code, finding.severity) == ("DOC047", "error")
+    assert finding.fix.startswith(f"set scheduling.kai.{field}: {live} in the profile")
+
+
+def test_an_observed_profile_keeps_the_quota_of_a_queue() -> None:
+    """Otherwise an apply with it would remove the quota."""
+    known = {"shop": {"gpus": 2, "cpu": 8.5, "memory": "64G", "overQuota": False, "overQuotaWeight": 3}, "open": {}}
+    original = kai(known=known)
+    cluster = furnished(original)
+    for name in known:
+        for obj in project.make_project_objects(name, f"runai-{name}", original):
+            cluster.put(obj)
+    written, problems = profiles.validate_profile_data(doctor.make_observed_profile(cluster))
+    assert written is not None, problems
+
+    for name in known:
+        objects = project.make_project_objects(name, f"runai-{name}", original)
+        assert project.make_project_objects(name, f"runai-{name}", written) == objects
 
 
 def test_the_parent_queue_of_the_projects_must_exist() -> None:

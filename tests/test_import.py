@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import cases
 from ebbtide import manifests
 from ebbtide.adopt import knative, kserve
 from ebbtide.adopt.cleaning import clean_object
@@ -620,11 +621,7 @@ NEEDED_BY = {
 
 @pytest.mark.parametrize(("folder", "live"), golden())
 def test_golden_objects_are_reproduced_by_their_import(folder: Path, live: dict[str, Any]) -> None:
-    profile_file, profile_name = folder / "profile.yaml", folder / "profile.txt"
-    where = str(profile_file) if profile_file.exists() else FULL_NAME
-    if profile_name.exists():
-        where = str(ROOT / profile_name.read_text().strip())
-    cluster, problems = profiles.load_profile(where)
+    cluster, problems = profiles.load_profile(cases.profile_name(folder))
     assert cluster is not None, problems
 
     for given_object in (live, stripped(live)):

@@ -67,7 +67,7 @@ FULL: Final[dict[str, Any]] = {
         "scheduling": {
             "scheduler": "kai-scheduler",
             "classesOwner": "kai",
-            "kai": {"version": "0.17", "gangScheduleKnative": False},
+            "kai": {"version": "0.17", "gangScheduleKnative": False, "sharingMode": "NonMemoryEnforced"},
         },
         "projects": {"quota": "kai"},
     },

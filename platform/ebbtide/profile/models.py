@@ -156,11 +156,12 @@ class Kai(Model):
 
     version: Version = "0.17"
     """Version of KAI-Scheduler."""
-    gang_schedule_knative: bool = False
-    """Value of --knative-gang-schedule. If true, KAI creates one PodGroup per revision. If false, every pod has the
-    priority class inference."""
-    sharing_mode: Literal["Disabled", "NonMemoryEnforced", "HamiCore", "NvFractions"] = "NonMemoryEnforced"
-    """Value of global.gpuSharingMode. In 0.17 and earlier, gpuSharing=true corresponds to NonMemoryEnforced."""
+    gang_schedule_knative: bool = True
+    """Value of --knative-gang-schedule. If true, as by default, KAI creates one PodGroup per revision. If false, every pod
+    has the priority class inference."""
+    sharing_mode: Literal["Disabled", "NonMemoryEnforced", "HamiCore", "NvFractions"] = "Disabled"
+    """Value of global.gpuSharingMode. KAI 0.17 has the setting global.gpuSharing instead: false, its default, corresponds to
+    Disabled, and true to NonMemoryEnforced."""
 
 
 class Scheduling(Model):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ebbtide.base import keys, metrics
 from ebbtide.cluster.client.protocol import CLUSTER_RUNTIME, CONFIG_MAP, DEPLOYMENT, NAMESPACE, NODE, SERVICE
+from ebbtide.cluster.doctor.kai import GANG_FLAG, HAMI_CORE_PLUGIN, KAI_NAMESPACE, PLUGINS_FLAG, SHARING_FLAG
 from ebbtide.cluster.doctor.network import GATEWAYS
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
@@ -30,7 +31,7 @@ from ebbtide.sandbox.store import make_bare
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
-from ebbtide.translation.priority import make_priority_class
+from ebbtide.translation.priority import KAI, make_priority_class
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool, Profile, ProfileSpec
@@ -53,7 +54,7 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
     # In a fixed order, so that each run gives the objects the same uids and versions.
     for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, gateway[0], *(prometheus or ())[:1])):
         cluster.put(make_bare(NAMESPACE, namespace))
-    for obj in (*_make_knative_objects(spec), *_make_kserve_objects(spec)):
+    for obj in (*_make_knative_objects(spec), *_make_kserve_objects(spec), *_make_kai_objects(spec)):
         cluster.put(obj)
     for namespace, name in (gateway, *([prometheus] if prometheus else ())):
         cluster.put({**make_bare(SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
@@ -118,6 +119,25 @@ def _make_kserve_objects(spec: ProfileSpec) -> list[Object]:
         _make_controller(KSERVE_CONTROLLER, KSERVE_NAMESPACE, spec.kserve.version),
         *(make_bare(CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
     ]
+
+
+def _make_kai_objects(spec: ProfileSpec) -> list[Object]:
+    """Return KAI's Deployments, whose arguments are the settings of the profile."""
+    kai = spec.scheduling.kai
+    if spec.scheduling.scheduler != KAI:
+        return []
+    plugins = json.dumps({HAMI_CORE_PLUGIN: {"enabled": kai.sharing_mode == "HamiCore"}})
+    arguments = {
+        "podgrouper": [f"{GANG_FLAG}={str(kai.gang_schedule_knative).lower()}"],
+        "admission": [f"{SHARING_FLAG}=true"] if kai.sharing_mode != "Disabled" else [],
+        "binder": [PLUGINS_FLAG, plugins],
+    }
+    deployments = []
+    for name, args in arguments.items():
+        deployment = _make_controller(name, KAI_NAMESPACE, kai.version)
+        deployment["spec"]["template"]["spec"]["containers"][0]["args"] = args
+        deployments.append(deployment)
+    return deployments
 
 
 def _make_controller(name: str, namespace: str, version: str) -> Object:

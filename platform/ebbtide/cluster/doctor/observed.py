@@ -30,6 +30,7 @@ from ebbtide.cluster.client.protocol import (
     ForbiddenError,
     MissingError,
 )
+from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile.built_in import OTHER_FLAGS
 from ebbtide.slo.proxy import find_gateway_histogram
@@ -125,6 +126,8 @@ class ObservedCluster:
     kserve_map: Mapping[str, str] | None
     #: Knative's Deployments by name; True if at least one replica is available.
     deployments: Mapping[str, bool] | None
+    #: KAI's Deployments; None if they were not read.
+    kai: tuple[Object, ...] | None
     #: True if KServe's controller has an available replica; None if it was not read.
     kserve_runs: bool | None
     #: Names of the pod metrics of custom.metrics.k8s.io; None if that API is not served.
@@ -207,6 +210,7 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         else dict.fromkeys((*MAPS, "domain")),
         kserve_map=kserve_map,
         deployments=None if knative is None else {obj["metadata"]["name"]: _is_available(obj) for obj in knative},
+        kai=list_(DEPLOYMENT, KAI_NAMESPACE) if "kai" in served else (),
         kserve_runs=None
         if kserve is None
         else any(_has_name(obj, KSERVE_CONTROLLER) and _is_available(obj) for obj in kserve),
@@ -447,12 +451,22 @@ def read_class_values(observed: ObservedCluster) -> dict[str, int]:
     }
 
 
+def observe_kai(observed: ObservedCluster) -> dict[str, Any]:
+    """Return the profile's ``scheduling.kai``. Settings that were not read have KAI's defaults."""
+    deployments = observed.kai or ()
+    releases = (_read_release(deployments, get_at(obj, "metadata", "name")) for obj in deployments)
+    version = minor_version(next(filter(None, releases), ""))
+    return {**({"version": version} if version else {}), **read_kai_settings(deployments, version)}
+
+
 def _observe_scheduling(observed: ObservedCluster) -> dict[str, Any]:
     kai = "kai" in observed.served
     values = read_class_values(observed)
     levels = {f"{PREFIX}{name}{suffix}" for name in LEVELS for suffix in ("", "-preemptible")}
     classes = {name: value for name, value in values.items() if name not in levels}
     scheduling: dict[str, Any] = {"scheduler": "kai-scheduler" if kai else "default-scheduler"}
+    if kai:
+        scheduling["kai"] = observe_kai(observed)
     if all(name in classes for name in FOUR):
         labels = [
             get_at(priority_class, "metadata", "labels", keys.APP_MANAGED_BY)

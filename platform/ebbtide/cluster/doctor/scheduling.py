@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
-from ebbtide.cluster.doctor.observed import make_gpu_node, read_class_values
+from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
-from ebbtide.translation.priority import make_priority_class
+from ebbtide.translation.priority import KAI, make_priority_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -117,6 +118,40 @@ def _check_scheduler(observed: ObservedCluster, requirements: SpecRequirements) 
         )
 
 
+def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Compare gang scheduling and GPU sharing with the profile."""
+    scheduling = requirements.profile.spec.scheduling
+    if not observed.kai or scheduling.scheduler != KAI:
+        return
+    live = observe_kai(observed)
+    for field, declared, effect in (
+        (
+            "gangScheduleKnative",
+            scheduling.kai.gang_schedule_knative,
+            (
+                "with gang scheduling, KAI 0.17 and earlier never start a service that is scaled to zero; without it, KAI "
+                "ignores priority classes of Knative pods"
+            ),
+        ),
+        (
+            "sharingMode",
+            scheduling.kai.sharing_mode,
+            (
+                "KAI rejects pods that request a part of a GPU if sharing is disabled, and the mode determines whether it enforces "
+                "memory"
+            ),
+        ),
+    ):
+        if live[field] != declared:
+            value = json.dumps(live[field]).strip('"')
+            yield make_error_finding(
+                "DOC047",
+                f"KAI-Scheduler has {field} {value}, but the profile has {json.dumps(declared)}",
+                effect,
+                f"set scheduling.kai.{field}: {value} in the profile, or change KAI's Helm values",
+            )
+
+
 def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check the projects' parent queue: KAI ignores queues whose parent is missing, and enforces the parent's quota too."""
     projects = requirements.profile.spec.projects
@@ -175,4 +210,4 @@ def _format_hard_limits(hard: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in sorted(hard.items())) or "none"
 
 
-CHECKS: Final = (_check_classes, _check_pools, _check_scheduler, _check_parent_queue, _check_quotas)
+CHECKS: Final = (_check_classes, _check_pools, _check_scheduler, _check_kai, _check_parent_queue, _check_quotas)

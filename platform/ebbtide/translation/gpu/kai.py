@@ -1,12 +1,14 @@
 """GPU portions and GPU memory, allocated by KAI-Scheduler.
 
-Upstream: KAI-Scheduler pkg/common/constants/constants.go (annotations) and
-pkg/binder/plugins/gpusharing/gpu-request/gpu_request_validator.go (rules); docs/gpu-sharing/README.md:
+Upstream: KAI-Scheduler pkg/common/constants/constants.go (annotations),
+pkg/binder/plugins/gpusharing/gpu-request/gpu_request_validator.go (rules),
+pkg/scheduler/api/node_info/node_info.go and gpu_sharing_node_info.go of v0.17.0 (arithmetic); docs/gpu-sharing/README.md:
 KAI does not enforce memory, and time-slices compute evenly, whatever the portion.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
@@ -19,10 +21,9 @@ from ebbtide.translation.gpu.backend import (
     GpuNode,
     GpuPod,
     PoolRequest,
-    compute_portion,
-    count_portions,
     find_device_bytes,
 )
+from ebbtide.translation.plan import GpuRequest
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -34,11 +35,64 @@ SCHEDULER: Final = "kai-scheduler"
 #: The first KAI version with each sharing mode.
 NV_FRACTIONS: Final = (0, 18)
 HAMI_CORE: Final = (0, 17)
+#: Unit in MiB to which KAI rounds the memory of a node's GPUs down, and the memory of a GPU without a label.
+MEMORY_STEP: Final = 100
+#: Decimals of a portion that replaces an amount of memory. The portion is rounded down, so that as many replicas fit.
+PORTION_STEPS: Final = 10**6
+
+
+def count_device_mebibytes(pool: NodePool) -> int:
+    """Return the memory of one GPU in MiB, as KAI counts it."""
+    return (pool.gpu_memory_mebibytes or MEMORY_STEP) // MEMORY_STEP * MEMORY_STEP or MEMORY_STEP
+
+
+def convert_even_memory(request: GpuRequest, pool: NodePool) -> GpuRequest:
+    """Return memory that divides a GPU evenly as a portion or whole devices, and any other request unchanged.
+
+    KAI counts 81900 MiB of a GPU with 81920 MiB, so four requests of 20480 MiB do not fit, but four portions of 0.25 do.
+    """
+    total = pool.gpu_memory_mebibytes
+    if request.kind != "memory" or total is None or request.memory_limit != request.memory:
+        return request
+    memory = quantities.parse_mebibytes(request.memory)
+    if memory == total:
+        return GpuRequest("devices", request.devices)
+    is_even = total % memory == 0 or memory * 10_000 % total == 0
+    if memory > total or not is_even:
+        return request
+    portion = memory * PORTION_STEPS // total / PORTION_STEPS
+    return GpuRequest("portion", request.devices, portion=portion, portion_limit=portion)
+
+
+def count_replica_mebibytes(request: GpuRequest, pool: NodePool) -> int:
+    """Return the memory in MiB that KAI counts for one replica on each of its GPUs (GetResourceGpuMemory)."""
+    if request.kind == "memory":
+        return quantities.parse_mebibytes(request.memory)
+    total = count_device_mebibytes(pool)
+    return int(request.portion * total) if request.kind == "portion" else total
+
+
+def share(ask: PoolRequest) -> float:
+    """Return the GPUs that a queue counts for each device: memory is rounded up to 0.01 (getGpuMemoryFractionalOnNode)."""
+    request = convert_even_memory(ask.request, ask.pool)
+    if request.kind == "portion":
+        return request.portion
+    if request.kind == "memory" and ask.pool.gpu_memory_mebibytes:
+        return math.ceil(count_replica_mebibytes(request, ask.pool) / count_device_mebibytes(ask.pool) * 100) / 100
+    return 1.0
+
+
+def fits(ask: PoolRequest) -> int:
+    """Return the number of replicas on one GPU: KAI adds their memory in MiB (enoughResourcesOnGpu)."""
+    request = convert_even_memory(ask.request, ask.pool)
+    if request.kind == "memory" and not ask.pool.gpu_memory_mebibytes:
+        return 1
+    return count_device_mebibytes(ask.pool) // max(1, count_replica_mebibytes(request, ask.pool))
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
     """Reject requests that KAI's validator rejects, and warn of what KAI does not isolate."""
-    request, kai = ask.request, ask.cluster.scheduling.kai
+    request, kai = convert_even_memory(ask.request, ask.pool), ask.cluster.scheduling.kai
     if ask.cluster.scheduling.scheduler != SCHEDULER:
         yield Problem(
             "GPU018",
@@ -111,15 +165,24 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
 
 
 def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
-    request, total = ask.request, find_device_bytes(ask.pool)
+    request, total = convert_even_memory(ask.request, ask.pool), ask.pool.gpu_memory_mebibytes
     if request.kind == "memory":
-        if total and request.memory > total:
+        memory, counted = quantities.parse_mebibytes(request.memory), count_device_mebibytes(ask.pool)
+        if total and memory > counted:
             yield Problem(
                 "GPU012",
                 ask.cause,
-                f"{quantities.parse_mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
-                f"({ask.pool.gpu_memory_mebibytes} MiB)",
-                "request less memory, or whole devices with gpuDevicesRequest",
+                f"{memory} MiB is more than KAI counts for one {ask.pool.product or 'GPU'}: {counted} of {total} MiB, a "
+                f"multiple of {MEMORY_STEP} MiB",
+                f"use at most {counted}Mi, or request whole devices with gpuDevicesRequest",
+            )
+        elif total and counted // memory < total // memory and request.memory_limit == request.memory:
+            yield make_warning(
+                "GPU014",
+                ask.cause,
+                f"KAI counts {counted} of the {total} MiB of a GPU, so {counted // memory} replicas of {memory} MiB fit on "
+                f"one GPU, not {total // memory}",
+                f"use at most {counted // (total // memory)}Mi",
             )
         elif request.memory % quantities.MIB:
             yield make_warning(
@@ -132,7 +195,7 @@ def _check_memory(ask: PoolRequest) -> Iterator[Problem]:
 
 def patch(ask: PoolRequest) -> PodPatch:
     """Return annotations and scheduler. A portion is never combined with ``nvidia.com/gpu``."""
-    request = ask.request
+    request = convert_even_memory(ask.request, ask.pool)
     if request.kind == "devices":
         return PodPatch(
             by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, limits={keys.GPU: str(request.devices)}
@@ -216,15 +279,15 @@ BACKEND = Backend(
     about=__doc__,
     name="kai",
     title="KAI-Scheduler",
-    rounding="portion as written; memory up to whole MiB",
+    rounding="memory that divides a GPU evenly as a portion, other memory up to whole MiB; a queue counts memory in 0.01 GPU",
     memory="accounted for, not enforced (HamiCore and NvFractions modes enforce it)",
     compute="shared evenly, whatever the portion",
     isolates_memory=False,
     shared=True,
     check=check,
     patch=patch,
-    share=compute_portion,
-    fits=lambda ask: count_portions(compute_portion(ask)),
+    share=share,
+    fits=fits,
     read=read,
     resources=(keys.GPU,),
     advertises=devices.advertises,

@@ -1,0 +1,64 @@
+"""Settings of an installed KAI-Scheduler, from the arguments of its Deployments.
+
+Upstream: KAI-Scheduler v0.17.0 cmd/podgrouper/app/options.go (``--knative-gang-schedule``, true by default),
+cmd/admission/app/options.go (``--gpu-sharing-enabled``, false by default), cmd/binder/app/options.go (``--plugins``).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base.paths import get_at
+from ebbtide.base.versions import parse_version
+from ebbtide.translation.gpu.kai import NV_FRACTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ebbtide.translation.objects import Object
+
+KAI_NAMESPACE: Final = "kai-scheduler"
+GANG_FLAG: Final = "--knative-gang-schedule"
+SHARING_FLAG: Final = "--gpu-sharing-enabled"
+PLUGINS_FLAG: Final = "--plugins"
+HAMI_CORE_PLUGIN: Final = "hamicore"
+
+
+def read_kai_settings(deployments: Iterable[Object], version: str) -> dict[str, Any]:
+    """Return the profile's ``scheduling.kai``, without the version; a flag that is not set has KAI's default."""
+    flags = _read_flags(deployments)
+    return {
+        "gangScheduleKnative": flags.get(GANG_FLAG, "true") != "false",
+        "sharingMode": _read_sharing_mode(flags, version),
+    }
+
+
+def _read_sharing_mode(flags: dict[str, str], version: str) -> str:
+    if SHARING_FLAG not in flags and version and parse_version(version) >= NV_FRACTIONS:
+        # From 0.18, sharing without enforcement is the default, and the flag is deprecated.
+        return "NonMemoryEnforced"
+    if flags.get(SHARING_FLAG) != "true":
+        return "Disabled"
+    return "HamiCore" if _uses_hami_core(flags.get(PLUGINS_FLAG, "")) else "NonMemoryEnforced"
+
+
+def _uses_hami_core(plugins: str) -> bool:
+    try:
+        enabled = get_at(json.loads(plugins), HAMI_CORE_PLUGIN, "enabled", default=False)
+    except ValueError:
+        return False
+    return enabled is True
+
+
+def _read_flags(deployments: Iterable[Object]) -> dict[str, str]:
+    """Return the values of all flags of all containers: ``--flag=value`` or ``--flag value``."""
+    flags: dict[str, str] = {}
+    for deployment in deployments:
+        for container in get_at(deployment, "spec", "template", "spec", "containers", default=[]):
+            words = [str(word) for word in container.get("args") or ()]
+            for word, after in zip(words, [*words[1:], ""], strict=False):
+                flag, equals, value = word.partition("=")
+                if flag.startswith("--"):
+                    flags[flag] = value if equals else "true" if after.startswith("--") or not after else after
+    return flags

@@ -1,0 +1,131 @@
+"""KAI-Scheduler's arithmetic and settings, with values computed by hand from its source at v0.17.0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ebbtide.base import quantities
+from ebbtide.cluster.doctor.kai import read_kai_settings
+from ebbtide.documents import profiles
+from ebbtide.profile.built_in import FULL
+from ebbtide.translation import gpu
+from ebbtide.translation.gpu import kai
+from ebbtide.translation.gpu.backend import PoolRequest
+from ebbtide.translation.plan import GpuRequest
+
+
+def ask(memory: str = "", portion: float = 0.0, total: int | None = 81920) -> PoolRequest:
+    pool = {"name": "a", "devices": 8, "product": "NVIDIA-A100-SXM4-80GB", "backend": "kai"}
+    spec = {**FULL["spec"], "nodePools": [pool | ({} if total is None else {"gpuMemoryMebibytes": total})]}
+    profile, problems = profiles.validate_profile_data({**FULL, "spec": spec})
+    assert profile is not None, problems
+    size = quantities.parse_whole_quantity(memory) if memory else 0
+    assert size is not None
+    request = (
+        GpuRequest("memory", 1, memory=size, memory_limit=size)
+        if memory
+        else GpuRequest("portion", 1, portion=portion, portion_limit=portion)
+    )
+    return PoolRequest(request, profile.spec.node_pools[0], profile.spec, "knative", "chat", "user-container")
+
+
+def codes(request: PoolRequest) -> set[str]:
+    return {problem.code for problem in kai.check(request)} - {"GPU013"}
+
+
+@pytest.mark.parametrize(
+    ("total", "counted"),
+    # node_info_test.go has 4096 -> 4000. A node without the label counts 100 (DefaultGpuMemory).
+    [(4096, 4000), (81920, 81900), (81559, 81500), (23034, 23000), (40960, 40900), (None, 100)],
+)
+def test_memory_of_a_gpu_is_rounded_down_to_a_multiple_of_100(total: int | None, counted: int) -> None:
+    assert kai.count_device_mebibytes(ask(portion=0.5, total=total).pool) == counted
+
+
+@pytest.mark.parametrize(
+    ("request_", "share", "fits"),
+    [
+        # int(0.25 * 81900) = 20475, four times in 81900.
+        (ask(portion=0.25), 0.25, 4),
+        (ask(portion=0.3), 0.3, 3),
+        (ask(portion=0.125), 0.125, 8),
+        # int(0.29 * 100) is 28, since 0.29 * 100 is 28.999999999999996: three fit with either.
+        (ask(portion=0.29, total=None), 0.29, 3),
+        # A quarter of the GPU's memory becomes a portion: as memory, 4 * 20480 is above 81900.
+        (ask("20Gi"), 0.25, 4),
+        (ask("10Gi"), 0.125, 8),
+        (ask("60Gi"), 0.75, 1),
+        (ask("8Gi", total=24576), 0.333333, 3),
+        # All of the memory is a whole device.
+        (ask("80Gi"), 1.0, 1),
+        # 20389 / 81500 = 0.25017..., rounded up to 0.26; 3 * 20389 = 61167, 4 * 20389 = 81556.
+        (ask("20389Mi", total=81559), 0.26, 3),
+        (ask("20375Mi", total=81559), 0.25, 4),
+        (ask("10001Mi"), 0.13, 8),
+        (ask("81900Mi"), 1.0, 1),
+    ],
+)
+def test_replicas_on_one_gpu_and_gpus_of_a_queue(request_: PoolRequest, share: float, fits: int) -> None:
+    assert kai.share(request_) == share
+    assert kai.fits(request_) == fits
+    assert not codes(request_) - {"GPU014"}
+
+
+@pytest.mark.parametrize(
+    ("memory", "annotation", "value"),
+    [("20Gi", "gpu-fraction", "0.25"), ("60Gi", "gpu-fraction", "0.75"), ("20000Mi", "gpu-memory", "20000")],
+)
+def test_memory_that_divides_a_gpu_evenly_is_written_as_a_portion(memory: str, annotation: str, value: str) -> None:
+    assert kai.patch(ask(memory)).parts["annotations"][annotation] == value
+
+
+def test_all_memory_of_a_gpu_is_written_as_a_whole_device() -> None:
+    assert kai.patch(ask("80Gi")).parts["limits"] == {"nvidia.com/gpu": "1"}
+
+
+@pytest.mark.parametrize("memory", ["81901Mi", "81919Mi", "81Gi"])
+def test_memory_above_what_kai_counts_is_rejected(memory: str) -> None:
+    assert codes(ask(memory)) == {"GPU012"}
+
+
+def test_a_warning_names_the_memory_with_which_another_replica_fits() -> None:
+    (problem,) = (problem for problem in kai.check(ask("20389Mi", total=81559)) if problem.code == "GPU014")
+
+    assert problem.fix == "use at most 20375Mi"
+
+
+def test_the_comparison_of_backends_uses_the_same_values() -> None:
+    request = ask("20Gi")
+    (row,) = (
+        row
+        for row in gpu.compare_backends(
+            request.request, request.pool, request.cluster, "knative", "chat", "user-container"
+        )
+        if row.backend.name == "kai"
+    )
+
+    assert (row.fits, row.share, row.written["gpu-fraction"]) == (4, 0.25, "0.25")
+
+
+def deployment(*args: str) -> dict[str, Any]:
+    return {"metadata": {"name": "a"}, "spec": {"template": {"spec": {"containers": [{"args": list(args)}]}}}}
+
+
+@pytest.mark.parametrize(
+    ("args", "version", "gang", "mode"),
+    [
+        # The operator sets no flag that the Helm values leave at their default.
+        (("--scheduler-name", "kai-scheduler"), "0.17", True, "Disabled"),
+        (("--knative-gang-schedule=false",), "0.17", False, "Disabled"),
+        (("--knative-gang-schedule=true", "--gpu-sharing-enabled=true"), "0.17", True, "NonMemoryEnforced"),
+        (("--gpu-sharing-enabled=true", "--plugins", '{"hamicore": {"enabled": true}}'), "0.17", True, "HamiCore"),
+        (("--gpu-sharing-enabled=true", "--plugins", '{"hamicore": {}}'), "0.17", True, "NonMemoryEnforced"),
+        (("--gpu-sharing-enabled=true", "--plugins", "{"), "0.17", True, "NonMemoryEnforced"),
+        (("--gpu-sharing-enabled",), "0.17", True, "NonMemoryEnforced"),
+        ((), "0.18", True, "NonMemoryEnforced"),
+    ],
+)
+def test_settings_are_read_from_the_arguments(args: tuple[str, ...], version: str, gang: bool, mode: str) -> None:
+    assert read_kai_settings([deployment(*args)], version) == {"gangScheduleKnative": gang, "sharingMode": mode}
