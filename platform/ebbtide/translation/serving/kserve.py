@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
 from ebbtide.base.versions import parse_version
+from ebbtide.translation import runtimes
 from ebbtide.translation.container import make_container, make_pod_fields
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.scaling.knative import make_scaling_annotations
@@ -103,7 +104,7 @@ def _make_runtime(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
         "model": {
             "modelFormat": {"name": model.format, "version": model.format_version},
             "runtime": model.runtime,
-            "protocolVersion": model.protocol,
+            "protocolVersion": model.protocol or (runtimes.GRPC_PROTOCOL if grpc else None),
             "storageUri": model.uri,
             **{name: value for name, value in container.items() if name != "name"},
         }
