@@ -302,6 +302,8 @@ def test_config_map_values_are_compared_by_meaning() -> None:
             "DOC007",
             "HPA extension is running, but the profile says that it is not",
         ),
+        ({"kserve": {"httpRouteTimeouts": True}}, "DOC057", "kserve.httpRouteTimeouts of the profile is true, but"),
+        ({"kserve": {"ociModels": "native"}}, "DOC057", "kserve.ociModels of the profile is native, but"),
         ({"kserve": {"annotationDisallowList": []}}, "DOC010", "to pods, but the profile does not list them"),
         (
             {"kserve": {"runtimes": ["huggingface"]}},
@@ -421,10 +423,33 @@ def test_a_scaling_metric_that_is_not_served_yet_is_a_warning() -> None:
     latency = {"minReplicas": 1, "maxReplicas": 2, "metric": "latency", "metricThreshold": 300}
 
     assert format_findings(examined(cluster, inference(autoscaling=SCALING), knative=measured)) == ""
-    (finding,) = examined(cluster, inference(autoscaling=latency), knative=measured)
+    deprecated, finding = examined(cluster, inference(autoscaling=latency), knative=measured)
+    assert (deprecated.code, deprecated.severity) == ("DOC058", "warning")
+    assert deprecated.what.startswith("chat scales on metrics of prometheus-adapter")
     assert (finding.code, finding.severity) == ("DOC009", "warning")
     assert finding.what.startswith("chat scales on the pod metric ")
     assert "request_latency_p95_milliseconds, which custom.metrics.k8s.io does not serve now" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("ingress", "storage", "routes", "images"),
+    [
+        ({"enableGatewayApi": True}, {"enableModelcar": False}, True, "off"),
+        ({"enableGatewayApi": True, "disableHTTPRouteTimeout": True}, {"ociModelMode": "native"}, False, "native"),
+        ({"enableGatewayApi": False}, {"ociModelMode": "fetch"}, False, "modelcar"),
+        ({}, {"enableOciModelSupport": True}, False, "modelcar"),
+    ],
+)
+def test_the_profile_of_a_cluster_has_kserves_routes_and_images(
+    ingress: dict[str, Any], storage: dict[str, Any], routes: bool, images: str
+) -> None:
+    cluster = furnished()
+    data = {"ingress": json.dumps(ingress), "storageInitializer": json.dumps({"image": "storage", **storage})}
+    changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", lambda obj: obj["data"].update(data))
+
+    kserve = doctor.make_observed_profile(cluster)["spec"]["kserve"]
+
+    assert (kserve["httpRouteTimeouts"], kserve["ociModels"]) == (routes, images)
 
 
 def test_a_spec_that_does_not_translate_is_a_finding() -> None:

@@ -50,6 +50,7 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\..*type", "a metric of pods is an average"),
     ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\.resource\.name", "with KEDA, an HPA has the CPU metric only"),
     ("ScaledObject", r"spec\.triggers\[\]\.(type|metricType)", "KEDA asks Prometheus for a value"),
+    ("ScaledObject", r"spec\.triggers\[\]\.metadata\.ignoreNullValues", "no value is never read as 0"),
     ("DomainMapping", r"spec\.ref\.(apiVersion|kind)", "a host is mapped to a Knative Service"),
     ("PersistentVolumeClaim", "apiVersion|kind", "the patch wants the claim"),
     ("Service", r".*\.(volumes|volumeMounts)\[\]\.name", "the patch wants the claim"),

@@ -294,10 +294,22 @@ def metrics_page() -> str:
         ),
         "## Custom metrics of the model server\n\n",
         paragraph(
-            "A service can scale on any gauge of its server. Set `metric` to the name of the gauge, and declare the",
-            'endpoint in the spec\'s `annotations`: `prometheus.io/scrape: "true"`, `prometheus.io/port`, and',
-            "`prometheus.io/path` unless it is /metrics. `kustomize/metrics` contains the monitor that scrapes the endpoint",
-            "and the rule that serves the metric. A counter `x_total` is served as `x_per_second`.",
+            "A service can scale on any gauge of its server. Set `metric` to the name of the gauge. `kustomize/metrics`",
+            "contains the monitor that scrapes the server and the rules that serve the metric. The monitor reads the pod's",
+            'annotations. Ebbtide writes `prometheus.io/scrape: "true"` and `prometheus.io/port` with the serving port; set',
+            "them in the spec's `annotations` if the server exports its metrics on another port, and `prometheus.io/path`",
+            "if it is not /metrics. Ebbtide writes none if `metrics.custom` or `metrics.queries` of the profile names the",
+            "metric.",
+        ),
+        paragraph(
+            "A counter `x_total` is served as its rate `x_per_second`. A ratio `x_perc`, `x_ratio` or `x_fraction` is also",
+            "served as `x_percent`, since Knative's HPA class takes whole thresholds only. In KServe Standard, thresholds are",
+            "multiples of 0.001. Other names of counters and histograms are rejected (AUT063).",
+        ),
+        paragraph(
+            "The maintainers of prometheus-adapter are [deprecating it](https://github.com/kubernetes-sigs/prometheus-adapter/issues/701)",
+            "in favor of KEDA. In KServe Standard mode, use KEDA (`metrics.adapter: keda`). Knative's HPA class reads the API",
+            "`custom.metrics.k8s.io`, which KEDA does not serve.",
         ),
         paragraph(
             "Scrapes go directly to the container and do not count as requests in Knative. The first value is available",

@@ -132,3 +132,9 @@ HAMI_MEMORY: Final = "nvidia.com/gpumem"
 HAMI_PERCENTAGE: Final = "nvidia.com/gpumem-percentage"
 #: Run:ai's node type label: run.ai/type: dgx
 NODE_TYPE: Final = "run.ai/type"
+
+# Prometheus (kustomize/metrics/monitors/servers.yaml).
+#: Opts a pod in to the scrape of its server: prometheus.io/scrape: "true"
+SCRAPE: Final = "prometheus.io/scrape"
+#: prometheus.io/port: "8080"
+SCRAPE_PORT: Final = "prometheus.io/port"

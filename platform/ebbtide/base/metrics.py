@@ -164,6 +164,33 @@ def find_resource_metric(name: str) -> Metric | None:
     return next((row for row in ROWS.values() if row.source == "metrics-server" and row.knative == name), None)
 
 
+#: Endings of the series that the rules of kustomize/metrics do not serve, since an HPA would add replicas indefinitely.
+_GROWING: Final = re.compile(r".*_(total|bucket|sum|count|created|info)")
+#: The ending of a ratio from 0 to 1, which those rules also serve as a percentage.
+_RATIO: Final = re.compile(r"(.+)_(?:perc|ratio|fraction)")
+#: Histograms of vLLM, whose series all have endings (vllm-project/vllm vllm/v1/metrics/loggers.py).
+_HISTOGRAMS: Final = re.compile(
+    r"vllm:(time_to_first_token|time_per_output_token|inter_token_latency|e2e_request_latency"
+    r"|request_(queue|inference|prefill|decode)_time)_seconds"
+)
+
+
+def grows(name: str) -> bool:
+    """Return whether a Prometheus name is that of a counter or a histogram, whose value only grows."""
+    return _GROWING.fullmatch(name) is not None or _HISTOGRAMS.fullmatch(name) is not None
+
+
+def name_rate(name: str) -> str | None:
+    """Return the name under which the rules of kustomize/metrics serve the rate of a counter, None for other metrics."""
+    return f"{name.removesuffix('_total')}_per_second" if name.endswith("_total") else None
+
+
+def name_percentage(name: str) -> str | None:
+    """Return the name under which the rules of kustomize/metrics serve a ratio from 0 to 100, None for other metrics."""
+    ratio = _RATIO.fullmatch(name)
+    return None if ratio is None else f"{ratio[1]}_percent"
+
+
 def list_misleading_names() -> dict[str, str]:
     """Return the names that have a different meaning in Knative or KServe.
 

@@ -23,7 +23,7 @@ class ServingPort(Model):
     """Serving port of the container and access control."""
 
     container: Port | None = None
-    """Container port. Default: 8080, as in Knative."""
+    """Container port. Default: 8080, as in Knative, or 9000 for a model that is served by gRPC."""
     protocol: Protocol | None = None
     """Protocol: http, or grpc (HTTP/2 without TLS). Default: http."""
     authorization_type: (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
 from ebbtide.base.problems import Problem
-from ebbtide.translation import pod_security
+from ebbtide.translation import pod_security, runtimes
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.pods import Pod, PodPatch
 
@@ -238,9 +238,7 @@ def _render_readiness_probe(probe: Probe | None, port: int | None) -> dict[str, 
 def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:
     """Return the container. ``port_name`` sets the protocol: ``h2c`` is gRPC for Knative."""
     spec = plan.spec
-    port = spec.serving_port.container
-    if port is None and spec.model is None:
-        port = 8080
+    port = runtimes.find_port(spec)
     # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on 8080.
     probed = port or (8080 if plan.serving == "kserve-standard" else None)
     probes = spec.probes

@@ -62,8 +62,9 @@ def _find_root_user(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> It
         yield ("spec", "security", "runAsUid")
 
 
-def _find_model_image(spec: InferenceSpec, _: ProfileSpec, serving: Serving) -> Iterator[Path]:
-    if serving != "knative" and spec.model is not None and (spec.model.uri or "").startswith("oci://"):
+def _find_model_image(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Path]:
+    modelcar = cluster.kserve.oci_models == "modelcar"
+    if modelcar and serving != "knative" and spec.model is not None and (spec.model.uri or "").startswith("oci://"):
         yield ("spec", "model", "uri")
 
 

@@ -7,7 +7,7 @@ do not apply to a model), config/runtimes (every single-node runtime requests 1 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ebbtide.base import quantities
 
@@ -15,7 +15,32 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import KServe, RuntimeResources
     from ebbtide.spec.inference import InferenceSpec
 
+#: The ports of KServe's runtimes: HTTP of all, gRPC of Triton, OpenVINO and TensorFlow Serving (config/runtimes).
+HTTP_PORT: Final = 8080
+GRPC_PORT: Final = 9000
+#: The protocol version of a model that is served by gRPC and names none.
+GRPC_PROTOCOL: Final = "grpc-v2"
+_OF_KSERVE: Final = "kserve-"
+
 ComputeResource = Literal["cpu", "memory"]
+
+
+def find_port(spec: InferenceSpec) -> int | None:
+    """Return the container port to render, or None for a model on the HTTP port of its runtime, which Knative assumes."""
+    port = spec.serving_port
+    if port.container is not None or spec.model is None:
+        return port.container or HTTP_PORT
+    return GRPC_PORT if port.protocol == "grpc" else None
+
+
+def has_fixed_port(spec: InferenceSpec, kserve: KServe) -> bool:
+    """Return whether one of KServe's own runtimes serves the model on its HTTP port, which nothing in the spec changes."""
+    if spec.model is None or spec.serving_port.protocol == "grpc":
+        return False
+    if spec.image is not None or spec.command or spec.args or spec.environment_variables:
+        return False
+    names = kserve.runtimes if spec.model.runtime is None else [spec.model.runtime]
+    return all(name.startswith(_OF_KSERVE) for name in names)
 
 
 def find_smallest_request(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:

@@ -30,16 +30,6 @@ GPU: Final = ("GPU", "CPU")
 
 #: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
 MAX_ANNOTATION_BYTES: Final = 256 << 10
-#: A model's address scheme for an image: the effect on the pod, the feature flag that allows it, and the flag's valid values.
-FROM_IMAGE: Final = {
-    "oci": (
-        "shares its process namespace with the server",
-        "kubernetes.podspec-shareprocessnamespace",
-        knative.ALLOWED,
-    ),
-    "oci+native": ("is mounted as a volume", "kubernetes.podspec-volumes-image", knative.ENABLED),
-}
-
 #: The autoscalers that Ebbtide creates as separate objects, and the function that builds each.
 OWN_SCALERS: Final = {"own-hpa": make_hpa, "keda": make_scaled_object}
 
@@ -70,7 +60,6 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
     pod = pods.merge_patches(make_patches(plan))
     if plan.serving != "kserve-standard":
         problems.extend(knative.check_flags(pod, inference.spec, profile.spec))
-        problems.extend(_check_model_image(plan))
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
     objects = [obj if obj["kind"] in CLUSTER_SCOPED else prune_nulls(obj) for obj in make_objects(plan, pod, canonical)]
@@ -98,10 +87,14 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     if plan.gpu is not None and plan.pool is not None:
         plan.decisions.append(_make_gpu_decision(plan.pool))
     plan.decisions.extend(container.list_container_decisions(plan))
+    plan.decisions.extend(serving.list_timeout_decisions(plan))
+    plan.decisions.extend(scaling.list_scrape_decisions(plan))
     for check in (placement.check, serving.check, project.check, container.check, priority.check, _check_gpu):
         problems.extend(check(plan))
     if SCALING not in broken:
         problems.extend(scaling.check(plan))
+    elif not scaling.UNKNOWN_METRIC.intersection(problem.code for problem in problems):
+        problems.extend(scaling.check_threshold(plan))
     return (None if has_errors(problems) else plan), problems
 
 
@@ -157,22 +150,6 @@ def make_patches(plan: Plan) -> Iterator[PodPatch]:
     model_storage = kserve.make_storage_patch(plan)
     if model_storage is not None:
         yield model_storage
-
-
-def _check_model_image(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem if the feature flag is off that a revision with a model from an image needs."""
-    model = plan.spec.model
-    scheme = (model.uri or "").partition("://")[0] if model is not None else ""
-    if scheme not in FROM_IMAGE:
-        return
-    effect, flag, values = FROM_IMAGE[scheme]
-    if plan.cluster.knative.features.get(flag) not in values:
-        yield Problem(
-            "FLG001",
-            ("spec", "model", "uri"),
-            f"a model from an image {effect}, which Knative rejects in this cluster: {flag} is disabled in config-features",
-            f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
-        )
 
 
 def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:

@@ -236,6 +236,20 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
             "workloads cannot scale on latency, GPU or a custom metric",
             "install prometheus-adapter with the rules of kustomize/metrics, or correct metrics.adapter in the profile",
         )
+    by_adapter = [
+        plan.name
+        for plan in requirements.plans
+        if plan.scaling.scaler in {"knative-hpa", "own-hpa"} and not find_resource_metric(plan.scaling.metric_name)
+    ]
+    if adapter == "prometheus-adapter" and by_adapter:
+        yield make_warning_finding(
+            "DOC058",
+            f"{', '.join(by_adapter)} {'scales' if len(by_adapter) == 1 else 'scale'} on metrics of prometheus-adapter, which its "
+            "maintainers are deprecating in favor of KEDA",
+            "it will get no fixes, and Knative's HPA class cannot read KEDA's metrics",
+            "for serving: kserve-standard, install KEDA and set metrics.adapter: keda in the profile; for Knative, scale on "
+            "concurrency or throughput where you can",
+        )
     if adapter == "keda" and "keda" not in observed.served:
         yield (make_error_finding if needed else make_warning_finding)(
             "DOC008",
@@ -256,6 +270,10 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
                 )
 
 
+def _format_value(value: bool | str) -> str:
+    return value if isinstance(value, str) else str(value).lower()
+
+
 def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     declared = requirements.profile.spec.kserve
     if "kserve" not in observed.served or observed.kserve_map is None:
@@ -263,7 +281,7 @@ def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> 
     unlisted = [name for name in declared.annotation_disallow_list if name not in observed.disallowed]
     if unlisted and declared.installed:
         settings_ = {
-            **observed.inference_settings,
+            **observed.read_kserve("inferenceService"),
             "serviceAnnotationDisallowedList": [*observed.disallowed, *unlisted],
         }
         body = {"data": {"inferenceService": json.dumps(settings_, indent=2)}}
@@ -285,6 +303,27 @@ def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> 
             "Ebbtide does not store the spec on InferenceServices, so they cannot be compared or read back",
             f"add {', '.join(undeclared)} to the profile's kserve.annotationDisallowList",
         )
+    for field, in_profile, live, effect in (
+        (
+            "httpRouteTimeouts",
+            declared.http_route_timeouts,
+            observed.http_route_timeouts,
+            "requests of KServe Standard end at another time than Ebbtide reports",
+        ),
+        (
+            "ociModels",
+            declared.oci_models,
+            observed.oci_models,
+            "models from images do not start, or are rejected in vain",
+        ),
+    ):
+        if declared.installed and live != in_profile:
+            yield make_warning_finding(
+                "DOC057",
+                f"kserve.{field} of the profile is {_format_value(in_profile)}, but {KSERVE_MAP} says {_format_value(live)}",
+                effect,
+                f"set kserve.{field}: {_format_value(live)} in the profile",
+            )
     missing = [name for name in declared.runtimes if name not in (observed.runtimes or ())]
     if missing and observed.runtimes is not None:
         yield make_error_finding(

@@ -148,17 +148,31 @@ class ObservedCluster:
     @property
     def disallowed(self) -> tuple[str, ...]:
         """The annotations that KServe does not copy to pods, from its ConfigMap."""
-        disallowed = self.inference_settings.get("serviceAnnotationDisallowedList", [])
+        disallowed = self.read_kserve("inferenceService").get("serviceAnnotationDisallowedList", [])
         return tuple(map(str, disallowed)) if isinstance(disallowed, list) else ()
 
     @property
-    def inference_settings(self) -> dict[str, Any]:
-        """KServe's ``inferenceService`` settings; empty if they are absent or not valid JSON."""
+    def http_route_timeouts(self) -> bool:
+        """True if KServe Standard creates HTTPRoutes with timeouts."""
+        ingress = self.read_kserve("ingress")
+        return ingress.get("enableGatewayApi") is True and ingress.get("disableHTTPRouteTimeout") is not True
+
+    @property
+    def oci_models(self) -> str:
+        """The value of the profile's ``kserve.ociModels`` (kserve pkg/types/config.go, ResolveOciModelMode)."""
+        settings = self.read_kserve("storageInitializer")
+        if settings.get("ociModelMode") == "native":
+            return "native"
+        switches = ("ociModelMode", "enableModelcar", "enableOciModelSupport")
+        return "modelcar" if not settings or any(settings.get(switch) for switch in switches) else "off"
+
+    def read_kserve(self, key: str) -> dict[str, Any]:
+        """Return the settings under a key of KServe's ConfigMap; empty if they are absent or not valid JSON."""
         try:
-            inference_settings = json.loads((self.kserve_map or {}).get("inferenceService", "{}"))
+            settings = json.loads((self.kserve_map or {}).get(key, "{}"))
         except ValueError:
             return {}
-        return inference_settings if isinstance(inference_settings, dict) else {}
+        return settings if isinstance(settings, dict) else {}
 
 
 def observe_cluster(cluster: Cluster) -> ObservedCluster:
@@ -347,6 +361,8 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
     limits = _read_limits(observed)
     if limits:
         kserve["limits"] = limits
+    if observed.kserve_map is not None:
+        kserve |= {"httpRouteTimeouts": observed.http_route_timeouts, "ociModels": observed.oci_models}
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
     spec = {
@@ -378,7 +394,7 @@ def _has_dra_driver(node: Object) -> bool:
 
 
 def _read_limits(observed: ObservedCluster) -> dict[str, str]:
-    defaults = observed.inference_settings.get("resource", {})
+    defaults = observed.read_kserve("inferenceService").get("resource", {})
     limits = (
         {"cpu": defaults.get("cpuLimit"), "memory": defaults.get("memoryLimit")} if isinstance(defaults, dict) else {}
     )

@@ -156,14 +156,7 @@ def _check_threshold(inference: Inference, row: metrics.Metric) -> Iterator[Prob
         )
     if value is None:
         return
-    if row.autoscaler == "hpa" and value != int(value):
-        yield Problem(
-            "AUT010",
-            where,
-            f"the threshold of {auto.metric} must be a whole number: the HPA class truncates {value:g} to {int(value)}",
-            "use whole milliseconds or percent, or a metric with a smaller unit",
-        )
-    elif value < (1 if row.autoscaler == "hpa" else 0.01):
+    if value < (0.001 if row.autoscaler == "hpa" else 0.01):
         yield Problem(
             "AUT011",
             where,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import metrics
+from ebbtide.base import keys, metrics
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.prose import count_noun
-from ebbtide.base.quantities import parse_whole_quantity
+from ebbtide.base.quantities import is_milli, parse_whole_quantity
 from ebbtide.base.versions import parse_version
 from ebbtide.profile import metric_names
 from ebbtide.translation.gpu import BACKENDS
@@ -33,6 +33,13 @@ TITLES: Final[dict[Scaler, str]] = {
 #: Upstream defaults of the ConfigMap keys below (knative.dev/serving config/core/configmaps).
 DEFAULT_PERCENTAGE: Final = 70.0
 CONTAINER_CONCURRENCY_MAX: Final = "1000"
+#: Kubernetes' default of an HPA's stabilization window for scaling down, in seconds (k8s.io/kubernetes
+#: pkg/controller/podautoscaler/config/v1alpha1/defaults.go).
+HPA_STABILIZATION_SECONDS: Final = 300
+#: The port of a server that sets none, in Knative and in KServe's runtimes.
+DEFAULT_PORT: Final = 8080
+#: The codes of a metric that is not known, whose autoscaler is not known either.
+UNKNOWN_METRIC: Final = frozenset({"AUT007", "AUT008", "AUT027", "AUT032"})
 #: Fields that only Knative's autoscaler or queue-proxy supports, and the value without effect.
 KNATIVE_ONLY: Final = (
     ("initialReplicas", "initial_replicas", None),
@@ -141,6 +148,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             yield from _check_concurrency(spec, scaling)
         return
     yield from _check_hpa(plan)
+    yield from check_threshold(plan)
     yield from CHECKS[row.source](plan, row)
 
 
@@ -192,29 +200,25 @@ def _check_replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling)
             "scale to zero is disabled in this cluster (enable-scale-to-zero), so the service would stay at 1 replica",
             "set minReplicas to 1, or enable it in config-autoscaler and in knative.autoscaler of the profile",
         )
-    if auto.initial_replicas == 0:
-        if scaling.scaler == "knative-hpa":
-            yield Problem(
-                "AUT019",
-                (*AUTO, "initialReplicas"),
-                "an HPA is disabled while its target has 0 replicas, so a revision that starts at 0 would stay at 0",
-                "set initialReplicas to 1 or more",
-            )
-        elif config.get("allow-zero-initial-scale", "false") != "true":
-            yield Problem(
-                "AUT019",
-                (*AUTO, "initialReplicas"),
-                "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)",
-                "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile",
-            )
-        elif scaling.minimum > 0:
-            yield make_warning(
-                "AUT021",
-                (*AUTO, "initialReplicas"),
-                f"initialReplicas has no effect: minReplicas is {scaling.minimum}, which is higher",
-                "remove initialReplicas, or set minReplicas to 0",
-            )
-    elif auto.initial_replicas is not None:
+    if (
+        auto.initial_replicas == 0
+        and scaling.minimum == 0
+        and config.get("allow-zero-initial-scale", "false") != "true"
+    ):
+        yield Problem(
+            "AUT019",
+            (*AUTO, "initialReplicas"),
+            "this cluster starts every revision with at least 1 replica (allow-zero-initial-scale)",
+            "set initialReplicas to 1 or more, or allow 0 in config-autoscaler and in knative.autoscaler of the profile",
+        )
+    elif auto.initial_replicas == 0 and scaling.minimum > 0:
+        yield make_warning(
+            "AUT021",
+            (*AUTO, "initialReplicas"),
+            f"initialReplicas has no effect: minReplicas is {scaling.minimum}, which is higher",
+            "remove initialReplicas, or set minReplicas to 0",
+        )
+    elif auto.initial_replicas:
         if auto.initial_replicas <= scaling.minimum:
             yield make_warning(
                 "AUT021",
@@ -280,12 +284,20 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
                 "install serving-hpa.yaml of the same Knative version and set knative.hpa: true in the profile, or scale on "
                 "concurrency or throughput",
             )
-        if auto.scale_down_delay_seconds:
+        if auto.scale_down_delay_seconds and auto.scale_down_delay_seconds <= HPA_STABILIZATION_SECONDS:
+            yield make_warning(
+                "AUT015",
+                (*AUTO, "scaleDownDelaySeconds"),
+                f"the delay has no effect: an HPA of Knative's HPA class keeps replicas for {HPA_STABILIZATION_SECONDS} s in any case",
+                "remove scaleDownDelaySeconds",
+            )
+        elif auto.scale_down_delay_seconds:
             yield Problem(
                 "AUT015",
                 (*AUTO, "scaleDownDelaySeconds"),
-                "Knative's HPA class does not support a scale-down delay: its window would also delay scaling up",
-                "remove scaleDownDelaySeconds, or use serving: kserve-standard, which supports it",
+                f"Knative's HPA class keeps replicas for {HPA_STABILIZATION_SECONDS} s and does not support a longer scale-down delay: "
+                "its window would also delay scaling up",
+                f"use at most {HPA_STABILIZATION_SECONDS}, or use serving: kserve-standard, which supports it",
             )
         if resource is None and cluster.metrics.adapter != "prometheus-adapter":
             yield Problem(
@@ -304,6 +316,38 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
             path,
             f"{resource.name} needs metrics-server, which is not installed in this cluster",
             "install metrics-server and set metrics.metricsServer: true in the profile, or use another metric",
+        )
+
+
+def check_threshold(plan: Plan) -> Iterator[Problem]:
+    """Check that the autoscaler can read the threshold: Knative's HPA class needs whole numbers, an HPA thousandths."""
+    scaling, row, value = plan.scaling, plan.scaling.metric, plan.scaling.threshold or 0.0
+    if row is None or row.autoscaler == "kpa":
+        return
+    path = (*AUTO, "metricThreshold")
+    resource = metrics.find_resource_metric(scaling.metric_name) is not None
+    if scaling.scaler != "knative-hpa" and not resource:
+        if not is_milli(value):
+            yield Problem(
+                "AUT010",
+                path,
+                f"{value:g} is not a multiple of 0.001, the smallest unit of an HPA's target",
+                f"use {max(0.001, round(value, 3)):g}",
+            )
+    elif value != int(value):
+        fix = "use whole milliseconds or percent"
+        if row is metrics.CUSTOM:
+            fix = "use serving: kserve-standard, or a metric with a smaller unit"
+            percentage = metrics.name_percentage(scaling.metric_name)
+            if percentage is not None and is_milli(value / 10):
+                fix = f"use serving: kserve-standard, or set metric to {percentage} and metricThreshold to {value * 100:g}"
+        reason = (
+            "an HPA's CPU utilization is"
+            if resource
+            else f"the HPA class truncates {value:g} to {int(value)}, since its target is"
+        )
+        yield Problem(
+            "AUT010", path, f"invalid threshold of {plan.spec.autoscaling.metric}: {reason} a whole number", fix
         )
 
 
@@ -403,12 +447,66 @@ def _check_latency_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
 
 def _check_custom_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
     listed, name = plan.cluster.metrics.custom, plan.scaling.metric_name
+    path = (*AUTO, "metricName" if plan.spec.autoscaling.metric_name is not None else "metric")
     if listed and name not in listed:
         yield Problem(
             "AUT028",
-            (*AUTO, "metricName" if plan.spec.autoscaling.metric_name is not None else "metric"),
+            path,
             f"metric {name} not found: this cluster's metrics adapter does not serve it",
             f"use one of {', '.join(listed)}, or add a rule to the adapter and the metric to metrics.custom of the profile",
+        )
+        return
+    if _has_own_source(plan):
+        return
+    if metrics.grows(name):
+        rate = metrics.name_rate(name)
+        yield Problem(
+            "AUT063",
+            path,
+            f"{name} has the name of a counter or of a histogram, which the rules of kustomize/metrics do not serve as it is: an HPA "
+            "would add replicas as long as the value grows",
+            (f"use {rate}, or " if rate is not None else "use latency or a gauge of the server, or ")
+            + "add a rule to the adapter and the metric to metrics.custom of the profile",
+        )
+    if plan.spec.serving_port.protocol == "grpc" and not {keys.SCRAPE, keys.SCRAPE_PORT} & _list_annotation_names(plan):
+        yield make_warning(
+            "AUT064",
+            path,
+            f"Prometheus does not scrape {name}: the spec does not declare the port of the server's metrics, and the serving port "
+            "speaks gRPC",
+            f'set the annotations {keys.SCRAPE}: "true" and {keys.SCRAPE_PORT}',
+        )
+
+
+def _has_own_source(plan: Plan) -> bool:
+    """Return whether the profile says where the metric comes from, so that the rules of kustomize/metrics do not matter."""
+    config, name = plan.cluster.metrics, plan.scaling.metric_name
+    return name in config.custom or name in config.queries
+
+
+def _list_annotation_names(plan: Plan) -> set[str]:
+    return {annotation.name for annotation in plan.spec.annotations if not annotation.exclude}
+
+
+def make_scrape_annotations(plan: Plan) -> dict[str, str]:
+    """Return the annotations by which the monitor of kustomize/metrics scrapes a custom metric, unless the spec has its own."""
+    row = plan.scaling.metric
+    if row is None or row.source != "adapter" or plan.spec.serving_port.protocol == "grpc" or _has_own_source(plan):
+        return {}
+    if keys.SCRAPE in _list_annotation_names(plan):
+        return {}
+    return {keys.SCRAPE: "true", keys.SCRAPE_PORT: str(plan.spec.serving_port.container or DEFAULT_PORT)}
+
+
+def list_scrape_decisions(plan: Plan) -> Iterator[Decision]:
+    """Yield the port at which Prometheus reads a custom metric, if the spec does not say."""
+    annotations = make_scrape_annotations(plan)
+    if annotations:
+        yield Decision(
+            "metrics port",
+            annotations[keys.SCRAPE_PORT],
+            f"the spec scales on a metric of the server and does not set {keys.SCRAPE}, so Prometheus scrapes the serving port",
+            ("spec.autoscaling.metric", "spec.annotations", "spec.servingPort.container"),
         )
 
 

@@ -7,7 +7,7 @@ CPU trigger, for the reason in ``scaling.choose``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics, names
 from ebbtide.base.quantities import format_number
@@ -16,6 +16,12 @@ from ebbtide.translation.gpu import BACKENDS
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
+RATE: Final = "_per_second"
+#: The rate of a counter x_total, which prometheus-adapter serves as x_per_second, or else a gauge of that name.
+RATE_QUERY: Final = (
+    'avg(sum by (pod) (rate({counter}{namespace="{namespace}",pod=~"{deployment}-.*"}[1m]))) '
+    'or avg({metric}{namespace="{namespace}",pod=~"{deployment}-.*"})'
+)
 
 
 def make_scaled_object(plan: Plan) -> Object:
@@ -47,6 +53,7 @@ def _make_trigger(plan: Plan) -> dict[str, Any]:
         config.queries.get(scaling.metric_name)
         or config.queries.get(row.name)
         or (row.partition_query if partitioned else None)
+        or (RATE_QUERY if row is metrics.CUSTOM and scaling.metric_name.endswith(RATE) else None)
         or row.query
         or metrics.CUSTOM.query
         or ""
@@ -55,9 +62,16 @@ def _make_trigger(plan: Plan) -> dict[str, Any]:
         template.replace("{namespace}", plan.namespace)
         .replace("{deployment}", names.name_predictor(plan.name))
         .replace("{metric}", scaling.metric_name)
+        .replace("{counter}", f"{scaling.metric_name.removesuffix(RATE)}_total")
     )
     return {
         "type": "prometheus",
         "metricType": "Value",
-        "metadata": {"serverAddress": config.prometheus, "query": query, "threshold": threshold},
+        # KEDA reads a query without a result as 0 by default: an outage of Prometheus would scale down to the minimum.
+        "metadata": {
+            "serverAddress": config.prometheus,
+            "query": query,
+            "threshold": threshold,
+            "ignoreNullValues": "false",
+        },
     }

@@ -51,6 +51,11 @@ def _make_metric(plan: Plan) -> dict[str, Any]:
         "type": "Pods",
         "pods": {
             "metric": {"name": scaling.metric_name},
-            "target": {"type": "AverageValue", "averageValue": format_number(threshold)},
+            "target": {"type": "AverageValue", "averageValue": _format_threshold(threshold)},
         },
     }
+
+
+def _format_threshold(threshold: float) -> str:
+    """Return a threshold as the API server writes it: 80, or 800m for 0.8."""
+    return format_number(threshold) if threshold == int(threshold) else f"{round(threshold * 1000)}m"

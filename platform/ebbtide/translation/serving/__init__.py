@@ -12,6 +12,7 @@ from ebbtide.base.versions import parse_version
 from ebbtide.translation import runtimes
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision
+from ebbtide.translation.scaling import make_scrape_annotations
 from ebbtide.translation.serving import reserved
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ SNAKE: Final = re.compile("([A-Z])")
 DEFAULT_MAX_TIMEOUT_SECONDS: Final = "600"
 #: Knative's default request timeout in seconds, which is also a pod's termination grace period.
 DEFAULT_TIMEOUT_SECONDS: Final = 300
+#: The timeout in seconds of an HTTPRoute of KServe Standard (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/
+#: ingress/httproute_reconciler.go, DefaultTimeout).
+DEFAULT_ROUTE_TIMEOUT_SECONDS: Final = 60
 
 
 def choose(plan: Plan) -> tuple[Serving, Decision]:
@@ -287,6 +291,14 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
         yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster)
     for index, item in enumerate(model.uris):
         yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster)
+    port = plan.spec.serving_port
+    if port.container not in {None, runtimes.HTTP_PORT} and runtimes.has_fixed_port(plan.spec, cluster.kserve):
+        yield Problem(
+            "SRV061",
+            ("spec", "servingPort", "container"),
+            f"the serving runtime listens on port {runtimes.HTTP_PORT}, not on {port.container}, so the service would never be ready",
+            "remove container, or set args so that the runtime listens on this port",
+        )
 
 
 #: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go).
@@ -294,6 +306,7 @@ SCHEMES: Final = {"gs", "s3", "pvc", "file", "http", "https", "hdfs", "webhdfs",
 #: The scheme of a model from an image that Kubernetes mounts as a volume, the first KServe version with it, the feature gate
 #: that it needs, and the Kubernetes version from which the gate is on by default (kserve pkg/utils/imagevolume.go).
 NATIVE: Final = "oci+native"
+FROM_IMAGE: Final = frozenset({"oci", NATIVE})
 NATIVE_SINCE: Final = (0, 20)
 IMAGE_VOLUMES: Final = "ImageVolume"
 IMAGE_VOLUMES_SINCE: Final = (1, 35)
@@ -316,16 +329,40 @@ def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec) -> Iterator[Pro
             f"KServe {cluster.kserve.version} does not support the URI scheme {scheme}://",
             f"use one of {', '.join(sorted(schemes))}",
         )
+    elif scheme in FROM_IMAGE:
+        yield from _check_model_image(scheme, cluster)
+
+
+def _check_model_image(scheme: str, cluster: ProfileSpec) -> Iterator[Problem]:
+    """Check that KServe adds the image to the pod, and that Kubernetes mounts it.
+
+    KServe's webhook changes the pod and not the revision, so Knative's feature flags do not apply (kserve
+    pkg/webhook/admission/pod/mutator.go and storage_initializer_injector.go, InjectModelcar).
+    """
+    path = ("spec", "model", "uri")
+    if cluster.kserve.oci_models == "off":
+        yield Problem(
+            "SRV059",
+            path,
+            f"{scheme}:// needs models from images, which are off in this cluster's KServe",
+            "store the model at another address (s3://, pvc://), or set enableModelcar: true in storageInitializer of KServe's "
+            "inferenceservice-config and kserve.ociModels: modelcar in the profile",
+        )
     elif (
-        scheme == NATIVE
+        (scheme == NATIVE or cluster.kserve.oci_models == "native")
         and parse_version(cluster.kubernetes.version) < IMAGE_VOLUMES_SINCE
         and IMAGE_VOLUMES not in cluster.kubernetes.feature_gates
     ):
+        other = (
+            "use oci://"
+            if cluster.kserve.oci_models == "modelcar"
+            else "store the model at another address (s3://, pvc://)"
+        )
         yield Problem(
             "SRV019",
             path,
-            f"{NATIVE}:// needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
-            f"use oci://, or turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile",
+            f"{scheme}:// needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
+            f"{other}, or turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile",
         )
 
 
@@ -344,12 +381,15 @@ def _check_access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem
 def _check_timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
     path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
     if serving == "kserve-standard":
-        yield Problem(
-            "SRV014",
-            path,
-            "requestTimeoutSeconds needs Knative's queue-proxy, which KServe Standard does not use",
-            "remove it and set the timeout in the gateway, or use serving: kserve or knative",
-        )
+        if not cluster.kserve.http_route_timeouts:
+            yield make_warning(
+                "SRV060",
+                path,
+                "requestTimeoutSeconds has no effect: KServe Standard applies it to HTTPRoutes with timeouts, which this cluster's "
+                "KServe does not create",
+                "set the timeout in the ingress controller, or turn on enableGatewayApi in ingress of KServe's "
+                "inferenceservice-config and set kserve.httpRouteTimeouts: true in the profile",
+            )
         return
     maximum = (
         parse_whole_quantity(cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS))
@@ -396,7 +436,7 @@ def _check_traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
         yield Problem(
             "SRV010",
             path,
-            "KServe Standard has a single deployment and cannot split traffic",
+            "KServe Standard has no revisions to split traffic between, and a spec describes one deployment",
             "remove canaryPercent, or use serving: kserve or knative",
         )
     elif serving == "knative" and traffic.stable_revision is None and percent < 100:  # noqa: PLR2004 - all of it
@@ -412,6 +452,18 @@ def _check_traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
             ("spec", "traffic", "stableRevision"),
             "stableRevision has no effect: KServe tracks the last revision that was rolled out",
             "remove stableRevision",
+        )
+
+
+def list_timeout_decisions(plan: Plan) -> Iterator[Decision]:
+    """Yield the request timeout that KServe Standard sets on the HTTPRoute of a spec without one."""
+    unset = plan.spec.serving_configuration.request_timeout_seconds is None
+    if unset and plan.serving == "kserve-standard" and plan.cluster.kserve.http_route_timeouts:
+        yield Decision(
+            "request timeout",
+            f"{DEFAULT_ROUTE_TIMEOUT_SECONDS} s",
+            "the spec sets none, and KServe Standard limits each request of an HTTPRoute",
+            ("spec.servingConfiguration.requestTimeoutSeconds",),
         )
 
 
@@ -478,8 +530,9 @@ def make_pod_labels(plan: Plan, workload_labels: dict[str, str]) -> dict[str, st
 
 
 def make_pod_annotations(plan: Plan) -> dict[str, str]:
-    """Return the user's annotations for the pods and Knative's progress deadline."""
-    annotations = {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}
+    """Return the user's annotations for the pods, those of the metrics' port, and Knative's progress deadline."""
+    annotations = make_scrape_annotations(plan)
+    annotations |= {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}
     seconds = _find_initialization_timeout(plan.spec)
     if seconds is not None and plan.serving != "kserve-standard":
         annotations[keys.PROGRESS_DEADLINE] = f"{seconds}s"

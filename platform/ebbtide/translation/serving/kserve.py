@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
 from ebbtide.base.versions import parse_version
+from ebbtide.translation import runtimes
 from ebbtide.translation.container import make_container, make_pod_fields
 from ebbtide.translation.objects import write_model
 from ebbtide.translation.pods import PodPatch
@@ -107,7 +108,7 @@ def _make_runtime(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
             "modelFormat": {"name": model.format, "version": model.format_version},
             "runtime": model.runtime,
             "runtimeVersion": model.runtime_version,
-            "protocolVersion": model.protocol,
+            "protocolVersion": model.protocol or (runtimes.GRPC_PROTOCOL if grpc else None),
             "storageUri": model.uri,
             "storage": write_model(model.storage),
             **{name: value for name, value in container.items() if name != "name"},
