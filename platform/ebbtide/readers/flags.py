@@ -66,6 +66,19 @@ HABITS: Final = {
 }
 
 
+#: The native fields whose flags no server has.
+OURS: Final = (
+    "spec.autoscaling.",
+    "spec.compute.",
+    "spec.nodePools",
+    "spec.project",
+    "spec.priorityClass",
+    "spec.servingPort",
+    "spec.servingConfiguration.",
+    "spec.storage.",
+)
+
+
 # Formats of text.
 
 
@@ -904,7 +917,20 @@ def _set_command(draft: Draft, rest: list[str] | None) -> None:
         message = "--command needs the command after --"
         draft.add_error("FLAGS002", ("--command",), message, "write --command -- python server.py")
     elif rest:
+        _warn_of_late_flags(draft, rest)
         draft.set_field(("spec", "command" if is_command else "args"), rest, ("--command" if is_command else "--",))
+
+
+def _warn_of_late_flags(draft: Draft, rest: list[str]) -> None:
+    """Warn of flags after ``--`` that Run:ai, not a server, would understand."""
+    late = [name for word in rest if (name := word.partition("=")[0]) in BY_NAME and BY_NAME[name].to.startswith(OURS)]
+    if late:
+        draft.add_warning(
+            "FLAGS046",
+            ("--",),
+            f"{', '.join(dict.fromkeys(late))} after -- are arguments of the container, and have no effect on the workload",
+            "move them before --, or ignore this if the server has arguments of these names",
+        )
 
 
 # Usage text.
