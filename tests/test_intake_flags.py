@@ -442,6 +442,21 @@ def test_arguments_after_two_dashes_are_the_containers_arguments_or_command() ->
 
 
 @pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["runai", "inference", "distributed", "submit", "chat", "--image", "x"], "RUN046"),
+        (["runai", "inference", "nim", "submit", "chat", "--image", "x"], "RUN047"),
+        (["chat", "--image", "x", "--workers", "2"], "RUN046"),
+        (["chat", "--image", "x", "--leader-image", "y"], "RUN046"),
+    ],
+)
+def test_other_kinds_of_inference_are_refused_by_name(words: list[str], code: str) -> None:
+    reading = flags.read_flags(words, PROFILE)
+
+    assert [problem.code for problem in reading.problems] == [code]
+
+
+@pytest.mark.parametrize(
     ("words", "named"),
     [
         (["--gpu-memory-request", "50M", "--serving-port=8000", "--min-replicas=0"], 3),

@@ -66,7 +66,7 @@ def check(plan: Plan) -> Iterator[Problem]:
     yield from _check_traffic(spec, serving)
     if serving == "kserve-standard":
         for index, url in enumerate(spec.exposed_urls):
-            if not url.exclude:
+            if not url.exclude and url.url is not None:
                 yield Problem(
                     "SRV014",
                     ("spec", "exposedUrls", index),
@@ -110,7 +110,7 @@ def _check_hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]
     if cluster.knative.network.get("autocreate-cluster-domain-claims") == "true":
         return
     for index, url in enumerate(spec.exposed_urls):
-        if not url.exclude:
+        if not url.exclude and url.url is not None:
             yield make_warning(
                 "SRV023",
                 ("spec", "exposedUrls", index),
