@@ -448,7 +448,6 @@ TOUCHES: Final[tuple[Callable[[Data], None], ...]] = (
     _put("name", value=7),
     _put("projectId", value=None),
     _put("templateId", value="3c9e"),
-    _put("useGivenNameAsPrefix", value=True),
     _put("extra", value={}),
 )
 

@@ -109,6 +109,7 @@ SUPPORTED: list[tuple[str, Any, str, Any]] = [
         "spec.compute",
         {"gpuMemoryRequest": "20G", "gpuRequestType": "memory"},
     ),
+    ("gpuDevices", {"value": 2}, "spec.compute", {"gpuDevicesRequest": 2}),
     ("gpuLimit", {"value": "0.8"}, "spec.compute", {"gpuPortionLimit": 0.8}),
     ("gpuLimit", {"value": "30G"}, "spec.compute", {"gpuMemoryLimit": "30G"}),
     (

@@ -442,6 +442,37 @@ def test_arguments_after_two_dashes_are_the_containers_arguments_or_command() ->
 
 
 @pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["runai", "inference", "distributed", "submit", "chat", "--image", "x"], "RUN046"),
+        (["runai", "inference", "nim", "submit", "chat", "--image", "x"], "RUN047"),
+        (["chat", "--image", "x", "--workers", "2"], "RUN046"),
+        (["chat", "--image", "x", "--leader-image", "y"], "RUN046"),
+    ],
+)
+def test_other_kinds_of_inference_are_refused_by_name(words: list[str], code: str) -> None:
+    reading = flags.read_flags(words, PROFILE)
+
+    assert [problem.code for problem in reading.problems] == [code]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--gpu-memory-request", "50M", "--serving-port=8000", "--min-replicas=0"], 3),
+        (["--model", "a", "--port", "8000"], 0),
+        (["--max-model-len", "4096", "--image", "x"], 0),
+    ],
+)
+def test_flags_of_the_workload_after_the_dashes_are_named(words: list[str], named: int) -> None:
+    reading = read("--", "serve", *words)
+
+    warnings = [problem for problem in reading.problems if problem.code == "FLAGS046"]
+    assert at(reading, "spec.args") == ["serve", *words]
+    assert sum(word.partition("=")[0] in warning.message for warning in warnings for word in words) == named
+
+
+@pytest.mark.parametrize(
     ("written", "meant"),
     [
         ("--min-scale", "did you mean --min-replicas?"),

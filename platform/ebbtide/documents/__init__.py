@@ -80,6 +80,11 @@ def _companion_warning(kind: str) -> Problem:
 
 
 def _unsupported_problem(kind: Any, version: Any) -> Problem:
+    if kind == "DistributedInferenceWorkload":
+        from ebbtide.readers.table import DISTRIBUTED  # noqa: PLC0415 - not on the common path
+
+        code, message, fix = DISTRIBUTED
+        return Problem(code, ("kind",), message, fix)
     described = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
     return Problem(
         "SPEC005",

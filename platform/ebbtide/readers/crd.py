@@ -102,6 +102,12 @@ def _check_gpu_memory(value: Any) -> Any:
     raise RefusedValueError("SPEC004", message, f"write {value}M")
 
 
+def _check_port_type(value: Any) -> None:
+    """Check the type of a port: ``ServingPort``, which Run:ai's clients write, or a type of Kubernetes Service."""
+    if value != "ServingPort":
+        _check_service_type(value)
+
+
 def _check_service_type(value: Any) -> None:
     if value not in SERVICE_TYPES:
         message = describe_invalid("serviceType", value, f"one of {', '.join(SERVICE_TYPES)}")
@@ -188,8 +194,17 @@ def _take_entries(draft: Draft, row: FieldRow, items: list[ClassicItem], where: 
 
 def _take_exposed_urls(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:
     """Read host names, each a plain string or a mapping."""
-    urls = [replace(item, value={"url": item.value}) if isinstance(item.value, str) else item for item in items]
-    _take_entries(draft, row, urls, where)
+    _take_entries(draft, row, [replace(item, value=_plain_url(item.value)) for item in items], where)
+
+
+def _plain_url(value: Any) -> Any:
+    """Return the mapping of a host name. With ``customUrl: false``, Run:ai generates the URL."""
+    if isinstance(value, str):
+        return {"url": value}
+    if isinstance(value, dict) and isinstance(value.get("customUrl"), bool):
+        dropped = {"customUrl"} if value["customUrl"] else {"customUrl", "url"}
+        return {name: item for name, item in value.items() if name not in dropped}
+    return value
 
 
 def _take_extended_resources(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Path) -> None:  # noqa: ARG001 - as above
@@ -218,6 +233,8 @@ def _take_ports(draft: Draft, row: FieldRow, items: list[ClassicItem], where: Pa
             draft.add_error(
                 "SPEC003", item.where, "the port has no number", "set container, for example container: 8000"
             )
+        if "protocol" in entry:
+            draft.set_field(PROTOCOL, entry["protocol"], (*item.where, "protocol"))
         for name in ("serviceType", "external"):
             if entry.get(name) is not None:
                 apply_row(draft, OF_PORT[name], entry[name], (*item.where, name))
@@ -244,6 +261,7 @@ DISPLAY_ONLY: Final = make_warning(
     "CRD001", (), "username is display-only: it grants no permissions and is ignored", "remove it"
 )
 COMPUTE: Final = ("spec", "compute")
+PROTOCOL: Final = ("spec", "servingPort", "protocol")
 AUTO: Final = ("spec", "autoscaling")
 FIELDS: Final[dict[str, FieldRow]] = {
     row.name: row
@@ -310,6 +328,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
             take=_take_gpu,
             also=("spec.compute.gpuPortionRequest", "spec.compute.gpuRequestType"),
         ),
+        FieldRow("gpuDevices", "spec.compute.gpuDevicesRequest"),
         FieldRow(
             "gpuMemory",
             "spec.compute.gpuMemoryRequest",
@@ -338,7 +357,8 @@ FIELDS: Final[dict[str, FieldRow]] = {
             "spec.servingPort.container",
             "items",
             take=_take_ports,
-            parts=_make_subfields("container serviceType external"),
+            also=("spec.servingPort.protocol",),
+            parts=_make_subfields("container protocol serviceType external"),
         ),
         FieldRow("serviceType", read=_check_service_type),
         FieldRow(
@@ -348,7 +368,8 @@ FIELDS: Final[dict[str, FieldRow]] = {
             read=make_exposed_url,
             take=_take_exposed_urls,
             parts=_make_subfields(
-                "container url authorizationType authorizedUsers authorizedGroups toolType toolName name"
+                "container containerPort url authorizationType authorizedUsers authorizedGroups toolType toolName name",
+                containerPort="container",
             ),
         ),
         FieldRow("isPrivateServiceUrl", "spec.servingPort.clusterLocalAccessOnly"),
@@ -415,7 +436,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
 }
 #: The other fields of a port.
 OF_PORT: Final = {
-    "serviceType": FIELDS["serviceType"],
+    "serviceType": FieldRow("serviceType", read=_check_port_type),
     "external": FieldRow.refused(
         "external",
         "SRV012",
@@ -671,6 +692,12 @@ def _check_autoscaler_class(draft: Draft) -> None:
         draft.add_error("CRD003", ("spec", "class", "value"), message, f"remove class, or set it to {required}")
 
 
+def _check_gpu(draft: Draft) -> None:
+    if "gpu" in draft.values_by_name and "gpuDevices" in draft.values_by_name:
+        message = "gpu and gpuDevices are mutually exclusive: each sets the number of devices"
+        draft.add_error("CRD049", ("spec", "gpuDevices", "value"), message, "remove gpuDevices")
+
+
 def _check_run_as_user(draft: Draft) -> None:
     """Check ``runAsUser``: it uses ``runAsUid`` and ``runAsGid``, or the submitting user's IDs, which are unknown here."""
     run_as_user = draft.values_by_name.get("runAsUser")
@@ -709,6 +736,7 @@ TOGETHER: Final = (
     _check_port,
     _check_metric_name,
     _check_autoscaler_class,
+    _check_gpu,
     _check_run_as_user,
     _take_node_pool,
 )

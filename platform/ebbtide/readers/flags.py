@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ebbtide.base.problems import make_warning, shorten_text
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
+    DISTRIBUTED,
     NAMELESS,
+    NIM_SERVICE,
     NO_GENERATED_NAMES,
     Draft,
     FieldRow,
@@ -45,6 +47,10 @@ if TYPE_CHECKING:
 COMMAND: Final = ("runai", "inference", "standard", "submit")
 WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER: Final = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")
+#: Families of commands for Run:ai's other kinds of inference, and the refusal.
+OTHER_KINDS: Final = {"distributed": DISTRIBUTED, "nim": NIM_SERVICE}
+#: Flags of ``runai inference distributed submit`` only.
+DISTRIBUTED_FLAGS: Final = ("--workers", "--leader-", "--worker-", "--no-leader")
 #: Values of boolean flags, as strconv.ParseBool accepts them.
 TRUTHS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False"), False
@@ -64,6 +70,19 @@ HABITS: Final = {
     "--shm": "--large-shm",
     "--priority-class": "--priority",
 }
+
+
+#: The native fields whose flags no server has.
+OURS: Final = (
+    "spec.autoscaling.",
+    "spec.compute.",
+    "spec.nodePools",
+    "spec.project",
+    "spec.priorityClass",
+    "spec.servingPort",
+    "spec.servingConfiguration.",
+    "spec.storage.",
+)
 
 
 # Formats of text.
@@ -696,6 +715,10 @@ def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
     ``argv`` contains the arguments after ``runai inference submit``; that command may precede them.
     """
     draft = Draft(make_document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
+    kind = argv[2] if [*argv[:2]] == [*COMMAND[:2]] and len(argv) > len(COMMAND[:2]) else ""
+    if kind in OTHER_KINDS:
+        draft.refuse_kind((), OTHER_KINDS[kind])
+        return draft
     words, rest = _split_at_dashes(_strip_command(list(argv)))
     names, flags = _parse_arguments(draft, words)
     for given_flag in flags:
@@ -794,6 +817,9 @@ def _is_flag(word: str) -> bool:
 def _refuse_unknown_flag(draft: Draft, name: str) -> None:
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
+    if name.startswith(DISTRIBUTED_FLAGS):
+        draft.add_error(DISTRIBUTED[0], (name,), *DISTRIBUTED[1:])
+        return
     suggestion = HABITS.get(name)
     if suggestion is None and name.startswith("--"):
         suggestion = next(iter(get_close_matches(name, BY_NAME, 1, 0.7)), None)
@@ -904,7 +930,20 @@ def _set_command(draft: Draft, rest: list[str] | None) -> None:
         message = "--command needs the command after --"
         draft.add_error("FLAGS002", ("--command",), message, "write --command -- python server.py")
     elif rest:
+        _warn_of_late_flags(draft, rest)
         draft.set_field(("spec", "command" if is_command else "args"), rest, ("--command" if is_command else "--",))
+
+
+def _warn_of_late_flags(draft: Draft, rest: list[str]) -> None:
+    """Warn of flags after ``--`` that Run:ai, not a server, would understand."""
+    late = [name for word in rest if (name := word.partition("=")[0]) in BY_NAME and BY_NAME[name].to.startswith(OURS)]
+    if late:
+        draft.add_warning(
+            "FLAGS046",
+            ("--",),
+            f"{', '.join(dict.fromkeys(late))} after -- are arguments of the container, and have no effect on the workload",
+            "put them before --, or ignore this if the server has arguments of these names",
+        )
 
 
 # Usage text.

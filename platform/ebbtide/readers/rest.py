@@ -7,12 +7,23 @@ of its spec, so only the fields next to the spec need a mapping.
 from __future__ import annotations
 
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics
-from ebbtide.base.problems import make_warning
+from ebbtide.base.problems import make_warning, shorten_text
+from ebbtide.readers.loaded import canonical_json
 from ebbtide.readers.reading import make_document
-from ebbtide.readers.table import NO_GENERATED_NAMES, Draft, FieldRow, RefusedValueError, apply_row, leave_to_rule
+from ebbtide.readers.table import (
+    DISTRIBUTED,
+    NAMELESS,
+    NIM_SERVICE,
+    Draft,
+    FieldRow,
+    RefusedValueError,
+    apply_row,
+    leave_to_rule,
+)
 from ebbtide.translation.priority import LEVELS
 
 if TYPE_CHECKING:
@@ -25,6 +36,17 @@ if TYPE_CHECKING:
 OURS: Final = ("model", "serving", "slo", "traffic", "podAntiAffinity", "patches")
 #: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body.
 OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"))
+#: Length of the suffix of a name that is a prefix.
+SUFFIX_LENGTH: Final = 5
+#: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
+OTHER_KINDS: Final = (
+    ("leader", DISTRIBUTED),
+    ("worker", DISTRIBUTED),
+    ("workers", DISTRIBUTED),
+    ("ngcAuthSecret", NIM_SERVICE),
+    ("modelStore", NIM_SERVICE),
+    ("multiNode", NIM_SERVICE),
+)
 AUTO: Final = ("spec", "autoscaling")
 
 
@@ -51,12 +73,24 @@ def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> 
     elif isinstance(draft.spec, dict):
         name = next((name for name, known in projects.known.items() if known.id == project), None)
         if name is None and project not in projects.known and not projects.closed:
-            message = f"the profile has no project with ID {project}; Ebbtide uses the ID as the project's name"
+            namespace = projects.namespace.replace("{project}", shorten_text(project))
+            message = f"the profile has no project with ID {shorten_text(project)}: Ebbtide uses the ID as the project's name, and the namespace is {namespace}"
             draft.add_warning("PRJ006", where, message, "add the project with its ID to projects.known")
         if "project" in draft.spec:
             message = "unknown field spec.project of Run:ai's request"
             draft.add_error("SPEC001", row.native, message, "use projectId")
         draft.set_field(row.native, name or project, where)
+
+
+def _take_prefix(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    """Add a suffix to the name: a hash of the spec, so that the same request always has the same name."""
+    name = draft.native["metadata"]["name"]
+    if not isinstance(name, str):
+        return
+    suffix = sha256(canonical_json(draft.native["spec"]).encode()).hexdigest()[:SUFFIX_LENGTH]
+    draft.native["metadata"]["name"] = f"{name}-{suffix}"
+    message = f"Run:ai adds a random suffix to the name, Ebbtide a hash of the spec: the name is {name}-{suffix}, and a changed spec is another service"
+    draft.add_warning("RUN045", where, message, "remove useGivenNameAsPrefix to keep one service, which apply updates")
 
 
 FIELDS: Final = {
@@ -69,9 +103,7 @@ FIELDS: Final = {
             "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
             "copy its fields into the request",
         ),
-        FieldRow.refused(
-            "useGivenNameAsPrefix", "RUN002", NO_GENERATED_NAMES, "give the workload its own name", read=_check_prefix
-        ),
+        FieldRow("useGivenNameAsPrefix", "metadata.name", read=_check_prefix, take=_take_prefix),
         FieldRow("clusterId", take=_take_cluster_id),
         FieldRow("projectId", "spec.project", take=_take_project_id),
         # Its fields already have native names.
@@ -90,6 +122,11 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     spec = data.get("spec")
     draft = Draft(make_document(data.get("name"), {} if spec is None else _drop_nulls(spec)), cluster=profile.spec)
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
+    other_kind = next((row for row in OTHER_KINDS if isinstance(spec, dict) and row[0] in spec), None)
+    if other_kind is not None:
+        draft.native["metadata"]["name"] = NAMELESS
+        draft.refuse_kind(("spec", other_kind[0]), other_kind[1])
+        return draft
     for name in data:
         if name not in FIELDS:
             known = ", ".join(sorted(FIELDS))

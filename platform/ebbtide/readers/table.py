@@ -27,6 +27,26 @@ if TYPE_CHECKING:
 
 #: Name of a document whose name is missing or invalid, so that this causes one problem only.
 NAMELESS: Final = "unnamed"
+#: Refusals of Run:ai's other kinds of inference: code, message and fix.
+DISTRIBUTED: Final = (
+    "RUN046",
+    (
+        "distributed inference (a leader and workers on several nodes) is not supported: a Knative revision consists of "
+        "independent pods"
+    ),
+    (
+        "use a model that fits on the GPUs of one node with gpuDevicesRequest, or a LeaderWorkerSet or KServe's "
+        "LLMInferenceService without Ebbtide"
+    ),
+)
+NIM_SERVICE: Final = (
+    "RUN047",
+    "NIM services need NVIDIA's NIM operator, which Ebbtide does not use",
+    (
+        "serve the NIM image itself: image nvcr.io/nim/…, servingPort.container 8000, the variable NGC_API_KEY from a Secret, an "
+        "image pull secret for nvcr.io, and a claim at /opt/nim/.cache"
+    ),
+)
 NO_GENERATED_NAMES: Final = "generated names are not supported: the service could not be reapplied or compared"
 SECRET: Final = re.compile(r"SECRET:\s*([^,\s]+)\s*,\s*(\S+)")
 
@@ -74,6 +94,13 @@ class Draft(Reading):
         yield
         if has_errors(self.problems[before:]):
             self.unread.update(row.fields)
+
+    def refuse_kind(self, where: Path, refusal: tuple[str, str, str]) -> None:
+        """Refuse a document of another kind; nothing in it is read."""
+        code, message, fix = refusal
+        self.add_error(code, where, message, fix)
+        self.native["spec"] = {}
+        self.unread.update({("metadata", "name"), ("spec",)})
 
     def add_warning(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add a warning."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import keys, names
 from ebbtide.base.problems import ERROR, Problem, has_errors, make_warning
 from ebbtide.spec import rules
-from ebbtide.translation import container, gpu, placement, pods, priority, project, scaling, serving, storage
+from ebbtide.translation import container, gpu, placement, pods, priority, project, scaling, serving, storage, traps
 from ebbtide.translation.objects import apply_merge_patch, prune_nulls, sort_for_apply
 from ebbtide.translation.plan import Decision, Plan
 from ebbtide.translation.scaling.keda import make_scaled_object
@@ -28,6 +28,8 @@ CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
 SCALING: Final = "AUT"
 GPU: Final = ("GPU", "CPU")
 
+#: The warning that a server can use more GPU memory than it requests.
+UNISOLATED: Final = "GPU013"
 #: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
 MAX_ANNOTATION_BYTES: Final = 256 << 10
 #: The autoscalers that Ebbtide creates as separate objects, and the function that builds each.
@@ -95,6 +97,7 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
         problems.extend(scaling.check(plan))
     elif not scaling.UNKNOWN_METRIC.intersection(problem.code for problem in problems):
         problems.extend(scaling.check_threshold(plan))
+    problems.extend(traps.check(plan))
     return (None if has_errors(problems) else plan), problems
 
 
@@ -104,9 +107,11 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
     if plan.pool is None and not plan.spec.node_pools:
         yield _report_missing_pool()
     for index, ask in enumerate(gpu.list_pool_requests(plan)):
-        # Warnings are reported for the first pool only, errors for each pool.
+        # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
         for problem in gpu.check(ask, plan.spec.compute):
-            if index == 0 or problem.severity == ERROR:
+            if problem.severity == ERROR or (
+                index == 0 and not (problem.code == UNISOLATED and traps.limits_memory(plan))
+            ):
                 yield problem
 
 

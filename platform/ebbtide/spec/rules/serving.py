@@ -256,11 +256,11 @@ def _check_exposed_url(index: int, url: object, serving_port: int) -> Iterator[P
             f"set container to {serving_port}, or remove it",
         )
     if address is None:
-        yield Problem(
-            "SRV013",
+        yield make_warning(
+            "SRV070",
             where,
-            "the exposed URL has no url",
-            "set url: https://chat.example.com",
+            "Run:ai generates a URL for an exposed URL without url; here the service's own URL serves this port",
+            "remove the entry, or set url: https://chat.example.com for a custom host name",
         )
     elif parse_host(address) is None:
         yield Problem(

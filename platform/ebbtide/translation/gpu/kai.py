@@ -138,11 +138,19 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             "correct scheduling.kai.version or scheduling.kai.sharingMode in the profile: HamiCore needs 0.17, NvFractions 0.18",
         )
     limited = request.portion_limit > request.portion or request.memory_limit > request.memory
-    if limited and kai.sharing_mode != "NvFractions":
+    limit_field = (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit")
+    if limited and kai.sharing_mode == "NonMemoryEnforced":
+        yield make_warning(
+            "GPU066",
+            limit_field,
+            "KAI schedules by the request and enforces no limit: the server can use the whole GPU, whatever the limit",
+            "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions, which enforces it",
+        )
+    elif limited and kai.sharing_mode != "NvFractions":
         yield Problem(
             "GPU005",
-            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "open-source KAI does not support a limit above the request: it has one value, and does not enforce it",
+            limit_field,
+            f"KAI's sharing mode {kai.sharing_mode} enforces the request and does not support a limit above it",
             "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions",
         )
     if limited and kai.sharing_mode == "NvFractions" and not find_device_bytes(ask.pool):

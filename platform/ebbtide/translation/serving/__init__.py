@@ -63,7 +63,7 @@ def check(plan: Plan) -> Iterator[Problem]:
     seconds = spec.serving_configuration.request_timeout_seconds
     if seconds is not None:
         yield from _check_timeout(seconds, cluster, serving)
-    if serving == "kserve-standard" and _find_initialization_timeout(spec) is not None:
+    if serving == "kserve-standard" and find_initialization_timeout(spec) is not None:
         yield Problem(
             "SRV014",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
@@ -73,7 +73,7 @@ def check(plan: Plan) -> Iterator[Problem]:
     yield from _check_traffic(spec, serving)
     if serving == "kserve-standard":
         for index, url in enumerate(spec.exposed_urls):
-            if not url.exclude:
+            if not url.exclude and url.url is not None:
                 yield Problem(
                     "SRV014",
                     ("spec", "exposedUrls", index),
@@ -155,7 +155,7 @@ def _check_hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]
     if cluster.knative.network.get("autocreate-cluster-domain-claims") == "true":
         return
     for index, url in enumerate(spec.exposed_urls):
-        if not url.exclude:
+        if not url.exclude and url.url is not None:
             yield make_warning(
                 "SRV023",
                 ("spec", "exposedUrls", index),
@@ -229,7 +229,7 @@ def _check_runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator
             )
 
 
-def _find_initialization_timeout(spec: InferenceSpec) -> int | None:
+def find_initialization_timeout(spec: InferenceSpec) -> int | None:
     newer = spec.serving_configuration.initialization_timeout_seconds
     return newer if newer is not None else spec.autoscaling.initialization_timeout_seconds
 
@@ -533,7 +533,7 @@ def make_pod_annotations(plan: Plan) -> dict[str, str]:
     """Return the user's annotations for the pods, those of the metrics' port, and Knative's progress deadline."""
     annotations = make_scrape_annotations(plan)
     annotations |= {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}
-    seconds = _find_initialization_timeout(plan.spec)
+    seconds = find_initialization_timeout(plan.spec)
     if seconds is not None and plan.serving != "kserve-standard":
         annotations[keys.PROGRESS_DEADLINE] = f"{seconds}s"
     return annotations

@@ -202,7 +202,8 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
     """
     mappings: list[Object] = []
     for url in plan.spec.exposed_urls:
-        if url.exclude:
+        # The service's own URL serves an entry without a host name.
+        if url.exclude or url.url is None:
             continue
         labels, annotations = make_access_metadata(plan.spec, plan.cluster, url.authorization_type)
         mappings.append(

@@ -1,0 +1,77 @@
+"""Inference servers that are recognized by their image: the port that they listen on, and how arguments change it.
+
+Sources: vllm-project/vllm vllm/entrypoints/openai/cli_args.py (port 8000); triton-inference-server/server
+src/command_line_parser.cc (HTTP port 8000, gRPC port 8001); huggingface/text-generation-inference launcher/src/main.rs and
+Dockerfile, and text-embeddings-inference router/src/main.rs (the variable PORT, which Knative sets to the served port, 80 in
+the images); NVIDIA's documentation of NIM for LLMs (NIM_HTTP_API_PORT and NIM_SERVER_PORT, 8000).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Engine(NamedTuple):
+    """One inference server.
+
+    ``port`` is its default port, and ``grpc_port`` the one of its gRPC API, 0 if it has none. ``flags`` are the arguments,
+    and ``variables`` the environment variables that set the HTTP port. ``memory_flag`` limits the GPU memory that the server
+    reserves, ``memory_share`` of the whole device by default.
+    """
+
+    name: str
+    image: str
+    port: int
+    grpc_port: int = 0
+    flags: tuple[str, ...] = ("--port",)
+    variables: tuple[str, ...] = ()
+    memory_flag: str = ""
+    memory_share: float = 0.0
+
+
+#: ``image`` is a pattern of the last part of the image's name, or of several parts.
+ENGINES: Final = (
+    Engine(
+        "vLLM",
+        r"vllm|vllm-(openai|cpu|tpu|xpu|hpu|rocm|arm64)[\w.-]*",
+        8000,
+        memory_flag="--gpu-memory-utilization",
+        memory_share=0.9,
+    ),
+    Engine("Triton", r"tritonserver", 8000, 8001, flags=("--http-port",)),
+    Engine("TGI", r"text-generation-inference", 80, flags=("--port", "-p"), variables=("PORT",)),
+    Engine("TEI", r"text-embeddings-inference", 80, flags=("--port", "-p"), variables=("PORT",)),
+    Engine("NIM", r"nim/.+", 8000, flags=(), variables=("NIM_HTTP_API_PORT", "NIM_SERVER_PORT")),
+)
+_PATTERNS: Final = tuple((re.compile(rf"(?:.*/)?(?:{engine.image})"), engine) for engine in ENGINES)
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+
+
+def find_engine(image: str | None) -> Engine | None:
+    """Return the inference server of an image, or None if it is not recognized."""
+    if image is None:
+        return None
+    repository = image.partition("@")[0]
+    head, slash, last = repository.rpartition("/")
+    name = f"{head}{slash}{last.partition(':')[0]}"
+    return next((engine for pattern, engine in _PATTERNS if pattern.fullmatch(name)), None)
+
+
+def read_flag(words: Sequence[str], *names: str) -> str | None:
+    """Return the value of a flag in a command line, the last one if it is repeated; None if it is not set."""
+    value = None
+    for place, word in enumerate(words):
+        name, equals, text = word.partition("=")
+        if name.replace("_", "-") in names:
+            value = text if equals else next(iter(words[place + 1 : place + 2]), "")
+    return value
+
+
+def read_port(words: Sequence[str], *names: str) -> int | None:
+    """Return the port that a flag of a command line sets, None if it is not set or not a number."""
+    text = read_flag(words, *names)
+    return int(text) if text is not None and _PORT.fullmatch(text) else None
