@@ -104,6 +104,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     r"^[A-Z_]+$": ("NET_BIND_SERVICE", "SYS_ADMIN", "_"),
     r"^\s*[0-9]+(\s*[,;]\s*[0-9]+)*\s*$": ("1000", " 1,2 ; 3 ", "99999999999999999999"),
     r"^[0-9]+(\.[0-9]+){1,2}$": ("1.34", "0.0", "1.21.3", "99999999999.9"),
+    r"^[0-9]{1,3}%$": ("50%", "0%", "100%", "999%"),
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$": ("1.4.0", "22.08-py3", "_"),
     r"\{project\}": ("{project}", "runai-{project}", "{project}-{project}", "Ä{project}", "{0}{project}"),
 }
@@ -558,6 +559,19 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
         }
     if maybe(rng, 0.1):
         spec["batcher"] = {"maxBatchSize": 32, "maxLatency": 500}
+    if maybe(rng, 0.1):
+        row = {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": rng.choice((1, 3))}
+        spec["topologySpreadConstraints"] = rng.choice(([row], [row, {**row, "whenUnsatisfiable": "ScheduleAnyway"}]))
+    if maybe(rng, 0.1):
+        spec["disruptionBudget"] = rng.choice(({"maxUnavailable": 1}, {"minAvailable": "50%"}, {"minAvailable": 1}))
+    if maybe(rng, 0.1):
+        spec["storage"] = {
+            **(spec["storage"] if isinstance(spec.get("storage"), dict) else {}),
+            "imageVolume": [{"image": "registry.example.com/model:1", "mountPath": "/model"}],
+            "csiVolume": [{"driver": "csi.example.com", "mountPath": "/csi", "readOnly": maybe(rng, 0.8)}],
+        }
+    if maybe(rng, 0.1) and isinstance(spec.get("compute"), dict):
+        spec["compute"]["shmSize"] = rng.choice(("8Gi", 1, "0"))
     if maybe(rng, 0.1):
         spec["serviceAccountName"] = "reader"
     if maybe(rng, 0.1):

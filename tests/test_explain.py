@@ -46,6 +46,7 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
         r"spec\.spec\.devices\.requests\[\]\.exactly\.deviceClassName",
         "MIG devices have a separate class",
     ),
+    ("PodDisruptionBudget", r"spec\.selector\.matchLabels\.component", "KServe's label of every predictor"),
     ("HorizontalPodAutoscaler", r"spec\.scaleTargetRef\.(apiVersion|kind)", "KServe creates a Deployment"),
     ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\..*type", "a metric of pods is an average"),
     ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\.resource\.name", "with KEDA, an HPA has the CPU metric only"),
@@ -70,9 +71,7 @@ REFUSED: dict[str, str] = {
     "spec.ports": "SRV012",
 }
 #: Display names, which Ebbtide replaces with its own names.
-NAMES = re.compile(
-    r"spec\.(tolerations|exposedUrls|ports|storage\.(configMapVolume|secretVolume|emptyDirVolume|pvc))\.name"
-)
+NAMES = re.compile(r"spec\.(tolerations|exposedUrls|ports)\.name")
 PROBE: dict[str, Any] = {"handler": {"httpGet": {"path": "/"}}}
 #: Fields without effect in all variants of the golden cases, since no sample fits: two specs and a profile.
 MANUAL_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {

@@ -82,6 +82,15 @@ PROFILES: dict[str, dict[str, Any]] = {
     "old-kserve": {"kserve": {"version": "0.15"}},
     "prefixed": {"projects": {"namespace": "{project}-ns", "quota": "none"}},
     "capable": {"knative": {"features": {"kubernetes.containerspec-addcapabilities": "enabled"}}},
+    "flags": {
+        "kubernetes": {"version": "1.35"},
+        "knative": {
+            "features": {
+                f"kubernetes.podspec-{name}": "enabled"
+                for name in ("topologyspreadconstraints", "volumes-image", "volumes-csi")
+            }
+        },
+    },
     "keda": {"metrics": {"adapter": "keda"}},
 }
 MODEL = {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"}
@@ -397,6 +406,45 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "",
     ),
     ("storage secret", "built-in", {"image": None, "model": {**MODEL, "storageSecret": "s3"}}, ""),
+    (
+        "topology spread",
+        "flags",
+        {
+            "topologySpreadConstraints": [
+                {"topologyKey": "zone", "matchLabelKeys": ["a"], "minDomains": 2},
+                {
+                    "topologyKey": "host",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": {"a": "b"}},
+                },
+            ]
+        },
+        "",
+    ),
+    (
+        "more volumes",
+        "flags",
+        {
+            "compute": {"shmSize": "8Gi"},
+            "storage": {
+                "imageVolume": [
+                    {"image": "acme/model:1", "mountPath": "/model", "pullPolicy": "Always", "name": "weights"}
+                ],
+                "csiVolume": [
+                    {
+                        "driver": "a.example.com",
+                        "mountPath": "/a",
+                        "fsType": "ext4",
+                        "volumeAttributes": {"b": "c"},
+                        "nodePublishSecret": "d",
+                    }
+                ],
+                "emptyDirVolume": [{"path": "/cache", "name": "cache"}, {"path": "/scratch"}],
+                "pvc": [{"path": "/data", "existingPvc": True, "claimName": "data", "name": "data"}],
+            },
+        },
+        "",
+    ),
     ("service account", "built-in", {"serviceAccountName": "reader"}, ""),
     (
         "model in the storage Secret",

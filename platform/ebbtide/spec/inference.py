@@ -10,7 +10,7 @@ from ebbtide.spec.autoscaling import Autoscaling
 from ebbtide.spec.compute import Compute
 from ebbtide.spec.container import Probes, PullSecret, Security, Variable
 from ebbtide.spec.scalars import Label, Model, NamedValue, ObjectName, Text, Words, empty_list
-from ebbtide.spec.scheduling import NodeAffinity, PodAffinity, Toleration
+from ebbtide.spec.scheduling import DisruptionBudget, NodeAffinity, PodAffinity, Toleration, TopologySpread
 from ebbtide.spec.serving import (
     Batcher,
     ExposedPort,
@@ -108,6 +108,10 @@ class InferenceSpec(Model):
     """Run the replicas in the same topology domain."""
     pod_anti_affinity: PodAffinity | None = None
     """Run the replicas in different topology domains. Ebbtide extension."""
+    topology_spread_constraints: list[TopologySpread] = empty_list()
+    """Distribution of the replicas over zones, nodes or other domains. Ebbtide extension."""
+    disruption_budget: DisruptionBudget | None = None
+    """Limit of the replicas that a node drain may stop at a time. Ebbtide extension."""
     tolerations: list[Toleration] = empty_list()
     """Tolerations for node taints."""
     storage: Storage = Storage()

@@ -82,6 +82,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_copied_metadata(plan.inference)
         yield from _check_default_limits(spec, cluster) if spec.model is None else _check_runtime_limits(spec, cluster)
     yield from _check_kserve_fields(spec, cluster, serving)
+    yield from _check_volumes(spec, cluster, serving)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield make_warning(
             "SRV015",
@@ -128,6 +129,30 @@ def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Ser
                 f"KServe {version} does not support {field}",
                 f"remove it, or use KServe {since[0]}.{since[1]} or later",
             )
+
+
+def _check_volumes(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+    for index, volume in enumerate(spec.storage.csi_volume):
+        if not (volume.exclude or volume.read_only or serving == "kserve-standard"):
+            yield Problem(
+                "STO020",
+                ("spec", "storage", "csiVolume", index, "readOnly"),
+                "Knative accepts a CSI volume only with a read-only mount",
+                "remove readOnly, or use serving: kserve-standard",
+            )
+    if any(not volume.exclude for volume in spec.storage.image_volume) and not _mounts_images(cluster):
+        yield Problem(
+            "STO021",
+            ("spec", "storage", "imageVolume"),
+            f"image volumes need feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
+            f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove imageVolume",
+        )
+
+
+def _mounts_images(cluster: ProfileSpec) -> bool:
+    """Return whether Kubernetes mounts images as volumes."""
+    gates = cluster.kubernetes.feature_gates
+    return parse_version(cluster.kubernetes.version) >= IMAGE_VOLUMES_SINCE or IMAGE_VOLUMES in gates
 
 
 def _check_copied_metadata(inference: Inference) -> Iterator[Problem]:
@@ -316,11 +341,7 @@ def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec) -> Iterator[Pro
             f"KServe {cluster.kserve.version} does not support the URI scheme {scheme}://",
             f"use one of {', '.join(sorted(schemes))}",
         )
-    elif (
-        scheme == NATIVE
-        and parse_version(cluster.kubernetes.version) < IMAGE_VOLUMES_SINCE
-        and IMAGE_VOLUMES not in cluster.kubernetes.feature_gates
-    ):
+    elif scheme == NATIVE and not _mounts_images(cluster):
         yield Problem(
             "SRV019",
             path,

@@ -37,6 +37,7 @@ FLAGS: Final = (
     ("node_selector", PREFIX + "nodeselector", ALLOWED),
     ("affinity", PREFIX + "affinity", ALLOWED),
     ("tolerations", PREFIX + "tolerations", ALLOWED),
+    ("topology_spread", PREFIX + "topologyspreadconstraints", ALLOWED),
     ("pod_security", PREFIX + "securitycontext", ALLOWED),
 )
 #: The names that Kubernetes gives to these parts.
@@ -47,6 +48,7 @@ POD_FIELDS: Final = {
     "node_selector": "nodeSelector",
     "affinity": "affinity",
     "tolerations": "tolerations",
+    "topology_spread": "topologySpreadConstraints",
     "pod_security": "a pod's securityContext",
 }
 CLAIM: Final = PREFIX + "persistent-volume-claim"
@@ -54,6 +56,11 @@ CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
 FIELD_REF: Final = PREFIX + "fieldref"
 #: Needed for every added capability, even NET_BIND_SERVICE, which the restricted level allows.
+#: Kinds of volume that need a flag, their names, the flags, and the spec's fields.
+VOLUME_FLAGS: Final = (
+    ("image", "image volumes", PREFIX + "volumes-image", ("spec", "storage", "imageVolume")),
+    ("csi", "CSI volumes", PREFIX + "volumes-csi", ("spec", "storage", "csiVolume")),
+)
 INIT_CONTAINERS: Final = PREFIX + "init-containers"
 ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
 RESPONSE_START: Final = "revision-response-start-timeout-seconds"
@@ -67,6 +74,7 @@ EVERY_FLAG: Final = (
     CLAIM,
     CLAIM_WRITE,
     EMPTY_DIR,
+    *(flag for _, _, flag, _ in VOLUME_FLAGS),
     FIELD_REF,
     INIT_CONTAINERS,
     ADD_CAPABILITIES,
@@ -76,7 +84,7 @@ EVERY_FLAG: Final = (
 def check_flags(pod: Pod, spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
     features = cluster.knative.features
-    for part, flag, values, cause in (*_list_needed_flags(pod), *_list_model_flags(spec)):
+    for part, flag, values, cause in (*_list_needed_flags(pod, spec), *_list_model_flags(spec)):
         value = features.get(flag, DEFAULTS.get(flag, "disabled"))
         if value not in values:
             # For some parts, Knative requires the value enabled.
@@ -89,17 +97,20 @@ def check_flags(pod: Pod, spec: InferenceSpec, cluster: ProfileSpec) -> Iterator
             )
 
 
-def _list_needed_flags(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
+def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
     for part, flag, values in FLAGS:
         if getattr(pod, part):
             yield POD_FIELDS[part], flag, values, pod.causes[part]
     for volume in pod.volumes:
         if "emptyDir" in volume:
-            cause: Path = ("spec", "compute", "largeShmRequest")
-            if volume["name"] != "shm":
-                cause = ("spec", "storage", "emptyDirVolume")
+            cause: Path = ("spec", "storage", "emptyDirVolume")
+            if volume["name"] == "shm":
+                cause = ("spec", "compute", "shmSize" if spec.compute.shm_size is not None else "largeShmRequest")
             yield "emptyDir volumes", EMPTY_DIR, ENABLED, cause
             break
+    for kind, name, flag, path in VOLUME_FLAGS:
+        if any(kind in volume for volume in pod.volumes):
+            yield name, flag, ENABLED, path
     claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
     if claims:
         cause = ("spec", "storage", "pvc")
