@@ -46,7 +46,6 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
         r"spec\.spec\.devices\.requests\[\]\.exactly\.deviceClassName",
         "MIG devices have a separate class",
     ),
-    ("PodDisruptionBudget", r"spec\.selector\.matchLabels\.component", "KServe's label of every predictor"),
     ("HorizontalPodAutoscaler", r"spec\.scaleTargetRef\.(apiVersion|kind)", "KServe creates a Deployment"),
     ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\..*type", "a metric of pods is an average"),
     ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\.resource\.name", "with KEDA, an HPA has the CPU metric only"),

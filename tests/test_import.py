@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import cases
 from ebbtide import manifests
 from ebbtide.adopt import knative, kserve
 from ebbtide.adopt.cleaning import clean_object
@@ -87,7 +88,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "knative": {
             "features": {
                 f"kubernetes.podspec-{name}": "enabled"
-                for name in ("topologyspreadconstraints", "volumes-image", "volumes-csi")
+                for name in ("topologyspreadconstraints", "volumes-image", "volumes-csi", "init-containers")
             }
         },
     },
@@ -445,6 +446,30 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         },
         "",
     ),
+    (
+        "sidecars",
+        "flags",
+        {
+            "storage": {"emptyDirVolume": [{"path": "/cache", "name": "cache"}]},
+            "sidecars": [
+                {"name": "side", "image": "acme/side:1", "volumeMounts": [{"name": "cache", "mountPath": "/c"}]}
+            ],
+            "initContainers": [{"name": "first", "image": "acme/first:1", "command": ["x"]}],
+        },
+        "",
+    ),
+    (
+        "transformer and explainer",
+        "built-in",
+        {
+            "image": None,
+            "model": MODEL,
+            "sidecars": [{"name": "side", "image": "acme/side:1"}],
+            "transformer": {"containers": [{"name": "kserve-container", "image": "acme/t:1"}], "minReplicas": 1},
+            "explainer": {"art": {"type": "SquareAttack"}},
+        },
+        "",
+    ),
     ("service account", "built-in", {"serviceAccountName": "reader"}, ""),
     (
         "model in the storage Secret",
@@ -668,10 +693,7 @@ NEEDED_BY = {
 
 @pytest.mark.parametrize(("folder", "live"), golden())
 def test_golden_objects_are_reproduced_by_their_import(folder: Path, live: dict[str, Any]) -> None:
-    profile_file, profile_name = folder / "profile.yaml", folder / "profile.txt"
-    where = str(profile_file) if profile_file.exists() else FULL_NAME
-    if profile_name.exists():
-        where = str(ROOT / profile_name.read_text().strip())
+    where = cases.profile_name(folder)
     cluster, problems = profiles.load_profile(where)
     assert cluster is not None, problems
 
@@ -973,7 +995,14 @@ EXPECTED: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
         ("autoscaling", "maxReplicas"),
         5,
         "IMP001",
-        "spec.template.metadata.annotations.autoscaling.knative.dev/window",
+        "spec.template.metadata.annotations.autoscaling.knative.dev/minScale",
+    ),
+    (
+        "unknown annotations",
+        ("autoscaling", "stableWindowSeconds"),
+        120,
+        "IMP001",
+        "spec.template.metadata.annotations.autoscaling.knative.dev/maxScale",
     ),
     (
         "unknown annotations",
@@ -1009,7 +1038,7 @@ EXPECTED: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
         ("model", "uri"),
         "gs://kfserving-examples/models/sklearn/1.0/model",
         "IMP001",
-        "spec.transformer",
+        "spec.transformer.containers[0].securityContext",
     ),
     ("scaleMetric", ("autoscaling", "metricThreshold"), 7, "IMP001", "spec.predictor.scaleTarget"),
     ("Standard on CPU", ("serving",), "kserve-standard", "IMP001", "spec.predictor.scaleMetric"),
@@ -1034,7 +1063,7 @@ def test_the_spec_expresses_what_it_can_and_the_rest_is_reported(
 def test_fields_that_no_object_contains_are_reported_once() -> None:
     (lost,) = [problem for problem in import_object(ISVC, profile()).losses if problem.code == "IMP004"]
 
-    assert "slo, relatedUrls, exposedUrls, category" in lost.message
+    assert "slo, relatedUrls, exposedUrls, disruptionBudget, category" in lost.message
 
 
 def test_an_object_name_that_is_invalid_in_a_spec_is_an_error() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -75,6 +75,16 @@ class InferenceSpec(Model):
     """Readiness, liveness and startup probes."""
     model: ServedModel | None = None
     """Model to serve with a KServe runtime instead of an image. Ebbtide extension."""
+    sidecars: list[dict[str, Any]] = empty_list()
+    """Further containers of the pod, with Kubernetes' field names. They mount volumes of ``storage`` by name. Ebbtide
+    extension."""
+    init_containers: list[dict[str, Any]] = empty_list()
+    """Containers that run before the server, with Kubernetes' field names. Ebbtide extension."""
+    transformer: dict[str, Any] | None = None
+    """KServe's transformer, which processes requests before and after the model, with KServe's field names. KServe only.
+    Quotas do not include its requests. Ebbtide extension."""
+    explainer: dict[str, Any] | None = None
+    """KServe's explainer, with KServe's field names. KServe only. Quotas do not include its requests. Ebbtide extension."""
     logger: Logger | None = None
     """Log of requests and responses. KServe only. Ebbtide extension."""
     batcher: Batcher | None = None

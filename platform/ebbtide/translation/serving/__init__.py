@@ -83,6 +83,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_default_limits(spec, cluster) if spec.model is None else _check_runtime_limits(spec, cluster)
     yield from _check_kserve_fields(spec, cluster, serving)
     yield from _check_volumes(spec, cluster, serving)
+    yield from reserved.check_containers(spec, cluster.kserve.version, serving)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield make_warning(
             "SRV015",
@@ -97,6 +98,8 @@ def check(plan: Plan) -> Iterator[Problem]:
 #: Fields that only KServe supports, and its first version with each
 #: (pkg/apis/serving/v1beta1: component.go, predictor.go, inference_service.go).
 KSERVE_FIELDS: Final[tuple[tuple[str, tuple[int, int]], ...]] = (
+    ("transformer", (0, 1)),
+    ("explainer", (0, 1)),
     ("logger", (0, 1)),
     ("logger.storage", (0, 16)),
     ("logger.marshallerUrl", (0, 17)),
@@ -119,7 +122,7 @@ def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Ser
             yield Problem(
                 "SRV044",
                 path,
-                f"a Knative Service does not support {field}, which needs KServe's agent",
+                f"a Knative Service does not support {field}, which only KServe has",
                 f"use serving: kserve, or remove {field}",
             )
         elif value and serving != "knative" and parse_version(version) < since:
