@@ -104,6 +104,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     r"^[A-Z_]+$": ("NET_BIND_SERVICE", "SYS_ADMIN", "_"),
     r"^\s*[0-9]+(\s*[,;]\s*[0-9]+)*\s*$": ("1000", " 1,2 ; 3 ", "99999999999999999999"),
     r"^[0-9]+(\.[0-9]+){1,2}$": ("1.34", "0.0", "1.21.3", "99999999999.9"),
+    r"^[0-9]{1,3}%$": ("50%", "0%", "100%", "999%"),
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$": ("1.4.0", "22.08-py3", "_"),
     r"\{project\}": ("{project}", "runai-{project}", "{project}-{project}", "Ä{project}", "{0}{project}"),
 }
@@ -506,6 +507,54 @@ def classic_of(body: Data) -> Data:
     }
 
 
+def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
+    """Add fields that Knative, KServe and Kubernetes have and Run:ai does not."""
+    if maybe(rng, 0.2) and isinstance(spec.get("autoscaling"), dict):
+        rows = {
+            "stableWindowSeconds": rng.choice((6, 60, 3600)),
+            "panicWindowPercentage": rng.choice((1, 12.5, 100)),
+            "panicThresholdPercentage": rng.choice((110, 1000)),
+            "targetBurstCapacity": rng.choice((-1, 0, 200.5)),
+            "metricAggregation": rng.choice(("linear", "weighted-exponential")),
+        }
+        spec["autoscaling"] |= {name: rows[name] for name in rng.sample(list(rows), rng.randint(1, 5))}
+    if maybe(rng, 0.1):
+        sidecar = {"name": "side", "image": "nginx", "env": [{"name": "A", "value": "1"}]}
+        ports = {"ports": [{"containerPort": 9000}]}
+        spec["sidecars"] = rng.choice(([sidecar], [{**sidecar, **ports}], [{"name": "kserve-container"}]))
+    if maybe(rng, 0.1):
+        spec["initContainers"] = [{"name": "first", "image": "nginx", "command": ["true"]}]
+    if maybe(rng, 0.1):
+        spec["transformer"] = {"containers": [{"image": "nginx"}], "minReplicas": 1}
+    if maybe(rng, 0.1):
+        spec["logger"] = {
+            "url": "http://sink.example.com",
+            "mode": rng.choice(("all", "request")),
+            "metadataHeaders": ["x-id"],
+        }
+    if maybe(rng, 0.1):
+        spec["batcher"] = {"maxBatchSize": 32, "maxLatency": 500}
+    if maybe(rng, 0.1):
+        row = {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": rng.choice((1, 3))}
+        spec["topologySpreadConstraints"] = rng.choice(([row], [row, {**row, "whenUnsatisfiable": "ScheduleAnyway"}]))
+    if maybe(rng, 0.1):
+        spec["disruptionBudget"] = rng.choice(({"maxUnavailable": 1}, {"minAvailable": "50%"}, {"minAvailable": 1}))
+    if maybe(rng, 0.1):
+        spec["storage"] = {
+            **(spec["storage"] if isinstance(spec.get("storage"), dict) else {}),
+            "imageVolume": [{"image": "registry.example.com/model:1", "mountPath": "/model"}],
+            "csiVolume": [{"driver": "csi.example.com", "mountPath": "/csi", "readOnly": maybe(rng, 0.8)}],
+        }
+    if maybe(rng, 0.1) and isinstance(spec.get("compute"), dict):
+        spec["compute"]["shmSize"] = rng.choice(("8Gi", 1, "0"))
+    if maybe(rng, 0.1):
+        spec["serviceAccountName"] = "reader"
+    if maybe(rng, 0.1):
+        spec["nodeSelector"] = rng.choice(
+            ({"gpu": "a100"}, {"run.ai/type": "dgx", "disk": "ssd"}, {"nvidia.com/gpu.product": "x"})
+        )
+
+
 def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
     """Return a native document with the fields of a REST body and, sometimes, Ebbtide's extensions."""
     document = native_of(random_rest(rng, unlawful=unlawful))
@@ -540,29 +589,7 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
         spec["traffic"] = {"canaryPercent": rng.choice((0, 10, 100)), "stableRevision": "chat-00001"}
     if maybe(rng, 0.1):
         spec["traffic"] = {"rolloutDurationSeconds": rng.choice((0, 600))}
-    if maybe(rng, 0.2) and isinstance(spec.get("autoscaling"), dict):
-        rows = {
-            "stableWindowSeconds": rng.choice((6, 60, 3600)),
-            "panicWindowPercentage": rng.choice((1, 12.5, 100)),
-            "panicThresholdPercentage": rng.choice((110, 1000)),
-            "targetBurstCapacity": rng.choice((-1, 0, 200.5)),
-            "metricAggregation": rng.choice(("linear", "weighted-exponential")),
-        }
-        spec["autoscaling"] |= {name: rows[name] for name in rng.sample(list(rows), rng.randint(1, 5))}
-    if maybe(rng, 0.1):
-        spec["logger"] = {
-            "url": "http://sink.example.com",
-            "mode": rng.choice(("all", "request")),
-            "metadataHeaders": ["x-id"],
-        }
-    if maybe(rng, 0.1):
-        spec["batcher"] = {"maxBatchSize": 32, "maxLatency": 500}
-    if maybe(rng, 0.1):
-        spec["serviceAccountName"] = "reader"
-    if maybe(rng, 0.1):
-        spec["nodeSelector"] = rng.choice(
-            ({"gpu": "a100"}, {"run.ai/type": "dgx", "disk": "ssd"}, {"nvidia.com/gpu.product": "x"})
-        )
+    _add_kubernetes_words(rng, spec)
     if maybe(rng, 0.1):
         spec["podAntiAffinity"] = {"type": "Preferred", "key": "kubernetes.io/hostname"}
     if maybe(rng, 0.1):

@@ -71,9 +71,7 @@ REFUSED: dict[str, str] = {
     "spec.ports": "SRV012",
 }
 #: Display names, which Ebbtide replaces with its own names.
-NAMES = re.compile(
-    r"spec\.(tolerations|exposedUrls|ports|storage\.(configMapVolume|secretVolume|emptyDirVolume|pvc))\.name"
-)
+NAMES = re.compile(r"spec\.(tolerations|exposedUrls|ports)\.name")
 PROBE: dict[str, Any] = {"handler": {"httpGet": {"path": "/"}}}
 #: Fields without effect in all variants of the golden cases, since no sample fits: two specs and a profile.
 MANUAL_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {

@@ -83,6 +83,15 @@ PROFILES: dict[str, dict[str, Any]] = {
     "old-kserve": {"kserve": {"version": "0.15"}},
     "prefixed": {"projects": {"namespace": "{project}-ns", "quota": "none"}},
     "capable": {"knative": {"features": {"kubernetes.containerspec-addcapabilities": "enabled"}}},
+    "flags": {
+        "kubernetes": {"version": "1.35"},
+        "knative": {
+            "features": {
+                f"kubernetes.podspec-{name}": "enabled"
+                for name in ("topologyspreadconstraints", "volumes-image", "volumes-csi", "init-containers")
+            }
+        },
+    },
     "keda": {"metrics": {"adapter": "keda"}},
 }
 MODEL = {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"}
@@ -398,6 +407,69 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "",
     ),
     ("storage secret", "built-in", {"image": None, "model": {**MODEL, "storageSecret": "s3"}}, ""),
+    (
+        "topology spread",
+        "flags",
+        {
+            "topologySpreadConstraints": [
+                {"topologyKey": "zone", "matchLabelKeys": ["a"], "minDomains": 2},
+                {
+                    "topologyKey": "host",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": {"a": "b"}},
+                },
+            ]
+        },
+        "",
+    ),
+    (
+        "more volumes",
+        "flags",
+        {
+            "compute": {"shmSize": "8Gi"},
+            "storage": {
+                "imageVolume": [
+                    {"image": "acme/model:1", "mountPath": "/model", "pullPolicy": "Always", "name": "weights"}
+                ],
+                "csiVolume": [
+                    {
+                        "driver": "a.example.com",
+                        "mountPath": "/a",
+                        "fsType": "ext4",
+                        "volumeAttributes": {"b": "c"},
+                        "nodePublishSecret": "d",
+                    }
+                ],
+                "emptyDirVolume": [{"path": "/cache", "name": "cache"}, {"path": "/scratch"}],
+                "pvc": [{"path": "/data", "existingPvc": True, "claimName": "data", "name": "data"}],
+            },
+        },
+        "",
+    ),
+    (
+        "sidecars",
+        "flags",
+        {
+            "storage": {"emptyDirVolume": [{"path": "/cache", "name": "cache"}]},
+            "sidecars": [
+                {"name": "side", "image": "acme/side:1", "volumeMounts": [{"name": "cache", "mountPath": "/c"}]}
+            ],
+            "initContainers": [{"name": "first", "image": "acme/first:1", "command": ["x"]}],
+        },
+        "",
+    ),
+    (
+        "transformer and explainer",
+        "built-in",
+        {
+            "image": None,
+            "model": MODEL,
+            "sidecars": [{"name": "side", "image": "acme/side:1"}],
+            "transformer": {"containers": [{"name": "kserve-container", "image": "acme/t:1"}], "minReplicas": 1},
+            "explainer": {"art": {"type": "SquareAttack"}},
+        },
+        "",
+    ),
     ("service account", "built-in", {"serviceAccountName": "reader"}, ""),
     (
         "model in the storage Secret",
@@ -922,7 +994,14 @@ EXPECTED: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
         ("autoscaling", "maxReplicas"),
         5,
         "IMP001",
-        "spec.template.metadata.annotations.autoscaling.knative.dev/window",
+        "spec.template.metadata.annotations.autoscaling.knative.dev/minScale",
+    ),
+    (
+        "unknown annotations",
+        ("autoscaling", "stableWindowSeconds"),
+        120,
+        "IMP001",
+        "spec.template.metadata.annotations.autoscaling.knative.dev/maxScale",
     ),
     (
         "unknown annotations",
@@ -958,7 +1037,7 @@ EXPECTED: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
         ("model", "uri"),
         "gs://kfserving-examples/models/sklearn/1.0/model",
         "IMP001",
-        "spec.transformer",
+        "spec.transformer.containers[0].securityContext",
     ),
     ("scaleMetric", ("autoscaling", "metricThreshold"), 7, "IMP001", "spec.predictor.scaleTarget"),
     ("Standard on CPU", ("serving",), "kserve-standard", "IMP001", "spec.predictor.scaleMetric"),
@@ -983,7 +1062,7 @@ def test_the_spec_expresses_what_it_can_and_the_rest_is_reported(
 def test_fields_that_no_object_contains_are_reported_once() -> None:
     (lost,) = [problem for problem in import_object(ISVC, profile()).losses if problem.code == "IMP004"]
 
-    assert "slo, relatedUrls, exposedUrls, category" in lost.message
+    assert "slo, relatedUrls, exposedUrls, disruptionBudget, category" in lost.message
 
 
 def test_an_object_name_that_is_invalid_in_a_spec_is_an_error() -> None:

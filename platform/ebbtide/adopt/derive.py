@@ -40,6 +40,7 @@ CONTAINER: Final = "container"
 POD: Final = "pod"
 MODEL: Final = "model"
 PREDICTOR: Final = "predictor"
+SERVICE: Final = "service"
 
 
 def _parse_cores(value: Any) -> float | None:
@@ -79,6 +80,9 @@ FIELDS: Final = (
     FieldRow("runtime", "spec.model.runtime", MODEL),
     FieldRow("runtimeVersion", "spec.model.runtimeVersion", MODEL),
     FieldRow("storageUris", "spec.model.uris", PREDICTOR),
+    FieldRow("initContainers", "spec.initContainers", POD),
+    FieldRow("transformer", "spec.transformer", SERVICE),
+    FieldRow("explainer", "spec.explainer", SERVICE),
     FieldRow("protocolVersion", "spec.model.protocol", MODEL),
     FieldRow("logger", "spec.logger", PREDICTOR),
     FieldRow("batcher", "spec.batcher", PREDICTOR),
@@ -93,6 +97,7 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
     """
     draft = Draft(make_document(None, {}), cluster=cluster)
     bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
+    bases[SERVICE] = None if view.predictor is None else ("spec",)
     for row in FIELDS:
         base = bases[row.kind]
         if base is not None:
@@ -117,6 +122,10 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
     draft.set_nonempty("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
     derive_placement(view, draft, pools or ((default_pool,) if shared is not None and default_pool is not None else ()))
     derive_volumes(view, draft)
+    containers = filter_mappings(view.value_at(view.pod, "containers"))
+    if view.container is not None and view.container != view.model:
+        containers = [item for item in containers if item is not get_at(view.obj, *view.container)]
+    draft.set_nonempty("spec.sidecars", containers, (*view.pod, "containers"))
     return draft
 
 

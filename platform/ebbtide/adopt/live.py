@@ -200,7 +200,7 @@ def _report_shadowed_lists(patch: Any, ours: Any, path: Path = ()) -> Iterator[P
 
 
 #: Fields of the spec that are not part of the object.
-NOT_IN_OBJECTS: Final = ("slo", "relatedUrls", "exposedUrls")
+NOT_IN_OBJECTS: Final = ("slo", "relatedUrls", "exposedUrls", "disruptionBudget")
 
 
 def _report_missing_fields(view: ObjectView, obj: Object) -> Problem:

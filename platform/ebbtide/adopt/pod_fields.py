@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.adopt.view import filter_mappings, filter_strings
 from ebbtide.base import keys
+from ebbtide.base.names import name_volume
 from ebbtide.base.paths import get_at
 from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE, RESERVED_KEYS
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.gpu.backend import GpuPod
-from ebbtide.translation.storage import SHM
+from ebbtide.translation.objects import to_camel
+from ebbtide.translation.storage import KINDS, SHM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,6 +174,16 @@ def derive_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]
         draft.set_nonempty(
             f"spec.{field}", _convert_pod_affinity(view.value_at(affinity, field), view.name), (*affinity, field)
         )
+    of_workload = {"matchLabels": {keys.APP_NAME: view.name}}
+    constraints = filter_mappings(view.value_at(view.pod, "topologySpreadConstraints"))
+    draft.set_nonempty(
+        "spec.topologySpreadConstraints",
+        [
+            {name: value for name, value in item.items() if (name, value) != ("labelSelector", of_workload)}
+            for item in constraints
+        ],
+        (*view.pod, "topologySpreadConstraints"),
+    )
     tolerations = filter_mappings(view.value_at(view.pod, "tolerations"))
     of_pools = [toleration for pool in pools for toleration in pool.tolerations]
     while tolerations and tolerations[-1] in of_pools:
@@ -225,8 +237,15 @@ def derive_volumes(view: ObjectView, draft: Draft) -> None:
         mounted = [mount for mount in mounts if mount.get("name") == get_at(volume, "name")]
         if not isinstance(volume, dict) or len(mounted) != 1:
             continue
-        if volume == {"name": "shm", "emptyDir": {"medium": "Memory"}} and mounted[0].get("mountPath") == SHM:
-            draft.set_nonempty("spec.compute.largeShmRequest", True, (*view.pod, "volumes", index))
+        path, memory = (*view.pod, "volumes", index), get_at(volume, "emptyDir")
+        if (
+            volume.get("name") == "shm"
+            and get_at(memory, "medium") == "Memory"
+            and mounted[0] == {"name": "shm", "mountPath": SHM}
+        ):
+            size = memory.get("sizeLimit")
+            draft.set_nonempty("spec.compute.shmSize", size, path)
+            draft.set_nonempty("spec.compute.largeShmRequest", True if size is None else None, path)
             continue
         for kind, field, fields in VOLUMES:
             if isinstance(volume.get(kind), dict):
@@ -237,7 +256,10 @@ def derive_volumes(view: ObjectView, draft: Draft) -> None:
                     value = get_at(sources, *source.split("."))
                     if (value := READ[name](value) if name in READ else value) is not None:
                         entry[name] = value
-                draft.append_item(("spec", "storage", field), entry, (*view.pod, "volumes", index))
+                number = len(draft.spec.get("storage", {}).get(field, ())) + 1
+                if volume["name"] != name_volume(PREFIXES[field], number):
+                    entry["name"] = volume["name"]
+                draft.append_item(("spec", "storage", field), entry, path)
 
 
 def _format_mode(value: Any) -> str | None:
@@ -251,6 +273,12 @@ READ: Final[dict[str, Callable[[Any], Any]]] = {
 }
 MOUNTED: Final = "mount.mountPath"
 MODE: Final = "volume.defaultMode"
+#: The prefix of the generated names of each list's volumes.
+PREFIXES: Final = {to_camel(kind.attribute): kind.prefix for kind in KINDS} | {
+    "pvc": "claim",
+    "hostPath": "",
+    "nfs": "",
+}
 #: A kind of volume in a pod, the spec's list of such volumes, and the path of each field of an entry.
 VOLUMES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
     (
@@ -264,6 +292,18 @@ VOLUMES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
         "persistentVolumeClaim",
         "pvc",
         {"claimName": "volume.claimName", "path": MOUNTED, "readOnly": "volume.readOnly"},
+    ),
+    ("image", "imageVolume", {"image": "volume.reference", "mountPath": MOUNTED, "pullPolicy": "volume.pullPolicy"}),
+    (
+        "csi",
+        "csiVolume",
+        {
+            "driver": "volume.driver",
+            "mountPath": MOUNTED,
+            "fsType": "volume.fsType",
+            "volumeAttributes": "volume.volumeAttributes",
+            "nodePublishSecret": "volume.nodePublishSecretRef.name",
+        },
     ),
     ("hostPath", "hostPath", {"path": "volume.path", "mountPath": MOUNTED}),
     ("nfs", "nfs", {"server": "volume.server", "path": "volume.path", "mountPath": MOUNTED}),

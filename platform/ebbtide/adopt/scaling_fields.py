@@ -30,6 +30,11 @@ def parse_go_seconds(text: Any) -> int | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def _parse_capacity(text: Any) -> float | None:
+    """Return a target burst capacity, which may be -1."""
+    return -1 if text == "-1" else quantities.parse_number(text)
+
+
 #: An annotation, its older spelling, the spec's field, and the parser of its value.
 SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
     (keys.INITIAL_SCALE, "initialScale", "initialReplicas", quantities.parse_whole),
@@ -39,7 +44,7 @@ SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
     (keys.WINDOW, "window", "stableWindowSeconds", parse_go_seconds),
     (keys.PANIC_WINDOW, "panicWindowPercentage", "panicWindowPercentage", quantities.parse_number),
     (keys.PANIC_THRESHOLD, "panicThresholdPercentage", "panicThresholdPercentage", quantities.parse_number),
-    (keys.BURST_CAPACITY, "targetBurstCapacity", "targetBurstCapacity", quantities.parse_number),
+    (keys.BURST_CAPACITY, "targetBurstCapacity", "targetBurstCapacity", _parse_capacity),
     (keys.AGGREGATION, "metricAggregationAlgorithm", "metricAggregation", string_or_none),
 )
 

@@ -22,8 +22,8 @@ OTHERS: Final = {"Profile", "Kustomization", "List"}
 # fmt: off
 #: Kinds that a render produces in addition to the workload; they occur when rendered output is read back.
 COMPANIONS: Final = {
-    "DomainMapping", "HorizontalPodAutoscaler", "LimitRange", "Namespace", "PersistentVolumeClaim", "PriorityClass",
-    "Queue", "ResourceClaimTemplate", "ResourceQuota", "ScaledObject", "ServiceAccount",
+    "DomainMapping", "HorizontalPodAutoscaler", "LimitRange", "Namespace", "PersistentVolumeClaim", "PodDisruptionBudget",
+    "PriorityClass", "Queue", "ResourceClaimTemplate", "ResourceQuota", "ScaledObject", "ServiceAccount",
 }
 # fmt: on
 

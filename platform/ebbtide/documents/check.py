@@ -23,7 +23,7 @@ MANY_SERVICES: Final = 1000
 #: The note in the summary of ``check`` about containers that may run as root.
 MAY_RUN_AS_ROOT: Final = "SEC003"
 #: Kinds of which each workload has at most one object, with the name of the workload.
-OWN: Final = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject"}
+OWN: Final = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject", "PodDisruptionBudget"}
 
 
 @dataclass(slots=True)

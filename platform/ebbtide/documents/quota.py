@@ -11,6 +11,7 @@ from math import fsum
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import quantities
+from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.quantities import NANO, format_number
 from ebbtide.translation import gpu, runtimes
@@ -131,6 +132,9 @@ def _effective_request(
     of_runtime = runtimes.find_smallest_request(plan.spec, cluster.kserve, resource)
     effective = next((value for value in (request, of_runtime, limit) if value is not None), default)
     total = quantities.parse_nano(effective) or 0
+    for item in plan.spec.sidecars:
+        amounts = [get_at(item, "resources", kind, resource) for kind in ("requests", "limits")]
+        total += quantities.parse_nano(next((str(amount) for amount in amounts if amount is not None), default)) or 0
     if plan.serving != "kserve-standard":
         sidecar = cluster.knative.deployment.get(f"queue-sidecar-{resource}-request", SIDECAR_REQUEST[resource])
         total += quantities.parse_nano(sidecar or default) or 0

@@ -85,12 +85,8 @@ OTHER_FLAGS: Final = frozenset(
         "hostipc",
         "hostnetwork",
         "hostpid",
-        "init-containers",
         "shareprocessnamespace",
-        "topologyspreadconstraints",
-        "volumes-csi",
         "volumes-hostpath",
-        "volumes-image",
         "volumes-mount-propagation",
     )
 )

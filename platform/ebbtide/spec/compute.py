@@ -50,5 +50,8 @@ class Compute(Model):
     """MIG profile, such as 1g.10gb."""
     large_shm_request: bool = False
     """Mount a large in-memory ``/dev/shm`` into the container."""
+    shm_size: Quantity | None = None
+    """Maximum size of /dev/shm, such as 8Gi. Mounts an in-memory /dev/shm, as largeShmRequest does. Default: the memory of
+    the node. Ebbtide extension."""
     extended_resources: list[ExtendedResource] = empty_list()
     """Other devices, by Kubernetes resource name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from ebbtide.spec.autoscaling import Autoscaling
 from ebbtide.spec.compute import Compute
 from ebbtide.spec.container import Probes, PullSecret, Security, Variable
 from ebbtide.spec.scalars import Label, Model, NamedValue, ObjectName, Text, Words, empty_list
-from ebbtide.spec.scheduling import NodeAffinity, PodAffinity, Toleration
+from ebbtide.spec.scheduling import DisruptionBudget, NodeAffinity, PodAffinity, Toleration, TopologySpread
 from ebbtide.spec.serving import (
     Batcher,
     ExposedPort,
@@ -75,6 +75,16 @@ class InferenceSpec(Model):
     """Readiness, liveness and startup probes."""
     model: ServedModel | None = None
     """Model to serve with a KServe runtime instead of an image. Ebbtide extension."""
+    sidecars: list[dict[str, Any]] = empty_list()
+    """Further containers of the pod, with Kubernetes' field names. They mount volumes of ``storage`` by name. Ebbtide
+    extension."""
+    init_containers: list[dict[str, Any]] = empty_list()
+    """Containers that run before the server, with Kubernetes' field names. Ebbtide extension."""
+    transformer: dict[str, Any] | None = None
+    """KServe's transformer, which processes requests before and after the model, with KServe's field names. KServe only.
+    Quotas do not include its requests. Ebbtide extension."""
+    explainer: dict[str, Any] | None = None
+    """KServe's explainer, with KServe's field names. KServe only. Quotas do not include its requests. Ebbtide extension."""
     logger: Logger | None = None
     """Log of requests and responses. KServe only. Ebbtide extension."""
     batcher: Batcher | None = None
@@ -108,6 +118,10 @@ class InferenceSpec(Model):
     """Run the replicas in the same topology domain."""
     pod_anti_affinity: PodAffinity | None = None
     """Run the replicas in different topology domains. Ebbtide extension."""
+    topology_spread_constraints: list[TopologySpread] = empty_list()
+    """Distribution of the replicas over zones, nodes or other domains. Ebbtide extension."""
+    disruption_budget: DisruptionBudget | None = None
+    """Limit of the replicas that a node drain may stop at a time. Ebbtide extension."""
     tolerations: list[Toleration] = empty_list()
     """Tolerations for node taints."""
     storage: Storage = Storage()

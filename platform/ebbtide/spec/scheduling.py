@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ebbtide.spec.scalars import Model, Text, empty_list
+from ebbtide.spec.scalars import Label, Model, NotNegative, Positive, Text, empty_list
+
+#: A number of pods, or a percentage of them.
+PodCount = NotNegative | Annotated[str, Field(pattern=r"^[0-9]{1,3}%$")]
 
 
 class MatchExpression(Model):
@@ -41,6 +44,45 @@ class PodAffinity(Model):
     """Required, or Preferred where the scheduler may ignore it."""
     key: Text
     """Topology key, such as kubernetes.io/hostname."""
+
+
+class PodSelector(Model):
+    """Pods with all of these labels."""
+
+    match_labels: dict[str, Label]
+    """Labels of the pods."""
+
+
+class TopologySpread(Model):
+    """A topology spread constraint, with Kubernetes' field names. Ebbtide extension."""
+
+    topology_key: Text
+    """Label of the nodes whose values are the domains, such as topology.kubernetes.io/zone."""
+    max_skew: Positive = 1
+    """Maximum difference in the number of pods between two domains."""
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = "DoNotSchedule"
+    """DoNotSchedule is a requirement, ScheduleAnyway a preference."""
+    label_selector: PodSelector | None = None
+    """Pods to count. Default: the pods of the workload."""
+    match_label_keys: list[Text] = empty_list()
+    """Keys of pod labels by whose values the pods are counted separately, such as serving.knative.dev/revision."""
+    min_domains: Positive | None = None
+    """Minimum number of domains. Only with DoNotSchedule."""
+    node_affinity_policy: Literal["Honor", "Ignore"] | None = None
+    """Honor counts only nodes that match node affinity and nodeSelector. Default: Honor."""
+    node_taints_policy: Literal["Honor", "Ignore"] | None = None
+    """Honor counts only nodes whose taints the pod tolerates. Default: Ignore."""
+
+
+class DisruptionBudget(Model):
+    """A PodDisruptionBudget of the workload. Set minAvailable or maxUnavailable. Ebbtide extension."""
+
+    min_available: PodCount | None = None
+    """Minimum number or percentage of replicas that must stay ready while a node is drained."""
+    max_unavailable: PodCount | None = None
+    """Maximum number or percentage of replicas that may be unavailable while a node is drained."""
+    unhealthy_pod_eviction_policy: Literal["IfHealthyBudget", "AlwaysAllow"] | None = None
+    """AlwaysAllow evicts replicas that are not ready even if the budget is not met. Default: IfHealthyBudget."""
 
 
 class Toleration(Model):

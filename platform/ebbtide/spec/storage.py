@@ -11,7 +11,7 @@ class Mount(Model):
     """Fields of every type of volume."""
 
     name: Text | None = None
-    """Display name. Ebbtide generates the name of the volume."""
+    """Name of the volume, if it is a valid and unique name; otherwise a display name, and Ebbtide generates one."""
     exclude: bool = False
     """Run:ai's marker for "do not inherit this item from a policy". The item is left out."""
 
@@ -96,6 +96,34 @@ class ClaimVolume(Mount):
     """Share the claim across a project through Run:ai's control plane. Not supported."""
 
 
+class ImageVolume(Mount):
+    """A read-only volume with the files of a container image. Ebbtide extension."""
+
+    image: Text
+    """Container image."""
+    mount_path: AbsolutePath
+    """Mount path in the container."""
+    pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
+    """Image pull policy. Default: Always for the tag ``:latest`` or no tag, otherwise IfNotPresent."""
+
+
+class CsiVolume(Mount):
+    """A volume that a CSI driver creates for each replica, such as secrets-store.csi.k8s.io. Ebbtide extension."""
+
+    driver: Text
+    """Name of the CSI driver."""
+    mount_path: AbsolutePath
+    """Mount path in the container."""
+    read_only: bool = True
+    """Mount the volume read-only. Knative requires it."""
+    fs_type: Text | None = None
+    """File system type, such as ext4. Default: that of the driver."""
+    volume_attributes: dict[str, str] | None = None
+    """Properties for the driver."""
+    node_publish_secret: ObjectName | None = None
+    """Secret with credentials for the driver."""
+
+
 class HostPathVolume(Mount):
     """A directory of the node. Not supported: the restricted Pod Security Standard forbids it."""
 
@@ -176,6 +204,10 @@ class Storage(Model):
     """Scratch volumes."""
     pvc: list[ClaimVolume] = empty_list()
     """Volumes from persistent volume claims."""
+    image_volume: list[ImageVolume] = empty_list()
+    """Volumes from container images. Ebbtide extension."""
+    csi_volume: list[CsiVolume] = empty_list()
+    """Volumes of CSI drivers. Ebbtide extension."""
     host_path: list[HostPathVolume] = empty_list()
     """Directories of the node. Not supported."""
     nfs: list[NfsVolume] = empty_list()

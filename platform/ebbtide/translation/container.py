@@ -279,6 +279,7 @@ def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
         "nodeSelector": pod.node_selector or None,
         "affinity": pod.affinity or None,
         "tolerations": pod.tolerations or None,
+        "topologySpreadConstraints": pod.topology_spread or None,
         "securityContext": pod.pod_security or None,
         "resourceClaims": pod.resource_claims or None,
         "volumes": pod.volumes or None,

@@ -26,6 +26,7 @@ ORDER: Final = {
             "DomainMapping",
             "HorizontalPodAutoscaler",
             "ScaledObject",
+            "PodDisruptionBudget",
         )
     )
 }
@@ -56,7 +57,12 @@ def write_model(value: Any) -> Any:
         return [write_model(item) for item in value] or None
     if not hasattr(value, "__dict__"):
         return value
-    return {_CAMEL.sub(lambda part: part[1].upper(), name): write_model(field) for name, field in vars(value).items()}
+    return {to_camel(name): write_model(field) for name, field in vars(value).items()}
+
+
+def to_camel(name: str) -> str:
+    """Return the name of a model's attribute as the field's name in documents: ``mount_path`` is ``mountPath``."""
+    return _CAMEL.sub(lambda part: part[1].upper(), name)
 
 
 def sort_for_apply(objects: list[Object]) -> list[Object]:

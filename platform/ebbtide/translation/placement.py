@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, make_warning
 from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.objects import write_model
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from ebbtide.profile.models import NodePool
     from ebbtide.spec.inference import InferenceSpec
-    from ebbtide.spec.scheduling import PodAffinity
+    from ebbtide.spec.scheduling import DisruptionBudget, PodAffinity
+    from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
 #: The maximum weight of a Kubernetes scheduling preference; the minimum is 1.
@@ -51,6 +53,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             + "), and a pod can request GPUs through one backend only",
             "list only pools with the same backend",
         )
+    yield from _check_disruption_budget(plan)
     yield from _check_combination(pools)
     for pool in pools:
         node_type = pool.selector.get(keys.NODE_TYPE)
@@ -147,6 +150,22 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
                 cause=("spec", field),
                 affinity={field: _render_pod_affinity(plan.name, rule)},
             )
+    if spec.topology_spread_constraints:
+        of_workload = {"matchLabels": {keys.APP_NAME: plan.name}}
+        yield PodPatch(
+            by="placement/spread",
+            cause=("spec", "topologySpreadConstraints"),
+            topology_spread=[
+                {**row, "labelSelector": row["labelSelector"] or of_workload}
+                for row in write_model(spec.topology_spread_constraints)
+            ],
+        )
+    if spec.disruption_budget is not None:
+        yield PodPatch(
+            by="placement/disruption",
+            cause=("spec", "disruptionBudget"),
+            objects=[make_disruption_budget(plan, spec.disruption_budget)],
+        )
     tolerations = [
         {
             "key": toleration.key or None,
@@ -166,6 +185,53 @@ def make_placement_patches(plan: Plan) -> Iterator[PodPatch]:
             cause=("spec", "tolerations" if spec.tolerations else "nodePools"),
             tolerations=tolerations,
         )
+
+
+def make_disruption_budget(plan: Plan, budget: DisruptionBudget) -> Object:
+    """Return the PodDisruptionBudget, which selects pods by the labels that Knative and KServe give them.
+
+    Upstream: knative.dev/serving pkg/reconciler/revision/resources/meta.go (makeLabels), kserve
+    pkg/controller/v1beta1/inferenceservice/components/predictor.go (buildObjectMeta).
+    """
+    labels = (
+        {keys.KNATIVE_SERVICE: plan.name}
+        if plan.serving == "knative"
+        else {keys.KSERVE_SERVICE: plan.name, "component": "predictor"}
+    )
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": plan.name},
+        "spec": {**write_model(budget), "selector": {"matchLabels": labels}},
+    }
+
+
+def _check_disruption_budget(plan: Plan) -> Iterator[Problem]:
+    """Reject a budget that leaves no node drain possible, and warn about one that does so at the minimum of replicas."""
+    budget, scaling = plan.spec.disruption_budget, plan.scaling
+    if budget is None:
+        return
+    for field, value, blocking in (
+        ("minAvailable", budget.min_available, (scaling.maximum, "100%")),
+        ("maxUnavailable", budget.max_unavailable, (0, "0%")),
+    ):
+        blocks = value in blocking or (field == "minAvailable" and isinstance(value, int) and value > scaling.maximum)
+        if blocks:
+            yield Problem(
+                "PLC018",
+                ("spec", "disruptionBudget", field),
+                f"{field} {value} never allows an eviction, so no node with a replica could be drained",
+                "remove minAvailable, and set maxUnavailable: 1"
+                if field == "minAvailable"
+                else "set maxUnavailable: 1",
+            )
+        elif field == "minAvailable" and isinstance(value, int) and value >= scaling.minimum > 0:
+            yield make_warning(
+                "PLC019",
+                ("spec", "disruptionBudget", field),
+                f"with minReplicas {scaling.minimum}, minAvailable {value} allows no eviction until the autoscaler adds replicas",
+                f"set minReplicas to {value + 1}, or use maxUnavailable instead",
+            )
 
 
 def _render_node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> dict[str, Any]:

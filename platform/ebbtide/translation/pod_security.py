@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem
 from ebbtide.base.versions import parse_version
 
@@ -62,6 +63,14 @@ def _find_root_user(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> It
         yield ("spec", "security", "runAsUid")
 
 
+def _find_root_containers(spec: InferenceSpec, _: ProfileSpec, __: Serving) -> Iterator[Path]:
+    for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
+        for index, item in enumerate(items):
+            security = item.get("securityContext")
+            if get_at(security, "runAsNonRoot") is False or get_at(security, "runAsUser") == 0:
+                yield ("spec", field, index, "securityContext")
+
+
 def _find_model_image(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Path]:
     modelcar = cluster.kserve.oci_models == "modelcar"
     if modelcar and serving != "knative" and spec.model is not None and (spec.model.uri or "").startswith("oci://"):
@@ -88,6 +97,12 @@ RULES: Final = (
         "set security.runAsNonRoot: true, together with runAsUid unless the image sets a numeric user",
     ),
     PodSecurityRule("restricted", _find_root_user, "runs as user 0", "set runAsUid to a user other than 0"),
+    PodSecurityRule(
+        "restricted",
+        _find_root_containers,
+        "has a container that may run as root",
+        "set runAsNonRoot: true and a runAsUser other than 0 in securityContext",
+    ),
     PodSecurityRule(
         "restricted",
         _find_model_image,

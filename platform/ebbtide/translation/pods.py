@@ -34,6 +34,7 @@ class PodParts(TypedDict, total=False):
     affinity: dict[str, Any]
     env: list[dict[str, Any]]
     tolerations: list[dict[str, Any]]
+    topology_spread: list[dict[str, Any]]
     volumes: list[dict[str, Any]]
     mounts: list[dict[str, Any]]
     resource_claims: list[dict[str, Any]]
@@ -73,6 +74,7 @@ class Pod:
     affinity: dict[str, Any] = field(default_factory=dict)
     env: list[dict[str, Any]] = field(default_factory=list)
     tolerations: list[dict[str, Any]] = field(default_factory=list)
+    topology_spread: list[dict[str, Any]] = field(default_factory=list)
     volumes: list[dict[str, Any]] = field(default_factory=list)
     mounts: list[dict[str, Any]] = field(default_factory=list)
     resource_claims: list[dict[str, Any]] = field(default_factory=list)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys, names
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ebbtide.base.problems import Path
     from ebbtide.spec.storage import ClaimVolume
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
@@ -19,69 +22,148 @@ def _parse_mode(text: str | None) -> int | None:
     return None if text is None else int(text, 8)
 
 
+class VolumeKind(NamedTuple):
+    """A list of the storage block.
+
+    ``prefix`` is that of generated volume names, ``path`` the attribute with the mount path, ``feature`` the name of the pod
+    patch, and ``cause`` the field that problems name.
+    """
+
+    attribute: str
+    prefix: str
+    path: str
+    feature: str
+    cause: Path
+    make_source: Callable[[Any], dict[str, Any]]
+    is_read_only: Callable[[Any], bool]
+
+
+def _is_always(_: Any) -> bool:
+    return True
+
+
+STORAGE: Final = ("spec", "storage")
+KINDS: Final = (
+    VolumeKind(
+        "config_map_volume",
+        "config",
+        "mount_path",
+        "storage/files",
+        STORAGE,
+        lambda item: {"configMap": {"name": item.config_map, "defaultMode": _parse_mode(item.default_mode)}},
+        _is_always,
+    ),
+    VolumeKind(
+        "secret_volume",
+        "secret",
+        "mount_path",
+        "storage/files",
+        STORAGE,
+        lambda item: {"secret": {"secretName": item.secret, "defaultMode": _parse_mode(item.default_mode)}},
+        _is_always,
+    ),
+    VolumeKind(
+        "empty_dir_volume",
+        "scratch",
+        "path",
+        "storage/scratch",
+        (*STORAGE, "emptyDirVolume"),
+        lambda item: {
+            "emptyDir": {
+                "medium": item.medium or None,
+                "sizeLimit": None if item.size_limit is None else str(item.size_limit),
+            }
+        },
+        lambda _: False,
+    ),
+    VolumeKind(
+        "image_volume",
+        "image",
+        "mount_path",
+        "storage/images",
+        (*STORAGE, "imageVolume"),
+        lambda item: {"image": {"reference": item.image, "pullPolicy": item.pull_policy}},
+        _is_always,
+    ),
+    VolumeKind(
+        "csi_volume",
+        "csi",
+        "mount_path",
+        "storage/csi",
+        (*STORAGE, "csiVolume"),
+        lambda item: {
+            "csi": {
+                "driver": item.driver,
+                "readOnly": item.read_only or None,
+                "fsType": item.fs_type,
+                "volumeAttributes": item.volume_attributes,
+                "nodePublishSecretRef": item.node_publish_secret and {"name": item.node_publish_secret},
+            }
+        },
+        lambda item: item.read_only,
+    ),
+)
+
+
 def make_storage_patches(plan: Plan) -> list[PodPatch]:
-    """Return one patch per kind of volume, so that a problem about a feature flag names the field that needs it."""
-    storage = plan.spec.storage
+    """Return the patches of the volumes, by feature, so that a problem about a feature flag names the field that needs it."""
+    storage, compute = plan.spec.storage, plan.spec.compute
     result = []
-    if plan.spec.compute.large_shm_request:
+    if compute.large_shm_request or compute.shm_size is not None:
+        size = None if compute.shm_size is None else str(compute.shm_size)
         result.append(
             PodPatch(
                 by="storage/shm",
                 cause=("spec", "compute", "largeShmRequest"),
-                volumes=[{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+                volumes=[{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}],
                 mounts=[{"name": "shm", "mountPath": SHM}],
             )
         )
-    volumes: list[dict[str, Any]] = []
-    mounts: list[dict[str, Any]] = []
-    for number, files in enumerate((item for item in storage.config_map_volume if not item.exclude), 1):
-        name = names.name_volume("config", number)
-        volumes.append(
-            {"name": name, "configMap": {"name": files.config_map, "defaultMode": _parse_mode(files.default_mode)}}
-        )
-        mounts.append({"name": name, "mountPath": files.mount_path, "subPath": files.sub_path, "readOnly": True})
-    for number, secret in enumerate((item for item in storage.secret_volume if not item.exclude), 1):
-        name = names.name_volume("secret", number)
-        volumes.append(
-            {"name": name, "secret": {"secretName": secret.secret, "defaultMode": _parse_mode(secret.default_mode)}}
-        )
-        mounts.append({"name": name, "mountPath": secret.mount_path, "readOnly": True})
-    if volumes:
-        result.append(PodPatch(by="storage/files", cause=("spec", "storage"), volumes=volumes, mounts=mounts))
-    scratch = [item for item in storage.empty_dir_volume if not item.exclude]
-    if scratch:
-        result.append(
-            PodPatch(
-                by="storage/scratch",
-                cause=("spec", "storage", "emptyDirVolume"),
-                volumes=[
-                    {
-                        "name": names.name_volume("scratch", number),
-                        "emptyDir": {
-                            "medium": item.medium or None,
-                            "sizeLimit": None if item.size_limit is None else str(item.size_limit),
-                        },
-                    }
-                    for number, item in enumerate(scratch, 1)
-                ],
-                mounts=[
-                    {"name": names.name_volume("scratch", number), "mountPath": item.path}
-                    for number, item in enumerate(scratch, 1)
-                ],
+    taken = {"shm"}
+    for kind in KINDS:
+        volumes: list[dict[str, Any]] = []
+        mounts: list[dict[str, Any]] = []
+        for number, item in enumerate((item for item in getattr(storage, kind.attribute) if not item.exclude), 1):
+            name = _choose_name(item.name, kind.prefix, number, taken)
+            volumes.append({"name": name, **kind.make_source(item)})
+            mounts.append(
+                {
+                    "name": name,
+                    "mountPath": getattr(item, kind.path),
+                    "subPath": getattr(item, "sub_path", None),
+                    "readOnly": kind.is_read_only(item) or None,
+                }
             )
-        )
+        if volumes:
+            result.append(PodPatch(by=kind.feature, cause=kind.cause, volumes=volumes, mounts=mounts))
     claims = [item for item in storage.pvc if not item.exclude]
     if claims:
-        result.append(_make_claims_patch(plan, claims))
+        result.append(_make_claims_patch(plan, claims, taken))
     return result
 
 
-def _make_claims_patch(plan: Plan, claims: list[ClaimVolume]) -> PodPatch:
+def _choose_name(written: str | None, prefix: str, number: int, taken: set[str]) -> str:
+    """Return a volume's name: as written if it is a valid name that no other volume has, otherwise a generated one."""
+    name = names.name_volume(prefix, number)
+    if (
+        written is not None
+        and written not in taken
+        and names.LABEL.fullmatch(written)
+        and len(written) <= names.LONGEST
+    ):
+        name = written
+    elif name in taken:
+        name = names.name_volume(f"{prefix}-volume", number)
+    taken.add(name)
+    return name
+
+
+def _make_claims_patch(plan: Plan, claims: list[ClaimVolume], taken: set[str]) -> PodPatch:
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     objects: list[Object] = []
     for number, volume_claim in enumerate(claims, 1):
-        name = names.name_volume("claim", number)
+        name = _choose_name(volume_claim.name, "claim", number, taken)
         claim = volume_claim.claim_name or names.name_claim(plan.name, number)
         volumes.append(
             {

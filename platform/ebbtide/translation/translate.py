@@ -60,6 +60,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
     if plan is None:
         return Translation((), None, tuple(problems))
     pod = pods.merge_patches(make_patches(plan))
+    problems.extend(_check_mounts(inference, pod))
     if plan.serving != "kserve-standard":
         problems.extend(knative.check_flags(pod, inference.spec, profile.spec))
     if has_errors(problems):
@@ -70,6 +71,26 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
     return Translation(tuple(sort_for_apply(objects)), plan, tuple(problems))
+
+
+def _check_mounts(inference: Inference, pod: Pod) -> Iterator[Problem]:
+    """Reject further containers that mount volumes which the pod does not have."""
+    known = [volume["name"] for volume in pod.volumes]
+    spec = inference.spec
+    for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
+        for index, item in enumerate(items):
+            mounts = item.get("volumeMounts")
+            for place, mount in enumerate(mounts if isinstance(mounts, list) else ()):
+                name = mount.get("name") if isinstance(mount, dict) else None
+                if name not in known:
+                    yield Problem(
+                        "STO022",
+                        ("spec", field, index, "volumeMounts", place),
+                        f"volume {name} not found in storage",
+                        f"use one of {', '.join(known)}, or set the name of a volume in storage"
+                        if known
+                        else "add a volume with this name to storage",
+                    )
 
 
 def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:

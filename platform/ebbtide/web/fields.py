@@ -106,6 +106,7 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(GPU + "cpuMemoryRequest", "CPU memory request", COMPUTE, "8Gi"),
     FormRow(GPU + "cpuMemoryLimit", "CPU memory limit", COMPUTE),
     FormRow(GPU + "largeShmRequest", "Increase shared memory", COMPUTE),
+    FormRow(GPU + "shmSize", "Shared memory size", COMPUTE, "8Gi"),
     FormRow("spec.nodePools", "Node pools", COMPUTE, choices="pools"),
     FormRow(AUTO + "minReplicas", "Minimum replicas", REPLICAS, "1"),
     FormRow(AUTO + "maxReplicas", "Maximum replicas", REPLICAS, "1"),

@@ -147,6 +147,7 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         Kind("v1", "ServiceAccount", "serviceaccounts"),
         Kind("serving.knative.dev/v1beta1", "DomainMapping", "domainmappings"),
         Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
+        Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
         *(
             Kind(f"resource.k8s.io/{version}", "ResourceClaimTemplate", "resourceclaimtemplates")
             for version in ("v1", "v1beta1", "v1beta2")

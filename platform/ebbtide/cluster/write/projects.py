@@ -58,6 +58,7 @@ MEMBER_RULES: Final[list[Object]] = [
     {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices"], "verbs": SHIP},
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": SHIP},
     {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": SHIP},
+    {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": SHIP},
     {"apiGroups": ["resource.k8s.io"], "resources": ["resourceclaimtemplates"], "verbs": SHIP},
     {"apiGroups": [""], "resources": ["persistentvolumeclaims", "serviceaccounts"], "verbs": SHIP},
     {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": SEE},

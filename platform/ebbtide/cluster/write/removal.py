@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMPANIONS: Final = (
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("keda.sh/v1alpha1", "ScaledObject"),
+    ("policy/v1", "PodDisruptionBudget"),
     ("serving.knative.dev/v1beta1", "DomainMapping"),
     ("resource.k8s.io/v1", "ResourceClaimTemplate"),
     ("v1", "ServiceAccount"),

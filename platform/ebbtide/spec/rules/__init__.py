@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ebbtide.spec.rules import compute, container, naming, placement, scaling, serving, storage
+from ebbtide.spec.rules import compute, container, containers, naming, placement, scaling, serving, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +31,7 @@ def check(inference: Inference, listed: Sequence[str] = ()) -> list[Problem]:
         compute.check_gpu,
         compute.check_cpu,
         container.check_environment,
+        containers.check_containers,
         naming.check_metadata_keys,
         placement.check_placement,
         storage.check_storage,

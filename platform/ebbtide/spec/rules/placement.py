@@ -10,7 +10,7 @@ from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.spec.inference import Inference
+    from ebbtide.spec.inference import Inference, InferenceSpec
 
 
 def check_placement(inference: Inference) -> Iterator[Problem]:
@@ -59,6 +59,15 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "PLC004", ("spec", "nodeSelector", key), f"invalid label key {key!r}", "use the key of a node label"
             )
+    yield from _check_spread(inference.spec)
+    budget = inference.spec.disruption_budget
+    if budget is not None and (budget.min_available is None) == (budget.max_unavailable is None):
+        yield Problem(
+            "PLC018",
+            ("spec", "disruptionBudget"),
+            "a disruption budget has exactly one of minAvailable and maxUnavailable",
+            "remove minAvailable" if budget.min_available is not None else "set maxUnavailable: 1",
+        )
     affinity = inference.spec.node_affinity_required
     for number, term in enumerate(affinity.node_selector_terms if affinity else ()):
         for index, rule in enumerate(term.match_expressions):
@@ -105,3 +114,48 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
                 f"invalid node label key {affinity_rule.key!r}",
                 "use a topology key such as kubernetes.io/hostname or topology.kubernetes.io/zone",
             )
+
+
+def _check_spread(spec: InferenceSpec) -> Iterator[Problem]:
+    """Check what Kubernetes accepts (k8s.io/kubernetes pkg/apis/core/validation, validateTopologySpreadConstraints)."""
+    pairs: set[tuple[str, str]] = set()
+    for index, item in enumerate(spec.topology_spread_constraints):
+        where = ("spec", "topologySpreadConstraints", index)
+        labels = {} if item.label_selector is None else item.label_selector.match_labels
+        for field, key in (
+            ("topologyKey", item.topology_key),
+            *(("matchLabelKeys", key) for key in item.match_label_keys),
+        ):
+            if LABEL_KEY.fullmatch(key) is None:
+                yield Problem("PLC017", (*where, field), f"invalid label key {key!r}", "use the key of a label")
+            elif field == "matchLabelKeys" and key in labels:
+                yield Problem(
+                    "PLC017",
+                    (*where, field),
+                    f"label {key} is in matchLabels too",
+                    "remove it from one of them",
+                )
+        for key in labels:
+            if LABEL_KEY.fullmatch(key) is None:
+                yield Problem(
+                    "PLC017",
+                    (*where, "labelSelector", "matchLabels", key),
+                    f"invalid label key {key!r}",
+                    "use a pod's label",
+                )
+        if item.min_domains is not None and item.when_unsatisfiable != "DoNotSchedule":
+            yield Problem(
+                "PLC017",
+                (*where, "minDomains"),
+                "minDomains is only valid with whenUnsatisfiable: DoNotSchedule",
+                "remove minDomains",
+            )
+        pair = (item.topology_key, item.when_unsatisfiable)
+        if pair in pairs:
+            yield Problem(
+                "PLC017",
+                where,
+                f"another constraint has topologyKey {item.topology_key} and {item.when_unsatisfiable} too",
+                "remove the item",
+            )
+        pairs.add(pair)

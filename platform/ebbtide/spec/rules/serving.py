@@ -339,6 +339,8 @@ def _list_excludable(spec: InferenceSpec) -> Iterator[tuple[Path, Sequence[objec
     yield ("spec", "storage", "secretVolume"), volumes.secret_volume
     yield ("spec", "storage", "emptyDirVolume"), volumes.empty_dir_volume
     yield ("spec", "storage", "pvc"), volumes.pvc
+    yield ("spec", "storage", "imageVolume"), volumes.image_volume
+    yield ("spec", "storage", "csiVolume"), volumes.csi_volume
     yield ("spec", "storage", "hostPath"), volumes.host_path
     yield ("spec", "storage", "nfs"), volumes.nfs
     yield ("spec", "storage", "git"), volumes.git

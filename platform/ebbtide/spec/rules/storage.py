@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import quantities
 from ebbtide.base.problems import Problem
 from ebbtide.spec.rules.compute import COMPUTE
+from ebbtide.spec.rules.serving import is_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.spec.inference import Inference, InferenceSpec
 
+#: The fields that mount /dev/shm.
+SHM_FIELDS: Final = ("largeShmRequest", "shmSize")
 #: Paths that cannot be mount paths: Knative rejects them (pkg/apis/serving/k8s_validation.go), and no container could run.
 RESERVED_PATHS: Final = {"/", "/dev", "/dev/log"}
 
@@ -34,11 +37,11 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
                 yield Problem(code, (*base, field, index), f"{field} volumes are not supported: {reason}", fix)
     paths: dict[str, str] = {}
     for field, index, path in _mount_paths(inference.spec):
-        place = f"storage.{field}[{index}]" if field != "largeShm" else "compute.largeShmRequest"
+        place = f"storage.{field}[{index}]" if field not in SHM_FIELDS else f"compute.{field}"
         if path in paths:
             yield Problem(
                 "STO006",
-                (*base, field, index) if field != "largeShm" else (*COMPUTE, "largeShmRequest"),
+                (*base, field, index) if field not in SHM_FIELDS else (*COMPUTE, field),
                 f"mount path {path} is already used by {paths[path]}",
                 "use another path",
             )
@@ -66,6 +69,19 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
                 f"invalid subPath {sub_path!r}: must be a path inside the volume",
                 "use a key of the ConfigMap, without a leading / and without ..",
             )
+    size = inference.spec.compute.shm_size
+    if size is not None and not quantities.parse_nano(size):
+        yield Problem(
+            "CPU002", (*COMPUTE, "shmSize"), f"invalid amount of memory {size!r}", "use a quantity such as 8Gi"
+        )
+    for index, image in enumerate(volumes.image_volume):
+        if not is_image(image.image):
+            yield Problem(
+                "SRV021",
+                (*base, "imageVolume", index, "image"),
+                f"invalid image reference {image.image!r}",
+                "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
+            )
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if scratch.size_limit is not None and not quantities.parse_nano(scratch.size_limit):
             yield Problem(
@@ -80,8 +96,8 @@ def check_storage(inference: Inference) -> Iterator[Problem]:
 
 
 def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
-    if spec.compute.large_shm_request:
-        yield "largeShm", 0, "/dev/shm"  # noqa: S108 - a path in the pod
+    if spec.compute.large_shm_request or spec.compute.shm_size is not None:
+        yield SHM_FIELDS[spec.compute.shm_size is not None], 0, "/dev/shm"  # noqa: S108 - a path in the pod
     volumes = spec.storage
     for index, files in enumerate(volumes.config_map_volume):
         if not files.exclude:
@@ -95,6 +111,12 @@ def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
     for index, claim in enumerate(volumes.pvc):
         if not claim.exclude:
             yield "pvc", index, _normalize_path(claim.path)
+    for index, image in enumerate(volumes.image_volume):
+        if not image.exclude:
+            yield "imageVolume", index, _normalize_path(image.mount_path)
+    for index, csi in enumerate(volumes.csi_volume):
+        if not csi.exclude:
+            yield "csiVolume", index, _normalize_path(csi.mount_path)
 
 
 def _normalize_path(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, metrics
+from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import is_milli, parse_whole_quantity
@@ -368,6 +369,15 @@ def _check_cpu_metric(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
             f"{row.name} is a percentage of the CPU request, which is not set, so the HPA would get no value",
             "set compute.cpuCoreRequest",
         )
+    for index, item in enumerate(plan.spec.sidecars):
+        resources = item.get("resources")
+        if not any(get_at(resources, kind, "cpu") for kind in ("requests", "limits")):
+            yield Problem(
+                "AUT012",
+                ("spec", "sidecars", index),
+                f"{row.name} needs a CPU request on every container of the pod, and this sidecar has none",
+                "set resources.requests.cpu",
+            )
     sidecar = plan.cluster.knative.deployment.get("queue-sidecar-cpu-request")
     if plan.serving != "kserve-standard" and sidecar == "":
         yield Problem(

@@ -86,6 +86,8 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_copied_metadata(plan.inference)
         yield from _check_default_limits(spec, cluster) if spec.model is None else _check_runtime_limits(spec, cluster)
     yield from _check_kserve_fields(spec, cluster, serving)
+    yield from _check_volumes(spec, cluster, serving)
+    yield from reserved.check_containers(spec, cluster.kserve.version, serving)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield make_warning(
             "SRV015",
@@ -100,6 +102,8 @@ def check(plan: Plan) -> Iterator[Problem]:
 #: Fields that only KServe supports, and its first version with each
 #: (pkg/apis/serving/v1beta1: component.go, predictor.go, inference_service.go).
 KSERVE_FIELDS: Final[tuple[tuple[str, tuple[int, int]], ...]] = (
+    ("transformer", (0, 1)),
+    ("explainer", (0, 1)),
     ("logger", (0, 1)),
     ("logger.storage", (0, 16)),
     ("logger.marshallerUrl", (0, 17)),
@@ -122,7 +126,7 @@ def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Ser
             yield Problem(
                 "SRV044",
                 path,
-                f"a Knative Service does not support {field}, which needs KServe's agent",
+                f"a Knative Service does not support {field}, which only KServe has",
                 f"use serving: kserve, or remove {field}",
             )
         elif value and serving != "knative" and parse_version(version) < since:
@@ -132,6 +136,30 @@ def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Ser
                 f"KServe {version} does not support {field}",
                 f"remove it, or use KServe {since[0]}.{since[1]} or later",
             )
+
+
+def _check_volumes(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+    for index, volume in enumerate(spec.storage.csi_volume):
+        if not (volume.exclude or volume.read_only or serving == "kserve-standard"):
+            yield Problem(
+                "STO020",
+                ("spec", "storage", "csiVolume", index, "readOnly"),
+                "Knative accepts a CSI volume only with a read-only mount",
+                "remove readOnly, or use serving: kserve-standard",
+            )
+    if any(not volume.exclude for volume in spec.storage.image_volume) and not _mounts_images(cluster):
+        yield Problem(
+            "STO021",
+            ("spec", "storage", "imageVolume"),
+            f"image volumes need feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
+            f"turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile, or remove imageVolume",
+        )
+
+
+def _mounts_images(cluster: ProfileSpec) -> bool:
+    """Return whether Kubernetes mounts images as volumes."""
+    gates = cluster.kubernetes.feature_gates
+    return parse_version(cluster.kubernetes.version) >= IMAGE_VOLUMES_SINCE or IMAGE_VOLUMES in gates
 
 
 def _check_copied_metadata(inference: Inference) -> Iterator[Problem]:
@@ -330,16 +358,15 @@ def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec) -> Iterator[Pro
             f"use one of {', '.join(sorted(schemes))}",
         )
     elif scheme in FROM_IMAGE:
-        yield from _check_model_image(scheme, cluster)
+        yield from _check_model_image(scheme, path, cluster)
 
 
-def _check_model_image(scheme: str, cluster: ProfileSpec) -> Iterator[Problem]:
+def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterator[Problem]:
     """Check that KServe adds the image to the pod, and that Kubernetes mounts it.
 
     KServe's webhook changes the pod and not the revision, so Knative's feature flags do not apply (kserve
     pkg/webhook/admission/pod/mutator.go and storage_initializer_injector.go, InjectModelcar).
     """
-    path = ("spec", "model", "uri")
     if cluster.kserve.oci_models == "off":
         yield Problem(
             "SRV059",
@@ -348,11 +375,7 @@ def _check_model_image(scheme: str, cluster: ProfileSpec) -> Iterator[Problem]:
             "store the model at another address (s3://, pvc://), or set enableModelcar: true in storageInitializer of KServe's "
             "inferenceservice-config and kserve.ociModels: modelcar in the profile",
         )
-    elif (
-        (scheme == NATIVE or cluster.kserve.oci_models == "native")
-        and parse_version(cluster.kubernetes.version) < IMAGE_VOLUMES_SINCE
-        and IMAGE_VOLUMES not in cluster.kubernetes.feature_gates
-    ):
+    elif (scheme == NATIVE or cluster.kserve.oci_models == "native") and not _mounts_images(cluster):
         other = (
             "use oci://"
             if cluster.kserve.oci_models == "modelcar"

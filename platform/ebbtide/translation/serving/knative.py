@@ -12,7 +12,7 @@ from ebbtide.base import keys
 from ebbtide.base.problems import Problem
 from ebbtide.base.quantities import parse_whole_quantity
 from ebbtide.spec.rules.serving import parse_host
-from ebbtide.translation.container import make_container, make_pod_fields
+from ebbtide.translation.container import make_container, make_pod_fields, secure_containers
 from ebbtide.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
 from ebbtide.translation.serving import make_access_metadata, make_metadata, make_pod_annotations, make_pod_labels
 
@@ -37,6 +37,7 @@ FLAGS: Final = (
     ("node_selector", PREFIX + "nodeselector", ALLOWED),
     ("affinity", PREFIX + "affinity", ALLOWED),
     ("tolerations", PREFIX + "tolerations", ALLOWED),
+    ("topology_spread", PREFIX + "topologyspreadconstraints", ALLOWED),
     ("pod_security", PREFIX + "securitycontext", ALLOWED),
 )
 #: The names that Kubernetes gives to these parts.
@@ -47,6 +48,7 @@ POD_FIELDS: Final = {
     "node_selector": "nodeSelector",
     "affinity": "affinity",
     "tolerations": "tolerations",
+    "topology_spread": "topologySpreadConstraints",
     "pod_security": "a pod's securityContext",
 }
 CLAIM: Final = PREFIX + "persistent-volume-claim"
@@ -54,21 +56,33 @@ CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
 FIELD_REF: Final = PREFIX + "fieldref"
 #: Needed for every added capability, even NET_BIND_SERVICE, which the restricted level allows.
+#: Kinds of volume that need a flag, their names, the flags, and the spec's fields.
+VOLUME_FLAGS: Final = (
+    ("image", "image volumes", PREFIX + "volumes-image", ("spec", "storage", "imageVolume")),
+    ("csi", "CSI volumes", PREFIX + "volumes-csi", ("spec", "storage", "csiVolume")),
+)
+#: These flags have no prefix.
+MULTI_CONTAINER: Final = "multi-container"
+MULTI_PROBING: Final = "multi-container-probing"
+PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 INIT_CONTAINERS: Final = PREFIX + "init-containers"
 ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
 RESPONSE_START: Final = "revision-response-start-timeout-seconds"
 #: The upstream default in config-defaults, in seconds. 0 means no limit.
 DEFAULT_RESPONSE_START_SECONDS: Final = "300"
 #: Feature flags that are not disabled by default.
-DEFAULTS: Final = {EMPTY_DIR: "enabled"}
+DEFAULTS: Final = {EMPTY_DIR: "enabled", "multi-container": "enabled"}
 #: Every flag that a spec can need. ``doctor`` and the profile's list are built from it.
 EVERY_FLAG: Final = (
     *(flag for _, flag, _ in FLAGS),
     CLAIM,
     CLAIM_WRITE,
     EMPTY_DIR,
+    *(flag for _, _, flag, _ in VOLUME_FLAGS),
     FIELD_REF,
     INIT_CONTAINERS,
+    MULTI_CONTAINER,
+    MULTI_PROBING,
     ADD_CAPABILITIES,
 )
 
@@ -76,7 +90,7 @@ EVERY_FLAG: Final = (
 def check_flags(pod: Pod, spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
     features = cluster.knative.features
-    for part, flag, values, cause in (*_list_needed_flags(pod), *_list_model_flags(spec)):
+    for part, flag, values, cause in (*_list_needed_flags(pod, spec), *_list_spec_flags(spec)):
         value = features.get(flag, DEFAULTS.get(flag, "disabled"))
         if value not in values:
             # For some parts, Knative requires the value enabled.
@@ -89,17 +103,20 @@ def check_flags(pod: Pod, spec: InferenceSpec, cluster: ProfileSpec) -> Iterator
             )
 
 
-def _list_needed_flags(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
+def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
     for part, flag, values in FLAGS:
         if getattr(pod, part):
             yield POD_FIELDS[part], flag, values, pod.causes[part]
     for volume in pod.volumes:
         if "emptyDir" in volume:
-            cause: Path = ("spec", "compute", "largeShmRequest")
-            if volume["name"] != "shm":
-                cause = ("spec", "storage", "emptyDirVolume")
+            cause: Path = ("spec", "storage", "emptyDirVolume")
+            if volume["name"] == "shm":
+                cause = ("spec", "compute", "shmSize" if spec.compute.shm_size is not None else "largeShmRequest")
             yield "emptyDir volumes", EMPTY_DIR, ENABLED, cause
             break
+    for kind, name, flag, path in VOLUME_FLAGS:
+        if any(kind in volume for volume in pod.volumes):
+            yield name, flag, ENABLED, path
     claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
     if claims:
         cause = ("spec", "storage", "pvc")
@@ -112,11 +129,26 @@ def _list_needed_flags(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Pat
         yield "environment variables from pod fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 
 
-def _list_model_flags(spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
-    """Yield what KServe adds to a revision that loads a model from several storage URIs.
+def _list_spec_flags(spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
+    """Yield the flags for further containers and components, and for what KServe adds to load several storage URIs.
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative/ksvc_reconciler.go (createKnativeService).
     """
+    for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
+        for index, item in enumerate(items):
+            if field == "sidecars" and any(name in item for name in PROBES):
+                yield "probes of sidecars", MULTI_PROBING, ENABLED, ("spec", field, index)
+    if spec.sidecars:
+        yield "sidecars", MULTI_CONTAINER, ENABLED, ("spec", "sidecars")
+    if spec.init_containers:
+        yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", "initContainers")
+    for component, value in (("transformer", spec.transformer), ("explainer", spec.explainer)):
+        for part, flag, values in FLAGS:
+            name = "securityContext" if part == "pod_security" else POD_FIELDS[part]
+            if value is not None and value.get(name):
+                yield POD_FIELDS[part], flag, values, ("spec", component, name)
+        if value is not None and value.get("initContainers"):
+            yield "init containers", INIT_CONTAINERS, ENABLED, ("spec", component, "initContainers")
     uris = [] if spec.model is None else [item.uri for item in spec.model.uris]
     cause = ("spec", "model", "uris")
     if any(uri.startswith("pvc://") for uri in uris):
@@ -149,7 +181,10 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                     "timeoutSeconds": spec.serving_configuration.request_timeout_seconds,
                     "responseStartTimeoutSeconds": _choose_response_start(plan),
                     **make_pod_fields(plan, pod),
-                    "containers": [make_container(plan, pod, _choose_port_name(plan))],
+                    "containers": [
+                        make_container(plan, pod, _choose_port_name(plan)),
+                        *secure_containers(spec.sidecars, pod),
+                    ],
                 },
             },
             "traffic": _make_traffic(plan),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import keys, names
 from ebbtide.base.versions import parse_version
 from ebbtide.translation import runtimes
-from ebbtide.translation.container import make_container, make_pod_fields
+from ebbtide.translation.container import make_container, make_pod_fields, secure_component, secure_containers
 from ebbtide.translation.objects import write_model
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.scaling.knative import make_scaling_annotations
@@ -83,7 +83,9 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                 "annotations": {**scaling, **pod.annotations, **make_pod_annotations(plan)} or None,
                 **make_pod_fields(plan, pod),
                 **_make_runtime(plan, pod, standard=standard),
-            }
+            },
+            "transformer": secure_component(spec.transformer, pod),
+            "explainer": secure_component(spec.explainer, pod),
         },
     }
 
@@ -101,7 +103,7 @@ def _make_runtime(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
     port_name = ("grpc" if grpc else "http") if standard else ("h2c" if grpc else "http1")
     container = make_container(plan, pod, port_name)
     if model is None:
-        return {"containers": [container]}
+        return {"containers": [container, *secure_containers(plan.spec.sidecars, pod)]}
     # The serving runtime defines the image, the container's name and the port. These fields override it.
     return {
         "model": {
@@ -114,4 +116,5 @@ def _make_runtime(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
             **{name: value for name, value in container.items() if name != "name"},
         },
         "storageUris": write_model(model.uris),
+        "containers": secure_containers(plan.spec.sidecars, pod) or None,
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem
 from ebbtide.base.versions import parse_version
 
@@ -92,6 +93,43 @@ def check_variables(spec: InferenceSpec, kserve_version: str, serving: Serving) 
                 "invalid value of PROTOCOL: KServe reads it as the inference protocol, so it must be a literal v1 or v2",
                 "set v1 or v2, or choose another name; for gRPC set servingPort.protocol: grpc",
             )
+
+
+#: Fields of further containers that Knative rejects (pkg/apis/serving/fieldmask.go, k8s_validation.go): only the serving
+#: container has a port, and init containers have no probes.
+REFUSED: Final = {
+    "sidecars": ("ports", "lifecycle", "restartPolicy"),
+    "initContainers": ("ports", "lifecycle", "restartPolicy", "livenessProbe", "readinessProbe", "startupProbe"),
+}
+
+
+def check_containers(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
+    """Yield the fields and variables of further containers that the kind of object rejects."""
+    names = {
+        row.name: row
+        for row in VARIABLES
+        if serving in row.by and parse_version(kserve_version) >= row.since and row.name != "PORT"
+    }
+    for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
+        for index, item in enumerate(items):
+            for name in REFUSED[field] if serving in KNATIVE else ():
+                if item.get(name):
+                    yield Problem(
+                        "SRV047",
+                        ("spec", field, index, name),
+                        f"Knative rejects {name} in {field}",
+                        f"remove {name}, or use serving: kserve-standard",
+                    )
+            variables = item.get("env")
+            for place, variable in enumerate(variables if isinstance(variables, list) else ()):
+                row = names.get(get_at(variable, "name"))
+                if row is not None:
+                    yield Problem(
+                        "ENV002",
+                        ("spec", field, index, "env", place),
+                        f"{row.name} {row.reason}",
+                        "choose another name",
+                    )
 
 
 def check_labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:

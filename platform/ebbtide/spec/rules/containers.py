@@ -1,0 +1,133 @@
+"""Rules for containers and KServe components that a spec has in Kubernetes' own format.
+
+Upstream: k8s.io/api core/v1 (Container), kserve pkg/apis/serving/v1beta1 (podspec.go, component.go, explainer.go).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base import names
+from ebbtide.base.paths import get_at
+from ebbtide.base.problems import Problem
+from ebbtide.spec.rules.serving import is_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.base.problems import Path
+    from ebbtide.spec.inference import Inference
+
+# fmt: off
+CONTAINER_FIELDS: Final = frozenset({
+    "name", "image", "imagePullPolicy", "command", "args", "workingDir", "ports", "env", "envFrom", "resources",
+    "volumeMounts", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "securityContext", "restartPolicy",
+    "terminationMessagePath", "terminationMessagePolicy",
+})
+COMPONENT_FIELDS: Final = frozenset({
+    "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "scaleMetricType", "autoScaling", "containerConcurrency",
+    "timeout", "canaryTrafficPercent", "logger", "batcher", "labels", "annotations", "deploymentStrategy", "storageUris",
+    "containers", "initContainers", "volumes", "nodeSelector", "serviceAccountName", "automountServiceAccountToken",
+    "securityContext", "imagePullSecrets", "affinity", "schedulerName", "tolerations", "priorityClassName",
+    "runtimeClassName", "topologySpreadConstraints", "terminationGracePeriodSeconds", "resourceClaims",
+    "enableServiceLinks", "dnsPolicy", "dnsConfig", "hostAliases", "shareProcessNamespace",
+})
+# fmt: on
+#: Names that Knative and KServe give to containers of the pod.
+TAKEN: Final = frozenset(
+    {"user-container", "kserve-container", "queue-proxy", "agent", "storage-initializer", "modelcar"}
+)
+CONTAINERS: Final = ("containers", "initContainers")
+
+
+def check_containers(inference: Inference) -> Iterator[Problem]:
+    """Check sidecars, init containers, transformer and explainer."""
+    spec = inference.spec
+    seen: set[Any] = set(TAKEN)
+    for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
+        for index, item in enumerate(items):
+            path = ("spec", field, index)
+            yield from _check_container(path, item)
+            name = item.get("name")
+            if not isinstance(name, str) or len(name) > names.LONGEST or names.LABEL.fullmatch(name) is None:
+                yield Problem(
+                    "SRV046",
+                    (*path, "name"),
+                    f"invalid container name {name!r}: must be lowercase letters, digits and dashes, at most 63 characters",
+                    "set a name such as tokenizer",
+                )
+            elif name in seen:
+                yield Problem(
+                    "SRV046", (*path, "name"), f"container name {name} is already used in the pod", "use another name"
+                )
+            seen.add(name if isinstance(name, str) else None)
+    for field, component in (("transformer", spec.transformer), ("explainer", spec.explainer)):
+        if component is not None:
+            yield from _check_component(("spec", field), component)
+
+
+def _check_component(path: Path, component: dict[str, Any]) -> Iterator[Problem]:
+    known = COMPONENT_FIELDS | ({"art"} if path[-1] == "explainer" else set())
+    yield from _check_fields(path, component, known)
+    kinds = [name for name in ("containers", "art") if component.get(name)]
+    if len(kinds) != 1:
+        yield Problem(
+            "SRV046",
+            path,
+            f"{path[-1]} needs exactly one server: a list of containers" + (" or art" if "art" in known else ""),
+            "set containers: [{name: kserve-container, image: …}]",
+        )
+    for field in CONTAINERS:
+        items = component.get(field)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            if isinstance(item, dict):
+                yield from _check_container((*path, field, index), item)
+    volumes = component.get("volumes")
+    for index, volume in enumerate(volumes if isinstance(volumes, list) else ()):
+        if get_at(volume, "hostPath") is not None:
+            yield Problem(
+                "STO001",
+                (*path, "volumes", index),
+                "a directory of the node breaks the pod's isolation, and the restricted Pod Security Standard forbids it",
+                "use a persistent volume claim",
+            )
+
+
+def _check_container(path: Path, item: dict[str, Any]) -> Iterator[Problem]:
+    yield from _check_fields(path, item, CONTAINER_FIELDS)
+    image = item.get("image")
+    if not isinstance(image, str) or not is_image(image):
+        yield Problem(
+            "SRV021",
+            (*path, "image"),
+            "the image is missing" if image is None else f"invalid image reference {image!r}",
+            "use a lowercase reference such as registry.example.com/team/name:tag, or a digest (@sha256:…)",
+        )
+    security = item.get("securityContext")
+    added = get_at(security, "capabilities", "add")
+    ports = item.get("ports")
+    for field, refused in (
+        (("securityContext", "privileged"), get_at(security, "privileged")),
+        (("securityContext", "allowPrivilegeEscalation"), get_at(security, "allowPrivilegeEscalation")),
+        (("securityContext", "capabilities", "add"), added and added != ["NET_BIND_SERVICE"]),
+        (("ports",), isinstance(ports, list) and any(get_at(port, "hostPort") for port in ports)),
+    ):
+        if refused:
+            yield Problem(
+                "SEC019",
+                (*path, *field),
+                f"{'hostPort' if field == ('ports',) else '.'.join(field[1:])} gives the container more privileges than the Pod Security "
+                "Standards allow",
+                "remove it",
+            )
+
+
+def _check_fields(path: Path, value: dict[str, Any], known: frozenset[str] | set[str]) -> Iterator[Problem]:
+    for name in value:
+        if name not in known:
+            yield Problem(
+                "SRV046",
+                (*path, name),
+                f"unknown or unsupported field {name}",
+                f"remove it; the valid fields are {', '.join(sorted(known))}",
+            )
