@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
 from ebbtide.base.problems import Problem
+from ebbtide.spec.rules.containers import CONTAINERS
 from ebbtide.translation import pod_security, runtimes
+from ebbtide.translation.objects import apply_merge_patch
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.pods import Pod, PodPatch
 
@@ -267,9 +269,36 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     }
 
 
+def secure_containers(containers: Any, pod: Pod) -> list[dict[str, Any]]:
+    """Return containers with the isolation of the serving container wherever they do not set their own."""
+    shared = {
+        name: pod.container_security.get(name)
+        for name in ("allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile")
+    }
+    drop = pod.container_security.get("capabilities", {}).get("drop")
+    if drop is not None:
+        shared["capabilities"] = {"drop": drop}
+    shared = {name: value for name, value in shared.items() if value is not None}
+    result = []
+    for item in containers if isinstance(containers, list | tuple) else ():
+        security = item.get("securityContext") if isinstance(item, dict) else None
+        merged = apply_merge_patch(shared, security if isinstance(security, dict) else {})
+        result.append({**item, "securityContext": merged} if merged else dict(item))
+    return result
+
+
+def secure_component(component: dict[str, Any] | None, pod: Pod) -> dict[str, Any] | None:
+    """Return a transformer or an explainer whose containers have the isolation of the serving container."""
+    if component is None:
+        return None
+    secured = {name: secure_containers(component[name], pod) for name in CONTAINERS if name in component}
+    return {**component, **secured}
+
+
 def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
     """Return the pod's fields other than its containers."""
     return {
+        "initContainers": secure_containers(plan.spec.init_containers, pod) or None,
         "serviceAccountName": pod.service_account_name,
         "imagePullSecrets": [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]
         or None,
