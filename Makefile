@@ -9,15 +9,20 @@ PROVIDER ?= kind
 SOURCE ?=
 CLUSTER ?= ebbtide
 ASSETS := platform/ebbtide/web/static/vendor
+# The oldest Knative minor that is supported with KServe, and the newest one.
 JUDGE := tools/judge/bin/judge
+JUDGE_NEWEST := tools/judge/bin/newest
 VECTORS := tools/vectors/bin/vectors
 VALE := tools/vale/bin/vale
 PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
 GO ?= go
-# One version of each library and one set of flags for the judge, the vectors and the cluster's programs, so that they reuse
-# each other's compiled packages.
+# One version of each library and one set of flags for the judges, the vectors and the cluster's programs, so that they reuse
+# each other's compiled packages. KServe does not compile with the newest libraries.
 WORKSPACE := e2e/modules/go.work
-GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(WORKSPACE) $(GO)
+WORKSPACE_KSERVE := e2e/modules/kserve/go.work
+GO_FLAGS := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly"
+GO_SHARED := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE) $(GO)
+GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -112,11 +117,15 @@ vale: $(VALE) ## Build Vale, which lints prose (needs Go and a C compiler)
 prose: setup-test $(VALE) ## Print the prose alerts and their counts, of everything or of FILES="platform/ebbtide/web README.md"
 	@$(PROSE) $(ARGS) $(FILES)
 
-$(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(WORKSPACE)
+$(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(WORKSPACE_KSERVE)
 	@echo "building the judge: about 6 minutes the first time, on two cores"
-	cd tools/judge && $(GO_SHARED) build -ldflags "-s -w" -o bin/judge .
+	cd tools/judge && $(GO_KSERVE) build -ldflags "-s -w" -o bin/judge .
 
-judge: $(JUDGE) ## Build the judge: upstream's own code as a program (needs Go)
+$(JUDGE_NEWEST): $(wildcard tools/judge/*.go) tools/judge/newest/go.mod tools/judge/newest/go.sum $(WORKSPACE)
+	@echo "building the judge of the newest versions: about 6 minutes the first time, on two cores"
+	cd tools/judge/newest && $(GO_SHARED) build -ldflags "-s -w" -o ../bin/newest .
+
+judge: $(JUDGE) $(JUDGE_NEWEST) ## Build the judge: upstream's own code as a program (needs Go)
 
 $(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go.sum $(WORKSPACE)
 	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores, and seconds after the judge"
@@ -211,7 +220,8 @@ kustomize: ## Build kustomize at its pinned version if none is on the PATH (need
 	@tools/kustomize.sh >/dev/null
 
 ci: lint types judge kustomize check-generated check-pydantic check-schemas check-vectors coverage package ## Run everything that CI runs
-	cd tools/judge && $(GO_SHARED) vet . && $(GO_SHARED) test -count=1 .
+	cd tools/judge && $(GO_KSERVE) vet . && $(GO_KSERVE) test -count=1 .
+	cd tools/judge/newest && $(GO_SHARED) vet .
 	cd tools/vectors && $(GO_SHARED) vet .
 
 clean: ## Remove build results

@@ -16,8 +16,6 @@ from e2e import trim
 from e2e.components import COMPONENTS, Component
 from e2e.paths import CACHE, MODULES
 
-WORKSPACE: Final = MODULES / "go.work"
-"""The flavor that shares compiled libraries among programs, the judge and the vectors included."""
 SOURCE: Final = "source"
 """The folder with the trimmed copy of a module."""
 
@@ -36,7 +34,7 @@ def folder(component: Component) -> Path:
         b"".join(file.read_bytes() for file in sorted(module.glob("*.go"))),
         run("go", "env", "GOVERSION").encode(),
         repr(_flags(component)).encode(),
-        *(file.read_bytes() for file in _shared_files() if component.shared),
+        *(file.read_bytes() for file in _shared_files(component.workspace)),
         *(Path(trim.__file__).read_bytes() for _ in range(component.trim is not None)),
     ):
         digest.update(hashlib.sha256(part).digest())
@@ -44,11 +42,13 @@ def folder(component: Component) -> Path:
 
 
 @cache
-def _shared_files() -> list[Path]:
-    """Return what says the versions of the shared workspace: go.work, and go.mod of each of its modules."""
-    told = json.loads(run("go", "work", "edit", "-json", str(WORKSPACE)))
-    modules = [MODULES / each["DiskPath"] / "go.mod" for each in told["Use"]]
-    return [WORKSPACE, *modules]
+def _shared_files(workspace: str) -> list[Path]:
+    """Return what says the versions of a workspace: go.work, and go.mod of each of its modules."""
+    if not workspace:
+        return []
+    place = MODULES / workspace
+    told = json.loads(run("go", "work", "edit", "-json", str(place)))
+    return [place, *(place.parent / each["DiskPath"] / "go.mod" for each in told["Use"])]
 
 
 def built(component: Component) -> bool:
@@ -70,9 +70,9 @@ def build(component: Component) -> Path:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             run(
-                *("go", "install", *_flags(component), *_trimmed(component, fresh), *_packages(component)),
+                *("go", "install", *_flags(component), *_packages(component)),
                 cwd=MODULES / component.name,
-                env=_environment(component) | {"GOBIN": str(fresh)},
+                env=_environment(component) | _trimmed(component, fresh) | {"GOBIN": str(fresh)},
             )
             for ours, theirs in component.programs.items():
                 if ours != theirs:
@@ -112,24 +112,28 @@ def _packages(component: Component) -> list[str]:
     return [each["Path"] for each in told.get("Tool") or ()] or ["."]
 
 
-def _trimmed(component: Component, work: Path) -> list[str]:
-    """Make a copy of the module with less in it, where the component has that, and return the flag that names it."""
+def _trimmed(component: Component, work: Path) -> dict[str, str]:
+    """Make a copy of the module with less in it, where the component has that, and return the variable that names it."""
     if component.trim is None:
-        return []
+        return {}
     source = work / SOURCE / "module"
     shutil.copytree(module_folder(component.name, component.module), source, copy_function=shutil.copyfile)
     for place in (source, *source.rglob("*/")):
         place.chmod(0o755)
     component.trim(source)
-    for name in ("go.mod", "go.sum"):
-        shutil.copyfile(MODULES / component.name / name, source.parent / name)
-    modfile = source.parent / "go.mod"
-    run("go", "mod", "edit", f"-replace={component.module}={source}", str(modfile))
-    return [f"-modfile={modfile}"]
+    workspace, copy = MODULES / component.workspace, source.parent / "go.work"
+    told = json.loads(run("go", "work", "edit", "-json", str(workspace)))
+    shutil.copyfile(workspace, copy)
+    shutil.copyfile(workspace.with_suffix(".work.sum"), copy.with_suffix(".work.sum"))
+    for each in told["Use"]:
+        run("go", "work", "edit", f"-dropuse={each['DiskPath']}", str(copy))
+        run("go", "work", "edit", f"-use={(workspace.parent / each['DiskPath']).resolve()}", str(copy))
+    run("go", "work", "edit", f"-replace={component.module}={source}", str(copy))
+    return {"GOWORK": str(copy)}
 
 
 def _environment(component: Component) -> dict[str, str]:
-    workspace = str(WORKSPACE) if component.shared else "off"
+    workspace = str(MODULES / component.workspace) if component.workspace else "off"
     return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": workspace}
 
 

@@ -21,19 +21,19 @@ class Component:
     """The release's usual name; the module's own version is in its go.mod."""
     programs: Mapping[str, str]
     """Ebbtide's name of a program → Go's name, the last part of its package."""
-    shared: bool = True
-    """True: built in the workspace `modules/go.work`, with one version of each library; False: with its own versions."""
+    workspace: str = "go.work"
+    """The workspace under `e2e/modules` that it is built in, with one version of each library; empty: with its own versions."""
     tags: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables that the release sets when it is linked."""
     module: str = ""
     """The module that `trim` is for."""
     trim: Callable[[Path], None] | None = None
-    """The function that removes unused parts from a copy of the module before the build."""
+    """The function that changes a copy of the module before the build: it removes unused parts, for example."""
 
 
-KUBERNETES: Final = "v1.34.4"
-KNATIVE: Final = "v1.21.1"
+KUBERNETES: Final = "v1.37.2"
+KNATIVE: Final = "v1.24.0"
 KOURIER: Final = "v1.21.0"
 KSERVE: Final = "v0.20.0"
 
@@ -42,7 +42,7 @@ _VERSION = "k8s.io/component-base/version"
 COMPONENTS: Final[Mapping[str, Component]] = {
     component.name: component
     for component in (
-        Component("etcd", "v3.6.13", {"etcd": "server"}, shared=False),
+        Component("etcd", "v3.7.3", {"etcd": "server"}),
         Component(
             "kubernetes",
             KUBERNETES,
@@ -62,7 +62,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             variables={
                 f"{_VERSION}.gitVersion": KUBERNETES,
                 f"{_VERSION}.gitMajor": "1",
-                f"{_VERSION}.gitMinor": "34",
+                f"{_VERSION}.gitMinor": "37",
                 f"{_VERSION}.gitTreeState": "clean",
             },
         ),
@@ -83,25 +83,25 @@ COMPONENTS: Final[Mapping[str, Component]] = {
                     "helloworld",
                 )
             },
-            # With KServe's OpenTelemetry it exits immediately: two of its packages name different schemas.
-            shared=False,
+            module="knative.dev/pkg",
+            trim=trim.knative,
         ),
-        Component("coredns", "v1.12.4", {"coredns": "coredns"}),
+        Component("coredns", "v1.15.0", {"coredns": "coredns"}),
         Component(
             "cni-plugins",
-            "v1.9.1",
+            "v1.10.0",
             {name: name for name in ("bridge", "host-local", "loopback", "portmap")},
-            shared=False,
+            workspace="",
         ),
-        Component("kserve", KSERVE, {"kserve": "manager"}),
-        Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}, shared=False),
-        Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}, shared=False),
+        # It asks for Kubernetes' libraries of 1.34 and a controller-runtime that does not compile with newer ones.
+        Component("kserve", KSERVE, {"kserve": "manager"}, workspace="kserve/go.work"),
+        Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}),
+        Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}, workspace=""),
         # Only the discovery that is used: the other twenty bring every cloud's SDK.
         Component(
             "prometheus",
             "v3.16.0",
             {"prometheus": "prometheus"},
-            shared=False,
             tags="remove_all_sd,enable_kubernetes_sd",
         ),
         Component(
@@ -109,21 +109,19 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             "v0.85.0",
             {"prometheus-operator": "operator", "prometheus-config-reloader": "prometheus-config-reloader"},
             # It does not compile with the libraries that Prometheus does.
-            shared=False,
+            workspace="",
         ),
         Component(
             "keda",
             "v2.21.0",
             {"keda": "operator", "keda-adapter": "adapter", "keda-admission-webhooks": "webhooks"},
-            # It asks for a newer Kubernetes and controller-runtime than KServe compiles with.
-            shared=False,
             module="github.com/kedacore/keda/v2",
             trim=trim.keda,
         ),
-        Component("kind", "v0.32.0", {"kind": "kind"}, shared=False),
+        Component("kind", "v0.33.0", {"kind": "kind"}, workspace=""),
         # Reads the workflow as the runner will.
-        Component("actionlint", "v1.7.12", {"actionlint": "actionlint"}, shared=False),
+        Component("actionlint", "v1.7.12", {"actionlint": "actionlint"}, workspace=""),
         # Our own, a page long: every pod's first container.
-        Component("pause", "v1", {"pause": "pause"}, shared=False),
+        Component("pause", "v1", {"pause": "pause"}, workspace=""),
     )
 }

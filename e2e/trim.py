@@ -1,4 +1,4 @@
-"""Parts that are removed from a component before the build: no case uses them, and they take longest to compile."""
+"""Changes of a component's sources before the build: parts that no case uses and that take longest to compile, and versions."""
 
 import re
 from pathlib import Path
@@ -18,3 +18,12 @@ def keda(source: Path) -> None:
     for scaler in (source / "pkg/scalers").glob("*_scaler.go"):
         if scaler.name not in FILES:
             scaler.unlink()
+
+
+def knative(source: Path) -> None:
+    """Let Knative's library name the version of OpenTelemetry's conventions that the linked OpenTelemetry has.
+
+    The library is of the release before (see its go.mod). Programs whose parts name two versions exit immediately.
+    """
+    conventions = source / "observability/semconv/semconv.go"
+    conventions.write_text(conventions.read_text().replace("otel/semconv/v1.41.0", "otel/semconv/v1.43.0"))

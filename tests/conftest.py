@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,11 +74,30 @@ class Judge:
         return answer
 
 
-@pytest.fixture(scope="session")
-def judge() -> Iterator[Judge]:
-    binary = Path(os.environ.get("EBBTIDE_JUDGE") or ROOT / "tools" / "judge" / "bin" / "judge")
+def start_judge(name: str) -> Iterator[Judge]:
+    binary = ROOT / "tools" / "judge" / "bin" / name
     if not binary.exists():
         pytest.skip("judge not built: make judge")
     running = Judge(binary)
     yield running
     running.process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def kserve_judge() -> Iterator[Judge]:
+    """The judge with KServe, and the oldest Knative and Kubernetes that are judged."""
+    yield from start_judge("judge")
+
+
+@pytest.fixture(scope="session")
+def newest_judge() -> Iterator[Judge]:
+    """The judge with the newest Knative and Kubernetes, without KServe."""
+    yield from start_judge("newest")
+
+
+@pytest.fixture(scope="session", params=["knative-1.21", "knative-1.24"])
+def judge(request: pytest.FixtureRequest) -> Judge:
+    """The judges of the oldest and the newest minor version."""
+    name = "kserve_judge" if request.param == "knative-1.21" else "newest_judge"
+    running: Judge = request.getfixturevalue(name)
+    return running

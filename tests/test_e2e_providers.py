@@ -59,7 +59,7 @@ def test_the_default_cluster_has_its_kubeconfig_where_the_readme_says() -> None:
 @pytest.mark.parametrize(
     ("reference", "released"),
     [
-        ("ko://knative.dev/serving/cmd/queue", "gcr.io/knative-releases/knative.dev/serving/cmd/queue:v1.21.1"),
+        ("ko://knative.dev/serving/cmd/queue", "gcr.io/knative-releases/knative.dev/serving/cmd/queue:v1.24.0"),
         (
             "ko://knative.dev/net-kourier/cmd/kourier",
             "gcr.io/knative-releases/knative.dev/net-kourier/cmd/kourier:v1.21.0",

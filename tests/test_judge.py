@@ -133,7 +133,7 @@ def canonical(target: str | None) -> str:
 
 @pytest.mark.parametrize(("folder", "item"), objects("InferenceService"))
 def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
-    folder: Path, item: Object, judge: Any
+    folder: Path, item: Object, kserve_judge: Any
 ) -> None:
     spec = cases.profile(folder).spec
     disallowed = list(spec.kserve.annotation_disallow_list)
@@ -143,7 +143,7 @@ def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
     )
     import json  # noqa: PLC0415 - the ConfigMap's values are JSON texts
 
-    answer = judge.ask(
+    answer = kserve_judge.ask(
         "kserve",
         object=item,
         runtimes=runtimes(item),
@@ -173,7 +173,9 @@ def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
 
 
 @pytest.mark.parametrize("row", reserved.VARIABLES, ids=lambda row: row.name)
-def test_a_reserved_variable_is_refused_only_where_it_is_reserved(row: reserved.ReservedName, judge: Any) -> None:
+def test_a_reserved_variable_is_refused_only_where_it_is_reserved(
+    row: reserved.ReservedName, judge: Any, kserve_judge: Any
+) -> None:
     container = {"image": "ghcr.io/acme/chat:1", "env": [{"name": row.name, "value": "a"}]}
     plain = {
         "apiVersion": "serving.knative.dev/v1",
@@ -195,7 +197,7 @@ def test_a_reserved_variable_is_refused_only_where_it_is_reserved(row: reserved.
     assert judge.ask("knative", object=plain, config={})["ok"] is ("knative" not in row.by)
     if row.name != "STORAGE_URI":
         # KServe accepts it and interprets it itself.
-        assert judge.ask("kserve", object=by_kserve, config={})["ok"] is ("kserve-standard" not in row.by)
+        assert kserve_judge.ask("kserve", object=by_kserve, config={})["ok"] is ("kserve-standard" not in row.by)
 
 
 @pytest.mark.parametrize(("folder", "item"), objects(*BUILT_IN_KINDS))

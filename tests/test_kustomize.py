@@ -155,10 +155,10 @@ def test_kserves_config_matches_the_built_in_profile() -> None:
 
 
 @pytest.mark.parametrize("named", [{keys.DEPLOYMENT_MODE: "Knative"}, {}], ids=["mode named", "default mode"])
-def test_kserve_starts_and_serves_with_its_config(judge: Judge, named: dict[str, str]) -> None:
+def test_kserve_starts_and_serves_with_its_config(kserve_judge: Judge, named: dict[str, str]) -> None:
     (config_map_object,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
     note = '{"image":"ghcr.io/acme/chat:1"}'
-    answer = judge.ask(
+    answer = kserve_judge.ask(
         "kserve",
         object={
             "apiVersion": "serving.kserve.io/v1beta1",

@@ -236,7 +236,7 @@ def test_the_objects_that_knative_creates_pass(judge: Judge, folder: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["Service", "Deployment"])
-def test_the_objects_that_kserve_creates_pass(judge: Judge, kind: str) -> None:
+def test_the_objects_that_kserve_creates_pass(kserve_judge: Judge, kind: str) -> None:
     """KServe creates the Knative Service, so its admission must not fail because of fields that a user cannot set."""
     mode = "Knative" if kind == "Service" else "Standard"
     item = example(ROOT / "policies" / "restricted" / "good" / "model.yaml").item
@@ -248,11 +248,11 @@ def test_the_objects_that_kserve_creates_pass(judge: Judge, kind: str) -> None:
     }
     item["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": mode}
     item["spec"]["predictor"] = {"maxReplicas": 3, "containers": [{**container, "securityContext": context}]}
-    answer = judge.ask("kserve", object=item)
+    answer = kserve_judge.ask("kserve", object=item)
     assert answer["errors"] == []
-    assert_passes(judge, answer["object"], namespace_of(item), class_list())
+    assert_passes(kserve_judge, answer["object"], namespace_of(item), class_list())
     if mode == "Knative":
-        assert_passes(judge, answer["ksvc"], namespace_of(item), class_list())
+        assert_passes(kserve_judge, answer["ksvc"], namespace_of(item), class_list())
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "production"])

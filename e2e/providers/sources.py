@@ -29,7 +29,7 @@ TAGS: Final = {
 RELEASED: Final = {"gcr.io/k8s-staging-metrics-server/metrics-server": "registry.k8s.io/metrics-server/metrics-server"}
 """Registries of released images."""
 
-NODE_IMAGE: Final = "kindest/node:v1.34.11@sha256:44e222ee2132dab25ff87301682f89eb82c7880ea3a1bf543bfe9708fd08d67d"
+NODE_IMAGE: Final = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5"
 """The node image that belongs to the pinned kind, by digest: see the notes of kind's release."""
 
 NEEDED: Final = (
@@ -37,11 +37,11 @@ NEEDED: Final = (
     *("knative", "kserve", "metrics-server", "prometheus-adapter", "prometheus", "prometheus-operator", "keda"),
 )
 PODS: Final = "10.244.0.0/16"
-MANAGER: Final = {
+MANAGER: Final = (
     # At the default of 20 per second, the removal of the objects of two hundred services would take minutes.
-    "kube-api-qps": "200",
-    "kube-api-burst": "400",
-}
+    {"name": "kube-api-qps", "value": "200"},
+    {"name": "kube-api-burst", "value": "400"},
+)
 
 
 class Source(Protocol):
@@ -161,7 +161,7 @@ class Built:
             "etcd": {"local": {"imageTag": COMPONENTS["etcd"].version}},
             "dns": {"imageTag": COMPONENTS["coredns"].version},
             # 1,022 addresses per node: the default of 254 is close to the limit of 250 pods.
-            "controllerManager": {"extraArgs": {**MANAGER, "node-cidr-mask-size": "22"}},
+            "controllerManager": {"extraArgs": [*MANAGER, {"name": "node-cidr-mask-size", "value": "22"}]},
         }
         return {
             "networking": {"disableDefaultCNI": True, "podSubnet": PODS},

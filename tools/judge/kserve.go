@@ -30,7 +30,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
+
+func init() {
+	judges["kserve"] = judgeKServe
+	ctrllog.SetLogger(logr.Discard())
+}
 
 type kserveRequest struct {
 	header

@@ -54,7 +54,6 @@ import (
 	"k8s.io/kubernetes/pkg/registry/rbac/role"
 	"k8s.io/kubernetes/pkg/registry/rbac/rolebinding"
 	"k8s.io/kubernetes/pkg/registry/resource/deviceclass"
-	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
 	"k8s.io/kubernetes/pkg/registry/scheduling/priorityclass"
 )
@@ -92,7 +91,7 @@ var strategies = map[schema.GroupKind]strategy{
 	{Group: "rbac.authorization.k8s.io", Kind: "Role"}:               role.Strategy,
 	{Group: "rbac.authorization.k8s.io", Kind: "RoleBinding"}:        rolebinding.Strategy,
 	{Group: "resource.k8s.io", Kind: "DeviceClass"}:                  deviceclass.Strategy,
-	{Group: "resource.k8s.io", Kind: "ResourceClaim"}:                resourceclaim.NewStrategy(clientfake.NewClientset().CoreV1().Namespaces()),
+	{Group: "resource.k8s.io", Kind: "ResourceClaim"}:                newClaimStrategy(),
 	{Group: "resource.k8s.io", Kind: "ResourceClaimTemplate"}:        resourceclaimtemplate.NewStrategy(clientfake.NewClientset().CoreV1().Namespaces()),
 	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}:              priorityclass.Strategy,
 	{Group: policyGroup, Kind: "ValidatingAdmissionPolicy"}:          validatingadmissionpolicy.NewStrategy(allowAll, guessResource),

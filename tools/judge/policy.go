@@ -173,11 +173,11 @@ func compilePolicy(raw json.RawMessage) (*compiledPolicy, error) {
 // newValidator puts the API server's compiler and evaluators together. The
 // plug-in does so in a function it keeps to itself; the parts are public.
 func newValidator(policy *admissionregistrationv1.ValidatingAdmissionPolicy) validating.Validator {
-	declared := cel.OptionalVariableDeclarations{HasParams: policy.Spec.ParamKind != nil, HasAuthorizer: true, StrictCost: true}
+	declared := declareVariables(policy.Spec.ParamKind != nil)
 	inMessages := declared
 	inMessages.HasAuthorizer = false // the API has no authorizer in messages
 
-	compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion(), true))
+	compiler, err := cel.NewCompositedCompiler(baseEnvironment())
 	if err != nil {
 		panic(err)
 	}
@@ -205,7 +205,7 @@ func newValidator(policy *admissionregistrationv1.ValidatingAdmissionPolicy) val
 			messages[i] = &validating.MessageExpressionCondition{MessageExpression: one.MessageExpression}
 		}
 	}
-	return validating.NewValidator(
+	return makeValidator(
 		compiler.CompileCondition(validations, declared, environment.StoredExpressions),
 		matcher,
 		compiler.CompileCondition(nil, declared, environment.StoredExpressions), // audit annotations decide nothing
@@ -474,7 +474,7 @@ func (r *review) boundParams(kind *admissionregistrationv1.ParamKind, binding *a
 			}
 		}
 	}
-	return generic.CollectParams(kind, syncedStore{store}, scope, binding.Spec.ParamRef, r.attributes.GetNamespace())
+	return collectParams(kind, syncedStore{store}, scope, binding.Spec.ParamRef, r.attributes.GetNamespace())
 }
 
 // syncedStore is an informer that has nothing left to fetch.
