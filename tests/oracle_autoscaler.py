@@ -3,7 +3,7 @@
 Windows, collector, samples, load balancing and breaker are classes and functions on lists. They are compared with upstream's
 recorded decisions; the product's engine, which works on flat state, is compared with the oracle's engine.
 
-Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/{aggregation,metrics}, pkg/activator/net and pkg/queue/breaker.go.
+Upstream: knative.dev/serving v0.51.0, pkg/autoscaler/{aggregation,metrics}, pkg/activator/net and pkg/queue/breaker.go.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ gives the same result.
 
 The product's engine, whose state is in flat lists, must give bit-identical results.
 
-Upstream: knative.dev/serving v0.48.1: cmd/autoscaler (stats are recorded, then the scaler is poked),
+Upstream: knative.dev/serving v0.51.0: cmd/autoscaler (stats are recorded, then the scaler is poked),
 pkg/activator/handler/concurrency_reporter.go, pkg/activator/net (probing every 200 ms, load balancing),
 pkg/queue/{breaker,handler}.go and sharedmain (a report every second, a queue of ten times the limit, 30 s of drain),
 pkg/autoscaler/{metrics,scaling} and pkg/reconciler/autoscaling/kpa. Kubernetes: pkg/controller/controller_utils.go

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "PRF002": "test_codes.py",
     "PRF003": "test_codes.py",
     "PRF004": "test_codes.py",
+    "PRF065": "test_profiles.py",
     "FLAGS001": "test_intake_flags.py",
     "FLAGS002": "test_intake_flags.py",
     "FLAGS003": "test_intake_flags.py",

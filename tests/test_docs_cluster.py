@@ -69,7 +69,7 @@ def make_world(profile: Profile) -> World:
         "allocatable": allocatable,
         "capacity": allocatable,
         "conditions": [{"type": "Ready", "status": "True"}],
-        "nodeInfo": {"kubeletVersion": "v1.34.0"},
+        "nodeInfo": {"kubeletVersion": "v1.37.0"},
     }
     world.cluster.put(node)
     furnish_cluster(world.cluster, profile)

@@ -723,7 +723,7 @@ def test_the_command_prints_a_summary(run: Any, file: Path) -> None:
     code, out, err = run("doctor", "--profile", file)
 
     assert (code, err) == (0, "")
-    assert out == "Kubernetes 1.34.0, Knative 1.21.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n"
+    assert out == "Kubernetes 1.37.0, Knative 1.24.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n"
 
 
 def test_the_command_reports_fixes_after_confirmation_and_checks_again(

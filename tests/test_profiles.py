@@ -217,6 +217,33 @@ def test_an_inconsistent_setting_is_reported_with_its_path(name: str) -> None:
     assert problem.fix
 
 
+@pytest.mark.parametrize(
+    ("component", "known", "unknown"),
+    [
+        ("kubernetes", ("1.30", "1.37", "1.37.9"), ("1.29", "1.38", "2.0")),
+        ("knative", ("1.16", "1.24", "1.24.3"), ("1.15.9", "1.25", "0.26")),
+        ("kserve", ("0.15.2", "0.21"), ("0.14", "0.22", "1.0")),
+    ],
+)
+def test_an_unknown_version_is_accepted_with_a_warning(
+    component: str, known: tuple[str, ...], unknown: tuple[str, ...]
+) -> None:
+    for version in known:
+        assert profiles.validate_profile_data(changed("spec", component, "version", value=version))[1] == []
+    for version in unknown:
+        profile, problems = profiles.validate_profile_data(changed("spec", component, "version", value=version))
+        assert profile is not None
+        assert (only(problems).code, only(problems).severity) == ("PRF065", "warning")
+        assert only(problems).field == ("spec", component, "version")
+        assert version in only(problems).message
+
+
+def test_the_version_of_a_component_that_is_not_installed_is_not_judged() -> None:
+    data = changed("spec", "kserve", value={"installed": False, "version": "0.9"})
+
+    assert profiles.validate_profile_data(data)[1] == []
+
+
 def test_an_unknown_flag_is_accepted_with_a_warning() -> None:
     data = changed("spec", "knative", "features", value={**FEATURES, "kubernetes.podspec-teleport": "enabled"})
 

@@ -548,3 +548,16 @@ def test_a_pod_is_named_after_its_workload() -> None:
 )
 def test_rejections_are_reworded(message: str, words: str) -> None:
     assert explain_rejection(message) == words
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["remote error: tls: protocol version not supported", "tls: server selected unsupported protocol version 303"],
+)
+def test_a_registry_with_an_old_tls_is_named_with_its_remedies(error: str) -> None:
+    message = f'Unable to fetch image "registry.test/chat:1": failed to resolve image to digest: Get "https://registry.test/v2/": {error}'
+
+    assert explain_rejection(message) == (
+        "cannot resolve image registry.test/chat:1: the registry does not support TLS 1.3, which Knative's controller requires "
+        "since 1.21.2; name the image by its digest, or set TAG_TO_DIGEST_TLS_MIN_VERSION to 1.2 in the controller's environment"
+    )

@@ -536,7 +536,7 @@ class HorizontalAutoscaler:
         self._to_zero = spec.min_replicas == 0 and any(
             isinstance(metric, ObjectMetric | ExternalMetric) for metric in spec.metrics
         )
-        # Upstream's condition ScaledToZero: this HPA removed the last replica, and not somebody else.
+        # Upstream's condition ScaledToZero: this HPA removed the last replica, and not a user or a controller.
         self._zeroed = False
         self._recommendations: list[_Event] = []
         self._added: list[_Event] = []

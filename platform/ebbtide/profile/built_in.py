@@ -35,15 +35,15 @@ FEATURES: Final[dict[str, str]] = {
     "kubernetes.podspec-securitycontext": "enabled",
     "kubernetes.podspec-tolerations": "enabled",
 }
-#: Knative 1.21, KServe 0.20, and one pool of A100-80 GPUs with KAI 0.17.
+#: Knative 1.24, KServe 0.20, and one pool of A100-80 GPUs with KAI 0.17.
 FULL: Final[dict[str, Any]] = {
     "apiVersion": "ebbtide.dev/v1alpha1",
     "kind": "Profile",
     "metadata": {"name": FULL_NAME},
     "spec": {
-        "kubernetes": {"version": "1.34"},
+        "kubernetes": {"version": "1.37"},
         "knative": {
-            "version": "1.21",
+            "version": "1.24",
             "features": FEATURES,
             "autoscaler": {"allow-zero-initial-scale": "true"},
             "defaults": {"max-revision-timeout-seconds": "3600"},
@@ -86,6 +86,7 @@ OTHER_FLAGS: Final = frozenset(
         "hostnetwork",
         "hostpid",
         "shareprocessnamespace",
+        "volumes-ephemeral",
         "volumes-hostpath",
         "volumes-mount-propagation",
     )

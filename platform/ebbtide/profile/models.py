@@ -20,7 +20,7 @@ ServingMode = Literal["Knative", "Standard"]
 class Kubernetes(Model):
     """Version and features of Kubernetes."""
 
-    version: Version = "1.34"
+    version: Version = "1.37"
     """Kubernetes version."""
     dra: bool = False
     """True if a DRA driver for the GPUs is installed."""
@@ -33,7 +33,7 @@ class Knative(Model):
 
     installed: bool = True
     """True if Knative Serving is installed."""
-    version: Version = "1.21"
+    version: Version = "1.24"
     """Version of Knative Serving."""
     hpa: bool = True
     """True if the autoscaler-hpa extension is installed. Without it, the autoscaler class hpa does not work."""

@@ -59,9 +59,9 @@ PROFILE: Final[dict[str, Any]] = {
     "kind": "Profile",
     "metadata": {"name": "demo"},
     "spec": {
-        "kubernetes": {"version": "1.34"},
+        "kubernetes": {"version": "1.37"},
         "knative": {
-            "version": "1.21",
+            "version": "1.24",
             "features": {f"kubernetes.podspec-{name}": "enabled" for name in _FEATURES},
             "observability": {"request-metrics-protocol": "prometheus"},
             # In memory, more pods would be slow.
@@ -401,6 +401,6 @@ def _make_node(name: str, labels: dict[str, str], allocatable: dict[str, str]) -
         "allocatable": allocatable,
         "capacity": allocatable,
         "conditions": [{"type": "Ready", "status": "True"}],
-        "nodeInfo": {"kubeletVersion": "v1.34.0"},
+        "nodeInfo": {"kubeletVersion": "v1.37.0"},
     }
     return node

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 #: Responses at the paths of an API server with Knative and KServe: its version and its API groups.
 PATHS: Final[dict[str, Object]] = {
-    "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
+    "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
     "/apis/serving.knative.dev/v1": {"kind": "APIResourceList", "resources": []},
     "/apis/serving.kserve.io/v1beta1": {"kind": "APIResourceList", "resources": []},
 }

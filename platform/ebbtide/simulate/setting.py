@@ -1,6 +1,6 @@
 """Autoscaler settings of one workload, read from a spec, from rendered objects, or from annotations.
 
-Upstream: knative.dev/serving v0.48.1, pkg/apis/autoscaling/register.go (annotations), pkg/autoscaler/config/config.go
+Upstream: knative.dev/serving v0.51.0, pkg/apis/autoscaling/register.go (annotations), pkg/autoscaler/config/config.go
 (``config-autoscaler``), pkg/reconciler/autoscaling/hpa/resources/hpa.go (metrics of class hpa) and
 pkg/apis/config/defaults.go (``revision-timeout-seconds``).
 """
@@ -61,7 +61,7 @@ class Setting:
     timeout: float = TIMEOUT
     weighted: bool = False
     hpa: hpa.HpaSpec | None = None
-    version: str = "1.21"
+    version: str = "1.24"
     probed: bool = True
 
 

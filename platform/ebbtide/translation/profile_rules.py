@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.quantities import parse_nano, parse_whole_quantity
+from ebbtide.base.versions import KNOWN, is_known_version
 from ebbtide.profile.built_in import OTHER_FLAGS
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.serving.knative import EVERY_FLAG
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ebbtide.base.problems import Path
-    from ebbtide.profile.models import Knative, KServe, Profile
+    from ebbtide.profile.models import Knative, KServe, Profile, ProfileSpec
     from ebbtide.translation.runtimes import ComputeResource
 
 #: ConfigMap keys whose value is a whole number.
@@ -43,6 +44,7 @@ def check(profile: Profile) -> Iterator[Problem]:
     """Yield the problems of a profile that its schema does not find."""
     spec = profile.spec
     knative = spec.knative
+    yield from _check_versions(spec)
     for config, key in NUMBERS:
         value = getattr(knative, config).get(key)
         if value is not None and not value.isdigit():
@@ -96,6 +98,25 @@ def check(profile: Profile) -> Iterator[Problem]:
                 path,
                 f"backend {backend.name} needs scheduler {backend.scheduler}, not {spec.scheduling.scheduler}",
                 f"set scheduling.scheduler: {backend.scheduler}, or another backend for the node pool",
+            )
+
+
+def _check_versions(spec: ProfileSpec) -> Iterator[Problem]:
+    """Warn of versions of installed components that Ebbtide does not know."""
+    versions = {"Kubernetes": spec.kubernetes.version}
+    if spec.knative.installed:
+        versions["Knative"] = spec.knative.version
+    if spec.kserve.installed:
+        versions["KServe"] = spec.kserve.version
+    for component, version in versions.items():
+        if not is_known_version(component, version):
+            oldest, newest = KNOWN[component]
+            yield make_warning(
+                "PRF065",
+                ("spec", component.lower(), "version"),
+                f"unknown version of {component}: Ebbtide knows {oldest} to {newest}, not {version}",
+                f"if the cluster has another version, correct it; otherwise use {component} {oldest} to {newest}, or read in "
+                "its release notes what differs",
             )
 
 

@@ -366,7 +366,7 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
     if observed.runtimes:
         kserve["runtimes"] = sorted(observed.runtimes)
     spec = {
-        "kubernetes": {"version": minor_version(observed.kubernetes) or "1.34", "dra": _has_dra(observed)},
+        "kubernetes": {"version": minor_version(observed.kubernetes) or "1.37", "dra": _has_dra(observed)},
         "knative": knative,
         "kserve": kserve,
         "metrics": _observe_metrics(observed),

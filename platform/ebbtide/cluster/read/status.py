@@ -55,6 +55,9 @@ EXCEEDED: Final = re.compile(
     r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
 )
 IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>.+)', re.DOTALL)
+#: Go's errors for a registry that is limited to TLS 1.2. Since Knative 1.21.2, its controller requires TLS 1.3 of registries
+#: (knative.dev/serving pkg/reconciler/revision/resolve.go, knative.dev/pkg network/tls).
+OLD_TLS: Final = re.compile(r"tls: (?:protocol version not supported|server selected unsupported protocol version)")
 CLASS_MISSING: Final = re.compile(r"no PriorityClass with name (\S+) was found")
 #: Scheduler messages about unsuitable nodes, and their explanations.
 UNFIT: Final = (
@@ -617,7 +620,13 @@ def explain_rejection(message: str) -> str:
         )
     match = IMAGE.search(message)
     if match is not None:
-        return f"cannot resolve image {match['image']}: {of_pod.innermost_cause(match['cause'])}"
+        cause = of_pod.innermost_cause(match["cause"])
+        if OLD_TLS.search(match["cause"]):
+            cause = (
+                "the registry does not support TLS 1.3, which Knative's controller requires since 1.21.2; name the image by "
+                "its digest, or set TAG_TO_DIGEST_TLS_MIN_VERSION to 1.2 in the controller's environment"
+            )
+        return f"cannot resolve image {match['image']}: {cause}"
     if "violates PodSecurity" in message:
         return f"rejected by the namespace's pod security: {message.partition('violates PodSecurity')[2].strip()}"
     return message.partition("failed with message: ")[2].rstrip(". ") or message.rstrip(". ")
