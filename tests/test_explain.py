@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide.documents import load_document, profiles
+from ebbtide.base.problems import format_path, select_errors
+from ebbtide.documents import explain, load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain_document
 from ebbtide.profile.built_in import FULL, FULL_NAME
+from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import models_in
 from ebbtide.spec.inference import Inference
+from ebbtide.translation.profile_rules import check
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -420,3 +424,52 @@ def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any])
 @pytest.mark.parametrize("spec", [{"image": ""}, {"autoscaling": {"minReplicas": 5, "maxReplicas": 1}}])
 def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
     assert explain_document(native(spec), FULL).leaves == []
+
+
+@pytest.mark.parametrize("name", ["canary", "kserve-model", "probes"])
+def test_each_variant_is_translated_as_if_it_were_the_only_one(name: str) -> None:
+    """Validate and translate every pair of spec and profile from the beginning, and list all leaves: nothing is reused."""
+    folder = ONE_DOCUMENT[name]
+    native, profile = cases.make(folder).documents[0].reading.native, cases.profile_data(folder)
+    project = native["spec"].get("project")
+
+    def leaves(spec: dict[str, Any], cluster: dict[str, Any]) -> dict[explain.Leaf, Any] | None:
+        try:
+            validated = Profile.model_validate(cluster)
+        except ValueError:
+            return None
+        loaded = load_document(spec, validated)
+        if loaded.inference is None or select_errors([*check(validated)]):
+            return None
+        translation = translate(loaded.inference, validated, "{}")
+        return explain._list_object_leaves(translation)[0] if translation.objects else None  # noqa: SLF001 - the parts of the law
+
+    base, relaxed = (
+        leaves(native, profile),
+        explain.replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"),
+    )
+    before = leaves(native, relaxed)
+    assert base is not None
+    assert before is not None
+    causes: dict[explain.Leaf, dict[str, None]] = {leaf: {} for leaf in base}
+    capable = explain._with_components(explain._with_twin_project(relaxed, project))  # noqa: SLF001 - as above
+    variants = [
+        *(
+            (format_path(path), other, capable)
+            for path, others, _ in explain._spec_variants(native)  # noqa: SLF001 - as above
+            for other in others
+        ),
+        *(
+            (f"profile.{format_path(path[1:])}", native, other)
+            for path, others in explain._profile_variants(relaxed, project)  # noqa: SLF001 - as above
+            for other in others
+        ),
+    ]
+    for cause, spec, cluster in variants:
+        after = leaves(spec, cluster)
+        if after is not None:
+            explain._attribute_changes(before, after, causes, cause)  # noqa: SLF001 - as above
+    found = {(leaf.kind, leaf.path): set(leaf.causes) for leaf in explain_document(native, profile).leaves}
+    for (kind, _, path), known in causes.items():
+        shortest = {one for one in known if not any(two.startswith((f"{one}.", f"{one}[")) for two in known)}
+        assert found[kind, format_path(path)] == shortest

@@ -24,9 +24,14 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     numbers = [1]
     monkeypatch.setattr(Cache, "peek_number", lambda _: numbers[0])
     monkeypatch.setattr("ebbtide.api.shared.time.monotonic", lambda: 5.0)
-    computed = []
+    computed: list[Any] = []
     read = backend.workloads
-    backend.workloads = lambda *arguments: computed.append(arguments) or read(*arguments)  # type: ignore[func-returns-value,method-assign] # counts
+
+    def count(*arguments: Any) -> Any:
+        computed.append(arguments)
+        return read(*arguments)
+
+    monkeypatch.setattr(backend, "workloads", count)
     with serving.served(backend) as client:
         yield client, computed, numbers
 

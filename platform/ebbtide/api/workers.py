@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Bytes of data that a worker may allocate: a share of the memory that this process may use, within these bounds. What the
 #: server keeps for itself is not shared.
-MIN_MEMORY_BYTES: Final = 384 * 2**20
+MIN_MEMORY_BYTES: Final = 512 * 2**20
 MAX_MEMORY_BYTES: Final = 6 * 2**30
 SERVER_MEMORY_BYTES: Final = 512 * 2**20
 #: Files with the memory limit of this process's control group, in version 2 and 1; a container sees its own as the root.

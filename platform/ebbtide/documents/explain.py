@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.problems import Problem, format_path, make_warning, select_errors
-from ebbtide.documents import load_document
 from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import models_in
-from ebbtide.readers.loaded import canonical_json
+from ebbtide.readers.loaded import canonical_json, validate_reading
+from ebbtide.readers.reading import Reading
 from ebbtide.spec.inference import InferenceSpec, Metadata
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
     from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.spec.inference import Inference
+    from ebbtide.translation.translate import Translation
 
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]
@@ -196,27 +198,37 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     ``native`` is a native document that translates without errors, ``profile`` is a profile document. Both are plain
     data, which is easy to vary.
     """
-    base = _translate_to_leaves(native, profile)
+    cluster, inference = _load_cluster(profile), _load_inference(native)
+    base = _translate_or_none(inference, cluster)
     if base is None:
         return Explanation()
-    leaves, decisions, names = base
+    leaves, names = _list_object_leaves(base)
+    decisions = base.decisions
     causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
     idle: list[Problem] = []
     project = native.get("spec", {}).get("project")
     # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
     relaxed = cast("dict[str, Any]", replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
-    compared = _translate_to_leaves(native, relaxed)
+    compared = _translate_or_none(inference, _load_cluster(relaxed))
     assert compared is not None
-    capable = _with_components(_with_twin_project(relaxed, project))
+    before = _list_object_leaves(compared)[0]
+
+    def attribute(after: Translation, cause: str) -> bool:
+        # Most variants change nothing, and comparing objects is faster than listing their leaves.
+        is_equal = after.objects == compared.objects
+        return not is_equal and _attribute_changes(before, _list_object_leaves(after)[0], causes, cause)
+
+    # The variants of the spec have one cluster, and those of the cluster have one spec: each is validated once.
+    capable = _load_cluster(_with_components(_with_twin_project(relaxed, project)))
     for path, candidates, is_set in _spec_variants(native):
         has_effect = False
         translated = False
         for other in candidates:
-            after = _translate_to_leaves(other, capable)
+            after = _translate_or_none(_load_inference(other), capable)
             if after is None:
                 continue
             translated = True
-            has_effect |= _attribute_changes(compared[0], after[0], causes, format_path(path))
+            has_effect |= attribute(after, format_path(path))
         if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
             idle.append(
                 make_warning(
@@ -228,9 +240,9 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
             )
     for path, candidates in _profile_variants(relaxed, project):
         for other in candidates:
-            after = _translate_to_leaves(native, other)
+            after = _translate_or_none(inference, _load_cluster(other))
             if after is not None:
-                _attribute_changes(compared[0], after[0], causes, "profile." + format_path(path[1:]))
+                attribute(after, "profile." + format_path(path[1:]))
     return Explanation(
         [
             ExplainedField(
@@ -254,20 +266,30 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     )
 
 
-def _translate_to_leaves(
-    native: dict[str, Any], profile: dict[str, Any]
-) -> tuple[dict[Leaf, Any], tuple[Decision, ...], dict[tuple[str, int], str]] | None:
-    """Return the leaves of a translation, its decisions and the objects' names, or None if it fails."""
+def _load_cluster(profile: dict[str, Any]) -> Profile | None:
+    """Return a valid profile, or None."""
     try:
         cluster = Profile.model_validate(profile)
     except ValueError:
         return None
-    loaded = load_document(native, cluster)
-    if loaded.inference is None or select_errors([*check(cluster)]):
+    return None if select_errors([*check(cluster)]) else cluster
+
+
+def _load_inference(native: dict[str, Any]) -> Inference | None:
+    """Return a valid spec, or None. A native document is read without a profile."""
+    return validate_reading(Reading(native), "").inference
+
+
+def _translate_or_none(inference: Inference | None, cluster: Profile | None) -> Translation | None:
+    """Return the translation of a spec for a cluster, or None if one of them is invalid or the translation fails."""
+    if inference is None or cluster is None:
         return None
-    translation = translate(loaded.inference, cluster, canonical_json({}))
-    if not translation.objects:
-        return None
+    translation = translate(inference, cluster, canonical_json({}))
+    return translation if translation.objects else None
+
+
+def _list_object_leaves(translation: Translation) -> tuple[dict[Leaf, Any], dict[tuple[str, int], str]]:
+    """Return the leaves of a translation's objects, and the objects' names."""
     leaves: dict[Leaf, Any] = {}
     counts: dict[str, int] = {}
     names: dict[tuple[str, int], str] = {}
@@ -279,7 +301,7 @@ def _translate_to_leaves(
         for path, value in _list_leaves(obj, ()):
             if keys.SPEC not in path:
                 leaves[kind, number, path] = value
-    return leaves, translation.decisions, names
+    return leaves, names
 
 
 def _list_leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:

@@ -114,14 +114,20 @@ KSERVE_FIELDS: Final[tuple[tuple[str, tuple[int, int]], ...]] = (
 )
 
 
+#: The same fields with their paths in documents and their attributes, since every translation checks them.
+_KSERVE_ATTRIBUTES: Final = tuple(
+    (field, since, ("spec", *field.split(".")), tuple(SNAKE.sub(r"_\1", name).lower() for name in field.split(".")))
+    for field, since in KSERVE_FIELDS
+)
+
+
 def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
     """Reject fields that only KServe, or only a later version of it, supports."""
     version = cluster.kserve.version
-    for field, since in KSERVE_FIELDS:
+    for field, since, path, attributes in _KSERVE_ATTRIBUTES:
         value: Any = spec
-        for name in field.split("."):
-            value = getattr(value, SNAKE.sub(r"_\1", name).lower(), None)
-        path = ("spec", *field.split("."))
+        for name in attributes:
+            value = getattr(value, name, None)
         if value and serving == "knative" and "." not in field:
             yield Problem(
                 "SRV044",
