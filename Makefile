@@ -26,7 +26,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -185,6 +185,19 @@ RUNS ?= 1
 fidelity: $(VENV)/.e2e ## Compare the simulator with the cluster by replaying requests at real speed, 15 minutes per run: RUNS=3
 	@$(E2E).fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
 
+$(VENV)-audit/.made: requirements/audit.txt
+	test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet --require-hashes -r requirements/audit.txt
+	@touch $@
+
+# The lock files are complete, so that pip does not need to resolve them.
+audit-python: $(VENV)-audit/.made ## Check the lock files for published vulnerabilities (needs the advisories of PyPI)
+	for part in requirements/*.txt; do echo "$$part"; $(VENV)-audit/bin/pip-audit --require-hashes --disable-pip -r $$part || exit 1; done
+
+audit-go: ## Check the Go modules for published vulnerabilities (needs Go and vuln.go.dev)
+	for part in tools/judge tools/vectors tools/vale; do echo "$$part"; \
+	  GOWORK=off $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -C $$part -scan module || exit 1; done
+
 overlays: setup ## Render each overlay without kustomize plugins to build/overlays
 	@bash tools/overlays.sh
 
@@ -194,8 +207,12 @@ bench: setup-test ## Measure render and compare it with helm and kustomize (need
 bench-simulate: $(VENV)/.simulate ## Measure the simulator: requests per second, and 250 settings on all processors
 	$(BIN)/python tools/bench/simulate.py
 
+MINUTES ?= 10
+soak: setup-serve ## Run the demo server under mixed traffic and print memory, response times and errors: MINUTES=10
+	nice -n 10 $(BIN)/python tools/bench/soak.py --minutes $(MINUTES)
+
 lock: ## Update Python's lock files (needs uv)
-	for part in build runtime simulate test serve serve-test release e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime simulate test serve serve-test release e2e audit; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
@@ -225,4 +242,4 @@ ci: lint types judge kustomize check-generated check-pydantic check-schemas chec
 	cd tools/vectors && $(GO_SHARED) vet .
 
 clean: ## Remove build results
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin
+	rm -rf $(VENV) $(VENV)-audit dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin

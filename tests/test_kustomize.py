@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from ebbtide import manifests
 from ebbtide.base import keys, metrics
@@ -548,3 +549,16 @@ def test_resources_local_to_kustomize_appear_in_no_output(kustomize: str, tmp_pa
     assert result.code == 0, result.err
     assert by_name(result.out) == by_name(rendered)
     assert not [item for item in rendered if item["metadata"]["name"] == "local"]
+
+
+@pytest.mark.parametrize("folder", ["kustomize", "policies"])
+def test_every_namespace_has_all_pod_security_labels_with_a_version(folder: str) -> None:
+    namespaces = sorted((ROOT / folder).rglob("namespace.yaml"))
+
+    assert namespaces
+    for path in namespaces:
+        labels = yaml.safe_load(path.read_text())["metadata"]["labels"]
+        levels = {labels.get(f"pod-security.kubernetes.io/{mode}") for mode in ("enforce", "audit", "warn")}
+        versions = {labels.get(f"pod-security.kubernetes.io/{mode}-version") for mode in ("enforce", "audit", "warn")}
+        assert levels in ({"restricted"}, {"baseline"}), path
+        assert versions == {"v1.34"}, path

@@ -76,8 +76,15 @@ def test_the_server_answers_after_a_jump(jump: float) -> None:
     clock = ManualClock(cluster.clock.now())
     profile, _ = profiles.validate_profile_data(MADE)
     assert profile is not None
-    rules = {"rules": RULES, "tokens": {caller.token: caller for caller in CALLERS.values()}, "source": Counts()}
-    backend = make_simulated_backend(cluster, profile, MADE, clock, **rules)
+    backend = make_simulated_backend(
+        cluster,
+        profile,
+        MADE,
+        clock,
+        rules=RULES,
+        tokens={caller.token: caller for caller in CALLERS.values()},
+        source=Counts(),
+    )
     paths = ("/api/ebbtide/v1/workloads", "/api/v1/workloads", "/api/ebbtide/v1/events?once=true", "/healthz")
     where = "/api/ebbtide/v1/workloads/team-alpha/aardvark"
     with served(backend) as client:
