@@ -691,7 +691,7 @@ def pool(rng: random.Random, number: int) -> Data:
     if "replicas" in BACKENDS[backend].needs:
         pool["replicas"] = rng.choice((2, 4, 10))
     if maybe(rng, 0.2):
-        pool["resource"] = "example.com/gpu.shared"
+        pool["resource"] = "nvidia.com/gpu"
     return pool
 
 

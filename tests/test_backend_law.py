@@ -30,6 +30,7 @@ from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.translation import gpu, project
+from ebbtide.translation.gpu.backend import GpuNode
 from ebbtide.translation.gpu.shares import make_backend
 from ebbtide.translation.translate import make_plan, translate
 from test_docs import FENCE, ROOT
@@ -356,3 +357,11 @@ def test_no_other_module_branches_on_the_name_of_a_backend() -> None:
                 of_backend = any(isinstance(part, ast.Attribute) and part.attr == "backend" for part in parts)
                 constants = {part.value for part in parts if isinstance(part, ast.Constant)}
                 assert not of_backend or not constants & gpu.BACKENDS.keys(), f"{file}:{node.lineno}"
+
+
+@pytest.mark.parametrize("strategy", ["mps", "time-slicing"])
+def test_shares_without_another_name_are_recognized_by_the_label(strategy: str) -> None:
+    labels = {"nvidia.com/gpu.sharing-strategy": strategy, "nvidia.com/gpu.replicas": "4"}
+    (pool,) = gpu.detect_pools(GpuNode({"nvidia.com/gpu": 8}, labels, frozenset()))
+
+    assert pool == {"name": "shared", "resource": "nvidia.com/gpu", "devices": 2, "backend": strategy, "replicas": 4}

@@ -376,7 +376,7 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
     ("fields", "resource"),
     [
         ({"backend": "mig"}, "nvidia.com/mig-1g.10gb"),
-        ({"backend": "mps", "replicas": 4, "resource": "nvidia.com/gpu.mps"}, "nvidia.com/gpu.mps"),
+        ({"backend": "mps", "replicas": 4, "resource": "nvidia.com/gpu.shared"}, "nvidia.com/gpu.shared"),
     ],
     ids=["any MIG profile", "a resource of the profile's"],
 )

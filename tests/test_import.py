@@ -64,7 +64,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "mig-single": stock(pool("mig", migStrategy="single", migProfiles=["1g.10gb"])),
     "time-slicing": stock(pool("time-slicing", replicas=4)),
     "thirds": stock(pool("time-slicing", replicas=3)),
-    "mps": stock(pool("mps", replicas=2, resource="nvidia.com/gpu.mps")),
+    "mps": stock(pool("mps", replicas=2, resource="nvidia.com/gpu")),
     "dra-1.34": stock(pool("dra"), kubernetes={"dra": True}),
     "dra-1.36": stock(pool("dra"), kubernetes={"version": "1.36", "dra": True}),
     "nv-fractions": {

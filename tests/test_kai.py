@@ -1,4 +1,4 @@
-"""KAI-Scheduler's arithmetic and settings, with values computed by hand from its source at v0.17.0."""
+"""KAI-Scheduler's arithmetic and settings, with values computed from its source at v0.17.0."""
 
 from __future__ import annotations
 

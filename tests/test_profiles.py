@@ -334,3 +334,23 @@ def test_each_code_of_profiles_is_tested_here() -> None:
     codes = {code for code in CODES if code.startswith("PRF")}
 
     assert codes == set(re.findall(r"PRF[0-9]{3}", source))
+
+
+@pytest.mark.parametrize(
+    ("backend", "resource", "valid"),
+    [
+        ("mps", "nvidia.com/gpu", True),
+        ("mps", "nvidia.com/gpu.shared", True),
+        ("mps", "nvidia.com/gpu.mps", False),
+        ("mps", "nvidia.com/mig-1g.10gb", False),
+        ("time-slicing", "nvidia.com/mig-1g.10gb.shared", True),
+        ("time-slicing", "example.com/gpu", False),
+    ],
+)
+def test_a_share_has_a_name_that_the_device_plugin_can_list(backend: str, resource: str, valid: bool) -> None:
+    pool = {"name": "shared", "backend": backend, "replicas": 4, "resource": resource}
+    spec = {**FULL["spec"], "nodePools": [pool], "scheduling": {}}
+    profile, problems = profiles.validate_profile_data({**FULL, "spec": spec})
+
+    assert (profile is not None) == valid, problems
+    assert [problem.field for problem in problems] == ([] if valid else [("spec", "nodePools", 0, "resource")])

@@ -94,6 +94,8 @@ KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"
 # Priority and projects.
 #: The label (not the pod field) that KAI and Run:ai read: priorityClassName: inference
 PRIORITY_LABEL: Final = "priorityClassName"
+#: kai.scheduler/preemption-delay: 5m
+KAI_PREEMPTION_DELAY: Final = "kai.scheduler/preemption-delay"
 #: The feature flag of Knative that allows a priority class in a revision.
 PRIORITY_CLASS_FLAG: Final = "kubernetes.podspec-priorityclassname"
 #: kai.scheduler/queue: team-a

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.versions import parse_version
 from ebbtide.translation.plan import Decision, Priority
 from ebbtide.translation.pods import PodPatch
 
@@ -39,6 +40,8 @@ LEVELS: Final = {
 USUAL_LEVEL: Final = "very-high"
 PREFIX: Final = "ebbtide-"
 KAI: Final = "kai-scheduler"
+#: The first KAI version with the annotation for a preemption delay.
+PREEMPTION_DELAY_SINCE: Final = (0, 17)
 #: The values of Knative's feature flag that allow a priority class.
 ALLOWED: Final = frozenset({"enabled", "allowed"})
 #: The pods of a cluster without priority classes. Such a pod has priority 0, and KAI treats it as ``inference``.
@@ -131,6 +134,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}",
         )
     yield from _warn_about_scheduler(plan)
+    yield from _warn_about_delay(plan)
 
 
 def _make_known_class(name: str, cluster: ProfileSpec) -> Priority:
@@ -188,6 +192,27 @@ def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
             f"build ({build}), which Run:ai and KAI would not",
             "to protect builds, give build and inference the same value in scheduling.classes of the profile",
         )
+
+
+def _warn_about_delay(plan: Plan) -> Iterator[Problem]:
+    """Warn of a preemption delay that KAI does not read: its Knative grouper ignores the annotation."""
+    reason = (
+        f"{plan.cluster.scheduling.scheduler} does not read it"
+        if plan.cluster.scheduling.scheduler != KAI
+        else f"KAI {plan.cluster.scheduling.kai.version} does not have it"
+        if parse_version(plan.cluster.scheduling.kai.version) < PREEMPTION_DELAY_SINCE
+        else "KAI does not read it from Knative pods"
+        if plan.serving != "kserve-standard"
+        else ""
+    )
+    for index, annotation in enumerate(plan.spec.annotations):
+        if reason and annotation.name == keys.KAI_PREEMPTION_DELAY and not annotation.exclude:
+            yield make_warning(
+                "PRI028",
+                ("spec", "annotations", index, "name"),
+                f"{keys.KAI_PREEMPTION_DELAY} has no effect: {reason}",
+                "remove it, or use serving: kserve-standard on a cluster with KAI 0.17 or later",
+            )
 
 
 def make_priority_patch(plan: Plan) -> PodPatch:

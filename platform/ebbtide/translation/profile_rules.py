@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base import keys
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.quantities import parse_nano, parse_whole_quantity
 from ebbtide.base.versions import KNOWN, is_known_version
 from ebbtide.profile.built_in import OTHER_FLAGS
-from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.gpu import BACKENDS, is_named
 from ebbtide.translation.serving.knative import EVERY_FLAG
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ def check(profile: Profile) -> Iterator[Problem]:
                 "PRF004", (*path, "name"), f"duplicate node pool name {pool.name}", "rename one of the node pools"
             )
         backend = BACKENDS[pool.backend]
+        if pool.resource and backend.names and not is_named(pool.resource, backend.names):
+            yield Problem(
+                "PRF004",
+                (*path, "resource"),
+                f"the device plugin does not list {pool.resource} for {backend.name}: a share is named {keys.GPU}, or "
+                f"{keys.GPU_SHARED} with renameByDefault",
+                f"use one of {keys.GPU}, {keys.GPU_SHARED}",
+            )
         for attribute in backend.needs:
             if getattr(pool, attribute) is None:
                 meaning, fix = BACKEND_FIELDS[attribute]

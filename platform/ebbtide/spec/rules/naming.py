@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import names
+from ebbtide.base import keys, names
 from ebbtide.base.problems import Problem
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ RESERVED_KEYS: Final = (
     "gpu-memory", "kai.scheduler/", "priorityClassName", "hami.io/",
 )
 # fmt: on
+#: The annotation with a reserved prefix that only users set; PRI028 reports where it has no effect.
+ALLOWED_KEY: Final = ("annotation", keys.KAI_PREEMPTION_DELAY)
 
 
 def check_name(inference: Inference) -> Iterator[Problem]:
@@ -93,7 +95,7 @@ def check_metadata_keys(inference: Inference) -> Iterator[Problem]:
                     f"invalid {kind} key {key!r}",
                     "use letters, digits, -, _ and ., with an optional prefix followed by /",
                 )
-            elif key.startswith(RESERVED_KEYS):
+            elif key.startswith(RESERVED_KEYS) and (kind, key) != ALLOWED_KEY:
                 yield Problem(
                     "LAB002",
                     (*where, place),

@@ -37,13 +37,14 @@ BACKENDS: Final[dict[str, Backend]] = {
 }
 
 
+def is_named(resource: str, names: tuple[str, ...]) -> bool:
+    """Return whether a resource has one of the names, of which one that ends in ``-`` is a prefix."""
+    return any(resource.startswith(name) if name.endswith("-") else resource == name for name in names)
+
+
 def is_gpu_resource(resource: str) -> bool:
     """Return whether a resource name counts GPUs or parts of GPUs."""
-    return "/" in resource and any(
-        resource.startswith(name) if name.endswith("-") else resource == name
-        for backend in BACKENDS.values()
-        for name in backend.resources
-    )
+    return "/" in resource and any(is_named(resource, backend.resources) for backend in BACKENDS.values())
 
 
 def find_annotated_gpus(annotations: dict[str, str]) -> dict[str, float]:

@@ -125,6 +125,8 @@ class Backend(NamedTuple):
     claims: ClaimRules | None = None
     #: The fields that a node pool of the profile must set for this backend, such as ``replicas`` or ``product``.
     needs: tuple[str, ...] = ()
+    #: The names that ``resource`` of a node pool may have, in the form of ``resources``; empty: any.
+    names: tuple[str, ...] = ()
     #: The pool that a live node belongs to, in the profile's format; None: not a node of this backend.
     detect: Callable[[GpuNode], dict[str, Any] | None] = lambda _: None
     #: The labels that every node of this backend has.

@@ -5,7 +5,7 @@ Upstream: NVIDIA/k8s-device-plugin README: limits ``nvidia.com/gpu: N``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.profile.models import NodePool
+
+#: Values of the node label for sharing with which the device plugin lists shares.
+SHARING: Final = {"mps", "time-slicing"}
 
 
 def check(ask: PoolRequest) -> Iterator[Problem]:
@@ -47,8 +50,8 @@ def advertises(pool: NodePool) -> dict[str, int]:
 
 
 def detect(node: GpuNode) -> dict[str, Any] | None:
-    """Recognize a node that lists whole GPUs."""
-    devices = node.resources.get(keys.GPU)
+    """Recognize a node that lists whole GPUs, and not shares under the same name."""
+    devices = None if node.labels.get(keys.GPU_SHARING) in SHARING else node.resources.get(keys.GPU)
     return {"name": "devices", "devices": devices, "backend": "devices"} if devices else None
 
 

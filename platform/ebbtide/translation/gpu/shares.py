@@ -1,4 +1,8 @@
-"""Backends that divide a GPU into equal shares, such as time-slicing and MPS."""
+"""Backends that divide a GPU into equal shares, such as time-slicing and MPS.
+
+Upstream: NVIDIA/k8s-device-plugin api/config/v1/replicas.go (a share is named nvidia.com/gpu, or nvidia.com/gpu.shared with
+renameByDefault; another name is ignored), NVIDIA/k8s-device-plugin docs/gpu-feature-discovery (labels of the nodes).
+"""
 
 from __future__ import annotations
 
@@ -103,13 +107,16 @@ def advertises(pool: NodePool) -> dict[str, int]:
 
 def _detect_pool(name: str, node: GpuNode) -> dict[str, Any] | None:
     """Recognize a node that lists shares. Without the label for replicas, all of them are taken as those of one GPU."""
-    shares = node.resources.get(keys.GPU_SHARED)
+    renamed = node.resources.get(keys.GPU_SHARED)
+    unrenamed = node.resources.get(keys.GPU) if node.labels.get(keys.GPU_SHARING) == name else None
+    shares = renamed or unrenamed
     if not shares:
         return None
     label = node.labels.get(keys.GPU_REPLICAS, "")
     replicas = int(label) if label.isdigit() and int(label) > 1 else shares
     return {
         "name": "shared",
+        **({} if renamed else {"resource": keys.GPU}),
         "devices": max(1, shares // max(replicas, 1)),
         "backend": name,
         "replicas": max(2, replicas),
@@ -127,10 +134,11 @@ def make_backend(
     isolation_warning: str,
     fix: str,
     labels: Mapping[str, str] | None = None,
+    names: tuple[str, ...] = (keys.GPU, keys.GPU_SHARED),
 ) -> Backend:
     """Return a backend of equal shares. ``isolation_warning`` and ``fix`` warn about missing isolation.
 
-    ``labels`` distinguish its nodes from those of other backends with shares.
+    ``labels`` distinguish its nodes from those of other backends with shares. ``names`` are the names of its shares.
     """
 
     def check(ask: PoolRequest) -> Iterator[Problem]:
@@ -155,6 +163,7 @@ def make_backend(
         shared=True,
         read=read,
         resources=(keys.GPU_SHARED,),
+        names=names,
         advertises=advertises,
         needs=("replicas",),
         detect=lambda node: _detect_pool(name, node),
