@@ -434,7 +434,7 @@ def test_a_scaling_metric_that_is_not_served_yet_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("ingress", "storage", "routes", "images"),
     [
-        ({"enableGatewayApi": True}, {"enableModelcar": False}, True, "off"),
+        ({"enableGatewayApi": True}, {"enableModelcar": False}, True, "none"),
         ({"enableGatewayApi": True, "disableHTTPRouteTimeout": True}, {"ociModelMode": "native"}, False, "native"),
         ({"enableGatewayApi": False}, {"ociModelMode": "fetch"}, False, "modelcar"),
         ({}, {"enableOciModelSupport": True}, False, "modelcar"),

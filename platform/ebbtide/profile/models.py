@@ -72,9 +72,9 @@ class KServe(Model):
     http_route_timeouts: bool = False
     """True if KServe Standard creates HTTPRoutes with timeouts: enableGatewayApi is true, and disableHTTPRouteTimeout is
     not."""
-    oci_models: Literal["modelcar", "native", "off"] = "modelcar"
-    """Form in which KServe adds a model from an image to a pod: a container (modelcar), an image volume (native), or none
-    (off). ociModelMode or enableModelcar of storageInitializer sets it."""
+    oci_models: Literal["modelcar", "native", "none"] = "modelcar"
+    """Form in which KServe adds a model from an image to a pod: a container (modelcar), an image volume (native), or
+    none. ociModelMode or enableModelcar of storageInitializer sets it."""
     annotation_disallow_list: list[Text] = empty_list()
     """inferenceService.serviceAnnotationDisallowedList: annotations that KServe does not copy to the pods."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default={})

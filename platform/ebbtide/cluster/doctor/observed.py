@@ -164,7 +164,7 @@ class ObservedCluster:
         if settings.get("ociModelMode") == "native":
             return "native"
         switches = ("ociModelMode", "enableModelcar", "enableOciModelSupport")
-        return "modelcar" if not settings or any(settings.get(switch) for switch in switches) else "off"
+        return "modelcar" if not settings or any(settings.get(switch) for switch in switches) else "none"
 
     def read_kserve(self, key: str) -> dict[str, Any]:
         """Return the settings under a key of KServe's ConfigMap; empty if they are absent or not valid JSON."""

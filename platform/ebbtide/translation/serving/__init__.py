@@ -373,7 +373,7 @@ def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterato
     KServe's webhook changes the pod and not the revision, so Knative's feature flags do not apply (kserve
     pkg/webhook/admission/pod/mutator.go and storage_initializer_injector.go, InjectModelcar).
     """
-    if cluster.kserve.oci_models == "off":
+    if cluster.kserve.oci_models == "none":
         yield Problem(
             "SRV059",
             path,

@@ -56,9 +56,11 @@ CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
 FIELD_REF: Final = PREFIX + "fieldref"
 #: Needed for every added capability, even NET_BIND_SERVICE, which the restricted level allows.
+IMAGE_VOLUME: Final = PREFIX + "volumes-image"
+SHARED_PROCESSES: Final = PREFIX + "shareprocessnamespace"
 #: Kinds of volume that need a flag, their names, the flags, and the spec's fields.
 VOLUME_FLAGS: Final = (
-    ("image", "image volumes", PREFIX + "volumes-image", ("spec", "storage", "imageVolume")),
+    ("image", "image volumes", IMAGE_VOLUME, ("spec", "storage", "imageVolume")),
     ("csi", "CSI volumes", PREFIX + "volumes-csi", ("spec", "storage", "csiVolume")),
 )
 #: These flags have no prefix.
@@ -76,6 +78,7 @@ DEFAULTS: Final = {EMPTY_DIR: "enabled", "multi-container": "enabled"}
 EVERY_FLAG: Final = (
     *(flag for _, flag, _ in FLAGS),
     CLAIM,
+    SHARED_PROCESSES,
     CLAIM_WRITE,
     EMPTY_DIR,
     *(flag for _, _, flag, _ in VOLUME_FLAGS),
@@ -90,7 +93,10 @@ EVERY_FLAG: Final = (
 def check_flags(pod: Pod, spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
     features = cluster.knative.features
-    for part, flag, values, cause in (*_list_needed_flags(pod, spec), *_list_spec_flags(spec)):
+    for part, flag, values, cause in (
+        *_list_needed_flags(pod, spec),
+        *_list_spec_flags(spec, cluster.kserve.oci_models),
+    ):
         value = features.get(flag, DEFAULTS.get(flag, "disabled"))
         if value not in values:
             # For some parts, Knative requires the value enabled.
@@ -129,7 +135,7 @@ def _list_needed_flags(pod: Pod, spec: InferenceSpec) -> Iterator[tuple[str, str
         yield "environment variables from pod fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 
 
-def _list_spec_flags(spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[str], Path]]:
+def _list_spec_flags(spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str, str, frozenset[str], Path]]:
     """Yield the flags for further containers and components, and for what KServe adds to load several storage URIs.
 
     Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative/ksvc_reconciler.go (createKnativeService).
@@ -155,6 +161,11 @@ def _list_spec_flags(spec: InferenceSpec) -> Iterator[tuple[str, str, frozenset[
         yield "persistent volume claims", CLAIM, ENABLED, cause
     if any(not uri.startswith(("pvc://", "oci")) for uri in uris):
         yield "init containers", INIT_CONTAINERS, ENABLED, cause
+    images = [uri for uri in uris if uri.startswith("oci")]
+    if any(uri.startswith("oci+native://") or oci_models == "native" for uri in images):
+        yield "image volumes", IMAGE_VOLUME, ENABLED, cause
+    if oci_models == "modelcar" and any(uri.startswith("oci://") for uri in images):
+        yield "shareProcessNamespace", SHARED_PROCESSES, ALLOWED, cause
 
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
