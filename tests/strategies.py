@@ -525,7 +525,8 @@ def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
     if maybe(rng, 0.1):
         spec["initContainers"] = [{"name": "first", "image": "nginx", "command": ["true"]}]
     if maybe(rng, 0.1):
-        spec["transformer"] = {"containers": [{"image": "nginx"}], "minReplicas": 1}
+        container = rng.choice(({"image": "nginx"}, {"image": "nginx", "env": [{"name": ["a"]}, 1], "ports": "x"}, 1))
+        spec["transformer"] = {"containers": rng.choice(([container], container)), "minReplicas": 1}
     if maybe(rng, 0.1):
         spec["logger"] = {
             "url": "http://sink.example.com",

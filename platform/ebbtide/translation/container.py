@@ -13,7 +13,7 @@ from ebbtide.translation.plan import Decision
 from ebbtide.translation.pods import Pod, PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ebbtide.spec.container import Probe, Variable
     from ebbtide.translation.plan import Plan
@@ -269,19 +269,19 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     }
 
 
-def secure_containers(containers: Any, pod: Pod) -> list[dict[str, Any]]:
+def secure_containers(containers: Sequence[dict[str, Any]] | None, pod: Pod) -> list[dict[str, Any]]:
     """Return containers with the isolation of the serving container wherever they do not set their own."""
     shared = {
         name: pod.container_security.get(name)
         for name in ("allowPrivilegeEscalation", "runAsNonRoot", "seccompProfile")
     }
-    drop = pod.container_security.get("capabilities", {}).get("drop")
+    drop = (pod.container_security.get("capabilities") or {}).get("drop")
     if drop is not None:
         shared["capabilities"] = {"drop": drop}
     shared = {name: value for name, value in shared.items() if value is not None}
     result = []
-    for item in containers if isinstance(containers, list | tuple) else ():
-        security = item.get("securityContext") if isinstance(item, dict) else None
+    for item in containers or ():
+        security = item.get("securityContext")
         merged = apply_merge_patch(shared, security if isinstance(security, dict) else {})
         result.append({**item, "securityContext": merged} if merged else dict(item))
     return result
@@ -291,7 +291,9 @@ def secure_component(component: dict[str, Any] | None, pod: Pod) -> dict[str, An
     """Return a transformer or an explainer whose containers have the isolation of the serving container."""
     if component is None:
         return None
-    secured = {name: secure_containers(component[name], pod) for name in CONTAINERS if name in component}
+    secured: dict[str, Any] = {
+        name: secure_containers(component[name], pod) for name in CONTAINERS if component.get(name) is not None
+    }
     return {**component, **secured}
 
 

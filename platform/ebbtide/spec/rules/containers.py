@@ -79,9 +79,16 @@ def _check_component(path: Path, component: dict[str, Any]) -> Iterator[Problem]
         )
     for field in CONTAINERS:
         items = component.get(field)
-        for index, item in enumerate(items if isinstance(items, list) else ()):
-            if isinstance(item, dict):
-                yield from _check_container((*path, field, index), item)
+        if items is not None and not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
+            yield Problem(
+                "SRV046",
+                (*path, field),
+                f"invalid {field}: must be a list of mappings",
+                "write a list of containers, each with an image",
+            )
+            continue
+        for index, item in enumerate(items or ()):
+            yield from _check_container((*path, field, index), item)
     volumes = component.get("volumes")
     for index, volume in enumerate(volumes if isinstance(volumes, list) else ()):
         if get_at(volume, "hostPath") is not None:

@@ -122,7 +122,7 @@ def check_containers(spec: InferenceSpec, kserve_version: str, serving: Serving)
                     )
             variables = item.get("env")
             for place, variable in enumerate(variables if isinstance(variables, list) else ()):
-                row = names.get(get_at(variable, "name"))
+                row = names.get(str(get_at(variable, "name")))
                 if row is not None:
                     yield Problem(
                         "ENV002",
