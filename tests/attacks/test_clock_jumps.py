@@ -15,7 +15,7 @@ from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from live_cluster import SCALING, workload
-from serving import CALLERS, MADE, RULES, Counts, bearer, inhabited, served
+from serving import CALLERS, MADE, RULES, bearer, inhabited, served
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Clock
@@ -83,7 +83,6 @@ def test_the_server_answers_after_a_jump(jump: float) -> None:
         clock,
         rules=RULES,
         tokens={caller.token: caller for caller in CALLERS.values()},
-        source=Counts(),
     )
     paths = ("/api/ebbtide/v1/workloads", "/api/v1/workloads", "/api/ebbtide/v1/events?once=true", "/healthz")
     where = "/api/ebbtide/v1/workloads/team-alpha/aardvark"

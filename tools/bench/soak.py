@@ -55,9 +55,9 @@ class Server:
 
     def _read_url(self) -> str:
         while self.process.poll() is None:
-            match = re.search(r"https?://[^/\s]+/\S*", self.log.read_text(encoding="utf-8"))
+            match = re.search(r"^Open (\S+)", self.log.read_text(encoding="utf-8"), re.MULTILINE)
             if match:
-                return match[0]
+                return match[1]
             time.sleep(0.1)
         sys.exit(f"the server ended: {self.log.read_text(encoding='utf-8')}")
 
@@ -164,8 +164,10 @@ class Traffic:
 async def run(server: Server, minutes: float) -> bool:
     """Send traffic for some minutes, print the figures and return whether there was no error."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-    async with httpx.AsyncClient(timeout=60, limits=limits, follow_redirects=True, base_url=server.url) as client:
-        # A server that asks for a key gets it with its own URL, and answers with a session.
+    async with httpx.AsyncClient(
+        timeout=60, limits=limits, follow_redirects=True, base_url=server.url.partition("?")[0]
+    ) as client:
+        # The printed URL has a key, and its response the cookie of a session.
         (await client.get(server.url)).raise_for_status()
         await asyncio.sleep(5)
         before = server.megabytes(), server.files(), server.threads()
