@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -169,6 +169,8 @@ def _describe_value(value: object) -> str:
 
 _RESOLVER: Final = yaml.resolver.Resolver()
 _CONSTRUCTOR: Final = yaml.constructor.SafeConstructor()
+#: Functions that return the value of a node, by tag; that of ``None`` raises an error.
+_CONSTRUCTORS: Final[dict[str | None, Any]] = yaml.SafeLoader.yaml_constructors
 
 
 def as_yaml_1_1(text: str) -> str:
@@ -177,8 +179,8 @@ def as_yaml_1_1(text: str) -> str:
         # PyYAML needs the square of the length for a number of base 60.
         return "a long number"
     # The value that yaml.safe_load returns, without its scanner in Python, which is 30 times slower.
-    tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
-    construct = yaml.SafeLoader.yaml_constructors.get(tag, yaml.SafeLoader.yaml_constructors[None])
+    tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call] # PyYAML's stubs
+    construct = _CONSTRUCTORS.get(tag) or _CONSTRUCTORS[None]
     try:
         return _describe_value(construct(_CONSTRUCTOR, yaml.ScalarNode(tag, text)))
     except (yaml.YAMLError, ValueError, OverflowError, TypeError):
