@@ -357,7 +357,12 @@ def test_the_command_prints_the_same_with_several_processes(tmp_path: Path) -> N
     file = tmp_path / "many.yaml"
     file.write_bytes(text)
 
-    ran = subprocess.run([sys.executable, "-m", "ebbtide", "render", file], capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-m", "ebbtide", "render", "--profile", "full", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     out, err, bad = by_one(list(read_sources([str(file)])), profiles.load_built_in("full"))
     assert (ran.stdout, ran.stderr, ran.returncode) == ("" if bad else out, err, int(bad))
