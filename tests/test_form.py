@@ -351,7 +351,7 @@ def test_problems_are_placed_at_their_fields() -> None:
         if shown_field.wrong
     }
 
-    assert wrong == {"spec.autoscaling.metricThreshold"}
+    assert wrong == {"spec.autoscaling.metricThreshold", "spec.environmentVariables.0.name"}
     assert not [problem for problem in unplaced if problem.severity == "error"]
     renamed = read_spec(SPEC.replace("name: A", 'name: "1 x"'), PROFILE)
     placed = render_form(renamed.data, renamed.problems)[0]
