@@ -96,6 +96,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
         "1n",
     ),
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("hf-token", "a.b", "x", "0"),
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": ("main", "user-container", "0"),
     r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$": ("", "Chat", "a_b.c"),
     r"^0[0-7]{3}$": ("0644", "0000", "0777"),
     r"^/": ("/", "/data", "/data/", "/a:b", "/dev/shm", "//"),  # noqa: S108 - mount paths in a pod, not local files

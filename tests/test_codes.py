@@ -31,6 +31,7 @@ ELSEWHERE = {
     "IGN001": "test_codes.py",
     "CNV001": "test_codes.py",
     "CNV002": "test_codes.py",
+    "CNV003": "test_codes.py",
     "PRF001": "test_codes.py",
     "PRF002": "test_codes.py",
     "PRF003": "test_codes.py",
@@ -266,3 +267,16 @@ def test_fields_that_runai_cannot_express_are_reported(tmp_path: Path, capsys: p
     error_output = capsys.readouterr().err
     assert "CNV001" in error_output
     assert "CNV002" in error_output
+
+
+def test_a_model_without_an_image_has_no_rest_body(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "iris.yaml"
+    file.write_text(
+        "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: iris}\n"
+        "spec: {model: {format: sklearn, uri: s3://models/iris}}\n"
+    )
+
+    assert main(["convert", "--to", "rest", "--profile", "full", str(file)]) == 1
+    output, error_output = capsys.readouterr()
+    assert output == ""
+    assert "CNV003" in error_output

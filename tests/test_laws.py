@@ -25,7 +25,7 @@ from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import FULL
 from ebbtide.readers import shapes
 from ebbtide.readers.loaded import canonical_json
-from ebbtide.translation import gpu, objects, pods
+from ebbtide.translation import gpu, objects, patches, pods
 from ebbtide.translation.translate import make_patches, make_plan, translate
 
 if TYPE_CHECKING:
@@ -297,15 +297,61 @@ without_nulls = st.recursive(
 )
 
 
+#: Parts of a pod with lists that are merged by key, and with duplicate or missing keys.
+pods_without_nulls = st.recursive(
+    st.dictionaries(st.sampled_from(["x", "y"]), st.integers(0, 2), max_size=2),
+    lambda inner: st.dictionaries(
+        st.sampled_from(["containers", "env", "ports", "x"]),
+        st.lists(
+            st.builds(
+                lambda key, number, more: {**more, "name": key, "containerPort": number},
+                st.sampled_from(["a", "b", "c"]),
+                st.integers(1, 3),
+                inner,
+            )
+            | inner,
+            max_size=4,
+        )
+        | inner,
+        max_size=3,
+    ),
+    max_leaves=10,
+)
+
+
 @MANY
-@given(without_nulls, without_nulls)
+@given(without_nulls | pods_without_nulls, without_nulls | pods_without_nulls)
 def test_merging_a_difference_returns_the_other_value(old: Any, new: Any) -> None:
     assume(isinstance(old, dict) or not isinstance(new, dict))
     before = json.dumps(old)
 
-    assert objects.apply_merge_patch(old, objects.make_merge_patch(old, new)) == new
+    assert patches.is_same(patches.apply_patch(old, patches.make_patch(old, new)), new)
     assert json.dumps(old) == before
-    assert objects.make_merge_patch(new, new) == {} or not isinstance(new, dict)
+    assert patches.make_patch(new, new) == {} or not isinstance(new, dict)
+
+
+@MANY
+@given(pods_without_nulls, pods_without_nulls)
+def test_a_patch_covers_a_value_exactly_if_it_changes_it(written: Any, patch: Any) -> None:
+    assume(isinstance(written, dict))
+    covered = list(patches.find_overrides(patch, written))
+
+    if not covered:
+        assert everything_in(written) <= everything_in(patches.apply_patch(written, patch))
+
+
+def everything_in(value: Any, path: tuple[Any, ...] = ()) -> set[tuple[Any, ...]]:
+    """Return the scalars of a value with their paths, in which items of lists that are merged by key have their key."""
+    if isinstance(value, dict):
+        found: set[tuple[Any, ...]] = set()
+        for name, item in value.items():
+            keyed = patches.index_items(name, item)
+            if keyed is None:
+                found |= everything_in(item, (*path, name))
+            else:
+                found |= {part for key, inner in keyed.items() for part in everything_in(inner, (*path, name, key))}
+        return found
+    return {(*path, json.dumps(value))}
 
 
 def at(data: Any, path: Place) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.derive import PLACEHOLDER
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Path, Problem, select_errors
 from ebbtide.readers import shapes
@@ -31,6 +30,8 @@ ESSENTIAL: Final = {
     ("spec", "serving"),
     ("spec", "model"),
     ("spec", "image"),
+    ("spec", "defaults"),
+    ("spec", "containerName"),
 }
 #: Codes of problems that name a missing field, and the field to remove instead.
 REMOVED_INSTEAD: Final[dict[str, Path]] = {
@@ -77,18 +78,28 @@ def render_draft(draft: Draft, profile: Profile, kind: str) -> RenderAttempt:
     # The values are part of the object, which must not change when a field of the spec is removed.
     draft.native = deepcopy(draft.native)
     result = RenderAttempt(draft)
+    render_attempt(result, profile, kind)
+    return result
+
+
+def render_attempt(attempt: RenderAttempt, profile: Profile, kind: str) -> None:
+    """Render the draft of an attempt, and remove the fields that are rejected until it renders."""
     for _ in range(ROUNDS):
-        result.top, problems = render_top_object(draft.native, profile, kind)
+        attempt.top, problems = render_top_object(attempt.draft.native, profile, kind)
         if not problems:
             break
-        ordered = sorted(problems, key=_last_first, reverse=True)
-        removed = [refused for problem in ordered if (refused := _remove_field(draft.native, problem)) is not None]
-        result.dropped += removed
-        result.blocked = problems
+        removed = remove_fields(attempt.draft.native, problems)
+        attempt.dropped += removed
+        attempt.blocked = problems
         if not removed:
-            result.top = None
+            attempt.top = None
             break
-    return result
+
+
+def remove_fields(native: dict[str, Any], problems: list[Problem]) -> list[Problem]:
+    """Remove the fields of problems that can be removed, and return those problems with the paths of what was removed."""
+    ordered = sorted(problems, key=_last_first, reverse=True)
+    return [refused for problem in ordered if (refused := _remove_field(native, problem)) is not None]
 
 
 def _last_first(problem: Problem) -> list[str]:
@@ -102,12 +113,6 @@ def _remove_field(native: dict[str, Any], problem: Problem) -> Problem | None:
     Returns None if the field cannot be removed.
     """
     path = problem.field
-    if problem.code in {"SRV001", "SRV019"} and path[:2] == ("spec", "model") and path[2] != "uris":
-        model = native["spec"]["model"]
-        if model.get("uri") == PLACEHOLDER:
-            return None
-        model["uri"] = PLACEHOLDER
-        return problem
     if problem.code in REMOVED_INSTEAD and get_at(native, *REMOVED_INSTEAD[problem.code]) is not None:
         path = REMOVED_INSTEAD[problem.code]
     while path and not _has_field(native, path):

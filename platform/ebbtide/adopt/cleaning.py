@@ -43,12 +43,13 @@ def clean_object(obj: Object, profile: Profile, *, marked: bool | None = None) -
     if isinstance(metadata, dict) and not metadata.get("namespace"):
         # kubectl would use the current context's namespace. The profile's default replaces it here.
         metadata["namespace"] = profile.spec.projects.default_namespace
-    for path in CONTAINERS:
-        for resources in iterate_matches(result, (*path, "resources")):
-            _canonical_amounts(resources)
     module = find_kind_module(result)
     if module is not None:
         module.normalize(result, profile.spec, marked=was_live)
+    # An older predictor (``tensorflow: {…}``) is only now under ``model``.
+    for path in CONTAINERS:
+        for resources in iterate_matches(result, (*path, "resources")):
+            _canonical_amounts(resources)
     # Removing a webhook's annotation may have left an empty map.
     cleaned: Object = strip_ebbtide_keys(result)[0]
     return cleaned
@@ -66,6 +67,8 @@ def _canonical_amounts(resources: Any) -> None:
     if isinstance(requests, dict) and isinstance(limits, dict):
         for name in [name for name, amount in requests.items() if "/" in name and limits.get(name) == amount]:
             del requests[name]
+        if not requests:
+            del resources["requests"]
 
 
 def _format_amount(name: str, amount: Any) -> Any:

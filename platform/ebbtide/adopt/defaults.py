@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.adopt.view import iterate_matches
-from ebbtide.base import keys
+from ebbtide.base import keys, quantities
 from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
@@ -78,6 +78,19 @@ def drop_defaults(obj: Object, rows: tuple[DefaultValue, ...], *, marked: bool) 
             # False equals 0 in Python, but not in Kubernetes.
             if row.value is ANY or (value == row.value and type(value) is type(row.value)):
                 del holder[row.where[-1]]
+
+
+def rewrite_scaling(holder: Any) -> None:
+    """Rename annotations of older spellings in ``holder`` and write their numbers as Ebbtide does, in place."""
+    annotations = holder.get("annotations") if isinstance(holder, dict) else None
+    if isinstance(annotations, dict):
+        for older in [name for name in annotations if name in keys.OLDER_SPELLINGS]:
+            annotations.setdefault(keys.OLDER_SPELLINGS[older], annotations[older])
+            del annotations[older]
+        for key in (keys.TARGET, keys.TARGET_UTILIZATION):
+            number = quantities.parse_number(annotations.get(key))
+            if number is not None:
+                annotations[key] = quantities.format_number(number)
 
 
 def is_server_written(obj: Object) -> bool:

@@ -23,18 +23,20 @@ from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import Draft, FieldRow, split_path
 from ebbtide.translation import priority
 from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.plan import CONTAINERS
+from ebbtide.translation.serving.kserve import find_default_mode
 
 if TYPE_CHECKING:
     from ebbtide.adopt.view import ObjectView
     from ebbtide.profile.models import ProfileSpec
 
-#: The URI for a model whose address no spec can express: the path where KServe's runtimes find the model.
-PLACEHOLDER: Final = "file:///mnt/models"
 #: The upper bound of ``compute.cpuCoreRequest``.
 MAX_CORES: Final = 100_000
 #: Port names for gRPC, of Knative and of KServe Standard.
 GRPC: Final = {"h2c", "grpc"}
 PORT: Final = 8080
+#: The names of the port for HTTP and for gRPC, by kind of object.
+PORT_NAMES: Final = {"knative": ("http1", "h2c"), "kserve": ("http1", "h2c"), "kserve-standard": ("http", "grpc")}
 # The parts of an object.
 CONTAINER: Final = "container"
 POD: Final = "pod"
@@ -90,12 +92,22 @@ FIELDS: Final = (
 )
 
 
-def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool) -> Draft:
+def adds_defaults(draft: Draft) -> bool:
+    """Return whether Ebbtide adds its defaults to a draft."""
+    return draft.spec.get("defaults") != "none"
+
+
+def derive_spec(
+    view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool, defaults: bool = True
+) -> Draft:
     """Return the spec of an object under the assumption that it uses the node pools ``chosen`` (none: the first).
 
-    With ``gpu``, the GPU request is read by the pool's backend. Without, GPUs are read as extended resources.
+    With ``gpu``, the GPU request is read by the pool's backend. Without, GPUs are read as extended resources. With
+    ``defaults``, the object is assumed to have Ebbtide's defaults, which a spec leaves out.
     """
     draft = Draft(make_document(None, {}), cluster=cluster)
+    if not defaults:
+        draft.set_field(("spec", "defaults"), "none", ())
     bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
     bases[SERVICE] = None if view.predictor is None else ("spec",)
     for row in FIELDS:
@@ -135,18 +147,25 @@ def derive_metadata(view: ObjectView, draft: Draft) -> None:
     metadata["name"] = get_at(view.obj, "metadata", "name")
     namespace = get_at(view.obj, "metadata", "namespace")
     project = _match_project(view, namespace, draft.cluster)
-    if project is not None:
+    labeled = get_at(view.obj, "metadata", "labels", keys.APP_PART_OF) == project
+    if project is not None and (adds_defaults(draft) or labeled):
         draft.set_nonempty("spec.project", project, ("metadata", "namespace"))
     elif namespace != draft.cluster.projects.default_namespace:
         metadata["namespace"] = namespace
-    enforcing = _match_enforcement(view, draft.cluster)[3]
+    rendered = _match_enforcement(view, draft.cluster)[3]
+    if view.serving != "knative" and view.serving != find_default_mode(draft.cluster):
+        rendered.add(keys.DEPLOYMENT_MODE)
+    if "project" in draft.spec:
+        rendered.add(keys.APP_PART_OF)
     for part in ("labels", "annotations"):
         entries = {
             key: value
             for key, value in list_settable_entries(
-                filter_strings(get_at(view.obj, "metadata", part)), labels=part == "labels"
+                filter_strings(get_at(view.obj, "metadata", part)),
+                labels=part == "labels",
+                defaults=draft.spec.get("defaults"),
             )
-            if key not in enforcing
+            if key not in rendered
         }
         if entries:
             metadata[part] = entries
@@ -177,10 +196,16 @@ def _derive_serving(view: ObjectView, draft: Draft) -> None:
     if view.container is not None:
         ports = (*view.container, "ports", 0)
         number, name = view.value_at(ports, "containerPort"), view.value_at(ports, "name")
-        if view.model is not None or number != PORT:
+        if view.model is not None or number != PORT or not adds_defaults(draft):
             draft.set_nonempty("spec.servingPort.container", number, (*ports, "containerPort"))
-        if isinstance(name, str) and name in GRPC:
+        http, grpc = PORT_NAMES[view.serving]
+        if name == grpc or (adds_defaults(draft) and isinstance(name, str) and name in GRPC):
             draft.set_nonempty("spec.servingPort.protocol", "grpc", (*ports, "name"))
+        elif name == http and not adds_defaults(draft):
+            draft.set_nonempty("spec.servingPort.protocol", "http", (*ports, "name"))
+        own_name = view.value_at(view.container, "name")
+        if view.serving == "knative" and own_name != CONTAINERS["knative"]:
+            draft.set_nonempty("spec.containerName", own_name, (*view.container, "name"))
     if get_at(view.obj, *view.timeout) != 0:
         draft.set_nonempty(
             "spec.servingConfiguration.requestTimeoutSeconds", get_at(view.obj, *view.timeout), view.timeout
@@ -258,7 +283,7 @@ def _derive_priority(view: ObjectView, draft: Draft) -> None:
     """Derive the priority class by its name in a spec."""
     class_name = view.value_at(view.pod, "priorityClassName")
     path = (*view.pod, "priorityClassName")
-    if not isinstance(class_name, str) or class_name == priority.DEFAULT:
+    if not isinstance(class_name, str) or (class_name == priority.DEFAULT and adds_defaults(draft)):
         return
     for name in priority.LEVELS:
         for preemptible in (True, False):
@@ -276,5 +301,5 @@ def _derive_security(view: ObjectView, draft: Draft) -> None:
     path = (*container, "securityContext", "runAsNonRoot")
     run_as_non_root = view.value_at(view.container, "securityContext", "runAsNonRoot")
     default = draft.cluster.pods.run_as_non_root or (None if "model" in container else False)
-    if run_as_non_root is not default:
+    if run_as_non_root is not default or not adds_defaults(draft):
         draft.set_nonempty("spec.security.runAsNonRoot", run_as_non_root, path)

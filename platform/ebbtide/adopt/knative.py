@@ -6,11 +6,13 @@ defaults), pkg/apis/autoscaling/register.go (annotations and their older spellin
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.defaults import DefaultValue, drop_defaults
+from ebbtide.adopt.defaults import DefaultValue, drop_defaults, rewrite_scaling, strip_ebbtide_keys
 from ebbtide.adopt.view import ObjectView, find_serving_container, iterate_matches
 from ebbtide.base.paths import get_at
+from ebbtide.translation.plan import CONTAINERS
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import ProfileSpec
@@ -47,6 +49,7 @@ DEFAULTS: Final = (
         DefaultValue((*CONTAINER, probe, "grpc", "service"), "", f"{_REVISION}: applyGRPCProbeDefaults", marked=True)
         for probe in ("readinessProbe", "livenessProbe", "startupProbe")
     ),
+    DefaultValue(("spec", "traffic", "*", "latestRevision"), False, f"{_ROUTE}: TrafficTarget"),
     DefaultValue(("spec", "traffic"), [{"latestRevision": True, "percent": 100}], f"{_ROUTE}: RouteSpec"),
 )
 #: The webhook adds these to a readiness probe with a periodSeconds.
@@ -67,6 +70,7 @@ def recognize(data: dict[str, Any]) -> bool:
 def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Remove Knative's defaults from ``obj``, in place."""
     drop_defaults(obj, DEFAULTS, marked=marked)
+    rewrite_scaling(get_at(obj, *TEMPLATE, "metadata"))
     revision = get_at(obj, *POD)
     if marked and isinstance(revision, dict):
         for name, key, default in CONFIGURED:
@@ -78,8 +82,19 @@ def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
                     if probe.get(name) == default_number:
                         del probe[name]
     containers = get_at(obj, *POD, "containers")
-    if isinstance(containers, list) and len(containers) == 1 and isinstance(containers[0], dict):
-        containers[0]["name"] = containers[0].get("name") or "user-container"
+    if isinstance(containers, list) and all(isinstance(container, dict) for container in containers):
+        _name_containers(containers)
+    metadata = get_at(obj, *TEMPLATE, "metadata")
+    if metadata is not None and not strip_ebbtide_keys(metadata)[0]:
+        del obj["spec"]["template"]["metadata"]
+
+
+def _name_containers(containers: list[Object]) -> None:
+    """Name the containers without a name, as Knative's webhook does (applyDefaultContainerNames), in place."""
+    taken = {container.get("name") for container in containers}
+    free = (name for number in count() if (name := f"{CONTAINERS['knative']}-{number}") not in taken)
+    for container in containers:
+        container["name"] = container.get("name") or (next(free) if len(containers) > 1 else CONTAINERS["knative"])
 
 
 def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt.defaults import DefaultValue, drop_defaults
+from ebbtide.adopt.defaults import DefaultValue, drop_defaults, rewrite_scaling
 from ebbtide.adopt.view import ObjectView, find_serving_container
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.versions import parse_version
+from ebbtide.translation.plan import CONTAINERS
 from ebbtide.translation.serving.kserve import MODES, NEW_NAMES
 
 if TYPE_CHECKING:
@@ -67,7 +68,11 @@ def recognize(data: dict[str, Any]) -> bool:
 def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Rewrite ``obj`` as KServe's webhook does, and remove the webhook's defaults, in place."""
     predictor, annotations = get_at(obj, *PREDICTOR), get_at(obj, "metadata", "annotations")
+    rewrite_scaling(obj.get("metadata"))
     if isinstance(predictor, dict):
+        rewrite_scaling(predictor)
+        if _detect_serving(obj, cluster) == "kserve":
+            _move_scaling(obj, predictor)
         _convert_framework(predictor)
         containers = predictor.get("containers")
         if (
@@ -87,6 +92,29 @@ def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     drop_defaults(obj, DEFAULTS, marked=marked)
 
 
+def _move_scaling(obj: Object, predictor: dict[str, Any]) -> None:
+    """Move the scaling settings to where KServe writes them: the annotations of the predictor's revision, in place.
+
+    Upstream: pkg/controller/v1beta1/inferenceservice/reconcilers/knative (SetAutoScalingAnnotations: ``scaleTarget`` and
+    ``scaleMetric`` replace the annotations), components/predictor.go (the annotations of the InferenceService pass to the
+    revision of each component, and those of the predictor replace them).
+    """
+    written = predictor.get("annotations")
+    annotations = dict(written) if isinstance(written, dict) else {}
+    of_object = get_at(obj, "metadata", "annotations")
+    if isinstance(of_object, dict) and not {"transformer", "explainer"}.intersection(obj["spec"]):
+        for key in [key for key in of_object if key.startswith(keys.AUTOSCALING)]:
+            annotations.setdefault(key, of_object[key])
+            del of_object[key]
+    for field, key in (("scaleMetric", keys.METRIC), ("scaleTarget", keys.TARGET)):
+        value = predictor.get(field)
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            annotations[key] = str(value)
+            del predictor[field]
+    if annotations != (written or {}):
+        predictor["annotations"] = annotations
+
+
 def _convert_framework(predictor: dict[str, Any]) -> None:
     """Convert the older form ``sklearn: {…}`` to ``model``."""
     frameworks = [name for name in FRAMEWORKS if isinstance(predictor.get(name), dict)]
@@ -102,7 +130,7 @@ def _convert_framework(predictor: dict[str, Any]) -> None:
 def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
     """Return a view of an InferenceService, with the paths of its parts."""
     has_model = isinstance(get_at(obj, *MODEL), dict)
-    container: Path | None = MODEL if has_model else find_serving_container(obj, (*PREDICTOR, "containers"))
+    container: Path | None = MODEL if has_model else _find_container(obj)
     return ObjectView(
         obj=obj,
         serving=_detect_serving(obj, cluster),
@@ -115,6 +143,16 @@ def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
         model=MODEL if has_model else None,
         predictor=PREDICTOR,
     )
+
+
+def _find_container(obj: Object) -> Path | None:
+    """Return the path of the predictor's container, which KServe finds by its name, else of the serving container."""
+    path = (*PREDICTOR, "containers")
+    containers = get_at(obj, *path)
+    for index, container in enumerate(containers if isinstance(containers, list) else ()):
+        if isinstance(container, dict) and container.get("name") == CONTAINERS["kserve"]:
+            return (*path, index)
+    return find_serving_container(obj, path)
 
 
 def _detect_serving(obj: Object, cluster: ProfileSpec) -> Serving:

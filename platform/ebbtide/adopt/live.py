@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
-from ebbtide.adopt.attempt import RenderAttempt, find_differences, render_draft, render_top_object
+from ebbtide.adopt.attempt import (
+    ROUNDS,
+    RenderAttempt,
+    find_differences,
+    remove_fields,
+    render_attempt,
+    render_draft,
+    render_top_object,
+)
 from ebbtide.adopt.cleaning import clean_object, find_kind_module
 from ebbtide.adopt.defaults import is_server_written, strip_ebbtide_keys
-from ebbtide.adopt.derive import derive_metadata, derive_spec
+from ebbtide.adopt.derive import adds_defaults, derive_metadata, derive_spec
 from ebbtide.adopt.pod_fields import list_candidate_pools
 from ebbtide.adopt.view import filter_mappings
 from ebbtide.base import keys, names
@@ -22,7 +31,7 @@ from ebbtide.base.problems import Path, Problem, format_path, make_warning
 from ebbtide.readers.reading import Reading, make_document
 from ebbtide.readers.table import Draft
 from ebbtide.spec.rules.naming import LABEL_VALUE
-from ebbtide.translation.objects import make_merge_patch
+from ebbtide.translation.patches import list_patched_paths, make_patch, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +66,7 @@ def import_object(obj: Object, profile: Profile) -> ImportResult:
     """Return the spec of a live object, with a patch for everything that no field of the spec expresses, and the problems."""
     kind = find_kind_module(obj)
     assert kind is not None
+    profile = with_kinds_installed(profile)
     marked = is_server_written(obj)
     cleaned = clean_object(obj, profile)
     view: ObjectView = kind.make_view(cleaned, profile.spec)
@@ -69,30 +79,81 @@ def import_object(obj: Object, profile: Profile) -> ImportResult:
         message = "the spec stored on the object no longer matches it: the object was changed without Ebbtide"
         fix = "review the imported spec, and apply it to store it on the object"
         found_problems.append(make_warning("IMP003", ("metadata", "annotations", keys.SPEC), message, fix))
+    category = get_at(obj, "metadata", "labels", keys.CATEGORY)
     nearest = _find_nearest_attempt(view, profile, marked=marked)
     draft = nearest.draft
-    category = get_at(obj, "metadata", "labels", keys.CATEGORY)
     if isinstance(category, str) and LABEL_VALUE.fullmatch(category):
         draft.set_nonempty("spec.category", category, ("metadata", "labels", keys.CATEGORY))
     result = ImportResult(draft.native, {}, found_problems, draft.origins)
     if nearest.top is None:
         found_problems.append(_report_impossible(nearest.blocked, draft))
         return result
+    ours, blocked = _patch_differences(nearest, cleaned, result, profile, marked=marked)
+    if ours is None:
+        found_problems.append(_report_impossible(blocked, draft))
+        return result
+    if not adds_defaults(draft):
+        found_problems.append(_report_defaults())
     found_problems.extend(_report_dropped_fields(nearest))
-    ours = clean_object(nearest.top, profile, marked=marked)
-    result.patch = make_merge_patch(ours, _add_empty_maps(cleaned, ours))
     if result.patch:
-        # Problems about any part of the patch refer to the whole object.
-        draft.origins["spec", "patches"] = ()
-        draft.native["spec"]["patches"] = [{"kind": obj["kind"], "name": view.name, "patch": result.patch}]
-        top, problems = render_top_object(draft.native, profile, obj["kind"])
-        if top is None or clean_object(top, profile, marked=marked) != cleaned:
-            found_problems.append(_report_impossible(problems, draft))
-            return result
-        found_problems.extend(_report_patched_fields(ours, _add_empty_maps(cleaned, ours)))
-        found_problems.extend(_report_shadowed_lists(result.patch, ours))
-    found_problems.append(_report_missing_fields(view, obj))
+        found_problems.extend(_report_patched_fields(result.patch, ours, cleaned, nearest))
+    found_problems.extend(_report_missing_fields(view, obj))
     return result
+
+
+def with_kinds_installed(profile: Profile) -> Profile:
+    """Return a profile with Knative and both modes of KServe: the object comes from a cluster that has its kind.
+
+    Whether the profile's cluster has them is checked when the spec is rendered. Modes stay as they are if KServe is
+    installed, because they tell the mode of an object without an annotation.
+    """
+    spec = profile.spec
+    if spec.knative.installed and spec.kserve.installed:
+        return profile
+    kserve = spec.kserve if spec.kserve.installed else with_values(spec.kserve, modes=["Knative", "Standard"])
+    changed: Profile = with_values(
+        profile,
+        spec=with_values(
+            spec, knative=with_values(spec.knative, installed=True), kserve=with_values(kserve, installed=True)
+        ),
+    )
+    return changed
+
+
+def _patch_differences(
+    nearest: RenderAttempt, cleaned: Object, result: ImportResult, profile: Profile, *, marked: bool
+) -> tuple[Object | None, list[Problem]]:
+    """Set the patch that turns the rendered object into the live one, and return the rendered object.
+
+    A field whose rendered value the patch would change is removed from the spec: no patch covers a field, so an edit of any
+    field has an effect. Returns None and the problems if no patch reproduces the object.
+    """
+    draft, kind, name = nearest.draft, cleaned["kind"], get_at(cleaned, "metadata", "name")
+    for _ in range(ROUNDS):
+        if nearest.top is None:
+            return None, nearest.blocked
+        ours = clean_object(nearest.top, profile, marked=marked)
+        result.patch = make_patch(ours, _add_empty_maps(cleaned, ours))
+        if not result.patch:
+            return ours, []
+        patched = {**draft.native, "spec": {**draft.native["spec"], "patches": [_make_entry(kind, name, result.patch)]}}
+        top, problems = render_top_object(patched, profile, kind)
+        if top is not None and not problems:
+            if clean_object(top, profile, marked=marked) != cleaned:
+                return None, []
+            # Problems about any part of the patch refer to the whole object.
+            draft.origins["spec", "patches"] = ()
+            draft.native["spec"]["patches"] = patched["spec"]["patches"]
+            return ours, []
+        covered = [problem for problem in problems if problem.code == "PAT003"]
+        if not covered or not remove_fields(draft.native, covered):
+            return None, problems
+        render_attempt(nearest, profile, kind)
+    return None, nearest.blocked
+
+
+def _make_entry(kind: str, name: Any, patch: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "patch": patch}
 
 
 def _add_empty_maps(value: Any, ours: Any) -> Any:
@@ -132,9 +193,12 @@ def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -
     """Return the attempt with the fewest differences from the object, and of equal ones the first."""
     nearest: RenderAttempt | None = None
     fewest_differences = -1
-    for pools in list_candidate_pools(view, profile.spec):
+    # An object that Ebbtide rendered has its defaults. On any other, each default would be a difference.
+    ours = get_at(view.obj, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
+    for pools, defaults in product(list_candidate_pools(view, profile.spec), (True, False) if ours else (False,)):
         for gpu in (True, False):
-            trial = render_draft(derive_spec(view, profile.spec, pools, gpu=gpu), profile, view.obj["kind"])
+            draft = derive_spec(view, profile.spec, pools, gpu=gpu, defaults=defaults)
+            trial = render_draft(draft, profile, view.obj["kind"])
             if trial.top is None:
                 nearest = nearest or trial
                 continue
@@ -175,39 +239,33 @@ def _find_origin(draft: Draft, path: Path) -> Path:
     return path
 
 
-def _report_patched_fields(ours: Object, cleaned: Object) -> Iterator[Problem]:
-    for path, present in find_differences(ours, cleaned):
+def _report_patched_fields(
+    patch: dict[str, Any], ours: Object, cleaned: Object, trial: RenderAttempt
+) -> Iterator[Problem]:
+    """Yield a warning for each part of the patch, unless another warning names its field."""
+    reported = [_find_origin(trial.draft, problem.field) for problem in trial.dropped]
+    for path, present in list_patched_paths(patch, ours, cleaned):
         message = "Ebbtide always renders this field, but the object does not have it; a patch removes it"
         if present:
             message = "no field of the spec expresses this; it is kept in spec.patches"
         fix = "keep spec.patches to preserve the object, or remove the patch to use what Ebbtide renders"
-        yield make_warning("IMP001", path, message, fix)
+        if not any(path[: len(where)] == where or where[: len(path)] == path for where in reported if where):
+            yield make_warning("IMP001", path, message, fix)
 
 
-def _report_shadowed_lists(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
-    """Yield a warning for each list that the patch replaces although fields of the spec render it."""
-    for name, value in patch.items():
-        rendered = ours.get(name) if isinstance(ours, dict) else None
-        if isinstance(value, list) and rendered:
-            message = (
-                "a merge patch replaces a list as a whole: as long as the patch contains it, the spec's fields for this "
-                "list have no effect (for containers: image, environment, probes, resources)"
-            )
-            fix = "remove the list from spec.patches once the spec's fields express it"
-            yield make_warning("IMP006", (*path, name), message, fix)
-        elif isinstance(value, dict):
-            yield from _report_shadowed_lists(value, rendered, (*path, name))
+def _report_defaults() -> Problem:
+    return make_warning(
+        "IMP008",
+        ("spec",),
+        "Ebbtide's defaults are off in the imported spec (defaults: none): labels, security context, scheduler, priority "
+        "class, autoscaler class and bounds are only what the spec sets",
+        "keep it to render the same object, or remove defaults: none from the spec to use Ebbtide's defaults",
+    )
 
 
-#: Fields of the spec that are not part of the object.
-NOT_IN_OBJECTS: Final = ("slo", "relatedUrls", "exposedUrls", "disruptionBudget")
-
-
-def _report_missing_fields(view: ObjectView, obj: Object) -> Problem:
-    """Return the warning about fields of the spec whose values are in other objects or in no object."""
-    missing = list(NOT_IN_OBJECTS)
-    if get_at(obj, "metadata", "labels", keys.CATEGORY) is None:
-        missing.append("category")
+def _report_missing_fields(view: ObjectView, obj: Object) -> Iterator[Problem]:
+    """Yield the warning about fields of the spec whose values are in other objects or in no object."""
+    missing = []
     account = view.value_at(view.pod, "serviceAccountName")
     if view.model is not None and account == names.name_storage_account(view.name):
         missing.append("model.storageSecret (in the service account)")
@@ -224,5 +282,6 @@ def _report_missing_fields(view: ObjectView, obj: Object) -> Problem:
         missing.append("metadata.ownerReferences (another object owns this one and may revert changes)")
     restored = {keys.SPEC, keys.PROJECT, keys.CATEGORY}
     missing += sorted(set(strip_ebbtide_keys(obj)[1]) - restored)
-    message = f"not part of the object, so not imported: {', '.join(missing)}"
-    return make_warning("IMP004", (), message, "add these fields to the spec manually if the service needs them")
+    if missing:
+        message = f"not part of the object, so not imported: {', '.join(missing)}"
+        yield make_warning("IMP004", (), message, "add these fields to the spec manually if the service needs them")

@@ -9,7 +9,7 @@ from ebbtide.adopt.view import filter_mappings, filter_strings
 from ebbtide.base import keys
 from ebbtide.base.names import name_volume
 from ebbtide.base.paths import get_at
-from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE, RESERVED_KEYS
+from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE, is_reserved_key
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.gpu.backend import GpuPod
 from ebbtide.translation.objects import to_camel
@@ -38,13 +38,13 @@ REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
-def list_settable_entries(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
+def list_settable_entries(items: dict[str, str], *, labels: bool, defaults: str | None) -> list[tuple[str, str]]:
     """Return the entries that a spec may set: those with a valid key that is not reserved for a controller."""
     return [
         (key, value)
         for key, value in items.items()
         if LABEL_KEY.fullmatch(key)
-        and not key.startswith(RESERVED_KEYS)
+        and not is_reserved_key(key, defaults)
         and (not labels or LABEL_VALUE.fullmatch(value))
     ]
 
@@ -77,7 +77,8 @@ def _convert_variable(item: Any) -> dict[str, Any] | None:
 
 def derive_probes(view: ObjectView, draft: Draft) -> None:
     """Derive the HTTP, TCP and gRPC probes. A spec does not support exec probes."""
-    port = view.value_at(view.container, "ports", 0, "containerPort")
+    # Without Ebbtide's defaults, a probe's port is rendered only if the spec sets it.
+    port = view.value_at(view.container, "ports", 0, "containerPort") if "defaults" not in draft.spec else None
     for kind, name in PROBES:
         probe = view.value_at(view.container, name)
         handler = _convert_handler(probe, port)
@@ -128,8 +129,15 @@ def derive_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None
     used = RENDERED_KEYS | (shared.annotations if shared is not None else set())
     for part in ("labels", "annotations"):
         path = (*view.pod_metadata, part)
-        rows = list_settable_entries(filter_strings(get_at(view.obj, *path)), labels=part == "labels")
-        entries = [(name, value) for name, value in rows if name not in used]
+        entries = [
+            (name, value)
+            for name, value in list_settable_entries(
+                filter_strings(get_at(view.obj, *path)), labels=part == "labels", defaults=draft.spec.get("defaults")
+            )
+            if name not in used - ({keys.APP_NAME} if "defaults" in draft.spec else set())
+            # A metric of the HPA class renders that class.
+            and (name != keys.CLASS or value == keys.CLASS_KPA)
+        ]
         draft.set_nonempty(f"spec.{part}", [{"name": name, "value": value} for name, value in entries], path)
         for index, (name, _) in enumerate(entries):
             draft.origins["spec", part, index] = (*path, name)

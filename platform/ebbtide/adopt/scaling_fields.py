@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.adopt.view import ObjectView
+    from ebbtide.base.problems import Path
     from ebbtide.readers.table import Draft
 
 CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
@@ -30,27 +31,23 @@ def parse_go_seconds(text: Any) -> int | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _parse_capacity(text: Any) -> float | None:
-    """Return a target burst capacity, which may be -1."""
+def _parse_burst_capacity(text: Any) -> float | None:
+    """Return a burst capacity, in which -1 means that the activator is always in the request path."""
     return -1 if text == "-1" else quantities.parse_number(text)
 
 
-#: An annotation, its older spelling, the spec's field, and the parser of its value.
-SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
-    (keys.INITIAL_SCALE, "initialScale", "initialReplicas", quantities.parse_whole),
-    (keys.ACTIVATION_SCALE, "activationScale", "activationReplicas", quantities.parse_whole),
-    (keys.SCALE_DOWN_DELAY, "scaleDownDelay", "scaleDownDelaySeconds", parse_go_seconds),
-    (keys.RETENTION, "scaleToZeroPodRetentionPeriod", "scaleToZeroRetentionSeconds", parse_go_seconds),
-    (keys.WINDOW, "window", "stableWindowSeconds", parse_go_seconds),
-    (keys.PANIC_WINDOW, "panicWindowPercentage", "panicWindowPercentage", quantities.parse_number),
-    (keys.PANIC_THRESHOLD, "panicThresholdPercentage", "panicThresholdPercentage", quantities.parse_number),
-    (keys.BURST_CAPACITY, "targetBurstCapacity", "targetBurstCapacity", _parse_capacity),
-    (keys.AGGREGATION, "metricAggregationAlgorithm", "metricAggregation", string_or_none),
+#: An annotation, the spec's field, and the parser of its value.
+SCALING: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
+    (keys.INITIAL_SCALE, "initialReplicas", quantities.parse_whole),
+    (keys.ACTIVATION_SCALE, "activationReplicas", quantities.parse_whole),
+    (keys.SCALE_DOWN_DELAY, "scaleDownDelaySeconds", parse_go_seconds),
+    (keys.RETENTION, "scaleToZeroRetentionSeconds", parse_go_seconds),
+    (keys.WINDOW, "stableWindowSeconds", parse_go_seconds),
+    (keys.PANIC_WINDOW, "panicWindowPercentage", quantities.parse_number),
+    (keys.PANIC_THRESHOLD, "panicThresholdPercentage", quantities.parse_number),
+    (keys.BURST_CAPACITY, "targetBurstCapacity", _parse_burst_capacity),
+    (keys.AGGREGATION, "metricAggregation", string_or_none),
 )
-
-
-def _find_annotation(annotations: dict[str, str], key: str, older: str) -> str | None:
-    return annotations.get(key, annotations.get(keys.AUTOSCALING + older))
 
 
 def derive_scaling(view: ObjectView, draft: Draft) -> None:
@@ -62,8 +59,10 @@ def derive_scaling(view: ObjectView, draft: Draft) -> None:
         minimum, maximum = (quantities.parse_whole(get_at(view.obj, *bound)) for bound in bounds)
     else:
         bounds = ((*path, keys.MIN_SCALE), (*path, keys.MAX_SCALE))
-        minimum = quantities.parse_whole(_find_annotation(annotations, keys.MIN_SCALE, "minScale"))
-        maximum = quantities.parse_whole(_find_annotation(annotations, keys.MAX_SCALE, "maxScale"))
+        minimum, maximum = (quantities.parse_whole(annotations.get(key)) for key in (keys.MIN_SCALE, keys.MAX_SCALE))
+    if "defaults" in draft.spec:
+        _derive_written_scaling(view, draft, (minimum, maximum), bounds)
+        return
     minimum = view.default_minimum if minimum is None else minimum
     if minimum != 1 or get_at(view.obj, *bounds[0]) is not None:
         draft.set_nonempty("spec.autoscaling.minReplicas", minimum, bounds[0])
@@ -72,10 +71,42 @@ def derive_scaling(view: ObjectView, draft: Draft) -> None:
         return
     # 0 means unlimited, which a spec cannot express.
     draft.set_nonempty("spec.autoscaling.maxReplicas", maximum or None, bounds[1])
-    for key, older, field, read in SCALING:
-        draft.set_nonempty(f"spec.autoscaling.{field}", read(_find_annotation(annotations, key, older)), (*path, key))
+    _derive_timing(view, draft)
     if minimum != (maximum or max(minimum, 1)):
         _derive_metric(view, draft, (minimum, maximum or max(minimum, 1)))
+
+
+def _derive_timing(view: ObjectView, draft: Draft) -> None:
+    annotations = view.read_annotations()
+    for key, field, read in SCALING:
+        path = (*view.pod_metadata, "annotations", key)
+        draft.set_nonempty(f"spec.autoscaling.{field}", read(annotations.get(key)), path)
+
+
+def _derive_written_scaling(
+    view: ObjectView, draft: Draft, values: tuple[int | None, int | None], bounds: tuple[Path, Path]
+) -> None:
+    """Derive what the object sets, without the cluster's defaults."""
+    annotations, path = view.read_annotations(), (*view.pod_metadata, "annotations")
+    # 0 as a maximum means unlimited, as does no maximum, which a spec cannot tell apart.
+    for field, value, bound in zip(("minReplicas", "maxReplicas"), (values[0], values[1] or None), bounds, strict=True):
+        draft.set_nonempty(f"spec.autoscaling.{field}", value, bound)
+    if view.serving == "kserve-standard":
+        return
+    _derive_timing(view, draft)
+    name = annotations.get(keys.METRIC)
+    scaler = CLASSES.get(annotations.get(keys.CLASS, keys.CLASS_KPA))
+    rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
+    if name is not None and scaler is not None:
+        row = next(
+            (row for row in rows if name in metric_names.list_served_names(row, draft.cluster.metrics.names)), None
+        )
+        metric = row.name if row is not None else _name_custom_metric(name) if scaler == "hpa" else None
+        draft.set_nonempty("spec.autoscaling.metric", metric, (*path, keys.METRIC))
+        if metric == "custom":
+            draft.set_nonempty("spec.autoscaling.metricName", name, (*path, keys.METRIC))
+    for key, field in ((keys.TARGET, "metricThreshold"), (keys.TARGET_UTILIZATION, "metricThresholdPercentage")):
+        draft.set_nonempty(f"spec.autoscaling.{field}", quantities.parse_number(annotations.get(key)), (*path, key))
 
 
 def _derive_metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> None:
@@ -83,8 +114,8 @@ def _derive_metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> N
     annotations, config = view.read_annotations(), draft.cluster.knative.autoscaler
     path = (*view.pod_metadata, "annotations")
     scaler = CLASSES.get(annotations.get(keys.CLASS) or config.get("pod-autoscaler-class", keys.CLASS_KPA))
-    metric = annotations.get(keys.METRIC) or string_or_none(view.value_at(view.predictor, "scaleMetric"))
-    target = quantities.parse_number(annotations.get(keys.TARGET, view.value_at(view.predictor, "scaleTarget")))
+    metric = annotations.get(keys.METRIC)
+    target = quantities.parse_number(annotations.get(keys.TARGET))
     if scaler is None or (scaler == "kpa" and metric is None and target is None and bounds == (0, 1)):
         return
     rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
@@ -102,9 +133,7 @@ def _derive_metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> N
     if metric_name == "custom":
         draft.set_nonempty("spec.autoscaling.metricName", name, (*path, keys.METRIC))
     draft.set_nonempty("spec.autoscaling.metricThreshold", target, (*path, keys.TARGET))
-    percentage = quantities.parse_number(
-        _find_annotation(annotations, keys.TARGET_UTILIZATION, "targetUtilizationPercentage")
-    )
+    percentage = quantities.parse_number(annotations.get(keys.TARGET_UTILIZATION))
     if scaler == "kpa" and percentage not in {None, 70}:
         draft.set_nonempty("spec.autoscaling.metricThresholdPercentage", percentage, (*path, keys.TARGET_UTILIZATION))
 

@@ -64,6 +64,22 @@ BURST_CAPACITY: Final = "autoscaling.knative.dev/target-burst-capacity"
 AGGREGATION: Final = "autoscaling.knative.dev/metric-aggregation-algorithm"
 #: On a Service or an InferenceService: serving.knative.dev/rollout-duration: 600s
 ROLLOUT_DURATION: Final = "serving.knative.dev/rollout-duration"
+#: The older spelling of an annotation, and the current one, which wins (knative.dev/serving pkg/apis/autoscaling/register.go).
+OLDER_SPELLINGS: Final = {
+    AUTOSCALING + older: AUTOSCALING + current
+    for older, current in (
+        ("minScale", "min-scale"),
+        ("maxScale", "max-scale"),
+        ("initialScale", "initial-scale"),
+        ("scaleDownDelay", "scale-down-delay"),
+        ("scaleToZeroPodRetentionPeriod", "scale-to-zero-pod-retention-period"),
+        ("targetUtilizationPercentage", "target-utilization-percentage"),
+        ("targetBurstCapacity", "target-burst-capacity"),
+        ("panicWindowPercentage", "panic-window-percentage"),
+        ("panicThresholdPercentage", "panic-threshold-percentage"),
+        ("metricAggregationAlgorithm", "metric-aggregation-algorithm"),
+    )
+}
 #: serving.knative.dev/progress-deadline: 1800s
 PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
 #: On the objects that Knative creates for a service: serving.knative.dev/service: chat

@@ -49,6 +49,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.image": ("registry.example.com/other:1",),
     "spec.serviceAccountName": ("other-account",),
     "spec.imagePullSecrets": ([{"name": "pull"}],),
+    "spec.containerName": ("other",),
     "spec.command": (["other"],),
     "spec.args": (["--other"],),
     "spec.workingDir": ("/other",),

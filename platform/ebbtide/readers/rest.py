@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics
-from ebbtide.base.problems import make_warning, shorten_text
+from ebbtide.base.problems import Problem, make_warning, shorten_text
 from ebbtide.readers.loaded import canonical_json
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
@@ -29,11 +29,11 @@ from ebbtide.translation.priority import LEVELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.base.problems import Path, Problem
+    from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
 
 #: Native fields that are missing from Run:ai's REST body.
-OURS: Final = ("model", "serving", "slo", "traffic", "podAntiAffinity", "patches")
+OURS: Final = ("model", "serving", "defaults", "containerName", "slo", "traffic", "podAntiAffinity", "patches")
 #: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body.
 OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"))
 #: Length of the suffix of a name that is a prefix.
@@ -156,7 +156,15 @@ def _drop_nulls(value: Any) -> Any:
 def write_body(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], list[Problem]]:
     """Return Run:ai's REST body of a native document, and a warning for each field that it cannot express."""
     spec = {name: value for name, value in native["spec"].items() if name != "project"}
-    lost = [_loss_warning(("spec", name)) for name in OURS if spec.pop(name, None) is not None]
+    lost = []
+    if "image" not in spec:
+        message = (
+            "Run:ai's REST body runs an image, and the spec serves a model without one: the body would run nothing"
+        )
+        lost.append(
+            Problem("CNV003", ("spec", "model"), message, "set image, or keep the native document as the source")
+        )
+    lost += [_loss_warning(("spec", name)) for name in OURS if spec.pop(name, None) is not None]
     for block, name in OURS_INSIDE:
         inner = spec.get(block)
         if isinstance(inner, dict) and name in inner:

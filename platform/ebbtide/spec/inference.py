@@ -51,6 +51,10 @@ class InferenceSpec(Model):
     serving: Literal["auto", "knative", "kserve", "kserve-standard"] | None = None
     """Type of object to render. ``auto`` selects kserve-standard if the GPU comes from a resource claim (DRA), otherwise
     kserve for a model and knative for an image. Default: auto. Ebbtide extension."""
+    defaults: Literal["ebbtide", "none"] | None = None
+    """Settings that Ebbtide adds to those of the spec: labels, security context, scheduler, priority class, port, autoscaler
+    class, replica bounds. ``none`` adds nothing, so that the cluster's own defaults apply, and a metric is not required.
+    Import sets ``none``. Default: ebbtide. Ebbtide extension."""
     image: Text | None = None
     """Container image. Required unless ``model`` is set."""
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
@@ -61,6 +65,9 @@ class InferenceSpec(Model):
     account ``default`` of the namespace. Ebbtide extension."""
     image_pull_secrets: list[PullSecret] = empty_list()
     """Secrets with credentials for the image registry."""
+    container_name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] | None = None
+    """Name of the serving container. Only for a Knative Service; KServe names the container itself. Default:
+    user-container. Ebbtide extension."""
     command: Words | None = None
     """Command to run instead of the image's entrypoint."""
     args: Words | None = None
@@ -141,7 +148,7 @@ class InferenceSpec(Model):
     related_urls: list[RelatedUrl] = empty_list()
     """Links to show with the workload. Not rendered."""
     patches: list[Patch] = empty_list()
-    """JSON merge patches for the rendered objects. Import writes settings here that have no field in the spec. Ebbtide
+    """Patches of the rendered objects. Import writes settings here that have no field in the spec. Ebbtide
     extension."""
 
 

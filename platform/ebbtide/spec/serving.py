@@ -216,11 +216,12 @@ class RelatedUrl(Model):
 
 
 class Patch(Model):
-    """A JSON merge patch (RFC 7386) for one rendered object, for settings without a field in the spec. Ebbtide extension."""
+    """A patch of one rendered object, for settings without a field in the spec. Ebbtide extension."""
 
     kind: Text
     """Kind of the object."""
     name: Text | None = None
     """Name of the object. Required if several objects of the kind are rendered."""
     patch: dict[str, Any]
-    """Values to merge into the object. null removes a field."""
+    """Values to merge into the object. null removes a field. Containers, variables, volumes, mounts and ports are merged by
+    name, path or number, as in Kubernetes' strategic merge patch. A patch must not change what a field of the spec renders."""

@@ -39,7 +39,13 @@ def choose_pull_policy(plan: Plan) -> str | None:
     (github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec).
     """
     policy, image = plan.spec.image_pull_policy, plan.spec.image
-    if policy is not None or plan.serving != "kserve-standard" or image is None or "@" in image:
+    if (
+        policy is not None
+        or not plan.adds_defaults
+        or plan.serving != "kserve-standard"
+        or image is None
+        or "@" in image
+    ):
         return policy
     tag = image.rpartition("/")[2].partition(":")[2]
     return "Always" if tag in {"", "latest"} else None
@@ -98,7 +104,7 @@ def _format_cores(value: float | None) -> str | None:
 def list_container_decisions(plan: Plan) -> Iterator[Decision]:
     """Yield the choices for container fields that the spec leaves out."""
     spec = plan.spec
-    if spec.serving_port.container is None and spec.model is None:
+    if spec.serving_port.container is None and spec.model is None and plan.adds_defaults:
         yield Decision(
             "port", "8080", "the spec sets no port, and 8080 is Knative's default", ("spec.servingPort.container",)
         )
@@ -135,22 +141,33 @@ def make_security_patch(plan: Plan) -> PodPatch:
     return PodPatch(
         by="security",
         cause=("spec", "security", "supplementalGroups"),
-        container_security={
-            "allowPrivilegeEscalation": False,
-            "capabilities": {
-                "drop": ["ALL"],
-                **({"add": [*rules.capabilities]} if rules.capabilities else {}),
-            },
-            "readOnlyRootFilesystem": rules.read_only_root_filesystem,
-            "runAsNonRoot": pod_security.requires_non_root(plan.spec, plan.cluster),
-            "runAsUser": rules.run_as_uid,
-            "runAsGroup": rules.run_as_gid,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        container_security=_make_container_security(plan),
         pod_security={}
         if groups is None
         else {"supplementalGroups": [int(text) for text in groups.replace(";", ",").split(",")]},
     )
+
+
+def _make_container_security(plan: Plan) -> dict[str, Any]:
+    rules = plan.spec.security
+    added: dict[str, Any] = {"add": [*rules.capabilities]} if rules.capabilities else {}
+    written: dict[str, Any] = {
+        "readOnlyRootFilesystem": rules.read_only_root_filesystem,
+        "runAsUser": rules.run_as_uid,
+        "runAsGroup": rules.run_as_gid,
+    }
+    if not plan.adds_defaults:
+        written |= {"capabilities": added or None, "runAsNonRoot": rules.run_as_non_root}
+        return {name: value for name, value in written.items() if value is not None}
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"], **added},
+        "readOnlyRootFilesystem": written["readOnlyRootFilesystem"],
+        "runAsNonRoot": pod_security.requires_non_root(plan.spec, plan.cluster),
+        "runAsUser": written["runAsUser"],
+        "runAsGroup": written["runAsGroup"],
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -158,6 +175,8 @@ def check(plan: Plan) -> Iterator[Problem]:
     rules, forbidden = plan.spec.security, plan.cluster.pods.run_as_non_root
     yield from pod_security.check(plan)
     yield from _check_account(plan)
+    if not plan.adds_defaults:
+        return
     if forbidden and rules.run_as_non_root is None and rules.run_as_uid == 0:
         yield Problem(
             "SEC005",
@@ -240,9 +259,9 @@ def _render_readiness_probe(probe: Probe | None, port: int | None) -> dict[str, 
 def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:
     """Return the container. ``port_name`` sets the protocol: ``h2c`` is gRPC for Knative."""
     spec = plan.spec
-    port = runtimes.find_port(spec)
+    port = runtimes.find_port(spec) if plan.adds_defaults else spec.serving_port.container
     # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on 8080.
-    probed = port or (8080 if plan.serving == "kserve-standard" else None)
+    probed = (port if plan.adds_defaults else None) or ((port or 8080) if plan.serving == "kserve-standard" else None)
     probes = spec.probes
     limits, requests = pod.limits, pod.requests
     return {
@@ -252,7 +271,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         "command": split_command(spec.command),
         "args": split_command(spec.args),
         "workingDir": spec.working_dir,
-        "ports": None if port is None else [{"name": port_name, "containerPort": port}],
+        "ports": _make_ports(plan, port, port_name),
         "env": pod.env or None,
         "resources": {
             "requests": requests or None,
@@ -265,7 +284,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         "livenessProbe": _render_probe(probes.liveness, probed),
         "startupProbe": _render_probe(probes.startup, probed),
         "volumeMounts": pod.mounts or None,
-        "securityContext": pod.container_security,
+        "securityContext": pod.container_security or None,
     }
 
 
@@ -295,6 +314,16 @@ def secure_component(component: dict[str, Any] | None, pod: Pod) -> dict[str, An
         name: secure_containers(component[name], pod) for name in CONTAINERS if component.get(name) is not None
     }
     return {**component, **secured}
+
+
+def _make_ports(plan: Plan, port: int | None, port_name: str | None) -> list[dict[str, Any]] | None:
+    """Return the port. Without Ebbtide's defaults, its name is rendered only for a protocol that the spec sets."""
+    if plan.adds_defaults:
+        return None if port is None else [{"name": port_name, "containerPort": port}]
+    protocol = plan.spec.serving_port.protocol
+    if port is None and protocol is None:
+        return None
+    return [{"name": None if protocol is None else port_name, "containerPort": port}]
 
 
 def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:

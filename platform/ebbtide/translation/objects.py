@@ -81,19 +81,3 @@ def apply_merge_patch(target: Any, patch: Any) -> Any:
         else:
             result[name] = apply_merge_patch(result.get(name), value)
     return result
-
-
-def make_merge_patch(old: Any, new: Any) -> Any:
-    """Return the merge patch that turns ``old`` into ``new``, ``{}`` if they are equal.
-
-    RFC 7386 cannot set a value to null, so ``new`` must not contain null.
-    """
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return new
-    patch: dict[str, Any] = {name: None for name in old if name not in new}
-    for name, value in new.items():
-        if name not in old:
-            patch[name] = value
-        elif old[name] != value:
-            patch[name] = make_merge_patch(old[name], value)
-    return patch

@@ -114,9 +114,20 @@ class Plan:
         return self.inference.metadata.name
 
     @property
+    def adds_defaults(self) -> bool:
+        """Whether Ebbtide adds its defaults to what the spec sets."""
+        return self.spec.defaults != "none"
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the pods need the profile's scheduler: without Ebbtide's defaults, for a GPU share or a project's queue."""
+        shares = self.gpu is not None and self.gpu.kind != "devices"
+        return self.adds_defaults or shares or self.spec.project is not None
+
+    @property
     def container(self) -> str:
         """The serving container's name, always rendered so that a GPU share cannot go to another container."""
-        return CONTAINERS[self.serving]
+        return self.spec.container_name or CONTAINERS[self.serving]
 
     @property
     def pool(self) -> NodePool | None:

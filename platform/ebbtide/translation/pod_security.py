@@ -49,7 +49,7 @@ def requires_non_root(spec: InferenceSpec, cluster: ProfileSpec) -> bool | None:
     if security.run_as_non_root is not None:
         return security.run_as_non_root
     by_runtime = spec.model is not None and security.run_as_uid != 0
-    return cluster.pods.run_as_non_root or (None if by_runtime else False)
+    return (cluster.pods.run_as_non_root and spec.defaults != "none") or (None if by_runtime else False)
 
 
 def _find_root(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
@@ -61,6 +61,11 @@ def _find_root_user(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> It
     # If the container must not run as root, SEC005 reports user 0.
     if spec.security.run_as_uid == 0 and requires_non_root(spec, cluster) is False:
         yield ("spec", "security", "runAsUid")
+
+
+def _find_missing_defaults(spec: InferenceSpec, _: ProfileSpec, __: Serving) -> Iterator[Path]:
+    if spec.defaults == "none":
+        yield ("spec", "defaults")
 
 
 def _find_root_containers(spec: InferenceSpec, _: ProfileSpec, __: Serving) -> Iterator[Path]:
@@ -90,6 +95,12 @@ def _find_probe_hosts(spec: InferenceSpec, cluster: ProfileSpec, serving: Servin
 
 
 RULES: Final = (
+    PodSecurityRule(
+        "restricted",
+        _find_missing_defaults,
+        "has no restricted security context",
+        "remove defaults: none, or set projects.podSecurity: privileged in the profile",
+    ),
     PodSecurityRule(
         "restricted",
         _find_root,

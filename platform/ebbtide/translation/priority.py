@@ -76,6 +76,8 @@ def choose(plan: Plan) -> tuple[Priority, Decision]:
     cluster = plan.cluster
     requested, preemptibility = plan.spec.priority_class, _find_preemptibility(plan)
     missing = find_missing_default(cluster, plan.serving)
+    if not plan.adds_defaults:
+        missing = "the spec sets none, and leaves Ebbtide's defaults off: the cluster's default applies"
     if requested is None and preemptibility is None and missing:
         return NO_CLASS, Decision("priority class", "none", missing)
     if requested is None and preemptibility != "preemptible":
@@ -218,8 +220,8 @@ def _warn_about_delay(plan: Plan) -> Iterator[Problem]:
 def make_priority_patch(plan: Plan) -> PodPatch:
     """Return the class as a field and a label. KAI reads the label first, the default scheduler reads the field."""
     chosen, spec = plan.priority, plan.spec
-    labels = {keys.PRIORITY_LABEL: chosen.name} if chosen.name else {}
-    if plan.cluster.scheduling.scheduler == KAI:
+    labels = {keys.PRIORITY_LABEL: chosen.name} if chosen.name and plan.scheduled else {}
+    if plan.scheduled and plan.cluster.scheduling.scheduler == KAI:
         # KAI's Deployment grouper reads it, for Standard mode. Its Knative grouper does not.
         labels[keys.KAI_PREEMPTIBILITY] = "preemptible" if chosen.preemptible else "non-preemptible"
     return PodPatch(

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
 from ebbtide.base.problems import ERROR, Problem, has_errors, make_warning
 from ebbtide.spec import rules
-from ebbtide.translation import container, gpu, placement, pods, priority, project, scaling, serving, storage, traps
-from ebbtide.translation.objects import apply_merge_patch, prune_nulls, sort_for_apply
+from ebbtide.translation import (
+    container,
+    gpu,
+    patches,
+    placement,
+    pods,
+    priority,
+    project,
+    scaling,
+    serving,
+    storage,
+    traps,
+)
+from ebbtide.translation.objects import prune_nulls, sort_for_apply
 from ebbtide.translation.plan import Decision, Plan
 from ebbtide.translation.scaling.keda import make_scaled_object
 from ebbtide.translation.scaling.own_hpa import make_hpa
 from ebbtide.translation.serving import knative, kserve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ebbtide.profile.models import NodePool, Profile
     from ebbtide.spec.inference import Inference
+    from ebbtide.spec.serving import Patch
     from ebbtide.translation.objects import Object
     from ebbtide.translation.pods import Pod, PodPatch
 
@@ -67,7 +81,8 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
         return Translation((), plan, tuple(problems))
     objects = [obj if obj["kind"] in CLUSTER_SCOPED else prune_nulls(obj) for obj in make_objects(plan, pod, canonical)]
     problems.extend(_check_annotation_size(objects))
-    objects = _apply_patches(inference, objects, problems)
+    if inference.spec.patches:
+        objects = _apply_patches(plan, objects, problems)
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
     return Translation(tuple(sort_for_apply(objects)), plan, tuple(problems))
@@ -112,7 +127,15 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     plan.decisions.extend(container.list_container_decisions(plan))
     plan.decisions.extend(serving.list_timeout_decisions(plan))
     plan.decisions.extend(scaling.list_scrape_decisions(plan))
-    for check in (placement.check, serving.check, project.check, container.check, priority.check, _check_gpu):
+    for check in (
+        placement.check,
+        serving.check,
+        kserve.check_annotations,
+        project.check,
+        container.check,
+        priority.check,
+        _check_gpu,
+    ):
         problems.extend(check(plan))
     if SCALING not in broken:
         problems.extend(scaling.check(plan))
@@ -166,12 +189,15 @@ def make_patches(plan: Plan) -> Iterator[PodPatch]:
     yield project.make_project_patch(plan)
     yield from storage.make_storage_patches(plan)
     yield from placement.make_placement_patches(plan)
-    if cluster.scheduling.scheduler != "default-scheduler":
-        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler)
     ask = next(gpu.list_pool_requests(plan), None)
+    if plan.scheduled and cluster.scheduling.scheduler != "default-scheduler":
+        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler)
     if ask is not None:
-        yield gpu.BACKENDS[ask.pool.backend].patch(ask)
-        if cluster.pods.runtime_class is not None:
+        patch = gpu.BACKENDS[ask.pool.backend].patch(ask)
+        if not plan.scheduled:
+            patch.parts.pop("scheduler_name", None)
+        yield patch
+        if cluster.pods.runtime_class is not None and plan.scheduled:
             yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
     model_storage = kserve.make_storage_patch(plan)
     if model_storage is not None:
@@ -231,15 +257,16 @@ def _keeps_identity(patch: dict[str, Any]) -> bool:
     )
 
 
-def _apply_patches(inference: Inference, objects: list[Object], problems: list[Problem]) -> list[Object]:
-    """Return the objects with the spec's merge patches applied. A patch that matches no object is an error."""
-    for index, patch in enumerate(inference.spec.patches):
+def _apply_patches(plan: Plan, objects: list[Object], problems: list[Problem]) -> list[Object]:
+    """Return the objects with the spec's patches applied. A patch that matches no object is an error.
+
+    A patch that changes what a field of the spec renders is an error too: the field would have no effect.
+    """
+    bare = patches.without_defaults(plan.inference)
+    written = [*objects] if not plan.adds_defaults else translate(bare, plan.profile, "{}").objects
+    for index, patch in enumerate(plan.spec.patches):
         path = ("spec", "patches", index)
-        matches = [
-            position
-            for position, obj in enumerate(objects)
-            if obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
-        ]
+        matches = _find_matches(objects, patch)
         if not matches:
             problems.append(
                 Problem(
@@ -261,8 +288,11 @@ def _apply_patches(inference: Inference, objects: list[Object], problems: list[P
                 )
             )
             continue
+        for position in _find_matches(written, patch)[:1]:
+            render = partial(_render_one, profile=plan.profile, patch=patch)
+            problems.extend(patches.check_overrides(plan.inference, index, written[position], render))
         for position in matches:
-            objects[position] = apply_merge_patch(objects[position], patch.patch)
+            objects[position] = patches.apply_patch(objects[position], patch.patch)
         problems.append(
             make_warning(
                 "PAT001",
@@ -272,3 +302,17 @@ def _apply_patches(inference: Inference, objects: list[Object], problems: list[P
             )
         )
     return objects
+
+
+def _find_matches(objects: Sequence[Object], patch: Patch) -> list[int]:
+    return [
+        position
+        for position, obj in enumerate(objects)
+        if obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
+    ]
+
+
+def _render_one(inference: Inference, profile: Profile, patch: Patch) -> Object | None:
+    """Return the object of a patch as another document renders it, None if that document is not valid."""
+    objects = translate(inference, profile, "{}").objects
+    return next((objects[position] for position in _find_matches(objects, patch)), None)

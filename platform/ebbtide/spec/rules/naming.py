@@ -26,6 +26,41 @@ RESERVED_KEYS: Final = (
 # fmt: on
 #: The annotation with a reserved prefix that only users set; PRI028 reports where it has no effect.
 ALLOWED_KEY: Final = ("annotation", keys.KAI_PREEMPTION_DELAY)
+#: The only keys that a spec with ``defaults: none`` must not set: those that its other fields render.
+RENDERED_KEYS: Final = frozenset(
+    {
+        keys.METRIC,
+        keys.TARGET,
+        keys.TARGET_UTILIZATION,
+        keys.MIN_SCALE,
+        keys.MAX_SCALE,
+        keys.INITIAL_SCALE,
+        keys.ACTIVATION_SCALE,
+        keys.SCALE_DOWN_DELAY,
+        keys.RETENTION,
+        keys.WINDOW,
+        keys.PANIC_WINDOW,
+        keys.PANIC_THRESHOLD,
+        keys.BURST_CAPACITY,
+        keys.AGGREGATION,
+        keys.ROLLOUT_DURATION,
+        keys.PROGRESS_DEADLINE,
+        keys.KNATIVE_VISIBILITY,
+        keys.KSERVE_VISIBILITY,
+        keys.KAI_FRACTION,
+        keys.KAI_MEMORY,
+        keys.PRIORITY_LABEL,
+        *keys.OLDER_SPELLINGS,
+    }
+)
+RENDERED_PREFIXES: Final = (keys.EBBTIDE, "kai.scheduler/", "hami.io/")
+
+
+def is_reserved_key(key: str, defaults: str | None) -> bool:
+    """Return whether labels and annotations of a spec must not have a key."""
+    if defaults == "none":
+        return key in RENDERED_KEYS or key.startswith(RENDERED_PREFIXES)
+    return key.startswith(RESERVED_KEYS)
 
 
 def check_name(inference: Inference) -> Iterator[Problem]:
@@ -95,7 +130,7 @@ def check_metadata_keys(inference: Inference) -> Iterator[Problem]:
                     f"invalid {kind} key {key!r}",
                     "use letters, digits, -, _ and ., with an optional prefix followed by /",
                 )
-            elif key.startswith(RESERVED_KEYS) and (kind, key) != ALLOWED_KEY:
+            elif is_reserved_key(key, spec.defaults) and (kind, key) != ALLOWED_KEY:
                 yield Problem(
                     "LAB002",
                     (*where, place),

@@ -16,11 +16,22 @@ if TYPE_CHECKING:
 AUTO: Final[Path] = ("spec", "autoscaling")
 
 
+#: Stands for a maximum that is not set, which Knative does not limit.
+NO_LIMIT: Final = 2**31
+
+
+def find_bounds(inference: Inference) -> tuple[int, int]:
+    """Return minimum and maximum replicas. Without Ebbtide's defaults, Knative's apply: from zero, without a limit."""
+    auto, own = inference.spec.autoscaling, inference.spec.defaults != "none"
+    low = auto.min_replicas if auto.min_replicas is not None else 1 if own else 0
+    high = auto.max_replicas if auto.max_replicas is not None else max(low, 1) if own else NO_LIMIT
+    return low, high
+
+
 def check_replicas(inference: Inference) -> Iterator[Problem]:
     """Check replica bounds, metric and threshold against Run:ai's rules for the autoscaling block."""
     auto = inference.spec.autoscaling
-    low = 1 if auto.min_replicas is None else auto.min_replicas
-    high = auto.max_replicas if auto.max_replicas is not None else max(low, 1)
+    low, high = find_bounds(inference)
     if low > high:
         yield Problem(
             "AUT001",
@@ -28,6 +39,9 @@ def check_replicas(inference: Inference) -> Iterator[Problem]:
             f"minReplicas {low} is above maxReplicas {high}",
             f"lower minReplicas to {high} or raise maxReplicas to {low}",
         )
+    if inference.spec.defaults == "none":
+        # What is not set is up to the cluster.
+        return
     if auto.metric is None and low < high and (low, high) != (0, 1):
         yield Problem(
             "AUT002",
@@ -68,7 +82,7 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             "set metric: custom, or remove metricName",
         )
     if metric_name is None:
-        if auto.metric_threshold_percentage is not None:
+        if auto.metric_threshold_percentage is not None and inference.spec.defaults != "none":
             yield Problem(
                 "AUT006",
                 (*AUTO, "metricThresholdPercentage"),
@@ -173,8 +187,7 @@ def _check_threshold(inference: Inference, row: metrics.Metric) -> Iterator[Prob
 def check_scaling_fields(inference: Inference) -> Iterator[Problem]:
     """Check the remaining autoscaling fields against the replica bounds."""
     auto = inference.spec.autoscaling
-    low = 1 if auto.min_replicas is None else auto.min_replicas
-    high = auto.max_replicas if auto.max_replicas is not None else max(low, 1)
+    low, high = find_bounds(inference)
     if auto.scale_to_zero_retention_seconds and low != 0:
         yield Problem(
             "AUT005",

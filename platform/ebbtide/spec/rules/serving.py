@@ -143,7 +143,7 @@ def _check_model(spec: InferenceSpec) -> Iterator[Problem]:
     ]
     # A runtime can load a model by name, or contain it. Its arguments and variables name the model then.
     by_runtime = spec.args or spec.command or spec.environment_variables or model.runtime or spec.image
-    if not locations and not by_runtime:
+    if not locations and not by_runtime and spec.defaults != "none":
         yield Problem(
             "SRV001",
             (*where, "uri"),

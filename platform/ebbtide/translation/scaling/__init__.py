@@ -31,6 +31,8 @@ TITLES: Final[dict[Scaler, str]] = {
     "own-hpa": "Kubernetes HPA",
     "keda": "KEDA ScaledObject",
 }
+#: The maximum that calculations use for a service that Knative may scale without a limit.
+NO_MAXIMUM: Final = 1000
 #: Upstream defaults of the ConfigMap keys below (knative.dev/serving config/core/configmaps).
 DEFAULT_PERCENTAGE: Final = 70.0
 CONTAINER_CONCURRENCY_MAX: Final = "1000"
@@ -54,6 +56,8 @@ KNATIVE_ONLY: Final = (
 def choose(plan: Plan) -> tuple[Scaling, Decision]:
     """Return the autoscaler with minimum and maximum replicas, metric and threshold, and the reason."""
     auto = plan.spec.autoscaling
+    if not plan.adds_defaults:
+        return _choose_without_defaults(plan)
     minimum = 1 if auto.min_replicas is None else auto.min_replicas
     maximum = auto.max_replicas if auto.max_replicas is not None else max(minimum, 1)
     if minimum == maximum:
@@ -68,6 +72,34 @@ def choose(plan: Plan) -> tuple[Scaling, Decision]:
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
     scaling = Scaling(scaler, minimum, maximum, row, name, auto.metric_threshold, percentage)
     return scaling, _make_decision(TITLES[scaler], because, "metric", "metricThreshold")
+
+
+def _choose_without_defaults(plan: Plan) -> tuple[Scaling, Decision]:
+    """Return the autoscaler of a spec to which Ebbtide adds no defaults: fields that are not set have the cluster's values.
+
+    Upstream: knative.dev/serving pkg/autoscaler/config/config.go; kserve pkg/apis/serving/v1beta1/component.go
+    (a minimum of 1 replica), pkg/controller/v1beta1/inferenceservice/reconcilers/hpa (an HPA on CPU in Standard mode).
+    """
+    auto, config, standard = plan.spec.autoscaling, plan.cluster.knative.autoscaler, plan.serving == "kserve-standard"
+    default_minimum = 1 if plan.serving != "knative" else parse_whole_quantity(config.get("min-scale", "0")) or 0
+    minimum = default_minimum if auto.min_replicas is None else auto.min_replicas
+    unset = max(minimum, 1) if standard else parse_whole_quantity(config.get("max-scale", "0")) or NO_MAXIMUM
+    maximum = max(auto.max_replicas if auto.max_replicas is not None else unset, minimum, 1)
+    if standard and auto.metric is None:
+        because = "the spec sets no metric and leaves Ebbtide's defaults off: KServe manages the replicas"
+        return Scaling("fixed", minimum, maximum), _make_decision("KServe's autoscaler", because, *BOUNDS)
+    default_row = metrics.ROWS["concurrency"]
+    row = default_row if auto.metric is None else metrics.find_metric(auto.metric) or metrics.CUSTOM
+    name = choose_metric_name(row, auto.metric_name or auto.metric or "", plan)
+    scaler, because = _choose_scaler(row, name, plan)
+    if auto.metric is None:
+        because = "the spec sets no metric and leaves Ebbtide's defaults off: Knative scales on concurrency"
+    key, default = row.default_target
+    default_threshold = parse_whole_quantity(config.get(key, default)) if default else None
+    threshold = auto.metric_threshold if auto.metric_threshold is not None else default_threshold
+    percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
+    scaling = Scaling(scaler, minimum, maximum, row, name, threshold, percentage)
+    return scaling, _make_decision(TITLES[scaler], because, *BOUNDS, "metric", "metricThreshold")
 
 
 def _make_decision(value: str, because: str, *fields: str) -> Decision:
@@ -123,6 +155,7 @@ def check(plan: Plan) -> Iterator[Problem]:
     else:
         yield from _check_limits(spec, cluster)
         yield from _check_replicas(spec, cluster, scaling)
+        yield from _check_written_class(spec, scaling)
     auto = spec.autoscaling
     fixed = scaling.scaler == "fixed"
     if fixed and auto.metric is not None:
@@ -160,6 +193,19 @@ def _check_settings(plan: Plan) -> Iterator[Problem]:
     for field, attribute, *_, readers in SETTINGS:
         if getattr(plan.spec.autoscaling, attribute) is not None and scaler not in readers:
             yield make_warning("AUT021", (*AUTO, field), f"{field} has no effect: {reason}", f"remove {field}")
+
+
+def _check_written_class(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
+    """Reject an autoscaler class in the annotations, which needs ``defaults: none``, that does not have the metric."""
+    needed = keys.CLASS_HPA if scaling.scaler == "knative-hpa" else keys.CLASS_KPA
+    for index, annotation in enumerate(spec.annotations):
+        if annotation.name == keys.CLASS and not annotation.exclude and annotation.value != needed:
+            yield Problem(
+                "LAB002",
+                ("spec", "annotations", index),
+                f"the autoscaler class is {annotation.value}, but the scaling fields of the spec require {needed}",
+                "remove the annotation",
+            )
 
 
 def _check_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
@@ -546,6 +592,13 @@ def _check_standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling)
                 f"{field} needs Knative, which KServe Standard does not use",
                 f"remove {field}, or use serving: kserve or knative",
             )
+    if auto.metric is None and auto.metric_threshold is not None:
+        yield Problem(
+            "AUT024",
+            (*AUTO, "metricThreshold"),
+            "without a metric, KServe manages the replicas and does not use metricThreshold",
+            "set metric, or remove metricThreshold",
+        )
     if auto.metric_threshold_percentage is not None and row is not None and row.autoscaler == "kpa":
         yield Problem(
             "AUT024",

@@ -32,6 +32,8 @@ SETTINGS: Final[tuple[tuple[str, str, str, str, frozenset[str]], ...]] = (
 def make_scaling_annotations(plan: Plan) -> dict[str, str]:
     """Return the scaling annotations except minimum and maximum replicas, which are fields in KServe."""
     scaling, auto = plan.scaling, plan.spec.autoscaling
+    if not plan.adds_defaults:
+        return _make_written_annotations(plan)
     annotations = {keys.CLASS: CLASSES[scaling.scaler]}
     if scaling.metric is not None and scaling.threshold is not None:
         annotations[keys.METRIC] = scaling.metric_name
@@ -46,13 +48,46 @@ def make_scaling_annotations(plan: Plan) -> dict[str, str]:
         annotations[keys.SCALE_DOWN_DELAY] = f"{auto.scale_down_delay_seconds}s"
     if auto.scale_to_zero_retention_seconds:
         annotations[keys.RETENTION] = f"{auto.scale_to_zero_retention_seconds}s"
+    return annotations | _make_settings(plan)
+
+
+def _make_settings(plan: Plan) -> dict[str, str]:
+    annotations = {}
     for _, attribute, key, unit, _ in SETTINGS:
-        value = getattr(auto, attribute)
+        value = getattr(plan.spec.autoscaling, attribute)
         if value is not None:
             annotations[key] = value if isinstance(value, str) else f"{format_number(value)}{unit}"
     return annotations
 
 
+def _make_written_annotations(plan: Plan) -> dict[str, str]:
+    """Return the annotations of the fields that the spec sets, and the HPA class for a metric that needs it."""
+    scaling, auto = plan.scaling, plan.spec.autoscaling
+    values = {
+        keys.CLASS: keys.CLASS_HPA if scaling.scaler == "knative-hpa" else None,
+        keys.METRIC: scaling.metric_name if auto.metric is not None else None,
+        keys.TARGET: _format(auto.metric_threshold),
+        keys.TARGET_UTILIZATION: _format(auto.metric_threshold_percentage),
+        keys.INITIAL_SCALE: _format(auto.initial_replicas),
+        keys.ACTIVATION_SCALE: _format(auto.activation_replicas),
+        keys.SCALE_DOWN_DELAY: _format_seconds(auto.scale_down_delay_seconds),
+        keys.RETENTION: _format_seconds(auto.scale_to_zero_retention_seconds),
+    }
+    return {key: value for key, value in values.items() if value is not None} | _make_settings(plan)
+
+
+def _format(value: float | None) -> str | None:
+    return None if value is None else format_number(value)
+
+
+def _format_seconds(seconds: int | None) -> str | None:
+    return None if seconds is None else f"{seconds}s"
+
+
 def make_bound_annotations(plan: Plan) -> dict[str, str]:
     """Return minimum and maximum replicas as annotations, for a Knative Service."""
+    if not plan.adds_defaults:
+        auto = plan.spec.autoscaling
+        bounds = {keys.MIN_SCALE: auto.min_replicas, keys.MAX_SCALE: auto.max_replicas}
+        return {key: str(value) for key, value in bounds.items() if value is not None}
     return {keys.MIN_SCALE: str(plan.scaling.minimum), keys.MAX_SCALE: str(plan.scaling.maximum)}

@@ -519,8 +519,7 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     """Return the top object's metadata: the recommended labels, the user's labels and annotations, and the canonical spec."""
     spec, user_metadata, cluster = plan.spec, plan.inference.metadata, plan.cluster
     labels = {
-        keys.APP_NAME: plan.name,
-        keys.APP_MANAGED_BY: "ebbtide",
+        **({keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"} if plan.adds_defaults else {}),
         **(user_metadata.labels or {}),
     }
     annotations = dict(user_metadata.annotations or {})
@@ -544,15 +543,16 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     return {
         "name": plan.name,
         "namespace": plan.namespace,
-        "labels": labels,
+        "labels": labels or None,
         "annotations": annotations or None,
     }
 
 
 def make_pod_labels(plan: Plan, workload_labels: dict[str, str]) -> dict[str, str]:
     """Return the pods' labels: the name, by which affinity and monitors select, those of features, and the user's."""
+    selected = plan.adds_defaults or plan.spec.pod_affinity is not None or plan.spec.pod_anti_affinity is not None
     return {
-        keys.APP_NAME: plan.name,
+        **({keys.APP_NAME: plan.name} if selected else {}),
         **workload_labels,
         **{label.name: label.value for label in plan.spec.labels if not label.exclude},
     }

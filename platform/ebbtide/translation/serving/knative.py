@@ -178,19 +178,11 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
         "metadata": make_metadata(plan, canonical),
         "spec": {
             "template": {
-                "metadata": {
-                    "labels": make_pod_labels(plan, pod.labels),
-                    "annotations": {
-                        **make_scaling_annotations(plan),
-                        **make_bound_annotations(plan),
-                        **pod.annotations,
-                        **make_pod_annotations(plan),
-                    },
-                },
+                "metadata": _make_template_metadata(plan, pod),
                 "spec": {
                     "containerConcurrency": limit,
                     "timeoutSeconds": spec.serving_configuration.request_timeout_seconds,
-                    "responseStartTimeoutSeconds": _choose_response_start(plan),
+                    "responseStartTimeoutSeconds": _choose_response_start(plan) if plan.adds_defaults else None,
                     **make_pod_fields(plan, pod),
                     "containers": [
                         make_container(plan, pod, _choose_port_name(plan)),
@@ -201,6 +193,17 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
             "traffic": _make_traffic(plan),
         },
     }
+
+
+def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any] | None:
+    labels = make_pod_labels(plan, pod.labels)
+    annotations = {
+        **make_scaling_annotations(plan),
+        **make_bound_annotations(plan),
+        **pod.annotations,
+        **make_pod_annotations(plan),
+    }
+    return {"labels": labels or None, "annotations": annotations or None} if labels or annotations else None
 
 
 def _choose_response_start(plan: Plan) -> int | None:
@@ -226,7 +229,8 @@ def _make_traffic(plan: Plan) -> list[dict[str, Any]] | None:
     percent = traffic.canary_percent
     if percent is None:
         return None
-    newest: dict[str, Any] = {"latestRevision": True, "percent": percent, "tag": "canary"}
+    tags = {"newest": {"tag": "canary"}, "stable": {"tag": "stable"}} if plan.adds_defaults else {}
+    newest: dict[str, Any] = {"latestRevision": True, "percent": percent, **tags.get("newest", {})}
     if traffic.stable_revision is None:
         return [newest]
     return [
@@ -235,7 +239,7 @@ def _make_traffic(plan: Plan) -> list[dict[str, Any]] | None:
             "revisionName": traffic.stable_revision,
             "latestRevision": False,
             "percent": 100 - percent,
-            "tag": "stable",
+            **tags.get("stable", {}),
         },
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
+from ebbtide.base.problems import Problem
 from ebbtide.base.versions import parse_version
 from ebbtide.translation import runtimes
 from ebbtide.translation.container import make_container, make_pod_fields, secure_component, secure_containers
@@ -18,6 +19,8 @@ from ebbtide.translation.scaling.knative import make_scaling_annotations
 from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
@@ -60,11 +63,9 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     standard = plan.serving == "kserve-standard"
     stored = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
     top = make_metadata(plan, stored)
-    top["annotations"] = {
-        keys.DEPLOYMENT_MODE: find_mode_name(plan.serving, cluster.kserve.version),
-        keys.AUTOSCALER_CLASS: _autoscaler_class(plan, cluster) if standard else None,
-        **(top["annotations"] or {}),
-    }
+    top["annotations"] = {**_make_mode_annotations(plan), **(top["annotations"] or {})} or None
+    auto = spec.autoscaling
+    minimum, maximum = plan.scaling.minimum, plan.scaling.maximum
     scaling = {} if standard else make_scaling_annotations(plan)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
@@ -72,14 +73,14 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
         "metadata": top,
         "spec": {
             "predictor": {
-                "minReplicas": plan.scaling.minimum,
-                "maxReplicas": plan.scaling.maximum,
+                "minReplicas": minimum if plan.adds_defaults else auto.min_replicas,
+                "maxReplicas": maximum if plan.adds_defaults else auto.max_replicas,
                 "containerConcurrency": spec.autoscaling.concurrency_hard_limit,
                 "timeout": spec.serving_configuration.request_timeout_seconds,
                 "canaryTrafficPercent": spec.traffic.canary_percent,
                 "logger": write_model(spec.logger),
                 "batcher": write_model(spec.batcher),
-                "labels": make_pod_labels(plan, pod.labels),
+                "labels": make_pod_labels(plan, pod.labels) or None,
                 "annotations": {**scaling, **pod.annotations, **make_pod_annotations(plan)} or None,
                 **make_pod_fields(plan, pod),
                 **_make_runtime(plan, pod, standard=standard),
@@ -88,6 +89,40 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
             "explainer": secure_component(spec.explainer, pod),
         },
     }
+
+
+def find_default_mode(cluster: ProfileSpec) -> str:
+    """Return the mode of an InferenceService without the annotation: Knative mode if the cluster has it."""
+    return "kserve" if "Knative" in cluster.kserve.modes else "kserve-standard"
+
+
+def _make_mode_annotations(plan: Plan) -> dict[str, str]:
+    """Return the deployment mode and the autoscaler class. Without Ebbtide's defaults, only what the cluster would not choose."""
+    cluster = plan.cluster
+    annotations = {}
+    if plan.adds_defaults or plan.serving != find_default_mode(cluster):
+        annotations[keys.DEPLOYMENT_MODE] = find_mode_name(plan.serving, cluster.kserve.version)
+    if plan.serving == "kserve-standard" and (plan.adds_defaults or plan.scaling.metric is not None):
+        annotations[keys.AUTOSCALER_CLASS] = _autoscaler_class(plan, cluster)
+    return annotations
+
+
+def check_annotations(plan: Plan) -> Iterator[Problem]:
+    """Reject annotations of the spec that contradict the deployment mode or the autoscaler class of its other fields."""
+    if plan.serving == "knative":
+        return
+    written = plan.inference.metadata.annotations or {}
+    rendered = {**_make_mode_annotations(plan), keys.DEPLOYMENT_MODE: MODES[plan.serving][0]}
+    others = {name for serving, names_ in MODES.items() if serving != plan.serving for name in names_}
+    for key, value in rendered.items():
+        other = written.get(key)
+        if other is not None and (other in others if key == keys.DEPLOYMENT_MODE else other != value):
+            yield Problem(
+                "LAB002",
+                ("metadata", "annotations", key),
+                f"the annotation {key} is {other}, but the other fields of the spec require {value}",
+                "remove the annotation",
+            )
 
 
 def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:
