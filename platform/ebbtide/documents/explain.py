@@ -145,6 +145,8 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.traffic.stableRevision": ("other-00001",),
     "spec.servingPort.container": (8181, 8182),
     "spec.patches": (),
+    # It turns off much of what other fields do not set, and would be a cause of it all.
+    "spec.defaults": (),
     "spec.environmentVariables.podFieldRef.path": ("metadata.namespace", "metadata.name"),
 }
 #: Numbers to try if only the type is known.
