@@ -378,7 +378,7 @@ def test_an_nfs_share_is_imported_with_its_server() -> None:
 
     draft = derive_spec(knative.make_view(clean_object(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
 
-    assert draft.spec["storage"]["nfs"] == [{**nfs, "mountPath": "/data"}]
+    assert draft.spec["storage"]["nfs"] == [{**nfs, "mountPath": "/data", "name": "share"}]
     assert pod_patch(imported(lived))["volumes"] == [{"name": "share", "nfs": nfs}]
 
 

@@ -26,6 +26,30 @@ COMPANIONS: Final = {
     "PriorityClass", "Queue", "ResourceClaimTemplate", "ResourceQuota", "ScaledObject", "ServiceAccount",
 }
 # fmt: on
+_KEEP: Final = "apply it with kubectl as it is, next to the workloads that use it"
+_SERVICE: Final = "convert the object that creates it: the Knative Service, or the InferenceService"
+_LLM: Final = (
+    "apply it with kubectl as it is; for one node, write a kind: Inference with model.format huggingface and serving: "
+    "kserve-standard instead"
+)
+#: Kinds of Knative and KServe that no spec renders, and what to do with them.
+OTHER_KINDS: Final = {
+    **dict.fromkeys(
+        (
+            "ServingRuntime",
+            "ClusterServingRuntime",
+            "ClusterStorageContainer",
+            "LocalModelCache",
+            "LocalModelNodeGroup",
+            "InferenceGraph",
+            "TrainedModel",
+        ),
+        _KEEP,
+    ),
+    **dict.fromkeys(("Configuration", "Route", "Revision"), _SERVICE),
+    **dict.fromkeys(("LLMInferenceService", "LLMInferenceServiceConfig"), _LLM),
+}
+UPSTREAM_GROUPS: Final = ("serving.kserve.io/", "serving.knative.dev/")
 
 
 def load_document(
@@ -86,6 +110,9 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
         code, message, fix = DISTRIBUTED
         return Problem(code, ("kind",), message, fix)
     described = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
+    if isinstance(version, str) and version.startswith(UPSTREAM_GROUPS) and kind in OTHER_KINDS:
+        message = f"{described} is not rendered from a spec, so it cannot be converted"
+        return Problem("SPEC005", ("kind",), message, OTHER_KINDS[kind])
     return Problem(
         "SPEC005",
         ("kind",),
