@@ -128,7 +128,7 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
     "another Kubernetes": (
         lambda cluster: cluster.paths.update({"/version": {"gitVersion": "v1.31.2+k3s1"}}),
         "DOC002",
-        "the cluster runs Kubernetes 1.31.2, but the profile has 1.34",
+        "the cluster runs Kubernetes 1.31.2, but the profile has 1.37",
     ),
     "another Knative": (
         lambda cluster: changed(
@@ -723,7 +723,7 @@ def test_the_command_prints_a_summary(run: Any, file: Path) -> None:
     code, out, err = run("doctor", "--profile", file)
 
     assert (code, err) == (0, "")
-    assert out == "Kubernetes 1.37.0, Knative 1.24.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n"
+    assert out == "Kubernetes 1.37.0, Knative 1.21.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n"
 
 
 def test_the_command_reports_fixes_after_confirmation_and_checks_again(

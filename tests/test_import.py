@@ -65,7 +65,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "time-slicing": stock(pool("time-slicing", replicas=4)),
     "thirds": stock(pool("time-slicing", replicas=3)),
     "mps": stock(pool("mps", replicas=2, resource="nvidia.com/gpu")),
-    "dra-1.34": stock(pool("dra"), kubernetes={"dra": True}),
+    "dra-1.34": stock(pool("dra"), kubernetes={"version": "1.34", "dra": True}),
     "dra-1.36": stock(pool("dra"), kubernetes={"version": "1.36", "dra": True}),
     "nv-fractions": {
         "scheduling": {"kai": {"version": "0.18", "sharingMode": "NvFractions"}},
