@@ -80,7 +80,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 def test_render_prints_manifests_on_stdout_and_warnings_on_stderr(run: Any, chat: Path) -> None:
     chat.write_text(FRACTION)
 
-    code, out, err = run("render", chat)
+    code, out, err = run("render", "--profile", "full", chat)
 
     assert code == 0
     assert [item["kind"] for item in objects(out)] == ["Service"]

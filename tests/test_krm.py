@@ -133,7 +133,8 @@ def test_problems_are_results_with_their_path_and_an_error_stops() -> None:
 
 
 def test_warnings_are_results_and_do_not_stop() -> None:
-    answer, code = transform_list(resource_list(CHAT))
+    fraction = {**CHAT, "spec": {**CHAT["spec"], "compute": {"gpuPortionRequest": 0.25}}}
+    answer, code = transform_list(resource_list(fraction, functionConfig=FULL))
 
     assert code == 0
     assert answer["results"]
