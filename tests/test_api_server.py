@@ -58,7 +58,8 @@ def test_a_spec_is_rendered_checked_and_explained(world: Any) -> None:
     assert rendered["yaml"].startswith("apiVersion: ")
     wrong = {"spec": serving.document("chat", autoscaling={**SCALING, "metric": "troughput"})}
     problems = client.post(f"{V1}/check", json=wrong, headers=ROOT).json()["problems"]
-    assert (problems[0]["field"], problems[0]["line"] > 0) == ("spec.autoscaling.metric", True)
+    error = next(problem for problem in problems if problem["severity"] == "error")
+    assert (error["field"], error["line"] > 0) == ("spec.autoscaling.metric", True)
     why = client.post(f"{V1}/explain", json={**spec, "field": "max-scale"}, headers=ROOT).json()
     assert [leaf["causes"] for leaf in why[0]["fields"]] == [["spec.autoscaling.maxReplicas"]]
     answer = client.post(f"{V1}/explain", json=wrong, headers=ROOT)

@@ -47,6 +47,12 @@ def spec(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(autouse=True)
+def full_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate on the cluster that has the specs' GPUs and metrics."""
+    monkeypatch.setenv("EBBTIDE_PROFILE", "full")
+
+
 def simulate(run: Any, spec: Path, *words: str | Path, traffic: str = TRAFFIC) -> Ran:
     ran: Ran = run("simulate", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", *words)
     return ran

@@ -24,6 +24,7 @@ BUILT_IN_KINDS = {
     "LimitRange",
     "Namespace",
     "PersistentVolumeClaim",
+    "PodDisruptionBudget",
     "PriorityClass",
     "ResourceClaimTemplate",
     "ResourceQuota",

@@ -46,7 +46,8 @@ class Sdk:
         if kind in PLAIN:
             assert type(data) is PLAIN[kind], (data, kind)
             return data
-        model = getattr(self.kserve, kind, None)
+        # Some models are only in the package's subpackage.
+        model = getattr(self.kserve, kind, None) or getattr(self.kserve.models, kind, None)
         if model is None:
             return getattr(self.kubernetes, kind).from_dict(data)
         names = {alias: name for name, alias in model.attribute_map.items()}

@@ -164,7 +164,7 @@ HTML = b"<html><body><h1>Sign in</h1></body></html>"
         ),
         (
             failing(422, b'{"status":"error","error":"query processing would load too many samples\\u001b[2J"}'),
-            "too many samples [2J",
+            "too many samples\\x1b[2J",
         ),
         (
             failing(503, b'{"status":"error","error":"query timed out in expression evaluation"}'),

@@ -582,8 +582,7 @@ def test_a_quota_limits_pods_and_is_reported() -> None:
         "used": {"requests.cpu": "4050m", "pods": "2"},
     }
     assert named(sandbox).why == (
-        "2 of 3 replicas ready: quota small exceeded: requested requests.cpu=2025m, used requests.cpu=4050m, "
-        "limit requests.cpu=5"
+        "2 of 3 replicas ready: exceeds quota small: it requests 2.025 CPU cores with 4.05 of 5 CPU cores in use"
     )
     # It is retried at growing intervals, regardless of other pods.
     failed = [event for event in sandbox.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
@@ -600,12 +599,12 @@ def test_a_quota_limits_pods_and_is_reported() -> None:
     consistent(sandbox)
 
 
-def test_a_missing_image_fails_at_the_deadline() -> None:
+def test_a_missing_image_is_a_failure_before_and_after_the_deadline() -> None:
     sandbox = world()
     sandbox.cluster.missing_images.add("ghcr.io/acme/chat:1")
     sandbox.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
     sandbox.run_until(sandbox.origin + 60)
-    assert named(sandbox).phase == "Initializing"
+    assert named(sandbox).phase == "Failed"
     sandbox.run_until(sandbox.origin + 610)
     assert named(sandbox).phase == "Failed"
     assert "cannot pull image" in named(sandbox).why
