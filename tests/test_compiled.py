@@ -50,7 +50,7 @@ def clear() -> None:
 
 def plain(value: Any) -> Any:
     """Return a validated value as nested data: models with class name and attributes, lists distinct from tuples."""
-    if isinstance(value, (str, int, float, bool, type(None))):
+    if isinstance(value, (str, bytes, int, float, bool, type(None))):
         return type(value).__name__, value
     if isinstance(value, (list, tuple)):
         return type(value).__name__, [plain(item) for item in value]

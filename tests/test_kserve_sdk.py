@@ -63,11 +63,11 @@ class Sdk:
             return {key: self.write(item) for key, item in value.items()}
         if hasattr(value, "attribute_map"):
             rows = {alias: getattr(value, name) for name, alias in value.attribute_map.items()}
-            # The SDK fills in an empty name for a model's container.
+            # The SDK fills in an empty name for a model's container, and an empty directory for a storage URI.
             return {
                 alias: self.write(item)
                 for alias, item in rows.items()
-                if item is not None and (alias, item) != ("name", "")
+                if item is not None and (alias, item) not in {("name", ""), ("mountPath", "")}
             }
         if hasattr(value, "model_dump"):
             return value.model_dump(by_alias=True, exclude_none=True)

@@ -123,12 +123,13 @@ def render_part(sources: list[Source], profile: Profile) -> RenderedPart | None:
             documents += 1
             continue
         count_before = len(batch.warning_counts)
-        objects, _, problems = batch.add_document(loaded)
+        objects, _, problems = batch.add_unsorted(loaded)
         if has_errors(problems):
             return None
         # The document's own problems come first; each of the others is reported here for the first time.
         keys = [*[None] * len(loaded.problems), *islice(batch.warning_counts, count_before, None)]
-        warnings.extend(zip(keys, map(AS_ARGUMENTS, problems), strict=True))
+        keyed = sorted(zip(keys, problems, strict=True), key=lambda pair: pair[1].line)
+        warnings.extend((key, AS_ARGUMENTS(problem)) for key, problem in keyed)
         for item in objects:
             text = SEPARATOR + manifests.write_document(item)
             texts.append(text)

@@ -45,11 +45,12 @@ class Batch:
 
     def add_document(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         """Return one document's new objects, its translation and its problems in the order of their lines."""
-        objects, translation, problems = self._add_document(loaded)
+        objects, translation, problems = self.add_unsorted(loaded)
         # A problem without a line concerns the whole document.
         return objects, translation, sorted(problems, key=lambda problem: problem.line)
 
-    def _add_document(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
+    def add_unsorted(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
+        """Return the same with the document's own problems first, then those of the translation."""
         if loaded.inference is None:
             if not loaded.problems:
                 return [], None, []
