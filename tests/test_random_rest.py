@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CODES = read_problem_texts()
 NUMBER = 300
+#: Documents of one call of the command line.
+PER_CALL = 10
 CHUNK = 25
 #: Kinds whose structure is all that the judge can check.
 STRUCTURE_ONLY = {"DomainMapping", "Queue", "ScaledObject"}
@@ -123,7 +125,10 @@ def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path
         classic = strategies.classic_of(make(seed).body)
         name = f"{seed:03}.yaml"
         text = manifests.write_document(classic)
-        (tmp_path / name).write_text(text)
+        # One call lists at most a hundred problems.
+        folder = tmp_path / str(seed // PER_CALL)
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
         read = list(manifests.read_documents(text.encode(), name))
         assert [document.data for document in read] == [classic], seed
         loaded = load_document(classic, profile)
@@ -133,20 +138,19 @@ def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path
         else:
             expected += 1
 
-    ran = subprocess.run(
-        [sys.executable, "-m", "ebbtide", "check", "-o", "json", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert ran.stderr == ""
-    assert ran.returncode == 1
-    answer = json.loads(ran.stdout)
-    failed = {
-        problem["document"].rpartition("/")[2].partition("#")[0]
-        for problem in answer
-        if problem["severity"] == "error" and problem["code"] != "NAM004"
-    }
+    failed: set[str] = set()
+    for folder in tmp_path.iterdir():
+        ran = subprocess.run(
+            [sys.executable, "-m", "ebbtide", "check", "-o", "json", "--profile", "full", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.stderr == ""
+        failed |= {
+            problem["document"].rpartition("/")[2].partition("#")[0]
+            for problem in json.loads(ran.stdout)
+            if problem["severity"] == "error" and problem["code"] != "NAM004"
+        }
     assert {name for name in failed if name} == named
     assert expected > NUMBER * 0.3, f"only {expected} of {NUMBER} classic documents translate"

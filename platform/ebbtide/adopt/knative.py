@@ -91,7 +91,7 @@ def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
 
 def _name_containers(containers: list[Object]) -> None:
     """Name the containers without a name, as Knative's webhook does (applyDefaultContainerNames), in place."""
-    taken = {container.get("name") for container in containers}
+    taken = [container.get("name") for container in containers]
     free = (name for number in count() if (name := f"{CONTAINERS['knative']}-{number}") not in taken)
     for container in containers:
         container["name"] = container.get("name") or (next(free) if len(containers) > 1 else CONTAINERS["knative"])

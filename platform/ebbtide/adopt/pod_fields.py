@@ -9,7 +9,7 @@ from ebbtide.adopt.view import filter_mappings, filter_strings
 from ebbtide.base import keys
 from ebbtide.base.names import name_volume
 from ebbtide.base.paths import get_at
-from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE, is_reserved_key
+from ebbtide.spec.rules.naming import ALLOWED_KEY, LABEL_KEY, LABEL_VALUE, is_reserved_key
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.gpu.backend import GpuPod
 from ebbtide.translation.objects import to_camel
@@ -44,7 +44,7 @@ def list_settable_entries(items: dict[str, str], *, labels: bool, defaults: str 
         (key, value)
         for key, value in items.items()
         if LABEL_KEY.fullmatch(key)
-        and not is_reserved_key(key, defaults)
+        and (not is_reserved_key(key, defaults) or ("label" if labels else "annotation", key) == ALLOWED_KEY)
         and (not labels or LABEL_VALUE.fullmatch(value))
     ]
 

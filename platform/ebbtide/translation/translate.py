@@ -314,5 +314,9 @@ def _find_matches(objects: Sequence[Object], patch: Patch) -> list[int]:
 
 def _render_one(inference: Inference, profile: Profile, patch: Patch) -> Object | None:
     """Return the object of a patch as another document renders it, None if that document is not valid."""
-    objects = translate(inference, profile, "{}").objects
+    try:
+        objects = translate(inference, profile, "{}").objects
+    except TypeError:
+        # The document lacks a required field, such as the key of an affinity, which no reader lets through.
+        return None
     return next((objects[position] for position in _find_matches(objects, patch)), None)
