@@ -57,6 +57,7 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("ScaledObject", r"spec\.triggers\[\]\.metadata\.ignoreNullValues", "no value is never read as 0"),
     ("DomainMapping", r"spec\.ref\.(apiVersion|kind)", "a host is mapped to a Knative Service"),
     ("PersistentVolumeClaim", "apiVersion|kind", "the patch wants the claim"),
+    ("Service", r"spec\.template\.spec\.schedulerName", "with a limit that only KAI takes, no other scheduler is valid"),
     ("Service", r".*\.(volumes|volumeMounts)\[\]\.name", "the patch wants the claim"),
     ("Service", r"spec\.template\.spec\.containers\[\]\.ports\[\]\.containerPort", "two fields must agree on it"),
     (
@@ -79,6 +80,27 @@ NAMES = re.compile(r"spec\.(tolerations|exposedUrls|ports)\.name")
 PROBE: dict[str, Any] = {"handler": {"httpGet": {"path": "/"}}}
 #: Fields without effect in all variants of the golden cases, since no sample fits: two specs and a profile.
 MANUAL_CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "spec.defaults": ({}, {"defaults": "none"}, ""),
+    **{
+        f"spec.autoscaling.{field}": (
+            {"autoscaling": {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 5}},
+            {
+                "autoscaling": {
+                    "minReplicas": 1,
+                    "maxReplicas": 3,
+                    "metric": "concurrency",
+                    "metricThreshold": 5,
+                    field: value,
+                }
+            },
+            "",
+        )
+        for field, value in (
+            ("panicWindowPercentage", 20),
+            ("panicThresholdPercentage", 300),
+            ("initializationTimeoutSeconds", 900),
+        )
+    },
     "spec.probes.liveness.handler.httpGet.host": (
         {"probes": {"liveness": PROBE}},
         {"probes": {"liveness": {"handler": {"httpGet": {"path": "/", "host": "a.example.com"}}}}},
