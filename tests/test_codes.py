@@ -33,6 +33,7 @@ ELSEWHERE = {
     "CNV001": "test_codes.py",
     "CNV002": "test_codes.py",
     "CNV003": "test_codes.py",
+    "CNV074": "test_convert.py",
     "PRF001": "test_codes.py",
     "PRF002": "test_codes.py",
     "PRF003": "test_codes.py",

@@ -10,7 +10,7 @@ from ebbtide import manifests
 from ebbtide.cli import terminal
 from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources
 from ebbtide.cli.options import FILES, Options, make_option
-from ebbtide.documents import others
+from ebbtide.documents import others, targets
 from ebbtide.manifests.writer import SEPARATOR
 from ebbtide.readers import rest
 
@@ -33,6 +33,12 @@ OPTIONS: Final = (
         "(default: keep for native, drop for rest, whose bodies cannot contain them)",
     ),
     make_option(
+        "--serving",
+        choices=targets.SERVINGS,
+        help="Kind of object that the native spec renders; what this kind cannot do is an error (default: that of the "
+        "input)",
+    ),
+    make_option(
         "--cluster-id", metavar="ID", help="Run:ai's ID of the cluster for --to rest (default: that of the profile)"
     ),
 )
@@ -46,6 +52,8 @@ def run(options: Options) -> int:
         _exit_with_usage_error("--others keep needs --to native: a REST body cannot contain other objects")
     if options.cluster_id is not None and not as_rest:
         _exit_with_usage_error("--cluster-id needs --to rest: a native spec has no cluster ID")
+    if options.serving is not None and as_rest:
+        _exit_with_usage_error("--serving needs --to native: a REST body does not select the kind of object")
     profile = read_profile(options.profile)
     problems: list[Problem] = []
     bodies: list[dict[str, Any]] = []
@@ -56,6 +64,8 @@ def run(options: Options) -> int:
             if choice == others.KEEP:
                 texts.append(others.strip_separator(loaded.other.text))
             continue
+        if options.serving is not None and loaded.inference is not None:
+            loaded = targets.convert_serving(loaded, options.serving, profile)  # noqa: PLW2901 - the same document
         problems.extend(loaded.problems)
         if loaded.inference is None:
             continue
