@@ -33,9 +33,26 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
 #: Native fields that are missing from Run:ai's REST body.
-OURS: Final = ("model", "serving", "defaults", "containerName", "slo", "traffic", "podAntiAffinity", "patches")
+# fmt: off
+OURS: Final = (
+    "model", "serving", "defaults", "serviceAccountName", "containerName", "sidecars", "initContainers", "transformer",
+    "explainer", "logger", "batcher", "slo", "traffic", "nodeSelector", "podAntiAffinity", "topologySpreadConstraints",
+    "disruptionBudget", "deploymentStrategy", "patches",
+)
+# fmt: on
 #: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body.
-OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"))
+OURS_INSIDE: Final = (
+    ("probes", "liveness"),
+    ("probes", "startup"),
+    ("compute", "shmSize"),
+    ("storage", "imageVolume"),
+    ("storage", "csiVolume"),
+    ("autoscaling", "stableWindowSeconds"),
+    ("autoscaling", "panicWindowPercentage"),
+    ("autoscaling", "panicThresholdPercentage"),
+    ("autoscaling", "targetBurstCapacity"),
+    ("autoscaling", "metricAggregation"),
+)
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5
 #: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
