@@ -10,7 +10,9 @@ import pytest
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import check_documents
 from ebbtide.documents.targets import SERVINGS, convert_serving
+from ebbtide.profile.built_in import FULL
 from ebbtide.readers.loaded import canonical_json
+from ebbtide.translation.objects import apply_merge_patch
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -147,6 +149,15 @@ def test_the_minimum_of_the_controller_becomes_a_field() -> None:
     knative = convert(make_knative_service({}), "kserve")
     assert errors_of(knative) == set()
     assert knative.reading.native["spec"]["autoscaling"] == {"minReplicas": 0}
+
+
+def test_the_minimum_of_knatives_autoscaler_becomes_a_field() -> None:
+    data = apply_merge_patch(FULL, {"spec": {"knative": {"autoscaler": {"min-scale": "2"}}}})
+    cluster, problems = profiles.validate_profile_data(data)
+    assert cluster is not None, problems
+    converted = convert_serving(load_document(make_knative_service({}), cluster), "kserve", cluster)
+
+    assert converted.reading.native["spec"]["autoscaling"] == {"minReplicas": 2}
 
 
 @pytest.mark.parametrize("serving", SERVINGS)

@@ -3,9 +3,9 @@
 A spec with ``defaults: none``, as an import writes it, relies on the defaults of the object's controller. They differ between
 the kinds, so the minimum becomes a field, and a scaling metric that the new kind replaces is an error.
 
-Upstream: knative/serving pkg/autoscaler/config (min-scale 0, concurrency); kserve
-pkg/controller/v1beta1/inferenceservice/reconcilers/knative (min-scale 1) and reconcilers/hpa (CPU at 80%, a maximum of at
-least the minimum).
+Upstream: knative/serving pkg/autoscaler/config (min-scale 0 unless config-autoscaler sets it, concurrency); kserve
+pkg/controller/v1beta1/inferenceservice/reconcilers/knative (min-scale 1, by SetAutoScalingAnnotations of
+pkg/controller/v1alpha1/utils) and reconcilers/hpa (CPU at 80%, a maximum of at least the minimum).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ebbtide.adopt.knative import parse_int_or
 from ebbtide.adopt.live import with_kinds_installed
 from ebbtide.base.problems import ERROR, Problem
 from ebbtide.readers.loaded import LoadedDocument, validate_reading
@@ -28,17 +29,16 @@ if TYPE_CHECKING:
 
 
 class _ControllerDefaults(NamedTuple):
-    """The replicas of an object that sets neither bounds nor a metric, and the name of its controller for messages."""
+    """The metric of an object that sets none, and the name of its controller for messages."""
 
-    minimum: int
     metric: str
     owner: str
 
 
 _DEFAULTS: Final = {
-    "knative": _ControllerDefaults(0, "concurrency", "Knative"),
-    "kserve": _ControllerDefaults(1, "concurrency", "KServe in Knative mode"),
-    "kserve-standard": _ControllerDefaults(1, "cpu-utilization", "KServe Standard"),
+    "knative": _ControllerDefaults("concurrency", "Knative"),
+    "kserve": _ControllerDefaults("concurrency", "KServe in Knative mode"),
+    "kserve-standard": _ControllerDefaults("cpu-utilization", "KServe Standard"),
 }
 #: The kinds of objects that a spec can be converted to.
 SERVINGS: Final = tuple(_DEFAULTS)
@@ -67,7 +67,7 @@ def convert_serving(loaded: LoadedDocument, serving: str, profile: Profile) -> L
         spec.pop("containerName", None)
     problems, known = [], loaded.problems
     if spec.get("defaults") == "none":
-        problems = [*_set_bounds(spec, source, serving), *_drop_knative_keys(native, serving)]
+        problems = [*_set_bounds(spec, source, serving, profile), *_drop_knative_keys(native, serving)]
         if "knative" in {source, serving} and any(problem.code in _PATCHED for problem in known):
             del spec["patches"]
             known = [_refuse_patch(problem) if problem.code in _PATCHED else problem for problem in known]
@@ -92,11 +92,12 @@ def _find_new_problems(loaded: LoadedDocument, converted: LoadedDocument, profil
             yield problem
 
 
-def _set_bounds(spec: dict[str, Any], source: str, serving: str) -> Iterator[Problem]:
+def _set_bounds(spec: dict[str, Any], source: str, serving: str, profile: Profile) -> Iterator[Problem]:
     """Set the minimum that the object's controller uses, and report a scaling metric that would change."""
     old, new = _DEFAULTS[source], _DEFAULTS[serving]
     auto = spec.setdefault("autoscaling", {})
-    auto.setdefault("minReplicas", old.minimum)
+    minimum = parse_int_or(profile.spec.knative.autoscaler.get("min-scale"), 0) if source == "knative" else 1
+    auto.setdefault("minReplicas", minimum)
     if source == "kserve-standard" and "metric" not in auto:
         auto.setdefault("maxReplicas", auto["minReplicas"])
     if "metric" not in auto and old.metric != new.metric and auto["minReplicas"] != auto.get("maxReplicas"):
