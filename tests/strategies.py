@@ -542,6 +542,9 @@ def _add_kubernetes_words(rng: random.Random, spec: Data) -> None:
     if maybe(rng, 0.1):
         spec["disruptionBudget"] = rng.choice(({"maxUnavailable": 1}, {"minAvailable": "50%"}, {"minAvailable": 1}))
     if maybe(rng, 0.1):
+        step = rng.choice(({"maxSurge": 0}, {"maxSurge": "50%", "maxUnavailable": 0}, {"maxUnavailable": "120%"}))
+        spec["deploymentStrategy"] = rng.choice(({"type": "Recreate"}, {"rollingUpdate": step}))
+    if maybe(rng, 0.1):
         spec["storage"] = {
             **(spec["storage"] if isinstance(spec.get("storage"), dict) else {}),
             "imageVolume": [{"image": "registry.example.com/model:1", "mountPath": "/model"}],

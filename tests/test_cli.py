@@ -311,14 +311,13 @@ def test_explain_of_a_wrong_spec_shows_its_problems(run: Any, wrong: Path) -> No
 def test_convert_to_rest_and_back_gives_the_same_objects(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text(FRACTION + "  project: team-a\n  servingPort:\n    container: 8000\n")
-    code, out, err = run("convert", "--to", "rest", file)
+    code, out, _ = run("convert", "--to", "rest", "--cluster-id", "9f1c", file)
     body = json.loads(out)
     again = tmp_path / "spec.json"
     again.write_text(out)
 
     assert code == 0
-    assert "CNV002" in err, "the cluster's id is not known"
-    assert body["projectId"] == "team-a"
+    assert (body["projectId"], body["clusterId"]) == ("team-a", "9f1c")
     assert "project" not in body["spec"]
     back = run("render", again)
     strip = [{**item, "metadata": {**item["metadata"], "annotations": {}}} for item in objects(back.out)]
@@ -330,17 +329,17 @@ def test_convert_reports_fields_that_rest_does_not_have(run: Any, tmp_path: Path
     file = tmp_path / "ours.yaml"
     file.write_text(
         CHAT.replace("  name: chat\n", "  name: chat\n  labels:\n    a: b\n")
-        + "  slo:\n    uptimePercent: 99.0\n  autoscaling:\n    minReplicas: 1\n    maxReplicas: 2\n"
+        + "  project: team-a\n  slo:\n    uptimePercent: 99.0\n  autoscaling:\n    minReplicas: 1\n    maxReplicas: 2\n"
         "    metric: cpu-utilization\n    metricThreshold: 70\n"
     )
 
-    code, out, err = run("convert", "--to", "rest", file)
+    code, out, err = run("convert", "--to", "rest", "--cluster-id", "9f1c", file)
     body = json.loads(out)
 
     assert code == 0
     assert "slo" not in body["spec"]
     assert body["spec"]["autoscaling"]["metric"] == "cpu_utilization"
-    for field in ("spec.slo", "metadata.labels", "spec.project"):
+    for field in ("spec.slo", "metadata.labels"):
         assert field in err, err
 
 
@@ -354,12 +353,132 @@ def test_convert_to_native_reads_any_shape(run: Any) -> None:
 
 def test_convert_prints_nothing_for_an_unreadable_document(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "odd.yaml"
-    file.write_text("kind: Deployment\napiVersion: apps/v1\n")
+    file.write_text("kind: Inference\napiVersion: example.com/v1\n")
 
     code, out, err = run("convert", "--to", "native", file)
 
     assert (code, out) == (1, "")
-    assert "SPEC005" in err
+    assert "SPEC004" in err
+
+
+SECRET = """\
+# The token of the registry.
+apiVersion: v1
+kind: Secret
+metadata: {name: token} # one line
+stringData:
+  enabled: yes
+"""
+LLM = "apiVersion: serving.kserve.io/v1alpha1\nkind: LLMInferenceService\nmetadata:\n  name: llama\n"
+CLAIM = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: cache\n"
+
+
+def test_convert_keeps_other_objects_as_they_are_and_in_order(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "folder.yaml"
+    file.write_text(f"---\n{SECRET}---\n{CHAT}---\n{CLAIM}---\n{LLM}")
+
+    code, out, err = run("convert", "--to", "native", file)
+
+    assert code == 0
+    first, spec, claim, last = out.split("---\n")
+    assert (first, claim, last) == (SECRET, CLAIM, LLM)
+    assert "kind: Inference" in spec
+    assert "Secret" not in err, "it needs no message"
+    assert re.findall(r"[A-Z]+[0-9]{3}", err) == ["IMP079"]
+    assert "LLMInferenceService llama is not converted" in err
+
+
+def test_convert_writes_items_of_a_list_separately(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "list.json"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token"}}
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [*objects(CHAT), secret]}))
+
+    code, out, _ = run("convert", "--to", "native", file)
+
+    assert code == 0
+    assert [item["kind"] for item in objects(out)] == ["Inference", "Secret"]
+
+
+def test_convert_names_other_objects_that_it_leaves_out(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "folder.yaml"
+    file.write_text(f"{SECRET}---\n{CHAT}---\n{LLM}")
+
+    code, out, err = run("convert", "--to", "native", "--others", "drop", file)
+
+    assert code == 0
+    assert [item["kind"] for item in objects(out)] == ["Inference"]
+    assert "v1 Secret token is not a spec; it is left out of the output" in err
+    assert err.count("IMP079") == 2
+    assert "for one node, write a kind: Inference" in err
+
+
+@pytest.mark.parametrize(("other", "code"), [(SECRET, "SPEC005"), (CLAIM, "IMP007")])
+def test_convert_can_reject_other_objects(run: Any, tmp_path: Path, other: str, code: str) -> None:
+    file = tmp_path / "folder.yaml"
+    file.write_text(f"{CHAT}---\n{other}")
+
+    result = run("convert", "--to", "native", "--others", "fail", file)
+
+    assert (result.code, result.out) == (1, "")
+    assert f"error {code}" in result.err
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: [}\n",
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\x85b\n",
+        "apiVersion: ebbtide.dev/v2\nkind: Inferense\n",
+        "apiVersion: serving.kserve.io/v1alpha2\nkind: InferenceService\n",
+        "apiVersion: run.ai/v1\nkind: Workload\n",
+        "replicas: 1\n",
+    ],
+)
+def test_convert_never_keeps_what_no_cluster_takes_or_what_was_meant_as_a_spec(
+    run: Any, tmp_path: Path, other: str
+) -> None:
+    file = tmp_path / "folder.yaml"
+    file.write_text(f"{CHAT}---\n{other}")
+
+    code, out, _ = run("convert", "--to", "native", file)
+
+    assert (code, out) == (1, "")
+
+
+def test_convert_ignores_what_a_render_wrote_with_the_workload(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text(f"{CHAT}---\n{CLAIM}  labels:\n    app.kubernetes.io/managed-by: ebbtide\n")
+
+    code, out, err = run("convert", "--to", "native", file)
+
+    assert (code, len(objects(out))) == (0, 1)
+    assert "IMP007" in err
+
+
+def test_convert_to_rest_leaves_other_objects_out_and_cannot_keep_them(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "folder.yaml"
+    file.write_text(f"{CHAT}  project: team-a\n---\n{SECRET}")
+    rest = ("convert", "--to", "rest", "--cluster-id", "9f1c", file)
+
+    code, out, err = run(*rest)
+
+    assert code == 0
+    assert json.loads(out)["name"] == "chat"
+    assert "IMP079" in err
+    assert run(*rest, "--others", "keep").code == 2
+    assert run("convert", "--to", "native", "--cluster-id", "9f1c", file).code == 2
+
+
+def test_convert_writes_no_rest_body_without_an_id(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(CHAT)
+
+    code, out, err = run("convert", "--to", "rest", file)
+
+    assert (code, out) == (1, "")
+    assert err.count("error CNV002") == 2
+    assert "pass --cluster-id, or set clusterId in the profile" in err
+    assert "set spec.project" in err
 
 
 # profile, schema, docs, completion, submit

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +18,6 @@ from ebbtide.translation import gpu
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ebbtide.readers.loaded import LoadedDocument
 
 
@@ -56,9 +56,23 @@ def test_fields_that_run_ai_does_not_have_are_reported_on_conversion() -> None:
     assert {problem.field for problem in lost} >= {
         ("spec", "slo"),
         ("spec", "autoscaling", "metricThreshold"),
-        ("spec", "project"),
-        ("metadata", "name"),
+        ("spec",),
+        (),
     }
+
+
+def test_no_field_of_ebbtide_reaches_a_rest_body() -> None:
+    """The reference marks the fields that Run:ai does not have; those of the spec and of its blocks are all reported."""
+    reference = (Path(__file__).parent.parent / "docs" / "reference" / "spec.md").read_text()
+    marked = {
+        (*heading.split(".")[1:], name)
+        for heading, text in re.findall(r"^## (spec(?:\.\w+)?)\n(.*?)(?=^## |\Z)", reference, re.MULTILINE | re.DOTALL)
+        for name in re.findall(r"^\| `(\w+)` \|.* Ebbtide extension\. \|$", text, re.MULTILINE)
+        if heading.removeprefix("spec.") not in rest.OURS
+    }
+
+    # Run:ai has the project outside the spec.
+    assert marked - {("project",)} == {(name,) for name in rest.OURS} | set(rest.OURS_INSIDE)
 
 
 def lost_of(**spec: Any) -> tuple[dict[str, Any], list[str]]:
@@ -135,7 +149,7 @@ def test_a_converted_body_can_be_read_back(folder: Path) -> None:
     if {problem.path for problem in lost} & {"spec.model", "spec.serving", "spec.compute.migProfile", "spec.defaults"}:
         # The remaining object is another workload, if any.
         return
-    loaded = load_document({**body, "projectId": body["projectId"] or "team-a"}, profile)
+    loaded = load_document({"projectId": "team-a", **body}, profile)
     assert loaded.inference is not None, loaded.problems
 
     problems = translate(loaded.inference, profile, loaded.canonical).problems

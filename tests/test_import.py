@@ -504,6 +504,16 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "",
     ),
     (
+        "deployment strategy",
+        "built-in",
+        {
+            "serving": "kserve-standard",
+            "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "50%"}},
+        },
+        "",
+    ),
+    ("recreate", "built-in", {"serving": "kserve-standard", "deploymentStrategy": {"type": "Recreate"}}, ""),
+    (
         "logger and batcher",
         "built-in",
         {

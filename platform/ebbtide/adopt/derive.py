@@ -88,6 +88,7 @@ FIELDS: Final = (
     FieldRow("protocolVersion", "spec.model.protocol", MODEL),
     FieldRow("logger", "spec.logger", PREDICTOR),
     FieldRow("batcher", "spec.batcher", PREDICTOR),
+    FieldRow("deploymentStrategy", "spec.deploymentStrategy", PREDICTOR),
     FieldRow("canaryTrafficPercent", "spec.traffic.canaryPercent", PREDICTOR),
 )
 

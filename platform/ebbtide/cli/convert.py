@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests
+from ebbtide.cli import terminal
 from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources
 from ebbtide.cli.options import FILES, Options, make_option
+from ebbtide.documents import others, targets
+from ebbtide.manifests.writer import SEPARATOR
 from ebbtide.readers import rest
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
 
+USAGE: Final = 2
 OPTIONS: Final = (
     *FILES,
     make_option(
@@ -22,31 +26,63 @@ OPTIONS: Final = (
         required=True,
         help="Target format: a native spec, or the body of Run:ai's REST API",
     ),
+    make_option(
+        "--others",
+        choices=others.CHOICES,
+        help="Objects of other kinds, such as Secrets: keep them in the output, drop them with a warning, or fail "
+        "(default: keep for native, drop for rest, whose bodies cannot contain them)",
+    ),
+    make_option(
+        "--serving",
+        choices=targets.SERVINGS,
+        help="Kind of object that the native spec renders; what this kind cannot do is an error (default: that of the "
+        "input)",
+    ),
+    make_option(
+        "--cluster-id", metavar="ID", help="Run:ai's ID of the cluster for --to rest (default: that of the profile)"
+    ),
 )
 
 
 def run(options: Options) -> int:
     """Print the converted specs on stdout, and the fields that the target format cannot express on stderr."""
+    as_rest = options.to == "rest"
+    choice = options.others or (others.DROP if as_rest else others.KEEP)
+    if as_rest and choice == others.KEEP:
+        _exit_with_usage_error("--others keep needs --to native: a REST body cannot contain other objects")
+    if options.cluster_id is not None and not as_rest:
+        _exit_with_usage_error("--cluster-id needs --to rest: a native spec has no cluster ID")
+    if options.serving is not None and as_rest:
+        _exit_with_usage_error("--serving needs --to native: a REST body does not select the kind of object")
     profile = read_profile(options.profile)
     problems: list[Problem] = []
-    converted: list[dict[str, Any]] = []
+    bodies: list[dict[str, Any]] = []
+    texts: list[str] = []
     for loaded in load_documents(read_sources(options.files), profile):
+        if loaded.other is not None:
+            problems.extend(others.settle_other(loaded, loaded.other, choice))
+            if choice == others.KEEP:
+                texts.append(others.strip_separator(loaded.other.text))
+            continue
+        if options.serving is not None and loaded.inference is not None:
+            loaded = targets.convert_serving(loaded, options.serving, profile)  # noqa: PLW2901 - the same document
         problems.extend(loaded.problems)
         if loaded.inference is None:
             continue
-        if options.to == "native":
-            converted.append(loaded.reading.native)
-        else:
-            body, losses = rest.write_body(loaded.reading.native, profile)
-            converted.append(body)
+        if as_rest:
+            body, losses = rest.write_body(loaded.reading.native, profile, options.cluster_id)
+            bodies.append(body)
             problems.extend(loaded.place_problems(losses))
+        else:
+            texts.append(manifests.write_document(loaded.reading.native))
     print_problems(problems)
     code = exit_code(problems)
-    if code == 0:
-        if options.to == "native":
-            sys.stdout.writelines(manifests.write_documents(converted))
-        else:
-            sys.stdout.write(
-                json.dumps(converted[0] if len(converted) == 1 else converted, indent=2, ensure_ascii=False) + "\n"
-            )
+    if code == 0 and as_rest:
+        sys.stdout.write(json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=2, ensure_ascii=False) + "\n")
+    elif code == 0:
+        sys.stdout.write(SEPARATOR.join(texts))
     return code
+
+
+def _exit_with_usage_error(message: str) -> NoReturn:
+    terminal.exit_with_message(f"ebbtide convert: error: {message}", USAGE)

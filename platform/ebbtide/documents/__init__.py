@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base import keys
+from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.readers import native
-from ebbtide.readers.loaded import LoadedDocument, validate_reading
+from ebbtide.readers.loaded import LoadedDocument, OtherObject, validate_reading
 from ebbtide.readers.reading import Reading
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ OTHER_KINDS: Final = {
     **dict.fromkeys(("LLMInferenceService", "LLMInferenceServiceConfig"), _LLM),
 }
 UPSTREAM_GROUPS: Final = ("serving.kserve.io/", "serving.knative.dev/")
+#: API groups of specs and of files that are not applied: a document of them is never an object of another kind.
+SPEC_GROUPS: Final = ("ebbtide.dev/", "run.ai/", "kustomize.config.k8s.io/")
+#: Kinds that can be read as specs, in the groups of upstream. In an unsupported version, they are errors too.
+WORKLOAD_KINDS: Final = {"Service", "InferenceService"}
 
 
 def load_document(
@@ -80,7 +86,19 @@ def load_document(
     else:
         problem = _unsupported_problem(kind, data.get("apiVersion"))
     problem = replace(problem, line=line_of(problem.field), document=name)
-    return LoadedDocument(name, Reading({}), None, [*text_problems, problem], line_of)
+    return LoadedDocument(name, Reading({}), None, [*text_problems, problem], line_of, _describe_other(data))
+
+
+def _describe_other(data: dict[str, Any]) -> OtherObject | None:
+    """Return the object in a document that is not a spec; None if it is not an object, or was rendered from a spec."""
+    version, kind = data.get("apiVersion"), data.get("kind")
+    if not (isinstance(version, str) and isinstance(kind, str)) or version.startswith(SPEC_GROUPS):
+        return None
+    if version.startswith(UPSTREAM_GROUPS) and kind in WORKLOAD_KINDS:
+        return None
+    if get_at(data, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide":
+        return None
+    return OtherObject(kind, f"{version} {kind} {get_at(data, 'metadata', 'name', default='')}".rstrip())
 
 
 def _find_rarer_reader(data: dict[str, Any]) -> ModuleType | None:

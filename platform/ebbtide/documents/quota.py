@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.plan import Plan
 
-#: A Deployment removes one of QUARTERS parts of its replicas at a time, rounded down.
-QUARTERS: Final = 4
+#: The percentage of its replicas that a Deployment removes at a time, rounded down.
+DEFAULT_STEP: Final = "25%"
 #: Requests of Knative's queue-proxy unless config-deployment sets them (pkg/deployment/config.go).
 SIDECAR_REQUEST: Final = {"cpu": "25m", "memory": ""}
 
@@ -55,14 +55,31 @@ class QuotaDemand:
 def update_replicas(plan: Plan) -> int:
     """Return the number of replicas that an update needs in addition to minReplicas.
 
-    Knative starts the whole new revision before it removes the old one. A KServe Deployment is updated in steps of a
-    quarter of its replicas; if a quarter is at least one replica, old replicas are removed first
-    (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment).
+    Knative starts the whole new revision before it removes the old one. A KServe Deployment is updated in steps, by default
+    of a quarter of its replicas. If at least one replica may be unavailable, old replicas are removed first, and otherwise
+    one new replica is started first.
+
+    Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment (setDefaultDeploymentSpec), Kubernetes
+    pkg/controller/deployment/util (ResolveFenceposts: a surge is rounded up, unavailable replicas down; if both are 0, one
+    replica may be unavailable).
     """
     low = plan.scaling.minimum
     if plan.serving != "kserve-standard":
         return low
-    return min(low, 1) if low < QUARTERS else 0
+    strategy = plan.spec.deployment_strategy
+    step = None if strategy is None else strategy.rolling_update
+    surge, unavailable = (None, None) if step is None else (step.max_surge, step.max_unavailable)
+    removes_first = (
+        (strategy is not None and strategy.type == "Recreate")
+        or surge in {0, "0%"}
+        or _count_replicas(DEFAULT_STEP if unavailable is None else unavailable, low) > 0
+    )
+    return 0 if removes_first else min(low, 1)
+
+
+def _count_replicas(value: int | str, replicas: int) -> int:
+    """Return a number of replicas, or a percentage of them rounded down."""
+    return int(value.removesuffix("%")) * replicas // 100 if isinstance(value, str) else value
 
 
 def _is_in_quota(plan: Plan) -> bool:

@@ -32,11 +32,17 @@ def load_parsed(document: manifests.Document, profile: Profile, *, strictly: boo
         return
     if kind == "List" and isinstance(data.get("items"), list) and not document.problems:
         for index, item in enumerate(data["items"]):
-            yield load_document(item, profile, name=f"{document.name}[{index}]")
+            loaded = load_document(item, profile, name=f"{document.name}[{index}]")
+            if loaded.other is not None:
+                loaded.other.text = manifests.write_document(item)
+            yield loaded
     elif data is None and document.problems:
         yield unparsed_document(document.name, document.problems)
     else:
-        yield load_document(data, profile, name=document.name, line=document.line, problems=document.problems)
+        loaded = load_document(data, profile, name=document.name, line=document.line, problems=document.problems)
+        if loaded.other is not None:
+            loaded.other.text = document.text
+        yield loaded
 
 
 def load_data(data: Any, profile: Profile) -> LoadedDocument:

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
+class OtherObject:
+    """An object of a kind that is not a spec, such as a Secret: it can pass a conversion unchanged."""
+
+    kind: str
+    #: API version, kind and name, for messages.
+    description: str
+    #: The YAML of the object as it is in the input, possibly with a separator before it.
+    text: str = ""
+
+
+@dataclass(slots=True)
 class LoadedDocument:
     """One input document: the spec if it is valid, the problems, and the line of each field."""
 
@@ -26,6 +37,8 @@ class LoadedDocument:
     inference: Inference | None = None
     problems: list[Problem] = field(default_factory=list)
     line: Callable[[Path], int] = field(default=lambda path: 0)  # noqa: ARG005 - no lines known
+    #: The object in this document, if it is of a kind that is not a spec.
+    other: OtherObject | None = None
 
     @property
     def canonical(self) -> str:

@@ -33,9 +33,26 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
 #: Native fields that are missing from Run:ai's REST body.
-OURS: Final = ("model", "serving", "defaults", "containerName", "slo", "traffic", "podAntiAffinity", "patches")
+# fmt: off
+OURS: Final = (
+    "model", "serving", "defaults", "serviceAccountName", "containerName", "sidecars", "initContainers", "transformer",
+    "explainer", "logger", "batcher", "slo", "traffic", "nodeSelector", "podAntiAffinity", "topologySpreadConstraints",
+    "disruptionBudget", "deploymentStrategy", "patches",
+)
+# fmt: on
 #: Native fields inside Run:ai's blocks that are missing from Run:ai's REST body.
-OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"))
+OURS_INSIDE: Final = (
+    ("probes", "liveness"),
+    ("probes", "startup"),
+    ("compute", "shmSize"),
+    ("storage", "imageVolume"),
+    ("storage", "csiVolume"),
+    ("autoscaling", "stableWindowSeconds"),
+    ("autoscaling", "panicWindowPercentage"),
+    ("autoscaling", "panicThresholdPercentage"),
+    ("autoscaling", "targetBurstCapacity"),
+    ("autoscaling", "metricAggregation"),
+)
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5
 #: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
@@ -153,8 +170,17 @@ def _drop_nulls(value: Any) -> Any:
 # Conversion of native documents to REST bodies.
 
 
-def write_body(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], list[Problem]]:
-    """Return Run:ai's REST body of a native document, and a warning for each field that it cannot express."""
+def write_body(
+    native: dict[str, Any], profile: Profile, cluster_id: str | None = None
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return Run:ai's REST body of a native document, a warning for each field that it cannot express, and errors.
+
+    Args:
+        native: the document.
+        profile: the profile of the cluster, with the IDs of Run:ai.
+        cluster_id: the ID of the cluster, if it is not that of the profile.
+
+    """
     spec = {name: value for name, value in native["spec"].items() if name != "project"}
     lost = []
     if "image" not in spec:
@@ -199,14 +225,15 @@ def write_body(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any]
     known = profile.spec.projects.known.get(project) if project else None
     if project is None:
         message = "Run:ai requires a project, but the spec has none"
-        lost.append(make_warning("CNV002", ("spec", "project"), message, "fill in projectId"))
-    if profile.spec.cluster_id is None:
-        message = "Run:ai requires the cluster's ID, but the profile has none"
-        lost.append(make_warning("CNV002", ("metadata", "name"), message, "fill in clusterId"))
+        lost.append(Problem("CNV002", ("spec",), message, "set spec.project"))
+    cluster_id = cluster_id or profile.spec.cluster_id
+    if not cluster_id:
+        message = "Run:ai requires the cluster's ID, but neither --cluster-id nor the profile sets it"
+        lost.append(Problem("CNV002", (), message, "pass --cluster-id, or set clusterId in the profile"))
+    ids = {"projectId": known.id if known is not None and known.id else project, "clusterId": cluster_id}
     return {
         "name": native["metadata"]["name"],
-        "projectId": (known.id if known is not None and known.id else project) or "",
-        "clusterId": profile.spec.cluster_id or "",
+        **{name: value for name, value in ids.items() if value},
         "spec": spec,
     }, lost
 

@@ -10,7 +10,14 @@ from ebbtide.spec.autoscaling import Autoscaling
 from ebbtide.spec.compute import Compute
 from ebbtide.spec.container import Probes, PullSecret, Security, Variable
 from ebbtide.spec.scalars import Label, Model, NamedValue, ObjectName, Text, Words, empty_list
-from ebbtide.spec.scheduling import DisruptionBudget, NodeAffinity, PodAffinity, Toleration, TopologySpread
+from ebbtide.spec.scheduling import (
+    DeploymentStrategy,
+    DisruptionBudget,
+    NodeAffinity,
+    PodAffinity,
+    Toleration,
+    TopologySpread,
+)
 from ebbtide.spec.serving import (
     Batcher,
     ExposedPort,
@@ -129,6 +136,8 @@ class InferenceSpec(Model):
     """Distribution of the replicas over zones, nodes or other domains. Ebbtide extension."""
     disruption_budget: DisruptionBudget | None = None
     """Limit of the replicas that a node drain may stop at a time. Ebbtide extension."""
+    deployment_strategy: DeploymentStrategy | None = None
+    """Replacement of the replicas in an update. KServe Standard only. Ebbtide extension."""
     tolerations: list[Toleration] = empty_list()
     """Tolerations for node taints."""
     storage: Storage = Storage()

@@ -85,6 +85,24 @@ class DisruptionBudget(Model):
     """AlwaysAllow evicts replicas that are not ready even if the budget is not met. Default: IfHealthyBudget."""
 
 
+class RollingUpdate(Model):
+    """Numbers or percentages of replicas during a rolling update."""
+
+    max_surge: PodCount | None = None
+    """Replicas that an update may add to the desired number. A percentage is rounded up. Default: 25%."""
+    max_unavailable: PodCount | None = None
+    """Replicas that may be unavailable during an update. A percentage is rounded down. Default: 25%."""
+
+
+class DeploymentStrategy(Model):
+    """Replacement of a Deployment's replicas in an update, with Kubernetes' field names. Ebbtide extension."""
+
+    type: Literal["RollingUpdate", "Recreate"] | None = None
+    """Recreate removes all replicas before it starts new ones. Requests fail until they are ready. Default: RollingUpdate."""
+    rolling_update: RollingUpdate | None = None
+    """Steps of a rolling update. Only with type RollingUpdate."""
+
+
 class Toleration(Model):
     """A toleration for a node taint."""
 

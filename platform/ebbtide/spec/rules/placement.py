@@ -1,8 +1,8 @@
-"""Rules for tolerations, node affinity and pod affinity."""
+"""Rules for tolerations, node affinity, pod affinity, disruption budgets and deployment strategies."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.problems import Problem
 from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.spec.inference import Inference, InferenceSpec
+    from ebbtide.spec.scheduling import DeploymentStrategy
+
+MAX_PERCENT: Final = 100
 
 
 def check_placement(inference: Inference) -> Iterator[Problem]:
@@ -68,6 +71,7 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
             "a disruption budget has exactly one of minAvailable and maxUnavailable",
             "remove minAvailable" if budget.min_available is not None else "set maxUnavailable: 1",
         )
+    yield from _check_strategy(inference.spec.deployment_strategy)
     affinity = inference.spec.node_affinity_required
     for number, term in enumerate(affinity.node_selector_terms if affinity else ()):
         for index, rule in enumerate(term.match_expressions):
@@ -114,6 +118,25 @@ def check_placement(inference: Inference) -> Iterator[Problem]:
                 f"invalid node label key {affinity_rule.key!r}",
                 "use a topology key such as kubernetes.io/hostname or topology.kubernetes.io/zone",
             )
+
+
+def _check_strategy(strategy: DeploymentStrategy | None) -> Iterator[Problem]:
+    """Reject what Kubernetes rejects (pkg/apis/apps/validation, ValidateDeploymentStrategy)."""
+    step = None if strategy is None else strategy.rolling_update
+    if strategy is None or step is None:
+        return
+    path = ("spec", "deploymentStrategy", "rollingUpdate")
+    if strategy.type == "Recreate":
+        message = "rollingUpdate is only valid with type RollingUpdate: Recreate removes all replicas in one step"
+        yield Problem("PLC090", path, message, "remove rollingUpdate")
+        return
+    zero = {0, "0%"}
+    if step.max_surge in zero and step.max_unavailable in zero:
+        message = "maxSurge and maxUnavailable are both 0, so an update could neither add nor remove a replica"
+        yield Problem("PLC090", (*path, "maxUnavailable"), message, "set maxUnavailable: 1")
+    if isinstance(step.max_unavailable, str) and int(step.max_unavailable.removesuffix("%")) > MAX_PERCENT:
+        message = f"maxUnavailable {step.max_unavailable} is more than all replicas"
+        yield Problem("PLC090", (*path, "maxUnavailable"), message, "use at most 100%")
 
 
 def _check_spread(spec: InferenceSpec) -> Iterator[Problem]:

@@ -71,6 +71,13 @@ def check(plan: Plan) -> Iterator[Problem]:
             "remove initializationTimeoutSeconds, or use serving: kserve or knative",
         )
     yield from _check_traffic(spec, serving)
+    if spec.deployment_strategy is not None and serving != "kserve-standard":
+        yield Problem(
+            "SRV099",
+            ("spec", "deploymentStrategy"),
+            "deploymentStrategy needs KServe Standard: Knative starts each new revision next to the old one",
+            "remove deploymentStrategy, or use serving: kserve-standard",
+        )
     if serving == "kserve-standard":
         for index, url in enumerate(spec.exposed_urls):
             if not url.exclude and url.url is not None:

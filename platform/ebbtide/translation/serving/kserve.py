@@ -77,6 +77,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                 "maxReplicas": maximum if plan.adds_defaults else auto.max_replicas,
                 "containerConcurrency": spec.autoscaling.concurrency_hard_limit,
                 "timeout": spec.serving_configuration.request_timeout_seconds,
+                "deploymentStrategy": write_model(spec.deployment_strategy),
                 "canaryTrafficPercent": spec.traffic.canary_percent,
                 "logger": write_model(spec.logger),
                 "batcher": write_model(spec.batcher),

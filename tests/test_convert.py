@@ -1,0 +1,187 @@
+"""The conversion of a spec to another kind of object: it renders, or what is lost is reported by name."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide.documents import load_document, profiles
+from ebbtide.documents.check import check_documents
+from ebbtide.documents.targets import SERVINGS, convert_serving
+from ebbtide.profile.built_in import FULL
+from ebbtide.readers.loaded import canonical_json
+from ebbtide.translation.objects import apply_merge_patch
+from ebbtide.translation.translate import translate
+
+if TYPE_CHECKING:
+    from ebbtide.readers.loaded import LoadedDocument
+
+NO_KNATIVE = "tests/profiles/no-knative.yaml"
+AUTOSCALING = "autoscaling.knative.dev"
+
+
+def make_knative_service(annotations: dict[str, str], **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "vision", "namespace": "team-a"},
+        "spec": {
+            "template": {
+                "metadata": {"annotations": {f"{AUTOSCALING}/{key}": value for key, value in annotations.items()}},
+                "spec": {
+                    "containers": [
+                        {
+                            "name": "server",
+                            "image": "ghcr.io/acme/vision:3.2",
+                            "ports": [{"containerPort": 9000}],
+                            "resources": {"requests": {"cpu": "2"}},
+                        }
+                    ],
+                    **spec,
+                },
+            }
+        },
+    }
+
+
+def make_inference_service(mode: str, **predictor: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": "vision",
+            "namespace": "team-a",
+            "annotations": {"serving.kserve.io/deploymentMode": mode},
+        },
+        "spec": {
+            "predictor": {
+                "containers": [{"name": "kserve-container", "image": "ghcr.io/acme/vision:3.2"}],
+                **predictor,
+            }
+        },
+    }
+
+
+BY_CPU = {"class": f"hpa.{AUTOSCALING}", "metric": "cpu", "target": "80", "min-scale": "1", "max-scale": "5"}
+BY_CONCURRENCY = {"class": f"kpa.{AUTOSCALING}", "min-scale": "1", "max-scale": "5"}
+FIXED = {"class": f"kpa.{AUTOSCALING}", "min-scale": "2", "max-scale": "2"}
+
+
+def convert(obj: dict[str, Any], serving: str, profile: str = "full") -> LoadedDocument:
+    cluster, problems = profiles.load_profile(profile) if profile != "full" else (profiles.load_built_in(profile), [])
+    assert cluster is not None, problems
+    return convert_serving(load_document(obj, cluster, name="live"), serving, cluster)
+
+
+def errors_of(loaded: LoadedDocument) -> set[tuple[str, str]]:
+    return {(problem.code, problem.path) for problem in loaded.problems if problem.severity == "error"}
+
+
+@pytest.mark.parametrize("annotations", [BY_CPU, FIXED])
+def test_a_knative_service_moves_to_a_cluster_without_knative(annotations: dict[str, str]) -> None:
+    loaded = convert(make_knative_service(annotations), "kserve-standard", NO_KNATIVE)
+    cluster, _ = profiles.load_profile(NO_KNATIVE)
+    assert cluster is not None
+    assert errors_of(loaded) == set()
+    assert list(loaded.reading.native["spec"])[:2] == ["defaults", "serving"]
+    assert [problem for problem in check_documents([loaded], cluster) if problem.severity == "error"] == []
+
+    assert loaded.inference is not None
+    service = translate(loaded.inference, cluster, loaded.canonical).objects[0]
+    predictor = service["spec"]["predictor"]
+    assert service["kind"] == "InferenceService"
+    assert predictor["minReplicas"] == int(annotations["min-scale"])
+    assert [container["name"] for container in predictor["containers"]] == ["kserve-container"]
+    assert "knative" not in canonical_json(predictor)
+
+
+@pytest.mark.parametrize(
+    ("obj", "serving", "errors"),
+    [
+        (
+            make_knative_service(BY_CONCURRENCY, containerConcurrency=4),
+            "kserve-standard",
+            {
+                ("CNV074", "spec.autoscaling"),
+                ("AUT024", "spec.template.spec.containerConcurrency"),
+            },
+        ),
+        (
+            make_knative_service({"max-scale": "5"}),
+            "kserve-standard",
+            {("CNV074", "spec.autoscaling"), ("AUT024", "spec.autoscaling.minReplicas")},
+        ),
+        (
+            make_knative_service({**FIXED, "metric-aggregation-algorithm": "weightedExponential"}),
+            "kserve-standard",
+            {("CNV074", f"spec.template.metadata.annotations.{AUTOSCALING}/metric-aggregation-algorithm")},
+        ),
+        (
+            make_inference_service("Standard", minReplicas=1, maxReplicas=3),
+            "knative",
+            {("CNV074", "spec.autoscaling")},
+        ),
+        (
+            make_inference_service("Standard", logger={"mode": "all"}),
+            "knative",
+            {("SRV044", "spec.predictor.logger")},
+        ),
+        (
+            make_inference_service("Standard", unknownToSpecs={"a": 1}),
+            "knative",
+            {("CNV074", "spec.predictor.unknownToSpecs")},
+        ),
+    ],
+)
+def test_what_the_other_kind_cannot_do_is_refused_by_name(
+    obj: dict[str, Any], serving: str, errors: set[tuple[str, str]]
+) -> None:
+    assert errors_of(convert(obj, serving)) == errors
+
+
+def test_the_minimum_of_the_controller_becomes_a_field() -> None:
+    standard = convert(make_inference_service("Standard"), "knative")
+    assert errors_of(standard) == set()
+    assert standard.reading.native["spec"]["autoscaling"] == {"minReplicas": 1, "maxReplicas": 1}
+
+    knative = convert(make_knative_service({}), "kserve")
+    assert errors_of(knative) == set()
+    assert knative.reading.native["spec"]["autoscaling"] == {"minReplicas": 0}
+
+
+def test_the_minimum_of_knatives_autoscaler_becomes_a_field() -> None:
+    data = apply_merge_patch(FULL, {"spec": {"knative": {"autoscaler": {"min-scale": "2"}}}})
+    cluster, problems = profiles.validate_profile_data(data)
+    assert cluster is not None, problems
+    converted = convert_serving(load_document(make_knative_service({}), cluster), "kserve", cluster)
+
+    assert converted.reading.native["spec"]["autoscaling"] == {"minReplicas": 2}
+
+
+@pytest.mark.parametrize("serving", SERVINGS)
+def test_a_document_of_the_same_kind_stays_as_it_is(serving: str) -> None:
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "vision"},
+        "spec": {"image": "ghcr.io/acme/vision:3.2", "serving": serving},
+    }
+    loaded = load_document(deepcopy(document), profiles.load_built_in("full"))
+
+    assert convert_serving(loaded, serving, profiles.load_built_in("full")) is loaded
+    assert loaded.reading.native == document
+
+
+def test_a_spec_with_ebbtides_defaults_keeps_its_fields() -> None:
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "vision"},
+        "spec": {"image": "ghcr.io/acme/vision:3.2"},
+    }
+    loaded = convert(document, "kserve")
+
+    assert loaded.reading.native["spec"] == {"serving": "kserve", "image": "ghcr.io/acme/vision:3.2"}
+    assert errors_of(loaded) == set()
