@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.translation.pods import Pod, PodPatch
 
-CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
+CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue", "ResourceFlavor", "ClusterQueue"}
 #: Code prefixes of errors after which the checks that build on them would only repeat the same problem.
 SCALING: Final = "AUT"
 GPU: Final = ("GPU", "CPU")

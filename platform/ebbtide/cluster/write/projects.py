@@ -31,6 +31,7 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.write import apply
 from ebbtide.profile.models import Project
 from ebbtide.translation import project
+from ebbtide.translation.quotas import kai
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -223,8 +224,8 @@ _QUEUED: Final = {"gpu": keys.GPU, "cpu": "cpu", "memory": "memory"}
 def _queue_shares(queue: Object) -> Iterator[QuotaShare]:
     used = get_at(queue, "status", "allocated", default={})
     for name, resource in _QUEUED.items():
-        quota = get_at(queue, "spec", "resources", name, "quota", default=project.UNLIMITED)
-        if quota != project.UNLIMITED:
+        quota = get_at(queue, "spec", "resources", name, "quota", default=kai.UNLIMITED)
+        if quota != kai.UNLIMITED:
             unit = {"cpu": "m", "memory": "M"}.get(name, "")
             yield QuotaShare(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
 
