@@ -44,6 +44,8 @@ class QuotaBackend(NamedTuple):
     queue_label: str = ""
     #: The group of ``doctor`` that must be served; empty: Kubernetes itself.
     group: str = ""
+    #: The API version and kind of the cluster-wide queue that has the project's name; None: none.
+    queue: tuple[str, str] | None = None
     #: The function that returns whether the quota of a project also counts preemptible pods.
     counts_preemptible: Callable[[ProfileSpec, Project | None], bool] = lambda _cluster, _project: False
     #: True if the quota counts resource claims.

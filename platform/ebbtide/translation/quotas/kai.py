@@ -81,4 +81,11 @@ def make_parent_queue(name: str) -> Object:
     }
 
 
-BACKEND = QuotaBackend(about=__doc__, name="kai", objects=make_queue, check=check, group="kai")
+BACKEND = QuotaBackend(
+    about=__doc__,
+    name="kai",
+    objects=make_queue,
+    check=check,
+    group="kai",
+    queue=("scheduling.run.ai/v2", "Queue"),
+)

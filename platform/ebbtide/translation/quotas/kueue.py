@@ -196,6 +196,7 @@ BACKEND = QuotaBackend(
     labels=lambda plan: {keys.KUEUE_QUEUE: str(plan.spec.project)},
     check=check,
     queue_label=keys.KUEUE_QUEUE,
+    queue=(API, "ClusterQueue"),
     group="kueue",
     counts_preemptible=lambda _, project: project is not None and not project.over_quota,
     default_request=DEFAULT_REQUEST,
