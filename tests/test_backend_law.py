@@ -29,9 +29,10 @@ from ebbtide.readers.fields import make_json_schema
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.translation import gpu, project
+from ebbtide.translation import gpu
 from ebbtide.translation.gpu.backend import GpuNode
 from ebbtide.translation.gpu.shares import make_backend
+from ebbtide.translation.quotas import resourcequota
 from ebbtide.translation.translate import make_plan, translate
 from test_docs import FENCE, ROOT
 
@@ -227,7 +228,7 @@ def test_a_quota_counts_the_requests_of_pods(taken: list[Case]) -> None:
         assert gpu.count_gpus_per_replica(case.plan) == pytest.approx(
             case.ask.request.devices * case.backend.share(case.ask)
         )
-        assert by_claim == any(obj["metadata"]["name"] == project.QUOTAS[1] for obj in quotas)
+        assert by_claim == any(obj["metadata"]["name"] == resourcequota.QUOTAS[1] for obj in quotas)
 
 
 def test_a_device_metric_is_refused_if_pods_share_the_device(taken: list[Case]) -> None:

@@ -94,6 +94,23 @@ def test_shares_without_a_number_are_rejected_without_a_check_of_the_profile() -
     assert "GPU007" in [problem.code for problem in problems]
 
 
+@pytest.mark.parametrize(
+    ("mode", "first"),
+    [
+        ("HamiCore", ["hami", "kai", "mig"]),
+        ("NvFractions", ["hami", "kai", "mig"]),
+        ("NonMemoryEnforced", ["hami", "mig", "kai"]),
+    ],
+)
+def test_backends_that_enforce_the_request_come_first(mode: str, first: list[str]) -> None:
+    profile = cluster(pool(), scheduling={"kai": {"version": "0.18", "sharingMode": mode}})
+    request = GpuRequest("portion", 1, portion=0.25, portion_limit=0.25)
+    rows = gpu.compare_backends(request, profile.spec.node_pools[0], profile.spec, "knative", "chat", "user-container")
+
+    assert [row.backend.name for row in rows][:3] == first
+    assert [row.possible for row in rows] == sorted((row.possible for row in rows), reverse=True)
+
+
 def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     profile = cluster(pool(consumableCapacity=True))
     gpu_query = ask(profile, "portion", "kserve-standard", portion=0.25, portion_limit=0.25)

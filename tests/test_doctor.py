@@ -600,6 +600,62 @@ def test_an_observed_profile_keeps_the_quota_of_a_queue() -> None:
         assert project.make_project_objects(name, f"runai-{name}", written) == objects
 
 
+def kueue(**projects: Any) -> Profile:
+    data = json.loads(json.dumps({**FULL, "metadata": {"name": "kueue"}}))
+    data["spec"]["scheduling"]["scheduler"] = "default-scheduler"
+    for node_pool in data["spec"]["nodePools"]:
+        node_pool["backend"] = "devices"
+    data["spec"]["projects"] = {"quota": "kueue", **projects}
+    validated, problems = profiles.validate_profile_data(data)
+    assert validated is not None, problems
+    return validated
+
+
+def test_an_observed_profile_keeps_the_quota_of_a_kueue_queue() -> None:
+    known = {"shop": {"gpus": 2, "cpu": 8.5, "memory": "64G", "overQuota": False, "overQuotaWeight": 3}, "open": {}}
+    original = kueue(known=known, parentQueue="research")
+    cluster = furnished(original)
+    for name in known:
+        for obj in project.make_project_objects(name, f"runai-{name}", original):
+            cluster.put(obj)
+    written, problems = profiles.validate_profile_data(doctor.make_observed_profile(cluster))
+    assert written is not None, problems
+
+    assert format_findings(doctor.examine_cluster(cluster, original)) == ""
+    observed = written.spec.projects
+    assert (observed.quota, observed.parent_queue) == ("kueue", "research")
+    for name, quota in original.spec.projects.known.items():
+        for field in ("gpus", "cpu", "memory", "over_quota", "over_quota_weight"):
+            assert getattr(observed.known[name], field) == getattr(quota, field), (name, field)
+
+
+def test_kueue_must_be_installed() -> None:
+    cluster = furnished(kueue())
+    cluster.paths.pop("/apis/kueue.x-k8s.io/v1beta2")
+    (finding,) = doctor.examine_cluster(cluster, kueue())
+
+    assert (finding.code, finding.severity) == ("DOC138", "error")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "named"),
+    [("integrations:\n  frameworks: [batch/job, deployment]\n", "batch/job, deployment"), ("{}", "batch/job")],
+)
+def test_kueue_must_hold_back_plain_pods(configuration: str, named: str) -> None:
+    cluster = furnished(kueue())
+    changed(
+        cluster,
+        CONFIG_MAP,
+        "kueue-manager-config",
+        "kueue-system",
+        lambda obj: obj.update(data={"controller_manager_config.yaml": configuration}),
+    )
+    (finding,) = doctor.examine_cluster(cluster, kueue())
+
+    assert (finding.code, finding.severity) == ("DOC139", "error")
+    assert f"its integrations are {named}" in finding.what
+
+
 def test_the_parent_queue_of_the_projects_must_exist() -> None:
     cluster_profile = kai()
     cluster = furnished(cluster_profile)

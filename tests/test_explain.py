@@ -43,6 +43,14 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("ResourceQuota|LimitRange", r"metadata\.name", "one of its kind in a project's namespace"),
     ("ResourceQuota", r"spec\.scopeSelector\..*\.(scopeName|operator)", "how a quota counts one class"),
     ("LimitRange", r"spec\.limits\[\]\..*", "the namespace defaults that keep queue-proxy within a quota"),
+    ("ResourceFlavor", r"metadata\.name", "one flavor for all projects"),
+    ("ClusterQueue", r"spec\.preemption\..*", "Kueue preempts lower classes and borrowed quota"),
+    (
+        "ClusterQueue",
+        r"spec\.resourceGroups\[\]\.(coveredResources\[\]|flavors\[\]\.name|flavors\[\]\.resources\[\]\.name)",
+        "every resource that a pod can request",
+    ),
+    ("ClusterQueue", r"spec\.resourceGroups\[\]\.flavors\[\]\.resources\[\]\..*", "no quota: unlimited, and not lent"),
     ("ResourceClaimTemplate", r"spec\.spec\.devices\.requests\[\]\.name", "the request's name in the claim"),
     ("ResourceClaimTemplate", r"spec\.spec\.devices\.requests\[\]\.exactly\.count", "a part is of one device"),
     (

@@ -14,6 +14,7 @@ from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
+    CLUSTER_QUEUE,
     CLUSTER_ROLE,
     KINDS,
     KNATIVE,
@@ -130,6 +131,22 @@ def test_with_kai_a_project_is_a_queue_with_a_priority() -> None:
     assert projects.plan_project_removal(cluster, "shop", cluster_profile).lines()[-1] == "queue shop"
     projects.remove_project(cluster, projects.plan_project_removal(cluster, "shop", cluster_profile))
     assert cluster.list(QUEUE).items == []
+
+
+def test_with_kueue_a_project_has_a_queue_that_a_change_of_members_keeps() -> None:
+    spec = PROFILE["spec"]
+    cluster_profile = of({**spec, "projects": {**spec["projects"], "quota": "kueue"}})
+    cluster = simulated()
+    make(cluster, with_profile=cluster_profile, cpu=2.0)
+    queue = cluster.get(CLUSTER_QUEUE, "shop")
+    (cpu, *_) = get_at(queue, "spec", "resourceGroups")[0]["flavors"][0]["resources"]
+    assert (cpu["name"], cpu["nominalQuota"]) == ("cpu", "2")
+
+    assert ("change", "ClusterQueue") not in make(cluster, with_profile=cluster_profile, add=(JANE,))
+    assert cluster.get(CLUSTER_QUEUE, "shop")["spec"] == queue["spec"]
+    assert projects.plan_project_removal(cluster, "shop", cluster_profile).lines()[-1] == "queue shop"
+    projects.remove_project(cluster, projects.plan_project_removal(cluster, "shop", cluster_profile))
+    assert cluster.list(CLUSTER_QUEUE).items == []
 
 
 def test_settings_that_the_quota_does_not_support_are_refused() -> None:

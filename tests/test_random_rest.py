@@ -34,7 +34,7 @@ NUMBER = 300
 PER_CALL = 10
 CHUNK = 25
 #: Kinds whose structure is all that the judge can check.
-STRUCTURE_ONLY = {"DomainMapping", "Queue", "ScaledObject"}
+STRUCTURE_ONLY = {"ClusterQueue", "DomainMapping", "LocalQueue", "Queue", "ResourceFlavor", "ScaledObject"}
 CHUNKS = [range(start, start + CHUNK) for start in range(0, NUMBER, CHUNK)]
 
 

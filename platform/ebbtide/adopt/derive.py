@@ -24,6 +24,7 @@ from ebbtide.readers.table import Draft, FieldRow, split_path
 from ebbtide.translation import priority
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import CONTAINERS
+from ebbtide.translation.quotas import QUOTA_BACKENDS
 from ebbtide.translation.serving.kserve import find_default_mode
 
 if TYPE_CHECKING:
@@ -184,9 +185,11 @@ def _match_project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> st
         return None
     if projects.closed and match[1] not in projects.known:
         return None
-    queue = filter_strings(view.value_at(view.pod_metadata, "labels")).get(keys.KAI_QUEUE)
-    # Under KAI a project's pods have its queue label. Without the label, the spec set the namespace directly.
-    return match[1] if cluster.scheduling.scheduler != priority.KAI or queue == match[1] else None
+    labels = filter_strings(view.value_at(view.pod_metadata, "labels"))
+    required = [keys.KAI_QUEUE] if cluster.scheduling.scheduler == priority.KAI else []
+    required += filter(None, [QUOTA_BACKENDS[projects.quota].queue_label])
+    # Pods of a project with a queue have its label. Without the label, the spec set the namespace directly.
+    return match[1] if all(labels.get(label) == match[1] for label in required) else None
 
 
 def _derive_serving(view: ObjectView, draft: Draft) -> None:

@@ -33,7 +33,7 @@ SOURCES: Final = (
     ("fieldRef", "podFieldRef", (("fieldPath", "path"),)),
 )
 #: Pod labels and annotations that Ebbtide renders from other fields of the spec.
-RENDERED_KEYS: Final = {keys.APP_NAME, keys.PRIORITY_LABEL, keys.KAI_QUEUE, keys.KAI_PREEMPTIBILITY}
+RENDERED_KEYS: Final = {keys.APP_NAME, keys.PRIORITY_LABEL, keys.KAI_QUEUE, keys.KUEUE_QUEUE, keys.KAI_PREEMPTIBILITY}
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 

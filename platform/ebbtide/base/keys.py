@@ -116,6 +116,8 @@ KAI_PREEMPTION_DELAY: Final = "kai.scheduler/preemption-delay"
 PRIORITY_CLASS_FLAG: Final = "kubernetes.podspec-priorityclassname"
 #: kai.scheduler/queue: team-a
 KAI_QUEUE: Final = "kai.scheduler/queue"
+#: kueue.x-k8s.io/queue-name: team-a
+KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 #: kai.scheduler/preemptibility: preemptible
 KAI_PREEMPTIBILITY: Final = "kai.scheduler/preemptibility"
 

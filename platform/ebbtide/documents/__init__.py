@@ -24,8 +24,9 @@ OTHERS: Final = {"Profile", "Kustomization", "List"}
 # fmt: off
 #: Kinds that a render produces in addition to the workload; they occur when rendered output is read back.
 COMPANIONS: Final = {
-    "DomainMapping", "HorizontalPodAutoscaler", "LimitRange", "Namespace", "PersistentVolumeClaim", "PodDisruptionBudget",
-    "PriorityClass", "Queue", "ResourceClaimTemplate", "ResourceQuota", "ScaledObject", "ServiceAccount",
+    "ClusterQueue", "DomainMapping", "HorizontalPodAutoscaler", "LimitRange", "LocalQueue", "Namespace",
+    "PersistentVolumeClaim", "PodDisruptionBudget", "PriorityClass", "Queue", "ResourceClaimTemplate", "ResourceFlavor",
+    "ResourceQuota", "ScaledObject", "ServiceAccount",
 }
 # fmt: on
 _KEEP: Final = "apply it with kubectl as it is, next to the workloads that use it"

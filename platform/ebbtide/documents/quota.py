@@ -15,7 +15,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.quantities import NANO, format_number
 from ebbtide.translation import gpu, runtimes
-from ebbtide.translation.project import DEFAULT_REQUEST, counts_every_pod
+from ebbtide.translation.quotas import QUOTA_BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,13 @@ def _is_in_quota(plan: Plan) -> bool:
         and plan.serving != "kserve-standard"
         and not scheduling.kai.gang_schedule_knative
     )
-    return always_counted or not plan.priority.preemptible or counts_every_pod(plan.cluster)
+    return always_counted or not plan.priority.preemptible or _counts_preemptible(plan)
+
+
+def _counts_preemptible(plan: Plan) -> bool:
+    projects = plan.cluster.projects
+    known = projects.known.get(plan.spec.project or "")
+    return QUOTA_BACKENDS[projects.quota].counts_preemptible(plan.cluster, known)
 
 
 def _has_counted_claims(plan: Plan) -> bool:
@@ -101,7 +107,7 @@ def _has_counted_claims(plan: Plan) -> bool:
     ask = next(gpu.list_pool_requests(plan), None)
     claims = None if ask is None else gpu.BACKENDS[ask.pool.backend].claims
     return (
-        plan.cluster.projects.quota == "resourcequota"
+        QUOTA_BACKENDS[plan.cluster.projects.quota].counts_claims
         and ask is not None
         and claims is not None
         and claims.counted(ask)
@@ -142,10 +148,10 @@ def _effective_request(
     """Return the amount that a quota counts for one replica, in billionths: its container and Knative's sidecar.
 
     A missing request defaults to that of the serving runtime (for a model), then to the limit, then to the namespace's
-    default if Ebbtide renders a ResourceQuota.
+    default if the quota backend has one.
     """
     cluster = plan.cluster
-    default = DEFAULT_REQUEST[resource] if cluster.projects.quota == "resourcequota" else "0"
+    default = QUOTA_BACKENDS[cluster.projects.quota].default_request.get(resource, "0")
     of_runtime = runtimes.find_smallest_request(plan.spec, cluster.kserve, resource)
     effective = next((value for value in (request, of_runtime, limit) if value is not None), default)
     total = quantities.parse_nano(effective) or 0

@@ -196,9 +196,11 @@ class Project(Model):
     memory: Text | None = None
     """Memory quota, such as 64Gi. Default: no limit."""
     over_quota: bool = True
-    """Allow preemptible workloads to use idle resources above the quota. KAI only."""
+    """Allow preemptible workloads to use idle resources above the quota. KAI and Kueue only; with Kueue, any workload, which
+    other projects may then preempt to get their quota back."""
     over_quota_weight: NotNegative = 1
-    """Over-quota weight: relative share of idle resources compared with other projects. KAI only."""
+    """Over-quota weight: relative share of idle resources compared with other projects. KAI only, and
+    Kueue with fairSharing."""
 
 
 class Projects(Model):
@@ -210,10 +212,11 @@ class Projects(Model):
     """Namespace of a spec without a project."""
     manage: bool = True
     """Render the namespace of a project and its quota."""
-    quota: Literal["none", "resourcequota", "kai"] = "resourcequota"
-    """Enforcement of quotas: none, a ResourceQuota, or a KAI queue."""
+    quota: Literal["none", "resourcequota", "kai", "kueue"] = "resourcequota"
+    """Enforcement of quotas: none, a ResourceQuota, a KAI queue, or a Kueue ClusterQueue. Kueue counts pods of any
+    priority, and needs the framework pod in integrations of its configuration."""
     parent_queue: Text = "default-parent-queue"
-    """KAI parent queue of the project queues. KAI's chart creates the default queue with a quota of 0 (see DOC026)."""
+    """KAI parent queue, or Kueue cohort, of the project queues. KAI's chart creates the default queue with a quota of 0 (see DOC026)."""
     department: Text | None = None
     """Display name of the department."""
     known: dict[str, Project] = Field(default={})

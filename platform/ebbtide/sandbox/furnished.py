@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ebbtide.base import keys, metrics
 from ebbtide.cluster.client.protocol import CLUSTER_RUNTIME, CONFIG_MAP, DEPLOYMENT, NAMESPACE, NODE, SERVICE
 from ebbtide.cluster.doctor.kai import GANG_FLAG, HAMI_CORE_PLUGIN, KAI_NAMESPACE, PLUGINS_FLAG, SHARING_FLAG
+from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE
 from ebbtide.cluster.doctor.network import GATEWAYS
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
@@ -28,10 +29,10 @@ from ebbtide.cluster.doctor.observed import (
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile import metric_names
 from ebbtide.sandbox.store import make_bare
-from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
 from ebbtide.translation.priority import KAI, make_priority_class
+from ebbtide.translation.quotas import QUOTA_BACKENDS, kai
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool, Profile, ProfileSpec
@@ -54,7 +55,12 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
     # In a fixed order, so that each run gives the objects the same uids and versions.
     for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, gateway[0], *(prometheus or ())[:1])):
         cluster.put(make_bare(NAMESPACE, namespace))
-    for obj in (*_make_knative_objects(spec), *_make_kserve_objects(spec), *_make_kai_objects(spec)):
+    for obj in (
+        *_make_knative_objects(spec),
+        *_make_kserve_objects(spec),
+        *_make_kai_objects(spec),
+        *_make_kueue_objects(spec),
+    ):
         cluster.put(obj)
     for namespace, name in (gateway, *([prometheus] if prometheus else ())):
         cluster.put({**make_bare(SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
@@ -65,7 +71,7 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
         )
         cluster.put(obj)
     if spec.projects.quota == "kai":
-        cluster.put(project.make_parent_queue(spec.projects.parent_queue))
+        cluster.put(kai.make_parent_queue(spec.projects.parent_queue))
     if cluster.gpus:
         _add_pool_resources(cluster, spec.node_pools)
 
@@ -78,6 +84,7 @@ def _set_api_paths(cluster: Simulated, spec: ProfileSpec) -> None:
         "metrics-server": spec.metrics.metrics_server,
         "keda": spec.metrics.adapter == "keda",
         "kai": spec.scheduling.scheduler == "kai-scheduler" or spec.projects.quota == "kai",
+        "kueue": QUOTA_BACKENDS[spec.projects.quota].group == "kueue",
         "dra": True,
     }
     for name, path in GROUPS.items():
@@ -138,6 +145,14 @@ def _make_kai_objects(spec: ProfileSpec) -> list[Object]:
         deployment["spec"]["template"]["spec"]["containers"][0]["args"] = args
         deployments.append(deployment)
     return deployments
+
+
+def _make_kueue_objects(spec: ProfileSpec) -> list[Object]:
+    """Return Kueue's configuration, as upstream ships it, if the profile uses it."""
+    if QUOTA_BACKENDS[spec.projects.quota].group != "kueue":
+        return []
+    data = {KUEUE_KEY: "integrations:\n  frameworks: [batch/job, pod, deployment, statefulset]\n"}
+    return [make_bare(NAMESPACE, KUEUE_NAMESPACE), {**make_bare(CONFIG_MAP, KUEUE_MAP, KUEUE_NAMESPACE), "data": data}]
 
 
 def _make_controller(name: str, namespace: str, version: str) -> Object:

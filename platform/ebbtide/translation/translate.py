@@ -37,13 +37,11 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.translation.pods import Pod, PodPatch
 
-CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
+CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue", "ResourceFlavor", "ClusterQueue"}
 #: Code prefixes of errors after which the checks that build on them would only repeat the same problem.
 SCALING: Final = "AUT"
 GPU: Final = ("GPU", "CPU")
 
-#: The warning that a server can use more GPU memory than it requests.
-UNISOLATED: Final = "GPU013"
 #: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
 MAX_ANNOTATION_BYTES: Final = 256 << 10
 #: The autoscalers that Ebbtide creates as separate objects, and the function that builds each.
@@ -154,7 +152,7 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
         # Warnings are reported for the first pool only, errors for each pool. GPU065 covers servers that limit themselves.
         for problem in gpu.check(ask, plan.spec.compute):
             if problem.severity == ERROR or (
-                index == 0 and not (problem.code == UNISOLATED and traps.limits_memory(plan))
+                index == 0 and not (problem.code == gpu.UNISOLATED and traps.limits_memory(plan))
             ):
                 yield problem
 

@@ -117,6 +117,7 @@ DOMAIN_CLAIM: Final = Kind(
 CLUSTER_RUNTIME: Final = Kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
+CLUSTER_QUEUE: Final = Kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
 
 #: Every kind that is rendered or read. Discovery is not used: objects of a kind that the cluster does not know count as missing.
 KINDS: Final[dict[tuple[str, str], Kind]] = {
@@ -142,6 +143,9 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         NETWORK_POLICY,
         DOMAIN_CLAIM,
         CLUSTER_RUNTIME,
+        CLUSTER_QUEUE,
+        Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespaced=False),
+        Kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues"),
         Kind("v1", "LimitRange", "limitranges"),
         Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
         Kind("v1", "ServiceAccount", "serviceaccounts"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import CLUSTER_ROLE
-from ebbtide.cluster.doctor import installation, namespaces, network, scheduling
+from ebbtide.cluster.doctor import installation, kueue, namespaces, network, scheduling
 from ebbtide.cluster.doctor.findings import SpecRequirements
 from ebbtide.cluster.doctor.observed import KSERVE_MAP, MAPS, ObservedCluster, make_profile_document, observe_cluster
 from ebbtide.translation.translate import translate
@@ -34,7 +34,7 @@ OBSERVER_RULES: Final[list[Object]] = [
     {
         "apiGroups": [""],
         "resources": ["configmaps"],
-        "resourceNames": [*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP],
+        "resourceNames": [*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP, kueue.KUEUE_MAP],
         "verbs": ["get"],
     },
     {"apiGroups": [""], "resources": ["nodes", "namespaces", "services", "resourcequotas"], "verbs": _READ_VERBS},
@@ -45,6 +45,7 @@ OBSERVER_RULES: Final[list[Object]] = [
     {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _READ_VERBS},
     {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _READ_VERBS},
     {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _READ_VERBS},
+    {"apiGroups": ["kueue.x-k8s.io"], "resources": ["clusterqueues"], "verbs": _READ_VERBS},
 ]
 #: Checks that need only the observed state, and checks that read more objects from the cluster.
 CHECKS: Final[tuple[Callable[[ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import keys, quantities
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
+    CLUSTER_QUEUE,
     CLUSTER_RUNTIME,
     CONFIG_MAP,
     DEPLOYMENT,
@@ -31,13 +32,14 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
 )
 from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
+from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, observe_kueue_quotas
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile.built_in import OTHER_FLAGS
 from ebbtide.slo.proxy import find_gateway_histogram
 from ebbtide.translation import gpu
 from ebbtide.translation.gpu.backend import GpuNode
 from ebbtide.translation.priority import FOUR, LEVELS, PREFIX
-from ebbtide.translation.project import RESOURCES, UNLIMITED
+from ebbtide.translation.quotas.kai import RESOURCES, UNLIMITED
 from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
 if TYPE_CHECKING:
@@ -103,6 +105,7 @@ GROUPS: Final = {
     "metrics-server": "/apis/metrics.k8s.io/v1beta1",
     "keda": "/apis/keda.sh/v1alpha1",
     "kai": "/apis/scheduling.run.ai/v2",
+    "kueue": "/apis/kueue.x-k8s.io/v1beta2",
     "dra": "/apis/resource.k8s.io/v1",
 }
 CUSTOM_METRICS: Final = "/apis/custom.metrics.k8s.io/v1beta1"
@@ -142,6 +145,9 @@ class ObservedCluster:
     runtimes: tuple[str, ...] | None
     #: The gateway's histogram in the cluster's Prometheus; empty without one, None if it was not read.
     gateway_histogram: str | None = None
+    #: Kueue's ClusterQueues, and its configuration; None if they were not read.
+    cluster_queues: tuple[Object, ...] | None = None
+    kueue_configuration: str | None = None
     #: Descriptions of the objects that the caller is not allowed to read.
     unread: tuple[str, ...] = ()
 
@@ -238,6 +244,8 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         services=services,
         runtimes=None if runtimes is None else tuple(obj["metadata"]["name"] for obj in runtimes),
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
+        cluster_queues=list_(CLUSTER_QUEUE) if "kueue" in served else (),
+        kueue_configuration=(read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY) if "kueue" in served else None,
         unread=tuple(dict.fromkeys(unread)),
     )
 
@@ -543,6 +551,15 @@ def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
     if parents:
         settings["parentQueue"] = parents.most_common(1)[0][0]
     known = dict(_observe_queue_quotas(observed))
+    of_kueue = [
+        queue
+        for queue in observed.cluster_queues or ()
+        if get_at(queue, "metadata", "labels", keys.PROJECT, default="")
+    ]
+    if of_kueue:
+        settings["quota"] = "kueue"
+        settings["parentQueue"] = get_at(of_kueue[0], "spec", "cohortName", default="default-parent-queue")
+        known |= observe_kueue_quotas(of_kueue, _observe_pools(observed))
     if known:
         settings["known"] = known
     return settings

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORK, read_frameworks
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
 from ebbtide.translation.priority import KAI, make_priority_class
+from ebbtide.translation.quotas import kai, resourcequota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -152,6 +154,28 @@ def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Ite
             )
 
 
+def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check that Kueue is installed and holds back plain pods, if the profile uses it."""
+    if requirements.profile.spec.projects.quota != "kueue":
+        return
+    if "kueue" not in observed.served:
+        yield make_error_finding(
+            "DOC138",
+            "Kueue is not installed, or does not serve kueue.x-k8s.io/v1beta2, but the profile uses it to enforce quotas",
+            "the API server rejects the queues of projects, and pods use resources beyond the quota",
+            "install Kueue 0.15 or later, or correct projects.quota in the profile",
+        )
+        return
+    frameworks = None if observed.kueue_configuration is None else read_frameworks(observed.kueue_configuration)
+    if frameworks is not None and POD_FRAMEWORK not in frameworks:
+        yield make_error_finding(
+            "DOC139",
+            f"Kueue ignores plain pods: its integrations are {', '.join(frameworks)}",
+            "pods of Knative services start without admission, and use resources beyond the quota of their project",
+            f"add {POD_FRAMEWORK} to integrations.frameworks in ConfigMap {KUEUE_MAP}, and restart Kueue's controller",
+        )
+
+
 def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check the projects' parent queue: KAI ignores queues whose parent is missing, and enforces the parent's quota too."""
     projects = requirements.profile.spec.projects
@@ -165,13 +189,13 @@ def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirement
             f"queue {name} not found, but the profile names it as the parent of the projects' queues",
             "KAI ignores queues whose parent is missing, and their pods stay pending",
             "create the queue, or set projects.parentQueue in the profile to an existing queue",
-            FixPatch("create", QUEUE, name, body=project.make_parent_queue(name)),
+            FixPatch("create", QUEUE, name, body=kai.make_parent_queue(name)),
         )
         return
     quotas = get_at(parent, "spec", "resources", default={})
-    zero = [resource for resource in project.RESOURCES if get_at(quotas, resource, "quota", default=0) == 0]
+    zero = [resource for resource in kai.RESOURCES if get_at(quotas, resource, "quota", default=0) == 0]
     if zero:
-        unlimited = {resource: {"quota": project.UNLIMITED} for resource in zero}
+        unlimited = {resource: {"quota": kai.UNLIMITED} for resource in zero}
         yield make_error_finding(
             "DOC026",
             f"queue {name} has a quota of 0 for {', '.join(zero)}",
@@ -193,7 +217,7 @@ def _check_quotas(observed: ObservedCluster, requirements: SpecRequirements) -> 
             for obj in project.make_project_objects(name, namespace, requirements.profile)
             if obj["kind"] == QUOTA.name
         }
-        for quota in project.QUOTAS:
+        for quota in resourcequota.QUOTAS:
             expected = get_at(rendered.get(quota), "spec", "hard", default={})
             actual = get_at(live.get((namespace, quota)), "spec", "hard", default={})
             if not actual or actual == expected:
@@ -210,4 +234,12 @@ def _format_hard_limits(hard: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in sorted(hard.items())) or "none"
 
 
-CHECKS: Final = (_check_classes, _check_pools, _check_scheduler, _check_kai, _check_parent_queue, _check_quotas)
+CHECKS: Final = (
+    _check_classes,
+    _check_pools,
+    _check_scheduler,
+    _check_kai,
+    _check_kueue,
+    _check_parent_queue,
+    _check_quotas,
+)

@@ -61,7 +61,16 @@ RETRY_SECONDS: Final = 60.0
 KSERVE_LAG_SECONDS: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
 #: Kinds that workloads share; they are written before the workload.
-SHARED: Final = {"Namespace", "PriorityClass", "Queue", "ResourceQuota", "LimitRange"}
+SHARED: Final = {
+    "Namespace",
+    "PriorityClass",
+    "Queue",
+    "ResourceFlavor",
+    "ClusterQueue",
+    "LocalQueue",
+    "ResourceQuota",
+    "LimitRange",
+}
 #: Kinds that need an existing workload; they are written after it.
 FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
 #: Fields of a manual scale override, and the revision annotation of each.

@@ -27,10 +27,12 @@ from ebbtide.cluster.client.protocol import (
     ROLE_BINDING,
     ForbiddenError,
     MissingError,
+    kind_of,
 )
 from ebbtide.cluster.write import apply
 from ebbtide.profile.models import Project
 from ebbtide.translation import project
+from ebbtide.translation.quotas import QUOTA_BACKENDS, kai
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -223,8 +225,8 @@ _QUEUED: Final = {"gpu": keys.GPU, "cpu": "cpu", "memory": "memory"}
 def _queue_shares(queue: Object) -> Iterator[QuotaShare]:
     used = get_at(queue, "status", "allocated", default={})
     for name, resource in _QUEUED.items():
-        quota = get_at(queue, "spec", "resources", name, "quota", default=project.UNLIMITED)
-        if quota != project.UNLIMITED:
+        quota = get_at(queue, "spec", "resources", name, "quota", default=kai.UNLIMITED)
+        if quota != kai.UNLIMITED:
             unit = {"cpu": "m", "memory": "M"}.get(name, "")
             yield QuotaShare(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
 
@@ -290,13 +292,13 @@ def _render_project(
     """Yield a project's objects in the order of their dependencies."""
     namespace = project_namespace(request.name, profile)
     for obj in project.make_project_objects(request.name, namespace, _set_amounts(profile, request.name, amounts)):
-        if obj["kind"] == QUEUE.name:
+        if (obj["apiVersion"], obj["kind"]) == QUOTA_BACKENDS[profile.spec.projects.quota].queue:
             if request.priority is not None:
                 obj["spec"]["priority"] = request.priority
             elif (
                 not amounts
                 and request.name not in profile.spec.projects.known
-                and _object_exists(cluster, QUEUE, request.name)
+                and _object_exists(cluster, kind_of(obj), request.name)
             ):
                 # A queue rendered without amounts would be unlimited, so an existing one is kept.
                 continue
@@ -347,7 +349,7 @@ class ProjectRemoval:
 
     row: ProjectRow
     claims: tuple[str, ...]
-    queue: bool
+    queue: Kind | None
 
     @property
     def refused(self) -> str:
@@ -369,7 +371,7 @@ class ProjectRemoval:
             f"namespace {row.namespace} and everything in it",
             *(f"workload {name}" for name in row.workloads),
             *(f"volume claim {name} and its data" for name in self.claims),
-            *([f"queue {row.name}"] if self.queue else []),
+            *([f"queue {row.name}"] if self.queue is not None else []),
         ]
 
 
@@ -380,16 +382,16 @@ def plan_project_removal(cluster: Cluster, name: str, profile: Profile) -> Proje
         ProjectRow(name, project_namespace(name, profile), there=False),
     )
     claims = cluster.list(CLAIM, row.namespace).items if row.there else []
-    return ProjectRemoval(
-        row, tuple(obj["metadata"]["name"] for obj in claims), queue=row.there and _object_exists(cluster, QUEUE, name)
-    )
+    kind = KINDS[QUOTA_BACKENDS[profile.spec.projects.quota].queue or (QUEUE.api_version, QUEUE.name)]
+    queue = kind if row.there and _object_exists(cluster, kind, name) else None
+    return ProjectRemoval(row, tuple(obj["metadata"]["name"] for obj in claims), queue)
 
 
 def remove_project(cluster: Cluster, planned: ProjectRemoval) -> None:
     """Delete a project's namespace and its queue. Safe to repeat."""
     cluster.delete(NAMESPACE, planned.row.namespace)
-    if planned.queue:
-        cluster.delete(QUEUE, planned.row.name)
+    if planned.queue is not None:
+        cluster.delete(planned.queue, planned.row.name)
 
 
 # Reading.

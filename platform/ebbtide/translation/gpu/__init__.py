@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ebbtide.spec.compute import Compute
     from ebbtide.translation.plan import Plan, Serving
 
+#: The warning that a server can use more GPU memory than it requests.
+UNISOLATED: Final = "GPU013"
 #: The backends by name, in the order in which they are offered.
 BACKENDS: Final[dict[str, Backend]] = {
     backend.name: backend
@@ -141,12 +143,18 @@ class BackendEquivalent:
         """True if the backend supports the request."""
         return all(problem.severity != ERROR for problem in self.problems)
 
+    @property
+    def unisolated(self) -> bool:
+        """True if a server can use more of the GPU than it requests, or affect the others on it."""
+        return any(problem.code == UNISOLATED for problem in self.problems)
+
 
 def compare_backends(
     requested: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
 ) -> list[BackendEquivalent]:
-    """Return the request on every backend, sorted by name, as if the pool had that backend and the scheduler that it needs.
+    """Return the request on every backend, as if the pool had that backend and the scheduler that it needs.
 
+    Backends that enforce the request come first, such as KAI in HamiCore or NvFractions mode, and unsupported ones last.
     If the pool has no number of shares, it is chosen to fit the request, since the table shows what is possible.
     """
     equivalents = []
@@ -187,7 +195,7 @@ def compare_backends(
                 problems,
             )
         )
-    return equivalents
+    return sorted(equivalents, key=lambda row: (not row.possible, row.unisolated))
 
 
 def _copy_model(model: Any, **changes: Any) -> Any:

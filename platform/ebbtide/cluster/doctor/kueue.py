@@ -1,0 +1,88 @@
+"""Kueue's settings, and the quotas of projects in its ClusterQueues.
+
+Upstream: kubernetes-sigs/kueue v0.17.0 config/components/manager (the ConfigMap), apis/config/v1beta2/defaults.go (without a
+list of frameworks, only ``batch/job`` is enabled), apis/kueue/v1beta2/clusterqueue_types.go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base import keys, quantities
+from ebbtide.base.paths import get_at
+from ebbtide.manifests.reader import read_documents
+from ebbtide.profile.models import NodePool
+from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.quotas.kueue import UNLIMITED, UNLIMITED_COUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ebbtide.translation.objects import Object
+
+KUEUE_NAMESPACE: Final = "kueue-system"
+KUEUE_MAP: Final = "kueue-manager-config"
+#: The key of the ConfigMap that contains the configuration.
+KUEUE_KEY: Final = "controller_manager_config.yaml"
+POD_FRAMEWORK: Final = "pod"
+DEFAULT_FRAMEWORKS: Final = ("batch/job",)
+
+
+def read_frameworks(text: str) -> tuple[str, ...] | None:
+    """Return the integrations that a configuration enables, None if it is not valid YAML."""
+    document = next(read_documents(text, KUEUE_MAP), None)
+    if document is None or document.data is None:
+        return None
+    frameworks = get_at(document.data, "integrations", "frameworks", default=None) or DEFAULT_FRAMEWORKS
+    return tuple(map(str, frameworks))
+
+
+def observe_kueue_quotas(
+    queues: Iterable[Object], pools: Iterable[dict[str, Any]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the quota of each project with a ClusterQueue, in the profile's format."""
+    node_pools = [NodePool.model_validate(pool) for pool in pools]
+    for queue in queues:
+        project = get_at(queue, "metadata", "labels", keys.PROJECT)
+        if not project:
+            continue
+        amounts, borrows = _read_amounts(queue)
+        cpu, memory, gpus = amounts.get("cpu"), amounts.get("memory"), _count_gpus(amounts, node_pools)
+        yield (
+            project,
+            {
+                **({} if gpus is None else {"gpus": gpus}),
+                **({} if cpu is None else {"cpu": (quantities.parse_nano(cpu) or 0) / quantities.NANO}),
+                **({} if memory is None else {"memory": memory}),
+                "overQuota": borrows,
+                "overQuotaWeight": quantities.parse_whole_quantity(
+                    get_at(queue, "spec", "fairSharing", "weight", default="1")
+                ),
+            },
+        )
+
+
+def _read_amounts(queue: Object) -> tuple[dict[str, str], bool]:
+    """Return the quota by resource, without unlimited ones, and whether the queue may borrow."""
+    amounts: dict[str, str] = {}
+    borrows = True
+    for group in get_at(queue, "spec", "resourceGroups", default=[]):
+        for flavor in group.get("flavors", []):
+            for resource in flavor.get("resources", []):
+                name, amount = str(resource["name"]), str(resource["nominalQuota"])
+                if amount != UNLIMITED.get(name, UNLIMITED_COUNT):
+                    amounts[name] = amount
+                    borrows = borrows and "borrowingLimit" not in resource
+    return amounts, borrows
+
+
+def _count_gpus(amounts: dict[str, str], pools: Iterable[NodePool]) -> float | None:
+    """Return the quota in GPUs, from the first node pool whose resources have one."""
+    for pool in pools:
+        backend = BACKENDS[pool.backend]
+        for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
+            if resource in amounts:
+                return quantities.drop_zero_fraction(
+                    (quantities.parse_whole_quantity(amounts[resource]) or 0) / per_gpu
+                )
+    return None
