@@ -65,7 +65,11 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("ScaledObject", r"spec\.triggers\[\]\.metadata\.ignoreNullValues", "no value is never read as 0"),
     ("DomainMapping", r"spec\.ref\.(apiVersion|kind)", "a host is mapped to a Knative Service"),
     ("PersistentVolumeClaim", "apiVersion|kind", "the patch wants the claim"),
-    ("Service", r"spec\.template\.spec\.schedulerName", "with a limit that only KAI takes, no other scheduler is valid"),
+    (
+        "Service",
+        r"spec\.template\.spec\.schedulerName",
+        "with a limit that only KAI takes, no other scheduler is valid",
+    ),
     ("Service", r".*\.(volumes|volumeMounts)\[\]\.name", "the patch wants the claim"),
     ("Service", r"spec\.template\.spec\.containers\[\]\.ports\[\]\.containerPort", "two fields must agree on it"),
     (

@@ -1,4 +1,4 @@
-"""What a server that does not become ready says itself: recorded pods, with logs that the test supplies."""
+"""Hints from servers that do not become ready: recorded pods, with logs that the test supplies."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ func horizontalSequence(d dice) row {
 
 	steps := []any{}
 	for i := range d.between(8, 12) {
-		// A new HPA is reconciled at once, and then period after period.
+		// A new HPA is reconciled immediately, and then period after period.
 		w.half = seconds(period) / 2
 		if i == 0 {
 			w.half = 0

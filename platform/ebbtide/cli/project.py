@@ -154,7 +154,7 @@ def _list(cluster: connection.Cluster, options: Options, profile: Profile) -> in
         return _print_projects(rows, options.output)
     if not rows and not cluster.is_allowed("list", NAMESPACE):
         terminal.write_stderr(
-            "You may not list namespaces, so projects cannot be listed. Commands with -p PROJECT work in the projects whose "
+            "Listing namespaces is forbidden, so projects cannot be listed. Commands with -p PROJECT work in the projects whose "
             "member you are."
         )
         return FINE

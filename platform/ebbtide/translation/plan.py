@@ -115,12 +115,12 @@ class Plan:
 
     @property
     def adds_defaults(self) -> bool:
-        """Whether Ebbtide adds its defaults to what the spec sets."""
+        """True if Ebbtide adds its defaults to what the spec sets."""
         return self.spec.defaults != "none"
 
     @property
     def scheduled(self) -> bool:
-        """Whether the pods need the profile's scheduler: without Ebbtide's defaults, for a GPU share or a project's queue."""
+        """True if the pods need the profile's scheduler: without Ebbtide's defaults, for a GPU share or a project's queue."""
         shares = self.gpu is not None and self.gpu.kind != "devices"
         return self.adds_defaults or shares or self.spec.project is not None
 

@@ -315,6 +315,6 @@ def _render_one(inference: Inference, profile: Profile, patch: Patch) -> Object 
     try:
         objects = translate(inference, profile, "{}").objects
     except TypeError:
-        # The document lacks a required field, such as the key of an affinity, which no reader lets through.
+        # The document has no value for a required field, such as the key of an affinity; readers reject such documents.
         return None
     return next((objects[position] for position in _find_matches(objects, patch)), None)

@@ -1,4 +1,4 @@
-"""What a server that does not become ready says itself: its last line of log, and what its readiness probe met.
+"""Hints from a server that does not become ready: its last line of log, and the error of its readiness probe.
 
 Status and explanation are pure functions of objects; only this module reads logs, for one workload and for people. Upstream:
 knative.dev/serving pkg/queue/readiness/probe.go (the sidecar logs the error of a probe that fails repeatedly).
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.translation.objects import Object
 
-#: Seconds for which a server may start before its silence is worth a look at its log.
+#: Seconds for which a server may start before its log is read.
 PATIENCE_SECONDS: Final = 20.0
 #: Lines of Knative's sidecar to search for the error of its probe.
 SIDECAR_LINES: Final = 50

@@ -160,7 +160,7 @@ def _explain_forbidden(namespace: str) -> ForbiddenError:
         f"in namespace {namespace}" if namespace else "in all namespaces; select one with -p PROJECT or -n NAMESPACE"
     )
     return ForbiddenError(
-        f"you may not read workloads {where}. Who administers its project can add you: "
+        f"reading workloads {where} is forbidden. An administrator of the project can add you: "
         "ebbtide project create PROJECT --member USER"
     )
 

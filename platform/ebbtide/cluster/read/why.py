@@ -549,7 +549,7 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
 
 
 def _explain_missing_value(name: str, hpa_status: Object, low: int, state: Status) -> WhyReason:
-    """Explain a metric without a value: nothing is measured without requests, or the metrics API has no such metric."""
+    """Explain a metric without a value: nothing is measured without requests, or the metrics API does not have the metric."""
     active: Object = next(
         (row for row in get_at(hpa_status, "conditions", default=[]) if row.get("type") == "ScalingActive"), {}
     )

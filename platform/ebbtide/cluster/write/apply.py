@@ -286,7 +286,7 @@ def _plan_change(
 
 
 def _is_as_rendered(live: Object, profile: Profile) -> bool:
-    """Return whether a live object is what its stored spec renders, so that nobody edited it after the last apply."""
+    """Return whether a live object is what its stored spec renders, without an edit after the last apply."""
     if get_at(live, "metadata", "annotations", keys.SPEC) is None:
         return False
     imported = import_object(live, profile)
@@ -565,7 +565,7 @@ class WaitUpdate:
 
     seconds: float
     status: Status
-    #: What a server that does not become ready says itself.
+    #: The hint from a server that does not become ready.
     hint: str = ""
 
 

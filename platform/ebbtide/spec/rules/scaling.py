@@ -40,7 +40,7 @@ def check_replicas(inference: Inference) -> Iterator[Problem]:
             f"lower minReplicas to {high} or raise maxReplicas to {low}",
         )
     if inference.spec.defaults == "none":
-        # What is not set is up to the cluster.
+        # The cluster decides about unset fields.
         return
     if auto.metric is None and low < high and (low, high) != (0, 1):
         yield Problem(
