@@ -12,6 +12,7 @@ import pytest
 
 import cases
 from ebbtide.base import keys
+from ebbtide.base.paths import get_at
 from ebbtide.translation.serving import reserved
 
 if TYPE_CHECKING:
@@ -98,12 +99,14 @@ def test_knative_accepts_the_service_and_scales_it_as_rendered(folder: Path, ite
 
     assert answer.get("errors") == [], answer
     assert answer["works"], answer
-    assert_scaled(item["spec"]["template"]["metadata"]["annotations"], answer["revisions"][0])
+    annotations = get_at(item, "spec", "template", "metadata", "annotations", default={})
+    assert_scaled(annotations, answer["revisions"][0])
 
 
 def assert_scaled(annotations: dict[str, str], revision: dict[str, Any]) -> None:
     """Assert that Knative's decider or HPA has the values of the rendered annotations."""
-    assert revision["class"] == annotations[keys.CLASS]
+    # A spec without Ebbtide's defaults leaves the class and the utilization to Knative.
+    assert revision["class"] == annotations.get(keys.CLASS, keys.CLASS_KPA)
     target = annotations.get(keys.TARGET)
     if revision["class"] == keys.CLASS_HPA:
         hpa = revision["hpa"]["object"]["spec"]
@@ -122,7 +125,7 @@ def assert_scaled(annotations: dict[str, str], revision: dict[str, Any]) -> None
     elif target is not None:
         decider = revision["decider"]
         assert decider["total"] <= float(target)
-        percentage = float(annotations[keys.TARGET_UTILIZATION]) / 100
+        percentage = float(annotations.get(keys.TARGET_UTILIZATION, 70)) / 100
         assert decider["target"] == pytest.approx(max(decider["total"] * percentage, 0.01))
 
 
@@ -132,21 +135,26 @@ def canonical(target: str | None) -> str:
     return text[:-3] + "k" if text.endswith("000") else text
 
 
+def with_defaults(item: Object) -> Object:
+    """Return an InferenceService with the default that KServe's CRD gives a storage URI without a directory."""
+    predictor = item["spec"]["predictor"]
+    uris = [{"mountPath": "/mnt/models", **row} for row in predictor.get("storageUris", [])]
+    return {**item, "spec": {**item["spec"], "predictor": {**predictor, "storageUris": uris}}} if uris else item
+
+
 @pytest.mark.parametrize(("folder", "item"), objects("InferenceService"))
 def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
     folder: Path, item: Object, kserve_judge: Any
 ) -> None:
     spec = cases.profile(folder).spec
     disallowed = list(spec.kserve.annotation_disallow_list)
-    mode = {"RawDeployment": "Standard", "Serverless": "Knative"}.get(
-        item["metadata"]["annotations"][keys.DEPLOYMENT_MODE],
-        item["metadata"]["annotations"][keys.DEPLOYMENT_MODE],
-    )
+    written = get_at(item, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
+    mode = {"RawDeployment": "Standard", "Serverless": "Knative"}.get(written, written)
     import json  # noqa: PLC0415 - the ConfigMap's values are JSON texts
 
     answer = kserve_judge.ask(
         "kserve",
-        object=item,
+        object=with_defaults(item),
         runtimes=runtimes(item),
         objects=[other for other in cases.make(folder).objects if other["kind"] == "ServiceAccount"],
         config={
@@ -154,6 +162,7 @@ def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
             "inferenceservice": {
                 "inferenceService": json.dumps({"serviceAnnotationDisallowedList": disallowed}),
                 "deploy": json.dumps({"defaultDeploymentMode": "Knative"}),
+                "explainers": json.dumps({"art": {"image": "kserve/art-explainer", "defaultImageVersion": "latest"}}),
             },
         },
     )
@@ -169,7 +178,8 @@ def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
         # Only Ebbtide's autoscaler may change the replicas. KServe leaves them alone, or keeps a fixed number.
         assert (
             answer["hpa"] is None
-            or item["spec"]["predictor"]["minReplicas"] == item["spec"]["predictor"]["maxReplicas"]
+            or item["spec"]["predictor"]["minReplicas"] == item["spec"]["predictor"].get("maxReplicas", 0)
+            or item["spec"]["predictor"].get("maxReplicas") is None
         )
 
 

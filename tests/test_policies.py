@@ -17,6 +17,7 @@ import pytest
 
 import cases
 from ebbtide import manifests
+from ebbtide.base.paths import get_at
 from ebbtide.profile.models import Scheduling
 from ebbtide.translation import priority
 
@@ -183,7 +184,7 @@ def rendered() -> list[Any]:
 
 def namespace_of(item: Object, **labels: str) -> Object:
     """Return the namespace of an Ebbtide object, with a cap that is too high to reject any number of replicas."""
-    project = item["metadata"]["labels"].get(PROJECT)
+    project = get_at(item, "metadata", "labels", PROJECT)
     project_labels = {PROJECT: project} if project else {"ebbtide.dev/projects": "none"}
     name = item["metadata"].get("namespace", "default")
     return {
