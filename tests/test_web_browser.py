@@ -23,6 +23,7 @@ from website import (
     WIDE,
     FixedCluster,
     FixedMetrics,
+    LateMetrics,
     Site,
     apply_specs,
     backend_of,
@@ -40,6 +41,15 @@ PATIENCE = 60_000
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
+
+
+#: Returns the charts that are drawn, and those of a response with all points.
+COMPARE_CHARTS = """async () => {
+  await ebbtide.charts.refresh();
+  const drawn = {};
+  for (const [figure, {data: {first, ...data}}] of ebbtide.charts.made) drawn[figure.dataset.part] = data;
+  return [drawn, await (await fetch(document.querySelector("figure.chart").dataset.src)).json()];
+}"""
 
 
 @pytest.fixture
@@ -330,6 +340,25 @@ def test_charts_are_drawn_once_and_react_to_the_keyboard(site: Site, visit: Call
     expect(page.locator(".choices [aria-current]")).to_have_text("6h")
 
 
+def test_charts_updated_with_their_last_points_are_the_whole_charts(visit: Callable[..., Page]) -> None:
+    simulated, source = cluster(), LateMetrics()
+    with Site(backend_of(simulated, simulated.clock, source=source)) as site:
+        apply_specs(site, "chat")
+        source.now = simulated.clock.now()
+        page = visit(site, f"{BASE}/metrics?range=15m")
+        expect(page.locator("figure.chart canvas")).to_have_count(3)
+        for seconds in (5, 62, 4_000):
+            simulated.clock.sleep(seconds)
+            source.now = simulated.clock.now()
+            # The next points are requested after their step of 5 s.
+            with page.expect_response(re.compile("&since=")):
+                page.wait_for_timeout(4_000)
+                page.evaluate("ebbtide.charts.refresh()")
+            drawn, whole = page.evaluate(COMPARE_CHARTS)
+            assert drawn == whole
+        page.goto("about:blank")
+
+
 def test_a_log_can_be_followed_paused_and_resumed(site: Site, visit: Callable[..., Page]) -> None:
     simulated = site.cluster
     pod = site.backend.workload(site.backend.caller_of(""), "runai-team-a", "chat").value.pods[0]["metadata"]["name"]
@@ -400,7 +429,7 @@ def test_an_open_page_does_not_leak_nodes_or_listeners(site: Site, visit: Callab
         }
 
     def renew() -> None:
-        page.evaluate("new Promise(done => { document.body.addEventListener('htmx:afterSettle', done, {once: true});"
+        page.evaluate("new Promise(done => { document.body.addEventListener('htmx:afterRequest', done, {once: true});"
                       "htmx.trigger(document.body, 'changed'); })")  # fmt: skip
 
     session.send("Performance.enable")

@@ -2,11 +2,12 @@
 
 A page is a function of a ``Visit``; a ``Page`` binds it to a path. The frame handles everything that all pages share.
 Upstream: fetch.spec.whatwg.org and w3.org/TR/fetch-metadata (Sec-Fetch-Site), w3.org/TR/CSP3, htmx.org/docs (HX-Request,
-HX-Redirect, configuration).
+HX-Redirect, configuration), RFC 3229 (A-IM, IM and Delta-Base: a response with the difference from an earlier one).
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import logging
@@ -14,6 +15,7 @@ import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -23,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from ebbtide.api.access import ExpiringCache
 from ebbtide.api.gate import is_cross_site
@@ -52,6 +54,14 @@ log = logging.getLogger(__name__)
 HERE: Final = Path(__file__).parent
 EXECUTOR_THREADS: Final = 4
 CACHED_RESULTS: Final = 1_000
+#: Parts that are stored to send only their changed lines: their maximum number and length, and seconds after the response.
+MAX_PARTS: Final = 256
+MAX_PART_CHARACTERS: Final = 50_000
+PART_SECONDS: Final = 60.0
+#: Maximum number of lines of a part whose lines are matched, which takes quadratic time, if their number changed.
+MAX_MATCHED_LINES: Final = 300
+#: The name of the format of such a response: a JSON list of ranges of lines, each with the lines that replace it.
+DELTA: Final = "lines"
 #: Characters that a URL contains unquoted, as in starlette's ``RedirectResponse``.
 URL_CHARACTERS: Final = ":/%#?=@[]!$&'()*+,;"
 THEMES: Final = ("auto", "light", "dark")
@@ -84,6 +94,7 @@ HTMX: Final = json.dumps(
         "historyCacheSize": 0,
         "responseHandling": [
             {"code": "204", "swap": False},
+            {"code": "304", "swap": False},
             {"code": "[23]..", "swap": True},
             {"code": "422", "swap": True},
             {"code": "[45]..", "swap": False, "error": True},
@@ -152,7 +163,24 @@ class PageVisit:
             theme=self.theme,
             **context,
         )
+        if self.is_partial and status == 200:  # noqa: PLR2004 - an HTTP status
+            return self._make_part_response(text)
         return HTMLResponse(text, status)
+
+    def _make_part_response(self, text: str) -> Response:
+        """Return a part of a page: whole, or as its difference from the part that the browser shows."""
+        tag = f'"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"'
+        shown = self.request.headers.get("if-none-match", "")
+        if shown == tag:
+            return Response(status_code=304, headers={"ETag": tag})
+        known = self.frame.parts.find_valid(shown, PART_SECONDS)
+        if len(text) <= MAX_PART_CHARACTERS:
+            self.frame.parts.put(tag, text)
+        if known is not None and self.request.headers.get("a-im") == DELTA:
+            changed = list_changed_lines(known[0], text)
+            if changed is not None:
+                return JSONResponse(changed, 226, {"ETag": tag, "IM": DELTA, "Delta-Base": shown})
+        return HTMLResponse(text, headers={"ETag": tag})
 
     def redirect(self, address: str) -> Response:
         """Redirect to an address after an action: with HX-Redirect for htmx, otherwise with status 303."""
@@ -192,6 +220,8 @@ class PageFrame:
         self.templates = make_template_environment(backend.profile)
         #: Query results shared by all open pages, so that one change does not cause one query per page.
         self._results: ExpiringCache[Hashable, Any] = ExpiringCache(CACHED_RESULTS, time.monotonic)
+        #: Parts that browsers show, by ETag; only a client that has received a part knows its ETag.
+        self.parts: ExpiringCache[str, str] = ExpiringCache(MAX_PARTS, time.monotonic)
         #: Threads for queries that a page waits for only a limited time.
         self.executor = ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="aside")
 
@@ -292,6 +322,20 @@ class PageFrame:
         return visit.render(
             "comp_error.html" if visit.is_partial else "page_error.html", page.status, error=page, page=""
         )
+
+
+def list_changed_lines(old: str, new: str) -> list[tuple[int, int, list[str]]] | None:
+    """Return the ranges of lines that differ, each with its new lines; None if a whole response is better."""
+    before, after = old.split("\n"), new.split("\n")
+    if len(before) == len(after):
+        lines = enumerate(zip(before, after, strict=True))
+        changed = [(number, number + 1, [line]) for number, (was, line) in lines if was != line]
+    elif len(before) <= MAX_MATCHED_LINES:
+        matcher = SequenceMatcher(None, before, after, autojunk=False)
+        changed = [(i, j, after[k:end]) for tag, i, j, k, end in matcher.get_opcodes() if tag != "equal"]
+    else:
+        return None
+    return changed if sum(len(line) for *_, lines in changed for line in lines) < len(new) / 2 else None
 
 
 def make_template_environment(profile: Profile) -> Environment:

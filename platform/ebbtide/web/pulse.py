@@ -1,7 +1,8 @@
 """Change notifications for open pages: one watcher of the cache, for any number of pages.
 
 A page receives ``changed`` at most once a second (less often if many pages are open) and ``beat`` every 15 seconds, as
-server-sent events without content. It then requests its own parts, with the caller's permissions.
+server-sent events without content. The page of a workload receives only the changes of its workload. A page
+then requests its own parts, with the caller's permissions.
 Upstream: html.spec.whatwg.org, server-sent events.
 """
 
@@ -36,27 +37,34 @@ class ChangePulse:
     """The listeners, and one thread that waits for the cache; the thread ends with the last listener."""
 
     backend: Backend
-    _listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = field(default_factory=set)
+    #: The loop and the event of each page, and the namespace and name of the workload that it shows; None for all.
+    _listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event, tuple[str, str] | None]] = field(
+        default_factory=set
+    )
     _lock: Lock = field(default_factory=Lock)
     _watching: bool = False
 
     def _watch(self, version: int) -> None:
         while True:
             now = self.backend.changed(version, BEAT_SECONDS)
+            _, tops = self.backend.cache.changes_since(version)
+            changed = None if tops is None else {(top.namespace, top.name) for top in tops}
             with self._lock:
                 if not self._listeners:
                     self._watching = False
                     return
                 if now != version:
-                    for loop, event in self._listeners:
+                    for loop, event, workload in self._listeners:
+                        if workload is not None and changed is not None and workload not in changed:
+                            continue
                         with suppress(RuntimeError):
                             # A server that shuts down has closed its event loop.
                             loop.call_soon_threadsafe(event.set)
             version = now
 
-    async def events(self, request: Request) -> AsyncIterator[str]:
-        """Yield events until the client disconnects."""
-        listener = (asyncio.get_running_loop(), asyncio.Event())
+    async def events(self, request: Request, workload: tuple[str, str] | None = None) -> AsyncIterator[str]:
+        """Yield events until the client disconnects, of one workload or of all."""
+        listener = (asyncio.get_running_loop(), asyncio.Event(), workload)
         # Changes from here on are reported, even if the thread starts late.
         version = await run_in_threadpool(self.backend.changed, -1, 0.0)
         with self._lock:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
+from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.web import actions, cluster, grid, login, logs, new, projects, simulate, workload
 from ebbtide.web.assets import serve_asset
 from ebbtide.web.frame import PageFrame, PageRoute
@@ -32,8 +34,20 @@ def serve_static(visit: PageVisit) -> Response:
 
 
 async def stream_changes(visit: PageVisit) -> Response:
-    """Stream the events that keep an open page up to date."""
-    return stream_events(visit.frame.pulse.events(visit.request))
+    """Stream the events that keep an open page up to date: those of one workload, or of all."""
+    workload = (visit.query("namespace"), visit.query("name")) if visit.query("name") else None
+    if workload is not None and not await run_in_threadpool(_is_visible, visit, *workload):
+        # The times of the changes would show that the workload exists.
+        workload = ("", "")
+    return stream_events(visit.frame.pulse.events(visit.request, workload))
+
+
+def _is_visible(visit: PageVisit, namespace: str, name: str) -> bool:
+    try:
+        visit.backend.status(visit.user, namespace, name)
+    except MissingError:
+        return False
+    return True
 
 
 PAGES: Final[tuple[PageRoute, ...]] = (

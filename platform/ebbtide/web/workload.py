@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -43,7 +44,10 @@ MAX_EVENTS: Final = 200
 MINUTE_SECONDS: Final = 60.0
 #: Seconds for which an SLO report is reused.
 REPORT_REUSE_SECONDS: Final = 30.0
+#: Seconds for which the series of the same times are reused.
+HISTORY_REUSE_SECONDS: Final = 10.0
 OVERVIEW_EVENTS: Final = 5
+OVERVIEW_CHARTS: Final = ("replicas", "throughput")
 TABS: Final = {
     "overview": "Overview",
     "metrics": "Metrics",
@@ -187,7 +191,8 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         "events": [*list_workload_events(live)][:OVERVIEW_EVENTS],
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
-        "charts": {name: drawn_now[name] for name in ("replicas", "throughput") if name in drawn_now},
+        "charts": {name: drawn_now[name] for name in OVERVIEW_CHARTS if name in drawn_now},
+        "series": f"/series?range=1h&charts={','.join(OVERVIEW_CHARTS)}",
         "curl": call_command(row),
         "promised": None
         if promised is None or promised.mean_latency_milliseconds is None
@@ -369,12 +374,14 @@ def load_charts(
     length, step = RANGES[chosen]
     ref = Ref(row.namespace, row.name)
 
+    # Multiples of the step: the times of the charts of two requests are the same.
+    end = visit.backend.clock.now() // step * step
+
     def ask() -> History:
-        now = visit.backend.clock.now()
-        return visit.backend.history(visit.user, ref, now - length, now, step)
+        return visit.backend.history(visit.user, ref, end - length, end, step)
 
     try:
-        history = visit.frame.cached(("history", ref, chosen), grid.REUSE_SECONDS, ask)
+        history = visit.frame.cached(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
     except SourceError:
         if quiet:
             return {}
@@ -388,7 +395,7 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
     """Return the charts of a history, all over the same times."""
     moments = sorted({point.time for points in history.series.values() for point in points})
     values = {
-        name: [by_time.get(moment) for moment in moments]
+        name: [_round_value(by_time.get(moment)) for moment in moments]
         for name, points in history.series.items()
         for by_time in [{point.time: point.value for point in points}]
     }
@@ -419,6 +426,11 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
     }
 
 
+def _round_value(value: float | None) -> float | None:
+    """Return a value with six significant digits; the page displays three."""
+    return None if value is None else float(f"{value:.6g}")
+
+
 def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:
     """Return the target curve: the target of one replica, or times the ready replicas if the metric is a total."""
     if "target" not in values:
@@ -431,9 +443,28 @@ def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> l
 
 
 def serve_series(visit: PageVisit) -> Response:
-    """Return all charts of a workload as JSON."""
+    """Return the charts of a workload as JSON, all or those in ``charts``; with ``since`` only the points after that time."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     state = visit.backend.status(visit.user, namespace, name).value
     live = visit.backend.workload(visit.user, namespace, name).value
     drawn_charts = load_charts(visit, live, state, chosen_range(visit), quiet=False)
-    return JSONResponse(serialize_body(drawn_charts))
+    selected = visit.query("charts", ",".join(CHARTS)).split(",")
+    known = _parse_time(visit.query("since"))
+    return JSONResponse(
+        serialize_body(
+            {
+                name: chart if known is None else chart.cut_before(known)
+                for name, chart in drawn_charts.items()
+                if name in selected
+            }
+        )
+    )
+
+
+def _parse_time(text: str) -> float | None:
+    """Return a time in seconds since 1970, or None if the text is not a finite number."""
+    try:
+        known = float(text)
+    except ValueError:
+        return None
+    return known if math.isfinite(known) else None
