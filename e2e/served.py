@@ -6,20 +6,34 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import httpx
 
 from e2e.stage import Stage
 
-ADDRESS: Final = re.compile(r"http://127\.0\.0\.1:\d+")
+KEYED: Final = re.compile(r"(?P<address>http://127\.0\.0\.1:\d+)/\?key=\S+")
+"""The URL that opens a session, once, and the address in it."""
 BEGIN: Final = 120.0
 """Seconds for its first line."""
 
 
+class Served(NamedTuple):
+    """A running server: its address, and the URL that opens a session of the kubeconfig's user, once."""
+
+    address: str
+    keyed: str
+
+    def client(self) -> httpx.Client:
+        """Return a client with a session."""
+        client = httpx.Client(base_url=self.address, timeout=120, headers={"Origin": self.address})
+        assert client.get(self.keyed).status_code == httpx.codes.SEE_OTHER
+        return client
+
+
 @contextmanager
-def served(stage: Stage) -> Iterator[str]:
-    """Run the command, wait until it has read the cluster, and yield its address; every caller acts as the kubeconfig's user."""
+def served(stage: Stage) -> Iterator[Served]:
+    """Run the command, wait until it has read the cluster, and yield it; a session acts as the kubeconfig's user."""
     words = ["serve", "--port", "0", "--kubeconfig", str(stage.kubectl.kubeconfig), *stage.profile()]
     told: list[str] = []
     with subprocess.Popen(
@@ -29,10 +43,11 @@ def served(stage: Stage) -> Iterator[str]:
         reader = threading.Thread(target=lambda: told.extend(server.stderr or ()), daemon=True)
         reader.start()
         try:
-            stage.until("it says where it serves", lambda: any(map(ADDRESS.search, told)), BEGIN, every=0.1)
-            address = next(match[0] for match in map(ADDRESS.search, told) if match)
+            stage.until("it says where it serves", lambda: any(map(KEYED.search, told)), BEGIN, every=0.1)
+            match = next(match for match in map(KEYED.search, told) if match)
+            address = match["address"]
             stage.until("it has read the cluster", lambda: _ready(address), seen=lambda: told)
-            yield address
+            yield Served(address, match[0])
         finally:
             server.terminate()
             server.wait(30)

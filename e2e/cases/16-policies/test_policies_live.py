@@ -301,6 +301,10 @@ def ask(stage: Stage, items: list[Object], *, update: bool = False) -> str:
             # A revision's spec has defaults that an applied one would take away, and cannot be changed.
             where = ("-n", item["metadata"]["namespace"], "--dry-run=server")
             metadata = {key: item["metadata"].get(key, {}) for key in ("labels", "annotations")}
+            live = stage.kubectl.get("revision", item["metadata"]["name"], *where[:2])["metadata"].get("labels", {})
+            # A patch keeps what it does not name.
+            removed = {key: None for key in live if not key.startswith("serving.knative.dev/")}
+            metadata["labels"] = removed | metadata["labels"]
             change = json.dumps({"metadata": metadata})
             stage.kubectl.run("patch", "revision", item["metadata"]["name"], *where, "--type=merge", "-p", change)
         else:

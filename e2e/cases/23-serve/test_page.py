@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -46,8 +45,9 @@ def page() -> Iterator[Page]:
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM")
 def test_page(stage: Stage, page: Page) -> None:
     """From the form over the plan to a pod that answers; scaled manually, and deleted; the cluster agrees each time."""
-    with served(stage) as address:
-        page.goto(f"{address}/new")
+    with served(stage) as server:
+        page.goto(server.keyed)
+        page.goto(f"{server.address}/new")
         page.locator("#yaml").fill(json.dumps(document(stage, NAME)))
         expect(page.get_by_label("Name", exact=True)).to_have_value(NAME)
         expect(page.locator("#bottom")).to_contain_text("no errors")
@@ -85,7 +85,7 @@ def test_page(stage: Stage, page: Page) -> None:
 @pytest.mark.alone
 def test_page_while_the_api_server_is_away(stage: Stage) -> None:
     """Reads report their age, a write fails without effect while the API server is down, and then work continues."""
-    with served(stage) as address, httpx.Client(base_url=address, timeout=120) as client:
+    with served(stage) as server, server.client() as client:
         made = client.post(f"{V1}/apply", json={"spec": json.dumps(document(stage, "kept"))})
         assert made.status_code == 200, made.text
 

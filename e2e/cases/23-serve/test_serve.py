@@ -169,12 +169,12 @@ def test_serve(stage: Stage, place: Place) -> None:
         stage.report(runapy_seconds=took)
         asked = the_matrix(stage, place, client, tokens)
         stage.report(matrix_requests=asked)
-    log = stage.kubectl.run("logs", "deployment/ebbtide", "-n", place.system)
+    log = stage.kubectl.run("logs", "-lapp.kubernetes.io/name=ebbtide", "-n", place.system, "--tail=-1")
     assert "GET /api/v1/workloads" in log
     assert not any(token in log for token in tokens.values())
     assert "Traceback" not in log, log[log.index("Traceback") :][:4000]
-    (pod,) = stage.kubectl.get("pods", "-n", place.system, "-lapp.kubernetes.io/name=ebbtide")["items"]
-    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    pods = stage.kubectl.get("pods", "-n", place.system, "-lapp.kubernetes.io/name=ebbtide")["items"]
+    assert [pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods] == [0, 0]
 
 
 def by_runapy(stage: Stage, address: str, token: str) -> float:
