@@ -9,6 +9,7 @@ the images); NVIDIA's documentation of NIM for LLMs (NIM_HTTP_API_PORT and NIM_S
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _PATTERNS: Final = tuple((re.compile(rf"(?:.*/)?(?:{engine.image})"), engine) fo
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
+@lru_cache(maxsize=1024)
 def find_engine(image: str | None) -> Engine | None:
     """Return the inference server of an image, or None if it is not recognized."""
     if image is None:

@@ -77,6 +77,8 @@ NAMES: Final = frozenset({PROTOCOL, *(row.name for row in (*VARIABLES, *LABELS))
 
 def check_variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
     """Yield a problem for each variable that the kind of object reserves, in this version of KServe."""
+    if not spec.environment_variables:
+        return
     reserved = {row.name: row for row in VARIABLES if serving in row.by and parse_version(kserve_version) >= row.since}
     custom = serving in KSERVE and spec.model is None
     for index, variable in enumerate(spec.environment_variables):
