@@ -24,11 +24,12 @@ class Served(NamedTuple):
     address: str
     keyed: str
 
-    def client(self) -> httpx.Client:
-        """Return a client with a session."""
-        client = httpx.Client(base_url=self.address, timeout=120, headers={"Origin": self.address})
-        assert client.get(self.keyed).status_code == httpx.codes.SEE_OTHER
-        return client
+    @contextmanager
+    def client(self) -> Iterator[httpx.Client]:
+        """Yield a client with a session."""
+        with httpx.Client(base_url=self.address, timeout=120, headers={"Origin": self.address}) as client:
+            assert client.get(self.keyed).status_code == httpx.codes.SEE_OTHER
+            yield client
 
 
 @contextmanager
