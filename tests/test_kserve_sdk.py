@@ -49,7 +49,8 @@ class Sdk:
         # Some models are only in the package's subpackage.
         model = getattr(self.kserve, kind, None) or getattr(self.kserve.models, kind, None)
         if model is None:
-            return getattr(self.kubernetes, kind).from_dict(data)
+            # The SDK writes some names of Kubernetes' models in full.
+            return getattr(self.kubernetes, kind.removeprefix("K8sIoApiApps")).from_dict(data)
         names = {alias: name for name, alias in model.attribute_map.items()}
         return model(
             **{names[alias]: self.read(item, model.openapi_types[names[alias]]) for alias, item in data.items()}
@@ -67,7 +68,7 @@ class Sdk:
             return {
                 alias: self.write(item)
                 for alias, item in rows.items()
-                if item is not None and (alias, item) not in {("name", ""), ("mountPath", "")}
+                if item is not None and (alias, item) not in [("name", ""), ("mountPath", "")]
             }
         if hasattr(value, "model_dump"):
             return value.model_dump(by_alias=True, exclude_none=True)
