@@ -21,6 +21,7 @@ from ebbtide.base import keys, names, quantities
 from ebbtide.base.paths import get_at
 from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import Draft, FieldRow, split_path
+from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation import priority
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import CONTAINERS
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 MAX_CORES: Final = 100_000
 #: Port names for gRPC, of Knative and of KServe Standard.
 GRPC: Final = {"h2c", "grpc"}
-PORT: Final = 8080
 #: The names of the port for HTTP and for gRPC, by kind of object.
 PORT_NAMES: Final = {"knative": ("http1", "h2c"), "kserve": ("http1", "h2c"), "kserve-standard": ("http", "grpc")}
 # The parts of an object.
@@ -200,7 +200,7 @@ def _derive_serving(view: ObjectView, draft: Draft) -> None:
     if view.container is not None:
         ports = (*view.container, "ports", 0)
         number, name = view.value_at(ports, "containerPort"), view.value_at(ports, "name")
-        if view.model is not None or number != PORT or not adds_defaults(draft):
+        if view.model is not None or number != DEFAULT_PORT or not adds_defaults(draft):
             draft.set_nonempty("spec.servingPort.container", number, (*ports, "containerPort"))
         http, grpc = PORT_NAMES[view.serving]
         if name == grpc or (adds_defaults(draft) and isinstance(name, str) and name in GRPC):

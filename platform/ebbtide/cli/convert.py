@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests
 from ebbtide.cli import terminal
-from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources
+from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import FILES, Options, make_option
 from ebbtide.documents import others, targets
 from ebbtide.manifests.writer import SEPARATOR
@@ -78,7 +77,7 @@ def run(options: Options) -> int:
     print_problems(problems)
     code = exit_code(problems)
     if code == 0 and as_rest:
-        sys.stdout.write(json.dumps(bodies[0] if len(bodies) == 1 else bodies, indent=2, ensure_ascii=False) + "\n")
+        write_json(bodies[0] if len(bodies) == 1 else bodies)
     elif code == 0:
         sys.stdout.write(SEPARATOR.join(texts))
     return code

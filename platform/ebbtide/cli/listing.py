@@ -79,8 +79,8 @@ def _print_workloads(
             widths += [0] * len(header)
         text = terminal.format_table(header, [(*moment, *_make_row(workload)) for workload in workloads], widths=widths)
         titles, *lines = text.splitlines()
-        for line in [titles] if first else []:
-            sys.stdout.write(f"{line}\n")
+        if first:
+            sys.stdout.write(f"{titles}\n")
         for workload, line in zip(workloads, lines, strict=True):
             row = _cut_to_terminal(line).replace(
                 workload.phase, terminal.paint_state(workload.phase, workload.phase), 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import quantities
 from ebbtide.base.problems import Problem
 from ebbtide.spec.rules.containers import CONTAINERS
+from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation import pod_security, runtimes
 from ebbtide.translation.objects import apply_merge_patch
 from ebbtide.translation.plan import Decision
@@ -106,7 +107,10 @@ def list_container_decisions(plan: Plan) -> Iterator[Decision]:
     spec = plan.spec
     if spec.serving_port.container is None and spec.model is None and plan.adds_defaults:
         yield Decision(
-            "port", "8080", "the spec sets no port, and 8080 is Knative's default", ("spec.servingPort.container",)
+            "port",
+            f"{DEFAULT_PORT}",
+            f"the spec sets no port, and {DEFAULT_PORT} is Knative's default",
+            ("spec.servingPort.container",),
         )
     if spec.image_pull_policy is None and choose_pull_policy(plan) is not None:
         yield Decision(
@@ -260,8 +264,10 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     """Return the container. ``port_name`` sets the protocol: ``h2c`` is gRPC for Knative."""
     spec = plan.spec
     port = runtimes.find_port(spec) if plan.adds_defaults else spec.serving_port.container
-    # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on 8080.
-    probed = (port if plan.adds_defaults else None) or ((port or 8080) if plan.serving == "kserve-standard" else None)
+    # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on the default port.
+    probed = (port if plan.adds_defaults else None) or (
+        (port or DEFAULT_PORT) if plan.serving == "kserve-standard" else None
+    )
     probes = spec.probes
     limits, requests = pod.limits, pod.requests
     return {

@@ -8,10 +8,10 @@ do not support that kind of patch on the server, so Ebbtide applies it before it
 from __future__ import annotations
 
 import copy
-import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base.problems import Problem, format_path
+from ebbtide.translation.objects import to_camel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -292,7 +292,7 @@ def _list_variants(inference: Inference) -> Iterator[tuple[Path, Inference]]:
         if _is_block(value):
             for name, values in _vary_fields(value, tuple(value.__dict__)):
                 block = with_values(value, **values)
-                yield ("spec", _make_alias(field), *name), _with_spec(inference, {field: block})
+                yield ("spec", to_camel(field), *name), _with_spec(inference, {field: block})
         else:
             for name, values in _vary_fields(spec, (field,)):
                 yield ("spec", *name), _with_spec(inference, values)
@@ -300,7 +300,7 @@ def _list_variants(inference: Inference) -> Iterator[tuple[Path, Inference]]:
 
 def _vary_fields(model: Any, fields: tuple[str, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
     for field in fields:
-        value, path = getattr(model, field), _make_alias(field)
+        value, path = getattr(model, field), to_camel(field)
         if value is None or (isinstance(value, list | tuple | dict) and not value):
             continue
         if isinstance(value, dict):
@@ -313,8 +313,3 @@ def _vary_fields(model: Any, fields: tuple[str, ...]) -> Iterator[tuple[Path, di
             yield (path,), {field: None}
             if isinstance(value, str):
                 yield (path,), {field: f"{value}0"}
-
-
-def _make_alias(name: str) -> str:
-    """Return a field's name in a document: ``max_replicas`` is ``maxReplicas``."""
-    return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name)

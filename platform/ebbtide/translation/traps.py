@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics, quantities
 from ebbtide.base.problems import Problem, make_warning
+from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, split_command
 from ebbtide.translation.engines import find_engine, read_flag, read_port
 from ebbtide.translation.gpu import BACKENDS, list_pool_requests
@@ -32,8 +33,6 @@ DEFAULT_FAILURES: Final = 3
 SLOW_START_SECONDS: Final = 120
 #: A server with several processes needs more shared memory than this, which is part of the memory limit.
 SMALL_MEMORY_BYTES: Final = 2 << 30
-#: The sharing modes of KAI in which a server cannot use more memory than it requests.
-ENFORCED: Final = ("HamiCore", "NvFractions")
 LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
 PROBES: Final[Path] = ("spec", "probes")
 PORT: Final[Path] = ("spec", "servingPort", "container")
@@ -141,7 +140,7 @@ def _check_grpc_probes(plan: Plan) -> Iterator[Problem]:
         ("startup", spec.probes.startup),
     ):
         get = None if probe is None else probe.handler.http_get
-        if get is not None and get.port in {None, spec.serving_port.container or 8080}:
+        if get is not None and get.port in {None, spec.serving_port.container or DEFAULT_PORT}:
             yield make_warning(
                 "PRB046",
                 (*PROBES, field, "handler", "httpGet"),
@@ -177,7 +176,7 @@ def _check_first_request(plan: Plan) -> Iterator[Problem]:
 def _check_port(plan: Plan) -> Iterator[Problem]:
     """Yield a port on which the server does not listen, by its arguments or by the defaults of its image."""
     spec = plan.spec
-    served = spec.serving_port.container or 8080
+    served = spec.serving_port.container or DEFAULT_PORT
     words = _split_words(plan)
     engine = find_engine(spec.image)
     flags = ("--port",) if engine is None or spec.command is not None else engine.flags
@@ -254,9 +253,10 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
     """Yield a server that reserves most of a GPU's memory although it has only a share of the GPU."""
     ask = next(list_pool_requests(plan), None)
     engine = find_engine(plan.spec.image)
-    if ask is None or engine is None or not engine.memory_flag or BACKENDS[ask.pool.backend].isolates_memory:
+    if ask is None or engine is None or not engine.memory_flag:
         return
-    if BACKENDS[ask.pool.backend].scheduler is not None and plan.cluster.scheduling.kai.sharing_mode in ENFORCED:
+    backend = BACKENDS[ask.pool.backend]
+    if backend.isolates_memory or backend.isolates_in(plan.cluster):
         return
     share = compute_portion(ask)
     text = read_flag(_split_words(plan), engine.memory_flag)

@@ -85,6 +85,6 @@ def _find_refused_port(cluster: Cluster, live: LiveWorkload, pod: Object) -> str
     else:
         name = pod["metadata"]["name"]
         events = (row for row in live.events if get_at(row, "involvedObject", "name") == name)
-        messages = [str(row.get("message", "")) for row in events if row.get("reason") == "Unhealthy"]
-    recent = messages[-1] if messages and not sidecar else "\n".join(messages)
-    return port if REFUSED in recent else ""
+        # Only the newest event describes the pod as it is now.
+        messages = [str(row.get("message", "")) for row in events if row.get("reason") == "Unhealthy"][-1:]
+    return port if any(REFUSED in message for message in messages) else ""

@@ -9,10 +9,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ebbtide.base import quantities
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import shorten_start_error
+from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def sum_requests(pod: Object) -> dict[str, float]:
             **get_at(container, "resources", "requests", default={}),
         }
         for resource, amount in requests.items():
-            total[resource] = total.get(resource, 0.0) + (quantities.parse_nano(amount) or 0) / quantities.NANO
+            total[resource] = total.get(resource, 0.0) + parse_amount(amount)
     return total
 
 

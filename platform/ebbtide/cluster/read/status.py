@@ -75,6 +75,8 @@ UNFIT: Final = (
 PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
 #: The start of the reason of a workload without replicas.
 SCALED_TO_ZERO: Final = "scaled to zero"
+#: The metrics' names in Knative's annotations.
+KNATIVE_METRICS: Final = {row.knative for row in metrics.ROWS.values()}
 #: Explanations of a condition with status True, Unknown and False.
 CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
     "Ready": ("the workload is ready", "the workload is not ready yet", "the workload is not ready"),
@@ -242,17 +244,15 @@ def compute_status(live: LiveWorkload) -> Status:
 
 def _is_retried(live: LiveWorkload) -> bool:
     """Return whether a failure is of a kind that the kubelet's next attempt may end: a pull, or the first crashes."""
-    for name in _list_current_revisions(live)[:1]:
-        failed = _find_by_name(live.revisions, name)
-        reason = of_pod.find_condition(failed, "Ready").get("reason") if failed is not None else ""
-        trouble = _find_trouble(live, name)
-        return (
-            reason != PROGRESS_DEADLINE
-            and trouble is not None
-            and trouble.kind in of_pod.FAILING
-            and not trouble.lasting
-        )
-    return False
+    current = _list_current_revisions(live)
+    if not current:
+        return False
+    failed = _find_by_name(live.revisions, current[0])
+    reason = of_pod.find_condition(failed, "Ready").get("reason") if failed is not None else ""
+    trouble = _find_trouble(live, current[0])
+    return (
+        reason != PROGRESS_DEADLINE and trouble is not None and trouble.kind in of_pod.FAILING and not trouble.lasting
+    )
 
 
 # The phase.
@@ -584,11 +584,8 @@ def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: Resource
 
 def _format_request(resource: str, amount: float) -> str:
     """Return what a pod asks for: ``a GPU``, ``2 GPUs``, ``0.5 CPU cores``."""
-    return (
-        amounts.format_amount(resource, amount).replace("1 GPU", "a GPU").replace("1 MIG", "a MIG")
-        if (amount == 1 and gpu.is_gpu_resource(resource))
-        else amounts.format_amount(resource, amount)
-    )
+    text = amounts.format_amount(resource, amount)
+    return f"a{text[1:]}" if amount == 1 and text.startswith(("1 GPU", "1 MIG")) else text
 
 
 def _explain_exceeded(quota: str, asked: str, used: str, hard: str) -> str:
@@ -735,8 +732,7 @@ def _name_in_spec(live: LiveWorkload, name: str) -> str:
         return name
     written = get_at(spec, "autoscaling", "metric", default="") if isinstance(spec, dict) else ""
     row = metrics.ROWS.get(written)
-    names_of_knative = {other.knative for other in metrics.ROWS.values()}
-    return name if row is None or (name in names_of_knative and name != row.knative) else written
+    return name if row is None or (name in KNATIVE_METRICS and name != row.knative) else written
 
 
 def read_hpa_metric(spec: Object) -> tuple[str, str]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference, InferenceSpec
     from ebbtide.spec.serving import ServedModel
 
+#: The port of a server that sets none, in Knative and in KServe's runtimes.
+DEFAULT_PORT: Final = 8080
 REGISTRY: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 #: A repository of at least two characters, with a tag, a digest, or both.
 REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
@@ -85,7 +87,7 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
             f"authorizationType is {kind}, but no users or groups are listed",
             "list entries in authorizedUsers or authorizedGroups",
         )
-    serving_port = port.container or 8080
+    serving_port = port.container or DEFAULT_PORT
     for index, extra in enumerate(spec.ports):
         if not extra.exclude and (extra.container != serving_port or extra.service_type not in {None, "ClusterIP"}):
             yield Problem(

@@ -123,6 +123,8 @@ class Backend(NamedTuple):
     #: The scheduler that the backend's pods need; None: any.
     scheduler: str | None = None
     claims: ClaimRules | None = None
+    #: True if the memory is isolated on a cluster with this profile although ``isolates_memory`` is false.
+    isolates_in: Callable[[ProfileSpec], bool] = lambda _: False
     #: The fields that a node pool of the profile must set for this backend, such as ``replicas`` or ``product``.
     needs: tuple[str, ...] = ()
     #: The names that ``resource`` of a node pool may have, in the form of ``resources``; empty: any.

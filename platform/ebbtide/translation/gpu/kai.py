@@ -35,6 +35,8 @@ SCHEDULER: Final = "kai-scheduler"
 #: The first KAI version with each sharing mode.
 NV_FRACTIONS: Final = (0, 18)
 HAMI_CORE: Final = (0, 17)
+#: The sharing modes in which a server cannot use more memory than it requests.
+ENFORCED: Final = ("HamiCore", "NvFractions")
 #: Unit in MiB to which KAI rounds the memory of a node's GPUs down, and the memory of a GPU without a label.
 MEMORY_STEP: Final = 100
 #: Decimals of a portion that replaces an amount of memory. The portion is rounded down, so that as many replicas fit.
@@ -300,6 +302,7 @@ BACKEND = Backend(
     resources=(keys.GPU,),
     advertises=devices.advertises,
     scheduler=SCHEDULER,
+    isolates_in=lambda profile: profile.scheduling.kai.sharing_mode in ENFORCED,
     detect=detect,
     annotated=annotated,
     asked_twice="KAI rejects such pods",

@@ -11,6 +11,7 @@ from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import is_milli, parse_whole_quantity
 from ebbtide.base.versions import parse_version
 from ebbtide.profile import metric_names
+from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision, Scaling
 from ebbtide.translation.scaling.knative import SETTINGS
@@ -39,8 +40,6 @@ CONTAINER_CONCURRENCY_MAX: Final = "1000"
 #: Kubernetes' default of an HPA's stabilization window for scaling down, in seconds (k8s.io/kubernetes
 #: pkg/controller/podautoscaler/config/v1alpha1/defaults.go).
 HPA_STABILIZATION_SECONDS: Final = 300
-#: The port of a server that sets none, in Knative and in KServe's runtimes.
-DEFAULT_PORT: Final = 8080
 #: The codes of a metric that is not known, whose autoscaler is not known either.
 UNKNOWN_METRIC: Final = frozenset({"AUT007", "AUT008", "AUT027", "AUT032"})
 #: Fields that only Knative's autoscaler or queue-proxy supports, and the value without effect.
