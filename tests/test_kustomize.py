@@ -378,6 +378,7 @@ def test_the_objects_of_a_project_match_those_of_render(kustomize: str, tmp_path
         {
             **FULL,
             "spec": {
+                **FULL["spec"],
                 "nodePools": [{"name": "gpus", "product": "NVIDIA-L4", "devices": 8}],
                 "projects": {"known": {"team-a": {"gpus": 4, "cpu": 64, "memory": "256Gi"}}},
             },
