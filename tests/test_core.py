@@ -111,6 +111,18 @@ def test_backends_that_enforce_the_request_come_first(mode: str, first: list[str
     assert [row.possible for row in rows] == sorted((row.possible for row in rows), reverse=True)
 
 
+def test_the_compute_limits_how_many_replicas_share_a_gpu() -> None:
+    profile = cluster(pool(replicas=4))
+    request = GpuRequest("portion", 1, portion=0.1, portion_limit=0.1, compute=20)
+    rows = gpu.compare_backends(request, profile.spec.node_pools[0], profile.spec, "knative", "chat", "user-container")
+    rows_by_backend = {row.backend.name: row for row in rows}
+
+    assert {name for name, row in rows_by_backend.items() if row.possible} == {"hami", "mig", "mps"}
+    assert rows_by_backend["hami"].fits == 5
+    assert rows_by_backend["mps"].written["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "20"
+    assert "nvidia.com/mig-2g.20gb" in rows_by_backend["mig"].written
+
+
 def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     profile = cluster(pool(consumableCapacity=True))
     gpu_query = ask(profile, "portion", "kserve-standard", portion=0.25, portion_limit=0.25)

@@ -239,6 +239,7 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("whole devices", "devices", {"compute": {"gpuDevicesRequest": 2}}, ""),
     ("HAMi portion", "hami", {"compute": {"gpuPortionRequest": 0.29}}, ""),
     ("HAMi memory", "hami", {"compute": {"gpuMemoryRequest": "20Gi"}}, ""),
+    ("HAMi compute", "hami", {"compute": {"gpuPortionRequest": 0.29, "gpuComputePercentage": 30}}, ""),
     ("HAMi devices", "hami", {"compute": {"gpuDevicesRequest": 2}}, ""),
     ("MIG portion", "mig", {"compute": {"gpuPortionRequest": 0.25}}, ""),
     ("MIG profile", "mig", {"compute": {"migProfile": "1g.10gb+me"}}, ""),

@@ -362,7 +362,7 @@ def gpu_page() -> str:
             "backend.",
         ),
         table(
-            ("Backend", "Rounding", "Memory", "Compute", "Isolates memory"),
+            ("Backend", "Rounding", "Memory", "Compute", "Isolates memory", "`gpuComputePercentage`"),
             (
                 (
                     f"`{row.name}`",
@@ -370,6 +370,7 @@ def gpu_page() -> str:
                     cell(row.memory),
                     cell(row.compute),
                     "yes" if row.isolates_memory else "no",
+                    "honored" if row.honors_compute else "rejected",
                 )
                 for _, row in sorted(gpu.BACKENDS.items())
             ),

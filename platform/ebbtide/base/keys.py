@@ -150,6 +150,10 @@ NV_CONTAINER: Final = "nvidia.com/container."
 HAMI_MEMORY: Final = "nvidia.com/gpumem"
 #: nvidia.com/gpumem-percentage: 25
 HAMI_PERCENTAGE: Final = "nvidia.com/gpumem-percentage"
+#: nvidia.com/gpucores: "30" (HAMi, percent of the compute of each GPU)
+HAMI_CORES: Final = "nvidia.com/gpucores"
+#: The variable with which a client of MPS limits its own share of the threads, in percent.
+MPS_THREADS: Final = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 #: Run:ai's node type label: run.ai/type: dgx
 NODE_TYPE: Final = "run.ai/type"
 

@@ -45,6 +45,7 @@ OURS_INSIDE: Final = (
     ("probes", "liveness"),
     ("probes", "startup"),
     ("compute", "shmSize"),
+    ("compute", "gpuComputePercentage"),
     ("storage", "imageVolume"),
     ("storage", "csiVolume"),
     ("autoscaling", "stableWindowSeconds"),

@@ -46,6 +46,9 @@ class Compute(Model):
     """GPU memory request per device, such as 20Gi or 4000M."""
     gpu_memory_limit: Quantity | None = None
     """GPU memory limit per device. Requires gpuMemoryRequest."""
+    gpu_compute_percentage: Annotated[int, Field(ge=1, le=100)] | None = None
+    """GPU compute per device, in percent. HAMi and MPS limit a replica to it, and MIG provides at least as much. Requires a
+    GPU request. Ebbtide extension."""
     mig_profile: Annotated[str, Field(pattern=r"^[1-9]g\.[0-9]+gb(\+me)?$")] | None = None
     """MIG profile, such as 1g.10gb."""
     large_shm_request: bool = False

@@ -65,6 +65,8 @@ class GpuRequest(NamedTuple):
     memory: int = 0
     memory_limit: int = 0
     mig_profile: str = ""
+    #: The compute of each device in percent, 0 if the spec sets none.
+    compute: int = 0
 
 
 class Priority(NamedTuple):

@@ -100,6 +100,7 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(GPU + "gpuPortionLimit", "GPU fraction limit", COMPUTE, "0.5", when="portion"),
     FormRow(GPU + "gpuMemoryRequest", "GPU memory request", COMPUTE, "20Gi", when="memory"),
     FormRow(GPU + "gpuMemoryLimit", "GPU memory limit", COMPUTE, "40Gi", when="memory"),
+    FormRow(GPU + "gpuComputePercentage", "GPU compute", COMPUTE, "30", "%"),
     FormRow(GPU + "migProfile", "MIG profile", COMPUTE, "1g.10gb", when="mig"),
     FormRow(GPU + "cpuCoreRequest", "CPU request", COMPUTE, "2", "cores"),
     FormRow(GPU + "cpuCoreLimit", "CPU limit", COMPUTE, "", "cores"),

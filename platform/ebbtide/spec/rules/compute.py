@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import quantities
+from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
 from ebbtide.spec.rules.naming import LABEL_KEY
 
@@ -86,6 +86,7 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
             "use at most 1",
         )
     devices = compute.gpu_devices_request
+    yield from _check_gpu_compute(inference, bool(fraction_fields) or bool(devices))
     if devices == 0 and fraction_fields:
         yield Problem(
             "GPU001",
@@ -100,6 +101,34 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
             f"a request for {devices} devices supports only gpuPortionRequest, not memory or a MIG profile",
             "use gpuRequestType: portion, or set gpuDevicesRequest to 1",
         )
+
+
+def _check_gpu_compute(inference: Inference, requests_gpu: bool) -> Iterator[Problem]:
+    compute, field = inference.spec.compute, (*COMPUTE, "gpuComputePercentage")
+    if compute.gpu_compute_percentage is None:
+        return
+    if compute.mig_profile is not None:
+        yield Problem(
+            "GPU003",
+            field,
+            "migProfile and gpuComputePercentage are mutually exclusive: a MIG profile has a fixed share of the compute",
+            "remove gpuComputePercentage",
+        )
+    elif not requests_gpu:
+        yield Problem(
+            "GPU001",
+            field,
+            "gpuComputePercentage requires a GPU request",
+            "set gpuPortionRequest, gpuMemoryRequest or gpuDevicesRequest too",
+        )
+    for index, variable in enumerate(inference.spec.environment_variables):
+        if variable.name == keys.MPS_THREADS and not variable.exclude:
+            yield Problem(
+                "GPU003",
+                ("spec", "environmentVariables", index, "name"),
+                f"{keys.MPS_THREADS} and gpuComputePercentage are mutually exclusive: each sets the share of the compute",
+                "remove the variable",
+            )
 
 
 def check_cpu(inference: Inference) -> Iterator[Problem]:

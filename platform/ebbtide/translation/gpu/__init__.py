@@ -73,6 +73,7 @@ def make_gpu_request(compute: Compute) -> GpuRequest | None:
     count = compute.gpu_devices_request
     portion, memory = compute.gpu_portion_request, compute.gpu_memory_request
     number = 1 if count is None else count
+    percentage = compute.gpu_compute_percentage or 0
     if compute.mig_profile is not None:
         return GpuRequest("mig", number, mig_profile=compute.mig_profile)
     if memory is not None:
@@ -80,11 +81,12 @@ def make_gpu_request(compute: Compute) -> GpuRequest | None:
         limit = (
             quantities.parse_whole_quantity(compute.gpu_memory_limit) if compute.gpu_memory_limit is not None else size
         )
-        return GpuRequest("memory", number, memory=size, memory_limit=limit or size)
+        return GpuRequest("memory", number, memory=size, memory_limit=limit or size, compute=percentage)
     if portion is not None and round(portion, 6) < 1:
-        return GpuRequest("portion", number, portion=portion, portion_limit=compute.gpu_portion_limit or portion)
+        limited = compute.gpu_portion_limit or portion
+        return GpuRequest("portion", number, portion=portion, portion_limit=limited, compute=percentage)
     if portion is not None or count:
-        return GpuRequest("devices", number)
+        return GpuRequest("devices", number, compute=percentage)
     return None
 
 
@@ -109,7 +111,17 @@ def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
     extended = compute.extended_resources
     gpu_resources = tuple(name for other in BACKENDS.values() for name in other.resources) if extended else ()
     for index, item in enumerate(extended):
-        if not item.exclude and (item.resource.startswith(gpu_resources) or item.resource == ask.pool.resource):
+        field = next(
+            (other.fields[item.resource] for other in BACKENDS.values() if item.resource in other.fields), None
+        )
+        if not item.exclude and field is not None:
+            yield Problem(
+                "GPU011",
+                ("spec", "compute", "extendedResources", index, "resource"),
+                f"extended resource {item.resource} is part of a GPU request",
+                f"remove the extended resource and set {field} instead",
+            )
+        elif not item.exclude and (item.resource.startswith(gpu_resources) or item.resource == ask.pool.resource):
             yield Problem(
                 "GPU011",
                 ("spec", "compute", "extendedResources", index, "resource"),
@@ -124,6 +136,19 @@ def check(ask: PoolRequest, compute: Compute) -> Iterator[Problem]:
             f"{count_noun(ask.request.devices, 'device')} requested, but a node of pool {ask.pool.name} has {ask.pool.devices}, "
             "and a replica runs on one node",
             f"set gpuDevicesRequest to at most {ask.pool.devices}",
+        )
+    yield from _check_backend(ask, backend)
+
+
+def _check_backend(ask: PoolRequest, backend: Backend) -> Iterator[Problem]:
+    """Yield the backend's problems, and reject a percentage of the compute if the backend does not honor one."""
+    if ask.request.compute and not backend.honors_compute:
+        able = [name for name, other in BACKENDS.items() if other.honors_compute]
+        yield Problem(
+            "GPU087",
+            ("spec", "compute", "gpuComputePercentage"),
+            f"backend {backend.name} of node pool {ask.pool.name} does not allocate compute: {backend.compute}",
+            f"remove it, or use a node pool with backend {', '.join(able[:-1])} or {able[-1]}",
         )
     yield from backend.check(ask)
 
@@ -178,12 +203,13 @@ def compare_backends(
             workload,
             container,
         )
-        problems = tuple(backend.check(ask))
+        problems = tuple(_check_backend(ask, backend))
         possible = all(problem.severity != ERROR for problem in problems)
         written: dict[str, str] = {}
         if possible:
             parts = backend.patch(ask).parts
             written = {**parts.get("annotations", {}), **parts.get("limits", {}), **parts.get("node_selector", {})}
+            written |= {variable["name"]: variable["value"] for variable in parts.get("env", ())}
             if "resource_claims" in parts:
                 written["resourceClaims"] = parts["resource_claims"][0]["resourceClaimTemplateName"]
         equivalents.append(

@@ -125,6 +125,10 @@ class Backend(NamedTuple):
     claims: ClaimRules | None = None
     #: True if the memory is isolated on a cluster with this profile although ``isolates_memory`` is false.
     isolates_in: Callable[[ProfileSpec], bool] = lambda _: False
+    #: True if the backend honors ``gpuComputePercentage``. Otherwise a spec that sets it is rejected.
+    honors_compute: bool = False
+    #: The spec's field for each resource that the backend adds to a pod and that a spec may not request directly.
+    fields: Mapping[str, str] = MappingProxyType({})
     #: The fields that a node pool of the profile must set for this backend, such as ``replicas`` or ``product``.
     needs: tuple[str, ...] = ()
     #: The names that ``resource`` of a node pool may have, in the form of ``resources``; empty: any.

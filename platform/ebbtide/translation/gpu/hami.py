@@ -1,7 +1,8 @@
 """Shares of GPU memory, allocated and enforced by HAMi.
 
 Upstream: Project-HAMi/HAMi charts/hami/values.yaml (resource names), pkg/device/nvidia/device.go (defaults),
-pkg/scheduler/webhook.go (it skips pods with another scheduler).
+pkg/scheduler/webhook.go (it skips pods with another scheduler). Fit of device.go counts gpucores in percent of each GPU; a
+pod with 100 gets the GPU alone, and a GPU whose cores are all allocated gets no pod without gpucores.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The schedulers that HAMi's webhook replaces with its own.
 REPLACED_SCHEDULERS: Final = {"default-scheduler", "hami-scheduler"}
+#: The cores of one GPU, in percent.
+WHOLE: Final = 100
 
 
 def round_up_to_percent(portion: float) -> int:
@@ -40,6 +43,13 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         )
     if request.kind == "devices":
         return
+    if request.compute == WHOLE:
+        yield make_warning(
+            "GPU014",
+            ("spec", "compute", "gpuComputePercentage"),
+            "HAMi gives a pod with all of the compute a dedicated GPU, whatever its memory",
+            f"use at most {WHOLE - 1}, or request a whole device with gpuDevicesRequest",
+        )
     if request.kind == "mig":
         yield Problem(
             "GPU008",
@@ -99,6 +109,8 @@ def patch(ask: PoolRequest) -> PodPatch:
         limits[keys.HAMI_PERCENTAGE] = str(round_up_to_percent(request.portion))
     elif request.kind == "memory":
         limits[keys.HAMI_MEMORY] = str(quantities.parse_mebibytes(request.memory))
+    if request.compute:
+        limits[keys.HAMI_CORES] = str(request.compute)
     return PodPatch(by="gpu/hami", cause=ask.cause, limits=limits)
 
 
@@ -112,8 +124,22 @@ def share(ask: PoolRequest) -> float:
     return 1.0
 
 
+def fits(ask: PoolRequest) -> int:
+    """Return the number of replicas on one GPU: HAMi adds their memory and their cores."""
+    by_memory = count_portions(share(ask))
+    return min(by_memory, WHOLE // ask.request.compute) if ask.request.compute else by_memory
+
+
 def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
-    """Return the percentage or memory of each device."""
+    """Return the percentage or memory of each device, and its cores."""
+    fields, cores = _read_memory(pool, pod), quantities.parse_whole(pod.limits.get(keys.HAMI_CORES))
+    if fields is None or not cores:
+        return fields
+    compute = {**fields.compute, "gpuComputePercentage": min(cores, WHOLE)}
+    return GpuFields(compute, fields.limits | {keys.HAMI_CORES}, fields.annotations)
+
+
+def _read_memory(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     whole = devices.read(pool, pod)
     percentage, memory = (
         quantities.parse_whole(pod.limits.get(key)) for key in (keys.HAMI_PERCENTAGE, keys.HAMI_MEMORY)
@@ -139,15 +165,21 @@ BACKEND = Backend(
     title="HAMi",
     rounding="portion up to whole percent, memory up to whole MiB",
     memory="enforced in the process (libvgpu.so), unless HAMi's webhook is unavailable",
-    compute="not limited (gpucores is not requested)",
+    compute="limited to gpuComputePercentage (gpucores), otherwise not limited",
     isolates_memory=True,
     shared=True,
     check=check,
     patch=patch,
     share=share,
-    fits=lambda ask: count_portions(share(ask)),
+    fits=fits,
     read=read,
     resources=(keys.GPU,),
     advertises=devices.advertises,
     quota=quota,
+    honors_compute=True,
+    fields={
+        keys.HAMI_CORES: "gpuComputePercentage",
+        keys.HAMI_MEMORY: "gpuMemoryRequest",
+        keys.HAMI_PERCENTAGE: "gpuPortionRequest",
+    },
 )

@@ -1,4 +1,4 @@
-"""MIG devices: a request for a portion or for memory gets the smallest MIG profile with enough memory.
+"""MIG devices: a request for a portion or for memory gets the smallest MIG profile with enough memory and compute.
 
 Upstream: NVIDIA/mig-parted deployments/systemd/config-default.yaml and NVIDIA's MIG user guide (profiles and
 instances per GPU), NVIDIA/k8s-device-plugin README (strategy, resource names).
@@ -129,7 +129,7 @@ def count_profile_instances(pool: NodePool) -> dict[str, int]:
 
 
 def choose(ask: PoolRequest) -> MigProfile | None:
-    """Return the smallest profile with enough memory, and of equal ones the one with the most instances per GPU.
+    """Return the smallest profile with enough memory and compute, and of equal ones the one with most instances per GPU.
 
     A profile's name contains its memory in GB, taken as 10^9 bytes. That is slightly less than the driver reports
     (1g.20gb has 19968 MiB), so the device has at least the requested memory. 20Gi is more than 1g.20gb has and gets the
@@ -143,7 +143,8 @@ def choose(ask: PoolRequest) -> MigProfile | None:
         base = request.mig_profile.removesuffix(MEDIA)
         return next((row for row in _find_product(ask.pool.product or "")[1] if row.name == base), None)
     gigabytes = request.portion * total if request.kind == "portion" else request.memory / GB
-    fitting = [row for row in profiles if row.memory >= gigabytes - 1e-9]
+    slices = request.compute / 100 * _count_slices(ask.pool)
+    fitting = [row for row in profiles if row.memory >= gigabytes - 1e-9 and row.slices >= slices - 1e-9]
     return min(fitting, key=lambda row: (row.memory, -row.instances, row.slices), default=None)
 
 
@@ -201,7 +202,8 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
             ask.cause,
             f"{_describe_misfit(ask)} in node pool {pool.name}"
             + (f"; the largest is {biggest.name}" if biggest else ""),
-            f"use one of {', '.join(count_profile_instances(pool))}"
+            ("lower gpuComputePercentage, or " if request.compute else "")
+            + f"use one of {', '.join(count_profile_instances(pool))}"
             if count_profile_instances(pool)
             else f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}",
         )
@@ -247,7 +249,7 @@ def _describe_misfit(ask: PoolRequest) -> str:
         f"a portion of {request.portion:g}"
         if request.kind == "portion"
         else f"{quantities.parse_mebibytes(request.memory)} MiB"
-    )
+    ) + (f" with {request.compute}% of the compute" if request.compute else "")
     return f"{amount} does not fit any MIG profile of {product}"
 
 
@@ -340,7 +342,7 @@ BACKEND = Backend(
     about=__doc__,
     name="mig",
     title="MIG",
-    rounding="up to the smallest profile with enough memory",
+    rounding="up to the smallest profile with enough memory and compute",
     memory="isolated in hardware",
     compute="isolated in hardware, in sevenths",
     isolates_memory=True,
@@ -354,6 +356,7 @@ BACKEND = Backend(
     advertises=advertises,
     quota=quota,
     partitioned=True,
+    honors_compute=True,
     needs=("product",),
     detect=detect,
 )

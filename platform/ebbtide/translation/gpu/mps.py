@@ -1,7 +1,8 @@
 """Equal shares of a GPU, through MPS in the NVIDIA device plugin.
 
 Upstream: NVIDIA/k8s-device-plugin README, ``sharing.mps``: equal shares of memory and compute per client,
-whole GPUs only, experimental.
+whole GPUs only, experimental; cmd/mps-control-daemon/mps/daemon.go: the daemon limits a client to 100/replicas percent of the
+threads, rounded down. CUDA_MPS_ACTIVE_THREAD_PERCENTAGE of a client can only lower that (NVIDIA's MPS documentation).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ BACKEND = make_backend(
     name="mps",
     title="MPS",
     memory="limited to 1/replicas by the MPS daemon",
-    compute="limited to 1/replicas of the threads",
+    compute="limited to 1/replicas of the threads, or to gpuComputePercentage if it is lower",
+    compute_variable=keys.MPS_THREADS,
     isolates_memory=True,
     isolation_warning="MPS limits each client's memory and compute to its share, but a fault in one client can "
     "terminate the others on the GPU; MPS support in the device plugin is experimental",

@@ -6,7 +6,7 @@ renameByDefault; another name is ignored), NVIDIA/k8s-device-plugin docs/gpu-fea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, make_warning
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ebbtide.profile.models import NodePool
+
+#: The compute of one GPU, in percent.
+WHOLE: Final = 100
 
 
 def _check_share(ask: PoolRequest) -> Iterator[Problem]:
@@ -134,17 +137,34 @@ def make_backend(
     isolation_warning: str,
     fix: str,
     labels: Mapping[str, str] | None = None,
+    compute_variable: str | None = None,
     names: tuple[str, ...] = (keys.GPU, keys.GPU_SHARED),
 ) -> Backend:
     """Return a backend of equal shares. ``isolation_warning`` and ``fix`` warn about missing isolation.
 
     ``labels`` distinguish its nodes from those of other backends with shares. ``names`` are the names of its shares.
+    ``compute_variable`` is the environment variable that lowers the compute of a share; None: it cannot be lowered.
     """
 
     def check(ask: PoolRequest) -> Iterator[Problem]:
         yield from _check_share(ask)
+        share = WHOLE // (ask.pool.replicas or 1)
+        if compute_variable is not None and ask.request.compute > share:
+            yield Problem(
+                "GPU008",
+                ("spec", "compute", "gpuComputePercentage"),
+                f"{ask.request.compute}% of the compute is more than one share of node pool {ask.pool.name} has ({share}%)",
+                f"use at most {share}, or use a node pool with fewer shares",
+            )
         if ask.request.kind in {"portion", "memory"}:
             yield make_warning("GPU013", ask.cause, isolation_warning, fix)
+
+    def patch(ask: PoolRequest) -> PodPatch:
+        limits = {ask.pool.resource or keys.GPU_SHARED: "1"}
+        if compute_variable is None or not ask.request.compute:
+            return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits)
+        variable = {"name": compute_variable, "value": str(ask.request.compute)}
+        return PodPatch(by=f"gpu/{name}", cause=ask.cause, limits=limits, env=[variable])
 
     return Backend(
         about=about,
@@ -155,9 +175,7 @@ def make_backend(
         compute=compute,
         isolates_memory=isolates_memory,
         check=check,
-        patch=lambda ask: PodPatch(
-            by=f"gpu/{name}", cause=ask.cause, limits={ask.pool.resource or keys.GPU_SHARED: "1"}
-        ),
+        patch=patch,
         share=lambda ask: 1 / (ask.pool.replicas or 1),
         fits=lambda ask: ask.pool.replicas or 1,
         shared=True,
@@ -165,6 +183,7 @@ def make_backend(
         resources=(keys.GPU_SHARED,),
         names=names,
         advertises=advertises,
+        honors_compute=compute_variable is not None,
         needs=("replicas",),
         detect=lambda node: _detect_pool(name, node),
         labels=labels or {},
