@@ -17,6 +17,7 @@ from ebbtide.translation.engines import find_engine, read_flag, read_port
         ("ghcr.io/huggingface/text-generation-inference:3.0", "TGI"),
         ("ghcr.io/huggingface/text-embeddings-inference:86-1.5", "TEI"),
         ("nvcr.io/nim/meta/llama-3.1-8b-instruct:latest", "NIM"),
+        ("runai.jfrog.io/core-llm/runai-vllm:v0.6.4-0.10.0", "vLLM"),
         ("ghcr.io/acme/openai-proxy:1", None),
         ("ghcr.io/acme/vllm-router:1", None),
         ("ghcr.io/acme/chat", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -580,3 +581,140 @@ def test_every_command_line_is_converted_or_has_a_problem(argv: list[str]) -> No
     assert (inference is None) == bool(of_shape)
     assert all(isinstance(reading.origin_of(problem.field)[0], str) for problem in of_shape)
     assert all(problem.field and problem.message and problem.fix for problem in reading.problems)
+
+
+#: Command lines in the shapes of Run:ai's documentation of 2.18 to 2.25 and of public tutorials: the version, the words after
+#: ``submit``, and either the expected fields of the spec, or the codes of the refusal.
+QUICKSTARTS: tuple[tuple[str, str, dict[str, Any] | list[str]], ...] = (
+    (
+        "2.18 to 2.20, with flags that never existed",
+        (
+            "chat -p team-a -i ghcr.io/knative/helloworld-go --gpu-devices-request 1 --serving-port=8080 --min-scale=0 "
+            "--max-scale=1"
+        ),
+        ["FLAGS001", "FLAGS001"],
+    ),
+    (
+        "2.20, scale to zero",
+        (
+            "chat -p team-a -i ghcr.io/knative/helloworld-go --gpu-devices-request 1 --serving-port=8080 --min-replicas=0 "
+            "--max-replicas=1"
+        ),
+        {
+            "project": "team-a",
+            "compute": {"gpuDevicesRequest": 1},
+            "servingPort": {"container": 8080},
+            "autoscaling": {"minReplicas": 0, "maxReplicas": 1},
+        },
+    ),
+    (
+        "2.20, autoscaling and authorization",
+        (
+            "chat -p team-a -i ghcr.io/knative/helloworld-go --gpu-devices-request 1 --serving-port=container=8080,"
+            "authorization-type=authorizedUsersOrGroups,authorized-users=user1:user2,protocol=http --min-replicas=1 "
+            "--max-replicas=4 --metric=concurrency --metric-threshold=100"
+        ),
+        {
+            "servingPort": {
+                "container": 8080,
+                "authorizationType": "authorizedUsersOrGroups",
+                "authorizedUsers": ["user1", "user2"],
+                "protocol": "http",
+            },
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 100},
+        },
+    ),
+    ("2.22, a template", "chat -p team-a --template llm", ["RUN001"]),
+    ("2.22, an asset", "chat -p team-a --environment llm-server", ["RUN001"]),
+    (
+        "2.21 to 2.23, Run:ai's vLLM image",
+        (
+            "chat -p team-a -i runai.jfrog.io/core-llm/runai-vllm:v0.6.4-0.10.0 -e RUNAI_MODEL=meta-llama/Llama-3.2-1B-Instruct "
+            "-e RUNAI_MODEL_NAME=Llama-3.2-1B-Instruct -e VLLM_RPC_TIMEOUT=60000 --gpu-devices-request 1 "
+            "--gpu-portion-request 0.5 --serving-port=8000 --min-replicas=0 --max-replicas=2 --metric=concurrency "
+            "--metric-threshold 3 --scale-to-zero-retention-seconds 300"
+        ),
+        {
+            "environmentVariables": [
+                {"name": "RUNAI_MODEL", "value": "meta-llama/Llama-3.2-1B-Instruct"},
+                {"name": "RUNAI_MODEL_NAME", "value": "Llama-3.2-1B-Instruct"},
+                {"name": "VLLM_RPC_TIMEOUT", "value": "60000"},
+            ],
+            "compute": {"gpuDevicesRequest": 1, "gpuPortionRequest": 0.5},
+            "servingPort": {"container": 8000},
+            "autoscaling": {
+                "minReplicas": 0,
+                "maxReplicas": 2,
+                "metric": "concurrency",
+                "metricThreshold": 3,
+                "scaleToZeroRetentionSeconds": 300,
+            },
+        },
+    ),
+    (
+        "2.25, flags before the arguments",
+        (
+            "chat --image nvcr.io/nvidia/tritonserver:26.02-py3 --gpu-devices-request 1 --gpu-memory-request 50M "
+            "--serving-port=8000 --min-replicas=0 --max-replicas=2 --metric=concurrency --metric-threshold 3 "
+            "--scale-to-zero-retention-seconds 300 --command -- /bin/bash -c 'tritonserver --model-repository=/models'"
+        ),
+        {
+            "command": ["/bin/bash", "-c", "tritonserver --model-repository=/models"],
+            "compute": {"gpuDevicesRequest": 1, "gpuMemoryRequest": "50M"},
+        },
+    ),
+    (
+        "2.25 as printed, flags after the arguments",
+        (
+            "chat --image nvcr.io/nvidia/tritonserver:26.02-py3 --command -- /bin/bash -c 'tritonserver "
+            "--model-repository=/models' -gpu-devices-request 1 --gpu-memory-request 50M --serving-port=8000 --min-replicas=0 "
+            "--max-replicas=2 --metric=concurrency --metric-threshold 3 --scale-to-zero-retention-seconds 300"
+        ),
+        ["FLAGS046"],
+    ),
+    (
+        "a tutorial of vLLM",
+        "chat -p team-a -i vllm/vllm-openai:latest --gpu-devices-request 1 --serving-port 8000 -- Qwen/Qwen3-0.6B",
+        {"args": ["Qwen/Qwen3-0.6B"], "servingPort": {"container": 8000}},
+    ),
+    (
+        "a claim and a secret",
+        (
+            "chat -p team-a -i vllm/vllm-openai:latest -g 2 --existing-pvc claimname=models,path=/data --large-shm "
+            "-e HF_TOKEN=SECRET:hf,token --node-pools a100 -- --model /data/small"
+        ),
+        {
+            "storage": {"pvc": [{"existingPvc": True, "claimName": "models", "path": "/data"}]},
+            "environmentVariables": [{"name": "HF_TOKEN", "secret": {"name": "hf", "key": "token"}}],
+            "nodePools": ["a100"],
+            "compute": {"gpuDevicesRequest": 2, "largeShmRequest": True},
+        },
+    ),
+    (
+        "delays and a pull policy",
+        (
+            "chat -p team-a -i ghcr.io/acme/classifier:1 --serving-port=8000 --min-replicas=0 --max-replicas=1 "
+            "--scale-down-delay-seconds 3600 --image-pull-policy Always -c -- python inference_api.py"
+        ),
+        {
+            "command": ["python", "inference_api.py"],
+            "imagePullPolicy": "Always",
+            "autoscaling": {"minReplicas": 0, "maxReplicas": 1, "scaleDownDelaySeconds": 3600},
+        },
+    ),
+    ("distributed", "chat -p team-a -i vllm/vllm-openai:latest --workers 2 -g 4", ["RUN046"]),
+)
+
+
+@pytest.mark.parametrize(("line", "expected"), [row[1:] for row in QUICKSTARTS], ids=[row[0] for row in QUICKSTARTS])
+def test_quickstart_lines_do_what_they_say_or_are_refused_by_name(
+    line: str, expected: dict[str, Any] | list[str]
+) -> None:
+    reading = flags.read_flags(["runai", "inference", "submit", *shlex.split(line)], PROFILE)
+    codes = [code for code, _ in problems(reading)]
+
+    if isinstance(expected, list):
+        assert codes == expected
+    else:
+        assert codes == []
+        assert {name: at(reading, f"spec.{name}") for name in expected} == expected

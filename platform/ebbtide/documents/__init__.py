@@ -104,9 +104,9 @@ def _describe_other(data: dict[str, Any]) -> OtherObject | None:
 
 def _find_rarer_reader(data: dict[str, Any]) -> ModuleType | None:
     """Return the reader of a less common input format, or None."""
-    from ebbtide.readers import crd, rest  # noqa: PLC0415 - not on the common path
+    from ebbtide.readers import crd, nim, rest  # noqa: PLC0415 - not on the common path
 
-    if reader := next((module for module in (rest, crd) if module.recognize(data)), None):
+    if reader := next((module for module in (nim, rest, crd) if module.recognize(data)), None):
         return reader
     from ebbtide.adopt import live  # noqa: PLC0415 - as above
 

@@ -17,7 +17,6 @@ from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
     DISTRIBUTED,
     NAMELESS,
-    NIM_SERVICE,
     Draft,
     FieldRow,
     RefusedValueError,
@@ -61,9 +60,6 @@ OTHER_KINDS: Final = (
     ("leader", DISTRIBUTED),
     ("worker", DISTRIBUTED),
     ("workers", DISTRIBUTED),
-    ("ngcAuthSecret", NIM_SERVICE),
-    ("modelStore", NIM_SERVICE),
-    ("multiNode", NIM_SERVICE),
 )
 AUTO: Final = ("spec", "autoscaling")
 
@@ -138,7 +134,7 @@ def recognize(data: dict[str, Any]) -> bool:
 def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the body in native form; look up IDs in the profile."""
     spec = data.get("spec")
-    draft = Draft(make_document(data.get("name"), {} if spec is None else _drop_nulls(spec)), cluster=profile.spec)
+    draft = Draft(make_document(data.get("name"), {} if spec is None else drop_nulls(spec)), cluster=profile.spec)
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
     other_kind = next((row for row in OTHER_KINDS if isinstance(spec, dict) and row[0] in spec), None)
     if other_kind is not None:
@@ -161,11 +157,12 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     return draft
 
 
-def _drop_nulls(value: Any) -> Any:
+def drop_nulls(value: Any) -> Any:
+    """Return ``value`` without the fields that are null, as if they were not set."""
     if isinstance(value, dict):
         # In a merge patch, null removes a field.
-        return {key: item if key == "patches" else _drop_nulls(item) for key, item in value.items() if item is not None}
-    return [_drop_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: item if key == "patches" else drop_nulls(item) for key, item in value.items() if item is not None}
+    return [drop_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 # Conversion of native documents to REST bodies.

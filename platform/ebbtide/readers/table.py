@@ -41,10 +41,10 @@ DISTRIBUTED: Final = (
 )
 NIM_SERVICE: Final = (
     "RUN047",
-    "NIM services need NVIDIA's NIM operator, which Ebbtide does not use",
+    "the flags of NIM services are not supported: they describe a NIMService of NVIDIA's NIM operator",
     (
-        "serve the NIM image itself: image nvcr.io/nim/…, servingPort.container 8000, the variable NGC_API_KEY from a Secret, an "
-        "image pull secret for nvcr.io, and a claim at /opt/nim/.cache"
+        "use the REST body of the NIM service, or serve the NIM image itself: --image nvcr.io/nim/…, --serving-port 8000, "
+        "--env-secret NGC_API_KEY=…, --image-pull-secret, and --existing-pvc at /opt/nim/.cache"
     ),
 )
 NO_GENERATED_NAMES: Final = "generated names are not supported: the service could not be reapplied or compared"

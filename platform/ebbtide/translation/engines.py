@@ -38,7 +38,8 @@ class Engine(NamedTuple):
 ENGINES: Final = (
     Engine(
         "vLLM",
-        r"vllm|vllm-(openai|cpu|tpu|xpu|hpu|rocm|arm64)[\w.-]*",
+        # runai-vllm is the image of Run:ai's quickstart and of its Hugging Face models.
+        r"(runai-)?vllm|vllm-(openai|cpu|tpu|xpu|hpu|rocm|arm64)[\w.-]*",
         8000,
         memory_flag="--gpu-memory-utilization",
         memory_share=0.9,

@@ -1,0 +1,223 @@
+"""Reader of Run:ai's NIM service, ``{metadata: {name, projectId}, spec}``, as the NIM image that the service runs.
+
+Upstream: runai-professional-services/runapy, schema NimServiceCreateRequest (2.24); NVIDIA/k8s-nim-operator
+api/apps/v1alpha1/nimservice_types.go (NGC_API_KEY from the auth secret, the readiness probe at /v1/health/ready); NVIDIA's
+documentation of NIM for LLMs (port 8000, the cache at /opt/nim/.cache).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base.problems import make_warning
+from ebbtide.readers import rest
+from ebbtide.readers.reading import make_document
+from ebbtide.readers.table import (
+    DISTRIBUTED,
+    Draft,
+    FieldRow,
+    RefusedValueError,
+    apply_row,
+    set_at,
+)
+
+if TYPE_CHECKING:
+    from ebbtide.base.problems import Path
+    from ebbtide.profile.models import Profile
+
+#: The NIM's port, the directory of its cache, the path of its readiness probe, and the key of the secret.
+PORT: Final = 8000
+CACHE: Final = "/opt/nim/.cache"
+READY: Final = "/v1/health/ready"
+KEY: Final = "NGC_API_KEY"
+SPEC: Final = ("spec",)
+
+
+def _take_replicas(draft: Draft, row: FieldRow, count: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    """Set equal bounds, unless the service is autoscaled, as in Run:ai."""
+    if count == 0:
+        draft.add_error(
+            "RUN068", where, "a NIM service with 0 replicas is stopped", "set replicas to 1, or leave the service out"
+        )
+    elif "autoscaling" not in draft.spec:
+        for bound in ("minReplicas", "maxReplicas"):
+            draft.set_field(("spec", "autoscaling", bound), count, where)
+
+
+def _take_secret(draft: Draft, row: FieldRow, name: Any, where: Path) -> None:
+    # If it is not a list, validation rejects it.
+    if isinstance(draft.spec.setdefault("environmentVariables", []), list):
+        draft.append_item(row.native, {"name": KEY, "secret": {"name": name, "key": KEY}}, where)
+
+
+def _take_model_store(draft: Draft, row: FieldRow, store: Any, where: Path) -> None:
+    if not isinstance(store, dict):
+        draft.add_error("SPEC002", where, "modelStore must be a mapping", "set pvc in it")
+        return
+    if "nimCache" in store:
+        draft.add_error(
+            "RUN047",
+            (*where, "nimCache"),
+            "a NIMCache is created by NVIDIA's NIM operator, which Ebbtide does not use",
+            "remove it, and set pvc with existingPvc and the claimName of the cache's claim",
+        )
+    if isinstance(store.get("pvc"), dict):
+        draft.append_item(row.native, {**store["pvc"], "path": CACHE}, (*where, "pvc"))
+
+
+def _take_workers(draft: Draft, row: FieldRow, block: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    workers = block.get("workers") if isinstance(block, dict) else block
+    if workers:
+        draft.add_error(DISTRIBUTED[0], where, *DISTRIBUTED[1:])
+
+
+def _take_port(draft: Draft, row: FieldRow, port: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    if not isinstance(port, dict):
+        draft.add_error("SPEC002", where, "servingPort must be a mapping", "set port in it")
+        return
+    for name, value in port.items():
+        inner = PORT_FIELDS.get(name)
+        if inner is None:
+            _report_unknown(draft, (*where, name), PORT_FIELDS)
+        else:
+            apply_row(draft, inner, value, (*where, name))
+
+
+def _take_url(draft: Draft, row: FieldRow, url: Any, where: Path) -> None:
+    if url:
+        draft.append_item(row.native, {"url": url}, where)
+
+
+def _hide(value: Any) -> bool | None:
+    """Return true for a port that is not exposed."""
+    if not isinstance(value, bool):
+        raise RefusedValueError("SPEC002", "exposeExternally must be true or false", "write true or false")
+    return None if value else True
+
+
+def _report_unknown(draft: Draft, where: Path, known: dict[str, FieldRow]) -> None:
+    message = f"unknown field {where[-1]} of Run:ai's NIM service"
+    draft.add_error("SPEC001", where, message, f"use one of {', '.join(sorted(known))}")
+
+
+def _take_service_type(draft: Draft, row: FieldRow, kind: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    if kind != "ClusterIP":
+        draft.add_error(
+            "RUN068", where, f"Knative's gateway exposes the service, not a Service of type {kind}", "remove it"
+        )
+
+
+PORT_FIELDS: Final = {
+    row.name: row
+    for row in (
+        FieldRow("port", "spec.servingPort.container"),
+        FieldRow("exposedProtocol", "spec.servingPort.protocol"),
+        FieldRow("exposeExternally", "spec.servingPort.clusterLocalAccessOnly", read=_hide),
+        FieldRow("exposedUrl", "spec.exposedUrls", take=_take_url),
+        FieldRow("serviceType", take=_take_service_type),
+        FieldRow.refused(
+            "grpcPort",
+            "RUN068",
+            "a Knative revision serves one port, and the NIM has another one for gRPC",
+            "remove grpcPort, or set port to it and exposedProtocol: grpc",
+        ),
+        FieldRow(
+            "metricsPort",
+            refusal=make_warning(
+                "RUN068",
+                (),
+                "a separate port for metrics is not served: a NIM has its metrics on the serving port too",
+                "remove metricsPort",
+            ),
+        ),
+    )
+}
+#: Fields with the name and the format of the native field.
+SAME: Final = (
+    "annotations",
+    "autoscaling",
+    "category",
+    "compute",
+    "environmentVariables",
+    "image",
+    "imagePullPolicy",
+    "imagePullSecrets",
+    "labels",
+    "nodePools",
+    "preemptibility",
+    "priorityClass",
+    "probes",
+    "security",
+    "tolerations",
+)
+#: The rows in the order in which they are read: the bounds of the replicas depend on the autoscaling.
+FIELDS: Final = {
+    row.name: row
+    for row in (
+        *(FieldRow(name, f"spec.{name}", read=lambda value: value) for name in SAME),
+        FieldRow("replicas", "spec.autoscaling", take=_take_replicas),
+        FieldRow("ngcAuthSecret", "spec.environmentVariables", take=_take_secret),
+        FieldRow("modelStore", "spec.storage.pvc", take=_take_model_store),
+        FieldRow("multiNode", take=_take_workers),
+        FieldRow("servingPort", "spec.servingPort", take=_take_port, also=("spec.exposedUrls",)),
+    )
+}
+METADATA: Final = ("name", "useGivenNameAsPrefix", "projectId")
+#: Fields that only a NIM service has.
+ONLY: Final = ("ngcAuthSecret", "modelStore", "multiNode")
+
+
+def recognize(data: dict[str, Any]) -> bool:
+    """Return whether ``data`` is the body of a NIM service: without apiVersion and kind, with the name in its metadata."""
+    spec = data.get("spec")
+    return (
+        "apiVersion" not in data
+        and "kind" not in data
+        and isinstance(spec, dict)
+        and ("metadata" in data or any(name in spec for name in ONLY))
+    )
+
+
+def read(data: dict[str, Any], profile: Profile) -> Draft:
+    """Return the service in native form: its image, the NGC key from the secret, and the claim at the NIM's cache."""
+    metadata = data.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {name: data[name] for name in METADATA if name in data}
+    above = ("metadata",) if "metadata" in data else ()
+    draft = Draft(make_document(metadata.get("name"), {}), cluster=profile.spec)
+    draft.origins = {("metadata",): above, ("spec", "project"): (*above, "projectId")}
+    spec = rest.drop_nulls(data["spec"])
+    for name in spec:
+        if name not in FIELDS:
+            _report_unknown(draft, (*SPEC, name), FIELDS)
+    for name, row in FIELDS.items():
+        if name in spec:
+            apply_row(draft, row, spec[name], (*SPEC, name))
+    _set_window(draft)
+    _set_defaults(draft)
+    for name in METADATA:
+        if metadata.get(name) is not None:
+            apply_row(draft, rest.FIELDS[name], metadata[name], (*above, name))
+    for name in ("name", "projectId"):
+        if metadata.get(name) is None:
+            message = f"the request has no {'project' if name == 'projectId' else 'name'}"
+            draft.add_error("SPEC003", (*above, name), message, f"set {name}")
+    return draft
+
+
+def _set_window(draft: Draft) -> None:
+    auto = draft.spec.get("autoscaling")
+    if isinstance(auto, dict) and "scaleWindowSeconds" in auto:
+        window = auto["scaleWindowSeconds"]
+        draft.spec["autoscaling"] = {key: item for key, item in auto.items() if key != "scaleWindowSeconds"}
+        draft.set_field(
+            ("spec", "autoscaling", "stableWindowSeconds"), window, (*SPEC, "autoscaling", "scaleWindowSeconds")
+        )
+
+
+def _set_defaults(draft: Draft) -> None:
+    """Set the port and the readiness probe of a NIM, unless the service sets them."""
+    spec = draft.spec
+    if isinstance(spec.setdefault("servingPort", {}), dict):
+        spec["servingPort"].setdefault("container", PORT)
+    if "probes" not in spec:
+        set_at(draft.native, ("spec", "probes", "readiness", "handler", "httpGet"), {"path": READY})
