@@ -385,7 +385,27 @@ def test_convert_keeps_other_objects_as_they_are_and_in_order(run: Any, tmp_path
     assert "kind: Inference" in spec
     assert "Secret" not in err, "it needs no message"
     assert re.findall(r"[A-Z]+[0-9]{3}", err) == ["IMP079"]
-    assert "LLMInferenceService llama is not converted" in err
+    assert "LLMInferenceService llama is not translated" in err
+
+
+@pytest.mark.parametrize(
+    ("choice", "status", "secrets", "code"),
+    [("keep", 0, 1, "IMP079"), ("drop", 0, 0, "IMP079"), ("fail", 1, 0, "SPEC005")],
+)
+def test_render_handles_other_objects_by_choice(
+    run: Any, tmp_path: Path, choice: str, status: int, secrets: int, code: str
+) -> None:
+    file = tmp_path / "folder.yaml"
+    file.write_text(f"---\n{SECRET}---\n{CHAT}---\n{LLM}")
+
+    exit_status, out, err = run("render", file, "--others", choice)
+    assert (exit_status, out.count(SECRET)) == (status, secrets)
+    assert ("kind: Service\n" in out) == (status == 0)
+    assert code in err
+    as_json = run("render", file, "--others", choice, "-o", "json")[1]
+    kinds = [item["kind"] for item in json.loads(as_json)["items"]] if as_json else []
+    assert kinds.count("Secret") == secrets
+    assert run("render", file)[0] == 1, "the default is fail"
 
 
 def test_convert_writes_items_of_a_list_separately(run: Any, tmp_path: Path) -> None:

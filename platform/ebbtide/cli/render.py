@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
 from ebbtide.cli import common
-from ebbtide.cli.options import FILES, QUIET, Options, make_output_option
+from ebbtide.cli.options import FILES, QUIET, Options, make_option, make_output_option
+from ebbtide.documents import others
 from ebbtide.documents.check import Batch
+from ebbtide.manifests.writer import SEPARATOR
+from ebbtide.readers.loaded import OtherObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,13 +25,24 @@ if TYPE_CHECKING:
 
 #: Input size in bytes from which a second process saves more time than its start costs: about 250 specs.
 LARGE: Final = 200_000
-OPTIONS: Final = (*FILES, make_output_option("yaml", "json"), QUIET)
+OPTIONS: Final = (
+    *FILES,
+    make_output_option("yaml", "json"),
+    make_option(
+        "--others",
+        choices=others.CHOICES,
+        default=others.FAIL,
+        help="Objects of other kinds, such as Secrets: keep them in the output, unchecked, drop them with a warning, or fail "
+        "(default: fail)",
+    ),
+    QUIET,
+)
 
 
 def run(options: Options) -> int:
     profile = common.read_profile(options.profile)
     sources = list(common.read_sources(options.files))
-    chunks, problems = render_sources(sources, profile, as_json=options.output == "json")
+    chunks, problems = render_sources(sources, profile, as_json=options.output == "json", choice=options.others)
     common.print_problems_unless_quiet(problems, options)
     code = common.exit_code(problems)
     if code == 0:
@@ -37,24 +51,42 @@ def run(options: Options) -> int:
 
 
 def render_sources(
-    sources: list[Source], profile: Profile, *, as_json: bool, large: int = LARGE
+    sources: list[Source], profile: Profile, *, as_json: bool, large: int = LARGE, choice: str = others.FAIL
 ) -> tuple[list[str], list[Problem]]:
-    """Return the manifests as chunks of text, and every problem."""
-    if not as_json and sum(len(source.text) for source in sources) >= large:
+    """Return the manifests as chunks of text, and every problem. ``choice`` is what happens to objects of other kinds."""
+    if not as_json and choice == others.FAIL and sum(len(source.text) for source in sources) >= large:
         from ebbtide.cli import parts  # noqa: PLC0415 - most calls are small
 
         result = parts.render_parts(sources, profile, large // 2)
         if result is not None:
             return result
     problems: list[Problem] = []
-    objects = _translate_sources(sources, profile, problems)
+    objects = _translate_sources(sources, profile, problems, choice)
+    if as_json:
+        plain = (item.data if isinstance(item, OtherObject) else item for item in objects)
+        return [manifests.write_json(plain)], problems
     # Only text is kept until every document is valid; each object is freed as soon as it is serialized.
-    return [manifests.write_json(objects)] if as_json else list(manifests.write_documents(objects)), problems
+    return list(_write_texts(objects)), problems
 
 
-def _translate_sources(sources: list[Source], profile: Profile, problems: list[Problem]) -> Iterator[dict[str, Any]]:
+def _write_texts(objects: Iterator[dict[str, Any] | OtherObject]) -> Iterator[str]:
+    lead = ""
+    for item in objects:
+        text = others.strip_separator(item.text) if isinstance(item, OtherObject) else manifests.write_document(item)
+        yield lead + text
+        lead = SEPARATOR
+
+
+def _translate_sources(
+    sources: list[Source], profile: Profile, problems: list[Problem], choice: str
+) -> Iterator[dict[str, Any] | OtherObject]:
     batch = Batch(profile, fold=True)
     for loaded in common.load_documents(sources, profile):
+        if loaded.other is not None and choice != others.FAIL:
+            problems.extend(others.settle_other(loaded, loaded.other, choice))
+            if choice == others.KEEP:
+                yield loaded.other
+            continue
         objects, _, of_document = batch.add_document(loaded)
         problems.extend(of_document)
         yield from objects

@@ -99,7 +99,7 @@ def _describe_other(data: dict[str, Any]) -> OtherObject | None:
         return None
     if get_at(data, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide":
         return None
-    return OtherObject(kind, f"{version} {kind} {get_at(data, 'metadata', 'name', default='')}".rstrip())
+    return OtherObject(kind, f"{version} {kind} {get_at(data, 'metadata', 'name', default='')}".rstrip(), data)
 
 
 def _find_rarer_reader(data: dict[str, Any]) -> ModuleType | None:

@@ -1,4 +1,4 @@
-"""Objects of other kinds in the input of a conversion, such as Secrets: passed on, left out, or rejected."""
+"""Objects of other kinds in the input of a command, such as Secrets: passed on, left out, or rejected."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
-#: Values of --others: the ways to convert input with an object of another kind.
-CHOICES: Final = (KEEP, DROP, "fail")
+FAIL: Final = "fail"
+#: Values of --others: the ways to handle an object of another kind.
+CHOICES: Final = (KEEP, DROP, FAIL)
 
 
 def settle_other(loaded: LoadedDocument, other: OtherObject, choice: str) -> list[Problem]:
-    """Return the problems of an object of another kind, if a conversion handles it by ``choice``.
+    """Return the problems of an object of another kind, if a command handles it by ``choice``.
 
     An object that is kept is an error only if YAML parsers reject it. It is named if Ebbtide knows its kind as one of a
     model server, which the caller may expect to be converted.
@@ -32,7 +33,7 @@ def settle_other(loaded: LoadedDocument, other: OtherObject, choice: str) -> lis
     rejected = [text_problem for text_problem in text_problems if text_problem.code == SYNTAX]
     if other.kind not in OTHER_KINDS:
         return rejected
-    return [*rejected, _report(problem, f"{other.description} is not converted; it is in the output as it is", other)]
+    return [*rejected, _report(problem, f"{other.description} is not translated; it is in the output as it is", other)]
 
 
 def _report(problem: Problem, message: str, other: OtherObject) -> Problem:

@@ -24,6 +24,8 @@ class OtherObject:
     kind: str
     #: API version, kind and name, for messages.
     description: str
+    #: The object, as parsed.
+    data: dict[str, Any]
     #: The YAML of the object as it is in the input, possibly with a separator before it.
     text: str = ""
 
