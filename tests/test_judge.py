@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
+import ebbtide
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
+from ebbtide.documents import profiles
 from ebbtide.translation.serving import reserved
 
 if TYPE_CHECKING:
@@ -101,6 +103,25 @@ def test_knative_accepts_the_service_and_scales_it_as_rendered(folder: Path, ite
     assert answer["works"], answer
     annotations = get_at(item, "spec", "template", "metadata", "annotations", default={})
     assert_scaled(annotations, answer["revisions"][0])
+
+
+def test_a_stock_knative_accepts_a_spec_of_one_line(judge: Any) -> None:
+    """The built-in profile needs no feature flag, scheduler or priority class: upstream's own defaults are the config."""
+    profile = profiles.load_built_in("built-in")
+    native = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "hello"},
+        "spec": {"image": "ghcr.io/knative/helloworld-go:latest"},
+    }
+    loaded = ebbtide.load(native, profile)
+    assert loaded.inference is not None
+    (service,) = ebbtide.translate(loaded.inference, profile, "{}").objects
+
+    answer = judge.ask("knative", object=service, config={})
+
+    assert answer["errors"] == [], answer
+    assert answer["works"], answer
 
 
 def assert_scaled(annotations: dict[str, str], revision: dict[str, Any]) -> None:

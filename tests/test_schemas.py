@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.validate import validate, validators
+from schemas.validate import OLDER, validate, validators
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = ROOT / "tests" / "schemas"
@@ -294,7 +294,7 @@ def test_every_schema_has_its_source_and_every_source_its_schema() -> None:
     files = {path.name for path in SCHEMAS.glob("*.json")}
 
     assert files == {entry["file"] for entry in SOURCES["schema"]}
-    assert len(files) == len(validators())
+    assert sum(OLDER.search(name) is None for name in files) == len(validators())
 
 
 def test_schemas_hold_no_prose() -> None:

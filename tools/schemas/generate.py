@@ -85,6 +85,8 @@ class Kind:
     source: dict[str, str]
     spliced: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
+    #: The minor version of an older source, such as ``0.15``; empty: the version in ``[modules]``.
+    older: str = ""
 
     @property
     def api_version(self) -> str:
@@ -94,7 +96,8 @@ class Kind:
     @property
     def file(self) -> str:
         """File name of the schema, such as `serving.knative.dev_v1_service.json`."""
-        return f"{self.group or 'core'}_{self.version}_{self.name.lower()}.json"
+        older = f"-{self.older}" if self.older else ""
+        return f"{self.group or 'core'}_{self.version}_{self.name.lower()}{older}.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -160,14 +163,15 @@ class Modules:
         self._versions = versions
         self._folders = module_folders([f"{path}@{version}" for path, version in versions.items()])
 
-    def read(self, module: str, path: str) -> bytes:
-        """Return the contents of one file of a module."""
-        return (self._folders[module] / path).read_bytes()
+    def read(self, module: str, path: str, version: str | None = None) -> bytes:
+        """Return the contents of one file of a module, of an older ``version`` if it is set."""
+        folder = module_folders([f"{module}@{version}"])[module] if version else self._folders[module]
+        return (folder / path).read_bytes()
 
-    def source(self, module: str, path: str) -> dict[str, str]:
+    def source(self, module: str, path: str, version: str | None = None) -> dict[str, str]:
         """Return the source of one file, with a hash that detects a changed download."""
-        digest = hashlib.sha256(self.read(module, path)).hexdigest()
-        return {"module": module, "version": self._versions[module], "path": path, "sha256": digest}
+        digest = hashlib.sha256(self.read(module, path, version)).hexdigest()
+        return {"module": module, "version": version or self._versions[module], "path": path, "sha256": digest}
 
 
 def module_folders(queries: list[str]) -> dict[str, Path]:
@@ -193,8 +197,9 @@ def json_stream(text: str) -> Iterator[dict[str, Any]]:
 
 def crd_kind(modules: Modules, entry: dict[str, Any], core: dict[str, Schema]) -> Kind:
     """Return the kind that a CRD defines, with Kubernetes' structure where the CRD accepts any field."""
-    source = modules.source(entry["module"], entry["path"])
-    spec = yaml.load(modules.read(entry["module"], entry["path"]), yaml.CSafeLoader)["spec"]
+    older = entry.get("of")
+    source = modules.source(entry["module"], entry["path"], older)
+    spec = yaml.load(modules.read(entry["module"], entry["path"], older), yaml.CSafeLoader)["spec"]
     (schema,) = (
         version["schema"]["openAPIV3Schema"] for version in spec["versions"] if version["name"] == entry["version"]
     )
@@ -210,6 +215,7 @@ def crd_kind(modules: Modules, entry: dict[str, Any], core: dict[str, Schema]) -
         source,
         spliced=tuple(sorted(splices)),
         open=tuple(sorted(left_open - splices.keys())),
+        older=".".join(older.removeprefix("v").split(".")[:2]) if older else "",
     )
 
 
