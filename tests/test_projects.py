@@ -142,6 +142,13 @@ def test_with_kueue_a_project_has_a_queue_that_a_change_of_members_keeps() -> No
     (cpu, *_) = get_at(queue, "spec", "resourceGroups")[0]["flavors"][0]["resources"]
     assert (cpu["name"], cpu["nominalQuota"]) == ("cpu", "2")
 
+    usage = [{"name": "ebbtide", "resources": [{"name": "cpu", "total": "750m"}, {"name": "memory", "total": "1Gi"}]}]
+    cluster.put({**queue, "status": {"flavorsUsage": usage}})
+    assert row(cluster, with_profile=cluster_profile).quota == (QuotaShare("cpu", "2", "750m"),)
+    assert row(cluster, with_profile=cluster_profile).priority is None
+    cluster.put({**queue, "status": {"flavorsUsage": [*usage, {**usage[0], "name": "spot"}]}})
+    assert row(cluster, with_profile=cluster_profile).quota == (QuotaShare("cpu", "2", "1.5"),)
+
     assert ("change", "ClusterQueue") not in make(cluster, with_profile=cluster_profile, add=(JANE,))
     assert cluster.get(CLUSTER_QUEUE, "shop")["spec"] == queue["spec"]
     assert projects.plan_project_removal(cluster, "shop", cluster_profile).lines()[-1] == "queue shop"

@@ -13,7 +13,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.manifests.reader import read_documents
 from ebbtide.profile.models import NodePool
 from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.quotas.kueue import UNLIMITED, UNLIMITED_COUNT
+from ebbtide.translation.quotas.kueue import read_amounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,7 +46,7 @@ def observe_kueue_quotas(
         project = get_at(queue, "metadata", "labels", keys.PROJECT)
         if not project:
             continue
-        amounts, borrows = _read_amounts(queue)
+        amounts, borrows = read_amounts(queue)
         cpu, memory, gpus = amounts.get("cpu"), amounts.get("memory"), _count_gpus(amounts, node_pools)
         yield (
             project,
@@ -60,20 +60,6 @@ def observe_kueue_quotas(
                 ),
             },
         )
-
-
-def _read_amounts(queue: Object) -> tuple[dict[str, str], bool]:
-    """Return the quota by resource, without unlimited ones, and whether the queue may borrow."""
-    amounts: dict[str, str] = {}
-    borrows = True
-    for group in get_at(queue, "spec", "resourceGroups", default=[]):
-        for flavor in group.get("flavors", []):
-            for resource in flavor.get("resources", []):
-                name, amount = str(resource["name"]), str(resource["nominalQuota"])
-                if amount != UNLIMITED.get(name, UNLIMITED_COUNT):
-                    amounts[name] = amount
-                    borrows = borrows and "borrowingLimit" not in resource
-    return amounts, borrows
 
 
 def _count_gpus(amounts: dict[str, str], pools: Iterable[NodePool]) -> float | None:

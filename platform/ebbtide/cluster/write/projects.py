@@ -3,20 +3,24 @@
 A project's objects are those that ``ebbtide.translation.project`` renders for a spec, and a RoleBinding of its members to
 the ClusterRole ``ebbtide-project-member``, which grants exactly the permissions that Ebbtide's commands need in a
 namespace. A project has no other state. Upstream: kubernetes.io/docs/reference/access-authn-authz/rbac; KAI-Scheduler
-pkg/apis/scheduling/v2/queue_types.go (priority and allocated).
+pkg/apis/scheduling/v2/queue_types.go (priority and allocated); kubernetes-sigs/kueue apis/kueue/v1beta2/clusterqueue_types.go
+(flavorsUsage: the resources of the admitted pods).
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
+from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import (
+    CLUSTER_QUEUE,
     CLUSTER_ROLE,
     KINDS,
     KNATIVE,
@@ -29,10 +33,11 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     kind_of,
 )
+from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.write import apply
 from ebbtide.profile.models import Project
 from ebbtide.translation import project
-from ebbtide.translation.quotas import QUOTA_BACKENDS, kai
+from ebbtide.translation.quotas import QUOTA_BACKENDS, kai, kueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -146,6 +151,7 @@ class ProjectObjects:
 
     namespaces: Sequence[Object] = ()
     quotas: Sequence[Object] = ()
+    #: KAI's queues and Kueue's ClusterQueues.
     queues: Sequence[Object] = ()
     bindings: Sequence[Object] = ()
     #: Knative Services and InferenceServices.
@@ -163,7 +169,7 @@ def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
         ProjectObjects(
             namespaces,
             _list_everywhere(cluster, QUOTA, namespaces),
-            _list_or_none(cluster, QUEUE) or [],
+            [*(_list_or_none(cluster, QUEUE) or []), *(_list_or_none(cluster, CLUSTER_QUEUE) or [])],
             _list_everywhere(cluster, ROLE_BINDING, namespaces, f"{keys.APP_MANAGED_BY}=ebbtide"),
             [*_list_everywhere(cluster, KNATIVE, namespaces), *_list_everywhere(cluster, KSERVE, namespaces)],
         ),
@@ -174,7 +180,7 @@ def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
 def make_project_rows(parts: ProjectObjects, profile: Profile) -> list[ProjectRow]:
     """Return the projects of the listed objects and of the profile, in order of name."""
     by_name = {}
-    queues = {obj["metadata"]["name"]: obj for obj in parts.queues}
+    queues = {obj["metadata"]["name"]: obj for obj in sorted(parts.queues, key=partial(_is_used_queue, profile))}
     for obj in parts.namespaces:
         name = str(get_at(obj, "metadata", "labels", keys.PROJECT, default=""))
         if name:
@@ -184,15 +190,22 @@ def make_project_rows(parts: ProjectObjects, profile: Profile) -> list[ProjectRo
     return [by_name[name] for name in sorted(by_name)]
 
 
+def _is_used_queue(profile: Profile, queue: Object) -> bool:
+    """Return whether the profile's kind of quota uses the queue, rather than another component with queues."""
+    return (queue["apiVersion"], queue["kind"]) == QUOTA_BACKENDS[profile.spec.projects.quota].queue
+
+
 def _make_project_row(name: str, namespace: str, parts: ProjectObjects, queue: Object | None) -> ProjectRow:
     quotas = [obj for obj in parts.quotas if obj["metadata"]["namespace"] == namespace]
+    is_kueue = queue is not None and queue["kind"] == CLUSTER_QUEUE.name
+    shares: Iterator[QuotaShare] = (row for obj in quotas for row in _quota_shares(obj))
+    if queue is not None:
+        shares = _cluster_queue_shares(queue) if is_kueue else _queue_shares(queue)
     return ProjectRow(
         name,
         namespace,
         there=True,
-        quota=tuple(
-            [*_queue_shares(queue)] if queue is not None else [row for obj in quotas for row in _quota_shares(obj)]
-        ),
+        quota=tuple(shares),
         guaranteed=tuple(
             str(value)
             for obj in quotas
@@ -200,7 +213,7 @@ def _make_project_row(name: str, namespace: str, parts: ProjectObjects, queue: O
             if rule.get("scopeName") == "PriorityClass"
             for value in rule.get("values", [])
         ),
-        priority=None if queue is None else int(get_at(queue, "spec", "priority", default=USUAL_PRIORITY)),
+        priority=None if queue is None or is_kueue else int(get_at(queue, "spec", "priority", default=USUAL_PRIORITY)),
         workloads=tuple(
             sorted(
                 obj["metadata"]["name"]
@@ -229,6 +242,19 @@ def _queue_shares(queue: Object) -> Iterator[QuotaShare]:
         if quota != kai.UNLIMITED:
             unit = {"cpu": "m", "memory": "M"}.get(name, "")
             yield QuotaShare(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
+
+
+def _cluster_queue_shares(queue: Object) -> Iterator[QuotaShare]:
+    """Yield the quota of a ClusterQueue and the usage of the admitted pods, summed over the flavors."""
+    used: dict[str, list[str]] = {}
+    for flavor in get_at(queue, "status", "flavorsUsage", default=[]):
+        for row in flavor.get("resources", []):
+            used.setdefault(row["name"], []).append(str(row.get("total", "0")))
+    for resource, hard in kueue.read_amounts(queue)[0].items():
+        amounts = used.get(resource, ["0"])
+        yield QuotaShare(
+            resource, hard, amounts[0] if len(amounts) == 1 else format_number(sum(map(parse_amount, amounts)))
+        )
 
 
 def list_project_members(bindings: Iterable[Object]) -> tuple[ProjectMember, ...]:

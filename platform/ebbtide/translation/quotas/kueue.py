@@ -119,6 +119,20 @@ def list_covered_resources(cluster: ProfileSpec) -> list[str]:
     return list(dict.fromkeys(resources))
 
 
+def read_amounts(queue: Object) -> tuple[dict[str, str], bool]:
+    """Return the quota of a live ClusterQueue by resource, without unlimited ones, and whether the queue may borrow."""
+    amounts: dict[str, str] = {}
+    borrows = True
+    for group in get_at(queue, "spec", "resourceGroups", default=[]):
+        for flavor in group.get("flavors", []):
+            for resource in flavor.get("resources", []):
+                name, amount = str(resource["name"]), str(resource["nominalQuota"])
+                if amount != UNLIMITED.get(name, UNLIMITED_COUNT):
+                    amounts[name] = amount
+                    borrows = borrows and "borrowingLimit" not in resource
+    return amounts, borrows
+
+
 def check(plan: Plan) -> Iterator[Problem]:
     """Reject what Kueue never admits or does not count."""
     yield from _check_groups(plan)
