@@ -9,7 +9,7 @@ from typing import Final
 
 from e2e.build import BuildError, alone, program, run
 from e2e.components import COMPONENTS
-from e2e.images import Image, write
+from e2e.images import FORMAT, Image, write
 from e2e.install.images import COMMANDS, ENVOY, PROGRAMS, without_tag
 from e2e.node.libraries import with_libraries
 from e2e.paths import CACHE, MODULES
@@ -51,7 +51,8 @@ def test_servers() -> Iterator[Image]:
 def archive(image: Image) -> Path:
     """Return the image's archive, written when what is in it has changed."""
     # A program's folder is named by a hash of its inputs.
-    made_from = hashlib.sha256("\n".join(sorted(map(str, image.files.values()))).encode()).hexdigest()[:16]
+    inputs = [*sorted(map(str, image.files.values())), FORMAT.read_text()]
+    made_from = hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
     place = CACHE / "images" / f"{image.name.replace('/', '_').replace(':', '_')}-{made_from}.tar"
     with alone(place):
         if not place.exists():

@@ -13,6 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from e2e.build import run
+
+FORMAT = Path(__file__)
+"""An input of an archive's bytes, in addition to its contents."""
 NOBODY = "65532"
 """The user of the images: Knative's, Kourier's and KServe's pods say `runAsNonRoot`, which needs a number."""
 
@@ -33,8 +37,16 @@ class Image:
     stop_signal: str = "SIGTERM"
 
 
-def write(image: Image, archive: Path) -> None:
-    """Write the image's archive; it appears whole or not at all."""
+def write(image: Image, archive: Path, *, compressed: bool = True) -> None:
+    """Write the image's archive; it appears whole or not at all.
+
+    The layers are compressed, because containerd copies and hashes an archive twice before it unpacks it. Docker 20.10 reads
+    only layers that are not.
+
+    Raises:
+        BuildError: `zstd` is missing.
+
+    """
     work = archive.with_suffix(".layers")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -63,8 +75,9 @@ def write(image: Image, archive: Path) -> None:
     partial = archive.with_suffix(".partial")
     with tarfile.open(partial, "w") as tar:
         for name, layer in zip(names, layers, strict=True):
-            with layer.open("rb") as stream:
-                tar.addfile(_entry(name, layer.stat().st_size, 0o644), stream)
+            stored = _compress(layer, work / "layer.zst") if compressed else layer
+            with stored.open("rb") as stream:
+                tar.addfile(_entry(name, stored.stat().st_size, 0o644), stream)
         for name, content in ((f"{identity}.json", config), ("manifest.json", json.dumps(manifest).encode())):
             tar.addfile(_entry(name, len(content), 0o644), io.BytesIO(content))
     shutil.rmtree(work)
@@ -72,6 +85,11 @@ def write(image: Image, archive: Path) -> None:
 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/app"
+
+
+def _compress(layer: Path, place: Path) -> Path:
+    run("zstd", "-1", "--quiet", "--force", "-o", str(place), str(layer))
+    return place
 
 
 def _layer(files: Mapping[str, Path], archive: Path) -> Path:

@@ -125,6 +125,21 @@ ORPHAN = {"scaleTargetRef": {"name": "lost-predictor"}, "maxReplicas": 2}
 HPA_LABELS = {keys.APP_MANAGED_BY: "ebbtide"}
 #: Defects of a cluster: the change that causes it, the code of its finding, and a part of the message.
 BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
+    "a node under pressure": (
+        node(lambda obj: obj["status"].update(conditions=[{"type": "DiskPressure", "status": "True"}])),
+        "DOC158",
+        "node node-1 is low on disk space",
+    ),
+    "a node that is gone": (
+        node(lambda obj: obj["status"].update(conditions=[{"type": "Ready", "status": "Unknown"}])),
+        "DOC158",
+        "node node-1 is not ready",
+    ),
+    "a cordoned node": (
+        node(lambda obj: obj.update(spec={"unschedulable": True})),
+        "DOC158",
+        "node node-1 is cordoned",
+    ),
     "another Kubernetes": (
         lambda cluster: cluster.paths.update({"/version": {"gitVersion": "v1.31.2+k3s1"}}),
         "DOC002",

@@ -150,7 +150,7 @@ def _write(place: Path, work: Path) -> None:
         user="0",
         stop_signal="SIGRTMIN+3",
     )
-    images.write(node, place)
+    images.write(node, place, compressed=False)
 
 
 def _configuration(folder: Path) -> Path:

@@ -49,7 +49,7 @@ class Kind:
         self._addresses: dict[int, str] = {}
 
     def up(self, progress: Progress) -> Kubectl:
-        """Create the cluster where it is missing or does not answer, and load the images."""
+        """Create the cluster where it is missing or does not answer."""
         try:
             with progress("container engine"):
                 found = engine.start()
@@ -68,17 +68,20 @@ class Kind:
             with progress("node ready"):
                 self.source.connect(found, kubectl)
                 kubectl.run("wait", "node", "--all", "--for=condition=Ready", "--timeout=180s")
-            archives = self.source.archives(progress)
-            with progress("model servers"):
-                archives += servers.build(paths.CACHE, lambda _: None).values()
-            with progress("images onto the node"):
-                self.load(archives)
         except BuildError as error:
             raise ProviderError(str(error)) from error
         return kubectl
 
     def install(self, kubectl: Kubectl, progress: Progress) -> None:
-        """Install the components that the suite needs."""
+        """Load all images onto the nodes, and install the components that the suite needs."""
+        try:
+            archives = self.source.archives(progress)
+            with progress("model servers"):
+                archives += servers.build(paths.CACHE, lambda _: None).values()
+        except BuildError as error:
+            raise ProviderError(str(error)) from error
+        with progress("images onto the nodes"):
+            self.load(archives)
         everything.install(
             kubectl,
             paths.state(self.cluster) / "install",

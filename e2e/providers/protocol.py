@@ -33,7 +33,12 @@ class Provider(Protocol):
         ...
 
     def install(self, kubectl: Kubectl, progress: Progress) -> None:
-        """Put Knative, KServe and the metrics into it, where the provider has to."""
+        """Load the images, and put Knative, KServe and the metrics into it, where the provider has to.
+
+        Raises:
+            ProviderError: an image could not be built or loaded.
+
+        """
         ...
 
     def down(self) -> None:

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from e2e.build import BuildError, alone, module_folder, run
-from e2e.images import Image, write
+from e2e.images import FORMAT, Image, write
 from e2e.servers import python
 
 HERE: Final = Path(__file__).resolve().parent
-FORMAT: Final = HERE.parent / "images.py"
-"""Inputs of an archive's bytes in addition to its contents."""
 
 GO_SERVERS: Final = ("load", "gpu-exporter", "grpc")
 """Static programs; each folder is a separate Go module."""

@@ -33,6 +33,7 @@ def test_a_second_cluster_comes_and_goes(provider: Provider, second: Kind) -> No
     assert second.gateway() != provider.gateway()
     nodes = [item["metadata"]["name"] for item in kubectl.get("nodes")["items"]]
     assert nodes == [f"{NAME}-control-plane", f"{NAME}-worker"]
+    second.load([images.build(paths.CACHE, lambda _: None)[images.image("load")]])
     for node in nodes:
         kubectl.apply([pod_on(node)])
     kubectl.run("wait", "pod", "--all", "--for=condition=Ready", "--timeout=120s")

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from ebbtide.translation.gpu.backend import GpuNode
 
 
+#: Conditions under which the control plane taints a node (kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration).
+PRESSURES: Final = {
+    "DiskPressure": "is low on disk space",
+    "MemoryPressure": "is low on memory",
+    "PIDPressure": "is low on process IDs",
+    "NetworkUnavailable": "has no network",
+}
+
+
 def _check_classes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     if observed.classes is None:
         return
@@ -46,6 +55,23 @@ def _check_classes(observed: ObservedCluster, requirements: SpecRequirements) ->
                 "pods that use it are rejected",
                 f"create it with the value {value}, or set scheduling.classesOwner: ebbtide in the profile",
                 FixPatch("create", PRIORITY_CLASS, name, body=body),
+            )
+
+
+def _check_nodes(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
+    """Report nodes that take no pods because of their own condition: new pods wait, and the scheduler names only a taint."""
+    for node in observed.nodes or ():
+        conditions = {each["type"]: each["status"] for each in get_at(node, "status", "conditions", default=())}
+        states = [text for name, text in PRESSURES.items() if conditions.get(name) == "True"]
+        states += ["is not ready"] * (conditions.get("Ready", "True") != "True")
+        states += ["is cordoned"] * bool(get_at(node, "spec", "unschedulable"))
+        if states:
+            name = node["metadata"]["name"]
+            yield make_warning_finding(
+                "DOC158",
+                f"node {name} {' and '.join(states)}",
+                "it starts no new pods: cold starts and scale-outs wait unless another node has room",
+                f"see kubectl describe node {name}",
             )
 
 
@@ -236,6 +262,7 @@ def _format_hard_limits(hard: Mapping[str, str]) -> str:
 
 CHECKS: Final = (
     _check_classes,
+    _check_nodes,
     _check_pools,
     _check_scheduler,
     _check_kai,
