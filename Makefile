@@ -77,8 +77,8 @@ assets: $(ASSETS)/.made ## Download the page's libraries at pinned versions (nee
 
 setup-test: $(VENV)/.test ## Install the dependencies of tests and linters
 
-demo: setup ## Print the manifests of the examples, and explain one of them
-	@bash tools/demo.sh
+demo: setup ## Print one spec, its Service, its cost and its reasons
+	@$(BIN)/python tools/demo.py
 
 demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the web page on a simulated cluster; CLUSTER=kind: on a real one
 	@SOURCE=$(SOURCE) bash tools/demo-ui.sh $(filter kind,$(CLUSTER))
