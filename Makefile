@@ -26,7 +26,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -77,8 +77,8 @@ assets: $(ASSETS)/.made ## Download the page's libraries at pinned versions (nee
 
 setup-test: $(VENV)/.test ## Install the dependencies of tests and linters
 
-demo: setup ## Print the manifests of the examples, and explain one of them
-	@bash tools/demo.sh
+demo: setup ## Print one spec, its Service, its cost and its reasons
+	@$(BIN)/python tools/demo.py
 
 demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the web page on a simulated cluster; CLUSTER=kind: on a real one
 	@SOURCE=$(SOURCE) bash tools/demo-ui.sh $(filter kind,$(CLUSTER))
@@ -198,6 +198,14 @@ audit-go: ## Check the Go modules for published vulnerabilities (needs Go and vu
 	for part in tools/judge tools/vectors tools/vale; do echo "$$part"; \
 	  GOWORK=off $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -C $$part -scan module || exit 1; done
 
+$(VENV)-site/.made: requirements/site.txt
+	test -x $(VENV)-site/bin/python || $(PYTHON) -m venv $(VENV)-site
+	$(VENV)-site/bin/pip install --quiet --require-hashes -r requirements/site.txt
+	@touch $@
+
+site: $(VENV)-site/.made ## Build the documentation site in build/site, and check its links
+	@NO_COLOR=1 $(VENV)-site/bin/python tools/site_builder/build.py
+
 overlays: setup ## Render each overlay without kustomize plugins to build/overlays
 	@bash tools/overlays.sh
 
@@ -212,7 +220,7 @@ soak: setup-serve ## Run the demo server under mixed traffic and print memory, r
 	nice -n 10 $(BIN)/python tools/bench/soak.py --minutes $(MINUTES)
 
 lock: ## Update Python's lock files (needs uv)
-	for part in build runtime simulate test serve serve-test release e2e audit; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime simulate test serve serve-test release e2e audit site; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
@@ -236,10 +244,10 @@ coverage: setup-test ## Run the tests with branch coverage; the pure core must b
 kustomize: ## Build kustomize at its pinned version if none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-ci: lint types judge kustomize check-generated check-pydantic check-schemas check-vectors coverage package ## Run everything that CI runs
+ci: lint types judge kustomize check-generated check-pydantic check-schemas check-vectors coverage package site ## Run everything that CI runs
 	cd tools/judge && $(GO_KSERVE) vet . && $(GO_KSERVE) test -count=1 .
 	cd tools/judge/newest && $(GO_SHARED) vet .
 	cd tools/vectors && $(GO_SHARED) vet .
 
 clean: ## Remove build results
-	rm -rf $(VENV) $(VENV)-audit dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin

@@ -639,7 +639,6 @@ def test_submit_refuses_an_unknown_flag_and_prints_nothing(run: Any) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        (),
         ("nothing",),
         ("render",),
         ("render", "--unknown", "x"),

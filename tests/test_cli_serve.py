@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -343,3 +344,38 @@ def test_its_pod_is_restricted_and_its_arguments_are_valid() -> None:
         objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_open_starts_the_browser_when_the_server_listens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, works: bool
+) -> None:
+    """The URL has a key that is valid once: it is printed only if no browser starts."""
+    opened: list[str] = []
+    done = threading.Event()
+
+    def start(url: str) -> bool:
+        opened.append(url)
+        done.set()
+        return works
+
+    monkeypatch.setattr("webbrowser.open", start)
+    url = "http://127.0.0.1:1/?key=a"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        serve._open_browser(url, listener.getsockname())  # noqa: SLF001 - the function under test
+        assert not done.wait(0.3)
+        listener.listen()
+        assert done.wait(10)
+    for thread in threading.enumerate():
+        if thread.daemon and "open_when_ready" in thread.name:
+            thread.join(10)
+
+    assert opened == [url]
+    assert (url in capsys.readouterr().err) != works
+
+
+def test_open_serves_the_local_user_only(run: Any) -> None:
+    code, _, err = run("open", "--demo", "--unix-socket", "a")
+    assert code == 2
+    assert "open needs a loopback address: use ebbtide serve" in err

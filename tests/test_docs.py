@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -20,7 +21,7 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.api import errors
-from ebbtide.cli import COMMANDS
+from ebbtide.cli import COMMANDS, DEMO, list_flags
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 
@@ -98,6 +99,36 @@ def test_a_command_prints_the_documented_output(block: Block, *, accept: bool) -
     if accept and transcript != block.body:
         text = block.page.read_text()
         block.page.write_text(text.replace(block.body, transcript))
+
+
+def written_commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield the commands of ``ebbtide`` in blocks that do not run, with their place."""
+    for block in BLOCKS:
+        if block.info[:1] not in (["sh"], ["text"]):
+            continue
+        body = re.sub(r"\\\n\s*", " ", block.body)
+        for line in body.splitlines():
+            for part in re.split(r"\||&&", line.removeprefix("$ ").partition("   #")[0]):
+                words = shlex.split(part.replace("…", "x"), comments=True) if "ebbtide " in part else []
+                program = words[:1] == ["ebbtide"] or words[:2] == ["kubectl", "inference"]
+                if program and "usage:" not in part:
+                    yield block.name, words[1:] if words[0] == "ebbtide" else words[2:]
+
+
+@pytest.mark.parametrize(("place", "words"), list(written_commands()), ids=str)
+def test_a_written_command_has_the_flags_of_its_command(place: str, words: list[str]) -> None:
+    words = words[: words.index("--")] if "--" in words else words
+    command, *rest = [word for word in words if word != DEMO]
+    names = {name for name, _, _ in COMMANDS}
+    if command.startswith("-"):
+        assert command in {"--version", "--help"}, place
+        return
+    assert command in names, place
+    given = {word.partition("=")[0] for word in rest if word.startswith("-") and word != "-"}
+    known = {*list_flags(command), "-h"}
+    # Switches of one letter may be joined, as in -it.
+    joined = {flag for flag in given if re.fullmatch(r"-[a-z]{2,}", flag) and {f"-{one}" for one in flag[1:]} <= known}
+    assert given - known - joined == set(), place
 
 
 def steps(body: str) -> Iterator[tuple[str, str]]:

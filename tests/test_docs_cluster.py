@@ -1,6 +1,6 @@
-"""The guide's output of commands on a cluster, compared with the output on the simulated cluster.
+"""The documented output of commands on a cluster, compared with the output on the simulated cluster.
 
-``pytest tests/test_docs_cluster.py --accept`` rewrites the blocks of the guide.
+``pytest tests/test_docs_cluster.py --accept`` rewrites the blocks of the pages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
 ROOT = Path(__file__).parent.parent
-GUIDE = ROOT / "docs" / "guide.md"
+#: Pages with blocks, in the order of the commands.
+PAGES = (ROOT / "docs" / "operate.md", ROOT / "docs" / "projects.md")
 BLOCK = re.compile(r"^```text\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 PRIORITY = "kubernetes.podspec-priorityclassname"
 
@@ -45,7 +46,7 @@ class Terminal(io.StringIO):
 
 
 def read_profile() -> tuple[dict[str, Any], Profile]:
-    """Return the end-to-end cluster's profile with a domain and a namespace pattern for the guide."""
+    """Return the end-to-end cluster's profile with a domain and a namespace pattern for the pages."""
     data = yaml.safe_load((ROOT / "e2e" / "profile.yaml").read_text())
     data["spec"]["projects"]["namespace"] = "op-{project}"
     data["spec"]["domain"] = "ebbtide.test"
@@ -108,7 +109,7 @@ def show(command: str, *, begin: str = "", end: str = "") -> str:
 
 
 def run_commands(world: World) -> Iterator[str]:
-    """Yield the blocks of the guide in order."""
+    """Yield the blocks of the pages in order."""
     profile = "--profile profile.yaml"
     write_spec()
     yield show(f"ebbtide apply -q {profile} chat.yaml")
@@ -137,7 +138,7 @@ def run_commands(world: World) -> Iterator[str]:
     yield created + show(f"ebbtide project list {profile}")
 
 
-def test_the_guide_shows_the_output_of_cluster_commands(
+def test_the_pages_show_the_output_of_cluster_commands(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, accept: bool
 ) -> None:
     data, profile = read_profile()
@@ -148,12 +149,14 @@ def test_the_guide_shows_the_output_of_cluster_commands(
     monkeypatch.setattr(connection, "clock", lambda: world.clock)
     monkeypatch.setattr(connection, "connect_source", lambda *_: world.source)
     blocks = list(run_commands(world))
-    text = GUIDE.read_text()
-    shown = BLOCK.findall(text)
+    texts = {page: page.read_text() for page in PAGES}
+    shown = [block for text in texts.values() for block in BLOCK.findall(text)]
     if accept and len(shown) == len(blocks):
-        for old, new in zip(shown, blocks, strict=True):
-            text = text.replace(old, new)
-        GUIDE.write_text(text)
+        for page, text in texts.items():
+            new_text = text
+            for old, new in zip(shown, blocks, strict=True):
+                new_text = new_text.replace(old, new)
+            page.write_text(new_text)
         return
 
     assert shown == blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -551,11 +552,17 @@ def test_all_problems_are_reported_together() -> None:
     assert {code for code, _ in problems(reading)} == {"SPEC002", "FLAGS001", "CRD002", "FLAGS002", "SPEC003"}
 
 
-def test_the_help_has_a_line_for_every_flag() -> None:
-    for flag, line in zip(flags.FLAGS, flags.format_flags().splitlines(), strict=True):
+def test_the_help_has_a_line_for_every_flag_with_an_effect_and_names_the_others() -> None:
+    explained, _, named = flags.format_flags().partition(f"\n{flags.FOLDED[0][0]}:\n")
+    lines = [line for line in explained.splitlines() if line.lstrip().startswith("-")]
+    folded = [flag for flag in flags.FLAGS if any(text in flag.help for _, text in flags.FOLDED)]
+    rest = [flag for flag in flags.FLAGS if flag not in folded and flag.name != "--help"]
+    for flag, line in zip(rest, lines, strict=True):
         assert flag.name in line.split()
         assert flag.help in line
         assert (f"{flag.short}," in line.split()) == bool(flag.short)
+    assert {flag.name for flag in folded} == set(re.findall(r"--[\w-]+", named))
+    assert [title for title, _ in flags.GROUPS] == re.findall(r"^(\w.*):$", explained, re.MULTILINE)
 
 
 def test_no_two_flags_share_a_name() -> None:

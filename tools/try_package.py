@@ -1,10 +1,11 @@
 """Test the packages in ``dist``: rebuild, install in an empty environment, load the page of ``ebbtide serve --demo``.
 
-Also write the bill of materials of that environment.
+The installed programs run without npm and make: their ``PATH`` has only the environment's programs. Also write the bill of materials of that environment.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -58,12 +59,29 @@ def install(python: Path, wheel: Path) -> None:
     pip("install", "--no-deps", "--no-index", f"--find-links={wheel.parent}", "ebbtide", python=python)
 
 
+def only_programs(program: Path) -> dict[str, str]:
+    """Return an environment whose ``PATH`` has only the programs of a virtual environment."""
+    return {**os.environ, "PATH": str(program.parent)}
+
+
+def run_plugin(program: Path, folder: Path) -> str:
+    """Run the kubectl plugin as kubectl does, on the simulated cluster, and return its table of workloads."""
+    command: list[str | Path] = [program, "--demo", "list", "-A"]
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, cwd=folder, env=only_programs(program)
+    )
+    if not done.stdout.startswith("NAME "):
+        raise ValueError(f"kubectl-inference prints no table: {done.stdout}")
+    return str(done.stdout)
+
+
 @contextmanager
 def serving(program: Path, folder: Path) -> Iterator[tuple[str, str]]:
     """Run ``ebbtide serve --demo`` on a free port, and yield its address, when it responds, and the path that signs in."""
     log = folder / "log"
     with log.open("w") as file:
-        server = subprocess.Popen([program, "serve", "--demo", "--port=0"], stderr=file, cwd=folder)
+        command: list[str | Path] = [program, "serve", "--demo", "--port=0"]
+        server = subprocess.Popen(command, stderr=file, cwd=folder, env=only_programs(program))
     try:
         end = time.monotonic() + START_SECONDS
         while not (match := ADDRESS.search(log.read_text())) or not answers(match[1]):
@@ -116,8 +134,10 @@ def main(arguments: list[str]) -> int:
         install(programs / "python", wheel)
         with serving(programs / "ebbtide", folder) as (address, start):
             paths = load(address, start)
+        workloads = run_plugin(programs / "kubectl-inference", folder)
         components = bill_of_materials.write(programs / "python", BILL)
     print(f"{wheel.name}: the sdist builds the same wheel; the page and its {len(paths)} files load")
+    print(f"kubectl-inference --demo list -A: {len(workloads.splitlines()) - 1} workloads")
     print(f"{BILL.relative_to(ROOT)}: {len(components)} components")
     return 0
 

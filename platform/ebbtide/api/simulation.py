@@ -233,10 +233,11 @@ def complete_case(
 
     ``server_hint`` says how to set the server.
     """
-    from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 
-    notes = []
+    coverage = load.describe_coverage(traffic.name)
+    notes = [coverage] if coverage else []
     if server is None:
         server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
         server = servers.parse_server(server_text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ebbtide.cli.common import choose_profile, print_problems, read_profile, try_read_profile
 from ebbtide.cli.options import ONE_OF, PROFILE_VARIABLE, Option, Options, make_option, make_switch
@@ -58,6 +58,19 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
+
+class SimulatedConnection(NamedTuple):
+    """The simulated cluster of ``ebbtide --demo``, with its metrics, its clock and its profile."""
+
+    cluster: Cluster
+    source: MetricsSource
+    clock: protocol.Clock
+    profile: Profile
+    profile_data: dict[str, Any]
+
+
+#: Connection of ``ebbtide --demo``, which commands use instead of the kubeconfig's.
+simulated: SimulatedConnection | None = None
 
 #: Options that select a cluster.
 CONNECTION: Final = (
@@ -141,6 +154,8 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
     """
     from ebbtide.cluster.client.protocol import UnreachableError  # noqa: PLC0415 - only when a command connects
 
+    if simulated is not None:
+        return simulated.cluster
     try:
         from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - the client is slow to import
     except ImportError as error:
@@ -159,6 +174,8 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> M
     """
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
 
+    if simulated is not None:
+        return simulated.source
     try:
         from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to import
         from ebbtide.slo.proxy import proxy_path  # noqa: PLC0415 - as above
@@ -223,9 +240,9 @@ def add_metric_values(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def clock() -> SystemClock:
+def clock() -> protocol.Clock:
     """Return the clock that commands use."""
-    return SystemClock()
+    return SystemClock() if simulated is None else simulated.clock
 
 
 def run_on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
@@ -247,6 +264,8 @@ def is_profile_named(options: Options) -> bool:
 
 def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:
     """Return the cluster's own profile and its document, and report that it is used; exit if it has errors."""
+    if simulated is not None:
+        return simulated.profile, simulated.profile_data
     from ebbtide.cluster.doctor.observed import make_profile_document, observe_cluster  # noqa: PLC0415 - as in connect
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
 

@@ -1,4 +1,7 @@
-"""``ebbtide serve``: serve the REST API and the web UI, on loopback or with TLS, for a real or a simulated cluster."""
+"""``ebbtide serve`` and ``ebbtide open``: serve the REST API and the web UI, for a real or a simulated cluster.
+
+``open`` also opens the page in the browser.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,8 @@ OPTIONS: Final = (
     make_switch("--read-only", help="Reject requests that would change the cluster"),
     make_switch("--demo", help="Use a simulated cluster with synthetic traffic"),
 )
+#: Time that ``open`` waits for the server before it opens the browser, in seconds.
+OPEN_SECONDS: Final = 30.0
 
 
 def run(options: Options) -> int:
@@ -107,6 +112,8 @@ def _find_contradiction(options: Options) -> str:
             f"--host {options.host} without TLS would send tokens unencrypted: set --tls-cert and --tls-key, or set "
             "--behind-proxy if a proxy terminates TLS"
         )
+    if options.command == "open" and (options.unix_socket or options.host not in LOOPBACK or options.behind_proxy):
+        return "open needs a loopback address: use ebbtide serve"
     if options.unix_socket and (tls or options.behind_proxy or options.host != LOOPBACK[0] or options.port != PORT):
         return "--unix-socket replaces the port: remove --host, --port, --tls-cert, --tls-key and --behind-proxy"
     if options.demo and (options.kubeconfig or options.context):
@@ -242,8 +249,16 @@ def _serve(backend: Backend, options: Options) -> int:
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
     address = ""
 
+    is_opened = options.command == "open"
+
     def print_url(key: str) -> None:
-        terminal.write_stderr(f"Open {address}?key={key} (valid once)")
+        nonlocal is_opened
+        if is_opened:
+            # Only the first key: the server prints another one when the browser has used it.
+            is_opened = False
+            _open_browser(f"{address}?key={key}", sockets[0].getsockname())
+        else:
+            terminal.write_stderr(f"Open {address}?key={key} (valid once)")
 
     one_time_key = OneTimeKey(print_url) if backend.has_local_user else None
     pages = make_router(backend, secure=bool(tls) or options.behind_proxy, one_time_key=one_time_key)
@@ -276,6 +291,26 @@ def _serve(backend: Backend, options: Options) -> int:
         if options.unix_socket:
             Path(options.unix_socket).unlink(missing_ok=True)
     return 0 if server.started else connection.CLUSTER
+
+
+def _open_browser(url: str, place: tuple[Any, ...]) -> None:
+    """Open the URL in the browser when the server listens; print it if no browser starts."""
+    import time  # noqa: PLC0415 - only `open` needs them
+    import webbrowser  # noqa: PLC0415 - as above
+    from threading import Thread  # noqa: PLC0415 - as above
+
+    def open_when_ready() -> None:
+        deadline = time.monotonic() + OPEN_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(place[:2], 1.0).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        if not webbrowser.open(url):
+            terminal.write_stderr(f"No browser found. Open {url} (valid once)")
+
+    Thread(target=open_when_ready, daemon=True).start()
 
 
 def _bind_unix_socket(path: str) -> socket.socket:

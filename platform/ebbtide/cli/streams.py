@@ -71,8 +71,9 @@ def unguard_stream(stream: TextIO) -> TextIO:
 
 
 def get_style_codes(stream: TextIO) -> dict[str, str]:
-    """Return the codes of all styles, or empty strings if the stream is not a guarded terminal."""
-    return STYLES if isinstance(stream, GuardedStream) and stream.isatty() else NO_STYLES
+    """Return the codes of all styles, or empty strings without a guarded terminal or with NO_COLOR (https://no-color.org)."""
+    colored = isinstance(stream, GuardedStream) and stream.isatty() and not os.environ.get("NO_COLOR")
+    return STYLES if colored else NO_STYLES
 
 
 @contextmanager

@@ -122,10 +122,10 @@ def _make_help() -> str:
             "",
             "Create a workload from the flags of `runai inference submit`.",
             "",
-            "options of Ebbtide:",
-            *lines,
+            "  $ ebbtide submit chat -p team-a -i YOUR-IMAGE --serving-port 8000 -g 1 --dry-run",
             "",
-            "flags of Run:ai:",
+            "Options of Ebbtide:",
+            *lines,
             flags.format_flags(),
         ]
     )

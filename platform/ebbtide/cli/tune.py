@@ -143,13 +143,13 @@ class ProgressBar:
         self.done += 1
         if not self.is_visible:
             return
-        share = min(self.done / self.evaluations, 1.0)
-        remaining_seconds = (time.monotonic() - self.start) / self.done * max(self.evaluations - self.done, 0)
+        # The search may take a few more evaluations than its limit, to verify the best setting on all traffic.
+        total = max(self.done, self.evaluations)
+        share = self.done / total
+        remaining_seconds = (time.monotonic() - self.start) / self.done * (total - self.done)
         bar = ("█" * round(BAR * share)).ljust(BAR, "░")
         best = f", best {search.best.cost:.2f} replica-hours" if search.best is not None else ""
-        unguard_stream(sys.stderr).write(
-            f"\r\x1b[K{bar} {self.done}/{self.evaluations}, {remaining_seconds:.0f} s left{best}"
-        )
+        unguard_stream(sys.stderr).write(f"\r\x1b[K{bar} {self.done}/{total}, {remaining_seconds:.0f} s left{best}")
         sys.stderr.flush()
 
     def end(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base.problems import make_warning, shorten_text
@@ -957,15 +958,51 @@ def _flag_syntax(flag: Flag) -> str:
     return f"{flag.name} {form}".strip()
 
 
+#: Groups of the help: the title, and the first flag of the group in the table.
+GROUPS: Final = (
+    ("Workload", "--project"),
+    ("Compute", "--large-shm"),
+    ("Autoscaling", "--min-replicas"),
+    ("Timeouts", "--initialization-timeout-seconds"),
+    ("Network", "--serving-port"),
+    ("Placement and priority", "--node-pools"),
+    ("Storage", "--existing-pvc"),
+    ("Security", "--run-as-uid"),
+)
+#: Flags that the help only names: the title, and the text in the flag's help that selects them.
+FOLDED: Final = (
+    ("Rejected, each with the reason", "; not supported"),
+    ("Accepted without effect", "; no effect in Ebbtide"),
+)
+
+
 def format_flags() -> str:
-    """Return the help text of the flags: one line for each, in the order of the table."""
-    forms = [
-        f"{flag.short + ', ' if flag.short else '    '}{flag.name} {FORMS[flag.kind].placeholder}" for flag in FLAGS
-    ]
-    width = max(len(form.rstrip()) for form in forms)
+    """Return the help text of the flags: a line for each, in groups, and only the names of those without effect."""
+    forms = {
+        flag.name: f"{flag.short + ', ' if flag.short else '    '}{flag.name} {FORMS[flag.kind].placeholder}".rstrip()
+        for flag in FLAGS
+    }
+    folded: dict[str, list[str]] = {title: [] for title, _ in FOLDED}
+    shown: list[Flag] = []
+    for flag in FLAGS:
+        title = next((title for title, text in FOLDED if text in flag.help), "")
+        if title:
+            folded[title].append(flag.name)
+        elif flag.name != "--help":
+            shown.append(flag)
+    width = max(len(forms[flag.name]) for flag in shown)
+    titles = {name: title for title, name in GROUPS}
     lines = []
-    for flag, form in zip(FLAGS, forms, strict=True):
+    for flag in shown:
+        if flag.name in titles:
+            lines += ["", f"{titles[flag.name]}:"]
         more = f" ({', '.join(flag.choices)})" if flag.choices else ""
         more += "; repeatable" if flag.many else ""
-        lines.append(f"  {form.rstrip():<{width}}  {flag.help}{more}")
+        lines.append(f"  {forms[flag.name]:<{width}}  {flag.help}{more}")
+    for title, names in folded.items():
+        lines += [
+            "",
+            f"{title}:",
+            *wrap(", ".join(names), 78, break_on_hyphens=False, initial_indent="  ", subsequent_indent="  "),
+        ]
     return "\n".join(lines) + "\n"

@@ -229,6 +229,27 @@ def _diurnal(words: Sequence[str]) -> _Curve:
     return _integrate_rates(times, low + (high - low) * (1 - np.cos(2 * np.pi * times / period)) / 2)
 
 
+def describe_coverage(name: str) -> str:
+    """Return a note on a daily cycle that the traffic does not complete, or an empty string; ``name`` is the shape."""
+    kind, _, rest = name.partition(":")
+    words = [word for word in rest.split(",") if word and "=" not in word]
+    if kind != "diurnal":
+        return ""
+    (low, high), length = _parse_rate_range(words[0]), _parse_positive_duration(words[1])
+    period = _parse_positive_duration(words[2]) if words[2:] else _SECONDS["d"]
+    if length >= period:
+        return ""
+    reached = high if length >= period / 2 else low + (high - low) * (1 - math.cos(2 * math.pi * length / period)) / 2
+    return (
+        f"{name} covers {_format_hours(length)} of the cycle of {_format_hours(period)}: at most {reached:.3g} of "
+        f"{high:.3g} requests/s; for a whole cycle, use diurnal:{words[0]},{words[1]},{words[1]}"
+    )
+
+
+def _format_hours(seconds: float) -> str:
+    return f"{seconds / _SECONDS['h']:.3g} h"
+
+
 def _steps(words: Sequence[str]) -> _Curve:
     if not words or len(words) % 2:
         raise ValueError("each rate must be followed by its duration")

@@ -97,10 +97,11 @@ class KubernetesCluster:
             # The client's own message for a missing file is that no configuration was found.
             exists = any(Path(part).expanduser().exists() for part in path.split(os.pathsep))
             reason = str(error).rstrip(".") if exists else "the file does not exist"
+            demo = "" if exists else ", or use --demo for a simulated cluster"
             message = (
                 f"cannot load a cluster from the kubeconfig {path}: {reason}; set KUBECONFIG, or use --kubeconfig FILE"
             )
-            raise UnreachableError(message) from error
+            raise UnreachableError(f"{message}{demo}") from error
         return cls(api, get_at(selected, "context", "namespace", default="default"))
 
     @property

@@ -1,0 +1,75 @@
+"""``ebbtide --demo COMMAND``: run a command for a cluster on a simulated one, which exists as long as the command."""
+
+from __future__ import annotations
+
+import gc
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.cli import connection, terminal
+from ebbtide.cli.options import PROFILE_VARIABLE, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USAGE: Final = 2
+#: Length of the simulated past in hours. The server's demo has a longer one, which takes longer to generate.
+HOURS: Final = 0.25
+#: Namespace of the commands that name none.
+NAMESPACE: Final = "team-a"
+#: Commands that need a process in a container, which the simulated cluster does not have.
+NOT_SIMULATED: Final = ("call", "exec", "port-forward")
+#: Commands with an own simulated cluster.
+SERVERS: Final = ("serve", "open")
+
+
+def run_on_demo(command: str, module_name: str, words: list[str], parse: Callable[[list[str]], Options]) -> int:
+    """Run a command on a simulated cluster and return its exit code; ``parse`` parses its arguments."""
+    # They describe the user's own cluster.
+    for variable in (PROFILE_VARIABLE, connection.PROMETHEUS):
+        os.environ.pop(variable, None)
+    module = import_module(f"ebbtide.cli.{module_name}")
+    flags = {name for option in module.OPTIONS for name in option.names}
+    if command in NOT_SIMULATED:
+        terminal.exit_with_message(
+            f"ebbtide: error: {command} needs a container, and --demo simulates none: remove --demo", USAGE
+        )
+    if "--kubeconfig" not in flags:
+        terminal.exit_with_message(f"ebbtide: error: {command} needs no cluster: remove --demo", USAGE)
+    if command in SERVERS:
+        options = parse([*words, "--demo"])
+        return int(module.run(options))
+    if command == "submit":
+        return _run_simulated(lambda: int(module.run_words(words[1:])))
+    options = parse(words)
+    for name in ("kubeconfig", "context", "prometheus"):
+        if getattr(options, name, None):
+            terminal.exit_with_message(
+                f"ebbtide {command}: error: --demo uses a simulated cluster: remove --{name}", USAGE
+            )
+    return _run_simulated(lambda: int(module.run(options)))
+
+
+def _run_simulated(work: Callable[[], int]) -> int:
+    try:
+        from ebbtide.sandbox import services  # noqa: PLC0415 - it needs numpy
+    except ImportError as error:
+        terminal.exit_with_message(
+            f"error: the simulated cluster's packages are not installed ({error}); run pip install 'ebbtide[demo]'",
+            USAGE,
+        )
+    terminal.write_stderr("Simulated cluster: changes are lost when the command ends")
+    # Generating the past creates many objects, and the entry point disables garbage collection.
+    gc.enable()
+    world = services.demo_world(hours=HOURS)
+    world.cluster.namespace = NAMESPACE
+    connection.simulated = connection.SimulatedConnection(
+        world.cluster, world.source, world.clock, services.demo_profile(), services.PROFILE
+    )
+    world.start()
+    try:
+        return work()
+    finally:
+        connection.simulated = None
+        world.stop()

@@ -1,0 +1,146 @@
+"""``ebbtide new NAME``: write a first spec from flags; on a terminal, ask for what they leave out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.cli import common
+from ebbtide.cli.files import replace_file
+from ebbtide.cli.options import Options, make_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ebbtide.base.problems import Problem
+
+USAGE: Final = 2
+#: A number of GPUs, or a part of one.
+NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
+GPU: Final = "GPUs, as in 1, a fraction of one, as in 0.25, or memory of one, as in 20Gi"
+OPTIONS: Final = (
+    make_option("name", nargs="?", metavar="NAME", help="Name of the service"),
+    make_option("-i", "--image", metavar="IMAGE", help="Container image"),
+    make_option("--args", metavar="TEXT", help="Arguments of the container: --args='--model M --port 8000'"),
+    make_option("-p", "--project", metavar="P", help="Project"),
+    make_option("--port", metavar="N", help="Port of the server (default: 8080)"),
+    make_option("-g", "--gpu", metavar="GPUS", help=GPU),
+    make_option("--min", metavar="N", help="Minimum number of replicas; 0 enables scale to zero"),
+    make_option("--max", metavar="N", help="Maximum number of replicas"),
+    make_option("--metric", metavar="METRIC", help="Scaling metric, as in concurrency or throughput"),
+    make_option("--threshold", metavar="NUMBER", help="Scaling threshold per replica"),
+    make_option("-o", "--output", metavar="FILE", help="File to write (default: NAME.yaml); - writes to stdout"),
+)
+#: Questions on a terminal: the option, the text, and the default answer.
+QUESTIONS: Final = (
+    ("name", "Name of the service", ""),
+    ("image", "Container image", ""),
+    ("port", "Port of the server", "8080"),
+    ("gpu", f"{GPU}; empty for none", ""),
+    ("min", "Minimum replicas; 0 scales to zero when idle", "0"),
+    ("max", "Maximum replicas", "4"),
+    ("metric", "Scaling metric (concurrency, throughput)", "concurrency"),
+    ("threshold", "Requests per replica, in flight or per second", "10"),
+)
+
+
+def run(options: Options) -> int:
+    """Write the spec unless it has errors or the file exists."""
+    from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
+
+    if not (options.name and options.image):
+        if not sys.stdin.isatty():
+            return _exit_with_usage("set NAME and --image, as in ebbtide new chat --image YOUR-IMAGE")
+        try:
+            _ask(options)
+        except (EOFError, KeyboardInterrupt):
+            sys.stderr.write("\nNothing was written.\n")
+            return USAGE
+    file = options.output or f"{options.name}.yaml"
+    text = manifests.write_document(make_document(options))
+    problems = check_text(text, file)
+    common.print_problems(problems)
+    if common.exit_code(problems):
+        return 1
+    if file == common.STDIN:
+        sys.stdout.write(text)
+        return 0
+    if Path(file).exists():
+        return _exit_with_usage(f"{file} exists: choose another file with -o")
+    try:
+        replace_file(file, text.encode())
+    except OSError as error:
+        return _exit_with_usage(f"cannot write {file}: {(error.strerror or 'unknown error').lower()}")
+    sys.stderr.write(f"Wrote {file}. Next: ebbtide render {file}, or ebbtide apply {file}\n")
+    return 0
+
+
+def _exit_with_usage(text: str) -> int:
+    sys.stderr.write(f"ebbtide new: error: {text}\n")
+    return USAGE
+
+
+def _ask(options: Options) -> None:
+    """Ask for each field that no flag sets. Raises EOFError at the end of the input."""
+    for name, text, default in QUESTIONS:
+        while not getattr(options, name):
+            sys.stderr.write(f"{text}{f' [{default}]' if default else ''}: ")
+            sys.stderr.flush()
+            line = sys.stdin.readline()
+            if not line:
+                raise EOFError
+            setattr(options, name, line.strip() or default)
+            if name not in {"name", "image"}:
+                break
+
+
+def make_document(options: Options) -> dict[str, Any]:
+    """Return the spec as a document. A value that is not a number stays text, so that the check reports it."""
+    spec: dict[str, Any] = {"project": options.project, "image": options.image, "args": options.args}
+    if options.port:
+        spec["servingPort"] = {"container": _to_number(options.port)}
+    if options.gpu:
+        spec["compute"] = make_gpu_request(options.gpu)
+    scaling = {
+        "minReplicas": _to_number(options.min),
+        "maxReplicas": _to_number(options.max),
+        "metric": options.metric,
+        "metricThreshold": _to_number(options.threshold),
+    }
+    if set_fields := {name: value for name, value in scaling.items() if value not in {None, ""}}:
+        spec["autoscaling"] = set_fields
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": options.name},
+        "spec": {name: value for name, value in spec.items() if value},
+    }
+
+
+def make_gpu_request(text: str) -> dict[str, Any]:
+    """Return ``compute`` for whole GPUs, a fraction, or an amount of memory."""
+    number = _to_number(text)
+    if isinstance(number, str):
+        return {"gpuRequestType": "memory", "gpuMemoryRequest": text}
+    return {"gpuDevicesRequest": number} if isinstance(number, int) else {"gpuPortionRequest": number}
+
+
+def _to_number(text: str | None) -> int | float | str | None:
+    if text is None or NUMBER.fullmatch(text) is None:
+        return text
+    return float(text) if "." in text else int(text)
+
+
+def check_text(text: str, name: str) -> list[Problem]:
+    """Return the problems of a spec on a cluster that has everything: the spec is judged, not a cluster."""
+    from ebbtide.documents import profiles  # noqa: PLC0415 - as in run
+    from ebbtide.documents.check import Batch  # noqa: PLC0415 - as in run
+
+    batch = Batch(profiles.load_built_in("full"))
+    problems: list[Problem] = []
+    sources: Iterable[common.Source] = [common.Source(name, text.encode())]
+    for loaded in common.load_documents(sources, batch.profile):
+        problems += batch.add_document(loaded)[2]
+    return problems

@@ -1,0 +1,103 @@
+"""Help of the whole command line, and suggestions for misspelled commands and flags."""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.cli.streams import get_style_codes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+USAGE: Final = 2
+#: Groups of commands in the help: title, commands, and an example of each.
+GROUPS: Final = (
+    (
+        "Author",
+        ("new", "render", "check", "explain", "convert", "profile", "schema", "docs"),
+        "ebbtide new chat --image YOUR-IMAGE --gpu 0.25 && ebbtide render chat.yaml",
+    ),
+    (
+        "Run",
+        ("apply", "submit", "diff", "call", "delete", "project"),
+        "ebbtide apply chat.yaml && ebbtide call chat",
+    ),
+    (
+        "Predict",
+        ("simulate", "tune"),
+        "ebbtide simulate chat.yaml --traffic diurnal:1rps..20rps,24h",
+    ),
+    (
+        "Operate",
+        (
+            "list",
+            "describe",
+            "why",
+            "slo",
+            "scale",
+            "rollback",
+            "suspend",
+            "resume",
+            "logs",
+            "exec",
+            "port-forward",
+            "doctor",
+            "open",
+            "serve",
+        ),
+        "ebbtide --demo why chat -p team-a",
+    ),
+)
+
+
+def format_help(program: str, description: str, commands: Iterable[tuple[str, str, str]], epilog: str) -> str:
+    """Return the help, at most 80 columns wide: the commands by group, each group with an example."""
+    texts = {name: text for name, _, text in commands}
+    colors = get_style_codes(sys.stdout)
+    grouped = {name for _, names, _ in GROUPS for name in names}
+    rest = tuple(name for name in texts if name not in grouped)
+    lines = [f"usage: {program} [--demo] COMMAND [options]", "", description]
+    for title, names, example in (*GROUPS, ("Other", rest, "")):
+        lines += ["", f"{colors['bold']}{title}{colors['end']}"]
+        lines += [f"  {name:<12}  {texts[name]}" for name in names]
+        lines += [f"  {colors['fix']}$ {example}{colors['end']}"] if example else []
+    lines += [
+        "",
+        f"{colors['bold']}Options{colors['end']}",
+        "  --demo        Run a command on a simulated cluster, with no kubeconfig",
+        "  --version     Show the version",
+        f"  -h, --help    Show this help; for a command: {program} list --help",
+        "",
+        *epilog.split("\n"),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def format_suggestion(word: str, names: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` for the names that resemble a word, or an empty string."""
+    matches = get_close_matches(word, sorted(set(names)), n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def report_unknown_command(word: str, names: Iterable[str]) -> int:
+    """Print that a command does not exist, and return the exit code."""
+    sys.stderr.write(
+        f"ebbtide: error: unknown command {word}{format_suggestion(word, names)}\n"
+        "usage: ebbtide [--demo] COMMAND [options]; for all commands, run ebbtide --help\n"
+    )
+    return USAGE
+
+
+def report_unknown_arguments(command: str, words: list[str], flags: Iterable[str]) -> int:
+    """Print that arguments of a command are unknown, each with the flags that resemble it; return the exit code."""
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("-") and name != "-":
+            text = f"unknown flag {name}{format_suggestion(name, flags)}"
+        else:
+            text = f"unexpected argument {word}"
+        sys.stderr.write(f"ebbtide {command}: error: {text}\n")
+    sys.stderr.write(f"usage: ebbtide {command} [options]; for all options, run ebbtide {command} --help\n")
+    return USAGE
