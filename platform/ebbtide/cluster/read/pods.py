@@ -78,6 +78,8 @@ class PodTrouble(NamedTuple):
     words: str
     #: True if repeating the same attempt cannot succeed.
     lasting: bool = False
+    #: True if the server's process never ran, so that it has no log.
+    unstarted: bool = False
 
 
 def find_trouble(pod: Object) -> PodTrouble | None:
@@ -100,7 +102,7 @@ def find_trouble(pod: Object) -> PodTrouble | None:
             return PodTrouble("image", f"cannot pull image {image}: {cause}", lasting)
         if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
             lasting = row.get("restartCount", 0) >= LASTING_RESTARTS or _cannot_start(row)
-            return PodTrouble("crash", _describe_crash(row), lasting)
+            return PodTrouble("crash", _describe_crash(row), lasting, _cannot_start(row))
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
             return PodTrouble(
                 "config",

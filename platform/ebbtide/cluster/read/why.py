@@ -521,7 +521,8 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
     numbers: dict[str, float | str | None] = {"desired": desired, "current": current}
     reasons: list[WhyReason] = []
     sums: list[str] = []
-    values = get_at(hpa_status, "currentMetrics", default=[])
+    # An HPA that cannot read a metric has an entry without a type in its place.
+    values = [row for row in get_at(hpa_status, "currentMetrics", default=[]) if row.get("type")]
     for index, metric in enumerate(spec.get("metrics", [])):
         name, target = read_hpa_metric(metric)
         if index == 0 and state.metric is not None:
