@@ -30,6 +30,7 @@ from ebbtide.cluster.client.protocol import (
     ConflictError,
     RefusedError,
     UnreachableError,
+    explain_forbidden,
 )
 from ebbtide.sandbox.state import PodLife
 from live_cluster import PROFILE, SCALING, connected, simulated, text
@@ -941,9 +942,46 @@ def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(
 ) -> None:
     assert get_at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
     assert "chat" in run("list", "-p", "shop").out
-    assert "No workloads found in namespace runai-other" in run("list", "-p", "other").err
+    assert "chat" in run("list", "-p", "shop", "--profile", "built-in").out
+    assert "No workloads found in namespace team-other" in run("list", "-p", "other").err
+    assert "No workloads found in namespace runai-other" in run("list", "-p", "other", "--profile", "built-in").err
     assert "No workloads found in namespace team-other" in run("list", "-p", "other", "--profile", profile).err
     assert applied.list(KSERVE).items == []
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            (
+                'services.serving.knative.dev "greet" is forbidden: User "system:serviceaccount:default:bob" cannot patch '
+                'resource "services" in API group "serving.knative.dev" in the namespace "runai-alpha"'
+            ),
+            (
+                "forbidden: system:serviceaccount:default:bob cannot patch services.serving.knative.dev in namespace runai-alpha. "
+                "An administrator of the project can add you: ebbtide project create PROJECT --member "
+                "serviceaccount:default:bob"
+            ),
+        ),
+        (
+            'namespaces is forbidden: User "jane" cannot list resource "namespaces" in API group "" at the cluster scope',
+            (
+                "forbidden: jane cannot list namespaces in the cluster. A cluster administrator can grant it with a "
+                "ClusterRoleBinding"
+            ),
+        ),
+        ("Unauthorized", "Unauthorized"),
+    ],
+)
+def test_a_missing_permission_names_who_grants_it(message: str, words: str) -> None:
+    assert explain_forbidden(message) == words
+
+
+def test_doctor_examines_a_project_without_a_spec(cluster: Simulated, run: Any, applied: Simulated) -> None:
+    assert applied is cluster
+    cluster.denied.add(("patch", KNATIVE.plural))
+    done = run("doctor", "-p", "shop")
+    assert "forbidden in namespace team-shop: patch services" in done.out
 
 
 def test_errors_are_cluster_errors() -> None:

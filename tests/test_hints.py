@@ -121,7 +121,11 @@ def failing(state: dict[str, Any]) -> LiveWorkload:
             "create the ConfigMap: kubectl create configmap m -n op-record --from-literal=KEY=VALUE",
         ),
         (
-            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "couldn't find key k in Secret a/b"}}},
+            {
+                "state": {
+                    "waiting": {"reason": "CreateContainerConfigError", "message": "couldn't find key k in Secret a/b"}
+                }
+            },
             "add key k to Secret a/b, or correct environmentVariables in the spec",
         ),
         (

@@ -10,10 +10,9 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from ebbtide.cli.common import choose_profile, print_problems, read_profile, try_read_profile
+from ebbtide.cli.common import print_problems, read_profile, try_read_profile
 from ebbtide.cli.options import ONE_OF, PROFILE_VARIABLE, Option, Options, make_option, make_switch
 from ebbtide.cli.terminal import format_progress, write_stderr
-from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -284,7 +283,8 @@ def run_with_profile(
 def resolve_namespace(cluster: Cluster, options: Options) -> str:
     """Return the namespace that the options select.
 
-    A project's namespace has the project's label; if no namespace has it, the profile's pattern determines the name.
+    A project's namespace has the project's label. If no namespace has it, or the caller may not list namespaces, the name
+    follows the pattern of the named profile, or else that of the cluster's other projects.
     """
     if options.namespace:
         return str(options.namespace)
@@ -292,18 +292,22 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
         return cluster.namespace
     from ebbtide.base import keys  # noqa: PLC0415 - only needed here
     from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.doctor.observed import find_namespace_pattern  # noqa: PLC0415 - as in connect
 
-    if choose_profile(options.profile) == BUILT_IN_NAME:
-        try:
-            namespaces = cluster.list(NAMESPACE, labels=f"{keys.PROJECT}={options.project}").items
-        except ForbiddenError:
-            namespaces = []
-        if namespaces:
-            return str(namespaces[0]["metadata"]["name"])
-    profile: Profile | None = try_read_profile(options.profile)
-    if profile is None:
-        raise ClusterError("cannot determine the namespace of the project without a valid profile")
-    return profile.spec.projects.namespace.replace("{project}", options.project)
+    try:
+        namespaces = cluster.list(NAMESPACE, labels=keys.PROJECT).items
+    except ForbiddenError:
+        namespaces = []
+    for namespace in namespaces:
+        if namespace["metadata"]["labels"][keys.PROJECT] == options.project:
+            return str(namespace["metadata"]["name"])
+    pattern = "" if is_profile_named(options) else find_namespace_pattern(namespaces)
+    if not pattern:
+        profile: Profile | None = try_read_profile(options.profile)
+        if profile is None:
+            raise ClusterError("cannot determine the namespace of the project without a valid profile")
+        pattern = profile.spec.projects.namespace
+    return pattern.replace("{project}", options.project)
 
 
 def cluster_command(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:

@@ -530,18 +530,26 @@ def _observe_queue_quotas(observed: ObservedCluster) -> Iterator[tuple[str, dict
         )
 
 
-def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
+def find_namespace_pattern(namespaces: Iterable[Object]) -> str:
+    """Return how most projects' namespaces are named, such as ``runai-{project}``; empty if there is none."""
     patterns: Counter[str] = Counter()
-    levels: Counter[str] = Counter()
-    for obj in observed.namespaces or ():
-        labels = get_at(obj, "metadata", "labels", default={})
-        project, name = labels.get(keys.PROJECT), obj["metadata"]["name"]
+    for obj in namespaces:
+        project, name = get_at(obj, "metadata", "labels", keys.PROJECT), obj["metadata"]["name"]
         if project and project in name:
             patterns[name.replace(project, "{project}", 1)] += 1
-            levels[labels.get(POD_SECURITY, "baseline")] += 1
+    return patterns.most_common(1)[0][0] if patterns else ""
+
+
+def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
+    pattern = find_namespace_pattern(observed.namespaces or ())
+    levels = Counter(
+        get_at(obj, "metadata", "labels", POD_SECURITY, default="baseline")
+        for obj in observed.namespaces or ()
+        if get_at(obj, "metadata", "labels", keys.PROJECT)
+    )
     settings: dict[str, Any] = {"quota": "kai" if "kai" in observed.served else "resourcequota"}
-    if patterns:
-        settings["namespace"] = patterns.most_common(1)[0][0]
+    if pattern:
+        settings["namespace"] = pattern
         settings["podSecurity"] = levels.most_common(1)[0][0]
     parents = Counter(
         parent
