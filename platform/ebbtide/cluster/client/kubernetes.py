@@ -41,8 +41,8 @@ from ebbtide.cluster.client.protocol import (
     WatchBookmark,
     WatchChange,
     add_preconditions,
-    explain_forbidden,
     event_time,
+    explain_forbidden,
     kind_of,
     make_applicable,
 )
