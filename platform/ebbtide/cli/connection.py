@@ -191,9 +191,18 @@ def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile)
         return None
 
 
-def find_metrics_source(cluster: Cluster, options: Options) -> MetricsSource | None:
-    """Return the metrics source for a command that also works without; None if the profile cannot be read."""
-    profile = try_read_profile(options.profile)
+def find_live_profile(cluster: Cluster, options: Options) -> Profile | None:
+    """Return the profile for a command that also works without: the named one, or the cluster's own; None if it has errors."""
+    if is_profile_named(options):
+        return try_read_profile(options.profile)
+    from ebbtide.cluster.doctor.checks import make_observed_profile  # noqa: PLC0415 - as in connect
+    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+
+    return profiles.validate_profile_data(make_observed_profile(cluster))[0]
+
+
+def find_metrics_source(cluster: Cluster, options: Options, profile: Profile | None) -> MetricsSource | None:
+    """Return the metrics source for a command that also works without one."""
     return None if profile is None else connect_metrics_source(cluster, options, profile)
 
 

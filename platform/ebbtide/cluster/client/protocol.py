@@ -117,6 +117,10 @@ QUEUE: Final = Kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False)
 ROLE_BINDING: Final = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 CLUSTER_ROLE: Final = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+INGRESS: Final = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
+HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+INGRESS_CLASS: Final = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", namespaced=False)
+GATEWAY: Final = Kind("gateway.networking.k8s.io/v1", "Gateway", "gateways")
 DOMAIN_CLAIM: Final = Kind(
     "networking.internal.knative.dev/v1alpha1", "ClusterDomainClaim", "clusterdomainclaims", namespaced=False
 )
@@ -147,6 +151,10 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         ROLE_BINDING,
         CLUSTER_ROLE,
         NETWORK_POLICY,
+        INGRESS,
+        HTTP_ROUTE,
+        INGRESS_CLASS,
+        GATEWAY,
         DOMAIN_CLAIM,
         CLUSTER_RUNTIME,
         CLUSTER_QUEUE,

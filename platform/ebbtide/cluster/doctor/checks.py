@@ -42,7 +42,12 @@ OBSERVER_RULES: Final[list[Object]] = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ_VERBS},
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": _READ_VERBS},
     {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": _READ_VERBS},
-    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _READ_VERBS},
+    {
+        "apiGroups": ["networking.k8s.io"],
+        "resources": ["networkpolicies", "ingressclasses", "ingresses"],
+        "verbs": _READ_VERBS,
+    },
+    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gateways", "httproutes"], "verbs": _READ_VERBS},
     {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _READ_VERBS},
     {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _READ_VERBS},
     {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _READ_VERBS},

@@ -181,6 +181,35 @@ class ObservedCluster:
         return settings if isinstance(settings, dict) else {}
 
 
+def observe_groups(cluster: Cluster, groups: Iterable[str], *, metrics: bool) -> ObservedCluster:
+    """Read only whether API groups are served, KServe's settings for ``kserve``, and with ``metrics`` the pod metrics."""
+    served = frozenset(name for name in groups if _is_served(cluster, GROUPS[name]))
+    kserve_map: Mapping[str, str] | None = None
+    if "kserve" in served:
+        try:
+            kserve_map = get_at(cluster.get(CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE), "data", default={})
+        except ClusterError:
+            kserve_map = None
+    return ObservedCluster(
+        *("", "", ""),
+        served=served,
+        maps={},
+        kserve_map=kserve_map,
+        deployments=None,
+        kai=None,
+        kserve_runs=None,
+        metrics=_read_custom_metrics(cluster) if metrics else None,
+        classes=None,
+        nodes=None,
+        namespaces=None,
+        quotas=None,
+        queues=None,
+        hpas=None,
+        services=(),
+        runtimes=None,
+    )
+
+
 def observe_cluster(cluster: Cluster) -> ObservedCluster:
     """Read the state of a cluster.
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import parse_timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.translation.objects import Object
@@ -92,6 +96,34 @@ def _suggest_fix(cause: str, live: LiveWorkload, pod: Object, container: str) ->
             limit = get_at(server, "resources", "limits", "memory", default="the memory of the node")
             return f"fix: {fix.format(**match.groupdict(), namespace=live.namespace, limit=limit)}"
     return ""
+
+
+def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
+    """Yield a sentence for each failed revision whose pods hold resources, with when they go and how to free them."""
+    newest = live.revisions[-1]["metadata"]["name"] if live.revisions else ""
+    for revision in live.revisions:
+        name = revision["metadata"]["name"]
+        alive = [
+            pod
+            for pod in live.pods
+            if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name and not of_pod.has_ended(pod)
+        ]
+        if any(of_pod.is_ready(pod) for pod in alive) or not any(map(of_pod.find_trouble, alive)):
+            continue
+        totals: dict[str, float] = {}
+        for pod in alive:
+            for resource, amount in of_pod.sum_requests(pod).items():
+                if resource != "memory":
+                    totals[resource] = totals.get(resource, 0.0) + amount
+        amounts_text = " and ".join(format_amount(resource, amount) for resource, amount in sorted(totals.items()))
+        if not amounts_text or (name == newest and len(live.revisions) == 1):
+            continue
+        limit = get_at(revision, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="10 min by default")
+        first = "apply a spec that works, then run " if name == newest else ""
+        yield (
+            f"revision {name} fails and still holds {amounts_text}, until Knative's progress deadline ({limit}); to free "
+            f"{'it' if len(totals) == 1 else 'them'} now, {first}kubectl delete revision {name} -n {live.namespace}"
+        )
 
 
 def _container_status(pod: Object, name: str) -> Object:

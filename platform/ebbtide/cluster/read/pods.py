@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Name of Knative's sidecar container.
 QUEUE_PROXY: Final = "queue-proxy"
+DEFAULT_SCHEDULER: Final = "default-scheduler"
 PULLING: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 #: Kinds of trouble in which the server itself fails, as opposed to a cluster without room.
 FAILING: Final = {"image", "crash", "config"}
@@ -150,6 +151,9 @@ def innermost_cause(message: str) -> str:
 def describe_startup(pod: Object) -> str:
     """Describe the startup progress of a pod without problems."""
     if not get_at(pod, "spec", "nodeName"):
+        scheduler = get_at(pod, "spec", "schedulerName", default=DEFAULT_SCHEDULER)
+        if scheduler != DEFAULT_SCHEDULER and not find_condition(pod, "PodScheduled"):
+            return f"waiting for scheduler {scheduler} to choose a node; it has not reported on the pod, so check that it runs"
         return "waiting for a node"
     rows = get_at(pod, "status", "containerStatuses", default=[])
     if not rows or any("waiting" in row.get("state", {}) for row in rows):
