@@ -36,7 +36,7 @@ from ebbtide.cluster.read.inventory import find_workload
 from ebbtide.cluster.read.status import Replicas, compute_status
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.cluster.write.apply import ApplyStep
-from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
+from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects, list_other_owners
 from ebbtide.sandbox.state import PodLife
 from live_cluster import SCALING, simulated, spec, workload
 
@@ -922,3 +922,33 @@ def test_a_rejected_pod_of_a_retired_revision_is_not_retried() -> None:
 
     assert not cluster.pods.refused
     assert not cluster.pods.attempts
+
+
+def test_the_owners_of_fields_are_read_from_the_object() -> None:
+    fields = {
+        "f:metadata": {"f:labels": {".": {}, "f:app.kubernetes.io/name": {}}},
+        "f:spec": {"f:env": {'k:{"name":"A"}': {".": {}, "f:value": {}}, "v:1": {}}},
+    }
+    managers = [
+        {"manager": "ebbtide", "fieldsV1": fields},
+        {"manager": "controller", "subresource": "status", "fieldsV1": fields},
+        {"manager": "kubectl-edit", "fieldsV1": fields},
+    ]
+
+    owners = list_other_owners({"metadata": {"managedFields": managers}})
+
+    assert owners == {"kubectl-edit": ("metadata.labels.app.kubernetes.io/name", "spec.env[A].value")}
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "within"),
+    [
+        (("spec", "containers", "[web]", "env"), "spec.containers", True),
+        (("spec", "containers", "[web]", "env"), 'spec.containers[name="web"]', True),
+        (("spec", "containers", "[web]", "env"), 'spec.containers[name="other"]', False),
+        (("spec", "containersOf"), "spec.containers", False),
+        (("metadata", "labels", "a.b/c"), "metadata.labels.a.b/c", True),
+    ],
+)
+def test_a_change_is_within_the_field_of_its_owner(path: tuple[str, ...], field: str, within: bool) -> None:
+    assert FieldChange(path, 1, 2).is_within([field]) is within

@@ -17,21 +17,27 @@ from ebbtide import manifests
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_age
-from ebbtide.cli import connection
+from ebbtide.cli import calls, connection, describe
 from ebbtide.cluster.client import streams
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     HPA,
     KNATIVE,
     KSERVE,
+    NODE,
     POD,
     REVISION,
+    SERVICE,
     ClusterError,
     ConflictError,
     RefusedError,
     UnreachableError,
+    explain_forbidden,
 )
+from ebbtide.cluster.read.inventory import find_workload
+from ebbtide.documents import profiles
 from ebbtide.sandbox.state import PodLife
+from ebbtide.sandbox.store import make_bare
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
@@ -62,6 +68,12 @@ def chat(tmp_path: Path) -> Path:
 def written(file: Path, **fields: Any) -> Path:
     file.write_text(text(**fields))
     return file
+
+
+@pytest.fixture(autouse=True)
+def _names_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every host name resolve, so that no test asks a name server."""
+    monkeypatch.setattr(calls, "resolves", lambda _: True)
 
 
 @pytest.fixture
@@ -439,7 +451,6 @@ def test_describe_shows_all_details(run: Any) -> None:
         "\nconditions\n",
         "\nrevisions\n  REVISION     TRAFFIC   READY   AGE\n  chat-00001   100%      1/1 ",
         "\npods\n",
-        "\nevents\n",
         "\nspec\n  autoscaling:\n    maxReplicas: 4\n",
     ):
         assert part in out
@@ -941,10 +952,108 @@ def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(
 ) -> None:
     assert get_at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
     assert "chat" in run("list", "-p", "shop").out
-    assert "No workloads found in namespace runai-other" in run("list", "-p", "other").err
+    assert "chat" in run("list", "-p", "shop", "--profile", "built-in").out
+    assert "No workloads found in namespace team-other" in run("list", "-p", "other").err
+    assert "No workloads found in namespace runai-other" in run("list", "-p", "other", "--profile", "built-in").err
     assert "No workloads found in namespace team-other" in run("list", "-p", "other", "--profile", profile).err
     assert applied.list(KSERVE).items == []
 
 
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            (
+                'services.serving.knative.dev "greet" is forbidden: User "system:serviceaccount:default:bob" cannot patch '
+                'resource "services" in API group "serving.knative.dev" in the namespace "runai-alpha"'
+            ),
+            (
+                "forbidden: system:serviceaccount:default:bob cannot patch services.serving.knative.dev in namespace runai-alpha. "
+                "An administrator of the project can add you: ebbtide project create PROJECT --member "
+                "serviceaccount:default:bob"
+            ),
+        ),
+        (
+            'namespaces is forbidden: User "jane" cannot list resource "namespaces" in API group "" at the cluster scope',
+            (
+                "forbidden: jane cannot list namespaces in the cluster. A cluster administrator can grant it with a "
+                "ClusterRoleBinding"
+            ),
+        ),
+        ("Unauthorized", "Unauthorized"),
+    ],
+)
+def test_a_missing_permission_names_who_grants_it(message: str, words: str) -> None:
+    assert explain_forbidden(message) == words
+
+
+def test_doctor_examines_a_project_without_a_spec(cluster: Simulated, run: Any, applied: Simulated) -> None:
+    assert applied is cluster
+    cluster.denied.add(("patch", KNATIVE.plural))
+    done = run("doctor", "-p", "shop")
+    assert "forbidden in namespace team-shop: patch services" in done.out
+
+
 def test_errors_are_cluster_errors() -> None:
     assert issubclass(ConflictError, ClusterError)
+
+
+@pytest.mark.usefixtures("applied")
+def test_describe_shows_the_drift_from_the_stored_spec(cluster: Simulated) -> None:
+    live, profile = find_workload(cluster, "chat", "team-shop", 0.0), profiles.validate_profile_data(PROFILE)[0]
+    live.top["spec"]["template"]["spec"]["containers"][0]["image"] = "ghcr.io/acme/chat:2"
+    fields: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}}
+    assert list(describe.find_drift(live, profile)) == []
+
+    live.top["metadata"]["managedFields"] = [{"manager": "kubectl-edit", "fieldsV1": fields}]
+
+    (drift,) = describe.find_drift(live, profile)
+    assert drift == (
+        'spec.template.spec.containers[user-container].image: "ghcr.io/acme/chat:1" -> "ghcr.io/acme/chat:2" '
+        "(changed by kubectl-edit)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("resolves", "service", "reachable", "call"),
+    [
+        (True, None, (), "curl http://chat.team-shop.example.com/"),
+        (
+            False,
+            None,
+            (),
+            "ebbtide port-forward chat -n team-shop 8080   # chat.team-shop.example.com does not resolve",
+        ),
+        (False, "192.0.2.1", ("192.0.2.1",), "curl --resolve chat.team-shop.example.com:80:192.0.2.1 http://chat.team"),
+        (False, "", ("10.0.0.9",), "curl -H 'Host: chat.team-shop.example.com' http://10.0.0.9:30080/"),
+        (False, "", (), "kubectl port-forward -n kourier-system service/kourier 8080:80 & curl --retry 5"),
+    ],
+)
+@pytest.mark.usefixtures("applied")
+def test_the_printed_call_works_on_this_machine(
+    cluster: Simulated,
+    run: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    resolves: bool,
+    service: str | None,
+    reachable: tuple[str, ...],
+    call: str,
+) -> None:
+    monkeypatch.setattr(calls, "resolves", lambda _: resolves)
+    monkeypatch.setattr(calls, "accepts", lambda address, _: address in reachable)
+    if service is not None:
+        balanced = {"loadBalancer": {"ingress": [{"ip": service}]}} if service else {}
+        cluster.put(
+            {
+                **make_bare(SERVICE, "kourier", "kourier-system"),
+                "spec": {"ports": [{"port": 80, "nodePort": 30080}]},
+                "status": balanced,
+            }
+        )
+        node = make_bare(NODE, "one")
+        node["status"] = {
+            "addresses": [{"type": "Hostname", "address": "one"}, {"type": "InternalIP", "address": "10.0.0.9"}]
+        }
+        cluster.put(node)
+
+    assert f"  call       {call}" in run("describe", "chat", "-p", "shop").out

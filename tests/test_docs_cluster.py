@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ebbtide import manifests
-from ebbtide.cli import connection, main
+from ebbtide.cli import calls, connection, main
 from ebbtide.cluster.client.protocol import CONFIG_MAP, NODE
 from ebbtide.documents import profiles
 from ebbtide.sandbox.clocks import ManualClock
@@ -115,7 +115,7 @@ def run_commands(world: World) -> Iterator[str]:
     yield show(f"ebbtide apply -q {profile} chat.yaml")
     world.clock.sleep(2)
     yield show("ebbtide list -p demo")
-    yield show("ebbtide describe chat -p demo", end="\nevents\n")
+    yield show("ebbtide describe chat -p demo", end="\nspec\n")
     write_spec(cpu=0.02)
     yield show(f"ebbtide diff {profile} chat.yaml")
     write_spec()
@@ -148,6 +148,7 @@ def test_the_pages_show_the_output_of_cluster_commands(
     monkeypatch.setattr(connection, "connect", lambda *_: world.cluster)
     monkeypatch.setattr(connection, "clock", lambda: world.clock)
     monkeypatch.setattr(connection, "connect_source", lambda *_: world.source)
+    monkeypatch.setattr(calls, "resolves", lambda _: True)
     blocks = list(run_commands(world))
     texts = {page: page.read_text() for page in PAGES}
     shown = [block for text in texts.values() for block in BLOCK.findall(text)]

@@ -15,7 +15,9 @@ from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
     DOMAIN_CLAIM,
+    GATEWAY,
     HPA,
+    INGRESS_CLASS,
     NAMESPACE,
     NETWORK_POLICY,
     NODE,
@@ -27,11 +29,14 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.cluster.doctor import observed
+from ebbtide.cluster.doctor.preflight import examine_plans
 from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import FULL
 from ebbtide.sandbox.furnished import furnish_cluster
+from ebbtide.sandbox.store import make_bare
 from ebbtide.slo.proxy import find_gateway_histogram
 from ebbtide.translation import project
+from ebbtide.translation.translate import translate
 from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
 if TYPE_CHECKING:
@@ -883,3 +888,53 @@ def test_a_spec_with_problems_is_reported_first(run: Any, file: Path, tmp_path: 
     fine = tmp_path / "chat.yaml"
     fine.write_text(manifests.write_document(spec()))
     assert run("doctor", "--profile", file, fine).code == 0
+
+
+STANDARD_ROUTES: dict[str, tuple[dict[str, Any], list[Object], str]] = {
+    "no route": ({"disableIngressCreation": True}, [], "KServe creates no route to services in Standard mode"),
+    "no class": ({"ingressClassName": "nginx"}, [], "but IngressClass nginx was not found"),
+    "no default class": ({}, [make_bare(INGRESS_CLASS, "nginx")], "but no IngressClass is the default"),
+    "no gateway": ({"enableGatewayApi": True}, [], "Gateway kserve/kserve-ingress-gateway, which was not found"),
+    "a class": ({"ingressClassName": "nginx"}, [make_bare(INGRESS_CLASS, "nginx")], ""),
+    "a gateway": (
+        {"enableGatewayApi": True, "kserveIngressGateway": "edge/main"},
+        [make_bare(GATEWAY, "main", "edge")],
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STANDARD_ROUTES)
+def test_standard_mode_needs_something_that_serves_its_urls(name: str) -> None:
+    settings, objects, words = STANDARD_ROUTES[name]
+    cluster = furnished(profile())
+    for obj in objects:
+        cluster.put(obj)
+    changed(
+        cluster,
+        CONFIG_MAP,
+        observed.KSERVE_MAP,
+        observed.KSERVE_NAMESPACE,
+        lambda obj: obj["data"].update({"ingress": json.dumps(settings)}),
+    )
+    both = profile(kserve={"modes": ["Knative", "Standard"]})
+    translation = translate(
+        inference(serving="kserve-standard", autoscaling={"minReplicas": 1, "maxReplicas": 1}), both, "{}"
+    )
+    plan = translation.plan
+    assert plan is not None, translation.problems
+
+    found = examine_plans(cluster, plan.profile, [plan])
+
+    assert [finding.code for finding in found] == (["DOC038"] if words else [])
+    assert all(words in finding.what for finding in found)
+
+
+def test_a_missing_scheduler_is_an_error_before_an_apply() -> None:
+    by_kai = profile(scheduling={**PROFILE["spec"]["scheduling"], "scheduler": "kai-scheduler"})
+    plan = translate(inference(autoscaling=SCALING), by_kai, "{}").plan
+    assert plan is not None
+
+    (finding,) = examine_plans(furnished(profile()), by_kai, [plan])
+
+    assert (finding.code, finding.severity) == ("DOC016", "error")

@@ -36,6 +36,14 @@ class NoLogs(Logs):
         raise ForbiddenError("no logs for you")
 
 
+#: A container that exited with an error, twice.
+EXITED: dict[str, Any] = {
+    "restartCount": 2,
+    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+    "lastState": {"terminated": {"exitCode": 1}},
+}
+
+
 def starting(seconds: float = 60.0) -> LiveWorkload:
     """A pod whose server has run for some seconds without becoming ready."""
     recording = deepcopy(situations.data("starting-slowly"))
@@ -56,7 +64,7 @@ def situations_time(text: str) -> float:
 def test_a_crash_shows_the_last_line_of_the_run_that_crashed() -> None:
     logs = Logs(user_container=["starting", "load: time: invalid duration banana", ""])
 
-    hint = read_server_hint(logs, situations.read("crashing"))  # type: ignore[arg-type] # only logs is called
+    hint = read_server_hint(logs, failing(EXITED))  # type: ignore[arg-type] # only logs is called
 
     assert hint == (
         "the last line of its log is: load: time: invalid duration banana (ebbtide logs crash -n op-record --previous)"
@@ -76,7 +84,85 @@ def test_a_refused_port_is_named() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["running", "resting", "gpu-waiting", "image-missing", "stopped"])
+def test_the_status_of_a_failing_probe_is_named() -> None:
+    logs = Logs(
+        user_container=["listening"],
+        queue_proxy=["aggressive probe error (failed 9 times): HTTP probe did not respond Ready, got status code: 503"],
+    )
+
+    assert read_server_hint(logs, starting()) == (  # type: ignore[arg-type] # as above
+        "the server answers its readiness probe with status 503; the last line of its log is: listening "
+        "(ebbtide logs slow -n op-record)"
+    )
+
+
+def failing(state: dict[str, Any]) -> LiveWorkload:
+    """A pod whose container is in this state."""
+    recording = deepcopy(situations.data("crashing"))
+    for pod in recording["pods"]:
+        for row in pod["status"]["containerStatuses"]:
+            if row["name"] == "user-container":
+                row |= {"restartCount": 0, "lastState": {}, **state}
+        for row in pod["spec"]["containers"]:
+            if row["name"] == "user-container":
+                row["resources"] = {"limits": {"memory": "16Mi"}}
+    return situations.live(recording)
+
+
+@pytest.mark.parametrize(
+    ("state", "fix"),
+    [
+        (
+            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "hub" not found'}}},
+            "create the Secret: kubectl create secret generic hub -n op-record --from-literal=KEY=VALUE",
+        ),
+        (
+            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "m" not found'}}},
+            "create the ConfigMap: kubectl create configmap m -n op-record --from-literal=KEY=VALUE",
+        ),
+        (
+            {
+                "state": {
+                    "waiting": {"reason": "CreateContainerConfigError", "message": "couldn't find key k in Secret a/b"}
+                }
+            },
+            "add key k to Secret a/b, or correct environmentVariables in the spec",
+        ),
+        (
+            {
+                "restartCount": 1,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"reason": "StartError", "message": 'exec: "/x": no such file'}},
+            },
+            "correct command in the spec, or use an image that has this program",
+        ),
+        (
+            {
+                "restartCount": 1,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+            },
+            "set compute.cpuMemoryLimit in the spec to more than 16Mi",
+        ),
+        (
+            {"state": {"waiting": {"reason": "ErrImagePull", "message": "pull access denied"}}},
+            "correct image in the spec; for a private registry, add its Secret to imagePullSecrets",
+        ),
+    ],
+)
+def test_a_known_cause_has_a_fix(state: dict[str, Any], fix: str) -> None:
+    assert read_server_hint(NoLogs(), failing(state)) == f"fix: {fix}"  # type: ignore[arg-type] # as above
+
+
+def test_the_answer_of_a_node_without_the_log_is_no_line_of_it() -> None:
+    logs = Logs(user_container=["unable to retrieve container logs for containerd://6ebe"])
+
+    hint = read_server_hint(logs, failing(EXITED))  # type: ignore[arg-type] # as above
+
+    assert hint == "its log is empty or unreadable (ebbtide logs crash -n op-record --previous)"
+
+
+@pytest.mark.parametrize("name", ["running", "resting", "gpu-waiting", "stopped"])
 def test_a_known_cause_needs_no_log(name: str) -> None:
     name = "standard-stopped" if name == "stopped" else name
     assert read_server_hint(NoLogs(), situations.read(name)) == ""  # type: ignore[arg-type] # as above

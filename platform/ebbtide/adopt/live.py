@@ -167,8 +167,25 @@ def _add_empty_maps(value: Any, ours: Any) -> Any:
     return {**{name: _add_empty_maps(item, ours.get(name)) for name, item in value.items()}, **missing}
 
 
-def _restore_stored_spec(stored: Any, view: ObjectView, profile: Profile, *, marked: bool) -> ImportResult | None:
-    """Return the spec that is stored on the object, None if rendering it does not reproduce the object."""
+def render_stored_spec(obj: Object, profile: Profile) -> tuple[Object, Object] | None:
+    """Return what an object's stored spec renders, and the object, both without what the server sets.
+
+    None if no valid spec is stored on it.
+    """
+    kind = find_kind_module(obj)
+    stored = get_at(obj, "metadata", "annotations", keys.SPEC)
+    if kind is None or stored is None:
+        return None
+    profile = with_kinds_installed(profile)
+    view: ObjectView = kind.make_view(clean_object(obj, profile), profile.spec)
+    rendered = _render_stored_spec(stored, view, profile, marked=is_server_written(obj))
+    return None if rendered is None else (rendered[1], view.obj)
+
+
+def _render_stored_spec(
+    stored: Any, view: ObjectView, profile: Profile, *, marked: bool
+) -> tuple[dict[str, Any], Object] | None:
+    """Return the document of the spec that is stored on an object, and its rendered object; None if it is invalid."""
     try:
         spec = json.loads(stored) if isinstance(stored, str) else None
     except (ValueError, RecursionError):
@@ -184,9 +201,13 @@ def _restore_stored_spec(stored: Any, view: ObjectView, profile: Profile, *, mar
         metadata["namespace"] = get_at(view.obj, "metadata", "namespace")
     native = {**draft.native, "spec": spec}
     top, problems = render_top_object(native, profile, view.obj["kind"])
-    if top is None or problems or clean_object(top, profile, marked=marked) != view.obj:
-        return None
-    return ImportResult(native)
+    return None if top is None or problems else (native, clean_object(top, profile, marked=marked))
+
+
+def _restore_stored_spec(stored: Any, view: ObjectView, profile: Profile, *, marked: bool) -> ImportResult | None:
+    """Return the spec that is stored on the object, None if rendering it does not reproduce the object."""
+    rendered = _render_stored_spec(stored, view, profile, marked=marked)
+    return None if rendered is None or rendered[1] != view.obj else ImportResult(rendered[0])
 
 
 def _find_nearest_attempt(view: ObjectView, profile: Profile, *, marked: bool) -> RenderAttempt:

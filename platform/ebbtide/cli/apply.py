@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.prose import count_noun, make_printable
-from ebbtide.cli import common, connection, terminal
+from ebbtide.cli import calls, common, connection, terminal
 from ebbtide.cli.options import (
     FORCE,
     FULL,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ebbtide.base.problems import Problem
+    from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
     from ebbtide.profile.models import Profile
@@ -80,10 +81,13 @@ def apply_workloads(
 
     as_json = options.output == "json"
     out = sys.stdout if options.output == "text" else sys.stderr
+    findings = _examine_workloads(cluster, workloads)
     planned = [apply.plan_workload(cluster, workload, create=create) for workload in workloads]
     for planned_workload in planned:
         out.write(format_plan(planned_workload, full=options.full))
-    refused = any(
+    out.writelines(map(format_finding, findings))
+    blocked = any(finding.severity == "error" for finding in findings)
+    refused = blocked or any(
         step.verdict == "refused" or (step.owners and not options.force)
         for planned_workload in planned
         for step in planned_workload.steps
@@ -147,7 +151,22 @@ def apply_workloads(
             "\nStopped waiting. The applied objects stay in the cluster. For their status, run ebbtide list.",
             connection.INTERRUPTED,
         )
-    return _report_statuses(statuses, limit, options.output)
+    return _report_statuses(cluster, statuses, limit, options.output)
+
+
+def _examine_workloads(cluster: connection.Cluster, workloads: Sequence[Workload]) -> list[Finding]:
+    """Return doctor's findings about the workloads to apply, each once."""
+    from ebbtide.cluster.doctor.preflight import examine_plans  # noqa: PLC0415 - as in workloads
+
+    plans = [workload.plan for workload in workloads]
+    profiles = {id(plan.profile): plan.profile for plan in plans}
+    return [finding for profile in profiles.values() for finding in examine_plans(cluster, profile, plans)]
+
+
+def format_finding(finding: Finding) -> str:
+    """Return a finding of doctor as two lines of a plan."""
+    mark = "!" if finding.severity == "error" else "note:"
+    return f"  {mark} {make_printable(f'{finding.what}: {finding.means}')} ({finding.code})\n      fix: {make_printable(finding.fix)}\n"
 
 
 def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, refused: bool) -> int:
@@ -164,7 +183,9 @@ def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, re
     return count
 
 
-def _report_statuses(statuses: list[tuple[ApplyPlan, Status | None]], limit: float, output_format: str) -> int:
+def _report_statuses(
+    cluster: connection.Cluster, statuses: list[tuple[ApplyPlan, Status | None]], limit: float, output_format: str
+) -> int:
     code = FINE
     for planned, status in statuses:
         if status is None:
@@ -177,7 +198,8 @@ def _report_statuses(statuses: list[tuple[ApplyPlan, Status | None]], limit: flo
             terminal.write_stderr(f"{status.name} is {status.phase}: {status.why}")
             code = connection.CLUSTER
         elif output_format == "text" and status.url:
-            sys.stdout.write(f"\n{status.url}\n{terminal.format_call(status)}\n")
+            top = next((step.item for step in planned.steps if step.kind == "InferenceService"), None)
+            sys.stdout.write("\n".join(("", *filter(None, calls.describe_access(cluster, status, top)), "")))
     if output_format == "json":
         common.write_json(_pair_statuses(statuses))
     return code
@@ -201,7 +223,9 @@ def format_steps(steps: Iterable[ApplyStep], rollout: str = "", *, full: bool = 
     for step in steps:
         effect = f" ({rollout})" if step.rollout else ""
         yield f"  {VERDICT_LABELS[step.verdict]:9} {step.label}{effect}"
-        yield from (f"      {make_printable(change.describe(full=full))}" for change in step.changes)
+        for change in step.changes:
+            owner = next((name for name, fields in step.owners.items() if change.is_within(fields)), "")
+            yield f"      {make_printable(change.describe(full=full))}{f' ({owner} owns it)' if owner else ''}"
         yield from (f"      note: {note}" for note in step.notes)
         if step.refusal:
             yield f"      ! {make_printable(step.refusal)}"

@@ -10,10 +10,9 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from ebbtide.cli.common import choose_profile, print_problems, read_profile, try_read_profile
+from ebbtide.cli.common import print_problems, read_profile, try_read_profile
 from ebbtide.cli.options import ONE_OF, PROFILE_VARIABLE, Option, Options, make_option, make_switch
 from ebbtide.cli.terminal import format_progress, write_stderr
-from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -209,9 +208,18 @@ def connect_metrics_source(cluster: Cluster, options: Options, profile: Profile)
         return None
 
 
-def find_metrics_source(cluster: Cluster, options: Options) -> MetricsSource | None:
-    """Return the metrics source for a command that also works without; None if the profile cannot be read."""
-    profile = try_read_profile(options.profile)
+def find_live_profile(cluster: Cluster, options: Options) -> Profile | None:
+    """Return the profile for a command that also works without: the named one, or the cluster's own; None if it has errors."""
+    if is_profile_named(options):
+        return try_read_profile(options.profile)
+    from ebbtide.cluster.doctor.checks import make_observed_profile  # noqa: PLC0415 - as in connect
+    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+
+    return profiles.validate_profile_data(make_observed_profile(cluster))[0]
+
+
+def find_metrics_source(cluster: Cluster, options: Options, profile: Profile | None) -> MetricsSource | None:
+    """Return the metrics source for a command that also works without one."""
     return None if profile is None else connect_metrics_source(cluster, options, profile)
 
 
@@ -303,7 +311,8 @@ def run_with_profile(
 def resolve_namespace(cluster: Cluster, options: Options) -> str:
     """Return the namespace that the options select.
 
-    A project's namespace has the project's label; if no namespace has it, the profile's pattern determines the name.
+    A project's namespace has the project's label. If no namespace has it, or the caller may not list namespaces, the name
+    follows the pattern of the named profile, or else that of the cluster's other projects.
     """
     if options.namespace:
         return str(options.namespace)
@@ -311,18 +320,22 @@ def resolve_namespace(cluster: Cluster, options: Options) -> str:
         return cluster.namespace
     from ebbtide.base import keys  # noqa: PLC0415 - only needed here
     from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.doctor.observed import find_namespace_pattern  # noqa: PLC0415 - as in connect
 
-    if choose_profile(options.profile) == BUILT_IN_NAME:
-        try:
-            namespaces = cluster.list(NAMESPACE, labels=f"{keys.PROJECT}={options.project}").items
-        except ForbiddenError:
-            namespaces = []
-        if namespaces:
-            return str(namespaces[0]["metadata"]["name"])
-    profile: Profile | None = try_read_profile(options.profile)
-    if profile is None:
-        raise ClusterError("cannot determine the namespace of the project without a valid profile")
-    return profile.spec.projects.namespace.replace("{project}", options.project)
+    try:
+        namespaces = cluster.list(NAMESPACE, labels=keys.PROJECT).items
+    except ForbiddenError:
+        namespaces = []
+    for namespace in namespaces:
+        if namespace["metadata"]["labels"][keys.PROJECT] == options.project:
+            return str(namespace["metadata"]["name"])
+    pattern = "" if is_profile_named(options) else find_namespace_pattern(namespaces)
+    if not pattern:
+        profile: Profile | None = try_read_profile(options.profile)
+        if profile is None:
+            raise ClusterError("cannot determine the namespace of the project without a valid profile")
+        pattern = profile.spec.projects.namespace
+    return pattern.replace("{project}", options.project)
 
 
 def cluster_command(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:

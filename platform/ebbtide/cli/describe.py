@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import make_printable
 from ebbtide.base.quantities import format_age
-from ebbtide.cli import connection, terminal
+from ebbtide.cli import calls, connection, terminal
 from ebbtide.cli.options import Options, make_output_option, make_switch
 
 if TYPE_CHECKING:
@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
+    from ebbtide.profile.models import Profile
 
 #: Number of most recent events to show.
 EVENTS: Final = 10
 #: Interval between two polls with --watch.
 POLL_SECONDS: Final = 2.0
+#: Reasons of events whose cause the status explains, and of those that only report progress.
+EXPLAINED: Final = frozenset(
+    {
+        *("Failed", "BackOff", "FailedScheduling", "Unhealthy", "FailedCreate", "InspectFailed", "ProbeWarning"),
+        *("Pulling", "Pulled", "Created", "Started", "Scheduled", "SuccessfulCreate", "ScalingReplicaSet", "Killing"),
+    }
+)
+#: The message of a controller whose write was based on an old object; it repeats the write.
+STALE_WRITE: Final = "the object has been modified; please apply your changes to the latest version"
 CONDITION_LABELS: Final = {True: "yes", False: "no", None: "not yet"}
 OPTIONS: Final = (
     *connection.WORKLOAD,
@@ -32,13 +42,25 @@ OPTIONS: Final = (
 )
 
 
+class Notes(NamedTuple):
+    """What ``describe`` adds to the status, from more requests."""
+
+    hint: str
+    url: str = ""
+    call: str = ""
+    #: Failed revisions that hold resources.
+    holders: tuple[str, ...] = ()
+    #: Fields of the live object that differ from the stored spec.
+    drift: tuple[str, ...] = ()
+
+
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.hints import read_server_hint  # noqa: PLC0415 - not loaded for --help
-    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - not loaded for --help
     from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
 
-    clock, source = connection.clock(), connection.find_metrics_source(cluster, options)
+    clock, profile = connection.clock(), connection.find_live_profile(cluster, options)
+    source = connection.find_metrics_source(cluster, options, profile)
     namespace = connection.resolve_namespace(cluster, options)
     previous: dict[str, Any] = {}
     while True:
@@ -48,8 +70,8 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         )
         current = _drop_durations(serialize_body(current_status))
         if current != previous:
-            hint = read_server_hint(cluster, workload)
-            _print_workload(workload, current_status, hint, options.output, watched=options.watch)
+            notes = _read_notes(cluster, workload, current_status, profile, options.output)
+            _print_workload(workload, current_status, notes, options.output, watched=options.watch)
             previous = current
         if not options.watch:
             return 0
@@ -57,13 +79,40 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         clock.sleep(POLL_SECONDS)
 
 
-def _print_workload(workload: LiveWorkload, status: Status, hint: str, output_format: str, *, watched: bool) -> None:
+def _read_notes(
+    cluster: connection.Cluster, workload: LiveWorkload, status: Status, profile: Profile | None, output_format: str
+) -> Notes:
+    from ebbtide.cluster.read.hints import describe_idle_holders, read_server_hint  # noqa: PLC0415 - as above
+
+    hint = read_server_hint(cluster, workload)
+    if output_format != "text":
+        return Notes(hint)
+    url, call = calls.describe_access(cluster, status, workload.top)
+    return Notes(hint, url, call, tuple(describe_idle_holders(workload)), tuple(find_drift(workload, profile)))
+
+
+def find_drift(workload: LiveWorkload, profile: Profile | None) -> Iterator[str]:
+    """Yield each field of the live object that another program changed, from the value of the stored spec."""
+    from ebbtide.adopt.live import render_stored_spec  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.changes import diff_objects, list_other_owners  # noqa: PLC0415 - as above
+
+    owners = list_other_owners(workload.top)
+    pair = render_stored_spec(workload.top, profile) if owners and profile is not None else None
+    if pair is None:
+        return
+    for change in diff_objects(*pair):
+        owner = next((name for name, fields in owners.items() if change.is_within(fields)), "")
+        if owner:
+            yield f"{change.describe()} (changed by {owner})"
+
+
+def _print_workload(workload: LiveWorkload, status: Status, notes: Notes, output_format: str, *, watched: bool) -> None:
     if output_format == "text":
-        sys.stdout.writelines(_format_workload(workload, status, hint))
+        sys.stdout.writelines(_format_workload(workload, status, notes))
     else:
         data = {
             **serialize_body(status),
-            "hint": hint,
+            "hint": notes.hint,
             "events": _list_events(workload),
             "spec": read_stored_spec(workload),
         }
@@ -85,27 +134,28 @@ def read_stored_spec(workload: LiveWorkload) -> Any:
         return None
 
 
-def _format_workload(workload: LiveWorkload, status: Status, hint: str) -> Iterator[str]:
+def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> Iterator[str]:
     phase = terminal.paint_state(status.phase, status.phase)
     yield f"{status.namespace}/{status.name}   {status.kind}   {phase}   age {format_age(status.age_seconds)}\n"
     if status.why:
         yield f"  {make_printable(status.why)}\n"
-    if hint:
-        yield f"  {make_printable(hint)}\n"
+    for text in filter(None, (notes.hint, *notes.holders)):
+        yield f"  {make_printable(text)}\n"
     rows = [
         ("project", status.project),
         ("replicas", f"{status.replicas.ready} ready, {status.replicas.wanted} desired, {_format_bounds(status)}"),
         ("GPUs", status.gpus),
         ("metric", str(status.metric or "")),
-        ("URL", status.url),
-        ("call", terminal.format_call(status)),
+        ("URL", notes.url),
+        ("call", notes.call),
         *(("override", text) for text in status.by_hand),
+        *(("drift", text) for text in notes.drift),
     ]
     yield "\n"
     yield from (f"  {name:10} {make_printable(value)}\n" for name, value in rows if value)
+    shown = _list_unexplained_events(workload, status)
     events = [
-        (format_age(row["ageSeconds"]), row["type"], row["reason"], row["about"], row["message"])
-        for row in _list_events(workload)
+        (format_age(row["ageSeconds"]), row["type"], row["reason"], row["about"], row["message"]) for row in shown
     ]
     revisions = [
         (row.name, f"{row.traffic_percent}%", f"{row.ready}/{row.wanted}", format_age(row.age_seconds), row.words)
@@ -137,6 +187,17 @@ def _format_bounds(status: Status) -> str:
     if minimum == maximum:
         return f"fixed at {minimum}"
     return f"minimum {minimum}, maximum {maximum}" if maximum else f"minimum {minimum}, no maximum"
+
+
+def _list_unexplained_events(workload: LiveWorkload, status: Status) -> list[dict[str, Any]]:
+    """Return the most recent events without those that only repeat what the lines above explain."""
+    return [
+        row
+        for event in workload.events
+        if not (event.get("reason") in EXPLAINED and (status.why or event.get("type") == "Normal"))
+        and STALE_WRITE not in str(event.get("message"))
+        for row in [_convert_event(event, workload.now)]
+    ][-EVENTS:]
 
 
 def _list_events(workload: LiveWorkload) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ OPTIONS: Final = (
         "files", nargs="*", metavar="SPEC", help="Specs to run on the cluster: a file, a directory, or - for stdin"
     ),
     LIVE_PROFILE,
-    *connection.CONNECTION,
+    *connection.PLACE,
     make_switch("--fix", help="Apply the suggested patches after confirmation"),
     YES,
     make_option(
@@ -88,7 +88,8 @@ def _examine_cluster(
     from ebbtide.cluster.doctor.observed import observe_cluster  # noqa: PLC0415 - as in _write
 
     observed = observe_cluster(cluster)
-    findings = examine_cluster(cluster, profile, specs, observed)
+    selected = connection.resolve_namespace(cluster, options) if options.project or options.namespace else ""
+    findings = examine_cluster(cluster, profile, specs, observed, namespace=selected)
     patches: list[FixPatch] = []
     for finding in findings:
         if finding.patch is not None and finding.patch not in patches:
@@ -100,7 +101,7 @@ def _examine_cluster(
         code = _apply_patches(cluster, patches, yes=options.yes)
         if code != FINE:
             return code
-        findings = examine_cluster(cluster, profile, specs)
+        findings = examine_cluster(cluster, profile, specs, namespace=selected)
         terminal.write_stderr("After the fix:")
         _print_findings(findings, observe_cluster(cluster), profile, options.output)
     elif options.fix:

@@ -13,7 +13,6 @@ from ebbtide.cli.streams import get_style_codes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import WaitUpdate
 
 #: Color of each workload phase and of each SLO outcome.
@@ -107,12 +106,3 @@ def write_data(value: Any, output_format: str, *, watched: bool = False) -> None
     if watched:
         sys.stdout.write("---\n")
     sys.stdout.writelines(manifests.write_documents(rows))
-
-
-def format_call(status: Status) -> str:
-    """Return the command that calls a workload, or a port-forward command if its URL is cluster-local."""
-    if not status.url:
-        return ""
-    if ".svc." in status.url:
-        return f"ebbtide port-forward {status.name} -n {status.namespace} 8080   # {status.url} is reachable only inside the cluster"
-    return f"curl {status.url}/"

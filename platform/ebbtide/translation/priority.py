@@ -175,6 +175,9 @@ def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
                 "minReplicas to at least 1)",
             )
         return
+    if plan.spec.priority_class is None:
+        # The default class is the profile's, so its value concerns no single spec.
+        return
     classes = scheduling.classes
     build, inference = classes.get("build"), classes.get("inference")
     if build is not None and build == inference and chosen.name in {"build", "inference"}:

@@ -42,6 +42,7 @@ from ebbtide.cluster.client.protocol import (
     WatchChange,
     add_preconditions,
     event_time,
+    explain_forbidden,
     kind_of,
     make_applicable,
 )
@@ -485,7 +486,7 @@ def _make_cluster_error(status: int, data: bytes) -> ClusterError:
             return MissingError(message)
         case 401 | 403:
             # An exceeded quota is also Forbidden, but concerns the object, not the caller's permissions.
-            return RefusedError(message) if "exceeded quota" in message else ForbiddenError(message)
+            return RefusedError(message) if "exceeded quota" in message else ForbiddenError(explain_forbidden(message))
         case 409 if owners := _read_conflict_owners(answer):
             ownership = "; ".join(f"{owner} owns {', '.join(fields)}" for owner, fields in owners.items())
             return ConflictError(f"field ownership conflict: {ownership}", owners)

@@ -7,6 +7,7 @@ suite runs on both (tests/test_cluster_contract.py). Upstream: k8s.io/apimachine
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
     from ebbtide.translation.objects import Object
 
+#: The API server's message about a missing permission.
+FORBIDDEN: Final = re.compile(
+    r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]+)"| at the cluster scope)'
+)
 #: The field manager of ``apply``.
 MANAGER: Final = "ebbtide"
 #: The field manager of manual overrides on a live object: with ``MANAGER``, the next apply would remove them.
@@ -111,6 +117,10 @@ QUEUE: Final = Kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False)
 ROLE_BINDING: Final = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 CLUSTER_ROLE: Final = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+INGRESS: Final = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
+HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+INGRESS_CLASS: Final = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", namespaced=False)
+GATEWAY: Final = Kind("gateway.networking.k8s.io/v1", "Gateway", "gateways")
 DOMAIN_CLAIM: Final = Kind(
     "networking.internal.knative.dev/v1alpha1", "ClusterDomainClaim", "clusterdomainclaims", namespaced=False
 )
@@ -141,6 +151,10 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         ROLE_BINDING,
         CLUSTER_ROLE,
         NETWORK_POLICY,
+        INGRESS,
+        HTTP_ROUTE,
+        INGRESS_CLASS,
+        GATEWAY,
         DOMAIN_CLAIM,
         CLUSTER_RUNTIME,
         CLUSTER_QUEUE,
@@ -339,6 +353,27 @@ def add_preconditions(item: Object, basis: Object | None) -> Object:
         return item
     preconditions = {part: basis["metadata"][part] for part in ("uid", "resourceVersion")}
     return {**item, "metadata": {**item.get("metadata", {}), **preconditions}}
+
+
+def explain_forbidden(message: str) -> str:
+    """Return the API server's message about a missing permission as a sentence, with the command that grants it.
+
+    Upstream: k8s.io/apiserver pkg/endpoints/handlers/responsewriters/errors.go (forbiddenMessage).
+    """
+    match = FORBIDDEN.search(message)
+    if match is None:
+        return message
+    kind = ".".join(filter(None, (match["resource"], match["group"])))
+    if not match["namespace"]:
+        return (
+            f"forbidden: {match['user']} cannot {match['verb']} {kind} in the cluster. A cluster administrator can grant it "
+            "with a ClusterRoleBinding"
+        )
+    member = match["user"].removeprefix("system:")
+    return (
+        f"forbidden: {match['user']} cannot {match['verb']} {kind} in namespace {match['namespace']}. An administrator of the "
+        f"project can add you: ebbtide project create PROJECT --member {member}"
+    )
 
 
 def event_time(event: Object) -> str:

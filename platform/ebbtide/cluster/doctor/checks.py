@@ -8,6 +8,7 @@ setting that only the cluster has. Only ``apply_fix_patch`` writes. The checks a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
@@ -41,7 +42,12 @@ OBSERVER_RULES: Final[list[Object]] = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ_VERBS},
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": _READ_VERBS},
     {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": _READ_VERBS},
-    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _READ_VERBS},
+    {
+        "apiGroups": ["networking.k8s.io"],
+        "resources": ["networkpolicies", "ingressclasses", "ingresses"],
+        "verbs": _READ_VERBS,
+    },
+    {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gateways", "httproutes"], "verbs": _READ_VERBS},
     {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _READ_VERBS},
     {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _READ_VERBS},
     {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _READ_VERBS},
@@ -63,17 +69,19 @@ def examine_cluster(
     profile: Profile,
     specs: Sequence[Inference] | None = None,
     observed: ObservedCluster | None = None,
+    *,
+    namespace: str = "",
 ) -> tuple[Finding, ...]:
     """Return all differences from a profile and all requirements of specs that the cluster does not meet, errors first.
 
-    Read-only.
+    ``namespace`` is examined like the namespaces of the specs. Read-only.
 
     Raises:
         UnreachableError: the cluster does not answer.
 
     """
     observed = observe_cluster(cluster) if observed is None else observed
-    requirements = _collect_requirements(profile, specs)
+    requirements = replace(_collect_requirements(profile, specs), selected=namespace)
     findings = [finding for check in CHECKS for finding in check(observed, requirements)]
     findings += [finding for check in READING_CHECKS for finding in check(cluster, observed, requirements)]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))

@@ -75,11 +75,13 @@ class SpecRequirements:
     objects: tuple[Object, ...] = ()
     #: Name and first error of each spec that does not translate.
     refused: tuple[tuple[str, str], ...] = ()
+    #: A namespace that the user selected in addition to those of the specs; empty if none.
+    selected: str = ""
 
     @property
     def namespaces(self) -> tuple[str, ...]:
-        """The namespaces of the specs."""
-        return tuple(dict.fromkeys(plan.namespace for plan in self.plans))
+        """The namespaces of the specs, and the selected one."""
+        return tuple(dict.fromkeys(filter(None, (*(plan.namespace for plan in self.plans), self.selected))))
 
 
 def make_error_finding(code: str, what: str, means: str, fix: str, patch: FixPatch | None = None) -> Finding:

@@ -228,20 +228,12 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
             "workloads cannot scale on CPU",
             "install metrics-server, or set metrics.metricsServer: false in the profile",
         )
-    adapter = spec.metrics.adapter
-    if adapter == "prometheus-adapter" and observed.metrics is None:
-        yield (make_error_finding if needed else make_warning_finding)(
-            "DOC008",
-            "the API custom.metrics.k8s.io is unavailable, but the profile says that prometheus-adapter runs",
-            "workloads cannot scale on latency, GPU or a custom metric",
-            "install prometheus-adapter with the rules of kustomize/metrics, or correct metrics.adapter in the profile",
-        )
     by_adapter = [
         plan.name
         for plan in requirements.plans
         if plan.scaling.scaler in {"knative-hpa", "own-hpa"} and not find_resource_metric(plan.scaling.metric_name)
     ]
-    if adapter == "prometheus-adapter" and by_adapter:
+    if spec.metrics.adapter == "prometheus-adapter" and by_adapter:
         yield make_warning_finding(
             "DOC058",
             f"{', '.join(by_adapter)} {'scales' if len(by_adapter) == 1 else 'scale'} on metrics of prometheus-adapter, which its "
@@ -249,6 +241,22 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
             "it will get no fixes, and Knative's HPA class cannot read KEDA's metrics",
             "for serving: kserve-standard, install KEDA and set metrics.adapter: keda in the profile; for Knative, scale on "
             "concurrency or throughput where you can",
+        )
+    yield from find_missing_metrics(observed, requirements)
+
+
+def find_missing_metrics(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Yield findings about the APIs and the metrics that HPAs and ScaledObjects need."""
+    needed = requirements.specs is None or any(
+        plan.scaling.scaler in {"knative-hpa", "own-hpa", "keda"} for plan in requirements.plans
+    )
+    adapter = requirements.profile.spec.metrics.adapter
+    if adapter == "prometheus-adapter" and observed.metrics is None:
+        yield (make_error_finding if needed else make_warning_finding)(
+            "DOC008",
+            "the API custom.metrics.k8s.io is unavailable, but the profile says that prometheus-adapter runs",
+            "workloads cannot scale on latency, GPU or a custom metric",
+            "install prometheus-adapter with the rules of kustomize/metrics, or correct metrics.adapter in the profile",
         )
     if adapter == "keda" and "keda" not in observed.served:
         yield (make_error_finding if needed else make_warning_finding)(
@@ -260,7 +268,8 @@ def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) ->
     if adapter == "prometheus-adapter" and observed.metrics is not None:
         for plan in requirements.plans:
             name = plan.scaling.metric_name
-            if plan.scaling.scaler == "knative-hpa" and not find_resource_metric(name) and name not in observed.metrics:
+            by_hpa = plan.scaling.scaler in {"knative-hpa", "own-hpa"}
+            if by_hpa and not find_resource_metric(name) and name not in observed.metrics:
                 yield make_warning_finding(
                     "DOC009",
                     f"{plan.name} scales on the pod metric {name}, which custom.metrics.k8s.io does not serve now",

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import DOMAIN_CLAIM, NETWORK_POLICY, SERVICE, ForbiddenError
+from ebbtide.cluster.client.protocol import (
+    DOMAIN_CLAIM,
+    GATEWAY,
+    INGRESS_CLASS,
+    NETWORK_POLICY,
+    SERVICE,
+    ForbiddenError,
+)
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
+from ebbtide.cluster.read.gateways import GATEWAYS
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.slo.queries import GATEWAYS as HISTOGRAMS
 
@@ -22,13 +30,10 @@ if TYPE_CHECKING:
     from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.translation.objects import Object
 
-#: Namespace and name of the gateway's Service by ingress class.
-GATEWAYS: Final = {
-    "kourier.ingress.networking.knative.dev": ("kourier-system", "kourier"),
-    "contour.ingress.networking.knative.dev": ("contour-external", "envoy"),
-    "istio.ingress.networking.knative.dev": ("istio-system", "istio-ingressgateway"),
-}
 USUAL_GATEWAY: Final = "istio.ingress.networking.knative.dev"
+#: KServe's default for ``kserveIngressGateway``.
+DEFAULT_GATEWAY: Final = "kserve/kserve-ingress-gateway"
+DEFAULT_CLASS: Final = "ingressclass.kubernetes.io/is-default-class"
 CLAIMS: Final = "autocreate-cluster-domain-claims"
 
 
@@ -120,6 +125,60 @@ def _check_domain_claims(
             )
 
 
+def find_missing_ingress(
+    cluster: Cluster, observed: ObservedCluster, requirements: SpecRequirements
+) -> Iterator[Finding]:
+    """Find services of KServe Standard whose URLs nothing serves: without a route, an ingress class or a gateway.
+
+    Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers/ingress/kube_ingress_reconciler.go and
+    httproute_reconciler.go; pkg/apis/serving/v1beta1/configmap.go (IngressConfig and its defaults).
+    """
+    names = [plan.name for plan in requirements.plans if plan.serving == "kserve-standard"]
+    ingress = observed.read_kserve("ingress")
+    if not names or observed.kserve_map is None:
+        return
+    effect = f"the {'URL' if len(names) == 1 else 'URLs'} of {', '.join(names)} will not answer; clients inside the cluster can use the Service"
+    if ingress.get("disableIngressCreation") is True:
+        yield make_warning_finding(
+            "DOC038",
+            "KServe creates no route to services in Standard mode: disableIngressCreation is true in inferenceservice-config",
+            effect,
+            "set disableIngressCreation: false and an ingressClassName, or enableGatewayApi: true with a gateway; or use "
+            "serving: kserve, which Knative routes",
+        )
+        return
+    if ingress.get("enableGatewayApi") is True:
+        namespace, _, name = str(ingress.get("kserveIngressGateway") or DEFAULT_GATEWAY).partition("/")
+        if fetch_or_none(cluster, GATEWAY, name, namespace) is None:
+            yield make_warning_finding(
+                "DOC038",
+                f"KServe routes services in Standard mode through Gateway {namespace}/{name}, which was not found",
+                effect,
+                "create that Gateway, or set kserveIngressGateway in inferenceservice-config to an existing one",
+            )
+        return
+    chosen = str(ingress.get("ingressClassName") or "")
+    if not _has_ingress_class(cluster, chosen):
+        yield make_warning_finding(
+            "DOC038",
+            f"KServe creates Ingresses {f'of class {chosen}' if chosen else 'without a class'} in Standard mode, but "
+            f"{f'IngressClass {chosen} was not found' if chosen else 'no IngressClass is the default'}",
+            effect,
+            "install an ingress controller, and set ingressClassName in inferenceservice-config to its class",
+        )
+
+
+def _has_ingress_class(cluster: Cluster, name: str) -> bool:
+    """Return whether an IngressClass exists, or with an empty name, whether one is the default; True if unknown."""
+    if name:
+        return fetch_or_none(cluster, INGRESS_CLASS, name) is not None
+    try:
+        classes = cluster.list(INGRESS_CLASS).items
+    except ForbiddenError:
+        return True
+    return any(get_at(row, "metadata", "annotations", DEFAULT_CLASS) == "true" for row in classes)
+
+
 def _check_network_policies(cluster: Cluster, _: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     for namespace in requirements.namespaces:
         try:
@@ -152,5 +211,6 @@ CHECKS: Final = (
     _check_gateway_histogram,
     _check_gateway,
     _check_domain_claims,
+    find_missing_ingress,
     _check_network_policies,
 )

@@ -181,6 +181,35 @@ class ObservedCluster:
         return settings if isinstance(settings, dict) else {}
 
 
+def observe_groups(cluster: Cluster, groups: Iterable[str], *, metrics: bool) -> ObservedCluster:
+    """Read only whether API groups are served, KServe's settings for ``kserve``, and with ``metrics`` the pod metrics."""
+    served = frozenset(name for name in groups if _is_served(cluster, GROUPS[name]))
+    kserve_map: Mapping[str, str] | None = None
+    if "kserve" in served:
+        try:
+            kserve_map = get_at(cluster.get(CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE), "data", default={})
+        except ClusterError:
+            kserve_map = None
+    return ObservedCluster(
+        *("", "", ""),
+        served=served,
+        maps={},
+        kserve_map=kserve_map,
+        deployments=None,
+        kai=None,
+        kserve_runs=None,
+        metrics=_read_custom_metrics(cluster) if metrics else None,
+        classes=None,
+        nodes=None,
+        namespaces=None,
+        quotas=None,
+        queues=None,
+        hpas=None,
+        services=(),
+        runtimes=None,
+    )
+
+
 def observe_cluster(cluster: Cluster) -> ObservedCluster:
     """Read the state of a cluster.
 
@@ -530,18 +559,26 @@ def _observe_queue_quotas(observed: ObservedCluster) -> Iterator[tuple[str, dict
         )
 
 
-def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
+def find_namespace_pattern(namespaces: Iterable[Object]) -> str:
+    """Return how most projects' namespaces are named, such as ``runai-{project}``; empty if there is none."""
     patterns: Counter[str] = Counter()
-    levels: Counter[str] = Counter()
-    for obj in observed.namespaces or ():
-        labels = get_at(obj, "metadata", "labels", default={})
-        project, name = labels.get(keys.PROJECT), obj["metadata"]["name"]
+    for obj in namespaces:
+        project, name = get_at(obj, "metadata", "labels", keys.PROJECT), obj["metadata"]["name"]
         if project and project in name:
             patterns[name.replace(project, "{project}", 1)] += 1
-            levels[labels.get(POD_SECURITY, "baseline")] += 1
+    return patterns.most_common(1)[0][0] if patterns else ""
+
+
+def _observe_projects(observed: ObservedCluster) -> dict[str, Any]:
+    pattern = find_namespace_pattern(observed.namespaces or ())
+    levels = Counter(
+        get_at(obj, "metadata", "labels", POD_SECURITY, default="baseline")
+        for obj in observed.namespaces or ()
+        if get_at(obj, "metadata", "labels", keys.PROJECT)
+    )
     settings: dict[str, Any] = {"quota": "kai" if "kai" in observed.served else "resourcequota"}
-    if patterns:
-        settings["namespace"] = patterns.most_common(1)[0][0]
+    if pattern:
+        settings["namespace"] = pattern
         settings["podSecurity"] = levels.most_common(1)[0][0]
     parents = Counter(
         parent

@@ -202,6 +202,12 @@ def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> I
         )
 
 
+def find_missing_schedulers(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Yield findings about a scheduler or a quota backend of the profile that is not installed."""
+    yield from _check_scheduler(observed, requirements)
+    yield from _check_kueue(observed, requirements)
+
+
 def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check the projects' parent queue: KAI ignores queues whose parent is missing, and enforces the parent's quota too."""
     projects = requirements.profile.spec.projects
@@ -264,9 +270,8 @@ CHECKS: Final = (
     _check_classes,
     _check_nodes,
     _check_pools,
-    _check_scheduler,
+    find_missing_schedulers,
     _check_kai,
-    _check_kueue,
     _check_parent_queue,
     _check_quotas,
 )

@@ -1,4 +1,4 @@
-"""Hints from a server that does not become ready: its last line of log, and the error of its readiness probe.
+"""Hints on a server that does not become ready: its last line of log, the error of its readiness probe, and the fix.
 
 Status and explanation are pure functions of objects; only this module reads logs, for one workload and for people. Upstream:
 knative.dev/serving pkg/queue/readiness/probe.go (the sidecar logs the error of a probe that fails repeatedly).
@@ -6,14 +6,19 @@ knative.dev/serving pkg/queue/readiness/probe.go (the sidecar logs the error of 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import parse_timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.translation.objects import Object
@@ -23,6 +28,31 @@ PATIENCE_SECONDS: Final = 20.0
 #: Lines of Knative's sidecar to search for the error of its probe.
 SIDECAR_LINES: Final = 50
 REFUSED: Final = "connection refused"
+#: A probe that an HTTP server answered, in the log of Knative's sidecar and in the kubelet's event.
+STATUS_CODE: Final = re.compile(r"status ?code: (?P<code>\d{3})")
+#: The start of the API server's answer in place of a log that the node no longer has.
+NO_LOG: Final = "unable to retrieve container logs"
+#: Causes, and the fix of each; names come from the cause.
+FIXES: Final = tuple(
+    (re.compile(pattern), fix)
+    for pattern, fix in (
+        (
+            r'secret "(?P<name>[^"]+)" not found',
+            "create the Secret: kubectl create secret generic {name} -n {namespace} --from-literal=KEY=VALUE",
+        ),
+        (
+            r'configmap "(?P<name>[^"]+)" not found',
+            "create the ConfigMap: kubectl create configmap {name} -n {namespace} --from-literal=KEY=VALUE",
+        ),
+        (
+            r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) (?P<name>\S+)",
+            "add key {key} to {kind} {name}, or correct environmentVariables in the spec",
+        ),
+        (r"cannot (?:start|create) container", "correct command in the spec, or use an image that has this program"),
+        (r"OOMKilled", "set compute.cpuMemoryLimit in the spec to more than {limit}"),
+        (r"cannot pull image", "correct image in the spec; for a private registry, add its Secret to imagePullSecrets"),
+    )
+)
 #: Length to which a line of log is cut.
 LINE_LENGTH: Final = 200
 
@@ -36,9 +66,10 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
     if pod is None:
         return ""
     trouble = of_pod.find_trouble(pod)
-    if trouble is not None and trouble.kind != "crash":
-        return ""
     container = of_pod.find_server_container(pod)
+    fix = "" if trouble is None else _suggest_fix(trouble.words, live, pod, container)
+    if trouble is not None and (trouble.kind != "crash" or trouble.unstarted):
+        return fix
     started = parse_timestamp(get_at(_container_status(pod, container), "state", "running", "startedAt"))
     if trouble is None and (not started or live.now - started < PATIENCE_SECONDS):
         return ""
@@ -50,8 +81,49 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
         if printed
         else f"its log is empty or unreadable ({command})"
     )
-    port = "" if crashed else _find_refused_port(cluster, live, pod)
-    return f"nothing listens on port {port} of container {container}; {said}" if port else said
+    # A process that the kernel ends has no time to say why.
+    parts = [fix or said] if crashed else [_explain_probe(cluster, live, pod, container), said]
+    return "; ".join(filter(None, parts))
+
+
+def _suggest_fix(cause: str, live: LiveWorkload, pod: Object, container: str) -> str:
+    """Return the fix of a known cause; empty if there is none."""
+    for pattern, fix in FIXES:
+        match = pattern.search(cause)
+        if match is not None:
+            containers = get_at(pod, "spec", "containers", default=[])
+            server: Object = next((row for row in containers if row["name"] == container), {})
+            limit = get_at(server, "resources", "limits", "memory", default="the memory of the node")
+            return f"fix: {fix.format(**match.groupdict(), namespace=live.namespace, limit=limit)}"
+    return ""
+
+
+def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
+    """Yield a sentence for each failed revision whose pods hold resources, with when they go and how to free them."""
+    newest = live.revisions[-1]["metadata"]["name"] if live.revisions else ""
+    for revision in live.revisions:
+        name = revision["metadata"]["name"]
+        alive = [
+            pod
+            for pod in live.pods
+            if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name and not of_pod.has_ended(pod)
+        ]
+        if any(of_pod.is_ready(pod) for pod in alive) or not any(map(of_pod.find_trouble, alive)):
+            continue
+        totals: dict[str, float] = {}
+        for pod in alive:
+            for resource, amount in of_pod.sum_requests(pod).items():
+                if resource != "memory":
+                    totals[resource] = totals.get(resource, 0.0) + amount
+        amounts_text = " and ".join(format_amount(resource, amount) for resource, amount in sorted(totals.items()))
+        if not amounts_text or (name == newest and len(live.revisions) == 1):
+            continue
+        limit = get_at(revision, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="10 min by default")
+        first = "apply a spec that works, then run " if name == newest else ""
+        yield (
+            f"revision {name} fails and still holds {amounts_text}, until Knative's progress deadline ({limit}); to free "
+            f"{'it' if len(totals) == 1 else 'them'} now, {first}kubectl delete revision {name} -n {live.namespace}"
+        )
 
 
 def _container_status(pod: Object, name: str) -> Object:
@@ -61,7 +133,8 @@ def _container_status(pod: Object, name: str) -> Object:
 
 def _read_last_line(cluster: Cluster, live: LiveWorkload, pod: Object, container: str, *, previous: bool) -> str:
     lines = _read_log(cluster, live, pod, container, tail=5, previous=previous)
-    return next((line.strip()[:LINE_LENGTH] for line in reversed(lines) if line.strip()), "")
+    said = (line.strip() for line in reversed(lines))
+    return next((line[:LINE_LENGTH] for line in said if line and not line.startswith(NO_LOG)), "")
 
 
 def _read_log(
@@ -73,12 +146,11 @@ def _read_log(
         return []
 
 
-def _find_refused_port(cluster: Cluster, live: LiveWorkload, pod: Object) -> str:
-    """Return the port of a probe whose connection was refused; empty if it was not.
+def _explain_probe(cluster: Cluster, live: LiveWorkload, pod: Object, container: str) -> str:
+    """Return why the readiness probe fails: a port without a server, or the status code of its answer; empty if unknown.
 
     Knative's sidecar probes the server and logs the error; without the sidecar, the kubelet's event has it.
     """
-    port = of_pod.find_probed_port(pod)
     sidecar = any(row["name"] == of_pod.QUEUE_PROXY for row in get_at(pod, "spec", "containers", default=[]))
     if sidecar:
         messages = _read_log(cluster, live, pod, of_pod.QUEUE_PROXY, tail=SIDECAR_LINES)
@@ -87,4 +159,10 @@ def _find_refused_port(cluster: Cluster, live: LiveWorkload, pod: Object) -> str
         events = (row for row in live.events if get_at(row, "involvedObject", "name") == name)
         # Only the newest event describes the pod as it is now.
         messages = [str(row.get("message", "")) for row in events if row.get("reason") == "Unhealthy"][-1:]
-    return port if any(REFUSED in message for message in messages) else ""
+    for message in reversed(messages):
+        code = STATUS_CODE.search(message)
+        if code is not None:
+            return f"the server answers its readiness probe with status {code['code']}"
+        if REFUSED in message and of_pod.find_probed_port(pod):
+            return f"nothing listens on port {of_pod.find_probed_port(pod)} of container {container}"
+    return ""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Name of Knative's sidecar container.
 QUEUE_PROXY: Final = "queue-proxy"
+DEFAULT_SCHEDULER: Final = "default-scheduler"
 PULLING: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 #: Kinds of trouble in which the server itself fails, as opposed to a cluster without room.
 FAILING: Final = {"image", "crash", "config"}
@@ -78,6 +79,8 @@ class PodTrouble(NamedTuple):
     words: str
     #: True if repeating the same attempt cannot succeed.
     lasting: bool = False
+    #: True if the server's process never ran, so that it has no log.
+    unstarted: bool = False
 
 
 def find_trouble(pod: Object) -> PodTrouble | None:
@@ -100,7 +103,7 @@ def find_trouble(pod: Object) -> PodTrouble | None:
             return PodTrouble("image", f"cannot pull image {image}: {cause}", lasting)
         if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
             lasting = row.get("restartCount", 0) >= LASTING_RESTARTS or _cannot_start(row)
-            return PodTrouble("crash", _describe_crash(row), lasting)
+            return PodTrouble("crash", _describe_crash(row), lasting, _cannot_start(row))
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
             return PodTrouble(
                 "config",
@@ -148,6 +151,9 @@ def innermost_cause(message: str) -> str:
 def describe_startup(pod: Object) -> str:
     """Describe the startup progress of a pod without problems."""
     if not get_at(pod, "spec", "nodeName"):
+        scheduler = get_at(pod, "spec", "schedulerName", default=DEFAULT_SCHEDULER)
+        if scheduler != DEFAULT_SCHEDULER and not find_condition(pod, "PodScheduled"):
+            return f"waiting for scheduler {scheduler} to choose a node; it has not reported on the pod, so check that it runs"
         return "waiting for a node"
     rows = get_at(pod, "status", "containerStatuses", default=[])
     if not rows or any("waiting" in row.get("state", {}) for row in rows):

@@ -72,6 +72,10 @@ UNFIT: Final = (
     ("didn't match pod anti-affinity rules", "each node already has a replica, and the workload allows one per node"),
     ("unschedulable", "the nodes are cordoned"),
 )
+#: The start of the reason of a workload whose HPA has no value.
+BLIND_HPA: Final = "the HPA cannot read metric"
+#: Seconds for which an HPA may have no value before that is trouble: several scrapes and evaluations.
+BLIND_SECONDS: Final = 45.0
 PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
 #: The start of the reason of a workload without replicas.
 SCALED_TO_ZERO: Final = "scaled to zero"
@@ -91,10 +95,11 @@ CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
         "traffic cannot be routed to the workload",
     ),
     "PredictorReady": ("the predictor is ready", "the predictor is not ready yet", "the predictor is not ready"),
+    # KServe does not check whether a route exists, or whether a replica is ready.
     "IngressReady": (
-        "traffic is routed to the workload",
-        "traffic is not routed to the workload yet",
-        "traffic cannot be routed to the workload",
+        "KServe has configured the ingress",
+        "KServe has not configured the ingress yet",
+        "KServe cannot configure the ingress",
     ),
     "Stopped": ("the workload is suspended", "", ""),
 }
@@ -339,7 +344,7 @@ def _phase_of_first_start(live: LiveWorkload, newest: str, trouble: str) -> tupl
 
 def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
-    pinned = _describe_pin(live)
+    pinned = _join_parts(_describe_pin(live), _describe_blind_hpa(live, replicas))
     trouble = next(filter(None, (_explain_trouble(live, name) for name in _list_current_revisions(live))), "")
     if replicas.wanted == 0 and replicas.ready == 0:
         return "Running", _join_parts(f"{SCALED_TO_ZERO}; the next request starts a replica", pinned)
@@ -528,6 +533,20 @@ def _describe_pin(live: LiveWorkload) -> str:
     newest = get_at(live.service, "status", "latestCreatedRevisionName", default="")
     if len(pinned) == 1 and pinned[0].get("percent") == 100 and pinned[0]["revisionName"] != newest:  # noqa: PLR2004 - all
         return f"all traffic is pinned to {pinned[0]['revisionName']} until the next apply"
+    return ""
+
+
+def _describe_blind_hpa(live: LiveWorkload, replicas: Replicas) -> str:
+    """Return that an HPA cannot read its metric; empty if it can, or if the metric needs requests or ready replicas."""
+    metric = find_scaling_metric(live)
+    row = metrics.ROWS.get(metric.name) if metric is not None else None
+    if metric is None or metric.now or not replicas.ready or (row is not None and row.source == "histogram"):
+        return ""
+    for hpa in live.hpas:
+        active = of_pod.find_condition(hpa, "ScalingActive")
+        settled = live.now - inventory.parse_timestamp(active.get("lastTransitionTime")) > BLIND_SECONDS
+        if active.get("status") == "False" and str(active.get("reason", "")).startswith("FailedGet") and settled:
+            return f"{BLIND_HPA} {metric.name}, so the number of replicas does not change"
     return ""
 
 

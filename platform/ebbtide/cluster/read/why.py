@@ -22,7 +22,14 @@ from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import ResourceHolder
-from ebbtide.cluster.read.status import SCALED_TO_ZERO, Replicas, compute_status, read_hpa_metric, read_hpa_value
+from ebbtide.cluster.read.status import (
+    BLIND_HPA,
+    SCALED_TO_ZERO,
+    Replicas,
+    compute_status,
+    read_hpa_metric,
+    read_hpa_value,
+)
 from ebbtide.profile.models import Knative, ProfileSpec
 from ebbtide.simulate import setting
 from ebbtide.slo.source import Ref, SourceError
@@ -521,7 +528,8 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
     numbers: dict[str, float | str | None] = {"desired": desired, "current": current}
     reasons: list[WhyReason] = []
     sums: list[str] = []
-    values = get_at(hpa_status, "currentMetrics", default=[])
+    # An HPA that cannot read a metric has an entry without a type in its place.
+    values = [row for row in get_at(hpa_status, "currentMetrics", default=[]) if row.get("type")]
     for index, metric in enumerate(spec.get("metrics", [])):
         name, target = read_hpa_metric(metric)
         if index == 0 and state.metric is not None:
@@ -619,7 +627,11 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
         yield WhyReason(
             "bound", f"initialReplicas {first}: all of them must be ready once before the autoscaler follows the load"
         )
-    if state.why and all(state.why != reason.words for reason in part.reasons) and SCALED_TO_ZERO not in state.why:
+    if (
+        state.why
+        and all(state.why != reason.words for reason in part.reasons)
+        and not any(known in state.why for known in (SCALED_TO_ZERO, BLIND_HPA))
+    ):
         yield WhyReason("pods", state.why)
 
 

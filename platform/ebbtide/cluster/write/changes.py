@@ -9,15 +9,17 @@ pkg/controller/v1beta1/inferenceservice/reconcilers/knative (annotations are pas
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, mark_body
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
+from ebbtide.cluster.client.protocol import LIVE_MANAGER, MANAGER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ebbtide.translation.objects import Object
 
@@ -34,6 +36,8 @@ NO_POD: Final = ("canaryTrafficPercent",)
 #: The same in Standard mode, where KServe scales the Deployment without a rollout.
 NO_POD_IN_STANDARD: Final = ("canaryTrafficPercent", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric")
 ABSENT: Final = None
+#: The key of a list's item in a path of the API server.
+ITEM_KEY: Final = re.compile(r"\[\w+=\"?([^\"\]]*)\"?\]")
 #: Length of a value above which a plan names its parts only.
 LONG: Final = 120
 
@@ -45,6 +49,12 @@ class FieldChange(NamedTuple):
     path: Annotated[tuple[str, ...], WrittenBy(_format_path)]
     before: Any
     after: Any
+
+    def is_within(self, fields: Iterable[str]) -> bool:
+        """Return whether the field is one of ``fields`` or inside one, as the API server formats them."""
+        path = "".join(part if part.startswith("[") else f".{part}" for part in self.path).lstrip(".")
+        names = (ITEM_KEY.sub(r"[\1]", field) for field in fields)
+        return any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in names)
 
     def describe(self, *, full: bool = False) -> str:
         """Return the change as one line: ``spec.template…image: a -> b``. Without ``full``, long values are shortened."""
@@ -68,6 +78,32 @@ def diff_objects(live: Object, result: Object) -> tuple[FieldChange, ...]:
         and not (change.path[0] == "metadata" and change.path[1] in SERVERS)
         and not (change.path[:2] == ("metadata", "annotations") and change.path[-1] in EDITORS)
     )
+
+
+def list_other_owners(obj: Object) -> dict[str, tuple[str, ...]]:
+    """Return the fields of a live object that programs other than Ebbtide own, by field manager."""
+    owners: dict[str, tuple[str, ...]] = {}
+    for row in get_at(obj, "metadata", "managedFields", default=[]):
+        manager = str(row.get("manager", ""))
+        if manager not in {MANAGER, LIVE_MANAGER} and not row.get("subresource"):
+            owners[manager] = (*owners.get(manager, ()), *_list_owned_fields(row.get("fieldsV1") or {}))
+    return owners
+
+
+def _list_owned_fields(fields: Object, path: str = "") -> Iterator[str]:
+    """Yield the paths in ``fieldsV1``: ``f:`` starts a field's name, ``k:`` the key of a list's item as JSON."""
+    for name, inner in fields.items():
+        kind, _, text = name.partition(":")
+        if kind == "f":
+            inside = f"{path}.{text}".lstrip(".")
+        elif kind == "k":
+            inside = f"{path}[{next(iter(json.loads(text).values()), '')}]"
+        else:
+            continue
+        if set(inner or {}) <= {"."}:
+            yield inside
+        else:
+            yield from _list_owned_fields(inner, inside)
 
 
 def creates_pods(obj: Object, differences: tuple[FieldChange, ...]) -> bool:

@@ -1,0 +1,92 @@
+"""The command that calls a workload, as it works from this machine: by name, at the gateway's address, or forwarded."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from ebbtide.cli.connection import Cluster
+    from ebbtide.cluster.read.status import Status
+
+#: Seconds to wait for a name to resolve, and for a gateway to accept a connection.
+RESOLVE_SECONDS: Final = 1.0
+CONNECT_SECONDS: Final = 0.3
+LOCAL_PORT: Final = 8080
+
+
+def format_call(cluster: Cluster, status: Status) -> str:
+    """Return the command that calls a workload; empty if it has no URL."""
+    from ebbtide.cluster.read.gateways import HTTP_PORT, find_gateway  # noqa: PLC0415 - not loaded for --help
+
+    if not status.url:
+        return ""
+    forward = f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
+    if ".svc." in status.url:
+        return f"{forward}   # {status.url} is reachable only inside the cluster"
+    url, host = status.url.rstrip("/"), urlsplit(status.url).hostname or ""
+    if resolves(host):
+        return f"curl {url}/"
+    gateway = find_gateway(cluster)
+    if gateway is None:
+        return f"{forward}   # {host} does not resolve on this machine"
+    for address, port in gateway.addresses:
+        if accepts(address, port):
+            if port == HTTP_PORT:
+                return f"curl --resolve {host}:{port}:{address} {url}/"
+            return f"curl -H 'Host: {host}' http://{address}:{port}/"
+    return (
+        f"kubectl port-forward -n {gateway.namespace} service/{gateway.service} {LOCAL_PORT}:{HTTP_PORT} & "
+        f"curl --retry 5 --retry-connrefused -H 'Host: {host}' http://127.0.0.1:{LOCAL_PORT}/"
+    )
+
+
+#: Phases in which no replica may ever answer.
+SILENT: Final = frozenset(
+    {"Creating", "Initializing", "Pending", "Failed", "Stopped", "Stopping", "Deleting", "Resuming"}
+)
+
+
+def describe_access(cluster: Cluster, status: Status, top: object) -> tuple[str, str]:
+    """Return a workload's URL, with the reason if it does not answer, and the command that calls the workload."""
+    if not status.url:
+        return "", ""
+    if status.phase in SILENT:
+        return f"{status.url} (does not answer: the workload is {status.phase})", ""
+    unrouted = explain_no_route(cluster, status, top)
+    if unrouted:
+        forward = f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
+        return f"{status.url} (does not answer: {unrouted})", forward
+    return status.url, format_call(cluster, status)
+
+
+def explain_no_route(cluster: Cluster, status: Status, top: object) -> str:
+    """Return why a workload's URL does not answer; empty if it may."""
+    from ebbtide.cluster.read.gateways import explain_unrouted  # noqa: PLC0415 - as above
+
+    if status.kind == "InferenceService" and not status.revisions and isinstance(top, dict):
+        return explain_unrouted(cluster, top)
+    return ""
+
+
+def resolves(host: str) -> bool:
+    """Return whether this machine resolves a host name; False if its resolver does not answer in time."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for a call
+
+    executor = ThreadPoolExecutor(1)
+    try:
+        return bool(executor.submit(socket.getaddrinfo, host, None).result(RESOLVE_SECONDS))
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def accepts(address: str, port: int) -> bool:
+    """Return whether a connection to an address succeeds."""
+    try:
+        socket.create_connection((address, port), CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True

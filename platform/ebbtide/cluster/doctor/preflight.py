@@ -1,0 +1,49 @@
+"""Checks before an apply: doctor's findings about these workloads, from as few requests as the workloads need.
+
+A workload of the default scheduler that scales on requests needs none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebbtide.base.metrics import find_resource_metric
+from ebbtide.cluster.doctor import installation, network, scheduling
+from ebbtide.cluster.doctor.findings import SpecRequirements
+from ebbtide.cluster.doctor.observed import observe_groups
+from ebbtide.translation.priority import KAI
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.doctor.findings import Finding
+    from ebbtide.profile.models import Profile
+    from ebbtide.translation.plan import Plan
+
+
+def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> tuple[Finding, ...]:
+    """Return what keeps workloads from running or scaling on this cluster, errors first: schedulers, metrics, routes."""
+    spec = profile.spec
+    requirements = SpecRequirements(profile, (), tuple(plans))
+    by_hpa = any(
+        plan.scaling.scaler in {"knative-hpa", "own-hpa", "keda"} and not find_resource_metric(plan.scaling.metric_name)
+        for plan in plans
+    )
+    by_keda = by_hpa and spec.metrics.adapter == "keda"
+    groups = {
+        "kai": spec.scheduling.scheduler == KAI or spec.projects.quota == "kai",
+        "kueue": spec.projects.quota == "kueue",
+        "keda": by_keda,
+        "kserve": any(plan.serving == "kserve-standard" for plan in plans),
+    }
+    needed = [name for name, used in groups.items() if used]
+    observed = observe_groups(cluster, needed, metrics=by_hpa and not by_keda)
+    findings: list[Finding] = []
+    if groups["kai"] or groups["kueue"]:
+        findings += scheduling.find_missing_schedulers(observed, requirements)
+    if by_hpa:
+        findings += installation.find_missing_metrics(observed, requirements)
+    if groups["kserve"]:
+        findings += network.find_missing_ingress(cluster, observed, requirements)
+    return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))

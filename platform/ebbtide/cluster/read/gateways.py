@@ -1,0 +1,92 @@
+"""The gateways that serve the URLs of workloads: their Services, and the addresses at which a client can reach them.
+
+Upstream: knative.dev/net-kourier, net-contour and net-istio (names of the gateways' Services), k8s.io/api core/v1
+(ServiceStatus), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/ingress (Ingress and HTTPRoute of Standard mode).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ebbtide.base.paths import get_at
+from ebbtide.cluster.client.protocol import HTTP_ROUTE, INGRESS, NODE, SERVICE, ClusterError, MissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.translation.objects import Object
+
+#: Namespace and name of the gateway's Service by Knative's ingress class.
+GATEWAYS: Final = {
+    "kourier.ingress.networking.knative.dev": ("kourier-system", "kourier"),
+    "contour.ingress.networking.knative.dev": ("contour-external", "envoy"),
+    "istio.ingress.networking.knative.dev": ("istio-system", "istio-ingressgateway"),
+}
+HTTP_PORT: Final = 80
+
+
+class Gateway(NamedTuple):
+    """A gateway's Service, and its addresses, the most public first. Not every address is reachable for every client."""
+
+    namespace: str
+    service: str
+    addresses: tuple[tuple[str, int], ...]
+
+
+def find_gateway(cluster: Cluster) -> Gateway | None:
+    """Return the gateway of Knative's services; None if there is none, or if reading it is forbidden."""
+    for namespace, name in GATEWAYS.values():
+        try:
+            service = cluster.get(SERVICE, name, namespace)
+        except ClusterError:
+            continue
+        return Gateway(namespace, name, tuple(_list_addresses(cluster, service)))
+    return None
+
+
+def _list_addresses(cluster: Cluster, service: Object) -> Iterator[tuple[str, int]]:
+    ports = get_at(service, "spec", "ports", default=[])
+    port: Object = next((row for row in ports if row.get("port") == HTTP_PORT), {})
+    for row in get_at(service, "status", "loadBalancer", "ingress", default=[]):
+        if port and (row.get("ip") or row.get("hostname")):
+            yield str(row.get("ip") or row.get("hostname")), HTTP_PORT
+    if not port.get("nodePort"):
+        return
+    try:
+        nodes = cluster.list(NODE).items
+    except ClusterError:
+        return
+    addresses = [row for node in nodes for row in get_at(node, "status", "addresses", default=[])]
+    for kind in ("ExternalIP", "InternalIP"):
+        yield from ((row["address"], port["nodePort"]) for row in addresses if row.get("type") == kind)
+
+
+def explain_unrouted(cluster: Cluster, top: Object) -> str:
+    """Return why the URL of an InferenceService in Standard mode does not answer; empty if it may, or if it is unknown.
+
+    KServe sets the URL and the condition IngressReady although it creates no route (``disableIngressCreation``), and does
+    not check whether a controller serves the Ingress.
+    """
+    name, namespace = top["metadata"]["name"], top["metadata"]["namespace"]
+    try:
+        ingress = _get_or_none(cluster, name, namespace)
+    except ClusterError:
+        return ""
+    if ingress is None:
+        return "KServe created neither an Ingress nor an HTTPRoute for it (disableIngressCreation in inferenceservice-config)"
+    if ingress["kind"] == INGRESS.name and not get_at(ingress, "status", "loadBalancer", "ingress"):
+        controller = get_at(ingress, "spec", "ingressClassName") or "the default class"
+        return f"no ingress controller serves Ingress {name} of class {controller}"
+    if ingress["kind"] == HTTP_ROUTE.name and not get_at(ingress, "status", "parents"):
+        return f"no gateway accepts HTTPRoute {name}"
+    return ""
+
+
+def _get_or_none(cluster: Cluster, name: str, namespace: str) -> Object | None:
+    for kind in (HTTP_ROUTE, INGRESS):
+        try:
+            return cluster.get(kind, name, namespace)
+        except MissingError:
+            continue
+    return None
