@@ -311,7 +311,7 @@ def run_with_profile(
 def resolve_namespace(cluster: Cluster, options: Options) -> str:
     """Return the namespace that the options select.
 
-    A project's namespace has the project's label. If no namespace has it, or the caller may not list namespaces, the name
+    A project's namespace has the project's label. If no namespace has it, or the caller is not allowed to list namespaces, the name
     follows the pattern of the named profile, or else that of the cluster's other projects.
     """
     if options.namespace:

@@ -43,7 +43,7 @@ OPTIONS: Final = (
 
 
 class Notes(NamedTuple):
-    """What ``describe`` adds to the status, from more requests."""
+    """Additions of ``describe`` to the status, from more requests."""
 
     hint: str
     url: str = ""

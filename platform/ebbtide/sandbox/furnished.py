@@ -14,7 +14,6 @@ from ebbtide.base import keys, metrics
 from ebbtide.cluster.client.protocol import CLUSTER_RUNTIME, CONFIG_MAP, DEPLOYMENT, NAMESPACE, NODE, SERVICE
 from ebbtide.cluster.doctor.kai import GANG_FLAG, HAMI_CORE_PLUGIN, KAI_NAMESPACE, PLUGINS_FLAG, SHARING_FLAG
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE
-from ebbtide.cluster.doctor.network import GATEWAYS
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
     CUSTOM_METRICS,
@@ -26,6 +25,7 @@ from ebbtide.cluster.doctor.observed import (
     MAPS,
     VERSION_LABEL,
 )
+from ebbtide.cluster.read.gateways import GATEWAYS
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile import metric_names
 from ebbtide.sandbox.store import make_bare

@@ -59,7 +59,7 @@ def _check_classes(observed: ObservedCluster, requirements: SpecRequirements) ->
 
 
 def _check_nodes(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
-    """Report nodes that take no pods because of their own condition: new pods wait, and the scheduler names only a taint."""
+    """Report nodes that take no pods because of a condition: new pods wait, and the scheduler names only a taint."""
     for node in observed.nodes or ():
         conditions = {each["type"]: each["status"] for each in get_at(node, "status", "conditions", default=())}
         states = [text for name, text in PRESSURES.items() if conditions.get(name) == "True"]
