@@ -1,0 +1,367 @@
+"""The floor: the replicas that Ebbtide's controller requests from Knative for the metrics that the KPA does not know.
+
+Knative uses the larger of its decision and a revision's min-scale, and a change of min-scale on a live revision takes
+effect without a new revision (knative.dev/serving v0.51.0, pkg/reconciler/revision/reconcile_resources.go, reconcilePA;
+pkg/reconciler/autoscaling/kpa/scaler.go, applyBounds). The floor therefore only raises what the KPA decides. The KPA alone
+starts the first replica and removes the last one, so a request that arrives while the floor falls to zero is held and served.
+
+The number is that of a Horizontal Pod Autoscaler with the same metrics (``ebbtide.autoscaler.hpa``). Times are seconds on
+one scale, targets and values are in thousandths as in ``hpa``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
+
+from ebbtide.autoscaler import hpa
+from ebbtide.base.cron import parse_cron
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Seconds between two decisions, as an HPA's.
+PERIOD_SECONDS: Final = hpa.DEFAULTS.sync_period
+#: Seconds that all metrics must be at or below their targets before the floor falls to zero.
+CALM_SECONDS: Final = 60.0
+#: Seconds without a metric's value after which the KPA alone decides.
+FALLBACK_SECONDS: Final = 900.0
+MILLI: Final = 1000
+
+#: The scope of a metric's value: each pod (one value per pod), all pods (their average), the workload (a total), or the use of
+#: a resource by each pod, in percent of its request.
+Scope = Literal["pod", "average", "total", "resource"]
+#: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
+#: that have no values yet, values that are missing for a short or a long time.
+Cause = Literal["metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window of a schedule: its start and end as cron expressions, the time zone, and the minimum replicas within it."""
+
+    start: str
+    end: str
+    time_zone: str
+    minimum: int
+
+
+class FloorError(ValueError):
+    """The settings of a floor cannot be read; the message is for the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorMetric:
+    """One metric: its name, where its values come from, what they describe, and the target in the metric's own unit.
+
+    ``query`` is PromQL; for the scope ``resource``, it is empty and ``name`` is the resource.
+    """
+
+    name: str
+    scope: Scope
+    target: float
+    query: str = ""
+
+    def make_hpa_metric(self) -> hpa.Metric:
+        """Return the metric as an HPA has it."""
+        if self.scope == "resource":
+            return hpa.ResourceMetric(name=self.name, average_utilization=int(self.target))
+        target = round(self.target * MILLI)
+        if self.scope == "pod":
+            return hpa.PodsMetric(average_value=target)
+        return hpa.ObjectMetric(value=target) if self.scope == "average" else hpa.ObjectMetric(average_value=target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorSettings:
+    """The settings of a workload's floor; ``calm`` and ``fallback`` are in seconds."""
+
+    minimum: int
+    maximum: int
+    metrics: tuple[FloorMetric, ...] = ()
+    behavior: hpa.ScalingBehavior | None = None
+    schedule: tuple[Window, ...] = ()
+    calm: float = CALM_SECONDS
+    fallback: float = FALLBACK_SECONDS
+
+
+class Proposed(NamedTuple):
+    """The replicas that one metric proposes, None without a value; ``usage`` is its mean value in the metric's own unit."""
+
+    name: str
+    replicas: int | None
+    usage: float | None
+    target: float
+
+
+class FloorDecision(NamedTuple):
+    """A floor, its cause, and what each metric proposes."""
+
+    floor: int
+    cause: Cause
+    proposed: tuple[Proposed, ...]
+
+
+class Floor:
+    """The floor of one revision, with the state between its decisions."""
+
+    __slots__ = ("_busy_at", "_hpa", "_lost_since", "_metrics", "_settings", "_tolerances")
+
+    def __init__(self, settings: FloorSettings) -> None:
+        """Start without a past. Changed settings need a new instance."""
+        self._settings = settings
+        self._metrics = tuple(metric.make_hpa_metric() for metric in settings.metrics)
+        self._hpa = hpa.HorizontalAutoscaler(
+            hpa.HpaSpec(
+                min_replicas=max(settings.minimum, 1),
+                max_replicas=settings.maximum,
+                metrics=self._metrics,
+                behavior=settings.behavior,
+            )
+        )
+        tolerance = hpa.DEFAULTS.tolerance
+        self._tolerances = hpa.Tolerances(tolerance, tolerance)
+        self._busy_at: float | None = None
+        self._lost_since: float | None = None
+
+    def decide(
+        self,
+        now: float,
+        floor: int,
+        replicas: int,
+        pods: Mapping[str, hpa.HpaPod],
+        measured: Sequence[hpa.Measured],
+    ) -> FloorDecision:
+        """Return the decision at ``now``, in seconds since 1970 if there is a schedule; call it every ``PERIOD_SECONDS``.
+
+        ``floor`` is the revision's present min-scale, ``replicas`` its present number of replicas, ``pods`` its pods by name,
+        and ``measured`` the values of the settings' metrics, in order, None if they could not be read.
+        """
+        settings = self._settings
+        scheduled = _find_scheduled_minimum(settings.schedule, now)
+        low = min(max(settings.minimum, scheduled), settings.maximum)
+        ask = hpa.MetricInputs(replicas, len(pods), pods, self._tolerances, hpa.DEFAULTS, now)
+        proposals = [_propose(ask, metric, values) for metric, values in zip(self._metrics, measured, strict=True)]
+        proposed = tuple(
+            Proposed(metric.name, *_describe(proposal), metric.target)
+            for metric, proposal in zip(settings.metrics, proposals, strict=True)
+        )
+        wanted, cause = self._want(now, floor, replicas, pods, measured, proposals)
+        if wanted < low:
+            wanted, cause = low, "schedule" if low > settings.minimum else "minimum"
+        if wanted > settings.maximum:
+            wanted, cause = settings.maximum, "maximum"
+        return FloorDecision(wanted, cause, proposed)
+
+    def _want(
+        self,
+        now: float,
+        floor: int,
+        replicas: int,
+        pods: Mapping[str, hpa.HpaPod],
+        measured: Sequence[hpa.Measured],
+        proposals: Sequence[hpa.Proposal | None],
+    ) -> tuple[int, Cause]:
+        """Return the floor within no bounds but the maximum, and its cause."""
+        if not self._metrics:
+            return 0, "rest"
+        # Without pods, only the total of a workload has a value.
+        readable = [
+            values
+            for metric, values in zip(self._settings.metrics, measured, strict=True)
+            if replicas or metric.scope == "total"
+        ]
+        if any(values is None for values in readable):
+            self._lost_since = now if self._lost_since is None else self._lost_since
+            if now - self._lost_since >= self._settings.fallback:
+                return 0, "fallback"
+        else:
+            self._lost_since = None
+        if replicas == 0:
+            if self._lost_since is not None:
+                return floor, "held"
+            self._busy_at = None
+            return self._want_at_zero(proposals)
+        if self._busy_at is None and floor > 0:
+            # A controller that has just started does not know how long the metrics have been calm.
+            self._busy_at = now
+        if any(self._is_above(place, proposal, len(pods)) for place, proposal in enumerate(proposals)):
+            self._busy_at = now
+        decision = self._hpa.reconcile(now, replicas, len(pods), pods, measured)
+        if not decision.rescale and decision.limited is None and any(proposal is None for proposal in proposals):
+            return floor, "wait" if self._lost_since is None else "held"
+        if decision.replicas <= 1 and self._settings.minimum == 0:
+            calm = self._busy_at is None or now - self._busy_at >= self._settings.calm
+            return (0, "rest") if calm else (1, "delay")
+        if decision.limited == "TooManyReplicas":
+            return decision.replicas, "maximum"
+        if decision.limited in {"ScaleUpLimit", "ScaleDownLimit"}:
+            return decision.replicas, "step"
+        return decision.replicas, "delay" if decision.stabilized else "metric"
+
+    def _want_at_zero(self, proposals: Sequence[hpa.Proposal | None]) -> tuple[int, Cause]:
+        totals = [
+            proposal.replicas
+            for metric, proposal in zip(self._settings.metrics, proposals, strict=True)
+            if metric.scope == "total" and proposal is not None
+        ]
+        wanted = max([0, *totals])
+        return wanted, "metric" if wanted else "rest"
+
+    def _is_above(self, place: int, proposal: hpa.Proposal | None, existing: int) -> bool:
+        """Return whether a metric is above its target."""
+        metric = self._metrics[place]
+        if proposal is None:
+            return False
+        if isinstance(metric, hpa.ResourceMetric):
+            return (proposal.utilization or 0) > (metric.average_utilization or 0)
+        if isinstance(metric, hpa.PodsMetric):
+            return proposal.usage > metric.average_value
+        assert isinstance(metric, hpa.ObjectMetric)
+        if metric.value is not None:
+            return proposal.usage > metric.value
+        return existing > 0 and proposal.usage > (metric.average_value or 0)
+
+
+def _find_scheduled_minimum(windows: tuple[Window, ...], now: float) -> int:
+    if not windows:
+        return 0
+    from ebbtide.autoscaler.schedule import scheduled_minimum  # noqa: PLC0415 - render needs no calendar
+
+    return scheduled_minimum(windows, now)
+
+
+def _propose(ask: hpa.MetricInputs, metric: hpa.Metric, measured: hpa.Measured) -> hpa.Proposal | None:
+    """Return what a metric proposes, or None if it has no value, or none that counts."""
+    try:
+        return hpa.metric_replicas(ask, metric, measured)
+    except hpa.MetricError:
+        return None
+
+
+def _describe(proposal: hpa.Proposal | None) -> tuple[int | None, float | None]:
+    if proposal is None:
+        return None, None
+    usage = float(proposal.utilization) if proposal.utilization is not None else proposal.usage / MILLI
+    return proposal.replicas, usage
+
+
+# The settings as an annotation. Both directions are here, so that they cannot differ.
+
+
+def format_settings(settings: FloorSettings) -> str:
+    """Return the settings as compact JSON; defaults are left out."""
+    value: dict[str, Any] = {"minReplicas": settings.minimum, "maxReplicas": settings.maximum}
+    if settings.metrics:
+        value["metrics"] = [
+            {
+                "name": metric.name,
+                "scope": metric.scope,
+                "target": _shorten(metric.target),
+                **({"query": metric.query} if metric.query else {}),
+            }
+            for metric in settings.metrics
+        ]
+    if settings.schedule:
+        value["schedule"] = [
+            {
+                "start": window.start,
+                "end": window.end,
+                "timeZone": window.time_zone,
+                "minReplicas": window.minimum,
+            }
+            for window in settings.schedule
+        ]
+    if settings.behavior is not None:
+        value["behavior"] = {
+            name: _format_rules(rules)
+            for name, rules in (("scaleUp", settings.behavior.scale_up), ("scaleDown", settings.behavior.scale_down))
+            if rules != hpa.ScalingRules()
+        }
+    if settings.calm != CALM_SECONDS:
+        value["calmSeconds"] = _shorten(settings.calm)
+    if settings.fallback != FALLBACK_SECONDS:
+        value["fallbackSeconds"] = _shorten(settings.fallback)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _shorten(number: float) -> float:
+    return int(number) if number == int(number) else number
+
+
+def _format_rules(rules: hpa.ScalingRules) -> dict[str, Any]:
+    fields = {
+        "stabilizationWindowSeconds": rules.stabilization_window_seconds,
+        "selectPolicy": rules.select_policy,
+        "policies": None
+        if rules.policies is None
+        else [
+            {"type": policy.type, "value": policy.value, "periodSeconds": policy.period_seconds}
+            for policy in rules.policies
+        ],
+        "tolerance": rules.tolerance,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def parse_settings(text: str) -> FloorSettings:
+    """Return the settings of an annotation.
+
+    Raises FloorError with the reason for anything that ``format_settings`` does not write.
+    """
+    try:
+        value = json.loads(text)
+        behavior = value.get("behavior")
+        settings = FloorSettings(
+            minimum=int(value["minReplicas"]),
+            maximum=int(value["maxReplicas"]),
+            metrics=tuple(_parse_metric(row) for row in value.get("metrics", ())),
+            behavior=None if behavior is None else parse_behavior(behavior),
+            schedule=tuple(_parse_window(row) for row in value.get("schedule", ())),
+            calm=float(value.get("calmSeconds", CALM_SECONDS)),
+            fallback=float(value.get("fallbackSeconds", FALLBACK_SECONDS)),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FloorError(f"invalid scaling settings: {error}") from error
+    if not 0 <= settings.minimum <= settings.maximum or settings.maximum < 1:
+        raise FloorError(f"invalid replica bounds {settings.minimum} and {settings.maximum}")
+    return settings
+
+
+def _parse_window(row: Mapping[str, Any]) -> Window:
+    from ebbtide.autoscaler.schedule import load_zone  # noqa: PLC0415 - render needs no calendar
+
+    window = Window(str(row["start"]), str(row["end"]), str(row["timeZone"]), int(row["minReplicas"]))
+    for text in (window.start, window.end):
+        parse_cron(text)
+    load_zone(window.time_zone)
+    return window
+
+
+def _parse_metric(row: Mapping[str, Any]) -> FloorMetric:
+    scope, target = row["scope"], float(row["target"])
+    if scope not in get_args(Scope):
+        raise FloorError(f"unknown scope {scope}")
+    if target <= 0:
+        raise FloorError(f"invalid target {target:g} of {row['name']}")
+    return FloorMetric(name=str(row["name"]), scope=scope, target=target, query=str(row.get("query", "")))
+
+
+def parse_behavior(value: Mapping[str, Any]) -> hpa.ScalingBehavior:
+    """Return the behavior of an HPA's field of that name."""
+    return hpa.ScalingBehavior(
+        scale_up=_parse_rules(value.get("scaleUp", {})), scale_down=_parse_rules(value.get("scaleDown", {}))
+    )
+
+
+def _parse_rules(row: Mapping[str, Any]) -> hpa.ScalingRules:
+    policies = row.get("policies")
+    return hpa.ScalingRules(
+        stabilization_window_seconds=row.get("stabilizationWindowSeconds"),
+        select_policy=row.get("selectPolicy"),
+        policies=None
+        if policies is None
+        else tuple(hpa.Policy(item["type"], int(item["value"]), int(item["periodSeconds"])) for item in policies),
+        tolerance=row.get("tolerance"),
+    )
