@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.adopt.live import import_object
+from ebbtide.autoscaler.floor import parse_settings
 from ebbtide.base import keys, metrics
 from ebbtide.cluster.doctor import checks as doctor
 from ebbtide.documents import explain, load_document, profiles
@@ -38,7 +39,11 @@ PAGE = ROOT / "CONTRIBUTING.md"
 COMPUTE = {"gpuDevicesRequest": 1, "cpuCoreRequest": 1}
 #: A threshold that is valid for every metric, and a bound of every latency histogram.
 THRESHOLD = 100
-GATEWAY = {"standardLatency": "gate_ms", "standardConcurrency": "gate_inflight", "standardThroughput": "gate_rate"}
+GATEWAY: dict[str, Any] = {
+    "standardLatency": "gate_ms",
+    "standardConcurrency": "gate_inflight",
+    "standardThroughput": "gate_rate",
+}
 
 
 def documented() -> metrics.Metric:
@@ -64,8 +69,9 @@ def row(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     fields.make_control.cache_clear()
 
 
-def profile(backend: str = "devices", **settings: Any) -> Profile:
+def profile(backend: str = "devices", *, controller: bool = False, **settings: Any) -> Profile:
     data = profile_data(gpu.BACKENDS[backend])
+    data["spec"]["autoscaling"] = {"controller": controller}
     data["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
     data["spec"]["metrics"] = settings
     validated, problems = profiles.validate_profile_data(data)
@@ -215,6 +221,33 @@ def test_a_simulation_has_its_signal_or_names_those_that_have_one(row: metrics.M
     assert setting.read_spec_setting(loaded.inference, cluster).metric == row.simulated
     names = {knob.name for knob in tune.make_knobs({}, row.name, 1, 4)}
     assert ("metric" in names) == (row.autoscaler == "kpa")
+
+
+def test_the_controller_scales_it_to_zero(row: metrics.Metric) -> None:
+    """With the controller, each metric scales to zero on plain Knative, alone or in a list, with the same settings."""
+    cluster = profile(controller=True, adapter="none", metricsServer=row.source == "metrics-server")
+    name = "tokens_per_second" if row is metrics.CUSTOM else row.name
+    single = translated(native(row, minReplicas=0), cluster)
+    entries = [{"metric": name, "threshold": THRESHOLD}]
+    several = translated(
+        native(row, minReplicas=0, metric=None, metricName=None, metricThreshold=None, metrics=entries), cluster
+    )
+    assert (single.plan is not None, several.plan is not None) == (True, True), (single.problems, several.problems)
+    annotations = several.objects[-1]["metadata"]["annotations"]
+    assert template_annotations(several)[keys.MIN_SCALE] == "0"
+    assert template_annotations(several)[keys.CLASS] == keys.CLASS_KPA
+    settings = parse_settings(annotations[keys.FLOOR])
+    if row.autoscaler == "kpa":
+        assert not settings.metrics
+        assert template_annotations(several)[keys.METRIC] == row.knative
+        return
+    assert single.objects[-1]["metadata"]["annotations"][keys.FLOOR] == annotations[keys.FLOOR]
+    (metric,) = settings.metrics
+    assert metric.target == THRESHOLD
+    assert (metric.scope == "resource") == (row.source == "metrics-server")
+    assert metric.scope == "resource" or "by (namespace, pod" in metric.query
+    if row.simulated is not None:
+        assert setting.FLOOR_SIGNALS[metric.name] == row.simulated
 
 
 def test_the_sandbox_serves_what_an_hpa_reads_and_doctor_finds_it(row: metrics.Metric) -> None:

@@ -17,6 +17,10 @@ SPEC: Final = "ebbtide.dev/spec"
 PROJECT: Final = "ebbtide.dev/project"
 #: Manual override by `ebbtide scale` as JSON, only on the top-level object: ebbtide.dev/scale: {"minReplicas":2,"base":{…}}
 SCALE: Final = "ebbtide.dev/scale"
+#: The metrics, bounds and schedule of the controller as JSON, only on the top-level object: ebbtide.dev/autoscaling: {"minReplicas":0,…}
+FLOOR: Final = "ebbtide.dev/autoscaling"
+#: The controller's last decision as JSON, on a revision: ebbtide.dev/decision: {"floor":3,"cause":"metric",…}
+DECISION: Final = "ebbtide.dev/decision"
 #: ebbtide.dev/category: Deploy
 CATEGORY: Final = "ebbtide.dev/category"
 

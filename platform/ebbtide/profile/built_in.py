@@ -53,7 +53,7 @@ FULL: Final[dict[str, Any]] = {
         "kserve": {
             "version": "0.20",
             "modes": ["Knative", "Standard"],
-            "annotationDisallowList": ["ebbtide.dev/spec", "ebbtide.dev/scale"],
+            "annotationDisallowList": ["ebbtide.dev/spec", "ebbtide.dev/scale", "ebbtide.dev/autoscaling"],
         },
         "nodePools": [
             {

@@ -124,6 +124,16 @@ class Metrics(Model):
     """Metric for throughput in KServe Standard mode."""
 
 
+class AutoscalingProfile(Model):
+    """Ebbtide's own autoscaling."""
+
+    controller: bool = False
+    """True if Ebbtide's controller runs (ebbtide controller). It scales on any metric, to zero too."""
+    fallback_seconds: Annotated[int, Field(ge=60, le=86400)] = 900
+    """Seconds without a metric's value after which the controller leaves the replicas to Knative alone. Until then, it
+    holds them."""
+
+
 class NodePool(Model):
     """Node pool: nodes with the same GPU model and the same GPU-sharing backend."""
 
@@ -269,6 +279,8 @@ class ProfileSpec(Model):
     """KServe."""
     metrics: Metrics = Metrics()
     """Metrics for HPAs."""
+    autoscaling: AutoscalingProfile = AutoscalingProfile()
+    """Ebbtide's own autoscaling."""
     node_pools: list[NodePool] = empty_list()
     """Node pools. The first pool is the default."""
     scheduling: Scheduling = Scheduling()

@@ -70,7 +70,7 @@ PROFILE: Final[dict[str, Any]] = {
         "kserve": {
             "version": "0.20",
             "modes": ["Knative"],
-            "annotationDisallowList": [keys.SPEC, keys.SCALE],
+            "annotationDisallowList": [keys.SPEC, keys.SCALE, keys.FLOOR],
         },
         "metrics": {"gatewayLatency": "envoy_cluster_upstream_rq_time"},
         "nodePools": [

@@ -6,7 +6,68 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ebbtide.spec.scalars import Model, NotNegative, Percentage, Positive, Seconds
+from ebbtide.spec.scalars import Model, NotNegative, Percentage, Positive, Seconds, Text, empty_list
+
+
+class ScalingMetric(Model):
+    """One of several scaling metrics."""
+
+    metric: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Scaling metric: throughput, concurrency, latency, gpu-utilization, cpu-utilization, or the name of a Prometheus
+    metric of the pods."""
+    query: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """PromQL query with one value. It may use the placeholders {workload}, {namespace} and {revision}."""
+    query_result: Literal["average", "total"] | None = None
+    """Meaning of the query's value: average of the replicas, or total of the workload, which the threshold divides among
+    the replicas. A total also starts replicas while the service is scaled to zero. Default: average."""
+    threshold: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Scaling threshold: target value per replica, in the metric's unit."""
+
+
+class ScalingWindow(Model):
+    """A recurring period with more minimum replicas."""
+
+    start: Text
+    """Start of the period as a cron expression: minute, hour, day of the month, month, day of the week."""
+    end: Text
+    """End of the period as a cron expression."""
+    time_zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", max_length=64)] = "UTC"
+    """IANA time zone of start and end: Europe/Berlin."""
+    min_replicas: Positive
+    """Minimum replicas during the period."""
+
+
+class ScalingPolicy(Model):
+    """Maximum change of the replicas within a period."""
+
+    type: Literal["Pods", "Percent"]
+    """Unit of the value."""
+    value: Positive
+    """Maximum change: pods, or percent of the replicas at the start of the period."""
+    period_seconds: Annotated[int, Field(ge=1, le=1800)]
+    """Length of the period in seconds."""
+
+
+class ScalingRules(Model):
+    """Stabilization and step limits of one direction, as in a HorizontalPodAutoscaler (autoscaling/v2)."""
+
+    stabilization_window_seconds: Seconds | None = None
+    """Seconds of past recommendations that are considered. Default: 0 to scale up, 300 to scale down."""
+    select_policy: Literal["Max", "Min", "Disabled"] | None = None
+    """Policy that applies: the one that allows the most or the least change, or no change. Default: Max."""
+    policies: list[ScalingPolicy] = empty_list()
+    """Step limits. Default: doubling or 4 pods every 15 s to scale up, no limit to scale down."""
+    tolerance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    """Deviation of a metric from its threshold, as a fraction, that changes nothing. Default: 0.1."""
+
+
+class ScalingBehavior(Model):
+    """Stabilization and step limits of both directions."""
+
+    scale_up: ScalingRules = ScalingRules()
+    """Rules to scale up."""
+    scale_down: ScalingRules = ScalingRules()
+    """Rules to scale down."""
 
 
 class Autoscaling(Model):
@@ -28,6 +89,14 @@ class Autoscaling(Model):
     """Exact name of the metric if ``metric`` is ``custom``. Not valid with any other metric."""
     metric_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Scaling threshold: target value of the metric per replica, in the metric's unit. Required with a metric."""
+    metrics: list[ScalingMetric] = empty_list()
+    """Several scaling metrics instead of one: the highest number of replicas applies. Needs Ebbtide's
+    controller. Ebbtide extension."""
+    schedule: list[ScalingWindow] = empty_list()
+    """Periods with more minimum replicas; of several open periods, the largest number applies. Needs Ebbtide's controller.
+    Ebbtide extension."""
+    behavior: ScalingBehavior | None = None
+    """Stabilization and step limits. Needs Ebbtide's controller, or KServe Standard. Ebbtide extension."""
     metric_threshold_percentage: Percentage | None = None
     """Target utilization: percentage of metricThreshold that a replica may use before the autoscaler adds another one.
     Only for concurrency and throughput. Default: 70."""

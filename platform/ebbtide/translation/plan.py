@@ -13,12 +13,14 @@ from ebbtide.base.bodies import body
 
 if TYPE_CHECKING:
     from ebbtide.base.metrics import Metric
+    from ebbtide.base.problems import Path
     from ebbtide.profile.models import NodePool, Profile, ProfileSpec
     from ebbtide.spec.inference import Inference, InferenceSpec
 
 Serving = Literal["knative", "kserve", "kserve-standard"]
-#: Knative's two classes, Ebbtide's HPA or KEDA ScaledObject for a Standard deployment, or a fixed number of replicas.
-Scaler = Literal["knative-kpa", "knative-hpa", "own-hpa", "keda", "fixed"]
+#: Knative's two classes, Ebbtide's controller on top of the KPA, Ebbtide's HPA or KEDA ScaledObject for a Standard
+#: deployment, or a fixed number of replicas.
+Scaler = Literal["knative-kpa", "knative-hpa", "controller", "own-hpa", "keda", "fixed"]
 
 #: The serving container's name by kind of object: the defaults of Knative and KServe.
 CONTAINERS: Final[dict[str, str]] = {
@@ -38,8 +40,27 @@ class Decision:
     fields: tuple[str, ...] = ()
 
 
+class ScalingTarget(NamedTuple):
+    """One metric of an autoscaler, its threshold in the metric's unit, and the fields that set both.
+
+    ``name`` is the metric's name for the autoscaler. ``query`` is the user's own PromQL; ``total`` if its value is that of
+    the workload and not an average of the replicas.
+    """
+
+    row: Metric
+    name: str
+    threshold: float | None
+    path: Path
+    threshold_path: Path
+    query: str = ""
+    total: bool = False
+
+
 class Scaling(NamedTuple):
-    """The autoscaler, minimum and maximum replicas, the metric and its threshold in the metric's unit."""
+    """The autoscaler, minimum and maximum replicas, the metric and its threshold in the metric's unit.
+
+    Of several metrics, ``metric``, ``metric_name`` and ``threshold`` are those of the first; ``targets`` has all.
+    """
 
     scaler: Scaler
     minimum: int
@@ -49,6 +70,7 @@ class Scaling(NamedTuple):
     metric_name: str = ""
     threshold: float | None = None
     percentage: float = 70.0
+    targets: tuple[ScalingTarget, ...] = ()
 
 
 class GpuRequest(NamedTuple):

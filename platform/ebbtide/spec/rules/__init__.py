@@ -27,6 +27,7 @@ def check(inference: Inference, listed: Sequence[str] = ()) -> list[Problem]:
         naming.check_name,
         scaling.check_replicas,
         partial(scaling.check_metric, listed=listed),
+        partial(scaling.check_metrics, listed=listed),
         scaling.check_scaling_fields,
         compute.check_gpu,
         compute.check_cpu,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics, quantities
+from ebbtide.base.cron import CronError, parse_cron
 from ebbtide.base.problems import Problem, make_warning
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
 
 AUTO: Final[Path] = ("spec", "autoscaling")
+#: The placeholders of a query, for the workload's own names.
+PLACEHOLDERS: Final = ("workload", "namespace", "revision")
+_PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
 
 
 #: Stands for a maximum that is not set, which Knative does not limit.
@@ -42,7 +47,7 @@ def check_replicas(inference: Inference) -> Iterator[Problem]:
     if inference.spec.defaults == "none":
         # The cluster decides about unset fields.
         return
-    if auto.metric is None and low < high and (low, high) != (0, 1):
+    if auto.metric is None and not auto.metrics and low < high and (low, high) != (0, 1):
         yield Problem(
             "AUT002",
             (*AUTO, "metric"),
@@ -98,6 +103,37 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             "set metricName, or set metric to the exact name of the metric",
         )
         return
+    problems = list(_check_metric_name(metric_name, where, listed))
+    yield from problems
+    if problems:
+        return
+    if auto.metric_name is not None and metrics.NAME.fullmatch(auto.metric_name) is None:
+        yield Problem(
+            "AUT008",
+            (*AUTO, "metricName"),
+            f"invalid Prometheus metric name {auto.metric_name!r}",
+            "use only letters, digits, _ and :, starting with a letter, _ or :",
+        )
+    row = metrics.find_metric(metric_name) or metrics.CUSTOM
+    if row.autoscaler == "hpa" and auto.metric_threshold_percentage is not None:
+        yield Problem(
+            "AUT006",
+            (*AUTO, "metricThresholdPercentage"),
+            f"metricThresholdPercentage is only valid for concurrency and throughput, not for {auto.metric}",
+            "remove metricThresholdPercentage and set metricThreshold to the target value",
+        )
+    yield from _check_threshold(metric_name, row, auto.metric_threshold, (*AUTO, "metricThreshold"))
+
+
+def _check_metric_name(
+    metric_name: str, where: Path, listed: Sequence[str], *, listing: bool = False
+) -> Iterator[Problem]:
+    """Check that a metric is built in, or has the name of a Prometheus metric; ``listing`` in a list of metrics."""
+    if listing and metric_name == "custom":
+        yield Problem(
+            "AUT027", where, "metric: custom is not a name", "set metric to the exact name of the Prometheus metric"
+        )
+        return
     if metric_name.lower() in metrics.ABSENT:
         yield Problem(
             "AUT032",
@@ -107,8 +143,9 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             "keep a fixed number of replicas), or set one of " + ", ".join(metrics.ROWS),
         )
         return
-    row = metrics.find_metric(metric_name)
-    misleading = {} if row is not None else metrics.list_misleading_names()
+    if metrics.find_metric(metric_name) is not None:
+        return
+    misleading = metrics.list_misleading_names()
     if metric_name.lower() in misleading:
         replacement = misleading[metric_name.lower()]
         yield Problem(
@@ -120,61 +157,109 @@ def check_metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[P
             else "scale on concurrency, throughput or cpu-utilization: memory use does not fall with the load",
         )
         return
-    if row is None:
-        near = None if metric_name in listed else metrics.find_similar_metric(metric_name)
-        if near is not None:
-            custom = f" For a custom metric of this name, set metric: custom and metricName: {metric_name}"
-            yield Problem(
-                "AUT007",
-                where,
-                f"unknown metric {metric_name}",
-                f"did you mean {near}?" + (custom if metrics.NAME.fullmatch(metric_name) else ""),
-            )
-            return
-        if metrics.NAME.fullmatch(metric_name) is None:
-            yield Problem(
-                "AUT008",
-                where,
-                f"{metric_name!r} is neither a built-in metric nor a valid Prometheus metric name",
-                f"use one of {', '.join(metrics.ROWS)}, or a name of letters, digits, _ and :",
-            )
-            return
-        row = metrics.CUSTOM
-    if auto.metric_name is not None and metrics.NAME.fullmatch(auto.metric_name) is None:
+    near = None if metric_name in listed else metrics.find_similar_metric(metric_name)
+    if near is not None:
+        custom = f" For a custom metric of this name, set metric: custom and metricName: {metric_name}"
+        yield Problem(
+            "AUT007",
+            where,
+            f"unknown metric {metric_name}",
+            f"did you mean {near}?" + (custom if metrics.NAME.fullmatch(metric_name) and not listing else ""),
+        )
+    elif metrics.NAME.fullmatch(metric_name) is None:
         yield Problem(
             "AUT008",
-            (*AUTO, "metricName"),
-            f"invalid Prometheus metric name {auto.metric_name!r}",
-            "use only letters, digits, _ and :, starting with a letter, _ or :",
+            where,
+            f"{metric_name!r} is neither a built-in metric nor a valid Prometheus metric name",
+            f"use one of {', '.join(metrics.ROWS)}, or a name of letters, digits, _ and :",
         )
-    yield from _check_threshold(inference, row)
 
 
-def _check_threshold(inference: Inference, row: metrics.Metric) -> Iterator[Problem]:
+def check_metrics(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem]:
+    """Check each entry of a list of metrics, and the schedule and behavior next to it."""
     auto = inference.spec.autoscaling
-    value = auto.metric_threshold
-    where = (*AUTO, "metricThreshold")
-    if auto.min_replicas == 0 and not row.to_zero:
+    if auto.metrics and auto.metric is not None:
         yield Problem(
-            "AUT004",
-            (*AUTO, "minReplicas"),
-            f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas",
-            "set minReplicas to 1 or more, or scale on concurrency or throughput, or remove the metric and use 0..1 replicas",
+            "AUT093",
+            (*AUTO, "metrics"),
+            "metric and metrics exclude each other",
+            "move metric and metricThreshold into metrics, or remove metrics",
         )
-    if row.autoscaler == "hpa" and auto.metric_threshold_percentage is not None:
+    by_kpa = []
+    for index, item in enumerate(auto.metrics):
+        path = (*AUTO, "metrics", index)
+        if (item.metric is None) == (item.query is None):
+            yield Problem(
+                "AUT093",
+                path,
+                "each entry of metrics has either metric or query",
+                "set metric to a name, or query to PromQL" if item.metric is None else "remove metric or query",
+            )
+            continue
+        if item.query is None and item.query_result is not None:
+            yield Problem(
+                "AUT093", (*path, "queryResult"), "queryResult has no effect without query", "remove queryResult"
+            )
+        if item.metric is None:
+            yield from _check_query(item.query or "", (*path, "query"))
+            yield from _check_threshold("a query", metrics.CUSTOM, item.threshold, (*path, "threshold"))
+            continue
+        problems = list(_check_metric_name(item.metric, (*path, "metric"), listed, listing=True))
+        yield from problems
+        row = metrics.find_metric(item.metric) or metrics.CUSTOM
+        if not problems:
+            yield from _check_threshold(item.metric, row, item.threshold, (*path, "threshold"))
+        if row.autoscaler == "kpa":
+            by_kpa.append(index)
+    for index in by_kpa[1:]:
         yield Problem(
-            "AUT006",
-            (*AUTO, "metricThresholdPercentage"),
-            f"metricThresholdPercentage is only valid for concurrency and throughput, not for {auto.metric}",
-            "remove metricThresholdPercentage and set metricThreshold to the target value",
+            "AUT093",
+            (*AUTO, "metrics", index, "metric"),
+            "Knative's KPA scales on one metric, and metrics has both concurrency and throughput",
+            "remove one of the two",
         )
+    yield from _check_schedule(inference)
+
+
+def _check_query(query: str, where: Path) -> Iterator[Problem]:
+    unknown = sorted(set(_PLACEHOLDER.findall(query)) - set(PLACEHOLDERS))
+    if unknown:
+        yield Problem(
+            "AUT094",
+            where,
+            f"unknown placeholder {{{unknown[0]}}} in the query",
+            f"use one of {', '.join(f'{{{name}}}' for name in PLACEHOLDERS)}",
+        )
+    if query.count("(") != query.count(")") or query.count("{") != query.count("}"):
+        yield Problem("AUT094", where, "the query has brackets without a counterpart", "close each bracket")
+
+
+def _check_schedule(inference: Inference) -> Iterator[Problem]:
+    _, high = find_bounds(inference)
+    for index, window in enumerate(inference.spec.autoscaling.schedule):
+        path = (*AUTO, "schedule", index)
+        for field, text in (("start", window.start), ("end", window.end)):
+            try:
+                parse_cron(text)
+            except CronError as error:
+                yield Problem("AUT095", (*path, field), str(error), 'write five fields, such as "0 8 * * mon-fri"')
+        if window.min_replicas > high:
+            yield Problem(
+                "AUT020",
+                (*path, "minReplicas"),
+                f"minReplicas {window.min_replicas} is above maxReplicas {high}",
+                f"use at most {high}",
+            )
+
+
+def _check_threshold(metric: str, row: metrics.Metric, value: float | None, where: Path) -> Iterator[Problem]:
     if value is None:
         return
     if value < (0.001 if row.autoscaler == "hpa" else 0.01):
         yield Problem(
             "AUT011",
             where,
-            f"a threshold of {value:g} is below the minimum for {auto.metric}",
+            f"a threshold of {value:g} is below the minimum for {metric}",
             "use 1 or more" if row.autoscaler == "hpa" else "use 0.01 or more",
         )
     elif value > row.max_threshold:

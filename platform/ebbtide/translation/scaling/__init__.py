@@ -13,7 +13,7 @@ from ebbtide.base.versions import parse_version
 from ebbtide.profile import metric_names
 from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.plan import Decision, Scaling
+from ebbtide.translation.plan import Decision, Scaling, ScalingTarget
 from ebbtide.translation.scaling.knative import SETTINGS
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ BOUNDS: Final = ("minReplicas", "maxReplicas")
 TITLES: Final[dict[Scaler, str]] = {
     "knative-kpa": "Knative's KPA",
     "knative-hpa": "Knative's HPA class",
+    "controller": "Ebbtide's controller",
     "own-hpa": "Kubernetes HPA",
     "keda": "KEDA ScaledObject",
 }
@@ -40,6 +41,8 @@ CONTAINER_CONCURRENCY_MAX: Final = "1000"
 #: Kubernetes' default of an HPA's stabilization window for scaling down, in seconds (k8s.io/kubernetes
 #: pkg/controller/podautoscaler/config/v1alpha1/defaults.go).
 HPA_STABILIZATION_SECONDS: Final = 300
+#: The first Knative version that applies a changed min-scale to a live revision (knative/serving#16186).
+LIVE_SCALE_SINCE: Final = (1, 21)
 #: The codes of a metric that is not known, whose autoscaler is not known either.
 UNKNOWN_METRIC: Final = frozenset({"AUT007", "AUT008", "AUT027", "AUT032"})
 #: Fields that only Knative's autoscaler or queue-proxy supports, and the value without effect.
@@ -62,15 +65,54 @@ def choose(plan: Plan) -> tuple[Scaling, Decision]:
     if minimum == maximum:
         fixed = Scaling("fixed", minimum, maximum)
         return fixed, _make_decision("none", f"minimum and maximum replicas are both {minimum}", *BOUNDS)
+    if auto.metrics:
+        return _choose_for_several(plan, minimum, maximum)
+    if (
+        auto.metric is None
+        and auto.schedule
+        and plan.cluster.autoscaling.controller
+        and plan.serving != "kserve-standard"
+    ):
+        because = "the spec has a schedule, which the controller follows"
+        return Scaling("controller", minimum, maximum), _make_decision(TITLES["controller"], because, "schedule")
     if auto.metric is None:
         because = "without a metric, one replica starts on the first request and scales to zero when idle"
         return Scaling("knative-kpa", minimum, maximum), _make_decision(TITLES["knative-kpa"], because, *BOUNDS)
-    row = metrics.find_metric(auto.metric) or metrics.CUSTOM
-    name = choose_metric_name(row, auto.metric_name or auto.metric, plan)
-    scaler, because = _choose_scaler(row, name, plan)
+    target = _make_target(plan)
+    scaler, because = _choose_scaler(target.row, target.name, plan)
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
-    scaling = Scaling(scaler, minimum, maximum, row, name, auto.metric_threshold, percentage)
+    scaling = Scaling(scaler, minimum, maximum, target.row, target.name, target.threshold, percentage, (target,))
     return scaling, _make_decision(TITLES[scaler], because, "metric", "metricThreshold")
+
+
+def _make_target(plan: Plan) -> ScalingTarget:
+    """Return the target of the spec's single metric."""
+    auto = plan.spec.autoscaling
+    row = metrics.find_metric(auto.metric or "") or metrics.CUSTOM
+    name = choose_metric_name(row, auto.metric_name or auto.metric or "", plan)
+    path = (*AUTO, "metricName" if auto.metric_name is not None else "metric")
+    return ScalingTarget(row, name, auto.metric_threshold, path, (*AUTO, "metricThreshold"))
+
+
+def _choose_for_several(plan: Plan, minimum: int, maximum: int) -> tuple[Scaling, Decision]:
+    """Return the scaling of a list of metrics, which only Ebbtide's controller supports."""
+    targets = []
+    for index, item in enumerate(plan.spec.autoscaling.metrics):
+        path = (*AUTO, "metrics", index)
+        row = metrics.find_metric(item.metric or "") or metrics.CUSTOM
+        name = choose_metric_name(row, item.metric or "", plan) if item.query is None else item.query
+        field = "metric" if item.query is None else "query"
+        target = ScalingTarget(row, name, item.threshold, (*path, field), (*path, "threshold"))
+        targets.append(target._replace(query=item.query or "", total=item.query_result == "total"))
+    first = targets[0]
+    percentage = plan.spec.autoscaling.metric_threshold_percentage or DEFAULT_PERCENTAGE
+    scaling = Scaling(
+        "controller", minimum, maximum, first.row, first.name, first.threshold, percentage, tuple(targets)
+    )
+    because = "the spec has several metrics: the highest number of replicas applies"
+    if len(targets) == 1:
+        because = "the spec has a list of metrics, and only the controller reads it"
+    return scaling, _make_decision(TITLES["controller"], because, "metrics")
 
 
 def _choose_without_defaults(plan: Plan) -> tuple[Scaling, Decision]:
@@ -84,6 +126,8 @@ def _choose_without_defaults(plan: Plan) -> tuple[Scaling, Decision]:
     minimum = default_minimum if auto.min_replicas is None else auto.min_replicas
     unset = max(minimum, 1) if standard else parse_whole_quantity(config.get("max-scale", "0")) or NO_MAXIMUM
     maximum = max(auto.max_replicas if auto.max_replicas is not None else unset, minimum, 1)
+    if auto.metrics:
+        return _choose_for_several(plan, minimum, maximum)
     if standard and auto.metric is None:
         because = "the spec sets no metric and leaves Ebbtide's defaults off: KServe manages the replicas"
         return Scaling("fixed", minimum, maximum), _make_decision("KServe's autoscaler", because, *BOUNDS)
@@ -97,7 +141,8 @@ def _choose_without_defaults(plan: Plan) -> tuple[Scaling, Decision]:
     default_threshold = parse_whole_quantity(config.get(key, default)) if default else None
     threshold = auto.metric_threshold if auto.metric_threshold is not None else default_threshold
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
-    scaling = Scaling(scaler, minimum, maximum, row, name, threshold, percentage)
+    target = _make_target(plan)._replace(row=row, name=name, threshold=threshold)
+    scaling = Scaling(scaler, minimum, maximum, row, name, threshold, percentage, (target,))
     return scaling, _make_decision(TITLES[scaler], because, *BOUNDS, "metric", "metricThreshold")
 
 
@@ -121,6 +166,13 @@ def _choose_scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, 
                 f"KServe Standard has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {metric}",
             )
         return "own-hpa", f"KServe Standard has no Knative autoscaler, so an HPA from Ebbtide scales on {metric}"
+    if plan.cluster.autoscaling.controller and (row.autoscaler == "hpa" or plan.spec.autoscaling.schedule):
+        reason = (
+            "the spec has a schedule"
+            if row.autoscaler == "kpa"
+            else f"the KPA supports only concurrency and rps, not {metric}"
+        )
+        return "controller", f"{reason}, and this cluster has the controller, which can also scale to zero"
     if row.autoscaler == "kpa":
         return "knative-kpa", f"queue-proxy measures {metric}, and the KPA can scale to zero on it"
     return "knative-hpa", f"the KPA supports only concurrency and rps, so {metric} needs an HPA"
@@ -173,16 +225,80 @@ def check(plan: Plan) -> Iterator[Problem]:
         )
     if not standard:
         yield from _check_settings(plan)
-    row = scaling.metric
-    if row is None:
-        return
-    if row.autoscaler == "kpa":
-        if not standard:
-            yield from _check_concurrency(spec, scaling)
-        return
-    yield from _check_hpa(plan)
-    yield from check_threshold(plan)
-    yield from CHECKS[row.source](plan, row)
+    yield from _check_controller(plan)
+    for target in scaling.targets:
+        if target.row.autoscaler == "kpa":
+            if not standard:
+                yield from _check_concurrency(spec, scaling, target)
+            continue
+        if scaling.scaler != "controller":
+            yield from _check_hpa(plan)
+        yield from _check_target_threshold(plan, target)
+        if not target.query:
+            yield from CHECKS[target.row.source](plan, target)
+
+
+def _check_controller(plan: Plan) -> Iterator[Problem]:
+    """Check what only Ebbtide's controller supports, and scaling to zero, which other autoscalers do on few metrics."""
+    auto, scaling, standard = plan.spec.autoscaling, plan.scaling, plan.serving == "kserve-standard"
+    has_controller = plan.cluster.autoscaling.controller
+    fix = "run ebbtide controller in the cluster and set autoscaling.controller: true in the profile"
+    for field, wanted in (("metrics", auto.metrics), ("schedule", auto.schedule), ("behavior", auto.behavior)):
+        if not wanted or (field == "behavior" and scaling.scaler in {"own-hpa", "keda"}):
+            continue
+        if standard:
+            yield Problem(
+                "AUT090",
+                (*AUTO, field),
+                f"{field} needs Ebbtide's controller, which scales Knative revisions, and KServe Standard has none",
+                f"use serving: kserve or knative, or remove {field}",
+            )
+        elif not has_controller:
+            yield Problem(
+                "AUT090",
+                (*AUTO, field),
+                f"{field} needs Ebbtide's controller, which this cluster does not have",
+                f"{fix}, or remove {field}",
+            )
+        elif scaling.scaler != "controller":
+            reason = (
+                "minReplicas and maxReplicas are equal" if scaling.scaler == "fixed" else "the KPA does not read it"
+            )
+            yield make_warning("AUT021", (*AUTO, field), f"{field} has no effect: {reason}", f"remove {field}")
+    if (
+        scaling.scaler == "controller"
+        and not standard
+        and parse_version(plan.cluster.knative.version) < LIVE_SCALE_SINCE
+    ):
+        yield Problem(
+            "AUT091",
+            ("spec", "autoscaling"),
+            f"Knative {plan.cluster.knative.version} does not apply a changed min-scale to a live revision, by which the "
+            "controller scales",
+            "use Knative 1.21 or later, or scale on concurrency or throughput",
+        )
+    if scaling.scaler == "controller" and plan.serving == "kserve" and not _keeps_annotation(plan):
+        yield Problem(
+            "AUT092",
+            ("spec", "autoscaling"),
+            f"this cluster's KServe copies {keys.FLOOR} to the pods, so each change of the scaling would create a new revision",
+            f"add {keys.FLOOR} to KServe's serviceAnnotationDisallowedList (kustomize/kserve does) and to "
+            "kserve.annotationDisallowList of the profile",
+        )
+    if auto.min_replicas == 0 and not standard and scaling.scaler != "controller":
+        for target in scaling.targets:
+            if not target.row.to_zero:
+                yield Problem(
+                    "AUT004",
+                    (*AUTO, "minReplicas"),
+                    f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas",
+                    "set minReplicas to 1 or more, or scale on concurrency or throughput, or remove the metric and use 0..1 "
+                    f"replicas, or {fix}",
+                )
+
+
+def _keeps_annotation(plan: Plan) -> bool:
+    return keys.FLOOR in plan.cluster.kserve.annotation_disallow_list
 
 
 def _check_settings(plan: Plan) -> Iterator[Problem]:
@@ -304,10 +420,9 @@ def _check_replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling)
         )
 
 
-def _check_concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
+def _check_concurrency(spec: InferenceSpec, scaling: Scaling, target: ScalingTarget) -> Iterator[Problem]:
     hard_limit = spec.autoscaling.concurrency_hard_limit
-    limited = scaling.metric is not None and scaling.metric.limited
-    if limited and hard_limit and scaling.threshold and hard_limit < scaling.threshold:
+    if target.row.limited and hard_limit and scaling.threshold and hard_limit < scaling.threshold:
         yield make_warning(
             "AUT018",
             (*AUTO, "concurrencyHardLimit"),
@@ -366,12 +481,16 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
 
 
 def check_threshold(plan: Plan) -> Iterator[Problem]:
-    """Check that the autoscaler can read the threshold: Knative's HPA class needs whole numbers, an HPA thousandths."""
-    scaling, row, value = plan.scaling, plan.scaling.metric, plan.scaling.threshold or 0.0
-    if row is None or row.autoscaler == "kpa":
+    """Check that the autoscaler can read the thresholds: Knative's HPA class needs whole numbers, an HPA thousandths."""
+    for target in plan.scaling.targets:
+        yield from _check_target_threshold(plan, target)
+
+
+def _check_target_threshold(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
+    scaling, row, value, path = plan.scaling, target.row, target.threshold or 0.0, target.threshold_path
+    if row.autoscaler == "kpa":
         return
-    path = (*AUTO, "metricThreshold")
-    resource = metrics.find_resource_metric(scaling.metric_name) is not None
+    resource = metrics.find_resource_metric(target.name) is not None
     if scaling.scaler != "knative-hpa" and not resource:
         if not is_milli(value):
             yield Problem(
@@ -384,7 +503,7 @@ def check_threshold(plan: Plan) -> Iterator[Problem]:
         fix = "use whole milliseconds or percent"
         if row is metrics.CUSTOM:
             fix = "use serving: kserve-standard, or a metric with a smaller unit"
-            percentage = metrics.name_percentage(scaling.metric_name)
+            percentage = metrics.name_percentage(target.name)
             if percentage is not None and is_milli(value / 10):
                 fix = f"use serving: kserve-standard, or set metric to {percentage} and metricThreshold to {value * 100:g}"
         reason = (
@@ -393,7 +512,10 @@ def check_threshold(plan: Plan) -> Iterator[Problem]:
             else f"the HPA class truncates {value:g} to {int(value)}, since its target is"
         )
         yield Problem(
-            "AUT010", path, f"invalid threshold of {plan.spec.autoscaling.metric}: {reason} a whole number", fix
+            "AUT010",
+            path,
+            f"invalid threshold of {plan.spec.autoscaling.metric or target.name}: {reason} a whole number",
+            fix,
         )
 
 
@@ -406,12 +528,12 @@ def _report_missing_adapter(metric: str) -> Problem:
     )
 
 
-def _check_cpu_metric(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
+def _check_cpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
     if not plan.spec.compute.cpu_core_request:
         yield Problem(
             "AUT012",
             ("spec", "compute", "cpuCoreRequest"),
-            f"{row.name} is a percentage of the CPU request, which is not set, so the HPA would get no value",
+            f"{target.row.name} is a percentage of the CPU request, which is not set, so the HPA would get no value",
             "set compute.cpuCoreRequest",
         )
     for index, item in enumerate(plan.spec.sidecars):
@@ -420,21 +542,21 @@ def _check_cpu_metric(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
             yield Problem(
                 "AUT012",
                 ("spec", "sidecars", index),
-                f"{row.name} needs a CPU request on every container of the pod, and this sidecar has none",
+                f"{target.row.name} needs a CPU request on every container of the pod, and this sidecar has none",
                 "set resources.requests.cpu",
             )
     sidecar = plan.cluster.knative.deployment.get("queue-sidecar-cpu-request")
     if plan.serving != "kserve-standard" and sidecar == "":
         yield Problem(
             "AUT012",
-            (*AUTO, "metric"),
-            f"{row.name} needs a CPU request on every container of the pod, and queue-proxy has none in this cluster",
+            target.path,
+            f"{target.row.name} needs a CPU request on every container of the pod, and queue-proxy has none in this cluster",
             "set queue-sidecar-cpu-request in config-deployment and in knative.deployment of the profile",
         )
 
 
-def _check_gpu_metric(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
-    path = (*AUTO, "metric")
+def _check_gpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
+    row, path = target.row, target.path
     if plan.gpu is None:
         yield Problem(
             "AUT017",
@@ -456,30 +578,30 @@ def _check_gpu_metric(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
         )
 
 
-def _check_latency_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
+def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
     if plan.serving == "kserve-standard":
         return
-    path = (*AUTO, "metricThreshold")
+    path = target.threshold_path
     knative = plan.cluster.knative
     histogram = metrics.find_histogram(knative.version)
     protocol = knative.observability.get("request-metrics-protocol")
     if parse_version(knative.version) >= metrics.OPENTELEMETRY and protocol in {None, "none"}:
         yield Problem(
             "AUT029",
-            (*AUTO, "metric"),
+            target.path,
             f"queue-proxy of Knative {knative.version} does not export response times by default, so the HPA would get no value",
             "set request-metrics-protocol: prometheus in config-observability and in knative.observability of the profile",
         )
     if not histogram.queue_included:
         yield Problem(
             "AUT029",
-            (*AUTO, "metric"),
+            target.path,
             f"Knative {knative.version} does not include the time in queue-proxy's queue, so the metric would not rise when "
             "the queue is full",
             "use Knative 1.21 or later, or scale on concurrency",
         )
         return
-    value, last_bound = plan.scaling.threshold or 0.0, histogram.bounds[-1]
+    value, last_bound = target.threshold or 0.0, histogram.bounds[-1]
     if value >= last_bound:
         yield Problem(
             "AUT013",
@@ -500,10 +622,10 @@ def _check_latency_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
         )
 
 
-def _check_custom_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
-    listed, name = plan.cluster.metrics.custom, plan.scaling.metric_name
-    path = (*AUTO, "metricName" if plan.spec.autoscaling.metric_name is not None else "metric")
-    if listed and name not in listed:
+def _check_custom_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
+    listed, name, path = plan.cluster.metrics.custom, target.name, target.path
+    by_controller = plan.scaling.scaler == "controller"
+    if listed and name not in listed and not by_controller:
         yield Problem(
             "AUT028",
             path,
@@ -511,7 +633,7 @@ def _check_custom_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
             f"use one of {', '.join(listed)}, or add a rule to the adapter and the metric to metrics.custom of the profile",
         )
         return
-    if _has_own_source(plan):
+    if _has_own_source(plan, name) and not by_controller:
         return
     if metrics.grows(name):
         rate = metrics.name_rate(name)
@@ -533,9 +655,9 @@ def _check_custom_metric(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
         )
 
 
-def _has_own_source(plan: Plan) -> bool:
+def _has_own_source(plan: Plan, name: str) -> bool:
     """Return whether the profile says where the metric comes from, so that the rules of kustomize/metrics do not matter."""
-    config, name = plan.cluster.metrics, plan.scaling.metric_name
+    config = plan.cluster.metrics
     return name in config.custom or name in config.queries
 
 
@@ -545,8 +667,8 @@ def _list_annotation_names(plan: Plan) -> set[str]:
 
 def make_scrape_annotations(plan: Plan) -> dict[str, str]:
     """Return the annotations by which the monitor of kustomize/metrics scrapes a custom metric, unless the spec has its own."""
-    row = plan.scaling.metric
-    if row is None or row.source != "adapter" or plan.spec.serving_port.protocol == "grpc" or _has_own_source(plan):
+    custom = [target for target in plan.scaling.targets if target.row.source == "adapter" and not target.query]
+    if plan.spec.serving_port.protocol == "grpc" or all(_has_own_source(plan, target.name) for target in custom):
         return {}
     if keys.SCRAPE in _list_annotation_names(plan):
         return {}
@@ -566,7 +688,7 @@ def list_scrape_decisions(plan: Plan) -> Iterator[Decision]:
 
 
 #: The checks of an HPA's metric, by its source.
-CHECKS: Final[dict[metrics.Source, Callable[[Plan, metrics.Metric], Iterator[Problem]]]] = {
+CHECKS: Final[dict[metrics.Source, Callable[[Plan, ScalingTarget], Iterator[Problem]]]] = {
     "metrics-server": _check_cpu_metric,
     "gpu-exporter": _check_gpu_metric,
     "histogram": _check_latency_metric,

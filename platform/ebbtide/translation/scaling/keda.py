@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import metrics, names
 from ebbtide.base.quantities import format_number
 from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.scaling.controller import make_behavior_fields
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
@@ -27,7 +28,7 @@ RATE_QUERY: Final = (
 def make_scaled_object(plan: Plan) -> Object:
     """Return the ScaledObject for the predictor's deployment."""
     scaling = plan.scaling
-    delay = plan.spec.autoscaling.scale_down_delay_seconds
+    behavior = make_behavior_fields(plan.spec.autoscaling)
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
@@ -36,9 +37,7 @@ def make_scaled_object(plan: Plan) -> Object:
             "scaleTargetRef": {"name": names.name_predictor(plan.name)},
             "minReplicaCount": scaling.minimum,
             "maxReplicaCount": scaling.maximum,
-            "advanced": None
-            if delay is None
-            else {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": delay}}}},
+            "advanced": None if behavior is None else {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
             "triggers": [_make_trigger(plan)],
         },
     }

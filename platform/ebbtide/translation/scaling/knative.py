@@ -15,17 +15,26 @@ from ebbtide.base.quantities import format_number
 if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
+#: The KPA's target, in requests in flight, for a workload that the controller scales: one replica suffices for it.
+WAKE_TARGET: Final = "1000"
 #: A fixed number of replicas is the KPA with minimum and maximum replicas equal.
-CLASSES: Final = {"knative-kpa": keys.CLASS_KPA, "knative-hpa": keys.CLASS_HPA, "fixed": keys.CLASS_KPA}
+CLASSES: Final = {
+    "knative-kpa": keys.CLASS_KPA,
+    "controller": keys.CLASS_KPA,
+    "knative-hpa": keys.CLASS_HPA,
+    "fixed": keys.CLASS_KPA,
+}
 
+#: The autoscalers whose first part is the KPA.
+_KPA: Final = frozenset({"knative-kpa", "controller"})
 #: Fields whose value is an annotation: the field, its attribute, the annotation, the value's unit, the autoscalers that read
 #: it (pkg/apis/autoscaling/register.go; pkg/reconciler/autoscaling/hpa/resources/hpa.go reads only the window).
 SETTINGS: Final[tuple[tuple[str, str, str, str, frozenset[str]], ...]] = (
-    ("stableWindowSeconds", "stable_window_seconds", keys.WINDOW, "s", frozenset({"knative-kpa", "knative-hpa"})),
-    ("panicWindowPercentage", "panic_window_percentage", keys.PANIC_WINDOW, "", frozenset({"knative-kpa"})),
-    ("panicThresholdPercentage", "panic_threshold_percentage", keys.PANIC_THRESHOLD, "", frozenset({"knative-kpa"})),
-    ("targetBurstCapacity", "target_burst_capacity", keys.BURST_CAPACITY, "", frozenset({"knative-kpa", "fixed"})),
-    ("metricAggregation", "metric_aggregation", keys.AGGREGATION, "", frozenset({"knative-kpa"})),
+    ("stableWindowSeconds", "stable_window_seconds", keys.WINDOW, "s", frozenset({*_KPA, "knative-hpa"})),
+    ("panicWindowPercentage", "panic_window_percentage", keys.PANIC_WINDOW, "", _KPA),
+    ("panicThresholdPercentage", "panic_threshold_percentage", keys.PANIC_THRESHOLD, "", _KPA),
+    ("targetBurstCapacity", "target_burst_capacity", keys.BURST_CAPACITY, "", frozenset({*_KPA, "fixed"})),
+    ("metricAggregation", "metric_aggregation", keys.AGGREGATION, "", _KPA),
 )
 
 
@@ -35,20 +44,32 @@ def make_scaling_annotations(plan: Plan) -> dict[str, str]:
     if not plan.adds_defaults:
         return _make_written_annotations(plan)
     annotations = {keys.CLASS: CLASSES[scaling.scaler]}
-    if scaling.metric is not None and scaling.threshold is not None:
-        annotations[keys.METRIC] = scaling.metric_name
-        annotations[keys.TARGET] = format_number(scaling.threshold)
-        if scaling.scaler == "knative-kpa":
-            annotations[keys.TARGET_UTILIZATION] = format_number(scaling.percentage)
+    annotations |= _make_metric_annotations(plan)
     if auto.initial_replicas is not None and (auto.initial_replicas > scaling.minimum or scaling.minimum == 0):
         annotations[keys.INITIAL_SCALE] = str(auto.initial_replicas)
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
         annotations[keys.ACTIVATION_SCALE] = str(auto.activation_replicas)
-    if auto.scale_down_delay_seconds and scaling.scaler == "knative-kpa":
+    if auto.scale_down_delay_seconds and scaling.scaler in _KPA:
         annotations[keys.SCALE_DOWN_DELAY] = f"{auto.scale_down_delay_seconds}s"
     if auto.scale_to_zero_retention_seconds:
         annotations[keys.RETENTION] = f"{auto.scale_to_zero_retention_seconds}s"
     return annotations | _make_settings(plan)
+
+
+def _make_metric_annotations(plan: Plan) -> dict[str, str]:
+    """Return the metric with its target. With the controller, the KPA has its own metric or only scales from zero."""
+    scaling = plan.scaling
+    target = next(iter(scaling.targets), None)
+    if scaling.scaler == "controller":
+        target = next((row for row in scaling.targets if row.row.autoscaler == "kpa"), None)
+        if target is None:
+            return {keys.METRIC: "concurrency", keys.TARGET: WAKE_TARGET, keys.TARGET_UTILIZATION: "100"}
+    if target is None or target.threshold is None:
+        return {}
+    annotations = {keys.METRIC: target.name, keys.TARGET: format_number(target.threshold)}
+    if scaling.scaler in _KPA:
+        annotations[keys.TARGET_UTILIZATION] = format_number(scaling.percentage)
+    return annotations
 
 
 def _make_settings(plan: Plan) -> dict[str, str]:
@@ -63,6 +84,8 @@ def _make_settings(plan: Plan) -> dict[str, str]:
 def _make_written_annotations(plan: Plan) -> dict[str, str]:
     """Return the annotations of the fields that the spec sets, and the HPA class for a metric that needs it."""
     scaling, auto = plan.scaling, plan.spec.autoscaling
+    if scaling.scaler == "controller":
+        return _make_metric_annotations(plan) | _make_settings(plan)
     values = {
         keys.CLASS: keys.CLASS_HPA if scaling.scaler == "knative-hpa" else None,
         keys.METRIC: scaling.metric_name if auto.metric is not None else None,

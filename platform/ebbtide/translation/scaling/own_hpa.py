@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.base import names
 from ebbtide.base.metrics import find_resource_metric
 from ebbtide.base.quantities import format_number
+from ebbtide.translation.scaling.controller import make_behavior_fields
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 def make_hpa(plan: Plan) -> Object:
     """Return the HPA for the predictor's deployment."""
     scaling = plan.scaling
-    delay = plan.spec.autoscaling.scale_down_delay_seconds
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -31,7 +31,7 @@ def make_hpa(plan: Plan) -> Object:
             "minReplicas": scaling.minimum,
             "maxReplicas": scaling.maximum,
             "metrics": [_make_metric(plan)],
-            "behavior": None if delay is None else {"scaleDown": {"stabilizationWindowSeconds": delay}},
+            "behavior": make_behavior_fields(plan.spec.autoscaling),
         },
     }
 

@@ -13,6 +13,7 @@ from ebbtide.translation import runtimes
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.scaling import make_scrape_annotations
+from ebbtide.translation.scaling.controller import make_floor_annotations
 from ebbtide.translation.serving import reserved
 
 if TYPE_CHECKING:
@@ -545,6 +546,7 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     guarding_labels, guarding_annotations = make_access_metadata(spec, cluster)
     labels |= guarding_labels
     annotations |= guarding_annotations
+    annotations |= make_floor_annotations(plan)
     if canonical is not None:
         annotations[keys.SPEC] = canonical
     return {
