@@ -102,16 +102,23 @@ class Cache:
     """The cached objects and statuses of one cluster."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, *, threads: bool, ticks: Callable[[], float] = time.monotonic
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        *,
+        threads: bool,
+        ticks: Callable[[], float] = time.monotonic,
+        kinds: tuple[Kind, ...] = KINDS,
     ) -> None:
-        """Watch ``cluster``, by threads or at each read; ``ticks`` returns the time in seconds for ages and deadlines."""
+        """Watch the ``kinds`` of ``cluster``, by threads or at each read; ``ticks`` is the clock for ages and deadlines."""
+        self._kinds = kinds
         self._cluster, self._clock, self._threads, self._ticks = cluster, clock, threads, ticks
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
         #: Kinds are listed one at a time: a page of pods in transit takes more memory than all stored pods.
         self._listing = threading.Lock()
         self._stopped = threading.Event()
-        self._items: dict[Kind, dict[Key, _Item]] = {kind: {} for kind in KINDS}
+        self._items: dict[Kind, dict[Key, _Item]] = {kind: {} for kind in kinds}
         self._groups: dict[tuple[Kind, str, str], set[str]] = {}
         self._tops: dict[WorkloadKey, str] = {}
         self._by_uid: dict[str, WorkloadKey] = {}
@@ -119,7 +126,7 @@ class Cache:
         self._known: dict[bool, dict[WorkloadKey, _Known]] = {True: {}, False: {}}
         self._supplies: dict[str, ResourceSupply] | None = None
         self._versions: dict[Kind, str] = {}
-        self._lost: dict[Kind, float] = dict.fromkeys(KINDS, ticks())
+        self._lost: dict[Kind, float] = dict.fromkeys(kinds, ticks())
         self._synced: set[Kind] = set()
         #: Kinds that the server's account is not allowed to read.
         self.forbidden: set[Kind] = set()
@@ -138,7 +145,7 @@ class Cache:
         if not self._threads:
             self.take_changes()
             return
-        for kind in KINDS:
+        for kind in self._kinds:
             threading.Thread(target=self._watch_kind, args=(kind,), name=f"watch {kind.plural}", daemon=True).start()
         threading.Thread(target=self._check_periodically, name="watch the API server", daemon=True).start()
 
@@ -154,7 +161,7 @@ class Cache:
 
     def synced(self) -> bool:
         """Return whether every kind has been listed once."""
-        return self._synced.issuperset(KINDS)
+        return self._synced.issuperset(self._kinds)
 
     def wait_synced(self, seconds: float) -> bool:
         """Wait until every kind has been listed once, at most ``seconds``; return whether it has."""
@@ -175,7 +182,7 @@ class Cache:
         if self._threads:
             return
         with self._lock:
-            for kind in KINDS:
+            for kind in self._kinds:
                 self._apply_connection_changes(kind)
 
     def compute_statuses(self) -> int:
@@ -504,6 +511,21 @@ class Cache:
                     return next((top for top in places if top in self._tops), None)
         return None
 
+    def workloads_with(self, annotation: str) -> Iterator[LiveWorkload]:
+        """Yield the objects of each workload whose main object has an annotation."""
+        self.take_changes()
+        for top in sorted(self._tops):
+            try:
+                with self._lock_workload(top):
+                    entry = self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name]
+                    if annotation.encode() in entry.packed:
+                        live = self._group_live_workload(top, self._clock.now(), wide=False)
+                    else:
+                        continue
+            except MissingError:
+                continue
+            yield live
+
     def tops(self, places: Iterable[WorkloadKey]) -> list[Object]:
         """Return the main objects of those of the workloads that exist."""
         with self._lock:
@@ -533,7 +555,7 @@ class Cache:
         raise MissingError(f"workload {top.name} in namespace {top.namespace} was deleted while it was read")
 
     def _unpack_workload_objects(self, kind: Kind, top: WorkloadKey) -> Iterator[Object]:
-        rows = self._items[kind]
+        rows = self._items.get(kind, {})
         if kind == QUOTA:
             yield from (_unpack_entry(row) for key, row in rows.items() if key[0] == top.namespace)
             return

@@ -18,6 +18,9 @@ LONGEST_KSERVE: Final = LONGEST - len("-predictor") - len("-00001")
 #: Prefix that KEDA adds to the name of a ScaledObject to name its HPA.
 KEDA_HPA: Final = "keda-hpa-"
 
+#: Name of the controller's Deployment, Lease and field manager.
+CONTROLLER: Final = "ebbtide-controller"
+
 
 def fit_name(base: str, suffix: str) -> str:
     """Return ``base-suffix``, shortened with a hash if it would exceed 63 characters."""

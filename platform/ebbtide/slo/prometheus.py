@@ -140,6 +140,10 @@ class PrometheusSource:
             _sum_by_workload(self._query_workloads(queries.load_query(exporter, refs), when, exporter.owner, known))
         )
 
+    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+        """Return the labels and the finite values of a query's result now."""
+        return list(self._query_instant(query, None))
+
     def _read_pod_figures(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:

@@ -127,6 +127,7 @@ DOMAIN_CLAIM: Final = Kind(
 CLUSTER_RUNTIME: Final = Kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
+LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 CLUSTER_QUEUE: Final = Kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
 
 #: Every kind that is rendered or read. Discovery is not used: objects of a kind that the cluster does not know count as missing.
@@ -158,6 +159,7 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         DOMAIN_CLAIM,
         CLUSTER_RUNTIME,
         CLUSTER_QUEUE,
+        LEASE,
         Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespaced=False),
         Kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues"),
         Kind("v1", "LimitRange", "limitranges"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.base.metrics import find_resource_metric
+from ebbtide.base.prose import count_noun
 from ebbtide.cluster.client.protocol import CONFIG_MAP
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
 from ebbtide.cluster.doctor.observed import (
@@ -205,6 +206,41 @@ def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -
         )
 
 
+def _check_controller(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Yield a controller that the specs need and that does not run, and several that write."""
+    if observed.controllers is None:
+        return
+    names = [plan.name for plan in requirements.plans if plan.scaling.scaler == "controller"]
+    running = [lease for lease in observed.controllers if lease.runs]
+    if len(running) > 1:
+        places = ", ".join(lease.namespace for lease in running)
+        yield make_error_finding(
+            "DOC070",
+            f"controllers of Ebbtide lead in {len(running)} namespaces: {places}",
+            "they write the same floors, and each undoes the other's decisions",
+            "keep one of them: all replicas of a controller need the same --namespace",
+        )
+    expected = requirements.profile.spec.autoscaling.controller
+    if running or not (names or expected):
+        return
+    stale = next((lease for lease in observed.controllers if lease.holder), None)
+    state = (
+        "Ebbtide's controller is not running"
+        if stale is None
+        else f"Ebbtide's controller {stale.holder} stopped {count_noun(round(stale.age_seconds / 60), 'minute')} ago"
+    )
+    why = (
+        f"{', '.join(names)} {'needs' if len(names) == 1 else 'need'} it" if names else "the profile says that it runs"
+    )
+    yield (make_error_finding if names else make_warning_finding)(
+        "DOC071",
+        f"{state}, but {why}",
+        "floors stay as they are: services do not scale on latency, CPU, GPU, custom metrics and schedules, although Knative "
+        "still starts and removes replicas with the traffic",
+        "run kubectl apply -k kustomize/controller, or set autoscaling.controller: false in the profile",
+    )
+
+
 def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     by_hpa = [plan.name for plan in requirements.plans if plan.scaling.scaler == "knative-hpa"]
@@ -351,6 +387,7 @@ CHECKS: Final = (
     _check_installed,
     _check_features,
     _check_settings,
+    _check_controller,
     _check_scaling,
     _check_kserve,
 )

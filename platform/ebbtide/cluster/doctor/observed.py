@@ -11,9 +11,10 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.base import keys, quantities
+from ebbtide.base import keys, names, quantities
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_QUEUE,
@@ -21,6 +22,7 @@ from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
     HPA,
+    LEASE,
     NAMESPACE,
     NODE,
     PRIORITY_CLASS,
@@ -33,7 +35,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.doctor.kai import KAI_NAMESPACE, read_kai_settings
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE, observe_kueue_quotas
-from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
+from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, parse_timestamp
 from ebbtide.profile.built_in import OTHER_FLAGS
 from ebbtide.slo.proxy import find_gateway_histogram
 from ebbtide.translation import gpu
@@ -52,6 +54,8 @@ KSERVE_NAMESPACE: Final = "kserve"
 MONITORING_NAMESPACE: Final = "monitoring"
 #: The resource of a KAI queue by the field of a project's quota.
 QUOTA_FIELDS: Final = {"gpus": "gpu", "cpu": "cpu", "memory": "memory"}
+#: Seconds without a renewal after which a controller has stopped: four lifetimes of its Lease.
+STALE_SECONDS: Final = 60.0
 KSERVE_MAP: Final = "inferenceservice-config"
 #: Knative's ConfigMaps that a profile covers, with the keys that Ebbtide evaluates and their upstream defaults.
 MAPS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -114,6 +118,19 @@ VERSION_LABEL: Final = "app.kubernetes.io/version"
 POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
 
 
+class ControllerLease(NamedTuple):
+    """The Lease of Ebbtide's controllers in a namespace: its holder, empty if none, and the seconds since it was renewed."""
+
+    namespace: str
+    holder: str
+    age_seconds: float
+
+    @property
+    def runs(self) -> bool:
+        """True if a controller holds it and renews it."""
+        return bool(self.holder) and self.age_seconds < STALE_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedCluster:
     """A cluster as it was read. A part that was not read is None; an unknown version is empty."""
@@ -148,6 +165,8 @@ class ObservedCluster:
     #: Kueue's ClusterQueues, and its configuration; None if they were not read.
     cluster_queues: tuple[Object, ...] | None = None
     kueue_configuration: str | None = None
+    #: Ebbtide's controllers by the namespace of their Lease; None if Leases were not read.
+    controllers: tuple[ControllerLease, ...] | None = ()
     #: Descriptions of the objects that the caller is not allowed to read.
     unread: tuple[str, ...] = ()
 
@@ -274,8 +293,23 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         runtimes=None if runtimes is None else tuple(obj["metadata"]["name"] for obj in runtimes),
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
         cluster_queues=list_(CLUSTER_QUEUE) if "kueue" in served else (),
+        controllers=_read_controllers(list_(LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}")),
         kueue_configuration=(read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY) if "kueue" in served else None,
         unread=tuple(dict.fromkeys(unread)),
+    )
+
+
+def _read_controllers(leases: tuple[Object, ...] | None) -> tuple[ControllerLease, ...] | None:
+    if leases is None:
+        return None
+    now = datetime.now(UTC).timestamp()
+    return tuple(
+        ControllerLease(
+            lease["metadata"]["namespace"],
+            get_at(lease, "spec", "holderIdentity", default=""),
+            max(0.0, now - parse_timestamp(get_at(lease, "spec", "renewTime"))),
+        )
+        for lease in leases
     )
 
 
@@ -407,6 +441,7 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
         "knative": knative,
         "kserve": kserve,
         "metrics": _observe_metrics(observed),
+        **({"autoscaling": {"controller": True}} if any(lease.runs for lease in observed.controllers or ()) else {}),
         "nodePools": list(_observe_pools(observed)),
         "scheduling": _observe_scheduling(observed),
         "projects": _observe_projects(observed),

@@ -14,6 +14,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
+from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_settings
 from ebbtide.base import keys, metrics
 from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.paths import get_at
@@ -692,7 +693,18 @@ def _read_scale_bounds(live: LiveWorkload, revision: str) -> tuple[int, int]:
     annotations = get_at(serving, "metadata", "annotations") or get_at(
         live.service, "spec", "template", "metadata", "annotations", default={}
     )
-    return _parse_whole(annotations.get(keys.MIN_SCALE)), _parse_whole(annotations.get(keys.MAX_SCALE))
+    floor = read_floor_settings(live.top)
+    low = annotations.get(keys.MIN_SCALE) if floor is None else floor.minimum
+    return _parse_whole(low), _parse_whole(annotations.get(keys.MAX_SCALE))
+
+
+def read_floor_settings(top: Object) -> FloorSettings | None:
+    """Return what Ebbtide's controller decides by, None for a workload that it does not scale or cannot read."""
+    text = (top["metadata"].get("annotations") or {}).get(keys.FLOOR)
+    try:
+        return None if text is None else parse_settings(text)
+    except FloorError:
+        return None
 
 
 def _parse_whole(text: Any) -> int:
@@ -738,6 +750,10 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
     current = _list_current_revisions(live)
     newest = _find_by_name(live.revisions, current[0]) if current else None
     annotations = get_at(newest, "metadata", "annotations", default={})
+    floor = read_floor_settings(live.top)
+    if floor is not None and floor.metrics:
+        first = floor.metrics[0]
+        return ScalingMetric(_name_in_spec(live, first.name), format_number(first.target))
     if keys.METRIC not in annotations or keys.TARGET not in annotations:
         return None
     return ScalingMetric(_name_in_spec(live, annotations[keys.METRIC]), annotations[keys.TARGET])

@@ -8,10 +8,11 @@ pkg/reconciler/autoscaling/kpa/scaler.go; k8s.io/kubernetes pkg/controller/podau
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ebbtide.autoscaler import hpa, kpa, targets
 from ebbtide.base import keys, metrics
@@ -27,6 +28,7 @@ from ebbtide.cluster.read.status import (
     SCALED_TO_ZERO,
     Replicas,
     compute_status,
+    read_floor_settings,
     read_hpa_metric,
     read_hpa_value,
 )
@@ -48,6 +50,32 @@ Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unk
 #: Unit of each KPA metric, by the metric's name in Knative.
 UNITS: Final = {row.knative or "": row.unit_label for row in metrics.ROWS.values() if row.autoscaler == "kpa"}
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
+#: The words of a floor's cause, and the topic of each cause that is not about the load.
+FLOOR_WORDS: Final = {
+    "metric": "the metric with the highest number of replicas decides",
+    "minimum": "minReplicas",
+    "maximum": "limited by maxReplicas, the metrics ask for more",
+    "schedule": "a window of the schedule is open",
+    "delay": "the metrics were higher shortly before",
+    "step": "a step is limited by the behavior",
+    "rest": "all metrics are at or below their targets, so Knative decides alone",
+    "wait": "the pods have no values yet",
+    "held": "held, because a metric has no value",
+    "fallback": "a metric has had no value for long, so Knative decides alone",
+    "manual": "set by ebbtide scale",
+}
+FLOOR_TOPICS: Final[dict[str, Topic]] = {
+    "minimum": "bound",
+    "maximum": "bound",
+    "schedule": "bound",
+    "delay": "pace",
+    "step": "pace",
+    "rest": "rest",
+    "wait": "unknown",
+    "held": "unknown",
+    "fallback": "unknown",
+    "manual": "hand",
+}
 #: Maximum age of a metric value in seconds; the autoscaler no longer uses an older one.
 MAX_AGE_SECONDS: Final = 60.0
 #: Explanations of an HPA's conditions, by type and reason.
@@ -154,6 +182,7 @@ def explain_replicas(
         part = _ScalerExplanation("none", [WhyReason("rest", state.why)], {}, [])
     elif _is_scaled_by_kpa(live, name):
         part = _explain_kpa(live, state, name, _read_history(live, source, when), _autoscaler_settings(live, cluster))
+        part = _add_floor(part, live, name)
     elif live.hpas:
         part = _explain_hpa(next((obj for obj in live.hpas if obj["metadata"]["name"] == name), live.hpas[-1]), state)
     else:
@@ -305,6 +334,46 @@ def _explain_kpa(
     decision = _ReplayedDecision(revision, config, spec, steps, desired, reported)
     reasons = [*_explain_decision(decision), *_explain_last_replica(scaler, revision, config, reported, live.now)]
     return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
+
+
+# The controller.
+
+
+def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _ScalerExplanation:
+    """Return an explanation with the controller's last decision, which may be above the KPA's, in front."""
+    settings = read_floor_settings(live.top)
+    if settings is None:
+        return part
+    revision = next((obj for obj in live.revisions if obj["metadata"]["name"] == name), None)
+    decision = read_decision(revision)
+    if decision is None:
+        words = "Ebbtide's controller has not decided yet: the floor is minReplicas. Check it with ebbtide doctor"
+        if settings.metrics and settings.minimum == 0:
+            words = "Ebbtide's controller has not raised the floor yet, so Knative decides alone"
+        return part._replace(reasons=[WhyReason("unknown", words), *part.reasons])
+    since = _format_time(max(0.0, live.now - inventory.parse_timestamp(decision.get("at"))))
+    topic: Topic = FLOOR_TOPICS.get(str(decision.get("cause")), "load")
+    words = f"floor {decision.get('floor')} by Ebbtide's controller, for {since}: {FLOOR_WORDS.get(str(decision.get('cause')), '')}"
+    lines = []
+    for row in decision.get("metrics") or ():
+        if row.get("value") is None:
+            lines.append(f"{row.get('name')}: no value")
+            continue
+        lines.append(
+            f"{row.get('name')}: {format_number(round(float(row['value']), 3))} against {format_number(float(row['target']))}, so "
+            f"{count_noun(int(row['replicas']), 'replica')}"
+        )
+    return part._replace(reasons=[WhyReason(topic, words), *part.reasons], sums=[*lines, *part.sums])
+
+
+def read_decision(revision: Object | None) -> dict[str, Any] | None:
+    """Return the controller's last decision on a revision, None if there is none or it cannot be read."""
+    text = get_at(revision, "metadata", "annotations", keys.DECISION)
+    try:
+        decision = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return decision if isinstance(decision, dict) else None
 
 
 def _explain_zero(scaler: Object, revision: RevisionSettings, now: float) -> WhyReason:

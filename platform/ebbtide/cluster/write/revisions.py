@@ -133,6 +133,11 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     target = values.get("metricThreshold")
     if target is None:
         return ""
+    if is_scaled_by_controller(live.top):
+        return (
+            "Ebbtide's controller scales this workload, so its thresholds are not on the revisions; change them in the spec and "
+            "apply it, which creates no revision"
+        )
     if keys.TARGET not in annotations:
         return "this workload has no scaling metric, so it has no target to set"
     if target <= 0 or (by_hpa and (target < 1 or target != int(target))):
@@ -204,7 +209,17 @@ class _PatchWrite(NamedTuple):
 
 
 def _make_revision_writes(live: LiveWorkload, annotations: dict[str, str | None]) -> list[_PatchWrite]:
+    if is_scaled_by_controller(live.top):
+        # One writer: the controller reads the record, and writes the larger of it and its own decision.
+        annotations = {key: value for key, value in annotations.items() if key != keys.MIN_SCALE}
+    if not annotations:
+        return []
     return [_PatchWrite(REVISION, name, {"metadata": {"annotations": annotations}}) for name in scaled_revisions(live)]
+
+
+def is_scaled_by_controller(top: Object) -> bool:
+    """Return whether Ebbtide's controller scales a workload."""
+    return keys.FLOOR in (top["metadata"].get("annotations") or {})
 
 
 def _make_record_write(live: LiveWorkload, text: str | None) -> _PatchWrite:

@@ -1,0 +1,76 @@
+"""``ebbtide controller``: scale workloads on any metric, to zero too, as long as the process runs."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.cli import connection, terminal
+from ebbtide.cli.common import read_profile
+from ebbtide.cli.options import LIVE_PROFILE, Options, make_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+PORT: Final = 9090
+#: The namespace of the Lease if the pod's own is not known.
+NAMESPACE: Final = "ebbtide-controller"
+OPTIONS: Final = (
+    *connection.CONNECTION,
+    LIVE_PROFILE,
+    connection.COUNTS,
+    make_option(
+        "-n",
+        "--namespace",
+        metavar="NS",
+        default=NAMESPACE,
+        help=f"Namespace of the Lease by which one of several controllers leads (default: {NAMESPACE})",
+    ),
+    make_option(
+        "--port",
+        metavar="N",
+        type=connection.make_whole_number_parser(0, connection.MAX_PORT),
+        default=PORT,
+        help=f"Port of /metrics, /healthz and /readyz; 0 selects a free port (default: {PORT})",
+    ),
+)
+
+
+def run(options: Options) -> int:
+    """Run until a signal ends the process."""
+    gc.enable()
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    return connection.run_on_cluster(options, lambda cluster: _run(cluster, options))
+
+
+def _run(cluster: connection.Cluster, options: Options) -> int:
+    from ebbtide.controller.process import Process  # noqa: PLC0415 - not loaded for --help
+
+    profile = (
+        read_profile(options.profile)
+        if connection.is_profile_named(options)
+        else connection.observe_profile(cluster)[0]
+    )
+    source: Any = connection.connect_source(cluster, options.prometheus, profile)
+    identity = f"{socket.gethostname()}_{os.getpid()}"
+    process = Process(cluster, source, connection.clock(), options.namespace, identity)
+    ended = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    handler: Callable[[int, FrameType | None], None] = end
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+    port = process.serve(options.port)
+    terminal.write_stderr(f"Controller {identity}: metrics and probes on port {port}")
+    process.run(ended)
+    return 0

@@ -1,0 +1,140 @@
+"""The controller as a process: the cache, the Lease, the steps, and an HTTP server with its metrics and probes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.api.cache import Cache
+from ebbtide.autoscaler.floor import PERIOD_SECONDS
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, POD, POD_AUTOSCALER, REVISION
+from ebbtide.controller.lease import RENEW_SECONDS, Lease
+from ebbtide.controller.loop import Controller
+
+if TYPE_CHECKING:
+    from ebbtide.cluster.client.protocol import Clock, Cluster
+    from ebbtide.controller.measure import SampleSource
+
+LOG: Final = logging.getLogger("ebbtide.controller")
+#: The kinds that the controller reads; nothing else is watched or stored.
+KINDS: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, POD)
+#: Seconds to wait for the first list of all kinds.
+SYNC_SECONDS: Final = 60.0
+#: Age of the cache in seconds above which nothing is decided.
+MAX_AGE_SECONDS: Final = 30.0
+#: Seconds without a complete step after which the process is not healthy.
+STALLED_SECONDS: Final = 120.0
+
+
+class Process:
+    """One controller process: it leads or waits to lead."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        source: SampleSource,
+        clock: Clock,
+        namespace: str,
+        identity: str,
+        *,
+        threads: bool = True,
+    ) -> None:
+        """Prepare; nothing is read before ``run``."""
+        self._clock = clock
+        self._cache = Cache(cluster, clock, threads=threads, kinds=KINDS)
+        self._lease = Lease(cluster, namespace, identity, clock)
+        self.controller = Controller(cluster, source, clock)
+        self._beat = clock.ticks()
+        self._holder = ""
+
+    def run(self, ended: threading.Event) -> None:
+        """Renew the Lease and step while it is held, until ``ended`` is set."""
+        self._cache.start()
+        self._cache.wait_synced(SYNC_SECONDS)
+        next_step = 0.0
+        while not ended.is_set():
+            holder = self._lease.renew()
+            if holder != self._holder:
+                LOG.info("leader: %s", holder or "unknown")
+                self._holder = holder
+            now = self._clock.ticks()
+            self._beat = now
+            if self._lease.leads() and now >= next_step and self._cache.synced():
+                if self._cache.age() <= MAX_AGE_SECONDS:
+                    self.step()
+                    next_step = max(next_step + PERIOD_SECONDS, now + PERIOD_SECONDS / 2)
+                else:
+                    LOG.warning(
+                        "the API server has not answered for %.0f s: floors stay as they are", self._cache.age()
+                    )
+            ended.wait(min(RENEW_SECONDS, max(0.1, next_step - self._clock.ticks())) if next_step else RENEW_SECONDS)
+        self._lease.release()
+        self._cache.stop()
+
+    def step(self) -> None:
+        """Decide once for all workloads."""
+        self.controller.step(self._cache.workloads_with(keys.FLOOR))
+
+    # Metrics and probes.
+
+    def serve(self, port: int) -> int:
+        """Answer /metrics, /healthz and /readyz on a port, in a thread, and return the port."""
+        process = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, text = process.answer(self.path)
+                body = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Log no probes."""
+
+        server = ThreadingHTTPServer(("", port), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        return int(server.server_address[1])
+
+    def answer(self, path: str) -> tuple[HTTPStatus, str]:
+        """Return the status and the text of one of the three paths."""
+        if path == "/metrics":
+            return HTTPStatus.OK, self._format_metrics()
+        stalled = self._clock.ticks() - self._beat > STALLED_SECONDS
+        if path == "/healthz":
+            return (HTTPStatus.SERVICE_UNAVAILABLE, "stalled\n") if stalled else (HTTPStatus.OK, "ok\n")
+        if path == "/readyz":
+            ready = self._cache.synced() and not stalled
+            return (HTTPStatus.OK, "ok\n") if ready else (HTTPStatus.SERVICE_UNAVAILABLE, "reading the cluster\n")
+        return HTTPStatus.NOT_FOUND, "not found\n"
+
+    def _format_metrics(self) -> str:
+        counts = self.controller.counts
+        age = max(0.0, self._clock.now() - self.controller.stepped_at) if self.controller.stepped_at else 0.0
+        rows = (
+            ("leader", "gauge", "1 if this process writes", float(self._lease.leads())),
+            ("workloads", "gauge", "Workloads that the controller scales", counts["workloads"]),
+            ("blind_revisions", "gauge", "Revisions of which a metric has no value", counts["blind"]),
+            ("decisions_total", "counter", "Decided floors", counts["decisions"]),
+            ("patches_total", "counter", "Written floors", counts["patches"]),
+            ("errors_total", "counter", "Failed queries and writes", counts["errors"]),
+            ("last_step_age_seconds", "gauge", "Seconds since the last complete step", age),
+            (
+                "data_age_seconds",
+                "gauge",
+                "Seconds since the cached objects were known to be current",
+                self._cache.age(),
+            ),
+        )
+        return "".join(
+            f"# HELP ebbtide_controller_{name} {text}.\n# TYPE ebbtide_controller_{name} {kind}\n"
+            f"ebbtide_controller_{name} {value:g}\n"
+            for name, kind, text, value in rows
+        )

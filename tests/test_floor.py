@@ -1,0 +1,558 @@
+"""The floor: its decisions, its schedule, its annotation, and that controller and simulation decide alike."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebbtide.autoscaler import hpa
+from ebbtide.autoscaler.floor import (
+    Floor,
+    FloorError,
+    FloorMetric,
+    FloorSettings,
+    Window,
+    format_settings,
+    parse_settings,
+)
+from ebbtide.autoscaler.schedule import ScheduleError, is_open, last_occurrence, scheduled_minimum
+from ebbtide.base import keys
+from ebbtide.base.cron import CronError, parse_cron
+from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
+from ebbtide.cluster.read.inventory import LiveWorkload
+from ebbtide.controller.loop import Controller
+from ebbtide.slo.source import SourceError
+
+LATENCY = FloorMetric(name="latency", scope="pod", target=100, query="latency")
+TOTAL = FloorMetric(name="query", scope="total", target=10, query="queue")
+AVERAGE = FloorMetric(name="query", scope="average", target=0.5, query="cache")
+CPU = FloorMetric(name="cpu", scope="resource", target=50)
+
+
+def pods(count: int) -> dict[str, hpa.HpaPod]:
+    return {f"p{index}": hpa.HpaPod(request=1000) for index in range(count)}
+
+
+def each(count: int, value: float) -> dict[str, hpa.Sample]:
+    return {f"p{index}": hpa.Sample(round(value * 1000)) for index in range(count)}
+
+
+def make(*metrics: FloorMetric, **options: Any) -> FloorSettings:
+    return FloorSettings(**{"minimum": 0, "maximum": 8, "metrics": metrics, "fallback": 120.0, **options})
+
+
+# Decisions.
+
+
+def test_the_floor_is_that_of_an_hpa() -> None:
+    floor = Floor(make(LATENCY))
+    assert floor.decide(0, 0, 2, pods(2), [each(2, 180)])[:2] == (4, "metric")
+    assert floor.decide(15, 4, 4, pods(4), [each(4, 900)])[:2] == (8, "maximum")
+
+
+def test_the_largest_of_several_metrics_wins() -> None:
+    floor = Floor(make(LATENCY, TOTAL, CPU))
+    cpu = {f"p{index}": hpa.Sample(900, 1000.0) for index in range(2)}
+    decision = floor.decide(1000, 0, 2, pods(2), [each(2, 150), 35_000, cpu])
+    assert (decision.floor, [row.replicas for row in decision.proposed]) == (4, [3, 4, 4])
+    assert [row.usage for row in decision.proposed] == [150, 17.5, 90]
+
+
+def test_at_rest_the_kpa_decides_alone_at_once_after_a_wake() -> None:
+    """The KPA starts and removes the last replica: a floor of 1 for each request would be two writes for nothing."""
+    floor = Floor(make(LATENCY))
+    assert floor.decide(0, 0, 0, {}, [{}])[:2] == (0, "rest")
+    assert floor.decide(15, 0, 1, pods(1), [each(1, 60)])[:2] == (0, "rest")
+
+
+def test_a_value_above_its_target_keeps_the_last_replica_for_the_calm_period() -> None:
+    floor = Floor(
+        make(LATENCY, behavior=hpa.ScalingBehavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=0)))
+    )
+    assert floor.decide(0, 0, 1, pods(1), [each(1, 200)]).floor == 2
+    assert floor.decide(15, 2, 2, pods(2), [each(2, 40)])[:2] == (1, "delay")
+    assert floor.decide(45, 1, 1, pods(1), [each(1, 40)])[:2] == (1, "delay")
+    assert floor.decide(60, 1, 1, pods(1), [each(1, 40)])[:2] == (0, "rest")
+
+
+def test_after_a_restart_a_floor_is_kept_for_the_calm_period() -> None:
+    floor = Floor(make(LATENCY))
+    assert floor.decide(1000, 1, 1, pods(1), [each(1, 10)])[:2] == (1, "delay")
+    assert floor.decide(1060, 1, 1, pods(1), [each(1, 10)])[:2] == (0, "rest")
+
+
+def test_a_total_wakes_from_zero() -> None:
+    floor = Floor(make(TOTAL, LATENCY))
+    assert floor.decide(0, 0, 0, {}, [25_000, {}])[:2] == (3, "metric")
+    assert floor.decide(15, 3, 0, {}, [0, {}])[:2] == (0, "rest")
+
+
+def test_lost_values_hold_the_floor_and_then_leave_it_to_the_kpa() -> None:
+    floor = Floor(make(LATENCY, minimum=1))
+    assert floor.decide(0, 1, 2, pods(2), [each(2, 200)]).floor == 4
+    assert floor.decide(15, 4, 4, pods(4), [None])[:2] == (4, "held")
+    assert floor.decide(130, 4, 4, pods(4), [None])[:2] == (4, "held")
+    assert floor.decide(135, 4, 4, pods(4), [None])[:2] == (1, "minimum")
+    assert floor.decide(150, 1, 4, pods(4), [each(4, 100)])[:2] == (4, "metric")
+
+
+def test_one_lost_metric_of_two_still_scales_up_but_not_down() -> None:
+    floor = Floor(make(LATENCY, TOTAL))
+    assert floor.decide(0, 0, 2, pods(2), [each(2, 200), None])[:2] == (4, "metric")
+    assert floor.decide(15, 4, 4, pods(4), [each(4, 10), None])[:2] == (4, "held")
+
+
+def test_a_lost_total_holds_the_floor_at_zero() -> None:
+    floor = Floor(make(TOTAL))
+    assert floor.decide(0, 2, 0, {}, [None])[:2] == (2, "held")
+
+
+def test_starting_pods_without_values_hold_without_a_complaint() -> None:
+    floor = Floor(make(LATENCY, minimum=2))
+    starting = dict.fromkeys(("p0", "p1"), hpa.HpaPod(phase="Pending", ready="False"))
+    assert floor.decide(0, 2, 2, starting, [{}])[:2] == (2, "wait")
+
+
+def test_bounds_and_schedule_are_kept() -> None:
+    window = Window("0 8 * * *", "0 18 * * *", "UTC", 3)
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
+    floor = Floor(make(LATENCY, maximum=4, schedule=(window,)))
+    assert floor.decide(noon, 0, 2, pods(2), [each(2, 900)])[:2] == (4, "maximum")
+    assert Floor(make(LATENCY, schedule=(window,))).decide(noon, 0, 0, {}, [{}])[:2] == (3, "schedule")
+    assert Floor(make(LATENCY, maximum=2, schedule=(window,))).decide(noon, 0, 0, {}, [{}]).floor == 2
+    assert Floor(make(schedule=(window,))).decide(noon + 7 * 3600, 3, 3, pods(3), [])[:2] == (0, "rest")
+
+
+def test_a_behavior_limits_steps() -> None:
+    slow = hpa.ScalingBehavior(scale_up=hpa.ScalingRules(policies=(hpa.Policy("Pods", 1, 60),)))
+    assert Floor(make(LATENCY, behavior=slow)).decide(0, 0, 2, pods(2), [each(2, 900)])[:2] == (3, "step")
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(0, 3),
+    st.integers(3, 9),
+    st.lists(
+        st.tuples(st.integers(0, 9), st.one_of(st.none(), st.floats(0, 1000)), st.one_of(st.none(), st.floats(0, 99))),
+        max_size=12,
+    ),
+)
+def test_a_floor_is_always_within_bounds(minimum: int, maximum: int, steps: list[Any]) -> None:
+    floor, value = Floor(make(LATENCY, TOTAL, minimum=minimum, maximum=maximum)), 0
+    for index, (replicas, latency, total) in enumerate(steps):
+        samples = None if latency is None else each(replicas, latency)
+        measured = [samples, None if total is None else round(total * 1000)]
+        value = floor.decide(15 * index, value, replicas, pods(replicas), measured).floor
+        assert minimum <= value <= maximum
+
+
+# The schedule.
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("* * * *", "5 fields"),
+        ("60 * * * *", "invalid minute '60'"),
+        ("* * 0 * *", "invalid day of the month '0'"),
+        ("*/0 * * * *", "invalid minute"),
+        ("5-3 * * * *", "invalid minute"),
+        ("* * 30 2 *", "never occurs"),
+        ("* * * * foo", "invalid day of the week"),
+        ("a * * * *", "invalid minute"),
+    ],
+)
+def test_invalid_expressions_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(CronError, match=reason):
+        parse_cron(text)
+
+
+def test_expressions_mean_what_crontab_says() -> None:
+    cron = parse_cron("*/20 8-10,20 1,15 jan-mar mon-fri")
+    assert cron.minutes == (0, 20, 40)
+    assert cron.hours == (8, 9, 10, 20)
+    assert cron.months == {1, 2, 3}
+    assert cron.weekdays == {1, 2, 3, 4, 5}
+    assert cron.either_day
+    assert parse_cron("0 0 * * 7").weekdays == parse_cron("0 0 * * 0").weekdays == {0}
+    assert parse_cron("0 0 29 2 *").days == {29}
+
+
+CRONS = st.tuples(
+    st.sampled_from(["0", "30", "*/15", "5,50"]),
+    st.sampled_from(["*", "0", "8-18", "2", "23"]),
+    st.sampled_from(["*", "1", "13", "*/10"]),
+    st.sampled_from(["*", "3", "10-11"]),
+    st.sampled_from(["*", "mon-fri", "sun", "5"]),
+).map(" ".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(CRONS, st.integers(0, 60 * 24 * 370), st.sampled_from(["UTC", "Asia/Kolkata"]))
+def test_the_last_occurrence_is_that_of_a_search_by_minutes(text: str, minutes: int, name: str) -> None:
+    """In zones without changes of the clocks, a search over each minute is the oracle."""
+    zone, cron = ZoneInfo(name), parse_cron(text)
+    now = datetime(2026, 1, 1, tzinfo=UTC).timestamp() + 60 * minutes + 17
+
+    def matches(moment: datetime) -> bool:
+        of_month, of_week = moment.day in cron.days, moment.isoweekday() % 7 in cron.weekdays
+        day = (of_month or of_week) if cron.either_day else (of_month and of_week)
+        return day and moment.month in cron.months and moment.hour in cron.hours and moment.minute in cron.minutes
+
+    found = last_occurrence(text, zone, now)
+    moment = datetime.fromtimestamp(now // 60 * 60, zone)
+    assert found <= now
+    assert matches(datetime.fromtimestamp(found, zone))
+    for _ in range(min(3000, int((now - found) // 60))):
+        assert not matches(moment)
+        moment -= timedelta(minutes=1)
+
+
+def test_windows_follow_the_clocks_of_their_zone() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    window = Window("30 2 * * *", "0 6 * * *", "Europe/Berlin", 2)
+    # On 29 March 2026 the clocks go from 2:00 to 3:00: 2:30 does not exist, and the window opens at the change.
+    change = datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp()
+    assert not is_open(window, change - 1)
+    assert is_open(window, change)
+    # On 25 October 2026 they go from 3:00 back to 2:00: the first 2:30 counts, 0:30 UTC.
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp()
+    assert not is_open(window, first - 1)
+    assert is_open(window, first)
+    assert is_open(window, first + 3600)
+    assert not is_open(window, datetime(2026, 10, 25, 6, tzinfo=berlin).timestamp())
+
+
+def test_the_largest_open_window_counts() -> None:
+    now = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
+    day, noon = Window("0 8 * * *", "0 18 * * *", "UTC", 2), Window("0 11 * * *", "0 13 * * *", "UTC", 5)
+    night = Window("0 22 * * *", "0 6 * * *", "UTC", 9)
+    assert scheduled_minimum((day, noon, night), now) == 5
+    assert scheduled_minimum((day, noon, night), now + 2 * 3600) == 2
+    assert scheduled_minimum((day, noon, night), now + 12 * 3600) == 9
+    assert not is_open(Window("0 8 * * *", "0 8 * * *", "UTC", 2), now)
+
+
+# The annotation.
+
+RULES = st.builds(
+    hpa.ScalingRules,
+    stabilization_window_seconds=st.one_of(st.none(), st.integers(0, 3600)),
+    select_policy=st.sampled_from([None, "Max", "Min", "Disabled"]),
+    policies=st.one_of(
+        st.none(),
+        st.lists(
+            st.builds(hpa.Policy, st.sampled_from(["Pods", "Percent"]), st.integers(1, 99), st.integers(1, 1800)),
+            min_size=1,
+            max_size=3,
+        ).map(tuple),
+    ),
+    tolerance=st.one_of(st.none(), st.floats(0, 1)),
+)
+SETTINGS = st.builds(
+    FloorSettings,
+    minimum=st.integers(0, 5),
+    maximum=st.integers(5, 50),
+    metrics=st.lists(st.sampled_from([LATENCY, TOTAL, AVERAGE, CPU]), max_size=4).map(tuple),
+    behavior=st.one_of(st.none(), st.builds(hpa.ScalingBehavior, scale_up=RULES, scale_down=RULES)),
+    schedule=st.lists(st.just(Window("0 8 * * mon", "0 9 * * *", "Europe/Berlin", 2)), max_size=2).map(tuple),
+    calm=st.sampled_from([60.0, 120.0, 7.5]),
+    fallback=st.sampled_from([900.0, 60.0]),
+)
+
+
+@given(SETTINGS)
+def test_settings_survive_the_annotation(value: FloorSettings) -> None:
+    assert parse_settings(format_settings(value)) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        '{"minReplicas":2,"maxReplicas":1}',
+        '{"minReplicas":0,"maxReplicas":0}',
+        '{"minReplicas":0,"maxReplicas":1,"metrics":[{"name":"a","scope":"b","target":1}]}',
+        '{"minReplicas":0,"maxReplicas":1,"metrics":[{"name":"a","scope":"pod","target":0}]}',
+        '{"minReplicas":0,"maxReplicas":1,"metrics":[5]}',
+        '{"minReplicas":0,"maxReplicas":1,"schedule":[{"start":"x","end":"y","timeZone":"UTC","minReplicas":1}]}',
+        '{"minReplicas":0,"maxReplicas":1,"schedule":[{"start":"* * * * *","end":"0 0 * * *","timeZone":"No/Where","minReplicas":1}]}',
+    ],
+)
+def test_invalid_annotations_are_refused(text: str) -> None:
+    with pytest.raises(FloorError):
+        parse_settings(text)
+
+
+def test_an_unknown_zone_is_refused() -> None:
+    with pytest.raises(ScheduleError, match="No/Where"):
+        scheduled_minimum((Window("0 8 * * *", "0 9 * * *", "No/Where", 1),), 0.0)
+
+
+# The controller: everything between the objects and the decision.
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def ticks(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Values:
+    """Prometheus' results by query; a text is an error."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[tuple[Mapping[str, str], float]] | str] = {}
+        self.asked: list[str] = []
+
+    def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
+        self.asked.append(query)
+        rows = self.rows.get(query, [])
+        if isinstance(rows, str):
+            raise SourceError(rows)
+        return rows
+
+
+class Writes:
+    """The cluster's side: it keeps the revision's annotations, and its events."""
+
+    def __init__(self, revision: dict[str, Any]) -> None:
+        self.revision, self.patches = revision, 0
+        self.events: list[dict[str, Any]] = []
+        self.use: dict[str, Any] = {"items": []}
+
+    def patch(self, kind: Any, name: str, namespace: str, patch: Any, **_: Any) -> Any:
+        assert (kind.name, name, namespace) == ("Revision", "chat-00001", "shop")
+        self.revision["metadata"]["annotations"].update(patch["metadata"]["annotations"])
+        self.patches += 1
+        return self.revision
+
+    def create(self, item: Any) -> Any:
+        self.events.append(item)
+        return item
+
+    def read(self, path: str) -> Any:
+        assert path.startswith("/apis/metrics.k8s.io/")
+        return self.use
+
+
+def samples_of(measured: hpa.Measured) -> Mapping[str, hpa.Sample]:
+    return measured if isinstance(measured, Mapping) else {}
+
+
+class Bench:
+    """A workload of one revision whose pods and values a test sets, and a controller."""
+
+    def __init__(self, value: FloorSettings) -> None:
+        self.settings = value
+        self.revision: dict[str, Any] = {
+            "metadata": {
+                "name": "chat-00001",
+                "annotations": {keys.MIN_SCALE: "0", keys.MAX_SCALE: str(value.maximum)},
+            },
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        self.cluster, self.values, self.clock = Writes(self.revision), Values(), Clock()
+        self.controller = Controller(self.cluster, self.values, self.clock)  # type: ignore[arg-type] # a part of one
+        self.top_annotations = {keys.FLOOR: format_settings(value)}
+
+    @property
+    def floor(self) -> int:
+        return int(self.revision["metadata"]["annotations"][keys.MIN_SCALE])
+
+    def step(self, replicas: int, measured: list[hpa.Measured]) -> int:
+        """Present the measurements as Prometheus and metrics-server do, step once, and return the floor."""
+        for metric, value in zip(self.settings.metrics, measured, strict=True):
+            if metric.scope == "resource":
+                self.cluster.use = {
+                    "items": [
+                        {
+                            "metadata": {"namespace": "shop", "name": name},
+                            "timestamp": "2027-01-15T08:00:00Z",
+                            "window": "15s",
+                            "containers": [{"usage": {"cpu": f"{sample.value}m"}}],
+                        }
+                        for name, sample in samples_of(value).items()
+                    ]
+                }
+            elif value is None:
+                self.values.rows[metric.query] = "Prometheus does not answer"
+            elif isinstance(value, int):
+                self.values.rows[metric.query] = [({}, value / 1000)]
+            else:
+                self.values.rows[metric.query] = [
+                    ({"namespace": "shop", "pod": name}, sample.value / 1000)
+                    for name, sample in samples_of(value).items()
+                ]
+        self.controller.step([self.live(replicas)])
+        return self.floor
+
+    def live(self, replicas: int) -> LiveWorkload:
+        traffic = [{"revisionName": "chat-00001", "percent": 100}]
+        top = {
+            "apiVersion": "serving.knative.dev/v1",
+            "kind": "Service",
+            "metadata": {"name": "chat", "namespace": "shop", "annotations": self.top_annotations},
+            "status": {"traffic": traffic, "latestCreatedRevisionName": "chat-00001"},
+        }
+        ready = [{"type": "Ready", "status": "True", "lastTransitionTime": "2027-01-15T07:58:00Z"}]
+        return LiveWorkload(
+            top=top,
+            now=self.clock.now(),
+            service=top,
+            revisions=(self.revision,),
+            scalers=({"metadata": {"name": "chat-00001"}, "status": {"desiredScale": replicas}},),
+            pods=tuple(
+                {
+                    "metadata": {"name": f"p{index}", "labels": {keys.KNATIVE_REVISION: "chat-00001"}},
+                    "spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]},
+                    "status": {"phase": "Running", "conditions": ready, "startTime": "2027-01-15T07:50:00Z"},
+                }
+                for index in range(replicas)
+            ),
+        )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_controller_and_floor_decide_alike(seed: int) -> None:
+    """On random series, objects and queries in between change nothing: 25 series per case."""
+    draws = random.Random(seed)  # noqa: S311 - a test's own series
+    for _ in range(25):
+        metrics = draws.sample([LATENCY, TOTAL, AVERAGE, CPU], draws.randint(1, 3))
+        value = make(
+            *({metric.name + metric.scope: metric for metric in metrics}.values()), minimum=draws.randint(0, 2)
+        )
+        bench, floor, expected, replicas = Bench(value), Floor(value), 0, draws.randint(0, 3)
+        for _ in range(8):
+            bench.clock.time += 15
+            measured: list[hpa.Measured] = []
+            for metric in value.metrics:
+                level = draws.choice([0.0, 0.4, 1.0, 1.05, 2.5]) * metric.target
+                if metric.scope == "resource":
+                    measured.append({f"p{index}": hpa.Sample(round(level * 10)) for index in range(replicas)})
+                elif draws.random() < 0.1:
+                    measured.append(None)
+                elif metric.scope == "pod":
+                    measured.append(each(replicas, level))
+                else:
+                    measured.append(round(level * 1000))
+            stamped = [
+                {name: replace_time(sample) for name, sample in samples_of(values).items()}
+                if metric.scope == "resource"
+                else values
+                for metric, values in zip(value.metrics, measured, strict=True)
+            ]
+            expected = floor.decide(bench.clock.now(), expected, replicas, live_pods(replicas), stamped).floor
+            assert bench.step(replicas, measured) == expected
+            replicas = max(expected, draws.choice([0, 1, replicas]))
+            expected = bench.floor
+
+
+def replace_time(sample: hpa.Sample) -> hpa.Sample:
+    return sample._replace(timestamp=datetime(2027, 1, 15, 8, tzinfo=UTC).timestamp(), window=15.0)
+
+
+def live_pods(count: int) -> dict[str, hpa.HpaPod]:
+    ready, start = (datetime(2027, 1, 15, 7, minute, tzinfo=UTC).timestamp() for minute in (58, 50))
+    return {name: replace(pod, ready_since=ready, start_time=start) for name, pod in pods(count).items()}
+
+
+def test_a_change_is_one_patch_and_one_event() -> None:
+    bench = Bench(make(LATENCY))
+    assert bench.step(2, [each(2, 180)]) == 4
+    bench.clock.time += 15
+    assert bench.step(4, [each(4, 100)]) == 4
+    assert (bench.cluster.patches, len(bench.cluster.events)) == (1, 1)
+    assert bench.cluster.events[0]["message"] == (
+        "floor of chat-00001 from 0 to 4: the metric with the highest number of replicas decides; latency is 180 against 100: 4"
+    )
+    decision = json.loads(bench.revision["metadata"]["annotations"][keys.DECISION])
+    assert (decision["floor"], decision["cause"]) == (4, "metric")
+
+
+def test_a_query_is_asked_once_for_all_workloads() -> None:
+    bench = Bench(make(LATENCY))
+    bench.values.rows["latency"] = []
+    bench.controller.step([bench.live(0)] * 3)
+    assert bench.values.asked == ["latency"]
+
+
+def test_an_outage_is_told_once_and_its_end_too() -> None:
+    bench = Bench(make(LATENCY))
+    bench.step(2, [each(2, 180)])
+    for _ in range(3):
+        bench.clock.time += 15
+        assert bench.step(4, [None]) == 4
+    bench.clock.time += 15
+    bench.step(4, [each(4, 100)])
+    assert [event["reason"] for event in bench.cluster.events] == ["Scaled", "MetricMissing", "MetricFound"]
+    assert "Prometheus does not answer" in bench.cluster.events[1]["message"]
+
+
+def test_a_manual_minimum_is_the_larger_one() -> None:
+    bench = Bench(make(LATENCY))
+    bench.top_annotations[keys.SCALE] = json.dumps({"minReplicas": 3, "base": {"minReplicas": 0}})
+    assert bench.step(1, [each(1, 10)]) == 3
+    bench.clock.time += 15
+    assert bench.step(3, [each(3, 200)]) == 6
+    del bench.top_annotations[keys.SCALE]
+
+
+def test_a_live_maximum_bounds_the_floor() -> None:
+    bench = Bench(make(LATENCY))
+    bench.revision["metadata"]["annotations"][keys.MAX_SCALE] = "3"
+    assert bench.step(2, [each(2, 900)]) == 3
+
+
+def test_a_broken_annotation_is_told_once() -> None:
+    bench = Bench(make(LATENCY))
+    bench.top_annotations[keys.FLOOR] = "{}"
+    bench.controller.step([bench.live(1)])
+    bench.controller.step([bench.live(1)])
+    assert [event["reason"] for event in bench.cluster.events] == ["InvalidScaling"]
+
+
+def test_a_query_with_several_values_is_refused_by_name() -> None:
+    bench = Bench(make(TOTAL))
+    bench.values.rows["queue"] = [({}, 1.0), ({}, 2.0)]
+    bench.controller.step([bench.live(1)])
+    decision = json.loads(bench.revision["metadata"]["annotations"].get(keys.DECISION, "null"))
+    assert decision is None or decision["cause"] == "held"
+    assert bench.floor == 0
+
+
+@pytest.mark.parametrize("error", [MissingError("gone"), ForbiddenError("no")])
+def test_an_error_of_one_workload_does_not_stop_the_others(error: Exception) -> None:
+    bench, other = Bench(make(LATENCY)), Bench(make(LATENCY))
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    bench.values.rows["latency"] = [({"namespace": "shop", "pod": "p0"}, 500.0)]
+    original = bench.cluster.patch
+    bench.cluster.patch = fail  # type: ignore[method-assign] # fails once
+    bench.controller.step([bench.live(1)])
+    bench.cluster.patch = original  # type: ignore[method-assign]
+    bench.clock.time += 15
+    bench.controller.step([bench.live(1), other.live(0)])
+    assert bench.floor > 1
