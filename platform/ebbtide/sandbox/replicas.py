@@ -185,8 +185,7 @@ class RevisionReplicas:
     def begin(self, drawn: engine.SimulationInputs, *, settled: bool) -> None:
         """Create the engine: ``settled`` for a long-idle workload at its minimum replicas, otherwise for a new revision."""
         self._is_settled = settled
-        kind = engine.KnativeSimulation if self.setting.hpa is None else engine.HpaSimulation
-        kind(self.setting, drawn, self, new=not settled)
+        engine.simulation_class(self.setting)(self.setting, drawn, self, new=not settled)
         self._is_settled = False
 
     # Callbacks of the engine.
@@ -257,7 +256,7 @@ class RevisionReplicas:
         """Apply changed annotations. Raises ValueError if they are invalid or change the autoscaler's class."""
         if setting == self.setting:
             return
-        if (setting.hpa is None) != (self.setting.hpa is None):
+        if engine.simulation_class(setting) != engine.simulation_class(self.setting):
             raise ValueError("the autoscaler class of a revision cannot be changed")
         self.setting = setting
         self.engine.reconfigure(setting)

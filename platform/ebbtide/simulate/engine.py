@@ -24,11 +24,12 @@ import numpy as np
 
 from ebbtide.autoscaler import hpa, kpa, reconciler, targets, windows
 from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds
+from ebbtide.autoscaler.floor import Floor, FloorDecision
 from ebbtide.autoscaler.kernel import FUNCTIONS
 from ebbtide.base.metrics import find_histogram
 from ebbtide.simulate import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulate.data import SimulationResult, SimulationUsage, Timeline
-from ebbtide.simulate.setting import get_replica_bounds
+from ebbtide.simulate.setting import FLOOR_SIGNALS, get_replica_bounds
 from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, EngineState, ScalerState, Stream, draw
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
 
     from ebbtide.simulate.data import StartUp, TrafficTrace
     from ebbtide.simulate.servers import Server
-    from ebbtide.simulate.setting import Setting
+    from ebbtide.simulate.setting import Metric, Setting
 
 __all__ = [
     "BOUND",
     "ClosedRequest",
+    "FloorSimulation",
     "HpaSimulation",
     "KnativeSimulation",
     "PodEvent",
@@ -52,6 +54,7 @@ __all__ = [
     "prepare_inputs",
     "simulate",
     "simulate_batch",
+    "simulation_class",
 ]
 
 #: Number of start-up times drawn in advance; pods use them in turn.
@@ -155,7 +158,7 @@ def simulate(
     with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed.
     """
     inputs = prepare_inputs(setting, traffic, server, startup, seed)
-    kind = KnativeSimulation if setting.hpa is None else HpaSimulation
+    kind = simulation_class(setting)
     if not fast or find_spec("numba") is None:
         return kind(setting, inputs).run()
     rows = max(_COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])
@@ -442,7 +445,8 @@ class Simulation:
         revision, config = setting.revision, setting.config
         spec = targets.make_decider(revision, config)
         count = 0 if is_watched else len(inputs.arrivals)
-        edges = [] if setting.hpa is None else [edge / 1000 for edge in find_histogram(setting.version).bounds]
+        measured = setting.hpa is not None or setting.floor is not None
+        edges = [edge / 1000 for edge in find_histogram(setting.version).bounds] if measured else []
         requests = np.zeros((count, state.REQUEST_ROW), np.int64)
         if count:
             requests[:, state.ARRIVAL], requests[:, state.WORK] = inputs.arrivals, inputs.work
@@ -523,6 +527,7 @@ def _list_initial_values(
     """Return the initial values of a world's ``state``, by index."""
     count = len(inputs.start_ups)
     rps, scraped = spec.scaling_metric == "rps", spec.target_burst_capacity != -1
+    direct = setting.hpa is not None
     return (
         (state.LEAD, inputs.lead),
         (state.END, FAR if watched else inputs.end),
@@ -546,8 +551,10 @@ def _list_initial_values(
         (state.EDGES, edges),
         (state.WATCHED, int(watched)),
         (state.RECKONED, 0 if watched else inputs.lead),
-        (state.NEXT_REPORT, FAR if edges else inputs.report),
-        (state.NEXT_SCRAPE, FAR if edges or not scraped else inputs.scrape),
+        (state.DIRECT, int(direct)),
+        (state.MINIMUM, get_replica_bounds(setting)[0]),
+        (state.NEXT_REPORT, FAR if direct else inputs.report),
+        (state.NEXT_SCRAPE, FAR if direct or not scraped else inputs.scrape),
         (state.NEXT_TICK, inputs.tick),
         (state.LOOK_AT, FAR),
         (state.NEXT_POD, FAR),
@@ -682,8 +689,8 @@ class KnativeSimulation(Simulation):
         self._call.reconcile(self.world, self.deciding)
 
 
-class HpaSimulation(Simulation):
-    """Simulation of a workload with an HPA: no activator in the path, delayed metrics, a decision every 15 s.
+class MeasuredSimulation(Simulation):
+    """Simulation of a workload whose replicas depend on metrics of its pods: scrapes, and a decision every 15 s.
 
     A pod that is not ready counts as pending. Utilization is that of the server's GPU or CPU request. Latency comes from
     queue-proxy's histogram: the 95th percentile of the requests of the last minute, in ms, 0 without requests (as
@@ -691,27 +698,18 @@ class HpaSimulation(Simulation):
     kubernetes-sigs/prometheus-adapter pkg/custom-provider/provider.go.
     """
 
-    def begin(self, *, new: bool) -> None:
-        """Create the first pods and the HPA."""
-        assert self.setting.hpa is not None
-        seed, minimum = self.inputs.seed, self.setting.hpa.min_replicas
-        self.scaler = hpa.HorizontalAutoscaler(self.setting.hpa)
+    def begin_metrics(self) -> None:
+        """Draw the times of the first scrape and the first decision."""
+        seed = self.inputs.seed
         self.sync = to_nanoseconds(hpa.DEFAULTS.sync_period)
         self.next_scrape = draw(seed, Stream.SCRAPE, 1, METRICS_EVERY)
         self.next_sync = draw(seed, Stream.TICK, 1, self.sync)
         self.edges = list(self.world.moments[state.EDGE :])
         # Scrapes by pod, as far back as needed: time, utilization in percent times nanoseconds, and histogram.
         self.scrapes: dict[int, deque[tuple[int, int, tuple[int, ...]]]] = {}
-        # Metric at the HPA's last decision, in thousandths, averaged over pods.
-        self.average: int | None = None
-        if new:
-            self._call.set_replicas(self.world, minimum)
-        else:
-            for _ in range(minimum):
-                self._add_ready()
 
     def advance(self, until: int) -> None:
-        """Process all events up to a time, and stop the kernel for each scrape and each HPA decision."""
+        """Process all events up to a time, and stop the kernel for each scrape and each decision."""
         s = self.world.state
         while True:
             stop = min(self.next_scrape, self.next_sync)
@@ -726,15 +724,11 @@ class HpaSimulation(Simulation):
                 self._scrape()
             if self.next_sync == stop:
                 self.next_sync += self.sync
-                self._sync()
+                self.decide()
 
-    def reconfigure(self, setting: Setting) -> None:
-        """Apply other annotations from now on with a new HPA, which has no history."""
-        assert setting.hpa is not None
-        self.setting = setting
-        self.scaler = hpa.HorizontalAutoscaler(setting.hpa)
-        minimum, maximum = setting.hpa.min_replicas, setting.hpa.max_replicas
-        self._call.set_replicas(self.world, min(max(self.replicas, minimum), maximum))
+    def decide(self) -> None:
+        """Decide by the present values of the metrics, and apply the decision."""
+        raise NotImplementedError
 
     def _scrape(self) -> None:
         """Scrape the metrics of all ready pods."""
@@ -751,7 +745,7 @@ class HpaSimulation(Simulation):
             while scrapes[0][0] <= now - RATE_WINDOW:
                 scrapes.popleft()
 
-    def _sample(self, pod: int) -> hpa.Sample | None:
+    def _sample(self, pod: int, metric: Metric) -> hpa.Sample | None:
         """Return a pod's value in the metrics API in thousandths, or None before the second scrape."""
         if self.world.pods[pod + state.BUSY_AT] < 0:
             self.world.pods[pod + state.BUSY_AT] = self.now
@@ -760,7 +754,7 @@ class HpaSimulation(Simulation):
             return None
         at, busy, counts = scrapes[-1]
         window = METRICS_EVERY / SECOND
-        if self.setting.metric == "latency":
+        if metric == "latency":
             # The range of the rate ends now, so older scrapes are ignored.
             first = next(scrape for scrape in scrapes if scrape[0] > self.now - RATE_WINDOW)
             added = [newer - older for newer, older in zip(counts, first[2], strict=True)]
@@ -768,35 +762,113 @@ class HpaSimulation(Simulation):
         previous_at, was_busy, _ = scrapes[-2]
         percent = (busy - was_busy) / (at - previous_at)
         # One percent of a CPU request of one core is 10 thousandths; one percent as a metric value is 1000.
-        scale = 10 if self.setting.metric == "cpu" else 1000
+        scale = 10 if metric == "cpu" else 1000
         return hpa.Sample(int(percent * scale), at / SECOND, window)
 
-    def _sync(self) -> None:
-        """Let the HPA decide, and apply its decision."""
-        rows, pods, samples = self.world.pods, {}, {}
+    def measure(self, signals: Sequence[Metric]) -> tuple[dict[str, hpa.HpaPod], list[dict[str, hpa.Sample]]]:
+        """Return the pods as an HPA sees them, and the samples of each metric, both by the pods' numbers."""
+        rows = self.world.pods
+        pods_by_name: dict[str, hpa.HpaPod] = {}
+        samples: list[dict[str, hpa.Sample]] = [{} for _ in signals]
         for pod in self._alive():
             if rows[pod + state.IS_DELETED]:
                 continue
             name, ready = str(rows[pod + state.NUMBER]), bool(rows[pod + state.IS_READY])
             born = int(rows[pod + state.BORN])
-            pods[name] = hpa.HpaPod(
+            pods_by_name[name] = hpa.HpaPod(
                 phase="Running" if ready else "Pending",
                 ready="True" if ready else "False",
                 ready_since=(int(rows[pod + state.LIFE]) if ready else born) / SECOND,
                 start_time=born / SECOND,
                 request=1000,
             )
-            sample = self._sample(pod) if ready else None
-            if sample is not None:
-                samples[name] = sample
+            for signal, found in zip(signals, samples, strict=True):
+                sample = self._sample(pod, signal) if ready else None
+                if sample is not None:
+                    found[name] = sample
+        return pods_by_name, samples
+
+
+class HpaSimulation(MeasuredSimulation):
+    """Simulation of a workload with an HPA: no activator in the path, delayed metrics, a decision every 15 s."""
+
+    def begin(self, *, new: bool) -> None:
+        """Create the first pods and the HPA."""
+        assert self.setting.hpa is not None
+        minimum = self.setting.hpa.min_replicas
+        self.scaler = hpa.HorizontalAutoscaler(self.setting.hpa)
+        self.begin_metrics()
+        # Metric at the HPA's last decision, in thousandths, averaged over pods.
+        self.average: int | None = None
+        if new:
+            self._call.set_replicas(self.world, minimum)
+        else:
+            for _ in range(minimum):
+                self._add_ready()
+
+    def reconfigure(self, setting: Setting) -> None:
+        """Apply other annotations from now on with a new HPA, which has no history."""
+        assert setting.hpa is not None
+        self.setting = setting
+        self.scaler = hpa.HorizontalAutoscaler(setting.hpa)
+        minimum, maximum = setting.hpa.min_replicas, setting.hpa.max_replicas
+        self._call.set_replicas(self.world, min(max(self.replicas, minimum), maximum))
+
+    def decide(self) -> None:
+        """Let the HPA decide, and apply its decision."""
+        pods_by_name, (samples,) = self.measure((self.setting.metric,))
         self.average = sum(sample.value for sample in samples.values()) // len(samples) if samples else None
-        decision = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods, (samples,))
+        decision = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods_by_name, (samples,))
         bound = _LIMITED.get(decision.limited or "", state.NO_DATA)
         if decision.stabilized and decision.replicas > get_replica_bounds(self.setting)[0]:
             bound = state.DELAY
         self.world.state[state.DECIDED] = bound
         if decision.rescale:
             self._call.set_replicas(self.world, decision.replicas)
+
+
+class FloorSimulation(MeasuredSimulation, KnativeSimulation):
+    """Simulation of a workload with Ebbtide's controller: Knative's autoscaler, and a floor that is decided every 15 s."""
+
+    def begin(self, *, new: bool) -> None:
+        """Create the first pods, Knative's state, and a floor without a past."""
+        assert self.setting.floor is not None
+        KnativeSimulation.begin(self, new=new)
+        self.begin_metrics()
+        self.floor = Floor(self.setting.floor)
+        self.signals = tuple(FLOOR_SIGNALS[metric.name] for metric in self.setting.floor.metrics)
+        self.decision: FloorDecision | None = None
+
+    def reconfigure(self, setting: Setting) -> None:
+        """Apply other annotations from now on; a changed floor has no past."""
+        assert setting.floor is not None
+        changed = setting.floor != self.setting.floor
+        minimum = self.deciding.rules.min_replicas
+        KnativeSimulation.reconfigure(self, setting)
+        if changed:
+            self.floor = Floor(setting.floor)
+            self.signals = tuple(FLOOR_SIGNALS[metric.name] for metric in setting.floor.metrics)
+        else:
+            self._set_floor(minimum)
+
+    def decide(self) -> None:
+        """Decide the floor, and let Knative reconcile if it changed."""
+        pods_by_name, samples = self.measure(self.signals)
+        floor = self.deciding.rules.min_replicas
+        self.decision = self.floor.decide(self.now / SECOND, floor, self.replicas, pods_by_name, samples)
+        if self.decision.floor != floor:
+            self._set_floor(self.decision.floor)
+
+    def _set_floor(self, floor: int) -> None:
+        self.deciding = self.deciding._replace(rules=self.deciding.rules._replace(min_replicas=floor))
+        self._call.reconcile(self.world, self.deciding)
+
+
+def simulation_class(setting: Setting) -> type[KnativeSimulation | HpaSimulation]:
+    """Return the class that simulates a workload, by its autoscaler."""
+    if setting.floor is not None:
+        return FloorSimulation
+    return KnativeSimulation if setting.hpa is None else HpaSimulation
 
 
 #: Cause of an HPA's decision, by the reason of its condition.

@@ -377,7 +377,7 @@ def starts(w: EngineState, pod: int, begins: int, answers: int) -> None:
     p = w.pods
     p[pod + BEGINS] = begins
     # With an HPA, there is no activator.
-    p[pod + SEE_AT] = FAR if w.state[EDGES] > 0 else -(-answers // PROBE) * PROBE
+    p[pod + SEE_AT] = FAR if w.state[DIRECT] > 0 else -(-answers // PROBE) * PROBE
     p[pod + POD_CUT] = answers
     p[pod + POD_REPORT] = answers + 1 + draw(w.state[SEED], STREAM_POD, p[pod + NUMBER], SECOND)
     w.state[NEXT_POD] = min(w.state[NEXT_POD], p[pod + LIFE], p[pod + SEE_AT])

@@ -214,7 +214,7 @@ def find_bound(w: EngineState, k: ScalerState, valid: bool) -> int:
     if not valid:
         return NO_DATA
     if s[DESIRED] < rules.min_replicas:
-        return MIN
+        return FLOOR if rules.min_replicas > s[MINIMUM] else MIN
     if 0 < rules.max_replicas < s[DESIRED]:
         return MAX
     if s[DESIRED] != 0:
@@ -259,10 +259,10 @@ def enter_next(w: EngineState, request: int) -> None:
 def route_request(w: EngineState, k: ScalerState, request: int) -> None:
     """Send a request to the pods round-robin, or queue it: for a ready pod with an HPA, in the activator with the KPA."""
     s = w.state
-    if (s[SERVES] > 0 or s[EDGES] > 0) and s[READY] > 0:
+    if (s[SERVES] > 0 or s[DIRECT] > 0) and s[READY] > 0:
         enter_next(w, request)
         return
-    if s[EDGES] > 0:
+    if s[DIRECT] > 0:
         hold_request(w, request)
         return
     if s[KNOWN] == 0:
@@ -294,7 +294,7 @@ def expire_request(w: EngineState, request: int) -> None:
 def pods_changed(w: EngineState, k: ScalerState) -> None:
     """Reconcile, because the reconciler watches the pods; with an HPA, send waiting requests to the pods."""
     s = w.state
-    if s[EDGES] == 0:
+    if s[DIRECT] == 0:
         if s[NOW] > 0:
             reconcile(w, k)
         return
@@ -348,7 +348,7 @@ def run_autoscaler(w: EngineState, k: ScalerState) -> None:
         scrape_pods(w, k)
     elif s[NEXT_TICK] == at:
         s[NEXT_TICK] += TICK
-        if s[EDGES] > 0:
+        if s[DIRECT] > 0:
             record_tick(w, k, s[DECIDED])
         else:
             valid = decide_scale(w, k)

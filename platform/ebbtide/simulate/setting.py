@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.autoscaler import hpa
+from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_settings
 from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings, scale_bounds
 from ebbtide.base import keys, metrics
 from ebbtide.base.quantities import parse_nano
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 Metric = metrics.Signal
+#: The signal of each metric of a floor that can be simulated, by the metric's name in the controller's annotation.
+FLOOR_SIGNALS: Final[dict[str, Metric]] = {
+    row.knative or row.name: row.simulated
+    for row in metrics.ROWS.values()
+    if row.autoscaler == "hpa" and row.simulated is not None
+}
 #: Knative's default request timeout in seconds.
 TIMEOUT: Final = 300.0
 #: Maximum replicas of an HPA without a limit.
@@ -48,7 +55,8 @@ class NotSimulated(ValueError):  # noqa: N818 - named after the condition, like 
 class Setting:
     """Settings of one workload that its autoscaler reads.
 
-    ``hpa`` is set if an HPA scales the workload; ``metric`` is then the metric of the HPA. ``weighted`` selects the weighted
+    ``hpa`` is set if an HPA scales the workload; ``metric`` is then the metric of the HPA. ``floor`` is set if Ebbtide's
+    controller scales it, in addition to the KPA. ``weighted`` selects the weighted
     average. A request times out ``timeout`` seconds after its arrival. ``version`` is that of Knative, whose latency
     histogram depends on it. ``probed`` is true if the activator can probe a pod's readiness itself, and false if only the
     kubelet can.
@@ -61,6 +69,7 @@ class Setting:
     timeout: float = TIMEOUT
     weighted: bool = False
     hpa: hpa.HpaSpec | None = None
+    floor: FloorSettings | None = None
     version: str = "1.24"
     probed: bool = True
 
@@ -96,6 +105,7 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
             timeout=spec.get("timeoutSeconds"),
             cpu_request=any(cpu_requests),
             probed=not any(map(_needs_kubelet_probe, spec.get("containers", ()))),
+            floor=_read_floor(by_kind["Service"]),
         )
     if "InferenceService" not in by_kind:
         raise NotSimulated("objects", "they contain neither a Knative Service nor an InferenceService")
@@ -117,7 +127,27 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
         timeout=predictor.get("timeout"),
         cpu_request=bool(_get_cpu_request(container)),
         probed=not _needs_kubelet_probe(container),
+        floor=_read_floor(service),
     )
+
+
+def _read_floor(top: Object) -> FloorSettings | None:
+    """Return the settings of a workload's floor; raise NotSimulated for a metric whose values depend on other things."""
+    text = (top["metadata"].get("annotations") or {}).get(keys.FLOOR)
+    if text is None:
+        return None
+    try:
+        settings = parse_settings(text)
+    except FloorError as error:
+        raise NotSimulated(keys.FLOOR, str(error)) from error
+    for metric in settings.metrics:
+        if metric.name not in FLOOR_SIGNALS:
+            raise NotSimulated(
+                keys.FLOOR,
+                f"metric {metric.name} cannot be simulated, because its meaning is unknown",
+                "simulate the spec without it",
+            )
+    return settings
 
 
 def from_annotations(
@@ -128,6 +158,7 @@ def from_annotations(
     timeout: float | None = None,
     cpu_request: bool = True,
     probed: bool = True,
+    floor: FloorSettings | None = None,
 ) -> Setting:
     """Return the setting of a revision's annotations; arguments that are None take the cluster's defaults.
 
@@ -164,6 +195,7 @@ def from_annotations(
         timeout=seconds if timeout is None else float(timeout),
         weighted=annotations.get(keys.AGGREGATION) in {"weighted-exponential", "weightedExponential"},
         hpa=hpa_spec,
+        floor=floor,
         version=cluster.knative.version,
         probed=probed,
     )

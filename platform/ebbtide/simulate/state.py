@@ -50,8 +50,9 @@ BOUND: Final = (
     "grace",
     "retention",
     "zero",
+    "controller",
 )
-NO_DATA, STABLE, PANIC, MAX, MIN, ACTIVATION, UP, DOWN, DELAY, GRACE, RETENTION, ZERO = range(len(BOUND))
+NO_DATA, STABLE, PANIC, MAX, MIN, ACTIVATION, UP, DOWN, DELAY, GRACE, RETENTION, ZERO, FLOOR = range(len(BOUND))
 
 
 class Stream(IntEnum):
@@ -155,7 +156,9 @@ HEAD, TAIL, HELD, PROXIED, KNOWN, FIRST, SINCE, CUT, FLOW, REQUESTS = range(52, 
 DESIRED, EXCESS, DECIDED, ACTIVE, REASON, INITIALIZED, SERVES = range(62, 69)
 # integrals, and their values at the end of the traffic, with the cold starts until then.
 SUM_PODS, SUM_QUEUED, SUM_ALIVE, SUM_READY, SUM_WORKING, SUM_UTILIZATION, SUM_UP = range(69, 76)
-END_PODS, END_COLD_STARTS, STATE = 76, 83, 84
+END_PODS, END_COLD_STARTS = 76, 83
+# whether an HPA scales and no activator is in the path, and the spec's minimum replicas, which a floor may exceed.
+DIRECT, MINIMUM, STATE = 84, 85, 86
 #: Elements of ``moments``: the decays of the windows, times of the reconciler in seconds, the averages at the scaler's last
 #: decision (NaN for none), and from ``EDGE`` on the upper edges of the latency histogram.
 DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, AVERAGE, PANIC_AVERAGE, EDGE = range(7)
