@@ -22,8 +22,13 @@ from e2e.stage import Stage
 FAILURES = paths.CLUSTERS / "failures"
 LOCKS = paths.CLUSTERS / "locks"
 FIGURES = paths.CLUSTERS / "figures"
-WHOLE = {"gpu-shared": {"11-shares", "12-priority", "13-quota"}, "policies": {"16-policies", "17-dry-run"}}
-"""Resources that some cases need exclusively: all shares of the node's GPU, and the API server's admission."""
+WHOLE = {
+    "gpu-shared": {"11-shares", "12-priority", "13-quota"},
+    "policies": {"16-policies", "17-dry-run"},
+    "controller": {"28-floor"},
+}
+"""Resources that some cases need exclusively: all shares of the node's GPU, the API server's admission, and the floors of all
+workloads, which one controller writes."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -95,9 +95,9 @@ class Stage:
             [sys.executable, "-m", "ebbtide", *arguments], input=stdin, check=False, capture_output=True, text=True
         )
 
-    def profile(self) -> list[str]:
-        """Return the options that name the suite's profile."""
-        return self._profile(None)
+    def profile(self, changes: Mapping[str, Any] | None = None) -> list[str]:
+        """Return the options that name the suite's profile, with changes."""
+        return self._profile(changes)
 
     def written(self, name: str, text: str) -> Path:
         """Write a file for a command that takes none from stdin, and return where it is."""
