@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import runpy
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +17,10 @@ from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from commands import Ran
 
+ROOT = Path(__file__).parent.parent
 PLACE = ("-p", "shop")
 TOKENS = ("Scale ", "to ", "zero\x1b[2J")
 
@@ -156,3 +158,22 @@ def test_a_gateway_that_does_not_answer_is_reported_with_the_fix(run: Callable[.
 def test_contradictory_options_are_rejected(run: Callable[..., Ran]) -> None:
     assert run("call", "chat", "--chat", "a", "--data", "b").code == 2
     assert "invalid --timeout 'soon'" in run("call", "chat", "--timeout", "soon").err
+
+
+def test_the_quickstart_s_commands_run_on_the_simulated_cluster(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The case 27-quickstart runs the same commands on a real cluster."""
+    case = runpy.run_path(str(ROOT / "e2e" / "cases" / "27-quickstart" / "test_quickstart.py"))
+    connected(simulated(), monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EBBTIDE_PROFILE", "profile.yaml")
+    (tmp_path / "hello.yaml").write_text((ROOT / "docs" / "specs" / "hello.yaml").read_text())
+    with serve_gateway() as (address, seen):
+        for command in case["read_commands"]():
+            gateway = ("--gateway", address) if command[0] == "call" else ()
+            ran = run(*command, *gateway)
+            assert ran.code == 0 or command == ["doctor"], (command, ran.err)
+
+    assert [row[1] for row in seen] == ["/health", "/v1/models", "/v1/chat/completions"]
+    assert run("list", "-A").out == ""

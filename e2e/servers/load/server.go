@@ -46,6 +46,12 @@ func (s *server) routes() http.Handler {
 	if s.settings.files != "" {
 		mux.Handle("GET /files/", http.StripPrefix("/files/", http.FileServer(http.Dir(s.settings.files))))
 	}
+	// The routes of an OpenAI server, for the commands that call one.
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"object":"list","data":[{"id":"load","object":"model"}]}`)
+	})
+	mux.HandleFunc("POST /v1/chat/completions", s.chat)
 	// Every other path too: a route's own path, a model's `:predict`.
 	mux.HandleFunc("/", s.answer)
 	return mux
@@ -128,6 +134,21 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 	said.WaitSeconds, said.WorkSeconds = began.Sub(arrived).Seconds(), time.Since(began).Seconds()
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(said)
+}
+
+// chat streams a fixed answer as an OpenAI server does, one token per event.
+func (s *server) chat(w http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body)
+	if !s.begin(r) {
+		return
+	}
+	defer s.end()
+	w.Header().Set("Content-Type", "text/event-stream")
+	for _, token := range []string{"An ", "idle ", "service ", "costs ", "nothing."} {
+		fmt.Fprintf(w, "data: {\"choices\":[{\"delta\":{\"content\":%q}}]}\n\n", token)
+		http.NewResponseController(w).Flush()
+	}
+	io.WriteString(w, "data: [DONE]\n\n")
 }
 
 // begin waits for a slot; false where the client went away first.
