@@ -173,7 +173,7 @@ def test_new_writes_a_spec_that_renders(
     args = "--model Qwen/Qwen2.5-1.5B-Instruct --gpu-memory-utilization 0.22"
     code, out, err = run("new", "chat", "--image", "vllm/vllm-openai:v0.11.0", *flags.split(), "--args", args)
 
-    assert (code, out, err) == (0, "", "Wrote chat.yaml. Next: ebbtide render chat.yaml, or ebbtide apply chat.yaml\n")
+    assert (code, out, err) == (0, "", "Wrote chat.yaml. Next: ebbtide check chat.yaml, then ebbtide apply chat.yaml\n")
     assert yaml.safe_load(Path("chat.yaml").read_text())["spec"] == {
         "project": "team-a",
         "image": "vllm/vllm-openai:v0.11.0",

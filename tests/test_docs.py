@@ -175,6 +175,28 @@ def matches(expected: str, output: str) -> bool:
     return re.fullmatch(pattern, output) is not None
 
 
+#: Public images of specs in the documentation; any other one is a placeholder.
+PUBLIC = (
+    "ghcr.io/ggml-org/llama.cpp:",
+    "ghcr.io/knative/helloworld-go:",
+    "nvcr.io/nim/meta/llama-3.1-8b-instruct:",
+    "nvcr.io/nvidia/tritonserver:",
+    "vllm/vllm-openai:",
+)
+
+
+def test_an_image_is_public_or_a_placeholder() -> None:
+    specs = [*ROOT.glob("examples/*/spec.*"), *ROOT.glob("docs/specs/*.yaml"), *(block.page for block in SPECS)]
+    unknown = {
+        f"{file.relative_to(ROOT)}: {image}"
+        for file in specs
+        for image in re.findall(r"^\s*(?:- )?\"?image\"?: \"?([^\s\",{]+)", file.read_text(), re.MULTILINE)
+        if not image.startswith((*PUBLIC, "registry.example.com/"))
+    }
+
+    assert unknown == set()
+
+
 def test_the_reference_is_up_to_date() -> None:
     process = subprocess.run(
         [sys.executable, ROOT / "tools" / "docs" / "generate.py", "--check"],

@@ -495,6 +495,13 @@ def cli_page() -> str:
             "Manifests and results are written to stdout. `render`, `convert` and `submit` write problems to stderr; if there",
             "is an error, stdout is empty.",
         ),
+        "## Simulated cluster\n\n",
+        paragraph(
+            "`--demo` runs a command for a cluster on a simulated one, as in `ebbtide list --demo`. Changes are lost when",
+            "the command ends. See [demo](../demo.md).",
+        ),
+        "## kubectl plugin\n\n",
+        paragraph("With the program `kubectl-inference` on the `PATH`, `kubectl inference` is the same as `ebbtide`."),
         "## KRM function\n\n",
         paragraph(
             "`ebbtide-krm` runs the same translation as a KRM function: it reads a ResourceList from stdin and writes a",

@@ -60,9 +60,8 @@ def run(options: Options) -> int:
             return USAGE
     file = options.output or f"{options.name}.yaml"
     text = manifests.write_document(make_document(options))
-    problems = check_text(text, file)
-    common.print_problems(problems)
-    if common.exit_code(problems):
+    if errors := check_text(text, file):
+        common.print_problems(errors)
         return 1
     if file == common.STDIN:
         sys.stdout.write(text)
@@ -73,7 +72,7 @@ def run(options: Options) -> int:
         replace_file(file, text.encode())
     except OSError as error:
         return _exit_with_usage(f"cannot write {file}: {(error.strerror or 'unknown error').lower()}")
-    sys.stderr.write(f"Wrote {file}. Next: ebbtide render {file}, or ebbtide apply {file}\n")
+    sys.stderr.write(f"Wrote {file}. Next: ebbtide check {file}, then ebbtide apply {file}\n")
     return 0
 
 
@@ -134,7 +133,8 @@ def _to_number(text: str | None) -> int | float | str | None:
 
 
 def check_text(text: str, name: str) -> list[Problem]:
-    """Return the problems of a spec on a cluster that has everything: the spec is judged, not a cluster."""
+    """Return the errors of a spec on a cluster that has everything. ``check`` has the warnings for a cluster."""
+    from ebbtide.base.problems import select_errors  # noqa: PLC0415 - as in run
     from ebbtide.documents import profiles  # noqa: PLC0415 - as in run
     from ebbtide.documents.check import Batch  # noqa: PLC0415 - as in run
 
@@ -143,4 +143,4 @@ def check_text(text: str, name: str) -> list[Problem]:
     sources: Iterable[common.Source] = [common.Source(name, text.encode())]
     for loaded in common.load_documents(sources, batch.profile):
         problems += batch.add_document(loaded)[2]
-    return problems
+    return select_errors(problems)

@@ -17,7 +17,7 @@ GROUPS: Final = (
     (
         "Author",
         ("new", "render", "check", "explain", "convert", "profile", "schema", "docs"),
-        "ebbtide new chat --image YOUR-IMAGE --gpu 0.25 && ebbtide render chat.yaml",
+        "ebbtide new chat --image YOUR-IMAGE --gpu 0.25 && ebbtide check chat.yaml",
     ),
     (
         "Run",
