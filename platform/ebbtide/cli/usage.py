@@ -46,6 +46,7 @@ GROUPS: Final = (
             "doctor",
             "open",
             "serve",
+            "controller",
         ),
         "ebbtide --demo why chat -p team-a",
     ),
