@@ -8,11 +8,13 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ebbtide import manifests
+from ebbtide.cli import call
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
@@ -153,6 +155,16 @@ def test_a_gateway_that_does_not_answer_is_reported_with_the_fix(run: Callable[.
     code, _, err = run("call", "chat", *PLACE)
     assert code == 3
     assert "set --gateway http://127.0.0.1:8080" in err
+
+
+def test_a_cluster_local_workload_needs_a_forwarded_port() -> None:
+    status: Any = SimpleNamespace(name="chat", namespace="shop", url="http://chat.shop.svc.cluster.local")
+    options: Any = SimpleNamespace(gateway=None)
+
+    text = call._explain(OSError("name or service not known"), status, options)  # noqa: SLF001 - the function under test
+
+    assert "run ebbtide port-forward chat -n shop 8080" in text
+    assert "kourier" not in text
 
 
 def test_contradictory_options_are_rejected(run: Callable[..., Ran]) -> None:

@@ -106,6 +106,11 @@ def _explain(error: Exception, status: Status, options: Options) -> str:
     text = f"no response from {options.gateway or status.url}: {reason[:1].lower()}{reason[1:]}"
     if options.gateway:
         return text
+    if ".svc." in status.url:
+        return (
+            f"{text}; the URL is reachable only inside the cluster: run ebbtide port-forward {status.name} "
+            f"-n {status.namespace} 8080, with the port of the server, and set --gateway http://127.0.0.1:8080"
+        )
     return (
         f"{text}; if the gateway has no address that this machine reaches, forward a port to it, as in kubectl port-forward "
         "-n kourier-system service/kourier 8080:80, and set --gateway http://127.0.0.1:8080"
