@@ -269,6 +269,33 @@ def no_pods_yet(recording: dict[str, Any]) -> None:
     recording["pods"] = []
 
 
+def gated(recording: dict[str, Any], gate: str = keys.KUEUE_GATE, reason: str = "Pending") -> None:
+    """A pod that Kueue has not admitted, as Kueue's webhook and scheduler leave it."""
+    pod = recording["pods"][0]
+    pod["spec"]["schedulingGates"] = [{"name": gate}]
+    pod["metadata"]["labels"][keys.KUEUE_QUEUE] = "record"
+    condition(pod, "PodScheduled").update(
+        reason="SchedulingGated", message="Scheduling is blocked due to non-empty scheduling gates"
+    )
+    involved = {"kind": "Workload", "namespace": "op-record", "name": f"pod-{pod['metadata']['name']}-1a2b3"}
+    message = (
+        "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor ebbtide, "
+        "1 more needed"
+    )
+    recording["events"] = [
+        {"involvedObject": {**involved, "name": "pod-other-1a2b3"}, "reason": "Pending", "message": "not this one"},
+        {"involvedObject": involved, "reason": reason, "message": message},
+    ]
+
+
+def gated_by_another(recording: dict[str, Any]) -> None:
+    gated(recording, "example.com/gate")
+
+
+def gated_without_an_event(recording: dict[str, Any]) -> None:
+    gated(recording, reason="CreatedWorkload")
+
+
 DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
     "deleted": ("running", deleted, "Deleting", "the workload is being deleted; 1 pod is still terminating"),
     "from zero": ("running", resuming, "Resuming", "the server is starting: its readiness probe does not succeed yet"),
@@ -341,6 +368,19 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "Pending",
         "waiting for a GPU share: no node provides nvidia.com/gpu.shared",
     ),
+    "Kueue": (
+        "gpu-waiting",
+        gated,
+        "Pending",
+        "waiting for Kueue to admit it to queue record: insufficient unused quota for nvidia.com/gpu in flavor ebbtide, 1 more needed",
+    ),
+    "Kueue, no event": (
+        "gpu-waiting",
+        gated_without_an_event,
+        "Pending",
+        "waiting for Kueue to admit it to queue record",
+    ),
+    "another gate": ("gpu-waiting", gated_by_another, "Pending", "held back by gate example.com/gate"),
     "edited since": ("running", edited_since, "Updating", "Knative has not processed the change yet"),
     "no pods yet": ("starting", no_pods_yet, "Creating", "the revision exists, but has no pods yet"),
     "KServe, stopped": (

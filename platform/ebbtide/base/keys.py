@@ -122,6 +122,8 @@ PRIORITY_CLASS_FLAG: Final = "kubernetes.podspec-priorityclassname"
 KAI_QUEUE: Final = "kai.scheduler/queue"
 #: kueue.x-k8s.io/queue-name: team-a
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+#: The scheduling gate of a pod that Kueue has not admitted yet.
+KUEUE_GATE: Final = "kueue.x-k8s.io/admission"
 #: kai.scheduler/preemptibility: preemptible
 KAI_PREEMPTIBILITY: Final = "kai.scheduler/preemptibility"
 

@@ -280,9 +280,15 @@ def _belongs_to_service(name: str, service: str) -> bool:
     return suffix != name and suffix[:5].isdigit()
 
 
+#: The kind of Kueue's object for a pod, whose name is ``pod-``, the pod's name and a hash.
+KUEUE_WORKLOAD: Final = "Workload"
+
+
 def _concerns_workload(event: Object, namespace: str, service: str, name: str) -> bool:
     involved = event.get("involvedObject", {})
     object_name = involved.get("name", "")
+    if involved.get("kind") == KUEUE_WORKLOAD:
+        object_name = object_name.removeprefix("pod-")
     same_namespace = involved.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
     return same_namespace and (
         object_name in {service, name, names.name_autoscaler(name), names.name_keda_autoscaler(name)}

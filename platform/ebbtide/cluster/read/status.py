@@ -22,6 +22,7 @@ from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import amounts, inventory
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
 from ebbtide.slo.source import Ref
 from ebbtide.translation import gpu
 
@@ -51,6 +52,8 @@ Phase = Literal[
 #: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
 
+#: The start of Kueue's reason for a pod, which has one set of pods.
+FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")
 INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
 EXCEEDED: Final = re.compile(
     r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
@@ -560,6 +563,9 @@ def _join_parts(*parts: str) -> str:
 
 def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
     """Explain why a pod cannot be scheduled: the missing resource, its holders, and whether they can be preempted."""
+    gates = [str(gate.get("name", "")) for gate in get_at(pod, "spec", "schedulingGates", default=[])]
+    if gates:
+        return _explain_admission(pod, live) if keys.KUEUE_GATE in gates else f"held back by gate {', '.join(gates)}"
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     for resource in missing:
         if gpu.is_gpu_resource(resource):
@@ -572,6 +578,28 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
         if part in message:
             return f"waiting for a node: {explanation}"
     return f"waiting for a node: {message.partition(' preemption:')[0]}"
+
+
+def _explain_admission(pod: Object, live: LiveWorkload) -> str:
+    """Explain why Kueue has not admitted a pod, by the last event of the pod's Workload.
+
+    Upstream: kubernetes-sigs/kueue pkg/controller/jobframework/workload_names.go (a long name is cut before the hash),
+    pkg/scheduler/scheduler.go (the event ``Pending``), pkg/scheduler/flavorassigner/flavorassigner.go (its message).
+    """
+    queue = get_at(pod, "metadata", "labels", keys.KUEUE_QUEUE, default="")
+    waits = f"waiting for Kueue to admit it to queue {queue}"
+    for event in reversed(live.events):
+        involved = event.get("involvedObject", {})
+        prefix = str(involved.get("name", "")).rpartition("-")[0]
+        if (
+            involved.get("kind") == KUEUE_WORKLOAD
+            and event.get("reason") == "Pending"
+            and prefix
+            and f"pod-{pod['metadata']['name']}".startswith(prefix)
+        ):
+            reason = FLAVORLESS.sub("", str(event.get("message", "")))
+            return f"{waits}: {reason}" if reason else waits
+    return waits
 
 
 def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: ResourceSupply | None) -> str:
