@@ -1,4 +1,7 @@
-"""Trimmed recordings of workloads on a real cluster: Kubernetes 1.34, Knative 1.21, KServe 0.20."""
+"""Trimmed recordings of workloads on a real cluster: Kubernetes 1.34, Knative 1.21, KServe 0.20.
+
+Those named kai- are of KAI 0.17 on Kubernetes 1.37 and Knative 1.24.
+"""
 
 from __future__ import annotations
 

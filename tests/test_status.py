@@ -53,6 +53,15 @@ RECORDED = {
         "",
         "cannot resolve image registry.invalid/none:v1: the registry registry.invalid cannot be found (server misbehaving)",
     ),
+    "kai-gang-at-zero": (
+        "Pending",
+        "0/1 (0..1)",
+        "0.25",
+        (
+            "KAI cannot create the pod's group: a group of a service with minReplicas 0 has no pods, which this version does not "
+            "support; set minReplicas to 1, or turn KAI's --knative-gang-schedule off"
+        ),
+    ),
     "kserve-running": ("Running", "1/1 (1)", "", ""),
     "kserve-stopping": ("Stopping", "0/0 (1)", "", "the workload is being suspended; 1 pod is still terminating"),
     "no-such-node": (

@@ -52,6 +52,8 @@ Phase = Literal[
 #: Phases that end a wait, unless Kubernetes repeats an attempt that may still succeed.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
 
+#: The reason of the event of a pod for which KAI cannot create a pod group.
+UNGROUPED: Final = "PodGrouperWarning"
 #: The start of Kueue's reason for a pod, which has one set of pods.
 FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")
 INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
@@ -468,7 +470,7 @@ def _find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None
     for pod in _list_revision_pods(live, revision):
         if of_pod.is_ready(pod):
             continue
-        trouble = of_pod.find_trouble(pod)
+        trouble = _find_pod_trouble(pod, live)
         if trouble is not None and trouble.kind == "unschedulable":
             return trouble._replace(words=explain_unschedulable(trouble.words, pod, live))
         if trouble is not None:
@@ -489,6 +491,28 @@ def _find_trouble(live: LiveWorkload, revision: str) -> of_pod.PodTrouble | None
         ):
             return of_pod.PodTrouble("rejected", explain_rejection(str(event.get("message", ""))))
     return None
+
+
+def _find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | None:
+    """Return the problem of a pod, or of the group in which KAI schedules it: without a group, it waits indefinitely.
+
+    Upstream: KAI-Scheduler v0.17.0 pkg/podgrouper/pod_controller.go (the event), deployments/kai-scheduler/crds (a minimum
+    of 1 pod in a group, which a service with scale to zero does not have).
+    """
+    if not get_at(pod, "spec", "nodeName") and not of_pod.find_condition(pod, "PodScheduled"):
+        for event in reversed(live.events):
+            involved = event.get("involvedObject", {})
+            if event.get("reason") != UNGROUPED or involved.get("name") != pod["metadata"]["name"]:
+                continue
+            message = str(event.get("message", ""))
+            empty = "spec.minMember: Invalid value: 0" in message
+            if empty:
+                message = (
+                    "a group of a service with minReplicas 0 has no pods, which this version does not support; set "
+                    "minReplicas to 1, or turn KAI's --knative-gang-schedule off"
+                )
+            return of_pod.PodTrouble("rejected", f"KAI cannot create the pod's group: {message}", lasting=empty)
+    return of_pod.find_trouble(pod)
 
 
 def _describe_progress(live: LiveWorkload, revision: str) -> str:
@@ -873,7 +897,7 @@ def _make_revision_rows(live: LiveWorkload) -> Iterator[RevisionRow]:
 
 def _make_pod_rows(live: LiveWorkload) -> Iterator[PodRow]:
     for pod in live.pods:
-        trouble = of_pod.find_trouble(pod)
+        trouble = _find_pod_trouble(pod, live)
         ready = of_pod.is_ready(pod)
         if "deletionTimestamp" in pod["metadata"]:
             words = "terminating"
