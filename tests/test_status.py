@@ -62,6 +62,12 @@ RECORDED = {
             "support; set minReplicas to 1, or turn KAI's --knative-gang-schedule off"
         ),
     ),
+    "kai-over-quota": (
+        "Pending",
+        "0/1 (1)",
+        "1",
+        "exceeds the quota of queue record: it requests 1 GPU with 2 of 2 in use by pods that cannot be preempted; only a preemptible workload can exceed the quota",
+    ),
     "kserve-running": ("Running", "1/1 (1)", "", ""),
     "kserve-stopping": ("Stopping", "0/0 (1)", "", "the workload is being suspended; 1 pod is still terminating"),
     "no-such-node": (
@@ -305,6 +311,13 @@ def gated_without_an_event(recording: dict[str, Any]) -> None:
     gated(recording, reason="CreatedWorkload")
 
 
+def too_much_memory_for_kai(recording: dict[str, Any]) -> None:
+    condition(recording["pods"][0], "PodScheduled")["message"] = (
+        "\n<node-1>: Node didn't have enough resources: Each gpu on the node has a gpu memory capacity of 81900 Mib. 81920 Mib "
+        "of gpu memory has been requested..\nno nodes with enough resources were found."
+    )
+
+
 DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
     "deleted": ("running", deleted, "Deleting", "the workload is being deleted; 1 pod is still terminating"),
     "from zero": ("running", resuming, "Resuming", "the server is starting: its readiness probe does not succeed yet"),
@@ -388,6 +401,12 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         gated_without_an_event,
         "Pending",
         "waiting for Kueue to admit it to queue record",
+    ),
+    "more memory than KAI counts": (
+        "kai-over-quota",
+        too_much_memory_for_kai,
+        "Pending",
+        "waiting for a node: <node-1>: Node didn't have enough resources: Each gpu on the node has a gpu memory capacity of 81900 Mib. 81920 Mib of gpu memory has been requested.. no nodes with enough resources were found",
     ),
     "another gate": ("gpu-waiting", gated_by_another, "Pending", "held back by gate example.com/gate"),
     "edited since": ("running", edited_since, "Updating", "Knative has not processed the change yet"),

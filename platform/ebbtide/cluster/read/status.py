@@ -57,6 +57,11 @@ UNGROUPED: Final = "PodGrouperWarning"
 #: The start of Kueue's reason for a pod, which has one set of pods.
 FLAVORLESS: Final = re.compile(r"^couldn't assign flavors to pod set \S+: ")
 INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
+#: KAI's message about a pod beyond the quota of its queue (pkg/scheduler/api/unschedule_info.go).
+OVER_QUOTA: Final = re.compile(
+    r"Workload requested (?P<asked>[\d.]+) (?P<unit>GPUs|CPU cores|GB memory), but (?P<queue>\S+) quota is "
+    r"(?P<hard>[\d.]+) \w+, while (?P<used>[\d.]+) \w+ are already allocated for non-preemptible pods"
+)
 EXCEEDED: Final = re.compile(
     r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
 )
@@ -590,6 +595,14 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
     gates = [str(gate.get("name", "")) for gate in get_at(pod, "spec", "schedulingGates", default=[])]
     if gates:
         return _explain_admission(pod, live) if keys.KUEUE_GATE in gates else f"held back by gate {', '.join(gates)}"
+    beyond = OVER_QUOTA.search(message)
+    if beyond is not None:
+        unit = beyond["unit"].removesuffix("s") if beyond["asked"] == "1" else beyond["unit"]
+        return (
+            f"exceeds the quota of queue {beyond['queue']}: it requests {beyond['asked']} {unit} with "
+            f"{beyond['used']} of {beyond['hard']} in use by pods that cannot be preempted; only a preemptible workload can "
+            "exceed the quota"
+        )
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     for resource in missing:
         if gpu.is_gpu_resource(resource):
@@ -601,7 +614,8 @@ def explain_unschedulable(message: str, pod: Object, live: LiveWorkload) -> str:
     for part, explanation in UNFIT:
         if part in message:
             return f"waiting for a node: {explanation}"
-    return f"waiting for a node: {message.partition(' preemption:')[0]}"
+    # KAI's message begins with a line feed, and ends with the dots of several sentences.
+    return f"waiting for a node: {' '.join(message.partition(' preemption:')[0].split()).rstrip('.')}"
 
 
 def _explain_admission(pod: Object, live: LiveWorkload) -> str:
