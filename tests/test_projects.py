@@ -125,6 +125,8 @@ def test_with_kai_a_project_is_a_queue_with_a_priority() -> None:
     cluster.put({**queue, "status": {"allocated": {keys.GPU: "1"}}})
 
     assert row(cluster, with_profile=cluster_profile).quota == (QuotaShare(keys.GPU, "2", "1"),)
+    cluster.put({**queue, "status": {"allocated": {keys.GPU: "1500m"}}})
+    assert row(cluster, with_profile=cluster_profile).quota == (QuotaShare(keys.GPU, "2", "1.5"),)
     assert row(cluster, with_profile=cluster_profile).priority == 150
     assert make(cluster, with_profile=cluster_profile, add=(JANE,))[:1] == [("keep", "Namespace")]
     assert cluster.get(QUEUE, "shop")["spec"]["priority"] == 150

@@ -241,7 +241,9 @@ def _queue_shares(queue: Object) -> Iterator[QuotaShare]:
         quota = get_at(queue, "spec", "resources", name, "quota", default=kai.UNLIMITED)
         if quota != kai.UNLIMITED:
             unit = {"cpu": "m", "memory": "M"}.get(name, "")
-            yield QuotaShare(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
+            amount = str(used.get(resource, used.get(name, "0")))
+            # KAI counts a GPU fraction in thousandths: 500m.
+            yield QuotaShare(resource, f"{quota}{unit}", amount if unit else format_number(parse_amount(amount)))
 
 
 def _cluster_queue_shares(queue: Object) -> Iterator[QuotaShare]:
