@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("trustme", reason="the e2e group is not installed: make e2e installs it")
 
 from e2e import paths
-from e2e.build import build, module_folder, program
+from e2e.build import BuildError, build, module_folder, program
 from e2e.components import COMPONENTS
 from e2e.images import Image, write
 from e2e.install import knative, metrics
@@ -69,12 +69,19 @@ def test_the_default_cluster_has_its_kubeconfig_where_the_readme_says() -> None:
             "gcr.io/k8s-staging-metrics-server/metrics-server:master",
             "registry.k8s.io/metrics-server/metrics-server:v0.9.0",
         ),
+        ("ghcr.io/kedacore/keda:main", "ghcr.io/kedacore/keda:2.21.0"),
+        ("ghcr.io/kedacore/keda-metrics-apiserver:main", "ghcr.io/kedacore/keda-metrics-apiserver:2.21.0"),
         ("docker.io/envoyproxy/envoy:v1.36-latest", "docker.io/envoyproxy/envoy:v1.36-latest"),
         ("ebbtide.local/e2e/load:v1", "ebbtide.local/e2e/load:v1"),
     ],
 )
 def test_the_upstream_source_takes_released_images(reference: str, released: str) -> None:
     assert SOURCES["upstream"].image(reference) == released
+
+
+def test_the_upstream_source_refuses_an_image_between_releases() -> None:
+    with pytest.raises(BuildError, match=r"example\.com/server:main is not a release"):
+        SOURCES["upstream"].image("example.com/server:main")
 
 
 @needs_go

@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 TAGS: Final = {
     "kserve/kserve-controller": KSERVE,
     "gcr.io/k8s-staging-metrics-server/metrics-server": COMPONENTS["metrics-server"].version,
+    **{
+        f"ghcr.io/kedacore/{name}": COMPONENTS["keda"].version.removeprefix("v")
+        for name in ("keda", "keda-metrics-apiserver", "keda-admission-webhooks")
+    },
 }
 """Images that the modules' manifests name without a release."""
+
+MOVING: Final = {"latest", "main", "master"}
+"""Tags of builds between releases."""
 
 RELEASED: Final = {"gcr.io/k8s-staging-metrics-server/metrics-server": "registry.k8s.io/metrics-server/metrics-server"}
 """Registries of released images."""
@@ -119,7 +126,11 @@ class Upstream:
             release = KNATIVE if reference.startswith(KO) else KOURIER
             return f"gcr.io/knative-releases/{reference.removeprefix('ko://')}:{release}"
         bare = without_tag(reference)
-        return f"{RELEASED.get(bare, bare)}:{TAGS[bare]}" if bare in TAGS else reference
+        if bare in TAGS:
+            return f"{RELEASED.get(bare, bare)}:{TAGS[bare]}"
+        if reference.rpartition(":")[2] in MOVING:
+            raise BuildError(f"{reference} is not a release: its tag must be in TAGS of e2e/providers/sources.py")
+        return reference
 
     def archives(self, progress: Progress) -> list[Path]:
         """Return Knative's test servers, which are not released."""
