@@ -26,7 +26,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -180,6 +180,9 @@ e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one of them: CA
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
 	  $(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
+
+conformance: $(VENV)/.e2e ## Run Knative Serving's own conformance tests on the cluster, 15 minutes: ARGS="--run=TestCmdArgs --variant=defaults"
+	@$(E2E).conformance --provider=$(PROVIDER) --name=$(CLUSTER) $(ARGS)
 
 RUNS ?= 1
 fidelity: $(VENV)/.e2e ## Compare the simulator with the cluster by replaying requests at real speed, 15 minutes per run: RUNS=3

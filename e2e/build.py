@@ -12,12 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from e2e import trim
 from e2e.components import COMPONENTS, Component
 from e2e.paths import CACHE, MODULES
 
 SOURCE: Final = "source"
-"""The folder with the trimmed copy of a module."""
+"""The folder with the changed copies of modules."""
 
 
 class BuildError(Exception):
@@ -26,7 +25,7 @@ class BuildError(Exception):
 
 def folder(component: Component) -> Path:
     """Return where the component's programs are, or will be."""
-    module = MODULES / component.name
+    module = component.sources
     digest = hashlib.sha256()
     for part in (
         (module / "go.mod").read_bytes(),
@@ -35,7 +34,8 @@ def folder(component: Component) -> Path:
         run("go", "env", "GOVERSION").encode(),
         repr(_flags(component)).encode(),
         *(file.read_bytes() for file in _shared_files(component.workspace)),
-        *(Path(trim.__file__).read_bytes() for _ in range(component.trim is not None)),
+        *(file.read_bytes() for file in component.inputs if component.changes),
+        *(package.encode() for package in (*component.packages, *component.tests)),
     ):
         digest.update(hashlib.sha256(part).digest())
     return CACHE / "bin" / f"{component.name}-{digest.hexdigest()[:16]}"
@@ -69,11 +69,12 @@ def build(component: Component) -> Path:
             fresh = place.with_suffix(".partial")
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
-            run(
-                *("go", "install", *_flags(component), *_packages(component)),
-                cwd=MODULES / component.name,
-                env=_environment(component) | _trimmed(component, fresh) | {"GOBIN": str(fresh)},
-            )
+            environment = _environment(component) | _changed(component, fresh) | {"GOBIN": str(fresh)}
+            install = ("go", "install", *_flags(component), *_packages(component))
+            run(*install, cwd=component.sources, env=environment)
+            if component.tests:
+                compile_tests = ("go", "test", "-c", f"-o={fresh}/", *_flags(component))
+                run(*compile_tests, *component.tests, cwd=component.sources, env=environment)
             for ours, theirs in component.programs.items():
                 if ours != theirs:
                     (fresh / theirs).rename(fresh / ours)
@@ -108,27 +109,31 @@ def module_folder(component: str, module: str) -> Path:
 
 def _packages(component: Component) -> list[str]:
     """Return the packages to build: in a workspace the word `tool` would mean those of all its modules."""
-    told = json.loads(run("go", "mod", "edit", "-json", cwd=MODULES / component.name))
+    if component.packages:
+        return list(component.packages)
+    told = json.loads(run("go", "mod", "edit", "-json", cwd=component.sources))
     return [each["Path"] for each in told.get("Tool") or ()] or ["."]
 
 
-def _trimmed(component: Component, work: Path) -> dict[str, str]:
-    """Make a copy of the module with less in it, where the component has that, and return the variable that names it."""
-    if component.trim is None:
+def _changed(component: Component, work: Path) -> dict[str, str]:
+    """Change copies of modules, where the component does, and return the variable that names their workspace."""
+    if not component.changes:
         return {}
-    source = work / SOURCE / "module"
-    shutil.copytree(module_folder(component.name, component.module), source, copy_function=shutil.copyfile)
-    for place in (source, *source.rglob("*/")):
-        place.chmod(0o755)
-    component.trim(source)
-    workspace, copy = MODULES / component.workspace, source.parent / "go.work"
+    workspace, copy = MODULES / component.workspace, work / SOURCE / "go.work"
+    copy.parent.mkdir()
     told = json.loads(run("go", "work", "edit", "-json", str(workspace)))
     shutil.copyfile(workspace, copy)
     shutil.copyfile(workspace.with_suffix(".work.sum"), copy.with_suffix(".work.sum"))
     for each in told["Use"]:
         run("go", "work", "edit", f"-dropuse={each['DiskPath']}", str(copy))
         run("go", "work", "edit", f"-use={(workspace.parent / each['DiskPath']).resolve()}", str(copy))
-    run("go", "work", "edit", f"-replace={component.module}={source}", str(copy))
+    for module, change in component.changes.items():
+        source = copy.parent / module
+        shutil.copytree(module_folder(component.sources.name, module), source, copy_function=shutil.copyfile)
+        for place in (source, *source.rglob("*/")):
+            place.chmod(0o755)
+        change(source)
+        run("go", "work", "edit", f"-replace={module}={source}", str(copy))
     return {"GOWORK": str(copy)}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from e2e import trim
+from e2e.paths import MODULES
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Component:
     """
 
     name: str
-    """The folder under `e2e/modules`."""
+    """The folder under `e2e/modules`, unless `directory` names another."""
     version: str
     """The release's usual name; the module's own version is in its go.mod."""
     programs: Mapping[str, str]
@@ -26,10 +27,20 @@ class Component:
     tags: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables that the release sets when it is linked."""
-    module: str = ""
-    """The module that `trim` is for."""
-    trim: Callable[[Path], None] | None = None
-    """The function that changes a copy of the module before the build: it removes unused parts, for example."""
+    changes: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    """Modules → functions that change a copy of the module before the build: they remove unused parts, for example."""
+    directory: str = ""
+    packages: tuple[str, ...] = ()
+    """Packages to build instead of the module's `tool` lines."""
+    tests: tuple[str, ...] = ()
+    """Packages whose tests are compiled into programs, named `<last part>.test`."""
+    inputs: tuple[Path, ...] = (Path(trim.__file__),)
+    """Files on which the changes depend."""
+
+    @property
+    def sources(self) -> Path:
+        """The folder with the component's go.mod."""
+        return MODULES / (self.directory or self.name)
 
 
 KUBERNETES: Final = "v1.37.2"
@@ -83,8 +94,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
                     "helloworld",
                 )
             },
-            module="knative.dev/pkg",
-            trim=trim.knative,
+            changes={"knative.dev/pkg": trim.knative},
         ),
         Component("coredns", "v1.15.0", {"coredns": "coredns"}),
         Component(
@@ -115,8 +125,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             "keda",
             "v2.21.0",
             {"keda": "operator", "keda-adapter": "adapter", "keda-admission-webhooks": "webhooks"},
-            module="github.com/kedacore/keda/v2",
-            trim=trim.keda,
+            changes={"github.com/kedacore/keda/v2": trim.keda},
         ),
         Component("kind", "v0.33.0", {"kind": "kind"}, workspace=""),
         # Reads the workflow as the runner will.

@@ -25,7 +25,7 @@ def definitions() -> list[Object]:
     ]
 
 
-def objects(queue_image: str, local_registry: str, gateway_port: int) -> list[Object]:
+def objects(queue_image: str, local_registries: str, gateway_port: int) -> list[Object]:
     """Return everything else of Knative and Kourier, with the settings that a cluster of one node needs.
 
     The windows are short, so that a suite need not wait minutes for each scale-down; the profile in `e2e/profile.yaml`
@@ -48,7 +48,7 @@ def objects(queue_image: str, local_registry: str, gateway_port: int) -> list[Ob
             item.setdefault("data", {}).update(SETTINGS[name])
         if item["kind"] == "ConfigMap" and name == "config-deployment":
             item["data"].update(
-                {"queue-sidecar-image": queue_image, "registries-skipping-tag-resolving": local_registry}
+                {"queue-sidecar-image": queue_image, "registries-skipping-tag-resolving": local_registries}
             )
         if item["kind"] == "Service" and name == "kourier":
             item["spec"]["type"] = "NodePort"
