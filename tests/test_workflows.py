@@ -93,6 +93,15 @@ def test_every_image_is_pinned_by_digest() -> None:
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image)] == []
 
 
+def test_the_suite_on_kind_runs_after_a_change_of_any_folder_but_texts() -> None:
+    """It deploys the golden outputs and the examples, builds with tools' modules, and starts the demo."""
+    filters = yaml.safe_load((GITHUB / "workflows" / "e2e.yaml").read_text())[True]["pull_request"]["paths"]
+    listed = subprocess.run(["git", "ls-files"], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    folders = {path.partition("/")[0] for path in listed.splitlines() if "/" in path}
+
+    assert folders - {name.partition("/")[0] for name in filters} == {".ci", ".vale", "changes", "docs"}
+
+
 @pytest.mark.skipif(shutil.which("go") is None, reason="actionlint is built with Go")
 def test_the_runner_accepts_the_workflows() -> None:
     build(COMPONENTS["actionlint"])
