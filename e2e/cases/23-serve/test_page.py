@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from e2e.paths import ROOT
-from e2e.served import served
+from e2e.providers.kind import Kind
+from e2e.served import served, started
 from e2e.servers.images import image
 from e2e.stage import Stage
 
@@ -21,6 +22,10 @@ from website import CHROMIUM, FLAGS, WATCH, WIDE
 
 NAME: Final = "by-hand"
 V1: Final = "/api/ebbtide/v1"
+DEMO: Final = ("concurrency", "throughput", "none", "fixed")
+"""The workloads of the demo, in its project `demo`."""
+DEMO_SECONDS: Final = 600.0
+"""Seconds until the demo serves: it installs everything again, which changes nothing, and waits for its workloads."""
 PATIENCE: Final = 180_000
 """Milliseconds for what a busy cluster does late."""
 
@@ -80,6 +85,26 @@ def test_page(stage: Stage, page: Page) -> None:
         stage.until("it is gone", lambda: not stage.listed("ksvc"))
         expect(page.get_by_role("link", name=NAME, exact=True)).to_have_count(0)
     stage.report(serves_after=took)
+
+
+@pytest.mark.alone
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM")
+def test_demo(stage: Stage, page: Page) -> None:
+    """`make demo-ui CLUSTER=kind` on this cluster: its workloads run, and the page shows them as a user opens it."""
+    if not isinstance(stage.provider, Kind):
+        pytest.skip("the command creates a kind cluster")
+    environment = {"EBBTIDE_E2E_CLUSTER": stage.provider.cluster, "PORT": "0"}
+    start = time.monotonic()
+    with started(stage, ["make", "demo-ui", "CLUSTER=kind"], environment, DEMO_SECONDS) as server:
+        stage.report(serves_after=time.monotonic() - start)
+        page.goto(server.keyed)
+        page.goto(f"{server.address}/workloads?search={stage.project}")
+        for name in DEMO:
+            expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
+            assert stage.ask(stage.host(name)).status_code == 200
+        page.get_by_role("link", name="fixed", exact=True).click()
+        expect(page.get_by_role("heading", name="fixed")).to_be_visible()
+        expect(page.locator("main")).to_contain_text("Running")
 
 
 @pytest.mark.alone
