@@ -123,10 +123,19 @@ def run(kubectl: Kubectl, package: str, program: Path, variant: str, pattern: st
     variables = {name: value or str(write_translator()) for name, value in VARIANTS[variant].items()}
     gateway = {"GATEWAY_OVERRIDE": "kourier", "GATEWAY_NAMESPACE_OVERRIDE": knative.GATEWAY_NAMESPACE}
     environment = {**os.environ, **gateway, **variables}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    log.write_text("".join(event.get("Output", "") for event in events) + done.stderr)
-    if not any("Test" in event for event in events) and done.returncode:
+    events: list[dict[str, Any]] = []
+    with (
+        log.open("w", buffering=1) as written,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        ) as running,
+    ):
+        assert running.stdout is not None
+        for line in running.stdout:
+            is_event = line.startswith("{")
+            events += [json.loads(line)] if is_event else []
+            written.write(events[-1].get("Output", "") if is_event else line)
+    if running.returncode and not any("Test" in event for event in events):
         raise ProviderError(f"{program.name} printed no results: {log.read_text()[-2000:]}")
     return list(read(events))
 
