@@ -932,6 +932,17 @@ FOREIGN: dict[str, dict[str, Any]] = {
         ISVC,
         {"spec": {"predictor": {"model": {"storageUri": None, "storage": {"key": "minio", "path": "sklearn"}}}}},
     ),
+    # Programs in Go write the number 0, for which Knative takes 8080.
+    "port with a name and no number": changed(
+        KN,
+        {
+            "spec": {
+                "template": {
+                    "spec": {"containers": [{"image": "acme/a:1", "ports": [{"name": "h2c", "containerPort": 0}]}]}
+                }
+            }
+        },
+    ),
     "unknown scheme": changed(ISVC, {"spec": {"predictor": {"model": {"storageUri": "swift://x/y"}}}}),
     "own container": changed(
         ISVC,
@@ -1029,6 +1040,7 @@ EXPECTED: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
         "IMP002",
         "spec.template.spec.timeoutSeconds",
     ),
+    ("port with a name and no number", ("servingPort", "protocol"), "grpc", "IMP008", "spec"),
     ("sklearn", ("model", "format"), "sklearn", "IMP008", "spec"),
     (
         "transformer",
@@ -1073,6 +1085,7 @@ WITHOUT_PATCH = (
     "kn",
     "kn without a name for its container",
     "GPU",
+    "port with a name and no number",
     "sklearn",
     "older sklearn",
     "live sklearn",

@@ -30,6 +30,12 @@ _ROUTE: Final = "serving pkg/apis/serving/v1/route_defaults.go"
 DEFAULTS: Final = (
     DefaultValue((*POD, "enableServiceLinks"), False, f"{_REVISION}: enable-service-links"),
     DefaultValue((*CONTAINER, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
+    # Programs in Go write the number even if it is not set.
+    DefaultValue(
+        (*CONTAINER, "ports", "*", "containerPort"),
+        0,
+        "serving pkg/apis/serving/k8s_validation.go: validateContainersPorts",
+    ),
     DefaultValue((*CONTAINER, "resources", "requests"), {}, f"{_REVISION}: applyDefault"),
     DefaultValue((*CONTAINER, "resources", "limits"), {}, f"{_REVISION}: applyDefault"),
     DefaultValue((*CONTAINER, "resources"), {}, f"{_REVISION}: applyDefault"),
