@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,11 +30,24 @@ WHOLE = {
 }
 """Resources that some cases need exclusively: all shares of the node's GPU, the API server's admission, and the floors of all
 workloads, which one controller writes."""
+SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
+"""Tests of these cases that use other resources."""
+LONGEST = ("11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate", "16-policies", "17-dry-run")
+"""Cases to start first, so that none of them runs on at the end while other workers have nothing left to do."""
+
+LAST = ("19-many", "00-provider")
+"""Cases marked `alone` that run last: what the first leaves is removed while the second uses another cluster."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers: cases marked `alone` disturb all others, so `make e2e` runs them last."""
     config.addinivalue_line("markers", "alone: kills parts of the cluster, or loads all of it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest cases start first, and those in LAST last."""
+    order = {case: place for place, case in enumerate((*LONGEST, "", *LAST))}
+    items.sort(key=lambda item: order.get(item.path.parent.name, order[""]))
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # of no type, as above
@@ -52,7 +66,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def whole(path: str) -> str:
-    """Return what a case needs as a whole, by its path; empty where it shares all."""
+    """Return what a test needs as a whole, by its node ID; empty where it shares all."""
+    if path.endswith(SHARING):
+        return ""
     folders = path.split("/")
     return next((name for name, cases in WHOLE.items() if not cases.isdisjoint(folders)), "")
 
@@ -75,14 +91,25 @@ def _exclusive(request: pytest.FixtureRequest) -> Iterator[None]:
     """Lock the resources that this case needs exclusively, against all processes."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
-        if name := whole(str(request.path)):
+        if name := whole(request.node.nodeid):
             lock = held.enter_context((LOCKS / name).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
+@pytest.fixture(scope="session")
+def cleaning() -> Iterator[ThreadPoolExecutor]:
+    """Remove what cases leave while the next ones run; an error of a removal ends the session with an error."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+    errors = [str(error) for done in REMOVALS if (error := done.exception())]
+    assert not errors, "\n".join(errors)
+
+
 @pytest.fixture
-def stage(provider: Provider, request: pytest.FixtureRequest, _exclusive: None) -> Iterator[Stage]:
+def stage(
+    provider: Provider, request: pytest.FixtureRequest, cleaning: ThreadPoolExecutor, _exclusive: None
+) -> Iterator[Stage]:
     """Give a case its own project, empty before and removed after; what a failed one leaves is written down first."""
     folder = Path(request.path).parent
     name = request.node.name.removeprefix("test_").replace("_", "-").replace("[", "-").replace("]", "")
@@ -98,9 +125,15 @@ def stage(provider: Provider, request: pytest.FixtureRequest, _exclusive: None) 
     record = {"case": folder.name, "test": name, "passed": outcome is not None and outcome.passed}
     record |= {"seconds": time.monotonic() - start, **case.figures}
     (FIGURES / f"{name}.json").write_text(json.dumps(record, default=str))
-    case.clean()
+    needed = request.node.get_closest_marker("alone") and folder.name not in LAST
+    if whole(request.node.nodeid) or needed:
+        # The next one needs what this one has.
+        case.clean()
+    else:
+        REMOVALS.append(cleaning.submit(case.clean))
 
 
+REMOVALS: "list[Future[None]]" = []
 OUTCOME = pytest.StashKey[pytest.TestReport]()
 
 
