@@ -206,7 +206,7 @@ def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -
         )
 
 
-def _check_controller(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def find_missing_controller(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Yield a controller that the specs need and that does not run, and several that write."""
     if observed.controllers is None:
         return
@@ -387,7 +387,7 @@ CHECKS: Final = (
     _check_installed,
     _check_features,
     _check_settings,
-    _check_controller,
+    find_missing_controller,
     _check_scaling,
     _check_kserve,
 )

@@ -200,8 +200,10 @@ class ObservedCluster:
         return settings if isinstance(settings, dict) else {}
 
 
-def observe_groups(cluster: Cluster, groups: Iterable[str], *, metrics: bool) -> ObservedCluster:
-    """Read only whether API groups are served, KServe's settings for ``kserve``, and with ``metrics`` the pod metrics."""
+def observe_groups(
+    cluster: Cluster, groups: Iterable[str], *, metrics: bool, controller: bool = False
+) -> ObservedCluster:
+    """Read only whether API groups are served, KServe's settings for ``kserve``, the pod metrics, and the controller's Lease."""
     served = frozenset(name for name in groups if _is_served(cluster, GROUPS[name]))
     kserve_map: Mapping[str, str] | None = None
     if "kserve" in served:
@@ -218,6 +220,7 @@ def observe_groups(cluster: Cluster, groups: Iterable[str], *, metrics: bool) ->
         kai=None,
         kserve_runs=None,
         metrics=_read_custom_metrics(cluster) if metrics else None,
+        controllers=_read_controllers(_list_leases(cluster)) if controller else None,
         classes=None,
         nodes=None,
         namespaces=None,
@@ -297,6 +300,13 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         kueue_configuration=(read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY) if "kueue" in served else None,
         unread=tuple(dict.fromkeys(unread)),
     )
+
+
+def _list_leases(cluster: Cluster) -> tuple[Object, ...] | None:
+    try:
+        return tuple(cluster.list(LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}").items)
+    except ForbiddenError:
+        return None
 
 
 def _read_controllers(leases: tuple[Object, ...] | None) -> tuple[ControllerLease, ...] | None:

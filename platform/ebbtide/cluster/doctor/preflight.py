@@ -37,13 +37,16 @@ def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> 
         "keda": by_keda,
         "kserve": any(plan.serving == "kserve-standard" for plan in plans),
     }
+    by_controller = any(plan.scaling.scaler == "controller" for plan in plans)
     needed = [name for name, used in groups.items() if used]
-    observed = observe_groups(cluster, needed, metrics=by_hpa and not by_keda)
+    observed = observe_groups(cluster, needed, metrics=by_hpa and not by_keda, controller=by_controller)
     findings: list[Finding] = []
     if groups["kai"] or groups["kueue"]:
         findings += scheduling.find_missing_schedulers(observed, requirements)
     if by_hpa:
         findings += installation.find_missing_metrics(observed, requirements)
+    if by_controller:
+        findings += installation.find_missing_controller(observed, requirements)
     if groups["kserve"]:
         findings += network.find_missing_ingress(cluster, observed, requirements)
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
