@@ -128,6 +128,14 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(AUTO + "metricAggregation", "Metric aggregation", ADVANCED),
     FormRow("spec.servingConfiguration.initializationTimeoutSeconds", "Initialization timeout", ADVANCED, "600", "s"),
     FormRow("spec.servingConfiguration.requestTimeoutSeconds", "Request timeout", ADVANCED, "300", "s"),
+    FormRow(AUTO + "metrics[].metric", "One of several metrics", ADVANCED, "latency"),
+    FormRow(AUTO + "metrics[].query", "or PromQL query", ADVANCED),
+    FormRow(AUTO + "metrics[].queryResult", "Meaning of the query's value", ADVANCED),
+    FormRow(AUTO + "metrics[].threshold", "Threshold", ADVANCED, "250"),
+    FormRow(AUTO + "schedule[].start", "Start of a scheduled period", ADVANCED, "0 8 * * mon-fri"),
+    FormRow(AUTO + "schedule[].end", "End", ADVANCED, "0 18 * * mon-fri"),
+    FormRow(AUTO + "schedule[].timeZone", "Time zone", ADVANCED, "UTC"),
+    FormRow(AUTO + "schedule[].minReplicas", "Minimum replicas", ADVANCED, "2"),
     FormRow("spec.priorityClass", "Priority class", PRIORITY, choices="priorities"),
     FormRow("spec.preemptibility", "Preemptibility", PRIORITY),
     FormRow("spec.command", "Command", ENVIRONMENT, kind="lines"),
@@ -183,6 +191,8 @@ LISTS: Final = {
     "spec.storage.emptyDirVolume": ("Scratch volumes (emptyDir)", "volume"),
     "spec.labels": ("Pod labels", "label"),
     "spec.annotations": ("Pod annotations", "annotation"),
+    "spec.autoscaling.metrics": ("Scaling metrics", "metric"),
+    "spec.autoscaling.schedule": ("Scheduled periods", "period"),
 }
 #: Choices that neither the model nor the cluster provides.
 CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {
