@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -938,3 +939,51 @@ def test_a_missing_scheduler_is_an_error_before_an_apply() -> None:
     (finding,) = examine_plans(furnished(profile()), by_kai, [plan])
 
     assert (finding.code, finding.severity) == ("DOC016", "error")
+
+
+def lease(namespace: str, seconds: float, holder: str = "host_1") -> Object:
+    """Return a controller's Lease that was renewed some seconds ago."""
+    renewed = datetime.now(UTC) - timedelta(seconds=seconds)
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": "ebbtide-controller",
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/name": "ebbtide-controller"},
+        },
+        "spec": {"holderIdentity": holder, "renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")},
+    }
+
+
+@pytest.mark.parametrize(
+    ("leases", "code", "words"),
+    [
+        ((), "DOC071", "Ebbtide's controller is not running, but chat needs it"),
+        ((lease("ebbtide-controller", 600),), "DOC071", "controller host_1 stopped 10 minutes ago"),
+        ((lease("ebbtide-controller", 1, ""),), "DOC071", "is not running"),
+        ((lease("ebbtide-controller", 1),), "", ""),
+        ((lease("a", 1), lease("b", 2), lease("c", 900)), "DOC070", "lead in 2 namespaces: a, b"),
+    ],
+)
+def test_a_controller_that_is_missing_stale_or_doubled_is_reported(
+    leases: tuple[Object, ...], code: str, words: str
+) -> None:
+    controlled = profile(autoscaling={"controller": True})
+    scaled = inference(autoscaling={**SCALING, "minReplicas": 0, "metric": "queue_length", "metricThreshold": 3})
+    translation = translate(scaled, controlled, "{}")
+    plan = translation.plan
+    assert plan is not None, translation.problems
+    assert plan.scaling.scaler == "controller"
+    cluster = furnished(controlled)
+    for item in leases:
+        cluster.put(item)
+
+    found = [finding for finding in examine_plans(cluster, controlled, [plan]) if finding.code in {"DOC070", "DOC071"}]
+
+    assert [finding.code for finding in found] == ([code] if code else [])
+    assert all(words in finding.what for finding in found)
+    runs = any(
+        observed.make_profile_document(observed.observe_cluster(cluster))["spec"].get("autoscaling", {}).values()
+    )
+    assert runs == (code != "DOC071")

@@ -20,13 +20,12 @@ from ebbtide.autoscaler.floor import (
     FloorError,
     FloorMetric,
     FloorSettings,
-    Window,
     format_settings,
     parse_settings,
 )
 from ebbtide.autoscaler.schedule import ScheduleError, is_open, last_occurrence, scheduled_minimum
 from ebbtide.base import keys
-from ebbtide.base.cron import CronError, parse_cron
+from ebbtide.base.cron import CronError, Window, parse_cron
 from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.controller.loop import Controller

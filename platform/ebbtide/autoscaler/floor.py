@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from ebbtide.autoscaler import hpa
-from ebbtide.base.cron import parse_cron
+from ebbtide.base.cron import Window, parse_cron
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,16 +35,6 @@ Scope = Literal["pod", "average", "total", "resource"]
 #: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
 #: that have no values yet, values that are missing for a short or a long time.
 Cause = Literal["metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback"]
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A window of a schedule: its start and end as cron expressions, the time zone, and the minimum replicas within it."""
-
-    start: str
-    end: str
-    time_zone: str
-    minimum: int
 
 
 class FloorError(ValueError):

@@ -11,12 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ebbtide.base.cron import SUNDAY, Cron, parse_cron
+from ebbtide.base.cron import SUNDAY, Cron, Window, parse_cron
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from ebbtide.autoscaler.floor import Window
 
 #: Days to search for a time: 29 February is up to eight years away from another.
 _DAYS: Final = 8 * 366

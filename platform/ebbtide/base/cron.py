@@ -1,8 +1,9 @@
-"""Cron expressions: minute, hour, day of the month, month, day of the week, as in crontab(5)."""
+"""Cron expressions (minute, hour, day of the month, month, day of the week, as in crontab(5)), and windows between two."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -18,6 +19,16 @@ _ITEM: Final = re.compile(r"(?:(\*)|([0-9]+|[a-z]{3})(?:-([0-9]+|[a-z]{3}))?)(?:
 SUNDAY: Final = 7
 #: Number of days of each month in a leap year.
 _LENGTHS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window of a schedule: its start and end as cron expressions, the time zone, and the minimum replicas within it."""
+
+    start: str
+    end: str
+    time_zone: str
+    minimum: int
 
 
 class CronError(ValueError):

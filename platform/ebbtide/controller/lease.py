@@ -6,12 +6,12 @@ record has not changed on the observer's own clock, so clocks may differ.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import LEASE, ClusterError, ExistsError, MissingError, StaleError
+from ebbtide.cluster.read.inventory import format_timestamp
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Clock, Cluster
@@ -67,7 +67,9 @@ class Lease:
 
     def _take(self, lease: Object | None, now: float) -> str:
         holder = get_at(lease, "spec", "holderIdentity", default="")
-        moment = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        seconds = self._clock.now()
+        # A MicroTime has exactly six digits after the second.
+        moment = f"{format_timestamp(seconds).removesuffix('Z')}.{int(seconds % 1 * 1e6):06d}Z"
         spec: Object = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": DURATION_SECONDS,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSettings, parse_settings
@@ -16,6 +15,7 @@ from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import EVENT, REVISION, ClusterError, MissingError
+from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.why import FLOOR_WORDS, read_decision
 from ebbtide.cluster.write.apply import read_scale_record
@@ -158,7 +158,7 @@ class Controller:
         record = {
             "floor": floor,
             "cause": cause,
-            "at": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "at": format_timestamp(now),
             "metrics": [
                 {"name": row.name, "replicas": row.replicas, "value": row.usage, "target": row.target}
                 for row in decision.proposed
@@ -185,7 +185,7 @@ class Controller:
 
     def _note(self, live: LiveWorkload, kind: str, reason: str, message: str, now: float) -> None:
         """Create an Event on the workload. Events are a courtesy: without the right to create them, scaling goes on."""
-        moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        moment = format_timestamp(now)
         top = live.top
         LOG.info("%s/%s %s", live.namespace, live.name, message)
         event: Object = {

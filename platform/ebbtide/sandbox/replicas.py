@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.cluster.client.protocol import HPA
+from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.sandbox.counts import PeriodCounts
 from ebbtide.sandbox.state import PodLife
-from ebbtide.sandbox.store import format_timestamp
 from ebbtide.simulate import engine
 from ebbtide.simulate.data import StartUp
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import EVENT, MissingError
+from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.sandbox.store import (
     ObjectKey,
     ObjectStore,
-    format_timestamp,
     make_bare,
     namespace_of,
     strip_transition_time,

@@ -11,7 +11,6 @@ import marshal
 from collections import deque
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -318,11 +317,6 @@ def bounds_of(revision: Object) -> tuple[int, int]:
 def digest_text(text: str, length: int) -> str:
     """Return a random-looking string of letters that is derived from a text."""
     return "".join(_LETTERS[byte % len(_LETTERS)] for byte in sha256(text.encode()).digest()[:length])
-
-
-def format_timestamp(time: float) -> str:
-    """Format seconds since 1970 as the API writes times."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def strip_transition_time(condition: Object) -> Object:

@@ -111,6 +111,11 @@ def parse_timestamp(text: str | None) -> float:
         return 0.0
 
 
+def format_timestamp(seconds: float) -> str:
+    """Return seconds since 1970 as an API timestamp."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def find_workload(cluster: Cluster, name: str, namespace: str, now: float) -> LiveWorkload:
     """Return one workload with its events, quotas, the cluster's GPUs and the autoscaler's settings.
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, metrics
+from ebbtide.base.cron import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def make_floor_settings(plan: Plan) -> FloorSettings:
         metrics=tuple(make_floor_metric(plan, target) for target in scaling.targets if target.row.autoscaler == "hpa"),
         behavior=None if behavior is None else floor.parse_behavior(behavior),
         schedule=tuple(
-            floor.Window(window.start, window.end, window.time_zone, window.min_replicas) for window in auto.schedule
+            Window(window.start, window.end, window.time_zone, window.min_replicas) for window in auto.schedule
         ),
         calm=float(max(auto.stable_window_seconds or floor.CALM_SECONDS, auto.scale_down_delay_seconds or 0)),
         fallback=float(plan.cluster.autoscaling.fallback_seconds),
