@@ -40,6 +40,11 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     ("InferenceService", "apiVersion|kind", "a model has no other kind of object"),
     ("InferenceService", r"spec\.predictor\.resourceClaims\[\]\.name", "the claim's name in the pod"),
+    (
+        "InferenceService",
+        r"spec\.predictor\.annotations\.autoscaling\.knative\.dev/class",
+        "the controller works on top of the KPA",
+    ),
     ("ResourceQuota|LimitRange", r"metadata\.name", "one of its kind in a project's namespace"),
     ("ResourceQuota", r"spec\.scopeSelector\..*\.(scopeName|operator)", "how a quota counts one class"),
     ("LimitRange", r"spec\.limits\[\]\..*", "the namespace defaults that keep queue-proxy within a quota"),

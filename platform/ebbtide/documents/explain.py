@@ -90,6 +90,26 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "spec.autoscaling.metric": ("throughput", "concurrency", "cpu-utilization", "other_metric"),
     "spec.autoscaling.metricName": ("other_metric",),
+    "spec.autoscaling.metrics": (
+        [{"metric": "latency", "threshold": 12}],
+        [{"metric": "other_metric", "threshold": 12}],
+    ),
+    "spec.autoscaling.metrics.metric": ("latency", "other_metric"),
+    "spec.autoscaling.metrics.query": ("other_metric",),
+    "spec.autoscaling.metrics.queryResult": ("average", "total"),
+    "spec.autoscaling.metrics.threshold": (12, 9),
+    "spec.autoscaling.schedule": ([{"start": "0 1 * * *", "end": "0 2 * * *", "minReplicas": 1}],),
+    **dict.fromkeys(("spec.autoscaling.schedule.start", "spec.autoscaling.schedule.end"), ("0 3 * * *",)),
+    "spec.autoscaling.schedule.timeZone": ("Europe/Paris",),
+    "spec.autoscaling.schedule.minReplicas": (1, 3),
+    "spec.autoscaling.behavior": ({"scaleDown": {"selectPolicy": "Min"}},),
+    **dict.fromkeys(
+        ("spec.autoscaling.behavior.scaleUp", "spec.autoscaling.behavior.scaleDown"), ({"selectPolicy": "Min"},)
+    ),
+    **dict.fromkeys(
+        ("spec.autoscaling.behavior.scaleUp.policies", "spec.autoscaling.behavior.scaleDown.policies"),
+        ([{"type": "Pods", "value": 9, "periodSeconds": 9}],),
+    ),
     "spec.autoscaling.metricThreshold": (50, 20),
     "spec.autoscaling.stableWindowSeconds": (90, 120),
     "spec.autoscaling.panicThresholdPercentage": (150.0, 300.0),
