@@ -41,8 +41,8 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("InferenceService", "apiVersion|kind", "a model has no other kind of object"),
     ("InferenceService", r"spec\.predictor\.resourceClaims\[\]\.name", "the claim's name in the pod"),
     (
-        "InferenceService",
-        r"spec\.predictor\.annotations\.autoscaling\.knative\.dev/class",
+        "Service|InferenceService",
+        r"spec\.(predictor|template\.metadata)\.annotations\.autoscaling\.knative\.dev/class",
         "the controller works on top of the KPA",
     ),
     ("ResourceQuota|LimitRange", r"metadata\.name", "one of its kind in a project's namespace"),
