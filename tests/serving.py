@@ -164,9 +164,11 @@ def served(
     settings: ServerSettings | None = None,
     routers: Sequence[APIRouter] = (),
     limits: ConnectionLimits | None = None,
+    **tls: str,
 ) -> Iterator[httpx.Client]:
     """Serve a backend on loopback, and yield a client without a token."""
-    config = make_server_config(make_app(backend, settings or ServerSettings(), routers), "127.0.0.1", 0, limits)
+    app = make_app(backend, settings or ServerSettings(), routers)
+    config = make_server_config(app, "127.0.0.1", 0, limits, **tls)
     config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
     listener = config.bind_socket()

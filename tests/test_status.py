@@ -11,6 +11,7 @@ import pytest
 import situations
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
+from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, workload_name_of_pod
 from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection
 
@@ -629,3 +630,21 @@ def test_a_registry_with_an_old_tls_is_named_with_its_remedies(error: str) -> No
         "cannot resolve image registry.test/chat:1: the registry does not support TLS 1.3, which Knative's controller requires "
         "since 1.21.2; name the image by its digest, or set TAG_TO_DIGEST_TLS_MIN_VERSION to 1.2 in the controller's environment"
     )
+
+
+@pytest.mark.parametrize(
+    ("resource", "amount", "words"),
+    [
+        ("requests.nvidia.com/gpu", 1, "1 GPU"),
+        ("nvidia.com/gpu.shared", 2, "2 GPU shares"),
+        ("nvidia.com/mig-1g.10gb", 2, "2 MIG slices 1g.10gb"),
+        ("requests.nvidia.com/a100", 1, "1 unit of nvidia.com/a100"),
+        ("nvidia.com/gpumem", 8000, "8000 units of nvidia.com/gpumem"),
+        ("cpu", 0.5, "0.5 CPU cores"),
+        ("requests.memory", 2**32, "4 GiB of memory"),
+        ("count/services.serving.knative.dev", 3, "3 count/services.serving.knative.dev"),
+        ("pods", 7, "7 pods"),
+    ],
+)
+def test_amounts_are_written_with_their_unit(resource: str, amount: float, words: str) -> None:
+    assert format_amount(resource, amount) == words

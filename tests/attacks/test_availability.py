@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import trustme
 
 import serving
-from ebbtide.api import offline, workers
+from ebbtide.api import offline, protocol, workers
 from ebbtide.api.access import BURST_PER_ADDRESS
 from ebbtide.api.gate import ServerSettings
 from ebbtide.api.protocol import ConnectionLimits, raise_file_limit
@@ -93,6 +94,16 @@ def test_connections_that_send_nothing_or_drip_a_head_are_closed() -> None:
         assert time.monotonic() - started < 10
         assert is_closed(silent, 5)
         assert is_closed(second, 5)
+
+
+def test_a_tls_handshake_that_is_not_completed_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HANDSHAKE_SECONDS", 0.5)
+    certificate = tmp_path / "both.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    _, backend = serving.backend()
+    with serving.served(backend, ssl_certfile=str(certificate)) as client, ExitStack() as stack:
+        links = [stack.enter_context(connect(client, data)) for data in (b"", b"\x16\x03\x01\x02")]
+        assert [is_closed(link, 10) for link in links] == [True, True]
 
 
 def test_a_body_that_drips_after_the_response_is_cut() -> None:

@@ -85,6 +85,7 @@ def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits
         app,
         host=host,
         port=port,
+        loop="ebbtide.api.protocol:ServerLoop",
         http=make_protocol(limits or ConnectionLimits()),
         ws="none",
         lifespan="on",

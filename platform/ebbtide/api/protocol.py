@@ -8,15 +8,19 @@ protocols/http/h11_impl.py, which limits only the time between two requests.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 if TYPE_CHECKING:
-    import asyncio
+    from ssl import SSLContext
+
+#: Seconds in which a client must complete its TLS handshake. Python's default is 60.
+HANDSHAKE_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -145,6 +149,19 @@ class LimitedProtocol(H11Protocol):
 def make_protocol(limits: ConnectionLimits) -> type[LimitedProtocol]:
     """Return the protocol class of a server with these limits."""
     return type("ServerProtocol", (LimitedProtocol,), {"limits": limits})
+
+
+class ServerLoop(asyncio.SelectorEventLoop):
+    """The server's event loop: it closes a connection whose TLS handshake takes too long.
+
+    A connection has a protocol, and with it the other limits, only after the handshake. uvicorn has no option for this.
+    """
+
+    async def create_server(self, *arguments: Any, ssl: SSLContext | None = None, **options: Any) -> asyncio.Server:  # type: ignore[override] # asyncio's has each parameter
+        """Return a server."""
+        if ssl is not None:
+            options["ssl_handshake_timeout"] = HANDSHAKE_SECONDS
+        return await super().create_server(*arguments, ssl=ssl, **options)
 
 
 #: Open files that the server asks for; each connection needs one.

@@ -7,6 +7,7 @@ Upstream: k8s.io/apimachinery/pkg/api/resource.ParseQuantity. Values are integer
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 NANO: Final = 1_000_000_000
@@ -16,6 +17,8 @@ DAY: Final = 86_400
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
+#: Maximum length of a text whose amount is cached.
+MAX_CACHED: Final = 32
 _FORM: Final = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([-+]?[0-9]{1,3})|([A-Za-z]{0,2}))")
 #: Kubernetes stores quantities in 64 signed bits.
 LARGEST: Final = NANO << 63
@@ -42,7 +45,12 @@ _UNITS: Final = {
 
 def parse_nano(text: str | float) -> int | None:
     """Return a quantity in billionths, rounded up as in Kubernetes, or None if it is invalid or exceeds 64 bits."""
-    match = _FORM.fullmatch(str(text))
+    written = str(text)
+    return _parse_short_text(written) if len(written) <= MAX_CACHED else _parse_text(written)
+
+
+def _parse_text(text: str) -> int | None:
+    match = _FORM.fullmatch(text)
     if match is None:
         return None
     number, exponent, suffix = match.groups()
@@ -55,6 +63,10 @@ def parse_nano(text: str | float) -> int | None:
     power: int = 10 ** abs(scale)
     exact = value * power if scale >= 0 else -(-value // power)
     return exact if exact <= LARGEST else None
+
+
+#: Several checks read the same amounts, and the specs of one call have few different ones.
+_parse_short_text: Final = lru_cache(maxsize=1024)(_parse_text)
 
 
 def parse_whole_quantity(text: str | float) -> int | None:

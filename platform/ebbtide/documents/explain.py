@@ -7,31 +7,35 @@ field that changes no leaf has no effect.
 
 from __future__ import annotations
 
+import json
 from dataclasses import field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args, get_origin
 
 from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.problems import Problem, format_path, make_warning, select_errors
 from ebbtide.profile.models import Profile
+from ebbtide.readers import shapes
 from ebbtide.readers.fields import models_in
-from ebbtide.readers.loaded import canonical_json, validate_reading
-from ebbtide.readers.reading import Reading
-from ebbtide.spec.inference import InferenceSpec, Metadata
+from ebbtide.readers.loaded import canonical_json
+from ebbtide.spec.inference import Inference, InferenceSpec, Metadata
 from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.objects import with_values
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.profile_rules import check
+from ebbtide.translation.reuse import NO_SPEC, RecordedSteps, translate_again
 from ebbtide.translation.serving import reserved
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import BaseModel
 
     from ebbtide.base.problems import Path
     from ebbtide.readers.loaded import LoadedDocument
-    from ebbtide.spec.inference import Inference
+    from ebbtide.translation.objects import Object
     from ebbtide.translation.translate import Translation
 
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
@@ -173,6 +177,12 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.defaults": (),
     "spec.environmentVariables.podFieldRef.path": ("metadata.namespace", "metadata.name"),
 }
+#: The change that removes a field.
+ABSENT: Final = object()
+#: Metadata for documents of which only a block of the spec is validated.
+_NAMED: Final = {"name": "other"}
+#: Number of variants of one profile to keep: more than a profile with 50 node pools has.
+MAX_VARIANTS: Final = 2000
 #: Numbers to try if only the type is known.
 INTEGERS: Final = (1, 2, 3, 100, 0)
 NUMBERS: Final = (1.0, 2.0, 50.0)
@@ -227,7 +237,7 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     """
     cluster, inference = _load_cluster(profile), _load_inference(native)
     base = _translate_or_none(inference, cluster)
-    if base is None:
+    if base is None or inference is None:
         return Explanation()
     leaves, names = _list_object_leaves(base)
     decisions = base.decisions
@@ -236,22 +246,26 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     project = native.get("spec", {}).get("project")
     # Variants that violate the namespace's Pod Security level still show the effect of a field, so relax that level.
     relaxed = cast("dict[str, Any]", replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
-    compared = _translate_or_none(inference, _load_cluster(relaxed))
-    assert compared is not None
-    before = _list_object_leaves(compared)[0]
+    clusters = _cluster_variants(canonical_json(relaxed))
+    assert clusters.base is not None
+    compared = Experiment(inference, clusters.base)
+    # The variants of the spec have one cluster, and those of the cluster have one spec: each is validated once.
+    capable = clusters.load(_with_components(_with_twin_project(relaxed, project)))
+    varied = compared if capable == clusters.base or capable is None else Experiment(inference, capable)
+    differs = varied is not compared and not compared.is_same(varied.translation)
 
     def attribute(after: Translation, cause: str) -> bool:
-        # Most variants change nothing, and comparing objects is faster than listing their leaves.
-        is_equal = after.objects == compared.objects
-        return not is_equal and _attribute_changes(before, _list_object_leaves(after)[0], causes, cause)
+        return _attribute_changes(compared.translation.objects, after.objects, causes, cause)
 
-    # The variants of the spec have one cluster, and those of the cluster have one spec: each is validated once.
-    capable = _load_cluster(_with_components(_with_twin_project(relaxed, project)))
-    for path, candidates, is_set in _spec_variants(native):
+    for path, values, is_set in list_changes(native):
         has_effect = False
         translated = False
-        for other in candidates:
-            after = _translate_or_none(_load_inference(other), capable)
+        readers = varied.find_readers(_attribute_path(Inference, path))
+        if not readers and not is_set and not differs:
+            continue
+        for value in values:
+            other = varied.change_spec(native, path, value)
+            after = None if other is None else varied.translate(other, capable, readers)
             if after is None:
                 continue
             translated = True
@@ -265,11 +279,20 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
                     "remove it, or check that it is in the right place",
                 )
             )
-    for path, candidates in _profile_variants(relaxed, project):
-        for other in candidates:
-            after = _translate_or_none(inference, _load_cluster(other))
+    for path, document in joint_changes(native):
+        after = _translate_or_none(_load_inference(document), capable)
+        if after is not None:
+            attribute(after, format_path(path))
+    for path, values in clusters.changes:
+        readers = compared.find_readers(("profile", *_attribute_path(Profile, path)))
+        for value in values if readers else ():
+            after = compared.translate(inference, clusters.change(path, value), readers)
             if after is not None:
                 attribute(after, "profile." + format_path(path[1:]))
+    for path, document in joint_profile_changes(clusters.full, project):
+        after = _translate_or_none(inference, clusters.load(document))
+        if after is not None:
+            attribute(after, "profile." + format_path(path[1:]))
     return Explanation(
         [
             ExplainedField(
@@ -293,6 +316,109 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     )
 
 
+class Experiment:
+    """A translation that is repeated with one field changed, and that reuses the steps which do not read the field."""
+
+    def __init__(self, inference: Inference, cluster: Profile) -> None:
+        """Translate a valid spec for a cluster that accepts it."""
+        self.inference = inference
+        self._steps = RecordedSteps(inference, cluster)
+        self.translation = translate(inference, cluster, NO_SPEC, self._steps)
+        # The steps that check patches translate the document repeatedly, and are not recorded.
+        self._is_recorded = bool(self.translation.objects) and not inference.spec.patches
+
+    def find_readers(self, path: Path) -> set[Any]:
+        """Return the steps that read a field; not empty if the steps are not recorded."""
+        return self._steps.find_readers(path) if self._is_recorded else {None}
+
+    def translate(self, inference: Inference, cluster: Profile | None, readers: set[Any]) -> Translation | None:
+        """Return the translation with a change in a field that ``readers`` read, or None if it fails."""
+        if cluster is None:
+            return None
+        if not self._is_recorded:
+            return _translate_or_none(inference, cluster)
+        return (
+            translate_again(self._steps, self.translation, inference, cluster, readers) if readers else self.translation
+        )
+
+    def is_same(self, other: Translation) -> bool:
+        """Return whether another translation has the same objects."""
+        return self.translation.objects == other.objects
+
+    def change_spec(self, native: dict[str, Any], path: Path, value: Any) -> Inference | None:
+        """Return the spec with one field changed, or None if it is not valid with this value. Only its block is validated."""
+        top, *rest = path
+        if top == "spec":
+            field, *rest = rest
+            block = {field: native["spec"][field]} if field in native.get("spec", {}) else {}
+            document = {**native, "metadata": _NAMED, "spec": change_at(block, (field, *rest), value)}
+        else:
+            document = change_at({**native, "spec": {}}, path, value)
+        changed, _ = shapes.validate_inference(document)
+        if changed is None:
+            return None
+        values: dict[str, Any] = {"metadata": changed.metadata}
+        if top == "spec":
+            name = str(_attribute_path(Inference, path[:2])[1])
+            values = {"spec": with_values(self.inference.spec, **{name: getattr(changed.spec, name)})}
+        inference: Inference = with_values(self.inference, **values)
+        return inference
+
+
+class ClusterVariants:
+    """A profile document and its variants, each of which is validated once."""
+
+    def __init__(self, profile: dict[str, Any]) -> None:
+        """Validate a profile document."""
+        self.base = _load_cluster(profile)
+        #: The document with all defaults.
+        self.full = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
+        self.changes = [*list_profile_changes(self.full)]
+        self._variants: dict[tuple[Path, Any], Profile | None] = {}
+
+    def change(self, path: Path, value: Any) -> Profile | None:
+        """Return the profile with one leaf changed, or None if it is not valid."""
+        key = path, canonical_json(value)
+        if key not in self._variants:
+            self._variants[key] = _load_cluster(replace_at(self.full, path, value))
+        return self._variants[key]
+
+    def load(self, document: dict[str, Any]) -> Profile | None:
+        """Return another variant of the profile, or None if it is not valid."""
+        key = (), canonical_json(document)
+        if key not in self._variants:
+            if len(self._variants) > MAX_VARIANTS:
+                self._variants.clear()
+            self._variants[key] = _load_cluster(document)
+        return self._variants[key]
+
+
+@lru_cache(maxsize=2)
+def _cluster_variants(profile: str) -> ClusterVariants:
+    """Return the variants of a profile. The specs of one call have one profile."""
+    return ClusterVariants(json.loads(profile))
+
+
+@lru_cache(maxsize=4096)
+def _attribute_path(model: type[BaseModel], path: Path) -> Path:
+    """Return a path in a document as the path of attributes, indexes and keys in the validated document."""
+    annotation: Any = model
+    places: list[str | int] = []
+    for part in path:
+        block = None if annotation is None else next(models_in(annotation), None)
+        if block is None or isinstance(part, int):
+            places.append(part)
+            continue
+        name = next((name for name, info in block.model_fields.items() if info.alias == part), None)
+        if name is None:
+            # A key of a mapping of blocks.
+            places.append(part)
+            continue
+        places.append(name)
+        annotation = block.model_fields[name].annotation
+    return tuple(places)
+
+
 def _load_cluster(profile: dict[str, Any]) -> Profile | None:
     """Return a valid profile, or None."""
     try:
@@ -304,14 +430,14 @@ def _load_cluster(profile: dict[str, Any]) -> Profile | None:
 
 def _load_inference(native: dict[str, Any]) -> Inference | None:
     """Return a valid spec, or None. A native document is read without a profile."""
-    return validate_reading(Reading(native), "").inference
+    return shapes.validate_inference(native)[0]
 
 
 def _translate_or_none(inference: Inference | None, cluster: Profile | None) -> Translation | None:
     """Return the translation of a spec for a cluster, or None if one of them is invalid or the translation fails."""
     if inference is None or cluster is None:
         return None
-    translation = translate(inference, cluster, canonical_json({}))
+    translation = translate(inference, cluster, NO_SPEC)
     return translation if translation.objects else None
 
 
@@ -326,15 +452,16 @@ def _list_object_leaves(translation: Translation) -> tuple[dict[Leaf, Any], dict
         counts[kind] = number + 1
         names[kind, number] = obj["metadata"]["name"]
         for path, value in _list_leaves(obj, ()):
-            if keys.SPEC not in path:
-                leaves[kind, number, path] = value
+            leaves[kind, number, path] = value
     return leaves, names
 
 
 def _list_leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield the path and the value of each leaf, except the stored spec."""
     if isinstance(value, dict) and value:
         for name, item in value.items():
-            yield from _list_leaves(item, (*path, name))
+            if name != keys.SPEC:
+                yield from _list_leaves(item, (*path, name))
     elif isinstance(value, list) and value:
         for index, item in enumerate(value):
             yield from _list_leaves(item, (*path, index))
@@ -343,46 +470,99 @@ def _list_leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tupl
 
 
 def _attribute_changes(
-    before: dict[Leaf, Any], after: dict[Leaf, Any], causes: dict[Leaf, dict[str, None]], cause: str
+    before: Sequence[Object], after: Sequence[Object], causes: dict[Leaf, dict[str, None]], cause: str
 ) -> bool:
     """Add ``cause`` to each leaf that differs, but only to the kind and apiVersion of an object that is gone.
 
     Return whether anything differs.
     """
-    objects = {leaf[:2] for leaf in after}
-    changed = len(before) != len(after)
-    for leaf, value in before.items():
-        if leaf[:2] not in objects:
-            twin = _find_counterpart(leaf, after, objects)
-            if leaf[2] in {("kind",), ("apiVersion",)} or (twin is not None and after[twin] != value):
-                causes[leaf][cause] = None
-                changed = True
-        elif after.get(leaf, _ABSENT) != value:
-            causes[leaf][cause] = None
-            changed = True
-    return changed
+    if before == after:
+        return False
+    others = dict(_number_objects(after))
+    changed: list[Leaf] = []
+    has_more = len(before) != len(after)
+    for (kind, number), obj in _number_objects(before):
+        other = others.get((kind, number))
+        if other is None:
+            has_more = True
+            changed += _list_changes_of_kind((kind, number), obj, others)
+        elif other is not obj:
+            for path in _list_differences(obj, other, ()):
+                if path is None:
+                    has_more = True
+                else:
+                    changed.append((kind, number, path))
+    for leaf in changed:
+        causes[leaf][cause] = None
+    return has_more or bool(changed)
 
 
-_ABSENT: Final = object()
+def _number_objects(objects: Sequence[Object]) -> Iterator[tuple[tuple[str, int], Object]]:
+    """Yield each object with its kind, and its index among the objects of that kind."""
+    counts: dict[str, int] = {}
+    for obj in objects:
+        kind = obj["kind"]
+        number = counts.get(kind, 0)
+        counts[kind] = number + 1
+        yield (kind, number), obj
+
+
+def _list_differences(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...] | None]:
+    """Yield the path of each leaf that is not the same leaf in ``after``, and None for each new part of ``after``."""
+    if before is after:
+        return
+    if isinstance(before, dict) and before and isinstance(after, dict) and after:
+        for name, item in before.items():
+            if name == keys.SPEC:
+                continue
+            if name in after:
+                other = after[name]
+                if item is not other and item != other:
+                    yield from _list_differences(item, other, (*path, name))
+            else:
+                yield from (leaf for leaf, _ in _list_leaves(item, (*path, name)))
+        if any(name not in before and name != keys.SPEC for name in after):
+            yield None
+    elif isinstance(before, list) and before and isinstance(after, list) and after:
+        for index, item in enumerate(before):
+            if index < len(after):
+                if item != after[index]:
+                    yield from _list_differences(item, after[index], (*path, index))
+            else:
+                yield from (leaf for leaf, _ in _list_leaves(item, (*path, index)))
+        if len(after) > len(before):
+            yield None
+    elif before != after:
+        yield from (leaf for leaf, _ in _list_leaves(before, path))
+        if isinstance(after, (dict, list)):
+            yield None
+
+
+def _list_changes_of_kind(
+    key: tuple[str, int], obj: Object, others: Mapping[tuple[str, int], Object]
+) -> Iterator[Leaf]:
+    """Yield the leaves that differ of an object that is gone, or is of another kind now."""
+    kind, number = key
+    other_kind = {"Service": "InferenceService", "InferenceService": "Service"}.get(kind)
+    other = others.get((other_kind, number)) if other_kind is not None else None
+    twins = {} if other is None else dict(_list_leaves(other, ()))
+    for path, value in _list_leaves(obj, ()):
+        if path in {("kind",), ("apiVersion",)}:
+            yield kind, number, path
+        elif other_kind is not None:
+            for pod_path, other_path in zip(PODS[kind], PODS[other_kind], strict=True):
+                twin = (*other_path, *path[len(pod_path) :])
+                if path[: len(pod_path)] == pod_path and twin in twins:
+                    if twins[twin] != value:
+                        yield kind, number, path
+                    break
+
+
 #: Paths of the pod spec and the pod metadata in each kind of workload object.
 PODS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "Service": (("spec", "template", "spec"), ("spec", "template", "metadata")),
     "InferenceService": (("spec", "predictor"), ("spec", "predictor")),
 }
-
-
-def _find_counterpart(leaf: Leaf, after: dict[Leaf, Any], objects: set[tuple[str, int]]) -> Leaf | None:
-    """Return the corresponding leaf of the other workload kind, if a variant turned a workload into that kind."""
-    kind, number, path = leaf
-    other = {"Service": "InferenceService", "InferenceService": "Service"}.get(kind)
-    if other is None or (other, number) not in objects:
-        return None
-    for pod_path, other_path in zip(PODS[kind], PODS[other], strict=True):
-        if path[: len(pod_path)] == pod_path:
-            twin = (other, number, other_path + path[len(pod_path) :])
-            if twin in after:
-                return twin
-    return None
 
 
 def _with_twin_project(profile: dict[str, Any], project: Any) -> dict[str, Any]:
@@ -404,32 +584,30 @@ def _with_components(profile: dict[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", capable)
 
 
-def _spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
-    """Yield each field of the document, set or not, with variants of the document in which only this field differs."""
+def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[Any], bool]]:
+    """Yield each field of the document, with other values of it, ``ABSENT`` among them, and whether it is set."""
     for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
         for path, value, annotation, is_set in _list_fields(native.get(top, {}), model, (top,)):
-            variants = [] if not is_set else [remove_at(native, path)]
-            variants += [replace_at(native, path, other) for other in _other_values(path, value, annotation)]
-            yield path, variants, is_set
-    yield from _joint_spec_variants(native)
+            values = _other_values(path, value, annotation)
+            yield path, [ABSENT, *values] if is_set else values, is_set
 
 
-def _joint_spec_variants(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
-    """Yield variants in which fields that exclude each other replace each other."""
+def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield variants of the document in which fields that exclude each other replace each other."""
     spec = native.get("spec", {})
     if "model" in spec:
         image = SAMPLES["spec.image"][0]
         bare = {name: item for name, item in spec.items() if name not in {"model", "serving"}}
-        yield ("spec", "model"), [{**native, "spec": {**bare, "image": image}}], False
+        yield ("spec", "model"), {**native, "spec": {**bare, "image": image}}
     if "patches" in spec:
         # A patch names its object; with another name or kind of workload it would have no target.
         bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
-        yield ("metadata", "name"), [replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
-        yield ("spec", "serving"), [replace_at(bare, ("spec", "serving"), "kserve")], False
+        yield ("metadata", "name"), replace_at(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])
+        yield ("spec", "serving"), replace_at(bare, ("spec", "serving"), "kserve")
     free = _without_reserved(spec)
     if free != spec:
         # Names that are valid in one kind of object are reserved in the other and would be rejected there.
-        yield ("spec", "serving"), [replace_at({**native, "spec": free}, ("spec", "serving"), "kserve")], False
+        yield ("spec", "serving"), replace_at({**native, "spec": free}, ("spec", "serving"), "kserve")
 
 
 def _without_reserved(spec: dict[str, Any]) -> dict[str, Any]:
@@ -511,9 +689,8 @@ def _has_type(annotation: Any, kind: type) -> bool:
     return annotation is kind or any(_has_type(part, kind) for part in get_args(annotation))
 
 
-def _profile_variants(profile: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """Yield each leaf of the profile, including defaults, with variants of the profile in which only this leaf differs."""
-    full = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
+def list_profile_changes(full: dict[str, Any]) -> Iterator[tuple[Path, list[Any]]]:
+    """Yield each leaf of a profile that has all defaults, with other values of it."""
     for path, value in _list_leaves(full["spec"], ("spec",)):
         others: list[Any] = []
         if isinstance(value, bool):
@@ -533,11 +710,10 @@ def _profile_variants(profile: dict[str, Any], project: Any) -> Iterator[tuple[P
             others = [OPTIONAL[str(path[-1])]]
         elif value == {} and path[-1] == "selector":
             others = [{"other": "value"}]
-        yield path, [replace_at(full, path, other) for other in others]
-    yield from _joint_profile_variants(full, project)
+        yield path, others
 
 
-def _joint_profile_variants(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+def joint_profile_changes(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield variants of the profile in which fields that must agree are changed together."""
     spec = full["spec"]
     path: Path = ("spec", "scheduling", "scheduler")
@@ -546,17 +722,17 @@ def _joint_profile_variants(full: dict[str, Any], project: Any) -> Iterator[tupl
     under = next(row for row in BACKENDS.values() if row.shared and (row.scheduler or "default-scheduler") == scheduler)
     swapped = [{**pool, "backend": under.name} for pool in spec["nodePools"]]
     other = replace_at(full, ("spec", "nodePools"), swapped)
-    yield path, [replace_at(other, path, scheduler)]
+    yield path, replace_at(other, path, scheduler)
     cut = next(row for row in BACKENDS.values() if "replicas" in row.needs)
     shared = [{**pool, "backend": cut.name, "replicas": 2} for pool in spec["nodePools"]]
     other = replace_at(full, path, "default-scheduler")
-    yield ("spec", "nodePools"), [replace_at(other, ("spec", "nodePools"), shared)]
+    yield ("spec", "nodePools"), replace_at(other, ("spec", "nodePools"), shared)
     classes = {**spec["scheduling"]["classes"], "another": 150}
-    yield ("spec", "scheduling", "classes"), [replace_at(full, ("spec", "scheduling", "classes"), classes)]
+    yield ("spec", "scheduling", "classes"), replace_at(full, ("spec", "scheduling", "classes"), classes)
     quota = {"gpus": 3, "cpu": 7, "memory": "9Gi", "overQuota": False, "overQuotaWeight": 2}
     if isinstance(project, str):
         path = ("spec", "projects", "known", project)
-        yield path, [replace_at(full, path, quota)]
+        yield path, replace_at(full, path, quota)
 
 
 def plain_data(value: Any) -> Any:
@@ -583,6 +759,11 @@ OPTIONAL: Final[dict[str, Any]] = {
     "resource": "example.com/gpu",
     "gpuUtilizationPerContainer": "other_metric",
 }
+
+
+def change_at(document: Any, path: Path, value: Any) -> Any:
+    """Return ``document`` with ``value`` at ``path``, or without anything there if the value is ``ABSENT``."""
+    return remove_at(document, path) if value is ABSENT else replace_at(document, path, value)
 
 
 def replace_at(document: Any, path: Path, value: Any) -> Any:

@@ -121,25 +121,25 @@ def add_demand(demands: dict[str, QuotaDemand], plan: Plan, loaded: LoadedDocume
     if project is None or project not in plan.cluster.projects.known or not (in_quota or _has_counted_claims(plan)):
         return
     demand = demands.setdefault(project, QuotaDemand())
-    compute = plan.spec.compute
-    demand.requests.append(
-        (
-            plan.scaling.minimum,
-            plan.scaling.maximum,
-            update_replicas(plan),
-            (
-                # A claim counts as whole devices, even if it uses only a part of each.
-                float(plan.gpu.devices)
-                if plan.gpu is not None and _has_counted_claims(plan)
-                else gpu.count_gpus_per_replica(plan),
-                _effective_request("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) if in_quota else 0,
-                _effective_request("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan)
-                if in_quota
-                else 0,
-            ),
-        )
+    # A claim counts as whole devices, even if it uses only a part of each.
+    gpus = (
+        float(plan.gpu.devices)
+        if plan.gpu is not None and _has_counted_claims(plan)
+        else gpu.count_gpus_per_replica(plan)
     )
+    cpu, memory = _effective_requests(plan) if in_quota else (0, 0)
+    low, high = plan.scaling.minimum, plan.scaling.maximum
+    demand.requests.append((low, high, update_replicas(plan), (gpus, cpu, memory)))
     demand.last, demand.where = loaded, where
+
+
+def _effective_requests(plan: Plan) -> tuple[int, int]:
+    """Return the CPU and the memory that a quota counts for one replica, in billionths."""
+    compute = plan.spec.compute
+    return (
+        _effective_request("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan),
+        _effective_request("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan),
+    )
 
 
 def _effective_request(
@@ -166,11 +166,8 @@ def _effective_request(
 
 def sum_replica_requests(plan: Plan) -> dict[str, float]:
     """Return the CPU in cores and the memory in bytes that a quota counts for one replica, Knative's sidecar included."""
-    compute = plan.spec.compute
-    return {
-        "cpu": _effective_request("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) / NANO,
-        "memory": _effective_request("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) / NANO,
-    }
+    cpu, memory = _effective_requests(plan)
+    return {"cpu": cpu / NANO, "memory": memory / NANO}
 
 
 def over_quota(demands: dict[str, QuotaDemand], cluster: ProfileSpec) -> Iterator[Problem]:

@@ -63,6 +63,15 @@ def write_model(value: Any) -> Any:
     return {to_camel(name): write_model(field) for name, field in vars(value).items()}
 
 
+def with_values(model: Any, /, **values: Any) -> Any:
+    """Return a copy of a model with other values. The models are frozen, and those of the compiled schema have no methods."""
+    clone = object.__new__(type(model))
+    object.__setattr__(clone, "__dict__", {**model.__dict__, **values})
+    for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        object.__setattr__(clone, slot, getattr(model, slot))
+    return clone
+
+
 def to_camel(name: str) -> str:
     """Return the name of a model's attribute as the field's name in documents: ``mount_path`` is ``mountPath``."""
     return _CAMEL.sub(lambda part: part[1].upper(), name)

@@ -7,11 +7,10 @@ do not support that kind of patch on the server, so Ebbtide applies it before it
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base.problems import Problem, format_path
-from ebbtide.translation.objects import to_camel
+from ebbtide.translation.objects import to_camel, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -265,13 +264,6 @@ def check_overrides(
 def _with_spec(inference: Inference, values: dict[str, Any]) -> Inference:
     changed: Inference = with_values(inference, spec=with_values(inference.spec, **values))
     return changed
-
-
-def with_values(model: Any, /, **values: Any) -> Any:
-    """Return a copy of a model with other values. The models are frozen, and those of the compiled schema have no methods."""
-    clone = copy.copy(model)
-    object.__setattr__(clone, "__dict__", {**model.__dict__, **values})
-    return clone
 
 
 def _is_block(value: Any) -> bool:

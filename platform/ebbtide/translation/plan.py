@@ -112,7 +112,7 @@ class Plan:
 
     inference: Inference
     profile: Profile
-    namespace: str
+    namespace: str = ""
     pools: tuple[NodePool, ...] = ()
     gpu: GpuRequest | None = None
     serving: Serving = "knative"

@@ -13,20 +13,19 @@ from ebbtide.translation.quotas.backend import ProjectRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.profile.models import Profile, ProfileSpec
-    from ebbtide.spec.inference import Inference
+    from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
 
-def choose_namespace(inference: Inference, cluster: ProfileSpec) -> str:
+def choose_namespace(plan: Plan) -> str:
     """Return the namespace: the document's, else the project's by the profile's pattern, else the profile's default."""
-    if inference.metadata.namespace is not None:
-        return inference.metadata.namespace
-    project = inference.spec.project
+    metadata, project, projects = plan.inference.metadata, plan.spec.project, plan.cluster.projects
+    if metadata.namespace is not None:
+        return metadata.namespace
     if project is None:
-        return cluster.projects.default_namespace
-    return cluster.projects.namespace.replace("{project}", project)
+        return projects.default_namespace
+    return projects.namespace.replace("{project}", project)
 
 
 def check(plan: Plan) -> Iterator[Problem]:

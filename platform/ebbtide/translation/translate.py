@@ -29,9 +29,9 @@ from ebbtide.translation.scaling.own_hpa import make_hpa
 from ebbtide.translation.serving import knative, kserve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ebbtide.profile.models import NodePool, Profile
+    from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
     from ebbtide.spec.serving import Patch
     from ebbtide.translation.objects import Object
@@ -48,6 +48,11 @@ MAX_ANNOTATION_BYTES: Final = 256 << 10
 OWN_SCALERS: Final = {"own-hpa": make_hpa, "keda": make_scaled_object}
 
 
+def call_step(function: Callable[..., Any], /, *arguments: Any) -> Any:
+    """Call a step of the translation. ``reuse`` has calls that take the result of an earlier translation instead."""
+    return function(*arguments)
+
+
 @dataclass(frozen=True, slots=True)
 class Translation:
     """The result of translating one spec: objects in apply order (none if there is an error), the plan, the problems."""
@@ -62,34 +67,41 @@ class Translation:
         return tuple(self.plan.decisions) if self.plan is not None else ()
 
 
-def translate(inference: Inference, profile: Profile, canonical: str) -> Translation:
+def translate(
+    inference: Inference, profile: Profile, canonical: str, call: Callable[..., Any] = call_step
+) -> Translation:
     """Return the objects for ``inference`` on the cluster of ``profile``.
 
     ``canonical`` is the spec as JSON, which is stored in the top object's annotation. No input that the models
-    accept raises an exception.
+    accept raises an exception. ``call`` calls each step with the plan, or with what earlier steps returned.
     """
-    plan, problems = make_plan(inference, profile)
-    if plan is None:
-        return Translation((), None, tuple(problems))
-    pod = pods.merge_patches(make_patches(plan))
-    problems.extend(_check_mounts(inference, pod))
+    plan, problems = make_plan(inference, profile, call)
+    return Translation((), None, tuple(problems)) if plan is None else translate_plan(plan, problems, canonical, call)
+
+
+def translate_plan(
+    plan: Plan, problems: list[Problem], canonical: str, call: Callable[..., Any] = call_step
+) -> Translation:
+    """Return the translation of a plan whose checks found ``problems``, none of them an error."""
+    pod = call(pods.merge_patches, make_patches(plan, call))
+    problems.extend(call(_check_mounts, plan, pod))
     if plan.serving != "kserve-standard":
-        problems.extend(knative.check_flags(pod, inference.spec, profile.spec))
+        problems.extend(call(knative.check_flags, plan, pod))
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
-    objects = [obj if obj["kind"] in CLUSTER_SCOPED else prune_nulls(obj) for obj in make_objects(plan, pod, canonical)]
-    problems.extend(_check_annotation_size(objects))
-    if inference.spec.patches:
+    objects = make_objects(plan, pod, canonical, call)
+    problems.extend(call(_check_annotation_size, objects))
+    if plan.spec.patches:
         objects = _apply_patches(plan, objects, problems)
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
     return Translation(tuple(sort_for_apply(objects)), plan, tuple(problems))
 
 
-def _check_mounts(inference: Inference, pod: Pod) -> Iterator[Problem]:
+def _check_mounts(plan: Plan, pod: Pod) -> Iterator[Problem]:
     """Reject further containers that mount volumes which the pod does not have."""
     known = [volume["name"] for volume in pod.volumes]
-    spec = inference.spec
+    spec = plan.spec
     for field, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
         for index, item in enumerate(items):
             mounts = item.get("volumeMounts")
@@ -106,40 +118,32 @@ def _check_mounts(inference: Inference, pod: Pod) -> Iterator[Problem]:
                     )
 
 
-def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
+def make_plan(
+    inference: Inference, profile: Profile, call: Callable[..., Any] = call_step
+) -> tuple[Plan | None, list[Problem]]:
     """Return the plan with every choice, or None if there is an error, and the problems.
 
     Every choice is made even if another field is invalid, so that each check can read a complete plan. There are two
     exceptions: an invalid GPU request is treated as no GPU, and invalid scaling fields are not checked further.
     """
-    problems = rules.check(inference, profile.spec.metrics.custom)
+    problems = rules.check(inference, profile.spec.metrics.custom, call)
     broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
-    plan = Plan(inference, profile, project.choose_namespace(inference, profile.spec))
-    plan.pools = placement.choose(plan)
-    plan.gpu = None if broken.intersection(GPU) else gpu.make_gpu_request(plan.spec.compute)
-    plan.serving = plan.record_decision(*serving.choose(plan))
-    plan.scaling = plan.record_decision(*scaling.choose(plan))
-    plan.priority = plan.record_decision(*priority.choose(plan))
-    if plan.gpu is not None and plan.pool is not None:
-        plan.decisions.append(_make_gpu_decision(plan.pool))
-    plan.decisions.extend(container.list_container_decisions(plan))
-    plan.decisions.extend(serving.list_timeout_decisions(plan))
-    plan.decisions.extend(scaling.list_scrape_decisions(plan))
-    for check in (
-        placement.check,
-        serving.check,
-        kserve.check_annotations,
-        project.check,
-        container.check,
-        priority.check,
-        _check_gpu,
-    ):
-        problems.extend(check(plan))
+    plan = Plan(inference, profile)
+    plan.namespace = call(project.choose_namespace, plan)
+    plan.pools = call(placement.choose, plan)
+    plan.gpu = None if broken.intersection(GPU) else call(gpu.choose, plan)
+    plan.serving = plan.record_decision(*call(serving.choose, plan))
+    plan.scaling = plan.record_decision(*call(scaling.choose, plan))
+    plan.priority = plan.record_decision(*call(priority.choose, plan))
+    for list_decisions in DECISIONS:
+        plan.decisions.extend(call(list_decisions, plan))
+    for check in CHECKS:
+        problems.extend(call(check, plan))
     if SCALING not in broken:
-        problems.extend(scaling.check(plan))
+        problems.extend(call(scaling.check, plan))
     elif not scaling.UNKNOWN_METRIC.intersection(problem.code for problem in problems):
-        problems.extend(scaling.check_threshold(plan))
-    problems.extend(traps.check(plan))
+        problems.extend(call(scaling.check_threshold, plan))
+    problems.extend(call(traps.check, plan))
     return (None if has_errors(problems) else plan), problems
 
 
@@ -166,55 +170,72 @@ def _report_missing_pool() -> Problem:
     )
 
 
-def _make_gpu_decision(pool: NodePool) -> Decision:
-    backend = gpu.BACKENDS[pool.backend]
-    return Decision(
+def _list_gpu_decisions(plan: Plan) -> Iterator[Decision]:
+    if plan.gpu is None or plan.pool is None:
+        return
+    backend = gpu.BACKENDS[plan.pool.backend]
+    yield Decision(
         "GPU backend",
         backend.title,
-        f"node pool {pool.name} has backend {backend.name}; memory: {backend.memory}; compute: {backend.compute}",
+        f"node pool {plan.pool.name} has backend {backend.name}; memory: {backend.memory}; compute: {backend.compute}",
         ("spec.compute", "spec.nodePools", "profile.nodePools"),
     )
 
 
-def make_patches(plan: Plan) -> Iterator[PodPatch]:
-    """Yield the pod patch of each feature."""
-    cluster = plan.cluster
-    yield container.make_resources_patch(plan)
-    yield container.make_environment_patch(plan)
-    yield container.make_account_patch(plan)
-    yield container.make_security_patch(plan)
-    yield priority.make_priority_patch(plan)
-    yield project.make_project_patch(plan)
-    yield from storage.make_storage_patches(plan)
-    yield from placement.make_placement_patches(plan)
+def make_patches(plan: Plan, call: Callable[..., Any] = call_step) -> list[PodPatch]:
+    """Return the pod patches of all features."""
+    patches = [call(feature, plan) for feature in FEATURES]
+    for feature in FEATURES_WITH_PATCHES:
+        patches.extend(call(feature, plan))
+    return patches
+
+
+def _make_scheduler_patches(plan: Plan) -> Iterator[PodPatch]:
+    scheduler = plan.cluster.scheduling.scheduler
+    if plan.scheduled and scheduler != "default-scheduler":
+        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=scheduler)
+
+
+def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
     ask = next(gpu.list_pool_requests(plan), None)
-    if plan.scheduled and cluster.scheduling.scheduler != "default-scheduler":
-        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler)
-    if ask is not None:
-        patch = gpu.BACKENDS[ask.pool.backend].patch(ask)
-        if not plan.scheduled:
-            patch.parts.pop("scheduler_name", None)
-        yield patch
-        if cluster.pods.runtime_class is not None and plan.scheduled:
-            yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
-    model_storage = kserve.make_storage_patch(plan)
-    if model_storage is not None:
-        yield model_storage
+    if ask is None:
+        return
+    patch = gpu.BACKENDS[ask.pool.backend].patch(ask)
+    if not plan.scheduled:
+        patch.parts.pop("scheduler_name", None)
+    yield patch
+    runtime_class = plan.cluster.pods.runtime_class
+    if runtime_class is not None and plan.scheduled:
+        yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=runtime_class)
 
 
-def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
-    """Return every object of the workload."""
-    objects = [_place_object(obj, plan) for obj in pod.objects]
-    if plan.serving == "knative":
-        objects.append(knative.make_service(plan, pod, canonical))
-        objects.extend(knative.make_domain_mappings(plan, plan.name))
-        return objects
-    objects.append(kserve.make_service(plan, pod, canonical))
-    if plan.serving == "kserve":
-        objects.extend(knative.make_domain_mappings(plan, names.name_predictor(plan.name)))
-    elif plan.scaling.scaler in OWN_SCALERS:
-        objects.append(_place_object(OWN_SCALERS[plan.scaling.scaler](plan), plan))
+def make_objects(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any] = call_step) -> list[Object]:
+    """Return every object of the workload, without the fields that are not set."""
+    objects = list(call(_place_objects, plan, pod))
+    objects.append(call(_make_top_object, plan, pod, canonical))
+    objects.extend(call(_make_exposing_objects, plan))
     return objects
+
+
+def _place_objects(plan: Plan, pod: Pod) -> list[Object]:
+    """Return the objects of the features."""
+    return [_place_object(obj, plan) for obj in pod.objects]
+
+
+def _make_top_object(plan: Plan, pod: Pod, canonical: str) -> Object:
+    """Return the Knative Service or the InferenceService."""
+    make_service = knative.make_service if plan.serving == "knative" else kserve.make_service
+    service: Object = prune_nulls(make_service(plan, pod, canonical))
+    return service
+
+
+def _make_exposing_objects(plan: Plan) -> list[Object]:
+    """Return the objects that expose or scale what the top object creates."""
+    if plan.serving != "kserve-standard":
+        host = plan.name if plan.serving == "knative" else names.name_predictor(plan.name)
+        return [prune_nulls(obj) for obj in knative.make_domain_mappings(plan, host)]
+    make_scaler = OWN_SCALERS.get(plan.scaling.scaler)
+    return [] if make_scaler is None else [_place_object(make_scaler(plan), plan)]
 
 
 def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
@@ -233,7 +254,7 @@ def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
 
 
 def _place_object(obj: Object, plan: Plan) -> Object:
-    """Return a feature's object in the workload's namespace, with the recommended labels."""
+    """Return a feature's object in the workload's namespace, with the recommended labels, without empty fields."""
     if obj["kind"] in CLUSTER_SCOPED:
         return obj
     written = obj["metadata"]
@@ -242,7 +263,8 @@ def _place_object(obj: Object, plan: Plan) -> Object:
         "namespace": written.get("namespace", plan.namespace),
         "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
     }
-    return {**obj, "metadata": metadata}
+    placed: Object = prune_nulls({**obj, "metadata": metadata})
+    return placed
 
 
 def _keeps_identity(patch: dict[str, Any]) -> bool:
@@ -318,3 +340,40 @@ def _render_one(inference: Inference, profile: Profile, patch: Patch) -> Object 
         # The document has no value for a required field, such as the key of an affinity; readers reject such documents.
         return None
     return next((objects[position] for position in _find_matches(objects, patch)), None)
+
+
+#: The steps that make a choice.
+CHOICE_STEPS: Final[frozenset[Callable[..., Any]]] = frozenset(
+    (project.choose_namespace, placement.choose, gpu.choose, serving.choose, scaling.choose, priority.choose)
+)
+#: The steps of ``make_plan`` and ``make_patches`` that only read the plan, in the order of their results.
+DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
+    _list_gpu_decisions,
+    container.list_container_decisions,
+    serving.list_timeout_decisions,
+    scaling.list_scrape_decisions,
+)
+CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
+    placement.check,
+    serving.check,
+    kserve.check_annotations,
+    project.check,
+    container.check,
+    priority.check,
+    _check_gpu,
+)
+FEATURES: Final[tuple[Callable[[Plan], PodPatch], ...]] = (
+    container.make_resources_patch,
+    container.make_environment_patch,
+    container.make_account_patch,
+    container.make_security_patch,
+    priority.make_priority_patch,
+    project.make_project_patch,
+)
+FEATURES_WITH_PATCHES: Final[tuple[Callable[[Plan], Iterable[PodPatch]], ...]] = (
+    storage.make_storage_patches,
+    placement.make_placement_patches,
+    _make_scheduler_patches,
+    _make_gpu_patches,
+    kserve.make_storage_patches,
+)

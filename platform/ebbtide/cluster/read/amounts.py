@@ -30,6 +30,9 @@ def format_amount(resource: str, amount: float) -> str:
         return f"{number} {'GPU' if number == '1' else 'GPUs'}"
     if name == "cpu":
         return f"{number} CPU {'core' if number == '1' else 'cores'}"
+    if "." in name.partition("/")[0]:
+        # An extended resource, such as a GPU under another name or HAMi's memory in MiB.
+        return f"{number} {'unit' if number == '1' else 'units'} of {name}"
     return f"{number} GiB of {name}" if name in BYTES else f"{number} {name}"
 
 

@@ -6,39 +6,53 @@ of their topic in ``ebbtide.translation`` (``scaling``, ``gpu``, ``serving``, ``
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.spec.rules import compute, container, containers, naming, placement, scaling, serving, storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ebbtide.base.problems import Problem
     from ebbtide.spec.inference import Inference
 
 
-def check(inference: Inference, listed: Sequence[str] = ()) -> list[Problem]:
+#: The rules of metrics, which also read the profile's custom metrics.
+METRIC_RULES: Final = frozenset({scaling.check_metric, scaling.check_metrics})
+#: The rules, in the order of their problems.
+RULES: Final[tuple[Callable[[Inference], Iterable[Problem]], ...]] = (
+    naming.check_name,
+    scaling.check_replicas,
+    scaling.check_metric,
+    scaling.check_metrics,
+    scaling.check_scaling_fields,
+    compute.check_gpu,
+    compute.check_cpu,
+    container.check_environment,
+    containers.check_containers,
+    naming.check_metadata_keys,
+    placement.check_placement,
+    storage.check_storage,
+    container.check_security,
+    serving.check_serving,
+    container.check_probes,
+    serving.check_control_plane,
+)
+
+
+def call_rule(rule: Callable[..., Any], /, *arguments: Any) -> Any:
+    """Call a rule."""
+    return rule(*arguments)
+
+
+def check(
+    inference: Inference, listed: Sequence[str] = (), call: Callable[..., Iterable[Problem]] = call_rule
+) -> list[Problem]:
     """Return the problems that all rules find, in the order of the rules.
 
-    ``listed`` names the custom metrics that the profile lists.
+    ``listed`` names the custom metrics that the profile lists. ``call`` calls each rule with its arguments.
     """
-    rules: tuple[Callable[[Inference], Iterator[Problem]], ...] = (
-        naming.check_name,
-        scaling.check_replicas,
-        partial(scaling.check_metric, listed=listed),
-        partial(scaling.check_metrics, listed=listed),
-        scaling.check_scaling_fields,
-        compute.check_gpu,
-        compute.check_cpu,
-        container.check_environment,
-        containers.check_containers,
-        naming.check_metadata_keys,
-        placement.check_placement,
-        storage.check_storage,
-        container.check_security,
-        serving.check_serving,
-        container.check_probes,
-        serving.check_control_plane,
-    )
-    return [problem for rule in rules for problem in rule(inference)]
+    problems: list[Problem] = []
+    for rule in RULES:
+        problems.extend(call(rule, inference, listed) if rule in METRIC_RULES else call(rule, inference))
+    return problems

@@ -13,6 +13,7 @@ from ebbtide.base.problems import ERROR, Problem
 from ebbtide.base.prose import count_noun
 from ebbtide.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
 from ebbtide.translation.gpu.backend import Backend, GpuNode, PoolRequest
+from ebbtide.translation.objects import with_values
 from ebbtide.translation.plan import GpuRequest
 
 if TYPE_CHECKING:
@@ -65,11 +66,12 @@ def detect_pools(node: GpuNode) -> list[dict[str, Any]]:
     return sorted(pools.values(), key=lambda pool: "replicas" not in pool)
 
 
-def make_gpu_request(compute: Compute) -> GpuRequest | None:
+def choose(plan: Plan) -> GpuRequest | None:
     """Return the GPU request of a replica, None for no GPU.
 
     A portion that rounds to 1 is a whole device. ``compute`` has passed the rules.
     """
+    compute = plan.spec.compute
     count = compute.gpu_devices_request
     portion, memory = compute.gpu_portion_request, compute.gpu_memory_request
     number = 1 if count is None else count
@@ -193,11 +195,11 @@ def compare_backends(
         scheduler = backend.scheduler or "default-scheduler"
         ask = PoolRequest(
             requested,
-            _copy_model(pool, **changes),
-            _copy_model(
+            with_values(pool, **changes),
+            with_values(
                 cluster,
-                scheduling=_copy_model(cluster.scheduling, scheduler=scheduler),
-                kubernetes=_copy_model(cluster.kubernetes, dra=True),
+                scheduling=with_values(cluster.scheduling, scheduler=scheduler),
+                kubernetes=with_values(cluster.kubernetes, dra=True),
             ),
             serving,
             workload,
@@ -222,16 +224,6 @@ def compare_backends(
             )
         )
     return sorted(equivalents, key=lambda row: (not row.possible, row.unisolated))
-
-
-def _copy_model(model: Any, **changes: Any) -> Any:
-    # Both pydantic's models and the compiled ones keep their values in __dict__.
-    twin = object.__new__(type(model))
-    values = {**model.__dict__, **changes}
-    object.__setattr__(twin, "__dict__", values)
-    for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
-        object.__setattr__(twin, slot, getattr(model, slot))
-    return twin
 
 
 def count_gpus_per_replica(plan: Plan) -> float:

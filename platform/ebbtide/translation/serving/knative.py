@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.base.problems import Path
-    from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
@@ -90,8 +89,9 @@ EVERY_FLAG: Final = (
 )
 
 
-def check_flags(pod: Pod, spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+def check_flags(plan: Plan, pod: Pod) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
+    spec, cluster = plan.spec, plan.cluster
     features = cluster.knative.features
     for part, flag, values, cause in (
         *_list_needed_flags(pod, spec),

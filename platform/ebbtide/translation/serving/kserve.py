@@ -37,11 +37,11 @@ def find_mode_name(serving: str, kserve_version: str) -> str:
     return new if parse_version(kserve_version) >= NEW_NAMES else old
 
 
-def make_storage_patch(plan: Plan) -> PodPatch | None:
-    """Return the service account with a model's storage credentials, None if the spec names no Secret."""
+def make_storage_patches(plan: Plan) -> Iterator[PodPatch]:
+    """Yield the service account with a model's storage credentials, if the spec names a Secret."""
     model = plan.spec.model
     if model is None or model.storage_secret is None:
-        return None
+        return
     name = names.name_storage_account(plan.name)
     account = {
         "apiVersion": "v1",
@@ -49,7 +49,7 @@ def make_storage_patch(plan: Plan) -> PodPatch | None:
         "metadata": {"name": name, "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"}},
         "secrets": [{"name": model.storage_secret}],
     }
-    return PodPatch(
+    yield PodPatch(
         by="storage/model",
         cause=("spec", "model", "storageSecret"),
         service_account_name=name,
