@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Name of Knative's sidecar container.
 QUEUE_PROXY: Final = "queue-proxy"
+#: Length to which a line of a log is cut.
+LINE_LENGTH: Final = 200
 DEFAULT_SCHEDULER: Final = "default-scheduler"
 PULLING: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 #: Kinds of trouble in which the server itself fails, as opposed to a cluster without room.
@@ -113,18 +115,27 @@ def find_trouble(pod: Object) -> PodTrouble | None:
     return None
 
 
-def _last_end(row: Object) -> Object:
+def last_end(row: Object) -> Object:
     """Return how a container ended last: the state ``terminated`` of this or of the previous run."""
     ended: Object = get_at(row, "lastState", "terminated", default={}) or get_at(row, "state", "terminated", default={})
     return ended
 
 
+def find_last_words(ended: Object) -> str:
+    """Return the last line of a container's termination message; empty if it has none.
+
+    Knative sets terminationMessagePolicy FallbackToLogsOnError, so the message is the end of the log.
+    """
+    lines = [line.strip() for line in str(ended.get("message") or "").splitlines()]
+    return next((line[-LINE_LENGTH:] for line in reversed(lines) if line), "")
+
+
 def _cannot_start(row: Object) -> bool:
-    return _last_end(row).get("reason") in {"StartError", "ContainerCannotRun"}
+    return last_end(row).get("reason") in {"StartError", "ContainerCannotRun"}
 
 
 def _describe_crash(row: Object) -> str:
-    ended = _last_end(row)
+    ended = last_end(row)
     times = row.get("restartCount", 0)
     restarted = f"restarted {count_noun(times, 'time')}"
     if _cannot_start(row):
@@ -133,6 +144,8 @@ def _describe_crash(row: Object) -> str:
     reason = f" with exit code {code}" if code is not None else ""
     if ended.get("reason") == "OOMKilled":
         reason = ": it used more memory than its limit (OOMKilled)"
+    elif printed := find_last_words(ended):
+        reason += f": {printed}"
     return f"container {row['name']} exited{reason}; {restarted}"
 
 
