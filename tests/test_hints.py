@@ -186,3 +186,9 @@ def test_without_the_right_to_read_logs_the_command_remains() -> None:
     hint = read_server_hint(NoLogs(), starting())  # type: ignore[arg-type] # as above
 
     assert hint == "its log is empty or unreadable (ebbtide logs slow -n op-record)"
+
+
+def test_a_quota_has_a_fix_although_no_pod_exists() -> None:
+    hint = read_server_hint(NoLogs(), situations.read("quota-used-up"))  # type: ignore[arg-type] # as above
+
+    assert hint.startswith("fix: request less, or ask an administrator of the project to raise its quota")

@@ -189,6 +189,10 @@ def pinned(recording: dict[str, Any]) -> None:
     recording["top"]["spec"]["traffic"] = [{"revisionName": "quick-00000", "percent": 100}]
 
 
+def pinned_to_what_serves(recording: dict[str, Any]) -> None:
+    recording["top"]["spec"]["traffic"] = [{"revisionName": "quick-00001", "percent": 100}]
+
+
 def no_route(recording: dict[str, Any]) -> None:
     for kind in ("Ready", "RoutesReady"):
         condition(recording["top"], kind).update(status="False", message="no ingress takes it", reason="NoIngress")
@@ -347,6 +351,12 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "container user-container exited: it used more memory than its limit (OOMKilled); restarted 3 times",
     ),
     "rolled back": ("running", pinned, "Running", "all traffic is pinned to quick-00000 until the next apply"),
+    "failed update rolled back": (
+        "update-failed",
+        pinned_to_what_serves,
+        "Running",
+        "all traffic is pinned to quick-00001 until the next apply; revision quick-00002 is not ready",
+    ),
     "no route": (
         "running",
         no_route,
