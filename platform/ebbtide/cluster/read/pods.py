@@ -103,7 +103,8 @@ def find_trouble(pod: Object) -> PodTrouble | None:
             cause = innermost_cause(waiting.get("message") or reason)
             lasting = cause == "not found" or reason in {"InvalidImageName", "ErrImageNeverPull"}
             return PodTrouble("image", f"cannot pull image {image}: {cause}", lasting)
-        if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
+        failed = get_at(row, "state", "terminated", "exitCode", default=0) != 0
+        if failed or reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
             lasting = row.get("restartCount", 0) >= LASTING_RESTARTS or _cannot_start(row)
             return PodTrouble("crash", _describe_crash(row), lasting, _cannot_start(row))
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
@@ -137,7 +138,7 @@ def _cannot_start(row: Object) -> bool:
 def _describe_crash(row: Object) -> str:
     ended = last_end(row)
     times = row.get("restartCount", 0)
-    restarted = f"restarted {count_noun(times, 'time')}"
+    restarted = f"restarted {count_noun(times, 'time')}" if times else "it will be restarted"
     if _cannot_start(row):
         return f"cannot start container {row['name']}: {shorten_start_error(ended.get('message') or ended['reason'])}; {restarted}"
     code = ended.get("exitCode")
