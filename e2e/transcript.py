@@ -25,6 +25,7 @@ VOLATILE: Final = (
     (r"127\.0\.0\.1:\d+|localhost:\d+", "<address>"),
     (r"(-0000\d-deployment|-predictor)-[0-9a-f]{6,10}(-[0-9a-z]{5})?\b", r"\1-<pod>"),
     (r"[\w-]+-control-plane", "<node>"),
+    (r"cannot be found \([^)]*\)", "cannot be found (<cause>)"),
     (r"<node>   \d+", "<node>   <restarts>"),
     (r"restarted \d+ times?", "restarted <n> times"),
     (r"(?<![\w./\"-])\d+(\.\d+)?( ?)(ms|s|m|min|h|d)((?<=m)\d+s|(?<=h)\d+m)?\b(?![-\w])", "<time>"),
@@ -33,9 +34,9 @@ VOLATILE: Final = (
 )
 """Patterns of volatile parts, and what replaces them."""
 LEFT_OUT: Final = re.compile(
-    r"^(events|spec)\n(  .*\n)+\n?|^.*-deployment-.* (terminating|Terminating .*)\n", re.MULTILINE
+    r"^(conditions|events|spec)\n(  .*\n)+\n?|^.*-deployment-.* (terminating|Terminating .*)\n", re.MULTILINE
 )
-"""Parts of `describe` that repeat the spec, or whose order differs from one run to the next; pods that drain."""
+"""Parts of `describe` that repeat the spec, or that Knative changes several times; pods that drain."""
 
 
 def normalize(text: str) -> str:

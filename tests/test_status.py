@@ -12,6 +12,7 @@ import situations
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, workload_name_of_pod
+from ebbtide.cluster.read.pods import innermost_cause
 from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection
 
 if TYPE_CHECKING:
@@ -639,3 +640,12 @@ def test_a_registry_with_an_old_tls_is_named_with_its_remedies(error: str) -> No
         "cannot resolve image registry.test/chat:1: the registry does not support TLS 1.3, which Knative's controller requires "
         "since 1.21.2; name the image by its digest, or set TAG_TO_DIGEST_TLS_MIN_VERSION to 1.2 in the controller's environment"
     )
+
+
+def test_a_registry_that_does_not_resolve_is_named() -> None:
+    message = (
+        'failed to pull and unpack image "r.example/a:1": failed to do request: Head "https://r.example/v2/a": dial tcp: '
+        'lookup r.example on 10.0.0.1:53: read udp 172.17.0.2:57414->10.0.0.1:53: i/o timeout"'
+    )
+
+    assert innermost_cause(message) == "the registry r.example cannot be found (i/o timeout)"

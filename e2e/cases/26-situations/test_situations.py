@@ -30,7 +30,7 @@ PYTHON: Final = "ebbtide.local/e2e/ebbtide:v1"
 AT_ONCE: Final = 8
 """Situations side by side: most of them wait for the cluster."""
 PATIENCE: Final = 120.0
-"""Seconds until the cluster has come to what a situation is about."""
+"""Seconds until the situation exists on the cluster."""
 STEADY: Final = 40.0
 """Seconds in which an answer may still become the recorded one: Kubernetes alternates between two reasons."""
 KAI: Final = {"scheduling": {"scheduler": "kai-scheduler"}, "projects": {"quota": "none", "manage": False}}
@@ -73,7 +73,7 @@ class Scene:
     def arguments(self, *words: str, spec: Mapping[str, Any] | None = None) -> list[str]:
         command, *rest = words
         if not self._profile:
-            # Each situation has its own file: several run at once.
+            # Each situation has its own file: several run concurrently.
             told = yaml.safe_load(PROFILE.read_text())
             for part, values in (self.changes or {}).items():
                 told["spec"][part] = {**told["spec"].get(part, {}), **values} if isinstance(values, dict) else values
@@ -234,7 +234,7 @@ def out_of_memory(scene: Scene) -> None:
 
 
 def no_gpu(scene: Scene) -> None:
-    """The profile promises 16 GPUs on a node, and the node has 8."""
+    """The profile says that a node has 16 GPUs, and it has 8."""
     compute = {"cpuCoreRequest": 0.01, "cpuMemoryRequest": "32Mi", "gpuDevicesRequest": 16}
     failing(scene, "GPUs", wait="5s", compute=compute)
 
@@ -317,7 +317,7 @@ def canary(scene: Scene) -> None:
 
 
 def edited(scene: Scene) -> None:
-    """Somebody changed the live object with kubectl."""
+    """A user changed the live object with kubectl."""
     scene.apply(environmentVariables=from_variable("LATENCY", value="100ms"))
     path = "/spec/template/spec/containers/0/env/0/value"
     patch = json.dumps([{"op": "replace", "path": path, "value": "400ms"}])
@@ -369,7 +369,7 @@ def quota(scene: Scene) -> None:
 
 
 def two_users(scene: Scene) -> None:
-    """A member of the project works in it; another user is no member."""
+    """A member of the project works in it; another user may not."""
     project, namespace = scene.stage.project, scene.stage.namespace
     jane = f"serviceaccount:{namespace}:jane"
     made = scene.run("project", "create", project, "--member", jane, "-y")
@@ -423,7 +423,7 @@ def kubeconfig_of(stage: Stage, account: str) -> Path:
     return file
 
 
-#: Each situation, with changes of the suite's profile, and True if it needs a project of its own.
+#: Each situation, with changes of the suite's profile, and True if it needs a separate project.
 SITUATIONS: Final[tuple[tuple[Callable[[Scene], None], Mapping[str, Any] | None, bool], ...]] = (
     (wrong_port, None, False),
     (never_ready, None, False),

@@ -33,7 +33,7 @@ READINESS: Final = "SERVING_READINESS_PROBE"
 #: Kinds of probes, and what each asks for.
 PROBES: Final = {"httpGet": "GET {path} on port {port}", "tcpSocket": "port {port}", "grpc": "gRPC port {port}"}
 #: The host in an error of a name lookup.
-LOOKUP: Final = re.compile(r"lookup (?P<host>[\w.-]+)(?: on \S+)?: (?P<cause>[^:]+)$")
+LOOKUP: Final = re.compile(r"lookup (?P<host>[\w.-]+)(?: on \S+)?: (?:.*: )?(?P<cause>[^:]+)$")
 
 
 def sum_requests(pod: Object) -> dict[str, float]:
@@ -152,7 +152,7 @@ def _describe_crash(row: Object) -> str:
 
 def innermost_cause(message: str) -> str:
     """Return the innermost cause of a colon-separated chain of errors, at most 160 characters."""
-    text = message.strip().rstrip(".")
+    text = message.strip().rstrip('."')
     if "not found" in text:
         return "not found"
     lookup = LOOKUP.search(text)
