@@ -106,7 +106,7 @@ class Scene:
             "spec": told,
         }
 
-    def apply(self, *options: str, wait: str = "60s", **changes: Any) -> str:
+    def apply(self, *options: str, wait: str = "180s", **changes: Any) -> str:
         """Apply the spec, and keep the answer."""
         shown = " ".join(["ebbtide", "apply", f"{self.name}.yaml", *options])
         return self.ebbtide("apply", "-y", *options, "--wait", wait, shown=shown, spec=self.spec(**changes), once=True)
@@ -173,7 +173,7 @@ BOARD: Final = Board()
 # The situations.
 
 
-def failing(scene: Scene, says: str, wait: str = "60s", **changes: Any) -> None:
+def failing(scene: Scene, says: str, wait: str = "180s", **changes: Any) -> None:
     """A server that never serves."""
     scene.apply(wait=wait, **changes)
     scene.until(says)
@@ -186,7 +186,7 @@ def from_variable(name: str, **source: Any) -> list[dict[str, Any]]:
 
 def crash_loop(scene: Scene) -> None:
     """The server exits when it starts: LATENCY=banana is not a duration."""
-    failing(scene, "exited with exit code 1", wait="90s", environmentVariables=from_variable("LATENCY", value="banana"))
+    failing(scene, "exited with exit code 1", environmentVariables=from_variable("LATENCY", value="banana"))
 
 
 def no_command(scene: Scene) -> None:
@@ -229,7 +229,7 @@ def never_ready(scene: Scene) -> None:
 
 def out_of_memory(scene: Scene) -> None:
     """The server needs more memory than its limit."""
-    small = {"cpuCoreRequest": 0.01, "cpuMemoryRequest": "16Mi", "cpuMemoryLimit": "16Mi"}
+    small = {"cpuCoreRequest": 0.01, "cpuMemoryRequest": "64Mi", "cpuMemoryLimit": "64Mi"}
     failing(scene, "OOMKilled", image=PYTHON, command="/usr/bin/python3.11 -c 'bytearray(10**9)'", compute=small)
 
 
@@ -377,7 +377,8 @@ def two_users(scene: Scene) -> None:
     scene.kubeconfig = kubeconfig_of(scene.stage, "jane")
     scene.apply()
     scene.ebbtide("project", "list", shown="ebbtide project list   # jane, a member")
-    scene.ebbtide("doctor", "-p", project, shown=f"ebbtide doctor -p {project}   # jane")
+    examined = scene.run("doctor", "-p", project)
+    assert "forbidden in namespace" not in examined.stdout, examined.stdout
     scene.ebbtide("describe", scene.name)
     scene.kubeconfig = kubeconfig_of(scene.stage, "bob")
     scene.ebbtide("list", shown="ebbtide list   # bob, no member")

@@ -897,8 +897,8 @@ def _make_revision_rows(live: LiveWorkload) -> Iterator[RevisionRow]:
         ready = of_pod.find_condition(revision, "Ready")
         words = "ready" if name in shares else "ready, no traffic"
         if ready.get("status") == "False":
-            # The pod gives a better reason than the scheduler's message in the condition.
-            trouble = ready.get("reason") == "Unschedulable" and _explain_trouble(live, name)
+            # The pod gives a better reason than the condition, unless its time is over.
+            trouble = "" if ready.get("reason") == PROGRESS_DEADLINE else _explain_trouble(live, name)
             words = trouble or _explain_failure(live, name) or "failed"
         elif ready.get("status") != "True":
             words = _explain_trouble(live, name) or _describe_progress(live, name)
