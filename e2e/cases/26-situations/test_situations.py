@@ -323,7 +323,10 @@ def edited(scene: Scene) -> None:
     patch = json.dumps([{"op": "replace", "path": path, "value": "400ms"}])
     place = ("ksvc", scene.name, "-n", scene.stage.namespace)
     scene.stage.kubectl.run("patch", *place, "--type=json", "-p", patch)
-    scene.until("Running", "1/1")
+    scene.stage.until(
+        "the new revision has replaced the old one",
+        lambda: [pod["metadata"]["name"].startswith("edited-00002") for pod in scene.stage.pods(scene.name)] == [True],
+    )
     scene.look()
     again = scene.spec(environmentVariables=from_variable("LATENCY", value="100ms"))
     scene.ebbtide("diff", shown=f"ebbtide diff {scene.name}.yaml", spec=again)
