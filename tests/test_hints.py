@@ -12,6 +12,7 @@ import pytest
 import situations
 from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.cluster.read.hints import read_server_hint
+from ebbtide.cluster.read.status import compute_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,15 @@ def test_a_crash_shows_the_last_line_of_the_run_that_crashed() -> None:
         "the last line of its log is: load: time: invalid duration banana (ebbtide logs crash -n op-record --previous)"
     )
     assert logs.asked == [("user-container", True)]
+
+
+def test_the_end_of_a_log_in_the_status_needs_no_request() -> None:
+    ended = {"exitCode": 1, "message": "loading\nload: time: invalid duration banana\n"}
+
+    live = failing({**EXITED, "lastState": {"terminated": ended}})
+
+    assert "exit code 1: load: time: invalid duration banana; restarted 2 times" in compute_status(live).why
+    assert read_server_hint(NoLogs(), live) == "for more of its log, run ebbtide logs crash -n op-record --previous"  # type: ignore[arg-type] # as above
 
 
 def test_a_refused_port_is_named() -> None:
@@ -176,3 +186,9 @@ def test_without_the_right_to_read_logs_the_command_remains() -> None:
     hint = read_server_hint(NoLogs(), starting())  # type: ignore[arg-type] # as above
 
     assert hint == "its log is empty or unreadable (ebbtide logs slow -n op-record)"
+
+
+def test_a_quota_has_a_fix_although_no_pod_exists() -> None:
+    hint = read_server_hint(NoLogs(), situations.read("quota-used-up"))  # type: ignore[arg-type] # as above
+
+    assert hint.startswith("fix: request less, or ask an administrator of the project to raise its quota")

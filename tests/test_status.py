@@ -13,6 +13,7 @@ from ebbtide.base import keys
 from ebbtide.base.bodies import serialize_body
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, workload_name_of_pod
+from ebbtide.cluster.read.pods import innermost_cause
 from ebbtide.cluster.read.status import CONDITIONS, Phase, compute_status, explain_rejection
 
 if TYPE_CHECKING:
@@ -190,6 +191,10 @@ def pinned(recording: dict[str, Any]) -> None:
     recording["top"]["spec"]["traffic"] = [{"revisionName": "quick-00000", "percent": 100}]
 
 
+def pinned_to_what_serves(recording: dict[str, Any]) -> None:
+    recording["top"]["spec"]["traffic"] = [{"revisionName": "quick-00001", "percent": 100}]
+
+
 def no_route(recording: dict[str, Any]) -> None:
     for kind in ("Ready", "RoutesReady"):
         condition(recording["top"], kind).update(status="False", message="no ingress takes it", reason="NoIngress")
@@ -348,6 +353,12 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "container user-container exited: it used more memory than its limit (OOMKilled); restarted 3 times",
     ),
     "rolled back": ("running", pinned, "Running", "all traffic is pinned to quick-00000 until the next apply"),
+    "failed update rolled back": (
+        "update-failed",
+        pinned_to_what_serves,
+        "Running",
+        "all traffic is pinned to quick-00001 until the next apply; revision quick-00002 is not ready",
+    ),
     "no route": (
         "running",
         no_route,
@@ -648,3 +659,12 @@ def test_a_registry_with_an_old_tls_is_named_with_its_remedies(error: str) -> No
 )
 def test_amounts_are_written_with_their_unit(resource: str, amount: float, words: str) -> None:
     assert format_amount(resource, amount) == words
+
+
+def test_a_registry_that_does_not_resolve_is_named() -> None:
+    message = (
+        'failed to pull and unpack image "r.example/a:1": failed to do request: Head "https://r.example/v2/a": dial tcp: '
+        'lookup r.example on 10.0.0.1:53: read udp 172.17.0.2:57414->10.0.0.1:53: i/o timeout"'
+    )
+
+    assert innermost_cause(message) == "the registry r.example cannot be found (i/o timeout)"

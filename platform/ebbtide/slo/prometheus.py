@@ -380,7 +380,9 @@ def _innermost_reason(error: Exception) -> str:
     inner: Any = error
     while getattr(inner, "args", None) and isinstance(inner.args[0], BaseException):
         inner = getattr(inner.args[0], "reason", None) or inner.args[0]
-    return make_printable(re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*", "", str(inner)))[:MAX_MESSAGE_CHARACTERS]
+    text = re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*|^HTTPS?Connection\(.*?\):\s*", "", str(inner))
+    text = re.sub(r"^Failed to establish a new connection: (?:\[Errno \d+\] )?", "", text)
+    return make_printable(text)[:MAX_MESSAGE_CHARACTERS]
 
 
 # Access to Prometheus.

@@ -15,6 +15,7 @@ from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import parse_timestamp
+from ebbtide.cluster.read.status import compute_status, list_current_revisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,11 +51,13 @@ FIXES: Final = tuple(
         ),
         (r"cannot (?:start|create) container", "correct command in the spec, or use an image that has this program"),
         (r"OOMKilled", "set compute.cpuMemoryLimit in the spec to more than {limit}"),
+        (
+            r"exceeds quota",
+            "request less, or ask an administrator of the project to raise its quota with ebbtide project create",
+        ),
         (r"cannot pull image", "correct image in the spec; for a private registry, add its Secret to imagePullSecrets"),
     )
 )
-#: Length to which a line of log is cut.
-LINE_LENGTH: Final = 200
 
 
 def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
@@ -62,9 +65,16 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
 
     The caller may lack the right to read logs; the sentence then has only what the pod's objects say.
     """
-    pod = next((pod for pod in reversed(live.pods) if not of_pod.has_ended(pod) and not of_pod.is_ready(pod)), None)
+    current = list_current_revisions(live)
+    pods = [
+        pod
+        for pod in reversed(live.pods)
+        if live.service is None or get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) in current
+    ]
+    pod = next((pod for pod in pods if not of_pod.has_ended(pod) and not of_pod.is_ready(pod)), None)
     if pod is None:
-        return ""
+        # A quota rejects pods, so there is none that could tell.
+        return _suggest_fix(compute_status(live).why, live, {}, "")
     trouble = of_pod.find_trouble(pod)
     container = of_pod.find_server_container(pod)
     fix = "" if trouble is None else _suggest_fix(trouble.words, live, pod, container)
@@ -74,10 +84,13 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
     if trouble is None and (not started or live.now - started < PATIENCE_SECONDS):
         return ""
     crashed = trouble is not None
-    printed = _read_last_line(cluster, live, pod, container, previous=crashed)
+    known = crashed and of_pod.find_last_words(of_pod.last_end(_container_status(pod, container)))
+    printed = "" if known else _read_last_line(cluster, live, pod, container, previous=crashed)
     command = f"ebbtide logs {live.name} -n {live.namespace}{' --previous' if crashed else ''}"
     said = (
-        f"the last line of its log is: {printed} ({command})"
+        f"for more of its log, run {command}"
+        if known
+        else f"the last line of its log is: {printed} ({command})"
         if printed
         else f"its log is empty or unreadable ({command})"
     )
@@ -119,10 +132,10 @@ def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
         if not amounts_text or (name == newest and len(live.revisions) == 1):
             continue
         limit = get_at(revision, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="10 min by default")
-        first = "apply a spec that works, then run " if name == newest else ""
+        first = "apply a spec that works, then " if name == newest else ""
         yield (
             f"revision {name} fails and still holds {amounts_text}, until Knative's progress deadline ({limit}); to free "
-            f"{'it' if len(totals) == 1 else 'them'} now, {first}kubectl delete revision {name} -n {live.namespace}"
+            f"{'it' if len(totals) == 1 else 'them'} now, {first}run kubectl delete revision {name} -n {live.namespace}"
         )
 
 
@@ -134,7 +147,7 @@ def _container_status(pod: Object, name: str) -> Object:
 def _read_last_line(cluster: Cluster, live: LiveWorkload, pod: Object, container: str, *, previous: bool) -> str:
     lines = _read_log(cluster, live, pod, container, tail=5, previous=previous)
     said = (line.strip() for line in reversed(lines))
-    return next((line[:LINE_LENGTH] for line in said if line and not line.startswith(NO_LOG)), "")
+    return next((line[: of_pod.LINE_LENGTH] for line in said if line and not line.startswith(NO_LOG)), "")
 
 
 def _read_log(

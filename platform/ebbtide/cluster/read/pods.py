@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Name of Knative's sidecar container.
 QUEUE_PROXY: Final = "queue-proxy"
+#: Length to which a line of a log is cut.
+LINE_LENGTH: Final = 200
 DEFAULT_SCHEDULER: Final = "default-scheduler"
 PULLING: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 #: Kinds of trouble in which the server itself fails, as opposed to a cluster without room.
@@ -31,7 +33,7 @@ READINESS: Final = "SERVING_READINESS_PROBE"
 #: Kinds of probes, and what each asks for.
 PROBES: Final = {"httpGet": "GET {path} on port {port}", "tcpSocket": "port {port}", "grpc": "gRPC port {port}"}
 #: The host in an error of a name lookup.
-LOOKUP: Final = re.compile(r"lookup (?P<host>[\w.-]+)(?: on \S+)?: (?P<cause>[^:]+)$")
+LOOKUP: Final = re.compile(r"lookup (?P<host>[\w.-]+)(?: on \S+)?: (?:.*: )?(?P<cause>[^:]+)$")
 
 
 def sum_requests(pod: Object) -> dict[str, float]:
@@ -101,7 +103,8 @@ def find_trouble(pod: Object) -> PodTrouble | None:
             cause = innermost_cause(waiting.get("message") or reason)
             lasting = cause == "not found" or reason in {"InvalidImageName", "ErrImageNeverPull"}
             return PodTrouble("image", f"cannot pull image {image}: {cause}", lasting)
-        if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
+        failed = get_at(row, "state", "terminated", "exitCode", default=0) != 0
+        if failed or reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
             lasting = row.get("restartCount", 0) >= LASTING_RESTARTS or _cannot_start(row)
             return PodTrouble("crash", _describe_crash(row), lasting, _cannot_start(row))
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
@@ -113,32 +116,43 @@ def find_trouble(pod: Object) -> PodTrouble | None:
     return None
 
 
-def _last_end(row: Object) -> Object:
+def last_end(row: Object) -> Object:
     """Return how a container ended last: the state ``terminated`` of this or of the previous run."""
     ended: Object = get_at(row, "lastState", "terminated", default={}) or get_at(row, "state", "terminated", default={})
     return ended
 
 
+def find_last_words(ended: Object) -> str:
+    """Return the last line of a container's termination message; empty if it has none.
+
+    Knative sets terminationMessagePolicy FallbackToLogsOnError, so the message is the end of the log.
+    """
+    lines = [line.strip() for line in str(ended.get("message") or "").splitlines()]
+    return next((line[-LINE_LENGTH:] for line in reversed(lines) if line), "")
+
+
 def _cannot_start(row: Object) -> bool:
-    return _last_end(row).get("reason") in {"StartError", "ContainerCannotRun"}
+    return last_end(row).get("reason") in {"StartError", "ContainerCannotRun"}
 
 
 def _describe_crash(row: Object) -> str:
-    ended = _last_end(row)
+    ended = last_end(row)
     times = row.get("restartCount", 0)
-    restarted = f"restarted {count_noun(times, 'time')}"
+    restarted = f"restarted {count_noun(times, 'time')}" if times else "it will be restarted"
     if _cannot_start(row):
         return f"cannot start container {row['name']}: {shorten_start_error(ended.get('message') or ended['reason'])}; {restarted}"
     code = ended.get("exitCode")
     reason = f" with exit code {code}" if code is not None else ""
     if ended.get("reason") == "OOMKilled":
         reason = ": it used more memory than its limit (OOMKilled)"
+    elif printed := find_last_words(ended):
+        reason += f": {printed}"
     return f"container {row['name']} exited{reason}; {restarted}"
 
 
 def innermost_cause(message: str) -> str:
     """Return the innermost cause of a colon-separated chain of errors, at most 160 characters."""
-    text = message.strip().rstrip(".")
+    text = message.strip().rstrip('."')
     if "not found" in text:
         return "not found"
     lookup = LOOKUP.search(text)

@@ -260,7 +260,7 @@ def compute_status(live: LiveWorkload) -> Status:
 
 def _is_retried(live: LiveWorkload) -> bool:
     """Return whether a failure is of a kind that the kubelet's next attempt may end: a pull, or the first crashes."""
-    current = _list_current_revisions(live)
+    current = list_current_revisions(live)
     if not current:
         return False
     failed = _find_by_name(live.revisions, current[0])
@@ -318,6 +318,10 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
     pod_trouble = _find_trouble(live, newest)
     trouble = pod_trouble.words if pod_trouble is not None else ""
+    pinned = _describe_pin(live)
+    if pinned and of_pod.find_condition(service, "RoutesReady").get("status") == "True":
+        # The user has ended the rollout of the newest revision.
+        return "Running", _join_parts(pinned, f"revision {newest} is not ready{f': {trouble}' if trouble else ''}")
     if ready.get("status") == "False":
         recovery = _explain_recovery(live, newest)
         if recovery and serving:
@@ -356,7 +360,7 @@ def _phase_of_first_start(live: LiveWorkload, newest: str, trouble: str) -> tupl
 def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
     """Return the phase of a workload with a true Ready condition, which does not cover every pod."""
     pinned = _join_parts(_describe_pin(live), _describe_blind_hpa(live, replicas))
-    trouble = next(filter(None, (_explain_trouble(live, name) for name in _list_current_revisions(live))), "")
+    trouble = next(filter(None, (_explain_trouble(live, name) for name in list_current_revisions(live))), "")
     if replicas.wanted == 0 and replicas.ready == 0:
         return "Running", _join_parts(f"{SCALED_TO_ZERO}; the next request starts a replica", pinned)
     if replicas.ready == 0:
@@ -364,7 +368,7 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
             unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
             return ("Pending" if unscheduled else "Degraded"), trouble
         return "Resuming", _describe_progress(
-            live, _list_current_revisions(live)[0] if _list_current_revisions(live) else ""
+            live, list_current_revisions(live)[0] if list_current_revisions(live) else ""
         )
     if replicas.ready < replicas.wanted:
         short = f"{replicas.ready} of {replicas.wanted} replicas ready"
@@ -543,7 +547,7 @@ def _is_unscheduled(pod: Object) -> bool:
     return not of_pod.has_ended(pod) and of_pod.find_condition(pod, "PodScheduled").get("status") == "False"
 
 
-def _list_current_revisions(live: LiveWorkload) -> list[str]:
+def list_current_revisions(live: LiveWorkload) -> list[str]:
     """Return the newest revision and those that receive requests; in Standard mode one with an empty name."""
     if live.service is None:
         return [""]
@@ -678,7 +682,7 @@ def _explain_exceeded(quota: str, asked: str, used: str, hard: str) -> str:
     """Explain what a quota rejected; the amounts are lists such as ``requests.cpu=125m,pods=1``."""
     requested, in_use, limits = (
         {name: amounts.parse_amount(value) for name, _, value in (part.partition("=") for part in text.split(","))}
-        for text in (asked, used, hard.rstrip(":"))
+        for text in (asked, used, hard.rstrip(":.,"))
     )
     parts = [
         f"it requests {amounts.format_amount(name, amount)} with "
@@ -720,7 +724,7 @@ def explain_rejection(message: str) -> str:
 
 def compute_replicas(live: LiveWorkload) -> Replicas:
     """Return the replicas of the revisions that serve or start."""
-    current = _list_current_revisions(live)
+    current = list_current_revisions(live)
     ready = sum(of_pod.is_ready(pod) for name in current for pod in _list_revision_pods(live, name))
     if live.service is None:
         deployment = live.deployments[0] if live.deployments else None
@@ -813,7 +817,7 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
         if name:
             now = next((read_hpa_value(row) for row in get_at(hpa, "status", "currentMetrics", default=[])), "")
             return ScalingMetric(_name_in_spec(live, name), target, now)
-    current = _list_current_revisions(live)
+    current = list_current_revisions(live)
     newest = _find_by_name(live.revisions, current[0]) if current else None
     annotations = get_at(newest, "metadata", "annotations", default={})
     floor = read_floor_settings(live.top)
@@ -893,8 +897,8 @@ def _make_revision_rows(live: LiveWorkload) -> Iterator[RevisionRow]:
         ready = of_pod.find_condition(revision, "Ready")
         words = "ready" if name in shares else "ready, no traffic"
         if ready.get("status") == "False":
-            # The pod gives a better reason than the scheduler's message in the condition.
-            trouble = ready.get("reason") == "Unschedulable" and _explain_trouble(live, name)
+            # The pod gives a better reason than the condition, unless its time is over.
+            trouble = "" if ready.get("reason") == PROGRESS_DEADLINE else _explain_trouble(live, name)
             words = trouble or _explain_failure(live, name) or "failed"
         elif ready.get("status") != "True":
             words = _explain_trouble(live, name) or _describe_progress(live, name)

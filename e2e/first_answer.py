@@ -1,0 +1,94 @@
+"""Seconds from a command to the first answer: `ebbtide apply` next to `kubectl apply` of the same manifests.
+
+    python -m e2e.first_answer [ROUNDS]
+
+Both run alternately on the suite's cluster, each time with a new name, so that nothing is warm. Prints the medians, their
+ratio, and how long after the first answer `ebbtide apply` returned.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import httpx
+
+from e2e.paths import DEFAULT, HERE
+from e2e.providers import choose
+from e2e.stage import Stage
+
+PAUSE = 0.02
+LIMIT = 120.0
+
+
+def make_spec(name: str) -> dict[str, Any]:
+    """Return the spec of a small server."""
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": name},
+        "spec": {
+            "image": "ebbtide.local/e2e/load:v1",
+            "compute": {"cpuCoreRequest": 0.01, "cpuMemoryRequest": "32Mi"},
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 5},
+        },
+    }
+
+
+def measure(stage: Stage, name: str, command: list[str], stdin: str) -> tuple[float, float]:
+    """Run a command; return the seconds until the service answered, and until the command returned."""
+    host = f"{name}.{stage.namespace}.ebbtide.test"
+    answered: list[float] = []
+    start = time.monotonic()
+
+    def ask() -> None:
+        with httpx.Client(base_url=f"http://{stage.provider.gateway()}", headers={"Host": host}, timeout=5) as client:
+            while time.monotonic() - start < LIMIT:
+                try:
+                    if client.get("/").is_success:
+                        answered.append(time.monotonic() - start)
+                        return
+                except httpx.HTTPError:
+                    pass
+                time.sleep(PAUSE)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    subprocess.run(command, input=stdin, text=True, capture_output=True, check=True)
+    returned = time.monotonic() - start
+    thread.join()
+    return answered[0], returned
+
+
+def main(rounds: int) -> None:
+    """Measure and print."""
+    provider = choose(os.environ.get("EBBTIDE_E2E_PROVIDER", ""), os.environ.get("EBBTIDE_E2E_CLUSTER", DEFAULT))
+    stage = Stage(provider, provider.kubectl(), HERE, "first-answer")
+    kubectl = [str(stage.kubectl.program), f"--kubeconfig={stage.kubectl.kubeconfig}"]
+    stage.clean()
+    ours: list[tuple[float, float]] = []
+    theirs: list[tuple[float, float]] = []
+    try:
+        stage.deploy(make_spec("warm"))
+        stage.ready("warm")
+        for number in range(rounds):
+            spec = stage.spec(make_spec(f"ours-{number}"))
+            words = [sys.executable, "-m", "ebbtide", "apply", "-", "-y", f"--kubeconfig={stage.kubectl.kubeconfig}"]
+            ours.append(measure(stage, f"ours-{number}", [*words, *stage.profile()], spec))
+            plain = stage.ebbtide(["render", "-", *stage.profile()], stage.spec(make_spec(f"theirs-{number}"))).stdout
+            apply = [*kubectl, "apply", "--server-side", "--field-manager=ebbtide", "-f", "-"]
+            theirs.append(measure(stage, f"theirs-{number}", apply, plain))
+            print(f"{number}: ebbtide {ours[-1][0]:.2f} s, kubectl {theirs[-1][0]:.2f} s", flush=True)
+    finally:
+        stage.clean()
+    first, other = (statistics.median(answer for answer, _ in rows) for rows in (ours, theirs))
+    later = statistics.median(returned - answer for answer, returned in ours)
+    print(f"medians: ebbtide {first:.2f} s, kubectl {other:.2f} s, ratio {first / other:.2f}")
+    print(f"ebbtide returned {later:.2f} s after the first answer")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
