@@ -15,6 +15,7 @@ from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import FULL
 from ebbtide.readers import rest
 from ebbtide.translation import gpu
+from ebbtide.translation.objects import with_values
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def test_mig_with_strategy_single_lists_and_counts_plain_gpus() -> None:
 
     for count in single:
         assert count is not None
-        assert count(gpu._copy_model(pool, **values)) == {"nvidia.com/gpu": 1}  # noqa: SLF001 - a pool of the compiled schema has no copy method
+        assert count(with_values(pool, **values)) == {"nvidia.com/gpu": 1}
 
 
 def test_a_node_type_other_than_that_of_the_pool_is_rejected() -> None:

@@ -31,7 +31,8 @@ from ebbtide.base.problems import Path, Problem, format_path, make_warning
 from ebbtide.readers.reading import Reading, make_document
 from ebbtide.readers.table import Draft
 from ebbtide.spec.rules.naming import LABEL_VALUE
-from ebbtide.translation.patches import list_patched_paths, make_patch, with_values
+from ebbtide.translation.objects import with_values
+from ebbtide.translation.patches import list_patched_paths, make_patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

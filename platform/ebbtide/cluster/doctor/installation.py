@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
@@ -24,6 +25,7 @@ from ebbtide.cluster.doctor.observed import (
     minor_version,
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
+from ebbtide.translation.objects import with_values
 from ebbtide.translation.pods import merge_patches
 from ebbtide.translation.serving.knative import ALLOWED, check_flags
 from ebbtide.translation.translate import make_patches
@@ -165,7 +167,8 @@ def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -
     for plan in requirements.plans:
         if plan.serving != "kserve-standard":
             pod = merge_patches(make_patches(plan))
-            if {*check_flags(pod, plan.spec, changed)} - {*check_flags(pod, plan.spec, plan.cluster)}:
+            other = replace(plan, profile=with_values(plan.profile, spec=changed))
+            if {*check_flags(other, pod)} - {*check_flags(plan, pod)}:
                 rejected.append(plan.name)
     return rejected
 
