@@ -63,7 +63,7 @@ def test_the_largest_of_several_metrics_wins() -> None:
     cpu = {f"p{index}": hpa.Sample(900, 1000.0) for index in range(2)}
     decision = floor.decide(1000, 0, 2, pods(2), [each(2, 150), 35_000, cpu])
     assert (decision.floor, [row.replicas for row in decision.proposed]) == (4, [3, 4, 4])
-    assert [row.usage for row in decision.proposed] == [150, 17.5, 90]
+    assert [row.usage for row in decision.proposed] == [150, 35, 90]
 
 
 def test_at_rest_the_kpa_decides_alone_at_once_after_a_wake() -> None:
@@ -487,6 +487,14 @@ def test_a_change_is_one_patch_and_one_event() -> None:
     )
     decision = json.loads(bench.revision["metadata"]["annotations"][keys.DECISION])
     assert (decision["floor"], decision["cause"]) == (4, "metric")
+
+
+def test_the_writes_do_not_reach_the_pods() -> None:
+    """Knative copies a revision's annotations to the pods, except those with the prefix of its autoscaling."""
+    bench = Bench(make(LATENCY))
+    before = set(bench.revision["metadata"]["annotations"])
+    bench.step(2, [each(2, 180)])
+    assert all(key.startswith(keys.AUTOSCALING) for key in {*bench.revision["metadata"]["annotations"]} - before)
 
 
 def test_a_query_is_asked_once_for_all_workloads() -> None:

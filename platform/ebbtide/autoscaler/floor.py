@@ -77,7 +77,7 @@ class FloorSettings:
 
 
 class Proposed(NamedTuple):
-    """The replicas that one metric proposes, None without a value; ``usage`` is its mean value in the metric's own unit."""
+    """The replicas that one metric proposes, None without a value; ``usage`` is its mean or total value in the metric's unit."""
 
     name: str
     replicas: int | None
@@ -134,8 +134,8 @@ class Floor:
         ask = hpa.MetricInputs(replicas, len(pods), pods, self._tolerances, hpa.DEFAULTS, now)
         proposals = [_propose(ask, metric, values) for metric, values in zip(self._metrics, measured, strict=True)]
         proposed = tuple(
-            Proposed(metric.name, *_describe(proposal), metric.target)
-            for metric, proposal in zip(settings.metrics, proposals, strict=True)
+            Proposed(metric.name, *_describe(proposal, values), metric.target)
+            for metric, proposal, values in zip(settings.metrics, proposals, measured, strict=True)
         )
         wanted, cause = self._want(now, floor, replicas, pods, measured, proposals)
         if wanted < low:
@@ -230,9 +230,11 @@ def _propose(ask: hpa.MetricInputs, metric: hpa.Metric, measured: hpa.Measured) 
         return None
 
 
-def _describe(proposal: hpa.Proposal | None) -> tuple[int | None, float | None]:
+def _describe(proposal: hpa.Proposal | None, measured: hpa.Measured) -> tuple[int | None, float | None]:
     if proposal is None:
         return None, None
+    if isinstance(measured, int):
+        return proposal.replicas, measured / MILLI
     usage = float(proposal.utilization) if proposal.utilization is not None else proposal.usage / MILLI
     return proposal.replicas, usage
 

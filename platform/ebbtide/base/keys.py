@@ -19,8 +19,6 @@ PROJECT: Final = "ebbtide.dev/project"
 SCALE: Final = "ebbtide.dev/scale"
 #: The metrics, bounds and schedule of the controller as JSON, only on the top-level object: ebbtide.dev/autoscaling: {"minReplicas":0,…}
 FLOOR: Final = "ebbtide.dev/autoscaling"
-#: The controller's last decision as JSON, on a revision: ebbtide.dev/decision: {"floor":3,"cause":"metric",…}
-DECISION: Final = "ebbtide.dev/decision"
 #: ebbtide.dev/category: Deploy
 CATEGORY: Final = "ebbtide.dev/category"
 
@@ -66,6 +64,10 @@ PANIC_THRESHOLD: Final = "autoscaling.knative.dev/panic-threshold-percentage"
 BURST_CAPACITY: Final = "autoscaling.knative.dev/target-burst-capacity"
 #: autoscaling.knative.dev/metric-aggregation-algorithm: linear
 AGGREGATION: Final = "autoscaling.knative.dev/metric-aggregation-algorithm"
+#: The controller's last decision as JSON, on a revision: autoscaling.knative.dev/ebbtide-decision: {"floor":3,"cause":"metric",…}.
+#: Knative copies all annotations of a revision to its pods except those with this prefix, so any other key would replace the
+#: pods (knative.dev/serving v0.51.0 pkg/reconciler/revision/resources/meta.go, podAnnotations).
+DECISION: Final = "autoscaling.knative.dev/ebbtide-decision"
 #: On a Service or an InferenceService: serving.knative.dev/rollout-duration: 600s
 ROLLOUT_DURATION: Final = "serving.knative.dev/rollout-duration"
 #: The older spelling of an annotation, and the current one, which wins (knative.dev/serving pkg/apis/autoscaling/register.go).
