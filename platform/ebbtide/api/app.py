@@ -85,7 +85,8 @@ def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits
         app,
         host=host,
         port=port,
-        loop="ebbtide.api.protocol:ServerLoop",
+        # Without TLS there is no handshake to limit.
+        loop="ebbtide.api.protocol:ServerLoop" if tls else "auto",
         http=make_protocol(limits or ConnectionLimits()),
         ws="none",
         lifespan="on",

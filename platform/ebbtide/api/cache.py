@@ -121,6 +121,8 @@ class Cache:
         self._items: dict[Kind, dict[Key, _Item]] = {kind: {} for kind in kinds}
         self._groups: dict[tuple[Kind, str, str], set[str]] = {}
         self._tops: dict[WorkloadKey, str] = {}
+        #: The workloads, sorted; None after one appeared or disappeared.
+        self._sorted_tops: list[WorkloadKey] | None = None
         self._by_uid: dict[str, WorkloadKey] = {}
         #: Computed statuses, by whether the caller can see the holders of GPUs in all namespaces.
         self._known: dict[bool, dict[WorkloadKey, _Known]] = {True: {}, False: {}}
@@ -314,6 +316,7 @@ class Cache:
         gone = None
         if kind in {KNATIVE, KSERVE} and self._tops.pop(top := WorkloadKey(*key, kind.name), None) is not None:
             gone = top
+            self._sorted_tops = None
             if self._by_uid.get(entry.uid) == top:
                 del self._by_uid[entry.uid]
         self._record_workload_changes(key[0], set(entry.groups), gone, gpus=kind in {NODE, POD})
@@ -332,7 +335,10 @@ class Cache:
         old_uid = self._tops.pop(top, None)
         if old_uid is not None:
             self._by_uid.pop(old_uid, None)
-        if inventory.is_made_by_kserve(obj):
+        is_workload = not inventory.is_made_by_kserve(obj)
+        if is_workload != (old_uid is not None):
+            self._sorted_tops = None
+        if not is_workload:
             return None if old_uid is None else top
         self._tops[top] = uid
         self._by_uid[uid] = top
@@ -450,8 +456,13 @@ class Cache:
         now = self._clock.now()
         selected = None if namespaces is None else set(namespaces)
         with self._lock:
-            tops = sorted(top for top in self._tops if (selected is None or top.namespace in selected) and kinds(top))
-            return [self._compute_status(top, now, wide=wide) for top in tops]
+            if self._sorted_tops is None:
+                self._sorted_tops = sorted(self._tops)
+            return [
+                self._compute_status(top, now, wide=wide)
+                for top in self._sorted_tops
+                if (selected is None or top.namespace in selected) and kinds(top)
+            ]
 
     @contextmanager
     def _lock_workload(self, top: WorkloadKey) -> Iterator[None]:

@@ -44,13 +44,13 @@ from ebbtide.slo.source import Ref
 from ebbtide.translation.objects import apply_merge_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ebbtide.api.answers import Submitted
     from ebbtide.api.asked import RequestContext
     from ebbtide.api.backend import Backend
     from ebbtide.cluster.read.inventory import LiveWorkload
-    from ebbtide.cluster.read.status import Phase
+    from ebbtide.cluster.read.status import Phase, Status
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.translation.objects import Object
@@ -236,14 +236,18 @@ def _select_workloads(
     statuses = context.backend.workloads(context.caller)
     if deleted:
         return CachedValue([], statuses.age)
-    now = context.backend.clock.now()
-    rows = [bodies.Workload(backend=context.backend, status=status, now=now) for status in statuses.value]
+    rows = _make_workloads(context, statuses.value)
     rows = filter_rows(rows, filters, WORKLOAD_FIELDS, UNKNOWN)
     if search_text := search.lower():
         rows = [
             row for row in rows if any(search_text in part.lower() for part in (row.name, row.project_name, row.phase))
         ]
     return CachedValue(rows, statuses.age)
+
+
+def _make_workloads(context: RequestContext, statuses: Sequence[Status]) -> list[bodies.Workload]:
+    now = context.backend.clock.now()
+    return [bodies.Workload(backend=context.backend, status=status, now=now) for status in statuses]
 
 
 @router.get("/api/v1/workloads", responses=_READ_ALL)
@@ -258,6 +262,11 @@ def list_workloads(
     search: Search = "",
 ) -> CachedValue[bodies.Workloads]:
     """List the workloads that the caller can see, page by page."""
+    if not (deleted or filters or search or sort_by):
+        # Clients poll this list most, so only the rows of the page are made.
+        statuses = context.backend.workloads(context.caller)
+        page, next_offset = slice_page(sort_rows(statuses.value, "", sort_order, {}, {}), offset, limit)
+        return CachedValue(bodies.Workloads(_make_workloads(context, page), next_offset), statuses.age)
     selected = _select_workloads(context, filters, search, deleted=deleted)
     rows = sort_rows(selected.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
     page_rows, next_offset = slice_page(rows, offset, limit)
