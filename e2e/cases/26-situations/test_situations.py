@@ -372,7 +372,7 @@ def quota(scene: Scene) -> None:
 
 
 def two_users(scene: Scene) -> None:
-    """A member of the project works in it; another user may not."""
+    """A member of the project works in it, and another user is rejected."""
     project, namespace = scene.stage.project, scene.stage.namespace
     jane = f"serviceaccount:{namespace}:jane"
     made = scene.run("project", "create", project, "--member", jane, "-y")
