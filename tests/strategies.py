@@ -107,6 +107,7 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
     r"^[0-9]+(\.[0-9]+){1,2}$": ("1.34", "0.0", "1.21.3", "99999999999.9"),
     r"^[0-9]{1,3}%$": ("50%", "0%", "100%", "999%"),
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$": ("1.4.0", "22.08-py3", "_"),
+    r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$": ("UTC", "Europe/Berlin", "America/Argentina/Ushuaia"),
     r"\{project\}": ("{project}", "runai-{project}", "{project}-{project}", "Ä{project}", "{0}{project}"),
 }
 

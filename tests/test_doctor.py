@@ -960,14 +960,14 @@ def lease(namespace: str, seconds: float, holder: str = "host_1") -> Object:
     ("leases", "code", "words"),
     [
         ((), "DOC071", "Ebbtide's controller is not running, but chat needs it"),
-        ((lease("ebbtide-controller", 600),), "DOC071", "controller host_1 stopped 10 minutes ago"),
-        ((lease("ebbtide-controller", 1, ""),), "DOC071", "is not running"),
-        ((lease("ebbtide-controller", 1),), "", ""),
-        ((lease("a", 1), lease("b", 2), lease("c", 900)), "DOC070", "lead in 2 namespaces: a, b"),
+        ((("ebbtide-controller", 600),), "DOC071", "controller host_1 stopped 10 minutes ago"),
+        ((("ebbtide-controller", 1, ""),), "DOC071", "is not running"),
+        ((("ebbtide-controller", 1),), "", ""),
+        ((("a", 1), ("b", 2), ("c", 900)), "DOC070", "lead in 2 namespaces: a, b"),
     ],
 )
 def test_a_controller_that_is_missing_stale_or_doubled_is_reported(
-    leases: tuple[Object, ...], code: str, words: str
+    leases: tuple[tuple[Any, ...], ...], code: str, words: str
 ) -> None:
     controlled = profile(autoscaling={"controller": True})
     scaled = inference(autoscaling={**SCALING, "minReplicas": 0, "metric": "queue_length", "metricThreshold": 3})
@@ -976,8 +976,8 @@ def test_a_controller_that_is_missing_stale_or_doubled_is_reported(
     assert plan is not None, translation.problems
     assert plan.scaling.scaler == "controller"
     cluster = furnished(controlled)
-    for item in leases:
-        cluster.put(item)
+    for arguments in leases:
+        cluster.put(lease(*arguments))
 
     found = [finding for finding in examine_plans(cluster, controlled, [plan]) if finding.code in {"DOC070", "DOC071"}]
 

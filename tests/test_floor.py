@@ -341,7 +341,7 @@ class Writes:
         self.use: dict[str, Any] = {"items": []}
 
     def patch(self, kind: Any, name: str, namespace: str, patch: Any, **_: Any) -> Any:
-        assert (kind.name, name, namespace) == ("Revision", "chat-00001", "shop")
+        assert (kind.name, name, namespace) == ("Revision", self.revision["metadata"]["name"], "shop")
         self.revision["metadata"]["annotations"].update(patch["metadata"]["annotations"])
         self.patches += 1
         return self.revision
@@ -523,6 +523,23 @@ def test_a_manual_minimum_is_the_larger_one() -> None:
     bench.clock.time += 15
     assert bench.step(3, [each(3, 200)]) == 6
     del bench.top_annotations[keys.SCALE]
+
+
+@pytest.mark.parametrize(("ready", "floor"), [("Unknown", 4), ("True", 4), ("False", 0)])
+def test_a_new_revision_gets_the_floor_before_it_takes_the_traffic(ready: str, floor: int) -> None:
+    bench = Bench(make(LATENCY))
+    bench.step(2, [each(2, 180)])
+    new: dict[str, Any] = {
+        "metadata": {"name": "chat-00002", "annotations": {keys.MIN_SCALE: "0", keys.MAX_SCALE: "8"}},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    }
+    live = bench.live(4)
+    live.top["status"]["latestCreatedRevisionName"] = "chat-00002"
+    bench.cluster.revision = new
+    bench.controller.follow_rollout(replace(live, revisions=(*live.revisions, new)))
+    bench.controller.follow_rollout(replace(live, revisions=(*live.revisions, new)))
+    assert int(new["metadata"]["annotations"][keys.MIN_SCALE]) == floor
+    assert bench.cluster.patches == 1 + bool(floor)
 
 
 def test_a_live_maximum_bounds_the_floor() -> None:

@@ -522,10 +522,10 @@ class Cache:
                     return next((top for top in places if top in self._tops), None)
         return None
 
-    def workloads_with(self, annotation: str) -> Iterator[LiveWorkload]:
-        """Yield the objects of each workload whose main object has an annotation."""
+    def workloads_with(self, annotation: str, places: Iterable[WorkloadKey] | None = None) -> Iterator[LiveWorkload]:
+        """Yield the objects of each workload whose main object has an annotation, of all or of some places."""
         self.take_changes()
-        for top in sorted(self._tops):
+        for top in sorted(self._tops if places is None else places):
             try:
                 with self._lock_workload(top):
                     entry = self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name]

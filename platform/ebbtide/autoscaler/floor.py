@@ -33,8 +33,10 @@ MILLI: Final = 1000
 #: a resource by each pod, in percent of its request.
 Scope = Literal["pod", "average", "total", "resource"]
 #: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
-#: that have no values yet, values that are missing for a short or a long time.
-Cause = Literal["metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback"]
+#: that have no values yet, values that are missing for a short or a long time, a rollout.
+Cause = Literal[
+    "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout"
+]
 
 
 class FloorError(ValueError):

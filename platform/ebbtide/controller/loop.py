@@ -102,12 +102,29 @@ class Controller:
             decision, reasons = self._decide(live, name, text, settings, readings, now)
             highest = max(highest, decision.floor)
             yield from self._write(live, name, decision, manual, reasons, now)
-        for name in scaled_revisions(live):
-            # A new revision gets the floor of those that serve before it takes their traffic.
-            revision = _find(live.revisions, name)
-            if name in serving or revision is None or find_condition(revision, "Ready").get("status") == "False":
-                continue
-            yield from self._write(live, name, FloorDecision(highest, "metric", ()), manual, [], now)
+        yield from self._raise_new_revision(live, highest, now)
+
+    def follow_rollout(self, live: LiveWorkload) -> list[Change]:
+        """Give a new revision the floor of those that serve, before it is ready and takes their traffic.
+
+        Call it as soon as the workload changes: a revision can be ready before the next step.
+        """
+        floors = [_read_floor(_find(live.revisions, name)) or 0 for name in serving_revisions(live)]
+        try:
+            return list(self._raise_new_revision(live, max([0, *floors]), self._clock.now()))
+        except ClusterError as error:
+            self.counts["errors"] += 1
+            LOG.warning("%s/%s: %s", live.namespace, live.name, error)
+            return []
+
+    def _raise_new_revision(self, live: LiveWorkload, floor: int, now: float) -> Iterator[Change]:
+        newest = scaled_revisions(live)[-1:]
+        serving = serving_revisions(live)
+        revision = _find(live.revisions, newest[0]) if newest else None
+        if revision is None or newest[0] in serving or not serving:
+            return
+        if find_condition(revision, "Ready").get("status") != "False" and floor > (_read_floor(revision) or 0):
+            yield from self._write(live, newest[0], FloorDecision(floor, "rollout", ()), None, [], now)
 
     def _decide(
         self, live: LiveWorkload, name: str, text: str, settings: FloorSettings, readings: Readings, now: float

@@ -24,6 +24,8 @@ LOG: Final = logging.getLogger("ebbtide.controller")
 KINDS: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, POD)
 #: Seconds to wait for the first list of all kinds.
 SYNC_SECONDS: Final = 60.0
+#: Seconds between two looks at changed workloads.
+PAUSE_SECONDS: Final = 0.2
 #: Age of the cache in seconds above which nothing is decided.
 MAX_AGE_SECONDS: Final = 30.0
 #: Seconds without a complete step after which the process is not healthy.
@@ -55,12 +57,16 @@ class Process:
         """Renew the Lease and step while it is held, until ``ended`` is set."""
         self._cache.start()
         self._cache.wait_synced(SYNC_SECONDS)
-        next_step = 0.0
+        next_step = next_renewal = 0.0
+        seen = self._cache.number()
         while not ended.is_set():
-            holder = self._lease.renew()
-            if holder != self._holder:
-                LOG.info("leader: %s", holder or "unknown")
-                self._holder = holder
+            now = self._clock.ticks()
+            if now >= next_renewal:
+                holder = self._lease.renew()
+                next_renewal = now + RENEW_SECONDS
+                if holder != self._holder:
+                    LOG.info("leader: %s", holder or "unknown")
+                    self._holder = holder
             now = self._clock.ticks()
             self._beat = now
             if self._lease.leads() and now >= next_step and self._cache.synced():
@@ -71,7 +77,16 @@ class Process:
                     LOG.warning(
                         "the API server has not answered for %.0f s: floors stay as they are", self._cache.age()
                     )
-            ended.wait(min(RENEW_SECONDS, max(0.1, next_step - self._clock.ticks())) if next_step else RENEW_SECONDS)
+            due = min(next_renewal, next_step or next_renewal)
+            number = self._cache.wait(seen, max(PAUSE_SECONDS, due - self._clock.ticks()))
+            if number != seen:
+                _, changed = self._cache.changes_since(seen)
+                seen = number
+                if self._lease.leads() and changed:
+                    for live in self._cache.workloads_with(keys.FLOOR, changed):
+                        self.controller.follow_rollout(live)
+                # Changes come in groups: the next look collects those of this pause.
+                ended.wait(PAUSE_SECONDS)
         self._lease.release()
         self._cache.stop()
 

@@ -52,6 +52,9 @@ OURS_INSIDE: Final = (
     ("autoscaling", "panicThresholdPercentage"),
     ("autoscaling", "targetBurstCapacity"),
     ("autoscaling", "metricAggregation"),
+    ("autoscaling", "metrics"),
+    ("autoscaling", "schedule"),
+    ("autoscaling", "behavior"),
 )
 #: Length of the suffix of a name that is a prefix.
 SUFFIX_LENGTH: Final = 5
@@ -157,6 +160,12 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     return draft
 
 
+def _find_single_metric(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first named metric of a list as Run:ai's only one; empty if all are queries."""
+    first = next((item for item in items if "metric" in item), None)
+    return {} if first is None else {"metric": first["metric"], "metricThreshold": first["threshold"]}
+
+
 def drop_nulls(value: Any) -> Any:
     """Return ``value`` without the fields that are null, as if they were not set."""
     if isinstance(value, dict):
@@ -193,6 +202,8 @@ def write_body(
         inner = spec.get(block)
         if isinstance(inner, dict) and name in inner:
             spec[block] = {key: value for key, value in inner.items() if key != name}
+            if name == "metrics":
+                spec[block] |= _find_single_metric(inner[name])
             lost.append(_loss_warning(("spec", block, name)))
     lost += [
         _loss_warning(("metadata", name))

@@ -62,6 +62,7 @@ FLOOR_WORDS: Final = {
     "wait": "the pods have no values yet",
     "held": "held, because a metric has no value",
     "fallback": "a metric has had no value for long, so Knative decides alone",
+    "rollout": "that of the revision that it replaces",
     "manual": "set by ebbtide scale",
 }
 FLOOR_TOPICS: Final[dict[str, Topic]] = {
@@ -74,6 +75,7 @@ FLOOR_TOPICS: Final[dict[str, Topic]] = {
     "wait": "unknown",
     "held": "unknown",
     "fallback": "unknown",
+    "rollout": "rollout",
     "manual": "hand",
 }
 #: Maximum age of a metric value in seconds; the autoscaler no longer uses an older one.
