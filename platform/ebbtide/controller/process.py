@@ -24,7 +24,7 @@ LOG: Final = logging.getLogger("ebbtide.controller")
 KINDS: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, POD)
 #: Seconds to wait for the first list of all kinds.
 SYNC_SECONDS: Final = 60.0
-#: Seconds between two looks at changed workloads.
+#: Seconds between two checks of changed workloads.
 PAUSE_SECONDS: Final = 0.2
 #: Age of the cache in seconds above which nothing is decided.
 MAX_AGE_SECONDS: Final = 30.0
@@ -85,7 +85,7 @@ class Process:
                 if self._lease.leads() and changed:
                     for live in self._cache.workloads_with(keys.FLOOR, changed):
                         self.controller.follow_rollout(live)
-                # Changes come in groups: the next look collects those of this pause.
+                # Changes come in groups, so those of this pause are handled together.
                 ended.wait(PAUSE_SECONDS)
         self._lease.release()
         self._cache.stop()
