@@ -30,6 +30,10 @@ APP_PART_OF: Final = "app.kubernetes.io/part-of"
 #: app.kubernetes.io/managed-by: ebbtide
 APP_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 
+# Pod Security (kubernetes.io/docs/concepts/security/pod-security-admission).
+#: Prefix of a namespace's labels: pod-security.kubernetes.io/enforce: baseline
+POD_SECURITY: Final = "pod-security.kubernetes.io/"
+
 # Knative.
 AUTOSCALING: Final = "autoscaling.knative.dev/"
 #: autoscaling.knative.dev/class: kpa.autoscaling.knative.dev

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
+
+#: Version of the Pod Security rules in the namespaces of projects.
+POD_SECURITY_VERSION: Final = "v1.34"
 
 
 def choose_namespace(plan: Plan) -> str:
@@ -67,6 +70,19 @@ def make_project_patch(plan: Plan) -> PodPatch:
     )
 
 
+def make_security_labels(level: str) -> dict[str, str]:
+    """Return the labels of a namespace's Pod Security level.
+
+    A version keeps an upgrade of Kubernetes from changing the rules; a cluster before it uses its own. Audit and warn also
+    report a Deployment or a Job whose pods the level would reject.
+    """
+    return {
+        f"{keys.POD_SECURITY}{mode}{part}": value
+        for mode in ("enforce", "audit", "warn")
+        for part, value in (("", level), ("-version", POD_SECURITY_VERSION))
+    }
+
+
 def make_project_objects(project: str, name: str, profile: Profile) -> list[Object]:
     """Return the project's namespace and the objects that enforce its quota."""
     projects = profile.spec.projects
@@ -80,7 +96,7 @@ def make_project_objects(project: str, name: str, profile: Profile) -> list[Obje
                 "labels": {
                     **projects.labels,
                     keys.PROJECT: project,
-                    "pod-security.kubernetes.io/enforce": projects.pod_security,
+                    **make_security_labels(projects.pod_security),
                 },
             },
         }

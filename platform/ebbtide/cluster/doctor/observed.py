@@ -115,7 +115,7 @@ GROUPS: Final = {
 CUSTOM_METRICS: Final = "/apis/custom.metrics.k8s.io/v1beta1"
 VERSION: Final = re.compile(r"v?(\d+\.\d+(?:\.\d+)?)(?:[-+].*)?")
 VERSION_LABEL: Final = "app.kubernetes.io/version"
-POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
+POD_SECURITY: Final = f"{keys.POD_SECURITY}enforce"
 
 
 class ControllerLease(NamedTuple):
