@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.problems import has_errors, limit_problems
 from ebbtide.base.prose import escape_json, make_printable
+from ebbtide.cli.configuration import find_setting
 from ebbtide.cli.options import PROFILE_VARIABLE
 from ebbtide.cli.streams import get_style_codes
 from ebbtide.documents import profiles
@@ -40,8 +41,13 @@ def read_profile(option: str) -> Profile:
 
 
 def choose_profile(option: str) -> str:
-    """Return the profile of a command: ``--profile``, else that of the environment, else the default built-in one."""
-    return option or os.environ.get(PROFILE_VARIABLE) or BUILT_IN_NAME
+    """Return the profile of a command: ``--profile``, or that of the environment or the configuration, or the default."""
+    return find_named_profile(option) or BUILT_IN_NAME
+
+
+def find_named_profile(option: str) -> str:
+    """Return the profile that the option, the environment or the configuration names; empty if none does."""
+    return option or os.environ.get(PROFILE_VARIABLE) or find_setting("profile")
 
 
 def try_read_profile(option: str) -> Profile | None:

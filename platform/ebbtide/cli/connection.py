@@ -10,8 +10,9 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from ebbtide.cli.common import print_problems, read_profile, try_read_profile
-from ebbtide.cli.options import ONE_OF, PROFILE_VARIABLE, Option, Options, make_option, make_switch
+from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
+from ebbtide.cli.configuration import find_setting
+from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_switch
 from ebbtide.cli.terminal import format_progress, write_stderr
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ COUNTS: Final = make_option(
     metavar="URL",
     # argparse applies ``type`` to a default that is a string.
     default="",
-    type=lambda text: text or os.environ.get(PROMETHEUS) or None,
-    help=f"Prometheus URL (default: ${PROMETHEUS}, or the profile's Prometheus through the API server)",
+    type=lambda text: text or os.environ.get(PROMETHEUS) or find_setting("prometheus") or None,
+    help=f"Prometheus URL (default: ${PROMETHEUS}, that of the configuration file, or the profile's Prometheus through the API server)",
 )
 
 
@@ -266,8 +267,8 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
 
 
 def is_profile_named(options: Options) -> bool:
-    """Return whether an option or the environment names the profile."""
-    return bool(options.profile or os.environ.get(PROFILE_VARIABLE))
+    """Return whether an option, the environment or the configuration names the profile."""
+    return bool(find_named_profile(options.profile))
 
 
 def observe_profile(cluster: Cluster) -> tuple[Profile, dict[str, Any]]:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection, terminal
+from ebbtide.cli.configuration import CONFIG_VARIABLE
 from ebbtide.cli.options import PROFILE_VARIABLE, Options
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def run_on_demo(command: str, module_name: str, words: list[str], parse: Callabl
     # They describe the user's own cluster.
     for variable in (PROFILE_VARIABLE, connection.PROMETHEUS):
         os.environ.pop(variable, None)
+    os.environ[CONFIG_VARIABLE] = ""
     module = import_module(f"ebbtide.cli.{module_name}")
     flags = {name for option in module.OPTIONS for name in option.names}
     if command in NOT_SIMULATED:

@@ -67,7 +67,7 @@ def make_profile_option(default: str) -> Option:
         metavar="P",
         default="",
         help=f"Cluster profile: a file, a directory with profile.yaml, {' or '.join(BUILT_INS)} (default: "
-        f"${PROFILE_VARIABLE}, or {default})",
+        f"${PROFILE_VARIABLE}, that of the configuration file, or {default})",
     )
 
 

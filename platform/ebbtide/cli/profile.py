@@ -9,7 +9,7 @@ from ebbtide.cli.common import choose_profile, exit_code, print_problems, write_
 from ebbtide.cli.options import PROFILE_VARIABLE, Options, make_option, make_output_option
 from ebbtide.documents import profiles
 
-WHERE: Final = f"Cluster profile: a file, a directory, built-in or full (default: ${PROFILE_VARIABLE}, or built-in)"
+WHERE: Final = f"Cluster profile: a file, a directory, built-in or full (default: ${PROFILE_VARIABLE}, that of the configuration file, or built-in)"
 OPTIONS: Final = (
     make_option(
         "action", choices=("show", "validate"), help="show prints the profile with all defaults, validate checks it"
