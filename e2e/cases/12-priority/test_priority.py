@@ -67,7 +67,9 @@ def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> No
     assert not preempted(stage, "build")
     stage.kubectl.run("delete", "ksvc", "friendly", "-n", stage.namespace)
 
-    usual = stage.render(inference("usual"))
+    named = inference("usual")
+    named["spec"]["priorityClass"] = "inference"
+    usual = stage.render(named)
     assert "PRI007" in usual.problems
     assert "also evicts build (100)" in usual.problems
     stage.apply(usual)
