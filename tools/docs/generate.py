@@ -261,7 +261,7 @@ def metrics_page() -> str:
             f"`{row.name}`",
             autoscalers[row.autoscaler],
             cell(row.unit),
-            "yes" if row.to_zero else "no",
+            "yes" if row.to_zero else "with the controller",
             f"`{row.knative}`" if row.knative else "set in the profile" if row.named else "same as in the spec",
             cell(row.how),
         )
@@ -277,7 +277,7 @@ def metrics_page() -> str:
         ),
         table(("Metric", "Autoscaler", "Threshold", "Scale to zero", "Name for the autoscaler", "Source"), rows),
         paragraph(
-            "Without a metric, 0..1 replicas use the KPA: any request scales the service from zero to one replica. Equal",
+            "With [Ebbtide's controller](../controller.md), all metrics scale to zero, several at a time, without prometheus-adapter. Without a metric, 0..1 replicas use the KPA: any request scales the service from zero to one replica. Equal",
             "bounds keep a fixed number of replicas.",
         ),
         "## Metrics in KServe Standard mode\n\n",
