@@ -31,6 +31,7 @@ KINDS: Final = {
     "jobs": ("apis/batch/v1", "jobs"),
     "kingress": ("apis/networking.internal.knative.dev/v1alpha1", "ingresses"),
     "ksvc": ("apis/serving.knative.dev/v1", "services"),
+    "leases": ("apis/coordination.k8s.io/v1", "leases"),
     "podautoscalers": ("apis/autoscaling.internal.knative.dev/v1alpha1", "podautoscalers"),
     "pod": ("api/v1", "pods"),
     "pods": ("api/v1", "pods"),

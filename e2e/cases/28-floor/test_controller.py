@@ -85,7 +85,7 @@ def test_to_zero_and_back(stage: Stage) -> None:
             "everything is at zero again", lambda: not stage.pods(), 2 * SLOW, seen=lambda: floors(stage)
         )
     assert revisions(stage) == dict.fromkeys(specs, 1), "a floor must not create a revision"
-    sets = [row["metadata"]["name"].rpartition("-deployment-")[0] for row in stage.listed("replicasets.apps")]
+    sets = [row["metadata"]["name"].rpartition("-deployment-")[0] for row in stage.listed("replicasets")]
     assert sorted(sets) == sorted(f"{name}-00001" for name in specs), "a floor must not replace pods"
     stage.report(cold=cold, custom=custom, query=query, gpu=gpu, latency=latency, to_zero=rest)
 
@@ -190,7 +190,7 @@ def revisions(stage: Stage) -> dict[str, int]:
 
 def holder(stage: Stage) -> str:
     """Return the controller that leads."""
-    leases = stage.listed("leases.coordination.k8s.io")
+    leases = stage.listed("leases")
     return next((row["spec"].get("holderIdentity") or "" for row in leases), "")
 
 
