@@ -27,7 +27,11 @@ VOLATILE: Final = (
     (r"[\w-]+-control-plane", "<node>"),
     (r"cannot be found \([^)]*\)", "cannot be found (<cause>)"),
     (r"<node>   \d+", "<node>   <restarts>"),
+    # A container that cannot start alternates between both, and restarts in one of them.
+    (r"cannot (?:create|start) container (.*?)(?:; restarted \S+ times?)?$", r"cannot start container \1"),
     (r"restarted \d+ times?", "restarted <n> times"),
+    # It reports -1 until it has decided once.
+    (r"the autoscaler reports -?\d+", "the autoscaler reports <n>"),
     (r"(?<![\w./\"-])\d+(\.\d+)?( ?)(ms|s|m|min|h|d)((?<=m)\d+s|(?<=h)\d+m)?\b(?![-\w])", "<time>"),
     (r" {3,}", "   "),
     (r" +$", ""),
@@ -48,10 +52,14 @@ def normalize(text: str) -> str:
         for number, line in enumerate(lines)
         if not PROGRESS.match(line) and not (number - 1 in polls and line.startswith(HINT))
     ]
-    result = "\n".join(kept)
+    return replace_volatile("\n".join(kept)).strip("\n") + "\n"
+
+
+def replace_volatile(text: str) -> str:
+    """Return a text with words in place of what differs between two runs."""
     for pattern, words in VOLATILE:
-        result = re.sub(pattern, words, result, flags=re.MULTILINE)
-    return result.strip("\n") + "\n"
+        text = re.sub(pattern, words, text, flags=re.MULTILINE)
+    return text
 
 
 def fold(done: "subprocess.CompletedProcess[str]") -> str:
@@ -98,7 +106,7 @@ class Transcript:
                 line
                 for command, output in blocks
                 if command.startswith("$ ebbtide")
-                for line in (command, *output.splitlines())
+                for line in (command, *replace_volatile(output).splitlines())
             ]
             for blocks in (parse(self.file.read_text()) if self.file.exists() else [], self.blocks)
         )
