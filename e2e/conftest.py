@@ -32,7 +32,10 @@ WHOLE = {
 workloads, which one controller writes."""
 SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
-LONGEST = ("11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate", "16-policies", "17-dry-run")
+LONGEST = (
+    *("28-floor", "26-situations", "11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate"),
+    *("16-policies", "17-dry-run"),
+)
 """Cases to start first, so that none of them runs on at the end while other workers have nothing left to do."""
 
 LAST = ("19-many", "00-provider")
