@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 from e2e.stage import PROFILE, Stage, UnmetError
@@ -456,6 +457,7 @@ SITUATIONS: Final[tuple[tuple[Callable[[Scene], None], Mapping[str, Any] | None,
 )
 
 
+@pytest.mark.alone
 def test_situations(stage: Stage) -> None:
     """Every answer is the recorded one."""
     own: list[Stage] = []

@@ -683,7 +683,7 @@ class KnativeSimulation(Simulation):
         self.setting, self.spec = setting, spec
         scaler.decider[:] = kpa.list_spec_numbers(spec)
         for index, value in _list_initial_values(setting, self.inputs, spec, edges=0, watched=True):
-            if index in {state.SCRAPED, state.RPS, state.UNIT}:
+            if index in {state.SCRAPED, state.RPS, state.UNIT, state.MINIMUM}:
                 s[index] = value
         self.deciding = scaler._replace(rules=reconciler.resolve_rules(revision, config))
         self._call.reconcile(self.world, self.deciding)
