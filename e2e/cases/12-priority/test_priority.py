@@ -77,7 +77,7 @@ def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> No
     assert len(holding(stage, "build")) == 3
     stage.until("the build that was evicted reads so", lambda: len(preempted(stage, "build")) == 1)
 
-    same = stage.check(inference("same"), profile={"scheduling": {"classes": {"build": 125}}})
+    same = stage.check(named, profile={"scheduling": {"classes": {"build": 125}}})
     assert "PRI006" in same
     assert "PRI007" not in same
 
