@@ -29,6 +29,7 @@ from ebbtide.base.cron import CronError, Window, parse_cron
 from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.controller.loop import Controller
+from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.slo.source import SourceError
 
 LATENCY = FloorMetric(name="latency", scope="pod", target=100, query="latency")
@@ -303,20 +304,6 @@ def test_an_unknown_zone_is_refused() -> None:
 # The controller: everything between the objects and the decision.
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.time = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def ticks(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
 class Values:
     """Prometheus' results by query; a text is an error."""
 
@@ -371,7 +358,7 @@ class Bench:
             },
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }
-        self.cluster, self.values, self.clock = Writes(self.revision), Values(), Clock()
+        self.cluster, self.values, self.clock = Writes(self.revision), Values(), ManualClock()
         self.controller = Controller(self.cluster, self.values, self.clock)  # type: ignore[arg-type] # a part of one
         self.top_annotations = {keys.FLOOR: format_settings(value)}
 

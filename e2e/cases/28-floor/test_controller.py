@@ -65,7 +65,7 @@ def test_to_zero_and_back(stage: Stage) -> None:
             custom = until_ready(stage, "embed", 3)
             # The query doubles the queue of 7, and 14 items are two workers, which no request started.
             query = until_ready(stage, "worker", 2)
-        # The queue alone holds three replicas: there is no request any more.
+        # The queue alone holds three replicas, without a request.
         stage.settles("the queue holds them without a request", lambda: len(stage.pods("embed")) == 3, 75)
 
         assert stage.ask(stage.host("caption")).status_code == 200

@@ -85,7 +85,7 @@ def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits
         app,
         host=host,
         port=port,
-        # Without TLS there is no handshake to limit.
+        # Only TLS has a handshake, whose time is limited.
         loop="ebbtide.api.protocol:ServerLoop" if tls else "auto",
         http=make_protocol(limits or ConnectionLimits()),
         ws="none",

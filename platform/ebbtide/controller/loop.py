@@ -65,6 +65,7 @@ class Controller:
         now = self._clock.now()
         changes: list[Change] = []
         known: set[tuple[str, str]] = set()
+        told: set[tuple[str, str]] = set()
         self.counts["workloads"] = self.counts["blind"] = 0
         for live in workloads:
             text = (live.top["metadata"].get("annotations") or {}).get(keys.FLOOR)
@@ -75,12 +76,15 @@ class Controller:
                 settings = parse_settings(text)
                 changes += self._step_workload(live, text, settings, readings, now, known)
             except FloorError as error:
+                told.add((live.namespace, live.name))
                 self._tell(live, "InvalidScaling", str(error))
             except ClusterError as error:
                 self.counts["errors"] += 1
                 LOG.warning("%s/%s: %s", live.namespace, live.name, error)
         for key in self._floors.keys() - known:
             del self._floors[key]
+        for place in self._told.keys() - told:
+            del self._told[place]
         self.counts["errors"] += len(readings.errors)
         self.stepped_at = self._clock.now()
         return changes

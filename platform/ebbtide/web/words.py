@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from ebbtide.base import metrics
 from ebbtide.base.quantities import NANO, parse_nano
+from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.profile import metric_names
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def format_decimal(value: float | None, digits: int = 3) -> str:
 
 def format_time(seconds: float) -> str:
     """Return a time as ISO 8601 in UTC; the browser converts it to the reader's time zone."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return format_timestamp(seconds)
 
 
 def strip_scheme(url: str) -> str:
