@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cases
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.floor import (
     Floor,
@@ -30,6 +31,7 @@ from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.controller.loop import Controller
 from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.simulate.setting import read_spec_setting
 from ebbtide.slo.source import SourceError
 
 LATENCY = FloorMetric(name="latency", scope="pod", target=100, query="latency")
@@ -567,3 +569,14 @@ def test_an_error_of_one_workload_does_not_stop_the_others(error: Exception) -> 
     bench.clock.time += 15
     bench.controller.step([bench.live(1), other.live(0)])
     assert bench.floor > 1
+
+
+def test_a_simulation_reads_the_whole_behavior_of_an_hpa() -> None:
+    folder = cases.ROOT / "tests" / "golden" / "behavior-in-standard"
+    loaded = next(iter(cases.make(folder).documents))
+    assert loaded.inference is not None
+    behavior = read_spec_setting(loaded.inference, cases.profile(folder)).hpa.behavior  # type: ignore[union-attr] # it has one
+    assert behavior == hpa.ScalingBehavior(
+        scale_up=hpa.ScalingRules(stabilization_window_seconds=30, policies=(hpa.Policy("Percent", 50, 60),)),
+        scale_down=hpa.ScalingRules(stabilization_window_seconds=60),
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.autoscaler import hpa
-from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_settings
+from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_behavior, parse_settings
 from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings, scale_bounds
 from ebbtide.base import keys, metrics
 from ebbtide.base.quantities import parse_nano
@@ -301,17 +301,12 @@ def _read_standard_setting(
         if value < 1:
             raise NotSimulated("averageValue", "must be a number above 0")
         target = hpa.PodsMetric(average_value=value)
-    scale_down_seconds = ((hpa_spec.get("behavior") or {}).get("scaleDown") or {}).get("stabilizationWindowSeconds")
-    behavior = None
-    if scale_down_seconds is not None:
-        behavior = hpa.ScalingBehavior(
-            scale_down=hpa.ScalingRules(stabilization_window_seconds=int(scale_down_seconds))
-        )
+    written = hpa_spec.get("behavior")
     spec = hpa.HpaSpec(
         min_replicas=int(hpa_spec.get("minReplicas") or 1),
         max_replicas=int(hpa_spec["maxReplicas"]),
         metrics=(target,),
-        behavior=behavior,
+        behavior=None if written is None else parse_behavior(written),
     )
     return Setting(metric=metric, timeout=timeout, hpa=spec)
 
