@@ -25,6 +25,7 @@ from ebbtide.cluster.client.protocol import (
     PRIORITY_CLASS,
     QUEUE,
     QUOTA,
+    RUNTIME_CLASS,
     SERVICE,
     ClusterError,
 )
@@ -603,6 +604,15 @@ def test_settings_of_kai_must_match_the_profile(field: str, value: Any, live: st
 
     assert (finding.code, finding.severity) == ("DOC047", "error")
     assert finding.fix.startswith(f"set scheduling.kai.{field}: {live} in the profile")
+
+
+def test_the_runtime_class_of_shared_gpus_must_exist() -> None:
+    cluster = furnished(kai())
+    cluster.delete(RUNTIME_CLASS, "nvidia")
+    (finding,) = doctor.examine_cluster(cluster, kai())
+
+    assert (finding.code, finding.severity) == ("DOC048", "error")
+    assert "RuntimeClass nvidia not found" in finding.what
 
 
 def test_an_observed_profile_keeps_the_quota_of_a_queue() -> None:

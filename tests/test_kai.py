@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ebbtide.base import quantities
-from ebbtide.cluster.doctor.kai import read_kai_settings
+from ebbtide.cluster.doctor.kai import read_kai_settings, read_runtime_class
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import FULL
 from ebbtide.translation import gpu
@@ -129,3 +129,17 @@ def deployment(*args: str) -> dict[str, Any]:
 )
 def test_settings_are_read_from_the_arguments(args: tuple[str, ...], version: str, gang: bool, mode: str) -> None:
     assert read_kai_settings([deployment(*args)], version) == {"gangScheduleKnative": gang, "sharingMode": mode}
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        ((), "nvidia"),
+        (("--gpu-pod-runtime-class-name", "old", "--gpu-sharing-enabled=true"), "old"),
+        (("--gpu-fraction-runtime-class-name=new", "--gpu-pod-runtime-class-name", "old"), "new"),
+        (("--gpu-fraction-runtime-class-name", ""), ""),
+        (("--gpu-fraction-runtime-class-name=",), ""),
+    ],
+)
+def test_runtime_class_of_shared_gpus_is_read_from_the_arguments(args: tuple[str, ...], name: str) -> None:
+    assert read_runtime_class([deployment(*args)]) == name

@@ -11,8 +11,23 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ebbtide.base import keys, metrics
-from ebbtide.cluster.client.protocol import CLUSTER_RUNTIME, CONFIG_MAP, DEPLOYMENT, NAMESPACE, NODE, SERVICE
-from ebbtide.cluster.doctor.kai import GANG_FLAG, HAMI_CORE_PLUGIN, KAI_NAMESPACE, PLUGINS_FLAG, SHARING_FLAG
+from ebbtide.cluster.client.protocol import (
+    CLUSTER_RUNTIME,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NAMESPACE,
+    NODE,
+    RUNTIME_CLASS,
+    SERVICE,
+)
+from ebbtide.cluster.doctor.kai import (
+    CLASS_DEFAULT,
+    GANG_FLAG,
+    HAMI_CORE_PLUGIN,
+    KAI_NAMESPACE,
+    PLUGINS_FLAG,
+    SHARING_FLAG,
+)
 from ebbtide.cluster.doctor.kueue import KUEUE_KEY, KUEUE_MAP, KUEUE_NAMESPACE
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
@@ -129,7 +144,7 @@ def _make_kserve_objects(spec: ProfileSpec) -> list[Object]:
 
 
 def _make_kai_objects(spec: ProfileSpec) -> list[Object]:
-    """Return KAI's Deployments, whose arguments are the settings of the profile."""
+    """Return KAI's Deployments, whose arguments are the settings of the profile, and the RuntimeClass of its pods."""
     kai = spec.scheduling.kai
     if spec.scheduling.scheduler != KAI:
         return []
@@ -144,7 +159,7 @@ def _make_kai_objects(spec: ProfileSpec) -> list[Object]:
         deployment = _make_controller(name, KAI_NAMESPACE, kai.version)
         deployment["spec"]["template"]["spec"]["containers"][0]["args"] = args
         deployments.append(deployment)
-    return deployments
+    return [*deployments, {**make_bare(RUNTIME_CLASS, CLASS_DEFAULT), "handler": CLASS_DEFAULT}]
 
 
 def _make_kueue_objects(spec: ProfileSpec) -> list[Object]:

@@ -128,6 +128,7 @@ CLUSTER_RUNTIME: Final = Kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
+RUNTIME_CLASS: Final = Kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 CLUSTER_QUEUE: Final = Kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
 
 #: Every kind that is rendered or read. Discovery is not used: objects of a kind that the cluster does not know count as missing.
@@ -158,6 +159,7 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         GATEWAY,
         DOMAIN_CLAIM,
         CLUSTER_RUNTIME,
+        RUNTIME_CLASS,
         CLUSTER_QUEUE,
         LEASE,
         Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespaced=False),

@@ -42,6 +42,7 @@ OBSERVER_RULES: Final[list[Object]] = [
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ_VERBS},
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": _READ_VERBS},
     {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": _READ_VERBS},
+    {"apiGroups": ["node.k8s.io"], "resources": ["runtimeclasses"], "verbs": _READ_VERBS},
     {
         "apiGroups": ["networking.k8s.io"],
         "resources": ["networkpolicies", "ingressclasses", "ingresses"],

@@ -22,6 +22,9 @@ KAI_NAMESPACE: Final = "kai-scheduler"
 GANG_FLAG: Final = "--knative-gang-schedule"
 SHARING_FLAG: Final = "--gpu-sharing-enabled"
 PLUGINS_FLAG: Final = "--plugins"
+#: The RuntimeClass of pods with a part of a GPU. The second name is the deprecated one.
+CLASS_FLAGS: Final = ("--gpu-fraction-runtime-class-name", "--gpu-pod-runtime-class-name")
+CLASS_DEFAULT: Final = "nvidia"
 HAMI_CORE_PLUGIN: Final = "hamicore"
 
 
@@ -32,6 +35,12 @@ def read_kai_settings(deployments: Iterable[Object], version: str) -> dict[str, 
         "gangScheduleKnative": flags.get(GANG_FLAG, "true") != "false",
         "sharingMode": _read_sharing_mode(flags, version),
     }
+
+
+def read_runtime_class(deployments: Iterable[Object]) -> str:
+    """Return the RuntimeClass that KAI's webhook sets on pods with a part of a GPU; empty if it sets none."""
+    flags = _read_flags(deployments)
+    return next((flags[flag] for flag in CLASS_FLAGS if flag in flags), CLASS_DEFAULT)
 
 
 def _read_sharing_mode(flags: dict[str, str], version: str) -> str:
@@ -57,8 +66,8 @@ def _read_flags(deployments: Iterable[Object]) -> dict[str, str]:
     for deployment in deployments:
         for container in get_at(deployment, "spec", "template", "spec", "containers", default=[]):
             words = [str(word) for word in container.get("args") or ()]
-            for word, after in zip(words, [*words[1:], ""], strict=False):
+            for word, after in zip(words, [*words[1:], "--"], strict=False):
                 flag, equals, value = word.partition("=")
                 if flag.startswith("--"):
-                    flags[flag] = value if equals else "true" if after.startswith("--") or not after else after
+                    flags[flag] = value if equals else "true" if after.startswith("--") else after
     return flags

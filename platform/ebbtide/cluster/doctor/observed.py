@@ -28,6 +28,7 @@ from ebbtide.cluster.client.protocol import (
     PRIORITY_CLASS,
     QUEUE,
     QUOTA,
+    RUNTIME_CLASS,
     SERVICE,
     ClusterError,
     ForbiddenError,
@@ -162,6 +163,8 @@ class ObservedCluster:
     runtimes: tuple[str, ...] | None
     #: The gateway's histogram in the cluster's Prometheus; empty without one, None if it was not read.
     gateway_histogram: str | None = None
+    #: Names of the RuntimeClasses; None if they were not read.
+    runtime_classes: tuple[str, ...] | None = None
     #: Kueue's ClusterQueues, and its configuration; None if they were not read.
     cluster_queues: tuple[Object, ...] | None = None
     kueue_configuration: str | None = None
@@ -265,6 +268,7 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
     knative = list_(DEPLOYMENT, KNATIVE_NAMESPACE) if "knative" in served else ()
     kserve = list_(DEPLOYMENT, KSERVE_NAMESPACE) if "kserve" in served else ()
     kserve_map = read_map(KSERVE_MAP, KSERVE_NAMESPACE) if "kserve" in served else None
+    runtime_classes = list_(RUNTIME_CLASS) if "kai" in served else ()
     runtimes = list_(CLUSTER_RUNTIME) if "kserve" in served else ()
     # Each workload has several Services, so list only candidates for Prometheus.
     services = (
@@ -293,13 +297,18 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         queues=list_(QUEUE) if "kai" in served else (),
         hpas=list_(HPA),
         services=services,
-        runtimes=None if runtimes is None else tuple(obj["metadata"]["name"] for obj in runtimes),
+        runtimes=_read_names(runtimes),
+        runtime_classes=_read_names(runtime_classes),
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
         cluster_queues=list_(CLUSTER_QUEUE) if "kueue" in served else (),
         controllers=_read_controllers(list_(LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}")),
         kueue_configuration=(read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY) if "kueue" in served else None,
         unread=tuple(dict.fromkeys(unread)),
     )
+
+
+def _read_names(objects: tuple[Object, ...] | None) -> tuple[str, ...] | None:
+    return None if objects is None else tuple(obj["metadata"]["name"] for obj in objects)
 
 
 def _list_leases(cluster: Cluster) -> tuple[Object, ...] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
 from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.kai import read_runtime_class
 from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORK, read_frameworks
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
 from ebbtide.translation import project
@@ -180,6 +181,21 @@ def _check_kai(observed: ObservedCluster, requirements: SpecRequirements) -> Ite
             )
 
 
+def _check_runtime_class(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+    """Check that the RuntimeClass exists that KAI's webhook sets on pods with a part of a GPU."""
+    kai = observed.kai
+    if not kai or observed.runtime_classes is None or requirements.profile.spec.scheduling.scheduler != KAI:
+        return
+    name = read_runtime_class(kai)
+    if name and name not in observed.runtime_classes and observe_kai(observed)["sharingMode"] != "Disabled":
+        yield make_error_finding(
+            "DOC048",
+            f"RuntimeClass {name} not found, but KAI-Scheduler sets it on pods that request a part of a GPU",
+            "the API server rejects these pods, so their workloads have no replicas",
+            "install NVIDIA's GPU operator, which creates it, or set KAI's admission.gpuFractionRuntimeClassName to an empty value",
+        )
+
+
 def _check_kueue(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     """Check that Kueue is installed and holds back plain pods, if the profile uses it."""
     if requirements.profile.spec.projects.quota != "kueue":
@@ -272,6 +288,7 @@ CHECKS: Final = (
     _check_pools,
     find_missing_schedulers,
     _check_kai,
+    _check_runtime_class,
     _check_parent_queue,
     _check_quotas,
 )
