@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from ebbtide.cli.connection import Cluster
     from ebbtide.cluster.read.status import Status
+    from ebbtide.translation.objects import Object
 
 #: Seconds to wait for a name to resolve, and for a gateway to accept a connection.
 RESOLVE_SECONDS: Final = 1.0
@@ -16,9 +17,13 @@ CONNECT_SECONDS: Final = 0.3
 LOCAL_PORT: Final = 8080
 
 
-def format_call(cluster: Cluster, status: Status) -> str:
+def format_call(cluster: Cluster, status: Status, top: object) -> str:
     """Return the command that calls a workload; empty if it has no URL."""
-    from ebbtide.cluster.read.gateways import HTTP_PORT, find_gateway  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.gateways import (  # noqa: PLC0415 - not loaded for --help
+        HTTP_PORT,
+        find_gateway,
+        find_route_gateway,
+    )
 
     if not status.url:
         return ""
@@ -28,7 +33,7 @@ def format_call(cluster: Cluster, status: Status) -> str:
     url, host = status.url.rstrip("/"), urlsplit(status.url).hostname or ""
     if resolves(host):
         return f"curl {url}/"
-    gateway = find_gateway(cluster)
+    gateway = find_route_gateway(cluster, top) if is_standard(status, top) else find_gateway(cluster)
     if gateway is None:
         return f"{forward}   # {host} does not resolve on this machine"
     for address, port in gateway.addresses:
@@ -36,6 +41,8 @@ def format_call(cluster: Cluster, status: Status) -> str:
             if port == HTTP_PORT:
                 return f"curl --resolve {host}:{port}:{address} {url}/"
             return f"curl -H 'Host: {host}' http://{address}:{port}/"
+    if not gateway.service:
+        return f"{forward}   # no address of its gateway answers this machine"
     return (
         f"kubectl port-forward -n {gateway.namespace} service/{gateway.service} {LOCAL_PORT}:{HTTP_PORT} & "
         f"curl --retry 5 --retry-connrefused -H 'Host: {host}' http://127.0.0.1:{LOCAL_PORT}/"
@@ -58,16 +65,19 @@ def describe_access(cluster: Cluster, status: Status, top: object) -> tuple[str,
     if unrouted:
         forward = f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
         return f"{status.url} (does not answer: {unrouted})", forward
-    return status.url, format_call(cluster, status)
+    return status.url, format_call(cluster, status, top)
 
 
 def explain_no_route(cluster: Cluster, status: Status, top: object) -> str:
     """Return why a workload's URL does not answer; empty if it may."""
     from ebbtide.cluster.read.gateways import explain_unrouted  # noqa: PLC0415 - as above
 
-    if status.kind == "InferenceService" and not status.revisions and isinstance(top, dict):
-        return explain_unrouted(cluster, top)
-    return ""
+    return explain_unrouted(cluster, top) if is_standard(status, top) else ""
+
+
+def is_standard(status: Status, top: object) -> TypeGuard[Object]:
+    """Return whether a workload runs without Knative, which alone gives an InferenceService revisions."""
+    return status.kind == "InferenceService" and not status.revisions and isinstance(top, dict)
 
 
 def resolves(host: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import HTTP_ROUTE, INGRESS, NODE, SERVICE, ClusterError, MissingError
+from ebbtide.cluster.client.protocol import GATEWAY, HTTP_ROUTE, INGRESS, NODE, SERVICE, ClusterError, MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,10 @@ HTTP_PORT: Final = 80
 
 
 class Gateway(NamedTuple):
-    """A gateway's Service, and its addresses, the most public first. Not every address is reachable for every client."""
+    """A gateway's Service, and its addresses, the most public first. Not every address is reachable for every client.
+
+    The name of the Service is empty if it is unknown: a Gateway or an Ingress names only addresses.
+    """
 
     namespace: str
     service: str
@@ -43,6 +46,29 @@ def find_gateway(cluster: Cluster) -> Gateway | None:
             continue
         return Gateway(namespace, name, tuple(_list_addresses(cluster, service)))
     return None
+
+
+def find_route_gateway(cluster: Cluster, top: Object) -> Gateway | None:
+    """Return the gateway of an InferenceService in Standard mode; None if it has no route, or if reading it is forbidden.
+
+    Upstream: sigs.k8s.io/gateway-api apis/v1 (HTTPRoute, Gateway).
+    """
+    try:
+        route = _get_or_none(cluster, top["metadata"]["name"], top["metadata"]["namespace"])
+        if route is None:
+            return None
+        if route["kind"] == INGRESS.name:
+            rows = get_at(route, "status", "loadBalancer", "ingress", default=[])
+            return Gateway("", "", tuple((str(row.get("ip") or row.get("hostname")), HTTP_PORT) for row in rows))
+        parent: Object = next(iter(get_at(route, "spec", "parentRefs", default=[])), {})
+        namespace = parent.get("namespace") or top["metadata"]["namespace"]
+        gateway = cluster.get(GATEWAY, parent.get("name", ""), namespace)
+    except ClusterError:
+        return None
+    listeners = get_at(gateway, "spec", "listeners", default=[])
+    ports = [listener["port"] for listener in listeners if listener.get("protocol") == "HTTP"]
+    addresses = get_at(gateway, "status", "addresses", default=[])
+    return Gateway(namespace, "", tuple((str(row["value"]), port) for row in addresses for port in ports))
 
 
 def _list_addresses(cluster: Cluster, service: Object) -> Iterator[tuple[str, int]]:
