@@ -26,7 +26,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -217,6 +217,21 @@ bench: setup-test ## Measure render and compare it with helm and kustomize (need
 
 bench-simulate: $(VENV)/.simulate ## Measure the simulator: requests per second, and 250 settings on all processors
 	$(BIN)/python tools/bench/simulate.py
+
+# The wheel has 82 MB; pip compares it with this digest.
+SERVERS_WHEEL = aiconfigurator-core==0.12.0
+SERVERS_DIGEST = sha256:aadc4aad0a00bf8a61c477c62bef43de479849c3aa0b1c3078068e08309eccc4
+build/servers/.made: tools/servers/distill.py
+	@mkdir -p build/servers && echo "$(SERVERS_WHEEL) --hash=$(SERVERS_DIGEST)" >build/servers/requirements.txt
+	$(BIN)/pip download --quiet --no-deps --require-hashes --only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64 \
+	  --dest build/servers -r build/servers/requirements.txt
+	@touch $@
+
+servers: $(VENV)/.simulate build/servers/.made ## Fit the table of measured servers again, from the measurements on PyPI
+	$(BIN)/python tools/servers/distill.py build/servers/*.whl
+
+check-servers: $(VENV)/.simulate build/servers/.made ## Compare the table of measured servers with the measurements on PyPI
+	$(BIN)/python tools/servers/distill.py --check build/servers/*.whl
 
 MINUTES ?= 10
 soak: setup-serve ## Run the demo server under mixed traffic and print memory, response times and errors: MINUTES=10

@@ -27,6 +27,7 @@ SERVERS: Final = (
     "lognormal:median=200ms,sigma=0.5",
     "llm:max=16,base=150ms,prompt=50us,output=2ms",
     "llm:max=16,base=150ms,prompt=50us,output=2ms,slow=16:1.5",
+    "gpu:h200/gpt-oss-120b/vllm,tp=8",
 )
 GOAL_RATE: Final = 1_000_000
 GOAL_BATCH: Final = 10.0

@@ -5,7 +5,7 @@ All of it runs in a worker process (``workers.py``), never in the server, since 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -242,6 +242,8 @@ def complete_case(
         server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
         server = servers.parse_server(server_text)
         notes.append(f"the server model {server_text} is an assumption: measure your server, and {server_hint}")
+    with suppress(servers.ServerError):  # the simulation reports a server that does not fit the traffic
+        notes += server.notes(traffic)
     if bounds is None:
         assert loaded.inference is not None
         bounds = slo.read_spec_bounds(loaded.inference.spec.slo)

@@ -48,6 +48,7 @@ COMMANDS: Final = (
     ("controller", "controller", "Scale workloads on any metric, to zero too"),
     ("simulate", "simulate", "Simulate how the autoscaler responds to traffic"),
     ("tune", "tune", "Find the cheapest autoscaling settings that meet an SLO"),
+    ("servers", "servers", "List the servers whose speed was measured"),
     ("slo", "slo", "Report SLO compliance from Prometheus"),
     ("profile", "profile", "Show or validate a cluster profile"),
     ("schema", "schema", "Print the JSON Schema of specs or profiles"),

@@ -21,15 +21,17 @@ from ebbtide.simulate.words import PLAIN_SERVER, TOKENS_SERVER
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.load import TrafficReading
+    from ebbtide.simulate.servers import Server
     from ebbtide.translation.plan import Plan
 
 USAGE: Final = 2
+A = TypeVar("A")
 T = TypeVar("T")
 #: Options that define a simulation.
 CASE: Final = (
@@ -53,8 +55,16 @@ CASE: Final = (
         metavar="MODEL",
         default="",
         help="Model of request durations: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, empirical:FILE, "
-        f"llm:max=16,base=150ms,prompt=50us,output=20ms (default: {TOKENS_SERVER} if the traffic has token counts, "
-        f"else {PLAIN_SERVER})",
+        f"llm:max=16,base=150ms,prompt=50us,output=20ms, gpu:h200/llama-3.1-70b/vllm,tp=4 of `ebbtide servers` (default: "
+        f"{TOKENS_SERVER} if the traffic has token counts, else {PLAIN_SERVER})",
+    ),
+    make_option(
+        "--calibrate",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="Fit the server to a load test instead: the JSON of guidellm, inference-perf or vllm bench serve --save-result; "
+        "repeatable",
     ),
     make_option(
         "--start-up",
@@ -140,14 +150,20 @@ def read_case(options: Options) -> tuple[LoadedDocument, Plan, Case, str, tuple[
     start_up = _parse_option(words.parse_start_up, options.start_up, "--start-up", command)
     price = _parse_option(words.parse_gpu_hour, options.cost, "--cost", command)
     bounds = _parse_option(slo.parse_bounds, options.slo, "--slo", command) if options.slo else None
+    if options.server and options.calibrate:
+        exit_with_usage_error("--server and --calibrate are mutually exclusive: use only one of them", command)
     server = _parse_option(servers.parse_server, options.server, "--server", command) if options.server else None
+    server_text = options.server
+    if options.calibrate:
+        server = _parse_option(_calibrate_server, options.calibrate, "--calibrate", command)
+        server_text = f"fitted to {', '.join(Path(name).name for name in options.calibrate)}"
     profile = read_profile(options.profile)
     loaded, plan = _read_spec(options.spec, profile)
     traffic_reading = _read_traffic(options, columns)
     print_problems(traffic_reading.problems)
     if traffic_reading.traffic is None:
         raise SystemExit(1)
-    parts = (options.server, server, start_up, options.seed, bounds, price)
+    parts = (server_text, server, start_up, options.seed, bounds, price)
     return complete_case(loaded, plan, profile, traffic_reading.traffic, *parts, command, "set it with --server")
 
 
@@ -184,7 +200,13 @@ def _read_traffic(options: Options, columns: dict[str, str]) -> TrafficReading:
     return load.parse_traffic(data, Path(options.traffic).name, options.seed, columns)
 
 
-def _parse_option(reader: Callable[[str], T], text: str, option: str, command: str) -> T:
+def _calibrate_server(names: Sequence[str]) -> Server:
+    from ebbtide.simulate.calibrate import calibrate_server  # noqa: PLC0415 - it needs numpy
+
+    return calibrate_server([Path(name) for name in names])
+
+
+def _parse_option(reader: Callable[[A], T], text: A, option: str, command: str) -> T:
     try:
         return reader(text)
     except ValueError as error:

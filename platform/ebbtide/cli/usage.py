@@ -26,7 +26,7 @@ GROUPS: Final = (
     ),
     (
         "Predict",
-        ("simulate", "tune"),
+        ("simulate", "tune", "servers"),
         "ebbtide simulate chat.yaml --traffic diurnal:1rps..20rps,24h",
     ),
     (

@@ -103,5 +103,11 @@ class SimulationResult(SimulationUsage):
     timeline: Timeline
     at_end: SimulationUsage | None = None
     """Usage at the end of the traffic, without the replies after it; None if nothing was simulated."""
+    first_token: NDArray[np.float64] | None = None
+    """Seconds from arrival to the first token; NaN without a reply. None if the server does not produce tokens."""
+    inter_token: NDArray[np.float64] | None = None
+    """Mean seconds between two tokens of a reply, 0 for a reply of one token; NaN without a reply."""
+    tokens: NDArray[np.float64] | None = None
+    """Number of output tokens of the reply; 0 without a reply."""
     notes: Mapping[str, float] = field(default_factory=dict)
     """Additional values of the engine: GPU utilization, events handled."""

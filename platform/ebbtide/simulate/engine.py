@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
@@ -29,6 +29,7 @@ from ebbtide.autoscaler.kernel import FUNCTIONS
 from ebbtide.base.metrics import find_histogram
 from ebbtide.simulate import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulate.data import SimulationResult, SimulationUsage, Timeline
+from ebbtide.simulate.measured import BatchingServer
 from ebbtide.simulate.setting import FLOOR_SIGNALS, get_replica_bounds
 from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, EngineState, ScalerState, Stream, draw
 
@@ -107,6 +108,32 @@ class SimulationInputs:
     """Time of the first tick, scrape and report."""
     startable: bool
     """True if a request can wait for a pod to start without timing out."""
+    batching: BatchingInputs | None = None
+    """Times of a batching server, which replace ``work`` and ``speeds``."""
+
+
+@dataclass(frozen=True)
+class BatchingInputs:
+    """Times of a batching server in nanoseconds."""
+
+    shared_first: NDArray[np.int64]
+    """Shared part of the time to first token, by number of concurrent requests; the last value also applies to higher ones."""
+    shared_step: NDArray[np.int64]
+    """Shared part of a step, as above."""
+    requests: NDArray[np.int64]
+    """Token times of each request, as in ``state.TOKEN_ROW``."""
+
+
+def _prepare_batching(server: Server, traffic: TrafficTrace) -> BatchingInputs | None:
+    """Return the times of a batching server, None for any other."""
+    if not isinstance(server, BatchingServer):
+        return None
+    times = server.token_times(traffic)
+    # A prefill takes at least 1 ns, so that the time of the first token is known.
+    prefill = np.maximum(np.rint(times.first * SECOND), 1.0)
+    rest = (np.rint(times.first_each * SECOND), np.rint(times.load * SECOND), times.steps)
+    first, step = (np.rint(part * SECOND).astype(np.int64) for part in server.shared_times())
+    return BatchingInputs(first, np.maximum(step, 1), np.stack([prefill, *rest], axis=1).astype(np.int64))
 
 
 def prepare_inputs(
@@ -146,6 +173,7 @@ def prepare_inputs(
         scrape=(tick + COLLECTED) % SECOND,
         report=draw(seed, Stream.REPORT, 0, SECOND),
         startable=startup.seconds <= setting.timeout,
+        batching=_prepare_batching(server, traffic),
     )
 
 
@@ -160,16 +188,37 @@ def simulate(
     inputs = prepare_inputs(setting, traffic, server, startup, seed)
     kind = simulation_class(setting)
     if not fast or find_spec("numba") is None:
-        return kind(setting, inputs).run()
+        return add_tokens(kind(setting, inputs).run(), server, traffic)
     rows = max(_COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])
     while True:
         run = kind(setting, inputs, rows=rows)
         if not run.full:
             result = run.run()
             if not run.full:
-                return result
+                return add_tokens(result, server, traffic)
         # This is rare, so the simulation is restarted with more rows instead of growing its arrays.
         rows *= 4
+
+
+def add_tokens(result: SimulationResult, server: Server, traffic: TrafficTrace) -> SimulationResult:
+    """Return a result with the times of tokens, if the server produces tokens."""
+    split = server.split_tokens(traffic)
+    if split is None:
+        return result
+    share, output = split
+    first = result.first_token
+    if first is None:
+        # Concurrency slows prefill and decode by the same factor.
+        first = result.wait + (result.latency - result.wait) * share
+    gaps = np.maximum(output - 1, 1.0)
+    between = np.where(output > 1, (result.latency - first) / gaps, 0.0)
+    lost = np.isnan(result.latency)
+    return replace(
+        result,
+        first_token=np.where(lost, np.nan, first),
+        inter_token=np.where(lost, np.nan, between),
+        tokens=np.where(lost, 0.0, output),
+    )
 
 
 def simulate_batch(
@@ -451,6 +500,7 @@ class Simulation:
         if count:
             requests[:, state.ARRIVAL], requests[:, state.WORK] = inputs.arrivals, inputs.work
             requests[:, state.WHERE] = requests[:, state.BEGAN] = -1
+        batching = None if is_watched else inputs.batching
         pod_rows = rows or _ROWS
         ticks = 0 if is_watched else (inputs.end - inputs.lead + inputs.timeout) // TICK + 4
         stable, stable_marks = windows.new_buckets(targets.stable_window(revision, config), 1.0)
@@ -463,8 +513,9 @@ class Simulation:
             "moments": np.array([*decays, *[0.0] * (state.EDGE - 2), *edges], real),
             "pods": np.zeros(pod_rows * state.POD_ROW, integer),
             "lists": np.zeros(pod_rows * state.LIST_ROW, integer),
-            "tables": np.concatenate([inputs.start_ups, inputs.answers, inputs.begins, inputs.speeds, inputs.busy]),
-            "heap": np.zeros(4 * count + 2, integer),
+            "tables": np.concatenate([*_list_tables(inputs), *_list_token_tables(batching)]),
+            # Two entries for each request, and two more for its first token.
+            "heap": np.zeros((4 if batching is None else 8) * count + 2, integer),
             "counts": np.zeros(pod_rows * (len(edges) + 1) if edges else 0, integer),
         }
         scaler: dict[str, Any] = {
@@ -501,7 +552,11 @@ class Simulation:
             means.append(np.divide(change, steps, out=np.zeros(len(times)), where=steps > 0))
         sums = self.sums
         at_end = TimeIntegrals(*map(int, s[state.END_PODS : state.END_COLD_STARTS]))
+        first_token = requests[:, state.FIRST_TOKEN]
         return SimulationResult(
+            first_token=None
+            if inputs.batching is None
+            else np.where(first_token > 0, (first_token - inputs.arrivals) / SECOND, np.nan),
             latency=np.where(lost, np.nan, (finished - inputs.arrivals) / SECOND),
             wait=(np.where(began < 0, np.abs(finished), began) - inputs.arrivals) / SECOND,
             cold=requests[:, state.COLD] != 0,
@@ -519,6 +574,34 @@ class Simulation:
             notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
             **vars(_make_usage(inputs, sums, end, self.cold_starts)),
         )
+
+
+def _kind_of_server(inputs: SimulationInputs, *, watched: bool) -> int:
+    """Return the kind of the server. A watched simulation feeds requests without tokens."""
+    if inputs.batching is not None and not watched:
+        return state.BATCHING
+    return state.BY_CONCURRENCY if (inputs.speeds != SPEED).any() else state.CONSTANT
+
+
+def _list_tables(inputs: SimulationInputs) -> tuple[NDArray[np.int64], ...]:
+    return (inputs.start_ups, inputs.answers, inputs.begins, inputs.speeds, inputs.busy)
+
+
+def _list_token_tables(batching: BatchingInputs | None) -> tuple[NDArray[np.int64], ...]:
+    return () if batching is None else (batching.shared_first, batching.shared_step, batching.requests.ravel())
+
+
+def _list_token_sections(inputs: SimulationInputs) -> tuple[tuple[int, int], ...]:
+    """Return the starts of a batching server's sections of ``tables``."""
+    if inputs.batching is None:
+        return ()
+    start, length = sum(map(len, _list_tables(inputs))), len(inputs.batching.shared_first)
+    return (
+        (state.SHARED_FIRST, start),
+        (state.SHARED_STEP, start + length),
+        (state.SHARED_LAST, length - 1),
+        (state.TOKEN_TIMES, start + 2 * length),
+    )
 
 
 def _list_initial_values(
@@ -540,7 +623,8 @@ def _list_initial_values(
         (state.RPS, int(rps)),
         (state.UNIT, 1 if rps else SECOND),
         (state.WEIGHTED, int(setting.weighted)),
-        (state.MOVING, int((inputs.speeds != SPEED).any())),
+        (state.MOVING, _kind_of_server(inputs, watched=watched)),
+        *_list_token_sections(inputs),
         (state.START_UPS, count),
         (state.ANSWERS, count),
         (state.BEGIN, 2 * count),

@@ -200,14 +200,56 @@ def change_load(w: EngineState, pod: int, by: int) -> None:
 
 
 @hot_kernel
+def get_step_time(w: EngineState, pod: int) -> int:
+    """Return the time of a step of a batching server, which produces one token for each request."""
+    s = w.state
+    return w.tables[s[SHARED_STEP] + min(w.pods[pod + RUNNING], s[SHARED_LAST])] + w.pods[pod + POD_LOAD]
+
+
+@hot_kernel
+def get_token_time(w: EngineState, request: int, column: int) -> int:
+    """Return an element of a request's token times."""
+    return w.tables[w.state[TOKEN_TIMES] + request // REQUEST_ROW * TOKEN_ROW + column]
+
+
+@hot_kernel
 def bring_work(w: EngineState, pod: int) -> None:
     """Update a pod's completed work to now."""
     p, now = w.pods, w.state[NOW]
     if p[pod + RUNNING] > 0:
-        p[pod + VIRTUAL] += (now - p[pod + VIRTUAL_AT]) * get_request_speed(w, pod)
+        passed = now - p[pod + VIRTUAL_AT]
+        if w.state[MOVING] == BATCHING:
+            p[pod + VIRTUAL] += passed * TOKEN // get_step_time(w, pod)
+        else:
+            p[pod + VIRTUAL] += passed * get_request_speed(w, pod)
     else:
         p[pod + VIRTUAL] = 0
     p[pod + VIRTUAL_AT] = now
+
+
+@hot_kernel
+def link_request(w: EngineState, pod: int, request: int) -> None:
+    """Add a request to those of a pod that end by its completed work."""
+    r, first = w.requests, w.pods[pod + FIRST_RUNNING]
+    r[request + LINK] = first
+    r[request + BACK] = -1
+    if first >= 0:
+        r[first + BACK] = request
+    w.pods[pod + FIRST_RUNNING] = request
+
+
+@kernel
+def produce_first_token(w: EngineState, request: int) -> bool:
+    """Record the first token of a batching server's request, and let it generate the others; False if there are none."""
+    r, pod = w.requests, w.requests[request + WHERE]
+    r[request + FIRST_TOKEN] = w.state[NOW]
+    left = get_token_time(w, request, TOKENS_LEFT)
+    bring_work(w, pod)
+    r[request + DUE] = w.pods[pod + VIRTUAL] + left * TOKEN
+    link_request(w, pod, request)
+    if left > 0:
+        reschedule_departure(w, pod)
+    return left > 0
 
 
 @hot_kernel
@@ -220,14 +262,15 @@ def begin_request(w: EngineState, pod: int, request: int) -> None:
     change_load(w, pod, 1)
     r[request + RUNS] = 1
     r[request + BEGAN] = now
-    if moving:
+    if w.state[MOVING] == BATCHING:
+        p[pod + POD_LOAD] += get_token_time(w, request, TOKEN_LOAD)
+        running = p[pod + RUNNING]
+        prefill = get_token_time(w, request, PREFILL) + running * get_token_time(w, request, PREFILL_EACH)
+        shared = w.tables[w.state[SHARED_FIRST] + min(running, w.state[SHARED_LAST])]
+        push_departure(w.state, w.heap, now + prefill + shared, request)
+    elif moving:
         r[request + DUE] = p[pod + VIRTUAL] + r[request + WORK] * SPEED
-        first = p[pod + FIRST_RUNNING]
-        r[request + LINK] = first
-        r[request + BACK] = -1
-        if first >= 0:
-            r[first + BACK] = request
-        p[pod + FIRST_RUNNING] = request
+        link_request(w, pod, request)
     else:
         push_departure(w.state, w.heap, now + r[request + WORK], request)
 
@@ -238,6 +281,9 @@ def stop_request(w: EngineState, pod: int, request: int) -> None:
     r = w.requests
     if w.state[MOVING] > 0:
         bring_work(w, pod)
+    if w.state[MOVING] == BATCHING:
+        w.pods[pod + POD_LOAD] -= get_token_time(w, request, TOKEN_LOAD)
+    if w.state[MOVING] == BY_CONCURRENCY or r[request + FIRST_TOKEN] > 0:
         after, before = r[request + LINK], r[request + BACK]
         if before >= 0:
             r[before + LINK] = after
@@ -271,7 +317,11 @@ def reschedule_departure(w: EngineState, pod: int) -> None:
         if other <= due and (other < due or request < earliest):
             earliest, due = request, other
         request = r[request + LINK]
-    at = p[pod + VIRTUAL_AT] - min(0, (p[pod + VIRTUAL] - due) // get_request_speed(w, pod))
+    missing = p[pod + VIRTUAL] - due
+    if w.state[MOVING] == BATCHING:
+        at = p[pod + VIRTUAL_AT] - min(0, missing * get_step_time(w, pod) // TOKEN)
+    else:
+        at = p[pod + VIRTUAL_AT] - min(0, missing // get_request_speed(w, pod))
     if at != p[pod + NEXT_DONE] or earliest != p[pod + NEXT_REQUEST]:
         p[pod + NEXT_DONE] = at
         p[pod + NEXT_REQUEST] = earliest
@@ -283,6 +333,8 @@ def is_void(w: EngineState, at: int, request: int) -> bool:
     """Return whether a scheduled departure no longer applies to its request."""
     if w.requests[request + FINISHED] != 0 or w.state[MOVING] == 0:
         return w.requests[request + FINISHED] != 0
+    if w.state[MOVING] == BATCHING and w.requests[request + FIRST_TOKEN] == 0:
+        return False
     pod = w.requests[request + WHERE]
     return w.pods[pod + NEXT_DONE] != at or w.pods[pod + NEXT_REQUEST] != request
 

@@ -36,6 +36,7 @@ from ebbtide.simulate.pods import (
     leave_activator,
     notify_observer,
     pop_departure,
+    produce_first_token,
     reckon,
     reckon_end,
     set_replicas,
@@ -392,6 +393,8 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
             if not lost:
                 request = w.heap[1]
                 pop_departure(s, w.heap)
+                if s[MOVING] == BATCHING and r[request + FIRST_TOKEN] == 0 and produce_first_token(w, request):
+                    continue
             finish_request(w, request, lost)
         elif at_expiry == at:
             expire_request(w, oldest)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = tuple[float, ...]
 #: Number of units in a second.
 _UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
-_KINDS: Final = ("fixed", "lognormal", "empirical", "llm")
+_KINDS: Final = ("fixed", "lognormal", "empirical", "llm", "gpu")
 #: Default times of a language model server.
 _PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
 #: Maximum number of concurrent requests: tables have a value for each number of requests.
@@ -66,6 +66,19 @@ class Server:
     def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return the service time in seconds of each request of ``traffic`` without concurrent requests."""
         raise NotImplementedError
+
+    def split_tokens(self, traffic: TrafficTrace) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return the share of each request's service time before its first token, and its output tokens.
+
+        Returns None if the server does not produce tokens.
+        """
+        del traffic
+        return None
+
+    def notes(self, traffic: TrafficTrace) -> tuple[str, ...]:
+        """Return notes on the precision of the model for some traffic."""
+        del traffic
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,18 +179,15 @@ class LanguageModelServer(Server):
 
     def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - not random
         """Return the time that the tokens of each request take."""
-        counts = []
-        for index, token_counts in enumerate((traffic.prompt_tokens, traffic.output_tokens)):
-            if token_counts is not None:
-                counts.append(token_counts.astype(np.float64))
-            elif self.tokens is not None:
-                counts.append(np.full(len(traffic.times), float(self.tokens[index])))
-            else:
-                raise ServerError(
-                    f"the traffic {traffic.name} has no {('prompt', 'output')[index]} token counts: "
-                    "set token counts on the server, as in tokens=500/200"
-                )
-        return self.base + self.prompt * counts[0] + self.output * counts[1]
+        prompt, output = require_tokens(traffic, self.tokens)
+        return self.base + self.prompt * prompt + self.output * output
+
+    def split_tokens(self, traffic: TrafficTrace) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the share of the fixed and prompt times and of one output token, and the output tokens."""
+        prompt, output = require_tokens(traffic, self.tokens)
+        first = self.base + self.prompt * prompt + self.output * np.minimum(output, 1.0)
+        total = self.base + self.prompt * prompt + self.output * output
+        return np.divide(first, total, out=np.ones_like(total), where=total > 0), output
 
     @classmethod
     def calibrated(cls, rows: Iterable[Row], max_batch: int = 16) -> LanguageModelServer:
@@ -204,6 +214,24 @@ class LanguageModelServer(Server):
         ratios = [(row[0], row[1] / (parts[0] + parts[1] * row[2] + parts[2] * row[3])) for row in measurements]
         _, slow_down = _group_by_concurrency(ratios)
         return cls(max_batch=max_batch, base=parts[0], prompt=parts[1], output=parts[2], slow_down=slow_down)
+
+
+def require_tokens(
+    traffic: TrafficTrace, tokens: tuple[int, int] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the prompt and output tokens of each request, ``tokens`` if the traffic has none. Raises ServerError."""
+    counts = []
+    for index, token_counts in enumerate((traffic.prompt_tokens, traffic.output_tokens)):
+        if token_counts is not None:
+            counts.append(token_counts.astype(np.float64))
+        elif tokens is not None:
+            counts.append(np.full(len(traffic.times), float(tokens[index])))
+        else:
+            raise ServerError(
+                f"the traffic {traffic.name} has no {('prompt', 'output')[index]} token counts: "
+                "set token counts on the server, as in tokens=500/200"
+            )
+    return counts[0], counts[1]
 
 
 def _require_positive(name: str, seconds: float) -> None:
@@ -255,14 +283,17 @@ def parse_server(text: str) -> Server:
     ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5``, ``empirical:FILE`` (a time in seconds on each line) and
     ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (slow-down with 8
     and with 16 requests) and ``util=1:0.4/16:1`` (busy share of the GPU) after a comma; llm also ``tokens=500/200``.
+    ``gpu:h200/llama-3.1-70b/vllm,tp=4,precision=fp8`` is a measured server, which takes ``max``, ``util`` and ``tokens``.
     """
     kind, _, rest = text.partition(":")
     if kind not in _KINDS:
         raise ServerError(f"unknown server model {kind!r}: must be one of {', '.join(_KINDS)}, followed by a colon")
     parts = [part.strip() for part in rest.split(",") if part.strip()]
-    first = parts.pop(0) if kind in {"fixed", "empirical"} and parts else ""
+    first = parts.pop(0) if kind in {"fixed", "empirical", "gpu"} and parts else ""
     options = dict(_parse_option(part) for part in parts)
     slots = _parse_whole_number(options.pop("max")) if "max" in options else None
+    if kind == "gpu":
+        return _make_measured_server(first, options, slots)
     slow_down = _parse_table(options.pop("slow", ""), 1, 1.0)
     utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
     model: Server
@@ -285,6 +316,28 @@ def parse_server(text: str) -> Server:
     return replace(
         model, max_batch=model.max_batch if slots is None else slots, slow_down=slow_down, utilization=utilization
     )
+
+
+def _make_measured_server(text: str, options: dict[str, str], slots: int | None) -> Server:
+    """Return a server of the table of measurements."""
+    from ebbtide.simulate.measured import BatchingServer, find_entry  # noqa: PLC0415 - it imports this module
+
+    gpu, model, engine = [*text.lower().split("/"), "", "", ""][:3]
+    if text.count("/") != 2 or not (gpu and model and engine):  # noqa: PLR2004 - as in the message
+        raise ServerError(
+            f"invalid server gpu:{text}: must be gpu:GPU/MODEL/ENGINE, as in gpu:h200/llama-3.1-70b/vllm,tp=4"
+        )
+    utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
+    tokens = _parse_tokens(options.pop("tokens", ""))
+    entry = find_entry(gpu, model, engine, {name: options.pop(name) for name in ("tp", "precision") if name in options})
+    if options:
+        raise ServerError(
+            f"unknown options of gpu: {', '.join(options)}; it accepts tp, precision, max, tokens and util"
+        )
+    most = int(entry.fit.concurrency.high)
+    if slots is not None and not 1 <= slots <= most:
+        raise ServerError(f"invalid max={slots}: at most {most} concurrent requests were measured; use 1 to {most}")
+    return BatchingServer(fit=entry.fit, entry=entry, tokens=tokens, max_batch=slots or most, utilization=utilization)
 
 
 def parse_seconds(text: str) -> float:

@@ -35,6 +35,10 @@ QUEUE_DEPTH: Final = 10
 FAR: Final = 1 << 62
 #: Resolution of a server's speed: the value of speed 1.
 SPEED: Final = 4096
+#: Resolution of a batching server's progress: the value of one token.
+TOKEN: Final = 65536
+#: Kinds of servers, for ``MOVING``: constant speed, a speed by concurrency, and steps that produce one token for each request.
+CONSTANT, BY_CONCURRENCY, BATCHING = range(3)
 TICK: Final = to_nanoseconds(kpa.TICK_INTERVAL)
 #: Causes of scaling decisions, by code.
 BOUND: Final = (
@@ -100,7 +104,11 @@ class EngineState(NamedTuple):
     lists: Ints
     """Pods that are ready, known to the activator, alive, and sampled, in four columns."""
     tables: Ints
-    """Start-up times, then speeds, then utilization, both by number of concurrent requests."""
+    """Start-up times, then speeds, then utilization, both by number of concurrent requests.
+
+    For a batching server also the shared times to first token and of a step by number of concurrent requests, and four
+    columns for each request (``TOKEN_ROW``).
+    """
     heap: Ints
     """Departures, some of them void: pairs of time and request, at most two per request."""
     counts: Ints
@@ -125,8 +133,11 @@ class ScalerState(NamedTuple):
 
 
 #: Columns of ``requests``: the input, the next and the previous request in its list, the work at which it is done, its pod
-#: (-1 for none), flags, and its outcome: ``FINISHED`` is the negated time for a lost request.
-ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, REQUEST_ROW = range(12)
+#: (-1 for none), flags, and its outcome: ``FINISHED`` is the negated time for a lost request. ``FIRST_TOKEN`` is the time of
+#: the first token, 0 before it and without a batching server.
+ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, FIRST_TOKEN, REQUEST_ROW = range(13)
+#: Columns of a request's token times: time to first token, the same for each concurrent request, load, tokens after the first.
+PREFILL, PREFILL_EACH, TOKEN_LOAD, TOKENS_LEFT, TOKEN_ROW = range(5)
 #: Columns of ``lists``.
 READY_LIST, SEEN_LIST, ALIVE_LIST, SAMPLE_LIST, LIST_ROW = range(5)
 #: Columns of ``ticks``.
@@ -136,7 +147,7 @@ NUMBER, BORN, BEGINS, LIFE, IS_READY, IS_SEEN, IS_DELETED, DRAINED, SEE_AT = ran
 POD_INSIDE, POD_PROXIED, RUNNING, FIRST_RUNNING, FIRST_WAITING, LAST_WAITING, VIRTUAL, VIRTUAL_AT = range(9, 17)
 POD_CUT, POD_REPORT, POD_FLOW, FLOW_PROXIED, POD_COUNT, COUNT_PROXIED, REPORTED, REPORTED_PROXIED = range(17, 25)
 # Time and row of its next finished request; utilization in percent times nanoseconds, integrated until then (-1: not yet).
-NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_ROW = range(25, 30)
+NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_LOAD, POD_ROW = range(25, 31)
 
 # Elements of ``state``: constants of the simulation,
 LEAD, END, TIMEOUT, LIMIT, SLOTS, SEED, STARTABLE, SCRAPED, RPS, WEIGHTED, MOVING, UNIT, EDGES, WATCHED = range(14)
@@ -158,7 +169,9 @@ DESIRED, EXCESS, DECIDED, ACTIVE, REASON, INITIALIZED, SERVES = range(62, 69)
 SUM_PODS, SUM_QUEUED, SUM_ALIVE, SUM_READY, SUM_WORKING, SUM_UTILIZATION, SUM_UP = range(69, 76)
 END_PODS, END_COLD_STARTS = 76, 83
 # whether an HPA scales and no activator is in the path, and the spec's minimum replicas, which a floor may exceed.
-DIRECT, MINIMUM, STATE = 84, 85, 86
+DIRECT, MINIMUM = 84, 85
+# the sections of ``tables`` of a batching server: shared times to first token, of a step, the last index of both, and requests.
+SHARED_FIRST, SHARED_STEP, SHARED_LAST, TOKEN_TIMES, STATE = range(86, 91)
 #: Elements of ``moments``: the decays of the windows, times of the reconciler in seconds, the averages at the scaler's last
 #: decision (NaN for none), and from ``EDGE`` on the upper edges of the latency histogram.
 DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, AVERAGE, PANIC_AVERAGE, EDGE = range(7)

@@ -1,0 +1,73 @@
+"""``ebbtide servers``: list the servers whose speed was measured, with the errors of the fit."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.cli.common import write_json
+from ebbtide.cli.options import Options, make_option, make_output_option
+from ebbtide.cli.simulate import exit_with_usage_error
+
+if TYPE_CHECKING:
+    from ebbtide.simulate.measured import HeldOutErrors, ServerEntry
+
+OPTIONS: Final = (
+    make_option("text", metavar="TEXT", nargs="?", default="", help="Part of the name, as in h200 or llama-3.1-70b"),
+    make_output_option("text", "json"),
+)
+
+
+def run(options: Options) -> int:
+    if find_spec("numpy") is None:
+        exit_with_usage_error("numpy is not installed; run pip install 'ebbtide[simulate]'", options.command)
+    from ebbtide.simulate.measured import load_table  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.report import align_table  # noqa: PLC0415 - as above
+
+    head, entries = load_table()
+    rows = [(name, entry) for entry in entries for name in entry.names if options.text.lower() in name]
+    if options.output == "json":
+        write_json({**head, "servers": [_describe_entry(name, entry) for name, entry in rows]})
+        return 0
+    if not rows:
+        sys.stderr.write(f"No measured server has {options.text!r} in its name; ebbtide servers lists all.\n")
+        return 1
+    table = [["--server", "measured", "prompt", "output", "concurrency", "response", "first token", "other shapes"]]
+    for name, entry in sorted(rows):
+        fit = entry.fit
+        ranges = [f"{span.low:,.0f}-{span.high:,.0f}" for span in (fit.prompt, fit.output, fit.concurrency)]
+        errors = [f"{error.p90:.0%}" for error in (entry.by_row.total, entry.by_row.first, entry.by_shape.total)]
+        table.append([name, entry.measured or "-", *ranges, *errors])
+    source = head["source"]
+    sys.stdout.write(
+        f"{align_table(table, '')}\nResponse, first token, other shapes: 90th percentile of the error of the response, of the "
+        "time to first token,\nand of the response at token counts that were not fitted. "
+        f"Fitted {head['distilled']} to {head['points']:,} measurements of\n{source['package']} ({source['license']}).\n"
+    )
+    return 0
+
+
+def _describe_entry(name: str, entry: ServerEntry) -> dict[str, Any]:
+    """Return a server as JSON-ready data."""
+    fit = entry.fit
+    return {
+        "server": name,
+        "engineVersion": entry.engine_version,
+        "measured": entry.measured,
+        "points": entry.points,
+        "promptTokens": list(fit.prompt),
+        "outputTokens": list(fit.output),
+        "concurrency": list(fit.concurrency),
+        "firstToken": list(fit.first),
+        "step": list(fit.step),
+        "heldOutByRow": _describe_errors(entry.by_row),
+        "heldOutByShape": _describe_errors(entry.by_shape),
+    }
+
+
+def _describe_errors(errors: HeldOutErrors) -> dict[str, dict[str, float]]:
+    return {
+        name: {"median": error.median, "p90": error.p90}
+        for name, error in zip(("firstToken", "step", "response"), errors, strict=True)
+    }
