@@ -205,6 +205,13 @@ def route_to_come(recording: dict[str, Any]) -> None:
         condition(recording["top"], kind).update(status="Unknown", reason="IngressNotConfigured")
 
 
+def route_behind(recording: dict[str, Any]) -> None:
+    """The revision could not be scheduled at first, and is ready since; the Route has not been reconciled again."""
+    for kind in ("Ready", "RoutesReady"):
+        message = 'Configuration "quick" does not have any ready Revision.'
+        condition(recording["top"], kind).update(status="False", reason="RevisionMissing", message=message)
+
+
 def four_shares(recording: dict[str, Any], priority: int = 125) -> None:
     pod = recording["pods"][0]
     pod["spec"].update(priority=125, priorityClassName="inference")
@@ -366,6 +373,12 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "the revision is ready, but traffic cannot be routed to it: no ingress takes it",
     ),
     "route to come": ("running", route_to_come, "Initializing", "the route is being set up"),
+    "route behind": (
+        "running",
+        route_behind,
+        "Initializing",
+        'the route is being set up: Configuration "quick" does not have any ready Revision',
+    ),
     "four of four": (
         "gpu-waiting",
         four_shares,

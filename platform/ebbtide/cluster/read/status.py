@@ -88,6 +88,9 @@ BLIND_HPA: Final = "the HPA cannot read metric"
 #: Seconds for which an HPA may have no value before that is trouble: several scrapes and evaluations.
 BLIND_SECONDS: Final = 45.0
 PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
+#: Reason of a Route whose Configuration had no ready revision when it was reconciled, also after a failed first attempt
+#: (knative.dev/serving pkg/apis/serving/v1/route_lifecycle.go, MarkConfigurationFailed).
+REVISION_MISSING: Final = "RevisionMissing"
 #: The start of the reason of a workload without replicas.
 SCALED_TO_ZERO: Final = "scaled to zero"
 #: The metrics' names in Knative's annotations.
@@ -312,8 +315,9 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         # The revision is ready, but the route to it is not.
         route = of_pod.find_condition(top, "RoutesReady") or of_pod.find_condition(top, "IngressReady") or ready
         message = _condition_message(route) or _condition_message(ready)
-        # KServe's conditions lag a few seconds behind and have no message until then.
-        if ready.get("status") == "False" and message:
+        # KServe's conditions lag a few seconds behind and have no message until then. A route that misses a revision has not
+        # seen yet that the revision is ready.
+        if ready.get("status") == "False" and message and route.get("reason") != REVISION_MISSING:
             return "Degraded", f"the revision is ready, but traffic cannot be routed to it: {message}"
         return "Initializing", f"the route is being set up{f': {message}' if message else ''}"
     pod_trouble = _find_trouble(live, newest)
