@@ -132,9 +132,9 @@ class Stage:
             assert rendered.status == 0, rendered.problems
         manifests = rendered.manifests if isinstance(rendered, Rendered) else rendered
 
-        def applied() -> bool:
+        def applied(some: Sequence[Manifest]) -> bool:
             try:
-                self.kubectl.apply(manifests, *options)
+                self.kubectl.apply(some, *options)
             except KubectlError as error:
                 if "failed calling webhook" in str(error):
                     return False
@@ -142,7 +142,16 @@ class Stage:
             return True
 
         self._applied += manifests
-        self.until("the webhooks answer", applied)
+        quotas = [item for item in manifests if item["kind"] == "ResourceQuota"]
+        if quotas and not options:
+            # The API server may not know a quota yet that is only seconds old, and admits what exceeds it.
+            applied([item for item in manifests if item["kind"] in {"Namespace", "ResourceQuota"}])
+            self.until("the quotas are counted", lambda: all(map(self._counted, quotas)))
+        self.until("the webhooks answer", lambda: applied(manifests))
+
+    def _counted(self, quota: Manifest) -> bool:
+        live = self.kubectl.get("resourcequota", quota["metadata"]["name"], "-n", quota["metadata"]["namespace"])
+        return bool(live.get("status", {}).get("hard", {}).keys() == quota["spec"]["hard"].keys())
 
     def deploy(
         self, spec: str | Mapping[str, Any] = "spec.yaml", *, profile: Mapping[str, Any] | None = None
