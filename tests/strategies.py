@@ -590,7 +590,14 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
         if maybe(rng):
             del spec["image"]
     if maybe(rng, 0.2):
-        spec["slo"] = {"meanLatencyMilliseconds": 100, "p95LatencyMilliseconds": 400.5, "uptimePercent": 99.9}
+        spec["slo"] = {
+            "meanLatencyMilliseconds": 100,
+            "p95LatencyMilliseconds": 400.5,
+            "uptimePercent": 99.9,
+            "timeToFirstTokenMilliseconds": 300,
+            "timeToFirstTokenPercent": 99,
+            "interTokenMilliseconds": 50.5,
+        }
     if maybe(rng, 0.1):
         spec["traffic"] = {"canaryPercent": rng.choice((0, 10, 100)), "stableRevision": "chat-00001"}
     if maybe(rng, 0.1):

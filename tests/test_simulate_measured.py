@@ -29,8 +29,11 @@ from ebbtide.simulate.measured import (  # noqa: E402
     select_valid_points,
     solve_nonnegative,
 )
+from ebbtide.simulate.report import measurements_to_json  # noqa: E402
 from ebbtide.simulate.servers import ServerError, parse_server  # noqa: E402
 from ebbtide.simulate.setting import Setting  # noqa: E402
+from ebbtide.simulate.slo import measure_result, parse_bounds, read_spec_bounds  # noqa: E402
+from ebbtide.spec.serving import Slo  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,6 +236,48 @@ def test_llm_server_splits_its_time() -> None:
         engine.simulate(setting, constant_traffic(3, 5.0, 200, 11), parse_server("fixed:1s"), StartUp(), 0).tokens
         is None
     )
+
+
+# SLOs in tokens.
+
+
+def test_slos_in_tokens() -> None:
+    bounds = parse_bounds("ttft-p95=500ms,itl-p99.9=40ms")
+    assert [(bound.kind, bound.limit, bound.share) for bound in bounds] == [("ttft", 0.5, 0.95), ("itl", 0.04, 0.999)]
+    assert [bound.name for bound in bounds] == ["ttft-p95=500ms", "itl-p99.9=40ms"]
+    spec = Slo.model_validate(
+        {"timeToFirstTokenMilliseconds": 500, "interTokenMilliseconds": 40, "interTokenPercent": 99.9}
+    )
+    assert read_spec_bounds(spec) == bounds
+    with pytest.raises(ValueError, match="ttft-p95=500ms"):
+        parse_bounds("ttft=1s")
+
+
+def test_tokens_are_measured_with_cold_starts() -> None:
+    # The first request waits for a pod; a reply of one token has no time between tokens.
+    server = parse_server("llm:max=4,base=100ms,prompt=0us,output=10ms")
+    came = TrafficTrace("two", np.array([0.0, 20.0]), np.array([5, 5], np.int32), np.array([11, 1], np.int32), 30.0)
+    setting = Setting(revision=RevisionSettings(min_scale=0))
+    result = engine.simulate(setting, came, server, StartUp(load=4.0), 0)
+    measured = measure_result(result, parse_bounds("ttft-p50=200ms,itl-p95=20ms"), gpus=1.0, gpu_hour=3.0)
+    first, between = measured.bound_results
+    assert result.first_token is not None
+    assert result.first_token[0] > 4
+    assert (first.value, first.holds) == (0.5, True)
+    assert (between.value, between.holds) == (1.0, True)
+    assert measured.inter_token_p95 == pytest.approx(0.01)
+    assert measured.output_tokens == 12
+    assert measured.cost is not None
+    assert measured.cost_per_million == pytest.approx(measured.cost / 12 * 1e6)
+    stated = measurements_to_json(measured)
+    assert stated["firstTokenSeconds"]["p50"] == pytest.approx(0.11)
+    assert stated["costPerMillionTokens"] is not None
+
+
+def test_slo_in_tokens_needs_a_server_with_tokens() -> None:
+    result = engine.simulate(Setting(), constant_traffic(2, 1.0, 5, 5), parse_server("fixed:1s"), StartUp(), 0)
+    with pytest.raises(ServerError, match="the SLO ttft-p95=500ms needs the times of tokens"):
+        measure_result(result, parse_bounds("ttft-p95=500ms"))
 
 
 # Load tests.

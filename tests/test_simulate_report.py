@@ -222,8 +222,9 @@ def test_the_json_has_these_keys_and_no_other() -> None:
 
     assert list(data) == ["workload", "traffic", "server", "startUpSeconds", "seed", "notes", "runs"]
     assert list(data["runs"][0]) == [
-        "name", "settings", "requests", "lost", "metColdStart", "coldStarts", "latencySeconds", "waitSeconds", "uptime",
-        "replicaHours", "readyHours", "utilisation", "gpuHours", "cost", "slo", "boundBy", "timeline",
+        "name", "settings", "requests", "lost", "metColdStart", "coldStarts", "latencySeconds",
+        "firstTokenSeconds", "interTokenSeconds", "outputTokens", "waitSeconds", "uptime", "replicaHours", "readyHours",
+        "utilisation", "gpuHours", "cost", "costPerMillionTokens", "slo", "boundBy", "timeline",
     ]  # fmt: skip
     assert data["runs"][0]["slo"] == {
         "holds": True,

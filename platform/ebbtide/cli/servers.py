@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli.common import write_json
 from ebbtide.cli.options import Options, make_option, make_output_option
-from ebbtide.cli.simulate import exit_with_usage_error
 
 if TYPE_CHECKING:
     from ebbtide.simulate.measured import HeldOutErrors, ServerEntry
@@ -21,7 +20,8 @@ OPTIONS: Final = (
 
 def run(options: Options) -> int:
     if find_spec("numpy") is None:
-        exit_with_usage_error("numpy is not installed; run pip install 'ebbtide[simulate]'", options.command)
+        sys.stderr.write("ebbtide servers: error: numpy is not installed; run pip install 'ebbtide[simulate]'\n")
+        return 2
     from ebbtide.simulate.measured import load_table  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.report import align_table  # noqa: PLC0415 - as above
 

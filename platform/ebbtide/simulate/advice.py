@@ -310,7 +310,7 @@ def make_scatter(tuned: TuningResult) -> dict[str, Any]:
         "promised": [
             {"share": bound_result.bound.share, "name": bound_result.bound.name}
             for bound_result in tuned.current.measured.bound_results
-            if bound_result.bound.kind in {"latency", "wait"}
+            if bound_result.bound.is_percentile
         ],
     }
 

@@ -102,9 +102,15 @@ class Case:
         """Return the mean service time, in seconds, of a request that has the server to itself. Raises ServerError."""
         return float(self._alone().mean())
 
-    def alone_within(self, seconds: float) -> float:
-        """Return the fraction of requests within ``seconds`` if no request ever waited. Raises ServerError."""
-        return float((self._alone() <= seconds).mean())
+    def alone_within(self, bound: SloBound) -> float:
+        """Return the fraction of requests within a percentile bound if no request ever waited. Raises ServerError."""
+        alone = self._alone()
+        split = self.server.split_tokens(self.traffic)
+        if bound.kind != "latency" and split is not None:
+            share, output = split
+            first = alone * share
+            alone = first if bound.kind == "ttft" else (alone - first) / np.maximum(output - 1, 1.0)
+        return float((alone <= bound.limit).mean())
 
     def _alone(self) -> NDArray[np.float64]:
         return self.server.alone(self.traffic, np.random.default_rng(self.seed))

@@ -106,7 +106,7 @@ class SimulationResult(SimulationUsage):
     first_token: NDArray[np.float64] | None = None
     """Seconds from arrival to the first token; NaN without a reply. None if the server does not produce tokens."""
     inter_token: NDArray[np.float64] | None = None
-    """Mean seconds between two tokens of a reply, 0 for a reply of one token; NaN without a reply."""
+    """Mean seconds between two tokens of a reply; NaN without a reply and for a reply of one token."""
     tokens: NDArray[np.float64] | None = None
     """Number of output tokens of the reply; 0 without a reply."""
     notes: Mapping[str, float] = field(default_factory=dict)

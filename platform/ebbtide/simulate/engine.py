@@ -211,7 +211,7 @@ def add_tokens(result: SimulationResult, server: Server, traffic: TrafficTrace) 
         # Concurrency slows prefill and decode by the same factor.
         first = result.wait + (result.latency - result.wait) * share
     gaps = np.maximum(output - 1, 1.0)
-    between = np.where(output > 1, (result.latency - first) / gaps, 0.0)
+    between = np.where(output > 1, (result.latency - first) / gaps, np.nan)
     lost = np.isnan(result.latency)
     return replace(
         result,

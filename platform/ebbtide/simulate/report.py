@@ -70,6 +70,11 @@ ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("p99", "p99 response time"),
     ("wait_p95", "p95 wait time"),
     ("wait_p99", "p99 wait time"),
+    ("first_token_p50", "p50 time to first token"),
+    ("first_token_p95", "p95 time to first token"),
+    ("inter_token_p50", "p50 inter-token latency"),
+    ("inter_token_p95", "p95 inter-token latency"),
+    ("output_tokens", "output tokens"),
     ("lost", "lost requests"),
     ("met_cold", "cold-start requests"),
     ("cold_starts", "cold starts"),
@@ -78,6 +83,7 @@ ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("utilization", "pod utilization"),
     ("gpu_hours", "GPU-hours"),
     ("cost", "cost"),
+    ("cost_per_million", "cost per million tokens"),
 )
 
 
@@ -88,7 +94,7 @@ def format_measurement(name: str, measured: SimulationMeasurements) -> str:
         return "-"
     if name in {"uptime", "utilization"}:
         return format_percent(value)
-    if name in {"replica_hours", "gpu_hours", "cost"}:
+    if name in {"replica_hours", "gpu_hours", "cost", "cost_per_million"}:
         return f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) else format_duration(value)
 
@@ -123,8 +129,8 @@ def make_table_rows(runs: Sequence[SimulationRun]) -> list[list[str]]:
 
 
 def _has_measurement(name: str, runs: Sequence[SimulationRun]) -> bool:
-    if name == "cost":
-        return runs[0].measured.cost is not None
+    if getattr(runs[0].measured, name) is None:
+        return False
     return name != "gpu_hours" or any(run.measured.gpu_hours for run in runs)
 
 
@@ -242,6 +248,9 @@ def measurements_to_json(measured: SimulationMeasurements) -> dict[str, Any]:
         "metColdStart": measured.met_cold,
         "coldStarts": measured.cold_starts,
         "latencySeconds": {name: round_number(getattr(measured, name)) for name in ("mean", "p50", "p95", "p99")},
+        "firstTokenSeconds": _percentiles_to_json(measured.first_token_p50, measured.first_token_p95),
+        "interTokenSeconds": _percentiles_to_json(measured.inter_token_p50, measured.inter_token_p95),
+        "outputTokens": measured.output_tokens,
         "waitSeconds": {"p95": round_number(measured.wait_p95), "p99": round_number(measured.wait_p99)},
         "uptime": round_number(measured.uptime),
         "replicaHours": round_number(measured.replica_hours),
@@ -249,6 +258,7 @@ def measurements_to_json(measured: SimulationMeasurements) -> dict[str, Any]:
         "utilisation": round_number(measured.utilization),  # prose: a JSON key of the API
         "gpuHours": round_number(measured.gpu_hours),
         "cost": round_number(measured.cost),
+        "costPerMillionTokens": round_number(measured.cost_per_million),
         "slo": {
             "holds": measured.holds,
             "bounds": [
@@ -262,6 +272,11 @@ def measurements_to_json(measured: SimulationMeasurements) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _percentiles_to_json(p50: float | None, p95: float | None) -> dict[str, float | None] | None:
+    """Return two percentiles; None without tokens."""
+    return None if p50 is None and p95 is None else {"p50": round_number(p50), "p95": round_number(p95)}
 
 
 def report_to_json(report: SimulationReport) -> dict[str, Any]:

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ebbtide.simulate.load import parse_compound_duration
+from ebbtide.simulate.servers import ServerError
+from ebbtide.spec.objectives import list_token_objectives
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from ebbtide.simulate.data import SimulationResult
@@ -24,16 +28,16 @@ if TYPE_CHECKING:
 
 HOUR: Final = 3600.0
 _ITEM: Final = re.compile(
-    r"(?P<what>p(?P<percent>\d+(?:\.\d+)?)|wait-p(?P<wait>\d+(?:\.\d+)?)|mean|uptime)=(?P<limit>.+)"
+    r"(?P<what>(?:(?P<kind>wait|ttft|itl)-)?p(?P<percent>\d+(?:\.\d+)?)|mean|uptime)=(?P<limit>.+)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SloBound:
-    """SLO bound on a percentile of latency or wait time, on mean latency, or on uptime."""
+    """SLO bound on a percentile of latency, wait time or token times, on mean latency, or on uptime."""
 
     kind: str
-    """One of latency, wait, mean and uptime."""
+    """One of latency, wait, ttft (time to first token), itl (mean time between the tokens of a response), mean and uptime."""
     limit: float
     """Limit in seconds; for uptime, a fraction of 1."""
     share: float = 1.0
@@ -44,8 +48,15 @@ class SloBound:
         """Bound in the syntax of ``--slo``: ``p95=2s``."""
         if self.kind == "uptime":
             return f"uptime={self.limit * 100:g}"
-        metric = {"mean": "mean", "latency": f"p{self.share * 100:g}", "wait": f"wait-p{self.share * 100:g}"}[self.kind]
-        return f"{metric}={format_duration(self.limit)}"
+        prefix = {"mean": "mean", "latency": f"p{self.share * 100:g}"}.get(
+            self.kind, f"{self.kind}-p{self.share * 100:g}"
+        )
+        return f"{prefix}={format_duration(self.limit)}"
+
+    @property
+    def is_percentile(self) -> bool:
+        """True if ``limit`` applies to a share of the requests."""
+        return self.kind not in {"mean", "uptime"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,12 @@ class SimulationMeasurements:
     cost: float | None
     """Cost in the currency of ``--cost``."""
     bound_results: tuple[BoundResult, ...]
+    first_token_p50: float | None = None
+    """Percentiles of the time to first token, and of the mean time between the tokens of a response; None without tokens."""
+    first_token_p95: float | None = None
+    inter_token_p50: float | None = None
+    inter_token_p95: float | None = None
+    output_tokens: int | None = None
 
     @property
     def holds(self) -> bool:
@@ -102,9 +119,14 @@ class SimulationMeasurements:
         return max((result.used for result in self.bound_results), default=0.0)
 
     @property
+    def cost_per_million(self) -> float | None:
+        """Cost of one million output tokens; None without tokens or without a price."""
+        return None if self.cost is None or not self.output_tokens else self.cost / self.output_tokens * 1e6
+
+    @property
     def attainment(self) -> float:
         """Lowest fraction of requests within a percentile bound; without one, the lowest ratio of limit to value."""
-        shares = [result.value for result in self.bound_results if result.bound.kind in {"latency", "wait"}]
+        shares = [result.value for result in self.bound_results if result.bound.is_percentile]
         others = [min(1.0, 1 / result.used) if result.used > 0 else 1.0 for result in self.bound_results]
         return min(shares or others, default=1.0)
 
@@ -116,8 +138,8 @@ def parse_bounds(text: str) -> tuple[SloBound, ...]:
         match = _ITEM.fullmatch(item.strip())
         if match is None:
             raise ValueError(
-                f"invalid SLO bound {item!r}: must be a percentile, mean or uptime, as in p95=2s, mean=800ms, wait-p99=1s "
-                "or uptime=99.9"
+                f"invalid SLO bound {item!r}: must be a percentile, mean or uptime, as in p95=2s, mean=800ms, wait-p99=1s, "
+                "ttft-p95=500ms, itl-p95=50ms or uptime=99.9"
             )
         bounds.append(_parse_bound(match))
     return tuple(bounds)
@@ -137,10 +159,10 @@ def _parse_bound(match: re.Match[str]) -> SloBound:
         raise ValueError(f"invalid {match['what']}={match['limit']}: must be longer than 0s")
     if match["what"] == "mean":
         return SloBound("mean", limit)
-    percent = float(match["percent"] or match["wait"])
+    percent = float(match["percent"])
     if not 0 < percent < 100:  # noqa: PLR2004 - percent
         raise ValueError(f"invalid percentile {match['what']}: must be above 0 and below 100")
-    return SloBound("latency" if match["percent"] else "wait", limit, round(percent / 100, 12))
+    return SloBound(match["kind"] or "latency", limit, round(percent / 100, 12))
 
 
 def read_spec_bounds(objective: SpecSlo | None) -> tuple[SloBound, ...]:
@@ -154,13 +176,17 @@ def read_spec_bounds(objective: SpecSlo | None) -> tuple[SloBound, ...]:
         bounds.append(SloBound("mean", objective.mean_latency_milliseconds / 1000))
     if objective.uptime_percent is not None:
         bounds.append(SloBound("uptime", round(objective.uptime_percent / 100, 12)))
+    bounds += [SloBound(*token_objective) for token_objective in list_token_objectives(objective)]
     return tuple(bounds)
 
 
 def measure_result(
     result: SimulationResult, bounds: tuple[SloBound, ...] = (), gpus: float = 0.0, gpu_hour: float | None = None
 ) -> SimulationMeasurements:
-    """Measure a simulation; ``gpus`` is the number of GPUs per replica, ``gpu_hour`` the price of a GPU-hour."""
+    """Measure a simulation; ``gpus`` is the number of GPUs per replica, ``gpu_hour`` the price of a GPU-hour.
+
+    Raises ServerError for a bound on tokens if the server does not produce tokens.
+    """
     latency = np.where(result.lost, np.inf, result.latency)
     wait = np.where(result.lost, np.inf, result.wait)
     answered = latency[np.isfinite(latency)]
@@ -169,6 +195,10 @@ def measure_result(
     replica_hours = result.replica_seconds / HOUR
     p50, p95, p99 = compute_percentiles(latency, (0.5, 0.95, 0.99))
     wait_p95, wait_p99 = compute_percentiles(wait, (0.95, 0.99))
+    values = {"latency": latency, "wait": wait, **_list_token_times(result)}
+    first_tokens, inter_tokens = (
+        compute_percentiles(values[kind], (0.5, 0.95)) if kind in values else (None, None) for kind in ("ttft", "itl")
+    )
     return SimulationMeasurements(
         requests=len(latency),
         lost=int(result.lost.sum()),
@@ -180,6 +210,11 @@ def measure_result(
         p99=p99,
         wait_p95=wait_p95,
         wait_p99=wait_p99,
+        first_token_p50=first_tokens[0],
+        first_token_p95=first_tokens[1],
+        inter_token_p50=inter_tokens[0],
+        inter_token_p95=inter_tokens[1],
+        output_tokens=None if result.tokens is None else int(result.tokens.sum()),
         uptime=uptime,
         replica_hours=replica_hours,
         ready_hours=result.ready_seconds / HOUR,
@@ -187,8 +222,17 @@ def measure_result(
         hours=result.seconds / HOUR,
         gpu_hours=replica_hours * gpus,
         cost=None if gpu_hour is None else replica_hours * gpus * gpu_hour,
-        bound_results=tuple(_measure_bound(bound, latency, wait, mean, uptime) for bound in bounds),
+        bound_results=tuple(_measure_bound(bound, values, mean, uptime) for bound in bounds),
     )
+
+
+def _list_token_times(result: SimulationResult) -> dict[str, NDArray[np.float64]]:
+    """Return the times to first token and between tokens, infinite for a lost request; empty without tokens."""
+    if result.first_token is None or result.inter_token is None:
+        return {}
+    between = np.where(result.lost, np.inf, result.inter_token)
+    # A response of one token has none.
+    return {"ttft": np.where(result.lost, np.inf, result.first_token), "itl": between[~np.isnan(between)]}
 
 
 def compute_percentiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[float]:
@@ -200,13 +244,18 @@ def compute_percentiles(values: NDArray[np.float64], shares: tuple[float, ...]) 
 
 
 def _measure_bound(
-    bound: SloBound, latency: NDArray[np.float64], wait: NDArray[np.float64], mean: float, uptime: float
+    bound: SloBound, values_by_kind: Mapping[str, NDArray[np.float64]], mean: float, uptime: float
 ) -> BoundResult:
     if bound.kind == "mean":
         return BoundResult(bound, mean, mean / bound.limit)
     if bound.kind == "uptime":
         return BoundResult(bound, uptime, _compute_consumed_budget(1 - uptime, 1 - bound.limit))
-    values = latency if bound.kind == "latency" else wait
+    if bound.kind not in values_by_kind:
+        raise ServerError(
+            f"the SLO {bound.name} needs the times of tokens, and this server has none: use gpu:, llm: or --calibrate, "
+            "and traffic with tokens"
+        )
+    values = values_by_kind[bound.kind]
     within = int((values <= bound.limit).sum())
     share = within / len(values) if len(values) else 1.0
     return BoundResult(bound, share, _compute_consumed_budget(1 - share, 1 - bound.share))

@@ -494,7 +494,9 @@ def find_reliefs(case: Case, values: Values, minimum: int, maximum: int) -> tupl
     reliefs += find_count("maxReplicas", *raised, "maxReplicas")
     reliefs = reliefs or find_count("both", *raised, "minReplicas", "maxReplicas")
     if not reliefs:
-        within_bound = [(bound, case.alone_within(bound.limit)) for bound in case.bounds if bound.kind == "latency"]
+        within_bound = [
+            (bound, case.alone_within(bound)) for bound in case.bounds if bound.kind in {"latency", "ttft", "itl"}
+        ]
         reliefs += [Relief("server", share, bound.share) for bound, share in within_bound if share < bound.share]
     return tuple(reliefs)
 

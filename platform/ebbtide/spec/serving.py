@@ -146,6 +146,14 @@ class Slo(Model):
     """Maximum response time of 95% of the requests, in milliseconds, including cold starts."""
     uptime_percent: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
     """Minimum percentage of time that the service answers requests."""
+    time_to_first_token_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Maximum time until the first token of a response, in milliseconds, including cold starts."""
+    time_to_first_token_percent: Annotated[float, Field(gt=0, le=99.999, allow_inf_nan=False)] | None = None
+    """Percentage of the responses to which timeToFirstTokenMilliseconds applies. Default: 95."""
+    inter_token_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Maximum time between two tokens of a response, in milliseconds."""
+    inter_token_percent: Annotated[float, Field(gt=0, le=99.999, allow_inf_nan=False)] | None = None
+    """Percentage of the tokens to which interTokenMilliseconds applies. Default: 95."""
 
 
 class Traffic(Model):

@@ -19,6 +19,7 @@ from ebbtide.base.prose import count_noun
 from ebbtide.manifests.edit import NotEdited, edit_text
 from ebbtide.readers.fields import field_names_at
 from ebbtide.slo.source import Ref, SourceError
+from ebbtide.spec.objectives import DEFAULT_TOKEN_PERCENT
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.errors import PageError
 from ebbtide.web.experiments import simulate_for_page, tune_for_page
@@ -288,6 +289,11 @@ def _write_slo(data: Any) -> str:
         if isinstance(value, (int, float)):
             seconds = f"{value / 1000:g}s" if value >= 1000 else f"{value:g}ms"  # noqa: PLR2004 - a second
             bounds.append(f"{name}={value:g}" if name == "uptime" else f"{name}={seconds}")
+    for key, name in (("timeToFirstToken", "ttft"), ("interToken", "itl")):
+        value, percent = (get_at(data, "spec", "slo", f"{key}{unit}") for unit in ("Milliseconds", "Percent"))
+        if isinstance(value, (int, float)):
+            share = percent if isinstance(percent, (int, float)) else DEFAULT_TOKEN_PERCENT
+            bounds.append(f"{name}-p{share:g}={value:g}ms")
     return ",".join(bounds) or "p95=3s"
 
 

@@ -7,13 +7,14 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.problems import Problem, make_warning
+from ebbtide.spec.objectives import DEFAULT_TOKEN_PERCENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.base.problems import Path
     from ebbtide.spec.inference import Inference, InferenceSpec
-    from ebbtide.spec.serving import ServedModel
+    from ebbtide.spec.serving import ServedModel, Slo
 
 #: The port of a server that sets none, in Knative and in KServe's runtimes.
 DEFAULT_PORT: Final = 8080
@@ -120,6 +121,33 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
             ("spec", "slo", "meanLatencyMilliseconds"),
             "meanLatencyMilliseconds is above p95LatencyMilliseconds, so it is almost always met when the 95th percentile is",
             "lower meanLatencyMilliseconds, or remove it",
+        )
+    if slo is not None:
+        yield from _check_token_objectives(slo)
+
+
+def _check_token_objectives(slo: Slo) -> Iterator[Problem]:
+    """Reject percentages of objectives of tokens that are not set, and objectives that contradict those of the response."""
+    for field, limit, percent in (
+        ("timeToFirstToken", slo.time_to_first_token_milliseconds, slo.time_to_first_token_percent),
+        ("interToken", slo.inter_token_milliseconds, slo.inter_token_percent),
+    ):
+        if percent is not None and limit is None:
+            yield Problem(
+                "SLO083",
+                ("spec", "slo", f"{field}Percent"),
+                f"{field}Percent has no effect without {field}Milliseconds",
+                f"set {field}Milliseconds, or remove {field}Percent",
+            )
+    first, response = slo.time_to_first_token_milliseconds, slo.p95_latency_milliseconds
+    share = slo.time_to_first_token_percent or DEFAULT_TOKEN_PERCENT
+    if first is not None and response is not None and first > response and share <= DEFAULT_TOKEN_PERCENT:
+        yield make_warning(
+            "SLO084",
+            ("spec", "slo", "timeToFirstTokenMilliseconds"),
+            f"timeToFirstTokenMilliseconds ({first:g}) is above p95LatencyMilliseconds ({response:g}), so it is met whenever "
+            "the whole response is in time",
+            f"use at most {response:g}",
         )
 
 
