@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebbtide.autoscaler.rollout import (
@@ -24,6 +26,9 @@ from ebbtide.autoscaler.rollout import (
     reverse_roles,
     split_percent,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass
@@ -86,28 +91,28 @@ class SmallCluster:
 
     def act(self) -> bool:
         """Let one controller act; return whether one could."""
-        actions = []
+        actions: list[Callable[[], Any]] = []
         busy = sum(part.count("starting", "ready", "leaving") for part in self.parts)
         for part in self.parts:
             # Without requests, a revision with the limit 0 has no replicas; with requests, it keeps one.
             wanted = part.wanted if part.wanted or not self.routed.get(part.name) else 1
             live = [pod for pod in part.pods if pod != "leaving"]
             if len(live) < wanted:
-                actions.append(lambda part=part: part.pods.append("pending"))
+                actions.append(partial(part.pods.append, "pending"))
             if len(live) > wanted:
-                actions.append(lambda part=part: self.end_one(part))
+                actions.append(partial(self.end_one, part))
             if "pending" in part.pods and busy < self.devices:
-                actions.append(lambda part=part: self.move(part, "pending", "starting"))
+                actions.append(partial(self.move, part, "pending", "starting"))
             if "starting" in part.pods:
                 ready = part.count("ready")
                 if not part.broken and (part is self.parts[0] or self.broken_from is None or ready < self.broken_from):
-                    actions.append(lambda part=part: self.move(part, "starting", "ready"))
+                    actions.append(partial(self.move, part, "starting", "ready"))
                 elif not part.failure and not self.failed:
-                    actions.append(lambda part=part: setattr(part, "failure", "image not found"))
+                    actions.append(partial(setattr, part, "failure", "image not found"))
             if "leaving" in part.pods:
-                actions.append(lambda part=part: part.pods.remove("leaving"))
+                actions.append(partial(part.pods.remove, "leaving"))
         if self.routed != self.requested:
-            actions.append(lambda: setattr(self, "routed", self.requested))
+            actions.append(partial(setattr, self, "routed", self.requested))
         if actions:
             self.rng.choice(actions)()
         ready = sum(part.count("ready") for part in self.parts)
@@ -145,6 +150,7 @@ def run_to_end(small: SmallCluster, rng: Random) -> Counter[str]:
     pytest.fail(f"not finished: {small.observe()}")
 
 
+@settings(deadline=None)
 @given(replicas=st.integers(2, 7), seed=st.integers(0, 2**32))
 def test_moves_every_replica(replicas: int, seed: int) -> None:
     rng = Random(seed)  # noqa: S311 - a test's own dice
@@ -155,6 +161,7 @@ def test_moves_every_replica(replicas: int, seed: int) -> None:
     assert [part.pods for part in small.parts] == [[], ["ready"] * replicas]
 
 
+@settings(deadline=None)
 @given(replicas=st.integers(2, 7), seed=st.integers(0, 2**32), broken=st.integers(0, 6))
 def test_returns_when_the_new_revision_fails(replicas: int, seed: int, broken: int) -> None:
     rng = Random(seed)  # noqa: S311 - a test's own dice
@@ -166,6 +173,7 @@ def test_returns_when_the_new_revision_fails(replicas: int, seed: int, broken: i
     assert [part.pods for part in small.parts] == [["ready"] * replicas, []]
 
 
+@settings(deadline=None)
 @given(replicas=st.integers(2, 6), seed=st.integers(0, 2**32), after=st.integers(1, 200))
 def test_another_spec_continues_an_interrupted_rollout(replicas: int, seed: int, after: int) -> None:
     rng = Random(seed)  # noqa: S311 - a test's own dice
