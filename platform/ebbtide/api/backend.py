@@ -49,13 +49,14 @@ from ebbtide.cluster.read.why import explain_replicas
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
+from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.documents.check import Batch
 from ebbtide.slo import pages, report
 from ebbtide.slo.promises import read_slo
 from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ebbtide.api.cache import Cache
     from ebbtide.api.sessions import Session
@@ -674,6 +675,7 @@ class Backend:
             raise InputError(problems)
         planned = tuple(applying.plan_workload(cluster, workload, create=create) for workload in workloads)
         _raise_refused(planned, force=force)
+        _raise_stepwise(cluster, planned)
         done: list[str] = []
         written: list[Object] = []
 
@@ -812,6 +814,16 @@ def _node_row(node: Object, holders: tuple[ShareRow, ...]) -> NodeRow:
         {name: str(amount) for name, amount in get_at(node, "status", "allocatable", default={}).items()},
         holders,
     )
+
+
+def _raise_stepwise(cluster: Cluster, planned: Iterable[ApplyPlan]) -> None:
+    """Refuse an update that replaces one replica at a time: it takes minutes, and a client must carry it out."""
+    for row in planned:
+        if row.workload.plan.spec.rollout.surge is not None and needs_rollout(cluster, row):
+            raise RefusedError(
+                f"the update of {row.workload.name} replaces one replica at a time (rollout.surge: 0), which ebbtide apply "
+                "carries out from the command line"
+            )
 
 
 def _raise_refused(planned: Sequence[ApplyPlan], *, force: bool) -> None:

@@ -72,6 +72,11 @@ AGGREGATION: Final = "autoscaling.knative.dev/metric-aggregation-algorithm"
 #: Knative copies all annotations of a revision to its pods except those with this prefix, so any other key would replace the
 #: pods (knative.dev/serving v0.51.0 pkg/reconciler/revision/resources/meta.go, podAnnotations).
 DECISION: Final = "autoscaling.knative.dev/ebbtide-decision"
+#: A rollout without additional replicas as JSON, on each of its revisions, with the annotations to restore:
+#: autoscaling.knative.dev/ebbtide-rollout: {"replicas":4,"saved":{"autoscaling.knative.dev/min-scale":"4",…}}
+ROLLOUT: Final = "autoscaling.knative.dev/ebbtide-rollout"
+#: On a revision: serving.knative.dev/routingState: active
+ROUTING_STATE: Final = "serving.knative.dev/routingState"
 #: On a Service or an InferenceService: serving.knative.dev/rollout-duration: 600s
 ROLLOUT_DURATION: Final = "serving.knative.dev/rollout-duration"
 #: The older spelling of an annotation, and the current one, which wins (knative.dev/serving pkg/apis/autoscaling/register.go).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.prose import count_noun, make_printable
@@ -77,7 +78,7 @@ def apply_workloads(
     cluster: connection.Cluster, workloads: list[Workload], options: Options, limit: float, *, create: bool = False
 ) -> int:
     """Plan, confirm, apply and wait for translated workloads; with ``create``, fail if one exists."""
-    from ebbtide.cluster.write import apply  # noqa: PLC0415 - as in workloads
+    from ebbtide.cluster.write import apply, rollout  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
     out = sys.stdout if options.output == "text" else sys.stderr
@@ -110,14 +111,27 @@ def apply_workloads(
         say(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
 
     # Write every workload before waiting for the first, so that they start concurrently.
+    failed: dict[str, str] = {}
+    stepwise = [not create and rollout.needs_rollout(cluster, row) for row in planned]
     try:
-        for planned_workload in planned:
-            apply.write_workload(cluster, planned_workload, clock, force=options.force, done=done)
+        for planned_workload, is_stepwise in zip(planned, stepwise, strict=True):
+            if not is_stepwise:
+                apply.write_workload(cluster, planned_workload, clock, force=options.force, done=done)
+        for planned_workload in compress(planned, stepwise):
+            if failure := rollout.roll_out(cluster, planned_workload, clock, say, done, force=options.force):
+                failed[planned_workload.workload.name] = failure
     except KeyboardInterrupt:
         terminal.exit_with_message(
             f"\nInterrupted: {written} of {count_noun(count, 'object')} written. To write the rest, run ebbtide apply again.",
             connection.INTERRUPTED,
         )
+    for name, failure in failed.items():
+        terminal.write_stderr(
+            f"{name}: the new revision failed: {failure}. The former revision serves again with all replicas. "
+            "Change the spec and apply it"
+        )
+    if failed:
+        return connection.CLUSTER
     if options.output == "name":
         sys.stdout.writelines(
             f"{planned_workload.workload.namespace}/{planned_workload.workload.name}\n" for planned_workload in planned
@@ -213,6 +227,8 @@ def _pair_statuses(statuses: Iterable[tuple[ApplyPlan, Status | None]]) -> list[
 def format_plan(planned: ApplyPlan, *, full: bool = False) -> str:
     workload = planned.workload
     rollout = "replaces the pods" if workload.plan.serving == "kserve-standard" else "creates a new revision"
+    if workload.plan.spec.rollout.surge is not None:
+        rollout = "replaces one replica at a time"
     lines = [f"{workload.namespace}/{workload.name}", *format_steps(planned.steps, rollout, full=full)]
     lines += [f"  {line}" for line in planned.cost]
     return "\n".join(lines) + "\n"

@@ -20,6 +20,7 @@ from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.why import FLOOR_WORDS, read_decision
 from ebbtide.cluster.write.apply import read_scale_record
 from ebbtide.cluster.write.revisions import scaled_revisions, serving_revisions
+from ebbtide.cluster.write.rollout import is_in_rollout
 from ebbtide.controller.measure import Readings, read_pod
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class Controller:
         known: set[tuple[str, str]],
     ) -> Iterator[Change]:
         serving = serving_revisions(live)
+        if any(map(is_in_rollout, live.revisions)):
+            # One writer: until the rollout ends, it sets the minimum of its revisions.
+            known.update((live.namespace, name) for name in serving)
+            return
         manual = get_at(read_scale_record(live.top), "minReplicas")
         highest = 0
         for name in serving:
@@ -122,6 +127,8 @@ class Controller:
             return []
 
     def _raise_new_revision(self, live: LiveWorkload, floor: int, now: float) -> Iterator[Change]:
+        if any(map(is_in_rollout, live.revisions)):
+            return
         newest = scaled_revisions(live)[-1:]
         serving = serving_revisions(live)
         revision = _find(live.revisions, newest[0]) if newest else None

@@ -64,6 +64,8 @@ def update_replicas(plan: Plan) -> int:
     replica may be unavailable).
     """
     low = plan.scaling.minimum
+    if plan.spec.rollout.surge is not None:
+        return 0
     if plan.serving != "kserve-standard":
         return low
     strategy = plan.spec.deployment_strategy
@@ -218,7 +220,7 @@ def _compare_with_quota(
             where,
             f"an update starts new replicas before it removes old ones, which needs {_amount(needed + largest, noun)} for the "
             f"largest workload of project {project}; its quota is {format_number(limit)}, so the update would wait and then fail",
-            "leave enough quota for one update, or scale down first",
+            "leave enough quota for one update, scale down first, or replace one replica at a time with rollout: {surge: 0}",
         )
 
 

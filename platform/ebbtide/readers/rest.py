@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # fmt: off
 OURS: Final = (
     "model", "serving", "defaults", "serviceAccountName", "containerName", "sidecars", "initContainers", "transformer",
-    "explainer", "logger", "batcher", "slo", "traffic", "nodeSelector", "podAntiAffinity", "topologySpreadConstraints",
+    "explainer", "logger", "batcher", "slo", "traffic", "rollout", "nodeSelector", "podAntiAffinity", "topologySpreadConstraints",
     "disruptionBudget", "deploymentStrategy", "patches",
 )
 # fmt: on

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: The template that a revision was made from; Knative compares the Configuration's generation.
 TEMPLATE: Final = "simulated.ebbtide.dev/template"
-ROUTING: Final = "serving.knative.dev/routingState"
+ROUTING: Final = keys.ROUTING_STATE
 #: Knative's own container in each pod.
 SIDECAR: Final[Object] = {
     "name": QUEUE_PROXY,

@@ -131,7 +131,9 @@ def _retire_revisions(state: ClusterState, namespace: str, name: str) -> None:
     """Set the routing state of a service's revisions, and scale those without traffic to zero; a driver does that itself."""
     service = state.expect(KNATIVE, namespace, name).item
     serving = {row["revisionName"] for row in get_at(service, "status", "traffic", default=[])}
-    serving.add(get_at(service, "status", "latestCreatedRevisionName"))
+    rows = get_at(service, "spec", "traffic") or [{"latestRevision": True}]
+    if any(row.get("latestRevision") for row in rows):
+        serving.add(get_at(service, "status", "latestCreatedRevisionName"))
     for key in state.store.owned_by(service["metadata"]["uid"]):
         if key.kind != REVISION:
             continue
@@ -199,7 +201,9 @@ def follow_annotations(state: ClusterState, namespace: str, name: str) -> None:
     if hpa is not None:
         state.write(HPA, {**make_hpa(scaler), "status": hpa.get("status", {})})
     if state.driver is None:
-        scale_revision(state, namespace, name, get_at(scaler, "status", "desiredScale", default=0))
+        # A revision without traffic has no minimum.
+        if get_at(revision, "metadata", "labels", ROUTING) == "active":
+            scale_revision(state, namespace, name, get_at(scaler, "status", "desiredScale", default=0))
     else:
         state.driver.revision_changed(namespace, name)
 

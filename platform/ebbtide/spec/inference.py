@@ -25,6 +25,7 @@ from ebbtide.spec.serving import (
     Logger,
     Patch,
     RelatedUrl,
+    Rollout,
     ServedModel,
     ServingConfiguration,
     ServingPort,
@@ -115,6 +116,8 @@ class InferenceSpec(Model):
     """Service level objectives. Ebbtide extension."""
     traffic: Traffic = Traffic()
     """Traffic split between the newest and the stable revision. Ebbtide extension."""
+    rollout: Rollout = Rollout()
+    """Replacement of the replicas in an update. Ebbtide extension."""
     priority_class: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     """Priority class: train, build-preemptible, build, inference, a level from very-low to very-high, or another class
     of the cluster."""

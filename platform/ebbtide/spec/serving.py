@@ -167,6 +167,14 @@ class Traffic(Model):
     """Seconds over which Knative shifts the traffic to a new revision. Default: rollout-duration of the cluster, 0."""
 
 
+class Rollout(Model):
+    """Replacement of the replicas when an update creates a new revision. Ebbtide extension."""
+
+    surge: Literal[0] | None = None
+    """0 replaces the replicas one at a time, without additional ones, so that no spare GPU is needed. Requires at least
+    2 replicas. With a Knative Service, ebbtide apply carries it out. Default: Knative starts all new replicas first."""
+
+
 class ExposedUrl(Model):
     """A custom host name of the service."""
 

@@ -351,6 +351,7 @@ DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
     _list_gpu_decisions,
     container.list_container_decisions,
     serving.list_timeout_decisions,
+    serving.list_rollout_decisions,
     scaling.list_scrape_decisions,
 )
 CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (

@@ -180,6 +180,7 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow("spec.annotations[].value", "Value", LABELS, kind="exact"),
     FormRow("spec.traffic.canaryPercent", "Canary traffic", LABELS, "10", "%"),
     FormRow("spec.traffic.rolloutDurationSeconds", "Rollout duration", LABELS, "0", "s"),
+    FormRow("spec.rollout.surge", "Additional replicas during an update", LABELS, "0"),
     FormRow("spec.security.runAsNonRoot", "Run as non-root", LABELS),
     FormRow("spec.security.runAsUid", "Run as user ID", LABELS),
 )

@@ -91,6 +91,8 @@ PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
 #: Reason of a Route whose Configuration had no ready revision when it was reconciled, also after a failed first attempt
 #: (knative.dev/serving pkg/apis/serving/v1/route_lifecycle.go, MarkConfigurationFailed).
 REVISION_MISSING: Final = "RevisionMissing"
+#: Seconds for which a pod may fail to pull an image or exit before its revision counts as failed during a rollout.
+PATIENCE_SECONDS: Final = 60.0
 #: The start of the reason of a workload without replicas.
 SCALED_TO_ZERO: Final = "scaled to zero"
 #: The metrics' names in Knative's annotations.
@@ -526,6 +528,24 @@ def _find_pod_trouble(pod: Object, live: LiveWorkload) -> of_pod.PodTrouble | No
                 )
             return of_pod.PodTrouble("rejected", f"KAI cannot create the pod's group: {message}", lasting=empty)
     return of_pod.find_trouble(pod)
+
+
+def find_revision_failure(live: LiveWorkload, revision: str) -> str:
+    """Return why a revision will not become ready; empty if it may, because it only needs time or a device.
+
+    An image that cannot be pulled and a container that exits count after a while, because Kubernetes retries both.
+    """
+    for pod in _list_revision_pods(live, revision):
+        trouble = None if of_pod.is_ready(pod) else of_pod.find_trouble(pod)
+        if trouble is None or trouble.kind not in of_pod.FAILING:
+            continue
+        if trouble.lasting or _object_age(live, pod["metadata"]) >= PATIENCE_SECONDS:
+            return trouble.words
+    marked = _find_by_name(live.revisions, revision)
+    ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
+    if ready.get("status") == "False" and not _explain_recovery(live, revision):
+        return _explain_failure(live, revision)
+    return ""
 
 
 def _describe_progress(live: LiveWorkload, revision: str) -> str:

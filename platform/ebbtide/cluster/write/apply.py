@@ -398,9 +398,13 @@ def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplySt
         surge = update_replicas(workload_plan)
         if any(step.rollout for step in steps) and surge:
             gpus = (low + surge) * share
+            stepwise = workload_plan.serving == "knative" and low > 1
             yield (
                 f"the rollout needs {format_number(gpus)} GPU{'' if gpus == 1 else 's'} while old and new replicas run together"
+                f"{'; with rollout: {surge: 0} it needs no more than now' if stepwise else ''}"
             )
+    if workload_plan.spec.rollout.surge is not None and any(step.rollout for step in steps):
+        yield f"the rollout replaces one replica at a time: of {count_noun(low, 'replica')}, {low - 1} serve meanwhile"
     try:
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:

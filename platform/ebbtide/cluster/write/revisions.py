@@ -17,6 +17,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.write.apply import SCALED, get_scale_value, read_scale_record
+from ebbtide.cluster.write.rollout import is_in_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +41,8 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
             if live.top["kind"] == "InferenceService"
             else f"{live.name} has no revision yet"
         )
+    if reason := _explain_unfinished(live):
+        return reason
     known = [revision["metadata"]["name"] for revision in live.revisions]
     if to is not None and to not in known:
         return f"revision {to} of {live.name} not found; its revisions are {', '.join(known) or 'none'}"
@@ -59,6 +62,16 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
         if target != previous:
             return f"KServe can only roll back to the previously rolled out revision ({previous or 'none'})"
     return ""
+
+
+def _explain_unfinished(live: LiveWorkload) -> str:
+    """Return why a workload in a rollout without additional replicas cannot be changed; empty if it is in none."""
+    if not any(map(is_in_rollout, live.revisions)):
+        return ""
+    return (
+        f"the rollout of {live.name} has not ended, and sets its replicas and traffic; run ebbtide apply to finish it, or "
+        "apply the former spec to return to it"
+    )
 
 
 def find_rollback_target(live: LiveWorkload, to: str | None) -> str:
@@ -120,6 +133,8 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
                 "maxReplicas in the spec and apply it, which does not restart pods"
             )
         return f"{live.name} has no revision yet"
+    if reason := _explain_unfinished(live):
+        return reason
     annotations = get_at(live.revisions[-1], "metadata", "annotations", default={}) if live.revisions else {}
     low = values.get("minReplicas", _parse_scale(annotations.get(keys.MIN_SCALE), 0))
     high = values.get("maxReplicas", _parse_scale(annotations.get(keys.MAX_SCALE), 0))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
 from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import parse_nano, parse_whole_quantity
 from ebbtide.base.versions import parse_version
 from ebbtide.translation import runtimes
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision
-from ebbtide.translation.scaling import make_scrape_annotations
+from ebbtide.translation.scaling import LIVE_SCALE_SINCE, make_scrape_annotations
 from ebbtide.translation.scaling.controller import make_floor_annotations
 from ebbtide.translation.serving import reserved
 
@@ -32,6 +33,11 @@ DEFAULT_TIMEOUT_SECONDS: Final = 300
 #: The timeout in seconds of an HTTPRoute of KServe Standard (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/
 #: ingress/httproute_reconciler.go, DefaultTimeout).
 DEFAULT_ROUTE_TIMEOUT_SECONDS: Final = 60
+#: The minimum of a rollout without additional replicas: all but one serve during it.
+MIN_ROLLOUT_REPLICAS: Final = 2
+#: Seconds that a terminating replica stays after its last request (knative.dev/serving pkg/queue/sharedmain/main.go,
+#: drainSleepDuration).
+DRAIN_SECONDS: Final = 30
 
 
 def choose(plan: Plan) -> tuple[Serving, Decision]:
@@ -72,6 +78,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             "remove initializationTimeoutSeconds, or use serving: kserve or knative",
         )
     yield from _check_traffic(spec, serving)
+    yield from _check_rollout(plan)
     if spec.deployment_strategy is not None and serving != "kserve-standard":
         yield Problem(
             "SRV099",
@@ -490,6 +497,94 @@ def _check_traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
             "stableRevision has no effect: KServe tracks the last revision that was rolled out",
             "remove stableRevision",
         )
+
+
+def _check_rollout(plan: Plan) -> Iterator[Problem]:
+    """Reject a rollout without additional replicas where Ebbtide cannot move the devices of the old revision one at a time."""
+    spec, cluster, scaler = plan.spec, plan.cluster, plan.scaling.scaler
+    if spec.rollout.surge is None:
+        return
+    path = ("spec", "rollout", "surge")
+    if plan.scaling.minimum < MIN_ROLLOUT_REPLICAS:
+        yield Problem(
+            "SRV180",
+            path,
+            f"surge: 0 replaces one replica at a time, and with a minimum of {plan.scaling.minimum} no replica would serve "
+            "meanwhile",
+            "set minReplicas to 2 or more, or remove rollout",
+        )
+    if plan.serving == "kserve-standard":
+        if spec.deployment_strategy is not None:
+            yield Problem(
+                "SRV180",
+                path,
+                "deploymentStrategy sets how the replicas are replaced, too",
+                "remove rollout, or remove deploymentStrategy",
+            )
+        return
+    if plan.serving == "kserve":
+        yield Problem(
+            "SRV181",
+            path,
+            "KServe in Knative mode sets the traffic of its revisions itself, only between the newest and the one before, so "
+            "it cannot follow the replicas",
+            "use serving: knative or kserve-standard, or remove rollout",
+        )
+        return
+    if scaler == "knative-hpa":
+        yield Problem(
+            "SRV181",
+            path,
+            "Knative's HPA class keeps one replica of each former revision, which would hold its GPU",
+            "scale on concurrency or throughput, set minReplicas and maxReplicas to the same number, or remove rollout",
+        )
+    if parse_version(cluster.knative.version) < LIVE_SCALE_SINCE:
+        yield Problem(
+            "SRV181",
+            path,
+            f"Knative {cluster.knative.version} does not apply a changed min-scale to a live revision, by which the replicas "
+            "are replaced",
+            "use Knative 1.21 or later, or remove rollout",
+        )
+    if cluster.knative.autoscaler.get("enable-scale-to-zero", "true") != "true":
+        yield Problem(
+            "SRV181",
+            path,
+            "scale to zero is disabled in this cluster (enable-scale-to-zero), so each former revision keeps one replica",
+            "enable it in config-autoscaler and in knative.autoscaler of the profile, or remove rollout",
+        )
+    for field, value, problem in (
+        ("traffic.canaryPercent", spec.traffic.canary_percent, "it splits the requests by percent"),
+        (
+            "traffic.rolloutDurationSeconds",
+            spec.traffic.rollout_duration_seconds,
+            "Knative shifts the requests by time",
+        ),
+        ("autoscaling.initialReplicas", spec.autoscaling.initial_replicas, "a new revision starts with one replica"),
+    ):
+        if value is not None:
+            yield Problem(
+                "SRV180",
+                path,
+                f"{field} is set, too: {problem}, while surge: 0 moves the replicas one at a time",
+                f"remove {field}, or remove rollout",
+            )
+
+
+def list_rollout_decisions(plan: Plan) -> Iterator[Decision]:
+    """Yield what a rollout without additional replicas costs."""
+    if plan.spec.rollout.surge is None:
+        return
+    low = plan.scaling.minimum
+    yield Decision(
+        "rollout",
+        "one replica at a time",
+        f"surge is 0: {low - 1} of {count_noun(low, 'replica')} serve during an update, which takes {low} times the start of a "
+        f"replica and at least {DRAIN_SECONDS} s, in which its predecessor finishes its requests"
+        if plan.serving == "knative"
+        else f"surge is 0: {low - 1} of {count_noun(low, 'replica')} serve during an update",
+        ("spec.rollout.surge",),
+    )
 
 
 def list_timeout_decisions(plan: Plan) -> Iterator[Decision]:

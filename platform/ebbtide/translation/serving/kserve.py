@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.profile.models import ProfileSpec
+    from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
     from ebbtide.translation.pods import Pod
@@ -77,7 +78,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                 "maxReplicas": maximum if plan.adds_defaults else auto.max_replicas,
                 "containerConcurrency": spec.autoscaling.concurrency_hard_limit,
                 "timeout": spec.serving_configuration.request_timeout_seconds,
-                "deploymentStrategy": write_model(spec.deployment_strategy),
+                "deploymentStrategy": _make_strategy(spec),
                 "canaryTrafficPercent": spec.traffic.canary_percent,
                 "logger": write_model(spec.logger),
                 "batcher": write_model(spec.batcher),
@@ -90,6 +91,12 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
             "explainer": secure_component(spec.explainer, pod),
         },
     }
+
+
+def _make_strategy(spec: InferenceSpec) -> dict[str, Any] | None:
+    if spec.rollout.surge is not None and spec.deployment_strategy is None:
+        return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": spec.rollout.surge, "maxUnavailable": 1}}
+    return write_model(spec.deployment_strategy)
 
 
 def find_default_mode(cluster: ProfileSpec) -> str:

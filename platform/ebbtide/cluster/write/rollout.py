@@ -1,0 +1,404 @@
+"""A rollout without additional replicas: observe the revisions, and write the next step, until all replicas are new.
+
+The state is only in the cluster: the limits of the revisions are their scaling annotations, and one annotation keeps the
+values to restore. A rollout that was interrupted at any step therefore continues with the next apply.
+Upstream: knative.dev/serving v0.51.0 pkg/reconciler/revision/reconcile_resources.go (annotations of a live revision take
+effect), pkg/reconciler/labeler/metasync.go (a revision keeps its minimum while traffic names it, or while the latest one
+is named with any percentage), pkg/queue/sharedmain/main.go (a terminating pod stays until 30 s after its last request).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.autoscaler.rollout import (
+    FULL_PERCENT,
+    Create,
+    Finish,
+    GiveUp,
+    Limit,
+    RevisionState,
+    RolloutState,
+    Route,
+    Wait,
+    next_step,
+    reverse_roles,
+)
+from ebbtide.base import keys
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
+from ebbtide.cluster.client.protocol import KNATIVE, REVISION, BusyError, MissingError
+from ebbtide.cluster.read import inventory
+from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
+from ebbtide.cluster.read.status import find_revision_failure
+from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, is_top_object, write_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ebbtide.autoscaler.rollout import RolloutStep
+    from ebbtide.cluster.client.protocol import Clock, Cluster
+    from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
+    from ebbtide.translation.objects import Object
+
+#: Minimum number of replicas: with one, none would serve during the rollout.
+MIN_REPLICAS: Final = 2
+#: Annotations with which the last replica of a revision without requests ends soon, instead of after the stable window.
+ENDING: Final = {keys.WINDOW: "6s", keys.SCALE_DOWN_DELAY: "0s", keys.RETENTION: "0s"}
+#: Knative keeps the pods of a revision that was never ready until this deadline, after which it has failed.
+FAILED_DEADLINE: Final = "1s"
+#: Seconds during which a new revision is looked for in short intervals, to limit it before its pods are created.
+BIRTH_SECONDS: Final = 10.0
+BIRTH_POLL_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutMark:
+    """The rollout's annotation on a revision."""
+
+    #: Replicas at the start of the rollout; 0 after its end, if the revision failed.
+    replicas: int
+    #: The revision's annotations before the rollout; None for those that it did not have.
+    saved: dict[str, str | None] = field(default_factory=dict)
+    #: The reason why the revision failed, and the rollout returns to the former one.
+    failed: str = ""
+
+    def format(self) -> str:
+        """Return the mark as the annotation's value."""
+        record: dict[str, Any] = {"replicas": self.replicas, "saved": self.saved} if self.replicas else {}
+        return json.dumps(record | ({"failed": self.failed} if self.failed else {}), separators=(",", ":"))
+
+
+def read_mark(revision: Object) -> RolloutMark | None:
+    """Return a revision's mark; None if it has none."""
+    text = get_at(revision, "metadata", "annotations", keys.ROLLOUT)
+    if text is None:
+        return None
+    try:
+        record = json.loads(text)
+        return RolloutMark(int(record.get("replicas", 0)), dict(record.get("saved", {})), str(record.get("failed", "")))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def is_in_rollout(revision: Object) -> bool:
+    """Return whether a revision takes part in a rollout that has not ended."""
+    mark = read_mark(revision)
+    return mark is not None and mark.replicas > 0
+
+
+def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
+    """Return whether an apply replaces the replicas one at a time, or continues such a rollout."""
+    top = next((step for step in planned.steps if is_top_object(step.item)), None)
+    if top is None or top.verdict not in {"change", "keep"} or planned.workload.plan.serving != "knative":
+        return False
+    asks = planned.workload.plan.spec.rollout.surge == 0
+    if top.verdict == "keep" and not asks:
+        return False
+    selector = f"{keys.KNATIVE_SERVICE}={top.name}"
+    revisions = cluster.list(REVISION, top.namespace, labels=selector).items
+    if any(map(is_in_rollout, revisions)):
+        return True
+    if not asks or not revisions:
+        return False
+    live = inventory.find_workload(cluster, top.name, top.namespace, 0.0)
+    newest = get_at(live.top, "status", "latestCreatedRevisionName")
+    return (top.rollout or newest not in _read_status_shares(live)) and _count_serving(live) >= MIN_REPLICAS
+
+
+def roll_out(
+    cluster: Cluster,
+    planned: ApplyPlan,
+    clock: Clock,
+    say: Callable[[str], None],
+    done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
+    *,
+    force: bool = False,
+) -> str:
+    """Write a plan so that its replicas are replaced one at a time; return why the new revision failed, empty if it did not.
+
+    It can be interrupted at any time; the next call continues. Writes need patch on Knative Services and Revisions.
+
+    Raises:
+        ClusterError: the cluster rejects a write.
+        MissingError: the workload was deleted.
+
+    """
+    rollout = Rollout(cluster, planned, clock, say, done, force=force)
+    while (failure := rollout.step()) is None:
+        pass
+    return failure
+
+
+class Rollout:
+    """A process that carries out a rollout."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        planned: ApplyPlan,
+        clock: Clock,
+        say: Callable[[str], None],
+        done: Callable[[ApplyStep], None],
+        *,
+        force: bool,
+    ) -> None:
+        """Read nothing yet."""
+        self._force = force
+        self._cluster, self._planned, self._clock, self._say, self._done = cluster, planned, clock, say, done
+        self._name, self._namespace = planned.workload.name, planned.workload.namespace
+        self._pending = any(step.rollout for step in planned.steps if is_top_object(step.item))
+        self._start = clock.ticks()
+        self._told = ""
+
+    def step(self) -> str | None:
+        """Carry out one step; return None if there are more, or else why the new revision failed, empty if it did not."""
+        try:
+            return self._step()
+        except BusyError:
+            self._clock.sleep(POLL_SECONDS)
+            return None
+
+    def _step(self) -> str | None:
+        live = inventory.find_workload(self._cluster, self._name, self._namespace, self._clock.now())
+        ended = self._find_ended(live)
+        if ended:
+            return ended
+        if not _is_processed(live):
+            self._wait("Knative to process the service")
+            return None
+        state, failed = observe_rollout(live, pending=self._pending)
+        step = next_step(state)
+        if isinstance(step, Wait):
+            self._wait(step.reason, state)
+            return None
+        if isinstance(step, Finish):
+            return self._finish(live, state, failed)
+        self._tell(describe_step(step, state))
+        self._carry_out(step, live, state, failed)
+        return None
+
+    def _find_ended(self, live: LiveWorkload) -> str:
+        """Return why the newest revision failed, if an earlier rollout has returned from it, and the template is the same."""
+        if self._pending or any(map(is_in_rollout, live.revisions)):
+            return ""
+        newest = next((row for row in live.revisions if row["metadata"]["name"] == _newest(live)), None)
+        mark = None if newest is None else read_mark(newest)
+        return "" if mark is None else mark.failed
+
+    def _carry_out(self, step: RolloutStep, live: LiveWorkload, state: RolloutState, failed: str) -> None:
+        match step:
+            case Limit(name, replicas):
+                self._limit(_find(live, name), replicas, state.replicas)
+            case Route(shares):
+                rows = make_traffic(shares, "" if failed or self._pending else _newest(live), reverse=bool(failed))
+                self._cluster.patch(KNATIVE, self._name, self._namespace, {"spec": {"traffic": rows}})
+            case GiveUp(name, reason):
+                revision = _find(live, name)
+                mark = _mark_of(revision, state.replicas)
+                self._annotate(name, {keys.ROLLOUT: replace(mark, failed=reason).format()})
+            case Create():
+                self._create(live, state.replicas)
+
+    def _create(self, live: LiveWorkload, replicas: int) -> None:
+        """Write the objects, and limit the new revision to one replica as soon as it exists."""
+        steps = [
+            replace(step, item=_without_traffic(step.item)) if is_top_object(step.item) else step
+            for step in self._planned.steps
+        ]
+        write_steps(self._cluster, steps, self._clock, force=self._force, done=self._done)
+        self._pending = False
+        former, end = _newest(live), self._clock.ticks() + BIRTH_SECONDS
+        while self._clock.ticks() < end:
+            service = self._cluster.get(KNATIVE, self._name, self._namespace)
+            newest = get_at(service, "status", "latestCreatedRevisionName", default="")
+            if newest and newest != former:
+                self._limit(self._cluster.get(REVISION, newest, self._namespace), 1, replicas)
+                return
+            self._clock.sleep(BIRTH_POLL_SECONDS)
+
+    def _limit(self, revision: Object, limit: int, replicas: int) -> None:
+        """Set a revision's minimum and maximum, and record in the same write what it had before."""
+        mark = _mark_of(revision, replicas)
+        annotations: dict[str, str | None] = dict(mark.saved)
+        annotations |= {keys.MIN_SCALE: str(limit), keys.MAX_SCALE: str(max(limit, 1))}
+        if not limit:
+            annotations |= ENDING
+            if find_condition(revision, "Ready").get("status") != "True":
+                annotations[keys.PROGRESS_DEADLINE] = FAILED_DEADLINE
+        self._annotate(revision["metadata"]["name"], {**annotations, keys.ROLLOUT: mark.format()})
+
+    def _finish(self, live: LiveWorkload, state: RolloutState, failed: str) -> str | None:
+        """Restore the annotations, those of the revision that serves last, so that an interruption is noticed."""
+        target = "" if state.target is None else state.target.name
+        marked = sorted(filter(is_in_rollout, live.revisions), key=lambda row: row["metadata"]["name"] == target)
+        for revision in marked:
+            name = revision["metadata"]["name"]
+            if name != target and get_at(revision, "metadata", "labels", keys.ROUTING_STATE) == "active":
+                self._wait(f"Knative to route around {name}")
+                return None
+        for revision in marked:
+            name, mark = revision["metadata"]["name"], _mark_of(revision, state.replicas)
+            ended = RolloutMark(0, failed=mark.failed).format() if mark.failed else None
+            annotations = {**mark.saved, keys.ROLLOUT: ended}
+            if name == target and keys.FLOOR in (live.top["metadata"].get("annotations") or {}):
+                # The controller decides the minimum, beginning with the replicas that there are.
+                annotations[keys.MIN_SCALE] = str(state.replicas)
+            self._annotate(name, annotations)
+        self._tell(f"all {state.replicas} replicas are {target}")
+        return failed
+
+    def _annotate(self, name: str, annotations: dict[str, str | None]) -> None:
+        try:
+            self._cluster.patch(REVISION, name, self._namespace, {"metadata": {"annotations": annotations}})
+        except MissingError:
+            # Knative's garbage collector removed a revision without traffic.
+            return
+
+    def _wait(self, reason: str, state: RolloutState | None = None) -> None:
+        self._tell(f"waiting for {reason}{'' if state is None else _count_ready(state)}")
+        self._clock.sleep(POLL_SECONDS)
+
+    def _tell(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            self._say(f"{self._clock.ticks() - self._start:5.0f} s  {self._name}: {text}\n")
+
+
+def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState, str]:
+    """Return the state of a rollout, and why its new revision failed; with ``pending``, the new one is not created yet."""
+    newest = _newest(live)
+    shares = _read_shares(live, newest)
+    states = [_observe_revision(live, revision, shares) for revision in live.revisions]
+    marked = [revision for revision in live.revisions if is_in_rollout(revision)]
+    names = {revision["metadata"]["name"] for revision in marked}
+    target = None if pending else next((state for state in states if state.name == newest), None)
+    sources = tuple(
+        state
+        for state in states
+        if (target is None or state.name != newest)
+        and (state.name in names or state.live or state.leaving or shares.get(state.name))
+    )
+    replicas = max((_mark_of(revision, 0).replicas for revision in marked), default=_count_serving(live))
+    mark = next((read_mark(row) for row in live.revisions if row["metadata"]["name"] == newest), None)
+    failed = "" if pending or mark is None else mark.failed
+    if target is not None and not failed:
+        target = target._replace(failure=find_revision_failure(live, newest))
+    requested = shares if _is_requested(live, shares, "" if failed or pending else newest, reverse=bool(failed)) else {}
+    routed = _read_status_shares(live) == requested and find_condition(live.top, "RoutesReady").get("status") == "True"
+    state = RolloutState(replicas, target, sources, requested, routed)
+    return (reverse_roles(state, newest) if failed else state), failed
+
+
+def _observe_revision(live: LiveWorkload, revision: Object, shares: dict[str, int]) -> RevisionState:
+    name = revision["metadata"]["name"]
+    pods = [pod for pod in live.pods if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name]
+    alive = [pod for pod in pods if not has_ended(pod)]
+    leaving = sum("deletionTimestamp" in pod["metadata"] for pod in pods)
+    text = get_at(revision, "metadata", "annotations", keys.MIN_SCALE, default="0")
+    limit = int(text) if is_in_rollout(revision) and text.isdigit() else None
+    mark = read_mark(revision)
+    former = name != _newest(live) or (mark is not None and mark.failed)
+    if limit is None and former and not alive and not shares.get(name):
+        limit = 0
+    return RevisionState(name, limit, sum(map(is_ready, alive)), len(alive), leaving)
+
+
+def make_traffic(shares: dict[str, int], target: str, *, reverse: bool) -> list[Object]:
+    """Return the traffic of a Knative Service.
+
+    A row without requests for the latest revision lets it have its replicas before it is ready; on the way back from a
+    failed one, there is none, so that it has no replicas.
+    """
+    if target and shares == {target: FULL_PERCENT}:
+        return LATEST
+    rows: list[Object] = [
+        {"revisionName": name, "latestRevision": False, "percent": percent} for name, percent in sorted(shares.items())
+    ]
+    return rows if reverse else [*rows, {"latestRevision": True, "percent": 0}]
+
+
+def describe_step(step: RolloutStep, state: RolloutState) -> str:
+    """Return a step as a line for the user."""
+    match step:
+        case Limit(name, replicas):
+            return f"{name} may have {count_noun(replicas, 'replica')}{_count_ready(state)}"
+        case Route(shares):
+            return "requests: " + ", ".join(f"{percent}% to {name}" for name, percent in sorted(shares.items()))
+        case GiveUp(name, reason):
+            return f"{name} failed: {reason}; returning to the former revision"
+        case Wait(reason):
+            return f"waiting for {reason}"
+        case Create():
+            return "creating the new revision"
+        case Finish():
+            return "finished"
+
+
+def _count_ready(state: RolloutState) -> str:
+    ready = sum(source.ready for source in state.sources) + (0 if state.target is None else state.target.ready)
+    return f" ({ready} of {state.replicas} ready)"
+
+
+def _mark_of(revision: Object, replicas: int) -> RolloutMark:
+    """Return a revision's mark, or a new one with its present annotations."""
+    mark = read_mark(revision)
+    if mark is not None and mark.replicas:
+        return mark
+    annotations = revision["metadata"].get("annotations") or {}
+    changed = (keys.MIN_SCALE, keys.MAX_SCALE, *ENDING, keys.PROGRESS_DEADLINE)
+    return RolloutMark(replicas, {key: annotations.get(key) for key in changed}, "" if mark is None else mark.failed)
+
+
+def _without_traffic(item: Object) -> Object:
+    return {**item, "spec": {key: value for key, value in item["spec"].items() if key != "traffic"}}
+
+
+def _newest(live: LiveWorkload) -> str:
+    return str(get_at(live.top, "status", "latestCreatedRevisionName", default=""))
+
+
+def _find(live: LiveWorkload, name: str) -> Object:
+    return next(revision for revision in live.revisions if revision["metadata"]["name"] == name)
+
+
+def _is_processed(live: LiveWorkload) -> bool:
+    generation = live.top["metadata"].get("generation")
+    return bool(live.revisions) and get_at(live.top, "status", "observedGeneration") == generation
+
+
+def _count_serving(live: LiveWorkload) -> int:
+    """Return the number of replicas of the revisions that receive requests."""
+    serving = _read_status_shares(live)
+    labels = (get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) for pod in live.pods if not has_ended(pod))
+    return sum(name in serving for name in labels)
+
+
+def _read_shares(live: LiveWorkload, newest: str) -> dict[str, int]:
+    """Return the percentages by revision that the service requests."""
+    return _sum_percents(get_at(live.top, "spec", "traffic", default=[]) or LATEST, newest)
+
+
+def _read_status_shares(live: LiveWorkload) -> dict[str, int]:
+    return _sum_percents(get_at(live.top, "status", "traffic", default=[]), "")
+
+
+def _sum_percents(rows: Iterable[Object], newest: str) -> dict[str, int]:
+    shares: dict[str, int] = {}
+    for row in rows:
+        name = row.get("revisionName") or newest
+        shares[name] = shares.get(name, 0) + (row.get("percent") or 0)
+    return {name: percent for name, percent in shares.items() if percent}
+
+
+def _is_requested(live: LiveWorkload, shares: dict[str, int], target: str, *, reverse: bool) -> bool:
+    """Return whether the service's traffic is exactly what the rollout would write for these shares."""
+
+    def normalize(rows: list[Object]) -> list[tuple[str, bool, int]]:
+        return [(row.get("revisionName", ""), bool(row.get("latestRevision")), row.get("percent") or 0) for row in rows]
+
+    rows = get_at(live.top, "spec", "traffic", default=[]) or LATEST
+    return normalize(rows) == normalize(make_traffic(shares, target, reverse=reverse))
