@@ -155,9 +155,29 @@ def test_kserves_config_matches_the_built_in_profile() -> None:
     assert values["deploy"]["defaultDeploymentMode"] == older
 
 
+def read_kserve_config(*components: str) -> dict[str, str]:
+    """Return the data of KServe's ConfigMap after these components, in their order."""
+    found = [read(KUSTOMIZE / component / "inferenceservice-config.yaml")[0]["data"] for component in components]
+    return {key: text for data in found for key, text in data.items()}
+
+
+def test_the_gateway_changes_two_settings_of_kserve() -> None:
+    without, with_gateway = (
+        json.loads(read_kserve_config(*components)["ingress"])
+        for components in (["kserve"], ["kserve", "kserve-gateway"])
+    )
+    assert {key for key in without if without[key] != with_gateway.get(key)} == {
+        "enableGatewayApi",
+        "disableIngressCreation",
+    }
+    assert without.keys() == with_gateway.keys()
+
+
+@pytest.mark.parametrize("components", [("kserve",), ("kserve", "kserve-gateway")], ids=["kserve", "gateway"])
 @pytest.mark.parametrize("named", [{keys.DEPLOYMENT_MODE: "Knative"}, {}], ids=["mode named", "default mode"])
-def test_kserve_starts_and_serves_with_its_config(kserve_judge: Judge, named: dict[str, str]) -> None:
-    (config_map_object,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
+def test_kserve_starts_and_serves_with_its_config(
+    kserve_judge: Judge, named: dict[str, str], components: tuple[str, ...]
+) -> None:
     note = '{"image":"ghcr.io/acme/chat:1"}'
     answer = kserve_judge.ask(
         "kserve",
@@ -167,7 +187,7 @@ def test_kserve_starts_and_serves_with_its_config(kserve_judge: Judge, named: di
             "metadata": {"name": "chat", "annotations": {keys.SPEC: note, **named}},
             "spec": {"predictor": {"containers": [{"name": "kserve-container", "image": "ghcr.io/acme/chat:1"}]}},
         },
-        config={"inferenceservice": config_map_object["data"]},
+        config={"inferenceservice": read_kserve_config(*components)},
     )
     assert answer["errors"] == []
     assert answer["works"]

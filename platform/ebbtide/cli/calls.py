@@ -33,7 +33,7 @@ def format_call(cluster: Cluster, status: Status, top: object) -> str:
     url, host = status.url.rstrip("/"), urlsplit(status.url).hostname or ""
     if resolves(host):
         return f"curl {url}/"
-    gateway = find_route_gateway(cluster, top) if is_standard(status, top) else find_gateway(cluster)
+    gateway = find_route_gateway(cluster, top) if is_standard(top, status) else find_gateway(cluster)
     if gateway is None:
         return f"{forward}   # {host} does not resolve on this machine"
     for address, port in gateway.addresses:
@@ -72,10 +72,10 @@ def explain_no_route(cluster: Cluster, status: Status, top: object) -> str:
     """Return why a workload's URL does not answer; empty if it may."""
     from ebbtide.cluster.read.gateways import explain_unrouted  # noqa: PLC0415 - as above
 
-    return explain_unrouted(cluster, top) if is_standard(status, top) else ""
+    return explain_unrouted(cluster, top) if is_standard(top, status) else ""
 
 
-def is_standard(status: Status, top: object) -> TypeGuard[Object]:
+def is_standard(top: object, status: Status) -> TypeGuard[Object]:
     """Return whether a workload runs without Knative, which alone gives an InferenceService revisions."""
     return status.kind == "InferenceService" and not status.revisions and isinstance(top, dict)
 

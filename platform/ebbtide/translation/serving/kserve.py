@@ -96,7 +96,8 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
 def _make_strategy(spec: InferenceSpec) -> dict[str, Any] | None:
     if spec.rollout.surge is not None and spec.deployment_strategy is None:
         return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": spec.rollout.surge, "maxUnavailable": 1}}
-    return write_model(spec.deployment_strategy)
+    strategy: dict[str, Any] | None = write_model(spec.deployment_strategy)
+    return strategy
 
 
 def find_default_mode(cluster: ProfileSpec) -> str:
