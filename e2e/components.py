@@ -105,6 +105,8 @@ COMPONENTS: Final[Mapping[str, Component]] = {
         ),
         # It asks for Kubernetes' libraries of 1.34 and a controller-runtime that does not compile with newer ones.
         Component("kserve", KSERVE, {"kserve": "manager"}, workspace="kserve/go.work"),
+        # It asks for another release of the Gateway API than KServe.
+        Component("contour", "v1.33.8", {"contour": "contour"}, workspace=""),
         Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}),
         Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}, workspace=""),
         # Only the discovery that is used: the other twenty bring every cloud's SDK.

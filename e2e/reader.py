@@ -26,6 +26,7 @@ KINDS: Final = {
     "domainmapping": ("apis/serving.knative.dev/v1beta1", "domainmappings"),
     "events": ("api/v1", "events"),
     "hpa": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "httproutes": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
     "isvc": ("apis/serving.kserve.io/v1beta1", "inferenceservices"),
     "job": ("apis/batch/v1", "jobs"),
     "jobs": ("apis/batch/v1", "jobs"),

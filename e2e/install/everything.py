@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from e2e.install import keda, knative, kserve, metrics
+from e2e.install import contour, keda, knative, kserve, metrics
 from e2e.install.manifests import Object, fit, kustomize, namespace, parse
 from e2e.kubectl import Kubectl, KubectlError
 from e2e.paths import ROOT
@@ -60,9 +60,10 @@ def install(
                 *(namespace(name) for name in (metrics.NAMESPACE, kserve.NAMESPACE)),
                 *knative.definitions(),
                 *metrics.definitions(),
+                *contour.definitions(),
             ]
         )
-        for found in (knative.definitions(), metrics.definitions()):
+        for found in (knative.definitions(), metrics.definitions(), contour.definitions()):
             names = [f"crd/{item['metadata']['name']}" for item in found]
             kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *names)
     with progress("Knative, Kourier"):
@@ -73,6 +74,8 @@ def install(
             image(metrics.PROMETHEUS_IMAGE), image(metrics.RELOADER), prometheus_port, work / "certificates"
         )
         late += apply_early(kubectl, found, work / "metrics", image, (*metrics.COMPONENTS, PRIORITY_CLASSES))
+    with progress("Contour"):
+        kubectl.apply(fit(contour.objects(find_address(kubectl)), image))
     with progress("KServe"):
         found = kserve.objects(kubectl, STORAGE_IMAGE)
         late += apply_early(kubectl, found, work / "kserve", image, kserve.COMPONENTS)
@@ -86,6 +89,12 @@ def install(
     with progress("everything available"):
         wait(kubectl)
         kubectl.apply(late)
+
+
+def find_address(kubectl: Kubectl) -> str:
+    """Return the first node's address in the network of the engine."""
+    node, *_ = kubectl.get("nodes")["items"]
+    return next(str(row["address"]) for row in node["status"]["addresses"] if row["type"] == "InternalIP")
 
 
 def advertise(kubectl: Kubectl) -> None:
@@ -119,6 +128,7 @@ def wait(kubectl: Kubectl, timeout: str = "300s") -> None:
         knative.NAMESPACE,
         knative.GATEWAY_NAMESPACE,
         metrics.NAMESPACE,
+        contour.NAMESPACE,
         kserve.NAMESPACE,
         keda.NAMESPACE,
         "gpu-exporter",

@@ -10,6 +10,7 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
         for name in ("controller", "autoscaler", "autoscaler-hpa", "activator", "webhook", "queue")
     },
     "ko://knative.dev/net-kourier/cmd/kourier": ("knative", "kourier"),
+    "ghcr.io/projectcontour/contour": ("contour", "contour"),
     "kserve/kserve-controller": ("kserve", "kserve"),
     "quay.io/prometheus/prometheus": ("prometheus", "prometheus"),
     "quay.io/prometheus-operator/prometheus-operator": ("prometheus-operator", "prometheus-operator"),

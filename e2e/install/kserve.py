@@ -13,7 +13,7 @@ from e2e.paths import ROOT
 NAMESPACE: Final = "kserve"
 MODULE: Final = "github.com/kserve/kserve"
 WEBHOOK: Final = "kserve-webhook-server-service.kserve.svc"
-COMPONENTS: Final = (ROOT / "kustomize/kserve",)
+COMPONENTS: Final = (ROOT / "kustomize/kserve", ROOT / "kustomize/kserve-gateway")
 CERT_MANAGER: Final = "cert-manager.io/"
 
 

@@ -13,6 +13,8 @@ from e2e.kubectl import Kubectl
 Object = dict[str, Any]
 
 POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet"}
+CRITICAL = "system-cluster-critical"
+"""The priority class of the installation: a workload that fills the node must not preempt the webhooks or Prometheus."""
 
 
 def read(*places: Path) -> list[Object]:
@@ -48,7 +50,9 @@ def fit(objects: Iterable[Object], image: Callable[[str], str]) -> Iterator[Obje
     """
     for item in objects:
         if item["kind"] in POD_TEMPLATES:
-            for container in item["spec"]["template"]["spec"]["containers"]:
+            pod = item["spec"]["template"]["spec"]
+            pod.setdefault("priorityClassName", CRITICAL)
+            for container in (*pod.get("initContainers", ()), *pod["containers"]):
                 container["image"] = image(container["image"])
                 container["imagePullPolicy"] = "IfNotPresent"
                 container.setdefault("resources", {})["requests"] = {"cpu": "5m", "memory": "32Mi"}

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from e2e.build import module_folder
 from e2e.install.certificates import certify
-from e2e.install.manifests import Object, read
+from e2e.install.manifests import CRITICAL, Object, read
 from e2e.paths import ROOT
 
 NAMESPACE: Final = "monitoring"
@@ -79,6 +79,7 @@ def _prometheus(image: str, node_port: int) -> list[Object]:
                 "image": image,
                 "version": "v3.5.0",
                 "replicas": 1,
+                "priorityClassName": CRITICAL,
                 "serviceAccountName": "prometheus",
                 # All monitors of all namespaces: ours name no Prometheus.
                 **{

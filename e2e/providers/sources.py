@@ -41,7 +41,16 @@ NODE_IMAGE: Final = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd5664
 
 NEEDED: Final = (
     *("pause", "etcd", "kubernetes", "coredns", "cni-plugins"),
-    *("knative", "kserve", "metrics-server", "prometheus-adapter", "prometheus", "prometheus-operator", "keda"),
+    *(
+        "knative",
+        "kserve",
+        "contour",
+        "metrics-server",
+        "prometheus-adapter",
+        "prometheus",
+        "prometheus-operator",
+        "keda",
+    ),
 )
 PODS: Final = "10.244.0.0/16"
 MANAGER: Final = (

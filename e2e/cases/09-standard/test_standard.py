@@ -2,11 +2,13 @@
 
 The InferenceService says that the autoscaler is external, so KServe must not change the number of replicas when it reconciles
 the InferenceService: at a change of its labels, and at a new pod template, where the Deployment must roll over at the number
-that it has. One spec gives an HPA or a ScaledObject, by the profile, and both have to count alike. Nothing routes to a
-Standard service here, and none of this needs it: requests come through the API server.
+that it has. One spec gives an HPA or a ScaledObject, by the profile, and both have to count alike. Their load comes through the
+API server, which reaches a single pod; the gateway of Standard mode has a test of its own.
 """
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +65,23 @@ def test_standard_cpu(stage: Stage) -> None:
     stage.report(to_more=up, to_one=down)
 
 
+def test_standard_reachable(stage: Stage) -> None:
+    """Its URL answers from outside the cluster, by the command that `describe` prints, and its route has the spec's time limit."""
+    spec = yaml.safe_load(stage.spec("cpu.yaml"))
+    spec["spec"]["servingConfiguration"] = {"requestTimeoutSeconds": 90}
+    done = stage.command("apply", spec)
+    assert done.returncode == 0, done.stderr
+    assert "DOC038" not in done.stdout + done.stderr
+    stage.ready(NAME, "isvc")
+
+    stage.until("the gateway accepts the route", lambda: "curl " in describe(stage), SLOW, seen=stage.events)
+    (command,) = re.findall(r"curl .*", describe(stage))
+    answered = stage.until("the command of describe is answered", lambda: call(command) == 0, 60)
+    (route,) = [item for item in stage.listed("httproutes") if item["metadata"]["name"] == NAME]
+    assert {rule["timeouts"]["request"] for rule in route["spec"]["rules"]} == {"90s"}
+    stage.report(answered=answered)
+
+
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_standard_deleted_by_hand(stage: Stage, adapter: str) -> None:
     """The command deletes everything that it applied: the service owns the autoscaler."""
@@ -100,6 +119,17 @@ def why(stage: Stage) -> dict[str, Any]:
         stage.ebbtide(["why", NAME, "-n", stage.namespace, "-o", "json", *reached]).stdout
     )
     return found
+
+
+def describe(stage: Stage) -> str:
+    """Return the output of `ebbtide describe`."""
+    return stage.ebbtide(["describe", NAME, "-n", stage.namespace, f"--kubeconfig={stage.kubectl.kubeconfig}"]).stdout
+
+
+def call(command: str) -> int:
+    """Return the exit code of a printed command; a status of 400 or more is an error."""
+    words = [*shlex.split(command), "--silent", "--fail", "--output", "/dev/null"]
+    return subprocess.run(words, check=False, timeout=30).returncode
 
 
 def pods(stage: Stage, *, ready: bool = False) -> list[str]:
