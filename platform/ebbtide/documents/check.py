@@ -52,8 +52,6 @@ class Batch:
     def add_unsorted(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         """Return the same with the document's own problems first, then those of the translation."""
         if loaded.inference is None:
-            if not loaded.problems:
-                return [], None, []
             from ebbtide.documents.incomplete import find_further_problems  # noqa: PLC0415 - slow, and only after an error
 
             return [], None, loaded.problems + find_further_problems(loaded, self.profile)

@@ -95,8 +95,6 @@ def _translate_variant(
     document: Any = native
     for path in invalid:
         values = _list_values(path)
-        if not values:
-            return None
         value = values[number % len(values)]
         if value is not _ABSENT:
             document = replace_at(document, path, value)
@@ -112,12 +110,12 @@ def _has(document: Any, path: Path) -> bool:
 
 
 def _list_values(path: Path) -> tuple[Any, ...]:
-    """Return valid values of a field, beginning with its absence if the field is optional."""
+    """Return valid values of a field, beginning with its absence if it is optional, or if no valid value is known."""
     annotation, is_required = _find_type(path)
     samples = SAMPLES.get(format_path(without_indexes(path)), ()) if path[-1:] != without_indexes(path)[-1:] else ()
     samples = samples or SAMPLES.get(format_path(path), ())
     values = () if annotation is None else tuple(_valid_values(annotation, samples))
-    return values if is_required else (_ABSENT, *values)
+    return values if is_required and values else (_ABSENT, *values)
 
 
 def _find_type(path: Path) -> tuple[Any, bool]:
@@ -125,6 +123,8 @@ def _find_type(path: Path) -> tuple[Any, bool]:
     annotation: Any = Inference
     is_required = True
     for part in path:
+        if annotation is Any:
+            return Any, False
         if isinstance(part, int):
             annotation, is_required = _item_type(annotation, list, 0), True
         elif (model := next(models_in(annotation), None)) is not None:
@@ -135,8 +135,6 @@ def _find_type(path: Path) -> tuple[Any, bool]:
             is_required = info.is_required()
         else:
             annotation, is_required = _item_type(annotation, dict, 1), False
-        if annotation is None:
-            return None, is_required
     return annotation, is_required
 
 
