@@ -152,8 +152,9 @@ def _choose_name(written: str | None, prefix: str, number: int, taken: set[str])
         and len(written) <= names.LONGEST
     ):
         name = written
-    elif name in taken:
-        name = names.name_volume(f"{prefix}-volume", number)
+    while name in taken:
+        prefix = f"{prefix}-volume"
+        name = names.name_volume(prefix, number)
     taken.add(name)
     return name
 
