@@ -160,6 +160,49 @@ def test_the_minimum_of_knatives_autoscaler_becomes_a_field() -> None:
     assert converted.reading.native["spec"]["autoscaling"] == {"minReplicas": 2}
 
 
+def test_keys_that_only_knative_reads_are_refused_by_name() -> None:
+    service = make_knative_service({**FIXED, "initial-scale": "1"})
+    service["metadata"]["labels"] = {"networking.knative.dev/visibility-of-a-team": "yes", "team": "a"}
+    service["metadata"]["annotations"] = {"networking.knative.dev/http-protocol": "Redirected", "owner": "a"}
+    service["spec"]["template"]["metadata"]["annotations"] |= {"features.knative.dev/x": "1", "example.com/y": "2"}
+
+    loaded = convert(service, "kserve-standard")
+
+    assert {path for code, path in errors_of(loaded) if code == "CNV074"} == {
+        "metadata.labels.networking.knative.dev/visibility-of-a-team",
+        "metadata.annotations.networking.knative.dev/http-protocol",
+        "spec.template.metadata.annotations.features.knative.dev/x",
+    }
+    assert {"name": "example.com/y", "value": "2"} in loaded.reading.native["spec"]["annotations"]
+
+
+def test_a_container_keeps_its_name_between_the_modes_of_kserve() -> None:
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "vision"},
+        "spec": {"image": "ghcr.io/acme/vision:3.2", "serving": "kserve", "containerName": "kserve-container"},
+    }
+
+    assert convert(document, "kserve-standard").reading.native["spec"]["containerName"] == "kserve-container"
+    assert "containerName" not in convert(document, "knative").reading.native["spec"]
+
+
+def test_a_problem_that_the_document_had_before_is_not_repeated() -> None:
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "vision"},
+        "spec": {"image": "ghcr.io/acme/vision:3.2", "autoscaling": {"minReplicas": 2, "maxReplicas": 1}},
+    }
+    cluster = profiles.load_built_in("full")
+
+    converted = convert_serving(load_document(document, cluster), "kserve", cluster)
+
+    assert errors_of(converted) == set()
+    assert "AUT001" in {problem.code for problem in check_documents([converted], cluster)}
+
+
 @pytest.mark.parametrize("serving", SERVINGS)
 def test_a_document_of_the_same_kind_stays_as_it_is(serving: str) -> None:
     document = {

@@ -59,6 +59,7 @@ def convert_serving(loaded: LoadedDocument, serving: str, profile: Profile) -> L
     if source == serving:
         return loaded
     native = deepcopy(loaded.reading.native)
+    reading = Reading(native, loaded.reading.origins)
     spec = native["spec"]
     first = {"defaults": spec["defaults"]} if "defaults" in spec else {}
     native["spec"] = spec = {**first, "serving": serving, **{key: spec[key] for key in spec if key != "serving"}}
@@ -67,13 +68,12 @@ def convert_serving(loaded: LoadedDocument, serving: str, profile: Profile) -> L
         spec.pop("containerName", None)
     problems, known = [], loaded.problems
     if spec.get("defaults") == "none":
-        problems = [*_set_bounds(spec, source, serving, profile), *_drop_knative_keys(native, serving)]
+        problems = [*_set_bounds(spec, source, serving, profile), *_drop_knative_keys(reading, serving)]
         if "knative" in {source, serving} and any(problem.code in _PATCHED for problem in known):
             del spec["patches"]
             known = [_refuse_patch(problem) if problem.code in _PATCHED else problem for problem in known]
-    reading = Reading(native, loaded.reading.origins)
     converted = validate_reading(reading, loaded.name, loaded.line, known)
-    converted.problems += loaded.place_problems([*problems, *_find_new_problems(loaded, converted, profile)])
+    converted.problems += converted.place_problems([*problems, *_find_new_problems(loaded, converted, profile)])
     return converted
 
 
@@ -109,20 +109,22 @@ def _set_bounds(spec: dict[str, Any], source: str, serving: str, profile: Profil
         )
 
 
-def _drop_knative_keys(native: dict[str, Any], serving: str) -> Iterator[Problem]:
+def _drop_knative_keys(reading: Reading, serving: str) -> Iterator[Problem]:
     """Remove the annotation of Knative's default autoscaler, and report annotations that only Knative reads."""
-    spec = native["spec"]
-    items = spec.get("annotations") or []
+    spec, path = reading.native["spec"], ("spec", "annotations")
     if serving == "kserve-standard":
-        items = [item for item in items if (item.get("name"), item.get("value")) != _DEFAULT_CLASS]
-        spec["annotations"] = items
-        for index, item in enumerate(items):
+        items = list(enumerate(spec.get("annotations") or []))
+        kept = [(old, item) for old, item in items if (item.get("name"), item.get("value")) != _DEFAULT_CLASS]
+        spec["annotations"] = [item for _, item in kept]
+        old_origins = {old: reading.origin_of((*path, old)) for old, _ in kept}
+        reading.origins = reading.origins | {(*path, new): old_origins[old] for new, (old, _) in enumerate(kept)}
+        for index, (_, item) in enumerate(kept):
             if _KNATIVE_KEYS in str(item.get("name")):
-                yield _report_key(("spec", "annotations", index), item["name"], serving)
-    if not items:
+                yield _report_key((*path, index), item["name"], serving)
+    if not spec.get("annotations"):
         spec.pop("annotations", None)
     for block in ("labels", "annotations"):
-        for key in native["metadata"].get(block) or {}:
+        for key in reading.native["metadata"].get(block) or {}:
             if _KNATIVE_KEYS in key:
                 yield _report_key(("metadata", block, key), key, serving)
 
