@@ -139,7 +139,7 @@ def test_a_behavior_limits_steps() -> None:
     assert Floor(make(LATENCY, behavior=slow)).decide(0, 0, 2, pods(2), [each(2, 900)])[:2] == (3, "step")
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.integers(0, 3),
     st.integers(3, 9),
@@ -219,6 +219,12 @@ def test_the_last_occurrence_is_that_of_a_search_by_minutes(text: str, minutes: 
         moment -= timedelta(minutes=1)
 
 
+def test_a_leap_day_is_found_across_eight_years() -> None:
+    now, leap = (datetime(*day, tzinfo=UTC).timestamp() for day in ((2104, 2, 28), (2096, 2, 29)))
+
+    assert last_occurrence("0 0 29 2 *", ZoneInfo("UTC"), now) == leap
+
+
 def test_windows_follow_the_clocks_of_their_zone() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     window = Window("30 2 * * *", "0 6 * * *", "Europe/Berlin", 2)
@@ -272,6 +278,7 @@ SETTINGS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(SETTINGS)
 def test_settings_survive_the_annotation(value: FloorSettings) -> None:
     assert parse_settings(format_settings(value)) == value

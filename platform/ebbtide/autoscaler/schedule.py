@@ -8,16 +8,14 @@ the moment of the change.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebbtide.base.cron import SUNDAY, Cron, Window, parse_cron
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-#: Days to search for a time: 29 February is up to eight years away from another.
-_DAYS: Final = 8 * 366
 
 
 class ScheduleError(ValueError):
@@ -33,16 +31,15 @@ def load_zone(name: str) -> ZoneInfo:
 
 
 def last_occurrence(text: str, zone: ZoneInfo, now: float) -> float:
-    """Return the last time at or before ``now`` that matches a cron expression, in seconds since 1970; -inf if none."""
+    """Return the last time at or before ``now`` that matches a cron expression, in seconds since 1970.
+
+    ``parse_cron`` rejects days that never occur, so the search ends: 29 February is at most eight years away from another.
+    """
     cron = parse_cron(text)
     today = datetime.fromtimestamp(now, zone).date()
-    for offset in range(_DAYS):
-        day = today - timedelta(offset)
-        if _matches_day(cron, day):
-            times = [time for time in _times_of_day(cron, day, zone) if time <= now]
-            if times:
-                return max(times)
-    return float("-inf")
+    days = (day for offset in count() if _matches_day(cron, day := today - timedelta(offset)))
+    times = ([time for time in _times_of_day(cron, day, zone) if time <= now] for day in days)
+    return max(next(filter(None, times)))
 
 
 def _matches_day(cron: Cron, day: date) -> bool:
