@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 import cases
 from ebbtide.base.quantities import format_age
 from ebbtide.documents import load_document, profiles
+from ebbtide.documents.files import is_directory, read_file
 from ebbtide.profile.built_in import FULL
 from ebbtide.readers import rest
 from ebbtide.translation import gpu
@@ -201,6 +203,32 @@ def test_a_prefix_that_is_not_a_boolean_is_rejected(prefix: Any) -> None:
         {"name": "chat", "projectId": "team-a", "useGivenNameAsPrefix": prefix}, profiles.load_built_in("full")
     )
     assert ("SPEC002", "useGivenNameAsPrefix") in {(problem.code, problem.path) for problem in loaded.problems}
+
+
+def test_only_a_regular_file_of_a_directory_is_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "spec.yaml"
+    os.mkfifo(pipe)
+
+    for only_regular in (True, False):
+        with pytest.raises(OSError, match="it is a named pipe; pass the text on stdin, as -"):
+            read_file(pipe, only_regular=only_regular)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        read_file(Path(os.devnull), only_regular=True)
+    assert read_file(Path(os.devnull)) == b""
+
+
+def test_a_path_that_is_too_long_is_not_a_directory() -> None:
+    assert not is_directory(Path("a" * 5000))
+
+
+def test_a_prefix_needs_a_name() -> None:
+    loaded = load_document(
+        {"name": 7, "projectId": "team-a", "useGivenNameAsPrefix": True, "spec": {"image": "ghcr.io/acme/chat:1"}},
+        profiles.load_built_in("full"),
+    )
+
+    assert {problem.code for problem in loaded.problems if problem.path == "name"} == {"SPEC002"}
+    assert "RUN045" not in {problem.code for problem in loaded.problems}
 
 
 def test_the_cluster_id_comes_from_the_profile() -> None:

@@ -18,12 +18,14 @@ from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain_document
 from ebbtide.profile.built_in import FULL, FULL_NAME
 from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import models_in
+from ebbtide.spec.container import Security
 from ebbtide.spec.inference import Inference
+from ebbtide.translation import reuse
 from ebbtide.translation.profile_rules import check
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pydantic import BaseModel
 
@@ -470,6 +472,37 @@ def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any])
 @pytest.mark.parametrize("spec", [{"image": ""}, {"autoscaling": {"minReplicas": 5, "maxReplicas": 1}}])
 def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
     assert explain_document(native(spec), FULL).leaves == []
+
+
+def test_only_the_latest_variants_of_a_profile_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "MAX_VARIANTS", 1)
+    variants = explain.ClusterVariants(FULL)
+    documents = [
+        explain.replace_at(FULL, ("spec", "projects", "namespace"), f"{letter}-{{project}}") for letter in "abc"
+    ]
+
+    first = variants.load(documents[0])
+    assert variants.load(documents[0]) is first
+    for document in documents[1:]:
+        variants.load(document)
+
+    assert variants.load(documents[0]) is not first
+    assert variants.load(documents[0]) == first
+
+
+@pytest.mark.parametrize("use", [hash, vars, lambda block: block == Security()], ids=["hash", "vars", "compare"])
+def test_a_step_that_uses_a_block_as_a_whole_reads_all_of_it(use: Callable[[Any], Any]) -> None:
+    profile = Profile.model_validate(FULL)
+    inference = load_document(native({}), profile).inference
+    assert inference is not None
+    steps = reuse.RecordedSteps(inference, profile)
+
+    def step(spec: Any) -> Any:
+        return use(spec.security)
+
+    assert steps(step, steps.read_document("spec")) == use(inference.spec.security)
+    assert steps.find_readers(("spec", "security", "run_as_uid")) == {step}
+    assert steps.find_readers(("spec", "compute")) == set()
 
 
 def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str, Any]) -> None:

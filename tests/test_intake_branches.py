@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.adopt import attempt, knative
+from ebbtide.adopt import attempt, knative, kserve, live
 from ebbtide.adopt.cleaning import clean_object
 from ebbtide.adopt.defaults import is_server_written
 from ebbtide.adopt.derive import derive_spec
-from ebbtide.adopt.live import ImportResult, import_object
+from ebbtide.adopt.live import ImportResult, import_object, render_stored_spec
 from ebbtide.documents import load_document, profiles
 from ebbtide.profile.built_in import FULL, FULL_NAME
 from ebbtide.profile.models import Profile
@@ -345,6 +345,39 @@ def test_a_metric_that_no_spec_can_express_is_kept_as_an_annotation(metric: str)
     assert annotations["autoscaling.knative.dev/metric"] == metric
 
 
+def test_a_metric_without_a_target_has_the_limit_as_its_threshold() -> None:
+    rendered_by_ebbtide = with_revision(metric="concurrency", min_scale="1", max_scale="3")
+    rendered_by_ebbtide["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "ebbtide"}
+    rendered_by_ebbtide["spec"]["template"]["spec"]["containerConcurrency"] = 4
+
+    draft = derive_spec(knative.make_view(rendered_by_ebbtide, PROFILE.spec), PROFILE.spec, (), gpu=True)
+
+    assert draft.spec["autoscaling"]["metricThreshold"] == 4
+
+
+def test_a_metric_that_no_spec_has_is_not_derived_with_ebbtides_defaults_either() -> None:
+    kpa = {"class": "kpa.autoscaling.knative.dev", "metric": "memory", "min_scale": "1", "max_scale": "3"}
+
+    draft = derive_spec(knative.make_view(with_revision(**kpa), PROFILE.spec), PROFILE.spec, (), gpu=True)
+
+    assert draft.spec["autoscaling"] == {"minReplicas": 1, "maxReplicas": 3}
+
+
+def test_the_default_minimum_of_kserve_is_not_written_into_the_spec() -> None:
+    draft = derive_spec(kserve.make_view(ISVC, PROFILE.spec), PROFILE.spec, (), gpu=True)
+
+    assert "autoscaling" not in draft.spec
+
+
+def test_the_container_of_kserve_is_found_behind_a_sidecar() -> None:
+    containers = [{"name": "log", "image": "ghcr.io/acme/log:1"}, {"name": "kserve-container", "image": IMAGE}]
+
+    spec = imported(changed(ISVC, {"spec": {"predictor": {"model": None, "containers": containers}}})).native["spec"]
+
+    assert spec["image"] == IMAGE
+    assert spec["sidecars"] == containers[:1]
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_priority_class_is_set_in_the_spec_only_if_the_profile_has_it(*, known: bool) -> None:
     cluster = profile(scheduling={"classes": {"urgent": 900, "inference": 125}}) if known else PROFILE
@@ -410,6 +443,28 @@ def test_an_object_that_needs_too_many_repairs_is_rejected(monkeypatch: pytest.M
     assert "imagePullPolicy" in problem.message
 
 
+def test_an_object_with_too_many_fields_that_its_patch_covers_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    covered = with_container(env=["odd", {"name": "A", "value": "1"}])
+    assert imported(covered).native["spec"].get("environmentVariables") is None
+
+    monkeypatch.setattr(live, "ROUNDS", 1)
+
+    assert problems_of(import_object(covered, PROFILE), "IMP005") != []
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"$setElementOrder/containers": ["user-container"]},
+        {"hostAliases": [{"$patch": "delete", "ip": "192.0.2.1"}]},
+    ],
+)
+def test_a_field_with_the_name_of_a_patch_directive_cannot_be_patched(part: dict[str, Any]) -> None:
+    (problem,) = problems_of(import_object(with_container(part), PROFILE), "IMP005")
+
+    assert problem.severity == "error"
+
+
 def test_an_unsupported_uri_of_a_model_is_kept_in_a_patch() -> None:
     result = imported(changed(ISVC, {"spec": {"predictor": {"model": {"storageUri": "swift://b/m"}}}}))
 
@@ -450,6 +505,11 @@ def test_an_owner_of_the_object_is_reported() -> None:
     (lost,) = problems_of(imported(with_metadata(ownerReferences=[{"kind": "App", "name": "x"}])), "IMP004")
 
     assert "metadata.ownerReferences" in lost.message
+
+
+@pytest.mark.parametrize("obj", [KSVC, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "chat"}}])
+def test_an_object_without_a_stored_spec_has_nothing_to_render(obj: dict[str, Any]) -> None:
+    assert render_stored_spec(obj, PROFILE) is None
 
 
 @pytest.mark.parametrize("stored", ["{", "[" * 100_000, "[]", "7"], ids=["cut off", "too deep", "list", "number"])

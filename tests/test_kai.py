@@ -65,6 +65,8 @@ def test_memory_of_a_gpu_is_rounded_down_to_a_multiple_of_100(total: int | None,
         (ask("20375Mi", total=81559), 0.25, 4),
         (ask("10001Mi"), 0.13, 8),
         (ask("81900Mi"), 1.0, 1),
+        # Without the GPU's memory, one replica is certain.
+        (ask("10Gi", total=None), 1.0, 1),
     ],
 )
 def test_replicas_on_one_gpu_and_gpus_of_a_queue(request_: PoolRequest, share: float, fits: int) -> None:

@@ -330,6 +330,19 @@ def test_merging_a_difference_returns_the_other_value(old: Any, new: Any) -> Non
     assert patches.make_patch(new, new) == {} or not isinstance(new, dict)
 
 
+@pytest.mark.parametrize(
+    ("written", "order"),
+    [
+        ({"x": [{"name": "b"}, {"name": "a"}]}, {"$setElementOrder/x": ["a", "b"]}),
+        ({"env": [{"name": "b"}, {"name": "a"}]}, {"$setElementOrder/env": "a"}),
+        ({"image": "a"}, {"$setElementOrder/env": ["a"]}),
+    ],
+    ids=["a list without keys", "an order that is not a list", "no list"],
+)
+def test_an_order_that_applies_to_no_list_changes_nothing(written: dict[str, Any], order: dict[str, Any]) -> None:
+    assert patches.apply_patch(written, order) == written
+
+
 @MANY
 @given(pods_without_nulls, pods_without_nulls)
 def test_a_patch_covers_a_value_exactly_if_it_changes_it(written: Any, patch: Any) -> None:

@@ -217,7 +217,6 @@ def _set_window(draft: Draft) -> None:
 def _set_defaults(draft: Draft) -> None:
     """Set the port and the readiness probe of a NIM, unless the service sets them."""
     spec = draft.spec
-    if isinstance(spec.setdefault("servingPort", {}), dict):
-        spec["servingPort"].setdefault("container", PORT)
+    spec.setdefault("servingPort", {}).setdefault("container", PORT)
     if "probes" not in spec:
         set_at(draft.native, ("spec", "probes", "readiness", "handler", "httpGet"), {"path": READY})
