@@ -15,7 +15,7 @@ from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import EVENT, REVISION, ClusterError, MissingError
-from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.read.inventory import find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.why import FLOOR_WORDS, read_decision
 from ebbtide.cluster.write.apply import read_scale_record
@@ -118,7 +118,7 @@ class Controller:
 
         Call it as soon as the workload changes: a revision can be ready before the next step.
         """
-        floors = [_read_floor(_find(live.revisions, name)) or 0 for name in serving_revisions(live)]
+        floors = [_read_floor(find_by_name(live.revisions, name)) or 0 for name in serving_revisions(live)]
         try:
             return list(self._raise_new_revision(live, max([0, *floors]), self._clock.now()))
         except ClusterError as error:
@@ -131,7 +131,7 @@ class Controller:
             return
         newest = scaled_revisions(live)[-1:]
         serving = serving_revisions(live)
-        revision = _find(live.revisions, newest[0]) if newest else None
+        revision = find_by_name(live.revisions, newest[0]) if newest else None
         if revision is None or newest[0] in serving or not serving:
             return
         if find_condition(revision, "Ready").get("status") != "False" and floor > (_read_floor(revision) or 0):
@@ -150,10 +150,10 @@ class Controller:
             for pod in live.pods
             if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name
         }
-        scaler = _find(live.scalers, name)
+        scaler = find_by_name(live.scalers, name)
         replicas = max(int(get_at(scaler, "status", "desiredScale", default=len(pods))), 0)
         measured, reasons = readings.measure(settings.metrics, live.namespace, name, pods, now)
-        before = _read_floor(_find(live.revisions, name))
+        before = _read_floor(find_by_name(live.revisions, name))
         decision = kept[1].decide(now, before or 0, replicas, pods, measured)
         self.counts["decisions"] += 1
         if decision.cause in BLIND:
@@ -170,7 +170,7 @@ class Controller:
         now: float,
     ) -> Iterator[Change]:
         """Write a floor that differs from the revision's; an unchanged floor is written only if its cause becomes blind."""
-        revision = _find(live.revisions, name)
+        revision = find_by_name(live.revisions, name)
         before, floor, cause = _read_floor(revision), decision.floor, str(decision.cause)
         limit = get_at(revision, "metadata", "annotations", keys.MAX_SCALE, default="0")
         maximum = int(limit) if str(limit).isdigit() else 0
@@ -239,10 +239,6 @@ class Controller:
             self._cluster.create(event)
         except ClusterError as error:
             LOG.warning("event of %s/%s: %s", live.namespace, live.name, error)
-
-
-def _find(objects: Iterable[Object], name: str) -> Object | None:
-    return next((obj for obj in objects if obj["metadata"]["name"] == name), None)
 
 
 def _read_floor(revision: Object | None) -> int | None:

@@ -11,6 +11,7 @@ from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_w
 from ebbtide.cluster.doctor.kai import read_runtime_class
 from ebbtide.cluster.doctor.kueue import KUEUE_MAP, POD_FRAMEWORK, read_frameworks
 from ebbtide.cluster.doctor.observed import make_gpu_node, observe_kai, read_class_values
+from ebbtide.cluster.read.inventory import find_by_name
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
@@ -230,7 +231,7 @@ def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirement
     if observed.queues is None or "kai" not in observed.served or projects.quota != "kai" or not projects.manage:
         return
     name = projects.parent_queue
-    parent = next((queue for queue in observed.queues if queue["metadata"]["name"] == name), None)
+    parent = find_by_name(observed.queues, name)
     if parent is None:
         yield make_error_finding(
             "DOC026",

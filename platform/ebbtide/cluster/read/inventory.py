@@ -116,6 +116,11 @@ def format_timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def find_by_name(objects: Iterable[Object], name: str) -> Object | None:
+    """Return the object with a name, None if there is none. The objects are of one kind and namespace."""
+    return next((obj for obj in objects if obj["metadata"]["name"] == name), None)
+
+
 def find_workload(cluster: Cluster, name: str, namespace: str, now: float) -> LiveWorkload:
     """Return one workload with its events, quotas, the cluster's GPUs and the autoscaler's settings.
 

@@ -268,7 +268,7 @@ def _is_retried(live: LiveWorkload) -> bool:
     current = list_current_revisions(live)
     if not current:
         return False
-    failed = _find_by_name(live.revisions, current[0])
+    failed = inventory.find_by_name(live.revisions, current[0])
     reason = of_pod.find_condition(failed, "Ready").get("reason") if failed is not None else ""
     trouble = _find_trouble(live, current[0])
     return (
@@ -444,7 +444,7 @@ def _condition_message(condition: Object) -> str:
 
 def _explain_failure(live: LiveWorkload, revision: str) -> str:
     """Return why a revision failed, from its Ready condition and its pods."""
-    failed = _find_by_name(live.revisions, revision)
+    failed = inventory.find_by_name(live.revisions, revision)
     ready = of_pod.find_condition(failed, "Ready") if failed is not None else {}
     if ready.get("reason") == PROGRESS_DEADLINE:
         waiting = [pod for pod in _list_revision_pods(live, revision) if not of_pod.is_ready(pod)]
@@ -460,7 +460,7 @@ def _explain_recovery(live: LiveWorkload, revision: str) -> str:
     Knative marks a revision as failed as soon as a pod is unschedulable or a quota rejects a pod. Both are retried, and
     the revision becomes ready once they succeed. The mark may also be outdated: the pod may have been scheduled since.
     """
-    marked = _find_by_name(live.revisions, revision)
+    marked = inventory.find_by_name(live.revisions, revision)
     ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
     message = str(ready.get("message", ""))
     if ready.get("reason") == "Unschedulable":
@@ -541,7 +541,7 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
             continue
         if trouble.lasting or _object_age(live, pod["metadata"]) >= PATIENCE_SECONDS:
             return trouble.words
-    marked = _find_by_name(live.revisions, revision)
+    marked = inventory.find_by_name(live.revisions, revision)
     ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
     if ready.get("status") == "False" and not _explain_recovery(live, revision):
         return _explain_failure(live, revision)
@@ -768,7 +768,7 @@ def compute_replicas(live: LiveWorkload) -> Replicas:
 
 
 def _desired_replicas(live: LiveWorkload, revision: str) -> int:
-    scaler = _find_by_name(live.scalers, revision)
+    scaler = inventory.find_by_name(live.scalers, revision)
     desired = get_at(scaler, "status", "desiredScale")
     annotations = get_at(scaler, "metadata", "annotations", default={})
     # An HPA without a metric value reports 0, although it never goes below its minimum.
@@ -783,7 +783,7 @@ def _desired_replicas(live: LiveWorkload, revision: str) -> int:
 
 
 def _read_scale_bounds(live: LiveWorkload, revision: str) -> tuple[int, int]:
-    serving = _find_by_name(live.revisions, revision)
+    serving = inventory.find_by_name(live.revisions, revision)
     annotations = get_at(serving, "metadata", "annotations") or get_at(
         live.service, "spec", "template", "metadata", "annotations", default={}
     )
@@ -803,10 +803,6 @@ def read_floor_settings(top: Object) -> FloorSettings | None:
 
 def _parse_whole(text: Any) -> int:
     return int(text) if str(text).isdigit() else 0
-
-
-def _find_by_name(objects: tuple[Object, ...], name: str) -> Object | None:
-    return next((obj for obj in objects if obj["metadata"]["name"] == name), None)
 
 
 def format_gpus(live: LiveWorkload) -> str:
@@ -842,7 +838,7 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
             now = next((read_hpa_value(row) for row in get_at(hpa, "status", "currentMetrics", default=[])), "")
             return ScalingMetric(_name_in_spec(live, name), target, now)
     current = list_current_revisions(live)
-    newest = _find_by_name(live.revisions, current[0]) if current else None
+    newest = inventory.find_by_name(live.revisions, current[0]) if current else None
     annotations = get_at(newest, "metadata", "annotations", default={})
     floor = read_floor_settings(live.top)
     if floor is not None and floor.metrics:

@@ -186,7 +186,7 @@ def explain_replicas(
         part = _explain_kpa(live, state, name, _read_history(live, source, when), _autoscaler_settings(live, cluster))
         part = _add_floor(part, live, name)
     elif live.hpas:
-        part = _explain_hpa(next((obj for obj in live.hpas if obj["metadata"]["name"] == name), live.hpas[-1]), state)
+        part = _explain_hpa(inventory.find_by_name(live.hpas, name) or live.hpas[-1], state)
     else:
         part = _explain_fixed(live, state)
     return Why(
@@ -214,7 +214,7 @@ def _serving_revision(live: LiveWorkload) -> str:
 
 
 def _is_scaled_by_kpa(live: LiveWorkload, name: str) -> bool:
-    scaler = next((obj for obj in live.scalers if obj["metadata"]["name"] == name), None)
+    scaler = inventory.find_by_name(live.scalers, name)
     return scaler is not None and _read_annotations(scaler).get(keys.CLASS, keys.CLASS_KPA) == keys.CLASS_KPA
 
 
@@ -284,8 +284,8 @@ def _join_series(history: History) -> Iterator[ScalerReading]:
 def _explain_kpa(
     live: LiveWorkload, state: Status, name: str, readings: tuple[ScalerReading, ...] | str, cluster: ProfileSpec
 ) -> _ScalerExplanation:
-    scaler = next(obj for obj in live.scalers if obj["metadata"]["name"] == name)
-    revision_spec = get_at(next((obj for obj in live.revisions if obj["metadata"]["name"] == name), None), "spec")
+    scaler = inventory.find_by_name(live.scalers, name) or {}
+    revision_spec = get_at(inventory.find_by_name(live.revisions, name), "spec")
     try:
         settings = setting.from_annotations(
             _read_annotations(scaler),
@@ -346,7 +346,7 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
     settings = read_floor_settings(live.top)
     if settings is None:
         return part
-    revision = next((obj for obj in live.revisions if obj["metadata"]["name"] == name), None)
+    revision = inventory.find_by_name(live.revisions, name)
     decision = read_decision(revision)
     if decision is None:
         words = "Ebbtide's controller has not decided yet: the floor is minReplicas. Check it with ebbtide doctor"

@@ -16,6 +16,7 @@ from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.inventory import find_by_name
 from ebbtide.cluster.write.apply import SCALED, get_scale_value, read_scale_record
 from ebbtide.cluster.write.rollout import is_in_rollout
 
@@ -98,7 +99,8 @@ def _is_pinned(live: LiveWorkload) -> bool:
 
 
 def _is_revision_ready(live: LiveWorkload, name: str) -> bool:
-    return any(_has_ready_condition(revision) for revision in live.revisions if revision["metadata"]["name"] == name)
+    revision = find_by_name(live.revisions, name)
+    return revision is not None and _has_ready_condition(revision)
 
 
 def _has_ready_condition(revision: Object) -> bool:
