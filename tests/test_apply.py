@@ -32,6 +32,7 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
+from ebbtide.cluster.read import amounts
 from ebbtide.cluster.read.inventory import find_workload
 from ebbtide.cluster.read.status import Replicas, compute_status
 from ebbtide.cluster.write import apply, revisions
@@ -952,3 +953,11 @@ def test_the_owners_of_fields_are_read_from_the_object() -> None:
 )
 def test_a_change_is_within_the_field_of_its_owner(path: tuple[str, ...], field: str, within: bool) -> None:
     assert FieldChange(path, 1, 2).is_within([field]) is within
+
+
+def test_a_quota_that_is_not_counted_yet_has_the_limits_of_its_spec() -> None:
+    quota = {"spec": {"hard": {"requests.cpu": "2"}}, "status": {}}
+
+    assert list(map(str, amounts.list_quota_shares(quota))) == ["0 of 2 CPU cores in use"]
+    quota["status"] = {"hard": {"requests.cpu": "1"}, "used": {"requests.cpu": "250m"}}
+    assert list(map(str, amounts.list_quota_shares(quota))) == ["0.25 of 1 CPU core in use"]

@@ -25,8 +25,9 @@ from ebbtide.cluster.client.protocol import (
     ROLE_BINDING,
     MissingError,
 )
+from ebbtide.cluster.read.amounts import QuotaShare
 from ebbtide.cluster.write import apply, projects
-from ebbtide.cluster.write.projects import ProjectMember, ProjectRequest, QuotaShare, parse_member
+from ebbtide.cluster.write.projects import ProjectMember, ProjectRequest, parse_member
 from ebbtide.documents import profiles
 from live_cluster import PROFILE, SCALING, connected, profile, simulated, workload
 

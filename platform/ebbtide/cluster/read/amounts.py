@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
+from ebbtide.base.bodies import body
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import GIB, NANO, format_number, parse_nano
 
@@ -46,22 +47,29 @@ def parse_amount(text: object) -> float:
     return (parse_nano(str(text)) or 0) / NANO
 
 
-class QuotaRow(NamedTuple):
-    """One resource of a ResourceQuota: its limit and what is in use, in cores, bytes or devices."""
+@body()
+class QuotaShare:
+    """One resource of a quota: its name, its limit and the amount in use, as Kubernetes quantities."""
 
     resource: str
-    used: float
-    hard: float
+    hard: str
+    used: str
 
     def __str__(self) -> str:
         """Return the use in words: ``1 of 4 GPU shares in use``."""
-        return f"{format_amount_number(self.resource, self.used)} of {format_amount(self.resource, self.hard)} in use"
+        used, hard = parse_amount(self.used), parse_amount(self.hard)
+        return f"{format_amount_number(self.resource, used)} of {format_amount(self.resource, hard)} in use"
 
 
-def list_quota_rows(quota: Object) -> list[QuotaRow]:
-    """Return the resources of a ResourceQuota, from its status."""
-    hard, used = get_at(quota, "status", "hard", default={}), get_at(quota, "status", "used", default={})
-    return [QuotaRow(name, parse_amount(used.get(name, 0)), parse_amount(limit)) for name, limit in hard.items()]
+def list_quota_shares(quota: Object) -> list[QuotaShare]:
+    """Return the resources of a ResourceQuota.
+
+    The limits are those that the API server enforces (k8s.io/apiserver pkg/admission/plugin/resourcequota/controller.go,
+    CheckRequest: status.hard), or those of the spec while the quota controller has not counted the usage.
+    """
+    used = get_at(quota, "status", "used", default={})
+    hard = get_at(quota, "status", "hard") or get_at(quota, "spec", "hard", default={})
+    return [QuotaShare(name, str(limit), str(used.get(name, "0"))) for name, limit in hard.items()]
 
 
 def applies_to_class(quota: Object, priority_class: str) -> bool:
@@ -79,14 +87,14 @@ def find_shortages(quota: Object, requests: Mapping[str, float], replicas: int) 
 
     ``requests`` is what one pod requests, by resource.
     """
-    for row in list_quota_rows(quota):
-        share = requests.get(row.resource.removeprefix(REQUESTS), 0.0)
-        room = row.hard - row.used
+    for row in list_quota_shares(quota):
+        share, hard = requests.get(row.resource.removeprefix(REQUESTS), 0.0), parse_amount(row.hard)
+        room = hard - parse_amount(row.used)
         if row.resource.startswith(REQUESTS) and share * replicas > room + 1e-9:
             fitting = max(0, int((room + 1e-9) // share))
             yield (
                 f"quota {quota['metadata']['name']} is too small: {replicas} {'pod' if replicas == 1 else 'pods'} of "
                 f"{format_amount(row.resource, share)} need {format_amount_number(row.resource, share * replicas)}, and "
-                f"{format_amount_number(row.resource, max(0.0, room))} of {format_amount(row.resource, row.hard)} "
+                f"{format_amount_number(row.resource, max(0.0, room))} of {format_amount(row.resource, hard)} "
                 f"{'is' if room <= 1 else 'are'} free, so {fitting or 'none'} can start"
             )

@@ -705,12 +705,12 @@ def _format_request(resource: str, amount: float) -> str:
 def _explain_exceeded(quota: str, asked: str, used: str, hard: str) -> str:
     """Explain what a quota rejected; the amounts are lists such as ``requests.cpu=125m,pods=1``."""
     requested, in_use, limits = (
-        {name: amounts.parse_amount(value) for name, _, value in (part.partition("=") for part in text.split(","))}
+        {name: value for name, _, value in (part.partition("=") for part in text.split(","))}
         for text in (asked, used, hard.rstrip(":.,"))
     )
     parts = [
-        f"it requests {amounts.format_amount(name, amount)} with "
-        f"{amounts.QuotaRow(name, in_use.get(name, 0.0), limits.get(name, 0.0))}"
+        f"it requests {amounts.format_amount(name, amounts.parse_amount(amount))} with "
+        f"{amounts.QuotaShare(name, limits.get(name, '0'), in_use.get(name, '0'))}"
         for name, amount in requested.items()
     ]
     return f"exceeds quota {quota}: {'; '.join(parts)}"

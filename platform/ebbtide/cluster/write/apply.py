@@ -413,7 +413,7 @@ def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplySt
     pods = max(low, 1) if new else update_replicas(workload_plan) if any(step.rollout for step in steps) else 0
     requests = sum_replica_requests(workload_plan) | _count_gpu_requests(steps)
     for quota in quotas:
-        usage = ", ".join(map(str, amounts.list_quota_rows(quota)))
+        usage = ", ".join(map(str, amounts.list_quota_shares(quota)))
         if usage:
             yield f"quota {quota['metadata']['name']}: {usage}"
         if amounts.applies_to_class(quota, workload_plan.priority.name or ""):

@@ -10,7 +10,7 @@ pkg/apis/scheduling/v2/queue_types.go (priority and allocated); kubernetes-sigs/
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -33,7 +33,7 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     kind_of,
 )
-from ebbtide.cluster.read.amounts import parse_amount
+from ebbtide.cluster.read.amounts import REQUESTS, QuotaShare, list_quota_shares, parse_amount
 from ebbtide.cluster.write import apply
 from ebbtide.profile.models import Project
 from ebbtide.translation import project
@@ -120,15 +120,6 @@ def parse_member(text: str) -> ProjectMember:
 
 
 @body()
-class QuotaShare:
-    """One resource of a quota: its name, its limit and the amount in use, as Kubernetes quantities."""
-
-    resource: str
-    hard: str
-    used: str
-
-
-@body()
 class ProjectRow:
     """One project with its state on the cluster."""
 
@@ -198,7 +189,11 @@ def _is_used_queue(profile: Profile, queue: Object) -> bool:
 def _make_project_row(name: str, namespace: str, parts: ProjectObjects, queue: Object | None) -> ProjectRow:
     quotas = [obj for obj in parts.quotas if obj["metadata"]["namespace"] == namespace]
     is_kueue = queue is not None and queue["kind"] == CLUSTER_QUEUE.name
-    shares: Iterator[QuotaShare] = (row for obj in quotas for row in _quota_shares(obj))
+    shares: Iterable[QuotaShare] = [
+        replace(share, resource=share.resource.removeprefix(REQUESTS))
+        for obj in quotas
+        for share in list_quota_shares(obj)
+    ]
     if queue is not None:
         shares = _cluster_queue_shares(queue) if is_kueue else _queue_shares(queue)
     return ProjectRow(
@@ -223,12 +218,6 @@ def _make_project_row(name: str, namespace: str, parts: ProjectObjects, queue: O
         ),
         members=list_project_members(obj for obj in parts.bindings if obj["metadata"]["namespace"] == namespace),
     )
-
-
-def _quota_shares(quota_object: Object) -> Iterator[QuotaShare]:
-    used = get_at(quota_object, "status", "used", default={})
-    for resource, hard in get_at(quota_object, "spec", "hard", default={}).items():
-        yield QuotaShare(resource.removeprefix("requests."), str(hard), str(used.get(resource, "0")))
 
 
 #: Resource names in the spec of a KAI queue, and in its status.
