@@ -837,6 +837,21 @@ def test_the_command_reports_fixes_after_confirmation_and_checks_again(
     assert {row["manager"] for row in obj["metadata"]["managedFields"]} == {"ebbtide-live"}
 
 
+def test_a_finding_that_remains_after_the_fix_is_explained_once(cluster: Simulated, run: Any, file: Path) -> None:
+    BROKEN["a flag off"][0](cluster)
+    BROKEN["no webhook"][0](cluster)
+    before = run("doctor", "--profile", file).out
+
+    code, out, _ = run("doctor", "--profile", file, "--fix", "-y")
+
+    assert code == 1
+    assert out.startswith(before)
+    assert out.removeprefix(before).splitlines() == [
+        "Kubernetes 1.37.0, Knative 1.21.0, KServe 0.20.0, 1 node; profile simulated: 1 error, 0 warnings",
+        "error DOC004 Knative's webhook is not running",
+    ]
+
+
 def test_a_rejected_patch_writes_nothing(
     cluster: Simulated, run: Any, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

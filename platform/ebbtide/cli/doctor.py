@@ -101,9 +101,11 @@ def _examine_cluster(
         code = _apply_patches(cluster, patches, yes=options.yes)
         if code != FINE:
             return code
-        findings = examine_cluster(cluster, profile, specs, namespace=selected)
+        printed = findings if options.output == "text" else []
+        observed = observe_cluster(cluster)
+        findings = examine_cluster(cluster, profile, specs, observed, namespace=selected)
         terminal.write_stderr("After the fix:")
-        _print_findings(findings, observe_cluster(cluster), profile, options.output)
+        _print_findings(findings, observed, profile, options.output, printed)
     elif options.fix:
         terminal.write_stderr("No finding can be fixed with a patch.")
     return PROBLEMS if any(finding.severity == "error" for finding in findings) else FINE
@@ -133,15 +135,21 @@ ACTION_LABELS = {"merge": "patched", "create": "created", "delete": "deleted"}
 
 
 def _print_findings(
-    findings: Sequence[Finding], observed: ObservedCluster, profile: Profile, output_format: str
+    findings: Sequence[Finding],
+    observed: ObservedCluster,
+    profile: Profile,
+    output_format: str,
+    printed: Sequence[Finding] = (),
 ) -> None:
+    """Print findings. Text repeats only the first line of a finding that is also in ``printed``."""
     if output_format in {"json", "yaml"}:
         terminal.write_data([*findings], output_format)
     elif output_format == "name":
         sys.stdout.writelines(f"{finding.code}\n" for finding in findings)
     else:
         sys.stdout.write(_format_header(observed, profile, findings))
-        sys.stdout.writelines(map(_format_finding, findings))
+        for finding in findings:
+            sys.stdout.write(_format_title(finding) if finding in printed else _format_finding(finding))
     sys.stdout.flush()
 
 
@@ -157,16 +165,20 @@ def _format_header(observed: ObservedCluster, profile: Profile, findings: Sequen
     return f"{', '.join(parts)}; profile {profile.metadata.name}: {summary}\n"
 
 
-def _format_finding(finding: Finding) -> str:
+def _format_title(finding: Finding) -> str:
     colors = get_style_codes(sys.stdout)
     header = (
         f"{colors[finding.severity]}{finding.severity}{colors['end']} {colors['bold']}{finding.code}{colors['end']}"
     )
+    return f"{header} {make_printable(finding.what)}\n"
+
+
+def _format_finding(finding: Finding) -> str:
+    colors = get_style_codes(sys.stdout)
     lines = [
-        f"{header} {make_printable(finding.what)}",
         f"    {make_printable(finding.means)}",
         f"    {colors['fix']}fix:{colors['end']} {make_printable(finding.fix)}",
     ]
     if finding.patch is not None:
         lines.append(f"    {colors['fix']}--fix:{colors['end']} {make_printable(str(finding.patch))}")
-    return "\n".join(lines) + "\n"
+    return _format_title(finding) + "\n".join(lines) + "\n"
