@@ -18,6 +18,7 @@ from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_age
 from ebbtide.cli import calls, connection, describe
+from ebbtide.cli.terminal import GrowingTable
 from ebbtide.cluster.client import streams
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
@@ -416,6 +417,14 @@ def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPa
     assert head.startswith("TIME       NAME")
     assert "1/2 (2..4)" in rows[-1]
     assert all(re.match(r"\d\d:\d\d:\d\d   chat", row) for row in rows)
+
+
+def test_a_table_in_parts_keeps_its_columns_and_widens_them() -> None:
+    table = GrowingTable(("NAME", "URL"))
+
+    assert table.format_lines([("a", ""), ("longer", "x")]) == ["NAME     URL", "a        -", "longer   x"]
+    assert table.format_lines([("b", "x")]) == ["b        x"]
+    assert table.format_lines([("longest", "x"), ("c", "x")]) == ["longest   x", "c         x"]
 
 
 @pytest.mark.parametrize(

@@ -38,56 +38,43 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     clock = connection.clock()
     source = connection.find_metrics_source(cluster, options, connection.find_live_profile(cluster, options))
     previous_rows: dict[Key, tuple[str, ...]] = {}
-    widths: list[int] = []
+    table = terminal.GrowingTable(("TIME", *HEADER) if options.watch else HEADER)
     while True:
         now = clock.now()
         workloads = [compute_status(workload) for workload in read_workloads(cluster, namespace, now)]
         workloads = connection.add_metric_values(workloads, source, explicit=bool(options.prometheus), when=now)
         if not options.watch:
-            _print_workloads(workloads, options.output, namespace)
+            if options.output == "table" and not workloads:
+                terminal.write_stderr(
+                    f"No workloads found in {f'namespace {namespace}' if namespace else 'the cluster'}."
+                )
+            _print_workloads(workloads, options.output, table)
             return 0
         rows = {_make_key(workload): _drop_age(_make_row(workload)) for workload in workloads}
         changed = [
             workload for workload in workloads if previous_rows.get(_make_key(workload)) != rows[_make_key(workload)]
         ]
         if changed:
-            _print_workloads(changed, options.output, namespace, watched=True, widths=widths, now=now)
+            _print_workloads(changed, options.output, table, moment=_format_time(now))
         _print_deleted([key for key in previous_rows if key not in rows], options.output, now)
         previous_rows = rows
         clock.sleep(POLL_SECONDS)
 
 
 def _print_workloads(
-    workloads: list[Status],
-    output_format: str,
-    namespace: str,
-    *,
-    watched: bool = False,
-    widths: list[int] | None = None,
-    now: float = 0.0,
+    workloads: list[Status], output_format: str, table: terminal.GrowingTable, *, moment: str = ""
 ) -> None:
-    """Print workloads. With ``watched``, each row has the time, and only the first call prints the header."""
+    """Print workloads, as the next rows of the table or as data; ``moment`` is the time of a poll with --watch."""
     if output_format in {"json", "yaml"}:
-        terminal.write_data(workloads, output_format, watched=watched)
+        terminal.write_data(workloads, output_format, watched=bool(moment))
     elif output_format == "name":
         sys.stdout.writelines(f"{workload.namespace}/{workload.name}\n" for workload in workloads)
     elif workloads:
-        moment = (_format_time(now),) if watched else ()
-        header = (*(("TIME",) if watched else ()), *HEADER)
-        first = not widths
-        if widths is not None and first:
-            widths += [0] * len(header)
-        text = terminal.format_table(header, [(*moment, *_make_row(workload)) for workload in workloads], widths=widths)
-        titles, *lines = text.splitlines()
-        if first:
-            sys.stdout.write(f"{titles}\n")
-        for workload, line in zip(workloads, lines, strict=True):
-            row = _cut_to_terminal(line).replace(
-                workload.phase, terminal.paint_state(workload.phase, workload.phase), 1
-            )
-            sys.stdout.write(f"{row}\n")
-    else:
-        terminal.write_stderr(f"No workloads found in {f'namespace {namespace}' if namespace else 'the cluster'}.")
+        time_cell = (moment,) if moment else ()
+        lines = table.format_lines((*time_cell, *_make_row(workload)) for workload in workloads)
+        phases = [""] * (len(lines) - len(workloads)) + [workload.phase for workload in workloads]
+        for line, phase in zip(lines, phases, strict=True):
+            sys.stdout.write(f"{_cut_to_terminal(line).replace(phase, terminal.paint_state(phase, phase), 1)}\n")
     sys.stdout.flush()
 
 

@@ -72,20 +72,28 @@ def ask_confirmation(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def format_table(
-    header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "", *, widths: list[int] | None = None
-) -> str:
-    """Return rows in aligned columns; an empty cell is printed as a dash.
+def format_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
+    """Return a header and rows in aligned columns; an empty cell is printed as a dash."""
+    return "".join(f"{indent}{line}\n" for line in GrowingTable(header).format_lines(rows))
 
-    ``widths`` are those of an earlier part of the same table; they grow where this part needs more.
-    """
-    lines = [header, *(tuple(make_printable(cell) or "-" for cell in row) for row in rows)]
-    widths = [0] * len(header) if widths is None else widths
-    widths[:] = [max(width, *(len(line[column]) for line in lines)) for column, width in enumerate(widths)]
-    return "".join(
-        indent + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
-        for line in lines
-    )
+
+class GrowingTable:
+    """A table whose rows are printed part by part: the columns only grow, and the first part has the header."""
+
+    def __init__(self, header: tuple[str, ...]) -> None:
+        """Start without rows."""
+        self._titles = [header]
+        self._widths = [*map(len, header)]
+
+    def format_lines(self, rows: Iterable[tuple[str, ...]]) -> list[str]:
+        """Return the next rows as lines without a line end, after the header if they are the first."""
+        lines = [*self._titles, *(tuple(make_printable(cell) or "-" for cell in row) for row in rows)]
+        self._titles = []
+        self._widths = [max(width, *map(len, cells)) for width, *cells in zip(self._widths, *lines, strict=True)]
+        return [
+            "   ".join(cell.ljust(width) for cell, width in zip(line, self._widths, strict=True)).rstrip()
+            for line in lines
+        ]
 
 
 def paint_state(state: str, text: str) -> str:
