@@ -12,30 +12,17 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
 
 import httpx
 
 from e2e.paths import DEFAULT, HERE
 from e2e.providers import choose
+from e2e.specs import make_spec
 from e2e.stage import Stage
 
 PAUSE = 0.02
 LIMIT = 120.0
-
-
-def make_spec(name: str) -> dict[str, Any]:
-    """Return the spec of a small server."""
-    return {
-        "apiVersion": "ebbtide.dev/v1alpha1",
-        "kind": "Inference",
-        "metadata": {"name": name},
-        "spec": {
-            "image": "ebbtide.local/e2e/load:v1",
-            "compute": {"cpuCoreRequest": 0.01, "cpuMemoryRequest": "32Mi"},
-            "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 5},
-        },
-    }
+SCALING = {"minReplicas": 1, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 5}
 
 
 def measure(stage: Stage, name: str, command: list[str], stdin: str) -> tuple[float, float]:
@@ -72,13 +59,15 @@ def main(rounds: int) -> None:
     ours: list[tuple[float, float]] = []
     theirs: list[tuple[float, float]] = []
     try:
-        stage.deploy(make_spec("warm"))
+        stage.deploy(make_spec("warm", autoscaling=SCALING))
         stage.ready("warm")
         for number in range(rounds):
-            spec = stage.spec(make_spec(f"ours-{number}"))
+            spec = stage.spec(make_spec(f"ours-{number}", autoscaling=SCALING))
             words = [sys.executable, "-m", "ebbtide", "apply", "-", "-y", f"--kubeconfig={stage.kubectl.kubeconfig}"]
             ours.append(measure(stage, f"ours-{number}", [*words, *stage.profile()], spec))
-            plain = stage.ebbtide(["render", "-", *stage.profile()], stage.spec(make_spec(f"theirs-{number}"))).stdout
+            plain = stage.ebbtide(
+                ["render", "-", *stage.profile()], stage.spec(make_spec(f"theirs-{number}", autoscaling=SCALING))
+            ).stdout
             apply = [*kubectl, "apply", "--server-side", "--field-manager=ebbtide", "-f", "-"]
             theirs.append(measure(stage, f"theirs-{number}", apply, plain))
             print(f"{number}: ebbtide {ours[-1][0]:.2f} s, kubectl {theirs[-1][0]:.2f} s", flush=True)

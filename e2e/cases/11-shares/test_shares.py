@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from e2e.specs import make_spec
 from e2e.stage import Stage, condition
 
 FOUR = ("detect", "segment", "caption", "embed")
@@ -36,39 +37,26 @@ def test_four_quarters_of_one_gpu(stage: Stage) -> None:
 
 def test_whole_gpus(stage: Stage) -> None:
     """Whole devices are counted one by one: five and four are more than the eight of the node."""
-    stage.deploy(inference("first", {"gpuDevicesRequest": 5}), profile=WHOLE)
+    stage.deploy(make_spec("first", {"gpuDevicesRequest": 5}), profile=WHOLE)
     stage.ready("first")
     (pod,) = stage.pods("first")
     assert asked(pod) == {"nvidia.com/gpu": "5"}
-    stage.deploy(inference("second", {"gpuDevicesRequest": 4}), profile=WHOLE)
+    stage.deploy(make_spec("second", {"gpuDevicesRequest": 4}), profile=WHOLE)
     waits_for(stage, "second", "nvidia.com/gpu")
 
 
 def test_mig_devices(stage: Stage) -> None:
     """A portion becomes the smallest device that holds it, on the product that has it; of the larger one there are two."""
     for name in ("half", "other-half"):
-        stage.deploy(inference(name, {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}), profile=MIG)
-    stage.deploy(inference("named", {"gpuRequestType": "migProfile", "migProfile": "1g.10gb"}), profile=MIG)
+        stage.deploy(make_spec(name, {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}), profile=MIG)
+    stage.deploy(make_spec("named", {"gpuRequestType": "migProfile", "migProfile": "1g.10gb"}), profile=MIG)
     for name, resource in (("half", "3g.40gb"), ("other-half", "3g.40gb"), ("named", "1g.10gb")):
         stage.ready(name)
         (pod,) = stage.pods(name)
         assert asked(pod) == {f"nvidia.com/mig-{resource}": "1"}
         assert pod["spec"]["nodeSelector"] == {"nvidia.com/gpu.product": PRODUCT}
-    stage.deploy(inference("third", {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}), profile=MIG)
+    stage.deploy(make_spec("third", {"gpuRequestType": "portion", "gpuPortionRequest": 0.5}), profile=MIG)
     waits_for(stage, "third", "nvidia.com/mig-3g.40gb")
-
-
-def inference(name: str, compute: dict[str, object]) -> dict[str, Any]:
-    """Return a spec of one server with this GPU request."""
-    return {
-        "apiVersion": "ebbtide.dev/v1alpha1",
-        "kind": "Inference",
-        "metadata": {"name": name},
-        "spec": {
-            "image": "ebbtide.local/e2e/load:v1",
-            "compute": {"cpuCoreRequest": 0.01, "cpuMemoryRequest": "32Mi", **compute},
-        },
-    }
 
 
 def asked(pod: Any) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from e2e.kubectl import Manifest
+from e2e.specs import IMAGE, QUARTER, make_spec
 from e2e.stage import Stage, condition
 
 SHARE = "nvidia.com/gpu.shared"
@@ -16,11 +17,11 @@ SAME_AS_BUILD = "e2e-no-more-than-build"
 def test_training_gives_way(stage: Stage) -> None:
     """Inference evicts train before build-preemptible, and of those who wait it comes first, however long they did."""
     place(stage, train=2, build_preemptible=2)
-    stage.deploy(inference("first"))
+    stage.deploy(make_spec("first", QUARTER))
     took = stage.until("the first server runs", lambda: running(stage, "first"))
     assert len(holding(stage, "build-preemptible")) == 2
     assert len(holding(stage, "train")) == 1
-    stage.deploy(inference("second"))
+    stage.deploy(make_spec("second", QUARTER))
     stage.until("the second server runs", lambda: running(stage, "second"))
     assert len(holding(stage, "build-preemptible")) == 2
     assert not holding(stage, "train")
@@ -29,7 +30,7 @@ def test_training_gives_way(stage: Stage) -> None:
 
     stage.kubectl.apply([pod(stage, "train-waits", "train")])
     stage.until("a training waits", lambda: waits(stage.get("pod", "train-waits")))
-    stage.deploy(inference("third"))
+    stage.deploy(make_spec("third", QUARTER))
     stage.until("the third server runs", lambda: running(stage, "third"))
     assert len(holding(stage, "build-preemptible")) == 1, "one build had to go, and training waits on"
     stage.holds_for("the training waits", lambda: waits(stage.get("pod", "train-waits")), 3)
@@ -44,7 +45,7 @@ def test_who_waits_longer_does_not_go_first(stage: Stage) -> None:
     place(stage, inference=4)
     stage.kubectl.apply([pod(stage, "train-waits", "train")])
     stage.until("a training waits", lambda: waits(stage.get("pod", "train-waits")))
-    stage.deploy(inference("late"))
+    stage.deploy(make_spec("late", QUARTER))
     stage.until("the server waits too", lambda: stage.pods("late") and waits(stage.pods("late")[0]))
     stage.kubectl.run("delete", "pod", "inference-0", "-n", stage.namespace)
     stage.report(seconds_to_run=stage.until("the server runs", lambda: running(stage, "late")))
@@ -57,8 +58,7 @@ def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> No
     """The stock scheduler evicts builds too, as the warning says; with a class of the same value it does not."""
     place(stage, build=4)
     equal = {"scheduling": {"classes": {class_like_build: 100}}}
-    friendly = inference("friendly") | {}
-    friendly["spec"]["priorityClass"] = class_like_build
+    friendly = make_spec("friendly", QUARTER, priorityClass=class_like_build)
     rendered = stage.render(friendly, profile=equal)
     assert "PRI007" not in rendered.problems
     stage.apply(rendered)
@@ -67,8 +67,7 @@ def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> No
     assert not preempted(stage, "build")
     stage.kubectl.run("delete", "ksvc", "friendly", "-n", stage.namespace)
 
-    named = inference("usual")
-    named["spec"]["priorityClass"] = "inference"
+    named = make_spec("usual", QUARTER, priorityClass="inference")
     usual = stage.render(named)
     assert "PRI007" in usual.problems
     assert "also evicts build (100)" in usual.problems
@@ -85,13 +84,11 @@ def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> No
 def test_preemptible_inference(stage: Stage) -> None:
     """A preemptible server evicts training, yields to one that is not preemptible, and is restored automatically."""
     place(stage, inference=3, train=1)
-    preemptible = inference("yielding")
-    preemptible["spec"]["preemptibility"] = "preemptible"
-    stage.deploy(preemptible)
+    stage.deploy(make_spec("yielding", QUARTER, preemptibility="preemptible"))
     stage.until("the preemptible server runs", lambda: running(stage, "yielding"))
     assert not holding(stage, "train")
 
-    stage.deploy(inference("firm"))
+    stage.deploy(make_spec("firm", QUARTER))
     stage.until("the other server runs", lambda: running(stage, "firm"))
     (pending,) = stage.pods("yielding")
     assert waits(pending)
@@ -120,24 +117,6 @@ def class_like_build(stage: Stage) -> Iterator[str]:
     stage.kubectl.run("delete", "priorityclass", SAME_AS_BUILD, "--ignore-not-found")
 
 
-def inference(name: str) -> dict[str, Any]:
-    """Return a spec of a server that takes one share of the GPU."""
-    return {
-        "apiVersion": "ebbtide.dev/v1alpha1",
-        "kind": "Inference",
-        "metadata": {"name": name},
-        "spec": {
-            "image": "ebbtide.local/e2e/load:v1",
-            "compute": {
-                "cpuCoreRequest": 0.01,
-                "cpuMemoryRequest": "32Mi",
-                "gpuRequestType": "portion",
-                "gpuPortionRequest": 0.25,
-            },
-        },
-    }
-
-
 def pod(stage: Stage, name: str, priority: str) -> Manifest:
     """Return a pod from outside Ebbtide, with one share of the GPU, that ends immediately on SIGTERM."""
     return {
@@ -150,7 +129,7 @@ def pod(stage: Stage, name: str, priority: str) -> Manifest:
             "containers": [
                 {
                     "name": "work",
-                    "image": "ebbtide.local/e2e/load:v1",
+                    "image": IMAGE,
                     "resources": {"limits": {SHARE: "1"}, "requests": {"cpu": "10m", "memory": "16Mi"}},
                 }
             ],
@@ -160,7 +139,7 @@ def pod(stage: Stage, name: str, priority: str) -> Manifest:
 
 def place(stage: Stage, **counts: int) -> None:
     """Fill the shares with the given number of pods per class, in the namespace of the case's project."""
-    (namespace,) = (item for item in stage.render(inference("any")).manifests if item["kind"] == "Namespace")
+    (namespace,) = (item for item in stage.render(make_spec("any", QUARTER)).manifests if item["kind"] == "Namespace")
     stage.apply([namespace])
     wanted = {priority.replace("_", "-"): count for priority, count in counts.items()}
     stage.apply(

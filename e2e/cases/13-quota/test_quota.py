@@ -3,6 +3,7 @@
 from typing import Any
 
 from e2e.load import in_flight
+from e2e.specs import QUARTER, make_spec
 from e2e.stage import Stage
 
 HALF = 0.5
@@ -12,14 +13,16 @@ REFUSED = "exceeded quota: ebbtide-guaranteed, requested: requests.nvidia.com/gp
 
 def test_more_than_the_quota(stage: Stage) -> None:
     """Three replicas at least are an error before; sent all the same, two run, and the third's refusal is to be read."""
-    spec = inference("chat", minReplicas=3, maxReplicas=3)
+    spec = make_spec("chat", QUARTER, autoscaling={"minReplicas": 3, "maxReplicas": 3})
     told = stage.render(spec, profile=quota(stage, gpus=HALF))
     assert told.status == 1
     assert not told.manifests
     assert "PRJ002" in told.problems
     assert "need 0.75 GPUs at their minReplicas; its quota is 0.5" in told.problems
 
-    smaller = stage.render(inference("chat", minReplicas=1), profile=quota(stage, gpus=HALF)).one("ResourceQuota")
+    smaller = stage.render(
+        make_spec("chat", QUARTER, autoscaling={"minReplicas": 1}), profile=quota(stage, gpus=HALF)
+    ).one("ResourceQuota")
     larger = stage.render(spec, profile=quota(stage, gpus=1))
     forced = [smaller if item["kind"] == "ResourceQuota" else item for item in larger.manifests]
     stage.apply(forced)
@@ -30,8 +33,7 @@ def test_more_than_the_quota(stage: Stage) -> None:
     stage.holds_for("there is no third", lambda: len(stage.pods("chat")) <= 2, 3)
     stage.until("both run again", lambda: len(stage.pods("chat", ready=True)) == 2)
 
-    preemptible = inference("spare", minReplicas=1)
-    preemptible["spec"]["preemptibility"] = "preemptible"
+    preemptible = make_spec("spare", QUARTER, preemptibility="preemptible", autoscaling={"minReplicas": 1})
     stage.apply(stage.render(preemptible, profile=quota(stage, gpus=HALF)))
     stage.until("preemptible work is beside the quota", lambda: len(stage.pods("spare", ready=True)) == 1)
 
@@ -39,7 +41,7 @@ def test_more_than_the_quota(stage: Stage) -> None:
 def test_growth_above_the_quota(stage: Stage) -> None:
     """A maximum above the quota is a warning: the service runs, and load brings as many replicas as there is room for."""
     growing = {"metric": "concurrency", "metricThreshold": 1, "concurrencyHardLimit": 1}
-    spec = inference("chat", minReplicas=1, maxReplicas=4, **growing)
+    spec = make_spec("chat", QUARTER, autoscaling={"minReplicas": 1, "maxReplicas": 4, **growing})
     rendered = stage.render(spec, profile=quota(stage, gpus=HALF))
     assert "PRJ003" in rendered.problems
     assert "at their maxReplicas" in rendered.problems
@@ -57,7 +59,7 @@ def test_growth_above_the_quota(stage: Stage) -> None:
 
 def test_update_within_a_full_quota(stage: Stage) -> None:
     """An update needs old and new pods together. In a full quota it waits while the old revision serves; with room it completes."""
-    spec = inference("chat", minReplicas=2, maxReplicas=2)
+    spec = make_spec("chat", QUARTER, autoscaling={"minReplicas": 2, "maxReplicas": 2})
     rendered = stage.render(spec, profile=quota(stage, gpus=HALF))
     assert "PRJ004" in rendered.problems
     stage.apply(rendered)
@@ -87,7 +89,7 @@ def test_update_within_a_full_quota(stage: Stage) -> None:
 
 def test_sidecars_count(stage: Stage) -> None:
     """CPU and memory of Knative's sidecar count in the cluster, so they count in the check."""
-    spec = inference("chat", minReplicas=2, maxReplicas=2)
+    spec = make_spec("chat", QUARTER, autoscaling={"minReplicas": 2, "maxReplicas": 2})
     spec["spec"]["compute"] = {"cpuCoreRequest": 0.05, "cpuMemoryRequest": "64Mi"}
     alone = stage.render(spec, profile=quota(stage, cpu=0.1, memory="128Mi"))
     assert alone.status == 1
@@ -99,25 +101,6 @@ def test_sidecars_count(stage: Stage) -> None:
     stage.ready("chat")
     (found,) = stage.listed("resourcequota")
     assert found["status"]["used"] == {"requests.cpu": "150m", "requests.memory": "384Mi"}
-
-
-def inference(name: str, **autoscaling: object) -> dict[str, Any]:
-    """Return a spec of a server whose replicas take one share of the GPU each."""
-    return {
-        "apiVersion": "ebbtide.dev/v1alpha1",
-        "kind": "Inference",
-        "metadata": {"name": name},
-        "spec": {
-            "image": "ebbtide.local/e2e/load:v1",
-            "compute": {
-                "cpuCoreRequest": 0.01,
-                "cpuMemoryRequest": "32Mi",
-                "gpuRequestType": "portion",
-                "gpuPortionRequest": 0.25,
-            },
-            "autoscaling": autoscaling,
-        },
-    }
 
 
 def quota(stage: Stage, **amounts: object) -> dict[str, Any]:

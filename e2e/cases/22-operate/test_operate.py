@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from e2e.accounts import write_kubeconfig
 from e2e.load import in_flight
 from e2e.paths import CLUSTERS
 from e2e.stage import PROFILE, Stage
@@ -109,7 +110,7 @@ def test_project(stage: Stage) -> None:
     assert row["members"] == [account]
     assert {share["resource"]: share["hard"] for share in row["quota"]} == {"cpu": "2", "memory": "4Gi"}
 
-    mine = kubeconfig_of(stage, "member")
+    mine = write_kubeconfig(stage, "member")
     spec = CLUSTERS / "operate-member.yaml"
     spec.write_text(stage.spec("spec.yaml"))
     applied = ebbtide(stage, "apply", str(spec), "-y", "--wait", "180s", kubeconfig=mine)
@@ -219,22 +220,6 @@ def refused(stage: Stage, spec: Path) -> str:
 def set_flag(stage: Stage, value: str) -> None:
     patch = json.dumps({"data": {FLAG: value}})
     stage.kubectl.run("patch", "configmap", FEATURES, "-n", "knative-serving", "--type=merge", "-p", patch)
-
-
-def kubeconfig_of(stage: Stage, account: str) -> Path:
-    """Return a kubeconfig for a service account of the case's namespace, which is made for it."""
-    stage.kubectl.apply(
-        [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": stage.namespace}}]
-    )
-    token = stage.kubectl.run("create", "token", account, "-n", stage.namespace).strip()
-    told = yaml.safe_load(stage.kubectl.kubeconfig.read_text())
-    told["users"] = [{"name": account, "user": {"token": token}}]
-    for context in told["contexts"]:
-        context["context"]["user"] = account
-    file = CLUSTERS / "operate-member.kubeconfig"
-    file.write_text(yaml.safe_dump(told))
-    file.chmod(0o600)
-    return file
 
 
 def workload(stage: Stage, number: int) -> Any:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from e2e.accounts import write_kubeconfig
 from e2e.stage import PROFILE, Stage, UnmetError
 from e2e.transcript import ACCEPT, Transcript, fold, normalize
 
@@ -378,13 +379,13 @@ def two_users(scene: Scene) -> None:
     jane = f"serviceaccount:{namespace}:jane"
     made = scene.run("project", "create", project, "--member", jane, "-y")
     assert made.returncode == 0, made.stderr
-    scene.kubeconfig = kubeconfig_of(scene.stage, "jane")
+    scene.kubeconfig = write_kubeconfig(scene.stage, "jane")
     scene.apply()
     scene.ebbtide("project", "list", shown="ebbtide project list   # jane, a member")
     examined = scene.run("doctor", "-p", project)
     assert "forbidden in namespace" not in examined.stdout, examined.stdout
     scene.ebbtide("describe", scene.name)
-    scene.kubeconfig = kubeconfig_of(scene.stage, "bob")
+    scene.kubeconfig = write_kubeconfig(scene.stage, "bob")
     scene.ebbtide("list", shown="ebbtide list   # bob, no member")
     again = scene.spec(environmentVariables=from_variable("BY", value="bob"))
     scene.ebbtide("apply", "-y", shown=f"ebbtide apply {scene.name}.yaml   # bob", spec=again)
@@ -411,21 +412,6 @@ def killed(scene: Scene) -> None:
     assert last.returncode == 0, last.stdout + last.stderr
     scene.ebbtide("diff", str(file), shown="ebbtide diff killed.yaml")
     scene.stage.report(kills=kills)
-
-
-def kubeconfig_of(stage: Stage, account: str) -> Path:
-    """Return a kubeconfig for a service account of the namespace, which is created for it."""
-    stage.kubectl.apply(
-        [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": stage.namespace}}]
-    )
-    token = stage.kubectl.run("create", "token", account, "-n", stage.namespace).strip()
-    told = yaml.safe_load(stage.kubectl.kubeconfig.read_text())
-    told["users"] = [{"name": account, "user": {"token": token}}]
-    for context in told["contexts"]:
-        context["context"]["user"] = account
-    file = stage.written(f"{account}.kubeconfig", yaml.safe_dump(told))
-    file.chmod(0o600)
-    return file
 
 
 #: Each situation, with changes of the suite's profile, and True if it needs a separate project.
