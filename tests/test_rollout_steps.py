@@ -237,3 +237,32 @@ def test_percents_add_up(weights: dict[str, int]) -> None:
     assert sum(percents.values()) == 100
     total = sum(weights.values())
     assert all(abs(percents.get(name, 0) - 100 * weight / total) < 1 for name, weight in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [
+        (
+            # The limits are above the number of devices, as after an interruption: no ready replica ends for it.
+            RolloutState(2, RevisionState("new", 2, 0, 1), (RevisionState("old", 1, 1, 1),), {"old": 100}),
+            Wait("2 ready replicas; 1 are ready"),
+        ),
+        (
+            RolloutState(2, None, (RevisionState("old", 2, 0, 2), RevisionState("older", 1, 0, 1)), {}),
+            Route({"old": 100}),
+        ),
+        (
+            RolloutState(2, RevisionState("new", 2, 2, 2), (RevisionState("old", 0, 0, 0, 1),), {"new": 100}),
+            Wait("the last former replica to end"),
+        ),
+    ],
+    ids=["too few are ready", "none is ready", "the last one terminates"],
+)
+def test_an_interrupted_rollout_continues_with_the_step_of_its_state(state: RolloutState, step: RolloutStep) -> None:
+    assert next_step(state) == step
+
+
+def test_a_revision_that_fails_alone_has_no_way_back() -> None:
+    state = RolloutState(2, RevisionState("new", 2, 0, 2, failure="image not found"), (), {"new": 100})
+
+    assert reverse_roles(state, "new") == state
