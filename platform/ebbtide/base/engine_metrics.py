@@ -18,7 +18,7 @@ class TokenHistogram(NamedTuple):
     series: str
     unit: float = 1.0
     bounds: tuple[float, ...] = ()
-    #: What it measures, if that differs from the objective.
+    #: Note on the measured quantity, if it differs from the objective.
     note: str = ""
 
 

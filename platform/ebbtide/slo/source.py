@@ -98,7 +98,7 @@ class WorkloadMeasurements:
     output_tokens: Number | None = None
     #: Distributions of the engine's token times by objective, ``ttft`` and ``itl``, as in ``buckets``.
     token_buckets: Mapping[str, tuple[Bucket, ...]] = field(default_factory=dict)
-    #: What the engine measures instead, by objective, if it differs.
+    #: Notes on the measured quantity by objective, if it differs from the objective.
     token_notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
