@@ -80,7 +80,7 @@ def profile(backend: str = "devices", *, controller: bool = False, **settings: A
 
 
 def native(row: metrics.Metric, compute: dict[str, Any] | None = None, **scaling: Any) -> dict[str, Any]:
-    name = {"metricName": "tokens_per_second"} if row is metrics.CUSTOM else {}
+    name = {"metricName": "widgets_per_second"} if row is metrics.CUSTOM else {}
     auto = {"minReplicas": 1, "maxReplicas": 4, "metric": row.name, "metricThreshold": THRESHOLD, **name, **scaling}
     serving = auto.pop("serving", "knative")
     return {
@@ -114,7 +114,7 @@ def template_annotations(translation: Translation) -> dict[str, str]:
 
 
 def read_name(row: metrics.Metric, cluster: Profile) -> str:
-    return next(iter(metric_names.list_served_names(row, cluster.spec.metrics.names)), "tokens_per_second")
+    return next(iter(metric_names.list_served_names(row, cluster.spec.metrics.names)), "widgets_per_second")
 
 
 def test_a_threshold_has_the_form_and_the_bounds_of_the_row(row: metrics.Metric) -> None:
@@ -202,7 +202,7 @@ def test_a_live_object_is_read_back(row: metrics.Metric) -> None:
 
     assert not imported.patch
     assert auto["metricThreshold"] == THRESHOLD
-    assert auto["metric"] == (row.name if row is not metrics.CUSTOM else "tokens_per_second")
+    assert auto["metric"] == (row.name if row is not metrics.CUSTOM else "widgets_per_second")
     del live["spec"]["template"]["metadata"]["annotations"][keys.TARGET]
     again = import_object(live, cluster).native["spec"].get("autoscaling", {})
     # Without Ebbtide's defaults, a threshold that the object leaves to Knative stays unset.
@@ -226,7 +226,7 @@ def test_a_simulation_has_its_signal_or_names_those_that_have_one(row: metrics.M
 def test_the_controller_scales_it_to_zero(row: metrics.Metric) -> None:
     """With the controller, each metric scales to zero on plain Knative, alone or in a list, with the same settings."""
     cluster = profile(controller=True, adapter="none", metricsServer=row.source == "metrics-server")
-    name = "tokens_per_second" if row is metrics.CUSTOM else row.name
+    name = "widgets_per_second" if row is metrics.CUSTOM else row.name
     single = translated(native(row, minReplicas=0), cluster)
     entries = [{"metric": name, "threshold": THRESHOLD}]
     several = translated(
@@ -251,7 +251,7 @@ def test_the_controller_scales_it_to_zero(row: metrics.Metric) -> None:
 
 
 def test_the_sandbox_serves_what_an_hpa_reads_and_doctor_finds_it(row: metrics.Metric) -> None:
-    cluster = profile(custom=["tokens_per_second"] if row is metrics.CUSTOM else [])
+    cluster = profile(custom=["widgets_per_second"] if row is metrics.CUSTOM else [])
     loaded = load_document(native(row), cluster)
     assert loaded.inference is not None, loaded.problems
     simulated = Simulated(ManualClock())

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from answering import CHAT, DEAD, END, START, STEP, Answer, answering, any_nan, fine, profile, recorded
+from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.slo import queries
 from ebbtide.slo.proxy import proxy_path
 from ebbtide.slo.report import ValueInterval, compute_mean, compute_quantile_interval
-from ebbtide.slo.source import Ref, SourceError
+from ebbtide.slo.source import Bucket, Ref, SourceError
+from ebbtide.translation.engines import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -345,3 +347,44 @@ def test_the_parser_loads_no_client() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert json.loads(ran.stdout) == []
+
+
+# Tokens.
+
+
+def test_tokens_are_read_from_the_newest_series_of_an_engine() -> None:
+    """A vLLM version between two names exports both: only the newer one counts."""
+    owner = {"namespace": CHAT.namespace, "workload": CHAT.name}
+    between = ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds")
+    counters = ("vllm:generation_tokens_total", "vllm:prompt_tokens_total")
+
+    def rows(values: list[tuple[dict[str, str], float]]) -> Answer:
+        return fine([{"metric": {**owner, **labels}, "value": [END, str(value)]} for labels, value in values])
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        text = query["query"]
+        if text.startswith("group by (__name__"):
+            names = [f"{name}_count" for name in between] + list(counters)
+            return rows([({"__name__": name}, 1.0) for name in names])
+        for factor, name in enumerate(between, 1):
+            if f"{name}_bucket" in text:
+                counts = (("0.025", 90.0), ("0.05", 99.0), ("+Inf", 100.0))
+                return rows([({"le": bound}, count * factor) for bound, count in counts])
+        for factor, name in enumerate(counters, 1):
+            if name in text:
+                return rows([({}, 1000.0 * factor)])
+        return recorded()(path, query)
+
+    with answering(answer) as url:
+        found = prometheus.PrometheusSource(url, profile()).measure([CHAT], START, END)[CHAT]
+    assert found.token_buckets == {"itl": (Bucket(0.025, 90.0), Bucket(0.05, 99.0), Bucket(math.inf, 100.0))}
+    assert (found.output_tokens, found.prompt_tokens) == (1000.0, 2000.0)
+
+
+def test_every_engine_with_metrics_is_recognized_by_its_image() -> None:
+    known = {engine.name for engine in ENGINES}
+
+    assert {row.engine for row in ENGINE_METRICS} <= known
+    # Each histogram has one name in the table.
+    names = [histogram.series for row in ENGINE_METRICS for histogram in (*row.first_token, *row.inter_token)]
+    assert len(set(names)) == len(names)

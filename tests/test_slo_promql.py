@@ -153,6 +153,17 @@ def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.LatencyHistog
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_promtool_accepts_the_rules_of_tokens(tmp_path: Path) -> None:
+    promise = Slo.model_validate({"timeToFirstTokenMilliseconds": 500, "interTokenMilliseconds": 50})
+    file = tmp_path / "rules.json"
+    rules = alerts.make_rules(CHAT, promise, ENVOY, EXPORTERS, engine="vLLM")
+    file.write_text(json.dumps(rules.manifest["spec"]))
+
+    assert rules.notes == ()
+    ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def fired(tmp_path: Path, series: dict[str, str], slo: dict[str, float], at: str) -> set[tuple[str, str]]:
     """Return the alerts that fire, by name and window."""
     rules = alerts.make_rules(CHAT, Slo.model_validate(slo), ENVOY, EXPORTERS).manifest["spec"]

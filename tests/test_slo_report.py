@@ -450,3 +450,60 @@ def test_what_the_pods_meet_is_no_verdict_where_clients_waited_for_cold_starts(
 
     assert {verdict.outcome for verdict in verdicts} == outcomes
     assert all(("cold starts are not measured" in verdict.why) == (outcomes == {"unknown"}) for verdict in verdicts)
+
+
+# Tokens.
+
+
+def token_measurements(*cumulative: float, **fields: Any) -> WorkloadMeasurements:
+    bounds = (0.1, 0.25, 0.5, math.inf)
+    buckets = tuple(Bucket(bound, count) for bound, count in zip(bounds, cumulative, strict=True))
+    values = {"cold_starts": 0.0, "seconds_at_rest": 0.0, "output_tokens": 5e6, **fields}
+    return measured(token_buckets={"ttft": buckets}, **values)
+
+
+@pytest.mark.parametrize(
+    ("counts_until", "milliseconds", "outcome", "reason"),
+    [
+        ((10, 96, 100, 100), 250, "kept", ""),
+        ((10, 90, 100, 100), 250, "broken", ""),
+        # Between 90 and 100 of 100 responses took at most 300 ms.
+        ((10, 90, 100, 100), 300, "unknown", "300 ms is between the histogram's bounds 250 ms and 500 ms"),
+        ((1, 9, 10, 10), 250, "unknown", "too few samples (10)"),
+        ((0, 0, 0, 0), 250, "unknown", "Prometheus has no time to first token of vLLM, SGLang, TGI or Triton"),
+    ],
+)
+def test_tokens_are_judged_by_the_buckets(
+    counts_until: tuple[float, ...], milliseconds: float, outcome: str, reason: str
+) -> None:
+    (verdict,) = report.make_verdicts(
+        token_measurements(*counts_until), promise(timeToFirstTokenMilliseconds=milliseconds)
+    )
+
+    assert (verdict.name, verdict.outcome, verdict.share) == ("ttft", outcome, 0.95)
+    assert reason in verdict.why
+
+
+def test_a_first_token_in_time_is_unknown_after_cold_starts() -> None:
+    slept = token_measurements(10, 96, 100, 100, cold_starts=2.0)
+    (verdict,) = report.make_verdicts(slept, promise(timeToFirstTokenMilliseconds=250, timeToFirstTokenPercent=90))
+
+    assert (verdict.outcome, verdict.share) == ("unknown", 0.9)
+    assert "does not measure the wait for a cold start" in verdict.why
+    violated = token_measurements(10, 20, 100, 100, cold_starts=2.0)
+    assert report.make_verdicts(violated, promise(timeToFirstTokenMilliseconds=250))[0].outcome == "broken"
+
+
+def test_cost_per_million_tokens() -> None:
+    slo_report = report.compute_report(
+        {CHAT: token_measurements(10, 90, 100, 100)}, {CHAT: None}, gpus={CHAT: 0.5}, gpu_hour=2.0
+    )
+    (row,) = slo_report.rows
+
+    # Ten replica-hours of half a GPU at 2.0, for five million tokens.
+    assert row.cost_per_million_tokens == pytest.approx(2.0)
+    assert slo_report.total.cost_per_million_tokens is None
+    assert row.token_latency_seconds["ttft"]["p95"] == ValueInterval(0.25, 0.5)
+    text = pages.format_text(slo_report)
+    assert "cost per million tokens  2.00" in text
+    assert "time to first token p95" in text

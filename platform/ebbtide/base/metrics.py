@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
+from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.base.versions import parse_version
 
 Autoscaler = Literal["kpa", "hpa"]
@@ -56,6 +57,39 @@ class Metric(NamedTuple):
     unit_label: str = ""
     #: Other names of the metric, which have a different meaning in Knative or KServe.
     aliases: tuple[str, ...] = ()
+    #: Field of ``EngineMetrics`` whose series measure it, for a metric of inference engines.
+    engine_field: str = ""
+
+
+def make_engine_query(field: str, selector: str, engine: str = "") -> str:
+    """Return the query of an engine's metric by namespace and pod, of one engine or of all; empty if it does not export it.
+
+    Of several names, Prometheus takes the first one that a pod has. Times are 95th percentiles in ms, 0 without requests.
+    """
+    rows = [row for row in ENGINE_METRICS if engine in {"", row.engine}]
+    histograms = [
+        histogram for row in rows if field in {"first_token", "inter_token"} for histogram in getattr(row, field)
+    ]
+    if histograms:
+        quantiles = (
+            f"{1000 * item.unit:g} * histogram_quantile(0.95, sum by (namespace, pod, le) "
+            f"(rate({item.series}_bucket{{{selector}}}[1m]))) >= 0"
+            for item in histograms
+        )
+        idle = (f"0 * sum by (namespace, pod) ({item.series}_count{{{selector}}})" for item in histograms)
+        return " or ".join([*quantiles, *idle])
+    names = [name for row in rows for name in getattr(row, field)]
+    template = {
+        "kv_cache": "100 * avg by (namespace, pod) ({})",
+        "output_tokens": "sum by (namespace, pod) (rate({}[1m]))",
+    }.get(field, "sum by (namespace, pod) ({})")
+    return " or ".join(template.format(f"{name}{{{selector}}}") for name in names)
+
+
+def _average_engine_query(field: str) -> str:
+    """Return the default query for KEDA: the average over the workload's pods, by all engines."""
+    selector = 'namespace="{namespace}",pod=~"{deployment}-.*"'
+    return f"avg({make_engine_query(field, selector)})"
 
 
 #: The metrics by name, in display order. A new metric needs one row and one golden case.
@@ -135,6 +169,68 @@ ROWS: Final[dict[str, Metric]] = {
             label="latency (p95, ms)",
         ),
         Metric(
+            name="time-to-first-token",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="ms, 95th percentile per replica",
+            source="adapter",
+            how="histogram of the inference engine",
+            knative="time_to_first_token_p95_milliseconds",
+            query=_average_engine_query("first_token"),
+            label="time to first token (p95, ms)",
+            engine_field="first_token",
+        ),
+        Metric(
+            name="inter-token-latency",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="ms, 95th percentile per replica",
+            source="adapter",
+            how="histogram of the inference engine",
+            knative="inter_token_latency_p95_milliseconds",
+            query=_average_engine_query("inter_token"),
+            label="inter-token latency (p95, ms)",
+            engine_field="inter_token",
+        ),
+        Metric(
+            name="requests-waiting",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="requests that wait in the engine, per replica",
+            source="adapter",
+            how="gauge of the inference engine",
+            knative="engine_requests_waiting",
+            query=_average_engine_query("waiting"),
+            label="requests waiting in the engine",
+            engine_field="waiting",
+        ),
+        Metric(
+            name="kv-cache-utilization",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="% of the KV cache",
+            source="adapter",
+            how="gauge of the inference engine",
+            knative="kv_cache_utilization_percent",
+            query=_average_engine_query("kv_cache"),
+            max_threshold=100,
+            above_max_message="a threshold of {}% cannot be reached",
+            label="KV cache utilization (%)",
+            engine_field="kv_cache",
+        ),
+        Metric(
+            name="tokens-per-second",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="output tokens per second per replica",
+            source="adapter",
+            how="counter of the inference engine",
+            knative="engine_tokens_per_second",
+            query=_average_engine_query("output_tokens"),
+            label="output tokens/s",
+            engine_field="output_tokens",
+        ),
+        Metric(
             name="custom",
             autoscaler="hpa",
             to_zero=False,
@@ -155,8 +251,12 @@ NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def find_metric(name: str) -> Metric | None:
-    """Return the row of a built-in metric, spelled with hyphens or underscores, or None for any other name."""
-    return ROWS.get(name.replace("_", "-"))
+    """Return the row of a built-in metric, spelled with hyphens or underscores, or None for any other name.
+
+    A metric of engines is spelled with hyphens only: with underscores, the name may be that of a server's own metric.
+    """
+    row = ROWS.get(name.replace("_", "-"))
+    return None if row is not None and row.engine_field and name != row.name else row
 
 
 def find_resource_metric(name: str) -> Metric | None:
@@ -206,6 +306,8 @@ def find_similar_metric(name: str) -> str | None:
     A name that contains a built-in metric as whole words (``latency_ms``, ``gpu_utilization_avg``) is not a misspelling.
     """
     normalized = name.replace("_", "-").lower()
+    if "_" in name and normalized in ROWS and ROWS[normalized].engine_field:
+        return None
     match = _find_closest(normalized, tuple(ROWS))
     return None if match is None or (match != normalized and f"-{match}-" in f"-{normalized}-") else match
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -14,9 +15,12 @@ from ebbtide.cli.options import Options, make_option
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ebbtide.base.model_catalog import Proposal
     from ebbtide.base.problems import Problem
 
 USAGE: Final = 2
+#: Knative's default of max-revision-timeout-seconds.
+MAX_REQUEST_SECONDS: Final = 600
 #: A number of GPUs, or a part of one.
 NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 GPU: Final = "GPUs, as in 1, a fraction of one, as in 0.25, or memory of one, as in 20Gi"
@@ -26,7 +30,14 @@ OPTIONS: Final = (
     make_option("--args", metavar="TEXT", help="Arguments of the container: --args='--model M --port 8000'"),
     make_option("-p", "--project", metavar="P", help="Project"),
     make_option("--port", metavar="N", help="Port of the server (default: 8080)"),
-    make_option("-g", "--gpu", metavar="GPUS", help=GPU),
+    make_option("-g", "--gpu", metavar="GPUS", help=f"{GPU}; with --model also a GPU model, as in h100 or a100-40gb"),
+    make_option(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="Language model, as in llama-3.1-8b: sets image, arguments, GPUs, memory, probes and timeouts; ? lists the models",
+    ),
+    make_option("--context", metavar="TOKENS", help="With --model: tokens of the longest request (default: 8192)"),
     make_option("--min", metavar="N", help="Minimum number of replicas; 0 enables scale to zero"),
     make_option("--max", metavar="N", help="Maximum number of replicas"),
     make_option("--metric", metavar="METRIC", help="Scaling metric, as in concurrency or throughput"),
@@ -50,6 +61,10 @@ def run(options: Options) -> int:
     """Write the spec unless it has errors or the file exists."""
     from ebbtide import manifests  # noqa: PLC0415 - not loaded for --help
 
+    if options.model or options.context:
+        refusal = _apply_model(options)
+        if refusal is not None:
+            return refusal
     if not (options.name and options.image):
         if not sys.stdin.isatty():
             return _exit_with_usage("set NAME and --image, as in ebbtide new chat --image YOUR-IMAGE")
@@ -74,6 +89,79 @@ def run(options: Options) -> int:
         return _exit_with_usage(f"cannot write {file}: {(error.strerror or 'unknown error').lower()}")
     sys.stderr.write(f"Wrote {file}. Next: ebbtide check {file}, then ebbtide apply {file}\n")
     return 0
+
+
+def _apply_model(options: Options) -> int | None:
+    """Set what a model of the catalog needs, and print the calculation; returns an exit code if there is no proposal."""
+    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only --model needs it
+
+    if options.model is None:
+        return _exit_with_usage("--context needs --model")
+    if options.model == "?":
+        sys.stdout.writelines(f"{row.name:18} {row.repository}\n" for row in catalog.MODELS.values())
+        return 0
+    model = catalog.find_model(options.model)
+    if model is None:
+        return _exit_with_usage(f"model {options.model} not found: use one of {', '.join(catalog.MODELS)}")
+    if options.image or options.args:
+        return _exit_with_usage("--model sets the image and its arguments: remove --image and --args")
+    found = catalog.find_gpu(options.gpu or "")
+    if found is None:
+        names = ", ".join(name for name, _, _ in catalog.GPUS)
+        return _exit_with_usage(
+            f"--model needs a GPU model in --gpu: use one of {names}, or the label nvidia.com/gpu.product"
+        )
+    context, requests = _to_number(options.context or str(catalog.CONTEXT)), _to_number(options.threshold or "8")
+    if not isinstance(context, int) or not 0 < context <= model.context:
+        return _exit_with_usage(
+            f"invalid --context {options.context}: must be a whole number from 1 to {model.context}"
+        )
+    if not isinstance(requests, int) or requests < 1:
+        return _exit_with_usage(
+            f"invalid --threshold {options.threshold}: must be a whole number of at least 1 with --model"
+        )
+    name, memory = found
+    proposal = catalog.propose_gpus(model, name, memory, context, requests)
+    cached = catalog.format_bytes(model.kv_bytes * context * requests)
+    calculation = (
+        f"{model.repository}: {catalog.format_bytes(model.weights)} of weights in {model.precision}, {cached} of KV cache for "
+        f"{requests} requests of {context:,} tokens, {catalog.format_bytes(catalog.OVERHEAD_BYTES)} of overhead on each GPU"
+    )
+    if proposal is None:
+        sys.stderr.write(
+            f"{calculation}\nerror: it does not fit on {catalog.DEVICES[-1]} {name} with "
+            f"{catalog.format_bytes(memory * catalog.MIB)} each: use GPUs with more memory, or a smaller --context or --threshold\n"
+        )
+        return 1
+    gpus = f"{proposal.portion:.0%} of one {name}" if proposal.portion < 1 else f"{proposal.devices} {name}"
+    sys.stderr.write(
+        f"{calculation}\nProposal: {gpus}; each GPU needs {catalog.format_bytes(proposal.needed)} of "
+        f"{catalog.format_bytes(proposal.available)}. Facts as of {catalog.DATED}.\n"
+    )
+    options.proposal = proposal
+    options.image, options.port = catalog.IMAGE, options.port or str(catalog.PORT)
+    options.gpu = f"{proposal.portion:g}" if proposal.portion < 1 else str(proposal.devices)
+    options.metric, options.threshold = options.metric or "concurrency", str(requests)
+    options.min, options.max = options.min or "1", options.max or "4"
+    share = math.floor(proposal.portion * catalog.ENGINE_SHARE * 100) / 100
+    parallel = f" --tensor-parallel-size {proposal.devices}" if proposal.devices > 1 else ""
+    options.args = f"--model {model.repository} --port {options.port} --max-model-len {context} --gpu-memory-utilization {share:g}{parallel}"
+    return None
+
+
+def _make_model_fields(proposal: Proposal, *, to_zero: bool) -> dict[str, Any]:
+    """Return the fields of a spec that let a model load: time for a start, and a probe that waits for it.
+
+    From zero, a request waits for the start, up to Knative's default maximum of a request's timeout.
+    """
+    handler = {"httpGet": {"path": "/health"}}
+    timeouts = {"initializationTimeoutSeconds": proposal.start_seconds}
+    if to_zero:
+        timeouts["requestTimeoutSeconds"] = min(max(proposal.start_seconds + 60, 300), MAX_REQUEST_SECONDS)
+    return {
+        "servingConfiguration": timeouts,
+        "probes": {"readiness": {"handler": handler, "periodSeconds": 10, "timeoutSeconds": 5}},
+    }
 
 
 def _exit_with_usage(text: str) -> int:
@@ -102,6 +190,11 @@ def make_document(options: Options) -> dict[str, Any]:
         spec["servingPort"] = {"container": _to_number(options.port)}
     if options.gpu:
         spec["compute"] = make_gpu_request(options.gpu)
+    proposal = getattr(options, "proposal", None)
+    if proposal is not None:
+        spec |= _make_model_fields(proposal, to_zero=options.min == "0")
+        if proposal.devices > 1:
+            spec["compute"]["largeShmRequest"] = True
     scaling = {
         "minReplicas": _to_number(options.min),
         "maxReplicas": _to_number(options.max),

@@ -174,6 +174,7 @@ def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, 
     from ebbtide import manifests  # noqa: PLC0415 - as in _report
     from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
     from ebbtide.slo.source import Ref  # noqa: PLC0415 - as above
+    from ebbtide.translation.engines import find_engine  # noqa: PLC0415 - as above
     from ebbtide.translation.translate import make_plan  # noqa: PLC0415 - as above
 
     try:
@@ -194,7 +195,11 @@ def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, 
         if loaded.inference.spec.slo is None:
             terminal.write_stderr(f"{plan.name}: the spec has no slo, so there are no rules")
             continue
-        rules = alerts.make_rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels)
+        found = find_engine(loaded.inference.spec.image)
+        engine = found.name if found is not None else ""
+        rules = alerts.make_rules(
+            Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels, engine
+        )
         rule_objects.append(rules.manifest)
         for note in rules.notes:
             terminal.write_stderr(f"{plan.name}: {note}")

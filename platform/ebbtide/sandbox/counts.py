@@ -12,10 +12,11 @@ from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from operator import add
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.slo.queries import ENVOY_BOUNDS
 from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
 
@@ -184,6 +185,53 @@ def _cut_row(row: tuple[float, float, Floats], limit: float) -> tuple[float, flo
     return start, limit, cut
 
 
+#: Histograms of vLLM, which the simulated LLM servers export.
+_TOKEN_HISTOGRAMS: Final = {
+    "ttft": ENGINE_METRICS[0].first_token[0].bounds,
+    "itl": ENGINE_METRICS[0].inter_token[0].bounds,
+}
+#: Minutes of token counts that are kept: two days.
+MAX_TOKEN_MINUTES: Final = 2880
+
+
+@dataclass(slots=True)
+class TokenTally:
+    """The counts of an engine's tokens: in each minute with responses, buckets of both histograms and tokens."""
+
+    minutes: deque[tuple[int, dict[str, list[float]]]] = field(default_factory=lambda: deque(maxlen=MAX_TOKEN_MINUTES))
+
+    def response(self, when: float, first: float, between: float, prompt: int, output: int) -> None:
+        """Count a response that ended at ``when``, with the engine's times in seconds and the numbers of tokens."""
+        minute = int(when // MINUTE_SECONDS)
+        if not self.minutes or self.minutes[-1][0] != minute:
+            counts = {name: [0.0] * (len(bounds) + 1) for name, bounds in _TOKEN_HISTOGRAMS.items()}
+            self.minutes.append((minute, {**counts, "tokens": [0.0, 0.0]}))
+        counts = self.minutes[-1][1]
+        counts["ttft"][bisect_left(_TOKEN_HISTOGRAMS["ttft"], first)] += 1.0
+        if output > 1:
+            counts["itl"][bisect_left(_TOKEN_HISTOGRAMS["itl"], between)] += output - 1
+        counts["tokens"][0] += prompt
+        counts["tokens"][1] += output
+
+    def measured(self, start: float, end: float) -> dict[str, Any]:
+        """Return the fields of ``WorkloadMeasurements`` about tokens, for the minutes that start in a range."""
+        inside = [counts for minute, counts in self.minutes if start <= minute * MINUTE_SECONDS < end]
+        if not inside:
+            return {}
+        sums = {name: np.sum([counts[name] for counts in inside], axis=0) for name in inside[0]}
+        return {
+            "token_buckets": {
+                name: tuple(
+                    Bucket(bound, float(count))
+                    for bound, count in zip((*bounds, math.inf), np.cumsum(sums[name]), strict=True)
+                )
+                for name, bounds in _TOKEN_HISTOGRAMS.items()
+            },
+            "prompt_tokens": float(sums["tokens"][0]),
+            "output_tokens": float(sums["tokens"][1]),
+        }
+
+
 @dataclass(slots=True)
 class TallySource:
     """The tallies of all workloads, as a ``Source``."""
@@ -191,10 +239,16 @@ class TallySource:
     #: Brings the tallies up to date before they are read.
     settle: Callable[[], None] = field(default=lambda: None)
     tallies: dict[Ref, Tally] = field(default_factory=dict)
+    #: Of the workloads whose server produces tokens.
+    tokens: dict[Ref, TokenTally] = field(default_factory=dict)
 
     def tally(self, ref: Ref) -> Tally:
         """Return a workload's tally, which is created if needed."""
         return self.tallies.setdefault(ref, Tally())
+
+    def token_tally(self, ref: Ref) -> TokenTally:
+        """Return the tally of a workload's tokens, which is created if needed."""
+        return self.tokens.setdefault(ref, TokenTally())
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         """Return the measurements of each workload."""
@@ -230,6 +284,7 @@ class TallySource:
             replica_seconds=sums["replica_seconds"],
             gpu_seconds=sums["gpu_seconds"],
             cold_starts=sums["cold_starts"],
+            **(self.tokens[ref].measured(first, last) if ref in self.tokens else {}),
         )
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from ebbtide.sandbox.counts import Tally
+    from ebbtide.sandbox.counts import Tally, TokenTally
     from ebbtide.sandbox.simulated import Simulated
     from ebbtide.sandbox.store import Place
     from ebbtide.sandbox.traffic import Sender
@@ -73,12 +73,25 @@ class SimulatedWorkload:
     #: Routes with percentages; empty until a revision is ready.
     routes: tuple[tuple[RevisionReplicas, int], ...] = ()
     sender: Sender | None = None
+    #: Of a server that produces tokens: its counts, the share of a response's time before its first token, and its tokens.
+    token_tally: TokenTally | None = None
+    token_share: float = 0.0
+    token_counts: tuple[int, int] = (0, 0)
     sent: int = 0
     # Since the last call of ``count``: its time, and seconds up, scaled to zero, and of requests in flight.
     counted_at: int = 0
     up_seconds: float = 0.0
     zero_seconds: float = 0.0
     in_flight_seconds: float = 0.0
+
+    def count_tokens(self, closed: engine.ClosedRequest, ended: float) -> None:
+        """Count the tokens of a response that ended at ``ended``, if the server produces tokens."""
+        if self.token_tally is None:
+            return
+        busy = (closed.ended - closed.began) / SECOND
+        first = busy * self.token_share
+        prompt, output = self.token_counts
+        self.token_tally.response(ended, first, (busy - first) / max(output - 1, 1), prompt, output)
 
     def send(self, until: int) -> None:
         """Send the requests that are due until a time of the world."""
@@ -199,6 +212,8 @@ class RevisionReplicas:
         """Count a request, and write it to its pod's log."""
         seconds = (closed.ended - closed.arrived) / SECOND
         self.workload.tally.request(seconds, failed=closed.lost)
+        if not closed.lost:
+            self.workload.count_tokens(closed, self._absolute(closed.ended))
         world, pod = self.workload.world, self.pods.get(closed.pod)
         if pod is not None and world.logging:
             request_text = f"POST {self.workload.behavior.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"

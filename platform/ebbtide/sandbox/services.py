@@ -185,6 +185,7 @@ SERVICES: Final = (
             "image": "ghcr.io/acme/summarizer:1.2",
             "compute": _make_compute(1, "8Gi", _QUARTER),
             "autoscaling": _make_autoscaling(0, 2, "concurrency", 4, scaleToZeroRetentionSeconds=60),
+            "slo": {"timeToFirstTokenMilliseconds": 500, "interTokenMilliseconds": 50},
         },
         SimulatedBehavior(
             "on-off:0.15rps,2m,6m,6h",

@@ -39,8 +39,9 @@ from ebbtide.sandbox.state import PodLife
 from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.traffic import SILENCE, Sender, parse_traffic_shape
 from ebbtide.simulate import engine
+from ebbtide.simulate.data import TrafficTrace
 from ebbtide.simulate.load import slice_traffic
-from ebbtide.simulate.servers import ServerError, parse_server
+from ebbtide.simulate.servers import LanguageModelServer, ServerError, parse_server
 from ebbtide.simulate.setting import NotSimulated, Setting, from_annotations
 from ebbtide.slo.source import Ref
 from ebbtide.translation.gpu import BACKENDS, is_gpu_resource
@@ -373,6 +374,10 @@ class World:
             workload = SimulatedWorkload(
                 self, ref, behavior, simulated_server, self.source.tally(ref), counted_at=self._second * SECOND
             )
+            if isinstance(simulated_server, LanguageModelServer) and simulated_server.tokens is not None:
+                share, _ = simulated_server.split_tokens(TrafficTrace("one", np.zeros(1)))
+                workload.token_tally = self.source.token_tally(ref)
+                workload.token_share, workload.token_counts = float(share[0]), simulated_server.tokens
             self.workloads[namespace, service] = workload
         return revision, workload
 

@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.simulate.measured import BatchingServer, ServingPoint, fit_points
-from ebbtide.simulate.servers import ServerError
+from ebbtide.simulate.server_model import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

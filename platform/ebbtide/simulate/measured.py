@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ebbtide.simulate.servers import Server, ServerError, require_tokens
+from ebbtide.simulate.server_model import Server, ServerError, require_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -17,12 +17,28 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
+from ebbtide.simulate.measured import BatchingServer, find_entry
+from ebbtide.simulate.server_model import MAX_CONCURRENCY, Server, ServerError, require_tokens
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from ebbtide.simulate.data import TrafficTrace
+
+__all__ = [
+    "EmpiricalServer",
+    "FixedServer",
+    "LanguageModelServer",
+    "LogNormalServer",
+    "Row",
+    "Server",
+    "ServerError",
+    "interpolate_table",
+    "parse_seconds",
+    "parse_server",
+]
 
 #: One measurement: concurrent requests, seconds, and for a language model the prompt and output tokens.
 Row: TypeAlias = tuple[float, ...]
@@ -31,54 +47,7 @@ _UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
 _KINDS: Final = ("fixed", "lognormal", "empirical", "llm", "gpu")
 #: Default times of a language model server.
 _PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
-#: Maximum number of concurrent requests: tables have a value for each number of requests.
-MAX_CONCURRENCY: Final = 1_000_000
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|)")
-
-
-class ServerError(ValueError):
-    """Raised for an invalid server: its text, its table, or traffic that does not fit it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Server:
-    """Base class of server models.
-
-    The server processes ``max_batch`` requests concurrently (0: no limit); further requests wait in the container.
-    ``slow_down`` is the factor by which concurrency prolongs a request: the first value is for one request, the last one
-    also for all higher numbers; empty means no slow-down. ``utilization`` is the busy share of the pod's GPU (or of its
-    CPU request) by number of concurrent requests, starting at 0; the last value also applies to all higher numbers.
-    """
-
-    max_batch: int = 0
-    slow_down: tuple[float, ...] = ()
-    utilization: tuple[float, ...] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        """Validate the fields. Raises ServerError."""
-        if not 0 <= self.max_batch <= MAX_CONCURRENCY:
-            raise ServerError(f"invalid max={self.max_batch}: must be from 1 to {MAX_CONCURRENCY:,}, or 0 for no limit")
-        if any(not factor > 0 or math.isinf(factor) for factor in self.slow_down):
-            raise ServerError("invalid slow: every factor must be a number above 0")
-        if not self.utilization or any(not 0 <= share <= 1 for share in self.utilization):
-            raise ServerError("invalid util: every value must be from 0 to 1")
-
-    def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
-        """Return the service time in seconds of each request of ``traffic`` without concurrent requests."""
-        raise NotImplementedError
-
-    def split_tokens(self, traffic: TrafficTrace) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Return the share of each request's service time before its first token, and its output tokens.
-
-        Returns None if the server does not produce tokens.
-        """
-        del traffic
-        return None
-
-    def notes(self, traffic: TrafficTrace) -> tuple[str, ...]:
-        """Return notes on the precision of the model for some traffic."""
-        del traffic
-        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,24 +185,6 @@ class LanguageModelServer(Server):
         return cls(max_batch=max_batch, base=parts[0], prompt=parts[1], output=parts[2], slow_down=slow_down)
 
 
-def require_tokens(
-    traffic: TrafficTrace, tokens: tuple[int, int] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the prompt and output tokens of each request, ``tokens`` if the traffic has none. Raises ServerError."""
-    counts = []
-    for index, token_counts in enumerate((traffic.prompt_tokens, traffic.output_tokens)):
-        if token_counts is not None:
-            counts.append(token_counts.astype(np.float64))
-        elif tokens is not None:
-            counts.append(np.full(len(traffic.times), float(tokens[index])))
-        else:
-            raise ServerError(
-                f"the traffic {traffic.name} has no {('prompt', 'output')[index]} token counts: "
-                "set token counts on the server, as in tokens=500/200"
-            )
-    return counts[0], counts[1]
-
-
 def _require_positive(name: str, seconds: float) -> None:
     if not 0 < seconds < math.inf:
         raise ServerError(f"invalid {name} of {seconds:g} s: must be above 0")
@@ -320,8 +271,6 @@ def parse_server(text: str) -> Server:
 
 def _make_measured_server(text: str, options: dict[str, str], slots: int | None) -> Server:
     """Return a server of the table of measurements."""
-    from ebbtide.simulate.measured import BatchingServer, find_entry  # noqa: PLC0415 - it imports this module
-
     gpu, model, engine = [*text.lower().split("/"), "", "", ""][:3]
     if text.count("/") != 2 or not (gpu and model and engine):  # noqa: PLR2004 - as in the message
         raise ServerError(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ebbtide.simulate.load import parse_compound_duration
-from ebbtide.simulate.servers import ServerError
+from ebbtide.simulate.server_model import ServerError
 from ebbtide.spec.objectives import list_token_objectives
 
 if TYPE_CHECKING:

@@ -16,15 +16,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys
+from ebbtide.base.engine_metrics import find_engine_metrics
 from ebbtide.base.names import fit_name
 from ebbtide.slo import queries
 from ebbtide.slo.report import LEAST, P95, PERCENT, format_span
+from ebbtide.spec.objectives import TITLES, list_token_objectives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ebbtide.slo.queries import LatencyHistogram, PodGauges
     from ebbtide.slo.source import Ref
+    from ebbtide.spec.objectives import TokenObjective
     from ebbtide.spec.serving import Slo
     from ebbtide.translation.objects import Object
 
@@ -67,11 +70,17 @@ class AlertRules:
 
 
 def make_rules(
-    ref: Ref, slo: Slo, timer: LatencyHistogram, exporters: Sequence[PodGauges], labels: Mapping[str, str] | None = None
+    ref: Ref,
+    slo: Slo,
+    timer: LatencyHistogram,
+    exporters: Sequence[PodGauges],
+    labels: Mapping[str, str] | None = None,
+    engine: str = "",
 ) -> AlertRules:
     """Return the rules for one workload's SLO, based on a latency histogram and pod metrics (``exporters``, best first).
 
-    ``labels`` are added to the PrometheusRule, for a Prometheus that selects rules by label.
+    ``labels`` are added to the PrometheusRule, for a Prometheus that selects rules by label. ``engine`` is the name of the
+    inference server, whose histograms measure objectives of tokens; empty if the image is not that of a known one.
     """
     notes: list[str] = []
     records: list[dict[str, Any]] = []
@@ -96,6 +105,10 @@ def make_rules(
             symptom = f"{{{{ $value | humanizePercentage }}}} of requests to {_workload_label(ref)} took longer than {format_span(watched)} or failed"
             description = f"{symptom}; the SLO allows at most 5%"
             alerts += _make_burn_alerts(ref, "p95", 1 - P95, description, dict.fromkeys(WINDOWS, enough), notes)
+    for token_objective in list_token_objectives(slo):
+        token_records, token_alerts = _make_token_rules(ref, token_objective, engine, notes)
+        records += token_records
+        alerts += token_alerts
     if slo.uptime_percent is not None:
         target = slo.uptime_percent / PERCENT
         growth = f"{_growth_query(ref, timer)} > bool 0"
@@ -140,7 +153,38 @@ def make_rules(
     )
 
 
-def choose_bound(timer: LatencyHistogram, limit: float) -> tuple[float | None, str]:
+def _make_token_rules(
+    ref: Ref, objective: TokenObjective, engine: str, notes: list[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the recordings and alerts of an objective of tokens; adds to ``notes``."""
+    name, limit, target = objective
+    metrics = find_engine_metrics(engine)
+    histogram = next(iter(metrics.histograms(name)), None) if metrics is not None else None
+    if histogram is None:
+        owner = f"{engine} does not export it" if metrics is not None else "the image is not that of a known engine"
+        notes.append(f"{TITLES[name]} is not monitored: {owner}")
+        return [], []
+    timer = queries.engine_histogram(histogram)
+    watched, note = choose_bound(timer, limit, f"{TITLES[name]} p{target * PERCENT:g}")
+    notes += [text for text in (note, histogram.note) if text]
+    if watched is None:
+        return [], []
+    records = []
+    for over in WINDOWS:
+        within = _rate_query(ref, timer, f"{timer.series}_bucket", over, _bound_matcher(timer, watched))
+        ended = _rate_query(ref, timer, timer.counter, over)
+        query = f"clamp(1 - {within} / ({ended} > 0), 0, 1)"
+        records.append(_make_recording(ref, name, _bad_ratio_name(over), query))
+    unit = "responses" if name == "ttft" else "tokens"
+    description = (
+        f"the {TITLES[name]} of {{{{ $value | humanizePercentage }}}} of the {unit} of {_workload_label(ref)} was above "
+        f"{format_span(watched)}; the SLO allows at most {100 - target * PERCENT:g}%"
+    )
+    enough = dict.fromkeys(WINDOWS, _enough_requests(ref, timer))
+    return records, _make_burn_alerts(ref, name, 1 - target, description, enough, notes)
+
+
+def choose_bound(timer: LatencyHistogram, limit: float, title: str = "p95") -> tuple[float | None, str]:
     """Return the histogram bound, in seconds, by which a limit is monitored, and a note on it.
 
     For a limit between two bounds, it is the upper one: an SLO that is violated at that bound is violated.
@@ -150,16 +194,16 @@ def choose_bound(timer: LatencyHistogram, limit: float) -> tuple[float | None, s
     if not timer.bounds:
         return (
             limit,
-            f"p95 within {format_span(limit)} is monitored only if {timer.series} has this bound, because its bounds are unknown",
+            f"{title} within {format_span(limit)} is monitored only if {timer.series} has this bound, because its bounds are unknown",
         )
     above = min((edge for edge in timer.bounds if edge > limit), default=math.inf)
     if math.isinf(above):
         return None, (
-            f"p95 within {format_span(limit)} is not monitored: the largest bound of {timer.series} is {format_span(timer.top)}, and it "
+            f"{title} within {format_span(limit)} is not monitored: the largest bound of {timer.series} is {format_span(timer.top)}, and it "
             "does not distinguish slower requests"
         )
     return above, (
-        f"p95 within {format_span(limit)} is between two bounds of {timer.series}, so the alert uses {format_span(above)}; "
+        f"{title} within {format_span(limit)} is between two bounds of {timer.series}, so the alert uses {format_span(above)}; "
         "set the SLO to one of the bounds to be alerted earlier"
     )
 
@@ -202,12 +246,16 @@ def _slow_query(ref: Ref, timer: LatencyHistogram, limit: float, over: str) -> s
     The number of answered requests within the limit is at most the number within the limit, which includes failed ones,
     and at most the number that did not fail.
     """
-    # Prometheus 3 writes 500 as 500.0.
-    le = f"{limit / timer.unit:.12g}".replace(".", "\\\\.")
-    within = _rate_query(ref, timer, f"{timer.series}_bucket", over, f'le=~"{le}(\\\\.0)?"')
+    within = _rate_query(ref, timer, f"{timer.series}_bucket", over, _bound_matcher(timer, limit))
     ended = _rate_query(ref, timer, timer.counter, over)
     answered = f"({ended} - ({_rate_query(ref, timer, timer.counter, over, timer.failed)} or 0 * {ended}))"
     return f"clamp(1 - ({within} < {answered} or {answered}) / ({ended} > 0), 0, 1)"
+
+
+def _bound_matcher(timer: LatencyHistogram, limit: float) -> str:
+    """Return the matcher of a bucket. Prometheus 3 writes 500 as 500.0."""
+    le = f"{limit / timer.unit:.12g}".replace(".", "\\\\.")
+    return f'le=~"{le}(\\\\.0)?"'
 
 
 def _growth_query(ref: Ref, timer: LatencyHistogram, *, answered: bool = False) -> str:

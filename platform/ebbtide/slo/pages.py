@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import count_noun, make_printable
-from ebbtide.slo.report import HOUR, P95, PLACES, ValueInterval, compute_report, format_span
+from ebbtide.slo.report import HOUR, PLACES, ValueInterval, compute_report, format_span
+from ebbtide.spec.objectives import TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,6 +76,8 @@ def format_objective(verdict: Verdict) -> str:
     """Return the SLO: ``p95 within 500 ms``."""
     if verdict.name == "uptime":
         return f"uptime {verdict.limit * PERCENT:g}%"
+    if verdict.name in TITLES:
+        return f"{TITLES[verdict.name]} p{verdict.share * PERCENT:g} within {format_span(verdict.limit)}"
     return f"{verdict.name} within {format_span(verdict.limit)}"
 
 
@@ -90,7 +93,8 @@ def format_reached(verdict: Verdict) -> str:
         return (
             f"available {share} of the time" if by_readiness else f"available in {share} of the minutes with requests"
         )
-    return f"{share} of requests were within the limit, {P95 * PERCENT:g}% required"
+    unit = {"ttft": "responses", "itl": "tokens"}.get(verdict.name, "requests")
+    return f"{share} of {unit} were within the limit, {verdict.share * PERCENT:g}% required"
 
 
 def format_verdict(verdict: Verdict) -> str:
@@ -129,6 +133,10 @@ def _format_length(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
+def _format_token_quantile(row: ReportRow, name: str) -> str:
+    return format_interval(row.token_latency_seconds.get(name, {}).get("p95"))
+
+
 #: The columns of the table: heading, and the cell of a row.
 COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
     ("REQUESTS", lambda row: _format_number(row.measured.requests)),
@@ -141,6 +149,10 @@ COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
     ("REPLICA-H", lambda row: _format_hours(row.replica_hours)),
     ("GPU-H", lambda row: _format_hours(row.gpu_hours)),
     ("COST", lambda row: _format_hours(row.cost)),
+    ("TTFT-P95", lambda row: _format_token_quantile(row, "ttft")),
+    ("ITL-P95", lambda row: _format_token_quantile(row, "itl")),
+    ("TOKENS", lambda row: _format_number(row.measured.output_tokens)),
+    ("COST/M", lambda row: _format_hours(row.cost_per_million_tokens)),
 )
 #: Explanation of the columns, below the table.
 LEGEND: Final = (
@@ -249,6 +261,14 @@ def list_details(row: ReportRow) -> list[tuple[str, str]]:
         ("replica-hours", _format_hours(row.replica_hours)),
         ("GPU-hours", _format_hours(row.gpu_hours)),
         ("cost", _format_hours(row.cost)),
+        *(
+            (f"{TITLES[name]} {quantile}", format_interval(value))
+            for name, quantiles in row.token_latency_seconds.items()
+            for quantile, value in quantiles.items()
+        ),
+        ("prompt tokens", _format_number(measured.prompt_tokens)),
+        ("output tokens", _format_number(measured.output_tokens)),
+        ("cost per million tokens", _format_hours(row.cost_per_million_tokens)),
     ]
     return [(name, value) for name, value in facts if value not in {"", "-"}]
 

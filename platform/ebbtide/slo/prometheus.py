@@ -21,10 +21,12 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
+from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.base.prose import make_printable
 from ebbtide.slo import queries
 from ebbtide.slo.proxy import proxy_path
 from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, SourceError, WorkloadMeasurements
+from ebbtide.spec.objectives import TITLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,6 +108,7 @@ class PrometheusSource:
             )
         }
         figures = self._read_pod_figures(refs, window, end, known)
+        tokens = self._read_tokens(refs, window, end, known)
         return {
             ref: WorkloadMeasurements(
                 ref,
@@ -113,6 +116,7 @@ class PrometheusSource:
                 end,
                 **_request_fields(timer, buckets[ref], {name: by_ref[ref] for name, by_ref in sums.items()}),
                 **_pod_fields(figures.get(ref, {}), queries.evaluation_seconds(window)),
+                **tokens.get(ref, {}),
             )
             for ref in refs
         }
@@ -143,6 +147,47 @@ class PrometheusSource:
     def samples(self, query: str) -> list[tuple[Mapping[str, str], float]]:
         """Return the labels and the finite values of a query's result now."""
         return list(self._query_instant(query, None))
+
+    def _read_tokens(
+        self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
+    ) -> dict[Ref, dict[str, Any]]:
+        """Return the fields of ``WorkloadMeasurements`` about tokens, each from the engine's newest series that has data."""
+        present = {
+            (ref, labels.get("__name__", ""))
+            for ref, labels, _ in self._query_workloads(
+                queries.engine_series_query(refs, window), end, queries.ENGINE_OWNER, known
+            )
+        }
+        names = {name for _, name in present}
+        fields: dict[Ref, dict[str, Any]] = {ref: {"token_buckets": {}, "token_notes": {}} for ref, _ in present}
+        for objective in TITLES:
+            for histogram in (row for engine in ENGINE_METRICS for row in engine.histograms(objective)):
+                if f"{histogram.series}_count" not in names:
+                    continue
+                counts: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+                query = queries.token_bucket_query(histogram, refs, window)
+                for ref, labels, value in self._query_workloads(query, end, queries.ENGINE_OWNER, known):
+                    bound = math.inf if labels.get("le") == "+Inf" else _parse_finite(labels.get("le", ""))
+                    if bound is not None:
+                        counts[ref][bound * histogram.unit] += value
+                for ref, by_bound in counts.items():
+                    measured = fields.setdefault(ref, {"token_buckets": {}, "token_notes": {}})
+                    if objective in measured["token_buckets"] or not max(by_bound.values(), default=0.0):
+                        continue
+                    by_bound.setdefault(math.inf, max(by_bound.values()))
+                    measured["token_buckets"][objective] = make_monotonic(
+                        Bucket(bound, by_bound[bound]) for bound in sorted(by_bound)
+                    )
+                    if histogram.note:
+                        measured["token_notes"][objective] = histogram.note
+        for field in ("prompt_tokens", "output_tokens"):
+            for series in (name for engine in ENGINE_METRICS for name in getattr(engine, field) if name in names):
+                query = queries.token_count_query(series, refs, window)
+                for ref, count in _sum_by_workload(
+                    self._query_workloads(query, end, queries.ENGINE_OWNER, known)
+                ).items():
+                    fields.setdefault(ref, {}).setdefault(field, count)
+        return fields
 
     def _read_pod_figures(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]

@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.base.metrics import OPENTELEMETRY, find_histogram
 from ebbtide.base.names import name_predictor
 from ebbtide.base.versions import parse_version
@@ -26,6 +27,7 @@ from ebbtide.slo.source import Place, Ref
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ebbtide.base.engine_metrics import TokenHistogram
     from ebbtide.profile.models import Profile
 
 #: Suffix of a revision's name after the name of its service: chat-00001.
@@ -333,6 +335,43 @@ def bucket_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> s
 def total_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int) -> str:
     """Return the query for the sum of the response times, in the histogram's unit."""
     return growth_query(f"{timer.series}_sum", timer.owner, window, scope_matchers(refs, timer.owner), timer.only)
+
+
+#: Labels that Ebbtide's monitor of servers adds to an engine's metrics: kustomize/metrics/monitors/servers.yaml.
+ENGINE_OWNER: Final = ("namespace", "workload")
+
+
+def engine_series_query(refs: Iterable[Ref], window: int) -> str:
+    """Return the query for the names of the engines' series of tokens that had data within a window in seconds."""
+    names = sorted(
+        {f"{histogram.series}_count" for row in ENGINE_METRICS for histogram in (*row.first_token, *row.inter_token)}
+        | {name for row in ENGINE_METRICS for name in (*row.prompt_tokens, *row.output_tokens)}
+    )
+    matchers = ",".join(filter(None, (f'__name__=~"{"|".join(names)}"', scope_matchers(refs, ENGINE_OWNER))))
+    return f"group by (__name__,{','.join(ENGINE_OWNER)}) (last_over_time({{{matchers}}}[{window}s]))"
+
+
+def token_bucket_query(histogram: TokenHistogram, refs: Iterable[Ref], window: int) -> str:
+    """Return the query for the cumulative counts of an engine's histogram by workload and bound."""
+    return growth_query(f"{histogram.series}_bucket", (*ENGINE_OWNER, "le"), window, scope_matchers(refs, ENGINE_OWNER))
+
+
+def token_count_query(series: str, refs: Iterable[Ref], window: int) -> str:
+    """Return the query for the growth of a counter of tokens by workload."""
+    return growth_query(series, ENGINE_OWNER, window, scope_matchers(refs, ENGINE_OWNER))
+
+
+def engine_histogram(histogram: TokenHistogram) -> LatencyHistogram:
+    """Return an engine's histogram for rules: every sample is an answered one."""
+    return LatencyHistogram(
+        "container",
+        histogram.series,
+        histogram.unit,
+        ENGINE_OWNER,
+        f"{histogram.series}_count",
+        "",
+        bounds=histogram.bounds,
+    )
 
 
 def request_query(timer: LatencyHistogram, refs: Iterable[Ref], window: int, *, failed: bool = False) -> str:

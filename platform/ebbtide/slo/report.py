@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Ty
 
 from ebbtide.base.bodies import WrittenBy, body, mark_body
 from ebbtide.slo.source import Bucket, Number, Place, Ref, WorkloadMeasurements
+from ebbtide.spec.objectives import TITLES, list_token_objectives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ebbtide.spec.objectives import TokenObjective
     from ebbtide.spec.serving import Slo
 
 HOUR: Final = 3600.0
@@ -35,7 +37,7 @@ MOST_TIMED: Final = 0.9
 #: Figures that are summed up for several workloads.
 ADDED: Final = (
     *("requests", "failed", "minutes_asked", "minutes_answered", "seconds_known", "seconds_up", "seconds_at_rest"),
-    *("replica_seconds", "gpu_seconds", "cold_starts"),
+    *("replica_seconds", "gpu_seconds", "cold_starts", "prompt_tokens", "output_tokens"),
 )
 #: Tolerance for rounding errors in totals and shares of counts.
 ROUNDING: Final = 1e-9
@@ -66,11 +68,11 @@ def _text_or_null(text: str) -> str | None:
     return text or None
 
 
-@body("name limit outcome reached why budget_used=used burn_last_hour=burn")
+@body("name limit outcome reached why budget_used=used burn_last_hour=burn share")
 class Verdict:
     """The result for one objective of an SLO."""
 
-    #: mean, p95 or uptime.
+    #: mean, p95, uptime, ttft (time to first token) or itl (inter-token latency).
     name: str
     #: Seconds; a fraction for the uptime.
     limit: Number
@@ -83,13 +85,16 @@ class Verdict:
     used: ValueInterval | None = None
     #: The same for the last hour: the burn rate, 1 for the sustainable burn rate.
     burn: ValueInterval | None = None
+    #: The share of the requests, responses or tokens that must be within the limit.
+    share: Number = P95
 
 
 @body(
     "name namespace project workloads measured_at=measured.place requests=measured.requests "  # prose: keys
     "failed=measured.failed error_rate=errors requests_per_second=rate concurrency latency_seconds uptime "
-    "cold_starts=measured.cold_starts cold_start_share_at_least=cold replica_hours gpu_hours cost outcome "
-    "outcomes promises=verdicts notes",
+    "cold_starts=measured.cold_starts cold_start_share_at_least=cold replica_hours gpu_hours cost "
+    "token_latency_seconds prompt_tokens=measured.prompt_tokens output_tokens=measured.output_tokens "
+    "cost_per_million_tokens outcome outcomes promises=verdicts notes",
     optional="outcome outcomes",
 )
 class ReportRow:
@@ -130,6 +135,21 @@ class ReportRow:
     @property
     def latency_seconds(self) -> dict[str, ValueInterval | None]:
         return {"mean": self.mean, **self.quantiles}
+
+    @property
+    def token_latency_seconds(self) -> dict[str, dict[str, ValueInterval | None]]:
+        """The quantiles of the engine's token times, by objective; empty without an engine's metrics."""
+        return {
+            name: {quantile: compute_quantile_interval(buckets, share) for quantile, share in QUANTILES.items()}
+            for name, buckets in self.measured.token_buckets.items()
+        }
+
+    @property
+    def cost_per_million_tokens(self) -> Number | None:
+        """The cost of one million output tokens; None for several workloads, of which some may not produce tokens."""
+        if self.ref is None or self.cost is None or not self.measured.output_tokens:
+            return None
+        return self.cost / self.measured.output_tokens * 1e6
 
     @property
     def uptime(self) -> dict[str, Number | None]:
@@ -313,6 +333,11 @@ def combine_measurements(measured: Sequence[WorkloadMeasurements], name: str = "
         total_seconds=sum(row.total_seconds for row in timed),
         total_between=(low, high) if any(row.total_between for row in timed) else None,
         buckets=_combine_buckets([row.buckets for row in timed]),
+        token_buckets={
+            name: _combine_buckets(histograms)
+            for name in TITLES
+            if (histograms := [row.token_buckets[name] for row in measured if name in row.token_buckets])
+        },
         **sums,
     )
 
@@ -435,8 +460,54 @@ def make_verdicts(
         (slo.p95_latency_milliseconds, 1000, judge_p95),
         (slo.uptime_percent, PERCENT, judge_uptime),
     )
-    verdicts = (judge(measured, limit / unit, last_hour) for limit, unit, judge in bounds if limit is not None)
-    return tuple(_limit_to_measured(verdict, measured) for verdict in verdicts)
+    verdicts = [judge(measured, limit / unit, last_hour) for limit, unit, judge in bounds if limit is not None]
+    return (
+        *(_limit_to_measured(verdict, measured) for verdict in verdicts),
+        *(judge_tokens(measured, token_objective, last_hour) for token_objective in list_token_objectives(slo)),
+    )
+
+
+def judge_tokens(
+    measured: WorkloadMeasurements, objective: TokenObjective, last_hour: WorkloadMeasurements | None = None
+) -> Verdict:
+    """Return the verdict on an objective of tokens, by the engine's histogram, which starts when the engine gets a request."""
+    name, limit, target = objective
+    title = TITLES[name]
+    timed = _select_token_times(measured, name)
+    share = share_within(timed, limit)
+    if share is None:
+        reason = (
+            f"Prometheus has no {title} of vLLM, SGLang, TGI or Triton for this workload: let it scrape the engine's "
+            "metrics, and send requests that stream"
+        )
+        return Verdict(name, limit, "unknown", None, reason, share=target)
+    if timed.requests < LEAST:
+        return Verdict(name, limit, "unknown", share[0], _explain_too_few(timed.requests, "samples"), share=target)
+    reached, exact_limit = share
+    outcome = _judge_interval(_reaches_target(reached.low, target), _reaches_target(reached.high, target))
+    reason = _explain_bound(timed, limit, exact_limit, outcome)
+    slept = measured.seconds_at_rest > 0 or (measured.cold_starts or 0.0) > 0
+    if name == "ttft" and outcome == "kept" and slept:
+        outcome = "unknown"
+        reason = _join_reasons(reason, "the engine does not measure the wait for a cold start")
+    recent = share_within(_select_token_times(last_hour, name), limit) if last_hour is not None else None
+    return Verdict(
+        name,
+        limit,
+        outcome,
+        reached,
+        _join_reasons(reason, measured.token_notes.get(name, "")),
+        compute_budget(reached, target),
+        compute_budget(recent[0], target) if recent else None,
+        target,
+    )
+
+
+def _select_token_times(measured: WorkloadMeasurements, name: str) -> WorkloadMeasurements:
+    """Return measurements whose requests are the samples of an objective of tokens."""
+    buckets = measured.token_buckets.get(name, ())
+    count = buckets[-1].count if buckets else 0.0
+    return WorkloadMeasurements(measured.ref, measured.start, measured.end, requests=count, buckets=buckets)
 
 
 def _limit_to_measured(verdict: Verdict, measured: WorkloadMeasurements) -> Verdict:

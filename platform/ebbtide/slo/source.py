@@ -8,13 +8,14 @@ Everything derived from the numbers (quantiles with their bounds, error budgets,
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping  # noqa: TC003 - report resolves the types of the fields
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from ebbtide.base.bodies import WrittenBy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 class SourceError(Exception):
@@ -92,6 +93,13 @@ class WorkloadMeasurements:
     gpu_seconds: float | None = None
     #: Number of starts from zero.
     cold_starts: Number | None = None
+    #: Prompt and output tokens that the engine counted.
+    prompt_tokens: Number | None = None
+    output_tokens: Number | None = None
+    #: Distributions of the engine's token times by objective, ``ttft`` and ``itl``, as in ``buckets``.
+    token_buckets: Mapping[str, tuple[Bucket, ...]] = field(default_factory=dict)
+    #: Notes on the measured quantity by objective, if it differs from the objective.
+    token_notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def timed(self) -> float:

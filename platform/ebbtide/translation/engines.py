@@ -1,7 +1,7 @@
 """Inference servers that are recognized by their image: the port that they listen on, and how arguments change it.
 
 Sources: vllm-project/vllm vllm/entrypoints/openai/cli_args.py (port 8000); triton-inference-server/server
-src/command_line_parser.cc (HTTP port 8000, gRPC port 8001); huggingface/text-generation-inference launcher/src/main.rs and
+src/command_line_parser.cc (HTTP port 8000, gRPC port 8001); sgl-project/sglang python/sglang/srt/server_args.py (port 30000); huggingface/text-generation-inference launcher/src/main.rs and
 Dockerfile, and text-embeddings-inference router/src/main.rs (the variable PORT, which Knative sets to the served port, 80 in
 the images); NVIDIA's documentation of NIM for LLMs (NIM_HTTP_API_PORT and NIM_SERVER_PORT, 8000).
 """
@@ -44,6 +44,7 @@ ENGINES: Final = (
         memory_flag="--gpu-memory-utilization",
         memory_share=0.9,
     ),
+    Engine("SGLang", r"sglang", 30000, flags=("--port",)),
     Engine("Triton", r"tritonserver", 8000, 8001, flags=("--http-port",)),
     Engine("TGI", r"text-generation-inference", 80, flags=("--port", "-p"), variables=("PORT",)),
     Engine("TEI", r"text-embeddings-inference", 80, flags=("--port", "-p"), variables=("PORT",)),

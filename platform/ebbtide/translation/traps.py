@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import metrics, quantities
 from ebbtide.base.problems import Problem, make_warning
+from ebbtide.base.prose import count_noun
 from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, split_command
 from ebbtide.translation.engines import find_engine, read_flag, read_port
@@ -34,6 +35,11 @@ SLOW_START_SECONDS: Final = 120
 #: A server with several processes needs more shared memory than this, which is part of the memory limit.
 SMALL_MEMORY_BYTES: Final = 2 << 30
 LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
+#: Arguments of vLLM, SGLang and TGI that make the weights smaller, or keep a part of them elsewhere.
+_SMALLER_WEIGHTS: Final = (
+    *("--quantization", "-q", "--quantize", "--cpu-offload-gb"),
+    *("--pipeline-parallel-size", "-pp", "--pp-size"),
+)
 PROBES: Final[Path] = ("spec", "probes")
 PORT: Final[Path] = ("spec", "servingPort", "container")
 
@@ -55,6 +61,8 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_memory_volumes(plan)
     if plan.gpu is not None and plan.gpu.kind in {"portion", "memory"}:
         yield from _check_memory_flag(plan)
+    if plan.gpu is not None:
+        yield from _check_model_memory(plan)
     if spec.slo is not None:
         yield from _check_target(plan)
 
@@ -269,6 +277,51 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
             f"{reason}, so {engine.name} reserves {portion:.0%} of the GPU's memory, but the service requests {share:.0%} of it",
             f"add {engine.memory_flag}={max(1, int(share * engine.memory_share * 100)) / 100:g} to args",
         )
+
+
+def _check_model_memory(plan: Plan) -> Iterator[Problem]:
+    """Yield a model of the catalog whose weights are larger than the memory of the requested GPUs.
+
+    A server with other options, such as a quantization or an offload to the CPU, may need less: then nothing is known.
+    """
+    ask, engine, words = next(list_pool_requests(plan), None), find_engine(plan.spec.image), _split_words(plan)
+    if ask is None or engine is None or ask.pool.gpu_memory_mebibytes is None or ask.request.kind == "mig":
+        return
+    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only specs with an engine need it
+
+    name = read_flag(words, "--model", "--model-path", "--model-id")
+    if name is None and "serve" in words:
+        name = next(iter(words[words.index("serve") + 1 :]), None)
+    model = catalog.find_model(name or "")
+    if model is None or any(read_flag(words, flag) is not None for flag in _SMALLER_WEIGHTS):
+        return
+    devices, share = ask.request.devices, compute_portion(ask)
+    memory = ask.pool.gpu_memory_mebibytes * catalog.MIB * share * devices
+    if model.weights <= memory:
+        return
+    part = (
+        f"{share:.0%} of one {ask.pool.product or 'GPU'}"
+        if share < 1
+        else f"{count_noun(devices, 'GPU')} of {ask.pool.name}"
+    )
+    proposal = catalog.propose_gpus(
+        model, ask.pool.product or "", ask.pool.gpu_memory_mebibytes, catalog.CONTEXT, catalog.REQUESTS
+    )
+    fix = "use GPUs with more memory, or a smaller model"
+    if proposal is not None:
+        fix = (
+            f"set gpuPortionRequest to {proposal.portion:g}"
+            if proposal.portion < 1
+            else f"set gpuDevicesRequest to {proposal.devices}"
+            + (f" and --tensor-parallel-size to {proposal.devices}" if proposal.devices > 1 else "")
+        )
+    yield make_warning(
+        "GPU128",
+        ("spec", "compute"),
+        f"{model.name} in {model.precision} needs {catalog.format_bytes(model.weights)} of weights, and {part} has "
+        f"{catalog.format_bytes(memory)}: the server does not start",
+        fix,
+    )
 
 
 def _parse_share(text: str) -> float:

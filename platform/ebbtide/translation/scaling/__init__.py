@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, metrics
+from ebbtide.base.engine_metrics import find_engine_metrics
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import is_milli, parse_whole_quantity
 from ebbtide.base.versions import parse_version
 from ebbtide.profile import metric_names
+from ebbtide.spec.objectives import list_token_objectives
 from ebbtide.spec.rules.serving import DEFAULT_PORT
+from ebbtide.translation.engines import find_engine
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision, Scaling, ScalingTarget
 from ebbtide.translation.scaling.knative import SETTINGS
@@ -19,6 +22,7 @@ from ebbtide.translation.scaling.knative import SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ebbtide.base.engine_metrics import EngineMetrics
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.plan import Plan, Scaler
@@ -622,6 +626,29 @@ def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem
         )
 
 
+def _check_engine_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
+    """Reject a metric that the recognized inference engine does not export."""
+    row, engine = target.row, find_engine(plan.spec.image)
+    exported = None if engine is None else find_engine_metrics(engine.name)
+    if engine is None or (exported is not None and getattr(exported, row.engine_field)):
+        return
+    names = (
+        []
+        if exported is None
+        else [
+            other.name
+            for other in metrics.ROWS.values()
+            if other.engine_field and getattr(exported, other.engine_field)
+        ]
+    )
+    yield Problem(
+        "AUT135",
+        target.path,
+        f"{engine.name} does not export {row.name}",
+        f"use one of {', '.join([*names, 'concurrency', 'throughput'])}",
+    )
+
+
 def _check_custom_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
     listed, name, path = plan.cluster.metrics.custom, target.name, target.path
     by_controller = plan.scaling.scaler == "controller"
@@ -633,6 +660,8 @@ def _check_custom_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]
             f"use one of {', '.join(listed)}, or add a rule to the adapter and the metric to metrics.custom of the profile",
         )
         return
+    if target.row.engine_field:
+        yield from _check_engine_metric(plan, target)
     if _has_own_source(plan, name) and not by_controller:
         return
     if metrics.grows(name):
@@ -666,13 +695,27 @@ def _list_annotation_names(plan: Plan) -> set[str]:
 
 
 def make_scrape_annotations(plan: Plan) -> dict[str, str]:
-    """Return the annotations by which the monitor of kustomize/metrics scrapes a custom metric, unless the spec has its own."""
+    """Return the annotations by which the monitor of kustomize/metrics scrapes the server, unless the spec has its own.
+
+    A custom metric needs them, and so do objectives of tokens of an engine that is recognized by its image.
+    """
     custom = [target for target in plan.scaling.targets if target.row.source == "adapter" and not target.query]
-    if plan.spec.serving_port.protocol == "grpc" or all(_has_own_source(plan, target.name) for target in custom):
+    engine = _find_measured_engine(plan)
+    if engine is None and all(_has_own_source(plan, target.name) for target in custom):
         return {}
-    if keys.SCRAPE in _list_annotation_names(plan):
+    port = engine.port if engine is not None else 0
+    if keys.SCRAPE in _list_annotation_names(plan) or (plan.spec.serving_port.protocol == "grpc" and not port):
         return {}
-    return {keys.SCRAPE: "true", keys.SCRAPE_PORT: str(plan.spec.serving_port.container or DEFAULT_PORT)}
+    return {keys.SCRAPE: "true", keys.SCRAPE_PORT: str(port or plan.spec.serving_port.container or DEFAULT_PORT)}
+
+
+def _find_measured_engine(plan: Plan) -> EngineMetrics | None:
+    """Return the engine whose metrics the SLO or a scaling metric of the spec needs, or None."""
+    slo, engine = plan.spec.slo, find_engine(plan.spec.image)
+    needed = slo is not None and bool(list_token_objectives(slo))
+    if engine is None or not (needed or any(target.row.engine_field for target in plan.scaling.targets)):
+        return None
+    return find_engine_metrics(engine.name)
 
 
 def list_scrape_decisions(plan: Plan) -> Iterator[Decision]:
@@ -682,8 +725,9 @@ def list_scrape_decisions(plan: Plan) -> Iterator[Decision]:
         yield Decision(
             "metrics port",
             annotations[keys.SCRAPE_PORT],
-            f"the spec scales on a metric of the server and does not set {keys.SCRAPE}, so Prometheus scrapes the serving port",
-            ("spec.autoscaling.metric", "spec.annotations", "spec.servingPort.container"),
+            f"a metric or the SLO of the spec needs the server's metrics, and it does not set {keys.SCRAPE}, so Prometheus "
+            "scrapes this port",
+            ("spec.autoscaling.metric", "spec.slo", "spec.annotations", "spec.servingPort.container"),
         )
 
 

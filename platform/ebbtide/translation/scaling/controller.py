@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, metrics
 from ebbtide.base.cron import Window
+from ebbtide.base.engine_metrics import find_engine_metrics
+from ebbtide.translation.engines import find_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +90,15 @@ def _make_gpu_query(plan: Plan, target: ScalingTarget) -> str:
     return f"avg by (namespace, pod) ({instance}) or avg by (namespace, pod) ({device})"
 
 
-def _make_custom_query(_: Plan, target: ScalingTarget) -> str:
-    """Return a gauge of each pod, the rate of a counter, or a ratio as a percentage, by the names of the adapter's rules."""
+def _make_custom_query(plan: Plan, target: ScalingTarget) -> str:
+    """Return a gauge of each pod, the rate of a counter, or a ratio as a percentage, by the names of the adapter's rules.
+
+    For a metric of inference engines, it is the query of the engine that the image is recognized as, or else of all engines.
+    """
+    if target.row.engine_field:
+        engine = find_engine(plan.spec.image)
+        name = engine.name if engine is not None and find_engine_metrics(engine.name) is not None else ""
+        return metrics.make_engine_query(target.row.engine_field, 'pod!=""', name)
     own = f'avg by (namespace, pod) ({target.name}{{pod!=""}})'
     if rate := _RATE.fullmatch(target.name):
         return f'sum by (namespace, pod) (rate({rate[1]}_total{{pod!=""}}[1m])) or {own}'

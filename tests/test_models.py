@@ -1,0 +1,137 @@
+"""The catalog of language models: its numbers, the proposals, and the warning for a model that does not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide import manifests
+from ebbtide.base import model_catalog as catalog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+H100 = 81_559
+
+
+@pytest.mark.parametrize("model", catalog.MODELS.values(), ids=catalog.MODELS)
+def test_a_model_has_plausible_numbers(model: catalog.LanguageModel) -> None:
+    assert model.name == model.name.lower()
+    assert catalog.find_model(model.repository) is model
+    assert catalog.find_model(model.name.upper()) is model
+    assert 0.4 <= model.weights / model.parameters <= 2
+    # Keys and values of 16 bits in each layer.
+    assert model.kv_bytes % 4 == 0
+    assert 1_000 < model.kv_bytes < 1_000_000
+    assert model.context >= 32_768
+
+
+def test_gpus_are_found_by_name_and_by_label() -> None:
+    for name, _, memory in catalog.GPUS:
+        assert catalog.find_gpu(name) == (name, memory)
+    assert catalog.find_gpu("NVIDIA-A100-SXM4-40GB") == ("a100-40gb", 40_960)
+    assert catalog.find_gpu("NVIDIA-A100-SXM4-80GB") == ("a100-80gb", 81_920)
+    assert catalog.find_gpu("NVIDIA-H100-80GB-HBM3") == ("h100", H100)
+    assert catalog.find_gpu("NVIDIA-H100-NVL") is None
+    assert catalog.find_gpu("0.5") is None
+
+
+def test_a_proposal_by_hand() -> None:
+    """70 B in bf16 on H100: 141.1 GB of weights and 21.5 GB of KV cache, so two GPUs are too few and four suffice."""
+    model = catalog.MODELS["llama-3.1-70b"]
+    proposal = catalog.propose_gpus(model, "h100", H100, 8192, 8)
+
+    assert proposal is not None
+    assert (proposal.devices, proposal.portion) == (4, 1.0)
+    assert proposal.needed == pytest.approx((141_107_412_992 + 327_680 * 8192 * 8) / 4 + 2e9, abs=1)
+    assert proposal.available == int(H100 * 1024**2 * 0.9)
+    assert proposal.start_seconds == 840
+
+
+@pytest.mark.parametrize("model", catalog.MODELS.values(), ids=catalog.MODELS)
+def test_more_memory_never_needs_more_gpus(model: catalog.LanguageModel) -> None:
+    sizes = []
+    for memory in sorted(memory for _, _, memory in catalog.GPUS):
+        proposal = catalog.propose_gpus(model, "gpu", memory, 8192, 8)
+        sizes.append(float("inf") if proposal is None else proposal.devices * proposal.portion)
+        assert proposal is None or proposal.needed <= proposal.available
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def new(run: Any, *words: str) -> Any:
+    return run("new", "chat", "-o", "-", *words)
+
+
+def test_new_proposes_a_fraction(run: Any) -> None:
+    ran = new(run, "--model", "llama-3.1-8b", "--gpu", "a100-40gb")
+
+    assert ran.code == 0
+    assert "16 GB of weights in bf16, 8.6 GB of KV cache for 8 requests of 8,192 tokens" in ran.err
+    (document,) = manifests.read_documents(ran.out.encode(), "out")
+    spec = document.data["spec"]
+    assert spec["compute"] == {"gpuPortionRequest": 0.75}
+    assert "--gpu-memory-utilization 0.67" in spec["args"]
+    assert spec["servingConfiguration"] == {"initializationTimeoutSeconds": 240}
+    assert spec["probes"]["readiness"]["handler"] == {"httpGet": {"path": "/health"}}
+    assert spec["autoscaling"] == {"minReplicas": 1, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 8}
+
+
+def test_new_proposes_devices_and_time_from_zero(run: Any) -> None:
+    ran = new(run, "--model", "meta-llama/Llama-3.1-70B-Instruct", "--gpu", "NVIDIA-H100-80GB-HBM3", "--min", "0")
+
+    (document,) = manifests.read_documents(ran.out.encode(), "out")
+    spec = document.data["spec"]
+    assert spec["compute"] == {"gpuDevicesRequest": 4, "largeShmRequest": True}
+    assert "--tensor-parallel-size 4" in spec["args"]
+    assert spec["servingConfiguration"] == {"initializationTimeoutSeconds": 840, "requestTimeoutSeconds": 600}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--model", "llama-3.1-405b", "--gpu", "h100"), 1, "does not fit on 8 h100 with 86 GB each"),
+        (("--model", "gpt-5", "--gpu", "h100"), 2, "model gpt-5 not found: use one of llama-3.1-8b"),
+        (("--model", "qwen3-8b", "--gpu", "0.5"), 2, "--model needs a GPU model in --gpu: use one of t4"),
+        (("--model", "qwen3-8b", "--gpu", "h100", "--image", "x"), 2, "remove --image and --args"),
+        (("--model", "qwen3-8b", "--gpu", "h100", "--context", "50000"), 2, "must be a whole number from 1 to 40960"),
+        (("--model", "qwen3-8b", "--gpu", "h100", "--threshold", "0.5"), 2, "invalid --threshold 0.5"),
+        (("--context", "100", "--image", "x"), 2, "--context needs --model"),
+    ],
+)
+def test_new_says_why_there_is_no_proposal(run: Any, words: tuple[str, ...], code: int, text: str) -> None:
+    ran = new(run, *words)
+
+    assert (ran.code, ran.out) == (code, "")
+    assert text in ran.err
+
+
+def test_new_lists_the_models(run: Any) -> None:
+    ran = new(run, "--model", "?")
+
+    assert ran.code == 0
+    assert len(ran.out.splitlines()) == len(catalog.MODELS)
+
+
+@pytest.mark.parametrize(
+    ("args", "warned"),
+    [
+        ("--model meta-llama/Llama-3.1-70B-Instruct", True),
+        ("serve meta-llama/Llama-3.1-70B-Instruct", True),
+        ("--model=meta-llama/Llama-3.1-70B-Instruct --dtype bfloat16", True),
+        ("--model meta-llama/Llama-3.1-70B-Instruct --quantization awq", False),
+        ("--model meta-llama/Llama-3.1-8B-Instruct", False),
+        ("--model acme/own-70b", False),
+    ],
+)
+def test_check_warns_of_a_model_that_does_not_fit(run: Any, tmp_path: Path, args: str, warned: bool) -> None:
+    file = tmp_path / "chat.yaml"
+    file.write_text(
+        "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\nspec:\n"
+        f"  image: vllm/vllm-openai:v0.11.0\n  args: {args}\n  servingPort: {{container: 8000}}\n"
+        "  compute: {gpuDevicesRequest: 1}\n"
+    )
+    ran = run("check", "--profile", "full", file)
+
+    assert ("GPU128" in ran.out + ran.err) == warned
+    assert not warned or "set gpuDevicesRequest to 4 and --tensor-parallel-size to 4" in ran.out + ran.err
