@@ -154,7 +154,7 @@ def test_continues_after_it_was_killed_at_any_write(
 
 
 def test_another_spec_continues_an_interrupted_rollout(
-    cluster: Simulated, apply: Any, monkeypatch: pytest.MonkeyPatch
+    cluster: Simulated, apply: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = watch(cluster, monkeypatch)
     writes = 0
@@ -169,6 +169,8 @@ def test_another_spec_continues_an_interrupted_rollout(
     with pytest.raises(Killed):
         apply(image="ghcr.io/acme/chat:2")
     cluster.cut = None
+    for command in (("scale", "chat", "--min", "2"), ("rollback", "chat")):
+        assert "the rollout of chat has not ended" in run(*command, "-p", "shop").err
     assert apply(image="ghcr.io/acme/chat:3").code == 0
     assert min(counts) == REPLICAS - 1
     check_end(cluster, "chat-00003")

@@ -77,7 +77,7 @@ def test_killed_in_the_middle_and_finished(stage: Stage) -> None:
         done = stage.command("apply", updated, "-q")
         took = time.monotonic() - start
         stage.report(
-            seconds=took, answered=load.answered, lost=load.lost, fewest=min(seen.ready), drains=str(seen.drains)
+            rollout=took, answered=load.answered, lost=load.lost, fewest=min(seen.ready), drains=str(seen.drains)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         stage.until("it answers alone", lambda: load.bodies[SECOND] > 0)
@@ -97,7 +97,7 @@ def test_a_revision_that_cannot_start(stage: Stage) -> None:
     ):
         start = time.monotonic()
         done = stage.command("apply", spec(stage, image="ebbtide.local/e2e/missing:v1"), "-q")
-        stage.report(seconds=time.monotonic() - start, answered=load.answered, lost=load.lost, fewest=min(seen.ready))
+        stage.report(back=time.monotonic() - start, answered=load.answered, lost=load.lost, fewest=min(seen.ready))
         assert done.returncode == 3, done.stdout + done.stderr
         assert "the new revision failed" in done.stderr
     assert load.lost == 0, load.outcomes
