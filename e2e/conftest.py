@@ -24,7 +24,7 @@ FAILURES = paths.CLUSTERS / "failures"
 LOCKS = paths.CLUSTERS / "locks"
 FIGURES = paths.CLUSTERS / "figures"
 WHOLE = {
-    "gpu-shared": {"11-shares", "12-priority", "13-quota"},
+    "gpu-shared": {"11-shares", "12-priority", "13-quota", "29-surge"},
     "policies": {"16-policies", "17-dry-run"},
     "controller": {"28-floor"},
 }
@@ -33,7 +33,7 @@ workloads, which one controller writes."""
 SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
 LONGEST = (
-    *("28-floor", "11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate"),
+    *("28-floor", "29-surge", "11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate"),
     *("16-policies", "17-dry-run"),
 )
 """Cases to start first, so that none of them runs on at the end while other workers have nothing left to do."""

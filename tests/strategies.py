@@ -602,6 +602,8 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
         spec["traffic"] = {"canaryPercent": rng.choice((0, 10, 100)), "stableRevision": "chat-00001"}
     if maybe(rng, 0.1):
         spec["traffic"] = {"rolloutDurationSeconds": rng.choice((0, 600))}
+    if maybe(rng, 0.1):
+        spec["rollout"] = {"surge": 0}
     _add_kubernetes_words(rng, spec)
     if maybe(rng, 0.1):
         spec["podAntiAffinity"] = {"type": "Preferred", "key": "kubernetes.io/hostname"}

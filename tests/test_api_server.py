@@ -25,7 +25,15 @@ from ebbtide.api.simulation import SimulationRequest
 from ebbtide.api.workers import LimitExceededError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError
+from ebbtide.cluster.client.protocol import (
+    KNATIVE,
+    KSERVE,
+    REVISION,
+    BusyError,
+    CutShortError,
+    RefusedError,
+    UnreachableError,
+)
 from ebbtide.sandbox.backend import ANONYMOUS_CALLER, PermissionRule
 from live_cluster import SCALING
 
@@ -206,6 +214,18 @@ def test_a_stream_ends_with_its_token(error: Exception, monkeypatch: pytest.Monk
         monkeypatch.setattr(backend, "caller_of", ended)
         backend.submit(serving.CALLERS["root"], backend.documents(serving.document("curlew")))
         assert not any("curlew" in line for line in lines)
+
+
+def test_an_update_of_one_replica_at_a_time_is_left_to_the_command_line() -> None:
+    cluster, backend = serving.inhabited()
+    bounds = {"minReplicas": 2, "maxReplicas": 2}
+    root, stepwise = serving.CALLERS["root"], {"autoscaling": bounds, "rollout": {"surge": 0}}
+    backend.submit(root, backend.documents(serving.document("curlew", **stepwise)))
+    cluster.clock.sleep(20)
+    newer = backend.documents(serving.document("curlew", image="ghcr.io/acme/curlew:2", **stepwise))
+    with pytest.raises(RefusedError, match="which ebbtide apply carries out"):
+        backend.submit(root, newer)
+    assert "2" not in cluster.get(KNATIVE, "curlew", "team-alpha")["status"]["latestCreatedRevisionName"]
 
 
 def test_an_open_stream_sends_changes(world: Any) -> None:

@@ -782,7 +782,7 @@ def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profil
 
     assert code == 0
     assert "all traffic of team-shop/chat is routed to chat-00001 until the next apply" in out
-    applied.clock.sleep(5)
+    applied.clock.sleep(20)
     assert "pinned to chat-00001" in run("describe", "chat", *PLACE).out
     assert run("diff", "--profile", profile, second).code == 4
     assert run("apply", "-y", "-q", "--profile", profile, second).code == 0

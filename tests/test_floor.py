@@ -538,6 +538,18 @@ def test_a_new_revision_gets_the_floor_before_it_takes_the_traffic(ready: str, f
     assert bench.cluster.patches == 1 + bool(floor)
 
 
+def test_the_revisions_of_a_rollout_without_additional_replicas_are_left_alone() -> None:
+    bench = Bench(make(LATENCY))
+    annotations = bench.revision["metadata"]["annotations"]
+    annotations[keys.ROLLOUT] = '{"replicas":4,"saved":{}}'
+    before = dict(annotations)
+    bench.step(2, [each(2, 900)])
+    bench.controller.follow_rollout(bench.live(4))
+    assert (annotations, bench.cluster.patches) == (before, 0)
+    del annotations[keys.ROLLOUT]
+    assert bench.step(2, [each(2, 180)]) == 4
+
+
 def test_a_live_maximum_bounds_the_floor() -> None:
     bench = Bench(make(LATENCY))
     bench.revision["metadata"]["annotations"][keys.MAX_SCALE] = "3"

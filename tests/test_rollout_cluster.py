@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,8 +89,9 @@ def check_end(cluster: Simulated, revision: str) -> None:
     shares = {row["revisionName"]: row["percent"] for row in service["status"]["traffic"] if row["percent"]}
     assert shares == {revision: 100}
     revisions = cluster.list(REVISION, SPACE).items
-    assert len({json.dumps(scaling(row), sort_keys=True) for row in revisions}) == 1
-    assert scaling(revisions[-1])[keys.MIN_SCALE] == str(REPLICAS)
+    plain = [scaling(row) for row in revisions if keys.ROLLOUT not in row["metadata"]["annotations"]]
+    assert plain == [plain[0]] * len(plain)
+    assert plain[0][keys.MIN_SCALE] == plain[0][keys.MAX_SCALE] == str(REPLICAS)
     assert not any(map(is_in_rollout, revisions))
     pods = [get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) for pod in cluster.list(POD, SPACE).items]
     assert pods == [revision] * REPLICAS
@@ -154,7 +154,7 @@ def test_continues_after_it_was_killed_at_any_write(
 
 
 def test_another_spec_continues_an_interrupted_rollout(
-    cluster: Simulated, apply: Any, monkeypatch: pytest.MonkeyPatch
+    cluster: Simulated, apply: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = watch(cluster, monkeypatch)
     writes = 0
@@ -169,6 +169,8 @@ def test_another_spec_continues_an_interrupted_rollout(
     with pytest.raises(Killed):
         apply(image="ghcr.io/acme/chat:2")
     cluster.cut = None
+    for command in (("scale", "chat", "--min", "2"), ("rollback", "chat")):
+        assert "the rollout of chat has not ended" in run(*command, "-p", "shop").err
     assert apply(image="ghcr.io/acme/chat:3").code == 0
     assert min(counts) == REPLICAS - 1
     check_end(cluster, "chat-00003")

@@ -19,6 +19,8 @@ PROJECT: Final = "ebbtide.dev/project"
 SCALE: Final = "ebbtide.dev/scale"
 #: The metrics, bounds and schedule of the controller as JSON, only on the top-level object: ebbtide.dev/autoscaling: {"minReplicas":0,…}
 FLOOR: Final = "ebbtide.dev/autoscaling"
+#: On a service in a rollout without additional replicas, so that the gateway reads the endpoints again: ebbtide.dev/endpoints: "3"
+ENDPOINTS: Final = "ebbtide.dev/endpoints"
 #: ebbtide.dev/category: Deploy
 CATEGORY: Final = "ebbtide.dev/category"
 

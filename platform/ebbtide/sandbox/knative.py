@@ -132,16 +132,20 @@ def _retire_revisions(state: ClusterState, namespace: str, name: str) -> None:
     service = state.expect(KNATIVE, namespace, name).item
     serving = {row["revisionName"] for row in get_at(service, "status", "traffic", default=[])}
     rows = get_at(service, "spec", "traffic") or [{"latestRevision": True}]
+    newest = get_at(service, "status", "latestCreatedRevisionName")
     if any(row.get("latestRevision") for row in rows):
-        serving.add(get_at(service, "status", "latestCreatedRevisionName"))
+        serving.add(newest)
     for key in state.store.owned_by(service["metadata"]["uid"]):
         if key.kind != REVISION:
             continue
         revision = state.expect(REVISION, namespace, key.name).item
         routing = "active" if key.name in serving else "reserve"
-        if get_at(revision, "metadata", "labels", ROUTING) != routing:
+        moved = get_at(revision, "metadata", "labels", ROUTING) != routing
+        if moved:
             revision["metadata"]["labels"] = {**revision["metadata"]["labels"], ROUTING: routing}
             state.write(REVISION, revision)
+        if moved and routing == "active" and state.driver is None:
+            scale_revision(state, namespace, key.name, 1)
         deployment = state.peek(DEPLOYMENT, namespace, f"{key.name}-deployment")
         if routing == "reserve" and state.driver is None and deployment is not None and deployment["spec"]["replicas"]:
             deployment["spec"]["replicas"] = 0

@@ -14,6 +14,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
+from ebbtide.adopt.scaling_fields import parse_go_seconds
 from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_settings
 from ebbtide.base import keys, metrics
 from ebbtide.base.bodies import WrittenBy, body
@@ -91,6 +92,8 @@ PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
 #: Reason of a Route whose Configuration had no ready revision when it was reconciled, also after a failed first attempt
 #: (knative.dev/serving pkg/apis/serving/v1/route_lifecycle.go, MarkConfigurationFailed).
 REVISION_MISSING: Final = "RevisionMissing"
+#: Knative's default of progress-deadline, in seconds (knative.dev/serving pkg/deployment/config.go).
+DEFAULT_DEADLINE_SECONDS: Final = 600.0
 #: Seconds for which a pod may fail to pull an image or exit before its revision counts as failed during a rollout.
 PATIENCE_SECONDS: Final = 60.0
 #: The start of the reason of a workload without replicas.
@@ -535,13 +538,18 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
 
     An image that cannot be pulled and a container that exits count after a while, because Kubernetes retries both.
     """
-    for pod in _list_revision_pods(live, revision):
-        trouble = None if of_pod.is_ready(pod) else of_pod.find_trouble(pod)
-        if trouble is None or trouble.kind not in of_pod.FAILING:
-            continue
-        if trouble.lasting or _object_age(live, pod["metadata"]) >= PATIENCE_SECONDS:
-            return trouble.words
     marked = inventory.find_by_name(live.revisions, revision)
+    for pod in _list_revision_pods(live, revision):
+        if of_pod.is_ready(pod) or _is_unscheduled(pod):
+            continue
+        trouble, age = of_pod.find_trouble(pod), _object_age(live, pod["metadata"])
+        if trouble is not None and trouble.kind in of_pod.FAILING and (trouble.lasting or age >= PATIENCE_SECONDS):
+            return trouble.words
+        written = get_at(marked, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="")
+        deadline = parse_go_seconds(written) or DEFAULT_DEADLINE_SECONDS
+        scheduled = inventory.parse_timestamp(of_pod.find_condition(pod, "PodScheduled").get("lastTransitionTime"))
+        if scheduled and live.now - scheduled >= deadline:
+            return f"a replica is not ready after {deadline:.0f} s; {of_pod.describe_startup(pod)}"
     ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
     if ready.get("status") == "False" and not _explain_recovery(live, revision):
         return _explain_failure(live, revision)

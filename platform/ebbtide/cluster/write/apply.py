@@ -404,7 +404,7 @@ def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplySt
                 f"{'; with rollout: {surge: 0} it needs no more than now' if stepwise else ''}"
             )
     if workload_plan.spec.rollout.surge is not None and any(step.rollout for step in steps):
-        yield f"the rollout replaces one replica at a time: of {count_noun(low, 'replica')}, {low - 1} serve meanwhile"
+        yield f"the rollout replaces one replica at a time: of {count_noun(low, 'replica')}, {low - 1} serve during it"
     try:
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:

@@ -53,6 +53,11 @@ FAILED_DEADLINE: Final = "1s"
 #: Seconds during which a new revision is looked for in short intervals, to limit it before its pods are created.
 BIRTH_SECONDS: Final = 10.0
 BIRTH_POLL_SECONDS: Final = 0.05
+#: Seconds after the end of a replica began, at which the gateway is refreshed, and then always after the last one. Kourier 1.21 follows the endpoints of only one
+#: revision of a traffic split (net-kourier pkg/generator/ingress_translator.go, trackService, whose selectors overwrite each
+#: other in knative.dev/pkg tracker/enqueue.go, TrackReference), so its gateway sends requests to terminating pods, which
+#: therefore do not end, until the Ingress changes.
+REFRESH_SECONDS: Final = (2.0, 6.0, 15.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,8 @@ class Rollout:
         self._pending = any(step.rollout for step in planned.steps if is_top_object(step.item))
         self._start = clock.ticks()
         self._told = ""
+        #: When each terminating pod was seen first, and the refreshes since.
+        self._leaving: dict[str, tuple[float, int]] = {}
 
     def step(self) -> str | None:
         """Carry out one step; return None if there are more, or else why the new revision failed, empty if it did not."""
@@ -173,6 +180,7 @@ class Rollout:
         state, failed = observe_rollout(live, pending=self._pending)
         step = next_step(state)
         if isinstance(step, Wait):
+            self._refresh_gateway(live)
             self._wait(step.reason, state)
             return None
         if isinstance(step, Finish):
@@ -194,7 +202,8 @@ class Rollout:
             case Limit(name, replicas):
                 self._limit(_find(live, name), replicas, state.replicas)
             case Route(shares):
-                rows = make_traffic(shares, "" if failed or self._pending else _newest(live), reverse=bool(failed))
+                named = bool(failed) or self._pending
+                rows = make_traffic(shares, "" if named else _newest(live), reverse=named)
                 self._cluster.patch(KNATIVE, self._name, self._namespace, {"spec": {"traffic": rows}})
             case GiveUp(name, reason):
                 revision = _find(live, name)
@@ -205,8 +214,9 @@ class Rollout:
 
     def _create(self, live: LiveWorkload, replicas: int) -> None:
         """Write the objects, and limit the new revision to one replica as soon as it exists."""
+        rows = make_traffic(_read_shares(live, ""), "", reverse=False)
         steps = [
-            replace(step, item=_without_traffic(step.item)) if is_top_object(step.item) else step
+            replace(step, item=_with_traffic(step.item, rows)) if is_top_object(step.item) else step
             for step in self._planned.steps
         ]
         write_steps(self._cluster, steps, self._clock, force=self._force, done=self._done)
@@ -244,10 +254,15 @@ class Rollout:
             name, mark = revision["metadata"]["name"], _mark_of(revision, state.replicas)
             ended = RolloutMark(0, failed=mark.failed).format() if mark.failed else None
             annotations = {**mark.saved, keys.ROLLOUT: ended}
+            if mark.failed:
+                # Also when a later rollout names the latest revision, it must not take a device.
+                annotations[keys.MIN_SCALE] = "0"
             if name == target and keys.FLOOR in (live.top["metadata"].get("annotations") or {}):
                 # The controller decides the minimum, beginning with the replicas that there are.
                 annotations[keys.MIN_SCALE] = str(state.replicas)
             self._annotate(name, annotations)
+        if keys.ENDPOINTS in (live.top["metadata"].get("annotations") or {}):
+            self._mark_endpoints(None)
         self._tell(f"all {state.replicas} replicas are {target}")
         return failed
 
@@ -257,6 +272,25 @@ class Rollout:
         except MissingError:
             # Knative's garbage collector removed a revision without traffic.
             return
+
+    def _refresh_gateway(self, live: LiveWorkload) -> None:
+        """Let the gateway read the endpoints again while a replica terminates: Knative copies the annotation to the Ingress."""
+        now, due = self._clock.ticks(), False
+        for pod in live.pods:
+            name = pod["metadata"]["name"]
+            if "deletionTimestamp" not in pod["metadata"]:
+                continue
+            first, done = self._leaving.setdefault(name, (now, 0))
+            age = now - first
+            wanted = sum(age >= seconds for seconds in REFRESH_SECONDS) + int(age // REFRESH_SECONDS[-1])
+            if wanted > done:
+                due, self._leaving[name] = True, (first, wanted)
+        if due:
+            self._mark_endpoints(f"{self._clock.now():.0f}")
+
+    def _mark_endpoints(self, value: str | None) -> None:
+        patch = {"metadata": {"annotations": {keys.ENDPOINTS: value}}}
+        self._cluster.patch(KNATIVE, self._name, self._namespace, patch)
 
     def _wait(self, reason: str, state: RolloutState | None = None) -> None:
         self._tell(f"waiting for {reason}{'' if state is None else _count_ready(state)}")
@@ -287,7 +321,8 @@ def observe_rollout(live: LiveWorkload, *, pending: bool) -> tuple[RolloutState,
     failed = "" if pending or mark is None else mark.failed
     if target is not None and not failed:
         target = target._replace(failure=find_revision_failure(live, newest))
-    requested = shares if _is_requested(live, shares, "" if failed or pending else newest, reverse=bool(failed)) else {}
+    named = bool(failed) or pending
+    requested = shares if _is_requested(live, shares, "" if named else newest, reverse=named) else {}
     routed = _read_status_shares(live) == requested and find_condition(live.top, "RoutesReady").get("status") == "True"
     state = RolloutState(replicas, target, sources, requested, routed)
     return (reverse_roles(state, newest) if failed else state), failed
@@ -310,8 +345,8 @@ def _observe_revision(live: LiveWorkload, revision: Object, shares: dict[str, in
 def make_traffic(shares: dict[str, int], target: str, *, reverse: bool) -> list[Object]:
     """Return the traffic of a Knative Service.
 
-    A row without requests for the latest revision lets it have its replicas before it is ready; on the way back from a
-    failed one, there is none, so that it has no replicas.
+    A row without requests for the latest revision lets it have its replicas before it is ready. With ``reverse``, there is
+    none: the latest revision has failed, or is not the new one yet, and gets no replicas.
     """
     if target and shares == {target: FULL_PERCENT}:
         return LATEST
@@ -353,8 +388,8 @@ def _mark_of(revision: Object, replicas: int) -> RolloutMark:
     return RolloutMark(replicas, {key: annotations.get(key) for key in changed}, "" if mark is None else mark.failed)
 
 
-def _without_traffic(item: Object) -> Object:
-    return {**item, "spec": {key: value for key, value in item["spec"].items() if key != "traffic"}}
+def _with_traffic(item: Object, rows: list[Object]) -> Object:
+    return {**item, "spec": {**item["spec"], "traffic": rows}}
 
 
 def _newest(live: LiveWorkload) -> str:

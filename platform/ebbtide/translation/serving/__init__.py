@@ -510,7 +510,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
             "SRV180",
             path,
             f"surge: 0 replaces one replica at a time, and with a minimum of {plan.scaling.minimum} no replica would serve "
-            "meanwhile",
+            "in the meantime",
             "set minReplicas to 2 or more, or remove rollout",
         )
     if plan.serving == "kserve-standard":
@@ -566,7 +566,7 @@ def _check_rollout(plan: Plan) -> Iterator[Problem]:
             yield Problem(
                 "SRV180",
                 path,
-                f"{field} is set, too: {problem}, while surge: 0 moves the replicas one at a time",
+                f"{field} is set, too: {problem}, while surge: 0 replaces one replica at a time",
                 f"remove {field}, or remove rollout",
             )
 
