@@ -22,6 +22,7 @@ from ebbtide.api.workers import SPECS, LimitExceededError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, has_errors, limit_problems
+from ebbtide.cluster.client.endpoint import make_guarded_endpoint
 from ebbtide.cluster.client.protocol import (
     EVENT,
     KNATIVE,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from ebbtide.api.cache import Cache
     from ebbtide.api.sessions import Session
     from ebbtide.api.simulation import SimulationRequest
+    from ebbtide.cluster.client.endpoint import Endpoint
     from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream
     from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.cluster.read.inventory import LiveWorkload
@@ -135,6 +137,8 @@ class BackendParts:
     session_keys: tuple[str, ...] = ()
     read_only: bool = False
     demo: bool = False
+    #: The URL of the ingress gateway for requests to workloads; empty to send them to the workloads' own URLs.
+    gateway: str = ""
 
 
 class Backend:
@@ -147,7 +151,7 @@ class Backend:
         self._reviews = ThreadPoolExecutor(MAX_REVIEWS, thread_name_prefix="review")
         self._workers = Workers(*MAX_SIMULATIONS, MAX_WORK_PER_CALLER)
         self.profile, self.clock, self.source = parts.profile, parts.clock, parts.source
-        self.read_only, self.demo = parts.read_only, parts.demo
+        self.read_only, self.demo, self.gateway = parts.read_only, parts.demo, parts.gateway
         self.sessions = BrowserSessions(parts.clock, parts.session_keys)
 
     def start(self) -> None:
@@ -358,6 +362,32 @@ class Backend:
         if not self.allowed(caller, "get", POD, namespace, pod, "log"):
             raise MissingError(f"pod {pod} not found in namespace {namespace}")
         return self.as_caller(caller).logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
+
+    def explain_no_call(self, caller: Caller, namespace: str) -> str:
+        """Return why a caller cannot send requests to the workloads of a namespace, or an empty string.
+
+        A request can start replicas. It needs the permission of ``ebbtide port-forward``, which reaches the same servers.
+        """
+        if self.read_only:
+            return "this server is read-only"
+        if not self.allowed(caller, "create", POD, namespace, subresource="portforward"):
+            return f"your account is not allowed to create pods/portforward in {namespace}"
+        return ""
+
+    def find_endpoint(self, caller: Caller, namespace: str, name: str, timeout: float) -> tuple[Status, Endpoint]:
+        """Return a workload's status and the endpoint for a caller's request, which may take ``timeout`` seconds.
+
+        Raises:
+            MissingError: the workload does not exist or is not visible.
+            ReadOnlyError: the server is read-only.
+            ForbiddenError: the caller is not allowed to send requests.
+            CallError: the workload has no URL, or none that is accepted.
+
+        """
+        status = self.status(caller, namespace, name).value
+        if why := self.explain_no_call(caller, namespace):
+            raise (ReadOnlyError if self.read_only else ForbiddenError)(f"no request was sent: {why}")
+        return status, make_guarded_endpoint(status, self.gateway, timeout)
 
     def container_of(
         self, caller: Caller, namespace: str, name: str, pod: str = "", container: str = ""

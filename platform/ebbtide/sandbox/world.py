@@ -155,13 +155,41 @@ class World:
             raise ValueError(_limit_message(rate, rate * seconds))
         with self.cluster.lock:
             self.cluster.settle()
-            workload = next((candidate for candidate in self.workloads.values() if candidate.ref == ref), None)
-            if workload is None or workload.sender is None:
-                raise MissingError(
-                    f"workload {ref.name} not found in namespace {ref.namespace}, or it receives no requests"
-                )
+            sender = self._find_sender(ref)
             self._bursts += 1
-            return workload.sender.burst(self._second * SECOND, rate, seconds, self._bursts)
+            return sender.burst(self._second * SECOND, rate, seconds, self._bursts)
+
+    def request(self, ref: Ref) -> float:
+        """Send one request now, and return its processing time without other requests, in seconds.
+
+        Raises MissingError if the workload does not exist or receives no requests.
+        """
+        with self.cluster.lock:
+            self.cluster.settle()
+            sender = self._find_sender(ref)
+            self._bursts += 1
+            return sender.request(self._second * SECOND, self._bursts) / SECOND
+
+    def has_ready_replica(self, ref: Ref) -> bool:
+        """Return whether a replica that receives requests is ready.
+
+        Raises MissingError if the workload does not exist.
+        """
+        with self.cluster.lock:
+            self.cluster.settle()
+            return any(replicas.engine.ready for replicas, _ in self._find(ref).routes)
+
+    def _find(self, ref: Ref) -> SimulatedWorkload:
+        workload = next((candidate for candidate in self.workloads.values() if candidate.ref == ref), None)
+        if workload is None:
+            raise MissingError(f"workload {ref.name} not found in namespace {ref.namespace}")
+        return workload
+
+    def _find_sender(self, ref: Ref) -> Sender:
+        sender = self._find(ref).sender
+        if sender is None:
+            raise MissingError(f"workload {ref.name} in namespace {ref.namespace} receives no requests")
+        return sender
 
     def train(self, namespace: str, name: str, count: int, spec: Object) -> None:
         """Keep ``count`` training pods running next to the services; an evicted pod is recreated."""
