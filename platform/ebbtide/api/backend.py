@@ -49,12 +49,14 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.why import explain_replicas
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
+from ebbtide.cluster.write.projects import plan_project
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.documents.check import Batch
 from ebbtide.slo import pages, report
 from ebbtide.slo.promises import read_slo
 from ebbtide.slo.source import SourceError
+from ebbtide.translation.priority import NON_PREEMPTIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.read.why import Why
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
+    from ebbtide.cluster.write.projects import ProjectRequest
     from ebbtide.cluster.write.removal import Removal
     from ebbtide.documents.explain import Explanation
     from ebbtide.profile.models import Profile
@@ -439,6 +442,56 @@ class Backend:
         quota = {resource: Usage(limit, used.get(resource, "0")) for resource, limit in hard.items()}
         return ProjectUse(name, where, quota, sum(phases.values()), phases)
 
+    def held_gpus(self, caller: Caller, namespaces: Sequence[str]) -> dict[str, dict[str, tuple[float, float]]]:
+        """Return the GPUs that the running pods of each namespace hold, by resource: in total, and by preemptible pods.
+
+        Namespaces in which the caller is not allowed to list pods are missing.
+        """
+        self._require_synced()
+        self._cache.take_changes()
+        held: dict[str, dict[str, tuple[float, float]]] = {
+            namespace: {} for namespace in self._list_readable_namespaces(caller, POD, namespaces)
+        }
+        for pod in self._cache.objects(POD):
+            amounts = held.get(pod["metadata"]["namespace"])
+            if amounts is None or not get_at(pod, "spec", "nodeName") or _is_pod_over(pod):
+                continue
+            preemptible = get_at(pod, "spec", "priority", default=0) < NON_PREEMPTIBLE
+            for resource, amount in of_pod.sum_pod_gpus(pod).items():
+                total, over = amounts.get(resource, (0.0, 0.0))
+                amounts[resource] = total + amount, over + (amount if preemptible else 0.0)
+        return held
+
+    def plan_project(self, caller: Caller, request: ProjectRequest) -> tuple[ApplyStep, ...]:
+        """Return the changes that would create or update a project; nothing is written.
+
+        Raises:
+            ValueError: the profile's kind of quota does not support a setting.
+
+        """
+        return plan_project(self.as_caller(caller), request, self.profile)
+
+    def write_project(self, caller: Caller, request: ProjectRequest) -> tuple[str, ...]:
+        """Create or update a project as ``ebbtide project create`` does, and return what was done.
+
+        Raises:
+            ValueError: the profile's kind of quota does not support a setting.
+            ConflictError: another field manager owns a field to change; nothing is written.
+            RefusedError: the cluster rejects an object; nothing is written.
+            CutShortError: a write failed after others succeeded.
+
+        """
+        cluster = self._connect_for_writing(caller)
+        steps = plan_project(cluster, request, self.profile)
+        _raise_refused_steps(steps, force=False)
+        done: list[str] = []
+
+        def record(step: ApplyStep) -> None:
+            done.append(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}")
+
+        _report_partial_writes(lambda: applying.write_steps(cluster, steps, self.clock, done=record), done)
+        return tuple(done)
+
     def nodes(self, caller: Caller) -> CachedValue[list[NodeRow]]:
         """Return the nodes with the holders of their GPUs, or raise a ``ForbiddenError`` if listing nodes is not allowed."""
         self._require_synced()
@@ -469,6 +522,16 @@ class Backend:
         source = self._require_source()
         visible = [ref for ref in refs if self._can_see_ref(caller, ref)]
         return source.measure(visible, start, end) if visible else {}
+
+    def measure_revisions(
+        self, caller: Caller, namespace: str, name: str, refs: Sequence[Ref], start: float, end: float
+    ) -> dict[Ref, WorkloadMeasurements]:
+        """Return the measurements of revisions of a visible workload, by the revisions' names.
+
+        A gateway that measures each revision, as Kourier and Contour do, has them; others measure none.
+        """
+        self._find_workload(caller, namespace, name)
+        return self._require_source().measure(refs, start, end)
 
     def history(self, caller: Caller, ref: Ref, start: float, end: float, step: float) -> History:
         """Return a workload's time series."""
@@ -858,7 +921,10 @@ def _raise_stepwise(cluster: Cluster, planned: Iterable[ApplyPlan]) -> None:
 
 def _raise_refused(planned: Sequence[ApplyPlan], *, force: bool) -> None:
     """Raise an error for the steps that would fail, before anything is written."""
-    steps = [step for plan in planned for step in plan.steps]
+    _raise_refused_steps([step for plan in planned for step in plan.steps], force=force)
+
+
+def _raise_refused_steps(steps: Sequence[ApplyStep], *, force: bool) -> None:
     refused = [step for step in steps if step.verdict == "refused"]
     if refused:
         messages = "; ".join(f"{step.label}: {step.refusal}" for step in refused)

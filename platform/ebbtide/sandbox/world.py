@@ -282,7 +282,8 @@ class World:
         deployment = self.cluster.peek(DEPLOYMENT, namespace, f"{name}-deployment")
         requests = sum_requests(get_at(deployment, "spec", "template", default={}))
         gpus = sum(amount * self._share(resource) for resource, amount in requests.items() if is_gpu_resource(resource))
-        replicas = RevisionReplicas(workload, name, setting, created=created, gpus=gpus)
+        tally = self.source.tally(Ref(namespace, name))
+        replicas = RevisionReplicas(workload, name, setting, tally, created=created, gpus=gpus)
         workload.revisions[name] = replicas
         workload.container = str(get_at(revision, "spec", "containers", 0, "name", default="user-container"))
         workload.metric = str(get_at(revision, "metadata", "annotations", keys.METRIC, default=""))
@@ -328,6 +329,7 @@ class World:
             if key[0] == namespace and name in workload.revisions:
                 workload.count(self._second * SECOND)
                 workload.revisions.pop(name).end()
+                self.source.tallies.pop(Ref(namespace, name), None)
                 workload.routes = tuple(route for route in workload.routes if route[0].name != name)
                 if not workload.revisions:
                     del self.workloads[key]

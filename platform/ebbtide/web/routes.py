@@ -84,6 +84,10 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("GET", "/workloads/{namespace}/{name}/series", workload.serve_series),
     PageRoute("GET", "/workloads/{namespace}/{name}/{tab}", workload.show_workload),
     PageRoute("GET", "/projects", projects.show_projects),
+    PageRoute("GET", "/projects/new", projects.show_project_form),
+    PageRoute("POST", "/projects/new", projects.save_project),
+    PageRoute("GET", "/projects/{name}/edit", projects.show_project_form),
+    PageRoute("POST", "/projects/{name}/edit", projects.save_project),
     PageRoute("GET", "/cluster", cluster.show_cluster),
     PageRoute("GET", "/cluster/doctor", cluster.show_findings),
 )
