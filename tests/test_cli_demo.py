@@ -33,6 +33,8 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "one-liner" / "spec.yaml"
         (("submit", "hello", "-i", "ghcr.io/acme/hello:1.0", "-y", "--wait", "0"), 0, "created Service"),
         (("scale", "chat", "--max", "2"), 0, "maxReplicas 2"),
         (("project", "list"), 0, "team-a"),
+        (("call", "chat", "--chat", "Hello"), 0, "This is a simulated answer of chat"),
+        (("call", "embed", "--path", "/embed", "-d", "{}"), 0, '"service": "embed"'),
     ],
 )
 def test_a_command_runs_on_the_simulated_cluster(

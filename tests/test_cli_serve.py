@@ -87,6 +87,7 @@ def options(**values: Any) -> Namespace:
             "host": "127.0.0.1",
             "unix_socket": None,
             "session_key_file": None,
+            "gateway": "",
             "behind_proxy": False,
             "allow_host": [],
             "tls_cert": None,

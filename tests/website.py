@@ -9,6 +9,7 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from ebbtide.api.access import Caller
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     import httpx
+    from playwright.sync_api import Page
 
     from ebbtide.api.backend import Backend
     from ebbtide.cluster.client.protocol import Clock, Cluster, Kind, Objects
@@ -360,6 +362,18 @@ FLAGS = [
     "--disable-sync",
 ]
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+#: The sizes at which each flow is tested.
+SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 820, "height": 1180}, "phone": PHONE}
+AXE = Path(__file__).parent.parent / "tools" / "assets" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def find_violations(page: Page) -> list[str]:
+    """Return the violations of accessibility rules that axe finds on a page."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run().then(result => result.violations)")
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
+
+
 WATCH = """
 window.violations = [];
 addEventListener("securitypolicyviolation", event => violations.push(`${event.violatedDirective} ${event.blockedURI}`));

@@ -22,6 +22,7 @@ from ebbtide.api.workers import SPECS, LimitExceededError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem, has_errors, limit_problems
+from ebbtide.cluster.client.endpoint import make_guarded_endpoint
 from ebbtide.cluster.client.protocol import (
     EVENT,
     KNATIVE,
@@ -48,12 +49,14 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.why import explain_replicas
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
+from ebbtide.cluster.write.projects import plan_project
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.documents.check import Batch
 from ebbtide.slo import pages, report
 from ebbtide.slo.promises import read_slo
 from ebbtide.slo.source import SourceError
+from ebbtide.translation.priority import NON_PREEMPTIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -61,12 +64,14 @@ if TYPE_CHECKING:
     from ebbtide.api.cache import Cache
     from ebbtide.api.sessions import Session
     from ebbtide.api.simulation import SimulationRequest
+    from ebbtide.cluster.client.endpoint import Endpoint
     from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream
     from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.read.why import Why
     from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
+    from ebbtide.cluster.write.projects import ProjectRequest
     from ebbtide.cluster.write.removal import Removal
     from ebbtide.documents.explain import Explanation
     from ebbtide.profile.models import Profile
@@ -135,6 +140,8 @@ class BackendParts:
     session_keys: tuple[str, ...] = ()
     read_only: bool = False
     demo: bool = False
+    #: The URL of the ingress gateway for requests to workloads; empty to send them to the workloads' own URLs.
+    gateway: str = ""
 
 
 class Backend:
@@ -147,7 +154,7 @@ class Backend:
         self._reviews = ThreadPoolExecutor(MAX_REVIEWS, thread_name_prefix="review")
         self._workers = Workers(*MAX_SIMULATIONS, MAX_WORK_PER_CALLER)
         self.profile, self.clock, self.source = parts.profile, parts.clock, parts.source
-        self.read_only, self.demo = parts.read_only, parts.demo
+        self.read_only, self.demo, self.gateway = parts.read_only, parts.demo, parts.gateway
         self.sessions = BrowserSessions(parts.clock, parts.session_keys)
 
     def start(self) -> None:
@@ -359,6 +366,32 @@ class Backend:
             raise MissingError(f"pod {pod} not found in namespace {namespace}")
         return self.as_caller(caller).logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
 
+    def explain_no_call(self, caller: Caller, namespace: str) -> str:
+        """Return why a caller cannot send requests to the workloads of a namespace, or an empty string.
+
+        A request can start replicas. It needs the permission of ``ebbtide port-forward``, which reaches the same servers.
+        """
+        if self.read_only:
+            return "this server is read-only"
+        if not self.allowed(caller, "create", POD, namespace, subresource="portforward"):
+            return f"your account is not allowed to create pods/portforward in {namespace}"
+        return ""
+
+    def find_endpoint(self, caller: Caller, namespace: str, name: str, timeout: float) -> tuple[Status, Endpoint]:
+        """Return a workload's status and the endpoint for a caller's request, which may take ``timeout`` seconds.
+
+        Raises:
+            MissingError: the workload does not exist or is not visible.
+            ReadOnlyError: the server is read-only.
+            ForbiddenError: the caller is not allowed to send requests.
+            CallError: the workload has no URL, or none that is accepted.
+
+        """
+        status = self.status(caller, namespace, name).value
+        if why := self.explain_no_call(caller, namespace):
+            raise (ReadOnlyError if self.read_only else ForbiddenError)(f"no request was sent: {why}")
+        return status, make_guarded_endpoint(status, self.gateway, timeout)
+
     def container_of(
         self, caller: Caller, namespace: str, name: str, pod: str = "", container: str = ""
     ) -> tuple[str, str]:
@@ -409,6 +442,56 @@ class Backend:
         quota = {resource: Usage(limit, used.get(resource, "0")) for resource, limit in hard.items()}
         return ProjectUse(name, where, quota, sum(phases.values()), phases)
 
+    def held_gpus(self, caller: Caller, namespaces: Sequence[str]) -> dict[str, dict[str, tuple[float, float]]]:
+        """Return the GPUs that the running pods of each namespace hold, by resource: in total, and by preemptible pods.
+
+        Namespaces in which the caller is not allowed to list pods are missing.
+        """
+        self._require_synced()
+        self._cache.take_changes()
+        held: dict[str, dict[str, tuple[float, float]]] = {
+            namespace: {} for namespace in self._list_readable_namespaces(caller, POD, namespaces)
+        }
+        for pod in self._cache.objects(POD):
+            amounts = held.get(pod["metadata"]["namespace"])
+            if amounts is None or not get_at(pod, "spec", "nodeName") or _is_pod_over(pod):
+                continue
+            preemptible = get_at(pod, "spec", "priority", default=0) < NON_PREEMPTIBLE
+            for resource, amount in of_pod.sum_pod_gpus(pod).items():
+                total, over = amounts.get(resource, (0.0, 0.0))
+                amounts[resource] = total + amount, over + (amount if preemptible else 0.0)
+        return held
+
+    def plan_project(self, caller: Caller, request: ProjectRequest) -> tuple[ApplyStep, ...]:
+        """Return the changes that would create or update a project; nothing is written.
+
+        Raises:
+            ValueError: the profile's kind of quota does not support a setting.
+
+        """
+        return plan_project(self.as_caller(caller), request, self.profile)
+
+    def write_project(self, caller: Caller, request: ProjectRequest) -> tuple[str, ...]:
+        """Create or update a project as ``ebbtide project create`` does, and return what was done.
+
+        Raises:
+            ValueError: the profile's kind of quota does not support a setting.
+            ConflictError: another field manager owns a field to change; nothing is written.
+            RefusedError: the cluster rejects an object; nothing is written.
+            CutShortError: a write failed after others succeeded.
+
+        """
+        cluster = self._connect_for_writing(caller)
+        steps = plan_project(cluster, request, self.profile)
+        _raise_refused_steps(steps, force=False)
+        done: list[str] = []
+
+        def record(step: ApplyStep) -> None:
+            done.append(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}")
+
+        _report_partial_writes(lambda: applying.write_steps(cluster, steps, self.clock, done=record), done)
+        return tuple(done)
+
     def nodes(self, caller: Caller) -> CachedValue[list[NodeRow]]:
         """Return the nodes with the holders of their GPUs, or raise a ``ForbiddenError`` if listing nodes is not allowed."""
         self._require_synced()
@@ -439,6 +522,16 @@ class Backend:
         source = self._require_source()
         visible = [ref for ref in refs if self._can_see_ref(caller, ref)]
         return source.measure(visible, start, end) if visible else {}
+
+    def measure_revisions(
+        self, caller: Caller, namespace: str, name: str, refs: Sequence[Ref], start: float, end: float
+    ) -> dict[Ref, WorkloadMeasurements]:
+        """Return the measurements of revisions of a visible workload, by the revisions' names.
+
+        A gateway that measures each revision, as Kourier and Contour do, has them; others measure none.
+        """
+        self._find_workload(caller, namespace, name)
+        return self._require_source().measure(refs, start, end)
 
     def history(self, caller: Caller, ref: Ref, start: float, end: float, step: float) -> History:
         """Return a workload's time series."""
@@ -828,7 +921,10 @@ def _raise_stepwise(cluster: Cluster, planned: Iterable[ApplyPlan]) -> None:
 
 def _raise_refused(planned: Sequence[ApplyPlan], *, force: bool) -> None:
     """Raise an error for the steps that would fail, before anything is written."""
-    steps = [step for plan in planned for step in plan.steps]
+    _raise_refused_steps([step for plan in planned for step in plan.steps], force=force)
+
+
+def _raise_refused_steps(steps: Sequence[ApplyStep], *, force: bool) -> None:
     refused = [step for step in steps if step.verdict == "refused"]
     if refused:
         messages = "; ".join(f"{step.label}: {step.refusal}" for step in refused)

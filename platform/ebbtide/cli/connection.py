@@ -60,13 +60,14 @@ class SystemClock:
 
 
 class SimulatedConnection(NamedTuple):
-    """The simulated cluster of ``ebbtide --demo``, with its metrics, its clock and its profile."""
+    """The simulated cluster of ``ebbtide --demo``, with its metrics, its clock, its profile and its gateway's URL."""
 
     cluster: Cluster
     source: MetricsSource
     clock: protocol.Clock
     profile: Profile
     profile_data: dict[str, Any]
+    gateway: str
 
 
 #: Connection of ``ebbtide --demo``, which commands use instead of the kubeconfig's.

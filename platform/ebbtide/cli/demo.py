@@ -20,7 +20,7 @@ HOURS: Final = 0.25
 #: Namespace of the commands that name none.
 NAMESPACE: Final = "team-a"
 #: Commands that need a process in a container, which the simulated cluster does not have.
-NOT_SIMULATED: Final = ("call", "exec", "port-forward")
+NOT_SIMULATED: Final = ("exec", "port-forward")
 #: Commands with an own simulated cluster.
 SERVERS: Final = ("serve", "open")
 
@@ -55,7 +55,7 @@ def run_on_demo(command: str, module_name: str, words: list[str], parse: Callabl
 
 def _run_simulated(work: Callable[[], int]) -> int:
     try:
-        from ebbtide.sandbox import services  # noqa: PLC0415 - it needs numpy
+        from ebbtide.sandbox import gateway, services  # noqa: PLC0415 - they need numpy
     except ImportError as error:
         terminal.exit_with_message(
             f"error: the simulated cluster's packages are not installed ({error}); run pip install 'ebbtide[demo]'",
@@ -66,12 +66,11 @@ def _run_simulated(work: Callable[[], int]) -> int:
     gc.enable()
     world = services.demo_world(hours=HOURS)
     world.cluster.namespace = NAMESPACE
-    connection.simulated = connection.SimulatedConnection(
-        world.cluster, world.source, world.clock, services.demo_profile(), services.PROFILE
-    )
-    world.start()
-    try:
-        return work()
-    finally:
-        connection.simulated = None
-        world.stop()
+    with world.running(), gateway.serve_gateway(world) as address:
+        connection.simulated = connection.SimulatedConnection(
+            world.cluster, world.source, world.clock, services.demo_profile(), services.PROFILE, address
+        )
+        try:
+            return work()
+        finally:
+            connection.simulated = None

@@ -16,6 +16,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import choose_profile, print_problems
@@ -66,6 +67,13 @@ OPTIONS: Final = (
         metavar="FILE",
         help="Keys of browser sessions, one per line, 32 bytes each in URL-safe base64; the first encrypts. "
         "With the same file, several replicas serve the same sessions. Default: a random key",
+    ),
+    make_option(
+        "--gateway",
+        metavar="URL",
+        default="",
+        help="Address of the ingress gateway for requests of the playground, if the workloads' host names do not resolve "
+        "on this server, as in http://kourier.kourier-system",
     ),
     make_switch("--read-only", help="Reject requests that would change the cluster"),
     make_switch("--demo", help="Use a simulated cluster with synthetic traffic"),
@@ -123,6 +131,10 @@ def _find_contradiction(options: Options) -> str:
     # EBBTIDE_PROMETHEUS applies to real clusters, so it does not conflict with --demo.
     if options.demo and options.prometheus not in {None, os.environ.get(connection.PROMETHEUS)}:
         return "--demo uses simulated metrics: remove --prometheus"
+    if options.gateway and urlsplit(options.gateway).scheme not in {"http", "https"}:
+        return f"invalid --gateway {options.gateway}: must be a URL, as in http://kourier.kourier-system"
+    if options.demo and options.gateway:
+        return "--demo has a simulated gateway: remove --gateway"
     if options.demo and options.host not in LOOPBACK:
         return "--demo has one user, who signs in with the printed URL: use a loopback address"
     return ""
@@ -130,27 +142,25 @@ def _find_contradiction(options: Options) -> str:
 
 def _serve_demo(options: Options) -> int:
     from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - as in run
-    from ebbtide.sandbox import services  # noqa: PLC0415 - as above
+    from ebbtide.sandbox import gateway, services  # noqa: PLC0415 - as above
 
     terminal.write_stderr("Generating the history of the simulated cluster; this takes a few seconds")
     world = services.demo_world()
     anonymous_caller, local_caller = _identify_local_user(options, sandbox.ANONYMOUS_CALLER)
-    backend = sandbox.make_simulated_backend(
-        world.cluster,
-        services.demo_profile(),
-        services.PROFILE,
-        connection.clock(),
-        source=world.source,
-        read_only=options.read_only,
-        demo=True,
-        anonymous_caller=anonymous_caller,
-        local_caller=local_caller,
-    )
-    world.start()
-    try:
+    with world.running(), gateway.serve_gateway(world) as address:
+        backend = sandbox.make_simulated_backend(
+            world.cluster,
+            services.demo_profile(),
+            services.PROFILE,
+            connection.clock(),
+            source=world.source,
+            read_only=options.read_only,
+            demo=True,
+            anonymous_caller=anonymous_caller,
+            local_caller=local_caller,
+            gateway=address,
+        )
         return _serve(backend, options)
-    finally:
-        world.stop()
 
 
 def _serve_cluster(options: Options) -> int:
@@ -180,6 +190,7 @@ def _serve_cluster(options: Options) -> int:
         local_caller=local_caller,
         session_keys=_read_session_keys(options),
         read_only=options.read_only,
+        gateway=options.gateway,
     )
     return _serve(backend, options)
 

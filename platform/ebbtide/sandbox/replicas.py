@@ -93,6 +93,11 @@ class SimulatedWorkload:
         prompt, output = self.token_counts
         self.token_tally.response(ended, first, (busy - first) / max(output - 1, 1), prompt, output)
 
+    @property
+    def is_split(self) -> bool:
+        """True if several revisions receive requests, which are then also counted by revision."""
+        return len(self.routes) > 1
+
     def send(self, until: int) -> None:
         """Send the requests that are due until a time of the world."""
         if self.sender is None:
@@ -170,6 +175,8 @@ class SimulatedWorkload:
                 *compared,
             ),
         )
+        for replicas in self.revisions.values() if self.is_split else ():
+            replicas.tally.passed(origin + self.counted_at / SECOND, origin + now / SECOND, PeriodCounts())
         self.counted_at = now
         self.up_seconds = self.zero_seconds = self.in_flight_seconds = 0.0
 
@@ -177,9 +184,12 @@ class SimulatedWorkload:
 class RevisionReplicas:
     """A scaled revision. The engine's times are whole nanoseconds since the world's ``created``."""
 
-    def __init__(self, workload: SimulatedWorkload, name: str, setting: Setting, *, created: int, gpus: float) -> None:
-        """Prepare a revision without replicas; ``gpus`` is the number of GPUs per replica."""
+    def __init__(
+        self, workload: SimulatedWorkload, name: str, setting: Setting, tally: Tally, *, created: int, gpus: float
+    ) -> None:
+        """Prepare a revision without replicas; ``tally`` counts its requests, ``gpus`` is the number of GPUs per replica."""
         self.workload = workload
+        self.tally = tally
         self.cluster, self.namespace = workload.world.cluster, workload.ref.namespace
         self.name = name
         self.setting = setting
@@ -214,6 +224,8 @@ class RevisionReplicas:
         self.workload.tally.request(seconds, failed=closed.lost)
         if not closed.lost:
             self.workload.count_tokens(closed, self._absolute(closed.ended))
+        if self.workload.is_split:
+            self.tally.request(seconds, failed=closed.lost)
         world, pod = self.workload.world, self.pods.get(closed.pod)
         if pod is not None and world.logging:
             request_text = f"POST {self.workload.behavior.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"

@@ -118,6 +118,13 @@ class Sender:
         self.bursts.append(RequestBatch.of(now + 1, traffic, _processing_times(self.server, traffic, self.seed)))
         return len(offsets)
 
+    def request(self, now: int, number: int) -> int:
+        """Add one request, and return its processing time."""
+        traffic = TrafficTrace("request", np.zeros(1), seconds=1.0)
+        batch = RequestBatch.of(now + 1, traffic, _processing_times(self.server, traffic, self.seed + number))
+        self.bursts.append(batch)
+        return batch.work[0]
+
 
 def _processing_times(server: Server, traffic: TrafficTrace, seed: int) -> NDArray[np.int64]:
     """Return the requests' processing times alone, rounded as ``engine.prepare`` does."""

@@ -156,13 +156,41 @@ class World:
             raise ValueError(_limit_message(rate, rate * seconds))
         with self.cluster.lock:
             self.cluster.settle()
-            workload = next((candidate for candidate in self.workloads.values() if candidate.ref == ref), None)
-            if workload is None or workload.sender is None:
-                raise MissingError(
-                    f"workload {ref.name} not found in namespace {ref.namespace}, or it receives no requests"
-                )
+            sender = self._find_sender(ref)
             self._bursts += 1
-            return workload.sender.burst(self._second * SECOND, rate, seconds, self._bursts)
+            return sender.burst(self._second * SECOND, rate, seconds, self._bursts)
+
+    def request(self, ref: Ref) -> float:
+        """Send one request now, and return its processing time without other requests, in seconds.
+
+        Raises MissingError if the workload does not exist or receives no requests.
+        """
+        with self.cluster.lock:
+            self.cluster.settle()
+            sender = self._find_sender(ref)
+            self._bursts += 1
+            return sender.request(self._second * SECOND, self._bursts) / SECOND
+
+    def has_ready_replica(self, ref: Ref) -> bool:
+        """Return whether a replica that receives requests is ready.
+
+        Raises MissingError if the workload does not exist.
+        """
+        with self.cluster.lock:
+            self.cluster.settle()
+            return any(replicas.engine.ready for replicas, _ in self._find(ref).routes)
+
+    def _find(self, ref: Ref) -> SimulatedWorkload:
+        workload = next((candidate for candidate in self.workloads.values() if candidate.ref == ref), None)
+        if workload is None:
+            raise MissingError(f"workload {ref.name} not found in namespace {ref.namespace}")
+        return workload
+
+    def _find_sender(self, ref: Ref) -> Sender:
+        sender = self._find(ref).sender
+        if sender is None:
+            raise MissingError(f"workload {ref.name} in namespace {ref.namespace} receives no requests")
+        return sender
 
     def train(self, namespace: str, name: str, count: int, spec: Object) -> None:
         """Keep ``count`` training pods running next to the services; an evicted pod is recreated."""
@@ -255,7 +283,8 @@ class World:
         deployment = self.cluster.peek(DEPLOYMENT, namespace, f"{name}-deployment")
         requests = sum_requests(get_at(deployment, "spec", "template", default={}))
         gpus = sum(amount * self._share(resource) for resource, amount in requests.items() if is_gpu_resource(resource))
-        replicas = RevisionReplicas(workload, name, setting, created=created, gpus=gpus)
+        tally = self.source.tally(Ref(namespace, name))
+        replicas = RevisionReplicas(workload, name, setting, tally, created=created, gpus=gpus)
         workload.revisions[name] = replicas
         workload.container = str(get_at(revision, "spec", "containers", 0, "name", default="user-container"))
         workload.metric = str(get_at(revision, "metadata", "annotations", keys.METRIC, default=""))
@@ -301,6 +330,7 @@ class World:
             if key[0] == namespace and name in workload.revisions:
                 workload.count(self._second * SECOND)
                 workload.revisions.pop(name).end()
+                self.source.tallies.pop(Ref(namespace, name), None)
                 workload.routes = tuple(route for route in workload.routes if route[0].name != name)
                 if not workload.revisions:
                     del self.workloads[key]

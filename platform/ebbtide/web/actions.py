@@ -1,4 +1,4 @@
-"""Actions on a workload: scale, roll back, suspend, resume, delete. A dialog explains each one before it runs.
+"""Actions on a workload: scale, roll back, suspend, resume, delete, and those on its canary. A dialog explains each one before it runs.
 
 Unavailable actions are offered too, with the reason: a read-only server, a missing permission, or an unsupported kind of
 object. The API server has the final say; these checks only avoid requests that it would reject.
@@ -16,6 +16,7 @@ from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import plan_removal
+from ebbtide.web import canary
 from ebbtide.web.errors import PageError, make_page_error
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ class Action:
     label: str
     verb: str
     kind: Callable[[LiveWorkload], Kind]
-    why_not: Callable[[LiveWorkload], str]
+    why_not: Callable[[PageVisit, LiveWorkload], str]
     show: Callable[[PageVisit, LiveWorkload], dict[str, Any]]
     do: Callable[[PageVisit, LiveWorkload], object]
+    #: True for an action on a canary, which is offered with its revisions.
+    canary: bool = False
 
 
 FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": "target"}
@@ -65,18 +68,18 @@ def _workload_ref(live: LiveWorkload) -> tuple[str, str]:
     return live.namespace, live.name
 
 
-def _no_stop(live: LiveWorkload) -> str:
+def _no_stop(_visit: PageVisit, live: LiveWorkload) -> str:
     return revisions.explain_no_suspend(live.top)
 
 
-def list_offers(visit: PageVisit, live: LiveWorkload) -> list[ActionOffer]:
-    """Return the actions for a workload, each with the reason if it is unavailable."""
+def list_offers(visit: PageVisit, live: LiveWorkload, *, of_canary: bool = False) -> list[ActionOffer]:
+    """Return the actions for a workload, or for its canary, each with the reason if it is unavailable."""
     stopped = get_at(live.top, "metadata", "annotations", keys.STOP) == "true"
     hidden = "suspend" if stopped else "resume"
     return [
         ActionOffer(name, action.label, explain_unavailable(visit, live, action))
         for name, action in ACTIONS.items()
-        if name != hidden
+        if name != hidden and action.canary == of_canary
     ]
 
 
@@ -89,7 +92,7 @@ def explain_unavailable(visit: PageVisit, live: LiveWorkload, action: Action) ->
     kind = action.kind(live)
     if not visit.backend.allowed(visit.user, action.verb, kind, live.namespace):
         return f"your account is not allowed to {action.verb} {kind.plural} in {live.namespace}"
-    return action.why_not(live)
+    return action.why_not(visit, live)
 
 
 # Scale.
@@ -138,8 +141,13 @@ def _apply_scale(visit: PageVisit, live: LiveWorkload) -> None:
 # The other actions.
 
 
+def _rollback_revision(visit: PageVisit) -> str | None:
+    """Return the revision that a request names, or None for the previous one."""
+    return visit.query("to") or visit.form.get("to", "") or None
+
+
 def _rollback_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
-    revision = visit.query("to") or visit.form.get("to", "") or None
+    revision = _rollback_revision(visit)
     why = revisions.explain_no_rollback(live, revision)
     return {
         "target": "" if why else revisions.find_rollback_target(live, revision),
@@ -172,7 +180,7 @@ ACTIONS: Final[dict[str, Action]] = {
         "Scale",
         "patch",
         lambda _live: REVISION,
-        lambda live: revisions.explain_no_scale(live, {}),
+        lambda _visit, live: revisions.explain_no_scale(live, {}),
         _scale_form,
         _apply_scale,
     ),
@@ -180,7 +188,7 @@ ACTIONS: Final[dict[str, Action]] = {
         "Roll back",
         "patch",
         _kind_of_top,
-        lambda live: revisions.explain_no_rollback(live, None),
+        lambda visit, live: revisions.explain_no_rollback(live, _rollback_revision(visit)),
         _rollback_form,
         lambda visit, live: visit.backend.rollback(visit.user, *_workload_ref(live), visit.form.get("to") or None),
     ),
@@ -200,7 +208,34 @@ ACTIONS: Final[dict[str, Action]] = {
         lambda *_: {},
         lambda visit, live: visit.backend.resume(visit.user, *_workload_ref(live)),
     ),
-    "delete": Action("Delete", "delete", _kind_of_top, lambda _live: "", _delete_form, _delete_workload),
+    "delete": Action("Delete", "delete", _kind_of_top, lambda *_: "", _delete_form, _delete_workload),
+    "promote": Action(
+        "Promote",
+        "patch",
+        _kind_of_top,
+        canary.explain_no_canary,
+        canary.canary_form,
+        canary.promote_canary,
+        canary=True,
+    ),
+    "weight": Action(
+        "Change weight",
+        "patch",
+        _kind_of_top,
+        canary.explain_no_canary,
+        canary.canary_form,
+        canary.change_weight,
+        canary=True,
+    ),
+    "abort": Action(
+        "Abort",
+        "patch",
+        _kind_of_top,
+        canary.explain_no_abort,
+        canary.canary_form,
+        canary.abort_canary,
+        canary=True,
+    ),
 }
 
 

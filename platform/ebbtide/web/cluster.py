@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from ebbtide.base import keys
 from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
 from ebbtide.translation import gpu
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.web import words
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.api.answers import NodeRow, ShareRow
+    from ebbtide.profile.models import NodePool, Profile
     from ebbtide.web.frame import PageVisit
 
 #: The maximum number of lines that separate devices or slices in a picture.
 MAX_MARKS: Final = 64
-COLOURS: Final = 5
+COLOURS: Final = 10
 SEVERITIES: Final = ("error", "warning")
 
 
@@ -34,8 +37,10 @@ class PictureSection:
     amount: float
     start: float
     width: float
-    #: The workload's color, the same on the whole page; None is free.
+    #: The workload's color, the same on all pages and at all times; None is free.
     colour: int | None
+    #: The part of a GPU and its memory, if the profile knows the node's GPU; empty for whole GPUs without a known memory.
+    size: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,31 @@ def resource_label(resource: str) -> str:
 
 
 def assign_colors(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
-    """Return a color for each workload that holds GPUs, the same on every node."""
-    holders = sorted({(share.namespace, share.name) for row in rows for share in row.holders})
-    return {holder: index % COLOURS for index, holder in enumerate(holders)}
+    """Return a color for each workload that holds GPUs; it depends only on the workload's namespace and name."""
+    holders = {(share.namespace, share.name) for row in rows for share in row.holders}
+    return {holder: crc32("/".join(holder).encode()) % COLOURS for holder in holders}
 
 
-def draw_gpu_pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[GpuPicture]:
+def find_pool(row: NodeRow, profile: Profile) -> NodePool | None:
+    """Return the profile's node pool of a node, by its GPU product; NVIDIA's label names the sharing after the product."""
+    products = {row.product, row.product.removesuffix("-SHARED")}
+    return next((pool for pool in profile.spec.node_pools if row.product and pool.product in products), None)
+
+
+def describe_size(resource: str, amount: float, pool: NodePool | None) -> str:
+    """Return the part of a GPU that an amount of a resource is, and its memory, as in 0.25 GPU, 20 GiB."""
+    if pool is None or resource.startswith(keys.MIG_PREFIX):
+        return ""
+    counts = BACKENDS[pool.backend].advertises(pool)
+    whole = counts.get(resource, 1)
+    share = amount / whole
+    memory = f", {words.format_bytes(share * pool.gpu_memory_mebibytes * 2**20)}" if pool.gpu_memory_mebibytes else ""
+    return f"{words.format_decimal(share)} GPU{memory}" if memory or share != amount else ""
+
+
+def draw_gpu_pictures(
+    row: NodeRow, colour: dict[tuple[str, str], int], pool: NodePool | None = None
+) -> list[GpuPicture]:
     """Return a picture for each GPU resource of a node; KAI's fractions are parts of whole GPUs."""
     capacities = {
         resource: (parse_nano(amount) or 0) / NANO
@@ -97,12 +121,16 @@ def draw_gpu_pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[
             (share for share in row.holders if share.resource in names),
             key=lambda share: (share.namespace, share.name, share.pod),
         )
-        drawings.append(draw_gpu_picture(resource, total, shares, colour))
+        drawings.append(draw_gpu_picture(resource, total, shares, colour, pool))
     return drawings
 
 
 def draw_gpu_picture(
-    resource: str, total: float, shares: list[ShareRow], colour: dict[tuple[str, str], int]
+    resource: str,
+    total: float,
+    shares: list[ShareRow],
+    colour: dict[tuple[str, str], int],
+    pool: NodePool | None = None,
 ) -> GpuPicture:
     """Return the picture of one resource: its holders side by side, then the free part."""
     used = sum(share.amount for share in shares)
@@ -112,7 +140,8 @@ def draw_gpu_picture(
         width = share.amount / whole * 100
         name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
-        parts.append(PictureSection(name, *holder, share.pod, share.amount, at, width, colour[holder]))
+        size = describe_size(resource, share.amount, pool)
+        parts.append(PictureSection(name, *holder, share.pod, share.amount, at, width, colour[holder], size))
         at += width
     if total > used:
         parts.append(PictureSection("free", "", "", "", total - used, at, 100 - at, None))
@@ -122,7 +151,9 @@ def draw_gpu_picture(
         if part.colour is not None:
             holder = (part.namespace, part.name)
             before = holders[holder].amount if holder in holders else 0.0
-            holders[holder] = replace(holders.get(holder, part), amount=before + part.amount)
+            amount = before + part.amount
+            size = describe_size(resource, amount, pool)
+            holders[holder] = replace(holders.get(holder, part), amount=amount, size=size)
     return GpuPicture(resource, resource_label(resource), total, used, tuple(parts), tuple(holders.values()), marks)
 
 
@@ -136,12 +167,13 @@ def show_cluster(visit: PageVisit) -> Response:
     cards = [
         NodeCard(
             row,
-            tuple(draw_gpu_pictures(row, colour)),
+            tuple(draw_gpu_pictures(row, colour, find_pool(row, visit.backend.profile))),
             words.format_decimal((parse_nano(row.allocatable.get("cpu", "0")) or 0) / NANO),
             words.format_bytes((parse_nano(row.allocatable.get("memory", "0")) or 0) / NANO),
         )
         for row in rows
     ]
+    statuses = visit.backend.workloads(visit.user).value
     return visit.render(
         "comp_cluster.html" if visit.is_partial else "page_cluster.html",
         page="cluster",
@@ -150,7 +182,8 @@ def show_cluster(visit: PageVisit) -> Response:
         without=[card for card in cards if not card.pictures],
         totals=sum_gpus(cards),
         # A training workload can hold GPUs too, but has no page to link to.
-        workloads={(row.namespace, row.name) for row in visit.backend.workloads(visit.user).value},
+        workloads={(row.namespace, row.name) for row in statuses},
+        waiting=[row for row in statuses if row.phase == "Pending"],
         hidden=hidden,
         age=age,
         now=visit.backend.clock.now(),

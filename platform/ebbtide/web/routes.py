@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
 from ebbtide.cluster.client.protocol import MissingError
-from ebbtide.web import actions, cluster, grid, login, logs, new, projects, simulate, workload
+from ebbtide.web import actions, cluster, grid, login, logs, new, playground, projects, simulate, workload
 from ebbtide.web.assets import serve_asset
 from ebbtide.web.frame import PageFrame, PageRoute
 from ebbtide.web.pulse import stream_events
@@ -31,6 +31,10 @@ def redirect_home(visit: PageVisit) -> Response:
 
 def serve_static(visit: PageVisit) -> Response:
     return serve_asset(visit.path_parameter("name"), visit.request.url.query)
+
+
+async def send_playground_request(visit: PageVisit) -> Response:
+    return await playground.send_request(visit, workload.render_workload)
 
 
 async def stream_changes(visit: PageVisit) -> Response:
@@ -75,10 +79,15 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("GET", "/workloads/{namespace}/{name}/do/{action}", actions.show_action),
     PageRoute("POST", "/workloads/{namespace}/{name}/do/{action}", actions.perform_action),
     PageRoute("GET", "/workloads/{namespace}/{name}/logs/stream", logs.follow_log),
+    PageRoute("POST", "/workloads/{namespace}/{name}/playground", send_playground_request),
     PageRoute("GET", "/workloads/{namespace}/{name}", workload.show_workload),
     PageRoute("GET", "/workloads/{namespace}/{name}/series", workload.serve_series),
     PageRoute("GET", "/workloads/{namespace}/{name}/{tab}", workload.show_workload),
     PageRoute("GET", "/projects", projects.show_projects),
+    PageRoute("GET", "/projects/new", projects.show_project_form),
+    PageRoute("POST", "/projects/new", projects.save_project),
+    PageRoute("GET", "/projects/{name}/edit", projects.show_project_form),
+    PageRoute("POST", "/projects/{name}/edit", projects.save_project),
     PageRoute("GET", "/cluster", cluster.show_cluster),
     PageRoute("GET", "/cluster/doctor", cluster.show_findings),
 )

@@ -21,7 +21,7 @@ from ebbtide.slo import pages
 from ebbtide.slo.promises import read_slo, read_spec_document
 from ebbtide.slo.report import compute_report
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web import actions, grid, words
+from ebbtide.web import actions, canary, grid, playground, words
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.errors import PageError, make_page_error
 
@@ -50,6 +50,7 @@ OVERVIEW_EVENTS: Final = 5
 OVERVIEW_CHARTS: Final = ("replicas", "throughput")
 TABS: Final = {
     "overview": "Overview",
+    "playground": "Playground",
     "metrics": "Metrics",
     "revisions": "Revisions",
     "pods": "Pods",
@@ -117,6 +118,9 @@ DONE_MESSAGES: Final = {
     "reset": "Scale reset to the values in the spec.",
     "suspend": "Suspending the workload. Its spec is kept.",
     "resume": "Resuming the workload.",
+    "promote": "Promoting the canary: the newest revision receives all requests.",
+    "weight": "Canary weight changed.",
+    "abort": "Canary aborted: the stable revision receives all requests until the next apply.",
     "rollback": "All requests are routed to the selected revision until the next apply.",
     "applied": "Spec applied. This page shows the rollout.",
 }
@@ -152,6 +156,11 @@ def show_workload(visit: PageVisit) -> Response:
     tab = visit.request.path_params.get("tab", "overview")
     if tab not in TABS:
         raise PageError(404, "Page not found", "Check the address for typing errors.")
+    return render_workload(visit, tab)
+
+
+def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None = None) -> Response:
+    """Render a tab of a workload, with a context other than the tab's own if one is given."""
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     try:
         state = visit.backend.status(visit.user, namespace, name)
@@ -171,7 +180,7 @@ def show_workload(visit: PageVisit) -> Response:
         base=workload_path(state.value.namespace, state.value.name),
         offers=actions.list_offers(visit, live.value),
         message=DONE_MESSAGES.get(visit.query("told"), ""),
-        **{"row": state.value, **CONTEXTS[tab](visit, live.value, state.value)},
+        **{"row": state.value, **(context or CONTEXTS[tab](visit, live.value, state.value))},
     )
 
 
@@ -271,6 +280,13 @@ def slo_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str,
     return {**context, "report": slo_report.rows[0], "when": pages.format_report_time(slo_report)}
 
 
+def revisions_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
+    """Return the comparison of a canary's revisions, and its actions."""
+    compared = canary.compare_revisions(visit, live, row)
+    offers = actions.list_offers(visit, live, of_canary=True) if compared["canary"] else []
+    return {**compared, "canary_offers": offers}
+
+
 def why_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
     explanation = visit.backend.why(visit.user, live.namespace, live.name).value
     return {"why": explanation, "topics": TOPICS, "scalers": SCALERS}
@@ -294,9 +310,10 @@ def yaml_context(_visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[st
 
 CONTEXTS: Final[Mapping[str, Callable[[PageVisit, LiveWorkload, Status], dict[str, Any]]]] = {
     "overview": overview_context,
+    "playground": playground.playground_context,
     "metrics": metrics_context,
-    # These tabs only need the status.
-    "revisions": lambda *_: {},
+    "revisions": revisions_context,
+    # This tab only needs the status.
     "pods": lambda *_: {},
     "events": lambda _visit, live, _row: {"events": [*list_workload_events(live)][:MAX_EVENTS]},
     "logs": logs_context,

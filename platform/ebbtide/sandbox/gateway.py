@@ -1,0 +1,177 @@
+"""The ingress gateway of a simulated cluster: an HTTP server on loopback that answers as the simulated services would.
+
+It finds the service by the ``Host`` header. Each request is also a request of the simulation: it counts in the metrics, and
+starts a replica if there is none. The answer takes the processing time that the simulated server draws. Services with a
+language model answer on OpenAI's routes, others with a JSON object on every path.
+Upstream: platform.openai.com/docs/api-reference (models, chat).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from ebbtide.base.paths import get_at
+from ebbtide.cluster.client.endpoint import CHAT_PATH, MODELS_PATH
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError
+from ebbtide.cluster.read.served_model import find_served_model
+from ebbtide.slo.source import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.sandbox.world import World
+
+#: Seconds for which a request waits for a replica, as Knative's default request timeout.
+WAIT_SECONDS: Final = 300.0
+POLL_SECONDS: Final = 0.2
+MAX_BODY_BYTES: Final = 1 << 20
+#: Part of the processing time until the first token; the rest passes evenly between the tokens.
+FIRST_TOKEN: Final = 0.25
+WORDS: Final = re.compile(r"\S+\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedService:
+    """A service that the gateway knows: its place, its revision's container, and its model if it has a language model."""
+
+    ref: Ref
+    model: str
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one connection; ``world`` is set by ``serve_gateway``."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+    world: World
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - names that http.server calls
+
+    def _answer(self) -> None:
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            self._reply(413, {"error": f"the body must have at most {MAX_BODY_BYTES} bytes"}, close=True)
+            return
+        body = self.rfile.read(int(length))
+        service = find_service(self.world, self.headers.get("Host", ""))
+        if service is None:
+            self._reply(404, {"error": "no service has this host name"})
+            return
+        try:
+            seconds = self.world.request(service.ref)
+            waited = self._wait_for_replica(service.ref)
+        except ClusterError as error:
+            self._reply(404, {"error": str(error)})
+            return
+        if not waited:
+            self._reply(504, {"error": "no replica was ready in time"})
+            return
+        path = urlsplit(self.path).path
+        if service.model and path == MODELS_PATH:
+            self._reply(200, {"object": "list", "data": [{"id": service.model, "object": "model"}]})
+        elif service.model and path == CHAT_PATH and self.command == "POST":
+            self._chat(service, body, seconds)
+        elif service.model and path.startswith("/v1/"):
+            self._reply(404, {"error": f"no route {path}"})
+        else:
+            self.world.clock.sleep(seconds)
+            answer = {"service": service.ref.name, "simulated": True, "method": self.command, "path": self.path}
+            self._reply(200, {**answer, "bytes": len(body), "seconds": round(seconds, 3)})
+
+    def _wait_for_replica(self, ref: Ref) -> bool:
+        clock = self.world.clock
+        end = clock.ticks() + WAIT_SECONDS
+        while not self.world.has_ready_replica(ref):
+            if clock.ticks() > end:
+                return False
+            clock.sleep(POLL_SECONDS)
+        return True
+
+    def _chat(self, service: SimulatedService, body: bytes, seconds: float) -> None:
+        try:
+            request = json.loads(body)
+            message = str(request["messages"][-1]["content"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            self._reply(400, {"error": {"message": "the body must be JSON with messages", "type": "BadRequestError"}})
+            return
+        tokens = WORDS.findall(
+            f"This is a simulated answer of {service.ref.name}: no model runs in the demo. You wrote {len(message)} "
+            f"characters. The simulated server needs {seconds:.1f} s for this request, as drawn from its settings."
+        )
+        limit = request.get("max_tokens")
+        if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+            tokens = tokens[:limit]
+        sleep = self.world.clock.sleep
+        if request.get("stream") is not True:
+            sleep(seconds)
+            choice = {"index": 0, "message": {"role": "assistant", "content": "".join(tokens)}, "finish_reason": "stop"}
+            self._reply(200, {"object": "chat.completion", "model": service.model, "choices": [choice]})
+            return
+        sleep(seconds * FIRST_TOKEN)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        for token in tokens:
+            choice = {"index": 0, "delta": {"content": token}}
+            self._event(json.dumps({"object": "chat.completion.chunk", "model": service.model, "choices": [choice]}))
+            sleep(seconds * (1 - FIRST_TOKEN) / len(tokens))
+        self._event("[DONE]")
+
+    def _event(self, data: str) -> None:
+        self.wfile.write(f"data: {data}\n\n".encode())
+        self.wfile.flush()
+
+    def _reply(self, status: int, body: dict[str, Any], *, close: bool = False) -> None:
+        text = json.dumps(body).encode() + b"\n"
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        if close:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing: the requests appear in the pods' logs."""
+
+
+class _Gateway(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Ignore clients that disconnect."""
+
+
+@contextmanager
+def serve_gateway(world: World) -> Iterator[str]:
+    """Serve the gateway of a world on a free port of loopback inside the context, and yield its URL."""
+    server = _Gateway(("127.0.0.1", 0), type("_WorldHandler", (_Handler,), {"world": world}))
+    Thread(target=server.serve_forever, name="gateway", daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def find_service(world: World, host: str) -> SimulatedService | None:
+    """Return the service that a host name leads to, or None."""
+    for kind in (KSERVE, KNATIVE):
+        for top in world.cluster.list(kind).items:
+            if host and urlsplit(str(get_at(top, "status", "url", default=""))).netloc == host:
+                metadata = top["metadata"]
+                return SimulatedService(Ref(metadata["namespace"], metadata["name"]), find_served_model(top))
+    return None

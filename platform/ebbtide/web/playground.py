@@ -1,0 +1,461 @@
+"""The playground of a workload: a request through this server, streamed to the page, and the same request as code.
+
+Only the workload's own URL is called, with the permission of ``Backend.find_endpoint``. A request of the form goes through
+the protection of all forms. Without JavaScript, the response is a whole page.
+Upstream: html.spec.whatwg.org (server-sent events), everything.curl.dev, nodejs.org/api/http.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import make_printable
+from ebbtide.cluster.client.endpoint import CHAT_PATH, CallError, Exchange, NoModelError, make_chat_body
+from ebbtide.cluster.read.served_model import find_served_model
+from ebbtide.web import words
+from ebbtide.web.errors import PageError
+from ebbtide.web.pulse import stream_events
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator, Mapping
+    from typing import TypeAlias
+
+    from starlette.responses import Response
+
+    from ebbtide.cluster.client.endpoint import Endpoint
+    from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.web.frame import PageVisit
+
+    #: Renders a tab of a workload with a context.
+    RenderTab: TypeAlias = Callable[[PageVisit, str, dict[str, Any]], Response]
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+#: Maximum lengths of the form's fields in characters, and of the part of a response that is shown, in bytes.
+MAX_PATH_CHARACTERS: Final = 2_000
+MAX_NAME_CHARACTERS: Final = 200
+MAX_TEXT_CHARACTERS: Final = 100_000
+MAX_RESPONSE_BYTES: Final = 1 << 18
+MAX_TOKENS: Final = 100_000
+#: Seconds that a request may take: streamed, and before a whole page, which must be shorter than the server's own limit.
+STREAM_SECONDS: Final = 300.0
+PAGE_SECONDS: Final = 60.0
+KEEP_ALIVE_SECONDS: Final = 10.0
+#: Maximum number of requests of all callers at a time; each occupies a thread.
+MAX_CALLS: Final = 16
+CALL_SLOTS: Final = BoundedSemaphore(MAX_CALLS)
+EXECUTOR: Final = ThreadPoolExecutor(MAX_CALLS, "call")
+#: A path in origin form: printable ASCII without spaces.
+PATH: Final = re.compile(r"/[!-~]*")
+STREAM: Final = "text/event-stream"
+LANGUAGES: Final = {"curl": "curl", "python": "Python", "javascript": "JavaScript (ES module)"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlaygroundRequest:
+    """A request of the form: a chat message, or a raw request."""
+
+    kind: str
+    message: str = ""
+    system: str = ""
+    model: str = ""
+    max_tokens: int = 0
+    method: str = "GET"
+    path: str = "/"
+    body: str = ""
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The messages of a chat, the system's first."""
+        rows = (("system", self.system), ("user", self.message))
+        return [{"role": role, "content": content} for role, content in rows if content]
+
+    @property
+    def sent_body(self) -> str | None:
+        """The body of the request, or None for a request without one."""
+        if self.kind == "chat":
+            return make_chat_body(self.model, self.messages, self.max_tokens).decode()
+        return self.body if self.body and self.method != "GET" else None
+
+    @property
+    def line(self) -> tuple[str, str]:
+        """The method and the path."""
+        return ("POST", CHAT_PATH) if self.kind == "chat" else (self.method, self.path)
+
+
+def make_default_request(live: LiveWorkload) -> PlaygroundRequest:
+    """Return the first request for a workload: a chat if its server has OpenAI routes, otherwise a raw one."""
+    model = find_served_model(live.top)
+    if model:
+        return PlaygroundRequest("chat", "What is scale to zero?", model=model)
+    if get_at(live.top, "spec", "predictor", "model"):
+        body = '{"instances": [[6.8, 2.8, 4.8, 1.4]]}'
+        return PlaygroundRequest("raw", method="POST", path=f"/v1/models/{live.name}:predict", body=body)
+    return PlaygroundRequest("raw")
+
+
+def parse_request(form: Mapping[str, str]) -> PlaygroundRequest:
+    """Return the request of a submitted form.
+
+    Raises:
+        PageError: a field is invalid (422).
+
+    """
+    fields = {name: form.get(name, "").replace("\r\n", "\n") for name in ("message", "system", "body")}
+    model, path = form.get("model", "").strip(), form.get("path", "").strip() or "/"
+    tokens, method = form.get("max-tokens", "").strip(), form.get("method", "GET")
+    kind = "chat" if form.get("kind") == "chat" else "raw"
+    trouble = ""
+    if any(len(text) > MAX_TEXT_CHARACTERS for text in fields.values()):
+        trouble = f"The text is too long: use at most {MAX_TEXT_CHARACTERS:,} characters."
+    elif kind == "chat" and not fields["message"].strip():
+        trouble = "The message is empty: write one."
+    elif len(model) > MAX_NAME_CHARACTERS:
+        trouble = f"The model's name is too long: use at most {MAX_NAME_CHARACTERS} characters."
+    elif tokens and not (tokens.isascii() and tokens.isdecimal() and len(tokens) < 7 and 0 < int(tokens) <= MAX_TOKENS):  # noqa: PLR2004 - six digits
+        trouble = f"Invalid maximum number of tokens: must be a whole number from 1 to {MAX_TOKENS:,}."
+    elif method not in METHODS:
+        trouble = f"Invalid method: must be one of {', '.join(METHODS)}."
+    elif len(path) > MAX_PATH_CHARACTERS or PATH.fullmatch(path) is None:
+        trouble = "Invalid path: must start with / and contain only ASCII characters without spaces, as in /v1/models?limit=5."
+    if trouble:
+        raise PageError(422, "Invalid request", trouble)
+    return PlaygroundRequest(kind, model=model, max_tokens=int(tokens or 0), method=method, path=path, **fields)
+
+
+# The tab.
+
+
+def playground_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
+    """Return the context of the tab with the first request."""
+    return make_context(visit, live, row, make_default_request(live))
+
+
+def make_context(visit: PageVisit, live: LiveWorkload, row: Status, request: PlaygroundRequest) -> dict[str, Any]:
+    """Return the context of the tab with a request."""
+    why_not = visit.backend.explain_no_call(visit.user, row.namespace)
+    if not why_not and not row.url:
+        why_not = "the workload has no URL yet"
+    return {
+        "request": request,
+        "methods": METHODS,
+        "languages": LANGUAGES,
+        "snippets": write_snippets(request, row, visit.backend.gateway, find_served_model(live.top)),
+        "forward": "" if not row.url or visit.backend.gateway or words.is_web(row.url) else forward_command(row),
+        "why_not": why_not,
+        "result": None,
+        "trouble": "",
+        "seconds": STREAM_SECONDS,
+    }
+
+
+def forward_command(row: Status) -> str:
+    """Return the command that makes a workload reachable from outside its cluster."""
+    return f"ebbtide port-forward {row.name} -n {row.namespace} 8080"
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """A response as it is shown: its text and its measurements."""
+
+    exchange: Exchange
+    text: str
+    cold: bool
+
+    @property
+    def waited(self) -> float:
+        """The part of the time before the first byte or token, in percent."""
+        return 100 * self.exchange.first / self.exchange.total if self.exchange.total else 0.0
+
+
+async def send_request(visit: PageVisit, render: RenderTab) -> Response:
+    """Send a request to the workload, and stream the response, or show it with ``render``."""
+    place = visit.path_parameter("namespace"), visit.path_parameter("name")
+    if visit.form.get("do") == "snippets":
+        return await run_in_threadpool(_show_snippets, visit, render)
+    streamed = STREAM in visit.request.headers.get("accept", "")
+    seconds = STREAM_SECONDS if streamed else PAGE_SECONDS
+    row, endpoint, request, trouble = await run_in_threadpool(_prepare_call, visit, place, seconds)
+    if not streamed:
+        return await run_in_threadpool(_show_call, visit, render, endpoint, request, trouble)
+    if endpoint is None or request is None:
+        return stream_events(_report_failure(trouble))
+    if not CALL_SLOTS.acquire(blocking=False):
+        return stream_events(_report_failure(f"{MAX_CALLS} requests are already running; retry when one has ended."))
+    exchange = Exchange(endpoint, MAX_RESPONSE_BYTES)
+    return stream_events(_stream_call(exchange, request, cold=not row.replicas.ready))
+
+
+def _prepare_call(
+    visit: PageVisit, place: tuple[str, str], seconds: float
+) -> tuple[Status, Endpoint | None, PlaygroundRequest | None, str]:
+    """Return the workload's status, the endpoint and the request, or the reason why none can be sent."""
+    row = visit.backend.status(visit.user, *place).value
+    try:
+        request = parse_request(visit.form)
+        row, endpoint = visit.backend.find_endpoint(visit.user, *place, seconds)
+    except PageError as error:
+        return row, None, None, error.text
+    except CallError as error:
+        return row, None, request, _sentence(str(error))
+    return row, endpoint, request, ""
+
+
+async def _report_failure(message: str) -> AsyncIterator[str]:
+    yield _event("fail", message)
+
+
+async def _stream_call(exchange: Exchange, request: PlaygroundRequest, *, cold: bool) -> AsyncIterator[str]:
+    """Yield events: ``sent``, ``text`` with the parts of the response, then ``end`` or ``fail``."""
+    loop = asyncio.get_running_loop()
+    pieces = _start(exchange, request)
+    reading: asyncio.Future[str | None] | None = None
+    try:
+        yield _event("sent", {"cold": cold})
+        while True:
+            reading = reading or loop.run_in_executor(EXECUTOR, next, pieces, None)
+            done, _ = await asyncio.wait({reading}, timeout=KEEP_ALIVE_SECONDS)
+            if not done:
+                yield ": waiting\n\n"
+                continue
+            try:
+                piece = reading.result()
+            except (OSError, CallError) as error:
+                yield _event("fail", explain_failure(error, exchange))
+                return
+            finally:
+                reading = None
+            if piece is None:
+                break
+            yield _event("text", make_printable(piece, "\n\t"))
+        yield _event("end", describe_exchange(exchange))
+    finally:
+        exchange.close()
+        if reading is None:
+            _end_call(pieces)
+        else:
+            # The thread ends when the closed connection reports an error.
+            reading.add_done_callback(lambda ended: _end_call(pieces, ended))
+
+
+def _end_call(pieces: Generator[str, None, None], reading: asyncio.Future[str | None] | None = None) -> None:
+    """Close the connection, and let another request begin."""
+    if reading is not None and not reading.cancelled():
+        reading.exception()
+    with suppress(OSError, CallError):
+        pieces.close()
+    CALL_SLOTS.release()
+
+
+def _start(exchange: Exchange, request: PlaygroundRequest) -> Generator[str, None, None]:
+    if request.kind == "chat":
+        return exchange.chat(request.messages, request.model, request.max_tokens)
+    body = request.sent_body
+    return exchange.send(request.method, request.path, None if body is None else body.encode())
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def describe_exchange(exchange: Exchange) -> dict[str, Any]:
+    """Return the measurements of a response, as texts where the page shows them."""
+    return {
+        "status": exchange.status,
+        "reason": make_printable(exchange.reason),
+        "first": exchange.first,
+        "total": exchange.total,
+        "tokens": exchange.tokens,
+        "rate": exchange.rate,
+        "cut": exchange.cut,
+    }
+
+
+def explain_failure(error: Exception, exchange: Exchange) -> str:
+    """Return why there is no response, and the next step."""
+    if isinstance(error, NoModelError):
+        return f"{_sentence(str(error))} Send a raw request instead."
+    reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+    text = _sentence(f"no response from {exchange.endpoint.url}: {reason[:1].lower()}{reason[1:]}")
+    return (
+        text
+        if not exchange.endpoint.guarded
+        else f"{text} If the host name does not resolve on this server, start it with --gateway."
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _show_call(
+    visit: PageVisit,
+    render: RenderTab,
+    endpoint: Endpoint | None,
+    request: PlaygroundRequest | None,
+    trouble: str,
+) -> Response:
+    """Show a response as a whole page."""
+    result = None
+    if endpoint is not None and request is not None:
+        with CALL_SLOTS:
+            exchange = Exchange(endpoint, MAX_RESPONSE_BYTES)
+            cold = not visit.backend.status(
+                visit.user, visit.path_parameter("namespace"), visit.path_parameter("name")
+            ).value.replicas.ready
+            try:
+                text = "".join(_start(exchange, request))
+                result = CallResult(exchange, text, cold)
+            except (OSError, CallError) as error:
+                trouble = explain_failure(error, exchange)
+            finally:
+                exchange.close()
+    return _render_tab(visit, render, request, result=result, trouble=trouble)
+
+
+def _show_snippets(visit: PageVisit, render: RenderTab) -> Response:
+    request, trouble = None, ""
+    try:
+        request = parse_request(visit.form)
+    except PageError as error:
+        trouble = error.text
+    return _render_tab(visit, render, request, trouble=trouble)
+
+
+def _render_tab(visit: PageVisit, render: RenderTab, request: PlaygroundRequest | None, **context: Any) -> Response:
+    """Render the whole page with a request, or for htmx only the snippets."""
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    live = visit.backend.workload(visit.user, namespace, name).value
+    row = visit.backend.status(visit.user, namespace, name).value
+    request = request or make_default_request(live)
+    context = {**make_context(visit, live, row, request), **context}
+    if visit.is_partial:
+        return visit.render("comp_snippets.html", row=row, **context)
+    return render(visit, "playground", context)
+
+
+# The snippets.
+
+
+def write_snippets(request: PlaygroundRequest, row: Status, gateway: str, model: str) -> dict[str, str]:
+    """Return the request as code that works as printed, by language."""
+    if not row.url:
+        return {}
+    host = urlsplit(row.url).netloc
+    if gateway:
+        base, headers = gateway.rstrip("/"), {"Host": host}
+    elif words.is_web(row.url):
+        base, headers = row.url.rstrip("/"), {}
+    else:
+        base, headers = "http://127.0.0.1:8080", {}
+    method, path = request.line
+    body = request.sent_body
+    if request.kind == "chat" and not request.model:
+        body = make_chat_body(model or row.name, request.messages, request.max_tokens).decode()
+    if body is not None:
+        headers["Content-Type"] = "application/json" if body.lstrip()[:1] in {"{", "["} else "text/plain"
+    written = (method, f"{base}{path}", headers, body)
+    return {
+        "curl": _write_curl(*written, streamed=request.kind == "chat"),
+        "python": _write_python(*written, chat=request.kind == "chat"),
+        "javascript": _write_javascript(*written, chat=request.kind == "chat"),
+    }
+
+
+def _write_curl(method: str, url: str, headers: Mapping[str, str], body: str | None, *, streamed: bool) -> str:
+    parts = [f"curl {'--no-buffer ' if streamed else ''}{shlex.quote(url)}"]
+    if method != ("GET" if body is None else "POST"):
+        parts.append(f"--request {method}")
+    parts += [f"--header {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
+    if body is not None:
+        parts.append(f"--data-raw {shlex.quote(body)}")
+    return " \\\n  ".join(parts)
+
+
+def _write_python(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
+    lines = ["import json", "import urllib.request", ""] if chat else ["import urllib.request", ""]
+    if chat and body is not None:
+        data = json.loads(body)
+        lines += ["body = {", *(f"    {name!r}: {value!r}," for name, value in data.items()), "}"]
+    elif body is not None:
+        lines += [f"body = {body!r}"]
+    lines += ["request = urllib.request.Request(", f"    {url!r},"]
+    if body is not None:
+        lines += [f"    data={'json.dumps(body)' if chat else 'body'}.encode(),"]
+    if headers:
+        lines += [f"    headers={dict(headers)!r},"]
+    lines += [f"    method={method!r},", ")", "with urllib.request.urlopen(request, timeout=300) as response:"]
+    if not chat:
+        return "\n".join([*lines, "    print(response.status, response.read().decode())"])
+    return "\n".join(
+        [
+            *lines,
+            "    for line in response:",
+            '        data = line.decode().removeprefix("data:").strip()',
+            '        if data.startswith("{"):',
+            '            token = json.loads(data)["choices"][0]["delta"].get("content")',
+            '            print(token or "", end="", flush=True)',
+            "print()",
+        ]
+    )
+
+
+def _write_javascript(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
+    """Return an ES module for Node.js 18 or later; without a ``Host`` header also for browsers."""
+    if "Host" in headers:
+        return _write_node(method, url, headers, body, chat=chat)
+    fields = [f"  method: {json.dumps(method)},"]
+    if headers:
+        fields.append(f"  headers: {json.dumps(headers)},")
+    if body is not None:
+        text = f"JSON.stringify({body})" if chat else json.dumps(body)
+        fields.append(f"  body: {text},")
+    lines = [f"const response = await fetch({json.dumps(url)}, {{", *fields, "});"]
+    if not chat:
+        return "\n".join([*lines, "console.log(response.status, await response.text());"])
+    lines += ["const decoder = new TextDecoder();", "for await (const chunk of response.body) {"]
+    return "\n".join([*lines, "  read(decoder.decode(chunk, {stream: true}));", "}", *_READ_CHAT])
+
+
+#: Prints the tokens of the lines in a text; the rest of an incomplete line is kept. A function may be used above its place.
+_READ_CHAT: Final = (
+    "",
+    "function read(text) {",
+    '  const lines = ((read.rest ?? "") + text).split("\\n");',
+    "  read.rest = lines.pop();",
+    '  for (const line of lines.map(row => row.replace(/^data:/, "").trim())) {',
+    '    if (line.startsWith("{")) process.stdout.write(JSON.parse(line).choices[0].delta?.content ?? "");',
+    "  }",
+    "}",
+)
+
+
+def _write_node(method: str, url: str, headers: Mapping[str, str], body: str | None, *, chat: bool) -> str:
+    """Return an ES module for Node.js, whose ``fetch`` does not send another ``Host`` header."""
+    library = urlsplit(url).scheme
+    text = "" if body is None else f"JSON.stringify({body})" if chat else json.dumps(body)
+    return "\n".join(
+        [
+            f'import {library} from "node:{library}";',
+            "",
+            f"const options = {{method: {json.dumps(method)}, headers: {json.dumps(headers)}}};",
+            f"const request = {library}.request({json.dumps(url)}, options, response => {{",
+            '  response.setEncoding("utf8");',
+            f'  response.on("data", {"read" if chat else "text => process.stdout.write(text)"});',
+            "});",
+            f"request.end({text});",
+            *(_READ_CHAT if chat else ()),
+        ]
+    )

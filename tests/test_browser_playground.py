@@ -1,0 +1,83 @@
+"""The playground in a real browser, at each size and in both color schemes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("numpy")
+from playwright.sync_api import expect
+
+from test_playground import BASE, shop
+from website import CHROMIUM, SIZES, WATCH, Site, backend_of, find_violations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
+)
+#: Timeout in milliseconds, long enough for a busy machine.
+PATIENCE = 120_000
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with shop() as (world, address), Site(backend_of(world.cluster, world.clock, demo=True, gateway=address)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("size", [*SIZES])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_chat_is_sent_and_shown(browser: Browser, site: Site, size: str, scheme: str) -> None:
+    context = browser.new_context(base_url=site.address, viewport=SIZES[size], color_scheme=scheme)  # type: ignore[arg-type] # they are
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(f"{BASE}/chat/playground")
+
+    page.get_by_label("Message").fill("What is a canary?")
+    expect(page.locator("#snippets")).to_contain_text("What is a canary?")
+    page.get_by_role("button", name="Send").click()
+    answer = page.locator(".exchange").first
+    expect(answer.locator(".state.good")).to_have_text("200 OK")
+    expect(answer.locator(".answer")).to_contain_text("You wrote 17 characters.")
+    expect(answer.locator(".measured")).to_have_text(
+        re.compile(r"first token after .*, complete after .*, .* tokens/s")
+    )
+    expect(answer.locator(".tag.cold")).to_be_hidden()
+    assert find_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
+
+    # An update of the page keeps the form and the responses.
+    page.evaluate("htmx.trigger(document.body, 'changed')")
+    page.get_by_role("radio", name="Raw request").check()
+    page.get_by_label("Method").select_option("POST")
+    page.get_by_label("Body").fill("{}")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".exchange")).to_have_count(2)
+    expect(page.locator(".exchange").first.locator(".answer")).to_contain_text('"method": "POST"')
+    assert find_violations(page) == []
+    assert [*wrong, *page.evaluate("violations")] == []
+    context.close()
+
+
+def test_a_request_can_be_stopped(browser: Browser, site: Site) -> None:
+    context = browser.new_context(base_url=site.address)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{BASE}/chat/playground")
+    page.route("**/playground", lambda _: None)
+    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Stop").click()
+
+    expect(page.locator(".exchange .state")).to_have_text("Stopped")
+    expect(page.get_by_role("button", name="Send")).to_be_focused()
+    context.close()
