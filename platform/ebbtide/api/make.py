@@ -39,6 +39,7 @@ def make_cluster_backend(
     local_caller: Caller | None = None,
     session_keys: tuple[str, ...] = (),
     read_only: bool = False,
+    gpu_hour: float | None = None,
 ) -> Backend:
     """Return a backend for a cluster, which is read with ``cluster``'s account.
 
@@ -58,6 +59,7 @@ def make_cluster_backend(
             local_caller=local_caller,
             session_keys=session_keys,
             read_only=read_only,
+            gpu_hour=gpu_hour,
         )
     )
 

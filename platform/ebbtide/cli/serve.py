@@ -40,6 +40,7 @@ OPTIONS: Final = (
     *connection.CONNECTION,
     LIVE_PROFILE,
     connection.COUNTS,
+    connection.COST,
     make_option(
         "--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"Address to listen on (default: {LOOPBACK[0]})"
     ),
@@ -143,6 +144,7 @@ def _serve_demo(options: Options) -> int:
         source=world.source,
         read_only=options.read_only,
         demo=True,
+        gpu_hour=options.cost,
         anonymous_caller=anonymous_caller,
         local_caller=local_caller,
     )
@@ -180,6 +182,7 @@ def _serve_cluster(options: Options) -> int:
         local_caller=local_caller,
         session_keys=_read_session_keys(options),
         read_only=options.read_only,
+        gpu_hour=options.cost,
     )
     return _serve(backend, options)
 

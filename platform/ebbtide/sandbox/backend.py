@@ -171,6 +171,7 @@ def make_simulated_backend(
     session_keys: tuple[str, ...] = (),
     read_only: bool = False,
     demo: bool = False,
+    gpu_hour: float | None = None,
 ) -> Backend:
     """Return a backend on a simulated cluster. The local user may do everything, other callers what the rules allow."""
     access = AccessCache(SimulatedReviewer(tokens or {}, rules))
@@ -189,5 +190,6 @@ def make_simulated_backend(
             session_keys=session_keys,
             read_only=read_only,
             demo=demo,
+            gpu_hour=gpu_hour,
         )
     )
