@@ -83,11 +83,24 @@ def recorded(
     ranges = queries.chart_queries(queries.choose_histogram(profile()), profile(), CHAT, STEP)
     answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
 
+    # The autoscaler's loads are queried both at a time and over a range.
+    of_many: dict[str, tuple[str, list[Any]]] = {}
+    for refs in ([Ref("no-such-namespace", "nobody"), CHAT], [CHAT]):
+        shared = queries.shared_queries(queries.choose_histogram(profile()), profile(), refs, STEP)
+        for name, alternatives in shared.items():
+            for query, owner in alternatives:
+                # A recorded series has no labels; these identify its workload.
+                labels = {**dict(zip(owner, (CHAT.namespace, CHAT.name), strict=False)), "other": "label"}
+                if len(owner) == 1:
+                    labels[owner[0]] = f"{CHAT.namespace}/{CHAT.name}-00001"
+                of_many[query] = (name, [{**row, "metric": labels} for row in RECORDED["range"][name]])
+
     def answer(path: str, query: dict[str, str]) -> Answer:
         if query["query"] == queries.NOW:
             return fine(changes("now", [{"metric": {}, "value": [END, str(END)]}]))
-        name, result = answers.get(query["query"], ("", []))
-        return fine(changes(name, result), "matrix" if path.endswith("_range") else "vector")
+        is_range = path.endswith("_range")
+        name, result = (of_many if is_range and query["query"] in of_many else answers).get(query["query"], ("", []))
+        return fine(changes(name, result), "matrix" if is_range else "vector")
 
     return answer
 

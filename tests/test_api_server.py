@@ -219,7 +219,8 @@ def test_a_stream_ends_with_its_token(error: Exception, monkeypatch: pytest.Monk
 def test_an_update_of_one_replica_at_a_time_is_left_to_the_command_line() -> None:
     cluster, backend = serving.inhabited()
     bounds = {"minReplicas": 2, "maxReplicas": 2}
-    root, stepwise = serving.CALLERS["root"], {"autoscaling": bounds, "rollout": {"surge": 0}}
+    root = serving.CALLERS["root"]
+    stepwise: dict[str, Any] = {"autoscaling": bounds, "rollout": {"surge": 0}}
     backend.submit(root, backend.documents(serving.document("curlew", **stepwise)))
     cluster.clock.sleep(20)
     newer = backend.documents(serving.document("curlew", image="ghcr.io/acme/curlew:2", **stepwise))

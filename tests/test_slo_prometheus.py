@@ -316,6 +316,23 @@ def test_many_workloads_need_few_queries() -> None:
     assert max(map(len, sent)) < 2000
 
 
+def test_the_histories_of_many_workloads_need_as_few_queries_as_those_of_one() -> None:
+    sent: list[str] = []
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        sent.append(query["query"])
+        return recorded()(path, query)
+
+    counts = []
+    with answering(answer) as url:
+        source = prometheus.PrometheusSource(url, profile())
+        for many in (1, 3000):
+            source.histories([Ref("team", f"service-{number}") for number in range(many)], START, END, 30)
+            counts.append(len(sent))
+            sent.clear()
+    assert counts == [7, 7]
+
+
 @pytest.mark.parametrize(
     ("version", "place", "series", "failed"),
     [

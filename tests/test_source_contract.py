@@ -17,7 +17,7 @@ import pytest
 
 from answering import CHAT, END, START, answering, any_nan, profile, recorded
 from ebbtide.documents import profiles
-from ebbtide.slo.source import SERIES, MetricsSource, Ref
+from ebbtide.slo.source import SERIES, SHARED_SERIES, MetricsSource, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,6 +139,21 @@ def test_a_history_has_equal_steps_and_known_names(case: SourceCase) -> None:
         assert abs(times[0] - case.start) < 1
         assert all(after - before == pytest.approx(30) for before, after in itertools.pairwise(times))
         assert any(point.value is not None for point in points)
+
+
+def test_histories_of_many_workloads_equal_those_of_one(case: SourceCase) -> None:
+    unknown = Ref("no-such-namespace", "nobody")
+    histories = case.source.histories([unknown, case.ref], case.start, case.end, 30)
+
+    assert set(histories) == {case.ref}
+    series = histories[case.ref].series
+    assert "rate" in series
+    assert set(series) <= set(SHARED_SERIES)
+    assert len({tuple(point.time for point in points) for points in series.values()}) == 1
+    alone = case.source.history(case.ref, case.start, case.end, 30).series
+    for name, points in series.items():
+        assert [point.value for point in points] == pytest.approx([point.value for point in alone[name]]), name
+    assert case.source.histories([], case.start, case.end, 30) == {}
 
 
 def test_loads_are_returned_only_for_known_workloads(case: SourceCase) -> None:

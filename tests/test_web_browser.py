@@ -109,8 +109,14 @@ def ready(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_both_widths(site: Site, visit: Callable[..., Page], size: dict[str, int], scheme: str) -> None:
     page = visit(site, "/", viewport=size, color_scheme=scheme)
-    expect(page).to_have_url(f"{site.address}/workloads")
-    addresses = ["/workloads", BASE, *(f"{BASE}/{tab}" for tab in TABS if tab != "overview"), f"{BASE}/do/scale"]
+    expect(page).to_have_url(f"{site.address}/overview")
+    addresses = [
+        "/overview",
+        "/workloads",
+        BASE,
+        *(f"{BASE}/{tab}" for tab in TABS if tab != "overview"),
+        f"{BASE}/do/scale",
+    ]
     for path in (*addresses, "/projects", "/cluster", "/login"):
         page.goto(path)
         expect(page.locator("h1, h2").first).to_be_visible()
@@ -122,7 +128,7 @@ def test_every_page_fits_both_widths(site: Site, visit: Callable[..., Page], siz
 
 def test_the_navigation_links_to_all_pages_and_marks_the_current_one(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads")
-    for label in ("Projects", "Cluster", "Workloads"):
+    for label in ("Overview", "Projects", "Cluster", "Workloads"):
         page.get_by_role("navigation", name="Main").get_by_role("link", name=label).click()
         expect(page.get_by_role("heading", level=1)).to_have_text(label)
         expect(page.locator("nav a[aria-current=page]")).to_have_text(label)
@@ -454,7 +460,7 @@ def test_scripts_from_a_cluster_do_not_run(visit: Callable[..., Page], name: str
     base = f"/workloads/{metadata['namespace']}/{metadata['name']}"
     with Site(backend_of(fixed, ManualClock(situation["now"]), source=FixedMetrics())) as site:
         page = visit(site, "/workloads")
-        for path in ("/workloads", *(f"{base}/{tab}" for tab in TABS), "/projects", "/cluster"):
+        for path in ("/overview", "/workloads", *(f"{base}/{tab}" for tab in TABS), "/projects", "/cluster"):
             page.goto(path)
             assert page.locator("main img, main script:not([type='application/json']), main [onload]").count() == 0
         if situation.get("pods"):

@@ -46,6 +46,9 @@ class Counted:
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, WorkloadMeasurements]:
         return {ref: WorkloadMeasurements(ref, start, end) for ref in refs}
 
+    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+        return {ref: self.history(ref, start, end, step) for ref in refs}
+
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         return dict.fromkeys(refs, self.series["stable"][self.now - when])
 

@@ -280,6 +280,9 @@ class FixedMetrics:
         values = {"ready": 2.0, "wanted": 3.0, "rate": 12.5, "mean": 0.2, "p95": 0.7, "stable": 18.0, "target": 10.0}
         return History(ref, {name: tuple(SeriesPoint(t, value) for t in moments) for name, value in values.items()})
 
+    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+        return {ref: self.history(ref, start, end, step) for ref in refs}
+
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         return dict.fromkeys(refs, 2.0 if when else 0.0)
 

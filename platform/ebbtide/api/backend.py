@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from ebbtide.documents.explain import Explanation
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import LoadedDocument
+    from ebbtide.slo.promises import WorkloadSlo
     from ebbtide.slo.report import Report
     from ebbtide.slo.source import History, MetricsSource, Ref, WorkloadMeasurements
     from ebbtide.translation.objects import Object
@@ -142,6 +143,8 @@ class BackendParts:
     demo: bool = False
     #: The URL of the ingress gateway for requests to workloads; empty to send them to the workloads' own URLs.
     gateway: str = ""
+    #: The price of a GPU-hour; None if it is unknown.
+    gpu_hour: float | None = None
 
 
 class Backend:
@@ -155,6 +158,7 @@ class Backend:
         self._workers = Workers(*MAX_SIMULATIONS, MAX_WORK_PER_CALLER)
         self.profile, self.clock, self.source = parts.profile, parts.clock, parts.source
         self.read_only, self.demo, self.gateway = parts.read_only, parts.demo, parts.gateway
+        self.gpu_hour = parts.gpu_hour
         self.sessions = BrowserSessions(parts.clock, parts.session_keys)
 
     def start(self) -> None:
@@ -537,6 +541,20 @@ class Backend:
         """Return a workload's time series."""
         self._find_workload(caller, ref.namespace, ref.name)
         return self._require_source().history(ref, start, end, step)
+
+    def histories(
+        self, caller: Caller, refs: Sequence[Ref], start: float, end: float, step: float
+    ) -> dict[Ref, History]:
+        """Return the series that a source has for many workloads together, of the visible ones among ``refs``."""
+        source = self._require_source()
+        visible = [ref for ref in refs if self._can_see_ref(caller, ref)]
+        return source.histories(visible, start, end, step) if visible else {}
+
+    def objectives(self, caller: Caller, statuses: Sequence[Status]) -> dict[Ref, WorkloadSlo]:
+        """Return the SLOs and the GPUs per replica of the visible workloads among these, from their stored specs."""
+        places = [WorkloadKey(status.namespace, status.name, _top_kind(status)) for status in statuses]
+        visible = [place for place in places if self.can_see(caller, place)]
+        return {slo.ref: slo for slo in (read_slo(top, self.profile) for top in self._cache.tops(visible))}
 
     def _can_see_ref(self, caller: Caller, ref: Ref) -> bool:
         try:

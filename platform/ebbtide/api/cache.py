@@ -26,6 +26,7 @@ from ebbtide.cluster.client.protocol import (
     HPA,
     KNATIVE,
     KSERVE,
+    LIVE_MANAGER,
     NAMESPACE,
     NODE,
     POD,
@@ -650,6 +651,10 @@ def _name_prefixes(name: str) -> Iterator[str]:
 def strip_object(kind: Kind, obj: Object) -> Object:
     """Return an object without the fields that are never read."""
     metadata = _drop_fields(obj["metadata"], "managedFields", "selfLink")
+    # The time of the last manual change, without its fields.
+    manual = [row for row in obj["metadata"].get("managedFields") or () if row.get("manager") == LIVE_MANAGER]
+    if manual and kind in _KIND_OF_TOP.values():
+        metadata["managedFields"] = [_keep_fields(row, "manager", "operation", "time") for row in manual]
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = _drop_fields(annotations, "kubectl.kubernetes.io/last-applied-configuration")
     slim = {**obj, "metadata": metadata}

@@ -40,6 +40,7 @@ def make_cluster_backend(
     session_keys: tuple[str, ...] = (),
     read_only: bool = False,
     gateway: str = "",
+    gpu_hour: float | None = None,
 ) -> Backend:
     """Return a backend for a cluster, which is read with ``cluster``'s account.
 
@@ -60,6 +61,7 @@ def make_cluster_backend(
             session_keys=session_keys,
             read_only=read_only,
             gateway=gateway,
+            gpu_hour=gpu_hour,
         )
     )
 

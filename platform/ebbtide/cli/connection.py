@@ -73,6 +73,21 @@ class SimulatedConnection(NamedTuple):
 #: Connection of ``ebbtide --demo``, which commands use instead of the kubeconfig's.
 simulated: SimulatedConnection | None = None
 
+
+def parse_price(text: str) -> float:
+    """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``."""
+    name, _, value = text.partition("=")
+    try:
+        amount = float(value)
+    except ValueError:
+        amount = -1.0
+    if name != "gpu-hour" or not 0 <= amount < float("inf"):
+        from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
+
+        raise ArgumentTypeError(f"invalid value {text!r}: must be gpu-hour=PRICE, as in gpu-hour=2.5")
+    return amount
+
+
 #: Options that select a cluster.
 CONNECTION: Final = (
     make_option(
@@ -101,6 +116,7 @@ NAMES: Final = make_option(
     default="",
     help="Cluster profile, used if no namespace has the project's label",
 )
+COST: Final = make_option("--cost", metavar="RATE", type=parse_price, help="Price of a GPU-hour, as in gpu-hour=2.5")
 #: Options that select a workload.
 WORKLOAD: Final = (make_option("name", metavar="NAME", help="Name of the workload"), *PLACE, NAMES)
 COUNTS: Final = make_option(

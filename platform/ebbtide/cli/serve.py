@@ -41,6 +41,7 @@ OPTIONS: Final = (
     *connection.CONNECTION,
     LIVE_PROFILE,
     connection.COUNTS,
+    connection.COST,
     make_option(
         "--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"Address to listen on (default: {LOOPBACK[0]})"
     ),
@@ -156,6 +157,7 @@ def _serve_demo(options: Options) -> int:
             source=world.source,
             read_only=options.read_only,
             demo=True,
+            gpu_hour=options.cost,
             anonymous_caller=anonymous_caller,
             local_caller=local_caller,
             gateway=address,
@@ -191,6 +193,7 @@ def _serve_cluster(options: Options) -> int:
         session_keys=_read_session_keys(options),
         read_only=options.read_only,
         gateway=options.gateway,
+        gpu_hour=options.cost,
     )
     return _serve(backend, options)
 

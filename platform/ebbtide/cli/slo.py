@@ -48,18 +48,6 @@ def parse_label(text: str) -> tuple[str, str]:
     return key, value
 
 
-def parse_price(text: str) -> float:
-    """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``."""
-    name, _, value = text.partition("=")
-    try:
-        amount = float(value)
-    except ValueError:
-        amount = -1.0
-    if name != "gpu-hour" or not 0 <= amount < float("inf"):
-        raise argparse.ArgumentTypeError(f"invalid value {text!r}: must be gpu-hour=PRICE, as in gpu-hour=2.5")
-    return amount
-
-
 OPTIONS: Final = (
     make_option(
         "name",
@@ -77,7 +65,7 @@ OPTIONS: Final = (
         default=7 * DAY,
         help="Length of the period to report, as in 30m, 12h or 7d (default: 7d)",
     ),
-    make_option("--cost", metavar="RATE", type=parse_price, help="Price of a GPU-hour, as in gpu-hour=2.5"),
+    connection.COST,
     make_option(
         "--prometheus",
         metavar="URL",

@@ -172,6 +172,7 @@ def make_simulated_backend(
     read_only: bool = False,
     demo: bool = False,
     gateway: str = "",
+    gpu_hour: float | None = None,
 ) -> Backend:
     """Return a backend on a simulated cluster. The local user may do everything, other callers what the rules allow."""
     access = AccessCache(SimulatedReviewer(tokens or {}, rules))
@@ -191,5 +192,6 @@ def make_simulated_backend(
             read_only=read_only,
             demo=demo,
             gateway=gateway,
+            gpu_hour=gpu_hour,
         )
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.slo.queries import ENVOY_BOUNDS
-from ebbtide.slo.source import Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
+from ebbtide.slo.source import SHARED_SERIES, Bucket, History, Ref, SeriesPoint, WorkloadMeasurements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -327,6 +327,17 @@ class TallySource:
             name: points for name, points in points_by_name.items() if any(point.value is not None for point in points)
         }
         return History(ref, known_series)
+
+    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+        """Return the series of ``SHARED_SERIES`` of each workload."""
+        histories = (self.history(ref, start, end, step) for ref in refs)
+        return {
+            history.ref: History(
+                history.ref, {name: history.series[name] for name in SHARED_SERIES if name in history.series}
+            )
+            for history in histories
+            if history.series
+        }
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         """Return the load per ready replica that the autoscaler last measured; an HPA has no panic window and no value here."""

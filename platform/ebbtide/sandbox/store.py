@@ -134,10 +134,18 @@ class ObjectStore:
         metadata["resourceVersion"] = str(self.version)
         owned_fields = owned if owned is not None else (before.owned if before is not None else {})
         if owned:
+            old = {} if before is None else before.item
+            times = {
+                row["manager"]: row.get("time", time) for row in get_at(old, "metadata", "managedFields", default=[])
+            }
             metadata["managedFields"] = [
                 {
                     "manager": manager,
                     "operation": "Apply" if manager == MANAGER else "Update",
+                    # That of the last change of one of its fields.
+                    "time": times.get(manager, time)
+                    if all(get_at(old, *path) == get_at(item, *path) for path in paths)
+                    else time,
                     "fieldsV1": format_managed_fields(paths),
                 }
                 for manager, paths in sorted(owned.items())

@@ -136,6 +136,28 @@ class PrometheusSource:
                 series[name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
         return History(ref, series)
 
+    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+        if not refs:
+            return {}
+        start = math.floor(start)
+        times = [start + index * step for index in range(int((end - start) / step) + 1)]
+        known = _group_names(refs)
+        series: dict[Ref, dict[str, tuple[SeriesPoint, ...]]] = defaultdict(dict)
+        for name, alternatives in queries.shared_queries(self.timer, self._profile, refs, step).items():
+            for query, owner in alternatives:
+                sums: dict[Ref, dict[int, float]] = defaultdict(dict)
+                for labels, values in self._query_ranges(query, start, end, step):
+                    ref = queries.find_workload_of(labels, owner, known)
+                    if ref is None or name in series[ref]:
+                        continue
+                    for time, value in values.items():
+                        sums[ref][time] = sums[ref].get(time, 0.0) + value
+                for ref, values in sums.items():
+                    series[ref][name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
+                if all(name in series[ref] for ref in refs):
+                    break
+        return {ref: History(ref, by_name) for ref, by_name in series.items() if by_name and ref in {*refs}}
+
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         if not refs:
             return {}
@@ -261,17 +283,24 @@ class PrometheusSource:
 
     def _query_range(self, query: str, start: float, end: float, step: float) -> dict[int, float]:
         """Return the values of a range query with a single series, by time in whole milliseconds."""
+        return {
+            time: value for _, values in self._query_ranges(query, start, end, step) for time, value in values.items()
+        }
+
+    def _query_ranges(
+        self, query: str, start: float, end: float, step: float
+    ) -> Iterator[tuple[Mapping[str, str], dict[int, float]]]:
+        """Yield the labels and the finite values of each series of a range query, by time in whole milliseconds."""
         with self._convert_errors():
             result = self._connection.custom_query_range(
                 query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), f"{step:g}"
             )
-        values: dict[int, float] = {}
-        for _, pairs in _iterate_samples(result, "values"):
-            for pair in pairs if isinstance(pairs, list) else ():
-                time, value = _parse_pair(pair)
-                if time is not None and value is not None:
-                    values[_to_milliseconds(time)] = value
-        return values
+        for labels, pairs in _iterate_samples(result, "values"):
+            parsed = (_parse_pair(pair) for pair in (pairs if isinstance(pairs, list) else ()))
+            yield (
+                labels,
+                {_to_milliseconds(time): value for time, value in parsed if time is not None and value is not None},
+            )
 
     @contextmanager
     def _convert_errors(self) -> Iterator[None]:

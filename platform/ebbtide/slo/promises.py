@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.base import keys
 from ebbtide.documents import load_document
 from ebbtide.slo.source import Ref
-from ebbtide.translation import gpu
+from ebbtide.translation import gpu, traps
 from ebbtide.translation.translate import make_plan
 
 if TYPE_CHECKING:
+    from ebbtide.base.problems import Problem
     from ebbtide.profile.models import Profile
     from ebbtide.spec.serving import Slo
     from ebbtide.translation.objects import Object
@@ -40,6 +41,13 @@ def read_slo(top: Object, profile: Profile) -> WorkloadSlo:
         return WorkloadSlo(ref, project, None, None)
     plan, _ = make_plan(inference, profile)
     return WorkloadSlo(ref, project, inference.spec.slo, None if plan is None else gpu.count_gpus_per_replica(plan))
+
+
+def list_slo_warnings(top: Object, profile: Profile) -> list[Problem]:
+    """Return the warnings about a workload's SLO, from its stored spec: a scaling target that is looser than the SLO."""
+    inference = load_document(read_spec_document(top), profile).inference
+    plan = None if inference is None or inference.spec.slo is None else make_plan(inference, profile)[0]
+    return [] if plan is None else [problem for problem in traps.check(plan) if problem.code.startswith("SLO")]
 
 
 def read_spec_document(top: Object) -> dict[str, Any] | None:

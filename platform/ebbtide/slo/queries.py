@@ -510,6 +510,37 @@ def autoscaler_queries(exporter: PodGauges, matchers: str) -> dict[str, str]:
     }
 
 
+def shared_queries(
+    timer: LatencyHistogram, profile: Profile, refs: Sequence[Ref], step: float
+) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]]:
+    """Return the range queries of ``SHARED_SERIES`` for many workloads, each with the labels that identify the workload.
+
+    If there are several queries of a series, the first one that has a workload counts for it.
+    """
+    over = f"{max(SHORTEST_RATE, math.ceil(step))}s"
+    exporters = pod_gauges(profile)
+    autoscaler = exporters[0]
+    by, scope = _sum_by(autoscaler.owner), scope_matchers(refs, autoscaler.owner)
+    target = ",".join(filter(None, (f'__name__=~"{autoscaler.windows["target"]}"', scope)))
+    counter = _select_series(timer.counter, scope_matchers(refs, timer.owner), timer.only)
+    gauges = {
+        name: tuple(
+            (
+                f"{_sum_by(exporter.owner)} ({_select_series(getattr(exporter, name), scope_matchers(refs, exporter.owner))})",
+                exporter.owner,
+            )
+            for exporter in exporters
+        )
+        for name in ("ready", "wanted")
+    }
+    return {
+        **gauges,
+        "rate": ((f"{_sum_by(timer.owner)} (rate({counter}[{over}]))", timer.owner),),
+        "stable": ((load_query(autoscaler, refs), autoscaler.owner),),
+        "target": ((f"{by.replace('sum', 'max', 1)} ({{{target}}})", autoscaler.owner),),
+    }
+
+
 def load_query(exporter: PodGauges, refs: Iterable[Ref]) -> str:
     """Return the instant query for the stable window by workload, per ready replica."""
     matchers = scope_matchers(refs, exporter.owner)

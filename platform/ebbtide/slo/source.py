@@ -131,6 +131,8 @@ SERIES: Final[Mapping[str, str]] = {
     "target": "",
     "gpu": "percent",
 }
+#: The series that a source returns for many workloads together.
+SHARED_SERIES: Final = ("ready", "wanted", "rate", "stable", "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,12 @@ class MetricsSource(Protocol):
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return time series with a point every ``step`` seconds."""
+
+    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+        """Return the series of ``SHARED_SERIES`` of each workload, with as few queries as for one of them.
+
+        All histories have points at the same times; a workload without data is missing.
+        """
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         """Return the autoscaler's latest input for each workload, per ready replica, in its metric's unit.

@@ -330,16 +330,16 @@ def _parse_share(text: str) -> float:
 
 
 def _check_target(plan: Plan) -> Iterator[Problem]:
-    """Yield a latency threshold above the latency objective."""
-    slo, scaling = plan.spec.slo, plan.scaling
-    objective = None if slo is None else slo.p95_latency_milliseconds
-    if objective is None or scaling.threshold is None or scaling.metric is None:
-        return
-    if scaling.metric.unit == LATENCY_UNIT and scaling.threshold > objective:
+    """Yield each latency threshold above the latency objective."""
+    objective = None if plan.spec.slo is None else plan.spec.slo.p95_latency_milliseconds
+    for target in plan.scaling.targets:
+        threshold = target.threshold
+        if objective is None or threshold is None or target.row.unit != LATENCY_UNIT or threshold <= objective:
+            continue
         yield make_warning(
             "SLO042",
-            ("spec", "autoscaling", "metricThreshold"),
-            f"replicas are added above a latency of {scaling.threshold:g} ms, but the objective p95LatencyMilliseconds is "
+            target.threshold_path,
+            f"replicas are added above a latency of {threshold:g} ms, but the objective p95LatencyMilliseconds is "
             f"{objective:g} ms: the objective is missed before the service scales",
             f"use at most {objective:g}",
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from ebbtide.base.bodies import body
+from ebbtide.cluster.read.past import Mark
 from ebbtide.web import words
 
 #: The size of the SVG drawing in its own units; it is stretched to the size of the figure.
@@ -30,9 +31,11 @@ class Curve:
     fill: bool = False
     #: A thin line for an SLO or another bound.
     bound: bool = False
+    #: Dots in place of dashes.
+    dotted: bool = False
 
 
-@body("time unit moments whole first series=curves", optional="first")
+@body("time unit moments whole axis first causes marks series=curves", optional="axis first causes marks")
 class Chart:
     """One chart: times in seconds and the curves over them, all in one unit (``s`` is displayed as ms or s)."""
 
@@ -44,8 +47,13 @@ class Chart:
     moments: bool = True
     #: True if the values are whole numbers, so that the scale has no fractions.
     whole: bool = False
+    #: The label of the vertical axis, if it is not the unit.
+    axis: str | None = None
     #: Time of the first point of the whole chart, if ``time`` has only the last points.
     first: float | None = None
+    #: What decided the values from a time on, and what else happened, each at its time.
+    causes: Sequence[tuple[float, str]] | None = None
+    marks: Sequence[Mark] | None = None
 
     @property
     def has_values(self) -> bool:

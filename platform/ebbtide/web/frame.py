@@ -33,9 +33,10 @@ from ebbtide.api.sessions import COOKIE
 from ebbtide.base import quantities
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import count_noun, make_printable
-from ebbtide.web import words
+from ebbtide.web import objectives, words
 from ebbtide.web.assets import asset_url
 from ebbtide.web.errors import PageError, make_page_error
+from ebbtide.web.polls import SharedPolls
 from ebbtide.web.pulse import ChangePulse
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ class PageFrame:
         self._results: ExpiringCache[Hashable, Any] = ExpiringCache(CACHED_RESULTS, time.monotonic)
         #: Parts that browsers show, by ETag; only a client that has received a part knows its ETag.
         self.parts: ExpiringCache[str, str] = ExpiringCache(MAX_PARTS, time.monotonic)
+        #: Queries of the metrics source, shared by all open pages.
+        self.polls = SharedPolls()
         #: Threads for queries that a page waits for only a limited time.
         self.executor = ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="aside")
 
@@ -354,9 +357,11 @@ def make_template_environment(profile: Profile) -> Environment:
         number=words.format_decimal,
         moment=words.format_time,
         tone=words.tone_of_phase,
+        tone_with=objectives.tone_with_slo,
         amount=words.format_quantity,
         metric=partial(words.label_metric, names=profile.spec.metrics.names),
         host=words.strip_scheme,
+        host_lines=words.split_host,
         bytes=words.format_bytes,
         part=partial(quote, safe=""),
         duration=words.format_response_time,

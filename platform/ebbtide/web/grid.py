@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 
 from ebbtide.cluster.read.status import add_current_loads as loaded
 from ebbtide.slo.source import Ref, SourceError
+from ebbtide.web import objectives, overview, tide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from starlette.responses import Response
 
@@ -30,6 +31,8 @@ GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating", "Unknown")),
 }
 # fmt: off
+#: The status filter for workloads that violate their SLO.
+SLO_FILTER: Final = "slo"
 #: The sort order of phases, the most urgent first.
 URGENCY: Final[tuple[Phase, ...]] = (
     "Failed", "Degraded", "Pending", "Initializing", "Creating", "Updating", "Resuming", "Running", "Stopping",
@@ -42,10 +45,12 @@ COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("name", "Workload", "", lambda row: row.name),
     ("project", "Project", "", lambda row: row.project or row.namespace),
     ("status", "Status", "", lambda row: URGENCY.index(row.phase)),
+    ("", "SLO", "", lambda row: row.name),
     ("replicas", "Replicas", "", lambda row: (row.replicas.ready, row.replicas.wanted)),
     ("gpus", "GPUs", "num", lambda row: gpu_amount(row.gpus)),
     ("cpu", "CPU", "num", lambda row: row.cpu_cores),
-    ("metric", "Metric (current / target)", "", lambda row: row.metric.name if row.metric else ""),
+    ("", "Last 30 min", "", lambda row: row.name),
+    ("metric", "Current / target", "", lambda row: row.metric.name if row.metric else ""),
     ("", "URL", "", lambda row: row.url),
     ("age", "Age", "num", lambda row: row.age_seconds),
 )
@@ -103,7 +108,7 @@ def parse_grid_view(visit: PageVisit) -> GridView:
     return GridView(
         q=visit.query("q").strip()[:200],
         project=visit.query("project")[:200],
-        state=state if state in GROUPS else "",
+        state=state if state in {*GROUPS, SLO_FILTER} else "",
         sort=sort if sort in SORTS else "name",
         down=visit.query("dir") == "down",
         number=max(1, int(number)) if number.isdigit() and len(number) < 6 else 1,  # noqa: PLR2004 - five digits
@@ -121,8 +126,8 @@ def gpu_amount(text: str) -> float:
     return total
 
 
-def select_rows(rows: list[Status], view: GridView) -> GridPage:
-    """Return the rows of a view."""
+def select_rows(rows: list[Status], view: GridView, violating: Collection[Ref] = ()) -> GridPage:
+    """Return the rows of a view; ``violating`` are the workloads that violate their SLO."""
     needle = view.q.lower()
     fitting = [
         row
@@ -131,8 +136,11 @@ def select_rows(rows: list[Status], view: GridView) -> GridPage:
         and (not needle or needle in f"{row.name} {row.project} {row.namespace} {row.phase} {row.url}".lower())
     ]
     counts = {name: sum(row.phase in phases for row in fitting) for name, (_, phases) in GROUPS.items()}
+    counts[SLO_FILTER] = sum(Ref(row.namespace, row.name) in violating for row in fitting)
     all_states = len(fitting)
-    if view.state:
+    if view.state == SLO_FILTER:
+        fitting = [row for row in fitting if Ref(row.namespace, row.name) in violating]
+    elif view.state:
         fitting = [row for row in fitting if row.phase in GROUPS[view.state][1]]
     fitting.sort(key=lambda row: (row.name, row.namespace))
     fitting.sort(key=SORTS[view.sort], reverse=view.down)
@@ -170,16 +178,30 @@ def add_loads(visit: PageVisit, rows: Sequence[Status]) -> list[Status]:
 def show_grid(visit: PageVisit) -> Response:
     view = parse_grid_view(visit)
     read = visit.backend.workloads(visit.user)
-    selection = select_rows(read.value, view)
+    is_judged = len(read.value) <= objectives.MAX_JUDGED
+    slos = objectives.judge_workloads(visit, read.value) if is_judged else {}
+    violating = {ref for ref, slo in slos.items() if slo.state == "violated"}
+    selection = select_rows(read.value, view, violating)
+    if not is_judged:
+        slos = objectives.judge_workloads(visit, selection.rows)
+    try:
+        histories = overview.read_histories(visit, selection.rows)
+    except SourceError:
+        histories = {}
     return visit.render(
         "comp_grid.html" if visit.is_partial else "page_grid.html",
         page="workloads",
         message=DELETED_MESSAGE if visit.query("told") == "deleted" else "",
         view=view,
         selection=selection,
-        choices=(("", "All"), *((name, label) for name, (label, _) in GROUPS.items())),
+        choices=(
+            ("", "All"),
+            *((name, label) for name, (label, _) in GROUPS.items()),
+            *(((SLO_FILTER, "SLO violated"),) if is_judged else ()),
+        ),
         columns=[column[:3] for column in COLUMNS],
-        rows=add_loads(visit, selection.rows),
+        rows=[overview.make_row(row, slos, histories) for row in add_loads(visit, selection.rows)],
+        box=(tide.WIDTH, tide.HEIGHT),
         rows_a_page=ROWS_PER_PAGE,
         age=read.age,
         now=visit.backend.clock.now(),

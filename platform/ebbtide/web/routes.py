@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
 from ebbtide.cluster.client.protocol import MissingError
-from ebbtide.web import actions, cluster, grid, login, logs, new, playground, projects, simulate, workload
+from ebbtide.web import actions, cluster, grid, login, logs, new, overview, playground, projects, simulate, workload
 from ebbtide.web.assets import serve_asset
 from ebbtide.web.frame import PageFrame, PageRoute
 from ebbtide.web.pulse import stream_events
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def redirect_home(visit: PageVisit) -> Response:
     if key := visit.query("key"):
         return login.sign_in_with_key(visit, key)
-    return RedirectResponse("/workloads", 307)
+    return RedirectResponse("/overview", 307)
 
 
 def serve_static(visit: PageVisit) -> Response:
@@ -62,6 +62,7 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("POST", "/logout", login.sign_out, public=True),
     PageRoute("POST", "/theme", login.choose_theme, public=True),
     PageRoute("GET", "/live", stream_changes),
+    PageRoute("GET", "/overview", overview.show_overview),
     PageRoute("GET", "/workloads", grid.show_grid),
     PageRoute("GET", "/new", new.show_new_form),
     PageRoute("GET", "/workloads/{namespace}/{name}/edit", new.show_edit_form),
@@ -82,6 +83,7 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("POST", "/workloads/{namespace}/{name}/playground", send_playground_request),
     PageRoute("GET", "/workloads/{namespace}/{name}", workload.show_workload),
     PageRoute("GET", "/workloads/{namespace}/{name}/series", workload.serve_series),
+    PageRoute("GET", "/workloads/{namespace}/{name}/decision", workload.serve_decision),
     PageRoute("GET", "/workloads/{namespace}/{name}/{tab}", workload.show_workload),
     PageRoute("GET", "/projects", projects.show_projects),
     PageRoute("GET", "/projects/new", projects.show_project_form),

@@ -537,7 +537,14 @@ def _make_report_charts(report: dict[str, Any]) -> list[Chart]:
         style = {"stepped": unit == "replicas", "fill": unit == "requests/s"}
         curves = [Curve(row["name"], row["values"], row["colour"], row["dashed"], **style) for row in chart["curves"]]
         charts.append(
-            Chart(chart["title"], "" if unit in {"replicas", "requests"} else unit, time, curves, moments=False)
+            Chart(
+                chart["title"],
+                "" if unit in {"replicas", "requests"} else unit,
+                time,
+                curves,
+                moments=False,
+                axis=unit if unit in {"replicas", "requests"} else None,
+            )
         )
     return charts
 

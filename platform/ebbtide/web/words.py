@@ -64,6 +64,13 @@ def strip_scheme(url: str) -> str:
     return url.partition("://")[2] or url
 
 
+def split_host(url: str) -> tuple[str, str]:
+    """Return the name and the namespace of a URL's host, and the rest of it from its domain on, for two lines."""
+    name, dot, rest = strip_scheme(url).partition(".")
+    namespace, dot_of_domain, domain = rest.partition(".")
+    return (f"{name}{dot}{namespace}", f"{dot_of_domain}{domain}") if domain else (f"{name}{dot}{rest}", "")
+
+
 def is_web(url: str) -> bool:
     """Return True if a browser can safely follow a cluster's URL: http or https, and not a cluster-local host name."""
     return url.startswith(("http://", "https://")) and ".svc." not in f"{url}/"

@@ -17,11 +17,13 @@ from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.past import MAX_STEP_SECONDS, replay_history
+from ebbtide.cluster.read.why import lookback_seconds
 from ebbtide.slo import pages
-from ebbtide.slo.promises import read_slo, read_spec_document
+from ebbtide.slo.promises import list_slo_warnings, read_slo, read_spec_document
 from ebbtide.slo.report import compute_report
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web import actions, canary, grid, playground, words
+from ebbtide.web import actions, canary, grid, objectives, playground, words
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.errors import PageError, make_page_error
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.cluster.read.past import PastDecisions
     from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import MetricNames
     from ebbtide.slo.source import History, WorkloadMeasurements
@@ -48,6 +51,7 @@ REPORT_REUSE_SECONDS: Final = 30.0
 HISTORY_REUSE_SECONDS: Final = 10.0
 OVERVIEW_EVENTS: Final = 5
 OVERVIEW_CHARTS: Final = ("replicas", "throughput")
+WHY_CHARTS: Final = ("replicas", "load")
 TABS: Final = {
     "overview": "Overview",
     "playground": "Playground",
@@ -103,6 +107,8 @@ CHARTS: Final = {
     "concurrency": ("Requests in flight", "", {"concurrency": Curve("in flight", (), 0, fill=True)}),
     "gpu": ("GPU utilization", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
 }
+#: Colors of the bounds of an SLO.
+COLOURS: Final = {"mean": 0, "p95": 1}
 #: The time ranges of the charts: length and resolution in seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),
@@ -179,6 +185,9 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
         tabs=TABS,
         base=workload_path(state.value.namespace, state.value.name),
         offers=actions.list_offers(visit, live.value),
+        slo=objectives.judge_workloads(visit, [state.value]).get(
+            Ref(state.value.namespace, state.value.name), objectives.NO_SLO
+        ),
         message=DONE_MESSAGES.get(visit.query("told"), ""),
         **{"row": state.value, **(context or CONTEXTS[tab](visit, live.value, state.value))},
     )
@@ -191,7 +200,6 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
     """Return the figures of the last minute, the latest events, and the charts of the last hour."""
     measured = measure_last_minute(visit, row)
     timed = measured if measured is not None and measured.place else None
-    promised = read_slo(live.top, visit.backend.profile).slo
     drawn_now = load_charts(visit, live, row, "1h")
     return {
         "row": grid.add_loads(visit, [row])[0],
@@ -203,9 +211,7 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
         "charts": {name: drawn_now[name] for name in OVERVIEW_CHARTS if name in drawn_now},
         "series": f"/series?range=1h&charts={','.join(OVERVIEW_CHARTS)}",
         "curl": call_command(row),
-        "promised": None
-        if promised is None or promised.mean_latency_milliseconds is None
-        else promised.mean_latency_milliseconds / 1000,
+        "slo_warnings": list_slo_warnings(live.top, visit.backend.profile),
     }
 
 
@@ -287,9 +293,16 @@ def revisions_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
     return {**compared, "canary_offers": offers}
 
 
-def why_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
+def why_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
     explanation = visit.backend.why(visit.user, live.namespace, live.name).value
-    return {"why": explanation, "topics": TOPICS, "scalers": SCALERS}
+    drawn = load_charts(visit, live, row, "1h")
+    return {
+        "why": explanation,
+        "topics": TOPICS,
+        "scalers": SCALERS,
+        "charts": {name: drawn[name] for name in WHY_CHARTS if name in drawn},
+        "series": f"/series?range=1h&charts={','.join(WHY_CHARTS)}",
+    }
 
 
 def yaml_context(_visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
@@ -388,24 +401,69 @@ def load_charts(
         SourceError: the metrics are unavailable and ``quiet`` is False.
 
     """
-    length, step = RANGES[chosen]
-    ref = Ref(row.namespace, row.name)
-
-    # Multiples of the step: the times of the charts of two requests are the same.
-    end = visit.backend.clock.now() // step * step
-
-    def ask() -> History:
-        return visit.backend.history(visit.user, ref, end - length, end, step)
-
+    length, _ = RANGES[chosen]
     try:
-        history = visit.frame.cached(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
+        history, past, end = load_history(visit, live, row, chosen)
     except SourceError:
         if quiet:
             return {}
         raise
-    return make_workload_charts(
-        history, read_slo(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names
+    start = end - length
+    shown = {name: tuple(point for point in points if point.time >= start) for name, points in history.series.items()}
+    drawn = make_workload_charts(
+        replace(history, series=shown),
+        read_slo(live.top, visit.backend.profile).slo,
+        row,
+        visit.backend.profile.spec.metrics.names,
     )
+    if "replicas" in drawn and drawn["replicas"].time:
+        first = drawn["replicas"].time[0]
+        causes = past.list_causes()
+        # The cause at the start of the chart may begin before it.
+        before = [cause for time, cause in causes if time <= first][-1:]
+        drawn["replicas"] = replace(
+            drawn["replicas"],
+            causes=[*((first, cause) for cause in before), *(row for row in causes if row[0] > first)] or None,
+            marks=[mark for mark in past.marks if first <= mark.time] or None,
+        )
+    return drawn
+
+
+def load_history(
+    visit: PageVisit, live: LiveWorkload, row: Status, chosen: str
+) -> tuple[History, PastDecisions, float]:
+    """Return a workload's history in a time range, and a while before it; the decisions over it; and the range's end.
+
+    Raises:
+        SourceError: the metrics are unavailable.
+
+    """
+    length, step = RANGES[chosen]
+    ref = Ref(row.namespace, row.name)
+    # Multiples of the step: the times of the charts of two requests are the same.
+    end = visit.backend.clock.now() // step * step
+    # A decision depends on those before it.
+    lead = math.ceil(lookback_seconds(live) / step) * step if step <= MAX_STEP_SECONDS else 0.0
+
+    def ask() -> tuple[History, PastDecisions]:
+        history = visit.backend.history(visit.user, ref, end - length - lead, end, step)
+        return history, replay_history(live, history, step, visit.backend.profile.spec)
+
+    history, past = visit.frame.cached(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
+    return history, past, end
+
+
+def serve_decision(visit: PageVisit) -> Response:
+    """Return the autoscaler's decision at a time in words, as JSON."""
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    time = _parse_time(visit.query("at"))
+    if time is None:
+        raise PageError(422, "Invalid time", "The parameter at must be a time in seconds since 1970.")
+    state = visit.backend.status(visit.user, namespace, name).value
+    live = visit.backend.workload(visit.user, namespace, name).value
+    _, past, _ = load_history(visit, live, state, chosen_range(visit))
+    reasons = [{"topic": TOPICS[reason.topic], "words": reason.words} for reason in past.explain(time)]
+    return JSONResponse({"time": time, "reasons": reasons})
 
 
 def make_workload_charts(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
@@ -425,10 +483,21 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
     }
     chart_curves["load"] += _target_curve(values, whole=row.metric is not None and row.metric.name in WHOLE)
     chart_curves["latency"] += [
-        Curve(f"SLO {label}", [bound / 1000] * len(moments), 4, dashed=True, bound=True)
+        # The color is that of the measured curve.
+        Curve(
+            f"SLO {label}",
+            [bound / 1000] * len(moments),
+            COLOURS[label],
+            dashed=True,
+            bound=True,
+            dotted=label == "p95",
+        )
         for label, bound in bounds
         if bound is not None
     ]
+    axes = {"replicas": "replicas", "concurrency": "requests"}
+    if row.metric is not None:
+        axes["load"] = words.label_metric(row.metric.name, names)
     of_load = f" observed by the autoscaler: {words.label_metric(row.metric.name, names)}" if row.metric else ""
     return {
         chart: Chart(
@@ -437,6 +506,7 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
             moments,
             tuple(chart_curves[chart]),
             whole=chart == "replicas",
+            axis=axes.get(chart),
         )
         for chart, (title, unit, _) in CHARTS.items()
         if any(not curve.bound for curve in chart_curves[chart])

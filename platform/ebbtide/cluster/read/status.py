@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from ebbtide.adopt.scaling_fields import parse_go_seconds
+from ebbtide.autoscaler import targets
 from ebbtide.autoscaler.floor import FloorError, FloorSettings, parse_settings
 from ebbtide.base import keys, metrics
 from ebbtide.base.bodies import WrittenBy, body
@@ -157,13 +158,15 @@ class Replicas:
         return f"{self.ready}/{self.wanted} ({bounds})"
 
 
-@body()
+@body("name target now")
 class ScalingMetric:
     """The scaling metric: its name, the target per replica, and its current value if the cluster reports it."""
 
     name: str
     target: str
     now: str = ""
+    #: The value that the autoscaler aims at, if it differs from the target: the KPA multiplies by the target utilization.
+    aim: str = ""
 
     def __str__(self) -> str:
         """Return the compact form: ``concurrency -/10``."""
@@ -854,7 +857,29 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
         return ScalingMetric(_name_in_spec(live, first.name), format_number(first.target))
     if keys.METRIC not in annotations or keys.TARGET not in annotations:
         return None
-    return ScalingMetric(_name_in_spec(live, annotations[keys.METRIC]), annotations[keys.TARGET])
+    aim = _find_aim(live, annotations, get_at(newest, "spec", "containerConcurrency", default=0))
+    return ScalingMetric(_name_in_spec(live, annotations[keys.METRIC]), annotations[keys.TARGET], aim=aim)
+
+
+def _find_aim(live: LiveWorkload, annotations: Object, container_concurrency: int) -> str:
+    """Return the value that the KPA aims at; empty if another autoscaler decides, or if the target cannot be read."""
+    if annotations.get(keys.CLASS, keys.CLASS_KPA) != keys.CLASS_KPA:
+        return ""
+    try:
+        share = annotations.get(keys.TARGET_UTILIZATION)
+        default = float((live.settings or {}).get("container-concurrency-target-percentage", 70))
+        revision = targets.RevisionSettings(
+            metric=annotations[keys.METRIC],
+            container_concurrency=container_concurrency,
+            target=float(annotations[keys.TARGET]),
+            target_utilization_percentage=None if share is None else float(share),
+        )
+    except ValueError:
+        return ""
+    # A percentage up to 1 is a fraction (autoscalerconfig.Config).
+    config = targets.AutoscalerConfig(container_concurrency_target_fraction=default if default <= 1 else default / 100)
+    target, _ = targets.resolve_metric_target(revision, config)
+    return format_number(round(target, 3))
 
 
 def _name_in_spec(live: LiveWorkload, name: str) -> str:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ebbtide.autoscaler.targets import AutoscalerConfig, RevisionSettings
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
+    from ebbtide.simulate.setting import Setting
     from ebbtide.slo.source import History, MetricsSource
     from ebbtide.translation.objects import Object
 
@@ -179,11 +180,11 @@ def explain_replicas(
     state = compute_status(live)
     when = live.now if now is None else now
     replicas = state.replicas
-    name = _serving_revision(live)
+    name = serving_revision(live)
     if state.phase in {"Stopped", "Stopping", "Deleting"}:
         part = _ScalerExplanation("none", [WhyReason("rest", state.why)], {}, [])
-    elif _is_scaled_by_kpa(live, name):
-        part = _explain_kpa(live, state, name, _read_history(live, source, when), _autoscaler_settings(live, cluster))
+    elif is_scaled_by_kpa(live, name):
+        part = _explain_kpa(live, state, name, _read_history(live, source, when), autoscaler_settings(live, cluster))
         part = _add_floor(part, live, name)
     elif live.hpas:
         part = _explain_hpa(inventory.find_by_name(live.hpas, name) or live.hpas[-1], state)
@@ -204,7 +205,7 @@ def explain_replicas(
 # The autoscaler.
 
 
-def _serving_revision(live: LiveWorkload) -> str:
+def serving_revision(live: LiveWorkload) -> str:
     """Return the name of the latest ready revision, else of the newest; empty if there is none."""
     for field in ("latestReadyRevisionName", "latestCreatedRevisionName"):
         revision = get_at(live.service, "status", field, default="")
@@ -213,12 +214,28 @@ def _serving_revision(live: LiveWorkload) -> str:
     return ""
 
 
-def _is_scaled_by_kpa(live: LiveWorkload, name: str) -> bool:
+def is_scaled_by_kpa(live: LiveWorkload, name: str) -> bool:
     scaler = inventory.find_by_name(live.scalers, name)
-    return scaler is not None and _read_annotations(scaler).get(keys.CLASS, keys.CLASS_KPA) == keys.CLASS_KPA
+    return scaler is not None and read_annotations(scaler).get(keys.CLASS, keys.CLASS_KPA) == keys.CLASS_KPA
 
 
-def _read_annotations(obj: Object) -> dict[str, str]:
+def read_scaler_settings(live: LiveWorkload, name: str, cluster: ProfileSpec) -> Setting:
+    """Return the settings that the KPA reads of a revision.
+
+    Raises:
+        NotSimulated: an annotation cannot be evaluated.
+
+    """
+    scaler = inventory.find_by_name(live.scalers, name) or {}
+    revision_spec = get_at(inventory.find_by_name(live.revisions, name), "spec")
+    return setting.from_annotations(
+        read_annotations(scaler),
+        cluster,
+        container_concurrency=get_at(revision_spec, "containerConcurrency", default=0),
+    )
+
+
+def read_annotations(obj: Object) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
 
 
@@ -232,7 +249,7 @@ def _explain_fixed(live: LiveWorkload, state: Status) -> _ScalerExplanation:
 # The KPA.
 
 
-def _autoscaler_settings(live: LiveWorkload, cluster: ProfileSpec | None) -> ProfileSpec:
+def autoscaler_settings(live: LiveWorkload, cluster: ProfileSpec | None) -> ProfileSpec:
     if live.settings is not None:
         return ProfileSpec(knative=Knative(autoscaler=live.settings))
     return cluster or ProfileSpec()
@@ -243,18 +260,18 @@ def _read_history(live: LiveWorkload, source: MetricsSource | None, now: float) 
     if source is None:
         return "the exact load is unknown, because Prometheus was not queried"
     try:
-        history = source.history(Ref(live.namespace, live.name), now - _lookback_seconds(live), now, kpa.TICK_INTERVAL)
+        history = source.history(Ref(live.namespace, live.name), now - lookback_seconds(live), now, kpa.TICK_INTERVAL)
     except SourceError as error:
         return f"the exact load is unknown: {error}"
-    readings = tuple(_join_series(history))
+    readings = tuple(join_series(history))
     if not readings or readings[-1].time < now - MAX_AGE_SECONDS:
         return "the exact load is unknown, because Prometheus has no recent data for this workload"
     return readings
 
 
-def _lookback_seconds(live: LiveWorkload) -> float:
+def lookback_seconds(live: LiveWorkload) -> float:
     """Return the length of the past, in seconds, that a decision may depend on: a scale-down can be delayed that long."""
-    spans = [_decision_span(_read_annotations(obj)) for obj in live.scalers]
+    spans = [_decision_span(read_annotations(obj)) for obj in live.scalers]
     return max([2 * MAX_AGE_SECONDS, *spans])
 
 
@@ -267,7 +284,7 @@ def _decision_span(annotations: dict[str, str]) -> float:
     return 2 * max(window, read.revision.scale_down_delay or 0.0)
 
 
-def _join_series(history: History) -> Iterator[ScalerReading]:
+def join_series(history: History) -> Iterator[ScalerReading]:
     """Yield a reading for each time with known averages; the source reports them per ready replica."""
     series = {name: dict(points) for name, points in history.series.items()}
     panic, ready = series.get("panic", {}), series.get("ready", {})
@@ -285,13 +302,8 @@ def _explain_kpa(
     live: LiveWorkload, state: Status, name: str, readings: tuple[ScalerReading, ...] | str, cluster: ProfileSpec
 ) -> _ScalerExplanation:
     scaler = inventory.find_by_name(live.scalers, name) or {}
-    revision_spec = get_at(inventory.find_by_name(live.revisions, name), "spec")
     try:
-        settings = setting.from_annotations(
-            _read_annotations(scaler),
-            cluster,
-            container_concurrency=get_at(revision_spec, "containerConcurrency", default=0),
-        )
+        settings = read_scaler_settings(live, name, cluster)
     except setting.NotSimulated as error:
         return _ScalerExplanation(
             "kpa", [WhyReason("unknown", f"its autoscaling settings cannot be evaluated: {error}")], {}, []
@@ -331,10 +343,10 @@ def _explain_kpa(
         ]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
     last = readings[-1]
-    steps, desired = _replay_decisions(spec, readings)
+    steps, desired = replay_decisions(spec, readings)
     numbers |= {"stable": last.stable, "panic": last.panic, "desired": desired, "asOf": last.time}
-    decision = _ReplayedDecision(revision, config, spec, steps, desired, reported)
-    reasons = [*_explain_decision(decision), *_explain_last_replica(scaler, revision, config, reported, live.now)]
+    decision = ReplayedDecision(revision, config, spec, steps, desired, reported)
+    reasons = [*explain_decision(decision), *_explain_last_replica(scaler, revision, config, reported, live.now)]
     return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
 
 
@@ -430,17 +442,17 @@ def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, desired: int, un
         )
 
 
-class _ReplayedStep(NamedTuple):
-    """One repeated decision, without the scale-down delay."""
+class ReplayedStep(NamedTuple):
+    """One repeated decision: the desired number of replicas without the scale-down delay, and with it."""
 
     reading: ScalerReading
     desired: int
     panicking: bool
+    #: The desired number with the scale-down delay.
+    delayed: int
 
 
-def _replay_decisions(
-    spec: kpa.DeciderSpec, readings: Sequence[ScalerReading]
-) -> tuple[tuple[_ReplayedStep, ...], int]:
+def replay_decisions(spec: kpa.DeciderSpec, readings: Sequence[ScalerReading]) -> tuple[tuple[ReplayedStep, ...], int]:
     """Repeat the autoscaler's decisions; return each without the scale-down delay, and the last one with it."""
     # A restarted autoscaler would begin in panic mode; the readings go back far enough to leave any panic mode.
     delayed, undelayed = kpa.KnativeAutoscaler(spec), kpa.KnativeAutoscaler(replace(spec, scale_down_delay=0.0))
@@ -449,18 +461,18 @@ def _replay_decisions(
     for row in readings:
         decision = delayed.scale(row.time, row.stable, row.panic, row.ready)
         immediate = undelayed.scale(row.time, row.stable, row.panic, row.ready)
-        steps.append(_ReplayedStep(row, immediate.desired_pod_count, undelayed.panicking))
+        steps.append(ReplayedStep(row, immediate.desired_pod_count, undelayed.panicking, decision.desired_pod_count))
     return tuple(steps), decision.desired_pod_count
 
 
-class _ReplayedDecision(NamedTuple):
+class ReplayedDecision(NamedTuple):
     """A repeated decision with all of its inputs."""
 
     revision: RevisionSettings
     config: AutoscalerConfig
     spec: kpa.DeciderSpec
     #: Oldest first; the last one is the decision without the scale-down delay.
-    steps: tuple[_ReplayedStep, ...]
+    steps: tuple[ReplayedStep, ...]
     desired: int
     #: The desired number of replicas that the autoscaler reports.
     reported: int
@@ -471,7 +483,7 @@ class _ReplayedDecision(NamedTuple):
         return self.steps[-1].reading
 
 
-def _explain_decision(decision: _ReplayedDecision) -> Iterator[WhyReason]:
+def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
     """Yield the load behind a decision, and the limits on it."""
     spec, last = decision.spec, decision.last
     terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
@@ -526,7 +538,7 @@ def _explain_decision(decision: _ReplayedDecision) -> Iterator[WhyReason]:
         )
 
 
-def _explain_panic(decision: _ReplayedDecision, stable_replicas: int) -> str:
+def _explain_panic(decision: ReplayedDecision, stable_replicas: int) -> str:
     """Return the cause and time of panic mode, and its number of replicas if the stable window needs fewer."""
     spec, last, desired = decision.spec, decision.last, decision.steps[-1].desired
     recent = [*takewhile(lambda step: step.panicking, reversed(decision.steps))]
@@ -549,7 +561,7 @@ def _is_over_threshold(spec: kpa.DeciderSpec, row: ScalerReading) -> bool:
     return panic_replicas / max(1, row.ready) >= spec.panic_threshold
 
 
-def _make_calculation(decision: _ReplayedDecision) -> Iterator[str]:
+def _make_calculation(decision: ReplayedDecision) -> Iterator[str]:
     """Yield the lines of a decision's calculation."""
     spec, last = decision.spec, decision.last
     terms = kpa.compute_terms(spec, last.stable, last.panic, last.ready)
@@ -693,7 +705,7 @@ def _explain_influences(live: LiveWorkload, state: Status, part: _ScalerExplanat
     initialized = next(
         (of_pod.find_condition(obj, "ScaleTargetInitialized").get("status") for obj in live.scalers[-1:]), "True"
     )
-    first = _read_annotations(live.scalers[-1]).get(keys.INITIAL_SCALE) if live.scalers else None
+    first = read_annotations(live.scalers[-1]).get(keys.INITIAL_SCALE) if live.scalers else None
     if initialized != "True" and first not in {None, "0", "1"}:
         yield WhyReason(
             "bound", f"initialReplicas {first}: all of them must be ready once before the autoscaler follows the load"

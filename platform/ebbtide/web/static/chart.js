@@ -25,15 +25,20 @@
     return unit ? `${text} ${unit}` : text;
   }
   const two = value => String(value).padStart(2, "0");
+  // A duration since the start: 30 s, 5 min, 1 h 30 min.
   function elapsed(seconds) {
-    const whole = Math.round(seconds);
-    return `${Math.floor(whole / 3600)}:${two(Math.floor(whole % 3600 / 60))}:${two(whole % 60)}`;
+    const whole = Math.round(seconds), hours = Math.floor(whole / 3600), minutes = Math.floor(whole % 3600 / 60), rest = whole % 60;
+    return [hours && `${hours} h`, minutes && `${minutes} min`, rest && `${rest} s`].filter(Boolean).join(" ") || "0";
   }
+  const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
+  // All ticks of an axis have the unit of the highest one.
+  const ticks = (values, unit) => values.map(value => unit !== "s" ? number(value, "") : value === 0 ? "0" : Math.max(...values) < 1 ? number(value, "s") : `${+value.toPrecision(3)} s`);
   // A time of day in 24-hour format; midnight is shown as the date of the new day.
   function clock(seconds) {
     const when = new Date(seconds * 1000), time = `${two(when.getHours())}:${two(when.getMinutes())}`;
     return time === "00:00" ? when.toLocaleDateString(undefined, {day: "numeric", month: "short"}) : time;
   }
+  const moment = seconds => { const when = new Date(seconds * 1000); return [when.getHours(), when.getMinutes(), when.getSeconds()].map(two).join(":"); };
   function keys(figure, data, index) {
     const list = $(".keys", figure);
     if (!list) return;
@@ -44,10 +49,10 @@
       output.textContent = number(value ?? null, data.unit);
     });
     const when = $(".when", figure);
-    if (when) when.textContent = index == null ? "" : data.moments === false ? elapsed(data.time[index]) : new Date(data.time[index] * 1000).toLocaleTimeString();
+    if (when) when.textContent = index == null ? "" : data.moments === false ? elapsed(data.time[index]) : moment(data.time[index]);
   }
   function options(figure, plot, data) {
-    const soft = colour("soft"), line = colour("line");
+    const soft = colour("soft"), line = colour("line"), label = data.axis ?? (data.unit === "s" ? "" : data.unit);
     const axis = {stroke: soft, grid: {stroke: line, width: 1}, ticks: {show: false}, font: "12px system-ui, sans-serif"};
     return {
       width: plot.clientWidth, height: plot.clientHeight, padding: [8, 24, 0, 0],
@@ -58,20 +63,71 @@
       legend: {show: false},
       scales: {x: {time: data.moments !== false}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
       axes: [
-        {...axis, size: 28, space: 64, values: (chart, values) => values.map(data.moments === false ? elapsed : clock)},
-        {...axis, size: 56, space: 36, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => values.map(value => number(value, data.unit === "s" ? "s" : ""))},
+        {...axis, size: 28, space: 64, ...(data.moments === false ? {incrs: STEPS} : {}), values: (chart, values) => values.map(data.moments === false ? elapsed : clock)},
+        {...axis, size: 56, space: 36, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => ticks(values, data.unit),
+          ...(label ? {label, labelSize: 18, labelGap: 0, labelFont: axis.font} : {})},
       ],
       series: [{}, ...data.series.map(series => ({
         label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false,
         stroke: colour(`c${series.colour}`), fill: series.fill ? colour(`c${series.colour}`, .12) : undefined,
-        dash: series.dashed ? [5, 4] : undefined, points: {show: false},
+        dash: series.dotted ? [2, 3] : series.dashed ? [7, 4] : undefined, points: {show: false},
         paths: series.stepped ? uPlot.paths.stepped({align: 1}) : undefined,
       }))],
       hooks: {setCursor: [chart => {
         const at = made.get(figure);
-        if (at) keys(figure, at.data, chart.cursor.idx);
-      }]},
+        if (!at) return;
+        keys(figure, at.data, chart.cursor.idx);
+        decide(figure, chart.cursor.idx == null ? null : at.data.time[chart.cursor.idx]);
+      }], draw: [chart => drawCauses(chart, made.get(figure)?.data ?? data)]},
     };
+  }
+  // Below the curves: a band with the cause of each decision; across them: a line for each deploy, manual change, and preemption.
+  function drawCauses(chart, {causes, marks, time}) {
+    const {ctx, bbox} = chart, ratio = devicePixelRatio, at = moment => Math.min(Math.max(chart.valToPos(moment, "x", true), bbox.left), bbox.left + bbox.width);
+    ctx.save();
+    (causes ?? []).forEach(([start, cause], index) => {
+      const left = at(start), end = at(causes[index + 1]?.[0] ?? time.at(-1));
+      ctx.fillStyle = colour(`cause-${cause}`);
+      ctx.fillRect(left, bbox.top + bbox.height - 5 * ratio, end - left, 5 * ratio);
+    });
+    ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+    let free = -Infinity;
+    for (const {time: moment, kind} of marks ?? []) {
+      const x = at(moment), text = MARKS[kind];
+      if (x <= bbox.left || x >= bbox.left + bbox.width) continue;
+      ctx.strokeStyle = ctx.fillStyle = colour(`mark-${kind}`);
+      if (kind === "cold") { ctx.beginPath(); ctx.arc(x, bbox.top + bbox.height - 10 * ratio, 3.5 * ratio, 0, 7); ctx.fill(); continue; }
+      ctx.setLineDash([3 * ratio, 3 * ratio]);
+      ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+      if (x < free) continue;
+      ctx.fillText(text, x + 3 * ratio, bbox.top + 10 * ratio);
+      free = x + 6 * ratio + ctx.measureText(text).width;
+    }
+    ctx.restore();
+  }
+  const MARKS = {deploy: "deploy", scale: "manual", preempted: "preempted", rescale: "HPA", cold: ""};
+  // The decision under the cursor, in the words of `ebbtide why`.
+  const decisions = new Map();
+  let wanted = null, asking = 0;
+  function decide(figure, time) {
+    const place = figure.dataset.decisions && $(".decision", figure);
+    if (!place) return;
+    place.dataset.idle ??= place.textContent;
+    wanted = time;
+    clearTimeout(asking);
+    if (time == null) { place.textContent = place.dataset.idle; return; }
+    const address = `${figure.dataset.decisions}&at=${time}`;
+    const show = ({reasons}) => {
+      place.replaceChildren(Object.assign(document.createElement("b"), {textContent: `${moment(time)} `}), reasons.map(reason => reason.words).join(". "));
+    };
+    if (decisions.has(address)) return show(decisions.get(address));
+    asking = setTimeout(async () => {
+      const found = await fetched(address);
+      if (!found) return;
+      if (decisions.size > 500) decisions.clear();
+      decisions.set(address, found);
+      if (wanted === time) show(found);
+    }, 80);
   }
   const shapeOf = data => JSON.stringify(data.series.map(series => [series.label, series.colour]));
   const values = data => [data.time, ...data.series.map(series => series.values)];

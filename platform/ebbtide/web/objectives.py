@@ -1,0 +1,109 @@
+"""The SLO state of workloads, for the grid, the header of a workload, the overview and its alerts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from ebbtide.slo import pages
+from ebbtide.slo.report import compute_report
+from ebbtide.slo.source import Ref, SourceError
+from ebbtide.web.words import tone_of_phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.slo.promises import WorkloadSlo
+    from ebbtide.slo.report import ReportRow, Verdict
+    from ebbtide.web.frame import PageVisit
+    from ebbtide.web.words import Tone
+
+#: The time of the measurements in seconds, as by default in ``ebbtide slo``, and that of the burn rate.
+SPAN_SECONDS: Final = 86_400.0
+BURN_SECONDS: Final = 3600.0
+#: Seconds for which a result is reused.
+REUSE_SECONDS: Final = 30.0
+#: Maximum number of workloads that one query covers; beyond it, only those of the shown page are judged.
+MAX_JUDGED: Final = 500
+
+State = Literal["met", "violated", "unknown", "none"]
+TONES: Final[dict[State, Tone]] = {"met": "good", "violated": "bad", "unknown": "calm", "none": "calm"}
+STATES: Final[dict[str, State]] = {"kept": "met", "broken": "violated", "unknown": "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class SloState:
+    """The state of one workload's SLO in the last 24 hours."""
+
+    state: State = "none"
+    #: One sentence per objective, the worst first: the objective, the measured value, and the burn rate.
+    sentences: tuple[str, ...] = ()
+
+    @property
+    def tone(self) -> Tone:
+        return TONES[self.state]
+
+    @property
+    def words(self) -> str:
+        """The state with the worst objective, for a tooltip or a list."""
+        return self.sentences[0] if self.sentences else ""
+
+
+#: The state of a workload without an SLO.
+NO_SLO: Final = SloState()
+
+
+def tone_with_slo(phase: str, slo: SloState, at_zero: bool = False) -> Tone:
+    """Return the tone of a phase; a workload that violates its SLO is never shown as good."""
+    tone: Tone = "calm" if at_zero else tone_of_phase(phase)
+    return "wait" if slo.state == "violated" and tone in {"good", "calm"} else tone
+
+
+def describe_verdict(verdict: Verdict) -> str:
+    """Return one objective with its result: ``p95 within 400 ms violated: 89.7% of requests ...``."""
+    head = f"{pages.format_objective(verdict)} {pages.OUTCOMES[verdict.outcome].lower()}"
+    burn = "" if verdict.burn is None else f"last hour: {pages.format_burn_rate(verdict.burn)}"
+    parts = "; ".join(filter(None, (pages.format_reached(verdict) or verdict.why, burn)))
+    return f"{head}: {parts}" if parts else head
+
+
+def summarize_row(row: ReportRow) -> SloState:
+    """Return the state of a report's row."""
+    order = ("broken", "unknown", "kept")
+    verdicts = sorted(row.verdicts, key=lambda verdict: order.index(verdict.outcome))
+    if not verdicts:
+        return NO_SLO
+    return SloState(STATES[verdicts[0].outcome], tuple(map(describe_verdict, verdicts)))
+
+
+def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloState]:
+    """Return the SLO states of visible workloads; without metrics, each state with an SLO is unknown."""
+    slos = {ref: known.slo for ref, known in read_objectives(visit, rows).items() if known.slo is not None}
+    refs = sorted(slos)
+    if not refs:
+        return {}
+
+    def ask() -> dict[Ref, SloState]:
+        now = visit.backend.clock.now()
+        day, hour = (
+            visit.backend.measured(visit.user, refs, now - seconds, now) for seconds in (SPAN_SECONDS, BURN_SECONDS)
+        )
+        report = compute_report(day, slos, last_hour=hour)
+        states = {row.ref: summarize_row(row) for row in report.rows if row.ref is not None}
+        return {ref: states.get(ref, SloState("unknown", ("not measured yet",))) for ref in refs}
+
+    limits = (
+        (ref, slo.mean_latency_milliseconds, slo.p95_latency_milliseconds, slo.uptime_percent)
+        for ref, slo in sorted(slos.items())
+    )
+    try:
+        return visit.frame.polls.get(("slo", *limits), REUSE_SECONDS, ask)
+    except SourceError as error:
+        return dict.fromkeys(refs, SloState("unknown", (f"not measured: {error}",)))
+
+
+def read_objectives(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, WorkloadSlo]:
+    """Return the SLOs of workloads; specs are read again every few seconds."""
+    key = ("objectives", visit.user.name, *(Ref(row.namespace, row.name) for row in rows))
+    return visit.frame.cached(key, REUSE_SECONDS / 3, lambda: visit.backend.objectives(visit.user, rows))

@@ -1,0 +1,192 @@
+"""The first page: the whole cluster's figures, what needs attention, and the tide of each workload.
+
+All histories of all workloads come from one poll, which the open pages share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.base import keys
+from ebbtide.base.quantities import NANO, parse_nano
+from ebbtide.cluster.client.protocol import ForbiddenError
+from ebbtide.slo.source import Ref, SourceError
+from ebbtide.translation import gpu
+from ebbtide.web import cluster, objectives, tide, words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.responses import Response
+
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.slo.source import History
+    from ebbtide.web.frame import PageVisit
+    from ebbtide.web.objectives import SloState
+    from ebbtide.web.tide import Tide
+    from ebbtide.web.words import Tone
+
+#: Maximum number of workloads with a tide.
+MAX_TIDES: Final = 48
+#: The sort order of tides and alerts.
+TONE_ORDER: Final = ("bad", "wait", "good", "calm")
+
+
+@dataclass(frozen=True, slots=True)
+class TideRow:
+    """One workload of the overview."""
+
+    status: Status
+    slo: SloState
+    tide: Tide | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One workload that needs attention, and the tab that explains it."""
+
+    tone: Tone
+    status: Status
+    title: str
+    words: str
+    tab: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFigures:
+    """The figures of all visible workloads together; None if unknown."""
+
+    rate: float | None
+    #: Areas over the last 30 minutes.
+    rate_area: str
+    gpu_area: str
+    #: GPUs of ready replicas, and each resource of the nodes with its used and total amount.
+    gpus: float | None
+    resources: tuple[tuple[str, float, float], ...]
+    #: Replicas that are desired but not ready, and the workloads that wait for resources.
+    waiting: int
+    pending: int
+    met: int
+    violated: int
+    undecided: int
+    cost: float | None
+
+
+def show_overview(visit: PageVisit) -> Response:
+    """Show the overview."""
+    read = visit.backend.workloads(visit.user)
+    statuses = sorted(read.value, key=lambda row: (TONE_ORDER.index(words.tone_of_phase(row.phase)), row.name))
+    shown = statuses[:MAX_TIDES]
+    trouble = ""
+    histories: Mapping[Ref, History] = {}
+    try:
+        histories = read_histories(visit, shown)
+    except SourceError as error:
+        trouble = str(error)
+    slos = objectives.judge_workloads(visit, shown)
+    rows = [make_row(row, slos, histories) for row in shown]
+    rows.sort(key=lambda row: (row.status.name, row.status.namespace))
+    return visit.render(
+        "comp_overview.html" if visit.is_partial else "page_overview.html",
+        page="overview",
+        rows=rows,
+        hidden_rows=len(statuses) - len(shown),
+        alerts=list_alerts(rows),
+        figures=sum_figures(visit, rows, histories),
+        trouble=trouble,
+        box=(tide.WIDTH, tide.HEIGHT),
+        age=read.age,
+        now=visit.backend.clock.now(),
+    )
+
+
+def make_row(row: Status, slos: Mapping[Ref, SloState], histories: Mapping[Ref, History]) -> TideRow:
+    """Return a workload with its SLO state and its tide."""
+    ref = Ref(row.namespace, row.name)
+    return TideRow(row, slos.get(ref, objectives.NO_SLO), tide.draw_tide(histories.get(ref)))
+
+
+def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, History]:
+    """Return the last 30 minutes of workloads, from one poll for all of them.
+
+    Raises:
+        SourceError: there is no metrics source, or it does not answer.
+
+    """
+    refs = sorted(Ref(row.namespace, row.name) for row in rows)
+
+    def ask() -> dict[Ref, History]:
+        end = visit.backend.clock.now() // tide.STEP_SECONDS * tide.STEP_SECONDS
+        return visit.backend.histories(visit.user, refs, end - tide.SPAN_SECONDS, end, tide.STEP_SECONDS)
+
+    return visit.frame.polls.get(("histories", *refs), tide.STEP_SECONDS, ask)
+
+
+def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
+    """Return what needs attention: failures first, then violated SLOs, then workloads that wait for resources."""
+    alerts = []
+    for row in rows:
+        status = row.status
+        tone = words.tone_of_phase(status.phase)
+        if tone == "bad" or status.phase == "Pending":
+            alerts.append(Alert(tone, status, status.phase, status.why, ""))
+        if row.slo.state == "violated":
+            alerts.append(Alert("bad", status, "SLO violated", row.slo.words, "/slo"))
+    alerts.sort(key=lambda alert: (TONE_ORDER.index(alert.tone), alert.title == "SLO violated", alert.status.name))
+    return alerts
+
+
+def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Ref, History]) -> ClusterFigures:
+    """Return the figures of all workloads together."""
+    known = objectives.read_objectives(visit, [row.status for row in rows])
+    rates, gpu_rows = [], []
+    for ref, history in histories.items():
+        series = {name: [point.value for point in points] for name, points in history.series.items()}
+        if "rate" in series:
+            rates.append(series["rate"])
+        gpus = known[ref].gpus if ref in known else None
+        if gpus and "ready" in series:
+            gpu_rows.append([None if ready is None else ready * gpus for ready in series["ready"]])
+    total_rates, total_gpus = tide.add_series(rates), tide.add_series(gpu_rows)
+    per_replica = [
+        (row.status.replicas.ready, known[Ref(row.status.namespace, row.status.name)].gpus or 0.0)
+        for row in rows
+        if Ref(row.status.namespace, row.status.name) in known
+    ]
+    gpus_now = sum(ready * gpus for ready, gpus in per_replica)
+    price = visit.backend.gpu_hour
+    states = [row.slo.state for row in rows]
+    return ClusterFigures(
+        rate=next((value for value in reversed(total_rates) if value is not None), None),
+        rate_area=tide.draw_total(total_rates),
+        gpu_area=tide.draw_total(total_gpus),
+        gpus=gpus_now if any(gpus for _, gpus in per_replica) else None,
+        resources=_list_resources(visit),
+        waiting=sum(max(0, row.status.replicas.wanted - row.status.replicas.ready) for row in rows),
+        pending=sum(row.status.phase == "Pending" for row in rows),
+        met=states.count("met"),
+        violated=states.count("violated"),
+        undecided=states.count("unknown"),
+        cost=None if price is None else gpus_now * price,
+    )
+
+
+def _list_resources(visit: PageVisit) -> tuple[tuple[str, float, float], ...]:
+    """Return the GPU resources of the nodes, or nothing if the caller is not allowed to list nodes."""
+    try:
+        nodes = visit.backend.nodes(visit.user).value
+    except ForbiddenError:
+        return ()
+    totals: dict[str, float] = {}
+    used: dict[str, float] = {}
+    for node in nodes:
+        for resource, amount in node.allocatable.items():
+            if gpu.is_gpu_resource(resource) and (count := (parse_nano(amount) or 0) / NANO):
+                totals[resource] = totals.get(resource, 0.0) + count
+        for share in node.holders:
+            resource = keys.GPU if share.resource == keys.KAI_FRACTION else share.resource
+            used[resource] = used.get(resource, 0.0) + share.amount
+    return tuple(
+        (cluster.resource_label(resource), used.get(resource, 0.0), total) for resource, total in totals.items()
+    )

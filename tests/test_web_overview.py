@@ -1,0 +1,198 @@
+"""Tests of the overview, of the tides and of the SLO states, over HTTP and as pure functions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide.slo.source import History, Ref, SeriesPoint, SourceError
+from ebbtide.web import polls
+from ebbtide.web.polls import SharedPolls
+from ebbtide.web.tide import HEIGHT, STEP_WIDTH, add_series, draw_tide
+from website import BASE, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class CountingMetrics(FixedMetrics):
+    """The fixed source, with the number of its queries for histories."""
+
+    polls = 0
+
+    def histories(self, refs: Sequence[Ref], start: float, end: float, step: float) -> dict[Ref, History]:
+        self.polls += 1
+        return super().histories(refs, start, end, step)
+
+
+@pytest.fixture
+def metrics() -> CountingMetrics:
+    return CountingMetrics()
+
+
+@pytest.fixture
+def site(metrics: CountingMetrics) -> Iterator[Site]:
+    with Site(backend_of(simulated := cluster(), simulated.clock, source=metrics, gpu_hour=2.5)) as opened:
+        yield opened
+
+
+def make_history(**series: Sequence[float | None]) -> History:
+    return History(
+        Ref("shop", "chat"),
+        {
+            name: tuple(SeriesPoint(30.0 * index, value) for index, value in enumerate(values))
+            for name, values in series.items()
+        },
+    )
+
+
+def test_the_first_page_is_the_overview(site: Site) -> None:
+    assert site.get("/").headers["location"] == "/overview"
+    assert "No workloads yet" in Parsed(site.get("/overview").text).text
+
+
+def test_the_overview_shows_figures_alerts_and_a_tide_per_workload(site: Site, metrics: CountingMetrics) -> None:
+    apply_specs(site, "chat", "embed")
+    apply_specs(site, "none", image="example.com/none:v1")
+    page = Parsed(site.get("/overview").text)
+    assert [item.attributes["href"].rpartition("/")[2] for item in page.all("a", class_="name")] == [
+        "chat",
+        "embed",
+        "none",
+    ]
+    assert "37.5 req/s" in page.text
+    assert "GPU cost per hour 0.00" in page.text
+    assert "cannot pull image example.com/none:v1" in page.text
+    assert "SLO violated chat uptime 99.5% violated: available in 99% of the minutes" in page.text
+    # 18 per ready replica, two of them, a target of 10: the load needs 3.6 replicas.
+    labels = [item.attributes["aria-label"] for item in page.all("svg", class_="tide")]
+    assert (
+        labels[0]
+        == "chat: load for 3.6 replicas at the target, 12.5 requests per second, 2 ready, no cold starts in 30 minutes"
+    )
+    before = metrics.polls
+    for _ in range(5):
+        site.get("/overview")
+        site.get("/workloads")
+    assert metrics.polls == before
+
+
+def test_without_history_the_overview_says_so_and_shows_the_rest() -> None:
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock)) as site:
+        apply_specs(site, "chat")
+        page = Parsed(site.get("/overview").text)
+        assert "No history is available: no metrics source: start ebbtide serve with --prometheus." in page.text
+        assert "Ready 1/1" in page.text
+        assert not page.all("svg", class_="tide")
+        # An SLO that is not measured is not met.
+        assert "SLO unknown" in page.text
+        assert "SLO met" not in page.text
+        # The price is unknown, so there is no cost.
+        assert "cost" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/overview", "/workloads", BASE, f"{BASE}/metrics"])
+def test_a_violated_slo_is_visible_on_every_page(site: Site, path: str) -> None:
+    apply_specs(site, "chat")
+    page = Parsed(site.get(path).text)
+    assert page.all("a", class_="tag slo bad", href=f"{BASE}/slo")
+    assert "within the" not in page.text
+    states = [
+        item.attributes["class"] for item in page.all("span") if item.attributes.get("class", "").startswith("state")
+    ]
+    assert not any("good" in state for state in states[:1])
+
+
+def test_the_grid_filters_by_violated_slo(site: Site) -> None:
+    apply_specs(site, "chat")
+    page = Parsed(site.get("/workloads?state=slo").text)
+    assert "SLO violated 1" in page.text
+    assert [item.attributes["href"] for item in page.all("a", class_="name")] == [BASE]
+
+
+def test_a_target_looser_than_the_slo_is_a_warning_on_the_page(site: Site) -> None:
+    text = """apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata: {name: rank}
+spec:
+  project: team-a
+  image: example.com/rank:v1
+  autoscaling: {minReplicas: 1, maxReplicas: 3, metric: latency, metricThreshold: 1000}
+  slo: {p95LatencyMilliseconds: 500}
+"""
+    site.backend.submit(site.backend.caller_of(""), site.backend.documents(text))
+    page = Parsed(site.get("/workloads/runai-team-a/rank").text)
+    assert "Scaling target looser than the SLO (SLO042): replicas are added above a latency of 1000 ms" in page.text
+
+
+def test_a_tide_compares_load_and_replicas_on_one_scale() -> None:
+    tide = draw_tide(
+        make_history(stable=[2.0, 4.0, 4.0], target=[4.0] * 3, ready=[1.0, 1.0, 2.0], wanted=[1.0, 2.0, 2.0])
+    )
+    assert tide is not None
+    assert tide.is_compared
+    # 0.5, 1 and 2 replicas on a scale up to 2.
+    assert tide.load == f"M0 {HEIGHT}V37l{STEP_WIDTH} -11l{STEP_WIDTH} -21V{HEIGHT}z"
+    assert tide.ready == "M0 26H8V5H8"
+    assert (tide.needed_replicas, tide.ready_replicas, tide.overload) == (2.0, 2.0, 0.0)
+
+
+def test_a_tide_shows_cold_starts_and_gaps() -> None:
+    tide = draw_tide(make_history(wanted=[0.0, 1.0, None, 0.0, 2.0], rate=[None, 1.0, None, 1.0, 1.0]))
+    assert tide is not None
+    assert tide.cold_starts == (STEP_WIDTH, 4 * STEP_WIDTH)
+    assert not tide.is_compared
+    assert tide.load.count("M") == 2
+
+
+def test_nothing_is_drawn_without_values() -> None:
+    assert draw_tide(None) is None
+    assert draw_tide(make_history()) is None
+    assert draw_tide(make_history(rate=[None, None])) is None
+
+
+def test_sums_are_unknown_only_where_all_values_are() -> None:
+    assert add_series([[1.0, None, None], [2.0, 3.0, None]]) == [3.0, 3.0, None]
+    assert add_series([]) == []
+
+
+def test_a_slow_query_does_not_hold_a_page_and_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polls, "WAIT_SECONDS", 0.05)
+    shared, go, calls = SharedPolls(), threading.Event(), []
+
+    def query() -> Any:
+        calls.append(1)
+        go.wait(10)
+        return "fresh"
+
+    for _ in range(3):
+        with pytest.raises(SourceError, match="longer than"):
+            shared.get("key", 60.0, query)
+    assert len(calls) == 1
+    go.set()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            assert shared.get("key", 60.0, query) == "fresh"
+            break
+        except SourceError:
+            time.sleep(0.01)
+    go.clear()
+    # A later slow query shows the earlier result.
+    assert shared.get("key", 0.0, query) == "fresh"
+    assert len(calls) == 2
+    go.set()
+
+
+def test_a_failed_query_is_reported_and_repeated() -> None:
+    def fail() -> Any:
+        raise SourceError("Prometheus does not answer")
+
+    shared = SharedPolls()
+    with pytest.raises(SourceError, match="does not answer"):
+        shared.get("key", 60.0, fail)
+    assert shared.get("key", 60.0, lambda: 3) == 3
