@@ -302,9 +302,11 @@ def gated(recording: dict[str, Any], gate: str = keys.KUEUE_GATE, reason: str = 
     pod = recording["pods"][0]
     pod["spec"]["schedulingGates"] = [{"name": gate}]
     pod["metadata"]["labels"][keys.KUEUE_QUEUE] = "record"
-    condition(pod, "PodScheduled").update(
-        reason="SchedulingGated", message="Scheduling is blocked due to non-empty scheduling gates"
-    )
+    told = {"reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates"}
+    condition(pod, "PodScheduled").update(told)
+    # Knative marks the revision, its Configuration and the service as failed.
+    for kind, obj in [("Ready", recording["top"]), *(("Ready", item) for item in recording["revisions"])]:
+        condition(obj, kind).update(status="False", **told)
     involved = {"kind": "Workload", "namespace": "op-record", "name": f"pod-{pod['metadata']['name']}-1a2b3"}
     message = (
         "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor ebbtide, "

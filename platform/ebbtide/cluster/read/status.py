@@ -90,6 +90,9 @@ BLIND_HPA: Final = "the HPA cannot read metric"
 #: Seconds for which an HPA may have no value before that is trouble: several scrapes and evaluations.
 BLIND_SECONDS: Final = 45.0
 PROGRESS_DEADLINE: Final = "ProgressDeadlineExceeded"
+#: Reasons of a pod, and so of its revision, that no node has yet (kubernetes pkg/apis/core/types.go, PodReasonUnschedulable
+#: and PodReasonSchedulingGated).
+UNSCHEDULED: Final = {"Unschedulable", "SchedulingGated"}
 #: Reason of a Route whose Configuration had no ready revision when it was reconciled, also after a failed first attempt
 #: (knative.dev/serving pkg/apis/serving/v1/route_lifecycle.go, MarkConfigurationFailed).
 REVISION_MISSING: Final = "RevisionMissing"
@@ -463,13 +466,13 @@ def _explain_failure(live: LiveWorkload, revision: str) -> str:
 def _explain_recovery(live: LiveWorkload, revision: str) -> str:
     """Return what a revision waits for although Knative marks it as failed; empty if it really failed.
 
-    Knative marks a revision as failed as soon as a pod is unschedulable or a quota rejects a pod. Both are retried, and
-    the revision becomes ready once they succeed. The mark may also be outdated: the pod may have been scheduled since.
+    Knative marks a revision as failed as soon as a pod is unschedulable, has a scheduling gate, or is rejected by a quota.
+    All of these are retried, and the revision becomes ready once they succeed. The mark may also be outdated: the pod may have been scheduled since.
     """
     marked = inventory.find_by_name(live.revisions, revision)
     ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
     message = str(ready.get("message", ""))
-    if ready.get("reason") == "Unschedulable":
+    if ready.get("reason") in UNSCHEDULED:
         return _describe_progress(live, revision)
     if "exceeded quota" in message:
         return (
