@@ -3,7 +3,7 @@
 The InferenceService says that the autoscaler is external, so KServe must not change the number of replicas when it reconciles
 the InferenceService: at a change of its labels, and at a new pod template, where the Deployment must roll over at the number
 that it has. One spec gives an HPA or a ScaledObject, by the profile, and both have to count alike. Their load comes through the
-API server, which reaches a single pod; the gateway of Standard mode has a test of its own.
+API server, which reaches a single pod; another test covers the gateway of Standard mode.
 """
 
 import json
