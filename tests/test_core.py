@@ -287,6 +287,8 @@ def test_kserve_rejects_pythonpath_since_0_18(version: str, codes: list[str]) ->
         ("concurrency_avg", None),
         ("cpu_utilization_pct", None),
         ("vllm:num_requests_waiting", None),
+        # The spelling of Prometheus for a metric of an inference server is a separate name.
+        ("requests_waiting", None),
     ],
 )
 def test_a_misspelling_differs_in_letters_and_not_in_words(name: str, right: str | None) -> None:

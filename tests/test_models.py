@@ -49,6 +49,16 @@ def test_a_proposal_by_hand() -> None:
     assert proposal.start_seconds == 840
 
 
+def test_the_heads_are_divided_evenly_among_the_gpus() -> None:
+    """Six KV heads cannot be divided among four GPUs, nor copied to them equally, so two are proposed or none."""
+    model = catalog.MODELS["llama-3.1-70b"]._replace(heads=6)
+
+    assert catalog.propose_gpus(model, "h100", H100, 8192, 8) is None
+    proposal = catalog.propose_gpus(model, "h200", 143_771, 8192, 8)
+    assert proposal is not None
+    assert proposal.devices == 2
+
+
 @pytest.mark.parametrize("model", catalog.MODELS.values(), ids=catalog.MODELS)
 def test_more_memory_never_needs_more_gpus(model: catalog.LanguageModel) -> None:
     sizes = []

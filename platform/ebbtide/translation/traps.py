@@ -318,8 +318,8 @@ def _check_model_memory(plan: Plan) -> Iterator[Problem]:
     yield make_warning(
         "GPU128",
         ("spec", "compute"),
-        f"{model.name} in {model.precision} needs {catalog.format_bytes(model.weights)} of weights, and {part} has "
-        f"{catalog.format_bytes(memory)}: the server does not start",
+        f"{model.name} in {model.precision} needs {catalog.format_bytes(model.weights)} of weights, and {part} "
+        f"{'have' if devices > 1 and share >= 1 else 'has'} {catalog.format_bytes(memory)}: the server does not start",
         fix,
     )
 
