@@ -486,8 +486,7 @@ def judge_tokens(
     reached, exact_limit = share
     outcome = _judge_interval(_reaches_target(reached.low, target), _reaches_target(reached.high, target))
     reason = _explain_bound(timed, limit, exact_limit, outcome)
-    slept = measured.seconds_at_rest > 0 or (measured.cold_starts or 0.0) > 0
-    if name == "ttft" and outcome == "kept" and slept:
+    if name == "ttft" and outcome == "kept" and _may_have_slept(measured):
         outcome = "unknown"
         reason = _join_reasons(reason, "the engine does not measure the wait for a cold start")
     recent = share_within(_select_token_times(last_hour, name), limit) if last_hour is not None else None
@@ -515,11 +514,17 @@ def _limit_to_measured(verdict: Verdict, measured: WorkloadMeasurements) -> Verd
 
     A limit that is violated in the pods is violated for clients too, who wait longer.
     """
-    slept = measured.seconds_at_rest > 0 or measured.cold_starts is None or measured.cold_starts > 0
-    if verdict.name == "uptime" or verdict.outcome != "kept" or measured.place == "gateway" or not slept:
+    if verdict.name == "uptime" or verdict.outcome != "kept" or measured.place == "gateway":
+        return verdict
+    if not _may_have_slept(measured):
         return verdict
     reason = "cold starts are not measured: set metrics.gatewayLatency in the profile to the gateway's histogram"
     return replace(verdict, outcome="unknown", why=_join_reasons(verdict.why, reason))
+
+
+def _may_have_slept(measured: WorkloadMeasurements) -> bool:
+    """Return whether requests may have waited for a cold start."""
+    return measured.seconds_at_rest > 0 or measured.cold_starts is None or measured.cold_starts > 0
 
 
 def _join_reasons(*reasons: str) -> str:
