@@ -396,6 +396,9 @@ class Simulated(ClusterState):
             self.later(0, lambda: kserve.reconcile_kserve(self, namespace, name))
         if kind == REVISION and before is not None:
             self.later(0, lambda: knative.follow_annotations(self, namespace, name))
+        if kind == DEPLOYMENT and before is not None and before.item["spec"]["replicas"] != item["spec"]["replicas"]:
+            owner = str(get_at(item, "metadata", "ownerReferences", 0, "name", default=""))
+            self.later(0, lambda: kubelet.reconcile_pods(self, namespace, owner))
         if kind == QUOTA:
             scheduling.update_quota(self, item)
             kubelet.retry_refused_of(self, namespace)

@@ -380,7 +380,7 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
         return "Running", _join_parts(f"{SCALED_TO_ZERO}; the next request starts a replica", pinned)
     if replicas.ready == 0:
         if trouble:
-            unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
+            unscheduled = any(is_unscheduled(pod) for pod in live.pods)
             return ("Pending" if unscheduled else "Degraded"), trouble
         return "Resuming", _describe_progress(
             live, list_current_revisions(live)[0] if list_current_revisions(live) else ""
@@ -390,7 +390,7 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
         if trouble and replicas.ready < max(replicas.minimum, 1):
             return "Degraded", f"{short}: {trouble}"
         if trouble:
-            unscheduled = any(_is_unscheduled(pod) for pod in live.pods)
+            unscheduled = any(is_unscheduled(pod) for pod in live.pods)
             return ("Running" if unscheduled else "Degraded"), f"{short}: {trouble}"
         return "Running", _join_parts(f"{short}; the others are starting", pinned)
     return "Running", _join_parts("", pinned)
@@ -546,7 +546,7 @@ def find_revision_failure(live: LiveWorkload, revision: str) -> str:
     """
     marked = inventory.find_by_name(live.revisions, revision)
     for pod in _list_revision_pods(live, revision):
-        if of_pod.is_ready(pod) or _is_unscheduled(pod):
+        if of_pod.is_ready(pod) or is_unscheduled(pod):
             continue
         trouble, age = of_pod.find_trouble(pod), _object_age(live, pod["metadata"])
         if trouble is not None and trouble.kind in of_pod.FAILING and (trouble.lasting or age >= PATIENCE_SECONDS):
@@ -581,7 +581,8 @@ def _list_revision_pods(live: LiveWorkload, revision: str) -> list[Object]:
     return [pod for pod in alive if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == revision]
 
 
-def _is_unscheduled(pod: Object) -> bool:
+def is_unscheduled(pod: Object) -> bool:
+    """Return whether a pod waits for a node that has room for it."""
     return not of_pod.has_ended(pod) and of_pod.find_condition(pod, "PodScheduled").get("status") == "False"
 
 

@@ -10,6 +10,7 @@ is named with any percentage), pkg/queue/sharedmain/main.go (a terminating pod s
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,10 +30,17 @@ from ebbtide.autoscaler.rollout import (
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
-from ebbtide.cluster.client.protocol import KNATIVE, REVISION, BusyError, MissingError
+from ebbtide.cluster.client.protocol import (
+    DEPLOYMENT,
+    KNATIVE,
+    REVISION,
+    BusyError,
+    ForbiddenError,
+    MissingError,
+)
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
-from ebbtide.cluster.read.status import find_revision_failure
+from ebbtide.cluster.read.status import find_revision_failure, is_unscheduled
 from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, is_top_object, write_steps
 
 if TYPE_CHECKING:
@@ -178,6 +186,7 @@ class Rollout:
             self._wait("Knative to process the service")
             return None
         state, failed = observe_rollout(live, pending=self._pending)
+        self._end_surplus(live, state)
         step = next_step(state)
         if isinstance(step, Wait):
             self._refresh_gateway(live)
@@ -272,6 +281,29 @@ class Rollout:
         except MissingError:
             # Knative's garbage collector removed a revision without traffic.
             return
+
+    def _end_surplus(self, live: LiveWorkload, state: RolloutState) -> None:
+        """End the replicas beyond a limit that wait for a node: Knative keeps them while none of the revision is ready.
+
+        A new revision starts with its template's minimum before it can be limited. Its pods beyond the first wait for devices,
+        and its autoscaler ignores the limit of a revision that cannot be scheduled (pkg/reconciler/revision/resources/pa.go,
+        reachability; pkg/reconciler/autoscaling/kpa/scaler.go, handleScaleToZero).
+        """
+        limits = {row.name: row for row in (*state.sources, *([] if state.target is None else [state.target]))}
+        for deployment in live.deployments:
+            row = limits.get(get_at(deployment, "metadata", "ownerReferences", 0, "name", default=""))
+            if row is None or row.limit is None:
+                continue
+            waiting = sum(
+                get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == row.name and is_unscheduled(pod)
+                for pod in live.pods
+            )
+            replicas = max(row.limit, row.live - waiting)
+            if not waiting or get_at(deployment, "spec", "replicas", default=0) <= replicas:
+                continue
+            with suppress(ForbiddenError, MissingError):
+                name = deployment["metadata"]["name"]
+                self._cluster.patch(DEPLOYMENT, name, self._namespace, {"spec": {"replicas": replicas}})
 
     def _refresh_gateway(self, live: LiveWorkload) -> None:
         """Let the gateway read the endpoints again while a replica terminates: Knative copies the annotation to the Ingress."""
