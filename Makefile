@@ -60,11 +60,15 @@ $(VENV)/.release: $(VENV)/.runtime requirements/release.txt
 	@touch $@
 
 # Third-party libraries of the web page. npm verifies the hashes of the lock file and runs no scripts of the packages.
-$(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
+$(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json tools/assets/editor.js
 	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
 	mkdir -p $(ASSETS)
 	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css \
 	  $(CURDIR)/$(ASSETS) && cp htmx.org/LICENSE $(CURDIR)/$(ASSETS)/htmx.txt && cp uplot/LICENSE $(CURDIR)/$(ASSETS)/uPlot.txt
+	cd tools/assets && node_modules/.bin/esbuild editor.js --bundle --minify --format=iife --global-name=ebbtideEditor --target=es2022 \
+	  --legal-comments=none --log-level=warning --outfile=$(CURDIR)/$(ASSETS)/editor.min.js
+	cd tools/assets/node_modules && cat @codemirror/view/LICENSE @lezer/common/LICENSE @marijn/find-cluster-break/LICENSE crelt/LICENSE \
+	  style-mod/LICENSE w3c-keyname/LICENSE > $(CURDIR)/$(ASSETS)/editor.txt
 	@touch $@
 
 setup: $(VENV)/.runtime ## Create .venv with the runtime from the lock files: provides .venv/bin/ebbtide

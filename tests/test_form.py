@@ -112,7 +112,7 @@ def test_field_kinds_and_choices_come_from_the_model() -> None:
 
 def test_the_groups_are_in_run_ai_order() -> None:
     assert [group.title.split()[0] for group in list_field_groups()][:7] == [
-        "Project", "Image", "Model", "Serving", "Compute", "Replica", "Advanced",
+        "Project", "Image", "Model", "Serving", "Environment", "Probes", "Compute",
     ]  # fmt: skip
 
 

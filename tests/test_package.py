@@ -21,7 +21,15 @@ from ebbtide.documents.problem_texts import read_problem_texts
 
 ROOT: Final = Path(__file__).parent.parent
 VENDOR: Final = Path("platform", "ebbtide", "web", "static", "vendor")
-LIBRARIES: Final = {"htmx.min.js", "htmx.txt", "uPlot.iife.min.js", "uPlot.min.css", "uPlot.txt"}
+LIBRARIES: Final = {
+    "editor.min.js",
+    "editor.txt",
+    "htmx.min.js",
+    "htmx.txt",
+    "uPlot.iife.min.js",
+    "uPlot.min.css",
+    "uPlot.txt",
+}
 
 
 def build(source: Path, target: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -273,8 +273,8 @@ def test_projects_show_used_and_free_quota(site: Site) -> None:
     )
     with Site(backend_of(fixed, ManualClock())) as other:
         page = Parsed(other.get("/projects").text)
-        assert "CPU cores 1 of 4 3 free" in page.text
-        assert "Memory 9 GiB of 8 GiB 0 B free" in page.text
+        assert "CPU cores 1 of 4 3 left" in page.text
+        assert "Memory 9 GiB of 8 GiB 0 B left" in page.text
         labels = [item.attributes["aria-label"] for item in page.all("svg", role="img")]
         assert labels == ["CPU cores: 1 of 4 used", "Memory: 9 GiB of 8 GiB used"]
     assert "team-a namespace runai-team-a 1 workload" in Parsed(site.get("/projects").text).text
@@ -319,7 +319,7 @@ def test_the_picture_of_a_node_shows_which_workload_holds_each_gpu() -> None:
         assert picture.attributes["aria-label"] == "GPUs: 1.25 of 2 allocated (chat 1, embed 0.25), 0.75 free"
         parts = [
             (item.attributes["x"], item.attributes["width"])
-            for item in page.all("svg", height="44")
+            for item in page.all("svg", height="56")
             if "x" in item.attributes
         ]
         assert parts == [("0.0%", "50.0%"), ("50.0%", "12.5%"), ("62.5%", "37.5%")]

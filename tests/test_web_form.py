@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import time
 from typing import TYPE_CHECKING
@@ -12,11 +13,13 @@ import pytest
 from ebbtide import manifests
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE
+from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.slo.source import History, Ref, SeriesPoint
 from ebbtide.web import simulate
-from ebbtide.web.new import load_examples
+from ebbtide.web.fields import STEPS, list_field_groups
+from ebbtide.web.new import format_json, load_examples
 from website import CSRF, Parsed, Site, backend_of
 
 if TYPE_CHECKING:
@@ -444,3 +447,49 @@ def test_a_search_can_be_stopped(site: Site) -> None:
         time.sleep(0.1)
 
     assert "stopped after" in page
+
+
+# Steps, room on the nodes, and JSON.
+
+
+def test_the_step_is_kept_and_shows_its_errors(site: Site) -> None:
+    page = Parsed(site.get("/new?step=compute").text)
+    assert "checked" in page.all("input", id="step-compute")[0].attributes
+    assert "checked" in Parsed(site.get("/new?step=none").text).all("input", id="step-project")[0].attributes
+
+    text = HELLO + "  autoscaling: {minReplicas: 1, maxReplicas: 3}\n"
+    page = Parsed(post(site, "/new/check", {"base": text, "yaml": text, "step": "storage"}, part=True).text)
+    assert "checked" in page.all("input", id="step-storage")[0].attributes
+    assert "3. Compute resources 1 error" in page.text
+    assert page.all("a", data_step="compute", href="#f-spec-autoscaling-metric")
+
+
+def test_every_group_of_the_form_has_a_step() -> None:
+    groups = list_field_groups()
+    assert [group.step for group in groups] == sorted(
+        (group.step for group in groups), key=[key for key, *_ in STEPS].index
+    )
+
+
+def test_the_form_shows_how_many_replicas_fit() -> None:
+    services = pytest.importorskip("ebbtide.sandbox.services")
+    text = load_examples()["chat"].text
+    simulated = cluster()
+    backend = make_simulated_backend(simulated, services.demo_profile(), services.PROFILE, simulated.clock)
+    with Site(backend) as site:
+        page = post(site, "/new/check", {"base": text, "yaml": text}, part=True).text
+        assert "4 of 4 GPU shares are free now: room for 4 replicas." in page
+        assert 'id="fit"' not in post(site, "/new/check", {"base": HELLO, "yaml": HELLO}, part=True).text
+
+
+def test_json_on_one_line_is_formatted_so_that_its_problems_have_lines(site: Site) -> None:
+    body = '{"name": "x, y", "spec": {"image": "a/b:1", "compute": {"cpuCoreRequest": 1.50}, "nothing": []}}'
+    text = format_json(body)
+    assert json.loads(text) == json.loads(body)
+    assert "1.50" in text
+    lines = [line.strip() for line in text.split("\n")]
+    assert lines.index('"nothing": [') == 7
+    for other in ("a: 1", '{"a": 1', '{"a":\n1}', "", "{" * 50_000):
+        assert format_json(other) == other
+    page = Parsed(post(site, "/new/check", {"base": HELLO, "yaml": body}, part=True).text)
+    assert page.all("a", data_line="8"), page.text

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 from ebbtide.base import metrics
 from ebbtide.base.paths import get_at
 from ebbtide.readers.fields import models_in, read_field_texts
+from ebbtide.readers.reading import API_VERSION, KIND
 from ebbtide.spec.inference import Inference
 from ebbtide.translation import priority
 
@@ -62,6 +63,16 @@ PROBES = "Probes"
 STORAGE = "Data and storage"
 SLO = "Service-level objectives (SLO)"
 LABELS = "Labels, rollout, and security"
+#: The steps of the form, in Run:ai's order: key, title, and groups.
+STEPS: Final = (
+    ("project", "Project", (PROJECT,)),
+    ("environment", "Environment", (RUNS, MODEL, ENDPOINT, ENVIRONMENT, PROBES)),
+    ("compute", "Compute resources", (COMPUTE, REPLICAS, ADVANCED, PRIORITY)),
+    ("storage", "Data & storage", (STORAGE,)),
+    ("general", "General settings", (SLO, LABELS)),
+)
+#: The step that shows all groups.
+ALL_STEPS: Final = "all"
 #: Groups that are collapsed while they are empty.
 FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, SLO, LABELS)
 AUTO: Final = "spec.autoscaling."
@@ -94,6 +105,25 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow("spec.servingPort.authorizedUsers", "Authorized users", ENDPOINT, "ann, bob", when="users"),
     FormRow("spec.servingPort.authorizedGroups", "Authorized groups", ENDPOINT, "research", when="groups"),
     FormRow("spec.servingPort.clusterLocalAccessOnly", "Cluster-local access only", ENDPOINT),
+    FormRow("spec.command", "Command", ENVIRONMENT, kind="lines"),
+    FormRow("spec.args", "Arguments", ENVIRONMENT, "--port 8080", kind="lines"),
+    FormRow("spec.workingDir", "Working directory", ENVIRONMENT),
+    FormRow(ENV + "name", "Variable", ENVIRONMENT, "LOG_LEVEL"),
+    FormRow(ENV + "value", "Value", ENVIRONMENT, kind="exact"),
+    FormRow(ENV + "secret.name", "or Secret", ENVIRONMENT),
+    FormRow(ENV + "secret.key", "Secret key", ENVIRONMENT),
+    FormRow(ENV + "configMap.name", "or ConfigMap", ENVIRONMENT),
+    FormRow(ENV + "configMap.key", "ConfigMap key", ENVIRONMENT),
+    *(
+        FormRow(f"spec.probes.{probe}.{path}", f"{title} {label}", PROBES, example, unit)
+        for probe, title in (("readiness", "Readiness"), ("liveness", "Liveness"), ("startup", "Startup"))
+        for path, label, example, unit in (
+            ("handler.httpGet.path", "path", "/health", ""),
+            ("handler.httpGet.port", "port", "", ""),
+            ("periodSeconds", "period", "", "s"),
+            ("failureThreshold", "failure threshold", "", ""),
+        )
+    ),
     FormRow(GPU + "gpuDevicesRequest", "GPU devices", COMPUTE, "1"),
     FormRow(GPU + "gpuRequestType", "GPU request type", COMPUTE),
     FormRow(GPU + "gpuPortionRequest", "GPU fraction", COMPUTE, "0.25", when="portion"),
@@ -138,25 +168,6 @@ ROWS: Final[tuple[FormRow, ...]] = (
     FormRow(AUTO + "schedule[].minReplicas", "Minimum replicas", ADVANCED, "2"),
     FormRow("spec.priorityClass", "Priority class", PRIORITY, choices="priorities"),
     FormRow("spec.preemptibility", "Preemptibility", PRIORITY),
-    FormRow("spec.command", "Command", ENVIRONMENT, kind="lines"),
-    FormRow("spec.args", "Arguments", ENVIRONMENT, "--port 8080", kind="lines"),
-    FormRow("spec.workingDir", "Working directory", ENVIRONMENT),
-    FormRow(ENV + "name", "Variable", ENVIRONMENT, "LOG_LEVEL"),
-    FormRow(ENV + "value", "Value", ENVIRONMENT, kind="exact"),
-    FormRow(ENV + "secret.name", "or Secret", ENVIRONMENT),
-    FormRow(ENV + "secret.key", "Secret key", ENVIRONMENT),
-    FormRow(ENV + "configMap.name", "or ConfigMap", ENVIRONMENT),
-    FormRow(ENV + "configMap.key", "ConfigMap key", ENVIRONMENT),
-    *(
-        FormRow(f"spec.probes.{probe}.{path}", f"{title} {label}", PROBES, example, unit)
-        for probe, title in (("readiness", "Readiness"), ("liveness", "Liveness"), ("startup", "Startup"))
-        for path, label, example, unit in (
-            ("handler.httpGet.path", "path", "/health", ""),
-            ("handler.httpGet.port", "port", "", ""),
-            ("periodSeconds", "period", "", "s"),
-            ("failureThreshold", "failure threshold", "", ""),
-        )
-    ),
     FormRow("spec.storage.pvc[].claimName", "Claim name", STORAGE, "models"),
     FormRow("spec.storage.pvc[].path", "Mount path", STORAGE, "/models"),
     FormRow("spec.storage.pvc[].existingPvc", "Existing claim", STORAGE),
@@ -242,6 +253,11 @@ class FieldGroup:
     title: str
     blocks: tuple[FieldBlock, ...]
     folded: bool = field(default=False)
+
+    @property
+    def step(self) -> str:
+        """The key of the group's step."""
+        return next(key for key, _, titles in STEPS if self.title in titles)
 
     @property
     def key(self) -> str:
@@ -334,6 +350,46 @@ def _infer_kind(annotation: Any, choices: Sequence[str]) -> Kind:
     if allowed == [float]:
         return "number"
     return "amount" if int in allowed else "text"
+
+
+# Completion in the YAML editor.
+
+#: Blocks in blocks of a spec are at most this deep.
+MAX_DEPTH: Final = 12
+
+
+@cache
+def list_completions() -> dict[str, Any]:
+    """Return the fields of a document for completion: the help, the values, and the fields below, by name."""
+    tree = _list_fields(Inference, 0)
+    tree["apiVersion"][1], tree["kind"][1] = [API_VERSION], [KIND]
+    return tree
+
+
+def _list_fields(model: type[BaseModel], depth: int) -> dict[str, Any]:
+    texts = read_field_texts(model)
+    rows: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        inner = next(models_in(info.annotation), None) if depth < MAX_DEPTH else None
+        values = [*_literal_values(info.annotation)]
+        if bool in [*_union_members(info.annotation)]:
+            values += ["true", "false"]
+        text = _OURS.sub("", texts.get(name, "")).replace("``", "")
+        rows[info.alias or name] = [text, values, _list_fields(inner, depth + 1) if inner is not None else None]
+    for path, choices in ((row.path, row.choices) for row in ROWS if row.choices in CHOICES):
+        parent, _, last = path.rpartition(".")
+        if last in rows and model is _model_at(parent):
+            rows[last][1] = [*CHOICES[choices]()]
+    return rows
+
+
+def _model_at(path: str) -> type[BaseModel]:
+    """Return the model of the block at a path."""
+    model: type[BaseModel] = Inference
+    for part in path.replace("[]", "").split("."):
+        annotation = next(info.annotation for info in model.model_fields.values() if info.alias == part)
+        model = next(models_in(annotation))
+    return model
 
 
 # Visibility conditions, evaluated on the document.

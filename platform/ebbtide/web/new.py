@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.responses import JSONResponse
+
 from ebbtide import manifests
 from ebbtide.api.offline import InputError
+from ebbtide.base import keys
+from ebbtide.base.paths import get_at
+from ebbtide.base.prose import count_noun
+from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
+from ebbtide.cluster.read.pods import sum_pod_gpus
 from ebbtide.manifests.edit import NotEdited, edit_text
 from ebbtide.readers.fields import field_names_at
+from ebbtide.web import words
+from ebbtide.web.assets import CACHE_FOREVER
+from ebbtide.web.cluster import resource_label
 from ebbtide.web.errors import PageError
-from ebbtide.web.fields import LISTS
-from ebbtide.web.form import list_unshown_fields, merge_form, order_fields, read_spec, render_form, write_live_spec
+from ebbtide.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
+from ebbtide.web.form import (
+    MAX_SPEC_CHARACTERS,
+    list_unshown_fields,
+    merge_form,
+    order_fields,
+    read_spec,
+    render_form,
+    write_live_spec,
+)
+from ebbtide.web.projects import make_project_card
 from ebbtide.web.remedies import apply_fix, find_fixes
 from ebbtide.web.workload import call_command, workload_path
 
@@ -31,6 +53,8 @@ EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
 #: The maximum length of an item's path in a remove button.
 MAX_PATH_CHARACTERS: Final = 200
+#: A part of valid JSON.
+JSON_PART: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 #: The maximum number of phases that the progress page keeps.
 MAX_PHASES: Final = 40
 
@@ -65,6 +89,7 @@ class FormState:
     good: str
     of: tuple[str, str] | None = None
     tab: str = "yaml"
+    step: str = STEPS[0][0]
     #: Fields that could not be changed in the YAML.
     refused: tuple[str, ...] = ()
 
@@ -81,7 +106,7 @@ def show_new_form(visit: PageVisit) -> Response:
     project = visit.query("project")
     if project:
         text = edit_text(text, {("spec", "project"): project}, field_names_at)
-    return _render_form_page(visit, FormState(text, text))
+    return _render_form_page(visit, FormState(text, text, step=_chosen_step(visit.query("step"))))
 
 
 def show_edit_form(visit: PageVisit) -> Response:
@@ -89,7 +114,24 @@ def show_edit_form(visit: PageVisit) -> Response:
     namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     live = visit.backend.workload(visit.user, namespace, name).value
     text = write_live_spec(live.top, visit.backend.profile)
-    return _render_form_page(visit, FormState(text, text, (namespace, name)))
+    return _render_form_page(visit, FormState(text, text, (namespace, name), step=_chosen_step(visit.query("step"))))
+
+
+def _chosen_step(text: str) -> str:
+    """Return the key of a step, by default of the first one."""
+    return text if text in {ALL_STEPS, *(key for key, *_ in STEPS)} else STEPS[0][0]
+
+
+def serve_fields(visit: PageVisit) -> Response:
+    """Return the fields of a spec for completion in the YAML editor; the address contains their hash."""
+    del visit
+    return JSONResponse(list_completions(), headers={"Cache-Control": CACHE_FOREVER})
+
+
+@cache
+def hash_fields() -> str:
+    """Return a hash of the fields, so that browsers may cache them indefinitely."""
+    return hashlib.sha256(json.dumps(list_completions()).encode()).hexdigest()[:12]
 
 
 def check_form(visit: PageVisit) -> Response:
@@ -104,7 +146,7 @@ def _normalize_newlines(text: str) -> str:
 def _read_form_state(visit: PageVisit) -> FormState:
     """Return the state of a submitted form after the action of its button."""
     fields = visit.form
-    base, text = _normalize_newlines(fields.get("base", "")), _normalize_newlines(fields.get("yaml", ""))
+    base, text = _normalize_newlines(fields.get("base", "")), format_json(_normalize_newlines(fields.get("yaml", "")))
     profile = visit.backend.profile
     spec = read_spec(text, profile)
     refused: tuple[str, ...] = ()
@@ -126,7 +168,8 @@ def _read_form_state(visit: PageVisit) -> FormState:
         text = load_examples()[fields["example"]].text
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
-    return FormState(text, base, (namespace, name) if name else None, tab if tab in TABS else "yaml", refused)
+    of, tab = (namespace, name) if name else None, tab if tab in TABS else "yaml"
+    return FormState(text, base, of, tab, _chosen_step(fields.get("step", "")), refused)
 
 
 def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **context: Any) -> Response:
@@ -142,6 +185,30 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         spec=spec,
         base=state.text if spec.readable else state.good,
         groups=groups,
+        steps=[
+            FormStep(
+                key,
+                title,
+                sum(group.errors for group in groups if group.group.step == key),
+                sum(group.warnings for group in groups if group.group.step == key),
+            )
+            for key, title, _ in STEPS
+        ],
+        all_steps=ALL_STEPS,
+        first_error=next(
+            (
+                (group.group.step, field.id)
+                for group in groups
+                for block in group.blocks
+                for row in (block.fields, *block.items)
+                for field in row
+                if field.wrong
+            ),
+            None,
+        ),
+        fields_hash=hash_fields(),
+        fit=describe_fit(visit, spec),
+        project_labels=_label_projects(visit),
         unplaced=unplaced,
         lists=LISTS,
         fixes={_problem_key(spec.problems[number]): offered for number, offered in fixes.items()},
@@ -154,6 +221,102 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         panel=_render_panel(visit, spec, state.tab),
         **context,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FormStep:
+    """A step of the form, with the number of problems at its fields."""
+
+    key: str
+    title: str
+    errors: int
+    warnings: int
+
+
+def format_json(text: str) -> str:
+    """Return a JSON document on one line with line breaks, so that its problems have lines; other text is unchanged."""
+    stripped = text.strip()
+    if not stripped.startswith("{") or "\n" in stripped or len(stripped) > MAX_SPEC_CHARACTERS:
+        return text
+    try:
+        json.loads(stripped)
+    except (ValueError, RecursionError):
+        return text
+    # The parts stay as they are, since another writer could change a number.
+    lines, depth = [""], 0
+    for part in JSON_PART.findall(stripped):
+        if part in "}]":
+            depth -= 1
+            if lines[-1].strip():
+                lines.append("  " * depth)
+            lines[-1] = lines[-1][: len("  " * depth)] + part
+        elif part in "{[":
+            depth += 1
+            lines[-1] += part
+            lines.append("  " * depth)
+        elif part == ",":
+            lines[-1] += part
+            lines.append("  " * depth)
+        else:
+            lines[-1] += f"{part} " if part == ":" else part
+    return "\n".join(line for line in lines if line.strip()) + "\n"
+
+
+def describe_fit(visit: PageVisit, spec: ParsedSpec) -> str:
+    """Return how many replicas of a spec fit on the free GPUs of the nodes; empty if it has none, or that is not visible."""
+    needs = _sum_gpu_requests(spec)
+    if not needs:
+        return ""
+    try:
+        nodes = visit.backend.nodes(visit.user).value
+    except ClusterError:
+        return ""
+    texts = []
+    for needed, amount in needs.items():
+        # KAI's fractions are parts of whole GPUs.
+        resource, names = (keys.GPU, {keys.GPU, needed}) if needed == keys.KAI_FRACTION else (needed, {needed})
+        free = []
+        total = 0.0
+        for node in nodes:
+            whole = (parse_nano(node.allocatable.get(resource, "0")) or 0) / NANO
+            total += whole
+            if node.ready and node.schedulable:
+                free.append(whole - sum(share.amount for share in node.holders if share.resource in names))
+        if not total:
+            return f"No node has {resource_label(resource)}."
+        room = sum(int(left // amount) for left in free if left >= amount)
+        left = words.format_decimal(sum(max(0.0, left) for left in free))
+        texts.append(
+            f"{left} of {words.format_decimal(total)} {resource_label(resource)} are free now: room for {count_noun(room, 'replica')}"
+        )
+    return f"{'; '.join(texts)}."
+
+
+def _sum_gpu_requests(spec: ParsedSpec) -> dict[str, float]:
+    """Return the GPU resources that one replica requests."""
+    for obj in spec.objects:
+        template = get_at(obj, "spec", "template") or {
+            "metadata": {"annotations": get_at(obj, "spec", "predictor", "annotations", default={})},
+            "spec": get_at(obj, "spec", "predictor", default={}),
+        }
+        containers = get_at(template, "spec", "containers") or [get_at(template, "spec", "model", default={})]
+        if any(get_at(row, "resources") for row in containers):
+            return sum_pod_gpus({"metadata": template.get("metadata", {}), "spec": {"containers": containers}})
+    return {}
+
+
+def _label_projects(visit: PageVisit) -> dict[str, str]:
+    """Return the label of each visible project: its name and what is left of its GPU quota."""
+    try:
+        rows = visit.backend.projects(visit.user).value
+    except ClusterError:
+        return {}
+    labels = {}
+    for row in rows:
+        uses = [use for use in make_project_card(row, {}).uses if "GPU" in use.label]
+        left = ", ".join(f"{use.free} of {use.hard} {use.label} left" for use in uses if use.limit)
+        labels[row.name] = f"{row.name} ({left})" if left else row.name
+    return labels
 
 
 def _problem_key(problem: Any) -> tuple[str, str, int]:

@@ -66,6 +66,7 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("GET", "/workloads", grid.show_grid),
     PageRoute("GET", "/new", new.show_new_form),
     PageRoute("GET", "/workloads/{namespace}/{name}/edit", new.show_edit_form),
+    PageRoute("GET", "/new/fields", new.serve_fields),
     PageRoute("POST", "/new/check", new.check_form),
     PageRoute("POST", "/new/plan", new.show_plan),
     PageRoute("POST", "/new/submit", new.submit_form),

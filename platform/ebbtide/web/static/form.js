@@ -35,11 +35,31 @@
     field.dispatchEvent(new Event("change", {bubbles: true}));
   });
 
+  // Steps: go to the next one, or to the one of a field.
+  function open(step) { const radio = $(`#step-${step}`); if (radio && !radio.checked && !$("#step-all").checked) radio.click(); }
+  document.addEventListener("click", event => {
+    const next = event.target.closest("[data-step-to]"), link = event.target.closest("a[data-step]");
+    if (next) {
+      open(next.dataset.stepTo);
+      $("#steps").scrollIntoView({block: "nearest"});
+      $(`#step-${next.dataset.stepTo}`).focus();
+    } else if (link) {
+      event.preventDefault();
+      open(link.dataset.step);
+      const field = $(link.hash);
+      for (let part = field?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+      field?.scrollIntoView({block: "center"});
+      field?.focus({preventScroll: true});
+    }
+  });
+
+  let rich = null, loading = false;
   // The editor: line numbers, and a Tab key that indents. After Escape, Tab moves the focus.
   let leave = false;
   function editor() {
     const text = $("#yaml"), lines = $("#lines");
     if (!text || !lines) return;
+    if (rich) { $("#editor").classList.add("rich"); rich.sync(text.value); mark(); }
     const count = text.value.split("\n").length;
     text.rows = count + 1;
     while (lines.children.length > count) lines.lastElementChild.remove();
@@ -59,12 +79,35 @@
     const link = event.target.closest("[data-line]");
     if (!link) return;
     event.preventDefault();
+    if (rich) return rich.select(+link.dataset.line);
     const text = $("#yaml"), rows = text.value.split("\n"), number = +link.dataset.line;
     const start = rows.slice(0, number - 1).reduce((sum, row) => sum + row.length + 1, 0);
     text.focus();
     text.setSelectionRange(start, start + (rows[number - 1] || "").length);
     $("#lines").children[number - 1]?.scrollIntoView({block: "center"});
   });
+  // The editor with highlighting and completion replaces the textarea when it is first used; if it cannot be loaded, the
+  // textarea stays. It runs in a shadow root of #code.
+  async function enrich() {
+    const box = $("#editor");
+    if (!box || rich || loading) return;
+    loading = true;
+    try {
+      const fields = fetch(box.dataset.fields).then(response => response.ok ? response.json() : {});
+      await new Promise((done, failed) => document.head.append(Object.assign(document.createElement("script"), {src: box.dataset.script, onload: done, onerror: failed})));
+      const text = $("#yaml"), start = text.selectionStart, focused = document.activeElement === text;
+      $("#code").hidden = false;
+      rich = window.ebbtideEditor.edit($("#code"), text, await fields);
+      $("#editor").classList.add("rich");
+      mark();
+      if (focused) { rich.focus(); rich.place(start); }
+    } catch { /* The textarea works too. */ }
+  }
+  function mark() {
+    rich.mark(all("i[title]", $("#lines")).map(item => ({line: +item.textContent, severity: item.className, message: item.title})));
+  }
+  document.addEventListener("focusin", event => { if (event.target.id === "yaml") enrich(); });
+  document.addEventListener("pointerover", event => { if (event.target.closest?.("#editor")) enrich(); });
   editor();
 })();
 // Keep each slider and its number field equal; either triggers the form.

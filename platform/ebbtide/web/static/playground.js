@@ -100,9 +100,11 @@
   }
   function buttons() {
     if (!$("#send")) return;
+    // A hidden or disabled button loses the focus.
+    const focused = [$("#send"), $("#stop")].includes(document.activeElement);
     $("#stop").hidden = !running;
     $("#send").disabled = !!running;
-    if (running) $("#stop").focus(); else if (document.activeElement === $("#stop")) $("#send").focus();
+    if (focused) $(running ? "#stop" : "#send").focus();
   }
 
   document.addEventListener("submit", event => {
