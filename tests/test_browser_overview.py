@@ -217,20 +217,3 @@ def test_a_log_can_be_searched_and_downloaded(site: Site, visit: Callable[..., P
     with page.expect_download() as started:
         page.locator("#log-download").click()
     assert started.value.suggested_filename.endswith(".log")
-
-
-def test_a_tuning_result_cannot_be_applied_after_an_edit(site: Site, visit: Callable[..., Page]) -> None:
-    page = visit(site, "/simulate?example=batch")
-    page.locator("#minutes, #s-minutes").first.fill("5")
-    page.get_by_role("button", name="Tune").click()
-    plan = page.get_by_role("button", name="Review plan for the tuned spec")
-    expect(page.locator("#tuned .advice")).to_be_visible(timeout=4 * PATIENCE)
-    expect(plan).to_be_enabled()
-    dot = page.locator(".scatter circle.chosen")
-    dot.scroll_into_view_if_needed()
-    dot.hover(force=True)
-    expect(page.locator(".nearest-label")).to_contain_text("within the SLO")
-    expect(page.locator(".scatter")).to_contain_text("Replica-hours")
-    page.locator("#slo").fill("p95=9s")
-    expect(plan).to_be_disabled()
-    expect(page.locator(".stale-note")).to_be_visible()

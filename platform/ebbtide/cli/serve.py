@@ -119,7 +119,7 @@ def _require_free_port(host: str, port: int) -> None:
     """Exit with a message if another process listens on the port, before the cluster is read or simulated."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
-        # As the server binds: connections of an earlier server that are still closing do not matter.
+        # The server sets it too, so connections of an earlier server that are still closing do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
