@@ -26,7 +26,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -86,6 +86,9 @@ demo: setup ## Print one spec, its Service, its cost and its reasons
 
 demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the web page on a simulated cluster; CLUSTER=kind: on a real one
 	@SOURCE=$(SOURCE) bash tools/demo-ui.sh $(filter kind,$(CLUSTER))
+
+picture: setup-test ## Take the picture of the overview in the README (needs Chromium)
+	$(BIN)/python tools/picture.py
 
 test: setup-test ## Run the tests (including those with upstream's code if it is built: make judge)
 	$(BIN)/pytest -q -n auto

@@ -266,7 +266,18 @@ def test_tune_and_apply(page: Page) -> None:
 
     expect(page.locator("#tuned .scatter")).to_be_visible(timeout=120_000)
     expect(page.locator("#tuned")).to_contain_text("recommended")
-    page.get_by_role("button", name="Review plan for the tuned spec").click()
+    expect(page.locator(".scatter")).to_contain_text("Replica-hours")
+    page.locator(".scatter circle.chosen").hover(force=True)
+    expect(page.locator(".nearest-label")).to_contain_text("within the SLO")
+    plan = page.get_by_role("button", name="Review plan for the tuned spec")
+    slo = page.locator("#slo").input_value()
+    # After an edit, the result does not apply to the settings.
+    page.locator("#slo").fill("p95=9s")
+    expect(plan).to_be_disabled()
+    expect(page.locator(".stale-note")).to_be_visible()
+    page.locator("#slo").fill(slo)
+    expect(plan).to_be_enabled()
+    plan.click()
     expect(page.get_by_role("heading", name="Review plan")).to_be_visible()
 
 

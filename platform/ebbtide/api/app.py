@@ -70,6 +70,7 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
 
     for router in routers:
         app.include_router(router, include_in_schema=False)
+        app.state.missing_page = getattr(router, "missing_page", None)
     # No other site can cause a response with a session's contents, whose length could reveal them: cookies are SameSite=Strict.
     compressed = GZipMiddleware(app, MIN_COMPRESSED_BYTES, LEVEL)
     return Gate(SharedResponses(compressed, backend), backend, settings)

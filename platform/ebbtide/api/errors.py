@@ -45,6 +45,7 @@ PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which the client can retry, for errors where a retry can succeed.
 AGAIN: Final = "2"
 UNAUTHORIZED: Final = 401
+MISSING: Final = 404
 
 
 class RequestError(Exception):
@@ -140,7 +141,13 @@ def list_error_problems(error: Exception) -> list[Problem]:
 
 
 def handle_error(request: Request, error: Exception) -> Response:
-    """Return the response to an error, in the format of the request's path."""
+    """Return the response to an error, in the format of the request's path; a browser gets a page for a missing path."""
+    missing_page = getattr(request.app.state, "missing_page", None)
+    path = request.url.path
+    if missing_page is not None and isinstance(error, HTTPException) and not path.startswith(API):
+        page: Response | None = missing_page(request) if error.status_code == MISSING else None
+        if page is not None:
+            return page
     return make_error_response(request.url.path, error)
 
 

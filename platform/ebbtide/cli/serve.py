@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -88,6 +89,8 @@ def run(options: Options) -> int:
     contradiction = _find_contradiction(options)
     if contradiction:
         terminal.exit_with_message(f"ebbtide serve: error: {contradiction}", USAGE)
+    if not options.unix_socket:
+        _require_free_port(options.host, options.port)
     try:
         import uvicorn  # noqa: F401, PLC0415 - only this command needs it
 
@@ -110,6 +113,23 @@ def run(options: Options) -> int:
         return _serve_demo(options) if options.demo else _serve_cluster(options)
     except (ClusterError, SourceError) as error:
         terminal.exit_with_message(f"error: {error}", connection.CLUSTER)
+
+
+def _require_free_port(host: str, port: int) -> None:
+    """Exit with a message if another process listens on the port, before the cluster is read or simulated."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # The server sets it too, so connections of an earlier server that are still closing do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                terminal.exit_with_message(
+                    f"error: port {port} on {host} is in use by another process: set --port to a free one, or to 0",
+                    USAGE,
+                )
+            # The server reports other errors.
 
 
 def _find_contradiction(options: Options) -> str:

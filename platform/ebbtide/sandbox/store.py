@@ -142,7 +142,7 @@ class ObjectStore:
                 {
                     "manager": manager,
                     "operation": "Apply" if manager == MANAGER else "Update",
-                    # That of the last change of one of its fields.
+                    # The time of the last change of one of its fields.
                     "time": times.get(manager, time)
                     if all(get_at(old, *path) == get_at(item, *path) for path in paths)
                     else time,

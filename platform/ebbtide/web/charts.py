@@ -51,7 +51,7 @@ class Chart:
     axis: str | None = None
     #: Time of the first point of the whole chart, if ``time`` has only the last points.
     first: float | None = None
-    #: What decided the values from a time on, and what else happened, each at its time.
+    #: The causes of the values, each from a time on, and other events at their times.
     causes: Sequence[tuple[float, str]] | None = None
     marks: Sequence[Mark] | None = None
 

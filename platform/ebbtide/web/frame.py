@@ -24,6 +24,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -304,6 +305,17 @@ class PageFrame:
             # The gate limits streams per caller.
             request.state.caller = caller
         return PageVisit(self, request, caller, visit.session, form, lists)
+
+    def make_missing_page(self, request: Request) -> Response | None:
+        """Return the page for a path that does not exist, or None if the request does not accept HTML."""
+        if request.method not in SAFE or "text/html" not in request.headers.get("accept", ""):
+            return None
+        session, _ = self.sessions.identify(request.cookies)
+        response = self._render_error(PageVisit(self, request, None, session), HTTPException(404))
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
 
     def _find_caller(self, token: str, *, public: bool) -> Caller | None:
         try:

@@ -1,6 +1,7 @@
 """A container's log as server-sent events, in batches, until the reader leaves or the container stops.
 
-The cluster's log stream blocks, so each followed log has a dedicated thread, and their number is limited. The connection
+The logs of all replicas are followed together, each line with the end of its pod's name. The cluster's log stream blocks, so
+each followed log has a dedicated thread, and their number is limited. The connection
 is closed when the reader leaves; a simulated cluster has no connection, so its thread ends with the next line.
 """
 
@@ -10,18 +11,19 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore, Event, Thread
+from threading import BoundedSemaphore, Event, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse
 
 from ebbtide.base.prose import make_printable
 from ebbtide.web.errors import PageError, make_page_error
 from ebbtide.web.pulse import stream_events
-from ebbtide.web.workload import MAX_LOG_LINES
+from ebbtide.web.workload import ALL, MAX_LOG_LINES, list_replica_containers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 MAX_FOLLOWED: Final = 64
 MAX_BATCH_LINES: Final = 200
 MAX_QUEUED_LINES: Final = 2_000
+#: The maximum number of lines of a downloaded log.
+MAX_DOWNLOADED_LINES: Final = 5_000
+#: The line at the end of one of several logs.
+ENDED: Final = "The container has stopped, or its pod was deleted."
 #: The maximum length of a line in characters; a longer one is truncated, with a note.
 MAX_LINE_CHARACTERS: Final = 8_192
 #: Seconds between keep-alive comments on a quiet log.
@@ -42,24 +48,39 @@ FOLLOW_SLOTS: Final = BoundedSemaphore(MAX_FOLLOWED)
 
 @dataclass(slots=True)
 class LogFollower:
-    """A followed log. Its thread queues lines, then None at the end or an exception on failure."""
+    """The followed logs of one page. Their threads queue lines, then None at the end of the last one or an exception."""
 
-    lines: LogStream
+    #: Each log with the text in front of its lines.
+    streams: Sequence[tuple[str, LogStream]]
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED_LINES))
     closed: Event = field(default_factory=Event)
+    _lock: Lock = field(default_factory=Lock)
+    _ended: int = 0
 
-    def run(self) -> None:
-        """Read lines until the log ends or the reader leaves."""
+    def start(self) -> None:
+        """Start a thread for each log."""
+        for lead, lines in self.streams:
+            Thread(target=self.run, args=(lead, lines), name="ebbtide-log", daemon=True).start()
+
+    def run(self, lead: str, lines: LogStream) -> None:
+        """Read the lines of one log until it ends or the reader leaves."""
+        trouble: Exception | None = None
         try:
-            for line in self.lines:
-                if not self._put(line):
+            for line in lines:
+                if not self._put(f"{lead}{line}"):
                     return
-            self._put(None)
         except Exception as error:  # noqa: BLE001 - the reader receives the error
-            self._put(error)
+            trouble = error
         finally:
             FOLLOW_SLOTS.release()
+        with self._lock:
+            self._ended += 1
+            is_last = self._ended == len(self.streams)
+        if is_last:
+            self._put(trouble)
+        else:
+            self._put(f"{lead}{make_page_error(trouble).text if trouble is not None else ENDED}")
 
     def _put(self, entry: str | Exception | None) -> bool:
         if self.closed.is_set():
@@ -91,9 +112,10 @@ class LogFollower:
                     return
         finally:
             self.closed.set()
-            # A generator that is running in its thread cannot be closed.
-            with suppress(ValueError):
-                self.lines.close()
+            for _, stream in self.streams:
+                # A generator that is running in its thread cannot be closed.
+                with suppress(ValueError):
+                    stream.close()
             while not self.queue.empty():
                 self.queue.get_nowait()
 
@@ -104,23 +126,55 @@ def clean_log_line(line: str) -> str:
     return text if len(line) <= MAX_LINE_CHARACTERS else f"{text} … {len(line) - MAX_LINE_CHARACTERS} more characters"
 
 
+def open_logs(visit: PageVisit, *, follow: bool, tail: int) -> list[tuple[str, LogStream]]:
+    """Return the requested log, or those of all replicas, each with the text in front of its lines."""
+    namespace, pod, container = visit.path_parameter("namespace"), visit.query("pod"), visit.query("container")
+    places = [(pod, container)]
+    if pod == ALL:
+        live = visit.backend.workload(visit.user, namespace, visit.path_parameter("name")).value
+        places = [(place.pod, place.name) for place in list_replica_containers(live)]
+        if not places:
+            raise PageError(404, "No logs", "The workload has no pods now.")
+    return [
+        (
+            f"{name.rpartition('-')[2]}  " if pod == ALL else "",
+            visit.backend.logs(visit.user, namespace, name, of, follow=follow, tail=tail),
+        )
+        for name, of in places
+    ]
+
+
 async def follow_log(visit: PageVisit) -> Response:
     tail = visit.query("tail")
-    lines = await run_in_threadpool(
-        visit.backend.logs,
-        visit.user,
-        visit.path_parameter("namespace"),
-        visit.query("pod"),
-        visit.query("container"),
+    streams = await run_in_threadpool(
+        open_logs,
+        visit,
         follow=True,
         tail=min(int(tail), MAX_LOG_LINES) if tail.isdigit() and len(tail) < 6 else MAX_LOG_LINES,  # noqa: PLR2004 - five digits
     )
-    if not FOLLOW_SLOTS.acquire(blocking=False):
+    taken = 0
+    while taken < len(streams) and FOLLOW_SLOTS.acquire(blocking=False):
+        taken += 1
+    if taken < len(streams):
+        for _ in range(taken):
+            FOLLOW_SLOTS.release()
         raise PageError(
             503,
             "Too many log streams",
             f"{MAX_FOLLOWED} logs are already being followed. Close a log page and try again.",
         )
-    follower = LogFollower(lines, asyncio.get_running_loop())
-    Thread(target=follower.run, name="ebbtide-log", daemon=True).start()
+    follower = LogFollower(streams, asyncio.get_running_loop())
+    follower.start()
     return stream_events(follower.events(visit.request))
+
+
+def download_log(visit: PageVisit) -> Response:
+    """Return the end of a log, or of those of all replicas one after another, as a text file."""
+    lines: list[str] = []
+    for lead, stream in open_logs(visit, follow=False, tail=MAX_DOWNLOADED_LINES):
+        lines += [f"{lead}{clean_log_line(line)}" for line in stream][-MAX_DOWNLOADED_LINES:]
+    name = visit.path_parameter("name") if visit.query("pod") == ALL else visit.query("pod")
+    safe = "".join(letter for letter in name if letter.isascii() and (letter.isalnum() or letter in "-."))
+    return PlainTextResponse(
+        "".join(f"{line}\n" for line in lines), headers={"Content-Disposition": f'attachment; filename="{safe}.log"'}
+    )

@@ -1,7 +1,7 @@
 """Change notifications for open pages: one watcher of the cache, for any number of pages.
 
-A page receives ``changed`` at most once a second (less often if many pages are open) and ``beat`` every 15 seconds, as
-server-sent events without content. The page of a workload receives only the changes of its workload. A page
+A page receives ``changed`` at most once a second (less often if many pages are open), ``beat`` every 15 seconds without a
+change, and ``alive`` every second without either, as server-sent events without content. The page of a workload receives only the changes of its workload. A page
 then requests its own parts, with the caller's permissions.
 Upstream: html.spec.whatwg.org, server-sent events.
 """
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: Seconds between two ``beat`` events, and at least between two ``changed`` events.
 BEAT_SECONDS: Final = 15.0
 PAUSE_SECONDS: Final = 1.0
+#: Seconds after which a quiet stream says that it is connected, so that a page shows a lost connection within 3 seconds.
+ALIVE_SECONDS: Final = 1.0
 #: Seconds that each open page adds, since all pages share one process.
 PAUSE_SECONDS_PER_PAGE: Final = 0.1
 
@@ -74,15 +76,29 @@ class ChangePulse:
             Thread(target=self._watch, args=(version,), name="ebbtide-pulse", daemon=True).start()
         try:
             yield "retry: 2000\nevent: open\ndata:\n\n"
+            loop = asyncio.get_running_loop()
+            beat = loop.time() + BEAT_SECONDS
+            ready = loop.time()
             while not await request.is_disconnected():
                 try:
-                    await asyncio.wait_for(listener[1].wait(), BEAT_SECONDS)
+                    await asyncio.wait_for(listener[1].wait(), ALIVE_SECONDS)
                 except TimeoutError:
+                    if loop.time() < beat:
+                        yield "event: alive\ndata:\n\n"
+                        continue
+                    beat = loop.time() + BEAT_SECONDS
                     yield "event: beat\ndata:\n\n"
                     continue
+                if loop.time() < ready:
+                    # The next change is not due yet.
+                    await asyncio.sleep(min(ready - loop.time(), ALIVE_SECONDS))
+                    if loop.time() < ready:
+                        yield "event: alive\ndata:\n\n"
+                        continue
                 listener[1].clear()
+                beat = loop.time() + BEAT_SECONDS
+                ready = loop.time() + max(PAUSE_SECONDS, len(self._listeners) * PAUSE_SECONDS_PER_PAGE)
                 yield "event: changed\ndata:\n\n"
-                await asyncio.sleep(max(PAUSE_SECONDS, len(self._listeners) * PAUSE_SECONDS_PER_PAGE))
         finally:
             with self._lock:
                 self._listeners.discard(listener)

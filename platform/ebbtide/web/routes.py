@@ -16,6 +16,9 @@ from ebbtide.web.frame import PageFrame, PageRoute
 from ebbtide.web.pulse import stream_events
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
     from starlette.responses import Response
 
     from ebbtide.api.backend import Backend
@@ -82,6 +85,7 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("POST", "/workloads/{namespace}/{name}/do/{action}", actions.perform_action),
     PageRoute("GET", "/workloads/{namespace}/{name}/logs/stream", logs.follow_log),
     PageRoute("POST", "/workloads/{namespace}/{name}/playground", send_playground_request),
+    PageRoute("GET", "/workloads/{namespace}/{name}/logs/download", logs.download_log),
     PageRoute("GET", "/workloads/{namespace}/{name}", workload.show_workload),
     PageRoute("GET", "/workloads/{namespace}/{name}/series", workload.serve_series),
     PageRoute("GET", "/workloads/{namespace}/{name}/decision", workload.serve_decision),
@@ -96,8 +100,17 @@ PAGES: Final[tuple[PageRoute, ...]] = (
 )
 
 
-def make_router(backend: Backend, *, secure: bool = False, one_time_key: OneTimeKey | None = None) -> APIRouter:
+class PageRouter(APIRouter):
+    """The router of all pages, and the page for a path that does not exist."""
+
+    #: Returns the page for a request that matches no route; None if the request is not a browser's.
+    missing_page: Callable[[Request], Response | None]
+
+
+def make_router(backend: Backend, *, secure: bool = False, one_time_key: OneTimeKey | None = None) -> PageRouter:
     """Return the router of all pages; ``secure`` means that TLS ends at a proxy, so cookies must be ``Secure``."""
     frame = PageFrame(backend, secure=secure, one_time_key=one_time_key)
     routes: list[BaseRoute] = [Route(page.path, frame.make_endpoint(page), methods=[page.method]) for page in PAGES]
-    return APIRouter(routes=routes)
+    router = PageRouter(routes=routes)
+    router.missing_page = frame.make_missing_page
+    return router

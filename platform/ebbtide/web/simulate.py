@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import statistics
 from collections import OrderedDict
@@ -73,6 +74,8 @@ class TrafficShape:
     words: str
 
 
+#: An entry of a mapping with a plain value and a comment.
+COMMENTED_ENTRY: Final = re.compile(r"""^(?P<entry> *(?P<name>\w+): *[^\s#'"]+)[ \t]+#.*$""", re.MULTILINE)
 #: The numeric inputs of the traffic shapes.
 NUMBERS: Final = {
     option.name: option
@@ -262,9 +265,25 @@ class PageQuestion:
 def _apply_settings(text: str, settings: Mapping[str, Any]) -> str:
     """Return a spec's YAML with other settings, or unchanged if they cannot be written there."""
     try:
-        return edit_text(text, {(*BLOCK, name): value for name, value in settings.items()}, field_names_at)
+        edited = edit_text(text, {(*BLOCK, name): value for name, value in settings.items()}, field_names_at)
     except NotEdited:
         return text
+    return drop_outdated_comments(text, edited, settings)
+
+
+def drop_outdated_comments(before: str, after: str, settings: Mapping[str, Any]) -> str:
+    """Return an edited spec without the comments after values that changed, which may no longer be true.
+
+    Another metric also changes the meaning of its threshold.
+    """
+    names = {*settings, *(("metricThreshold",) if "metric" in settings else ())}
+    known = {*before.splitlines()}
+
+    def drop(match: re.Match[str]) -> str:
+        is_changed = match[0] not in known or (match["name"] == "metricThreshold" and "metric" in settings)
+        return match["entry"] if is_changed and match["name"] in names else match[0]
+
+    return COMMENTED_ENTRY.sub(drop, after)
 
 
 def make_question(text: str, **fields: str) -> PageQuestion:

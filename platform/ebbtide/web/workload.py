@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 #: The maximum number of log lines and of events on the page; the latest are shown.
 MAX_LOG_LINES: Final = 500
 MAX_EVENTS: Final = 200
+#: The name of all replicas in place of a pod, and the maximum number of them whose logs are shown together.
+ALL: Final = "*"
+MAX_REPLICA_LOGS: Final = 8
 MINUTE_SECONDS: Final = 60.0
 #: Seconds for which an SLO report is reused.
 REPORT_REUSE_SECONDS: Final = 30.0
@@ -248,20 +251,35 @@ def metrics_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[s
 def logs_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
     """Return the containers, and the end of the selected one's log for readers without JavaScript."""
     all_containers = list_log_containers(live)
+    replicas = list_replica_containers(live)
+    together = [LogContainer(ALL, ALL)] if len(replicas) > 1 else []
     container, pod = visit.query("container"), visit.query("pod")
     fitting = [
-        row for row in all_containers if container == f"{row.pod}/{row.name}" or (not container and row.pod == pod)
+        row
+        for row in (*together, *all_containers)
+        if container == f"{row.pod}/{row.name}" or (not container and row.pod == pod)
     ]
     chosen = next(iter([*fitting, *all_containers]), None)
     lines: list[str] = []
     trouble = ""
     if chosen is not None and not visit.is_partial:
+        shown = replicas if chosen.pod == ALL else [chosen]
         try:
-            stream = visit.backend.logs(visit.user, live.namespace, chosen.pod, chosen.name, tail=MAX_LOG_LINES)
-            lines = [*stream][-MAX_LOG_LINES:]
+            for place in shown:
+                lead = f"{place.pod.rpartition('-')[2]}  " if chosen.pod == ALL else ""
+                stream = visit.backend.logs(visit.user, live.namespace, place.pod, place.name, tail=MAX_LOG_LINES)
+                lines += [f"{lead}{line}" for line in [*stream][-MAX_LOG_LINES // len(shown) :]]
         except Exception as error:  # noqa: BLE001 - the rest of the page is shown
             trouble = make_page_error(error).text
-    return {"containers": all_containers, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": MAX_LOG_LINES}
+    return {
+        "containers": [*together, *all_containers],
+        "chosen": chosen,
+        "lines": lines,
+        "trouble": trouble,
+        "tail": MAX_LOG_LINES,
+        "all_replicas": ALL,
+        "replicas": len(replicas),
+    }
 
 
 def slo_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
@@ -367,6 +385,16 @@ def list_workload_events(live: LiveWorkload) -> Iterator[WorkloadEvent]:
             message=str(event.get("message", "")),
             count=count if isinstance(count := event.get("count"), int) else 1,
         )
+
+
+def list_replica_containers(live: LiveWorkload) -> list[LogContainer]:
+    """Return the model server's container of each pod that has not ended."""
+    running = {pod["metadata"]["name"] for pod in live.pods if not of_pod.has_ended(pod)}
+    containers: dict[str, LogContainer] = {}
+    for container in list_log_containers(live):
+        if container.pod in running:
+            containers.setdefault(container.pod, container)
+    return [*containers.values()][:MAX_REPLICA_LOGS]
 
 
 def list_log_containers(live: LiveWorkload) -> list[LogContainer]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ebbtide.simulate.setting import Setting
     from ebbtide.slo.source import History, SeriesPoint
 
-#: What decided the number of replicas.
+#: The causes of a number of replicas.
 Cause = Literal["stable", "panic", "bound", "delay", "zero"]
 MarkKind = Literal["deploy", "scale", "preempted", "rescale", "cold"]
 #: Events that are marked, by their reason.

@@ -117,9 +117,17 @@
       time.dataset.told = "";
       time.title = time.dateTime;
       const today = when.toDateString() === new Date().toDateString();
-      time.textContent = today ? when.toLocaleTimeString() : when.toLocaleString();
+      time.textContent = today ? clock(when) : `${when.toLocaleDateString(undefined, {day: "numeric", month: "short", year: "numeric"})}, ${clock(when)}`;
+    }
+    // On a narrow screen, the selected tab must be visible.
+    for (const chosen of all(".tabs [aria-current], .side nav [aria-current]", root)) {
+      const strip = chosen.parentElement;
+      if (strip.scrollWidth > strip.clientWidth && (chosen.offsetLeft < strip.scrollLeft || chosen.offsetLeft + chosen.offsetWidth > strip.scrollLeft + strip.clientWidth))
+        strip.scrollLeft = chosen.offsetLeft - (strip.clientWidth - chosen.offsetWidth) / 2;
     }
   }
+  // A time of day in 24-hour format.
+  const clock = when => [when.getHours(), when.getMinutes(), when.getSeconds()].map(part => String(part).padStart(2, "0")).join(":");
 
   document.addEventListener("click", async event => {
     const copy = event.target.closest("[data-copy]");
@@ -155,32 +163,49 @@
 
   // The change stream: parts listen for `changed` and `beat` on the body. A hidden page closes the stream.
   const address = document.body.dataset.live;
-  let source = null, lost = null, fails = 0, retryTimer;
+  let source = null, lost = null, fails = 0, retryTimer, watch;
+  // The server sends an event every second. A connection that is silent, as after a network failure without a reset, is lost.
+  const SILENCE = 2500;
+  function heard() {
+    clearTimeout(watch);
+    watch = setTimeout(() => source && fail(), SILENCE);
+  }
+  function show() {
+    lost ??= new Date();
+    $("#lost-since").textContent = clock(lost);
+    $("#lost").hidden = false;
+  }
+  function fail() {
+    fails += 1;
+    show();
+    clearTimeout(watch);
+    source?.close(); source = null;
+    clearTimeout(retryTimer);
+    retryTimer = setTimeout(connect, Math.min(1000 * 2 ** (fails - 1), 15000));
+  }
   function connect() {
     if (!address || source || document.hidden) return;
     source = new EventSource(address);
+    heard();
     source.addEventListener("open", () => {
+      heard();
       if (fails) htmx.trigger(document.body, "changed");
       fails = 0; lost = null;
       document.body.dataset.heard = "";
       $("#lost").hidden = true;
     });
-    for (const name of ["changed", "beat"]) source.addEventListener(name, () => htmx.trigger(document.body, name));
-    source.addEventListener("error", () => {
-      fails += 1;
-      lost ??= new Date();
-      if (fails > 1) { $("#lost-since").textContent = lost.toLocaleTimeString(); $("#lost").hidden = false; }
-      source.close(); source = null;
-      clearTimeout(retryTimer);
-      retryTimer = setTimeout(connect, Math.min(1000 * 2 ** fails, 15000));
-    });
+    source.addEventListener("alive", heard);
+    for (const name of ["changed", "beat"]) source.addEventListener(name, () => { heard(); htmx.trigger(document.body, name); });
+    source.addEventListener("error", fail);
   }
-  function disconnect() { clearTimeout(retryTimer); source?.close(); source = null; }
+  function disconnect() { clearTimeout(retryTimer); clearTimeout(watch); source?.close(); source = null; }
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return disconnect();
     connect();
     if (address) htmx.trigger(document.body, "changed");
   });
+  addEventListener("offline", () => address && fail());
+  addEventListener("online", () => { disconnect(); connect(); });
   addEventListener("pagehide", disconnect);
   addEventListener("pageshow", connect);
 

@@ -130,3 +130,40 @@ document.addEventListener("htmx:afterSwap", event => {
   document.getElementById("shape").value = "log";
   htmx.trigger("#simulation", "change");
 });
+// A tuning result applies only to the settings that it was searched for: after an edit, it cannot be applied.
+(() => {
+  const form = document.getElementById("simulation");
+  if (!form) return;
+  const state = () => JSON.stringify([...new FormData(form)].filter(([name]) => name !== "csrf" && name !== "file"));
+  let searched = null;
+  const check = () => {
+    const tuned = document.getElementById("tuned");
+    if (!tuned || searched === null) return;
+    const outdated = state() !== searched;
+    tuned.classList.toggle("outdated", outdated);
+    const note = tuned.querySelector(".stale-note");
+    if (note) note.hidden = !outdated;
+    for (const button of tuned.querySelectorAll(".tuned-actions button")) button.disabled = outdated;
+  };
+  document.addEventListener("htmx:beforeRequest", event => {
+    if (event.detail.pathInfo?.requestPath === "/simulate/tune") searched = state();
+  });
+  for (const name of ["input", "change"]) document.addEventListener(name, () => setTimeout(check));
+  document.addEventListener("htmx:afterSwap", check);
+})();
+// The scatter plot shows the setting next to the cursor.
+document.addEventListener("pointermove", event => {
+  const plot = event.target.closest?.(".scatter svg");
+  if (!plot) return;
+  const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(plot.getScreenCTM().inverse());
+  let nearest = null, least = 24 ** 2;
+  for (const dot of plot.querySelectorAll("circle:not(.nearest)")) {
+    const distance = (dot.cx.baseVal.value - place.x) ** 2 + (dot.cy.baseVal.value - place.y) ** 2;
+    if (distance < least) [nearest, least] = [dot, distance];
+  }
+  const ring = plot.querySelector(".nearest"), label = plot.parentElement.querySelector(".nearest-label");
+  label.dataset.idle ??= label.textContent;
+  label.textContent = nearest ? nearest.textContent : label.dataset.idle;
+  ring.setAttribute("cx", nearest ? nearest.cx.baseVal.value : -99);
+  ring.setAttribute("cy", nearest ? nearest.cy.baseVal.value : -99);
+});

@@ -20,11 +20,28 @@
       const row = document.createElement("p");
       row.textContent = line;
       if (ours) row.className = "ours";
+      mark(row);
       part.append(row);
     }
     log.append(part);
     while (log.childElementCount > MAX_LINES) log.firstElementChild.remove();
     if (end) log.scrollTop = log.scrollHeight;
+  }
+  // Search: only the lines with the text are shown, and the text is marked in them.
+  const needle = () => $("#log-search")?.value.trim().toLowerCase() ?? "";
+  function mark(row, text = needle()) {
+    const line = row.textContent, at = text ? line.toLowerCase().indexOf(text) : -1;
+    row.classList.toggle("found", at >= 0);
+    if (at < 0) { if (row.children.length) row.textContent = line; return; }
+    row.replaceChildren(line.slice(0, at), Object.assign(document.createElement("mark"), {textContent: line.slice(at, at + text.length)}), line.slice(at + text.length));
+  }
+  function search() {
+    const log = $("#log"), text = needle();
+    if (!log) return;
+    log.classList.toggle("filtered", text !== "");
+    for (const row of log.children) mark(row, text);
+    if (text) say(`${log.querySelectorAll(".found").length} of ${log.childElementCount} lines`);
+    else log.scrollTop = log.scrollHeight;
   }
   function stop() { clearTimeout(retryTimer); source?.close(); source = null; }
   function follow() {
@@ -77,6 +94,8 @@
     if (event.target.closest("#log-pause")) togglePause();
     else if (event.target.closest("#log-clear")) $("#log").replaceChildren();
   });
+  document.addEventListener("input", event => { if (event.target.id === "log-search") search(); });
+  document.addEventListener("keydown", event => { if (event.target.id === "log-search" && event.key === "Enter") event.preventDefault(); });
   document.addEventListener("change", event => {
     if (event.target.id === "log-wrap") $("#log").classList.toggle("wide", !event.target.checked);
     if (event.target.id === "container") event.target.form.submit();

@@ -1,0 +1,123 @@
+"""Tests of single behaviors of the pages: error pages, logs of all replicas, tuned specs, and the change stream."""
+
+from __future__ import annotations
+
+import socket
+import time
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import pytest
+
+import situations
+from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.web.simulate import drop_outdated_comments
+from website import FixedCluster, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site(backend_of(simulated := cluster(), simulated.clock, source=FixedMetrics())) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("path", ["/nope", "/workloads/a/b/c/d"])
+def test_a_browser_gets_a_page_for_a_missing_path(site: Site, path: str) -> None:
+    answer = site.visitor.get(path, headers={"Accept": "text/html,*/*"})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "Page not found" in Parsed(answer.text).text
+    assert answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"), [("/nope", "*/*"), ("/nope", "application/json"), ("/api/v1/nope", "text/html")]
+)
+def test_a_program_gets_json_for_a_missing_path(site: Site, path: str, accept: str) -> None:
+    answer = site.visitor.get(path, headers={"Accept": accept})
+    assert answer.status_code == 404
+    assert "json" in answer.headers["content-type"]
+
+
+def test_the_logs_of_all_replicas_are_shown_streamed_and_downloaded() -> None:
+    situation = deepcopy(situations.data("running"))
+    first = situation["pods"][0]
+    second = deepcopy(first)
+    second["metadata"] |= {"name": f"{first['metadata']['name'].rpartition('-')[0]}-zzzzz", "uid": "second"}
+    situation["pods"].append(second)
+    fixed = FixedCluster(lines=("started", "ready \x1b[31m"))
+    fixed.hold(situation)
+    ends = {first["metadata"]["name"].rpartition("-")[2], "zzzzz"}
+    top = situation["top"]["metadata"]
+    base = f"/workloads/{top['namespace']}/{top['name']}"
+    with Site(backend_of(fixed, ManualClock(situation["now"]))) as site:
+        page = Parsed(site.get(f"{base}/logs?container=*/*").text)
+        assert "All 2 replicas" in page.text
+        assert "zzzzz started" in page.text
+        address = next(item.attributes["data-stream"] for item in page.all("div", id="log"))
+        events = site.get(address).text
+        assert all(f"{end}  started" in events for end in ends)
+        assert events.count("event: end") == 1
+        answer = site.get(f"{base}/logs/download?pod=*&container=*")
+        assert answer.headers["content-disposition"] == f'attachment; filename="{top["name"]}.log"'
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert sorted(answer.text.splitlines()) == sorted(
+            f"{end}  {line}" for end in ends for line in ("started", "ready \\x1b[31m")
+        )
+        alone = site.get(f"{base}/logs/download?pod={first['metadata']['name']}&container=user-container")
+        assert alone.text == "started\nready \\x1b[31m\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # Another metric makes the comment on the threshold false, even if its value is the same.
+        ({"metric": "throughput", "metricThreshold": 44.1}, ["metric: throughput", "metricThreshold: 44.1"]),
+        ({"metric": "throughput"}, ["metric: throughput", "metricThreshold: 10"]),
+        # The comment on an unchanged value stays.
+        ({"maxReplicas": 4}, ["metric: concurrency   # in flight", "metricThreshold: 10   # requests in flight"]),
+    ],
+)
+def test_a_tuned_spec_has_no_comment_that_became_false(settings: dict[str, object], expected: list[str]) -> None:
+    before = (
+        "spec:\n  autoscaling:\n    # The bounds.\n    maxReplicas: 8\n    metric: concurrency   # in flight\n"
+        "    metricThreshold: 10   # requests in flight\n"
+    )
+    after = before
+    for name, value in settings.items():
+        after = "\n".join(
+            line.replace(line.split("#")[0].strip(), f"{name}: {value}") if f" {name}:" in line else line
+            for line in after.split("\n")
+        )
+    tuned = drop_outdated_comments(before, after, settings)
+    assert [line.strip() for line in tuned.splitlines() if "metric" in line] == expected
+    assert "# The bounds." in tuned
+
+
+def test_a_quiet_stream_reports_that_it_is_connected(site: Site) -> None:
+    apply_specs(site, "chat")
+    began = time.monotonic()
+    with site.visitor.stream("GET", "/live") as answer:
+        seen = ""
+        for part in answer.iter_text():
+            seen += part
+            if seen.count("event: alive") >= 2:
+                break
+    assert time.monotonic() - began < 10
+
+
+def test_a_port_in_use_is_reported_at_once_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from ebbtide.cli import main  # noqa: PLC0415 - only this test needs it
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        assert main(["serve", "--demo", "--port", str(port)]) == 2
+    assert time.monotonic() - began < 5
+    error = capsys.readouterr().err
+    assert error == f"error: port {port} on 127.0.0.1 is in use by another process: set --port to a free one, or to 0\n"
