@@ -48,7 +48,7 @@ def run(options: Options) -> int:
     gc.enable()
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    return connection.run_on_cluster(options, lambda cluster: _run(cluster, options))
+    return connection.run_on_cluster(options, lambda cluster: _run(cluster, options), pod=True)
 
 
 def _run(cluster: connection.Cluster, options: Options) -> int:
