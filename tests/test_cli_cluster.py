@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from argparse import Namespace
 from functools import partial
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pytest
 
 from answering import Answer, answering, fine
 from ebbtide import manifests
+from ebbtide.api import make
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_age
@@ -1066,3 +1068,46 @@ def test_the_printed_call_works_on_this_machine(
         cluster.put(node)
 
     assert f"  call       {call}" in run("describe", "chat", "-p", "shop").out
+
+
+@pytest.mark.parametrize(("kubeconfig", "expected"), [(None, "pod"), ("file", "kubeconfig")])
+def test_a_program_in_a_pod_connects_with_its_service_account(
+    monkeypatch: pytest.MonkeyPatch, kubeconfig: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(make, "is_in_cluster", lambda: True)
+    monkeypatch.setattr(make, "connect_in_cluster", lambda: "pod")
+    monkeypatch.setattr(connection, "connect", lambda *_: "kubeconfig")
+    connected_to: list[Any] = []
+
+    def work(cluster: Any) -> int:
+        connected_to.append(cluster)
+        return 0
+
+    options = Namespace(kubeconfig=kubeconfig, context=None)
+    assert connection.run_on_cluster(options, work, pod=True) == 0
+    assert connection.run_on_cluster(options, work) == 0
+    assert connected_to == [expected, "kubeconfig"]
+
+
+def test_a_workload_of_a_custom_resource_says_so_and_is_left_alone(
+    cluster: Simulated, run: Any, tmp_path: Path, profile: Path
+) -> None:
+    file = tmp_path / "chat.yaml"
+    file.write_text(text(autoscaling=SCALING))
+    assert run("apply", "-y", "--profile", profile, file).code == 0
+    owner = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "name": "chat", "uid": "1"}
+    cluster.patch(KNATIVE, "chat", "team-shop", {"metadata": {"ownerReferences": [owner]}})
+
+    assert "  owner      Inference chat\n" in run("describe", "chat", "-p", "shop").out
+    assert json.loads(run("list", "-p", "shop", "-o", "json").out)[0]["owner"] == "Inference chat"
+    assert run("why", "chat", "-p", "shop", "--profile", profile).code == 0
+    file.write_text(text(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+    for command in (("apply", "-y"), ("diff",)):
+        done = run(*command, "--profile", profile, file)
+        assert done.code == 3
+        assert "image: " in done.out
+        assert "Inference chat manages this workload" in done.out
+        assert "RES063" in done.out
+    deleted = run("delete", "chat", "-p", "shop", "-y")
+    assert deleted.code == 3
+    assert "kubectl delete inference chat -n team-shop --cascade=orphan" in deleted.err

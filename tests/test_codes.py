@@ -60,6 +60,7 @@ ELSEWHERE = {
     "SEC003": "test_cli.py",
     "SPEC007": "test_core.py",
     **{f"DOC{number:03}": "test_doctor.py" for number in (*range(1, 28), 38, 47, 48, 57, 58, 70, 71, 138, 139, 158)},
+    **{f"RES{number:03}": "test_crd.py" for number in range(61, 65)},
     "TUN001": "test_cli_simulate.py",
     "TUN002": "test_cli_simulate.py",
 }

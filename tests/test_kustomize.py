@@ -414,6 +414,39 @@ def test_the_policies_build(kustomize: str) -> None:
     assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 8
 
 
+def test_the_custom_resources_build(kustomize: str, tmp_path: Path) -> None:
+    result = build(kustomize, KUSTOMIZE / "crd")
+    assert result.code == 0, result.err
+    objects = by_name(result.out)
+    (container,) = objects["Deployment", "ebbtide-controller", "ebbtide-controller"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["args"][-1] == "--inferences"
+    assert ("CustomResourceDefinition", "", "inferences.ebbtide.dev") in objects
+    assert ("ClusterRole", "", "ebbtide-project-member") in objects
+
+    folder = os.path.relpath(KUSTOMIZE / "crd-project", tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(f"namespace: runai-team-a\ncomponents: [{folder}]\n")
+    result = build(kustomize, tmp_path)
+    assert result.code == 0, result.err
+    subjects = [item["subjects"][0] for item in result.out if item["kind"] == "RoleBinding"]
+    assert {(row["name"], row["namespace"]) for row in subjects} == {
+        ("ebbtide", "runai-team-a"),
+        ("ebbtide-controller", "ebbtide-controller"),
+    }
+
+
+def test_the_health_check_of_argo_cd_builds(kustomize: str, tmp_path: Path) -> None:
+    write_kustomization(tmp_path, ["crd-argocd"], [upstream_config("argocd-cm", "argocd")])
+    result = build(kustomize, tmp_path)
+    assert result.code == 0, result.err
+    assert set(result.out[0]["data"]) >= {
+        "kept",
+        "resource.customizations.health.ebbtide.dev_Inference",
+        "resource.customizations.health.run.ai_InferenceWorkload",
+    }
+
+
 # Overlays.
 
 

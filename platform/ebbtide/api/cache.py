@@ -449,6 +449,18 @@ class Cache:
             rows = self._items[kind]
             return [_unpack_entry(rows[key]) for key in sorted(rows) if namespace in {"", key[0]}]
 
+    def versions(self, kind: Kind) -> dict[Key, str]:
+        """Return the version of each stored object of a kind, by namespace and name."""
+        self.take_changes()
+        with self._lock:
+            return {key: entry.version for key, entry in self._items.get(kind, {}).items()}
+
+    def stored(self, kind: Kind, key: Key) -> Object | None:
+        """Return a stored object by its namespace and name, or None."""
+        with self._lock:
+            entry = self._items[kind].get(key)
+            return None if entry is None else _unpack_entry(entry)
+
     def statuses(
         self, namespaces: Iterable[str] | None, wide: bool, kinds: Callable[[WorkloadKey], bool]
     ) -> list[Status]:

@@ -20,6 +20,8 @@ KEDA_HPA: Final = "keda-hpa-"
 
 #: Name of the controller's Deployment, Lease and field manager.
 CONTROLLER: Final = "ebbtide-controller"
+#: Service account of a project's namespace with whose permissions the controller applies custom resources.
+PROJECT_ACCOUNT: Final = "ebbtide"
 
 
 def fit_name(base: str, suffix: str) -> str:

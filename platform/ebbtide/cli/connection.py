@@ -271,16 +271,26 @@ def clock() -> protocol.Clock:
     return SystemClock() if simulated is None else simulated.clock
 
 
-def run_on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
-    """Connect and run ``work``; print an error of the cluster or of Prometheus and return exit code 3."""
+def run_on_cluster(options: Options, work: Callable[[Cluster], int], *, pod: bool = False) -> int:
+    """Connect and run ``work``; print an error of the cluster or of Prometheus and return exit code 3.
+
+    With ``pod``, a command without --kubeconfig that runs in a pod uses the pod's service account.
+    """
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in connect
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
 
     try:
-        return work(connect(options.kubeconfig, options.context))
+        return work(_connect_pod() if pod and not options.kubeconfig else connect(options.kubeconfig, options.context))
     except (ClusterError, SourceError) as error:
         write_stderr(f"error: {error}")
         return CLUSTER
+
+
+def _connect_pod() -> Cluster:
+    """Connect to the cluster that this pod runs in, or to that of the kubeconfig outside of a pod."""
+    from ebbtide.api import make  # noqa: PLC0415 - as in connect
+
+    return make.connect_in_cluster() if simulated is None and make.is_in_cluster() else connect(None, None)
 
 
 def is_profile_named(options: Options) -> bool:

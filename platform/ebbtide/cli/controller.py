@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import read_profile
-from ebbtide.cli.options import LIVE_PROFILE, Options, make_option
+from ebbtide.cli.options import LIVE_PROFILE, Options, make_option, make_switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,10 @@ OPTIONS: Final = (
         default=PORT,
         help=f"Port of /metrics, /healthz and /readyz; 0 selects a free port (default: {PORT})",
     ),
+    make_switch(
+        "--inferences",
+        help="Also apply the custom resources Inference and InferenceWorkload, each as its namespace's service account",
+    ),
 )
 
 
@@ -48,7 +52,7 @@ def run(options: Options) -> int:
     gc.enable()
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    return connection.run_on_cluster(options, lambda cluster: _run(cluster, options))
+    return connection.run_on_cluster(options, lambda cluster: _run(cluster, options), pod=True)
 
 
 def _run(cluster: connection.Cluster, options: Options) -> int:
@@ -61,7 +65,14 @@ def _run(cluster: connection.Cluster, options: Options) -> int:
     )
     source: Any = connection.connect_source(cluster, options.prometheus, profile)
     identity = f"{socket.gethostname()}_{os.getpid()}"
-    process = Process(cluster, source, connection.clock(), options.namespace, identity)
+    process = Process(
+        cluster,
+        source,
+        connection.clock(),
+        options.namespace,
+        identity,
+        profile=profile if options.inferences else None,
+    )
     ended = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:

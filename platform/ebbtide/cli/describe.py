@@ -143,6 +143,7 @@ def _format_workload(workload: LiveWorkload, status: Status, notes: Notes) -> It
         yield f"  {make_printable(text)}\n"
     rows = [
         ("project", status.project),
+        ("owner", status.owner),
         ("replicas", f"{status.replicas.ready} ready, {status.replicas.wanted} desired, {_format_bounds(status)}"),
         ("GPUs", status.gpus),
         ("metric", str(status.metric or "")),

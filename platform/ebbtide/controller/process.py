@@ -1,4 +1,7 @@
-"""The controller as a process: the cache, the Lease, the steps, and an HTTP server with its metrics and probes."""
+"""The controller as a process: the cache, the Lease, the steps, and an HTTP server with its metrics and probes.
+
+With a profile it also applies custom resources, in a separate thread, so that a slow apply delays no floor.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,31 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.api.cache import Cache
 from ebbtide.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, POD, POD_AUTOSCALER, REVISION
+from ebbtide.cluster.client.protocol import (
+    DEPLOYMENT,
+    HPA,
+    KNATIVE,
+    KSERVE,
+    POD,
+    POD_AUTOSCALER,
+    QUOTA,
+    REVISION,
+    ClusterError,
+)
+from ebbtide.controller.inferences import RESOURCES, Inferences
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.controller.measure import SampleSource
+    from ebbtide.profile.models import Profile
 
 LOG: Final = logging.getLogger("ebbtide.controller")
 #: The kinds that the controller reads; nothing else is watched or stored.
 KINDS: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, POD)
+#: The kinds that it reads in addition if it applies custom resources: these, and what a workload's status depends on.
+RESOURCE_KINDS: Final = (*RESOURCES, DEPLOYMENT, HPA, QUOTA)
 #: Seconds to wait for the first list of all kinds.
 SYNC_SECONDS: Final = 60.0
 #: Seconds between two checks of changed workloads.
@@ -43,13 +60,18 @@ class Process:
         namespace: str,
         identity: str,
         *,
+        profile: Profile | None = None,
         threads: bool = True,
     ) -> None:
-        """Prepare; nothing is read before ``run``."""
+        """Prepare; nothing is read before ``run``. With a profile, custom resources are rendered with it and applied."""
         self._clock = clock
-        self._cache = Cache(cluster, clock, threads=threads, kinds=KINDS)
+        kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
+        self._cache = Cache(cluster, clock, threads=threads, kinds=kinds)
         self._lease = Lease(cluster, namespace, identity, clock)
         self.controller = Controller(cluster, source, clock)
+        self.inferences: Inferences | None = None
+        if profile is not None:
+            self.inferences = Inferences(cluster, self._cache, clock, profile, self._lease.leads, threads=threads)
         self._beat = clock.ticks()
         self._holder = ""
 
@@ -57,6 +79,8 @@ class Process:
         """Renew the Lease and step while it is held, until ``ended`` is set."""
         self._cache.start()
         self._cache.wait_synced(SYNC_SECONDS)
+        if self.inferences is not None:
+            threading.Thread(target=self._apply_resources, args=(ended,), name="inferences", daemon=True).start()
         next_step = next_renewal = 0.0
         seen = self._cache.number()
         while not ended.is_set():
@@ -89,6 +113,26 @@ class Process:
                 ended.wait(PAUSE_SECONDS)
         self._lease.release()
         self._cache.stop()
+
+    def _apply_resources(self, ended: threading.Event) -> None:
+        """Work on custom resources whenever something changes, while the Lease is held."""
+        assert self.inferences is not None
+        seen, led = -1, False
+        while not ended.is_set():
+            leads = self._lease.leads() and self._cache.synced() and self._cache.age() <= MAX_AGE_SECONDS
+            if leads and not led:
+                self.inferences.forget()
+            led = leads
+            if leads:
+                try:
+                    self.inferences.step()
+                except ClusterError as error:
+                    LOG.warning("custom resources: %s", error)
+                except Exception:
+                    LOG.exception("custom resources")
+            seen = self._cache.wait(seen, RENEW_SECONDS)
+            # Changes come in groups, so those of this pause are handled together.
+            ended.wait(PAUSE_SECONDS)
 
     def step(self) -> None:
         """Decide once for all workloads."""
@@ -132,6 +176,9 @@ class Process:
 
     def _format_metrics(self) -> str:
         counts = self.controller.counts
+        resources = dict.fromkeys(("resources", "applies", "statuses", "failures"), 0)
+        if self.inferences is not None:
+            resources = self.inferences.counts
         age = max(0.0, self._clock.now() - self.controller.stepped_at) if self.controller.stepped_at else 0.0
         rows = (
             ("leader", "gauge", "1 if this process writes", float(self._lease.leads())),
@@ -141,6 +188,10 @@ class Process:
             ("patches_total", "counter", "Written floors", counts["patches"]),
             ("errors_total", "counter", "Failed queries and writes", counts["errors"]),
             ("last_step_age_seconds", "gauge", "Seconds since the last complete step", age),
+            ("resources", "gauge", "Custom resources", resources["resources"]),
+            ("applies_total", "counter", "Applied specs of custom resources", resources["applies"]),
+            ("status_patches_total", "counter", "Written statuses of custom resources", resources["statuses"]),
+            ("apply_failures_total", "counter", "Failed attempts to apply a custom resource", resources["failures"]),
             (
                 "data_age_seconds",
                 "gauge",

@@ -115,6 +115,13 @@ class RestrictedCluster:
             self._require(verb, kind, metadata.get("namespace", ""), metadata["name"])
         return self._cluster.create(item)
 
+    def patch_status(self, kind: Kind, name: str, namespace: str, status: Object) -> Object:
+        self._require("patch", kind, namespace, name, "status")
+        return self._cluster.patch_status(kind, name, namespace, status)
+
+    def impersonate(self, user: str) -> Cluster:
+        return self._cluster.impersonate(user)
+
     def patch(
         self,
         kind: Kind,

@@ -63,6 +63,7 @@ from ebbtide.translation.objects import apply_merge_patch
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.sandbox.state import PodLife
     from ebbtide.translation.objects import Object
 
@@ -108,6 +109,8 @@ class Simulated(ClusterState):
     denied: set[tuple[str, str]] = field(default_factory=set)
     #: The API server's responses at paths other than objects'.
     paths: dict[str, Object] = field(default_factory=lambda: deepcopy(PATHS))
+    #: Clusters that are restricted to a user's permissions, by the user's name.
+    accounts: dict[str, Cluster] = field(default_factory=dict)
     _is_driver_busy: bool = False
 
     def __post_init__(self) -> None:
@@ -267,6 +270,21 @@ class Simulated(ClusterState):
         self.commit(kind, updated, stored)
         self._after_write(patch)
         return self.expect(kind, namespace, name).copy()
+
+    @_locked
+    def patch_status(self, kind: Kind, name: str, namespace: str, status: Object) -> Object:
+        """Merge a patch into the status; the generation stays."""
+        self._begin("patch", kind)
+        stored = self.expect(kind, namespace, name)
+        changed: Object = apply_merge_patch(stored.copy(), {"status": status})
+        self._before_write({"kind": kind.name, "metadata": {"name": name}, "status": status})
+        self.commit(kind, StoredObject(changed, stored.owned), stored)
+        self._after_write(changed)
+        return self.expect(kind, namespace, name).copy()
+
+    def impersonate(self, user: str) -> Cluster:
+        """Return the cluster of ``accounts`` with a user's permissions, or this one."""
+        return self.accounts.get(user, self)
 
     @_locked
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:

@@ -153,9 +153,9 @@ class ObjectStore:
             ]
         packed = marshal.dumps(item)
         objects[place] = StoredObject(item, owned_fields, packed)
-        if before is None:
-            for owner in metadata.get("ownerReferences", ()):
-                self._owned.setdefault(owner["uid"], set()).add(ObjectKey(kind, *place))
+        # An object can get an owner later, when a custom resource adopts it.
+        for owner in metadata.get("ownerReferences", ()):
+            self._owned.setdefault(owner["uid"], set()).add(ObjectKey(kind, *place))
         self._note(kind, ChangeRecord(self.version, "ADDED" if before is None else "MODIFIED", place[0], packed))
 
     def remove(self, key: ObjectKey) -> StoredObject | None:

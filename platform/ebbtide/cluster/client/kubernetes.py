@@ -80,6 +80,8 @@ class KubernetesCluster:
         """Wrap an ``ApiClient`` that has a host and credentials."""
         self._api = api
         self._namespace = namespace
+        #: The user as whom requests are sent; empty for the credentials' own.
+        self._user = ""
 
     @classmethod
     def from_kubeconfig(cls, file: str | None = None, context: str | None = None) -> KubernetesCluster:
@@ -279,6 +281,20 @@ class KubernetesCluster:
                 dryRun="All" if dry_run else "",
             )
 
+    def patch_status(self, kind: Kind, name: str, namespace: str, status: Object) -> Object:
+        """Send a merge patch to the subresource."""
+        path = f"{_make_object_path(kind, namespace, name)}/status"
+        return self._request_json("PATCH", path, {"status": status}, MERGE, fieldManager=LIVE_MANAGER)
+
+    def impersonate(self, user: str) -> KubernetesCluster:
+        """Return a client with the same connections that sends the user's name in a header.
+
+        The API server adds the groups of a service account (k8s.io/apiserver pkg/endpoints/filters/impersonation).
+        """
+        other = KubernetesCluster(self._api, self._namespace)
+        other._user = user
+        return other
+
     def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Create a SelfSubjectAccessReview."""
         group, _, version = kind.api_version.rpartition("/")
@@ -366,6 +382,8 @@ class KubernetesCluster:
     ) -> Any:
         """Return urllib3's unread response; raise the matching ``ClusterError`` for an error status."""
         headers = {"Accept": JSON, "User-Agent": "ebbtide"}
+        if self._user:
+            headers["Impersonate-User"] = self._user
         if body is not None:
             headers["Content-Type"] = content
         parameters = urlencode({name: value for name, value in query.items() if value != ""})

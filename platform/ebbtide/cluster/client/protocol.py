@@ -127,6 +127,9 @@ DOMAIN_CLAIM: Final = Kind(
 CLUSTER_RUNTIME: Final = Kind(
     "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
 )
+#: The native document as a custom resource, and Run:ai's classic one (``kustomize/crd``).
+INFERENCE: Final = Kind("ebbtide.dev/v1alpha1", "Inference", "inferences")
+CLASSIC: Final = Kind("run.ai/v2alpha1", "InferenceWorkload", "inferenceworkloads")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 RUNTIME_CLASS: Final = Kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 CLUSTER_QUEUE: Final = Kind("kueue.x-k8s.io/v1beta2", "ClusterQueue", "clusterqueues", namespaced=False)
@@ -162,6 +165,8 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         RUNTIME_CLASS,
         CLUSTER_QUEUE,
         LEASE,
+        INFERENCE,
+        CLASSIC,
         Kind("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "resourceflavors", namespaced=False),
         Kind("kueue.x-k8s.io/v1beta2", "LocalQueue", "localqueues"),
         Kind("v1", "LimitRange", "limitranges"),
@@ -290,6 +295,15 @@ class Cluster(Protocol):
         """Change an object with a merge patch (RFC 7386), as field manager ``ebbtide-live``, and return the result.
 
         ``basis`` has the same meaning as in ``apply``.
+        """
+
+    def patch_status(self, kind: Kind, name: str, namespace: str, status: Object) -> Object:
+        """Change the status of an object with a merge patch of its subresource, and return the object."""
+
+    def impersonate(self, user: str) -> Cluster:
+        """Return the cluster with the permissions of another user, such as ``system:serviceaccount:team-a:ebbtide``.
+
+        Its calls raise a ``ForbiddenError`` if the caller is not allowed to impersonate that user.
         """
 
     def is_allowed(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:

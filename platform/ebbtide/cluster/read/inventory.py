@@ -14,9 +14,11 @@ from ebbtide.base import keys, names
 from ebbtide.base.bodies import body
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
+    CLASSIC,
     CONFIG_MAP,
     DEPLOYMENT,
     HPA,
+    INFERENCE,
     KNATIVE,
     KSERVE,
     NODE,
@@ -95,6 +97,10 @@ class LiveWorkload:
         return str(self.top["metadata"]["namespace"])
 
 
+#: Kinds of custom resources from which the controller makes workloads.
+RESOURCES: Final = frozenset({INFERENCE.name, CLASSIC.name})
+#: Problem code of a command that would change a workload of a custom resource.
+OWNED: Final = "RES063"
 #: The kinds of a workload's objects, and of those that limit it.
 GROUPED: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA)
 KNATIVE_NAMESPACE: Final = "knative-serving"
@@ -272,6 +278,31 @@ def revision_sort_key(revision: Object) -> tuple[str, int]:
 
 def _owner_kind(obj: Object) -> str:
     return str(get_at(obj, "metadata", "ownerReferences", 0, "kind", default=""))
+
+
+def find_resource_owner(obj: Object) -> Object | None:
+    """Return the owner reference of an object to a custom resource that the controller applies; None without one."""
+    return next((owner for owner in obj["metadata"].get("ownerReferences", ()) if owner["kind"] in RESOURCES), None)
+
+
+def describe_resource_owner(obj: Object) -> str:
+    """Return the custom resource that an object belongs to, as ``Inference chat``; empty without one."""
+    owner = find_resource_owner(obj)
+    return "" if owner is None else f"{owner['kind']} {owner['name']}"
+
+
+def explain_resource_owner(obj: Object) -> str:
+    """Return why a command must not change the spec of a workload that belongs to a custom resource; empty if it may."""
+    owner = find_resource_owner(obj)
+    if owner is None:
+        return ""
+    kind, name = owner["kind"].lower(), owner["name"]
+    place = f"{name} -n {obj['metadata']['namespace']}"
+    return (
+        f"{owner['kind']} {name} manages this workload, and the controller would undo the change ({OWNED}); change or delete "
+        f"the {owner['kind']}, in Git or with kubectl. To keep the workload without it: kubectl delete {kind} {place} "
+        "--cascade=orphan"
+    )
 
 
 def is_made_by_kserve(service: Object) -> bool:

@@ -225,6 +225,8 @@ class Status:
     by_hand: tuple[str, ...] = ()
     #: False while the phase may change without an edit of the workload.
     settled: bool = False
+    #: The custom resource that the workload belongs to, as ``Inference chat``; empty without one.
+    owner: str = ""
 
 
 def add_current_loads(statuses: Sequence[Status], source: MetricsSource, when: float) -> list[Status]:
@@ -269,6 +271,7 @@ def compute_status(live: LiveWorkload) -> Status:
         pods=tuple(_make_pod_rows(live)),
         by_hand=tuple(_describe_overrides(live)),
         settled=phase in SETTLED and not retried,
+        owner=inventory.describe_resource_owner(live.top),
     )
 
 

@@ -29,6 +29,7 @@ from ebbtide.cluster.client.protocol import (
     ExistsError,
     ForbiddenError,
     MissingError,
+    RefusedError,
     kind_of,
     make_applicable,
 )
@@ -71,6 +72,10 @@ SHARED: Final = {
     "ResourceQuota",
     "LimitRange",
 }
+#: Problem code of an object that a custom resource must not take over.
+FOREIGN: Final = "RES062"
+#: Kinds that hold data, which outlives the workload.
+DATA: Final = frozenset({"PersistentVolumeClaim"})
 #: Kinds that need an existing workload; they are written after it.
 FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
 #: Fields of a manual scale override, and the revision annotation of each.
@@ -186,13 +191,76 @@ def is_top_object(obj: Object) -> bool:
     return obj["apiVersion"] in TOPS and obj["kind"] in {"Service", "InferenceService"}
 
 
-def plan_workload(cluster: Cluster, workload: Workload, *, create: bool = False) -> ApplyPlan:
-    """Return the plan of an apply, or with ``create``, of a submit of a new workload. Read-only."""
-    planned = [_plan_object(cluster, obj, workload.plan.profile, create=create) for obj in workload.objects]
+def plan_workload(
+    cluster: Cluster, workload: Workload, *, create: bool = False, owner: Object | None = None
+) -> ApplyPlan:
+    """Return the plan of an apply, or with ``create``, of a submit of a new workload. Read-only.
+
+    ``owner`` is the owner reference of the custom resource that the workload is made from. Without one, a workload that
+    belongs to a custom resource is refused, and with one, a workload that belongs to another or to none of Ebbtide's.
+    """
+    profile = workload.plan.profile
+    planned = [
+        _plan_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner) for obj in workload.objects
+    ]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
         planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top_object(step.item)))
-    return ApplyPlan(workload, tuple(planned), tuple(_estimate_cost(cluster, workload, planned)), create)
+    # Only a user reads the cost, which takes a request.
+    cost = () if owner is not None else tuple(_estimate_cost(cluster, workload, planned))
+    return ApplyPlan(workload, tuple(planned), cost, create)
+
+
+def is_owned(obj: Object) -> bool:
+    """Return whether an object belongs to one workload, and is deleted with it: it is not shared and holds no data."""
+    return obj["kind"] not in SHARED and obj["kind"] not in DATA
+
+
+def _set_owner(obj: Object, owner: Object | None) -> Object:
+    """Return an object with its owner; the objects that follow a workload belong to the workload."""
+    if owner is None or not is_owned(obj) or obj["kind"] in FOLLOWERS:
+        return obj
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
+
+
+def _check_owner(step: ApplyStep, live: Object, owner: Object | None) -> ApplyStep:
+    """Return a step that is refused if its object belongs to another owner, and that sets a missing owner."""
+    if owner is None:
+        refusal = inventory.explain_resource_owner(live) if is_top_object(step.item) else ""
+    elif "ownerReferences" in step.item["metadata"]:
+        refusal = _explain_foreign_owner(live, owner)
+    else:
+        return step
+    if refusal:
+        return replace(step, verdict="refused", refusal=refusal, error=RefusedError(refusal))
+    if step.verdict == "keep" and owner is not None and not _has_owner(live, owner):
+        return replace(step, verdict="change")
+    return step
+
+
+def _has_owner(live: Object, owner: Object) -> bool:
+    return any(row["uid"] == owner["uid"] for row in live["metadata"].get("ownerReferences", ()))
+
+
+def _explain_foreign_owner(live: Object, owner: Object) -> str:
+    """Return why a custom resource must not take over a live object; empty if it may."""
+    if _has_owner(live, owner):
+        return ""
+    other = inventory.describe_resource_owner(live)
+    managed = get_at(live, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
+    if managed and not other:
+        return ""
+    by = f"belongs to {other}" if other else "was not created from a spec"
+    return (
+        f"{FOREIGN}: {live['kind']} {live['metadata']['name']} exists and {by}; rename the {owner['kind']}, or delete the "
+        f"{live['kind']} first"
+    )
+
+
+def ends_rollback(obj: Object, live: Object) -> bool:
+    """Return whether an apply of an object would end a rollback of the live object."""
+    ended, unset = _end_rollback(obj, live)
+    return unset is not None or ended is not obj
 
 
 def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep, ...]:
@@ -200,7 +268,14 @@ def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep
     return tuple(_plan_object(cluster, obj) for obj in objects)
 
 
-def _plan_object(cluster: Cluster, obj: Object, profile: Profile | None = None, *, create: bool = False) -> ApplyStep:
+def _plan_object(
+    cluster: Cluster,
+    obj: Object,
+    profile: Profile | None = None,
+    *,
+    create: bool = False,
+    owner: Object | None = None,
+) -> ApplyStep:
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
     new = create and is_top_object(obj)
     try:
@@ -214,6 +289,10 @@ def _plan_object(cluster: Cluster, obj: Object, profile: Profile | None = None, 
     if new:
         taken = _explain_taken_name(obj, live)
         return ApplyStep("refused", obj, refusal=taken, error=ExistsError(taken))
+    return _check_owner(_plan_existing(cluster, obj, live, profile), live, owner)
+
+
+def _plan_existing(cluster: Cluster, obj: Object, live: Object, profile: Profile | None) -> ApplyStep:
     if not is_top_object(obj):
         return _plan_change(cluster, obj, live)
     kept_obj, notes = keep_scale(obj, live, folded=False)

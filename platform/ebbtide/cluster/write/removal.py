@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KINDS, MissingError, kind_of
-from ebbtide.cluster.read.inventory import get_top
+from ebbtide.cluster.client.protocol import KINDS, MissingError, RefusedError, kind_of
+from ebbtide.cluster.read.inventory import explain_resource_owner, get_top
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,7 @@ def plan_removal(
 
     Raises:
         MissingError: the workload does not exist.
+        RefusedError: it belongs to a custom resource.
 
     """
     if identity is None:
@@ -54,6 +55,8 @@ def plan_removal(
         top = cluster.get(kind, name, namespace)
         if top["metadata"]["uid"] != uid:
             raise MissingError(f"workload with ID {uid} not found")
+    if refusal := explain_resource_owner(top):
+        raise RefusedError(refusal)
     companions = [companion for key in COMPANIONS for companion in _list_companions(cluster, KINDS[key], top)]
     claims = _list_companions(cluster, KINDS[DATA], top)
     # Autoscalers are deleted first; deleting the top object deletes its revisions and pods.

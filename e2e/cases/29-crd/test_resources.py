@@ -1,0 +1,259 @@
+"""Custom resources: apply, edit, refuse, forbid, kill the controller, delete, and two hundred at a time.
+
+The controller runs from the command line, but with a token of its service account, so it has exactly the permissions that
+kustomize/crd gives it; the project has those of kustomize/crd-project.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from e2e.kubectl import KubectlError
+from e2e.paths import HERE
+from e2e.stage import Stage, condition
+
+COMPONENTS = HERE.parent / "kustomize"
+CONTROLLER = "ebbtide-controller"
+PROFILE = {"projects": {"manage": False}}
+MANY = 200
+SETTLED = 90
+"""Seconds: a cold start, on a busy machine."""
+RETRIED = 60
+"""Seconds until a failed apply is repeated."""
+
+
+@pytest.fixture
+def project(stage: Stage) -> Stage:
+    """Install the definitions, the roles and the project's account; all of it is removed with the case."""
+    text = stage.kubectl.run("kustomize", str(COMPONENTS / "crd"))
+    # The controller runs outside of the cluster; its account is in the case's namespace, which is deleted afterwards.
+    items = list(yaml.safe_load_all(text.replace(f"namespace: {CONTROLLER}", f"namespace: {stage.namespace}")))
+    skipped = {"Namespace", "Deployment", "PodDisruptionBudget", "ConfigMap"}
+    items = [item for item in items if item["kind"] not in skipped]
+    classic = yaml.safe_load((COMPONENTS / "crd-classic" / "inferenceworkloads.yaml").read_text())
+    account = list(yaml.safe_load_all((COMPONENTS / "crd-project" / "account.yaml").read_text()))
+    for item in account:
+        item["metadata"]["namespace"] = stage.namespace
+        for subject in item.get("subjects", ()):
+            subject["namespace"] = stage.namespace
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.namespace}}
+    stage.apply([space, classic, *items, *account])
+    for name in ("inferences.ebbtide.dev", "inferenceworkloads.run.ai"):
+        stage.kubectl.run("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+    return stage
+
+
+@contextmanager
+def controller(stage: Stage, name: str = "first") -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a controller with the token of its account until the block ends."""
+    token = stage.kubectl.run("create", "token", CONTROLLER, "-n", stage.namespace, "--duration=1h").strip()
+    config = yaml.safe_load(stage.kubectl.kubeconfig.read_text())
+    config["users"] = [{"name": row["name"], "user": {"token": token}} for row in config["users"]]
+    kubeconfig = stage.written("controller.kubeconfig", yaml.safe_dump(config))
+    log = stage.written(f"{name}.log", "")
+    command = [
+        *(sys.executable, "-m", "ebbtide", "controller", "--inferences", *stage.profile(PROFILE)),
+        *(f"--kubeconfig={kubeconfig}", f"--prometheus={stage.provider.prometheus()}"),
+        *(f"--namespace={stage.namespace}", "--port=0"),
+    ]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(30) is not None
+
+
+def test_a_resource_from_apply_to_delete(project: Stage) -> None:
+    stage = project
+    with controller(stage) as process:
+        start = time.monotonic()
+        documented(stage, "apply")
+        documented(stage, "wait")
+        ready = time.monotonic() - start
+        assert stage.ask(stage.host("chat")).status_code == 200
+        table = documented(stage, "get").splitlines()
+        assert table[0].split() == ["NAME", "STATUS", "PROJECT", "GPUS", "PODS", "URL", "AGE"]
+        assert table[1].split()[:2] == ["chat", "Running"]
+        assert "Observed Generation" in documented(stage, "describe")
+
+        # An edit is one revision, and a field that is gone disappears.
+        start = time.monotonic()
+        apply(stage, edited(stage))
+        wait_ready(stage)
+        edit = time.monotonic() - start
+        assert generation(stage) == 2
+        apply(stage, spec(stage))
+        wait_ready(stage)
+        assert "EDITED" not in json.dumps(stage.get("ksvc", "chat")["spec"])
+
+        refuse(stage)
+        forbid(stage)
+        # The controller is killed as soon as it has written the first object.
+        number = generation(stage)
+        apply(stage, spec(stage))
+        stage.until("the service is written", lambda: generation(stage) > number, SETTLED, every=0.01)
+        process.kill()
+    # The next controller finishes the edit.
+    with controller(stage, "second"):
+        start = time.monotonic()
+        wait_ready(stage)
+        finished = time.monotonic() - start
+        assert "EDITED" not in json.dumps(stage.get("ksvc", "chat")["spec"])
+
+        documented(stage, "delete")
+        deleted = stage.until("the service is gone", lambda: not stage.listed("ksvc"), SETTLED)
+    stage.report(ready=ready, edit=edit, finished_after_kill=finished, deleted=deleted)
+
+
+def refuse(stage: Stage) -> None:
+    """A refused spec changes nothing and says why, and commands leave a workload of a resource alone."""
+    before = stage.get("ksvc", "chat")["spec"]
+    apply(stage, spec(stage, autoscalling={"minReplicas": 0}))
+    stage.until("it is refused", lambda: condition(resource(stage), "Stalled") == "True", SETTLED, seen=seen(stage))
+    (problem,) = resource(stage)["status"]["problems"]
+    assert (problem["code"], problem["field"]) == ("SPEC001", "spec.autoscalling")
+    assert stage.get("ksvc", "chat")["spec"] == before
+    assert stage.ask(stage.host("chat")).status_code == 200
+    with pytest.raises(KubectlError, match="minReplicas"):
+        apply(stage, spec(stage, autoscaling={"minReplicas": "many"}))
+    apply(stage, spec(stage))
+    wait_ready(stage)
+    cli = stage.ebbtide(
+        ["apply", "-", *stage.profile(PROFILE), cluster(stage), "-y", "--wait=0"], json.dumps(edited(stage))
+    )
+    assert cli.returncode == 3, cli.stdout + cli.stderr
+    assert "RES063" in cli.stdout, cli.stdout
+    described = stage.ebbtide(["describe", "chat", "-n", stage.namespace, cluster(stage)])
+    assert re.search(r"owner +Inference chat", described.stdout), described.stdout + described.stderr
+
+
+def forbid(stage: Stage) -> None:
+    """Without permissions in the namespace, a condition says so; with them, a later attempt succeeds."""
+    before, number = stage.get("ksvc", "chat")["spec"], generation(stage)
+    stage.kubectl.run("delete", "rolebinding", "ebbtide", "-n", stage.namespace)
+    apply(stage, edited(stage))
+    stage.until("it is forbidden", lambda: "RES064" in reason(stage), SETTLED, seen=seen(stage))
+    assert stage.get("ksvc", "chat")["spec"] == before
+    bind(stage)
+    stage.until("it is applied", lambda: generation(stage) > number, RETRIED, seen=seen(stage))
+    wait_ready(stage)
+
+
+def test_two_hundred_at_once(project: Stage) -> None:
+    """Without replicas, so that the controller is measured, and not the start of pods."""
+    stage = project
+    one = spec(stage, autoscaling={"initialReplicas": 0, "minReplicas": 0, "maxReplicas": 1})
+    names = [f"rest-{number}" for number in range(MANY)]
+    with controller(stage) as process:
+        stage.until("it leads", lambda: stage.listed("leases"), SETTLED)
+        start = time.monotonic()
+        stage.kubectl.apply([{**one, "metadata": {**one["metadata"], "name": name}} for name in names])
+        created = time.monotonic() - start
+        stage.until("all are applied", lambda: count(stage) == MANY, 2 * SETTLED, seen=lambda: count(stage), every=1)
+        applied = time.monotonic() - start
+        counts = metrics(stage)
+        memory = resident(process.pid)
+    assert counts["applies_total"] == MANY, counts
+    assert not stage.pods()
+    stage.report(created=created, applied=applied, memory_mib=memory, **counts)
+
+
+def documented(stage: Stage, verb: str) -> str:
+    """Run the page's command with this verb on the case's resource, and return its output."""
+    text = (HERE.parent / "docs" / "crd.md").read_text().partition("## Deploy a workload")[2]
+    line = next(line for line in text.splitlines() if line.startswith(f"kubectl {verb} "))
+    file = stage.written("chat.yaml", yaml.safe_dump(spec(stage)))
+    words = line.replace("runai-team-a", stage.namespace).replace("chat.yaml", str(file)).split()
+    return stage.kubectl.run(*words[1:], *(["--server-side", "--field-manager=user"] if verb == "apply" else []))
+
+
+def spec(stage: Stage, **fields: Any) -> dict[str, Any]:
+    """Return the case's resource with other fields."""
+    document: dict[str, Any] = yaml.safe_load((stage.folder / "spec.yaml").read_text())
+    document["metadata"]["namespace"] = stage.namespace
+    document["spec"] |= fields
+    return document
+
+
+def edited(stage: Stage) -> dict[str, Any]:
+    """Return the case's resource with a variable."""
+    return spec(stage, environmentVariables=[{"name": "EDITED", "value": "yes"}])
+
+
+def cluster(stage: Stage) -> str:
+    """Return the option that names the cluster."""
+    return f"--kubeconfig={stage.kubectl.kubeconfig}"
+
+
+def apply(stage: Stage, document: Mapping[str, Any]) -> None:
+    """Apply a resource as a user does: a field that is missing in the document disappears."""
+    stage.kubectl.run("apply", "--server-side", "--field-manager=user", "-f", "-", stdin=json.dumps(document))
+
+
+def wait_ready(stage: Stage) -> None:
+    """Wait as a user does: kubectl ignores a condition of an earlier generation."""
+    stage.kubectl.run(
+        "wait", "--for=condition=Ready", "inference/chat", "-n", stage.namespace, f"--timeout={2 * SETTLED}s"
+    )
+
+
+def resource(stage: Stage) -> Any:
+    """Return the resource as it is now."""
+    return stage.kubectl.get("inference", "chat", "-n", stage.namespace)
+
+
+def reason(stage: Stage) -> str:
+    """Return the reason in the status."""
+    return str(resource(stage)["status"].get("reason"))
+
+
+def seen(stage: Stage) -> Any:
+    """Return a function that reads the status, for messages."""
+    return lambda: resource(stage).get("status")
+
+
+def generation(stage: Stage) -> int:
+    """Return how often the service's spec was changed."""
+    return int(stage.get("ksvc", "chat")["metadata"]["generation"])
+
+
+def bind(stage: Stage) -> None:
+    """Give the project's account its permissions again."""
+    account = f"--serviceaccount={stage.namespace}:ebbtide"
+    stage.kubectl.run(
+        "create", "rolebinding", "ebbtide", "--clusterrole=ebbtide-project-member", account, "-n", stage.namespace
+    )
+
+
+def count(stage: Stage) -> int:
+    """Return how many resources have been applied."""
+    items = stage.kubectl.get("inferences", "-n", stage.namespace)["items"]
+    return sum(bool(item.get("status", {}).get("applied")) for item in items)
+
+
+def metrics(stage: Stage) -> dict[str, float]:
+    """Return the controller's own counts of applies, status writes and failures."""
+    log = (stage.written("marker", "").parent / "first.log").read_text()
+    port = re.search(r"probes on port (\d+)", log)
+    assert port is not None, log
+    text = httpx.get(f"http://127.0.0.1:{port[1]}/metrics", timeout=10).text
+    names = ("applies_total", "status_patches_total", "apply_failures_total")
+    return {name: float(re.findall(rf"^ebbtide_controller_{name} (\S+)$", text, re.MULTILINE)[0]) for name in names}
+
+
+def resident(pid: int) -> float:
+    """Return the memory of a process in MiB."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return round(int(re.findall(r"VmRSS:\s+(\d+) kB", text)[0]) / 1024, 1)

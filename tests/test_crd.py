@@ -1,0 +1,604 @@
+"""Custom resources: their definitions, and the controller that renders, applies and reports them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from lupa import lua51  # type: ignore[import-untyped] # upstream has no stubs
+
+import cases
+from ebbtide import manifests
+from ebbtide.api.access import AccessCache, Caller
+from ebbtide.api.cache import Cache
+from ebbtide.base import names
+from ebbtide.cluster.client.protocol import (
+    CLASSIC,
+    INFERENCE,
+    KINDS,
+    KNATIVE,
+    KSERVE,
+    POD,
+    ClusterError,
+    MissingError,
+    RefusedError,
+)
+from ebbtide.cluster.write.apply import Workload, is_top_object, plan_workload
+from ebbtide.cluster.write.projects import MEMBER_ROLE
+from ebbtide.cluster.write.removal import plan_removal
+from ebbtide.cluster.write.revisions import pin_revision
+from ebbtide.controller import process
+from ebbtide.controller.inferences import RESOURCES, Inferences, name_account
+from ebbtide.controller.resources import make_document, render_resource
+from ebbtide.documents import profiles
+from ebbtide.documents.check import Batch
+from ebbtide.profile.built_in import FULL
+from ebbtide.sandbox.backend import PermissionRule, RestrictedCluster, SimulatedReviewer
+from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.sandbox.simulated import Simulated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Judge
+    from ebbtide.translation.objects import Object
+
+ROOT = Path(__file__).parent.parent
+FILES = {
+    "Inference": ROOT / "kustomize" / "crd" / "inferences.yaml",
+    "InferenceWorkload": ROOT / "kustomize" / "crd-classic" / "inferenceworkloads.yaml",
+}
+PROFILE, _ = profiles.validate_profile_data(
+    {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Profile",
+        "metadata": {"name": "crd"},
+        "spec": {"projects": {"manage": False}, "knative": FULL["spec"]["knative"]},
+    }
+)
+assert PROFILE is not None
+PLACE = ("team-a", "chat")
+BUDGET = KINDS["policy/v1", "PodDisruptionBudget"]
+CLAIM = KINDS["v1", "PersistentVolumeClaim"]
+
+
+# The definitions.
+
+
+def definition(kind: str) -> Object:
+    data: Object = yaml.safe_load(FILES[kind].read_text())
+    return data
+
+
+@pytest.fixture(scope="module")
+def registered(kserve_judge: Judge) -> Judge:
+    answer = kserve_judge.ask("crd", crds=[definition(kind) for kind in FILES])
+    assert answer.get("registered") == len(FILES), answer
+    return kserve_judge
+
+
+def resources() -> Iterator[tuple[str, Object]]:
+    """Yield each document of the golden cases that is a custom resource, valid or not."""
+    for folder in cases.FOLDERS:
+        file = cases.spec_file(folder)
+        for number, document in enumerate(manifests.read_documents(file.read_bytes(), file.name)):
+            data = document.data
+            if not document.problems and isinstance(data, dict) and data.get("kind") in FILES:
+                name = f"{folder.name}-{number}"
+                head = data["metadata"] if isinstance(data.get("metadata"), dict) else {}
+                yield name, {**data, "metadata": {"name": "chat", **head, "namespace": "team-a"}}
+
+
+VALID = {
+    f"{folder.name}-{number}"
+    for folder in cases.RENDERED
+    for number, document in enumerate(cases.make(folder).documents)
+    if document.inference is not None
+}
+
+
+@pytest.mark.parametrize(("name", "resource"), [pytest.param(*row, id=row[0]) for row in resources()])
+def test_the_api_server_changes_nothing_that_the_reader_sees(registered: Judge, name: str, resource: Object) -> None:
+    answer = registered.ask("crd", object=json.loads(json.dumps(resource)))
+
+    if name in VALID:
+        assert answer["ok"], answer
+    # A version that the definition does not have is an error of another kind.
+    if answer.get("ok"):
+        stored = answer["object"]
+        assert stored["spec"] == resource["spec"]
+        assert make_document(stored) == make_document(resource)
+
+
+def test_an_unknown_field_reaches_the_reader(registered: Judge) -> None:
+    resource = inference(autoscalling={"minReplicas": 0})
+    answer = registered.ask("crd", object=resource)
+
+    assert answer["ok"], answer
+    assert answer["object"]["spec"] == resource["spec"]
+
+
+def test_a_wrong_type_is_refused_by_the_api_server(registered: Judge) -> None:
+    answer = registered.ask("crd", object=inference(autoscaling={"minReplicas": "many"}))
+
+    assert not answer["ok"]
+
+
+def test_kubectl_can_apply_the_definitions() -> None:
+    """A client-side apply stores the object in an annotation, and annotations are limited to 256 KiB."""
+    for kind in FILES:
+        assert len(json.dumps(definition(kind))) < 250_000
+
+
+def test_columns_exist_in_the_status() -> None:
+    for kind in FILES:
+        for version in definition(kind)["spec"]["versions"]:
+            status = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+            for column in version["additionalPrinterColumns"]:
+                head, _, field = column["jsonPath"].lstrip(".").partition(".")
+                assert head != "status" or field in status
+
+
+def roles() -> list[Object]:
+    files = ("controller/roles.yaml", "crd/roles.yaml", "crd-project/account.yaml")
+    return [item for file in files for item in yaml.safe_load_all((ROOT / "kustomize" / file).read_text())]
+
+
+def test_the_controller_may_read_what_it_watches_and_write_only_statuses() -> None:
+    rules = [rule for item in roles() if item["kind"] == "ClusterRole" for rule in item["rules"]]
+    for kind in (*process.KINDS, *process.RESOURCE_KINDS):
+        group = kind.api_version.rpartition("/")[0]
+        verbs = [
+            set(rule["verbs"]) for rule in rules if group in rule["apiGroups"] and kind.plural in rule["resources"]
+        ]
+        assert any(row >= {"get", "list", "watch"} for row in verbs), kind
+    for kind in RESOURCES:
+        group = kind.api_version.rpartition("/")[0]
+        own = [
+            rule
+            for item in roles()
+            if item["metadata"]["name"] == "ebbtide-inferences"
+            for rule in item.get("rules", ())
+        ]
+        writes = [rule["resources"] for rule in own if group in rule["apiGroups"] and "patch" in rule["verbs"]]
+        assert writes == [[f"{kind.plural}/status"]]
+
+
+def test_the_account_is_the_one_that_the_controller_may_act_as() -> None:
+    by_name = {(item["kind"], item["metadata"]["name"]): item for item in roles()}
+    (rule,) = by_name["ClusterRole", "ebbtide-impersonator"]["rules"]
+    assert rule["resourceNames"] == [names.PROJECT_ACCOUNT]
+    assert ("ServiceAccount", names.PROJECT_ACCOUNT) in by_name
+    assert by_name["RoleBinding", "ebbtide-impersonation"]["roleRef"]["name"] == "ebbtide-impersonator"
+    assert by_name["RoleBinding", "ebbtide"]["roleRef"]["name"] == MEMBER_ROLE
+
+
+# Rendering.
+
+
+@pytest.mark.parametrize("folder", cases.RENDERED, ids=lambda folder: folder.name)
+def test_a_resource_renders_the_same_bytes_as_its_file(folder: Path) -> None:
+    file = cases.spec_file(folder)
+    documents = [document.data for document in manifests.read_documents(file.read_bytes(), file.name)]
+    loaded = cases.make(folder).documents
+    for data, document in zip(documents, loaded, strict=True):
+        if document.inference is None or data.get("kind") not in FILES:
+            continue
+        made = Batch(cases.profile(folder)).add_document(document)
+        objects, translation, _ = made
+        if translation is None or translation.plan is None or not objects:
+            continue
+        # The API server stores it with these additions.
+        metadata = {**data["metadata"], "namespace": translation.plan.namespace, "uid": "1", "generation": 3}
+        rendered = render_resource(
+            {**data, "metadata": metadata, "status": {"phase": "Running"}}, cases.profile(folder)
+        )
+        assert rendered.workload is not None, rendered.problems
+        assert list(manifests.write_documents(rendered.workload.objects)) == list(manifests.write_documents(objects))
+
+
+def test_marks_of_tools_are_not_rendered() -> None:
+    resource = inference(image="registry.test/chat:1")
+    resource["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": "x", "mine/kept": "yes"}
+    resource["metadata"]["labels"] = {"kustomize.toolkit.fluxcd.io/name": "x"}
+
+    assert make_document(resource)["metadata"] == {
+        "name": "chat",
+        "namespace": "team-a",
+        "annotations": {"mine/kept": "yes"},
+    }
+
+
+def test_a_spec_of_another_namespace_is_refused() -> None:
+    assert PROFILE is not None
+    rendered = render_resource(inference(image="registry.test/chat:1", project="b"), PROFILE)
+
+    assert rendered.workload is None
+    assert [(problem.code, problem.path) for problem in rendered.problems] == [("RES061", "spec.project")]
+
+
+# The controller.
+
+
+def inference(**spec: Any) -> Object:
+    return {
+        "apiVersion": INFERENCE.api_version,
+        "kind": "Inference",
+        "metadata": {"name": "chat", "namespace": "team-a"},
+        "spec": spec,
+    }
+
+
+SPEC: dict[str, Any] = {
+    "image": "registry.test/chat:1",
+    "autoscaling": {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 4},
+}
+
+
+class Stage:
+    """A simulated cluster with a controller."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.cluster = Simulated(self.clock)
+        self.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}})
+        self.leads = True
+        self.restart()
+
+    def restart(self) -> None:
+        """Start another controller, which knows nothing."""
+        kinds = (*process.KINDS, *process.RESOURCE_KINDS)
+        cache = Cache(self.cluster, self.clock, threads=False, kinds=kinds)
+        cache.start()
+        assert PROFILE is not None
+        self.controller = Inferences(self.cluster, cache, self.clock, PROFILE, lambda: self.leads, threads=False)
+
+    def apply(self, **spec: Any) -> Object:
+        """Create the resource, or replace its spec."""
+        try:
+            before = self.cluster.get(INFERENCE, "chat", "team-a")["spec"]
+        except MissingError:
+            return self.cluster.apply(inference(**spec))
+        return self.cluster.patch(INFERENCE, "chat", "team-a", {"spec": {**dict.fromkeys(before), **spec}})
+
+    def settle(self, seconds: float = 30) -> Object:
+        """Let the controllers work, and return the resource."""
+        self.controller.step()
+        for _ in range(int(seconds)):
+            self.clock.sleep(1)
+            self.controller.step()
+        return self.cluster.get(INFERENCE, "chat", "team-a")
+
+    def service(self) -> Object:
+        return self.cluster.get(KNATIVE, "chat", "team-a")
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def conditions(resource: Object) -> dict[str, tuple[str, str]]:
+    return {row["type"]: (row["status"], row["reason"]) for row in resource["status"]["conditions"]}
+
+
+def test_a_resource_becomes_a_workload_that_belongs_to_it(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    resource = stage.settle()
+
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    status = resource["status"]
+    assert (status["phase"], status["pods"], status["project"]) == ("Running", "1/1", "team-a")
+    assert status["observedGeneration"] == resource["metadata"]["generation"] == 1
+    assert status["url"].startswith("http")
+    (owner,) = stage.service()["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("Inference", resource["metadata"]["uid"])
+    assert status["objects"] == [{"apiVersion": KNATIVE.api_version, "kind": "Service", "name": "chat"}]
+
+    stage.cluster.delete(INFERENCE, "chat", "team-a")
+    assert stage.cluster.list(KNATIVE).items == []
+
+
+def test_an_edit_is_applied_once_and_removed_fields_disappear(stage: Stage) -> None:
+    stage.apply(**SPEC, environmentVariables=[{"name": "A", "value": "1"}], disruptionBudget={"minAvailable": 1})
+    stage.settle()
+    assert len(stage.cluster.list(BUDGET).items) == 1
+    writes: list[str] = []
+    stage.cluster.fail = lambda item: writes.append(str(item.get("kind")))
+    stage.apply(**SPEC)
+    resource = stage.settle()
+
+    assert stage.cluster.list(BUDGET).items == []
+    container = stage.service()["spec"]["template"]["spec"]["containers"][0]
+    assert "A" not in {row["name"] for row in container.get("env", [])}
+    assert writes.count("Service") == 1
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    assert resource["status"]["observedGeneration"] == 2
+
+
+def test_nothing_is_written_while_nothing_changes(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    stage.settle()
+    writes: list[Object] = []
+    stage.cluster.fail = writes.append
+    stage.settle(60)
+    stage.restart()
+    stage.settle(60)
+
+    assert writes == []
+
+
+def test_a_refused_spec_changes_nothing_live(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    stage.settle()
+    before = stage.service()
+    stage.apply(**{**SPEC, "autoscalling": {"minReplicas": 0}, "image": "registry.test/chat:2"})
+    resource = stage.settle()
+
+    assert stage.service()["spec"] == before["spec"]
+    assert stage.service()["metadata"] == before["metadata"]
+    assert conditions(resource) == {"Ready": ("False", "InvalidSpec"), "Stalled": ("True", "InvalidSpec")}
+    (problem,) = resource["status"]["problems"]
+    assert (problem["code"], problem["field"]) == ("SPEC001", "spec.autoscalling")
+    assert "autoscaling" in problem["fix"]
+    assert resource["status"]["phase"] == "Invalid"
+    assert resource["status"]["url"]
+
+    stage.apply(**SPEC)
+    assert conditions(stage.settle()) == {"Ready": ("True", "Running")}
+
+
+def test_an_account_that_may_not_create_a_service_yields_a_condition(stage: Stage) -> None:
+    account = Caller(name_account("team-a"))
+    rule = PermissionRule(account.name, frozenset({"get"}), frozenset({"*"}), frozenset({"*"}))
+    access = AccessCache(SimulatedReviewer({}, (rule,)), stage.clock.ticks)
+    stage.cluster.accounts[account.name] = RestrictedCluster(stage.cluster, access, account)
+    stage.apply(**SPEC)
+    resource = stage.settle()
+
+    assert conditions(resource) == {"Ready": ("False", "Forbidden"), "Stalled": ("True", "Forbidden")}
+    message = resource["status"]["conditions"][0]["message"]
+    assert message.partition(":")[0] == "RES064"
+    assert "team-a:ebbtide" in message
+    assert stage.cluster.list(KNATIVE).items == []
+
+    # As soon as the account has the permission, a later attempt succeeds.
+    del stage.cluster.accounts[account.name]
+    assert conditions(stage.settle(120))["Ready"][0] == "True"
+
+
+def test_a_foreign_service_is_not_taken_over(stage: Stage) -> None:
+    foreign = inference(**SPEC) | {"apiVersion": KNATIVE.api_version, "kind": "Service"}
+    foreign["spec"] = {"template": {"spec": {"containers": [{"image": "registry.test/other:1"}]}}}
+    stage.cluster.apply(foreign)
+    stage.apply(**SPEC)
+    resource = stage.settle()
+
+    assert conditions(resource)["Ready"] == ("False", "Rejected")
+    assert "RES062" in resource["status"]["reason"]
+    assert stage.service()["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.test/other:1"
+
+
+def workload(**spec: Any) -> Workload:
+    assert PROFILE is not None
+    made = render_resource(inference(**spec), PROFILE).workload
+    assert made is not None
+    return made
+
+
+def test_a_workload_of_ebbtide_apply_is_adopted_without_a_rollout(stage: Stage) -> None:
+    for obj in workload(**SPEC).objects:
+        stage.cluster.apply(obj)
+    stage.clock.sleep(30)
+    before = stage.service()
+    stage.apply(**SPEC)
+    resource = stage.settle()
+
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    assert stage.service()["spec"] == before["spec"]
+    stage.cluster.delete(INFERENCE, "chat", "team-a")
+    assert stage.cluster.list(KNATIVE).items == []
+
+
+def test_commands_do_not_change_a_workload_of_a_resource(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    stage.settle()
+    planned = plan_workload(stage.cluster, workload(**{**SPEC, "image": "registry.test/chat:2"}))
+    (step,) = [step for step in planned.steps if is_top_object(step.item)]
+
+    assert step.verdict == "refused"
+    assert step.changes
+    assert "Inference chat manages this workload" in step.refusal
+    assert "RES063" in step.refusal
+    with pytest.raises(RefusedError, match="RES063"):
+        plan_removal(stage.cluster, "chat", "team-a", data=False)
+
+
+def test_an_edit_of_the_live_object_is_undone_but_not_a_rollback(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    stage.settle()
+    (container,) = stage.service()["spec"]["template"]["spec"]["containers"]
+    edit = {"spec": {"template": {"spec": {"containers": [{**container, "image": "registry.test/other:1"}]}}}}
+    stage.cluster.patch(KNATIVE, "chat", "team-a", edit)
+    stage.settle()
+    assert stage.service()["spec"]["template"]["spec"]["containers"] == [container]
+
+    stage.apply(**{**SPEC, "image": "registry.test/chat:2"})
+    stage.settle()
+    live = stage.controller._cache.live(stage.controller._cache.find(*PLACE), wide=False)  # noqa: SLF001 - the cache
+    pin_revision(stage.cluster, live, "chat-00001")
+    stage.settle(60)
+    assert stage.service()["spec"]["traffic"][0]["revisionName"] == "chat-00001"
+
+
+def test_a_deleted_service_is_created_again(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    stage.settle()
+    stage.cluster.delete(KNATIVE, "chat", "team-a")
+    resource = stage.settle(60)
+
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    assert stage.service()
+
+
+def test_another_kind_of_object_replaces_the_first(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    stage.settle()
+    stage.apply(**SPEC, serving="kserve")
+    resource = stage.settle(60)
+
+    assert stage.cluster.list(KSERVE).items
+    with pytest.raises(MissingError):
+        stage.service()
+    assert [row["kind"] for row in resource["status"]["objects"]] == ["InferenceService"]
+
+
+def test_volumes_outlive_the_resource(stage: Stage) -> None:
+    claim = {"claimName": "data", "path": "/data", "claimInfo": {"size": "1Gi", "accessModes": {"readWriteOnce": True}}}
+    stage.apply(**SPEC, storage={"pvc": [claim]})
+    stage.settle()
+    assert len(stage.cluster.list(CLAIM).items) == 1
+    stage.cluster.delete(INFERENCE, "chat", "team-a")
+
+    assert len(stage.cluster.list(CLAIM).items) == 1
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("place", range(8))
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_controller_that_is_killed_at_a_write_is_finished_by_the_next(stage: Stage, place: int, moment: str) -> None:
+    stage.apply(**SPEC, disruptionBudget={"minAvailable": 1})
+    stage.settle()
+    stage.apply(**{**SPEC, "image": "registry.test/chat:2"}, serving="kserve")
+    seen = 0
+
+    def kill(_: Object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == place + 1:
+            raise Killed
+
+    setattr(stage.cluster, "fail" if moment == "before" else "cut", kill)
+    with suppress(Killed):
+        stage.settle(5)
+    stage.cluster.fail = stage.cluster.cut = None
+    # The user reverts the edit in the meantime.
+    stage.apply(**SPEC)
+    stage.restart()
+    resource = stage.settle(90)
+
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    assert [row["kind"] for row in resource["status"]["objects"]] == ["Service"]
+    assert stage.cluster.list(KSERVE).items == []
+    assert stage.cluster.list(BUDGET).items == []
+    assert "chat:1" in stage.service()["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def test_a_busy_server_is_asked_again(stage: Stage) -> None:
+    def fail(item: Object) -> None:
+        if item.get("kind") == "Service":
+            raise ClusterError("the webhook says no")
+
+    stage.cluster.fail = fail
+    stage.apply(**SPEC)
+    assert conditions(stage.settle())["Stalled"] == ("True", "Rejected")
+    stage.cluster.fail = None
+    assert conditions(stage.settle(120)) == {"Ready": ("True", "Running")}
+
+
+def test_nothing_is_written_without_the_lease(stage: Stage) -> None:
+    stage.leads = False
+    stage.apply(**SPEC)
+    assert "status" not in stage.settle()
+    assert stage.cluster.list(KNATIVE).items == []
+
+
+def test_an_update_without_a_spare_replica_replaces_one_at_a_time(stage: Stage) -> None:
+    scaling = {"minReplicas": 2, "maxReplicas": 2}
+    stage.apply(image="registry.test/chat:1", autoscaling=scaling, rollout={"surge": 0})
+    stage.settle()
+    most = 0
+
+    def count(_: Object) -> None:
+        nonlocal most
+        most = max(most, len(stage.cluster.list(POD).items))
+
+    stage.cluster.cut = count
+    stage.apply(image="registry.test/chat:2", autoscaling=scaling, rollout={"surge": 0})
+    resource = stage.settle(120)
+
+    assert conditions(resource) == {"Ready": ("True", "Running")}
+    assert "chat:2" in stage.service()["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert most <= 3
+
+
+def test_a_classic_workload_is_applied_too(stage: Stage) -> None:
+    spec = {
+        "name": {"value": "chat"},
+        "image": {"value": "registry.test/chat:1"},
+        "minScale": {"value": 1},
+        "maxScale": {"value": 1},
+        "ports": {"items": {"http": {"value": {"container": 8080}}}},
+    }
+    head = {"apiVersion": CLASSIC.api_version, "kind": "InferenceWorkload"}
+    stage.cluster.apply({**head, "metadata": {"name": "chat", "namespace": "team-a"}, "spec": spec})
+    stage.controller.step()
+    # A native one of the same name cannot have the same workload.
+    stage.apply(**SPEC)
+    refused = stage.settle()
+    assert conditions(refused)["Ready"] == ("False", "Rejected")
+    assert "InferenceWorkload chat" in refused["status"]["reason"]
+    resource = stage.cluster.get(CLASSIC, "chat", "team-a")
+
+    assert conditions(resource)["Ready"] == ("True", "Running"), resource["status"]
+    assert stage.service()["metadata"]["ownerReferences"][0]["kind"] == "InferenceWorkload"
+
+
+# Health.
+
+
+def argo_health(resource: Object) -> str:
+    """Return the health that Argo CD's check computes."""
+    lua = lua51.LuaRuntime()
+    (config,) = manifests.read_documents((ROOT / "kustomize" / "crd-argocd" / "argocd-cm.yaml").read_bytes(), "argocd")
+    group = resource["apiVersion"].partition("/")[0]
+    check = config.data["data"][f"resource.customizations.health.{group}_{resource['kind']}"]
+    health = lua.execute(f"local obj = ...\n{check}", lua.table_from(resource, recursive=True))
+    assert health["message"]
+    return str(health["status"])
+
+
+def flux_health(resource: Object) -> str:
+    """Return the status that kstatus computes: cli-utils pkg/kstatus/status/generic.go, checkGenericProperties."""
+    status = resource.get("status", {})
+    if status.get("observedGeneration") != resource["metadata"]["generation"] and "observedGeneration" in status:
+        return "InProgress"
+    conditions_by_type = {row["type"]: row["status"] for row in status.get("conditions", ())}
+    if conditions_by_type.get("Reconciling") == "True":
+        return "InProgress"
+    if conditions_by_type.get("Stalled") == "True":
+        return "Failed"
+    return {"True": "Current"}.get(conditions_by_type.get("Ready", ""), "InProgress")
+
+
+def test_tools_judge_each_state(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    new = stage.cluster.get(INFERENCE, "chat", "team-a")
+    assert argo_health(new) == "Progressing"
+    stage.controller.step()
+    starting = stage.cluster.get(INFERENCE, "chat", "team-a")
+    assert (argo_health(starting), flux_health(starting)) == ("Progressing", "InProgress")
+    running = stage.settle()
+    assert (argo_health(running), flux_health(running)) == ("Healthy", "Current")
+    stage.apply(**SPEC, nonsense=1)
+    unseen = stage.cluster.get(INFERENCE, "chat", "team-a")
+    assert (argo_health(unseen), flux_health(unseen)) == ("Progressing", "InProgress")
+    refused = stage.settle()
+    assert (argo_health(refused), flux_health(refused)) == ("Degraded", "Failed")
