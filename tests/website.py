@@ -123,6 +123,13 @@ class FixedCluster:
         del namespace, patch, dry_run, basis
         raise UnreachableError(f"this cluster is read-only: cannot patch {kind.name} {name}")
 
+    def patch_status(self, kind: Kind, name: str, namespace: str, status: Object) -> Object:
+        return self.patch(kind, name, namespace, status)
+
+    def impersonate(self, user: str) -> Self:
+        del user
+        return self
+
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
         del namespace, uid
         raise UnreachableError(f"this cluster is read-only: cannot delete {kind.name} {name}")
