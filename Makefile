@@ -202,13 +202,15 @@ $(VENV)-audit/.made: requirements/audit.txt
 	$(VENV)-audit/bin/pip install --quiet --require-hashes -r requirements/audit.txt
 	@touch $@
 
-# The lock files are complete, so that pip does not need to resolve them.
+# The lock files are complete, so that pip does not need to resolve them. Without --strict, pip-audit skips packages for which it
+# finds no advisories, all of them behind a mirror of PyPI that does not have any, and reports no vulnerabilities.
 audit-python: $(VENV)-audit/.made ## Check the lock files for published vulnerabilities (needs the advisories of PyPI)
-	for part in requirements/*.txt; do echo "$$part"; $(VENV)-audit/bin/pip-audit --require-hashes --disable-pip -r $$part || exit 1; done
+	for part in requirements/*.txt; do echo "$$part"; $(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$part || exit 1; done
 
 audit-go: ## Check the Go modules for published vulnerabilities (needs Go and vuln.go.dev)
-	for part in tools/judge tools/vectors tools/vale; do echo "$$part"; \
-	  GOWORK=off $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -C $$part -scan module || exit 1; done
+	# Vale's module has no Go files, and names its program as a tool.
+	for part in "tools/judge -scan module" "tools/vectors -scan module" "tools/vale -scan package tool"; do echo "$$part"; \
+	  GOWORK=off $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -C $$part || exit 1; done
 
 $(VENV)-site/.made: requirements/site.txt
 	test -x $(VENV)-site/bin/python || $(PYTHON) -m venv $(VENV)-site

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -513,6 +514,17 @@ def test_a_busy_server_is_asked_again(stage: Stage) -> None:
     assert conditions(stage.settle(120)) == {"Ready": ("True", "Running")}
 
 
+def test_a_change_is_not_lost_while_another_process_leads(stage: Stage) -> None:
+    stage.apply(**SPEC)
+    stage.controller.step()
+    stage.leads = False
+    stage.settle()
+    stage.leads = True
+    stage.controller.step()
+
+    assert conditions(stage.cluster.get(INFERENCE, "chat", "team-a")) == {"Ready": ("True", "Running")}
+
+
 def test_nothing_is_written_without_the_lease(stage: Stage) -> None:
     stage.leads = False
     stage.apply(**SPEC)
@@ -520,7 +532,8 @@ def test_nothing_is_written_without_the_lease(stage: Stage) -> None:
     assert stage.cluster.list(KNATIVE).items == []
 
 
-def test_an_update_without_a_spare_replica_replaces_one_at_a_time(stage: Stage) -> None:
+@pytest.mark.parametrize("aside", [False, True])
+def test_an_update_without_a_spare_replica_replaces_one_at_a_time(stage: Stage, *, aside: bool) -> None:
     scaling = {"minReplicas": 2, "maxReplicas": 2}
     stage.apply(image="registry.test/chat:1", autoscaling=scaling, rollout={"surge": 0})
     stage.settle()
@@ -532,6 +545,12 @@ def test_an_update_without_a_spare_replica_replaces_one_at_a_time(stage: Stage) 
 
     stage.cluster.cut = count
     stage.apply(image="registry.test/chat:2", autoscaling=scaling, rollout={"surge": 0})
+    if aside:
+        # The process does it so, because a rollout takes minutes, and other resources do not wait for it.
+        stage.controller._rollout_pool = ThreadPoolExecutor(1)  # noqa: SLF001 - a simulated cluster has no threads
+        stage.controller.step()
+        for rollout in stage.controller._rollouts.values():  # noqa: SLF001 - as above
+            assert rollout.result(60) == ""
     resource = stage.settle(120)
 
     assert conditions(resource) == {"Ready": ("True", "Running")}

@@ -174,3 +174,11 @@ def test_another_spec_continues_an_interrupted_rollout(
     assert apply(image="ghcr.io/acme/chat:3").code == 0
     assert min(counts) == REPLICAS - 1
     check_end(cluster, "chat-00003")
+
+
+def test_an_ordinary_apply_needs_no_right_to_read_revisions(cluster: Simulated, apply: Any) -> None:
+    cluster.denied = {("list", "revisions")}
+    ran = apply("apply", "-y", "-q", "--wait", "0", image="ghcr.io/acme/chat:2", rollout={})
+    assert ran.code == 0, ran
+    denied = apply("apply", "-y", "-q", "--wait", "0", image="ghcr.io/acme/chat:3")
+    assert (denied.code, "revisions is forbidden" in denied.err) == (3, True)

@@ -878,7 +878,7 @@ def test_only_changes_of_the_workload_are_streamed_to_its_page(site: Site) -> No
     apply_specs(site, "chat")
     apply_specs(site, "rank", project="vision")
     with httpx.stream("GET", f"{site.address}/live?namespace=runai-team-a&name=chat", timeout=60) as stream:
-        lines = (line for line in stream.iter_lines() if line.startswith("event"))
+        lines = (line for line in stream.iter_lines() if line.startswith("event") and line != "event: alive")
         assert next(lines) == "event: open"
         apply_specs(site, "rank", project="vision", image="example.com/chat:v2")
         assert next(lines) == "event: beat"

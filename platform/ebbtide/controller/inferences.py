@@ -53,6 +53,8 @@ ROLLOUT_WORKERS: Final = 16
 #: Seconds until a failed apply is repeated: first, and at most.
 RETRY_SECONDS: Final = 5.0
 MAX_RETRY_SECONDS: Final = 300.0
+#: Seconds until the status of a workload that is not at rest is computed again.
+RECHECK_SECONDS: Final = 10.0
 #: Reason of a failed rollout. It is not repeated until the spec changes.
 ROLLED_BACK: Final = "RolledBack"
 #: Seconds to wait until an applied object is in the cache.
@@ -102,12 +104,13 @@ class Inferences:
         self._rendered: dict[ResourceKey, tuple[str, Rendered]] = {}
         self._places: dict[tuple[str, str], ResourceKey] = {}
         self._retries: dict[ResourceKey, Retry] = {}
+        self._rechecks: dict[ResourceKey, float] = {}
         #: Numbers of resources, applied specs, status writes and failures, for the process's metrics.
         self.counts = {"resources": 0, "applies": 0, "statuses": 0, "failures": 0}
 
     def forget(self) -> None:
         """Drop what is known: another process has led in the meantime."""
-        for known in (self._done, self._statuses, self._rendered, self._retries):
+        for known in (self._done, self._statuses, self._rendered, self._retries, self._rechecks):
             known.clear()
 
     def step(self) -> int:
@@ -133,6 +136,7 @@ class Inferences:
     def _select(self, versions: dict[ResourceKey, str], changed: Iterable[WorkloadKey] | None) -> list[ResourceKey]:
         now = self._clock.ticks()
         due = {key for key, retry in self._retries.items() if retry.at <= now}
+        due |= {key for key, at in self._rechecks.items() if at <= now}
         due |= {self._places[top[:2]] for top in changed or () if top[:2] in self._places}
         todo = [
             key for key, version in versions.items() if changed is None or key in due or self._done.get(key) != version
@@ -140,12 +144,14 @@ class Inferences:
         return sorted(todo, key=lambda key: (key.namespace, key.name, key.kind.name))
 
     def _drop(self, key: ResourceKey) -> None:
-        for known in (self._done, self._statuses, self._rendered, self._retries):
+        for known in (self._done, self._statuses, self._rendered, self._retries, self._rechecks):
             known.pop(key, None)
         self._places = {place: other for place, other in self._places.items() if other != key}
 
     def _work(self, key: ResourceKey) -> None:
         if not self._leads():
+            # The change that led here must not be lost if this process goes on to lead.
+            self._done.pop(key, None)
             return
         resource = self._cache.stored(key.kind, (key.namespace, key.name))
         if resource is None or "deletionTimestamp" in resource["metadata"]:
@@ -168,7 +174,9 @@ class Inferences:
         LOG.warning("%s %s/%s: %s", key.kind.name, key.namespace, key.name, message)
         last = self._retries.get(key)
         again = last is not None and last.digest == digest
-        seconds = min(last.seconds * 2, MAX_RETRY_SECONDS) if last is not None and again else RETRY_SECONDS
+        seconds = RETRY_SECONDS
+        if last is not None and again:
+            seconds = min(max(last.seconds * 2, RETRY_SECONDS), MAX_RETRY_SECONDS)
         if failure is not None and failure.reason == ROLLED_BACK:
             seconds = float("inf")
         self._retries[key] = Retry(self._clock.ticks() + seconds, seconds, digest, failure)
@@ -215,6 +223,11 @@ class Inferences:
             now=self._clock.now(),
         )
         self._done[key] = version
+        if any(row["type"] == "Reconciling" for row in status["conditions"]):
+            # A phase can change with time alone.
+            self._rechecks[key] = self._clock.ticks() + RECHECK_SECONDS
+        else:
+            self._rechecks.pop(key, None)
         if prune_nulls(status) != before:
             self._write_status(key, resource, status)
 

@@ -93,10 +93,8 @@ def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloSt
         states = {row.ref: summarize_row(row) for row in report.rows if row.ref is not None}
         return {ref: states.get(ref, SloState("unknown", ("not measured yet",))) for ref in refs}
 
-    limits = (
-        (ref, slo.mean_latency_milliseconds, slo.p95_latency_milliseconds, slo.uptime_percent)
-        for ref, slo in sorted(slos.items())
-    )
+    # An edit of an SLO is another query.
+    limits = ((ref, *vars(slo).values()) for ref, slo in sorted(slos.items()))
     try:
         return visit.frame.polls.get(("slo", *limits), REUSE_SECONDS, ask)
     except SourceError as error:
