@@ -1,7 +1,7 @@
 """Public language models that people serve: parameters, bytes of weights, bytes of KV cache per token, and their arguments.
 
-Facts as of 2026-11-28, as the models' repositories on huggingface.co publish them. The architectures of Llama 3.1, Qwen3, gpt-
-oss, DeepSeek and Mixtral were compared with the configurations in aiconfigurator-core 0.12.0; the other rows, parameters and
+Facts as of 2026-11-28, as the models' repositories on huggingface.co publish them. The architectures of Llama 3.1, Qwen3,
+gpt-oss, DeepSeek and Mixtral were compared with the configurations in aiconfigurator-core 0.12.0; the other rows, parameters and
 sizes of weights have not been compared with a download. The KV cache of one token is 2 (keys and values) x layers x KV heads x
 head size x 2 bytes; for DeepSeek's multi-head latent attention, it is layers x (512 + 64) x 2 bytes. GPU memory:
 nvidia.com/gpu.memory of the label that gpu-feature-discovery sets, in MiB. This is data, so it reads no file.
