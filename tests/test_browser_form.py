@@ -139,7 +139,7 @@ def test_an_example_fills_form_and_yaml(page: Page) -> None:
 
 def test_from_the_form_to_a_running_service(page: Page) -> None:
     page.goto("/new?step=all")
-    page.get_by_label("Project", exact=True).fill("team-a")
+    page.get_by_label("Project", exact=True).select_option("team-a")
     page.get_by_label("Name", exact=True).fill("flow")
     expect(page.locator("#yaml")).to_have_value(re.compile("project: team-a"))
     page.get_by_text("Manifests").click()

@@ -165,7 +165,7 @@ def test_a_project_is_created_and_changed() -> None:
     with Site(demo_backend(world)) as site:
         assert Parsed(site.get("/projects").text).all("a", href="/projects/new")
         form = {"name": "vision", "gpus": "1.5", "cpu": "8", "memory": "32Gi", "members": "jane\ngroup:ml\n"}
-        assert site.send("/projects/new", form).headers["location"] == "/projects#vision"
+        assert site.send("/projects/new", form).headers["location"] == "/projects?saved=vision"
         page = Parsed(site.get("/projects").text).text
         assert "vision namespace vision" in page
         assert "0 of 8" in page

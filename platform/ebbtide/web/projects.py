@@ -135,6 +135,7 @@ def show_projects(visit: PageVisit) -> Response:
         page="projects",
         members=members,
         cards=[make_project_card(row, held.get(row.namespace, {})) for row in read.value],
+        saved=visit.query("saved") if names.LABEL.fullmatch(visit.query("saved")) else "",
         why_not_create=explain_no_project_write(visit),
         age=read.age,
         now=visit.backend.clock.now(),
@@ -248,4 +249,5 @@ def save_project(visit: PageVisit) -> Response:
             else make_page_error(error).text
         )
         return _render_project_form(visit, name, visit.form, [], f"{message.rstrip('.')}.", 422)
-    return visit.redirect(f"/projects#{request.name}")
+    # Without a fragment: the browser would not load the page again for one.
+    return visit.redirect(f"/projects?saved={request.name}")
