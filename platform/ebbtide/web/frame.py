@@ -34,7 +34,7 @@ from ebbtide.api.sessions import COOKIE
 from ebbtide.base import quantities
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.prose import count_noun, make_printable
-from ebbtide.web import objectives, words
+from ebbtide.web import slo_states, words
 from ebbtide.web.assets import asset_url
 from ebbtide.web.errors import PageError, make_page_error
 from ebbtide.web.polls import SharedPolls
@@ -369,7 +369,7 @@ def make_template_environment(profile: Profile) -> Environment:
         number=words.format_decimal,
         moment=words.format_time,
         tone=words.tone_of_phase,
-        tone_with=objectives.tone_with_slo,
+        tone_with=slo_states.tone_with_slo,
         amount=words.format_quantity,
         metric=partial(words.label_metric, names=profile.spec.metrics.names),
         host=words.strip_scheme,

@@ -13,7 +13,7 @@ from ebbtide.base.quantities import NANO, parse_nano
 from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.translation import gpu
-from ebbtide.web import cluster, objectives, tide, words
+from ebbtide.web import cluster, objectives, slo_states, tide, words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.slo.source import History
     from ebbtide.web.frame import PageVisit
-    from ebbtide.web.objectives import SloState
+    from ebbtide.web.slo_states import SloState
     from ebbtide.web.tide import Tide
     from ebbtide.web.words import Tone
 
@@ -104,7 +104,7 @@ def show_overview(visit: PageVisit) -> Response:
 def make_row(row: Status, slos: Mapping[Ref, SloState], histories: Mapping[Ref, History]) -> TideRow:
     """Return a workload with its SLO state and its tide."""
     ref = Ref(row.namespace, row.name)
-    return TideRow(row, slos.get(ref, objectives.NO_SLO), tide.draw_tide(histories.get(ref)))
+    return TideRow(row, slos.get(ref, slo_states.NO_SLO), tide.draw_tide(histories.get(ref)))
 
 
 def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, History]:

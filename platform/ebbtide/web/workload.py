@@ -23,7 +23,7 @@ from ebbtide.slo import pages
 from ebbtide.slo.promises import list_slo_warnings, read_slo, read_spec_document
 from ebbtide.slo.report import compute_report
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web import actions, canary, grid, objectives, playground, words
+from ebbtide.web import actions, canary, grid, objectives, playground, slo_states, words
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.errors import PageError, make_page_error
 
@@ -189,7 +189,7 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
         base=workload_path(state.value.namespace, state.value.name),
         offers=actions.list_offers(visit, live.value),
         slo=objectives.judge_workloads(visit, [state.value]).get(
-            Ref(state.value.namespace, state.value.name), objectives.NO_SLO
+            Ref(state.value.namespace, state.value.name), slo_states.NO_SLO
         ),
         message=DONE_MESSAGES.get(visit.query("told"), ""),
         **{"row": state.value, **(context or CONTEXTS[tab](visit, live.value, state.value))},
