@@ -26,7 +26,7 @@ FIGURES = paths.CLUSTERS / "figures"
 WHOLE = {
     "gpu-shared": {"11-shares", "12-priority", "13-quota", "29-surge"},
     "policies": {"16-policies", "17-dry-run"},
-    "controller": {"28-floor", "29-crd"},
+    "controller": {"28-floor", "30-crd"},
 }
 """Resources that some cases need exclusively: all shares of the node's GPU, the API server's admission, and the floors of all
 workloads, which one controller writes."""

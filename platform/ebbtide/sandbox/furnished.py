@@ -135,7 +135,8 @@ def _make_kserve_objects(spec: ProfileSpec) -> list[Object]:
     settings: dict[str, Any] = {"serviceAnnotationDisallowedList": list(spec.kserve.annotation_disallow_list)}
     if spec.kserve.limits:
         settings["resource"] = {f"{name}Limit": value for name, value in spec.kserve.limits.items()}
-    data = {"inferenceService": json.dumps(settings)}
+    ingress = {"enableGatewayApi": spec.kserve.http_route_timeouts}
+    data = {"inferenceService": json.dumps(settings), "ingress": json.dumps(ingress)}
     return [
         {**make_bare(CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE), "data": data},
         _make_controller(KSERVE_CONTROLLER, KSERVE_NAMESPACE, spec.kserve.version),
