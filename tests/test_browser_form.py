@@ -335,9 +335,8 @@ def test_the_editor_completes_and_follows_the_form(browser: Browser, site: Site,
     page.keyboard.press("Control+End")
     page.keyboard.type("  slo:\n  p95L")
     expect(page.locator("#code .cm-tooltip-autocomplete")).to_contain_text("p95LatencyMilliseconds")
-    # CodeMirror ignores Enter directly after the list opens (interactionDelay).
-    page.wait_for_timeout(200)
-    page.keyboard.press("Enter")
+    # A click: CodeMirror ignores Enter for a moment after the list opens or changes (interactionDelay).
+    page.locator("#code .cm-tooltip-autocomplete li").first.click()
     page.keyboard.type("250")
     expect(text).to_have_value(re.compile(r"  slo:\n    p95LatencyMilliseconds: 250$"))
 
