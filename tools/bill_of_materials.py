@@ -17,12 +17,16 @@ MODULES: Final = "node_modules/"
 
 
 def page_libraries() -> list[dict[str, Any]]:
-    """Return the libraries that the wheel contains, from npm's lock file."""
+    """Return the libraries that the wheel contains, with those that they import, from npm's lock file."""
     packages = json.loads(LOCK.read_text(encoding="utf-8"))["packages"]
-    return [_component(name.removeprefix(MODULES), row) for name, row in packages.items() if name.startswith(MODULES)]
+    return [
+        _component(name.removeprefix(MODULES), row)
+        for name, row in packages.items()
+        if name.startswith(MODULES) and not row.get("dev")
+    ]
 
 
-def _component(name: str, row: dict[str, str]) -> dict[str, Any]:
+def _component(name: str, row: dict[str, Any]) -> dict[str, Any]:
     purl = f"pkg:npm/{name}@{row['version']}"
     algorithm, _, digest = row["integrity"].partition("-")
     return {
