@@ -333,7 +333,8 @@ def test_the_editor_completes_and_follows_the_form(browser: Browser, site: Site,
     content = page.locator("#code .cm-content")
     expect(content).to_be_focused()
     page.keyboard.press("Control+End")
-    page.keyboard.type("  slo:\n  p95L")
+    # Neither these letters nor a comment with the shortcut's prefix open another page.
+    page.keyboard.type("  # g o ? /\nslo:\n  p95L")
     expect(page.locator("#code .cm-tooltip-autocomplete")).to_contain_text("p95LatencyMilliseconds")
     # A click: CodeMirror ignores Enter for a moment after the list opens or changes (interactionDelay).
     page.locator("#code .cm-tooltip-autocomplete li").first.click()

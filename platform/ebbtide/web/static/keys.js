@@ -5,7 +5,7 @@
   const {$, say} = window.ebbtide;
   const PAGES = {o: ["/overview", "Overview"], w: ["/workloads", "Workloads"], n: ["/new", "New inference"], p: ["/projects", "Projects"], c: ["/cluster", "Cluster"], s: ["/simulate", "Simulate"]};
   const element = (name, content = "", attributes = {}) => Object.assign(document.createElement(name), {textContent: content, ...attributes});
-  let prefix = 0;
+  let prefix = -Infinity;
 
   function list() {
     const dialog = $("#dialog"), box = element("div", "", {className: "dialog"}), rows = element("dl", "", {className: "shortcuts"});
@@ -31,9 +31,11 @@
     field.select();
   }
   document.addEventListener("keydown", event => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.target.closest("input, textarea, select, [contenteditable], dialog")) return;
+    // The editor is in a shadow root: outside of it, the event's target is the root's host.
+    const target = event.composedPath()[0];
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || target.closest?.("input, textarea, select, [contenteditable], dialog")) return;
     const follows = performance.now() - prefix < 1500;
-    prefix = 0;
+    prefix = -Infinity;
     if (follows && PAGES[event.key]) { event.preventDefault(); location.assign(PAGES[event.key][0]); }
     else if (event.key === "g") { prefix = performance.now(); say("Go to: o, w, n, p, c or s"); }
     else if (event.key === "/") { event.preventDefault(); search(); }
