@@ -115,7 +115,7 @@ def test_the_bill_of_materials_has_the_pages_libraries_as_parts_of_ebbtide() -> 
 
     assert names[:2] == ["ebbtide", "pydantic"]
     assert {f"pkg:npm/{name}@{version}" for name, version in assets["dependencies"].items()} <= set(purls)
-    # What the editor's libraries import is in its bundle, too; the tools of the build are not.
+    # The editor's bundle also contains the libraries that its libraries import, but not the tools of the build.
     assert "style-mod" in names
     assert not set(names) & {"esbuild", "axe-core", "@esbuild/linux-x64"}
     assert written["dependencies"][0] == {"ref": "ebbtide==1", "dependsOn": ["pydantic==1", *purls]}
