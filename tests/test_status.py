@@ -212,6 +212,12 @@ def route_behind(recording: dict[str, Any]) -> None:
         condition(recording["top"], kind).update(status="False", reason="RevisionMissing", message=message)
 
 
+def configuration_behind(recording: dict[str, Any]) -> None:
+    """The same, a moment earlier: not even the Configuration has seen that its revision is ready."""
+    route_behind(recording)
+    del recording["top"]["status"]["latestReadyRevisionName"]
+
+
 def four_shares(recording: dict[str, Any], priority: int = 125) -> None:
     pod = recording["pods"][0]
     pod["spec"].update(priority=125, priorityClassName="inference")
@@ -380,6 +386,12 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         route_behind,
         "Initializing",
         'the route is being set up: Configuration "quick" does not have any ready Revision',
+    ),
+    "configuration behind": (
+        "running",
+        configuration_behind,
+        "Initializing",
+        "its replicas are ready, but Knative has not updated its status yet",
     ),
     "four of four": (
         "gpu-waiting",

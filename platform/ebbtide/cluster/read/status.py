@@ -475,6 +475,9 @@ def _explain_recovery(live: LiveWorkload, revision: str) -> str:
     marked = inventory.find_by_name(live.revisions, revision)
     ready = of_pod.find_condition(marked, "Ready") if marked is not None else {}
     message = str(ready.get("message", ""))
+    if ready.get("status") in {"True", "Unknown"}:
+        # The Configuration has not seen yet that its revision recovered.
+        return _describe_progress(live, revision)
     if ready.get("reason") in UNSCHEDULED:
         return _describe_progress(live, revision)
     if "exceeded quota" in message:
