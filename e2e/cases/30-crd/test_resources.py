@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from e2e.kubectl import KubectlError
+from e2e.kubectl import KubectlError, Manifest
 from e2e.paths import HERE
 from e2e.stage import Stage, condition
 
@@ -40,6 +40,10 @@ def project(stage: Stage) -> Stage:
     items = list(yaml.safe_load_all(text.replace(f"namespace: {CONTROLLER}", f"namespace: {stage.namespace}")))
     skipped = {"Namespace", "Deployment", "PodDisruptionBudget", "ConfigMap"}
     items = [item for item in items if item["kind"] not in skipped]
+    # Other cases bind the roles of kustomize/roles at the same time, so they stay.
+    roles = {item["metadata"]["name"] for file in (COMPONENTS / "roles").glob("*.yaml") for item in _read(file)}
+    stage.kubectl.apply([item for item in items if item["metadata"]["name"] in roles])
+    items = [item for item in items if item["metadata"]["name"] not in roles]
     classic = yaml.safe_load((COMPONENTS / "crd-classic" / "inferenceworkloads.yaml").read_text())
     account = list(yaml.safe_load_all((COMPONENTS / "crd-project" / "account.yaml").read_text()))
     for item in account:
@@ -51,6 +55,10 @@ def project(stage: Stage) -> Stage:
     for name in ("inferences.ebbtide.dev", "inferenceworkloads.run.ai"):
         stage.kubectl.run("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
     return stage
+
+
+def _read(file: Path) -> list[Manifest]:
+    return [item for item in yaml.safe_load_all(file.read_text()) if "metadata" in item]
 
 
 @contextmanager
