@@ -90,6 +90,7 @@ def options(**values: Any) -> Namespace:
             "gateway": "",
             "behind_proxy": False,
             "allow_host": [],
+            "cost": None,
             "tls_cert": None,
             "tls_key": None,
             **values,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from e2e.kubectl import KubectlError
 from e2e.stage import Stage, condition
 
 SERVICES = 200
@@ -26,6 +27,7 @@ def test_many(stage: Stage, tmp_path: Path) -> None:
     services = [item for item in rendered.manifests if item["kind"] == "Service"]
     assert [item["metadata"]["name"] for item in services] == [item["metadata"]["name"] for item in named]
 
+    stage.until("metrics-server answers", lambda: _answers(stage))
     stage.report(memory_before=_memory(stage), rendering=rendering)
     start = time.monotonic()
     stage.apply([rendered.one("Namespace")])
@@ -50,6 +52,15 @@ def test_many(stage: Stage, tmp_path: Path) -> None:
 
 def _ready(stage: Stage) -> int:
     return sum(condition(service, "Ready") == "True" for service in stage.listed("ksvc"))
+
+
+def _answers(stage: Stage) -> bool:
+    """Return whether the metrics API is available: the case before this one may have killed the API server."""
+    try:
+        _memory(stage)
+    except KubectlError:
+        return False
+    return True
 
 
 def _memory(stage: Stage) -> dict[str, str]:
