@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from ebbtide.sandbox.clocks import RealClock
 from ebbtide.web.new import load_examples
-from website import CHROMIUM, PHONE, SIZES, WATCH, WIDE, Site, backend_of, cluster, find_violations
+from website import CHROMIUM, PHONE, SIZES, WATCH, WIDE, Site, backend_of, cluster, find_violations, open_sized_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -281,14 +281,16 @@ def test_tune_and_apply(page: Page) -> None:
     expect(page.get_by_role("heading", name="Review plan")).to_be_visible()
 
 
+@pytest.fixture
+def sized_page(browser: Browser, site: Site, size: str, scheme: str) -> Iterator[Page]:
+    with open_sized_page(browser, site, size, scheme, PATIENCE) as page:
+        yield page
+
+
 @pytest.mark.parametrize("size", [*SIZES])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_steps_lead_through_the_form(browser: Browser, site: Site, size: str, scheme: str) -> None:
-    context = browser.new_context(base_url=site.address, viewport=SIZES[size], color_scheme=scheme)  # type: ignore[arg-type] # they are
-    context.add_init_script(WATCH)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
+def test_the_steps_lead_through_the_form(sized_page: Page, size: str) -> None:
+    page = sized_page
     page.goto("/new?example=chat")
     image = page.get_by_label("Image", exact=True)
     expect(page.get_by_label("Name", exact=True)).to_be_visible()
@@ -309,20 +311,12 @@ def test_the_steps_lead_through_the_form(browser: Browser, site: Site, size: str
     page.get_by_role("radio", name="5. General settings").check()
     page.locator("#bottom a.state.bad").click()
     expect(page.locator("#f-spec-autoscaling-maxReplicas")).to_be_focused()
-    assert page.evaluate("violations") == []
-    context.close()
 
 
 @pytest.mark.parametrize("size", [*SIZES])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_editor_completes_and_follows_the_form(browser: Browser, site: Site, size: str, scheme: str) -> None:
-    context = browser.new_context(base_url=site.address, viewport=SIZES[size], color_scheme=scheme)  # type: ignore[arg-type] # they are
-    context.add_init_script(WATCH)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+def test_the_editor_completes_and_follows_the_form(sized_page: Page, size: str) -> None:
+    page = sized_page
     loaded: list[str] = []
     page.on("request", lambda request: loaded.append(request.url))
     page.goto("/new?step=project")
@@ -353,5 +347,3 @@ def test_the_editor_completes_and_follows_the_form(browser: Browser, site: Site,
     expect(content).not_to_be_focused()
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
     assert find_violations(page) == []
-    assert [*wrong, *page.evaluate("violations")] == []
-    context.close()

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     import httpx
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
     from ebbtide.api.backend import Backend
     from ebbtide.cluster.client.protocol import Clock, Cluster, Kind, Objects
@@ -388,3 +388,22 @@ WATCH = """
 window.violations = [];
 addEventListener("securitypolicyviolation", event => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 """
+
+
+@contextmanager
+def open_sized_page(browser: Browser, site: Site, size: str, scheme: str, patience: float) -> Iterator[Page]:
+    """Yield a page of one size and color scheme that fails on a script error or a violation of the content policy."""
+    options: Any = {"viewport": SIZES[size], "color_scheme": scheme}
+    context = browser.new_context(base_url=site.address, **options)
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    from playwright.sync_api import expect  # noqa: PLC0415 - other users of this module have no browser
+
+    page.set_default_timeout(patience)
+    expect.set_options(timeout=patience)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page
+    wrong += page.evaluate("violations")
+    context.close()
+    assert wrong == []

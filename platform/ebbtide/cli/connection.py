@@ -76,16 +76,14 @@ simulated: SimulatedConnection | None = None
 
 def parse_price(text: str) -> float:
     """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``."""
-    name, _, value = text.partition("=")
-    try:
-        amount = float(value)
-    except ValueError:
-        amount = -1.0
-    if name != "gpu-hour" or not 0 <= amount < float("inf"):
+    from ebbtide.simulate.words import PRICE_FORM, read_gpu_hour  # noqa: PLC0415 - not loaded for --help
+
+    price = read_gpu_hour(text)
+    if price is None:
         from argparse import ArgumentTypeError  # noqa: PLC0415 - already loaded when an option is parsed
 
-        raise ArgumentTypeError(f"invalid value {text!r}: must be gpu-hour=PRICE, as in gpu-hour=2.5")
-    return amount
+        raise ArgumentTypeError(f"invalid value {text!r}: {PRICE_FORM}")
+    return price
 
 
 #: Options that select a cluster.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 #: Default server models: for plain requests, and for requests with token counts.
 PLAIN_SERVER: Final = "lognormal:median=500ms,sigma=0.5,max=16"
 TOKENS_SERVER: Final = "llm:max=16"
+PRICE_FORM: Final = "must be gpu-hour=PRICE, as in gpu-hour=2.5"
 #: Number of requests from which compiling the engine saves time, for two simulations.
 MANY: Final = 100_000
 #: Fields that a search for settings can leave unchanged.
@@ -49,11 +50,17 @@ def parse_gpu_hour(text: str) -> float | None:
     """Parse the price of a GPU-hour, as in ``gpu-hour=2.5``; None for an empty text. Raises ValueError."""
     if not text:
         return None
+    price = read_gpu_hour(text)
+    if price is None:
+        raise ValueError(f"invalid price {text!r}: {PRICE_FORM}")
+    return price
+
+
+def read_gpu_hour(text: str) -> float | None:
+    """Return the price in ``gpu-hour=2.5``; None if the text has another form."""
     name, _, value = text.partition("=")
     try:
         price = float(value)
     except ValueError:
-        price = -1.0
-    if name != "gpu-hour" or not 0 <= price < float("inf"):
-        raise ValueError(f"invalid price {text!r}: must be gpu-hour=PRICE, as in gpu-hour=2.5")
-    return price
+        return None
+    return price if name == "gpu-hour" and 0 <= price < float("inf") else None

@@ -78,7 +78,7 @@ def find_canary(live: LiveWorkload, profile: Profile) -> RunningCanary | None:
 
 
 def explain_no_canary(visit: PageVisit, live: LiveWorkload) -> str:
-    """Return why there is no canary to change; empty if there is one."""
+    """Return the reason if no canary can be changed; empty if one can."""
     return "" if find_canary(live, visit.backend.profile) is not None else NO_CANARY
 
 

@@ -111,7 +111,7 @@ def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, His
     """Return the last 30 minutes of workloads, from one poll for all of them.
 
     Raises:
-        SourceError: there is no metrics source, or it does not answer.
+        SourceError: the metrics source is missing or does not answer.
 
     """
     refs = sorted(Ref(row.namespace, row.name) for row in rows)

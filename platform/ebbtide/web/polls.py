@@ -38,7 +38,7 @@ class SharedPolls:
         """Return a result that is at most ``seconds`` old; an earlier one if the query takes longer than a page waits.
 
         Raises:
-            SourceError: the query failed, or takes longer than a page waits and there is no earlier result.
+            SourceError: the query failed, or takes longer than a page waits without an earlier result.
 
         """
         valid = self._results.find_valid(key, seconds)
