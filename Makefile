@@ -26,7 +26,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity ci ci-steps vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -183,11 +183,12 @@ cluster-status: $(VENV)/.e2e ## Show whether the cluster is running, and the pat
 cluster-down: $(VENV)/.e2e ## Remove the cluster and everything that it created
 	@$(E2E) down --provider=$(PROVIDER) --name=$(CLUSTER)
 
-e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one of them: CASE=01-concurrency
-	rm -rf .cluster/figures .cluster/failures
+e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one: CASE=01-concurrency; REPEAT=1 runs a few failed ones again, alone
+	rm -rf .cluster/figures .cluster/failures .pytest_cache/v/cache/lastfailed
 	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) e2e/cases/$(CASE) || failed=$$?; \
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
 	  $(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
+	  [ $${exit_with:-0} != 1 ] || [ -z "$(REPEAT)" ] || { $(ON_CLUSTER) $(BIN)/python -m e2e.repeat && exit_with=0; }; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
 conformance: $(VENV)/.e2e ## Run Knative Serving's own conformance tests on the cluster, 15 minutes: ARGS="--run=TestCmdArgs --variant=defaults"
@@ -273,7 +274,13 @@ coverage: setup-test ## Run the tests with branch coverage; the pure core must b
 kustomize: ## Build kustomize at its pinned version if none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-ci: lint types judge kustomize check-generated check-pydantic check-schemas check-vectors coverage package site ## Run everything that CI runs
+CI_STEPS := lint types judge vet kustomize check-generated check-pydantic check-schemas check-vectors coverage package site
+ci: $(CI_STEPS) ## Run everything that CI runs
+
+ci-steps:
+	@echo $(CI_STEPS)
+
+vet: judge
 	cd tools/judge && $(GO_KSERVE) vet . && $(GO_KSERVE) test -count=1 .
 	cd tools/judge/newest && $(GO_SHARED) vet .
 	cd tools/vectors && $(GO_SHARED) vet .
