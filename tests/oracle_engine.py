@@ -37,7 +37,7 @@ from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.autoscaler.metrics import population_mean_sample_size
 from ebbtide.base.metrics import find_histogram
 from ebbtide.simulate.data import SimulationResult, SimulationUsage, Timeline
-from ebbtide.simulate.engine import add_tokens
+from ebbtide.simulate.engine import complete_result
 from ebbtide.simulate.setting import get_replica_bounds
 from oracle_autoscaler import Collector, Stat, choose, compute_averages
 
@@ -215,7 +215,7 @@ def simulate(
     """
     inputs = prepare(setting, traffic, server, startup, seed)
     result = (Knative if setting.hpa is None else Horizontal)(setting, inputs).run()
-    return add_tokens(result, server, traffic)
+    return complete_result(result, server, traffic)
 
 
 @dataclass

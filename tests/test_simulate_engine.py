@@ -167,6 +167,22 @@ def test_slots_and_slow_down() -> None:
     assert result.latency.tolist() == pytest.approx([1.5, 1.5], abs=1e-3)
 
 
+def test_the_paths_own_time_counts_toward_the_reply_alone() -> None:
+    plain, longer = (
+        simulated(setting(2, min_scale=1, max_scale=1), traffic(1.0, 1.0, 1.0), f"fixed:1s{more}")
+        for more in ("", ",overhead=15ms")
+    )
+    assert longer.latency.tolist() == pytest.approx([1.015, 1.015, 2.015])
+    assert longer.wait.tolist() == plain.wait.tolist()
+    assert longer.replica_seconds == plain.replica_seconds
+    tokens = [
+        simulated(setting(min_scale=1), traffic(1.0), f"llm:base=1s,output=10ms,tokens=1/11{more}")
+        for more in ("", ",overhead=15ms")
+    ]
+    assert tokens[1].first_token - tokens[0].first_token == pytest.approx([0.015])
+    assert tokens[1].inter_token == pytest.approx(tokens[0].inter_token)
+
+
 def test_concurrency_sets_the_replicas() -> None:
     """Ten concurrent requests on average, with a target of 2 x 70% per pod: ceil(10 / 1.4) = 8."""
     result = simulated(setting(min_scale=1, target=2.0), at(2400, 0.1, seconds=240.0), "fixed:1s")

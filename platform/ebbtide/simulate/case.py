@@ -104,12 +104,14 @@ class Case:
 
     def alone_within(self, bound: SloBound) -> float:
         """Return the fraction of requests within a percentile bound if no request ever waited. Raises ServerError."""
-        alone = self._alone()
+        served = self._alone()
+        alone = served + self.server.overhead
         split = self.server.split_tokens(self.traffic)
         if bound.kind != "latency" and split is not None:
             share, output = split
-            first = alone * share
-            alone = first if bound.kind == "ttft" else (alone - first) / np.maximum(output - 1, 1.0)
+            first = served * share
+            first_at_client = first + self.server.overhead
+            alone = first_at_client if bound.kind == "ttft" else (served - first) / np.maximum(output - 1, 1.0)
         return float((alone <= bound.limit).mean())
 
     def _alone(self) -> NDArray[np.float64]:

@@ -188,23 +188,24 @@ def simulate(
     inputs = prepare_inputs(setting, traffic, server, startup, seed)
     kind = simulation_class(setting)
     if not fast or find_spec("numba") is None:
-        return add_tokens(kind(setting, inputs).run(), server, traffic)
+        return complete_result(kind(setting, inputs).run(), server, traffic)
     rows = max(_COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])
     while True:
         run = kind(setting, inputs, rows=rows)
         if not run.full:
             result = run.run()
             if not run.full:
-                return add_tokens(result, server, traffic)
+                return complete_result(result, server, traffic)
         # This is rare, so the simulation is restarted with more rows instead of growing its arrays.
         rows *= 4
 
 
-def add_tokens(result: SimulationResult, server: Server, traffic: TrafficTrace) -> SimulationResult:
-    """Return a result with the times of tokens, if the server produces tokens."""
+def complete_result(result: SimulationResult, server: Server, traffic: TrafficTrace) -> SimulationResult:
+    """Return a result with the path's own time, and with the times of tokens if the server produces tokens."""
     split = server.split_tokens(traffic)
+    latency = result.latency + server.overhead
     if split is None:
-        return result
+        return replace(result, latency=latency) if server.overhead else result
     share, output = split
     first = result.first_token
     if first is None:
@@ -215,7 +216,8 @@ def add_tokens(result: SimulationResult, server: Server, traffic: TrafficTrace) 
     lost = np.isnan(result.latency)
     return replace(
         result,
-        first_token=np.where(lost, np.nan, first),
+        latency=latency,
+        first_token=np.where(lost, np.nan, first + server.overhead),
         inter_token=np.where(lost, np.nan, between),
         tokens=np.where(lost, 0.0, output),
     )

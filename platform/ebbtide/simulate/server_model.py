@@ -29,11 +29,13 @@ class Server:
     ``slow_down`` is the factor by which concurrency prolongs a request: the first value is for one request, the last one
     also for all higher numbers; empty means no slow-down. ``utilization`` is the busy share of the pod's GPU (or of its
     CPU request) by number of concurrent requests, starting at 0; the last value also applies to all higher numbers.
+    ``overhead`` is the time in seconds that the path to the server adds to each reply: gateway, activator, queue-proxy.
     """
 
     max_batch: int = 0
     slow_down: tuple[float, ...] = ()
     utilization: tuple[float, ...] = (0.0, 1.0)
+    overhead: float = 0.0
 
     def __post_init__(self) -> None:
         """Validate the fields. Raises ServerError."""
@@ -43,6 +45,8 @@ class Server:
             raise ServerError("invalid slow: every factor must be a number above 0")
         if not self.utilization or any(not 0 <= share <= 1 for share in self.utilization):
             raise ServerError("invalid util: every value must be from 0 to 1")
+        if not 0 <= self.overhead < math.inf:
+            raise ServerError("invalid overhead: must be a time of at least 0")
 
     def alone(self, traffic: TrafficTrace, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return the service time in seconds of each request of ``traffic`` without concurrent requests."""

@@ -233,8 +233,9 @@ def parse_server(text: str) -> Server:
 
     ``fixed:200ms``, ``lognormal:median=200ms,sigma=0.5``, ``empirical:FILE`` (a time in seconds on each line) and
     ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (slow-down with 8
-    and with 16 requests) and ``util=1:0.4/16:1`` (busy share of the GPU) after a comma; llm also ``tokens=500/200``.
-    ``gpu:h200/llama-3.1-70b/vllm,tp=4,precision=fp8`` is a measured server, which takes ``max``, ``util`` and ``tokens``.
+    and with 16 requests), ``util=1:0.4/16:1`` (busy share of the GPU) and ``overhead=15ms`` (the path's own time) after a
+    comma; llm also ``tokens=500/200``. ``gpu:h200/llama-3.1-70b/vllm,tp=4,precision=fp8`` is a measured server, which
+    takes ``max``, ``util``, ``overhead`` and ``tokens``.
     """
     kind, _, rest = text.partition(":")
     if kind not in _KINDS:
@@ -246,6 +247,7 @@ def parse_server(text: str) -> Server:
     if kind == "gpu":
         return _make_measured_server(first, options, slots)
     slow_down = _parse_table(options.pop("slow", ""), 1, 1.0)
+    overhead = parse_seconds(options.pop("overhead", "0"))
     utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
     model: Server
     match kind:
@@ -263,9 +265,15 @@ def parse_server(text: str) -> Server:
                 base=base, prompt=prompt, output=output, tokens=_parse_tokens(options.pop("tokens", ""))
             )
     if options:
-        raise ServerError(f"unknown options of {kind}: {', '.join(options)}; all models accept max, slow and util")
+        raise ServerError(
+            f"unknown options of {kind}: {', '.join(options)}; all models accept max, slow, util and overhead"
+        )
     return replace(
-        model, max_batch=model.max_batch if slots is None else slots, slow_down=slow_down, utilization=utilization
+        model,
+        max_batch=model.max_batch if slots is None else slots,
+        slow_down=slow_down,
+        utilization=utilization,
+        overhead=overhead,
     )
 
 
@@ -278,15 +286,23 @@ def _make_measured_server(text: str, options: dict[str, str], slots: int | None)
         )
     utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
     tokens = _parse_tokens(options.pop("tokens", ""))
+    overhead = parse_seconds(options.pop("overhead", "0"))
     entry = find_entry(gpu, model, engine, {name: options.pop(name) for name in ("tp", "precision") if name in options})
     if options:
         raise ServerError(
-            f"unknown options of gpu: {', '.join(options)}; it accepts tp, precision, max, tokens and util"
+            f"unknown options of gpu: {', '.join(options)}; it accepts tp, precision, max, tokens, util and overhead"
         )
     most = int(entry.fit.concurrency.high)
     if slots is not None and not 1 <= slots <= most:
         raise ServerError(f"invalid max={slots}: at most {most} concurrent requests were measured; use 1 to {most}")
-    return BatchingServer(fit=entry.fit, entry=entry, tokens=tokens, max_batch=slots or most, utilization=utilization)
+    return BatchingServer(
+        fit=entry.fit,
+        entry=entry,
+        tokens=tokens,
+        max_batch=slots or most,
+        utilization=utilization,
+        overhead=overhead,
+    )
 
 
 def parse_seconds(text: str) -> float:
