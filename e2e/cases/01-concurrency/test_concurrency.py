@@ -15,7 +15,7 @@ from e2e.stage import Stage
 WINDOW = 20
 """Seconds: the profile's stable window. The grace period after it is an upper limit, which may be 0."""
 LIMIT, MOST = 2, 4
-SLOW = "/?sleep=500ms"
+SLOW = "/?sleep=2s"
 
 
 def test_concurrency(stage: Stage) -> None:

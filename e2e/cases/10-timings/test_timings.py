@@ -59,7 +59,7 @@ def test_scale_down_delay(stage: Stage) -> None:
     more = {"minReplicas": 1, "maxReplicas": 3, "scaleDownDelaySeconds": delay, **CONCURRENCY}
     stage.deploy(spec(stage, autoscaling=more))
     stage.ready("chat")
-    with in_flight(stage.provider.gateway(), stage.host("chat"), "/?sleep=500ms", requests=4) as load:
+    with in_flight(stage.provider.gateway(), stage.host("chat"), "/?sleep=2s", requests=4) as load:
         stage.until("load brings three", lambda: len(stage.pods("chat", ready=True)) == 3)
     assert load.lost == 0, load.outcomes
     took = stage.until("one of them goes", lambda: len(stage.pods("chat")) < 3)

@@ -83,7 +83,7 @@ def test_why(stage: Stage) -> None:
 
     requests = 9
     wanted = math.ceil(requests / TARGET)
-    with in_flight(stage.provider.gateway(), stage.host(NAME), "/?sleep=500ms", requests=requests) as load:
+    with in_flight(stage.provider.gateway(), stage.host(NAME), "/?sleep=2s", requests=requests) as load:
         took = stage.until("three replicas are ready", lambda: len(stage.pods(NAME, ready=True)) == wanted)
         counted = stage.until(
             "why has counted the load as it is, and decides as the autoscaler did",
