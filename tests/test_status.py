@@ -257,6 +257,13 @@ def edited_since(recording: dict[str, Any]) -> None:
     recording["top"]["metadata"]["generation"] += 1
 
 
+def repaired_since(recording: dict[str, Any]) -> None:
+    """Between the Service's controller and the Configuration's, after the apply that repairs a failed revision."""
+    for condition in recording["top"]["status"]["conditions"]:
+        if condition["type"] in {"ConfigurationsReady", "Ready"}:
+            condition |= {"status": "Unknown", "reason": "OutOfDate", "message": "The Configuration is still working"}
+
+
 def stopped_at_last(recording: dict[str, Any]) -> None:
     recording["pods"] = []
 
@@ -449,6 +456,7 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
     ),
     "another gate": ("gpu-waiting", gated_by_another, "Pending", "held back by gate example.com/gate"),
     "edited since": ("running", edited_since, "Updating", "Knative has not processed the change yet"),
+    "repaired since": ("update-failed", repaired_since, "Updating", "Knative has not processed the change yet"),
     "no pods yet": ("starting", no_pods_yet, "Creating", "the revision exists, but has no pods yet"),
     "KServe, stopped": (
         "kserve-stopping",

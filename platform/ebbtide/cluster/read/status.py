@@ -96,6 +96,9 @@ UNSCHEDULED: Final = {"Unschedulable", "SchedulingGated"}
 #: Reason of a Route whose Configuration had no ready revision when it was reconciled, also after a failed first attempt
 #: (knative.dev/serving pkg/apis/serving/v1/route_lifecycle.go, MarkConfigurationFailed).
 REVISION_MISSING: Final = "RevisionMissing"
+#: Reason of a Knative Service whose Configuration has not processed the newest generation: what it says about revisions is
+#: about those before (the same package, service_lifecycle.go, MarkConfigurationNotReconciled).
+OUT_OF_DATE: Final = "OutOfDate"
 #: Knative's default of progress-deadline, in seconds (knative.dev/serving pkg/deployment/config.go).
 DEFAULT_DEADLINE_SECONDS: Final = 600.0
 #: Seconds for which a pod may fail to pull an image or exit before its revision counts as failed during a rollout.
@@ -445,7 +448,8 @@ def _is_stale(obj: Object) -> bool:
     (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateStatus).
     """
     observed = get_at(obj, "status", "observedGeneration")
-    return observed is not None and observed != get_at(obj, "metadata", "generation", default=observed)
+    behind = observed is not None and observed != get_at(obj, "metadata", "generation", default=observed)
+    return behind or of_pod.find_condition(obj, "ConfigurationsReady").get("reason") == OUT_OF_DATE
 
 
 def _condition_message(condition: Object) -> str:
