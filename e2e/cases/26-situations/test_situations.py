@@ -344,7 +344,7 @@ def clash(scene: Scene) -> None:
 
 
 def standard(scene: Scene) -> None:
-    """A service of KServe Standard, on a cluster without an ingress for it."""
+    """A service of KServe Standard, which a Gateway routes."""
     scene.apply()
     scene.until("Running")
     scene.look()
@@ -444,10 +444,6 @@ SITUATIONS: Final[tuple[tuple[Callable[[Scene], None], Mapping[str, Any] | None,
 
 
 @pytest.mark.alone
-@pytest.mark.skipif(
-    not os.environ.get("EBBTIDE_E2E_SITUATIONS"),
-    reason="compares 24 answers word for word: make e2e CASE=26-situations EBBTIDE_E2E_SITUATIONS=1",
-)
 def test_situations(stage: Stage) -> None:
     """Every answer is the recorded one."""
     own: list[Stage] = []
