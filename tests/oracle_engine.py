@@ -1291,7 +1291,7 @@ class Horizontal(Simulation):
                 continue
             name = str(pod.number)
             pods[name] = hpa.HpaPod(
-                phase="Running" if pod.ready else "Pending",
+                phase="Running" if pod.ready or self.now >= pod.begins else "Pending",
                 ready="True" if pod.ready else "False",
                 ready_since=(pod.life if pod.ready else pod.born) / SECOND,
                 start_time=pod.born / SECOND,

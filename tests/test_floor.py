@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,13 +26,17 @@ from ebbtide.autoscaler.floor import (
     parse_settings,
 )
 from ebbtide.autoscaler.schedule import ScheduleError, is_open, last_occurrence, scheduled_minimum
+from ebbtide.autoscaler.targets import RevisionSettings
 from ebbtide.base import keys
 from ebbtide.base.cron import CronError, Window, parse_cron
 from ebbtide.cluster.client.protocol import ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.controller.loop import Controller
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.simulate.setting import read_spec_setting
+from ebbtide.simulate.data import StartUp, TrafficTrace
+from ebbtide.simulate.engine import simulate
+from ebbtide.simulate.servers import parse_server
+from ebbtide.simulate.setting import Setting, read_spec_setting
 from ebbtide.slo.source import SourceError
 
 LATENCY = FloorMetric(name="latency", scope="pod", target=100, query="latency")
@@ -599,3 +604,27 @@ def test_a_simulation_reads_the_whole_behavior_of_an_hpa() -> None:
         scale_up=hpa.ScalingRules(stabilization_window_seconds=30, policies=(hpa.Policy("Percent", 50, 60),)),
         scale_down=hpa.ScalingRules(stabilization_window_seconds=60),
     )
+
+
+def test_a_simulated_schedule_starts_with_the_traffic() -> None:
+    """The traffic begins at 00:00 UTC, also if the simulator needs time before it to fill the KPA's windows."""
+    window = Window("1 0 * * *", "3 0 * * *", "UTC", 2)
+    setting = Setting(floor=make(schedule=(window,)), revision=RevisionSettings(max_scale=8))
+    traffic = TrafficTrace("one request", np.array([299.0]), seconds=300.0)
+    ran = simulate(setting, traffic, parse_server("fixed:10ms"), StartUp(), 0)
+    desired = dict(zip(ran.timeline.times, ran.timeline.desired, strict=True))
+    opened = [time for time, replicas in desired.items() if replicas >= 2]
+    assert 60 <= min(opened) <= 60 + 15 + 2
+    assert max(opened) >= 178
+
+
+def test_a_terminating_pod_is_no_replica() -> None:
+    """A value of all pods is a share of the ready ones: with those that end, it would start new replicas."""
+    bench = Bench(make(AVERAGE, minimum=1))
+    bench.values.rows["cache"] = [({}, 0.4)]
+    live = bench.live(4)
+    for pod in live.pods[2:]:
+        pod["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+    live.scalers[0]["status"]["desiredScale"] = 2
+    bench.controller.step([live])
+    assert bench.floor == 2

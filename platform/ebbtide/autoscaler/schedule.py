@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebbtide.base.cron import SUNDAY, Cron, Window, parse_cron
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+#: At most this far do clocks go back, so that a time after the present one on the clocks can be in the past.
+MAX_SHIFT: Final = timedelta(hours=3)
 
 
 class ScheduleError(ValueError):
@@ -36,10 +39,9 @@ def last_occurrence(text: str, zone: ZoneInfo, now: float) -> float:
     ``parse_cron`` rejects days that never occur, so the search ends: 29 February is at most eight years away from another.
     """
     cron = parse_cron(text)
-    today = datetime.fromtimestamp(now, zone).date()
-    days = (day for offset in count() if _matches_day(cron, day := today - timedelta(offset)))
-    times = ([time for time in _times_of_day(cron, day, zone) if time <= now] for day in days)
-    return max(next(filter(None, times)))
+    local = datetime.fromtimestamp(now, zone).replace(tzinfo=None)
+    days = (day for offset in count() if _matches_day(cron, day := local.date() - timedelta(offset)))
+    return next(time for day in days for time in _list_times(cron, day, zone, local + MAX_SHIFT) if time <= now)
 
 
 def _matches_day(cron: Cron, day: date) -> bool:
@@ -47,17 +49,21 @@ def _matches_day(cron: Cron, day: date) -> bool:
     return day.month in cron.months and (of_month or of_week if cron.either_day else of_month and of_week)
 
 
-def _times_of_day(cron: Cron, day: date, zone: ZoneInfo) -> Iterator[float]:
-    for hour in cron.hours:
-        for minute in cron.minutes:
-            local = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone)
-            # A time that the clocks skip has no instant: converted to UTC and back it is another time, after the change.
-            exact = local.astimezone(UTC)
-            back = exact.astimezone(zone)
-            if back.replace(tzinfo=None) != local.replace(tzinfo=None):
-                yield _find_change(exact.timestamp(), zone)
-            else:
-                yield exact.timestamp()
+def _list_times(cron: Cron, day: date, zone: ZoneInfo, latest: datetime) -> Iterator[float]:
+    """Yield the times of a day, the latest first, without those after ``latest`` on the clocks."""
+    for hour in reversed(cron.hours):
+        for minute in reversed(cron.minutes):
+            local = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001 - on the clocks of the zone
+            if local <= latest:
+                yield _find_instant(local, zone)
+
+
+def _find_instant(local: datetime, zone: ZoneInfo) -> float:
+    """Return the instant of a time on the clocks of a zone."""
+    # A time that the clocks skip has no instant: converted to UTC and back it is another time, after the change.
+    exact = local.replace(tzinfo=zone).astimezone(UTC)
+    skipped = exact.astimezone(zone).replace(tzinfo=None) != local
+    return _find_change(exact.timestamp(), zone) if skipped else exact.timestamp()
 
 
 def _find_change(near: float, zone: ZoneInfo) -> float:

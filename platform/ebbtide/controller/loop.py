@@ -145,10 +145,12 @@ class Controller:
         if kept is None or kept[0] != text:
             kept = self._floors[place] = (text, Floor(settings))
         resource = next((metric.name for metric in settings.metrics if metric.scope == "resource"), "cpu")
+        # As a Deployment does, count only replicas that stay.
         pods = {
             str(pod["metadata"]["name"]): read_pod(pod, resource)
             for pod in live.pods
             if get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == name
+            and "deletionTimestamp" not in pod["metadata"]
         }
         scaler = find_by_name(live.scalers, name)
         replicas = max(int(get_at(scaler, "status", "desiredScale", default=len(pods))), 0)

@@ -191,7 +191,8 @@ def _bind_pod(state: ClusterState, key: Place, pod: Object, node: str, *, late: 
     """Place a pod on a node; ``late`` is true if it had to wait for one."""
     life = state.pods.lives[key]
     pod["spec"]["nodeName"] = node
-    pod["status"] = {"phase": "Pending", "conditions": [state.condition("PodScheduled", "True")]}
+    conditions = [state.condition("PodScheduled", "True")]
+    pod["status"] = {"phase": "Pending", "startTime": state.stamp(), "conditions": conditions}
     bound = BoundPod(state.pods.requests[key], get_at(pod, "spec", "priority", default=0))
     state.pods.bound.setdefault(node, {})[key] = bound
     state.write(POD, pod)

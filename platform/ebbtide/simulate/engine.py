@@ -778,7 +778,8 @@ class KnativeSimulation(Simulation):
 class MeasuredSimulation(Simulation):
     """Simulation of a workload whose replicas depend on metrics of its pods: scrapes, and a decision every 15 s.
 
-    A pod that is not ready counts as pending. Utilization is that of the server's GPU or CPU request. Latency comes from
+    A pod has values from its readiness on. Until then, an HPA counts a pod whose containers run as one without a value: at its
+    target for fewer replicas, at 0 for more. Utilization is that of the server's GPU or CPU request. Latency comes from
     queue-proxy's histogram: the 95th percentile of the requests of the last minute, in ms, 0 without requests (as
     prometheus-adapter converts NaN). Upstream: kubernetes-sigs/metrics-server (--metric-resolution 15s) and
     kubernetes-sigs/prometheus-adapter pkg/custom-provider/provider.go.
@@ -844,12 +845,18 @@ class MeasuredSimulation(Simulation):
             # The range of the rate ends now, so older scrapes are ignored.
             first = next(scrape for scrape in scrapes if scrape[0] > self.now - RATE_WINDOW)
             added = [newer - older for newer, older in zip(counts, first[2], strict=True)]
-            return hpa.Sample(int(compute_quantile(_PERCENTILE, self.edges, added) * 1000 * 1000), at / SECOND, window)
+            return hpa.Sample(
+                int(compute_quantile(_PERCENTILE, self.edges, added) * 1000 * 1000), self.to_seconds(at), window
+            )
         previous_at, was_busy, _ = scrapes[-2]
         percent = (busy - was_busy) / (at - previous_at)
         # One percent of a CPU request of one core is 10 thousandths; one percent as a metric value is 1000.
         scale = 10 if metric == "cpu" else 1000
-        return hpa.Sample(int(percent * scale), at / SECOND, window)
+        return hpa.Sample(int(percent * scale), self.to_seconds(at), window)
+
+    def to_seconds(self, time: int) -> float:
+        """Return a time in seconds since the start of the traffic, which is 1970-01-01 00:00 UTC for a schedule."""
+        return (time - self.inputs.lead) / SECOND
 
     def measure(self, signals: Sequence[Metric]) -> tuple[dict[str, hpa.HpaPod], list[dict[str, hpa.Sample]]]:
         """Return the pods as an HPA sees them, and the samples of each metric, both by the pods' numbers."""
@@ -860,14 +867,9 @@ class MeasuredSimulation(Simulation):
             if rows[pod + state.IS_DELETED]:
                 continue
             name, ready = str(rows[pod + state.NUMBER]), bool(rows[pod + state.IS_READY])
-            born = int(rows[pod + state.BORN])
-            pods_by_name[name] = hpa.HpaPod(
-                phase="Running" if ready else "Pending",
-                ready="True" if ready else "False",
-                ready_since=(int(rows[pod + state.LIFE]) if ready else born) / SECOND,
-                start_time=born / SECOND,
-                request=1000,
-            )
+            born, life = (self.to_seconds(int(rows[pod + column])) for column in (state.BORN, state.LIFE))
+            runs = ready or self.now >= rows[pod + state.BEGINS]
+            pods_by_name[name] = describe_pod(born, life if ready else None, runs=runs)
             for signal, found in zip(signals, samples, strict=True):
                 sample = self._sample(pod, signal) if ready else None
                 if sample is not None:
@@ -904,7 +906,9 @@ class HpaSimulation(MeasuredSimulation):
         """Let the HPA decide, and apply its decision."""
         pods_by_name, (samples,) = self.measure((self.setting.metric,))
         self.average = sum(sample.value for sample in samples.values()) // len(samples) if samples else None
-        decision = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods_by_name, (samples,))
+        decision = self.scaler.reconcile(
+            self.to_seconds(self.now), self.replicas, self.replicas, pods_by_name, (samples,)
+        )
         bound = _LIMITED.get(decision.limited or "", state.NO_DATA)
         if decision.stabilized and decision.replicas > get_replica_bounds(self.setting)[0]:
             bound = state.DELAY
@@ -941,13 +945,24 @@ class FloorSimulation(MeasuredSimulation, KnativeSimulation):
         """Decide the floor, and let Knative reconcile if it changed."""
         pods_by_name, samples = self.measure(self.signals)
         floor = self.deciding.rules.min_replicas
-        self.decision = self.floor.decide(self.now / SECOND, floor, self.replicas, pods_by_name, samples)
+        self.decision = self.floor.decide(self.to_seconds(self.now), floor, self.replicas, pods_by_name, samples)
         if self.decision.floor != floor:
             self._set_floor(self.decision.floor)
 
     def _set_floor(self, floor: int) -> None:
         self.deciding = self.deciding._replace(rules=self.deciding.rules._replace(min_replicas=floor))
         self._call.reconcile(self.world, self.deciding)
+
+
+def describe_pod(born: float, ready_since: float | None, *, runs: bool) -> hpa.HpaPod:
+    """Return a simulated pod as an HPA sees it; ``ready_since`` is None before it is ready, ``runs`` if its containers run."""
+    return hpa.HpaPod(
+        phase="Running" if runs else "Pending",
+        ready="False" if ready_since is None else "True",
+        ready_since=born if ready_since is None else ready_since,
+        start_time=born,
+        request=1000,
+    )
 
 
 def simulation_class(setting: Setting) -> type[KnativeSimulation | HpaSimulation]:
