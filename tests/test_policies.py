@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 POLICIES = sorted(path.parent for path in (ROOT / "policies").glob("*/policy.yaml"))
 EXPECT = "ebbtide.dev/expect"
+USER = "ebbtide.dev/user"
+MANAGER = "ebbtide.dev/field-manager"
 PROJECT = "ebbtide.dev/project"
 #: Variables that several policies define, because a policy cannot use the variables of another.
 SHARED = (
@@ -54,13 +56,15 @@ def read(path: Path) -> list[Object]:
 
 @dataclass
 class Example:
-    """A request to the API server: the object, the old object, its namespace, and the parameters of the policy."""
+    """A request to the API server: the object, the old object, its namespace, the policy's parameters, user, field manager."""
 
     expect: str
     item: Object
     old: Object | None
     namespace: Object | None
     params: Object | None
+    user: str = ""
+    manager: str = ""
 
 
 def example(path: Path) -> Example:
@@ -70,11 +74,11 @@ def example(path: Path) -> Example:
     params = next((item for item in documents if item["kind"] == "ConfigMap"), None)
     items = [item for item in documents if item["kind"] not in {"Namespace", "ConfigMap"}]
     item = items[-1]
-    expect = item["metadata"].get("annotations", {}).pop(EXPECT, "")
-    # The annotation of the test must not count as a change of the object.
+    # The annotations of the test must not count as a change of the object.
+    expect, user, manager = (item["metadata"].get("annotations", {}).pop(key, "") for key in (EXPECT, USER, MANAGER))
     if item["metadata"].get("annotations") == {}:
         del item["metadata"]["annotations"]
-    return Example(expect, item, items[0] if len(items) > 1 else None, namespace, params)
+    return Example(expect, item, items[0] if len(items) > 1 else None, namespace, params, user, manager)
 
 
 def ask(judge: Judge, folder: Path, request: Example) -> dict[str, Any]:
@@ -94,10 +98,20 @@ def ask(judge: Judge, folder: Path, request: Example) -> dict[str, Any]:
         operation="CREATE" if request.old is None else "UPDATE",
         subresource="ephemeralcontainers" if debug else "",
         namespaceObject=request.namespace,
+        userInfo=describe_user(request.user),
+        options={"fieldManager": request.manager} if request.manager else None,
     )
     assert "error" not in answer, answer["error"]
     (verdict,) = answer["results"]
     return dict(verdict)
+
+
+def describe_user(name: str) -> Object | None:
+    """Return a user as the API server authenticates them; a service account is in the groups of its namespace."""
+    groups = ["system:authenticated"]
+    if name.startswith("system:serviceaccount:"):
+        groups += ["system:serviceaccounts", f"system:serviceaccounts:{name.split(':')[2]}"]
+    return {"username": name, "groups": groups} if name else None
 
 
 def examples(side: str) -> list[Any]:

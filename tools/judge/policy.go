@@ -49,6 +49,7 @@ type policyRequest struct {
 	Space    *corev1.Namespace          `json:"namespaceObject"`
 	UserInfo *authenticationv1.UserInfo `json:"userInfo"`
 	DryRun   bool                       `json:"dryRun"`
+	Options  *metav1.UpdateOptions      `json:"options"`
 }
 
 type policyVerdict struct {
@@ -257,7 +258,12 @@ func (r *policyRequest) review() (*review, error) {
 		r.Verb = admission.Create
 	}
 	result := &review{params: r.Params, interfaces: admission.NewObjectInterfacesFromScheme(legacyscheme.Scheme)}
-	result.attributes = admission.NewAttributesRecord(object, old, gvk, at, seen.GetName(), gvr, r.Sub, r.Verb, nil, r.DryRun, userOf(r.UserInfo))
+	// A patch reaches admission with the options of an update.
+	var options runtime.Object
+	if r.Options != nil {
+		options = r.Options
+	}
+	result.attributes = admission.NewAttributesRecord(object, old, gvk, at, seen.GetName(), gvr, r.Sub, r.Verb, options, r.DryRun, userOf(r.UserInfo))
 
 	spaces := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
 	if at != "" {
