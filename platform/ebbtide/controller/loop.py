@@ -243,6 +243,17 @@ class Controller:
             LOG.warning("event of %s/%s: %s", live.namespace, live.name, error)
 
 
+def has_new_revision(live: LiveWorkload) -> bool:
+    """Return whether a workload is about to have a revision that serves, or has one that does not serve yet."""
+    service = live.service or {}
+    if get_at(service, "status", "observedGeneration") != get_at(service, "metadata", "generation"):
+        return True
+    newest = get_at(service, "status", "latestCreatedRevisionName", default="")
+    revision = find_by_name(live.revisions, newest)
+    failed = revision is not None and find_condition(revision, "Ready").get("status") == "False"
+    return bool(newest) and newest not in serving_revisions(live) and not failed
+
+
 def _read_floor(revision: Object | None) -> int | None:
     text = get_at(revision, "metadata", "annotations", keys.MIN_SCALE)
     return int(text) if isinstance(text, str) and text.isdigit() else None

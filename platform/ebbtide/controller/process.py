@@ -27,10 +27,13 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.controller.inferences import RESOURCES, Inferences
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
-from ebbtide.controller.loop import Controller
+from ebbtide.controller.loop import Controller, has_new_revision
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ebbtide.cluster.client.protocol import Clock, Cluster
+    from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.controller.measure import SampleSource
     from ebbtide.profile.models import Profile
 
@@ -41,7 +44,7 @@ KINDS: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, POD)
 RESOURCE_KINDS: Final = (*RESOURCES, DEPLOYMENT, HPA, QUOTA)
 #: Seconds to wait for the first list of all kinds.
 SYNC_SECONDS: Final = 60.0
-#: Seconds between two checks of changed workloads.
+#: Seconds between two checks of changed workloads, of which none has a new revision.
 PAUSE_SECONDS: Final = 0.2
 #: Age of the cache in seconds above which nothing is decided.
 MAX_AGE_SECONDS: Final = 30.0
@@ -74,6 +77,8 @@ class Process:
             self.inferences = Inferences(cluster, self._cache, clock, profile, self._lease.leads, threads=threads)
         self._beat = clock.ticks()
         self._holder = ""
+        #: The count of changes whose rollouts were followed.
+        self._seen = 0
 
     def run(self, ended: threading.Event) -> None:
         """Renew the Lease and step while it is held, until ``ended`` is set."""
@@ -82,7 +87,7 @@ class Process:
         if self.inferences is not None:
             threading.Thread(target=self._apply_resources, args=(ended,), name="inferences", daemon=True).start()
         next_step = next_renewal = 0.0
-        seen = self._cache.number()
+        self._seen = self._cache.number()
         while not ended.is_set():
             now = self._clock.ticks()
             if now >= next_renewal:
@@ -102,13 +107,8 @@ class Process:
                         "the API server has not answered for %.0f s: floors stay as they are", self._cache.age()
                     )
             due = min(next_renewal, next_step or next_renewal)
-            number = self._cache.wait(seen, max(PAUSE_SECONDS, due - self._clock.ticks()))
-            if number != seen:
-                _, changed = self._cache.changes_since(seen)
-                seen = number
-                if self._lease.leads() and changed:
-                    for live in self._cache.workloads_with(keys.FLOOR, changed):
-                        self.controller.follow_rollout(live)
+            self._cache.wait(self._seen, max(PAUSE_SECONDS, due - self._clock.ticks()))
+            if self._cache.number() != self._seen and not self._follow_changes():
                 # Changes come in groups, so those of this pause are handled together.
                 ended.wait(PAUSE_SECONDS)
         self._lease.release()
@@ -135,8 +135,25 @@ class Process:
             ended.wait(PAUSE_SECONDS)
 
     def step(self) -> None:
-        """Decide once for all workloads."""
-        self.controller.step(self._cache.workloads_with(keys.FLOOR))
+        """Decide once for all workloads, and between two of them follow the rollouts of the others."""
+        self.controller.step(self._list_workloads())
+
+    def _list_workloads(self) -> Iterator[LiveWorkload]:
+        for live in self._cache.workloads_with(keys.FLOOR):
+            yield live
+            self._follow_changes()
+
+    def _follow_changes(self) -> bool:
+        """Give new revisions of changed workloads their floor; return whether one of them may be ready before the next call."""
+        if self._cache.number() == self._seen:
+            return False
+        self._seen, changed = self._cache.changes_since(self._seen)
+        rolling = False
+        if self._lease.leads():
+            for live in self._cache.workloads_with(keys.FLOOR, changed or ()):
+                self.controller.follow_rollout(live)
+                rolling |= has_new_revision(live)
+        return rolling
 
     # Metrics and probes.
 
