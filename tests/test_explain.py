@@ -38,10 +38,11 @@ MOST_CONSTANTS = 0.17
 CONSTANTS: tuple[tuple[str, str, str], ...] = (
     (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "names the tool that rendered the object"),
     (
-        "Service|InferenceService",
+        "Service|InferenceService|LLMInferenceService",
         r".*\.securityContext\.(allowPrivilegeEscalation|capabilities\.drop\[\]|seccompProfile\.type)",
         "the restricted rule holds for every pod",
     ),
+    ("LLMInferenceService", r"spec\.template\.containers\[\]\.name", "KServe's preset names the container"),
     ("InferenceService", "apiVersion|kind", "a model has no other kind of object"),
     ("InferenceService", r"spec\.predictor\.resourceClaims\[\]\.name", "the claim's name in the pod"),
     (
@@ -565,7 +566,7 @@ def changed_leaves(before: dict[explain.Leaf, Any], after: dict[explain.Leaf, An
     absent = object()
     for leaf, value in before.items():
         kind, number, path = leaf
-        other = {"Service": "InferenceService", "InferenceService": "Service"}.get(kind, "")
+        other = explain.TWIN_KINDS.get(kind, "")
         if (kind, number) in objects:
             if after.get(leaf, absent) != value:
                 yield leaf
@@ -593,6 +594,7 @@ def changed_leaves(before: dict[explain.Leaf, Any], after: dict[explain.Leaf, An
         "latency-slo",
         "field-references",
         "gpu-dra-claim-portion",
+        "llm",
     ],
 )
 def test_each_variant_is_explained_as_if_it_were_the_only_one(name: str) -> None:

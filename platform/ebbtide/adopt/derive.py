@@ -24,7 +24,7 @@ from ebbtide.readers.table import Draft, FieldRow, split_path
 from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation import priority
 from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.plan import CONTAINERS
+from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.quotas import QUOTA_BACKENDS
 from ebbtide.translation.serving.kserve import find_default_mode
 
@@ -208,7 +208,7 @@ def _derive_serving(view: ObjectView, draft: Draft) -> None:
         elif name == http and not adds_defaults(draft):
             draft.set_nonempty("spec.servingPort.protocol", "http", (*ports, "name"))
         own_name = view.value_at(view.container, "name")
-        if view.serving == "knative" and own_name != CONTAINERS["knative"]:
+        if view.serving == "knative" and own_name != SERVING_MODES["knative"].container:
             draft.set_nonempty("spec.containerName", own_name, (*view.container, "name"))
     if get_at(view.obj, *view.timeout) != 0:
         draft.set_nonempty(

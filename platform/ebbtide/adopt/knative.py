@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.adopt.defaults import DefaultValue, drop_defaults, rewrite_scaling, strip_ebbtide_keys
 from ebbtide.adopt.view import ObjectView, find_serving_container, iterate_matches
 from ebbtide.base.paths import get_at
-from ebbtide.translation.plan import CONTAINERS
+from ebbtide.translation.modes import SERVING_MODES
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import ProfileSpec
@@ -98,9 +98,11 @@ def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
 def _name_containers(containers: list[Object]) -> None:
     """Name the containers without a name, as Knative's webhook does (applyDefaultContainerNames), in place."""
     taken = [container.get("name") for container in containers]
-    free = (name for number in count() if (name := f"{CONTAINERS['knative']}-{number}") not in taken)
+    free = (name for number in count() if (name := f"{SERVING_MODES['knative'].container}-{number}") not in taken)
     for container in containers:
-        container["name"] = container.get("name") or (next(free) if len(containers) > 1 else CONTAINERS["knative"])
+        container["name"] = container.get("name") or (
+            next(free) if len(containers) > 1 else SERVING_MODES["knative"].container
+        )
 
 
 def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:

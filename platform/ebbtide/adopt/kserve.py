@@ -13,7 +13,7 @@ from ebbtide.adopt.view import ObjectView, find_serving_container
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.versions import parse_version
-from ebbtide.translation.plan import CONTAINERS
+from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.serving.kserve import MODES, NEW_NAMES
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _find_container(obj: Object) -> Path | None:
     path = (*PREDICTOR, "containers")
     containers = get_at(obj, *path)
     for index, container in enumerate(containers if isinstance(containers, list) else ()):
-        if isinstance(container, dict) and container.get("name") == CONTAINERS["kserve"]:
+        if isinstance(container, dict) and container.get("name") == SERVING_MODES["kserve"].container:
             return (*path, index)
     return find_serving_container(obj, path)
 

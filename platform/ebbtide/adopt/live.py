@@ -103,15 +103,17 @@ def import_object(obj: Object, profile: Profile) -> ImportResult:
 
 
 def with_kinds_installed(profile: Profile) -> Profile:
-    """Return a profile with Knative and both modes of KServe: the object comes from a cluster that has its kind.
+    """Return a profile with Knative and all modes of KServe: the object comes from a cluster that has its kind.
 
     Whether the profile's cluster has them is checked when the spec is rendered. Modes stay as they are if KServe is
     installed, because they tell the mode of an object without an annotation.
     """
     spec = profile.spec
-    if spec.knative.installed and spec.kserve.installed:
+    if spec.knative.installed and spec.kserve.installed and spec.kserve.llm != "none":
         return profile
     kserve = spec.kserve if spec.kserve.installed else with_values(spec.kserve, modes=["Knative", "Standard"])
+    if kserve.llm == "none":
+        kserve = with_values(kserve, llm="scheduler")
     changed: Profile = with_values(
         profile,
         spec=with_values(

@@ -29,6 +29,7 @@ CATEGORY: Final = "ebbtide.dev/category"
 APP_NAME: Final = "app.kubernetes.io/name"
 #: app.kubernetes.io/part-of: team-a
 APP_PART_OF: Final = "app.kubernetes.io/part-of"
+APP_COMPONENT: Final = "app.kubernetes.io/component"
 #: app.kubernetes.io/managed-by: ebbtide
 APP_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 

@@ -40,13 +40,36 @@ def name_predictor(workload: str) -> str:
     return f"{workload}-predictor"
 
 
+def name_llm_deployment(workload: str) -> str:
+    """Return the name of the Deployment of an LLMInferenceService: ``chat-kserve``."""
+    return _name_child(workload, "-kserve")
+
+
+def name_llm_service(workload: str) -> str:
+    """Return the name of the Service of an LLMInferenceService: ``chat-kserve-workload-svc``."""
+    return _name_child(workload, "-kserve-workload-svc")
+
+
+def _name_child(parent: str, suffix: str) -> str:
+    """Return the name that KServe gives an object (knative.dev/pkg kmeta/names.go, ChildName; suffixes below 31 characters)."""
+    if len(parent) + len(suffix) <= LONGEST:
+        return parent + suffix
+    from hashlib import md5  # noqa: PLC0415 - as in fit_name
+
+    digest = md5(parent.encode(), usedforsecurity=False).hexdigest()
+    return parent[: LONGEST - len(digest) - len(suffix)] + digest + suffix
+
+
 def name_services(workload: str, serving: str) -> tuple[str, ...]:
     """Return the names of a workload's Kubernetes Services: that of the workload, that of its predictor, or both.
 
-    Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers (ingress in Knative mode, service in Standard).
+    Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers (ingress in Knative mode, service in Standard),
+    pkg/controller/v1alpha2/llmisvc/workload.go.
     """
     if serving == "knative":
         return (workload,)
+    if serving == "llm":
+        return (name_llm_service(workload),)
     return (name_predictor(workload),) if serving == "kserve-standard" else (workload, name_predictor(workload))
 
 

@@ -226,7 +226,7 @@ def _pair_statuses(statuses: Iterable[tuple[ApplyPlan, Status | None]]) -> list[
 
 def format_plan(planned: ApplyPlan, *, full: bool = False) -> str:
     workload = planned.workload
-    rollout = "replaces the pods" if workload.plan.serving == "kserve-standard" else "creates a new revision"
+    rollout = "creates a new revision" if workload.plan.mode.revisions else "replaces the pods"
     if workload.plan.spec.rollout.surge is not None:
         rollout = "replaces one replica at a time"
     lines = [f"{workload.namespace}/{workload.name}", *format_steps(planned.steps, rollout, full=full)]

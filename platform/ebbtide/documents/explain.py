@@ -543,7 +543,7 @@ def _list_changes_of_kind(
 ) -> Iterator[Leaf]:
     """Yield the leaves that differ of an object that is gone, or is of another kind now."""
     kind, number = key
-    other_kind = {"Service": "InferenceService", "InferenceService": "Service"}.get(kind)
+    other_kind = TWIN_KINDS.get(kind)
     other = others.get((other_kind, number)) if other_kind is not None else None
     twins = {} if other is None else dict(_list_leaves(other, ()))
     for path, value in _list_leaves(obj, ()):
@@ -562,6 +562,13 @@ def _list_changes_of_kind(
 PODS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "Service": (("spec", "template", "spec"), ("spec", "template", "metadata")),
     "InferenceService": (("spec", "predictor"), ("spec", "predictor")),
+    "LLMInferenceService": (("spec", "template"), ("spec",)),
+}
+#: The kind of object that a workload of another kind is compared with.
+TWIN_KINDS: Final = {
+    "Service": "InferenceService",
+    "InferenceService": "Service",
+    "LLMInferenceService": "InferenceService",
 }
 
 
@@ -599,6 +606,10 @@ def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]
         image = SAMPLES["spec.image"][0]
         bare = {name: item for name, item in spec.items() if name not in {"model", "serving"}}
         yield ("spec", "model"), {**native, "spec": {**bare, "image": image}}
+    if spec.get("serving") == "llm":
+        # An InferenceService has no name of the model.
+        unnamed = {key: value for key, value in spec.get("model", {}).items() if key != "name"}
+        yield ("spec", "serving"), {**native, "spec": {**spec, "model": unnamed, "serving": "kserve"}}
     if "patches" in spec:
         # A patch names its object; with another name or kind of workload it would have no target.
         bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
@@ -748,6 +759,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "scheduler": ("default-scheduler", "kai-scheduler"),
     "classesOwner": ("ebbtide", "kai"),
     "adapter": ("prometheus-adapter", "keda"),
+    "llm": ("route", "scheduler"),
     "version": ("0.15", "0.18", "1.18", "1.36"),
     "podSecurity": ("restricted", "baseline", "privileged"),
     "namespace": ("other-{project}",),

@@ -66,7 +66,7 @@ def update_replicas(plan: Plan) -> int:
     low = plan.scaling.minimum
     if plan.spec.rollout.surge is not None:
         return 0
-    if plan.serving != "kserve-standard":
+    if plan.mode.revisions:
         return low
     strategy = plan.spec.deployment_strategy
     step = None if strategy is None else strategy.rolling_update
@@ -91,9 +91,7 @@ def _is_in_quota(plan: Plan) -> bool:
     """
     scheduling = plan.cluster.scheduling
     always_counted = (
-        scheduling.scheduler == "kai-scheduler"
-        and plan.serving != "kserve-standard"
-        and not scheduling.kai.gang_schedule_knative
+        scheduling.scheduler == "kai-scheduler" and plan.mode.revisions and not scheduling.kai.gang_schedule_knative
     )
     return always_counted or not plan.priority.preemptible or _counts_preemptible(plan)
 
@@ -154,13 +152,14 @@ def _effective_request(
     """
     cluster = plan.cluster
     default = QUOTA_BACKENDS[cluster.projects.quota].default_request.get(resource, "0")
-    of_runtime = runtimes.find_smallest_request(plan.spec, cluster.kserve, resource)
+    has_runtime = plan.mode.kind == "InferenceService"
+    of_runtime = runtimes.find_smallest_request(plan.spec, cluster.kserve, resource) if has_runtime else None
     effective = next((value for value in (request, of_runtime, limit) if value is not None), default)
     total = quantities.parse_nano(effective) or 0
     for item in plan.spec.sidecars:
         amounts = [get_at(item, "resources", kind, resource) for kind in ("requests", "limits")]
         total += quantities.parse_nano(next((str(amount) for amount in amounts if amount is not None), default)) or 0
-    if plan.serving != "kserve-standard":
+    if plan.mode.revisions:
         sidecar = cluster.knative.deployment.get(f"queue-sidecar-{resource}-request", SIDECAR_REQUEST[resource])
         total += quantities.parse_nano(sidecar or default) or 0
     return total

@@ -19,6 +19,7 @@ from ebbtide.adopt.live import with_kinds_installed
 from ebbtide.base.problems import ERROR, Problem
 from ebbtide.readers.loaded import LoadedDocument, validate_reading
 from ebbtide.readers.reading import Reading
+from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _DEFAULTS: Final = {
     "knative": _ControllerDefaults("concurrency", "Knative"),
     "kserve": _ControllerDefaults("concurrency", "KServe in Knative mode"),
     "kserve-standard": _ControllerDefaults("cpu-utilization", "KServe Standard"),
+    "llm": _ControllerDefaults("no metric", "an LLMInferenceService"),
 }
 #: The kinds of objects that a spec can be converted to.
 SERVINGS: Final = tuple(_DEFAULTS)
@@ -112,7 +114,7 @@ def _set_bounds(spec: dict[str, Any], source: str, serving: str, profile: Profil
 def _drop_knative_keys(reading: Reading, serving: str) -> Iterator[Problem]:
     """Remove the annotation of Knative's default autoscaler, and report annotations that only Knative reads."""
     spec, path = reading.native["spec"], ("spec", "annotations")
-    if serving == "kserve-standard":
+    if not SERVING_MODES[serving].revisions:
         items = list(enumerate(spec.get("annotations") or []))
         kept = [(old, item) for old, item in items if (item.get("name"), item.get("value")) != _DEFAULT_CLASS]
         spec["annotations"] = [item for _, item in kept]

@@ -53,6 +53,7 @@ FULL: Final[dict[str, Any]] = {
         "kserve": {
             "version": "0.20",
             "modes": ["Knative", "Standard"],
+            "llm": "scheduler",
             "annotationDisallowList": ["ebbtide.dev/spec", "ebbtide.dev/scale", "ebbtide.dev/autoscaling"],
         },
         "nodePools": [

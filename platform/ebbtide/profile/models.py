@@ -69,6 +69,9 @@ class KServe(Model):
     """Version of KServe. The names of the deployment modes changed in 0.16."""
     modes: list[ServingMode] = Field(default=["Knative", "Standard"])
     """Available deployment modes."""
+    llm: Literal["none", "route", "scheduler"] = "none"
+    """LLMInferenceService: none if its controller is not installed, route if requests go from the gateway to any replica,
+    scheduler if the cluster also has the Gateway API Inference Extension, whose endpoint picker chooses the replica."""
     http_route_timeouts: bool = False
     """True if KServe Standard creates HTTPRoutes with timeouts: enableGatewayApi is true, and disableHTTPRouteTimeout is
     not."""

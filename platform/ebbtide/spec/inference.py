@@ -56,9 +56,9 @@ class InferenceSpec(Model):
     project: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     """Project, which determines the namespace and the quota. REST bodies have projectId outside the spec. Ebbtide
     extension."""
-    serving: Literal["auto", "knative", "kserve", "kserve-standard"] | None = None
+    serving: Literal["auto", "knative", "kserve", "kserve-standard", "llm"] | None = None
     """Type of object to render. ``auto`` selects kserve-standard if the GPU comes from a resource claim (DRA), otherwise
-    kserve for a model and knative for an image. Default: auto. Ebbtide extension."""
+    kserve for a model and knative for an image. ``llm`` is KServe's LLMInferenceService. Default: auto. Ebbtide extension."""
     defaults: Literal["ebbtide", "none"] | None = None
     """Settings that Ebbtide adds to those of the spec: labels, security context, scheduler, priority class, port, autoscaler
     class, replica bounds. ``none`` adds nothing, so that the cluster's own defaults apply, and a metric is not required.

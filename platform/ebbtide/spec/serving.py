@@ -73,6 +73,8 @@ class ServedModel(Model):
 
     format: Text
     """Model format, such as sklearn, onnx or huggingface."""
+    name: Text | None = None
+    """Name of the model in requests. Only for serving llm. Default: the name of the workload."""
     format_version: Text | None = None
     """Version of the format, if the runtime requires one."""
     uri: Text | None = None

@@ -34,19 +34,13 @@ def split_command(command: str | list[str] | None) -> list[str] | None:
 
 
 def choose_pull_policy(plan: Plan) -> str | None:
-    """Return the image pull policy: as written, or Always for an image without a fixed tag under KServe Standard.
+    """Return the image pull policy: as written, or Always for an image without a fixed tag in a Deployment of KServe.
 
-    KServe Standard writes IfNotPresent, so Kubernetes' default of Always for ``latest`` never applies
-    (github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec).
+    KServe writes IfNotPresent, so Kubernetes' default of Always for ``latest`` never applies (github.com/kserve/kserve
+    pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec; config/llmisvcconfig).
     """
     policy, image = plan.spec.image_pull_policy, plan.spec.image
-    if (
-        policy is not None
-        or not plan.adds_defaults
-        or plan.serving != "kserve-standard"
-        or image is None
-        or "@" in image
-    ):
+    if policy is not None or not plan.adds_defaults or plan.mode.revisions or image is None or "@" in image:
         return policy
     tag = image.rpartition("/")[2].partition(":")[2]
     return "Always" if tag in {"", "latest"} else None
@@ -116,7 +110,7 @@ def list_container_decisions(plan: Plan) -> Iterator[Decision]:
         yield Decision(
             "pull policy",
             "Always",
-            "the image has no fixed tag, and KServe Standard's default, IfNotPresent, would reuse the image cached on a node",
+            f"the image has no fixed tag, and the default of {plan.mode.title}, IfNotPresent, would reuse the image cached on a node",
             ("spec.image",),
         )
     if may_run_as_root(plan):
@@ -265,9 +259,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     spec = plan.spec
     port = runtimes.find_port(spec) if plan.adds_defaults else spec.serving_port.container
     # Knative fills in a probe's port. A Deployment does not, and KServe's runtimes listen on the default port.
-    probed = (port if plan.adds_defaults else None) or (
-        (port or DEFAULT_PORT) if plan.serving == "kserve-standard" else None
-    )
+    probed = (port if plan.adds_defaults else None) or (None if plan.mode.revisions else port or plan.mode.port)
     probes = spec.probes
     limits, requests = pod.limits, pod.requests
     return {

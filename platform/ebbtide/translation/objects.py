@@ -26,6 +26,7 @@ ORDER: Final = {
             "ResourceClaimTemplate",
             "Service",
             "InferenceService",
+            "LLMInferenceService",
             "DomainMapping",
             "HorizontalPodAutoscaler",
             "ScaledObject",

@@ -193,16 +193,11 @@ def make_disruption_budget(plan: Plan, budget: DisruptionBudget) -> Object:
     Upstream: knative.dev/serving pkg/reconciler/revision/resources/meta.go (makeLabels), kserve
     pkg/controller/v1beta1/inferenceservice/components/predictor.go (buildObjectMeta).
     """
-    labels = (
-        {keys.KNATIVE_SERVICE: plan.name}
-        if plan.serving == "knative"
-        else {keys.KSERVE_SERVICE: plan.name, "component": "predictor"}
-    )
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": {"name": plan.name},
-        "spec": {**write_model(budget), "selector": {"matchLabels": labels}},
+        "spec": {**write_model(budget), "selector": {"matchLabels": plan.mode.label_pods(plan.name)}},
     }
 
 

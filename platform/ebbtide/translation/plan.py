@@ -10,24 +10,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from ebbtide.base.bodies import body
+from ebbtide.translation.modes import SERVING_MODES
 
 if TYPE_CHECKING:
     from ebbtide.base.metrics import Metric
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import NodePool, Profile, ProfileSpec
     from ebbtide.spec.inference import Inference, InferenceSpec
+    from ebbtide.translation.modes import ServingMode
 
-Serving = Literal["knative", "kserve", "kserve-standard"]
+Serving = Literal["knative", "kserve", "kserve-standard", "llm"]
 #: Knative's two classes, Ebbtide's controller on top of the KPA, Ebbtide's HPA or KEDA ScaledObject for a Standard
 #: deployment, or a fixed number of replicas.
 Scaler = Literal["knative-kpa", "knative-hpa", "controller", "own-hpa", "keda", "fixed"]
-
-#: The serving container's name by kind of object: the defaults of Knative and KServe.
-CONTAINERS: Final[dict[str, str]] = {
-    "knative": "user-container",
-    "kserve": "kserve-container",
-    "kserve-standard": "kserve-container",
-}
 
 
 @body()
@@ -143,6 +138,11 @@ class Plan:
         return self.spec.defaults != "none"
 
     @property
+    def mode(self) -> ServingMode:
+        """The row of the serving object's kind."""
+        return SERVING_MODES[self.serving]
+
+    @property
     def scheduled(self) -> bool:
         """True if the pods need the profile's scheduler: without Ebbtide's defaults, for a GPU share or a project's queue."""
         shares = self.gpu is not None and self.gpu.kind != "devices"
@@ -151,7 +151,7 @@ class Plan:
     @property
     def container(self) -> str:
         """The serving container's name, always rendered so that a GPU share cannot go to another container."""
-        return self.spec.container_name or CONTAINERS[self.serving]
+        return self.spec.container_name or self.mode.container
 
     @property
     def pool(self) -> NodePool | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem
 from ebbtide.base.versions import parse_version
+from ebbtide.translation.modes import SERVING_MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def _find_probe_hosts(spec: InferenceSpec, cluster: ProfileSpec, serving: Servin
     if parse_version(cluster.kubernetes.version) < PROBE_HOSTS:
         return
     for field, probe in (
-        ("readiness", spec.probes.readiness if serving == "kserve-standard" else None),
+        ("readiness", None if SERVING_MODES[serving].revisions else spec.probes.readiness),
         ("liveness", spec.probes.liveness),
         ("startup", spec.probes.startup),
     ):

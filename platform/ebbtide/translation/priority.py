@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.versions import parse_version
+from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.plan import Decision, Priority
 from ebbtide.translation.pods import PodPatch
 
@@ -64,7 +65,7 @@ def list_level_classes() -> list[Priority]:
 
 def find_missing_default(cluster: ProfileSpec, serving: Serving) -> str:
     """Return why the cluster's pods get no priority class by default, or an empty string if they get ``inference``."""
-    if serving != "kserve-standard" and cluster.knative.features.get(keys.PRIORITY_CLASS_FLAG) not in ALLOWED:
+    if SERVING_MODES[serving].revisions and cluster.knative.features.get(keys.PRIORITY_CLASS_FLAG) not in ALLOWED:
         return f"Knative rejects priority classes in this cluster: {keys.PRIORITY_CLASS_FLAG} is disabled in config-features"
     if DEFAULT not in cluster.scheduling.classes:
         return f"the cluster has no class {DEFAULT}, the default for inference workloads"
@@ -161,11 +162,7 @@ def _report_unknown_class(requested: str, cluster: ProfileSpec) -> Problem:
 def _warn_about_scheduler(plan: Plan) -> Iterator[Problem]:
     field, chosen, scheduling = ("spec", "priorityClass"), plan.priority, plan.cluster.scheduling
     if scheduling.scheduler == KAI:
-        if (
-            plan.serving != "kserve-standard"
-            and not scheduling.kai.gang_schedule_knative
-            and chosen.name not in {DEFAULT, ""}
-        ):
+        if plan.mode.revisions and not scheduling.kai.gang_schedule_knative and chosen.name not in {DEFAULT, ""}:
             yield make_warning(
                 "PRI004",
                 field if plan.spec.priority_class is not None else ("spec", "preemptibility"),
@@ -207,7 +204,7 @@ def _warn_about_delay(plan: Plan) -> Iterator[Problem]:
         else f"KAI {plan.cluster.scheduling.kai.version} does not have it"
         if parse_version(plan.cluster.scheduling.kai.version) < PREEMPTION_DELAY_SINCE
         else "KAI does not read it from Knative pods"
-        if plan.serving != "kserve-standard"
+        if plan.mode.revisions
         else ""
     )
     for index, annotation in enumerate(plan.spec.annotations):

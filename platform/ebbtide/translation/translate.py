@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base import keys, names
+from ebbtide.base import keys
 from ebbtide.base.problems import ERROR, Problem, has_errors, make_warning
 from ebbtide.spec import rules
 from ebbtide.translation import (
@@ -26,7 +26,7 @@ from ebbtide.translation.objects import prune_nulls, sort_for_apply
 from ebbtide.translation.plan import Decision, Plan
 from ebbtide.translation.scaling.keda import make_scaled_object
 from ebbtide.translation.scaling.own_hpa import make_hpa
-from ebbtide.translation.serving import knative, kserve
+from ebbtide.translation.serving import knative, kserve, llm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +46,12 @@ GPU: Final = ("GPU", "CPU")
 MAX_ANNOTATION_BYTES: Final = 256 << 10
 #: The autoscalers that Ebbtide creates as separate objects, and the function that builds each.
 OWN_SCALERS: Final = {"own-hpa": make_hpa, "keda": make_scaled_object}
+#: The function that builds the top object, by its kind.
+TOP_OBJECTS: Final = {
+    "Service": knative.make_service,
+    "InferenceService": kserve.make_service,
+    "LLMInferenceService": llm.make_service,
+}
 
 
 def call_step(function: Callable[..., Any], /, *arguments: Any) -> Any:
@@ -85,12 +91,13 @@ def translate_plan(
     """Return the translation of a plan whose checks found ``problems``, none of them an error."""
     pod = call(pods.merge_patches, make_patches(plan, call))
     problems.extend(call(_check_mounts, plan, pod))
-    if plan.serving != "kserve-standard":
+    if plan.mode.revisions:
         problems.extend(call(knative.check_flags, plan, pod))
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
     objects = make_objects(plan, pod, canonical, call)
     problems.extend(call(_check_annotation_size, objects))
+    problems.extend(call(llm.check_templates, objects))
     if plan.spec.patches:
         objects = _apply_patches(plan, objects, problems)
     if has_errors(problems):
@@ -223,17 +230,15 @@ def _place_objects(plan: Plan, pod: Pod) -> list[Object]:
 
 
 def _make_top_object(plan: Plan, pod: Pod, canonical: str) -> Object:
-    """Return the Knative Service or the InferenceService."""
-    make_service = knative.make_service if plan.serving == "knative" else kserve.make_service
-    service: Object = prune_nulls(make_service(plan, pod, canonical))
+    """Return the Knative Service, the InferenceService or the LLMInferenceService."""
+    service: Object = prune_nulls(TOP_OBJECTS[plan.mode.kind](plan, pod, canonical))
     return service
 
 
 def _make_exposing_objects(plan: Plan) -> list[Object]:
     """Return the objects that expose or scale what the top object creates."""
-    if plan.serving != "kserve-standard":
-        host = plan.name if plan.serving == "knative" else names.name_predictor(plan.name)
-        return [prune_nulls(obj) for obj in knative.make_domain_mappings(plan, host)]
+    if plan.mode.revisions:
+        return [prune_nulls(obj) for obj in knative.make_domain_mappings(plan, plan.mode.name_pods(plan.name))]
     make_scaler = OWN_SCALERS.get(plan.scaling.scaler)
     return [] if make_scaler is None else [_place_object(make_scaler(plan), plan)]
 
@@ -357,6 +362,7 @@ DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
 CHECKS: Final[tuple[Callable[[Plan], Iterable[Problem]], ...]] = (
     placement.check,
     serving.check,
+    llm.check,
     kserve.check_annotations,
     project.check,
     container.check,

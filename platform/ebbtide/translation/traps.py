@@ -92,7 +92,7 @@ def _compute_patience(probe: Probe) -> int:
 
 
 def _fix_deadline(plan: Plan, seconds: int) -> str:
-    if plan.serving == "kserve-standard":
+    if not plan.mode.revisions:
         return "use serving: knative or kserve, whose deadline initializationTimeoutSeconds sets"
     return f"set servingConfiguration.initializationTimeoutSeconds: {seconds}"
 
@@ -159,7 +159,7 @@ def _check_grpc_probes(plan: Plan) -> Iterator[Problem]:
 
 def _check_first_request(plan: Plan) -> Iterator[Problem]:
     """Yield a start-up that takes longer than the request that causes it may wait."""
-    if plan.serving == "kserve-standard":
+    if not plan.mode.revisions:
         return
     spec = plan.spec
     timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
@@ -184,7 +184,7 @@ def _check_first_request(plan: Plan) -> Iterator[Problem]:
 def _check_port(plan: Plan) -> Iterator[Problem]:
     """Yield a port on which the server does not listen, by its arguments or by the defaults of its image."""
     spec = plan.spec
-    served = spec.serving_port.container or DEFAULT_PORT
+    served = spec.serving_port.container or plan.mode.port
     words = _split_words(plan)
     engine = find_engine(spec.image)
     flags = ("--port",) if engine is None or spec.command is not None else engine.flags
@@ -196,7 +196,7 @@ def _check_port(plan: Plan) -> Iterator[Problem]:
     if port is None and engine is not None and spec.command is None:
         variable = next((item for item in spec.environment_variables if item.name in variables), None)
         # Knative sets PORT to the served port.
-        if "PORT" in variables and plan.serving != "kserve-standard":
+        if "PORT" in variables and plan.mode.revisions:
             return
         if variable is not None:
             port = int(variable.value) if variable.value is not None and variable.value.isdecimal() else served

@@ -103,6 +103,7 @@ KNATIVE: Final = Kind("serving.knative.dev/v1", "Service", "services")
 REVISION: Final = Kind("serving.knative.dev/v1", "Revision", "revisions")
 POD_AUTOSCALER: Final = Kind("autoscaling.internal.knative.dev/v1alpha1", "PodAutoscaler", "podautoscalers")
 KSERVE: Final = Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
+LLM: Final = Kind("serving.kserve.io/v1alpha2", "LLMInferenceService", "llminferenceservices")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 POD: Final = Kind("v1", "Pod", "pods")
 NODE: Final = Kind("v1", "Node", "nodes", namespaced=False)
@@ -142,6 +143,7 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         REVISION,
         POD_AUTOSCALER,
         KSERVE,
+        LLM,
         DEPLOYMENT,
         POD,
         NODE,

@@ -81,10 +81,10 @@ def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -
 
 def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
-    used = {plan.serving for plan in requirements.plans}
+    used = {plan.mode for plan in requirements.plans}
     for name, group, declared, needed in (
-        ("Knative Serving", "knative", spec.knative.installed, used - {"kserve-standard"}),
-        ("KServe", "kserve", spec.kserve.installed, used - {"knative"}),
+        ("Knative Serving", "knative", spec.knative.installed, any(mode.revisions for mode in used)),
+        ("KServe", "kserve", spec.kserve.installed, any(mode.kserve for mode in used)),
     ):
         served = group in observed.served
         if declared and not served and (requirements.specs is None or needed):
@@ -165,7 +165,7 @@ def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -
     changed.knative.features[flag] = value
     rejected = []
     for plan in requirements.plans:
-        if plan.serving != "kserve-standard":
+        if plan.mode.revisions:
             pod = merge_patches(make_patches(plan))
             other = replace(plan, profile=with_values(plan.profile, spec=changed))
             if {*check_flags(other, pod)} - {*check_flags(plan, pod)}:

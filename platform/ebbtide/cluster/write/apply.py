@@ -22,6 +22,7 @@ from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import (
     LIVE_MANAGER,
+    LLM,
     QUOTA,
     BusyError,
     ClusterError,
@@ -61,6 +62,11 @@ RETRY_SECONDS: Final = 60.0
 #: Seconds during which KServe may report an edit as processed before it has updated the Knative Service.
 KSERVE_LAG_SECONDS: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
+#: The reason why a cluster command does not write this kind.
+LLM_REFUSAL: Final = (
+    "ebbtide does not follow an LLMInferenceService on the cluster; write it with kubectl: ebbtide render FILE | kubectl apply "
+    "--server-side -f -"
+)
 #: Kinds that workloads share; they are written before the workload.
 SHARED: Final = {
     "Namespace",
@@ -276,6 +282,8 @@ def _plan_object(
     create: bool = False,
     owner: Object | None = None,
 ) -> ApplyStep:
+    if obj["kind"] == LLM.name:
+        return ApplyStep("refused", obj, refusal=LLM_REFUSAL, error=RefusedError(LLM_REFUSAL))
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
     new = create and is_top_object(obj)
     try:

@@ -22,6 +22,7 @@ from ebbtide.translation.gpu.backend import (
     count_portions,
     find_device_bytes,
 )
+from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def has_feature_gate(gate: str, kubernetes: Kubernetes) -> bool:
 def check(ask: PoolRequest) -> Iterator[Problem]:
     """Reject claims that the serving object or the cluster does not support, and parts that the driver does not provide."""
     request, kubernetes = ask.request, ask.cluster.kubernetes
-    claims = ask.serving == "kserve-standard"
+    claims = not SERVING_MODES[ask.serving].revisions
     if not kubernetes.dra:
         yield Problem(
             "GPU007",
@@ -140,7 +141,7 @@ def _warn_about_gate(ask: PoolRequest, gate: str, without: str) -> Problem:
 def patch(ask: PoolRequest) -> PodPatch:
     """Return a claim template and the pod's reference to it in Standard mode, an extended resource in Knative mode."""
     request = ask.request
-    if ask.serving != "kserve-standard":
+    if SERVING_MODES[ask.serving].revisions:
         name = keys.MIG_PREFIX + request.mig_profile.replace("+", ".") if request.kind == "mig" else keys.GPU
         return PodPatch(by="gpu/dra", cause=ask.cause, limits={ask.pool.resource or name: str(request.devices)})
     exactly: dict[str, object] = {"deviceClassName": ask.pool.device_class, "count": request.devices}
@@ -176,7 +177,7 @@ def needed(cluster: ProfileSpec) -> bool:
 
 def counted(ask: PoolRequest) -> bool:
     """Return whether the claim is of the pool's device class. MIG devices have another class, which no quota counts."""
-    return ask.serving == "kserve-standard" and ask.request.kind != "mig"
+    return not SERVING_MODES[ask.serving].revisions and ask.request.kind != "mig"
 
 
 def quota(pool: NodePool) -> dict[str, int]:

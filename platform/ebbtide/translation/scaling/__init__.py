@@ -13,7 +13,6 @@ from ebbtide.base.quantities import is_milli, parse_whole_quantity
 from ebbtide.base.versions import parse_version
 from ebbtide.profile import metric_names
 from ebbtide.spec.objectives import list_token_objectives
-from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation.engines import find_engine
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision, Scaling, ScalingTarget
@@ -71,12 +70,7 @@ def choose(plan: Plan) -> tuple[Scaling, Decision]:
         return fixed, _make_decision("none", f"minimum and maximum replicas are both {minimum}", *BOUNDS)
     if auto.metrics:
         return _choose_for_several(plan, minimum, maximum)
-    if (
-        auto.metric is None
-        and auto.schedule
-        and plan.cluster.autoscaling.controller
-        and plan.serving != "kserve-standard"
-    ):
+    if auto.metric is None and auto.schedule and plan.cluster.autoscaling.controller and plan.mode.revisions:
         because = "the spec has a schedule, which the controller follows"
         return Scaling("controller", minimum, maximum), _make_decision(TITLES["controller"], because, "schedule")
     if auto.metric is None:
@@ -125,7 +119,7 @@ def _choose_without_defaults(plan: Plan) -> tuple[Scaling, Decision]:
     Upstream: knative.dev/serving pkg/autoscaler/config/config.go; kserve pkg/apis/serving/v1beta1/component.go
     (a minimum of 1 replica), pkg/controller/v1beta1/inferenceservice/reconcilers/hpa (an HPA on CPU in Standard mode).
     """
-    auto, config, standard = plan.spec.autoscaling, plan.cluster.knative.autoscaler, plan.serving == "kserve-standard"
+    auto, config, standard = plan.spec.autoscaling, plan.cluster.knative.autoscaler, not plan.mode.revisions
     default_minimum = 1 if plan.serving != "knative" else parse_whole_quantity(config.get("min-scale", "0")) or 0
     minimum = default_minimum if auto.min_replicas is None else auto.min_replicas
     unset = max(minimum, 1) if standard else parse_whole_quantity(config.get("max-scale", "0")) or NO_MAXIMUM
@@ -162,14 +156,15 @@ def _choose_scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, 
     verifyCPUMemoryScalers).
     """
     metric = plan.spec.autoscaling.metric
-    if plan.serving == "kserve-standard":
+    if not plan.mode.revisions:
+        title = plan.mode.title
         keda = plan.cluster.metrics.adapter == "keda" and metrics.find_resource_metric(name) is None
         if keda:
             return (
                 "keda",
-                f"KServe Standard has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {metric}",
+                f"{title} has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {metric}",
             )
-        return "own-hpa", f"KServe Standard has no Knative autoscaler, so an HPA from Ebbtide scales on {metric}"
+        return "own-hpa", f"{title} has no Knative autoscaler, so an HPA from Ebbtide scales on {metric}"
     if plan.cluster.autoscaling.controller and (row.autoscaler == "hpa" or plan.spec.autoscaling.schedule):
         reason = (
             "the spec has a schedule"
@@ -195,7 +190,7 @@ def shares_device(plan: Plan) -> bool:
 def choose_metric_name(row: metrics.Metric, written: str, plan: Plan) -> str:
     """Return the metric's name for the autoscaler."""
     config = plan.cluster.metrics
-    if plan.serving == "kserve-standard" and row.standard is not None:
+    if not plan.mode.revisions and row.standard is not None:
         return metric_names.find_standard_name(row, config) or row.name
     of_container = metric_names.find_shared_name(row, config.names) if shares_device(plan) else None
     return of_container or next(iter(metric_names.list_served_names(row, config.names)), written)
@@ -204,9 +199,9 @@ def choose_metric_name(row: metrics.Metric, written: str, plan: Plan) -> str:
 def check(plan: Plan) -> Iterator[Problem]:
     """Yield scaling that the cluster or the kind of object does not support, and warnings. The spec has passed the rules."""
     spec, cluster, scaling = plan.spec, plan.cluster, plan.scaling
-    standard = plan.serving == "kserve-standard"
+    standard = not plan.mode.revisions
     if standard:
-        yield from _check_standard(spec, cluster, scaling)
+        yield from _check_standard(plan)
     else:
         yield from _check_limits(spec, cluster)
         yield from _check_replicas(spec, cluster, scaling)
@@ -244,7 +239,7 @@ def check(plan: Plan) -> Iterator[Problem]:
 
 def _check_controller(plan: Plan) -> Iterator[Problem]:
     """Check what only Ebbtide's controller supports, and scaling to zero, which other autoscalers do on few metrics."""
-    auto, scaling, standard = plan.spec.autoscaling, plan.scaling, plan.serving == "kserve-standard"
+    auto, scaling, standard = plan.spec.autoscaling, plan.scaling, not plan.mode.revisions
     has_controller = plan.cluster.autoscaling.controller
     fix = "run ebbtide controller in the cluster and set autoscaling.controller: true in the profile"
     for field, wanted in (("metrics", auto.metrics), ("schedule", auto.schedule), ("behavior", auto.behavior)):
@@ -254,7 +249,7 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
             yield Problem(
                 "AUT090",
                 (*AUTO, field),
-                f"{field} needs Ebbtide's controller, which scales Knative revisions, and KServe Standard has none",
+                f"{field} needs Ebbtide's controller, which scales Knative revisions, and {plan.mode.title} has none",
                 f"use serving: kserve or knative, or remove {field}",
             )
         elif not has_controller:
@@ -440,7 +435,7 @@ def _check_hpa(plan: Plan) -> Iterator[Problem]:
     auto, cluster = plan.spec.autoscaling, plan.cluster
     metric, path = auto.metric, (*AUTO, "metric")
     resource = metrics.find_resource_metric(plan.scaling.metric_name)
-    if plan.serving != "kserve-standard":
+    if plan.mode.revisions:
         if not cluster.knative.hpa:
             yield Problem(
                 "AUT009",
@@ -550,7 +545,7 @@ def _check_cpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
                 "set resources.requests.cpu",
             )
     sidecar = plan.cluster.knative.deployment.get("queue-sidecar-cpu-request")
-    if plan.serving != "kserve-standard" and sidecar == "":
+    if plan.mode.revisions and sidecar == "":
         yield Problem(
             "AUT012",
             target.path,
@@ -583,7 +578,7 @@ def _check_gpu_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
 
 
 def _check_latency_metric(plan: Plan, target: ScalingTarget) -> Iterator[Problem]:
-    if plan.serving == "kserve-standard":
+    if not plan.mode.revisions:
         return
     path = target.threshold_path
     knative = plan.cluster.knative
@@ -706,7 +701,7 @@ def make_scrape_annotations(plan: Plan) -> dict[str, str]:
     port = engine.port if engine is not None else 0
     if keys.SCRAPE in _list_annotation_names(plan) or (plan.spec.serving_port.protocol == "grpc" and not port):
         return {}
-    return {keys.SCRAPE: "true", keys.SCRAPE_PORT: str(port or plan.spec.serving_port.container or DEFAULT_PORT)}
+    return {keys.SCRAPE: "true", keys.SCRAPE_PORT: str(port or plan.spec.serving_port.container or plan.mode.port)}
 
 
 def _find_measured_engine(plan: Plan) -> EngineMetrics | None:
@@ -740,13 +735,15 @@ CHECKS: Final[dict[metrics.Source, Callable[[Plan, ScalingTarget], Iterator[Prob
 }
 
 
-def _check_standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
-    auto, row = spec.autoscaling, scaling.metric
+def _check_standard(plan: Plan) -> Iterator[Problem]:
+    """Check the scaling of a Deployment, which Knative's autoscaler and activator do not serve."""
+    cluster, scaling, title = plan.cluster, plan.scaling, plan.mode.title
+    auto, row = plan.spec.autoscaling, scaling.metric
     if scaling.minimum == 0:
         yield Problem(
             "AUT024",
             (*AUTO, "minReplicas"),
-            "KServe Standard cannot scale from zero: it has no activator, so requests to a service without replicas fail",
+            f"{title} cannot scale from zero: it has no activator, so requests to a service without replicas fail",
             "set minReplicas to 1, or use serving: kserve or knative",
         )
     for field, attribute, neutral in KNATIVE_ONLY:
@@ -754,7 +751,7 @@ def _check_standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling)
             yield Problem(
                 "AUT024",
                 (*AUTO, field),
-                f"{field} needs Knative, which KServe Standard does not use",
+                f"{field} needs Knative, which {title} does not use",
                 f"remove {field}, or use serving: kserve or knative",
             )
     if auto.metric is None and auto.metric_threshold is not None:
@@ -768,7 +765,7 @@ def _check_standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling)
         yield Problem(
             "AUT024",
             (*AUTO, "metricThresholdPercentage"),
-            "metricThresholdPercentage needs Knative: under KServe Standard the autoscaler's target is metricThreshold itself",
+            f"metricThresholdPercentage needs Knative: under {title} the autoscaler's target is metricThreshold itself",
             "remove metricThresholdPercentage, and set metricThreshold to the target value",
         )
     if row is None or row.source not in {"queue-proxy", "histogram"}:
@@ -778,7 +775,7 @@ def _check_standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling)
         yield Problem(
             "AUT024",
             (*AUTO, "metric"),
-            f"KServe Standard has no queue-proxy, so {row.name} is not measured",
+            f"{title} has no queue-proxy, so {row.name} is not measured",
             "use serving: kserve or knative"
             + (
                 f", or set metrics.{metric_names.make_alias(row.standard)} in the profile to a metric of the gateway or the server"

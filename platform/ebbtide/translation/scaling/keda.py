@@ -34,7 +34,7 @@ def make_scaled_object(plan: Plan) -> Object:
         "kind": "ScaledObject",
         "metadata": {"name": names.name_autoscaler(plan.name)},
         "spec": {
-            "scaleTargetRef": {"name": names.name_predictor(plan.name)},
+            "scaleTargetRef": {"name": plan.mode.name_pods(plan.name)},
             "minReplicaCount": scaling.minimum,
             "maxReplicaCount": scaling.maximum,
             "advanced": None if behavior is None else {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
@@ -59,7 +59,7 @@ def _make_trigger(plan: Plan) -> dict[str, Any]:
     )
     query = (
         template.replace("{namespace}", plan.namespace)
-        .replace("{deployment}", names.name_predictor(plan.name))
+        .replace("{deployment}", plan.mode.name_pods(plan.name))
         .replace("{metric}", scaling.metric_name)
         .replace("{counter}", f"{scaling.metric_name.removesuffix(RATE)}_total")
     )

@@ -27,7 +27,7 @@ def make_hpa(plan: Plan) -> Object:
         "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": names.name_autoscaler(plan.name)},
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.name_predictor(plan.name)},
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": plan.mode.name_pods(plan.name)},
             "minReplicas": scaling.minimum,
             "maxReplicas": scaling.maximum,
             "metrics": [_make_metric(plan)],

@@ -12,6 +12,7 @@ from ebbtide.base.quantities import parse_nano, parse_whole_quantity
 from ebbtide.base.versions import parse_version
 from ebbtide.translation import runtimes
 from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.scaling import LIVE_SCALE_SINCE, make_scrape_annotations
 from ebbtide.translation.scaling.controller import make_floor_annotations
@@ -61,49 +62,56 @@ def choose(plan: Plan) -> tuple[Serving, Decision]:
 
 def check(plan: Plan) -> Iterator[Problem]:
     """Yield fields that the kind of object or the cluster does not support, and warnings."""
-    spec, cluster, serving = plan.spec, plan.cluster, plan.serving
+    spec, cluster, serving, mode = plan.spec, plan.cluster, plan.serving, plan.mode
     yield from _check_mode(plan)
     yield from reserved.check_variables(spec, cluster.kserve.version, serving)
     yield from reserved.check_labels(spec, serving)
     yield from reserved.check_port(spec, serving)
-    yield from _check_access(spec, cluster)
+    if serving != "llm":
+        yield from _check_access(spec, cluster)
     seconds = spec.serving_configuration.request_timeout_seconds
-    if seconds is not None:
+    if seconds is not None and serving != "llm":
         yield from _check_timeout(seconds, cluster, serving)
-    if serving == "kserve-standard" and find_initialization_timeout(spec) is not None:
+    if not mode.revisions and find_initialization_timeout(spec) is not None:
         yield Problem(
             "SRV014",
             ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
-            "initializationTimeoutSeconds has no effect under KServe Standard, whose deployments have a fixed deadline of 600 s",
+            f"initializationTimeoutSeconds has no effect under {mode.title}, whose deployments have a fixed deadline of 600 s",
             "remove initializationTimeoutSeconds, or use serving: kserve or knative",
         )
-    yield from _check_traffic(spec, serving)
+    yield from _check_traffic(plan)
     yield from _check_rollout(plan)
-    if spec.deployment_strategy is not None and serving != "kserve-standard":
+    if spec.deployment_strategy is not None and not mode.strategy:
         yield Problem(
             "SRV099",
             ("spec", "deploymentStrategy"),
-            "deploymentStrategy needs KServe Standard: Knative starts each new revision next to the old one",
+            "deploymentStrategy needs KServe Standard: "
+            + (
+                "Knative starts each new revision next to the old one"
+                if mode.revisions
+                else f"{mode.title} has no field for it"
+            ),
             "remove deploymentStrategy, or use serving: kserve-standard",
         )
-    if serving == "kserve-standard":
+    if not mode.revisions:
         for index, url in enumerate(spec.exposed_urls):
             if not url.exclude and url.url is not None:
                 yield Problem(
                     "SRV014",
                     ("spec", "exposedUrls", index),
-                    "exposedUrls needs a Knative DomainMapping, which KServe Standard does not use",
+                    f"exposedUrls needs a Knative DomainMapping, which {mode.title} does not use",
                     "remove the URL and create an Ingress or HTTPRoute for it, or use serving: kserve or knative",
                 )
     else:
         yield from _check_hosts(spec, cluster)
-    if serving != "knative":
+    if mode.copies_metadata:
         yield from _check_copied_metadata(plan.inference)
         yield from _check_default_limits(spec, cluster) if spec.model is None else _check_runtime_limits(spec, cluster)
-    yield from _check_kserve_fields(spec, cluster, serving)
+    if serving != "llm":
+        yield from _check_kserve_fields(spec, cluster, serving)
     yield from _check_volumes(spec, cluster, serving)
     yield from reserved.check_containers(spec, cluster.kserve.version, serving)
-    if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
+    if mode.copies_metadata and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield make_warning(
             "SRV015",
             ("metadata", "name"),
@@ -161,7 +169,7 @@ def _check_kserve_fields(spec: InferenceSpec, cluster: ProfileSpec, serving: Ser
 
 def _check_volumes(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
     for index, volume in enumerate(spec.storage.csi_volume):
-        if not (volume.exclude or volume.read_only or serving == "kserve-standard"):
+        if not (volume.exclude or volume.read_only or not SERVING_MODES[serving].revisions):
             yield Problem(
                 "STO020",
                 ("spec", "storage", "csiVolume", index, "readOnly"),
@@ -285,7 +293,7 @@ def find_initialization_timeout(spec: InferenceSpec) -> int | None:
 
 def _check_mode(plan: Plan) -> Iterator[Problem]:
     cluster, serving, path = plan.cluster, plan.serving, ("spec", "serving")
-    if serving != "kserve-standard" and not cluster.knative.installed:
+    if plan.mode.revisions and not cluster.knative.installed:
         yield Problem(
             "SRV003",
             path,
@@ -293,7 +301,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             "use serving: kserve-standard, or install Knative Serving and set knative.installed: true in the profile",
         )
     if serving != "knative":
-        mode = "Standard" if serving == "kserve-standard" else "Knative"
+        mode = plan.mode.kserve
         if not cluster.kserve.installed:
             yield Problem(
                 "SRV003",
@@ -301,6 +309,8 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
                 "KServe is not installed in this cluster",
                 "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile",
             )
+        elif serving == "llm":
+            yield from _check_llm(cluster)
         elif mode not in cluster.kserve.modes:
             yield Problem(
                 "SRV003",
@@ -309,7 +319,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
                 f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {mode} and add it to kserve.modes of the "
                 "profile",
             )
-        if len(plan.name) > names.LONGEST_KSERVE:
+        if serving != "llm" and len(plan.name) > names.LONGEST_KSERVE:
             yield Problem(
                 "NAM002",
                 ("metadata", "name"),
@@ -328,6 +338,17 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             "remove model and set image, or use serving: kserve",
         )
         return
+    if model.uri is not None:
+        yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster, serving)
+    if serving == "llm":
+        return
+    if model.name is not None:
+        yield Problem(
+            "SRV202",
+            ("spec", "model", "name"),
+            "the serving runtime of an InferenceService sets the name of the model in requests",
+            "remove name, or use serving: llm",
+        )
     known = cluster.kserve.runtimes
     if model.runtime is not None and known and model.runtime not in known:
         yield Problem(
@@ -336,10 +357,8 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             f"serving runtime {model.runtime} not found in the cluster profile",
             f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
         )
-    if model.uri is not None:
-        yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster)
     for index, item in enumerate(model.uris):
-        yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster)
+        yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster, serving)
     port = plan.spec.serving_port
     if port.container not in {None, runtimes.HTTP_PORT} and runtimes.has_fixed_port(plan.spec, cluster.kserve):
         yield Problem(
@@ -352,6 +371,10 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
 
 #: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go).
 SCHEMES: Final = {"gs", "s3", "pvc", "file", "http", "https", "hdfs", "webhdfs", "oci", "hf"}
+#: Those that the controller of LLMInferenceService supports (pkg/controller/v1alpha2/llmisvc/workload_storage.go).
+LLM_SCHEMES: Final = {"hf", "s3", "pvc", "oci"}
+#: The first version of KServe whose LLMInferenceService has the API version v1alpha2.
+LLM_SINCE: Final = (0, 17)
 #: The scheme of a model from an image that Kubernetes mounts as a volume, the first KServe version with it, the feature gate
 #: that it needs, and the Kubernetes version from which the gate is on by default (kserve pkg/utils/imagevolume.go).
 NATIVE: Final = "oci+native"
@@ -361,9 +384,27 @@ IMAGE_VOLUMES: Final = "ImageVolume"
 IMAGE_VOLUMES_SINCE: Final = (1, 35)
 
 
-def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec) -> Iterator[Problem]:
+def _check_llm(cluster: ProfileSpec) -> Iterator[Problem]:
+    if cluster.kserve.llm == "none":
+        yield Problem(
+            "SRV003",
+            ("spec", "serving"),
+            "LLMInferenceService is not available in this cluster",
+            "use serving: kserve-standard, or install kserve-llmisvc and set kserve.llm: route or scheduler in the profile",
+        )
+    elif parse_version(cluster.kserve.version) < LLM_SINCE:
+        yield Problem(
+            "SRV003",
+            ("spec", "serving"),
+            f"the LLMInferenceService of KServe {cluster.kserve.version} is older than v1alpha2, the API version that is rendered",
+            "use serving: kserve-standard, or use KServe 0.17 or later",
+        )
+
+
+def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
     scheme, separator, _ = uri.partition("://")
-    schemes = SCHEMES | {NATIVE} if parse_version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
+    schemes = LLM_SCHEMES if serving == "llm" else SCHEMES
+    schemes = schemes | {NATIVE} if parse_version(cluster.kserve.version) >= NATIVE_SINCE else schemes
     if not separator:
         yield Problem(
             "SRV019",
@@ -375,7 +416,8 @@ def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec) -> Iterator[Pro
         yield Problem(
             "SRV019",
             path,
-            f"KServe {cluster.kserve.version} does not support the URI scheme {scheme}://",
+            f"{'an LLMInferenceService of ' if serving == 'llm' else ''}KServe {cluster.kserve.version} does not support the URI "
+            f"scheme {scheme}://",
             f"use one of {', '.join(sorted(schemes))}",
         )
     elif scheme in FROM_IMAGE:
@@ -456,13 +498,13 @@ def _check_timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iter
         )
 
 
-def _check_traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
-    traffic = spec.traffic
-    if traffic.rollout_duration_seconds is not None and serving == "kserve-standard":
+def _check_traffic(plan: Plan) -> Iterator[Problem]:
+    traffic, serving, mode = plan.spec.traffic, plan.serving, plan.mode
+    if traffic.rollout_duration_seconds is not None and not mode.revisions:
         yield Problem(
             "SRV010",
             ("spec", "traffic", "rolloutDurationSeconds"),
-            "KServe Standard has no revisions, between which Knative shifts traffic",
+            f"{mode.title} has no revisions, between which Knative shifts traffic",
             "remove rolloutDurationSeconds, or use serving: kserve or knative",
         )
     percent = traffic.canary_percent
@@ -476,11 +518,11 @@ def _check_traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
             )
         return
     path = ("spec", "traffic", "canaryPercent")
-    if serving == "kserve-standard":
+    if not mode.revisions:
         yield Problem(
             "SRV010",
             path,
-            "KServe Standard has no revisions to split traffic between, and a spec describes one deployment",
+            f"{mode.title} has no revisions to split traffic between, and a spec describes one deployment",
             "remove canaryPercent, or use serving: kserve or knative",
         )
     elif serving == "knative" and traffic.stable_revision is None and percent < 100:  # noqa: PLR2004 - all of it
@@ -502,7 +544,7 @@ def _check_traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
 def _check_rollout(plan: Plan) -> Iterator[Problem]:
     """Reject a rollout without additional replicas where Ebbtide cannot move the devices of the old revision one at a time."""
     spec, cluster, scaler = plan.spec, plan.cluster, plan.scaling.scaler
-    if spec.rollout.surge is None:
+    if spec.rollout.surge is None or plan.serving == "llm":
         return
     path = ("spec", "rollout", "surge")
     if plan.scaling.minimum < MIN_ROLLOUT_REPLICAS:
@@ -626,7 +668,7 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
         **(user_metadata.labels or {}),
     }
     annotations = dict(user_metadata.annotations or {})
-    if spec.traffic.rollout_duration_seconds is not None and plan.serving != "kserve-standard":
+    if spec.traffic.rollout_duration_seconds is not None and plan.mode.revisions:
         annotations[keys.ROLLOUT_DURATION] = f"{spec.traffic.rollout_duration_seconds}s"
     if spec.project is not None:
         labels[keys.APP_PART_OF] = spec.project
@@ -634,9 +676,9 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     if spec.category is not None:
         labels[keys.CATEGORY] = spec.category
     if spec.serving_port.cluster_local_access_only:
-        if plan.serving != "kserve-standard":
+        if plan.mode.revisions:
             labels[keys.KNATIVE_VISIBILITY] = keys.CLUSTER_LOCAL
-        if plan.serving != "knative":
+        if plan.mode.kind == "InferenceService":
             labels[keys.KSERVE_VISIBILITY] = keys.CLUSTER_LOCAL
     guarding_labels, guarding_annotations = make_access_metadata(spec, cluster)
     labels |= guarding_labels
@@ -655,6 +697,8 @@ def make_metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
 def make_pod_labels(plan: Plan, workload_labels: dict[str, str]) -> dict[str, str]:
     """Return the pods' labels: the name, by which affinity and monitors select, those of features, and the user's."""
     selected = plan.adds_defaults or plan.spec.pod_affinity is not None or plan.spec.pod_anti_affinity is not None
+    if keys.APP_NAME in plan.mode.label_pods(plan.name):
+        selected = False
     return {
         **({keys.APP_NAME: plan.name} if selected else {}),
         **workload_labels,
@@ -667,6 +711,6 @@ def make_pod_annotations(plan: Plan) -> dict[str, str]:
     annotations = make_scrape_annotations(plan)
     annotations |= {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}
     seconds = find_initialization_timeout(plan.spec)
-    if seconds is not None and plan.serving != "kserve-standard":
+    if seconds is not None and plan.mode.revisions:
         annotations[keys.PROGRESS_DEADLINE] = f"{seconds}s"
     return annotations

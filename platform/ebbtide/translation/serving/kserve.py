@@ -118,7 +118,7 @@ def _make_mode_annotations(plan: Plan) -> dict[str, str]:
 
 def check_annotations(plan: Plan) -> Iterator[Problem]:
     """Reject annotations of the spec that contradict the deployment mode or the autoscaler class of its other fields."""
-    if plan.serving == "knative":
+    if plan.mode.kind != "InferenceService":
         return
     written = plan.inference.metadata.annotations or {}
     rendered = {**_make_mode_annotations(plan), keys.DEPLOYMENT_MODE: MODES[plan.serving][0]}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.problems import Problem
 from ebbtide.base.versions import parse_version
@@ -65,6 +66,15 @@ LABELS: Final = (
         frozenset({"kserve-standard"}),
         "is reserved: KServe Standard overwrites it, since its deployment selects pods by it",
         "choose another key, or use serving: kserve or knative",
+    ),
+    *(
+        ReservedName(
+            name,
+            frozenset({"llm"}),
+            "is reserved: the Deployment of an LLMInferenceService selects its pods by it",
+            "choose another key",
+        )
+        for name in (keys.APP_NAME, keys.APP_COMPONENT, keys.APP_PART_OF, "kserve.io/component", "llm-d.ai/role")
     ),
 )
 #: The ports of queue-proxy and of Knative's profiling.

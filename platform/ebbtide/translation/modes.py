@@ -1,0 +1,102 @@
+"""The kinds of serving object, and what each means for the pods: one row per value of ``spec.serving``.
+
+Upstream: knative.dev/serving; github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice and, for
+LLMInferenceService, pkg/controller/v1alpha2/llmisvc (workload_single_node.go, workload.go).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.base import keys, names
+from ebbtide.spec.rules.serving import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class ServingMode:
+    """A kind of serving object: who runs its pods, and the names that its controller gives to what it creates."""
+
+    name: str
+    #: The name in messages.
+    title: str
+    kind: str
+    #: The default name of the serving container.
+    container: str
+    #: True if the pods belong to revisions of Knative, with queue-proxy and the KPA; False for a Deployment.
+    revisions: bool
+    #: The deployment mode of KServe that the object needs; empty if it needs no KServe.
+    kserve: str
+    #: True if KServe copies the labels and annotations of the object to its pods.
+    copies_metadata: bool
+    #: The name of the Knative Service or the Deployment of a workload, and the labels of its pods.
+    name_pods: Callable[[str], str]
+    label_pods: Callable[[str], dict[str, str]]
+    #: The port of the container if the spec sets none.
+    port: int = DEFAULT_PORT
+    #: True if the Deployment is updated by ``spec.deploymentStrategy`` and ``rollout.surge``.
+    strategy: bool = False
+
+
+def _keep_name(workload: str) -> str:
+    return workload
+
+
+def _label_predictor(workload: str) -> dict[str, str]:
+    return {keys.KSERVE_SERVICE: workload, "component": "predictor"}
+
+
+SERVING_MODES: Final = {
+    mode.name: mode
+    for mode in (
+        ServingMode(
+            "knative",
+            "a Knative Service",
+            "Service",
+            "user-container",
+            revisions=True,
+            kserve="",
+            copies_metadata=False,
+            name_pods=_keep_name,
+            label_pods=lambda workload: {keys.KNATIVE_SERVICE: workload},
+        ),
+        ServingMode(
+            "kserve",
+            "KServe in Knative mode",
+            "InferenceService",
+            "kserve-container",
+            revisions=True,
+            kserve="Knative",
+            copies_metadata=True,
+            name_pods=names.name_predictor,
+            label_pods=_label_predictor,
+        ),
+        ServingMode(
+            "kserve-standard",
+            "KServe Standard",
+            "InferenceService",
+            "kserve-container",
+            revisions=False,
+            kserve="Standard",
+            copies_metadata=True,
+            name_pods=names.name_predictor,
+            label_pods=_label_predictor,
+            strategy=True,
+        ),
+        ServingMode(
+            "llm",
+            "an LLMInferenceService",
+            "LLMInferenceService",
+            "main",
+            revisions=False,
+            kserve="LLM",
+            copies_metadata=False,
+            name_pods=names.name_llm_deployment,
+            port=8000,
+            label_pods=lambda workload: {keys.APP_NAME: workload, keys.APP_COMPONENT: "llminferenceservice-workload"},
+        ),
+    )
+}
