@@ -6,20 +6,23 @@ contains no code of Ebbtide.
 
 from __future__ import annotations
 
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 import cases
 import ebbtide
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.documents import profiles
-from ebbtide.translation.serving import reserved
+from ebbtide.translation.serving import llm, reserved
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ebbtide.translation.objects import Object
 
 BUILT_IN_KINDS = {
@@ -204,6 +207,96 @@ def test_kserve_accepts_the_service_and_knative_the_one_that_kserve_creates(
         )
 
 
+@cache
+def presets() -> list[Object]:
+    """Return KServe's presets for an LLMInferenceService on one node, the route's last, from its module."""
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/kserve/kserve"]
+    workspace = cases.ROOT / "e2e" / "modules" / "kserve" / "go.work"
+    found = subprocess.run(
+        command,
+        cwd=cases.ROOT / "tools" / "judge",
+        env={**os.environ, "GOWORK": str(workspace), "GOFLAGS": "-mod=readonly"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    folder = Path(found.stdout.strip()) / "config" / "llmisvcconfig"
+    names = ("config-llm-scheduler.yaml", "config-llm-router-route.yaml", "config-llm-template.yaml")
+    return [yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in names]
+
+
+@pytest.mark.parametrize(("folder", "item"), objects("LLMInferenceService"))
+def test_kserve_accepts_the_language_model_and_kubernetes_the_merged_pod(
+    folder: Path, item: Object, kserve_judge: Any
+) -> None:
+    answer = kserve_judge.ask("llmisvc", object=item, presets=presets())
+
+    assert answer["errors"] == [], (folder.name, answer)
+    assert answer.get("warnings") is None
+    assert answer.get("mergeError") is None, answer
+    merged = answer["deployment"]
+    assert merged["errors"] == [], merged
+    (server, *_) = merged["object"]["spec"]["template"]["spec"]["containers"]
+    written = item["spec"]["template"]["containers"][0]
+    # The preset's server, with what the spec sets.
+    assert server["name"] == written["name"] == llm.CONTAINER
+    assert {port["containerPort"] for port in server["ports"]} == {llm.PORT}
+    assert server.get("args") == written.get("args")
+    assert [container["name"] for container in item["spec"]["template"]["containers"]] == [
+        container["name"] for container in merged["object"]["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"replicas": 1, "scaling": {"maxReplicas": 2}}, "mutually exclusive"),
+        # KEDA on Prometheus without the Workload Variant Autoscaler came after 0.20.
+        ({"scaling": {"maxReplicas": 2}}, "wva is required"),
+        ({"scaling": {"maxReplicas": 2, "keda": {"idleReplicaCount": 0}}}, 'unknown field "spec.scaling.keda"'),
+        ({"router": {"route": {"weight": 1}}}, "weight requires group"),
+        ({"runtime": "vllm"}, 'unknown field "spec.runtime"'),
+    ],
+)
+def test_the_judge_refuses_what_kserve_refuses(changes: dict[str, Any], message: str, kserve_judge: Any) -> None:
+    item = {
+        "apiVersion": llm.API_VERSION,
+        "kind": llm.KIND,
+        "metadata": {"name": "qwen", "namespace": "default"},
+        "spec": {"model": {"uri": "hf://Qwen/Qwen2.5-7B-Instruct"}, **changes},
+    }
+
+    answer = kserve_judge.ask("llmisvc", object=item)
+
+    assert not answer["ok"]
+    assert any(message in error["message"] for error in answer["errors"]), answer
+
+
+@pytest.mark.parametrize(
+    ("container", "error"),
+    [
+        # Refused by SRV202 and SRV204: a probe of two kinds, and an action of a template.
+        ({"readinessProbe": {"tcpSocket": {"port": 8000}}}, "may not specify more than 1 handler type"),
+        ({"args": ["--chat-template={{ messages[0].content }}"]}, "failed to parse template config"),
+    ],
+)
+def test_what_ebbtide_refuses_breaks_in_kserves_merge(container: dict[str, Any], error: str, kserve_judge: Any) -> None:
+    item = {
+        "apiVersion": llm.API_VERSION,
+        "kind": llm.KIND,
+        "metadata": {"name": "qwen", "namespace": "default"},
+        "spec": {
+            "model": {"uri": "hf://Qwen/Qwen2.5-7B-Instruct"},
+            "template": {"containers": [{"name": llm.CONTAINER, **container}]},
+        },
+    }
+
+    answer = kserve_judge.ask("llmisvc", object=item, presets=presets())
+
+    errors = [row["message"] for row in (answer.get("deployment") or {}).get("errors", [])]
+    assert any(error in text for text in [answer.get("mergeError", ""), *errors]), answer
+
+
 @pytest.mark.parametrize("row", reserved.VARIABLES, ids=lambda row: row.name)
 def test_a_reserved_variable_is_refused_only_where_it_is_reserved(
     row: reserved.ReservedName, judge: Any, kserve_judge: Any
@@ -242,4 +335,4 @@ def test_the_api_server_accepts_every_built_in_object(folder: Path, item: Object
 def test_every_kind_is_checked_by_the_judge_or_by_a_schema() -> None:
     kinds = {item["kind"] for folder in cases.RENDERED for item in cases.make(folder).objects}
 
-    assert kinds - BUILT_IN_KINDS - STRUCTURE_ONLY == {"Service", "InferenceService"}
+    assert kinds - BUILT_IN_KINDS - STRUCTURE_ONLY == {"Service", "InferenceService", "LLMInferenceService"}
