@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent
-TOPS = {("serving.knative.dev/v1", "Service"), ("serving.kserve.io/v1beta1", "InferenceService")}
+TOPS = {
+    ("serving.knative.dev/v1", "Service"),
+    ("serving.kserve.io/v1beta1", "InferenceService"),
+    ("serving.kserve.io/v1alpha2", "LLMInferenceService"),
+}
 
 
 def profile(**changes: Any) -> Any:
@@ -681,7 +685,11 @@ def kept_patches(live: dict[str, Any]) -> bool:
 
 def pod_of(live: dict[str, Any]) -> dict[str, Any]:
     spec = live["spec"]
-    pod = spec["predictor"] if live["kind"] == "InferenceService" else spec["template"]["spec"]
+    pod = {
+        "Service": lambda: spec["template"]["spec"],
+        "InferenceService": lambda: spec["predictor"],
+        "LLMInferenceService": lambda: spec.get("template", {}),
+    }[live["kind"]]()
     assert isinstance(pod, dict)
     return pod
 
@@ -692,6 +700,7 @@ NEEDED: tuple[tuple[str, Callable[[dict[str, Any]], bool]], ...] = (
         HPA,
         lambda live: live["metadata"].get("annotations", {}).get("serving.kserve.io/autoscalerClass") == "external",
     ),
+    (HPA, lambda live: live["kind"] == "LLMInferenceService" and "replicas" not in live["spec"]),
     (CLAIMS, lambda live: "resourceClaims" in pod_of(live)),
     ("its spec had patches", kept_patches),
 )
@@ -793,6 +802,29 @@ def with_pod(patch: dict[str, Any], container: dict[str, Any] | None = None) -> 
 
 
 FOREIGN: dict[str, dict[str, Any]] = {
+    "language model": {
+        "apiVersion": "serving.kserve.io/v1alpha2",
+        "kind": "LLMInferenceService",
+        "metadata": {"name": "qwen", "namespace": "default", "uid": "5b7a", "generation": 2},
+        "spec": {
+            "model": {"uri": "hf://Qwen/Qwen2.5-7B-Instruct", "name": "Qwen/Qwen2.5-7B-Instruct"},
+            "replicas": 2,
+            "router": {"route": {}, "gateway": {"refs": [{"name": "public", "namespace": "gateways"}]}},
+            "parallelism": {"tensor": 2},
+            "labels": {"tier": "gold"},
+            "template": {
+                "containers": [
+                    {
+                        "name": "main",
+                        "args": ["--max-model-len=8192"],
+                        "resources": {"limits": {"nvidia.com/gpu": "2"}, "requests": {"cpu": "4", "memory": "32Gi"}},
+                        "livenessProbe": {"httpGet": {"path": "/health", "port": 8000}},
+                    }
+                ]
+            },
+        },
+        "status": {"url": "http://gateway.example.com/default/qwen"},
+    },
     "kn": KN,
     "kn without a name for its container": with_pod({}, {"name": None}),
     "host path": with_pod(

@@ -237,13 +237,14 @@ def test_kserve_accepts_the_language_model_and_kubernetes_the_merged_pod(
     merged = answer["deployment"]
     assert merged["errors"] == [], merged
     (server, *_) = merged["object"]["spec"]["template"]["spec"]["containers"]
-    written = item["spec"]["template"]["containers"][0]
+    containers = get_at(item, "spec", "template", "containers", default=[{"name": llm.CONTAINER}])
+    written = containers[0]
     # The preset's server, with what the spec sets.
     assert server["name"] == written["name"] == llm.CONTAINER
     assert {port["containerPort"] for port in server["ports"]} == {llm.PORT}
     assert server.get("args") == written.get("args")
-    assert [container["name"] for container in item["spec"]["template"]["containers"]] == [
-        container["name"] for container in merged["object"]["spec"]["template"]["spec"]["containers"]
+    assert [row["name"] for row in containers] == [
+        row["name"] for row in merged["object"]["spec"]["template"]["spec"]["containers"]
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt import knative, kserve
+from ebbtide.adopt import knative, kserve, llm
 from ebbtide.adopt.defaults import SERVER, drop_defaults, is_server_written, strip_ebbtide_keys
 from ebbtide.adopt.view import iterate_matches
 from ebbtide.base import quantities
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 #: A thousandth of a unit, in billionths.
 MILLI: Final = quantities.NANO // 1000
 #: The modules of the supported kinds.
-KINDS: Final = (knative, kserve)
+KINDS: Final = (knative, kserve, llm)
 
-#: The paths of containers with resources, in both kinds.
+#: The paths of containers with resources, in all kinds.
 CONTAINERS: Final = (
     ("spec", "template", "spec", "containers", "*"),
     ("spec", "predictor", "containers", "*"),
     ("spec", "predictor", "model"),
+    ("spec", "template", "containers", "*"),
 )
 
 

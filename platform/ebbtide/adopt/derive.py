@@ -26,6 +26,7 @@ from ebbtide.translation import priority
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.quotas import QUOTA_BACKENDS
+from ebbtide.translation.serving import llm
 from ebbtide.translation.serving.kserve import find_default_mode
 
 if TYPE_CHECKING:
@@ -37,12 +38,18 @@ MAX_CORES: Final = 100_000
 #: Port names for gRPC, of Knative and of KServe Standard.
 GRPC: Final = {"h2c", "grpc"}
 #: The names of the port for HTTP and for gRPC, by kind of object.
-PORT_NAMES: Final = {"knative": ("http1", "h2c"), "kserve": ("http1", "h2c"), "kserve-standard": ("http", "grpc")}
+PORT_NAMES: Final = {
+    "knative": ("http1", "h2c"),
+    "kserve": ("http1", "h2c"),
+    "kserve-standard": ("http", "grpc"),
+    "llm": ("http", "grpc"),
+}
 # The parts of an object.
 CONTAINER: Final = "container"
 POD: Final = "pod"
 MODEL: Final = "model"
 PREDICTOR: Final = "predictor"
+LANGUAGE_MODEL: Final = "language model"
 SERVICE: Final = "service"
 
 
@@ -82,6 +89,8 @@ FIELDS: Final = (
     FieldRow("storage", "spec.model.storage", MODEL),
     FieldRow("runtime", "spec.model.runtime", MODEL),
     FieldRow("runtimeVersion", "spec.model.runtimeVersion", MODEL),
+    FieldRow("uri", "spec.model.uri", LANGUAGE_MODEL),
+    FieldRow("name", "spec.model.name", LANGUAGE_MODEL),
     FieldRow("storageUris", "spec.model.uris", PREDICTOR),
     FieldRow("initContainers", "spec.initContainers", POD),
     FieldRow("transformer", "spec.transformer", SERVICE),
@@ -111,6 +120,7 @@ def derive_spec(
     if not defaults:
         draft.set_field(("spec", "defaults"), "none", ())
     bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
+    bases[LANGUAGE_MODEL] = view.language_model
     bases[SERVICE] = None if view.predictor is None else ("spec",)
     for row in FIELDS:
         base = bases[row.kind]
@@ -155,7 +165,7 @@ def derive_metadata(view: ObjectView, draft: Draft) -> None:
     elif namespace != draft.cluster.projects.default_namespace:
         metadata["namespace"] = namespace
     rendered = _match_enforcement(view, draft.cluster)[3]
-    if view.serving != "knative" and view.serving != find_default_mode(draft.cluster):
+    if view.predictor is not None and view.serving != find_default_mode(draft.cluster):
         rendered.add(keys.DEPLOYMENT_MODE)
     if "project" in draft.spec:
         rendered.add(keys.APP_PART_OF)
@@ -210,11 +220,16 @@ def _derive_serving(view: ObjectView, draft: Draft) -> None:
         own_name = view.value_at(view.container, "name")
         if view.serving == "knative" and own_name != SERVING_MODES["knative"].container:
             draft.set_nonempty("spec.containerName", own_name, (*view.container, "name"))
-    if get_at(view.obj, *view.timeout) != 0:
+    if view.language_model is not None:
+        # The object has no format: vLLM loads this one.
+        draft.set_nonempty("spec.model.format", llm.FORMAT, view.language_model)
+    if view.timeout is not None and get_at(view.obj, *view.timeout) != 0:
         draft.set_nonempty(
             "spec.servingConfiguration.requestTimeoutSeconds", get_at(view.obj, *view.timeout), view.timeout
         )
-    draft.set_nonempty("spec.autoscaling.concurrencyHardLimit", get_at(view.obj, *view.concurrency), view.concurrency)
+    if view.concurrency is not None:
+        limit = get_at(view.obj, *view.concurrency)
+        draft.set_nonempty("spec.autoscaling.concurrencyHardLimit", limit, view.concurrency)
     deadline = parse_go_seconds(view.read_annotations().get(keys.PROGRESS_DEADLINE))
     path = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)
     draft.set_nonempty("spec.servingConfiguration.initializationTimeoutSeconds", deadline, path)
@@ -265,6 +280,11 @@ def _derive_access(view: ObjectView, draft: Draft) -> None:
         draft.set_nonempty("spec.servingPort.authorizationType", kind, ("metadata",))
         draft.set_nonempty("spec.servingPort.authorizedUsers", users, ("metadata",))
         draft.set_nonempty("spec.servingPort.authorizedGroups", groups, ("metadata",))
+    if view.serving == "llm":
+        # Without a router, KServe creates no route.
+        local = get_at(view.obj, "spec", "router") is None
+        draft.set_nonempty("spec.servingPort.clusterLocalAccessOnly", True if local else None, ("spec",))
+        return
     key = keys.KNATIVE_VISIBILITY if view.serving == "knative" else keys.KSERVE_VISIBILITY
     if get_at(view.obj, "metadata", "labels", key) == keys.CLUSTER_LOCAL:
         draft.set_nonempty("spec.servingPort.clusterLocalAccessOnly", True, ("metadata", "labels", key))

@@ -31,6 +31,7 @@ from ebbtide.base.problems import Path, Problem, format_path, make_warning
 from ebbtide.readers.reading import Reading, make_document
 from ebbtide.readers.table import Draft
 from ebbtide.spec.rules.naming import LABEL_VALUE
+from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.objects import with_values
 from ebbtide.translation.patches import list_patched_paths, make_patch
 
@@ -291,12 +292,13 @@ def _report_missing_fields(view: ObjectView, obj: Object) -> Iterator[Problem]:
     """Yield the warning about fields of the spec whose values are in other objects or in no object."""
     missing = []
     account = view.value_at(view.pod, "serviceAccountName")
-    if view.model is not None and account == names.name_storage_account(view.name):
+    if (view.model or view.language_model) is not None and account == names.name_storage_account(view.name):
         missing.append("model.storageSecret (in the service account)")
-    if (
-        view.serving == "kserve-standard"
-        and get_at(obj, "metadata", "annotations", keys.AUTOSCALER_CLASS) == "external"
-    ):
+    own_scaler = get_at(obj, "metadata", "annotations", keys.AUTOSCALER_CLASS) == "external"
+    if view.language_model is not None:
+        ours = get_at(obj, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
+        own_scaler = ours and get_at(obj, "spec", "replicas") is None
+    if own_scaler and not SERVING_MODES[view.serving].revisions:
         missing.append("autoscaling (in a separate HPA or ScaledObject)")
     if view.value_at(view.pod, "resourceClaims") is not None:
         missing.append("compute (in separate resource claims)")

@@ -12,6 +12,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.spec.rules.naming import ALLOWED_KEY, LABEL_KEY, LABEL_VALUE, is_reserved_key
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.gpu.backend import GpuPod
+from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.objects import to_camel
 from ebbtide.translation.storage import KINDS, SHM
 
@@ -105,7 +106,7 @@ def read_gpu_fields(view: ObjectView, pool: NodePool) -> GpuFields | None:
         filter_strings(view.value_at(view.container, "resources", "limits")),
         view.read_annotations(),
         filter_strings(view.value_at(view.pod, "nodeSelector")),
-        "user-container" if view.serving == "knative" else "kserve-container",
+        SERVING_MODES[view.serving].container,
     )
     return BACKENDS[pool.backend].read(pool, pod)
 

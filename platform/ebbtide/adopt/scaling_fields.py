@@ -52,6 +52,11 @@ SCALING: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
 
 def derive_scaling(view: ObjectView, draft: Draft) -> None:
     """Derive minimum and maximum replicas, the scaling metric and the timing."""
+    if view.language_model is not None:
+        replicas = quantities.parse_whole(get_at(view.obj, "spec", "replicas"))
+        for field in ("minReplicas", "maxReplicas"):
+            draft.set_nonempty(f"spec.autoscaling.{field}", replicas, ("spec", "replicas"))
+        return
     annotations, predictor = view.read_annotations(), view.predictor
     path = (*view.pod_metadata, "annotations")
     if predictor is not None:
@@ -127,7 +132,7 @@ def _derive_metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> N
     if target is None:
         known = next((row for row in metrics.ROWS.values() if row.knative == name), metrics.CUSTOM)
         key, default = known.default_target
-        hard_limit = get_at(view.obj, *view.concurrency) if known.limited else None
+        hard_limit = view.value_at(view.concurrency) if known.limited else None
         target = quantities.parse_number(hard_limit or config.get(key, default))
     draft.set_nonempty("spec.autoscaling.metric", metric_name, (*path, keys.METRIC))
     if metric_name == "custom":

@@ -25,11 +25,14 @@ class ObjectView:
     pod_metadata: Path
     pod: Path
     container: Path | None
-    concurrency: Path
-    timeout: Path
+    #: None for a kind without the field.
+    concurrency: Path | None
+    timeout: Path | None
     default_minimum: int
     model: Path | None = None
     predictor: Path | None = None
+    #: The model of an LLMInferenceService.
+    language_model: Path | None = None
 
     @property
     def name(self) -> str:

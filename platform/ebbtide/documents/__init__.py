@@ -31,10 +31,6 @@ COMPANIONS: Final = {
 # fmt: on
 _KEEP: Final = "apply it with kubectl as it is, next to the workloads that use it"
 _SERVICE: Final = "convert the object that creates it: the Knative Service, or the InferenceService"
-_LLM: Final = (
-    "apply it with kubectl as it is; for one node, write a kind: Inference with model.format huggingface and serving: "
-    "kserve-standard instead"
-)
 #: Kinds of Knative and KServe that no spec renders, and what to do with them.
 OTHER_KINDS: Final = {
     **dict.fromkeys(
@@ -50,13 +46,14 @@ OTHER_KINDS: Final = {
         _KEEP,
     ),
     **dict.fromkeys(("Configuration", "Route", "Revision"), _SERVICE),
-    **dict.fromkeys(("LLMInferenceService", "LLMInferenceServiceConfig"), _LLM),
+    "LLMInferenceService": "read it from the cluster as v1alpha2: kubectl get llminferenceservices.v1alpha2.serving.kserve.io",
+    "LLMInferenceServiceConfig": _KEEP,
 }
 UPSTREAM_GROUPS: Final = ("serving.kserve.io/", "serving.knative.dev/")
 #: API groups of specs and of files that are not applied: a document of them is never an object of another kind.
 SPEC_GROUPS: Final = ("ebbtide.dev/", "run.ai/", "kustomize.config.k8s.io/")
 #: Kinds that can be read as specs, in the groups of upstream. In an unsupported version, they are errors too.
-WORKLOAD_KINDS: Final = {"Service", "InferenceService"}
+WORKLOAD_KINDS: Final = {"Service", "InferenceService", "LLMInferenceService"}
 
 
 def load_document(
@@ -118,7 +115,7 @@ def _companion_warning(kind: str) -> Problem:
         "IMP007",
         ("kind",),
         f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored",
-        "use the Knative Service or InferenceService that it belongs to",
+        "use the Knative Service, InferenceService or LLMInferenceService that it belongs to",
     )
 
 
@@ -137,5 +134,5 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
         ("kind",),
         f"{described} is not a supported input",
         "use kind: Inference, a Run:ai REST body {name, projectId, spec}, a Run:ai InferenceWorkload, a Knative "
-        "Service or a KServe InferenceService",
+        "Service, or a KServe InferenceService or LLMInferenceService",
     )

@@ -18,6 +18,7 @@ from ebbtide.base.problems import Problem, format_path, make_warning
 from ebbtide.base.versions import parse_version
 from ebbtide.translation.container import make_container, make_pod_fields, secure_containers, split_command
 from ebbtide.translation.modes import SERVING_MODES
+from ebbtide.translation.objects import prune_nulls
 from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     model = spec.model
     assert model is not None
     replicas = plan.scaling.minimum if plan.adds_defaults else spec.autoscaling.min_replicas
+    server = prune_nulls(make_container(plan, pod, "http"))
+    # A container that only has its name adds nothing to the preset's.
+    containers = [*([server] if len(server) > 1 else []), *secure_containers(spec.sidecars, pod)]
+    template = prune_nulls({**make_pod_fields(plan, pod), "containers": containers or None})
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -61,10 +66,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
             "labels": make_pod_labels(plan, pod.labels) or None,
             "annotations": {**pod.annotations, **make_pod_annotations(plan)} or None,
             "router": _make_router(plan),
-            "template": {
-                **make_pod_fields(plan, pod),
-                "containers": [make_container(plan, pod, "http"), *secure_containers(spec.sidecars, pod)],
-            },
+            "template": template or None,
         },
     }
 
