@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -427,6 +428,37 @@ def test_cached_assets_are_addressed_by_content_hash(site: Site) -> None:
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
     assert site.get("/static/app.css?other").headers["cache-control"] == "no-cache"
+
+
+def load_bytes(site: Site, path: str) -> dict[str, int]:
+    """Return the compressed bytes of a page, and of what it loads before the user acts, by address."""
+    page = Parsed(site.get(path).text)
+    sources = [
+        *(item.attributes["src"] for item in page.all("script") if "src" in item.attributes),
+        *(item.attributes["href"] for item in page.all("link")),
+        *(item.attributes["data-src"] for item in page.all("figure") if "data-src" in item.attributes),
+    ]
+    return {address: site.get(address).num_bytes_downloaded for address in (path, *sources)}
+
+
+def test_no_page_loads_more_than_150_kb_and_the_editor_only_when_it_is_used(site: Site) -> None:
+    apply_specs(site, "chat")
+    tabs = [f"{BASE}/{tab}" for tab in TABS if tab != "overview"]
+    forms = ["/new", "/new?step=all&example=chat", f"{BASE}/edit", "/simulate?example=chat"]
+    for path in ("/overview", "/workloads", BASE, *tabs, *forms, "/projects", "/cluster", "/login"):
+        loaded = load_bytes(site, path)
+        assert sum(loaded.values()) <= 150_000, loaded
+        assert not any("editor" in address for address in loaded if address != path), path
+    editor = next(item.attributes["data-script"] for item in Parsed(site.get("/new").text).all("div", id="editor"))
+    assert site.get(editor).num_bytes_downloaded <= 120_000
+
+
+@pytest.mark.parametrize("encoding", ["gzip, br", "identity"])
+def test_an_asset_is_sent_as_the_client_accepts_it(site: Site, encoding: str) -> None:
+    source = Parsed(site.get("/workloads").text).all("script")[0].attributes["src"]
+    answer = site.visitor.get(source, headers={"Accept-Encoding": encoding})
+    assert answer.headers.get("content-encoding") == ("gzip" if "gzip" in encoding else None)
+    assert hashlib.sha256(answer.content).hexdigest().startswith(source.split("?")[1])
 
 
 def clean(page: Parsed) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
+    from starlette.requests import Request
 
 STATIC: Final = Path(__file__).parent / "static"
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -31,6 +32,12 @@ def _content_hash(name: str) -> str:
 
 
 @cache
+def _compress_asset(name: str) -> bytes:
+    """Return a file in gzip's format at the highest level: it is compressed once, and sent often."""
+    return gzip.compress((STATIC / name).read_bytes(), mtime=0)
+
+
+@cache
 def list_assets() -> dict[str, Path]:
     """Return the files that may be served, by name relative to ``static``."""
     # rglob does not descend into symbolic links, and ``vendor`` may be one.
@@ -38,8 +45,8 @@ def list_assets() -> dict[str, Path]:
     return {path.relative_to(STATIC).as_posix(): path for path in paths if path.is_file() and path.suffix in TYPES}
 
 
-def serve_asset(name: str, version: str) -> Response:
-    """Return the response for a file; ``version`` is the content hash from the URL.
+def serve_asset(name: str, request: Request) -> Response:
+    """Return the response for a file; the query of its URL is the content hash.
 
     Raises:
         HTTPException: the file does not exist or may not be served (404).
@@ -48,5 +55,11 @@ def serve_asset(name: str, version: str) -> Response:
     path = list_assets().get(name)
     if path is None:
         raise HTTPException(404)
-    cache_control = CACHE_FOREVER if version == _content_hash(name) else "no-cache"
-    return FileResponse(path, media_type=TYPES[path.suffix], headers={"Cache-Control": cache_control})
+    media_type = TYPES[path.suffix]
+    if request.url.query != _content_hash(name):
+        return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
+    headers = {"Cache-Control": CACHE_FOREVER}
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return FileResponse(path, media_type=media_type, headers=headers)
+    headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return Response(_compress_asset(name), media_type=media_type, headers=headers)

@@ -33,7 +33,7 @@ def redirect_home(visit: PageVisit) -> Response:
 
 
 def serve_static(visit: PageVisit) -> Response:
-    return serve_asset(visit.path_parameter("name"), visit.request.url.query)
+    return serve_asset(visit.path_parameter("name"), visit.request)
 
 
 async def send_playground_request(visit: PageVisit) -> Response:
