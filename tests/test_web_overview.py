@@ -114,6 +114,42 @@ def test_the_grid_filters_by_violated_slo(site: Site) -> None:
     assert [item.attributes["href"] for item in page.all("a", class_="name")] == [BASE]
 
 
+@pytest.mark.parametrize(
+    ("direction", "names"), [("", ["chat", "loose", "bare"]), ("&dir=down", ["bare", "loose", "chat"])]
+)
+def test_the_grid_sorts_by_slo_the_violated_ones_first(site: Site, direction: str, names: list[str]) -> None:
+    apply_specs(site, "chat")
+    text = """apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata: {{name: {name}}}
+spec:
+  project: team-a
+  image: example.com/chat:v1
+  autoscaling: {{minReplicas: 1, maxReplicas: 3, metric: concurrency, metricThreshold: 10}}
+{slo}"""
+    caller = site.backend.caller_of("")
+    for name, slo in (("bare", ""), ("loose", "  slo: {p95LatencyMilliseconds: 60000}\n")):
+        site.backend.submit(caller, site.backend.documents(text.format(name=name, slo=slo)))
+    page = Parsed(site.get(f"/workloads?sort=slo{direction}").text)
+    assert [item.attributes["href"].rpartition("/")[2] for item in page.all("a", class_="name")] == names
+    assert page.all("th", aria_sort="descending" if direction else "ascending")
+
+
+def test_the_chart_of_the_replicas_shows_the_bounds_within_its_scale(site: Site) -> None:
+    apply_specs(site, "chat")
+    apply_specs(site, "wide", high=100)
+    apply_specs(site, "fixed", low=2, high=2)
+    bounds = {}
+    for name in ("chat", "wide", "fixed"):
+        chart = site.get(f"/workloads/runai-team-a/{name}/series?range=15m").json()["replicas"]
+        bounds[name] = [(row["label"], row["values"][0], row["loose"]) for row in chart["series"] if row["bound"]]
+    assert bounds == {
+        "chat": [("minimum", 1.0, False), ("maximum", 4.0, False)],
+        "wide": [("minimum", 1.0, False), ("maximum", 100.0, True)],
+        "fixed": [("fixed number", 2.0, False)],
+    }
+
+
 def test_a_target_looser_than_the_slo_is_a_warning_on_the_page(site: Site) -> None:
     text = """apiVersion: ebbtide.dev/v1alpha1
 kind: Inference

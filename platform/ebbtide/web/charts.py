@@ -33,6 +33,8 @@ class Curve:
     bound: bool = False
     #: Dots in place of dashes.
     dotted: bool = False
+    #: A bound that is not drawn if it is far above the values: the scale shows the other curves.
+    loose: bool = False
 
 
 @body("time unit moments whole axis first causes marks series=curves", optional="axis first causes marks")
@@ -63,7 +65,8 @@ class Chart:
     @property
     def highest(self) -> float:
         """The highest value, or 1 if there is none above 0."""
-        return max((value for curve in self.curves for value in curve.values if value is not None), default=0.0) or 1.0
+        scaled = [curve for curve in self.curves if not curve.loose]
+        return max((value for curve in scaled for value in curve.values if value is not None), default=0.0) or 1.0
 
     @property
     def summary(self) -> str:

@@ -9,14 +9,16 @@ from urllib.parse import urlencode
 from ebbtide.cluster.read.status import add_current_loads as loaded
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web import objectives, overview, tide
+from ebbtide.web.slo_states import NO_SLO, SloState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.responses import Response
 
     from ebbtide.cluster.read.status import Phase, ScalingMetric, Status
     from ebbtide.web.frame import PageVisit
+    from ebbtide.web.slo_states import State
 
 ROWS_PER_PAGE: Final = 50
 #: Seconds that a page waits for the metrics source.
@@ -31,8 +33,10 @@ GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating", "Unknown")),
 }
 # fmt: off
-#: The status filter for workloads that violate their SLO.
-SLO_FILTER: Final = "slo"
+#: The name of the status filter for workloads that violate their SLO, and of the column with its state.
+SLO_KEY: Final = "slo"
+#: The sort order of the states of an SLO, the most urgent first.
+SLO_URGENCY: Final[tuple[State, ...]] = ("violated", "unknown", "met", "none")
 #: The sort order of phases, the most urgent first.
 URGENCY: Final[tuple[Phase, ...]] = (
     "Failed", "Degraded", "Pending", "Initializing", "Creating", "Updating", "Resuming", "Running", "Stopping",
@@ -40,12 +44,12 @@ URGENCY: Final[tuple[Phase, ...]] = (
 )
 # fmt: on
 DELETED_MESSAGE: Final = "Deleting the workload. Its row disappears when its last pod has stopped."
-#: Name, title, CSS class, and sort key. A column without a name is not sortable.
+#: Name, title, CSS class, and sort key. A column without a name is not sortable; the state of an SLO is not in the status.
 COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("name", "Workload", "", lambda row: row.name),
     ("project", "Project", "", lambda row: row.project or row.namespace),
     ("status", "Status", "", lambda row: URGENCY.index(row.phase)),
-    ("", "SLO", "", lambda row: row.name),
+    (SLO_KEY, "SLO", "", lambda row: row.name),
     ("replicas", "Replicas", "", lambda row: (row.replicas.ready, row.replicas.wanted)),
     ("gpus", "GPUs", "num", lambda row: gpu_amount(row.gpus)),
     ("cpu", "CPU", "num", lambda row: row.cpu_cores),
@@ -108,7 +112,7 @@ def parse_grid_view(visit: PageVisit) -> GridView:
     return GridView(
         q=visit.query("q").strip()[:200],
         project=visit.query("project")[:200],
-        state=state if state in {*GROUPS, SLO_FILTER} else "",
+        state=state if state in {*GROUPS, SLO_KEY} else "",
         sort=sort if sort in SORTS else "name",
         down=visit.query("dir") == "down",
         number=max(1, int(number)) if number.isdigit() and len(number) < 6 else 1,  # noqa: PLR2004 - five digits
@@ -126,8 +130,13 @@ def gpu_amount(text: str) -> float:
     return total
 
 
-def select_rows(rows: list[Status], view: GridView, violating: Collection[Ref] = ()) -> GridPage:
-    """Return the rows of a view; ``violating`` are the workloads that violate their SLO."""
+def select_rows(rows: list[Status], view: GridView, slos: Mapping[Ref, SloState] | None = None) -> GridPage:
+    """Return the rows of a view; ``slos`` has the states of the workloads with an SLO."""
+    known = slos or {}
+
+    def slo_urgency(row: Status) -> int:
+        return SLO_URGENCY.index(known.get(Ref(row.namespace, row.name), NO_SLO).state)
+
     needle = view.q.lower()
     fitting = [
         row
@@ -136,14 +145,15 @@ def select_rows(rows: list[Status], view: GridView, violating: Collection[Ref] =
         and (not needle or needle in f"{row.name} {row.project} {row.namespace} {row.phase} {row.url}".lower())
     ]
     counts = {name: sum(row.phase in phases for row in fitting) for name, (_, phases) in GROUPS.items()}
-    counts[SLO_FILTER] = sum(Ref(row.namespace, row.name) in violating for row in fitting)
+    violating = [row for row in fitting if slo_urgency(row) == 0] if known else []
+    counts[SLO_KEY] = len(violating)
     all_states = len(fitting)
-    if view.state == SLO_FILTER:
-        fitting = [row for row in fitting if Ref(row.namespace, row.name) in violating]
+    if view.state == SLO_KEY:
+        fitting = violating
     elif view.state:
         fitting = [row for row in fitting if row.phase in GROUPS[view.state][1]]
     fitting.sort(key=lambda row: (row.name, row.namespace))
-    fitting.sort(key=SORTS[view.sort], reverse=view.down)
+    fitting.sort(key=slo_urgency if view.sort == SLO_KEY else SORTS[view.sort], reverse=view.down)
     pages = max(1, -(-len(fitting) // ROWS_PER_PAGE))
     first = (min(view.number, pages) - 1) * ROWS_PER_PAGE
     return GridPage(
@@ -180,8 +190,7 @@ def show_grid(visit: PageVisit) -> Response:
     read = visit.backend.workloads(visit.user)
     is_judged = len(read.value) <= objectives.MAX_JUDGED
     slos = objectives.judge_workloads(visit, read.value) if is_judged else {}
-    violating = {ref for ref, slo in slos.items() if slo.state == "violated"}
-    selection = select_rows(read.value, view, violating)
+    selection = select_rows(read.value, view, slos)
     if not is_judged:
         slos = objectives.judge_workloads(visit, selection.rows)
     try:
@@ -197,9 +206,10 @@ def show_grid(visit: PageVisit) -> Response:
         choices=(
             ("", "All"),
             *((name, label) for name, (label, _) in GROUPS.items()),
-            *(((SLO_FILTER, "SLO violated"),) if is_judged else ()),
+            *(((SLO_KEY, "SLO violated"),) if is_judged else ()),
         ),
-        columns=[column[:3] for column in COLUMNS],
+        # Without the states of all workloads, only those of the page are known.
+        columns=[("" if name == SLO_KEY and not is_judged else name, *rest) for name, *rest, _ in COLUMNS],
         rows=[overview.make_row(row, slos, histories) for row in add_loads(visit, selection.rows)],
         box=(tide.WIDTH, tide.HEIGHT),
         rows_a_page=ROWS_PER_PAGE,

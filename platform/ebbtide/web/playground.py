@@ -158,6 +158,7 @@ def make_context(visit: PageVisit, live: LiveWorkload, row: Status, request: Pla
         "result": None,
         "trouble": "",
         "seconds": STREAM_SECONDS,
+        "charts": {},
     }
 
 
@@ -195,7 +196,8 @@ async def send_request(visit: PageVisit, render: RenderTab) -> Response:
     if not CALL_SLOTS.acquire(blocking=False):
         return stream_events(_report_failure(f"{MAX_CALLS} requests are already running; retry when one has ended."))
     exchange = Exchange(endpoint, MAX_RESPONSE_BYTES)
-    return stream_events(_stream_call(exchange, request, cold=not row.replicas.ready))
+    sent = {"cold": not row.replicas.ready, "time": visit.backend.clock.now()}
+    return stream_events(_stream_call(exchange, request, sent))
 
 
 def _prepare_call(
@@ -217,13 +219,13 @@ async def _report_failure(message: str) -> AsyncIterator[str]:
     yield _event("fail", message)
 
 
-async def _stream_call(exchange: Exchange, request: PlaygroundRequest, *, cold: bool) -> AsyncIterator[str]:
+async def _stream_call(exchange: Exchange, request: PlaygroundRequest, sent: dict[str, Any]) -> AsyncIterator[str]:
     """Yield events: ``sent``, ``text`` with the parts of the response, then ``end`` or ``fail``."""
     loop = asyncio.get_running_loop()
     pieces = _start(exchange, request)
     reading: asyncio.Future[str | None] | None = None
     try:
-        yield _event("sent", {"cold": cold})
+        yield _event("sent", sent)
         while True:
             reading = reading or loop.run_in_executor(EXECUTOR, next, pieces, None)
             done, _ = await asyncio.wait({reading}, timeout=KEEP_ALIVE_SECONDS)

@@ -28,13 +28,13 @@ from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.errors import PageError, make_page_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from starlette.responses import Response
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.past import PastDecisions
-    from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.read.status import Replicas, Status
     from ebbtide.profile.models import MetricNames
     from ebbtide.slo.source import History, WorkloadMeasurements
     from ebbtide.spec.serving import Slo
@@ -110,6 +110,8 @@ CHARTS: Final = {
     "concurrency": ("Requests in flight", "", {"concurrency": Curve("in flight", (), 0, fill=True)}),
     "gpu": ("GPU utilization", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
 }
+#: Highest multiple of the largest value at which a bound is still part of the scale of the chart.
+MAX_BOUND_RATIO: Final = 4
 #: Colors of the bounds of an SLO.
 COLOURS: Final = {"mean": 0, "p95": 1}
 #: The time ranges of the charts: length and resolution in seconds.
@@ -119,6 +121,8 @@ RANGES: Final = {
     "6h": (6 * 3600.0, 60.0),
     "24h": (24 * 3600.0, 300.0),
 }
+#: The time range of the chart next to the playground.
+PLAYGROUND_RANGE: Final = "15m"
 #: The time ranges of SLO reports, in seconds.
 SPANS: Final = {"1h": 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
 #: Messages shown once after an action.
@@ -197,6 +201,13 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
 
 
 # Template context of each tab.
+
+
+def playground_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
+    """Return the context of the playground, and the chart of the replicas, where a cold start is marked."""
+    drawn = load_charts(visit, live, row, PLAYGROUND_RANGE)
+    charts = {name: chart for name, chart in drawn.items() if name == "replicas"}
+    return {**playground.playground_context(visit, live, row), "charts": charts, "range": PLAYGROUND_RANGE}
 
 
 def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
@@ -341,7 +352,7 @@ def yaml_context(_visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[st
 
 CONTEXTS: Final[Mapping[str, Callable[[PageVisit, LiveWorkload, Status], dict[str, Any]]]] = {
     "overview": overview_context,
-    "playground": playground.playground_context,
+    "playground": playground_context,
     "metrics": metrics_context,
     "revisions": revisions_context,
     # This tab only needs the status.
@@ -509,6 +520,8 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
         chart: [replace(curve, values=values[name]) for name, curve in curves.items() if name in values]
         for chart, (_, _, curves) in CHARTS.items()
     }
+    if chart_curves["replicas"]:
+        chart_curves["replicas"] += _bound_curves(row.replicas, chart_curves["replicas"], len(moments))
     chart_curves["load"] += _target_curve(values, whole=row.metric is not None and row.metric.name in WHOLE)
     chart_curves["latency"] += [
         # The color is that of the measured curve.
@@ -544,6 +557,29 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
 def _round_value(value: float | None) -> float | None:
     """Return a value with six significant digits; the page displays three."""
     return None if value is None else float(f"{value:.6g}")
+
+
+def _bound_curves(replicas: Replicas, curves: Sequence[Curve], count: int) -> list[Curve]:
+    """Return the current minimum and maximum number of replicas as lines over ``count`` times."""
+    highest = max((value for curve in curves for value in curve.values if value is not None), default=0.0)
+    if replicas.minimum == replicas.maximum:
+        bounds = [("fixed number", replicas.minimum, True)]
+    else:
+        bounds = [("minimum", replicas.minimum, True), ("maximum", replicas.maximum, False)]
+    return [
+        Curve(
+            label,
+            [float(bound)] * count,
+            4,
+            dashed=True,
+            bound=True,
+            dotted=dotted,
+            loose=bound > MAX_BOUND_RATIO * max(highest, 1.0),
+        )
+        for label, bound, dotted in bounds
+        # A maximum of 0 means unlimited.
+        if bound or label == "minimum"
+    ]
 
 
 def _target_curve(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:

@@ -4,7 +4,7 @@
 // drawing, which remains if JavaScript is off.
 //
 // Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped", // prose: the key's name
-// "fill", "bound"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale),
+// "fill", "bound", "loose"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale),
 // "first": time of the first point, if the response has only the last points}
 (() => {
   const {all, $} = window.ebbtide;
@@ -68,7 +68,7 @@
           ...(label ? {label, labelSize: 18, labelGap: 0, labelFont: axis.font} : {})},
       ],
       series: [{}, ...data.series.map(series => ({
-        label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false,
+        label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false, auto: !series.loose,
         stroke: colour(`c${series.colour}`), fill: series.fill ? colour(`c${series.colour}`, .12) : undefined,
         dash: series.dotted ? [2, 3] : series.dashed ? [7, 4] : undefined, points: {show: false},
         paths: series.stepped ? uPlot.paths.stepped({align: 1}) : undefined,
@@ -78,7 +78,10 @@
         if (!at) return;
         keys(figure, at.data, chart.cursor.idx);
         decide(figure, chart.cursor.idx == null ? null : at.data.time[chart.cursor.idx]);
-      }], draw: [chart => drawCauses(chart, made.get(figure)?.data ?? data)]},
+      }], draw: [chart => {
+        drawCauses(chart, made.get(figure)?.data ?? data);
+        if (figure.dataset.part === "replicas") drawWaits(chart);
+      }]},
     };
   }
   // Below the curves: a band with the cause of each decision; across them: a line for each deploy, manual change, and preemption.
@@ -105,6 +108,29 @@
     }
     ctx.restore();
   }
+  // The cold starts of this page's own requests, [start, end or null] in seconds, each as a band with its length.
+  const waits = [];
+  function drawWaits(chart) {
+    const {ctx, bbox} = chart, ratio = devicePixelRatio, last = chart.data[0].at(-1);
+    const at = moment => Math.min(Math.max(chart.valToPos(moment, "x", true), bbox.left), bbox.left + bbox.width);
+    ctx.save();
+    ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+    for (const [start, end] of waits) {
+      const left = at(start), right = at(end ?? last);
+      if (right <= left) continue;
+      ctx.fillStyle = colour("mark-cold", .2);
+      ctx.fillRect(left, bbox.top, Math.max(right - left, ratio), bbox.height);
+      ctx.fillStyle = colour("mark-cold");
+      const text = end ? `cold start ${number(end - start, "s")}` : "cold start";
+      ctx.fillText(text, Math.max(bbox.left, Math.min(left, bbox.left + bbox.width - ctx.measureText(text).width)), bbox.top + 22 * ratio);
+    }
+    ctx.restore();
+  }
+  function wait(start) {
+    const row = [start, null];
+    waits.push(row);
+    return end => { if (end) row[1] = end; else waits.splice(waits.indexOf(row), 1); for (const {chart} of made.values()) chart.redraw(); };
+  }
   const MARKS = {deploy: "deploy", scale: "manual", preempted: "preempted", rescale: "HPA", cold: ""};
   // The decision under the cursor, in the words of `ebbtide why`.
   const decisions = new Map();
@@ -129,7 +155,7 @@
       if (wanted === time) show(found);
     }, 80);
   }
-  const shapeOf = data => JSON.stringify(data.series.map(series => [series.label, series.colour]));
+  const shapeOf = data => JSON.stringify(data.series.map(series => [series.label, series.colour, series.loose]));
   const values = data => [data.time, ...data.series.map(series => series.values)];
   function draw(figure, data) {
     const plot = $(".plot", figure), old = made.get(figure);
@@ -238,6 +264,6 @@
   });
   document.addEventListener("htmx:afterSwap", refresh);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { [...made.keys()].forEach(end); refresh(); });
-  window.ebbtide.charts = {refresh, made};
+  window.ebbtide.charts = {refresh, made, wait};
   refresh();
 })();

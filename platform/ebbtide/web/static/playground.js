@@ -39,7 +39,7 @@
   async function send(form) {
     const abort = new AbortController(), shown = show(form), start = performance.now();
     const {box, chat, state, answer, measured} = shown;
-    let cold = false, text = "", first = 0;
+    let cold = false, text = "", first = 0, waited = null;
     running = abort;
     buttons();
     const timer = setInterval(() => {
@@ -56,11 +56,15 @@
       for await (const [name, data] of events(response.body)) {
         if (name === "sent") {
           cold = data.cold;
+          // The chart marks the time until the response begins.
+          if (cold) { const end = window.ebbtide.charts.wait(data.time); waited = length => end(length && data.time + length); }
           $(".cold", box).hidden = !cold;
           $(".waited", box).classList.toggle("cold", cold);
           state("wait", "Waiting");
         } else if (name === "text") {
           first ||= (performance.now() - start) / 1000;
+          waited?.(first);
+          waited = null;
           if (!text) { state("wait", "Receiving"); measured.textContent = `${chat ? "first token" : "first byte"} after ${seconds(first)}`; }
           text += data;
           answer.append(data);
@@ -77,6 +81,7 @@
       say(stopped ? "Stopped" : error.message);
     } finally {
       clearInterval(timer);
+      waited?.(0);
       running = null;
       buttons();
     }
