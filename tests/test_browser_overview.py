@@ -1,31 +1,37 @@
-"""Tests of the overview, the charts with decisions, and the keyboard in a real browser; skipped if Chromium is missing.
-
-The checks of axe-core are skipped if ``tools/assets/node_modules`` does not contain it.
-"""
+"""Tests of the overview, the charts with decisions, and the keyboard in a real browser; skipped if Chromium is missing."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
 from ebbtide.sandbox.clocks import RealClock
 from ebbtide.slo.source import History, SeriesPoint
-from website import BASE, CHROMIUM, WATCH, FixedMetrics, Site, apply_specs, backend_of, cluster
+from website import (
+    BASE,
+    CHROMIUM,
+    SIZES,
+    FixedMetrics,
+    Site,
+    apply_specs,
+    backend_of,
+    cluster,
+    find_violations,
+    open_sized_page,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, Page
 
     from ebbtide.slo.source import Ref
 
 PATIENCE = 60_000
-SIZES = {"wide": (1440, 900), "tablet": (820, 1180), "phone": (390, 844)}
-AXE = Path(__file__).parent.parent / "tools" / "assets" / "node_modules" / "axe-core" / "axe.min.js"
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
@@ -67,37 +73,15 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Return a function that opens a page; script errors and violations of the content policy fail the test at its end."""
-    wrong: list[str] = []
-    opened: list[tuple[BrowserContext, Page]] = []
+    """Return a function that opens a page, which fails the test at its end on a script error."""
+    with ExitStack() as opened:
 
-    def go(site: Site, path: str, size: str = "wide", scheme: str = "light") -> Page:
-        width, height = SIZES[size]
-        context: Any = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
-        browser_context = browser.new_context(base_url=site.address, accept_downloads=True, **context)
-        browser_context.add_init_script(WATCH)
-        page = browser_context.new_page()
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(path)
-        opened.append((browser_context, page))
-        return page
+        def go(site: Site, path: str, size: str = "desktop", scheme: str = "light") -> Page:
+            page = opened.enter_context(open_sized_page(browser, site, size, scheme, PATIENCE))
+            page.goto(path)
+            return page
 
-    yield go
-    for browser_context, page in opened:
-        wrong += page.evaluate("window.violations ?? []")
-        browser_context.close()
-    assert not wrong
-
-
-def find_violations(page: Page) -> list[str]:
-    """Return the rules of axe-core that the page violates."""
-    if not AXE.exists():
-        pytest.skip("axe-core is missing: npm ci in tools/assets")
-    page.evaluate(AXE.read_text())
-    results = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [f"{row['id']}: {row['nodes'][0]['html'][:200]}" for row in results["violations"]]
+        yield go
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -108,7 +92,7 @@ def test_each_screen_fits_and_is_accessible(
 ) -> None:
     page = visit(site, path, size, scheme)
     expect(page.locator("h1, h2").first).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
     assert find_violations(page) == []
 
 
@@ -119,7 +103,7 @@ def test_the_overview_draws_a_tide_per_workload(site: Site, visit: Callable[...,
     expect(page.locator(".tides svg.tide").first).to_be_visible()
     box = page.locator(".tides svg.tide").first.bounding_box()
     assert box is not None
-    assert box["width"] > SIZES[size][0] / 4
+    assert box["width"] > SIZES[size]["width"] / 4
     assert page.locator(".tides .cold").count() >= 2
     expect(page.locator(".alerts")).to_contain_text("SLO violated")
     page.locator(".alerts a", has_text="chat").click()
@@ -199,7 +183,7 @@ def test_a_lost_connection_is_shown_within_three_seconds(site: Site, visit: Call
 
 def test_a_page_has_no_permanent_scrollbar(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/projects")
-    assert page.evaluate("document.documentElement.scrollHeight") <= SIZES["wide"][1]
+    assert page.evaluate("document.documentElement.scrollHeight") <= SIZES["desktop"]["height"]
 
 
 def test_a_log_can_be_searched_and_downloaded(site: Site, visit: Callable[..., Page]) -> None:
