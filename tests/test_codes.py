@@ -45,6 +45,7 @@ ELSEWHERE = {
     "FLAGS004": "test_intake_flags.py",
     "FLAGS005": "test_intake_flags.py",
     "FLAGS046": "test_intake_flags.py",
+    "FLAGS192": "test_intake_flags.py",
     "TRF001": "test_simulate_load.py",
     "TRF002": "test_simulate_load.py",
     "TRF003": "test_simulate_load.py",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ebbtide.base.problems import select_errors
 from ebbtide.profile.built_in import FULL
 from ebbtide.profile.models import Profile
-from ebbtide.readers import flags, shapes
+from ebbtide.readers import command_lines, flags, nim, nim_flags, shapes
 from ebbtide.spec import rules
 from ebbtide.spec.inference import Inference
 
@@ -209,7 +209,7 @@ SUPPORTED: list[tuple[str, list[str], str, Any]] = [
     ),
     (
         "--preferred-pod-topology-key",
-        ["--preferred-pod-topology-key", "zone"],
+        ["--preferred-pod-topology-key", "key=zone"],
         "spec.podAffinity",
         {"type": "Preferred", "key": "zone"},
     ),
@@ -447,21 +447,43 @@ def test_arguments_after_two_dashes_are_the_containers_arguments_or_command() ->
     ("words", "code"),
     [
         (["runai", "inference", "distributed", "submit", "chat", "--image", "x"], "RUN046"),
-        (["runai", "inference", "nim", "submit", "chat", "--image", "x"], "RUN047"),
+        (["runai", "inference", "nim", "submit", "chat", "--image", "x", "--workers", "2"], "RUN046"),
+        (["runai", "inference", "nim", "submit", "chat", "--image", "x", "--model-nim-cache", "name=a"], "RUN047"),
         (["chat", "--image", "x", "--workers", "2"], "RUN046"),
         (["chat", "--image", "x", "--leader-image", "y"], "RUN046"),
     ],
 )
 def test_other_kinds_of_inference_are_refused_by_name(words: list[str], code: str) -> None:
-    reading = flags.read_flags(words, PROFILE)
+    reading = command_lines.read_command_line(words, PROFILE)
 
     assert [problem.code for problem in reading.problems] == [code]
 
 
 @pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        ("runai inference list -p team-a", "use ebbtide list"),
+        ("runai inference update chat -i nginx", "change the spec and use ebbtide apply"),
+        ("runai inference nim scale chat --replicas 2", "use ebbtide scale"),
+        ("runai inference huggingface submit chat", "use runai inference submit; a Hugging Face model"),
+        ("runai inference", "use runai inference submit"),
+        ("runai workspace submit chat -i nginx", "Ebbtide serves inference only"),
+        ("runai training pytorch submit chat -i nginx", "Ebbtide serves inference only"),
+        ("runai submit chat -i nginx --inference", "write the line as runai inference submit"),
+        ("runai", "Ebbtide serves inference only"),
+    ],
+)
+def test_another_command_of_runai_is_refused_with_what_to_use(line: str, fix: str) -> None:
+    reading = command_lines.read_command_line(shlex.split(line), PROFILE)
+
+    assert [problem.code for problem in reading.problems] == ["FLAGS192"]
+    assert reading.problems[0].fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--gpu-memory-request", "50M", "--serving-port=8000", "--min-replicas=0"], 3),
+        (["-gpu-devices-request", "1", "--gpu-memory-request", "50M", "--serving-port=8000", "--min-replicas=0"], 4),
         (["--model", "a", "--port", "8000"], 0),
         (["--max-model-len", "4096", "--image", "x"], 0),
     ],
@@ -481,12 +503,13 @@ def test_flags_of_the_workload_after_the_dashes_are_named(words: list[str], name
         ("--max-scale", "did you mean --max-replicas?"),
         ("--min-replica", "did you mean --min-replicas?"),
         ("--gpu", "did you mean --gpu-devices-request?"),
+        ("-gpu-devices-request", "did you mean --gpu-devices-request?"),
         ("--xyzzy", "see the list of flags with --help"),
         ("-z", "see the list of flags with --help"),
     ],
 )
 def test_an_unknown_flag_is_rejected_with_a_suggestion(written: str, meant: str) -> None:
-    for words in ([written, "1"], [f"{written}=1"] if written.startswith("--") else [written + "1"]):
+    for words in ([written, "1"], [written + "1"] if len(written) == len("-z") else [f"{written}=1"]):
         reading = read(*words)
         assert [(problem.code, problem.field, problem.fix) for problem in reading.problems[:1]] == [
             ("FLAGS001", (written,), meant)
@@ -514,7 +537,7 @@ def test_exactly_one_name_is_required() -> None:
 
 @pytest.mark.parametrize("front", [[], ["runai", "inference", "submit"], ["runai", "inference", "standard", "submit"]])
 def test_a_copied_command_line_is_supported(front: list[str]) -> None:
-    reading = flags.read_flags([*front, "submit", "-i", "nginx"], PROFILE)
+    reading = command_lines.read_command_line([*front, "submit", "-i", "nginx"], PROFILE)
     assert at(reading, "metadata.name") == "submit"
     assert problems(reading) == []
 
@@ -553,10 +576,11 @@ def test_all_problems_are_reported_together() -> None:
 
 
 def test_the_help_has_a_line_for_every_flag_with_an_effect_and_names_the_others() -> None:
-    explained, _, named = flags.format_flags().partition(f"\n{flags.FOLDED[0][0]}:\n")
+    rows = (*flags.FLAGS, *nim_flags.OWN)
+    explained, _, named = flags.format_flags(rows).partition(f"\n{flags.FOLDED[0][0]}:\n")
     lines = [line for line in explained.splitlines() if line.lstrip().startswith("-")]
-    folded = [flag for flag in flags.FLAGS if any(text in flag.help for _, text in flags.FOLDED)]
-    rest = [flag for flag in flags.FLAGS if flag not in folded and flag.name != "--help"]
+    folded = [flag for flag in rows if any(text in flag.help for _, text in flags.FOLDED)]
+    rest = [flag for flag in rows if flag not in folded and flag.name != "--help"]
     for flag, line in zip(rest, lines, strict=True):
         assert flag.name in line.split()
         assert flag.help in line
@@ -583,7 +607,7 @@ WORDS = (
 
 @given(argv=st.lists(WORDS, max_size=12))
 def test_every_command_line_is_converted_or_has_a_problem(argv: list[str]) -> None:
-    reading = flags.read_flags(argv, PROFILE)
+    reading = command_lines.read_command_line(argv, PROFILE)
     inference, of_shape = shapes.validate_inference(reading.native)
     assert (inference is None) == bool(of_shape)
     assert all(isinstance(reading.origin_of(problem.field)[0], str) for problem in of_shape)
@@ -717,7 +741,7 @@ QUICKSTARTS: tuple[tuple[str, str, dict[str, Any] | list[str]], ...] = (
 def test_quickstart_lines_do_what_they_say_or_are_refused_by_name(
     line: str, expected: dict[str, Any] | list[str]
 ) -> None:
-    reading = flags.read_flags(["runai", "inference", "submit", *shlex.split(line)], PROFILE)
+    reading = command_lines.read_command_line(["runai", "inference", "submit", *shlex.split(line)], PROFILE)
     codes = [code for code, _ in problems(reading)]
 
     if isinstance(expected, list):
@@ -725,3 +749,132 @@ def test_quickstart_lines_do_what_they_say_or_are_refused_by_name(
     else:
         assert codes == []
         assert {name: at(reading, f"spec.{name}") for name in expected} == expected
+
+
+NIM = "llm -p team-a -i nvcr.io/nim/meta/llama3-8b-instruct:1.0 --ngc-auth-secret ngc"
+CLAIM: dict[str, Any] = {"existingPvc": True, "claimName": "models"}
+#: The flags of a NIM service, and the part of its REST body that means the same.
+NIM_LINES: list[tuple[str, dict[str, Any]]] = [
+    ("", {}),
+    (
+        "--model-existing-pvc claimname=models --serving-port 8000 -g 1",
+        {"modelStore": {"pvc": CLAIM}, "servingPort": {"port": 8000}, "compute": {"gpuDevicesRequest": 1}},
+    ),
+    (
+        "--model-new-pvc claimname=m,storageclass=fast,size=100Gi,accessmode-rwm,ro",
+        {
+            "modelStore": {
+                "pvc": {
+                    "claimName": "m",
+                    "readOnly": True,
+                    "claimInfo": {
+                        "storageClass": "fast",
+                        "size": "100Gi",
+                        "accessModes": {"readWriteMany": True, "readWriteOnce": False},
+                    },
+                }
+            }
+        },
+    ),
+    ("--replicas 2", {"replicas": 2}),
+    (
+        "--min-replicas 1 --max-replicas 5 --metric concurrency --metric-threshold 10 --scale-window-seconds 300",
+        {
+            "autoscaling": {
+                "minReplicas": 1,
+                "maxReplicas": 5,
+                "metric": "concurrency",
+                "metricThreshold": 10,
+                "scaleWindowSeconds": 300,
+            }
+        },
+    ),
+    (
+        (
+            "--serving-port port=9000,metrics-port=9001,expose-externally=false,exposed-url=https://llm.example.org,"
+            "exposed-protocol=grpc,service-type=ClusterIP"
+        ),
+        {
+            "servingPort": {
+                "port": 9000,
+                "metricsPort": 9001,
+                "exposeExternally": False,
+                "exposedUrl": "https://llm.example.org",
+                "exposedProtocol": "grpc",
+                "serviceType": "ClusterIP",
+            }
+        },
+    ),
+    (
+        "--readiness-probe port=8000,path=/ready,host=a,scheme=HTTPS,initial-delay=1,period=2,timeout=3,success=4,failure=5",
+        {
+            "probes": {
+                "readiness": {
+                    "handler": {"httpGet": {"port": 8000, "path": "/ready", "host": "a", "scheme": "HTTPS"}},
+                    "initialDelaySeconds": 1,
+                    "periodSeconds": 2,
+                    "timeoutSeconds": 3,
+                    "successThreshold": 4,
+                    "failureThreshold": 5,
+                }
+            }
+        },
+    ),
+    (
+        "--category chat --use-name-as-prefix --run-as-uid 1000 --run-as-gid 2000 --priority high --preemptibility preemptible",
+        {
+            "category": "chat",
+            "useGivenNameAsPrefix": True,
+            "security": {"runAsUid": 1000, "runAsGid": 2000},
+            "priorityClass": "high",
+            "preemptibility": "preemptible",
+        },
+    ),
+    ("--workers 0", {"multiNode": {"workers": 0}}),
+    ("--workers 2", {"multiNode": {"workers": 2}}),
+    ("--replicas 0", {"replicas": 0}),
+    ("--serving-port port=8000,grpc-port=8001", {"servingPort": {"port": 8000, "grpcPort": 8001}}),
+    ("--serving-port port=8000,service-type=NodePort", {"servingPort": {"port": 8000, "serviceType": "NodePort"}}),
+    ("--model-nim-cache name=llama,profile=tp8", {"modelStore": {"nimCache": {"name": "llama", "profile": "tp8"}}}),
+]
+
+
+@pytest.mark.parametrize(("line", "part"), NIM_LINES, ids=[line or "least" for line, _ in NIM_LINES])
+def test_the_flags_of_a_nim_service_mean_what_its_rest_body_means(line: str, part: dict[str, Any]) -> None:
+    spec = {"image": "nvcr.io/nim/meta/llama3-8b-instruct:1.0", "ngcAuthSecret": "ngc", **part}
+    metadata = {"name": "llm", "projectId": "team-a", "useGivenNameAsPrefix": spec.pop("useGivenNameAsPrefix", None)}
+    body = nim.read({"metadata": metadata, "spec": spec}, PROFILE)
+
+    argv = ["runai", "inference", "nim", "submit", *shlex.split(f"{NIM} {line}")]
+    reading = command_lines.read_command_line(argv, PROFILE)
+
+    assert reading.native == body.native
+    # The profile has no project with this ID, which a command line does not need.
+    expected = [(row.code, row.message, row.severity) for row in body.problems if row.code != "PRJ006"]
+    assert [(row.code, row.message, row.severity) for row in reading.problems] == expected
+
+
+def test_every_flag_of_a_nim_service_has_a_case() -> None:
+    lines = " ".join([NIM, *(line for line, _ in NIM_LINES)]).split()
+
+    assert {flag.name for flag in nim_flags.OWN} <= {*lines}
+    assert {flag.name for flag in nim_flags.FLAGS} - {flag.name for flag in nim_flags.OWN} == {*nim_flags.SHARED}
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "where"),
+    [
+        ("--model-existing-pvc claimname=a --model-new-pvc size=1Gi", "FLAGS004", "--model-new-pvc"),
+        ("--replicas 2 --min-replicas 1", "FLAGS004", "--min-replicas"),
+        ("--replicas two", "SPEC002", "--replicas"),
+        ("--model-new-pvc size=1Gi,path=/x", "SPEC001", "--model-new-pvc"),
+        ("--serving-port metrics-port=1", "SPEC003", "--serving-port"),
+        ("--large-shm", "FLAGS001", "--large-shm"),
+        ("-- serve", "FLAGS003", "--"),
+    ],
+)
+def test_a_nim_service_refuses_what_it_cannot_honor(line: str, code: str, where: str) -> None:
+    argv = ["runai", "inference", "nim", "submit", *shlex.split(f"{NIM} {line}")]
+    reading = command_lines.read_command_line(argv, PROFILE)
+
+    assert [(row.code, row.path) for row in reading.problems if row.severity == "error"] == [(code, where)]

@@ -1,4 +1,4 @@
-"""``ebbtide submit NAME …``: create a workload from the flags of ``runai inference submit``, or print its manifests."""
+"""``ebbtide submit NAME …``: create a workload from a command line of Run:ai, or print its manifests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ebbtide.cli.options import (
     make_switch,
 )
 from ebbtide.documents.check import Batch
-from ebbtide.readers import flags
+from ebbtide.readers import command_lines, flags, nim_flags
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
@@ -52,7 +52,7 @@ OPTIONS: Final = (
         make_switch(*filter(None, (flag.short, flag.name)), help=flag.help)
         if flag.kind == "switch"
         else make_option(*filter(None, (flag.short, flag.name)), help=flag.help)
-        for flag in flags.FLAGS
+        for flag in (*flags.FLAGS, *(flag for flag in nim_flags.OWN if flag.name not in flags.BY_NAME))
     ),
 )
 
@@ -75,7 +75,7 @@ def run_words(words: list[str]) -> int:
         return 2
 
     def prepare(profile: Profile) -> tuple[list[Object], Plan] | int:
-        loaded = validate_reading(flags.read_flags(words, profile), "submit")
+        loaded = validate_reading(command_lines.read_command_line(words, profile), "submit")
         batch = Batch(profile)
         objects, result, problems = batch.add_document(loaded)
         problems = problems + batch.batch_problems()
@@ -120,13 +120,14 @@ def _make_help() -> str:
         [
             "usage: ebbtide submit NAME [options] [flags] [-- ARGUMENTS]",
             "",
-            "Create a workload from the flags of `runai inference submit`.",
+            "Create a workload from the flags of `runai inference submit`, or from a whole line of Run:ai.",
             "",
             "  $ ebbtide submit chat -p team-a -i YOUR-IMAGE --serving-port 8000 -g 1 --dry-run",
+            "  $ ebbtide submit runai inference nim submit llm -p team-a -i nvcr.io/nim/… --ngc-auth-secret ngc --dry-run",
             "",
             "Options of Ebbtide:",
             *lines,
-            flags.format_flags(),
+            flags.format_flags((*flags.FLAGS, *nim_flags.OWN)),
         ]
     )
 

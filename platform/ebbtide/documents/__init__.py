@@ -31,7 +31,12 @@ COMPANIONS: Final = {
 # fmt: on
 _KEEP: Final = "apply it with kubectl as it is, next to the workloads that use it"
 _SERVICE: Final = "convert the object that creates it: the Knative Service, or the InferenceService"
-#: Kinds of Knative and KServe that no spec renders, and what to do with them.
+_NIM: Final = (
+    "apply it with kubectl as it is: NVIDIA's NIM operator serves it; Run:ai's REST body of a NIM service, and a kind: Inference "
+    "with its image, are translated instead"
+)
+_RUNAI: Final = "Ebbtide serves inference only: write a Job, a StatefulSet or a Kubeflow job instead"
+#: Kinds that no spec renders, of the groups below, and what to do with them.
 OTHER_KINDS: Final = {
     **dict.fromkeys(
         (
@@ -48,7 +53,10 @@ OTHER_KINDS: Final = {
     **dict.fromkeys(("Configuration", "Route", "Revision"), _SERVICE),
     "LLMInferenceService": "read it from the cluster as v1alpha2: kubectl get llminferenceservices.v1alpha2.serving.kserve.io",
     "LLMInferenceServiceConfig": _KEEP,
+    **dict.fromkeys(("NIMService", "NIMCache", "NIMPipeline"), _NIM),
+    **dict.fromkeys(("TrainingWorkload", "InteractiveWorkload", "DistributedWorkload"), _RUNAI),
 }
+OTHER_GROUPS: Final = ("serving.kserve.io/", "serving.knative.dev/", "apps.nvidia.com/", "run.ai/")
 UPSTREAM_GROUPS: Final = ("serving.kserve.io/", "serving.knative.dev/")
 #: API groups of specs and of files that are not applied: a document of them is never an object of another kind.
 SPEC_GROUPS: Final = ("ebbtide.dev/", "run.ai/", "kustomize.config.k8s.io/")
@@ -126,7 +134,7 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
         code, message, fix = DISTRIBUTED
         return Problem(code, ("kind",), message, fix)
     described = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
-    if isinstance(version, str) and version.startswith(UPSTREAM_GROUPS) and kind in OTHER_KINDS:
+    if isinstance(version, str) and version.startswith(OTHER_GROUPS) and kind in OTHER_KINDS:
         message = f"{described} is not rendered from a spec, so it cannot be converted"
         return Problem("SPEC005", ("kind",), message, OTHER_KINDS[kind])
     return Problem(

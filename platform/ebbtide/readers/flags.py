@@ -1,4 +1,4 @@
-"""Reader of Run:ai's command line, ``runai inference submit NAME …``, with the table of its flags.
+"""Reader of the flags of ``runai inference submit NAME …``, with their table; ``command_lines`` selects the reader of a line.
 
 Upstream: run-ai/docs, runai_inference_submit.md (2.20), and NVIDIA's page of ``runai inference standard submit`` (2.24);
 the flags of both are supported. Parsing follows spf13/pflag, which Run:ai uses: ``--flag value``, ``--flag=value``,
@@ -19,7 +19,6 @@ from ebbtide.readers.reading import make_document
 from ebbtide.readers.table import (
     DISTRIBUTED,
     NAMELESS,
-    NIM_SERVICE,
     NO_GENERATED_NAMES,
     Draft,
     FieldRow,
@@ -39,17 +38,13 @@ from ebbtide.readers.table import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
 
-#: The command before the name in a copied command line.
-COMMAND: Final = ("runai", "inference", "standard", "submit")
 WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER: Final = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")
-#: Families of commands for Run:ai's other kinds of inference, and the refusal.
-OTHER_KINDS: Final = {"distributed": DISTRIBUTED, "nim": NIM_SERVICE}
 #: Flags of ``runai inference distributed submit`` only.
 DISTRIBUTED_FLAGS: Final = ("--workers", "--leader-", "--worker-", "--no-leader")
 #: Values of boolean flags, as strconv.ParseBool accepts them.
@@ -174,6 +169,11 @@ def _read_environment(text: str) -> dict[str, Any]:
     return make_variable(pair)
 
 
+def _read_topology_key(text: str) -> str:
+    """Return a node label's key; Run:ai 2.24 documents it as ``key=LABEL``."""
+    return text.removeprefix("key=")
+
+
 def _make_pull_secret(name: str) -> dict[str, str]:
     return {"name": name}
 
@@ -185,13 +185,19 @@ def _make_existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
 # Handlers of flags that do not correspond to exactly one native field.
 
 
-def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
+def parse_port(draft: Draft, flag: Flag, text: str, key: str) -> dict[str, Any]:
+    """Return the entry of a serving port, ``8000`` or ``KEY=8000,…``; empty after reporting problems."""
     port = _parse_whole(text)
     if port is None and "=" not in text:
-        draft.add_error("SPEC002", where, f"invalid port {shorten_text(repr(text))}", "write 8000, or container=8000,…")
-        return
-    entry = _parse_entry(draft, flag, text) if port is None else {"container": port}
-    for name, item in (entry or {}).items():
+        draft.add_error(
+            "SPEC002", (flag.name,), f"invalid port {shorten_text(repr(text))}", f"write 8000, or {key}=8000,…"
+        )
+        return {}
+    return parse_entry(draft, flag, text) or {} if port is None else {key: port}
+
+
+def _take_serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
+    for name, item in parse_port(draft, flag, text, "container").items():
         draft.set_field((*flag.native, name), item, where)
 
 
@@ -514,12 +520,14 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--required-pod-topology-key",
         "spec.podAffinity",
         help="Node label whose value must be the same for all replicas (pod affinity)",
+        read=_read_topology_key,
         take=partial(_take_topology_key, kind="Required"),
     ),
     Flag(
         "--preferred-pod-topology-key",
         "spec.podAffinity",
         help="Node label whose value should be the same for all replicas (pod affinity)",
+        read=_read_topology_key,
         take=partial(_take_topology_key, kind="Preferred"),
     ),
     Flag("--priority", "spec.priorityClass", help="Priority of the workload", choices=LEVELS),
@@ -711,37 +719,25 @@ class GivenFlag(NamedTuple):
 
 
 def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
-    """Return a command line in native form, with all its problems.
-
-    ``argv`` contains the arguments after ``runai inference submit``; that command may precede them.
-    """
+    """Return a command line in native form, with all its problems. ``argv`` are the arguments after the command."""
     draft = Draft(make_document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
-    kind = argv[2] if [*argv[:2]] == [*COMMAND[:2]] and len(argv) > len(COMMAND[:2]) else ""
-    if kind in OTHER_KINDS:
-        draft.refuse_kind((), OTHER_KINDS[kind])
-        return draft
-    words, rest = _split_at_dashes(_strip_command(list(argv)))
-    names, flags = _parse_arguments(draft, words)
-    for given_flag in flags:
-        _take_flag(draft, given_flag)
-    _set_name(draft, names)
+    words, rest = split_at_dashes(list(argv))
+    flags = take_arguments(draft, words, BY_NAME)
     _set_supplemental_groups(draft, flags)
     _set_command(draft, rest)
     return draft
 
 
-def _strip_command(argv: list[str]) -> list[str]:
-    """Return the arguments without a leading ``runai inference submit``; without ``runai`` the first argument is a name."""
-    if argv[:1] != [COMMAND[0]]:
-        return argv
-    place = 0
-    for word in COMMAND:
-        if argv[place : place + 1] == [word]:
-            place += 1
-    return argv[place:]
+def take_arguments(draft: Draft, words: list[str], table: Mapping[str, Flag]) -> list[GivenFlag]:
+    """Set the name and the fields of a table's flags in a draft, and return the flags."""
+    names, flags = _parse_arguments(draft, words, table)
+    for given_flag in flags:
+        _take_flag(draft, given_flag)
+    _set_name(draft, names)
+    return flags
 
 
-def _split_at_dashes(argv: list[str]) -> tuple[list[str], list[str] | None]:
+def split_at_dashes(argv: list[str]) -> tuple[list[str], list[str] | None]:
     """Return the arguments before ``--``, and those after it, or None without ``--``."""
     if "--" not in argv:
         return argv, None
@@ -749,7 +745,7 @@ def _split_at_dashes(argv: list[str]) -> tuple[list[str], list[str] | None]:
     return argv[:place], argv[place + 1 :]
 
 
-def _parse_arguments(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
+def _parse_arguments(draft: Draft, words: list[str], table: Mapping[str, Flag]) -> tuple[list[str], list[GivenFlag]]:
     """Return the names and the flags among the arguments."""
     names: list[str] = []
     flags: list[GivenFlag] = []
@@ -761,49 +757,58 @@ def _parse_arguments(draft: Draft, words: list[str]) -> tuple[list[str], list[Gi
         if not word.startswith("-") or word == "-":
             names.append(word)
         elif word.startswith("--"):
-            place += _parse_long_flag(draft, word, following, flags)
+            place += _parse_long_flag(draft, word, following, flags, table)
         else:
-            place += _parse_short_flags(draft, word, following, flags)
+            place += _parse_short_flags(draft, word, following, flags, table)
     return names, flags
 
 
-def _parse_long_flag(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
+def _parse_long_flag(
+    draft: Draft, word: str, following: str | None, flags: list[GivenFlag], table: Mapping[str, Flag]
+) -> int:
     """Parse ``--flag``, ``--flag value`` or ``--flag=value``; return the number of further arguments that it used."""
     name, equals, text = word.partition("=")
-    flag = BY_NAME.get(name)
+    flag = table.get(name)
     if flag is None:
-        _refuse_unknown_flag(draft, name)
+        _refuse_unknown_flag(draft, name, table)
         # Skip the value of an unknown flag, which would otherwise be read as a second name.
         return int(not equals and following is not None and not following.startswith("-"))
     if equals:
         flags.append(GivenFlag(flag, text))
         return 0
-    return _add_flag_with_value(draft, flag, following, flags)
+    return _add_flag_with_value(draft, flag, following, flags, table)
 
 
-def _parse_short_flags(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
-    """Parse ``-g 1``, ``-g1``, ``-g=1``, or combined boolean flags like ``-qd``; return as ``_long`` does."""
+def _parse_short_flags(
+    draft: Draft, word: str, following: str | None, flags: list[GivenFlag], table: Mapping[str, Flag]
+) -> int:
+    """Parse ``-g 1``, ``-g1``, ``-g=1``, or combined boolean flags like ``-qd``; return as ``_parse_long_flag`` does."""
+    if f"-{word.partition('=')[0]}" in table:
+        # A long flag with one dash, as in Run:ai's quickstart of 2.25: pflag would read its first letter as a flag.
+        return _parse_long_flag(draft, word, following, flags, table)
     for place in range(1, len(word)):
-        flag = BY_NAME.get("-" + word[place])
+        flag = table.get("-" + word[place])
         if flag is None:
-            _refuse_unknown_flag(draft, "-" + word[place])
+            _refuse_unknown_flag(draft, "-" + word[place], table)
             return 0
         rest = word[place + 1 :]
         if rest.startswith("=") or (rest and flag.kind != "switch"):
             flags.append(GivenFlag(flag, rest.removeprefix("=")))
             return 0
         if flag.kind != "switch":
-            return _add_flag_with_value(draft, flag, following, flags)
+            return _add_flag_with_value(draft, flag, following, flags, table)
         flags.append(GivenFlag(flag, None))
     return 0
 
 
-def _add_flag_with_value(draft: Draft, flag: Flag, following: str | None, flags: list[GivenFlag]) -> int:
+def _add_flag_with_value(
+    draft: Draft, flag: Flag, following: str | None, flags: list[GivenFlag], table: Mapping[str, Flag]
+) -> int:
     """Add a flag with the following argument as its value; return the number of further arguments that it used."""
     if flag.kind == "switch":
         flags.append(GivenFlag(flag, None))
         return 0
-    if following is None or _is_flag(following):
+    if following is None or _is_flag(following, table):
         draft.add_error("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_flag_syntax(flag)}")
         draft.unread.update(flag.fields)
         return 0
@@ -811,22 +816,22 @@ def _add_flag_with_value(draft: Draft, flag: Flag, following: str | None, flags:
     return 1
 
 
-def _is_flag(word: str) -> bool:
-    return word.partition("=")[0] in BY_NAME or (word.startswith("--") and len(word) > len("--"))
+def _is_flag(word: str, table: Mapping[str, Flag]) -> bool:
+    return word.partition("=")[0] in table or (word.startswith("--") and len(word) > len("--"))
 
 
-def _refuse_unknown_flag(draft: Draft, name: str) -> None:
+def _refuse_unknown_flag(draft: Draft, name: str, table: Mapping[str, Flag]) -> None:
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
     if name.startswith(DISTRIBUTED_FLAGS):
         draft.add_error(DISTRIBUTED[0], (name,), *DISTRIBUTED[1:])
         return
-    suggestion = HABITS.get(name)
-    if suggestion is None and name.startswith("--"):
-        suggestion = next(iter(get_close_matches(name, BY_NAME, 1, 0.7)), None)
+    suggestion = HABITS.get(name, "-" + name)
+    if suggestion not in table:
+        suggestion = next(iter(get_close_matches(name, table, 1, 0.7)), "") if name.startswith("--") else ""
     hint = f"did you mean {suggestion}?" if suggestion else "see the list of flags with --help"
     draft.add_error("FLAGS001", (name,), f"unknown flag {shorten_text(name)}", hint)
-    draft.unread.update(BY_NAME[suggestion].fields if suggestion else ())
+    draft.unread.update(table[suggestion].fields if suggestion else ())
 
 
 # Conversion of flags to the native document.
@@ -841,7 +846,7 @@ def _take_flag(draft: Draft, given_flag: GivenFlag) -> None:
     with draft.reading_field(flag):
         value = _convert_value(draft, flag, given_flag.text)
         if value is not None and flag.parts and flag.take is None:
-            value = _parse_entry(draft, flag, value)
+            value = parse_entry(draft, flag, value)
     if value is not None:
         apply_row(draft, flag, value, where)
 
@@ -865,7 +870,7 @@ def _convert_value(draft: Draft, flag: Flag, text: str | None) -> Any:
     return value
 
 
-def _parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
+def parse_entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
     """Return the native entry of ``claimname=data,path=/data,readonly``, or None after reporting problems."""
     entry: dict[str, Any] = {}
     keys: set[str] = set()
@@ -937,7 +942,14 @@ def _set_command(draft: Draft, rest: list[str] | None) -> None:
 
 def _warn_of_late_flags(draft: Draft, rest: list[str]) -> None:
     """Warn of flags after ``--`` that Run:ai, not a server, would understand."""
-    late = [name for word in rest if (name := word.partition("=")[0]) in BY_NAME and BY_NAME[name].to.startswith(OURS)]
+    names = [word.partition("=")[0] for word in rest]
+    # Run:ai's quickstart of 2.25 writes one of them with one dash.
+    late = [
+        name
+        for name in names
+        for known in (name, "-" + name)
+        if known in BY_NAME and BY_NAME[known].to.startswith(OURS)
+    ]
     if late:
         draft.add_warning(
             "FLAGS046",
@@ -968,6 +980,7 @@ GROUPS: Final = (
     ("Placement and priority", "--node-pools"),
     ("Storage", "--existing-pvc"),
     ("Security", "--run-as-uid"),
+    ("NIM services, with `runai inference nim submit` before the name", "--category"),
 )
 #: Flags that the help only names: the title, and the text in the flag's help that selects them.
 FOLDED: Final = (
@@ -976,15 +989,15 @@ FOLDED: Final = (
 )
 
 
-def format_flags() -> str:
-    """Return the help text of the flags: a line for each, in groups, and only the names of those without effect."""
+def format_flags(rows: Sequence[Flag] = FLAGS) -> str:
+    """Return the help text of flags: a line for each, in groups, and only the names of those without effect."""
     forms = {
         flag.name: f"{flag.short + ', ' if flag.short else '    '}{flag.name} {FORMS[flag.kind].placeholder}".rstrip()
-        for flag in FLAGS
+        for flag in rows
     }
     folded: dict[str, list[str]] = {title: [] for title, _ in FOLDED}
     shown: list[Flag] = []
-    for flag in FLAGS:
+    for flag in rows:
         title = next((title for title, text in FOLDED if text in flag.help), "")
         if title:
             folded[title].append(flag.name)
@@ -994,8 +1007,9 @@ def format_flags() -> str:
     titles = {name: title for title, name in GROUPS}
     lines = []
     for flag in shown:
-        if flag.name in titles:
-            lines += ["", f"{titles[flag.name]}:"]
+        # A name that two tables share starts a group once.
+        if title := titles.pop(flag.name, ""):
+            lines += ["", f"{title}:"]
         more = f" ({', '.join(flag.choices)})" if flag.choices else ""
         more += "; repeatable" if flag.many else ""
         lines.append(f"  {forms[flag.name]:<{width}}  {flag.help}{more}")

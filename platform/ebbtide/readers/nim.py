@@ -1,6 +1,7 @@
 """Reader of Run:ai's NIM service, ``{metadata: {name, projectId}, spec}``, as the NIM image that the service runs.
 
-Upstream: runai-professional-services/runapy, schema NimServiceCreateRequest (2.24); NVIDIA/k8s-nim-operator
+Upstream: runai-professional-services/runapy, schema NimServiceCreateRequest (2.24); NVIDIA's API reference of 2.23, whose
+metadata also has the priority and the category; NVIDIA/k8s-nim-operator
 api/apps/v1alpha1/nimservice_types.go (NGC_API_KEY from the auth secret, the readiness probe at /v1/health/ready); NVIDIA's
 documentation of NIM for LLMs (port 8000, the cache at /opt/nim/.cache).
 """
@@ -22,6 +23,8 @@ from ebbtide.readers.table import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
 
@@ -31,20 +34,28 @@ CACHE: Final = "/opt/nim/.cache"
 READY: Final = "/v1/health/ready"
 KEY: Final = "NGC_API_KEY"
 SPEC: Final = ("spec",)
+#: The refusal of a NIMCache: code, message and fix.
+NIM_CACHE: Final = (
+    "RUN047",
+    "a NIMCache is created by NVIDIA's NIM operator, which Ebbtide does not use",
+    "remove it, and use the claim of the cache: modelStore.pvc with existingPvc and its claimName, or --model-existing-pvc",
+)
 
 
-def _take_replicas(draft: Draft, row: FieldRow, count: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+def take_replicas(draft: Draft, row: FieldRow, count: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
     """Set equal bounds, unless the service is autoscaled, as in Run:ai."""
     if count == 0:
         draft.add_error(
             "RUN068", where, "a NIM service with 0 replicas is stopped", "set replicas to 1, or leave the service out"
         )
-    elif "autoscaling" not in draft.spec:
+    elif "autoscaling" in draft.spec:
+        draft.add_warning("AUT021", where, "replicas has no effect: the service is autoscaled", "remove replicas")
+    else:
         for bound in ("minReplicas", "maxReplicas"):
             draft.set_field(("spec", "autoscaling", bound), count, where)
 
 
-def _take_secret(draft: Draft, row: FieldRow, name: Any, where: Path) -> None:
+def take_secret(draft: Draft, row: FieldRow, name: Any, where: Path) -> None:
     # If it is not a list, validation rejects it.
     if isinstance(draft.spec.setdefault("environmentVariables", []), list):
         draft.append_item(row.native, {"name": KEY, "secret": {"name": name, "key": KEY}}, where)
@@ -54,33 +65,33 @@ def _take_model_store(draft: Draft, row: FieldRow, store: Any, where: Path) -> N
     if not isinstance(store, dict):
         draft.add_error("SPEC002", where, "modelStore must be a mapping", "set pvc in it")
         return
+    _report_strays(draft, where, store, ("nimCache", "pvc"))
     if "nimCache" in store:
-        draft.add_error(
-            "RUN047",
-            (*where, "nimCache"),
-            "a NIMCache is created by NVIDIA's NIM operator, which Ebbtide does not use",
-            "remove it, and set pvc with existingPvc and the claimName of the cache's claim",
-        )
-    if isinstance(store.get("pvc"), dict):
-        draft.append_item(row.native, {**store["pvc"], "path": CACHE}, (*where, "pvc"))
+        draft.add_error(NIM_CACHE[0], (*where, "nimCache"), *NIM_CACHE[1:])
+    if "pvc" in store:
+        claim = store["pvc"]
+        # If it is not a mapping, validation rejects it.
+        item = {**claim, "path": CACHE} if isinstance(claim, dict) else claim
+        draft.append_item(row.native, item, (*where, "pvc"))
 
 
-def _take_workers(draft: Draft, row: FieldRow, block: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
-    workers = block.get("workers") if isinstance(block, dict) else block
+def take_workers(draft: Draft, row: FieldRow, block: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+    workers = block
+    if isinstance(block, dict):
+        _report_strays(draft, where, block, ("workers",))
+        workers = block.get("workers")
     if workers:
         draft.add_error(DISTRIBUTED[0], where, *DISTRIBUTED[1:])
 
 
-def _take_port(draft: Draft, row: FieldRow, port: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+def take_port(draft: Draft, row: FieldRow, port: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
     if not isinstance(port, dict):
         draft.add_error("SPEC002", where, "servingPort must be a mapping", "set port in it")
         return
+    _report_strays(draft, where, port, PORT_FIELDS)
     for name, value in port.items():
-        inner = PORT_FIELDS.get(name)
-        if inner is None:
-            _report_unknown(draft, (*where, name), PORT_FIELDS)
-        else:
-            apply_row(draft, inner, value, (*where, name))
+        if name in PORT_FIELDS:
+            apply_row(draft, PORT_FIELDS[name], value, (*where, name))
 
 
 def _take_url(draft: Draft, row: FieldRow, url: Any, where: Path) -> None:
@@ -95,9 +106,12 @@ def _hide(value: Any) -> bool | None:
     return None if value else True
 
 
-def _report_unknown(draft: Draft, where: Path, known: dict[str, FieldRow]) -> None:
-    message = f"unknown field {where[-1]} of Run:ai's NIM service"
-    draft.add_error("SPEC001", where, message, f"use one of {', '.join(sorted(known))}")
+def _report_strays(draft: Draft, where: Path, block: Iterable[str], known: Iterable[str]) -> None:
+    """Report each unknown field of a block."""
+    for name in block:
+        if name not in known:
+            message = f"unknown field {name} of Run:ai's NIM service"
+            draft.add_error("SPEC001", (*where, name), message, f"use one of {', '.join(sorted(known))}")
 
 
 def _take_service_type(draft: Draft, row: FieldRow, kind: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
@@ -155,14 +169,23 @@ FIELDS: Final = {
     row.name: row
     for row in (
         *(FieldRow(name, f"spec.{name}", read=lambda value: value) for name in SAME),
-        FieldRow("replicas", "spec.autoscaling", take=_take_replicas),
-        FieldRow("ngcAuthSecret", "spec.environmentVariables", take=_take_secret),
+        FieldRow("replicas", "spec.autoscaling", take=take_replicas),
+        FieldRow("ngcAuthSecret", "spec.environmentVariables", take=take_secret),
         FieldRow("modelStore", "spec.storage.pvc", take=_take_model_store),
-        FieldRow("multiNode", take=_take_workers),
-        FieldRow("servingPort", "spec.servingPort", take=_take_port, also=("spec.exposedUrls",)),
+        FieldRow("multiNode", take=take_workers),
+        FieldRow("servingPort", "spec.servingPort", take=take_port, also=("spec.exposedUrls",)),
     )
 }
-METADATA: Final = ("name", "useGivenNameAsPrefix", "projectId")
+METADATA: Final = {
+    row.name: row
+    for row in (
+        FieldRow("priority", "spec.priorityClass"),
+        FieldRow("category", "spec.category"),
+        # The suffix of the name is a hash of the spec, which the rows above are part of.
+        *(rest.FIELDS[name] for name in ("name", "useGivenNameAsPrefix", "projectId", "clusterId", "templateId")),
+    )
+}
+TOP: Final = ("metadata", "spec")
 #: Fields that only a NIM service has.
 ONLY: Final = ("ngcAuthSecret", "modelStore", "multiNode")
 
@@ -180,23 +203,23 @@ def recognize(data: dict[str, Any]) -> bool:
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the service in native form: its image, the NGC key from the secret, and the claim at the NIM's cache."""
-    metadata = data.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {name: data[name] for name in METADATA if name in data}
-    above = ("metadata",) if "metadata" in data else ()
+    beside = {name: value for name, value in data.items() if name not in TOP}
+    above, metadata, strays = ((), beside, {}) if "metadata" not in data else (("metadata",), data["metadata"], beside)
+    metadata = metadata if isinstance(metadata, dict) else {}
     draft = Draft(make_document(metadata.get("name"), {}), cluster=profile.spec)
     draft.origins = {("metadata",): above, ("spec", "project"): (*above, "projectId")}
     spec = rest.drop_nulls(data["spec"])
-    for name in spec:
-        if name not in FIELDS:
-            _report_unknown(draft, (*SPEC, name), FIELDS)
+    _report_strays(draft, (), strays, TOP)
+    _report_strays(draft, above, metadata, METADATA)
+    _report_strays(draft, SPEC, spec, FIELDS)
     for name, row in FIELDS.items():
         if name in spec:
             apply_row(draft, row, spec[name], (*SPEC, name))
     _set_window(draft)
-    _set_defaults(draft)
-    for name in METADATA:
+    set_defaults(draft)
+    for name, row in METADATA.items():
         if metadata.get(name) is not None:
-            apply_row(draft, rest.FIELDS[name], metadata[name], (*above, name))
+            apply_row(draft, row, metadata[name], (*above, name))
     for name in ("name", "projectId"):
         if metadata.get(name) is None:
             message = f"the request has no {'project' if name == 'projectId' else 'name'}"
@@ -214,7 +237,7 @@ def _set_window(draft: Draft) -> None:
         )
 
 
-def _set_defaults(draft: Draft) -> None:
+def set_defaults(draft: Draft) -> None:
     """Set the port and the readiness probe of a NIM, unless the service sets them."""
     spec = draft.spec
     spec.setdefault("servingPort", {}).setdefault("container", PORT)

@@ -99,15 +99,16 @@ def _take_project_id(draft: Draft, row: FieldRow, project: Any, where: Path) -> 
         draft.set_field(row.native, name or project, where)
 
 
-def _take_prefix(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
+def take_prefix(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:  # noqa: ARG001 - the signature of every handler
     """Add a suffix to the name: a hash of the spec, so that the same request always has the same name."""
     name = draft.native["metadata"]["name"]
     if not isinstance(name, str):
         return
-    suffix = sha256(canonical_json(draft.native["spec"]).encode()).hexdigest()[:SUFFIX_LENGTH]
+    spec = {field: item for field, item in draft.native["spec"].items() if field != "project"}
+    suffix = sha256(canonical_json(spec).encode()).hexdigest()[:SUFFIX_LENGTH]
     draft.native["metadata"]["name"] = f"{name}-{suffix}"
     message = f"Run:ai adds a random suffix to the name, Ebbtide a hash of the spec: the name is {name}-{suffix}, and a changed spec is another service"
-    draft.add_warning("RUN045", where, message, "remove useGivenNameAsPrefix to keep one service, which apply updates")
+    draft.add_warning("RUN045", where, message, f"remove {where[-1]} to keep one service, which apply updates")
 
 
 FIELDS: Final = {
@@ -120,7 +121,7 @@ FIELDS: Final = {
             "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
             "copy its fields into the request",
         ),
-        FieldRow("useGivenNameAsPrefix", "metadata.name", read=_check_prefix, take=_take_prefix),
+        FieldRow("useGivenNameAsPrefix", "metadata.name", read=_check_prefix, take=take_prefix),
         FieldRow("clusterId", take=_take_cluster_id),
         FieldRow("projectId", "spec.project", take=_take_project_id),
         # Its fields already have native names.

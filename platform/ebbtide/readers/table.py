@@ -39,14 +39,6 @@ DISTRIBUTED: Final = (
         "LLMInferenceService without Ebbtide"
     ),
 )
-NIM_SERVICE: Final = (
-    "RUN047",
-    "the flags of NIM services are not supported: they describe a NIMService of NVIDIA's NIM operator",
-    (
-        "use the REST body of the NIM service, or serve the NIM image itself: --image nvcr.io/nim/…, --serving-port 8000, "
-        "--env-secret NGC_API_KEY=…, --image-pull-secret, and --existing-pvc at /opt/nim/.cache"
-    ),
-)
 NO_GENERATED_NAMES: Final = "generated names are not supported: the service could not be reapplied or compared"
 SECRET: Final = re.compile(r"SECRET:\s*([^,\s]+)\s*,\s*(\S+)")
 
