@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,6 +58,26 @@ def test_the_heads_are_divided_evenly_among_the_gpus() -> None:
     proposal = catalog.propose_gpus(model, "h200", 143_771, 8192, 8)
     assert proposal is not None
     assert proposal.devices == 2
+
+
+def test_the_attention_heads_are_divided_evenly_among_the_gpus() -> None:
+    """Qwen2.5-7B has 28 attention heads: vLLM starts on 1, 2 or 4 GPUs, not on 8."""
+    model = catalog.MODELS["qwen2.5-7b"]
+
+    assert 28 % model.most == 0
+    assert catalog.propose_gpus(model, "t4", 15_360, 32_768, 20) is None
+    assert catalog.propose_gpus(model._replace(most=8), "t4", 15_360, 32_768, 20) is not None
+
+
+def test_the_model_of_a_nim_image_is_found_without_its_dots() -> None:
+    for image, name in (
+        ("llama-3.1-8b-instruct", "llama-3.1-8b"),
+        ("mixtral-8x7b-instruct-v01", "mixtral-8x7b"),
+        ("mistral-7b-instruct-v03", "mistral-7b"),
+        ("deepseek-r1", "deepseek-r1"),
+    ):
+        assert catalog.find_image_model(image) is catalog.MODELS[name]
+    assert catalog.find_image_model("llama3-8b-instruct") is None
 
 
 @pytest.mark.parametrize("model", catalog.MODELS.values(), ids=catalog.MODELS)
@@ -130,6 +151,7 @@ def test_new_lists_the_models(run: Any) -> None:
         ("serve meta-llama/Llama-3.1-70B-Instruct", True),
         ("--model=meta-llama/Llama-3.1-70B-Instruct --dtype bfloat16", True),
         ("--model meta-llama/Llama-3.1-70B-Instruct --quantization awq", False),
+        ("meta-llama/Llama-3.1-70B-Instruct --max-model-len 4096", True),
         ("--model meta-llama/Llama-3.1-8B-Instruct", False),
         ("--model acme/own-70b", False),
     ],
@@ -145,3 +167,70 @@ def test_check_warns_of_a_model_that_does_not_fit(run: Any, tmp_path: Path, args
 
     assert ("GPU128" in ran.out + ran.err) == warned
     assert not warned or "set gpuDevicesRequest to 4 and --tensor-parallel-size to 4" in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    ("spec", "codes"),
+    [
+        # 141 GB at 200 MB/s, and 120 s for the rest.
+        ("image: vllm/vllm-openai:v0.11.0, args: meta-llama/Llama-3.1-70B-Instruct", ["SRV193"]),
+        ("image: nvcr.io/nim/meta/llama-3.1-70b-instruct:1.8", []),
+        ("image: nvcr.io/nim/meta/llama-3.1-405b-instruct:1.8", ["GPU128", "SRV193"]),
+        (
+            "image: nvcr.io/nim/meta/llama-3.1-405b-instruct:1.8, environmentVariables: [{name: NIM_MODEL_PROFILE, value: a}]",
+            [],
+        ),
+        (
+            (
+                "image: nvcr.io/nim/nvidia/llm-nim:1.13, environmentVariables: [{name: NIM_MODEL_PATH, value: "
+                "'hf://meta-llama/Llama-3.1-405B-Instruct'}]"
+            ),
+            ["GPU128", "SRV193"],
+        ),
+        ("image: nvcr.io/nim/openai/gpt-oss-120b:1.0", []),
+        ("image: nvcr.io/nim/nvidia/nv-embedqa-e5-v5:1.0", []),
+        (
+            (
+                "image: ghcr.io/huggingface/text-generation-inference:3, environmentVariables: [{name: MODEL_ID, value: "
+                "Qwen/Qwen3-235B-A22B}]"
+            ),
+            ["GPU128", "SRV193"],
+        ),
+        (
+            (
+                "image: vllm/vllm-openai:v0.11.0, args: meta-llama/Llama-3.1-70B-Instruct, storage: {pvc: [{claimName: weights, "
+                "existingPvc: true, path: /root/.cache}]}"
+            ),
+            [],
+        ),
+        (
+            (
+                "image: vllm/vllm-openai:v0.11.0, args: meta-llama/Llama-3.1-70B-Instruct, servingConfiguration: "
+                "{initializationTimeoutSeconds: 840}"
+            ),
+            [],
+        ),
+        (
+            "image: vllm/vllm-openai:v0.11.0, args: Qwen/Qwen3-32B, autoscaling: {minReplicas: 0, maxReplicas: 1}",
+            ["AUT073"],
+        ),
+        ("model: {format: huggingface, uri: 'hf://meta-llama/Llama-3.1-405B-Instruct'}", ["GPU128", "SRV193"]),
+        (
+            "model: {format: huggingface, uri: 'hf://meta-llama/Llama-3.1-405B-Instruct'}, serving: kserve-standard",
+            ["GPU128"],
+        ),
+        ("image: ghcr.io/acme/chat:1, args: --model meta-llama/Llama-3.1-405B-Instruct", []),
+    ],
+)
+def test_check_knows_the_model_of_a_service(run: Any, tmp_path: Path, spec: str, codes: list[str]) -> None:
+    file = tmp_path / "chat.yaml"
+    file.write_text(
+        "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\n"
+        f"spec: {{{spec}, compute: {{gpuDevicesRequest: 4}}}}\n"
+    )
+    ran = run("check", "--profile", "full", file)
+
+    found = [
+        code for code in re.findall(r"[A-Z]+[0-9]{3}", ran.out + ran.err) if code in {"GPU128", "SRV193", "AUT073"}
+    ]
+    assert sorted(found) == sorted(codes), ran.out + ran.err

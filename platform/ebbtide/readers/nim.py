@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.model_catalog import estimate_start, find_image_model
 from ebbtide.base.problems import make_warning
 from ebbtide.readers import rest
 from ebbtide.readers.reading import make_document
@@ -21,6 +22,8 @@ from ebbtide.readers.table import (
     apply_row,
     set_at,
 )
+from ebbtide.translation.served_model import name_of_image
+from ebbtide.translation.traps import DEFAULT_DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -238,8 +241,15 @@ def _set_window(draft: Draft) -> None:
 
 
 def set_defaults(draft: Draft) -> None:
-    """Set the port and the readiness probe of a NIM, unless the service sets them."""
+    """Set the port and the readiness probe of a NIM, unless the service sets them, and the time to load a large model.
+
+    The service has no field for that time: NVIDIA's operator creates a Deployment, which does not fail for good.
+    """
     spec = draft.spec
+    image = spec.get("image")
+    model = find_image_model(name_of_image(image)) if isinstance(image, str) else None
+    if model is not None and (seconds := estimate_start(model.weights)) > DEFAULT_DEADLINE_SECONDS:
+        set_at(draft.native, ("spec", "servingConfiguration", "initializationTimeoutSeconds"), seconds)
     spec.setdefault("servingPort", {}).setdefault("container", PORT)
     if "probes" not in spec:
         set_at(draft.native, ("spec", "probes", "readiness", "handler", "httpGet"), {"path": READY})

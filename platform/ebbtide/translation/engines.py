@@ -21,7 +21,8 @@ class Engine(NamedTuple):
 
     ``port`` is its default port, and ``grpc_port`` the one of its gRPC API, 0 if it has none. ``flags`` are the arguments,
     and ``variables`` the environment variables that set the HTTP port. ``memory_flag`` limits the GPU memory that the server
-    reserves, ``memory_share`` of the whole device by default.
+    reserves, ``memory_share`` of the whole device by default. ``model_variables`` are the environment variables that name the
+    model.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Engine(NamedTuple):
     variables: tuple[str, ...] = ()
     memory_flag: str = ""
     memory_share: float = 0.0
+    model_variables: tuple[str, ...] = ()
 
 
 #: ``image`` is a pattern of the last part of the image's name, or of several parts.
@@ -43,12 +45,27 @@ ENGINES: Final = (
         8000,
         memory_flag="--gpu-memory-utilization",
         memory_share=0.9,
+        model_variables=("RUNAI_MODEL",),
     ),
     Engine("SGLang", r"sglang", 30000, flags=("--port",)),
     Engine("Triton", r"tritonserver", 8000, 8001, flags=("--http-port",)),
-    Engine("TGI", r"text-generation-inference", 80, flags=("--port", "-p"), variables=("PORT",)),
+    Engine(
+        "TGI",
+        r"text-generation-inference",
+        80,
+        flags=("--port", "-p"),
+        variables=("PORT",),
+        model_variables=("MODEL_ID",),
+    ),
     Engine("TEI", r"text-embeddings-inference", 80, flags=("--port", "-p"), variables=("PORT",)),
-    Engine("NIM", r"nim/.+", 8000, flags=(), variables=("NIM_HTTP_API_PORT", "NIM_SERVER_PORT")),
+    Engine(
+        "NIM",
+        r"nim/.+",
+        8000,
+        flags=(),
+        variables=("NIM_HTTP_API_PORT", "NIM_SERVER_PORT"),
+        model_variables=("NIM_MODEL_PATH", "NIM_MODEL_NAME"),
+    ),
 )
 _PATTERNS: Final = tuple((re.compile(rf"(?:.*/)?(?:{engine.image})"), engine) for engine in ENGINES)
 _PORT: Final = re.compile(r"[0-9]{1,5}")

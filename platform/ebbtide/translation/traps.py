@@ -17,6 +17,7 @@ from ebbtide.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, split_co
 from ebbtide.translation.engines import find_engine, read_flag, read_port
 from ebbtide.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.translation.gpu.backend import compute_portion
+from ebbtide.translation.served_model import NIM, find_served_model
 from ebbtide.translation.serving import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.spec.container import Probe
     from ebbtide.translation.plan import Plan
+    from ebbtide.translation.served_model import ServedModel
 
 #: The deadline of Knative's revisions and of KServe's Deployments in seconds, unless the spec sets another.
 DEFAULT_DEADLINE_SECONDS: Final = 600
@@ -35,11 +37,6 @@ SLOW_START_SECONDS: Final = 120
 #: A server with several processes needs more shared memory than this, which is part of the memory limit.
 SMALL_MEMORY_BYTES: Final = 2 << 30
 LATENCY_UNIT: Final = metrics.ROWS["latency"].unit
-#: Arguments of vLLM, SGLang and TGI that make the weights smaller, or keep a part of them elsewhere.
-_SMALLER_WEIGHTS: Final = (
-    *("--quantization", "-q", "--quantize", "--cpu-offload-gb"),
-    *("--pipeline-parallel-size", "-pp", "--pp-size"),
-)
 PROBES: Final[Path] = ("spec", "probes")
 PORT: Final[Path] = ("spec", "servingPort", "container")
 
@@ -62,7 +59,7 @@ def check(plan: Plan) -> Iterator[Problem]:
     if plan.gpu is not None and plan.gpu.kind in {"portion", "memory"}:
         yield from _check_memory_flag(plan)
     if plan.gpu is not None:
-        yield from _check_model_memory(plan)
+        yield from _check_model(plan)
     if spec.slo is not None:
         yield from _check_target(plan)
 
@@ -279,25 +276,25 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _check_model_memory(plan: Plan) -> Iterator[Problem]:
-    """Yield a model of the catalog whose weights are larger than the memory of the requested GPUs.
+def _check_model(plan: Plan) -> Iterator[Problem]:
+    """Yield a model of the catalog that the requested GPUs or the time for a start are too small for."""
+    served = find_served_model(plan.spec, _split_words(plan))
+    if served is not None:
+        yield from _check_model_memory(plan, served)
+        yield from _check_load_time(plan, served)
 
-    A server with other options, such as a quantization or an offload to the CPU, may need less: then nothing is known.
-    """
-    ask, engine, words = next(list_pool_requests(plan), None), find_engine(plan.spec.image), _split_words(plan)
-    if ask is None or engine is None or ask.pool.gpu_memory_mebibytes is None or ask.request.kind == "mig":
-        return
-    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only specs with an engine need it
 
-    name = read_flag(words, "--model", "--model-path", "--model-id")
-    if name is None and "serve" in words:
-        name = next(iter(words[words.index("serve") + 1 :]), None)
-    model = catalog.find_model(name or "")
-    if model is None or any(read_flag(words, flag) is not None for flag in _SMALLER_WEIGHTS):
+def _check_model_memory(plan: Plan, served: ServedModel) -> Iterator[Problem]:
+    """Yield weights that are larger than the memory of the requested GPUs."""
+    ask = next(list_pool_requests(plan), None)
+    if ask is None or ask.pool.gpu_memory_mebibytes is None or ask.request.kind == "mig":
         return
+    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only specs with a model of the catalog need it
+
+    model = served.model
     devices, share = ask.request.devices, compute_portion(ask)
     memory = ask.pool.gpu_memory_mebibytes * catalog.MIB * share * devices
-    if model.weights <= memory:
+    if served.weights <= memory:
         return
     part = (
         f"{share:.0%} of one {ask.pool.product or 'GPU'}"
@@ -307,21 +304,54 @@ def _check_model_memory(plan: Plan) -> Iterator[Problem]:
     proposal = catalog.propose_gpus(
         model, ask.pool.product or "", ask.pool.gpu_memory_mebibytes, catalog.CONTEXT, catalog.REQUESTS
     )
+    # A NIM shards the model over its GPUs without an argument.
+    parallel = served.engine is not None and served.engine.name != NIM
     fix = "use GPUs with more memory, or a smaller model"
     if proposal is not None:
         fix = (
             f"set gpuPortionRequest to {proposal.portion:g}"
             if proposal.portion < 1
             else f"set gpuDevicesRequest to {proposal.devices}"
-            + (f" and --tensor-parallel-size to {proposal.devices}" if proposal.devices > 1 else "")
+            + (f" and --tensor-parallel-size to {proposal.devices}" if proposal.devices > 1 and parallel else "")
         )
     yield make_warning(
         "GPU128",
         ("spec", "compute"),
-        f"{model.name} in {model.precision} needs {catalog.format_bytes(model.weights)} of weights, and {part} "
+        f"{model.name} in {served.precision} needs {catalog.format_bytes(served.weights)} of weights, and {part} "
         f"{'have' if devices > 1 and share >= 1 else 'has'} {catalog.format_bytes(memory)}: the server does not start",
         fix,
     )
+
+
+def _check_load_time(plan: Plan, served: ServedModel) -> Iterator[Problem]:
+    """Yield weights whose download takes longer than a revision may start, or than a request waits for the first replica.
+
+    Weights on a volume load at a speed that is not known.
+    """
+    spec = plan.spec
+    if plan.serving == "kserve-standard" or spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume:
+        return
+    from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - as above
+
+    seconds = catalog.estimate_start(served.weights)
+    speed = f"{catalog.LOAD_BYTES_PER_SECOND // 1_000_000} MB/s"
+    start = f"{served.model.name} has {catalog.format_bytes(served.weights)} of weights: at {speed}, a start takes about {seconds} s"
+    timeout = spec.serving_configuration.request_timeout_seconds or DEFAULT_TIMEOUT_SECONDS
+    if seconds > _find_deadline(plan):
+        yield make_warning(
+            "SRV193",
+            ("spec", "servingConfiguration", "initializationTimeoutSeconds"),
+            f"{start}, but a revision that is not ready after {_find_deadline(plan)} s has failed",
+            _fix_deadline(plan, seconds),
+        )
+    if plan.scaling.minimum == 0 and seconds > timeout and (find_initialization_timeout(spec) or 0) <= timeout:
+        yield make_warning(
+            "AUT073",
+            ("spec", "autoscaling", "minReplicas"),
+            f"{start}, but a request that starts the first replica fails after {timeout} s, the request timeout",
+            f"set minReplicas to 1, or requestTimeoutSeconds to at least {seconds} if the cluster allows it, or mount a claim with "
+            "the weights",
+        )
 
 
 def _parse_share(text: str) -> float:
