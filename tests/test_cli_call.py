@@ -9,18 +9,23 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ebbtide import manifests
-from ebbtide.cli import call
+from ebbtide.cli import call, calls, connection
+from ebbtide.cluster.client import streams
+from ebbtide.cluster.client.protocol import NODE, POD, SERVICE
+from ebbtide.sandbox.store import make_bare
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
     from commands import Ran
+    from ebbtide.sandbox.simulated import Simulated
 
 ROOT = Path(__file__).parent.parent
 PLACE = ("-p", "shop")
@@ -157,11 +162,69 @@ def test_a_gateway_that_does_not_answer_is_reported_with_the_fix(run: Callable[.
     assert "set --gateway http://127.0.0.1:8080" in err
 
 
+@pytest.fixture
+def unresolved(host: str, monkeypatch: pytest.MonkeyPatch) -> Simulated:
+    """The cluster of a workload whose host name does not resolve on this machine, with the Service of Kourier."""
+    assert host
+    monkeypatch.setattr(calls, "resolves", lambda _: False)
+    cluster: Any = connection.connect(None, None)
+    ports = [{"port": 80, "targetPort": "http", "nodePort": 30080}]
+    cluster.put(
+        {**make_bare(SERVICE, "kourier", "kourier-system"), "spec": {"selector": {"app": "gateway"}, "ports": ports}}
+    )
+    return cast("Simulated", cluster)
+
+
+def test_a_call_uses_the_address_that_describe_prints(
+    run: Callable[..., Ran], host: str, unresolved: Simulated
+) -> None:
+    with serve_gateway() as (address, seen):
+        service = unresolved.get(SERVICE, "kourier", "kourier-system")
+        service["spec"]["ports"][0]["nodePort"] = int(address.rpartition(":")[2])
+        unresolved.put(service)
+        unresolved.put(
+            {**make_bare(NODE, "one"), "status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}}
+        )
+
+        assert f"call       curl -H 'Host: {host}' {address}/\n" in run("describe", "chat", *PLACE).out
+        assert run("call", "chat", *PLACE).out == "hello\n"
+
+    assert seen == [("GET", "/", host, "")]
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_call_forwards_a_port_to_a_gateway_without_an_address(
+    run: Callable[..., Ran], unresolved: Simulated, monkeypatch: pytest.MonkeyPatch, ready: bool
+) -> None:
+    forwarded: list[tuple[str, str, int]] = []
+
+    def forward(_: object, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
+        forwarded.append((namespace, pod, port))
+        with listener.accept()[0] as client:
+            client.recv(4096)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwoke")
+
+    monkeypatch.setattr(streams, "forward_port", forward)
+    pod: dict[str, Any] = make_bare(POD, "gateway-1", "kourier-system")
+    pod["metadata"]["labels"] = {"app": "gateway"}
+    pod["spec"] = {"containers": [{"name": "envoy", "ports": [{"name": "http", "containerPort": 8080}]}]}
+    pod["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}]}
+    unresolved.put(pod)
+
+    assert "kubectl port-forward -n kourier-system service/kourier" in run("describe", "chat", *PLACE).out
+    code, out, err = run("call", "chat", *PLACE)
+
+    if ready:
+        assert (code, out, forwarded) == (0, "woke\n", [("kourier-system", "gateway-1", 8080)])
+    else:
+        assert (code, forwarded) == (3, [])
+        assert "forward a port to it" in err
+
+
 def test_a_cluster_local_workload_needs_a_forwarded_port() -> None:
     status: Any = SimpleNamespace(name="chat", namespace="shop", url="http://chat.shop.svc.cluster.local")
-    options: Any = SimpleNamespace(gateway=None)
 
-    text = call._explain(OSError("name or service not known"), status, options)  # noqa: SLF001 - the function under test
+    text = call._explain(OSError("name or service not known"), status, "")  # noqa: SLF001 - the function under test
 
     assert "run ebbtide port-forward chat -n shop 8080" in text
     assert "kourier" not in text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import count_noun
@@ -28,8 +30,8 @@ OPTIONS: Final = (
     make_option(
         "--gateway",
         metavar="URL",
-        help="Address of the ingress gateway, if the workload's host name does not resolve here, as in "
-        "http://127.0.0.1:8080",
+        help="Address of the ingress gateway, as in http://127.0.0.1:8080 (default: found as by describe, if the workload's "
+        "host name does not resolve here)",
     ),
     make_option("--timeout", metavar="TIME", default="5m", help="Time to wait for the response (default: 5m)"),
 )
@@ -58,35 +60,72 @@ def _call(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.read.status import compute_status  # noqa: PLC0415 - as above
 
     namespace = connection.resolve_namespace(cluster, options)
-    status = compute_status(find_workload(cluster, options.name, namespace, connection.clock().now()))
+    live = find_workload(cluster, options.name, namespace, connection.clock().now())
+    status = compute_status(live)
     if not status.url:
         terminal.write_stderr(f"error: {options.name} has no URL: {status.why or status.phase}")
         return connection.CLUSTER
-    if not options.gateway and connection.simulated is not None:
-        options.gateway = connection.simulated.gateway
-    exchange = Exchange(make_endpoint(status, options.gateway or "", options.timeout))
-    try:
-        if options.chat is not None:
-            messages = [{"role": "user", "content": options.chat}]
-            code = _print_response(exchange, exchange.chat(messages, options.model or ""), status, "first token")
-        else:
-            data = _read_data(options.data)
-            pieces = exchange.send("GET" if data is None else "POST", options.path, data)
-            code = _print_response(exchange, pieces, status, "first byte")
-    except (OSError, CallError) as error:
-        terminal.write_stderr(f"error: {_explain(error, status, options)}")
-        return connection.CLUSTER
+    with _open_gateway(cluster, status, live.top, options.gateway) as gateway:
+        exchange = Exchange(make_endpoint(status, gateway, options.timeout))
+        try:
+            if options.chat is not None:
+                messages = [{"role": "user", "content": options.chat}]
+                code = _print_response(exchange, exchange.chat(messages, options.model or ""), status, "first token")
+            else:
+                data = _read_data(options.data)
+                pieces = exchange.send("GET" if data is None else "POST", options.path, data)
+                code = _print_response(exchange, pieces, status, "first byte")
+        except (OSError, CallError) as error:
+            terminal.write_stderr(f"error: {_explain(error, status, gateway)}")
+            return connection.CLUSTER
     return 0 if code < FAILED_STATUS else connection.CLUSTER
 
 
-def _explain(error: Exception, status: Status, options: Options) -> str:
+@contextmanager
+def _open_gateway(cluster: connection.Cluster, status: Status, top: object, address: str | None) -> Iterator[str]:
+    """Give the address of the gateway, empty if the URL itself is called; the same way as in the command of ``describe``.
+
+    If this machine reaches no address of the gateway, a port is forwarded to one of its pods.
+    """
+    from ebbtide.cli import calls  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to import
+    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.gateways import find_gateway_pod  # noqa: PLC0415 - as above
+
+    if address:
+        yield address
+        return
+    if connection.simulated is not None:
+        yield connection.simulated.gateway
+        return
+    access = calls.find_access(cluster, status, top)
+    if access.address is not None:
+        host, port = access.address
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return
+    target = None
+    with suppress(ClusterError):
+        # Without the permission, the failed call says what to forward.
+        target = None if access.service is None else find_gateway_pod(cluster, *access.service)
+    if access.service is None or target is None:
+        yield ""
+        return
+    namespace, (pod, port) = access.service[0], target
+    with streams.open_listener(0) as listener:
+        threading.Thread(
+            target=streams.forward_port, args=(cluster, namespace, pod, port, listener), daemon=True
+        ).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _explain(error: Exception, status: Status, gateway: str) -> str:
     from ebbtide.cluster.client.endpoint import NoModelError  # noqa: PLC0415 - not loaded for --help
 
     reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
-    text = f"no response from {options.gateway or status.url}: {reason[:1].lower()}{reason[1:]}"
+    text = f"no response from {gateway or status.url}: {reason[:1].lower()}{reason[1:]}"
     if isinstance(error, NoModelError):
         return f"{text}; use --path and --data"
-    if options.gateway:
+    if gateway:
         return text
     if ".svc." in status.url:
         return (

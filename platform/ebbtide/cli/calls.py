@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -17,36 +17,60 @@ CONNECT_SECONDS: Final = 0.3
 LOCAL_PORT: Final = 8080
 
 
+class Access(NamedTuple):
+    """The way from this machine to a workload: by name, at an address of its gateway, or through a forwarded port.
+
+    The port is forwarded to the gateway's Service, given by namespace and name, or for ``reason`` to a pod of the workload.
+    """
+
+    by_name: bool = False
+    address: tuple[str, int] | None = None
+    service: tuple[str, str] | None = None
+    reason: str = ""
+
+
+def find_access(cluster: Cluster, status: Status, top: object) -> Access:
+    """Return the way from this machine to a workload with a URL."""
+    from ebbtide.cluster.read.gateways import find_gateway, find_route_gateway  # noqa: PLC0415 - not loaded for --help
+
+    if ".svc." in status.url:
+        return Access(reason=f"{status.url} is reachable only inside the cluster")
+    host = urlsplit(status.url).hostname or ""
+    if resolves(host):
+        return Access(by_name=True)
+    gateway = find_route_gateway(cluster, top) if is_standard(top, status) else find_gateway(cluster)
+    if gateway is None:
+        return Access(reason=f"{host} does not resolve on this machine")
+    for address, port in gateway.addresses:
+        if accepts(address, port):
+            return Access(address=(address, port))
+    if not gateway.service:
+        return Access(reason="no address of its gateway answers this machine")
+    return Access(service=(gateway.namespace, gateway.service))
+
+
 def format_call(cluster: Cluster, status: Status, top: object) -> str:
     """Return the command that calls a workload; empty if it has no URL."""
-    from ebbtide.cluster.read.gateways import (  # noqa: PLC0415 - not loaded for --help
-        HTTP_PORT,
-        find_gateway,
-        find_route_gateway,
-    )
+    from ebbtide.cluster.read.gateways import HTTP_PORT  # noqa: PLC0415 - not loaded for --help
 
     if not status.url:
         return ""
-    forward = f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}"
-    if ".svc." in status.url:
-        return f"{forward}   # {status.url} is reachable only inside the cluster"
+    access = find_access(cluster, status, top)
     url, host = status.url.rstrip("/"), urlsplit(status.url).hostname or ""
-    if resolves(host):
+    if access.by_name:
         return f"curl {url}/"
-    gateway = find_route_gateway(cluster, top) if is_standard(top, status) else find_gateway(cluster)
-    if gateway is None:
-        return f"{forward}   # {host} does not resolve on this machine"
-    for address, port in gateway.addresses:
-        if accepts(address, port):
-            if port == HTTP_PORT:
-                return f"curl --resolve {host}:{port}:{address} {url}/"
-            return f"curl -H 'Host: {host}' http://{address}:{port}/"
-    if not gateway.service:
-        return f"{forward}   # no address of its gateway answers this machine"
-    return (
-        f"kubectl port-forward -n {gateway.namespace} service/{gateway.service} {LOCAL_PORT}:{HTTP_PORT} & "
-        f"curl --retry 5 --retry-connrefused -H 'Host: {host}' http://127.0.0.1:{LOCAL_PORT}/"
-    )
+    if access.address is not None:
+        address, port = access.address
+        if port == HTTP_PORT:
+            return f"curl --resolve {host}:{port}:{address} {url}/"
+        return f"curl -H 'Host: {host}' http://{address}:{port}/"
+    if access.service is not None:
+        namespace, name = access.service
+        return (
+            f"kubectl port-forward -n {namespace} service/{name} {LOCAL_PORT}:{HTTP_PORT} & "
+            f"curl --retry 5 --retry-connrefused -H 'Host: {host}' http://127.0.0.1:{LOCAL_PORT}/"
+        )
+    return f"ebbtide port-forward {status.name} -n {status.namespace} {LOCAL_PORT}   # {access.reason}"
 
 
 #: Phases in which no replica may ever answer.

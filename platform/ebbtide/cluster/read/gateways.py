@@ -9,7 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import GATEWAY, HTTP_ROUTE, INGRESS, NODE, SERVICE, ClusterError, MissingError
+from ebbtide.cluster.client.protocol import (
+    GATEWAY,
+    HTTP_ROUTE,
+    INGRESS,
+    NODE,
+    POD,
+    SERVICE,
+    ClusterError,
+    MissingError,
+)
+from ebbtide.cluster.read.pods import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +55,28 @@ def find_gateway(cluster: Cluster) -> Gateway | None:
         except ClusterError:
             continue
         return Gateway(namespace, name, tuple(_list_addresses(cluster, service)))
+    return None
+
+
+def find_gateway_pod(cluster: Cluster, namespace: str, service: str) -> tuple[str, int] | None:
+    """Return a ready pod of a gateway's Service, and its port for HTTP; None if there is none.
+
+    Raises:
+        ClusterError: reading the Service or its pods is forbidden, or the cluster did not answer.
+
+    """
+    spec = cluster.get(SERVICE, service, namespace).get("spec") or {}
+    labels = ",".join(f"{name}={value}" for name, value in (spec.get("selector") or {}).items())
+    row: Object = next((row for row in spec.get("ports") or () if row.get("port") == HTTP_PORT), {})
+    target = row.get("targetPort") or row.get("port")
+    if not labels or not target:
+        return None
+    for pod in cluster.list(POD, namespace, labels=labels).items:
+        containers = get_at(pod, "spec", "containers", default=[])
+        ports = {port.get("name"): port["containerPort"] for row in containers for port in row.get("ports") or ()}
+        port = ports.get(target) if isinstance(target, str) else target
+        if port and is_ready(pod):
+            return str(pod["metadata"]["name"]), int(port)
     return None
 
 
