@@ -329,7 +329,7 @@ def _check_load_time(plan: Plan, served: ServedModel) -> Iterator[Problem]:
     Weights on a volume load at a speed that is not known.
     """
     spec = plan.spec
-    if plan.serving == "kserve-standard" or spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume:
+    if not plan.mode.revisions or spec.storage.pvc or spec.storage.csi_volume or spec.storage.image_volume:
         return
     from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - as above
 
