@@ -36,6 +36,7 @@ PROFILE: dict[str, Any] = {
         "kserve": {
             "version": "0.20",
             "modes": ["Knative", "Standard"],
+            "llm": "scheduler",
             "annotationDisallowList": ["ebbtide.dev/spec", "ebbtide.dev/scale"],
         },
         "nodePools": [

@@ -429,7 +429,7 @@ def test_convert_names_other_objects_that_it_leaves_out(run: Any, tmp_path: Path
     assert [item["kind"] for item in objects(out)] == ["Inference"]
     assert "v1 Secret token is not a spec; it is left out of the output" in err
     assert err.count("IMP079") == 2
-    assert "for one node, write a kind: Inference" in err
+    assert "read it from the cluster as v1alpha2" in err
 
 
 @pytest.mark.parametrize(("other", "code"), [(SECRET, "SPEC005"), (CLAIM, "IMP007")])

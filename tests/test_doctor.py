@@ -164,6 +164,11 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "the cluster runs Knative 1.18.0",
     ),
     "no KServe": (unserved("/apis/serving.kserve.io/v1beta1"), "DOC003", "KServe is not installed"),
+    "no LLMInferenceService": (
+        unserved("/apis/serving.kserve.io/v1alpha2"),
+        "DOC003",
+        "LLMInferenceService is not installed",
+    ),
     "no activator": (
         lambda cluster: changed(cluster, DEPLOYMENT, "activator", SERVING, not_available),
         "DOC004",

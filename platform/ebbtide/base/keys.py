@@ -30,6 +30,8 @@ APP_NAME: Final = "app.kubernetes.io/name"
 #: app.kubernetes.io/part-of: team-a
 APP_PART_OF: Final = "app.kubernetes.io/part-of"
 APP_COMPONENT: Final = "app.kubernetes.io/component"
+#: The component of the server's pods of an LLMInferenceService
+LLM_COMPONENT: Final = "llminferenceservice-workload"
 #: app.kubernetes.io/managed-by: ebbtide
 APP_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 

@@ -18,6 +18,13 @@ OPTIONS: Final = (
     make_output_option("text", "name"),
 )
 
+#: The label of a workload's pods with its name, by the kind of its main object.
+LABELS: Final = {
+    "Service": keys.KNATIVE_SERVICE,
+    "InferenceService": keys.KSERVE_SERVICE,
+    "LLMInferenceService": f"{keys.APP_COMPONENT}={keys.LLM_COMPONENT},{keys.APP_NAME}",
+}
+
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
@@ -38,7 +45,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     if planned.kept_claims:
         claim_names = ", ".join(obj["metadata"]["name"] for obj in planned.kept_claims)
         terminal.write_stderr(f"Kept with their data: {claim_names}. Use --data to delete them.")
-    label = keys.KSERVE_SERVICE if top["kind"] == "InferenceService" else keys.KNATIVE_SERVICE
+    label = LABELS[top["kind"]]
 
     def remaining() -> str:
         count = len(cluster.list(POD, namespace, labels=f"{label}={options.name}").items)

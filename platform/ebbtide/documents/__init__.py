@@ -61,7 +61,7 @@ UPSTREAM_GROUPS: Final = ("serving.kserve.io/", "serving.knative.dev/")
 #: API groups of specs and of files that are not applied: a document of them is never an object of another kind.
 SPEC_GROUPS: Final = ("ebbtide.dev/", "run.ai/", "kustomize.config.k8s.io/")
 #: Kinds that can be read as specs, in the groups of upstream. In an unsupported version, they are errors too.
-WORKLOAD_KINDS: Final = {"Service", "InferenceService", "LLMInferenceService"}
+WORKLOAD_KINDS: Final = {"Service", "InferenceService"}
 
 
 def load_document(

@@ -96,6 +96,8 @@ def _set_api_paths(cluster: Simulated, spec: ProfileSpec) -> None:
     is_served = {
         "knative": spec.knative.installed,
         "kserve": spec.kserve.installed,
+        "llm": spec.kserve.installed and spec.kserve.llm != "none",
+        "inference-pool": spec.kserve.installed and spec.kserve.llm == "scheduler",
         "metrics-server": spec.metrics.metrics_server,
         "keda": spec.metrics.adapter == "keda",
         "kai": spec.scheduling.scheduler == "kai-scheduler" or spec.projects.quota == "kai",

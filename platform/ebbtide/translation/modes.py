@@ -96,7 +96,7 @@ SERVING_MODES: Final = {
             copies_metadata=False,
             name_pods=names.name_llm_deployment,
             port=8000,
-            label_pods=lambda workload: {keys.APP_NAME: workload, keys.APP_COMPONENT: "llminferenceservice-workload"},
+            label_pods=lambda workload: {keys.APP_NAME: workload, keys.APP_COMPONENT: keys.LLM_COMPONENT},
         ),
     )
 }

@@ -82,9 +82,31 @@ def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -
 def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
     spec = requirements.profile.spec
     used = {plan.mode for plan in requirements.plans}
-    for name, group, declared, needed in (
-        ("Knative Serving", "knative", spec.knative.installed, any(mode.revisions for mode in used)),
-        ("KServe", "kserve", spec.kserve.installed, any(mode.kserve for mode in used)),
+    for name, group, declared, needed, absent, present in (
+        (
+            "Knative Serving",
+            "knative",
+            spec.knative.installed,
+            any(mode.revisions for mode in used),
+            "knative.installed: false",
+            "knative.installed: true",
+        ),
+        (
+            "KServe",
+            "kserve",
+            spec.kserve.installed,
+            any(mode.kserve for mode in used),
+            "kserve.installed: false",
+            "kserve.installed: true",
+        ),
+        (
+            "LLMInferenceService",
+            "llm",
+            spec.kserve.installed and spec.kserve.llm != "none",
+            any(mode.kserve == "LLM" for mode in used),
+            "kserve.llm: none",
+            f"kserve.llm: {observed.llm}",
+        ),
     ):
         served = group in observed.served
         if declared and not served and (requirements.specs is None or needed):
@@ -92,14 +114,14 @@ def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) 
                 "DOC003",
                 f"{name} is not installed, but the profile says that it is",
                 "the API server rejects its objects as an unknown kind",
-                f"install {name}, or set {group}.installed: false in the profile",
+                f"install {name}, or set {absent} in the profile",
             )
         if served and not declared:
             yield make_warning_finding(
                 "DOC003",
                 f"{name} is installed, but the profile says that it is not",
                 "Ebbtide rejects specs that need it, although they would work",
-                f"set {group}.installed: true in the profile",
+                f"set {present} in the profile",
             )
     if "knative" in observed.served and observed.deployments is not None:
         for name in CONTROLLERS:

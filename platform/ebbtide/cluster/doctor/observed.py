@@ -107,6 +107,8 @@ HPA_EXTENSION: Final = "autoscaler-hpa"
 GROUPS: Final = {
     "knative": "/apis/serving.knative.dev/v1",
     "kserve": "/apis/serving.kserve.io/v1beta1",
+    "llm": "/apis/serving.kserve.io/v1alpha2",
+    "inference-pool": "/apis/inference.networking.k8s.io/v1",
     "metrics-server": "/apis/metrics.k8s.io/v1beta1",
     "keda": "/apis/keda.sh/v1alpha1",
     "kai": "/apis/scheduling.run.ai/v2",
@@ -184,6 +186,13 @@ class ObservedCluster:
         """True if KServe Standard creates HTTPRoutes with timeouts."""
         ingress = self.read_kserve("ingress")
         return ingress.get("enableGatewayApi") is True and ingress.get("disableHTTPRouteTimeout") is not True
+
+    @property
+    def llm(self) -> str:
+        """The value of the profile's ``kserve.llm``: v1alpha2 has LLMInferenceService and its presets only."""
+        if "llm" not in self.served:
+            return "none"
+        return "scheduler" if "inference-pool" in self.served else "route"
 
     @property
     def oci_models(self) -> str:
@@ -447,6 +456,8 @@ def make_profile_document(observed: ObservedCluster) -> dict[str, Any]:
     if observed.kserve:
         kserve["version"] = minor_version(observed.kserve)
     kserve["modes"] = [*(["Knative"] if knative["installed"] else []), "Standard"]
+    if observed.llm != "none":
+        kserve["llm"] = observed.llm
     kserve["annotationDisallowList"] = list(observed.disallowed)
     limits = _read_limits(observed)
     if limits:

@@ -21,6 +21,7 @@ from ebbtide.cluster.client.protocol import (
     INFERENCE,
     KNATIVE,
     KSERVE,
+    LLM,
     NODE,
     POD,
     POD_AUTOSCALER,
@@ -67,10 +68,10 @@ class ResourceSupply:
 class LiveWorkload:
     """The objects of one workload. ``now`` is the time of the reading, in seconds since 1970, by the reader's clock."""
 
-    #: The Knative Service or InferenceService that the user applied.
+    #: The Knative Service, InferenceService or LLMInferenceService that the user applied.
     top: Object
     now: float
-    #: The Knative Service: the top itself, or the one that KServe created for it; None in Standard mode.
+    #: The Knative Service: the top itself, or the one that KServe created for it; None without Knative.
     service: Object | None = None
     #: By generation, oldest first.
     revisions: tuple[Object, ...] = ()
@@ -131,7 +132,7 @@ def find_workload(cluster: Cluster, name: str, namespace: str, now: float) -> Li
     """Return one workload with its events, quotas, the cluster's GPUs and the autoscaler's settings.
 
     Raises:
-        MissingError: no Knative Service or InferenceService has this name.
+        MissingError: no Knative Service, InferenceService or LLMInferenceService has this name.
 
     """
     kind = get_top(cluster, name, namespace)["kind"]
@@ -151,21 +152,21 @@ def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
 
 
 def get_top(cluster: Cluster, name: str, namespace: str) -> Object:
-    """Return a workload's top object; an InferenceService takes precedence over a Knative Service.
+    """Return a workload's top object; the kinds of KServe take precedence over a Knative Service.
 
     Raises:
-        MissingError: neither exists.
-        ForbiddenError: the caller may read neither kind.
+        MissingError: none exists.
+        ForbiddenError: reading one of the kinds is forbidden, apart from an LLMInferenceService.
 
     """
     forbidden = None
-    for kind in (KSERVE, KNATIVE):
+    for kind in (KSERVE, LLM, KNATIVE):
         try:
             return cluster.get(kind, name, namespace)
         except MissingError:
             continue
         except ForbiddenError as error:
-            forbidden = error
+            forbidden = forbidden if kind == LLM else error
     if forbidden is not None:
         raise _explain_forbidden(namespace) from forbidden
     raise MissingError(f"workload {name} not found in namespace {namespace}")
@@ -183,8 +184,20 @@ def _explain_forbidden(namespace: str) -> ForbiddenError:
 
 def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
     """Return the workloads' top objects in a namespace, or in all namespaces if it is empty."""
-    services = [*cluster.list(KSERVE, namespace).items, *cluster.list(KNATIVE, namespace).items]
+    services = [
+        *cluster.list(KSERVE, namespace).items,
+        *_list_language_models(cluster, namespace),
+        *cluster.list(KNATIVE, namespace).items,
+    ]
     return sorted((top for top in services if _owner_kind(top) != "InferenceService"), key=_namespaced_name)
+
+
+def _list_language_models(cluster: Cluster, namespace: str) -> list[Object]:
+    """Return the LLMInferenceServices; none if reading them is forbidden, as with the roles of an older Ebbtide."""
+    try:
+        return cluster.list(LLM, namespace).items
+    except ForbiddenError:
+        return []
 
 
 def read_workloads(
@@ -195,6 +208,7 @@ def read_workloads(
         objects = {kind: cluster.list(kind, namespace).items for kind in GROUPED}
     except ForbiddenError as error:
         raise _explain_forbidden(namespace) from error
+    objects[LLM] = _list_language_models(cluster, namespace)
     event_list = cluster.events(namespace) if events else []
     pods = objects[POD]
     supplies = _read_supplies(cluster, pods if not namespace else None) if has_unscheduled_pods(pods) else None
@@ -216,25 +230,36 @@ def group_workloads(
     services = {_namespaced_name(obj): obj for obj in ksvcs}
     hpas_by_name = {_namespaced_name(obj): obj for obj in hpas}
     hpas_by_service = _group_by_label(hpas, keys.KNATIVE_SERVICE)
+    pods = sorted(objects[POD], key=_created_at)
     groups = {
-        label: (_group_by_label(deployments, label), _group_by_label(sorted(objects[POD], key=_created_at), label))
+        label: (_group_by_label(deployments, label), _group_by_label(pods, label))
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
     }
+    models = objects.get(LLM, [])
+    of_models = (
+        [[obj for obj in listed if _serves_model(obj)] for listed in (deployments, pods)] if models else [[], []]
+    )
+    groups[keys.APP_NAME] = (
+        _group_by_label(of_models[0], keys.APP_NAME),
+        _group_by_label(of_models[1], keys.APP_NAME),
+    )
     workloads = []
-    for top in sorted([*isvcs, *ksvcs], key=_namespaced_name):
+    for top in sorted([*isvcs, *models, *ksvcs], key=_namespaced_name):
         namespace, name = _namespaced_name(top)
         if is_made_by_kserve(top) or only not in {"", name}:
             continue
         kserve = top["kind"] == "InferenceService"
-        service = names.name_predictor(name) if kserve else name
-        of_deployments, of_pods = groups[keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE]
+        model = top["kind"] == LLM.name
+        service = names.name_llm_deployment(name) if model else names.name_predictor(name) if kserve else name
+        label = keys.APP_NAME if model else keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE
+        of_deployments, of_pods = groups[label]
         rendered_hpa = hpas_by_name.get((namespace, names.name_autoscaler(name))) or hpas_by_name.get(
             (namespace, names.name_keda_autoscaler(name))
         )
         live = LiveWorkload(
             top=top,
             now=now,
-            service=services.get((namespace, service)) if kserve else top,
+            service=None if model else services.get((namespace, service)) if kserve else top,
             revisions=tuple(revisions.get((namespace, service), ())),
             scalers=tuple(scalers.get((namespace, service), ())),
             deployments=tuple(of_deployments.get((namespace, name), ())),
@@ -249,6 +274,12 @@ def group_workloads(
         )
         workloads.append(live)
     return workloads
+
+
+def _serves_model(obj: Object) -> bool:
+    """Return whether a Deployment or a pod is that of an LLMInferenceService, and not its endpoint picker."""
+    labels = obj["metadata"].get("labels") or {}
+    return labels.get(keys.APP_COMPONENT) == keys.LLM_COMPONENT
 
 
 def _namespaced_name(obj: Object) -> tuple[str, str]:
@@ -334,7 +365,7 @@ def _concerns_workload(event: Object, namespace: str, service: str, name: str) -
     return same_namespace and (
         object_name in {service, name, names.name_autoscaler(name), names.name_keda_autoscaler(name)}
         or _belongs_to_service(object_name, service)
-        or object_name.startswith(f"{names.name_predictor(name)}-")
+        or object_name.startswith((f"{names.name_predictor(name)}-", f"{names.name_llm_deployment(name)}-"))
     )
 
 

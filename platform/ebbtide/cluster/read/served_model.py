@@ -10,6 +10,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.paths import get_at
+from ebbtide.cluster.client.protocol import LLM
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
@@ -22,6 +23,8 @@ FLAGS: Final = ("--served-model-name", "--served_model_name", "--model_name", "-
 
 def find_served_model(top: Object) -> str:
     """Return the model's name in requests, or an empty string if the server has no OpenAI routes as far as is known."""
+    if top["kind"] == LLM.name:
+        return str(get_at(top, "spec", "model", "name") or top["metadata"]["name"])
     container = get_at(top, "spec", "template", "spec", "containers", 0) or get_at(
         top, "spec", "predictor", "containers", 0, default={}
     )

@@ -22,6 +22,7 @@ from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import NANO, format_number, parse_nano
+from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import amounts, inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD
@@ -128,6 +129,45 @@ CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
         "KServe cannot configure the ingress",
     ),
     "Stopped": ("the workload is suspended", "", ""),
+    # The conditions of an LLMInferenceService (kserve pkg/apis/serving/v1alpha2/llm_inference_service_lifecycle.go).
+    "PresetsCombined": (
+        "KServe has merged its presets",
+        "KServe has not merged its presets yet",
+        "KServe cannot merge its presets",
+    ),
+    "WorkloadsReady": ("the server is ready", "the server is not ready yet", "the server is not ready"),
+    "MainWorkloadReady": (
+        "the Deployment is available",
+        "the Deployment is not available yet",
+        "the Deployment is not available",
+    ),
+    "PrefillWorkloadReady": (
+        "the prefill Deployment is available",
+        "the prefill Deployment is not available yet",
+        "the prefill Deployment is not available",
+    ),
+    "ScalingReady": (
+        "KServe's autoscaler is ready",
+        "KServe's autoscaler is not ready yet",
+        "KServe's autoscaler is not ready",
+    ),
+    "RouterReady": ("the route is ready", "the route is not ready yet", "the route is not ready"),
+    "GatewaysReady": ("the gateway is ready", "the gateway is not ready yet", "the gateway is not ready"),
+    "HTTPRoutesReady": (
+        "the gateway has accepted the route",
+        "the gateway has not accepted the route yet",
+        "the gateway has not accepted the route",
+    ),
+    "InferencePoolReady": (
+        "the gateway has accepted the pool of replicas",
+        "the gateway has not accepted the pool of replicas yet",
+        "the gateway has not accepted the pool of replicas",
+    ),
+    "SchedulerWorkloadReady": (
+        "the endpoint picker is ready",
+        "the endpoint picker is not ready yet",
+        "the endpoint picker is not ready",
+    ),
 }
 
 
@@ -259,7 +299,7 @@ def compute_status(live: LiveWorkload) -> Status:
         name=live.name,
         namespace=live.namespace,
         project=labels.get(keys.PROJECT, ""),
-        kind="Knative Service" if live.top["kind"] == "Service" else "InferenceService",
+        kind="Knative Service" if live.top["kind"] == "Service" else live.top["kind"],
         phase=phase,
         why=why,
         replicas=replicas,
@@ -306,7 +346,7 @@ def compute_phase(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
         return "Stopped", "suspended; start it with ebbtide resume"
     if of_pod.find_condition(live.top, "Stopped").get("status") == "True":
         return "Resuming", "resume requested; KServe has not processed it yet"
-    if live.service is None and live.top["kind"] == "InferenceService" and not _in_knative_mode(live):
+    if live.service is None and live.top["kind"] in STANDARD and not _in_knative_mode(live):
         return _phase_of_standard(live, replicas)
     return _phase_of_knative(live, replicas)
 
@@ -403,8 +443,14 @@ def _phase_of_ready(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]
 
 
 def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, str]:
-    """Return the phase of an InferenceService in Standard mode, from its Deployment's conditions and its pods."""
+    """Return the phase of a workload of KServe without Knative, from its Deployment's conditions and its pods."""
     ready = of_pod.find_condition(live.top, "Ready")
+    presets = of_pod.find_condition(live.top, "PresetsCombined")
+    if presets.get("status") == "False":
+        # Ready does not include it, and nothing else is reconciled until it is true.
+        return (
+            "Degraded" if replicas.ready else "Failed"
+        ), f"KServe cannot merge its presets: {_condition_message(presets)}"
     if not live.deployments:
         message = _condition_message(ready)
         if ready.get("status") == "False" and message:
@@ -432,6 +478,10 @@ def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, s
     if ready.get("status") != "True":
         return "Initializing", _condition_message(ready) or "the route is being set up"
     return _phase_of_ready(live, replicas)
+
+
+#: The kinds whose pods may belong to a Deployment of KServe.
+STANDARD: Final = frozenset({KSERVE.name, LLM.name})
 
 
 def _in_knative_mode(live: LiveWorkload) -> bool:
@@ -779,6 +829,9 @@ def compute_replicas(live: LiveWorkload) -> Replicas:
         deployment = live.deployments[0] if live.deployments else None
         low = get_at(live.top, "spec", "predictor", "minReplicas", default=1)
         high = get_at(live.top, "spec", "predictor", "maxReplicas", default=low)
+        if live.top["kind"] == LLM.name:
+            low = get_at(live.top, "spec", "scaling", "minReplicas") or get_at(live.top, "spec", "replicas", default=1)
+            high = get_at(live.top, "spec", "scaling", "maxReplicas", default=low)
         for hpa in live.hpas:
             low, high = (
                 get_at(hpa, "spec", "minReplicas", default=low),

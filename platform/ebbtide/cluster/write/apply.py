@@ -64,8 +64,8 @@ KSERVE_LAG_SECONDS: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
 #: The reason why a cluster command does not write this kind.
 LLM_REFUSAL: Final = (
-    "ebbtide does not follow an LLMInferenceService on the cluster; write it with kubectl: ebbtide render FILE | kubectl apply "
-    "--server-side -f -"
+    "ebbtide does not write an LLMInferenceService, which no test has run on a cluster; write it with kubectl: ebbtide render "
+    "FILE | kubectl apply --server-side -f -"
 )
 #: Kinds that workloads share; they are written before the workload.
 SHARED: Final = {

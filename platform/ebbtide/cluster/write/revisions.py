@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, ClusterError, CutShortError, kind_of
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, LLM, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import find_by_name
 from ebbtide.cluster.write.apply import SCALED, get_scale_value, read_scale_record
@@ -39,7 +39,9 @@ def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
     if live.service is None:
         return (
             f"{live.name} runs in KServe's Standard mode, which has no revisions; apply the older spec instead"
-            if live.top["kind"] == "InferenceService"
+            if live.top["kind"] == KSERVE.name
+            else f"{live.name} is an LLMInferenceService, which has no revisions; apply the older spec instead"
+            if live.top["kind"] == LLM.name
             else f"{live.name} has no revision yet"
         )
     if reason := _explain_unfinished(live):
@@ -134,6 +136,8 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
                 f"{live.name} has no revisions, because it runs in KServe's Standard mode; change minReplicas and "
                 "maxReplicas in the spec and apply it, which does not restart pods"
             )
+        if live.top["kind"] == LLM.name:
+            return f"{live.name} is an LLMInferenceService, which has no revisions; change the spec and write it with kubectl"
         return f"{live.name} has no revision yet"
     if reason := _explain_unfinished(live):
         return reason
@@ -261,8 +265,10 @@ def _write_all(cluster: Cluster, live: LiveWorkload, writes: Iterable[_PatchWrit
 def explain_no_suspend(top: Object) -> str:
     """Return why a workload cannot be suspended; empty if it can."""
     name = top["metadata"]["name"]
-    if top["kind"] == "InferenceService":
+    if top["kind"] == KSERVE.name:
         return ""
+    if top["kind"] == LLM.name:
+        return f"cannot suspend {name}: ebbtide does not write an LLMInferenceService; set {keys.STOP} with kubectl annotate"
     return (
         f"cannot suspend {name}: Knative Services cannot be suspended; run ebbtide scale {name} "
         "--min 0 to let it scale to zero, or deploy it with serving: kserve"

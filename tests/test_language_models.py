@@ -1,0 +1,190 @@
+"""LLMInferenceServices on a cluster: which objects belong to one, its status, and what commands say about it.
+
+No cluster of the tests runs KServe's controller of this kind. The objects have the names, labels and conditions that its
+code writes (kserve v0.20.0 pkg/controller/v1alpha2/llmisvc, pkg/apis/serving/v1alpha2/llm_inference_service_lifecycle.go).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import cases
+from ebbtide.base import keys
+from ebbtide.cli import main
+from ebbtide.cluster.client.protocol import LLM, ForbiddenError
+from ebbtide.cluster.read.inventory import find_workload, list_tops
+from ebbtide.cluster.read.served_model import find_served_model
+from ebbtide.cluster.read.status import Status, compute_status
+from ebbtide.cluster.write.apply import plan_workload
+from ebbtide.sandbox.simulated import Simulated
+from ebbtide.translation.modes import SERVING_MODES
+from live_cluster import connected, simulated, workload
+
+if TYPE_CHECKING:
+    from ebbtide.cluster.client.protocol import Kind, Listing
+
+PLACE = ("qwen", "research")
+READY = {"Ready": "True", "PresetsCombined": "True", "WorkloadsReady": "True", "RouterReady": "True"}
+
+
+def conditions(of: dict[str, str], messages: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"type": kind, "status": status, "reason": "Test", "message": messages.get(kind, "")}
+        for kind, status in of.items()
+    ]
+
+
+def running(
+    *, ready: int = 2, of: dict[str, str] | None = None, messages: dict[str, str] | None = None, deployed: bool = True
+) -> Simulated:
+    """Return a cluster with one service of two replicas, and what KServe's controller creates for it."""
+    cluster = simulated()
+    folder = cases.ROOT / "tests" / "golden" / "llm"
+    top = next(obj for obj in cases.make(folder).objects if obj["kind"] == LLM.name)
+    status = {"url": "http://gateway.example.com/research/qwen", "conditions": conditions(of or READY, messages or {})}
+    cluster.put({**top, "metadata": {**top["metadata"], "namespace": "research"}, "status": status})
+    mode = SERVING_MODES["llm"]
+    labels = {keys.APP_PART_OF: "llminferenceservice", **mode.label_pods("qwen")}
+    if not deployed:
+        return cluster
+    cluster.put(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": mode.name_pods("qwen"), "namespace": "research", "labels": labels},
+            "spec": {"replicas": 2},
+            "status": {"replicas": 2, "updatedReplicas": 2, "unavailableReplicas": 2 - ready},
+        }
+    )
+    picker = {**labels, keys.APP_COMPONENT: "llminferenceservice-router-scheduler"}
+    pods = [("qwen-kserve-5d4-a", labels, ready > 0), ("qwen-kserve-5d4-b", labels, ready > 1)]
+    for name, of_pod, is_ready in (*pods, ("qwen-kserve-router-scheduler-6f-c", picker, True)):
+        cluster.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": "research", "labels": of_pod},
+                "spec": {"nodeName": "one", "containers": [{"name": "main"}]},
+                "status": {
+                    "phase": "Running",
+                    "conditions": [{"type": "Ready", "status": "True" if is_ready else "False"}],
+                    "containerStatuses": [{"name": "main", "ready": is_ready, "state": {"running": {}}}],
+                },
+            }
+        )
+    return cluster
+
+
+def status_of(cluster: Simulated) -> Status:
+    return compute_status(find_workload(cluster, *PLACE, cluster.clock.now()))
+
+
+def test_a_service_has_its_own_pods_and_not_those_of_the_endpoint_picker() -> None:
+    cluster = running()
+
+    status = status_of(cluster)
+
+    assert (status.phase, status.why, str(status.replicas)) == ("Running", "", "2/2 (2)")
+    assert status.kind == LLM.name
+    assert status.url == "http://gateway.example.com/research/qwen"
+    assert {pod.name for pod in status.pods} == {"qwen-kserve-5d4-a", "qwen-kserve-5d4-b"}
+    assert [condition.name for condition in status.conditions] == [*READY]
+    assert [top["kind"] for top in list_tops(cluster, "research")] == [LLM.name]
+
+
+@pytest.mark.parametrize(
+    ("settings", "phase", "why"),
+    [
+        ({"deployed": False, "of": {"Ready": "Unknown"}}, "Creating", "KServe is creating the Deployment"),
+        (
+            {
+                "deployed": False,
+                "of": {"Ready": "Unknown", "PresetsCombined": "False"},
+                "messages": {"PresetsCombined": 'LLMInferenceServiceConfig "kserve-config-llm-template" not found'},
+            },
+            "Failed",
+            'KServe cannot merge its presets: LLMInferenceServiceConfig "kserve-config-llm-template" not found',
+        ),
+        ({"of": {**READY, "PresetsCombined": "False"}}, "Degraded", "KServe cannot merge its presets"),
+        ({"ready": 0, "of": {"Ready": "False"}}, "Initializing", "starting"),
+        (
+            {
+                "of": {**READY, "Ready": "False", "RouterReady": "False"},
+                "messages": {"Ready": "Gateway kserve/kserve-ingress-gateway not found"},
+            },
+            "Initializing",
+            "Gateway kserve/kserve-ingress-gateway not found",
+        ),
+        ({"ready": 1, "of": READY}, "Running", "1 of 2 replicas ready"),
+    ],
+)
+def test_the_phase_follows_the_conditions_and_the_deployment(settings: dict[str, Any], phase: str, why: str) -> None:
+    status = status_of(running(**settings))
+
+    assert status.phase == phase, status.why
+    assert why in status.why
+
+
+@pytest.mark.parametrize("command", [["list"], ["describe", "qwen"], ["why", "qwen"]])
+def test_commands_read_it(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connected(running(), monkeypatch)
+
+    assert main([*command, "-n", "research"]) == 0
+    out, err = capsys.readouterr()
+    assert "qwen" in out
+    assert "Traceback" not in err
+
+
+def test_a_caller_without_access_to_the_kind_reads_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The roles of an older Ebbtide do not name the kind."""
+    cluster = running()
+    read = Simulated.list
+
+    def forbid(of: Simulated, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
+        if kind == LLM:
+            raise ForbiddenError("llminferenceservices.serving.kserve.io is forbidden")
+        return read(of, kind, namespace, labels=labels)
+
+    monkeypatch.setattr(Simulated, "list", forbid)
+
+    assert list_tops(cluster, "research") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (["scale", "qwen", "--min", "1"], "an LLMInferenceService, which has no revisions"),
+        (["rollback", "qwen"], "an LLMInferenceService, which has no revisions"),
+        (["suspend", "qwen"], "ebbtide does not write an LLMInferenceService"),
+    ],
+)
+def test_commands_that_change_a_workload_refuse_it(
+    command: list[str], text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connected(running(), monkeypatch)
+
+    assert main([*command, "-n", "research"]) != 0
+    assert text in capsys.readouterr().err
+
+
+def test_an_apply_refuses_to_write_it() -> None:
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "qwen", "namespace": "research"},
+        "spec": {"serving": "llm", "model": {"format": "huggingface", "uri": "hf://Qwen/Qwen2.5-7B-Instruct"}},
+    }
+
+    planned = plan_workload(simulated(), workload(document))
+
+    assert planned.refused
+    assert "does not write an LLMInferenceService" in "".join(step.refusal for step in planned.steps)
+
+
+@pytest.mark.parametrize(("model", "name"), [({"name": "Qwen/Qwen2.5-7B"}, "Qwen/Qwen2.5-7B"), ({}, "qwen")])
+def test_requests_name_the_model_of_the_object(model: dict[str, str], name: str) -> None:
+    assert find_served_model({"kind": LLM.name, "metadata": {"name": "qwen"}, "spec": {"model": model}}) == name
