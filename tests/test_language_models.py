@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide.base import keys
+from ebbtide.base import keys, names
 from ebbtide.cli import main
 from ebbtide.cluster.client.protocol import LLM, ForbiddenError
 from ebbtide.cluster.read.inventory import find_workload, list_tops
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.apply import plan_workload
+from ebbtide.documents import load_document, profiles
+from ebbtide.documents.check import Batch
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.translation.modes import SERVING_MODES
 from live_cluster import connected, simulated, workload
@@ -188,3 +190,45 @@ def test_an_apply_refuses_to_write_it() -> None:
 @pytest.mark.parametrize(("model", "name"), [({"name": "Qwen/Qwen2.5-7B"}, "Qwen/Qwen2.5-7B"), ({}, "qwen")])
 def test_requests_name_the_model_of_the_object(model: dict[str, str], name: str) -> None:
     assert find_served_model({"kind": LLM.name, "metadata": {"name": "qwen"}, "spec": {"model": model}}) == name
+
+
+@pytest.mark.parametrize(
+    ("workload_name", "deployment", "service"),
+    [
+        ("chat", "chat-kserve", "chat-kserve-workload-svc"),
+        # As knative.dev/pkg kmeta.ChildName returns them.
+        (
+            "a" * 57,
+            "aaaaaaaaaaaaaaaaaaaaaaaa652b906d60af96844ebd21b674f35e93-kserve",
+            "aaaaaaaaaaa652b906d60af96844ebd21b674f35e93-kserve-workload-svc",
+        ),
+        ("b" * 44, f"{'b' * 44}-kserve", "bbbbbbbbbbbcbe65bb78510cd180fc62d6132681cd8-kserve-workload-svc"),
+    ],
+)
+def test_long_names_are_shortened_as_kserve_does(workload_name: str, deployment: str, service: str) -> None:
+    assert names.name_llm_deployment(workload_name) == deployment
+    assert names.name_services(workload_name, "llm") == (service,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "codes"),
+    [
+        ({"args": "--served-model-name 'open"}, {"SRV016"}),
+        ({"args": ["--chat-template='{a}'"]}, {"SRV203"}),
+        # A command of the spec replaces the shell of the preset.
+        ({"args": ["--chat-template={a}"], "command": ["vllm", "serve", "/mnt/models"]}, set()),
+    ],
+)
+def test_arguments_are_checked_for_the_shell_of_the_preset(fields: dict[str, Any], codes: set[str]) -> None:
+    model = {"format": "huggingface", "uri": "hf://Qwen/Qwen2.5-7B-Instruct"}
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "qwen"},
+        "spec": {"serving": "llm", "model": model, **fields},
+    }
+    batch = Batch(profiles.load_built_in("full"))
+
+    problems = batch.add_document(load_document(document, batch.profile))[2]
+
+    assert {problem.code for problem in problems} == codes
