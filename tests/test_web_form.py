@@ -88,6 +88,17 @@ def post(site: Site, path: str, data: dict[str, str], *, part: bool = False) -> 
     return site.visitor.post(path, data={**data, "csrf": token[1]}, headers=headers, timeout=180)
 
 
+def test_a_started_server_prepares_the_form_before_its_first_visit() -> None:
+    list_field_groups.cache_clear()
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock)):
+        for _ in range(600):
+            if list_field_groups.cache_info().currsize:
+                break
+            time.sleep(0.1)
+        assert list_field_groups.cache_info().currsize == 1
+
+
 def test_the_form_starts_with_an_example(site: Site) -> None:
     page = site.get("/new?example=chat").text
 

@@ -41,7 +41,7 @@ def make_app(backend: Backend, settings: ServerSettings, routers: Sequence[APIRo
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         backend.start()
-        threading.Thread(target=_warm_cache, args=(backend,), name="warm", daemon=True).start()
+        threading.Thread(target=_warm_up, args=(backend, routers), name="warm", daemon=True).start()
         yield
         backend.stop()
 
@@ -104,8 +104,10 @@ def make_server_config(app: Gate, host: str, port: int, limits: ConnectionLimits
     )
 
 
-def _warm_cache(backend: Backend) -> None:
-    """Compute every status as soon as the cluster has been read."""
+def _warm_up(backend: Backend, routers: Sequence[APIRouter]) -> None:
+    """Compute what the first requests would wait for, and every status as soon as the cluster has been read."""
+    for router in routers:
+        getattr(router, "warm_up", lambda: None)()
     while not backend.cache.wait_synced(60.0):
         if backend.cache.stopped():
             return

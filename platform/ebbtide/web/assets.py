@@ -45,6 +45,12 @@ def list_assets() -> dict[str, Path]:
     return {path.relative_to(STATIC).as_posix(): path for path in paths if path.is_file() and path.suffix in TYPES}
 
 
+def compress_assets() -> None:
+    """Compress all files before they are requested."""
+    for name in list_assets():
+        _compress_asset(name)
+
+
 def serve_asset(name: str, request: Request) -> Response:
     """Return the response for a file; the query of its URL is the content hash.
 

@@ -10,8 +10,21 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
 from ebbtide.cluster.client.protocol import MissingError
-from ebbtide.web import actions, cluster, grid, login, logs, new, overview, playground, projects, simulate, workload
-from ebbtide.web.assets import serve_asset
+from ebbtide.web import (
+    actions,
+    assets,
+    cluster,
+    fields,
+    grid,
+    login,
+    logs,
+    new,
+    overview,
+    playground,
+    projects,
+    simulate,
+    workload,
+)
 from ebbtide.web.frame import PageFrame, PageRoute
 from ebbtide.web.pulse import stream_events
 
@@ -33,7 +46,7 @@ def redirect_home(visit: PageVisit) -> Response:
 
 
 def serve_static(visit: PageVisit) -> Response:
-    return serve_asset(visit.path_parameter("name"), visit.request)
+    return assets.serve_asset(visit.path_parameter("name"), visit.request)
 
 
 async def send_playground_request(visit: PageVisit) -> Response:
@@ -105,6 +118,13 @@ class PageRouter(APIRouter):
 
     #: Returns the page for a request that matches no route; None if the request is not a browser's.
     missing_page: Callable[[Request], Response | None]
+
+    @staticmethod
+    def warm_up() -> None:
+        """Compute what all visits share and the first one would wait for: the form's fields take more than a second."""
+        fields.list_field_groups()
+        new.hash_fields()
+        assets.compress_assets()
 
 
 def make_router(backend: Backend, *, secure: bool = False, one_time_key: OneTimeKey | None = None) -> PageRouter:
