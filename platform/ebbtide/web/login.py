@@ -68,7 +68,7 @@ def sign_in_with_key(visit: PageVisit, key: str) -> Response:
         return _render_login(
             visit, "/", "This URL is invalid or was used before. Open the latest URL that the server printed."
         )
-    response = RedirectResponse("/workloads", 303)
+    response = RedirectResponse("/overview", 303)
     visit.set_session_cookie(response, visit.backend.begin_local_session())
     return response
 
