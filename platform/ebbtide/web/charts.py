@@ -109,14 +109,14 @@ class Chart:
         """Return a curve as an SVG path."""
         if not self.time:
             return ""
-        start, length = self.time[0], (self.time[-1] - self.time[0]) or 1.0
+        start, length, top = self.time[0], (self.time[-1] - self.time[0]) or 1.0, self.highest * 1.08
         parts: list[str] = []
         connected = False
         for moment, value in zip(self.time, curve.values, strict=True):
             if value is None:
                 connected = False
                 continue
-            x, y = (moment - start) / length * WIDTH, HEIGHT - value / (self.highest * 1.08) * HEIGHT
+            x, y = (moment - start) / length * WIDTH, HEIGHT - value / top * HEIGHT
             parts.append(
                 f"{'L' if connected else 'M'}{x:.1f} {y:.1f}"
                 if not (connected and curve.stepped)
