@@ -322,6 +322,7 @@ SUPPORTED: list[tuple[str, list[str], str, Any]] = [
 REFUSED: list[tuple[str, list[str], str]] = [
     ("--name-prefix", ["--name-prefix", "chat"], "RUN002"),
     ("--environment", ["--environment", "pytorch"], "RUN001"),
+    ("--gpu-request-type", ["--gpu-request-type", "migProfile"], "GPU001"),
     ("--template", ["--template", "llm"], "RUN001"),
     ("--compute", ["--compute", "half-gpu"], "RUN001"),
     ("--datasource", ["--datasource", "type=pvc,name=models"], "RUN001"),
@@ -429,6 +430,11 @@ def test_the_models_accept_each_choice_of_a_flag(flag: flags.Flag) -> None:
 )
 def test_every_syntax_of_pflag_is_supported(words: list[str]) -> None:
     assert at(read(*words), "spec.compute") == {"gpuDevicesRequest": 2}
+
+
+def test_a_fraction_of_a_device_has_its_own_flag() -> None:
+    assert [row.fix for row in read("-g", "0.5").problems] == ["use --gpu-portion-request 0.5"]
+    assert [row.fix for row in read("-g", "1.5").problems] == ["write --gpu-devices-request N"]
 
 
 def test_short_boolean_flags_can_be_combined() -> None:

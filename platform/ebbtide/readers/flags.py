@@ -169,6 +169,14 @@ def _read_environment(text: str) -> dict[str, Any]:
     return make_variable(pair)
 
 
+def _check_request_type(text: str) -> str:
+    """Return the type; Run:ai 2.20 has ``migProfile`` too, without a flag for the profile."""
+    if text == "migProfile":
+        message = "Run:ai's command line has no flag for a MIG profile"
+        raise RefusedValueError("GPU001", message, "use --gpu-memory-request, or set compute.migProfile in a spec")
+    return text
+
+
 def _read_topology_key(text: str) -> str:
     """Return a node label's key; Run:ai 2.24 documents it as ``key=LABEL``."""
     return text.removeprefix("key=")
@@ -397,7 +405,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--gpu-request-type",
         "spec.compute.gpuRequestType",
         help="Type of the GPU request",
-        choices=("portion", "memory", "migProfile"),
+        read=_check_request_type,
+        choices=("portion", "memory"),
     ),
     Flag(
         "--gpu-portion-request",
@@ -861,11 +870,13 @@ def _convert_value(draft: Draft, flag: Flag, text: str | None) -> Any:
         return None
     value = form.read(text or "")
     if value is None:
+        # The older client of Run:ai has one flag for devices and for a fraction of one.
+        is_fraction = flag.name == "--gpu-devices-request" and 0 < (_parse_decimal(text or "") or 0) < 1
         draft.add_error(
             "SPEC002",
             (flag.name,),
             f"invalid value {shorten_text(repr(text))} of {flag.name}: must be {form.expected}",
-            f"write {_flag_syntax(flag)}",
+            f"use --gpu-portion-request {text}" if is_fraction else f"write {_flag_syntax(flag)}",
         )
     return value
 

@@ -94,8 +94,8 @@ def check_serving(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "SRV012",
                 ("spec", "ports", index),
-                f"port {extra.container} as {extra.service_type or 'an additional port'} is not supported: only servingPort is "
-                "served, at the service's URL",
+                f"{'a port without container' if extra.container is None else f'port {extra.container}'} as "
+                f"{extra.service_type or 'an additional port'} is not supported: only servingPort is served, at the service's URL",
                 "serve everything on servingPort, or run the rest as a separate service",
             )
     for index, url in enumerate(spec.exposed_urls):
