@@ -22,7 +22,7 @@ from ebbtide.readers.table import (
     apply_row,
     set_at,
 )
-from ebbtide.translation.served_model import name_of_image
+from ebbtide.translation.loaded_model import name_of_image
 from ebbtide.translation.traps import DEFAULT_DEADLINE_SECONDS
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ebbtide.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, split_co
 from ebbtide.translation.engines import find_engine, read_flag, read_port
 from ebbtide.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.translation.gpu.backend import compute_portion
-from ebbtide.translation.served_model import NIM, find_served_model
+from ebbtide.translation.loaded_model import NIM, find_loaded_model
 from ebbtide.translation.serving import DEFAULT_TIMEOUT_SECONDS, find_initialization_timeout
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
     from ebbtide.spec.container import Probe
+    from ebbtide.translation.loaded_model import LoadedModel
     from ebbtide.translation.plan import Plan
-    from ebbtide.translation.served_model import ServedModel
 
 #: The deadline of Knative's revisions and of KServe's Deployments in seconds, unless the spec sets another.
 DEFAULT_DEADLINE_SECONDS: Final = 600
@@ -278,13 +278,13 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
 
 def _check_model(plan: Plan) -> Iterator[Problem]:
     """Yield a model of the catalog that the requested GPUs or the time for a start are too small for."""
-    served = find_served_model(plan.spec, _split_words(plan))
+    served = find_loaded_model(plan.spec, _split_words(plan))
     if served is not None:
         yield from _check_model_memory(plan, served)
         yield from _check_load_time(plan, served)
 
 
-def _check_model_memory(plan: Plan, served: ServedModel) -> Iterator[Problem]:
+def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     """Yield weights that are larger than the memory of the requested GPUs."""
     ask = next(list_pool_requests(plan), None)
     if ask is None or ask.pool.gpu_memory_mebibytes is None or ask.request.kind == "mig":
@@ -323,7 +323,7 @@ def _check_model_memory(plan: Plan, served: ServedModel) -> Iterator[Problem]:
     )
 
 
-def _check_load_time(plan: Plan, served: ServedModel) -> Iterator[Problem]:
+def _check_load_time(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     """Yield weights whose download takes longer than a revision may start, or than a request waits for the first replica.
 
     Weights on a volume load at a speed that is not known.

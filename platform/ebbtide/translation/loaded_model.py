@@ -28,7 +28,7 @@ HUB: Final = "hf://"
 NIM: Final = "NIM"
 
 
-class ServedModel(NamedTuple):
+class LoadedModel(NamedTuple):
     """A model with the bytes of its weights in the precision that the server loads, and the server."""
 
     model: LanguageModel
@@ -37,7 +37,7 @@ class ServedModel(NamedTuple):
     engine: Engine | None
 
 
-def find_served_model(spec: InferenceSpec, words: Sequence[str]) -> ServedModel | None:
+def find_loaded_model(spec: InferenceSpec, words: Sequence[str]) -> LoadedModel | None:
     """Return the model that a service loads; None if the catalog does not have it, or if other options change its weights.
 
     ``words`` are the command and the arguments. A NIM selects a precision that the GPU supports, so its weights are taken in
@@ -54,14 +54,14 @@ def find_served_model(spec: InferenceSpec, words: Sequence[str]) -> ServedModel 
 
     model = catalog.find_model((_find_name(spec, words, engine) or "").removeprefix(HUB))
     if engine is None or engine.name != NIM:
-        return None if model is None else ServedModel(model, model.precision, model.weights, engine)
+        return None if model is None else LoadedModel(model, model.precision, model.weights, engine)
     if model is None and spec.image is not None:
         model = catalog.find_image_model(name_of_image(spec.image))
     if model is None:
         return None
     if model.weights <= model.parameters:
-        return ServedModel(model, model.precision, model.weights, engine)
-    return ServedModel(model, "fp8", model.parameters, engine)
+        return LoadedModel(model, model.precision, model.weights, engine)
+    return LoadedModel(model, "fp8", model.parameters, engine)
 
 
 def name_of_image(image: str) -> str:
