@@ -21,7 +21,6 @@ from ebbtide.sandbox.store import make_bare
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
     from commands import Ran
@@ -198,24 +197,26 @@ def test_a_call_forwards_a_port_to_a_gateway_without_an_address(
 ) -> None:
     forwarded: list[tuple[str, str, int]] = []
 
-    def forward(_: object, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
-        forwarded.append((namespace, pod, port))
-        with listener.accept()[0] as client:
-            client.recv(4096)
-            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwoke")
+    with serve_gateway() as (address, seen):
 
-    monkeypatch.setattr(streams, "forward_port", forward)
-    pod: dict[str, Any] = make_bare(POD, "gateway-1", "kourier-system")
-    pod["metadata"]["labels"] = {"app": "gateway"}
-    pod["spec"] = {"containers": [{"name": "envoy", "ports": [{"name": "http", "containerPort": 8080}]}]}
-    pod["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}]}
-    unresolved.put(pod)
+        @contextmanager
+        def forward(_: object, namespace: str, pod: str, port: int) -> Iterator[int]:
+            forwarded.append((namespace, pod, port))
+            yield int(address.rpartition(":")[2])
 
-    assert "kubectl port-forward -n kourier-system service/kourier" in run("describe", "chat", *PLACE).out
-    code, out, err = run("call", "chat", *PLACE)
+        monkeypatch.setattr(streams, "open_forward", forward)
+        pod: dict[str, Any] = make_bare(POD, "gateway-1", "kourier-system")
+        pod["metadata"]["labels"] = {"app": "gateway"}
+        pod["spec"] = {"containers": [{"name": "envoy", "ports": [{"name": "http", "containerPort": 8080}]}]}
+        pod["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}]}
+        unresolved.put(pod)
+
+        assert "kubectl port-forward -n kourier-system service/kourier" in run("describe", "chat", *PLACE).out
+        code, out, err = run("call", "chat", *PLACE)
 
     if ready:
-        assert (code, out, forwarded) == (0, "woke\n", [("kourier-system", "gateway-1", 8080)])
+        assert (code, out, forwarded) == (0, "hello\n", [("kourier-system", "gateway-1", 8080)])
+        assert [row[1] for row in seen] == ["/"]
     else:
         assert (code, forwarded) == (3, [])
         assert "forward a port to it" in err

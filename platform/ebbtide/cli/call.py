@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -111,11 +110,8 @@ def _open_gateway(cluster: connection.Cluster, status: Status, top: object, addr
         yield ""
         return
     namespace, (pod, port) = access.service[0], target
-    with streams.open_listener(0) as listener:
-        threading.Thread(
-            target=streams.forward_port, args=(cluster, namespace, pod, port, listener), daemon=True
-        ).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with streams.open_forward(cluster, namespace, pod, port) as local:
+        yield f"http://127.0.0.1:{local}"
 
 
 def _explain(error: Exception, status: Status, gateway: str) -> str:

@@ -185,6 +185,24 @@ def forward_port(cluster: Cluster, namespace: str, pod: str, port: int, listener
         threading.Thread(target=_forward_connection, args=(core, namespace, pod, port, connection), daemon=True).start()
 
 
+@contextmanager
+def open_forward(cluster: Cluster, namespace: str, pod: str, port: int) -> Iterator[int]:
+    """Forward a free local port to a pod's port in a thread, and give the local port.
+
+    The client's modules for streams are loaded before, so that the first connection does not wait for them.
+
+    Raises:
+        ClusterError: the cluster is simulated.
+
+    """
+    _core_api(cluster)
+    import kubernetes.stream  # noqa: F401, PLC0415 - as above
+
+    with open_listener(0) as listener:
+        threading.Thread(target=forward_port, args=(cluster, namespace, pod, port, listener), daemon=True).start()
+        yield int(listener.getsockname()[1])
+
+
 def _forward_connection(core: Any, namespace: str, pod: str, port: int, connection: socket.socket) -> None:
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above
     from kubernetes.stream import portforward  # noqa: PLC0415 - as above
