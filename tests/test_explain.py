@@ -476,19 +476,15 @@ def test_an_invalid_spec_has_no_explanation(spec: dict[str, Any]) -> None:
 
 
 def test_only_the_latest_variants_of_a_profile_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain, "MAX_VARIANTS", 1)
+    monkeypatch.setattr(explain, "MAX_PROJECTS", 1)
     variants = explain.ClusterVariants(FULL)
-    documents = [
-        explain.replace_at(FULL, ("spec", "projects", "namespace"), f"{letter}-{{project}}") for letter in "abc"
-    ]
 
-    first = variants.load(documents[0])
-    assert variants.load(documents[0]) is first
-    for document in documents[1:]:
-        variants.load(document)
+    first = variants.of_project("team-a")
+    assert variants.of_project("team-a") is first
+    variants.of_project("team-b")
 
-    assert variants.load(documents[0]) is not first
-    assert variants.load(documents[0]) == first
+    assert variants.of_project("team-a") is not first
+    assert variants.of_project("team-a").capable == first.capable
 
 
 @pytest.mark.parametrize("use", [hash, vars, lambda block: block == Security()], ids=["hash", "vars", "compare"])
@@ -536,9 +532,9 @@ def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str
     full = explain.plain_data(Profile.model_validate(relaxed).model_dump(by_alias=True, warnings=False))
     variants = [
         *(
-            (format_path(path), explain.change_at(native, path, value), capable)
-            for path, values, _ in explain.list_changes(native)
-            for value in values
+            (change.cause, explain.change_at(native, change.path, value), capable)
+            for change in explain.list_changes(native)
+            for value in change.values
         ),
         *((format_path(path), spec, capable) for path, spec in explain.joint_changes(native)),
         *(

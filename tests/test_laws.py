@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from ebbtide.profile.built_in import FULL
 from ebbtide.readers import shapes
 from ebbtide.readers.loaded import canonical_json
 from ebbtide.translation import gpu, objects, patches, pods
+from ebbtide.translation.container import split_command
 from ebbtide.translation.translate import make_patches, make_plan, translate
 
 if TYPE_CHECKING:
@@ -520,3 +522,15 @@ def test_the_same_spec_twice_in_one_call_is_refused(native: Any) -> None:
 
     assert second == []
     assert "NAM004" in [problem.code for problem in problems if problem.severity == "error"]
+
+
+@LAWS
+@given(st.text("aZ09_@%+=:,./- '\"\\#~$\t\n\x0b\u00a0", max_size=12))
+def test_a_command_is_split_as_a_shell_splits_it(command: str) -> None:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        with pytest.raises(ValueError, match="No"):
+            split_command(command)
+    else:
+        assert split_command(command) == words

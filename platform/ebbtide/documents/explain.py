@@ -8,9 +8,9 @@ field that changes no leaf has no effect.
 from __future__ import annotations
 
 import json
-from dataclasses import field, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args, get_origin
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, cast, get_args, get_origin
 
 from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, body
@@ -19,6 +19,7 @@ from ebbtide.profile.models import Profile
 from ebbtide.readers import shapes
 from ebbtide.readers.fields import models_in
 from ebbtide.readers.loaded import canonical_json
+from ebbtide.readers.reading import API_VERSION, KIND
 from ebbtide.spec.inference import Inference, InferenceSpec, Metadata
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.objects import with_values
@@ -29,7 +30,7 @@ from ebbtide.translation.serving import reserved
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -179,10 +180,12 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
 }
 #: The change that removes a field.
 ABSENT: Final = object()
+#: The block of a change that the models reject.
+INVALID: Final = object()
 #: Metadata for documents of which only a block of the spec is validated.
 _NAMED: Final = {"name": "other"}
-#: Number of variants of one profile to keep: more than a profile with 50 node pools has.
-MAX_VARIANTS: Final = 2000
+#: Number of projects of one profile of which variants are kept.
+MAX_PROJECTS: Final = 200
 #: Numbers to try if only the type is known.
 INTEGERS: Final = (1, 2, 3, 100, 0)
 NUMBERS: Final = (1.0, 2.0, 50.0)
@@ -250,49 +253,53 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     assert clusters.base is not None
     compared = Experiment(inference, clusters.base)
     # The variants of the spec have one cluster, and those of the cluster have one spec: each is validated once.
-    capable = clusters.load(_with_components(_with_twin_project(relaxed, project)))
+    of_project = clusters.of_project(project)
+    capable = of_project.capable
     varied = compared if capable == clusters.base or capable is None else Experiment(inference, capable)
     differs = varied is not compared and not compared.is_same(varied.translation)
 
     def attribute(after: Translation, cause: str) -> bool:
         return _attribute_changes(compared.translation.objects, after.objects, causes, cause)
 
-    for path, values, is_set in list_changes(native):
+    for change in list_changes(native):
         has_effect = False
         translated = False
-        readers = varied.find_readers(_attribute_path(Inference, path))
-        if not readers and not is_set and not differs:
+        readers = varied.find_readers(change.attributes)
+        if not readers and not change.is_set and not differs:
             continue
-        for value in values:
-            other = varied.change_spec(native, path, value)
+        for other in varied.list_variants(native, change):
             after = None if other is None else varied.translate(other, capable, readers)
             if after is None:
                 continue
             translated = True
-            has_effect |= attribute(after, format_path(path))
-        if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
+            has_effect |= attribute(after, change.cause)
+        if (
+            change.is_set
+            and translated
+            and not has_effect
+            and not any(part in INTENT + DISCRIMINATORS for part in change.path)
+        ):
             idle.append(
                 make_warning(
                     "IGN001",
-                    path,
-                    f"{format_path(path)} has no effect on the rendered objects",
+                    change.path,
+                    f"{change.cause} has no effect on the rendered objects",
                     "remove it, or check that it is in the right place",
                 )
             )
     for path, document in joint_changes(native):
-        after = _translate_or_none(_load_inference(document), capable)
+        other = _load_inference(document)
+        readers = varied.find_all_readers(_list_differing_blocks(native, document, Inference))
+        after = None if other is None else varied.translate(other, capable, readers)
         if after is not None:
             attribute(after, format_path(path))
-    for path, values in clusters.changes:
-        readers = compared.find_readers(("profile", *_attribute_path(Profile, path)))
-        for value in values if readers else ():
-            after = compared.translate(inference, clusters.change(path, value), readers)
-            if after is not None:
-                attribute(after, "profile." + format_path(path[1:]))
-    for path, document in joint_profile_changes(clusters.full, project):
-        after = _translate_or_none(inference, clusters.load(document))
-        if after is not None:
-            attribute(after, "profile." + format_path(path[1:]))
+    for variants in (clusters.changes, of_project.joint):
+        for variant in variants:
+            readers = compared.find_all_readers(variant.blocks)
+            for cluster in variant.load_clusters() if readers else ():
+                after = compared.translate(inference, cluster, readers)
+                if after is not None:
+                    attribute(after, variant.cause)
     return Explanation(
         [
             ExplainedField(
@@ -331,6 +338,10 @@ class Experiment:
         """Return the steps that read a field; not empty if the steps are not recorded."""
         return self._steps.find_readers(path) if self._is_recorded else {None}
 
+    def find_all_readers(self, paths: Iterable[Path]) -> set[Any]:
+        """Return the steps that read any of several fields."""
+        return set[Any]().union(*map(self.find_readers, paths))
+
     def translate(self, inference: Inference, cluster: Profile | None, readers: set[Any]) -> Translation | None:
         """Return the translation with a change in a field that ``readers`` read, or None if it fails."""
         if cluster is None:
@@ -345,24 +356,57 @@ class Experiment:
         """Return whether another translation has the same objects."""
         return self.translation.objects == other.objects
 
-    def change_spec(self, native: dict[str, Any], path: Path, value: Any) -> Inference | None:
-        """Return the spec with one field changed, or None if it is not valid with this value. Only its block is validated."""
-        top, *rest = path
-        if top == "spec":
-            field, *rest = rest
-            block = {field: native["spec"][field]} if field in native.get("spec", {}) else {}
-            document = {**native, "metadata": _NAMED, "spec": change_at(block, (field, *rest), value)}
-        else:
-            document = change_at({**native, "spec": {}}, path, value)
-        changed, _ = shapes.validate_inference(document)
-        if changed is None:
-            return None
-        values: dict[str, Any] = {"metadata": changed.metadata}
-        if top == "spec":
-            name = str(_attribute_path(Inference, path[:2])[1])
-            values = {"spec": with_values(self.inference.spec, **{name: getattr(changed.spec, name)})}
-        inference: Inference = with_values(self.inference, **values)
-        return inference
+    def list_variants(self, native: dict[str, Any], change: SpecChange) -> Iterator[Inference | None]:
+        """Yield the spec with each other value of a field, or None if it is not valid. Only the field's block is validated."""
+        top, name, *_ = change.attributes
+        for block in change.blocks or (validate_block(native, change.path, value) for value in change.values):
+            if block is INVALID:
+                yield None
+            elif top == "spec":
+                yield with_values(self.inference, spec=with_values(self.inference.spec, **{str(name): block}))
+            else:
+                yield with_values(self.inference, metadata=block)
+
+
+def validate_block(native: dict[str, Any], path: Path, value: Any) -> Any:
+    """Return the metadata, or the spec's block, of a document with one field changed, or ``INVALID``."""
+    top, *rest = path
+    if top == "spec":
+        field, *rest = rest
+        block = {field: native["spec"][field]} if field in native.get("spec", {}) else {}
+        document = {**native, "metadata": _NAMED, "spec": change_at(block, (field, *rest), value)}
+    else:
+        document = change_at({**native, "spec": {}}, path, value)
+    changed = _load_inference(document)
+    if changed is None:
+        return INVALID
+    return getattr(changed.spec, str(_attribute_path(Inference, path[:2])[1])) if top == "spec" else changed.metadata
+
+
+class ClusterChange:
+    """A part of a profile with other values of it; the profile with each value is validated once, if it is needed."""
+
+    def __init__(self, cause: str, blocks: tuple[Path, ...], documents: Iterable[dict[str, Any]]) -> None:
+        """Take the attributes that differ, and the documents of the variants."""
+        self.cause = cause
+        self.blocks = blocks
+        self._documents = documents
+        self._clusters: list[Profile | None] | None = None
+
+    def load_clusters(self) -> list[Profile | None]:
+        """Return the profile with each value, None for each one that is not valid."""
+        if self._clusters is None:
+            self._clusters = [_load_cluster(document) for document in self._documents]
+        return self._clusters
+
+
+@dataclass(frozen=True)
+class ProjectVariants:
+    """The variants of a profile that depend on a spec's project."""
+
+    #: The profile with the components that only some specs need, and with another project, if it is valid.
+    capable: Profile | None
+    joint: list[ClusterChange]
 
 
 class ClusterVariants:
@@ -371,26 +415,47 @@ class ClusterVariants:
     def __init__(self, profile: dict[str, Any]) -> None:
         """Validate a profile document."""
         self.base = _load_cluster(profile)
+        self._profile = profile
         #: The document with all defaults.
         self.full = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
-        self.changes = [*list_profile_changes(self.full)]
-        self._variants: dict[tuple[Path, Any], Profile | None] = {}
+        self.changes = [
+            ClusterChange(
+                _name_cause(path),
+                (("profile", *_attribute_path(Profile, path)),),
+                _replace_each(self.full, path, values),
+            )
+            for path, values in list_profile_changes(self.full)
+        ]
+        self._projects: dict[Any, ProjectVariants] = {}
 
-    def change(self, path: Path, value: Any) -> Profile | None:
-        """Return the profile with one leaf changed, or None if it is not valid."""
-        key = path, canonical_json(value)
-        if key not in self._variants:
-            self._variants[key] = _load_cluster(replace_at(self.full, path, value))
-        return self._variants[key]
+    def of_project(self, project: Any) -> ProjectVariants:
+        """Return the variants for specs of a project."""
+        variants = self._projects.get(project)
+        if variants is None:
+            if len(self._projects) >= MAX_PROJECTS:
+                self._projects.clear()
+            joint = [
+                ClusterChange(
+                    _name_cause(path),
+                    tuple(("profile", *block) for block in _list_differing_blocks(self.full, document, Profile)),
+                    (document,),
+                )
+                for path, document in joint_profile_changes(self.full, project)
+            ]
+            capable = _load_cluster(_with_components(_with_twin_project(self._profile, project)))
+            variants = self._projects[project] = ProjectVariants(capable, joint)
+        return variants
 
-    def load(self, document: dict[str, Any]) -> Profile | None:
-        """Return another variant of the profile, or None if it is not valid."""
-        key = (), canonical_json(document)
-        if key not in self._variants:
-            if len(self._variants) > MAX_VARIANTS:
-                self._variants.clear()
-            self._variants[key] = _load_cluster(document)
-        return self._variants[key]
+
+def _replace_each(document: dict[str, Any], path: Path, values: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield a document with each value at ``path``."""
+    for value in values:
+        yield replace_at(document, path, value)
+
+
+def _name_cause(path: Path) -> str:
+    """Return the name of a field of the profile in explanations."""
+    return "profile." + format_path(path[1:])
 
 
 @lru_cache(maxsize=2)
@@ -417,6 +482,15 @@ def _attribute_path(model: type[BaseModel], path: Path) -> Path:
         places.append(name)
         annotation = block.model_fields[name].annotation
     return tuple(places)
+
+
+def _list_differing_blocks(before: dict[str, Any], after: dict[str, Any], model: type[BaseModel]) -> Iterator[Path]:
+    """Yield the attributes of the metadata and the spec in which two documents differ."""
+    for top in ("metadata", "spec"):
+        old, new = before.get(top, {}), after.get(top, {})
+        for name in {**old, **new}:
+            if old.get(name) != new.get(name):
+                yield _attribute_path(model, (top, name))
 
 
 def _load_cluster(profile: dict[str, Any]) -> Profile | None:
@@ -476,7 +550,7 @@ def _attribute_changes(
 
     Return whether anything differs.
     """
-    if before == after:
+    if before is after:
         return False
     others = dict(_number_objects(after))
     changed: list[Leaf] = []
@@ -591,12 +665,47 @@ def _with_components(profile: dict[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", capable)
 
 
-def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[Any], bool]]:
-    """Yield each field of the document, with other values of it, ``ABSENT`` among them, and whether it is set."""
-    for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
-        for path, value, annotation, is_set in _list_fields(native.get(top, {}), model, (top,)):
-            values = _other_values(path, value, annotation)
-            yield path, [ABSENT, *values] if is_set else values, is_set
+class SpecChange(NamedTuple):
+    """A field of the spec, with other values of it."""
+
+    path: Path
+    #: The path of attributes in the validated document.
+    attributes: Path
+    #: The path as text.
+    cause: str
+    #: The values, ``ABSENT`` among them if the field is set.
+    values: tuple[Any, ...]
+    is_set: bool
+    #: The validated block of the spec with each value, if the same for all documents.
+    blocks: tuple[Any, ...] = ()
+
+
+def list_changes(native: dict[str, Any]) -> Iterator[SpecChange]:
+    """Yield each field of the document, with other values of it."""
+    yield from _list_block_changes(_list_fields(native.get("metadata", {}), Metadata, ("metadata",)))
+    spec = native.get("spec", {})
+    for name, row in _list_field_types(InferenceSpec).items():
+        if name in spec:
+            yield from _list_block_changes(_list_field(spec, row, ("spec",)))
+        else:
+            yield from _list_changes_of_unset(name)
+
+
+def _list_block_changes(fields: Iterator[tuple[Path, Any, FieldType | None, bool]]) -> Iterator[SpecChange]:
+    for path, value, row, is_set in fields:
+        values = _other_values(path, value, row)
+        attributes = _attribute_path(Inference, path)
+        yield SpecChange(path, attributes, format_path(path), (*((ABSENT,) if is_set else ()), *values), is_set)
+
+
+@cache
+def _list_changes_of_unset(name: str) -> tuple[SpecChange, ...]:
+    """Return the changes of a field of the spec that is not set, which follow from the models: those of all documents."""
+    document = {"apiVersion": API_VERSION, "kind": KIND}
+    return tuple(
+        change._replace(blocks=tuple(validate_block(document, change.path, value) for value in change.values))
+        for change in _list_block_changes(_list_field({}, _list_field_types(InferenceSpec)[name], ("spec",)))
+    )
 
 
 def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -632,33 +741,65 @@ def _without_reserved(spec: dict[str, Any]) -> dict[str, Any]:
     return free
 
 
-def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:
-    """Yield (path, value, annotation, whether it is set) of each leaf field, descending into blocks with data."""
-    for info in model.model_fields.values():
-        name = info.alias or ""
-        field_path = (*path, name)
-        is_set = isinstance(data, dict) and name in data
-        value = data[name] if is_set else None
-        inner = next(models_in(info.annotation), None)
-        if inner is None or (
-            not is_set and info.default in (None, ()) and format_path(without_indexes(field_path)) in SAMPLES
-        ):
-            if isinstance(value, (list, dict)) and is_set and inner is None:
-                yield from _list_items(field_path, value)
-            yield field_path, value, info.annotation, is_set
-        elif is_set and isinstance(value, list):
-            yield field_path, value, None, True
-            for index, item in enumerate(value):
-                yield (*field_path, index), item, None, True
-                yield from _list_fields(item, inner, (*field_path, index))
-        elif is_set or info.default is not None:
-            if is_set or format_path(field_path) in SAMPLES:
-                yield field_path, value, None, is_set
-            if info.default != ():
-                yield from _list_fields(value if is_set else {}, inner, field_path)
+class FieldType(NamedTuple):
+    """A field of a model, and the values that its type allows."""
+
+    name: str
+    #: The model of its block, or of its list's or mapping's blocks.
+    model: type[BaseModel] | None
+    default: Any
+    literals: tuple[Any, ...]
+    is_bool: bool
+    #: Numbers to try for a field that is not set.
+    numbers: tuple[Any, ...]
 
 
-def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]:
+@cache
+def _list_field_types(model: type[BaseModel]) -> dict[str, FieldType]:
+    """Return the fields of a model by their names in documents."""
+    return {
+        str(info.alias): FieldType(
+            str(info.alias),
+            next(models_in(info.annotation), None),
+            info.default,
+            tuple(list_literals(info.annotation)),
+            _has_type(info.annotation, bool),
+            INTEGERS if _has_type(info.annotation, int) else NUMBERS if _has_type(info.annotation, float) else (),
+        )
+        for info in model.model_fields.values()
+    }
+
+
+def _list_fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
+    """Yield (path, value, type, whether it is set) of each leaf field, descending into blocks with data."""
+    for row in _list_field_types(model).values():
+        yield from _list_field(data, row, path)
+
+
+def _list_field(data: Any, row: FieldType, path: Path) -> Iterator[tuple[Path, Any, FieldType | None, bool]]:
+    """Yield the leaf fields of one field of a block."""
+    field_path = (*path, row.name)
+    is_set = isinstance(data, dict) and row.name in data
+    value = data[row.name] if is_set else None
+    if row.model is None or (
+        not is_set and row.default in (None, ()) and format_path(without_indexes(field_path)) in SAMPLES
+    ):
+        if isinstance(value, (list, dict)) and is_set and row.model is None:
+            yield from _list_items(field_path, value)
+        yield field_path, value, row, is_set
+    elif is_set and isinstance(value, list):
+        yield field_path, value, None, True
+        for index, item in enumerate(value):
+            yield (*field_path, index), item, None, True
+            yield from _list_fields(item, row.model, (*field_path, index))
+    elif is_set or row.default is not None:
+        if is_set or format_path(field_path) in SAMPLES:
+            yield field_path, value, None, is_set
+        if row.default != ():
+            yield from _list_fields(value if is_set else {}, row.model, field_path)
+
+
+def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, None, bool]]:
     places = value if isinstance(value, dict) else range(len(value))
     for place in places:
         item = value[place]
@@ -671,20 +812,18 @@ def without_indexes(path: Path) -> Path:
     return tuple(part for part in path if isinstance(part, str))
 
 
-def _other_values(path: Path, value: Any, annotation: Any) -> list[Any]:
+def _other_values(path: Path, value: Any, row: FieldType | None) -> list[Any]:
     """Return other values for a field: its samples, other literals, the negation, near numbers, or other strings."""
     sample = SAMPLES.get(format_path(without_indexes(path)))
     if sample is not None:
         return [other for other in sample if other != value]
-    values: list[Any] = [other for other in list_literals(annotation) if other != value]
-    if isinstance(value, bool) or (value is None and _has_type(annotation, bool)):
+    values: list[Any] = [] if row is None else [other for other in row.literals if other != value]
+    if isinstance(value, bool) or (value is None and row is not None and row.is_bool):
         values.append(not value)
     elif isinstance(value, (int, float)):
         values += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
-    elif value is None and not values and _has_type(annotation, int):
-        values += INTEGERS
-    elif value is None and not values and _has_type(annotation, float):
-        values += NUMBERS
+    elif value is None and not values and row is not None:
+        values += row.numbers
     elif isinstance(value, str) and not values:
         values += [value + "x", value[:-1] or "x", "1Gi", "1"]
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
@@ -9,7 +10,7 @@ from ebbtide.base.problems import Problem
 from ebbtide.spec.rules.containers import CONTAINERS
 from ebbtide.spec.rules.serving import DEFAULT_PORT
 from ebbtide.translation import pod_security, runtimes
-from ebbtide.translation.objects import apply_merge_patch
+from ebbtide.translation.objects import apply_merge_patch, prune_nulls
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.pods import Pod, PodPatch
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
 
+#: A command line without characters that a shell treats specially.
+_PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9_@%+=:,./ -]*")
 #: Kubernetes' default of a probe's periodSeconds.
 DEFAULT_PROBE_PERIOD_SECONDS: Final = 10
 
@@ -28,7 +31,9 @@ def split_command(command: str | list[str] | None) -> list[str] | None:
     """Return a command line as a list of words. A string is split as a shell splits it, without expansion."""
     if command is None or isinstance(command, list):
         return command
-    import shlex  # noqa: PLC0415 - most specs have no command
+    if _PLAIN_WORDS.fullmatch(command):
+        return command.split()
+    import shlex  # noqa: PLC0415 - most commands have plain words
 
     return shlex.split(command)
 
@@ -324,9 +329,9 @@ def _make_ports(plan: Plan, port: int | None, port_name: str | None) -> list[dic
     return [{"name": None if protocol is None else port_name, "containerPort": port}]
 
 
-def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
-    """Return the pod's fields other than its containers."""
-    return {
+def render_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
+    """Return the pod's fields other than its containers, without those that are not set."""
+    fields = {
         "initContainers": secure_containers(plan.spec.init_containers, pod) or None,
         "serviceAccountName": pod.service_account_name,
         "imagePullSecrets": [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]
@@ -342,3 +347,5 @@ def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
         "resourceClaims": pod.resource_claims or None,
         "volumes": pod.volumes or None,
     }
+    pruned: dict[str, Any] = prune_nulls(fields)
+    return pruned

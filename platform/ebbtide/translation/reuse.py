@@ -2,12 +2,13 @@
 
 A step is a function of the plan, and of what earlier steps returned. ``RecordedSteps`` runs a translation and records
 for each step its result and the fields that it reads. If one field changes, ``find_readers`` returns the steps that read
-it, and ``translate_again`` runs only these, and those for which an earlier step now returns something else.
+it, and ``translate_again`` runs only these, and those that read a choice, a part of the pod or another result that is
+different now.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,8 +16,8 @@ from ebbtide.base.problems import has_errors
 from ebbtide.spec.rules import METRIC_RULES, RULES
 from ebbtide.translation import scaling, traps
 from ebbtide.translation.plan import Plan
-from ebbtide.translation.pods import PodPatch
-from ebbtide.translation.translate import CHECKS, CHOICE_STEPS, DECISIONS, translate, translate_plan
+from ebbtide.translation.pods import Pod, PodPatch
+from ebbtide.translation.translate import CHECKS, CHOICE_STEPS, DECIDED, DECISIONS, translate_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +34,10 @@ NO_SPEC: Final = "{}"
 PROFILE: Final = "profile"
 #: A step's function. A translation calls it at most once.
 Step = Any
-#: The choices of a plan. Its other attributes are the documents, and what follows from both.
-CHOICES: Final = {"namespace", "pools", "gpu", "serving", "scaling", "priority"}
-#: Steps that return problems only, or decisions only.
-PLAN_CHECKS: Final = frozenset({*CHECKS, scaling.check, traps.check})
-_WITHOUT_OBJECTS: Final = PLAN_CHECKS.union(RULES, DECISIONS)
+#: Steps that return the problems of a plan.
+PLAN_CHECKS: Final = frozenset({*CHECKS, scaling.check})
+#: Steps that return problems only, or decisions only, and choices, whose readers run again if they change.
+_WITHOUT_OBJECTS: Final = PLAN_CHECKS.union(RULES, DECISIONS, CHOICE_STEPS.values(), (traps.check,))
 DOCUMENTS: Final = {"inference", "spec", "profile", "cluster"}
 
 
@@ -47,7 +47,9 @@ class RecordedStep:
 
     #: The choices that it read, by attribute of the plan.
     choices: dict[str, Any] = field(default_factory=dict)
-    #: The arguments other than the plan and the spec, by index.
+    #: The parts that it read of the pod.
+    parts: set[str] = field(default_factory=set)
+    #: The arguments other than the plan, the spec and the pod, by index.
     arguments: tuple[tuple[int, Any], ...] = ()
     result: Any = None
 
@@ -78,7 +80,10 @@ class RecordedSteps:
         self.current = function
         first, *others = arguments
         if isinstance(first, Plan):
-            recorded.arguments = tuple(enumerate(others, 1))
+            recorded.arguments = tuple(
+                (index, other) for index, other in enumerate(others, 1) if type(other) is not Pod
+            )
+            others = [_RecordedPod(other, recorded.parts) if type(other) is Pod else other for other in others]
             result = function(_RecordedPlan(first, self, recorded.choices), *others)
         elif first is self._inference:
             recorded.arguments = tuple(enumerate(others, 1))
@@ -126,6 +131,36 @@ class RecordedSteps:
             readers.update(self._complete.get(place[:end], ()))
         return readers
 
+    def find_readers_of_choice(self, name: str) -> set[Step]:
+        """Return the steps that read a choice of the plan."""
+        return self._choice_readers.get(name, set())
+
+    def find_readers_of_pod(self, pod: Pod, before: Pod) -> set[Step]:
+        """Return the steps that read a part in which two pods differ."""
+        readers: set[Step] = set()
+        for name, steps in self._part_readers.items():
+            if getattr(pod, name) != getattr(before, name):
+                readers |= steps
+        return readers
+
+    @cached_property
+    def _part_readers(self) -> dict[str, set[Step]]:
+        """The steps that read each part of the pod."""
+        readers: dict[str, set[Step]] = {}
+        for step, recorded in self.steps.items():
+            for name in recorded.parts:
+                readers.setdefault(name, set()).add(step)
+        return readers
+
+    @cached_property
+    def _choice_readers(self) -> dict[str, set[Step]]:
+        """The steps that read each choice of the plan."""
+        readers: dict[str, set[Step]] = {}
+        for step, recorded in self.steps.items():
+            for name in recorded.choices:
+                readers.setdefault(name, set()).add(step)
+        return readers
+
     def _without_blocks(self, value: Any) -> Any:
         """Return a step's result with the values themselves. A block that becomes a part of a result is read completely."""
         kind = type(value)
@@ -147,25 +182,30 @@ class RecordedSteps:
 class ReusedSteps:
     """The steps of a translation in which one field differs from a recorded one."""
 
-    def __init__(self, recorded: RecordedSteps, readers: set[Step]) -> None:
-        """Run the steps ``readers`` of a recorded translation, and those that depend on their results."""
+    def __init__(self, recorded: RecordedSteps, changed: set[Step]) -> None:
+        """Run the steps ``changed`` of a recorded translation, and those that depend on their results."""
+        self._recorded = recorded
         self._steps = recorded.steps
-        self._readers = readers
+        self._changed = changed
 
     def __call__(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
-        """Return the result of a step."""
+        """Return the result of a step, the recorded one if it is equal, so that later steps do not run."""
         recorded = self._steps.get(function)
-        if recorded is None or function in self._readers:
+        if recorded is None:
             return _list_items(function(*arguments))
-        for name, choice in recorded.choices.items():
-            value = getattr(arguments[0], name)
-            if value is not choice and value != choice:
-                return _list_items(function(*arguments))
-        for index, argument in recorded.arguments:
-            other = arguments[index]
-            if other is not argument and other != argument:
-                return _list_items(function(*arguments))
-        return recorded.result
+        if function not in self._changed:
+            for index, argument in recorded.arguments:
+                other = arguments[index]
+                if other is not argument and other != argument:
+                    break
+            else:
+                return recorded.result
+        result = _list_items(function(*arguments))
+        if result == recorded.result:
+            return recorded.result
+        if type(result) is Pod:
+            self._changed = self._changed.union(self._recorded.find_readers_of_pod(result, recorded.result))
+        return result
 
 
 def translate_again(
@@ -174,28 +214,29 @@ def translate_again(
     """Return a translation in which one field differs from ``before``, or None if it fails.
 
     ``readers`` are the steps that read this field, and ``before`` is a translation without errors, recorded by ``steps``.
+    Warnings and decisions are those of ``before``.
     """
-    plan = before.plan
-    assert plan is not None
+    assert before.plan is not None
+    plan = before.plan.with_documents(inference, profile)
     listed = profile.spec.metrics.custom
-    if readers.intersection(CHOICE_STEPS) or listed != plan.cluster.metrics.custom:
-        translation = translate(inference, profile, NO_SPEC, ReusedSteps(steps, readers))
-        return translation if translation.objects else None
-    # The choices are those of the other plan, so the checks that do not read the field find no error.
-    plan = replace(plan, inference=inference, profile=profile)
-    for step in readers:
-        arguments: tuple[Any, ...]
-        if step in RULES:
-            arguments = (inference, listed) if step in METRIC_RULES else (inference,)
-        elif step in PLAN_CHECKS:
-            arguments = (plan,)
-        else:
-            continue
-        if has_errors(step(*arguments)):
+    changed = readers if listed == before.plan.cluster.metrics.custom else readers.union(METRIC_RULES)
+    # The rules and the checks that do not run again find no error, as before.
+    for rule in changed.intersection(RULES):
+        if has_errors(rule(inference, listed) if rule in METRIC_RULES else rule(inference)):
             return None
-    if readers <= _WITHOUT_OBJECTS:
+    for name, choose in CHOICE_STEPS.items():
+        if choose in changed:
+            choice = choose(plan)
+            if name in DECIDED:
+                choice, _ = choice
+            if choice != getattr(plan, name):
+                setattr(plan, name, choice)
+                changed = changed.union(steps.find_readers_of_choice(name))
+    if any(has_errors(check(plan)) for check in changed.intersection(PLAN_CHECKS)):
+        return None
+    if changed <= _WITHOUT_OBJECTS:
         return before
-    translation = translate_plan(plan, [], NO_SPEC, ReusedSteps(steps, readers))
+    translation = translate_plan(plan, [], NO_SPEC, ReusedSteps(steps, changed))
     return translation if translation.objects else None
 
 
@@ -260,8 +301,22 @@ class _RecordedPlan:
     def __getattr__(self, name: str) -> Any:
         if name in DOCUMENTS:
             return self._steps.read_document(name)
-        if name in CHOICES:
+        if name in CHOICE_STEPS:
             value = self._choices[name] = getattr(self._plan, name)
             return value
         # A property, which reads the plan in turn.
         return getattr(Plan, name).fget(self)
+
+
+class _RecordedPod:
+    """A pod that records which of its parts are read."""
+
+    __slots__ = ("_parts", "_pod")
+
+    def __init__(self, pod: Pod, parts: set[str]) -> None:
+        self._pod = pod
+        self._parts = parts
+
+    def __getattr__(self, name: str) -> Any:
+        self._parts.add(name)
+        return getattr(self._pod, name)

@@ -96,7 +96,7 @@ def translate_plan(
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
     objects = make_objects(plan, pod, canonical, call)
-    problems.extend(call(_check_annotation_size, objects))
+    problems.extend(call(_check_annotation_size, [(obj["kind"], obj["metadata"]) for obj in objects]))
     problems.extend(call(llm.check_templates, objects))
     if plan.spec.patches:
         objects = _apply_patches(plan, objects, problems)
@@ -219,7 +219,7 @@ def _make_gpu_patches(plan: Plan) -> Iterator[PodPatch]:
 def make_objects(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any] = call_step) -> list[Object]:
     """Return every object of the workload, without the fields that are not set."""
     objects = list(call(_place_objects, plan, pod))
-    objects.append(call(_make_top_object, plan, pod, canonical))
+    objects.append(TOP_OBJECTS[plan.mode.kind](plan, pod, canonical, call))
     objects.extend(call(_make_exposing_objects, plan))
     return objects
 
@@ -227,12 +227,6 @@ def make_objects(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any] 
 def _place_objects(plan: Plan, pod: Pod) -> list[Object]:
     """Return the objects of the features."""
     return [_place_object(obj, plan) for obj in pod.objects]
-
-
-def _make_top_object(plan: Plan, pod: Pod, canonical: str) -> Object:
-    """Return the Knative Service, the InferenceService or the LLMInferenceService."""
-    service: Object = prune_nulls(TOP_OBJECTS[plan.mode.kind](plan, pod, canonical))
-    return service
 
 
 def _make_exposing_objects(plan: Plan) -> list[Object]:
@@ -243,16 +237,16 @@ def _make_exposing_objects(plan: Plan) -> list[Object]:
     return [] if make_scaler is None else [_place_object(make_scaler(plan), plan)]
 
 
-def _check_annotation_size(objects: list[Object]) -> Iterator[Problem]:
+def _check_annotation_size(objects: list[tuple[str, dict[str, Any]]]) -> Iterator[Problem]:
     """Yield a problem for each object whose annotations, which include the spec, are too large for the API server."""
-    for obj in objects:
-        annotations = obj["metadata"].get("annotations") or {}
+    for kind, metadata in objects:
+        annotations = metadata.get("annotations") or {}
         size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
         if size > MAX_ANNOTATION_BYTES:
             yield Problem(
                 "SPEC007",
                 ("spec",),
-                f"the annotations of {obj['kind']} {obj['metadata']['name']}, which include the spec, have {size} bytes; "
+                f"the annotations of {kind} {metadata['name']}, which include the spec, have {size} bytes; "
                 f"Kubernetes allows at most {MAX_ANNOTATION_BYTES}",
                 "move long values to a ConfigMap and refer to it",
             )
@@ -347,10 +341,17 @@ def _render_one(inference: Inference, profile: Profile, patch: Patch) -> Object 
     return next((objects[position] for position in _find_matches(objects, patch)), None)
 
 
-#: The steps that make a choice.
-CHOICE_STEPS: Final[frozenset[Callable[..., Any]]] = frozenset(
-    (project.choose_namespace, placement.choose, gpu.choose, serving.choose, scaling.choose, priority.choose)
-)
+#: The step that makes each choice of a plan, in their order.
+CHOICE_STEPS: Final[dict[str, Callable[[Plan], Any]]] = {
+    "namespace": project.choose_namespace,
+    "pools": placement.choose,
+    "gpu": gpu.choose,
+    "serving": serving.choose,
+    "scaling": scaling.choose,
+    "priority": priority.choose,
+}
+#: The choices that a step returns together with a decision.
+DECIDED: Final = frozenset(("serving", "scaling", "priority"))
 #: The steps of ``make_plan`` and ``make_patches`` that only read the plan, in the order of their results.
 DECISIONS: Final[tuple[Callable[[Plan], Iterable[Decision]], ...]] = (
     _list_gpu_decisions,

@@ -12,12 +12,13 @@ from ebbtide.base import keys
 from ebbtide.base.problems import Problem
 from ebbtide.base.quantities import parse_whole_quantity
 from ebbtide.spec.rules.serving import parse_host
-from ebbtide.translation.container import make_container, make_pod_fields, secure_containers
+from ebbtide.translation.container import make_container, render_pod_fields, secure_containers
+from ebbtide.translation.objects import prune_nulls
 from ebbtide.translation.scaling.knative import make_bound_annotations, make_scaling_annotations
 from ebbtide.translation.serving import make_access_metadata, make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ebbtide.base.problems import Path
     from ebbtide.spec.inference import InferenceSpec
@@ -168,34 +169,33 @@ def _list_spec_flags(spec: InferenceSpec, oci_models: str) -> Iterator[tuple[str
         yield "shareProcessNamespace", SHARED_PROCESSES, ALLOWED, cause
 
 
-def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
-    """Return the Knative Service."""
-    spec = plan.spec
-    limit = spec.autoscaling.concurrency_hard_limit
+def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any]) -> Object:
+    """Return the Knative Service, without the fields that are not set. ``call`` calls the function of each part."""
+    traffic = call(_make_traffic, plan)
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": make_metadata(plan, canonical),
+        "metadata": call(_make_top_metadata, plan, canonical),
         "spec": {
             "template": {
-                "metadata": _make_template_metadata(plan, pod),
+                **call(_make_template_metadata, plan, pod),
                 "spec": {
-                    "containerConcurrency": limit,
-                    "timeoutSeconds": spec.serving_configuration.request_timeout_seconds,
-                    "responseStartTimeoutSeconds": _choose_response_start(plan) if plan.adds_defaults else None,
-                    **make_pod_fields(plan, pod),
-                    "containers": [
-                        make_container(plan, pod, _choose_port_name(plan)),
-                        *secure_containers(spec.sidecars, pod),
-                    ],
+                    **call(_make_settings, plan),
+                    **call(render_pod_fields, plan, pod),
+                    **call(_make_containers, plan, pod),
                 },
             },
-            "traffic": _make_traffic(plan),
+            **({} if traffic is None else {"traffic": traffic}),
         },
     }
 
 
-def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any] | None:
+def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = prune_nulls(make_metadata(plan, canonical))
+    return metadata
+
+
+def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
     labels = make_pod_labels(plan, pod.labels)
     annotations = {
         **make_scaling_annotations(plan),
@@ -203,7 +203,26 @@ def _make_template_metadata(plan: Plan, pod: Pod) -> dict[str, Any] | None:
         **pod.annotations,
         **make_pod_annotations(plan),
     }
-    return {"labels": labels or None, "annotations": annotations or None} if labels or annotations else None
+    metadata = {**({"labels": labels} if labels else {}), **({"annotations": annotations} if annotations else {})}
+    return {"metadata": metadata} if metadata else {}
+
+
+def _make_settings(plan: Plan) -> dict[str, Any]:
+    """Return the revision's fields that are not fields of a pod."""
+    settings: dict[str, Any] = prune_nulls(
+        {
+            "containerConcurrency": plan.spec.autoscaling.concurrency_hard_limit,
+            "timeoutSeconds": plan.spec.serving_configuration.request_timeout_seconds,
+            "responseStartTimeoutSeconds": _choose_response_start(plan) if plan.adds_defaults else None,
+        }
+    )
+    return settings
+
+
+def _make_containers(plan: Plan, pod: Pod) -> dict[str, Any]:
+    container = make_container(plan, pod, _choose_port_name(plan))
+    containers: dict[str, Any] = prune_nulls({"containers": [container, *secure_containers(plan.spec.sidecars, pod)]})
+    return containers
 
 
 def _choose_response_start(plan: Plan) -> int | None:

@@ -12,14 +12,14 @@ from ebbtide.base import keys, names
 from ebbtide.base.problems import Problem
 from ebbtide.base.versions import parse_version
 from ebbtide.translation import runtimes
-from ebbtide.translation.container import make_container, make_pod_fields, secure_component, secure_containers
-from ebbtide.translation.objects import write_model
+from ebbtide.translation.container import make_container, render_pod_fields, secure_component, secure_containers
+from ebbtide.translation.objects import prune_nulls, write_model
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.scaling.knative import make_scaling_annotations
 from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
@@ -58,39 +58,64 @@ def make_storage_patches(plan: Plan) -> Iterator[PodPatch]:
     )
 
 
-def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
-    """Return the InferenceService. The annotation with the spec is left out if KServe would copy it to the pods."""
-    spec, cluster = plan.spec, plan.cluster
-    standard = plan.serving == "kserve-standard"
-    stored = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
-    top = make_metadata(plan, stored)
-    top["annotations"] = {**_make_mode_annotations(plan), **(top["annotations"] or {})} or None
-    auto = spec.autoscaling
-    minimum, maximum = plan.scaling.minimum, plan.scaling.maximum
-    scaling = {} if standard else make_scaling_annotations(plan)
+def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any]) -> Object:
+    """Return the InferenceService, without the fields that are not set. ``call`` calls the function of each part."""
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": top,
+        "metadata": call(_make_top_metadata, plan, canonical),
         "spec": {
             "predictor": {
-                "minReplicas": minimum if plan.adds_defaults else auto.min_replicas,
-                "maxReplicas": maximum if plan.adds_defaults else auto.max_replicas,
-                "containerConcurrency": spec.autoscaling.concurrency_hard_limit,
-                "timeout": spec.serving_configuration.request_timeout_seconds,
-                "deploymentStrategy": _make_strategy(spec),
-                "canaryTrafficPercent": spec.traffic.canary_percent,
-                "logger": write_model(spec.logger),
-                "batcher": write_model(spec.batcher),
-                "labels": make_pod_labels(plan, pod.labels) or None,
-                "annotations": {**scaling, **pod.annotations, **make_pod_annotations(plan)} or None,
-                **make_pod_fields(plan, pod),
-                **_make_runtime(plan, pod, standard=standard),
+                **call(_make_settings, plan),
+                **call(_make_predictor_metadata, plan, pod),
+                **call(render_pod_fields, plan, pod),
+                **call(_make_runtime, plan, pod),
             },
-            "transformer": secure_component(spec.transformer, pod),
-            "explainer": secure_component(spec.explainer, pod),
+            **call(_make_components, plan, pod),
         },
     }
+
+
+def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
+    """Return the metadata. The annotation with the spec is left out if KServe would copy it to the pods."""
+    stored = canonical if keys.SPEC in plan.cluster.kserve.annotation_disallow_list else None
+    top = make_metadata(plan, stored)
+    top["annotations"] = {**_make_mode_annotations(plan), **(top["annotations"] or {})} or None
+    metadata: dict[str, Any] = prune_nulls(top)
+    return metadata
+
+
+def _make_settings(plan: Plan) -> dict[str, Any]:
+    """Return the predictor's fields that are not fields of a pod."""
+    spec = plan.spec
+    auto = spec.autoscaling
+    settings: dict[str, Any] = prune_nulls(
+        {
+            "minReplicas": plan.scaling.minimum if plan.adds_defaults else auto.min_replicas,
+            "maxReplicas": plan.scaling.maximum if plan.adds_defaults else auto.max_replicas,
+            "containerConcurrency": auto.concurrency_hard_limit,
+            "timeout": spec.serving_configuration.request_timeout_seconds,
+            "deploymentStrategy": _make_strategy(spec),
+            "canaryTrafficPercent": spec.traffic.canary_percent,
+            "logger": write_model(spec.logger),
+            "batcher": write_model(spec.batcher),
+        }
+    )
+    return settings
+
+
+def _make_predictor_metadata(plan: Plan, pod: Pod) -> dict[str, Any]:
+    labels = make_pod_labels(plan, pod.labels)
+    scaling = {} if plan.serving == "kserve-standard" else make_scaling_annotations(plan)
+    annotations = {**scaling, **pod.annotations, **make_pod_annotations(plan)}
+    return {**({"labels": labels} if labels else {}), **({"annotations": annotations} if annotations else {})}
+
+
+def _make_components(plan: Plan, pod: Pod) -> dict[str, Any]:
+    components: dict[str, Any] = prune_nulls(
+        {name: secure_component(getattr(plan.spec, name), pod) for name in ("transformer", "explainer")}
+    )
+    return components
 
 
 def _make_strategy(spec: InferenceSpec) -> dict[str, Any] | None:
@@ -141,24 +166,28 @@ def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:
     return "none" if parse_version(cluster.kserve.version) >= NEW_NAMES else "hpa"
 
 
-def _make_runtime(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
+def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
+    """Return the model or the containers."""
     model = plan.spec.model
     grpc = plan.spec.serving_port.protocol == "grpc"
-    port_name = ("grpc" if grpc else "http") if standard else ("h2c" if grpc else "http1")
+    port_name = ("grpc" if grpc else "http") if plan.serving == "kserve-standard" else ("h2c" if grpc else "http1")
     container = make_container(plan, pod, port_name)
-    if model is None:
-        return {"containers": [container, *secure_containers(plan.spec.sidecars, pod)]}
-    # The serving runtime defines the image, the container's name and the port. These fields override it.
-    return {
-        "model": {
-            "modelFormat": {"name": model.format, "version": model.format_version},
-            "runtime": model.runtime,
-            "runtimeVersion": model.runtime_version,
-            "protocolVersion": model.protocol or (runtimes.GRPC_PROTOCOL if grpc else None),
-            "storageUri": model.uri,
-            "storage": write_model(model.storage),
-            **{name: value for name, value in container.items() if name != "name"},
-        },
-        "storageUris": write_model(model.uris),
-        "containers": secure_containers(plan.spec.sidecars, pod) or None,
-    }
+    sidecars = secure_containers(plan.spec.sidecars, pod)
+    runtime: dict[str, Any] = {"containers": [container, *sidecars]}
+    if model is not None:
+        # The serving runtime defines the image, the container's name and the port. These fields override it.
+        runtime = {
+            "model": {
+                "modelFormat": {"name": model.format, "version": model.format_version},
+                "runtime": model.runtime,
+                "runtimeVersion": model.runtime_version,
+                "protocolVersion": model.protocol or (runtimes.GRPC_PROTOCOL if grpc else None),
+                "storageUri": model.uri,
+                "storage": write_model(model.storage),
+                **{name: value for name, value in container.items() if name != "name"},
+            },
+            "storageUris": write_model(model.uris),
+            "containers": sidecars or None,
+        }
+    pruned: dict[str, Any] = prune_nulls(runtime)
+    return pruned

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base.problems import Problem, format_path, make_warning
 from ebbtide.base.versions import parse_version
-from ebbtide.translation.container import make_container, make_pod_fields, secure_containers, split_command
+from ebbtide.translation.container import make_container, render_pod_fields, secure_containers, split_command
 from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.objects import prune_nulls
 from ebbtide.translation.serving import make_metadata, make_pod_annotations, make_pod_labels
@@ -45,8 +45,25 @@ SHELL_SINCE: Final = (0, 18)
 SHELL: Final = re.compile(r"[\s\"'`$\\|&;<>(){}*?\[\]#~!]")
 
 
-def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
-    """Return the LLMInferenceService. Its labels and annotations are not copied to the pods, so it always stores the spec."""
+def make_service(plan: Plan, pod: Pod, canonical: str, call: Callable[..., Any]) -> Object:
+    """Return the LLMInferenceService, without the fields that are not set. ``call`` calls the function of each part.
+
+    Its labels and annotations are not copied to the pods, so it always stores the spec.
+    """
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": call(_make_top_metadata, plan, canonical),
+        "spec": call(_make_spec, plan, pod),
+    }
+
+
+def _make_top_metadata(plan: Plan, canonical: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = prune_nulls(make_metadata(plan, canonical))
+    return metadata
+
+
+def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
     spec, fixed = plan.spec, plan.scaling.scaler == "fixed"
     model = spec.model
     assert model is not None
@@ -54,12 +71,9 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     server = prune_nulls(make_container(plan, pod, "http"))
     # A container that only has its name adds nothing to the preset's.
     containers = [*([server] if len(server) > 1 else []), *secure_containers(spec.sidecars, pod)]
-    template = prune_nulls({**make_pod_fields(plan, pod), "containers": containers or None})
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": make_metadata(plan, canonical),
-        "spec": {
+    template = {**render_pod_fields(plan, pod), **({"containers": containers} if containers else {})}
+    fields: dict[str, Any] = prune_nulls(
+        {
             "model": {"uri": model.uri, "name": model.name},
             # Without it, KServe leaves the replicas to the HPA or the ScaledObject (workload.go, PreserveDeploymentReplicas).
             "replicas": replicas if fixed else None,
@@ -67,8 +81,9 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
             "annotations": {**pod.annotations, **make_pod_annotations(plan)} or None,
             "router": _make_router(plan),
             "template": template or None,
-        },
-    }
+        }
+    )
+    return fields
 
 
 def _make_router(plan: Plan) -> dict[str, Any] | None:
