@@ -353,6 +353,29 @@ def test_a_refused_spec_changes_nothing_live(stage: Stage) -> None:
     assert conditions(stage.settle()) == {"Ready": ("True", "Running")}
 
 
+def test_a_resource_has_one_event_of_each_type(stage: Stage) -> None:
+    def events() -> list[tuple[str, str, int]]:
+        rows = [row for row in stage.cluster.events("team-a") if row["involvedObject"]["kind"] == "Inference"]
+        return sorted((row["type"], row["reason"], row["count"]) for row in rows)
+
+    stage.apply(**SPEC)
+    stage.settle()
+    assert events() == [("Normal", "Applied", 1)]
+    for number in range(2, 4):
+        stage.apply(**{**SPEC, "autoscalling": {"minReplicas": number}, "image": "registry.test/chat:2"})
+        stage.settle()
+        stage.apply(**{**SPEC, "image": f"registry.test/chat:{number}"})
+        stage.settle()
+    assert events() == [("Normal", "Applied", 3), ("Warning", "InvalidSpec", 2)]
+    messages = {row["type"]: row["message"] for row in stage.cluster.events("team-a")}
+    assert messages["Warning"].startswith("SPEC001 spec.autoscalling: unknown field")
+
+    # Neither a restart nor time alone is an event.
+    stage.restart()
+    stage.settle(60)
+    assert events() == [("Normal", "Applied", 3), ("Warning", "InvalidSpec", 2)]
+
+
 def test_an_account_that_may_not_create_a_service_yields_a_condition(stage: Stage) -> None:
     account = Caller(name_account("team-a"))
     rule = PermissionRule(account.name, frozenset({"get"}), frozenset({"*"}), frozenset({"*"}))

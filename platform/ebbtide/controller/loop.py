@@ -14,13 +14,14 @@ from ebbtide.autoscaler.floor import Floor, FloorDecision, FloorError, FloorSett
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_number
-from ebbtide.cluster.client.protocol import EVENT, REVISION, ClusterError, MissingError
+from ebbtide.cluster.client.protocol import REVISION, ClusterError, MissingError
 from ebbtide.cluster.read.inventory import find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.why import FLOOR_WORDS, read_decision
 from ebbtide.cluster.write.apply import read_scale_record
 from ebbtide.cluster.write.revisions import scaled_revisions, serving_revisions
 from ebbtide.cluster.write.rollout import is_in_rollout
+from ebbtide.controller.events import make_event, record_event
 from ebbtide.controller.measure import Readings, read_pod
 
 if TYPE_CHECKING:
@@ -214,33 +215,10 @@ class Controller:
             self._note(live, "Warning", reason, message, self._clock.now())
 
     def _note(self, live: LiveWorkload, kind: str, reason: str, message: str, now: float) -> None:
-        """Create an Event on the workload. Events are a courtesy: without the right to create them, scaling goes on."""
-        moment = format_timestamp(now)
-        top = live.top
+        """Create an Event on the workload."""
         LOG.info("%s/%s %s", live.namespace, live.name, message)
-        event: Object = {
-            "apiVersion": EVENT.api_version,
-            "kind": EVENT.name,
-            "metadata": {"name": f"{live.name}.{int(now * 1000):x}", "namespace": live.namespace},
-            "involvedObject": {
-                "apiVersion": top["apiVersion"],
-                "kind": top["kind"],
-                "name": live.name,
-                "namespace": live.namespace,
-                "uid": top["metadata"].get("uid", ""),
-            },
-            "type": kind,
-            "reason": reason,
-            "message": message[:1024],
-            "firstTimestamp": moment,
-            "lastTimestamp": moment,
-            "count": 1,
-            "source": {"component": "ebbtide-controller"},
-        }
-        try:
-            self._cluster.create(event)
-        except ClusterError as error:
-            LOG.warning("event of %s/%s: %s", live.namespace, live.name, error)
+        name = f"{live.name}.{int(now * 1000):x}"
+        record_event(self._cluster, make_event(live.top, name, kind, reason, message, now))
 
 
 def has_new_revision(live: LiveWorkload) -> bool:
