@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,7 +45,6 @@ from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.profile.models import Profile
@@ -1017,3 +1018,94 @@ def test_a_controller_that_is_missing_stale_or_doubled_is_reported(
         observed.make_profile_document(observed.observe_cluster(cluster))["spec"].get("autoscaling", {}).values()
     )
     assert runs == (code != "DOC071")
+
+
+DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferences.ebbtide.dev"
+
+
+def definition() -> Object:
+    file = Path(__file__).parent.parent / "kustomize" / "crd" / "inferences.yaml"
+    (document,) = manifests.read_documents(file.read_bytes(), file.name)
+    return copy.deepcopy(document.data)
+
+
+def resource(name: str, age: float, status: Object | None = None) -> Object:
+    """Return a custom resource that was created some seconds ago."""
+    created = (datetime.now(UTC) - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    metadata = {"name": name, "namespace": "team-a", "generation": 2, "creationTimestamp": created}
+    item: Object = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": metadata, "spec": {}}
+    return item if status is None else {**item, "status": status}
+
+
+def stalled(seconds: float) -> Object:
+    moment = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    row = {
+        "type": "Stalled",
+        "status": "True",
+        "reason": "InvalidSpec",
+        "message": "SPEC001 spec.imagge: unknown field",
+    }
+    return {"observedGeneration": 2, "conditions": [{**row, "lastTransitionTime": moment}]}
+
+
+@pytest.mark.parametrize(
+    ("leases", "items", "code", "severity", "words"),
+    [
+        ((), (), "DOC189", "warning", "custom resources are installed, but Ebbtide's controller is not running"),
+        (
+            (("a", 600),),
+            (resource("chat", 90),),
+            "DOC189",
+            "error",
+            "stopped 10 minutes ago, and team-a/chat waits for it",
+        ),
+        ((("a", 1),), (resource("chat", 90), resource("new", 5)), "DOC190", "error", "does not apply team-a/chat"),
+        ((("a", 1),), (resource("chat", 90, {"observedGeneration": 1}),), "DOC190", "error", "team-a/chat"),
+        ((("a", 1),), (resource("chat", 90, {"observedGeneration": 2}),), "", "", ""),
+        ((("a", 1),), (resource("chat", 5),), "", "", ""),
+        (
+            (("a", 1),),
+            (resource("chat", 5000, stalled(1200)),),
+            "DOC191",
+            "warning",
+            "team-a/chat (SPEC001 spec.imagge",
+        ),
+        ((("a", 1),), (resource("chat", 5000, stalled(60)),), "", "", ""),
+    ],
+)
+def test_custom_resources_that_nothing_applies_are_reported(
+    leases: tuple[tuple[Any, ...], ...], items: tuple[Object, ...], code: str, severity: str, words: str
+) -> None:
+    cluster = furnished()
+    cluster.paths[DEFINITION] = definition()
+    for arguments in leases:
+        cluster.put(lease(*arguments))
+    for item in items:
+        cluster.put(item)
+
+    found = [row for row in doctor.examine_cluster(cluster, profile()) if "DOC189" <= row.code <= "DOC192"]
+
+    assert [(row.code, row.severity) for row in found] == ([(code, severity)] if code else [])
+    assert all(words in row.what for row in found)
+
+
+def test_an_older_definition_is_reported() -> None:
+    cluster = furnished()
+    cluster.put(lease("a", 1))
+    old = definition()
+    fields = old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    del fields["rollout"], fields["autoscaling"]["properties"]["metrics"]["items"]["properties"]["query"]
+    cluster.paths[DEFINITION] = old
+
+    (finding,) = [row for row in doctor.examine_cluster(cluster, profile()) if row.code == "DOC192"]
+
+    assert "spec.autoscaling.metrics.query, spec.rollout missing" in finding.what
+
+
+def test_a_definition_of_another_product_is_not_examined() -> None:
+    cluster = furnished()
+    cluster.paths[DEFINITION.replace("inferences.ebbtide.dev", "inferenceworkloads.run.ai")] = {
+        **definition(),
+        "metadata": {"name": "inferenceworkloads.run.ai"},
+    }
+    assert not [row for row in doctor.examine_cluster(cluster, profile()) if "DOC189" <= row.code <= "DOC192"]

@@ -3,7 +3,7 @@
 Translation relies on the profile. Each check compares one part of it with the observed cluster, in both directions: the
 cluster rejects or ignores objects that use a feature which only the profile has; Ebbtide's answers are wrong about a
 setting that only the cluster has. Only ``apply_fix_patch`` writes. The checks are grouped by theme in the modules
-``installation``, ``scheduling``, ``network`` and ``namespaces``.
+``installation``, ``scheduling``, ``resources``, ``network`` and ``namespaces``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import CLUSTER_ROLE
-from ebbtide.cluster.doctor import installation, kueue, namespaces, network, scheduling
+from ebbtide.cluster.doctor import installation, kueue, namespaces, network, resources, scheduling
 from ebbtide.cluster.doctor.findings import SpecRequirements
-from ebbtide.cluster.doctor.observed import KSERVE_MAP, MAPS, ObservedCluster, make_profile_document, observe_cluster
+from ebbtide.cluster.doctor.observed import (
+    DEFINITIONS,
+    KSERVE_MAP,
+    MAPS,
+    ObservedCluster,
+    make_profile_document,
+    observe_cluster,
+)
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -53,11 +60,21 @@ OBSERVER_RULES: Final[list[Object]] = [
     {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _READ_VERBS},
     {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _READ_VERBS},
     {"apiGroups": ["kueue.x-k8s.io"], "resources": ["clusterqueues"], "verbs": _READ_VERBS},
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": _READ_VERBS},
+    {
+        "apiGroups": ["apiextensions.k8s.io"],
+        "resources": ["customresourcedefinitions"],
+        "resourceNames": [path.rpartition("/")[2] for path in DEFINITIONS.values()],
+        "verbs": ["get"],
+    },
+    {"apiGroups": ["ebbtide.dev"], "resources": ["inferences"], "verbs": _READ_VERBS},
+    {"apiGroups": ["run.ai"], "resources": ["inferenceworkloads"], "verbs": _READ_VERBS},
 ]
 #: Checks that need only the observed state, and checks that read more objects from the cluster.
 CHECKS: Final[tuple[Callable[[ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
     *installation.CHECKS,
     *scheduling.CHECKS,
+    *resources.CHECKS,
 )
 READING_CHECKS: Final[tuple[Callable[[Cluster, ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
     *network.CHECKS,

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ebbtide.base import keys, names, quantities
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
+    CLASSIC,
     CLUSTER_QUEUE,
     CLUSTER_RUNTIME,
     CONFIG_MAP,
     DEPLOYMENT,
     HPA,
+    INFERENCE,
     LEASE,
     NAMESPACE,
     NODE,
@@ -115,6 +117,11 @@ GROUPS: Final = {
     "kueue": "/apis/kueue.x-k8s.io/v1beta2",
     "dra": "/apis/resource.k8s.io/v1",
 }
+#: Definitions of the custom resources. A cluster with Run:ai has the classic one of Run:ai.
+DEFINITIONS: Final = {
+    kind: f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.plural}.{kind.api_version.partition('/')[0]}"
+    for kind in (INFERENCE, CLASSIC)
+}
 CUSTOM_METRICS: Final = "/apis/custom.metrics.k8s.io/v1beta1"
 VERSION: Final = re.compile(r"v?(\d+\.\d+(?:\.\d+)?)(?:[-+].*)?")
 VERSION_LABEL: Final = "app.kubernetes.io/version"
@@ -172,6 +179,9 @@ class ObservedCluster:
     kueue_configuration: str | None = None
     #: Ebbtide's controllers by the namespace of their Lease; None if Leases were not read.
     controllers: tuple[ControllerLease, ...] | None = ()
+    #: Ebbtide's definitions of custom resources, and the resources; None if they were not read.
+    definitions: tuple[Object, ...] | None = ()
+    resources: tuple[Object, ...] | None = ()
     #: Descriptions of the objects that the caller is not allowed to read.
     unread: tuple[str, ...] = ()
 
@@ -279,6 +289,12 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
     kserve_map = read_map(KSERVE_MAP, KSERVE_NAMESPACE) if "kserve" in served else None
     runtime_classes = list_(RUNTIME_CLASS) if "kai" in served else ()
     runtimes = list_(CLUSTER_RUNTIME) if "kserve" in served else ()
+    definitions = {
+        kind: row
+        for kind, path in DEFINITIONS.items()
+        if (row := read(f"{kind.plural}' definition", lambda path=path: cluster.read(path))) is not None  # type: ignore[misc] # mypy#12557
+        and get_at(row, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide"
+    }
     # Each workload has several Services, so list only candidates for Prometheus.
     services = (
         *(list_(SERVICE, MONITORING_NAMESPACE) or ()),
@@ -311,6 +327,8 @@ def observe_cluster(cluster: Cluster) -> ObservedCluster:
         gateway_histogram=_read_gateway_histogram(cluster, find_prometheus(services)),
         cluster_queues=list_(CLUSTER_QUEUE) if "kueue" in served else (),
         controllers=_read_controllers(list_(LEASE, labels=f"{keys.APP_NAME}={names.CONTROLLER}")),
+        definitions=tuple(definitions.values()),
+        resources=tuple(row for kind in definitions for row in list_(kind) or ()),
         kueue_configuration=(read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY) if "kueue" in served else None,
         unread=tuple(dict.fromkeys(unread)),
     )
