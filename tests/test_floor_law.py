@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 #: Workloads of one cluster, clusters, and decisions of each workload.
 WORKLOADS = 25
-CLUSTERS = 400 if LONG else 20
+CLUSTERS = 400 if LONG else 16
 DECISIONS = 24
 SPACE = "team-shop"
 #: With queue-proxy's 25m, a pod requests one core, of which the simulator computes the utilization.
