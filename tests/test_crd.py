@@ -23,6 +23,7 @@ from ebbtide.cluster.client.protocol import (
     KINDS,
     KNATIVE,
     KSERVE,
+    LLM,
     POD,
     ClusterError,
     MissingError,
@@ -393,6 +394,18 @@ def test_an_account_that_may_not_create_a_service_yields_a_condition(stage: Stag
     # As soon as the account has the permission, a later attempt succeeds.
     del stage.cluster.accounts[account.name]
     assert conditions(stage.settle(120))["Ready"][0] == "True"
+
+
+def test_a_language_model_is_refused_with_a_condition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ebbtide does not write an LLMInferenceService, and the controller says so."""
+    monkeypatch.setitem(globals(), "PROFILE", profiles.load_built_in("full"))
+    stage = Stage()
+    stage.apply(serving="llm", model={"format": "huggingface", "uri": "hf://Qwen/Qwen2.5-7B-Instruct"})
+    resource = stage.settle()
+
+    assert conditions(resource)["Ready"][0] == "False"
+    assert "does not write an LLMInferenceService" in resource["status"]["conditions"][0]["message"]
+    assert stage.cluster.list(LLM).items == []
 
 
 def test_a_foreign_service_is_not_taken_over(stage: Stage) -> None:

@@ -21,6 +21,7 @@ from ebbtide.cluster.write.apply import plan_workload
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.sandbox.simulated import Simulated
+from ebbtide.simulate.setting import NotSimulated, from_objects
 from ebbtide.translation.modes import SERVING_MODES
 from live_cluster import connected, simulated, workload
 
@@ -187,6 +188,13 @@ def test_an_apply_refuses_to_write_it() -> None:
     assert "does not write an LLMInferenceService" in "".join(step.refusal for step in planned.steps)
 
 
+def test_it_is_not_simulated() -> None:
+    folder = cases.ROOT / "tests" / "golden" / "llm"
+
+    with pytest.raises(NotSimulated, match="endpoint picker"):
+        from_objects(cases.make(folder).objects, cases.profile(folder).spec)
+
+
 @pytest.mark.parametrize(("model", "name"), [({"name": "Qwen/Qwen2.5-7B"}, "Qwen/Qwen2.5-7B"), ({}, "qwen")])
 def test_requests_name_the_model_of_the_object(model: dict[str, str], name: str) -> None:
     assert find_served_model({"kind": LLM.name, "metadata": {"name": "qwen"}, "spec": {"model": model}}) == name
@@ -196,7 +204,7 @@ def test_requests_name_the_model_of_the_object(model: dict[str, str], name: str)
     ("workload_name", "deployment", "service"),
     [
         ("chat", "chat-kserve", "chat-kserve-workload-svc"),
-        # As knative.dev/pkg kmeta.ChildName returns them.
+        # The results of knative.dev/pkg kmeta.ChildName.
         (
             "a" * 57,
             "aaaaaaaaaaaaaaaaaaaaaaaa652b906d60af96844ebd21b674f35e93-kserve",

@@ -107,6 +107,12 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
             probed=not any(map(_needs_kubelet_probe, spec.get("containers", ()))),
             floor=_read_floor(by_kind["Service"]),
         )
+    if "LLMInferenceService" in by_kind:
+        raise NotSimulated(
+            "spec.serving",
+            "an LLMInferenceService is not simulated, because its endpoint picker chooses the replica by load",
+            "simulate the spec with serving: kserve-standard",
+        )
     if "InferenceService" not in by_kind:
         raise NotSimulated("objects", "they contain neither a Knative Service nor an InferenceService")
     service = by_kind["InferenceService"]

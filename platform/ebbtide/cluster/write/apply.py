@@ -21,6 +21,8 @@ from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import (
+    KNATIVE,
+    KSERVE,
     LIVE_MANAGER,
     LLM,
     QUOTA,
@@ -61,7 +63,7 @@ LOOKS_PER_POLL: Final = 5
 RETRY_SECONDS: Final = 60.0
 #: Seconds during which KServe may report an edit as processed before it has updated the Knative Service.
 KSERVE_LAG_SECONDS: Final = 3.0
-TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
+TOPS: Final = {(kind.api_version, kind.name) for kind in (KNATIVE, KSERVE, LLM)}
 #: The reason why a cluster command does not write this kind.
 LLM_REFUSAL: Final = (
     "ebbtide does not write an LLMInferenceService, which no test has run on a cluster; write it with kubectl: ebbtide render "
@@ -194,7 +196,7 @@ def collect_workloads(documents: Iterable[LoadedDocument], batch: Batch) -> tupl
 
 def is_top_object(obj: Object) -> bool:
     """Return whether an object is a workload's top object."""
-    return obj["apiVersion"] in TOPS and obj["kind"] in {"Service", "InferenceService"}
+    return (obj["apiVersion"], obj["kind"]) in TOPS
 
 
 def plan_workload(
