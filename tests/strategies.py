@@ -568,7 +568,7 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
     if not isinstance(spec, dict):
         return document
     if maybe(rng, 0.3):
-        spec["serving"] = rng.choice(("auto", "knative", "kserve", "kserve-standard"))
+        spec["serving"] = rng.choice(("auto", "knative", "kserve", "kserve-standard", "llm"))
     if maybe(rng, 0.2):
         spec["model"] = {
             "format": rng.choice(("onnx", "sklearn", "huggingface")),
