@@ -86,13 +86,16 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("path", ["/overview", "/workloads", f"{BASE}/why", f"{BASE}/logs", "/nope"])
+@pytest.mark.parametrize("path", ["/overview", "/workloads", f"{BASE}/why", f"{BASE}/events", f"{BASE}/logs", "/nope"])
 def test_each_screen_fits_and_is_accessible(
     site: Site, visit: Callable[..., Page], path: str, size: str, scheme: str
 ) -> None:
     page = visit(site, path, size, scheme)
     expect(page.locator("h1, h2").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
+    # No column of a table and no tab is cut.
+    wide = "[...document.querySelectorAll('main .scroll, .tabs')].filter(box => box.scrollWidth > box.clientWidth)"
+    assert size == "phone" or page.evaluate(f"{wide}.map(box => box.className)") == []
     assert find_violations(page) == []
 
 
