@@ -27,7 +27,10 @@ PATIENCE = 120_000
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    with shop() as (world, address), Site(backend_of(world.cluster, world.clock, demo=True, gateway=address)) as opened:
+    with (
+        shop() as (world, address),
+        Site(backend_of(world.cluster, world.clock, source=world.source, demo=True, gateway=address)) as opened,
+    ):
         yield opened
 
 
@@ -78,4 +81,20 @@ def test_a_request_can_be_stopped(browser: Browser, site: Site) -> None:
 
     expect(page.locator(".exchange .state")).to_have_text("Stopped")
     expect(page.get_by_role("button", name="Send")).to_be_focused()
+    context.close()
+
+
+def test_the_chart_of_the_replicas_marks_a_cold_start(browser: Browser, site: Site) -> None:
+    context = browser.new_context(base_url=site.address)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{BASE}/zero/playground")
+    expect(page.locator("#playground-state")).to_contain_text("The next request waits for a cold start.")
+    page.get_by_role("button", name="Send").click()
+
+    expect(page.locator(".exchange .state")).to_have_text("200 OK")
+    expect(page.locator(".exchange .tag.cold")).to_be_visible()
+    expect(page.locator("figure[data-part='replicas'] .u-over")).to_be_visible()
+    ((start, end),) = page.evaluate("ebbtide.charts.waits")
+    assert end > start > 0
     context.close()

@@ -264,6 +264,6 @@
   });
   document.addEventListener("htmx:afterSwap", refresh);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { [...made.keys()].forEach(end); refresh(); });
-  window.ebbtide.charts = {refresh, made, wait};
+  window.ebbtide.charts = {refresh, made, wait, waits};
   refresh();
 })();
