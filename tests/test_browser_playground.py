@@ -97,4 +97,7 @@ def test_the_chart_of_the_replicas_marks_a_cold_start(browser: Browser, site: Si
     expect(page.locator("figure[data-part='replicas'] .u-over")).to_be_visible()
     ((start, end),) = page.evaluate("ebbtide.charts.waits")
     assert end > start > 0
+    # The line with the reason and the notice disappear; the response stays.
+    expect(page.locator("#playground-state")).to_be_empty()
+    expect(page.locator(".exchange")).to_have_count(1)
     context.close()

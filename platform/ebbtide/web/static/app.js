@@ -38,9 +38,9 @@
     for (const next of [...fresh.childNodes]) {
       let match = next.id ? named.get(next.id) : null;
       if (!match && !next.id) {
-        let candidate = place;
-        while (candidate && candidate.id) candidate = candidate.nextSibling;
-        if (candidate && alike(candidate, next)) match = candidate;
+        // A line that disappeared before it must not replace a kept part.
+        match = place;
+        while (match && (match.id || !alike(match, next) || match.dataset?.keep !== next.dataset?.keep)) match = match.nextSibling;
       }
       if (match && !alike(match, next)) match = null;
       if (!match) { old.insertBefore(next, place); continue; }

@@ -94,6 +94,7 @@
       ctx.fillRect(left, bbox.top + bbox.height - 5 * ratio, end - left, 5 * ratio);
     });
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+    ctx.textAlign = "left";
     let free = -Infinity;
     for (const {time: moment, kind} of marks ?? []) {
       const x = at(moment), text = MARKS[kind];
@@ -115,6 +116,7 @@
     const at = moment => Math.min(Math.max(chart.valToPos(moment, "x", true), bbox.left), bbox.left + bbox.width);
     ctx.save();
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
+    ctx.textAlign = "left";
     for (const [start, end] of waits) {
       const left = at(start), right = at(end ?? last);
       if (right <= left) continue;
