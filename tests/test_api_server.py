@@ -371,14 +371,14 @@ def test_on_loopback_other_host_names_and_cross_site_writes_are_rejected() -> No
 def test_requests_above_the_limit_are_told_to_retry() -> None:
     _, backend = serving.inhabited()
     occupied, go = threading.Event(), threading.Event()
-    plain = backend.workloads
+    plain = backend.workload_page
 
     def slow(*args: Any) -> Any:
         occupied.set()
         go.wait(30)
         return plain(*args)
 
-    backend.workloads = slow  # type: ignore[assignment,method-assign] # a slow request
+    backend.workload_page = slow  # type: ignore[assignment,method-assign] # a slow request
     with (
         serving.served(backend, ServerSettings(max_requests=1)) as client,
         concurrent.futures.ThreadPoolExecutor(1) as other,
@@ -512,7 +512,7 @@ def test_a_stream_above_the_limit_is_rejected_before_it_begins() -> None:
 def test_a_slow_request_times_out() -> None:
     _, backend = serving.inhabited()
     go = threading.Event()
-    backend.workloads = lambda *_: go.wait(30)  # type: ignore[assignment,method-assign] # as above
+    backend.workload_page = lambda *_: go.wait(30)  # type: ignore[assignment,method-assign] # as above
     with serving.served(backend, ServerSettings(request_seconds=0.2)) as client:
         answer = client.get(f"{V1}/workloads", headers=ROOT)
         assert answer.status_code == 504
@@ -526,7 +526,7 @@ def test_an_internal_error_reveals_no_details(caplog: pytest.LogCaptureFixture) 
     def broken(*_: Any) -> Any:
         raise KeyError("hunter2")
 
-    backend.workloads = broken  # type: ignore[assignment,method-assign] # an internal error
+    backend.workload_page = broken  # type: ignore[assignment,method-assign] # an internal error
     with serving.served(backend) as client:
         for path, shape in ((f"{V1}/workloads", "detail"), ("/api/v1/workloads", "message")):
             answer = client.get(path, headers=ROOT)

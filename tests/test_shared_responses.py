@@ -9,9 +9,16 @@ import pytest
 
 import serving
 from ebbtide.api.cache import Cache
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import KNATIVE, NAMESPACE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
+
+    from ebbtide.api.backend import Backend
+    from ebbtide.sandbox.simulated import Simulated
 
 V1 = "/api/ebbtide/v1"
 LIST = f"{V1}/workloads"
@@ -25,13 +32,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(Cache, "peek_number", lambda _: numbers[0])
     monkeypatch.setattr("ebbtide.api.shared.time.monotonic", lambda: 5.0)
     computed: list[Any] = []
-    read = backend.workloads
+    read = backend.workload_page
 
     def count(*arguments: Any) -> Any:
         computed.append(arguments)
         return read(*arguments)
 
-    monkeypatch.setattr(backend, "workloads", count)
+    monkeypatch.setattr(backend, "workload_page", count)
     with serving.served(backend) as client:
         yield client, computed, numbers
 
@@ -78,3 +85,37 @@ def test_pages_and_other_responses_are_compressed(world: Any) -> None:
     answer = fetch(world[0], "root", f"{V1}/openapi.json", **{"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
     assert int(answer.headers["content-length"]) < len(answer.content) / 5
+
+
+#: One change of each kind that a list shows.
+CHANGES: dict[str, Callable[[Simulated, Backend], Any]] = {
+    "nothing": lambda *_: None,
+    "a new workload": lambda _, backend: backend.submit(
+        serving.CALLERS["root"], backend.documents(serving.document("curlew"))
+    ),
+    "its pods become ready": lambda cluster, _: cluster.clock.sleep(60),
+    "a label": lambda cluster, _: cluster.patch(
+        KNATIVE, "aardvark", "team-alpha", {"metadata": {"labels": {keys.PROJECT: "gamma"}}}
+    ),
+    "a deleted workload": lambda cluster, _: cluster.delete(KNATIVE, "aardvark", "team-alpha"),
+    "a deleted namespace": lambda cluster, _: cluster.delete(NAMESPACE, "team-beta"),
+}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [LIST, f"{LIST}?limit=1&offset=1", "/api/v1/workloads", "/api/v1/workloads?limit=1", "/api/v1/workloads/count"],
+)
+def test_a_shared_response_equals_a_new_one_after_each_change(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, backend = serving.inhabited()
+    monkeypatch.setattr("ebbtide.api.shared.time.monotonic", lambda: 5.0)
+    bodies = set()
+    with serving.served(backend) as client:
+        for words, change in CHANGES.items():
+            change(cluster, backend)
+            monkeypatch.setattr(Cache, "peek_number", Cache.number)
+            shared = [fetch(client, "root", path) for _ in range(2)]
+            monkeypatch.setattr(Cache, "peek_number", lambda _: None)
+            assert {response.text for response in shared} == {fetch(client, "root", path).text}, words
+            bodies.add(shared[0].text)
+    assert len(bodies) > 2

@@ -142,11 +142,16 @@ def sort_rows(
         RequestError: the field is unknown, or the order is not asc or desc.
 
     """
-    if order not in {"asc", "desc"}:
-        raise RequestError("sortOrder", f"invalid sort order {order[:60]!r}: must be asc or desc", "write asc or desc")
+    require_order(order)
     if not by:
         return rows
     return sorted(rows, key=_find_field("sortBy", by, fields, unknown), reverse=order == "desc")
+
+
+def require_order(order: str) -> None:
+    """Raise a ``RequestError`` unless the order is asc or desc."""
+    if order not in {"asc", "desc"}:
+        raise RequestError("sortOrder", f"invalid sort order {order[:60]!r}: must be asc or desc", "write asc or desc")
 
 
 def _find_field(

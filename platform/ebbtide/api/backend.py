@@ -118,6 +118,15 @@ class CachedValue(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadPage:
+    """One page of the visible workloads, the number of all, and the offset of the next page or None."""
+
+    statuses: CachedValue[list[Status]]
+    total: int
+    next_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class BackendParts:
     """The parts of a backend.
 
@@ -250,23 +259,23 @@ class Backend:
 
     def workloads(self, caller: Caller, namespace: str = "") -> CachedValue[list[Status]]:
         """Return the visible workloads of one namespace or of all, sorted by namespace and name."""
+        return self.workload_page(caller, 0, None, namespace).statuses
+
+    def workload_page(self, caller: Caller, offset: int, limit: int | None, namespace: str = "") -> WorkloadPage:
+        """Return one page of what ``workloads`` returns; only the statuses of the page are computed."""
         self._require_synced()
         self._cache.take_changes()
         namespaces = [namespace] if namespace else self._cache.namespaces()
         places = {name: self._list_readable_namespaces(caller, kind, namespaces) for name, kind in TOPS.items()}
-        statuses = self._cache.statuses(
-            set().union(*places.values()),
-            self._can_see_gpu_holders(caller),
-            lambda top: top.namespace in places[top.kind],
-        )
+        tops = self._cache.list_tops(set().union(*places.values()), lambda top: top.namespace in places[top.kind])
+        end = len(tops) if limit is None else offset + limit
+        statuses = self._cache.statuses_of(tops[offset:end], self._can_see_gpu_holders(caller))
         with_pods = self._list_readable_namespaces(caller, POD, sorted({status.namespace for status in statuses}))
-        return CachedValue(
-            [
-                status if status.namespace in with_pods or not status.pods else replace(status, pods=())
-                for status in statuses
-            ],
-            self.age(),
-        )
+        rows = [
+            status if status.namespace in with_pods or not status.pods else replace(status, pods=())
+            for status in statuses
+        ]
+        return WorkloadPage(CachedValue(rows, self.age()), len(tops), end if end < len(tops) else None)
 
     def _with_pods(self, caller: Caller, status: Status) -> Status:
         """Return a status, without its pods if the caller is not allowed to list pods in its namespace."""

@@ -465,17 +465,22 @@ class Cache:
         self, namespaces: Iterable[str] | None, wide: bool, kinds: Callable[[WorkloadKey], bool]
     ) -> list[Status]:
         """Return the statuses of workloads in the namespaces (None: all), sorted by namespace and name."""
+        return self.statuses_of(self.list_tops(namespaces, kinds), wide)
+
+    def list_tops(self, namespaces: Iterable[str] | None, kinds: Callable[[WorkloadKey], bool]) -> list[WorkloadKey]:
+        """Return the workloads in the namespaces (None: all), sorted by namespace and name."""
         self.take_changes()
-        now = self._clock.now()
         selected = None if namespaces is None else set(namespaces)
         with self._lock:
             if self._sorted_tops is None:
                 self._sorted_tops = sorted(self._tops)
-            return [
-                self._compute_status(top, now, wide=wide)
-                for top in self._sorted_tops
-                if (selected is None or top.namespace in selected) and kinds(top)
-            ]
+            return [top for top in self._sorted_tops if (selected is None or top.namespace in selected) and kinds(top)]
+
+    def statuses_of(self, tops: Iterable[WorkloadKey], wide: bool) -> list[Status]:
+        """Return the statuses of those of the workloads that exist, in their order."""
+        now = self._clock.now()
+        with self._lock:
+            return [self._compute_status(top, now, wide=wide) for top in tops if top in self._tops]
 
     @contextmanager
     def _lock_workload(self, top: WorkloadKey) -> Iterator[None]:

@@ -28,6 +28,7 @@ from ebbtide.api.asked import (
     describe_errors,
     filter_rows,
     parse_moment,
+    require_order,
     slice_page,
     sort_rows,
 )
@@ -264,9 +265,10 @@ def list_workloads(
     """List the workloads that the caller can see, page by page."""
     if not (deleted or filters or search or sort_by):
         # Clients poll this list most, so only the rows of the page are made.
-        statuses = context.backend.workloads(context.caller)
-        page, next_offset = slice_page(sort_rows(statuses.value, "", sort_order, {}, {}), offset, limit)
-        return CachedValue(bodies.Workloads(_make_workloads(context, page), next_offset), statuses.age)
+        require_order(sort_order)
+        page = context.backend.workload_page(context.caller, offset, limit)
+        rows = _make_workloads(context, page.statuses.value)
+        return CachedValue(bodies.Workloads(rows, page.next_offset), page.statuses.age)
     selected = _select_workloads(context, filters, search, deleted=deleted)
     rows = sort_rows(selected.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
     page_rows, next_offset = slice_page(rows, offset, limit)
