@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 from argparse import Namespace
 from functools import partial
@@ -15,13 +17,13 @@ import pytest
 
 from answering import Answer, answering, fine
 from ebbtide import manifests
-from ebbtide.api import make
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_age
 from ebbtide.cli import calls, connection, describe
 from ebbtide.cli.terminal import GrowingTable
-from ebbtide.cluster.client import streams
+from ebbtide.cluster.client import pod, streams
+from ebbtide.cluster.client.kubernetes import KubernetesCluster
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     HPA,
@@ -1074,8 +1076,8 @@ def test_the_printed_call_works_on_this_machine(
 def test_a_program_in_a_pod_connects_with_its_service_account(
     monkeypatch: pytest.MonkeyPatch, kubeconfig: str | None, expected: str
 ) -> None:
-    monkeypatch.setattr(make, "is_in_cluster", lambda: True)
-    monkeypatch.setattr(make, "connect_in_cluster", lambda: "pod")
+    monkeypatch.setattr(pod, "is_in_cluster", lambda: True)
+    monkeypatch.setattr(KubernetesCluster, "from_pod", lambda: "pod")
     monkeypatch.setattr(connection, "connect", lambda *_: "kubeconfig")
     connected_to: list[Any] = []
 
@@ -1087,6 +1089,23 @@ def test_a_program_in_a_pod_connects_with_its_service_account(
     assert connection.run_on_cluster(options, work, pod=True) == 0
     assert connection.run_on_cluster(options, work) == 0
     assert connected_to == [expected, "kubeconfig"]
+
+
+def test_the_controller_in_a_pod_does_not_load_the_servers_code() -> None:
+    program = """
+import sys
+from argparse import Namespace
+from ebbtide.cli import connection, controller
+from ebbtide.cluster.client import pod
+from ebbtide.controller import process
+pod.is_in_cluster = lambda: True
+connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
+assert "ebbtide.cluster.client.kubernetes" in sys.modules
+print(*[name for name in ("ebbtide.api.backend", "ebbtide.simulate.engine", "fastapi") if name in sys.modules])
+"""
+    words = [sys.executable, "-c", program]
+    environment = {name: value for name, value in os.environ.items() if name != pod.HOST_VARIABLE}
+    assert subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout.strip() == ""
 
 
 def test_a_workload_of_a_custom_resource_says_so_and_is_left_alone(

@@ -23,6 +23,8 @@ import trustme
 import yaml
 
 from ebbtide.cli import connection, make_parser, serve
+from ebbtide.cluster.client import pod
+from ebbtide.cluster.client.kubernetes import KubernetesCluster
 from ebbtide.cluster.client.protocol import UnreachableError
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ def test_only_loopback_with_a_kubeconfig_uses_the_local_user(monkeypatch: pytest
     class Found:
         api = None
 
-    monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
+    monkeypatch.delenv(pod.HOST_VARIABLE, raising=False)
     jane = Caller("jane", is_local=True)
     monkeypatch.setattr(make, "connect_kubeconfig", lambda *_: (Found(), jane))
     monkeypatch.setattr(
@@ -145,7 +147,6 @@ def test_a_callers_client_has_no_credentials_of_the_server() -> None:
 
     from ebbtide.api.access import Caller  # noqa: PLC0415 - only needed here
     from ebbtide.api.make import MAX_CLIENTS, CallerClients  # noqa: PLC0415 - as above
-    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
 
     server_config = kubernetes.client.Configuration()
     server_config.host, server_config.ssl_ca_cert = "https://192.0.2.1:6443", None
@@ -174,12 +175,10 @@ def _without_files(config: Any) -> Any:
 
 
 def test_a_process_outside_a_pod_has_no_service_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebbtide.api import make  # noqa: PLC0415 - only needed here
-
-    monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
-    assert not make.is_in_cluster()
+    monkeypatch.delenv(pod.HOST_VARIABLE, raising=False)
+    assert not pod.is_in_cluster()
     with pytest.raises(UnreachableError, match="not running in a pod"):
-        make.connect_in_cluster()
+        KubernetesCluster.from_pod()
 
 
 @contextmanager

@@ -3,28 +3,37 @@
 This is a report, not a test: the exit code is always 0. The objects are those of `serve.py`, with the size that they have on
 a real cluster. The cluster and Prometheus are stand-ins that answer immediately, so the figures are the controller's own. Each
 step changes the load of a tenth of the workloads.
+
+A separate process is measured, which loads the code of ``ebbtide controller`` in a pod, including the official client, and
+reads lists in pages as the client does. ``--against`` is a checkout of another version, which is measured first.
 """
 
 import argparse
 import json
-import resource
+import os
+import re
+import subprocess
 import sys
+import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from serve import objects
+from serve import PAGE, Standin, memory, write
 
 from ebbtide.api.cache import Cache
 from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KINDS, Kind, WatchBookmark, WatchChange
+from ebbtide.cli import connection
+from ebbtide.cluster.client.protocol import POD, Kind, WatchBookmark, WatchChange
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS as WATCHED
 
+HERE: Final = Path(__file__).resolve()
 GOAL_MEGABYTES: Final = 60
 GOAL_SHARE: Final = 0.05
 QUERY: Final = "avg by (namespace, pod) (queue_length)"
@@ -49,26 +58,32 @@ class Clock:
         self.time += seconds
 
 
-class StandIn:
+class ControllerStandin(Standin):
     """A cluster whose objects are read once, and which counts writes."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, 0)
         self.patches = self.events = 0
-        self.count = count
+        self.pods: list[tuple[str, str]] = []
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
-        if not since:
-            for name, item in objects(self.count, 100):
-                if name != kind.name or KINDS.get((item["apiVersion"], item["kind"])) != kind:
-                    continue
-                if kind.name == "Service":
-                    item["metadata"].setdefault("annotations", {})[keys.FLOOR] = format_settings(SETTINGS)
-                if kind.name == "Revision":
-                    item["metadata"]["annotations"] |= {keys.MIN_SCALE: "0", keys.MAX_SCALE: "8"}
-                if kind.name == "PodAutoscaler":
-                    item["status"]["desiredScale"] = 2
-                yield WatchChange("ADDED", item)
-        yield WatchBookmark("1")
+        if since:
+            time.sleep(600)
+        for change in super().follow(kind):
+            if isinstance(change, WatchBookmark):
+                yield change
+                time.sleep(600)
+                return
+            metadata = change.item["metadata"]
+            if kind.name == "Service":
+                metadata.setdefault("annotations", {})[keys.FLOOR] = format_settings(SETTINGS)
+            if kind.name == "Revision":
+                metadata["annotations"] |= {keys.MIN_SCALE: "0", keys.MAX_SCALE: "8"}
+            if kind.name == "PodAutoscaler":
+                change.item["status"]["desiredScale"] = 2
+            if kind == POD:
+                self.pods.append((metadata["namespace"], metadata["name"]))
+            yield change
 
     def patch(self, *_: Any, **__: Any) -> dict[str, Any]:
         self.patches += 1
@@ -95,48 +110,71 @@ class Values:
         ]
 
 
+def measure(folder: Path, steps: int) -> dict[str, Any]:
+    """Return the figures of this process."""
+    # Outside a pod it fails, but it loads the client.
+    connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
+    clock, cluster = Clock(), ControllerStandin(folder)
+    base = memory(os.getpid())
+    cache = Cache(cluster, clock, threads=True, kinds=WATCHED)  # type: ignore[arg-type] # a stand-in
+    cache.start()
+    assert cache.wait_synced(300)
+    read = memory(os.getpid())
+    values = Values(sorted(cluster.pods))
+    controller = Controller(cluster, values, clock)  # type: ignore[arg-type] # as above
+    spent = []
+    for _ in range(steps):
+        clock.time += PERIOD_SECONDS
+        before = time.thread_time()
+        controller.step(cache.workloads_with(keys.FLOOR))
+        spent.append(time.thread_time() - before)
+    mean = sum(spent) / len(spent)
+    return {
+        "workloads": controller.counts["workloads"],
+        "pods": len(cluster.pods),
+        "steps": steps,
+        "queries": values.queries,
+        "patches": cluster.patches,
+        "cpu seconds per step": {"mean": round(mean, 3), "max": round(max(spent), 3)},
+        "share of a core": round(mean / PERIOD_SECONDS, 4),
+        "goal": GOAL_SHARE,
+        "megabytes": {"code": round(base), "after reading": round(read), "after the steps": round(memory(os.getpid()))},
+        "goal megabytes": GOAL_MEGABYTES,
+    }
+
+
+def _read_page_size(checkout: Path) -> int:
+    """Return the objects per page with which the client of a version fills a cache."""
+    text = (checkout / "platform" / "ebbtide" / "cluster" / "client" / "kubernetes.py").read_text()
+    found = re.search(r"^FOLLOW_PAGE: Final = (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else PAGE
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="CPU time and memory of the controller's steps.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=5)
-    told = parser.parse_args()
-    clock, cluster = Clock(), StandIn(told.workloads)
-    cache = Cache(cluster, clock, threads=False, kinds=WATCHED)  # type: ignore[arg-type] # a stand-in
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    cache.start()
-    pods = [
-        (item["metadata"]["namespace"], item["metadata"]["name"])
-        for kind in WATCHED
-        if kind.name == "Pod"
-        for item in cache.objects(kind)
-    ]
-    values = Values(pods)
-    controller = Controller(cluster, values, clock)  # type: ignore[arg-type] # a stand-in
-    spent = []
-    for _ in range(told.steps):
-        clock.time += PERIOD_SECONDS
-        before = time.process_time()
-        controller.step(cache.workloads_with(keys.FLOOR))
-        spent.append(time.process_time() - before)
-    worst, mean = max(spent), sum(spent) / len(spent)
-    print(
-        json.dumps(
-            {
-                "workloads": controller.counts["workloads"],
-                "pods": len(pods),
-                "steps": told.steps,
-                "queries": values.queries,
-                "patches": cluster.patches,
-                "cpu seconds per step": {"mean": round(mean, 3), "max": round(worst, 3)},
-                "share of a core": round(mean / PERIOD_SECONDS, 4),
-                "goal": GOAL_SHARE,
-                "peak megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-                "of which before reading": round(base / 1024),
-                "goal megabytes": GOAL_MEGABYTES,
-            },
-            indent=1,
-        )
-    )
+    parser.add_argument("--against", type=Path, help="checkout of another version")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.steps), indent=1), flush=True)
+        # The watches sleep.
+        os._exit(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, checkout in {"before": options.against, "now": HERE.parents[2]}.items():
+            if checkout is not None:
+                print(name, flush=True)
+                pages = Path(folder) / name
+                pages.mkdir()
+                write(pages, options.workloads, 100, _read_page_size(checkout))
+                environment = {
+                    **os.environ,
+                    "PYTHONPATH": str(checkout.resolve() / "platform"),
+                    "KUBECONFIG": os.devnull,
+                }
+                words = [sys.executable, str(HERE), f"--measure={pages}", f"--steps={options.steps}"]
+                subprocess.run(words, env=environment, check=True, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

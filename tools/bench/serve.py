@@ -18,9 +18,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 HERE: Final = Path(__file__).parents[2]
 SITUATION: Final = HERE / "tests" / "situations" / "running.json"
@@ -89,13 +90,13 @@ def objects(count: int, namespaces: int) -> Iterator[tuple[str, dict[str, Any]]]
             yield kind, obj
 
 
-def write(folder: Path, count: int, namespaces: int) -> None:
+def write(folder: Path, count: int, namespaces: int, page: int = PAGE) -> None:
     """Write the objects to files, one page per line, so that they do not occupy the server's memory."""
     pages: dict[str, list[dict[str, Any]]] = {}
     for kind, item in objects(count, namespaces):
         rows = pages.setdefault(kind, [])
         rows.append(item)
-        if len(rows) == PAGE:
+        if len(rows) == page:
             with (folder / kind).open("a") as file:
                 file.write(json.dumps(rows) + "\n")
             rows.clear()
@@ -201,7 +202,7 @@ def processor(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(client: httpx.Client, path: str, caller: str, times: int) -> tuple[list[float], int]:
+def measure(client: "httpx.Client", path: str, caller: str, times: int) -> tuple[list[float], int]:
     """Return the time of each of ``times`` requests in milliseconds, and the size of a response in bytes."""
     milliseconds = []
     size = 0
@@ -240,6 +241,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report(options: argparse.Namespace, pid: int, port: int) -> None:
     """Measure the server and print the report."""
+    import httpx  # noqa: PLC0415 - the other programs that use this module measure their memory
+
     start = time.perf_counter()
     transport = httpx.HTTPTransport(retries=10)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, transport=transport) as client:
@@ -273,7 +276,7 @@ def report(options: argparse.Namespace, pid: int, port: int) -> None:
     )
 
 
-def several(client: httpx.Client, times: int) -> None:
+def several(client: "httpx.Client", times: int) -> None:
     """Print the response times of eight concurrent clients."""
     milliseconds: list[float] = []
 

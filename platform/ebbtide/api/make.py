@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.api.access import AccessCache, Caller, KubernetesReviewer, digest_secret
 from ebbtide.api.backend import Backend, BackendParts
 from ebbtide.api.cache import Cache
-from ebbtide.cluster.client.protocol import UnreachableError
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.kubernetes import KubernetesCluster
@@ -19,13 +16,8 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.slo.source import MetricsSource
 
-#: Maximum number of callers whose clients are cached, and of connections of the server's account: each watch holds one.
+#: Maximum number of callers whose clients are cached.
 MAX_CLIENTS: Final = 64
-POOL_SIZE: Final = 32
-#: A pod's token file, and the variable that names its API server. Upstream:
-#: kubernetes.io/docs/tasks/run-application/access-api-from-pod.
-TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-HOST_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 
 
 def make_cluster_backend(
@@ -66,30 +58,6 @@ def make_cluster_backend(
     )
 
 
-def is_in_cluster() -> bool:
-    """Return whether this process runs in a pod that has a service account."""
-    return HOST_VARIABLE in os.environ and TOKEN_FILE.exists()
-
-
-def connect_in_cluster() -> KubernetesCluster:
-    """Return the cluster that this pod runs in, with the pod's service account.
-
-    Raises:
-        UnreachableError: the process does not run in a pod with a service account.
-
-    """
-    import kubernetes.config  # noqa: PLC0415 - slow to load
-
-    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
-
-    configuration = _make_configuration()
-    try:
-        kubernetes.config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # upstream's
-    except kubernetes.config.ConfigException as error:
-        raise UnreachableError(f"not running in a pod with a service account: {error}") from error
-    return KubernetesCluster(kubernetes.client.ApiClient(configuration))
-
-
 def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[KubernetesCluster, Caller]:
     """Return the cluster of a kubeconfig, and the kubeconfig's user as a caller.
 
@@ -100,7 +68,7 @@ def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kub
     import kubernetes.config  # noqa: PLC0415 - slow to load
 
     from ebbtide.base.paths import get_at  # noqa: PLC0415 - only here
-    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import POOL_SIZE, KubernetesCluster  # noqa: PLC0415 - as above
 
     cluster = KubernetesCluster.from_kubeconfig(kubeconfig, context)
     pool = cluster.api.rest_client.pool_manager.connection_pool_kw
@@ -108,14 +76,6 @@ def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kub
     contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call] # upstream's
     chosen = active if context is None else next((row for row in contexts if row["name"] == context), None)
     return cluster, Caller(str(get_at(chosen, "context", "user", default="you")), is_local=True)
-
-
-def _make_configuration() -> Any:
-    import kubernetes.client  # noqa: PLC0415 - slow to load
-
-    configuration = kubernetes.client.Configuration()
-    configuration.connection_pool_maxsize = POOL_SIZE
-    return configuration
 
 
 class CallerClients:

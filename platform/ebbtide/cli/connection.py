@@ -286,9 +286,13 @@ def run_on_cluster(options: Options, work: Callable[[Cluster], int], *, pod: boo
 
 def _connect_pod() -> Cluster:
     """Connect to the cluster that this pod runs in, or to that of the kubeconfig outside of a pod."""
-    from ebbtide.api import make  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client import pod  # noqa: PLC0415 - as in connect
 
-    return make.connect_in_cluster() if simulated is None and make.is_in_cluster() else connect(None, None)
+    if simulated is not None or not pod.is_in_cluster():
+        return connect(None, None)
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as in connect
+
+    return KubernetesCluster.from_pod()
 
 
 def is_profile_named(options: Options) -> bool:

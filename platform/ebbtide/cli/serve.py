@@ -187,6 +187,7 @@ def _serve_demo(options: Options) -> int:
 
 def _serve_cluster(options: Options) -> int:
     from ebbtide.api import make  # noqa: PLC0415 - as in run
+    from ebbtide.cluster.client import pod  # noqa: PLC0415 - as in run
 
     profile: Profile | None = None
     if connection.is_profile_named(options):
@@ -195,8 +196,10 @@ def _serve_cluster(options: Options) -> int:
         if profile is None:
             return 1
     anonymous_caller, local_caller = None, None
-    if not options.kubeconfig and make.is_in_cluster():
-        cluster = make.connect_in_cluster()
+    if not options.kubeconfig and pod.is_in_cluster():
+        from ebbtide.cluster.client import kubernetes  # noqa: PLC0415 - as in run
+
+        cluster = kubernetes.KubernetesCluster.from_pod()
     else:
         cluster, user = make.connect_kubeconfig(options.kubeconfig, options.context)
         anonymous_caller, local_caller = _identify_local_user(options, user)
@@ -265,9 +268,9 @@ def _observe_profile(cluster: KubernetesCluster) -> tuple[Profile, dict[str, Any
 
 def _source(options: Options, cluster: KubernetesCluster, profile: Profile) -> MetricsSource | None:
     """Return the metrics source: the address of ``--prometheus``, or the profile's, directly or through the API server."""
-    from ebbtide.api import make  # noqa: PLC0415 - as in run
+    from ebbtide.cluster.client import pod  # noqa: PLC0415 - as in run
 
-    if options.prometheus is None and make.is_in_cluster():
+    if options.prometheus is None and pod.is_in_cluster():
         options.prometheus = profile.spec.metrics.prometheus
     return connection.connect_metrics_source(cluster, options, profile)
 

@@ -55,8 +55,12 @@ if TYPE_CHECKING:
 
 #: Connect timeout and read timeout between two bytes, in seconds; webhooks may take 10 s each.
 TIMEOUT: Final = (10.0, 60.0)
+#: Maximum number of connections of a server's account: each watch holds one.
+POOL_SIZE: Final = 32
 #: Objects per page of a list.
 PAGE: Final = 500
+#: Objects per page of a list whose objects are not kept: the memory of a large page is never returned to the system.
+FOLLOW_PAGE: Final = 100
 #: Seconds after which a watch request is renewed: well below the server's limit of 30 minutes.
 WATCH_SECONDS: Final = 300.0
 #: Seconds that ``follow`` keeps a connection: it bounds the time to detect a dead one.
@@ -107,6 +111,22 @@ class KubernetesCluster:
             raise UnreachableError(f"{message}{demo}") from error
         return cls(api, get_at(selected, "context", "namespace", default="default"))
 
+    @classmethod
+    def from_pod(cls) -> KubernetesCluster:
+        """Return the cluster that this pod runs in, with the pod's service account.
+
+        Raises:
+            UnreachableError: the process does not run in a pod with a service account.
+
+        """
+        configuration = kubernetes.client.Configuration()
+        configuration.connection_pool_maxsize = POOL_SIZE
+        try:
+            kubernetes.config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # upstream's
+        except kubernetes.config.ConfigException as error:
+            raise UnreachableError(f"not running in a pod with a service account: {error}") from error
+        return cls(kubernetes.client.ApiClient(configuration))
+
     @property
     def namespace(self) -> str:
         """The context's namespace, or ``default``."""
@@ -133,12 +153,12 @@ class KubernetesCluster:
             except MissingError:
                 return Listing([], "")
 
-    def _list_pages(self, kind: Kind, namespace: str = "", labels: str = "") -> Iterator[Listing]:
+    def _list_pages(self, kind: Kind, namespace: str = "", labels: str = "", limit: int = PAGE) -> Iterator[Listing]:
         """Yield a list page by page; all pages have the same resource version."""
         token = version = ""
         while True:
             page = self._request_json(
-                "GET", _make_object_path(kind, namespace), limit=PAGE, labelSelector=labels, **{"continue": token}
+                "GET", _make_object_path(kind, namespace), limit=limit, labelSelector=labels, **{"continue": token}
             )
             version = version or get_at(page, "metadata", "resourceVersion", default="")
             # The server omits kind and apiVersion from the items of a list of built-in kinds.
@@ -185,7 +205,7 @@ class KubernetesCluster:
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         """Yield one connection's changes; without a version, list the objects first."""
         if not since:
-            for page in self._list_pages(kind):
+            for page in self._list_pages(kind, limit=FOLLOW_PAGE):
                 since = page.version
                 yield from (WatchChange("ADDED", item) for item in page.items)
             yield WatchBookmark(since)
