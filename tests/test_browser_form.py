@@ -326,7 +326,7 @@ def test_the_editor_completes_and_follows_the_form(sized_page: Page, size: str) 
     text.focus()
     content = page.locator("#code .cm-content")
     expect(content).to_be_focused()
-    # Only highlighted text has an element of its own.
+    # The editor puts highlighted text into separate elements.
     expect(content.get_by_text("apiVersion", exact=True)).to_have_css("color", re.compile("rgb|color"))
     page.keyboard.press("Control+End")
     # Neither these letters nor a comment with the shortcut's prefix open another page.
