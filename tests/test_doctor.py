@@ -1029,12 +1029,12 @@ def definition() -> Object:
     return copy.deepcopy(document.data)
 
 
-def resource(name: str, age: float, status: Object | None = None) -> Object:
-    """Return a custom resource that was created some seconds ago."""
+def resource(name: str, age: float, status: Object | int | None = None) -> Object:
+    """Return a custom resource that was created some seconds ago, with a status or stalled for some seconds."""
     created = (datetime.now(UTC) - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
     metadata = {"name": name, "namespace": "team-a", "generation": 2, "creationTimestamp": created}
     item: Object = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": metadata, "spec": {}}
-    return item if status is None else {**item, "status": status}
+    return item if status is None else {**item, "status": stalled(status) if isinstance(status, int) else status}
 
 
 def stalled(seconds: float) -> Object:
@@ -1054,34 +1054,34 @@ def stalled(seconds: float) -> Object:
         ((), (), "DOC189", "warning", "custom resources are installed, but Ebbtide's controller is not running"),
         (
             (("a", 600),),
-            (resource("chat", 90),),
+            (("chat", 90),),
             "DOC189",
             "error",
             "stopped 10 minutes ago, and team-a/chat waits for it",
         ),
-        ((("a", 1),), (resource("chat", 90), resource("new", 5)), "DOC190", "error", "does not apply team-a/chat"),
-        ((("a", 1),), (resource("chat", 90, {"observedGeneration": 1}),), "DOC190", "error", "team-a/chat"),
-        ((("a", 1),), (resource("chat", 90, {"observedGeneration": 2}),), "", "", ""),
-        ((("a", 1),), (resource("chat", 5),), "", "", ""),
+        ((("a", 1),), (("chat", 90), ("new", 5)), "DOC190", "error", "does not apply team-a/chat"),
+        ((("a", 1),), (("chat", 90, {"observedGeneration": 1}),), "DOC190", "error", "team-a/chat"),
+        ((("a", 1),), (("chat", 90, {"observedGeneration": 2}),), "", "", ""),
+        ((("a", 1),), (("chat", 5),), "", "", ""),
         (
             (("a", 1),),
-            (resource("chat", 5000, stalled(1200)),),
+            (("chat", 5000, 1200),),
             "DOC191",
             "warning",
             "team-a/chat (SPEC001 spec.imagge",
         ),
-        ((("a", 1),), (resource("chat", 5000, stalled(60)),), "", "", ""),
+        ((("a", 1),), (("chat", 5000, 60),), "", "", ""),
     ],
 )
 def test_custom_resources_that_nothing_applies_are_reported(
-    leases: tuple[tuple[Any, ...], ...], items: tuple[Object, ...], code: str, severity: str, words: str
+    leases: tuple[tuple[Any, ...], ...], items: tuple[tuple[Any, ...], ...], code: str, severity: str, words: str
 ) -> None:
     cluster = furnished()
     cluster.paths[DEFINITION] = definition()
     for arguments in leases:
         cluster.put(lease(*arguments))
-    for item in items:
-        cluster.put(item)
+    for arguments in items:
+        cluster.put(resource(*arguments))
 
     found = [row for row in doctor.examine_cluster(cluster, profile()) if "DOC189" <= row.code <= "DOC192"]
 

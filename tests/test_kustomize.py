@@ -411,7 +411,7 @@ def test_the_policies_build(kustomize: str) -> None:
     result = build(kustomize, ROOT / "policies")
     assert result.code == 0, result.err
     kinds = [item["kind"] for item in result.out]
-    assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 8
+    assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 9
 
 
 def test_the_custom_resources_build(kustomize: str, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_printed_url_works_once_and_the_session_serves_page_and_api(served: 
         assert client.get(f"/?key={'x' * 43}").status_code == 422
         client.head(f"/?key={key}")
         page = client.get(f"/?key={key}")
-        assert (page.url.path, page.url.query, page.status_code) == ("/workloads", b"", 200)
+        assert (page.url.path, page.url.query, page.status_code) == ("/overview", b"", 200)
         assert client.get(WORKLOAD).status_code == 200
         assert client.get("api/ebbtide/v1/whoami").json()["name"] == "you"
         # The same URL in another browser does nothing; the server has printed the next one.
@@ -122,7 +122,7 @@ def test_the_printed_url_works_once_and_the_session_serves_page_and_api(served: 
         assert second.get(WORKLOADS).status_code == 401
         next_key = server.wait_for(LINE)[2]
         assert next_key != key
-        assert third.get(f"/?key={next_key}").url.path == "/workloads"
+        assert third.get(f"/?key={next_key}").url.path == "/overview"
         # A page of another site cannot use the session.
         crossing = {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"}
         assert client.delete(WORKLOAD, headers=crossing).status_code == 403

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-from typing import TYPE_CHECKING, Any, get_args
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaWarningKind
 
     from ebbtide.base.problems import Path
+
+#: Python 3.11 counts the nesting of a syntax tree for all threads together, and fails with SystemError if two of them parse.
+_PARSING: Final = Lock()
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -46,13 +51,15 @@ def field_names_at(path: Path, *, of_profile: bool = False) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()] if model is not None else []
 
 
+@cache
 def read_field_texts(model: type[BaseModel]) -> dict[str, str]:
     """Return the documentation of a model's fields, including those of its bases, by the fields' Python names."""
     documentation: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not issubclass(base, BaseModel) or base is BaseModel:
             continue
-        body = ast.parse(inspect.getsource(base)).body[0]
+        with _PARSING:
+            body = ast.parse(inspect.getsource(base)).body[0]
         assert isinstance(body, ast.ClassDef)
         for statement, following in zip(body.body, body.body[1:], strict=False):
             if (
