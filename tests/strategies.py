@@ -865,7 +865,8 @@ def _places(data: Any) -> Any:
         yield from _places(item)
 
 
-_DICE = st.randoms(use_true_random=False)
+#: Seeds, because Hypothesis' own generator prefers numbers near 0 and 1, so that a document has almost all fields or none.
+_DICE = st.integers(0, 2**32 - 1).map(dice)
 rest_bodies = st.builds(random_rest, _DICE)
 natives = st.builds(random_native, _DICE)
 lawful = st.builds(lambda rng: random_native(rng, unlawful=0), _DICE)
