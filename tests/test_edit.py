@@ -204,6 +204,15 @@ def test_setting_a_value_and_setting_it_back_restores_the_text(data: st.DataObje
         assert changed_lines[alike + 1 :] == original_lines[alike + 1 :]
 
 
+@pytest.mark.parametrize("items", ["- --model=a\n  - --port=1\n", "- - a\n  - - b\n", "-\n  - x\n"])
+def test_an_item_that_starts_with_a_dash_is_no_obstacle(items: str) -> None:
+    text = f"{HEAD}spec:\n  args:\n  {items}  image: a/b:1\n"
+    longer = edit_text(text, {("spec", "args", 2): "--last"})
+    assert longer == text.replace("  image", '  - "--last"\n  image')
+    assert edit_text(longer, {("spec", "args", 2): None}) == text
+    assert edit_text(text, {("spec", "args", 0): None}) == text.replace("  " + items.split("  ", maxsplit=1)[0], "", 1)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_inserting_and_removing_an_entry_restores_the_text(data: st.DataObject) -> None:

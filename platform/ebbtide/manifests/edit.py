@@ -169,13 +169,8 @@ def _list_entries(text: str, node: Any) -> list[_Entry]:
         return [_Entry(key.start_mark.index, key, value) for key, value in node.value]
     if node.flow_style:
         return [_Entry(item.start_mark.index, None, item) for item in node.value]
-    return [_Entry(text.rindex("-", 0, _find_start(text, item) + 1), None, item) for item in node.value]
-
-
-def _find_start(text: str, node: Any) -> int:
-    """Return the index at which a node starts; an empty list item starts at its dash."""
-    index: int = node.start_mark.index
-    return text.rindex("-", 0, index) if _is_empty_node(node) else index
+    # An item such as --model or - a starts with a dash of its value.
+    return [_Entry(text.rindex("-", 0, item.start_mark.index), None, item) for item in node.value]
 
 
 def _replace_value(text: str, parent: Any, place: int, value: Any) -> str:
