@@ -206,9 +206,13 @@ def recognize(data: dict[str, Any]) -> bool:
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the service in native form: its image, the NGC key from the secret, and the claim at the NIM's cache."""
-    beside = {name: value for name, value in data.items() if name not in TOP}
-    above, metadata, strays = ((), beside, {}) if "metadata" not in data else (("metadata",), data["metadata"], beside)
-    metadata = metadata if isinstance(metadata, dict) else {}
+    strays: dict[str, Any] = {name: value for name, value in data.items() if name not in TOP}
+    above: Path = ("metadata",)
+    if "metadata" in data:
+        metadata = data["metadata"] if isinstance(data["metadata"], dict) else {}
+    else:
+        # A REST body has the metadata at its top.
+        above, metadata, strays = (), strays, {}
     draft = Draft(make_document(metadata.get("name"), {}), cluster=profile.spec)
     draft.origins = {("metadata",): above, ("spec", "project"): (*above, "projectId")}
     spec = rest.drop_nulls(data["spec"])

@@ -20,7 +20,7 @@ from ebbtide.translation.pods import Pod, PodPatch
 from ebbtide.translation.translate import CHECKS, CHOICE_STEPS, DECIDED, DECISIONS, translate_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
@@ -146,20 +146,12 @@ class RecordedSteps:
     @cached_property
     def _part_readers(self) -> dict[str, set[Step]]:
         """The steps that read each part of the pod."""
-        readers: dict[str, set[Step]] = {}
-        for step, recorded in self.steps.items():
-            for name in recorded.parts:
-                readers.setdefault(name, set()).add(step)
-        return readers
+        return _index_readers((step, recorded.parts) for step, recorded in self.steps.items())
 
     @cached_property
     def _choice_readers(self) -> dict[str, set[Step]]:
         """The steps that read each choice of the plan."""
-        readers: dict[str, set[Step]] = {}
-        for step, recorded in self.steps.items():
-            for name in recorded.choices:
-                readers.setdefault(name, set()).add(step)
-        return readers
+        return _index_readers((step, recorded.choices) for step, recorded in self.steps.items())
 
     def _without_blocks(self, value: Any) -> Any:
         """Return a step's result with the values themselves. A block that becomes a part of a result is read completely."""
@@ -177,6 +169,15 @@ class RecordedSteps:
         if kind is list or hasattr(value, "__next__"):
             return [self._without_blocks(item) for item in value]
         return value
+
+
+def _index_readers(reads: Iterable[tuple[Step, Iterable[str]]]) -> dict[str, set[Step]]:
+    """Return the steps that read each name."""
+    readers: dict[str, set[Step]] = {}
+    for step, names in reads:
+        for name in names:
+            readers.setdefault(name, set()).add(step)
+    return readers
 
 
 class ReusedSteps:
