@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 Verdict = Literal["create", "change", "keep", "refused"]
 #: Seconds between two polls of a workload, and between two attempts to write to a busy server.
 POLL_SECONDS: Final = 1.0
-#: Looks at the top object between two polls: a wait ends within a fifth of a second.
-LOOKS_PER_POLL: Final = 5
 #: Seconds for which a write to a busy server is retried.
 RETRY_SECONDS: Final = 60.0
 #: Seconds during which KServe may report an edit as processed before it has updated the Knative Service.
@@ -702,21 +700,23 @@ def wait_for_workload(
                 return now
         if clock.ticks() - start >= limit:
             return None
-        _sleep_until_change(cluster, live, clock)
+        _wait_for_change(cluster, live, clock)
 
 
-def _sleep_until_change(cluster: Cluster, live: LiveWorkload | None, clock: Clock) -> None:
-    """Sleep for the interval between two polls, or until the top object changes, which one small request finds out."""
-    for _ in range(LOOKS_PER_POLL):
-        clock.sleep(POLL_SECONDS / LOOKS_PER_POLL)
-        if live is None:
-            continue
-        try:
-            top = cluster.get(kind_of(live.top), live.name, live.namespace)
-        except (BusyError, MissingError):
-            continue
-        if top["metadata"].get("resourceVersion") != live.top["metadata"].get("resourceVersion"):
-            return
+def _wait_for_change(cluster: Cluster, live: LiveWorkload | None, clock: Clock) -> None:
+    """Sleep for the interval between two polls, or until the top object changes; for the interval if it cannot be watched."""
+    if live is None:
+        clock.sleep(POLL_SECONDS)
+        return
+    version = live.top["metadata"].get("resourceVersion", "")
+    try:
+        for change in cluster.watch(kind_of(live.top), live.namespace, since=version, seconds=POLL_SECONDS):
+            metadata = change.item["metadata"]
+            # If the version is too old for a watch, the objects come first as they are, and this one is among them.
+            if metadata["name"] == live.name and metadata.get("resourceVersion") != version:
+                return
+    except ClusterError:
+        clock.sleep(POLL_SECONDS)
 
 
 def _has_minimum_replicas(now: Status) -> bool:
