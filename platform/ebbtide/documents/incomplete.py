@@ -114,7 +114,7 @@ def _list_values(path: Path) -> tuple[Any, ...]:
     annotation, is_required = _find_type(path)
     samples = SAMPLES.get(format_path(without_indexes(path)), ()) if path[-1:] != without_indexes(path)[-1:] else ()
     samples = samples or SAMPLES.get(format_path(path), ())
-    values = () if annotation is None else tuple(_valid_values(annotation, samples))
+    values = () if annotation is None else (*_accepted(annotation, samples), *_valid_values(annotation))
     return values if is_required and values else (_ABSENT, *values)
 
 
@@ -145,9 +145,15 @@ def _item_type(annotation: Any, container: type, place: int) -> Any:
     return next((found for part in get_args(annotation) if (found := _item_type(part, container, place))), None)
 
 
-def _valid_values(annotation: Any, samples: Iterable[Any] = ()) -> Iterator[Any]:
+@cache
+def _valid_values(annotation: Any) -> tuple[Any, ...]:
+    candidates = (*list_literals(annotation), *_structured_values(annotation), True, False, *POOL)
+    return tuple(_accepted(annotation, candidates))
+
+
+def _accepted(annotation: Any, candidates: Iterable[Any]) -> Iterator[Any]:
     accept = _make_adapter(annotation)
-    for value in (*samples, *list_literals(annotation), *_structured_values(annotation), True, False, *POOL):
+    for value in candidates:
         try:
             accept.validate_python(value, strict=True)
         except ValidationError:
@@ -161,7 +167,7 @@ def _structured_values(annotation: Any) -> Iterator[Any]:
     model = next(models_in(annotation), None)
     if item is not None:
         yield []
-        yield [next(_valid_values(item), None)]
+        yield [next(iter(_valid_values(item)), None)]
     elif model is not None:
         yield {name: value for name, value, is_required in _list_members(model) if is_required}
         yield {name: value for name, value, _ in _list_members(model)}
