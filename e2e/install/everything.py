@@ -9,13 +9,13 @@ from e2e.install.manifests import Object, fit, kustomize, namespace, parse
 from e2e.kubectl import Kubectl, KubectlError
 from e2e.paths import ROOT
 from e2e.providers.protocol import Progress
+from e2e.specs import PRODUCT
 
 Image = Callable[[str], str]
 STORAGE_IMAGE = "ebbtide.local/e2e/storage-initializer:v1"
 LOCAL_REGISTRIES = "kind.local,ko.local,dev.local,ebbtide.local"
 """Names of images that the suite loads: Knative's own list and ours. Knative asks no registry for their digests."""
 GPU_EXPORTER = ROOT / "e2e/servers/gpu-exporter/manifests"
-PRODUCT = "NVIDIA-A100-SXM4-80GB"
 GPUS = {
     "nvidia.com/gpu": "8",
     "nvidia.com/gpu.shared": "4",

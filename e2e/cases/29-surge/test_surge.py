@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from e2e.load import in_flight
+from e2e.specs import WHOLE
 from e2e.stage import Stage
 
 REPLICAS = 4
@@ -74,7 +75,7 @@ def test_killed_in_the_middle_and_finished(stage: Stage) -> None:
         stage.until("a new replica is ready", lambda: of_revision(stage, SECOND, ready=True), LONG)
         first.send_signal(signal.SIGKILL)
         first.wait()
-        done = stage.command("apply", updated, "-q")
+        done = stage.command("apply", updated, "-q", profile=WHOLE)
         took = time.monotonic() - start
         stage.report(
             rollout=took, answered=load.answered, lost=load.lost, fewest=min(seen.ready), drains=str(seen.drains)
@@ -86,7 +87,7 @@ def test_killed_in_the_middle_and_finished(stage: Stage) -> None:
     assert len(of_revision(stage, SECOND, ready=True)) == REPLICAS
     plain(stage)
     cluster = f"--kubeconfig={stage.kubectl.kubeconfig}"
-    assert stage.ebbtide(["diff", "-", *stage.profile(), cluster], stage.spec(updated)).returncode == 0
+    assert stage.ebbtide(["diff", "-", *stage.profile(WHOLE), cluster], stage.spec(updated)).returncode == 0
 
 
 def test_a_revision_that_cannot_start(stage: Stage) -> None:
@@ -96,7 +97,7 @@ def test_a_revision_that_cannot_start(stage: Stage) -> None:
         in_flight(stage.provider.gateway(), stage.host("chat"), WORK, requests=6, seconds=LONG) as load,
     ):
         start = time.monotonic()
-        done = stage.command("apply", spec(stage, image="ebbtide.local/e2e/missing:v1"), "-q")
+        done = stage.command("apply", spec(stage, image="ebbtide.local/e2e/missing:v1"), "-q", profile=WHOLE)
         stage.report(back=time.monotonic() - start, answered=load.answered, lost=load.lost, fewest=min(seen.ready))
         assert done.returncode == 3, done.stdout + done.stderr
         assert "the new revision failed" in done.stderr
@@ -107,7 +108,7 @@ def test_a_revision_that_cannot_start(stage: Stage) -> None:
 
 
 def deployed(stage: Stage) -> None:
-    done = stage.command("apply", spec(stage), "-q")
+    done = stage.command("apply", spec(stage), "-q", profile=WHOLE)
     assert done.returncode == 0, done.stdout + done.stderr
     stage.until("all replicas are ready", lambda: len(stage.pods("chat", ready=True)) == REPLICAS)
 
@@ -116,7 +117,7 @@ def started(stage: Stage, document: dict[str, Any]) -> "subprocess.Popen[bytes]"
     """Start an apply and return its process."""
     file = stage.written("updated.yaml", stage.spec(document))
     log = stage.written("apply.log", "")
-    command = [sys.executable, "-m", "ebbtide", "apply", str(file), *stage.profile(), "-y", "-q"]
+    command = [sys.executable, "-m", "ebbtide", "apply", str(file), *stage.profile(WHOLE), "-y", "-q"]
     with log.open("wb") as output:
         return subprocess.Popen(
             [*command, f"--kubeconfig={stage.kubectl.kubeconfig}"], stdout=output, stderr=subprocess.STDOUT
