@@ -267,8 +267,9 @@ package: $(VENV)/.release assets ## Build the sdist and the wheel in dist, test 
 changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, for the version in ebbtide/__init__.py
 	$(BIN)/towncrier build --yes
 
+# Some tests wait, so there is one more worker than cores.
 coverage: setup-test ## Run the tests with branch coverage; the pure core must be covered almost completely
-	$(BIN)/pytest -q -n auto --cov --cov-report=
+	$(BIN)/pytest -q -n $$(($$(nproc) + 1)) --cov --cov-report=
 	$(BIN)/python tools/core_coverage.py
 
 kustomize: ## Build kustomize at its pinned version if none is on the PATH (needs Go)
