@@ -258,6 +258,9 @@ lock: ## Update Python's lock files (needs uv)
 	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all: --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
 	  e2e/servers/model/requirements.in -o e2e/servers/model/requirements.txt
+	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all: --generate-hashes \
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  e2e/servers/llm/requirements.in -o e2e/servers/llm/requirements.txt
 
 package: $(VENV)/.release assets ## Build the sdist and the wheel in dist, test both, and write the bill of materials
 	rm -rf dist

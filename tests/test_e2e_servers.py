@@ -24,6 +24,7 @@ import yaml
 from e2e import paths
 from e2e.paths import CACHE
 from e2e.servers import images
+from ebbtide.base.engine_metrics import find_engine_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -477,6 +478,156 @@ def test_model_names_types_of_content(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ({"instances": [3]}, {"instances": "text"}, {}, b"x"):
         with pytest.raises(kserve.errors.InvalidInput):
             model.predict(wrong)
+
+
+# The language model
+
+
+class Engine:
+    """An engine whose tokens a test releases, with the chunks of llama.cpp's server."""
+
+    def __init__(self) -> None:
+        self.release = threading.Semaphore(0)
+        self.given_up = threading.Event()
+        self.bodies: list[Any] = []
+
+    def handle_chat_completions(self, prompt: Any, callback: Any = None) -> Any:
+        self.bodies.append(prompt)
+        if not isinstance(prompt["messages"], list):
+            raise ValueError("Expected 'messages' to be an array")  # noqa: TRY004 - as the real one
+        if callback is None:
+            return {"object": "chat.completion"}
+        letters = ({"content": letter} for letter in "abc")
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None}, *letters, {}]
+        for delta in deltas:
+            if delta.get("content"):
+                assert self.release.acquire(timeout=20)
+            if callback({"choices": [{"delta": delta}]}):
+                self.given_up.set()
+                return None
+        return None
+
+    def handle_metrics(self) -> str:
+        return (
+            "# TYPE llamacpp:prompt_tokens_total counter\nllamacpp:prompt_tokens_total 7\n"
+            "# TYPE llamacpp:tokens_predicted_total counter\nllamacpp:tokens_predicted_total 3\n"
+            "# TYPE llamacpp:requests_deferred gauge\nllamacpp:requests_deferred 2\n"
+            "# TYPE llamacpp:n_decode_total counter\nllamacpp:n_decode_total 9\n"
+        )
+
+
+@contextmanager
+def language_model() -> Iterator[tuple[Engine, http.client.HTTPConnection]]:
+    from e2e.servers.llm import server  # noqa: PLC0415 - of no other test
+
+    engine = Engine()
+    running_server = server.make_server(engine, 0)
+    thread = threading.Thread(target=running_server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    connection = http.client.HTTPConnection("127.0.0.1", running_server.server_address[1], timeout=20)
+    try:
+        yield engine, connection
+    finally:
+        connection.close()
+        running_server.shutdown()
+        running_server.server_close()
+
+
+def chat(connection: http.client.HTTPConnection, **fields: Any) -> http.client.HTTPResponse:
+    body = {"messages": [], **fields}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    return connection.getresponse()
+
+
+def scrape(connection: http.client.HTTPConnection) -> dict[str, float]:
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name.replace('model_name="random"', "").replace("{}", ""): float(value) for name, value in samples}
+
+
+def test_the_language_model_streams_each_token_when_it_is_made() -> None:
+    with language_model() as (engine, connection):
+        response = chat(connection, stream=True)
+        assert response.getheader("Content-Type") == "text/event-stream"
+        for letter in "abc":
+            # The token is read while the engine holds the next one back.
+            engine.release.release()
+            while f'"{letter}"' not in (line := response.readline().decode()):
+                assert line.startswith("data: {") or not line.strip()
+        assert response.read().decode().endswith("data: [DONE]\n\n")
+        assert engine.bodies == [{"cache_prompt": False, "messages": [], "stream": True}]
+        metrics = scrape(connection)
+        assert metrics["vllm:time_to_first_token_seconds_count"] == 1
+        assert metrics["vllm:inter_token_latency_seconds_count"] == 2
+        assert metrics["vllm:prompt_tokens_total"] == 7
+        assert metrics["vllm:generation_tokens_total"] == 3
+        assert metrics["vllm:num_requests_waiting"] == 2
+        assert not [name for name in metrics if "n_decode" in name]
+
+
+def test_the_language_model_measures_the_time_of_each_token() -> None:
+    with language_model() as (engine, connection):
+        start = time.perf_counter()
+        response = chat(connection, stream=True)
+        time.sleep(0.3)
+        engine.release.release(3)
+        response.read()
+        took = time.perf_counter() - start
+        metrics = scrape(connection)
+        first = metrics["vllm:time_to_first_token_seconds_sum"]
+        assert 0.25 < first < took
+        assert metrics["vllm:inter_token_latency_seconds_sum"] <= took - first
+
+
+def test_the_language_model_gives_up_a_request_without_its_client() -> None:
+    with language_model() as (engine, connection):
+        response = chat(connection, stream=True)
+        response.close()
+        connection.close()
+        for _ in range(3):
+            engine.release.release()
+            time.sleep(0.05)
+        assert engine.given_up.wait(20)
+
+
+def test_the_language_model_answers_whole_and_refuses() -> None:
+    with language_model() as (_, connection):
+        response = chat(connection)
+        assert (response.status, json.loads(response.read())) == (200, {"object": "chat.completion"})
+        response = chat(connection, stream=True, messages=3)
+        assert (response.status, b"an array" in response.read()) == (400, True)
+        connection.request("GET", "/v1/models")
+        response = connection.getresponse()
+        assert (response.status, json.loads(response.read())["data"][0]["id"]) == (200, "random")
+        connection.request("POST", "/v1/embeddings", "{}")
+        assert connection.getresponse().status == 404
+
+
+def test_the_language_model_has_names_and_bounds_of_the_table() -> None:
+    from e2e.servers.llm import server  # noqa: PLC0415 - of no other test
+
+    vllm = find_engine_metrics("vLLM")
+    assert vllm is not None
+    with language_model() as (_, connection):
+        names = set(scrape(connection))
+    for histogram, bounds in (
+        (vllm.first_token[0], server.FIRST_BOUNDS),
+        (vllm.inter_token[0], server.BETWEEN_BOUNDS),
+    ):
+        assert f"{histogram.series}_count" in names
+        assert histogram.bounds == bounds
+    assert {*vllm.prompt_tokens, *vllm.output_tokens, *vllm.waiting} <= names
+
+
+def test_the_language_model_is_the_same_each_time(tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="the writer is in the image alone: requirements.txt of e2e/servers/llm")
+    from e2e.servers.llm import model  # noqa: PLC0415 - needs the writer
+
+    files = [tmp_path / "first.gguf", tmp_path / "second.gguf"]
+    for file in files:
+        model.write(file)
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 # Manifests
