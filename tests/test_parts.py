@@ -24,7 +24,7 @@ from ebbtide.cli.common import Source, print_problems, read_sources
 from ebbtide.cli.render import render_sources
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import FULL
-from test_laws import MANY
+from test_laws import LAWS, MANY
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
@@ -139,7 +139,7 @@ def test_one_file_in_parts_renders_like_the_whole(text: bytes, count: int, few: 
     assert by_parts(sources, profile, count) in {None, whole}
 
 
-@MANY
+@LAWS
 @given(st.lists(texts(), min_size=2, max_size=5), st.integers(2, 4), st.booleans())
 def test_several_files_in_parts_render_like_the_whole(read: list[bytes], count: int, strictly: bool) -> None:
     sources = [Source(f"{number % 3}.yaml", text, strictly) for number, text in enumerate(read)]
