@@ -1,6 +1,6 @@
 """Generate the CustomResourceDefinitions of Inference and InferenceWorkload from the models and the reader's table.
 
-The schemas are structural, and neither prune nor default anything: the controller reads what the author wrote, and reports
+The schemas are structural, and neither prune nor default the spec: the controller reads what the author wrote, and reports
 an unknown field with a hint instead of dropping it. ``--check`` writes nothing and fails if a file is out of date. Upstream:
 kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions (structural schemas, pruning).
 """
@@ -183,6 +183,8 @@ STATUS: Final = _object(
         generation={"type": "integer", "format": "int64", "description": "Generation of the workload's object."},
     ),
 )
+#: Status before the controller has seen the resource: kstatus, and with it Flux, takes one without any status for ready.
+UNSEEN: Final = {"observedGeneration": -1}
 
 
 def make_columns(image: str) -> list[Schema]:
@@ -211,7 +213,7 @@ def make_definition(kind: Kind, versions: tuple[str, ...], spec: Schema, image: 
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
         "spec": spec,
-        "status": STATUS,
+        "status": {**STATUS, "default": UNSEEN},
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
