@@ -93,6 +93,7 @@ def read_profile() -> Profile:
         "spec": {
             **PROFILE["spec"],
             "autoscaling": {"controller": True, "fallbackSeconds": 90},
+            "kserve": {**PROFILE["spec"]["kserve"], "annotationDisallowList": [keys.SPEC, keys.SCALE, keys.FLOOR]},
             "nodePools": [{"name": "gpus", "product": "NVIDIA-L4", "devices": 8}],
             "knative": {
                 **PROFILE["spec"]["knative"],
@@ -205,7 +206,8 @@ class Bench:
         self.clock.sleep(75)
         self.cluster.settle()
         for revision in self.cluster.list(REVISION, SPACE).items:
-            name = revision["metadata"]["labels"][keys.KNATIVE_SERVICE]
+            # KServe adds the component to the name of its Knative Service.
+            name = revision["metadata"]["labels"][keys.KNATIVE_SERVICE].removesuffix("-predictor")
             next(row for row in self.series if row.workload.plan.name == name).revision = revision["metadata"]["name"]
         cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS)
         cache.start()
@@ -218,7 +220,10 @@ class Bench:
         low = draw if (draw := draws.randint(-2, 2)) > 0 else 0
         scaling = {**draws.choice(SETTINGS), "minReplicas": low, "maxReplicas": draws.randint(4, 8)}
         document = spec(
-            f"w{number}", autoscaling=scaling, compute={"gpuDevicesRequest": 1, "cpuCoreRequest": CPU_CORES}
+            f"w{number}",
+            autoscaling=scaling,
+            compute={"gpuDevicesRequest": 1, "cpuCoreRequest": CPU_CORES},
+            serving=draws.choice(("knative", "kserve")),
         )
         batch = Batch(profile)
         objects, translation, problems = batch.add_document(load_document(document, batch.profile))
