@@ -302,6 +302,18 @@ def test_nothing_is_applied_to_a_missing_namespace(cluster: Cluster, name: str) 
         cluster.apply(config(name, "op-never-made"))
 
 
+def test_several_kinds_are_listed_together(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace))
+    unknown = Kind("nowhere.ebbtide.dev/v1", "Nothing", "nothings")
+
+    found = cluster.list_all((CONFIG_MAP, POD, unknown), namespace)
+
+    assert list(found) == [CONFIG_MAP, POD, unknown]
+    assert name in {item["metadata"]["name"] for item in found[CONFIG_MAP]}
+    assert found[POD] == cluster.list(POD, namespace).items
+    assert found[unknown] == []
+
+
 def test_a_watch_continues_from_a_version(cluster: Cluster, namespace: str, name: str) -> None:
     cluster.apply(config(f"{name}-before", namespace, {"of": name}))
     version = cluster.list(CONFIG_MAP, namespace, labels=f"of={name}").version

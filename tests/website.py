@@ -93,6 +93,9 @@ class FixedCluster:
             str(len(self.log)),
         )
 
+    def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
+        return {kind: self.list(kind, namespace).items for kind in kinds}
+
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
     ) -> Iterator[WatchChange]:

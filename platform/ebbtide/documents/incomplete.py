@@ -177,7 +177,7 @@ def _structured_values(annotation: Any) -> Iterator[Any]:
 
 def _list_members(model: type[BaseModel]) -> Iterator[tuple[str, Any, bool]]:
     for info in model.model_fields.values():
-        annotation = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+        annotation: Any = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
         value = next((value for value in _valid_values(annotation) if value is not None), None)
         if value is not None:
             yield info.alias or "", value, info.is_required()

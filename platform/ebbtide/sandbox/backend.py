@@ -20,7 +20,7 @@ from ebbtide.cluster.client.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ebbtide.api.access import AccessQuestion
     from ebbtide.cluster.client.protocol import Clock, Cluster, LogStream, Objects
@@ -88,6 +88,9 @@ class RestrictedCluster:
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
         self._require("list", kind, namespace)
         return self._cluster.list(kind, namespace, labels=labels)
+
+    def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
+        return {kind: self.list(kind, namespace).items for kind in kinds}
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0

@@ -61,7 +61,7 @@ from ebbtide.sandbox.store import (
 from ebbtide.translation.objects import apply_merge_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.sandbox.state import PodLife
@@ -140,6 +140,9 @@ class Simulated(ClusterState):
             if not labels or matches_selector(labels, stored.item)
         ]
         return Listing(items, str(self.store.version))
+
+    def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
+        return {kind: self.list(kind, namespace).items for kind in kinds}
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0

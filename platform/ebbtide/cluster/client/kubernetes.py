@@ -48,7 +48,7 @@ from ebbtide.cluster.client.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import LogStream
     from ebbtide.translation.objects import Object
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 TIMEOUT: Final = (10.0, 60.0)
 #: Maximum number of connections of a server's account: each watch holds one.
 POOL_SIZE: Final = 32
+#: Connections that read several kinds.
+READERS: Final = 4
 #: Objects per page of a list.
 PAGE: Final = 500
 #: Objects per page of a list whose objects are not kept: the memory of a large page is never returned to the system.
@@ -152,6 +154,14 @@ class KubernetesCluster:
                 continue
             except MissingError:
                 return Listing([], "")
+
+    def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
+        """Return all objects of several kinds, read over a few connections at the same time."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - most commands read few kinds
+
+        with ThreadPoolExecutor(READERS) as readers:
+            listings = readers.map(lambda kind: self.list(kind, namespace).items, kinds)
+            return dict(zip(kinds, listings, strict=True))
 
     def _list_pages(self, kind: Kind, namespace: str = "", labels: str = "", limit: int = PAGE) -> Iterator[Listing]:
         """Yield a list page by page; all pages have the same resource version."""

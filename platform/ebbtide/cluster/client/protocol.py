@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlia
 from ebbtide.base.paths import get_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ebbtide.translation.objects import Object
 
@@ -250,6 +250,9 @@ class Cluster(Protocol):
 
         Returns no objects for a kind that the cluster does not know.
         """
+
+    def list_all(self, kinds: Sequence[Kind], namespace: str = "") -> dict[Kind, Objects]:
+        """Return all objects of several kinds, which a client may read at the same time; raise the first kind's error."""
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0

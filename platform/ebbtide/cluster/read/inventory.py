@@ -17,6 +17,7 @@ from ebbtide.cluster.client.protocol import (
     CLASSIC,
     CONFIG_MAP,
     DEPLOYMENT,
+    EVENT,
     HPA,
     INFERENCE,
     KNATIVE,
@@ -30,6 +31,7 @@ from ebbtide.cluster.client.protocol import (
     ClusterError,
     ForbiddenError,
     MissingError,
+    event_time,
 )
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.translation import gpu
@@ -128,19 +130,26 @@ def find_by_name(objects: Iterable[Object], name: str) -> Object | None:
     return next((obj for obj in objects if obj["metadata"]["name"] == name), None)
 
 
-def find_workload(cluster: Cluster, name: str, namespace: str, now: float) -> LiveWorkload:
+def find_workload(
+    cluster: Cluster, name: str, namespace: str, now: float, *, known: LiveWorkload | None = None
+) -> LiveWorkload:
     """Return one workload with its events, quotas, the cluster's GPUs and the autoscaler's settings.
+
+    With ``known``, the workload as it was read before, its kind and the settings are not read again.
 
     Raises:
         MissingError: no Knative Service, InferenceService or LLMInferenceService has this name.
 
     """
-    kind = get_top(cluster, name, namespace)["kind"]
+    kind = (known.top if known else get_top(cluster, name, namespace))["kind"]
     workloads = read_workloads(cluster, namespace, now, events=True, only=name)
     live = next((workload for workload in workloads if workload.top["kind"] == kind), None)
     if live is None:
         raise MissingError(f"workload {name} in namespace {namespace} was deleted while it was being read")
-    return replace(live, settings=read_autoscaler_settings(cluster)) if live.scalers else live
+    if not live.scalers:
+        return live
+    settings = known.settings if known else None
+    return replace(live, settings=read_autoscaler_settings(cluster) if settings is None else settings)
 
 
 def read_autoscaler_settings(cluster: Cluster) -> dict[str, str] | None:
@@ -205,11 +214,11 @@ def read_workloads(
 ) -> list[LiveWorkload]:
     """Return the workloads of a namespace (all if empty) in order of namespace and name; with ``only``, those of one name."""
     try:
-        objects = {kind: cluster.list(kind, namespace).items for kind in GROUPED}
+        objects = cluster.list_all((*GROUPED, EVENT) if events else GROUPED, namespace)
     except ForbiddenError as error:
         raise _explain_forbidden(namespace) from error
     objects[LLM] = _list_language_models(cluster, namespace)
-    event_list = cluster.events(namespace) if events else []
+    event_list = sorted(objects.pop(EVENT, ()), key=event_time)
     pods = objects[POD]
     supplies = _read_supplies(cluster, pods if not namespace else None) if has_unscheduled_pods(pods) else None
     return group_workloads(objects, event_list, supplies, now, only=only)

@@ -37,6 +37,7 @@ from ebbtide.cluster.client.protocol import (
     make_applicable,
 )
 from ebbtide.cluster.read import amounts, hints, inventory
+from ebbtide.cluster.read.pods import find_condition
 from ebbtide.cluster.read.status import Status, compute_status, explain_rejection
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
 from ebbtide.documents.quota import sum_replica_requests, update_replicas
@@ -678,10 +679,11 @@ def wait_for_workload(
     """
     start = clock.ticks()
     reported: tuple[str, str, str] | None = None
+    live: LiveWorkload | None = None
     hint, next_hint = "", start + hints.PATIENCE_SECONDS
     while True:
         try:
-            live = inventory.find_workload(cluster, name, namespace, clock.now())
+            live = inventory.find_workload(cluster, name, namespace, clock.now(), known=live)
         except BusyError:
             live = None
         if live is not None:
@@ -704,7 +706,10 @@ def wait_for_workload(
 
 
 def _wait_for_change(cluster: Cluster, live: LiveWorkload | None, clock: Clock) -> None:
-    """Sleep for the interval between two polls, or until the top object changes; for the interval if it cannot be watched."""
+    """Sleep for the interval between two polls, or until the top object is ready or not, which it says with a change.
+
+    The full interval passes if the object cannot be watched.
+    """
     if live is None:
         clock.sleep(POLL_SECONDS)
         return
@@ -713,7 +718,9 @@ def _wait_for_change(cluster: Cluster, live: LiveWorkload | None, clock: Clock) 
         for change in cluster.watch(kind_of(live.top), live.namespace, since=version, seconds=POLL_SECONDS):
             metadata = change.item["metadata"]
             # If the version is too old for a watch, the objects come first as they are, and this one is among them.
-            if metadata["name"] == live.name and metadata.get("resourceVersion") != version:
+            if metadata["name"] != live.name or metadata.get("resourceVersion") == version:
+                continue
+            if change.change == "DELETED" or find_condition(change.item, "Ready").get("status") != "Unknown":
                 return
     except ClusterError:
         clock.sleep(POLL_SECONDS)
