@@ -502,6 +502,35 @@ def test_a_step_that_uses_a_block_as_a_whole_reads_all_of_it(use: Callable[[Any]
     assert steps.find_readers(("spec", "compute")) == set()
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "adds"),
+    [
+        # Both are not set: the first adds a leaf, the second changes the priority class of the pod.
+        ("spec.traffic.rolloutDurationSeconds", 60, True),
+        ("spec.priorityClass", "train", False),
+    ],
+)
+def test_a_translation_that_only_adds_leaves_can_be_ignored(field: str, value: Any, adds: bool) -> None:
+    document = native({})
+    profile = Profile.model_validate(FULL)
+    (change,) = (change for change in explain.list_changes(document) if change.cause == field)
+    inference = load_document(document, profile).inference
+    assert inference is not None
+    experiment = explain.Experiment(inference, profile)
+    readers = experiment.find_readers(change.attributes)
+    (other,) = experiment.list_variants(document, change._replace(values=(value,), blocks=()))
+    assert other is not None
+
+    complete = experiment.translate(other, profile, readers)
+    ignored = experiment.translate(other, profile, readers, ignore_additions=True)
+
+    assert complete is not None
+    assert ignored is not None
+    assert complete.objects != experiment.translation.objects
+    assert (ignored is experiment.translation) is adds
+    assert adds or ignored.objects == complete.objects
+
+
 def is_explained_as_from_the_beginning(native: dict[str, Any], profile: dict[str, Any]) -> None:
     """Validate and translate every pair of spec and profile from the beginning, and compare all leaves: nothing is reused."""
     project = native["spec"].get("project")

@@ -258,21 +258,23 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     varied = compared if capable == clusters.base or capable is None else Experiment(inference, capable)
     differs = varied is not compared and not compared.is_same(varied.translation)
 
-    def attribute(after: Translation, cause: str) -> bool:
-        return _attribute_changes(compared.translation.objects, after.objects, causes, cause)
-
+    before = compared.translation if differs else varied.translation
     for change in list_changes(native):
         has_effect = False
         translated = False
         readers = varied.find_readers(change.attributes)
         if not readers and not change.is_set and not differs:
             continue
+        # Only a field that is set is reported if it has no effect. The causes are those of leaves that exist.
+        ignore_additions = not change.is_set and not differs
         for other in varied.list_variants(native, change):
-            after = None if other is None else varied.translate(other, capable, readers)
+            after = (
+                None if other is None else varied.translate(other, capable, readers, ignore_additions=ignore_additions)
+            )
             if after is None:
                 continue
             translated = True
-            has_effect |= attribute(after, change.cause)
+            has_effect |= _attribute_changes(before, after, causes, change.cause)
         if (
             change.is_set
             and translated
@@ -292,14 +294,14 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
         readers = varied.find_all_readers(_list_differing_blocks(native, document, Inference))
         after = None if other is None else varied.translate(other, capable, readers)
         if after is not None:
-            attribute(after, format_path(path))
+            _attribute_changes(before, after, causes, format_path(path))
     for variants in (clusters.changes, of_project.joint):
         for variant in variants:
             readers = compared.find_all_readers(variant.blocks)
             for cluster in variant.load_clusters() if readers else ():
-                after = compared.translate(inference, cluster, readers)
+                after = compared.translate(inference, cluster, readers, ignore_additions=True)
                 if after is not None:
-                    attribute(after, variant.cause)
+                    _attribute_changes(compared.translation, after, causes, variant.cause)
     return Explanation(
         [
             ExplainedField(
@@ -342,14 +344,21 @@ class Experiment:
         """Return the steps that read any of several fields."""
         return set[Any]().union(*map(self.find_readers, paths))
 
-    def translate(self, inference: Inference, cluster: Profile | None, readers: set[Any]) -> Translation | None:
-        """Return the translation with a change in a field that ``readers`` read, or None if it fails."""
+    def translate(
+        self, inference: Inference, cluster: Profile | None, readers: set[Any], *, ignore_additions: bool = False
+    ) -> Translation | None:
+        """Return the translation with a change in a field that ``readers`` read, or None if it fails.
+
+        With ``ignore_additions``, return the recorded translation instead of one that only adds to its objects.
+        """
         if cluster is None:
             return None
         if not self._is_recorded:
             return _translate_or_none(inference, cluster)
-        return (
-            translate_again(self._steps, self.translation, inference, cluster, readers) if readers else self.translation
+        if not readers:
+            return self.translation
+        return translate_again(
+            self._steps, self.translation, inference, cluster, readers, ignore_additions=ignore_additions
         )
 
     def is_same(self, other: Translation) -> bool:
@@ -544,7 +553,7 @@ def _list_leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tupl
 
 
 def _attribute_changes(
-    before: Sequence[Object], after: Sequence[Object], causes: dict[Leaf, dict[str, None]], cause: str
+    before: Translation, after: Translation, causes: dict[Leaf, dict[str, None]], cause: str
 ) -> bool:
     """Add ``cause`` to each leaf that differs, but only to the kind and apiVersion of an object that is gone.
 
@@ -552,10 +561,10 @@ def _attribute_changes(
     """
     if before is after:
         return False
-    others = dict(_number_objects(after))
+    others = dict(_number_objects(after.objects))
     changed: list[Leaf] = []
-    has_more = len(before) != len(after)
-    for (kind, number), obj in _number_objects(before):
+    has_more = len(before.objects) != len(after.objects)
+    for (kind, number), obj in _number_objects(before.objects):
         other = others.get((kind, number))
         if other is None:
             has_more = True
@@ -583,27 +592,22 @@ def _number_objects(objects: Sequence[Object]) -> Iterator[tuple[tuple[str, int]
 
 def _list_differences(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...] | None]:
     """Yield the path of each leaf that is not the same leaf in ``after``, and None for each new part of ``after``."""
-    if before is after:
-        return
     if isinstance(before, dict) and before and isinstance(after, dict) and after:
         for name, item in before.items():
             if name == keys.SPEC:
                 continue
-            if name in after:
-                other = after[name]
-                if item is not other and item != other:
-                    yield from _list_differences(item, other, (*path, name))
-            else:
+            if name not in after:
                 yield from (leaf for leaf, _ in _list_leaves(item, (*path, name)))
+            elif item is not after[name] and item != after[name]:
+                yield from _list_differences(item, after[name], (*path, name))
         if any(name not in before and name != keys.SPEC for name in after):
             yield None
     elif isinstance(before, list) and before and isinstance(after, list) and after:
         for index, item in enumerate(before):
-            if index < len(after):
-                if item != after[index]:
-                    yield from _list_differences(item, after[index], (*path, index))
-            else:
+            if index >= len(after):
                 yield from (leaf for leaf, _ in _list_leaves(item, (*path, index)))
+            elif item != after[index]:
+                yield from _list_differences(item, after[index], (*path, index))
         if len(after) > len(before):
             yield None
     elif before != after:

@@ -67,9 +67,11 @@ def write_model(value: Any) -> Any:
 def with_values(model: Any, /, **values: Any) -> Any:
     """Return a copy of a model with other values. The models are frozen, and those of the compiled schema have no methods."""
     clone = object.__new__(type(model))
-    object.__setattr__(clone, "__dict__", {**model.__dict__, **values})
-    for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
-        object.__setattr__(clone, slot, getattr(model, slot))
+    set_attribute = object.__setattr__
+    set_attribute(clone, "__dict__", {**model.__dict__, **values})
+    set_attribute(clone, "__pydantic_fields_set__", model.__pydantic_fields_set__)
+    set_attribute(clone, "__pydantic_extra__", model.__pydantic_extra__)
+    set_attribute(clone, "__pydantic_private__", model.__pydantic_private__)
     return clone
 
 

@@ -59,6 +59,11 @@ class PodPatch:
         self.cause = cause
         self.parts = parts
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PodPatch) and (self.parts, self.cause, self.by) == (other.parts, other.cause, other.by)
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 @dataclass(slots=True)
 class Pod:

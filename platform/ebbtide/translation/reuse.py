@@ -2,8 +2,8 @@
 
 A step is a function of the plan, and of what earlier steps returned. ``RecordedSteps`` runs a translation and records
 for each step its result and the fields that it reads. If one field changes, ``find_readers`` returns the steps that read
-it, and ``translate_again`` runs only these, and those that read a choice, a part of the pod or another result that is
-different now.
+it, and ``translate_again`` runs only these, and those that read a choice or a part of the pod that is different now. It
+joins the objects only if a part of them is different.
 """
 
 from __future__ import annotations
@@ -16,8 +16,18 @@ from ebbtide.base.problems import has_errors
 from ebbtide.spec.rules import METRIC_RULES, RULES
 from ebbtide.translation import scaling, traps
 from ebbtide.translation.plan import Plan
-from ebbtide.translation.pods import Pod, PodPatch
-from ebbtide.translation.translate import CHECKS, CHOICE_STEPS, DECIDED, DECISIONS, translate_plan
+from ebbtide.translation.pods import Pod, PodPatch, merge_patches
+from ebbtide.translation.translate import (
+    CHECKS,
+    CHOICE_STEPS,
+    DECIDED,
+    DECISIONS,
+    PATCH_STEPS,
+    POD_CHECKS,
+    make_patches,
+    translate_plan,
+    translate_pod,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,8 +46,12 @@ PROFILE: Final = "profile"
 Step = Any
 #: Steps that return the problems of a plan.
 PLAN_CHECKS: Final = frozenset({*CHECKS, scaling.check})
+_RULES: Final = frozenset(RULES)
 #: Steps that return problems only, or decisions only, and choices, whose readers run again if they change.
 _WITHOUT_OBJECTS: Final = PLAN_CHECKS.union(RULES, DECISIONS, CHOICE_STEPS.values(), (traps.check,))
+#: Steps that return no part of an object.
+_WITHOUT_PARTS: Final = _WITHOUT_OBJECTS.union(PATCH_STEPS, POD_CHECKS)
+_ABSENT: Final = object()
 DOCUMENTS: Final = {"inference", "spec", "profile", "cluster"}
 
 
@@ -49,8 +63,9 @@ class RecordedStep:
     choices: dict[str, Any] = field(default_factory=dict)
     #: The parts that it read of the pod.
     parts: set[str] = field(default_factory=set)
-    #: The arguments other than the plan, the spec and the pod, by index.
-    arguments: tuple[tuple[int, Any], ...] = ()
+    reads_plan: bool = False
+    #: The arguments after the plan.
+    arguments: tuple[Any, ...] = ()
     result: Any = None
 
 
@@ -80,16 +95,12 @@ class RecordedSteps:
         self.current = function
         first, *others = arguments
         if isinstance(first, Plan):
-            recorded.arguments = tuple(
-                (index, other) for index, other in enumerate(others, 1) if type(other) is not Pod
-            )
+            recorded.reads_plan, recorded.arguments = True, tuple(others)
             others = [_RecordedPod(other, recorded.parts) if type(other) is Pod else other for other in others]
             result = function(_RecordedPlan(first, self, recorded.choices), *others)
         elif first is self._inference:
-            recorded.arguments = tuple(enumerate(others, 1))
             result = function(self.read_document("inference"), *others)
         else:
-            recorded.arguments = tuple(enumerate(arguments))
             result = function(*arguments)
         recorded.result = self._without_blocks(result)
         return recorded.result
@@ -120,8 +131,10 @@ class RecordedSteps:
         below: dict[Place, set[Step]] = {}
         for readers_by_place in (self._complete, self._containers, self._blocks):
             for place, readers in readers_by_place.items():
-                for end in range(len(place) + 1):
-                    below.setdefault(place[:end], set()).update(readers)
+                below.setdefault(place, set()).update(readers)
+        # The block or the list that contains a place was read before it.
+        for place in sorted(below, key=len, reverse=True):
+            below.setdefault(place[:-1], set()).update(below[place])
         return below
 
     def find_readers(self, place: Place) -> set[Step]:
@@ -135,13 +148,28 @@ class RecordedSteps:
         """Return the steps that read a choice of the plan."""
         return self._choice_readers.get(name, set())
 
-    def find_readers_of_pod(self, pod: Pod, before: Pod) -> set[Step]:
-        """Return the steps that read a part in which two pods differ."""
+    def find_readers_of_pod(self, pod: Pod) -> set[Step]:
+        """Return the steps that read a part in which a pod differs from the recorded one."""
         readers: set[Step] = set()
         for name, steps in self._part_readers.items():
-            if getattr(pod, name) != getattr(before, name):
+            if getattr(pod, name) != getattr(self.pod, name):
                 readers |= steps
         return readers
+
+    @cached_property
+    def pod(self) -> Pod:
+        """The pod of the translation."""
+        pod: Pod = self.steps[merge_patches].result
+        return pod
+
+    @cached_property
+    def parts(self) -> dict[Step, Any]:
+        """The results of the steps that make parts of the objects."""
+        return {
+            step: recorded.result
+            for step, recorded in self.steps.items()
+            if recorded.reads_plan and step not in _WITHOUT_PARTS
+        }
 
     @cached_property
     def _part_readers(self) -> dict[str, set[Step]]:
@@ -180,49 +208,27 @@ def _index_readers(reads: Iterable[tuple[Step, Iterable[str]]]) -> dict[str, set
     return readers
 
 
-class ReusedSteps:
-    """The steps of a translation in which one field differs from a recorded one."""
-
-    def __init__(self, recorded: RecordedSteps, changed: set[Step]) -> None:
-        """Run the steps ``changed`` of a recorded translation, and those that depend on their results."""
-        self._recorded = recorded
-        self._steps = recorded.steps
-        self._changed = changed
-
-    def __call__(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
-        """Return the result of a step, the recorded one if it is equal, so that later steps do not run."""
-        recorded = self._steps.get(function)
-        if recorded is None:
-            return _list_items(function(*arguments))
-        if function not in self._changed:
-            for index, argument in recorded.arguments:
-                other = arguments[index]
-                if other is not argument and other != argument:
-                    break
-            else:
-                return recorded.result
-        result = _list_items(function(*arguments))
-        if result == recorded.result:
-            return recorded.result
-        if type(result) is Pod:
-            self._changed = self._changed.union(self._recorded.find_readers_of_pod(result, recorded.result))
-        return result
-
-
 def translate_again(
-    steps: RecordedSteps, before: Translation, inference: Inference, profile: Profile, readers: set[Step]
+    steps: RecordedSteps,
+    before: Translation,
+    inference: Inference,
+    profile: Profile,
+    readers: set[Step],
+    *,
+    ignore_additions: bool = False,
 ) -> Translation | None:
     """Return a translation in which one field differs from ``before``, or None if it fails.
 
     ``readers`` are the steps that read this field, and ``before`` is a translation without errors, recorded by ``steps``.
-    Warnings and decisions are those of ``before``.
+    Warnings and decisions are those of ``before``. If the objects are those of ``before``, so is the translation; with
+    ``ignore_additions`` also if they have all leaves of these and more, for which the last checks do not run.
     """
     assert before.plan is not None
     plan = before.plan.with_documents(inference, profile)
     listed = profile.spec.metrics.custom
     changed = readers if listed == before.plan.cluster.metrics.custom else readers.union(METRIC_RULES)
     # The rules and the checks that do not run again find no error, as before.
-    for rule in changed.intersection(RULES):
+    for rule in changed.intersection(_RULES):
         if has_errors(rule(inference, listed) if rule in METRIC_RULES else rule(inference)):
             return None
     for name, choose in CHOICE_STEPS.items():
@@ -233,12 +239,71 @@ def translate_again(
             if choice != getattr(plan, name):
                 setattr(plan, name, choice)
                 changed = changed.union(steps.find_readers_of_choice(name))
-    if any(has_errors(check(plan)) for check in changed.intersection(PLAN_CHECKS)):
-        return None
+    for check in changed.intersection(PLAN_CHECKS):
+        if has_errors(check(plan)):
+            return None
     if changed <= _WITHOUT_OBJECTS:
         return before
-    translation = translate_plan(plan, [], NO_SPEC, ReusedSteps(steps, changed))
+    if plan.serving != before.plan.serving:
+        # Other steps make the objects.
+        translation = translate_plan(plan, [], NO_SPEC)
+        return translation if translation.objects else None
+    pod = _merge_again(steps, plan, changed)
+    if pod is not steps.pod:
+        changed = changed.union(steps.find_readers_of_pod(pod))
+    parts = _make_parts_again(steps, plan, pod, changed)
+    if ignore_additions and all(
+        not steps.parts[step] or _has_leaves(part, steps.parts[step]) for step, part in parts.items()
+    ):
+        return before
+    for check in changed.intersection(POD_CHECKS):
+        if has_errors(check(plan, pod)):
+            return None
+    if not parts:
+        return before
+    results = {**steps.parts, **parts}
+    translation = translate_pod(
+        plan, pod, [], NO_SPEC, lambda step, *arguments: results[step] if step in results else step(*arguments)
+    )
     return translation if translation.objects else None
+
+
+def _merge_again(steps: RecordedSteps, plan: Plan, changed: set[Step]) -> Pod:
+    """Return the pod of a plan, the recorded one if no patch differs."""
+    patches = {}
+    for step in changed.intersection(PATCH_STEPS):
+        result = _list_items(step(plan))
+        if result != steps.steps[step].result:
+            patches[step] = result
+    if not patches:
+        return steps.pod
+    return merge_patches(
+        make_patches(plan, lambda step, _: patches[step] if step in patches else steps.steps[step].result)
+    )
+
+
+def _make_parts_again(steps: RecordedSteps, plan: Plan, pod: Pod, changed: set[Step]) -> dict[Step, Any]:
+    """Return the parts of the objects that differ from the recorded ones."""
+    parts = {}
+    for step in changed.intersection(steps.parts):
+        recorded = steps.steps[step]
+        part = step(plan, *(pod if other is steps.pod else other for other in recorded.arguments))
+        if part != recorded.result:
+            parts[step] = part
+    return parts
+
+
+def _has_leaves(part: Any, before: Any) -> bool:
+    """Return whether a part of an object has all leaves of another one at the same places."""
+    if isinstance(before, dict) and before and isinstance(part, dict):
+        for name, item in before.items():
+            other = part.get(name, _ABSENT)
+            if other is not item and other != item and not _has_leaves(other, item):
+                return False
+        return True
+    if isinstance(before, list) and before and isinstance(part, list):
+        return len(part) >= len(before) and all(map(_has_leaves, part, before))
+    return bool(part == before)
 
 
 def _list_items(value: Any) -> Any:

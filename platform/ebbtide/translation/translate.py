@@ -95,6 +95,13 @@ def translate_plan(
         problems.extend(call(knative.check_flags, plan, pod))
     if has_errors(problems):
         return Translation((), plan, tuple(problems))
+    return translate_pod(plan, pod, problems, canonical, call)
+
+
+def translate_pod(
+    plan: Plan, pod: Pod, problems: list[Problem], canonical: str, call: Callable[..., Any] = call_step
+) -> Translation:
+    """Return the translation of a plan and its pod, of which the checks found ``problems``, none of them an error."""
     objects = make_objects(plan, pod, canonical, call)
     problems.extend(call(_check_annotation_size, [(obj["kind"], obj["metadata"]) for obj in objects]))
     problems.extend(call(llm.check_templates, objects))
@@ -385,3 +392,7 @@ FEATURES_WITH_PATCHES: Final[tuple[Callable[[Plan], Iterable[PodPatch]], ...]] =
     _make_gpu_patches,
     kserve.make_storage_patches,
 )
+#: The steps of ``make_patches``.
+PATCH_STEPS: Final = frozenset({*FEATURES, *FEATURES_WITH_PATCHES})
+#: The checks that read the pod.
+POD_CHECKS: Final = frozenset({_check_mounts, knative.check_flags})
