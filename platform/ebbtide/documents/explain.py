@@ -16,7 +16,7 @@ from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, body
 from ebbtide.base.problems import Problem, format_path, make_warning, select_errors
 from ebbtide.profile.models import Profile
-from ebbtide.readers import shapes
+from ebbtide.readers.compiled import inference_validator, validation_error
 from ebbtide.readers.fields import models_in
 from ebbtide.readers.loaded import canonical_json
 from ebbtide.readers.reading import API_VERSION, KIND
@@ -25,7 +25,7 @@ from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.objects import with_values
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.profile_rules import check
-from ebbtide.translation.reuse import NO_SPEC, RecordedSteps, translate_again
+from ebbtide.translation.reuse import NO_SPEC, REPORTS, RecordedSteps, translate_again
 from ebbtide.translation.serving import reserved
 from ebbtide.translation.translate import translate
 
@@ -186,9 +186,11 @@ INVALID: Final = object()
 _NAMED: Final = {"name": "other"}
 #: Number of projects of one profile of which variants are kept.
 MAX_PROJECTS: Final = 200
-#: Numbers to try if only the type is known.
-INTEGERS: Final = (1, 2, 3, 100, 0)
-NUMBERS: Final = (1.0, 2.0, 50.0)
+#: Numbers to try for a field that is not set if only its type is known: a small and a large one, and the others only if the
+#: field accepts neither. A test compares the causes with those of all numbers.
+INTEGERS: Final = (3, 100, 2, 1, 0)
+NUMBERS: Final = (1.0, 50.0, 2.0)
+SUFFICIENT_NUMBERS: Final = 2
 
 
 def _decision_reasons(choices: tuple[Decision, ...]) -> list[str]:
@@ -251,11 +253,14 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     relaxed = cast("dict[str, Any]", replace_at(profile, ("spec", "projects", "podSecurity"), "privileged"))
     clusters = _cluster_variants(canonical_json(relaxed))
     assert clusters.base is not None
-    compared = Experiment(inference, clusters.base)
     # The variants of the spec have one cluster, and those of the cluster have one spec: each is validated once.
     of_project = clusters.of_project(project)
     capable = of_project.capable
-    varied = compared if capable == clusters.base or capable is None else Experiment(inference, capable)
+    if capable is None or capable == clusters.base:
+        varied = compared = Experiment(inference, clusters.base)
+    else:
+        compared = Experiment(inference, clusters.base, varies_spec=False)
+        varied = Experiment(inference, capable, varies_profile=False)
     differs = varied is not compared and not compared.is_same(varied.translation)
 
     before = compared.translation if differs else varied.translation
@@ -263,11 +268,13 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
         has_effect = False
         translated = False
         readers = varied.find_readers(change.attributes)
-        if not readers and not change.is_set and not differs:
-            continue
         # Only a field that is set is reported if it has no effect. The causes are those of leaves that exist.
         ignore_additions = not change.is_set and not differs
-        for other in varied.list_variants(native, change):
+        if ignore_additions and readers <= REPORTS:
+            continue
+        for number, other in enumerate(varied.list_variants(native, change)):
+            if translated and number >= change.sufficient:
+                break
             after = (
                 None if other is None else varied.translate(other, capable, readers, ignore_additions=ignore_additions)
             )
@@ -298,7 +305,7 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
     for variants in (clusters.changes, of_project.joint):
         for variant in variants:
             readers = compared.find_all_readers(variant.blocks)
-            for cluster in variant.load_clusters() if readers else ():
+            for cluster in () if readers <= REPORTS else variant.load_clusters():
                 after = compared.translate(inference, cluster, readers, ignore_additions=True)
                 if after is not None:
                     _attribute_changes(compared.translation, after, causes, variant.cause)
@@ -328,10 +335,12 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
 class Experiment:
     """A translation that is repeated with one field changed, and that reuses the steps which do not read the field."""
 
-    def __init__(self, inference: Inference, cluster: Profile) -> None:
-        """Translate a valid spec for a cluster that accepts it."""
+    def __init__(
+        self, inference: Inference, cluster: Profile, *, varies_spec: bool = True, varies_profile: bool = True
+    ) -> None:
+        """Translate a valid spec for a cluster that accepts it, to vary fields of one of them or of both."""
         self.inference = inference
-        self._steps = RecordedSteps(inference, cluster)
+        self._steps = RecordedSteps(inference, cluster, varies_spec=varies_spec, varies_profile=varies_profile)
         self.translation = translate(inference, cluster, NO_SPEC, self._steps)
         # The steps that check patches translate the document repeatedly, and are not recorded.
         self._is_recorded = bool(self.translation.objects) and not inference.spec.patches
@@ -513,7 +522,11 @@ def _load_cluster(profile: dict[str, Any]) -> Profile | None:
 
 def _load_inference(native: dict[str, Any]) -> Inference | None:
     """Return a valid spec, or None. A native document is read without a profile."""
-    return shapes.validate_inference(native)[0]
+    try:
+        inference: Inference = inference_validator().validate_python(native)
+    except validation_error():
+        return None
+    return inference
 
 
 def _translate_or_none(inference: Inference | None, cluster: Profile | None) -> Translation | None:
@@ -680,6 +693,8 @@ class SpecChange(NamedTuple):
     #: The values, ``ABSENT`` among them if the field is set.
     values: tuple[Any, ...]
     is_set: bool
+    #: The number of values of which a valid one makes the others unnecessary.
+    sufficient: int
     #: The validated block of the spec with each value, if the same for all documents.
     blocks: tuple[Any, ...] = ()
 
@@ -699,7 +714,9 @@ def _list_block_changes(fields: Iterator[tuple[Path, Any, FieldType | None, bool
     for path, value, row, is_set in fields:
         values = _other_values(path, value, row)
         attributes = _attribute_path(Inference, path)
-        yield SpecChange(path, attributes, format_path(path), (*((ABSENT,) if is_set else ()), *values), is_set)
+        all_values = (*((ABSENT,) if is_set else ()), *values)
+        sufficient = SUFFICIENT_NUMBERS if row is not None and all_values == row.numbers else len(all_values)
+        yield SpecChange(path, attributes, format_path(path), all_values, is_set, sufficient)
 
 
 @cache

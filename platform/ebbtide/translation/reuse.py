@@ -47,10 +47,12 @@ Step = Any
 #: Steps that return the problems of a plan.
 PLAN_CHECKS: Final = frozenset({*CHECKS, scaling.check})
 _RULES: Final = frozenset(RULES)
-#: Steps that return problems only, or decisions only, and choices, whose readers run again if they change.
-_WITHOUT_OBJECTS: Final = PLAN_CHECKS.union(RULES, DECISIONS, CHOICE_STEPS.values(), (traps.check,))
+#: Steps that return problems only, or decisions only: no object depends on them, except that an error leaves none.
+REPORTS: Final = PLAN_CHECKS.union(RULES, DECISIONS, POD_CHECKS, (traps.check,))
+#: These, and choices, whose readers run again if they change.
+_WITHOUT_OBJECTS: Final = REPORTS.union(CHOICE_STEPS.values())
 #: Steps that return no part of an object.
-_WITHOUT_PARTS: Final = _WITHOUT_OBJECTS.union(PATCH_STEPS, POD_CHECKS)
+_WITHOUT_PARTS: Final = _WITHOUT_OBJECTS.union(PATCH_STEPS)
 _ABSENT: Final = object()
 DOCUMENTS: Final = {"inference", "spec", "profile", "cluster"}
 
@@ -72,16 +74,18 @@ class RecordedStep:
 class RecordedSteps:
     """The steps of one translation, of which each is recorded. Pass an instance as ``call`` to ``translate``."""
 
-    def __init__(self, inference: Inference, profile: Profile) -> None:
-        """Record a translation of ``inference`` for ``profile``."""
+    def __init__(
+        self, inference: Inference, profile: Profile, *, varies_spec: bool = True, varies_profile: bool = True
+    ) -> None:
+        """Record a translation of ``inference`` for ``profile``, and what it reads from those that vary."""
         self.steps: dict[Step, RecordedStep] = {}
         #: The step that is running.
         self.current: Step = None
-        self._documents = {
-            "inference": _Block(inference, (), self),
-            "spec": _Block(inference.spec, ("spec",), self),
-            "profile": _Block(profile, (PROFILE,), self),
-            "cluster": _Block(profile.spec, (PROFILE, "spec"), self),
+        self._documents: dict[str, Any] = {
+            "inference": _Block(inference, (), self) if varies_spec else inference,
+            "spec": _Block(inference.spec, ("spec",), self) if varies_spec else inference.spec,
+            "profile": _Block(profile, (PROFILE,), self) if varies_profile else profile,
+            "cluster": _Block(profile.spec, (PROFILE, "spec"), self) if varies_profile else profile.spec,
         }
         self._inference = inference
         #: The steps by the places that they read: of values and whole blocks, of lists and mappings of blocks, of blocks.
@@ -239,11 +243,11 @@ def translate_again(
             if choice != getattr(plan, name):
                 setattr(plan, name, choice)
                 changed = changed.union(steps.find_readers_of_choice(name))
+    if ignore_additions and changed <= _WITHOUT_OBJECTS:
+        return before
     for check in changed.intersection(PLAN_CHECKS):
         if has_errors(check(plan)):
             return None
-    if changed <= _WITHOUT_OBJECTS:
-        return before
     if plan.serving != before.plan.serving:
         # Other steps make the objects.
         translation = translate_plan(plan, [], NO_SPEC)
