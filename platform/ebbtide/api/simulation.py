@@ -99,17 +99,32 @@ def make_report(
     notes: tuple[str, ...],
     settings: Mapping[str, Setting],
     values: Mapping[str, dict[str, Any]],
+    update_at: float | None = None,
 ) -> SimulationReport:
-    """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec."""
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
+    """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec.
+
+    With ``update_at``, the first setting is also simulated with an update that begins at this second.
+    """
+    from ebbtide.simulate import report, rollout  # noqa: PLC0415 - they need numpy
 
     results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
+    update = None
+    if update_at is not None:
+        first, *others = settings
+        simulated = rollout.simulate_update(case, settings[first], update_at)
+        measured = (rollout.measure_during(case, result, simulated) for result in (results[first], simulated.result))
+        update = report.UpdateReport(simulated, *measured)
+        results = {
+            first: results[first],
+            "with the update": simulated.result,
+            **{name: results[name] for name in others},
+        }
     runs = (
         report.SimulationRun(name, values.get(name, {}), result, case.measure(result))
         for name, result in results.items()
     )
     return report.SimulationReport(
-        workload_name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes
+        workload_name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes, update
     )
 
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ebbtide.base.problems import limit_problems
+from ebbtide.base.problems import Problem, has_errors, limit_problems
 from ebbtide.base.prose import count_noun
 from ebbtide.cli.common import exit_code, load_documents, print_problems, read_profile, read_sources, write_json
 from ebbtide.cli.options import FILES, Options, make_output_option
 from ebbtide.documents.check import MAY_RUN_AS_ROOT, Batch
+from ebbtide.translation.serving import list_rollout_decisions
 
 OPTIONS: Final = (*FILES, make_output_option("text", "json"))
 
 
 def run(options: Options) -> int:
-    """Print the problems on stdout, because they are the output of this command."""
+    """Print the problems on stdout, because they are the output of this command, and the cost of updates without a spare GPU."""
     profile = read_profile(options.profile)
     batch = Batch(profile)
-    problems = [
-        problem
-        for loaded in load_documents(read_sources(options.files), profile)
-        for problem in batch.add_document(loaded)[2]
-    ]
+    problems: list[Problem] = []
+    costs: list[str] = []
+    for loaded in load_documents(read_sources(options.files), profile):
+        _, translation, found = batch.add_document(loaded)
+        problems += found
+        if translation is not None and translation.plan is not None and not has_errors(found):
+            plan = translation.plan
+            costs += (f"{plan.name}: {row.value}: {row.because}\n" for row in list_rollout_decisions(plan))
     problems += batch.batch_problems()
     if options.output == "json":
         write_json(limit_problems(problems))
@@ -34,6 +38,7 @@ def run(options: Options) -> int:
             count_noun(errors, "error"),
             count_noun(len(problems) - errors, "warning"),
         )
+        sys.stdout.writelines(costs)
         note = f", {batch.root_services} may run as root ({MAY_RUN_AS_ROOT})" if batch.root_services else ""
         sys.stdout.write(f"{', '.join(summary)}{note}\n")
     return exit_code(problems)

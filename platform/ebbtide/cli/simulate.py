@@ -89,18 +89,35 @@ CASE: Final = (
     ),
     PROFILE,
 )
-OPTIONS: Final = (*CASE, make_output_option("text", "json", "html"))
+OPTIONS: Final = (
+    *CASE,
+    make_option(
+        "--update-at",
+        metavar="TIME",
+        default="",
+        help="Also simulate an update without a spare GPU (rollout.surge: 0) that begins then, as in 5m",
+    ),
+    make_output_option("text", "json", "html"),
+)
 
 
 def run(options: Options) -> int:
-    loaded, _, case, server, notes = read_case(options)
+    update_at = None
+    loaded, plan, case, server, notes = read_case(options)
+    if options.update_at:
+        from ebbtide.simulate.load import parse_compound_duration  # noqa: PLC0415 - it needs numpy
+
+        update_at = _parse_option(parse_compound_duration, options.update_at, "--update-at", options.command)
+        if plan.spec.rollout.surge is None:
+            exit_with_usage_error("--update-at needs a spec with rollout.surge: 0", options.command)
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
     with report_refusals(loaded):
         spec_setting = case.setting({})
         settings = {"this spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
-        report_data = make_report(loaded, case, server, notes, settings, {"this spec": get_autoscaling(case)})
+        values = {"this spec": get_autoscaling(case)}
+        report_data = make_report(loaded, case, server, notes, settings, values, update_at)
     if options.output == "json":
         write_json(report.report_to_json(report_data))
     else:

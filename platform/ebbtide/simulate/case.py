@@ -21,7 +21,7 @@ from ebbtide.simulate.slo import SimulationMeasurements, SloBound, measure_resul
 from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -85,10 +85,12 @@ class Case:
         """Simulate the setting with ``values``. Raises NotSimulated and ServerError."""
         return self.simulate_setting(self.setting(values), start_up)
 
-    def simulate_setting(self, setting: Setting, start_up: StartUp | None = None) -> SimulationResult:
-        """Simulate a setting. Raises ServerError."""
+    def simulate_setting(
+        self, setting: Setting, start_up: StartUp | None = None, kind: Callable[..., engine.Simulation] | None = None
+    ) -> SimulationResult:
+        """Simulate a setting, by the class for it or by ``kind``. Raises ServerError."""
         start_up = start_up or self.start_up
-        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast)
+        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast, kind=kind)
 
     def measure(self, result: SimulationResult) -> SimulationMeasurements:
         """Return the measurements of a result."""

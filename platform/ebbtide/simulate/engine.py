@@ -178,15 +178,23 @@ def prepare_inputs(
 
 
 def simulate(
-    setting: Setting, traffic: TrafficTrace, server: Server, startup: StartUp, seed: int = 0, *, fast: bool = False
+    setting: Setting,
+    traffic: TrafficTrace,
+    server: Server,
+    startup: StartUp,
+    seed: int = 0,
+    *,
+    fast: bool = False,
+    kind: Callable[..., Simulation] | None = None,
 ) -> SimulationResult:
     """Simulate ``traffic`` on the workload and return the result.
 
     The workload has been idle for a long time and starts with its minimum replicas, which are ready. The simulation ends
-    with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed.
+    with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed. ``kind`` creates
+    the simulation in place of the setting's class.
     """
     inputs = prepare_inputs(setting, traffic, server, startup, seed)
-    kind = simulation_class(setting)
+    kind = kind or simulation_class(setting)
     if not fast or find_spec("numba") is None:
         return complete_result(kind(setting, inputs).run(), server, traffic)
     rows = max(_COMPILED_ROWS, 4 * get_replica_bounds(setting)[0])

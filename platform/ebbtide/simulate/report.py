@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ebbtide.base.prose import count_noun
 from ebbtide.simulate.slo import compute_percentiles, format_duration
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.simulate.data import SimulationResult, TrafficTrace
-    from ebbtide.simulate.slo import SimulationMeasurements
+    from ebbtide.simulate.rollout import SimulatedUpdate
+    from ebbtide.simulate.slo import BoundResult, SimulationMeasurements
 
     Floats = NDArray[np.float64]
 
@@ -60,6 +62,41 @@ class SimulationReport:
     runs: tuple[SimulationRun, ...]
     notes: tuple[str, ...] = field(default=())
     """Assumptions, as sentences."""
+    update: UpdateReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """A simulated update, and the measurements of the requests that arrive during it, without and with it."""
+
+    update: SimulatedUpdate
+    without: SimulationMeasurements
+    measured: SimulationMeasurements
+
+    @property
+    def text(self) -> str:
+        """The update as a sentence."""
+        update = self.update
+        replicas = count_noun(update.replicas, "replica")
+        lowest = f"at least {update.fewest} of {replicas} are ready"
+        if math.isnan(update.end):
+            return f"Update at {format_duration(update.begin)}, one replica at a time: it has not ended with the traffic; {lowest}"
+        return (
+            f"Update at {format_duration(update.begin)}, one replica at a time: it takes {format_duration(update.seconds)}; "
+            f"{lowest}"
+        )
+
+    def make_rows(self) -> list[list[str]]:
+        """Return the table of the requests that arrive during the update."""
+        runs = (self.without, self.measured)
+        head = [f"{self.measured.requests:,} requests during it", "no update", "surge 0"]
+        bounds = zip(self.without.bound_results, self.measured.bound_results, strict=True)
+        rows = [[pair[0].bound.name, *map(format_bound, pair)] for pair in bounds]
+        return [
+            head,
+            *rows,
+            *([title, *(format_measurement(name, run) for run in runs)] for name, title in ROWS_OF_UPDATE),
+        ]
 
 
 # Measurements and their labels, in the order of the table.
@@ -85,6 +122,22 @@ ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("cost", "cost"),
     ("cost_per_million", "cost per million tokens"),
 )
+
+
+#: The rows of the table of an update: usage is the same, because the number of replicas is.
+ROWS_OF_UPDATE: Final = tuple(
+    row for row in ROWS_OF_TABLE if row[0] in {"mean", "p50", "p95", "p99", "wait_p95", "wait_p99", "lost"}
+)
+
+
+def format_bound(measurement: BoundResult) -> str:
+    """Format a measurement against a bound for display."""
+    value = (
+        format_duration(measurement.value)
+        if measurement.bound.kind == "mean"
+        else format_percent(measurement.value)
+    )  # fmt: skip
+    return f"{value} {'met' if measurement.holds else 'VIOLATED'}"
 
 
 def format_measurement(name: str, measured: SimulationMeasurements) -> str:
@@ -114,16 +167,7 @@ def make_table_rows(runs: Sequence[SimulationRun]) -> list[list[str]]:
     """Return the rows of the table, each with a label and a value per run; the SLO bounds come first."""
     table = []
     for index, bound in enumerate(runs[0].measured.bound_results):
-        cells = []
-        for run in runs:
-            measurement = run.measured.bound_results[index]
-            value = (
-                format_duration(measurement.value)
-                if measurement.bound.kind == "mean"
-                else format_percent(measurement.value)
-            )
-            cells.append(f"{value} {'met' if measurement.holds else 'VIOLATED'}")
-        table.append([bound.bound.name, *cells])
+        table.append([bound.bound.name, *(format_bound(run.measured.bound_results[index]) for run in runs)])
     shown_rows = [(name, title) for name, title in ROWS_OF_TABLE if _has_measurement(name, runs)]
     return table + [[title, *(format_measurement(name, run.measured) for run in runs)] for name, title in shown_rows]
 
@@ -154,6 +198,8 @@ def render_report_text(report: SimulationReport) -> str:
     parts += [f"  note: {note}\n" for note in report.notes]
     parts.append("\n" * bool(report.notes))
     parts += [align_table([["", *(run.name for run in report.runs)], *make_table_rows(report.runs)]), "\n"]
+    if report.update is not None:
+        parts += [f"{report.update.text}.\n", align_table(report.update.make_rows()), "\n"]
     end = spec_run.result.seconds
     arrivals = _compute_rates(report.traffic.times, end, WIDTH)
     timeline = spec_run.result.timeline
@@ -293,6 +339,22 @@ def report_to_json(report: SimulationReport) -> dict[str, Any]:
         "seed": report.seed,
         "notes": list(report.notes),
         "runs": [_run_to_json(run) for run in report.runs],
+        **({} if report.update is None else {"update": _update_to_json(report.update)}),
+    }
+
+
+def _update_to_json(report: UpdateReport) -> dict[str, Any]:
+    def measure(measured: SimulationMeasurements) -> dict[str, Any]:
+        names = ("requests", "lost", "latencySeconds", "firstTokenSeconds", "interTokenSeconds", "waitSeconds", "slo")
+        return {name: value for name, value in measurements_to_json(measured).items() if name in names}
+
+    update = report.update
+    return {
+        "beginSeconds": round_number(update.begin),
+        "endSeconds": round_number(update.end),
+        "replicas": update.replicas,
+        "minReadyReplicas": update.fewest,
+        "requestsDuring": {"withoutUpdate": measure(report.without), "surge0": measure(report.measured)},
     }
 
 
@@ -343,13 +405,28 @@ def render_report_page(report: SimulationReport, lead: str = "", front: Mapping[
         "HEAD": html.escape(describe_simulation(report)),
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
         "FRONT": lead,
-        "TABLE": f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
+        "TABLE": _make_update_table(report)
+        + f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
         # A name may contain any text; inside a script element, none may look like its end tag.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
     for key, value in replacements.items():
         template = template.replace(f"<!--{key}-->", value)
     return template
+
+
+def _make_update_table(report: SimulationReport) -> str:
+    if report.update is None:
+        return ""
+    head, *rows = report.update.make_rows()
+    title = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
+        for row in rows
+    )
+    return (
+        f"<p>{html.escape(report.update.text)}.</p><table><thead><tr>{title}</tr></thead><tbody>{body}</tbody></table>"
+    )
 
 
 def make_charts(report: SimulationReport, points: int = POINTS) -> list[dict[str, Any]]:

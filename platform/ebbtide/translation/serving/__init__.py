@@ -618,13 +618,14 @@ def list_rollout_decisions(plan: Plan) -> Iterator[Decision]:
     if plan.spec.rollout.surge is None:
         return
     low = plan.scaling.minimum
+    serving = f"surge is 0: {low - 1} of {count_noun(low, 'replica')} serve during an update"
     yield Decision(
         "rollout",
         "one replica at a time",
-        f"surge is 0: {low - 1} of {count_noun(low, 'replica')} serve during an update, which takes {low} times the start of a "
-        f"replica and at least {DRAIN_SECONDS} s, in which its predecessor finishes its requests"
+        f"{serving}, which takes {low} times the start of a replica and at least {DRAIN_SECONDS} s, in which its predecessor "
+        "finishes its requests; ebbtide simulate --update-at predicts the response times"
         if plan.serving == "knative"
-        else f"surge is 0: {low - 1} of {count_noun(low, 'replica')} serve during an update",
+        else serving,
         ("spec.rollout.surge",),
     )
 
