@@ -539,6 +539,35 @@ def _check_traffic(plan: Plan) -> Iterator[Problem]:
             "stableRevision has no effect: KServe tracks the last revision that was rolled out",
             "remove stableRevision",
         )
+    if mode.revisions:
+        yield from _check_split_gateway(plan)
+
+
+def _check_split_gateway(plan: Plan) -> Iterator[Problem]:
+    """Warn of a canary whose replicas change behind Kourier, which follows the pods of only one revision of a split.
+
+    Upstream: net-kourier v0.48.0 pkg/generator/ingress_translator.go, trackService, tracks the EndpointSlices of each revision
+    by a selector; knative.dev/pkg tracker/enqueue.go (v0.0.0-20260727151759), TrackReference, keeps one selector for each
+    kind, namespace and watcher, so that of the last revision replaces the others. The activator follows the pods itself, so
+    no split is wrong while it is in the path. A rendered targetBurstCapacity would vanish from the template when the canary
+    is promoted, which would create a revision, so the spec must set it.
+    """
+    percent, auto, scaling = plan.spec.traffic.canary_percent, plan.spec.autoscaling, plan.scaling
+    gateway = plan.cluster.knative.network.get("ingress-class", "")
+    if percent in {None, 0, 100} or not gateway.startswith("kourier.") or scaling.minimum == scaling.maximum:
+        return
+    if auto.target_burst_capacity == -1:
+        return
+    yield make_warning(
+        "AUT096",
+        ("spec", "traffic", "canaryPercent"),
+        "Kourier does not see new and removed replicas of a canary until the service changes: after the canary shrinks, requests "
+        "can fail with status 503",
+        "set minReplicas and maxReplicas to the same number until the canary ends"
+        if scaling.scaler == "knative-hpa"
+        else "set autoscaling.targetBurstCapacity to -1, which keeps the activator in the path, or minReplicas and maxReplicas to "
+        "the same number",
+    )
 
 
 def _check_rollout(plan: Plan) -> Iterator[Problem]:
