@@ -27,6 +27,7 @@ from ebbtide.cluster.write.apply import Workload
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.measure import USE
 from ebbtide.controller.process import KINDS
+from ebbtide.controller.stored import strip_for_decisions
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.sandbox.clocks import ManualClock
@@ -209,7 +210,7 @@ class Bench:
             # KServe adds the component to the name of its Knative Service.
             name = revision["metadata"]["labels"][keys.KNATIVE_SERVICE].removesuffix("-predictor")
             next(row for row in self.series if row.workload.plan.name == name).revision = revision["metadata"]["name"]
-        cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS)
+        cache = Cache(self.cluster, self.clock, threads=False, kinds=KINDS, strip=strip_for_decisions)
         cache.start()
         self.cache, self.controller = cache, Controller(self.cluster, self.values, self.clock)
         self.lost: set[str] = set()

@@ -9,6 +9,7 @@ reads lists in pages as the client does. ``--against`` is a checkout of another 
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -116,7 +117,7 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
     connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
     clock, cluster = Clock(), ControllerStandin(folder)
     base = memory(os.getpid())
-    cache = Cache(cluster, clock, threads=True, kinds=WATCHED)  # type: ignore[arg-type] # a stand-in
+    cache = Cache(cluster, clock, threads=True, kinds=WATCHED, **_read_strip())  # type: ignore[arg-type] # a stand-in
     cache.start()
     assert cache.wait_synced(300)
     read = memory(os.getpid())
@@ -141,6 +142,15 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
         "megabytes": {"code": round(base), "after reading": round(read), "after the steps": round(memory(os.getpid()))},
         "goal megabytes": GOAL_MEGABYTES,
     }
+
+
+def _read_strip() -> dict[str, Any]:
+    """Return the function that strips objects, as the process passes it; an older version has none."""
+    if importlib.util.find_spec("ebbtide.controller.stored") is None:
+        return {}
+    from ebbtide.controller.stored import strip_for_decisions  # noqa: PLC0415 - as above
+
+    return {"strip": strip_for_decisions}
 
 
 def _read_page_size(checkout: Path) -> int:
@@ -172,6 +182,8 @@ def main() -> None:
                     **os.environ,
                     "PYTHONPATH": str(checkout.resolve() / "platform"),
                     "KUBECONFIG": os.devnull,
+                    # The value of kustomize/controller/deployment.yaml.
+                    "MALLOC_ARENA_MAX": "2",
                 }
                 words = [sys.executable, str(HERE), f"--measure={pages}", f"--steps={options.steps}"]
                 subprocess.run(words, env=environment, check=True, stderr=subprocess.DEVNULL)

@@ -110,9 +110,14 @@ class Cache:
         threads: bool,
         ticks: Callable[[], float] = time.monotonic,
         kinds: tuple[Kind, ...] = KINDS,
+        strip: Callable[[Kind, Object], Object] | None = None,
     ) -> None:
-        """Watch the ``kinds`` of ``cluster``, by threads or at each read; ``ticks`` is the clock for ages and deadlines."""
+        """Watch the ``kinds`` of ``cluster``, by threads or at each read; ``ticks`` is the clock for ages and deadlines.
+
+        ``strip`` returns the fields of an object that are stored, those of ``strip_object`` by default.
+        """
         self._kinds = kinds
+        self._strip = strip or strip_object
         self._cluster, self._clock, self._threads, self._ticks = cluster, clock, threads, ticks
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
@@ -298,7 +303,7 @@ class Cache:
         version = str(get_at(change.item, "metadata", "resourceVersion", default=""))
         if before is not None and before.version == version:
             return
-        stored = strip_object(kind, change.item)
+        stored = self._strip(kind, change.item)
         groups = _workload_names(kind, stored)
         entry = _Item(marshal.dumps(stored), version, groups, str(get_at(stored, "metadata", "uid", default="")))
         self._items[kind][key] = entry

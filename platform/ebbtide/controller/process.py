@@ -28,6 +28,7 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.controller.inferences import RESOURCES, Inferences
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller, has_new_revision
+from ebbtide.controller.stored import strip_for_decisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,8 @@ class Process:
         """Prepare; nothing is read before ``run``. With a profile, custom resources are rendered with it and applied."""
         self._clock = clock
         kinds = KINDS if profile is None else (*KINDS, *RESOURCE_KINDS)
-        self._cache = Cache(cluster, clock, threads=threads, kinds=kinds)
+        strip = strip_for_decisions if profile is None else None
+        self._cache = Cache(cluster, clock, threads=threads, kinds=kinds, strip=strip)
         self._lease = Lease(cluster, namespace, identity, clock)
         self.controller = Controller(cluster, source, clock)
         self.inferences: Inferences | None = None

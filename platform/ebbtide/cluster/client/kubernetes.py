@@ -61,8 +61,8 @@ POOL_SIZE: Final = 32
 READERS: Final = 4
 #: Objects per page of a list.
 PAGE: Final = 500
-#: Objects per page of a list whose objects are not kept: the memory of a large page is never returned to the system.
-FOLLOW_PAGE: Final = 100
+#: Objects per page of a list whose objects are not kept: Python returns little of a larger page's memory to the system.
+FOLLOW_PAGE: Final = 25
 #: Seconds after which a watch request is renewed: well below the server's limit of 30 minutes.
 WATCH_SECONDS: Final = 300.0
 #: Seconds that ``follow`` keeps a connection: it bounds the time to detect a dead one.
