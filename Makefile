@@ -171,7 +171,8 @@ check-schemas: setup-test ## Fail if the schemas differ from upstream's (needs G
 
 E2E := $(BIN)/python -m e2e
 # A case that hangs is stopped and prints its observations. pytest's exit code 5 means that CASE selects no case.
-E2E_PYTEST := $(BIN)/pytest -q --timeout=900 -o timeout_func_only=true
+E2E_OPTIONS := -q --timeout=900 -o timeout_func_only=true
+E2E_PYTEST := $(BIN)/pytest $(E2E_OPTIONS)
 ON_CLUSTER := EBBTIDE_E2E_PROVIDER=$(PROVIDER) EBBTIDE_E2E_CLUSTER=$(CLUSTER)
 
 cluster-up: $(VENV)/.e2e ## Create a kind cluster with Knative, KServe and Prometheus: SOURCE=upstream|built; or PROVIDER=existing
@@ -188,7 +189,7 @@ e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one: CASE=01-co
 	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) e2e/cases/$(CASE) || failed=$$?; \
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
 	  $(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
-	  [ $${exit_with:-0} != 1 ] || [ -z "$(REPEAT)" ] || { $(ON_CLUSTER) $(BIN)/python -m e2e.repeat && exit_with=0; }; \
+	  [ $${exit_with:-0} != 1 ] || [ -z "$(REPEAT)" ] || { $(ON_CLUSTER) $(BIN)/python -m e2e.repeat $(E2E_OPTIONS) && exit_with=0; }; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
 conformance: $(VENV)/.e2e ## Run Knative Serving's own conformance tests on the cluster, 15 minutes: ARGS="--run=TestCmdArgs --variant=defaults"

@@ -1,6 +1,6 @@
 """Repeat the few cases that failed, each alone, and name those that pass then.
 
-    python -m e2e.repeat
+    python -m e2e.repeat [options of pytest]
 
 A case that fails twice fails the run. One that passes the second time is printed, so that its cause is searched for: on a
 machine of two cores, a neighbor's load can exceed any limit of time. More failures than `MOST` are not repeated.
@@ -23,7 +23,7 @@ def main() -> int:
     if not 0 < len(failed) <= MOST:
         print(f"{len(failed)} cases failed: nothing is repeated")
         return 1
-    command = [sys.executable, "-m", "pytest", "-q", "--timeout=900", "-o", "timeout_func_only=true", *failed]
+    command = [sys.executable, "-m", "pytest", *sys.argv[1:], *failed]
     again = subprocess.run(command, cwd=ROOT, check=False)
     for test in failed if again.returncode == 0 else ():
         print(f"passed only when repeated: {test}")
