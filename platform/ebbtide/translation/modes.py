@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go), and those
+#: that the controller of LLMInferenceService supports (pkg/controller/v1alpha2/llmisvc/workload_storage.go).
+SCHEMES: Final = frozenset({"gs", "s3", "pvc", "file", "http", "https", "hdfs", "webhdfs", "oci", "hf"})
+LLM_SCHEMES: Final = frozenset({"hf", "s3", "pvc", "oci"})
+
+
 @dataclass(frozen=True, slots=True)
 class ServingMode:
     """A kind of serving object: who runs its pods, and the names that its controller gives to what it creates."""
@@ -39,6 +45,14 @@ class ServingMode:
     port: int = DEFAULT_PORT
     #: True if the Deployment is updated by ``spec.deploymentStrategy`` and ``rollout.surge``.
     strategy: bool = False
+    #: True if ``serving.llm`` has a table of the fields that the object does not support, in place of the checks of each.
+    field_table: bool = False
+    #: True if ``kserve.modes`` of a profile lists the mode; an LLMInferenceService depends on its own controller.
+    listed: bool = True
+    #: True if a serving runtime runs the model, and sets its name and arguments.
+    runtime: bool = True
+    #: The schemes of ``spec.model.uri`` that KServe's storage initializer or the runtime can read.
+    schemes: frozenset[str] = SCHEMES
 
 
 def _keep_name(workload: str) -> str:
@@ -96,6 +110,10 @@ SERVING_MODES: Final = {
             copies_metadata=False,
             name_pods=names.name_llm_deployment,
             port=8000,
+            field_table=True,
+            listed=False,
+            runtime=False,
+            schemes=LLM_SCHEMES,
             label_pods=lambda workload: {keys.APP_NAME: workload, keys.APP_COMPONENT: keys.LLM_COMPONENT},
         ),
     )

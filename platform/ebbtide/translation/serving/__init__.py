@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import Inference, InferenceSpec
+    from ebbtide.translation.modes import ServingMode
     from ebbtide.translation.plan import Plan, Serving
 
 SNAKE: Final = re.compile("([A-Z])")
@@ -67,10 +68,10 @@ def check(plan: Plan) -> Iterator[Problem]:
     yield from reserved.check_variables(spec, cluster.kserve.version, serving)
     yield from reserved.check_labels(spec, serving)
     yield from reserved.check_port(spec, serving)
-    if serving != "llm":
+    if not mode.field_table:
         yield from _check_access(spec, cluster)
     seconds = spec.serving_configuration.request_timeout_seconds
-    if seconds is not None and serving != "llm":
+    if seconds is not None and not mode.field_table:
         yield from _check_timeout(seconds, cluster, serving)
     if not mode.revisions and find_initialization_timeout(spec) is not None:
         yield Problem(
@@ -107,7 +108,7 @@ def check(plan: Plan) -> Iterator[Problem]:
     if mode.copies_metadata:
         yield from _check_copied_metadata(plan.inference)
         yield from _check_default_limits(spec, cluster) if spec.model is None else _check_runtime_limits(spec, cluster)
-    if serving != "llm":
+    if not mode.field_table:
         yield from _check_kserve_fields(spec, cluster, serving)
     yield from _check_volumes(spec, cluster, serving)
     yield from reserved.check_containers(spec, cluster.kserve.version, serving)
@@ -301,7 +302,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             "use serving: kserve-standard, or install Knative Serving and set knative.installed: true in the profile",
         )
     if serving != "knative":
-        mode = plan.mode.kserve
+        mode = plan.mode
         if not cluster.kserve.installed:
             yield Problem(
                 "SRV003",
@@ -309,17 +310,17 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
                 "KServe is not installed in this cluster",
                 "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile",
             )
-        elif serving == "llm":
+        elif not mode.listed:
             yield from _check_llm(cluster)
-        elif mode not in cluster.kserve.modes:
+        elif mode.kserve not in cluster.kserve.modes:
             yield Problem(
                 "SRV003",
                 path,
-                f"KServe's {mode} mode is not enabled in this cluster",
-                f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {mode} and add it to kserve.modes of the "
+                f"KServe's {mode.kserve} mode is not enabled in this cluster",
+                f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {mode.kserve} and add it to kserve.modes of the "
                 "profile",
             )
-        if serving != "llm" and len(plan.name) > names.LONGEST_KSERVE:
+        if mode.listed and len(plan.name) > names.LONGEST_KSERVE:
             yield Problem(
                 "NAM002",
                 ("metadata", "name"),
@@ -339,8 +340,8 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
         )
         return
     if model.uri is not None:
-        yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster, serving)
-    if serving == "llm":
+        yield from _check_model_uri(model.uri, ("spec", "model", "uri"), cluster, plan.mode)
+    if not plan.mode.runtime:
         return
     if model.name is not None:
         yield Problem(
@@ -358,7 +359,7 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
             f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
         )
     for index, item in enumerate(model.uris):
-        yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster, serving)
+        yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster, plan.mode)
     port = plan.spec.serving_port
     if port.container not in {None, runtimes.HTTP_PORT} and runtimes.has_fixed_port(plan.spec, cluster.kserve):
         yield Problem(
@@ -369,10 +370,6 @@ def _check_mode(plan: Plan) -> Iterator[Problem]:
         )
 
 
-#: URI schemes that KServe's storage initializer supports (pkg/controller/v1beta1/inferenceservice/utils/utils.go).
-SCHEMES: Final = {"gs", "s3", "pvc", "file", "http", "https", "hdfs", "webhdfs", "oci", "hf"}
-#: Those that the controller of LLMInferenceService supports (pkg/controller/v1alpha2/llmisvc/workload_storage.go).
-LLM_SCHEMES: Final = {"hf", "s3", "pvc", "oci"}
 #: The first version of KServe whose LLMInferenceService has the API version v1alpha2.
 LLM_SINCE: Final = (0, 17)
 #: The scheme of a model from an image that Kubernetes mounts as a volume, the first KServe version with it, the feature gate
@@ -401,10 +398,9 @@ def _check_llm(cluster: ProfileSpec) -> Iterator[Problem]:
         )
 
 
-def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec, mode: ServingMode) -> Iterator[Problem]:
     scheme, separator, _ = uri.partition("://")
-    schemes = LLM_SCHEMES if serving == "llm" else SCHEMES
-    schemes = schemes | {NATIVE} if parse_version(cluster.kserve.version) >= NATIVE_SINCE else schemes
+    schemes = mode.schemes | {NATIVE} if parse_version(cluster.kserve.version) >= NATIVE_SINCE else mode.schemes
     if not separator:
         yield Problem(
             "SRV019",
@@ -416,7 +412,7 @@ def _check_model_uri(uri: str, path: Path, cluster: ProfileSpec, serving: Servin
         yield Problem(
             "SRV019",
             path,
-            f"{'an LLMInferenceService of ' if serving == 'llm' else ''}KServe {cluster.kserve.version} does not support the URI "
+            f"{'' if mode.runtime else f'{mode.title} of '}KServe {cluster.kserve.version} does not support the URI "
             f"scheme {scheme}://",
             f"use one of {', '.join(sorted(schemes))}",
         )
@@ -573,7 +569,7 @@ def _check_split_gateway(plan: Plan) -> Iterator[Problem]:
 def _check_rollout(plan: Plan) -> Iterator[Problem]:
     """Reject a rollout without additional replicas where Ebbtide cannot move the devices of the old revision one at a time."""
     spec, cluster, scaler = plan.spec, plan.cluster, plan.scaling.scaler
-    if spec.rollout.surge is None or plan.serving == "llm":
+    if spec.rollout.surge is None or plan.mode.field_table:
         return
     path = ("spec", "rollout", "surge")
     if plan.scaling.minimum < MIN_ROLLOUT_REPLICAS:
