@@ -180,6 +180,21 @@ def test_a_custom_metric_is_not_simulated(run: Any, spec: Path) -> None:
     assert "SIM001" in err
 
 
+def test_a_metric_of_the_engine_needs_a_server_with_steps(run: Any, spec: Path) -> None:
+    spec.write_text(SPEC.replace("metric: concurrency", "metric: requests-waiting"))
+    server = "gpu:h200/llama-3.1-70b/vllm,tp=4,max=4,tokens=1000/2000"
+    code, out, err = run("simulate", spec, "--traffic", TRAFFIC, "--server", server, "--start-up", "5s", "-o", "json")
+    assert code == 0, err
+    this_spec = json.loads(out)["runs"][0]
+    assert max(this_spec["timeline"]["ready"]) > 1
+    assert this_spec["boundBy"]["stable"] > 0
+
+    code, _, err = simulate(run, spec)
+    assert code == 1
+    assert "requests-waiting requires a server whose tokens are simulated" in err
+    assert "--server gpu:GPU/MODEL/ENGINE" in err
+
+
 def test_a_token_based_server_requires_tokens(run: Any, spec: Path) -> None:
     code, _, err = run("simulate", spec, "--traffic", TRAFFIC, "--server", "llm:max=4")
 

@@ -6,15 +6,19 @@ consistent, because the measurements are not part of the repository.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 np = pytest.importorskip("numpy")
 
-from ebbtide.autoscaler.targets import RevisionSettings  # noqa: E402 - after the skip
-from ebbtide.simulate import engine  # noqa: E402
+from ebbtide.autoscaler import hpa  # noqa: E402 - after the skip
+from ebbtide.autoscaler.arithmetic import to_nanoseconds  # noqa: E402
+from ebbtide.autoscaler.targets import RevisionSettings  # noqa: E402
+from ebbtide.base.metrics import TokenSignal  # noqa: E402
+from ebbtide.simulate import engine, state  # noqa: E402
 from ebbtide.simulate.calibrate import calibrate_server, read_load_test  # noqa: E402
 from ebbtide.simulate.data import StartUp, TrafficTrace  # noqa: E402
 from ebbtide.simulate.measured import (  # noqa: E402
@@ -31,7 +35,7 @@ from ebbtide.simulate.measured import (  # noqa: E402
 )
 from ebbtide.simulate.report import measurements_to_json  # noqa: E402
 from ebbtide.simulate.servers import ServerError, parse_server  # noqa: E402
-from ebbtide.simulate.setting import Setting  # noqa: E402
+from ebbtide.simulate.setting import NotSimulated, Setting  # noqa: E402
 from ebbtide.simulate.slo import measure_result, parse_bounds, read_spec_bounds  # noqa: E402
 from ebbtide.spec.serving import Slo  # noqa: E402
 
@@ -236,6 +240,121 @@ def test_llm_server_splits_its_time() -> None:
         engine.simulate(setting, constant_traffic(3, 5.0, 200, 11), parse_server("fixed:1s"), StartUp(), 0).tokens
         is None
     )
+
+
+# Metrics of tokens.
+
+TOKEN_METRICS: tuple[TokenSignal, ...] = get_args(TokenSignal)
+#: Four requests that arrive together and generate until the end, three at a time.
+TOGETHER = TrafficTrace("together", np.full(4, 20.0), np.full(4, 1000, np.int32), np.full(4, 40_000, np.int32), 400.0)
+LONG_FIT = FIT._replace(output=Range(50, 40_000))
+
+
+def scaled(metric: TokenSignal, value: float, **fields: Any) -> Setting:
+    target = hpa.PodsMetric(average_value=round(value * 1000))
+    bounds = {"min_replicas": 1, "max_replicas": 1} | fields
+    return Setting(metric=metric, hpa=hpa.HpaSpec(metrics=(target,), **bounds), timeout=1e5)
+
+
+def values_of_metric(metric: TokenSignal, until: float, limit: int = 0) -> float | None:
+    """Return the average that an HPA reads at its last decision before ``until`` seconds."""
+    server = BatchingServer(max_batch=3, fit=LONG_FIT, kv_tokens=60_000)
+    setting = dataclasses.replace(scaled(metric, 1.0), container_concurrency=limit)
+    run = engine.HpaSimulation(setting, engine.prepare_inputs(setting, TOGETHER, server, StartUp(), 0))
+    run.advance(run.inputs.lead + to_nanoseconds(until))
+    return None if run.average is None else run.average / 1000
+
+
+def test_metrics_of_tokens_by_hand() -> None:
+    (first,), (step,) = predict_points(LONG_FIT, [ServingPoint(1000, 40_000, 3, 1, 1)])
+    # Until 120 s, three requests generate; the histogram's bounds around a gap are 10 and 25 ms.
+    assert 0.01 < step < 0.025
+    assert values_of_metric("tokens-per-second", 120) == pytest.approx(3 / step, rel=0.001)
+    assert values_of_metric("inter-token-latency", 120) == pytest.approx(10 + 0.95 * 15, abs=0.01)
+    assert values_of_metric("requests-waiting", 120) == 1
+    # Queue-proxy holds the fourth request back: the engine does not see it.
+    assert values_of_metric("requests-waiting", 120, limit=3) == 0
+    # The last scrape before a decision is at most 15 s old.
+    context = [100 * 3 * (1000 + (at - 20 - first) / step) / 60_000 for at in (80, 110)]
+    cached = values_of_metric("kv-cache-utilization", 110)
+    assert cached is not None
+    assert context[0] < cached < min(context[1], 100)
+    # The first tokens are in the window of a minute, and then no longer.
+    bounds = engine.TOKEN_EDGES[0]
+    high = next(bound for bound in bounds if bound >= first)
+    seen = values_of_metric("time-to-first-token", 60)
+    assert seen is not None
+    assert bounds[bounds.index(high) - 1] <= seen / 1000 <= high
+    assert values_of_metric("time-to-first-token", 200) == 0
+    assert values_of_metric("tokens-per-second", 20) == 0
+
+
+@pytest.mark.parametrize("metric", TOKEN_METRICS)
+def test_plain_and_compiled_engine_agree_on_metrics_of_tokens(metric: TokenSignal) -> None:
+    pytest.importorskip("numba")
+    draws = np.random.default_rng(4)
+    count = 800
+    prompts, outputs = (draws.integers(1, most, count).astype(np.int32) for most in (3000, 300))
+    came = TrafficTrace("mixed", np.cumsum(draws.exponential(0.3, count)), prompts, outputs, 240.0)
+    server = BatchingServer(max_batch=8, fit=FIT, kv_tokens=30_000)
+    targets = dict(zip(TOKEN_METRICS, (500.0, 12.0, 1.0, 30.0, 200.0), strict=True))
+    setting = dataclasses.replace(scaled(metric, targets[metric], max_replicas=6), timeout=6.0)
+    plain, fast = (
+        engine.simulate(setting, came, server, StartUp(load=2.0), 5, fast=compiled) for compiled in (False, True)
+    )
+    for name in ("latency", "wait", "first_token", "lost"):
+        assert np.array_equal(getattr(plain, name), getattr(fast, name), equal_nan=True), name
+    assert plain.timeline.desired.tolist() == fast.timeline.desired.tolist()
+    assert 1 < plain.timeline.desired.max() <= 6, "the metric adds replicas"
+
+
+@pytest.mark.parametrize("timeout", [2.5, 1e5])
+def test_every_token_is_counted_once(timeout: float) -> None:
+    draws = np.random.default_rng(6)
+    count = 400
+    prompts, outputs = (draws.integers(1, most, count).astype(np.int32) for most in (3000, 300))
+    came = TrafficTrace("mixed", np.cumsum(draws.exponential(0.5, count)), prompts, outputs, 240.0)
+    setting = dataclasses.replace(scaled("tokens-per-second", 1e6, min_replicas=2, max_replicas=2), timeout=timeout)
+    server = BatchingServer(max_batch=8, fit=FIT)
+    run = engine.HpaSimulation(setting, engine.prepare_inputs(setting, came, server, StartUp(), 0))
+    result = engine.complete_result(run.run(), server, came)
+    assert result.lost.any() == (timeout == 2.5)
+    for pod in range(0, 2 * state.POD_ROW, state.POD_ROW):
+        run._call.bring_work(run.world, pod)  # noqa: SLF001 - counts up to now
+        assert run.world.pods[pod + state.GENERATING] == 0
+        # Nothing is left in the KV cache.
+        assert run.world.pods[pod + state.POD_CONTEXT] == 0
+    row, first = run.world.state[state.COUNT_ROW], run.histograms[0][2] + 1
+    counted = sum(sum(run.world.counts[pod * row + first : (pod + 1) * row]) for pod in range(2)) / state.TOKEN
+    assert result.tokens is not None
+    if timeout > 2.5:
+        assert counted == pytest.approx(result.tokens.sum(), rel=0.001)
+    else:
+        assert result.tokens.sum() < counted < outputs.sum(), "lost requests produced some"
+
+
+def test_rates_are_extrapolated_as_prometheus_does() -> None:
+    # Four samples of the last minute, 15 s apart, and a counter that grows by 2 each second.
+    samples = [(float(at), 100.0 + 2 * at) for at in (5, 20, 35, 50)]
+    assert engine.extrapolate_rate(samples, 60.0) == pytest.approx(2.0)
+    # A counter that starts at 0 does not reach back to the start of the window.
+    young = [(at, 2 * (at - 35)) for at, _ in samples[2:]]
+    assert engine.extrapolate_rate(young, 60.0) == pytest.approx(2 * 25 / 60)
+    assert engine.extrapolate_rate([(at, 7.0) for at, _ in samples], 60.0) == 0
+    assert engine.extrapolate_rate(samples[:1], 60.0) == 0
+
+
+def test_metrics_of_tokens_need_a_server_that_produces_them() -> None:
+    came = constant_traffic(2, 1.0, 100, 50)
+    for text in ("fixed:1s", "llm:max=4"):
+        with pytest.raises(NotSimulated, match="inter-token-latency requires a server whose tokens are simulated"):
+            engine.simulate(scaled("inter-token-latency", 10), came, parse_server(text), StartUp(), 0)
+    unknown = BatchingServer(max_batch=4, fit=FIT)
+    with pytest.raises(NotSimulated, match="size of the KV cache"):
+        engine.simulate(scaled("kv-cache-utilization", 10), came, unknown, StartUp(), 0)
+    server = parse_server("gpu:h200/llama-3.1-70b/vllm,tp=4,kv=400000")
+    assert isinstance(server, BatchingServer)
+    assert server.kv_tokens == 400_000
 
 
 # SLOs in tokens.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.base.versions import parse_version
@@ -18,7 +18,12 @@ Autoscaler = Literal["kpa", "hpa"]
 #: metrics-server, a GPU exporter, or any exporter that the adapter's rules name.
 Source = Literal["queue-proxy", "histogram", "metrics-server", "gpu-exporter", "adapter"]
 #: The signals that the simulator can compute in place of a metric.
-Signal = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"]
+TokenSignal = Literal[
+    "time-to-first-token", "inter-token-latency", "requests-waiting", "kv-cache-utilization", "tokens-per-second"
+]
+Signal = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"] | TokenSignal
+#: Signals of a server whose tokens are simulated.
+TOKEN_SIGNALS: Final = get_args(TokenSignal)
 
 
 class Metric(NamedTuple):
@@ -178,6 +183,7 @@ ROWS: Final[dict[str, Metric]] = {
             knative="time_to_first_token_p95_milliseconds",
             query=_average_engine_query("first_token"),
             label="time to first token (p95, ms)",
+            simulated="time-to-first-token",
             engine_field="first_token",
         ),
         Metric(
@@ -190,6 +196,7 @@ ROWS: Final[dict[str, Metric]] = {
             knative="inter_token_latency_p95_milliseconds",
             query=_average_engine_query("inter_token"),
             label="inter-token latency (p95, ms)",
+            simulated="inter-token-latency",
             engine_field="inter_token",
         ),
         Metric(
@@ -202,6 +209,7 @@ ROWS: Final[dict[str, Metric]] = {
             knative="engine_requests_waiting",
             query=_average_engine_query("waiting"),
             label="requests waiting in the engine",
+            simulated="requests-waiting",
             engine_field="waiting",
         ),
         Metric(
@@ -216,6 +224,7 @@ ROWS: Final[dict[str, Metric]] = {
             max_threshold=100,
             above_max_message="a threshold of {}% cannot be reached",
             label="KV cache utilization (%)",
+            simulated="kv-cache-utilization",
             engine_field="kv_cache",
         ),
         Metric(
@@ -228,6 +237,7 @@ ROWS: Final[dict[str, Metric]] = {
             knative="engine_tokens_per_second",
             query=_average_engine_query("output_tokens"),
             label="output tokens/s",
+            simulated="tokens-per-second",
             engine_field="output_tokens",
         ),
         Metric(

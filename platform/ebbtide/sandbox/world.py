@@ -431,15 +431,18 @@ class World:
         annotations = get_at(revision, "metadata", "annotations", default={})
         spec = revision["spec"]
         try:
-            return from_annotations(
+            setting = from_annotations(
                 annotations,
                 self.profile.spec,
                 container_concurrency=spec.get("containerConcurrency"),
                 timeout=spec.get("timeoutSeconds"),
                 cpu_request=any(get_at(row, "resources", "requests", "cpu") for row in spec.get("containers", ())),
             )
+            # Requests of the sandbox have no tokens.
+            engine.require_token_server(setting, None)
         except NotSimulated as error:
             return self._fixed(revision, error)
+        return setting
 
     def _fixed(self, revision: Object, error: ValueError) -> Setting:
         """Return settings that keep a revision at its minimum replicas, and note the reason as an event."""

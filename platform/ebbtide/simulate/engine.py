@@ -26,11 +26,12 @@ from ebbtide.autoscaler import hpa, kpa, reconciler, targets, windows
 from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.autoscaler.floor import Floor, FloorDecision
 from ebbtide.autoscaler.kernel import FUNCTIONS
-from ebbtide.base.metrics import find_histogram
+from ebbtide.base.engine_metrics import find_engine_metrics
+from ebbtide.base.metrics import TOKEN_SIGNALS, find_histogram
 from ebbtide.simulate import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulate.data import SimulationResult, SimulationUsage, Timeline
 from ebbtide.simulate.measured import BatchingServer
-from ebbtide.simulate.setting import FLOOR_SIGNALS, get_replica_bounds
+from ebbtide.simulate.setting import NotSimulated, get_replica_bounds
 from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, EngineState, ScalerState, Stream, draw
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ _ROWS: Final = 16
 _COMPILED_ROWS: Final = 512
 #: Number of ended requests from which their rows are dropped while others are open.
 _KEPT: Final = 1024
+#: Metrics that are quantiles, in the order of a pod's histograms, and metrics of tokens.
+_QUANTILES: Final[tuple[Metric, ...]] = ("latency", "time-to-first-token", "inter-token-latency")
+TOKENS: Final = frozenset(TOKEN_SIGNALS)
+_VLLM: Final = find_engine_metrics("vLLM")
+#: Bounds of the histograms of tokens: vLLM's, for all engines.
+TOKEN_EDGES: Final = [list(row[0].bounds) for row in (_VLLM.first_token, _VLLM.inter_token)] if _VLLM else []
 _PLAIN: Final = SimpleNamespace(**{function.__name__: function for function in FUNCTIONS})
 
 _Reduced = TypeVar("_Reduced")
@@ -122,6 +129,8 @@ class BatchingInputs:
     """Shared part of a step, as above."""
     requests: NDArray[np.int64]
     """Token times of each request, as in ``state.TOKEN_ROW``."""
+    kv_tokens: int = 0
+    """Tokens that the KV cache holds, 0 if unknown."""
 
 
 def _prepare_batching(server: Server, traffic: TrafficTrace) -> BatchingInputs | None:
@@ -131,9 +140,29 @@ def _prepare_batching(server: Server, traffic: TrafficTrace) -> BatchingInputs |
     times = server.token_times(traffic)
     # A prefill takes at least 1 ns, so that the time of the first token is known.
     prefill = np.maximum(np.rint(times.first * SECOND), 1.0)
-    rest = (np.rint(times.first_each * SECOND), np.rint(times.load * SECOND), times.steps)
+    rest = (np.rint(times.first_each * SECOND), np.rint(times.load * SECOND), times.steps, times.prompt)
     first, step = (np.rint(part * SECOND).astype(np.int64) for part in server.shared_times())
-    return BatchingInputs(first, np.maximum(step, 1), np.stack([prefill, *rest], axis=1).astype(np.int64))
+    requests = np.stack([prefill, *rest], axis=1).astype(np.int64)
+    return BatchingInputs(first, np.maximum(step, 1), requests, server.kv_tokens)
+
+
+def require_token_server(setting: Setting, server: Server | None) -> None:
+    """Raise NotSimulated if the server does not produce the values of the setting's metrics."""
+    names = [signal for signal in setting.signals if signal in TOKENS]
+    if not names:
+        return
+    if not isinstance(server, BatchingServer):
+        raise NotSimulated(
+            "metric",
+            f"{names[0]} requires a server whose tokens are simulated",
+            "set --server gpu:GPU/MODEL/ENGINE, or --calibrate",
+        )
+    if "kv-cache-utilization" in names and not server.kv_tokens:
+        raise NotSimulated(
+            "metric",
+            "kv-cache-utilization requires the size of the KV cache",
+            "add kv=TOKENS to the server, which vLLM logs as 'GPU KV cache size'",
+        )
 
 
 def prepare_inputs(
@@ -191,8 +220,10 @@ def simulate(
 
     The workload has been idle for a long time and starts with its minimum replicas, which are ready. The simulation ends
     with the traffic, or with the last reply after it. ``fast`` compiles the engine if numba is installed. ``kind`` creates
-    the simulation in place of the setting's class.
+    the simulation in place of the setting's class. Raises NotSimulated for a metric whose values the server does not
+    produce.
     """
+    require_token_server(setting, server)
     inputs = prepare_inputs(setting, traffic, server, startup, seed)
     kind = kind or simulation_class(setting)
     if not fast or find_spec("numba") is None:
@@ -253,6 +284,20 @@ def simulate_batch(
         return [simulate_one(setting) for setting in settings]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(simulate_one, settings))
+
+
+class PodScrape(NamedTuple):
+    """Metrics of a pod at a scrape."""
+
+    at: int
+    busy: int
+    """Utilization in percent times nanoseconds, since the pod was first seen."""
+    counts: tuple[int, ...]
+    """Buckets of its histograms."""
+    waiting: int
+    """Requests that wait in the engine."""
+    context: int
+    """Tokens in the KV cache."""
 
 
 class PodEvent(NamedTuple):
@@ -505,7 +550,10 @@ class Simulation:
         spec = targets.make_decider(revision, config)
         count = 0 if is_watched else len(inputs.arrivals)
         measured = setting.hpa is not None or setting.floor is not None
-        edges = [edge / 1000 for edge in find_histogram(setting.version).bounds] if measured else []
+        edges = [[edge / 1000 for edge in find_histogram(setting.version).bounds]] if measured else []
+        if not is_watched and inputs.batching is not None and not TOKENS.isdisjoint(setting.signals):
+            edges += TOKEN_EDGES
+        columns = sum(len(bounds) + 1 for bounds in edges)
         requests = np.zeros((count, state.REQUEST_ROW), np.int64)
         if count:
             requests[:, state.ARRIVAL], requests[:, state.WORK] = inputs.arrivals, inputs.work
@@ -520,13 +568,15 @@ class Simulation:
         fields: dict[str, Any] = {
             "requests": requests.ravel(),
             "state": np.zeros(state.STATE, integer),
-            "moments": np.array([*decays, *[0.0] * (state.EDGE - 2), *edges], real),
+            "moments": np.array(
+                [*decays, *[0.0] * (state.EDGE - 2), *(edge for bounds in edges for edge in (*bounds, math.inf))], real
+            ),
             "pods": np.zeros(pod_rows * state.POD_ROW, integer),
             "lists": np.zeros(pod_rows * state.LIST_ROW, integer),
             "tables": np.concatenate([*_list_tables(inputs), *_list_token_tables(batching)]),
             # Two entries for each request, and two more for its first token.
             "heap": np.zeros((4 if batching is None else 8) * count + 2, integer),
-            "counts": np.zeros(pod_rows * (len(edges) + 1) if edges else 0, integer),
+            "counts": np.zeros(pod_rows * columns, integer),
         }
         scaler: dict[str, Any] = {
             "stable": np.array(stable, real),
@@ -538,7 +588,7 @@ class Simulation:
             "maxima": np.array(windows.new_maxima(spec.scale_down_delay, kpa.TICK_INTERVAL), integer),
             "ticks": np.zeros(ticks * state.TICK_ROW, integer),
         }
-        for index, value in _list_initial_values(setting, inputs, spec, edges=len(edges), watched=is_watched):
+        for index, value in _list_initial_values(setting, inputs, spec, edges=edges, watched=is_watched):
             fields["state"][index] = value
         if rows is None:
             fields, scaler = ({name: values.tolist() for name, values in arrays.items()} for arrays in (fields, scaler))
@@ -615,7 +665,12 @@ def _list_token_sections(inputs: SimulationInputs) -> tuple[tuple[int, int], ...
 
 
 def _list_initial_values(
-    setting: Setting, inputs: SimulationInputs, spec: kpa.DeciderSpec, *, edges: int, watched: bool
+    setting: Setting,
+    inputs: SimulationInputs,
+    spec: kpa.DeciderSpec,
+    *,
+    edges: Sequence[Sequence[float]],
+    watched: bool,
 ) -> tuple[tuple[int, int], ...]:
     """Return the initial values of a world's ``state``, by index."""
     count = len(inputs.start_ups)
@@ -642,7 +697,8 @@ def _list_initial_values(
         (state.FASTEST, len(inputs.speeds) - 1),
         (state.BUSY, 3 * count + len(inputs.speeds)),
         (state.BUSIEST, len(inputs.busy) - 1),
-        (state.EDGES, edges),
+        *zip((state.EDGES, state.FIRST_EDGES, state.BETWEEN_EDGES), map(len, edges), strict=False),
+        (state.COUNT_ROW, sum(len(bounds) + 1 for bounds in edges)),
         (state.WATCHED, int(watched)),
         (state.RECKONED, 0 if watched else inputs.lead),
         (state.DIRECT, int(direct)),
@@ -776,7 +832,7 @@ class KnativeSimulation(Simulation):
                 buckets[:], marks[:] = windows.new_buckets(length, 1.0)
         self.setting, self.spec = setting, spec
         scaler.decider[:] = kpa.list_spec_numbers(spec)
-        for index, value in _list_initial_values(setting, self.inputs, spec, edges=0, watched=True):
+        for index, value in _list_initial_values(setting, self.inputs, spec, edges=(), watched=True):
             if index in {state.SCRAPED, state.RPS, state.UNIT, state.MINIMUM}:
                 s[index] = value
         self.deciding = scaler._replace(rules=reconciler.resolve_rules(revision, config))
@@ -789,8 +845,9 @@ class MeasuredSimulation(Simulation):
     A pod has values from its readiness on. Until then, an HPA counts a pod whose containers run as one without a value: at its
     target for fewer replicas, at 0 for more. Utilization is that of the server's GPU or CPU request. Latency comes from
     queue-proxy's histogram: the 95th percentile of the requests of the last minute, in ms, 0 without requests (as
-    prometheus-adapter converts NaN). Upstream: kubernetes-sigs/metrics-server (--metric-resolution 15s) and
-    kubernetes-sigs/prometheus-adapter pkg/custom-provider/provider.go.
+    prometheus-adapter converts NaN). Metrics of tokens come from a batching server's steps, with vLLM's bounds. Upstream:
+    kubernetes-sigs/metrics-server (--metric-resolution 15s) and kubernetes-sigs/prometheus-adapter
+    pkg/custom-provider/provider.go.
     """
 
     def begin_metrics(self) -> None:
@@ -799,9 +856,15 @@ class MeasuredSimulation(Simulation):
         self.sync = to_nanoseconds(hpa.DEFAULTS.sync_period)
         self.next_scrape = draw(seed, Stream.SCRAPE, 1, METRICS_EVERY)
         self.next_sync = draw(seed, Stream.TICK, 1, self.sync)
-        self.edges = list(self.world.moments[state.EDGE :])
-        # Scrapes by pod, as far back as needed: time, utilization in percent times nanoseconds, and histogram.
-        self.scrapes: dict[int, deque[tuple[int, int, tuple[int, ...]]]] = {}
+        # Histograms of a pod, one after another in its row of counts: bounds, and the first and the last column.
+        self.histograms: list[tuple[list[float], int, int]] = []
+        first = 0
+        for length in (self._value(index) for index in (state.EDGES, state.FIRST_EDGES, state.BETWEEN_EDGES)):
+            bounds = list(self.world.moments[state.EDGE + first : state.EDGE + first + length])
+            self.histograms.append((bounds, first, first + length))
+            first += length + 1
+        # Scrapes by pod, as far back as needed.
+        self.scrapes: dict[int, deque[PodScrape]] = {}
 
     def advance(self, until: int) -> None:
         """Process all events up to a time, and stop the kernel for each scrape and each decision."""
@@ -827,17 +890,26 @@ class MeasuredSimulation(Simulation):
 
     def _scrape(self) -> None:
         """Scrape the metrics of all ready pods."""
-        w, now, columns = self.world, self.now, len(self.edges) + 1
+        w, now, columns = self.world, self.now, self._value(state.COUNT_ROW)
+        limit, tokens = self._value(state.LIMIT), self._value(state.FIRST_EDGES) > 0
         previous, self.scrapes = self.scrapes, {}
         for pod in self._alive():
             if not w.pods[pod + state.IS_READY] or w.pods[pod + state.IS_DELETED]:
                 continue
             self._call.reckon_busy(w, pod)
+            if tokens:
+                self._call.bring_work(w, pod)
             number, first = int(w.pods[pod + state.NUMBER]), pod // state.POD_ROW * columns
             scrapes = self.scrapes[number] = previous.get(number, deque())
             counts = tuple(map(int, w.counts[first : first + columns]))
-            scrapes.append((now, int(w.pods[pod + state.BUSY_SUM]), counts))
-            while scrapes[0][0] <= now - RATE_WINDOW:
+            inside, running, context = (
+                int(w.pods[pod + column]) for column in (state.POD_INSIDE, state.RUNNING, state.POD_CONTEXT)
+            )
+            # Of those inside, queue-proxy passes on no more than its limit.
+            waiting = (min(inside, limit) if limit else inside) - running
+            busy = int(w.pods[pod + state.BUSY_SUM])
+            scrapes.append(PodScrape(now, busy, counts, waiting, context // state.TOKEN))
+            while scrapes[0].at <= now - RATE_WINDOW:
                 scrapes.popleft()
 
     def _sample(self, pod: int, metric: Metric) -> hpa.Sample | None:
@@ -847,20 +919,28 @@ class MeasuredSimulation(Simulation):
         scrapes = self.scrapes.get(int(self.world.pods[pod + state.NUMBER]), deque())
         if len(scrapes) < 2:  # noqa: PLR2004 - a rate needs two
             return None
-        at, busy, counts = scrapes[-1]
-        window = METRICS_EVERY / SECOND
-        if metric == "latency":
-            # The range of the rate ends now, so older scrapes are ignored.
-            first = next(scrape for scrape in scrapes if scrape[0] > self.now - RATE_WINDOW)
-            added = [newer - older for newer, older in zip(counts, first[2], strict=True)]
-            return hpa.Sample(
-                int(compute_quantile(_PERCENTILE, self.edges, added) * 1000 * 1000), self.to_seconds(at), window
-            )
-        previous_at, was_busy, _ = scrapes[-2]
-        percent = (busy - was_busy) / (at - previous_at)
-        # One percent of a CPU request of one core is 10 thousandths; one percent as a metric value is 1000.
-        scale = 10 if metric == "cpu" else 1000
-        return hpa.Sample(int(percent * scale), self.to_seconds(at), window)
+        newest, previous = scrapes[-1], scrapes[-2]
+        # The range of a rate ends now, so older scrapes are ignored.
+        ranged = [scrape for scrape in scrapes if scrape.at > self.now - RATE_WINDOW]
+        oldest = ranged[0]
+        added = [newer - older for newer, older in zip(newest.counts, oldest.counts, strict=True)]
+        if metric in _QUANTILES:
+            bounds, first, last = self.histograms[_QUANTILES.index(metric)]
+            value = compute_quantile(_PERCENTILE, bounds, added[first : last + 1]) * 1000 * 1000
+        elif metric == "tokens-per-second":
+            first = self.histograms[0][2] + 1
+            tokens = [(scrape.at / SECOND, sum(scrape.counts[first:]) / state.TOKEN) for scrape in ranged]
+            value = extrapolate_rate(tokens, self.now / SECOND) * 1000
+        elif metric == "requests-waiting":
+            value = newest.waiting * 1000
+        elif metric == "kv-cache-utilization":
+            capacity = self.inputs.batching.kv_tokens if self.inputs.batching else 0
+            value = 100_000 * min(newest.context / capacity, 1.0) if capacity else 0.0
+        else:
+            percent = (newest.busy - previous.busy) / (newest.at - previous.at)
+            # One percent of a CPU request of one core is 10 thousandths; one percent as a metric value is 1000.
+            value = percent * (10 if metric == "cpu" else 1000)
+        return hpa.Sample(int(value), self.to_seconds(newest.at), METRICS_EVERY / SECOND)
 
     def to_seconds(self, time: int) -> float:
         """Return a time in seconds since the start of the traffic, which is 1970-01-01 00:00 UTC for a schedule."""
@@ -934,7 +1014,6 @@ class FloorSimulation(MeasuredSimulation, KnativeSimulation):
         KnativeSimulation.begin(self, new=new)
         self.begin_metrics()
         self.floor = Floor(self.setting.floor)
-        self.signals = tuple(FLOOR_SIGNALS[metric.name] for metric in self.setting.floor.metrics)
         self.decision: FloorDecision | None = None
 
     def reconfigure(self, setting: Setting) -> None:
@@ -945,13 +1024,12 @@ class FloorSimulation(MeasuredSimulation, KnativeSimulation):
         KnativeSimulation.reconfigure(self, setting)
         if changed:
             self.floor = Floor(setting.floor)
-            self.signals = tuple(FLOOR_SIGNALS[metric.name] for metric in setting.floor.metrics)
         else:
             self._set_floor(minimum)
 
     def decide(self) -> None:
         """Decide the floor, and let Knative reconcile if it changed."""
-        pods_by_name, samples = self.measure(self.signals)
+        pods_by_name, samples = self.measure(self.setting.signals)
         floor = self.deciding.rules.min_replicas
         self.decision = self.floor.decide(self.to_seconds(self.now), floor, self.replicas, pods_by_name, samples)
         if self.decision.floor != floor:
@@ -988,6 +1066,25 @@ _LIMITED: Final = {
     "ScaleDownLimit": state.DOWN,
     "DesiredWithinRange": state.STABLE,
 }
+
+
+def extrapolate_rate(samples: Sequence[tuple[float, float]], now: float) -> float:
+    """Return the rate of a counter in a window that ends now, by its samples: pairs of time in seconds and value.
+
+    Upstream: Prometheus, promql/functions.go, extrapolatedRate: to the ends of the window, or by half of the interval between
+    two samples if they are further away, and at most to where the counter would have been 0.
+    """
+    (first, start), (last, end) = samples[0], samples[-1]
+    sampled, added, window = last - first, end - start, RATE_WINDOW / SECOND
+    if sampled <= 0 or added <= 0:
+        return 0.0
+    interval = sampled / (len(samples) - 1)
+    before, after = (
+        gap if gap < 1.1 * interval else interval / 2  # as upstream
+        for gap in (first - (now - window), now - last)
+    )
+    before = min(before, sampled * start / added)
+    return added * (sampled + before + after) / sampled / window
 
 
 def compute_quantile(share: float, edges: Sequence[float], counts: Sequence[int]) -> float:

@@ -304,6 +304,8 @@ class TokenTimes(NamedTuple):
     """Time that the request adds to each step."""
     steps: Floats
     """Number of steps after the first token."""
+    prompt: Floats
+    """Tokens of the prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +315,8 @@ class BatchingServer(Server):
     fit: ServingFit
     tokens: tuple[int, int] | None = None
     entry: ServerEntry | None = None
+    kv_tokens: int = 0
+    """Tokens that the KV cache holds, 0 if unknown."""
 
     def token_times(self, traffic: TrafficTrace) -> TokenTimes:
         """Return the times of each request. Raises ServerError if the traffic is far outside the measured range."""
@@ -335,6 +339,7 @@ class BatchingServer(Server):
             first_each=first[2] * prompt,
             load=step[2] * (prompt + output / 2) + (step[3] * prompt + step[4]) / safe,
             steps=np.maximum(output - 1, 0.0),
+            prompt=prompt,
         )
 
     def shared_times(self) -> tuple[Floats, Floats]:

@@ -212,6 +212,43 @@ def get_token_time(w: EngineState, request: int, column: int) -> int:
     return w.tables[w.state[TOKEN_TIMES] + request // REQUEST_ROW * TOKEN_ROW + column]
 
 
+@kernel
+def count_value(w: EngineState, pod: int, histogram: int, edges: int, seconds: float, count: int) -> None:
+    """Add to a histogram of a pod, which begins at ``histogram`` both in the pod's row and in the list of edges."""
+    index, first = 0, EDGE + histogram
+    while index < edges and w.moments[first + index] < seconds:
+        index += 1
+    w.counts[pod // POD_ROW * w.state[COUNT_ROW] + histogram + index] += count
+
+
+@kernel
+def count_gaps(w: EngineState, pod: int, seconds: float, produced: int) -> None:
+    """Count the gaps between tokens of a pod that has produced parts of a token for each request."""
+    s, gaps = w.state, w.pods[pod + GENERATING] * produced
+    w.pods[pod + POD_CONTEXT] += gaps
+    count_value(w, pod, s[EDGES] + s[FIRST_EDGES] + 2, s[BETWEEN_EDGES], seconds, gaps)
+
+
+@kernel
+def count_first_token(w: EngineState, pod: int, entered: int) -> None:
+    """Count the first token of a request that entered the engine at ``entered``."""
+    s, p = w.state, w.pods
+    p[pod + GENERATING] += 1
+    p[pod + POD_CONTEXT] += TOKEN
+    count_value(w, pod, s[EDGES] + 1, s[FIRST_EDGES], (s[NOW] - entered) / SECOND, TOKEN)
+
+
+@kernel
+def forget_tokens(w: EngineState, pod: int, request: int) -> None:
+    """Remove the tokens of a request that ends from the KV cache."""
+    p, r = w.pods, w.requests
+    p[pod + POD_CONTEXT] -= get_token_time(w, request, PROMPT_TOKENS) * TOKEN
+    if r[request + FIRST_TOKEN] > 0:
+        left = get_token_time(w, request, TOKENS_LEFT) * TOKEN
+        p[pod + POD_CONTEXT] -= TOKEN + p[pod + VIRTUAL] - (r[request + DUE] - left)
+        p[pod + GENERATING] -= 1
+
+
 @hot_kernel
 def bring_work(w: EngineState, pod: int) -> None:
     """Update a pod's completed work to now."""
@@ -219,7 +256,11 @@ def bring_work(w: EngineState, pod: int) -> None:
     if p[pod + RUNNING] > 0:
         passed = now - p[pod + VIRTUAL_AT]
         if w.state[MOVING] == BATCHING:
-            p[pod + VIRTUAL] += passed * TOKEN // get_step_time(w, pod)
+            step = get_step_time(w, pod)
+            produced = passed * TOKEN // step
+            p[pod + VIRTUAL] += produced
+            if w.state[FIRST_EDGES] > 0:
+                count_gaps(w, pod, step / SECOND, produced)
         else:
             p[pod + VIRTUAL] += passed * get_request_speed(w, pod)
     else:
@@ -245,6 +286,10 @@ def produce_first_token(w: EngineState, request: int) -> bool:
     r[request + FIRST_TOKEN] = w.state[NOW]
     left = get_token_time(w, request, TOKENS_LEFT)
     bring_work(w, pod)
+    if w.state[FIRST_EDGES] > 0:
+        # The engine does not see a request that waits in queue-proxy.
+        held_back = 0 < w.state[LIMIT] <= w.state[SLOTS]
+        count_first_token(w, pod, r[request + BEGAN] if held_back else r[request + DUE])
     r[request + DUE] = w.pods[pod + VIRTUAL] + left * TOKEN
     link_request(w, pod, request)
     if left > 0:
@@ -264,6 +309,8 @@ def begin_request(w: EngineState, pod: int, request: int) -> None:
     r[request + BEGAN] = now
     if w.state[MOVING] == BATCHING:
         p[pod + POD_LOAD] += get_token_time(w, request, TOKEN_LOAD)
+        if w.state[FIRST_EDGES] > 0:
+            p[pod + POD_CONTEXT] += get_token_time(w, request, PROMPT_TOKENS) * TOKEN
         running = p[pod + RUNNING]
         prefill = get_token_time(w, request, PREFILL) + running * get_token_time(w, request, PREFILL_EACH)
         shared = w.tables[w.state[SHARED_FIRST] + min(running, w.state[SHARED_LAST])]
@@ -283,6 +330,8 @@ def stop_request(w: EngineState, pod: int, request: int) -> None:
         bring_work(w, pod)
     if w.state[MOVING] == BATCHING:
         w.pods[pod + POD_LOAD] -= get_token_time(w, request, TOKEN_LOAD)
+        if w.state[FIRST_EDGES] > 0:
+            forget_tokens(w, pod, request)
     if w.state[MOVING] == BY_CONCURRENCY or r[request + FIRST_TOKEN] > 0:
         after, before = r[request + LINK], r[request + BACK]
         if before >= 0:
@@ -363,6 +412,7 @@ def enter_pod(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
         p[pod + COUNT_PROXIED] += 1
     s[INSIDE] += 1
     r[request + WHERE] = pod
+    r[request + DUE] = s[NOW]
     if s[SLOTS] > 0 and p[pod + RUNNING] >= s[SLOTS]:
         r[request + LINK] = -1
         if p[pod + FIRST_WAITING] < 0:
@@ -383,7 +433,7 @@ def count_response(w: EngineState, pod: int, seconds: float) -> None:
     edges, index = w.state[EDGES], 0
     while index < edges and w.moments[EDGE + index] < seconds:
         index += 1
-    w.counts[pod // POD_ROW * (edges + 1) + index] += 1
+    w.counts[pod // POD_ROW * w.state[COUNT_ROW] + index] += 1
 
 
 @hot_kernel
@@ -450,8 +500,8 @@ def free_row(w: EngineState) -> int:
         s[UNUSED] += POD_ROW
     for column in range(POD_ROW):
         p[pod + column] = 0
-    for index in range(s[EDGES] + 1 if s[EDGES] > 0 else 0):
-        w.counts[pod // POD_ROW * (s[EDGES] + 1) + index] = 0
+    for index in range(s[COUNT_ROW]):
+        w.counts[pod // POD_ROW * s[COUNT_ROW] + index] = 0
     return pod
 
 

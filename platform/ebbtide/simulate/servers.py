@@ -235,7 +235,7 @@ def parse_server(text: str) -> Server:
     ``llm:max=16,base=150ms,prompt=50us,output=20ms``. Each takes ``max=16``, ``slow=8:1.2/16:1.6`` (slow-down with 8
     and with 16 requests), ``util=1:0.4/16:1`` (busy share of the GPU) and ``overhead=15ms`` (the path's own time) after a
     comma; llm also ``tokens=500/200``. ``gpu:h200/llama-3.1-70b/vllm,tp=4,precision=fp8`` is a measured server, which
-    takes ``max``, ``util``, ``overhead`` and ``tokens``.
+    takes ``max``, ``util``, ``overhead``, ``tokens`` and ``kv=400000`` (tokens that the KV cache holds).
     """
     kind, _, rest = text.partition(":")
     if kind not in _KINDS:
@@ -287,10 +287,12 @@ def _make_measured_server(text: str, options: dict[str, str], slots: int | None)
     utilization = _parse_table(options.pop("util", "1:1"), 0, 0.0)
     tokens = _parse_tokens(options.pop("tokens", ""))
     overhead = parse_seconds(options.pop("overhead", "0"))
+    kv_tokens = _parse_whole_number(options.pop("kv", "0"))
     entry = find_entry(gpu, model, engine, {name: options.pop(name) for name in ("tp", "precision") if name in options})
     if options:
         raise ServerError(
-            f"unknown options of gpu: {', '.join(options)}; it accepts tp, precision, max, tokens, util and overhead"
+            f"unknown options of gpu: {', '.join(options)}; it accepts tp, precision, max, tokens, kv, util and "
+            "overhead"
         )
     most = int(entry.fit.concurrency.high)
     if slots is not None and not 1 <= slots <= most:
@@ -299,6 +301,7 @@ def _make_measured_server(text: str, options: dict[str, str], slots: int | None)
         fit=entry.fit,
         entry=entry,
         tokens=tokens,
+        kv_tokens=kv_tokens,
         max_batch=slots or most,
         utilization=utilization,
         overhead=overhead,

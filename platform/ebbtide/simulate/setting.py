@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Metric = metrics.Signal
 #: The signal of each metric of a floor that can be simulated, by the metric's name in the controller's annotation.
 FLOOR_SIGNALS: Final[dict[str, Metric]] = {
-    row.knative or row.name: row.simulated
+    row.name if row.engine_field else row.knative or row.name: row.simulated
     for row in metrics.ROWS.values()
     if row.autoscaler == "hpa" and row.simulated is not None
 }
@@ -72,6 +72,13 @@ class Setting:
     floor: FloorSettings | None = None
     version: str = "1.24"
     probed: bool = True
+
+    @property
+    def signals(self) -> tuple[Metric, ...]:
+        """Metrics that an HPA or the controller reads, in their order."""
+        if self.floor is not None:
+            return tuple(FLOOR_SIGNALS[metric.name] for metric in self.floor.metrics)
+        return () if self.hpa is None else (self.metric,)
 
 
 def read_spec_setting(inference: Inference, profile: Profile) -> Setting:

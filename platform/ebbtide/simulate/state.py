@@ -112,7 +112,10 @@ class EngineState(NamedTuple):
     heap: Ints
     """Departures, some of them void: pairs of time and request, at most two per request."""
     counts: Ints
-    """Latency histograms of pods, with an HPA."""
+    """Histograms of pods, if metrics scale them: response times, then times to first token and gaps between tokens.
+
+    The last two count in units of 1/``TOKEN``.
+    """
     observer: Observer | None
 
 
@@ -134,10 +137,11 @@ class ScalerState(NamedTuple):
 
 #: Columns of ``requests``: the input, the next and the previous request in its list, the work at which it is done, its pod
 #: (-1 for none), flags, and its outcome: ``FINISHED`` is the negated time for a lost request. ``FIRST_TOKEN`` is the time of
-#: the first token, 0 before it and without a batching server.
+#: the first token, 0 before it and without a batching server. Before the first token, ``DUE`` is when the request entered its pod.
 ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, FIRST_TOKEN, REQUEST_ROW = range(13)
-#: Columns of a request's token times: time to first token, the same for each concurrent request, load, tokens after the first.
-PREFILL, PREFILL_EACH, TOKEN_LOAD, TOKENS_LEFT, TOKEN_ROW = range(5)
+#: Columns of a request's token times: time to first token, the same for each concurrent request, load, tokens after the first,
+#: and tokens of the prompt.
+PREFILL, PREFILL_EACH, TOKEN_LOAD, TOKENS_LEFT, PROMPT_TOKENS, TOKEN_ROW = range(6)
 #: Columns of ``lists``.
 READY_LIST, SEEN_LIST, ALIVE_LIST, SAMPLE_LIST, LIST_ROW = range(5)
 #: Columns of ``ticks``.
@@ -147,7 +151,9 @@ NUMBER, BORN, BEGINS, LIFE, IS_READY, IS_SEEN, IS_DELETED, DRAINED, SEE_AT = ran
 POD_INSIDE, POD_PROXIED, RUNNING, FIRST_RUNNING, FIRST_WAITING, LAST_WAITING, VIRTUAL, VIRTUAL_AT = range(9, 17)
 POD_CUT, POD_REPORT, POD_FLOW, FLOW_PROXIED, POD_COUNT, COUNT_PROXIED, REPORTED, REPORTED_PROXIED = range(17, 25)
 # Time and row of its next finished request; utilization in percent times nanoseconds, integrated until then (-1: not yet).
-NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_LOAD, POD_ROW = range(25, 31)
+NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_LOAD = range(25, 30)
+# For a batching server with metrics of tokens: requests that generate, and tokens in the KV cache in units of 1/``TOKEN``.
+GENERATING, POD_CONTEXT, POD_ROW = range(30, 33)
 
 # Elements of ``state``: constants of the simulation,
 LEAD, END, TIMEOUT, LIMIT, SLOTS, SEED, STARTABLE, SCRAPED, RPS, WEIGHTED, MOVING, UNIT, EDGES, WATCHED = range(14)
@@ -171,7 +177,10 @@ END_PODS, END_COLD_STARTS = 76, 83
 # whether an HPA scales and no activator is in the path, and the spec's minimum replicas, which a floor may exceed.
 DIRECT, MINIMUM = 84, 85
 # the sections of ``tables`` of a batching server: shared times to first token, of a step, the last index of both, and requests.
-SHARED_FIRST, SHARED_STEP, SHARED_LAST, TOKEN_TIMES, STATE = range(86, 91)
+SHARED_FIRST, SHARED_STEP, SHARED_LAST, TOKEN_TIMES = range(86, 90)
+# the edges of the histograms of the time to first token and of the gaps between tokens (0 without these metrics), and the length
+# of a pod's row of ``counts``.
+FIRST_EDGES, BETWEEN_EDGES, COUNT_ROW, STATE = range(90, 94)
 #: Elements of ``moments``: the decays of the windows, times of the reconciler in seconds, the averages at the scaler's last
-#: decision (NaN for none), and from ``EDGE`` on the upper edges of the latency histogram.
+#: decision (NaN for none), and from ``EDGE`` on the upper edges of the histograms, one after another, each followed by infinity.
 DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, AVERAGE, PANIC_AVERAGE, EDGE = range(7)
