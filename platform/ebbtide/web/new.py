@@ -208,7 +208,7 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         ),
         fields_hash=hash_fields(),
         fit=describe_fit(visit, spec),
-        project_labels=_label_projects(visit),
+        projects=_list_projects(visit),
         unplaced=unplaced,
         lists=LISTS,
         fixes={_problem_key(spec.problems[number]): offered for number, offered in fixes.items()},
@@ -305,18 +305,29 @@ def _sum_gpu_requests(spec: ParsedSpec) -> dict[str, float]:
     return {}
 
 
-def _label_projects(visit: PageVisit) -> dict[str, str]:
-    """Return the label of each visible project: its name and what is left of its GPU quota."""
+@dataclass(frozen=True, slots=True)
+class ProjectChoice:
+    """A project of the form: its label with what is left of its GPU quota, and the sentence about it."""
+
+    label: str
+    quota: str = ""
+
+
+def _list_projects(visit: PageVisit) -> dict[str, ProjectChoice]:
+    """Return the visible projects by name; their labels are short, since a list does not wrap them."""
     try:
         rows = visit.backend.projects(visit.user).value
     except ClusterError:
         return {}
-    labels = {}
+    choices = {}
     for row in rows:
-        uses = [use for use in make_project_card(row, {}).uses if "GPU" in use.label]
-        left = ", ".join(f"{use.free} of {use.hard} {use.label} left" for use in uses if use.limit)
-        labels[row.name] = f"{row.name} ({left})" if left else row.name
-    return labels
+        uses = [use for use in make_project_card(row, {}).uses if "GPU" in use.label and use.limit]
+        left = ", ".join(f"{use.free} {use.label.removesuffix('s') if use.free == '1' else use.label}" for use in uses)
+        quota = ", ".join(f"{use.free} of {use.hard} {use.label}" for use in uses)
+        choices[row.name] = ProjectChoice(
+            f"{row.name} ({left} left)" if left else row.name, f"Quota left: {quota}." if quota else ""
+        )
+    return choices
 
 
 def _problem_key(problem: Any) -> tuple[str, str, int]:
