@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from pathlib import Path
@@ -15,12 +14,9 @@ from ebbtide.cli.options import Options, make_option
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ebbtide.base.model_catalog import Proposal
     from ebbtide.base.problems import Problem
 
 USAGE: Final = 2
-#: Knative's default of max-revision-timeout-seconds.
-MAX_REQUEST_SECONDS: Final = 600
 #: A number of GPUs, or a part of one.
 NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 GPU: Final = "GPUs, as in 1, a fraction of one, as in 0.25, or memory of one, as in 20Gi"
@@ -94,6 +90,7 @@ def run(options: Options) -> int:
 def _apply_model(options: Options) -> int | None:
     """Set what a model of the catalog needs, and print the calculation; returns an exit code if there is no proposal."""
     from ebbtide.base import model_catalog as catalog  # noqa: PLC0415 - only --model needs it
+    from ebbtide.base import model_specs  # noqa: PLC0415 - as above
 
     if options.model is None:
         return _exit_with_usage("--context needs --model")
@@ -120,48 +117,23 @@ def _apply_model(options: Options) -> int | None:
         return _exit_with_usage(
             f"invalid --threshold {options.threshold}: must be a whole number of at least 1 with --model"
         )
-    name, memory = found
-    proposal = catalog.propose_gpus(model, name, memory, context, requests)
-    cached = catalog.format_bytes(model.kv_bytes * context * requests)
-    calculation = (
-        f"{model.repository}: {catalog.format_bytes(model.weights)} of weights in {model.precision}, {cached} of KV cache for "
-        f"{requests} requests of {context:,} tokens, {catalog.format_bytes(catalog.OVERHEAD_BYTES)} of overhead on each GPU"
+    proposed = model_specs.make_model_spec(
+        model, found, context, requests, port=_to_number(options.port or str(catalog.PORT)), to_zero=options.min == "0"
     )
-    if proposal is None:
+    if not proposed.fields:
         sys.stderr.write(
-            f"{calculation}\nerror: it does not fit on {catalog.DEVICES[-1]} {name} with "
-            f"{catalog.format_bytes(memory * catalog.MIB)} each: use GPUs with more memory, or a smaller --context or --threshold\n"
+            f"{proposed.calculation}\nerror: {proposed.outcome}: use GPUs with more memory, or a smaller --context or --threshold\n"
         )
         return 1
-    gpus = f"{proposal.portion:.0%} of one {name}" if proposal.portion < 1 else f"{proposal.devices} {name}"
-    sys.stderr.write(
-        f"{calculation}\nProposal: {gpus}; each GPU needs {catalog.format_bytes(proposal.needed)} of "
-        f"{catalog.format_bytes(proposal.available)}. Facts as of {catalog.DATED}.\n"
+    sys.stderr.write(f"{proposed.calculation}\nProposal: {proposed.outcome}. Facts as of {catalog.DATED}.\n")
+    options.model_fields, options.image, options.port = (
+        proposed.fields,
+        catalog.IMAGE,
+        options.port or str(catalog.PORT),
     )
-    options.proposal = proposal
-    options.image, options.port = catalog.IMAGE, options.port or str(catalog.PORT)
-    options.gpu = f"{proposal.portion:g}" if proposal.portion < 1 else str(proposal.devices)
     options.metric, options.threshold = options.metric or "concurrency", str(requests)
     options.min, options.max = options.min or "1", options.max or "4"
-    share = math.floor(proposal.portion * catalog.ENGINE_SHARE * 100) / 100
-    parallel = f" --tensor-parallel-size {proposal.devices}" if proposal.devices > 1 else ""
-    options.args = f"--model {model.repository} --port {options.port} --max-model-len {context} --gpu-memory-utilization {share:g}{parallel}"
     return None
-
-
-def _make_model_fields(proposal: Proposal, *, to_zero: bool) -> dict[str, Any]:
-    """Return the fields of a spec that let a model load: time for a start, and a probe that waits for it.
-
-    From zero, a request waits for the start, up to Knative's default maximum of a request's timeout.
-    """
-    handler = {"httpGet": {"path": "/health"}}
-    timeouts = {"initializationTimeoutSeconds": proposal.start_seconds}
-    if to_zero:
-        timeouts["requestTimeoutSeconds"] = min(max(proposal.start_seconds + 60, 300), MAX_REQUEST_SECONDS)
-    return {
-        "servingConfiguration": timeouts,
-        "probes": {"readiness": {"handler": handler, "periodSeconds": 10, "timeoutSeconds": 5}},
-    }
 
 
 def _exit_with_usage(text: str) -> int:
@@ -185,24 +157,21 @@ def _ask(options: Options) -> None:
 
 def make_document(options: Options) -> dict[str, Any]:
     """Return the spec as a document. A value that is not a number stays text, so that the check reports it."""
-    spec: dict[str, Any] = {"project": options.project, "image": options.image, "args": options.args}
+    model_fields: dict[str, Any] = getattr(options, "model_fields", {})
+    spec: dict[str, Any] = {"project": options.project, "image": options.image, "args": options.args, **model_fields}
     if options.port:
         spec["servingPort"] = {"container": _to_number(options.port)}
-    if options.gpu:
+    if options.gpu and not model_fields:
         spec["compute"] = make_gpu_request(options.gpu)
-    proposal = getattr(options, "proposal", None)
-    if proposal is not None:
-        spec |= _make_model_fields(proposal, to_zero=options.min == "0")
-        if proposal.devices > 1:
-            spec["compute"]["largeShmRequest"] = True
     scaling = {
         "minReplicas": _to_number(options.min),
         "maxReplicas": _to_number(options.max),
         "metric": options.metric,
         "metricThreshold": _to_number(options.threshold),
     }
-    if set_fields := {name: value for name, value in scaling.items() if value not in {None, ""}}:
-        spec["autoscaling"] = set_fields
+    set_fields = {name: value for name, value in scaling.items() if value not in {None, ""}}
+    if autoscaling := {**model_fields.get("autoscaling", {}), **set_fields}:
+        spec["autoscaling"] = autoscaling
     return {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Inference",
