@@ -349,3 +349,25 @@ def test_the_editor_completes_and_follows_the_form(sized_page: Page, size: str) 
     expect(content).not_to_be_focused()
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
     assert find_violations(page) == []
+
+
+@pytest.mark.parametrize("size", [*SIZES])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_known_model_fills_the_form(sized_page: Page, size: str) -> None:
+    page = sized_page
+    page.goto("/new?step=compute")
+    page.get_by_text("Serve a known language model").click()
+    page.get_by_label("Model", exact=True).select_option("llama-3.1-8b")
+    page.get_by_label("GPU model").select_option("a100-40gb")
+    expect(page.locator("#model-fit")).to_contain_text("75% of one a100-40gb; each GPU needs 27 GB of 29 GB.")
+    button = page.get_by_role("button", name="Fill in the spec")
+    button.click()
+    expect(page.locator("#yaml")).to_have_value(re.compile("--model meta-llama/Llama-3.1-8B-Instruct"))
+    expect(page.get_by_label("GPU fraction", exact=True)).to_have_value("0.75")
+    expect(page.locator("#f-spec-servingConfiguration-initializationTimeoutSeconds")).to_have_value("240")
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
+    assert find_violations(page) == []
+
+    page.get_by_label("Model", exact=True).select_option("deepseek-v3")
+    expect(page.locator("#model-fit .told")).to_contain_text("It does not fit on 8 a100-40gb")
+    expect(button).to_be_disabled()

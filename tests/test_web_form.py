@@ -6,7 +6,7 @@ import html
 import json
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -165,6 +165,65 @@ def test_unreadable_yaml_keeps_the_form_and_makes_it_read_only(site: Site) -> No
     assert texts(page)["base"] == HELLO
     assert "disabled" in Parsed(page).all("fieldset", id="fields")[0].attributes
     assert "The YAML cannot be read" in page
+
+
+LARGE = """# Kept.
+apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata: {name: chat}
+spec:
+  image: ghcr.io/acme/chat:1
+  command: serve
+  compute:
+    cpuCoreRequest: 4   # cores
+    gpuRequestType: memory
+    gpuMemoryRequest: 20Gi
+  autoscaling: {minReplicas: 0, maxReplicas: 9}
+"""
+
+
+@pytest.mark.parametrize(
+    ("gpu", "compute", "words"),
+    [
+        (
+            "h200",
+            {"cpuCoreRequest": 4, "gpuDevicesRequest": 2, "largeShmRequest": True},
+            "2 h200; each GPU needs 83 GB",
+        ),
+        ("l40s", None, "It does not fit on 8 l40s"),
+    ],
+)
+def test_a_known_model_fills_the_spec_as_ebbtide_new_does(
+    site: Site, run: Any, gpu: str, compute: dict[str, Any] | None, words: str
+) -> None:
+    chosen = {"model-name": "llama-3.1-70b", "model-gpu": gpu, "model-context": "8192", "model-requests": "8"}
+    if compute is None:
+        chosen |= {"model-requests": "80"}
+    page = post(site, "/new/check", {"base": LARGE, "yaml": LARGE, "do": "model", **chosen}, part=True).text
+    text = texts(page)["yaml"]
+
+    assert words in Parsed(page).text
+    if compute is None:
+        assert text == LARGE
+        assert "disabled" in Parsed(page).all("button", id="use-model")[0].attributes
+        return
+    assert text.startswith("# Kept.\n")
+    assert "# cores" in text
+    (document,) = manifests.read_documents(text, "page")
+    spec = document.data["spec"]
+    assert spec["compute"] == compute
+    ran = run("new", "chat", "-o", "-", "--model", "llama-3.1-70b", "--gpu", gpu, "--min", "0", "--max", "9")
+    (printed,) = manifests.read_documents(ran.out, "out")
+    assert {**spec, "compute": None} == {**printed.data["spec"], "compute": None}
+    assert not Parsed(page).all("a", class_="state bad")
+
+
+def test_an_invalid_context_of_a_known_model_is_reported(site: Site) -> None:
+    chosen = {"model-name": "qwen3-8b", "model-gpu": "h100", "model-context": "50000", "model-requests": "8"}
+    page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO, "do": "model", **chosen}, part=True).text
+
+    assert "The context must be a whole number from 1 to 40,960 tokens." in Parsed(page).text
+    assert texts(page)["yaml"] == HELLO
 
 
 def test_a_run_ai_request_is_shown_and_converted(site: Site) -> None:

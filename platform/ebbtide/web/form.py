@@ -232,6 +232,59 @@ def merge_form(base: str, text: str, posted: Mapping[str, str]) -> MergedText:
     return MergedText(text, tuple(refused), len(changes) - len(refused))
 
 
+#: Fields of a spec that another server or another number of GPUs would leave behind.
+REPLACED: Final = (
+    ("spec", "command"),
+    ("spec", "model"),
+    ("spec", "probes"),
+    ("spec", "autoscaling", "metrics"),
+    ("spec", "autoscaling", "metricName"),
+    *(
+        ("spec", "compute", name)
+        for name in (
+            "gpuDevicesRequest",
+            "gpuRequestType",
+            "gpuPortionRequest",
+            "gpuPortionLimit",
+            "gpuMemoryRequest",
+            "gpuMemoryLimit",
+            "migProfile",
+            "largeShmRequest",
+        )
+    ),
+)
+#: Fields that keep the value of the spec.
+RETAINED: Final = frozenset({("spec", "autoscaling", "minReplicas"), ("spec", "autoscaling", "maxReplicas")})
+
+
+def fill_fields(text: str, fields: Mapping[str, Any]) -> MergedText:
+    """Return a spec's text with the fields of a served model; its other fields stay, such as the CPU request."""
+    data = parse_document(text)
+    if data is None:
+        return MergedText(text, ("spec",))
+    changes: dict[Path, Any] = {path: None for path in REPLACED if get_at(data, *path) is not None}
+    if get_at(data, "spec", "serving") == "llm":
+        # An LLMInferenceService serves a model without an image.
+        changes["spec", "serving"] = None
+    changes |= {
+        path: leaf
+        for path, leaf in _list_leaves(("spec",), fields)
+        if path not in RETAINED or get_at(data, *path) is None
+    }
+    try:
+        return MergedText(edit_text(text, changes, field_names_at), changed_count=len(changes))
+    except NotEdited:
+        return MergedText(text, ("spec",))
+
+
+def _list_leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for name, inner in value.items():
+        yield from _list_leaves((*path, name), inner)
+
+
 def find_changes(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
     """Return the changes that a form makes to the document it was rendered from, by path; new list items come last."""
     changes: dict[Path, Any] = {}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse
 
 from ebbtide import manifests
 from ebbtide.api.offline import InputError
-from ebbtide.base import keys
+from ebbtide.base import keys, model_catalog
+from ebbtide.base.model_specs import ModelSpec, make_model_spec
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import NANO, parse_nano
@@ -30,9 +31,11 @@ from ebbtide.web.errors import PageError
 from ebbtide.web.fields import ALL_STEPS, LISTS, STEPS, list_completions
 from ebbtide.web.form import (
     MAX_SPEC_CHARACTERS,
+    fill_fields,
     list_unshown_fields,
     merge_form,
     order_fields,
+    parse_document,
     read_spec,
     render_form,
     write_live_spec,
@@ -53,6 +56,8 @@ EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
 #: The maximum length of an item's path in a remove button.
 MAX_PATH_CHARACTERS: Final = 200
+#: The maximum length of a number in the choice of a model.
+MAX_DIGITS: Final = 7
 #: A part of valid JSON.
 JSON_PART: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 #: The maximum number of phases that the progress page keeps.
@@ -82,6 +87,30 @@ def load_examples() -> dict[str, ExampleSpec]:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model of the catalog with a GPU model, the longest request in tokens, and the requests in flight, as text."""
+
+    name: str = ""
+    gpu: str = ""
+    context: str = str(model_catalog.CONTEXT)
+    requests: str = str(model_catalog.REQUESTS)
+
+    def propose(self, *, to_zero: bool) -> ModelSpec | None:
+        """Return the fields for the model; none, with the reason, if it does not fit; None if no model is selected."""
+        model, gpu = model_catalog.find_model(self.name), model_catalog.find_gpu(self.gpu)
+        if model is None or gpu is None:
+            return None
+        context, requests = (
+            int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0 for text in (self.context, self.requests)
+        )
+        if not 0 < context <= model.context:
+            return ModelSpec("", f"the context must be a whole number from 1 to {model.context:,} tokens", {})
+        if requests < 1:
+            return ModelSpec("", "the requests must be a whole number of at least 1", {})
+        return make_model_spec(model, gpu, context, requests, to_zero=to_zero)
+
+
+@dataclass(frozen=True, slots=True)
 class FormState:
     """The state of the form page: the YAML, the last readable YAML, and the edited workload."""
 
@@ -92,6 +121,7 @@ class FormState:
     step: str = STEPS[0][0]
     #: Fields that could not be changed in the YAML.
     refused: tuple[str, ...] = ()
+    model: ModelChoice = field(default_factory=ModelChoice)
 
 
 def show_new_form(visit: PageVisit) -> Response:
@@ -166,10 +196,43 @@ def _read_form_state(visit: PageVisit) -> FormState:
     # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
     if fields.get("example") in load_examples() and (visit.is_partial or fields.get("do") == "example"):
         text = load_examples()[fields["example"]].text
+    model = ModelChoice(
+        *(
+            fields.get(f"model-{part}", default)[:80]
+            for part, default in (
+                ("name", ""),
+                ("gpu", ""),
+                ("context", str(model_catalog.CONTEXT)),
+                ("requests", str(model_catalog.REQUESTS)),
+            )
+        )
+    )
+    if fields.get("do") == "model" and (proposed := model.propose(to_zero=_scales_to_zero(text))) and proposed.fields:
+        filled = fill_fields(text, proposed.fields)
+        text, refused = filled.text, (*refused, *filled.refused)
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
     of, tab = (namespace, name) if name else None, tab if tab in TABS else "yaml"
-    return FormState(text, base, of, tab, _chosen_step(fields.get("step", "")), refused)
+    return FormState(text, base, of, tab, _chosen_step(fields.get("step", "")), refused, model)
+
+
+def _scales_to_zero(text: str) -> bool:
+    return bool(get_at(parse_document(text), "spec", "autoscaling", "minReplicas") == 0)
+
+
+def _list_gpu_models(visit: PageVisit) -> dict[str, list[str]]:
+    """Return the GPU models of the catalog, those of the cluster's nodes first."""
+    try:
+        products = {node.product for node in visit.backend.nodes(visit.user).value}
+    except ClusterError:
+        products = set()
+    present = {found[0] for product in products if product and (found := model_catalog.find_gpu(product))}
+    every = [name for name, _, _ in model_catalog.GPUS]
+    groups = {
+        "In this cluster": [name for name in every if name in present],
+        "Others": [name for name in every if name not in present],
+    }
+    return {title: names for title, names in groups.items() if names}
 
 
 def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **context: Any) -> Response:
@@ -217,6 +280,10 @@ def _render_form_page(visit: PageVisit, state: FormState, status: int = 200, **c
         choices=_list_choices(visit),
         marks=_mark_lines(spec),
         examples=load_examples().values(),
+        models=model_catalog.MODELS.values(),
+        format_bytes=model_catalog.format_bytes,
+        gpu_models={} if state.of else _list_gpu_models(visit),
+        proposed=state.model.propose(to_zero=_scales_to_zero(state.text)),
         tabs=TABS,
         panel=_render_panel(visit, spec, state.tab),
         **context,
