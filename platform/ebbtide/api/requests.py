@@ -148,6 +148,27 @@ class InferenceRequest(RequestModel):
     spec: dict[str, Any]
 
 
+class NimServiceMetadata(RequestModel):
+    """The name and project of a NIM service."""
+
+    name: Text
+    use_given_name_as_prefix: bool | None = None
+    project_id: Text
+
+
+class NimServiceRequest(RequestModel):
+    """The NIM service to create; ``spec`` is Run:ai's and is validated field by field."""
+
+    metadata: NimServiceMetadata
+    spec: dict[str, Any]
+
+
+class NimServiceUpdate(RequestModel):
+    """The fields of a NIM service's spec to replace; omitted fields keep their values."""
+
+    spec: dict[str, Any]
+
+
 class InferenceUpdate(RequestModel):
     """The fields of an inference's spec to change; omitted fields keep their values."""
 

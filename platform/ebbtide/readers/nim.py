@@ -257,3 +257,57 @@ def set_defaults(draft: Draft) -> None:
     spec.setdefault("servingPort", {}).setdefault("container", PORT)
     if "probes" not in spec:
         set_at(draft.native, ("spec", "probes", "readiness", "handler", "httpGet"), {"path": READY})
+
+
+#: The blocks of a native spec that the fields of a NIM service write.
+WRITTEN: Final = (*SAME, "servingPort", "exposedUrls", "storage")
+
+
+def write_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a native spec as the spec of a NIM service, without the fields that a NIM service does not have."""
+    written: dict[str, Any] = {name: spec[name] for name in SAME if name in spec}
+    written |= _write_replicas(written.pop("autoscaling", {}))
+    port = spec.get("servingPort", {})
+    shown = {
+        "port": port.get("container"),
+        "exposedProtocol": port.get("protocol"),
+        "serviceType": "ClusterIP",
+        "exposeExternally": not port.get("clusterLocalAccessOnly"),
+        "exposedUrl": next((row.get("url") for row in spec.get("exposedUrls", ())), None),
+    }
+    written["servingPort"] = rest.drop_nulls(shown)
+    variables = written.pop("environmentVariables", [])
+    secret = next((row["secret"] for row in variables if row.get("name") == KEY and row.get("secret")), None)
+    if secret is not None:
+        written["ngcAuthSecret"] = secret["name"]
+        variables = [row for row in variables if row.get("name") != KEY]
+    if variables:
+        written["environmentVariables"] = variables
+    claim = next((row for row in spec.get("storage", {}).get("pvc", ()) if row.get("path") == CACHE), None)
+    if claim is not None:
+        written["modelStore"] = {"pvc": {name: value for name, value in claim.items() if name != "path"}}
+    return written
+
+
+def _write_replicas(auto: dict[str, Any]) -> dict[str, Any]:
+    """Return equal bounds as a number of replicas, and others as autoscaling."""
+    low = auto.get("minReplicas", 1)
+    if auto.get("maxReplicas", low) == low:
+        return {"replicas": low}
+    known = {name: auto[name] for name in ("minReplicas", "maxReplicas", "metric", "metricThreshold") if name in auto}
+    window = {"scaleWindowSeconds": auto["stableWindowSeconds"]} if "stableWindowSeconds" in auto else {}
+    return {"autoscaling": known | window}
+
+
+def update_spec(native: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of a NIM service after an update, which replaces whole fields; null removes one."""
+    spec = {**write_spec(native["spec"]), **changes}
+    # A number of replicas replaces the autoscaling, and the other way around.
+    for name, other in (("replicas", "autoscaling"), ("autoscaling", "replicas")):
+        if changes.get(name) is not None and other not in changes:
+            spec.pop(other, None)
+    metadata = {
+        "name": native["metadata"]["name"],
+        "projectId": native["spec"].get("project") or native["metadata"].get("namespace"),
+    }
+    return {"metadata": metadata, "spec": rest.drop_nulls(spec)}
