@@ -70,7 +70,7 @@ def site() -> Iterator[Site]:
 def find_defects(page: Page) -> list[Any]:
     defects: list[Any] = []
     for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         defects += [defect for defect in page.evaluate(FIND_DEFECTS) if defect not in defects]
     return defects
 
