@@ -124,6 +124,12 @@ def test_an_unknown_field_reaches_the_reader(registered: Judge) -> None:
     assert answer["object"]["spec"] == resource["spec"]
 
 
+def test_a_new_resource_has_a_status_that_is_not_ready(registered: Judge) -> None:
+    new = registered.ask("crd", object=inference())["object"]
+
+    assert (argo_health(new), flux_health(new)) == ("Progressing", "InProgress")
+
+
 def test_a_wrong_type_is_refused_by_the_api_server(registered: Judge) -> None:
     answer = registered.ask("crd", object=inference(autoscaling={"minReplicas": "many"}))
 
