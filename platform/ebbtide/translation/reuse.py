@@ -54,6 +54,8 @@ _WITHOUT_OBJECTS: Final = REPORTS.union(CHOICE_STEPS.values())
 #: Steps that return no part of an object.
 _WITHOUT_PARTS: Final = _WITHOUT_OBJECTS.union(PATCH_STEPS)
 _ABSENT: Final = object()
+#: The types of most values. None of them is a block or contains one.
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 DOCUMENTS: Final = {"inference", "spec", "profile", "cluster"}
 
 
@@ -115,6 +117,8 @@ class RecordedSteps:
 
     def wrap_value(self, place: Place, value: Any) -> tuple[set[Step], Any]:
         """Return the readers of a value, and the value with recording blocks."""
+        if type(value) in _SCALARS:
+            return self._complete.setdefault(place, set()), value
         if _is_block(value):
             return self._blocks.setdefault(place, set()), _Block(value, place, self)
         if isinstance(value, list | tuple) and any(map(_is_block, value)):
@@ -143,9 +147,10 @@ class RecordedSteps:
 
     def find_readers(self, place: Place) -> set[Step]:
         """Return the steps that read the value at a place, something in it, or something that contains it."""
-        readers = self._below.get(place, set()) | self._containers.get(place[:-1], set())
+        readers = {*self._below.get(place, ()), *self._containers.get(place[:-1], ())}
         for end in range(len(place)):
-            readers.update(self._complete.get(place[:end], ()))
+            if above := self._complete.get(place[:end]):
+                readers |= above
         return readers
 
     def find_readers_of_choice(self, name: str) -> set[Step]:
@@ -188,6 +193,8 @@ class RecordedSteps:
     def _without_blocks(self, value: Any) -> Any:
         """Return a step's result with the values themselves. A block that becomes a part of a result is read completely."""
         kind = type(value)
+        if kind in _SCALARS:
+            return value
         if kind is _Block:
             self.read_all(object.__getattribute__(value, "_place"))
             return object.__getattribute__(value, "_block")
