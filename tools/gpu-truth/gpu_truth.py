@@ -71,7 +71,7 @@ class Utilization(NamedTuple):
     """The driver's mean utilization in percent under a load."""
 
     load: str
-    """What ran."""
+    """Name of the load."""
     busy: float
     """Share of the time in which it ran, in percent."""
     reported: float

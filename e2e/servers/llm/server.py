@@ -50,7 +50,7 @@ GAUGES: Final = {
 
 
 class Engine(Protocol):
-    """What this program uses of llama.cpp's server."""
+    """The part that this program uses of llama.cpp's server."""
 
     def handle_chat_completions(
         self, prompt: Mapping[str, Any], callback: Callable[[Any], object] | None = None
