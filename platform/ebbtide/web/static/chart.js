@@ -267,5 +267,6 @@
   document.addEventListener("htmx:afterSwap", refresh);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { [...made.keys()].forEach(end); refresh(); });
   window.ebbtide.charts = {refresh, made, wait, waits};
-  refresh();
+  // The page is painted before its charts, which are static images until then.
+  requestAnimationFrame(() => setTimeout(refresh));
 })();
