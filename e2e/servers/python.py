@@ -13,8 +13,8 @@ from typing import Final
 from e2e.build import run
 
 SUITE: Final = "bookworm"
-PACKAGES: Final = ("python3.11", "libstdc++6")
-"""The interpreter, and the packages that ONNX Runtime needs; apt adds the libraries that these depend on."""
+PACKAGES: Final = ("python3.11", "libstdc++6", "libgomp1")
+"""The interpreter, and the packages that ONNX Runtime and llama.cpp need; apt adds the libraries that these depend on."""
 
 PYTHON: Final = "/usr/bin/python3.11"
 PACKAGES_PLACE: Final = "/app/site-packages"
