@@ -1,90 +1,48 @@
 """A service that holds all devices is updated without a spare one.
 
-Seen: under load, all replicas but one are ready throughout and no request is lost; a command that is killed in the middle
-goes on with the next one; a revision that cannot start gives its device back to the former one.
+Seen: under load, all replicas but one are ready throughout and no request is lost; of many commands, each is killed after one
+write and the next one goes on; a revision that cannot start gives its device back to the former one.
 """
 
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from e2e.load import in_flight
+from e2e.paths import ROOT
 from e2e.specs import WHOLE
 from e2e.stage import Stage
+from e2e.watched import watched
 
 REPLICAS = 4
 FIRST, SECOND = "chat-00001", "chat-00002"
 WORK = "/?sleep=100ms"
-LONG = 420
-"""Seconds: a terminating replica keeps its device for half a minute after its last request."""
+LONG = 600
+"""Seconds: a terminating replica keeps its device for half a minute after its last request, and many commands start."""
 
 
-@dataclass
-class Watched:
-    """The pods while a rollout runs."""
-
-    ready: list[int] = field(default_factory=list)
-    leaving: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """The times at which each terminating pod was seen first and last."""
-
-    @property
-    def drains(self) -> list[float]:
-        return [round(last - first, 1) for first, last in self.leaving.values()]
-
-
-@contextmanager
-def watched(stage: Stage) -> Iterator[Watched]:
-    """Look at the pods four times a second."""
-    seen, stop = Watched(), threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.25):
-            seen.ready.append(len(stage.pods("chat", ready=True)))
-            now = time.monotonic()
-            for pod in stage.listed("pods"):
-                if "deletionTimestamp" in pod["metadata"]:
-                    name = pod["metadata"]["name"]
-                    seen.leaving[name] = (seen.leaving.get(name, (now, now))[0], now)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
-
-
-def test_killed_in_the_middle_and_finished(stage: Stage) -> None:
+def test_killed_after_each_write_and_finished(stage: Stage) -> None:
     deployed(stage)
     updated = spec(stage, environmentVariables=[{"name": "VERSION", "value": "2"}])
     with (
-        watched(stage) as seen,
+        watched(stage, "chat") as seen,
         in_flight(stage.provider.gateway(), stage.host("chat"), WORK, requests=6, seconds=LONG) as load,
     ):
         start = time.monotonic()
-        first = started(stage, updated)
-        stage.until("a new replica is ready", lambda: of_revision(stage, SECOND, ready=True), LONG)
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        done = stage.command("apply", updated, "-q", profile=WHOLE)
+        writes = killed_until_finished(stage, updated)
         took = time.monotonic() - start
-        stage.report(
-            rollout=took, answered=load.answered, lost=load.lost, fewest=min(seen.ready), drains=str(seen.drains)
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        stage.report(rollout=took, kills=len(writes), answered=load.answered, lost=load.lost, fewest=min(seen.ready))
+        stage.report(drains=str(seen.drains))
         stage.until("it answers alone", lambda: load.bodies[SECOND] > 0)
     assert load.lost == 0, load.outcomes
-    assert min(seen.ready) >= REPLICAS - 1, done.stdout
+    assert min(seen.ready) >= REPLICAS - 1, writes
     assert len(of_revision(stage, SECOND, ready=True)) == REPLICAS
+    # One for the objects, and per replica one for the former revision, one for the new one, and one for the traffic.
+    assert len(writes) >= 2 * REPLICAS, writes
     plain(stage)
     cluster = f"--kubeconfig={stage.kubectl.kubeconfig}"
     assert stage.ebbtide(["diff", "-", *stage.profile(WHOLE), cluster], stage.spec(updated)).returncode == 0
@@ -93,7 +51,7 @@ def test_killed_in_the_middle_and_finished(stage: Stage) -> None:
 def test_a_revision_that_cannot_start(stage: Stage) -> None:
     deployed(stage)
     with (
-        watched(stage) as seen,
+        watched(stage, "chat") as seen,
         in_flight(stage.provider.gateway(), stage.host("chat"), WORK, requests=6, seconds=LONG) as load,
     ):
         start = time.monotonic()
@@ -113,15 +71,25 @@ def deployed(stage: Stage) -> None:
     stage.until("all replicas are ready", lambda: len(stage.pods("chat", ready=True)) == REPLICAS)
 
 
-def started(stage: Stage, document: dict[str, Any]) -> "subprocess.Popen[bytes]":
-    """Start an apply and return its process."""
+def killed_until_finished(stage: Stage, document: dict[str, Any]) -> list[str]:
+    """Repeat an apply that is killed after its first write until one has none left; return the writes."""
     file = stage.written("updated.yaml", stage.spec(document))
-    log = stage.written("apply.log", "")
-    command = [sys.executable, "-m", "ebbtide", "apply", str(file), *stage.profile(WHOLE), "-y", "-q"]
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [*command, f"--kubeconfig={stage.kubectl.kubeconfig}"], stdout=output, stderr=subprocess.STDOUT
+    command = [sys.executable, "-m", "e2e.killed", "1", "apply", str(file), *stage.profile(WHOLE), "-y", "-q"]
+    writes: list[str] = []
+    end = time.monotonic() + LONG
+    while time.monotonic() < end:
+        done = subprocess.run(
+            [*command, f"--kubeconfig={stage.kubectl.kubeconfig}"],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
         )
+        if done.returncode != -signal.SIGKILL:
+            assert done.returncode == 0, done.stdout + done.stderr
+            return writes
+        writes += [line for line in done.stderr.splitlines() if line.startswith("write ")]
+    raise AssertionError(f"not finished after {LONG} s: {writes}")
 
 
 def plain(stage: Stage) -> None:
