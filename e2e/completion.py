@@ -13,16 +13,18 @@ SENTENCE: Final = "Describe the tide of this morning, please. "
 
 @dataclass
 class Completion:
-    """One streamed answer as its client saw it."""
+    """A streamed response, timed by its client."""
 
     sent: float = 0.0
-    """When the request was sent; all times are of `time.perf_counter`."""
+    """Time at which the request was sent; all times are of `time.perf_counter`."""
     tokens: list[float] = field(default_factory=list)
-    """When each token came."""
+    """Times at which the tokens arrived."""
     prompt_tokens: int = 0
     output_tokens: int = 0
     prompt_seconds: float = 0.0
-    """Time of the prefill, as the engine itself counts it."""
+    """Time of the prefill, measured by the engine."""
+    generation_seconds: float = 0.0
+    """Time of the other tokens, measured by the engine."""
     status: str = ""
     """The status code, or the error's name."""
 
@@ -36,7 +38,7 @@ class Completion:
 
 
 def body(prompt_tokens: int, output_tokens: int) -> dict[str, Any]:
-    """Return a request of so many tokens: one character is one token, and the answer does not end before."""
+    """Return a request with these token counts: one character is one token, and the response does not end earlier."""
     prompt = (SENTENCE * (prompt_tokens // len(SENTENCE) + 1))[:prompt_tokens]
     return {
         "messages": [{"role": "user", "content": prompt}],
@@ -48,7 +50,7 @@ def body(prompt_tokens: int, output_tokens: int) -> dict[str, Any]:
 
 
 async def complete(client: httpx.AsyncClient, prompt_tokens: int, output_tokens: int) -> Completion:
-    """Send one request, and read its answer to the end; an error is its status."""
+    """Send one request, and read its response to the end; an error is its status."""
     found = Completion(sent=time.perf_counter())
     try:
         async with client.stream("POST", PATH, json=body(prompt_tokens, output_tokens)) as response:
@@ -67,3 +69,4 @@ def _read(found: Completion, chunk: dict[str, Any]) -> None:
     if usage := chunk.get("usage"):
         found.prompt_tokens, found.output_tokens = usage["prompt_tokens"], usage["completion_tokens"]
         found.prompt_seconds = chunk["timings"]["prompt_ms"] / 1000
+        found.generation_seconds = chunk["timings"]["predicted_ms"] / 1000

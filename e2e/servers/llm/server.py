@@ -50,7 +50,7 @@ GAUGES: Final = {
 
 
 class Engine(Protocol):
-    """The part that this program uses of llama.cpp's server."""
+    """Part of llama.cpp's server that this program uses."""
 
     def handle_chat_completions(
         self, prompt: Mapping[str, Any], callback: Callable[[Any], object] | None = None
