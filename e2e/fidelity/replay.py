@@ -208,17 +208,11 @@ async def _replayed(
     profile: Mapping[str, Any],
 ) -> list[Record]:
     """Send all requests in their time, and return what was recorded of each service."""
-    noise: list[float] = []
-    began, busy, pressed = datetime.now(UTC), _processors(), _pressure()
+    began = datetime.now(UTC)
     async with _client(gateway) as client:
-        ticking = asyncio.create_task(_tick(noise))
-        opened = time.monotonic()
-        start = opened + 1.0
-        answers = await asyncio.gather(*(_send(client, service, start) for service in services))
-        ticking.cancel()
-    waited = None if pressed is None else ((_pressure() or pressed) - pressed) / (time.monotonic() - opened)
-    late = [seconds for seconds in noise if seconds > LATE]
-    machine = Noise(len(noise), len(late), max(noise, default=0.0), _used(busy, _processors()), waited)
+        with sample_machine() as machine:
+            start = time.monotonic() + 1.0
+            answers = await asyncio.gather(*(_send(client, service, start) for service in services))
     return [
         Record(
             Head(
@@ -237,7 +231,7 @@ async def _replayed(
             requests,
             [replace(each, at=each.at - start) for each in watched.pods.get(service.replay.kind, ())],
             [replace(each, at=each.at - start) for each in watched.levels.get(service.replay.kind, ())],
-            machine,
+            machine.noise,
         )
         for service, requests in zip(services, answers, strict=True)
     ]
@@ -264,6 +258,28 @@ async def _ask(client: httpx.AsyncClient, host: str, seconds: float, start: floa
         return Request(due, sent - start, took, str(answer.status_code))
     said = answer.json()
     return Request(due, sent - start, took, "200", said["pod"], said["workSeconds"])
+
+
+@dataclass
+class Machine:
+    """Load of the machine, known when the block ends."""
+
+    noise: Noise | None = None
+
+
+@contextmanager
+def sample_machine() -> Iterator[Machine]:
+    """Note in a running event loop how busy the machine is until the block ends."""
+    found, ticks = Machine(), list[float]()
+    busy, pressed, opened = _processors(), _pressure(), time.monotonic()
+    ticking = asyncio.create_task(_tick(ticks))
+    try:
+        yield found
+    finally:
+        ticking.cancel()
+        waited = None if pressed is None else ((_pressure() or pressed) - pressed) / (time.monotonic() - opened)
+        late = [seconds for seconds in ticks if seconds > LATE]
+        found.noise = Noise(len(ticks), len(late), max(ticks, default=0.0), _used(busy, _processors()), waited)
 
 
 async def _tick(late: list[float]) -> None:

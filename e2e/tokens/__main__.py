@@ -1,0 +1,198 @@
+"""`python -m e2e.tokens`: measure the language model at 1 to 4 in flight, replay requests, and compare with the prediction."""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import numpy as np
+import yaml
+
+from e2e.completion import Completion, complete
+from e2e.fidelity.compare import starts
+from e2e.fidelity.record import Head, Record
+from e2e.fidelity.replay import LONGEST, PATIENCE, QUIET, Watched, sample_machine, watching
+from e2e.kubectl import KubectlError
+from e2e.paths import CLUSTERS, DEFAULT, HERE
+from e2e.providers import choose
+from e2e.providers.protocol import ProviderError
+from e2e.stage import PROFILE, Stage
+from e2e.tokens.record import PERCENT, Sent, TokenRecord, compare, load_test, markdown
+from ebbtide.cluster.client.kubernetes import KubernetesCluster
+from ebbtide.simulate.load import generate_traffic
+
+RECORDS: Final = CLUSTERS / "tokens"
+NAME: Final = "tokens"
+SHAPES: Final = ((60, 20), (240, 20), (60, 60), (240, 60))
+"""Prompt and output tokens of the load tests; those of the replay are between them."""
+IN_FLIGHT: Final = (1, 2, 3, 4)
+TYPICAL: Final = (120, 40)
+COLD: Final = 2
+"""Cold starts that are measured before the traffic."""
+CLUSTER_FAILED: Final = 3
+
+
+def main() -> int:
+    """Run the command: 0 if every number is within the goal, 1 if not."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.tokens", description=(__doc__ or "").strip())
+    parser.add_argument("--provider", default="")
+    parser.add_argument("--name", default=DEFAULT, help="the cluster's name")
+    parser.add_argument("--seconds", type=float, default=600.0, help="length of the replay")
+    parser.add_argument("--each", type=int, default=6, help="requests of each client of a load test")
+    parser.add_argument("--seed", type=int, default=7)
+    options = parser.parse_args()
+    try:
+        provider = choose(options.provider, options.name)
+        stage = Stage(provider, provider.kubectl(), HERE / "tokens", "token-replay")
+        try:
+            return run(
+                stage,
+                options.seconds,
+                options.each,
+                options.seed,
+                lambda line: print(line, file=sys.stderr, flush=True),
+            )
+        finally:
+            stage.clean()
+    except (ProviderError, KubectlError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return CLUSTER_FAILED
+
+
+def run(stage: Stage, seconds: float, each_client: int, seed: int, say: Callable[[str], None]) -> int:
+    """Measure, replay and compare."""
+    stage.clean()
+    kept = RECORDS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.jsonl"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    tests = kept.with_suffix(".load-test.jsonl")
+    document: dict[str, Any] = yaml.safe_load((stage.folder / "spec.yaml").read_text())
+    fixed = {**document, "spec": {**document["spec"], "autoscaling": {**document["spec"]["autoscaling"]}}}
+    fixed["spec"]["autoscaling"].update(minReplicas=1, maxReplicas=1)
+    stage.deploy(fixed)
+    stage.ready(NAME)
+    say("load tests at 1 to 4 in flight")
+    results = asyncio.run(_load_tests(stage, each_client))
+    tests.write_text("".join(f"{json.dumps(each)}\n" for each in results))
+    for each in results:
+        say(
+            f"  {each['input_len']}/{each['output_len']} at {each['max_concurrency']}: {each['mean_ttft_ms']:.1f} ms, "
+            f"then {each['mean_tpot_ms']:.2f} ms"
+        )
+    alone = np.mean(
+        [each["mean_ttft_ms"] + 39 * each["mean_tpot_ms"] for each in results if each["max_concurrency"] == 1]
+    )
+    kubeconfig = str(stage.kubectl.kubeconfig)
+    with watching(lambda: KubernetesCluster.from_kubeconfig(kubeconfig), stage.namespace, LONGEST) as watched:
+        stage.deploy(document)
+        stage.ready(NAME)
+        for _ in range(COLD):
+            stage.until("it is at zero", lambda: not stage.pods(NAME), PATIENCE)
+            asyncio.run(_one_after_another(stage, TYPICAL, 1))
+        stage.until("it is at zero", lambda: not stage.pods(NAME), PATIENCE)
+        time.sleep(QUIET)
+        record = asyncio.run(_replayed(stage, watched, document, 1000 / float(alone), seconds, seed))
+    record.write(kept)
+    say(f"recorded {kept}")
+    found = compare(record, tests)
+    print(markdown(found), end="")
+    noise = record.base.noise
+    if noise is not None:
+        print(
+            f"\n{len(record.sent)} requests in {record.base.head.seconds:.0f} s; {noise.busy * 100:.0f}% of the processors "
+            f"were busy; {noise.late / max(noise.ticks, 1) * 100:.1f}% of the ticks came over 20 ms late"
+        )
+    return 0 if all(abs(row.percent) <= PERCENT for row in found) else 1
+
+
+def _client(stage: Stage) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=None)
+    address = f"http://{stage.provider.gateway()}"
+    return httpx.AsyncClient(base_url=address, headers={"Host": stage.host(NAME)}, timeout=PATIENCE, limits=limits)
+
+
+async def _one_after_another(stage: Stage, shape: tuple[int, int], count: int) -> list[Completion]:
+    async with _client(stage) as client:
+        return [await complete(client, *shape) for _ in range(count)]
+
+
+async def _load_tests(stage: Stage, each_client: int) -> list[dict[str, Any]]:
+    await _one_after_another(stage, TYPICAL, each_client)
+    found = []
+    for shape in SHAPES:
+        for number in IN_FLIGHT:
+            start = time.perf_counter()
+            answers = await asyncio.gather(*(_one_after_another(stage, shape, each_client) for _ in range(number)))
+            every = [each for some in answers for each in some]
+            found.append(load_test(shape, number, every, time.perf_counter() - start))
+    return found
+
+
+async def _replayed(
+    stage: Stage, watched: Watched, document: dict[str, Any], rate: float, seconds: float, seed: int
+) -> TokenRecord:
+    """Send requests of random sizes at rates that need one replica, then two, none, and one; ``rate`` fills one request."""
+    part = seconds / 5
+    steps = (1.0, 2.5, 0.0, 1.0, 2.5)
+    words = "steps:" + ",".join(f"{share * rate:.3f}rps,{part:.0f}s" for share in steps)
+    traffic = generate_traffic(words, seed).traffic
+    assert traffic is not None, words
+    draws = np.random.default_rng(seed)
+    shapes = [
+        (int(prompt), int(output))
+        for prompt, output in zip(
+            draws.integers(60, 241, len(traffic.times)), draws.integers(20, 61, len(traffic.times)), strict=True
+        )
+    ]
+    known = starts(watched.pods.get(NAME, ()), watched.levels.get(NAME, ()), ())
+    async with _client(stage) as client:
+        with sample_machine() as machine:
+            opened, began = time.monotonic() + 1.0, time.perf_counter() + 1.0
+            tasks = []
+            for due, shape in zip(traffic.times.tolist(), shapes, strict=True):
+                await asyncio.sleep(max(opened + due - time.monotonic(), 0.0))
+                tasks.append(asyncio.create_task(complete(client, *shape)))
+            await asyncio.sleep(max(opened + traffic.seconds - time.monotonic(), 0.0))
+            answers = await asyncio.gather(*tasks)
+            await asyncio.sleep(1.0)
+    head = Head(
+        kind=NAME,
+        spec=document,
+        profile=yaml.safe_load(PROFILE.read_text()),
+        promise="",
+        traffic=words,
+        server="",
+        seconds=traffic.seconds,
+        work=(),
+        starts=tuple(known),
+        overhead=0.0,
+        began=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    base = Record(
+        head,
+        [],
+        [replace(each, at=each.at - opened) for each in watched.pods.get(NAME, ())],
+        [replace(each, at=each.at - opened) for each in watched.levels.get(NAME, ())],
+        machine.noise,
+    )
+    sent = [
+        _sent(due, shape, answer, began)
+        for due, shape, answer in zip(traffic.times.tolist(), shapes, answers, strict=True)
+    ]
+    return TokenRecord(base, tuple(sent))
+
+
+def _sent(due: float, shape: tuple[int, int], answer: Completion, began: float) -> Sent:
+    if answer.status != "200" or len(answer.tokens) < shape[1]:
+        return Sent(due, *shape, None, None, answer.status)
+    between = (answer.tokens[-1] - answer.tokens[0]) / max(len(answer.tokens) - 1, 1)
+    return Sent(due, *shape, answer.tokens[0] - began - due, between, answer.status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
