@@ -20,6 +20,7 @@ from e2e.stage import Stage
 NAME = f"talk-{token_hex(2)}"
 PROMPT, OUTPUT = 120, 40
 REQUESTS = 24
+DESIRED = 'kn_revision_pods_requested{{kn_service_name="{name}"}} == 0'
 GAPS = 'sum(vllm:inter_token_latency_seconds_sum{{namespace="{namespace}",pod=~"{name}-.*"}})'
 SLOW = 150
 """Seconds: Prometheus finds a new pod within 30 s, and scrapes it every 15 s."""
@@ -29,6 +30,8 @@ def test_tokens(stage: Stage) -> None:
     stage.deploy(spec(stage))
     stage.ready(NAME)
     stage.until("it is at zero", lambda: not stage.pods(NAME))
+    # A cold start is counted from a zero that Prometheus has scraped.
+    stage.until("its zero has been scraped", lambda: stage.query(DESIRED.format(name=NAME)), SLOW)
     (cold,) = talk(stage, requests=1, in_flight=1)
     warm = [each for number in (1, 2) for each in talk(stage, REQUESTS // 2, number)]
     answers = [cold, *warm]
@@ -48,6 +51,8 @@ def test_tokens(stage: Stage) -> None:
         seen=lambda: (expected, tokens(stage)),
         every=3,
     )
+    # The autoscaler is scraped at other moments than the engine.
+    stage.until("the cold start has been scraped", lambda: report(stage)["coldStarts"], SLOW, every=3)
     row = report(stage)
     first, between = row["tokenLatencySeconds"]["ttft"], row["tokenLatencySeconds"]["itl"]
     gaps = [gap for each in answers for gap in each.gaps]
