@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -34,8 +35,7 @@ class Relay:
         """Refuse new connections, and reset those that there are, as if the target had been killed."""
         if self._listener is not None:
             # A close alone does not end the call of the thread that accepts.
-            self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
+            _end(self._listener)
             self._listener = None
         while self._connections:
             _end(self._connections.pop())
@@ -55,9 +55,9 @@ class Relay:
         while True:
             try:
                 client, _ = listener.accept()
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            server = socket.create_connection(self._target)
             self._connections += (client, server)
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
@@ -73,7 +73,7 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
 
 
 def _end(connection: socket.socket) -> None:
-    try:
+    """Close a connection, also while another thread waits for its data."""
+    with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
+    connection.close()
