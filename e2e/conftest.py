@@ -25,16 +25,15 @@ LOCKS = paths.CLUSTERS / "locks"
 FIGURES = paths.CLUSTERS / "figures"
 WHOLE = {
     "gpu-shared": {"11-shares", "12-priority", "13-quota"},
-    "gpu": {"29-surge", "test_whole_gpus"},
     "policies": {"16-policies", "17-dry-run"},
     "controller": {"28-floor", "30-crd"},
 }
-"""Resources that some cases, or tests by name, need exclusively: all shares of the node's GPU, all its devices, the API
-server's admission, and the floors of all workloads, which one controller writes."""
-SHARING = ("test_mig_devices", "test_sidecars_count")
+"""Resources that some cases need exclusively: all shares of the node's GPU, the API server's admission, and the floors of all
+workloads, which one controller writes."""
+SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
 LONGEST = (
-    *("28-floor", "29-surge", "11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate"),
+    *("28-floor", "30-crd", "29-surge", "11-shares", "12-priority", "13-quota", "21-slo", "06-gpu", "22-operate"),
     *("16-policies", "17-dry-run"),
 )
 """Cases to start first, so that none of them runs on at the end while other workers have nothing left to do."""
@@ -73,8 +72,7 @@ def whole(path: str) -> str:
     """Return what a test needs as a whole, by its node ID; empty where it shares all."""
     if path.endswith(SHARING):
         return ""
-    test = path.rpartition("::")[2]
-    folders = [test] if any(test in cases for cases in WHOLE.values()) else path.split("/")
+    folders = path.split("/")
     return next((name for name, cases in WHOLE.items() if not cases.isdisjoint(folders)), "")
 
 

@@ -8,8 +8,6 @@ IMAGE = "ebbtide.local/e2e/load:v1"
 QUARTER = {"gpuRequestType": "portion", "gpuPortionRequest": 0.25}
 PRODUCT = "NVIDIA-A100-SXM4-80GB"
 POOL = {"name": "pool", "product": PRODUCT, "gpuMemoryMebibytes": 81920, "nodes": 1}
-#: A change of the suite's profile: the node's eight devices are counted as a whole.
-WHOLE = {"nodePools": [{**POOL, "devices": 8, "backend": "devices"}]}
 
 
 def make_spec(name: str, compute: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:

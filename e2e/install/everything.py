@@ -20,6 +20,7 @@ GPUS = {
     "nvidia.com/gpu": "8",
     "nvidia.com/gpu.shared": "4",
     "nvidia.com/mig-1g.10gb": "7",
+    "nvidia.com/mig-1g.20gb": "4",
     "nvidia.com/mig-3g.40gb": "2",
 }
 """Several sharing strategies at a time, more than a real device plugin gives: each case uses one."""

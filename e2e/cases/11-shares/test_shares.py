@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from e2e.specs import POOL, PRODUCT, WHOLE, make_spec
+from e2e.specs import POOL, PRODUCT, make_spec
 from e2e.stage import Stage, condition
 
 FOUR = ("detect", "segment", "caption", "embed")
 SHARE = "nvidia.com/gpu.shared"
+WHOLE = {"nodePools": [{**POOL, "devices": 8, "backend": "devices"}]}
 MIG = {"nodePools": [{**POOL, "devices": 1, "backend": "mig", "migProfiles": ["1g.10gb", "3g.40gb"]}]}
 
 

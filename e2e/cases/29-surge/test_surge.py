@@ -14,11 +14,12 @@ import yaml
 
 from e2e.load import in_flight
 from e2e.paths import ROOT
-from e2e.specs import WHOLE
+from e2e.specs import POOL
 from e2e.stage import Stage
 from e2e.watched import watched
 
 REPLICAS = 4
+SLICES = {"nodePools": [{**POOL, "devices": 1, "backend": "mig", "migProfiles": ["1g.20gb"]}]}
 FIRST, SECOND = "chat-00001", "chat-00002"
 WORK = "/?sleep=100ms"
 LONG = 600
@@ -45,7 +46,7 @@ def test_killed_after_each_write_and_finished(stage: Stage) -> None:
     assert len(writes) >= 2 * REPLICAS, writes
     plain(stage)
     cluster = f"--kubeconfig={stage.kubectl.kubeconfig}"
-    assert stage.ebbtide(["diff", "-", *stage.profile(WHOLE), cluster], stage.spec(updated)).returncode == 0
+    assert stage.ebbtide(["diff", "-", *stage.profile(SLICES), cluster], stage.spec(updated)).returncode == 0
 
 
 def test_a_revision_that_cannot_start(stage: Stage) -> None:
@@ -55,7 +56,7 @@ def test_a_revision_that_cannot_start(stage: Stage) -> None:
         in_flight(stage.provider.gateway(), stage.host("chat"), WORK, requests=6, seconds=LONG) as load,
     ):
         start = time.monotonic()
-        done = stage.command("apply", spec(stage, image="ebbtide.local/e2e/missing:v1"), "-q", profile=WHOLE)
+        done = stage.command("apply", spec(stage, image="ebbtide.local/e2e/missing:v1"), "-q", profile=SLICES)
         stage.report(back=time.monotonic() - start, answered=load.answered, lost=load.lost, fewest=min(seen.ready))
         assert done.returncode == 3, done.stdout + done.stderr
         assert "the new revision failed" in done.stderr
@@ -66,7 +67,7 @@ def test_a_revision_that_cannot_start(stage: Stage) -> None:
 
 
 def deployed(stage: Stage) -> None:
-    done = stage.command("apply", spec(stage), "-q", profile=WHOLE)
+    done = stage.command("apply", spec(stage), "-q", profile=SLICES)
     assert done.returncode == 0, done.stdout + done.stderr
     stage.until("all replicas are ready", lambda: len(stage.pods("chat", ready=True)) == REPLICAS)
 
@@ -74,7 +75,7 @@ def deployed(stage: Stage) -> None:
 def killed_until_finished(stage: Stage, document: dict[str, Any]) -> list[str]:
     """Repeat an apply that is killed after its first write until one has none left; return the writes."""
     file = stage.written("updated.yaml", stage.spec(document))
-    command = [sys.executable, "-m", "e2e.killed", "1", "apply", str(file), *stage.profile(WHOLE), "-y", "-q"]
+    command = [sys.executable, "-m", "e2e.killed", "1", "apply", str(file), *stage.profile(SLICES), "-y", "-q"]
     writes: list[str] = []
     end = time.monotonic() + LONG
     while time.monotonic() < end:
