@@ -589,8 +589,16 @@ def test_the_first_crashes_end_no_wait(restarts: int, reason: str, *, settled: b
     assert (state.phase, state.settled) == ("Failed", settled)
 
 
-def test_an_update_that_crashes_is_degraded() -> None:
+@pytest.mark.parametrize("stale", [False, True])
+def test_an_update_that_crashes_is_degraded(*, stale: bool) -> None:
+    """Knative may still say that the pod waits for a node."""
+
     def crashes(recording: dict[str, Any]) -> None:
+        if stale:
+            mark = {"type": "Ready", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
+            newest = next(row for row in recording["revisions"] if row["metadata"]["name"] == "quick-00002")
+            newest["status"]["conditions"] = [mark]
+            recording["top"]["status"]["conditions"] = [mark]
         pod = deepcopy(situations.data("crashing")["pods"][0])
         pod["metadata"]["labels"][keys.KNATIVE_REVISION] = "quick-00002"
         recording["pods"] = [row for row in recording["pods"] if "quick-00001" in row["metadata"]["name"]] + [pod]

@@ -383,20 +383,21 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
     if pinned and of_pod.find_condition(service, "RoutesReady").get("status") == "True":
         # The user has ended the rollout of the newest revision.
         return "Running", _join_parts(pinned, f"revision {newest} is not ready{f': {trouble}' if trouble else ''}")
+    failing = pod_trouble is not None and pod_trouble.kind in of_pod.FAILING
     if ready.get("status") == "False":
         recovery = _explain_recovery(live, newest)
-        if recovery and serving:
-            return "Updating", f"revision {newest}: {trouble or recovery}; {serving} serves until it is ready"
-        if recovery:
+        # Knative may still name the wait for a node although the pod has one and fails there.
+        if recovery and not failing:
+            if serving:
+                return "Updating", f"revision {newest}: {trouble or recovery}; {serving} serves until it is ready"
             blocked = trouble or not _list_revision_pods(live, newest)
             return ("Pending" if blocked else "Initializing"), trouble or recovery
-        failure = trouble or _explain_failure(live, newest) or _condition_message(ready)
+        failure = "" if recovery else trouble or _explain_failure(live, newest) or _condition_message(ready)
         if failure and serving:
             return "Degraded", f"revision {newest} failed: {failure}; {serving} still serves"
         # A failure has a reason; without one the revision has only just been created.
         if failure:
             return "Failed", failure
-    failing = pod_trouble is not None and pod_trouble.kind in of_pod.FAILING
     if serving and failing:
         return "Degraded", f"revision {newest} fails: {trouble}; {serving} still serves"
     if serving:
