@@ -25,11 +25,12 @@ LOCKS = paths.CLUSTERS / "locks"
 FIGURES = paths.CLUSTERS / "figures"
 WHOLE = {
     "gpu-shared": {"11-shares", "12-priority", "13-quota"},
+    "gpu-slices": {"29-surge"},
     "policies": {"16-policies", "17-dry-run"},
     "controller": {"28-floor", "30-crd"},
 }
-"""Resources that some cases need exclusively: all shares of the node's GPU, the API server's admission, and the floors of all
-workloads, which one controller writes."""
+"""Resources that some cases need exclusively: all shares of the node's GPU, all slices of one size, the API server's admission,
+and the floors of all workloads, which one controller writes."""
 SHARING = ("test_whole_gpus", "test_mig_devices", "test_sidecars_count")
 """Tests of these cases that use other resources."""
 LONGEST = (
