@@ -430,10 +430,7 @@ def enter_pod(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
 @hot_kernel
 def count_response(w: EngineState, pod: int, seconds: float) -> None:
     """Add a latency to the histogram of its pod."""
-    edges, index = w.state[EDGES], 0
-    while index < edges and w.moments[EDGE + index] < seconds:
-        index += 1
-    w.counts[pod // POD_ROW * w.state[COUNT_ROW] + index] += 1
+    count_value(w, pod, 0, w.state[EDGES], seconds, 1)
 
 
 @hot_kernel
