@@ -267,6 +267,14 @@ class Stage:
         found: list[Any] = PrometheusConnect(url=self.provider.prometheus()).custom_query(promql)
         return found
 
+    def slo(self, name: str) -> dict[str, Any]:
+        """Return a workload's row of `ebbtide slo`, read through the API server, as from any machine with a kubeconfig."""
+        place = ["-n", self.namespace, "--kubeconfig", str(self.kubectl.kubeconfig)]
+        done = self.ebbtide(["slo", name, *place, "--since", "20m", *self.profile(), "-o", "json"])
+        assert done.returncode == 0, done.stderr
+        (row,) = json.loads(done.stdout)["workloads"]
+        return dict(row)
+
     def ask_prometheus(self, path: str) -> Any:
         """Return Prometheus' answer to another question than a query."""
         return httpx.get(f"{self.provider.prometheus()}{path}", timeout=30).raise_for_status().json()

@@ -4,7 +4,6 @@ The client's times have the way to the gateway in them, so the gateway's are no 
 the server sleeps: nothing else is asserted of a time. Counts are exact.
 """
 
-import json
 import math
 import statistics
 from secrets import token_hex
@@ -37,8 +36,8 @@ def test_slo(stage: Stage) -> None:
     # Knative asks a new route once by each of its names, through the gateway, which counts that as well.
     names = sum(len(rule["hosts"]) for rule in stage.get("kingress", NAME)["spec"]["rules"])
     stage.until("Knative's own probes have been scraped", lambda: sum(values(stage, COUNTED)) >= names, SLOW)
-    stage.until("the report knows that it never woke", lambda: report(stage)["coldStarts"] == 0, SLOW)
-    before = report(stage)
+    stage.until("the report knows that it never woke", lambda: stage.slo(NAME)["coldStarts"] == 0, SLOW)
+    before = stage.slo(NAME)
 
     with in_flight(stage.provider.gateway(), host, requests=1) as cold:
         stage.until("the first request is answered", lambda: sum(cold.outcomes.values()) >= 1)
@@ -50,17 +49,17 @@ def test_slo(stage: Stage) -> None:
 
     seen = stage.until(
         "every request has been scraped",
-        lambda: report(stage)["requests"] == before["requests"] + len(times),
+        lambda: stage.slo(NAME)["requests"] == before["requests"] + len(times),
         SLOW,
-        seen=lambda: (before["requests"], len(times), report(stage)["requests"], values(stage, COUNTED)),
+        seen=lambda: (before["requests"], len(times), stage.slo(NAME)["requests"], values(stage, COUNTED)),
     )
     # Envoy updates its counters immediately, and its histograms every five seconds: a scrape in between sees only the counters.
     stage.until("every time has been scraped", lambda: sum(values(stage, TIMED)) >= sum(values(stage, COUNTED)), SLOW)
     # The autoscaler is scraped at other moments than the gateway; where that is while the pod starts, the cold start is counted
     # one scrape before the pod.
-    stage.until("the cold start has been scraped", lambda: report(stage)["coldStarts"], SLOW)
-    stage.until("its pod has been scraped", lambda: report(stage)["replicaHours"], SLOW)
-    told = report(stage)
+    stage.until("the cold start has been scraped", lambda: stage.slo(NAME)["coldStarts"], SLOW)
+    stage.until("its pod has been scraped", lambda: stage.slo(NAME)["replicaHours"], SLOW)
+    told = stage.slo(NAME)
     assert told["measuredAt"] == "gateway"
     assert told["failed"] == 0
     assert (before["coldStarts"], told["coldStarts"]) == (0, 1)
@@ -129,12 +128,3 @@ def health(stage: Stage) -> list[str]:
 
 def values(stage: Stage, query: str) -> list[float]:
     return [float(sample["value"][1]) for sample in stage.query(query.format(namespace=stage.namespace, name=NAME))]
-
-
-def report(stage: Stage) -> dict[str, Any]:
-    """Return the command's report on the workload, read through the API server, as from any machine with a kubeconfig."""
-    place = ["-n", stage.namespace, "--kubeconfig", str(stage.kubectl.kubeconfig)]
-    done = stage.ebbtide(["slo", NAME, *place, "--since", "20m", *stage.profile(), "-o", "json"])
-    assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout)["workloads"]
-    return dict(row)

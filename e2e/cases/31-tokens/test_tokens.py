@@ -5,7 +5,6 @@ its own prefill took. Counts are exact. The gaps between tokens have the client'
 """
 
 import asyncio
-import json
 import statistics
 from collections.abc import Sequence
 from secrets import token_hex
@@ -52,8 +51,8 @@ def test_tokens(stage: Stage) -> None:
         every=3,
     )
     # The autoscaler is scraped at other moments than the engine.
-    stage.until("the cold start has been scraped", lambda: report(stage)["coldStarts"], SLOW, every=3)
-    row = report(stage)
+    stage.until("the cold start has been scraped", lambda: stage.slo(NAME)["coldStarts"], SLOW, every=3)
+    row = stage.slo(NAME)
     first, between = row["tokenLatencySeconds"]["ttft"], row["tokenLatencySeconds"]["itl"]
     gaps = [gap for each in answers for gap in each.gaps]
     for name, share in (("p50", 0.5), ("p95", 0.95)):
@@ -117,14 +116,5 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def tokens(stage: Stage) -> dict[str, int]:
     """Return the tokens in the report."""
-    row = report(stage)
+    row = stage.slo(NAME)
     return {"prompt_tokens": row["promptTokens"], "output_tokens": row["outputTokens"]}
-
-
-def report(stage: Stage) -> dict[str, Any]:
-    """Return the command's report on the workload."""
-    place = ["-n", stage.namespace, "--kubeconfig", str(stage.kubectl.kubeconfig)]
-    done = stage.ebbtide(["slo", NAME, *place, "--since", "20m", *stage.profile(), "-o", "json"])
-    assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout)["workloads"]
-    return dict(row)
