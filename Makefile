@@ -26,7 +26,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-steps vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate servers check-servers soak lock package site changelog coverage kustomize cluster-up cluster-status cluster-down e2e conformance fidelity fidelity-tokens ci ci-checks ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -170,8 +170,11 @@ check-schemas: setup-test ## Fail if the schemas differ from upstream's (needs G
 	$(BIN)/python tools/schemas/generate.py --check
 
 E2E := $(BIN)/python -m e2e
+# First the cases that share the cluster, and then those marked `alone`. CI runs the unit tests next to the second phase.
+PHASES ?= shared alone
 # A case that hangs is stopped and prints its observations. pytest's exit code 5 means that CASE selects no case.
-E2E_OPTIONS := -q --timeout=900 -o timeout_func_only=true
+E2E_CACHE := .cluster/pytest
+E2E_OPTIONS := -q --timeout=900 -o timeout_func_only=true -o cache_dir=$(E2E_CACHE) -p no:hypothesispytest -p no:schemathesis
 E2E_PYTEST := $(BIN)/pytest $(E2E_OPTIONS)
 ON_CLUSTER := EBBTIDE_E2E_PROVIDER=$(PROVIDER) EBBTIDE_E2E_CLUSTER=$(CLUSTER)
 
@@ -185,10 +188,10 @@ cluster-down: $(VENV)/.e2e ## Remove the cluster and everything that it created
 	@$(E2E) down --provider=$(PROVIDER) --name=$(CLUSTER)
 
 e2e: $(VENV)/.e2e ## Run the end-to-end cases on the cluster, or one: CASE=01-concurrency; REPEAT=1 runs a few failed ones again, alone
-	rm -rf .cluster/figures .cluster/failures .pytest_cache/v/cache/lastfailed
-	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) e2e/cases/$(CASE) || failed=$$?; \
-	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
-	  $(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
+	$(if $(filter shared,$(PHASES)),rm -rf .cluster/figures .cluster/failures $(E2E_CACHE))
+	@$(if $(filter shared,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) e2e/cases/$(CASE),true) || failed=$$?; \
+	  [ $${failed:-5} = 5 ] || exit_with=$$failed; \
+	  $(if $(filter alone,$(PHASES)),$(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE),true) || [ $$? = 5 ] || exit_with=1; \
 	  [ $${exit_with:-0} != 1 ] || [ -z "$(REPEAT)" ] || { $(ON_CLUSTER) $(BIN)/python -m e2e.repeat $(E2E_OPTIONS) && exit_with=0; }; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
@@ -282,11 +285,12 @@ coverage: setup-test ## Run the tests with branch coverage; the pure core must b
 kustomize: ## Build kustomize at its pinned version if none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-CI_STEPS := lint types judge vet kustomize check-generated check-pydantic check-schemas check-vectors coverage package site
-ci: $(CI_STEPS) ## Run everything that CI runs
+CI_CHECKS := lint types judge vet kustomize check-generated check-pydantic check-schemas check-vectors
+CI_TESTS := coverage package site
+ci: $(CI_CHECKS) $(CI_TESTS) ## Run everything that CI runs without a cluster
 
-ci-steps:
-	@echo $(CI_STEPS)
+ci-checks ci-tests:
+	@echo $($(if $(filter ci-tests,$@),CI_TESTS,CI_CHECKS))
 
 vet: judge
 	cd tools/judge && $(GO_KSERVE) vet . && $(GO_KSERVE) test -count=1 .

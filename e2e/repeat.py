@@ -13,7 +13,7 @@ from typing import Final
 
 from e2e.paths import ROOT
 
-FAILED: Final = ROOT / ".pytest_cache/v/cache/lastfailed"
+FAILED: Final = ROOT / ".cluster/pytest/v/cache/lastfailed"
 MOST: Final = 3
 
 
