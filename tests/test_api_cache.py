@@ -14,8 +14,10 @@ from ebbtide.cluster.client.protocol import (
     HPA,
     KNATIVE,
     KSERVE,
+    LLM,
     NODE,
     POD,
+    ForbiddenError,
     GoneError,
     Kind,
     MissingError,
@@ -226,6 +228,8 @@ class Wire:
             kind: queue.Queue() for kind in KINDS
         }
         self.away = False
+        #: Kinds that are not served, or that the account is not allowed to read.
+        self.absent: dict[Kind, Exception] = {KSERVE: MissingError("no such kind")}
         self.lists: list[Kind] = []
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Any:
@@ -238,8 +242,8 @@ class Wire:
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[WatchChange | WatchBookmark]:
         self.check()
-        if kind == KSERVE:
-            raise MissingError("no such kind")
+        if kind in self.absent:
+            raise self.absent[kind]
         if not since:
             self.lists.append(kind)
         yield from self.cluster.follow(kind, since=since)
@@ -254,7 +258,8 @@ class Wire:
 
 
 @pytest.fixture
-def wired() -> Iterator[tuple[Wire, Cache, Ticks]]:
+def wired(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Wire, Cache, Ticks]]:
+    monkeypatch.setattr("ebbtide.api.cache.ABSENT_RETRY_SECONDS", 0.05)
     cluster = simulated()
     applied(cluster, "chat")
     wire, ticks = Wire(cluster), Ticks()
@@ -281,6 +286,47 @@ def test_the_cache_is_current_while_connected_and_a_missing_kind_is_empty(wired:
     ticks.now += 10
     assert watch_cache.age() == 0
     assert [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
+
+
+@pytest.mark.parametrize("error", [MissingError("no such kind"), ForbiddenError("llminferenceservices is forbidden")])
+def test_a_kind_may_appear_and_disappear_while_the_cache_runs(wired: Any, error: Exception) -> None:
+    """An administrator installs KServe's controller of LLMInferenceServices, or grants access to them, and ends it."""
+    wire, watch_cache, _ = wired
+    model = WorkloadKey("team-shop", "model", LLM.name)
+    wire.cluster.put(
+        {
+            "apiVersion": LLM.api_version,
+            "kind": LLM.name,
+            "metadata": {"name": "model", "namespace": "team-shop"},
+            "spec": {"model": {"uri": "hf://org/model"}},
+        }
+    )
+
+    def end_watch(_: Any = None) -> None:
+        wire.pass_on(LLM, UnreachableError("reset by peer"))
+
+    def names() -> list[str]:
+        return [row.name for row in watch_cache.statuses(None, wide=True, kinds=lambda _: True)]
+
+    wire.absent[LLM] = error
+    end_watch()
+    until(lambda: LLM not in watch_cache._versions and LLM not in watch_cache._lost)  # noqa: SLF001 - read again
+    assert names() == ["chat"]
+    assert (LLM in watch_cache.forbidden) == isinstance(error, ForbiddenError)
+
+    del wire.absent[LLM]
+    until(lambda: model in watch_cache._tops)  # noqa: SLF001 - the known workloads
+    assert names() == ["chat", "model"]
+    assert watch_cache.find("team-shop", "model") == model
+    assert LLM not in watch_cache.forbidden
+
+    number = watch_cache.number()
+    wire.absent[LLM] = error
+    end_watch()
+    until(lambda: model not in watch_cache._tops)  # noqa: SLF001 - as above
+    assert names() == ["chat"]
+    assert watch_cache.changes_since(number)[1] == [model]
+    assert watch_cache.age() == 0
 
 
 def test_during_an_outage_reads_return_cached_data_with_its_age(wired: Any) -> None:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from ebbtide import manifests
+from ebbtide.api.cache import KINDS as CACHED
 from ebbtide.base import keys, metrics
 from ebbtide.cluster.doctor.checks import make_observer_role
 from ebbtide.cluster.write.projects import make_member_role
@@ -134,6 +135,18 @@ def test_roles_contain_what_the_commands_need(file: str, role: Object, *, accept
     assert path.read_text() == text
     (kustomization,) = read(KUSTOMIZE / "roles" / "kustomization.yaml")
     assert path.name in kustomization["resources"]
+
+
+def test_the_role_of_the_server_has_the_kinds_of_its_cache() -> None:
+    (role, _) = read(KUSTOMIZE / "ebbtide" / "roles.yaml")
+    readable = {
+        (group, resource)
+        for rule in role["rules"]
+        if {"get", "list", "watch"} <= {*rule["verbs"]}
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert readable == {(kind.api_version.rpartition("/")[0], kind.plural) for kind in CACHED}
 
 
 def test_no_role_reads_secrets_or_all_config_maps() -> None:

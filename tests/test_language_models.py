@@ -1,4 +1,4 @@
-"""LLMInferenceServices on a cluster: which objects belong to one, its status, and what commands say about it.
+"""LLMInferenceServices on a cluster: which objects belong to one, its status, and what commands, API and pages say about it.
 
 No cluster of the tests runs KServe's controller of this kind. The objects have the names, labels and conditions that its
 code writes (kserve v0.20.0 pkg/controller/v1alpha2/llmisvc, pkg/apis/serving/v1alpha2/llm_inference_service_lifecycle.go).
@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
+import serving
+from ebbtide.api.access import Caller
+from ebbtide.api.cache import Cache, WorkloadKey
 from ebbtide.base import keys, names
 from ebbtide.cli import main
-from ebbtide.cluster.client.protocol import LLM, ForbiddenError
+from ebbtide.cluster.client.protocol import LLM, POD, ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import find_workload, list_tops
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.write.apply import plan_workload
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
+from ebbtide.sandbox.backend import PermissionRule
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.simulate.setting import NotSimulated, from_objects
 from ebbtide.translation.modes import SERVING_MODES
+from ebbtide.web.workload import TABS
 from live_cluster import connected, simulated, workload
+from website import Parsed, Site, backend_of
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind, Listing
@@ -240,3 +246,130 @@ def test_arguments_are_checked_for_the_shell_of_the_preset(fields: dict[str, Any
     problems = batch.add_document(load_document(document, batch.profile))[2]
 
     assert {problem.code for problem in problems} == codes
+
+
+# The API and the pages.
+
+PATH = "/api/ebbtide/v1/workloads/research/qwen"
+TOP = WorkloadKey(PLACE[1], PLACE[0], LLM.name)
+
+
+def make_event(about: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{about}.1", "namespace": "research"},
+        "involvedObject": {"kind": "Pod", "name": about, "namespace": "research"},
+        "type": "Normal",
+        "reason": "Pulled",
+        "message": f"image of {about}",
+        "lastTimestamp": "2026-11-28T20:00:00Z",
+    }
+
+
+def test_the_cache_has_the_status_of_a_survey_and_follows_the_pods() -> None:
+    cluster = running()
+    cluster.put(make_event("qwen-kserve-5d4-a"))
+    watch_cache = Cache(cluster, cluster.clock, threads=False)
+    watch_cache.start()
+
+    assert watch_cache.status(TOP, wide=True) == status_of(cluster)
+    live = watch_cache.live(TOP, wide=True)
+    assert [pod["metadata"]["name"] for pod in live.pods] == ["qwen-kserve-5d4-a", "qwen-kserve-5d4-b"]
+    assert [event["message"] for event in live.events] == ["image of qwen-kserve-5d4-a"]
+
+    number = watch_cache.number()
+    cluster.delete(POD, "qwen-kserve-5d4-b", "research")
+    assert watch_cache.changes_since(number)[1] == [TOP]
+    assert watch_cache.status(TOP, wide=True).replicas.ready == 1
+    cluster.delete(LLM, *PLACE)
+    with pytest.raises(MissingError):
+        watch_cache.find("research", "qwen")
+
+
+def test_the_api_reads_and_deletes_it_and_refuses_what_commands_refuse() -> None:
+    cluster = running()
+    cluster.put(make_event("qwen-kserve-5d4-a"))
+    cluster.say("research", "qwen-kserve-5d4-a", "main", "loaded")
+    _, backend = serving.backend(cluster)
+    with serving.served(backend) as client:
+        client.headers.update(serving.bearer("root"))
+        (row,) = client.get("/api/ebbtide/v1/workloads").json()["workloads"]
+        assert (row["name"], row["kind"], row["phase"], row["id"]) == ("qwen", LLM.name, "Running", row["id"])
+        described = client.get(PATH).json()
+        assert [pod["name"] for pod in described["pods"]] == ["qwen-kserve-5d4-a", "qwen-kserve-5d4-b"]
+        assert [condition["name"] for condition in described["conditions"]] == [*READY]
+        assert described["spec"]["serving"] == "llm"
+        assert client.get(f"{PATH}/why").json()["replicas"]["ready"] == 2
+        assert [event["reason"] for event in client.get(f"{PATH}/events").json()["events"]] == ["Pulled"]
+        assert client.get(f"{PATH}/logs?pod=qwen-kserve-5d4-a").text == "loaded\n"
+        native = client.get(f"/api/v1/workloads/{row['id']}").json()
+        assert (native["phase"], native["runningPods"], native["actionsSupport"]["suspend"]) == ("Running", 2, False)
+        for action, text in (
+            ("scale", "an LLMInferenceService, which has no revisions"),
+            ("rollback", "an LLMInferenceService, which has no revisions"),
+            ("suspend", "ebbtide does not write an LLMInferenceService"),
+            ("resume", "ebbtide does not write an LLMInferenceService"),
+        ):
+            answer = client.post(f"{PATH}/{action}", json={"minReplicas": 1} if action == "scale" else {})
+            assert (answer.status_code, answer.json()["type"]) == (422, "urn:ebbtide:refused")
+            assert text in answer.json()["detail"]
+        assert client.delete(PATH).json()["done"] == ["deleted LLMInferenceService research/qwen"]
+        assert client.get(PATH).status_code == 404
+
+
+def test_a_caller_without_access_to_the_kind_sees_the_others_of_its_name() -> None:
+    """As with the CLI, whose lists leave it out."""
+    cluster = running()
+    cluster.put(
+        {
+            "apiVersion": "serving.knative.dev/v1",
+            "kind": "Service",
+            "metadata": {"name": "qwen", "namespace": "research"},
+            "spec": {},
+        }
+    )
+    kay = Caller("kay", token=serving.token("kay"))
+    kinds = frozenset({"services", "revisions", "pods", "events", "resourcequotas"})
+    rules = (*serving.RULES, PermissionRule("kay", serving.READ, kinds, frozenset({"research"})))
+    tokens = {caller.token: caller for caller in (kay, serving.CALLERS["root"])}
+    _, backend = serving.backend(cluster, rules=rules, tokens=tokens)
+    with serving.served(backend) as client:
+        seen = {
+            name: (
+                [row["kind"] for row in client.get("/api/ebbtide/v1/workloads", headers=headers).json()["workloads"]],
+                client.get(PATH, headers=headers).json()["kind"],
+            )
+            for name, headers in (
+                ("kay", {"Authorization": f"Bearer {kay.token}"}),
+                ("root", serving.bearer("root")),
+            )
+        }
+    assert seen == {
+        "kay": (["Knative Service"], "Knative Service"),
+        "root": ([LLM.name, "Knative Service"], LLM.name),
+    }
+
+
+def test_the_pages_show_it() -> None:
+    cluster = running()
+    with Site(backend_of(cluster, cluster.clock)) as site:
+        assert "qwen" in Parsed(site.get("/workloads").text).text
+        texts = {tab: Parsed(site.get(f"/workloads/research/qwen/{tab}").text).text for tab in TABS}
+        assert "the server is ready" in texts["overview"]
+        assert "An LLMInferenceService has no revisions" in texts["revisions"]
+        assert "qwen-kserve-5d4-b" in texts["pods"]
+        assert "qwen-kserve-router-scheduler" not in texts["pods"]
+        assert "it has 2 replicas, whatever the load" in texts["why"]
+        assert "kind: LLMInferenceService" in texts["yaml"]
+        assert '"model": "Qwen/Qwen2.5-7B-Instruct"' in texts["playground"]
+        for action, text in (
+            ("scale", "which has no revisions"),
+            ("rollback", "which has no revisions"),
+            ("suspend", "does not write an LLMInferenceService"),
+        ):
+            assert text in Parsed(site.get(f"/workloads/research/qwen/do/{action}").text).text
+        page = "/workloads/research/qwen/do/delete"
+        answer = site.send(page, {"typed": "qwen"}, form_page=page)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/workloads?told=deleted")
+        assert site.get("/workloads/research/qwen").status_code == 404

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from ebbtide.api import offline, simulation
 from ebbtide.api.access import AccessCache, Caller, UnauthorizedError, make_access_question
 from ebbtide.api.answers import Deleted, NodeRow, Plans, ProjectUse, Rendered, ShareRow, Submitted, Usage
-from ebbtide.api.cache import WorkloadKey
+from ebbtide.api.cache import TOPS, WorkloadKey
 from ebbtide.api.offline import InputError
 from ebbtide.api.sessions import BrowserSessions
 from ebbtide.api.workers import SPECS, LimitExceededError, Workers
@@ -26,7 +26,6 @@ from ebbtide.cluster.client.endpoint import make_guarded_endpoint
 from ebbtide.cluster.client.protocol import (
     EVENT,
     KNATIVE,
-    KSERVE,
     NAMESPACE,
     NODE,
     POD,
@@ -95,8 +94,6 @@ MAX_REPORTED: Final = 500
 MAX_UPDATE_ATTEMPTS: Final = 10
 #: Seconds for which a write waits for the cache, so that the caller's next read includes the write.
 CACHE_WAIT_SECONDS: Final = 3.0
-#: Kinds of a workload's main object; a caller who can list the kind can see the workload.
-TOPS: Final = {KNATIVE.name: KNATIVE, KSERVE.name: KSERVE}
 
 T = TypeVar("T")
 
@@ -231,6 +228,8 @@ class Backend:
 
     def _list_readable_namespaces(self, caller: Caller, kind: Kind, namespaces: Sequence[str]) -> set[str]:
         """Return the namespaces in which a caller is allowed to list a kind."""
+        if not namespaces:
+            return set()
         if self.allowed(caller, "list", kind):
             return {*namespaces}
         if len(namespaces) == 1:
@@ -245,7 +244,7 @@ class Backend:
 
     def _find_workload(self, caller: Caller, namespace: str, name: str) -> WorkloadKey:
         """Return a workload's place. A workload that is not visible raises the same error as a missing one."""
-        return self._require_visible(caller, self._cache.find(namespace, name))
+        return self._cache.find(namespace, name, lambda top: self.can_see(caller, top))
 
     def _require_synced(self) -> None:
         if not self._cache.synced():
@@ -265,8 +264,12 @@ class Backend:
         """Return one page of what ``workloads`` returns; only the statuses of the page are computed."""
         self._require_synced()
         self._cache.take_changes()
-        namespaces = [namespace] if namespace else self._cache.namespaces()
-        places = {name: self._list_readable_namespaces(caller, kind, namespaces) for name, kind in TOPS.items()}
+        places = {
+            kind: self._list_readable_namespaces(
+                caller, TOPS[kind], sorted(of_kind & {namespace} if namespace else of_kind)
+            )
+            for kind, of_kind in self._cache.namespaces().items()
+        }
         tops = self._cache.list_tops(set().union(*places.values()), lambda top: top.namespace in places[top.kind])
         end = len(tops) if limit is None else offset + limit
         statuses = self._cache.statuses_of(tops[offset:end], self._can_see_gpu_holders(caller))
@@ -913,7 +916,7 @@ def _workload_missing(uid: str) -> MissingError:
 
 
 def _top_kind(status: Status) -> str:
-    return KSERVE.name if status.kind == KSERVE.name else KNATIVE.name
+    return status.kind if status.kind in TOPS else KNATIVE.name
 
 
 def _object_label(obj: Object) -> str:

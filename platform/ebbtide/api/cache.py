@@ -27,6 +27,7 @@ from ebbtide.cluster.client.protocol import (
     KNATIVE,
     KSERVE,
     LIVE_MANAGER,
+    LLM,
     NAMESPACE,
     NODE,
     POD,
@@ -52,7 +53,9 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Clock, Cluster, WatchChange
     from ebbtide.translation.objects import Object
 
-KINDS: Final = (*GROUPED, EVENT, NODE, NAMESPACE)
+#: The kinds of a workload's objects. An account or a cluster may be without LLMInferenceServices, as without any kind.
+OF_WORKLOADS: Final = (*GROUPED, LLM)
+KINDS: Final = (*OF_WORKLOADS, EVENT, NODE, NAMESPACE)
 #: Seconds before a lost connection is retried, and before a kind that is missing or forbidden is.
 RECONNECT_SECONDS: Final = 1.0
 ABSENT_RETRY_SECONDS: Final = 30.0
@@ -63,9 +66,8 @@ SILENCE_SECONDS: Final = 15.0
 AGE_PRECISION: Final = 0.02
 #: Number of changes that are stored for streams to resume from.
 MAX_CHANGES: Final = 20_000
-#: Kinds of a workload's main object; an InferenceService takes precedence over a Knative Service of the same name.
-TOPS: Final = (KSERVE.name, KNATIVE.name)
-_KIND_OF_TOP: Final = {kind.name: kind for kind in (KSERVE, KNATIVE)}
+#: Kinds of a workload's main object, by name; of objects with the same name, the first kind takes precedence.
+TOPS: Final = {kind.name: kind for kind in (KSERVE, LLM, KNATIVE)}
 LOG: Final = logging.getLogger("ebbtide.api")
 
 Key = tuple[str, str]
@@ -308,7 +310,7 @@ class Cache:
         entry = _Item(marshal.dumps(stored), version, groups, str(get_at(stored, "metadata", "uid", default="")))
         self._items[kind][key] = entry
         self._update_groups(kind, key, before, entry)
-        gone = self._record_top(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in {KNATIVE, KSERVE} else None
+        gone = self._record_top(WorkloadKey(*key, kind.name), stored, entry.uid) if kind in TOPS.values() else None
         gpus = kind == NODE or (kind == POD and bool(of_pod.sum_pod_gpus(stored)))
         self._record_workload_changes(
             key[0], {*groups, *(before.groups if before is not None else ())}, gone, gpus=gpus
@@ -320,7 +322,7 @@ class Cache:
             return
         self._update_groups(kind, key, entry, None)
         gone = None
-        if kind in {KNATIVE, KSERVE} and self._tops.pop(top := WorkloadKey(*key, kind.name), None) is not None:
+        if kind in TOPS.values() and self._tops.pop(top := WorkloadKey(*key, kind.name), None) is not None:
             gone = top
             self._sorted_tops = None
             if self._by_uid.get(entry.uid) == top:
@@ -443,10 +445,13 @@ class Cache:
             if self._threads:
                 self._moved.wait_for(lambda: holds() or self._stopped.is_set(), max(0.0, deadline - self._ticks()))
 
-    def namespaces(self) -> list[str]:
-        """Return the namespaces that have a workload."""
+    def namespaces(self) -> dict[str, set[str]]:
+        """Return the namespaces that have a workload, by the kind of its main object."""
+        namespaces: dict[str, set[str]] = {kind: set() for kind in TOPS}
         with self._lock:
-            return sorted({top.namespace for top in self._tops})
+            for top in self._tops:
+                namespaces[top.kind].add(top.namespace)
+        return namespaces
 
     def objects(self, kind: Kind, namespace: str = "") -> list[Object]:
         """Return the stored objects of a kind, sorted by namespace and name."""
@@ -515,18 +520,19 @@ class Cache:
             self._known[not wide][top] = known
         return computed
 
-    def find(self, namespace: str, name: str) -> WorkloadKey:
-        """Return the place of a workload by its name; an InferenceService takes precedence over a Knative Service.
+    def find(self, namespace: str, name: str, visible: Callable[[WorkloadKey], bool] = lambda _: True) -> WorkloadKey:
+        """Return the place of a visible workload by its name; the kinds of KServe take precedence over a Knative Service.
 
         Raises:
-            MissingError: no workload has this name.
+            MissingError: no visible workload has this name.
 
         """
         self.take_changes()
         with self._lock:
-            for kind in TOPS:
-                if (top := WorkloadKey(namespace, name, kind)) in self._tops:
-                    return top
+            places = [top for kind in TOPS if (top := WorkloadKey(namespace, name, kind)) in self._tops]
+        for top in places:
+            if visible(top):
+                return top
         raise MissingError(f"workload {name} not found in namespace {namespace}")
 
     def by_id(self, uid: str) -> WorkloadKey | None:
@@ -551,7 +557,7 @@ class Cache:
         for top in sorted(self._tops if places is None else places):
             try:
                 with self._lock_workload(top):
-                    entry = self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name]
+                    entry = self._items[TOPS[top.kind]][top.namespace, top.name]
                     if annotation.encode() in entry.packed:
                         live = self._group_live_workload(top, self._clock.now(), wide=False)
                     else:
@@ -564,7 +570,7 @@ class Cache:
         """Return the main objects of those of the workloads that exist."""
         with self._lock:
             return [
-                _unpack_entry(self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name])
+                _unpack_entry(self._items[TOPS[top.kind]][top.namespace, top.name])
                 for top in places
                 if top in self._tops
             ]
@@ -580,7 +586,7 @@ class Cache:
             return self._group_live_workload(top, self._clock.now(), wide=wide)
 
     def _group_live_workload(self, top: WorkloadKey, now: float, *, wide: bool) -> LiveWorkload:
-        objects = {kind: [*self._unpack_workload_objects(kind, top)] for kind in GROUPED}
+        objects = {kind: [*self._unpack_workload_objects(kind, top)] for kind in OF_WORKLOADS}
         events = sorted(self._unpack_workload_objects(EVENT, top), key=event_time)
         supplies = self._compute_supplies() if wide and inventory.has_unscheduled_pods(objects[POD]) else None
         for live in inventory.group_workloads(objects, events, supplies, now, only=top.name):
@@ -647,10 +653,11 @@ def _workload_names(kind: Kind, obj: Object) -> tuple[str, ...]:
     if kind in {NODE, NAMESPACE, QUOTA}:
         return ()
     owners = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
-    if kind in {KNATIVE, KSERVE}:
+    if kind in TOPS.values():
         owners.append(name)
-    if kind == HPA:
+    if kind == HPA or inventory.serves_language_model(obj):
         owners.append(labels.get(keys.APP_NAME))
+    if kind == HPA:
         # An HPA of ours without its labels, or the HPA that KEDA creates for our ScaledObject.
         owners.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.name_autoscaler("")))
     owner_names = [text for text in owners if text]
@@ -675,7 +682,7 @@ def strip_object(kind: Kind, obj: Object) -> Object:
     metadata = _drop_fields(obj["metadata"], "managedFields", "selfLink")
     # The time of the last manual change, without its fields.
     manual = [row for row in obj["metadata"].get("managedFields") or () if row.get("manager") == LIVE_MANAGER]
-    if manual and kind in _KIND_OF_TOP.values():
+    if manual and kind in TOPS.values():
         metadata["managedFields"] = [_keep_fields(row, "manager", "operation", "time") for row in manual]
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = _drop_fields(annotations, "kubectl.kubernetes.io/last-applied-configuration")

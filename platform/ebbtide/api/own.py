@@ -27,12 +27,13 @@ from ebbtide.api.asked import (
     slice_page,
     sort_rows,
 )
+from ebbtide.api.cache import TOPS
 from ebbtide.api.errors import RequestError
 from ebbtide.api.routing import Router
 from ebbtide.api.simulation import SimulationRequest as Question
 from ebbtide.base.bodies import serialize_body
 from ebbtide.base.paths import get_at
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError, event_time
+from ebbtide.cluster.client.protocol import KNATIVE, ClusterError, MissingError, event_time
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.documents.explain import Explanation  # noqa: TC001
@@ -375,7 +376,7 @@ def version(context: Context) -> answers.Version:
 # The stream of changes.
 
 #: The kind of a workload, as a status names it.
-KIND_NAMES: Final = {KNATIVE.name: "Knative Service", KSERVE.name: "InferenceService"}
+KIND_NAMES: Final = {**{name: name for name in TOPS}, KNATIVE.name: "Knative Service"}
 #: An event id: the cache's word, which identifies the process, and its count of changes.
 EVENT_ID: Final = re.compile(r"(?P<word>[0-9a-f]+)-(?P<number>[0-9]{1,18})")
 #: One event of the stream; its data is JSON.

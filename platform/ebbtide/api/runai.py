@@ -122,7 +122,9 @@ Deleted = Annotated[
     bool,
     Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty."),
 ]
-WorkloadId = Annotated[str, Path(description="UID of the workload's Knative Service or InferenceService.")]
+WorkloadId = Annotated[
+    str, Path(description="UID of the workload's Knative Service, InferenceService or LLMInferenceService.")
+]
 RevisionId = Annotated[str, Path(description="UID of the Knative Revision.")]
 ProjectId = Annotated[str, Path(description="ID of the project: the profile's, or else the project's name.")]
 ClusterUuid = Annotated[str, Path(description="ID of the cluster: the profile's, or else derived from its name.")]

@@ -246,7 +246,9 @@ def group_workloads(
     }
     models = objects.get(LLM, [])
     of_models = (
-        [[obj for obj in listed if _serves_model(obj)] for listed in (deployments, pods)] if models else [[], []]
+        [[obj for obj in listed if serves_language_model(obj)] for listed in (deployments, pods)]
+        if models
+        else [[], []]
     )
     groups[keys.APP_NAME] = (
         _group_by_label(of_models[0], keys.APP_NAME),
@@ -285,7 +287,7 @@ def group_workloads(
     return workloads
 
 
-def _serves_model(obj: Object) -> bool:
+def serves_language_model(obj: Object) -> bool:
     """Return whether a Deployment or a pod is that of an LLMInferenceService, and not its endpoint picker."""
     labels = obj["metadata"].get("labels") or {}
     return labels.get(keys.APP_COMPONENT) == keys.LLM_COMPONENT

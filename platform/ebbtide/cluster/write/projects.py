@@ -25,6 +25,7 @@ from ebbtide.cluster.client.protocol import (
     KINDS,
     KNATIVE,
     KSERVE,
+    LLM,
     NAMESPACE,
     QUEUE,
     QUOTA,
@@ -145,7 +146,7 @@ class ProjectObjects:
     #: KAI's queues and Kueue's ClusterQueues.
     queues: Sequence[Object] = ()
     bindings: Sequence[Object] = ()
-    #: Knative Services and InferenceServices.
+    #: Knative Services, InferenceServices and LLMInferenceServices.
     tops: Sequence[Object] = ()
 
 
@@ -162,7 +163,7 @@ def read_projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
             _list_everywhere(cluster, QUOTA, namespaces),
             [*(_list_or_none(cluster, QUEUE) or []), *(_list_or_none(cluster, CLUSTER_QUEUE) or [])],
             _list_everywhere(cluster, ROLE_BINDING, namespaces, f"{keys.APP_MANAGED_BY}=ebbtide"),
-            [*_list_everywhere(cluster, KNATIVE, namespaces), *_list_everywhere(cluster, KSERVE, namespaces)],
+            [obj for kind in (KNATIVE, KSERVE, LLM) for obj in _list_everywhere(cluster, kind, namespaces)],
         ),
         profile,
     )
