@@ -16,7 +16,7 @@ from ebbtide.api.access import Caller
 from ebbtide.api.cache import Cache, WorkloadKey
 from ebbtide.base import keys, names
 from ebbtide.cli import main
-from ebbtide.cluster.client.protocol import LLM, POD, ForbiddenError, MissingError
+from ebbtide.cluster.client.protocol import DEPLOYMENT, LLM, POD, ForbiddenError, MissingError
 from ebbtide.cluster.read.inventory import find_workload, list_tops
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status, compute_status
@@ -192,6 +192,52 @@ def test_an_apply_refuses_to_write_it() -> None:
 
     assert planned.refused
     assert "does not write an LLMInferenceService" in "".join(step.refusal for step in planned.steps)
+
+
+def edit(cluster: Simulated, kind: Kind, name: str, **parts: dict[str, Any]) -> None:
+    """Change parts of an object that its controller has written."""
+    live = cluster.get(kind, name, "research")
+    cluster.put({**live, **{part: {**live.get(part, {}), **fields} for part, fields in parts.items()}})
+
+
+def test_an_update_is_not_settled_before_its_pods_serve() -> None:
+    """The states that a change of the pods passes, and those of a change of the number of replicas."""
+    cluster = running()
+    deployment = SERVING_MODES["llm"].name_pods("qwen")
+    edit(cluster, LLM, "qwen", metadata={"generation": 2}, status={"observedGeneration": 1})
+    status = status_of(cluster)
+    assert (status.phase, status.settled, status.why) == ("Updating", False, "KServe has not processed the change yet")
+
+    edit(cluster, LLM, "qwen", status={"observedGeneration": 2})
+    edit(cluster, DEPLOYMENT, deployment, metadata={"generation": 2}, status={"observedGeneration": 1})
+    status = status_of(cluster)
+    assert (status.phase, status.why) == ("Updating", "the Deployment has not processed the change yet")
+
+    # One new pod is not ready yet, next to the two older ones.
+    counts = {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "unavailableReplicas": 1}
+    edit(cluster, DEPLOYMENT, deployment, status=counts)
+    assert (status_of(cluster).phase, status_of(cluster).settled) == ("Updating", False)
+
+    pod = cluster.get(POD, "qwen-kserve-5d4-a", "research")
+    waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}
+    broken = {"name": "main", "ready": False, "restartCount": 9, "state": waiting}
+    status_of_pod = {"phase": "Running", "conditions": [], "containerStatuses": [broken]}
+    cluster.put({**pod, "metadata": {**pod["metadata"], "name": "qwen-kserve-6e5-c"}, "status": status_of_pod})
+    assert status_of(cluster).phase == "Degraded"
+    cluster.delete(POD, "qwen-kserve-6e5-c", "research")
+
+    edit(cluster, DEPLOYMENT, deployment, status={"replicas": 2, "unavailableReplicas": 0})
+    assert status_of(cluster).phase == "Running"
+
+
+def test_a_service_whose_replicas_start_still_serves() -> None:
+    """Its Deployment is not available while a replica is missing, which makes KServe's condition false."""
+    cluster = running(ready=1, of={**READY, "Ready": "False", "WorkloadsReady": "False"})
+
+    assert (status_of(cluster).phase, status_of(cluster).why) == (
+        "Running",
+        "1 of 2 replicas ready; the others are starting",
+    )
 
 
 def test_it_is_not_simulated() -> None:

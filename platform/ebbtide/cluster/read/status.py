@@ -452,33 +452,46 @@ def _phase_of_standard(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, s
         return (
             "Degraded" if replicas.ready else "Failed"
         ), f"KServe cannot merge its presets: {_condition_message(presets)}"
+    if live.top["kind"] == LLM.name and _is_behind(live.top):
+        return ("Updating" if replicas.ready else "Creating"), "KServe has not processed the change yet"
     if not live.deployments:
         message = _condition_message(ready)
         if ready.get("status") == "False" and message:
             return "Failed", message
         return "Creating", "KServe is creating the Deployment"
     deployment = live.deployments[0]
+    if replicas.ready and _is_behind(deployment):
+        return "Updating", "the Deployment has not processed the change yet"
     pod_trouble = _find_trouble(live, "")
     trouble = pod_trouble.words if pod_trouble is not None else ""
     failure = of_pod.find_condition(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
         trouble = trouble or explain_rejection(_condition_message(failure))
     late = of_pod.find_condition(deployment, "Progressing").get("reason") == PROGRESS_DEADLINE
-    updating = get_at(deployment, "status", "updatedReplicas", default=0) < replicas.wanted
+    updated = get_at(deployment, "status", "updatedReplicas", default=0)
+    # An older replica serves until a new one is ready (k8s.io/kubectl pkg/polymorphichelpers/rollout_status.go).
+    updating = updated < max(replicas.wanted, get_at(deployment, "status", "replicas", default=0))
+    failing = pod_trouble is not None and pod_trouble.kind in of_pod.FAILING
     if replicas.ready == 0 and replicas.wanted:
-        if late or (pod_trouble is not None and pod_trouble.kind in of_pod.FAILING):
+        if late or failing:
             return "Failed", trouble or _condition_message(of_pod.find_condition(deployment, "Progressing"))
         if trouble and not any(get_at(pod, "spec", "nodeName") for pod in live.pods):
             return "Pending", trouble
         return "Initializing", trouble or _describe_progress(live, "")
     if updating or get_at(deployment, "status", "unavailableReplicas", default=0):
-        if late:
+        if late or (updating and failing):
             return "Degraded", trouble or _condition_message(of_pod.find_condition(deployment, "Progressing"))
         if updating:
             return "Updating", trouble or _describe_progress(live, "")
-    if ready.get("status") != "True":
+    if ready.get("status") != "True" and not _serves_partly(live, replicas):
         return "Initializing", _condition_message(ready) or "the route is being set up"
     return _phase_of_ready(live, replicas)
+
+
+def _serves_partly(live: LiveWorkload, replicas: Replicas) -> bool:
+    """Return whether an LLMInferenceService is not ready only because some of its replicas are not."""
+    route, pods = (of_pod.find_condition(live.top, kind).get("status") for kind in ("RouterReady", "WorkloadsReady"))
+    return replicas.ready > 0 and (route, pods) == ("True", "False")
 
 
 #: The kinds whose pods may belong to a Deployment of KServe.
@@ -492,15 +505,19 @@ def _in_knative_mode(live: LiveWorkload) -> bool:
     return mode in {"Knative", "Serverless"} and not live.deployments
 
 
+def _is_behind(obj: Object) -> bool:
+    """Return whether a controller reports that it has processed an older generation of an object than the newest."""
+    observed = get_at(obj, "status", "observedGeneration")
+    return observed is not None and observed != get_at(obj, "metadata", "generation", default=observed)
+
+
 def _is_stale(obj: Object) -> bool:
     """Return whether the controller has not processed the newest generation of a Knative Service.
 
     The observedGeneration of an InferenceService is of no use: in Knative mode KServe copies that of the Knative Service
     (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateStatus).
     """
-    observed = get_at(obj, "status", "observedGeneration")
-    behind = observed is not None and observed != get_at(obj, "metadata", "generation", default=observed)
-    return behind or of_pod.find_condition(obj, "ConfigurationsReady").get("reason") == OUT_OF_DATE
+    return _is_behind(obj) or of_pod.find_condition(obj, "ConfigurationsReady").get("reason") == OUT_OF_DATE
 
 
 def _condition_message(condition: Object) -> str:
