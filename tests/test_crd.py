@@ -403,14 +403,14 @@ def test_an_account_that_may_not_create_a_service_yields_a_condition(stage: Stag
 
 
 def test_a_language_model_is_refused_with_a_condition(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ebbtide does not write an LLMInferenceService, and the controller says so."""
+    """The controller does not watch LLMInferenceServices, and says so."""
     monkeypatch.setitem(globals(), "PROFILE", profiles.load_built_in("full"))
     stage = Stage()
     stage.apply(serving="llm", model={"format": "huggingface", "uri": "hf://Qwen/Qwen2.5-7B-Instruct"})
     resource = stage.settle()
 
     assert conditions(resource)["Ready"][0] == "False"
-    assert "does not write an LLMInferenceService" in resource["status"]["conditions"][0]["message"]
+    assert "the controller does not apply an LLMInferenceService" in resource["status"]["conditions"][0]["message"]
     assert stage.cluster.list(LLM).items == []
 
 

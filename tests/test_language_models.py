@@ -1,7 +1,6 @@
 """LLMInferenceServices on a cluster: which objects belong to one, its status, and what commands, API and pages say about it.
 
-No cluster of the tests runs KServe's controller of this kind. The objects have the names, labels and conditions that its
-code writes (kserve v0.20.0 pkg/controller/v1alpha2/llmisvc, pkg/apis/serving/v1alpha2/llm_inference_service_lifecycle.go).
+The objects have the names, labels and conditions that KServe's controller writes (kserve v0.20.0 pkg/controller/v1alpha2/llmisvc, pkg/apis/serving/v1alpha2/llm_inference_service_lifecycle.go).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ebbtide.cluster.client.protocol import DEPLOYMENT, LLM, POD, ForbiddenError
 from ebbtide.cluster.read.inventory import find_workload, list_tops
 from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status, compute_status
-from ebbtide.cluster.write.apply import plan_workload
+from ebbtide.cluster.write.apply import plan_workload, write_workload
 from ebbtide.documents import load_document, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.sandbox.backend import PermissionRule
@@ -168,7 +167,7 @@ def test_a_caller_without_access_to_the_kind_reads_the_others(monkeypatch: pytes
     [
         (["scale", "qwen", "--min", "1"], "an LLMInferenceService, which has no revisions"),
         (["rollback", "qwen"], "an LLMInferenceService, which has no revisions"),
-        (["suspend", "qwen"], "ebbtide does not write an LLMInferenceService"),
+        (["suspend", "qwen"], "it is an LLMInferenceService"),
     ],
 )
 def test_commands_that_change_a_workload_refuse_it(
@@ -180,18 +179,48 @@ def test_commands_that_change_a_workload_refuse_it(
     assert text in capsys.readouterr().err
 
 
-def test_an_apply_refuses_to_write_it() -> None:
-    document = {
-        "apiVersion": "ebbtide.dev/v1alpha1",
-        "kind": "Inference",
-        "metadata": {"name": "qwen", "namespace": "research"},
-        "spec": {"serving": "llm", "model": {"format": "huggingface", "uri": "hf://Qwen/Qwen2.5-7B-Instruct"}},
-    }
+DOCUMENT: dict[str, Any] = {
+    "apiVersion": "ebbtide.dev/v1alpha1",
+    "kind": "Inference",
+    "metadata": {"name": "qwen", "namespace": "research"},
+    "spec": {
+        "serving": "llm",
+        "model": {"format": "huggingface", "uri": "hf://Qwen/Qwen2.5-7B-Instruct"},
+        "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
+    },
+}
 
-    planned = plan_workload(simulated(), workload(document))
+
+def test_an_apply_writes_it_and_says_which_changes_replace_the_pods() -> None:
+    cluster = simulated()
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
+    write_workload(cluster, plan_workload(cluster, workload(DOCUMENT)), cluster.clock)
+    assert cluster.get(LLM, *PLACE)["spec"]["replicas"] == 1
+    assert not plan_workload(cluster, workload(DOCUMENT)).different
+
+    def change(**fields: Any) -> tuple[str, bool]:
+        spec = {**DOCUMENT["spec"], **fields}
+        (step,) = (
+            step
+            for step in plan_workload(cluster, workload({**DOCUMENT, "spec": spec})).steps
+            if step.item["kind"] == LLM.name
+        )
+        return step.verdict, step.rollout
+
+    assert change(autoscaling={"minReplicas": 3, "maxReplicas": 3}) == ("change", False)
+    assert change(servingPort={"clusterLocalAccessOnly": True}) == ("change", False)
+    assert change(args=["--max-model-len=4096"]) == ("change", True)
+    assert change(model={**DOCUMENT["spec"]["model"], "uri": "hf://Qwen/Qwen2.5-14B-Instruct"}) == ("change", True)
+
+
+def test_a_workload_of_a_custom_resource_is_refused() -> None:
+    """The controller does not watch the kind."""
+    owner = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "name": "qwen", "uid": "1"}
+
+    planned = plan_workload(simulated(), workload(DOCUMENT), owner=owner)
 
     assert planned.refused
-    assert "does not write an LLMInferenceService" in "".join(step.refusal for step in planned.steps)
+    assert "the controller does not apply an LLMInferenceService" in "".join(step.refusal for step in planned.steps)
 
 
 def edit(cluster: Simulated, kind: Kind, name: str, **parts: dict[str, Any]) -> None:
@@ -354,8 +383,8 @@ def test_the_api_reads_and_deletes_it_and_refuses_what_commands_refuse() -> None
         for action, text in (
             ("scale", "an LLMInferenceService, which has no revisions"),
             ("rollback", "an LLMInferenceService, which has no revisions"),
-            ("suspend", "ebbtide does not write an LLMInferenceService"),
-            ("resume", "ebbtide does not write an LLMInferenceService"),
+            ("suspend", "it is an LLMInferenceService"),
+            ("resume", "it is an LLMInferenceService"),
         ):
             answer = client.post(f"{PATH}/{action}", json={"minReplicas": 1} if action == "scale" else {})
             assert (answer.status_code, answer.json()["type"]) == (422, "urn:ebbtide:refused")
@@ -412,7 +441,7 @@ def test_the_pages_show_it() -> None:
         for action, text in (
             ("scale", "which has no revisions"),
             ("rollback", "which has no revisions"),
-            ("suspend", "does not write an LLMInferenceService"),
+            ("suspend", "it is an LLMInferenceService"),
         ):
             assert text in Parsed(site.get(f"/workloads/research/qwen/do/{action}").text).text
         page = "/workloads/research/qwen/do/delete"

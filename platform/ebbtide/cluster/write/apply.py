@@ -63,10 +63,9 @@ RETRY_SECONDS: Final = 60.0
 #: Seconds during which KServe may report an edit as processed before it has updated the Knative Service.
 KSERVE_LAG_SECONDS: Final = 3.0
 TOPS: Final = {(kind.api_version, kind.name) for kind in (KNATIVE, KSERVE, LLM)}
-#: The reason why a cluster command does not write this kind.
+#: The reason why a workload of a custom resource is not of this kind: the controller does not watch it.
 LLM_REFUSAL: Final = (
-    "ebbtide does not write an LLMInferenceService, which no test has run on a cluster; write it with kubectl: ebbtide render "
-    "FILE | kubectl apply --server-side -f -"
+    "the controller does not apply an LLMInferenceService; write it with ebbtide apply, or use another serving mode"
 )
 #: Kinds that workloads share; they are written before the workload.
 SHARED: Final = {
@@ -283,7 +282,7 @@ def _plan_object(
     create: bool = False,
     owner: Object | None = None,
 ) -> ApplyStep:
-    if obj["kind"] == LLM.name:
+    if obj["kind"] == LLM.name and owner is not None:
         return ApplyStep("refused", obj, refusal=LLM_REFUSAL, error=RefusedError(LLM_REFUSAL))
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
     new = create and is_top_object(obj)
@@ -511,7 +510,8 @@ def _estimate_cost(cluster: Cluster, workload: Workload, steps: Sequence[ApplySt
 def _count_gpu_requests(steps: Sequence[ApplyStep]) -> dict[str, float]:
     """Return the GPU resources that the containers of the workload's top object request."""
     top = next((step.item for step in steps if is_top_object(step.item)), {})
-    pod = get_at(top, "spec", "template", "spec", default={}) or get_at(top, "spec", "predictor", default={})
+    places = (("template", "spec"), ("predictor",), ("template",))
+    pod: Object = next((found for place in places if (found := get_at(top, "spec", *place))), {})
     containers = [*pod.get("containers", []), *([pod["model"]] if "model" in pod else [])]
     limits = [get_at(container, "resources", "limits", default={}) for container in containers]
     names = {name for row in limits for name in row if gpu.is_gpu_resource(name)}

@@ -16,7 +16,7 @@ from ebbtide.base import keys
 from ebbtide.base.bodies import WrittenBy, mark_body
 from ebbtide.base.paths import get_at
 from ebbtide.base.prose import count_noun
-from ebbtide.cluster.client.protocol import LIVE_MANAGER, MANAGER
+from ebbtide.cluster.client.protocol import LIVE_MANAGER, LLM, MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,6 +35,8 @@ NAMES: Final = ("name", "containerPort", "mountPath", "key", "revisionName")
 NO_POD: Final = ("canaryTrafficPercent",)
 #: The same in Standard mode, where KServe scales the Deployment without a rollout.
 NO_POD_IN_STANDARD: Final = ("canaryTrafficPercent", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric")
+#: Fields of an LLMInferenceService that do not affect the pods of its server.
+NO_POD_OF_LLM: Final = ("replicas", "router", "scaling")
 ABSENT: Final = None
 #: The key of a list's item in a path of the API server.
 ITEM_KEY: Final = re.compile(r"\[\w+=\"?([^\"\]]*)\"?\]")
@@ -115,6 +117,8 @@ def _change_creates_pods(obj: Object, change: FieldChange) -> bool:
     path = change.path
     if obj["kind"] == "Service" and obj["apiVersion"].startswith("serving.knative.dev/"):
         return path[:2] == ("spec", "template")
+    if obj["kind"] == LLM.name:
+        return path[0] == "spec" and path[1] not in NO_POD_OF_LLM
     if obj["kind"] != "InferenceService":
         return False
     standard = get_at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE) in {"Standard", "RawDeployment"}

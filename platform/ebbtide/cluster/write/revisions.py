@@ -137,7 +137,7 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
                 "maxReplicas in the spec and apply it, which does not restart pods"
             )
         if live.top["kind"] == LLM.name:
-            return f"{live.name} is an LLMInferenceService, which has no revisions; change the spec and write it with kubectl"
+            return f"{live.name} is an LLMInferenceService, which has no revisions; change minReplicas and maxReplicas in the spec and apply it"
         return f"{live.name} has no revision yet"
     if reason := _explain_unfinished(live):
         return reason
@@ -268,7 +268,9 @@ def explain_no_suspend(top: Object) -> str:
     if top["kind"] == KSERVE.name:
         return ""
     if top["kind"] == LLM.name:
-        return f"cannot suspend {name}: ebbtide does not write an LLMInferenceService; set {keys.STOP} with kubectl annotate"
+        return (
+            f"cannot suspend {name}: it is an LLMInferenceService; set the annotation {keys.STOP} with kubectl annotate"
+        )
     return (
         f"cannot suspend {name}: Knative Services cannot be suspended; run ebbtide scale {name} "
         "--min 0 to let it scale to zero, or deploy it with serving: kserve"
