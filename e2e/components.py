@@ -104,7 +104,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             workspace="",
         ),
         # It asks for Kubernetes' libraries of 1.34 and a controller-runtime that does not compile with newer ones.
-        Component("kserve", KSERVE, {"kserve": "manager"}, workspace="kserve/go.work"),
+        Component("kserve", KSERVE, {"kserve": "manager", "kserve-llm": "llmisvc"}, workspace="kserve/go.work"),
         # It asks for another release of the Gateway API than KServe.
         Component("contour", "v1.33.8", {"contour": "contour"}, workspace=""),
         Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}),

@@ -28,6 +28,7 @@ KINDS: Final = {
     "hpa": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
     "httproutes": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
     "isvc": ("apis/serving.kserve.io/v1beta1", "inferenceservices"),
+    "llminferenceservices": ("apis/serving.kserve.io/v1alpha2", "llminferenceservices"),
     "job": ("apis/batch/v1", "jobs"),
     "jobs": ("apis/batch/v1", "jobs"),
     "kingress": ("apis/networking.internal.knative.dev/v1alpha1", "ingresses"),

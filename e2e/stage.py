@@ -382,6 +382,7 @@ DUMPS: Final[dict[str, list[str]]] = {
             ("knative-serving", "activator"),
             ("knative-serving", "controller"),
             ("kserve", "kserve-controller-manager"),
+            ("kserve", "llmisvc-controller-manager"),
             ("monitoring", "prometheus-adapter"),
         )
     },

@@ -36,7 +36,7 @@ FIRST = (
     "ConfigMap",
     "Secret",
 )
-GUARDED = {"Image", "Certificate", "ClusterStorageContainer"}
+GUARDED = {"Image", "Certificate", "ClusterStorageContainer", "LLMInferenceServiceConfig"}
 """Kinds that a webhook of the installation itself looks at."""
 
 

@@ -12,6 +12,7 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "ko://knative.dev/net-kourier/cmd/kourier": ("knative", "kourier"),
     "ghcr.io/projectcontour/contour": ("contour", "contour"),
     "kserve/kserve-controller": ("kserve", "kserve"),
+    "kserve/llmisvc-controller": ("kserve", "kserve-llm"),
     "quay.io/prometheus/prometheus": ("prometheus", "prometheus"),
     "quay.io/prometheus-operator/prometheus-operator": ("prometheus-operator", "prometheus-operator"),
     "quay.io/prometheus-operator/prometheus-config-reloader": ("prometheus-operator", "prometheus-config-reloader"),
@@ -27,6 +28,7 @@ ENVOY: Final = "docker.io/envoyproxy/envoy"
 
 COMMANDS: Final = {
     "kserve": "/manager",
+    "kserve-llm": "/manager",
     "prometheus": "/bin/prometheus",
     "prometheus-config-reloader": "/bin/prometheus-config-reloader",
 }

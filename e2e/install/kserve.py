@@ -1,4 +1,4 @@
-"""KServe's controller, without cert-manager: its certificate is made here and written where cert-manager would."""
+"""KServe's two controllers, without cert-manager: their certificates are made here and written where cert-manager would."""
 
 from base64 import b64encode
 from typing import Final
@@ -12,7 +12,9 @@ from e2e.paths import ROOT
 
 NAMESPACE: Final = "kserve"
 MODULE: Final = "github.com/kserve/kserve"
-WEBHOOK: Final = "kserve-webhook-server-service.kserve.svc"
+PLACES: Final = ("default", "configmap", "storagecontainers", "llmisvc", "llmisvcconfig")
+"""Folders of the module's configuration; the last two are the controller of LLMInferenceServices, and its presets."""
+WEBHOOKS: Final = ("kserve-webhook-server", "llmisvc-webhook-server")
 COMPONENTS: Final = (ROOT / "kustomize/kserve", ROOT / "kustomize/kserve-gateway")
 CERT_MANAGER: Final = "cert-manager.io/"
 
@@ -22,9 +24,9 @@ def objects(kubectl: Kubectl, storage_image: str) -> list[Object]:
     config = module_folder("kserve", MODULE) / "config"
     rendered = [
         item
-        for place in ("default", "configmap", "storagecontainers")
+        for place in PLACES
         for item in parse(kubectl.run("kustomize", "--load-restrictor=LoadRestrictionsNone", str(config / place)))
-        if not item["apiVersion"].startswith(CERT_MANAGER)
+        if not item["apiVersion"].startswith(CERT_MANAGER) and not _is_of_extension(item)
     ]
     authority = trustme.CA(organization_name="ebbtide e2e")
     bundle = _base64(authority.cert_pem.bytes())
@@ -42,18 +44,26 @@ def objects(kubectl: Kubectl, storage_image: str) -> list[Object]:
             _without_proxy(item)
         if item["kind"] == "ClusterStorageContainer":
             item["spec"]["container"]["image"] = storage_image
-    certificate = authority.issue_cert(WEBHOOK)
-    secret: Object = {
+    return [*rendered, *(_secret(authority, webhook) for webhook in WEBHOOKS)]
+
+
+def _secret(authority: trustme.CA, webhook: str) -> Object:
+    certificate = authority.issue_cert(f"{webhook}-service.{NAMESPACE}.svc")
+    return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "kubernetes.io/tls",
-        "metadata": {"name": "kserve-webhook-server-cert", "namespace": NAMESPACE},
+        "metadata": {"name": f"{webhook}-cert", "namespace": NAMESPACE},
         "data": {
             "tls.crt": _base64(certificate.cert_chain_pems[0].bytes()),
             "tls.key": _base64(certificate.private_key_pem.bytes()),
         },
     }
-    return [*rendered, secret]
+
+
+def _is_of_extension(item: Object) -> bool:
+    """Return whether a definition belongs to the Gateway API Inference Extension, which no gateway of the suite implements."""
+    return item["kind"] == "CustomResourceDefinition" and not item["metadata"]["name"].endswith(".kserve.io")
 
 
 NAMESPACED: Final = {"ConfigMap"}

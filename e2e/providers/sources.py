@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TAGS: Final = {
     "kserve/kserve-controller": KSERVE,
+    "kserve/llmisvc-controller": KSERVE,
     "gcr.io/k8s-staging-metrics-server/metrics-server": COMPONENTS["metrics-server"].version,
     **{
         f"ghcr.io/kedacore/{name}": COMPONENTS["keda"].version.removeprefix("v")
