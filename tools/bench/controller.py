@@ -4,8 +4,9 @@ This is a report, not a test: the exit code is always 0. The objects are those o
 a real cluster. The cluster and Prometheus are stand-ins that answer immediately, so the figures are the controller's own. Each
 step changes the load of a tenth of the workloads.
 
-A separate process is measured, which loads the code of ``ebbtide controller`` in a pod, including the official client, and
-reads lists in pages as the client does. ``--against`` is a checkout of another version, which is measured first.
+A separate process is measured, which loads the code of ``ebbtide controller`` in a pod, including the clients of the cluster
+and of Prometheus, validates the deployment's profile, and reads lists in pages as the client does. ``--against`` is a checkout
+of another version, which is measured first.
 """
 
 import argparse
@@ -30,11 +31,14 @@ from ebbtide.api.cache import Cache
 from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings, format_settings
 from ebbtide.base import keys
 from ebbtide.cli import connection
+from ebbtide.cli.common import read_profile
 from ebbtide.cluster.client.protocol import POD, Kind, WatchBookmark, WatchChange
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS as WATCHED
 
 HERE: Final = Path(__file__).resolve()
+PROFILE: Final = HERE.parents[2] / "kustomize" / "controller" / "profile.yaml"
+ADDRESS: Final = "http://prometheus.invalid"
 GOAL_MEGABYTES: Final = 60
 GOAL_SHARE: Final = 0.05
 QUERY: Final = "avg by (namespace, pod) (queue_length)"
@@ -116,6 +120,7 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
     # Outside a pod it fails, but it loads the client.
     connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
     clock, cluster = Clock(), ControllerStandin(folder)
+    connection.connect_source(cluster, ADDRESS, read_profile(str(PROFILE)))  # type: ignore[arg-type] # a stand-in
     base = memory(os.getpid())
     cache = Cache(cluster, clock, threads=True, kinds=WATCHED, **_read_strip())  # type: ignore[arg-type] # a stand-in
     cache.start()
@@ -184,9 +189,13 @@ def main() -> None:
                     "KUBECONFIG": os.devnull,
                     # The value of kustomize/controller/deployment.yaml.
                     "MALLOC_ARENA_MAX": "2",
+                    # The first run writes the bytecode, which the image contains: compiling takes 7 MB.
+                    "PYTHONDONTWRITEBYTECODE": "",
+                    "PYTHONPYCACHEPREFIX": str(Path(folder) / "bytecode" / name),
                 }
                 words = [sys.executable, str(HERE), f"--measure={pages}", f"--steps={options.steps}"]
-                subprocess.run(words, env=environment, check=True, stderr=subprocess.DEVNULL)
+                for output in (subprocess.DEVNULL, None):
+                    subprocess.run(words, env=environment, check=True, stdout=output, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
