@@ -32,7 +32,7 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
-from ebbtide.cluster.read import amounts
+from ebbtide.cluster.read import amounts, records
 from ebbtide.cluster.read.inventory import find_workload
 from ebbtide.cluster.read.status import Replicas, compute_status
 from ebbtide.cluster.write import apply, revisions
@@ -313,7 +313,7 @@ def test_undoing_a_failed_update_keeps_the_revision_that_serves() -> None:
         bring(cluster, workload(autoscaling=SCALING, image=f"ghcr.io/acme/chat:{number}"), limit=60)
     failed = live(cluster)
 
-    assert revisions.serving_revisions(failed) == ["chat-00002"]
+    assert records.serving_revisions(failed) == ["chat-00002"]
     assert revisions.explain_no_rollback(failed, None) == ""
     assert revisions.find_rollback_target(failed, None) == "chat-00002"
     revisions.pin_revision(cluster, failed, "chat-00002")
@@ -658,7 +658,7 @@ def test_a_changed_spec_replaces_the_scale_and_its_record() -> None:
     bring(cluster, third)
 
     assert annotation(cluster, "chat-00002") == "3"
-    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
     assert not apply.plan_workload(cluster, third).different
 
 
@@ -676,7 +676,7 @@ def test_a_spec_with_the_scale_s_value_creates_no_revision() -> None:
     assert not apply.plan_workload(cluster, workload(autoscaling=caught_up)).different
     bring(cluster, workload(autoscaling=caught_up, image="ghcr.io/acme/chat:2"))
     assert annotation(cluster, "chat-00002") == "2"
-    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
 
 
 def test_a_reset_restores_the_spec_s_values() -> None:
@@ -703,7 +703,7 @@ def test_a_reset_after_a_rollout_creates_no_revision() -> None:
     assert not apply.plan_workload(cluster, second).different
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
     assert annotation(cluster, "chat-00003") == "1"
-    assert apply.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert records.read_scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
 
 
 @pytest.mark.parametrize(

@@ -1101,7 +1101,8 @@ from ebbtide.controller import process
 pod.is_in_cluster = lambda: True
 connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
 assert "ebbtide.cluster.client.kubernetes" in sys.modules
-print(*[name for name in ("ebbtide.api.backend", "ebbtide.simulate.engine", "fastapi") if name in sys.modules])
+others = ("ebbtide.api.backend", "ebbtide.cluster.read.why", "ebbtide.cluster.write.apply", "ebbtide.simulate", "fastapi")
+print(*[name for name in others if name in sys.modules])
 """
     words = [sys.executable, "-c", program]
     environment = {name: value for name, value in os.environ.items() if name != pod.HOST_VARIABLE}

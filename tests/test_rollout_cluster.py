@@ -12,7 +12,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.cli import calls
 from ebbtide.cluster.client.protocol import KNATIVE, POD, REVISION
 from ebbtide.cluster.read.pods import has_ended, is_ready
-from ebbtide.cluster.write.rollout import is_in_rollout
+from ebbtide.cluster.read.records import is_in_rollout
 from live_cluster import PROFILE, connected, simulated, text
 
 if TYPE_CHECKING:

@@ -45,6 +45,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.records import scaled_revisions
 from ebbtide.cluster.read.why import explain_replicas
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
@@ -866,7 +867,7 @@ class Backend:
             revisions.scale_workload(cluster, live, values)
         else:
             revisions.reset_scale(cluster, live)
-        return tuple(revisions.scaled_revisions(live))
+        return tuple(scaled_revisions(live))
 
     def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
         """Route all traffic to a revision, by default the previous ready one, and return its name."""

@@ -20,7 +20,8 @@ OPTIONS: Final = (
 def run(cluster: connection.Cluster, options: Options) -> int:
     """Choose the revision, ask for confirmation and route the traffic."""
     from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.records import serving_revisions  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - as above
 
     workload = find_workload(
         cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
@@ -29,7 +30,7 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     if reason:
         terminal.exit_with_message(f"error: {reason}", 1)
     target = revisions.find_rollback_target(workload, options.to)
-    serving = ", ".join(revisions.serving_revisions(workload)) or "no revision"
+    serving = ", ".join(serving_revisions(workload)) or "no revision"
     question = (
         f"Keep all traffic on {target} and end the rollout of the newest revision?"
         if target == serving

@@ -38,7 +38,8 @@ def run(options: Options) -> int:
 
 def _scale_workload(cluster: connection.Cluster, options: Options, overrides: dict[str, float], limit: float) -> int:
     from ebbtide.cluster.read.inventory import find_workload  # noqa: PLC0415 - as above
-    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - not loaded for --help
+    from ebbtide.cluster.read.records import scaled_revisions  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - as above
 
     workload = find_workload(
         cluster, options.name, connection.resolve_namespace(cluster, options), connection.clock().now()
@@ -46,7 +47,7 @@ def _scale_workload(cluster: connection.Cluster, options: Options, overrides: di
     reason = revisions.explain_no_scale(workload, overrides)
     if reason:
         terminal.exit_with_message(f"error: {reason}", 1)
-    names = ", ".join(revisions.scaled_revisions(workload))
+    names = ", ".join(scaled_revisions(workload))
     if options.reset:
         revisions.reset_scale(cluster, workload)
         message = f"{names}: the scaling settings of the spec are restored"
@@ -59,7 +60,7 @@ def _scale_workload(cluster: connection.Cluster, options: Options, overrides: di
         workload.name,
         message,
         options.output,
-        revisions=revisions.scaled_revisions(workload),
+        revisions=scaled_revisions(workload),
         scale=overrides,
     )
     return connection.wait_until_settled(cluster, workload.name, workload.namespace, limit)

@@ -17,10 +17,14 @@ from ebbtide.base.quantities import format_number
 from ebbtide.cluster.client.protocol import REVISION, ClusterError, MissingError
 from ebbtide.cluster.read.inventory import find_by_name, format_timestamp
 from ebbtide.cluster.read.pods import find_condition
-from ebbtide.cluster.read.why import FLOOR_WORDS, read_decision
-from ebbtide.cluster.write.apply import read_scale_record
-from ebbtide.cluster.write.revisions import scaled_revisions, serving_revisions
-from ebbtide.cluster.write.rollout import is_in_rollout
+from ebbtide.cluster.read.records import (
+    FLOOR_WORDS,
+    is_in_rollout,
+    read_decision,
+    read_scale_record,
+    scaled_revisions,
+    serving_revisions,
+)
 from ebbtide.controller.events import make_event, record_event
 from ebbtide.controller.measure import Readings, read_pod
 

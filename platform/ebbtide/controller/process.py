@@ -15,8 +15,10 @@ from ebbtide.api.cache import Cache
 from ebbtide.autoscaler.floor import PERIOD_SECONDS
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import (
+    CLASSIC,
     DEPLOYMENT,
     HPA,
+    INFERENCE,
     KNATIVE,
     KSERVE,
     POD,
@@ -25,7 +27,6 @@ from ebbtide.cluster.client.protocol import (
     REVISION,
     ClusterError,
 )
-from ebbtide.controller.inferences import RESOURCES, Inferences
 from ebbtide.controller.lease import RENEW_SECONDS, Lease
 from ebbtide.controller.loop import Controller, has_new_revision
 from ebbtide.controller.stored import strip_for_decisions
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.cluster.read.inventory import LiveWorkload
+    from ebbtide.controller.inferences import Inferences
     from ebbtide.controller.measure import SampleSource
     from ebbtide.profile.models import Profile
 
@@ -42,7 +44,7 @@ LOG: Final = logging.getLogger("ebbtide.controller")
 #: The kinds that the controller reads; nothing else is watched or stored.
 KINDS: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, POD)
 #: The kinds that it reads in addition if it applies custom resources: these, and what a workload's status depends on.
-RESOURCE_KINDS: Final = (*RESOURCES, DEPLOYMENT, HPA, QUOTA)
+RESOURCE_KINDS: Final = (INFERENCE, CLASSIC, DEPLOYMENT, HPA, QUOTA)
 #: Seconds to wait for the first list of all kinds.
 SYNC_SECONDS: Final = 60.0
 #: Seconds between two checks of changed workloads, of which none has a new revision.
@@ -76,6 +78,9 @@ class Process:
         self.controller = Controller(cluster, source, clock)
         self.inferences: Inferences | None = None
         if profile is not None:
+            # Optional, and it loads the translation and the writers.
+            from ebbtide.controller.inferences import Inferences  # noqa: PLC0415 - as above
+
             self.inferences = Inferences(cluster, self._cache, clock, profile, self._lease.leads, threads=threads)
         self._beat = clock.ticks()
         self._holder = ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
+from ebbtide.cluster.read.records import scaled_revisions, serving_revisions
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import plan_removal
@@ -103,7 +104,7 @@ def _scale_form(_visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     annotations = get_at(newest, "metadata", "annotations", default={})
     return {
         "current": {name: str(annotations.get(SCALED[field], "")) for field, name in FIELDS.items()},
-        "revisions": revisions.scaled_revisions(live),
+        "revisions": scaled_revisions(live),
     }
 
 
@@ -151,7 +152,7 @@ def _rollback_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
     why = revisions.explain_no_rollback(live, revision)
     return {
         "target": "" if why else revisions.find_rollback_target(live, revision),
-        "serving": revisions.serving_revisions(live),
+        "serving": serving_revisions(live),
         "why": why,
     }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.paths import get_at
+from ebbtide.cluster.read.records import serving_revisions
 from ebbtide.cluster.write import revisions
 from ebbtide.manifests.edit import edit_text
 from ebbtide.readers.fields import field_names_at
@@ -60,7 +61,7 @@ class ComparedRow:
 
 def find_canary(live: LiveWorkload, profile: Profile) -> RunningCanary | None:
     """Return the canary of a workload, or None if one revision receives all requests."""
-    serving = revisions.serving_revisions(live)
+    serving = serving_revisions(live)
     newest = str(get_at(live.service, "status", "latestCreatedRevisionName", default=""))
     if not newest or len(live.revisions) < 2:  # noqa: PLR2004 - a canary has two
         return None

@@ -8,11 +8,10 @@ pkg/reconciler/autoscaling/kpa/scaler.go; k8s.io/kubernetes pkg/controller/podau
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ebbtide.autoscaler import hpa, kpa, targets
 from ebbtide.base import keys, metrics
@@ -23,6 +22,7 @@ from ebbtide.base.quantities import NANO, format_number, parse_nano
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import ResourceHolder
+from ebbtide.cluster.read.records import FLOOR_WORDS, read_decision
 from ebbtide.cluster.read.status import (
     BLIND_HPA,
     SCALED_TO_ZERO,
@@ -51,21 +51,7 @@ Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unk
 #: Unit of each KPA metric, by the metric's name in Knative.
 UNITS: Final = {row.knative or "": row.unit_label for row in metrics.ROWS.values() if row.autoscaler == "kpa"}
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
-#: The words of a floor's cause, and the topic of each cause that is not about the load.
-FLOOR_WORDS: Final = {
-    "metric": "the metric with the highest number of replicas decides",
-    "minimum": "minReplicas",
-    "maximum": "limited by maxReplicas, the metrics ask for more",
-    "schedule": "a window of the schedule is open",
-    "delay": "the metrics were higher shortly before",
-    "step": "a step is limited by the behavior",
-    "rest": "all metrics are at or below their targets, so Knative decides alone",
-    "wait": "the pods have no values yet",
-    "held": "held, because a metric has no value",
-    "fallback": "a metric has had no value for long, so Knative decides alone",
-    "rollout": "that of the revision that it replaces",
-    "manual": "set by ebbtide scale",
-}
+#: The topic of each cause of a floor that is not about the load.
 FLOOR_TOPICS: Final[dict[str, Topic]] = {
     "minimum": "bound",
     "maximum": "bound",
@@ -378,16 +364,6 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
             f"{count_noun(int(row['replicas']), 'replica')}"
         )
     return part._replace(reasons=[WhyReason(topic, words), *part.reasons], sums=[*lines, *part.sums])
-
-
-def read_decision(revision: Object | None) -> dict[str, Any] | None:
-    """Return the controller's last decision on a revision, None if there is none or it cannot be read."""
-    text = get_at(revision, "metadata", "annotations", keys.DECISION)
-    try:
-        decision = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return decision if isinstance(decision, dict) else None
 
 
 def _explain_zero(scaler: Object, revision: RevisionSettings, now: float) -> WhyReason:

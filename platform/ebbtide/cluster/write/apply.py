@@ -38,6 +38,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import amounts, hints, inventory
 from ebbtide.cluster.read.pods import find_condition
+from ebbtide.cluster.read.records import read_scale_record
 from ebbtide.cluster.read.status import Status, compute_status, explain_rejection
 from ebbtide.cluster.write.changes import FieldChange, creates_pods, diff_objects
 from ebbtide.documents.quota import sum_replica_requests, update_replicas
@@ -388,15 +389,6 @@ def _contains_fields(live: Any, expected: Any) -> bool:
 
 
 # Manual scale overrides.
-
-
-def read_scale_record(live: Object) -> dict[str, Any]:
-    """Return the record of ``ebbtide scale`` on a workload; empty if there is none, or if it is not valid JSON."""
-    try:
-        record = json.loads(get_at(live, "metadata", "annotations", keys.SCALE, default="{}"))
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def keep_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:

@@ -17,8 +17,8 @@ from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, LLM, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import find_by_name
-from ebbtide.cluster.write.apply import SCALED, get_scale_value, read_scale_record
-from ebbtide.cluster.write.rollout import is_in_rollout
+from ebbtide.cluster.read.records import is_in_rollout, read_scale_record, scaled_revisions, serving_revisions
+from ebbtide.cluster.write.apply import SCALED, get_scale_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Cluster, Kind
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.translation.objects import Object
-
-
-def serving_revisions(live: LiveWorkload) -> list[str]:
-    """Return the revisions that receive traffic."""
-    rows = get_at(live.service, "status", "traffic", default=[])
-    return [name for name in dict.fromkeys(row.get("revisionName", "") for row in rows if row.get("percent")) if name]
 
 
 def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
@@ -120,12 +114,6 @@ def pin_revision(cluster: Cluster, live: LiveWorkload, revision: str) -> None:
 
 
 # Scale.
-
-
-def scaled_revisions(live: LiveWorkload) -> list[str]:
-    """Return the revisions that a scale changes: those that receive traffic, and the newest."""
-    newest = get_at(live.service, "status", "latestCreatedRevisionName", default="")
-    return [name for name in dict.fromkeys([*serving_revisions(live), newest]) if name]
 
 
 def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:

@@ -9,10 +9,9 @@ is named with any percentage), pkg/queue/sharedmain/main.go (a terminating pod s
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.autoscaler.rollout import (
     FULL_PERCENT,
@@ -40,6 +39,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
+from ebbtide.cluster.read.records import RolloutMark, is_in_rollout, read_mark
 from ebbtide.cluster.read.status import find_revision_failure, is_unscheduled
 from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, is_top_object, write_steps
 
@@ -66,41 +66,6 @@ BIRTH_POLL_SECONDS: Final = 0.05
 #: other in knative.dev/pkg tracker/enqueue.go, TrackReference), so its gateway sends requests to terminating pods, which
 #: therefore do not end, until the Ingress changes.
 REFRESH_SECONDS: Final = (2.0, 6.0, 15.0, 30.0)
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutMark:
-    """The rollout's annotation on a revision."""
-
-    #: Replicas at the start of the rollout; 0 after its end, if the revision failed.
-    replicas: int
-    #: The revision's annotations before the rollout; None for those that it did not have.
-    saved: dict[str, str | None] = field(default_factory=dict)
-    #: The reason why the revision failed, and the rollout returns to the former one.
-    failed: str = ""
-
-    def format(self) -> str:
-        """Return the mark as the annotation's value."""
-        record: dict[str, Any] = {"replicas": self.replicas, "saved": self.saved} if self.replicas else {}
-        return json.dumps(record | ({"failed": self.failed} if self.failed else {}), separators=(",", ":"))
-
-
-def read_mark(revision: Object) -> RolloutMark | None:
-    """Return a revision's mark; None if it has none."""
-    text = get_at(revision, "metadata", "annotations", keys.ROLLOUT)
-    if text is None:
-        return None
-    try:
-        record = json.loads(text)
-        return RolloutMark(int(record.get("replicas", 0)), dict(record.get("saved", {})), str(record.get("failed", "")))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def is_in_rollout(revision: Object) -> bool:
-    """Return whether a revision takes part in a rollout that has not ended."""
-    mark = read_mark(revision)
-    return mark is not None and mark.replicas > 0
 
 
 def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
