@@ -22,8 +22,7 @@ from ebbtide.base.paths import get_at
 from ebbtide.base.quantities import format_age
 from ebbtide.cli import calls, connection, describe
 from ebbtide.cli.terminal import GrowingTable
-from ebbtide.cluster.client import pod, streams
-from ebbtide.cluster.client.kubernetes import KubernetesCluster
+from ebbtide.cluster.client import pod, service_account, streams
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     HPA,
@@ -1077,7 +1076,7 @@ def test_a_program_in_a_pod_connects_with_its_service_account(
     monkeypatch: pytest.MonkeyPatch, kubeconfig: str | None, expected: str
 ) -> None:
     monkeypatch.setattr(pod, "is_in_cluster", lambda: True)
-    monkeypatch.setattr(KubernetesCluster, "from_pod", lambda: "pod")
+    monkeypatch.setattr(service_account, "PodCluster", lambda: "pod")
     monkeypatch.setattr(connection, "connect", lambda *_: "kubeconfig")
     connected_to: list[Any] = []
 
@@ -1091,7 +1090,7 @@ def test_a_program_in_a_pod_connects_with_its_service_account(
     assert connected_to == [expected, "kubeconfig"]
 
 
-def test_the_controller_in_a_pod_does_not_load_the_servers_code() -> None:
+def test_the_controller_in_a_pod_loads_neither_the_servers_code_nor_the_official_client() -> None:
     program = """
 import sys
 from argparse import Namespace
@@ -1100,12 +1099,12 @@ from ebbtide.cluster.client import pod
 from ebbtide.controller import process
 pod.is_in_cluster = lambda: True
 connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
-assert "ebbtide.cluster.client.kubernetes" in sys.modules
-others = ("ebbtide.api.backend", "ebbtide.cluster.read.why", "ebbtide.cluster.write.apply", "ebbtide.simulate", "fastapi")
+assert "ebbtide.cluster.client.service_account" in sys.modules
+others = ("kubernetes", "pydantic.main", "ebbtide.api.backend", "ebbtide.cluster.read.why", "ebbtide.cluster.write.apply", "ebbtide.simulate", "fastapi")
 print(*[name for name in others if name in sys.modules])
 """
     words = [sys.executable, "-c", program]
-    environment = {name: value for name, value in os.environ.items() if name != pod.HOST_VARIABLE}
+    environment = {**os.environ, pod.HOST_VARIABLE: "192.0.2.1"}
     assert subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout.strip() == ""
 
 

@@ -32,6 +32,7 @@ from ebbtide.autoscaler.floor import PERIOD_SECONDS, FloorMetric, FloorSettings,
 from ebbtide.base import keys
 from ebbtide.cli import connection
 from ebbtide.cli.common import read_profile
+from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.protocol import POD, Kind, WatchBookmark, WatchChange
 from ebbtide.controller.loop import Controller
 from ebbtide.controller.process import KINDS as WATCHED
@@ -117,7 +118,9 @@ class Values:
 
 def measure(folder: Path, steps: int) -> dict[str, Any]:
     """Return the figures of this process."""
-    # Outside a pod it fails, but it loads the client.
+    # As in a pod, with an empty token; an older version fails here, but it has loaded its client.
+    os.environ[pod.HOST_VARIABLE], pod.TOKEN_FILE = "192.0.2.1", folder / "token"  # type: ignore[misc] # a constant
+    pod.TOKEN_FILE.touch()
     connection.run_on_cluster(Namespace(kubeconfig=None, context=None), lambda _: 0, pod=True)
     clock, cluster = Clock(), ControllerStandin(folder)
     connection.connect_source(cluster, ADDRESS, read_profile(str(PROFILE)))  # type: ignore[arg-type] # a stand-in
@@ -160,7 +163,8 @@ def _read_strip() -> dict[str, Any]:
 
 def _read_page_size(checkout: Path) -> int:
     """Return the objects per page with which the client of a version fills a cache."""
-    text = (checkout / "platform" / "ebbtide" / "cluster" / "client" / "kubernetes.py").read_text()
+    client = checkout / "platform" / "ebbtide" / "cluster" / "client"
+    text = "\n".join(file.read_text() for file in client.glob("*.py"))
     found = re.search(r"^FOLLOW_PAGE: Final = (\d+)$", text, re.MULTILINE)
     return int(found[1]) if found else PAGE
 

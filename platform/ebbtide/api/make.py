@@ -68,7 +68,8 @@ def connect_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kub
     import kubernetes.config  # noqa: PLC0415 - slow to load
 
     from ebbtide.base.paths import get_at  # noqa: PLC0415 - only here
-    from ebbtide.cluster.client.kubernetes import POOL_SIZE, KubernetesCluster  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.rest import POOL_SIZE  # noqa: PLC0415 - as above
 
     cluster = KubernetesCluster.from_kubeconfig(kubeconfig, context)
     pool = cluster.api.rest_client.pool_manager.connection_pool_kw

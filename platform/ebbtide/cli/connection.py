@@ -290,9 +290,9 @@ def _connect_pod() -> Cluster:
 
     if simulated is not None or not pod.is_in_cluster():
         return connect(None, None)
-    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client.service_account import PodCluster  # noqa: PLC0415 - as in connect
 
-    return KubernetesCluster.from_pod()
+    return PodCluster()
 
 
 def is_profile_named(options: Options) -> bool:
