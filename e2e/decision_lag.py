@@ -11,15 +11,13 @@ import fcntl
 import os
 import random
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from e2e.conftest import LOCKS
-from e2e.paths import DEFAULT, HERE, ROOT
+from e2e.controller import running_controller
+from e2e.paths import DEFAULT, HERE
 from e2e.providers import choose
 from e2e.specs import make_spec
 from e2e.stage import Stage
@@ -32,23 +30,6 @@ CONTROLLED = {"autoscaling": {"controller": True}}
 SCALING = {"minReplicas": 1, "maxReplicas": REPLICAS, "metric": METRIC, "metricThreshold": THRESHOLD}
 NAMES = ("hpa", "controller")
 STEPS = ("scraped", "desired", "ready")
-
-
-@contextmanager
-def controller(stage: Stage) -> Iterator[None]:
-    """Run a controller until the block ends."""
-    command = [
-        *(sys.executable, "-m", "ebbtide", "controller", *stage.profile(CONTROLLED)),
-        *(f"--kubeconfig={stage.kubectl.kubeconfig}", f"--prometheus={stage.provider.prometheus()}"),
-        *(f"--namespace={stage.namespace}", "--port=0"),
-    ]
-    with stage.written("controller.log", "").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def deploy(stage: Stage) -> None:
@@ -130,7 +111,7 @@ def main(rounds: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stage.clean()
         try:
-            with controller(stage):
+            with running_controller(stage, CONTROLLED):
                 deploy(stage)
                 for number in range(rounds):
                     results.append(measure(stage))

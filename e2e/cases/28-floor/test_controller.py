@@ -6,18 +6,15 @@ and Knative's HPA extension are in the cluster, but no service of this case uses
 
 import json
 import re
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
 
+from e2e.controller import running_controller
 from e2e.load import in_flight
 from e2e.relay import Relay
 from e2e.stage import Stage
@@ -38,24 +35,7 @@ KSERVE = "vision-predictor"
 """The Knative Service of KServe's InferenceService `vision`."""
 STALE = 90
 """Seconds until doctor calls a controller stopped: four lifetimes of its Lease, and the time of one run."""
-
-
-@contextmanager
-def controller(stage: Stage, name: str = "first", prometheus: str = "") -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a controller until the block ends; it ends by SIGTERM, as Kubernetes ends it."""
-    log = stage.written(f"{name}.log", "")
-    command = [
-        *(sys.executable, "-m", "ebbtide", "controller", *stage.profile(CONTROLLED)),
-        *(f"--kubeconfig={stage.kubectl.kubeconfig}", f"--prometheus={prometheus or stage.provider.prometheus()}"),
-        *(f"--namespace={stage.namespace}", "--port=0"),
-    ]
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) is not None
+controller = partial(running_controller, profile=CONTROLLED)
 
 
 def test_to_zero_and_back(stage: Stage) -> None:
@@ -126,7 +106,7 @@ def test_an_outage_holds_and_then_falls_back(stage: Stage) -> None:
 
 def test_one_of_two_leads_and_nothing_is_lost(stage: Stage) -> None:
     deploy(stage, "embed")
-    with controller(stage, "first") as first, controller(stage, "second") as second:
+    with controller(stage, name="first") as first, controller(stage, name="second") as second:
         stage.until("one leads", lambda: holder(stage), SLOW)
         leader = holder(stage)
         (pod,) = wake(stage, "embed")

@@ -7,26 +7,30 @@ kustomize/crd gives it; the project has those of kustomize/crd-project.
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import yaml
 
+from e2e.controller import running_controller, start_controller
 from e2e.health import argo_health, flux_health
 from e2e.kubectl import KubectlError, Manifest
 from e2e.paths import HERE
 from e2e.stage import Stage, condition
 
+if TYPE_CHECKING:
+    import subprocess
+
 COMPONENTS = HERE.parent / "kustomize"
 CONTROLLER = "ebbtide-controller"
+KUBECONFIG = "controller.kubeconfig"
+"""File with the token of the controller's account."""
 PROFILE = {"projects": {"manage": False}}
 MANY = 200
 KILLS = 8
@@ -72,20 +76,9 @@ def controller(stage: Stage, name: str = "first") -> Iterator["subprocess.Popen[
     token = stage.kubectl.run("create", "token", CONTROLLER, "-n", stage.namespace, "--duration=1h").strip()
     config = yaml.safe_load(stage.kubectl.kubeconfig.read_text())
     config["users"] = [{"name": row["name"], "user": {"token": token}} for row in config["users"]]
-    kubeconfig = stage.written("controller.kubeconfig", yaml.safe_dump(config))
-    log = stage.written(f"{name}.log", "")
-    command = [
-        *(sys.executable, "-m", "ebbtide", "controller", "--inferences", *stage.profile(PROFILE)),
-        *(f"--kubeconfig={kubeconfig}", f"--prometheus={stage.provider.prometheus()}"),
-        *(f"--namespace={stage.namespace}", "--port=0"),
-    ]
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    try:
+    kubeconfig = stage.written(KUBECONFIG, yaml.safe_dump(config))
+    with running_controller(stage, PROFILE, "--inferences", name=name, kubeconfig=kubeconfig) as process:
         yield process
-    finally:
-        process.terminate()
-        assert process.wait(30) is not None
 
 
 def test_a_resource_from_apply_to_delete(project: Stage) -> None:
@@ -154,16 +147,12 @@ def test_killed_after_each_write(project: Stage) -> None:
 
 def killed(stage: Stage, when: str, finished: Callable[[], bool], limit: float = SETTLED) -> list[str]:
     """Run a controller that is killed after a write; return its writes, or none if it finishes before."""
-    folder = stage.written("marker", "").parent
     log = stage.written("killed.log", "")
-    command = [
-        *(sys.executable, "-m", "e2e.killed", when, "controller", "--inferences", *stage.profile(PROFILE)),
-        *(f"--kubeconfig={folder / 'controller.kubeconfig'}", f"--prometheus={stage.provider.prometheus()}"),
-        *(f"--namespace={stage.namespace}", "--port=0"),
-    ]
+    command = ("e2e.killed", when, "controller")
     release(stage)
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=HERE.parent)
+    process = start_controller(
+        stage, PROFILE, "--inferences", name=log.stem, kubeconfig=log.with_name(KUBECONFIG), command=command
+    )
     try:
         stage.until("it ends", lambda: process.poll() is not None or finished(), limit, seen=log.read_text)
         assert process.poll() in {None, -signal.SIGKILL}, log.read_text()
