@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple
 
 from ebbtide.base.engine_metrics import ENGINE_METRICS
 from ebbtide.base.versions import parse_version
@@ -22,8 +22,6 @@ TokenSignal = Literal[
     "time-to-first-token", "inter-token-latency", "requests-waiting", "kv-cache-utilization", "tokens-per-second"
 ]
 Signal = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"] | TokenSignal
-#: Signals of a server whose tokens are simulated.
-TOKEN_SIGNALS: Final = get_args(TokenSignal)
 
 
 class Metric(NamedTuple):
@@ -251,6 +249,8 @@ ROWS: Final[dict[str, Metric]] = {
         ),
     )
 }
+#: The metrics that can be simulated, by their signal.
+SIMULATED: Final[dict[Signal, Metric]] = {row.simulated: row for row in ROWS.values() if row.simulated is not None}
 #: The row of every metric without a dedicated one.
 CUSTOM: Final = ROWS["custom"]
 #: Metric names that Knative's and KServe's autoscalers treat as built-in.

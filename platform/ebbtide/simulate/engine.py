@@ -27,7 +27,7 @@ from ebbtide.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.autoscaler.floor import Floor, FloorDecision
 from ebbtide.autoscaler.kernel import FUNCTIONS
 from ebbtide.base.engine_metrics import find_engine_metrics
-from ebbtide.base.metrics import TOKEN_SIGNALS, find_histogram
+from ebbtide.base.metrics import SIMULATED, find_histogram
 from ebbtide.simulate import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulate.data import SimulationResult, SimulationUsage, Timeline
 from ebbtide.simulate.measured import BatchingServer
@@ -71,9 +71,10 @@ _ROWS: Final = 16
 _COMPILED_ROWS: Final = 512
 #: Number of ended requests from which their rows are dropped while others are open.
 _KEPT: Final = 1024
-#: Metrics that are quantiles, in the order of a pod's histograms, and metrics of tokens.
-_QUANTILES: Final[tuple[Metric, ...]] = ("latency", "time-to-first-token", "inter-token-latency")
-TOKENS: Final = frozenset(TOKEN_SIGNALS)
+#: Sources and engine fields of the metrics that a pod's histograms measure, in the order of the histograms.
+_QUANTILES: Final = ("histogram", "first_token", "inter_token")
+#: Metrics of tokens.
+TOKENS: Final = frozenset(signal for signal, row in SIMULATED.items() if row.engine_field)
 _VLLM: Final = find_engine_metrics("vLLM")
 #: Bounds of the histograms of tokens: vLLM's, for all engines.
 TOKEN_EDGES: Final = [list(row[0].bounds) for row in (_VLLM.first_token, _VLLM.inter_token)] if _VLLM else []
@@ -148,19 +149,20 @@ def _prepare_batching(server: Server, traffic: TrafficTrace) -> BatchingInputs |
 
 def require_token_server(setting: Setting, server: Server | None) -> None:
     """Raise NotSimulated if the server does not produce the values of the setting's metrics."""
-    names = [signal for signal in setting.signals if signal in TOKENS]
-    if not names:
+    rows = [SIMULATED[signal] for signal in setting.signals if signal in TOKENS]
+    if not rows:
         return
     if not isinstance(server, BatchingServer):
         raise NotSimulated(
             "metric",
-            f"{names[0]} requires a server whose tokens are simulated",
+            f"{rows[0].name} requires a server whose tokens are simulated",
             "set --server gpu:GPU/MODEL/ENGINE, or --calibrate",
         )
-    if "kv-cache-utilization" in names and not server.kv_tokens:
+    cache = next((row for row in rows if row.engine_field == "kv_cache"), None)
+    if cache is not None and not server.kv_tokens:
         raise NotSimulated(
             "metric",
-            "kv-cache-utilization requires the size of the KV cache",
+            f"{cache.name} requires the size of the KV cache",
             "add kv=TOKENS to the server, which vLLM logs as 'GPU KV cache size'",
         )
 
@@ -924,22 +926,24 @@ class MeasuredSimulation(Simulation):
         ranged = [scrape for scrape in scrapes if scrape.at > self.now - RATE_WINDOW]
         oldest = ranged[0]
         added = [newer - older for newer, older in zip(newest.counts, oldest.counts, strict=True)]
-        if metric in _QUANTILES:
-            bounds, first, last = self.histograms[_QUANTILES.index(metric)]
+        row = SIMULATED[metric]
+        measured = row.engine_field or row.source
+        if measured in _QUANTILES:
+            bounds, first, last = self.histograms[_QUANTILES.index(measured)]
             value = compute_quantile(_PERCENTILE, bounds, added[first : last + 1]) * 1000 * 1000
-        elif metric == "tokens-per-second":
+        elif measured == "output_tokens":
             first = self.histograms[0][2] + 1
             tokens = [(scrape.at / SECOND, sum(scrape.counts[first:]) / state.TOKEN) for scrape in ranged]
             value = extrapolate_rate(tokens, self.now / SECOND) * 1000
-        elif metric == "requests-waiting":
+        elif measured == "waiting":
             value = newest.waiting * 1000
-        elif metric == "kv-cache-utilization":
+        elif measured == "kv_cache":
             capacity = self.inputs.batching.kv_tokens if self.inputs.batching else 0
             value = 100_000 * min(newest.context / capacity, 1.0) if capacity else 0.0
         else:
             percent = (newest.busy - previous.busy) / (newest.at - previous.at)
             # One percent of a CPU request of one core is 10 thousandths; one percent as a metric value is 1000.
-            value = percent * (10 if metric == "cpu" else 1000)
+            value = percent * (10 if measured == "metrics-server" else 1000)
         return hpa.Sample(int(value), self.to_seconds(newest.at), METRICS_EVERY / SECOND)
 
     def to_seconds(self, time: int) -> float:
