@@ -60,9 +60,7 @@ def set_gauges(stage: Stage, length: int, pods: dict[str, list[str]]) -> None:
     # In any order, because the second write is a fraction of a second later.
     for names in random.sample(list(pods.values()), len(pods)):
         for number, pod in enumerate(names):
-            value = 0 if number else length
-            address = f"/api/v1/namespaces/{stage.namespace}/pods/{pod}:8080/proxy/set?queue_length={value}"
-            stage.kubectl.run("replace", f"--raw={address}", "-f", "-", stdin="")
+            stage.set_queue(pod, 0 if number else length)
 
 
 def list_pods(stage: Stage) -> dict[str, list[str]]:

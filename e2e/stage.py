@@ -262,6 +262,11 @@ class Stage:
         self.until(what, held, seen=seen)
         return since - start
 
+    def set_queue(self, pod: str, length: int) -> None:
+        """Let a pod's server report that its queue is this long, as `ebbtide_test_queue_length`."""
+        address = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:8080/proxy/set?queue_length={length}"
+        self.kubectl.run("replace", f"--raw={address}", "-f", "-", stdin="")
+
     def query(self, promql: str) -> list[Any]:
         """Return the samples that Prometheus has for a query now."""
         found: list[Any] = PrometheusConnect(url=self.provider.prometheus()).custom_query(promql)

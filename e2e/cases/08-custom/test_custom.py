@@ -25,7 +25,7 @@ def test_custom(stage: Stage) -> None:
     )
 
     # Seven in one queue are three replicas; the two new ones have nothing, so 7/3 is below three and nothing more comes.
-    queue(stage, first, 7)
+    stage.set_queue(first, 7)
     up = stage.until(
         "seven in the queue bring three replicas", lambda: len(pods(stage, ready=True)) == 3, SLOW, seen=stage.events
     )
@@ -37,7 +37,7 @@ def test_custom(stage: Stage) -> None:
     )
 
     for pod in pods(stage):
-        queue(stage, pod, 0)
+        stage.set_queue(pod, 0)
     down = stage.until("empty queues leave one", lambda: len(pods(stage)) == 1, SLOW, seen=stage.events)
     stage.report(first_value=served, to_three=up, to_one=down)
 
@@ -45,12 +45,6 @@ def test_custom(stage: Stage) -> None:
 def pods(stage: Stage, *, ready: bool = False) -> list[str]:
     """Return the names of the service's pods."""
     return [pod["metadata"]["name"] for pod in stage.pods(NAME, ready=ready)]
-
-
-def queue(stage: Stage, pod: str, length: int) -> None:
-    """Let one pod's server say that its queue is this long."""
-    address = f"/api/v1/namespaces/{stage.namespace}/pods/{pod}:8080/proxy/set?queue_length={length}"
-    stage.kubectl.run("replace", f"--raw={address}", "-f", "-", stdin="")
 
 
 def seen(stage: Stage) -> object:

@@ -35,7 +35,7 @@ def test_standard_custom(stage: Stage, adapter: str) -> None:
     deployed(stage, "custom.yaml", adapter)
     (first,) = pods(stage)
 
-    queue(stage, first, 7)
+    stage.set_queue(first, 7)
     up = stage.until(
         "seven in the queue bring three replicas", lambda: len(pods(stage, ready=True)) == 3, SLOW, seen=stage.events
     )
@@ -147,11 +147,6 @@ def environment(stage: Stage) -> set[str]:
     """Return the names of the variables in the Deployment's template."""
     (container,) = stage.get("deployment", DEPLOYMENT)["spec"]["template"]["spec"]["containers"]
     return {variable["name"] for variable in container.get("env", ())}
-
-
-def queue(stage: Stage, pod: str, length: int) -> None:
-    """Let one pod's server say that its queue is this long."""
-    stage.kubectl.run("replace", f"--raw={address(stage, pod)}/set?queue_length={length}", "-f", "-", stdin="")
 
 
 @contextmanager

@@ -49,10 +49,10 @@ def test_to_zero_and_back(stage: Stage) -> None:
         assert stage.ask(stage.host("embed")).status_code == 200
         cold = time.monotonic() - start
         (first,) = (pod["metadata"]["name"] for pod in stage.pods("embed"))
-        queue(stage, first, 7)
+        stage.set_queue(first, 7)
         vision = stage.host("vision", "isvc")
         assert stage.ask(vision).status_code == 200
-        queue(stage, stage.pods(KSERVE)[0]["metadata"]["name"], 7)
+        stage.set_queue(stage.pods(KSERVE)[0]["metadata"]["name"], 7)
         gateway = stage.provider.gateway()
         with in_flight(gateway, stage.host("embed"), requests=1), in_flight(gateway, vision, requests=1):
             custom = until_ready(stage, "embed", 3)
@@ -74,7 +74,7 @@ def test_to_zero_and_back(stage: Stage) -> None:
         assert stage.events("embed")
 
         for pod in [*stage.pods("embed"), *stage.pods(KSERVE)]:
-            queue(stage, pod["metadata"]["name"], 0)
+            stage.set_queue(pod["metadata"]["name"], 0)
         idle(stage, "caption")
         rest = stage.until(
             "everything is at zero again", lambda: not stage.pods(), 2 * SLOW, seen=lambda: floors(stage)
@@ -111,7 +111,7 @@ def test_one_of_two_leads_and_nothing_is_lost(stage: Stage) -> None:
         leader = holder(stage)
         (pod,) = wake(stage, "embed")
         with in_flight(stage.provider.gateway(), stage.host("embed"), requests=4, seconds=2 * SLOW) as load:
-            queue(stage, pod, 7)
+            stage.set_queue(pod, 7)
             until_ready(stage, "embed", 3)
             # A rollout: the new revision gets the floor of the one that serves.
             spec = find("embed")
@@ -129,7 +129,7 @@ def test_one_of_two_leads_and_nothing_is_lost(stage: Stage) -> None:
             # It may be ready with one replica before the floor is written to it; the others follow.
             followed = stage.until("it has the floor", lambda: replicas_of(stage, "embed-00002") >= 3, 60)
             # The former pods took their queue with them.
-            queue(stage, names_of(stage, "embed-00002")[0], 7)
+            stage.set_queue(names_of(stage, "embed-00002")[0], 7)
             # The other one has written nothing, unless the leader was too slow to renew its Lease.
             names = ("first", "second") if leader.endswith(f"_{first.pid}") else ("second", "first")
             assert transitions(stage) or [written(stage, name) > 0 for name in names] == [True, False]
@@ -173,7 +173,7 @@ def from_one_to_three(stage: Stage) -> float:
     """Let a queue of one pod bring two more, under a request that keeps the pod; return the seconds until they are ready."""
     (pod,) = wake(stage, "embed")
     with in_flight(stage.provider.gateway(), stage.host("embed"), requests=1):
-        queue(stage, pod, 7)
+        stage.set_queue(pod, 7)
         return until_ready(stage, "embed", 3)
 
 
@@ -267,12 +267,6 @@ def why(stage: Stage, name: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     explanation: dict[str, Any] = json.loads(done.stdout)
     return explanation
-
-
-def queue(stage: Stage, pod: str, length: int) -> None:
-    """Let one pod's server say that its queue is this long."""
-    address = f"/api/v1/namespaces/{stage.namespace}/pods/{pod}:8080/proxy/set?queue_length={length}"
-    stage.kubectl.run("replace", f"--raw={address}", "-f", "-", stdin="")
 
 
 def busy(stage: Stage, name: str, percent: int) -> None:
