@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from e2e.kubectl import KubectlError, Manifest
+from e2e.overlay import COMPONENTS, write_overlay
 from e2e.paths import ROOT
 from e2e.servers.images import image
 from e2e.stage import Stage
@@ -26,8 +27,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import matrix
 
-BASE: Final = ROOT / "kustomize" / "ebbtide"
-ROLE: Final = ROOT / "kustomize" / "roles" / "project-member.yaml"
+ROLE: Final = COMPONENTS / "roles" / "project-member.yaml"
 V1: Final = "/api/ebbtide/v1"
 FORWARDED: Final = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 SEEN: Final = ["get", "list", "watch"]
@@ -63,30 +63,14 @@ class Place:
         return [*found, root]
 
     def overlay(self) -> Path:
-        """Write the overlay of an administrator who installs the server: image, namespace, profile."""
-        profile = yaml.safe_load((ROOT / "e2e" / "profile.yaml").read_text())
-        profile["spec"]["projects"] |= {"manage": False}
-        self.stage.written("profile.yaml", yaml.safe_dump(profile))
-        name, _, tag = image("ebbtide").rpartition(":")
-        folder = self.stage.written("kustomization.yaml", "").parent
-        told = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "namespace": self.system,
-            "resources": [os.path.relpath(BASE, folder)],
-            "images": [{"name": "ghcr.io/ebbtide/ebbtide", "newName": name, "newTag": tag}],
-            # An administrator creates the key separately.
-            "secretGenerator": [
-                {
-                    "name": "ebbtide-session-key",
-                    "literals": [f"key={base64.urlsafe_b64encode(os.urandom(32)).decode()}"],
-                    "options": {"disableNameSuffixHash": True},
-                }
-            ],
-            "configMapGenerator": [{"name": "ebbtide-profile", "behavior": "replace", "files": ["profile.yaml"]}],
+        """Write the overlay of an administrator who installs the server, and creates the key separately."""
+        key = {
+            "name": "ebbtide-session-key",
+            "literals": [f"key={base64.urlsafe_b64encode(os.urandom(32)).decode()}"],
+            "options": {"disableNameSuffixHash": True},
         }
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump(told))
-        return folder
+        profile = {"projects": {"manage": False}}
+        return write_overlay(self.stage, "ebbtide", self.system, profile, "ebbtide-profile", secretGenerator=[key])
 
     def token(self, account: str) -> str:
         """Return a token of a service account, as its pods get one."""
@@ -305,7 +289,7 @@ def test_the_server_may_write_nothing(stage: Stage) -> None:
     """With its own role alone, the API server forbids everything but reads and reviews."""
     stage.kubectl.run("create", "namespace", stage.namespace)
     stage.kubectl.run("create", "serviceaccount", "ebbtide", "-n", stage.namespace)
-    roles = {item["kind"]: item for item in yaml.safe_load_all((BASE / "roles.yaml").read_text())}
+    roles = {item["kind"]: item for item in yaml.safe_load_all((COMPONENTS / "ebbtide" / "roles.yaml").read_text())}
     role, binding = roles["ClusterRole"], roles["ClusterRoleBinding"]
     for item in (role, binding):
         item["metadata"]["name"] = f"{stage.namespace}-server"
