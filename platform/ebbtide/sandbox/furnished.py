@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ebbtide.base import keys, metrics
+from ebbtide.base.ingress import INGRESS_GATEWAYS
 from ebbtide.cluster.client.protocol import (
     CLUSTER_RUNTIME,
     CONFIG_MAP,
@@ -40,7 +41,6 @@ from ebbtide.cluster.doctor.observed import (
     MAPS,
     VERSION_LABEL,
 )
-from ebbtide.cluster.read.gateways import GATEWAYS
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile import metric_names
 from ebbtide.sandbox.store import make_bare
@@ -64,11 +64,11 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
     """
     spec = profile.spec
     _set_api_paths(cluster, spec)
-    gateway = GATEWAYS[KOURIER]
+    gateway = INGRESS_GATEWAYS[KOURIER]
     host = (urlsplit(spec.metrics.prometheus).hostname or "").split(".")
     prometheus = (host[1], host[0]) if len(host) > 2 else None  # noqa: PLR2004 - name, namespace, svc
     # In a fixed order, so that each run gives the objects the same uids and versions.
-    for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, gateway[0], *(prometheus or ())[:1])):
+    for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, gateway.namespace, *(prometheus or ())[:1])):
         cluster.put(make_bare(NAMESPACE, namespace))
     for obj in (
         *_make_knative_objects(spec),
@@ -77,7 +77,7 @@ def furnish_cluster(cluster: Simulated, profile: Profile) -> None:
         *_make_kueue_objects(spec),
     ):
         cluster.put(obj)
-    for namespace, name in (gateway, *([prometheus] if prometheus else ())):
+    for namespace, name in ((gateway.namespace, gateway.service), *([prometheus] if prometheus else ())):
         cluster.put({**make_bare(SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
     for name, value in spec.scheduling.classes.items():
         obj = make_priority_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line

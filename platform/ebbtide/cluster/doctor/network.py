@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from ebbtide.base.ingress import INGRESS_GATEWAYS
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DOMAIN_CLAIM,
@@ -18,7 +19,6 @@ from ebbtide.cluster.client.protocol import (
     ForbiddenError,
 )
 from ebbtide.cluster.doctor.findings import FixPatch, fetch_or_none, make_error_finding, make_warning_finding
-from ebbtide.cluster.read.gateways import GATEWAYS
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.slo.queries import GATEWAYS as HISTOGRAMS
 
@@ -81,11 +81,11 @@ def _check_gateway(cluster: Cluster, observed: ObservedCluster, _: SpecRequireme
     if network is None:
         return
     name = network.get("ingress-class") or USUAL_GATEWAY
-    gateway = GATEWAYS.get(name)
-    if gateway is not None and fetch_or_none(cluster, SERVICE, gateway[1], gateway[0]) is None:
+    gateway = INGRESS_GATEWAYS.get(name)
+    if gateway is not None and fetch_or_none(cluster, SERVICE, gateway.service, gateway.namespace) is None:
         yield make_error_finding(
             "DOC019",
-            f"Knative's ingress class is {name}, but its Service {gateway[1]} was not found in namespace {gateway[0]}",
+            f"Knative's ingress class is {name}, but its Service {gateway.service} was not found in namespace {gateway.namespace}",
             "services never become ready, because no gateway serves their URLs",
             "install that gateway, or set ingress-class in config-network to the class of the installed gateway",
         )

@@ -1,13 +1,13 @@
 """The gateways that serve the URLs of workloads: their Services, and the addresses at which a client can reach them.
 
-Upstream: knative.dev/net-kourier, net-contour and net-istio (names of the gateways' Services), k8s.io/api core/v1
-(ServiceStatus), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/ingress (Ingress and HTTPRoute of Standard mode).
+Upstream: k8s.io/api core/v1 (ServiceStatus), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/ingress (Ingress and HTTPRoute of Standard mode).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ebbtide.base.ingress import INGRESS_GATEWAYS
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     GATEWAY,
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.translation.objects import Object
 
-#: Namespace and name of the gateway's Service by Knative's ingress class.
-GATEWAYS: Final = {
-    "kourier.ingress.networking.knative.dev": ("kourier-system", "kourier"),
-    "contour.ingress.networking.knative.dev": ("contour-external", "envoy"),
-    "istio.ingress.networking.knative.dev": ("istio-system", "istio-ingressgateway"),
-}
 HTTP_PORT: Final = 80
 
 
@@ -49,12 +43,12 @@ class Gateway(NamedTuple):
 
 def find_gateway(cluster: Cluster) -> Gateway | None:
     """Return the gateway of Knative's services; None if there is none, or if reading it is forbidden."""
-    for namespace, name in GATEWAYS.values():
+    for row in INGRESS_GATEWAYS.values():
         try:
-            service = cluster.get(SERVICE, name, namespace)
+            service = cluster.get(SERVICE, row.service, row.namespace)
         except ClusterError:
             continue
-        return Gateway(namespace, name, tuple(_list_addresses(cluster, service)))
+        return Gateway(row.namespace, row.service, tuple(_list_addresses(cluster, service)))
     return None
 
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, names
+from ebbtide.base.ingress import INGRESS_GATEWAYS
 from ebbtide.base.problems import Problem, make_warning
 from ebbtide.base.prose import count_noun
 from ebbtide.base.quantities import parse_nano, parse_whole_quantity
@@ -16,6 +17,7 @@ from ebbtide.translation.modes import SERVING_MODES
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.scaling import LIVE_SCALE_SINCE, make_scrape_annotations
 from ebbtide.translation.scaling.controller import make_floor_annotations
+from ebbtide.translation.scaling.knative import SETTINGS
 from ebbtide.translation.serving import reserved
 
 if TYPE_CHECKING:
@@ -540,29 +542,27 @@ def _check_traffic(plan: Plan) -> Iterator[Problem]:
 
 
 def _check_split_gateway(plan: Plan) -> Iterator[Problem]:
-    """Warn of a canary whose replicas change behind Kourier, which follows the pods of only one revision of a split.
+    """Warn of a canary whose replicas change behind a gateway that follows the pods of only one revision of a split.
 
-    Upstream: net-kourier v0.48.0 pkg/generator/ingress_translator.go, trackService, tracks the EndpointSlices of each revision
-    by a selector; knative.dev/pkg tracker/enqueue.go (v0.0.0-20260727151759), TrackReference, keeps one selector for each
-    kind, namespace and watcher, so that of the last revision replaces the others. The activator follows the pods itself, so
-    no split is wrong while it is in the path. A rendered targetBurstCapacity would vanish from the template when the canary
-    is promoted, which would create a revision, so the spec must set it.
+    The activator follows the pods itself, so no split is wrong while it is in the path. A rendered targetBurstCapacity would
+    vanish from the template when the canary is promoted, which would create a revision, so the spec must set it.
     """
     percent, auto, scaling = plan.spec.traffic.canary_percent, plan.spec.autoscaling, plan.scaling
-    gateway = plan.cluster.knative.network.get("ingress-class", "")
-    if percent in {None, 0, 100} or not gateway.startswith("kourier.") or scaling.minimum == scaling.maximum:
+    gateway = INGRESS_GATEWAYS.get(plan.cluster.knative.network.get("ingress-class", ""))
+    if percent in {None, 0, 100} or gateway is None or gateway.follows_splits or scaling.minimum == scaling.maximum:
         return
     if auto.target_burst_capacity == -1:
         return
+    readers = next(scalers for field, *_, scalers in SETTINGS if field == "targetBurstCapacity")
     yield make_warning(
         "AUT096",
         ("spec", "traffic", "canaryPercent"),
-        "Kourier does not see new and removed replicas of a canary until the service changes: after the canary shrinks, requests "
-        "can fail with status 503",
-        "set minReplicas and maxReplicas to the same number until the canary ends"
-        if scaling.scaler == "knative-hpa"
-        else "set autoscaling.targetBurstCapacity to -1, which keeps the activator in the path, or minReplicas and maxReplicas to "
-        "the same number",
+        f"{gateway.title} does not see new and removed replicas of a canary until the service changes: after the canary shrinks, "
+        "requests can fail with status 503",
+        "set autoscaling.targetBurstCapacity to -1, which keeps the activator in the path, or minReplicas and maxReplicas to "
+        "the same number"
+        if scaling.scaler in readers
+        else "set minReplicas and maxReplicas to the same number until the canary ends",
     )
 
 
