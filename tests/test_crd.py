@@ -19,6 +19,7 @@ from ebbtide.api.cache import Cache
 from ebbtide.base import names
 from ebbtide.cluster.client.protocol import (
     CLASSIC,
+    EVENT,
     INFERENCE,
     KINDS,
     KNATIVE,
@@ -362,7 +363,9 @@ def test_a_refused_spec_changes_nothing_live(stage: Stage) -> None:
 
 def test_a_resource_has_one_event_of_each_type(stage: Stage) -> None:
     def events() -> list[tuple[str, str, int]]:
-        rows = [row for row in stage.cluster.events("team-a") if row["involvedObject"]["kind"] == "Inference"]
+        rows = [
+            row for row in stage.cluster.list(EVENT, "team-a").items if row["involvedObject"]["kind"] == "Inference"
+        ]
         return sorted((row["type"], row["reason"], row["count"]) for row in rows)
 
     stage.apply(**SPEC)
@@ -374,7 +377,7 @@ def test_a_resource_has_one_event_of_each_type(stage: Stage) -> None:
         stage.apply(**{**SPEC, "image": f"registry.test/chat:{number}"})
         stage.settle()
     assert events() == [("Normal", "Applied", 3), ("Warning", "InvalidSpec", 2)]
-    messages = {row["type"]: row["message"] for row in stage.cluster.events("team-a")}
+    messages = {row["type"]: row["message"] for row in stage.cluster.list(EVENT, "team-a").items}
     assert messages["Warning"].startswith("SPEC001 spec.autoscalling: unknown field")
 
     # Neither a restart nor time alone is an event.

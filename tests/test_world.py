@@ -343,7 +343,7 @@ def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
     assert "Running" in phases["chat"] & phases["rank"] & phases["iris"] & phases["vision"]
     split = {row.name: row.traffic_percent for row in named_in(sandbox, "team-b", "search").revisions}
     assert split == {"search-00001": 80, "search-00002": 20}
-    reasons = {event["reason"] for event in sandbox.cluster.events("research")}
+    reasons = {event["reason"] for event in sandbox.cluster.list(EVENT, "research").items}
     assert {"Preempted", "FailedScheduling", "Failed"} <= reasons
     members = {
         row.name: [str(member) for member in row.members]
@@ -552,7 +552,7 @@ def test_inference_preempts_a_training_job_which_is_recreated() -> None:
     sandbox.run_until(sandbox.origin + 60)
 
     assert named(sandbox).phase == "Running"
-    (event,) = [event for event in sandbox.cluster.events("research") if event["reason"] == "Preempted"]
+    (event,) = [event for event in sandbox.cluster.list(EVENT, "research").items if event["reason"] == "Preempted"]
     assert event["message"].startswith("Preempted by pod ")
     phases = sorted(pod["status"]["phase"] for pod in sandbox.cluster.list(POD, "research").items)
     assert phases == ["Pending", "Running"]
@@ -585,7 +585,7 @@ def test_a_quota_limits_pods_and_is_reported() -> None:
         "2 of 3 replicas ready: exceeds quota small: it requests 2.025 CPU cores with 4.05 of 5 CPU cores in use"
     )
     # It is retried at growing intervals, regardless of other pods.
-    failed = [event for event in sandbox.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
+    failed = [event for event in sandbox.cluster.list(EVENT, "team-shop").items if event["reason"] == "FailedCreate"]
     assert [event["count"] for event in failed] == [4]
     for _ in range(5):
         gone = sandbox.cluster.list(POD).items[0]["metadata"]["name"]
@@ -628,7 +628,9 @@ def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
     for item in objects:
         other.cluster.apply(item)
     other.run_until(other.origin + 60)
-    messages = [event["message"] for event in other.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    messages = [
+        event["message"] for event in other.cluster.list(EVENT, "team-shop").items if event["reason"] == "NotSimulated"
+    ]
     assert messages == [
         "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,DURATION, or none"
     ]
@@ -652,7 +654,9 @@ def test_annotations_cannot_exceed_limits_or_read_files(key: str, text: str, wor
         sandbox.cluster.apply(item)
     sandbox.run_until(sandbox.origin + 60)
     (message,) = [
-        event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"
+        event["message"]
+        for event in sandbox.cluster.list(EVENT, "team-shop").items
+        if event["reason"] == "NotSimulated"
     ]
     assert words in message
     assert sandbox.source.measure([CHAT], sandbox.origin, sandbox.clock.now())[CHAT].requests > 10, (
@@ -666,7 +670,9 @@ def test_a_metric_that_cannot_be_simulated_fixes_the_replicas() -> None:
     sandbox.run_until(sandbox.origin + 60)
     assert named(sandbox).replicas.ready == 2
     (message,) = [
-        event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"
+        event["message"]
+        for event in sandbox.cluster.list(EVENT, "team-shop").items
+        if event["reason"] == "NotSimulated"
     ]
     assert message.startswith("the number of replicas is fixed: ")
 
@@ -696,14 +702,22 @@ def test_annotations_are_validated_as_by_knative_and_unsimulated_values_are_igno
         sandbox.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
     sandbox.run_until(sandbox.origin + 30)
     assert named(sandbox).replicas.ready == 1
-    messages = [event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    messages = [
+        event["message"]
+        for event in sandbox.cluster.list(EVENT, "team-shop").items
+        if event["reason"] == "NotSimulated"
+    ]
     assert [message.partition(": ")[0] for message in messages][:1] == ["the new annotations are ignored"]
 
     sandbox = world()
     apply_annotated(sandbox, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
     sandbox.run_until(sandbox.origin + 60)
     assert named(sandbox).phase == "Running"
-    messages = [event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    messages = [
+        event["message"]
+        for event in sandbox.cluster.list(EVENT, "team-shop").items
+        if event["reason"] == "NotSimulated"
+    ]
     assert messages == ["the number of replicas is fixed: invalid window of 0.0 s: must be above 0 s"]
 
 

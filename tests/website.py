@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from ebbtide.api.access import Caller
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import (
-    EVENT,
     KINDS,
     Listing,
     MissingError,
@@ -156,9 +155,6 @@ class FixedCluster:
 
     def read(self, path: str) -> Object:
         return {"path": path}
-
-    def events(self, namespace: str = "") -> Objects:
-        return self.list(EVENT, namespace).items
 
 
 def backend_of(cluster: Cluster, clock: Clock, **settings: Any) -> Backend:

@@ -8,7 +8,6 @@ from ebbtide.api.access import AccessCache, Caller, make_access_question
 from ebbtide.api.backend import Backend, BackendParts
 from ebbtide.api.cache import Cache
 from ebbtide.cluster.client.protocol import (
-    EVENT,
     POD,
     ForbiddenError,
     Kind,
@@ -161,10 +160,6 @@ class RestrictedCluster:
     ) -> LogStream:
         self._require("get", POD, namespace, pod, "log")
         return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
-
-    def events(self, namespace: str = "") -> Objects:
-        self._require("list", EVENT, namespace)
-        return self._cluster.events(namespace)
 
 
 def make_simulated_backend(

@@ -20,7 +20,6 @@ from ebbtide.base import keys
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
-    EVENT,
     KINDS,
     KNATIVE,
     KSERVE,
@@ -343,12 +342,6 @@ class Simulated(ClusterState):
         if path not in self.paths:
             raise MissingError(f"the server could not find the requested resource: {path}")
         return deepcopy(self.paths[path])
-
-    @_locked
-    def events(self, namespace: str = "") -> Objects:
-        """Return the events, oldest first."""
-        events = self.list(EVENT, namespace).items
-        return sorted(events, key=lambda event: (event["lastTimestamp"], event["metadata"]["name"]))
 
     # Time and drivers
 

@@ -338,9 +338,6 @@ class Cluster(Protocol):
     ) -> LogStream:
         """Return a container's log line by line, without newlines; with ``follow``, until the container ends."""
 
-    def events(self, namespace: str = "") -> Objects:
-        """Return the events of a namespace, or of all, oldest first."""
-
 
 class Clock(Protocol):
     """A source of time, in seconds since 1970; a test's clock advances only in ``sleep``."""

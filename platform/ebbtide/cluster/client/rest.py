@@ -19,7 +19,6 @@ import urllib3
 
 from ebbtide.base.paths import get_at
 from ebbtide.cluster.client.protocol import (
-    EVENT,
     LIVE_MANAGER,
     MANAGER,
     BusyError,
@@ -38,7 +37,6 @@ from ebbtide.cluster.client.protocol import (
     WatchBookmark,
     WatchChange,
     add_preconditions,
-    event_time,
     explain_forbidden,
     kind_of,
     make_applicable,
@@ -348,10 +346,6 @@ class RestCluster(ABC):
         # A container may log nothing for a long time, so a followed log has no read timeout.
         timeout = (TIMEOUT[0], None if follow else TIMEOUT[1])
         return _KubernetesLog(lambda: self._request("GET", path, query, timeout=timeout))
-
-    def events(self, namespace: str = "") -> Objects:
-        """Return the events, oldest first."""
-        return sorted(self.list(EVENT, namespace).items, key=event_time)
 
     def _request_json(self, method: str, path: str, body: Any = None, content: str = JSON, **query: Any) -> Object:
         document = json.loads(self._request(method, path, query, body, content).data)
