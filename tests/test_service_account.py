@@ -1,4 +1,4 @@
-"""A cluster reached with a pod's service account: an HTTPS server with a CA of its own, and the files of a pod."""
+"""A cluster reached with a pod's service account: an HTTPS server with a private CA, and the files of a pod."""
 
 from __future__ import annotations
 
